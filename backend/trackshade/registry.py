@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The models that Trackshade knows: what each takes, needs and may be used for. Loading them is `trackshade.models`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trackshade.errors import ModelError
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Facts about a model that are needed before it is loaded.
+
+    Attributes:
+        frames: frame counts that it takes.
+        sizes: image sizes (width, height) that it takes, pixels.
+        fps: rate that its training clips play at.
+        steps, guidance, dynamic_guidance: sampling defaults.
+        negative_prompt: the default.
+        text_length: tokens of prompt that it reads.
+        memory_bytes: device memory that a job needs, without offloading.
+        licence, licence_url: of the weights.
+        repo, revision: hub repository and the commit that is fetched; empty where `shipped`.
+        loader: "module:function" in the backend that makes the pipeline.
+        shipped: the weights are in this package.
+    """
+
+    name: str
+    title: str
+    frames: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...]
+    fps: float
+    steps: int
+    guidance: float
+    dynamic_guidance: bool
+    negative_prompt: str
+    text_length: int
+    memory_bytes: int
+    licence: str
+    licence_url: str
+    repo: str
+    revision: str
+    loader: str
+    shipped: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        data = asdict(self)
+        return data | {"frames": list(self.frames), "sizes": [list(size) for size in self.sizes]}
+
+
+_MODELS = (
+    ModelSpec(
+        name="mini",
+        title="Trackshade mini (embedded, runs on a CPU)",
+        frames=(9,),
+        sizes=((96, 64),),
+        fps=8.0,
+        steps=12,
+        guidance=1.0,
+        dynamic_guidance=False,
+        negative_prompt="",
+        text_length=24,
+        memory_bytes=1 << 30,
+        licence="GPL-3.0-or-later",
+        licence_url="https://spdx.org/licenses/GPL-3.0-or-later.html",
+        repo="",
+        revision="",
+        loader="trackshade.models.loading:load_diffusers",
+        shipped=True,
+    ),
+    ModelSpec(
+        name="das-cogvideox-5b",
+        title="Diffusion as Shader on CogVideoX-5B I2V",
+        frames=(49,),
+        sizes=((720, 480),),
+        fps=8.0,
+        steps=50,
+        guidance=6.0,
+        dynamic_guidance=True,
+        negative_prompt=(
+            "The video is not of a high quality, it has a low resolution. Watermark present in each frame. "
+            "The background is solid. Strange body and strange trajectory. Distortion."
+        ),
+        text_length=226,
+        memory_bytes=40 << 30,
+        licence="CogVideoX License (research; commercial use after registration)",
+        licence_url="https://huggingface.co/THUDM/CogVideoX-5b-I2V/blob/main/LICENSE",
+        repo="EXCAI/Diffusion-As-Shader",
+        revision="main",
+        loader="trackshade.models.loading:load_diffusers",
+        shipped=False,
+    ),
+)
+
+
+def models() -> tuple[ModelSpec, ...]:
+    """All known models, the embedded one first."""
+    return _MODELS
+
+
+def spec(name: str) -> ModelSpec:
+    """The model of that name.
+
+    Raises:
+        ModelError: there is none.
+    """
+    for item in _MODELS:
+        if item.name == name:
+            return item
+    known = ", ".join(item.name for item in _MODELS)
+    raise ModelError("unknown-model", f"There is no model named '{name}'.", f"Known models: {known}.")

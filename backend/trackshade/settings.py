@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an artist chooses for a job, and where Trackshade keeps its files."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from trackshade.errors import UsageError
+
+CONTROLS = ("mesh", "points")
+TRACKING_RANGES = ("training", "demo")
+
+
+@dataclass(frozen=True)
+class ShadeSettings:
+    """Settings of one job; None means the model's own default.
+
+    Attributes:
+        model: name in the registry.
+        prompt, negative_prompt: what to show, what to avoid.
+        steps: denoising steps.
+        guidance: classifier-free guidance scale.
+        seed: of the CPU generator, so that it means the same on every device.
+        control: "mesh" colours every surface point, "points" draws `points` sampled tracks.
+        points: number of sampled tracks.
+        tracking_range: value range in which the autoencoder gets the tracking video: "training" [-1, 1] or
+            "demo" [0, 1] (the released demonstration's).
+        preview_every: a preview frame comes with every n-th step; 0 for none.
+    """
+
+    model: str = "mini"
+    prompt: str = ""
+    negative_prompt: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 0
+    control: str = "mesh"
+    points: int = 4900
+    tracking_range: str = "training"
+    preview_every: int = 5
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.model, str) and bool(self.model), "model", self.model, "a model's name")
+        _require(isinstance(self.prompt, str), "prompt", self.prompt, "text")
+        _require(self.negative_prompt is None or isinstance(self.negative_prompt, str), "negative prompt",
+                 self.negative_prompt, "text")  # fmt: skip
+        _require(self.steps is None or _whole(self.steps, 1, 1000), "steps", self.steps, "1 to 1000")
+        _require(self.guidance is None or _real(self.guidance, 0, 100), "guidance", self.guidance, "0 to 100")
+        _require(_whole(self.seed, 0, 2**63 - 1), "seed", self.seed, "0 or above")
+        _require(self.control in CONTROLS, "control", self.control, " or ".join(CONTROLS))
+        _require(_whole(self.points, 1, 1_000_000), "points", self.points, "1 to 1000000")
+        _require(self.tracking_range in TRACKING_RANGES, "tracking range", self.tracking_range,
+                 " or ".join(TRACKING_RANGES))  # fmt: skip
+        _require(_whole(self.preview_every, 0, 1000), "preview", self.preview_every, "0 to 1000")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> ShadeSettings:
+        """Raises UsageError for unknown names and for values out of range."""
+        unknown = set(data) - {item.name for item in fields(ShadeSettings)}
+        if unknown:
+            raise UsageError("unknown-setting", f"Unknown setting: {', '.join(sorted(map(str, unknown)))}.")
+        return ShadeSettings(**data)
+
+
+def home() -> Path:
+    """Folder of jobs, models and logs: TRACKSHADE_HOME, else the platform's per-user data folder."""
+    chosen = os.environ.get("TRACKSHADE_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "trackshade"
+
+
+def models_dir() -> Path:
+    """The one folder of fetched models: TRACKSHADE_MODELS, else in `home`."""
+    chosen = os.environ.get("TRACKSHADE_MODELS")
+    return Path(chosen).expanduser() if chosen else home() / "models"
+
+
+def jobs_dir() -> Path:
+    """The job store of the served backend."""
+    return home() / "jobs"
+
+
+def connection_file() -> Path:
+    """Where the served backend writes its address and token."""
+    return home() / "backend.json"
+
+
+def _require(holds: bool, name: str, value: Any, wanted: str) -> None:
+    if not holds:
+        raise UsageError("bad-setting", f"The {name} cannot be {value!r}.", f"Give {wanted}.")
+
+
+def _whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _real(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and (
+        low <= value <= high
+    )  # fmt: skip

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A shot as one plain header and a list of arrays: the form on the wire and in the file.
+
+The header holds only maps, lists, strings and numbers; an array stands in it as its index in the list beside its
+dtype and shape, so that a reader knows what to expect before it has a single byte of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trackshade.errors import ShotError
+from trackshade.shot.model import CameraTrack, Geometry, MeshTrack, ObjectTrack, Shot
+
+VERSION = 1
+DTYPES = {"<f4", "<f8", "<i4", "|b1"}
+_MAX_BYTES = 1 << 40
+
+
+def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Header (msgpack- and JSON-able) and arrays of a shot, the inverse of `decode`."""
+    arrays: list[np.ndarray] = []
+
+    def put(array: np.ndarray | None) -> int | None:
+        if array is None:
+            return None
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        arrays.append(little)
+        return len(arrays) - 1
+
+    camera = shot.camera
+    header = {
+        "version": VERSION,
+        "fps": float(shot.fps),
+        "size": list(shot.size),
+        "view_layer": shot.view_layer,
+        "source": dict(shot.source),
+        "frames": put(shot.frames),
+        "camera": {
+            "name": camera.name,
+            "sources": list(camera.sources),
+            "intrinsics": put(camera.intrinsics),
+            "world_to_camera": put(camera.world_to_camera),
+            "orthographic": put(camera.orthographic),
+            "clip": put(camera.clip),
+        },
+        "geometries": [
+            {"positions": put(item.positions), "triangles": put(item.triangles), "uv": put(item.uv)}
+            for item in shot.geometries
+        ],
+        "meshes": [
+            {
+                "name": item.name,
+                "geometry": item.geometry,
+                "matrix_world": put(item.matrix_world),
+                "visible": put(item.visible),
+                "holdout": item.holdout,
+                "pass_index": item.pass_index,
+            }
+            for item in shot.meshes
+        ],
+        "objects": [
+            {"name": item.name, "kind": item.kind, "matrix_world": put(item.matrix_world)} for item in shot.objects
+        ],
+    }
+    header["arrays"] = [{"dtype": array.dtype.str, "shape": list(array.shape)} for array in arrays]
+    return header, arrays
+
+
+def array_specs(header: Mapping[str, Any]) -> list[tuple[np.dtype, tuple[int, ...]]]:
+    """dtype and shape of each array that a header announces.
+
+    Raises:
+        ShotError: the header is too new, or announces something that no shot holds.
+    """
+    version = header.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise ShotError("damaged-shot", "The shot's header has no valid version.")
+    if version > VERSION:
+        raise ShotError(
+            "shot-too-new",
+            f"The shot was written in format {version}; this Trackshade reads up to {VERSION}.",
+            "Update Trackshade on this side.",
+        )
+    specs = []
+    for item in _list(header, "arrays"):
+        dtype, shape = item.get("dtype"), item.get("shape")
+        if dtype not in DTYPES or not isinstance(shape, list) or not 1 <= len(shape) <= 4:
+            raise ShotError("damaged-shot", f"The shot's header announces an array of type {dtype!r}.")
+        if any(not isinstance(n, int) or n < 0 for n in shape) or math.prod(shape) * 8 > _MAX_BYTES:
+            raise ShotError("damaged-shot", f"The shot's header announces an array of shape {shape}.")
+        specs.append((np.dtype(dtype), tuple(shape)))
+    return specs
+
+
+def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
+    """The shot of a header and its arrays.
+
+    Raises:
+        ShotError: anything missing, of a wrong type or out of range.
+    """
+    specs = array_specs(header)
+    if len(specs) != len(arrays) or any(
+        array.dtype != dtype or array.shape != shape for array, (dtype, shape) in zip(arrays, specs, strict=True)
+    ):
+        raise ShotError("damaged-shot", "The shot's arrays are not those that its header announces.")
+
+    def get(index: Any) -> np.ndarray:
+        if not isinstance(index, int) or not 0 <= index < len(arrays):
+            raise ShotError("damaged-shot", f"The shot's header names array {index!r} of {len(arrays)}.")
+        return arrays[index]
+
+    try:
+        camera = header["camera"]
+        return Shot(
+            frames=get(header["frames"]),
+            fps=_typed(header["fps"], (int, float)),
+            size=(int(header["size"][0]), int(header["size"][1])),
+            camera=CameraTrack(
+                name=_typed(camera["name"], str),
+                sources=tuple(_typed(name, str) for name in camera["sources"]),
+                intrinsics=get(camera["intrinsics"]),
+                world_to_camera=get(camera["world_to_camera"]),
+                orthographic=get(camera["orthographic"]),
+                clip=get(camera["clip"]),
+            ),
+            geometries=tuple(
+                Geometry(
+                    get(item["positions"]),
+                    get(item["triangles"]),
+                    None if item["uv"] is None else get(item["uv"]),
+                )
+                for item in _list(header, "geometries")
+            ),
+            meshes=tuple(
+                MeshTrack(
+                    name=_typed(item["name"], str),
+                    geometry=_typed(item["geometry"], int),
+                    matrix_world=get(item["matrix_world"]),
+                    visible=get(item["visible"]),
+                    holdout=_typed(item["holdout"], bool),
+                    pass_index=_typed(item["pass_index"], int),
+                )
+                for item in _list(header, "meshes")
+            ),
+            objects=tuple(
+                ObjectTrack(_typed(item["name"], str), _typed(item["kind"], str), get(item["matrix_world"]))
+                for item in _list(header, "objects")
+            ),
+            view_layer=_typed(header["view_layer"], str),
+            source=_typed(header["source"], dict),
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ShotError("damaged-shot", f"The shot's header is damaged: {error!r}.") from error
+
+
+def _list(header: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    value = header.get(key)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ShotError("damaged-shot", f"The shot's header has no list of {key}.")
+    return value
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is not of the expected type")
+    return value

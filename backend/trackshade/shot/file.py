@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The shot's file: magic, one msgpack header, then raw little-endian buffers, each aligned to 64 bytes.
+
+    bytes 0..7    b"TRKSHOT\\x01"
+    bytes 8..15   length of the header, unsigned little-endian
+    then          the header of `encoding.encode`, its arrays with "offset" from the start of the file
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from trackshade.errors import OutputError, ShotError
+from trackshade.shot.encoding import array_specs, decode, encode
+from trackshade.shot.model import Shot
+
+MAGIC = b"TRKSHOT\x01"
+_ALIGN = 64
+_MAX_HEADER = 1 << 28
+
+
+def save(shot: Shot, path: Path, force: bool = False) -> Path:
+    """Writes a shot, whole or not at all.
+
+    Raises:
+        OutputError: the file exists and `force` is not set, or the folder cannot be written or is full.
+    """
+    if path.exists() and not force:
+        raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
+    header, arrays = encode(shot)
+    packed, offsets = _pack(header, [array.nbytes for array in arrays])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(MAGIC + struct.pack("<Q", len(packed)) + packed)
+                for array, offset in zip(arrays, offsets, strict=True):
+                    file.seek(offset)
+                    file.write(memoryview(array).cast("B") if array.size else b"")
+                file.truncate(max(file.tell(), len(MAGIC) + 8 + len(packed)))
+            os.replace(partial, path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(
+            "output-unwritable",
+            f"The shot cannot be written to {path}: {error.strerror or error}.",
+            "Choose a folder that can be written and has space.",
+        ) from error
+    return path
+
+
+def load(path: Path) -> Shot:
+    """Maps a shot's file; its arrays are read from disk when they are used.
+
+    Raises:
+        ShotError: missing, damaged, cut short, or written by a newer version.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(16)
+            if len(head) < 16 or head[:7] != MAGIC[:7]:
+                raise ShotError("not-a-shot", f"{path} is not a shot file.", "Make one with: trackshade export SCENE")
+            if head[7] != MAGIC[7]:
+                raise ShotError(
+                    "shot-too-new",
+                    f"{path} has file format {head[7]}; this Trackshade reads {MAGIC[7]}.",
+                    "Update Trackshade on this side.",
+                )
+            (length,) = struct.unpack("<Q", head[8:])
+            if length > min(_MAX_HEADER, size - 16):
+                raise _damaged(path, "its header is cut short")
+            header = _unpack(path, file.read(length))
+            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError as error:
+        raise ShotError("missing-file", f"There is no file {path}.", "Check the path.") from error
+    except OSError as error:
+        raise ShotError("unreadable-file", f"{path} cannot be read: {error.strerror or error}.") from error
+    arrays = []
+    for (dtype, shape), item in zip(array_specs(header), header["arrays"], strict=True):
+        offset, count = item.get("offset"), int(np.prod(shape, dtype=np.int64))
+        if not isinstance(offset, int) or offset < 16 or offset + count * dtype.itemsize > size:
+            raise _damaged(path, "an array is cut short")
+        arrays.append(np.frombuffer(buffer, dtype, count, offset).reshape(shape))
+    return decode(header, arrays)
+
+
+def _pack(header: dict[str, Any], sizes: list[int]) -> tuple[bytes, list[int]]:
+    """The packed header with each array's offset in it; offsets depend on the header's own length."""
+    start = 0
+    while True:
+        offsets, position = [], start
+        for nbytes in sizes:
+            offsets.append(position)
+            position += -(-nbytes // _ALIGN) * _ALIGN
+        for item, offset in zip(header["arrays"], offsets, strict=True):
+            item["offset"] = offset
+        packed: bytes = msgpack.packb(header)
+        needed = -(-(len(MAGIC) + 8 + len(packed)) // _ALIGN) * _ALIGN
+        if needed <= start:
+            return packed, offsets
+        start = needed
+
+
+def _unpack(path: Path, packed: bytes) -> dict[str, Any]:
+    try:
+        header = msgpack.unpackb(packed, strict_map_key=True)
+    except (ValueError, msgpack.exceptions.ExtraData) as error:
+        raise _damaged(path, "its header cannot be read") from error
+    if not isinstance(header, dict):
+        raise _damaged(path, "its header is not a map")
+    return header
+
+
+def _damaged(path: Path, what: str) -> ShotError:
+    return ShotError("damaged-shot", f"{path} is damaged: {what}.", "Export the shot again.")

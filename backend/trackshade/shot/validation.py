@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What must hold for a shot: shapes and types at once, values on request."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackshade.errors import ShotError
+
+if TYPE_CHECKING:
+    from trackshade.shot.model import Geometry, MeshTrack, Shot
+
+
+def freeze(owner: Any, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
+    """Checks an array attribute and makes it read-only in place (None in `shape` stands for any length)."""
+    array = getattr(owner, name)
+    where = f"{type(owner).__name__}.{name}"
+    wanted = np.dtype(dtype)
+    if not isinstance(array, np.ndarray) or array.dtype != wanted:
+        found = getattr(array, "dtype", type(array).__name__)
+        raise ShotError("bad-type", f"{where} must be an array of {wanted}, not {found}.")
+    fits = array.ndim == len(shape) and all(
+        want is None or have == want for have, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        asked = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ShotError("bad-shape", f"{where} must have the shape [{asked}], not {list(array.shape)}.")
+    if not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    if array.flags.writeable:
+        array = array.view()  # the caller may still be writing through its own reference
+        array.flags.writeable = False
+    object.__setattr__(owner, name, array)
+
+
+def check_structure(shot: Shot) -> None:
+    """Raises ShotError unless all parts of the shot agree on the number of samples and on each other."""
+    count = len(shot.frames)
+    if count < 1:
+        raise ShotError("empty-shot", "The shot has no frames.", "Choose a range of at least one frame.")
+    if not np.all(np.isfinite(shot.frames)) or np.any(np.diff(shot.frames) <= 0):
+        raise ShotError("bad-frames", "The shot's frame numbers must be finite and ascend.")
+    if not (isinstance(shot.fps, (int, float)) and math.isfinite(shot.fps) and shot.fps > 0):
+        raise ShotError("bad-rate", f"The shot's rate is {shot.fps} frames per second; it must be above 0.")
+    if len(shot.size) != 2 or any(not isinstance(n, int) or not 1 <= n <= 65536 for n in shot.size):
+        raise ShotError("bad-size", f"The shot's size {shot.size} must be two whole numbers of pixels.")
+    _same_count("the camera", len(shot.camera.sources), count)
+    for geometry, item in enumerate(shot.geometries):
+        if len(item.positions) not in (1, count):
+            raise ShotError(
+                "bad-shape",
+                f"Geometry {geometry} has {len(item.positions)} samples; the shot has {count}.",
+                "Store 1 sample where nothing deforms, else one per frame.",
+            )
+    for mesh in shot.meshes:
+        _same_count(f"mesh '{mesh.name}'", len(mesh.matrix_world), count)
+        if not 0 <= mesh.geometry < len(shot.geometries):
+            raise ShotError(
+                "bad-index",
+                f"Mesh '{mesh.name}' names geometry {mesh.geometry}; the shot has {len(shot.geometries)}.",
+            )
+    for item in shot.objects:
+        _same_count(f"object '{item.name}'", len(item.matrix_world), count)
+
+
+def check_values(shot: Shot) -> None:
+    """Raises ShotError for numbers that are not finite and for triangles that name missing vertices."""
+    camera = shot.camera
+    for name in ("intrinsics", "world_to_camera", "clip"):
+        _finite_matrices(shot, getattr(camera, name), f"The {name.replace('_', ' ')} of camera '{camera.name}'")
+    if np.any(camera.intrinsics[:, 0, 0] <= 0) or np.any(camera.intrinsics[:, 1, 1] <= 0):
+        raise ShotError("bad-camera", f"Camera '{camera.name}' has a focal length that is not above 0.")
+    for mesh in shot.meshes:
+        _finite_matrices(shot, mesh.matrix_world, f"The transform of '{mesh.name}'")
+    for item in shot.objects:
+        _finite_matrices(shot, item.matrix_world, f"The transform of '{item.name}'")
+    for index, geometry in enumerate(shot.geometries):
+        users = [mesh for mesh in shot.meshes if mesh.geometry == index]
+        _check_geometry(shot, geometry, users)
+
+
+def _check_geometry(shot: Shot, geometry: Geometry, users: list[MeshTrack]) -> None:
+    name = users[0].name if users else "unused geometry"
+    vertices = geometry.positions.shape[1]
+    triangles = geometry.triangles
+    if triangles.size and (triangles.min() < 0 or triangles.max() >= vertices):
+        raise ShotError("bad-index", f"A triangle of '{name}' names a vertex that is not there ({vertices} vertices).")
+    t = first_bad_sample(geometry.positions)
+    if t is not None:
+        bad = int(np.flatnonzero(~np.isfinite(geometry.positions[t]).all(axis=1))[0])
+        frame = f"{shot.frames[t]:g}" if geometry.deforms else f"{shot.frames[0]:g} and all others"
+        raise ShotError(
+            "not-finite",
+            f"Vertex {bad} of '{name}' has no finite position at frame {frame}.",
+            "Look for a modifier or driver that divides by zero there.",
+        )
+
+
+def first_bad_sample(positions: NDArray[np.float32]) -> int | None:
+    """Index of the first sample of [T, V, 3] that holds a value that is not finite, or None."""
+    for t, sample in enumerate(positions):
+        # NaN and infinity survive min and max, and no array of flags is made for the common case.
+        if sample.size and not (np.isfinite(sample.min()) and np.isfinite(sample.max())):
+            return t
+    return None
+
+
+def _finite_matrices(shot: Shot, array: NDArray[np.float64], what: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+    if bad.size:
+        raise ShotError("not-finite", f"{what} is not finite at frame {shot.frames[bad[0]]:g}.")
+
+
+def _same_count(what: str, have: int, want: int) -> None:
+    if have != want:
+        raise ShotError("bad-shape", f"The shot has {want} frames, but {what} has {have}.")
