@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tracking transformer: the published forward pass, strict loading, initialisation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import CogVideoXTransformer3DModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from trackshade.errors import ModelError
+from trackshade.models import TrackingTransformer3DModel, track_coordinates
+
+FORWARD = Path(__file__).parent / "data" / "das_forward.safetensors"
+TINY = dict(
+    num_attention_heads=2, attention_head_dim=16, in_channels=8, out_channels=4, time_embed_dim=16, text_embed_dim=12, num_layers=3,
+    sample_width=4, sample_height=4, sample_frames=3, temporal_compression_ratio=1, max_text_seq_length=5,
+)  # fmt: skip
+
+
+def published() -> tuple[TrackingTransformer3DModel, dict[str, torch.Tensor]]:
+    with safe_open(FORWARD, framework="pt") as stored:
+        config = json.loads(stored.metadata()["config"])
+    tensors = load_file(FORWARD)
+    model = TrackingTransformer3DModel(**config)
+    weights = {key.removeprefix("w."): value for key, value in tensors.items() if key.startswith("w.")}
+    model.load_state_dict(weights, strict=True)
+    return model.eval(), tensors
+
+
+def inputs(batch: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {
+        "hidden_states": torch.randn(batch, 3, 8, 4, 4, generator=generator),
+        "encoder_hidden_states": torch.randn(batch, 5, 12, generator=generator),
+        "timestep": torch.tensor([7] * batch),
+        "tracking_maps": torch.randn(batch, 3, 8, 4, 4, generator=generator),
+    }
+
+
+def test_reproduces_the_published_forward_pass():
+    model, tensors = published()
+    with torch.no_grad():
+        output = model(
+            tensors["hidden_states"], tensors["encoder_hidden_states"], tensors["timestep"],
+            image_rotary_emb=(tensors["rot_cos"], tensors["rot_sin"]), tracking_maps=tensors["tracking_maps"],
+        ).sample  # fmt: skip
+    assert tensors["output"].abs().max() > 0.1
+    torch.testing.assert_close(output, tensors["output"], rtol=1e-4, atol=2e-5)
+
+
+def test_the_tracking_branch_matters():
+    model, tensors = published()
+    with torch.no_grad():
+        output = model(
+            tensors["hidden_states"], tensors["encoder_hidden_states"], tensors["timestep"],
+            image_rotary_emb=(tensors["rot_cos"], tensors["rot_sin"]), tracking_maps=tensors["tracking_maps"] * 0,
+        ).sample  # fmt: skip
+    assert (output - tensors["output"]).abs().max() > 1e-2
+
+
+def test_from_base_predicts_what_the_base_predicts():
+    torch.manual_seed(0)
+    base = CogVideoXTransformer3DModel(**TINY).eval()
+    model = TrackingTransformer3DModel.from_base(base, num_tracking_blocks=2, track_frequencies=0).eval()
+    given = inputs()
+    with torch.no_grad():
+        expected = base(given["hidden_states"], given["encoder_hidden_states"], given["timestep"]).sample
+        torch.testing.assert_close(model(**given).sample, expected)
+    for copied, block in zip(model.transformer_blocks_copy, base.transformer_blocks):
+        for left, right in zip(copied.parameters(), block.parameters()):
+            torch.testing.assert_close(left, right)
+            assert left.data_ptr() != right.data_ptr()
+    assert all(not linear.weight.any() for linear in (model.initial_combine_linear, *model.combine_linears))
+
+
+def test_saved_and_loaded_with_the_published_class_name(tmp_path: Path):
+    torch.manual_seed(0)
+    model = TrackingTransformer3DModel(**TINY, num_tracking_blocks=2).eval()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["_class_name"] = "CogVideoXTransformer3DModelTracking"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = TrackingTransformer3DModel.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**inputs()).sample, model(**inputs()).sample)
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "shape", "damaged", "absent", "no config"])
+def test_loading_is_strict(tmp_path: Path, change: str):
+    TrackingTransformer3DModel(**TINY, num_tracking_blocks=2).save_pretrained(tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    named = "combine_linears.1.weight"
+    if change == "missing":
+        del weights[named]
+    elif change == "unexpected":
+        weights[named := "combine_linears.9.weight"] = torch.zeros(1)
+    elif change == "shape":
+        weights[named] = torch.zeros(3, 3)
+    save_file(weights, path)
+    if change == "damaged":
+        path.write_bytes(path.read_bytes()[:200])
+        named = path.name
+    elif change == "absent":
+        path.unlink()
+        named = "safetensors"
+    elif change == "no config":
+        (tmp_path / "config.json").unlink()
+        named = "config.json"
+    with pytest.raises(ModelError, match=named):
+        TrackingTransformer3DModel.from_pretrained(tmp_path)
+
+
+def test_too_many_tracking_blocks():
+    with pytest.raises(ModelError, match="3 blocks"):
+        TrackingTransformer3DModel(**TINY, num_tracking_blocks=4)
+
+
+def lookup_model() -> TrackingTransformer3DModel:
+    torch.manual_seed(0)
+    model = TrackingTransformer3DModel(
+        **TINY, num_tracking_blocks=2, track_frequencies=4, track_lookup_channels=2, track_scale=4
+    ).eval()
+    return model
+
+
+def test_lookup_shares_the_published_parameters():
+    plain = set(TrackingTransformer3DModel(**TINY, num_tracking_blocks=2).state_dict())
+    more = set(lookup_model().state_dict())
+    assert plain < more and all(key.startswith("track_lookup.") for key in more - plain)
+
+
+def test_lookup_follows_tracks_and_ignores_what_was_hidden():
+    """A point's token carries the first frame's features at its own first position, unless its depth says it was hidden there."""
+    model = lookup_model()
+    tracking = torch.zeros(1, 3, 3, 16, 16)
+    columns, rows = torch.meshgrid((torch.arange(16) + 0.5) / 16, (torch.arange(16) + 0.5) / 16, indexing="xy")
+    tracking[:, 0] = torch.stack([columns, rows, torch.full_like(rows, 0.5)])
+    tracking[:, 1] = torch.stack([columns.roll(4, 1), rows, torch.full_like(rows, 0.5)])  # moved by 4 pixels to the right
+    tracking[:, 2] = torch.stack([columns, rows, torch.full_like(rows, 0.9)])  # another surface, which was not seen there
+    latents = torch.randn(1, 4, 4, 4)
+    lookup = model.track_lookup
+    assert lookup is not None
+    with torch.no_grad():
+        content = lookup.content(track_coordinates(tracking), latents)
+    still, moved, hidden = content[0, :2], content[1, :2], content[2, :2]
+    torch.testing.assert_close(moved[:, :, 4:], still[:, :, :-4], rtol=1e-3, atol=1e-4)
+    assert still.abs().mean() > 1e3 * hidden.abs().mean()
+
+
+def test_no_tracks_is_the_same_as_black_tracks_for_the_lookup():
+    model = lookup_model()
+    latents = torch.randn(1, 4, 4, 4)
+    lookup = model.track_lookup
+    assert lookup is not None
+    with torch.no_grad():
+        black = lookup(track_coordinates(torch.zeros(1, 3, 3, 16, 16)), latents)
+        bias = lookup.coordinate_proj.bias + lookup.content_proj.bias
+    torch.testing.assert_close(black, bias.expand_as(black))
