@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`python -m trackshade.training.data OUT --count 4000`: write shards of procedural clips, or a sheet of them."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from . import generate_clip, generate_shards, save_sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m trackshade.training.data", description=__doc__)
+    parser.add_argument("out", help="folder for the shards, or with --sheet a picture file")
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--split", choices=("train", "held-out"), default="train")
+    parser.add_argument("--kind")
+    parser.add_argument("--size", type=int, nargs=2, default=(96, 64), metavar=("W", "H"))
+    parser.add_argument("--frames", type=int, default=9)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--shard", type=int, default=250)
+    parser.add_argument("--sheet", action="store_true", help="draw a contact sheet of the clips instead")
+    a = parser.parse_args()
+    size = (a.size[0], a.size[1])
+    start = time.perf_counter()
+    if a.sheet:
+        seeds = range(a.first_seed, a.first_seed + a.count)
+        save_sheet([generate_clip(s, size, a.frames, a.kind, split=a.split) for s in seeds], a.out, columns=2)
+    else:
+        generate_shards(
+            a.out, a.count, a.first_seed, a.split, a.processes, size=size, frames=a.frames, kind=a.kind, shard=a.shard,
+            progress=lambda done, of: print(f"{done} of {of} clips", flush=True),
+        )
+    seconds = time.perf_counter() - start
+    print(f"{a.count} clips in {seconds:.1f} s, {1e3 * seconds * a.processes / max(a.count, 1):.1f} ms a clip and process")
+
+
+if __name__ == "__main__":
+    main()

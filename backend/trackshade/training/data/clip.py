@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One procedural clip: a shaded video, its tracking video, a caption, and what is true about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ...control.colours import inverse_distance, inverse_range, paint_places
+from ...control.raster import Buffers, draw, homogeneous
+from .scene import KINDS, UNSEEN_KIND, Scene, build_scene
+from .shading import develop, shade, vertex_normals
+
+Split = Literal["train", "held-out"]
+# Mixed into the seed, so that the two splits draw from streams that never meet, whatever the seeds.
+_SPLIT_KEY = {"train": 0x7472, "held-out": 0x686F}
+_SHADOW_SIZE, _SHADOW_REACH = 128, 3.6  # texels, metres
+
+
+@dataclass(frozen=True)
+class Clip:
+    video: np.ndarray  # [T, H, W, 3] u8 sRGB
+    tracking: np.ndarray  # [T, H, W, 3] u8, the mesh rule
+    caption: str
+    kind: str
+    object_index: np.ndarray  # [T, H, W] i16: -1 background, 0 ground and walls, 1 the main body, 2.. the others
+    points: np.ndarray  # [T, N, 2] f32 px, true places of surface points seen in the first frame
+    visible: np.ndarray  # [T, N] bool
+
+
+def clip_kinds(split: Split) -> dict[str, float]:
+    """The kinds of a split and how often they come. Held-out clips have one kind more, of shapes never trained on."""
+    return dict(KINDS) if split == "train" else {**{k: 0.85 * v for k, v in KINDS.items()}, UNSEEN_KIND: 0.15}
+
+
+def generate_clip(
+    seed: int, size: tuple[int, int] = (96, 64), frames: int = 9, kind: str | None = None, *, split: Split = "train",
+    points: int = 0,
+) -> Clip:
+    """Make the clip of `seed` (0 or more), the same on every machine with the same numpy.
+
+    `size` (w, h) in pixels; `kind` one of `clip_kinds(split)`, else drawn; `points` surface points visible in the first
+    frame are followed. Raises ValueError for an unknown kind or split.
+    """
+    if split not in _SPLIT_KEY:
+        raise ValueError(f"unknown split {split!r}: train or held-out")
+    kinds = clip_kinds(split)
+    rng = np.random.default_rng(np.random.SeedSequence([_SPLIT_KEY[split], seed]))
+    drawn = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
+    if kind is not None and kind not in kinds:
+        raise ValueError(f"unknown kind {kind!r} of split {split!r}: {', '.join(kinds)}")
+    scene = build_scene(rng, kind or drawn, size, frames)
+    return render_clip(scene, size, points, rng)
+
+
+def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random.Generator) -> Clip:
+    frames, (w, h) = len(scene.world), size
+    first = _in_camera(scene, 0)
+    limits = inverse_range(inverse_distance(first))
+    video = np.empty((frames, h, w, 3), np.uint8)
+    tracking = np.zeros((frames, h, w, 3), np.uint8)
+    index = np.empty((frames, h, w), np.int16)
+    tracks, seen = np.zeros((frames, points, 2), np.float32), np.zeros((frames, points), bool)
+    anchors = None
+    fine, coarse = Buffers.empty((2 * w, 2 * h)), Buffers.empty(size)
+    linear = np.empty((2 * h, 2 * w, 3), np.float32)
+    normals = np.empty_like(scene.rest)
+    body = np.append(scene.body[scene.part], -1).astype(np.int16)  # triangle -1 is the background
+    vertices = np.empty((len(scene.rest), 4))
+    double = np.diag([2.0, 2.0, 1.0])
+    for t in range(frames):
+        camera, intrinsics = scene.world_to_camera[t], scene.intrinsics[t]
+        homogeneous(scene.world[t], camera, double @ intrinsics, False, out=vertices)
+        fine.clear()
+        draw(fine, vertices, scene.triangles, 0, 0.02)
+        vertex_normals(scene.world[t], scene.triangles, normals)
+        shadow, light = _shadow(scene, t)
+        eye = -camera[:3, :3].T @ camera[:3, 3]
+        rays = camera[:3, :3].T @ np.linalg.inv(double @ intrinsics)
+        shade(fine.triangle, vertices, scene.world[t], normals, scene.rest, scene.triangles, scene.part, scene.materials,
+              scene.sun, scene.sun_colour, scene.ambient, shadow, light, eye, rays, scene.sky[0], scene.sky[1], linear)
+        develop(linear, video[t])
+        vertices[:, :2] *= 0.5
+        coarse.clear()
+        draw(coarse, vertices, scene.triangles, 0, 0.02)
+        paint_places(coarse, vertices, scene.triangles, 0, first, scene.intrinsics[0], False, limits, tracking[t])
+        index[t] = body[coarse.triangle]
+        if points:
+            if anchors is None:
+                anchors = _anchors(coarse, vertices, scene, points, rng)
+            tracks[t], seen[t] = _follow(anchors, scene, t, coarse.depth)
+    return Clip(video, tracking, scene.caption, scene.kind, index, tracks, seen)
+
+
+def _in_camera(scene: Scene, t: int) -> np.ndarray:
+    m = scene.world_to_camera[t]
+    return scene.world[t] @ m[:3, :3].T + m[:3, 3]
+
+
+def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray]:
+    """Depth `[S, S]` of the bodies (not of the stage) seen from the sun, and world to its texels and depth `[3, 4]`."""
+    moving = scene.body[scene.part] > 0
+    triangles = scene.triangles[moving]
+    centre = scene.world[0][triangles[:, 0]].mean(axis=0)
+    forward = -scene.sun
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    to_light = np.eye(4)
+    to_light[:3, :3] = [right, np.cross(forward, right), forward]
+    to_light[:3, 3] = -to_light[:3, :3] @ centre + [0.0, 0.0, 50.0]
+    scale = _SHADOW_SIZE / (2 * _SHADOW_REACH)
+    k = np.array([[scale, 0, _SHADOW_SIZE / 2], [0, scale, _SHADOW_SIZE / 2], [0, 0, 1.0]])
+    buffers = Buffers.empty((_SHADOW_SIZE, _SHADOW_SIZE))
+    draw(buffers, homogeneous(scene.world[t], to_light, k, True), triangles, 0)
+    light = to_light[:3].copy()
+    light[:2] *= scale
+    light[:2, 3] += _SHADOW_SIZE / 2
+    return buffers.depth, light
+
+
+def _anchors(
+    buffers: Buffers, vertices: np.ndarray, scene: Scene, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Surface points at random pixels of the first frame, four in five on moving bodies: vertices and weights [N, 3]."""
+    flat = buffers.triangle.ravel()
+    on_body = np.flatnonzero((flat >= 0) & (scene.body[scene.part[flat]] > 0))
+    on_stage = np.flatnonzero((flat >= 0) & (scene.body[scene.part[flat]] == 0))
+    if len(on_body) == 0 or len(on_stage) == 0:
+        on_body = on_stage = np.flatnonzero(flat >= 0)
+    split = count - count // 5
+    pixels = np.concatenate([rng.choice(on_body, split), rng.choice(on_stage, count - split)])
+    corners = scene.triangles[flat[pixels]]
+    width = buffers.triangle.shape[1]
+    sample = np.stack([pixels % width + 0.5, pixels // width + 0.5, np.ones(count)], 1)
+    v = vertices[corners][:, :, :3]
+    edges = np.stack([np.cross(v[:, 1], v[:, 2]), np.cross(v[:, 2], v[:, 0]), np.cross(v[:, 0], v[:, 1])], 1)
+    weights = np.einsum("nij,nj->ni", edges, sample)
+    return corners, weights / weights.sum(axis=1, keepdims=True)
+
+
+def _follow(anchors, scene: Scene, t: int, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    corners, weights = anchors
+    world = np.einsum("ni,nij->nj", weights, scene.world[t][corners])
+    m, k = scene.world_to_camera[t], scene.intrinsics[t]
+    camera = world @ m[:3, :3].T + m[:3, 3]
+    z = np.maximum(camera[:, 2], 1e-3)
+    pixels = (camera @ k.T)[:, :2] / z[:, None]
+    h, w = depth.shape
+    inside = (camera[:, 2] > 1e-3) & np.all((pixels >= 0) & (pixels < [w, h]), axis=1)
+    j, i = (np.clip(np.floor(pixels[:, a]), 0, n - 1).astype(int) for a, n in ((0, w), (1, h)))
+    # The nearest sample is up to half a pixel away: allow for the slope of the surface there.
+    return pixels, inside & (z <= depth[i, j] * 1.03 + 0.03)

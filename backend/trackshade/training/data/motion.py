@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Motions of bodies and cameras over a clip, and their words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .bodies import Body, rotations
+
+UP = np.array([0.0, 0.0, 1.0])
+
+
+def ease(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Progress `[T]` from 0 to 1: steady, speeding up, slowing down, or both."""
+    s = np.linspace(0.0, 1.0, frames)
+    return [s, s, s**1.6, 1 - (1 - s) ** 1.6, s * s * (3 - 2 * s)][rng.integers(5)]
+
+
+def heading(angle: float) -> np.ndarray:
+    return np.array([np.cos(angle), np.sin(angle), 0.0])
+
+
+def place(rotation: np.ndarray, path: np.ndarray) -> np.ndarray:
+    """Matrices `[T, 4, 4]` that rotate about the body's origin and then put it on the path `[T, 3]`."""
+    m = rotation.copy()
+    m[:, :3, 3] = path
+    return m
+
+
+def rest(body: Body, start: np.ndarray, frames: int, turn: float = 0.0) -> np.ndarray:
+    return place(rotations(UP, np.full(frames, turn)), np.broadcast_to(start, (frames, 3)))
+
+
+def spin(rng: np.random.Generator, start: np.ndarray, frames: int) -> tuple[np.ndarray, str]:
+    """Turning in place, mostly about the vertical."""
+    angle = ease(rng, frames) * np.radians(rng.uniform(45, 190)) * rng.choice([-1, 1])
+    axis = UP if rng.random() < 0.7 else UP + rng.normal(0, 0.5, 3)
+    return place(rotations(axis, angle), np.broadcast_to(start, (frames, 3))), str(
+        rng.choice(["spinning in place", "turning on the spot", "rotating slowly"]))
+
+
+def drive(rng: np.random.Generator, body: Body, start: np.ndarray, frames: int, span: float) -> np.ndarray:
+    """Forwards along a gentle curve, wheels turning by the way gone; `span` metres in all."""
+    s = ease(rng, frames)
+    way = s * span * rng.uniform(0.8, 1.6) * rng.choice([1, 1, 1, -1])
+    bend = rng.uniform(-0.7, 0.7) / span
+    first = rng.uniform(0, 2 * np.pi)
+    course = first + bend * way
+    if abs(bend) < 1e-3:
+        offset = np.outer(way, heading(first))
+    else:
+        offset = np.stack([np.sin(course) - np.sin(first), np.cos(first) - np.cos(course), 0 * way], 1) / bend
+    for wheel in body.wheels:
+        wheel.matrices = wheel.matrices @ rotations(np.array([0.0, 1.0, 0.0]), way / body.roll)
+    # Centred on the way, so that the body neither starts nor ends far from its place.
+    return place(rotations(UP, course), start + offset - 0.4 * offset[-1])
+
+
+def move(
+    rng: np.random.Generator, body: Body, start: np.ndarray, frames: int, span: float, floating: bool
+) -> tuple[np.ndarray, str]:
+    """Root matrices `[T, 4, 4]` of a body that begins near `start` and moves about `span` metres; and its words."""
+    s = ease(rng, frames)
+    way = heading(rng.uniform(0, 2 * np.pi))
+    if floating:
+        way = way + UP * rng.uniform(-0.7, 0.7)
+    span *= rng.uniform(0.7, 1.35)
+    how = str(rng.choice(["slide", "tumble", "hop", "circle", "spin", "sway", "lift", "slide turning"],
+                         p=[0.2, 0.2, 0.15, 0.12, 0.08, 0.08, 0.07, 0.1]))
+    turn = rng.uniform(0, 2 * np.pi)
+    still_turn = rotations(UP, np.full(frames, turn))
+    line = start + np.outer(s - 0.35, way * span)
+    if how == "slide":
+        return place(still_turn, line), str(rng.choice(["sliding", "moving", "gliding"]))
+    if how == "slide turning":
+        angle = turn + s * np.radians(rng.uniform(40, 130)) * rng.choice([-1, 1])
+        return place(rotations(UP, angle), line), str(rng.choice(["sliding and turning", "turning as it moves"]))
+    if how == "tumble":
+        axis = np.cross(UP, way) + rng.normal(0, 0.2, 3)
+        angle = s * span / max(body.height, 0.15) * rng.uniform(0.7, 1.0)
+        roll = rotations(axis, np.clip(angle, 0, 3.6)) @ still_turn
+        lift = np.abs(np.sin(2 * angle)) * (body.radius - body.height) * 0.8
+        return place(roll, line + np.outer(lift, UP)), str(rng.choice(["tumbling", "rolling"]))
+    if how == "hop":
+        hops = np.abs(np.sin(np.linspace(0, 1, frames) * np.pi * rng.uniform(1.0, 2.0) + rng.uniform(0, 0.8)))
+        path = start + np.outer(s - 0.35, way * span * 0.7) + np.outer(hops * rng.uniform(0.4, 0.9), UP)
+        return place(still_turn, path), str(rng.choice(["bouncing", "hopping"]))
+    if how == "circle":
+        radius = rng.uniform(0.45, 0.9)
+        angle = turn + s * np.radians(rng.uniform(60, 160)) * rng.choice([-1, 1])
+        ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], 1) * radius
+        return place(rotations(UP, angle), start + ring - 0.5 * ring[0]), str(rng.choice(["circling", "moving in a circle"]))
+    if how == "spin":
+        return spin(rng, start, frames)
+    if how == "sway":
+        angle = np.sin(np.linspace(0, 1, frames) * rng.uniform(3, 6) + rng.uniform(0, 6)) * rng.uniform(0.3, 0.6)
+        sway = rotations(way * [1, 1, 0.0], angle) @ still_turn
+        pivot = np.array([0.0, 0.0, body.height])
+        return place(sway, start + (sway[:, :3, :3] @ pivot - pivot)), str(rng.choice(["rocking", "swaying"]))
+    path = start + np.outer(s, UP * rng.choice([1.0, 1.0, 0.6]) * span) * rng.uniform(0.6, 1.0)
+    return place(rotations(UP, turn + s * rng.uniform(-0.8, 0.8)), path), str(rng.choice(["rising", "floating up"]))
+
+
+def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
+    """World to camera `[4, 4]` (x right, y down, z forward) of a camera at `eye` that looks at `target`."""
+    forward = target - eye
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, UP)
+    right = right / np.linalg.norm(right)
+    down = np.cross(forward, right)
+    c, s = np.cos(roll), np.sin(roll)
+    axes = np.stack([c * right + s * down, c * down - s * right, forward])
+    m = np.eye(4)
+    m[:3, :3], m[:3, 3] = axes, -axes @ eye
+    return m
+
+
+def camera(
+    rng: np.random.Generator, frames: int, target: np.ndarray, distance: float, azimuth: float, elevation: float,
+    focal: float, moving: bool, lowest: float,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """World to camera `[T, 4, 4]`, focal lengths `[T]` px, and words; `lowest` is the least height the eye may have."""
+    s = ease(rng, frames)
+    d, az, el = np.full(frames, distance), np.full(frames, azimuth), np.full(frames, elevation)
+    aim = np.broadcast_to(target, (frames, 3)).copy()
+    shift = np.zeros((frames, 3))
+    lens, words = np.full(frames, focal), ""
+    side = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
+    sign, size = rng.choice([-1, 1]), rng.choice([0.35, 0.7, 1.0])
+    if moving:
+        how = str(rng.choice(["orbit", "dolly", "truck", "crane", "pan", "zoom", "arc"], p=[0.34, 0.16, 0.14, 0.1, 0.1, 0.08, 0.08]))
+        if how in ("orbit", "arc"):
+            az = az + s * np.radians(rng.uniform(25, 65)) * sign * size
+            if how == "arc":
+                el = np.clip(el + s * np.radians(rng.uniform(-18, 25)), 0.05, 1.2)
+            words = str(rng.choice(["orbits", "circles around", "moves around the scene"]))
+        elif how == "dolly":
+            d = d * (1 + s * (rng.uniform(-0.42, -0.2) if sign < 0 else rng.uniform(0.25, 0.7)) * size)
+            words = str(rng.choice(["moves in", "dollies in", "pushes in"] if sign < 0 else ["pulls back", "dollies out", "moves away"]))
+        elif how == "truck":
+            shift = np.outer(s, side * sign * distance * rng.uniform(0.15, 0.35) * size)
+            aim = aim + shift * rng.uniform(0.3, 1.0)
+            words = str(rng.choice(["slides sideways", "tracks sideways"]))
+        elif how == "crane":
+            el = np.clip(el + s * np.radians(rng.uniform(12, 35)) * sign * size, 0.05, 1.25)
+            words = "rises" if sign > 0 else "sinks"
+        elif how == "pan":
+            aim = aim + np.outer(s, side * sign * distance * rng.uniform(0.12, 0.28) * size)
+            aim = aim + np.outer(s, UP * distance * rng.uniform(-0.06, 0.06))
+            words = str(rng.choice(["pans", "turns"])) + (" left" if sign < 0 else " right")
+        else:
+            lens = lens * (1 + s * (rng.uniform(0.2, 0.5) if sign > 0 else rng.uniform(-0.35, -0.18)) * size)
+            words = "zooms in" if sign > 0 else "zooms out"
+    eye = target + shift + (d * np.cos(el))[:, None] * np.stack([np.cos(az), np.sin(az), 0 * az], 1) + np.outer(d * np.sin(el), UP)
+    eye[:, 2] = np.maximum(eye[:, 2], lowest)
+    if moving and rng.random() < 0.2:
+        steps = np.linspace(0, rng.uniform(2, 6), frames)[:, None]
+        shake = sum(np.sin(steps * rng.uniform(0.7, 2.2, 3) + rng.uniform(0, 6.28, 3)) for _ in range(2))
+        eye = eye + shake * 0.012 * distance
+        aim = aim + np.roll(shake, 1, axis=1) * 0.014 * distance
+        words += ", handheld"
+    return np.stack([look_at(e, a) for e, a in zip(eye, aim, strict=True)]), lens, words

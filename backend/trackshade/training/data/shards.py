@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clips on disk: folders of plain .npy files that readers map into memory. Writing is resumable and atomic.
+
+    OUT/shard-000000/  video.npy [N, T, H, W, 3] u8, tracking.npy likewise, captions.json
+A shard exists once it is whole: it is written beside and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .clip import Split, generate_clip
+
+
+@dataclass(frozen=True)
+class _Plan:
+    first_seed: int
+    count: int
+    size: tuple[int, int]
+    frames: int
+    split: Split
+    kind: str | None
+
+    def same_clips(self, found: dict) -> bool:
+        """Whether the shard described by `found` holds exactly these clips."""
+        return found == json.loads(json.dumps(asdict(self)))
+
+
+@dataclass(frozen=True)
+class Shards:
+    """All clips of a folder, as one sequence over its mapped shards."""
+
+    videos: tuple[np.ndarray, ...]  # each [N, T, H, W, 3] u8
+    trackings: tuple[np.ndarray, ...]
+    captions: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, n: int) -> tuple[np.ndarray, np.ndarray, str, str]:
+        """Video, tracking video, caption and kind of clip `n`."""
+        if not 0 <= n < len(self):
+            raise IndexError(n)
+        k = n
+        for video, tracking in zip(self.videos, self.trackings, strict=True):
+            if k < len(video):
+                return video[k], tracking[k], self.captions[n], self.kinds[n]
+            k -= len(video)
+        raise IndexError(n)
+
+
+def generate_shards(
+    out_dir: Path | str, count: int, first_seed: int = 0, split: Split = "train", processes: int = 1, *,
+    size: tuple[int, int] = (96, 64), frames: int = 9, kind: str | None = None, shard: int = 250,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write the clips of seeds first_seed … first_seed + count − 1; returns the shards' folders, in order.
+
+    A shard that is there already with the same clips is kept; another in its place raises FileExistsError.
+    `progress(done, count)` is called after every shard.
+    """
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    folders, missing, done = [], [], 0
+    for n, offset in enumerate(range(0, count, shard)):
+        folder = out / f"shard-{n:06d}"
+        plan = _Plan(first_seed + offset, min(shard, count - offset), tuple(size), frames, split, kind)
+        folders.append(folder)
+        if folder.exists():
+            if not plan.same_clips(json.loads((folder / "captions.json").read_text())["plan"]):
+                raise FileExistsError(f"{folder} holds other clips; choose another folder or remove it")
+            done += plan.count
+        else:
+            missing.append((folder, plan))
+    if progress and done:
+        progress(done, count)
+    # Fresh processes, not forks: the parent may hold threads (torch, numba).
+    with ProcessPoolExecutor(max(1, processes), multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(partial(_write_shard, folder, plan)): plan.count for folder, plan in missing}
+        for future in as_completed(futures):
+            future.result()
+            done += futures[future]
+            if progress:
+                progress(done, count)
+    return folders
+
+
+def _write_shard(folder: Path, plan: _Plan) -> None:
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    shape = (plan.count, plan.frames, plan.size[1], plan.size[0], 3)
+    video = np.lib.format.open_memmap(part / "video.npy", "w+", np.uint8, shape)
+    tracking = np.lib.format.open_memmap(part / "tracking.npy", "w+", np.uint8, shape)
+    captions, kinds = [], []
+    try:
+        for n in range(plan.count):
+            clip = generate_clip(plan.first_seed + n, plan.size, plan.frames, plan.kind, split=plan.split)
+            video[n], tracking[n] = clip.video, clip.tracking
+            captions.append(clip.caption)
+            kinds.append(clip.kind)
+        video.flush()
+        tracking.flush()
+        text = json.dumps({"plan": asdict(plan), "captions": captions, "kinds": kinds}, indent=1)
+        (part / "captions.json").write_text(text)
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def load_shards(out_dir: Path | str) -> Shards:
+    """Map all whole shards of a folder, in order. Raises FileNotFoundError where there is none."""
+    folders = sorted(Path(out_dir).glob("shard-*"))
+    if not folders:
+        raise FileNotFoundError(f"no shards in {out_dir}")
+    videos, trackings, captions, kinds = [], [], [], []
+    for folder in folders:
+        text = json.loads((folder / "captions.json").read_text())
+        videos.append(np.load(folder / "video.npy", mmap_mode="r", allow_pickle=False))
+        trackings.append(np.load(folder / "tracking.npy", mmap_mode="r", allow_pickle=False))
+        captions += text["captions"]
+        kinds += text["kinds"]
+    return Shards(tuple(videos), tuple(trackings), tuple(captions), tuple(kinds))
