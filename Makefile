@@ -1,0 +1,83 @@
+# Everything is installed into virtual environments inside this folder; nothing is changed elsewhere.
+#   make setup      .venv: the backend, Blender as a Python module, and the tools
+#   make demo       build a small scene and shade it with the embedded model
+#   make test       all tests, on every bpy that this machine can have
+#   make lint       ruff and pyright
+#   make bench      the benchmark table
+#   make extension  the add-on as an installable zip, in dist/
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+TORCH ?= torch==2.13.0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# A Python of this version that can make virtual environments: the one on the path, else one of pyenv's.
+comma := ,
+find_python = $(shell for p in python$(1) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(1).*/bin/python; do \
+	"$$p" -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] != ($(subst .,$(comma),$(1))))' 2>/dev/null \
+	&& echo "$$p" && break; done)
+
+# bpy 4.5 is made for Python 3.11 and bpy 5.1 and later for 3.13.
+PYTHON_4 := $(call find_python,3.11)
+PYTHON_5 := $(call find_python,3.13)
+PYTHON ?= $(or $(PYTHON_4),$(PYTHON_5))
+KEY := $(shell cksum < pyproject.toml | cut -d' ' -f1)
+READY := .venv/.ready-$(KEY)
+READY_5 := .venv-5.2/.ready-$(KEY)
+PYTEST := -m pytest -p no:cacheprovider
+
+.PHONY: setup setup-5.2 demo test test-unit test-bpy test-bpy-5.2 bench lint extension clean
+
+setup: $(READY)
+
+$(READY):
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or 3.13 with venv is needed (Debian: apt-get install python3.11-venv)." >&2; exit 3; }
+	@$(PYTHON) backend/trackshade/cli/system.py
+	@echo "Setting up .venv with $$($(PYTHON) --version): about 3 GB, a few minutes."
+	@$(PYTHON) -m venv .venv
+	@echo "  1 of 2: PyTorch" && .venv/bin/pip install -q "$(TORCH)"
+	@echo "  2 of 2: Trackshade, Blender's Python module and the tools" && .venv/bin/pip install -q -e '.[backend,blender,training,dev]'
+	@rm -f .venv/.ready-* && touch $@
+
+setup-5.2:
+ifeq ($(and $(PYTHON_4),$(PYTHON_5)),)
+	@echo "Only one of Python 3.11 and 3.13 was found: the add-on is tested on one version of Blender."
+else
+	@$(MAKE) $(READY_5)
+endif
+
+$(READY_5):
+	@echo "Setting up .venv-5.2 with $$($(PYTHON_5) --version): Blender 5.2's Python module, about 1 GB."
+	@$(PYTHON_5) -m venv .venv-5.2
+	@.venv-5.2/bin/pip install -q -e '.[blender,test]'
+	@rm -f .venv-5.2/.ready-* && touch $@
+
+demo: setup
+	@.venv/bin/trackshade demo
+
+# Two suites at a time, each one's output in one piece; all of them run even where one fails.
+test: setup setup-5.2
+	@$(MAKE) -k -j2 --output-sync=target test-unit test-bpy test-bpy-5.2
+
+test-unit:
+	@echo "tests/unit on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit
+
+test-bpy:
+	@echo "tests/bpy on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/bpy
+
+test-bpy-5.2:
+	@if [ -e $(READY_5) ]; then echo "tests/bpy on bpy $$(.venv-5.2/bin/pip show bpy | sed -n 's/^Version: //p')" \
+	&& OMP_NUM_THREADS=1 .venv-5.2/bin/python $(PYTEST) tests/bpy; fi
+
+bench: setup
+	@.venv/bin/python tests/benchmarks/run.py
+
+lint: setup
+	@.venv/bin/ruff check backend addon tests
+	@.venv/bin/pyright --warnings
+
+extension: setup
+	@.venv/bin/python addon/build_extension.py
+
+clean:
+	rm -rf build dist demo
