@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sample sheets: for held-out clips the truth, what the averaged weights generate, and the tracking video, frame by frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from ..models import PatchAutoencoder, TrackingTransformer3DModel, track_coordinates
+from .autoencoder import to_unit
+from .data import Clip, generate_clip
+from .diffusion import encode, first_only, make_scheduler
+from .text import tokenize
+
+
+def held_out(count: int, size: tuple[int, int] = (96, 64), frames: int = 9) -> list[Clip]:
+    """The clips that sheets show: the first seeds of the held-out split."""
+    return [generate_clip(seed, size, frames, split="held-out") for seed in range(count)]
+
+
+@torch.no_grad()
+def generate(
+    transformer: TrackingTransformer3DModel, text_encoder: nn.Module, vae: PatchAutoencoder, tokenizer, clips: list[Clip],
+    trackings: list[np.ndarray], steps: int = 8, seed: int = 0, bf16: bool = True,
+) -> np.ndarray:  # fmt: skip
+    """[N, T, H, W, 3] 8-bit: each clip's first frame moved by its entry of `trackings`, without guidance."""
+    device = vae.device
+    tracking = np.stack(trackings)
+    latents = encode(vae, np.stack([clip.video for clip in clips]))
+    tracks = encode(vae, tracking)
+    image, maps = first_only(latents), torch.cat([tracks, first_only(tracks)], dim=2)
+    coordinates = track_coordinates(torch.from_numpy(tracking).permute(0, 1, 4, 2, 3).to(device).float() / 255)
+    tokens = tokenize(tokenizer, [clip.caption for clip in clips], transformer.config.max_text_seq_length).to(device)
+    scheduler = make_scheduler()
+    scheduler.set_timesteps(steps)
+    sample = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(device)
+    for t in scheduler.timesteps:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            text = text_encoder(tokens)[0]
+            velocity = transformer(
+                torch.cat([sample, image], dim=2), text, t.expand(len(clips)).to(device), tracking_maps=maps, track_coordinates=coordinates
+            ).sample
+        sample = scheduler.step(velocity.float(), int(t), sample, return_dict=False)[0]
+    decoded = vae.decode(sample.transpose(1, 2) / vae.config.scaling_factor).sample
+    return ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
+
+
+def write_sheet(path: Path, clips: list[Clip], generated: np.ndarray) -> None:
+    """PNG: per clip three rows (truth, generated, tracking), frames from left to right."""
+    rows = [np.concatenate(list(video), axis=1) for clip, made in zip(clips, generated) for video in (clip.video, made, clip.tracking)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ok, data = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])
+    if ok:
+        path.write_bytes(data.tobytes())
+
+
+def mean_psnr(clips: list[Clip], generated: np.ndarray) -> float:
+    """Mean over clips, of the frames after the first."""
+    errors = [((to_unit(c.video[1:]) - to_unit(g[1:])) ** 2).mean().item() / 4 for c, g in zip(clips, generated)]
+    return float(np.mean([-10 * np.log10(max(e, 1e-12)) for e in errors]))
