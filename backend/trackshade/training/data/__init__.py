@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Procedural training data: shaded clips with exact tracking videos, drawn by the same code as real shots'."""
+"""Procedural training data: shaded clips with exact tracking videos, drawn by the same code as real
+shots'.
+"""
 
-from .clip import Clip, Split, clip_kinds, generate_clip
-from .shards import Shards, generate_shards, load_shards
-from .sheet import contact_sheet, save_sheet
+from trackshade.training.data.clip import Clip, Split, clip_kinds, generate_clip
+from trackshade.training.data.shards import Shards, generate_shards, load_shards
+from trackshade.training.data.sheet import contact_sheet, save_sheet
 
 __all__ = [
-    "Clip", "Shards", "Split", "clip_kinds", "contact_sheet", "generate_clip", "generate_shards", "load_shards",
+    "Clip",
+    "Shards",
+    "Split",
+    "clip_kinds",
+    "contact_sheet",
+    "generate_clip",
+    "generate_shards",
+    "load_shards",
     "save_sheet",
 ]

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m trackshade.training.data OUT --count 4000`: write shards of procedural clips, or a sheet of them."""
+"""`python -m trackshade.training.data OUT --count 4000`: write shards of procedural clips, or a sheet of
+them.
+"""
 
 from __future__ import annotations
 
 import argparse
 import time
 
-from . import generate_clip, generate_shards, save_sheet
+from trackshade.training.data import generate_clip, generate_shards, save_sheet
 
 
 def main() -> None:
@@ -29,11 +31,21 @@ def main() -> None:
         save_sheet([generate_clip(s, size, a.frames, a.kind, split=a.split) for s in seeds], a.out, columns=2)
     else:
         generate_shards(
-            a.out, a.count, a.first_seed, a.split, a.processes, size=size, frames=a.frames, kind=a.kind, shard=a.shard,
+            a.out,
+            a.count,
+            a.first_seed,
+            a.split,
+            a.processes,
+            size=size,
+            frames=a.frames,
+            kind=a.kind,
+            shard=a.shard,
             progress=lambda done, of: print(f"{done} of {of} clips", flush=True),
         )
     seconds = time.perf_counter() - start
-    print(f"{a.count} clips in {seconds:.1f} s, {1e3 * seconds * a.processes / max(a.count, 1):.1f} ms a clip and process")
+    print(
+        f"{a.count} clips in {seconds:.1f} s, {1e3 * seconds * a.processes / max(a.count, 1):.1f} ms a clip and process"
+    )
 
 
 if __name__ == "__main__":

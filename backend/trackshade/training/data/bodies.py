@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bodies of procedural scenes: what moves together, made of parts that may move against each other or deform."""
+"""Bodies of procedural scenes: what moves together, made of parts that may move against each other or
+deform.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +9,33 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import shapes, shading
-from .shapes import Solid
+from trackshade.conventions import srgb_to_linear
+from trackshade.training.data import shading, shapes
 
 # sRGB, 0..1. The eight named colours of captions; greys and browns are for grounds and tyres.
 COLOURS: dict[str, tuple[float, float, float]] = {
-    "red": (0.83, 0.13, 0.12), "orange": (0.93, 0.50, 0.10), "yellow": (0.95, 0.85, 0.18), "green": (0.18, 0.62, 0.22),
-    "blue": (0.14, 0.30, 0.82), "purple": (0.52, 0.20, 0.68), "pink": (0.94, 0.50, 0.66), "white": (0.92, 0.92, 0.90),
+    "red": (0.83, 0.13, 0.12),
+    "orange": (0.93, 0.50, 0.10),
+    "yellow": (0.95, 0.85, 0.18),
+    "green": (0.18, 0.62, 0.22),
+    "blue": (0.14, 0.30, 0.82),
+    "purple": (0.52, 0.20, 0.68),
+    "pink": (0.94, 0.50, 0.66),
+    "white": (0.92, 0.92, 0.90),
 }
 DARKS: dict[str, tuple[float, float, float]] = {
-    "black": (0.08, 0.08, 0.09), "grey": (0.50, 0.50, 0.52), "brown": (0.45, 0.29, 0.16), "teal": (0.12, 0.50, 0.50),
+    "black": (0.08, 0.08, 0.09),
+    "grey": (0.50, 0.50, 0.52),
+    "brown": (0.45, 0.29, 0.16),
+    "teal": (0.12, 0.50, 0.50),
 }
 TEXTURES = {  # caption adjective and how often
-    "plain": (shading.PLAIN, 0.18), "striped": (shading.STRIPES, 0.22), "checked": (shading.CHECKS, 0.16),
-    "mottled": (shading.NOISE, 0.16), "two-tone": (shading.TWO_TONE, 0.1), "spotted": (shading.SPOTS, 0.12),
+    "plain": (shading.PLAIN, 0.18),
+    "striped": (shading.STRIPES, 0.22),
+    "checked": (shading.CHECKS, 0.16),
+    "mottled": (shading.NOISE, 0.16),
+    "two-tone": (shading.TWO_TONE, 0.1),
+    "spotted": (shading.SPOTS, 0.12),
     "shaded": (shading.GRADIENT, 0.06),
 }
 
@@ -45,19 +60,16 @@ class Body:
     wheels: list[Part] = field(default_factory=list)
 
 
-def linear(rgb: tuple[float, float, float] | np.ndarray) -> np.ndarray:
-    c = np.asarray(rgb, np.float64)
-    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-
-
 def colour(rng: np.random.Generator, table: dict[str, tuple[float, float, float]]) -> tuple[str, np.ndarray]:
     """A named colour and one variation of it, linear."""
     name = str(rng.choice(list(table)))
     rgb = np.array(table[name]) * rng.uniform(0.82, 1.08) + rng.normal(0.0, 0.03, 3)
-    return name, linear(np.clip(rgb, 0.02, 0.97))
+    return name, srgb_to_linear(np.clip(rgb, 0.02, 0.97))
 
 
-def material(rng: np.random.Generator, texture: str | None = None, size: float = 1.0) -> tuple[np.ndarray, str]:
+def material(
+    rng: np.random.Generator, texture: str | None = None, size: float = 1.0
+) -> tuple[np.ndarray, str]:
     """A material row and its words ("red striped"), for a body of about `size` metres."""
     if texture is None:
         names = list(TEXTURES)
@@ -68,7 +80,9 @@ def material(rng: np.random.Generator, texture: str | None = None, size: float =
     second, row[3:6] = colour(rng, others)
     number = TEXTURES[texture][0]
     row[shading.TEXTURE] = number
-    cells = {shading.TWO_TONE: 1.0, shading.GRADIENT: 1.2, shading.NOISE: 3.0, shading.SPOTS: 2.8}.get(number, 3.4)
+    cells = {shading.TWO_TONE: 1.0, shading.GRADIENT: 1.2, shading.NOISE: 3.0, shading.SPOTS: 2.8}.get(
+        number, 3.4
+    )
     row[shading.SCALE] = cells * rng.uniform(0.75, 1.3) / size
     row[shading.GLOSS] = rng.choice([0.0, 0.0, 0.25, 0.7])
     direction = rng.normal(0.0, 1.0, 3) if rng.random() < 0.6 else np.eye(3)[rng.integers(3)]
@@ -83,7 +97,7 @@ def material(rng: np.random.Generator, texture: str | None = None, size: float =
 
 def plain(rng: np.random.Generator, rgb: tuple[float, float, float]) -> np.ndarray:
     row = np.zeros(shading.MATERIAL_SIZE, np.float32)
-    row[0:3] = linear(np.clip(np.array(rgb) + rng.normal(0, 0.02, 3), 0.02, 0.97))
+    row[0:3] = srgb_to_linear(np.clip(np.array(rgb) + rng.normal(0, 0.02, 3), 0.02, 0.97))
     return row
 
 
@@ -114,10 +128,17 @@ def solid_body(rng: np.random.Generator, frames: int, shape: str, scale: float) 
     p[:, 2] -= (p[:, 2].max() + p[:, 2].min()) / 2
     row, words = material(rng, size=scale)
     size = {0: "small ", 1: "", 2: "large "}[int(scale > 0.75) + int(scale > 1.15)]
-    noun = {"ball": ("ball", "sphere"), "box": ("box", "block"), "ring": ("ring", "torus"), "rock": ("rock", "boulder")}
+    noun = {
+        "ball": ("ball", "sphere"),
+        "box": ("box", "block"),
+        "ring": ("ring", "torus"),
+        "rock": ("rock", "boulder"),
+    }
     name = str(rng.choice(noun.get(shape, (shape,))))
     part = Part(p, f, row, still(frames))
-    return Body([part], f"{size}{words} {name}", float(np.linalg.norm(p, axis=1).max()), float(-p[:, 2].min()))
+    return Body(
+        [part], f"{size}{words} {name}", float(np.linalg.norm(p, axis=1).max()), float(-p[:, 2].min())
+    )
 
 
 def deforming_body(rng: np.random.Generator, frames: int, scale: float) -> Body:
@@ -130,9 +151,13 @@ def deforming_body(rng: np.random.Generator, frames: int, scale: float) -> Body:
         p = p[:, [0, 2, 1]]
         name, action = str(rng.choice(["flag", "cloth", "sheet"])), str(rng.choice(["waving", "rippling"]))
     else:
-        name, (p, f) = [("block", shapes.box((0.55, 0.55, 1.5), 9)), ("column", shapes.cylinder(0.34, 1.5, 20, 12)),
-                        ("ball", shapes.sphere(0.6, 26, 19)), ("ring", shapes.torus(0.5, 0.2)),
-                        ("bar", shapes.box((1.5, 0.5, 0.5), 9))][rng.integers(5)]
+        name, (p, f) = [
+            ("block", shapes.box((0.55, 0.55, 1.5), 9)),
+            ("column", shapes.cylinder(0.34, 1.5, 20, 12)),
+            ("ball", shapes.sphere(0.6, 26, 19)),
+            ("ring", shapes.torus(0.5, 0.2)),
+            ("bar", shapes.box((1.5, 0.5, 0.5), 9)),
+        ][rng.integers(5)]
         action = {"bend": "bending", "twist": "twisting", "ripple": "rippling", "squash": "stretching"}[how]
     p = p.astype(np.float64)
     x, y, z = p.T
@@ -163,7 +188,9 @@ def deforming_body(rng: np.random.Generator, frames: int, scale: float) -> Body:
     p, q = (p * scale).astype(np.float32), (q * scale).astype(np.float32)
     turn = rotations(np.array([0, 0, 1.0]), np.full(frames, rng.uniform(0, 6.28)))
     height = float(-q[:, :, 2].min()) + 0.02
-    return Body([Part(p, f, row, turn, q)], f"{words} {name}", float(np.linalg.norm(q, axis=-1).max()), height, action)
+    return Body(
+        [Part(p, f, row, turn, q)], f"{words} {name}", float(np.linalg.norm(q, axis=-1).max()), height, action
+    )
 
 
 def figure(rng: np.random.Generator, frames: int, scale: float) -> Body:
@@ -188,25 +215,35 @@ def figure(rng: np.random.Generator, frames: int, scale: float) -> Body:
     root[:, 2, 3] = 0.03 * np.cos(2 * phase)
     lean = root @ rotations(y, np.full(frames, rng.uniform(-0.05, 0.2)))
     torso = shapes.capsule(0.2, 0.42, 14, 5)
-    parts = [Part((torso[0] + np.float32([0, 0, 0.36])) * np.float32([0.8, 1.15, 1.0]), torso[1], shirt, lean)]
+    parts = [
+        Part((torso[0] + np.float32([0, 0, 0.36])) * np.float32([0.8, 1.15, 1.0]), torso[1], shirt, lean)
+    ]
     head = shapes.sphere(0.17, 14, 9)
     parts.append(Part(head[0] + np.float32([0, 0, 0.98]), head[1], skin, lean))
     raised = 0.0 if walking else rng.uniform(1.2, 2.6)
     for side in (-1, 1):
         arm = -side * swing if walking else raised + 0.7 * np.sin(phase * 1.5 + side)
         shoulder = hang(lean, (0.0, side * 0.3, 0.66), arm)
-        elbow = hang(shoulder, (0.0, 0.0, -0.32), -0.35 - 0.3 * np.abs(arm) if walking else np.full(frames, -0.4))
+        elbow = hang(
+            shoulder, (0.0, 0.0, -0.32), -0.35 - 0.3 * np.abs(arm) if walking else np.full(frames, -0.4)
+        )
         parts += [limb(shoulder, 0.085, 0.34, shirt), limb(elbow, 0.07, 0.34, skin)]
         leg = side * swing if walking else np.zeros(frames) + side * 0.08
         hip = hang(root, (0.0, side * 0.13, 0.05), leg)
-        knee = hang(hip, (0.0, 0.0, -0.42), np.clip(-side * np.cos(phase), 0, 1) * 0.6 if walking else np.zeros(frames))
+        knee = hang(
+            hip,
+            (0.0, 0.0, -0.42),
+            np.clip(-side * np.cos(phase), 0, 1) * 0.6 if walking else np.zeros(frames),
+        )
         parts += [limb(hip, 0.11, 0.46, trousers), limb(knee, 0.085, 0.44, trousers)]
     for part in parts:
         part.rest = (part.rest * np.float32(scale)).astype(np.float32)
         part.matrices = part.matrices.copy()
         part.matrices[:, :3, 3] *= scale
     name = str(rng.choice(["figure", "person", "mannequin"]))
-    return Body(parts, f"{name} in {words}", 1.15 * scale, 0.88 * scale, "walking" if walking else "waving its arms")
+    return Body(
+        parts, f"{name} in {words}", 1.15 * scale, 0.88 * scale, "walking" if walking else "waving its arms"
+    )
 
 
 def vehicle(rng: np.random.Generator, frames: int, scale: float) -> Body:
@@ -217,16 +254,34 @@ def vehicle(rng: np.random.Generator, frames: int, scale: float) -> Body:
     cabin = shapes.box((length * rng.uniform(0.35, 0.55), wide * 0.88, 0.32), 3)
     place = np.float32([rng.uniform(-0.2, 0.2) * length, 0.0, 0.34])
     glass = row.copy() if rng.random() < 0.4 else plain(rng, (0.25, 0.32, 0.38))
-    parts = [Part(hull[0], hull[1], row, still(frames)), Part(cabin[0] + place, cabin[1], glass, still(frames))]
+    parts = [
+        Part(hull[0], hull[1], row, still(frames)),
+        Part(cabin[0] + place, cabin[1], glass, still(frames)),
+    ]
     tyre, _ = material(rng, texture=str(rng.choice(["checked", "striped", "two-tone"])), size=2 * wheel)
-    tyre[0:3] = linear(DARKS["black"])
+    tyre[0:3] = srgb_to_linear(DARKS["black"])
     wheels = []
     for x in (-0.32, 0.32):
         for y in (-0.5, 0.5):
             p, f = shapes.cylinder(wheel, 0.14, 16, 2)
             p = p[:, [0, 2, 1]]
-            wheels.append(Part(p * np.float32(scale), f, tyre, still(frames, np.array([x * length, y * wide, -0.2]) * scale)))
+            wheels.append(
+                Part(
+                    p * np.float32(scale),
+                    f,
+                    tyre,
+                    still(frames, np.array([x * length, y * wide, -0.2]) * scale),
+                )
+            )
     for part in parts:
         part.rest = (part.rest * np.float32(scale)).astype(np.float32)
     name = str(rng.choice(["car", "truck", "cart", "vehicle"]))
-    return Body(parts + wheels, f"{words} {name}", 0.6 * length * scale, (0.2 + wheel) * scale, "driving", wheel * scale, wheels)
+    return Body(
+        parts + wheels,
+        f"{words} {name}",
+        0.6 * length * scale,
+        (0.2 + wheel) * scale,
+        "driving",
+        wheel * scale,
+        wheels,
+    )

@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from ...control.colours import inverse_distance, inverse_range, paint_places
-from ...control.raster import Buffers, draw, homogeneous
-from .scene import KINDS, UNSEEN_KIND, Scene, build_scene
-from .shading import develop, shade, vertex_normals
+from trackshade.control.colours import MeshRule, inverse_distance, inverse_range, paint_places
+from trackshade.control.raster import Buffers, barycentric, draw, group_pixels, homogeneous
+from trackshade.training.data.scene import KINDS, UNSEEN_KIND, Scene, build_scene
+from trackshade.training.data.shading import develop, shade, vertex_normals
 
 Split = Literal["train", "held-out"]
 # Mixed into the seed, so that the two splits draw from streams that never meet, whatever the seeds.
@@ -25,24 +25,33 @@ class Clip:
     tracking: np.ndarray  # [T, H, W, 3] u8, the mesh rule
     caption: str
     kind: str
-    object_index: np.ndarray  # [T, H, W] i16: -1 background, 0 ground and walls, 1 the main body, 2.. the others
+    object_index: (
+        np.ndarray
+    )  # [T, H, W] i16: -1 background, 0 ground and walls, 1 the main body, 2.. the others
     points: np.ndarray  # [T, N, 2] f32 px, true places of surface points seen in the first frame
     visible: np.ndarray  # [T, N] bool
 
 
 def clip_kinds(split: Split) -> dict[str, float]:
-    """The kinds of a split and how often they come. Held-out clips have one kind more, of shapes never trained on."""
+    """The kinds of a split and how often they come. Held-out clips have one kind more, of shapes never
+    trained on.
+    """
     return dict(KINDS) if split == "train" else {**{k: 0.85 * v for k, v in KINDS.items()}, UNSEEN_KIND: 0.15}
 
 
 def generate_clip(
-    seed: int, size: tuple[int, int] = (96, 64), frames: int = 9, kind: str | None = None, *, split: Split = "train",
+    seed: int,
+    size: tuple[int, int] = (96, 64),
+    frames: int = 9,
+    kind: str | None = None,
+    *,
+    split: Split = "train",
     points: int = 0,
 ) -> Clip:
     """Make the clip of `seed` (0 or more), the same on every machine with the same numpy.
 
-    `size` (w, h) in pixels; `kind` one of `clip_kinds(split)`, else drawn; `points` surface points visible in the first
-    frame are followed. Raises ValueError for an unknown kind or split.
+    `size` (w, h) in pixels; `kind` one of `clip_kinds(split)`, else drawn; `points` surface points visible
+    in the first frame are followed. Raises ValueError for an unknown kind or split.
     """
     if split not in _SPLIT_KEY:
         raise ValueError(f"unknown split {split!r}: train or held-out")
@@ -57,8 +66,8 @@ def generate_clip(
 
 def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random.Generator) -> Clip:
     frames, (w, h) = len(scene.world), size
-    first = _in_camera(scene, 0)
-    limits = inverse_range(inverse_distance(first))
+    rule = _rule(scene, size)
+    still = np.eye(4)
     video = np.empty((frames, h, w, 3), np.uint8)
     tracking = np.zeros((frames, h, w, 3), np.uint8)
     index = np.empty((frames, h, w), np.int16)
@@ -79,13 +88,32 @@ def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random
         shadow, light = _shadow(scene, t)
         eye = -camera[:3, :3].T @ camera[:3, 3]
         rays = camera[:3, :3].T @ np.linalg.inv(double @ intrinsics)
-        shade(fine.triangle, vertices, scene.world[t], normals, scene.rest, scene.triangles, scene.part, scene.materials,
-              scene.sun, scene.sun_colour, scene.ambient, shadow, light, eye, rays, scene.sky[0], scene.sky[1], linear)
+        shade(
+            fine.triangle,
+            vertices,
+            scene.world[t],
+            normals,
+            scene.rest,
+            scene.triangles,
+            scene.part,
+            scene.materials,
+            scene.sun,
+            scene.sun_colour,
+            scene.ambient,
+            shadow,
+            light,
+            eye,
+            rays,
+            scene.sky[0],
+            scene.sky[1],
+            linear,
+        )
         develop(linear, video[t])
         vertices[:, :2] *= 0.5
         coarse.clear()
         draw(coarse, vertices, scene.triangles, 0, 0.02)
-        paint_places(coarse, vertices, scene.triangles, 0, first, scene.intrinsics[0], False, limits, tracking[t])
+        pixels, _ = group_pixels(coarse, 1)
+        paint_places(coarse, pixels, vertices, scene.triangles, scene.world[0], rule, still, tracking[t])
         index[t] = body[coarse.triangle]
         if points:
             if anchors is None:
@@ -94,13 +122,16 @@ def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random
     return Clip(video, tracking, scene.caption, scene.kind, index, tracks, seen)
 
 
-def _in_camera(scene: Scene, t: int) -> np.ndarray:
-    m = scene.world_to_camera[t]
-    return scene.world[t] @ m[:3, :3].T + m[:3, 3]
+def _rule(scene: Scene, size: tuple[int, int]) -> MeshRule:
+    m = scene.world_to_camera[0]
+    limits = inverse_range(inverse_distance(scene.world[0] @ m[:3, :3].T + m[:3, 3]))
+    return MeshRule(m, scene.intrinsics[0], False, size, limits)
 
 
 def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray]:
-    """Depth `[S, S]` of the bodies (not of the stage) seen from the sun, and world to its texels and depth `[3, 4]`."""
+    """Depth `[S, S]` of the bodies (not of the stage) seen from the sun, and world to its texels and depth
+    `[3, 4]`.
+    """
     moving = scene.body[scene.part] > 0
     triangles = scene.triangles[moving]
     centre = scene.world[0][triangles[:, 0]].mean(axis=0)
@@ -123,7 +154,9 @@ def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray]:
 def _anchors(
     buffers: Buffers, vertices: np.ndarray, scene: Scene, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Surface points at random pixels of the first frame, four in five on moving bodies: vertices and weights [N, 3]."""
+    """Surface points at random pixels of the first frame, four in five on moving bodies: vertices and
+    weights [N, 3].
+    """
     flat = buffers.triangle.ravel()
     on_body = np.flatnonzero((flat >= 0) & (scene.body[scene.part[flat]] > 0))
     on_stage = np.flatnonzero((flat >= 0) & (scene.body[scene.part[flat]] == 0))
@@ -131,13 +164,7 @@ def _anchors(
         on_body = on_stage = np.flatnonzero(flat >= 0)
     split = count - count // 5
     pixels = np.concatenate([rng.choice(on_body, split), rng.choice(on_stage, count - split)])
-    corners = scene.triangles[flat[pixels]]
-    width = buffers.triangle.shape[1]
-    sample = np.stack([pixels % width + 0.5, pixels // width + 0.5, np.ones(count)], 1)
-    v = vertices[corners][:, :, :3]
-    edges = np.stack([np.cross(v[:, 1], v[:, 2]), np.cross(v[:, 2], v[:, 0]), np.cross(v[:, 0], v[:, 1])], 1)
-    weights = np.einsum("nij,nj->ni", edges, sample)
-    return corners, weights / weights.sum(axis=1, keepdims=True)
+    return barycentric(buffers, pixels, vertices, scene.triangles)
 
 
 def _follow(anchors, scene: Scene, t: int, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bodies import Body, rotations
+from trackshade.training.data.bodies import Body, rotations
 
 UP = np.array([0.0, 0.0, 1.0])
 
@@ -36,7 +36,8 @@ def spin(rng: np.random.Generator, start: np.ndarray, frames: int) -> tuple[np.n
     angle = ease(rng, frames) * np.radians(rng.uniform(45, 190)) * rng.choice([-1, 1])
     axis = UP if rng.random() < 0.7 else UP + rng.normal(0, 0.5, 3)
     return place(rotations(axis, angle), np.broadcast_to(start, (frames, 3))), str(
-        rng.choice(["spinning in place", "turning on the spot", "rotating slowly"]))
+        rng.choice(["spinning in place", "turning on the spot", "rotating slowly"])
+    )
 
 
 def drive(rng: np.random.Generator, body: Body, start: np.ndarray, frames: int, span: float) -> np.ndarray:
@@ -59,14 +60,20 @@ def drive(rng: np.random.Generator, body: Body, start: np.ndarray, frames: int, 
 def move(
     rng: np.random.Generator, body: Body, start: np.ndarray, frames: int, span: float, floating: bool
 ) -> tuple[np.ndarray, str]:
-    """Root matrices `[T, 4, 4]` of a body that begins near `start` and moves about `span` metres; and its words."""
+    """Root matrices `[T, 4, 4]` of a body that begins near `start` and moves about `span` metres; and its
+    words.
+    """
     s = ease(rng, frames)
     way = heading(rng.uniform(0, 2 * np.pi))
     if floating:
         way = way + UP * rng.uniform(-0.7, 0.7)
     span *= rng.uniform(0.7, 1.35)
-    how = str(rng.choice(["slide", "tumble", "hop", "circle", "spin", "sway", "lift", "slide turning"],
-                         p=[0.2, 0.2, 0.15, 0.12, 0.08, 0.08, 0.07, 0.1]))
+    how = str(
+        rng.choice(
+            ["slide", "tumble", "hop", "circle", "spin", "sway", "lift", "slide turning"],
+            p=[0.2, 0.2, 0.15, 0.12, 0.08, 0.08, 0.07, 0.1],
+        )
+    )
     turn = rng.uniform(0, 2 * np.pi)
     still_turn = rotations(UP, np.full(frames, turn))
     line = start + np.outer(s - 0.35, way * span)
@@ -74,7 +81,9 @@ def move(
         return place(still_turn, line), str(rng.choice(["sliding", "moving", "gliding"]))
     if how == "slide turning":
         angle = turn + s * np.radians(rng.uniform(40, 130)) * rng.choice([-1, 1])
-        return place(rotations(UP, angle), line), str(rng.choice(["sliding and turning", "turning as it moves"]))
+        return place(rotations(UP, angle), line), str(
+            rng.choice(["sliding and turning", "turning as it moves"])
+        )
     if how == "tumble":
         axis = np.cross(UP, way) + rng.normal(0, 0.2, 3)
         angle = s * span / max(body.height, 0.15) * rng.uniform(0.7, 1.0)
@@ -89,16 +98,22 @@ def move(
         radius = rng.uniform(0.45, 0.9)
         angle = turn + s * np.radians(rng.uniform(60, 160)) * rng.choice([-1, 1])
         ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], 1) * radius
-        return place(rotations(UP, angle), start + ring - 0.5 * ring[0]), str(rng.choice(["circling", "moving in a circle"]))
+        return place(rotations(UP, angle), start + ring - 0.5 * ring[0]), str(
+            rng.choice(["circling", "moving in a circle"])
+        )
     if how == "spin":
         return spin(rng, start, frames)
     if how == "sway":
-        angle = np.sin(np.linspace(0, 1, frames) * rng.uniform(3, 6) + rng.uniform(0, 6)) * rng.uniform(0.3, 0.6)
+        angle = np.sin(np.linspace(0, 1, frames) * rng.uniform(3, 6) + rng.uniform(0, 6)) * rng.uniform(
+            0.3, 0.6
+        )
         sway = rotations(way * [1, 1, 0.0], angle) @ still_turn
         pivot = np.array([0.0, 0.0, body.height])
         return place(sway, start + (sway[:, :3, :3] @ pivot - pivot)), str(rng.choice(["rocking", "swaying"]))
     path = start + np.outer(s, UP * rng.choice([1.0, 1.0, 0.6]) * span) * rng.uniform(0.6, 1.0)
-    return place(rotations(UP, turn + s * rng.uniform(-0.8, 0.8)), path), str(rng.choice(["rising", "floating up"]))
+    return place(rotations(UP, turn + s * rng.uniform(-0.8, 0.8)), path), str(
+        rng.choice(["rising", "floating up"])
+    )
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
@@ -116,10 +131,19 @@ def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarra
 
 
 def camera(
-    rng: np.random.Generator, frames: int, target: np.ndarray, distance: float, azimuth: float, elevation: float,
-    focal: float, moving: bool, lowest: float,
+    rng: np.random.Generator,
+    frames: int,
+    target: np.ndarray,
+    distance: float,
+    azimuth: float,
+    elevation: float,
+    focal: float,
+    moving: bool,
+    lowest: float,
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """World to camera `[T, 4, 4]`, focal lengths `[T]` px, and words; `lowest` is the least height the eye may have."""
+    """World to camera `[T, 4, 4]`, focal lengths `[T]` px, and words; `lowest` is the least height the eye
+    may have.
+    """
     s = ease(rng, frames)
     d, az, el = np.full(frames, distance), np.full(frames, azimuth), np.full(frames, elevation)
     aim = np.broadcast_to(target, (frames, 3)).copy()
@@ -128,7 +152,12 @@ def camera(
     side = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
     sign, size = rng.choice([-1, 1]), rng.choice([0.35, 0.7, 1.0])
     if moving:
-        how = str(rng.choice(["orbit", "dolly", "truck", "crane", "pan", "zoom", "arc"], p=[0.34, 0.16, 0.14, 0.1, 0.1, 0.08, 0.08]))
+        how = str(
+            rng.choice(
+                ["orbit", "dolly", "truck", "crane", "pan", "zoom", "arc"],
+                p=[0.34, 0.16, 0.14, 0.1, 0.1, 0.08, 0.08],
+            )
+        )
         if how in ("orbit", "arc"):
             az = az + s * np.radians(rng.uniform(25, 65)) * sign * size
             if how == "arc":
@@ -136,7 +165,13 @@ def camera(
             words = str(rng.choice(["orbits", "circles around", "moves around the scene"]))
         elif how == "dolly":
             d = d * (1 + s * (rng.uniform(-0.42, -0.2) if sign < 0 else rng.uniform(0.25, 0.7)) * size)
-            words = str(rng.choice(["moves in", "dollies in", "pushes in"] if sign < 0 else ["pulls back", "dollies out", "moves away"]))
+            words = str(
+                rng.choice(
+                    ["moves in", "dollies in", "pushes in"]
+                    if sign < 0
+                    else ["pulls back", "dollies out", "moves away"]
+                )
+            )
         elif how == "truck":
             shift = np.outer(s, side * sign * distance * rng.uniform(0.15, 0.35) * size)
             aim = aim + shift * rng.uniform(0.3, 1.0)
@@ -151,7 +186,12 @@ def camera(
         else:
             lens = lens * (1 + s * (rng.uniform(0.2, 0.5) if sign > 0 else rng.uniform(-0.35, -0.18)) * size)
             words = "zooms in" if sign > 0 else "zooms out"
-    eye = target + shift + (d * np.cos(el))[:, None] * np.stack([np.cos(az), np.sin(az), 0 * az], 1) + np.outer(d * np.sin(el), UP)
+    eye = (
+        target
+        + shift
+        + (d * np.cos(el))[:, None] * np.stack([np.cos(az), np.sin(az), 0 * az], 1)
+        + np.outer(d * np.sin(el), UP)
+    )
     eye[:, 2] = np.maximum(eye[:, 2], lowest)
     if moving and rng.random() < 0.2:
         steps = np.linspace(0, rng.uniform(2, 6), frames)[:, None]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Procedural scenes: which bodies, where, how they and the camera move, under which light, and the words for it."""
+"""Procedural scenes: which bodies, where, how they and the camera move, under which light, and the words for
+it.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import shading, shapes
-from .bodies import COLOURS, DARKS, Body, Part, colour, deforming_body, figure, linear, material, solid_body, still, vehicle
-from .captions import caption
-from .motion import camera, drive, move, place, rest, rotations, spin
+from trackshade.conventions import srgb_to_linear
+from trackshade.training.data import shading, shapes
+from trackshade.training.data.bodies import (
+    COLOURS,
+    DARKS,
+    Body,
+    Part,
+    colour,
+    deforming_body,
+    figure,
+    material,
+    solid_body,
+    still,
+    vehicle,
+)
+from trackshade.training.data.captions import caption
+from trackshade.training.data.motion import camera, drive, move, place, rest, rotations, spin
 
 KINDS = {  # name and how often; "unseen" exists in held-out clips only
-    "static-camera": 0.26, "moving-camera": 0.22, "frozen-time": 0.13, "spin": 0.10, "figure": 0.08, "vehicle": 0.07,
-    "deform": 0.09, "crowd": 0.05,
+    "static-camera": 0.26,
+    "moving-camera": 0.22,
+    "frozen-time": 0.13,
+    "spin": 0.10,
+    "figure": 0.08,
+    "vehicle": 0.07,
+    "deform": 0.09,
+    "crowd": 0.05,
 }
 UNSEEN_KIND = "unseen"
 SOLIDS = tuple(name for name in shapes.SHAPES if name not in shapes.UNSEEN)
@@ -47,8 +68,13 @@ class _Placed:
 
 def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], frames: int) -> Scene:
     """A scene of `kind` for `frames` frames of `size` (w, h)."""
-    floating = kind in ("static-camera", "moving-camera", "frozen-time", "spin", "deform", UNSEEN_KIND) and rng.random() < 0.2
-    moving = kind in ("moving-camera", "frozen-time") or kind not in ("static-camera", "spin") and rng.random() < 0.4
+    floating = (
+        kind in ("static-camera", "moving-camera", "frozen-time", "spin", "deform", UNSEEN_KIND)
+        and rng.random() < 0.2
+    )
+    moving = kind in ("moving-camera", "frozen-time") or (
+        kind not in ("static-camera", "spin") and rng.random() < 0.4
+    )
     counts = {"crowd": (5, 9), "spin": (1, 3), "figure": (1, 3), "vehicle": (1, 3), "deform": (1, 3)}
     count = int(rng.integers(*counts.get(kind, (1, 5))))
     for attempt in range(24):
@@ -68,14 +94,36 @@ def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], fram
             break
     stage, surroundings = _stage(rng, frames, target, azimuth, floating)
     sun_azimuth, sun_height = azimuth + rng.uniform(-2.2, 2.2), np.radians(rng.uniform(32, 72))
-    sun = np.array([np.cos(sun_azimuth) * np.cos(sun_height), np.sin(sun_azimuth) * np.cos(sun_height), np.sin(sun_height)])
+    sun = np.array(
+        [
+            np.cos(sun_azimuth) * np.cos(sun_height),
+            np.sin(sun_azimuth) * np.cos(sun_height),
+            np.sin(sun_height),
+        ]
+    )
     strength = rng.uniform(0.65, 1.0)
     world, rest_, triangles, part, materials, body = _assemble(placed, stage, frames)
-    sky = np.array([[0.85, 0.88, 0.92], [0.35, 0.55, 0.85]]) if rng.random() < 0.5 else rng.uniform(0.08, 0.9, (2, 3))
+    sky = (
+        np.array([[0.85, 0.88, 0.92], [0.35, 0.55, 0.85]])
+        if rng.random() < 0.5
+        else rng.uniform(0.08, 0.9, (2, 3))
+    )
     words = caption(rng, kind, [(p.body.words, p.action) for p in placed], surroundings, words, moving)
     return Scene(
-        kind, words, world, rest_, triangles, part, materials, body, poses, intrinsics, sun,
-        strength * np.array([1.0, rng.uniform(0.9, 1.0), rng.uniform(0.8, 1.0)]), float(rng.uniform(0.22, 0.45)), linear(sky),
+        kind,
+        words,
+        world,
+        rest_,
+        triangles,
+        part,
+        materials,
+        body,
+        poses,
+        intrinsics,
+        sun,
+        strength * np.array([1.0, rng.uniform(0.9, 1.0), rng.uniform(0.8, 1.0)]),
+        float(rng.uniform(0.22, 0.45)),
+        srgb_to_linear(sky),
     )
 
 
@@ -83,8 +131,14 @@ def _populate(rng: np.random.Generator, kind: str, count: int, frames: int, floa
     """Bodies and their motions, the main one first."""
     placed: list[_Placed] = []
     for n in range(count):
-        scale = rng.uniform(0.4, 0.65) if kind == "crowd" else rng.uniform(0.75, 1.35) if n == 0 else rng.uniform(0.5, 1.0)
-        maker = kind if n == 0 or kind == "crowd" and rng.random() < 0.2 else "solid"
+        scale = (
+            rng.uniform(0.4, 0.65)
+            if kind == "crowd"
+            else rng.uniform(0.75, 1.35)
+            if n == 0
+            else rng.uniform(0.5, 1.0)
+        )
+        maker = kind if n == 0 or (kind == "crowd" and rng.random() < 0.2) else "solid"
         if maker == "crowd":
             maker = str(rng.choice(["solid", "figure"]))
         body = _body(rng, maker, frames, scale)
@@ -138,13 +192,19 @@ def _animate(
             return _Placed(body, rest(body, start, frames, turn), body.action)
         s = np.linspace(0, 1, frames)
         path = start + np.outer(s - 0.4, [np.cos(turn), np.sin(turn), 0.0]) * rng.uniform(0.3, 0.8)
-        return _Placed(body, place(rotations(np.array([0, 0, 1.0]), turn + s * rng.uniform(-0.8, 0.8)), path), body.action)
+        return _Placed(
+            body,
+            place(rotations(np.array([0, 0, 1.0]), turn + s * rng.uniform(-0.8, 0.8)), path),
+            body.action,
+        )
     if rng.random() < 0.1 and kind != "spin":
         return _Placed(body, *_enter_or_leave(rng, start, frames, turn))
     return _Placed(body, *move(rng, body, start, frames, 0.55 if kind == "crowd" else 1.0, floating))
 
 
-def _enter_or_leave(rng: np.random.Generator, start: np.ndarray, frames: int, turn: float) -> tuple[np.ndarray, str]:
+def _enter_or_leave(
+    rng: np.random.Generator, start: np.ndarray, frames: int, turn: float
+) -> tuple[np.ndarray, str]:
     """Across a good part of the frame, so that the body may come in or go out of it."""
     s = np.linspace(0, 1, frames)
     way = np.array([np.cos(turn), np.sin(turn), 0.0]) * rng.uniform(1.8, 3.0)
@@ -178,9 +238,13 @@ def _framed(
         if np.any(uv < margin * reach) or np.any(uv > np.array(size) - margin * reach):
             return False
     others = sum(
-        bool(np.all((q := intrinsics[0] @ (poses[0, :3, :3] @ p.matrices[0, :3, 3] + poses[0, :3, 3]))[:2] > 0)
-             and q[2] > p.body.radius and np.all(q[:2] / q[2] < size))
-        for p in placed)
+        bool(
+            np.all((q := intrinsics[0] @ (poses[0, :3, :3] @ p.matrices[0, :3, 3] + poses[0, :3, 3]))[:2] > 0)
+            and q[2] > p.body.radius
+            and np.all(q[:2] / q[2] < size)
+        )
+        for p in placed
+    )
     return others >= 0.7 * len(placed)
 
 
@@ -190,6 +254,7 @@ def _stage(
     """Ground and wall as geometry, coarse or fine, and their words."""
     if floating:
         return [], str(rng.choice(["in the air", "in front of an empty sky", "against a plain background"]))
+
     def surface(width: float, height: float, matrix: np.ndarray) -> tuple[Part, str]:
         cells = int(rng.choice([1, 8, 20, 36]))
         p, f = shapes.sheet(width, height, cells + 1, cells + 1)
@@ -197,12 +262,21 @@ def _stage(
         return Part(p, f, row, np.broadcast_to(matrix, (frames, 4, 4))), words
 
     half = rng.uniform(5.0, 14.0)
-    turned = rotations(np.array([0, 0, 1.0]), np.array([azimuth + rng.choice([0.0, rng.uniform(-0.8, 0.8)])]))[0]
+    turned = rotations(
+        np.array([0, 0, 1.0]), np.array([azimuth + rng.choice([0.0, rng.uniform(-0.8, 0.8)])])
+    )[0]
     floor, words = surface(2 * half, 2 * half, turned)
-    parts, words = [floor], f"{rng.choice(['on', 'over', 'above'], p=[0.8, 0.15, 0.05])} a {words} {rng.choice(['floor', 'ground'])}"
+    parts, words = (
+        [floor],
+        f"{rng.choice(['on', 'over', 'above'], p=[0.8, 0.15, 0.05])} a {words} {rng.choice(['floor', 'ground'])}",
+    )
     if rng.random() < 0.35:
         away = rng.uniform(1.8, 3.5)
-        upright = turned @ still(1, (target[0] * 0 - away, 0.0, 1.6))[0] @ rotations(np.array([0, 1.0, 0]), np.array([np.pi / 2]))[0]
+        upright = (
+            turned
+            @ still(1, (target[0] * 0 - away, 0.0, 1.6))[0]
+            @ rotations(np.array([0, 1.0, 0]), np.array([np.pi / 2]))[0]
+        )
         wall, colour_ = surface(3.4, 2 * half, upright)
         parts.append(wall)
         words += f" in front of a {colour_} wall"
@@ -211,13 +285,27 @@ def _stage(
 
 def _floor_material(rng: np.random.Generator) -> tuple[np.ndarray, str]:
     row, _ = material(rng, "plain")
-    table = DARKS | COLOURS if rng.random() < 0.4 else {"grey": DARKS["grey"], "brown": DARKS["brown"], "white": COLOURS["white"],
-                                                        "green": (0.30, 0.48, 0.25), "blue": (0.38, 0.48, 0.60)}
+    table = (
+        DARKS | COLOURS
+        if rng.random() < 0.4
+        else {
+            "grey": DARKS["grey"],
+            "brown": DARKS["brown"],
+            "white": COLOURS["white"],
+            "green": (0.30, 0.48, 0.25),
+            "blue": (0.38, 0.48, 0.60),
+        }
+    )
     name, rgb = colour(rng, table)
     row[0:3] = rgb
     row[3:6] = np.clip(rgb * rng.choice([0.45, 0.6, 1.5]), 0.01, 0.9)
-    texture, word = [(shading.PLAIN, ""), (shading.CHECKS, "checked "), (shading.NOISE, "rough "), (shading.TILES, "tiled "),
-                     (shading.STRIPES, "striped ")][rng.choice(5, p=[0.3, 0.2, 0.2, 0.2, 0.1])]
+    texture, word = [
+        (shading.PLAIN, ""),
+        (shading.CHECKS, "checked "),
+        (shading.NOISE, "rough "),
+        (shading.TILES, "tiled "),
+        (shading.STRIPES, "striped "),
+    ][rng.choice(5, p=[0.3, 0.2, 0.2, 0.2, 0.1])]
     row[shading.TEXTURE], row[shading.GLOSS] = texture, 0.0
     row[shading.SCALE] = rng.uniform(1.0, 2.4)
     direction = np.array([*rng.normal(0, 1, 2), 0.0])
@@ -235,13 +323,19 @@ def _assemble(placed: list[_Placed], stage: list[Part], frames: int):
     for n, (part, root, _) in enumerate(items):
         m = part.matrices if root is None else root @ part.matrices
         local = part.rest[None] if part.deformed is None else part.deformed
-        world.append((local @ m[:, :3, :3].transpose(0, 2, 1).astype(np.float32)) + m[:, None, :3, 3].astype(np.float32))
+        world.append(
+            (local @ m[:, :3, :3].transpose(0, 2, 1).astype(np.float32))
+            + m[:, None, :3, 3].astype(np.float32)
+        )
         rest_.append(part.rest)
         triangles.append(part.triangles + offset)
         part_of.append(np.full(len(part.triangles), n, np.int32))
         offset += len(part.rest)
     return (
-        np.ascontiguousarray(np.concatenate(world, axis=1), np.float32), np.concatenate(rest_).astype(np.float32),
-        np.concatenate(triangles).astype(np.int32), np.concatenate(part_of),
-        np.stack([part.material for part, _, _ in items]).astype(np.float32), np.array([b for _, _, b in items], np.int32),
+        np.ascontiguousarray(np.concatenate(world, axis=1), np.float32),
+        np.concatenate(rest_).astype(np.float32),
+        np.concatenate(triangles).astype(np.int32),
+        np.concatenate(part_of),
+        np.stack([part.material for part, _, _ in items]).astype(np.float32),
+        np.array([b for _, _, b in items], np.int32),
     )

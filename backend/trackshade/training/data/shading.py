@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shading of procedural frames: textures that live on the surface, one sun with a shadow map, ambient light, gloss."""
+"""Shading of procedural frames: textures that live on the surface, one sun with a shadow map, ambient light,
+gloss.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from numba import njit
 
 # Textures, by their number in a material row.
 PLAIN, STRIPES, CHECKS, NOISE, TWO_TONE, SPOTS, GRADIENT, TILES = range(8)
-# A material is a row of floats: base rgb, second rgb (both linear), texture, scale per metre, gloss, direction xyz, shift.
+# A material is a row of floats: base rgb, second rgb (both linear), texture, scale per metre, gloss,
+# direction xyz, shift.
 BASE, SECOND, TEXTURE, SCALE, GLOSS, DIRECTION, SHIFT, MATERIAL_SIZE = 0, 3, 6, 7, 8, 9, 12, 13
 
 
@@ -55,9 +58,9 @@ def _noise(x, y, z):
 def _mix(texture, x, y, z, along):
     """Share of the second colour at a point of the texture space."""
     if texture == STRIPES:
-        return float(int(math.floor(along)) & 1)
+        return float(math.floor(along) & 1)
     if texture == CHECKS:
-        return float((int(math.floor(x)) + int(math.floor(y)) + int(math.floor(z))) & 1)
+        return float((math.floor(x) + math.floor(y) + math.floor(z)) & 1)
     if texture == NOISE:
         n = 0.65 * _noise(x, y, z) + 0.35 * _noise(2.1 * x + 7.0, 2.1 * y, 2.1 * z)
         return min(max((n - 0.35) * 3.3, 0.0), 1.0)
@@ -70,7 +73,7 @@ def _mix(texture, x, y, z, along):
         return min(max(0.5 + 0.6 * along, 0.0), 1.0)
     if texture == TILES:
         u, v = x - math.floor(x), y - math.floor(y)
-        return 1.0 if min(u, v) < 0.1 else 0.12 * _hash(int(math.floor(x)), int(math.floor(y)), 3)
+        return 1.0 if min(u, v) < 0.1 else 0.12 * _hash(math.floor(x), math.floor(y), 3)
     return 0.0
 
 
@@ -81,7 +84,7 @@ def _lit(shadow, light, x, y, z):
     u = light[0, 0] * x + light[0, 1] * y + light[0, 2] * z + light[0, 3] - 0.5
     v = light[1, 0] * x + light[1, 1] * y + light[1, 2] * z + light[1, 3] - 0.5
     d = light[2, 0] * x + light[2, 1] * y + light[2, 2] * z + light[2, 3]
-    i, j = int(math.floor(v)), int(math.floor(u))
+    i, j = math.floor(v), math.floor(u)
     if i < 0 or j < 0 or i + 1 >= size or j + 1 >= size:
         return 1.0
     fu, fv = u - j, v - i
@@ -95,13 +98,32 @@ def _lit(shadow, light, x, y, z):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def shade(triangle, vertices, world, normals, rest, triangles, part, materials, sun, sun_colour, ambient, shadow, light,
-          eye, rays, sky_low, sky_high, out):
+def shade(
+    triangle,
+    vertices,
+    world,
+    normals,
+    rest,
+    triangles,
+    part,
+    materials,
+    sun,
+    sun_colour,
+    ambient,
+    shadow,
+    light,
+    eye,
+    rays,
+    sky_low,
+    sky_high,
+    out,
+):
     """Linear colours `[H, W, 3]` f32 of one frame.
 
-    triangle [H, W]; vertices [V, 4] homogeneous pixels; world, normals, rest [V, 3]; triangles [F, 3]; part [F] row of
-    `materials` [P, MATERIAL_SIZE]; sun [3] towards the light; shadow [S, S] depth and light [3, 4] world to its texels
-    and depth; eye [3] world; rays [3, 3] homogeneous pixels to world directions; sky_* [3] below and above the horizon.
+    triangle [H, W]; vertices [V, 4] homogeneous pixels; world, normals, rest [V, 3]; triangles [F, 3]; part
+    [F] row of `materials` [P, MATERIAL_SIZE]; sun [3] towards the light; shadow [S, S] depth and light [3,
+    4] world to its texels and depth; eye [3] world; rays [3, 3] homogeneous pixels to world directions;
+    sky_* [3] below and above the horizon.
     """
     height, width = triangle.shape
     for i in range(height):
@@ -165,11 +187,17 @@ def shade(triangle, vertices, world, normals, rest, triangles, part, materials, 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def develop(linear, out):
-    """Average 2 × 2 samples of `linear` `[2H, 2W, 3]` and encode them to 8 bits with the sRGB curve into `[H, W, 3]`."""
+    """Average 2 × 2 samples of `linear` `[2H, 2W, 3]` and encode them to 8 bits with the sRGB curve into
+    `[H, W, 3]`.
+    """
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             for a in range(3):
-                c = 0.25 * (min(linear[2 * i, 2 * j, a], 1.0) + min(linear[2 * i + 1, 2 * j, a], 1.0)
-                            + min(linear[2 * i, 2 * j + 1, a], 1.0) + min(linear[2 * i + 1, 2 * j + 1, a], 1.0))
+                c = 0.25 * (
+                    min(linear[2 * i, 2 * j, a], 1.0)
+                    + min(linear[2 * i + 1, 2 * j, a], 1.0)
+                    + min(linear[2 * i, 2 * j + 1, a], 1.0)
+                    + min(linear[2 * i + 1, 2 * j + 1, a], 1.0)
+                )
                 c = 12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055
                 out[i, j, a] = np.uint8(c * 255.0 + 0.5)

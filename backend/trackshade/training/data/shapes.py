@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Procedural solids in object space, about one metre in size, Z up.
 
-Each is `(positions [V, 3] f32, triangles [F, 3] i32)`. Where a shape has a crease, its vertices are doubled, so that
-normals averaged per vertex keep the crease.
+Each is `(positions [V, 3] f32, triangles [F, 3] i32)`. Where a shape has a crease, its vertices are doubled,
+so that normals averaged per vertex keep the crease.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def join(*solids: Solid) -> Solid:
 
 def lattice(nu: int, nv: int, wrap_u: bool = False, wrap_v: bool = False) -> np.ndarray:
     """Triangles `[F, 3]` of a grid of nu × nv vertices (index u·nv + v)."""
-    u, v = np.meshgrid(np.arange(nu if wrap_u else nu - 1), np.arange(nv if wrap_v else nv - 1), indexing="ij")
+    u, v = np.meshgrid(
+        np.arange(nu if wrap_u else nu - 1), np.arange(nv if wrap_v else nv - 1), indexing="ij"
+    )
     a, b = u * nv + v, u * nv + (v + 1) % nv
     c, d = (u + 1) % nu * nv + v, (u + 1) % nu * nv + (v + 1) % nv
     quads = np.stack([a, c, d, a, d, b], axis=-1)
@@ -38,7 +40,9 @@ def lattice(nu: int, nv: int, wrap_u: bool = False, wrap_v: bool = False) -> np.
 
 def sheet(width: float, height: float, nu: int, nv: int) -> Solid:
     """A flat rectangle in the XY plane, nu × nv vertices."""
-    x, y = np.meshgrid(np.linspace(-width / 2, width / 2, nu), np.linspace(-height / 2, height / 2, nv), indexing="ij")
+    x, y = np.meshgrid(
+        np.linspace(-width / 2, width / 2, nu), np.linspace(-height / 2, height / 2, nv), indexing="ij"
+    )
     return np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3).astype(np.float32), lattice(nu, nv)
 
 
@@ -47,7 +51,14 @@ def box(size: tuple[float, float, float] = (1.0, 1.0, 1.0), cells: int = 3) -> S
     p, f = sheet(1.0, 1.0, cells + 1, cells + 1)
     p = p + np.float32([0.0, 0.0, 0.5])
     faces = []
-    for axes, sign in (((0, 1, 2), 1), ((1, 2, 0), 1), ((2, 0, 1), 1), ((0, 1, 2), -1), ((1, 2, 0), -1), ((2, 0, 1), -1)):
+    for axes, sign in (
+        ((0, 1, 2), 1),
+        ((1, 2, 0), 1),
+        ((2, 0, 1), 1),
+        ((0, 1, 2), -1),
+        ((1, 2, 0), -1),
+        ((2, 0, 1), -1),
+    ):
         q = p[:, axes] * sign
         faces.append((q, f if sign > 0 else f[:, ::-1]))
     solid, triangles = join(*faces)
@@ -59,7 +70,8 @@ def revolve(profile: np.ndarray, around: int = 22) -> Solid:
     angle = np.arange(around) * (2 * np.pi / around)
     r, z = profile[:, 0], profile[:, 1]
     p = np.stack(
-        [np.outer(np.cos(angle), r), np.outer(np.sin(angle), r), np.broadcast_to(z, (around, len(z)))], axis=-1
+        [np.outer(np.cos(angle), r), np.outer(np.sin(angle), r), np.broadcast_to(z, (around, len(z)))],
+        axis=-1,
     )
     return p.reshape(-1, 3).astype(np.float32), lattice(around, len(r), wrap_u=True)
 
@@ -72,15 +84,22 @@ def sphere(radius: float = 0.5, around: int = 22, rings: int = 13) -> Solid:
 def cylinder(radius: float = 0.42, height: float = 1.0, around: int = 22, cells: int = 5) -> Solid:
     z = np.linspace(-height / 2, height / 2, cells)
     side = revolve(np.stack([np.full(cells, radius), z], 1), around)
-    caps = [revolve(np.array([[0.0, s * height / 2], [radius / 2, s * height / 2], [radius, s * height / 2]]), around)
-            for s in (-1, 1)]
+    caps = [
+        revolve(
+            np.array([[0.0, s * height / 2], [radius / 2, s * height / 2], [radius, s * height / 2]]), around
+        )
+        for s in (-1, 1)
+    ]
     return join(side, *caps)
 
 
 def cone(radius: float = 0.5, height: float = 1.0, around: int = 22, cells: int = 7) -> Solid:
     s = np.linspace(0.0, 1.0, cells)
     side = revolve(np.stack([radius * (1 - s), height * (s - 0.5)], 1), around)
-    return join(side, revolve(np.array([[0.0, -height / 2], [radius / 2, -height / 2], [radius, -height / 2]]), around))
+    return join(
+        side,
+        revolve(np.array([[0.0, -height / 2], [radius / 2, -height / 2], [radius, -height / 2]]), around),
+    )
 
 
 def capsule(radius: float = 0.28, length: float = 0.6, around: int = 14, rings: int = 5) -> Solid:
@@ -108,7 +127,8 @@ def blob(rng: np.random.Generator) -> Solid:
 def rock(rng: np.random.Generator) -> Solid:
     """Low-poly: a coarse, crumpled sphere with flat faces."""
     p, f = sphere(0.55, 7, 5)
-    # The poles are rings of coincident vertices: move vertices by a function of place, so that none tears off.
+    # The poles are rings of coincident vertices: move vertices by a function of place, so that none tears
+    # off.
     directions = rng.normal(0.0, 1.0, (3, 3)) * 3.0
     p = p * (1.0 + 0.16 * np.sin(p @ directions.T + rng.uniform(0, 6.28, 3))).astype(np.float32)
     return p[f].reshape(-1, 3), np.arange(3 * len(f), dtype=np.int32).reshape(-1, 3)
@@ -153,7 +173,9 @@ def torus_knot(p: int = 2, q: int = 3, along: int = 84, around: int = 8) -> Soli
     up = np.cross(side, tangent)
     a = np.arange(around) * (2 * np.pi / around)
     ring = np.cos(a)[None, :, None] * side[:, None] + np.sin(a)[None, :, None] * up[:, None]
-    return (centre[:, None] + 0.1 * ring).reshape(-1, 3).astype(np.float32), lattice(along, around, True, True)
+    return (centre[:, None] + 0.1 * ring).reshape(-1, 3).astype(np.float32), lattice(
+        along, around, True, True
+    )
 
 
 SHAPES: dict[str, Callable[[np.random.Generator], Solid]] = {

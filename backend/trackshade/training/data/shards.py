@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .clip import Split, generate_clip
+from trackshade.training.data.clip import Split, generate_clip
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,16 @@ class Shards:
 
 
 def generate_shards(
-    out_dir: Path | str, count: int, first_seed: int = 0, split: Split = "train", processes: int = 1, *,
-    size: tuple[int, int] = (96, 64), frames: int = 9, kind: str | None = None, shard: int = 250,
+    out_dir: Path | str,
+    count: int,
+    first_seed: int = 0,
+    split: Split = "train",
+    processes: int = 1,
+    *,
+    size: tuple[int, int] = (96, 64),
+    frames: int = 9,
+    kind: str | None = None,
+    shard: int = 250,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write the clips of seeds first_seed … first_seed + count − 1; returns the shards' folders, in order.

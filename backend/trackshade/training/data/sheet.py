@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .clip import Clip
+from trackshade.training.data.clip import Clip
 
 
 def contact_sheet(clips: Sequence[Clip], zoom: int = 1, columns: int = 1, step: int = 2) -> Image.Image:
