@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds a backend: the one that was named, else the one that is served on this machine, else a private one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from trackshade import settings as places
+from trackshade.client.client import Client
+from trackshade.client.connection import Address
+from trackshade.client.launch import start_private
+from trackshade.errors import ProtocolError, UsageError
+from trackshade.wire import connection_file
+from trackshade.wire.connection_file import ConnectionInfo
+from trackshade.wire.endpoints import ClientKeys, client_keys, is_loopback
+
+PATIENCE = 30.0  # seconds that a backend may be away: long enough to be started again
+SERVED_PATIENCE = 5.0  # seconds to see whether what the connection file names is really there
+
+
+def connect(
+    endpoint: str | None = None,
+    token: str | None = None,
+    *,
+    curve: Path | None = None,
+    python: str | os.PathLike[str] | None = None,
+    store: Path | None = None,
+    patience: float = PATIENCE,
+) -> Client:
+    """A client of the backend at `endpoint`; of the served one, or a new private one, where that is None.
+
+    `token` is that of the backend (its connection file's, or TRACKSHADE_TOKEN, if None), `curve` a folder with this
+    client's CURVE keys; `python` and `store` are for a private backend (see `start_private`). `patience` is how many
+    seconds a backend may be away before calls fail. Waits for the first answer.
+
+    Raises ProtocolError: "backend-unreachable", "wrong-token", "version-mismatch", "wrong-keys",
+    "backend-not-started"; UsageError for an endpoint that is none, a missing token or missing keys.
+    """
+    keys = client_keys(curve) if curve is not None else None
+    if endpoint is not None:
+        if not endpoint.startswith("ipc://"):
+            is_loopback(endpoint)  # raises for what is not an endpoint
+        address = Address(endpoint, token or _token_of(endpoint), keys)
+        return _checked(Client(lambda: address, patience))
+    if _served() is not None:
+        client = Client(lambda: _served_address(keys), SERVED_PATIENCE)
+        try:
+            return _checked(client, patience)
+        except ProtocolError as error:
+            if error.code != "backend-unreachable":
+                raise
+    backend = start_private(python, store)
+    return _checked(Client(backend.address, patience, backend))
+
+
+def _checked(client: Client, patience: float | None = None) -> Client:
+    try:
+        client.check()
+    except BaseException:
+        client.close()
+        raise
+    if patience is not None:
+        client.set_patience(patience)
+    return client
+
+
+def _served() -> ConnectionInfo | None:
+    info = connection_file.read(places.connection_file())
+    return info if info is not None and info.alive() else None
+
+
+def _served_address(keys: ClientKeys | None) -> Address:
+    """Read again after every loss: a backend that was started again may listen elsewhere."""
+    info = _served()
+    if info is None:
+        raise ProtocolError(
+            "backend-unreachable",
+            "No backend is running on this machine.",
+            "Start it with `trackshade serve`.",
+        )
+    if info.curve and keys is None:
+        raise ProtocolError(
+            "wrong-keys", "The backend on this machine wants CURVE keys.", "Give a folder of keys."
+        )
+    return Address(info.endpoint, info.token, keys if info.curve else None)
+
+
+def _token_of(endpoint: str) -> str:
+    token = os.environ.get("TRACKSHADE_TOKEN")
+    if token:
+        return token
+    info = connection_file.read(places.connection_file())
+    if info is not None and info.endpoint == endpoint:
+        return info.token
+    raise UsageError(
+        "no-token",
+        f"A token is needed for {endpoint}.",
+        "Take it from the backend's connection file and set TRACKSHADE_TOKEN.",
+    )

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A session with a backend, kept up by a thread of its own, so that nobody else ever waits for a socket.
+
+The thread sends what was asked for, notices a lost connection by itself, says hello again and repeats what was not
+answered: every request may safely arrive twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from trackshade import __version__
+from trackshade.client.subscription import Subscription
+from trackshade.errors import ProtocolError, TrackshadeError
+from trackshade.wire import PROTOCOL, Message, decode, encode
+from trackshade.wire.endpoints import ClientKeys, curve_refused
+from trackshade.wire.messages import BufferEntry
+from trackshade.wire.protocol import CREDITS
+from trackshade.wire.wake import Wake
+
+T = TypeVar("T")
+
+HELLO_EVERY = 1.0  # seconds until an unanswered hello is tried on a new socket
+PING_AFTER = 2.0  # seconds of silence until a heartbeat is asked for
+LOST_AFTER = 8.0  # seconds of silence, heartbeats unanswered, until the connection counts as lost
+_HANG_UP = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "backend-ended")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a backend is and what it wants to see."""
+
+    endpoint: str
+    token: str
+    keys: ClientKeys | None = None
+
+
+@dataclass
+class _Request:
+    message: Message
+    future: Future[Message]
+    since: float = field(default_factory=time.monotonic)
+
+
+class Connection:
+    """A session. `find` gives the address and is asked again whenever the connection is lost, as a backend that was
+    started again may be elsewhere; `patience` is how long (seconds) a backend may be away before requests fail."""
+
+    def __init__(self, find: Callable[[], Address], client: str, patience: float) -> None:
+        self.sent_bytes = 0
+        self.backend: Mapping[str, Any] = {}
+        self.patience = patience
+        self._find = find
+        self._client = client
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._fresh: deque[_Request] = deque()  # asked for, not yet taken by the thread
+        self._subscriptions: set[Subscription] = set()
+        self._fatal: TrackshadeError | None = None
+        self._closing = False
+        self._wake = Wake()
+        # From here on the thread's own.
+        self._context = zmq.Context(io_threads=1)
+        self._socket: zmq.Socket | None = None
+        self._monitor: zmq.Socket | None = None
+        self._address: Address | None = None
+        self._why_away: TrackshadeError | None = None
+        self._welcomed = False
+        self._hello = 0
+        self._window = CREDITS
+        self._pending: dict[int, _Request] = {}
+        self._chunks: deque[_Request] = deque()  # waiting for credit
+        self._chunks_out: set[int] = set()
+        self._opened = self._heard = self._pinged = self._lost = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="trackshade-connection", daemon=True)
+        self._thread.start()
+
+    # for everybody
+
+    def request(self, kind: str, body: Mapping[str, Any]) -> Future[Message]:
+        """Send a request; the answer, or what went wrong, arrives in the future."""
+        return self._ask(Message(kind, next(self._numbers), body))
+
+    def send_chunk(self, digest: bytes, data: memoryview) -> Future[Message]:
+        """Send a chunk as soon as there is credit for it. `data` must not change until then."""
+        entry = BufferEntry.of_bytes(len(data), digest)
+        return self._ask(Message("chunk", next(self._numbers), {}, (entry,), (data,)))
+
+    def subscribe(self, job: str, since: int) -> Subscription:
+        """The events of a job from `since` on, over any loss of the connection."""
+        subscription = Subscription(job, since, self.request)
+        with self._lock:
+            self._subscriptions.add(subscription)
+        subscription.ask()
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        with self._lock:
+            self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """End the session; what is still unanswered fails."""
+        self._closing = True
+        self._wake.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(5)
+
+    def _ask(self, message: Message) -> Future[Message]:
+        request = _Request(message, Future())
+        with self._lock:
+            refused = self._fatal or (_closed() if self._closing else None)
+            if refused is None:
+                self._fresh.append(request)
+        if refused is not None:
+            request.future.set_exception(refused)
+        else:
+            self._wake.set()
+        return request.future
+
+    # the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._keep_connected()
+                self._take_fresh()
+                self._wait()
+        finally:
+            with self._lock:
+                self._closing = True
+            self._fail_all(_closed())
+            self._close_socket()
+            self._context.term()
+            self._wake.close()
+
+    def _wait(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._wake, zmq.POLLIN)
+        if self._socket is not None:
+            poller.register(self._socket, zmq.POLLIN)
+            poller.register(self._monitor, zmq.POLLIN)
+        ready = dict(poller.poll(200))
+        if self._wake.fileno() in ready:
+            self._wake.clear()
+        if self._socket is not None and self._socket in ready:
+            self._receive(self._socket)
+        if self._monitor is not None and self._monitor in ready:
+            self._hung_up(recv_monitor_message(self._monitor)["event"])
+
+    def _keep_connected(self) -> None:
+        now = time.monotonic()
+        if self._fatal is not None:
+            return
+        if self._welcomed:
+            if now - self._heard > LOST_AFTER:
+                self._lose()
+            elif now - max(self._heard, self._pinged) > PING_AFTER:
+                self._pinged = now
+                self._send(Message("ping", 0))
+        elif self._socket is None or now - self._opened > HELLO_EVERY:
+            self._open()
+        if not self._welcomed:
+            self._give_up_on_late(now)
+
+    def _open(self) -> None:
+        self._close_socket()
+        self._opened = time.monotonic()
+        try:
+            self._address = address = self._find()
+        except TrackshadeError as error:
+            self._why_away = error
+            if error.code in _FATAL:
+                self._refuse(error)
+            return
+        self._why_away = None
+        self._socket = socket = self._context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.sndhwm = 0
+        if address.keys is not None:
+            socket.curve_serverkey = address.keys.server
+            socket.curve_publickey, socket.curve_secretkey = address.keys.public, address.keys.secret
+        self._monitor = socket.get_monitor_socket(_HANG_UP)
+        socket.connect(address.endpoint)
+        self._say_hello()
+
+    def _say_hello(self) -> None:
+        assert self._address is not None
+        self._welcomed = False
+        self._hello = next(self._numbers)
+        body = {
+            "protocol": PROTOCOL,
+            "package": __version__,
+            "token": self._address.token,
+            "client": self._client,
+        }
+        self._send(Message("hello", self._hello, body))
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close()
+        if self._monitor is not None:
+            self._monitor.close()
+        self._socket = self._monitor = None
+
+    def _lose(self) -> None:
+        """The backend is away: try again, from the address on."""
+        self._welcomed = False
+        self._lost = time.monotonic()
+        self._close_socket()
+
+    def _hung_up(self, event: int) -> None:
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._address is not None:
+            self._refuse(curve_refused(self._address.endpoint))
+        elif self._welcomed:
+            self._lose()
+
+    def _send(self, message: Message) -> None:
+        if self._socket is None:
+            return
+        frames = encode(message)
+        self.sent_bytes += sum(map(len, frames))
+        self._socket.send_multipart(frames, copy=False)
+
+    def _take_fresh(self) -> None:
+        while True:
+            with self._lock:
+                if not self._fresh:
+                    return
+                request = self._fresh.popleft()
+            self._pending[request.message.id] = request
+            self._dispatch(request)
+
+    def _dispatch(self, request: _Request) -> None:
+        if request.message.type == "chunk":
+            self._chunks.append(request)
+            self._send_chunks()
+        elif self._welcomed:
+            self._send(request.message)
+
+    def _send_chunks(self) -> None:
+        while self._welcomed and self._chunks and len(self._chunks_out) < self._window:
+            request = self._chunks.popleft()
+            self._chunks_out.add(request.message.id)
+            self._send(request.message)
+
+    def _receive(self, socket: zmq.Socket) -> None:
+        for _ in range(64):
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = decode(frames)
+            except ProtocolError:
+                continue  # the answer counts as lost; heartbeats and repetition deal with that
+            self._heard = time.monotonic()
+            self._take(message)
+            if self._socket is not socket:
+                return
+
+    def _take(self, message: Message) -> None:
+        if message.type == "welcome" and message.id == self._hello:
+            self._greeted(message)
+        elif message.type == "event":
+            for subscription in self._copy_of_subscriptions():
+                subscription.take(message)
+        elif message.type == "error" and message.id == self._hello:
+            self._hello_refused(TrackshadeError.from_dict(dict(message.body)))
+        elif message.type == "error" and message.body.get("code") == "hello-first":
+            if self._welcomed:  # the backend was started again behind the same address
+                self._say_hello()
+        elif message.type in ("reply", "error"):
+            self._answered(message)
+
+    def _greeted(self, message: Message) -> None:
+        self._welcomed = True
+        self.backend = message.body
+        self._window = int(message.body.get("window", 1))
+        self._chunks.clear()
+        self._chunks_out.clear()
+        for request in list(self._pending.values()):
+            self._dispatch(request)
+        for subscription in self._copy_of_subscriptions():
+            subscription.ask()
+
+    def _hello_refused(self, error: TrackshadeError) -> None:
+        if error.code == "wrong-token" and self._moved():
+            self._lose()
+        else:
+            self._refuse(error)
+
+    def _moved(self) -> bool:
+        try:
+            return self._find() != self._address
+        except TrackshadeError:
+            return False
+
+    def _answered(self, message: Message) -> None:
+        request = self._pending.pop(message.id, None)
+        if "window" in message.body:
+            self._window = max(1, int(message.body["window"]))
+        if message.id in self._chunks_out:
+            self._chunks_out.discard(message.id)
+            self._send_chunks()
+        if request is None:
+            return
+        if message.type == "error":
+            request.future.set_exception(TrackshadeError.from_dict(dict(message.body)))
+        else:
+            request.future.set_result(message)
+
+    # giving up
+
+    def _give_up_on_late(self, now: float) -> None:
+        late = [r for r in self._pending.values() if now - max(r.since, self._lost) > self.patience]
+        for request in late:
+            del self._pending[request.message.id]
+            request.future.set_exception(self._unreachable())
+        if now - self._lost > self.patience:
+            for subscription in self._copy_of_subscriptions():
+                if now - subscription.since > self.patience:
+                    subscription.fail(self._unreachable())
+                    self.unsubscribe(subscription)
+
+    def _unreachable(self) -> TrackshadeError:
+        if self._why_away is not None:
+            return self._why_away
+        where = f" at {self._address.endpoint}" if self._address is not None else ""
+        return ProtocolError(
+            "backend-unreachable",
+            f"The backend{where} does not answer.",
+            "See whether `trackshade serve` still runs there; jobs that it accepted go on when it is started again.",
+        )
+
+    def _refuse(self, error: TrackshadeError) -> None:
+        with self._lock:
+            self._fatal = error
+        self._welcomed = False
+        self._close_socket()
+        self._fail_all(error)
+
+    def _fail_all(self, error: TrackshadeError) -> None:
+        with self._lock:
+            requests = [*self._pending.values(), *self._fresh]
+            self._fresh.clear()
+        self._pending.clear()
+        self._chunks.clear()
+        for request in requests:
+            request.future.set_exception(error)
+        for subscription in self._copy_of_subscriptions():
+            subscription.fail(error)
+            self.unsubscribe(subscription)
+
+    def _copy_of_subscriptions(self) -> list[Subscription]:
+        with self._lock:
+            return list(self._subscriptions)
+
+
+def wait(future: Future[T]) -> T:
+    """A future's result, waited for in slices so that Ctrl-C is noticed on every system."""
+    while True:
+        try:
+            return future.result(0.5)
+        except FutureTimeout:
+            if future.done():
+                return future.result()
+
+
+def _closed() -> ProtocolError:
+    return ProtocolError("closed", "The connection to the backend was closed.")

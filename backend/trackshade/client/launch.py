@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A private backend: a process that belongs to whoever starts it, and ends with it however that ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import trackshade
+from trackshade.client.connection import Address
+from trackshade.errors import ProtocolError
+from trackshade.wire import connection_file
+from trackshade.wire.connection_file import ConnectionInfo
+
+START_TIME = 30.0  # seconds: far more than it takes, for a machine that is busy with something else
+END_TIME = 10.0
+
+
+def start_private(
+    python: str | os.PathLike[str] | None = None,
+    store: Path | None = None,
+    *,
+    options: Sequence[str] = (),
+) -> PrivateBackend:
+    """Start a backend for this process alone; returns when clients can connect, within a second or two.
+
+    `python` is the interpreter of the environment with the backend (TRACKSHADE_PYTHON, else this one), `store` the
+    job store's folder (the per-user one if None), `options` more options of `python -m trackshade.server`.
+
+    Raises ProtocolError("backend-not-started") with what the backend said.
+    """
+    chosen = os.fspath(python or os.environ.get("TRACKSHADE_PYTHON") or sys.executable)
+    command = [chosen, "-m", "trackshade.server", "--private", *options]
+    if store is not None:
+        command += ["--store", os.fspath(store)]
+    folder = Path(tempfile.mkdtemp(prefix="trackshade-"))
+    file, log = folder / "connection.json", folder / "log"
+    command += ["--connection-file", os.fspath(file)]
+    try:
+        with open(log, "wb") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=_environment(chosen)
+            )
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ProtocolError(
+            "backend-not-started", f"{chosen} cannot be run: {error.strerror}.", "Give the backend's Python."
+        ) from error
+    backend = PrivateBackend(process, folder, log)
+    try:
+        backend.wait_until_ready(file)
+    except BaseException:
+        backend.close()
+        raise
+    return backend
+
+
+class PrivateBackend:
+    """A running private backend. A context manager; `close` ends it, and so does the end of this process.
+
+    Attributes:
+        info: where it listens and its token, once it is ready.
+    """
+
+    info: ConnectionInfo
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, log: Path) -> None:
+        self._process = process
+        self._folder = folder
+        self._log = log
+        atexit.register(self.close)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def address(self) -> Address:
+        """Where to connect. Raises ProtocolError("backend-ended")."""
+        if self._process.poll() is not None:
+            raise ProtocolError(
+                "backend-ended",
+                f"The private backend has ended. {self._last_words()}".strip(),
+                "Start it again.",
+            )
+        return Address(self.info.endpoint, self.info.token)
+
+    def wait_until_ready(self, file: Path) -> None:
+        """Wait for the connection file. Raises ProtocolError("backend-not-started")."""
+        limit = time.monotonic() + START_TIME
+        while True:
+            info = connection_file.read(file)
+            if info is not None:
+                self.info = info
+                return
+            if self._process.poll() is not None or time.monotonic() > limit:
+                raise ProtocolError(
+                    "backend-not-started",
+                    f"The backend could not be started with {self._process.args[0]}. {self._last_words()}".strip(),  # type: ignore[index]
+                    "Check that this Python has Trackshade with its backend, and that the job store can be written.",
+                )
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """End the backend and wait for it; it queues what it was doing for the next one."""
+        atexit.unregister(self.close)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(END_TIME)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> PrivateBackend:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _last_words(self) -> str:
+        try:
+            lines = self._log.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1][:500] if lines else ""
+
+
+def _environment(python: str) -> dict[str, str]:
+    """The environment of the backend: this interpreter's own finds the same package as this process did."""
+    environment = dict(os.environ)
+    if python == sys.executable:
+        home = os.fspath(Path(trackshade.__file__).parents[1])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (home, environment.get("PYTHONPATH"))))
+    return environment

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The broker: one thread that waits for clients, workers and the keeper, and moves jobs from state to state.
+
+It never imports torch, keeps no chunk in memory for longer than it takes to write it, and whatever a client or
+worker sends, it goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import zmq
+
+from trackshade.errors import JobError, OutputError, ProtocolError, TrackshadeError
+from trackshade.server import requests, states
+from trackshade.server.chunk_store import storage_error
+from trackshade.server.door import Door
+from trackshade.server.keeper import Keeper, Verified, Written
+from trackshade.server.options import ServeOptions
+from trackshade.server.sessions import Session, Sessions, welcome
+from trackshade.server.store import Event, Job, Store
+from trackshade.server.workers import Died, Workers
+from trackshade.settings import ShadeSettings
+from trackshade.wire import Manifest, Message, decode, digest_of, error_body
+from trackshade.wire.messages import BufferEntry, request_id
+from trackshade.wire.protocol import CREDITS
+from trackshade.wire.wake import Wake
+
+log = logging.getLogger("trackshade.broker")
+
+TICK = 0.2  # seconds: how often processes and clocks are looked at
+MESSAGES_PER_TURN = 64  # of one socket before the others get their turn
+CLEAN_EVERY = 3600.0
+MAX_UNRECORDED = 1000  # events kept while the disk is full; then steps are forgotten
+
+
+class Broker:
+    """Serves until `stop` is set. The store, the doors and the wake come from outside and are closed there."""
+
+    def __init__(self, store: Store, clients: Door, workers: Door, wake: Wake, options: ServeOptions) -> None:
+        self.store = store
+        self.sessions = Sessions(store.token)
+        self.workers = Workers(workers, options.devices, store.folder / "logs", options.cancel_grace)
+        self.started = time.monotonic()
+        self.stop = False
+        self._clients = clients
+        self._workers_door = workers
+        self._wake = wake
+        self._options = options
+        self._keeper = Keeper(store.chunks, wake.set)
+        self._unrecorded: deque[tuple[str, Mapping[str, Any], bytes | None]] = deque()
+        self._busy_at = self._cleaned_at = self.started
+        store.recover()
+        self._queue: dict[str, set[bytes]] = {}  # waiting jobs, oldest first: the chunks not verified yet
+        for job in store.jobs((states.QUEUED,)):
+            self._enqueue(job)
+        self._clean()
+
+    # the loop
+
+    def run(self) -> None:
+        """Serve until `stop` is set or nobody has needed the backend for `idle_exit` seconds."""
+        poller = zmq.Poller()
+        for source in (self._clients.socket, self._workers_door.socket, self._wake):
+            poller.register(source, zmq.POLLIN)
+        while not self.stop and not self._idle_for_long():
+            ready = dict(poller.poll(TICK * 1000))
+            if self._wake.fileno() in ready:
+                self._wake.clear()
+            self._take_kept()
+            self._take_clients()
+            self.workers.receive(self._from_worker)
+            for died in self.workers.watch(self._options.worker_idle):
+                self._worker_died(died)
+            self._schedule()
+            self._publish()
+            self.sessions.drop_silent()
+            if time.monotonic() - self._cleaned_at > CLEAN_EVERY:
+                self._clean()
+
+    def close(self) -> None:
+        """End the workers in an orderly way; what they were doing is queued for the next start."""
+        for job in self.workers.close():
+            self.store.remove_partial(job)
+            self._record(job, {"state": states.QUEUED, "message": "The backend ended; the next one goes on."})
+        self._keeper.close()
+
+    def _idle_for_long(self) -> bool:
+        now = time.monotonic()
+        if len(self.sessions) or self._queue or self.workers.busy():
+            self._busy_at = now
+        return self._options.idle_exit is not None and now - self._busy_at > self._options.idle_exit
+
+    def _clean(self) -> None:
+        self._cleaned_at = time.monotonic()
+        try:
+            self.store.clean(self._options.chunk_days, self._options.keep)
+        except OutputError as error:
+            log.warning("%s", error)  # on a full disk even deleting needs a little space; jobs say so
+
+    # clients
+
+    def _take_clients(self) -> None:
+        for identity, frames in self._clients.receive(MESSAGES_PER_TURN):
+            try:
+                answer = self._answer(identity, decode(frames))
+            except TrackshadeError as error:
+                answer = Message("error", request_id(frames), error_body(error))
+            except (OSError, sqlite3.Error) as error:
+                reason = error if isinstance(error, OSError) else OSError(0, str(error))
+                answer = Message(
+                    "error", request_id(frames), error_body(storage_error(reason, self.store.folder))
+                )
+            except Exception:  # a fault in one handler must not end the service for everybody
+                log.exception("a message could not be handled")
+                fault = ProtocolError(
+                    "internal-error", "The backend failed on a message.", "See the backend's log."
+                )
+                answer = Message("error", request_id(frames), error_body(fault))
+            if answer is not None:
+                self._send(identity, answer)
+
+    def _answer(self, identity: bytes, message: Message) -> Message | None:
+        if message.type == "hello":
+            self.sessions.greet(identity, message)
+            return Message("welcome", message.id, welcome(self.sessions.window(), os.getpid()))
+        session = self.sessions.find(identity)
+        handler = requests.HANDLERS.get(message.type)
+        if handler is None:
+            raise ProtocolError(
+                "unknown-message", f"There is no message {message.type[:64]!r}.", "Update the backend."
+            )
+        return handler(self, session, message)
+
+    def _send(self, identity: bytes, message: Message) -> None:
+        if not self._clients.send(identity, message):
+            self.sessions.drop(
+                identity
+            )  # gone or not reading: it says hello again, and asks for what it missed
+
+    # chunks
+
+    def store_chunk(self, session: Session, message: Message) -> None:
+        """Hand a chunk to the keeper; the answer follows when it is written.
+
+        Raises ProtocolError("no-credit") where the client has more on the way than it may.
+        """
+        if session.on_the_way >= CREDITS:
+            raise ProtocolError("no-credit", "More chunks were sent than the backend asked for.")
+        session.on_the_way += 1
+        digest, data = message.entries[0].digest, memoryview(message.buffers[0])
+        self._keeper.write(digest, data, (session.identity, message.id))
+
+    def _take_kept(self) -> None:
+        while True:
+            try:
+                result = self._keeper.results.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(result, Written):
+                self._chunk_written(result)
+            else:
+                self._chunk_verified(result)
+
+    def _chunk_written(self, written: Written) -> None:
+        identity, number = written.ticket
+        session = self.sessions.get(identity)
+        if session is None:
+            return
+        session.on_the_way -= 1
+        if written.error is not None:
+            self._send(identity, Message("error", number, error_body(written.error)))
+        else:
+            self._send(identity, Message("reply", number, {"window": self.sessions.window()}))
+
+    def _chunk_verified(self, verified: Verified) -> None:
+        self._keeper.pending.discard(verified.digest)
+        for job, missing in list(self._queue.items()):
+            if verified.digest not in missing:
+                continue
+            missing.discard(verified.digest)
+            if not verified.intact:
+                damaged = JobError(
+                    "damaged-chunk", "A part of the shot was damaged on its way.", "Send the shot again."
+                )
+                self._finish(job, {"state": states.FAILED, "error": damaged.to_dict()})
+
+    # jobs
+
+    def accept(self, job: str, manifest: Manifest, settings: ShadeSettings) -> str:
+        """Take a job whose chunks are all stored; its state, also where it was accepted before."""
+        found, new = self.store.add(job, manifest, settings.to_dict())
+        if new:
+            self._enqueue(found)
+        return found.state
+
+    def cancel(self, job: str) -> str:
+        """Cancel a job; the state that it is in then. One that has ended stays as it is."""
+        found = self.store.job(job)
+        if found.state in states.FINAL:
+            return found.state
+        self.store.mark_cancel(job)
+        if found.state == states.QUEUED:
+            self._finish(job, {"state": states.CANCELLED})
+            return states.CANCELLED
+        self.workers.cancel(job)
+        return found.state
+
+    def _enqueue(self, job: Job) -> None:
+        manifest, _ = self.store.request(job.id)
+        self._queue[job.id] = self._keeper.pending.intersection(manifest.sizes())
+
+    def _schedule(self) -> None:
+        if not self._queue:
+            return
+        self.workers.start_for(len(self._queue))
+        for job in [job for job, missing in self._queue.items() if not missing]:
+            slot = self.workers.idle()
+            if slot is None:
+                return
+            del self._queue[job]
+            manifest, settings = self.store.request(job)
+            self._record(job, {"state": states.LOADING})
+            body = {
+                "manifest": manifest.to_dict(),
+                "settings": settings,
+                "chunks": str(self.store.chunks.folder),
+                "partial": str(self.store.partial(job)),
+                "result": str(self.store.result(job)),
+            }
+            self.workers.run(slot, job, body)
+
+    def _from_worker(self, job: str, message: Message) -> None:
+        if message.type == "event":
+            body = {k: v for k, v in message.body.items() if k != "job"}
+            self._record(job, body, bytes(message.buffers[0]) if message.buffers else None)
+        elif message.type == "finished":
+            self._finish(job, {"state": states.DONE, "summary": message.body.get("summary", {})})
+        elif message.type == "cancelled":
+            self._finish(job, {"state": states.CANCELLED})
+        elif message.type == "failed":
+            self._finish(job, {"state": states.FAILED, "error": message.body["error"]})
+
+    def _worker_died(self, died: Died) -> None:
+        if died.hopeless:
+            for job in list(self._queue):
+                self._finish(job, {"state": states.FAILED, "error": died.reason.to_dict()})
+        if died.job is None:
+            return
+        self.store.remove_partial(died.job)
+        if died.cancelled:
+            self._finish(died.job, {"state": states.CANCELLED})
+        elif self.store.result(died.job).is_dir():
+            self._finish(died.job, {"state": states.DONE, "summary": {}})
+        elif self._deaths(died.job) > 1:
+            self._finish(died.job, {"state": states.FAILED, "error": died.reason.to_dict()})
+        else:
+            self._record(
+                died.job, {"state": states.QUEUED, "message": died.reason.message + " The job starts again."}
+            )
+            others, self._queue = self._queue, {}
+            self._enqueue(self.store.job(died.job))
+            self._queue.update(others)  # it waited its turn already
+
+    def _deaths(self, job: str) -> int:
+        try:
+            return self.store.count_death(job)
+        except OutputError:
+            return 2  # a death that cannot be counted is not tried again
+
+    def _finish(self, job: str, body: Mapping[str, Any]) -> None:
+        self._queue.pop(job, None)
+        self._record(job, body)
+
+    def _record(self, job: str, body: Mapping[str, Any], preview: bytes | None = None) -> None:
+        self._unrecorded.append((job, body, preview))
+        self._publish()
+
+    def _publish(self) -> None:
+        """Store what happened, in order, and tell whoever waits. On a full disk it stays for the next turn."""
+        while self._unrecorded:
+            try:
+                event = self.store.move(*self._unrecorded[0])
+            except OutputError as error:
+                log.warning("%s", error)
+                if len(self._unrecorded) > MAX_UNRECORDED:
+                    self._unrecorded = deque(item for item in self._unrecorded if "step" not in item[1])
+                return
+            self._unrecorded.popleft()
+            for session, number in self.sessions.listeners(event.job):
+                if event.body.get("state") in states.FINAL:
+                    del session.subscriptions[event.job]
+                self._send(session.identity, event_message(event, number))
+
+
+def event_message(event: Event, number: int) -> Message:
+    """An event as it is pushed to whoever waits for it; `number` is the id of what asked for it."""
+    buffers = (event.preview,) if event.preview else ()
+    entries = tuple(BufferEntry.of_bytes(len(b), digest_of(b)) for b in buffers)
+    return Message("event", number, requests.event_body(event), entries, buffers)

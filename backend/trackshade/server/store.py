@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job store: a folder with an SQLite database, chunks, results and logs, held by one broker at a time.
+
+    lock  token  jobs.sqlite3  chunks/ab/abcd...  results/JOB/  results/.partial-JOB-N/  logs/
+
+Everything that a client was told stands in the database first, so a broker that is killed loses no accepted job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from trackshade.errors import JobError, OutputError, ProtocolError
+from trackshade.server import states
+from trackshade.server.chunk_store import ChunkStore, storage_error
+from trackshade.server.lock import StoreLock
+from trackshade.wire import Manifest, digest_of
+
+MAX_RESTARTS = 5
+"""A job that was running whenever the backend was killed this often is given up: it may be what kills it."""
+
+_JOB_COLUMNS = "id, created, state, settings, deaths, restarts, cancel"
+_TABLES = """
+CREATE TABLE IF NOT EXISTS jobs (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, created REAL NOT NULL,
+    state TEXT NOT NULL, digest BLOB NOT NULL, settings BLOB NOT NULL, manifest BLOB NOT NULL,
+    deaths INTEGER NOT NULL DEFAULT 0, restarts INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS events (
+    job TEXT NOT NULL, seq INTEGER NOT NULL, time REAL NOT NULL, body BLOB NOT NULL, preview BLOB,
+    PRIMARY KEY (job, seq)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of the job table. `deaths` counts workers that died with it, `restarts` brokers."""
+
+    id: str
+    created: float
+    state: str
+    settings: Mapping[str, Any]
+    deaths: int
+    restarts: int
+    cancel: bool
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened to a job. `body` holds state and details; `preview` is a small image or None."""
+
+    job: str
+    seq: int
+    time: float
+    body: Mapping[str, Any]
+    preview: bytes | None = None
+
+
+class Store:
+    """Opens the store in `folder`, makes it where there is none, and holds it until `close`.
+
+    Raises OutputError("store-in-use") where another backend holds it, OutputError("store-unwritable").
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder = Path(os.path.abspath(folder))
+        try:
+            for name in ("results", "logs"):
+                (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = StoreLock(folder / "lock")
+        except BlockingIOError as error:
+            raise OutputError(
+                "store-in-use",
+                f"Another backend is using the job store {folder}.",
+                "Connect to that backend, end it, or choose another store folder.",
+            ) from error
+        except OSError as error:
+            raise storage_error(error, folder) from error
+        try:
+            self.chunks = ChunkStore(folder / "chunks")
+            self.token = _token(folder / "token")
+            self._database = _open(folder / "jobs.sqlite3")
+        except OSError as error:
+            self._lock.release()
+            raise storage_error(error, folder) from error
+        except sqlite3.Error as error:
+            self._lock.release()
+            raise _damaged(folder, error) from error
+
+    def close(self) -> None:
+        self._database.close()
+        self._lock.release()
+
+    # jobs
+
+    def add(self, job: str, manifest: Manifest, settings: Mapping[str, Any]) -> tuple[Job, bool]:
+        """Accept a job, or find the same one again: the job, and whether it is new.
+
+        Raises ProtocolError("job-exists") where the id belongs to another job, OutputError on a full disk.
+        """
+        packed = (msgpack.packb(dict(settings)), msgpack.packb(manifest.to_dict()))
+        digest = digest_of(b"".join(packed))
+        row = self._one("SELECT digest FROM jobs WHERE id = ?", job)
+        if row is not None:
+            if row[0] != digest:
+                raise ProtocolError(
+                    "job-exists", f"There is another job with the id {job}.", "Take a new id."
+                )
+            return self.job(job), False
+        with self._writing():
+            self._database.execute(
+                "INSERT INTO jobs (id, created, state, digest, settings, manifest) VALUES (?, ?, ?, ?, ?, ?)",
+                (job, time.time(), states.QUEUED, digest, *packed),
+            )
+            self._add_event(job, {"state": states.QUEUED}, None)
+        return self.job(job), True
+
+    def job(self, job: str) -> Job:
+        """Raises ProtocolError("unknown-job")."""
+        row = self._one(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", job)
+        if row is None:
+            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
+        return _job(row)
+
+    def jobs(self, wanted: tuple[str, ...] | None = None) -> list[Job]:
+        """All jobs, or those in one of these states, oldest first."""
+        where = "" if wanted is None else f"WHERE state IN ({','.join('?' * len(wanted))})"
+        rows = self._database.execute(
+            f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY position", wanted or ()
+        )
+        return [_job(row) for row in rows]
+
+    def request(self, job: str) -> tuple[Manifest, dict[str, Any]]:
+        """What a job was submitted with: manifest and settings."""
+        row = self._one("SELECT manifest, settings FROM jobs WHERE id = ?", job)
+        if row is None:
+            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
+        return Manifest.from_dict(msgpack.unpackb(row[0])), msgpack.unpackb(row[1])
+
+    def move(self, job: str, body: Mapping[str, Any], preview: bytes | None = None) -> Event:
+        """Record an event; its `state`, where it has one, becomes the job's. The event with its number."""
+        with self._writing():
+            if "state" in body:
+                self._database.execute("UPDATE jobs SET state = ? WHERE id = ?", (body["state"], job))
+            return self._add_event(job, body, preview)
+
+    def mark_cancel(self, job: str) -> None:
+        """Remember that a cancel was asked for, also over a restart."""
+        with self._writing():
+            self._database.execute("UPDATE jobs SET cancel = 1 WHERE id = ?", (job,))
+
+    def count_death(self, job: str) -> int:
+        """Count a worker that died with this job; how many there were."""
+        with self._writing():
+            self._database.execute("UPDATE jobs SET deaths = deaths + 1 WHERE id = ?", (job,))
+        return self.job(job).deaths
+
+    def events(self, job: str, since: int) -> list[Event]:
+        """The events numbered above `since`. Raises ProtocolError("unknown-job")."""
+        self.job(job)
+        rows = self._database.execute(
+            "SELECT job, seq, time, body, preview FROM events WHERE job = ? AND seq > ? ORDER BY seq",
+            (job, since),
+        )
+        return [Event(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4]) for row in rows]
+
+    def last_event(self, job: str) -> Event:
+        """The newest event of a job."""
+        row = self._one(
+            "SELECT job, seq, time, body, preview FROM events WHERE job = ? ORDER BY seq DESC LIMIT 1", job
+        )
+        if row is None:
+            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
+        return Event(row[0], row[1], row[2], msgpack.unpackb(row[3]), None)
+
+    # results
+
+    def result(self, job: str) -> Path:
+        """The folder of a job's result, which is there only when it is whole."""
+        return self.folder / "results" / job
+
+    def partial(self, job: str) -> Path:
+        """A new folder's path for a worker to write in, which `result` is renamed from."""
+        return self.folder / "results" / f".partial-{job}-{secrets.token_hex(4)}"
+
+    def remove_partial(self, job: str) -> None:
+        """Delete what a worker left behind."""
+        for path in (self.folder / "results").glob(f".partial-{job}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    # after a restart, and cleaning
+
+    def recover(self) -> None:
+        """Put every job in a state from which it goes on, after a broker that may have been killed."""
+        for path in (self.folder / "results").glob(".partial-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for job in self.jobs(states.ACTIVE):
+            if self.result(job.id).is_dir():
+                self.move(job.id, {"state": states.DONE, "summary": _summary(self.result(job.id))})
+            elif job.cancel:
+                self.move(job.id, {"state": states.CANCELLED})
+            elif job.restarts >= MAX_RESTARTS:
+                self.move(job.id, {"state": states.FAILED, "error": _given_up().to_dict()})
+            else:
+                with self._writing():
+                    self._database.execute("UPDATE jobs SET restarts = restarts + 1 WHERE id = ?", (job.id,))
+                self.move(job.id, {"state": states.QUEUED, "message": "The backend was restarted."})
+
+    def clean(self, chunk_days: float, keep: int | None) -> None:
+        """Forget all but the newest `keep` finished jobs, and chunks that nothing asked for in `chunk_days`."""
+        finished = self.jobs(states.FINAL)
+        for job in finished[: max(0, len(finished) - keep)] if keep is not None else ():
+            with self._writing():
+                self._database.execute("DELETE FROM events WHERE job = ?", (job.id,))
+                self._database.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
+            shutil.rmtree(self.result(job.id), ignore_errors=True)
+        waiting = self.jobs((states.QUEUED, *states.ACTIVE))
+        needed = {digest for job in waiting for digest in self.request(job.id)[0].sizes()}
+        self.chunks.clean(chunk_days * 86400, needed)
+
+    def _add_event(self, job: str, body: Mapping[str, Any], preview: bytes | None) -> Event:
+        now = time.time()
+        row = self._one("SELECT coalesce(max(seq), 0) + 1 FROM events WHERE job = ?", job)
+        seq = row[0] if row else 1
+        self._database.execute(
+            "INSERT INTO events (job, seq, time, body, preview) VALUES (?, ?, ?, ?, ?)",
+            (job, seq, now, msgpack.packb(dict(body)), preview),
+        )
+        return Event(job, seq, now, dict(body), preview)
+
+    def _one(self, query: str, *values: Any) -> tuple[Any, ...] | None:
+        return self._database.execute(query, values).fetchone()
+
+    def _writing(self) -> _Transaction:
+        return _Transaction(self._database, self.folder)
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    return Job(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4], row[5], bool(row[6]))
+
+
+class _Transaction:
+    """All or nothing; a full disk becomes an OutputError."""
+
+    def __init__(self, database: sqlite3.Connection, folder: Path) -> None:
+        self._database = database
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                self._database.execute("COMMIT")
+        except sqlite3.OperationalError as failure:
+            error = failure
+        if error is not None and self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+        if isinstance(error, sqlite3.OperationalError):
+            raise storage_error(OSError(0, str(error)), self._folder) from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, timeout=5)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute(
+        "PRAGMA synchronous = NORMAL"
+    )  # safe against kill -9; a power cut may lose the last moments
+    database.execute("PRAGMA cache_size = -2048")
+    database.executescript(_TABLES)
+    return database
+
+
+def _token(path: Path) -> str:
+    """The instance token: made once per store, so that clients find a restarted backend again."""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        token = ""
+    if len(token) < 32:
+        token = secrets.token_urlsafe(32)
+        temporary = path.with_suffix(".tmp")
+        temporary.unlink(missing_ok=True)
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(file, "w", encoding="ascii") as handle:
+            handle.write(token)
+        os.replace(temporary, path)
+    return token
+
+
+def _summary(result: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((result / "job.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _given_up() -> JobError:
+    return JobError(
+        "backend-killed",
+        f"The backend was killed {MAX_RESTARTS + 1} times while it worked on this job.",
+        "Try a smaller size, fewer frames or another model.",
+    )
+
+
+def _damaged(folder: Path, error: sqlite3.Error) -> OutputError:
+    return OutputError(
+        "store-damaged",
+        f"The job list in {folder} cannot be read: {error}.",
+        "Move that folder away, or start the backend with another store folder.",
+    )

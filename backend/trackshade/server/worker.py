@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A worker: the process that has torch and a device. `python -m trackshade.server.worker`, started by the broker.
+
+It announces itself before it imports anything large, takes one job at a time, and keeps the model between jobs.
+Its standard input tells where the broker is; when that closes, the broker is gone and so is the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from trackshade.errors import Cancelled, JobError, TrackshadeError
+from trackshade.server.orphans import die_with_parent
+from trackshade.settings import ShadeSettings
+from trackshade.wire import Manifest, Message, decode, digest_of, encode
+from trackshade.wire.messages import BufferEntry
+
+if TYPE_CHECKING:
+    from trackshade.server.shade import Shader
+
+log = logging.getLogger("trackshade.worker")
+
+
+class Worker:
+    """Does what the broker at `endpoint` asks for, on one device."""
+
+    def __init__(self, endpoint: str, token: str, device: str) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.linger = 1000
+        self._socket.connect(endpoint)
+        self._device = device
+        self._shader: Shader | None = None
+        self._job: str | None = None
+        self._cancelled = False
+        self._send("ready", {"token": token})
+
+    def run(self) -> None:
+        """Take jobs for ever; the process ends when the broker does."""
+        while True:
+            message = decode(self._socket.recv_multipart())
+            if message.type == "run":
+                self._job, self._cancelled = str(message.body["job"]), False
+                self._work(message.body)
+                self._job = None
+
+    # what a job calls
+
+    def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None:
+        """Tell what the job does now; `preview` is a small encoded image. Raises Cancelled where it should end."""
+        self.check()
+        body = {"job": self._job, "state": state, "message": message, **details}
+        self._send("event", body, *([preview] if preview else []))
+
+    def check(self) -> None:
+        """Raise Cancelled where the job should end."""
+        while self._socket.poll(0):
+            message = decode(self._socket.recv_multipart())
+            if message.type == "cancel" and message.body.get("job") == self._job:
+                self._cancelled = True
+        if self._cancelled:
+            raise Cancelled("cancelled", f"Job {self._job} was cancelled.")
+
+    def _work(self, body: Mapping[str, Any]) -> None:
+        partial, result = Path(body["partial"]), Path(body["result"])
+        try:
+            summary = self._shade(body, partial)
+            self.check()
+            if not result.exists():  # else an earlier attempt was finished and not heard of any more
+                os.rename(partial, result)
+            self._send("finished", {"job": self._job, "summary": summary})
+        except Cancelled:
+            self._send("cancelled", {"job": self._job})
+        except TrackshadeError as error:
+            self._fail(error)
+        except MemoryError:
+            self._fail(_out_of_memory("main memory"))
+        except Exception as error:  # noqa: BLE001 - a job may fail in any library, and the worker takes the next
+            log.exception("job %s failed", self._job)
+            self._fail(_as_job_error(error))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _shade(self, body: Mapping[str, Any], partial: Path) -> dict[str, Any]:
+        self.report("loading", "Loading PyTorch" if self._shader is None else "Reading the shot")
+        if self._shader is None:
+            from trackshade.server.shade import Shader  # here, as it imports torch
+
+            self._shader = Shader(self._device)
+        return self._shader.run_job(
+            Manifest.from_dict(body["manifest"]),
+            ShadeSettings.from_dict(body["settings"]),
+            chunks=Path(body["chunks"]),
+            folder=partial,
+            reporter=self,
+        )
+
+    def _fail(self, error: TrackshadeError) -> None:
+        self._send("failed", {"job": self._job, "error": error.to_dict()})
+
+    def _send(self, kind: str, body: Mapping[str, Any], *buffers: bytes) -> None:
+        entries = tuple(BufferEntry.of_bytes(len(b), digest_of(b)) for b in buffers)
+        self._socket.send_multipart(encode(Message(kind, 0, body, entries, buffers)))
+
+
+def _as_job_error(error: Exception) -> JobError:
+    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower():
+        return _out_of_memory("the device's memory")
+    return JobError(
+        "job-failed",
+        f"The job failed in the backend: {type(error).__name__}: {error}"[:500],
+        "See the worker's log.",
+    )
+
+
+def _out_of_memory(which: str) -> JobError:
+    return JobError(
+        "out-of-memory",
+        f"There is not enough of {which} for this job.",
+        "Choose a smaller model, or end other programs that use the device.",
+    )
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C in a terminal reaches all: the broker ends its workers
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 1)
+        if not piece:
+            return
+        line += piece
+    start = json.loads(line)
+    die_with_parent(start["parent"])
+    threading.Thread(target=_end_with_input, name="orphan", daemon=True).start()
+    Worker(start["endpoint"], start["token"], start["device"]).run()
+
+
+def _end_with_input() -> None:
+    """The broker holds the other end of standard input: when that closes, nobody wants this process any more."""
+    while os.read(0, 4096):
+        continue
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
