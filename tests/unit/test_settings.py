@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings of a job, the folders, the registry and the errors that cross a process border."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trackshade import errors, registry, settings
+from trackshade.settings import CONTROLS, TRACKING_RANGES, ShadeSettings
+
+valid = st.builds(
+    ShadeSettings,
+    prompt=st.text(max_size=20),
+    negative_prompt=st.none() | st.text(max_size=20),
+    steps=st.none() | st.integers(1, 1000),
+    guidance=st.none() | st.floats(0, 100),
+    seed=st.integers(0, 2**63 - 1),
+    control=st.sampled_from(CONTROLS),
+    points=st.integers(1, 1_000_000),
+    tracking_range=st.sampled_from(TRACKING_RANGES),
+    preview_every=st.integers(0, 1000),
+)
+
+
+@given(valid)
+def test_settings_survive_json(item: ShadeSettings) -> None:
+    assert ShadeSettings.from_dict(json.loads(json.dumps(item.to_dict()))) == item
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"model": ""}, {"prompt": None}, {"prompt": 3}, {"steps": 0}, {"steps": 1.5}, {"steps": True},
+        {"guidance": -1}, {"guidance": float("nan")}, {"seed": -1}, {"seed": 2**63}, {"control": "depth"},
+        {"points": 0}, {"tracking_range": "full"}, {"preview_every": -1}, {"negative_prompt": 1}, {"colour": "red"},
+    ],
+)  # fmt: skip
+def test_a_bad_setting_is_named(bad: dict) -> None:
+    with pytest.raises(errors.UsageError) as caught:
+        ShadeSettings.from_dict(bad)
+    assert next(iter(bad)).replace("_", " ").split(" every")[0] in str(caught.value).replace("_", " ")
+    assert caught.value.exit_code == 2
+
+
+def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
+    monkeypatch.delenv("TRACKSHADE_MODELS", raising=False)
+    assert settings.models_dir() == tmp_path / "models"
+    assert settings.jobs_dir().parent == settings.connection_file().parent == tmp_path
+    monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path / "weights"))
+    assert settings.models_dir() == tmp_path / "weights"
+
+
+def test_every_model_can_be_looked_up_and_described() -> None:
+    names = [item.name for item in registry.models()]
+    assert names[0] == "mini"
+    assert len(set(names)) == len(names)
+    for name in names:
+        item = registry.spec(name)
+        json.dumps(item.to_dict())
+        assert item.licence
+        assert item.frames
+        assert item.sizes
+        assert item.shipped or len(item.repo.split("/")) == 2
+
+
+def test_an_unknown_model_lists_the_known_ones() -> None:
+    with pytest.raises(errors.ModelError, match="mini") as caught:
+        registry.spec("nope")
+    assert caught.value.code == "unknown-model"
+
+
+@pytest.mark.parametrize(
+    ("cls", "exit_code"),
+    [
+        (errors.UsageError, 2), (errors.ShotError, 3), (errors.ModelError, 3), (errors.OutputError, 3),
+        (errors.ProtocolError, 4), (errors.JobError, 4), (errors.Cancelled, 130),
+    ],
+)  # fmt: skip
+def test_an_error_crosses_a_process_border(cls: type[errors.TrackshadeError], exit_code: int) -> None:
+    error = cls("code", "What is wrong.", "What to do.")
+    back = errors.TrackshadeError.from_dict(json.loads(json.dumps(error.to_dict())))
+    assert type(back) is cls
+    assert str(back) == "What is wrong. What to do."
+    assert (back.code, back.exit_code) == ("code", exit_code)
+
+
+def test_an_error_of_an_unknown_kind_is_a_job_error() -> None:
+    back = errors.TrackshadeError.from_dict({"kind": "SystemExit", "exit_code": "0"})
+    assert type(back) is errors.JobError
+    assert back.exit_code == 4
