@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes a job's result into a folder that nobody looks at yet; the caller renames it when all of it is
+there.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av.error
+import numpy as np
+from PIL import Image
+
+from trackshade.errors import OutputError
+from trackshade.registry import ModelSpec
+from trackshade.result.consistency import measure
+from trackshade.result.record import job_record, pretty
+from trackshade.result.sheet import contact_sheet
+from trackshade.result.video import write_video
+from trackshade.settings import ShadeSettings
+from trackshade.shot import Shot
+
+if TYPE_CHECKING:
+    from trackshade.control.video import TrackingVideo
+
+
+def write_result(
+    folder: Path,
+    *,
+    frames: np.ndarray,
+    tracking: TrackingVideo,
+    shot: Shot,
+    settings: ShadeSettings,
+    spec: ModelSpec,
+    first_frame: np.ndarray | None,
+    input_render: np.ndarray | None,
+    timings: Mapping[str, float],
+    warnings: Sequence[str],
+    model_digests: Mapping[str, str],
+) -> dict[str, Any]:
+    """Writes everything that a job leaves behind and returns its record, the content of `job.json`.
+
+        frames/0001.png …   the shaded video, exact            video.mp4      the same, for looking
+        tracking/0001.png … what steered the model, exact      tracking.mp4   the same, for looking
+        first_frame.png     the first frame that was given     sheet.png      both, side by side
+        job.json            the record, written last
+
+    Equal input makes equal files (timings and versions aside).
+
+    Args:
+        folder: exists, or its parent does; the caller renames it once this returns, and drops it when this
+            raises.
+        frames: [T, H, W, 3] uint8 sRGB, one per sample of the shot.
+        tracking: of the same size.
+        first_frame: [H, W, 3] uint8 sRGB, or None.
+        input_render: [T, H, W, 3] uint8 sRGB, or None.
+        timings: seconds by name.
+
+    Raises:
+        OutputError: the folder cannot be written, or its disk is full.
+        ValueError: pictures of another shape or type than the shot's.
+    """
+    shape = (len(shot.frames), shot.size[1], shot.size[0], 3)
+    _check("frames", frames, shape)
+    _check("tracking", tracking.frames, shape)
+    _check("first_frame", first_frame, shape[1:])
+    _check("input_render", input_render, shape)
+    rows = [("tracking", tracking.frames), ("result", frames)]
+    if input_render is not None:
+        rows.append(("input", input_render))
+    files = ["frames", "tracking", "video.mp4", "tracking.mp4", "sheet.png"]
+    files += [] if first_frame is None else ["first_frame.png"]
+    record = job_record(
+        shot,
+        settings,
+        spec,
+        first_frame=first_frame,
+        input_render=input_render,
+        consistency=measure(shot, tracking, frames, input_render),
+        files=[*files, "job.json"],
+        timings=timings,
+        warnings=warnings,
+        model_digests=model_digests,
+    )
+    try:
+        folder.mkdir(exist_ok=True)
+        _write_sequence(folder / "frames", frames)
+        _write_sequence(folder / "tracking", tracking.frames)
+        write_video(folder / "video.mp4", frames, shot.fps)
+        write_video(folder / "tracking.mp4", tracking.frames, shot.fps)
+        contact_sheet(rows, shot.frames.tolist()).save(folder / "sheet.png")
+        if first_frame is not None:
+            _save(folder / "first_frame.png", first_frame)
+        (folder / "job.json").write_text(pretty(record) + "\n", encoding="utf-8")
+    except (OSError, av.error.FFmpegError) as error:
+        raise _unwritable(folder, error) from error
+    return record
+
+
+def _write_sequence(folder: Path, frames: np.ndarray) -> None:
+    folder.mkdir(exist_ok=True)
+    for number, frame in enumerate(frames, start=1):
+        _save(folder / f"{number:04d}.png", frame)
+
+
+def _save(path: Path, picture: np.ndarray) -> None:
+    Image.fromarray(np.ascontiguousarray(picture)).save(path)
+
+
+def _check(name: str, array: np.ndarray | None, shape: tuple[int, ...]) -> None:
+    if array is not None and (array.dtype != np.uint8 or array.shape != shape):
+        raise ValueError(f"{name} must be uint8 {list(shape)}, not {array.dtype} {list(array.shape)}")
+
+
+def _unwritable(folder: Path, error: Exception) -> OutputError:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OutputError(
+            "output-full", f"The disk of {folder} is full.", "Free some space, or choose another folder."
+        )
+    reason = getattr(error, "strerror", None) or error
+    return OutputError(
+        "output-unwritable",
+        f"The result cannot be written to {folder}: {reason}.",
+        "Choose a folder that can be written.",
+    )
