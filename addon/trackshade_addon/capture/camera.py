@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The camera of each sample: its settings in Blender's terms, turned into a track by `trackshade.conventions`."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+
+from trackshade import conventions
+from trackshade.errors import ShotError
+from trackshade.fit import SizeFit
+from trackshade.shot import CameraTrack
+
+
+def camera_intrinsics(camera: bpy.types.Camera, name: str, fit: SizeFit) -> np.ndarray:
+    """[3, 3] of a camera's data in pixels of the model's image (pixels per metre where orthographic).
+
+    Raises:
+        ShotError: the camera is panoramic or of another type that has no image plane.
+    """
+    frame = {
+        "sensor_fit": camera.sensor_fit,
+        "shift_x": camera.shift_x,
+        "shift_y": camera.shift_y,
+        "size": fit.source,
+        "pixel_aspect": fit.pixel_aspect,
+    }
+    if camera.type == "ORTHO":
+        return fit.apply(conventions.orthographic_intrinsics(ortho_scale=camera.ortho_scale, **frame))
+    if camera.type == "PERSP":
+        sensor = {"sensor_width": camera.sensor_width, "sensor_height": camera.sensor_height}
+        return fit.apply(conventions.intrinsics(lens=camera.lens, **sensor, **frame))
+    kind = "panoramic" if camera.type == "PANO" else f"of type {camera.type.lower()}"
+    raise ShotError(
+        "panoramic-camera",
+        f"Camera '{name}' is {kind}; tracks need a perspective or an orthographic one.",
+        "Set the camera's lens type to Perspective or Orthographic, or choose another camera.",
+    )
+
+
+class CameraRecording:
+    """The camera over the samples seen so far."""
+
+    def __init__(self, total: int, fit: SizeFit) -> None:
+        self._fit = fit
+        self._sources: list[str] = []
+        self._matrices = np.empty((total, 4, 4), np.float64)  # camera to world, Blender's axes
+        self._intrinsics = np.empty((total, 3, 3), np.float64)
+        self._orthographic = np.empty(total, np.bool_)
+        self._clip = np.empty((total, 2), np.float64)
+
+    def put(self, t: int, frame: float, camera: bpy.types.Object | None, depsgraph: bpy.types.Depsgraph) -> None:
+        """Takes sample `t` of the original object `camera`, which the scene is seen through in this frame.
+
+        Raises:
+            ShotError: there is no camera, or it has no image plane or no extent.
+        """
+        if camera is None:
+            raise ShotError(
+                "no-camera",
+                f"The scene '{depsgraph.scene.name}' has no camera at frame {frame:g}.",
+                "Add a camera, name one with --camera, or use --camera auto.",
+            )
+        evaluated = camera.evaluated_get(depsgraph)
+        data = evaluated.data
+        if not isinstance(data, bpy.types.Camera):
+            raise ShotError(
+                "no-camera",
+                f"The scene is seen through '{camera.name}' at frame {frame:g}, which is no camera.",
+                "Make a camera object the scene's camera.",
+            )
+        matrix = np.array(evaluated.matrix_world)
+        if not np.isfinite(matrix).all() or not np.linalg.norm(matrix[:3, :3], axis=0).all():
+            raise ShotError(
+                "bad-camera",
+                f"Camera '{camera.name}' is scaled to nothing or has no finite transform at frame {frame:g}.",
+                "Give the camera and its parents a scale above zero.",
+            )
+        self._sources.append(camera.name)
+        self._matrices[t] = matrix
+        self._intrinsics[t] = camera_intrinsics(data, camera.name, self._fit)
+        self._orthographic[t] = data.type == "ORTHO"
+        self._clip[t] = data.clip_start, data.clip_end
+
+    def track(self) -> CameraTrack:
+        return CameraTrack(
+            name=self._sources[0],
+            sources=tuple(self._sources),
+            intrinsics=self._intrinsics,
+            world_to_camera=conventions.world_to_camera(self._matrices),
+            orthographic=self._orthographic,
+            clip=self._clip,
+        )

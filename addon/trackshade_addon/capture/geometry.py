@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads evaluated meshes into arrays: positions, triangles, texture coordinates and what tells topologies apart."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+
+# Modifiers that move vertices or write layers, but never make or remove a vertex or a face.
+_KEEPS_TOPOLOGY = frozenset(
+    {
+        "ARMATURE", "CAST", "CLOTH", "COLLISION", "CORRECTIVE_SMOOTH", "CURVE", "DATA_TRANSFER", "DISPLACE",
+        "DYNAMIC_PAINT_BRUSH", "HOOK", "LAPLACIANDEFORM", "LAPLACIANSMOOTH", "LATTICE", "MESH_DEFORM",
+        "NORMAL_EDIT", "PARTICLE_SYSTEM", "SHRINKWRAP", "SIMPLE_DEFORM", "SMOOTH", "SOFT_BODY", "SURFACE",
+        "SURFACE_DEFORM", "UV_PROJECT", "UV_WARP", "VERTEX_WEIGHT_EDIT", "VERTEX_WEIGHT_MIX",
+        "VERTEX_WEIGHT_PROXIMITY", "WARP", "WAVE", "WEIGHTED_NORMAL",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """What two samples must share for vertex i of one to be vertex i of the other.
+
+    Attributes:
+        counts: vertices, edges, face corners, faces.
+        corners: [L] vertex index of each face corner; None where the counts say it all (`keeps_topology`).
+    """
+
+    counts: tuple[int, int, int, int]
+    corners: Int32 | None
+
+
+def keeps_topology(obj: bpy.types.Object) -> bool:
+    """Whether the object's own mesh has the same vertices and faces in every frame, by construction.
+
+    Scripts that run on frame changes may rebuild meshes, so where there are any, nothing is taken for granted.
+    """
+    scripts = bpy.app.handlers.frame_change_pre or bpy.app.handlers.frame_change_post
+    return not scripts and all(modifier.type in _KEEPS_TOPOLOGY for modifier in obj.modifiers)
+
+
+class MeshReader:
+    """Reads evaluated meshes; its scratch arrays are valid until the next reading of the same kind."""
+
+    def __init__(self) -> None:
+        self._positions = np.empty(0, np.float32)
+        self._corners = np.empty(0, np.int32)
+
+    def positions(self, mesh: bpy.types.Mesh, out: Float32 | None = None) -> Float32:
+        """[V, 3] object space, metres; into `out`, or into the scratch array."""
+        count = len(mesh.vertices)
+        if out is None:
+            if len(self._positions) < 3 * count:
+                self._positions = np.empty(3 * count, np.float32)
+            out = self._positions[: 3 * count].reshape(count, 3)
+        mesh.attributes["position"].data.foreach_get("vector", out.reshape(-1))
+        return out
+
+    def corners(self, mesh: bpy.types.Mesh) -> Int32:
+        """[L] vertex index of each face corner, in the scratch array."""
+        count = len(mesh.loops)
+        if len(self._corners) < count:
+            self._corners = np.empty(count, np.int32)
+        corners = self._corners[:count]
+        if count:
+            mesh.attributes[".corner_vert"].data.foreach_get("value", corners)
+        return corners
+
+    def topology(self, mesh: bpy.types.Mesh, by_counts: bool) -> Topology:
+        return Topology(counts(mesh), None if by_counts else self.corners(mesh).copy())
+
+    def has_topology(self, mesh: bpy.types.Mesh, topology: Topology) -> bool:
+        if counts(mesh) != topology.counts:
+            return False
+        return topology.corners is None or np.array_equal(self.corners(mesh), topology.corners)
+
+    def triangles(self, mesh: bpy.types.Mesh) -> tuple[Int32, Float32 | None]:
+        """[F, 3] vertex indices, and [F, 3, 2] coordinates of the layer that renders use, where there is one."""
+        triangles = triangle_corners(mesh)  # [F, 3] face corners
+        vertices = np.take(self.corners(mesh), triangles)
+        layer = next((layer for layer in mesh.uv_layers if layer.active_render), None)
+        if layer is None:
+            return vertices, None
+        uv = np.empty((len(mesh.loops), 2), np.float32)
+        layer.uv.foreach_get("vector", uv.reshape(-1))
+        # One 8-byte item for each pair: numpy gathers these several times faster than rows of two.
+        return vertices, np.take(uv.view(np.float64)[:, 0], triangles)[..., None].view(np.float32)
+
+
+def counts(mesh: bpy.types.Mesh) -> tuple[int, int, int, int]:
+    return len(mesh.vertices), len(mesh.edges), len(mesh.loops), len(mesh.polygons)
+
+
+def triangle_corners(mesh: bpy.types.Mesh) -> Int32:
+    """[F, 3] the face corners of each triangle, a view that lives no longer than the mesh.
+
+    Blender keeps this very array, but `foreach_get` fills ours through a getter for each triangle, which for a
+    large mesh takes longer than all else in a capture. So its memory is read where it has the expected layout.
+    """
+    mesh.calc_loop_triangles()
+    items = mesh.loop_triangles
+    count = len(items)
+    if count > 1 and items[1].as_pointer() - items[0].as_pointer() == 12:
+        memory = ctypes.cast(items[0].as_pointer(), ctypes.POINTER(ctypes.c_int32))
+        view = np.ctypeslib.as_array(memory, (count, 3))
+        if all(tuple(view[i]) == tuple(items[i].loops) for i in (0, 1, count // 2, count - 1)):
+            return view
+    corners = np.empty((count, 3), np.int32)
+    items.foreach_get("loops", corners.reshape(-1))
+    return corners

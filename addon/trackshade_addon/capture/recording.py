@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Geometries as they grow over the pass: what deforms is found by comparing, and equal surfaces are stored once."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+from trackshade.errors import ShotError
+from trackshade.shot import Geometry
+from .geometry import MeshReader, Topology
+from .topology import Attachment, attach
+
+Float32 = NDArray[np.float32]
+Rows = Callable[[np.ndarray, int], None]
+
+
+class Recording:
+    """One geometry over the samples seen so far.
+
+    It holds its first sample alone until a later one differs; from then on it holds a row for each of the shot's
+    samples, into which meshes are read directly.
+    """
+
+    def __init__(self, name: str, total: int, reader: MeshReader, mesh: bpy.types.Mesh, by_counts: bool) -> None:
+        self.name = name
+        self.changes: list[int] = []  # samples at which the topology changed
+        self.written = -1  # latest sample that was put
+        self._total = total
+        self._reader = reader
+        self._first = reader.positions(mesh).copy()  # [V, 3]
+        self._rows: Float32 | None = None  # [T, V, 3] once it deforms
+        self._topology = reader.topology(mesh, by_counts)
+        self._now: Topology | None = None  # of the latest sample where it is another one
+        self._attachment: Attachment | None = None
+        self.triangles, self.uv = reader.triangles(mesh)
+
+    @property
+    def deforms(self) -> bool:
+        return self._rows is not None
+
+    @property
+    def attached(self) -> bool:
+        """Whether the latest sample had another topology than the first."""
+        return self._now is not None
+
+    @property
+    def positions(self) -> Float32:
+        """[T or 1, V, 3] object space, metres."""
+        return self._first[None] if self._rows is None else self._rows
+
+    def at(self, t: int) -> Float32:
+        return self._first if self._rows is None else self._rows[t]
+
+    def put(self, t: int, frame: float, mesh: bpy.types.Mesh) -> None:
+        """Takes sample `t`, which is not before any that it has.
+
+        Raises:
+            ShotError: a vertex has no finite position.
+        """
+        if self._rows is not None and self._keeps(mesh):
+            self._hold(t)
+            self._reader.positions(mesh, self._rows[t])
+        else:
+            sample = self._sample(t, frame, mesh)
+            if self._rows is None:
+                if same_bytes(sample, self._first):
+                    self.written = t
+                    return
+                self._rows = np.empty((self._total, *self._first.shape), np.float32)
+                self._rows[:t] = self._first
+            self._hold(t)
+            self._rows[t] = sample
+        finite_or_raise(self._rows[t], self.name, frame)
+        self.written = t
+
+    def _hold(self, t: int) -> None:
+        """Fills the samples between the latest one and `t`, in which nothing was seen."""
+        if self._rows is not None and self.written >= 0:
+            self._rows[self.written + 1 : t] = self._rows[self.written]
+
+    def complete(self) -> None:
+        """Holds the latest sample up to the end."""
+        if self._rows is not None:
+            self._rows[self.written + 1 :] = self._rows[self.written]
+
+    def agrees(self, t: int, mesh: bpy.types.Mesh) -> bool:
+        """Whether `mesh` is sample `t` as it was put."""
+        return self._keeps(mesh) and same_bytes(self._reader.positions(mesh), self.at(t))
+
+    def fork(self, t: int) -> Recording:
+        """A recording with the same history before sample `t`, for a user that parts from the others there."""
+        twin = object.__new__(Recording)
+        twin.__dict__.update(self.__dict__)
+        twin.changes = [change for change in self.changes if change < t]
+        twin.written = min(self.written, t - 1)
+        if len(twin.changes) < len(self.changes):
+            twin._now = twin._attachment = None
+        if self._rows is not None:
+            twin._rows = None
+            if any(not same_bytes(row, self._first) for row in self._rows[:t]):
+                twin._rows = np.empty_like(self._rows)
+                twin._rows[:t] = self._rows[:t]
+        return twin
+
+    def key(self) -> tuple[int, int, int]:
+        """Equal for recordings whose first samples are equal; seldom for others."""
+        return len(self._first), len(self.triangles), zlib.crc32(self._first)
+
+    def same_start(self, other: Recording) -> bool:
+        return (
+            same_bytes(self._first, other._first)
+            and np.array_equal(self.triangles, other.triangles)
+            and (self.uv is None) == (other.uv is None)
+            and (self.uv is None or other.uv is None or same_bytes(self.uv, other.uv))
+        )
+
+    def geometry(self) -> Geometry:
+        return Geometry(self.positions, self.triangles, self.uv)
+
+    def _keeps(self, mesh: bpy.types.Mesh) -> bool:
+        if not self._reader.has_topology(mesh, self._topology):
+            return False
+        self._now = self._attachment = None
+        return True
+
+    def _sample(self, t: int, frame: float, mesh: bpy.types.Mesh) -> Float32:
+        """[V, 3] this geometry's points on `mesh`."""
+        surface = self._reader.positions(mesh)
+        if self._keeps(mesh):
+            return surface
+        finite_or_raise(surface, self.name, frame)
+        if self._attachment is None or self._now is None or not self._reader.has_topology(mesh, self._now):
+            triangles, _ = self._reader.triangles(mesh)
+            previous = self._first if self._rows is None else self._rows[self.written]
+            self._attachment = attach(previous, surface, triangles)
+            self._now = self._reader.topology(mesh, by_counts=False)
+            self.changes.append(t)
+        return self._attachment.positions(surface)
+
+
+class Library:
+    """The recordings of a pass, and which of them each evaluated mesh of the present sample belongs to."""
+
+    def __init__(self, total: int, rows: Rows | None) -> None:
+        self.recordings: list[Recording] = []
+        self._total = total
+        self._rows = rows
+        self._reader = MeshReader()
+        self._by_start: dict[tuple[int, int, int], list[Recording]] = {}
+        self._readings: dict[int, Recording] = {}  # evaluated mesh -> recording that took it in this sample
+        self._placed: dict[tuple[int, int], Recording] = {}  # (recording, mesh) -> where its users go
+
+    def begin(self) -> None:
+        """Starts a sample: addresses of evaluated meshes mean nothing beyond it."""
+        self._readings.clear()
+        self._placed.clear()
+
+    def record(
+        self, t: int, frame: float, mesh: bpy.types.Mesh, current: Recording | None, name: str, by_counts: bool
+    ) -> Recording:
+        """Takes the mesh that a user of recording `current` (None for a new user) shows in sample `t`.
+
+        Returns:
+            the user's recording from now on: another one where it has parted from those that it shared with.
+        """
+        address = mesh.as_pointer()
+        if current is None:
+            current = self._readings.get(address)
+            if current is None or current.attached:
+                current = self._new(t, frame, mesh, name, by_counts)
+            self._readings[address] = current
+            self._placed[id(current), address] = current
+            return current
+        placed = self._placed.get((id(current), address))
+        if placed is None:
+            placed = self._place(t, frame, mesh, current, name)
+            self._placed[id(current), address] = placed
+            self._placed[id(placed), address] = placed
+            self._readings[address] = placed
+        return placed
+
+    def end(self, t: int) -> None:
+        """Reports the rows of sample `t` to the observer."""
+        if self._rows is not None:
+            for recording in self.recordings:
+                if recording.deforms and recording.written == t:
+                    self._rows(recording.positions, t + 1)
+
+    def complete(self) -> None:
+        for recording in self.recordings:
+            recording.complete()
+            if self._rows is not None and (not recording.deforms or recording.written < self._total - 1):
+                positions = recording.positions
+                self._rows(positions, len(positions))
+
+    def _new(self, t: int, frame: float, mesh: bpy.types.Mesh, name: str, by_counts: bool) -> Recording:
+        made = Recording(name, self._total, self._reader, mesh, by_counts)
+        made.written = t
+        finite_or_raise(made.at(t), name, frame)
+        alike = self._by_start.setdefault(made.key(), [])
+        for recording in alike:
+            if not recording.deforms and not recording.changes and recording.same_start(made):
+                recording.written = t
+                return recording
+        alike.append(made)
+        self.recordings.append(made)
+        if self._rows is not None:
+            self._rows(made.triangles, len(made.triangles))
+            if made.uv is not None:
+                self._rows(made.uv, len(made.uv))
+        return made
+
+    def _place(self, t: int, frame: float, mesh: bpy.types.Mesh, current: Recording, name: str) -> Recording:
+        if current.written < t:
+            current.put(t, frame, mesh)
+            return current
+        if current.agrees(t, mesh):
+            return current
+        twin = current.fork(t)
+        twin.name = name
+        twin.put(t, frame, mesh)
+        self.recordings.append(twin)
+        return twin
+
+
+def same_bytes(a: Float32, b: Float32) -> bool:
+    """Bitwise equality of C-contiguous float32 arrays: NaN equals itself."""
+    return np.array_equal(a.view(np.int32), b.view(np.int32))
+
+
+def finite_or_raise(sample: Float32, name: str, frame: float) -> None:
+    """Raises ShotError that names the object and the frame where a position of [V, 3] is not finite."""
+    # NaN and infinity survive min and max, and no array of flags is made for the common case.
+    if sample.size and not (np.isfinite(sample.min()) and np.isfinite(sample.max())):
+        vertex = int(np.flatnonzero(~np.isfinite(sample).all(axis=1))[0])
+        raise ShotError(
+            "not-finite",
+            f"Vertex {vertex} of '{name}' has no finite position at frame {frame:g}.",
+            "Look for a modifier or driver that divides by zero there.",
+        )

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pass over the frames: an evaluated view layer becomes a shot, one frame at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import bpy
+import numpy as np
+
+from trackshade.errors import Cancelled, ShotError
+from trackshade.fit import FrameMap, SizeFit
+from trackshade.shot import MeshTrack, ObjectTrack, Shot
+
+from .camera import CameraRecording
+from .geometry import keeps_topology
+from .recording import Library, Recording, Rows
+from .render_state import RenderState
+from .restore import fix_camera, set_frame, undisturbed
+from .visibility import Visibility, is_plate
+
+Progress = Callable[[int, int], None]
+
+# What has extent but no surface of its own; everything else that is seen evaluates to meshes.
+_WITHOUT_SURFACE = {
+    "CURVES": "hair curves",
+    "POINTCLOUD": "a point cloud",
+    "VOLUME": "a volume",
+    "GPENCIL": "grease pencil",
+    "GREASEPENCIL": "grease pencil",
+}
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What holds of an original object in every frame."""
+
+    name: str
+    pass_index: int
+    plate: bool
+    keeps_topology: bool
+
+
+@dataclass(eq=False)
+class _Instance:
+    """One thing in the scene, found again in each frame by its object, its persistent id and its instancer."""
+
+    name: str
+    pass_index: int
+    matrices: np.ndarray  # [T, 4, 4] object to world
+    visible: np.ndarray  # [T] bool
+    latest: int = -1
+    recording: Recording | None = None
+    holdout: bool | None = None
+
+    def put_matrix(self, t: int, matrix: np.ndarray) -> None:
+        if self.latest < t - 1:  # not there for a while: it stays where it was, or starts where it appears
+            self.matrices[self.latest + 1 : t] = self.matrices[self.latest] if self.latest >= 0 else matrix
+        self.matrices[t] = matrix
+        self.latest = t
+
+    def complete(self) -> None:
+        self.matrices[self.latest + 1 :] = self.matrices[self.latest]
+
+
+@dataclass(eq=False)
+class _Warnings:
+    """Sentences about what the shot does not show exactly; each once."""
+
+    sentences: dict[str, None] = field(default_factory=dict)
+
+    def add(self, sentence: str) -> None:
+        self.sentences.setdefault(sentence)
+
+
+class Capture:
+    """Captures a view layer frame by frame; `capture` does all at once.
+
+    The scene is changed from the first `step` on, and is as it was after `close`, which the last step, an error and
+    the end of a `with` block bring about by themselves.
+
+        with Capture(scene, view_layer, frame_map=frames, size_fit=size) as capture:
+            while capture.done < capture.total:
+                capture.step()
+        shot = capture.shot()
+
+    Args:
+        scene, view_layer: what to capture; by default those of the context.
+        frame_map: the scene frames that become the shot's samples.
+        size_fit: how the model's image lies over the render's frame.
+        camera: seen through in every frame; by default the scene's own, as its markers switch it.
+        rows: called as rows(array, n) when the first n rows of an array of the shot have got their final values.
+    """
+
+    def __init__(
+        self,
+        scene: bpy.types.Scene | None = None,
+        view_layer: bpy.types.ViewLayer | None = None,
+        *,
+        frame_map: FrameMap,
+        size_fit: SizeFit,
+        camera: bpy.types.Object | None = None,
+        rows: Rows | None = None,
+    ) -> None:
+        self._scene = scene or bpy.context.scene
+        if view_layer is None:
+            own = self._scene == bpy.context.scene
+            view_layer = bpy.context.view_layer if own else self._scene.view_layers[0]
+        self._view_layer: bpy.types.ViewLayer = view_layer
+        self._frames = frame_map
+        self._fit = size_fit
+        self._camera = camera
+        self._rows = rows
+        self._stack = contextlib.ExitStack()
+        self._state: RenderState | None = None
+        self._shot: Shot | None = None
+        self.done = 0
+        self.total = len(frame_map.frames)
+        if self.total < 1:
+            raise ShotError("empty-shot", "The shot has no frames.", "Choose a range of at least one frame.")
+        self._library = Library(self.total, rows)
+        self._cameras = CameraRecording(self.total, size_fit)
+        self._visibility = Visibility(view_layer)
+        self._instances: dict[tuple[int, int, tuple[int, ...]], _Instance] = {}
+        self._objects: dict[int, tuple[str, str, np.ndarray]] = {}
+        self._facts: dict[int, _Facts] = {}
+        self._warnings = _Warnings()
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def step(self) -> int:
+        """Captures the next frame and returns how many are done.
+
+        Raises:
+            ShotError: what the scene shows in this frame cannot be part of a shot; the scene is as it was.
+        """
+        if self.done >= self.total:
+            return self.done
+        try:
+            if self._state is None:
+                self._state = self._open()
+            self._sample(self.done, self._frames.frames[self.done])
+            self.done += 1
+            if self.done == self.total:
+                self._shot = self._finish()
+                self.close()
+        except BaseException:
+            self.close()
+            raise
+        return self.done
+
+    def shot(self) -> Shot:
+        """The shot, once all frames are done.
+
+        Raises:
+            Cancelled: the capture was ended before.
+        """
+        if self._shot is None:
+            raise Cancelled("cancelled", f"The capture ended after {self.done} of {self.total} frames.")
+        return self._shot
+
+    def close(self) -> None:
+        """Leaves the scene as it was; again, or before any step: does nothing."""
+        self._stack.close()
+
+    cancel = close
+
+    def _open(self) -> RenderState:
+        changes = self._stack.enter_context(undisturbed(self._scene))
+        if self._camera is not None:
+            fix_camera(changes, self._scene, self._camera)
+        return RenderState(changes, self._scene, self._view_layer)
+
+    def _sample(self, t: int, frame: float) -> None:
+        set_frame(self._scene, frame)
+        depsgraph = self._view_layer.depsgraph
+        assert self._state is not None
+        self._state.follow(depsgraph)
+        self._cameras.put(t, frame, self._scene.camera, depsgraph)
+        self._library.begin()
+        self._visibility.begin()
+        for item in depsgraph.object_instances:
+            self._look_at(t, frame, item)
+        self._record_objects(t, depsgraph)
+        self._library.end(t)
+
+    def _look_at(self, t: int, frame: float, item: bpy.types.DepsgraphObjectInstance) -> None:
+        obj = item.object
+        kind = obj.type
+        if kind != "MESH" and kind not in _WITHOUT_SURFACE:
+            return
+        original = obj.original
+        uid = original.session_uid
+        facts = self._facts.get(uid) or self._learn(uid, original)
+        parent = item.parent if item.is_instance else None
+        parent_uid = 0 if parent is None else parent.original.session_uid
+        if facts.plate or not item.show_self:
+            return
+        look = self._visibility.of(obj, uid, parent, parent_uid)
+        if kind != "MESH":
+            if look.visible:
+                self._warnings.add(f"'{facts.name}' is {_WITHOUT_SURFACE[kind]} and is not part of the shot.")
+            return
+        key = uid, parent_uid, tuple(item.persistent_id) if parent is not None else ()
+        instance = self._instances.get(key)
+        if instance is None:
+            name = facts.name if parent is None or parent_uid == uid else f"{parent.original.name}/{facts.name}"
+            instance = self._instances[key] = _Instance(
+                name, facts.pass_index, np.empty((self.total, 4, 4)), np.zeros(self.total, np.bool_)
+            )
+        instance.put_matrix(t, np.array(item.matrix_world))
+        if look.visible:
+            self._record(t, frame, obj, instance, look.holdout, facts.keeps_topology and parent_uid != uid)
+
+    def _record(
+        self, t: int, frame: float, obj: bpy.types.Object, instance: _Instance, holdout: bool, by_counts: bool
+    ) -> None:
+        mesh = obj.data
+        convert = mesh.is_editmode  # then the arrays are still those of before the editing
+        if convert:
+            mesh = obj.to_mesh()
+        try:
+            if not mesh.polygons:
+                return
+            instance.visible[t] = True
+            instance.recording = self._library.record(t, frame, mesh, instance.recording, instance.name, by_counts)
+        finally:
+            if convert:
+                obj.to_mesh_clear()
+        if instance.holdout is None:
+            instance.holdout = holdout
+        elif instance.holdout != holdout:
+            self._warnings.add(f"'{instance.name}' starts or stops being a holdout; the shot keeps its first state.")
+
+    def _learn(self, uid: int, original: bpy.types.Object) -> _Facts:
+        facts = self._facts[uid] = _Facts(
+            original.name, original.pass_index, is_plate(original), keeps_topology(original)
+        )
+        return facts
+
+    def _record_objects(self, t: int, depsgraph: bpy.types.Depsgraph) -> None:
+        if t == 0:
+            for obj in self._view_layer.objects:
+                if obj.evaluated_get(depsgraph).is_evaluated and not is_plate(obj):
+                    track = obj.name, obj.type, np.empty((self.total, 4, 4))
+                    self._objects[obj.session_uid] = track
+        for obj in self._view_layer.objects:
+            track = self._objects.get(obj.session_uid)
+            if track is not None:
+                track[2][t] = np.array(obj.evaluated_get(depsgraph).matrix_world)
+
+    def _finish(self) -> Shot:
+        self._library.complete()
+        instances = [item for item in self._instances.values() if item.recording is not None]
+        if not instances:
+            first, last = self._frames.frames[0], self._frames.frames[-1]
+            raise ShotError(
+                "nothing-visible",
+                f"No surface is visible in view layer '{self._view_layer.name}' of scene '{self._scene.name}' "
+                f"in frames {first:g} to {last:g}.",
+                "Add a mesh, or make one visible in renders.",
+            )
+        index = {id(recording): i for i, recording in enumerate(self._library.recordings)}
+        meshes = []
+        for item in instances:
+            item.complete()
+            meshes.append(
+                MeshTrack(
+                    name=item.name,
+                    geometry=index[id(item.recording)],
+                    matrix_world=item.matrices,
+                    visible=item.visible,
+                    holdout=bool(item.holdout),
+                    pass_index=item.pass_index,
+                )
+            )
+        self._warn_of_topology()
+        shot = Shot(
+            frames=np.array(self._frames.frames, np.float64),
+            fps=self._frames.fps,
+            size=self._fit.size,
+            camera=self._cameras.track(),
+            geometries=tuple(recording.geometry() for recording in self._library.recordings),
+            meshes=tuple(meshes),
+            objects=tuple(ObjectTrack(*track) for track in self._objects.values()),
+            view_layer=self._view_layer.name,
+            source={
+                "file": bpy.data.filepath,
+                "scene": self._scene.name,
+                "blender": bpy.app.version_string,
+                "frame_map": self._frames.to_dict(),
+                "size_fit": self._fit.to_dict(),
+                "warnings": list(self._warnings.sentences),
+            },
+        )
+        return shot
+
+    def _warn_of_topology(self) -> None:
+        for recording in self._library.recordings:
+            if recording.changes:
+                frames = [f"{self._frames.frames[t]:g}" for t in recording.changes]
+                shown = ", ".join(frames[:5]) + (f" and {len(frames) - 5} more" if len(frames) > 5 else "")
+                self._warnings.add(
+                    f"The topology of '{recording.name}' changes at frame {shown}; "
+                    "its points were carried across by the nearest surface point."
+                )
+
+
+def capture(
+    scene: bpy.types.Scene | None = None,
+    view_layer: bpy.types.ViewLayer | None = None,
+    *,
+    frame_map: FrameMap,
+    size_fit: SizeFit,
+    camera: bpy.types.Object | None = None,
+    rows: Rows | None = None,
+    progress: Progress | None = None,
+) -> Shot:
+    """The evaluated view layer as a shot, in one pass over the frames; the scene is left as it was.
+
+    Args:
+        progress: called as progress(done, total) after each frame; what it raises ends the capture.
+        others: see `Capture`.
+
+    Raises:
+        ShotError: no camera, a panoramic one, nothing visible, or vertices that are not finite.
+    """
+    with Capture(
+        scene, view_layer, frame_map=frame_map, size_fit=size_fit, camera=camera, rows=rows
+    ) as running:
+        while running.done < running.total:
+            running.step()
+            if progress is not None:
+                progress(running.done, running.total)
+    return running.shot()
