@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of `render`, `export`, `shade` and `place`: one table for the command line and for Blender's own.
+
+Both build their parsers from it, so the same option means the same everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from trackshade.errors import UsageError
+from trackshade.fit import FRAME_RULES, SIZE_MODES
+from trackshade.settings import CONTROLS, TRACKING_RANGES, ShadeSettings
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command, or its positional argument where the name has no dashes.
+
+    Attributes:
+        name: as typed, such as "--frame-rule"; values are keyed by its words, such as "frame_rule".
+        kind: str, int, float, or bool for a switch.
+        help: what it does, in words.
+        default: value where it is left out.
+        choices: the allowed values, or empty.
+        metavar: what stands for the value in the help.
+        short: a one-letter form, such as "-o".
+        required: a positional that must be there.
+    """
+
+    name: str
+    kind: type
+    help: str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    metavar: str = ""
+    short: str = ""
+    required: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.name.lstrip("-").replace("-", "_")
+
+    @property
+    def positional(self) -> bool:
+        return not self.name.startswith("-")
+
+
+SCENE = Option("scene", str, "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx or .obj.", metavar="SCENE")
+SHOT = Option("shot", str, "Shot file made by export.", metavar="SHOT", required=True)
+RESULT = Option("result", str, "Folder of a result.", metavar="RESULT", required=True)
+
+WHAT = (
+    Option("--camera", str, "Camera by name; 'auto' makes one that frames the animated content.", metavar="NAME|auto"),
+    Option("--frames", str, "First and last scene frame, and the step.", metavar="A-B[:STEP]"),
+    Option("--frame-rule", str, "How the range is fitted to the model's frames.", "auto", FRAME_RULES),
+    Option("--size", str, "How the picture is fitted to the model's: widened (pad) or cut (crop); and its size where "
+           "the model has several.", "pad", metavar="pad|crop|WxH[:pad|crop]"),
+    Option("--view-layer", str, "View layer to capture; the active one if left out.", metavar="NAME"),
+    Option("--model", str, "Model by name; see 'trackshade models'.", "mini", metavar="NAME"),
+    Option("--first-frame", str, "'render' renders it with the scene's own engine, 'none' goes without, or a picture "
+           "file.", "render", metavar="render|none|PATH"),
+)  # fmt: skip
+HOW = (
+    Option("--prompt", str, "What to show.", "", metavar="TEXT"),
+    Option("--negative-prompt", str, "What to avoid; the model's own if left out.", metavar="TEXT"),
+    Option("--steps", int, "Denoising steps; the model's own number if left out.", metavar="N"),
+    Option("--guidance", float, "Classifier-free guidance; the model's own if left out.", metavar="X"),
+    Option("--seed", int, "Seed of the noise.", 0, metavar="N"),
+    Option("--control", str, "Colour every surface point, or sampled points.", "mesh", CONTROLS),
+    Option("--points", int, "How many points, with --control points.", 4900, metavar="N"),
+    Option("--tracking-range", str, "Value range of the tracking video for the model.", "training", TRACKING_RANGES),
+)
+FOLDER = Option("--out", str, "Folder of the result; a new one here if left out.", metavar="DIR", short="-o")
+FILE = Option("--out", str, "File to write.", metavar="FILE", short="-o")
+FORCE = Option("--force", bool, "Replace what is there.", False)
+JSON = Option("--json", bool, "End with one JSON object on standard output.", False)
+BACKEND = (
+    Option("--endpoint", str, "Address of a running backend; the served one, or one of its own, if left out.",
+           metavar="ADDRESS"),
+    Option("--curve", str, "Folder of this side's CURVE keys, for a backend on another machine.", metavar="DIR"),
+    Option("--backend-python", str, "Python of the environment that has the backend.", metavar="PATH"),
+)  # fmt: skip
+SHADE_FIRST = Option("--first-frame", str, "A picture file, or 'none'; the one beside the shot if left out.",
+                     metavar="none|PATH")  # fmt: skip
+
+COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
+    "render": ("Shade a scene, and place the result in a copy of it.",
+               (SCENE, *WHAT, *HOW, FOLDER, FORCE, JSON, *BACKEND)),
+    "export": ("Capture a scene to a shot file, with the first frame beside it.", (SCENE, *WHAT, FILE, FORCE, JSON)),
+    "shade": ("Shade a shot file.",
+              (SHOT, Option("--model", str, WHAT[5].help, "mini", metavar="NAME"), SHADE_FIRST, *HOW, FOLDER, FORCE,
+               JSON, *BACKEND)),
+    "place": ("Place a result in a copy of the scene, as a plate and as the camera's background.",
+              (RESULT, SCENE, FILE, FORCE, JSON)),
+}  # fmt: skip
+"""What each command is for, and its options."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but wrong usage is a UsageError instead of the end of the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError("usage", f"{self.prog}: {message}.", f"See: {self.prog} --help")
+
+
+def parser(command: str, prog: str) -> argparse.ArgumentParser:
+    """argparse's parser of a command. Its `parse_args` raises UsageError, and SystemExit(0) for --help."""
+    description, options = COMMANDS[command]
+    made = _Parser(prog=f"{prog} {command}", description=description, allow_abbrev=False)
+    for option in options:
+        text = option.help.replace("%", "%%")
+        if option.positional:
+            made.add_argument(option.key, help=text, metavar=option.metavar, nargs=None if option.required else "?")
+        elif option.kind is bool:
+            made.add_argument(option.name, action="store_true", help=text)
+        else:
+            names = [option.short, option.name] if option.short else [option.name]
+            made.add_argument(*names, dest=option.key, type=option.kind, help=text, default=option.default,
+                              choices=option.choices or None, metavar=option.metavar or None)  # fmt: skip
+    return made
+
+
+def arguments(command: str, values: Mapping[str, Any]) -> list[str]:
+    """The command's name and the arguments that give these values, those left at their defaults not among them."""
+    found, positionals = [command], []
+    for option in COMMANDS[command][1]:
+        value = values.get(option.key)
+        if value is None or value == option.default:
+            continue
+        if option.positional:
+            positionals.append(str(value))
+        elif option.kind is bool:
+            found.append(option.name)
+        else:
+            found.append(f"{option.name}={value}")  # one word, so that a value may begin with a dash
+    return [*found, "--", *positionals] if positionals else found
+
+
+def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
+    """The settings among a command's values. Raises UsageError."""
+    return ShadeSettings(model=values["model"], **{option.key: values[option.key] for option in HOW})
+
+
+def frame_range(text: str | None) -> tuple[float | None, float | None, float | None]:
+    """(first, last, step) of "A-B" or "A-B:STEP"; each None where it is not given.
+
+    Raises:
+        UsageError: written another way. Whether the range makes sense is `fit_frames`'s to say.
+    """
+    if text is None:
+        return None, None, None
+    number = r"[+-]?\d+(?:\.\d+)?"
+    found = re.fullmatch(rf"\s*({number})\s*-\s*({number})\s*(?::\s*({number})\s*)?", text)
+    if found is None:
+        raise UsageError("bad-frames", f"'{text}' is not a frame range.", "Write it as 1-49 or 1-49:2.")
+    first, last, step = found.groups()
+    return float(first), float(last), None if step is None else float(step)
+
+
+def size_rule(text: str) -> tuple[str, tuple[int, int] | None]:
+    """("pad" or "crop", the model's (width, height) or None) of "pad", "crop", "WxH" or "WxH:crop".
+
+    Raises:
+        UsageError: written another way.
+    """
+    mode = "|".join(SIZE_MODES)
+    found = re.fullmatch(rf"({mode})|(\d+)[x×](\d+)(?::({mode}))?", text)
+    if found is None:
+        raise UsageError("bad-size", f"'{text}' is not a size.", "Write pad, crop, 720x480 or 720x480:crop.")
+    alone, width, height, after = found.groups()
+    return alone or after or "pad", None if width is None else (int(width), int(height))
+

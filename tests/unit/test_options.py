@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of options: there and back through arguments, and its small languages."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trackshade import options, relay
+from trackshade.errors import UsageError
+from trackshade.settings import ShadeSettings
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
+KINDS = {str: WORDS, int: st.integers(), float: st.floats(allow_nan=False), bool: st.booleans()}
+
+
+@st.composite
+def values(draw: st.DrawFn, command: str) -> dict:
+    found = {}
+    for option in options.COMMANDS[command][1]:
+        kind = st.sampled_from(option.choices) if option.choices else KINDS[option.kind]
+        found[option.key] = draw(kind if option.required else kind | st.just(option.default))
+    return found
+
+
+@pytest.mark.parametrize("command", options.COMMANDS)
+@given(data=st.data())
+def test_any_values_go_through_a_command_line(command: str, data: st.DataObject) -> None:
+    given_values = data.draw(values(command))
+    name, *rest = options.arguments(command, given_values)
+    assert name == command
+    assert vars(options.parser(command, "test").parse_args(rest)) == given_values
+
+
+@pytest.mark.parametrize("command", options.COMMANDS)
+def test_no_key_is_used_twice(command: str) -> None:
+    keys = [option.key for option in options.COMMANDS[command][1]]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("wrong", [["--colour", "red"], ["--seed", "one"], ["--frame-rule", "some"], ["a", "b"]])
+def test_wrong_usage_is_an_error_of_ours(wrong: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        options.parser("render", "trackshade").parse_args(wrong)
+    assert caught.value.exit_code == 2
+    assert "trackshade render" in str(caught.value)
+
+
+def test_defaults_are_the_settings_own() -> None:
+    found = vars(options.parser("render", "test").parse_args([]))
+    assert options.shade_settings(found) == ShadeSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, (None, None, None)),
+        ("1-49", (1, 49, None)),
+        ("1-49:2", (1, 49, 2)),
+        ("-10--1", (-10, -1, None)),
+        ("-10-20:0.5", (-10, 20, 0.5)),
+        ("9-1", (9, 1, None)),
+        ("1-9:0", (1, 9, 0)),
+    ],
+)
+def test_frame_ranges(text, expected) -> None:
+    assert options.frame_range(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "1", "1-", "a-b", "1-2-3", "1..9", "1-9:", "1-9:x", "nan-9"])
+def test_what_is_no_frame_range(text: str) -> None:
+    with pytest.raises(UsageError, match="1-49"):
+        options.frame_range(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pad", ("pad", None)),
+        ("crop", ("crop", None)),
+        ("720x480", ("pad", (720, 480))),
+        ("720×480:crop", ("crop", (720, 480))),
+    ],
+)
+def test_sizes(text, expected) -> None:
+    assert options.size_rule(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "stretch", "720", "720x", "x480", "720x480crop", ":crop", "720x480:"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError):
+        options.size_rule(text)
+
+
+@given(st.dictionaries(st.text(), st.text() | st.integers() | st.none()))
+def test_relay_lines_go_there_and_back(message: dict) -> None:
+    text = relay.line(message)
+    assert "\n" not in text
+    assert relay.parse(text) == message
+
+
+@given(st.text())
+def test_other_lines_are_no_messages(text: str) -> None:
+    assert relay.parse(text) is None
+    assert relay.parse(relay.MARK + text + "{") is None
