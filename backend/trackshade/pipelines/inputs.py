@@ -21,7 +21,7 @@ def as_pictures(value: Any, what: str) -> torch.Tensor:
     if isinstance(value, np.ndarray):
         if value.dtype != np.uint8 or value.ndim < 3 or value.shape[-1] != 3:
             raise ModelError("bad-input", f"The {what} must be 8-bit RGB [..., height, width, 3], not {value.dtype} {list(value.shape)}.")
-        return torch.from_numpy(np.ascontiguousarray(value)).movedim(-1, -3).float() / 255
+        return torch.tensor(value).movedim(-1, -3).float() / 255
     if isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim >= 3 and value.shape[-3] == 3:
         return value.float()
     raise ModelError("bad-input", f"The {what} must be an 8-bit array, a tensor in 0..1 or PIL images, not {type(value).__name__}.")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m trackshade.training --out RUN --data SHARDS --minutes 80`: run or resume a training."""
+"""`python -m trackshade.training --out RUN --data SHARDS --minutes 80`: run or resume a training.
+
+`python -m trackshade.training export RUN [FOLDER]` exports the newest checkpoint of a run, finished or not.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ import dataclasses
 import json
 import sys
 import typing
+from pathlib import Path
 
 from ..errors import TrackshadeError
 from .config import TrainConfig
-from .run import train
+from .run import export_run, train
 
 
 def main() -> int:
@@ -23,6 +27,9 @@ def main() -> int:
         required = field.default is dataclasses.MISSING
         default = None if required else field.default
         parser.add_argument("--" + field.name.replace("_", "-"), type=kind, required=required, default=default)
+    if sys.argv[1:2] == ["export"] and len(sys.argv) in (3, 4):
+        print(export_run(sys.argv[2], Path(sys.argv[3]) if len(sys.argv) == 4 else None))
+        return 0
     try:
         config = TrainConfig(**vars(parser.parse_args()))
         print(train(config, lambda entry: print(json.dumps(entry), flush=True)))

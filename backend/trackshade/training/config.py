@@ -62,6 +62,7 @@ class TrainConfig:
     bf16: bool = True
     checkpoint_minutes: float = 4.0
     sheet_minutes: float = 10.0
+    log_seconds: float = 15.0
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:

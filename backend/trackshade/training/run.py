@@ -34,7 +34,8 @@ Report = Callable[[dict[str, Any]], None]
 def train(config: TrainConfig, report: Report | None = None) -> Path:
     """Run or resume the training described by `config`; returns the folder of the exported pipeline.
 
-    `report` gets every log entry (also written to `log.jsonl`). Raises UsageError where the folder holds another run.
+    `report` gets every log entry (also written to `log.jsonl`). Ctrl-C saves a checkpoint first. Raises UsageError where the folder
+    holds another run.
     """
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -59,9 +60,29 @@ def train(config: TrainConfig, report: Report | None = None) -> Path:
     task = Task(shards, vae, tokens, tokenize(tokenizer, [""], config.text_length)[0], config)
     log({"stage": config.stage, "event": "start", "step": progress.step, "clips": len(shards),
          "parameters": sum(p.numel() for m in modules.values() for p in m.parameters())})  # fmt: skip
-    _descend(out, task, modules, average, optimisers, progress, tokenizer, log)
+    try:
+        _descend(out, task, modules, average, optimisers, progress, tokenizer, log)
+    except KeyboardInterrupt:
+        save_checkpoint(out / "checkpoint", modules, average, optimisers, progress)
+        raise
     put_weights(modules, average)
     return export(out / "export", vae, tokenizer, modules["transformer"], modules["text_encoder"])
+
+
+def export_run(run: str | Path, target: Path | None = None) -> Path:
+    """Export the newest checkpoint's averaged weights of a run, finished or not; returns the folder."""
+    out = Path(run)
+    path = out / "config.json"
+    found = find_checkpoint(out / "checkpoint")
+    if not path.exists() or found is None:
+        raise UsageError("no-checkpoint", f"There is no checkpoint in {out}.", "Train there first.")
+    config = TrainConfig(**json.loads(path.read_text(encoding="utf-8")))
+    shards = load_shards(config.data)
+    tokenizer = _tokenizer(out, shards, config)
+    modules = build_modules(shards, len(tokenizer), config)
+    put_weights(modules, load_file(found / "average.safetensors"))
+    vae = PatchAutoencoder.from_pretrained(Path(config.start or out) / "autoencoder")
+    return export(target or out / "export", vae, tokenizer, modules["transformer"], modules["text_encoder"])
 
 
 def build_modules(shards: Shards, vocabulary: int, config: TrainConfig) -> dict[str, nn.Module]:
@@ -106,7 +127,7 @@ def _descend(out: Path, task: Task, modules, average, optimisers, progress: Prog
         progress.step += 1
         progress.samples += config.batch
         progress.seconds = before + now - began
-        if now - logged > 15:
+        if now - logged > config.log_seconds:
             rate = (progress.samples - start_samples) / (now - began)
             share = _share(progress, config)
             left = progress.seconds * (1 - share) / max(share, 1e-9)
@@ -150,7 +171,7 @@ def _sheet(out: Path, task: Task, modules, average, progress: Progress, tokenize
 def _claim(out: Path, config: TrainConfig) -> None:
     """Store the configuration, or check that the run there has the same model and data."""
     path = out / "config.json"
-    free = ("minutes", "steps", "threads", "device", "checkpoint_minutes", "sheet_minutes", "out")
+    free = ("minutes", "steps", "threads", "device", "checkpoint_minutes", "sheet_minutes", "log_seconds", "out")
     mine = {key: value for key, value in config.to_dict().items() if key not in free}
     if path.exists():
         theirs = json.loads(path.read_text(encoding="utf-8"))
