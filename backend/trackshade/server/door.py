@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,11 +35,12 @@ class Door:
             self.socket.curve_server = True
             self.socket.curve_secretkey = keys.secret
             self.socket.zap_domain = CURVE_DOMAIN.encode()
-        if endpoint.startswith("ipc://"):
-            Path(endpoint[6:]).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = Path(endpoint[6:]) if endpoint.startswith("ipc://") else None
         try:
+            if self._path is not None:
+                _check_free(self._path)
             self.socket.bind(endpoint)
-        except zmq.ZMQError as error:
+        except (OSError, zmq.ZMQError) as error:
             self.socket.close()
             raise UsageError(
                 "endpoint-taken",
@@ -74,3 +78,14 @@ class Door:
 
     def close(self) -> None:
         self.socket.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def _check_free(path: Path) -> None:
+    """Make the folder of an ipc socket. Raises OSError where somebody listens there, which libzmq would not notice."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists():
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(os.fspath(path)) == 0:
+                raise FileExistsError(errno.EADDRINUSE, "another process listens there")

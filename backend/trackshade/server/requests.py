@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import trackshade
 from trackshade import registry
+from trackshade import settings as places
 from trackshade.errors import ProtocolError, TrackshadeError
 from trackshade.server import states
 from trackshade.server.sessions import Session
@@ -149,7 +151,15 @@ def _finished(broker: Broker, job: str) -> Path:
 
 
 def _models(broker: Broker, session: Session, message: Message) -> Message:
-    return reply(message, {"models": [spec.to_dict() for spec in registry.models()]})
+    models = [{**spec.to_dict(), "present": _present(spec)} for spec in registry.models()]
+    return reply(message, {"models": models})
+
+
+def _present(spec: registry.ModelSpec) -> bool:
+    """Whether the weights are on this machine; `trackshade.models`, which knows it too, would import torch."""
+    shipped = Path(trackshade.__file__).parent / "models"
+    folder = (shipped if spec.shipped else places.models_dir()) / spec.name
+    return (folder / "model_index.json").is_file()
 
 
 def _free(broker: Broker, session: Session, message: Message) -> Message:

@@ -93,9 +93,9 @@ class Worker:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _shade(self, body: Mapping[str, Any], partial: Path) -> dict[str, Any]:
-        self.report("loading", "Loading PyTorch" if self._shader is None else "Reading the shot")
+        self.report("loading", "Starting" if self._shader is None else "")
         if self._shader is None:
-            from trackshade.server.shade import Shader  # here, as it imports torch
+            from trackshade.server.shade import Shader  # here: the broker should hear of the job first
 
             self._shader = Shader(self._device)
         return self._shader.run_job(

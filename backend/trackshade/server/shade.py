@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One job from chunks to a result folder: shot, tracking video, pipeline, files.
+
+Whatever can be wrong with a shot is found before the model is loaded, and torch is imported no sooner.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from trackshade import registry
+from trackshade.control.video import TrackingVideo, tracking_video
+from trackshade.errors import ShotError
+from trackshade.registry import ModelSpec
+from trackshade.result import write_result
+from trackshade.server import states
+from trackshade.server.chunk_store import ChunkStore
+from trackshade.settings import ShadeSettings
+from trackshade.shot import Shot
+from trackshade.shot.encoding import decode
+from trackshade.wire import ArrayEntry, Manifest
+
+if TYPE_CHECKING:
+    from trackshade.pipelines import DiffusionShaderPipeline
+
+PREVIEW_SIZE = 320  # pixels of the longer side, at most
+
+
+class Reporter(Protocol):
+    """Whom a job tells what it does. Both raise Cancelled where the job should end."""
+
+    def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None: ...
+
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model on a device, kept between jobs, and the digest of its weights, which is found meanwhile."""
+
+    pipeline: DiffusionShaderPipeline
+    digest: Future[str]
+
+
+class Shader:
+    """Runs jobs on one device ("auto" for the best one here) and keeps the last model."""
+
+    def __init__(self, device: str) -> None:
+        self._device = None if device == "auto" else device
+        self._loaded: tuple[str, Loaded] | None = None
+        self._background = ThreadPoolExecutor(1, "digest")
+
+    def run_job(
+        self, manifest: Manifest, settings: ShadeSettings, *, chunks: Path, folder: Path, reporter: Reporter
+    ) -> dict[str, Any]:
+        """Write the result of a job into `folder`; the record that is its job.json.
+
+        Raises ShotError, ModelError, OutputError, Cancelled; JobError("missing-chunk").
+        """
+        timings: dict[str, float] = {}
+        with _timed(timings, "read"):
+            reporter.report(states.LOADING, "Reading the shot")
+            store = ChunkStore(chunks)
+            shot = decode(manifest.shot, store.arrays(manifest))
+            first_frame = _image(store, manifest.first_frame)
+            input_render = _image(store, manifest.input_render)
+            spec = registry.spec(settings.model)
+            check_fits(shot, spec, first_frame, input_render)
+        with _timed(timings, "control"):
+            tracking = _tracking(shot, settings, reporter)
+        with _timed(timings, "load"):
+            loaded = self._load(spec, reporter)
+        with _timed(timings, "shade"):
+            frames = _shade(loaded.pipeline, spec, settings, tracking, first_frame, reporter)
+        reporter.report(states.DECODING, "Writing the result")
+        record = write_result(
+            folder,
+            frames=frames,
+            tracking=tracking,
+            shot=shot,
+            settings=settings,
+            spec=spec,
+            first_frame=first_frame,
+            input_render=input_render,
+            timings=timings,
+            warnings=list(shot.warnings),
+            model_digests={spec.name: loaded.digest.result()},
+        )
+        reporter.check()
+        return record
+
+    def _load(self, spec: ModelSpec, reporter: Reporter) -> Loaded:
+        if self._loaded is not None and self._loaded[0] == spec.name:
+            return self._loaded[1]
+        self._loaded = None  # two models at once may not fit
+        from trackshade.models.checkpoint import digest
+        from trackshade.models.loading import load_pipeline, model_folder
+
+        def progress(share: float, what: str) -> None:
+            reporter.report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
+
+        pipeline = load_pipeline(spec, self._device, progress=progress)
+        loaded = Loaded(pipeline, self._background.submit(digest, model_folder(spec)))
+        self._loaded = (spec.name, loaded)
+        return loaded
+
+
+def check_fits(
+    shot: Shot, spec: ModelSpec, first_frame: np.ndarray | None, input_render: np.ndarray | None
+) -> None:
+    """Raise ShotError unless the model takes this many frames of this size, and the images are of the shot's."""
+    count, (width, height) = len(shot.frames), shot.size
+    if count not in spec.frames:
+        wanted = " or ".join(map(str, spec.frames))
+        raise ShotError(
+            "frames-not-taken",
+            f"The shot has {count} frames, and the model {spec.name} takes {wanted}.",
+            "Choose another range, or let the frames be fitted.",
+        )
+    if shot.size not in spec.sizes:
+        wanted = " or ".join(f"{w} × {h}" for w, h in spec.sizes)
+        raise ShotError(
+            "size-not-taken",
+            f"The shot is {width} × {height} pixels, and the model {spec.name} takes {wanted}.",
+            "Choose another size, or let it be fitted.",
+        )
+    for name, image, shape in (
+        ("first frame", first_frame, (height, width, 3)),
+        ("input render", input_render, (count, height, width, 3)),
+    ):
+        if image is not None and image.shape != shape:
+            raise ShotError("bad-image", f"The {name} is {list(image.shape)}, and the shot needs {list(shape)}.")
+
+
+def _image(store: ChunkStore, entry: ArrayEntry | None) -> np.ndarray | None:
+    return None if entry is None else store.array(entry)
+
+
+def _tracking(shot: Shot, settings: ShadeSettings, reporter: Reporter) -> TrackingVideo:
+    count = len(shot.frames)
+    reporter.report(states.LOADING, "Drawing the tracks")
+
+    def progress(done: int, total: int) -> None:
+        reporter.check()
+        if done == total or done % 10 == 0:
+            reporter.report(states.LOADING, f"Drawing the tracks, frame {done} of {count}")
+
+    mode = "points" if settings.control == "points" else "mesh"
+    return tracking_video(shot, mode, settings.points, settings.seed, progress)
+
+
+def _shade(
+    pipeline: DiffusionShaderPipeline,
+    spec: ModelSpec,
+    settings: ShadeSettings,
+    tracking: TrackingVideo,
+    first_frame: np.ndarray | None,
+    reporter: Reporter,
+) -> np.ndarray:
+    """The shaded frames, uint8 [T, H, W, 3]."""
+    import torch
+
+    steps = spec.steps if settings.steps is None else settings.steps
+    every = settings.preview_every
+
+    def after_step(pipe: DiffusionShaderPipeline, step: int, _: int, tensors: dict[str, Any]) -> None:
+        done = step + 1
+        wanted = every and done % every == 0 and done < steps
+        preview = encode_preview(pipe.preview_frame(tensors["denoised"])) if wanted else None
+        reporter.report(states.RUNNING, preview=preview, step=done, steps=steps)
+        if done == steps:
+            reporter.report(states.DECODING, "Decoding the frames")
+
+    reporter.report(states.RUNNING, step=0, steps=steps)
+    output = pipeline(
+        settings.prompt,
+        image=None if first_frame is None else np.array(first_frame),
+        tracking_video=tracking.frames,
+        negative_prompt=spec.negative_prompt if settings.negative_prompt is None else settings.negative_prompt,
+        num_inference_steps=steps,
+        guidance_scale=spec.guidance if settings.guidance is None else settings.guidance,
+        use_dynamic_cfg=spec.dynamic_guidance and settings.guidance is None,
+        generator=torch.Generator("cpu").manual_seed(settings.seed),
+        tracking_range=settings.tracking_range,
+        output_type="uint8",
+        callback_on_step_end=after_step,
+        callback_on_step_end_tensor_inputs=("denoised",),
+    )
+    return output.frames[0]
+
+
+def encode_preview(frame: np.ndarray) -> bytes:
+    """A small image, [H, W, 3] uint8, as bytes: PNG where it is tiny, else JPEG of at most PREVIEW_SIZE."""
+    image, data = Image.fromarray(frame), io.BytesIO()
+    if max(image.size) <= PREVIEW_SIZE // 2:
+        image.save(data, "PNG")
+    else:
+        image.thumbnail((PREVIEW_SIZE, PREVIEW_SIZE))
+        image.save(data, "JPEG", quality=80)
+    return data.getvalue()
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - begun

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job store: nothing accepted is lost, nothing wrong is used, nothing is half-written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trackshade.errors import JobError, OutputError, ProtocolError
+from trackshade.server import states
+from trackshade.server.chunk_store import ChunkStore
+from trackshade.server.store import MAX_RESTARTS, Store
+from trackshade.wire import CHUNK_BYTES, ArrayEntry, Manifest, digest_of
+from trackshade.wire.chunks import raw_bytes
+
+MANIFEST = Manifest({"version": 1}, ())
+
+
+def put(chunks: ChunkStore, array: np.ndarray) -> ArrayEntry:
+    raw, digests = raw_bytes(array), []
+    for start in range(0, len(raw), CHUNK_BYTES):
+        data = raw[start : start + CHUNK_BYTES]
+        digests.append(digest_of(data))
+        chunks.write(digests[-1], data)
+        assert chunks.verify(digests[-1])
+    return ArrayEntry(array.dtype.str, array.shape, tuple(digests))
+
+
+def test_a_submit_is_idempotent(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first, new = store.add("a", MANIFEST, {"prompt": "x"})
+    again, new_again = store.add("a", MANIFEST, {"prompt": "x"})
+    assert (new, new_again) == (True, False)
+    assert first == again
+    assert len(store.jobs()) == len(store.events("a", 0)) == 1
+    with pytest.raises(ProtocolError) as caught:
+        store.add("a", MANIFEST, {"prompt": "y"})
+    assert caught.value.code == "job-exists"
+
+
+def test_events_are_numbered_and_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add("a", MANIFEST, {})
+    store.add("b", MANIFEST, {})
+    store.move("a", {"state": states.LOADING})
+    store.move("a", {"state": states.RUNNING, "step": 1, "steps": 2}, b"preview")
+    store.close()
+    store = Store(tmp_path)
+    events = store.events("a", 0)
+    assert [e.seq for e in events] == [1, 2, 3]
+    assert events[2].body == {"state": "running", "step": 1, "steps": 2}
+    assert events[2].preview == b"preview"
+    assert [e.seq for e in store.events("a", 2)] == [3]
+    assert store.request("a") == (MANIFEST, {})
+    with pytest.raises(ProtocolError):
+        store.events("nobody", 0)
+
+
+def test_after_a_restart_every_job_goes_on(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for job in ("queued", "running", "finished", "cancelled", "poison"):
+        store.add(job, MANIFEST, {})
+    for job in ("running", "finished", "cancelled", "poison"):
+        store.move(job, {"state": states.RUNNING})
+    store.mark_cancel("cancelled")
+    store.result("finished").mkdir()
+    (store.result("finished") / "job.json").write_text('{"seed": 3}')
+    store.partial("running").mkdir()
+    for _ in range(MAX_RESTARTS + 1):
+        store.move("poison", {"state": states.RUNNING})
+        store.recover()
+    assert {job.id: job.state for job in store.jobs()} == {
+        "queued": "queued",
+        "running": "queued",
+        "finished": "done",
+        "cancelled": "cancelled",
+        "poison": "failed",
+    }
+    assert store.last_event("finished").body["summary"] == {"seed": 3}
+    assert store.last_event("poison").body["error"]["code"] == "backend-killed"
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["finished"]
+
+
+def test_two_backends_never_share_a_store(tmp_path: Path) -> None:
+    held = Store(tmp_path)
+    with pytest.raises(OutputError) as caught:
+        Store(tmp_path)
+    assert caught.value.code == "store-in-use"
+    held.close()
+    Store(tmp_path).close()
+
+
+def test_a_killed_holder_gives_the_store_free(tmp_path: Path) -> None:
+    code = f"from pathlib import Path; from trackshade.server.store import Store; s = Store(Path({str(tmp_path)!r})); print(1, flush=True); input()"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(OutputError):
+        Store(tmp_path)
+    holder.kill()
+    holder.communicate()
+    Store(tmp_path).close()
+
+
+@pytest.mark.parametrize("place", ["file/store", "/proc/store"])
+def test_a_store_that_cannot_be_made(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError) as caught:
+        Store(tmp_path / place)
+    assert caught.value.code == "store-unwritable"
+    assert place in caught.value.message
+
+
+def test_a_damaged_job_list_is_named(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    for path in tmp_path.glob("jobs.sqlite3*"):
+        path.unlink()
+    (tmp_path / "jobs.sqlite3").write_bytes(b"no database" * 100)
+    with pytest.raises(OutputError) as caught:
+        Store(tmp_path)
+    assert caught.value.code == "store-damaged"
+    Store(tmp_path.with_name("other")).close()
+
+
+def test_arrays_come_back(tmp_path: Path) -> None:
+    chunks = ChunkStore(tmp_path)
+    rng = np.random.default_rng(0)
+    large, one = rng.random((3, 100_000, 3), np.float32), rng.random((10_000, 4))
+    small, flags = rng.random((4, 4)), np.array([True, False, True])
+    packed = np.frombuffer(b"".join(map(raw_bytes, (flags, small))), np.uint8)
+    manifest = Manifest(
+        {},
+        (
+            put(chunks, large),
+            ArrayEntry("|b1", (3,), ()),
+            put(chunks, one),
+            ArrayEntry("<f8", (4, 4), ()),
+            put(chunks, np.empty((0, 3), np.int32)),
+        ),
+        put(chunks, packed),
+    )
+    found = chunks.arrays(Manifest.from_dict(manifest.to_dict()))
+    for array, wanted in zip(found, (large, flags, one, small, np.empty((0, 3), np.int32)), strict=True):
+        np.testing.assert_array_equal(array, wanted)
+        assert array.dtype == wanted.dtype
+        assert not array.flags.writeable
+    chunks.path(manifest.arrays[0].chunks[1]).unlink()
+    with pytest.raises(JobError) as caught:
+        chunks.arrays(manifest)
+    assert caught.value.code == "missing-chunk"
+
+
+def test_a_wrong_digest_never_gets_a_name(tmp_path: Path) -> None:
+    chunks = ChunkStore(tmp_path)
+    digest = digest_of(b"right")
+    chunks.write(digest, b"wrong")
+    assert not chunks.path(digest).exists()
+    assert not chunks.verify(digest)
+    assert chunks.missing([digest]) == [digest]
+    chunks.write(digest, b"right")
+    assert chunks.verify(digest)
+    chunks.write(digest, b"wrong")
+    assert chunks.verify(digest)  # the right one stays
+    assert chunks.path(digest).read_bytes() == b"right"
+
+
+def test_a_restart_verifies_what_was_not(tmp_path: Path) -> None:
+    chunks = ChunkStore(tmp_path)
+    digest = digest_of(b"data")
+    chunks.write(digest, b"data")
+    torn = chunks.path(digest_of(b"other")).with_suffix(".tmp")
+    torn.write_bytes(b"oth")
+    assert list(ChunkStore(tmp_path).unverified()) == [digest]
+    assert not torn.exists()
+
+
+def test_cleaning_takes_old_unneeded_chunks_only(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    rng = np.random.default_rng(0)
+    old, needed, asked, new = (put(store.chunks, rng.random((20_000,))) for _ in range(4))
+    for entry in (old, needed, asked):
+        os.utime(store.chunks.path(entry.chunks[0]), (time.time() - 9 * 86400,) * 2)
+    store.add("waiting", Manifest({}, (needed,)), {})
+    store.chunks.missing(asked.chunks)
+    store.clean(chunk_days=7, keep=None)
+    assert store.chunks.missing(e.chunks[0] for e in (old, needed, asked, new)) == list(old.chunks)
+
+
+def test_cleaning_keeps_the_newest_jobs(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for job in "abcd":
+        store.add(job, MANIFEST, {})
+        if job != "b":
+            store.result(job).mkdir()
+            store.move(job, {"state": states.DONE})
+    store.clean(chunk_days=7, keep=1)
+    assert [job.id for job in store.jobs()] == ["b", "d"]
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["d"]
