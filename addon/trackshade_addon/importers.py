@@ -103,7 +103,33 @@ def _import(file: Path, importer: Callable[[Path], set[str]]) -> None:
     if scene.camera is None:
         cameras = [obj for obj in scene.objects if obj.type == "CAMERA"]
         scene.camera = min(cameras, key=lambda obj: obj.name) if cameras else None
+    _make_renderable(scene)
     scene.frame_set(scene.frame_start)
+
+
+def _make_renderable(scene: bpy.types.Scene) -> None:
+    """Exchange formats carry no engine and often no light: Cycles runs on any machine, and day light shows shape."""
+    scene.render.engine = "CYCLES"
+    scene.cycles.samples = 64
+    if scene.world is None:
+        scene.world = bpy.data.worlds.new("Trackshade Daylight")
+    if not any(obj.type == "LIGHT" for obj in scene.objects) and not _world_shines(scene.world):
+        if not hasattr(scene.world, "use_nodes") or not scene.world.use_nodes:
+            scene.world.use_nodes = True
+        background = next(node for node in scene.world.node_tree.nodes if node.type == "BACKGROUND")
+        background.inputs["Color"].default_value = (0.6, 0.65, 0.7, 1.0)
+        background.inputs["Strength"].default_value = 0.7
+        light = bpy.data.lights.new("Trackshade Sun", "SUN")
+        light.energy, light.angle = 3.0, 0.2
+        sun = bpy.data.objects.new("Trackshade Sun", light)
+        sun.rotation_euler = (0.7, 0.2, 0.9)
+        scene.collection.objects.link(sun)
+
+
+def _world_shines(world: bpy.types.World) -> bool:
+    """Whether the world has nodes of its own making: a picture or a sky, say."""
+    tree = world.node_tree
+    return tree is not None and any(node.type not in ("BACKGROUND", "OUTPUT_WORLD") for node in tree.nodes)
 
 
 def _refused(file: Path, reason: str) -> ShotError:

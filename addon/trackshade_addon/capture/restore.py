@@ -27,6 +27,13 @@ class Changes:
         setattr(holder, name, value)
         return True
 
+    def keep(self, holder: Any, *names: str) -> None:
+        """Remembers properties that depend on each other; `undo` puts them back in the order of `names`."""
+        for name in reversed(names):
+            # An enumeration reads as "" where an old file holds a value that this Blender no longer knows.
+            if getattr(holder, name, "") != "":
+                self._undo.append((holder, name, getattr(holder, name)))
+
     def hide(self, obj: bpy.types.Object, view_layer: bpy.types.ViewLayer, hidden: bool) -> None:
         """The same for the eye of an object in a view layer, which is no property."""
         before = obj.hide_get(view_layer=view_layer)
