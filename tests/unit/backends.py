@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import numpy as np
 import zmq
+
 from shots import camera_track
 from trackshade.client import Client
-from trackshade.client.connection import Address
+from trackshade.client.line import Address
+from trackshade.errors import ProtocolError
 from trackshade.shot import Geometry, MeshTrack, Shot
 from trackshade.wire import PROTOCOL, Message, connection_file, decode, encode
 from trackshade.wire.connection_file import ConnectionInfo, process_alive
+from trackshade.wire.messages import Buffer, pack
 
 LONG = 60.0  # seconds: only ever waited for in full by a test that fails
 
@@ -59,7 +61,10 @@ class Backend:
         return info
 
     def address(self) -> Address:
-        return Address(self.info.endpoint, self.info.token)
+        info = connection_file.read(self.file)
+        if info is None:
+            raise ProtocolError("backend-unreachable", "The backend is not there yet.")
+        return Address(info.endpoint, info.token)
 
     def client(self, patience: float = LONG) -> Client:
         client = Client(self.address, patience)
@@ -99,11 +104,11 @@ class Raw:
         self.socket.linger = 0
         self.socket.connect(endpoint)
 
-    def send(self, *frames: bytes) -> None:
+    def send(self, *frames: Buffer) -> None:
         self.socket.send_multipart(frames)
 
     def receive(self) -> Message:
-        assert self.socket.poll(LONG * 1000), "no answer"
+        assert self.socket.poll(int(LONG * 1000)), "no answer"
         return decode(self.socket.recv_multipart())
 
     def ask(self, message: Message) -> Message:
@@ -206,7 +211,7 @@ def limited_file_size(pid: int, size: int) -> Iterator[None]:
 
 def header(**entries: Any) -> bytes:
     """A msgpack header as it should not be."""
-    return msgpack.packb(entries)
+    return pack(entries)
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -12,11 +12,12 @@ from pathlib import Path
 import msgpack
 import pytest
 import zmq
-from backends import Backend, Raw, Relay, gone, grid_shot, header, limited_file_size, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from backends import Backend, Raw, Relay, gone, grid_shot, header, limited_file_size, until
 from trackshade.client import Client, connect
-from trackshade.client.connection import Address
+from trackshade.client.line import Address
 from trackshade.errors import OutputError, ProtocolError, TrackshadeError
 from trackshade.settings import ShadeSettings
 from trackshade.wire import CHUNK_BYTES, PROTOCOL, ArrayEntry, Manifest, Message, decode, digest_of, encode
@@ -114,7 +115,9 @@ VALUES = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(
 BODIES = st.dictionaries(
     st.sampled_from(["job", "since", "name", "offset", "digests", "settings", "manifest", "token", "protocol"])
     | st.text(max_size=4),
-    st.recursive(VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+    st.recursive(
+        VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_size=5,
 )
 TYPES = ["hello", "ping", "have", "chunk", "submit", "events", "jobs", "cancel", "result", "read", "models", "status"]
@@ -222,7 +225,10 @@ def test_a_repeated_submit_is_the_same_job(client: Client) -> None:
 
 def test_a_second_job_on_the_same_scene_sends_no_geometry(backend: Backend) -> None:
     shot = grid_shot(side=300, count=9, seed=5)
-    with Relay(backend.info.endpoint) as relay, Client(lambda: Address(relay.endpoint, backend.info.token), 20) as client:
+    with (
+        Relay(backend.info.endpoint) as relay,
+        Client(lambda: Address(relay.endpoint, backend.info.token), 20) as client,
+    ):
         client.submit(shot, ShadeSettings(prompt="day"))
         first = relay.bytes
         assert first > shot.nbytes
@@ -357,8 +363,9 @@ def test_a_private_backend_dies_with_its_owner(tmp_path: Path) -> None:
 
 def test_importing_the_broker_and_the_client_loads_nothing_heavy() -> None:
     code = (
-        "import sys, trackshade.server.broker, trackshade.server.__main__, trackshade.server.worker, trackshade.client\n"
-        "print({name.split('.')[0] for name in sys.modules} & {'torch', 'diffusers', 'scipy', 'numba', 'bpy', 'PIL', 'av'})"
+        "import sys, trackshade.server.broker, trackshade.server.worker, trackshade.client\n"
+        "heavy = {'torch', 'diffusers', 'scipy', 'numba', 'bpy', 'PIL', 'av'}\n"
+        "print({name.split('.')[0] for name in sys.modules} & heavy)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

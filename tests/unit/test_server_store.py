@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from trackshade.errors import JobError, OutputError, ProtocolError
 from trackshade.server import states
 from trackshade.server.chunk_store import ChunkStore
@@ -96,8 +97,13 @@ def test_two_backends_never_share_a_store(tmp_path: Path) -> None:
 
 
 def test_a_killed_holder_gives_the_store_free(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from trackshade.server.store import Store; s = Store(Path({str(tmp_path)!r})); print(1, flush=True); input()"
-    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    code = (
+        "import sys; from pathlib import Path; from trackshade.server.store import Store\n"
+        "store = Store(Path(sys.argv[1])); print(1, flush=True); input()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert holder.stdout is not None
     holder.stdout.readline()
     with pytest.raises(OutputError):
@@ -183,8 +189,9 @@ def test_cleaning_takes_old_unneeded_chunks_only(tmp_path: Path) -> None:
     store = Store(tmp_path)
     rng = np.random.default_rng(0)
     old, needed, asked, new = (put(store.chunks, rng.random((20_000,))) for _ in range(4))
+    week_ago = time.time() - 9 * 86400
     for entry in (old, needed, asked):
-        os.utime(store.chunks.path(entry.chunks[0]), (time.time() - 9 * 86400,) * 2)
+        os.utime(store.chunks.path(entry.chunks[0]), (week_ago, week_ago))
     store.add("waiting", Manifest({}, (needed,)), {})
     store.chunks.missing(asked.chunks)
     store.clean(chunk_days=7, keep=None)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trackshade.errors import ProtocolError, UsageError
 from trackshade.wire import CHUNK_BYTES, ArrayEntry, Manifest, chunk_count, connection_file
 from trackshade.wire.chunks import SMALL_BYTES, raw_bytes
@@ -108,7 +109,8 @@ def test_file_names_that_are_fine(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a\\b", "c:x", "con", "NUL.png", ".ssh", "a.", "a\n", "a/b/c/d/e"]
+    "name",
+    ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a\\b", "c:x", "con", "NUL.png", ".ssh", "a.", "a\n", "a/b/c/d/e"],
 )
 def test_file_names_that_are_not(name: str) -> None:
     assert not is_file_name(name)
@@ -133,7 +135,9 @@ def test_open_endpoints_need_keys(endpoint: str) -> None:
     check_bind(endpoint, curve=True)
 
 
-@pytest.mark.parametrize("endpoint", ["", "ipc://", "ipc://" + "x" * 200, "udp://1.2.3.4:5", "tcp://1.2.3.4", "tcp://1.2.3.4:99999"])
+@pytest.mark.parametrize(
+    "endpoint", ["", "ipc://", "ipc://" + "x" * 200, "udp://1.2.3.4:5", "tcp://1.2.3.4", "tcp://1.2.3.4:99999"]
+)
 def test_endpoints_that_are_none(endpoint: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_bind(endpoint, curve=True)

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import hashlib
 
-import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trackshade.errors import ProtocolError
 from trackshade.wire import PROTOCOL, Message, decode, digest_of, encode
-from trackshade.wire.messages import BufferEntry, request_id
+from trackshade.wire.messages import BufferEntry, pack, request_id
 from trackshade.wire.protocol import DTYPES, MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_HEADER_BYTES, check_protocol
 
-PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
+PLAIN = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
+)
 BODIES = st.dictionaries(
     st.text(), st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 )
@@ -57,15 +59,14 @@ def test_random_frames_are_no_message(frames: list[bytes]) -> None:
     st.lists(st.binary(max_size=8), max_size=3),
 )
 def test_nearly_a_message_is_one_or_a_protocol_error(head: dict, buffers: list[bytes]) -> None:
-    frames = [msgpack.packb(head), *buffers]
+    frames = [pack(head), *buffers]
     try:
         message = decode(frames)
-    except ProtocolError as error:
-        assert error.message
-    else:
-        assert isinstance(message.type, str)
-        assert isinstance(message.body, dict)
-        assert [e.nbytes for e in message.entries] == [len(b) for b in buffers]
+    except ProtocolError:
+        return
+    assert isinstance(message.type, str)
+    assert isinstance(message.body, dict)
+    assert [e.nbytes for e in message.entries] == [len(b) for b in buffers]
 
 
 @pytest.mark.parametrize(
@@ -73,12 +74,12 @@ def test_nearly_a_message_is_one_or_a_protocol_error(head: dict, buffers: list[b
     [
         ([b"\xc1"], "malformed-message"),
         ([b"\x91" * 5000], "malformed-message"),  # nested too deep
-        ([msgpack.packb({1: 2})], "malformed-message"),
+        ([b"\x81\x01\x02"], "malformed-message"),
         ([b"x" * (MAX_HEADER_BYTES + 1)], "oversized-message"),
         ([b"", *[b""] * (MAX_BUFFERS + 1)], "oversized-message"),
         ([b"", b"x" * (MAX_BUFFER_BYTES + 1)], "oversized-message"),
-        ([msgpack.packb({"v": PROTOCOL + 1, "type": "submit", "id": 1, "body": {}})], "version-mismatch"),
-        ([msgpack.packb({"v": PROTOCOL, "type": "chunk", "id": 1, "body": {}}), b"data"], "malformed-message"),
+        ([pack({"v": PROTOCOL + 1, "type": "submit", "id": 1, "body": {}})], "version-mismatch"),
+        ([pack({"v": PROTOCOL, "type": "chunk", "id": 1, "body": {}}), b"data"], "malformed-message"),
     ],
 )
 def test_limits(frames: list[bytes], code: str) -> None:
@@ -92,7 +93,7 @@ def test_only_plain_numbers_travel(dtype: str) -> None:
     described = {"dtype": dtype, "shape": [1], "digest": bytes(32)}
     head = {"v": PROTOCOL, "type": "chunk", "id": 1, "body": {}, "buffers": [described]}
     with pytest.raises(ProtocolError):
-        decode([msgpack.packb(head), b"1234"])
+        decode([pack(head), b"1234"])
 
 
 def test_the_digest_is_blake2b() -> None:

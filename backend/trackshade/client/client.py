@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trackshade.client import fetching
-from trackshade.client.connection import Address, Connection, wait
+from trackshade.client.connection import Connection, wait
 from trackshade.client.events import Event
 from trackshade.client.launch import PrivateBackend
+from trackshade.client.line import Address
 from trackshade.client.subscription import Subscription
 from trackshade.client.uploader import Uploader
 from trackshade.errors import ProtocolError, ShotError, TrackshadeError
@@ -39,9 +40,7 @@ class Client:
     Only `submit`, `fetch`, `wait` and `events` take long: run them with `later` where nothing may wait.
     """
 
-    def __init__(
-        self, find: Callable[[], Address], patience: float, private: PrivateBackend | None = None
-    ) -> None:
+    def __init__(self, find: Callable[[], Address], patience: float, private: PrivateBackend | None = None) -> None:
         self.private = private
         self._connection = Connection(find, f"pid {os.getpid()}", patience)
         threads = max(1, min(4, (os.cpu_count() or 2) // 2))
@@ -76,9 +75,7 @@ class Client:
             if answer["accepted"]:
                 return job
             self._resend(uploader, answer["missing"])
-        raise ProtocolError(
-            "not-accepted", "The backend keeps losing parts of the shot.", "See the backend's log."
-        )
+        raise ProtocolError("not-accepted", "The backend keeps losing parts of the shot.", "See the backend's log.")
 
     def uploader(self) -> Uploader:
         """Begin to send arrays while they are still being filled; the next `submit` goes on from there."""
@@ -223,9 +220,7 @@ class Client:
         }
         large = [array for array in arrays if not is_small(array.nbytes)]
         begun, self._uploader = self._uploader, None
-        uploader = (
-            begun if begun is not None and not begun.failed else Uploader(self._connection, self._hashing)
-        )
+        uploader = begun if begun is not None and not begun.failed else Uploader(self._connection, self._hashing)
         for array in (*large, *extra.values()):
             if array is not None:
                 uploader.final(array, len(array))
@@ -240,9 +235,7 @@ class Client:
         for digest in missing:
             data = uploader.chunk(digest)
             if data is None:
-                raise ProtocolError(
-                    "malformed-message", "The backend asks for a part that the shot does not have."
-                )
+                raise ProtocolError("malformed-message", "The backend asks for a part that the shot does not have.")
             sent.append(self._connection.send_chunk(digest, data))
         for future in sent:
             wait(future)
@@ -287,7 +280,7 @@ def later(call: Callable[..., T], *arguments: Any, **named: Any) -> Future[T]:
     def run() -> None:
         try:
             future.set_result(call(*arguments, **named))
-        except BaseException as error:  # whatever it is belongs to who asks for the result
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who asks for the result
             future.set_exception(error)
 
     threading.Thread(target=run, name="trackshade-later", daemon=True).start()

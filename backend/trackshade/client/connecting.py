@@ -8,8 +8,8 @@ from pathlib import Path
 
 from trackshade import settings as places
 from trackshade.client.client import Client
-from trackshade.client.connection import Address
 from trackshade.client.launch import start_private
+from trackshade.client.line import Address
 from trackshade.errors import ProtocolError, UsageError
 from trackshade.wire import connection_file
 from trackshade.wire.connection_file import ConnectionInfo
@@ -80,9 +80,7 @@ def _served_address(keys: ClientKeys | None) -> Address:
             "Start it with `trackshade serve`.",
         )
     if info.curve and keys is None:
-        raise ProtocolError(
-            "wrong-keys", "The backend on this machine wants CURVE keys.", "Give a folder of keys."
-        )
+        raise ProtocolError("wrong-keys", "The backend on this machine wants CURVE keys.", "Give a folder of keys.")
     return Address(info.endpoint, info.token, keys if info.curve else None)
 
 

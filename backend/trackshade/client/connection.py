@@ -17,34 +17,21 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import zmq
-from zmq.utils.monitor import recv_monitor_message
-
 from trackshade import __version__
+from trackshade.client.line import Address, HangUp, Line
 from trackshade.client.subscription import Subscription
 from trackshade.errors import ProtocolError, TrackshadeError
-from trackshade.wire import PROTOCOL, Message, decode, encode
-from trackshade.wire.endpoints import ClientKeys, curve_refused
+from trackshade.wire import PROTOCOL, Message
+from trackshade.wire.endpoints import curve_refused
 from trackshade.wire.messages import BufferEntry
 from trackshade.wire.protocol import CREDITS
-from trackshade.wire.wake import Wake
 
 T = TypeVar("T")
 
 HELLO_EVERY = 1.0  # seconds until an unanswered hello is tried on a new socket
 PING_AFTER = 2.0  # seconds of silence until a heartbeat is asked for
 LOST_AFTER = 8.0  # seconds of silence, heartbeats unanswered, until the connection counts as lost
-_HANG_UP = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "backend-ended")
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a backend is and what it wants to see."""
-
-    endpoint: str
-    token: str
-    keys: ClientKeys | None = None
 
 
 @dataclass
@@ -59,7 +46,6 @@ class Connection:
     started again may be elsewhere; `patience` is how long (seconds) a backend may be away before requests fail."""
 
     def __init__(self, find: Callable[[], Address], client: str, patience: float) -> None:
-        self.sent_bytes = 0
         self.backend: Mapping[str, Any] = {}
         self.patience = patience
         self._find = find
@@ -70,11 +56,8 @@ class Connection:
         self._subscriptions: set[Subscription] = set()
         self._fatal: TrackshadeError | None = None
         self._closing = False
-        self._wake = Wake()
+        self._line = Line()
         # From here on the thread's own.
-        self._context = zmq.Context(io_threads=1)
-        self._socket: zmq.Socket | None = None
-        self._monitor: zmq.Socket | None = None
         self._address: Address | None = None
         self._why_away: TrackshadeError | None = None
         self._welcomed = False
@@ -110,10 +93,14 @@ class Connection:
         with self._lock:
             self._subscriptions.discard(subscription)
 
+    @property
+    def sent_bytes(self) -> int:
+        return self._line.sent_bytes
+
     def close(self) -> None:
         """End the session; what is still unanswered fails."""
         self._closing = True
-        self._wake.set()
+        self._line.wake()
         if threading.current_thread() is not self._thread:
             self._thread.join(5)
 
@@ -126,7 +113,7 @@ class Connection:
         if refused is not None:
             request.future.set_exception(refused)
         else:
-            self._wake.set()
+            self._line.wake()
         return request.future
 
     # the thread
@@ -134,30 +121,25 @@ class Connection:
     def _run(self) -> None:
         try:
             while not self._closing:
-                self._keep_connected()
-                self._take_fresh()
-                self._wait()
+                self._turn()
         finally:
             with self._lock:
                 self._closing = True
             self._fail_all(_closed())
-            self._close_socket()
-            self._context.term()
-            self._wake.close()
+            self._line.close()
 
-    def _wait(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._wake, zmq.POLLIN)
-        if self._socket is not None:
-            poller.register(self._socket, zmq.POLLIN)
-            poller.register(self._monitor, zmq.POLLIN)
-        ready = dict(poller.poll(200))
-        if self._wake.fileno() in ready:
-            self._wake.clear()
-        if self._socket is not None and self._socket in ready:
-            self._receive(self._socket)
-        if self._monitor is not None and self._monitor in ready:
-            self._hung_up(recv_monitor_message(self._monitor)["event"])
+    def _turn(self) -> None:
+        self._keep_connected()
+        self._take_fresh()
+        self._line.wait(200)
+        for message in self._line.messages():
+            self._heard = time.monotonic()
+            self._take(message)
+        event = self._line.hung_up()
+        if event is HangUp.KEYS_REFUSED and self._address is not None:
+            self._refuse(curve_refused(self._address.endpoint))
+        elif event is HangUp.LOST and self._welcomed:
+            self._lose()
 
     def _keep_connected(self) -> None:
         now = time.monotonic()
@@ -168,14 +150,14 @@ class Connection:
                 self._lose()
             elif now - max(self._heard, self._pinged) > PING_AFTER:
                 self._pinged = now
-                self._send(Message("ping", 0))
-        elif self._socket is None or now - self._opened > HELLO_EVERY:
+                self._line.send(Message("ping", 0))
+        elif not self._line.is_open or now - self._opened > HELLO_EVERY:
             self._open()
         if not self._welcomed:
             self._give_up_on_late(now)
 
     def _open(self) -> None:
-        self._close_socket()
+        self._line.hang_up()
         self._opened = time.monotonic()
         try:
             self._address = address = self._find()
@@ -185,14 +167,7 @@ class Connection:
                 self._refuse(error)
             return
         self._why_away = None
-        self._socket = socket = self._context.socket(zmq.DEALER)
-        socket.linger = 0
-        socket.sndhwm = 0
-        if address.keys is not None:
-            socket.curve_serverkey = address.keys.server
-            socket.curve_publickey, socket.curve_secretkey = address.keys.public, address.keys.secret
-        self._monitor = socket.get_monitor_socket(_HANG_UP)
-        socket.connect(address.endpoint)
+        self._line.open(address)
         self._say_hello()
 
     def _say_hello(self) -> None:
@@ -205,34 +180,13 @@ class Connection:
             "token": self._address.token,
             "client": self._client,
         }
-        self._send(Message("hello", self._hello, body))
-
-    def _close_socket(self) -> None:
-        if self._socket is not None:
-            self._socket.disable_monitor()
-            self._socket.close()
-        if self._monitor is not None:
-            self._monitor.close()
-        self._socket = self._monitor = None
+        self._line.send(Message("hello", self._hello, body))
 
     def _lose(self) -> None:
         """The backend is away: try again, from the address on."""
         self._welcomed = False
         self._lost = time.monotonic()
-        self._close_socket()
-
-    def _hung_up(self, event: int) -> None:
-        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._address is not None:
-            self._refuse(curve_refused(self._address.endpoint))
-        elif self._welcomed:
-            self._lose()
-
-    def _send(self, message: Message) -> None:
-        if self._socket is None:
-            return
-        frames = encode(message)
-        self.sent_bytes += sum(map(len, frames))
-        self._socket.send_multipart(frames, copy=False)
+        self._line.hang_up()
 
     def _take_fresh(self) -> None:
         while True:
@@ -248,28 +202,13 @@ class Connection:
             self._chunks.append(request)
             self._send_chunks()
         elif self._welcomed:
-            self._send(request.message)
+            self._line.send(request.message)
 
     def _send_chunks(self) -> None:
         while self._welcomed and self._chunks and len(self._chunks_out) < self._window:
             request = self._chunks.popleft()
             self._chunks_out.add(request.message.id)
-            self._send(request.message)
-
-    def _receive(self, socket: zmq.Socket) -> None:
-        for _ in range(64):
-            try:
-                frames = socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                message = decode(frames)
-            except ProtocolError:
-                continue  # the answer counts as lost; heartbeats and repetition deal with that
-            self._heard = time.monotonic()
-            self._take(message)
-            if self._socket is not socket:
-                return
+            self._line.send(request.message)
 
     def _take(self, message: Message) -> None:
         if message.type == "welcome" and message.id == self._hello:
@@ -349,7 +288,7 @@ class Connection:
         with self._lock:
             self._fatal = error
         self._welcomed = False
-        self._close_socket()
+        self._line.hang_up()
         self._fail_all(error)
 
     def _fail_all(self, error: TrackshadeError) -> None:

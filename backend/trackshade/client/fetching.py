@@ -28,9 +28,7 @@ def check_output(out: Path, force: bool) -> None:
     except OSError as error:
         raise _unwritable(out, error) from error
     if taken and not force:
-        raise OutputError(
-            "output-exists", f"{out} exists already.", "Choose another place, or force to replace it."
-        )
+        raise OutputError("output-exists", f"{out} exists already.", "Choose another place, or force to replace it.")
 
 
 def fetch(connection: Connection, job: str, out: Path, force: bool) -> None:

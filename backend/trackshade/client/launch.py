@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 import trackshade
-from trackshade.client.connection import Address
+from trackshade.client.line import Address
 from trackshade.errors import ProtocolError
 from trackshade.wire import connection_file
 from trackshade.wire.connection_file import ConnectionInfo

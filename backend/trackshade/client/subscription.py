@@ -21,9 +21,7 @@ class Subscription:
     An error in `arrived` is the last thing there.
     """
 
-    def __init__(
-        self, job: str, last: int, request: Callable[[str, Mapping[str, Any]], Future[Message]]
-    ) -> None:
+    def __init__(self, job: str, last: int, request: Callable[[str, Mapping[str, Any]], Future[Message]]) -> None:
         self.job = job
         self.last = last  # the number of the newest event that was taken
         self.since = time.monotonic()

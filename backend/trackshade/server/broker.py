@@ -35,7 +35,7 @@ from trackshade.wire.wake import Wake
 
 log = logging.getLogger("trackshade.broker")
 
-TICK = 0.2  # seconds: how often processes and clocks are looked at
+TICK = 200  # milliseconds: how often processes and clocks are looked at
 MESSAGES_PER_TURN = 64  # of one socket before the others get their turn
 CLEAN_EVERY = 3600.0
 MAX_UNRECORDED = 1000  # events kept while the disk is full; then steps are forgotten
@@ -71,7 +71,7 @@ class Broker:
         for source in (self._clients.socket, self._workers_door.socket, self._wake):
             poller.register(source, zmq.POLLIN)
         while not self.stop and not self._idle_for_long():
-            ready = dict(poller.poll(TICK * 1000))
+            ready = dict(poller.poll(TICK))
             if self._wake.fileno() in ready:
                 self._wake.clear()
             self._take_kept()
@@ -115,14 +115,10 @@ class Broker:
                 answer = Message("error", request_id(frames), error_body(error))
             except (OSError, sqlite3.Error) as error:
                 reason = error if isinstance(error, OSError) else OSError(0, str(error))
-                answer = Message(
-                    "error", request_id(frames), error_body(storage_error(reason, self.store.folder))
-                )
+                answer = Message("error", request_id(frames), error_body(storage_error(reason, self.store.folder)))
             except Exception:  # a fault in one handler must not end the service for everybody
                 log.exception("a message could not be handled")
-                fault = ProtocolError(
-                    "internal-error", "The backend failed on a message.", "See the backend's log."
-                )
+                fault = ProtocolError("internal-error", "The backend failed on a message.", "See the backend's log.")
                 answer = Message("error", request_id(frames), error_body(fault))
             if answer is not None:
                 self._send(identity, answer)
@@ -134,16 +130,12 @@ class Broker:
         session = self.sessions.find(identity)
         handler = requests.HANDLERS.get(message.type)
         if handler is None:
-            raise ProtocolError(
-                "unknown-message", f"There is no message {message.type[:64]!r}.", "Update the backend."
-            )
+            raise ProtocolError("unknown-message", f"There is no message {message.type[:64]!r}.", "Update the backend.")
         return handler(self, session, message)
 
     def _send(self, identity: bytes, message: Message) -> None:
         if not self._clients.send(identity, message):
-            self.sessions.drop(
-                identity
-            )  # gone or not reading: it says hello again, and asks for what it missed
+            self.sessions.drop(identity)  # gone or not reading: it says hello again, and asks for what it missed
 
     # chunks
 
@@ -262,9 +254,7 @@ class Broker:
         elif self._deaths(died.job) > 1:
             self._finish(died.job, {"state": states.FAILED, "error": died.reason.to_dict()})
         else:
-            self._record(
-                died.job, {"state": states.QUEUED, "message": died.reason.message + " The job starts again."}
-            )
+            self._record(died.job, {"state": states.QUEUED, "message": died.reason.message + " The job starts again."})
             others, self._queue = self._queue, {}
             self._enqueue(self.store.job(died.job))
             self._queue.update(others)  # it waited its turn already

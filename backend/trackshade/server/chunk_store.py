@@ -58,9 +58,7 @@ class ChunkStore:
         path = os.fspath(self.path(digest))
         temporary = f"{path}.tmp"
         try:
-            file = os.open(
-                temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600
-            )
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
             try:
                 _write_all(file, data)
             finally:
@@ -126,7 +124,7 @@ class ChunkStore:
             if len(entry.chunks) == 1:
                 return np.memmap(self.path(entry.chunks[0]), entry.dtype, "r", shape=entry.shape)
             whole = np.empty(entry.shape, entry.dtype)
-            rest = memoryview(whole.reshape(-1).view(np.uint8))
+            rest = whole.reshape(-1).view(np.uint8).data
             for digest, size in entry.sizes():
                 with open(self.path(digest), "rb", buffering=0) as file:
                     if file.readinto(rest[:size]) != size:

@@ -48,9 +48,7 @@ def _have(broker: Broker, session: Session, message: Message) -> Message:
 
 def _chunk(broker: Broker, session: Session, message: Message) -> None:
     if len(message.buffers) != 1 or not 0 < len(message.buffers[0]) <= CHUNK_BYTES:
-        raise ProtocolError(
-            "malformed-message", f"A chunk has to be one buffer of up to {CHUNK_BYTES} bytes."
-        )
+        raise ProtocolError("malformed-message", f"A chunk has to be one buffer of up to {CHUNK_BYTES} bytes.")
     broker.store_chunk(session, message)
 
 
@@ -65,9 +63,7 @@ def _submit(broker: Broker, session: Session, message: Message) -> Message:
         return reply(message, {"accepted": False, "missing": missing})
     for digest, size in sizes.items():
         if broker.store.chunks.size(digest) != size:
-            raise ProtocolError(
-                "malformed-manifest", "The shot's manifest is damaged: a chunk has another size."
-            )
+            raise ProtocolError("malformed-manifest", "The shot's manifest is damaged: a chunk has another size.")
     return reply(message, {"accepted": True, "state": broker.accept(job, manifest, settings)})
 
 
@@ -99,11 +95,7 @@ def _jobs(broker: Broker, session: Session, message: Message) -> Message:
 
 
 def _job_body(broker: Broker, job: Job) -> dict[str, Any]:
-    last = {
-        k: v
-        for k, v in event_body(broker.store.last_event(job.id)).items()
-        if k not in ("summary", "preview")
-    }
+    last = {k: v for k, v in event_body(broker.store.last_event(job.id)).items() if k not in ("summary", "preview")}
     return {
         "id": job.id,
         "state": job.state,

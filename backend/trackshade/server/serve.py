@@ -61,9 +61,7 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
         broker = Broker(store, clients, workers, wake, options)
         stack.callback(broker.close)
         _end_when_told(broker, wake, options.private)
-        info = ConnectionInfo(
-            clients.endpoint, store.token, os.getpid(), __version__, PROTOCOL, keys is not None
-        )
+        info = ConnectionInfo(clients.endpoint, store.token, os.getpid(), __version__, PROTOCOL, keys is not None)
         path = options.connection_file or places.connection_file()
         connection_file.write(path, info)
         stack.callback(connection_file.remove, path, os.getpid())
@@ -136,6 +134,4 @@ def _wait_for_end_of_input(end: Callable[[], None]) -> None:
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Log as a service does: time, level and message on standard error."""
-    logging.basicConfig(
-        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)

@@ -59,9 +59,7 @@ class Sessions:
                 "Use the token in the backend's connection file, or leave it out to have it found.",
             )
         if len(self._sessions) >= MAX_SESSIONS and identity not in self._sessions:
-            raise ProtocolError(
-                "too-many-clients", "The backend has too many clients.", "Close some of them."
-            )
+            raise ProtocolError("too-many-clients", "The backend has too many clients.", "Close some of them.")
         client = take(message.body, "client", str)[:100]
         session = self._sessions[identity] = Session(identity, client, time.monotonic())
         return session

@@ -115,9 +115,7 @@ class Shader:
         return loaded
 
 
-def check_fits(
-    shot: Shot, spec: ModelSpec, first_frame: np.ndarray | None, input_render: np.ndarray | None
-) -> None:
+def check_fits(shot: Shot, spec: ModelSpec, first_frame: np.ndarray | None, input_render: np.ndarray | None) -> None:
     """Raise ShotError unless the model takes this many frames of this size, and the images are of the shot's."""
     count, (width, height) = len(shot.frames), shot.size
     if count not in spec.frames:
@@ -182,7 +180,7 @@ def _shade(
             reporter.report(states.DECODING, "Decoding the frames")
 
     reporter.report(states.RUNNING, step=0, steps=steps)
-    output = pipeline(
+    output: Any = pipeline(
         settings.prompt,
         image=None if first_frame is None else np.array(first_frame),
         tracking_video=tracking.frames,
@@ -196,7 +194,7 @@ def _shade(
         callback_on_step_end=after_step,
         callback_on_step_end_tensor_inputs=("denoised",),
     )
-    return output.frames[0]
+    return output[0][0]
 
 
 def encode_preview(frame: np.ndarray) -> bytes:

@@ -26,6 +26,7 @@ from trackshade.server import states
 from trackshade.server.chunk_store import ChunkStore, storage_error
 from trackshade.server.lock import StoreLock
 from trackshade.wire import Manifest, digest_of
+from trackshade.wire.messages import pack
 
 MAX_RESTARTS = 5
 """A job that was running whenever the backend was killed this often is given up: it may be what kills it."""
@@ -110,14 +111,12 @@ class Store:
 
         Raises ProtocolError("job-exists") where the id belongs to another job, OutputError on a full disk.
         """
-        packed = (msgpack.packb(dict(settings)), msgpack.packb(manifest.to_dict()))
+        packed = (pack(dict(settings)), pack(manifest.to_dict()))
         digest = digest_of(b"".join(packed))
         row = self._one("SELECT digest FROM jobs WHERE id = ?", job)
         if row is not None:
             if row[0] != digest:
-                raise ProtocolError(
-                    "job-exists", f"There is another job with the id {job}.", "Take a new id."
-                )
+                raise ProtocolError("job-exists", f"There is another job with the id {job}.", "Take a new id.")
             return self.job(job), False
         with self._writing():
             self._database.execute(
@@ -137,9 +136,7 @@ class Store:
     def jobs(self, wanted: tuple[str, ...] | None = None) -> list[Job]:
         """All jobs, or those in one of these states, oldest first."""
         where = "" if wanted is None else f"WHERE state IN ({','.join('?' * len(wanted))})"
-        rows = self._database.execute(
-            f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY position", wanted or ()
-        )
+        rows = self._database.execute(f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY position", wanted or ())
         return [_job(row) for row in rows]
 
     def request(self, job: str) -> tuple[Manifest, dict[str, Any]]:
@@ -178,9 +175,7 @@ class Store:
 
     def last_event(self, job: str) -> Event:
         """The newest event of a job."""
-        row = self._one(
-            "SELECT job, seq, time, body, preview FROM events WHERE job = ? ORDER BY seq DESC LIMIT 1", job
-        )
+        row = self._one("SELECT job, seq, time, body, preview FROM events WHERE job = ? ORDER BY seq DESC LIMIT 1", job)
         if row is None:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
         return Event(row[0], row[1], row[2], msgpack.unpackb(row[3]), None)
@@ -236,7 +231,7 @@ class Store:
         seq = row[0] if row else 1
         self._database.execute(
             "INSERT INTO events (job, seq, time, body, preview) VALUES (?, ?, ?, ?, ?)",
-            (job, seq, now, msgpack.packb(dict(body)), preview),
+            (job, seq, now, pack(dict(body)), preview),
         )
         return Event(job, seq, now, dict(body), preview)
 
@@ -276,9 +271,7 @@ class _Transaction:
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, timeout=5)
     database.execute("PRAGMA journal_mode = WAL")
-    database.execute(
-        "PRAGMA synchronous = NORMAL"
-    )  # safe against kill -9; a power cut may lose the last moments
+    database.execute("PRAGMA synchronous = NORMAL")  # safe against kill -9; a power cut may lose the last moments
     database.execute("PRAGMA cache_size = -2048")
     database.executescript(_TABLES)
     return database

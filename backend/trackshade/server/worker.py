@@ -86,7 +86,7 @@ class Worker:
             self._fail(error)
         except MemoryError:
             self._fail(_out_of_memory("main memory"))
-        except Exception as error:  # noqa: BLE001 - a job may fail in any library, and the worker takes the next
+        except Exception as error:
             log.exception("job %s failed", self._job)
             self._fail(_as_job_error(error))
         finally:
@@ -134,9 +134,7 @@ def _out_of_memory(which: str) -> JobError:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C in a terminal reaches all: the broker ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all: the broker ends its workers
     line = b""
     while not line.endswith(b"\n"):
         piece = os.read(0, 1)

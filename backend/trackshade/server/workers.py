@@ -198,9 +198,7 @@ class Workers:
         cancelled = slot.kill_at is not None
         _end(slot)
         slot.deaths += 0 if cancelled else 1
-        slot.start_after = time.monotonic() + (
-            RESTART_DELAY * 2 ** min(slot.deaths - 1, 5) if slot.deaths > 1 else 0
-        )
+        slot.start_after = time.monotonic() + (RESTART_DELAY * 2 ** min(slot.deaths - 1, 5) if slot.deaths > 1 else 0)
         hopeless = not came_up and slot.deaths >= MAX_START_FAILURES
         if hopeless:
             slot.deaths, slot.start_after = 0, 0.0  # the next job may try again
@@ -215,9 +213,7 @@ class Workers:
             if code == -9
             else None
         )
-        return JobError(
-            "worker-died", f"The worker on {slot.device} {how}. {last}".strip(), fix or f"See {log}."
-        )
+        return JobError("worker-died", f"The worker on {slot.device} {how}. {last}".strip(), fix or f"See {log}.")
 
 
 def _end(slot: Slot) -> None:

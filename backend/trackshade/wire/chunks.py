@@ -20,7 +20,6 @@ from trackshade.errors import ProtocolError
 from trackshade.wire import protocol
 from trackshade.wire.protocol import CHUNK_BYTES, DIGEST_BYTES
 
-
 SMALL_BYTES = 1 << 16  # arrays below this are packed
 
 
@@ -50,7 +49,7 @@ def raw_bytes(array: np.ndarray) -> memoryview:
         raise ValueError(f"an array of dtype {array.dtype.str} must be C-contiguous and little-endian")
     if array.nbytes == 0:
         return memoryview(b"")
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,7 @@ class ArrayEntry:
         if not protocol.is_array_type(found["dtype"], found["shape"]):
             raise _malformed("an array has a dtype or shape that is not allowed")
         chunks = found["chunks"]
-        if not isinstance(chunks, list) or not all(
-            isinstance(c, bytes) and len(c) == DIGEST_BYTES for c in chunks
-        ):
+        if not isinstance(chunks, list) or not all(isinstance(c, bytes) and len(c) == DIGEST_BYTES for c in chunks):
             raise _malformed(f"an array has chunks that are not digests of {DIGEST_BYTES} bytes")
         entry = ArrayEntry(found["dtype"], tuple(found["shape"]), tuple(chunks))
         if len(chunks) != chunk_count(entry.nbytes) and (chunks or not is_small(entry.nbytes)):

@@ -59,9 +59,7 @@ def write(path: Path, info: ConnectionInfo) -> None:
     """Write the file with mode 0600 in one step. Raises OutputError("unwritable")."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}."
-        )  # mkstemp makes it 0600
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(asdict(info), file)

@@ -60,9 +60,7 @@ def is_loopback(endpoint: str) -> bool:
     """Whether only this machine reaches the endpoint. Raises UsageError for what is not `tcp://HOST:PORT`."""
     match = _TCP.fullmatch(endpoint)
     if match is None or (match[2] != "*" and int(match[2]) > 65535):
-        raise UsageError(
-            "bad-endpoint", f"{endpoint} is not an endpoint.", "Write tcp://HOST:PORT or ipc://PATH."
-        )
+        raise UsageError("bad-endpoint", f"{endpoint} is not an endpoint.", "Write tcp://HOST:PORT or ipc://PATH.")
     host = match[1].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback

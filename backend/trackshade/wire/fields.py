@@ -21,9 +21,7 @@ def take(body: Mapping[str, Any], name: str, kind: type[T]) -> T:
     """The entry `name`, which must be of this kind. Raises ProtocolError("malformed-message")."""
     value = body.get(name)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ProtocolError(
-            "malformed-message", f"A message lacks {name!r}, or it is not of type {kind.__name__}."
-        )
+        raise ProtocolError("malformed-message", f"A message lacks {name!r}, or it is not of type {kind.__name__}.")
     return value
 
 
@@ -52,9 +50,7 @@ def take_digests(body: Mapping[str, Any], name: str = "digests") -> list[bytes]:
     """A list of chunk digests."""
     values = take(body, name, list)
     if not all(isinstance(v, bytes) and len(v) == DIGEST_BYTES for v in values):
-        raise ProtocolError(
-            "malformed-message", f"A message's {name!r} are not digests of {DIGEST_BYTES} bytes."
-        )
+        raise ProtocolError("malformed-message", f"A message's {name!r} are not digests of {DIGEST_BYTES} bytes.")
     return values
 
 

@@ -55,10 +55,15 @@ def encode(message: Message) -> list[Buffer]:
     """The frames of a message; buffers are passed on as they are, without a copy."""
     header: dict[str, Any] = {"v": message.v, "type": message.type, "id": message.id, "body": message.body}
     if message.entries:
-        header["buffers"] = [
-            {"dtype": e.dtype, "shape": e.shape, "digest": e.digest} for e in message.entries
-        ]
-    return [msgpack.packb(header, use_bin_type=True), *message.buffers]
+        header["buffers"] = [{"dtype": e.dtype, "shape": e.shape, "digest": e.digest} for e in message.entries]
+    return [pack(header), *message.buffers]
+
+
+def pack(value: Mapping[str, Any]) -> bytes:
+    """A map as msgpack."""
+    packed = msgpack.packb(value, use_bin_type=True)
+    assert packed is not None  # only a stream of its own returns None
+    return packed
 
 
 def decode(frames: Sequence[Buffer]) -> Message:

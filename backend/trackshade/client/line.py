@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The socket under a connection: opened, watched and closed by one thread, and woken by any."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from trackshade.errors import ProtocolError
+from trackshade.wire import Message, decode, encode
+from trackshade.wire.endpoints import ClientKeys
+from trackshade.wire.wake import Wake
+
+MESSAGES_PER_TURN = 64
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a backend is and what it wants to see."""
+
+    endpoint: str
+    token: str
+    keys: ClientKeys | None = None
+
+
+class HangUp(enum.IntFlag):
+    """Why the other side is gone."""
+
+    LOST = zmq.EVENT_DISCONNECTED
+    KEYS_REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
+
+
+class Line:
+    """At most one DEALER socket. Only `wake` may be called from another thread."""
+
+    def __init__(self) -> None:
+        self.sent_bytes = 0
+        self._context = zmq.Context(io_threads=1)
+        self._wake = Wake()
+        self._socket: zmq.Socket | None = None
+        self._monitor: zmq.Socket | None = None
+
+    def wake(self) -> None:
+        """End a `wait`."""
+        self._wake.set()
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
+    def open(self, address: Address) -> None:
+        """Begin to connect, in place of any earlier socket."""
+        self.hang_up()
+        self._socket = socket = self._context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.sndhwm = 0  # what is sent ahead is bounded by credit
+        if address.keys is not None:
+            socket.curve_serverkey = address.keys.server
+            socket.curve_publickey, socket.curve_secretkey = address.keys.public, address.keys.secret
+        self._monitor = socket.get_monitor_socket(HangUp.LOST | HangUp.KEYS_REFUSED)
+        socket.connect(address.endpoint)
+
+    def hang_up(self) -> None:
+        """Close the socket; what was not sent is forgotten."""
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close()
+        if self._monitor is not None:
+            self._monitor.close()
+        self._socket = self._monitor = None
+
+    def send(self, message: Message) -> None:
+        """Send a message, buffers from their own memory; into nothing while there is no socket."""
+        if self._socket is not None:
+            frames = encode(message)
+            self.sent_bytes += sum(map(len, frames))
+            self._socket.send_multipart(frames, copy=False)
+
+    def wait(self, milliseconds: int) -> None:
+        """Wait until there is something to look at, or somebody calls `wake`."""
+        poller = zmq.Poller()
+        poller.register(self._wake, zmq.POLLIN)
+        for socket in (self._socket, self._monitor):
+            if socket is not None:
+                poller.register(socket, zmq.POLLIN)
+        if self._wake.fileno() in dict(poller.poll(milliseconds)):
+            self._wake.clear()
+
+    def messages(self) -> Iterator[Message]:
+        """What has arrived; stops when the line is opened anew or hung up. What is no message counts as lost:
+        heartbeats and repetition deal with that."""
+        socket = self._socket
+        for _ in range(MESSAGES_PER_TURN):
+            if socket is None or socket is not self._socket:
+                return
+            try:
+                yield decode(socket.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+            except ProtocolError:
+                continue
+
+    def hung_up(self) -> HangUp | None:
+        """Whether the other side has gone since the last call."""
+        if self._monitor is None or not self._monitor.poll(0):
+            return None
+        return HangUp(recv_monitor_message(self._monitor)["event"])
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.hang_up()
+        self._context.term()
+        self._wake.close()
