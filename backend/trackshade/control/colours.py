@@ -87,7 +87,7 @@ def paint_places(
     """Paint 8-bit `out` `[H, W, 3]` at flat `pixels` `[N]` of one mesh, each by the place of the surface
     point seen there.
 
-    `vertices` `[V, 4]` are the frame's homogeneous pixels; `first` `[V, 3]` f32 the vertices in the first
+    `vertices` `[V, 4]` are the frame's screen vertices; `first` `[V, 3]` f32 the vertices in the first
     frame, in object space, and `first_matrix` `[4, 4]` their object to world. The place is interpolated and
     then coloured, instead of interpolating the vertices' colours: on a fine mesh the two are the same, and
     on a coarse one (a floor of two triangles that reach behind the camera) every point still has the colour
@@ -111,15 +111,18 @@ def paint_places(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _paint_places(
-    triangle, pixels, vertices, triangles, first, m, k, orthographic, low, high, width, height, out
-):
+def _paint_places(triangle, pixels, vertices, triangles, first, m, k, orthographic, low, high, width, height, out):
     columns = triangle.shape[1]
     span = high - low
+    across, down = 1.0 / width, 1.0 / height
+    i = 0
     for n in range(pixels.size):
-        i, j = pixels[n] // columns, pixels[n] % columns
+        # Pixels ascend: following the row is much cheaper than dividing.
+        while pixels[n] >= (i + 1) * columns:
+            i += 1
+        j = pixels[n] - i * columns
         f = triangle[i, j]
-        i0, i1, i2 = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+        i0, i1, i2 = np.uintp(triangles[f, 0]), np.uintp(triangles[f, 1]), np.uintp(triangles[f, 2])
         e0, e1, e2 = weigh(vertices, i0, i1, i2, j + 0.5, i + 0.5)
         px = e0 * first[i0, 0] + e1 * first[i1, 0] + e2 * first[i2, 0]
         py = e0 * first[i0, 1] + e1 * first[i1, 1] + e2 * first[i2, 1]
@@ -128,8 +131,9 @@ def _paint_places(
         y = m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz + m[1, 3]
         z = m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz + m[2, 3]
         w = 1.0 if orthographic else z
-        red = (k[0, 0] * x / w + k[0, 2]) / width
-        green = (k[1, 1] * y / w + k[1, 2]) / height
+        near = 1.0 / w
+        red = (k[0, 0] * x * near + k[0, 2]) * across
+        green = (k[1, 1] * y * near + k[1, 2]) * down
         if not (z > 0.0 and red >= 0.0 and red <= 1.0 and green >= 0.0 and green <= 1.0):
             out[i, j, 0] = out[i, j, 1] = out[i, j, 2] = 0
             continue

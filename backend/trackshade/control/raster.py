@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A z-buffer for triangles, without a GPU and without the GIL.
 
-Vertices come in homogeneous pixels, `[V, 4] = (x·w, y·w, w, z)`: w = z for a perspective camera and 1 for an
-orthographic one, z is the depth along the camera's axis in metres. Coverage is decided by homogeneous edge
-functions (Olano and Greer 1997, "Triangle scan conversion using 2D homogeneous coordinates"), so that a
-triangle that crosses the near plane needs no clipping into pieces: it is cut exactly, pixel by pixel.
+Vertices come as screen vertices `[V, 4] = (u, v, q, z)`: pixels u and v, z the depth along the camera's axis
+in metres, q = 1 / z for a perspective camera and 1 for an orthographic one. Weights that are linear on the
+surface are q times weights that are linear on the screen, which is what makes interpolation
+perspective-correct.
 
-Rules, shared with `trackshade.control.reference`:
+A triangle that reaches behind the camera is covered by homogeneous edge functions instead (Olano and Greer
+1997, "Triangle scan conversion using 2D homogeneous coordinates") and cut at the near plane exactly, pixel
+by pixel.
+
+Rules:
 - pixel (row i, column j) is sampled at (j + 0.5, i + 0.5);
-- a sample exactly on an edge belongs to the triangle whose inside lies to the right of the edge, or below a
-  level one (the top-left rule). Both triangles of an edge compute its function with the same rounding and
-  opposite sign, so they neither leak nor overlap;
-- the nearest depth wins, compared as float32; at equal depth the triangle drawn first wins.
-Both sides of a triangle are drawn.
+- coverage is decided a ten-millionth of a pixel to the right of and below the sample, so that what lies
+  exactly on an edge, as in scenes that are aligned with the pixels, belongs to the triangle to the right of
+  the edge or below it. The two triangles of an edge compute its function with the same rounding and opposite
+  sign, so they neither leak nor overlap;
+- the nearest depth wins, compared as float32; at equal depth the triangle drawn first wins;
+- both sides of a triangle are drawn.
 """
 
 from __future__ import annotations
@@ -24,6 +29,9 @@ import numpy as np
 from numba import njit
 
 NOTHING = -1  # triangle and label of the background
+# Not along a diagonal: edges are often at 45 degrees.
+SAMPLE_X, SAMPLE_Y = 0.5 + 1.0e-7, 0.5 + 0.618e-7
+IN_FRONT = 1e6  # q of a vertex that is surely in front of the camera: 0 < q < IN_FRONT
 
 
 @dataclass(frozen=True)
@@ -50,42 +58,37 @@ class Buffers:
         self.label.fill(NOTHING)
 
 
-def homogeneous(
+def to_screen(
     positions: np.ndarray,
     to_camera: np.ndarray,
     intrinsics: np.ndarray,
     orthographic: bool,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Homogeneous pixels `[V, 4]` f64 of `positions` `[V, 3]` f32, which `to_camera` `[4, 4]` brings into
-    the camera's frame (x right, y down, z forward, metres); `intrinsics` `[3, 3]` in pixels (orthographic:
+    """Screen vertices `[V, 4]` f64 of `positions` `[V, 3]`, which `to_camera` `[4, 4]` brings into the
+    camera's frame (x right, y down, z forward, metres); `intrinsics` `[3, 3]` in pixels (orthographic:
     pixels per metre).
     """
     if out is None:
         out = np.empty((len(positions), 4), np.float64)
-    _homogeneous(
-        positions,
-        np.ascontiguousarray(to_camera, np.float64),
-        np.ascontiguousarray(intrinsics, np.float64),
-        bool(orthographic),
-        out,
-    )
+    # Copies: numba would compile once more for views that cannot be written.
+    _to_screen(positions, np.array(to_camera), np.array(intrinsics), bool(orthographic), out)
     return out
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _homogeneous(positions, to_camera, k, orthographic, out):
+def _to_screen(positions, to_camera, k, orthographic, out):
     m = to_camera
-    for v in range(positions.shape[0]):
-        px, py, pz = np.float64(positions[v, 0]), np.float64(positions[v, 1]), np.float64(positions[v, 2])
+    for n in range(positions.shape[0]):
+        px, py, pz = np.float64(positions[n, 0]), np.float64(positions[n, 1]), np.float64(positions[n, 2])
         x = m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz + m[0, 3]
         y = m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz + m[1, 3]
         z = m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz + m[2, 3]
-        w = 1.0 if orthographic else z
-        out[v, 0] = k[0, 0] * x + k[0, 2] * w
-        out[v, 1] = k[1, 1] * y + k[1, 2] * w
-        out[v, 2] = w
-        out[v, 3] = z
+        q = 1.0
+        if not orthographic:
+            q = 1.0 / z if abs(z) > 1e-12 else 1e12
+        out[n, 0], out[n, 1] = k[0, 0] * x * q + k[0, 2], k[1, 1] * y * q + k[1, 2]
+        out[n, 2], out[n, 3] = q, z
 
 
 def draw(
@@ -96,65 +99,84 @@ def draw(
     near: float = 1e-6,
     far: float = math.inf,
 ) -> None:
-    """Draw a mesh into `buffers`: `vertices` `[V, 4]` homogeneous pixels, `triangles` `[F, 3]` i32. Only
-    what lies between `near` and `far` (metres along the camera's axis) is drawn; `label` is written where it
-    is seen.
+    """Draw a mesh into `buffers`: screen vertices `[V, 4]`, `triangles` `[F, 3]` i32. Only what lies between
+    `near` and `far` (metres along the camera's axis) is drawn; `label` is written where it is seen.
     """
     _draw(buffers.depth, buffers.triangle, buffers.label, vertices, triangles, label, max(near, 1e-6), far)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def edge(ax, ay, aw, bx, by, bw):
-    """Edge function (A, B, C) of the homogeneous points a and b: A·x + B·y + C, zero on the edge. Exchanging
-    the points negates it exactly."""
-    return ay * bw - aw * by, aw * bx - ax * bw, ax * by - ay * bx
+def _in_front(q0, q1, q2):
+    return (q0 > 0.0) & (q1 > 0.0) & (q2 > 0.0) & (q0 < IN_FRONT) & (q1 < IN_FRONT) & (q2 < IN_FRONT)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _homogeneous_edge(u0, v0, q0, u1, v1, q1):
+    """Edge function (A, B, C), A·x + B·y + C = 0 on the line through two points, and the factor that makes
+    it that of the homogeneous points. Of two points in front of the camera, it is the plain edge function of
+    the screen, so that neighbours which are not cut agree with it exactly."""
+    if 0.0 < q0 < IN_FRONT and 0.0 < q1 < IN_FRONT:
+        return v0 - v1, u1 - u0, u0 * v1 - v0 * u1, 1.0 / (q0 * q1)
+    w0, w1 = 1.0 / q0, 1.0 / q1
+    x0, y0, x1, y1 = u0 * w0, v0 * w0, u1 * w1, v1 * w1
+    return y0 * w1 - w0 * y1, w0 * x1 - x0 * w1, x0 * y1 - y0 * x1, 1.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2):
+    """The three edge functions, their factors and the triangle's orientation, where some vertex is behind."""
+    a0, b0, c0, s0 = _homogeneous_edge(u1, v1, q1, u2, v2, q2)
+    a1, b1, c1, s1 = _homogeneous_edge(u2, v2, q2, u0, v0, q0)
+    a2, b2, c2, s2 = _homogeneous_edge(u0, v0, q0, u1, v1, q1)
+    facing = (a0 * u0 + b0 * v0 + c0) * s0 / q0
+    return a0, b0, c0, s0, a1, b1, c1, s1, a2, b2, c2, s2, facing
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _draw(depth, triangle, labels, vertices, triangles, label, near, far):
     height, width = depth.shape
     for f in range(triangles.shape[0]):
-        i0, i1, i2 = triangles[f, 0], triangles[f, 1], triangles[f, 2]
-        x0, y0, w0, z0 = vertices[i0, 0], vertices[i0, 1], vertices[i0, 2], vertices[i0, 3]
-        x1, y1, w1, z1 = vertices[i1, 0], vertices[i1, 1], vertices[i1, 2], vertices[i1, 3]
-        x2, y2, w2, z2 = vertices[i2, 0], vertices[i2, 1], vertices[i2, 2], vertices[i2, 3]
+        n0, n1, n2 = np.uintp(triangles[f, 0]), np.uintp(triangles[f, 1]), np.uintp(triangles[f, 2])
+        u0, v0, q0, z0 = vertices[n0, 0], vertices[n0, 1], vertices[n0, 2], vertices[n0, 3]
+        u1, v1, q1, z1 = vertices[n1, 0], vertices[n1, 1], vertices[n1, 2], vertices[n1, 3]
+        u2, v2, q2, z2 = vertices[n2, 0], vertices[n2, 1], vertices[n2, 2], vertices[n2, 3]
         if (z0 < near and z1 < near and z2 < near) or (z0 > far and z1 > far and z2 > far):
             continue
-        left, top, right, bottom = _box(x0, y0, w0, x1, y1, w1, x2, y2, w2, near)
-        # The margin is far above the rounding of the divisions, so that no sample on an edge is lost.
-        if not (right >= 0.5 - 1e-6 and bottom >= 0.5 - 1e-6 and left <= width and top <= height):
+        whole = _in_front(q0, q1, q2)
+        if whole:
+            left, right = min(u0, u1, u2), max(u0, u1, u2)
+            top, bottom = min(v0, v1, v2), max(v0, v1, v2)
+        else:
+            left, top, right, bottom = _cut_box(u0, v0, q0, u1, v1, q1, u2, v2, q2, near)
+        if not (right >= 0.5 and bottom >= 0.5 and left <= width and top <= height):
             continue
-        j0 = math.ceil(max(left - 0.5 - 1e-6, 0.0))
-        i0_ = math.ceil(max(top - 0.5 - 1e-6, 0.0))
-        j1 = math.floor(min(right - 0.5 + 1e-6, width - 1.0))
-        i1_ = math.floor(min(bottom - 0.5 + 1e-6, height - 1.0))
-        if j1 < j0 or i1_ < i0_:
+        left_column, top_row = math.ceil(max(left - SAMPLE_X, 0.0)), math.ceil(max(top - SAMPLE_Y, 0.0))
+        right_column = math.floor(min(right - SAMPLE_X, width - 1.0))
+        bottom_row = math.floor(min(bottom - SAMPLE_Y, height - 1.0))
+        if right_column < left_column or bottom_row < top_row:
             continue
-        a0, b0, c0 = edge(x1, y1, w1, x2, y2, w2)
-        a1, b1, c1 = edge(x2, y2, w2, x0, y0, w0)
-        a2, b2, c2 = edge(x0, y0, w0, x1, y1, w1)
-        det = a0 * x0 + b0 * y0 + c0 * w0
-        if det < 0.0:
+        if whole:
+            a0, b0, c0, s0 = v1 - v2, u2 - u1, u1 * v2 - v1 * u2, q0
+            a1, b1, c1, s1 = v2 - v0, u0 - u2, u2 * v0 - v2 * u0, q1
+            a2, b2, c2, s2 = v0 - v1, u1 - u0, u0 * v1 - v0 * u1, q2
+            facing = c0 + c1 + c2
+        else:
+            a0, b0, c0, s0, a1, b1, c1, s1, a2, b2, c2, s2, facing = _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2)
+        if facing < 0.0:
             a0, b0, c0, a1, b1, c1, a2, b2, c2 = -a0, -b0, -c0, -a1, -b1, -c1, -a2, -b2, -c2
-        elif not det > 0.0:
+        elif not facing > 0.0:
             continue
-        owns0 = a0 > 0.0 or (a0 == 0.0 and b0 > 0.0)
-        owns1 = a1 > 0.0 or (a1 == 0.0 and b1 > 0.0)
-        owns2 = a2 > 0.0 or (a2 == 0.0 and b2 > 0.0)
-        for i in range(i0_, i1_ + 1):
-            py = i + 0.5
+        for i in range(top_row, bottom_row + 1):
+            py = i + SAMPLE_Y
             r0, r1, r2 = b0 * py + c0, b1 * py + c1, b2 * py + c2
-            for j in range(j0, j1 + 1):
-                px = j + 0.5
+            for j in range(left_column, right_column + 1):
+                px = j + SAMPLE_X
                 e0, e1, e2 = a0 * px + r0, a1 * px + r1, a2 * px + r2
-                if not (
-                    (e0 > 0.0 or (e0 == 0.0 and owns0))
-                    and (e1 > 0.0 or (e1 == 0.0 and owns1))
-                    and (e2 > 0.0 or (e2 == 0.0 and owns2))
-                ):
+                if not ((e0 > 0.0) & (e1 > 0.0) & (e2 > 0.0)):  # & makes one branch of three
                     continue
+                e0, e1, e2 = e0 * s0, e1 * s1, e2 * s2
                 z = (e0 * z0 + e1 * z1 + e2 * z2) / (e0 + e1 + e2)
-                if z < near or z > far:
+                if not (z >= near and z <= far):
                     continue
                 z32 = np.float32(z)
                 if z32 < depth[i, j]:
@@ -163,34 +185,25 @@ def _draw(depth, triangle, labels, vertices, triangles, label, near, far):
                     labels[i, j] = label
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _box(x0, y0, w0, x1, y1, w1, x2, y2, w2, near):
-    """Pixel bounds (left, top, right, bottom) of the part of a triangle with w >= near."""
-    if w0 >= near and w1 >= near and w2 >= near:
-        q0, q1, q2 = 1.0 / w0, 1.0 / w1, 1.0 / w2
-        u0, u1, u2 = x0 * q0, x1 * q1, x2 * q2
-        v0, v1, v2 = y0 * q0, y1 * q1, y2 * q2
-        return min(u0, u1, u2), min(v0, v1, v2), max(u0, u1, u2), max(v0, v1, v2)
-    return _cut_box(x0, y0, w0, x1, y1, w1, x2, y2, w2, near)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
-def _cut_box(x0, y0, w0, x1, y1, w1, x2, y2, w2, near):
+def _cut_box(u0, v0, q0, u1, v1, q1, u2, v2, q2, near):
+    """Pixel bounds (left, top, right, bottom) of the part of a triangle that is beyond the near plane."""
     left = top = np.inf
     right = bottom = -np.inf
-    xs, ys, ws = (x0, x1, x2), (y0, y1, y2), (w0, w1, w2)
+    us, vs, ws = (u0, u1, u2), (v0, v1, v2), (1.0 / q0, 1.0 / q1, 1.0 / q2)
     for n in range(3):
         m = (n + 1) % 3
         if ws[n] >= near:
-            u, v = xs[n] / ws[n], ys[n] / ws[n]
-            left, top, right, bottom = min(left, u), min(top, v), max(right, u), max(bottom, v)
+            left, top = min(left, us[n]), min(top, vs[n])
+            right, bottom = max(right, us[n]), max(bottom, vs[n])
         if (ws[n] >= near) != (ws[m] >= near):
             s = (near - ws[n]) / (ws[m] - ws[n])
-            u, v = (xs[n] + s * (xs[m] - xs[n])) / near, (ys[n] + s * (ys[m] - ys[n])) / near
+            x, y = us[n] * ws[n], vs[n] * ws[n]
+            u, v = (x + s * (us[m] * ws[m] - x)) / near, (y + s * (vs[m] * ws[m] - y)) / near
             left, top, right, bottom = min(left, u), min(top, v), max(right, u), max(bottom, v)
     # A little wider than the cut: its corners are computed with other roundings than the edge functions.
-    margin_x, margin_y = 1e-9 * max(abs(left), abs(right)), 1e-9 * max(abs(top), abs(bottom))
-    return left - margin_x, top - margin_y, right + margin_x, bottom + margin_y
+    wide, high = 1e-6 + 1e-9 * max(abs(left), abs(right)), 1e-6 + 1e-9 * max(abs(top), abs(bottom))
+    return left - wide, top - high, right + wide, bottom + high
 
 
 def group_pixels(buffers: Buffers, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -244,14 +257,23 @@ def _barycentric(triangle, pixels, vertices, triangles, corners, weights):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def weigh(vertices, i0, i1, i2, px, py):
+def weigh(vertices, n0, n1, n2, px, py):
     """Perspective-correct weights of three vertices at the sample (px, py)."""
-    x0, y0, w0 = vertices[i0, 0], vertices[i0, 1], vertices[i0, 2]
-    x1, y1, w1 = vertices[i1, 0], vertices[i1, 1], vertices[i1, 2]
-    x2, y2, w2 = vertices[i2, 0], vertices[i2, 1], vertices[i2, 2]
-    a0, b0, c0 = edge(x1, y1, w1, x2, y2, w2)
-    a1, b1, c1 = edge(x2, y2, w2, x0, y0, w0)
-    a2, b2, c2 = edge(x0, y0, w0, x1, y1, w1)
-    e0, e1, e2 = a0 * px + (b0 * py + c0), a1 * px + (b1 * py + c1), a2 * px + (b2 * py + c2)
-    total = e0 + e1 + e2
-    return e0 / total, e1 / total, e2 / total
+    u0, v0, q0 = vertices[n0, 0] - px, vertices[n0, 1] - py, vertices[n0, 2]
+    u1, v1, q1 = vertices[n1, 0] - px, vertices[n1, 1] - py, vertices[n1, 2]
+    u2, v2, q2 = vertices[n2, 0] - px, vertices[n2, 1] - py, vertices[n2, 2]
+    if _in_front(q0, q1, q2):
+        e0, e1, e2 = (u1 * v2 - v1 * u2) * q0, (u2 * v0 - v2 * u0) * q1, (u0 * v1 - v0 * u1) * q2
+    else:
+        e0, e1, e2 = _cut_weights(u0, v0, q0, u1, v1, q1, u2, v2, q2)
+    scale = 1.0 / (e0 + e1 + e2)
+    return e0 * scale, e1 * scale, e2 * scale
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _cut_weights(u0, v0, q0, u1, v1, q1, u2, v2, q2):
+    """Like the plain weights (screen places relative to the sample), times all three depths: at a vertex in
+    the camera's plane, u and v grow as fast as the depth goes to zero."""
+    w0, w1, w2 = 1.0 / q0, 1.0 / q1, 1.0 / q2
+    x0, y0, x1, y1, x2, y2 = u0 * w0, v0 * w0, u1 * w1, v1 * w1, u2 * w2, v2 * w2
+    return x1 * y2 - y1 * x2, x2 * y0 - y2 * x0, x0 * y1 - y0 * x1

@@ -43,9 +43,8 @@ def main() -> None:
             progress=lambda done, of: print(f"{done} of {of} clips", flush=True),
         )
     seconds = time.perf_counter() - start
-    print(
-        f"{a.count} clips in {seconds:.1f} s, {1e3 * seconds * a.processes / max(a.count, 1):.1f} ms a clip and process"
-    )
+    each = 1e3 * seconds * a.processes / max(a.count, 1)
+    print(f"{a.count} clips in {seconds:.1f} s, {each:.1f} ms a clip and process")
 
 
 if __name__ == "__main__":

@@ -67,9 +67,7 @@ def colour(rng: np.random.Generator, table: dict[str, tuple[float, float, float]
     return name, srgb_to_linear(np.clip(rgb, 0.02, 0.97))
 
 
-def material(
-    rng: np.random.Generator, texture: str | None = None, size: float = 1.0
-) -> tuple[np.ndarray, str]:
+def material(rng: np.random.Generator, texture: str | None = None, size: float = 1.0) -> tuple[np.ndarray, str]:
     """A material row and its words ("red striped"), for a body of about `size` metres."""
     if texture is None:
         names = list(TEXTURES)
@@ -80,9 +78,7 @@ def material(
     second, row[3:6] = colour(rng, others)
     number = TEXTURES[texture][0]
     row[shading.TEXTURE] = number
-    cells = {shading.TWO_TONE: 1.0, shading.GRADIENT: 1.2, shading.NOISE: 3.0, shading.SPOTS: 2.8}.get(
-        number, 3.4
-    )
+    cells = {shading.TWO_TONE: 1.0, shading.GRADIENT: 1.2, shading.NOISE: 3.0, shading.SPOTS: 2.8}.get(number, 3.4)
     row[shading.SCALE] = cells * rng.uniform(0.75, 1.3) / size
     row[shading.GLOSS] = rng.choice([0.0, 0.0, 0.25, 0.7])
     direction = rng.normal(0.0, 1.0, 3) if rng.random() < 0.6 else np.eye(3)[rng.integers(3)]
@@ -136,9 +132,7 @@ def solid_body(rng: np.random.Generator, frames: int, shape: str, scale: float) 
     }
     name = str(rng.choice(noun.get(shape, (shape,))))
     part = Part(p, f, row, still(frames))
-    return Body(
-        [part], f"{size}{words} {name}", float(np.linalg.norm(p, axis=1).max()), float(-p[:, 2].min())
-    )
+    return Body([part], f"{size}{words} {name}", float(np.linalg.norm(p, axis=1).max()), float(-p[:, 2].min()))
 
 
 def deforming_body(rng: np.random.Generator, frames: int, scale: float) -> Body:
@@ -188,9 +182,7 @@ def deforming_body(rng: np.random.Generator, frames: int, scale: float) -> Body:
     p, q = (p * scale).astype(np.float32), (q * scale).astype(np.float32)
     turn = rotations(np.array([0, 0, 1.0]), np.full(frames, rng.uniform(0, 6.28)))
     height = float(-q[:, :, 2].min()) + 0.02
-    return Body(
-        [Part(p, f, row, turn, q)], f"{words} {name}", float(np.linalg.norm(q, axis=-1).max()), height, action
-    )
+    return Body([Part(p, f, row, turn, q)], f"{words} {name}", float(np.linalg.norm(q, axis=-1).max()), height, action)
 
 
 def figure(rng: np.random.Generator, frames: int, scale: float) -> Body:
@@ -215,18 +207,14 @@ def figure(rng: np.random.Generator, frames: int, scale: float) -> Body:
     root[:, 2, 3] = 0.03 * np.cos(2 * phase)
     lean = root @ rotations(y, np.full(frames, rng.uniform(-0.05, 0.2)))
     torso = shapes.capsule(0.2, 0.42, 14, 5)
-    parts = [
-        Part((torso[0] + np.float32([0, 0, 0.36])) * np.float32([0.8, 1.15, 1.0]), torso[1], shirt, lean)
-    ]
+    parts = [Part((torso[0] + np.float32([0, 0, 0.36])) * np.float32([0.8, 1.15, 1.0]), torso[1], shirt, lean)]
     head = shapes.sphere(0.17, 14, 9)
     parts.append(Part(head[0] + np.float32([0, 0, 0.98]), head[1], skin, lean))
     raised = 0.0 if walking else rng.uniform(1.2, 2.6)
     for side in (-1, 1):
         arm = -side * swing if walking else raised + 0.7 * np.sin(phase * 1.5 + side)
         shoulder = hang(lean, (0.0, side * 0.3, 0.66), arm)
-        elbow = hang(
-            shoulder, (0.0, 0.0, -0.32), -0.35 - 0.3 * np.abs(arm) if walking else np.full(frames, -0.4)
-        )
+        elbow = hang(shoulder, (0.0, 0.0, -0.32), -0.35 - 0.3 * np.abs(arm) if walking else np.full(frames, -0.4))
         parts += [limb(shoulder, 0.085, 0.34, shirt), limb(elbow, 0.07, 0.34, skin)]
         leg = side * swing if walking else np.zeros(frames) + side * 0.08
         hip = hang(root, (0.0, side * 0.13, 0.05), leg)
@@ -241,9 +229,7 @@ def figure(rng: np.random.Generator, frames: int, scale: float) -> Body:
         part.matrices = part.matrices.copy()
         part.matrices[:, :3, 3] *= scale
     name = str(rng.choice(["figure", "person", "mannequin"]))
-    return Body(
-        parts, f"{name} in {words}", 1.15 * scale, 0.88 * scale, "walking" if walking else "waving its arms"
-    )
+    return Body(parts, f"{name} in {words}", 1.15 * scale, 0.88 * scale, "walking" if walking else "waving its arms")
 
 
 def vehicle(rng: np.random.Generator, frames: int, scale: float) -> Body:

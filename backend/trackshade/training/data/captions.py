@@ -23,9 +23,7 @@ def caption(
     parts = [f"{article(words)} {action}".strip() for words, action in named]
     if len(bodies) > len(named):
         more = len(bodies) - len(named)
-        parts.append(
-            f"{more} other {'thing' if more == 1 else 'things'}" if rng.random() < 0.5 else "several others"
-        )
+        parts.append(f"{more} other {'thing' if more == 1 else 'things'}" if rng.random() < 0.5 else "several others")
     sentence = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
     sentence = f"{sentence} {surroundings}"
     if kind == "frozen-time":

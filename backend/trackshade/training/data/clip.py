@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from trackshade.control.colours import MeshRule, inverse_distance, inverse_range, paint_places
-from trackshade.control.raster import Buffers, barycentric, draw, group_pixels, homogeneous
+from trackshade.control.raster import Buffers, barycentric, draw, group_pixels, to_screen
 from trackshade.training.data.scene import KINDS, UNSEEN_KIND, Scene, build_scene
 from trackshade.training.data.shading import develop, shade, vertex_normals
 
@@ -25,9 +25,7 @@ class Clip:
     tracking: np.ndarray  # [T, H, W, 3] u8, the mesh rule
     caption: str
     kind: str
-    object_index: (
-        np.ndarray
-    )  # [T, H, W] i16: -1 background, 0 ground and walls, 1 the main body, 2.. the others
+    object_index: np.ndarray  # [T, H, W] i16: -1 background, 0 ground and walls, 1 the main body, 2.. the others
     points: np.ndarray  # [T, N, 2] f32 px, true places of surface points seen in the first frame
     visible: np.ndarray  # [T, N] bool
 
@@ -81,7 +79,7 @@ def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random
     double = np.diag([2.0, 2.0, 1.0])
     for t in range(frames):
         camera, intrinsics = scene.world_to_camera[t], scene.intrinsics[t]
-        homogeneous(scene.world[t], camera, double @ intrinsics, False, out=vertices)
+        to_screen(scene.world[t], camera, double @ intrinsics, False, out=vertices)
         fine.clear()
         draw(fine, vertices, scene.triangles, 0, 0.02)
         vertex_normals(scene.world[t], scene.triangles, normals)
@@ -144,7 +142,7 @@ def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray]:
     scale = _SHADOW_SIZE / (2 * _SHADOW_REACH)
     k = np.array([[scale, 0, _SHADOW_SIZE / 2], [0, scale, _SHADOW_SIZE / 2], [0, 0, 1.0]])
     buffers = Buffers.empty((_SHADOW_SIZE, _SHADOW_SIZE))
-    draw(buffers, homogeneous(scene.world[t], to_light, k, True), triangles, 0)
+    draw(buffers, to_screen(scene.world[t], to_light, k, True), triangles, 0)
     light = to_light[:3].copy()
     light[:2] *= scale
     light[:2, 3] += _SHADOW_SIZE / 2

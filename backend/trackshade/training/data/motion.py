@@ -81,9 +81,7 @@ def move(
         return place(still_turn, line), str(rng.choice(["sliding", "moving", "gliding"]))
     if how == "slide turning":
         angle = turn + s * np.radians(rng.uniform(40, 130)) * rng.choice([-1, 1])
-        return place(rotations(UP, angle), line), str(
-            rng.choice(["sliding and turning", "turning as it moves"])
-        )
+        return place(rotations(UP, angle), line), str(rng.choice(["sliding and turning", "turning as it moves"]))
     if how == "tumble":
         axis = np.cross(UP, way) + rng.normal(0, 0.2, 3)
         angle = s * span / max(body.height, 0.15) * rng.uniform(0.7, 1.0)
@@ -104,16 +102,12 @@ def move(
     if how == "spin":
         return spin(rng, start, frames)
     if how == "sway":
-        angle = np.sin(np.linspace(0, 1, frames) * rng.uniform(3, 6) + rng.uniform(0, 6)) * rng.uniform(
-            0.3, 0.6
-        )
+        angle = np.sin(np.linspace(0, 1, frames) * rng.uniform(3, 6) + rng.uniform(0, 6)) * rng.uniform(0.3, 0.6)
         sway = rotations(way * [1, 1, 0.0], angle) @ still_turn
         pivot = np.array([0.0, 0.0, body.height])
         return place(sway, start + (sway[:, :3, :3] @ pivot - pivot)), str(rng.choice(["rocking", "swaying"]))
     path = start + np.outer(s, UP * rng.choice([1.0, 1.0, 0.6]) * span) * rng.uniform(0.6, 1.0)
-    return place(rotations(UP, turn + s * rng.uniform(-0.8, 0.8)), path), str(
-        rng.choice(["rising", "floating up"])
-    )
+    return place(rotations(UP, turn + s * rng.uniform(-0.8, 0.8)), path), str(rng.choice(["rising", "floating up"]))
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
@@ -167,9 +161,7 @@ def camera(
             d = d * (1 + s * (rng.uniform(-0.42, -0.2) if sign < 0 else rng.uniform(0.25, 0.7)) * size)
             words = str(
                 rng.choice(
-                    ["moves in", "dollies in", "pushes in"]
-                    if sign < 0
-                    else ["pulls back", "dollies out", "moves away"]
+                    ["moves in", "dollies in", "pushes in"] if sign < 0 else ["pulls back", "dollies out", "moves away"]
                 )
             )
         elif how == "truck":

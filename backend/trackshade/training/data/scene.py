@@ -69,12 +69,9 @@ class _Placed:
 def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], frames: int) -> Scene:
     """A scene of `kind` for `frames` frames of `size` (w, h)."""
     floating = (
-        kind in ("static-camera", "moving-camera", "frozen-time", "spin", "deform", UNSEEN_KIND)
-        and rng.random() < 0.2
+        kind in ("static-camera", "moving-camera", "frozen-time", "spin", "deform", UNSEEN_KIND) and rng.random() < 0.2
     )
-    moving = kind in ("moving-camera", "frozen-time") or (
-        kind not in ("static-camera", "spin") and rng.random() < 0.4
-    )
+    moving = kind in ("moving-camera", "frozen-time") or (kind not in ("static-camera", "spin") and rng.random() < 0.4)
     counts = {"crowd": (5, 9), "spin": (1, 3), "figure": (1, 3), "vehicle": (1, 3), "deform": (1, 3)}
     count = int(rng.integers(*counts.get(kind, (1, 5))))
     for attempt in range(24):
@@ -103,11 +100,7 @@ def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], fram
     )
     strength = rng.uniform(0.65, 1.0)
     world, rest_, triangles, part, materials, body = _assemble(placed, stage, frames)
-    sky = (
-        np.array([[0.85, 0.88, 0.92], [0.35, 0.55, 0.85]])
-        if rng.random() < 0.5
-        else rng.uniform(0.08, 0.9, (2, 3))
-    )
+    sky = np.array([[0.85, 0.88, 0.92], [0.35, 0.55, 0.85]]) if rng.random() < 0.5 else rng.uniform(0.08, 0.9, (2, 3))
     words = caption(rng, kind, [(p.body.words, p.action) for p in placed], surroundings, words, moving)
     return Scene(
         kind,
@@ -132,11 +125,7 @@ def _populate(rng: np.random.Generator, kind: str, count: int, frames: int, floa
     placed: list[_Placed] = []
     for n in range(count):
         scale = (
-            rng.uniform(0.4, 0.65)
-            if kind == "crowd"
-            else rng.uniform(0.75, 1.35)
-            if n == 0
-            else rng.uniform(0.5, 1.0)
+            rng.uniform(0.4, 0.65) if kind == "crowd" else rng.uniform(0.75, 1.35) if n == 0 else rng.uniform(0.5, 1.0)
         )
         maker = kind if n == 0 or (kind == "crowd" and rng.random() < 0.2) else "solid"
         if maker == "crowd":
@@ -202,9 +191,7 @@ def _animate(
     return _Placed(body, *move(rng, body, start, frames, 0.55 if kind == "crowd" else 1.0, floating))
 
 
-def _enter_or_leave(
-    rng: np.random.Generator, start: np.ndarray, frames: int, turn: float
-) -> tuple[np.ndarray, str]:
+def _enter_or_leave(rng: np.random.Generator, start: np.ndarray, frames: int, turn: float) -> tuple[np.ndarray, str]:
     """Across a good part of the frame, so that the body may come in or go out of it."""
     s = np.linspace(0, 1, frames)
     way = np.array([np.cos(turn), np.sin(turn), 0.0]) * rng.uniform(1.8, 3.0)
@@ -222,9 +209,7 @@ def _freeze(body: Body) -> None:
     body.action = ""
 
 
-def _framed(
-    placed: list[_Placed], poses: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int], kind: str
-) -> bool:
+def _framed(placed: list[_Placed], poses: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int], kind: str) -> bool:
     """Whether the main body is well inside the first frame, of a good size, and stays largely in view."""
     main = placed[0]
     for t, margin in ((0, 0.5), (len(poses) // 2, 0.1), (-1, 0.0)):
@@ -262,14 +247,10 @@ def _stage(
         return Part(p, f, row, np.broadcast_to(matrix, (frames, 4, 4))), words
 
     half = rng.uniform(5.0, 14.0)
-    turned = rotations(
-        np.array([0, 0, 1.0]), np.array([azimuth + rng.choice([0.0, rng.uniform(-0.8, 0.8)])])
-    )[0]
+    turned = rotations(np.array([0, 0, 1.0]), np.array([azimuth + rng.choice([0.0, rng.uniform(-0.8, 0.8)])]))[0]
     floor, words = surface(2 * half, 2 * half, turned)
-    parts, words = (
-        [floor],
-        f"{rng.choice(['on', 'over', 'above'], p=[0.8, 0.15, 0.05])} a {words} {rng.choice(['floor', 'ground'])}",
-    )
+    preposition = str(rng.choice(["on", "over", "above"], p=[0.8, 0.15, 0.05]))
+    parts, words = [floor], f"{preposition} a {words} {rng.choice(['floor', 'ground'])}"
     if rng.random() < 0.35:
         away = rng.uniform(1.8, 3.5)
         upright = (
@@ -324,8 +305,7 @@ def _assemble(placed: list[_Placed], stage: list[Part], frames: int):
         m = part.matrices if root is None else root @ part.matrices
         local = part.rest[None] if part.deformed is None else part.deformed
         world.append(
-            (local @ m[:, :3, :3].transpose(0, 2, 1).astype(np.float32))
-            + m[:, None, :3, 3].astype(np.float32)
+            (local @ m[:, :3, :3].transpose(0, 2, 1).astype(np.float32)) + m[:, None, :3, 3].astype(np.float32)
         )
         rest_.append(part.rest)
         triangles.append(part.triangles + offset)

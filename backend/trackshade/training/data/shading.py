@@ -10,6 +10,8 @@ import math
 import numpy as np
 from numba import njit
 
+from trackshade.control.raster import weigh
+
 # Textures, by their number in a material row.
 PLAIN, STRIPES, CHECKS, NOISE, TWO_TONE, SPOTS, GRADIENT, TILES = range(8)
 # A material is a row of floats: base rgb, second rgb (both linear), texture, scale per metre, gloss,
@@ -120,7 +122,7 @@ def shade(
 ):
     """Linear colours `[H, W, 3]` f32 of one frame.
 
-    triangle [H, W]; vertices [V, 4] homogeneous pixels; world, normals, rest [V, 3]; triangles [F, 3]; part
+    triangle [H, W]; screen vertices [V, 4]; world, normals, rest [V, 3]; triangles [F, 3]; part
     [F] row of `materials` [P, MATERIAL_SIZE]; sun [3] towards the light; shadow [S, S] depth and light [3,
     4] world to its texels and depth; eye [3] world; rays [3, 3] homogeneous pixels to world directions;
     sky_* [3] below and above the horizon.
@@ -140,14 +142,7 @@ def shade(
                     out[i, j, a] = sky_low[a] + s * (sky_high[a] - sky_low[a])
                 continue
             i0, i1, i2 = triangles[f, 0], triangles[f, 1], triangles[f, 2]
-            x0, y0, w0 = vertices[i0, 0], vertices[i0, 1], vertices[i0, 2]
-            x1, y1, w1 = vertices[i1, 0], vertices[i1, 1], vertices[i1, 2]
-            x2, y2, w2 = vertices[i2, 0], vertices[i2, 1], vertices[i2, 2]
-            e0 = (y1 * w2 - w1 * y2) * px + (w1 * x2 - x1 * w2) * py + (x1 * y2 - y1 * x2)
-            e1 = (y2 * w0 - w2 * y0) * px + (w2 * x0 - x2 * w0) * py + (x2 * y0 - y2 * x0)
-            e2 = (y0 * w1 - w0 * y1) * px + (w0 * x1 - x0 * w1) * py + (x0 * y1 - y0 * x1)
-            total = e0 + e1 + e2
-            e0, e1, e2 = e0 / total, e1 / total, e2 / total
+            e0, e1, e2 = weigh(vertices, i0, i1, i2, px, py)
             x = e0 * world[i0, 0] + e1 * world[i1, 0] + e2 * world[i2, 0]
             y = e0 * world[i0, 1] + e1 * world[i1, 1] + e2 * world[i2, 1]
             z = e0 * world[i0, 2] + e1 * world[i1, 2] + e2 * world[i2, 2]

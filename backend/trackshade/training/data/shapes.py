@@ -29,9 +29,7 @@ def join(*solids: Solid) -> Solid:
 
 def lattice(nu: int, nv: int, wrap_u: bool = False, wrap_v: bool = False) -> np.ndarray:
     """Triangles `[F, 3]` of a grid of nu × nv vertices (index u·nv + v)."""
-    u, v = np.meshgrid(
-        np.arange(nu if wrap_u else nu - 1), np.arange(nv if wrap_v else nv - 1), indexing="ij"
-    )
+    u, v = np.meshgrid(np.arange(nu if wrap_u else nu - 1), np.arange(nv if wrap_v else nv - 1), indexing="ij")
     a, b = u * nv + v, u * nv + (v + 1) % nv
     c, d = (u + 1) % nu * nv + v, (u + 1) % nu * nv + (v + 1) % nv
     quads = np.stack([a, c, d, a, d, b], axis=-1)
@@ -40,9 +38,7 @@ def lattice(nu: int, nv: int, wrap_u: bool = False, wrap_v: bool = False) -> np.
 
 def sheet(width: float, height: float, nu: int, nv: int) -> Solid:
     """A flat rectangle in the XY plane, nu × nv vertices."""
-    x, y = np.meshgrid(
-        np.linspace(-width / 2, width / 2, nu), np.linspace(-height / 2, height / 2, nv), indexing="ij"
-    )
+    x, y = np.meshgrid(np.linspace(-width / 2, width / 2, nu), np.linspace(-height / 2, height / 2, nv), indexing="ij")
     return np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3).astype(np.float32), lattice(nu, nv)
 
 
@@ -85,9 +81,7 @@ def cylinder(radius: float = 0.42, height: float = 1.0, around: int = 22, cells:
     z = np.linspace(-height / 2, height / 2, cells)
     side = revolve(np.stack([np.full(cells, radius), z], 1), around)
     caps = [
-        revolve(
-            np.array([[0.0, s * height / 2], [radius / 2, s * height / 2], [radius, s * height / 2]]), around
-        )
+        revolve(np.array([[0.0, s * height / 2], [radius / 2, s * height / 2], [radius, s * height / 2]]), around)
         for s in (-1, 1)
     ]
     return join(side, *caps)
@@ -173,9 +167,7 @@ def torus_knot(p: int = 2, q: int = 3, along: int = 84, around: int = 8) -> Soli
     up = np.cross(side, tangent)
     a = np.arange(around) * (2 * np.pi / around)
     ring = np.cos(a)[None, :, None] * side[:, None] + np.sin(a)[None, :, None] * up[:, None]
-    return (centre[:, None] + 0.1 * ring).reshape(-1, 3).astype(np.float32), lattice(
-        along, around, True, True
-    )
+    return (centre[:, None] + 0.1 * ring).reshape(-1, 3).astype(np.float32), lattice(along, around, True, True)
 
 
 SHAPES: dict[str, Callable[[np.random.Generator], Solid]] = {

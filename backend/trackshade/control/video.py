@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shot to tracking video, frame by frame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Literal
+
+import numpy as np
+
+from trackshade.control.colours import MeshRule
+from trackshade.control.points import PointTracks, choose_points, draw_points
+from trackshade.control.scene import ShotRaster, mesh_rule
+from trackshade.control.visibility import seen
+from trackshade.errors import Cancelled, ShotError, UsageError
+from trackshade.shot import Shot
+
+Mode = Literal["mesh", "points"]
+NOTHING = -1
+
+
+@dataclass(frozen=True, eq=False)
+class TrackingVideo:
+    """A tracking video and what the camera sees at each of its pixels.
+
+    Attributes:
+        frames: [T, H, W, 3] uint8, exact RGB, black where there is nothing to follow.
+        object_index: [T, H, W] int32, index of `Shot.meshes`, holdouts included, -1 where nothing is.
+        depth: [T, H, W] float32, metres along the camera's axis, inf where nothing is.
+        rule: the mesh rule of the shot.
+        points: the tracks that were drawn, in mode "points".
+    """
+
+    shot: Shot
+    frames: np.ndarray
+    object_index: np.ndarray
+    depth: np.ndarray
+    rule: MeshRule
+    points: PointTracks | None
+
+    def colours(self, mesh: int) -> np.ndarray:
+        """Colours [V, 3] float32, 0..1, of a mesh's vertices by the mesh rule; black for a holdout."""
+        if self.shot.meshes[mesh].holdout:
+            return np.zeros((len(self.shot.world_positions(mesh, 0)), 3), np.float32)
+        return self.rule.colours(self.shot.world_positions(mesh, 0))
+
+    def visible_vertices(self, mesh: int) -> np.ndarray:
+        """[T, V] bool: which vertices of a mesh the camera sees, by the depth of what is drawn."""
+        raster = ShotRaster(self.shot)
+        track = self.shot.meshes[mesh]
+        table = np.zeros((len(self.frames), len(self.shot.geometries[track.geometry].positions[0])), np.bool_)
+        for t in np.flatnonzero(track.visible):
+            near, far = self.shot.camera.clip[t]
+            table[t] = seen(raster.vertices(mesh, int(t)), self.depth[t], float(near), float(far))
+        return table
+
+    def visible_table(self) -> np.ndarray:
+        """[T, Vtotal] bool: `visible_vertices` of all meshes side by side, in the order of `Shot.meshes`."""
+        tables = [self.visible_vertices(mesh) for mesh in range(len(self.shot.meshes))]
+        return np.concatenate([np.zeros((len(self.frames), 0), np.bool_), *tables], axis=1)
+
+
+def tracking_video(
+    shot: Shot,
+    mode: Mode = "mesh",
+    points: int = 4900,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+    threads: int | None = None,
+) -> TrackingVideo:
+    """Draw the tracking video of a shot.
+
+    Args:
+        mode: "mesh" colours every surface point (see `MeshRule`); "points" draws `points` tracks (see
+        `points`). seed: which points are chosen, in mode "points".
+        progress: called as progress(done, total) after every frame, in the calling thread.
+        cancel: asked before every frame whether to stop.
+        threads: frames drawn at a time; by default one for each core.
+
+    Raises:
+        ShotError: "no-tracks", the first frame shows no surface to follow; or what `Shot.check_values` finds.
+        UsageError: unknown mode, or fewer than one point.
+        Cancelled: `cancel` said so.
+    """
+    if mode not in ("mesh", "points"):
+        raise UsageError("unknown-control", f"There is no tracking mode {mode!r}.", "Use mesh or points.")
+    if mode == "points" and points < 1:
+        raise UsageError("no-points", f"{points} tracking points were asked for.", "Ask for one or more.")
+    _check_cancel(cancel)
+    shot.check_values()  # The kernels trust indices.
+    rule = mesh_rule(shot)
+    chosen = _first_frame(shot, points if mode == "points" else None, seed)
+    count, (w, h) = len(shot.frames), shot.size
+    video = TrackingVideo(
+        shot,
+        np.zeros((count, h, w, 3), np.uint8),
+        np.empty((count, h, w), np.int32),
+        np.empty((count, h, w), np.float32),
+        rule,
+        chosen,
+    )
+    workers = min(count, threads or os.cpu_count() or 1)
+    rasters: SimpleQueue[ShotRaster] = SimpleQueue()
+    for _ in range(workers):
+        rasters.put(ShotRaster(shot))
+
+    def draw_frame(t: int) -> None:
+        raster = rasters.get()
+        try:
+            _draw_frame(video, raster, t)
+        finally:
+            rasters.put(raster)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for done, future in enumerate(_completed(pool, draw_frame, count, workers, cancel), 1):
+            future.result()
+            if progress:
+                progress(done, count)
+    return video
+
+
+def _completed(
+    pool: ThreadPoolExecutor,
+    work: Callable[[int], None],
+    count: int,
+    workers: int,
+    cancel: Callable[[], bool] | None,
+) -> Iterator[Future[None]]:
+    """Futures of work(0) … work(count − 1) as they end; never more than `workers` begun, so that ending early
+    waits for those only."""
+    pending: set[Future[None]] = set()
+    for t in range(count):
+        _check_cancel(cancel)
+        pending.add(pool.submit(work, t))
+        if len(pending) >= workers:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from done
+    yield from wait(pending).done
+
+
+def _draw_frame(video: TrackingVideo, raster: ShotRaster, t: int) -> None:
+    buffers = raster.draw(t)
+    video.object_index[t] = buffers.label
+    video.depth[t] = buffers.depth
+    if video.points is None:
+        raster.paint(t, video.rule, video.frames[t])
+    else:
+        draw_points(video.points, video.shot, t, buffers, video.frames[t])
+
+
+def _first_frame(shot: Shot, points: int | None, seed: int) -> PointTracks | None:
+    """Look at the first frame: are there tracks, and if points are wanted, which."""
+    raster = ShotRaster(shot)
+    labels = np.unique(raster.draw(0).label)
+    if not any(label != NOTHING and not shot.meshes[label].holdout for label in labels):
+        raise ShotError(
+            "no-tracks",
+            f"Camera '{shot.camera.name}' sees no mesh in the first frame ({shot.frames[0]:g}), so there is "
+            "nothing to follow.",
+            "Point it at the meshes, make them visible in the render, or begin at a frame that shows them.",
+        )
+    return None if points is None else choose_points(raster, points, seed)
+
+
+def _check_cancel(cancel: Callable[[], bool] | None) -> None:
+    if cancel is not None and cancel():
+        raise Cancelled()
