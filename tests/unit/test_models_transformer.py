@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from trackshade.errors import ModelError
 from trackshade.models import TrackingTransformer3DModel, track_coordinates
+from trackshade.models.track_lookup import TrackLookup
 
 FORWARD = Path(__file__).parent / "data" / "das_forward.safetensors"
 TINY = dict(
@@ -153,12 +154,26 @@ def test_lookup_follows_tracks_and_ignores_what_was_hidden():
     assert still.abs().mean() > 1e3 * hidden.abs().mean()
 
 
-def test_no_tracks_is_the_same_as_black_tracks_for_the_lookup():
+def test_without_tracks_the_first_frame_stands_still():
     model = lookup_model()
-    latents = torch.randn(1, 4, 4, 4)
     lookup = model.track_lookup
     assert lookup is not None
     with torch.no_grad():
-        black = lookup(track_coordinates(torch.zeros(1, 3, 3, 16, 16)), latents)
-        bias = lookup.coordinate_proj.bias + lookup.content_proj.bias
-    torch.testing.assert_close(black, bias.expand_as(black))
+        content = lookup.content(track_coordinates(torch.zeros(1, 3, 3, 16, 16)), torch.randn(1, 4, 4, 4))
+    torch.testing.assert_close(content[0], content[2], rtol=1e-3, atol=1e-4)
+    assert content[0, :2].abs().mean() > 0.01
+
+
+def test_lookup_starts_as_the_moved_first_frame():
+    """After `initialise`, the moved latents are those of the picture moved by whole cells."""
+    lookup = TrackLookup(dim=8, latent_channels=48, frequencies=2, channels=2, scale=4, patch=2, time_dim=4)
+    lookup.initialise(torch.eye(48), torch.eye(48))
+    columns, rows = torch.meshgrid((torch.arange(16) + 0.5) / 16, (torch.arange(16) + 0.5) / 16, indexing="xy")
+    tracking = torch.stack([torch.stack([columns, rows, 0 * rows + 0.5]), torch.stack([columns.roll(4, 1), rows, 0 * rows + 0.5])])
+    latents = torch.randn(1, 48, 4, 4)
+    with torch.no_grad():
+        lookup.gate[1] = 30.0
+        moved = lookup(track_coordinates(tracking[None]), latents).moved
+    assert moved is not None
+    torch.testing.assert_close(moved[0, 0], latents[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(moved[0, 1, :, :, 1:], latents[0, :, :, :-1], rtol=1e-4, atol=1e-4)

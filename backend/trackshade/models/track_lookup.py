@@ -2,13 +2,15 @@
 """Track tokens: what a point's colour says about where it was in the first frame, given to the transformer directly.
 
 A tracking video stores in red and green where a point was in the first frame. A small model needs many samples to learn that from
-encoded colours; here the coordinates enter as sines and cosines, and the first frame's latents are looked up at them. The published
-checkpoint has none of this: the module exists only where the configuration asks for it.
+encoded colours; here the coordinates enter as sines and cosines, the first frame's latents are looked up at them, and the first frame
+moved that way is a first estimate of the video, which the transformer corrects. The published checkpoint has none of this: the module
+exists only where the configuration asks for it.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -25,24 +27,44 @@ def track_coordinates(tracking: torch.Tensor) -> torch.Tensor:
     return torch.cat([tracking, covered], dim=2)
 
 
-class TrackLookup(nn.Module):
-    """Track coordinates and the first frame's latents -> one vector per video token, [B, T*h*w, dim].
+@dataclass(frozen=True)
+class Lookup:
+    tokens: torch.Tensor  # [B, T*h*w/p^2, dim], to be added to the video tokens
+    moved: torch.Tensor | None  # [B, T, C, h, w] latents of the first frame moved along the tracks
 
-    The first frame's latents are unfolded to `channels` features per pixel by a small convolution, sampled at every pixel's track
-    coordinates, and kept only where the track's inverse depth agrees with that of the surface seen there in the first frame
-    (else the point was hidden then). `scale`: pixels per latent cell, `patch`: latent cells per token side.
+
+class TrackLookup(nn.Module):
+    """Track coordinates and the first frame's latents -> one vector per video token, and an estimate of the video's latents.
+
+    The first frame's latents are unfolded to `channels` features and a colour per pixel by small convolutions, sampled at every pixel's
+    track coordinates (where no track is, at the pixel itself), and kept only where the track's inverse depth agrees with that of the
+    surface seen there in the first frame (else the point was hidden then). `scale`: pixels per latent cell, `patch`: latent cells per
+    token side.
     """
 
-    def __init__(self, dim: int, latent_channels: int, frequencies: int, channels: int, scale: int, patch: int):
+    def __init__(self, dim: int, latent_channels: int, frequencies: int, channels: int, scale: int, patch: int, time_dim: int):
         super().__init__()
         self.frequencies, self.channels, self.scale, self.patch = frequencies, channels, scale, patch
         cell = scale * patch  # pixels per token side
-        fourier = 2 * (2 * frequencies) + 2 * 3 + 1  # u and v, three octaves of inverse depth, covered
+        depth_octaves = min(3, frequencies)
+        fourier = 2 * (2 * frequencies) + 2 * depth_octaves + 1  # u and v, inverse depth, covered
         self.coordinate_proj = nn.Linear(fourier * 4, dim)
         if channels:
             self.unfold = nn.Conv2d(latent_channels, channels * scale * scale, 3, padding=1)
             self.gate = nn.Parameter(torch.tensor([-30.0, 3.0]))  # of the difference in inverse depth: steepness, offset
             self.content_proj = nn.Linear((channels + 1) * cell * cell, dim)
+            self.colours = nn.Conv2d(latent_channels, 3 * scale * scale, 1, bias=False)
+            self.fold = nn.Conv2d(3, latent_channels, scale, stride=scale, bias=False)
+            self.shares = nn.Linear(time_dim, 2 * latent_channels)  # per channel: of the noisy latents, of the moved first frame
+            nn.init.zeros_(self.shares.weight)
+            nn.init.zeros_(self.shares.bias)
+
+    @torch.no_grad()
+    def initialise(self, analysis: torch.Tensor, synthesis: torch.Tensor) -> None:
+        """Start from a linear autoencoder's patches [C, 3*scale^2] and [3*scale^2, C]: moved latents are those of the moved picture."""
+        self.colours.weight.copy_(synthesis[:, :, None, None])
+        self.fold.weight.copy_(analysis.unflatten(1, (3, self.scale, self.scale)))
+        self.shares.bias[len(self.shares.bias) // 2 :] = -1.0  # the velocity of a known video at zero signal
 
     def fourier(self, coordinates: torch.Tensor) -> torch.Tensor:
         """[N, 4, h, w] -> [N, F, h, w]: sines and cosines in octaves, zero where no point is."""
@@ -53,28 +75,48 @@ class TrackLookup(nn.Module):
         return torch.cat([place.sin(), place.cos(), depth.sin(), depth.cos(), torch.ones_like(covered)], dim=1) * covered
 
     def content(self, coordinates: torch.Tensor, image_latents: torch.Tensor) -> torch.Tensor:
-        """[B, T, 4, H, W], [B, C, H/scale, W/scale] -> [B*T, channels + 1, H, W]: features of the first frame where each point was."""
+        """[B, T, 4, H, W], [B, C, H/scale, W/scale] -> [B*T, channels + 3 + 1, H, W].
+
+        Features and colour of the first frame where each point was, and the gate that they were multiplied by.
+        """
         batch, frames, _, height, width = coordinates.shape
-        features = F.pixel_shuffle(self.unfold(image_latents), self.scale).float()  # [B, channels, H, W]
-        grid = (coordinates[:, :, :2] * 2 - 1).permute(0, 1, 3, 4, 2).reshape(batch, frames * height, width, 2)
+        unfolded = torch.cat([self.unfold(image_latents), self.colours(image_latents)], dim=1)
+        features = F.pixel_shuffle(unfolded, self.scale).float()  # [B, channels + 3, H, W]
+        here = coordinates.flatten(0, 1)
+        rows = (torch.arange(height, device=here.device, dtype=here.dtype) + 0.5) / height
+        columns = (torch.arange(width, device=here.device, dtype=here.dtype) + 0.5) / width
+        itself = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])
+        place = torch.where(here[:, 3:] > 0, here[:, :2], itself)  # [B*T, 2, H, W]
+        grid = (place * 2 - 1).permute(0, 2, 3, 1).reshape(batch, frames * height, width, 2)
         sampled = F.grid_sample(features, grid, mode="bilinear", padding_mode="border", align_corners=False)
         first = coordinates[:, 0, 2:]  # [B, 2, H, W] inverse depth and cover in the first frame
         seen = F.grid_sample(first, grid, mode="nearest", padding_mode="border", align_corners=False)
-        both = [x.unflatten(2, (frames, height)).transpose(1, 2).flatten(0, 1) for x in (sampled, seen)]
-        here = coordinates.flatten(0, 1)
-        difference = (both[1][:, :1] - here[:, 2:3]).abs()
-        gate = torch.sigmoid(self.gate[0] * difference + self.gate[1]) * both[1][:, 1:] * here[:, 3:]
-        return torch.cat([both[0] * gate, gate], dim=1)
+        sampled, seen = (x.unflatten(2, (frames, height)).transpose(1, 2).flatten(0, 1) for x in (sampled, seen))
+        same_kind = (seen[:, 1:] == here[:, 3:]).to(here.dtype)
+        gate = torch.sigmoid(self.gate[0] * (seen[:, :1] - here[:, 2:3]).abs() + self.gate[1]) * same_kind
+        return torch.cat([sampled * gate, gate], dim=1)
 
-    def forward(self, coordinates: torch.Tensor, image_latents: torch.Tensor) -> torch.Tensor:
-        """coordinates [B, T, 4, H, W] (`track_coordinates`), image_latents [B, C, h, w] of the first frame -> [B, tokens, dim]."""
-        batch, frames = coordinates.shape[:2]
+    def forward(self, coordinates: torch.Tensor, image_latents: torch.Tensor) -> Lookup:
+        """coordinates [B, T, 4, H, W] (`track_coordinates`), image_latents [B, C, h, w] of the first frame."""
+        shape = coordinates.shape[:2]
         coordinates = coordinates.float()
         step = self.scale * self.patch // 2  # two samples per token side
         samples = coordinates[..., step // 2 :: step, step // 2 :: step].flatten(0, 1)
-        patches = F.pixel_unshuffle(self.fourier(samples), 2)
-        tokens = self.coordinate_proj(patches.flatten(2).transpose(1, 2).to(self.coordinate_proj.weight.dtype))
+        tokens = self.coordinate_proj(_tokens(self.fourier(samples), 2, self.coordinate_proj.weight.dtype))
+        moved = None
         if self.channels:
-            content = F.pixel_unshuffle(self.content(coordinates, image_latents), self.scale * self.patch)
-            tokens = tokens + self.content_proj(content.flatten(2).transpose(1, 2).to(self.content_proj.weight.dtype))
-        return tokens.unflatten(0, (batch, frames)).flatten(1, 2)
+            content = self.content(coordinates, image_latents)
+            features = torch.cat([content[:, : self.channels], content[:, -1:]], dim=1)
+            tokens = tokens + self.content_proj(_tokens(features, self.scale * self.patch, self.content_proj.weight.dtype))
+            moved = self.fold(content[:, self.channels : -1].to(self.fold.weight.dtype)).unflatten(0, shape)
+        return Lookup(tokens.unflatten(0, shape).flatten(1, 2), moved)
+
+    def estimate(self, temb: torch.Tensor, noisy: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
+        """The part of the prediction that is known without the transformer: shares, by noise level, of noisy and moved latents."""
+        of_noisy, of_moved = self.shares(F.silu(temb))[:, None, :, None, None].chunk(2, dim=2)
+        return of_noisy * noisy + of_moved * moved
+
+
+def _tokens(pictures: torch.Tensor, side: int, dtype: torch.dtype) -> torch.Tensor:
+    """[N, C, H, W] -> [N, tokens, C*side*side]."""
+    return F.pixel_unshuffle(pictures, side).flatten(2).transpose(1, 2).to(dtype)

@@ -84,14 +84,19 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         self.track_lookup = None
         if track_frequencies:
             self.track_lookup = TrackLookup(
-                dim, in_channels // 2, track_frequencies, track_lookup_channels, track_scale, patch_size
+                dim, in_channels // 2, track_frequencies, track_lookup_channels, track_scale, patch_size, time_embed_dim
             )
 
-    def initialise_from_scratch(self) -> None:
-        """Start values for joint training of base and branch: zero output, and tracks that reach the copies unchanged."""
+    def initialise_from_scratch(self, analysis: torch.Tensor | None = None, synthesis: torch.Tensor | None = None) -> None:
+        """Start values for joint training of base and branch: zero output, and tracks that reach the copies unchanged.
+
+        analysis [C, 3*s*s], synthesis [3*s*s, C]: of a linear patch autoencoder, for the lookup (`TrackLookup.initialise`).
+        """
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
         nn.init.eye_(self.initial_combine_linear.weight)
+        if self.track_lookup is not None and self.config.track_lookup_channels and analysis is not None and synthesis is not None:
+            self.track_lookup.initialise(analysis, synthesis)
 
     @classmethod
     def from_base(cls, base: CogVideoXTransformer3DModel, num_tracking_blocks: int = 18, **config: Any):
@@ -142,10 +147,12 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         temb = self._time(timestep, timestep_cond, ofs, hidden_states.dtype)
         latents = hidden_states
 
+        moved = None
         embedded = self.embedding_dropout(self.patch_embed(encoder_hidden_states, latents))
         text, hidden = embedded[:, :text_length], embedded[:, text_length:]
         if self.track_lookup is not None and track_coordinates is not None:
-            hidden = hidden + self.track_lookup(track_coordinates, latents[:, 0, self.config.in_channels // 2 :])
+            lookup = self.track_lookup(track_coordinates, latents[:, 0, self.config.in_channels // 2 :])
+            hidden, moved = hidden + lookup.tokens, lookup.moved
 
         track = None
         if tracking_maps is not None:
@@ -162,6 +169,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
 
         hidden = self.proj_out(self.norm_out(self.norm_final(hidden), temb=temb))
         output = self._unpatchify(hidden, latents.shape)
+        if self.track_lookup is not None and moved is not None:
+            output = output + self.track_lookup.estimate(temb, latents[:, :, : self.config.in_channels // 2], moved)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
     def _time(self, timestep, timestep_cond, ofs, dtype: torch.dtype) -> torch.Tensor:

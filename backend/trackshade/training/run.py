@@ -46,7 +46,7 @@ def train(config: TrainConfig, report: Report | None = None) -> Path:
     shards = _data(config, log)
     vae = _autoencoder(out, shards, config, log)
     tokenizer = _tokenizer(out, shards, config)
-    modules = build_modules(shards, len(tokenizer), config)
+    modules = build_modules(shards, len(tokenizer), vae, config)
     _start_from(modules, config)
     for module in modules.values():
         module.to(config.device)
@@ -79,13 +79,13 @@ def export_run(run: str | Path, target: Path | None = None) -> Path:
     config = TrainConfig(**json.loads(path.read_text(encoding="utf-8")))
     shards = load_shards(config.data)
     tokenizer = _tokenizer(out, shards, config)
-    modules = build_modules(shards, len(tokenizer), config)
-    put_weights(modules, load_file(found / "average.safetensors"))
     vae = PatchAutoencoder.from_pretrained(Path(config.start or out) / "autoencoder")
+    modules = build_modules(shards, len(tokenizer), vae, config)
+    put_weights(modules, load_file(found / "average.safetensors"))
     return export(target or out / "export", vae, tokenizer, modules["transformer"], modules["text_encoder"])
 
 
-def build_modules(shards: Shards, vocabulary: int, config: TrainConfig) -> dict[str, nn.Module]:
+def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config: TrainConfig) -> dict[str, nn.Module]:
     """Transformer and text encoder as `config` describes them, at their start values."""
     _, frames, height, width, _ = shards.videos[0].shape
     torch.manual_seed(config.seed)
@@ -96,7 +96,7 @@ def build_modules(shards: Shards, vocabulary: int, config: TrainConfig) -> dict[
         max_text_seq_length=config.text_length, spatial_interpolation_scale=1.0, num_tracking_blocks=config.tracking_layers,
         track_frequencies=config.track_frequencies, track_lookup_channels=config.track_lookup_channels, track_scale=config.patch,
     )  # fmt: skip
-    transformer.initialise_from_scratch()
+    transformer.initialise_from_scratch(vae.analysis.cpu(), vae.synthesis.cpu())
     if torch.device(config.device).type == "cpu":
         transformer.set_attn_processor(PlainAttention())
     return {"transformer": transformer, "text_encoder": build_text_encoder(vocabulary, config.text_dim, config.seed)}
