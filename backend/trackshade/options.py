@@ -65,6 +65,7 @@ WHAT = (
     Option("--first-frame", str, "'render' renders it with the scene's own engine, 'none' goes without, or a picture "
            "file.", "render", metavar="render|none|PATH"),
 )  # fmt: skip
+INPUT_RENDER = Option("--input-render", bool, "Render every frame too, to compare with the result.", False)
 HOW = (
     Option("--prompt", str, "What to show.", "", metavar="TEXT"),
     Option("--negative-prompt", str, "What to avoid; the model's own if left out.", metavar="TEXT"),
@@ -90,7 +91,7 @@ SHADE_FIRST = Option("--first-frame", str, "A picture file, or 'none'; the one b
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": ("Shade a scene, and place the result in a copy of it.",
-               (SCENE, *WHAT, *HOW, FOLDER, FORCE, JSON, *BACKEND)),
+               (SCENE, *WHAT, INPUT_RENDER, *HOW, FOLDER, FORCE, JSON, *BACKEND)),
     "export": ("Capture a scene to a shot file, with the first frame beside it.", (SCENE, *WHAT, FILE, FORCE, JSON)),
     "shade": ("Shade a shot file.",
               (SHOT, Option("--model", str, WHAT[5].help, "mini", metavar="NAME"), SHADE_FIRST, *HOW, FOLDER, FORCE,

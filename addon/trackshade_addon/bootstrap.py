@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`blender -b --python bootstrap.py -- COMMAND ...`: the add-on's commands in a Blender that may not have it installed.
+
+Where the extension is missing, its packages are borrowed from the Python that started this: Trackshade's own, and
+pyzmq and msgpack if they are built for Blender's version of Python. Nothing else of that Python gets in.
+"""
+
+import importlib.machinery
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+# Set by the command line: {"package": folder of it, ...}
+BORROW = "TRACKSHADE_BORROW"
+
+
+class Borrowed:
+    """Finds these packages, and nothing else, in the given folders."""
+
+    def __init__(self, folders: dict[str, str]) -> None:
+        self.folders = folders
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if path is None and name in self.folders:
+            return importlib.machinery.PathFinder.find_spec(name, [self.folders[name]])
+        return None
+
+
+def _main() -> int:
+    sys.meta_path.append(Borrowed(json.loads(os.environ.get(BORROW, "{}"))))  # last: what is installed comes first
+    arguments = sys.argv[sys.argv.index("--") + 1 :]
+    try:
+        import msgpack  # noqa: F401
+        import zmq  # noqa: F401
+
+        from trackshade import relay
+    except ImportError as error:
+        version = ".".join(map(str, sys.version_info[:2]))
+        reason = f"This Blender has not the extension, and its Python {version} cannot use the packages here: {error}."
+        print("\n@trackshade " + json.dumps({"event": "unusable", "reason": reason}), flush=True)
+        return 3
+    print("\n" + relay.line({"event": "progress", "state": "starting", "message": "Blender"}), flush=True)
+    commands = importlib.import_module("trackshade_addon.commands")
+    return commands.main("trackshade", arguments)
+
+
+if __name__ == "__main__":
+    code = _main()
+    sys.stdout.flush()
+    sys.exit(code)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands `render`, `export` and `place`, in `blender -b FILE --command trackshade ...` and on the bpy module.
+
+Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from trackshade import options
+from trackshade.client import Client, connect, later
+from trackshade.errors import Cancelled, OutputError, ShotError, TrackshadeError, UsageError
+from trackshade.pictures import write_png
+
+from . import job
+from .importers import open_scene
+from .outcome import check_output
+from .place import place, save_copy
+from .report import Report, interruptible
+
+PROGRAM = "blender -b FILE --command trackshade"
+
+
+def execute(arguments: list[str]) -> int:
+    """What `blender --command trackshade` calls: the exit code."""
+    return main(PROGRAM, arguments)
+
+
+def main(program: str, arguments: Sequence[str]) -> int:
+    """Runs a command; whatever goes wrong on purpose becomes a sentence and an exit code."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage(program))
+        return 0 if arguments else 2
+    with Report("--json" in arguments) as report, interruptible():
+        try:
+            command, *rest = arguments
+            if command not in _COMMANDS:
+                raise UsageError("usage", f"There is no command '{command}'.", _usage(program))
+            values = vars(options.parser(command, program).parse_args(rest))
+            report.result(_COMMANDS[command](values, report.progress))
+        except SystemExit as end:  # argparse after --help
+            return int(end.code or 0)
+        except TrackshadeError as error:
+            return report.error(error)
+        except KeyboardInterrupt:
+            return report.error(Cancelled())
+    return 0
+
+
+def _render(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+    settings = options.shade_settings(values)
+    what = _what(values)
+    out = _free_folder(values)
+    check_output(out, values["force"])
+    connecting = _connect(values)  # starts while the scene is read
+    try:
+        scene = _scene(values["scene"], report)
+        found = job.drain(job.run(scene, what, settings, connecting, out, values["force"]), report)
+    finally:
+        _close(connecting)
+    return found.to_dict()
+
+
+def _export(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+    path = Path(values["out"] or f"{_stem(values)}.shot").absolute()
+    picture = path.with_suffix(".png")
+    for place_taken in (path, picture):
+        if place_taken.exists() and not values["force"]:
+            raise OutputError("output-exists", f"{place_taken} exists and was kept.", "Use --force to replace it.")
+    scene = _scene(values["scene"], report)
+    recorded = job.drain(job.record(_what(values), scene), report)
+    recorded.shot.save(path, force=values["force"])
+    files = {"shot": str(path)}
+    if recorded.first_frame is not None:
+        write_png(picture, recorded.first_frame)
+        files["first_frame"] = str(picture)
+    source = recorded.shot.source
+    return {
+        "out": str(path),
+        "files": files,
+        "fit": {key: source[key]["statement"] for key in ("frame_map", "size_fit")},
+        "warnings": list(recorded.shot.warnings),
+    }
+
+
+def _place(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+    folder = Path(values["result"]).absolute()
+    path = Path(values["out"] or folder / "scene.blend").absolute()
+    if path.exists() and not values["force"]:
+        raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
+    scene = _scene(values["scene"], report)
+    report(job.Progress("placing", str(path)))
+    placed = place(folder, scene, as_="both")
+    save_copy(path)
+    return {"out": str(path), "files": {"scene": str(path)}, "warnings": list(placed.warnings)}
+
+
+_COMMANDS: dict[str, Callable[[Mapping[str, Any], Callable[[job.Progress], None]], dict[str, Any]]] = {
+    "render": _render,
+    "export": _export,
+    "place": _place,
+}
+
+
+def _what(values: Mapping[str, Any]) -> job.What:
+    mode, size = options.size_rule(values["size"])
+    return job.What(
+        model=values["model"],
+        camera=values["camera"],
+        frames=options.frame_range(values["frames"]),
+        frame_rule=values["frame_rule"],
+        size_mode=mode,
+        size=size,
+        view_layer=values["view_layer"],
+        first_frame=values["first_frame"],
+        input_render=values.get("input_render", False),
+    )
+
+
+def _scene(path: str | None, report: Callable[[job.Progress], None]) -> bpy.types.Scene:
+    """The scene of a file, or the one that is open."""
+    if path is not None:
+        report(job.Progress("opening", path))
+        return open_scene(path)
+    if not bpy.data.filepath:
+        raise UsageError("no-scene", "No scene was given.", f"Name a file: {PROGRAM} render, or ... render SCENE.")
+    if bpy.context.scene is None:
+        raise ShotError("no-scene", f"{bpy.data.filepath} holds no scene.", "Choose another file.")
+    return bpy.context.scene
+
+
+def _stem(values: Mapping[str, Any]) -> str:
+    return Path(values["scene"] or bpy.data.filepath or "scene").stem
+
+
+def _free_folder(values: Mapping[str, Any]) -> Path:
+    """The folder that was asked for, else a new one here."""
+    if values["out"] is not None:
+        return Path(values["out"]).absolute()
+    name = f"{_stem(values)}-shaded"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(Path(item).absolute() for item in names if not Path(item).exists())
+
+
+def _connect(values: Mapping[str, Any]) -> Future[Client]:
+    python = values["backend_python"] or os.environ.get("TRACKSHADE_PYTHON")
+    curve = None if values["curve"] is None else Path(values["curve"])
+    return later(connect, values["endpoint"], curve=curve, python=python)
+
+
+def _close(connecting: Future[Client]) -> None:
+    """Ends the connection and a backend of our own; one that is still being started ends with this process."""
+    if connecting.done() and connecting.exception() is None:
+        connecting.result().close()
+
+
+def _usage(program: str) -> str:
+    lines = [f"  {name:8}{options.COMMANDS[name][0]}" for name in _COMMANDS]
+    return "\n".join([f"Usage: {program} COMMAND ...", *lines, f"See: {program} COMMAND --help"])
+

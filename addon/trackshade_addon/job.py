@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one path of a job: scene, shot, backend, result, plate. The panel, the command and Python all go through it.
+
+The path is a generator that does a little at each `next`, always on Blender's main thread, and never waits for the
+backend: a modal operator or a timer may drive it as well as a loop that sleeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import bpy
+import numpy as np
+
+from trackshade import registry
+from trackshade.client import Client, Event, Uploader, later
+from trackshade.errors import Cancelled, ShotError, TrackshadeError, UsageError
+from trackshade.fit import FrameMap, SizeFit
+from trackshade.pictures import cover
+from trackshade.registry import ModelSpec
+from trackshade.settings import ShadeSettings
+from trackshade.shot import Shot
+
+from .autocamera import add_auto_camera
+from .capture import Capture, plan
+from .first_frame import read_picture, render_first_frame, render_sample
+from .outcome import Outcome, check_output, outcome
+from .place import place, save_copy
+
+T = TypeVar("T")
+PAUSE = 0.02  # seconds that a loop sleeps where the path has to wait
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job is.
+
+    Attributes:
+        state: "planning", "capturing", "rendering", "starting", "sending", then the backend's own ("queued", "loading",
+            "running", "decoding"), "fetching", "placing".
+        message: a detail in words, or "".
+        step, steps: `step` of `steps` are done; None where that does not apply.
+        waits: nothing is to be done here for now.
+        preview: bytes of a small picture, or None.
+    """
+
+    state: str
+    message: str = ""
+    step: int | None = None
+    steps: int | None = None
+    waits: bool = False
+    preview: bytes | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"state": self.state, "message": self.message, "step": self.step, "steps": self.steps}
+
+    def __str__(self) -> str:
+        words = [self.state]
+        if self.step is not None and self.steps is not None:
+            words.append(f"{self.step} of {self.steps}")
+        return ", ".join([*words, self.message] if self.message else words)
+
+
+@dataclass(frozen=True)
+class What:
+    """What of a scene becomes the shot.
+
+    Attributes:
+        model: name in the registry.
+        camera: an object's name, "auto", or None for the scene's own.
+        frames: first, last and step; None for the scene's own.
+        size: (width, height) of the model's, where it has several; None for the nearest in aspect.
+        view_layer: name, or None for the active one.
+        first_frame: "render", "none" or the path of a picture.
+        input_render: renders every frame too, to measure the result against.
+    """
+
+    model: str = "mini"
+    camera: str | None = None
+    frames: tuple[float | None, float | None, float | None] = (None, None, None)
+    frame_rule: str = "auto"
+    size_mode: str = "pad"
+    size: tuple[int, int] | None = None
+    view_layer: str | None = None
+    first_frame: str = "render"
+    input_render: bool = False
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A scene's side of a job. Pictures are uint8 sRGB of the model's size: [H, W, 3] and [T, H, W, 3]."""
+
+    shot: Shot
+    first_frame: np.ndarray | None
+    input_render: np.ndarray | None
+
+
+class Feed:
+    """Passes finished rows on to the backend during the capture, from when there is a connection."""
+
+    def __init__(self, client: Future[Client]) -> None:
+        self._client = client
+        self._uploader: Uploader | None = None
+        self._kept: dict[int, tuple[np.ndarray, int]] = {}
+
+    def rows(self, array: np.ndarray, count: int) -> None:
+        """Says that the first `count` rows of an array of the shot are final. Never waits."""
+        if self._uploader is None and self._client.done():
+            self._uploader = self._client.result().uploader()
+            for kept in self._kept.values():
+                self._uploader.rows(*kept)
+            self._kept.clear()
+        if self._uploader is not None:
+            self._uploader.rows(array, count)
+        else:
+            self._kept[array.__array_interface__["data"][0]] = (array, count)
+
+
+@dataclass
+class _Submitted:
+    """What has to be taken back where a job ends early."""
+
+    job: str = field(default_factory=lambda: secrets.token_hex(8))
+    accepted: Future[str] | None = None
+    ended: bool = False
+
+
+def record(
+    what: What, scene: bpy.types.Scene, client: Future[Client] | None = None
+) -> Generator[Progress, None, Recorded]:
+    """Captures a scene and renders its first frame; frames are sent to `client` as they are captured.
+
+    The scene is as it was after the last step, an error, or `close()` of the generator; `camera="auto"` alone adds
+    a camera.
+
+    Raises:
+        ShotError: the scene cannot be shot. UsageError: no such view layer or size. ModelError: unknown model.
+    """
+    spec = _sized(registry.spec(what.model), what.size)
+    view_layer = _view_layer(scene, what.view_layer)
+    frames, size = plan(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
+    yield Progress("planning", f"{frames.statement} {size.statement}")
+    camera = _camera(scene, view_layer, what.camera, frames)
+    picture = _given_picture(what.first_frame)
+    shot = yield from _capture(scene, view_layer, frames, size, camera, client)
+    first, extra = None, None
+    if picture is not None:
+        first = cover(picture, shot.size)
+    elif what.first_frame == "render":
+        yield Progress("rendering", "the first frame")
+        first = render_first_frame(shot, scene, view_layer)
+    if what.input_render:
+        extra = yield from _render_all(shot, scene, view_layer, first if what.first_frame == "render" else None)
+    return Recorded(shot, first, extra)
+
+
+def shade(
+    recorded: Recorded, settings: ShadeSettings, client: Future[Client], out: Path, force: bool = False
+) -> Generator[Progress, None, tuple[str, Path]]:
+    """Has the backend shade what was recorded and fetches the result; the job's id and its folder.
+
+    A job that was begun is cancelled by `close()` of the generator or an error on this side.
+
+    Raises:
+        ProtocolError: no backend. ModelError, JobError: from the backend. OutputError: `out` is taken or unwritable.
+        Cancelled: somebody else cancelled the job.
+    """
+    begun = _Submitted()
+    backend = yield from _until(client, "starting", "the backend")
+    try:
+        remaining = [0]
+        begun.accepted = later(
+            backend.submit, recorded.shot, settings, recorded.first_frame, recorded.input_render, begun.job,
+            lambda count: remaining.__setitem__(0, count),
+        )  # fmt: skip
+        yield from _until(begun.accepted, "sending", lambda: f"{remaining[0]} MB to go" if remaining[0] else "the shot")
+        yield from _follow(backend, begun)
+        fetched = yield from _until(later(backend.fetch, begun.job, out, force), "fetching", str(out))
+    finally:
+        if not begun.ended:
+            withdrawn = later(_withdraw, backend, begun)
+            if bpy.app.background:  # the process is about to end; in a window nobody waits
+                with contextlib.suppress(TrackshadeError, FutureTimeout):
+                    withdrawn.result(5)
+    return begun.job, fetched
+
+
+def run(
+    scene: bpy.types.Scene,
+    what: What,
+    settings: ShadeSettings,
+    client: Future[Client],
+    out: Path,
+    force: bool = False,
+) -> Generator[Progress, None, Outcome]:
+    """The whole path, ending with a copy of the scene in the result that shows it as plate and background.
+
+    Raises: as `record`, `shade` and `place`.
+    """
+    began = time.monotonic()
+    check_output(out, force, registry.spec(what.model))
+    recorded = yield from record(what, scene, client)
+    job, folder = yield from shade(recorded, replace(settings, model=what.model), client, out, force)
+    yield Progress("placing", str(folder / "scene.blend"))
+    placed = place(folder, scene, as_="both")
+    copy = save_copy(folder / "scene.blend")
+    return outcome(job, folder, time.monotonic() - began, copy, placed.warnings)
+
+
+def drain(steps: Generator[Progress, None, T], report: Callable[[Progress], None]) -> T:
+    """Runs a path to its end, for a process that has nothing else to do.
+
+    Raises:
+        Cancelled: on Ctrl-C, once the path has put everything back. And what the path raises.
+    """
+    try:
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as end:
+                return end.value
+            report(progress)
+            if progress.waits:
+                time.sleep(PAUSE)
+    except KeyboardInterrupt:
+        steps.close()
+        raise Cancelled from None
+
+
+def _until(
+    future: Future[T], state: str, message: str | Callable[[], str]
+) -> Generator[Progress, None, T]:
+    while not future.done():
+        yield Progress(state, message if isinstance(message, str) else message(), waits=True)
+    return future.result()
+
+
+def _follow(client: Client, begun: _Submitted) -> Generator[Progress, None, None]:
+    """Tells the job's events as they come, until it is done."""
+    latest = Progress("queued", waits=True)
+    while True:
+        for event in client.poll(begun.job):
+            latest = _told(event)
+            yield latest
+            if event.final:
+                begun.ended = True
+                if event.error is not None:
+                    raise event.error
+                if event.state == "cancelled":
+                    raise Cancelled("cancelled", "The job was cancelled.")
+                return
+        yield replace(latest, waits=True, preview=None)
+
+
+def _told(event: Event) -> Progress:
+    return Progress(event.state, event.message, event.step, event.steps, preview=event.preview)
+
+
+def _withdraw(client: Client, begun: _Submitted) -> None:
+    """Cancels a job that may still be on its way to the backend."""
+    if begun.accepted is not None:
+        begun.accepted.result()
+        client.cancel(begun.job)
+
+
+def _capture(
+    scene: bpy.types.Scene,
+    view_layer: bpy.types.ViewLayer,
+    frames: FrameMap,
+    size: SizeFit,
+    camera: bpy.types.Object | None,
+    client: Future[Client] | None,
+) -> Generator[Progress, None, Shot]:
+    rows = None if client is None else Feed(client).rows
+    with Capture(scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows) as capture:
+        yield Progress("capturing", step=0, steps=capture.total)
+        while capture.done < capture.total:
+            if client is not None and client.done():
+                client.result()  # no use in going on without a backend
+            capture.step()
+            yield Progress("capturing", step=capture.done, steps=capture.total)
+    shot = capture.shot()
+    shot.check_values()
+    return shot
+
+
+def _render_all(
+    shot: Shot, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, first: np.ndarray | None
+) -> Generator[Progress, None, np.ndarray]:
+    """[T, H, W, 3] every sample by the scene's own engine."""
+    pictures = [] if first is None else [first]
+    while len(pictures) < len(shot.frames):
+        yield Progress("rendering", "the input, to compare with", len(pictures), len(shot.frames))
+        pictures.append(render_sample(shot, len(pictures), scene, view_layer))
+    return np.stack(pictures)
+
+
+def _sized(spec: ModelSpec, size: tuple[int, int] | None) -> ModelSpec:
+    if size is None:
+        return spec
+    if size not in spec.sizes:
+        known = ", ".join(f"{width}x{height}" for width, height in spec.sizes)
+        raise UsageError(
+            "unknown-size", f"Model '{spec.name}' has no size {size[0]}x{size[1]}.", f"It has: {known}."
+        )
+    return replace(spec, sizes=(size,))
+
+
+def _view_layer(scene: bpy.types.Scene, name: str | None) -> bpy.types.ViewLayer:
+    if name is None:
+        return bpy.context.view_layer if scene == bpy.context.scene else scene.view_layers[0]
+    if name not in scene.view_layers:
+        known = ", ".join(layer.name for layer in scene.view_layers)
+        raise UsageError("unknown-view-layer", f"The scene has no view layer '{name}'.", f"It has: {known}.")
+    return scene.view_layers[name]
+
+
+def _camera(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, name: str | None, frames: FrameMap
+) -> bpy.types.Object | None:
+    """The camera to see every frame through, or None for the scene's own."""
+    if name is None:
+        if scene.camera is None and not any(marker.camera for marker in scene.timeline_markers):
+            raise ShotError(
+                "no-camera", f"Scene '{scene.name}' has no camera.", "Add one, or let --camera auto make one."
+            )
+        return None
+    if name == "auto" and "auto" not in scene.objects:
+        return add_auto_camera(scene, view_layer, frames.frames)
+    camera = scene.objects.get(name)
+    if camera is None or not isinstance(camera.data, bpy.types.Camera):
+        known = ", ".join(sorted(item.name for item in scene.objects if item.type == "CAMERA")) or "none"
+        raise ShotError("no-camera", f"The scene has no camera named '{name}'.", f"It has: {known}.")
+    return camera
+
+
+def _given_picture(first_frame: str) -> np.ndarray | None:
+    return None if first_frame in ("render", "none") else read_picture(Path(first_frame))
