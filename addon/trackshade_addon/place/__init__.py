@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way back: a result as a plate before its camera, as the camera's background image, and as a file of its
+own.
+"""
+
+from .copy import save_copy
+from .placing import Placed, place, remove, remove_result
+
+__all__ = ["Placed", "place", "remove", "remove_result", "save_copy"]

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The result as a camera's background image, for working in the viewport."""
+
+from __future__ import annotations
+
+import bpy
+
+from trackshade.fit import SizeFit
+
+from .material import play
+from .sequence import Sequence
+
+
+def add_background(
+    camera: bpy.types.Camera, image: bpy.types.Image, sequence: Sequence, fit: SizeFit
+) -> bpy.types.CameraBackgroundImage:
+    """Shows a sequence behind what the camera sees, lying as `fit` says.
+
+    The model's image and the scene's frame have the same centre, and one side in common: padded, the image
+    just covers the frame, which is Blender's frame method "crop"; cropped, it just fits inside, which is
+    "fit". Both keep the image's aspect under any pixel aspect of the scene.
+    """
+    background = camera.background_images.new()
+    background.image = image
+    background.frame_method = "CROP" if fit.mode == "pad" else "FIT"
+    background.alpha = 1.0
+    background.display_depth = "BACK"
+    play(background.image_user, sequence)
+    camera.show_background_images = True
+    return background

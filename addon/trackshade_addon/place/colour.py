@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Colour that comes out as it went in: the inverse of the scene's own view transform, and a measure of how
+well.
+
+The pictures of a result are finished sRGB. A render takes scene-linear light through the view transform, so a
+plate needs its images read by the inverse of that transform. Blender offers the inverse of most transforms as
+a colour space. It undoes the exposure too, which a plate's emission divides out (see `plane`), but not looks,
+curves or gamma.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+_INVERSE = {
+    "Standard": "sRGB",
+    "AgX": "AgX Base sRGB",
+    "Filmic": "Filmic sRGB",
+    "Khronos PBR Neutral": "Khronos PBR Neutral sRGB",
+    "ACES 1.3": "ACES 1.3 sRGB",
+    "ACES 2.0": "ACES 2.0 sRGB",
+    "Raw": "Non-Color",
+}
+TOLERANCE = 2  # levels of 255
+
+
+def inverse_space(scene: bpy.types.Scene) -> tuple[str, list[str]]:
+    """The colour space to read a plate's images by, and sentences about what keeps the pixels from arriving
+    unchanged.
+    """
+    view = scene.view_settings
+    known = colour_spaces()
+    space = _INVERSE.get(view.view_transform)
+    warnings = []
+    if space is None or space not in known:
+        warnings.append(
+            f"Blender has no inverse of the view transform '{view.view_transform}': the plate's colours will be changed "
+            "by it. Set the view transform to Standard to see them as they were made."
+        )
+        space = "sRGB"
+    changes = [
+        *([f"the look '{view.look}'"] if view.look not in ("", "None") else []),
+        *([f"the gamma of {view.gamma:g}"] if view.gamma != 1 else []),
+        *(["the curves"] if view.use_curve_mapping else []),
+        *(["the white balance"] if getattr(view, "use_white_balance", False) else []),
+    ]
+    if changes:
+        warnings.append(
+            f"{_joined(changes)} of the scene's colour management will change the plate's colours. "
+            "Switch off what should not touch them."
+        )
+    if scene.display_settings.display_device != "sRGB":
+        warnings.append(
+            f"The scene's display is '{scene.display_settings.display_device}': the plate's sRGB colours will be "
+            "converted to it."
+        )
+    return space, warnings
+
+
+def colour_spaces() -> set[str]:
+    """Names of all colour spaces that images can be read by."""
+    return {
+        item.identifier for item in bpy.types.ColorManagedInputColorspaceSettings.bl_rna.properties["name"].enum_items
+    }
+
+
+def changed_share(picture: Path, scene: bpy.types.Scene, space: str) -> tuple[float, int]:
+    """How a picture comes out of the scene's view transform when it is read by `space`.
+
+    Blender itself computes it. A transform cannot show every colour (AgX no fully saturated one), and then
+    the inverse meets only the nearest.
+
+    Returns:
+        The share of its pixels that change by more than TOLERANCE, 0..1, and the largest change, in levels.
+    """
+    image = bpy.data.images.load(str(picture), check_existing=False)
+    check = bpy.data.scenes.new("Trackshade colour check")
+    try:
+        image.colorspace_settings.name = space
+        check.display_settings.display_device = scene.display_settings.display_device
+        view = check.view_settings
+        view.view_transform, view.look = scene.view_settings.view_transform, scene.view_settings.look
+        # With exactly no exposure Blender sees that the file is in the display's space already and converts nothing.
+        view.exposure, view.gamma = 1e-6, scene.view_settings.gamma
+        check.render.image_settings.file_format = "PNG"
+        check.render.image_settings.color_mode = "RGB"
+        check.render.dither_intensity = 0
+        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+            shown = Path(folder) / "shown.png"
+            image.save_render(str(shown), scene=check)
+            change = np.abs(read_levels(shown) - read_levels(picture)).max(axis=-1)
+    finally:
+        bpy.data.scenes.remove(check)
+        bpy.data.images.remove(image)
+    return float((change > TOLERANCE).mean()), int(change.max())
+
+
+def read_levels(path: Path) -> np.ndarray:
+    """[H, W, 3] 0..255 of an 8-bit picture, top row first, untouched by colour management."""
+    image = bpy.data.images.load(str(path), check_existing=False)
+    try:
+        image.colorspace_settings.name = "Non-Color"
+        width, height = image.size
+        values = np.empty(width * height * 4, np.float32)
+        image.pixels.foreach_get(values)
+    finally:
+        bpy.data.images.remove(image)
+    return np.rint(values.reshape(height, width, 4)[::-1, :, :3] * 255)
+
+
+def _joined(parts: list[str]) -> str:
+    text = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return text[0].upper() + text[1:]

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plate's image sequence as a material that only shines, and the same sequence for a camera's background."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from .plane import drive_by
+from .sequence import Sequence
+
+
+def load_sequence(name: str, sequence: Sequence, space: str) -> bpy.types.Image:
+    """The sequence as an image data block, read from disk afresh."""
+    image = bpy.data.images.load(str(sequence.first), check_existing=False)
+    image.name = name
+    image.source = "SEQUENCE"
+    image.colorspace_settings.name = space
+    if bpy.data.is_saved and bpy.context.preferences.filepaths.use_relative_paths:
+        try:
+            image.filepath = bpy.path.relpath(str(sequence.first))
+        except ValueError:  # on another drive than the file
+            image.filepath = str(sequence.first)
+    return image
+
+
+def play(user: bpy.types.ImageUser, sequence: Sequence) -> None:
+    """Sets which file an image user shows in which scene frame."""
+    user.frame_start = sequence.start
+    user.frame_duration = sequence.duration
+    user.frame_offset = sequence.offset
+    user.use_cyclic = False
+    user.use_auto_refresh = True
+
+
+def make_material(
+    name: str, image: bpy.types.Image, sequence: Sequence, scene: bpy.types.Scene, interpolation: str
+) -> bpy.types.Material:
+    """A material that emits the image, less the scene's exposure, and neither lights nor shades anything."""
+    material = bpy.data.materials.new(name)
+    if material.node_tree is None:  # from Blender 5 on every material has one
+        material.use_nodes = True
+    tree: Any = material.node_tree
+    tree.nodes.clear()
+    texture = tree.nodes.new("ShaderNodeTexImage")
+    texture.image = image
+    texture.interpolation = interpolation
+    texture.extension = "EXTEND"  # for the plane's rim
+    play(texture.image_user, sequence)
+    emission = tree.nodes.new("ShaderNodeEmission")
+    output = tree.nodes.new("ShaderNodeOutputMaterial")
+    texture.location, emission.location, output.location = (-300, 0), (0, 0), (200, 0)
+    tree.links.new(texture.outputs["Color"], emission.inputs["Color"])
+    tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
+    _divide_exposure(emission.inputs["Strength"], scene)
+    if hasattr(material, "cycles"):
+        material.cycles.emission_sampling = "NONE"  # it is no light
+    return material
+
+
+def _divide_exposure(strength: bpy.types.NodeSocket, scene: bpy.types.Scene) -> None:
+    expression = "pow(2, -stops)"
+    if scene.render.engine == "CYCLES":
+        expression += " / max(film, 0.000001)"
+    driver = strength.driver_add("default_value").driver
+    drive_by(driver, "stops", "SCENE", scene, "view_settings.exposure", expression)
+    drive_by(driver, "film", "SCENE", scene, "cycles.film_exposure", expression)
+    driver.expression = expression

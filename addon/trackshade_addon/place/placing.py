@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings a result into a scene, as a plate before its camera and as the camera's background image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import bpy
+
+from trackshade.errors import ShotError, UsageError
+
+from ..capture.visibility import PLATE_KEY
+from .background import add_background
+from .colour import changed_share, inverse_space
+from .material import load_sequence, make_material
+from .plane import NEAREST, attach, cut, make_mesh
+from .record import Result, read_result
+from .sequence import Sequence, choose_frames, write_sequence
+
+WAYS = ("plate", "background", "both")
+_COLLECTION = "Trackshade"
+_ROOT_KEY = "trackshade_results"  # marks the collection "Trackshade", whatever its name has become
+_WARNINGS_KEY = "trackshade_warnings"
+_SHOWN_KEY = "trackshade_showed_backgrounds"
+_RAYS = ("visible_diffuse", "visible_glossy", "visible_transmission", "visible_volume_scatter", "visible_shadow")
+_PROBES = ("hide_probe_volume", "hide_probe_sphere", "hide_probe_plane")
+Block = TypeVar("Block", bound=bpy.types.ID)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What was put into a scene. Names, not references, so that it outlives an undo.
+
+    Attributes:
+        folder: of the result; `remove` finds by it what belongs to this.
+        scene, collection: names; the collection holds the planes, and the warnings as a custom property.
+        planes: names of the plane objects, one for each camera.
+        cameras: names of the camera objects.
+        frames: first and last scene frame that it shows in.
+        colour_space: by which the plate's images are read.
+        warnings: sentences about what will not look as it was made.
+    """
+
+    folder: Path
+    scene: str
+    collection: str
+    planes: tuple[str, ...]
+    cameras: tuple[str, ...]
+    frames: tuple[int, int]
+    colour_space: str
+    warnings: tuple[str, ...]
+
+
+def place(
+    result_folder: Path,
+    scene: bpy.types.Scene,
+    *,
+    as_: str = "plate",
+    view_layer: str | None = None,
+    distance: float | None = None,
+    interpolation: str | None = None,
+) -> Placed:
+    """Places a result in the scene that it was made from. Placing it again replaces what was there of it.
+
+    Everything new is in the scene's collection "Trackshade", in one collection per result.
+
+    Args:
+        as_: "plate": a plane before the camera that only the camera sees; "background": the camera's
+            background image, in the viewport; "both".
+        view_layer: the one that shows the plate; by default the captured one, or all where the scene has lost
+            it.
+        distance: of the plate from the camera, metres; by default it lies just behind the near clipping
+            distance, in front of everything and of older plates of the same camera.
+        interpolation: of the plate's image, as in Blender's image texture; by default "Closest" where the
+            result has the scene's own pixels, else "Linear".
+
+    Raises:
+        OutputError: the folder holds no result, a damaged one, or cannot be written.
+        ShotError: the scene has not the cameras that the result was made for.
+        UsageError: unknown way, view layer, distance or interpolation.
+    """
+    if as_ not in WAYS:
+        raise UsageError("bad-placement", f"A result cannot be placed as '{as_}'.", f"Use one of {', '.join(WAYS)}.")
+    if distance is not None and not 0 < distance < float("inf"):
+        raise UsageError(
+            "bad-distance", f"A plate cannot lie {distance} m before the camera.", "Give a distance above 0."
+        )
+    if interpolation not in (None, "Linear", "Closest", "Cubic", "Smart"):
+        raise UsageError("bad-interpolation", f"Unknown interpolation '{interpolation}'.", "Use Linear or Closest.")
+    result = read_result(Path(result_folder))
+    layer = _view_layer(scene, view_layer, result)
+    cameras = {name: _camera(scene, name) for name in dict.fromkeys(result.cameras)}
+    choices = choose_frames(result, _active_camera(scene))
+    sequence = write_sequence(result, choices)
+    remove_result(scene, result.folder)
+    space, warnings = inverse_space(scene)
+    measure = not warnings and as_ != "background"
+    warnings += _warnings(scene, result, space, list(cameras.values()), measure)
+    home = _make_collection(scene, result, layer)
+    planes: list[str] = []
+    if as_ != "background":
+        image = _tag(load_sequence(f"{result.name} plate", sequence, space), result)
+        material = make_material(f"{result.name} plate", image, sequence, scene, interpolation or _sharpness(result))
+        _tag(material, result)
+        for camera in cameras.values():
+            planes.append(_add_plane(result, home, camera, material, sequence, distance).name)
+    if as_ != "plate":
+        warnings += _add_backgrounds(result, list(cameras.values()), sequence)
+    home[_WARNINGS_KEY] = "\n".join(warnings)
+    return Placed(
+        folder=result.folder,
+        scene=scene.name,
+        collection=home.name,
+        planes=tuple(planes),
+        cameras=tuple(cameras),
+        frames=(sequence.start, sequence.end),
+        colour_space=space,
+        warnings=tuple(warnings),
+    )
+
+
+def remove(placed: Placed) -> None:
+    """Takes out everything that `place` brought in; does nothing where it is gone already."""
+    scene = bpy.data.scenes.get(placed.scene)
+    if scene is not None:
+        remove_result(scene, placed.folder)
+
+
+def remove_result(scene: bpy.types.Scene, folder: Path) -> None:
+    """Takes everything of a result out of a scene; the result's files stay."""
+    tag = str(folder)
+    for obj in [item for item in scene.objects if item.get(PLATE_KEY) == tag]:
+        bpy.data.objects.remove(obj)
+    for data in {item.data for item in scene.objects if isinstance(item.data, bpy.types.Camera)}:
+        _remove_backgrounds(data, tag)
+    root = _root(scene)
+    if root is not None:
+        for home in [item for item in root.children if item.get(PLATE_KEY) == tag and not _holds_anything(item)]:
+            bpy.data.collections.remove(home)
+        if not _holds_anything(root):
+            bpy.data.collections.remove(root)
+    for blocks in (bpy.data.meshes, bpy.data.materials, bpy.data.images, bpy.data.actions):
+        for block in [item for item in blocks if item.users == 0 and item.get(PLATE_KEY) == tag]:
+            blocks.remove(block)
+
+
+def _add_plane(
+    result: Result,
+    home: bpy.types.Collection,
+    camera: bpy.types.Object,
+    material: bpy.types.Material,
+    sequence: Sequence,
+    distance: float | None,
+) -> bpy.types.Object:
+    mesh = _tag(make_mesh(f"{result.name} plate", cut(result.fit)), result)
+    mesh.materials.append(material)
+    if distance is None:
+        distance = camera.data.clip_start * NEAREST
+        for older in [item for item in camera.children if PLATE_KEY in item and "distance" in item]:
+            older["distance"] *= NEAREST
+            older.update_tag()
+    plane = _tag(bpy.data.objects.new(f"{result.name} plate {camera.name}", mesh), result)
+    home.objects.link(plane)
+    attach(plane, camera, result.fit, distance)
+    plane.hide_select = True  # else every click through the camera would pick it
+    for name in _RAYS:
+        setattr(plane, name, False)
+    for name in _PROBES:
+        setattr(plane, name, True)
+    _show(plane, sequence.cameras.get(camera.name, []), result)
+    return plane
+
+
+def _show(plane: bpy.types.Object, ranges: list[tuple[int, int]], result: Result) -> None:
+    """Keys the plane to be seen in the frames from first to last of each range, and nowhere else."""
+    keys: dict[int, bool] = {}  # frame: hidden from here on
+    for first, last in ranges:
+        keys.setdefault(first - 1, True)
+        keys[first] = False
+        keys[last + 1] = True
+    now = bpy.context.scene.frame_current if bpy.context.scene else 0
+    hidden = True
+    for frame, value in sorted(keys.items()):
+        for path in ("hide_render", "hide_viewport"):
+            setattr(plane, path, value)
+            plane.keyframe_insert(path, frame=frame)
+        if frame <= now:
+            hidden = value
+    plane.hide_render = plane.hide_viewport = hidden
+    if plane.animation_data is not None and plane.animation_data.action is not None:
+        _tag(plane.animation_data.action, result)
+
+
+def _add_backgrounds(result: Result, cameras: list[bpy.types.Object], sequence: Sequence) -> list[str]:
+    warnings = []
+    image = None
+    for data in dict.fromkeys(camera.data for camera in cameras):
+        if data.library is not None:
+            warnings.append(f"Camera data '{data.name}' is linked from a library and was given no background image.")
+            continue
+        if image is None:
+            # The viewport lays background images over the finished picture: no view transform is to be undone.
+            image = _tag(load_sequence(f"{result.name} background", sequence, "sRGB"), result)
+        if not data.show_background_images:
+            data[_SHOWN_KEY] = True
+        add_background(data, image, sequence, result.fit)
+    return warnings
+
+
+def _remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:
+    own = [item for item in data.background_images if item.image is not None and item.image.get(PLATE_KEY) == tag]
+    for item in own:
+        item.image = None  # else the image keeps a user
+        data.background_images.remove(item)
+    ours = any(item.image is not None and PLATE_KEY in item.image for item in data.background_images)
+    if own and not ours and data.get(_SHOWN_KEY):
+        data.show_background_images = False
+        del data[_SHOWN_KEY]
+
+
+def _warnings(
+    scene: bpy.types.Scene, result: Result, space: str, cameras: list[bpy.types.Object], measure: bool
+) -> list[str]:
+    """What else will keep the plate's pixels from arriving as they are."""
+    warnings = []
+    if measure:
+        share, most = changed_share(result.pictures[0], scene, space)
+        if share > 0.001:
+            warnings.append(
+                f"The view transform '{scene.view_settings.view_transform}' cannot show all of the plate's colours: "
+                f"{share:.1%} of the first picture's pixels will change, by up to {most} of 255 levels. "
+                "The view transform Standard shows them all."
+            )
+    for camera in cameras:
+        if camera.data.dof.use_dof:
+            warnings.append(
+                f"Camera '{camera.name}' has depth of field, which will blur the plate. "
+                "Switch it off where the plate is rendered, or set the plate's distance to the focus distance."
+            )
+    return warnings
+
+
+def _sharpness(result: Result) -> str:
+    """The image texture's interpolation: pixel by pixel where the result has the pixels of the scene's own
+    frame.
+    """
+    same = result.fit.scale == (1.0, 1.0) and all(float(offset).is_integer() for offset in result.fit.offset)
+    return "Closest" if same else "Linear"
+
+
+def _make_collection(scene: bpy.types.Scene, result: Result, layer: str | None) -> bpy.types.Collection:
+    """The result's collection, in view layer `layer` only (None: in all)."""
+    root = _root(scene)
+    if root is None:
+        root = bpy.data.collections.new(_COLLECTION)
+        root[_ROOT_KEY] = True
+        scene.collection.children.link(root)
+    home = _tag(bpy.data.collections.new(result.name), result)
+    root.children.link(home)
+    for view_layer in scene.view_layers:
+        if layer is not None and view_layer.name != layer:
+            found = _layer_collection(view_layer.layer_collection, home)
+            if found is not None:
+                found.exclude = True
+    return home
+
+
+def _root(scene: bpy.types.Scene) -> bpy.types.Collection | None:
+    return next((item for item in scene.collection.children if _ROOT_KEY in item), None)
+
+
+def _layer_collection(
+    parent: bpy.types.LayerCollection, wanted: bpy.types.Collection
+) -> bpy.types.LayerCollection | None:
+    if parent.collection == wanted:
+        return parent
+    return next((found for child in parent.children if (found := _layer_collection(child, wanted))), None)
+
+
+def _holds_anything(collection: bpy.types.Collection) -> bool:
+    return bool(collection.objects or collection.children)
+
+
+def _view_layer(scene: bpy.types.Scene, wanted: str | None, result: Result) -> str | None:
+    if wanted is None:
+        return result.view_layer if result.view_layer in scene.view_layers else None
+    if wanted not in scene.view_layers:
+        names = ", ".join(layer.name for layer in scene.view_layers)
+        raise UsageError("unknown-view-layer", f"The scene has no view layer '{wanted}'.", f"It has: {names}.")
+    return wanted
+
+
+def _camera(scene: bpy.types.Scene, name: str) -> bpy.types.Object:
+    camera = scene.objects.get(name)
+    if camera is None or not isinstance(camera.data, bpy.types.Camera):
+        raise ShotError(
+            "no-camera",
+            f"The result was made through camera '{name}', which scene '{scene.name}' does not have.",
+            "Open the file that it was made from, or give its camera that name again.",
+        )
+    return camera
+
+
+def _active_camera(scene: bpy.types.Scene) -> Callable[[int], str | None]:
+    """The camera that each frame is seen through: that of the last marker with a camera, as Blender switches
+    them.
+    """
+    bound = sorted(
+        (marker.frame, marker.camera.name)
+        for marker in scene.timeline_markers
+        if marker.camera is not None and not marker.camera.hide_render
+    )
+    fixed = None if scene.camera is None else scene.camera.name
+
+    def active(frame: int) -> str | None:
+        if not bound:
+            return fixed
+        return next((name for at, name in reversed(bound) if at <= frame), bound[0][1])
+
+    return active
+
+
+def _tag(block: Block, result: Result) -> Block:
+    block[PLATE_KEY] = str(result.folder)
+    return block
