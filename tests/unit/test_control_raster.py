@@ -62,7 +62,7 @@ def test_neighbours_neither_leak_nor_overlap(seed, orthographic, snapped):
     n = 6
     x, y = np.meshgrid(np.arange(n + 1) * 4.0 + 2, np.arange(n + 1) * 3.0 + 2)
     x[1:-1, 1:-1] += rng.uniform(-0.9, 0.9, (n - 1, n - 1))
-    y[1:-1, 1:-1] += rng.uniform(-0.9, 0.9, (n - 1, n - 1))
+    y[1:-1, 1:-1] += rng.uniform(-0.45, 0.45, (n - 1, n - 1))
     if snapped:
         x, y = np.round(x) + 0.5, np.round(y) + 0.5
     z = np.ones(x.shape) if orthographic else rng.uniform(1.0, 3.0, x.shape)

@@ -13,8 +13,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from trackshade.control.compiling import kernel
 from trackshade.control.raster import Buffers, weigh
 from trackshade.conventions import project
 
@@ -110,7 +110,7 @@ def paint_places(
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _paint_places(triangle, pixels, vertices, triangles, first, m, k, orthographic, low, high, width, height, out):
     columns = triangle.shape[1]
     span = high - low

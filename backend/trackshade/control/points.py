@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from trackshade.control.colours import point_colours
+from trackshade.control.compiling import kernel
 from trackshade.control.raster import Buffers, barycentric, to_screen
 from trackshade.control.scene import ShotRaster
 from trackshade.control.visibility import seen, slopes
@@ -107,27 +107,24 @@ def draw_points(points: PointTracks, shot: Shot, t: int, surfaces: Buffers, out:
     visible = seen(placed, surfaces.depth, near, far) & shown[points.mesh]
     mine = np.flatnonzero(visible)
     places = placed[mine, :2]
-    half = (points.spacing[0] / 4, points.spacing[1] / 4)
+    size = (max(1, round(points.spacing[0] / 2)), max(1, round(points.spacing[1] / 2)))
     i, j = places[:, 1].astype(np.int64), places[:, 0].astype(np.int64)
     right, down = slopes(surfaces.depth, i, j)
-    reach = placed[mine, 3] * 0.995 - (right * (half[0] + 0.5) + down * (half[1] + 0.5))
-    _rectangles(places, placed[mine, 3], reach, to_uint8(points.colours[mine]), half, surfaces.depth, out)
+    reach = placed[mine, 3] * 0.995 - (right * (size[0] / 2 + 0.5) + down * (size[1] / 2 + 0.5))
+    _rectangles(places, placed[mine, 3], reach, to_uint8(points.colours[mine]), size, surfaces.depth, out)
     return visible
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _rectangles(places, z, reach, colours, half, surface, out):
+@kernel
+def _rectangles(places, z, reach, colours, size, surface, out):
     height, width = surface.shape
     drawn = np.full((height, width), np.inf)
     for n in range(places.shape[0]):
         x, y = places[n]
-        # Pixels whose centre the rectangle covers, at least the one that the point is in.
-        j0 = min(int(np.ceil(x - half[0] - 0.5)), int(x))
-        j1 = max(int(np.ceil(x + half[0] - 0.5)) - 1, int(x))
-        i0 = min(int(np.ceil(y - half[1] - 0.5)), int(y))
-        i1 = max(int(np.ceil(y + half[1] - 0.5)) - 1, int(y))
-        for i in range(max(i0, 0), min(i1, height - 1) + 1):
-            for j in range(max(j0, 0), min(j1, width - 1) + 1):
+        # The rectangle of whole pixels whose centre is nearest; every point has the same size in every frame.
+        left, top = round(x - 0.5 * size[0]), round(y - 0.5 * size[1])
+        for i in range(max(top, 0), min(top + size[1], height)):
+            for j in range(max(left, 0), min(left + size[0], width)):
                 own = i == int(y) and j == int(x)
                 if z[n] < drawn[i, j] and (own or reach[n] <= surface[i, j]):
                     drawn[i, j] = z[n]

@@ -26,7 +26,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+
+from trackshade.control.compiling import inlined, kernel
 
 NOTHING = -1  # triangle and label of the background
 # Not along a diagonal: edges are often at 45 degrees.
@@ -76,7 +77,7 @@ def to_screen(
     return out
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _to_screen(positions, to_camera, k, orthographic, out):
     m = to_camera
     for n in range(positions.shape[0]):
@@ -105,12 +106,12 @@ def draw(
     _draw(buffers.depth, buffers.triangle, buffers.label, vertices, triangles, label, max(near, 1e-6), far)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@inlined
 def _in_front(q0, q1, q2):
     return (q0 > 0.0) & (q1 > 0.0) & (q2 > 0.0) & (q0 < IN_FRONT) & (q1 < IN_FRONT) & (q2 < IN_FRONT)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _homogeneous_edge(u0, v0, q0, u1, v1, q1):
     """Edge function (A, B, C), A·x + B·y + C = 0 on the line through two points, and the factor that makes
     it that of the homogeneous points. Of two points in front of the camera, it is the plain edge function of
@@ -122,7 +123,7 @@ def _homogeneous_edge(u0, v0, q0, u1, v1, q1):
     return y0 * w1 - w0 * y1, w0 * x1 - x0 * w1, x0 * y1 - y0 * x1, 1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2):
     """The three edge functions, their factors and the triangle's orientation, where some vertex is behind."""
     a0, b0, c0, s0 = _homogeneous_edge(u1, v1, q1, u2, v2, q2)
@@ -132,7 +133,7 @@ def _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2):
     return a0, b0, c0, s0, a1, b1, c1, s1, a2, b2, c2, s2, facing
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _draw(depth, triangle, labels, vertices, triangles, label, near, far):
     height, width = depth.shape
     for f in range(triangles.shape[0]):
@@ -185,7 +186,7 @@ def _draw(depth, triangle, labels, vertices, triangles, label, near, far):
                     labels[i, j] = label
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _cut_box(u0, v0, q0, u1, v1, q1, u2, v2, q2, near):
     """Pixel bounds (left, top, right, bottom) of the part of a triangle that is beyond the near plane."""
     left = top = np.inf
@@ -214,7 +215,7 @@ def group_pixels(buffers: Buffers, count: int) -> tuple[np.ndarray, np.ndarray]:
     return _group_pixels(buffers.label, count)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _group_pixels(label, count):
     flat = label.ravel()
     starts = np.zeros(count + 1, np.int64)
@@ -244,7 +245,7 @@ def barycentric(
     return corners, weights
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _barycentric(triangle, pixels, vertices, triangles, corners, weights):
     width = triangle.shape[1]
     for n in range(pixels.size):
@@ -256,7 +257,7 @@ def _barycentric(triangle, pixels, vertices, triangles, corners, weights):
             weights[n, a] = e[a]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@inlined
 def weigh(vertices, n0, n1, n2, px, py):
     """Perspective-correct weights of three vertices at the sample (px, py)."""
     u0, v0, q0 = vertices[n0, 0] - px, vertices[n0, 1] - py, vertices[n0, 2]
@@ -270,7 +271,7 @@ def weigh(vertices, n0, n1, n2, px, py):
     return e0 * scale, e1 * scale, e2 * scale
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _cut_weights(u0, v0, q0, u1, v1, q1, u2, v2, q2):
     """Like the plain weights (screen places relative to the sample), times all three depths: at a vertex in
     the camera's plane, u and v grow as fast as the depth goes to zero."""

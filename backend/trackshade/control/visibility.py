@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from trackshade.control.compiling import kernel
 
 RELATIVE = 1e-3  # of the depth, beside the slope: covers float32 and curvature within a pixel
 
@@ -31,7 +32,7 @@ def slopes(depth: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray,
     return right, down
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _slope(depth, i, j):
     height, width = depth.shape
     d = np.float64(depth[i, j])
@@ -47,13 +48,13 @@ def _slope(depth, i, j):
     return right if right < np.inf else 0.0, down if down < np.inf else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _slopes(depth, i, j, right, down):
     for n in range(i.size):
         right[n], down[n] = _slope(depth, i[n], j[n])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _seen(vertices, depth, near, far, out):
     height, width = depth.shape
     for n in range(vertices.shape[0]):

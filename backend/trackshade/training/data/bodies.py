@@ -201,15 +201,15 @@ def figure(rng: np.random.Generator, frames: int, scale: float) -> Body:
 
     def limb(joint: np.ndarray, radius: float, length: float, row: np.ndarray) -> Part:
         solid = shapes.capsule(radius, length - radius, 10, 4)
-        return Part(solid[0] - np.float32([0, 0, length / 2]), solid[1], row, joint)
+        return Part(solid[0] - shapes.xyz(0, 0, length / 2), solid[1], row, joint)
 
     root = still(frames)
     root[:, 2, 3] = 0.03 * np.cos(2 * phase)
     lean = root @ rotations(y, np.full(frames, rng.uniform(-0.05, 0.2)))
     torso = shapes.capsule(0.2, 0.42, 14, 5)
-    parts = [Part((torso[0] + np.float32([0, 0, 0.36])) * np.float32([0.8, 1.15, 1.0]), torso[1], shirt, lean)]
+    parts = [Part((torso[0] + shapes.xyz(0, 0, 0.36)) * shapes.xyz(0.8, 1.15, 1.0), torso[1], shirt, lean)]
     head = shapes.sphere(0.17, 14, 9)
-    parts.append(Part(head[0] + np.float32([0, 0, 0.98]), head[1], skin, lean))
+    parts.append(Part(head[0] + shapes.xyz(0, 0, 0.98), head[1], skin, lean))
     raised = 0.0 if walking else rng.uniform(1.2, 2.6)
     for side in (-1, 1):
         arm = -side * swing if walking else raised + 0.7 * np.sin(phase * 1.5 + side)
@@ -238,7 +238,7 @@ def vehicle(rng: np.random.Generator, frames: int, scale: float) -> Body:
     length, wide, wheel = rng.uniform(1.3, 1.8), rng.uniform(0.65, 0.8), rng.uniform(0.17, 0.24)
     hull = shapes.box((length, wide, 0.36), 4)
     cabin = shapes.box((length * rng.uniform(0.35, 0.55), wide * 0.88, 0.32), 3)
-    place = np.float32([rng.uniform(-0.2, 0.2) * length, 0.0, 0.34])
+    place = shapes.xyz(rng.uniform(-0.2, 0.2) * length, 0.0, 0.34)
     glass = row.copy() if rng.random() < 0.4 else plain(rng, (0.25, 0.32, 0.38))
     parts = [
         Part(hull[0], hull[1], row, still(frames)),

@@ -10,22 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from trackshade.conventions import srgb_to_linear
-from trackshade.training.data import shading, shapes
+from trackshade.training.data import shapes
 from trackshade.training.data.bodies import (
-    COLOURS,
-    DARKS,
     Body,
     Part,
-    colour,
     deforming_body,
     figure,
-    material,
     solid_body,
-    still,
     vehicle,
 )
 from trackshade.training.data.captions import caption
 from trackshade.training.data.motion import camera, drive, move, place, rest, rotations, spin
+from trackshade.training.data.stage import build_stage
 
 KINDS = {  # name and how often; "unseen" exists in held-out clips only
     "static-camera": 0.26,
@@ -66,6 +62,14 @@ class _Placed:
     action: str
 
 
+@dataclass
+class _View:
+    azimuth: float  # of the camera about what it looks at, radians
+    world_to_camera: np.ndarray  # [T, 4, 4]
+    intrinsics: np.ndarray  # [T, 3, 3] px
+    words: str  # what the camera does
+
+
 def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], frames: int) -> Scene:
     """A scene of `kind` for `frames` frames of `size` (w, h)."""
     floating = (
@@ -74,23 +78,15 @@ def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], fram
     moving = kind in ("moving-camera", "frozen-time") or (kind not in ("static-camera", "spin") and rng.random() < 0.4)
     counts = {"crowd": (5, 9), "spin": (1, 3), "figure": (1, 3), "vehicle": (1, 3), "deform": (1, 3)}
     count = int(rng.integers(*counts.get(kind, (1, 5))))
-    for attempt in range(24):
-        placed = _populate(rng, kind, count, frames, floating)
-        extent = 0.85 + 0.3 * len(placed) if kind != "crowd" else 1.9
-        focal = size[0] / (2 * np.tan(np.radians(rng.uniform(34, 62)) / 2))
-        distance = rng.uniform(1.25, 1.75) * extent * focal / (size[1] / 2)
-        target = np.mean([p.matrices[0, :3, 3] for p in placed], axis=0) * [1, 1, 0.8]
-        elevation = np.radians(rng.uniform(-25, 35) if floating else rng.uniform(6, 42))
-        azimuth = rng.uniform(0, 2 * np.pi)
-        lowest = -99.0 if floating else 0.12
-        poses, lens, words = camera(rng, frames, target, distance, azimuth, elevation, focal, moving, lowest)
-        intrinsics = np.zeros((frames, 3, 3))
-        intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = lens
-        intrinsics[:, :, 2] = [size[0] / 2, size[1] / 2, 1.0]
-        if _framed(placed, poses, intrinsics, size, kind) or attempt == 23:
+    placed = _populate(rng, kind, count, frames, floating)
+    view = _look(rng, kind, placed, size, frames, floating, moving)
+    for _ in range(23):
+        if _framed(placed, view, size, kind):
             break
-    stage, surroundings = _stage(rng, frames, target, azimuth, floating)
-    sun_azimuth, sun_height = azimuth + rng.uniform(-2.2, 2.2), np.radians(rng.uniform(32, 72))
+        placed = _populate(rng, kind, count, frames, floating)
+        view = _look(rng, kind, placed, size, frames, floating, moving)
+    stage, surroundings = build_stage(rng, frames, view.azimuth, floating)
+    sun_azimuth, sun_height = view.azimuth + rng.uniform(-2.2, 2.2), np.radians(rng.uniform(32, 72))
     sun = np.array(
         [
             np.cos(sun_azimuth) * np.cos(sun_height),
@@ -101,7 +97,7 @@ def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], fram
     strength = rng.uniform(0.65, 1.0)
     world, rest_, triangles, part, materials, body = _assemble(placed, stage, frames)
     sky = np.array([[0.85, 0.88, 0.92], [0.35, 0.55, 0.85]]) if rng.random() < 0.5 else rng.uniform(0.08, 0.9, (2, 3))
-    words = caption(rng, kind, [(p.body.words, p.action) for p in placed], surroundings, words, moving)
+    words = caption(rng, kind, [(p.body.words, p.action) for p in placed], surroundings, view.words, moving)
     return Scene(
         kind,
         words,
@@ -111,13 +107,37 @@ def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], fram
         part,
         materials,
         body,
-        poses,
-        intrinsics,
+        view.world_to_camera,
+        view.intrinsics,
         sun,
         strength * np.array([1.0, rng.uniform(0.9, 1.0), rng.uniform(0.8, 1.0)]),
         float(rng.uniform(0.22, 0.45)),
         srgb_to_linear(sky),
     )
+
+
+def _look(
+    rng: np.random.Generator,
+    kind: str,
+    placed: list[_Placed],
+    size: tuple[int, int],
+    frames: int,
+    floating: bool,
+    moving: bool,
+) -> _View:
+    """A camera that has the bodies in its frame, more or less; see `_framed`."""
+    extent = 0.85 + 0.3 * len(placed) if kind != "crowd" else 1.9
+    focal = size[0] / (2 * np.tan(np.radians(rng.uniform(34, 62)) / 2))
+    distance = rng.uniform(1.25, 1.75) * extent * focal / (size[1] / 2)
+    target = np.mean([p.matrices[0, :3, 3] for p in placed], axis=0) * [1, 1, 0.8]
+    elevation = np.radians(rng.uniform(-25, 35) if floating else rng.uniform(6, 42))
+    azimuth = rng.uniform(0, 2 * np.pi)
+    lowest = -99.0 if floating else 0.12
+    poses, lens, words = camera(rng, frames, target, distance, azimuth, elevation, focal, moving, lowest)
+    intrinsics = np.zeros((frames, 3, 3))
+    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = lens
+    intrinsics[:, :, 2] = [size[0] / 2, size[1] / 2, 1.0]
+    return _View(azimuth, poses, intrinsics, words)
 
 
 def _populate(rng: np.random.Generator, kind: str, count: int, frames: int, floating: bool) -> list[_Placed]:
@@ -209,9 +229,9 @@ def _freeze(body: Body) -> None:
     body.action = ""
 
 
-def _framed(placed: list[_Placed], poses: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int], kind: str) -> bool:
+def _framed(placed: list[_Placed], view: _View, size: tuple[int, int], kind: str) -> bool:
     """Whether the main body is well inside the first frame, of a good size, and stays largely in view."""
-    main = placed[0]
+    main, poses, intrinsics = placed[0], view.world_to_camera, view.intrinsics
     for t, margin in ((0, 0.5), (len(poses) // 2, 0.1), (-1, 0.0)):
         centre = poses[t, :3, :3] @ main.matrices[t, :3, 3] + poses[t, :3, 3]
         if centre[2] < 1.3 * main.body.radius:
@@ -231,69 +251,6 @@ def _framed(placed: list[_Placed], poses: np.ndarray, intrinsics: np.ndarray, si
         for p in placed
     )
     return others >= 0.7 * len(placed)
-
-
-def _stage(
-    rng: np.random.Generator, frames: int, target: np.ndarray, azimuth: float, floating: bool
-) -> tuple[list[Part], str]:
-    """Ground and wall as geometry, coarse or fine, and their words."""
-    if floating:
-        return [], str(rng.choice(["in the air", "in front of an empty sky", "against a plain background"]))
-
-    def surface(width: float, height: float, matrix: np.ndarray) -> tuple[Part, str]:
-        cells = int(rng.choice([1, 8, 20, 36]))
-        p, f = shapes.sheet(width, height, cells + 1, cells + 1)
-        row, words = _floor_material(rng)
-        return Part(p, f, row, np.broadcast_to(matrix, (frames, 4, 4))), words
-
-    half = rng.uniform(5.0, 14.0)
-    turned = rotations(np.array([0, 0, 1.0]), np.array([azimuth + rng.choice([0.0, rng.uniform(-0.8, 0.8)])]))[0]
-    floor, words = surface(2 * half, 2 * half, turned)
-    preposition = str(rng.choice(["on", "over", "above"], p=[0.8, 0.15, 0.05]))
-    parts, words = [floor], f"{preposition} a {words} {rng.choice(['floor', 'ground'])}"
-    if rng.random() < 0.35:
-        away = rng.uniform(1.8, 3.5)
-        upright = (
-            turned
-            @ still(1, (target[0] * 0 - away, 0.0, 1.6))[0]
-            @ rotations(np.array([0, 1.0, 0]), np.array([np.pi / 2]))[0]
-        )
-        wall, colour_ = surface(3.4, 2 * half, upright)
-        parts.append(wall)
-        words += f" in front of a {colour_} wall"
-    return parts, words
-
-
-def _floor_material(rng: np.random.Generator) -> tuple[np.ndarray, str]:
-    row, _ = material(rng, "plain")
-    table = (
-        DARKS | COLOURS
-        if rng.random() < 0.4
-        else {
-            "grey": DARKS["grey"],
-            "brown": DARKS["brown"],
-            "white": COLOURS["white"],
-            "green": (0.30, 0.48, 0.25),
-            "blue": (0.38, 0.48, 0.60),
-        }
-    )
-    name, rgb = colour(rng, table)
-    row[0:3] = rgb
-    row[3:6] = np.clip(rgb * rng.choice([0.45, 0.6, 1.5]), 0.01, 0.9)
-    texture, word = [
-        (shading.PLAIN, ""),
-        (shading.CHECKS, "checked "),
-        (shading.NOISE, "rough "),
-        (shading.TILES, "tiled "),
-        (shading.STRIPES, "striped "),
-    ][rng.choice(5, p=[0.3, 0.2, 0.2, 0.2, 0.1])]
-    row[shading.TEXTURE], row[shading.GLOSS] = texture, 0.0
-    row[shading.SCALE] = rng.uniform(1.0, 2.4)
-    direction = np.array([*rng.normal(0, 1, 2), 0.0])
-    row[shading.DIRECTION : shading.DIRECTION + 3] = direction / np.linalg.norm(direction)
-    # The surface is at z = 0 of its own space: half a cell away from the texture's jumps there.
-    row[shading.SHIFT] = np.floor(row[shading.SHIFT]) + 0.5
-    return row, word + name
 
 
 def _assemble(placed: list[_Placed], stage: list[Part], frames: int):

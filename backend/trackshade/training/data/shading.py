@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from trackshade.control.compiling import inlined, kernel
 from trackshade.control.raster import weigh
 
 # Textures, by their number in a material row.
@@ -19,7 +19,7 @@ PLAIN, STRIPES, CHECKS, NOISE, TWO_TONE, SPOTS, GRADIENT, TILES = range(8)
 BASE, SECOND, TEXTURE, SCALE, GLOSS, DIRECTION, SHIFT, MATERIAL_SIZE = 0, 3, 6, 7, 8, 9, 12, 13
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def vertex_normals(world, triangles, out):
     """Area-weighted normals `[V, 3]` f32 of `world` `[V, 3]`, not normalised."""
     out[:] = 0.0
@@ -34,14 +34,14 @@ def vertex_normals(world, triangles, out):
             out[k, 2] += nz
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@inlined
 def _hash(i, j, k):
     n = np.uint32(i * 73856093) ^ np.uint32(j * 19349663) ^ np.uint32(k * 83492791)
     n = np.uint32((n ^ (n >> np.uint32(13))) * np.uint32(1274126177))
     return np.float64((n ^ (n >> np.uint32(16))) & np.uint32(0xFFFF)) / 65535.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _noise(x, y, z):
     i, j, k = math.floor(x), math.floor(y), math.floor(z)
     u, v, w = x - i, y - j, z - k
@@ -56,7 +56,7 @@ def _noise(x, y, z):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _mix(texture, x, y, z, along):
     """Share of the second colour at a point of the texture space."""
     if texture == STRIPES:
@@ -79,7 +79,7 @@ def _mix(texture, x, y, z, along):
     return 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _lit(shadow, light, x, y, z):
     """Share of sunlight that reaches a world point: four neighbouring texels of the shadow map."""
     size = shadow.shape[0]
@@ -99,7 +99,7 @@ def _lit(shadow, light, x, y, z):
     return lit
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def shade(
     triangle,
     vertices,
@@ -180,7 +180,7 @@ def shade(
                 out[i, j, a] = base * (sky + sun_colour[a] * lit) + shine * sun_colour[a]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def develop(linear, out):
     """Average 2 × 2 samples of `linear` `[2H, 2W, 3]` and encode them to 8 bits with the sRGB curve into
     `[H, W, 3]`.

@@ -17,6 +17,11 @@ Solid = tuple[np.ndarray, np.ndarray]
 UNSEEN = ("star prism", "torus knot")
 
 
+def xyz(*values: float) -> np.ndarray:
+    """Three numbers in the precision of positions."""
+    return np.array(values, np.float32)
+
+
 def join(*solids: Solid) -> Solid:
     """One solid of several."""
     positions, triangles, offset = [], [], 0
@@ -45,7 +50,7 @@ def sheet(width: float, height: float, nu: int, nv: int) -> Solid:
 def box(size: tuple[float, float, float] = (1.0, 1.0, 1.0), cells: int = 3) -> Solid:
     """A cuboid, each face a grid of its own."""
     p, f = sheet(1.0, 1.0, cells + 1, cells + 1)
-    p = p + np.float32([0.0, 0.0, 0.5])
+    p = p + xyz(0.0, 0.0, 0.5)
     faces = []
     for axes, sign in (
         ((0, 1, 2), 1),
@@ -58,7 +63,7 @@ def box(size: tuple[float, float, float] = (1.0, 1.0, 1.0), cells: int = 3) -> S
         q = p[:, axes] * sign
         faces.append((q, f if sign > 0 else f[:, ::-1]))
     solid, triangles = join(*faces)
-    return solid * np.float32(size), triangles
+    return solid * xyz(*size), triangles
 
 
 def revolve(profile: np.ndarray, around: int = 22) -> Solid:
@@ -173,7 +178,7 @@ def torus_knot(p: int = 2, q: int = 3, along: int = 84, around: int = 8) -> Soli
 SHAPES: dict[str, Callable[[np.random.Generator], Solid]] = {
     "box": lambda rng: box(tuple(rng.uniform(0.6, 1.0, 3))),
     "ball": lambda rng: sphere(),
-    "egg": lambda rng: (sphere()[0] * np.float32([0.8, 0.8, 1.15]), sphere()[1]),
+    "egg": lambda rng: (sphere()[0] * xyz(0.8, 0.8, 1.15), sphere()[1]),
     "cylinder": lambda rng: cylinder(rng.uniform(0.3, 0.48), rng.uniform(0.7, 1.1)),
     "cone": lambda rng: cone(rng.uniform(0.4, 0.55), rng.uniform(0.8, 1.15)),
     "ring": lambda rng: torus(thickness=rng.uniform(0.12, 0.2)),

@@ -83,7 +83,7 @@ def generate_shards(
     folders, missing, done = [], [], 0
     for n, offset in enumerate(range(0, count, shard)):
         folder = out / f"shard-{n:06d}"
-        plan = _Plan(first_seed + offset, min(shard, count - offset), tuple(size), frames, split, kind)
+        plan = _Plan(first_seed + offset, min(shard, count - offset), (size[0], size[1]), frames, split, kind)
         folders.append(folder)
         if folder.exists():
             if not plan.same_clips(json.loads((folder / "captions.json").read_text())["plan"]):

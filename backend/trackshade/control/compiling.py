@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How our kernels are compiled: by numba, without the GIL, kept on disk between runs where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function at its first call. Division by zero gives inf or NaN, as in numpy."""
+    return _compile(function, inline="never")
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Like `kernel`, for small functions that kernels call once per pixel."""
+    return _compile(function, inline="always")
+
+
+def _compile(function: Callable[..., Any], inline: str) -> Any:
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "inline": inline}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # numba finds no folder that it may write to: neither beside the file nor in the home
+        return njit(**options)(function)
