@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands `render`, `export` and `place`, in `blender -b FILE --command trackshade ...` and on the bpy module.
+"""The commands of `blender -b FILE --command trackshade ...` and of `python -m trackshade_addon ...`.
 
 Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 cancelled.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -18,11 +17,12 @@ import bpy
 from trackshade import options
 from trackshade.client import Client, connect, later
 from trackshade.errors import Cancelled, OutputError, ShotError, TrackshadeError, UsageError
+from trackshade.outcome import check_output, free_folder
 from trackshade.pictures import write_png
 
 from . import job
+from .demo_scene import build_demo_scene
 from .importers import open_scene
-from .outcome import check_output
 from .place import place, save_copy
 from .report import Report, interruptible
 
@@ -58,7 +58,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
 def _render(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
     settings = options.shade_settings(values)
     what = _what(values)
-    out = _free_folder(values)
+    out = free_folder(values["out"], _stem(values))
     check_output(out, values["force"])
     connecting = _connect(values)  # starts while the scene is read
     try:
@@ -103,10 +103,19 @@ def _place(values: Mapping[str, Any], report: Callable[[job.Progress], None]) ->
     return {"out": str(path), "files": {"scene": str(path)}, "warnings": list(placed.warnings)}
 
 
+def _demo_scene(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+    path = Path(values["out"] or "demo.blend").absolute()
+    if path.exists() and not values["force"]:
+        raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
+    report(job.Progress("building", str(path)))
+    return {"out": str(path), "files": {"scene": str(build_demo_scene(path))}, "warnings": []}
+
+
 _COMMANDS: dict[str, Callable[[Mapping[str, Any], Callable[[job.Progress], None]], dict[str, Any]]] = {
     "render": _render,
     "export": _export,
     "place": _place,
+    "scene": _demo_scene,
 }
 
 
@@ -139,15 +148,6 @@ def _scene(path: str | None, report: Callable[[job.Progress], None]) -> bpy.type
 
 def _stem(values: Mapping[str, Any]) -> str:
     return Path(values["scene"] or bpy.data.filepath or "scene").stem
-
-
-def _free_folder(values: Mapping[str, Any]) -> Path:
-    """The folder that was asked for, else a new one here."""
-    if values["out"] is not None:
-        return Path(values["out"]).absolute()
-    name = f"{_stem(values)}-shaded"
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(Path(item).absolute() for item in names if not Path(item).exists())
 
 
 def _connect(values: Mapping[str, Any]) -> Future[Client]:

@@ -24,6 +24,7 @@ from trackshade import registry
 from trackshade.client import Client, Event, Uploader, later
 from trackshade.errors import Cancelled, ShotError, TrackshadeError, UsageError
 from trackshade.fit import FrameMap, SizeFit
+from trackshade.outcome import Outcome, check_output
 from trackshade.pictures import cover
 from trackshade.registry import ModelSpec
 from trackshade.settings import ShadeSettings
@@ -32,7 +33,6 @@ from trackshade.shot import Shot
 from .autocamera import add_auto_camera
 from .capture import Capture, plan
 from .first_frame import read_picture, render_first_frame, render_sample
-from .outcome import Outcome, check_output, outcome
 from .place import place, save_copy
 
 T = TypeVar("T")
@@ -212,7 +212,7 @@ def run(
     yield Progress("placing", str(folder / "scene.blend"))
     placed = place(folder, scene, as_="both")
     copy = save_copy(folder / "scene.blend")
-    return outcome(job, folder, time.monotonic() - began, copy, placed.warnings)
+    return Outcome.of(job, folder, time.monotonic() - began, copy, placed.warnings)
 
 
 def drain(steps: Generator[Progress, None, T], report: Callable[[Progress], None]) -> T:

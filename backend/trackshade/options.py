@@ -98,6 +98,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
                JSON, *BACKEND)),
     "place": ("Place a result in a copy of the scene, as a plate and as the camera's background.",
               (RESULT, SCENE, FILE, FORCE, JSON)),
+    "scene": ("Build the demonstration scene.", (FILE, FORCE, JSON)),
 }  # fmt: skip
 """What each command is for, and its options."""
 

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "backend" / "trackshade"
 ADDON = ROOT / "addon" / "trackshade_addon"
-LIGHT = ("errors", "conventions", "shot", "settings", "fit", "registry", "options", "pictures", "relay", "wire", "client")
+LIGHT = ("errors", "conventions", "shot", "settings", "fit", "registry", "options", "outcome", "pictures", "relay", "wire", "client")
 LIST_MODULES = """
 import importlib, json, pkgutil, sys
 before = set(sys.modules)

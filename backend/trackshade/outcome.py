@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,24 @@ class Outcome:
     warnings: tuple[str, ...]
     seconds: float
 
+    @staticmethod
+    def of(
+        job: str, folder: Path, seconds: float, scene_file: Path | None = None, placing: Sequence[str] = ()
+    ) -> Outcome:
+        """That of a fetched result; `placing` are further warnings.
+
+        Raises:
+            OutputError: the record cannot be read.
+        """
+        try:
+            record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                "damaged-result", f"The record of the result in {folder} cannot be read: {error}."
+            ) from error
+        warnings = dict.fromkeys([*record.get("warnings", ()), *placing])
+        return Outcome(job, folder, record, scene_file, tuple(warnings), seconds)
+
     def to_dict(self) -> dict[str, Any]:
         """What a command prints with --json."""
         files = {_KEYS.get(name, Path(name).stem): str(self.out / name) for name in self.record.get("files", ())}
@@ -53,14 +73,13 @@ class Outcome:
         }
 
 
-def outcome(job: str, folder: Path, seconds: float, copy: Path | None, placing: tuple[str, ...]) -> Outcome:
-    """What a fetched result says of itself. Raises OutputError for a record that cannot be read."""
-    try:
-        found = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OutputError("damaged-result", f"The record of the result in {folder} cannot be read: {error}.") from error
-    warnings = dict.fromkeys([*found.get("warnings", ()), *placing])
-    return Outcome(job, folder, found, copy, tuple(warnings), seconds)
+def free_folder(chosen: str | None, stem: str) -> Path:
+    """The folder that was asked for, else one in the working folder that is not there yet."""
+    if chosen is not None:
+        return Path(chosen).absolute()
+    name = f"{stem}-shaded"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(Path(item).absolute() for item in names if not Path(item).exists())
 
 
 def check_output(out: Path, force: bool, spec: ModelSpec | None = None) -> None:

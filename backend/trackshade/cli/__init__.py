@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line `trackshade`. It reaches Blender by running it, never by importing bpy.
+
+Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 cancelled.
+"""
+
+
+def main() -> None:
+    """What the command `trackshade` runs."""
+    from trackshade.cli.app import app
+
+    app()
+
+
+__all__ = ["main"]

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the add-on's commands in Blender: a process of its own that reports line by line and ends when this one does."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trackshade import relay
+from trackshade.cli.system import advice, missing_libraries
+from trackshade.errors import JobError, ShotError, TrackshadeError, UsageError
+
+OLDEST = (4, 2)
+GRACE = 20.0  # seconds that Blender has to put everything back after Ctrl-C
+OnMessage = Callable[[Mapping[str, Any]], None]
+
+
+class Unusable(Exception):
+    """This Blender cannot run the add-on; the sentence says why."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A way to run Blender.
+
+    Attributes:
+        command: before the add-on's own arguments.
+        words: what it is.
+    """
+
+    command: tuple[str, ...]
+    words: str
+
+
+def run_addon(arguments: Sequence[str], blender: str | None, on_message: OnMessage) -> dict[str, Any]:
+    """Runs an add-on command and returns what it made; `on_message` is told where it is.
+
+    The Blender is the given one, else the first on the path, else the bpy module. One that is found but cannot run
+    the add-on is passed over.
+
+    Raises:
+        UsageError: the given Blender is none. ShotError: there is none here.
+        JobError: Blender ended without a word. And what the command raised there.
+    """
+    reasons = []
+    for host in _hosts(blender):
+        try:
+            return _run(host, arguments, on_message)
+        except Unusable as reason:
+            reasons.append(f"{host.words}: {reason}")
+    raise ShotError(
+        "no-blender",
+        " ".join(["No Blender that can be used was found.", *reasons]),
+        "Install Blender 4.2 or later and give --blender PATH, or install its Python module: pip install bpy.",
+    )
+
+
+def blender_version(path: str) -> tuple[int, int] | None:
+    """(major, minor) that a Blender binary says it is, None for something else."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"^Blender (\d+)\.(\d+)", done.stdout, re.MULTILINE)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _hosts(blender: str | None) -> Iterator[Host]:
+    script = importlib.util.find_spec("trackshade_addon")
+    if script is None or script.origin is None:
+        raise ShotError("no-add-on", "The package trackshade_addon is missing here.", "Install Trackshade again.")
+    bootstrap = str(Path(script.origin).with_name("bootstrap.py"))
+    path = blender or shutil.which("blender")
+    if path is not None:
+        version = blender_version(path)
+        if version is None and blender is not None:
+            raise UsageError("not-blender", f"{path} is not a Blender that can be run.", "Correct --blender.")
+        if version is not None and version < OLDEST and blender is not None:
+            raise UsageError("old-blender", f"{path} is Blender {version[0]}.{version[1]}.", "Version 4.2 is needed.")
+        if version is not None and version >= OLDEST:
+            yield Host((path, "--background", "--python-exit-code", "1", "--python", bootstrap, "--"), path)
+    if blender is None and importlib.util.find_spec("bpy") is not None:
+        if missing := missing_libraries():
+            raise ShotError("missing-libraries", advice(missing))
+        yield Host((sys.executable, "-m", "trackshade_addon"), "the bpy module")
+
+
+def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[str, Any]:
+    handle, log = tempfile.mkstemp(prefix="trackshade-blender-", suffix=".log")
+    with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as output:
+        process = subprocess.Popen(
+            [*host.command, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env=_environment(),
+            start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
+        )
+        try:
+            final = _listen(process, output, on_message)
+            process.wait()
+        except BaseException:
+            _end(process)
+            Path(log).unlink(missing_ok=True)
+            raise
+    try:
+        return _outcome(final, process.returncode, log)
+    finally:
+        if final is not None:
+            Path(log).unlink(missing_ok=True)
+
+
+def _outcome(final: dict[str, Any] | None, code: int, log: str) -> dict[str, Any]:
+    if final is None:
+        lines = [line for line in Path(log).read_text(errors="replace").splitlines() if line.strip()]
+        said = f": {lines[-1].strip()[:200]}" if lines else ""
+        raise JobError("blender-ended", f"Blender ended with code {code} before it was done{said}", f"See {log}.")
+    if final["event"] == "unusable":
+        raise Unusable(final["reason"])
+    if final["event"] == "error":
+        raise TrackshadeError.from_dict(final["error"])
+    return final["result"]
+
+
+def _listen(process: subprocess.Popen[str], log: Any, on_message: OnMessage) -> dict[str, Any] | None:
+    """Passes progress on until the process closes its output; the last message that is no progress."""
+    assert process.stdout is not None
+    final = None
+    for line in process.stdout:
+        message = relay.parse(line)
+        if message is None:
+            log.write(line)
+        elif message.get("event") == "progress":
+            on_message(message)
+        else:
+            final = message
+    return final
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Closing its input interrupts the process; one that does not put everything back in time is ended."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(GRACE)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
+        process.wait()
+
+
+def _environment() -> dict[str, str]:
+    packages = ("trackshade", "trackshade_addon", "zmq", "msgpack")
+    folders = {}
+    for name in packages:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            folders[name] = str(Path(spec.origin).parents[1])
+    return {
+        **os.environ,
+        relay.ENVIRONMENT: "1",
+        "TRACKSHADE_BORROW": json.dumps(folders),
+        "TRACKSHADE_PYTHON": os.environ.get("TRACKSHADE_PYTHON") or sys.executable,
+        "PYTHONUNBUFFERED": "1",
+    }

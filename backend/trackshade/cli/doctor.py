@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`trackshade doctor`: what a person who answers a bug report wants to know, and what is missing here."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from trackshade import __version__, registry, settings
+from trackshade.cli.blender import blender_version
+from trackshade.cli.system import advice, missing_libraries
+from trackshade.errors import TrackshadeError
+from trackshade.wire import PROTOCOL, connection_file
+
+PACKAGES = ("numpy", "pyzmq", "msgpack", "torch", "diffusers", "transformers", "safetensors", "numba", "av", "bpy")
+Facts = dict[str, dict[str, Any]]
+
+
+def facts(blender: str | None = None) -> Facts:
+    """Sections of names and plain values; under "problems", sentences about what is missing."""
+    found: Facts = {
+        "trackshade": {"version": __version__, "protocol": PROTOCOL, "folder": str(Path(__file__).parents[1])},
+        "system": {"system": platform.platform(), "python": platform.python_version(), "executable": sys.executable,
+                   "processors": os.cpu_count()},
+        "packages": {name: _version(name) for name in PACKAGES},
+        "devices": _devices(),
+        "models": _models(),
+        "blender": _blender(blender),
+        "backend": _backend(),
+        "folders": _folders(),
+    }  # fmt: skip
+    found["problems"] = {str(n): sentence for n, sentence in enumerate(_problems(found), start=1)}
+    return found
+
+
+def text(found: Facts) -> str:
+    """The facts as lines to paste."""
+    lines = []
+    for section, items in found.items():
+        lines.append(section)
+        lines += [f"  {name}: {value}" for name, value in items.items()] or ["  none"]
+    return "\n".join(lines)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> dict[str, Any]:
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch
+
+    found: dict[str, Any] = {"cpu": f"{torch.get_num_threads()} threads"}
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        found[f"cuda:{index}"] = f"{device.name}, {device.total_memory / 2**30:.0f} GB"
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    return found
+
+
+def _models() -> dict[str, Any]:
+    from trackshade.models.loading import is_present, model_folder
+
+    return {item.name: str(model_folder(item)) if is_present(item) else "not here" for item in registry.models()}
+
+
+def _blender(blender: str | None) -> dict[str, Any]:
+    path = blender or shutil.which("blender")
+    version = None if path is None else blender_version(path)
+    return {
+        "path": path,
+        "version": None if version is None else ".".join(map(str, version)),
+        "module": _version("bpy"),
+        "missing libraries": ", ".join(missing_libraries()) or "none",
+    }
+
+
+def _backend() -> dict[str, Any]:
+    from trackshade.client import connect
+
+    try:
+        served = connection_file.read(settings.connection_file())
+        if served is None or not served.alive():
+            return {"served": "no", "loopback port": _free_port()}
+        with connect(served.endpoint, served.token, patience=5) as client:
+            return {"served": served.endpoint, **client.status()}
+    except TrackshadeError as error:
+        return {"served": str(error)}
+
+
+def _free_port() -> str:
+    try:
+        with socket.create_server(("127.0.0.1", 0)):
+            return "can be opened"
+    except OSError as error:
+        return f"cannot be opened: {error}"
+
+
+def _folders() -> dict[str, Any]:
+    return {"home": _disk(settings.home()), "models": _disk(settings.models_dir())}
+
+
+def _disk(folder: Path) -> str:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            writable = "writable"
+    except OSError as error:
+        writable = f"cannot be written ({error.strerror})"
+    return f"{folder}, {writable}, {shutil.disk_usage(existing).free / 2**30:.1f} GB free"
+
+
+def _problems(found: Facts) -> list[str]:
+    problems = []
+    if missing := missing_libraries():
+        problems.append(advice(missing))
+    for name in ("torch", "diffusers", "transformers"):
+        if found["packages"][name] is None:
+            problems.append(f"{name} is missing: pip install 'trackshade[backend]'.")
+    if found["blender"]["version"] is None and found["blender"]["module"] is None:
+        problems.append("There is no Blender: install it, or pip install bpy.")
+    problems += [f"{value} ({name})." for name, value in found["folders"].items() if "cannot be written" in value]
+    return problems

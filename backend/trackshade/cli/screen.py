@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person sees of a running command: one line per stage, a bar for the one that goes on; and how it ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from trackshade.errors import TrackshadeError
+
+
+class Screen:
+    """Draws progress on standard error: live in a terminal, else a line for each change."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._live = self._console.is_terminal
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(24),
+            TextColumn("{task.fields[count]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=None, count="")
+        self._state = "starting"
+        self._began = time.monotonic()
+        self._line = ""
+
+    def __enter__(self) -> Screen:
+        if self._live:
+            self._progress.start()
+        else:
+            self.show({"state": "starting"})
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if self._live:
+            if kind is None:
+                self._close_stage()
+            self._progress.stop()
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody is there to answer."""
+        return self._live and sys.stdin.isatty()
+
+    def say(self, sentence: str) -> None:
+        """A sentence above the bar."""
+        self._console.print(sentence, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """No bar for a while, so that a question can be asked."""
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
+
+    def show(self, message: Mapping[str, Any]) -> None:
+        """A message with "state" and perhaps "message", "step" and "steps"."""
+        state, detail = str(message["state"]), str(message.get("message") or "")
+        step, steps = message.get("step"), message.get("steps")
+        count = f"{step} of {steps}" if step is not None and steps is not None else ""
+        if not self._live:
+            line = ", ".join(part for part in (state, count, detail) if part)
+            if line != self._line:
+                self._line = line
+                self._console.print(line, markup=False, soft_wrap=True)
+            return
+        if state != self._state:
+            self._close_stage()
+            self._state, self._began = state, time.monotonic()
+            self._progress.reset(self._task)
+        self._progress.update(
+            self._task, description=_fitted(f"{state} {detail}"), total=steps, completed=step or 0, count=count
+        )
+
+    def _close_stage(self) -> None:
+        seconds = time.monotonic() - self._began
+        self._progress.console.print(f"✓ {self._state:<12}{seconds:6.1f} s", markup=False)
+
+
+def print_result(result: Mapping[str, Any], as_json: bool) -> None:
+    """Warnings and fits on standard error, then what was made: paths, or one JSON object."""
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
+        return
+    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    for statement in (result.get("fit") or {}).values():
+        if statement:
+            notes.print(statement, markup=False)
+    for warning in result.get("warnings", ()):
+        notes.print(f"Warning: {warning}", markup=False, style="yellow")
+    if figure := figures(result.get("consistency")):
+        notes.print(figure, markup=False)
+    for name, path in result.get("files", {}).items():
+        print(f"{name.replace('_', ' '):16}{path}", flush=True)
+
+
+def figures(consistency: Mapping[str, Any] | None) -> str:
+    """The measured track consistency in a sentence, "" where there is none."""
+    if not consistency:
+        return ""
+    numbers = {key.replace("_", " "): value for key, value in consistency.items() if isinstance(value, int | float)}
+    words = [f"{name} {value:.3g}" for name, value in numbers.items()]
+    return "Track consistency: " + ", ".join(words) + "." if words else ""
+
+
+def print_error(error: TrackshadeError, as_json: bool) -> int:
+    """One sentence on standard error; the exit code."""
+    print(f"trackshade: {error}", file=sys.stderr, flush=True)
+    if as_json:
+        print(json.dumps({"error": error.to_dict()}, ensure_ascii=False), flush=True)
+    return error.exit_code
+
+
+def _fitted(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"
