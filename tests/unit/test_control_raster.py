@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackshade.control.raster import Buffers, barycentric, draw, group_pixels, to_screen
+from trackshade.control.raster import Buffers, barycentric, draw, to_screen
 from trackshade.control.reference import trace
 
 SIZE = (40, 28)
@@ -126,10 +126,3 @@ def test_values_that_are_not_finite_draw_nothing(bad):
     positions = np.float32([[-1, -1, 2], [1, bad, 2], [0, 1, 2]])
     buffers, _ = render(positions, [[0, 1, 2]], PERSPECTIVE, False)
     assert np.all(buffers.label == -1)
-
-
-def test_pixels_by_label():
-    buffers = Buffers.empty((4, 3))
-    buffers.label[:] = [[2, -1, 0, 0], [2, 0, -1, 2], [-1, -1, 0, 2]]
-    pixels, starts = group_pixels(buffers, 3)
-    assert [pixels[starts[k] : starts[k + 1]].tolist() for k in range(3)] == [[2, 3, 5, 10], [], [0, 4, 7, 11]]

@@ -9,13 +9,11 @@ touches them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.control.compiling import kernel
-from trackshade.control.raster import Buffers, weigh
+from trackshade.control.ink import ORTHOGRAPHIC_PLACES, PLACES, Ink, place_numbers
 from trackshade.conventions import project
 
 PERCENTILES = (2.0, 98.0)
@@ -73,76 +71,17 @@ class MeshRule:
         inside = (camera[:, 2] > 0.0) & np.all((place >= 0.0) & (place <= 1.0), axis=1)
         return np.where(inside[:, None], np.column_stack([place, blue]), 0.0).astype(np.float32)
 
+    def ink(self, first: np.ndarray, matrix_world: np.ndarray, out: np.ndarray) -> Ink:
+        """Ink for `raster.draw` that paints 8-bit `out` `[H, W, 3]` by the places of the surface points seen.
 
-def paint_places(
-    buffers: Buffers,
-    pixels: np.ndarray,
-    vertices: np.ndarray,
-    triangles: np.ndarray,
-    first: np.ndarray,
-    rule: MeshRule,
-    first_matrix: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """Paint 8-bit `out` `[H, W, 3]` at flat `pixels` `[N]` of one mesh, each by the place of the surface
-    point seen there.
-
-    `vertices` `[V, 4]` are the frame's screen vertices; `first` `[V, 3]` f32 the vertices in the first
-    frame, in object space, and `first_matrix` `[4, 4]` their object to world. The place is interpolated and
-    then coloured, instead of interpolating the vertices' colours: on a fine mesh the two are the same, and
-    on a coarse one (a floor of two triangles that reach behind the camera) every point still has the colour
-    of its own place.
-    """
-    _paint_places(
-        buffers.triangle,
-        pixels,
-        vertices,
-        triangles,
-        first,
-        rule.world_to_camera @ first_matrix,
-        rule.intrinsics,
-        rule.orthographic,
-        rule.limits[0],
-        rule.limits[1],
-        rule.size[0],
-        rule.size[1],
-        out,
-    )
-
-
-@kernel
-def _paint_places(triangle, pixels, vertices, triangles, first, m, k, orthographic, low, high, width, height, out):
-    columns = triangle.shape[1]
-    span = high - low
-    across, down = 1.0 / width, 1.0 / height
-    i = 0
-    for n in range(pixels.size):
-        # Pixels ascend: following the row is much cheaper than dividing.
-        while pixels[n] >= (i + 1) * columns:
-            i += 1
-        j = pixels[n] - i * columns
-        f = triangle[i, j]
-        i0, i1, i2 = np.uintp(triangles[f, 0]), np.uintp(triangles[f, 1]), np.uintp(triangles[f, 2])
-        e0, e1, e2 = weigh(vertices, i0, i1, i2, j + 0.5, i + 0.5)
-        px = e0 * first[i0, 0] + e1 * first[i1, 0] + e2 * first[i2, 0]
-        py = e0 * first[i0, 1] + e1 * first[i1, 1] + e2 * first[i2, 1]
-        pz = e0 * first[i0, 2] + e1 * first[i1, 2] + e2 * first[i2, 2]
-        x = m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz + m[0, 3]
-        y = m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz + m[1, 3]
-        z = m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz + m[2, 3]
-        w = 1.0 if orthographic else z
-        near = 1.0 / w
-        red = (k[0, 0] * x * near + k[0, 2]) * across
-        green = (k[1, 1] * y * near + k[1, 2]) * down
-        if not (z > 0.0 and red >= 0.0 and red <= 1.0 and green >= 0.0 and green <= 1.0):
-            out[i, j, 0] = out[i, j, 1] = out[i, j, 2] = 0
-            continue
-        blue = 0.0
-        if span > 0.0:
-            blue = min(max((1.0 / math.sqrt(x * x + y * y + z * z) - low) / span, 0.0), 1.0)
-        out[i, j, 0] = np.rint(red * 255.0)
-        out[i, j, 1] = np.rint(green * 255.0)
-        out[i, j, 2] = np.rint(blue * 255.0)
+        `first` `[V, 3]` f32 are the mesh's vertices in the first frame, in object space, and `matrix_world`
+        `[4, 4]` takes them to the world. A point's place is interpolated and then coloured, instead of interpolating
+        the vertices' colours: on a fine mesh the two are the same, and on a coarse one (a floor of two triangles
+        that reach behind the camera) every point still has the colour of its own place.
+        """
+        to_camera = self.world_to_camera @ matrix_world
+        numbers = place_numbers(to_camera, self.intrinsics, self.size, self.limits)
+        return Ink(ORTHOGRAPHIC_PLACES if self.orthographic else PLACES, first, numbers, out)
 
 
 def dense_colours(pixels: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -28,11 +28,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from trackshade.control.compiling import inlined, kernel
+from trackshade.control.ink import BLACK, PLACES, Ink, paint_place
+from trackshade.control.ink import NOTHING as INVISIBLE
 
 NOTHING = -1  # triangle and label of the background
 # Not along a diagonal: edges are often at 45 degrees.
 SAMPLE_X, SAMPLE_Y = 0.5 + 1.0e-7, 0.5 + 0.618e-7
 IN_FRONT = 1e6  # q of a vertex that is surely in front of the camera: 0 < q < IN_FRONT
+
+NO_INK = Ink(INVISIBLE, np.zeros((0, 3), np.float32))
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,17 @@ def draw(
     label: int,
     near: float = 1e-6,
     far: float = math.inf,
+    ink: Ink = NO_INK,
 ) -> None:
     """Draw a mesh into `buffers`: screen vertices `[V, 4]`, `triangles` `[F, 3]` i32. Only what lies between
-    `near` and `far` (metres along the camera's axis) is drawn; `label` is written where it is seen.
+    `near` and `far` (metres along the camera's axis) is drawn; `label` is written where it is seen, and `ink`
+    paints there.
     """
-    _draw(buffers.depth, buffers.triangle, buffers.label, vertices, triangles, label, max(near, 1e-6), far)
+    near = max(near, 1e-6)
+    _draw(
+        buffers.depth, buffers.triangle, buffers.label, vertices, triangles, label, near, far,
+        ink.kind, ink.first, ink.numbers, ink.out,
+    )  # fmt: skip
 
 
 @inlined
@@ -134,7 +144,7 @@ def _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2):
 
 
 @kernel
-def _draw(depth, triangle, labels, vertices, triangles, label, near, far):
+def _draw(depth, triangle, labels, vertices, triangles, label, near, far, ink, first, numbers, out):
     height, width = depth.shape
     for f in range(triangles.shape[0]):
         n0, n1, n2 = np.uintp(triangles[f, 0]), np.uintp(triangles[f, 1]), np.uintp(triangles[f, 2])
@@ -176,7 +186,8 @@ def _draw(depth, triangle, labels, vertices, triangles, label, near, far):
                 if not ((e0 > 0.0) & (e1 > 0.0) & (e2 > 0.0)):  # & makes one branch of three
                     continue
                 e0, e1, e2 = e0 * s0, e1 * s1, e2 * s2
-                z = (e0 * z0 + e1 * z1 + e2 * z2) / (e0 + e1 + e2)
+                scale = 1.0 / (e0 + e1 + e2)
+                z = (e0 * z0 + e1 * z1 + e2 * z2) * scale
                 if not (z >= near and z <= far):
                     continue
                 z32 = np.float32(z)
@@ -184,6 +195,14 @@ def _draw(depth, triangle, labels, vertices, triangles, label, near, far):
                     depth[i, j] = z32
                     triangle[i, j] = f
                     labels[i, j] = label
+                    if ink >= PLACES:
+                        e0, e1, e2 = e0 * scale, e1 * scale, e2 * scale
+                        x = e0 * first[n0, 0] + e1 * first[n1, 0] + e2 * first[n2, 0]
+                        y = e0 * first[n0, 1] + e1 * first[n1, 1] + e2 * first[n2, 1]
+                        z = e0 * first[n0, 2] + e1 * first[n1, 2] + e2 * first[n2, 2]
+                        paint_place(ink, numbers, x, y, z, out, i, j)
+                    elif ink == BLACK:
+                        out[i, j, 0] = out[i, j, 1] = out[i, j, 2] = 0
 
 
 @kernel
@@ -205,33 +224,6 @@ def _cut_box(u0, v0, q0, u1, v1, q1, u2, v2, q2, near):
     # A little wider than the cut: its corners are computed with other roundings than the edge functions.
     wide, high = 1e-6 + 1e-9 * max(abs(left), abs(right)), 1e-6 + 1e-9 * max(abs(top), abs(bottom))
     return left - wide, top - high, right + wide, bottom + high
-
-
-def group_pixels(buffers: Buffers, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels by what they show: flat pixel numbers `[N]` i32 sorted by label, row by row within a label, and
-    `starts` `[count + 1]`: the pixels of label k are `pixels[starts[k]:starts[k + 1]]`. Labels are below
-    `count`.
-    """
-    return _group_pixels(buffers.label, count)
-
-
-@kernel
-def _group_pixels(label, count):
-    flat = label.ravel()
-    starts = np.zeros(count + 1, np.int64)
-    for p in range(flat.size):
-        if flat[p] >= 0:
-            starts[flat[p] + 1] += 1
-    for k in range(count):
-        starts[k + 1] += starts[k]
-    following = starts[:-1].copy()
-    pixels = np.empty(starts[count], np.int32)
-    for p in range(flat.size):
-        k = flat[p]
-        if k >= 0:
-            pixels[following[k]] = p
-            following[k] += 1
-    return pixels, starts
 
 
 def barycentric(

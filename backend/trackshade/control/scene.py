@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from trackshade.control.colours import MeshRule, inverse_distance, inverse_range, paint_places
-from trackshade.control.raster import Buffers, draw, group_pixels, to_screen
+from trackshade.control.colours import MeshRule, inverse_distance, inverse_range
+from trackshade.control.ink import BLACK, Ink
+from trackshade.control.ink import NOTHING as INVISIBLE
+from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.shot import Shot
 
 
@@ -31,32 +33,29 @@ class ShotRaster:
             out=self._scratch[: len(positions)],
         )
 
-    def draw(self, t: int) -> Buffers:
-        """What the camera sees at sample `t`; labels are indices of `Shot.meshes`. Good until the next
-        call.
+    def draw(
+        self, t: int, rule: MeshRule | None = None, out: np.ndarray | None = None, into: Buffers | None = None
+    ) -> Buffers:
+        """What the camera sees at sample `t`, drawn `into` buffers or its own, which are good until the next call;
+        labels are indices of `Shot.meshes`.
+
+        With a `rule`, `out` `[H, W, 3]` u8 is painted by it, holdouts black; what nothing covers stays as it is.
         """
         near, far = (float(c) for c in self.shot.camera.clip[t])
-        self.buffers.clear()
+        buffers = into or self.buffers
+        buffers.clear()
         for mesh, track in enumerate(self.shot.meshes):
             if track.visible[t]:
-                triangles = self.shot.geometries[track.geometry].triangles
-                draw(self.buffers, self.vertices(mesh, t), triangles, mesh, near, far)
-        return self.buffers
-
-    def paint(self, t: int, rule: MeshRule, out: np.ndarray) -> None:
-        """Colour what `draw(t)` drew by the mesh rule into `out` `[H, W, 3]` u8; holdouts stay as they
-        are.
-        """
-        pixels, starts = group_pixels(self.buffers, len(self.shot.meshes))
-        for mesh in np.flatnonzero(np.diff(starts)):
-            track = self.shot.meshes[mesh]
-            if track.holdout:
-                continue
-            geometry = self.shot.geometries[track.geometry]
-            seen = pixels[starts[mesh] : starts[mesh + 1]]
-            vertices = self.vertices(mesh, t)
-            first = geometry.at(0)
-            paint_places(self.buffers, seen, vertices, geometry.triangles, first, rule, track.matrix_world[0], out)
+                geometry = self.shot.geometries[track.geometry]
+                first = geometry.at(0)
+                if rule is None or out is None:
+                    ink = Ink(INVISIBLE, first)
+                elif track.holdout:
+                    ink = Ink(BLACK, first, out=out)
+                else:
+                    ink = rule.ink(first, track.matrix_world[0], out)
+                draw(buffers, self.vertices(mesh, t), geometry.triangles, mesh, near, far, ink)
+        return buffers
 
 
 def mesh_rule(shot: Shot) -> MeshRule:

@@ -14,13 +14,13 @@ import numpy as np
 
 from trackshade.control.colours import MeshRule
 from trackshade.control.points import PointTracks, choose_points, draw_points
+from trackshade.control.raster import NOTHING, Buffers
 from trackshade.control.scene import ShotRaster, mesh_rule
 from trackshade.control.visibility import seen
 from trackshade.errors import Cancelled, ShotError, UsageError
 from trackshade.shot import Shot
 
 Mode = Literal["mesh", "points"]
-NOTHING = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,12 +144,11 @@ def _completed(
 
 
 def _draw_frame(video: TrackingVideo, raster: ShotRaster, t: int) -> None:
-    buffers = raster.draw(t)
-    video.object_index[t] = buffers.label
-    video.depth[t] = buffers.depth
+    buffers = Buffers(video.depth[t], raster.buffers.triangle, video.object_index[t])
     if video.points is None:
-        raster.paint(t, video.rule, video.frames[t])
+        raster.draw(t, video.rule, video.frames[t], into=buffers)
     else:
+        raster.draw(t, into=buffers)
         draw_points(video.points, video.shot, t, buffers, video.frames[t])
 
 

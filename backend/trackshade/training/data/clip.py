@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from trackshade.control.colours import MeshRule, inverse_distance, inverse_range, paint_places
-from trackshade.control.raster import Buffers, barycentric, draw, group_pixels, to_screen
+from trackshade.control.colours import MeshRule, inverse_distance, inverse_range
+from trackshade.control.raster import Buffers, barycentric, draw, to_screen
 from trackshade.training.data.scene import KINDS, UNSEEN_KIND, Scene, build_scene
 from trackshade.training.data.shading import develop, shade, vertex_normals
 
@@ -109,9 +109,7 @@ def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random
         develop(linear, video[t])
         vertices[:, :2] *= 0.5
         coarse.clear()
-        draw(coarse, vertices, scene.triangles, 0, 0.02)
-        pixels, _ = group_pixels(coarse, 1)
-        paint_places(coarse, pixels, vertices, scene.triangles, scene.world[0], rule, still, tracking[t])
+        draw(coarse, vertices, scene.triangles, 0, 0.02, ink=rule.ink(scene.world[0], still, tracking[t]))
         index[t] = body[coarse.triangle]
         if points:
             if anchors is None:
