@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trackshade.errors import ShotError
 
 from .capture.plan import render_size
+from .capture.render_state import RenderState
 from .capture.restore import set_frame, undisturbed
 from .capture.visibility import Visibility, is_plate
 
@@ -101,9 +102,11 @@ def _boxes(
     """[8, 3] world corners of the box around each visible instance, for each frame in which it is visible."""
     boxes: dict[tuple[int, int, tuple[int, ...]], list[Float64]] = {}
     visibility = Visibility(view_layer)
-    with undisturbed(scene):
+    with undisturbed(scene) as changes:
+        state = RenderState(changes, scene, view_layer, lambda sentence: None)
         for frame in frames:
             set_frame(scene, frame)
+            state.follow(view_layer.depsgraph)
             visibility.begin()
             for item in view_layer.depsgraph.object_instances:
                 obj = item.object

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trackshade.errors import ShotError
 from trackshade.shot import Geometry
+
 from .geometry import MeshReader, Topology
 from .topology import Attachment, attach
 

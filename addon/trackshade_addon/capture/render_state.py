@@ -1,5 +1,177 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""stub"""
+"""Makes the viewport's evaluation hold what a render holds, for as long as a capture lasts.
+
+Python can step frames only of the evaluation that the viewport shows, and that one obeys the viewport's switches: the
+eye and the screen icon of objects and collections, modifiers' viewport switches and levels, viewport resolutions of
+curves. A shot must match the render. So wherever the two differ, the viewport's value is set to the render's through
+`Changes`, which puts all back. An object that renders leave out stays in the evaluation where it belongs to the view
+layer (its transform is still recorded, and hiding it would take it out of the selection); `visibility` drops it.
+
+Where the render's value is animated it is followed from frame to frame, and animation of the viewport's value rests.
+
+What cannot be brought over is warned of: geometry nodes that ask whether they are in the viewport, and emitters that
+show a share of their particles (a change of which would throw their simulation away).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+
+from .animation import curves
+from .restore import Changes
+
+_LEVELS = {
+    "SUBSURF": ("levels", "render_levels"),
+    "MULTIRES": ("levels", "render_levels"),
+    "SCREW": ("steps", "render_steps"),
+    "OCEAN": ("viewport_resolution", "resolution"),
+}
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A property that `holder`, a part of `owner`, has once for the viewport and once for renders."""
+
+    owner: bpy.types.ID
+    holder: Any
+    viewport: str
+    render: str
+
+    def path(self, name: str) -> str:
+        if self.holder == self.owner:
+            return name
+        return f"{self.holder.path_from_id()}.{name}"
+
+
 class RenderState:
-    def __init__(self, changes, scene, view_layer): pass
-    def follow(self, depsgraph): pass
+    """Holds the viewport's evaluation to the render's switches.
+
+    Args:
+        changes: puts everything back.
+        warn: gets a sentence for each thing that cannot be brought over.
+    """
+
+    def __init__(
+        self,
+        changes: Changes,
+        scene: bpy.types.Scene,
+        view_layer: bpy.types.ViewLayer,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._changes = changes
+        self._followed: list[_Pair] = []
+        objects = [obj for obj in bpy.data.objects if obj.users]
+        members = {obj.session_uid for obj in view_layer.objects}
+        paths = {obj.session_uid: _animated_paths(obj) for obj in objects if obj.animation_data is not None}
+        self._show_collections(view_layer)
+        for obj in objects:
+            animated = paths.get(obj.session_uid, frozenset())
+            self._show_object(obj, view_layer if obj.session_uid in members else None, animated)
+            for pair in _pairs(obj):
+                self._match(pair, animated)
+            self._match_particles(obj, warn)
+        self._match_resolutions()
+        self._match_simplify(scene)
+        _warn_of_viewport_nodes(warn)
+
+    def follow(self, depsgraph: bpy.types.Depsgraph) -> None:
+        """Brings over the values that animation gave the render's switches in this frame."""
+        changed = False
+        for pair in self._followed:
+            value = pair.owner.evaluated_get(depsgraph).path_resolve(pair.path(pair.render))
+            changed |= self._changes.set(pair.holder, pair.viewport, value)
+        if changed:
+            depsgraph.update()
+
+    def _show_collections(self, view_layer: bpy.types.ViewLayer) -> None:
+        """Collections of the view layer are shown if they render; instanced ones are shown and hidden as they render."""
+        inside: set[int] = set()
+
+        def walk(layer: bpy.types.LayerCollection) -> None:
+            inside.add(layer.collection.session_uid)
+            if not layer.exclude:
+                self._changes.set(layer, "hide_viewport", False)
+            for child in layer.children:
+                walk(child)
+
+        walk(view_layer.layer_collection)
+        for collection in bpy.data.collections:
+            if not collection.hide_render or collection.session_uid not in inside:
+                self._changes.set(collection, "hide_viewport", collection.hide_render)
+
+    def _show_object(
+        self, obj: bpy.types.Object, view_layer: bpy.types.ViewLayer | None, animated: frozenset[str]
+    ) -> None:
+        """Shows an object that renders in some frame; hides one that never does, unless a view layer holds it."""
+        self._rest(obj, "hide_viewport", animated)
+        never = obj.hide_render and "hide_render" not in animated
+        if not never or view_layer is None:
+            self._changes.set(obj, "hide_viewport", never)
+        if not never and view_layer is not None:
+            self._changes.hide(obj, view_layer, False)
+
+    def _match(self, pair: _Pair, animated: frozenset[str]) -> None:
+        if animated:
+            self._rest(pair.owner, pair.path(pair.viewport), animated)
+            if pair.path(pair.render) in animated:
+                self._followed.append(pair)
+        self._changes.set(pair.holder, pair.viewport, getattr(pair.holder, pair.render))
+
+    def _match_particles(self, obj: bpy.types.Object, warn: Callable[[str], None]) -> None:
+        for system in obj.particle_systems:
+            settings = system.settings
+            if settings.type == "HAIR":
+                self._changes.set(settings, "display_percentage", 100)
+                self._changes.set(settings, "child_percent", settings.rendered_child_count)
+            elif settings.display_percentage != 100 and settings.render_type in ("OBJECT", "COLLECTION"):
+                warn(
+                    f"The particles '{system.name}' of '{obj.name}' are captured as the viewport shows them: "
+                    f"{settings.display_percentage} % of those that render."
+                )
+
+    def _match_resolutions(self) -> None:
+        for curve in bpy.data.curves:
+            for direction in ("u", "v"):
+                resolution = getattr(curve, f"render_resolution_{direction}")
+                if resolution:  # 0 means the viewport's
+                    for holder in curve.splines or [curve]:  # a text has no splines of its own
+                        self._changes.set(holder, f"resolution_{direction}", resolution)
+        for ball in bpy.data.metaballs:
+            self._changes.set(ball, "resolution", ball.render_resolution)
+
+    def _match_simplify(self, scene: bpy.types.Scene) -> None:
+        render = scene.render
+        if render.use_simplify:
+            self._changes.set(render, "simplify_subdivision", render.simplify_subdivision_render)
+            self._changes.set(render, "simplify_child_particles", render.simplify_child_particles_render)
+
+    def _rest(self, owner: bpy.types.ID, path: str, animated: frozenset[str]) -> None:
+        """Mutes what would write a property that is set here."""
+        if path in animated:
+            for curve in [*curves(owner), *owner.animation_data.drivers]:
+                if curve.data_path == path:
+                    self._changes.set(curve, "mute", True)
+
+
+def _pairs(obj: bpy.types.Object) -> Iterator[_Pair]:
+    yield _Pair(obj, obj, "show_instancer_for_viewport", "show_instancer_for_render")
+    for modifier in obj.modifiers:
+        yield _Pair(obj, modifier, "show_viewport", "show_render")
+        if modifier.type in _LEVELS:
+            yield _Pair(obj, modifier, *_LEVELS[modifier.type])
+
+
+def _animated_paths(obj: bpy.types.Object) -> frozenset[str]:
+    return frozenset(curve.data_path for curve in [*curves(obj), *obj.animation_data.drivers])
+
+
+def _warn_of_viewport_nodes(warn: Callable[[str], None]) -> None:
+    for group in bpy.data.node_groups:
+        if group.bl_idname == "GeometryNodeTree" and any(
+            node.bl_idname == "GeometryNodeIsViewport" for node in group.nodes
+        ):
+            warn(f"The geometry nodes '{group.name}' ask whether they are in the viewport; the capture answers yes.")

@@ -19,7 +19,7 @@ from .geometry import keeps_topology
 from .recording import Library, Recording, Rows
 from .render_state import RenderState
 from .restore import fix_camera, set_frame, undisturbed
-from .visibility import Visibility, is_plate
+from .visibility import Visibility, is_dupli_source, is_plate, shows_source
 
 Progress = Callable[[int, int], None]
 
@@ -40,6 +40,7 @@ class _Facts:
     name: str
     pass_index: int
     plate: bool
+    dupli_source: bool
     keeps_topology: bool
 
 
@@ -175,7 +176,7 @@ class Capture:
         changes = self._stack.enter_context(undisturbed(self._scene))
         if self._camera is not None:
             fix_camera(changes, self._scene, self._camera)
-        return RenderState(changes, self._scene, self._view_layer)
+        return RenderState(changes, self._scene, self._view_layer, self._warnings.add)
 
     def _sample(self, t: int, frame: float) -> None:
         set_frame(self._scene, frame)
@@ -200,7 +201,7 @@ class Capture:
         facts = self._facts.get(uid) or self._learn(uid, original)
         parent = item.parent if item.is_instance else None
         parent_uid = 0 if parent is None else parent.original.session_uid
-        if facts.plate or not item.show_self:
+        if facts.plate or not item.show_self or (facts.dupli_source and shows_source(item)):
             return
         look = self._visibility.of(obj, uid, parent, parent_uid)
         if kind != "MESH":
@@ -240,7 +241,11 @@ class Capture:
 
     def _learn(self, uid: int, original: bpy.types.Object) -> _Facts:
         facts = self._facts[uid] = _Facts(
-            original.name, original.pass_index, is_plate(original), keeps_topology(original)
+            name=original.name,
+            pass_index=original.pass_index,
+            plate=is_plate(original),
+            dupli_source=is_dupli_source(original),
+            keeps_topology=keeps_topology(original),
         )
         return facts
 
@@ -331,9 +336,7 @@ def capture(
     Raises:
         ShotError: no camera, a panoramic one, nothing visible, or vertices that are not finite.
     """
-    with Capture(
-        scene, view_layer, frame_map=frame_map, size_fit=size_fit, camera=camera, rows=rows
-    ) as running:
+    with Capture(scene, view_layer, frame_map=frame_map, size_fit=size_fit, camera=camera, rows=rows) as running:
         while running.done < running.total:
             running.step()
             if progress is not None:

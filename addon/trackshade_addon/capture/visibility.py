@@ -8,12 +8,15 @@ the evaluation hold what a render holds.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import bpy
 
 # Custom property of the planes that Trackshade makes for its results; they are no part of the shot.
 PLATE_KEY = "trackshade_plate"
+
+_NO_INDEX = 2**31 - 1  # fills the levels of a persistent id that are not used
 
 
 class Appearance(NamedTuple):
@@ -27,7 +30,8 @@ class Visibility:
     def __init__(self, view_layer: bpy.types.ViewLayer) -> None:
         self._view_layer = view_layer
         self._known: dict[tuple[int, int], Appearance] = {}
-        self._hidden = _hidden_by_collections(view_layer)
+        self._hidden = _hidden_in_layer(view_layer)
+        self._hidden_in: dict[int, set[int]] = {}  # by instanced collection
 
     def begin(self) -> None:
         """Starts a sample: everything may have changed."""
@@ -51,8 +55,19 @@ class Visibility:
             and obj.visible_camera
             and (holdout or not original.indirect_only_get(view_layer=self._view_layer))
             and original.session_uid not in self._hidden
+            and (parent is None or not self._left_out(obj, original))
         )
         return Appearance(visible, holdout)
+
+    def _left_out(self, obj: bpy.types.Object, instancer: bpy.types.Object) -> bool:
+        """Whether a render's instancer passes the object over; instances that nodes make are never passed over."""
+        if instancer.instance_type == "COLLECTION" and instancer.instance_collection is not None:
+            collection = instancer.instance_collection
+            hidden = self._hidden_in.get(collection.session_uid)
+            if hidden is None:
+                hidden = self._hidden_in[collection.session_uid] = _hidden_in_collection(collection)
+            return obj.hide_render or obj.original.session_uid in hidden
+        return instancer.instance_type != "NONE" and obj.hide_render
 
 
 def is_plate(obj: bpy.types.Object) -> bool:
@@ -60,18 +75,43 @@ def is_plate(obj: bpy.types.Object) -> bool:
     return PLATE_KEY in obj
 
 
-def _hidden_by_collections(view_layer: bpy.types.ViewLayer) -> set[int]:
+def is_dupli_source(obj: bpy.types.Object) -> bool:
+    """Whether an original object's parent instances it on vertices or faces: then renders do not show it itself."""
+    return obj.parent is not None and obj.parent.instance_type in ("VERTS", "FACES")
+
+
+def shows_source(item: bpy.types.DepsgraphObjectInstance) -> bool:
+    """Whether an instance of an `is_dupli_source` object is such an object itself, not one of those on its parent.
+
+    Inside an instanced collection only the depth of the persistent id tells the two apart.
+    """
+    if not item.is_instance:
+        return True
+    if item.parent.original == item.object.original.parent:
+        return False
+    return sum(part != _NO_INDEX for part in item.persistent_id) < 2
+
+
+def _hidden_in_layer(view_layer: bpy.types.ViewLayer) -> set[int]:
     """Identifiers of the view layer's objects that are only in collections which renders leave out."""
+    return _hidden(view_layer.layer_collection, lambda item: (item.collection, item.exclude))
+
+
+def _hidden_in_collection(collection: bpy.types.Collection) -> set[int]:
+    """The same for a collection that is instanced; its own switch counts too."""
+    return _hidden(collection, lambda item: (item, False))
+
+
+def _hidden(root: Any, look: Callable[[Any], tuple[bpy.types.Collection, bool]]) -> set[int]:
     shown: set[int] = set()
     found: set[int] = set()
 
-    def walk(layer: bpy.types.LayerCollection, hidden: bool) -> None:
-        if layer.exclude:
-            hidden = True
-        hidden = hidden or layer.collection.hide_render
-        (found if hidden else shown).update(obj.session_uid for obj in layer.collection.objects)
-        for child in layer.children:
+    def walk(item: Any, hidden: bool) -> None:
+        collection, excluded = look(item)
+        hidden = hidden or collection.hide_render  # exclusion, unlike this, does not reach the children
+        (found if hidden or excluded else shown).update(obj.session_uid for obj in collection.objects)
+        for child in item.children:
             walk(child, hidden)
 
-    walk(view_layer.layer_collection, False)
+    walk(root, False)
     return found - shown
