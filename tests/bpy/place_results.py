@@ -12,6 +12,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+
 from trackshade.fit import SizeFit, fit_size
 
 SIZE = (48, 32)
@@ -54,6 +55,9 @@ def make_result(
     cameras: Sequence[str] | str = "Camera",
     fit: SizeFit | None = None,
     view_layer: str = "ViewLayer",
+    world_to_camera: np.ndarray | None = None,
+    nearest: float | None = None,
+    focal: float = 100.0,
 ) -> Path:
     """A result folder with what placing reads of it."""
     (folder / "frames").mkdir(parents=True, exist_ok=True)
@@ -62,6 +66,7 @@ def make_result(
     size = (frames.shape[2], frames.shape[1])
     fit = fit or fit_size(size, (1.0, 1.0), [size])
     names = [cameras] * len(samples) if isinstance(cameras, str) else list(cameras)
+    matrix = (np.eye(4) if world_to_camera is None else world_to_camera).ravel().tolist()
     record: dict[str, Any] = {
         "format": 1,
         "shot": {
@@ -69,7 +74,11 @@ def make_result(
             "size": list(size),
             "size_fit": fit.to_dict(),
             "view_layer": view_layer,
-            "camera": {"name": names[0], "sources": names},
+            "camera": {"name": names[0], "sources": names, "world_to_camera": [matrix] * len(samples),
+                "intrinsics": [[focal, 0, 0, 0, focal, 0, 0, 0, 1]] * len(samples),
+                "orthographic": [False] * len(samples),
+            },
+            "nearest": nearest,
         },
     }
     (folder / "job.json").write_text(json.dumps(record), encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+
 from place_results import (
     add_camera,
     levels,
@@ -60,7 +61,12 @@ def test_the_warning_says_what_the_render_does(tmp_path: Path) -> None:
     scene.view_settings.view_transform = "AgX"
     (warning,) = place(make_result(tmp_path / "job", frames, [1]), scene).warnings
     change = np.abs(render(scene, 1, tmp_path / "out.png") - frames[0]).max(axis=-1)
-    said = [float(number) for number in re.findall(r"([\d.]+)% of|up to (\d+) of 255", warning) for number in number if number]
+    said = [
+        float(number)
+        for number in re.findall(r"([\d.]+)% of|up to (\d+) of 255", warning)
+        for number in number
+        if number
+    ]
     assert said == pytest.approx([100 * (change > 2).mean(), change.max()], abs=1.5)
 
 

@@ -90,6 +90,7 @@ def test_the_record_says_how_it_was_made(tmp_path: Path) -> None:
     assert record["shot"]["size_fit"]["size"] == [96, 64]
     assert np.allclose(np.reshape(record["shot"]["camera"]["intrinsics"], (T, 3, 3)), values["shot"].camera.intrinsics)
     assert record["warnings"] == ["One thing."]
+    assert record["shot"]["nearest"] == pytest.approx(6.0)
     assert record["consistency"]["result"] > record["consistency"]["first_frame_held"] * 0.1
     assert record["first_frame"]["file"] == "first_frame.png"
 

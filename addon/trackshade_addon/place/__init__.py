@@ -4,6 +4,7 @@ own.
 """
 
 from .copy import save_copy
-from .placing import Placed, place, remove, remove_result
+from .placing import Placed, place, remove
+from .removing import remove_result
 
 __all__ = ["Placed", "place", "remove", "remove_result", "save_copy"]

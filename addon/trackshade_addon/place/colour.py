@@ -38,8 +38,8 @@ def inverse_space(scene: bpy.types.Scene) -> tuple[str, list[str]]:
     warnings = []
     if space is None or space not in known:
         warnings.append(
-            f"Blender has no inverse of the view transform '{view.view_transform}': the plate's colours will be changed "
-            "by it. Set the view transform to Standard to see them as they were made."
+            f"Blender has no inverse of the view transform '{view.view_transform}', which will change the plate's "
+            "colours. Set the view transform to Standard to see them as they were made."
         )
         space = "sRGB"
     changes = [

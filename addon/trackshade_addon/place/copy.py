@@ -12,7 +12,7 @@ import bpy
 
 from trackshade.errors import OutputError
 
-from ..capture.visibility import PLATE_KEY
+from .home import PLATE_KEY
 
 
 def save_copy(path: Path) -> Path:
@@ -36,13 +36,19 @@ def save_copy(path: Path) -> Path:
             )
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise OutputError(
             "output-unwritable",
-            f"The scene's copy cannot be written to {path}: {str(error).strip()}.",
+            f"The scene's copy cannot be written to {path}: {_reason(error)}.",
             "Choose a folder that can be written and has space.",
         ) from error
     return path
+
+
+def _reason(error: Exception) -> str:
+    """Blender's own sentence names the file again before its reason."""
+    return getattr(error, "strerror", None) or str(error).strip().rsplit(": ", 1)[-1].rstrip(".")
 
 
 @contextlib.contextmanager

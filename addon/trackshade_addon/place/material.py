@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from .plane import drive_by
+from .plane import drive_by, new_driver
 from .sequence import Sequence
 
 
@@ -63,7 +63,7 @@ def _divide_exposure(strength: bpy.types.NodeSocket, scene: bpy.types.Scene) -> 
     expression = "pow(2, -stops)"
     if scene.render.engine == "CYCLES":
         expression += " / max(film, 0.000001)"
-    driver = strength.driver_add("default_value").driver
+    driver = new_driver(strength, "default_value")
     drive_by(driver, "stops", "SCENE", scene, "view_settings.exposure", expression)
     drive_by(driver, "film", "SCENE", scene, "cycles.film_exposure", expression)
     driver.expression = expression

@@ -3,31 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import bpy
 
-from trackshade.errors import ShotError, UsageError
+from trackshade.errors import UsageError
 
-from ..capture.visibility import PLATE_KEY
 from .background import add_background
+from .cameras import active_camera, find_camera
 from .colour import changed_share, inverse_space
+from .home import PLATE_KEY, make_home, shown_layer, tag
 from .material import load_sequence, make_material
-from .plane import NEAREST, attach, cut, make_mesh
+from .plane import NEAREST, attach, cut, default_distance, make_mesh
 from .record import Result, read_result
+from .removing import SHOWN_KEY, remove_result
 from .sequence import Sequence, choose_frames, write_sequence
 
 WAYS = ("plate", "background", "both")
-_COLLECTION = "Trackshade"
-_ROOT_KEY = "trackshade_results"  # marks the collection "Trackshade", whatever its name has become
 _WARNINGS_KEY = "trackshade_warnings"
-_SHOWN_KEY = "trackshade_showed_backgrounds"
 _RAYS = ("visible_diffuse", "visible_glossy", "visible_transmission", "visible_volume_scatter", "visible_shadow")
 _PROBES = ("hide_probe_volume", "hide_probe_sphere", "hide_probe_plane")
-Block = TypeVar("Block", bound=bpy.types.ID)
 
 
 @dataclass(frozen=True)
@@ -72,8 +68,8 @@ def place(
             background image, in the viewport; "both".
         view_layer: the one that shows the plate; by default the captured one, or all where the scene has lost
             it.
-        distance: of the plate from the camera, metres; by default it lies just behind the near clipping
-            distance, in front of everything and of older plates of the same camera.
+        distance: of the plate from the camera, metres; by default as near as can be, before everything and before
+            older plates of the same camera (see `plane.default_distance`).
         interpolation: of the plate's image, as in Blender's image texture; by default "Closest" where the
             result has the scene's own pixels, else "Linear".
 
@@ -91,22 +87,21 @@ def place(
     if interpolation not in (None, "Linear", "Closest", "Cubic", "Smart"):
         raise UsageError("bad-interpolation", f"Unknown interpolation '{interpolation}'.", "Use Linear or Closest.")
     result = read_result(Path(result_folder))
-    layer = _view_layer(scene, view_layer, result)
-    cameras = {name: _camera(scene, name) for name in dict.fromkeys(result.cameras)}
-    choices = choose_frames(result, _active_camera(scene))
+    layer = shown_layer(scene, view_layer, result)
+    cameras = {name: find_camera(scene, name) for name in dict.fromkeys(result.cameras)}
+    choices = choose_frames(result, active_camera(scene))
     sequence = write_sequence(result, choices)
     remove_result(scene, result.folder)
     space, warnings = inverse_space(scene)
-    measure = not warnings and as_ != "background"
-    warnings += _warnings(scene, result, space, list(cameras.values()), measure)
-    home = _make_collection(scene, result, layer)
+    home = make_home(scene, result, layer)
     planes: list[str] = []
     if as_ != "background":
-        image = _tag(load_sequence(f"{result.name} plate", sequence, space), result)
+        warnings += _warnings(scene, result, space, list(cameras.values()), measure=not warnings)
+        image = tag(load_sequence(f"{result.name} plate", sequence, space), result)
         material = make_material(f"{result.name} plate", image, sequence, scene, interpolation or _sharpness(result))
-        _tag(material, result)
+        tag(material, result)
         for camera in cameras.values():
-            planes.append(_add_plane(result, home, camera, material, sequence, distance).name)
+            planes.append(_add_plane(result, home, camera, material, sequence, distance, scene.frame_current).name)
     if as_ != "plate":
         warnings += _add_backgrounds(result, list(cameras.values()), sequence)
     home[_WARNINGS_KEY] = "\n".join(warnings)
@@ -129,24 +124,6 @@ def remove(placed: Placed) -> None:
         remove_result(scene, placed.folder)
 
 
-def remove_result(scene: bpy.types.Scene, folder: Path) -> None:
-    """Takes everything of a result out of a scene; the result's files stay."""
-    tag = str(folder)
-    for obj in [item for item in scene.objects if item.get(PLATE_KEY) == tag]:
-        bpy.data.objects.remove(obj)
-    for data in {item.data for item in scene.objects if isinstance(item.data, bpy.types.Camera)}:
-        _remove_backgrounds(data, tag)
-    root = _root(scene)
-    if root is not None:
-        for home in [item for item in root.children if item.get(PLATE_KEY) == tag and not _holds_anything(item)]:
-            bpy.data.collections.remove(home)
-        if not _holds_anything(root):
-            bpy.data.collections.remove(root)
-    for blocks in (bpy.data.meshes, bpy.data.materials, bpy.data.images, bpy.data.actions):
-        for block in [item for item in blocks if item.users == 0 and item.get(PLATE_KEY) == tag]:
-            blocks.remove(block)
-
-
 def _add_plane(
     result: Result,
     home: bpy.types.Collection,
@@ -154,15 +131,16 @@ def _add_plane(
     material: bpy.types.Material,
     sequence: Sequence,
     distance: float | None,
+    now: int,
 ) -> bpy.types.Object:
-    mesh = _tag(make_mesh(f"{result.name} plate", cut(result.fit)), result)
+    mesh = tag(make_mesh(f"{result.name} plate", cut(result.fit)), result)
     mesh.materials.append(material)
     if distance is None:
-        distance = camera.data.clip_start * NEAREST
+        distance = default_distance(camera.data, result)
         for older in [item for item in camera.children if PLATE_KEY in item and "distance" in item]:
             older["distance"] *= NEAREST
             older.update_tag()
-    plane = _tag(bpy.data.objects.new(f"{result.name} plate {camera.name}", mesh), result)
+    plane = tag(bpy.data.objects.new(f"{result.name} plate {camera.name}", mesh), result)
     home.objects.link(plane)
     attach(plane, camera, result.fit, distance)
     plane.hide_select = True  # else every click through the camera would pick it
@@ -170,18 +148,17 @@ def _add_plane(
         setattr(plane, name, False)
     for name in _PROBES:
         setattr(plane, name, True)
-    _show(plane, sequence.cameras.get(camera.name, []), result)
+    _show(plane, sequence.cameras.get(camera.name, []), now, result)
     return plane
 
 
-def _show(plane: bpy.types.Object, ranges: list[tuple[int, int]], result: Result) -> None:
-    """Keys the plane to be seen in the frames from first to last of each range, and nowhere else."""
+def _show(plane: bpy.types.Object, ranges: list[tuple[int, int]], now: int, result: Result) -> None:
+    """Keys the plane to be seen in the frames from first to last of each range, and nowhere else; it is frame `now`."""
     keys: dict[int, bool] = {}  # frame: hidden from here on
     for first, last in ranges:
         keys.setdefault(first - 1, True)
         keys[first] = False
         keys[last + 1] = True
-    now = bpy.context.scene.frame_current if bpy.context.scene else 0
     hidden = True
     for frame, value in sorted(keys.items()):
         for path in ("hide_render", "hide_viewport"):
@@ -191,7 +168,7 @@ def _show(plane: bpy.types.Object, ranges: list[tuple[int, int]], result: Result
             hidden = value
     plane.hide_render = plane.hide_viewport = hidden
     if plane.animation_data is not None and plane.animation_data.action is not None:
-        _tag(plane.animation_data.action, result)
+        tag(plane.animation_data.action, result)
 
 
 def _add_backgrounds(result: Result, cameras: list[bpy.types.Object], sequence: Sequence) -> list[str]:
@@ -203,22 +180,11 @@ def _add_backgrounds(result: Result, cameras: list[bpy.types.Object], sequence: 
             continue
         if image is None:
             # The viewport lays background images over the finished picture: no view transform is to be undone.
-            image = _tag(load_sequence(f"{result.name} background", sequence, "sRGB"), result)
+            image = tag(load_sequence(f"{result.name} background", sequence, "sRGB"), result)
         if not data.show_background_images:
-            data[_SHOWN_KEY] = True
+            data[SHOWN_KEY] = True
         add_background(data, image, sequence, result.fit)
     return warnings
-
-
-def _remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:
-    own = [item for item in data.background_images if item.image is not None and item.image.get(PLATE_KEY) == tag]
-    for item in own:
-        item.image = None  # else the image keeps a user
-        data.background_images.remove(item)
-    ours = any(item.image is not None and PLATE_KEY in item.image for item in data.background_images)
-    if own and not ours and data.get(_SHOWN_KEY):
-        data.show_background_images = False
-        del data[_SHOWN_KEY]
 
 
 def _warnings(
@@ -249,80 +215,3 @@ def _sharpness(result: Result) -> str:
     """
     same = result.fit.scale == (1.0, 1.0) and all(float(offset).is_integer() for offset in result.fit.offset)
     return "Closest" if same else "Linear"
-
-
-def _make_collection(scene: bpy.types.Scene, result: Result, layer: str | None) -> bpy.types.Collection:
-    """The result's collection, in view layer `layer` only (None: in all)."""
-    root = _root(scene)
-    if root is None:
-        root = bpy.data.collections.new(_COLLECTION)
-        root[_ROOT_KEY] = True
-        scene.collection.children.link(root)
-    home = _tag(bpy.data.collections.new(result.name), result)
-    root.children.link(home)
-    for view_layer in scene.view_layers:
-        if layer is not None and view_layer.name != layer:
-            found = _layer_collection(view_layer.layer_collection, home)
-            if found is not None:
-                found.exclude = True
-    return home
-
-
-def _root(scene: bpy.types.Scene) -> bpy.types.Collection | None:
-    return next((item for item in scene.collection.children if _ROOT_KEY in item), None)
-
-
-def _layer_collection(
-    parent: bpy.types.LayerCollection, wanted: bpy.types.Collection
-) -> bpy.types.LayerCollection | None:
-    if parent.collection == wanted:
-        return parent
-    return next((found for child in parent.children if (found := _layer_collection(child, wanted))), None)
-
-
-def _holds_anything(collection: bpy.types.Collection) -> bool:
-    return bool(collection.objects or collection.children)
-
-
-def _view_layer(scene: bpy.types.Scene, wanted: str | None, result: Result) -> str | None:
-    if wanted is None:
-        return result.view_layer if result.view_layer in scene.view_layers else None
-    if wanted not in scene.view_layers:
-        names = ", ".join(layer.name for layer in scene.view_layers)
-        raise UsageError("unknown-view-layer", f"The scene has no view layer '{wanted}'.", f"It has: {names}.")
-    return wanted
-
-
-def _camera(scene: bpy.types.Scene, name: str) -> bpy.types.Object:
-    camera = scene.objects.get(name)
-    if camera is None or not isinstance(camera.data, bpy.types.Camera):
-        raise ShotError(
-            "no-camera",
-            f"The result was made through camera '{name}', which scene '{scene.name}' does not have.",
-            "Open the file that it was made from, or give its camera that name again.",
-        )
-    return camera
-
-
-def _active_camera(scene: bpy.types.Scene) -> Callable[[int], str | None]:
-    """The camera that each frame is seen through: that of the last marker with a camera, as Blender switches
-    them.
-    """
-    bound = sorted(
-        (marker.frame, marker.camera.name)
-        for marker in scene.timeline_markers
-        if marker.camera is not None and not marker.camera.hide_render
-    )
-    fixed = None if scene.camera is None else scene.camera.name
-
-    def active(frame: int) -> str | None:
-        if not bound:
-            return fixed
-        return next((name for at, name in reversed(bound) if at <= frame), bound[0][1])
-
-    return active
-
-
-def _tag(block: Block, result: Result) -> Block:
-    block[PLATE_KEY] = str(result.folder)
-    return block

@@ -16,11 +16,14 @@ import re
 from dataclasses import dataclass
 
 import bpy
+import numpy as np
 
 from trackshade.conventions import intrinsics
 from trackshade.fit import SizeFit
 
-RIM = 0.01  # of the frame, on each side
+from .record import Result
+
+RIM = 16  # pixels of the scene's frame, on each side
 NEAREST = 1.02  # times the near clipping distance
 
 # The scale of the frame at the plane's distance: what one unit of the fitted side is in metres.
@@ -30,10 +33,11 @@ _UNIT = f"(ortho if kind == 1 else sensor / lens * {_DISTANCE})"
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a plane lies in the frame and what it shows: both as (left, bottom, right, top)."""
+    """Where a plane lies in the frame and what it shows, each as (left, bottom, right, top)."""
 
     frame: tuple[float, float, float, float]  # shares of the scene's frame, 0..1 from its lower left corner
     picture: tuple[float, float, float, float]  # texture coordinates
+    rim: tuple[float, float]  # width and height of the rim, shares of the frame
 
 
 def cut(fit: SizeFit) -> Cut:
@@ -46,7 +50,7 @@ def cut(fit: SizeFit) -> Cut:
     (fw, fh) = sx * fit.source[0], sy * fit.source[1]
     frame = (shown[0] - left) / fw, 1 - (shown[3] - top) / fh, (shown[2] - left) / fw, 1 - (shown[1] - top) / fh
     picture = shown[0] / width, 1 - shown[3] / height, shown[2] / width, 1 - shown[1] / height
-    return Cut(frame, picture)
+    return Cut(frame, picture, (RIM / fit.source[0], RIM / fit.source[1]))
 
 
 def make_mesh(name: str, area: Cut) -> bpy.types.Mesh:
@@ -55,12 +59,12 @@ def make_mesh(name: str, area: Cut) -> bpy.types.Mesh:
     """
     left, bottom, right, top = area.frame
     u0, v0, u1, v1 = area.picture
-    edge = 1e-9
+    edge, (rim_x, rim_y) = 1e-9, area.rim
     out = (
-        left - RIM * (left < edge),
-        bottom - RIM * (bottom < edge),
-        right + RIM * (right > 1 - edge),
-        top + RIM * (top > 1 - edge),
+        left - rim_x * (left < edge),
+        bottom - rim_y * (bottom < edge),
+        right + rim_x * (right > 1 - edge),
+        top + rim_y * (top > 1 - edge),
     )
     inner = [(left, bottom), (right, bottom), (right, top), (left, top)]
     outer = [(out[0], out[1]), (out[2], out[1]), (out[2], out[3]), (out[0], out[3])]
@@ -94,6 +98,18 @@ def attach(plane: bpy.types.Object, camera: bpy.types.Object, fit: SizeFit, dist
     _drive(plane, "location", 2, f"-{_DISTANCE} / size", camera)
 
 
+def default_distance(camera: bpy.types.Camera, result: Result) -> float:
+    """How far from its camera a plate lies by default, metres.
+
+    Just behind the near clipping distance, so that nothing comes before it and no fog lies between. Blender's places
+    are float32, though, and far from the world's origin they would make a plate so near jitter: there it lies as far
+    away as a twentieth of a pixel needs, but well before all that the camera saw.
+    """
+    near = camera.clip_start * NEAREST
+    steady = float(np.spacing(np.float32(result.farthest))) * result.focal / 0.05
+    return max(near, min(steady, result.nearest / 2))
+
+
 def frame_shares(sensor_fit: str, fit: SizeFit) -> tuple[float, float]:
     """The frame's width and height in units of the side that the camera's sensor spans."""
     k = intrinsics(
@@ -114,7 +130,7 @@ def _drive(plane: bpy.types.Object, path: str, axis: int, expression: str, camer
     data = camera.data
     # With sensor fit AUTO the sensor's width spans whichever side is longer.
     sensor = "sensor_height" if data.sensor_fit == "VERTICAL" else "sensor_width"
-    driver = plane.driver_add(path, axis).driver
+    driver = new_driver(plane, path, axis)
     drive_by(driver, "d", "OBJECT", plane, '["distance"]', expression)
     drive_by(driver, "near", "CAMERA", data, "clip_start", expression)
     drive_by(driver, "lens", "CAMERA", data, "lens", expression)
@@ -128,6 +144,14 @@ def _drive(plane: bpy.types.Object, path: str, axis: int, expression: str, camer
     variable.targets[0].transform_type = f"SCALE_{'XYZ'[axis]}"
     variable.targets[0].transform_space = "WORLD_SPACE"
     driver.expression = expression
+
+
+def new_driver(owner: bpy.types.bpy_struct, path: str, axis: int = -1) -> bpy.types.Driver:
+    """A driver whose value arrives as it is. Blender 5 gives a new one a curve from (0, 0) to (1, 1), which takes
+    values below 0.0001 for 0."""
+    curve = owner.driver_add(path, axis)
+    curve.keyframe_points.clear()
+    return curve.driver
 
 
 def drive_by(driver: bpy.types.Driver, name: str, kind: str, owner: bpy.types.ID, path: str, expression: str) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from trackshade.errors import OutputError
 from trackshade.fit import SizeFit
@@ -28,6 +31,9 @@ class Result:
         cameras: [T] names of the cameras that the samples are seen through.
         view_layer: the one that was captured.
         fit: how the pictures lie over the scene's frame.
+        farthest: greatest coordinate of a camera's place, metres.
+        focal: greatest focal length of a perspective camera, in pixels of the scene's frame; 0 if there is none.
+        nearest: least depth of what the cameras saw, metres; infinite where that is unknown.
     """
 
     folder: Path
@@ -36,6 +42,9 @@ class Result:
     cameras: tuple[str, ...]
     view_layer: str
     fit: SizeFit
+    farthest: float
+    focal: float
+    nearest: float
 
     @property
     def name(self) -> str:
@@ -73,17 +82,27 @@ def read_result(folder: Path) -> Result:
         cameras = tuple(str(name) for name in shot["camera"]["sources"])
         fit = _fit(shot)
         view_layer = str(shot["view_layer"])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        matrices = np.array(shot["camera"]["world_to_camera"], np.float64).reshape(len(samples), 4, 4)
+        farthest = float(np.abs(np.linalg.inv(matrices)[:, :3, 3]).max())
+        focal = _focal(shot["camera"], fit)
+        nearest = float(math.inf if shot.get("nearest") is None else shot["nearest"])
+    except (KeyError, TypeError, ValueError, IndexError, np.linalg.LinAlgError) as error:
         raise _damaged(folder, f"job.json does not say how its frames lie in the scene ({error!r})") from error
     if not samples or len(cameras) != len(samples) or not all(map(math.isfinite, samples)):
         raise _damaged(folder, "job.json does not say which frames it shows")
-    if any(b <= a for a, b in zip(samples, samples[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(samples)):
         raise _damaged(folder, "its frame numbers do not ascend")
     pictures = tuple(folder / "frames" / f"{number:04d}.png" for number in range(1, len(samples) + 1))
     for picture in pictures:
         if not picture.is_file():
             raise _damaged(folder, f"frames/{picture.name} is missing")
-    return Result(folder, pictures, samples, cameras, view_layer, fit)
+    return Result(folder, pictures, samples, cameras, view_layer, fit, farthest, focal, nearest)
+
+
+def _focal(camera: dict[str, Any], fit: SizeFit) -> float:
+    orthographic = np.array(camera["orthographic"], bool)
+    focal = np.array(camera["intrinsics"], np.float64)[:, 0] / fit.scale[0]  # [T]
+    return float(np.where(orthographic, 0.0, focal).max())
 
 
 def _fit(shot: dict[str, Any]) -> SizeFit:

@@ -30,13 +30,14 @@ def job_record(
     *,
     first_frame: np.ndarray | None,
     input_render: np.ndarray | None,
+    nearest: float | None,
     consistency: Consistency,
     files: Sequence[str],
     timings: Mapping[str, float],
     warnings: Sequence[str],
     model_digests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The content of `job.json`: plain values only."""
+    """The content of `job.json`: plain values only. `nearest` is the least depth that the camera saw, metres."""
     return {
         "format": FORMAT,
         "trackshade": trackshade.__version__,
@@ -50,7 +51,7 @@ def job_record(
             "dynamic_guidance": spec.dynamic_guidance and settings.guidance is None,
             "negative_prompt": (spec.negative_prompt if settings.negative_prompt is None else settings.negative_prompt),
         },
-        "shot": _shot(shot),
+        "shot": _shot(shot) | {"nearest": nearest},
         "first_frame": None if first_frame is None else {"file": "first_frame.png", "digest": digest(first_frame)},
         "input_render": None if input_render is None else {"digest": digest(input_render)},
         "consistency": consistency.to_dict(),

@@ -79,6 +79,7 @@ def write_result(
         spec,
         first_frame=first_frame,
         input_render=input_render,
+        nearest=_nearest(tracking.depth),
         consistency=measure(shot, tracking, frames, input_render),
         files=[*files, "job.json"],
         timings=timings,
@@ -98,6 +99,12 @@ def write_result(
     except (OSError, av.error.FFmpegError) as error:
         raise _unwritable(folder, error) from error
     return record
+
+
+def _nearest(depth: np.ndarray) -> float | None:
+    """Least depth of [T, H, W], metres, or None where nothing was seen."""
+    least = float(depth.min())
+    return least if np.isfinite(least) else None
 
 
 def _write_sequence(folder: Path, frames: np.ndarray) -> None:
