@@ -43,7 +43,7 @@ class Client:
     def __init__(self, find: Callable[[], Address], patience: float, private: PrivateBackend | None = None) -> None:
         self.private = private
         self._connection = Connection(find, f"pid {os.getpid()}", patience)
-        threads = max(1, min(4, (os.cpu_count() or 2) // 2))
+        threads = max(2, min(4, (os.cpu_count() or 2) // 2))
         self._hashing = ThreadPoolExecutor(threads, "trackshade-hash")
         self._uploader: Uploader | None = None
         self._polled: dict[str, Subscription] = {}

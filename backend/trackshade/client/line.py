@@ -43,6 +43,9 @@ class Line:
         self._wake = Wake()
         self._socket: zmq.Socket | None = None
         self._monitor: zmq.Socket | None = None
+        self._poller = zmq.Poller()
+        self._poller.register(self._wake, zmq.POLLIN)
+        self._ready: dict[object, int] = {}
 
     def wake(self) -> None:
         """End a `wait`."""
@@ -63,14 +66,18 @@ class Line:
             socket.curve_publickey, socket.curve_secretkey = address.keys.public, address.keys.secret
         self._monitor = socket.get_monitor_socket(HangUp.LOST | HangUp.KEYS_REFUSED)
         socket.connect(address.endpoint)
+        self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
 
     def hang_up(self) -> None:
         """Close the socket; what was not sent is forgotten."""
-        if self._socket is not None:
+        if self._socket is not None and self._monitor is not None:
+            self._poller.unregister(self._socket)
+            self._poller.unregister(self._monitor)
             self._socket.disable_monitor()
             self._socket.close()
-        if self._monitor is not None:
             self._monitor.close()
+        self._ready = {}
         self._socket = self._monitor = None
 
     def send(self, message: Message) -> None:
@@ -82,20 +89,18 @@ class Line:
 
     def wait(self, milliseconds: int) -> None:
         """Wait until there is something to look at, or somebody calls `wake`."""
-        poller = zmq.Poller()
-        poller.register(self._wake, zmq.POLLIN)
-        for socket in (self._socket, self._monitor):
-            if socket is not None:
-                poller.register(socket, zmq.POLLIN)
-        if self._wake.fileno() in dict(poller.poll(milliseconds)):
+        self._ready = dict(self._poller.poll(milliseconds))
+        if self._wake.fileno() in self._ready:
             self._wake.clear()
 
     def messages(self) -> Iterator[Message]:
         """What has arrived; stops when the line is opened anew or hung up. What is no message counts as lost:
         heartbeats and repetition deal with that."""
         socket = self._socket
+        if socket is None or socket not in self._ready:
+            return
         for _ in range(MESSAGES_PER_TURN):
-            if socket is None or socket is not self._socket:
+            if socket is not self._socket:
                 return
             try:
                 yield decode(socket.recv_multipart(zmq.NOBLOCK))
@@ -106,7 +111,7 @@ class Line:
 
     def hung_up(self) -> HangUp | None:
         """Whether the other side has gone since the last call."""
-        if self._monitor is None or not self._monitor.poll(0):
+        if self._monitor is None or self._monitor not in self._ready:
             return None
         return HangUp(recv_monitor_message(self._monitor)["event"])
 

@@ -18,6 +18,7 @@ from trackshade.errors import TrackshadeError
 from trackshade.wire import CHUNK_BYTES, DIGEST_BYTES, ArrayEntry, Message, chunk_count, digest_of
 from trackshade.wire.chunks import chunk_size, is_small, raw_bytes
 
+ASK_AT_ONCE = 8  # chunks: fewer questions cost less, more make the backend wait for the first chunk
 _NO_DIGEST = b""
 
 
@@ -39,6 +40,7 @@ class Uploader:
         self._hashing = hashing
         self._arrays: dict[tuple[int, int], _Array] = {}
         self._state = threading.Condition()
+        self._to_hash = 0
         self._open = 0  # chunks not hashed, asked for, sent and stored yet
         self._fresh: dict[bytes, memoryview] = {}  # hashed; the backend was not asked yet
         self._asked: set[bytes] = set()
@@ -62,6 +64,7 @@ class Uploader:
         with self._state:
             begin, known.begun = known.begun, max(known.begun, ready)
             self._open += max(0, ready - begin)
+            self._to_hash += max(0, ready - begin)
         for index in range(begin, ready):
             self._hashing.submit(self._hash, known, index)
 
@@ -110,6 +113,7 @@ class Uploader:
         digest = digest_of(data)
         with self._state:
             known.digests[index] = digest
+            self._to_hash -= 1
             if digest in self._asked:  # the same bytes again, such as a rest pose
                 self._open -= 1
             else:
@@ -119,9 +123,10 @@ class Uploader:
         self._ask()
 
     def _ask(self) -> None:
-        """Ask which of the fresh chunks are missing; one question at a time, so that questions grow under load."""
+        """Ask which of the fresh chunks are missing: about the first ones soon, then about several at once."""
         with self._state:
-            if self._asking or not self._fresh:
+            enough = min(ASK_AT_ONCE, max(1, len(self._asked) // 2)) if self._to_hash else 1
+            if self._asking or len(self._fresh) < enough:
                 return
             self._asking = True
             asked, self._fresh = self._fresh, {}

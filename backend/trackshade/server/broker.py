@@ -35,7 +35,7 @@ from trackshade.wire.wake import Wake
 
 log = logging.getLogger("trackshade.broker")
 
-TICK = 200  # milliseconds: how often processes and clocks are looked at
+TICK = 0.2  # seconds: how often processes and clocks are looked at
 MESSAGES_PER_TURN = 64  # of one socket before the others get their turn
 CLEAN_EVERY = 3600.0
 MAX_UNRECORDED = 1000  # events kept while the disk is full; then steps are forgotten
@@ -56,7 +56,7 @@ class Broker:
         self._options = options
         self._keeper = Keeper(store.chunks, wake.set)
         self._unrecorded: deque[tuple[str, Mapping[str, Any], bytes | None]] = deque()
-        self._busy_at = self._cleaned_at = self.started
+        self._busy_at = self._cleaned_at = self._looked_at = self.started
         store.recover()
         self._queue: dict[str, set[bytes]] = {}  # waiting jobs, oldest first: the chunks not verified yet
         for job in store.jobs((states.QUEUED,)):
@@ -71,19 +71,27 @@ class Broker:
         for source in (self._clients.socket, self._workers_door.socket, self._wake):
             poller.register(source, zmq.POLLIN)
         while not self.stop and not self._idle_for_long():
-            ready = dict(poller.poll(TICK))
+            ready = dict(poller.poll(int(TICK * 1000)))
             if self._wake.fileno() in ready:
                 self._wake.clear()
-            self._take_kept()
-            self._take_clients()
-            self.workers.receive(self._from_worker)
-            for died in self.workers.watch(self._options.worker_idle):
-                self._worker_died(died)
+                self._take_kept()
+            if self._clients.socket in ready:
+                self._take_clients()
+            if self._workers_door.socket in ready:
+                self.workers.receive(self._from_worker)
+            if time.monotonic() - self._looked_at > TICK:
+                self._look_after()
             self._schedule()
-            self._publish()
-            self.sessions.drop_silent()
-            if time.monotonic() - self._cleaned_at > CLEAN_EVERY:
-                self._clean()
+
+    def _look_after(self) -> None:
+        """What has to happen now and then: processes, silent clients, what a full disk held up, cleaning."""
+        self._looked_at = time.monotonic()
+        for died in self.workers.watch(self._options.worker_idle):
+            self._worker_died(died)
+        self._publish()
+        self.sessions.drop_silent()
+        if self._looked_at - self._cleaned_at > CLEAN_EVERY:
+            self._clean()
 
     def close(self) -> None:
         """End the workers in an orderly way; what they were doing is queued for the next start."""
@@ -191,6 +199,7 @@ class Broker:
         found, new = self.store.add(job, manifest, settings.to_dict())
         if new:
             self._enqueue(found)
+            self._keeper.hurry()
         return found.state
 
     def cancel(self, job: str) -> str:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The thread that writes chunks and verifies them, so that a slow disk never holds up the broker's loop.
 
-Writing comes first, because a client waits for it; verifying fills the pauses. What has happened is put in
-`results`, and `wake` is called.
+Writing comes first, because a client waits for it; verifying waits for a pause, or for a job that wants the chunks.
+What has happened is put in `results`, and `wake` is called.
 """
 
 from __future__ import annotations
 
-import itertools
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from trackshade.errors import OutputError
 from trackshade.server.chunk_store import ChunkStore
 
-_WRITE, _VERIFY = 0, 1
+PAUSE = 0.25  # seconds without a write after which verifying begins
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,13 @@ class Verified:
     intact: bool
 
 
+@dataclass(frozen=True)
+class _Write:
+    digest: bytes
+    data: memoryview
+    ticket: Any
+
+
 class Keeper:
     """Owns one thread. `pending` holds the digests not verified yet and is used by the broker's thread only."""
 
@@ -44,46 +51,66 @@ class Keeper:
         self.pending: set[bytes] = set()
         self._chunks = chunks
         self._wake = wake
-        self._work: queue.PriorityQueue[tuple[int, int, Any]] = queue.PriorityQueue()
-        self._number = itertools.count()
+        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()  # None: look again
+        self._to_verify: deque[bytes] = deque()
+        self._hurry = self._closing = False
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
-        self._thread.start()
         for digest in chunks.unverified():
-            self.verify(digest)
+            self.pending.add(digest)
+            self._to_verify.append(digest)
+        self._thread.start()
 
     def write(self, digest: bytes, data: memoryview, ticket: Any) -> None:
-        """Store these bytes under this digest; `Written` follows, and `Verified` after it."""
+        """Store these bytes under this digest; `Written` follows, and `Verified` some time after it."""
         self.pending.add(digest)
-        self._work.put((_WRITE, next(self._number), (digest, data, ticket)))
+        self._writes.put(_Write(digest, data, ticket))
 
-    def verify(self, digest: bytes) -> None:
-        self.pending.add(digest)
-        self._work.put((_VERIFY, next(self._number), digest))
+    def hurry(self) -> None:
+        """Verify what there is now, as a job waits for it."""
+        self._hurry = True
+        self._writes.put(None)
 
     def close(self) -> None:
-        """Finish the writes that were accepted and end the thread."""
-        self._work.put((_WRITE, next(self._number), None))
+        """Finish the writes that were accepted and end the thread; what is not verified is after the next start."""
+        self._closing = True
+        self._writes.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while True:
-            kind, _, work = self._work.get()
-            if work is None:
+            try:
+                write = self._writes.get(timeout=self._patience())
+            except queue.Empty:
+                self._verify_next()
+                continue
+            if write is not None:
+                self.results.put(Written(write.ticket, self._write(write.digest, write.data)))
+                del write  # the bytes belong to the message and should go with it
+                self._wake()
+                if self._hurry and self._to_verify:
+                    self._verify_next()  # so that a job waits for no other client's upload
+            elif self._closing and self._writes.empty():
                 return
-            if kind == _WRITE:
-                digest, data, ticket = work
-                self.results.put(Written(ticket, self._write(digest, data)))
-                del data, work  # the bytes belong to the message and should go with it
-            else:
-                self.results.put(Verified(work, self._verify(work)))
-            self._wake()
+
+    def _patience(self) -> float | None:
+        """How long to wait for the next write before verifying instead."""
+        if not self._to_verify:
+            return None
+        return 0.0 if self._hurry else PAUSE
+
+    def _verify_next(self) -> None:
+        digest = self._to_verify.popleft()
+        if not self._to_verify:
+            self._hurry = False
+        self.results.put(Verified(digest, self._verify(digest)))
+        self._wake()
 
     def _write(self, digest: bytes, data: memoryview) -> OutputError | None:
         try:
             self._chunks.write(digest, data)
         except OutputError as error:
             return error
-        self._work.put((_VERIFY, next(self._number), digest))
+        self._to_verify.append(digest)
         return None
 
     def _verify(self, digest: bytes) -> bool:
