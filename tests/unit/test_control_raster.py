@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trackshade.control.compiling import kernel
 from trackshade.control.raster import Buffers, barycentric, draw, to_screen
 from trackshade.control.reference import trace
 
@@ -126,3 +127,10 @@ def test_values_that_are_not_finite_draw_nothing(bad):
     positions = np.float32([[-1, -1, 2], [1, bad, 2], [0, 1, 2]])
     buffers, _ = render(positions, [[0, 1, 2]], PERSPECTIVE, False)
     assert np.all(buffers.label == -1)
+
+
+def test_kernels_compile_where_nothing_can_be_kept():
+    """Code without a file has no folder for compiled code, like an installation that nobody may write to."""
+    space = {}
+    exec("def double(x):\n    return 2.0 * x", space)
+    assert kernel(space["double"])(21) == 42.0

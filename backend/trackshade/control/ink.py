@@ -42,10 +42,12 @@ def paint_place(kind, n, px, py, pz, out, i, j):
     x = n[0] * px + n[1] * py + n[2] * pz + n[3]
     y = n[4] * px + n[5] * py + n[6] * pz + n[7]
     z = n[8] * px + n[9] * py + n[10] * pz + n[11]
-    q = 1.0 / z if kind == PLACES else 1.0
+    distance = math.sqrt(x * x + y * y + z * z)
+    both = 1.0 / (z * distance)  # one division for two inverses: this is the innermost loop
+    q = both * distance if kind == PLACES else 1.0
     red, green = n[12] * x * q + n[14], n[13] * y * q + n[15]
     if z > 0.0 and red >= 0.0 and red <= 1.0 and green >= 0.0 and green <= 1.0:
-        blue = (1.0 / math.sqrt(x * x + y * y + z * z) - n[16]) * n[17]
+        blue = (both * z - n[16]) * n[17]
         out[i, j, 0] = np.uint8(red * 255.0 + 0.5)
         out[i, j, 1] = np.uint8(green * 255.0 + 0.5)
         out[i, j, 2] = np.uint8(min(max(blue, 0.0), 1.0) * 255.0 + 0.5)
