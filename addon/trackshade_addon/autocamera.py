@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from trackshade.errors import ShotError
 
+from .capture.instances import Instances, Key
 from .capture.plan import render_size
 from .capture.render_state import RenderState
 from .capture.restore import set_frame, undisturbed
-from .capture.visibility import Visibility, is_plate
 
 NAME = "Trackshade Camera"
 LENS, SENSOR = 50.0, 36.0  # millimetres
@@ -98,28 +98,20 @@ def fit_camera(
 
 def _boxes(
     scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: Sequence[float]
-) -> dict[tuple[int, int, tuple[int, ...]], list[Float64]]:
+) -> dict[Key, list[Float64]]:
     """[8, 3] world corners of the box around each visible instance, for each frame in which it is visible."""
-    boxes: dict[tuple[int, int, tuple[int, ...]], list[Float64]] = {}
-    visibility = Visibility(view_layer)
+    boxes: dict[Key, list[Float64]] = {}
+    things = Instances(view_layer)
     with undisturbed(scene) as changes:
         state = RenderState(changes, scene, view_layer, lambda sentence: None)
         for frame in frames:
             set_frame(scene, frame)
             state.follow(view_layer.depsgraph)
-            visibility.begin()
-            for item in view_layer.depsgraph.object_instances:
-                obj = item.object
-                if obj.type != "MESH" or not obj.data.polygons or is_plate(obj.original):
-                    continue
-                parent = item.parent if item.is_instance else None
-                uid = obj.original.session_uid
-                parent_uid = 0 if parent is None else parent.original.session_uid
-                if visibility.of(obj, uid, parent, parent_uid).visible:
-                    matrix = np.array(item.matrix_world)
-                    corners = np.array([tuple(corner) for corner in obj.bound_box])
-                    key = uid, parent_uid, tuple(item.persistent_id) if parent is not None else ()
-                    boxes.setdefault(key, []).append(corners @ matrix[:3, :3].T + matrix[:3, 3])
+            for seen in things.of(view_layer.depsgraph):
+                if seen.appearance.visible and seen.obj.type == "MESH" and seen.obj.data.polygons:
+                    matrix = np.array(seen.item.matrix_world)
+                    corners = np.array([tuple(corner) for corner in seen.obj.bound_box])
+                    boxes.setdefault(seen.key, []).append(corners @ matrix[:3, :3].T + matrix[:3, 3])
     if not boxes:
         raise ShotError(
             "nothing-visible",
@@ -129,7 +121,7 @@ def _boxes(
     return boxes
 
 
-def _content(boxes: dict[tuple[int, int, tuple[int, ...]], list[Float64]]) -> Float64:
+def _content(boxes: dict[Key, list[Float64]]) -> Float64:
     """[N, 8, 3] what must be in the frame: all that moves, and what stands still unless it is scenery."""
     tracks = [np.stack(track) for track in boxes.values()]
     moving = [track for track in tracks if np.ptp(track, axis=0).max() > 1e-6]

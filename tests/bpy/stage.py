@@ -12,6 +12,9 @@ import numpy as np
 from trackshade.fit import FrameMap, SizeFit, fit_frames, fit_size
 from trackshade.shot import MeshTrack, Shot
 from trackshade_addon.capture import capture
+from trackshade_addon.capture.animation import curves
+
+__all__ = ["capture", "curves"]
 
 SIZE = (96, 64)
 
@@ -61,9 +64,7 @@ def grid(name: str = "Grid", cells: int = 4) -> bpy.types.Mesh:
     line = np.linspace(-1, 1, cells + 1)
     vertices = [(x, 0.0, z) for z in line for x in line]
     row = cells + 1
-    faces = [
-        (a, a + 1, a + 1 + row, a + row) for z in range(cells) for a in range(z * row, z * row + cells)
-    ]
+    faces = [(a, a + 1, a + 1 + row, a + row) for z in range(cells) for a in range(z * row, z * row + cells)]
     return mesh(name, vertices, faces)
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import bpy
 import numpy as np
 import pytest
-import stage
 
+import stage
 from trackshade.errors import ShotError
 
 

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import ClassVar
 
 import bpy
 import pytest
+
 import stage
 from test_capture_instances import collection_instance, scatter
 
@@ -16,7 +18,7 @@ class Witness(bpy.types.RenderEngine):
 
     bl_idname = "TRACKSHADE_WITNESS"
     bl_label = "Witness"
-    seen: Counter[tuple[str, int]] = Counter()
+    seen: ClassVar[Counter[tuple[str, int]]] = Counter()
 
     def render(self, depsgraph):
         Witness.seen = Counter()

@@ -91,3 +91,21 @@ class CameraRecording:
             orthographic=self._orthographic,
             clip=self._clip,
         )
+
+
+def sees(camera: CameraTrack, size: tuple[int, int], t: int, corners: np.ndarray) -> bool:
+    """Whether a box, given by its corners [8, 3] in the world, may reach into the image of sample `t`.
+
+    False is certain: all corners are beyond one side of what the camera sees. For a box beside an edge of the
+    image, True may be wrong.
+    """
+    matrix, k = camera.world_to_camera[t], camera.intrinsics[t]
+    x, y, z = (corners @ matrix[:3, :3].T + matrix[:3, 3]).T
+    near, far = camera.clip[t]
+    if np.all(z < near) or np.all(z > far):
+        return False
+    depth = 1.0 if camera.orthographic[t] else z
+    u = k[0, 0] * x + k[0, 2] * depth  # pixels times depth, so that no point is too near for a division
+    v = k[1, 1] * y + k[1, 2] * depth
+    beyond = (u < 0, v < 0, u > size[0] * depth, v > size[1] * depth)
+    return not any(np.all(side) for side in beyond)

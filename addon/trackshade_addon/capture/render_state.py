@@ -88,7 +88,7 @@ class RenderState:
             depsgraph.update()
 
     def _show_collections(self, view_layer: bpy.types.ViewLayer) -> None:
-        """Collections of the view layer are shown if they render; instanced ones are shown and hidden as they render."""
+        """Shows the view layer's collections that render; shows and hides instanced ones as they render."""
         inside: set[int] = set()
 
         def walk(layer: bpy.types.LayerCollection) -> None:

@@ -71,6 +71,9 @@ def undisturbed(scene: bpy.types.Scene) -> Iterator[Changes]:
             scene.frame_set(frame, subframe=subframe)  # which also sets the camera that a marker names
             scene.camera = camera
             put_back(values)
+            for layer in scene.view_layers:
+                if layer.depsgraph is not None:
+                    layer.depsgraph.update()
 
 
 def set_frame(scene: bpy.types.Scene, frame: float) -> None:

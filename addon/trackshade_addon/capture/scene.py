@@ -14,34 +14,16 @@ from trackshade.errors import Cancelled, ShotError
 from trackshade.fit import FrameMap, SizeFit
 from trackshade.shot import MeshTrack, ObjectTrack, Shot
 
-from .camera import CameraRecording
-from .geometry import keeps_topology
+from .camera import CameraRecording, sees
+from .instances import WITHOUT_SURFACE, Instances, Key, Seen
 from .recording import Library, Recording, Rows
 from .render_state import RenderState
 from .restore import fix_camera, set_frame, undisturbed
-from .visibility import Visibility, is_dupli_source, is_plate, shows_source
+from .visibility import is_plate
 
 Progress = Callable[[int, int], None]
 
-# What has extent but no surface of its own; everything else that is seen evaluates to meshes.
-_WITHOUT_SURFACE = {
-    "CURVES": "hair curves",
-    "POINTCLOUD": "a point cloud",
-    "VOLUME": "a volume",
-    "GPENCIL": "grease pencil",
-    "GREASEPENCIL": "grease pencil",
-}
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What holds of an original object in every frame."""
-
-    name: str
-    pass_index: int
-    plate: bool
-    dupli_source: bool
-    keeps_topology: bool
+_CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T.astype(bool)  # [8, 3] high or low
 
 
 @dataclass(eq=False)
@@ -123,10 +105,9 @@ class Capture:
             raise ShotError("empty-shot", "The shot has no frames.", "Choose a range of at least one frame.")
         self._library = Library(self.total, rows)
         self._cameras = CameraRecording(self.total, size_fit)
-        self._visibility = Visibility(view_layer)
-        self._instances: dict[tuple[int, int, tuple[int, ...]], _Instance] = {}
+        self._things = Instances(view_layer)
+        self._instances: dict[Key, _Instance] = {}
         self._objects: dict[int, tuple[str, str, np.ndarray]] = {}
-        self._facts: dict[int, _Facts] = {}
         self._warnings = _Warnings()
 
     def __enter__(self) -> Capture:
@@ -185,69 +166,45 @@ class Capture:
         self._state.follow(depsgraph)
         self._cameras.put(t, frame, self._scene.camera, depsgraph)
         self._library.begin()
-        self._visibility.begin()
-        for item in depsgraph.object_instances:
-            self._look_at(t, frame, item)
+        for seen in self._things.of(depsgraph):
+            self._look_at(t, frame, seen)
         self._record_objects(t, depsgraph)
         self._library.end(t)
 
-    def _look_at(self, t: int, frame: float, item: bpy.types.DepsgraphObjectInstance) -> None:
-        obj = item.object
-        kind = obj.type
-        if kind != "MESH" and kind not in _WITHOUT_SURFACE:
+    def _look_at(self, t: int, frame: float, seen: Seen) -> None:
+        kind = seen.obj.type
+        if kind in WITHOUT_SURFACE:
+            if seen.appearance.visible:
+                self._warnings.add(f"'{seen.name}' is {WITHOUT_SURFACE[kind]} and is not part of the shot.")
             return
-        original = obj.original
-        uid = original.session_uid
-        facts = self._facts.get(uid) or self._learn(uid, original)
-        parent = item.parent if item.is_instance else None
-        parent_uid = 0 if parent is None else parent.original.session_uid
-        if facts.plate or not item.show_self or (facts.dupli_source and shows_source(item)):
-            return
-        look = self._visibility.of(obj, uid, parent, parent_uid)
-        if kind != "MESH":
-            if look.visible:
-                self._warnings.add(f"'{facts.name}' is {_WITHOUT_SURFACE[kind]} and is not part of the shot.")
-            return
-        key = uid, parent_uid, tuple(item.persistent_id) if parent is not None else ()
-        instance = self._instances.get(key)
+        instance = self._instances.get(seen.key)
         if instance is None:
-            name = facts.name if parent is None or parent_uid == uid else f"{parent.original.name}/{facts.name}"
-            instance = self._instances[key] = _Instance(
-                name, facts.pass_index, np.empty((self.total, 4, 4)), np.zeros(self.total, np.bool_)
-            )
-        instance.put_matrix(t, np.array(item.matrix_world))
-        if look.visible:
-            self._record(t, frame, obj, instance, look.holdout, facts.keeps_topology and parent_uid != uid)
+            matrices, visible = np.empty((self.total, 4, 4)), np.zeros(self.total, np.bool_)
+            instance = self._instances[seen.key] = _Instance(seen.name, seen.pass_index, matrices, visible)
+        instance.put_matrix(t, np.array(seen.item.matrix_world))
+        if seen.appearance.visible:
+            self._record(t, frame, seen, instance)
 
-    def _record(
-        self, t: int, frame: float, obj: bpy.types.Object, instance: _Instance, holdout: bool, by_counts: bool
-    ) -> None:
-        mesh = obj.data
+    def _record(self, t: int, frame: float, seen: Seen, instance: _Instance) -> None:
+        mesh = seen.obj.data
         convert = mesh.is_editmode  # then the arrays are still those of before the editing
         if convert:
-            mesh = obj.to_mesh()
+            mesh = seen.obj.to_mesh()
         try:
             if not mesh.polygons:
                 return
             instance.visible[t] = True
-            instance.recording = self._library.record(t, frame, mesh, instance.recording, instance.name, by_counts)
+            instance.recording = self._library.record(
+                t, frame, mesh, instance.recording, seen.name, seen.by_counts and not convert
+            )
         finally:
             if convert:
-                obj.to_mesh_clear()
+                seen.obj.to_mesh_clear()
+        holdout = seen.appearance.holdout
         if instance.holdout is None:
             instance.holdout = holdout
         elif instance.holdout != holdout:
             self._warnings.add(f"'{instance.name}' starts or stops being a holdout; the shot keeps its first state.")
-
-    def _learn(self, uid: int, original: bpy.types.Object) -> _Facts:
-        facts = self._facts[uid] = _Facts(
-            name=original.name,
-            pass_index=original.pass_index,
-            plate=is_plate(original),
-            dupli_source=is_dupli_source(original),
-            keeps_topology=keeps_topology(original),
-        )
-        return facts
 
     def _record_objects(self, t: int, depsgraph: bpy.types.Depsgraph) -> None:
         if t == 0:
@@ -275,6 +232,7 @@ class Capture:
         meshes = []
         for item in instances:
             item.complete()
+            self._finite_or_raise(item)
             meshes.append(
                 MeshTrack(
                     name=item.name,
@@ -304,7 +262,38 @@ class Capture:
                 "warnings": list(self._warnings.sentences),
             },
         )
+        self._seen_or_raise(shot)
         return shot
+
+    def _finite_or_raise(self, item: _Instance) -> None:
+        bad = np.flatnonzero(~np.isfinite(item.matrices).all(axis=(1, 2)))
+        if bad.size:
+            raise ShotError(
+                "not-finite",
+                f"The transform of '{item.name}' is not finite at frame {self._frames.frames[bad[0]]:g}.",
+                "Look for a constraint or driver that divides by zero there.",
+            )
+
+    def _seen_or_raise(self, shot: Shot) -> None:
+        """Raises ShotError where no surface can be in the picture in any sample."""
+        boxes: dict[tuple[int, int], np.ndarray] = {}
+        for t in range(self.total):
+            for mesh in shot.meshes:
+                if not mesh.visible[t]:
+                    continue
+                geometry = shot.geometries[mesh.geometry]
+                key = mesh.geometry, t if geometry.deforms else 0
+                if key not in boxes:
+                    low, high = geometry.at(t).min(axis=0), geometry.at(t).max(axis=0)
+                    boxes[key] = np.where(_CORNERS, high, low).astype(np.float64)
+                matrix = mesh.matrix_world[t]
+                if sees(shot.camera, shot.size, t, boxes[key] @ matrix[:3, :3].T + matrix[:3, 3]):
+                    return
+        raise ShotError(
+            "nothing-visible",
+            f"Camera '{shot.camera.name}' sees no surface in frames {shot.frames[0]:g} to {shot.frames[-1]:g}.",
+            "Point the camera at the scene, check its clip distances, or use --camera auto.",
+        )
 
     def _warn_of_topology(self) -> None:
         for recording in self._library.recordings:

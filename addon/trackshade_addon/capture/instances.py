@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The surfaces of an evaluated frame: objects and instances of every kind, each with an identity that lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import bpy
+
+from .geometry import keeps_topology
+from .visibility import Appearance, Visibility, is_dupli_source, is_plate, shows_source
+
+# What finds an instance again in another frame: its object, its instancer (0: none) and its place in that.
+Key = tuple[int, int, tuple[int, ...]]
+
+# What has extent but no surface of its own; everything else that is seen evaluates to meshes.
+WITHOUT_SURFACE = {
+    "CURVES": "hair curves",
+    "POINTCLOUD": "a point cloud",
+    "VOLUME": "a volume",
+    "GPENCIL": "grease pencil",
+    "GREASEPENCIL": "grease pencil",
+}
+
+
+class Facts(NamedTuple):
+    """What holds of an original object in every frame."""
+
+    name: str
+    pass_index: int
+    plate: bool
+    dupli_source: bool
+    keeps_topology: bool
+
+
+class Seen(NamedTuple):
+    """A mesh or something without surface in one frame; good only until the next one is asked for.
+
+    Attributes:
+        name: the object's; an instance carries its instancer's too.
+        by_counts: its counts of vertices and faces alone tell whether the topology is another one.
+    """
+
+    key: Key
+    name: str
+    obj: bpy.types.Object
+    item: bpy.types.DepsgraphObjectInstance
+    appearance: Appearance
+    pass_index: int
+    by_counts: bool
+
+
+class Instances:
+    """Goes through the instances of a view layer's frames."""
+
+    def __init__(self, view_layer: bpy.types.ViewLayer) -> None:
+        self._visibility = Visibility(view_layer)
+        self._facts: dict[int, Facts] = {}
+        self._names: dict[tuple[int, int], str] = {}
+
+    def of(self, depsgraph: bpy.types.Depsgraph) -> Iterator[Seen]:
+        """All that has extent in the present frame, hidden or not; plates of Trackshade's own are left out."""
+        self._visibility.begin()
+        for item in depsgraph.object_instances:
+            obj = item.object
+            kind = obj.type
+            # Whatever evaluates to a mesh, a text say, also comes as an instance of that mesh.
+            if (kind != "MESH" and kind not in WITHOUT_SURFACE) or not item.show_self:
+                continue
+            original = obj.original
+            uid = original.session_uid
+            facts = self._facts.get(uid) or self._learn(uid, original)
+            if facts.plate or (facts.dupli_source and shows_source(item)):
+                continue
+            parent, parent_uid, place = None, 0, ()
+            if item.is_instance:
+                parent = item.parent
+                parent_uid = parent.original.session_uid
+                place = tuple(item.persistent_id)
+            name = self._names.get((uid, parent_uid))
+            if name is None:
+                instanced = parent is not None and parent_uid != uid
+                name = f"{parent.original.name}/{facts.name}" if instanced else facts.name
+                self._names[uid, parent_uid] = name
+            yield Seen(
+                (uid, parent_uid, place),
+                name,
+                obj,
+                item,
+                self._visibility.of(obj, uid, parent, parent_uid),
+                facts.pass_index,
+                facts.keeps_topology and parent_uid != uid,
+            )
+
+    def _learn(self, uid: int, original: bpy.types.Object) -> Facts:
+        facts = self._facts[uid] = Facts(
+            name=original.name,
+            pass_index=original.pass_index,
+            plate=is_plate(original),
+            dupli_source=is_dupli_source(original),
+            keeps_topology=keeps_topology(original),
+        )
+        return facts
