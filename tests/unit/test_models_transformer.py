@@ -17,10 +17,20 @@ from trackshade.models import TrackingTransformer3DModel, track_coordinates
 from trackshade.models.track_lookup import TrackLookup
 
 FORWARD = Path(__file__).parent / "data" / "das_forward.safetensors"
-TINY = dict(
-    num_attention_heads=2, attention_head_dim=16, in_channels=8, out_channels=4, time_embed_dim=16, text_embed_dim=12, num_layers=3,
-    sample_width=4, sample_height=4, sample_frames=3, temporal_compression_ratio=1, max_text_seq_length=5,
-)  # fmt: skip
+TINY = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "in_channels": 8,
+    "out_channels": 4,
+    "time_embed_dim": 16,
+    "text_embed_dim": 12,
+    "num_layers": 3,
+    "sample_width": 4,
+    "sample_height": 4,
+    "sample_frames": 3,
+    "temporal_compression_ratio": 1,
+    "max_text_seq_length": 5,
+}
 
 
 def published() -> tuple[TrackingTransformer3DModel, dict[str, torch.Tensor]]:
@@ -47,9 +57,12 @@ def test_reproduces_the_published_forward_pass():
     model, tensors = published()
     with torch.no_grad():
         output = model(
-            tensors["hidden_states"], tensors["encoder_hidden_states"], tensors["timestep"],
-            image_rotary_emb=(tensors["rot_cos"], tensors["rot_sin"]), tracking_maps=tensors["tracking_maps"],
-        ).sample  # fmt: skip
+            tensors["hidden_states"],
+            tensors["encoder_hidden_states"],
+            tensors["timestep"],
+            image_rotary_emb=(tensors["rot_cos"], tensors["rot_sin"]),
+            tracking_maps=tensors["tracking_maps"],
+        ).sample
     assert tensors["output"].abs().max() > 0.1
     torch.testing.assert_close(output, tensors["output"], rtol=1e-4, atol=2e-5)
 
@@ -58,9 +71,12 @@ def test_the_tracking_branch_matters():
     model, tensors = published()
     with torch.no_grad():
         output = model(
-            tensors["hidden_states"], tensors["encoder_hidden_states"], tensors["timestep"],
-            image_rotary_emb=(tensors["rot_cos"], tensors["rot_sin"]), tracking_maps=tensors["tracking_maps"] * 0,
-        ).sample  # fmt: skip
+            tensors["hidden_states"],
+            tensors["encoder_hidden_states"],
+            tensors["timestep"],
+            image_rotary_emb=(tensors["rot_cos"], tensors["rot_sin"]),
+            tracking_maps=tensors["tracking_maps"] * 0,
+        ).sample
     assert (output - tensors["output"]).abs().max() > 1e-2
 
 
@@ -72,8 +88,8 @@ def test_from_base_predicts_what_the_base_predicts():
     with torch.no_grad():
         expected = base(given["hidden_states"], given["encoder_hidden_states"], given["timestep"]).sample
         torch.testing.assert_close(model(**given).sample, expected)
-    for copied, block in zip(model.transformer_blocks_copy, base.transformer_blocks):
-        for left, right in zip(copied.parameters(), block.parameters()):
+    for copied, block in zip(model.transformer_blocks_copy, base.transformer_blocks, strict=False):
+        for left, right in zip(copied.parameters(), block.parameters(), strict=False):
             torch.testing.assert_close(left, right)
             assert left.data_ptr() != right.data_ptr()
     assert all(not linear.weight.any() for linear in (model.initial_combine_linear, *model.combine_linears))
@@ -133,17 +149,24 @@ def lookup_model() -> TrackingTransformer3DModel:
 def test_lookup_shares_the_published_parameters():
     plain = set(TrackingTransformer3DModel(**TINY, num_tracking_blocks=2).state_dict())
     more = set(lookup_model().state_dict())
-    assert plain < more and all(key.startswith("track_lookup.") for key in more - plain)
+    assert plain < more
+    assert all(key.startswith("track_lookup.") for key in more - plain)
 
 
 def test_lookup_follows_tracks_and_ignores_what_was_hidden():
-    """A point's token carries the first frame's features at its own first position, unless its depth says it was hidden there."""
+    """A point's token carries the first frame's features at its own first position, unless its depth says it was
+    hidden there.
+    """
     model = lookup_model()
     tracking = torch.zeros(1, 3, 3, 16, 16)
     columns, rows = torch.meshgrid((torch.arange(16) + 0.5) / 16, (torch.arange(16) + 0.5) / 16, indexing="xy")
     tracking[:, 0] = torch.stack([columns, rows, torch.full_like(rows, 0.5)])
-    tracking[:, 1] = torch.stack([columns.roll(4, 1), rows, torch.full_like(rows, 0.5)])  # moved by 4 pixels to the right
-    tracking[:, 2] = torch.stack([columns, rows, torch.full_like(rows, 0.9)])  # another surface, which was not seen there
+    tracking[:, 1] = torch.stack(
+        [columns.roll(4, 1), rows, torch.full_like(rows, 0.5)]
+    )  # moved by 4 pixels to the right
+    tracking[:, 2] = torch.stack(
+        [columns, rows, torch.full_like(rows, 0.9)]
+    )  # another surface, which was not seen there
     latents = torch.randn(1, 4, 4, 4)
     lookup = model.track_lookup
     assert lookup is not None
@@ -169,7 +192,9 @@ def test_lookup_starts_as_the_moved_first_frame():
     lookup = TrackLookup(dim=8, latent_channels=48, frequencies=2, channels=2, scale=4, patch=2, time_dim=4)
     lookup.initialise(torch.eye(48), torch.eye(48))
     columns, rows = torch.meshgrid((torch.arange(16) + 0.5) / 16, (torch.arange(16) + 0.5) / 16, indexing="xy")
-    tracking = torch.stack([torch.stack([columns, rows, 0 * rows + 0.5]), torch.stack([columns.roll(4, 1), rows, 0 * rows + 0.5])])
+    tracking = torch.stack(
+        [torch.stack([columns, rows, 0 * rows + 0.5]), torch.stack([columns.roll(4, 1), rows, 0 * rows + 0.5])]
+    )
     latents = torch.randn(1, 48, 4, 4)
     with torch.no_grad():
         lookup.gate[1] = 30.0

@@ -11,8 +11,8 @@ import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
 from PIL import Image
-from tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
 
+from tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
 from trackshade.errors import Cancelled, ModelError
 from trackshade.models import TrackingTransformer3DModel
 from trackshade.pipelines import DiffusionShaderPipeline
@@ -36,41 +36,64 @@ def pipeline(folder: Path) -> DiffusionShaderPipeline:
 
 
 def shade(pipeline: DiffusionShaderPipeline, **changes):
-    arguments = dict(
-        prompt="a red box", image=IMAGE, tracking_video=TRACKING, num_inference_steps=3, guidance_scale=2.0,
-        generator=torch.Generator().manual_seed(1), output_type="uint8",
-    )  # fmt: skip
+    arguments = {
+        "prompt": "a red box",
+        "image": IMAGE,
+        "tracking_video": TRACKING,
+        "num_inference_steps": 3,
+        "guidance_scale": 2.0,
+        "generator": torch.Generator().manual_seed(1),
+        "output_type": "uint8",
+    }
     return pipeline(**(arguments | changes)).frames
 
 
 def test_frames_have_the_tracking_videos_shape(pipeline):
     frames = shade(pipeline)
-    assert frames.shape == (1, FRAMES, HEIGHT, WIDTH, 3) and frames.dtype == np.uint8
+    assert frames.shape == (1, FRAMES, HEIGHT, WIDTH, 3)
+    assert frames.dtype == np.uint8
 
 
 def test_a_seed_means_the_same(pipeline):
     first, again = shade(pipeline, output_type="latent"), shade(pipeline, output_type="latent")
     other = shade(pipeline, output_type="latent", generator=torch.Generator().manual_seed(2))
-    assert torch.equal(first, again) and not torch.allclose(first, other)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"prompt": "green floor turning"}, {"image": 255 - IMAGE}, {"image": None}, {"tracking_video": 255 - TRACKING},
-        {"negative_prompt": "box"}, {"guidance_scale": 4.0}, {"use_dynamic_cfg": True}, {"tracking_range": "demo"},
+        {"prompt": "green floor turning"},
+        {"image": 255 - IMAGE},
+        {"image": None},
+        {"tracking_video": 255 - TRACKING},
+        {"negative_prompt": "box"},
+        {"guidance_scale": 4.0},
+        {"use_dynamic_cfg": True},
+        {"tracking_range": "demo"},
     ],
-)  # fmt: skip
+)
 def test_every_input_matters(pipeline, change):
-    assert not torch.allclose(shade(pipeline, output_type="latent"), shade(pipeline, output_type="latent", **change), atol=1e-4)
+    assert not torch.allclose(
+        shade(pipeline, output_type="latent"), shade(pipeline, output_type="latent", **change), atol=1e-4
+    )
 
 
 def test_forms_of_input_are_the_same(pipeline):
     expected = shade(pipeline, output_type="latent")
     as_tensors = shade(
-        pipeline, output_type="latent", image=torch.tensor(IMAGE).movedim(-1, 0) / 255, tracking_video=torch.tensor(TRACKING).movedim(-1, 1) / 255
+        pipeline,
+        output_type="latent",
+        image=torch.tensor(IMAGE).movedim(-1, 0) / 255,
+        tracking_video=torch.tensor(TRACKING).movedim(-1, 1) / 255,
     )
-    as_pil = shade(pipeline, output_type="latent", image=Image.fromarray(IMAGE), tracking_video=[Image.fromarray(f) for f in TRACKING])
+    as_pil = shade(
+        pipeline,
+        output_type="latent",
+        image=Image.fromarray(IMAGE),
+        tracking_video=[Image.fromarray(f) for f in TRACKING],
+    )
     torch.testing.assert_close(as_tensors, expected)
     torch.testing.assert_close(as_pil, expected)
 
@@ -84,27 +107,50 @@ def test_output_types_agree(pipeline):
 
 def test_a_batch_is_its_parts(pipeline):
     noise = torch.randn(2, 3, 4, HEIGHT // 8, WIDTH // 8, generator=torch.Generator().manual_seed(5))
-    modes = dict(image=None, output_type="latent")  # the autoencoder's own draws would differ
+    modes = {"image": None, "output_type": "latent"}  # the autoencoder's own draws would differ
     pipeline.scheduler = CogVideoXDDIMScheduler.from_config(pipeline.scheduler.config)
     both = shade(pipeline, prompt=["a box", "a floor"], latents=noise, tracking_video=TRACKING, **modes)
-    assert both.shape == noise.shape and not torch.allclose(both[0], both[1])
+    assert both.shape == noise.shape
+    assert not torch.allclose(both[0], both[1])
 
 
 def test_without_a_branch_it_is_diffusers_pipeline(folder: Path):
     """With the combine linears at zero, the result is that of diffusers' image-to-video pipeline, to float rounding."""
     torch.manual_seed(1)
     base = CogVideoXTransformer3DModel(**{k: v for k, v in TRANSFORMER.items() if k != "num_tracking_blocks"}).eval()
-    ours = DiffusionShaderPipeline.from_pretrained(folder, transformer=TrackingTransformer3DModel.from_base(base, 2).eval())
+    ours = DiffusionShaderPipeline.from_pretrained(
+        folder, transformer=TrackingTransformer3DModel.from_base(base, 2).eval()
+    )
     ours.scheduler = CogVideoXDDIMScheduler.from_config(ours.scheduler.config)
-    theirs = CogVideoXImageToVideoPipeline(ours.tokenizer, ours.text_encoder, ours.vae, base, ours.scheduler)  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    theirs = CogVideoXImageToVideoPipeline(ours.tokenizer, ours.text_encoder, ours.vae, base, ours.scheduler)
     for pipeline in (ours, theirs):
         pipeline.set_progress_bar_config(disable=True)
     noise = torch.randn(1, 3, 4, HEIGHT // 8, WIDTH // 8, generator=torch.Generator().manual_seed(5))
     expected = theirs(
-        Image.fromarray(IMAGE), "a red box", "box", HEIGHT, WIDTH, FRAMES, 4, guidance_scale=3.0, use_dynamic_cfg=True, latents=noise,
-        generator=torch.Generator().manual_seed(1), max_sequence_length=8, output_type="latent",
-    ).frames  # fmt: skip
-    made = shade(ours, negative_prompt="box", num_inference_steps=4, guidance_scale=3.0, use_dynamic_cfg=True, latents=noise, output_type="latent")
+        Image.fromarray(IMAGE),
+        "a red box",
+        "box",
+        HEIGHT,
+        WIDTH,
+        FRAMES,
+        4,
+        guidance_scale=3.0,
+        use_dynamic_cfg=True,
+        latents=noise,
+        generator=torch.Generator().manual_seed(1),
+        max_sequence_length=8,
+        output_type="latent",
+    ).frames
+    made = shade(
+        ours,
+        negative_prompt="box",
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        use_dynamic_cfg=True,
+        latents=noise,
+        output_type="latent",
+    )
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -112,9 +158,12 @@ def test_first_frame_latents_are_scaled_and_padded(folder: Path, tmp_path: Path)
     plain = DiffusionShaderPipeline.from_pretrained(write_checkpoint(tmp_path, invert_scale_latents=False))
     inverted = DiffusionShaderPipeline.from_pretrained(folder)
     image = torch.tensor(IMAGE).movedim(-1, 0)[None] / 255
-    first, second = (p.first_frame_latents(image, 3, torch.Generator().manual_seed(0)).detach() for p in (plain, inverted))
+    first, second = (
+        p.first_frame_latents(image, 3, torch.Generator().manual_seed(0)).detach() for p in (plain, inverted)
+    )
     assert first.shape == (1, 3, 4, HEIGHT // 8, WIDTH // 8)
-    assert not first[:, 1:].any() and first[:, 0].any()
+    assert not first[:, 1:].any()
+    assert first[:, 0].any()
     torch.testing.assert_close(second, first / 0.7**2)
 
 
@@ -133,7 +182,8 @@ def test_the_demo_range_changes_the_video_but_not_the_tracking_image(pipeline):
 @pytest.mark.parametrize("timestep", [999, 979, 500, 19, 0])
 def test_dynamic_guidance(timestep: int):
     share = np.float64(50 - timestep) / 50
-    assert dynamic_guidance(6.0, timestep, 50) == pytest.approx(float(1 + 6 * (1 - np.cos(math.pi * share**5)) / 2), rel=1e-9)
+    expected = float(1 + 6 * (1 - np.cos(np.pi * share**5)) / 2)
+    assert dynamic_guidance(6.0, timestep, 50) == pytest.approx(expected, rel=1e-9)
 
 
 def test_callback_sees_every_step_and_previews(pipeline):
@@ -144,12 +194,15 @@ def test_callback_sees_every_step_and_previews(pipeline):
         return {}
 
     shade(pipeline, callback_on_step_end=callback, callback_on_step_end_tensor_inputs=("latents", "denoised"))
-    assert [step for step, _, _ in seen] == [0, 1, 2] and seen[0][1] == 999
+    assert [step for step, _, _ in seen] == [0, 1, 2]
+    assert seen[0][1] == 999
     assert all(picture.shape == (HEIGHT, WIDTH, 3) and picture.dtype == np.uint8 for _, _, picture in seen)
 
 
 def test_callback_can_replace_latents(pipeline):
-    zeroed = shade(pipeline, output_type="latent", callback_on_step_end=lambda p, i, t, x: {"latents": x["latents"] * 0})
+    zeroed = shade(
+        pipeline, output_type="latent", callback_on_step_end=lambda p, i, t, x: {"latents": x["latents"] * 0}
+    )
     assert not zeroed.any()
 
 
@@ -175,15 +228,20 @@ def test_callback_may_raise(pipeline):
 
 
 @pytest.mark.parametrize(
-    "change, code",
+    ("change", "code"),
     [
-        ({"tracking_video": None}, "bad-input"), ({"tracking_video": TRACKING[:8]}, "bad-frames"),
-        ({"tracking_video": TRACKING[:, :30], "image": IMAGE[:30]}, "bad-size"), ({"image": IMAGE[:16]}, "bad-size"),
-        ({"tracking_video": TRACKING.astype(np.float32)}, "bad-input"), ({"image": "picture.png"}, "bad-input"),
-        ({"tracking_range": "other"}, "bad-input"), ({"output_type": "gif"}, "bad-input"),
-        ({"latents": torch.zeros(1, 2, 4, 4, 6)}, "bad-input"), ({"callback_on_step_end_tensor_inputs": ("weights",)}, "bad-input"),
+        ({"tracking_video": None}, "bad-input"),
+        ({"tracking_video": TRACKING[:8]}, "bad-frames"),
+        ({"tracking_video": TRACKING[:, :30], "image": IMAGE[:30]}, "bad-size"),
+        ({"image": IMAGE[:16]}, "bad-size"),
+        ({"tracking_video": TRACKING.astype(np.float32)}, "bad-input"),
+        ({"image": "picture.png"}, "bad-input"),
+        ({"tracking_range": "other"}, "bad-input"),
+        ({"output_type": "gif"}, "bad-input"),
+        ({"latents": torch.zeros(1, 2, 4, 4, 6)}, "bad-input"),
+        ({"callback_on_step_end_tensor_inputs": ("weights",)}, "bad-input"),
     ],
-)  # fmt: skip
+)
 def test_wrong_input_is_explained(pipeline, change, code):
     with pytest.raises(ModelError) as caught:
         shade(pipeline, **change)
@@ -210,7 +268,8 @@ def test_slicing_and_tiling_are_options(folder: Path):
     pipeline = DiffusionShaderPipeline.from_pretrained(folder)
     assert not pipeline.vae.use_tiling
     pipeline.enable_vae_saving()
-    assert pipeline.vae.use_tiling and pipeline.vae.use_slicing
+    assert pipeline.vae.use_tiling
+    assert pipeline.vae.use_slicing
 
 
 def test_bfloat16(folder: Path):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,25 @@ from trackshade.training.optimisers import rate_factor
 from trackshade.training.run import train
 from trackshade.training.text import build_tokenizer, tokenize
 
-TINY = dict(
-    steps=4, autoencoder_steps=3, batch=2, width_heads=1, head_dim=16, layers=2, tracking_layers=1, time_dim=16, text_dim=16,
-    text_length=12, latent_channels=4, track_frequencies=3, track_lookup_channels=2, warmup=2, bf16=False, log_seconds=0.0, threads=1,
-)  # fmt: skip
+TINY = {
+    "steps": 4,
+    "autoencoder_steps": 3,
+    "batch": 2,
+    "width_heads": 1,
+    "head_dim": 16,
+    "layers": 2,
+    "tracking_layers": 1,
+    "time_dim": 16,
+    "text_dim": 16,
+    "text_length": 12,
+    "latent_channels": 4,
+    "track_frequencies": 3,
+    "track_lookup_channels": 2,
+    "warmup": 2,
+    "bf16": False,
+    "log_seconds": 0.0,
+    "threads": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +77,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(data: str, whole: Path, tmp_path
 
 def test_training_changes_base_and_branch(whole: Path):
     final = averages(whole)
-    assert final["transformer.proj_out.weight"].any() and final["transformer.combine_linears.0.weight"].any()
+    assert final["transformer.proj_out.weight"].any()
+    assert final["transformer.combine_linears.0.weight"].any()
 
 
 def test_logs_and_sheets(whole: Path):
@@ -77,9 +94,16 @@ def test_the_export_is_a_pipeline(data: str, whole: Path):
     pipeline.set_progress_bar_config(disable=True)
     video, tracking, caption, _ = load_shards(data)[0]
     frames = pipeline(
-        caption, video[0], tracking, num_inference_steps=2, guidance_scale=1.0, generator=torch.Generator().manual_seed(0), output_type="uint8"
+        caption,
+        video[0],
+        tracking,
+        num_inference_steps=2,
+        guidance_scale=1.0,
+        generator=torch.Generator().manual_seed(0),
+        output_type="uint8",
     ).frames
-    assert frames.shape == (1, *video.shape) and frames.dtype == np.uint8
+    assert frames.shape == (1, *video.shape)
+    assert frames.dtype == np.uint8
     assert not list((whole / "export").rglob("*.bin"))
 
 
@@ -92,7 +116,12 @@ def test_base_then_branch(data: str, tmp_path: Path):
     after = averages(branch)
     moved = {key for key, value in after.items() if not torch.equal(value, before[key])}
     assert "transformer.combine_linears.0.weight" in moved
-    own = ("transformer.transformer_blocks_copy.", "transformer.initial_combine", "transformer.combine_linears.", "transformer.track_lookup.")
+    own = (
+        "transformer.transformer_blocks_copy.",
+        "transformer.initial_combine",
+        "transformer.combine_linears.",
+        "transformer.track_lookup.",
+    )
     assert all(key.startswith(own) for key in moved)
 
 
@@ -109,13 +138,17 @@ def test_settings_are_checked(wrong: dict):
 
 def test_rate_rises_then_falls_to_zero():
     rates = [rate_factor(step, step / 100, 10) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1) and np.argmax(rates) in (9, 10) and rates[-1] == 0
-    assert all(a > b for a, b in zip(rates[10:], rates[11:]))
+    assert rates[0] == pytest.approx(0.1)
+    assert np.argmax(rates) in (9, 10)
+    assert rates[-1] == 0
+    assert all(a > b for a, b in pairwise(rates[10:]))
 
 
 def test_unknown_words_are_one_word_and_text_is_cut_to_length():
     tokenizer = build_tokenizer(["a red box", "A red, red ball"], 6)
     ids = tokenize(tokenizer, ["a RED zebra", "a red a red a red a red"], 6)
     assert ids.shape == (2, 6)
-    assert ids[0, 2] == tokenizer.unk_token_id and ids[0, 3] == tokenizer.eos_token_id
-    assert ids[0, 1] == ids[1, 1] and ids[1, -1] == tokenizer.eos_token_id
+    assert ids[0, 2] == tokenizer.unk_token_id
+    assert ids[0, 3] == tokenizer.eos_token_id
+    assert ids[0, 1] == ids[1, 1]
+    assert ids[1, -1] == tokenizer.eos_token_id

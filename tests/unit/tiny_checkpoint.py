@@ -14,21 +14,40 @@ from trackshade.models import TrackingTransformer3DModel
 from trackshade.training.text import build_tokenizer
 
 FRAMES, WIDTH, HEIGHT = 9, 48, 32
-TRANSFORMER = dict(
-    num_attention_heads=2, attention_head_dim=16, in_channels=8, out_channels=4, time_embed_dim=16, text_embed_dim=16, num_layers=3,
-    sample_width=WIDTH // 8, sample_height=HEIGHT // 8, sample_frames=FRAMES, temporal_compression_ratio=4, max_text_seq_length=8,
-    use_rotary_positional_embeddings=True, num_tracking_blocks=2,
-)  # fmt: skip
+TRANSFORMER = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "in_channels": 8,
+    "out_channels": 4,
+    "time_embed_dim": 16,
+    "text_embed_dim": 16,
+    "num_layers": 3,
+    "sample_width": WIDTH // 8,
+    "sample_height": HEIGHT // 8,
+    "sample_frames": FRAMES,
+    "temporal_compression_ratio": 4,
+    "max_text_seq_length": 8,
+    "use_rotary_positional_embeddings": True,
+    "num_tracking_blocks": 2,
+}
 
 
 def write_checkpoint(folder: Path, learned_positions: bool = False, invert_scale_latents: bool = True) -> Path:
     """Write the checkpoint into `folder` as the published one is written, class names included."""
     torch.manual_seed(0)
     vae = AutoencoderKLCogVideoX(
-        down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4, block_out_channels=(8, 8, 8, 8),
-        latent_channels=4, layers_per_block=1, norm_num_groups=2, temporal_compression_ratio=4, sample_height=HEIGHT, sample_width=WIDTH,
-        scaling_factor=0.7, invert_scale_latents=invert_scale_latents,
-    )  # fmt: skip
+        down_block_types=("CogVideoXDownBlock3D",) * 4,
+        up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        temporal_compression_ratio=4,
+        sample_height=HEIGHT,
+        sample_width=WIDTH,
+        scaling_factor=0.7,
+        invert_scale_latents=invert_scale_latents,
+    )
     transformer = TrackingTransformer3DModel(**TRANSFORMER, use_learned_positional_embeddings=learned_positions)
     with torch.no_grad():  # a trained branch: otherwise tracks would not matter
         for linear in (transformer.initial_combine_linear, *transformer.combine_linears):
@@ -40,17 +59,25 @@ def write_checkpoint(folder: Path, learned_positions: bool = False, invert_scale
     scheduler = CogVideoXDPMScheduler(
         prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", snr_shift_scale=1.0
     )
-    parts = {"vae": vae, "transformer": transformer, "text_encoder": text_encoder, "tokenizer": tokenizer, "scheduler": scheduler}
+    parts = {
+        "vae": vae,
+        "transformer": transformer,
+        "text_encoder": text_encoder,
+        "tokenizer": tokenizer,
+        "scheduler": scheduler,
+    }
     for name, part in parts.items():
         part.save_pretrained(folder / name)
     path = folder / "transformer" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"_class_name": "CogVideoXTransformer3DModelTracking"}))
     index = {
-        "_class_name": "CogVideoXImageToVideoPipelineTracking", "vae": ["diffusers", "AutoencoderKLCogVideoX"],
-        "text_encoder": ["transformers", "T5EncoderModel"], "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "_class_name": "CogVideoXImageToVideoPipelineTracking",
+        "vae": ["diffusers", "AutoencoderKLCogVideoX"],
+        "text_encoder": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
         "transformer": ["cogvideox_transformer_3d", "CogVideoXTransformer3DModelTracking"],
         "scheduler": ["diffusers", "CogVideoXDPMScheduler"],
-    }  # fmt: skip
+    }
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder

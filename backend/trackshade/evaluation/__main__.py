@@ -30,10 +30,18 @@ def main() -> int:
         pipeline = DiffusionShaderPipeline.from_pretrained(a.folder) if a.folder else load_pipeline(model)
         pipeline.set_progress_bar_config(disable=True)
         report = evaluate(
-            pipeline, a.clips, a.steps or model.steps, model.guidance if a.guidance is None else a.guidance, a.seed, a.out,
-            tuple(a.kind), model.sizes[0], model.frames[0], prompts=not a.no_prompts,
+            pipeline,
+            a.clips,
+            a.steps or model.steps,
+            model.guidance if a.guidance is None else a.guidance,
+            a.seed,
+            a.out,
+            tuple(a.kind),
+            model.sizes[0],
+            model.frames[0],
+            prompts=not a.no_prompts,
             progress=lambda done, of: print(f"\r{done} of {of} clips", end="", file=sys.stderr, flush=True),
-        )  # fmt: skip
+        )
     except TrackshadeError as error:
         print(error, file=sys.stderr)
         return error.exit_code

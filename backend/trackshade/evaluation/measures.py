@@ -19,10 +19,12 @@ def psnr(truth: np.ndarray, made: np.ndarray) -> float:
 def displacement(truth: np.ndarray, made: np.ndarray, mask: np.ndarray) -> float:
     """Mean over frames of how far the masked object is from where it should be, in px; NaN where it is hardly seen.
 
-    Per frame: the object's true pixels (mask [T, H, W] bool) are laid over the made frame at every shift up to `REACH`, and the
-    shift with the smallest squared difference is the displacement. Searched in whole pixels, then in quarters around the best.
+    Per frame: the object's true pixels (mask [T, H, W] bool) are laid over the made frame at every shift up to
+    `REACH`, and the
+    shift with the smallest squared difference is the displacement. Searched in whole pixels, then in quarters
+    around the best.
     """
-    shifts = [s for s in (_shift(*frame) for frame in zip(truth, made, mask)) if s is not None]
+    shifts = [s for s in (_shift(*frame) for frame in zip(truth, made, mask, strict=False)) if s is not None]
     return float(np.mean(shifts)) if shifts else float("nan")
 
 

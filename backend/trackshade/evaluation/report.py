@@ -18,7 +18,12 @@ from ..pipelines import DiffusionShaderPipeline
 from ..training.data import Clip, clip_kinds, generate_clip
 from .measures import bootstrap, displacement, psnr
 
-WAYS = ("right", "other", "still", "bound")  # right tracks, another scene's, first frame repeated, encoded and decoded truth
+WAYS = (
+    "right",
+    "other",
+    "still",
+    "bound",
+)  # right tracks, another scene's, first frame repeated, encoded and decoded truth
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class Report:
             row: dict[str, Any] = {"kind": kind, "clips": int(chosen.sum())}
             for way in WAYS:
                 row[f"psnr_{way}"] = float(np.mean(np.array(self.psnr[way])[chosen]))
-                row[f"px_{way}"] = float(np.nanmean(np.array(self.displacement[way])[chosen])) if chosen.any() else float("nan")
+                row[f"px_{way}"] = (
+                    float(np.nanmean(np.array(self.displacement[way])[chosen])) if chosen.any() else float("nan")
+                )
             rows.append(row)
         return rows
 
@@ -52,7 +59,8 @@ class Report:
     def table(self) -> str:
         """Markdown table."""
         lines = [
-            "| scene kind | clips | PSNR right tracks | other tracks | first frame repeated | autoencoder | px right | px other | px repeated |",
+            "| scene kind | clips | PSNR right tracks | other tracks | first frame repeated | autoencoder "
+            "| px right | px other | px repeated |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for row in self.rows():
@@ -62,7 +70,10 @@ class Report:
         lines.append("")
         lines.append(
             "95 % intervals: "
-            + ", ".join(f"{name} {spans[name][0]:.1f} to {spans[name][1]:.1f}" for name in ("psnr_right", "psnr_other", "px_right"))
+            + ", ".join(
+                f"{name} {spans[name][0]:.1f} to {spans[name][1]:.1f}"
+                for name in ("psnr_right", "psnr_other", "px_right")
+            )
             + f"; {self.seconds_per_clip:.1f} s a clip."
         )
         return "\n".join(lines)
@@ -82,24 +93,38 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def held_out_clips(count: int, size: tuple[int, int], frames: int, kinds: tuple[str, ...] = (), first_seed: int = 100_000) -> list[Clip]:
+def held_out_clips(
+    count: int, size: tuple[int, int], frames: int, kinds: tuple[str, ...] = (), first_seed: int = 100_000
+) -> list[Clip]:
     """`count` clips spread evenly over the kinds (all, if none is named), of the held-out split."""
     kinds = kinds or tuple(clip_kinds("held-out"))
     return [generate_clip(first_seed + n, size, frames, kinds[n % len(kinds)], split="held-out") for n in range(count)]
 
 
 def evaluate(
-    pipeline: DiffusionShaderPipeline, clips: int = 72, steps: int = 12, guidance: float = 1.0, seed: int = 0, out: str | Path | None = None,
-    kinds: tuple[str, ...] = (), size: tuple[int, int] = (96, 64), frames: int = 9, batch: int = 8, prompts: bool = True,
+    pipeline: DiffusionShaderPipeline,
+    clips: int = 72,
+    steps: int = 12,
+    guidance: float = 1.0,
+    seed: int = 0,
+    out: str | Path | None = None,
+    kinds: tuple[str, ...] = (),
+    size: tuple[int, int] = (96, 64),
+    frames: int = 9,
+    batch: int = 8,
+    prompts: bool = True,
     progress: Callable[[int, int], None] | None = None,
-) -> Report:  # fmt: skip
+) -> Report:
     """Generate held-out clips and measure them; with `out`, a JSON report is written there.
 
-    Each clip is made with its own tracks and with those of the next clip in the list (another scene), from the same first frame, noise
+    Each clip is made with its own tracks and with those of the next clip in the list (another scene), from the same
+    first frame, noise
     and prompt. `prompts` False leaves the prompt empty.
     """
     if clips < 2:
-        raise UsageError("bad-setting", f"{clips} clips are too few: each is compared with another's tracks.", "Take 2 or more.")
+        raise UsageError(
+            "bad-setting", f"{clips} clips are too few: each is compared with another's tracks.", "Take 2 or more."
+        )
     truth = held_out_clips(clips, size, frames, kinds)
     trackings = [clip.tracking for clip in truth]
     made: dict[str, list[np.ndarray]] = {"right": [], "other": []}
@@ -108,10 +133,14 @@ def evaluate(
         for first in range(0, clips, batch):
             part = slice(first, first + batch)
             result = pipeline(
-                prompt=[clip.caption if prompts else "" for clip in truth[part]], image=np.stack([clip.video[0] for clip in truth[part]]),
-                tracking_video=np.stack(tracks[part]), num_inference_steps=steps, guidance_scale=guidance,
-                generator=torch.Generator().manual_seed(seed + first), output_type="uint8",
-            )  # fmt: skip
+                prompt=[clip.caption if prompts else "" for clip in truth[part]],
+                image=np.stack([clip.video[0] for clip in truth[part]]),
+                tracking_video=np.stack(tracks[part]),
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=torch.Generator().manual_seed(seed + first),
+                output_type="uint8",
+            )
             made[way] += list(result.frames)
             done += len(truth[part])
             if progress:
@@ -120,14 +149,26 @@ def evaluate(
     made["still"] = [np.broadcast_to(clip.video[:1], clip.video.shape) for clip in truth]
     made["bound"] = [_bound(pipeline, clip.video) for clip in truth]
     report = Report(
-        settings={"clips": clips, "steps": steps, "guidance": guidance, "seed": seed, "size": list(size), "frames": frames, "prompts": prompts},
+        settings={
+            "clips": clips,
+            "steps": steps,
+            "guidance": guidance,
+            "seed": seed,
+            "size": list(size),
+            "frames": frames,
+            "prompts": prompts,
+        },
         kinds=tuple(clip.kind for clip in truth),
-        psnr={way: [psnr(c.video[1:], m[1:]) for c, m in zip(truth, made[way])] for way in WAYS},
+        psnr={way: [psnr(c.video[1:], m[1:]) for c, m in zip(truth, made[way], strict=False)] for way in WAYS},
         displacement={
-            way: [displacement(c.video[1:], m[1:], c.object_index[1:] == 1) for c, m in zip(truth, made[way])] for way in WAYS
+            way: [
+                displacement(c.video[1:], m[1:], c.object_index[1:] == 1)
+                for c, m in zip(truth, made[way], strict=False)
+            ]
+            for way in WAYS
         },
         seconds_per_clip=seconds,
-    )  # fmt: skip
+    )
     if out is not None:
         report.save(Path(out))
     return report
@@ -136,6 +177,8 @@ def evaluate(
 @torch.no_grad()
 def _bound(pipeline: DiffusionShaderPipeline, video: np.ndarray) -> np.ndarray:
     """The video after the autoencoder alone."""
-    unit = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2)[None].float() / 127.5 - 1  # [1, T, 3, H, W]
+    unit = (
+        torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
+    )  # [1, T, 3, H, W]
     decoded = pipeline.decode_latents(pipeline.encode_video(unit, None) * pipeline.vae.config.scaling_factor)
     return (decoded[0] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

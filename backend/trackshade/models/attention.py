@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Attention in plain matrix products: the same numbers as the fused kernel, about twice as fast in bfloat16 on a CPU."""
+"""Attention in plain matrix products: the same numbers as the fused kernel, about twice as fast in bfloat16 on a
+CPU.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,30 @@ from diffusers.models.embeddings import apply_rotary_emb
 
 
 class PlainAttention:
-    """Processor for CogVideoX's joint attention over text and video tokens (as CogVideoXAttnProcessor2_0, without a mask)."""
+    """Processor for CogVideoX's joint attention over text and video tokens (as CogVideoXAttnProcessor2_0, without a
+    mask).
+    """
 
     def __call__(
-        self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, attention_mask=None, image_rotary_emb=None
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask=None,
+        image_rotary_emb=None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         text = encoder_hidden_states.shape[1]
         joint = torch.cat([encoder_hidden_states, hidden_states], dim=1)  # [B, N, dim]
         query, key, value = (
-            linear(joint).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for linear in (attn.to_q, attn.to_k, attn.to_v)
+            linear(joint).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for linear in (attn.to_q, attn.to_k, attn.to_v)
         )
         if attn.norm_q is not None and attn.norm_k is not None:
             query, key = attn.norm_q(query).to(value.dtype), attn.norm_k(key).to(value.dtype)
         if image_rotary_emb is not None:
             query, key = (
-                torch.cat([x[:, :, :text], apply_rotary_emb(x[:, :, text:], image_rotary_emb)], dim=2) for x in (query, key)
+                torch.cat([x[:, :, :text], apply_rotary_emb(x[:, :, text:], image_rotary_emb)], dim=2)
+                for x in (query, key)
             )
         out = _attend(query, key, value).transpose(1, 2).flatten(2)
         out = attn.to_out[1](attn.to_out[0](out))

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pipeline components from a folder in diffusers' layout: only classes named here, so a checkpoint can never bring code."""
+"""Pipeline components from a folder in diffusers' layout: only classes named here, so a checkpoint can never bring
+code.
+"""
 
 from __future__ import annotations
 
@@ -46,16 +48,21 @@ def load_components(folder: Path, dtype: torch.dtype, given: dict[str, Any] | No
         wanted = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
         if wanted not in classes:
             raise ModelError(
-                "wrong-weights", f"The {name} in {folder / 'model_index.json'} is {wanted}, not one of {', '.join(classes)}.",
+                "wrong-weights",
+                f"The {name} in {folder / 'model_index.json'} is {wanted}, not one of {', '.join(classes)}.",
                 "Choose a Diffusion as Shader checkpoint in diffusers' layout.",
-            )  # fmt: skip
+            )
         loaded[name] = _load(name, classes[wanted], folder / name, dtype)
     return loaded
 
 
 def _load(name: str, cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     if not folder.is_dir():
-        raise ModelError("missing-weights", f"The folder {folder} is missing.", "Fetch the model with `trackshade models fetch NAME`.")
+        raise ModelError(
+            "missing-weights",
+            f"The folder {folder} is missing.",
+            "Fetch the model with `trackshade models fetch NAME`.",
+        )
     try:
         if name in ("scheduler", "tokenizer"):
             return cls.from_pretrained(folder, local_files_only=True)
@@ -65,15 +72,23 @@ def _load(name: str, cls: Any, folder: Path, dtype: torch.dtype) -> Any:
         keep = torch.float32 if cls is PatchAutoencoder else dtype
         return cls.from_pretrained(folder, torch_dtype=keep, use_safetensors=True, local_files_only=True).eval()
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError("damaged-weights", f"The {name} in {folder} cannot be loaded: {error}", "Fetch the model again.") from error
+        raise ModelError(
+            "damaged-weights", f"The {name} in {folder} cannot be loaded: {error}", "Fetch the model again."
+        ) from error
 
 
 def _text_encoder(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     tensor_shapes(folder)  # a missing or damaged file is named
-    model, info = cls.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True)
+    model, info = cls.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
     problems = [f"{key} is missing" for key in sorted(info["missing_keys"])]
     problems += [f"{key} is unexpected" for key in sorted(info["unexpected_keys"])]
     problems += [f"{entry[0]} has another shape" for entry in sorted(info["mismatched_keys"])]
     if problems:
-        raise ModelError("wrong-weights", f"The weights in {folder} are not those of a text encoder: {'; '.join(problems[:5])}.", "Fetch the model again.")
+        raise ModelError(
+            "wrong-weights",
+            f"The weights in {folder} are not those of a text encoder: {'; '.join(problems[:5])}.",
+            "Fetch the model again.",
+        )
     return model.eval()

@@ -41,32 +41,48 @@ def default_device() -> str:
 
 
 def load_pipeline(
-    spec: ModelSpec, device: str | None = None, dtype: torch.dtype | None = None, progress: Progress | None = None, offload: str = "none"
+    spec: ModelSpec,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    progress: Progress | None = None,
+    offload: str = "none",
+    vae_saving: bool | None = None,
 ) -> DiffusionShaderPipeline:
     """The pipeline of `spec`, ready to call.
 
-    `device`: None for the best one here. `dtype`: None for float32 on a CPU and bfloat16 elsewhere. `offload`: "none", "model" (parts
+    `device`: None for the best one here. `dtype`: None for float32 on a CPU and bfloat16 elsewhere. `offload`:
+    "none", "model" (parts
     visit the device in turn) or "sequential" (layers do: least memory, slowest); without effect on a CPU.
+    `vae_saving`: slice and tile the
+    autoencoder, which changes the numbers slightly; None for where memory needs it.
     Raises ModelError: weights missing, damaged or wrong; out of memory; unknown device.
     """
     module, _, function = spec.loader.partition(":")
     loader = getattr(importlib.import_module(module), function)
-    return loader(spec, device=device, dtype=dtype, progress=progress, offload=offload)
+    return loader(spec, device=device, dtype=dtype, progress=progress, offload=offload, vae_saving=vae_saving)
 
 
 def load_diffusers(
-    spec: ModelSpec, device: str | None = None, dtype: torch.dtype | None = None, progress: Progress | None = None, offload: str = "none"
+    spec: ModelSpec,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    progress: Progress | None = None,
+    offload: str = "none",
+    vae_saving: bool | None = None,
 ) -> DiffusionShaderPipeline:
     """Loader of checkpoints in diffusers' layout; see `load_pipeline`."""
     report = progress or (lambda share, what: None)
     folder = model_folder(spec)
     if not is_present(spec):
         raise ModelError(
-            "missing-weights", f"The weights of {spec.name} are not on this machine (looked in {folder}).",
+            "missing-weights",
+            f"The weights of {spec.name} are not on this machine (looked in {folder}).",
             "Reinstall Trackshade." if spec.shipped else f"Fetch them with `trackshade models fetch {spec.name}`.",
-        )  # fmt: skip
+        )
     if offload not in OFFLOADS:
-        raise ModelError("bad-input", f"There is no offload option '{offload}'.", f"Choose one of {', '.join(OFFLOADS)}.")
+        raise ModelError(
+            "bad-input", f"There is no offload option '{offload}'.", f"Choose one of {', '.join(OFFLOADS)}."
+        )
     report(0.0, "starting torch")
     import torch
 
@@ -91,7 +107,14 @@ def load_diffusers(
             pipeline.enable_model_cpu_offload(device=place)
         else:
             pipeline.enable_sequential_cpu_offload(device=place)
-        if not spec.shipped:
-            pipeline.enable_vae_saving()  # the big autoencoder needs tens of gigabytes otherwise
+        if _small(place, spec) if vae_saving is None else vae_saving:
+            pipeline.enable_vae_saving()
     report(1.0, "ready")
     return pipeline
+
+
+def _small(device: torch.device, spec: ModelSpec) -> bool:
+    """Whether a device has less memory than the model's autoencoder wants at once."""
+    import torch
+
+    return device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < 1.2 * spec.memory_bytes

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An autoencoder of small patches, each frame by itself: principal components in, principal components and a small refiner out."""
+"""An autoencoder of small patches, each frame by itself: principal components in, principal components and a small
+refiner out.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """Load from a local folder, strictly: a missing, unexpected or misshapen tensor is a ModelError that names it."""
+        """Load from a local folder, strictly: a missing, unexpected or misshapen tensor is a ModelError that names
+        it.
+        """
         kwargs.setdefault("use_safetensors", True)
         check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -86,7 +90,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     def fit(self, frames: torch.Tensor) -> None:
         """Set the linear part in closed form from example frames [N, 3, H, W] in -1..1.
 
-        Each component is divided by the square root of its standard deviation (half-way to whitening, so that neither the mean colour
+        Each component is divided by the square root of its standard deviation (half-way to whitening, so that
+        neither the mean colour
         nor the finest detail rules the diffusion loss), then all by one number: latents have unit RMS.
         """
         patches = F.pixel_unshuffle(frames.double(), self.config.patch_size).permute(0, 2, 3, 1).flatten(0, 2)

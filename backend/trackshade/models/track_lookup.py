@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Track tokens: what a point's colour says about where it was in the first frame, given to the transformer directly.
 
-A tracking video stores in red and green where a point was in the first frame. A small model needs many samples to learn that from
-encoded colours; here the coordinates enter as sines and cosines, the first frame's latents are looked up at them, and the first frame
-moved that way is a first estimate of the video, which the transformer corrects. The published checkpoint has none of this: the module
-exists only where the configuration asks for it.
+A tracking video stores in red and green where a point was in the first frame. A small model needs many samples to
+learn that from encoded colours; here the coordinates enter as sines and cosines, the first frame's latents are
+looked up at them, and the first frame moved that way is a first estimate of the video, which the transformer
+corrects. The published checkpoint has none of this: the module exists only where the configuration asks for it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import nn
 def track_coordinates(tracking: torch.Tensor) -> torch.Tensor:
     """Tracking video to coordinates.
 
-    tracking: [B, T, 3, H, W] in 0..1, exact tracking colours (red, green: position in the first frame; blue: inverse depth).
-    Returns [B, T, 4, H, W] float: u, v in 0..1 (x right, y down, of the first frame), inverse depth 0..1, covered 0 or 1.
+    tracking: [B, T, 3, H, W] in 0..1, exact colours (red, green: position in the first frame; blue: inverse depth).
+    Returns [B, T, 4, H, W]: u, v in 0..1 (x right, y down, of the first frame), inverse depth 0..1, covered 0 or 1.
     """
     covered = (tracking.amax(dim=2, keepdim=True) > 0).to(tracking.dtype)
     return torch.cat([tracking, covered], dim=2)
@@ -34,15 +34,17 @@ class Lookup:
 
 
 class TrackLookup(nn.Module):
-    """Track coordinates and the first frame's latents -> one vector per video token, and an estimate of the video's latents.
+    """Track coordinates and the first frame's latents to a vector per video token and an estimate of the video.
 
-    The first frame's latents are unfolded to `channels` features and a colour per pixel by small convolutions, sampled at every pixel's
-    track coordinates (where no track is, at the pixel itself), and kept only where the track's inverse depth agrees with that of the
-    surface seen there in the first frame (else the point was hidden then). `scale`: pixels per latent cell, `patch`: latent cells per
-    token side.
+    The first frame's latents are unfolded to `channels` features and a colour per pixel by small convolutions, sampled
+    at every pixel's track coordinates (where no track is, at the pixel itself), and kept only where the track's inverse
+    depth agrees with that of the surface seen there in the first frame (else the point was hidden then). `scale`:
+    pixels per latent cell, `patch`: latent cells per token side.
     """
 
-    def __init__(self, dim: int, latent_channels: int, frequencies: int, channels: int, scale: int, patch: int, time_dim: int):
+    def __init__(
+        self, dim: int, latent_channels: int, frequencies: int, channels: int, scale: int, patch: int, time_dim: int
+    ):
         super().__init__()
         self.frequencies, self.channels, self.scale, self.patch = frequencies, channels, scale, patch
         cell = scale * patch  # pixels per token side
@@ -51,17 +53,23 @@ class TrackLookup(nn.Module):
         self.coordinate_proj = nn.Linear(fourier * 4, dim)
         if channels:
             self.unfold = nn.Conv2d(latent_channels, channels * scale * scale, 3, padding=1)
-            self.gate = nn.Parameter(torch.tensor([-30.0, 3.0]))  # of the difference in inverse depth: steepness, offset
+            # Of the difference in inverse depth: steepness and offset.
+            self.gate = nn.Parameter(torch.tensor([-30.0, 3.0]))
             self.content_proj = nn.Linear((channels + 1) * cell * cell, dim)
             self.colours = nn.Conv2d(latent_channels, 3 * scale * scale, 1, bias=False)
             self.fold = nn.Conv2d(3, latent_channels, scale, stride=scale, bias=False)
-            self.shares = nn.Linear(time_dim, 2 * latent_channels)  # per channel: of the noisy latents, of the moved first frame
-            nn.init.zeros_(self.shares.weight)
-            nn.init.zeros_(self.shares.bias)
+            # Shares per channel of the noisy latents and of the moved first frame; then more or less of them by place.
+            self.shares = nn.Linear(time_dim, 2 * latent_channels)
+            self.local_shares = nn.Linear(dim, 2 * latent_channels * patch * patch)
+            for linear in (self.shares, self.local_shares):
+                nn.init.zeros_(linear.weight)
+                nn.init.zeros_(linear.bias)
 
     @torch.no_grad()
     def initialise(self, analysis: torch.Tensor, synthesis: torch.Tensor) -> None:
-        """Start from a linear autoencoder's patches [C, 3*scale^2] and [3*scale^2, C]: moved latents are those of the moved picture."""
+        """Start from a linear autoencoder's patches [C, 3*scale^2] and [3*scale^2, C]: moved latents are those of
+        the moved picture.
+        """
         self.colours.weight.copy_(synthesis[:, :, None, None])
         self.fold.weight.copy_(analysis.unflatten(1, (3, self.scale, self.scale)))
         self.shares.bias[len(self.shares.bias) // 2 :] = -1.0  # the velocity of a known video at zero signal
@@ -72,7 +80,9 @@ class TrackLookup(nn.Module):
         place = (coordinates[:, :2, None] * octaves[:, None, None]).flatten(1, 2)
         depth = (coordinates[:, 2:3, None] * octaves[:3, None, None]).flatten(1, 2)
         covered = coordinates[:, 3:4]
-        return torch.cat([place.sin(), place.cos(), depth.sin(), depth.cos(), torch.ones_like(covered)], dim=1) * covered
+        return (
+            torch.cat([place.sin(), place.cos(), depth.sin(), depth.cos(), torch.ones_like(covered)], dim=1) * covered
+        )
 
     def content(self, coordinates: torch.Tensor, image_latents: torch.Tensor) -> torch.Tensor:
         """[B, T, 4, H, W], [B, C, H/scale, W/scale] -> [B*T, channels + 3 + 1, H, W].
@@ -107,13 +117,22 @@ class TrackLookup(nn.Module):
         if self.channels:
             content = self.content(coordinates, image_latents)
             features = torch.cat([content[:, : self.channels], content[:, -1:]], dim=1)
-            tokens = tokens + self.content_proj(_tokens(features, self.scale * self.patch, self.content_proj.weight.dtype))
+            tokens = tokens + self.content_proj(
+                _tokens(features, self.scale * self.patch, self.content_proj.weight.dtype)
+            )
             moved = self.fold(content[:, self.channels : -1].to(self.fold.weight.dtype)).unflatten(0, shape)
         return Lookup(tokens.unflatten(0, shape).flatten(1, 2), moved)
 
-    def estimate(self, temb: torch.Tensor, noisy: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
-        """The part of the prediction that is known without the transformer: shares, by noise level, of noisy and moved latents."""
-        of_noisy, of_moved = self.shares(F.silu(temb))[:, None, :, None, None].chunk(2, dim=2)
+    def estimate(
+        self, temb: torch.Tensor, local: torch.Tensor, noisy: torch.Tensor, moved: torch.Tensor
+    ) -> torch.Tensor:
+        """The part of the prediction that copies: shares of the noisy latents and of the moved first frame, [B, T,
+        C, h, w].
+
+        The shares follow the noise level (`temb`) and the place: `local` [B, T, 2C, h, w] is `local_shares` of the last
+        tokens, by which the transformer says how far the moved frame is to be trusted.
+        """
+        of_noisy, of_moved = (self.shares(F.silu(temb))[:, None, :, None, None] + local).chunk(2, dim=2)
         return of_noisy * noisy + of_moved * moved
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Diffusion-as-Shader transformer (Gu et al. 2025, arXiv 2501.03847): CogVideoX plus a branch that reads the tracking video."""
+"""The Diffusion-as-Shader transformer (Gu et al. 2025, arXiv 2501.03847): CogVideoX plus a branch that reads the
+tracking video.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ from .track_lookup import TrackLookup
 class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
     """CogVideoX with copies of its first blocks that read the tracking video's latents.
 
-    Parameter names are the published checkpoint's: `transformer_blocks_copy`, `initial_combine_linear`, `combine_linears`.
-    `track_frequencies` > 0 adds a `TrackLookup` (see there), which needs `track_coordinates` in `forward`; `track_scale` is then the
+    Parameter names are the published checkpoint's: `transformer_blocks_copy`, `initial_combine_linear`,
+    `combine_linears`.
+    `track_frequencies` > 0 adds a `TrackLookup` (see there), which needs `track_coordinates` in `forward`;
+    `track_scale` is then the
     number of pixels per latent cell. Without it (the published checkpoint) there are no further parameters.
     """
 
@@ -62,15 +66,39 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         track_scale: int = 8,
     ):
         super().__init__(
-            num_attention_heads, attention_head_dim, in_channels, out_channels, flip_sin_to_cos, freq_shift, time_embed_dim,
-            ofs_embed_dim, text_embed_dim, num_layers, dropout, attention_bias, sample_width, sample_height, sample_frames,
-            patch_size, patch_size_t, temporal_compression_ratio, max_text_seq_length, activation_fn, timestep_activation_fn,
-            norm_elementwise_affine, norm_eps, spatial_interpolation_scale, temporal_interpolation_scale,
-            use_rotary_positional_embeddings, use_learned_positional_embeddings, patch_bias,
-        )  # fmt: skip
+            num_attention_heads,
+            attention_head_dim,
+            in_channels,
+            out_channels,
+            flip_sin_to_cos,
+            freq_shift,
+            time_embed_dim,
+            ofs_embed_dim,
+            text_embed_dim,
+            num_layers,
+            dropout,
+            attention_bias,
+            sample_width,
+            sample_height,
+            sample_frames,
+            patch_size,
+            patch_size_t,
+            temporal_compression_ratio,
+            max_text_seq_length,
+            activation_fn,
+            timestep_activation_fn,
+            norm_elementwise_affine,
+            norm_eps,
+            spatial_interpolation_scale,
+            temporal_interpolation_scale,
+            use_rotary_positional_embeddings,
+            use_learned_positional_embeddings,
+            patch_bias,
+        )
         if not 0 < num_tracking_blocks <= num_layers:
             raise ModelError(
-                "bad-config", f"The transformer has {num_layers} blocks, so it cannot have {num_tracking_blocks} tracking blocks."
+                "bad-config",
+                f"The transformer has {num_layers} blocks, so it cannot have {num_tracking_blocks} tracking blocks.",
             )
         dim = num_attention_heads * attention_head_dim
         self.transformer_blocks_copy = nn.ModuleList(
@@ -87,15 +115,23 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
                 dim, in_channels // 2, track_frequencies, track_lookup_channels, track_scale, patch_size, time_embed_dim
             )
 
-    def initialise_from_scratch(self, analysis: torch.Tensor | None = None, synthesis: torch.Tensor | None = None) -> None:
+    def initialise_from_scratch(
+        self, analysis: torch.Tensor | None = None, synthesis: torch.Tensor | None = None
+    ) -> None:
         """Start values for joint training of base and branch: zero output, and tracks that reach the copies unchanged.
 
-        analysis [C, 3*s*s], synthesis [3*s*s, C]: of a linear patch autoencoder, for the lookup (`TrackLookup.initialise`).
+        analysis [C, 3*s*s], synthesis [3*s*s, C]: of a linear patch autoencoder, for the lookup
+        (`TrackLookup.initialise`).
         """
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
         nn.init.eye_(self.initial_combine_linear.weight)
-        if self.track_lookup is not None and self.config.track_lookup_channels and analysis is not None and synthesis is not None:
+        if (
+            self.track_lookup is not None
+            and self.config.track_lookup_channels
+            and analysis is not None
+            and synthesis is not None
+        ):
             self.track_lookup.initialise(analysis, synthesis)
 
     @classmethod
@@ -111,13 +147,15 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         foreign = [*unexpected, *(key for key in missing if not key.startswith(own))]
         if foreign:
             raise ModelError("wrong-weights", f"The base transformer does not fit: {', '.join(foreign[:5])}.")
-        for target, source in zip(model.transformer_blocks_copy, base.transformer_blocks):
+        for target, source in zip(model.transformer_blocks_copy, base.transformer_blocks, strict=False):
             target.load_state_dict(source.state_dict())
         return model
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs: Any):
-        """Load from a local folder, strictly: a missing, unexpected or misshapen tensor is a ModelError that names it."""
+        """Load from a local folder, strictly: a missing, unexpected or misshapen tensor is a ModelError that names
+        it.
+        """
         kwargs.setdefault("use_safetensors", True)
         check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -138,9 +176,12 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         """One prediction (arXiv 2501.03847, section 3.2).
 
         hidden_states: [B, T, C, h, w] noisy latents and first-frame image latents, joined along C.
-        encoder_hidden_states: [B, L, E] text. timestep: [B]. image_rotary_emb: cosines and sines, each [T*h*w/p^2, head dim].
-        tracking_maps: [B, T, C, h, w] tracking latents and first tracking frame latents; None runs the base transformer alone.
-        track_coordinates: [B, T, 4, H, W] pixels (`track_coordinates`), only for models with `track_frequencies`; None: no tracks.
+        encoder_hidden_states: [B, L, E] text. timestep: [B]. image_rotary_emb: cosines and sines, each [T*h*w/p^2,
+        head dim].
+        tracking_maps: [B, T, C, h, w] tracking latents and first tracking frame latents; None runs the base
+        transformer alone.
+        track_coordinates: [B, T, 4, H, W] pixels (`track_coordinates`), only for models with `track_frequencies`;
+        None: no tracks.
         Returns [B, T, out_channels, h, w].
         """
         text_length = encoder_hidden_states.shape[1]
@@ -167,10 +208,12 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
                 track = self.combine_linears[index](track)  # the next copy reads the value after the linear
                 hidden = hidden + track
 
-        hidden = self.proj_out(self.norm_out(self.norm_final(hidden), temb=temb))
-        output = self._unpatchify(hidden, latents.shape)
+        hidden = self.norm_out(self.norm_final(hidden), temb=temb)
+        output = self._unpatchify(self.proj_out(hidden), latents.shape)
         if self.track_lookup is not None and moved is not None:
-            output = output + self.track_lookup.estimate(temb, latents[:, :, : self.config.in_channels // 2], moved)
+            local = self._unpatchify(self.track_lookup.local_shares(hidden), latents.shape)
+            noisy = latents[:, :, : self.config.in_channels // 2]
+            output = output + self.track_lookup.estimate(temb, local, noisy, moved)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
     def _time(self, timestep, timestep_cond, ofs, dtype: torch.dtype) -> torch.Tensor:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Image-to-video diffusion conditioned on a tracking video (Diffusion as Shader, arXiv 2501.03847), in diffusers' conventions."""
+"""Image-to-video diffusion conditioned on a tracking video (Diffusion as Shader, arXiv 2501.03847), in diffusers'
+conventions.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,13 +31,17 @@ StepCallback = Callable[["DiffusionShaderPipeline", int, int, dict[str, torch.Te
 
 @dataclass
 class DiffusionShaderOutput(BaseOutput):
-    """frames: per `output_type`, [B, T, H, W, 3] uint8 or float in 0..1, [B, T, 3, H, W] tensor, lists of PIL images, or latents."""
+    """frames: per `output_type`, [B, T, H, W, 3] uint8 or float in 0..1, [B, T, 3, H, W] tensor, lists of PIL
+    images, or latents.
+    """
 
     frames: Any
 
 
 def dynamic_guidance(guidance: float, timestep: int, steps: int) -> float:
-    """The released demonstration's guidance at a timestep in 0..999: erratic by construction, kept for parity (float64)."""
+    """The released demonstration's guidance at a timestep in 0..999: erratic by construction, kept for parity
+    (float64).
+    """
     return 1 + guidance * (1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5.0)) / 2
 
 
@@ -56,12 +62,13 @@ def out_of_memory_explained() -> Iterator[None]:
 class DiffusionShaderPipeline(DiffusionPipeline):
     """Shades a shot: the first frame gives appearance, the tracking video all motion, the prompt the rest.
 
-    Components: `vae`, `text_encoder`, `tokenizer`, `transformer` (TrackingTransformer3DModel), `scheduler`; the same class serves the
+    Components: `vae`, `text_encoder`, `tokenizer`, `transformer` (TrackingTransformer3DModel), `scheduler`; the
+    same class serves the
     published 5B checkpoint and the embedded model.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
-    _callback_tensor_inputs = ["latents", "denoised", "prompt_embeds", "negative_prompt_embeds"]
+    _callback_tensor_inputs: ClassVar = ["latents", "denoised", "prompt_embeds", "negative_prompt_embeds"]
 
     def __init__(self, tokenizer, text_encoder, vae, transformer, scheduler) -> None:
         super().__init__()
@@ -71,7 +78,9 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         self._interrupt = False
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, torch_dtype: torch.dtype = torch.float32, **components: Any):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, torch_dtype: torch.dtype = torch.float32, **components: Any
+    ):
         """Load a local folder in diffusers' layout: safetensors only, strictly, and only known classes.
 
         `components` replaces single components. Raises ModelError naming what is missing or wrong.
@@ -99,7 +108,9 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         return self._interrupt
 
     def stop(self) -> None:
-        """End the running call at the next step with `Cancelled`; may be called from the step callback or another thread."""
+        """End the running call at the next step with `Cancelled`; may be called from the step callback or another
+        thread.
+        """
         self._interrupt = True
 
     def enable_vae_saving(self) -> None:
@@ -113,7 +124,12 @@ class DiffusionShaderPipeline(DiffusionPipeline):
     def encode_text(self, texts: list[str], length: int) -> torch.Tensor:
         """[B, length, E]; the text encoder sees padding as text, as in training."""
         tokens = self.tokenizer(
-            texts, padding="max_length", max_length=length, truncation=True, add_special_tokens=True, return_tensors="pt"
+            texts,
+            padding="max_length",
+            max_length=length,
+            truncation=True,
+            add_special_tokens=True,
+            return_tensors="pt",
         ).input_ids
         return self.text_encoder(tokens.to(self._execution_device))[0].to(self.transformer.dtype)
 
@@ -123,7 +139,9 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         latents = [self.vae.encode(one[None]).latent_dist.sample(generator) for one in videos]
         return torch.cat(latents).transpose(1, 2)
 
-    def first_frame_latents(self, image: torch.Tensor, latent_frames: int, generator: torch.Generator | None) -> torch.Tensor:
+    def first_frame_latents(
+        self, image: torch.Tensor, latent_frames: int, generator: torch.Generator | None
+    ) -> torch.Tensor:
         """[B, 3, H, W] in 0..1 -> its scaled latents, then zeros: [B, L, C, h, w]."""
         latents = self.encode_video(image[:, None] * 2 - 1, generator)
         factor = self.vae.config.scaling_factor
@@ -131,8 +149,12 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         latents = latents / factor if self.vae.config.invert_scale_latents else latents * factor
         return torch.cat([latents, latents.new_zeros(len(latents), latent_frames - 1, *latents.shape[2:])], dim=1)
 
-    def tracking_latents(self, video: torch.Tensor, tracking_range: str, generator: torch.Generator | None) -> torch.Tensor:
-        """[B, T, 3, H, W] in 0..1 -> [B, L, 2C, h, w]: tracking latents, and the first tracking frame's, zero-padded."""
+    def tracking_latents(
+        self, video: torch.Tensor, tracking_range: str, generator: torch.Generator | None
+    ) -> torch.Tensor:
+        """[B, T, 3, H, W] in 0..1 -> [B, L, 2C, h, w]: tracking latents, and the first tracking frame's, zero-
+        padded.
+        """
         ranged = video if tracking_range == "demo" else video * 2 - 1
         latents = self.encode_video(ranged, generator) * self.vae.config.scaling_factor
         return torch.cat([latents, self.first_frame_latents(video[:, 0], latents.shape[1], generator)], dim=2)
@@ -146,11 +168,18 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         grid, base = (height // p, width // p), (config.sample_height // p, config.sample_width // p)
         if p_t is None:
             crops = get_resize_crop_region_for_grid(grid, base[1], base[0])
-            return get_3d_rotary_pos_embed(config.attention_head_dim, crops, grid, latent_frames, device=self._execution_device)
+            return get_3d_rotary_pos_embed(
+                config.attention_head_dim, crops, grid, latent_frames, device=self._execution_device
+            )
         return get_3d_rotary_pos_embed(
-            config.attention_head_dim, None, grid, (latent_frames + p_t - 1) // p_t, grid_type="slice", max_size=base,
+            config.attention_head_dim,
+            None,
+            grid,
+            (latent_frames + p_t - 1) // p_t,
+            grid_type="slice",
+            max_size=base,
             device=self._execution_device,
-        )  # fmt: skip
+        )
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """[B, L, C, h, w] -> [B, T, 3, H, W] float32 in 0..1."""
@@ -159,7 +188,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def preview_frame(self, denoised: torch.Tensor) -> np.ndarray:
-        """[H, W, 3] 8-bit: the middle frame of the current estimate `denoised` [B, L, C, h, w], decoded alone (cheap, approximate)."""
+        """[H, W, 3] 8-bit: the middle frame of the estimate `denoised` [B, L, C, h, w], decoded alone (approximate)."""
         middle = denoised.shape[1] // 2
         return _to_bytes(self.decode_latents(denoised[:1, middle : middle + 1]))[0, 0]
 
@@ -185,16 +214,18 @@ class DiffusionShaderPipeline(DiffusionPipeline):
 
         Args:
             prompt: one text or a list.
-            image: first frame(s): 8-bit [H, W, 3], tensor [3, H, W] in 0..1 or PIL; None for models trained with image dropout.
-            tracking_video: 8-bit [T, H, W, 3] (or a batch, or tensors [T, 3, H, W] in 0..1), exact tracking colours. It sets frames and size.
+            image: first frame(s): 8-bit [H, W, 3], tensor [3, H, W] in 0..1 or PIL; None for models trained with
+                image dropout.
+            tracking_video: 8-bit [T, H, W, 3] (or a batch, or tensors [T, 3, H, W] in 0..1), exact tracking colours.
+                It sets frames and size.
             guidance_scale: classifier-free guidance; up to 1 means none. use_dynamic_cfg: see `dynamic_guidance`.
             generator: a CPU generator, so that a seed means the same on every device.
             tracking_range: "training" feeds the autoencoder [-1, 1], "demo" [0, 1] as the released demonstration does.
             latents: [B, L, C, h, w] start noise instead of drawing it.
             output_type: "np" (float 0..1), "uint8", "pt", "pil" or "latent".
             callback_on_step_end: called after each step with (pipeline, step, timestep, tensors by the names in
-                `callback_on_step_end_tensor_inputs`: latents, denoised, prompt_embeds, negative_prompt_embeds); what it returns replaces
-                the tensors; it may raise, or call `stop`.
+                `callback_on_step_end_tensor_inputs`: latents, denoised, prompt_embeds, negative_prompt_embeds); what
+                it returns as latents replaces them; it may raise, or call `stop`.
 
         Raises:
             ModelError: input that the model cannot take, or out of memory. Cancelled: after `stop`.
@@ -207,9 +238,13 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             if unknown:
                 raise ModelError("bad-input", f"The step callback cannot have {', '.join(sorted(unknown))}.")
             if tracking_range not in ("training", "demo"):
-                raise ModelError("bad-input", f"There is no tracking range '{tracking_range}'.", "Use training or demo.")
+                raise ModelError(
+                    "bad-input", f"There is no tracking range '{tracking_range}'.", "Use training or demo."
+                )
             if output_type not in ("np", "uint8", "pt", "pil", "latent"):
-                raise ModelError("bad-input", f"There is no output type '{output_type}'.", "Use np, uint8, pt, pil or latent.")
+                raise ModelError(
+                    "bad-input", f"There is no output type '{output_type}'.", "Use np, uint8, pt, pil or latent."
+                )
             if tracking_video is None:
                 raise ModelError("bad-input", "A tracking video is needed.")
             tracking = as_videos(tracking_video, len(prompts))  # [B, T, 3, H, W] 0..1
@@ -245,9 +280,15 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             sample = latents.to(device, dtype) * self.scheduler.init_noise_sigma
 
             # 5. Denoise
-            doubled = [None if x is None else torch.cat([x] * (2 if guided else 1)) for x in (image_latents, maps, coordinates)]
-            condition = {"encoder_hidden_states": text, "tracking_maps": doubled[1], "track_coordinates": doubled[2],
-                         "image_rotary_emb": self.rotary(shape[1], *grid)}  # fmt: skip
+            doubled = [
+                None if x is None else torch.cat([x] * (2 if guided else 1)) for x in (image_latents, maps, coordinates)
+            ]
+            condition = {
+                "encoder_hidden_states": text,
+                "tracking_maps": doubled[1],
+                "track_coordinates": doubled[2],
+                "image_rotary_emb": self.rotary(shape[1], *grid),
+            }
             if self.transformer.config.ofs_embed_dim is not None:
                 condition["ofs"] = sample.new_full((1,), 2.0)
             self.scheduler.set_timesteps(num_inference_steps, device=device)
@@ -258,14 +299,23 @@ class DiffusionShaderPipeline(DiffusionPipeline):
                         raise Cancelled("cancelled", f"Stopped before step {step + 1} of {len(timesteps)}.")
                     velocity = self._predict(sample, t, doubled[0], condition)
                     if guided:
-                        scale = dynamic_guidance(guidance_scale, int(t), num_inference_steps) if use_dynamic_cfg else guidance_scale
+                        scale = (
+                            dynamic_guidance(guidance_scale, int(t), num_inference_steps)
+                            if use_dynamic_cfg
+                            else guidance_scale
+                        )
                         without, toward = velocity.chunk(2)
                         velocity = without + scale * (toward - without)
                     previous = timesteps[step - 1] if step else None
                     sample, estimate = self._step(velocity, estimate, t, previous, sample, generator)
                     sample = sample.to(dtype)
                     if callback_on_step_end is not None:
-                        tensors = {"latents": sample, "denoised": estimate, "prompt_embeds": positive, "negative_prompt_embeds": negative}
+                        tensors = {
+                            "latents": sample,
+                            "denoised": estimate,
+                            "prompt_embeds": positive,
+                            "negative_prompt_embeds": negative,
+                        }
                         asked = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                         changed = callback_on_step_end(self, step, int(t), asked) or {}
                         sample = changed.get("latents", sample)
@@ -278,7 +328,9 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             self.maybe_free_model_hooks()
         return DiffusionShaderOutput(frames=result) if return_dict else (result,)
 
-    def _predict(self, sample: torch.Tensor, t: torch.Tensor, image_latents: torch.Tensor, condition: dict[str, Any]) -> torch.Tensor:
+    def _predict(
+        self, sample: torch.Tensor, t: torch.Tensor, image_latents: torch.Tensor, condition: dict[str, Any]
+    ) -> torch.Tensor:
         """The transformer's velocity in float32; with guidance for the negative prompt first, then the prompt."""
         repeated = torch.cat([sample] * (len(image_latents) // len(sample)))
         hidden = torch.cat([self.scheduler.scale_model_input(repeated, t), image_latents], dim=2)

@@ -13,18 +13,25 @@ from ..errors import ModelError
 
 
 def as_pictures(value: Any, what: str) -> torch.Tensor:
-    """[..., 3, H, W] float32 in 0..1 from 8-bit arrays [..., H, W, 3], tensors [..., 3, H, W] in 0..1, PIL images or lists of these."""
+    """[..., 3, H, W] float32 in 0..1 from 8-bit arrays [..., H, W, 3], tensors [..., 3, H, W] in 0..1, PIL images
+    or lists of these.
+    """
     if isinstance(value, Image.Image):
         value = np.asarray(value.convert("RGB"))
     if isinstance(value, (list, tuple)):
         return torch.stack([as_pictures(item, what) for item in value])
     if isinstance(value, np.ndarray):
         if value.dtype != np.uint8 or value.ndim < 3 or value.shape[-1] != 3:
-            raise ModelError("bad-input", f"The {what} must be 8-bit RGB [..., height, width, 3], not {value.dtype} {list(value.shape)}.")
+            raise ModelError(
+                "bad-input",
+                f"The {what} must be 8-bit RGB [..., height, width, 3], not {value.dtype} {list(value.shape)}.",
+            )
         return torch.tensor(value).movedim(-1, -3).float() / 255
     if isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim >= 3 and value.shape[-3] == 3:
         return value.float()
-    raise ModelError("bad-input", f"The {what} must be an 8-bit array, a tensor in 0..1 or PIL images, not {type(value).__name__}.")
+    raise ModelError(
+        "bad-input", f"The {what} must be an 8-bit array, a tensor in 0..1 or PIL images, not {type(value).__name__}."
+    )
 
 
 def as_videos(value: Any, batch: int) -> torch.Tensor:
@@ -33,7 +40,8 @@ def as_videos(value: Any, batch: int) -> torch.Tensor:
     video = video[None] if video.ndim == 4 else video
     if video.ndim != 5 or len(video) not in (1, batch):
         raise ModelError(
-            "bad-input", f"The tracking video must be [frames, height, width, 3] or a batch of {batch} such, not {list(video.shape)}."
+            "bad-input",
+            f"The tracking video must be [frames, height, width, 3] or a batch of {batch}, not {list(video.shape)}.",
         )
     return video.expand(batch, *video.shape[1:])
 
@@ -45,28 +53,45 @@ def as_images(value: Any, batch: int, size: tuple[int, int]) -> torch.Tensor:
     width, height = size
     if image.shape[-2:] != (height, width):
         raise ModelError(
-            "bad-size", f"The first frame is {image.shape[-1]}x{image.shape[-2]} pixels but the tracking video {width}x{height}.",
+            "bad-size",
+            f"The first frame is {image.shape[-1]}x{image.shape[-2]} pixels but the tracking video {width}x{height}.",
             "Render or scale the first frame to the tracking video's size.",
-        )  # fmt: skip
+        )
     if image.ndim != 4 or len(image) not in (1, batch):
         raise ModelError("bad-input", f"One first frame or a batch of {batch} is needed, not {list(image.shape)}.")
     return image.expand(batch, *image.shape[1:])
 
 
 def check_shape(frames: int, size: tuple[int, int], transformer_config: Any, spatial: int, temporal: int) -> None:
-    """ModelError where the transformer cannot take that many frames of that size (w, h); spatial, temporal: the autoencoder's ratios."""
+    """ModelError where the transformer cannot take that many frames of that size (w, h); spatial, temporal: the
+    autoencoder's ratios.
+    """
     width, height = size
     cell = spatial * transformer_config.patch_size
     if width % cell or height % cell:
-        raise ModelError("bad-size", f"{width}x{height} pixels do not divide into cells of {cell}.", f"Choose multiples of {cell}.")
+        raise ModelError(
+            "bad-size", f"{width}x{height} pixels do not divide into cells of {cell}.", f"Choose multiples of {cell}."
+        )
     if (frames - 1) % temporal:
-        raise ModelError("bad-frames", f"{frames} frames are not 1 plus a multiple of {temporal}.", "Choose another frame count.")
+        raise ModelError(
+            "bad-frames", f"{frames} frames are not 1 plus a multiple of {temporal}.", "Choose another frame count."
+        )
     patch_t = transformer_config.patch_size_t
     if patch_t and ((frames - 1) // temporal + 1) % patch_t:
-        raise ModelError("bad-frames", f"{frames} frames do not fill the model's patches of {patch_t} latent frames.", "Choose another frame count.")
+        raise ModelError(
+            "bad-frames",
+            f"{frames} frames do not fill the model's patches of {patch_t} latent frames.",
+            "Choose another frame count.",
+        )
     if transformer_config.use_learned_positional_embeddings:
         only = (transformer_config.sample_width * spatial, transformer_config.sample_height * spatial)
         if (width, height) != only:
-            raise ModelError("bad-size", f"This model takes {only[0]}x{only[1]} pixels, not {width}x{height}.", "Use that size.")
+            raise ModelError(
+                "bad-size", f"This model takes {only[0]}x{only[1]} pixels, not {width}x{height}.", "Use that size."
+            )
         if frames != transformer_config.sample_frames:
-            raise ModelError("bad-frames", f"This model takes {transformer_config.sample_frames} frames, not {frames}.", "Use that many.")
+            raise ModelError(
+                "bad-frames",
+                f"This model takes {transformer_config.sample_frames} frames, not {frames}.",
+                "Use that many.",
+            )

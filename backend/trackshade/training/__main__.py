@@ -22,7 +22,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m trackshade.training", description=__doc__)
     hints = typing.get_type_hints(TrainConfig)
     for field in dataclasses.fields(TrainConfig):
-        kinds = [kind for kind in (typing.get_args(hints[field.name]) or (hints[field.name],)) if kind is not type(None)]
+        kinds = [
+            kind for kind in (typing.get_args(hints[field.name]) or (hints[field.name],)) if kind is not type(None)
+        ]
         kind = (lambda text: text.lower() in ("1", "true", "yes")) if kinds[0] is bool else kinds[0]
         required = field.default is dataclasses.MISSING
         default = None if required else field.default

@@ -51,7 +51,9 @@ def train_autoencoder(shards: Shards, config: TrainConfig, log: Callable[[dict],
             return psnr(model(held[:, :, None].to(config.device)).sample[:, :, 0].cpu(), held)
 
     log({"stage": "autoencoder", "psnr_linear": quality()})
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    optimiser = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0
+    )
     start, step = time.monotonic(), 0
     while True:
         passed = (time.monotonic() - start) / (60 * config.autoencoder_minutes)

@@ -22,7 +22,8 @@ class TrainConfig:
         stage: "joint" trains base and tracking branch together (from scratch the better way), "base" without tracks,
             "branch" freezes everything but the tracking branch, which starts as a copy of the base in `start`.
         start: run folder whose averaged weights this one starts from (needed for "branch").
-        minutes: wall-clock budget of the transformer's training, over all resumes; the learning rate falls to zero at its end.
+        minutes: wall-clock budget of the transformer's training, over all resumes; the learning rate falls to zero at
+            its end.
         steps: budget in optimiser steps instead; then a resumed run repeats the uninterrupted one exactly.
         image_dropout, text_dropout, track_dropout: share of the samples that lack this input.
     """
@@ -66,11 +67,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
-            raise UsageError("bad-setting", f"There is no training stage '{self.stage}'.", f"Choose one of {', '.join(STAGES)}.")
+            raise UsageError(
+                "bad-setting", f"There is no training stage '{self.stage}'.", f"Choose one of {', '.join(STAGES)}."
+            )
         if (self.minutes is None) == (self.steps is None):
             raise UsageError("bad-setting", "Training needs a budget.", "Give either minutes or steps.")
         if self.stage == "branch" and self.start is None:
-            raise UsageError("bad-setting", "The tracking branch alone needs a trained base.", "Give the base's run folder as start.")
+            raise UsageError(
+                "bad-setting", "The tracking branch alone needs a trained base.", "Give the base's run folder as start."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

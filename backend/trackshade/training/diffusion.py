@@ -28,9 +28,15 @@ class Batch:
 
 
 def make_scheduler() -> CogVideoXDDIMScheduler:
-    """The noise schedule of training and sampling: CogVideoX's (SNR shift 3, v-prediction, zero terminal SNR, trailing)."""
+    """The noise schedule of training and sampling: CogVideoX's (SNR shift 3, v-prediction, zero terminal SNR,
+    trailing).
+    """
     return CogVideoXDDIMScheduler(
-        snr_shift_scale=3.0, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False
+        snr_shift_scale=3.0,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
     )
 
 
@@ -49,11 +55,19 @@ def first_only(latents: torch.Tensor) -> torch.Tensor:
 
 
 class Task:
-    """Makes the batch of a step from the seed and the step's number alone, so that a resumed run sees what it would have seen."""
+    """Makes the batch of a step from the seed and the step's number alone, so that a resumed run sees what it would
+    have seen.
+    """
 
-    def __init__(self, shards: Shards, vae: PatchAutoencoder, tokens: torch.Tensor, empty: torch.Tensor, config: TrainConfig):
+    def __init__(
+        self, shards: Shards, vae: PatchAutoencoder, tokens: torch.Tensor, empty: torch.Tensor, config: TrainConfig
+    ):
         self.shards, self.vae, self.tokens, self.empty, self.config = shards, vae, tokens, empty, config
         self.scheduler = make_scheduler()
+        # The root of what an error in a channel costs in the picture: neither mean colour nor finest detail rules
+        # the loss.
+        costs = vae.synthesis.square().sum(0).sqrt()
+        self.costs = (costs / costs.mean())[None, None, :, None, None]
 
     def batch(self, step: int) -> Batch:
         config = self.config
@@ -64,7 +78,9 @@ class Task:
         if config.stage == "base":
             tracking = np.zeros_like(tracking)
         latents, tracks = encode(self.vae, video), encode(self.vae, tracking)
-        coordinates = track_coordinates(torch.from_numpy(tracking).permute(0, 1, 4, 2, 3).to(latents.device).float() / 255)
+        coordinates = track_coordinates(
+            torch.from_numpy(tracking).permute(0, 1, 4, 2, 3).to(latents.device).float() / 255
+        )
         no_image, no_text, no_track = (
             torch.from_numpy(rng.random(config.batch) < share).to(latents.device)
             for share in (config.image_dropout, config.text_dropout, config.track_dropout)
@@ -77,18 +93,23 @@ class Task:
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
         # Evenly spread over the noise levels within a batch: less variance than independent draws.
         level = (rng.random() + np.arange(config.batch) / config.batch) % 1.0
-        timesteps = torch.from_numpy((level * self.scheduler.config.num_train_timesteps).astype(np.int64)).to(latents.device)
+        timesteps = torch.from_numpy((level * self.scheduler.config.num_train_timesteps).astype(np.int64)).to(
+            latents.device
+        )
         return Batch(latents, image, maps, coordinates, tokens, noise, timesteps)
 
     def loss(self, transformer: TrackingTransformer3DModel, text_encoder: nn.Module, batch: Batch) -> torch.Tensor:
-        """Mean squared error of the predicted velocity."""
+        """Mean squared error of the predicted velocity, channels weighted by what they are worth in the picture."""
         noisy = self.scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
         target = self.scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
         with torch.autocast(batch.latents.device.type, torch.bfloat16, enabled=self.config.bf16):
             text = text_encoder(batch.tokens)[0]
             without = self.config.stage == "base"
             predicted = transformer(
-                torch.cat([noisy, batch.image], dim=2), text, batch.timesteps,
-                tracking_maps=None if without else batch.tracks, track_coordinates=None if without else batch.coordinates,
-            ).sample  # fmt: skip
-        return (predicted.float() - target).square().mean()
+                torch.cat([noisy, batch.image], dim=2),
+                text,
+                batch.timesteps,
+                tracking_maps=None if without else batch.tracks,
+                track_coordinates=None if without else batch.coordinates,
+            ).sample
+        return ((predicted.float() - target).square() * self.costs).mean()

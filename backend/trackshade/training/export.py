@@ -27,7 +27,11 @@ INDEX = {
 
 
 def export(
-    folder: Path, vae: PatchAutoencoder, tokenizer: PreTrainedTokenizerFast, transformer: nn.Module, text_encoder: nn.Module
+    folder: Path,
+    vae: PatchAutoencoder,
+    tokenizer: PreTrainedTokenizerFast,
+    transformer: nn.Module,
+    text_encoder: nn.Module,
 ) -> Path:
     """Write `folder` anew and whole; returns it. A model card (README.md) that is there is kept."""
     part = folder.with_name(folder.name + ".part")
@@ -36,7 +40,8 @@ def export(
     for name, module in (("transformer", transformer), ("text_encoder", text_encoder), ("vae", vae)):
         # bfloat16 keeps three digits: enough for all but the closed-form autoencoder, which is small.
         dtype = torch.float32 if name == "vae" else torch.bfloat16
-        copy.deepcopy(module).to("cpu", dtype).save_pretrained(part / name, safe_serialization=True)  # type: ignore[operator]
+        # type: ignore[operator]
+        copy.deepcopy(module).to("cpu", dtype).save_pretrained(part / name, safe_serialization=True)
     tokenizer.save_pretrained(part / "tokenizer")
     make_scheduler().save_pretrained(part / "scheduler")
     (part / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n", encoding="utf-8")

@@ -11,12 +11,19 @@ from torch import nn
 from .config import TrainConfig
 
 # Matrices between hidden features; modulation, embedding and output matrices are AdamW's, as is the rule with Muon.
-_MATRICES = re.compile(r"(attn1\.to_(q|k|v|out\.0)|ff\.net\.(0\.proj|2)|combine_linears\.\d+|initial_combine_linear)\.weight$")
+_MATRICES = re.compile(
+    r"(attn1\.to_(q|k|v|out\.0)|ff\.net\.(0\.proj|2)|combine_linears\.\d+|initial_combine_linear)\.weight$"
+)
 
 
 def make_optimisers(modules: dict[str, nn.Module], config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
     """Optimisers by name over the trainable parameters of `modules`, always in the same order."""
-    named = [(f"{name}.{key}", p) for name, module in modules.items() for key, p in module.named_parameters() if p.requires_grad]
+    named = [
+        (f"{name}.{key}", p)
+        for name, module in modules.items()
+        for key, p in module.named_parameters()
+        if p.requires_grad
+    ]
     matrices = [(name, p) for name, p in named if _MATRICES.search(name)]
     others = [(name, p) for name, p in named if not _MATRICES.search(name)]
     optimisers: dict[str, torch.optim.Optimizer] = {}
@@ -25,7 +32,9 @@ def make_optimisers(modules: dict[str, nn.Module], config: TrainConfig) -> dict[
             matrices, lr=config.matrix_rate, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"
         )
     if others:
-        optimisers["adamw"] = torch.optim.AdamW(others, lr=config.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        optimisers["adamw"] = torch.optim.AdamW(
+            others, lr=config.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        )
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
             group["peak"] = group["lr"]

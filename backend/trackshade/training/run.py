@@ -34,7 +34,8 @@ Report = Callable[[dict[str, Any]], None]
 def train(config: TrainConfig, report: Report | None = None) -> Path:
     """Run or resume the training described by `config`; returns the folder of the exported pipeline.
 
-    `report` gets every log entry (also written to `log.jsonl`). Ctrl-C saves a checkpoint first. Raises UsageError where the folder
+    `report` gets every log entry (also written to `log.jsonl`). Ctrl-C saves a checkpoint first. Raises UsageError
+    where the folder
     holds another run.
     """
     out = Path(config.out)
@@ -58,8 +59,15 @@ def train(config: TrainConfig, report: Report | None = None) -> Path:
         progress.config = config.to_dict()
     tokens = tokenize(tokenizer, list(shards.captions), config.text_length)
     task = Task(shards, vae, tokens, tokenize(tokenizer, [""], config.text_length)[0], config)
-    log({"stage": config.stage, "event": "start", "step": progress.step, "clips": len(shards),
-         "parameters": sum(p.numel() for m in modules.values() for p in m.parameters())})  # fmt: skip
+    log(
+        {
+            "stage": config.stage,
+            "event": "start",
+            "step": progress.step,
+            "clips": len(shards),
+            "parameters": sum(p.numel() for m in modules.values() for p in m.parameters()),
+        }
+    )
     try:
         _descend(out, task, modules, average, optimisers, progress, tokenizer, log)
     except KeyboardInterrupt:
@@ -90,12 +98,24 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
     _, frames, height, width, _ = shards.videos[0].shape
     torch.manual_seed(config.seed)
     transformer = TrackingTransformer3DModel(
-        num_attention_heads=config.width_heads, attention_head_dim=config.head_dim, in_channels=2 * config.latent_channels,
-        out_channels=config.latent_channels, time_embed_dim=config.time_dim, text_embed_dim=config.text_dim, num_layers=config.layers,
-        sample_width=width // config.patch, sample_height=height // config.patch, sample_frames=frames, temporal_compression_ratio=1,
-        max_text_seq_length=config.text_length, spatial_interpolation_scale=1.0, num_tracking_blocks=config.tracking_layers,
-        track_frequencies=config.track_frequencies, track_lookup_channels=config.track_lookup_channels, track_scale=config.patch,
-    )  # fmt: skip
+        num_attention_heads=config.width_heads,
+        attention_head_dim=config.head_dim,
+        in_channels=2 * config.latent_channels,
+        out_channels=config.latent_channels,
+        time_embed_dim=config.time_dim,
+        text_embed_dim=config.text_dim,
+        num_layers=config.layers,
+        sample_width=width // config.patch,
+        sample_height=height // config.patch,
+        sample_frames=frames,
+        temporal_compression_ratio=1,
+        max_text_seq_length=config.text_length,
+        spatial_interpolation_scale=1.0,
+        num_tracking_blocks=config.tracking_layers,
+        track_frequencies=config.track_frequencies,
+        track_lookup_channels=config.track_lookup_channels,
+        track_scale=config.patch,
+    )
     transformer.initialise_from_scratch(vae.analysis.cpu(), vae.synthesis.cpu())
     if torch.device(config.device).type == "cpu":
         transformer.set_attn_processor(PlainAttention())
@@ -131,9 +151,18 @@ def _descend(out: Path, task: Task, modules, average, optimisers, progress: Prog
             rate = (progress.samples - start_samples) / (now - began)
             share = _share(progress, config)
             left = progress.seconds * (1 - share) / max(share, 1e-9)
-            log({"stage": config.stage, "step": progress.step, "samples": progress.samples, "loss": torch.stack(losses).mean().item(),
-                 "norm": float(norm), "samples_per_second": round(rate, 2), "minutes": round(progress.seconds / 60, 2),
-                 "minutes_left": round(left / 60, 1)})  # fmt: skip
+            log(
+                {
+                    "stage": config.stage,
+                    "step": progress.step,
+                    "samples": progress.samples,
+                    "loss": torch.stack(losses).mean().item(),
+                    "norm": float(norm),
+                    "samples_per_second": round(rate, 2),
+                    "minutes": round(progress.seconds / 60, 2),
+                    "minutes_left": round(left / 60, 1),
+                }
+            )
             losses, logged = [], now
         if now - saved > 60 * config.checkpoint_minutes:
             save_checkpoint(out / "checkpoint", modules, average, optimisers, progress)
@@ -164,8 +193,15 @@ def _sheet(out: Path, task: Task, modules, average, progress: Progress, tokenize
     other = generate(*arguments, right[1:] + right[:1], bf16=task.config.bf16)
     put_weights(modules, kept)
     write_sheet(out / "sheets" / f"step-{progress.step:06d}.png", clips, made)
-    log({"stage": task.config.stage, "event": "sheet", "step": progress.step, "psnr": mean_psnr(clips, made),
-         "psnr_other_tracks": mean_psnr(clips, other)})  # fmt: skip
+    log(
+        {
+            "stage": task.config.stage,
+            "event": "sheet",
+            "step": progress.step,
+            "psnr": mean_psnr(clips, made),
+            "psnr_other_tracks": mean_psnr(clips, other),
+        }
+    )
 
 
 def _claim(out: Path, config: TrainConfig) -> None:
@@ -177,7 +213,11 @@ def _claim(out: Path, config: TrainConfig) -> None:
         theirs = json.loads(path.read_text(encoding="utf-8"))
         different = [key for key, value in mine.items() if theirs.get(key) != value]
         if different:
-            raise UsageError("other-run", f"{out} holds a run with other settings ({', '.join(different)}).", "Choose another folder.")
+            raise UsageError(
+                "other-run",
+                f"{out} holds a run with other settings ({', '.join(different)}).",
+                "Choose another folder.",
+            )
     path.write_text(json.dumps(config.to_dict(), indent=1), encoding="utf-8")
 
 
@@ -195,9 +235,12 @@ def _logger(path: Path, report: Report | None) -> Report:
 def _data(config: TrainConfig, log: Report) -> Shards:
     if not any(Path(config.data).glob("shard-*")):
         generate_shards(
-            config.data, config.clips, seed_offset(config.seed), processes=max(1, (os.cpu_count() or 2) - 1),
+            config.data,
+            config.clips,
+            seed_offset(config.seed),
+            processes=max(1, (os.cpu_count() or 2) - 1),
             progress=lambda done, count: log({"stage": "data", "done": done, "count": count}),
-        )  # fmt: skip
+        )
     return load_shards(config.data)
 
 
@@ -229,16 +272,22 @@ def _start_from(modules: dict[str, nn.Module], config: TrainConfig) -> None:
         found = find_checkpoint(Path(config.start) / "checkpoint")
         if found is None:
             raise UsageError("no-checkpoint", f"There is no checkpoint in {config.start}.", "Train there first.")
-        put_weights(modules, load_file(found / "average.safetensors"))
+        known = load_file(found / "average.safetensors")  # parts that the other run lacks keep their start values
+        put_weights(modules, {key: known.get(key, value) for key, value in weights(modules).items()})
     if config.stage != "branch":
         return
     transformer = modules["transformer"]
     assert isinstance(transformer, TrackingTransformer3DModel)
     for module in modules.values():
         module.requires_grad_(False)
-    branch = (transformer.transformer_blocks_copy, transformer.initial_combine_linear, transformer.combine_linears, transformer.track_lookup)
+    branch = (
+        transformer.transformer_blocks_copy,
+        transformer.initial_combine_linear,
+        transformer.combine_linears,
+        transformer.track_lookup,
+    )
     for part in branch:
         if part is not None:
             part.requires_grad_(True)
-    for copied, block in zip(transformer.transformer_blocks_copy, transformer.transformer_blocks):
+    for copied, block in zip(transformer.transformer_blocks_copy, transformer.transformer_blocks, strict=False):
         copied.load_state_dict(block.state_dict())

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sample sheets: for held-out clips the truth, what the averaged weights generate, and the tracking video, frame by frame."""
+"""Sample sheets: for held-out clips the truth, what the averaged weights generate, and the tracking video, frame by
+frame.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,16 @@ def held_out(count: int, size: tuple[int, int] = (96, 64), frames: int = 9) -> l
 
 @torch.no_grad()
 def generate(
-    transformer: TrackingTransformer3DModel, text_encoder: nn.Module, vae: PatchAutoencoder, tokenizer, clips: list[Clip],
-    trackings: list[np.ndarray], steps: int = 8, seed: int = 0, bf16: bool = True,
-) -> np.ndarray:  # fmt: skip
+    transformer: TrackingTransformer3DModel,
+    text_encoder: nn.Module,
+    vae: PatchAutoencoder,
+    tokenizer,
+    clips: list[Clip],
+    trackings: list[np.ndarray],
+    steps: int = 8,
+    seed: int = 0,
+    bf16: bool = True,
+) -> np.ndarray:
     """[N, T, H, W, 3] 8-bit: each clip's first frame moved by its entry of `trackings`, without guidance."""
     device = vae.device
     tracking = np.stack(trackings)
@@ -42,7 +51,11 @@ def generate(
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             text = text_encoder(tokens)[0]
             velocity = transformer(
-                torch.cat([sample, image], dim=2), text, t.expand(len(clips)).to(device), tracking_maps=maps, track_coordinates=coordinates
+                torch.cat([sample, image], dim=2),
+                text,
+                t.expand(len(clips)).to(device),
+                tracking_maps=maps,
+                track_coordinates=coordinates,
             ).sample
         sample = scheduler.step(velocity.float(), int(t), sample, return_dict=False)[0]
     decoded = vae.decode(sample.transpose(1, 2) / vae.config.scaling_factor).sample
@@ -51,7 +64,11 @@ def generate(
 
 def write_sheet(path: Path, clips: list[Clip], generated: np.ndarray) -> None:
     """PNG: per clip three rows (truth, generated, tracking), frames from left to right."""
-    rows = [np.concatenate(list(video), axis=1) for clip, made in zip(clips, generated) for video in (clip.video, made, clip.tracking)]
+    rows = [
+        np.concatenate(list(video), axis=1)
+        for clip, made in zip(clips, generated, strict=False)
+        for video in (clip.video, made, clip.tracking)
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     ok, data = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])
     if ok:
@@ -60,5 +77,7 @@ def write_sheet(path: Path, clips: list[Clip], generated: np.ndarray) -> None:
 
 def mean_psnr(clips: list[Clip], generated: np.ndarray) -> float:
     """Mean over clips, of the frames after the first."""
-    errors = [((to_unit(c.video[1:]) - to_unit(g[1:])) ** 2).mean().item() / 4 for c, g in zip(clips, generated)]
+    errors = [
+        ((to_unit(c.video[1:]) - to_unit(g[1:])) ** 2).mean().item() / 4 for c, g in zip(clips, generated, strict=False)
+    ]
     return float(np.mean([-10 * np.log10(max(e, 1e-12)) for e in errors]))

@@ -38,9 +38,12 @@ def put_weights(modules: dict[str, nn.Module], tensors: dict[str, torch.Tensor])
 
 
 def save_checkpoint(
-    folder: Path, modules: dict[str, nn.Module], average: dict[str, torch.Tensor],
-    optimisers: dict[str, torch.optim.Optimizer], progress: Progress,
-) -> None:  # fmt: skip
+    folder: Path,
+    modules: dict[str, nn.Module],
+    average: dict[str, torch.Tensor],
+    optimisers: dict[str, torch.optim.Optimizer],
+    progress: Progress,
+) -> None:
     """Write the checkpoint so that a kill at any time leaves a whole one."""
     part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
     shutil.rmtree(part, ignore_errors=True)
@@ -61,7 +64,10 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 
 def load_checkpoint(
-    folder: Path, modules: dict[str, nn.Module], average: dict[str, torch.Tensor], optimisers: dict[str, torch.optim.Optimizer]
+    folder: Path,
+    modules: dict[str, nn.Module],
+    average: dict[str, torch.Tensor],
+    optimisers: dict[str, torch.optim.Optimizer],
 ) -> Progress:
     """Read a checkpoint into the given modules, averages and optimisers."""
     put_weights(modules, load_file(folder / "weights.safetensors"))

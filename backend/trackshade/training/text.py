@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The embedded model's words: a word-level tokenizer of the captions' vocabulary and a tiny T5 encoder trained along."""
+"""The embedded model's words: a word-level tokenizer of the captions' vocabulary and a tiny T5 encoder trained
+along.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 
 def build_tokenizer(captions: Iterable[str], length: int) -> PreTrainedTokenizerFast:
-    """Lower-case words and punctuation seen at least twice; others are one unknown word. Pads to `length`, ends with </s>."""
+    """Lower-case words and punctuation seen at least twice; others are one unknown word. Pads to `length`, ends
+    with </s>.
+    """
     normaliser = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     splitter = pre_tokenizers.Whitespace()
     counts: Counter[str] = Counter()
@@ -35,10 +39,19 @@ def build_text_encoder(vocabulary: int, width: int, generator_seed: int) -> T5En
     torch.manual_seed(generator_seed)
     return T5EncoderModel(
         T5Config(
-            vocab_size=vocabulary, d_model=width, d_kv=width // 2, d_ff=2 * width, num_layers=2, num_heads=2, dropout_rate=0.0,
-            feed_forward_proj="gated-gelu", pad_token_id=0, eos_token_id=1, tie_word_embeddings=False,
+            vocab_size=vocabulary,
+            d_model=width,
+            d_kv=width // 2,
+            d_ff=2 * width,
+            num_layers=2,
+            num_heads=2,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+            pad_token_id=0,
+            eos_token_id=1,
+            tie_word_embeddings=False,
         )
-    )  # fmt: skip
+    )
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, texts: list[str], length: int) -> torch.Tensor:

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From registry entry to pipeline: the embedded model, a checkpoint of the published classes, and what can be wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
+from trackshade.errors import ModelError
+from trackshade.models.checkpoint import digest
+from trackshade.models.loading import is_present, load_pipeline, model_folder
+from trackshade.registry import models, spec
+from trackshade.training.data import generate_clip
+
+MINI = spec("mini")
+
+
+def test_every_fetched_model_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path))
+    folders = [model_folder(item) for item in models()]
+    assert len(set(folders)) == len(folders)
+    assert model_folder(spec("das-cogvideox-5b")).parent == tmp_path
+
+
+def test_missing_weights_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path))
+    with pytest.raises(ModelError, match="trackshade models fetch das-cogvideox-5b") as caught:
+        load_pipeline(spec("das-cogvideox-5b"), "cpu")
+    assert caught.value.code == "missing-weights"
+
+
+def test_a_checkpoint_of_the_published_classes_loads_by_its_spec(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path))
+    published = spec("das-cogvideox-5b")
+    write_checkpoint(tmp_path / published.name)
+    seen: list[tuple[float, str]] = []
+    pipeline = load_pipeline(published, "cpu", progress=lambda share, what: seen.append((share, what)))
+    assert is_present(published)
+    assert [share for share, _ in seen] == sorted(share for share, _ in seen)
+    assert seen[-1][0] == 1.0
+    tracking = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    frames = pipeline("a box", tracking[0], tracking, num_inference_steps=2, output_type="uint8").frames
+    assert frames.shape == (1, FRAMES, HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("change", [{"device": "gpu9000"}, {"offload": "cloud"}])
+def test_unknown_options_are_explained(change: dict):
+    with pytest.raises(ModelError):
+        load_pipeline(MINI, **change)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_no_cuda_is_explained():
+    with pytest.raises(ModelError, match="CUDA"):
+        load_pipeline(MINI, "cuda")
+
+
+def test_the_digest_is_of_names_and_bytes(tmp_path: Path):
+    write_checkpoint(tmp_path)
+    first = digest(tmp_path)
+    assert digest(tmp_path) == first
+    path = tmp_path / "scheduler" / "scheduler_config.json"
+    path.write_text(path.read_text() + " ")
+    second = digest(tmp_path)
+    (tmp_path / "notes.txt").write_text("not part of the model")
+    assert second not in (first, None)
+    assert digest(tmp_path) == second
+
+
+def test_mini_is_small_enough_to_ship_and_states_itself():
+    folder = model_folder(MINI)
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 64 * 2**20
+    assert (folder / "README.md").is_file()
+    assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".py")]
+
+
+def test_mini_fits_its_spec():
+    pipeline = load_pipeline(MINI, "cpu")
+    config = pipeline.transformer.config
+    assert config.max_text_seq_length == MINI.text_length
+    assert config.sample_frames in MINI.frames
+    assert (config.sample_width * pipeline.spatial_ratio, config.sample_height * pipeline.spatial_ratio) in MINI.sizes
+
+
+def test_mini_follows_tracks_on_a_scene_it_never_saw():
+    """Its own tracks explain a held-out video better than another scene's and better than the first frame repeated."""
+    pipeline = load_pipeline(MINI, "cpu")
+    clips = [generate_clip(seed, split="held-out", kind="vehicle") for seed in (1, 2)]
+
+    def error(clip, tracking: np.ndarray) -> float:
+        frames = pipeline(
+            clip.caption,
+            clip.video[0],
+            tracking,
+            num_inference_steps=6,
+            guidance_scale=1.0,
+            generator=torch.Generator().manual_seed(0),
+            output_type="uint8",
+        ).frames[0]
+        return float(np.mean((frames[1:].astype(float) - clip.video[1:]) ** 2))
+
+    for clip, other in (clips, clips[::-1]):
+        still = float(np.mean((clip.video[:1].astype(float) - clip.video[1:]) ** 2))
+        right = error(clip, clip.tracking)
+        assert right < 0.6 * error(clip, other.tracking)
+        assert right < still
+
+
+def test_mini_starts_from_text_and_tracks_alone():
+    pipeline = load_pipeline(MINI, "cpu")
+    clip = generate_clip(3, split="held-out")
+    frames = pipeline(
+        clip.caption, None, clip.tracking, num_inference_steps=4, guidance_scale=1.0, output_type="uint8"
+    ).frames[0]
+    assert frames.std() > 5  # a picture, not a grey field
+
+
+def test_another_loader_can_be_named():
+    with pytest.raises(ModuleNotFoundError):
+        load_pipeline(dataclasses.replace(MINI, loader="trackshade.models.nowhere:load"))
