@@ -26,7 +26,7 @@ from trackshade.wire import PROTOCOL, Message, connection_file, decode, encode
 from trackshade.wire.connection_file import ConnectionInfo, process_alive
 from trackshade.wire.messages import Buffer, pack
 
-LONG = 60.0  # seconds: only ever waited for in full by a test that fails
+LONG = 120.0  # seconds: only ever waited for in full by a test that fails
 
 
 class Backend:

@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends import Backend, Raw, Relay, gone, grid_shot, header, limited_file_size, until
-from trackshade.client import Client, connect
+from trackshade.client import Client, connect, start_private
 from trackshade.client.line import Address
-from trackshade.errors import OutputError, ProtocolError, TrackshadeError
+from trackshade.errors import Cancelled, OutputError, ProtocolError, TrackshadeError
+from trackshade.server.store import Store
 from trackshade.settings import ShadeSettings
 from trackshade.wire import CHUNK_BYTES, PROTOCOL, ArrayEntry, Manifest, Message, decode, digest_of, encode
 from trackshade.wire.endpoints import make_keys
@@ -250,8 +251,10 @@ def test_a_queued_job_is_cancelled(client: Client) -> None:
     assert client.cancel(job) == "cancelled"
     assert client.cancel(job) == "cancelled"
     assert [event.state for event in client.events(job)] == ["queued", "cancelled"]
-    with pytest.raises(ProtocolError, match="cancelled"):
-        client.fetch(job, Path("/nowhere"))
+    for call in (lambda: client.fetch(job, Path("/nowhere")), lambda: client.wait(job)):
+        with pytest.raises(Cancelled) as caught:
+            call()
+        assert caught.value.exit_code == 130
 
 
 def test_models_and_status(backend: Backend, client: Client) -> None:
@@ -323,6 +326,12 @@ def test_an_open_address_needs_keys(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+def test_an_unknown_device_is_refused(tmp_path: Path) -> None:
+    ended = serve("--device", "abacus", "--workers", "1", "--store", str(tmp_path / "s"))
+    assert ended.returncode == 2
+    assert "abacus" in ended.stderr
+
+
 @pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
 def test_curve_lets_in_who_has_the_keys(tmp_path: Path) -> None:
     make_keys(tmp_path / "keys", ("anna", "bert"))
@@ -359,6 +368,20 @@ def test_a_private_backend_dies_with_its_owner(tmp_path: Path) -> None:
     owner.kill()
     owner.communicate()
     until(lambda: gone(pid))
+
+
+def test_a_private_backend_leaves_an_earlier_owners_jobs_until_asked(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    store.add("old", Manifest({}, ()), SETTINGS.to_dict())
+    store.close()
+    with (
+        start_private(store=tmp_path / "s", options=["--device", "cpu"]) as private,
+        Client(private.address, 20) as client,
+    ):
+        client.submit(grid_shot(count=2), ShadeSettings(prompt="new"), job_id="new")
+        until(lambda: client.jobs()[1]["state"] == "failed")  # as the model takes nine frames
+        assert client.jobs()[0]["state"] == "queued"
+        assert list(client.events("old"))[-1].state == "failed"
 
 
 def test_importing_the_broker_and_the_client_loads_nothing_heavy() -> None:

@@ -23,7 +23,7 @@ from trackshade.client.launch import PrivateBackend
 from trackshade.client.line import Address
 from trackshade.client.subscription import Subscription
 from trackshade.client.uploader import Uploader
-from trackshade.errors import ProtocolError, ShotError, TrackshadeError
+from trackshade.errors import Cancelled, ProtocolError, ShotError, TrackshadeError
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Shot
 from trackshade.shot.encoding import encode
@@ -128,7 +128,7 @@ class Client:
                 raise item
 
     def wait(self, job: str, on_event: Callable[[Event], None] | None = None) -> Event:
-        """Wait for the end of a job; its last event. Raises the job's error where it failed."""
+        """Wait for the end of a job; its last event. Raises the job's error where it failed, Cancelled."""
         last: Event | None = None
         for event in self.events(job):
             last = event
@@ -138,6 +138,8 @@ class Client:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
         if last.error is not None:
             raise last.error
+        if last.state == "cancelled":
+            raise Cancelled("cancelled", f"Job {job} was cancelled.")
         return last
 
     def jobs(self) -> list[dict[str, Any]]:
@@ -163,6 +165,10 @@ class Client:
     def models(self) -> list[dict[str, Any]]:
         """The models that the backend knows."""
         return list(self._ask("models", {})["models"])
+
+    def warm(self, model: str = "mini") -> None:
+        """Have a worker load a model now, while there is nothing to shade yet; returns at once."""
+        self._ask("warm", {"model": model})
 
     def free(self) -> int:
         """Give the memory of idle workers back by ending them; how many are still busy."""

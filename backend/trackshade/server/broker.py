@@ -61,6 +61,8 @@ class Broker:
         self._queue: dict[str, set[bytes]] = {}  # waiting jobs, oldest first: the chunks not verified yet
         for job in store.jobs((states.QUEUED,)):
             self._enqueue(job)
+        # What an earlier owner of a private store left behind waits until somebody asks for it, behind nobody's back.
+        self._unclaimed = set(self._queue) if options.private else set()
         self._clean()
 
     # the loop
@@ -97,12 +99,15 @@ class Broker:
         """End the workers in an orderly way; what they were doing is queued for the next start."""
         for job in self.workers.close():
             self.store.remove_partial(job)
+            if self.store.job(job).cancel:
+                self._finish(job, {"state": states.CANCELLED})
+                continue
             self._record(job, {"state": states.QUEUED, "message": "The backend ended; the next one goes on."})
         self._keeper.close()
 
     def _idle_for_long(self) -> bool:
         now = time.monotonic()
-        if len(self.sessions) or self._queue or self.workers.busy():
+        if len(self.sessions) or len(self._queue) > len(self._unclaimed) or self.workers.busy():
             self._busy_at = now
         return self._options.idle_exit is not None and now - self._busy_at > self._options.idle_exit
 
@@ -200,7 +205,12 @@ class Broker:
         if new:
             self._enqueue(found)
             self._keeper.hurry()
+        self.claim(job)
         return found.state
+
+    def claim(self, job: str) -> None:
+        """Somebody wants this job, so it may run."""
+        self._unclaimed.discard(job)
 
     def cancel(self, job: str) -> str:
         """Cancel a job; the state that it is in then. One that has ended stays as it is."""
@@ -219,10 +229,11 @@ class Broker:
         self._queue[job.id] = self._keeper.pending.intersection(manifest.sizes())
 
     def _schedule(self) -> None:
-        if not self._queue:
+        wanted = [job for job in self._queue if job not in self._unclaimed]
+        if not wanted:
             return
-        self.workers.start_for(len(self._queue))
-        for job in [job for job, missing in self._queue.items() if not missing]:
+        self.workers.start_for(len(wanted))
+        for job in [job for job in wanted if not self._queue[job]]:
             slot = self.workers.idle()
             if slot is None:
                 return
@@ -276,6 +287,7 @@ class Broker:
 
     def _finish(self, job: str, body: Mapping[str, Any]) -> None:
         self._queue.pop(job, None)
+        self._unclaimed.discard(job)
         self._record(job, body)
 
     def _record(self, job: str, body: Mapping[str, Any], preview: bytes | None = None) -> None:

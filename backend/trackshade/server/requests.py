@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import trackshade
 from trackshade import registry
 from trackshade import settings as places
-from trackshade.errors import ProtocolError, TrackshadeError
+from trackshade.errors import Cancelled, ProtocolError, TrackshadeError
 from trackshade.server import states
 from trackshade.server.sessions import Session
 from trackshade.server.store import Event, Job
@@ -76,6 +76,7 @@ def _text_keys(settings: dict[Any, Any]) -> dict[str, Any]:
 def _events(broker: Broker, session: Session, message: Message) -> Message:
     job, since = take_job(message.body), take_count(message.body, "since")
     events = broker.store.events(job, since)
+    broker.claim(job)
     page, more = events[:EVENTS_PER_REPLY], len(events) > EVENTS_PER_REPLY
     if not more and broker.store.job(job).state not in states.FINAL:
         session.subscriptions[job] = message.id
@@ -139,6 +140,8 @@ def _finished(broker: Broker, job: str) -> Path:
     error = broker.store.last_event(job).body.get("error")
     if error:
         raise TrackshadeError.from_dict(error)
+    if state == states.CANCELLED:
+        raise Cancelled("cancelled", f"Job {job} was cancelled.")
     raise ProtocolError("not-finished", f"Job {job} has no result: it is {state}.")
 
 
@@ -152,6 +155,12 @@ def _present(spec: registry.ModelSpec) -> bool:
     shipped = Path(trackshade.__file__).parent / "models"
     folder = (shipped if spec.shipped else places.models_dir()) / spec.name
     return (folder / "model_index.json").is_file()
+
+
+def _warm(broker: Broker, session: Session, message: Message) -> Message:
+    model = registry.spec(take(message.body, "model", str)).name
+    broker.workers.warm(model)
+    return reply(message, {})
 
 
 def _free(broker: Broker, session: Session, message: Message) -> Message:
@@ -184,6 +193,7 @@ HANDLERS: dict[str, Callable[[Broker, Session, Message], Message | None]] = {
     "result": _result,
     "read": _read,
     "models": _models,
+    "warm": _warm,
     "free": _free,
     "status": _status,
 }

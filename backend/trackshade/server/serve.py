@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -31,6 +32,7 @@ from trackshade.wire.endpoints import IPC_PATH_LIMIT, ServerKeys, check_bind, se
 from trackshade.wire.wake import Wake
 
 MAX_PRIVATE_STORES = 64
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|xpu(:\d+)?")
 
 
 def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | None = None) -> None:
@@ -39,10 +41,14 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
     `on_ready` is called when clients can connect. Call it in the main thread.
 
     Raises:
-        UsageError: the endpoint cannot be used ("open-endpoint" without CURVE keys), or keys are missing.
+        UsageError: the endpoint cannot be used ("open-endpoint" without CURVE keys), keys are missing, or a device
+            is none.
         OutputError: the store or the connection file cannot be written, or another backend has the store.
     """
     os.umask(0o077)  # sockets, results and logs are this user's own
+    for device in options.devices:
+        if _DEVICE.fullmatch(device) is None:
+            raise UsageError("unknown-device", f"There is no device {device!r}.", "Use auto, cpu, cuda, cuda:N or mps.")
     keys = server_keys(options.curve) if options.curve else None
     if options.endpoint is not None:
         check_bind(options.endpoint, keys is not None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ class Shader:
         with _timed(timings, "control"):
             tracking = _tracking(shot, settings, reporter)
         with _timed(timings, "load"):
-            loaded = self._load(spec, reporter)
+            loaded = self._load(spec, reporter.report)
         with _timed(timings, "shade"):
             frames = _shade(loaded.pipeline, spec, settings, tracking, first_frame, reporter)
         reporter.report(states.DECODING, "Writing the result")
@@ -99,15 +99,20 @@ class Shader:
         reporter.check()
         return record
 
-    def _load(self, spec: ModelSpec, reporter: Reporter) -> Loaded:
+    def warm(self, model: str) -> None:
+        """Load a model for the jobs that are to come. Raises ModelError."""
+        self._load(registry.spec(model), lambda *_, **__: None)
+
+    def _load(self, spec: ModelSpec, report: Callable[..., None]) -> Loaded:
         if self._loaded is not None and self._loaded[0] == spec.name:
             return self._loaded[1]
         self._loaded = None  # two models at once may not fit
+        report(states.LOADING, "Loading PyTorch")
         from trackshade.models.checkpoint import digest
         from trackshade.models.loading import load_pipeline, model_folder
 
         def progress(share: float, what: str) -> None:
-            reporter.report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
+            report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
 
         pipeline = load_pipeline(spec, self._device, progress=progress)
         loaded = Loaded(pipeline, self._background.submit(digest, model_folder(spec)))

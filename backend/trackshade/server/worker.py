@@ -54,6 +54,8 @@ class Worker:
                 self._job, self._cancelled = str(message.body["job"]), False
                 self._work(message.body)
                 self._job = None
+            elif message.type == "warm":
+                self._warm(str(message.body["model"]))
 
     # what a job calls
 
@@ -93,18 +95,29 @@ class Worker:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _shade(self, body: Mapping[str, Any], partial: Path) -> dict[str, Any]:
-        self.report("loading", "Starting" if self._shader is None else "")
         if self._shader is None:
-            from trackshade.server.shade import Shader  # here: the broker should hear of the job first
-
-            self._shader = Shader(self._device)
-        return self._shader.run_job(
+            self.report("loading", "Starting")
+        return self._get_shader().run_job(
             Manifest.from_dict(body["manifest"]),
             ShadeSettings.from_dict(body["settings"]),
             chunks=Path(body["chunks"]),
             folder=partial,
             reporter=self,
         )
+
+    def _get_shader(self) -> Shader:
+        if self._shader is None:
+            from trackshade.server.shade import Shader  # here: the broker should hear of the worker and the job first
+
+            self._shader = Shader(self._device)
+        return self._shader
+
+    def _warm(self, model: str) -> None:
+        """Load a model before there is a job for it."""
+        try:
+            self._get_shader().warm(model)
+        except Exception:  # the job that wants it says what is wrong
+            log.exception("the model %s could not be loaded ahead", model)
 
     def _fail(self, error: TrackshadeError) -> None:
         self._send("failed", {"job": self._job, "error": error.to_dict()})

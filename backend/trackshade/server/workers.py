@@ -42,6 +42,7 @@ class Slot:
     token: str = ""
     identity: bytes | None = None  # known once the worker has announced itself
     job: str | None = None
+    warm: str | None = None  # a model to load as soon as it can
     kill_at: float | None = None  # set by a cancel: when an unanswered one ends the worker
     deaths: int = 0  # in a row
     start_after: float = 0.0
@@ -89,6 +90,20 @@ class Workers:
         assert slot.identity is not None
         slot.job, slot.kill_at = job, None
         self._door.send(slot.identity, Message("run", 0, {"job": job, **body}))
+
+    def warm(self, model: str) -> None:
+        """Have a worker load a model, so that the first job finds it there."""
+        self.start_for(1)
+        for slot in self.slots:
+            if slot.process is not None and slot.job is None:
+                slot.warm = model
+                self._send_warm(slot)
+                return
+
+    def _send_warm(self, slot: Slot) -> None:
+        if slot.identity is not None and slot.warm is not None:
+            self._door.send(slot.identity, Message("warm", 0, {"model": slot.warm}))
+            slot.warm = None
 
     def cancel(self, job: str) -> None:
         """Ask the worker that has this job to stop; unanswered, it is ended after the grace."""
@@ -165,7 +180,8 @@ class Workers:
         ]
 
     def _start(self, slot: Slot) -> None:
-        slot.token, slot.identity, slot.job, slot.kill_at = secrets.token_urlsafe(32), None, None, None
+        slot.token, slot.identity, slot.job = secrets.token_urlsafe(32), None, None
+        slot.warm = slot.kill_at = None
         path = self._logs / f"worker-{slot.number}.log"
         too_long = path.exists() and path.stat().st_size > LOG_LIMIT
         with open(path, "wb" if too_long else "ab") as log:
@@ -191,6 +207,7 @@ class Workers:
             if slot.process is not None and secrets.compare_digest(slot.token, token):
                 slot.identity = identity
                 slot.idle_since = time.monotonic()
+                self._send_warm(slot)
 
     def _bury(self, slot: Slot) -> Died:
         assert slot.process is not None
