@@ -185,7 +185,7 @@ def test_no_camera(scene):
 def test_a_lamp_is_no_camera(scene):
     stage.add(scene, "Thing", stage.grid())
     scene.camera = stage.add(scene, "Lamp", bpy.data.lights.new("Lamp", "POINT"))
-    with pytest.raises(ShotError, match="'Lamp'.*no camera") as caught:
+    with pytest.raises(ShotError, match=r"'Lamp'.*no camera") as caught:
         stage.shoot(scene)
     assert caught.value.code == "no-camera"
 

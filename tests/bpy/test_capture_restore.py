@@ -181,8 +181,9 @@ def test_the_snapshot_notices_changes(scene):
     assert any(line.startswith("/layer/") for line in found)
 
 
-def test_a_capture_leaves_the_scene_as_it_was(scene):
+def test_a_capture_leaves_the_scene_as_it_was(scene, tmp_path):
     busy(scene)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "busy.blend"))
     before = snapshot()
     shot = stage.shoot(scene, 4)
     assert {"Moving", "Wave", "Screened", "Eye", "Homely", "Instance/Inner"} <= set(stage.names(shot))

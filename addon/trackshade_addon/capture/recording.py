@@ -90,8 +90,14 @@ class Recording:
             self._rows[self.written + 1 :] = self._rows[self.written]
 
     def agrees(self, t: int, mesh: bpy.types.Mesh) -> bool:
-        """Whether `mesh` is sample `t` as it was put."""
-        return self._keeps(mesh) and same_bytes(self._reader.positions(mesh), self.at(t))
+        """Whether `mesh` gives sample `t` as it was put."""
+        if self._reader.has_topology(mesh, self._topology):
+            sample = self._reader.positions(mesh)
+        elif self._attachment and self._now and self._reader.has_topology(mesh, self._now):
+            sample = self._attachment.positions(self._reader.positions(mesh))
+        else:
+            return False
+        return same_bytes(sample, self.at(t))
 
     def fork(self, t: int) -> Recording:
         """A recording with the same history before sample `t`, for a user that parts from the others there."""
