@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`python -m trackshade_addon render SCENE ...`: the add-on's commands on Blender as a Python module."""
 
+import atexit
+import os
 import sys
+import traceback
 
 
 def _main() -> int:
@@ -15,4 +18,12 @@ def _main() -> int:
     return main("python -m trackshade_addon", sys.argv[1:])
 
 
-sys.exit(_main())
+try:
+    code = _main()
+except BaseException:  # a defect of ours; the process has to end by the lines below all the same
+    traceback.print_exc()
+    code = 1
+atexit._run_exitfuncs()  # those of Python, which remove temporary files and end a backend that was started
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)  # not those of the module's C++ part, in which bpy 4.5 can wait for itself for ever

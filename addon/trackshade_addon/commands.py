@@ -26,6 +26,7 @@ from .importers import open_scene
 from .place import place, save_copy
 from .report import Report, interruptible
 
+FIRST_PATIENCE, PATIENCE = 10.0, 30.0  # seconds to wait for a backend that was named, and for one that was lost
 PROGRAM = "blender -b FILE --command trackshade"
 
 
@@ -153,16 +154,26 @@ def _stem(values: Mapping[str, Any]) -> str:
 def _connect(values: Mapping[str, Any]) -> Future[Client]:
     python = values["backend_python"] or os.environ.get("TRACKSHADE_PYTHON")
     curve = None if values["curve"] is None else Path(values["curve"])
-    return later(connect, values["endpoint"], curve=curve, python=python)
+    return later(_connected, values["endpoint"], curve, python)
+
+
+def _connected(endpoint: str | None, curve: Path | None, python: str | None) -> Client:
+    """A backend that is not there at first is hardly on its way; one that goes away later may be."""
+    client = connect(endpoint, curve=curve, python=python, patience=FIRST_PATIENCE)
+    client.set_patience(PATIENCE)
+    return client
 
 
 def _close(connecting: Future[Client]) -> None:
-    """Ends the connection and a backend of our own; one that is still being started ends with this process."""
-    if connecting.done() and connecting.exception() is None:
-        connecting.result().close()
+    """Ends the connection and a backend of our own, as soon as there is one."""
+
+    def close(done: Future[Client]) -> None:
+        if done.exception() is None:
+            done.result().close()
+
+    connecting.add_done_callback(close)
 
 
 def _usage(program: str) -> str:
     lines = [f"  {name:8}{options.COMMANDS[name][0]}" for name in _COMMANDS]
     return "\n".join([f"Usage: {program} COMMAND ...", *lines, f"See: {program} COMMAND --help"])
-

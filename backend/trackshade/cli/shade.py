@@ -38,7 +38,8 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     check_output(out, values["force"], spec(settings.model))
     on_message({"state": "starting", "message": "the backend"})
     curve = None if values["curve"] is None else Path(values["curve"])
-    with connect(values["endpoint"], curve=curve, python=values["backend_python"]) as client:
+    with connect(values["endpoint"], curve=curve, python=values["backend_python"], patience=10) as client:
+        client.set_patience(30)
         on_message({"state": "sending", "message": "the shot"})
         job = client.submit(shot, settings, first)
         try:

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that the add-on adds to Blender, in one list, and takes away again in reverse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from . import commands
+from .ui import operators, panel, preferences, properties, session
+
+CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *panel.CLASSES)
+COMMAND = "trackshade"
+
+_command: Any = None
+
+
+def register() -> None:
+    """Adds classes, the scene's properties and the command. Timers run only while there is a job."""
+    global _command
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    properties.attach()
+    _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
+
+
+def unregister() -> None:
+    """Ends what runs, and takes everything away."""
+    global _command
+    session.current().close()
+    if _command is not None:
+        bpy.utils.unregister_cli_command(_command)
+        _command = None
+    properties.detach()
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panel's one job at a time: advanced a little at each tick, on Blender's main thread, without ever waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Generator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+
+import bpy
+
+from trackshade.client import Client, connect, later
+from trackshade.errors import Cancelled, ShotError, TrackshadeError
+from trackshade.outcome import Outcome, check_output
+from trackshade.settings import ShadeSettings
+
+from ..job import Progress, What, record, shade
+from ..place import place
+from .preferences import backend_address, backend_python, results_folder
+
+TICK = 0.05  # seconds between two ticks while the backend works
+BUDGET = 0.01  # seconds that a tick may take where steps are short
+
+
+class Session:
+    """State of the panel.
+
+    Attributes:
+        progress: where the running job is, or None.
+        holds_scene: the running job is stepping through the scene's frames, which nobody may change meanwhile.
+        error: of the latest job, or None.
+        outcome: of the latest job, or None.
+    """
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.holds_scene = False
+        self.error: TrackshadeError | None = None
+        self.outcome: Outcome | None = None
+        self._steps: Generator[Progress, None, Outcome] | None = None
+        self._client: Future[Client] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._steps is not None
+
+    def begin(self, scene: bpy.types.Scene, what: What, settings: ShadeSettings) -> None:
+        """Starts a job; it goes on with each `advance`.
+
+        Raises:
+            OutputError: there is no place for the result.
+        """
+        out = _free(results_folder(), Path(bpy.data.filepath or "scene").stem)
+        check_output(out, force=False)
+        self.error = self.outcome = None
+        self.holds_scene = True
+        self.progress = Progress("starting")
+        self._steps = self._path(scene.name, what, settings, out)
+
+    def advance(self) -> None:
+        """Does the next bit of work. What goes wrong ends the job and is in `error`."""
+        if self._steps is None:
+            return
+        end = time.monotonic() + BUDGET
+        try:
+            while time.monotonic() < end:
+                self.progress = next(self._steps)
+                if self.progress.waits or self.holds_scene:
+                    break
+        except StopIteration as done:
+            self._ended(outcome=done.value)
+        except TrackshadeError as error:
+            self._ended(error=error)
+        except ReferenceError:  # Blender's word for data that is gone
+            self._ended(error=ShotError("scene-gone", "The scene was closed or undone while it was being captured."))
+        except BaseException:
+            self._ended()
+            raise
+
+    def cancel(self) -> None:
+        """Ends the running job: the scene is as it was, and the backend is told."""
+        if self._steps is not None:
+            self._steps.close()
+            self._ended(error=Cancelled())
+
+    def close(self) -> None:
+        """Ends the job, the connection and a backend of our own."""
+        self.cancel()
+        client, self._client = self._client, None
+        if bpy.app.timers.is_registered(tick):
+            bpy.app.timers.unregister(tick)
+        if client is not None:
+            with contextlib.suppress(TrackshadeError, FutureTimeout):
+                client.result(10).close()
+
+    def follow(self) -> None:
+        """Goes on by a timer, from where the scene is free again."""
+        if not bpy.app.timers.is_registered(tick):
+            bpy.app.timers.register(tick, first_interval=TICK)
+
+    def _path(
+        self, scene_name: str, what: What, settings: ShadeSettings, out: Path
+    ) -> Generator[Progress, None, Outcome]:
+        began = time.monotonic()
+        client = self._connect()
+        recorded = yield from record(what, bpy.data.scenes[scene_name], client)
+        self.holds_scene = False
+        job, folder = yield from shade(recorded, settings, client, out)
+        scene = bpy.data.scenes.get(scene_name)  # by name: references do not outlive an undo
+        if scene is None:
+            raise ShotError("scene-gone", f"Scene '{scene_name}' is gone.", f"Place the result by hand: {folder}")
+        placed = place(folder, scene, as_="both")
+        if not bpy.app.background:
+            bpy.ops.ed.undo_push(message="Place shaded result")
+        return Outcome.of(job, folder, time.monotonic() - began, placing=placed.warnings)
+
+    def _connect(self) -> Future[Client]:
+        """The connection; a new one where there is none or it failed. The backend stays for the next job."""
+        if self._client is None or (self._client.done() and self._client.exception() is not None):
+            self._client = later(connect, backend_address(), python=backend_python())
+        return self._client
+
+    def _ended(self, outcome: Outcome | None = None, error: TrackshadeError | None = None) -> None:
+        self._steps = None
+        self.progress = None
+        self.holds_scene = False
+        self.outcome = outcome
+        self.error = error
+        if error is not None and error.code in ("backend-unreachable", "backend-ended", "closed"):
+            client, self._client = self._client, None
+            if client is not None and client.done() and client.exception() is None:
+                later(client.result().close)
+
+
+def tick() -> float | None:
+    """A timer of Blender's: seconds until the next call, or None for no more."""
+    _current.advance()
+    redraw()
+    return TICK if _current.busy else None
+
+
+def current() -> Session:
+    return _current
+
+
+def redraw() -> None:
+    """Shows the state in every 3D view."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                area.tag_redraw()
+
+
+def _free(folder: Path, stem: str) -> Path:
+    return next(path for n in itertools.count(1) if not (path := folder / f"{stem}-{n:03d}").exists())
+
+
+_current = Session()
