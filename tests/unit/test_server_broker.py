@@ -280,6 +280,17 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
         assert client.submit(shot, SETTINGS, job_id="full") == "full"
 
 
+def test_a_job_list_that_cannot_grow_is_told(tmp_path: Path) -> None:
+    with Backend(tmp_path / "store", "--workers", "0") as backend, backend.client() as client:
+        shot = grid_shot(count=2)
+        client.submit(shot, SETTINGS)
+        with limited_file_size(backend.pid, 1000), pytest.raises(OutputError) as caught:
+            client.submit(shot, SETTINGS, job_id="full")
+        assert caught.value.code == "store-unwritable"
+        assert len(client.jobs()) == 1
+        assert client.submit(shot, SETTINGS, job_id="full") == "full"
+
+
 # life and death
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backends import Backend, gone, grid_shot, until
+from backends import Backend, gone, grid_shot, limited_file_size, until
 from result_shots import at, shot
 from trackshade.client import Client, Event
 from trackshade.errors import Cancelled, JobError, ShotError
@@ -189,17 +189,25 @@ def test_out_of_memory_is_told_and_survived(client: Client) -> None:
 
 def test_a_result_that_does_not_fit_on_the_disk_fails_the_job(backend: Backend, client: Client) -> None:
     pid = worker(client)
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (2000, before[1]))
-    try:
+    with limited_file_size(pid, 2000):
         job = client.submit(square(), ShadeSettings(steps=1))
         last = list(client.events(job))[-1]
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     assert last.error is not None
     assert last.error.code == "output-full"
     assert not (backend.store / "results" / job).exists()
     assert not partials(backend)
+
+
+def test_events_outlast_a_full_disk(backend: Backend, client: Client) -> None:
+    job = client.submit(square(), ShadeSettings(steps=6))
+    stream = client.events(job)
+    events = [next(e for e in stream if e.state == "running")]
+    with limited_file_size(backend.pid, 1000):
+        until(lambda: (backend.store / "results" / job).exists())
+    events += list(stream)
+    assert [e.step for e in events if e.state == "running"] == list(range(7))
+    assert events[-1].state == "done"
+    assert [e.seq for e in events] == list(range(events[0].seq, events[-1].seq + 1))
 
 
 def test_a_broker_killed_in_the_middle_loses_nothing(backend: Backend, client: Client, tmp_path: Path) -> None:

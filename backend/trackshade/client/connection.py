@@ -146,7 +146,7 @@ class Connection:
         if self._fatal is not None:
             return
         if self._welcomed:
-            if now - self._heard > LOST_AFTER:
+            if now - self._heard > LOST_AFTER and not self._line.has_mail():  # this thread may have been held up
                 self._lose()
             elif now - max(self._heard, self._pinged) > PING_AFTER:
                 self._pinged = now

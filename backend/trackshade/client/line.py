@@ -109,6 +109,10 @@ class Line:
             except ProtocolError:
                 continue
 
+    def has_mail(self) -> bool:
+        """Whether something has arrived that nobody looked at."""
+        return self._socket is not None and bool(self._socket.poll(0))
+
     def hung_up(self) -> HangUp | None:
         """Whether the other side has gone since the last call."""
         if self._monitor is None or self._monitor not in self._ready:
