@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers and transformers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false
 """`evaluate`: right tracks against another scene's, against the first frame repeated, and the autoencoder's bound."""
 
 from __future__ import annotations

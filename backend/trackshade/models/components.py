@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers and transformers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 """Pipeline components from a folder in diffusers' layout: only classes named here, so a checkpoint can never bring
 code.
 """

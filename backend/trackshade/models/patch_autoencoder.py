@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers and transformers are typed too loosely for these rules.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
 """An autoencoder of small patches, each frame by itself: principal components in, principal components and a small
 refiner out.
 """

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers and transformers are typed too loosely for these rules.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 """The training task: batches of clips, dropouts, noise, and the v-prediction loss at zero terminal SNR."""
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers and transformers are typed too loosely for these rules.
+# pyright: reportArgumentType=false, reportPrivateImportUsage=false
 """`train`: the whole run, from data to an exported pipeline, each stage resumed where it was left."""
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers and transformers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false
 """Sample sheets: for held-out clips the truth, what the averaged weights generate, and the tracking video, frame by
 frame.
 """

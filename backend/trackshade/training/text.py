@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers and transformers are typed too loosely for these rules.
+# pyright: reportCallIssue=false
 """The embedded model's words: a word-level tokenizer of the captions' vocabulary and a tiny T5 encoder trained
 along.
 """
