@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+from trackshade.errors import UsageError
+from trackshade.evaluation import evaluate
 from trackshade.evaluation.measures import bootstrap, displacement, psnr
+from trackshade.models.loading import load_pipeline
+from trackshade.registry import spec
 
 
 def disc(x: float, y: float, background: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -52,3 +58,21 @@ def test_bootstrap_contains_the_mean_and_narrows():
     few, many = bootstrap(values[:20]), bootstrap(values)
     assert many[0] < values.mean() < many[1]
     assert many[1] - many[0] < few[1] - few[0]
+
+
+def test_the_report_on_the_embedded_model(tmp_path):
+    """One pass over few clips: a row per kind and a total, values of each clip in the file."""
+    pipeline = load_pipeline(spec("mini"), "cpu")
+    report = evaluate(pipeline, clips=3, steps=1, kinds=("vehicle", "deform"), out=tmp_path / "report.json")
+    assert [row["kind"] for row in report.rows()] == ["vehicle", "deform", "all"]
+    assert [row["clips"] for row in report.rows()] == [2, 1, 3]
+    total = report.rows()[-1]
+    assert total["psnr_bound"] > total["psnr_right"] > total["psnr_other"]
+    assert report.table().count("\n| vehicle |") == 1
+    stored = json.loads((tmp_path / "report.json").read_text())
+    assert stored["psnr"]["right"] == pytest.approx(report.psnr["right"])
+
+
+def test_one_clip_is_too_few():
+    with pytest.raises(UsageError, match="too few"):
+        evaluate(load_pipeline(spec("mini"), "cpu"), clips=1)

@@ -47,9 +47,7 @@ class Report:
             row: dict[str, Any] = {"kind": kind, "clips": int(chosen.sum())}
             for way in WAYS:
                 row[f"psnr_{way}"] = float(np.mean(np.array(self.psnr[way])[chosen]))
-                row[f"px_{way}"] = (
-                    float(np.nanmean(np.array(self.displacement[way])[chosen])) if chosen.any() else float("nan")
-                )
+                row[f"px_{way}"] = _mean(np.array(self.displacement[way])[chosen])
             rows.append(row)
         return rows
 
@@ -84,6 +82,12 @@ class Report:
         data = asdict(self) | {"rows": self.rows(), "intervals": self.intervals()}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(_plain(data), indent=1), encoding="utf-8")
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is a number; NaN where nothing is."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _plain(value: Any) -> Any:
