@@ -77,22 +77,25 @@ class Worker:
     def _work(self, body: Mapping[str, Any]) -> None:
         partial, result = Path(body["partial"]), Path(body["result"])
         try:
-            summary = self._shade(body, partial)
-            self.check()
-            if not result.exists():  # else an earlier attempt was finished and not heard of any more
-                os.rename(partial, result)
-            self._send("finished", {"job": self._job, "summary": summary})
+            kind, more = "finished", {"summary": self._make(body, partial, result)}
         except Cancelled:
-            self._send("cancelled", {"job": self._job})
+            kind, more = "cancelled", {}
         except TrackshadeError as error:
-            self._fail(error)
+            kind, more = "failed", {"error": error.to_dict()}
         except MemoryError:
-            self._fail(_out_of_memory("main memory"))
-        except Exception as error:
+            kind, more = "failed", {"error": _out_of_memory("main memory").to_dict()}
+        except Exception as error:  # a job may fail in any library, and the worker takes the next
             log.exception("job %s failed", self._job)
-            self._fail(_as_job_error(error))
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            kind, more = "failed", {"error": _as_job_error(error).to_dict()}
+        shutil.rmtree(partial, ignore_errors=True)  # before anybody hears of the end
+        self._send(kind, {"job": self._job, **more})
+
+    def _make(self, body: Mapping[str, Any], partial: Path, result: Path) -> dict[str, Any]:
+        summary = self._shade(body, partial)
+        self.check()
+        if not result.exists():  # else an earlier attempt was finished and not heard of any more
+            os.rename(partial, result)
+        return summary
 
     def _shade(self, body: Mapping[str, Any], partial: Path) -> dict[str, Any]:
         if self._shader is None:
@@ -118,9 +121,6 @@ class Worker:
             self._get_shader().warm(model)
         except Exception:  # the job that wants it says what is wrong
             log.exception("the model %s could not be loaded ahead", model)
-
-    def _fail(self, error: TrackshadeError) -> None:
-        self._send("failed", {"job": self._job, "error": error.to_dict()})
 
     def _send(self, kind: str, body: Mapping[str, Any], *buffers: bytes) -> None:
         entries = tuple(BufferEntry.of_bytes(len(b), digest_of(b)) for b in buffers)
