@@ -57,7 +57,7 @@ def make_result(
     view_layer: str = "ViewLayer",
     world_to_camera: np.ndarray | None = None,
     nearest: float | None = None,
-    focal: float = 100.0,
+    intrinsics: np.ndarray | None = None,
 ) -> Path:
     """A result folder with what placing reads of it."""
     (folder / "frames").mkdir(parents=True, exist_ok=True)
@@ -67,6 +67,7 @@ def make_result(
     fit = fit or fit_size(size, (1.0, 1.0), [size])
     names = [cameras] * len(samples) if isinstance(cameras, str) else list(cameras)
     matrix = (np.eye(4) if world_to_camera is None else world_to_camera).ravel().tolist()
+    k = (np.diag([100.0, 100.0, 1.0]) if intrinsics is None else intrinsics).reshape(-1, 9).tolist()
     record: dict[str, Any] = {
         "format": 1,
         "shot": {
@@ -74,8 +75,11 @@ def make_result(
             "size": list(size),
             "size_fit": fit.to_dict(),
             "view_layer": view_layer,
-            "camera": {"name": names[0], "sources": names, "world_to_camera": [matrix] * len(samples),
-                "intrinsics": [[focal, 0, 0, 0, focal, 0, 0, 0, 1]] * len(samples),
+            "camera": {
+                "name": names[0],
+                "sources": names,
+                "world_to_camera": [matrix] * len(samples),
+                "intrinsics": k * (len(samples) // len(k)),
                 "orthographic": [False] * len(samples),
             },
             "nearest": nearest,

@@ -69,6 +69,7 @@ def build(camera: dict[str, Any], frame: dict[str, Any], pose: dict[str, Any]) -
             data.keyframe_insert(name, frame=key)
     for name, value in pose.items():
         setattr(scene.camera, name, value)
+    bpy.context.view_layer.update()
     # Blender stores the pixel aspect as float32.
     aspect = (scene.render.pixel_aspect_x, scene.render.pixel_aspect_y)
     return scene, fit_size(frame["size"], aspect, [PICTURE], frame["mode"])
@@ -107,9 +108,18 @@ def test_the_corners_lie_on_the_frames_corners(
 ) -> None:
     scene, fit = build(camera, frame, pose)
     matrix = world_to_camera(np.array(scene.camera.matrix_world))
-    focal = max(camera["lens"]) / min(camera["sensor_width"], camera["sensor_height"]) * max(fit.size)
+    seen = []
+    for number in range(1, 11):
+        scene.frame_set(number)
+        seen.append(fit.apply(camera_matrix(scene.camera.data, fit)))
     make_result(
-        folder, numbered(10, PICTURE), range(1, 11), fit=fit, world_to_camera=matrix, nearest=1000.0, focal=focal
+        folder,
+        numbered(10, PICTURE),
+        range(1, 11),
+        fit=fit,
+        world_to_camera=matrix,
+        nearest=1000.0,
+        intrinsics=np.array(seen),
     )
     plane = bpy.data.objects[place(folder, scene).planes[0]]
     assert all(curve.driver.is_simple_expression and curve.driver.is_valid for curve in plane.animation_data.drivers)
@@ -221,10 +231,8 @@ def test_far_from_the_origin_the_plate_keeps_still(folder: Path) -> None:
     bpy.context.view_layer.update()
     matrix = world_to_camera(np.array(scene.camera.matrix_world))
     fit = fit_size((1920, 1080), (1.0, 1.0), [PICTURE])
-    focal = camera_matrix(scene.camera.data, fit)[0, 0] * fit.scale[0]
-    make_result(
-        folder, numbered(1, PICTURE), [1], fit=fit, world_to_camera=matrix, nearest=2000.0, focal=focal
-    )
+    k = fit.apply(camera_matrix(scene.camera.data, fit))
+    make_result(folder, numbered(1, PICTURE), [1], fit=fit, world_to_camera=matrix, nearest=2000.0, intrinsics=k)
     plane = bpy.data.objects[place(folder, scene).planes[0]]
     scene.frame_set(1)
     places = corners(plane) @ matrix[:3, :3].T + matrix[:3, 3]

@@ -106,7 +106,7 @@ def default_distance(camera: bpy.types.Camera, result: Result) -> float:
     away as a twentieth of a pixel needs, but well before all that the camera saw.
     """
     near = camera.clip_start * NEAREST
-    steady = float(np.spacing(np.float32(result.farthest))) * result.focal / 0.05
+    steady = float(np.spacing(np.float32(result.farthest))) * result.reach / 0.05
     return max(near, min(steady, result.nearest / 2))
 
 

@@ -32,7 +32,8 @@ class Result:
         view_layer: the one that was captured.
         fit: how the pictures lie over the scene's frame.
         farthest: greatest coordinate of a camera's place, metres.
-        focal: greatest focal length of a perspective camera, in pixels of the scene's frame; 0 if there is none.
+        reach: pixels of the scene's frame by which a plate's corner moves when it is misplaced by its distance from
+            the camera: focal length and distance from the optical axis, the greatest of all perspective samples.
         nearest: least depth of what the cameras saw, metres; infinite where that is unknown.
     """
 
@@ -43,7 +44,7 @@ class Result:
     view_layer: str
     fit: SizeFit
     farthest: float
-    focal: float
+    reach: float
     nearest: float
 
     @property
@@ -84,7 +85,7 @@ def read_result(folder: Path) -> Result:
         view_layer = str(shot["view_layer"])
         matrices = np.array(shot["camera"]["world_to_camera"], np.float64).reshape(len(samples), 4, 4)
         farthest = float(np.abs(np.linalg.inv(matrices)[:, :3, 3]).max())
-        focal = _focal(shot["camera"], fit)
+        reach = _reach(shot["camera"], fit)
         nearest = float(math.inf if shot.get("nearest") is None else shot["nearest"])
     except (KeyError, TypeError, ValueError, IndexError, np.linalg.LinAlgError) as error:
         raise _damaged(folder, f"job.json does not say how its frames lie in the scene ({error!r})") from error
@@ -96,13 +97,17 @@ def read_result(folder: Path) -> Result:
     for picture in pictures:
         if not picture.is_file():
             raise _damaged(folder, f"frames/{picture.name} is missing")
-    return Result(folder, pictures, samples, cameras, view_layer, fit, farthest, focal, nearest)
+    return Result(folder, pictures, samples, cameras, view_layer, fit, farthest, reach, nearest)
 
 
-def _focal(camera: dict[str, Any], fit: SizeFit) -> float:
-    orthographic = np.array(camera["orthographic"], bool)
-    focal = np.array(camera["intrinsics"], np.float64)[:, 0] / fit.scale[0]  # [T]
-    return float(np.where(orthographic, 0.0, focal).max())
+def _reach(camera: dict[str, Any], fit: SizeFit) -> float:
+    perspective = ~np.array(camera["orthographic"], bool)
+    matrices = np.array(camera["intrinsics"], np.float64).reshape(-1, 3, 3)[perspective]
+    if not len(matrices):
+        return 0.0
+    centre = (matrices[:, :2, 2] - fit.offset) / fit.scale  # [T, 2] scene pixels
+    beside = np.maximum(np.abs(centre), np.abs(centre - fit.source)).max(axis=1)
+    return float((matrices[:, 0, 0] / fit.scale[0] + beside).max())
 
 
 def _fit(shot: dict[str, Any]) -> SizeFit:

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the backend writes is what the add-on reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from test_result import T, arguments
+from trackshade.result import write_result
+
+pytest.importorskip("bpy")
+
+from trackshade_addon.place.record import read_result
+
+
+def test_the_add_on_reads_a_written_result(tmp_path: Path) -> None:
+    values = arguments()
+    write_result(tmp_path / "job", **values)
+    result = read_result(tmp_path / "job")
+    shot = values["shot"]
+    assert result.samples == tuple(shot.frames)
+    assert result.cameras == shot.camera.sources
+    assert result.view_layer == shot.view_layer
+    assert result.fit.to_dict() == shot.source["size_fit"]
+    assert len(result.pictures) == T
+    assert result.farthest == pytest.approx(6.0)
+    assert result.nearest == pytest.approx(values["tracking"].depth.min())
+    assert result.reach == pytest.approx(shot.camera.intrinsics[0, 0, 0] + shot.size[0] / 2)
