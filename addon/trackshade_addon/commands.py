@@ -154,13 +154,14 @@ def _stem(values: Mapping[str, Any]) -> str:
 def _connect(values: Mapping[str, Any]) -> Future[Client]:
     python = values["backend_python"] or os.environ.get("TRACKSHADE_PYTHON")
     curve = None if values["curve"] is None else Path(values["curve"])
-    return later(_connected, values["endpoint"], curve, python)
+    return later(_connected, values["endpoint"], curve, python, values["model"])
 
 
-def _connected(endpoint: str | None, curve: Path | None, python: str | None) -> Client:
-    """A backend that is not there at first is hardly on its way; one that goes away later may be."""
+def _connected(endpoint: str | None, curve: Path | None, python: str | None, model: str) -> Client:
+    """A backend that loads the model already. One that is not there at first is hardly on its way."""
     client = connect(endpoint, curve=curve, python=python, patience=FIRST_PATIENCE)
     client.set_patience(PATIENCE)
+    client.warm(model)
     return client
 
 

@@ -28,9 +28,7 @@ def open_scene(path: str | os.PathLike[str], *, trust_scripts: bool = False) -> 
     file = Path(path).expanduser().absolute()
     if file.suffix.lower() != ".blend" and file.suffix.lower() not in _IMPORTERS:
         known = ", ".join([".blend", *_IMPORTERS])
-        raise ShotError(
-            "unknown-type", f"{file.name} is of a type that cannot be opened.", f"Known types: {known}."
-        )
+        raise ShotError("unknown-type", f"{file.name} is of a type that cannot be opened.", f"Known types: {known}.")
     _check_readable(file)
     if file.suffix.lower() == ".blend":
         _open_blend(file, trust_scripts)

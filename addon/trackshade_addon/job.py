@@ -235,9 +235,7 @@ def drain(steps: Generator[Progress, None, T], report: Callable[[Progress], None
         raise Cancelled from None
 
 
-def _until(
-    future: Future[T], state: str, message: str | Callable[[], str]
-) -> Generator[Progress, None, T]:
+def _until(future: Future[T], state: str, message: str | Callable[[], str]) -> Generator[Progress, None, T]:
     while not future.done():
         yield Progress(state, message if isinstance(message, str) else message(), waits=True)
     return future.result()
@@ -308,9 +306,7 @@ def _sized(spec: ModelSpec, size: tuple[int, int] | None) -> ModelSpec:
         return spec
     if size not in spec.sizes:
         known = ", ".join(f"{width}x{height}" for width, height in spec.sizes)
-        raise UsageError(
-            "unknown-size", f"Model '{spec.name}' has no size {size[0]}x{size[1]}.", f"It has: {known}."
-        )
+        raise UsageError("unknown-size", f"Model '{spec.name}' has no size {size[0]}x{size[1]}.", f"It has: {known}.")
     return replace(spec, sizes=(size,))
 
 

@@ -31,15 +31,17 @@ class Report:
         self._relay = os.environ.get(relay.ENVIRONMENT) == "1"
         self._latest = ""
         self._out = sys.stdout
+        self._python = contextlib.redirect_stdout(sys.stderr)
 
     def __enter__(self) -> Report:
         sys.stdout.flush()
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
         os.dup2(2, 1)  # and stays so: Blender says goodbye on standard output, too
+        self._python.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        sys.stdout.flush()
+        self._python.__exit__(None, None, None)
         self._out.close()
 
     def progress(self, progress: Progress) -> None:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import bpy
 import pytest
 
@@ -12,3 +15,17 @@ def scene() -> bpy.types.Scene:
     """The empty scene of a Blender with factory settings."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     return bpy.context.scene
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends the process without the bpy module's own exit handlers, in which bpy 4.5 can wait for itself for ever."""
+    code = getattr(config, "trackshade_exit_status", None)
+    if code is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.trackshade_exit_status = int(exitstatus)  # type: ignore[attr-defined]

@@ -57,6 +57,18 @@ def action_curves(action: bpy.types.Action | None, slot: Any) -> Iterable[bpy.ty
                 yield from bag.fcurves
 
 
+def animated_paths(owner: bpy.types.ID) -> frozenset[str]:
+    """The paths of all properties that F-curves or drivers move."""
+    if owner.animation_data is None:
+        return frozenset()
+    return frozenset(curve.data_path for curve in [*curves(owner), *owner.animation_data.drivers])
+
+
+def has_frame_scripts() -> bool:
+    """Whether scripts run on frame changes: then anything may be another thing in the next frame."""
+    return bool(bpy.app.handlers.frame_change_pre or bpy.app.handlers.frame_change_post)
+
+
 def animated_values() -> list[Value]:
     """The present value of everything that an F-curve moves."""
     values = []

@@ -43,17 +43,19 @@ class CameraRecording:
 
     def __init__(self, total: int, fit: SizeFit) -> None:
         self._fit = fit
+        self._frames: list[float] = []
         self._sources: list[str] = []
         self._matrices = np.empty((total, 4, 4), np.float64)  # camera to world, Blender's axes
         self._intrinsics = np.empty((total, 3, 3), np.float64)
         self._orthographic = np.empty(total, np.bool_)
         self._clip = np.empty((total, 2), np.float64)
+        self._known: dict[tuple[object, ...], np.ndarray] = {}  # settings that seldom change -> intrinsics
 
     def put(self, t: int, frame: float, camera: bpy.types.Object | None, depsgraph: bpy.types.Depsgraph) -> None:
         """Takes sample `t` of the original object `camera`, which the scene is seen through in this frame.
 
         Raises:
-            ShotError: there is no camera, or it has no image plane or no extent.
+            ShotError: there is no camera, or it has no image plane.
         """
         if camera is None:
             raise ShotError(
@@ -69,20 +71,36 @@ class CameraRecording:
                 f"The scene is seen through '{camera.name}' at frame {frame:g}, which is no camera.",
                 "Make a camera object the scene's camera.",
             )
-        matrix = np.array(evaluated.matrix_world)
-        if not np.isfinite(matrix).all() or not np.linalg.norm(matrix[:3, :3], axis=0).all():
-            raise ShotError(
-                "bad-camera",
-                f"Camera '{camera.name}' is scaled to nothing or has no finite transform at frame {frame:g}.",
-                "Give the camera and its parents a scale above zero.",
-            )
+        settings = (
+            *(data.type, data.sensor_fit, data.sensor_width, data.sensor_height, data.lens, data.ortho_scale),
+            *(data.shift_x, data.shift_y),
+        )
+        k = self._known.get(settings)
+        if k is None:
+            k = self._known[settings] = camera_intrinsics(data, camera.name, self._fit)
+        self._frames.append(frame)
         self._sources.append(camera.name)
-        self._matrices[t] = matrix
-        self._intrinsics[t] = camera_intrinsics(data, camera.name, self._fit)
+        self._matrices[t] = np.array(evaluated.matrix_world)
+        self._intrinsics[t] = k
         self._orthographic[t] = data.type == "ORTHO"
         self._clip[t] = data.clip_start, data.clip_end
 
     def track(self) -> CameraTrack:
+        """The whole track.
+
+        Raises:
+            ShotError: the camera has no extent or no finite transform in some frame.
+        """
+        sound = np.isfinite(self._matrices).all(axis=(1, 2))
+        sound &= np.linalg.norm(self._matrices[:, :3, :3], axis=1).all(axis=1)
+        if not sound.all():
+            t = int(np.argmin(sound))
+            raise ShotError(
+                "bad-camera",
+                f"Camera '{self._sources[t]}' is scaled to nothing or has no finite transform at frame "
+                f"{self._frames[t]:g}.",
+                "Give the camera and its parents a scale above zero.",
+            )
         return CameraTrack(
             name=self._sources[0],
             sources=tuple(self._sources),

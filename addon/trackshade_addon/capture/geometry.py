@@ -10,6 +10,8 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
+from .animation import has_frame_scripts
+
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 
@@ -43,8 +45,7 @@ def keeps_topology(obj: bpy.types.Object) -> bool:
 
     Scripts that run on frame changes may rebuild meshes, so where there are any, nothing is taken for granted.
     """
-    scripts = bpy.app.handlers.frame_change_pre or bpy.app.handlers.frame_change_post
-    return not scripts and all(modifier.type in _KEEPS_TOPOLOGY for modifier in obj.modifiers)
+    return not has_frame_scripts() and all(modifier.type in _KEEPS_TOPOLOGY for modifier in obj.modifiers)
 
 
 class MeshReader:

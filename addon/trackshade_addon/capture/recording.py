@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
 
@@ -243,10 +244,11 @@ def same_bytes(a: Float32, b: Float32) -> bool:
 def finite_or_raise(sample: Float32, name: str, frame: float) -> None:
     """Raises ShotError that names the object and the frame where a position of [V, 3] is not finite."""
     # NaN and infinity survive min and max, and no array of flags is made for the common case.
-    if sample.size and not (np.isfinite(sample.min()) and np.isfinite(sample.max())):
-        vertex = int(np.flatnonzero(~np.isfinite(sample).all(axis=1))[0])
-        raise ShotError(
-            "not-finite",
-            f"Vertex {vertex} of '{name}' has no finite position at frame {frame:g}.",
-            "Look for a modifier or driver that divides by zero there.",
-        )
+    if not sample.size or (math.isfinite(sample.min()) and math.isfinite(sample.max())):
+        return
+    bad = np.flatnonzero(~np.isfinite(sample).all(axis=1))
+    raise ShotError(
+        "not-finite",
+        f"Vertex {bad[0]} of '{name}' has no finite position at frame {frame:g}.",
+        "Look for a modifier or driver that divides by zero there.",
+    )

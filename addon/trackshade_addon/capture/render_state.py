@@ -21,7 +21,7 @@ from typing import Any
 
 import bpy
 
-from .animation import curves
+from .animation import animated_paths, curves
 from .restore import Changes
 
 _LEVELS = {
@@ -66,7 +66,7 @@ class RenderState:
         self._followed: list[_Pair] = []
         objects = [obj for obj in bpy.data.objects if obj.users]
         members = {obj.session_uid for obj in view_layer.objects}
-        paths = {obj.session_uid: _animated_paths(obj) for obj in objects if obj.animation_data is not None}
+        paths = {obj.session_uid: animated_paths(obj) for obj in objects if obj.animation_data is not None}
         self._show_collections(view_layer)
         for obj in objects:
             animated = paths.get(obj.session_uid, frozenset())
@@ -163,10 +163,6 @@ def _pairs(obj: bpy.types.Object) -> Iterator[_Pair]:
         yield _Pair(obj, modifier, "show_viewport", "show_render")
         if modifier.type in _LEVELS:
             yield _Pair(obj, modifier, *_LEVELS[modifier.type])
-
-
-def _animated_paths(obj: bpy.types.Object) -> frozenset[str]:
-    return frozenset(curve.data_path for curve in [*curves(obj), *obj.animation_data.drivers])
 
 
 def _warn_of_viewport_nodes(warn: Callable[[str], None]) -> None:

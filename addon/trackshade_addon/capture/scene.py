@@ -12,14 +12,14 @@ import numpy as np
 
 from trackshade.errors import Cancelled, ShotError
 from trackshade.fit import FrameMap, SizeFit
-from trackshade.shot import MeshTrack, ObjectTrack, Shot
+from trackshade.shot import MeshTrack, Shot
 
 from .camera import CameraRecording, sees
 from .instances import WITHOUT_SURFACE, Instances, Key, Seen
+from .objects import Matrices, Objects
 from .recording import Library, Recording, Rows
 from .render_state import RenderState
 from .restore import fix_camera, set_frame, undisturbed
-from .visibility import is_plate
 
 Progress = Callable[[int, int], None]
 
@@ -32,20 +32,10 @@ class _Instance:
 
     name: str
     pass_index: int
-    matrices: np.ndarray  # [T, 4, 4] object to world
+    matrices: Matrices
     visible: np.ndarray  # [T] bool
-    latest: int = -1
     recording: Recording | None = None
     holdout: bool | None = None
-
-    def put_matrix(self, t: int, matrix: np.ndarray) -> None:
-        if self.latest < t - 1:  # not there for a while: it stays where it was, or starts where it appears
-            self.matrices[self.latest + 1 : t] = self.matrices[self.latest] if self.latest >= 0 else matrix
-        self.matrices[t] = matrix
-        self.latest = t
-
-    def complete(self) -> None:
-        self.matrices[self.latest + 1 :] = self.matrices[self.latest]
 
 
 @dataclass(eq=False)
@@ -107,7 +97,8 @@ class Capture:
         self._cameras = CameraRecording(self.total, size_fit)
         self._things = Instances(view_layer)
         self._instances: dict[Key, _Instance] = {}
-        self._objects: dict[int, tuple[str, str, np.ndarray]] = {}
+        self._drawn: dict[int, Matrices] = {}
+        self._objects = Objects(view_layer, self.total)
         self._warnings = _Warnings()
 
     def __enter__(self) -> Capture:
@@ -168,7 +159,7 @@ class Capture:
         self._library.begin()
         for seen in self._things.of(depsgraph):
             self._look_at(t, frame, seen)
-        self._record_objects(t, depsgraph)
+        self._objects.put(t, depsgraph, self._drawn)
         self._library.end(t)
 
     def _look_at(self, t: int, frame: float, seen: Seen) -> None:
@@ -179,9 +170,11 @@ class Capture:
             return
         instance = self._instances.get(seen.key)
         if instance is None:
-            matrices, visible = np.empty((self.total, 4, 4)), np.zeros(self.total, np.bool_)
+            matrices, visible = Matrices(self.total), np.zeros(self.total, np.bool_)
             instance = self._instances[seen.key] = _Instance(seen.name, seen.pass_index, matrices, visible)
-        instance.put_matrix(t, np.array(seen.item.matrix_world))
+            if not seen.key[1]:  # the object itself
+                self._drawn[seen.key[0]] = matrices
+        instance.matrices.put(t, seen.item.matrix_world)
         if seen.appearance.visible:
             self._record(t, frame, seen, instance)
 
@@ -206,17 +199,6 @@ class Capture:
         elif instance.holdout != holdout:
             self._warnings.add(f"'{instance.name}' starts or stops being a holdout; the shot keeps its first state.")
 
-    def _record_objects(self, t: int, depsgraph: bpy.types.Depsgraph) -> None:
-        if t == 0:
-            for obj in self._view_layer.objects:
-                if obj.evaluated_get(depsgraph).is_evaluated and not is_plate(obj):
-                    track = obj.name, obj.type, np.empty((self.total, 4, 4))
-                    self._objects[obj.session_uid] = track
-        for obj in self._view_layer.objects:
-            track = self._objects.get(obj.session_uid)
-            if track is not None:
-                track[2][t] = np.array(obj.evaluated_get(depsgraph).matrix_world)
-
     def _finish(self) -> Shot:
         self._library.complete()
         instances = [item for item in self._instances.values() if item.recording is not None]
@@ -231,13 +213,13 @@ class Capture:
         index = {id(recording): i for i, recording in enumerate(self._library.recordings)}
         meshes = []
         for item in instances:
-            item.complete()
-            self._finite_or_raise(item)
+            matrices = item.matrices.complete()
+            self._finite_or_raise(item.name, matrices)
             meshes.append(
                 MeshTrack(
                     name=item.name,
                     geometry=index[id(item.recording)],
-                    matrix_world=item.matrices,
+                    matrix_world=matrices,
                     visible=item.visible,
                     holdout=bool(item.holdout),
                     pass_index=item.pass_index,
@@ -251,7 +233,7 @@ class Capture:
             camera=self._cameras.track(),
             geometries=tuple(recording.geometry() for recording in self._library.recordings),
             meshes=tuple(meshes),
-            objects=tuple(ObjectTrack(*track) for track in self._objects.values()),
+            objects=self._objects.tracks(self._drawn),
             view_layer=self._view_layer.name,
             source={
                 "file": bpy.data.filepath,
@@ -265,35 +247,25 @@ class Capture:
         self._seen_or_raise(shot)
         return shot
 
-    def _finite_or_raise(self, item: _Instance) -> None:
-        bad = np.flatnonzero(~np.isfinite(item.matrices).all(axis=(1, 2)))
-        if bad.size:
-            raise ShotError(
-                "not-finite",
-                f"The transform of '{item.name}' is not finite at frame {self._frames.frames[bad[0]]:g}.",
-                "Look for a constraint or driver that divides by zero there.",
-            )
+    def _finite_or_raise(self, name: str, matrices: np.ndarray) -> None:
+        if np.isfinite(matrices).all():
+            return
+        bad = np.flatnonzero(~np.isfinite(matrices).all(axis=(1, 2)))
+        raise ShotError(
+            "not-finite",
+            f"The transform of '{name}' is not finite at frame {self._frames.frames[bad[0]]:g}.",
+            "Look for a constraint or driver that divides by zero there.",
+        )
 
     def _seen_or_raise(self, shot: Shot) -> None:
         """Raises ShotError where no surface can be in the picture in any sample."""
-        boxes: dict[tuple[int, int], np.ndarray] = {}
-        for t in range(self.total):
-            for mesh in shot.meshes:
-                if not mesh.visible[t]:
-                    continue
-                geometry = shot.geometries[mesh.geometry]
-                key = mesh.geometry, t if geometry.deforms else 0
-                if key not in boxes:
-                    low, high = geometry.at(t).min(axis=0), geometry.at(t).max(axis=0)
-                    boxes[key] = np.where(_CORNERS, high, low).astype(np.float64)
-                matrix = mesh.matrix_world[t]
-                if sees(shot.camera, shot.size, t, boxes[key] @ matrix[:3, :3].T + matrix[:3, 3]):
-                    return
-        raise ShotError(
-            "nothing-visible",
-            f"Camera '{shot.camera.name}' sees no surface in frames {shot.frames[0]:g} to {shot.frames[-1]:g}.",
-            "Point the camera at the scene, check its clip distances, or use --camera auto.",
-        )
+        # A few of the vertices tell in most shots; then all of them, before anything is refused.
+        if not (_any_seen(shot, 1000) or _any_seen(shot, None)):
+            raise ShotError(
+                "nothing-visible",
+                f"Camera '{shot.camera.name}' sees no surface in frames {shot.frames[0]:g} to {shot.frames[-1]:g}.",
+                "Point the camera at the scene, check its clip distances, or use --camera auto.",
+            )
 
     def _warn_of_topology(self) -> None:
         for recording in self._library.recordings:
@@ -304,6 +276,26 @@ class Capture:
                     f"The topology of '{recording.name}' changes at frame {shown}; "
                     "its points were carried across by the nearest surface point."
                 )
+
+
+def _any_seen(shot: Shot, most: int | None) -> bool:
+    """Whether the box around some surface, or around `most` of its vertices, may be in the picture in some sample."""
+    boxes: dict[tuple[int, int], np.ndarray] = {}
+    for t in range(len(shot.frames)):
+        for mesh in shot.meshes:
+            if not mesh.visible[t]:
+                continue
+            geometry = shot.geometries[mesh.geometry]
+            key = mesh.geometry, t if geometry.deforms else 0
+            if key not in boxes:
+                positions = geometry.at(t)
+                positions = positions[:: 1 if most is None else -(-len(positions) // most)]
+                low, high = positions.min(axis=0), positions.max(axis=0)
+                boxes[key] = np.where(_CORNERS, high, low).astype(np.float64)
+            matrix = mesh.matrix_world[t]
+            if sees(shot.camera, shot.size, t, boxes[key] @ matrix[:3, :3].T + matrix[:3, 3]):
+                return True
+    return False
 
 
 def capture(

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 
 import bpy
 
+from .animation import animated_paths, has_frame_scripts
+
 # Custom property of the planes that Trackshade makes for its results; they are no part of the shot.
 PLATE_KEY = "trackshade_plate"
 
+_SWITCHES = {"hide_render", "visible_camera", "is_holdout"}
 _NO_INDEX = 2**31 - 1  # fills the levels of a persistent id that are not used
 
 
@@ -29,13 +32,15 @@ class Visibility:
 
     def __init__(self, view_layer: bpy.types.ViewLayer) -> None:
         self._view_layer = view_layer
-        self._known: dict[tuple[int, int], Appearance] = {}
+        self._known: dict[tuple[int, int], Appearance] = {}  # in this sample
+        self._lasting: dict[tuple[int, int], Appearance] = {}  # in all samples
+        self._constant: dict[int, bool] = {}  # whether an object's switches are
         self._hidden = _hidden_in_layer(view_layer)
         self._hidden_in: dict[int, set[int]] = {}  # by instanced collection
 
     def begin(self) -> None:
         """Starts a sample: everything may have changed."""
-        self._known.clear()
+        self._known = dict(self._lasting)
 
     def of(self, obj: bpy.types.Object, uid: int, parent: bpy.types.Object | None, parent_uid: int) -> Appearance:
         """The appearance of evaluated `obj` as instanced by evaluated `parent` (None where it stands for itself)."""
@@ -43,7 +48,16 @@ class Visibility:
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._look(obj, parent)
+            if self._is_constant(obj, uid) and (parent is None or self._is_constant(parent, parent_uid)):
+                self._lasting[key] = known
         return known
+
+    def _is_constant(self, obj: bpy.types.Object, uid: int) -> bool:
+        constant = self._constant.get(uid)
+        if constant is None:
+            constant = not has_frame_scripts() and not animated_paths(obj.original) & _SWITCHES
+            self._constant[uid] = constant
+        return constant
 
     def _look(self, obj: bpy.types.Object, parent: bpy.types.Object | None) -> Appearance:
         base = obj if parent is None else parent  # the one that is in the view layer itself

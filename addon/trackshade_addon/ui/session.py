@@ -106,7 +106,7 @@ class Session:
         self, scene_name: str, what: What, settings: ShadeSettings, out: Path
     ) -> Generator[Progress, None, Outcome]:
         began = time.monotonic()
-        client = self._connect()
+        client = self._connect(what.model)
         recorded = yield from record(what, bpy.data.scenes[scene_name], client)
         self.holds_scene = False
         job, folder = yield from shade(recorded, settings, client, out)
@@ -118,10 +118,10 @@ class Session:
             bpy.ops.ed.undo_push(message="Place shaded result")
         return Outcome.of(job, folder, time.monotonic() - began, placing=placed.warnings)
 
-    def _connect(self) -> Future[Client]:
+    def _connect(self, model: str) -> Future[Client]:
         """The connection; a new one where there is none or it failed. The backend stays for the next job."""
         if self._client is None or (self._client.done() and self._client.exception() is not None):
-            self._client = later(connect, backend_address(), python=backend_python())
+            self._client = later(_connected, backend_address(), backend_python(), model)
         return self._client
 
     def _ended(self, outcome: Outcome | None = None, error: TrackshadeError | None = None) -> None:
@@ -134,6 +134,13 @@ class Session:
             client, self._client = self._client, None
             if client is not None and client.done() and client.exception() is None:
                 later(client.result().close)
+
+
+def _connected(address: str | None, python: str | None, model: str) -> Client:
+    """A backend that loads the model already, while the scene is captured."""
+    client = connect(address, python=python)
+    client.warm(model)
+    return client
 
 
 def tick() -> float | None:

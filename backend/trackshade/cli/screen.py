@@ -110,11 +110,13 @@ def print_result(result: Mapping[str, Any], as_json: bool) -> None:
 
 def figures(consistency: Mapping[str, Any] | None) -> str:
     """The measured track consistency in a sentence, "" where there is none."""
-    if not consistency:
+    if not consistency or consistency.get("result") is None:
         return ""
-    numbers = {key.replace("_", " "): value for key, value in consistency.items() if isinstance(value, int | float)}
-    words = [f"{name} {value:.3g}" for name, value in numbers.items()]
-    return "Track consistency: " + ", ".join(words) + "." if words else ""
+    words = [f"{consistency['result']:.1f} of 255 levels"]
+    for key, name in (("input_render", "the input render's"), ("first_frame_held", "the first frame's, held still,")):
+        if consistency.get(key) is not None:
+            words.append(f"{name} by {consistency[key]:.1f}")
+    return f"The colour of a visible surface point varies by {'; '.join(words)}."
 
 
 def print_error(error: TrackshadeError, as_json: bool) -> int:
