@@ -88,7 +88,7 @@ def orthographic_intrinsics(
     return _matrix(1.0 / ortho_scale, horizontal, shift_x, shift_y, size, pixel_aspect)
 
 
-def lens_from_intrinsics(k: ArrayLike, size: tuple[int, int], sensor_width: float = 36.0) -> dict[str, Any]:
+def lens_from_intrinsics(k: ArrayLike, size: tuple[float, float], sensor_width: float = 36.0) -> dict[str, Any]:
     """Blender perspective camera settings with these intrinsics (square pixels): keys of `bpy.types.Camera`."""
     matrix = np.asarray(k, np.float64)
     settings = _shift_settings(matrix, size)
@@ -99,7 +99,7 @@ def lens_from_intrinsics(k: ArrayLike, size: tuple[int, int], sensor_width: floa
     }
 
 
-def ortho_from_intrinsics(k: ArrayLike, size: tuple[int, int]) -> dict[str, Any]:
+def ortho_from_intrinsics(k: ArrayLike, size: tuple[float, float]) -> dict[str, Any]:
     """Blender orthographic camera settings with these intrinsics (square pixels): keys of `bpy.types.Camera`."""
     matrix = np.asarray(k, np.float64)
     return _shift_settings(matrix, size) | {"type": "ORTHO", "ortho_scale": float(size[0] / matrix[0, 0])}
@@ -168,7 +168,7 @@ def _matrix(
     )
 
 
-def _shift_settings(matrix: Matrix, size: tuple[int, int]) -> dict[str, Any]:
+def _shift_settings(matrix: Matrix, size: tuple[float, float]) -> dict[str, Any]:
     if not np.isclose(matrix[0, 0], matrix[1, 1], rtol=1e-9):
         raise ValueError("a Blender camera with square pixels needs equal focal lengths in x and y")
     return {

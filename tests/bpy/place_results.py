@@ -58,6 +58,7 @@ def make_result(
     world_to_camera: np.ndarray | None = None,
     nearest: float | None = None,
     intrinsics: np.ndarray | None = None,
+    orthographic: bool = False,
 ) -> Path:
     """A result folder with what placing reads of it."""
     (folder / "frames").mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def make_result(
     size = (frames.shape[2], frames.shape[1])
     fit = fit or fit_size(size, (1.0, 1.0), [size])
     names = [cameras] * len(samples) if isinstance(cameras, str) else list(cameras)
-    matrix = (np.eye(4) if world_to_camera is None else world_to_camera).ravel().tolist()
+    places = (np.eye(4) if world_to_camera is None else world_to_camera).reshape(-1, 16).tolist()
     k = (np.diag([100.0, 100.0, 1.0]) if intrinsics is None else intrinsics).reshape(-1, 9).tolist()
     record: dict[str, Any] = {
         "format": 1,
@@ -78,9 +79,10 @@ def make_result(
             "camera": {
                 "name": names[0],
                 "sources": names,
-                "world_to_camera": [matrix] * len(samples),
+                "world_to_camera": places * (len(samples) // len(places)),
                 "intrinsics": k * (len(samples) // len(k)),
-                "orthographic": [False] * len(samples),
+                "orthographic": [orthographic] * len(samples),
+                "clip": [[0.1, 100.0]] * len(samples),
             },
             "nearest": nearest,
         },

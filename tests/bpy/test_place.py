@@ -262,8 +262,8 @@ def test_bad_input_is_a_sentence_and_changes_nothing(tmp_path: Path) -> None:
         place(good, scene, as_="texture")
     with pytest.raises(UsageError, match="before the camera"):
         place(good, scene, distance=0)
-    with pytest.raises(ShotError, match="camera 'Gone'"):
-        place(make_result(tmp_path / "gone", numbered(1), [1], cameras="Gone"), scene)
+    with pytest.raises(ShotError, match="no 'Gone'"):
+        place(make_result(tmp_path / "gone", numbered(2), [1, 2], cameras=["Camera", "Gone"]), scene)
     (good / "frames" / "0002.png").unlink()
     with pytest.raises(OutputError, match=r"0002\.png is missing"):
         place(good, scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from test_result import T, arguments
@@ -21,10 +22,10 @@ def test_the_add_on_reads_a_written_result(tmp_path: Path) -> None:
     result = read_result(tmp_path / "job")
     shot = values["shot"]
     assert result.samples == tuple(shot.frames)
-    assert result.cameras == shot.camera.sources
+    assert result.sources == ("Camera",)
     assert result.view_layer == shot.view_layer
     assert result.fit.to_dict() == shot.source["size_fit"]
     assert len(result.pictures) == T
-    assert result.farthest == pytest.approx(6.0)
+    assert np.array_equal(result.camera.world_to_camera, shot.camera.world_to_camera)
+    assert np.allclose(result.frame_intrinsics, shot.camera.intrinsics)
     assert result.nearest == pytest.approx(values["tracking"].depth.min())
-    assert result.reach == pytest.approx(shot.camera.intrinsics[0, 0, 0] + shot.size[0] / 2)

@@ -11,7 +11,7 @@ import bpy
 from trackshade.errors import UsageError
 
 from .background import add_background
-from .cameras import active_camera, find_camera
+from .cameras import active_camera, find_cameras, make_camera
 from .colour import changed_share, inverse_space
 from .home import PLATE_KEY, make_home, shown_layer, tag
 from .material import load_sequence, make_material
@@ -75,7 +75,8 @@ def place(
 
     Raises:
         OutputError: the folder holds no result, a damaged one, or cannot be written.
-        ShotError: the scene has not the cameras that the result was made for.
+        ShotError: markers switch between the result's cameras, and the scene has not all of them. A single camera is
+            made again from the record where the scene lacks it, with a warning.
         UsageError: unknown way, view layer, distance or interpolation.
     """
     if as_ not in WAYS:
@@ -88,20 +89,28 @@ def place(
         raise UsageError("bad-interpolation", f"Unknown interpolation '{interpolation}'.", "Use Linear or Closest.")
     result = read_result(Path(result_folder))
     layer = shown_layer(scene, view_layer, result)
-    cameras = {name: find_camera(scene, name) for name in dict.fromkeys(result.cameras)}
+    cameras = find_cameras(scene, result)
     choices = choose_frames(result, active_camera(scene))
     sequence = write_sequence(result, choices)
     remove_result(scene, result.folder)
     space, warnings = inverse_space(scene)
+    unsure = bool(warnings)
     home = make_home(scene, result, layer)
+    if not cameras:
+        name = result.camera.name
+        cameras[name] = make_camera(scene, result)
+        home.objects.link(cameras[name])
+        warnings.append(f"Scene '{scene.name}' has no camera '{name}': one was made from the result's record.")
     planes: list[str] = []
     if as_ != "background":
-        warnings += _warnings(scene, result, space, list(cameras.values()), measure=not warnings)
+        warnings += _warnings(scene, result, space, list(cameras.values()), measure=not unsure)
         image = tag(load_sequence(f"{result.name} plate", sequence, space), result)
         material = make_material(f"{result.name} plate", image, sequence, scene, interpolation or _sharpness(result))
         tag(material, result)
-        for camera in cameras.values():
-            planes.append(_add_plane(result, home, camera, material, sequence, distance, scene.frame_current).name)
+        for name, camera in cameras.items():
+            plane = _add_plane(result, home, camera, material, distance)
+            _show(plane, sequence.cameras.get(name, []), scene.frame_current, result)
+            planes.append(plane.name)
     if as_ != "plate":
         warnings += _add_backgrounds(result, list(cameras.values()), sequence)
     home[_WARNINGS_KEY] = "\n".join(warnings)
@@ -110,7 +119,7 @@ def place(
         scene=scene.name,
         collection=home.name,
         planes=tuple(planes),
-        cameras=tuple(cameras),
+        cameras=tuple(camera.name for camera in cameras.values()),
         frames=(sequence.start, sequence.end),
         colour_space=space,
         warnings=tuple(warnings),
@@ -129,9 +138,7 @@ def _add_plane(
     home: bpy.types.Collection,
     camera: bpy.types.Object,
     material: bpy.types.Material,
-    sequence: Sequence,
     distance: float | None,
-    now: int,
 ) -> bpy.types.Object:
     mesh = tag(make_mesh(f"{result.name} plate", cut(result.fit)), result)
     mesh.materials.append(material)
@@ -148,7 +155,6 @@ def _add_plane(
         setattr(plane, name, False)
     for name in _PROBES:
         setattr(plane, name, True)
-    _show(plane, sequence.cameras.get(camera.name, []), now, result)
     return plane
 
 

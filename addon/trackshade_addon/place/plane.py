@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from trackshade.conventions import intrinsics
+from trackshade.conventions import camera_to_blender, intrinsics
 from trackshade.fit import SizeFit
 
 from .record import Result
@@ -106,7 +106,13 @@ def default_distance(camera: bpy.types.Camera, result: Result) -> float:
     away as a twentieth of a pixel needs, but well before all that the camera saw.
     """
     near = camera.clip_start * NEAREST
-    steady = float(np.spacing(np.float32(result.farthest))) * result.reach / 0.05
+    # Pixels by which a corner moves when the plate is misplaced by its own distance: the focal length, and how far
+    # beside the optical axis the corner lies.
+    k = result.frame_intrinsics[~result.camera.orthographic]
+    beside = np.maximum(np.abs(k[:, :2, 2]), np.abs(k[:, :2, 2] - result.fit.source)).max(axis=1)
+    reach = (k[:, 0, 0] + beside).max(initial=0.0)
+    farthest = np.abs(camera_to_blender(result.camera.world_to_camera)[:, :3, 3]).max()
+    steady = float(np.spacing(np.float32(farthest)) * reach / 0.05)
     return max(near, min(steady, result.nearest / 2))
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from trackshade.errors import OutputError
+from trackshade.errors import OutputError, ShotError
 from trackshade.fit import SizeFit
+from trackshade.shot import CameraTrack
 
 FORMAT = 1
 
@@ -28,24 +29,29 @@ class Result:
         folder: absolute.
         pictures: [T] the shaded frames.
         samples: [T] scene frame numbers of the pictures, ascending; sub-frames allowed.
-        cameras: [T] names of the cameras that the samples are seen through.
         view_layer: the one that was captured.
         fit: how the pictures lie over the scene's frame.
-        farthest: greatest coordinate of a camera's place, metres.
-        reach: pixels of the scene's frame by which a plate's corner moves when it is misplaced by its distance from
-            the camera: focal length and distance from the optical axis, the greatest of all perspective samples.
-        nearest: least depth of what the cameras saw, metres; infinite where that is unknown.
+        camera: what the samples were seen through; its intrinsics are in pixels of the pictures.
+        nearest: least depth of what the camera saw, metres; infinite where that is unknown.
     """
 
     folder: Path
     pictures: tuple[Path, ...]
     samples: tuple[float, ...]
-    cameras: tuple[str, ...]
     view_layer: str
     fit: SizeFit
-    farthest: float
-    reach: float
+    camera: CameraTrack
     nearest: float
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of all cameras that samples were seen through."""
+        return tuple(dict.fromkeys(self.camera.sources))
+
+    @property
+    def frame_intrinsics(self) -> np.ndarray:
+        """[T, 3, 3] intrinsics in pixels of the scene's frame."""
+        return np.linalg.inv(self.fit.apply(np.eye(3))) @ self.camera.intrinsics
 
     @property
     def name(self) -> str:
@@ -80,16 +86,13 @@ def read_result(folder: Path) -> Result:
     try:
         shot = record["shot"]
         samples = tuple(float(frame) for frame in shot["frames"])
-        cameras = tuple(str(name) for name in shot["camera"]["sources"])
         fit = _fit(shot)
+        camera = _camera(shot["camera"])
         view_layer = str(shot["view_layer"])
-        matrices = np.array(shot["camera"]["world_to_camera"], np.float64).reshape(len(samples), 4, 4)
-        farthest = float(np.abs(np.linalg.inv(matrices)[:, :3, 3]).max())
-        reach = _reach(shot["camera"], fit)
         nearest = float(math.inf if shot.get("nearest") is None else shot["nearest"])
-    except (KeyError, TypeError, ValueError, IndexError, np.linalg.LinAlgError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, ShotError, np.linalg.LinAlgError) as error:
         raise _damaged(folder, f"job.json does not say how its frames lie in the scene ({error!r})") from error
-    if not samples or len(cameras) != len(samples) or not all(map(math.isfinite, samples)):
+    if not samples or len(camera.sources) != len(samples) or not all(map(math.isfinite, samples)):
         raise _damaged(folder, "job.json does not say which frames it shows")
     if any(b <= a for a, b in pairwise(samples)):
         raise _damaged(folder, "its frame numbers do not ascend")
@@ -97,17 +100,23 @@ def read_result(folder: Path) -> Result:
     for picture in pictures:
         if not picture.is_file():
             raise _damaged(folder, f"frames/{picture.name} is missing")
-    return Result(folder, pictures, samples, cameras, view_layer, fit, farthest, reach, nearest)
+    return Result(folder, pictures, samples, view_layer, fit, camera, nearest)
 
 
-def _reach(camera: dict[str, Any], fit: SizeFit) -> float:
-    perspective = ~np.array(camera["orthographic"], bool)
-    matrices = np.array(camera["intrinsics"], np.float64).reshape(-1, 3, 3)[perspective]
-    if not len(matrices):
-        return 0.0
-    centre = (matrices[:, :2, 2] - fit.offset) / fit.scale  # [T, 2] scene pixels
-    beside = np.maximum(np.abs(centre), np.abs(centre - fit.source)).max(axis=1)
-    return float((matrices[:, 0, 0] / fit.scale[0] + beside).max())
+def _camera(data: dict[str, Any]) -> CameraTrack:
+    track = CameraTrack(
+        name=str(data["name"]),
+        sources=tuple(str(name) for name in data["sources"]),
+        intrinsics=np.array(data["intrinsics"], np.float64).reshape(-1, 3, 3),
+        world_to_camera=np.array(data["world_to_camera"], np.float64).reshape(-1, 4, 4),
+        orthographic=np.array(data["orthographic"], bool),
+        clip=np.array(data["clip"], np.float64).reshape(-1, 2),
+    )
+    if not all(np.isfinite(part).all() for part in (track.intrinsics, track.world_to_camera, track.clip)):
+        raise ValueError("the camera is not finite")
+    if not np.linalg.det(track.world_to_camera).all() or not (track.intrinsics[:, (0, 1), (0, 1)] > 0).all():
+        raise ValueError("the camera has no extent")
+    return track
 
 
 def _fit(shot: dict[str, Any]) -> SizeFit:

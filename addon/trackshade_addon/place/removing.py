@@ -25,7 +25,7 @@ def remove_result(scene: bpy.types.Scene, folder: Path) -> None:
             bpy.data.collections.remove(home)
         if not holds_anything(root):
             bpy.data.collections.remove(root)
-    for blocks in (bpy.data.meshes, bpy.data.materials, bpy.data.images, bpy.data.actions):
+    for blocks in (bpy.data.meshes, bpy.data.cameras, bpy.data.materials, bpy.data.images, bpy.data.actions):
         for block in [item for item in blocks if item.users == 0 and item.get(PLATE_KEY) == tag]:
             blocks.remove(block)
 

@@ -66,11 +66,11 @@ def choose_frames(result: Result, active: Callable[[int], str | None]) -> list[F
     end = math.floor(result.samples[-1] + _NEAR)
     if end < start:  # all samples between two frames
         start = end = round(result.samples[0])
-    switches = len(set(result.cameras)) > 1
+    switches = len(result.sources) > 1
     chosen = []
     for frame in range(start, end + 1):
-        camera = active(frame) if switches else result.cameras[0]
-        own = [t for t, name in enumerate(result.cameras) if name == camera]
+        camera = active(frame) if switches else result.camera.sources[0]
+        own = [t for t, name in enumerate(result.camera.sources) if name == camera]
         nearest = min(own or range(len(result.samples)), key=lambda t: (abs(result.samples[t] - frame), t))
         chosen.append(FrameChoice(frame, nearest, camera if own else None))
     return chosen
