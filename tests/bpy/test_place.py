@@ -250,6 +250,30 @@ def test_the_background_has_the_pictures_and_no_view_transform(tmp_path: Path) -
     assert background.frame_method == "CROP"
 
 
+@pytest.mark.parametrize("mode", ["pad", "crop"])
+@pytest.mark.parametrize("source", [(96, 40), (40, 96)])
+def test_the_background_lies_where_the_model_saw_it(tmp_path: Path, mode: str, source: tuple[int, int]) -> None:
+    """By Blender's rule for background images: "crop" enlarges an image about the frame's middle until it covers the
+    frame, "fit" until one side touches."""
+    scene = new_scene(source)
+    scene.render.pixel_aspect_y = 1.25
+    fit = fit_size(source, (1.0, 1.25), [(48, 32)], mode)
+    place(make_result(tmp_path / "job", numbered(1), [1], fit=fit), scene, as_="background")
+    data = scene.camera.data
+    (background,) = data.background_images
+    corners = np.array(data.view_frame(scene=scene))
+    frame = np.ptp(corners, axis=0)[:2]  # metres
+    image = np.array([48.0, 32.0])
+    choose = {"CROP": max, "FIT": min}[background.frame_method]
+    image *= choose(frame / image)
+    assert background.scale == 1
+    assert tuple(background.offset) == (0, 0)
+    left, top, right, bottom = fit.frame_in_model()
+    wanted = frame * fit.size / [right - left, bottom - top]
+    assert image == pytest.approx(wanted)
+    assert (left + right, top + bottom) == pytest.approx(fit.size)
+
+
 def test_bad_input_is_a_sentence_and_changes_nothing(tmp_path: Path) -> None:
     scene = new_scene()
     good = make_result(tmp_path / "job", numbered(2), [1, 2])

@@ -21,7 +21,7 @@ from .record import Result
 
 def find_cameras(scene: bpy.types.Scene, result: Result) -> dict[str, bpy.types.Object]:
     """The cameras that the result was made through, by name; empty where it has a single one that the scene lacks.
-    A camera that placing made itself does not count.
+    A camera that placing this result has made does not count.
 
     Raises:
         ShotError: the scene lacks one of several.
@@ -29,7 +29,8 @@ def find_cameras(scene: bpy.types.Scene, result: Result) -> dict[str, bpy.types.
     found = {}
     for name in result.sources:
         camera = scene.objects.get(name)
-        if camera is not None and isinstance(camera.data, bpy.types.Camera) and PLATE_KEY not in camera:
+        own = camera is not None and camera.get(PLATE_KEY) == str(result.folder)
+        if camera is not None and isinstance(camera.data, bpy.types.Camera) and not own:
             found[name] = camera
         elif len(result.sources) > 1:
             raise ShotError(
