@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -173,6 +174,19 @@ def test_a_wrong_digest_never_gets_a_name(tmp_path: Path) -> None:
     chunks.write(digest, b"wrong")
     assert chunks.verify(digest)  # the right one stays
     assert chunks.path(digest).read_bytes() == b"right"
+
+
+def test_a_chunk_is_there_all_the_while_it_is_verified(tmp_path: Path) -> None:
+    chunks = ChunkStore(tmp_path)
+    data = [number.to_bytes(4, "big") for number in range(500)]
+    for piece in data:
+        chunks.write(digest_of(piece), piece)
+    verifying = threading.Thread(target=lambda: [chunks.verify(digest_of(piece)) for piece in data])
+    verifying.start()
+    while verifying.is_alive():
+        assert chunks.missing(map(digest_of, data)) == []
+        assert {chunks.size(digest_of(piece)) for piece in data} == {4}
+    verifying.join()
 
 
 def test_a_restart_verifies_what_was_not(tmp_path: Path) -> None:

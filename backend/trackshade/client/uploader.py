@@ -69,7 +69,7 @@ class Uploader:
             self._hashing.submit(self._hash, known, index)
 
     def entry(self, array: np.ndarray) -> ArrayEntry:
-        """The manifest entry of an array, all of whose rows were final; waits for its digests only."""
+        """The manifest entry of an array, all of whose rows were final; waits for the way of its chunks if need be."""
         known = self._know(array)
         with self._state:
             self._state.wait_for(lambda: all(known.digests) or self._error is not None)
@@ -81,7 +81,7 @@ class Uploader:
         """Wait until everything said to be final is stored. Raises what went wrong on the way."""
         with self._state:
             while self._open and self._error is None:
-                self._state.wait(0.5)
+                self._state.wait(0.1)
                 if on_progress is not None:
                     on_progress(self._open)
             if self._error is not None:
@@ -119,7 +119,7 @@ class Uploader:
             else:
                 self._asked.add(digest)
                 self._fresh[digest] = data
-            self._state.notify_all()
+            self._tell()
         self._ask()
 
     def _ask(self) -> None:
@@ -143,7 +143,7 @@ class Uploader:
             self._asking = False
             self._open -= len(asked) - len(missing)
             self._note(error)
-            self._state.notify_all()
+            self._tell()
         for digest in missing:
             self._connection.send_chunk(digest, asked[digest]).add_done_callback(self._stored)
         self._ask()
@@ -152,6 +152,11 @@ class Uploader:
         with self._state:
             self._open -= 1
             self._note(answer.exception())
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake who waits, but only when it is over: each wake takes time from the sending."""
+        if self._open == 0 or self._error is not None:
             self._state.notify_all()
 
     def _note(self, error: BaseException | None) -> None:

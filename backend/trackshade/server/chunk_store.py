@@ -23,18 +23,22 @@ class ChunkStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._prefix = os.path.join(folder, "")
         for first in range(256):
             (folder / f"{first:02x}").mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: bytes) -> Path:
         """Where a verified chunk lies."""
+        return Path(self._name(digest))
+
+    def _name(self, digest: bytes) -> str:
         name = digest.hex()
-        return self.folder / name[:2] / name
+        return f"{self._prefix}{name[:2]}/{name}"
 
     def size(self, digest: bytes) -> int | None:
         """The bytes of a stored chunk, verified or not; None where there is none."""
-        path = os.fspath(self.path(digest))
-        for candidate in (path, path + ".new"):
+        path = self._name(digest)
+        for candidate in (path + ".new", path):  # in this order, as the keeper may be renaming it
             try:
                 return os.stat(candidate).st_size
             except FileNotFoundError:
@@ -45,17 +49,18 @@ class ChunkStore:
         """Those that are not stored. The others' age starts again, so that cleaning leaves them."""
         absent = []
         for digest in digests:
-            path = os.fspath(self.path(digest))
+            path = self._name(digest)
+            if os.path.exists(path + ".new"):  # looked for first, as the keeper may be renaming it
+                continue
             try:
                 os.utime(path)
             except FileNotFoundError:
-                if not os.path.exists(path + ".new"):
-                    absent.append(digest)
+                absent.append(digest)
         return absent
 
     def write(self, digest: bytes, data: bytes | memoryview) -> None:
         """Store a chunk that still has to be verified. Raises OutputError; leaves nothing half-written."""
-        path = os.fspath(self.path(digest))
+        path = self._name(digest)
         temporary = f"{path}.tmp"
         try:
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
@@ -70,7 +75,7 @@ class ChunkStore:
 
     def verify(self, digest: bytes) -> bool:
         """Give a new chunk its final name if its bytes have that digest, else delete it; whether it is stored."""
-        path = os.fspath(self.path(digest))
+        path = self._name(digest)
         try:
             with open(path + ".new", "rb", buffering=0) as file:
                 intact = digest_of(file.read()) == digest

@@ -57,13 +57,13 @@ def _submit(broker: Broker, session: Session, message: Message) -> Message:
     settings = ShadeSettings.from_dict(_text_keys(take(message.body, "settings", dict)))
     registry.spec(settings.model)
     manifest = Manifest.from_dict(take(message.body, "manifest", dict))
-    sizes = manifest.sizes()
-    missing = broker.store.chunks.missing(sizes)
+    wanted = manifest.sizes()
+    stored = {digest: broker.store.chunks.size(digest) for digest in wanted}
+    missing = [digest for digest, size in stored.items() if size is None]
     if missing:
         return reply(message, {"accepted": False, "missing": missing})
-    for digest, size in sizes.items():
-        if broker.store.chunks.size(digest) != size:
-            raise ProtocolError("malformed-manifest", "The shot's manifest is damaged: a chunk has another size.")
+    if stored != wanted:
+        raise ProtocolError("malformed-manifest", "The shot's manifest is damaged: a chunk has another size.")
     return reply(message, {"accepted": True, "state": broker.accept(job, manifest, settings)})
 
 

@@ -20,7 +20,9 @@ MAX_BUFFERS = 64
 MAX_MESSAGE_BYTES = 32 * MIB
 TRANSPORT_LIMIT = 256 * MIB  # one frame; libzmq cuts the connection above it, so nobody can fill the memory
 
-CREDITS = 8  # chunks that one client may have on the way before the backend says "stored"
+# Chunks that one client may have on the way before the backend says that one is stored: enough that neither side waits,
+# few enough that a chunk is still in the processor's cache when it is written.
+CREDITS = 4
 
 DTYPES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
 MAX_DIMENSIONS = 8
