@@ -105,6 +105,7 @@ def test_the_export_is_a_pipeline(data: str, whole: Path):
     assert frames.shape == (1, *video.shape)
     assert frames.dtype == np.uint8
     assert not list((whole / "export").rglob("*.bin"))
+    assert not any(str(whole) in path.read_text() for path in (whole / "export").rglob("*.json"))
 
 
 def test_base_then_branch(data: str, tmp_path: Path):

@@ -44,6 +44,7 @@ def export(
         dtype = torch.float32 if name == "vae" else torch.bfloat16
         # type: ignore[operator]
         copy.deepcopy(module).to("cpu", dtype).save_pretrained(part / name, safe_serialization=True)
+        _forget_path(part / name / "config.json")
     tokenizer.save_pretrained(part / "tokenizer")
     make_scheduler().save_pretrained(part / "scheduler")
     (part / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n", encoding="utf-8")
@@ -52,3 +53,10 @@ def export(
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
     return folder
+
+
+def _forget_path(config: Path) -> None:
+    """Drop the folder that a part was loaded from: it means nothing elsewhere."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    values.pop("_name_or_path", None)
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
