@@ -110,7 +110,7 @@ def held_out_clips(
 def evaluate(
     pipeline: DiffusionShaderPipeline,
     clips: int = 72,
-    steps: int = 12,
+    steps: int = 6,
     guidance: float = 1.0,
     seed: int = 0,
     out: str | Path | None = None,
