@@ -41,6 +41,7 @@ def shot(
     holdouts: tuple[str, ...] = (),
     orthographic: bool = False,
     fps: float = 8.0,
+    geometry: Geometry | None = None,
     **source: Any,
 ) -> Shot:
     """Squares seen from 6 m above, along -z; each of `tracks` is a name and its T matrices."""
@@ -60,7 +61,7 @@ def shot(
             orthographic=np.full(count, orthographic),
             clip=np.repeat([[0.1, 100.0]], count, 0),
         ),
-        geometries=(grid(),),
+        geometries=(geometry or grid(),),
         meshes=tuple(
             MeshTrack(name, 0, np.stack(matrices), np.ones(count, bool), holdout=name in holdouts)
             for name, matrices in tracks

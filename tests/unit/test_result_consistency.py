@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from result_shots import at, flat, paint, shot, texture
-from trackshade.result.consistency import measure, sample_points
+from result_shots import at, flat, grid, paint, shot, texture
+from trackshade.result.consistency import measure, sample_points, spread
+from trackshade.shot import Geometry
 
 T = 9
 SLIDE = [at(-0.6 + 0.15 * t, 0.05 * t, 0, turn=0.1 * t) for t in range(T)]
@@ -76,6 +77,30 @@ def test_a_card_that_turns_over_shows_two_sides() -> None:
     colours = np.stack([flat(200 if t > 4 else 50) for t in range(T)])
     made = paint(card, {0: colours})
     assert measure(card, made, made.frames).result == 0
+
+
+def test_a_mesh_that_covers_itself_is_not_seen_through() -> None:
+    """One mesh of two sheets; the upper one slides over the lower: same mesh, same side, another depth."""
+    sheet = grid()
+    count = sheet.positions.shape[1]
+    upper = [sheet.positions[0] * 0.4 + np.float32([-2 + 0.5 * t, 0, 0.3]) for t in range(T)]
+    both = np.stack([np.concatenate([sheet.positions[0], part]) for part in upper])
+    triangles = np.concatenate([sheet.triangles, sheet.triangles + count])
+    folded = shot([("Fold", [np.eye(4)] * T)], geometry=Geometry(both, triangles))
+    made = paint(folded, {0: np.concatenate([flat(60), flat(250)])})
+    figure = measure(folded, made, made.frames)
+    assert figure.result == 0
+    assert figure.frames_per_point < T
+
+
+def test_a_pixels_colour_is_that_of_its_centre() -> None:
+    y, x = np.mgrid[0:8, 0:12]
+    ramp = np.stack([10 * x, 20 * y, x + y], axis=-1).astype(np.uint8)
+    video = np.stack([ramp, np.zeros_like(ramp)])
+    place = np.array([[[3.5, 2.5]] * 2, [[4.25, 2.5]] * 2])  # the centre of pixel (2, 3), and beside it
+    expected = [np.array([30, 40, 5]), np.array([37.5, 40, 5.75])]
+    wanted = np.mean([np.sqrt((colour**2 / 2).mean()) for colour in expected])
+    assert spread(video, place, np.ones((2, 2), bool)) == pytest.approx(wanted, abs=1e-3)
 
 
 def test_holdouts_are_not_measured() -> None:
