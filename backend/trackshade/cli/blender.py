@@ -97,7 +97,7 @@ def _hosts(blender: str | None) -> Iterator[Host]:
 
 def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[str, Any]:
     handle, log = tempfile.mkstemp(prefix="trackshade-blender-", suffix=".log")
-    with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as output:
+    with os.fdopen(handle, "w", 1, encoding="utf-8", errors="replace") as output:  # line by line
         process = subprocess.Popen(
             [*host.command, *arguments],
             stdin=subprocess.PIPE,
