@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ def _open_blend(file: Path, trust_scripts: bool) -> None:
         bpy.ops.wm.open_mainfile(filepath=str(file), load_ui=False, use_scripts=trust_scripts)
     except RuntimeError as error:
         raise _refused(file, str(error)) from error
+    if bpy.data.version[:2] > bpy.app.version[:2]:  # Blender only warns that it may lose data
+        raise _too_new(file)
 
 
 def _import(file: Path, importer: Callable[[Path], set[str]]) -> None:
@@ -111,17 +114,19 @@ def _make_renderable(scene: bpy.types.Scene) -> None:
     scene.cycles.samples = 64
     if scene.world is None:
         scene.world = bpy.data.worlds.new("Trackshade Daylight")
-    if not any(obj.type == "LIGHT" for obj in scene.objects) and not _world_shines(scene.world):
-        if not hasattr(scene.world, "use_nodes") or not scene.world.use_nodes:
-            scene.world.use_nodes = True
-        background = next(node for node in scene.world.node_tree.nodes if node.type == "BACKGROUND")
-        background.inputs["Color"].default_value = (0.6, 0.65, 0.7, 1.0)
-        background.inputs["Strength"].default_value = 0.7
-        light = bpy.data.lights.new("Trackshade Sun", "SUN")
-        light.energy, light.angle = 3.0, 0.2
-        sun = bpy.data.objects.new("Trackshade Sun", light)
-        sun.rotation_euler = (0.7, 0.2, 0.9)
-        scene.collection.objects.link(sun)
+    if any(obj.type == "LIGHT" for obj in scene.objects) or _world_shines(scene.world):
+        return
+    if scene.world.node_tree is None:
+        scene.world.use_nodes = True
+    for node in scene.world.node_tree.nodes:
+        if node.type == "BACKGROUND":
+            node.inputs["Color"].default_value = (0.6, 0.65, 0.7, 1.0)
+            node.inputs["Strength"].default_value = 0.7
+    light = bpy.data.lights.new("Trackshade Sun", "SUN")
+    light.energy, light.angle = 3.0, 0.2
+    sun = bpy.data.objects.new("Trackshade Sun", light)
+    sun.rotation_euler = (0.7, 0.2, 0.9)
+    scene.collection.objects.link(sun)
 
 
 def _world_shines(world: bpy.types.World) -> bool:
@@ -135,13 +140,17 @@ def _refused(file: Path, reason: str) -> ShotError:
     lines = [line.strip().removeprefix("Error:").strip() for line in reason.splitlines() if line.strip()]
     said = lines[-1].rstrip(".") if lines else "no reason was given"
     if "newer" in reason.lower():
-        return ShotError(
-            "file-too-new",
-            f"{file.name} was made by a newer version than Blender {bpy.app.version_string} can read.",
-            "Update Blender, or save the file for this version.",
-        )
+        return _too_new(file)
     return ShotError(
         "damaged-file", f"{file.name} is damaged or incomplete: {said}.", "Save or export the scene again."
+    )
+
+
+def _too_new(file: Path) -> ShotError:
+    return ShotError(
+        "file-too-new",
+        f"{file.name} was made by a newer version than Blender {bpy.app.version_string} can read in full.",
+        "Update Blender, or save the file for this version.",
     )
 
 
@@ -155,7 +164,32 @@ def _usd(file: Path) -> set[str]:
 
 
 def _alembic(file: Path) -> set[str]:
+    _check_ogawa(file)
     return bpy.ops.wm.alembic_import(filepath=str(file), set_frame_range=True, as_background_job=False)
+
+
+def _check_ogawa(file: Path) -> None:
+    """Refuses an Alembic file that was not written to its end: reading one ends the whole process.
+
+    An Ogawa file starts with its magic, a byte that is 255 once it is complete, and at byte 8 the position of the
+    root group, which is written last: a count of children and their positions, the highest bit a flag.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        head = stream.read(16)
+        if not head.startswith(b"Ogawa"):
+            return
+        complete = len(head) == 16 and head[5] == 255
+        if complete:
+            root = int.from_bytes(head[8:], "little")
+            stream.seek(min(root, size))
+            count = int.from_bytes(stream.read(8), "little")
+            complete = 16 <= root <= size - 8 and 8 * count <= size - root - 8
+            if complete:
+                places = struct.unpack(f"<{count}Q", stream.read(8 * count))
+                complete = all(place & ~(1 << 63) <= size - 8 for place in places)
+    if not complete:
+        raise _refused(file, "it is cut short")
 
 
 def _fbx(file: Path) -> set[str]:

@@ -150,7 +150,7 @@ def test_a_growing_curve_deforms(scene):
 
 
 def test_what_is_being_edited_is_captured_as_edited(scene):
-    stage.add_camera(scene)
+    stage.add_camera(scene, (0, -30, 0))
     obj = stage.add(scene, "Thing", stage.grid())
     bpy.context.view_layer.objects.active = obj
     obj.select_set(True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a mesh changes its vertices or faces, points are carried across by the nearest surface point, with a warning."""
+"""Where a mesh changes its vertices or faces, points are carried across by the nearest surface, with a warning."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from dataclasses import dataclass
 
 import bpy
@@ -48,30 +49,43 @@ def keeps_topology(obj: bpy.types.Object) -> bool:
     return not has_frame_scripts() and all(modifier.type in _KEEPS_TOPOLOGY for modifier in obj.modifiers)
 
 
-class MeshReader:
-    """Reads evaluated meshes; its scratch arrays are valid until the next reading of the same kind."""
+class _Scratch:
+    """Memory for one array at a time, which grows with the largest."""
+
+    # From this size on numpy asks the system for huge pages, which come a thousand at a time.
+    _LEAST = 1 << 22
 
     def __init__(self) -> None:
-        self._positions = np.empty(0, np.float32)
-        self._corners = np.empty(0, np.int32)
+        self._bytes = np.empty(0, np.uint8)
+
+    def array(self, dtype: type[np.generic], *shape: int) -> np.ndarray:
+        size = np.dtype(dtype).itemsize * math.prod(shape)
+        if len(self._bytes) < size:
+            self._bytes = np.empty(max(size, self._LEAST), np.uint8)
+        return self._bytes[:size].view(dtype).reshape(shape)
+
+
+class MeshReader:
+    """Reads evaluated meshes.
+
+    Positions, and face corners, that are not read into an array of the caller's are good until the next such reading.
+    """
+
+    def __init__(self) -> None:
+        self._positions = _Scratch()
+        self._corners = _Scratch()
 
     def positions(self, mesh: bpy.types.Mesh, out: Float32 | None = None) -> Float32:
         """[V, 3] object space, metres; into `out`, or into the scratch array."""
-        count = len(mesh.vertices)
         if out is None:
-            if len(self._positions) < 3 * count:
-                self._positions = np.empty(3 * count, np.float32)
-            out = self._positions[: 3 * count].reshape(count, 3)
+            out = self._positions.array(np.float32, len(mesh.vertices), 3)
         mesh.attributes["position"].data.foreach_get("vector", out.reshape(-1))
         return out
 
     def corners(self, mesh: bpy.types.Mesh) -> Int32:
         """[L] vertex index of each face corner, in the scratch array."""
-        count = len(mesh.loops)
-        if len(self._corners) < count:
-            self._corners = np.empty(count, np.int32)
-        corners = self._corners[:count]
-        if count:
+        corners = self._corners.array(np.int32, len(mesh.loops))
+        if len(corners):
             mesh.attributes[".corner_vert"].data.foreach_get("value", corners)
         return corners
 
@@ -86,14 +100,25 @@ class MeshReader:
     def triangles(self, mesh: bpy.types.Mesh) -> tuple[Int32, Float32 | None]:
         """[F, 3] vertex indices, and [F, 3, 2] coordinates of the layer that renders use, where there is one."""
         triangles = triangle_corners(mesh)  # [F, 3] face corners
-        vertices = np.take(self.corners(mesh), triangles)
+        vertices = np.empty(triangles.shape, np.int32)
+        _gather(self.corners(mesh), triangles, vertices)
         layer = next((layer for layer in mesh.uv_layers if layer.active_render), None)
         if layer is None:
             return vertices, None
-        uv = np.empty((len(mesh.loops), 2), np.float32)
-        layer.uv.foreach_get("vector", uv.reshape(-1))
+        corner_uv = self._corners.array(np.float32, len(mesh.loops), 2)
+        layer.uv.foreach_get("vector", corner_uv.reshape(-1))
+        uv = np.empty((*triangles.shape, 2), np.float32)
         # One 8-byte item for each pair: numpy gathers these several times faster than rows of two.
-        return vertices, np.take(uv.view(np.float64)[:, 0], triangles)[..., None].view(np.float32)
+        _gather(corner_uv.view(np.float64)[:, 0], triangles, uv.view(np.float64)[..., 0])
+        return vertices, uv
+
+
+def _gather(source: np.ndarray, index: Int32, out: np.ndarray) -> None:
+    """out = source[index], a piece at a time: numpy makes a wider copy of the indices, which is never large then."""
+    piece = 1 << 14
+    for start in range(0, len(index), piece):
+        # Mode "raise" would fill another array first.
+        np.take(source, index[start : start + piece], out=out[start : start + piece], mode="clip")
 
 
 def counts(mesh: bpy.types.Mesh) -> tuple[int, int, int, int]:
