@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import secrets
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,9 @@ def save(shot: Shot, path: Path, force: bool = False) -> Path:
     packed, offsets = _pack(header, [array.nbytes for array in arrays])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with partial.open("xb") as file:
                 file.write(MAGIC + struct.pack("<Q", len(packed)) + packed)
                 for array, offset in zip(arrays, offsets, strict=True):
                     file.seek(offset)
@@ -49,7 +49,7 @@ def save(shot: Shot, path: Path, force: bool = False) -> Path:
                 file.truncate(max(file.tell(), len(MAGIC) + 8 + len(packed)))
             os.replace(partial, path)
         except BaseException:
-            Path(partial).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise OutputError(
