@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The broker: one thread that waits for clients, workers and the keeper, and moves jobs from state to state.
+"""The broker: one thread that waits for clients, workers and the verifier, and moves jobs from state to state.
 
 It never imports torch, keeps no chunk in memory for longer than it takes to write it, and whatever a client or
 worker sends, it goes on.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import sqlite3
 import time
 from collections import deque
@@ -22,21 +21,21 @@ from trackshade.errors import JobError, OutputError, ProtocolError, TrackshadeEr
 from trackshade.server import requests, states
 from trackshade.server.chunk_store import storage_error
 from trackshade.server.door import Door
-from trackshade.server.keeper import Keeper, Verified, Written
 from trackshade.server.options import ServeOptions
-from trackshade.server.sessions import Session, Sessions, welcome
+from trackshade.server.sessions import Sessions, welcome
 from trackshade.server.store import Event, Job, Store
+from trackshade.server.verifier import Verifier
 from trackshade.server.workers import Died, Workers
 from trackshade.settings import ShadeSettings
 from trackshade.wire import Manifest, Message, decode, digest_of, error_body
 from trackshade.wire.messages import BufferEntry, request_id
-from trackshade.wire.protocol import CREDITS
 from trackshade.wire.wake import Wake
 
 log = logging.getLogger("trackshade.broker")
 
 TICK = 0.2  # seconds: how often processes and clocks are looked at
-MESSAGES_PER_TURN = 64  # of one socket before the others get their turn
+MESSAGES_PER_TURN = 64  # of one socket before the others get their turn, and
+TURN = 0.05  # seconds for them
 CLEAN_EVERY = 3600.0
 MAX_UNRECORDED = 1000  # events kept while the disk is full; then steps are forgotten
 
@@ -54,7 +53,7 @@ class Broker:
         self._workers_door = workers
         self._wake = wake
         self._options = options
-        self._keeper = Keeper(store.chunks, wake.set)
+        self._verifier = Verifier(store.chunks, wake.set)
         self._unrecorded: deque[tuple[str, Mapping[str, Any], bytes | None]] = deque()
         self._busy_at = self._cleaned_at = self._looked_at = self.started
         store.recover()
@@ -76,7 +75,7 @@ class Broker:
             ready = dict(poller.poll(int(TICK * 1000)))
             if self._wake.fileno() in ready:
                 self._wake.clear()
-                self._take_kept()
+                self._take_verified()
             if self._clients.socket in ready:
                 self._take_clients()
             if self._workers_door.socket in ready:
@@ -91,6 +90,7 @@ class Broker:
         for died in self.workers.watch(self._options.worker_idle):
             self._worker_died(died)
         self._publish()
+        self._verifier.begin_in_pause()
         self.sessions.drop_silent()
         if self._looked_at - self._cleaned_at > CLEAN_EVERY:
             self._clean()
@@ -103,7 +103,7 @@ class Broker:
                 self._finish(job, {"state": states.CANCELLED})
                 continue
             self._record(job, {"state": states.QUEUED, "message": "The backend ended; the next one goes on."})
-        self._keeper.close()
+        self._verifier.close()
 
     def _idle_for_long(self) -> bool:
         now = time.monotonic()
@@ -121,6 +121,7 @@ class Broker:
     # clients
 
     def _take_clients(self) -> None:
+        until = time.monotonic() + TURN
         for identity, frames in self._clients.receive(MESSAGES_PER_TURN):
             try:
                 answer = self._answer(identity, decode(frames))
@@ -133,10 +134,11 @@ class Broker:
                 log.exception("a message could not be handled")
                 fault = ProtocolError("internal-error", "The backend failed on a message.", "See the backend's log.")
                 answer = Message("error", request_id(frames), error_body(fault))
-            if answer is not None:
-                self._send(identity, answer)
+            self._send(identity, answer)
+            if time.monotonic() > until:
+                return  # a slow disk, perhaps: the others get their turn
 
-    def _answer(self, identity: bytes, message: Message) -> Message | None:
+    def _answer(self, identity: bytes, message: Message) -> Message:
         if message.type == "hello":
             self.sessions.greet(identity, message)
             return Message("welcome", message.id, welcome(self.sessions.window(), os.getpid()))
@@ -152,50 +154,22 @@ class Broker:
 
     # chunks
 
-    def store_chunk(self, session: Session, message: Message) -> None:
-        """Hand a chunk to the keeper; the answer follows when it is written.
+    def store_chunk(self, digest: bytes, data: bytes | memoryview) -> None:
+        """Write a chunk, which takes moments, and have it verified later. Raises OutputError."""
+        self.store.chunks.write(digest, data)
+        self._verifier.add(digest)
 
-        Raises ProtocolError("no-credit") where the client has more on the way than it may.
-        """
-        if session.on_the_way >= CREDITS:
-            raise ProtocolError("no-credit", "More chunks were sent than the backend asked for.")
-        session.on_the_way += 1
-        digest, data = message.entries[0].digest, memoryview(message.buffers[0])
-        self._keeper.write(digest, data, (session.identity, message.id))
-
-    def _take_kept(self) -> None:
-        while True:
-            try:
-                result = self._keeper.results.get_nowait()
-            except queue.Empty:
-                return
-            if isinstance(result, Written):
-                self._chunk_written(result)
-            else:
-                self._chunk_verified(result)
-
-    def _chunk_written(self, written: Written) -> None:
-        identity, number = written.ticket
-        session = self.sessions.get(identity)
-        if session is None:
-            return
-        session.on_the_way -= 1
-        if written.error is not None:
-            self._send(identity, Message("error", number, error_body(written.error)))
-        else:
-            self._send(identity, Message("reply", number, {"window": self.sessions.window()}))
-
-    def _chunk_verified(self, verified: Verified) -> None:
-        self._keeper.pending.discard(verified.digest)
-        for job, missing in list(self._queue.items()):
-            if verified.digest not in missing:
-                continue
-            missing.discard(verified.digest)
-            if not verified.intact:
-                damaged = JobError(
-                    "damaged-chunk", "A part of the shot was damaged on its way.", "Send the shot again."
-                )
-                self._finish(job, {"state": states.FAILED, "error": damaged.to_dict()})
+    def _take_verified(self) -> None:
+        for verified in self._verifier.take():
+            for job, missing in list(self._queue.items()):
+                if verified.digest not in missing:
+                    continue
+                missing.discard(verified.digest)
+                if not verified.intact:
+                    damaged = JobError(
+                        "damaged-chunk", "A part of the shot was damaged on its way.", "Send the shot again."
+                    )
+                    self._finish(job, {"state": states.FAILED, "error": damaged.to_dict()})
 
     # jobs
 
@@ -204,7 +178,7 @@ class Broker:
         found, new = self.store.add(job, manifest, settings.to_dict())
         if new:
             self._enqueue(found)
-            self._keeper.hurry()
+            self._verifier.begin()
         self.claim(job)
         return found.state
 
@@ -226,7 +200,7 @@ class Broker:
 
     def _enqueue(self, job: Job) -> None:
         manifest, _ = self.store.request(job.id)
-        self._queue[job.id] = self._keeper.pending.intersection(manifest.sizes())
+        self._queue[job.id] = manifest.sizes().keys() & self._verifier.pending.keys()
 
     def _schedule(self) -> None:
         wanted = [job for job in self._queue if job not in self._unclaimed]

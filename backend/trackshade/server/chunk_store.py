@@ -38,7 +38,7 @@ class ChunkStore:
     def size(self, digest: bytes) -> int | None:
         """The bytes of a stored chunk, verified or not; None where there is none."""
         path = self._name(digest)
-        for candidate in (path + ".new", path):  # in this order, as the keeper may be renaming it
+        for candidate in (path + ".new", path):  # in this order, as the verifier may be renaming it
             try:
                 return os.stat(candidate).st_size
             except FileNotFoundError:
@@ -50,7 +50,7 @@ class ChunkStore:
         absent = []
         for digest in digests:
             path = self._name(digest)
-            if os.path.exists(path + ".new"):  # looked for first, as the keeper may be renaming it
+            if os.path.exists(path + ".new"):  # looked for first, as the verifier may be renaming it
                 continue
             try:
                 os.utime(path)
@@ -105,7 +105,7 @@ class ChunkStore:
                     path.unlink()
                     count += 1
             except FileNotFoundError:
-                continue  # renamed by the keeper
+                continue  # renamed by the verifier
         return count
 
     def arrays(self, manifest: Manifest) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ from trackshade.wire.endpoints import ServerKeys
 from trackshade.wire.protocol import MAX_BUFFERS, TRANSPORT_LIMIT
 
 SEND_QUEUE = 64  # messages that may wait for one slow reader before it is taken for gone
-RECEIVE_QUEUE = 32  # messages that libzmq may read ahead from one sender
+RECEIVE_QUEUE = 8  # messages that libzmq may read ahead from one sender, whatever credit it has
 CURVE_DOMAIN = "trackshade"
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a client can ask for: one short function for each type of message, found by its name in HANDLERS.
 
-Each gets the broker, the session and the message, and returns the answer, or None where it comes later.
+Each gets the broker, the session and the message, and returns the answer.
 Whatever is wrong is raised as a TrackshadeError and becomes an error reply.
 """
 
@@ -46,10 +46,11 @@ def _have(broker: Broker, session: Session, message: Message) -> Message:
     return reply(message, {"missing": broker.store.chunks.missing(take_digests(message.body))})
 
 
-def _chunk(broker: Broker, session: Session, message: Message) -> None:
+def _chunk(broker: Broker, session: Session, message: Message) -> Message:
     if len(message.buffers) != 1 or not 0 < len(message.buffers[0]) <= CHUNK_BYTES:
         raise ProtocolError("malformed-message", f"A chunk has to be one buffer of up to {CHUNK_BYTES} bytes.")
-    broker.store_chunk(session, message)
+    broker.store_chunk(message.entries[0].digest, message.buffers[0])
+    return reply(message, {"window": broker.sessions.window()})
 
 
 def _submit(broker: Broker, session: Session, message: Message) -> Message:
@@ -182,7 +183,7 @@ def _status(broker: Broker, session: Session, message: Message) -> Message:
     )
 
 
-HANDLERS: dict[str, Callable[[Broker, Session, Message], Message | None]] = {
+HANDLERS: dict[str, Callable[[Broker, Session, Message], Message]] = {
     "ping": _ping,
     "have": _have,
     "chunk": _chunk,

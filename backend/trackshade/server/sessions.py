@@ -15,7 +15,7 @@ from trackshade.wire.fields import take, take_count
 from trackshade.wire.protocol import CREDITS, PROTOCOL, check_protocol
 
 SILENCE = 60.0  # seconds without a word (clients ping every few) after which a session ends
-ALL_CREDITS = 24  # chunks on the way from all clients together: what bounds the broker's memory
+ALL_CREDITS = 24  # chunks on the way from all clients together: what bounds the memory for them
 MAX_SESSIONS = 256
 
 
@@ -26,7 +26,6 @@ class Session:
     identity: bytes
     client: str
     heard: float
-    on_the_way: int = 0  # chunks received and not yet stored
     subscriptions: dict[str, int] = field(default_factory=dict)  # job -> id of the request
 
 
