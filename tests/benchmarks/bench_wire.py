@@ -8,7 +8,8 @@ processes: one `send(copy=False)`, received whole and acknowledged. Beside it st
 least that any protocol could take. Submitting hashes, asks, sends, stores and accepts; bare sends and submits take
 turns, so that both meet the same machine, and the fastest of each are compared, since whatever else the machine does
 only adds. The chunks of the round before are deleted first, or else what is measured is how fast the machine finds
-fresh memory for its file cache.
+fresh memory for its file cache. It needs two cores with nothing else to do: a bare send is one core's work, and the
+hashing alone takes longer than that.
 """
 
 from __future__ import annotations
