@@ -94,7 +94,7 @@ def changed_share(picture: Path, scene: bpy.types.Scene, space: str) -> tuple[fl
             image.save_render(str(shown), scene=check)
             change = np.abs(read_levels(shown) - read_levels(picture)).max(axis=-1)
     finally:
-        bpy.data.scenes.remove(check)
+        bpy.data.batch_remove([check])  # scenes.remove() needs a window, and Blender 4.3 crashes where there is none
         bpy.data.images.remove(image)
     return float((change > TOLERANCE).mean()), int(change.max())
 
