@@ -164,6 +164,8 @@ def _prepare(
     if scene.display_settings.display_device != "sRGB":
         changes.keep(scene.view_settings, "view_transform", "look")
         changes.set(scene.display_settings, "display_device", "sRGB")
+    if render.engine == "CYCLES" and not _can_denoise():
+        changes.set(scene.cycles, "use_denoising", False)
     for obj in scene.objects:
         if is_plate(obj):
             changes.set(obj, "hide_render", True)
@@ -202,6 +204,13 @@ def _render(scene: bpy.types.Scene, engine: str) -> None:
         raise ShotError("render-failed", f"{_title(engine)} cannot render the first frame: {said}.", _FIX) from error
     if "FINISHED" not in result:
         raise ShotError("render-failed", f"{_title(engine)} stopped before the first frame was rendered.", _FIX)
+
+
+def _can_denoise() -> bool:
+    """Whether this Blender was built with the denoiser; without, Cycles fails instead of doing without."""
+    import _cycles
+
+    return getattr(_cycles, "with_openimagedenoise", True)
 
 
 @functools.cache

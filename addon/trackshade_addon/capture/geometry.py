@@ -49,11 +49,23 @@ def keeps_topology(obj: bpy.types.Object) -> bool:
     return not has_frame_scripts() and all(modifier.type in _KEEPS_TOPOLOGY for modifier in obj.modifiers)
 
 
+def empty(dtype: type[np.generic], *shape: int) -> np.ndarray:
+    """An array like numpy's, which lies in huge pages where it is large.
+
+    Most of the time that a capture takes beside Blender's own is the system handing out fresh memory a small page at
+    a time. numpy asks for huge pages from 4 MiB on, and they begin at multiples of 2 MiB.
+    """
+    page = 1 << 21
+    size = np.dtype(dtype).itemsize * math.prod(shape)
+    if size < page // 2:
+        return np.empty(shape, dtype)
+    block = np.empty(max(size, page) + page, np.uint8)
+    start = -block.ctypes.data % page
+    return block[start : start + size].view(dtype).reshape(shape)
+
+
 class _Scratch:
     """Memory for one array at a time, which grows with the largest."""
-
-    # From this size on numpy asks the system for huge pages, which come a thousand at a time.
-    _LEAST = 1 << 22
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
@@ -61,7 +73,7 @@ class _Scratch:
     def array(self, dtype: type[np.generic], *shape: int) -> np.ndarray:
         size = np.dtype(dtype).itemsize * math.prod(shape)
         if len(self._bytes) < size:
-            self._bytes = np.empty(max(size, self._LEAST), np.uint8)
+            self._bytes = empty(np.uint8, size)
         return self._bytes[:size].view(dtype).reshape(shape)
 
 
@@ -100,14 +112,14 @@ class MeshReader:
     def triangles(self, mesh: bpy.types.Mesh) -> tuple[Int32, Float32 | None]:
         """[F, 3] vertex indices, and [F, 3, 2] coordinates of the layer that renders use, where there is one."""
         triangles = triangle_corners(mesh)  # [F, 3] face corners
-        vertices = np.empty(triangles.shape, np.int32)
+        vertices = empty(np.int32, *triangles.shape)
         _gather(self.corners(mesh), triangles, vertices)
         layer = next((layer for layer in mesh.uv_layers if layer.active_render), None)
         if layer is None:
             return vertices, None
         corner_uv = self._corners.array(np.float32, len(mesh.loops), 2)
         layer.uv.foreach_get("vector", corner_uv.reshape(-1))
-        uv = np.empty((*triangles.shape, 2), np.float32)
+        uv = empty(np.float32, *triangles.shape, 2)
         # One 8-byte item for each pair: numpy gathers these several times faster than rows of two.
         _gather(corner_uv.view(np.float64)[:, 0], triangles, uv.view(np.float64)[..., 0])
         return vertices, uv

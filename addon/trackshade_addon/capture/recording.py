@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trackshade.errors import ShotError
 from trackshade.shot import Geometry
 
-from .geometry import MeshReader, Topology
+from .geometry import MeshReader, Topology, empty
 from .topology import Attachment, attach
 
 Float32 = NDArray[np.float32]
@@ -33,7 +33,7 @@ class Recording:
         self.written = -1  # latest sample that was put
         self._total = total
         self._reader = reader
-        self._first = reader.positions(mesh, np.empty((len(mesh.vertices), 3), np.float32))
+        self._first = reader.positions(mesh, empty(np.float32, len(mesh.vertices), 3))
         self._rows: Float32 | None = None  # [T, V, 3] once it deforms
         self._topology = reader.topology(mesh, by_counts)
         self._now: Topology | None = None  # of the latest sample where it is another one
@@ -72,7 +72,7 @@ class Recording:
                 if same_bytes(sample, self._first):
                     self.written = t
                     return
-                self._rows = np.empty((self._total, *self._first.shape), np.float32)
+                self._rows = empty(np.float32, self._total, *self._first.shape)
                 self._rows[:t] = self._first
             self._hold(t)
             self._rows[t] = sample
@@ -110,7 +110,7 @@ class Recording:
         if self._rows is not None:
             twin._rows = None
             if any(not same_bytes(row, self._first) for row in self._rows[:t]):
-                twin._rows = np.empty_like(self._rows)
+                twin._rows = empty(np.float32, *self._rows.shape)
                 twin._rows[:t] = self._rows[:t]
         return twin
 
