@@ -20,7 +20,7 @@ def _main() -> int:
 
 try:
     code = _main()
-except BaseException:  # a defect of ours; the process has to end by the lines below all the same
+except BaseException:  # noqa: BLE001 - a defect of ours; the process has to end by the lines below all the same
     traceback.print_exc()
     code = 1
 atexit._run_exitfuncs()  # those of Python, which remove temporary files and end a backend that was started

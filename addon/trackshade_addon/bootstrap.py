@@ -35,10 +35,7 @@ def _main() -> int:
     sys.meta_path.append(Borrowed(json.loads(os.environ.get(BORROW, "{}"))))  # last: what is installed comes first
     arguments = sys.argv[sys.argv.index("--") + 1 :]
     try:
-        import msgpack  # noqa: F401
-        import zmq  # noqa: F401
-
-        from trackshade import relay
+        from trackshade import client, relay  # the client brings pyzmq and msgpack in  # noqa: F401
     except ImportError as error:
         version = ".".join(map(str, sys.version_info[:2]))
         reason = f"This Blender has not the extension, and its Python {version} cannot use the packages here: {error}."

@@ -61,6 +61,7 @@ def render_sample(
         ShotError: the engine cannot render here.
     """
     scene = scene or bpy.context.scene
+    assert scene is not None  # Blender always has one
     view_layer = view_layer or scene.view_layers[shot.view_layer]
     engine = scene.render.engine
     if engine in _GPU_ENGINES and bpy.app.background and not _has_graphics():

@@ -118,7 +118,8 @@ def _make_renderable(scene: bpy.types.Scene) -> None:
         return
     if scene.world.node_tree is None:
         scene.world.use_nodes = True
-    for node in scene.world.node_tree.nodes:
+    tree = scene.world.node_tree
+    for node in tree.nodes if tree is not None else ():
         if node.type == "BACKGROUND":
             node.inputs["Color"].default_value = (0.6, 0.65, 0.7, 1.0)
             node.inputs["Strength"].default_value = 0.7

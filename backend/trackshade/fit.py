@@ -143,7 +143,8 @@ class SizeFit:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> SizeFit:
-        return SizeFit(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
+        return SizeFit(**values)
 
 
 def fit_size(

@@ -11,11 +11,11 @@ import bpy
 
 
 class Value(NamedTuple):
-    """An animated property as it stood: `data[path]`, or its component `index` where it is an array."""
+    """An animated property as it stood: `data[path]`, or its component `component` where it is an array."""
 
     owner: bpy.types.ID
     path: str
-    index: int
+    component: int
     value: Any
 
 

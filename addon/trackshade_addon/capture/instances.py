@@ -76,12 +76,14 @@ class Instances:
             parent, parent_uid, place = None, 0, ()
             if item.is_instance:
                 parent = item.parent
+                assert parent is not None  # every instance has its instancer
                 parent_uid = parent.original.session_uid
                 place = tuple(item.persistent_id)
             name = self._names.get((uid, parent_uid))
             if name is None:
-                instanced = parent is not None and parent_uid != uid
-                name = f"{parent.original.name}/{facts.name}" if instanced else facts.name
+                name = facts.name
+                if parent is not None and parent_uid != uid:
+                    name = f"{parent.original.name}/{name}"
                 self._names[uid, parent_uid] = name
             yield Seen(
                 (uid, parent_uid, place),

@@ -45,7 +45,7 @@ def save(shot: Shot, path: Path, force: bool = False) -> Path:
                 file.write(MAGIC + struct.pack("<Q", len(packed)) + packed)
                 for array, offset in zip(arrays, offsets, strict=True):
                     file.seek(offset)
-                    file.write(memoryview(array).cast("B") if array.size else b"")
+                    file.write(array.reshape(-1).view(np.uint8).data)
                 file.truncate(max(file.tell(), len(MAGIC) + 8 + len(packed)))
             os.replace(partial, path)
         except BaseException:
@@ -106,7 +106,7 @@ def _pack(header: dict[str, Any], sizes: list[int]) -> tuple[bytes, list[int]]:
             position += -(-nbytes // _ALIGN) * _ALIGN
         for item, offset in zip(header["arrays"], offsets, strict=True):
             item["offset"] = offset
-        packed: bytes = msgpack.packb(header)
+        packed = bytes(msgpack.packb(header) or b"")
         needed = -(-(len(MAGIC) + 8 + len(packed)) // _ALIGN) * _ALIGN
         if needed <= start:
             return packed, offsets
