@@ -17,7 +17,9 @@ import stage
 from trackshade import conventions
 from trackshade.errors import ShotError
 from trackshade.fit import SizeFit
+from trackshade.registry import spec
 from trackshade.shot import Shot
+from trackshade_addon.capture import plan
 
 
 def pixels(shot: Shot, t: int, mesh: int = 0) -> np.ndarray:
@@ -220,3 +222,36 @@ def test_a_surface_larger_than_the_frame_is_seen(scene):
     obj = stage.add(scene, "Wall", stage.grid(cells=1))
     obj.scale = (100, 100, 100)
     assert stage.names(stage.shoot(scene)) == ["Wall"]
+
+
+def test_a_plan_follows_the_scene(scene):
+    mini = spec("mini")
+    scene.frame_start, scene.frame_end, scene.frame_step = 10, 26, 2
+    scene.render.fps, scene.render.fps_base = 30, 1.001
+    scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 1001, 500, 50
+    scene.render.pixel_aspect_y = 2.0
+    frames, size = plan(scene, mini)
+    assert frames.frames == tuple(range(10, 27, 2))
+    assert frames.fps == pytest.approx(30 / 1.001 / 2)
+    assert (size.source, size.pixel_aspect, size.size) == ((500, 250), (1.0, 2.0), (96, 64))
+    frames, _ = plan(scene, mini, start=1, end=3, step=0.25)
+    assert frames.frames[:3] == (1.0, 1.25, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "rule", "code"),
+    [(5, 4, "auto", "bad-range"), (5, 5, "auto", "too-few-frames"), (1, 5, "choose", "too-few-frames")],
+)
+def test_a_range_that_cannot_be_taken_is_refused(scene, start, end, rule, code):
+    with pytest.raises(ShotError) as caught:
+        plan(scene, spec("mini"), start, end, frame_rule=rule)
+    assert caught.value.code == code
+
+
+def test_a_transform_that_is_not_finite_is_named(scene):
+    stage.add_camera(scene)
+    stage.add(scene, "Thing", stage.grid())
+    stage.add(scene, "Lost", stage.triangle()).location.x = float("nan")
+    with pytest.raises(ShotError, match="'Lost' is not finite at frame 1") as caught:
+        stage.shoot(scene)
+    assert caught.value.code == "not-finite"

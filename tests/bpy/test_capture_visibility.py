@@ -240,6 +240,44 @@ def case_metaball_resolution(scene):
     bpy.context.object.data.render_resolution = 0.5
 
 
+def case_background_set(scene):
+    things(scene)
+    other = bpy.data.scenes.new("Set")
+    for name, hidden in (("Far", False), ("Gone", True)):
+        obj = bpy.data.objects.new(name, stage.grid(name, 3))
+        obj.hide_render = hidden
+        other.collection.objects.link(obj)
+    scene.background_set = other
+
+
+def case_texts_and_metaballs_in_an_instanced_collection(scene):
+    things(scene)
+    bpy.ops.object.text_add()
+    text = bpy.context.object
+    bpy.ops.object.metaball_add()
+    collection_instance(scene, text, bpy.context.object)
+
+
+def case_nodes_make_a_mesh_of_a_curve(scene):
+    things(scene)
+    bpy.ops.curve.primitive_bezier_circle_add()
+    with stage.node_group("Mesh") as group:
+        make = group.nodes.new("GeometryNodeFillCurve")
+        group.links.new(group.nodes["in"].outputs[0], make.inputs["Curve"])
+        group.links.new(make.outputs["Mesh"], group.nodes["out"].inputs[0])
+    bpy.context.object.modifiers.new("Mesh", "NODES").node_group = group
+
+
+def case_hair_instances(scene):
+    obj, _ = things(scene)
+    emitter = stage.add(scene, "Emitter", stage.grid("Emitter", 2))
+    emitter.modifiers.new("Hair", "PARTICLE_SYSTEM")
+    settings = emitter.particle_systems[0].settings
+    settings.type, settings.count, settings.display_percentage = "HAIR", 8, 50
+    settings.render_type, settings.instance_object = "OBJECT", obj
+    settings.child_type, settings.child_percent, settings.rendered_child_count = "SIMPLE", 1, 3
+
+
 CASES = {name.removeprefix("case_"): case for name, case in list(globals().items()) if name.startswith("case_")}
 
 
