@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The result as a camera's background image, for working in the viewport."""
+"""The result as a camera's background image, for looking at it in the viewport."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from .sequence import Sequence
 def add_background(
     camera: bpy.types.Camera, image: bpy.types.Image, sequence: Sequence, fit: SizeFit
 ) -> bpy.types.CameraBackgroundImage:
-    """Shows a sequence behind what the camera sees, lying as `fit` says.
+    """Shows a sequence over what the camera sees, lying as `fit` says.
+
+    In front, since the meshes that it shows would hide it; the artist sets its opacity, as of any background image.
 
     The model's image and the scene's frame have the same centre, and one side in common: padded, the image
     just covers the frame, which is Blender's frame method "crop"; cropped, it just fits inside, which is
@@ -24,7 +26,7 @@ def add_background(
     background.image = image
     background.frame_method = "CROP" if fit.mode == "pad" else "FIT"
     background.alpha = 1.0
-    background.display_depth = "BACK"
+    background.display_depth = "FRONT"
     play(background.image_user, sequence)
     camera.show_background_images = True
     return background

@@ -150,6 +150,7 @@ def _add_plane(
     plane = tag(bpy.data.objects.new(f"{result.name} plate {camera.name}", mesh), result)
     home.objects.link(plane)
     attach(plane, camera, result.fit, distance)
+    plane.display_type = "WIRE"  # in a solid viewport it would be a grey board before everything; renders show it
     plane.hide_select = True  # else every click through the camera would pick it
     for name in _RAYS:
         setattr(plane, name, False)
