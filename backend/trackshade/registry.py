@@ -22,7 +22,8 @@ class ModelSpec:
         text_length: tokens of prompt that it reads.
         memory_bytes: device memory that a job needs, without offloading.
         licence, licence_url: of the weights.
-        repo, revision: hub repository and the commit that is fetched; empty where `shipped`.
+        repo, revision: hub repository and the commit that is fetched (its hash, or the first seven digits or more);
+            empty where `shipped`.
         loader: "module:function" in the backend that makes the pipeline.
         shipped: the weights are in this package.
     """
@@ -88,7 +89,7 @@ _MODELS = (
         licence="CogVideoX License (research; commercial use after registration)",
         licence_url="https://huggingface.co/THUDM/CogVideoX-5b-I2V/blob/main/LICENSE",
         repo="EXCAI/Diffusion-As-Shader",
-        revision="main",
+        revision="53122de",
         loader="trackshade.models.loading:load_diffusers",
         shipped=False,
     ),

@@ -59,6 +59,12 @@ class Answer(BaseHTTPRequestHandler):
     def answer(self, body: bool) -> None:
         path = unquote(self.path.split("?")[0])
         self.server.asked.append(path)
+        if path.startswith("/api/models/maker/model/commits/"):
+            commits = [
+                {"id": commit, "title": "t", "message": "", "date": "2025-01-01T00:00:00.000Z", "authors": []}
+                for commit in ("f" * 40, COMMIT)
+            ]
+            return self.send(200, json.dumps(commits).encode(), body, {"Content-Type": "application/json"})
         if path.startswith("/api/models/maker/model"):
             return self.send(200, json.dumps(self.listing()).encode(), body, {"Content-Type": "application/json"})
         prefix = f"/maker/model/resolve/{COMMIT}/"
@@ -155,6 +161,14 @@ def test_fetched_verified_and_loaded(hub: Hub):
     verify(folder)
     assert load_pipeline(SPEC, "cpu").transformer.config.num_tracking_blocks == 2
     assert json.loads((folder / "manifest.json").read_text())["commit"] == COMMIT
+
+
+def test_a_shortened_hash_is_looked_up(hub: Hub):
+    listing = list_files(dataclasses.replace(SPEC, revision=COMMIT[:7]), hub.url)
+    assert listing.commit == COMMIT
+    assert f"/api/models/maker/model/revision/{COMMIT}" in hub.asked
+    with pytest.raises(ModelError, match="0 commits"):
+        list_files(dataclasses.replace(SPEC, revision="abcdefa"), hub.url)
 
 
 def test_neither_code_nor_pickles_come(hub: Hub):

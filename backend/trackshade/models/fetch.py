@@ -12,11 +12,12 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2  # the HTTP library of huggingface_hub 2
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
@@ -24,6 +25,9 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, Revi
 from ..errors import Cancelled, ModelError
 from ..registry import ModelSpec
 from .loading import model_folder
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 # Never pickles (.bin, .pt, .ckpt), never code (.py).
 WANTED = ("model_index.json", "*/*.json", "*/*.safetensors", "*/spiece.model", "*/*.txt", "LICENSE*", "README.md")
@@ -77,8 +81,10 @@ def list_files(spec: ModelSpec, endpoint: str | None = None) -> Listing:
         raise ModelError("nothing-to-fetch", f"The model {spec.name} is part of Trackshade; there is nothing to fetch.")
     began = _begun(model_folder(spec))
     revision = began.commit if began else spec.revision
+    hub = HfApi(endpoint=endpoint)
     try:
-        info = HfApi(endpoint=endpoint).model_info(spec.repo, revision=revision, files_metadata=True)
+        revision = _whole_hash(hub, spec.repo, revision)
+        info = hub.model_info(spec.repo, revision=revision, files_metadata=True)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ModelError(
             "unknown-repository", f"The hub has no {spec.repo} at revision {revision}.", "Update Trackshade."
@@ -97,6 +103,16 @@ def list_files(spec: ModelSpec, endpoint: str | None = None) -> Listing:
             "wrong-weights", f"{spec.repo} is not a pipeline in diffusers' layout.", "Choose another model."
         )
     return Listing(info.sha, tuple(sorted(files, key=lambda file: file.path)))
+
+
+def _whole_hash(hub: HfApi, repo: str, revision: str) -> str:
+    """The hub resolves whole hashes only; the first digits of one are looked up in the repository's history."""
+    if re.fullmatch("[0-9a-f]{7,39}", revision) is None:
+        return revision
+    found = [item.commit_id for item in hub.list_repo_commits(repo) if item.commit_id.startswith(revision)]
+    if len(found) != 1:
+        raise ModelError("unknown-repository", f"{repo} has {len(found)} commits {revision}.", "Update Trackshade.")
+    return found[0]
 
 
 def fetch(
