@@ -37,8 +37,9 @@ def _main() -> int:
     try:
         from trackshade import client, relay  # the client brings pyzmq and msgpack in  # noqa: F401
     except ImportError as error:
+        print(error, file=sys.stderr)
         version = ".".join(map(str, sys.version_info[:2]))
-        reason = f"This Blender has not the extension, and its Python {version} cannot use the packages here: {error}."
+        reason = f"it has not the Trackshade extension, and its Python {version} cannot use the pyzmq installed here."
         print("\n@trackshade " + json.dumps({"event": "unusable", "reason": reason}), flush=True)
         return 3
     print("\n" + relay.line({"event": "progress", "state": "starting", "message": "Blender"}), flush=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trackshade import options
+from trackshade import options, relay
 from trackshade.cli.blender import run_addon
 from trackshade.client import PrivateBackend, start_private
 from trackshade.shot import Shot
@@ -121,6 +121,17 @@ def test_a_blender_on_the_path_that_is_too_old_is_passed_over(tmp_path: Path) ->
     done = run("render", "nowhere.blend", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert done.returncode == 3
     assert "nowhere.blend" in done.stderr
+
+
+def test_a_blender_without_the_extension_is_passed_over_unless_it_was_named(tmp_path: Path) -> None:
+    words = relay.line({"event": "unusable", "reason": "it has not the extension."})
+    blender = blender_like(tmp_path / "blender", "5.1.0")
+    blender.write_text(blender.read_text().replace("echo some words >&2", f"echo '{words}'"))
+    done = run("render", "nowhere.blend", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert "nowhere.blend" in done.stderr  # the bpy module looked for it
+    done = run("render", "nowhere.blend", "--blender", blender)
+    assert done.returncode == 3
+    assert f"{blender}: it has not the extension." in done.stderr
 
 
 def test_models_and_doctor_tell_what_there_is() -> None:
