@@ -10,6 +10,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 TORCH ?= torch==2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP_INSTALL := PYTHONWARNINGS=ignore .venv/bin/pip install -q
 
 # A Python of this version that can make virtual environments: the one on the path, else one of pyenv's.
 comma := ,
@@ -35,8 +36,8 @@ $(READY):
 	@$(PYTHON) backend/trackshade/cli/system.py
 	@echo "Setting up .venv with $$($(PYTHON) --version): about 3 GB, a few minutes."
 	@$(PYTHON) -m venv .venv
-	@echo "  1 of 2: PyTorch" && .venv/bin/pip install -q "$(TORCH)"
-	@echo "  2 of 2: Trackshade, Blender's Python module and the tools" && .venv/bin/pip install -q -e '.[backend,blender,training,dev]'
+	@echo "  1 of 2: PyTorch" && $(PIP_INSTALL) "$(TORCH)"
+	@echo "  2 of 2: Trackshade, Blender's Python module and the tools" && $(PIP_INSTALL) -e '.[backend,blender,training,dev]'
 	@rm -f .venv/.ready-* && touch $@
 
 setup-5.2:
@@ -49,7 +50,7 @@ endif
 $(READY_5):
 	@echo "Setting up .venv-5.2 with $$($(PYTHON_5) --version): Blender 5.2's Python module, about 1 GB."
 	@$(PYTHON_5) -m venv .venv-5.2
-	@.venv-5.2/bin/pip install -q -e '.[blender,test]'
+	@PYTHONWARNINGS=ignore .venv-5.2/bin/pip install -q -e '.[blender,test]'
 	@rm -f .venv-5.2/.ready-* && touch $@
 
 demo: setup
@@ -57,6 +58,7 @@ demo: setup
 
 # Two suites at a time, each one's output in one piece; all of them run even where one fails.
 test: setup setup-5.2
+	@echo "Running the tests, two suites at a time; each tells at its end."
 	@$(MAKE) -k -j2 --output-sync=target test-unit test-bpy test-bpy-5.2
 
 test-unit:
@@ -67,7 +69,7 @@ test-bpy:
 
 test-bpy-5.2:
 	@if [ -e $(READY_5) ]; then echo "tests/bpy on bpy $$(.venv-5.2/bin/pip show bpy | sed -n 's/^Version: //p')" \
-	&& OMP_NUM_THREADS=1 .venv-5.2/bin/python $(PYTEST) tests/bpy; fi
+	&& OMP_NUM_THREADS=1 TRACKSHADE_PYTHON=$(CURDIR)/.venv/bin/python .venv-5.2/bin/python $(PYTEST) tests/bpy; fi
 
 bench: setup
 	@.venv/bin/python tests/benchmarks/run.py
