@@ -11,6 +11,8 @@ from trackshade.errors import ShotError
 from trackshade.fit import SizeFit
 from trackshade.shot import CameraTrack
 
+from .objects import Matrices
+
 
 def camera_intrinsics(camera: bpy.types.Camera, name: str, fit: SizeFit) -> np.ndarray:
     """[3, 3] of a camera's data in pixels of the model's image (pixels per metre where orthographic).
@@ -45,7 +47,7 @@ class CameraRecording:
         self._fit = fit
         self._frames: list[float] = []
         self._sources: list[str] = []
-        self._matrices = np.empty((total, 4, 4), np.float64)  # camera to world, Blender's axes
+        self._matrices = Matrices(total)  # camera to world, Blender's axes
         self._intrinsics = np.empty((total, 3, 3), np.float64)
         self._orthographic = np.empty(total, np.bool_)
         self._clip = np.empty((total, 2), np.float64)
@@ -80,7 +82,7 @@ class CameraRecording:
             k = self._known[settings] = camera_intrinsics(data, camera.name, self._fit)
         self._frames.append(frame)
         self._sources.append(camera.name)
-        self._matrices[t] = np.array(evaluated.matrix_world)
+        self._matrices.put(t, evaluated.matrix_world)
         self._intrinsics[t] = k
         self._orthographic[t] = data.type == "ORTHO"
         self._clip[t] = data.clip_start, data.clip_end
@@ -91,8 +93,8 @@ class CameraRecording:
         Raises:
             ShotError: the camera has no extent or no finite transform in some frame.
         """
-        sound = np.isfinite(self._matrices).all(axis=(1, 2))
-        sound &= np.linalg.norm(self._matrices[:, :3, :3], axis=1).all(axis=1)
+        matrices = self._matrices.complete()
+        sound = np.isfinite(matrices).all(axis=(1, 2)) & matrices[:, :3, :3].any(axis=1).all(axis=1)
         if not sound.all():
             t = int(np.argmin(sound))
             raise ShotError(
@@ -105,7 +107,7 @@ class CameraRecording:
             name=self._sources[0],
             sources=tuple(self._sources),
             intrinsics=self._intrinsics,
-            world_to_camera=conventions.world_to_camera(self._matrices),
+            world_to_camera=conventions.world_to_camera(matrices),
             orthographic=self._orthographic,
             clip=self._clip,
         )

@@ -69,7 +69,8 @@ def undisturbed(scene: bpy.types.Scene) -> Iterator[Changes]:
         changes.undo()
         with contextlib.suppress(ReferenceError):
             scene.frame_set(frame, subframe=subframe)  # which also sets the camera that a marker names
-            scene.camera = camera
+            if scene.camera != camera:  # setting it has the whole scene evaluated, even if it is set already
+                scene.camera = camera
             put_back(values)
             for layer in scene.view_layers:
                 if layer.depsgraph is not None:
