@@ -12,9 +12,6 @@ import numpy as np
 from trackshade.fit import FrameMap, SizeFit, fit_frames, fit_size
 from trackshade.shot import MeshTrack, Shot
 from trackshade_addon.capture import capture
-from trackshade_addon.capture.animation import curves
-
-__all__ = ["capture", "curves"]
 
 SIZE = (96, 64)
 

@@ -20,6 +20,7 @@ from trackshade.fit import SizeFit
 from trackshade.registry import spec
 from trackshade.shot import Shot
 from trackshade_addon.capture import plan
+from trackshade_addon.capture.animation import curves
 
 
 def pixels(shot: Shot, t: int, mesh: int = 0) -> np.ndarray:
@@ -108,7 +109,7 @@ def test_sub_frames_are_between_the_frames(scene):
     stage.add_camera(scene)
     obj = stage.add(scene, "Thing", stage.grid())
     stage.key(obj, "location", {0: (0, 0, 0), 2: (0, 0, 1)})
-    for curve in stage.curves(obj):
+    for curve in curves(obj):
         for point in curve.keyframe_points:
             point.interpolation = "LINEAR"
     shot = stage.capture(scene, frame_map=stage.frames(5, start=-0.5, step=0.5), size_fit=stage.fit(scene))

@@ -108,6 +108,7 @@ def test_texture_coordinates_are_those_that_renders_use(scene):
     geometry = stage.shoot(scene).geometries[0]
     data.calc_loop_triangles()
     expected = [[list(layer.uv[i].vector) for i in item.loops] for item in data.loop_triangles]
+    assert geometry.uv is not None
     np.testing.assert_array_equal(geometry.uv, np.array(expected, np.float32))
 
 

@@ -199,7 +199,9 @@ def test_the_range_of_an_animation_spans_strips_and_shape_keys(scene):
     animation = obj.animation_data
     action, animation.action = animation.action, None
     animation.nla_tracks.new().strips.new("Strip", 30, action)
-    assert animation_range(scene)[1] > 30
+    found = animation_range(scene)
+    assert found is not None
+    assert found[1] > 30
 
 
 def test_an_automatic_camera_sees_all_that_moves(scene):
