@@ -103,11 +103,13 @@ class CameraRecording:
                 f"{self._frames[t]:g}.",
                 "Give the camera and its parents a scale above zero.",
             )
+        still = np.array_equal(matrices, np.broadcast_to(matrices[:1], matrices.shape))
+        inverse = conventions.world_to_camera(matrices[:1] if still else matrices)
         return CameraTrack(
             name=self._sources[0],
             sources=tuple(self._sources),
             intrinsics=self._intrinsics,
-            world_to_camera=conventions.world_to_camera(matrices),
+            world_to_camera=np.broadcast_to(inverse, matrices.shape).copy(),
             orthographic=self._orthographic,
             clip=self._clip,
         )
