@@ -130,6 +130,12 @@ class Worker:
 def _as_job_error(error: Exception) -> JobError:
     if type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower():
         return _out_of_memory("the device's memory")
+    if isinstance(error, ModuleNotFoundError):
+        return JobError(
+            "backend-incomplete",
+            f"The backend's Python, {sys.executable}, has no package {error.name}.",
+            "Install trackshade[backend] there, or choose a Python that has it (--backend-python).",
+        )
     return JobError(
         "job-failed",
         f"The job failed in the backend: {type(error).__name__}: {error}"[:500],
