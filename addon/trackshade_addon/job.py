@@ -37,6 +37,7 @@ from .place import place, save_copy
 
 T = TypeVar("T")
 PAUSE = 0.02  # seconds that a loop sleeps where the path has to wait
+BATCH = 8 << 20  # bytes that are passed on together during the capture
 
 
 @dataclass(frozen=True)
@@ -104,24 +105,30 @@ class Recorded:
 
 
 class Feed:
-    """Passes finished rows on to the backend during the capture, from when there is a connection."""
+    """Passes finished rows on to the backend during the capture, from when there is a connection.
+
+    Rows are passed on in batches: each batch costs a question to the backend, and other threads the capture's time.
+    """
 
     def __init__(self, client: Future[Client]) -> None:
         self._client = client
         self._uploader: Uploader | None = None
-        self._kept: dict[int, tuple[np.ndarray, int]] = {}
+        self._waiting: dict[int, tuple[np.ndarray, int]] = {}  # by address: rows that are final
+        self._bytes = 0  # about, of what waits
 
     def rows(self, array: np.ndarray, count: int) -> None:
         """Says that the first `count` rows of an array of the shot are final. Never waits."""
-        if self._uploader is None and self._client.done():
-            self._uploader = self._client.result().uploader()
-            for kept in self._kept.values():
-                self._uploader.rows(*kept)
-            self._kept.clear()
-        if self._uploader is not None:
-            self._uploader.rows(array, count)
-        else:
-            self._kept[array.__array_interface__["data"][0]] = (array, count)
+        key = array.__array_interface__["data"][0]
+        _, before = self._waiting.get(key, (array, count - 1))
+        self._waiting[key] = array, count
+        self._bytes += (count - before) * (array.nbytes // max(1, len(array)))
+        if self._bytes >= BATCH and self._client.done():
+            if self._uploader is None:
+                self._uploader = self._client.result().uploader()
+            for waiting in self._waiting.values():
+                self._uploader.rows(*waiting)
+            self._waiting.clear()
+            self._bytes = 0
 
 
 @dataclass

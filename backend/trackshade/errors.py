@@ -106,6 +106,5 @@ class Cancelled(TrackshadeError):
 
 
 _KINDS: dict[str, type[TrackshadeError]] = {
-    cls.__name__: cls
-    for cls in (UsageError, ShotError, ModelError, OutputError, ProtocolError, JobError, Cancelled)
+    cls.__name__: cls for cls in (UsageError, ShotError, ModelError, OutputError, ProtocolError, JobError, Cancelled)
 }

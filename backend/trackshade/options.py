@@ -176,4 +176,3 @@ def size_rule(text: str) -> tuple[str, tuple[int, int] | None]:
         raise UsageError("bad-size", f"'{text}' is not a size.", "Write pad, crop, 720x480 or 720x480:crop.")
     alone, width, height, after = found.groups()
     return alone or after or "pad", None if width is None else (int(width), int(height))
-

@@ -80,7 +80,8 @@ def _connected() -> Iterator[Future[Any]]:
     from trackshade.client import connect, start_private
 
     with (
-        tempfile.TemporaryDirectory() as store, start_private(options=["--workers", "0", "--store", store]) as backend,
+        tempfile.TemporaryDirectory() as store,
+        start_private(options=["--workers", "0", "--store", store]) as backend,
         connect(backend.info.endpoint, backend.info.token) as client,
     ):
         future: Future[Any] = Future()

@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 
 from backends import Backend, grid_shot, until
 from trackshade.client import Client, connect
+from trackshade.client.connection import wait
 from trackshade.client.line import Address
 from trackshade.errors import JobError, OutputError, ProtocolError
 from trackshade.server.store import Store
@@ -86,6 +89,27 @@ def test_pushed_events_reach_every_listener(backend: Backend, client: Client) ->
         other.cancel(job)
         assert [next(stream).state for stream in streams] == ["cancelled"] * 3
         until(lambda: any(event.final for event in client.poll(job)))
+
+
+def test_a_job_that_ends_while_its_events_are_asked_for_is_seen_to_end(
+    backend: Backend, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = client.submit(grid_shot(count=2, seed=5), SETTINGS)
+    ask = client._connection.request
+
+    def held_up(*arguments: Any) -> Any:
+        asked = ask(*arguments)
+        wait(asked)
+        other.cancel(job)
+        time.sleep(0.2)  # until what was pushed has arrived
+        return asked
+
+    with backend.client() as other:
+        events = client.events(job, timeout=10)
+        with monkeypatch.context() as patch:
+            patch.setattr(client._connection, "request", held_up)
+            first = next(events)
+        assert [event.state for event in (first, *events)] == ["queued", "cancelled"]
 
 
 def test_waiting_for_events_can_end(client: Client) -> None:

@@ -82,9 +82,7 @@ def test_the_corners_of_the_view_are_the_corners_of_the_image(camera, size, aspe
 
 @given(st.floats(0.01, 100), FITS, UNIT, UNIT, SIZES)
 def test_an_orthographic_view_spans_its_scale(scale, fit, shift_x, shift_y, size) -> None:
-    k = conv.orthographic_intrinsics(
-        ortho_scale=scale, sensor_fit=fit, shift_x=shift_x, shift_y=shift_y, size=size
-    )
+    k = conv.orthographic_intrinsics(ortho_scale=scale, sensor_fit=fit, shift_x=shift_x, shift_y=shift_y, size=size)
     fitted = max(size) if fit == "AUTO" else size[0] if fit == "HORIZONTAL" else size[1]
     pixels = conv.project([[0, 0, 1], [scale, 0, 5]], k, orthographic=True)
     assert math.isclose(pixels[1, 0] - pixels[0, 0], fitted, rel_tol=1e-9)
@@ -125,9 +123,7 @@ def test_settings_from_intrinsics_give_the_same_intrinsics(camera, size) -> None
 
 @given(st.floats(0.01, 100), FITS, UNIT, UNIT, SIZES)
 def test_orthographic_settings_give_the_same_intrinsics(scale, fit, shift_x, shift_y, size) -> None:
-    k = conv.orthographic_intrinsics(
-        ortho_scale=scale, sensor_fit=fit, shift_x=shift_x, shift_y=shift_y, size=size
-    )
+    k = conv.orthographic_intrinsics(ortho_scale=scale, sensor_fit=fit, shift_x=shift_x, shift_y=shift_y, size=size)
     settings = conv.ortho_from_intrinsics(k, size)
     assert settings.pop("type") == "ORTHO"
     assert np.allclose(conv.orthographic_intrinsics(**settings, size=size), k, rtol=1e-9, atol=1e-6)

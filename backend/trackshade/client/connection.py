@@ -72,9 +72,16 @@ class Connection:
 
     # for everybody
 
-    def request(self, kind: str, body: Mapping[str, Any]) -> Future[Message]:
-        """Send a request; the answer, or what went wrong, arrives in the future."""
-        return self._ask(Message(kind, next(self._numbers), body))
+    def request(
+        self, kind: str, body: Mapping[str, Any], on_answer: Callable[[Future[Message]], None] | None = None
+    ) -> Future[Message]:
+        """Send a request; the answer, or what went wrong, arrives in the future.
+
+        `on_answer` is called with the future by the connection's thread, before it looks at what arrived later (by
+        the caller's, where the connection is closed or refused). A callback added to the future may come too late
+        for that.
+        """
+        return self._ask(Message(kind, next(self._numbers), body), on_answer)
 
     def send_chunk(self, digest: bytes, data: memoryview) -> Future[Message]:
         """Send a chunk as soon as there is credit for it. `data` must not change until then."""
@@ -104,8 +111,10 @@ class Connection:
         if threading.current_thread() is not self._thread:
             self._thread.join(5)
 
-    def _ask(self, message: Message) -> Future[Message]:
+    def _ask(self, message: Message, on_answer: Callable[[Future[Message]], None] | None = None) -> Future[Message]:
         request = _Request(message, Future())
+        if on_answer is not None:
+            request.future.add_done_callback(on_answer)
         with self._lock:
             refused = self._fatal or (_closed() if self._closing else None)
             if refused is None:

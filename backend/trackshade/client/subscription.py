@@ -14,14 +14,18 @@ from trackshade.client.events import Event
 from trackshade.errors import TrackshadeError
 from trackshade.wire import Message
 
+Answer = Future[Message]
+Request = Callable[[str, Mapping[str, Any], Callable[[Answer], None]], Answer]
+
 
 class Subscription:
     """Asks for what was missed, takes what is pushed, and puts each event once in `arrived`.
 
-    An error in `arrived` is the last thing there.
+    `request` sends a request and has its answer taken by the thread that calls `take` as well: events that are
+    pushed after an answer are then looked at after it. An error in `arrived` is the last thing there.
     """
 
-    def __init__(self, job: str, last: int, request: Callable[[str, Mapping[str, Any]], Future[Message]]) -> None:
+    def __init__(self, job: str, last: int, request: Request) -> None:
         self.job = job
         self.last = last  # the number of the newest event that was taken
         self.since = time.monotonic()
@@ -33,7 +37,7 @@ class Subscription:
     def ask(self) -> None:
         """Ask for everything after the newest event; later ones are pushed by the backend."""
         if not self.ended and self._asking.acquire(blocking=False):
-            self._request("events", {"job": self.job, "since": self.last}).add_done_callback(self._answered)
+            self._request("events", {"job": self.job, "since": self.last}, self._answered)
 
     def take(self, message: Message) -> None:
         """A pushed event, of this job or another. One that comes too early shows that some were lost."""
@@ -51,7 +55,7 @@ class Subscription:
             self.ended = True
             self.arrived.put(error)
 
-    def _answered(self, future: Future[Message]) -> None:
+    def _answered(self, future: Answer) -> None:
         self._asking.release()
         error = future.exception()
         if isinstance(error, TrackshadeError):
