@@ -3,33 +3,67 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 import numpy as np
+
+LIMIT = 29  # words and marks, so that one more token ends the text
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a caption may tell."""
+
+    kind: str
+    bodies: tuple[tuple[str, str], ...]  # words and action of each, the main one first
+    surroundings: str
+    camera: str  # what it does, "" where it is still
+    moving: bool
 
 
 def article(words: str) -> str:
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
-def caption(
-    rng: np.random.Generator,
-    kind: str,
-    bodies: list[tuple[str, str]],
-    surroundings: str,
-    camera: str,
-    moving: bool,
-) -> str:
-    """One sentence: what (words, action per body, the main one first), where, and what the camera does."""
-    named = bodies[: 3 if kind != "crowd" else 2]
-    parts = [f"{article(words)} {action}".strip() for words, action in named]
-    if len(bodies) > len(named):
-        more = len(bodies) - len(named)
-        parts.append(f"{more} other {'thing' if more == 1 else 'things'}" if rng.random() < 0.5 else "several others")
-    sentence = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-    sentence = f"{sentence} {surroundings}"
-    if kind == "frozen-time":
-        sentence = str(rng.choice(["", "frozen in time, ", "a still scene: "])) + sentence
-    if camera:
-        sentence += str(rng.choice([", the camera ", ", as the camera ", "; the camera "])) + camera
-    elif not moving and rng.random() < 0.4:
-        sentence += str(rng.choice([", the camera is still", ", static camera", ", seen by a fixed camera"]))
-    return sentence
+def length(text: str) -> int:
+    """Words and groups of marks, which is how the model's tokenizer counts."""
+    return len(re.findall(r"\w+|[^\w\s]+", text))
+
+
+def caption(rng: np.random.Generator, told: Told) -> str:
+    """One sentence: what, where, and what the camera does; the least important is left out where it gets too long."""
+    named = min(len(told.bodies), int(rng.choice([1, 2, 3], p=[0.15, 0.6, 0.25])))
+    opening = ""
+    if told.kind == "frozen-time":
+        opening = str(rng.choice(["", "frozen in time, ", "a still scene: "]))
+    elif told.camera and rng.random() < 0.12:
+        opening, told = f"the camera {told.camera}: ", Told(told.kind, told.bodies, told.surroundings, "", told.moving)
+    ending = ""
+    if told.camera:
+        joint = [", the camera ", ", as the camera ", "; the camera ", " while the camera "]
+        ending = str(rng.choice(joint)) + told.camera
+    elif not told.moving and not opening and rng.random() < 0.35:
+        ending = str(rng.choice([", the camera is still", ", static camera", ", seen by a fixed camera"]))
+    where = told.surroundings if rng.random() < 0.9 else ""
+    others = rng.random() < 0.7
+    for count, place, end in (
+        (named, where, ending),
+        (min(named, 2), where, ending),
+        (1, where, ending),
+        (1, where.split(" in front")[0], ending),
+        (1, "", ending),
+        (1, "", ""),
+    ):
+        text = opening + " ".join(x for x in (_bodies(told.bodies, count, others), place) if x) + end
+        if length(text) <= LIMIT:
+            return text
+    return article(told.bodies[0][0])
+
+
+def _bodies(bodies: tuple[tuple[str, str], ...], count: int, others: bool) -> str:
+    parts = [f"{article(words)} {action}".strip() for words, action in bodies[:count]]
+    more = len(bodies) - count
+    if more and others:
+        parts.append("something else" if more == 1 else "several others")
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from trackshade.control.colours import MeshRule, inverse_distance, inverse_range
 from trackshade.control.raster import Buffers, barycentric, draw, to_screen
-from trackshade.training.data.scene import KINDS, UNSEEN_KIND, Scene, build_scene
-from trackshade.training.data.shading import develop, shade, vertex_normals
+from trackshade.training.data.scene import KINDS, UNSEEN_KINDS, Scene, build_scene
+from trackshade.training.data.shading import CURVE, nearest_around, shade, vertex_normals
 
 Split = Literal["train", "held-out"]
 # Mixed into the seed, so that the two splits draw from streams that never meet, whatever the seeds.
@@ -28,28 +28,34 @@ class Clip:
     object_index: np.ndarray  # [T, H, W] i16: -1 background, 0 ground and walls, 1 the main body, 2.. the others
     points: np.ndarray  # [T, N, 2] f32 px, true places of surface points seen in the first frame
     visible: np.ndarray  # [T, N] bool
+    scene: Scene | None = None  # what was drawn, where it was asked for
 
 
 def clip_kinds(split: Split) -> dict[str, float]:
-    """The kinds of a split and how often they come. Held-out clips have one kind more, of shapes never
+    """The kinds of a split and how often they come. Held-out clips have more: shapes, textures and camera paths never
     trained on.
     """
-    return dict(KINDS) if split == "train" else {**{k: 0.85 * v for k, v in KINDS.items()}, UNSEEN_KIND: 0.15}
+    if split == "train":
+        return dict(KINDS)
+    known = 1.0 - sum(UNSEEN_KINDS.values())
+    return {**{kind: known * often for kind, often in KINDS.items()}, **UNSEEN_KINDS}
 
 
 def generate_clip(
     seed: int,
-    size: tuple[int, int] = (96, 64),
-    frames: int = 9,
+    size: tuple[int, int] = (144, 96),
+    frames: int = 17,
     kind: str | None = None,
     *,
     split: Split = "train",
     points: int = 0,
+    keep_scene: bool = False,
 ) -> Clip:
     """Make the clip of `seed` (0 or more), the same on every machine with the same numpy.
 
     `size` (w, h) in pixels; `kind` one of `clip_kinds(split)`, else drawn; `points` surface points visible
-    in the first frame are followed. Raises ValueError for an unknown kind or split.
+    in the first frame are followed; `keep_scene` keeps the scene with the clip. Raises ValueError for an unknown
+    kind or split.
     """
     if split not in _SPLIT_KEY:
         raise ValueError(f"unknown split {split!r}: train or held-out")
@@ -59,7 +65,8 @@ def generate_clip(
     if kind is not None and kind not in kinds:
         raise ValueError(f"unknown kind {kind!r} of split {split!r}: {', '.join(kinds)}")
     scene = build_scene(rng, kind or drawn, size, frames)
-    return render_clip(scene, size, points, rng)
+    clip = render_clip(scene, size, points, rng)
+    return replace(clip, scene=scene) if keep_scene else clip
 
 
 def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random.Generator) -> Clip:
@@ -72,7 +79,6 @@ def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random
     tracks, seen = np.zeros((frames, points, 2), np.float32), np.zeros((frames, points), bool)
     anchors = None
     fine, coarse = Buffers.empty((2 * w, 2 * h)), Buffers.empty(size)
-    linear = np.empty((2 * h, 2 * w, 3), np.float32)
     normals = np.empty_like(scene.rest)
     body = np.append(scene.body[scene.part], -1).astype(np.int16)  # triangle -1 is the background
     vertices = np.empty((len(scene.rest), 4))
@@ -83,30 +89,14 @@ def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random
         fine.clear()
         draw(fine, vertices, scene.triangles, 0, 0.02)
         vertex_normals(scene.world[t], scene.triangles, normals)
-        shadow, light = _shadow(scene, t)
+        shadow, nearest, light = _shadow(scene, t)
         eye = -camera[:3, :3].T @ camera[:3, 3]
         rays = camera[:3, :3].T @ np.linalg.inv(double @ intrinsics)
         shade(
-            fine.triangle,
-            vertices,
-            scene.world[t],
-            normals,
-            scene.rest,
-            scene.triangles,
-            scene.part,
-            scene.materials,
-            scene.sun,
-            scene.sun_colour,
-            scene.ambient,
-            shadow,
-            light,
-            eye,
-            rays,
-            scene.sky[0],
-            scene.sky[1],
-            linear,
-        )
-        develop(linear, video[t])
+            fine.triangle, vertices, scene.world[t], normals, scene.rest, scene.triangles, scene.part, scene.materials,
+            scene.sun, scene.sun_colour, scene.ambient, shadow, nearest, light, scene.softness,
+            eye, rays, intrinsics[0, 0], scene.sky, CURVE, video[t],
+        )  # fmt: skip
         vertices[:, :2] *= 0.5
         coarse.clear()
         draw(coarse, vertices, scene.triangles, 0, 0.02, ink=rule.ink(scene.world[0], still, tracking[t]))
@@ -124,16 +114,15 @@ def _rule(scene: Scene, size: tuple[int, int]) -> MeshRule:
     return MeshRule(m, scene.intrinsics[0], False, size, limits)
 
 
-def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray]:
-    """Depth `[S, S]` of the bodies (not of the stage) seen from the sun, and world to its texels and depth
-    `[3, 4]`.
+def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Depth `[S, S]` of the bodies (not of the stage) seen from the sun, the nearest around each texel, and world to
+    texels and depth `[3, 4]`.
     """
     moving = scene.body[scene.part] > 0
     triangles = scene.triangles[moving]
     centre = scene.world[0][triangles[:, 0]].mean(axis=0)
     forward = -scene.sun
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
+    right = np.array([forward[1], -forward[0], 0.0]) / np.hypot(forward[0], forward[1])
     to_light = np.eye(4)
     to_light[:3, :3] = [right, np.cross(forward, right), forward]
     to_light[:3, 3] = -to_light[:3, :3] @ centre + [0.0, 0.0, 50.0]
@@ -144,7 +133,9 @@ def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray]:
     light = to_light[:3].copy()
     light[:2] *= scale
     light[:2, 3] += _SHADOW_SIZE / 2
-    return buffers.depth, light
+    nearest = np.empty_like(buffers.depth)
+    nearest_around(buffers.depth, int(np.ceil(scene.softness)) + 1, nearest)
+    return buffers.depth, nearest, light
 
 
 def _anchors(

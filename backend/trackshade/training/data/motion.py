@@ -1,19 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Motions of bodies and cameras over a clip, and their words."""
+"""Motions of bodies over a clip, and their words."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from trackshade.training.data.bodies import Body, rotations
-
-UP = np.array([0.0, 0.0, 1.0])
-
-
-def ease(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Progress `[T]` from 0 to 1: steady, speeding up, slowing down, or both."""
-    s = np.linspace(0.0, 1.0, frames)
-    return [s, s, s**1.6, 1 - (1 - s) ** 1.6, s * s * (3 - 2 * s)][rng.integers(5)]
+from trackshade.training.data.cameras import UP, ease
 
 
 def heading(angle: float) -> np.ndarray:
@@ -52,7 +45,7 @@ def drive(rng: np.random.Generator, body: Body, start: np.ndarray, frames: int, 
     else:
         offset = np.stack([np.sin(course) - np.sin(first), np.cos(first) - np.cos(course), 0 * way], 1) / bend
     for wheel in body.wheels:
-        wheel.matrices = wheel.matrices @ rotations(np.array([0.0, 1.0, 0.0]), way / body.roll)
+        wheel.matrices = wheel.matrices[:1] @ rotations(np.array([0.0, 1.0, 0.0]), way / body.roll)
     # Centred on the way, so that the body neither starts nor ends far from its place.
     return place(rotations(UP, course), start + offset - 0.4 * offset[-1])
 
@@ -108,87 +101,3 @@ def move(
         return place(sway, start + (sway[:, :3, :3] @ pivot - pivot)), str(rng.choice(["rocking", "swaying"]))
     path = start + np.outer(s, UP * rng.choice([1.0, 1.0, 0.6]) * span) * rng.uniform(0.6, 1.0)
     return place(rotations(UP, turn + s * rng.uniform(-0.8, 0.8)), path), str(rng.choice(["rising", "floating up"]))
-
-
-def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """World to camera `[4, 4]` (x right, y down, z forward) of a camera at `eye` that looks at `target`."""
-    forward = target - eye
-    forward = forward / np.linalg.norm(forward)
-    right = np.cross(forward, UP)
-    right = right / np.linalg.norm(right)
-    down = np.cross(forward, right)
-    c, s = np.cos(roll), np.sin(roll)
-    axes = np.stack([c * right + s * down, c * down - s * right, forward])
-    m = np.eye(4)
-    m[:3, :3], m[:3, 3] = axes, -axes @ eye
-    return m
-
-
-def camera(
-    rng: np.random.Generator,
-    frames: int,
-    target: np.ndarray,
-    distance: float,
-    azimuth: float,
-    elevation: float,
-    focal: float,
-    moving: bool,
-    lowest: float,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """World to camera `[T, 4, 4]`, focal lengths `[T]` px, and words; `lowest` is the least height the eye
-    may have.
-    """
-    s = ease(rng, frames)
-    d, az, el = np.full(frames, distance), np.full(frames, azimuth), np.full(frames, elevation)
-    aim = np.broadcast_to(target, (frames, 3)).copy()
-    shift = np.zeros((frames, 3))
-    lens, words = np.full(frames, focal), ""
-    side = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
-    sign, size = rng.choice([-1, 1]), rng.choice([0.35, 0.7, 1.0])
-    if moving:
-        how = str(
-            rng.choice(
-                ["orbit", "dolly", "truck", "crane", "pan", "zoom", "arc"],
-                p=[0.34, 0.16, 0.14, 0.1, 0.1, 0.08, 0.08],
-            )
-        )
-        if how in ("orbit", "arc"):
-            az = az + s * np.radians(rng.uniform(25, 65)) * sign * size
-            if how == "arc":
-                el = np.clip(el + s * np.radians(rng.uniform(-18, 25)), 0.05, 1.2)
-            words = str(rng.choice(["orbits", "circles around", "moves around the scene"]))
-        elif how == "dolly":
-            d = d * (1 + s * (rng.uniform(-0.42, -0.2) if sign < 0 else rng.uniform(0.25, 0.7)) * size)
-            words = str(
-                rng.choice(
-                    ["moves in", "dollies in", "pushes in"] if sign < 0 else ["pulls back", "dollies out", "moves away"]
-                )
-            )
-        elif how == "truck":
-            shift = np.outer(s, side * sign * distance * rng.uniform(0.15, 0.35) * size)
-            aim = aim + shift * rng.uniform(0.3, 1.0)
-            words = str(rng.choice(["slides sideways", "tracks sideways"]))
-        elif how == "crane":
-            el = np.clip(el + s * np.radians(rng.uniform(12, 35)) * sign * size, 0.05, 1.25)
-            words = "rises" if sign > 0 else "sinks"
-        elif how == "pan":
-            aim = aim + np.outer(s, side * sign * distance * rng.uniform(0.12, 0.28) * size)
-            aim = aim + np.outer(s, UP * distance * rng.uniform(-0.06, 0.06))
-            words = str(rng.choice(["pans", "turns"])) + (" left" if sign < 0 else " right")
-        else:
-            lens = lens * (1 + s * (rng.uniform(0.2, 0.5) if sign > 0 else rng.uniform(-0.35, -0.18)) * size)
-            words = "zooms in" if sign > 0 else "zooms out"
-    eye = (
-        target
-        + shift
-        + (d * np.cos(el))[:, None] * np.stack([np.cos(az), np.sin(az), 0 * az], 1)
-        + np.outer(d * np.sin(el), UP)
-    )
-    eye[:, 2] = np.maximum(eye[:, 2], lowest)
-    if moving and rng.random() < 0.2:
-        steps = np.linspace(0, rng.uniform(2, 6), frames)[:, None]
-        shake = sum(np.sin(steps * rng.uniform(0.7, 2.2, 3) + rng.uniform(0, 6.28, 3)) for _ in range(2))
-        eye = eye + shake * 0.012 * distance
-        aim = aim + np.roll(shake, 1, axis=1) * 0.014 * distance
-        words += ", handheld"
-    return np.stack([look_at(e, a) for e, a in zip(eye, aim, strict=True)]), lens, words

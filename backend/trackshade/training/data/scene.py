@@ -9,38 +9,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.conventions import srgb_to_linear
-from trackshade.training.data import shapes
-from trackshade.training.data.bodies import (
-    Body,
-    Part,
-    deforming_body,
-    figure,
-    solid_body,
-    vehicle,
-)
-from trackshade.training.data.captions import caption
-from trackshade.training.data.motion import camera, drive, move, place, rest, rotations, spin
-from trackshade.training.data.stage import build_stage
+from trackshade.training.data import articulated, cameras, shapes
+from trackshade.training.data.bodies import Body, Part, deforming_body, rotations, solid_body
+from trackshade.training.data.captions import Told, caption
+from trackshade.training.data.materials import UNSEEN_TEXTURES
+from trackshade.training.data.motion import drive, move, place, rest, spin
+from trackshade.training.data.stage import build_sky, build_stage
 
-KINDS = {  # name and how often; "unseen" exists in held-out clips only
-    "static-camera": 0.26,
-    "moving-camera": 0.22,
-    "frozen-time": 0.13,
-    "spin": 0.10,
-    "figure": 0.08,
+FPS = 8.0  # what a body does by itself has a rate in seconds
+KINDS = {  # name and how often
+    "static-camera": 0.21,
+    "moving-camera": 0.19,
+    "frozen-time": 0.12,
+    "spin": 0.14,
+    "figure": 0.09,
     "vehicle": 0.07,
-    "deform": 0.09,
+    "chain": 0.05,
+    "deform": 0.08,
     "crowd": 0.05,
 }
-UNSEEN_KIND = "unseen"
+# Kinds of held-out clips only: shapes, textures and camera paths that no training clip has.
+UNSEEN_KINDS = {"unseen-shape": 0.08, "unseen-texture": 0.08, "unseen-camera": 0.08}
 SOLIDS = tuple(name for name in shapes.SHAPES if name not in shapes.UNSEEN)
+_ALWAYS_MOVING = ("moving-camera", "frozen-time", "unseen-camera")
+_NEVER_MOVING = ("static-camera", "spin")
+_COUNTS = {  # how many bodies, and how often
+    "crowd": ((4, 5, 6), (0.3, 0.4, 0.3)),
+    "spin": ((1, 2, 3), (0.6, 0.3, 0.1)),
+    "": ((1, 2, 3, 4), (0.35, 0.35, 0.2, 0.1)),
+}
 
 
 @dataclass(frozen=True)
 class Scene:
     kind: str
     caption: str
+    colour: str | None  # the caption's colour word of the main body, where most of that body shows it
     world: np.ndarray  # [T, V, 3] f32 world, metres
     rest: np.ndarray  # [V, 3] f32 texture space
     triangles: np.ndarray  # [F, 3] i32
@@ -52,6 +56,7 @@ class Scene:
     sun: np.ndarray  # [3] unit, towards the light
     sun_colour: np.ndarray  # [3] linear
     ambient: float
+    softness: float  # of shadows' edges, texels
     sky: np.ndarray  # [2, 3] linear, low and high
 
 
@@ -70,37 +75,38 @@ class _View:
     words: str  # what the camera does
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """What all steps of building share."""
+
+    kind: str
+    size: tuple[int, int]
+    times: np.ndarray  # [T] s
+    floating: bool  # no ground
+    moving: bool  # the camera
+
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+
 def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], frames: int) -> Scene:
     """A scene of `kind` for `frames` frames of `size` (w, h)."""
-    floating = (
-        kind in ("static-camera", "moving-camera", "frozen-time", "spin", "deform", UNSEEN_KIND) and rng.random() < 0.2
-    )
-    moving = kind in ("moving-camera", "frozen-time") or (kind not in ("static-camera", "spin") and rng.random() < 0.4)
-    counts = {"crowd": (5, 9), "spin": (1, 3), "figure": (1, 3), "vehicle": (1, 3), "deform": (1, 3)}
-    count = int(rng.integers(*counts.get(kind, (1, 5))))
-    placed = _populate(rng, kind, count, frames, floating)
-    view = _look(rng, kind, placed, size, frames, floating, moving)
-    for _ in range(23):
-        if _framed(placed, view, size, kind):
-            break
-        placed = _populate(rng, kind, count, frames, floating)
-        view = _look(rng, kind, placed, size, frames, floating, moving)
+    floating = kind not in ("figure", "vehicle", "chain", "crowd") and rng.random() < 0.15
+    moving = kind in _ALWAYS_MOVING or (kind not in _NEVER_MOVING and rng.random() < 0.4)
+    frame = _Frame(kind, size, np.arange(frames) / FPS, floating, moving)
+    bodies = _bodies(rng, frame)
+    placed, view = _arrange(rng, frame, bodies)
     stage, surroundings = build_stage(rng, frames, view.azimuth, floating)
-    sun_azimuth, sun_height = view.azimuth + rng.uniform(-2.2, 2.2), np.radians(rng.uniform(32, 72))
-    sun = np.array(
-        [
-            np.cos(sun_azimuth) * np.cos(sun_height),
-            np.sin(sun_azimuth) * np.cos(sun_height),
-            np.sin(sun_height),
-        ]
-    )
-    strength = rng.uniform(0.65, 1.0)
-    world, rest_, triangles, part, materials, body = _assemble(placed, stage, frames)
-    sky = np.array([[0.85, 0.88, 0.92], [0.35, 0.55, 0.85]]) if rng.random() < 0.5 else rng.uniform(0.08, 0.9, (2, 3))
-    words = caption(rng, kind, [(p.body.words, p.action) for p in placed], surroundings, view.words, moving)
+    world, rest_, triangles, part, materials, body = _assemble(placed, stage)
+    told = Told(kind, tuple((p.body.words, p.action) for p in placed), surroundings, view.words, moving)
+    words = caption(rng, told)
+    strength = rng.uniform(0.55, 1.0)
+    named = placed[0].body.colour
     return Scene(
         kind,
         words,
+        named if named and named in words.split() else None,
         world,
         rest_,
         triangles,
@@ -109,62 +115,95 @@ def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], fram
         body,
         view.world_to_camera,
         view.intrinsics,
-        sun,
+        _sun(rng, view.azimuth),
         strength * np.array([1.0, rng.uniform(0.9, 1.0), rng.uniform(0.8, 1.0)]),
-        float(rng.uniform(0.22, 0.45)),
-        srgb_to_linear(sky),
+        float(rng.uniform(0.28, 0.5)),
+        float(rng.choice([1.0, 1.6, 2.4, 3.6, 5.0])),
+        build_sky(rng),
     )
 
 
-def _look(
-    rng: np.random.Generator,
-    kind: str,
-    placed: list[_Placed],
-    size: tuple[int, int],
-    frames: int,
-    floating: bool,
-    moving: bool,
-) -> _View:
-    """A camera that has the bodies in its frame, more or less; see `_framed`."""
-    extent = 0.85 + 0.3 * len(placed) if kind != "crowd" else 1.9
-    focal = size[0] / (2 * np.tan(np.radians(rng.uniform(34, 62)) / 2))
-    distance = rng.uniform(1.25, 1.75) * extent * focal / (size[1] / 2)
-    target = np.mean([p.matrices[0, :3, 3] for p in placed], axis=0) * [1, 1, 0.8]
-    elevation = np.radians(rng.uniform(-25, 35) if floating else rng.uniform(6, 42))
-    azimuth = rng.uniform(0, 2 * np.pi)
-    lowest = -99.0 if floating else 0.12
-    poses, lens, words = camera(rng, frames, target, distance, azimuth, elevation, focal, moving, lowest)
-    intrinsics = np.zeros((frames, 3, 3))
-    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = lens
-    intrinsics[:, :, 2] = [size[0] / 2, size[1] / 2, 1.0]
-    return _View(azimuth, poses, intrinsics, words)
+def _sun(rng: np.random.Generator, azimuth: float) -> np.ndarray:
+    """Towards the light: from the side or from behind the camera, seldom against it."""
+    around, height = azimuth + rng.uniform(-1.9, 1.9), np.radians(rng.uniform(32, 72))
+    return np.array([np.cos(around) * np.cos(height), np.sin(around) * np.cos(height), np.sin(height)])
 
 
-def _populate(rng: np.random.Generator, kind: str, count: int, frames: int, floating: bool) -> list[_Placed]:
-    """Bodies and their motions, the main one first."""
-    placed: list[_Placed] = []
-    for n in range(count):
-        scale = (
-            rng.uniform(0.4, 0.65) if kind == "crowd" else rng.uniform(0.75, 1.35) if n == 0 else rng.uniform(0.5, 1.0)
-        )
-        maker = kind if n == 0 or (kind == "crowd" and rng.random() < 0.2) else "solid"
-        if maker == "crowd":
-            maker = str(rng.choice(["solid", "figure"]))
-        body = _body(rng, maker, frames, scale)
-        start = _free_place(rng, [(p.matrices[0, :3, 3], p.body.radius) for p in placed], body, floating)
-        placed.append(_animate(rng, kind, n, body, start, frames, floating))
-    return placed
+def _bodies(rng: np.random.Generator, frame: _Frame) -> list[Body]:
+    """The bodies of a scene, the main one first."""
+    kind = frame.kind
+    counts, weights = _COUNTS.get(kind, _COUNTS[""])
+    bodies = []
+    for n in range(int(rng.choice(counts, p=weights))):
+        first = n == 0
+        scale = rng.uniform(0.85, 1.3) if first else rng.uniform(0.45, 0.95)
+        if kind == "crowd":
+            scale = rng.uniform(0.5, 0.75)
+        maker = kind if first else "other"
+        if maker in ("crowd", "other", "static-camera", "moving-camera", "frozen-time", "unseen-camera"):
+            other = ["solid", "figure", "animal", "chain", "windmill", "deform"]
+            maker = str(rng.choice(other, p=[0.76, 0.07, 0.05, 0.04, 0.03, 0.05]))
+        body = _body(rng, maker, frame.times, scale)
+        if kind == "frozen-time":
+            _freeze(body)
+        bodies.append(body)
+    return bodies
 
 
-def _body(rng: np.random.Generator, maker: str, frames: int, scale: float) -> Body:
+def _body(rng: np.random.Generator, maker: str, times: np.ndarray, scale: float) -> Body:
     if maker == "figure":
-        return figure(rng, frames, scale * 0.95)
+        return (articulated.figure if rng.random() < 0.7 else articulated.animal)(rng, times, scale)
+    if maker == "animal":
+        return articulated.animal(rng, times, scale)
     if maker == "vehicle":
-        return vehicle(rng, frames, scale)
+        return articulated.vehicle(rng, len(times), scale)
+    if maker == "chain":
+        return (articulated.chain if rng.random() < 0.75 else articulated.windmill)(rng, times, scale)
+    if maker == "windmill":
+        return articulated.windmill(rng, times, scale)
     if maker == "deform":
-        return deforming_body(rng, frames, scale)
-    shape = str(rng.choice(shapes.UNSEEN if maker == UNSEEN_KIND else SOLIDS))
-    return solid_body(rng, frames, shape, scale * 1.1)
+        return deforming_body(rng, times, scale)
+    shape = str(rng.choice(shapes.UNSEEN if maker == "unseen-shape" else SOLIDS))
+    texture = str(rng.choice(list(UNSEEN_TEXTURES))) if maker == "unseen-texture" else None
+    return solid_body(rng, len(times), shape, scale * 1.1, texture)
+
+
+def _arrange(rng: np.random.Generator, frame: _Frame, bodies: list[Body]) -> tuple[list[_Placed], _View]:
+    """Places, motions and a camera; tried until the main body is well in the frame."""
+    for attempt in range(40):
+        placed: list[_Placed] = []
+        for n, body in enumerate(bodies):
+            taken = [(p.matrices[0, :3, 3], p.body.radius) for p in placed]
+            placed.append(_animate(rng, frame, n, body, _free_place(rng, taken, body, frame.floating)))
+        view = _look(rng, frame, placed)
+        if _framed(placed, view, frame, strict=attempt < 28):
+            break
+    return placed, view
+
+
+def _look(rng: np.random.Generator, frame: _Frame, placed: list[_Placed]) -> _View:
+    """A camera that has the bodies in its frame, more or less; see `_framed`."""
+    w, h = frame.size
+    centres = np.array([p.matrices[0, :3, 3] for p in placed])
+    main = placed[0].body.radius
+    # Looks at the main body more than at the others; far enough for most of them.
+    target = 0.6 * centres[0] + 0.4 * centres.mean(axis=0)
+    apart = np.linalg.norm(centres - target, axis=1).max()
+    extent = max(main, 0.55 * (apart + main)) * rng.uniform(0.95, 1.5)
+    focal = w / (2 * np.tan(np.radians(rng.uniform(34, 60)) / 2))
+    distance = max(extent * focal / (0.5 * h), 1.8 * main)
+    elevation = np.radians(rng.uniform(-25, 35) if frame.floating else rng.uniform(6, 40))
+    azimuth = rng.uniform(0, 2 * np.pi)
+    lowest = -99.0 if frame.floating else 0.15
+    target[2] += rng.uniform(-0.12, 0.06) * extent
+    viewpoint = cameras.Viewpoint(target, distance, azimuth, elevation, focal, lowest)
+    how = str(rng.choice(cameras.UNSEEN_MOVES)) if frame.kind == "unseen-camera" else None
+    seconds = float(frame.times[-1])
+    poses, lens, words = cameras.camera(rng, frame.frames, seconds, viewpoint, frame.moving, how)
+    intrinsics = np.zeros((frame.frames, 3, 3))
+    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = lens
+    intrinsics[:, :, 2] = [w / 2, h / 2, 1.0]
+    return _View(azimuth, poses, intrinsics, words)
 
 
 def _free_place(
@@ -173,52 +212,48 @@ def _free_place(
     """A place near the origin that keeps clear of the bodies placed before, on the ground or in the air."""
     place_ = np.zeros(3)
     for attempt in range(12):
-        spread = 0.25 if not taken else 0.8 + 0.1 * attempt + 0.12 * len(taken)
+        spread = 0.25 if not taken else 0.7 + 0.1 * attempt + 0.12 * len(taken)
         place_ = np.array([*rng.uniform(-spread, spread, 2), body.height])
         if floating:
             place_[2] = 0.8 + rng.uniform(-0.5, 0.5)
-        if all(np.linalg.norm((place_ - p)[:2]) > 0.8 * (r + body.radius) for p, r in taken):
+        if all(np.linalg.norm((place_ - p)[:2]) > 0.75 * (r + body.radius) for p, r in taken):
             break
     return place_
 
 
-def _animate(
-    rng: np.random.Generator, kind: str, n: int, body: Body, start: np.ndarray, frames: int, floating: bool
-) -> _Placed:
+def _animate(rng: np.random.Generator, frame: _Frame, n: int, body: Body, start: np.ndarray) -> _Placed:
+    frames, kind = frame.frames, frame.kind
     turn = rng.uniform(0, 2 * np.pi)
     if kind == "frozen-time":
-        _freeze(body)
         return _Placed(body, rest(body, start, frames, turn), "")
     if kind == "spin" and n == 0:
         return _Placed(body, *spin(rng, start, frames))
-    if kind == "spin" or (n > 0 and rng.random() < 0.4 and kind != "crowd"):
-        return _Placed(body, rest(body, start, frames, turn), body.action)
-    if body.wheels or body.action == "walking":
-        span = rng.uniform(0.7, 1.3) if body.wheels else rng.uniform(0.4, 1.0)
+    if kind == "spin" or (n > 0 and rng.random() < 0.35 and kind != "crowd"):
+        return _Placed(body, rest(body, start, frames, turn), body.action if not body.walks else "")
+    if body.walks:
+        span = rng.uniform(0.9, 1.7) if body.wheels else rng.uniform(0.5, 1.1)
         return _Placed(body, drive(rng, body, start, frames, span), body.action)
     if body.action:
-        if rng.random() < 0.6:
+        if rng.random() < 0.65:
             return _Placed(body, rest(body, start, frames, turn), body.action)
         s = np.linspace(0, 1, frames)
-        path = start + np.outer(s - 0.4, [np.cos(turn), np.sin(turn), 0.0]) * rng.uniform(0.3, 0.8)
-        return _Placed(
-            body,
-            place(rotations(np.array([0, 0, 1.0]), turn + s * rng.uniform(-0.8, 0.8)), path),
-            body.action,
-        )
-    if rng.random() < 0.1 and kind != "spin":
-        return _Placed(body, *_enter_or_leave(rng, start, frames, turn))
-    return _Placed(body, *move(rng, body, start, frames, 0.55 if kind == "crowd" else 1.0, floating))
+        path = start + np.outer(s - 0.4, [np.cos(turn), np.sin(turn), 0.0]) * rng.uniform(0.3, 0.9)
+        return _Placed(body, place(rotations(cameras.UP, turn + s * rng.uniform(-0.8, 0.8)), path), body.action)
+    if rng.random() < (0.07 if n == 0 else 0.3):
+        return _Placed(body, *_enter_or_leave(rng, start, frames, turn, n))
+    return _Placed(body, *move(rng, body, start, frames, 0.6 if kind == "crowd" else 1.1, frame.floating))
 
 
-def _enter_or_leave(rng: np.random.Generator, start: np.ndarray, frames: int, turn: float) -> tuple[np.ndarray, str]:
+def _enter_or_leave(
+    rng: np.random.Generator, start: np.ndarray, frames: int, turn: float, n: int
+) -> tuple[np.ndarray, str]:
     """Across a good part of the frame, so that the body may come in or go out of it."""
     s = np.linspace(0, 1, frames)
-    way = np.array([np.cos(turn), np.sin(turn), 0.0]) * rng.uniform(1.8, 3.0)
-    entering = rng.random() < 0.3
+    way = np.array([np.cos(turn), np.sin(turn), 0.0]) * rng.uniform(2.0, 3.4)
+    entering = n > 0 and rng.random() < 0.5
     path = start + np.outer(s - 1.0 if entering else s, way)
-    m = place(rotations(np.array([0, 0, 1.0]), np.full(frames, turn)), path)
-    return m, "coming in" if entering else "moving away"
+    m = place(rotations(cameras.UP, np.full(frames, turn)), path)
+    return m, str(rng.choice(["coming in", "entering"] if entering else ["moving away", "leaving"]))
 
 
 def _freeze(body: Body) -> None:
@@ -229,31 +264,40 @@ def _freeze(body: Body) -> None:
     body.action = ""
 
 
-def _framed(placed: list[_Placed], view: _View, size: tuple[int, int], kind: str) -> bool:
-    """Whether the main body is well inside the first frame, of a good size, and stays largely in view."""
-    main, poses, intrinsics = placed[0], view.world_to_camera, view.intrinsics
-    for t, margin in ((0, 0.5), (len(poses) // 2, 0.1), (-1, 0.0)):
-        centre = poses[t, :3, :3] @ main.matrices[t, :3, 3] + poses[t, :3, 3]
-        if centre[2] < 1.3 * main.body.radius:
+def _framed(placed: list[_Placed], view: _View, frame: _Frame, strict: bool) -> bool:
+    """Whether the main body is well inside the first frame, of a good size, not hidden, and stays largely in view."""
+    poses, size = view.world_to_camera, np.array(frame.size)
+    for t, margin in ((0, 0.55), (len(poses) // 2, 0.1), (-1, 0.0)):
+        uv, z, reach = _seen(placed[0], view, t)
+        if z < 1.3 * placed[0].body.radius:
             return False
-        reach = intrinsics[t, 0, 0] / centre[2] * main.body.radius
-        uv = intrinsics[t, :2, :2] @ centre[:2] / centre[2] + intrinsics[t, :2, 2]
-        if t == 0 and not size[1] * (0.2 if kind != "crowd" else 0.1) < reach < size[1] * 0.55:
+        if t == 0 and not size[1] * (0.24 if frame.kind != "crowd" else 0.12) < reach < size[1] * 0.62:
             return False
-        if np.any(uv < margin * reach) or np.any(uv > np.array(size) - margin * reach):
+        if np.any(uv < margin * reach) or np.any(uv > size - margin * reach):
             return False
-    others = sum(
-        bool(
-            np.all((q := intrinsics[0] @ (poses[0, :3, :3] @ p.matrices[0, :3, 3] + poses[0, :3, 3]))[:2] > 0)
-            and q[2] > p.body.radius
-            and np.all(q[:2] / q[2] < size)
-        )
-        for p in placed
-    )
-    return others >= 0.7 * len(placed)
+    if not strict:
+        return True
+    uv, z, reach = _seen(placed[0], view, 0)
+    shown = 0
+    for other in placed[1:]:
+        at, far, radius = _seen(other, view, 0)
+        if far < other.body.radius:
+            return False
+        if far < z and np.linalg.norm(at - uv) < 0.75 * radius:
+            return False
+        shown += bool(np.all(at > 0) and np.all(at < size))
+    return shown >= 0.5 * (len(placed) - 1)
 
 
-def _assemble(placed: list[_Placed], stage: list[Part], frames: int):
+def _seen(placed: _Placed, view: _View, t: int) -> tuple[np.ndarray, float, float]:
+    """Place of a body's origin in pixels, its depth, and the body's radius in pixels."""
+    m, k = view.world_to_camera[t], view.intrinsics[t]
+    x = m[:3, :3] @ placed.matrices[t, :3, 3] + m[:3, 3]
+    z = float(max(x[2], 1e-3))
+    return k[:2, :2] @ x[:2] / z + k[:2, 2], float(x[2]), float(k[0, 0] / z * placed.body.radius)
+
+
+def _assemble(placed: list[_Placed], stage: list[Part]):
     """One vertex and one triangle list of all parts."""
     items = [(part, None, 0) for part in stage]
     items += [(part, p.matrices, n + 1) for n, p in enumerate(placed) for part in p.body.parts]
@@ -261,9 +305,8 @@ def _assemble(placed: list[_Placed], stage: list[Part], frames: int):
     for n, (part, root, _) in enumerate(items):
         m = part.matrices if root is None else root @ part.matrices
         local = part.rest[None] if part.deformed is None else part.deformed
-        world.append(
-            (local @ m[:, :3, :3].transpose(0, 2, 1).astype(np.float32)) + m[:, None, :3, 3].astype(np.float32)
-        )
+        turned = local @ m[:, :3, :3].transpose(0, 2, 1).astype(np.float32)
+        world.append(turned + m[:, None, :3, 3].astype(np.float32))
         rest_.append(part.rest)
         triangles.append(part.triangles + offset)
         part_of.append(np.full(len(part.triangles), n, np.int32))

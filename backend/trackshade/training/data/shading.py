@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shading of procedural frames: textures that live on the surface, one sun with a shadow map, ambient light,
-gloss.
+"""Shading of procedural frames: textured surfaces under one sun with soft shadows, light and reflections of the sky,
+and gloss.
+
+A pixel has four samples. All of them are textured; light is computed once for samples of one surface that face the same
+way, because it changes slowly there.
 """
 
 from __future__ import annotations
@@ -9,14 +12,24 @@ import math
 
 import numpy as np
 
-from trackshade.control.compiling import inlined, kernel
+from trackshade.control.compiling import kernel
 from trackshade.control.raster import weigh
+from trackshade.training.data.textures import GLYPHS, GRADIENT, MEANS, PLAIN, TWO_TONE, mix
 
-# Textures, by their number in a material row.
-PLAIN, STRIPES, CHECKS, NOISE, TWO_TONE, SPOTS, GRADIENT, TILES = range(8)
-# A material is a row of floats: base rgb, second rgb (both linear), texture, scale per metre, gloss,
-# direction xyz, shift.
-BASE, SECOND, TEXTURE, SCALE, GLOSS, DIRECTION, SHIFT, MATERIAL_SIZE = 0, 3, 6, 7, 8, 9, 12, 13
+# A material is a row of floats: base rgb, second rgb (both linear), texture, scale per metre, gloss (highlight),
+# direction xyz, shift, mirror (share of the reflected sky), metal (how far the base colour tints reflections).
+BASE, SECOND, TEXTURE, SCALE, GLOSS, DIRECTION, SHIFT, MIRROR, METAL, MATERIAL_SIZE = 0, 3, 6, 7, 8, 9, 12, 13, 14, 15
+# The sRGB curve in steps fine enough for 8 bits.
+_CURVE_STEPS = 8192
+
+
+def _srgb_bytes() -> np.ndarray:
+    c = np.arange(_CURVE_STEPS + 1) / _CURVE_STEPS
+    c = np.where(c <= 0.0031308, 12.92 * c, 1.055 * c ** (1 / 2.4) - 0.055)
+    return np.floor(c * 255.0 + 0.5).astype(np.uint8)
+
+
+CURVE = _srgb_bytes()
 
 
 @kernel
@@ -34,69 +47,50 @@ def vertex_normals(world, triangles, out):
             out[k, 2] += nz
 
 
-@inlined
-def _hash(i, j, k):
-    n = np.uint32(i * 73856093) ^ np.uint32(j * 19349663) ^ np.uint32(k * 83492791)
-    n = np.uint32((n ^ (n >> np.uint32(13))) * np.uint32(1274126177))
-    return np.float64((n ^ (n >> np.uint32(16))) & np.uint32(0xFFFF)) / 65535.0
+@kernel
+def nearest_around(depth, reach, out):
+    """Least of `depth` `[S, S]` within `reach` texels: where nothing around hides the sun, no more needs looking at."""
+    size = depth.shape[0]
+    rows = np.empty_like(depth)
+    for i in range(size):
+        for j in range(size):
+            least = depth[i, j]
+            for b in range(max(0, j - reach), min(size, j + reach + 1)):
+                least = min(least, depth[i, b])
+            rows[i, j] = least
+    for i in range(size):
+        for j in range(size):
+            least = rows[i, j]
+            for a in range(max(0, i - reach), min(size, i + reach + 1)):
+                least = min(least, rows[a, j])
+            out[i, j] = least
 
 
 @kernel
-def _noise(x, y, z):
-    i, j, k = math.floor(x), math.floor(y), math.floor(z)
-    u, v, w = x - i, y - j, z - k
-    u, v, w = u * u * (3 - 2 * u), v * v * (3 - 2 * v), w * w * (3 - 2 * w)
-    i, j, k = int(i), int(j), int(k)
-    total = 0.0
-    for a in range(2):
-        for b in range(2):
-            for c in range(2):
-                weight = (u if a else 1 - u) * (v if b else 1 - v) * (w if c else 1 - w)
-                total += weight * _hash(i + a, j + b, k + c)
-    return total
-
-
-@kernel
-def _mix(texture, x, y, z, along):
-    """Share of the second colour at a point of the texture space."""
-    if texture == STRIPES:
-        return float(math.floor(along) & 1)
-    if texture == CHECKS:
-        return float((math.floor(x) + math.floor(y) + math.floor(z)) & 1)
-    if texture == NOISE:
-        n = 0.65 * _noise(x, y, z) + 0.35 * _noise(2.1 * x + 7.0, 2.1 * y, 2.1 * z)
-        return min(max((n - 0.35) * 3.3, 0.0), 1.0)
-    if texture == TWO_TONE:
-        return 1.0 if along > 0.0 else 0.0
-    if texture == SPOTS:
-        u, v, w = x - math.floor(x) - 0.5, y - math.floor(y) - 0.5, z - math.floor(z) - 0.5
-        return 1.0 if u * u + v * v + w * w < 0.15 else 0.0
-    if texture == GRADIENT:
-        return min(max(0.5 + 0.6 * along, 0.0), 1.0)
-    if texture == TILES:
-        u, v = x - math.floor(x), y - math.floor(y)
-        return 1.0 if min(u, v) < 0.1 else 0.12 * _hash(math.floor(x), math.floor(y), 3)
-    return 0.0
-
-
-@kernel
-def _lit(shadow, light, x, y, z):
-    """Share of sunlight that reaches a world point: four neighbouring texels of the shadow map."""
+def _lit(shadow, nearest, light, softness, x, y, z):
+    """Share of sunlight that reaches a world point: a window of `softness` texels to each side, weighted as a tent."""
     size = shadow.shape[0]
     u = light[0, 0] * x + light[0, 1] * y + light[0, 2] * z + light[0, 3] - 0.5
     v = light[1, 0] * x + light[1, 1] * y + light[1, 2] * z + light[1, 3] - 0.5
     d = light[2, 0] * x + light[2, 1] * y + light[2, 2] * z + light[2, 3]
     i, j = math.floor(v), math.floor(u)
-    if i < 0 or j < 0 or i + 1 >= size or j + 1 >= size:
+    if i < 0 or j < 0 or i >= size or j >= size:
         return 1.0
-    fu, fv = u - j, v - i
-    lit = 0.0
-    for a in range(2):
-        for b in range(2):
-            weight = (fv if a else 1 - fv) * (fu if b else 1 - fu)
-            if d <= shadow[i + a, j + b] + 0.06:
+    d -= 0.04 + 0.015 * softness
+    if d <= nearest[i, j]:
+        return 1.0
+    lit = total = 0.0
+    reach = math.ceil(softness)
+    for a in range(max(0, i - reach), min(size, i + reach + 2)):
+        row = max(0.0, softness + 1e-3 - abs(a - v))
+        if row == 0.0:
+            continue
+        for b in range(max(0, j - reach), min(size, j + reach + 2)):
+            weight = row * max(0.0, softness + 1e-3 - abs(b - u))
+            total += weight
+            if d <= shadow[a, b]:
                 lit += weight
-    return lit
+    return lit / total if total > 0.0 else 1.0
 
 
 @kernel
@@ -113,86 +107,130 @@ def shade(
     sun_colour,
     ambient,
     shadow,
+    nearest,
     light,
+    softness,
     eye,
     rays,
-    sky_low,
-    sky_high,
+    focal,
+    sky,
+    curve,
     out,
 ):
-    """Linear colours `[H, W, 3]` f32 of one frame.
+    """One frame `[H, W, 3]` u8 sRGB.
 
-    triangle [H, W]; screen vertices [V, 4]; world, normals, rest [V, 3]; triangles [F, 3]; part
-    [F] row of `materials` [P, MATERIAL_SIZE]; sun [3] towards the light; shadow [S, S] depth and light [3,
-    4] world to its texels and depth; eye [3] world; rays [3, 3] homogeneous pixels to world directions;
-    sky_* [3] below and above the horizon.
+    triangle [2H, 2W] of the samples; screen vertices [V, 4] of the samples' image; world, normals, rest [V, 3];
+    triangles [F, 3]; part [F] row of `materials` [P, MATERIAL_SIZE]; sun [3] towards the light; shadow [S, S] depth
+    with `nearest` of `nearest_around`, and light [3, 4] world to its texels and depth; softness in texels, 1 or more;
+    eye [3] world; rays [3, 3] homogeneous samples to world directions; focal in pixels of `out`; sky [2, 3] below
+    and above the horizon; curve `CURVE`.
     """
-    height, width = triangle.shape
-    for i in range(height):
-        py = i + 0.5
-        for j in range(width):
-            px = j + 0.5
-            f = triangle[i, j]
-            if f < 0:
-                dx = rays[0, 0] * px + rays[0, 1] * py + rays[0, 2]
-                dy = rays[1, 0] * px + rays[1, 1] * py + rays[1, 2]
-                dz = rays[2, 0] * px + rays[2, 1] * py + rays[2, 2]
-                s = min(max(0.5 + 0.9 * dz / math.sqrt(dx * dx + dy * dy + dz * dz), 0.0), 1.0)
-                for a in range(3):
-                    out[i, j, a] = sky_low[a] + s * (sky_high[a] - sky_low[a])
-                continue
-            i0, i1, i2 = triangles[f, 0], triangles[f, 1], triangles[f, 2]
-            e0, e1, e2 = weigh(vertices, i0, i1, i2, px, py)
-            x = e0 * world[i0, 0] + e1 * world[i1, 0] + e2 * world[i2, 0]
-            y = e0 * world[i0, 1] + e1 * world[i1, 1] + e2 * world[i2, 1]
-            z = e0 * world[i0, 2] + e1 * world[i1, 2] + e2 * world[i2, 2]
-            nx = e0 * normals[i0, 0] + e1 * normals[i1, 0] + e2 * normals[i2, 0]
-            ny = e0 * normals[i0, 1] + e1 * normals[i1, 1] + e2 * normals[i2, 1]
-            nz = e0 * normals[i0, 2] + e1 * normals[i1, 2] + e2 * normals[i2, 2]
-            vx, vy, vz = eye[0] - x, eye[1] - y, eye[2] - z
-            length = 1.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-20)
-            away = 1.0 / (math.sqrt(vx * vx + vy * vy + vz * vz) + 1e-20)
-            if nx * vx + ny * vy + nz * vz < 0.0:
-                length = -length
-            nx, ny, nz = nx * length, ny * length, nz * length
-            m = materials[part[f]]
-            scale, shift = m[SCALE], m[SHIFT]
-            qx = e0 * rest[i0, 0] + e1 * rest[i1, 0] + e2 * rest[i2, 0]
-            qy = e0 * rest[i0, 1] + e1 * rest[i1, 1] + e2 * rest[i2, 1]
-            qz = e0 * rest[i0, 2] + e1 * rest[i1, 2] + e2 * rest[i2, 2]
-            along = (qx * m[DIRECTION] + qy * m[DIRECTION + 1] + qz * m[DIRECTION + 2]) * scale
-            texture = int(m[TEXTURE])
-            if texture != TWO_TONE and texture != GRADIENT:
-                along += shift
-            share = _mix(texture, qx * scale + shift, qy * scale + shift, qz * scale + shift, along)
-            facing = nx * sun[0] + ny * sun[1] + nz * sun[2]
-            lit = 0.0
-            if facing > 0.0:
-                lit = facing * _lit(shadow, light, x + 0.03 * nx, y + 0.03 * ny, z + 0.03 * nz)
-            shine = 0.0
-            if m[GLOSS] > 0.0 and lit > 0.0:
-                hx, hy, hz = vx * away + sun[0], vy * away + sun[1], vz * away + sun[2]
-                half = (nx * hx + ny * hy + nz * hz) / (math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-20)
-                shine = m[GLOSS] * max(half, 0.0) ** 32
-            sky = ambient * (0.75 + 0.25 * nz)
-            for a in range(3):
-                base = m[BASE + a] + share * (m[SECOND + a] - m[BASE + a])
-                out[i, j, a] = base * (sky + sun_colour[a] * lit) + shine * sun_colour[a]
+    steps = curve.size - 1
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            red = green = blue = 0.0
+            lit_part = -1
+            lx = ly = lz = 0.0  # normal that the light below belongs to
+            lr = lg = lb = sr = sg = sb = tint = pixel = 0.0  # light, reflection, its tint, metres a pixel
+            for sample in range(4):
+                si, sj = 2 * i + sample // 2, 2 * j + sample % 2
+                px, py = sj + 0.5, si + 0.5
+                f = triangle[si, sj]
+                if f < 0:
+                    dx = rays[0, 0] * px + rays[0, 1] * py + rays[0, 2]
+                    dy = rays[1, 0] * px + rays[1, 1] * py + rays[1, 2]
+                    dz = rays[2, 0] * px + rays[2, 1] * py + rays[2, 2]
+                    s = min(max(0.5 + 0.9 * dz / math.sqrt(dx * dx + dy * dy + dz * dz), 0.0), 1.0)
+                    red += sky[0, 0] + s * (sky[1, 0] - sky[0, 0])
+                    green += sky[0, 1] + s * (sky[1, 1] - sky[0, 1])
+                    blue += sky[0, 2] + s * (sky[1, 2] - sky[0, 2])
+                    continue
+                i0, i1, i2 = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+                e0, e1, e2 = weigh(vertices, i0, i1, i2, px, py)
+                nx = e0 * normals[i0, 0] + e1 * normals[i1, 0] + e2 * normals[i2, 0]
+                ny = e0 * normals[i0, 1] + e1 * normals[i1, 1] + e2 * normals[i2, 1]
+                nz = e0 * normals[i0, 2] + e1 * normals[i1, 2] + e2 * normals[i2, 2]
+                length = 1.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-20)
+                nx, ny, nz = nx * length, ny * length, nz * length
+                p = part[f]
+                m = materials[p]
+                if p != lit_part or abs(nx * lx + ny * ly + nz * lz) < 0.985:
+                    lit_part, lx, ly, lz = p, nx, ny, nz
+                    x = e0 * world[i0, 0] + e1 * world[i1, 0] + e2 * world[i2, 0]
+                    y = e0 * world[i0, 1] + e1 * world[i1, 1] + e2 * world[i2, 1]
+                    z = e0 * world[i0, 2] + e1 * world[i1, 2] + e2 * world[i2, 2]
+                    vx, vy, vz = eye[0] - x, eye[1] - y, eye[2] - z
+                    distance = math.sqrt(vx * vx + vy * vy + vz * vz) + 1e-20
+                    vx, vy, vz = vx / distance, vy / distance, vz / distance
+                    cosine = nx * vx + ny * vy + nz * vz
+                    if cosine < 0.0:  # both sides are seen
+                        nx, ny, nz, cosine = -nx, -ny, -nz, -cosine
+                    pixel = distance / (focal * max(cosine, 0.06))
+                    facing = nx * sun[0] + ny * sun[1] + nz * sun[2]
+                    lit = 0.0
+                    if facing > 0.0:
+                        lit = facing * _lit(
+                            shadow, nearest, light, softness, x + 0.03 * nx, y + 0.03 * ny, z + 0.03 * nz
+                        )
+                    around = ambient * (0.7 + 0.3 * nz)
+                    lr = around + sun_colour[0] * lit
+                    lg = around + sun_colour[1] * lit
+                    lb = around + sun_colour[2] * lit
+                    sr = sg = sb = tint = 0.0
+                    if m[GLOSS] > 0.0:
+                        shine = 0.0
+                        if lit > 0.0:
+                            hx, hy, hz = vx + sun[0], vy + sun[1], vz + sun[2]
+                            half = (nx * hx + ny * hy + nz * hz) / (math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-20)
+                            shine = m[GLOSS] * max(half, 0.0) ** 48 * lit / facing
+                        up = 2.0 * cosine * nz - vz
+                        s = min(max(0.5 + 0.9 * up, 0.0), 1.0)
+                        grazing = 1.0 - cosine
+                        grazing = grazing * grazing
+                        mirror = m[MIRROR] * (0.35 + 0.65 * grazing * grazing)
+                        sr = shine * sun_colour[0] + mirror * (sky[0, 0] + s * (sky[1, 0] - sky[0, 0]))
+                        sg = shine * sun_colour[1] + mirror * (sky[0, 1] + s * (sky[1, 1] - sky[0, 1]))
+                        sb = shine * sun_colour[2] + mirror * (sky[0, 2] + s * (sky[1, 2] - sky[0, 2]))
+                        tint = m[METAL]
+                texture = int(m[TEXTURE])
+                share = 0.0
+                if texture != PLAIN:
+                    scale = m[SCALE]
+                    # Cells smaller than the samples would flicker: fade to their mean instead.
+                    sharp = 1.0
+                    if texture != TWO_TONE and texture != GRADIENT:
+                        sharp = min(max((0.8 - pixel * scale) * 2.2, 0.0), 1.0)
+                    if sharp > 0.0:
+                        qx = (e0 * rest[i0, 0] + e1 * rest[i1, 0] + e2 * rest[i2, 0]) * scale
+                        qy = (e0 * rest[i0, 1] + e1 * rest[i1, 1] + e2 * rest[i2, 1]) * scale
+                        qz = (e0 * rest[i0, 2] + e1 * rest[i1, 2] + e2 * rest[i2, 2]) * scale
+                        ax, ay, az = m[DIRECTION], m[DIRECTION + 1], m[DIRECTION + 2]
+                        along = qx * ax + qy * ay + qz * az
+                        if abs(az) < 0.7:
+                            across = (qy * ax - qx * ay) / math.sqrt(ax * ax + ay * ay)
+                        else:
+                            across = (qz * ay - qy * az) / math.sqrt(ay * ay + az * az)
+                        axis = _facing_axis(rest, i0, i1, i2) if texture == GLYPHS else 2
+                        share = mix(texture, qx, qy, qz, along, across, m[SHIFT], axis)
+                    if sharp < 1.0:
+                        share = MEANS[texture] + sharp * (share - MEANS[texture])
+                r = m[BASE] + share * (m[SECOND] - m[BASE])
+                g = m[BASE + 1] + share * (m[SECOND + 1] - m[BASE + 1])
+                b = m[BASE + 2] + share * (m[SECOND + 2] - m[BASE + 2])
+                red += min(r * lr + sr * (1.0 + tint * (r - 1.0)), 1.0)
+                green += min(g * lg + sg * (1.0 + tint * (g - 1.0)), 1.0)
+                blue += min(b * lb + sb * (1.0 + tint * (b - 1.0)), 1.0)
+            out[i, j, 0] = curve[int(0.25 * red * steps + 0.5)]
+            out[i, j, 1] = curve[int(0.25 * green * steps + 0.5)]
+            out[i, j, 2] = curve[int(0.25 * blue * steps + 0.5)]
 
 
 @kernel
-def develop(linear, out):
-    """Average 2 × 2 samples of `linear` `[2H, 2W, 3]` and encode them to 8 bits with the sRGB curve into
-    `[H, W, 3]`.
-    """
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            for a in range(3):
-                c = 0.25 * (
-                    min(linear[2 * i, 2 * j, a], 1.0)
-                    + min(linear[2 * i + 1, 2 * j, a], 1.0)
-                    + min(linear[2 * i, 2 * j + 1, a], 1.0)
-                    + min(linear[2 * i + 1, 2 * j + 1, a], 1.0)
-                )
-                c = 12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055
-                out[i, j, a] = np.uint8(c * 255.0 + 0.5)
+def _facing_axis(rest, i0, i1, i2):
+    """The axis of its own space that a triangle looks along most."""
+    ux, uy, uz = rest[i1, 0] - rest[i0, 0], rest[i1, 1] - rest[i0, 1], rest[i1, 2] - rest[i0, 2]
+    vx, vy, vz = rest[i2, 0] - rest[i0, 0], rest[i2, 1] - rest[i0, 1], rest[i2, 2] - rest[i0, 2]
+    x, y, z = abs(uy * vz - uz * vy), abs(uz * vx - ux * vz), abs(ux * vy - uy * vx)
+    if x >= y and x >= z:
+        return 0
+    return 1 if y >= z else 2
