@@ -130,14 +130,14 @@ def vehicle(rng: np.random.Generator, frames: int, scale: float) -> Body:
 
 def chain(rng: np.random.Generator, times: np.ndarray, scale: float) -> Body:
     """Links one after another: a chain that hangs and swings, or one that winds over the ground."""
-    frames, count = len(times), int(rng.integers(5, 9))
+    frames, count = len(times), int(rng.integers(4, 8))
     made, other = material(rng, size=0.35), material(rng, size=0.35)
     mixed = rng.random() < 0.35
     kind = str(rng.choice(["links", "beads", "segments"]))
     spacing = 1.7 / count
-    rate, lag = rng.uniform(2.5, 4.5), rng.uniform(0.5, 0.9)
+    rate, lag = rng.uniform(2.0, 3.8), rng.uniform(0.8, 1.3)
     hanging = rng.random() < 0.5
-    size = rng.uniform(0.12, 0.25) if hanging else rng.uniform(0.3, 0.55)
+    size = rng.uniform(0.12, 0.25) if hanging else rng.uniform(0.3, 0.5)
     start = rng.uniform(0, 6.28)
     joint = still(frames, (0.0, 0.0, 0.85)) if hanging else still(frames, (-0.85, 0.0, 0.0))
     parts: list[Part] = []
@@ -149,9 +149,13 @@ def chain(rng: np.random.Generator, times: np.ndarray, scale: float) -> Body:
         joint = joint @ still(frames, (0.0, 0.0, -spacing) if hanging else (spacing, 0.0, 0.0))
     _scaled(parts, scale)
     if hanging:
-        name, action, height = str(rng.choice(["chain", "rope"])), str(rng.choice(["swinging", "swaying"])), 1.0
+        name, action, height = "rope" if kind == "segments" else "chain", str(rng.choice(["swinging", "swaying"])), 1.0
     else:
-        name, action, height = str(rng.choice(["chain", "snake"])), str(rng.choice(["winding", "wriggling"])), 0.16
+        name, action, height = (
+            "snake" if kind == "segments" else "chain",
+            str(rng.choice(["winding", "wriggling"])),
+            0.16,
+        )
     if kind == "beads":
         name = "string of beads"
     colour = made.colour if not mixed else None

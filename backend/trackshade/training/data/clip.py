@@ -91,7 +91,7 @@ def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random
         vertex_normals(scene.world[t], scene.triangles, normals)
         shadow, nearest, light = _shadow(scene, t)
         eye = -camera[:3, :3].T @ camera[:3, 3]
-        rays = camera[:3, :3].T @ np.linalg.inv(double @ intrinsics)
+        rays = camera[:3, :3].T @ _inverse(double @ intrinsics)
         shade(
             fine.triangle, vertices, scene.world[t], normals, scene.rest, scene.triangles, scene.part, scene.materials,
             scene.sun, scene.sun_colour, scene.ambient, shadow, nearest, light, scene.softness,
@@ -106,6 +106,12 @@ def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random
                 anchors = _anchors(coarse, vertices, scene, points, rng)
             tracks[t], seen[t] = _follow(anchors, scene, t, coarse.depth)
     return Clip(video, tracking, scene.caption, scene.kind, index, tracks, seen)
+
+
+def _inverse(k: np.ndarray) -> np.ndarray:
+    """Of intrinsics without skew."""
+    fx, fy = 1.0 / k[0, 0], 1.0 / k[1, 1]
+    return np.array([[fx, 0.0, -k[0, 2] * fx], [0.0, fy, -k[1, 2] * fy], [0.0, 0.0, 1.0]])
 
 
 def _rule(scene: Scene, size: tuple[int, int]) -> MeshRule:

@@ -61,6 +61,12 @@ def colour(rng: np.random.Generator, table: dict[str, tuple[float, float, float]
     return name, srgb_to_linear(np.clip(rgb, 0.02, 0.97))
 
 
+def pattern(rng: np.random.Generator) -> str:
+    """Any texture but plain."""
+    often = {name: row[1] for name, row in TEXTURES.items() if name != "plain"}
+    return str(rng.choice(list(often), p=np.array(list(often.values())) / sum(often.values())))
+
+
 def material(rng: np.random.Generator, texture: str | None = None, size: float = 1.0) -> Material:
     """A material for a body of about `size` metres: of `texture` (of TEXTURES or UNSEEN_TEXTURES), else drawn."""
     if texture is None:

@@ -12,7 +12,7 @@ import numpy as np
 from trackshade.training.data import articulated, cameras, shapes
 from trackshade.training.data.bodies import Body, Part, deforming_body, rotations, solid_body
 from trackshade.training.data.captions import Told, caption
-from trackshade.training.data.materials import UNSEEN_TEXTURES
+from trackshade.training.data.materials import UNSEEN_TEXTURES, pattern
 from trackshade.training.data.motion import drive, move, place, rest, spin
 from trackshade.training.data.stage import build_sky, build_stage
 
@@ -30,6 +30,7 @@ KINDS = {  # name and how often
 }
 # Kinds of held-out clips only: shapes, textures and camera paths that no training clip has.
 UNSEEN_KINDS = {"unseen-shape": 0.08, "unseen-texture": 0.08, "unseen-camera": 0.08}
+ROUND = ("ball", "egg", "cylinder", "cone", "ring", "capsule")
 SOLIDS = tuple(name for name in shapes.SHAPES if name not in shapes.UNSEEN)
 _ALWAYS_MOVING = ("moving-camera", "frozen-time", "unseen-camera")
 _NEVER_MOVING = ("static-camera", "spin")
@@ -164,7 +165,11 @@ def _body(rng: np.random.Generator, maker: str, times: np.ndarray, scale: float)
     if maker == "deform":
         return deforming_body(rng, times, scale)
     shape = str(rng.choice(shapes.UNSEEN if maker == "unseen-shape" else SOLIDS))
-    texture = str(rng.choice(list(UNSEEN_TEXTURES))) if maker == "unseen-texture" else None
+    texture = None
+    if maker == "unseen-texture":
+        texture = str(rng.choice(list(UNSEEN_TEXTURES)))
+    elif maker == "spin" and (shape in ROUND or rng.random() < 0.7):
+        texture = pattern(rng)  # one can see it turn
     return solid_body(rng, len(times), shape, scale * 1.1, texture)
 
 
@@ -267,11 +272,13 @@ def _freeze(body: Body) -> None:
 def _framed(placed: list[_Placed], view: _View, frame: _Frame, strict: bool) -> bool:
     """Whether the main body is well inside the first frame, of a good size, not hidden, and stays largely in view."""
     poses, size = view.world_to_camera, np.array(frame.size)
-    for t, margin in ((0, 0.55), (len(poses) // 2, 0.1), (-1, 0.0)):
+    thin = len(placed[0].body.parts) > 1
+    low, high = (0.38, 0.75) if thin else (0.24, 0.62)
+    for t, margin in ((0, 0.45 if thin else 0.55), (len(poses) // 2, 0.1), (-1, 0.0)):
         uv, z, reach = _seen(placed[0], view, t)
         if z < 1.3 * placed[0].body.radius:
             return False
-        if t == 0 and not size[1] * (0.24 if frame.kind != "crowd" else 0.12) < reach < size[1] * 0.62:
+        if t == 0 and not size[1] * low * (0.6 if frame.kind == "crowd" else 1.0) < reach < size[1] * high:
             return False
         if np.any(uv < margin * reach) or np.any(uv > size - margin * reach):
             return False
@@ -283,10 +290,18 @@ def _framed(placed: list[_Placed], view: _View, frame: _Frame, strict: bool) -> 
         at, far, radius = _seen(other, view, 0)
         if far < other.body.radius:
             return False
-        if far < z and np.linalg.norm(at - uv) < 0.75 * radius:
+        if far < z and np.linalg.norm(at - uv) < 0.6 * radius + 0.35 * reach:
+            return False
+        if _collide(placed[0], other):
             return False
         shown += bool(np.all(at > 0) and np.all(at < size))
     return shown >= 0.5 * (len(placed) - 1)
+
+
+def _collide(one: _Placed, other: _Placed) -> bool:
+    """Whether two bodies pass through each other, roughly: they are not solid."""
+    apart = np.linalg.norm(one.matrices[:, :3, 3] - other.matrices[:, :3, 3], axis=1)
+    return bool(apart.min() < 0.5 * (one.body.radius + other.body.radius))
 
 
 def _seen(placed: _Placed, view: _View, t: int) -> tuple[np.ndarray, float, float]:
