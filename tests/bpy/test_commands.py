@@ -233,7 +233,7 @@ def test_an_interrupt_at_any_time_ends_with_130(
     if how == "input":
         process.stdin.close()
     rest = process.stdout.read() if process.stdout is not None else ""
-    assert process.wait(60) == 130
+    assert process.wait(60) == 130, rest
     final = [message for line in rest.splitlines() if (message := relay.parse(line)) is not None][-1]
     assert final["error"]["code"] == "cancelled"
     assert list(tmp_path.iterdir()) == []
