@@ -39,13 +39,23 @@ class TrackLookup(nn.Module):
     The first frame's latents are unfolded to `channels` features and a colour per pixel by small convolutions, sampled
     at every pixel's track coordinates (where no track is, at the pixel itself), and kept only where the track's inverse
     depth agrees with that of the surface seen there in the first frame (else the point was hidden then). `scale`:
-    pixels per latent cell, `patch`: latent cells per token side.
+    pixels per latent cell, `patch`: latent cells per token side. `fill`: what was hidden takes the colours around it,
+    near ones first, so that the transformer starts from there and not from grey.
     """
 
     def __init__(
-        self, dim: int, latent_channels: int, frequencies: int, channels: int, scale: int, patch: int, time_dim: int
+        self,
+        dim: int,
+        latent_channels: int,
+        frequencies: int,
+        channels: int,
+        scale: int,
+        patch: int,
+        time_dim: int,
+        fill: bool = False,
     ):
         super().__init__()
+        self.fill = fill
         self.frequencies, self.channels, self.scale, self.patch = frequencies, channels, scale, patch
         cell = scale * patch  # pixels per token side
         depth_octaves = min(3, frequencies)
@@ -87,7 +97,8 @@ class TrackLookup(nn.Module):
     def content(self, coordinates: torch.Tensor, image_latents: torch.Tensor) -> torch.Tensor:
         """[B, T, 4, H, W], [B, C, H/scale, W/scale] -> [B*T, channels + 3 + 1, H, W].
 
-        Features and colour of the first frame where each point was, and the gate that they were multiplied by.
+        Features and colour of the first frame where each point was, and the gate that they were multiplied by
+        (the colours filled in after that where the module does so).
         """
         batch, frames, _, height, width = coordinates.shape
         unfolded = torch.cat([self.unfold(image_latents), self.colours(image_latents)], dim=1)
@@ -104,7 +115,11 @@ class TrackLookup(nn.Module):
         sampled, seen = (x.unflatten(2, (frames, height)).transpose(1, 2).flatten(0, 1) for x in (sampled, seen))
         same_kind = (seen[:, 1:] == here[:, 3:]).to(here.dtype)
         gate = torch.sigmoid(self.gate[0] * (seen[:, :1] - here[:, 2:3]).abs() + self.gate[1]) * same_kind
-        return torch.cat([sampled * gate, gate], dim=1)
+        kept = sampled * gate
+        if self.fill:
+            colours = fill(kept[:, self.channels :], gate)
+            kept = torch.cat([kept[:, : self.channels], colours], dim=1)
+        return torch.cat([kept, gate], dim=1)
 
     def forward(self, coordinates: torch.Tensor, image_latents: torch.Tensor) -> Lookup:
         """coordinates [B, T, 4, H, W] (`track_coordinates`), image_latents [B, C, h, w] of the first frame."""
@@ -134,6 +149,24 @@ class TrackLookup(nn.Module):
         """
         of_noisy, of_moved = (self.shares(F.silu(temb))[:, None, :, None, None] + local).chunk(2, dim=2)
         return of_noisy * noisy + of_moved * moved
+
+
+def fill(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Pull and push: weighted means over ever larger squares fill in what has no weight.
+
+    values [N, C, H, W], already multiplied by weights [N, 1, H, W] in 0..1; returns [N, C, H, W], unchanged where the
+    weight is 1.
+    """
+    height, width = values.shape[-2:]
+    if height == 1 and width == 1:
+        return values / weights.clamp_min(1e-4)
+    odd = (0, width % 2, 0, height % 2)
+    coarse = F.avg_pool2d(F.pad(torch.cat([values, weights], dim=1), odd), 2) * 4
+    # Four pixels count as much as one, or a single stray one would outvote the squares around it.
+    coarse = coarse / coarse[:, -1:].clamp_min(1.0)
+    around = fill(coarse[:, :-1], coarse[:, -1:])
+    around = F.interpolate(around, scale_factor=2.0, mode="bilinear", align_corners=False)[..., :height, :width]
+    return values + (1 - weights) * around
 
 
 def _tokens(pictures: torch.Tensor, side: int, dtype: torch.dtype) -> torch.Tensor:

@@ -27,9 +27,10 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
 
     Parameter names are the published checkpoint's: `transformer_blocks_copy`, `initial_combine_linear`,
     `combine_linears`.
-    `track_frequencies` > 0 adds a `TrackLookup` (see there), which needs `track_coordinates` in `forward`;
-    `track_scale` is then the
-    number of pixels per latent cell. Without it (the published checkpoint) there are no further parameters.
+    `track_frequencies` > 0 adds a `TrackLookup` (see there, also for `track_lookup_channels` and `track_fill`), which
+    needs `track_coordinates` in `forward`; `track_scale` is then the number of pixels per latent cell. Without it (the
+    published checkpoint) there are no further parameters. `stills`: the model was trained on single frames as well, so
+    that it can make a first frame from text and tracks.
     """
 
     @register_to_config
@@ -67,6 +68,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         track_frequencies: int = 0,
         track_lookup_channels: int = 0,
         track_scale: int = 8,
+        track_fill: bool = False,
+        stills: bool = False,
     ):
         super().__init__(
             num_attention_heads,
@@ -115,7 +118,14 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         self.track_lookup = None
         if track_frequencies:
             self.track_lookup = TrackLookup(
-                dim, in_channels // 2, track_frequencies, track_lookup_channels, track_scale, patch_size, time_embed_dim
+                dim,
+                in_channels // 2,
+                track_frequencies,
+                track_lookup_channels,
+                track_scale,
+                patch_size,
+                time_embed_dim,
+                track_fill,
             )
 
     def initialise_from_scratch(

@@ -205,6 +205,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         num_inference_steps: int = 50,
         guidance_scale: float = 6.0,
         use_dynamic_cfg: bool = False,
+        tracking_guidance_scale: float = 1.0,
         generator: torch.Generator | None = None,
         tracking_range: str = "training",
         latents: torch.Tensor | None = None,
@@ -218,10 +219,11 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         Args:
             prompt: one text or a list.
             image: first frame(s): 8-bit [H, W, 3], tensor [3, H, W] in 0..1 or PIL; None for models trained with
-                image dropout.
+                image dropout. Models trained on stills make the first frame from text and tracks before the video.
             tracking_video: 8-bit [T, H, W, 3] (or a batch, or tensors [T, 3, H, W] in 0..1), exact tracking colours.
                 It sets frames and size.
             guidance_scale: classifier-free guidance; up to 1 means none. use_dynamic_cfg: see `dynamic_guidance`.
+            tracking_guidance_scale: the same for the tracks: above 1 away from what the model makes without them.
             generator: a CPU generator, so that a seed means the same on every device.
             tracking_range: "training" feeds the autoencoder [-1, 1], "demo" [0, 1] as the released demonstration does.
             latents: [B, L, C, h, w] start noise instead of drawing it.
@@ -257,16 +259,20 @@ class DiffusionShaderPipeline(DiffusionPipeline):
 
             # 2. Text
             length = self.transformer.config.max_text_seq_length
-            guided = guidance_scale > 1.0
-            text = positive = self.encode_text(prompts, length)
+            guided, led = guidance_scale > 1.0, tracking_guidance_scale > 1.0
+            positive = self.encode_text(prompts, length)
             negative = self.encode_text([negative_prompt or ""] * len(prompts), length) if guided else None
-            if negative is not None:
-                text = torch.cat([negative, positive])
+            # One after the other: without the prompt, without the tracks, with both.
+            text = torch.cat(([] if negative is None else [negative]) + [positive] * (2 if led else 1))
 
             # 3. First frame and tracks
             grid = (height // self.spatial_ratio, width // self.spatial_ratio)
             channels = self.transformer.config.in_channels // 2
             shape = (len(prompts), (frames - 1) // self.temporal_ratio + 1, channels, *grid)
+            if image is None and frames > 1 and self.transformer.config.stills:
+                image = self._first_frame(
+                    prompts, tracking, negative_prompt, num_inference_steps, guidance_scale, generator
+                )
             if image is None:
                 image_latents = torch.zeros(shape, device=device, dtype=dtype)
             else:
@@ -283,13 +289,14 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             sample = latents.to(device, dtype) * self.scheduler.init_noise_sigma
 
             # 5. Denoise
-            doubled = [
-                None if x is None else torch.cat([x] * (2 if guided else 1)) for x in (image_latents, maps, coordinates)
-            ]
+            tracked = [True] * guided + [False] * led + [True]
+            images = torch.cat([image_latents] * len(tracked))
             condition = {
                 "encoder_hidden_states": text,
-                "tracking_maps": doubled[1],
-                "track_coordinates": doubled[2],
+                "tracking_maps": torch.cat([maps * with_tracks for with_tracks in tracked]),
+                "track_coordinates": None
+                if coordinates is None
+                else torch.cat([coordinates * with_tracks for with_tracks in tracked]),
                 "image_rotary_emb": self.rotary(shape[1], *grid),
             }
             if self.transformer.config.ofs_embed_dim is not None:
@@ -300,15 +307,17 @@ class DiffusionShaderPipeline(DiffusionPipeline):
                 for step, t in enumerate(timesteps):
                     if self._interrupt:
                         raise Cancelled("cancelled", f"Stopped before step {step + 1} of {len(timesteps)}.")
-                    velocity = self._predict(sample, t, doubled[0], condition)
+                    *without, toward = self._predict(sample, t, images, condition).chunk(len(tracked))
+                    velocity = toward
                     if guided:
                         scale = (
                             dynamic_guidance(guidance_scale, int(t), num_inference_steps)
                             if use_dynamic_cfg
                             else guidance_scale
                         )
-                        without, toward = velocity.chunk(2)
-                        velocity = without + scale * (toward - without)
+                        velocity = without[0] + scale * (toward - without[0])
+                    if led:
+                        velocity = velocity + (tracking_guidance_scale - 1) * (toward - without[-1])
                     previous = timesteps[step - 1] if step else None
                     sample, estimate = self._step(velocity, estimate, t, previous, sample, generator)
                     sample = sample.to(dtype)
@@ -331,10 +340,26 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             self.maybe_free_model_hooks()
         return DiffusionShaderOutput(frames=result) if return_dict else (result,)
 
+    def _first_frame(
+        self, prompts: list[str], tracking: torch.Tensor, negative: str, steps: int, guidance: float, generator
+    ) -> torch.Tensor:
+        """[B, 3, H, W] in 0..1: the shot's first frame, made as a clip of one frame."""
+        still = self(
+            prompts,
+            None,
+            tracking[:, :1],
+            negative,
+            steps,
+            guidance,
+            generator=generator,
+            output_type="pt",
+        )
+        return still.frames[:, 0]
+
     def _predict(
         self, sample: torch.Tensor, t: torch.Tensor, image_latents: torch.Tensor, condition: dict[str, Any]
     ) -> torch.Tensor:
-        """The transformer's velocity in float32; with guidance for the negative prompt first, then the prompt."""
+        """The transformer's velocity in float32, for as many variants of the condition as there are images."""
         repeated = torch.cat([sample] * (len(image_latents) // len(sample)))
         hidden = torch.cat([self.scheduler.scale_model_input(repeated, t), image_latents], dim=2)
         return self.transformer(hidden, timestep=t.expand(len(hidden)), return_dict=False, **condition)[0].float()
