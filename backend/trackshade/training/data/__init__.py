@@ -6,6 +6,8 @@ shots'.
 from trackshade.training.data.clip import Clip, Split, clip_kinds, generate_clip
 from trackshade.training.data.shards import Shards, generate_shards, load_shards
 from trackshade.training.data.sheet import contact_sheet, save_sheet
+from trackshade.training.data.shots import scene_shot
+from trackshade.training.data.views import generate_views
 
 __all__ = [
     "Clip",
@@ -15,6 +17,8 @@ __all__ = [
     "contact_sheet",
     "generate_clip",
     "generate_shards",
+    "generate_views",
     "load_shards",
     "save_sheet",
+    "scene_shot",
 ]

@@ -124,7 +124,8 @@ class _Path:
     def shake(self, strength: float, seconds: float) -> None:
         steps = np.linspace(0, 5.0 * seconds, len(self.s))[:, None]
         rng = self.rng
-        waves = sum(np.sin(steps * rng.uniform(0.4, 1.3, 3) + rng.uniform(0, 6.28, 3)) for _ in range(2))
+        waves = np.sin(steps * rng.uniform(0.4, 1.3, 3) + rng.uniform(0, 6.28, 3))
+        waves += np.sin(steps * rng.uniform(0.4, 1.3, 3) + rng.uniform(0, 6.28, 3))
         self.shift = self.shift + waves * 0.012 * strength * self.v.distance
         self.aim = self.aim + np.roll(waves, 1, axis=1) * 0.014 * strength * self.v.distance
         self.roll = self.roll + 0.02 * strength * waves[:, 0]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,11 @@ class Told:
     surroundings: str
     camera: str  # what it does, "" where it is still
     moving: bool
+    colour: str | None = None  # of most of the main body
+
+    def colour_in(self, text: str) -> str | None:
+        """The main body's colour, if the caption tells it."""
+        return self.colour if self.colour in text.split() else None
 
 
 def article(words: str) -> str:
@@ -38,7 +43,7 @@ def caption(rng: np.random.Generator, told: Told) -> str:
     if told.kind == "frozen-time":
         opening = str(rng.choice(["", "frozen in time, ", "a still scene: "]))
     elif told.camera and rng.random() < 0.12:
-        opening, told = f"the camera {told.camera}: ", Told(told.kind, told.bodies, told.surroundings, "", told.moving)
+        opening, told = f"the camera {told.camera}: ", replace(told, camera="")
     ending = ""
     if told.camera:
         joint = [", the camera ", ", as the camera ", "; the camera ", " while the camera "]

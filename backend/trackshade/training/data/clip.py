@@ -57,21 +57,34 @@ def generate_clip(
     in the first frame are followed; `keep_scene` keeps the scene with the clip. Raises ValueError for an unknown
     kind or split.
     """
-    if split not in _SPLIT_KEY:
-        raise ValueError(f"unknown split {split!r}: train or held-out")
-    kinds = clip_kinds(split)
-    rng = np.random.default_rng(np.random.SeedSequence([_SPLIT_KEY[split], seed]))
-    drawn = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
-    if kind is not None and kind not in kinds:
-        raise ValueError(f"unknown kind {kind!r} of split {split!r}: {', '.join(kinds)}")
-    scene = build_scene(rng, kind or drawn, size, frames)
+    rng = clip_rng(seed, split)
+    scene = build_scene(rng, draw_kind(rng, split, kind), size, frames)
     clip = render_clip(scene, size, points, rng)
     return replace(clip, scene=scene) if keep_scene else clip
 
 
-def render_clip(scene: Scene, size: tuple[int, int], points: int, rng: np.random.Generator) -> Clip:
+def clip_rng(seed: int, split: Split) -> np.random.Generator:
+    """The stream of random numbers that a clip is made from. Raises ValueError for an unknown split."""
+    if split not in _SPLIT_KEY:
+        raise ValueError(f"unknown split {split!r}: train or held-out")
+    return np.random.default_rng(np.random.SeedSequence([_SPLIT_KEY[split], seed]))
+
+
+def draw_kind(rng: np.random.Generator, split: Split, kind: str | None) -> str:
+    """`kind`, or one that is drawn. Raises ValueError where the split has no such kind."""
+    kinds = clip_kinds(split)
+    drawn = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
+    if kind is not None and kind not in kinds:
+        raise ValueError(f"unknown kind {kind!r} of split {split!r}: {', '.join(kinds)}")
+    return kind or drawn
+
+
+def render_clip(
+    scene: Scene, size: tuple[int, int], points: int, rng: np.random.Generator, rule: MeshRule | None = None
+) -> Clip:
+    """Draw a scene. The tracking video has the colours of `rule`, by default of the scene's own first frame."""
     frames, (w, h) = len(scene.world), size
-    rule = _rule(scene, size)
+    rule = rule or mesh_rule(scene, size)
     still = np.eye(4)
     video = np.empty((frames, h, w, 3), np.uint8)
     tracking = np.zeros((frames, h, w, 3), np.uint8)
@@ -114,7 +127,8 @@ def _inverse(k: np.ndarray) -> np.ndarray:
     return np.array([[fx, 0.0, -k[0, 2] * fx], [0.0, fy, -k[1, 2] * fy], [0.0, 0.0, 1.0]])
 
 
-def _rule(scene: Scene, size: tuple[int, int]) -> MeshRule:
+def mesh_rule(scene: Scene, size: tuple[int, int]) -> MeshRule:
+    """The colouring of a scene by its camera's first frame."""
     m = scene.world_to_camera[0]
     limits = inverse_range(inverse_distance(scene.world[0] @ m[:3, :3].T + m[:3, 3]))
     return MeshRule(m, scene.intrinsics[0], False, size, limits)

@@ -24,13 +24,15 @@ def rest(body: Body, start: np.ndarray, frames: int, turn: float = 0.0) -> np.nd
     return place(rotations(UP, np.full(frames, turn)), np.broadcast_to(start, (frames, 3)))
 
 
-def spin(rng: np.random.Generator, start: np.ndarray, frames: int) -> tuple[np.ndarray, str]:
+def spin(rng: np.random.Generator, body: Body, start: np.ndarray, frames: int) -> tuple[np.ndarray, str]:
     """Turning in place, mostly about the vertical."""
     angle = ease(rng, frames) * np.radians(rng.uniform(45, 190)) * rng.choice([-1, 1])
-    axis = UP if rng.random() < 0.7 else UP + rng.normal(0, 0.5, 3)
-    return place(rotations(axis, angle), np.broadcast_to(start, (frames, 3))), str(
-        rng.choice(["spinning in place", "turning on the spot", "rotating slowly"])
-    )
+    axis = UP
+    if rng.random() < 0.3:
+        axis = UP + rng.normal(0, 0.5, 3)
+        start = np.array([start[0], start[1], max(start[2], 1.02 * body.radius)])  # clear of the ground
+    words = str(rng.choice(["spinning in place", "turning on the spot", "rotating slowly"]))
+    return place(rotations(axis, angle), np.broadcast_to(start, (frames, 3))), words
 
 
 def drive(rng: np.random.Generator, body: Body, start: np.ndarray, frames: int, span: float) -> np.ndarray:
@@ -93,7 +95,7 @@ def move(
             rng.choice(["circling", "moving in a circle"])
         )
     if how == "spin":
-        return spin(rng, start, frames)
+        return spin(rng, body, start, frames)
     if how == "sway":
         angle = np.sin(np.linspace(0, 1, frames) * rng.uniform(3, 6) + rng.uniform(0, 6)) * rng.uniform(0.3, 0.6)
         sway = rotations(way * [1, 1, 0.0], angle) @ still_turn

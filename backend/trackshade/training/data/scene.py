@@ -59,6 +59,7 @@ class Scene:
     ambient: float
     softness: float  # of shadows' edges, texels
     sky: np.ndarray  # [2, 3] linear, low and high
+    told: Told  # what the caption is made from
 
 
 @dataclass
@@ -100,14 +101,14 @@ def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], fram
     placed, view = _arrange(rng, frame, bodies)
     stage, surroundings = build_stage(rng, frames, view.azimuth, floating)
     world, rest_, triangles, part, materials, body = _assemble(placed, stage)
-    told = Told(kind, tuple((p.body.words, p.action) for p in placed), surroundings, view.words, moving)
+    acting = tuple((p.body.words, p.action) for p in placed)
+    told = Told(kind, acting, surroundings, view.words, moving, placed[0].body.colour)
     words = caption(rng, told)
     strength = rng.uniform(0.55, 1.0)
-    named = placed[0].body.colour
     return Scene(
         kind,
         words,
-        named if named and named in words.split() else None,
+        told.colour_in(words),
         world,
         rest_,
         triangles,
@@ -121,6 +122,7 @@ def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], fram
         float(rng.uniform(0.28, 0.5)),
         float(rng.choice([1.0, 1.6, 2.4, 3.6, 5.0])),
         build_sky(rng),
+        told,
     )
 
 
@@ -175,15 +177,20 @@ def _body(rng: np.random.Generator, maker: str, times: np.ndarray, scale: float)
 
 def _arrange(rng: np.random.Generator, frame: _Frame, bodies: list[Body]) -> tuple[list[_Placed], _View]:
     """Places, motions and a camera; tried until the main body is well in the frame."""
-    for attempt in range(40):
-        placed: list[_Placed] = []
-        for n, body in enumerate(bodies):
-            taken = [(p.matrices[0, :3, 3], p.body.radius) for p in placed]
-            placed.append(_animate(rng, frame, n, body, _free_place(rng, taken, body, frame.floating)))
-        view = _look(rng, frame, placed)
+    placed, view = _attempt(rng, frame, bodies)
+    for attempt in range(39):
         if _framed(placed, view, frame, strict=attempt < 28):
             break
+        placed, view = _attempt(rng, frame, bodies)
     return placed, view
+
+
+def _attempt(rng: np.random.Generator, frame: _Frame, bodies: list[Body]) -> tuple[list[_Placed], _View]:
+    placed: list[_Placed] = []
+    for n, body in enumerate(bodies):
+        taken = [(p.matrices[0, :3, 3], p.body.radius) for p in placed]
+        placed.append(_animate(rng, frame, n, body, _free_place(rng, taken, body, frame.floating)))
+    return placed, _look(rng, frame, placed)
 
 
 def _look(rng: np.random.Generator, frame: _Frame, placed: list[_Placed]) -> _View:
@@ -232,7 +239,7 @@ def _animate(rng: np.random.Generator, frame: _Frame, n: int, body: Body, start:
     if kind == "frozen-time":
         return _Placed(body, rest(body, start, frames, turn), "")
     if kind == "spin" and n == 0:
-        return _Placed(body, *spin(rng, start, frames))
+        return _Placed(body, *spin(rng, body, start, frames))
     if kind == "spin" or (n > 0 and rng.random() < 0.35 and kind != "crowd"):
         return _Placed(body, rest(body, start, frames, turn), body.action if not body.walks else "")
     if body.walks:

@@ -11,8 +11,9 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from trackshade.training.data.clip import Split, generate_clip
+
+_VERSION = 2  # of the clips that a seed gives
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class _Plan:
     frames: int
     split: Split
     kind: str | None
+    version: int = _VERSION
 
     def same_clips(self, found: dict) -> bool:
         """Whether the shard described by `found` holds exactly these clips."""
@@ -44,6 +48,7 @@ class Shards:
     trackings: tuple[np.ndarray, ...]
     captions: tuple[str, ...]
     kinds: tuple[str, ...]
+    colours: tuple[str | None, ...]  # the caption's colour of the main body, where most of it shows that
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -93,8 +98,8 @@ def generate_shards(
             missing.append((folder, plan))
     if progress and done:
         progress(done, count)
-    # Fresh processes, not forks: the parent may hold threads (torch, numba).
-    with ProcessPoolExecutor(max(1, processes), multiprocessing.get_context("spawn")) as pool:
+    # Fresh processes, not forks: the parent may hold threads (torch, numba). One thread in each.
+    with _one_thread(), ProcessPoolExecutor(max(1, processes), multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(partial(_write_shard, folder, plan)): plan.count for folder, plan in missing}
         for future in as_completed(futures):
             future.result()
@@ -104,6 +109,22 @@ def generate_shards(
     return folders
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let processes that start now compute in one thread: many of them share the cores already."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _write_shard(folder: Path, plan: _Plan) -> None:
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -111,16 +132,19 @@ def _write_shard(folder: Path, plan: _Plan) -> None:
     shape = (plan.count, plan.frames, plan.size[1], plan.size[0], 3)
     video = np.lib.format.open_memmap(part / "video.npy", "w+", np.uint8, shape)
     tracking = np.lib.format.open_memmap(part / "tracking.npy", "w+", np.uint8, shape)
-    captions, kinds = [], []
+    captions, kinds, colours = [], [], []
     try:
         for n in range(plan.count):
-            clip = generate_clip(plan.first_seed + n, plan.size, plan.frames, plan.kind, split=plan.split)
+            seed = plan.first_seed + n
+            clip = generate_clip(seed, plan.size, plan.frames, plan.kind, split=plan.split, keep_scene=True)
             video[n], tracking[n] = clip.video, clip.tracking
             captions.append(clip.caption)
             kinds.append(clip.kind)
+            colours.append(clip.scene.colour if clip.scene else None)
         video.flush()
         tracking.flush()
-        text = json.dumps({"plan": asdict(plan), "captions": captions, "kinds": kinds}, indent=1)
+        told = {"plan": asdict(plan), "captions": captions, "kinds": kinds, "colours": colours}
+        text = json.dumps(told, indent=1)
         (part / "captions.json").write_text(text)
         os.replace(part, folder)
     finally:
@@ -132,11 +156,12 @@ def load_shards(out_dir: Path | str) -> Shards:
     folders = sorted(Path(out_dir).glob("shard-*"))
     if not folders:
         raise FileNotFoundError(f"no shards in {out_dir}")
-    videos, trackings, captions, kinds = [], [], [], []
+    videos, trackings, captions, kinds, colours = [], [], [], [], []
     for folder in folders:
         text = json.loads((folder / "captions.json").read_text())
         videos.append(np.load(folder / "video.npy", mmap_mode="r", allow_pickle=False))
         trackings.append(np.load(folder / "tracking.npy", mmap_mode="r", allow_pickle=False))
         captions += text["captions"]
         kinds += text["kinds"]
-    return Shards(tuple(videos), tuple(trackings), tuple(captions), tuple(kinds))
+        colours += text.get("colours", [None] * len(text["captions"]))
+    return Shards(tuple(videos), tuple(trackings), tuple(captions), tuple(kinds), tuple(colours))
