@@ -1,45 +1,58 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m trackshade.training --out RUN --data SHARDS --minutes 80`: run or resume a training.
-
-`python -m trackshade.training export RUN [FOLDER]` exports the newest checkpoint of a run, finished or not.
-"""
+"""`python -m trackshade.training`, alone or as one process of `accelerate launch -m trackshade.training`."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import json
+import signal
 import sys
-import typing
 from pathlib import Path
+from typing import Any
 
-from ..errors import TrackshadeError
-from .config import TrainConfig
-from .run import export_run, train
+from ..errors import Cancelled, TrackshadeError, UsageError
+from .arguments import PROGRAM, parse
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m trackshade.training", description=__doc__)
-    hints = typing.get_type_hints(TrainConfig)
-    for field in dataclasses.fields(TrainConfig):
-        kinds = [
-            kind for kind in (typing.get_args(hints[field.name]) or (hints[field.name],)) if kind is not type(None)
-        ]
-        kind = (lambda text: text.lower() in ("1", "true", "yes")) if kinds[0] is bool else kinds[0]
-        required = field.default is dataclasses.MISSING
-        default = None if required else field.default
-        parser.add_argument("--" + field.name.replace("_", "-"), type=kind, required=required, default=default)
-    if sys.argv[1:2] == ["export"] and len(sys.argv) in (3, 4):
-        print(export_run(sys.argv[2], Path(sys.argv[3]) if len(sys.argv) == 4 else None))
-        return 0
+def quieten() -> None:
+    """No notes and bars of the libraries between ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def main(arguments: list[str]) -> int:
+    """Train, or export a run; the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what schedulers send: save, then end
     try:
-        config = TrainConfig(**vars(parser.parse_args()))
-        print(train(config, lambda entry: print(json.dumps(entry), flush=True)))
+        if arguments[:1] == ["export"]:
+            if not 2 <= len(arguments) <= 3 or arguments[1].startswith("-"):
+                raise UsageError("usage", f"{PROGRAM} export takes a run and perhaps a folder.", "export RUN [FOLDER]")
+            quieten()
+            from .run import export_run
+
+            print(export_run(arguments[1], Path(arguments[2]) if len(arguments) == 3 else None))
+            return 0
+        config, as_json = parse(arguments)
+        quieten()
+        from .log import sentence
+        from .run import train
+
+        def report(entry: dict[str, Any]) -> None:
+            print(json.dumps(entry) if as_json else sentence(entry), flush=True)
+
+        print(train(config, report))
+    except KeyboardInterrupt:
+        stopped = Cancelled("cancelled", "Stopped; the newest checkpoint is kept.", "The same command goes on from it.")
+        print(f"trackshade: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     except TrackshadeError as error:
-        print(error, file=sys.stderr)
+        print(f"trackshade: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -5,17 +5,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import time
-from collections.abc import Callable
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import nn
 
 from ..models import PatchAutoencoder
 from .config import TrainConfig
 from .data import Shards
+from .latents import to_unit
+from .log import Log
+from .loop import Run, descend
+from .optimisers import rate_factor
+from .state import Progress
+
+BATCH = 32
 
 
 def sample_frames(shards: Shards, count: int, seed: int) -> torch.Tensor:
@@ -28,50 +40,90 @@ def sample_frames(shards: Shards, count: int, seed: int) -> torch.Tensor:
     return to_unit(np.stack(frames)).permute(0, 3, 1, 2)
 
 
-def to_unit(video: np.ndarray) -> torch.Tensor:
-    """8-bit to -1..1 float32, same shape."""
-    return torch.from_numpy(np.ascontiguousarray(video)).float() / 127.5 - 1
-
-
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     """Peak signal-to-noise ratio in dB of pictures in -1..1 (compared after clipping to that range)."""
     return -10 * math.log10(max(F.mse_loss(a.clamp(-1, 1), b.clamp(-1, 1)).item() / 4, 1e-12))
 
 
-def train_autoencoder(shards: Shards, config: TrainConfig, log: Callable[[dict], None]) -> PatchAutoencoder:
-    """Fit on frames of the shards; minutes or steps as configured."""
+class _Rebuild(nn.Module):
+    def __init__(self, vae: PatchAutoencoder) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """[B, 3, 1, H, W] encoded and decoded."""
+        return self.vae(frames).sample
+
+
+@dataclass(frozen=True)
+class _Task:
+    config: TrainConfig
+    frames: torch.Tensor  # [N, 3, H, W]
+    held: torch.Tensor  # [M, 3, H, W], never trained on
+
+    def batch(self, step: int, part: int, parts: int) -> torch.Tensor:
+        picks = np.random.default_rng([self.config.seed, 78, step]).integers(len(self.frames), size=self.config.batch)
+        return self.frames[torch.from_numpy(picks[part::parts])][:, :, None]
+
+    def loss(self, predictor: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        batch = batch.to(next(predictor.parameters()).device)
+        return F.mse_loss(predictor(batch), batch)
+
+    def rate(self, step: int, share: float) -> float:
+        return rate_factor(step, share, 50)
+
+    def sheet(self, run: Run) -> dict[str, Any]:
+        return {"psnr": quality(run.modules["vae"], self.held)}
+
+
+def quality(vae: nn.Module, frames: torch.Tensor) -> float:
+    """PSNR in dB of [N, 3, H, W] in -1..1 after encoding and decoding."""
+    device = next(vae.parameters()).device
+    with torch.no_grad():
+        return psnr(torch.cat([vae(part[:, :, None].to(device)).sample[:, :, 0].cpu() for part in frames.split(64)]),
+                    frames)  # fmt: skip
+
+
+def train_autoencoder(
+    out: Path, shards: Shards, config: TrainConfig, accelerator: Accelerator, log: Log
+) -> PatchAutoencoder:
+    """Fit on frames of the shards; minutes or steps as configured. An interrupted descent goes on."""
     torch.manual_seed(config.seed)
-    model = PatchAutoencoder(patch_size=config.patch, latent_channels=config.latent_channels)
+    vae = PatchAutoencoder(patch_size=config.patch, latent_channels=config.latent_channels)
     frames = sample_frames(shards, min(6000, 9 * len(shards)), config.seed)
     held = frames[: max(1, len(frames) // 20)]
     rest = frames[len(held) :]
-    model.fit(rest[:3000])
-    model.to(config.device)
-
-    def quality() -> float:
-        with torch.no_grad():
-            return psnr(model(held[:, :, None].to(config.device)).sample[:, :, 0].cpu(), held)
-
-    log({"stage": "autoencoder", "psnr_linear": quality()})
-    optimiser = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0
+    vae.fit(rest[:3000])
+    vae.to(accelerator.device)
+    log({"stage": "autoencoder", "psnr_linear": quality(vae, held)})
+    limited = dataclasses.replace(
+        config,
+        minutes=None if config.autoencoder_steps else config.autoencoder_minutes,
+        steps=config.autoencoder_steps,
+        batch=-(-BATCH // accelerator.num_processes) * accelerator.num_processes,
+        accumulate=1,
+        clip_norm=math.inf,
+        average=0.0,
+        sheet_minutes=0.5,
     )
-    start, step = time.monotonic(), 0
-    while True:
-        passed = (time.monotonic() - start) / (60 * config.autoencoder_minutes)
-        progress = step / config.autoencoder_steps if config.autoencoder_steps else passed
-        if progress >= 1:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 50) * (1 - progress)
-        picks = np.random.default_rng([config.seed, 78, step]).integers(len(rest), size=32)
-        batch = rest[torch.from_numpy(picks)][:, :, None].to(config.device)
-        loss = F.mse_loss(model(batch).sample, batch)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        step += 1
-        if step % 200 == 0:
-            log({"stage": "autoencoder", "step": step, "psnr": quality()})
-    log({"stage": "autoencoder", "step": step, "psnr": quality()})
-    return model.requires_grad_(False).eval()
+    trained = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    adamw = torch.optim.AdamW(trained, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    adamw.param_groups[0]["peak"] = 2e-3
+    run = Run(
+        "autoencoder",
+        out,
+        out / "autoencoder-checkpoint",
+        accelerator,
+        {"vae": vae},
+        _Rebuild(vae),
+        {"adamw": adamw},
+        log,
+        Progress(),
+        trained_only=True,
+    )
+    run.resume(average=False)
+    descend(run, _Task(limited, rest, held))
+    if accelerator.is_main_process:
+        vae.save_pretrained(out / "autoencoder")
+        shutil.rmtree(run.checkpoint, ignore_errors=True)
+    return vae.requires_grad_(False).eval()

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import CogVideoXDDIMScheduler
 from torch import nn
 
 from ..models import PatchAutoencoder, TrackingTransformer3DModel, track_coordinates
-from .autoencoder import to_unit
+from .augment import mirror, names_a_side, thin_tracks
 from .config import TrainConfig
-from .data import Shards
+from .data import Clip, Shards
+from .latents import encode, first_only, make_scheduler
+from .loop import Run
+from .optimisers import rate_factor
+from .samples import generate, mean_psnr, sheet_picture, write_picture
 
 
 @dataclass(frozen=True)
@@ -29,31 +33,36 @@ class Batch:
     timesteps: torch.Tensor  # [B] i64
 
 
-def make_scheduler() -> CogVideoXDDIMScheduler:
-    """The noise schedule of training and sampling: CogVideoX's (SNR shift 3, v-prediction, zero terminal SNR,
-    trailing).
+def spread_levels(rng: np.random.Generator, batch: int, levels: int) -> np.ndarray:
+    """[batch] noise levels 0..levels - 1, each uniformly drawn, evenly spread within the batch: less variance than
+    independent draws.
     """
-    return CogVideoXDDIMScheduler(
-        snr_shift_scale=3.0,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        clip_sample=False,
-    )
+    return (((rng.random() + np.arange(batch) / batch) % 1.0) * levels).astype(np.int64)
 
 
-def encode(vae: PatchAutoencoder, video: np.ndarray) -> torch.Tensor:
-    """[B, T, H, W, 3] 8-bit -> scaled latents [B, T, C, h, w] on the autoencoder's device."""
-    with torch.no_grad():
-        unit = to_unit(video).permute(0, 4, 1, 2, 3).to(vae.device)
-        return vae.encode(unit).latent_dist.mode().transpose(1, 2) * vae.config.scaling_factor
+class Predictor(nn.Module):
+    """Transformer and text encoder as the one module that processes exchange gradients of."""
 
+    def __init__(self, transformer: TrackingTransformer3DModel, text_encoder: nn.Module, bf16: bool) -> None:
+        super().__init__()
+        self.transformer, self.text_encoder, self.bf16 = transformer, text_encoder, bf16
 
-def first_only(latents: torch.Tensor) -> torch.Tensor:
-    """[B, T, C, h, w] -> the same with every frame but the first zero."""
-    padded = torch.zeros_like(latents)
-    padded[:, 0] = latents[:, 0]
-    return padded
+    def forward(
+        self,
+        noisy: torch.Tensor,
+        image: torch.Tensor,
+        tokens: torch.Tensor,
+        timesteps: torch.Tensor,
+        tracks: torch.Tensor | None,
+        coordinates: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The predicted velocity [B, T, C, h, w], float32; shapes as in `Batch`."""
+        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.bf16):
+            text = self.text_encoder(tokens)[0]
+            predicted = self.transformer(
+                torch.cat([noisy, image], dim=2), text, timesteps, tracking_maps=tracks, track_coordinates=coordinates
+            ).sample
+        return predicted.float()
 
 
 class Task:
@@ -66,52 +75,88 @@ class Task:
     ):
         self.shards, self.vae, self.tokens, self.empty, self.config = shards, vae, tokens, empty, config
         self.scheduler = make_scheduler()
+        self.tokenizer: Any = None
+        self.held_out: list[Clip] = []  # what sheets show
         # The root of what an error in a channel costs in the picture: neither mean colour nor finest detail rules
         # the loss.
         costs = vae.synthesis.square().sum(0).sqrt()
         self.costs = (costs / costs.mean())[None, None, :, None, None]
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
         config = self.config
+        further = np.random.default_rng([config.seed, 2, step])  # what is drawn for options that are off by default
+        single = bool(further.random() < config.one_frame)
+        frames = self.shards.videos[0].shape[1]
+        count = config.batch * (frames if single else 1)
         rng = np.random.default_rng([config.seed, 1, step])
-        picks = [int(i) for i in rng.integers(len(self.shards), size=config.batch)]
-        clips = [self.shards[i] for i in picks]
+        picks = rng.integers(len(self.shards), size=count)
+        no_image, no_text, no_track = (
+            rng.random(count) < share for share in (config.image_dropout, config.text_dropout, config.track_dropout)
+        )
+        if single:
+            no_image[:] = True  # with its only frame given there would be nothing to learn
+        noise_seed = int(rng.integers(1 << 62))
+        levels = spread_levels(rng, count, self.scheduler.config.num_train_timesteps)
+        mirrored, thinned = further.random(count) < 0.5, further.random(count) < config.sparse_tracks
+        thin_seeds = further.integers(1 << 62, size=count)
+
+        mine = np.arange(count)[part::parts]
+        clips = [
+            self._clip(int(picks[i]), single, bool(mirrored[i]), int(thin_seeds[i]) if thinned[i] else None)
+            for i in mine
+        ]
         video, tracking = np.stack([c[0] for c in clips]), np.stack([c[1] for c in clips])
         if config.stage == "base":
             tracking = np.zeros_like(tracking)
         latents, tracks = encode(self.vae, video), encode(self.vae, tracking)
-        coordinates = track_coordinates(
-            torch.from_numpy(tracking).permute(0, 1, 4, 2, 3).to(latents.device).float() / 255
+        device = latents.device
+        pixels = torch.from_numpy(np.ascontiguousarray(tracking)).permute(0, 1, 4, 2, 3).to(device).float() / 255
+        keep_image, keep_track = (
+            torch.from_numpy(~dropped[mine]).to(device)[:, None, None, None, None] for dropped in (no_image, no_track)
         )
-        no_image, no_text, no_track = (
-            torch.from_numpy(rng.random(config.batch) < share).to(latents.device)
-            for share in (config.image_dropout, config.text_dropout, config.track_dropout)
-        )
-        tokens = torch.where(no_text.cpu()[:, None], self.empty, self.tokens[picks]).to(latents.device)
-        image = first_only(latents) * ~no_image[:, None, None, None, None]
-        maps = torch.cat([tracks, first_only(tracks)], dim=2) * ~no_track[:, None, None, None, None]
-        coordinates = coordinates * ~no_track[:, None, None, None, None]
-        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-        # Evenly spread over the noise levels within a batch: less variance than independent draws.
-        level = (rng.random() + np.arange(config.batch) / config.batch) % 1.0
-        timesteps = torch.from_numpy((level * self.scheduler.config.num_train_timesteps).astype(np.int64)).to(
-            latents.device
-        )
+        coordinates = track_coordinates(pixels) * keep_track
+        drop_text = torch.from_numpy(no_text[mine])[:, None]
+        tokens = torch.where(drop_text, self.empty, self.tokens[torch.from_numpy(picks[mine])]).to(device)
+        image = first_only(latents) * keep_image
+        maps = torch.cat([tracks, first_only(tracks)], dim=2) * keep_track
+        generator = torch.Generator().manual_seed(noise_seed)
+        noise = torch.randn((count, *latents.shape[1:]), generator=generator)[part::parts].to(device)
+        timesteps = torch.from_numpy(levels[mine]).to(device)
         return Batch(latents, image, maps, coordinates, tokens, noise, timesteps)
 
-    def loss(self, transformer: TrackingTransformer3DModel, text_encoder: nn.Module, batch: Batch) -> torch.Tensor:
+    def _clip(
+        self, index: int, single: bool, mirrored: bool, thin_seed: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Video and tracking video [T, H, W, 3] of a clip, changed as was drawn."""
+        video, tracking, caption, _ = self.shards[index]
+        if thin_seed is not None:
+            tracking = thin_tracks(tracking, np.random.default_rng(thin_seed))
+        if single:
+            video, tracking = video[:1], tracking[:1]
+        if self.config.mirror and mirrored and not names_a_side(caption):
+            return mirror(video, tracking)
+        return video, tracking
+
+    def loss(self, predictor: nn.Module, batch: Batch) -> torch.Tensor:
         """Mean squared error of the predicted velocity, channels weighted by what they are worth in the picture."""
         noisy = self.scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
         target = self.scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
-        with torch.autocast(batch.latents.device.type, torch.bfloat16, enabled=self.config.bf16):
-            text = text_encoder(batch.tokens)[0]
-            without = self.config.stage == "base"
-            predicted = transformer(
-                torch.cat([noisy, batch.image], dim=2),
-                text,
-                batch.timesteps,
-                tracking_maps=None if without else batch.tracks,
-                track_coordinates=None if without else batch.coordinates,
-            ).sample
-        return ((predicted.float() - target).square() * self.costs).mean()
+        without = self.config.stage == "base"
+        tracks, coordinates = (None, None) if without else (batch.tracks, batch.coordinates)
+        predicted = predictor(noisy, batch.image, batch.tokens, batch.timesteps, tracks, coordinates)
+        return ((predicted - target).square() * self.costs).mean()
+
+    def rate(self, step: int, share: float) -> float:
+        return rate_factor(step, share, self.config.warmup)
+
+    def sheet(self, run: Run) -> dict[str, Any]:
+        """Draw the held-out clips, and say how close they come with their own tracks and with each other's."""
+        clips = self.held_out
+        right = [clip.tracking for clip in clips]
+        arguments = (run.modules["transformer"], run.modules["text_encoder"], self.vae, self.tokenizer, clips)
+        made = generate(*arguments, right, bf16=self.config.bf16)
+        other = generate(*arguments, right[1:] + right[:1], bf16=self.config.bf16)
+        picture = sheet_picture([(c.video, g, c.tracking) for c, g in zip(clips, made, strict=True)])
+        write_picture(run.out / "sheets" / f"step-{run.progress.step:06d}.png", picture)
+        run.log.picture("sheet", picture, run.progress.step)
+        return {"psnr": mean_psnr(clips, made), "psnr_other_tracks": mean_psnr(clips, other)}

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from ..models import PatchAutoencoder
-from .diffusion import make_scheduler
+from .latents import make_scheduler
 
 INDEX = {
     "_class_name": "DiffusionShaderPipeline",

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers and transformers are typed too loosely for these rules.
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false
-"""`train`: the whole run, from data to an exported pipeline, each stage resumed where it was left."""
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
+"""`train`: a small model's whole run, from data to an exported pipeline, each stage resumed where it was left."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import time
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
@@ -21,83 +20,131 @@ from ..errors import UsageError
 from ..models import PatchAutoencoder, TrackingTransformer3DModel
 from ..models.attention import PlainAttention
 from .autoencoder import train_autoencoder
-from .config import TrainConfig
+from .claim import claim, stored
+from .config import RunConfig, TrainConfig, TuneConfig
 from .data import Shards, generate_shards, load_shards
-from .diffusion import Task
+from .diffusion import Predictor, Task
 from .export import export
-from .optimisers import make_optimisers, rate_factor, set_rate
-from .samples import generate, held_out, mean_psnr, write_sheet
-from .state import Progress, find_checkpoint, load_checkpoint, put_weights, save_checkpoint, weights
+from .log import Log, Report
+from .loop import Run, descend
+from .machine import make_accelerator
+from .optimisers import make_optimisers
+from .samples import held_out
+from .state import Progress, best_weights, find_checkpoint, put_weights, weights
 from .text import build_text_encoder, build_tokenizer, tokenize
 
-Report = Callable[[dict[str, Any]], None]
+SHEET_CLIPS = 8
 
 
-def train(config: TrainConfig, report: Report | None = None) -> Path:
-    """Run or resume the training described by `config`; returns the folder of the exported pipeline.
+def train(config: RunConfig, report: Report | None = None) -> Path:
+    """Run or resume the training described by `config`; returns the folder of the exported pipeline (of the
+    autoencoder, in the stage of that name).
 
     `report` gets every log entry (also written to `log.jsonl`). Ctrl-C saves a checkpoint first. Raises UsageError
-    where the folder
-    holds another run.
+    where the folder holds another run, and what else cannot be; ModelError for a base that cannot be loaded.
     """
+    accelerator = make_accelerator(config)
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    _claim(out, config)
-    log = _logger(out / "log.jsonl", report)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    shards = _data(config, log)
-    vae = _autoencoder(out, shards, config, log)
-    tokenizer = _tokenizer(out, shards, config)
+    claim(out, config, accelerator)
+    log = Log(out, report, tensorboard=config.tensorboard, speaks=accelerator.is_main_process)
+    try:
+        if isinstance(config, TuneConfig):
+            from .tune import tune
+
+            return tune(out, config, accelerator, log)
+        assert isinstance(config, TrainConfig)
+        return _train(out, config, accelerator, log)
+    finally:
+        log.close()
+
+
+def _train(out: Path, config: TrainConfig, accelerator: Accelerator, log: Log) -> Path:
+    shards = _data(config, accelerator, log)
+    vae = _autoencoder(out, shards, config, accelerator, log)
+    if config.stage == "autoencoder":
+        return out / "autoencoder"
+    tokenizer = _tokenizer(out, shards, config, accelerator)
     modules = build_modules(shards, len(tokenizer), vae, config)
     _start_from(modules, config)
     for module in modules.values():
-        module.to(config.device)
-    average = {key: value.clone() for key, value in weights(modules).items()}
-    optimisers = make_optimisers(modules, config)
-    progress = Progress(config=config.to_dict())
-    if found := find_checkpoint(out / "checkpoint"):
-        progress = load_checkpoint(found, modules, average, optimisers)
-        progress.config = config.to_dict()
+        module.to(accelerator.device)
+    transformer, text_encoder = modules["transformer"], modules["text_encoder"]
+    assert isinstance(transformer, TrackingTransformer3DModel)
+    if accelerator.device.type == "cpu":
+        transformer.set_attn_processor(PlainAttention())
+    if config.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    run = Run(
+        config.stage,
+        out,
+        out / "checkpoint",
+        accelerator,
+        modules,
+        Predictor(transformer, text_encoder, config.bf16),
+        make_optimisers(modules, config),
+        log,
+        Progress(config=config.to_dict()),
+    )
+    run.resume(average=config.average > 0)
     tokens = tokenize(tokenizer, list(shards.captions), config.text_length)
     task = Task(shards, vae, tokens, tokenize(tokenizer, [""], config.text_length)[0], config)
+    if accelerator.is_main_process:
+        _, frames, height, width, _ = shards.videos[0].shape
+        task.tokenizer, task.held_out = tokenizer, held_out(SHEET_CLIPS, (width, height), frames)
+        transformer.save_config(out / "transformer")
+    log.begin(run.progress.step)
     log(
         {
             "stage": config.stage,
             "event": "start",
-            "step": progress.step,
+            "step": run.progress.step,
             "clips": len(shards),
             "parameters": sum(p.numel() for m in modules.values() for p in m.parameters()),
+            "device": str(accelerator.device),
+            "processes": accelerator.num_processes,
         }
     )
-    try:
-        _descend(out, task, modules, average, optimisers, progress, tokenizer, log)
-    except KeyboardInterrupt:
-        save_checkpoint(out / "checkpoint", modules, average, optimisers, progress)
-        raise
-    put_weights(modules, average)
-    return export(out / "export", vae, tokenizer, modules["transformer"], modules["text_encoder"])
+    descend(run, task)
+    run.finish()
+    with on_the_first(accelerator) as first:
+        if first:
+            export(out / "export", vae, tokenizer, transformer, text_encoder)
+    return out / "export"
 
 
 def export_run(run: str | Path, target: Path | None = None) -> Path:
     """Export the newest checkpoint's averaged weights of a run, finished or not; returns the folder."""
     out = Path(run)
-    path = out / "config.json"
-    found = find_checkpoint(out / "checkpoint")
-    if not path.exists() or found is None:
+    config, found = stored(out), find_checkpoint(out / "checkpoint")
+    if found is None:
         raise UsageError("no-checkpoint", f"There is no checkpoint in {out}.", "Train there first.")
-    config = TrainConfig(**json.loads(path.read_text(encoding="utf-8")))
-    shards = load_shards(config.data)
-    tokenizer = _tokenizer(out, shards, config)
-    vae = PatchAutoencoder.from_pretrained(Path(config.start or out) / "autoencoder")
-    modules = build_modules(shards, len(tokenizer), vae, config)
-    put_weights(modules, load_file(found / "average.safetensors"))
+    if isinstance(config, TuneConfig):
+        from .tune import export_tuned
+
+        return export_tuned(out, config, found, target or out / "export")
+    assert isinstance(config, TrainConfig)
+    vae = PatchAutoencoder.from_pretrained(_part(out, config, "autoencoder"))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(_part(out, config, "tokenizer"))
+    if (out / "transformer" / "config.json").exists():
+        kept = TrackingTransformer3DModel.load_config(out / "transformer")
+        transformer = TrackingTransformer3DModel.from_config(kept)
+        text_encoder = build_text_encoder(len(tokenizer), config.text_dim, config.seed)
+        modules: dict[str, nn.Module] = {"transformer": transformer, "text_encoder": text_encoder}
+    else:  # a run of before the configuration was kept
+        modules = build_modules(load_shards(config.data), len(tokenizer), vae, config)
+    put_weights(weights(modules), best_weights(found))
     return export(target or out / "export", vae, tokenizer, modules["transformer"], modules["text_encoder"])
 
 
 def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config: TrainConfig) -> dict[str, nn.Module]:
     """Transformer and text encoder as `config` describes them, at their start values."""
     _, frames, height, width, _ = shards.videos[0].shape
+    if width % (config.patch * config.token) or height % (config.patch * config.token):
+        raise UsageError(
+            "bad-setting",
+            f"Clips of {width}x{height} pixels do not divide into tokens of {config.patch * config.token} pixels.",
+            "Choose another --token or --patch.",
+        )
     torch.manual_seed(config.seed)
     transformer = TrackingTransformer3DModel(
         num_attention_heads=config.width_heads,
@@ -110,6 +157,7 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
         sample_width=width // config.patch,
         sample_height=height // config.patch,
         sample_frames=frames,
+        patch_size=config.token,
         temporal_compression_ratio=1,
         max_text_seq_length=config.text_length,
         spatial_interpolation_scale=1.0,
@@ -119,130 +167,28 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
         track_scale=config.patch,
     )
     transformer.initialise_from_scratch(vae.analysis.cpu(), vae.synthesis.cpu())
-    if torch.device(config.device).type == "cpu":
-        transformer.set_attn_processor(PlainAttention())
     return {"transformer": transformer, "text_encoder": build_text_encoder(vocabulary, config.text_dim, config.seed)}
 
 
-def _descend(out: Path, task: Task, modules, average, optimisers, progress: Progress, tokenizer, log: Report) -> None:
-    config = task.config
-    transformer, text_encoder = modules["transformer"], modules["text_encoder"]
-    trainable = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
-    averaged, current = list(average.values()), list(weights(modules).values())
-    began, before = time.monotonic(), progress.seconds
-    saved = sheeted = logged = began
-    losses: list[torch.Tensor] = []
-    start_samples = progress.samples
-    while (share := _share(progress, config)) < 1.0:
-        set_rate(optimisers, rate_factor(progress.step, share, config.warmup))
-        loss = task.loss(transformer, text_encoder, task.batch(progress.step))
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trainable, config.clip_norm)
-        for optimiser in optimisers.values():
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        # The average follows quickly at first: it must not remember the start values.
-        keep = min(config.average, (1 + progress.step) / (10 + progress.step))
-        torch._foreach_lerp_(averaged, current, 1 - keep)
-        losses.append(loss.detach())
-        now = time.monotonic()
-        progress.step += 1
-        progress.samples += config.batch
-        progress.seconds = before + now - began
-        if now - logged > config.log_seconds:
-            rate = (progress.samples - start_samples) / (now - began)
-            share = _share(progress, config)
-            left = progress.seconds * (1 - share) / max(share, 1e-9)
-            log(
-                {
-                    "stage": config.stage,
-                    "step": progress.step,
-                    "samples": progress.samples,
-                    "loss": torch.stack(losses).mean().item(),
-                    "norm": float(norm),
-                    "samples_per_second": round(rate, 2),
-                    "minutes": round(progress.seconds / 60, 2),
-                    "minutes_left": round(left / 60, 1),
-                }
+@contextlib.contextmanager
+def on_the_first(accelerator: Accelerator) -> Iterator[bool]:
+    """Whether this is the first process; the others go on once it is done."""
+    yield accelerator.is_main_process
+    accelerator.wait_for_everyone()
+
+
+def _data(config: TrainConfig, accelerator: Accelerator, log: Log) -> Shards:
+    with on_the_first(accelerator) as first:
+        if first and not any(Path(config.data).glob("shard-*")):
+            generate_shards(
+                config.data,
+                config.clips,
+                seed_offset(config.seed),
+                processes=max(1, (os.cpu_count() or 2) - 1),
+                size=(config.width, config.height),
+                frames=config.frames,
+                progress=lambda done, count: log({"stage": "data", "done": done, "count": count}),
             )
-            losses, logged = [], now
-        if now - saved > 60 * config.checkpoint_minutes:
-            save_checkpoint(out / "checkpoint", modules, average, optimisers, progress)
-            saved = now
-        if now - sheeted > 60 * config.sheet_minutes:
-            _sheet(out, task, modules, average, progress, tokenizer, log)
-            sheeted = now
-    save_checkpoint(out / "checkpoint", modules, average, optimisers, progress)
-    _sheet(out, task, modules, average, progress, tokenizer, log)
-
-
-def _share(progress: Progress, config: TrainConfig) -> float:
-    """How much of the budget is used, 0..1."""
-    if config.steps is not None:
-        return progress.step / config.steps
-    return progress.seconds / (60 * (config.minutes or 1))
-
-
-def _sheet(out: Path, task: Task, modules, average, progress: Progress, tokenizer, log: Report) -> None:
-    """Draw a sheet with the averaged weights and log how close eight held-out clips come."""
-    kept = {key: value.clone() for key, value in weights(modules).items()}
-    put_weights(modules, average)
-    _, frames, height, width, _ = task.shards.videos[0].shape
-    clips = held_out(8, (width, height), frames)
-    right = [clip.tracking for clip in clips]
-    arguments = (modules["transformer"], modules["text_encoder"], task.vae, tokenizer, clips)
-    made = generate(*arguments, right, bf16=task.config.bf16)
-    other = generate(*arguments, right[1:] + right[:1], bf16=task.config.bf16)
-    put_weights(modules, kept)
-    write_sheet(out / "sheets" / f"step-{progress.step:06d}.png", clips, made)
-    log(
-        {
-            "stage": task.config.stage,
-            "event": "sheet",
-            "step": progress.step,
-            "psnr": mean_psnr(clips, made),
-            "psnr_other_tracks": mean_psnr(clips, other),
-        }
-    )
-
-
-def _claim(out: Path, config: TrainConfig) -> None:
-    """Store the configuration, or check that the run there has the same model and data."""
-    path = out / "config.json"
-    free = ("minutes", "steps", "threads", "device", "checkpoint_minutes", "sheet_minutes", "log_seconds", "out")
-    mine = {key: value for key, value in config.to_dict().items() if key not in free}
-    if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        different = [key for key, value in mine.items() if theirs.get(key) != value]
-        if different:
-            raise UsageError(
-                "other-run",
-                f"{out} holds a run with other settings ({', '.join(different)}).",
-                "Choose another folder.",
-            )
-    path.write_text(json.dumps(config.to_dict(), indent=1), encoding="utf-8")
-
-
-def _logger(path: Path, report: Report | None) -> Report:
-    def log(entry: dict[str, Any]) -> None:
-        entry = {"time": time.strftime("%H:%M:%S")} | entry
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
-        if report:
-            report(entry)
-
-    return log
-
-
-def _data(config: TrainConfig, log: Report) -> Shards:
-    if not any(Path(config.data).glob("shard-*")):
-        generate_shards(
-            config.data,
-            config.clips,
-            seed_offset(config.seed),
-            processes=max(1, (os.cpu_count() or 2) - 1),
-            progress=lambda done, count: log({"stage": "data", "done": done, "count": count}),
-        )
     return load_shards(config.data)
 
 
@@ -251,45 +197,68 @@ def seed_offset(seed: int) -> int:
     return seed * 1_000_000
 
 
-def _autoencoder(out: Path, shards: Shards, config: TrainConfig, log: Report) -> PatchAutoencoder:
-    folder = out / "autoencoder"
-    source = Path(config.start) / "autoencoder" if config.start else folder
-    if not (source / "config.json").exists():
-        made = train_autoencoder(shards, config, log)
-        made.save_pretrained(folder)
-        source = folder
-    return PatchAutoencoder.from_pretrained(source).requires_grad_(False).eval().to(config.device)
+def _part(out: Path, config: TrainConfig, name: str) -> Path:
+    """A stage's folder: the run's own, or that of the run it starts from."""
+    return out / name if (out / name).exists() or config.start is None else Path(config.start) / name
 
 
-def _tokenizer(out: Path, shards: Shards, config: TrainConfig) -> PreTrainedTokenizerFast:
-    folder = Path(config.start or out) / "tokenizer"
-    if not (folder / "tokenizer.json").exists():
-        build_tokenizer(shards.captions, config.text_length).save_pretrained(folder)
+def _autoencoder(
+    out: Path, shards: Shards, config: TrainConfig, accelerator: Accelerator, log: Log
+) -> PatchAutoencoder:
+    folder = _adopted(out, config, accelerator, "autoencoder", "config.json")
+    if not (folder / "config.json").exists():
+        train_autoencoder(out, shards, config, accelerator, log)
+        accelerator.wait_for_everyone()
+    return PatchAutoencoder.from_pretrained(folder).requires_grad_(False).eval().to(accelerator.device)
+
+
+def _tokenizer(out: Path, shards: Shards, config: TrainConfig, accelerator: Accelerator) -> PreTrainedTokenizerFast:
+    folder = _adopted(out, config, accelerator, "tokenizer", "tokenizer.json")
+    with on_the_first(accelerator) as first:
+        if first and not (folder / "tokenizer.json").exists():
+            build_tokenizer(shards.captions, config.text_length).save_pretrained(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
+def _adopted(out: Path, config: TrainConfig, accelerator: Accelerator, name: str, sign: str) -> Path:
+    """The run's own folder `name`, taken over from the run it starts from, so that it needs that one no more."""
+    source = None if config.start is None else Path(config.start) / name
+    with on_the_first(accelerator) as first:
+        if first and source is not None and (source / sign).exists() and not (out / name / sign).exists():
+            shutil.copytree(source, out / name, dirs_exist_ok=True)
+    return out / name
+
+
 def _start_from(modules: dict[str, nn.Module], config: TrainConfig) -> None:
-    """Start values from another run's averaged weights; for the branch stage, freeze all but the branch."""
+    """Start values from another run's averaged weights; freeze what the stage does not train."""
     if config.start:
         found = find_checkpoint(Path(config.start) / "checkpoint")
         if found is None:
             raise UsageError("no-checkpoint", f"There is no checkpoint in {config.start}.", "Train there first.")
-        known = load_file(found / "average.safetensors")  # parts that the other run lacks keep their start values
-        put_weights(modules, {key: known.get(key, value) for key, value in weights(modules).items()})
-    if config.stage != "branch":
-        return
+        known = best_weights(found)  # parts that the other run lacks keep their start values
+        own = weights(modules)
+        put_weights(own, {key: known.get(key, value) for key, value in own.items()})
     transformer = modules["transformer"]
     assert isinstance(transformer, TrackingTransformer3DModel)
+    if config.stage == "base":
+        for parameter in branch_parameters(transformer):
+            parameter.requires_grad_(False)
+    if config.stage != "branch":
+        return
     for module in modules.values():
         module.requires_grad_(False)
-    branch = (
+    for parameter in branch_parameters(transformer):
+        parameter.requires_grad_(True)
+    for copied, block in zip(transformer.transformer_blocks_copy, transformer.transformer_blocks, strict=False):
+        copied.load_state_dict(block.state_dict())
+
+
+def branch_parameters(transformer: TrackingTransformer3DModel) -> list[nn.Parameter]:
+    """Those of the tracking branch."""
+    parts = (
         transformer.transformer_blocks_copy,
         transformer.initial_combine_linear,
         transformer.combine_linears,
         transformer.track_lookup,
     )
-    for part in branch:
-        if part is not None:
-            part.requires_grad_(True)
-    for copied, block in zip(transformer.transformer_blocks_copy, transformer.transformer_blocks, strict=False):
-        copied.load_state_dict(block.state_dict())
+    return [parameter for part in parts if part is not None for parameter in part.parameters()]

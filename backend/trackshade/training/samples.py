@@ -7,23 +7,36 @@ frame.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from ..models import PatchAutoencoder, TrackingTransformer3DModel, track_coordinates
-from .autoencoder import to_unit
 from .data import Clip, generate_clip
-from .diffusion import encode, first_only, make_scheduler
+from .latents import encode, first_only, make_scheduler, to_unit
 from .text import tokenize
+
+Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # sample [B, ...], timestep [B] -> velocity [B, ...]
 
 
 def held_out(count: int, size: tuple[int, int] = (96, 64), frames: int = 9) -> list[Clip]:
     """The clips that sheets show: the first seeds of the held-out split."""
     return [generate_clip(seed, size, frames, split="held-out") for seed in range(count)]
+
+
+def denoise(predict: Predict, scheduler: Any, shape: Sequence[int], steps: int, seed: int, device: Any) -> torch.Tensor:
+    """Latents of `shape` out of noise by DDIM, without guidance."""
+    scheduler.set_timesteps(steps)
+    sample = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)).to(device)
+    for t in scheduler.timesteps:
+        velocity = predict(sample, t.expand(len(sample)).to(device))
+        sample = scheduler.step(velocity.float(), int(t), sample, return_dict=False)[0]
+    return sample
 
 
 @torch.no_grad()
@@ -46,35 +59,37 @@ def generate(
     image, maps = first_only(latents), torch.cat([tracks, first_only(tracks)], dim=2)
     coordinates = track_coordinates(torch.from_numpy(tracking).permute(0, 1, 4, 2, 3).to(device).float() / 255)
     tokens = tokenize(tokenizer, [clip.caption for clip in clips], transformer.config.max_text_seq_length).to(device)
-    scheduler = make_scheduler()
-    scheduler.set_timesteps(steps)
-    sample = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(device)
-    for t in scheduler.timesteps:
+
+    def predict(sample: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            text = text_encoder(tokens)[0]
-            velocity = transformer(
+            return transformer(
                 torch.cat([sample, image], dim=2),
-                text,
-                t.expand(len(clips)).to(device),
+                text_encoder(tokens)[0],
+                timesteps,
                 tracking_maps=maps,
                 track_coordinates=coordinates,
             ).sample
-        sample = scheduler.step(velocity.float(), int(t), sample, return_dict=False)[0]
-    decoded = vae.decode(sample.transpose(1, 2) / vae.config.scaling_factor).sample
-    return ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
+
+    sample = denoise(predict, make_scheduler(), latents.shape, steps, seed, device)
+    return to_bytes(vae.decode(sample.transpose(1, 2) / vae.config.scaling_factor).sample)
 
 
-def write_sheet(path: Path, clips: list[Clip], generated: np.ndarray) -> None:
-    """PNG: per clip three rows (truth, generated, tracking), frames from left to right."""
-    rows = [
-        np.concatenate(list(video), axis=1)
-        for clip, made in zip(clips, generated, strict=False)
-        for video in (clip.video, made, clip.tracking)
-    ]
+def to_bytes(decoded: torch.Tensor) -> np.ndarray:
+    """[B, 3, T, H, W] in -1..1 -> [B, T, H, W, 3] 8-bit."""
+    return ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
+
+
+def sheet_picture(clips: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """[H, W, 3] 8-bit: the videos of each clip (truth, generated, tracking) one below the other, frames from left to
+    right.
+    """
+    return np.concatenate([np.concatenate(list(video), axis=1) for videos in clips for video in videos])
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    ok, data = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])
-    if ok:
-        path.write_bytes(data.tobytes())
+    Image.fromarray(picture).save(path)
 
 
 def mean_psnr(clips: list[Clip], generated: np.ndarray) -> float:

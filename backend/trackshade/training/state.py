@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ..errors import UsageError
 from .optimisers import pack, unpack
 
 
@@ -25,21 +26,33 @@ class Progress:
     config: dict[str, Any] = field(default_factory=dict)
 
 
-def weights(modules: dict[str, nn.Module]) -> dict[str, torch.Tensor]:
-    """All parameters by `module.name`, detached (shared with the modules)."""
-    return {f"{name}.{key}": p.detach() for name, module in modules.items() for key, p in module.named_parameters()}
+def weights(modules: dict[str, nn.Module], trained_only: bool = False) -> dict[str, torch.Tensor]:
+    """Parameters by `module.name`, detached (shared with the modules): all, or those that are trained."""
+    return {
+        f"{name}.{key}": parameter.detach()
+        for name, module in modules.items()
+        for key, parameter in module.named_parameters()
+        if parameter.requires_grad or not trained_only
+    }
 
 
-def put_weights(modules: dict[str, nn.Module], tensors: dict[str, torch.Tensor]) -> None:
-    """Copy tensors back into the modules; every parameter must be there."""
+def put_weights(own: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor]) -> None:
+    """Copy tensors into `own` (from `weights`); every one must be there, and nothing else. Raises UsageError."""
+    if own.keys() != tensors.keys():
+        odd = sorted(own.keys() ^ tensors.keys())
+        raise UsageError(
+            "other-run",
+            f"The checkpoint is of another model: {', '.join(odd[:3])} {'are' if len(odd) > 1 else 'is'} in one only.",
+            "Choose another folder.",
+        )
     with torch.no_grad():
-        for key, parameter in weights(modules).items():
+        for key, parameter in own.items():
             parameter.copy_(tensors[key])
 
 
 def save_checkpoint(
     folder: Path,
-    modules: dict[str, nn.Module],
+    own: dict[str, torch.Tensor],
     average: dict[str, torch.Tensor],
     optimisers: dict[str, torch.optim.Optimizer],
     progress: Progress,
@@ -48,11 +61,12 @@ def save_checkpoint(
     part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    for name, tensors in (("weights", weights(modules)), ("average", average), ("optimisers", pack(optimisers))):
-        save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part / f"{name}.safetensors")
+    for name, tensors in (("weights", own), ("average", average), ("optimisers", pack(optimisers))):
+        if tensors:
+            save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part / f"{name}.safetensors")
     (part / "progress.json").write_text(json.dumps(vars(progress), indent=1), encoding="utf-8")
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(part, folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -63,15 +77,22 @@ def find_checkpoint(folder: Path) -> Path | None:
     return next((f for f in (folder, folder.with_name(folder.name + ".old")) if (f / "progress.json").is_file()), None)
 
 
+def best_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights of a checkpoint, or the trained ones where none are averaged."""
+    average = checkpoint / "average.safetensors"
+    return load_file(average if average.exists() else checkpoint / "weights.safetensors")
+
+
 def load_checkpoint(
     folder: Path,
-    modules: dict[str, nn.Module],
+    own: dict[str, torch.Tensor],
     average: dict[str, torch.Tensor],
     optimisers: dict[str, torch.optim.Optimizer],
 ) -> Progress:
-    """Read a checkpoint into the given modules, averages and optimisers."""
-    put_weights(modules, load_file(folder / "weights.safetensors"))
-    for key, value in load_file(folder / "average.safetensors").items():
-        average[key].copy_(value)
-    unpack(optimisers, load_file(folder / "optimisers.safetensors"))
+    """Read a checkpoint into the given weights, averages and optimisers."""
+    put_weights(own, load_file(folder / "weights.safetensors"))
+    if average:
+        put_weights(average, best_weights(folder))
+    state = folder / "optimisers.safetensors"
+    unpack(optimisers, load_file(state) if state.exists() else {})
     return Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
