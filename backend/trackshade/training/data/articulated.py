@@ -106,7 +106,8 @@ def vehicle(rng: np.random.Generator, frames: int, scale: float) -> Body:
     hull = shapes.box((length, wide, 0.36), 4)
     cabin = shapes.box((length * rng.uniform(0.35, 0.55), wide * 0.88, 0.32), 3)
     place = shapes.xyz(rng.uniform(-0.2, 0.2) * length, 0.0, 0.34)
-    glass = paint.row if rng.random() < 0.6 else plain(rng, (0.25, 0.32, 0.38))
+    one_colour = rng.random() < 0.6
+    glass = paint.row if one_colour else plain(rng, (0.25, 0.32, 0.38))
     parts = [
         Part(hull[0], hull[1], paint.row, still(frames)),
         Part(cabin[0] + place, cabin[1], glass, still(frames)),
@@ -123,9 +124,9 @@ def vehicle(rng: np.random.Generator, frames: int, scale: float) -> Body:
     words = f"{paint.words} {rng.choice(['car', 'truck', 'cart', 'vehicle'])}"
     height = (0.2 + wheel) * scale
     action = str(rng.choice(["driving", "rolling along"]))
-    return Body(
-        parts + wheels, words, 0.6 * length * scale, height, action, wheel * scale, wheels, paint.colour, walks=True
-    )
+    colour = paint.colour if one_colour else None
+    reach = 0.6 * length * scale
+    return Body(parts + wheels, words, reach, height, action, wheel * scale, wheels, colour, walks=True)
 
 
 def chain(rng: np.random.Generator, times: np.ndarray, scale: float) -> Body:

@@ -44,7 +44,7 @@ UNSEEN_TEXTURES: dict[str, tuple[int, float, float, tuple[str, ...]]] = {
     "zigzag": (textures.ZIGZAG, 1.0, 3.0, ("zigzag",)),
 }
 # Textures of which the first colour is most of what is seen.
-DOMINATED = ("plain", "spotted", "lettered")
+DOMINATED = ("plain", "lettered")
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def _finish(rng: np.random.Generator, row: np.ndarray, plain_: bool) -> str:
         kind = "shiny"
     gloss, mirror, metal = {
         "matt": (0.0, 0.0, 0.0),
-        "satin": (0.2, 0.08, 0.0),
-        "shiny": (rng.uniform(0.6, 1.0), rng.uniform(0.2, 0.45), 0.0),
+        "satin": (0.2, 0.06, 0.0),
+        "shiny": (rng.uniform(0.6, 1.0), rng.uniform(0.15, 0.35), 0.0),
         "metallic": (0.7, rng.uniform(0.7, 1.0), 0.85),
     }[kind]
     row[shading.GLOSS], row[shading.MIRROR], row[shading.METAL] = gloss, mirror, metal

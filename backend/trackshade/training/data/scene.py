@@ -99,7 +99,8 @@ def build_scene(rng: np.random.Generator, kind: str, size: tuple[int, int], fram
     frame = _Frame(kind, size, np.arange(frames) / FPS, floating, moving)
     bodies = _bodies(rng, frame)
     placed, view = _arrange(rng, frame, bodies)
-    stage, surroundings = build_stage(rng, frames, view.azimuth, floating)
+    main = bodies[0].parts[0].material[:3]
+    stage, surroundings = build_stage(rng, frames, view.azimuth, floating, main)
     world, rest_, triangles, part, materials, body = _assemble(placed, stage)
     acting = tuple((p.body.words, p.action) for p in placed)
     told = Told(kind, acting, surroundings, view.words, moving, placed[0].body.colour)

@@ -187,7 +187,7 @@ def shade(
                         s = min(max(0.5 + 0.9 * up, 0.0), 1.0)
                         grazing = 1.0 - cosine
                         grazing = grazing * grazing
-                        mirror = m[MIRROR] * (0.35 + 0.65 * grazing * grazing)
+                        mirror = m[MIRROR] * (0.22 + 0.78 * grazing * grazing)
                         sr = shine * sun_colour[0] + mirror * (sky[0, 0] + s * (sky[1, 0] - sky[0, 0]))
                         sg = shine * sun_colour[1] + mirror * (sky[0, 1] + s * (sky[1, 1] - sky[0, 1]))
                         sb = shine * sun_colour[2] + mirror * (sky[0, 2] + s * (sky[1, 2] - sky[0, 2]))

@@ -23,54 +23,65 @@ GROUNDS = {
 }
 
 
-def build_stage(rng: np.random.Generator, frames: int, azimuth: float, floating: bool) -> tuple[list[Part], str]:
-    """Ground and walls as geometry, coarse or fine, and their words; `azimuth` of the camera, which walls face."""
+def build_stage(
+    rng: np.random.Generator, frames: int, azimuth: float, floating: bool, main: np.ndarray
+) -> tuple[list[Part], str]:
+    """Ground and walls as geometry, coarse or fine, and their words; `azimuth` of the camera, which walls face;
+    `main` `[3]` the main body's linear colour, which the stage differs from.
+    """
     if floating:
         return [], str(rng.choice(["in the air", "in front of the sky", "against a plain background"]))
     turned = rotations(Z, np.array([azimuth + rng.choice([0.0, rng.uniform(-0.7, 0.7)])]))[0]
     kind = str(rng.choice(["open", "wall", "corner", "studio"], p=[0.4, 0.25, 0.15, 0.2]))
     if kind == "studio":
-        return _studio(rng, frames, turned)
+        return _studio(rng, frames, turned, main)
     half = rng.uniform(5.0, 9.0) if rng.random() < 0.3 else rng.uniform(12.0, 30.0)
-    floor, words = _surface(rng, frames, 2 * half, 2 * half, turned)
+    floor, words = _surface(rng, frames, 2 * half, 2 * half, turned, main)
     parts, words = [floor], f"on a {words} {rng.choice(['floor', 'ground'])}"
     if kind == "open":
         return parts, words
     away, high = rng.uniform(1.8, 3.6), rng.uniform(2.4, 5.0)
     if kind == "wall":
-        wall, name = _wall(rng, frames, turned, 0.0, away, high, half)
+        wall, name = _wall(rng, frames, turned, 0.0, (away, high, half), main)
         return [*parts, wall], f"{words} in front of a {name} wall"
     # A corner that opens towards the camera, so that a camera which orbits does not pass through its walls.
-    sides = [_wall(rng, frames, turned, angle, away, high, half)[0] for angle in (-np.pi / 4, np.pi / 4)]
+    sides = [_wall(rng, frames, turned, angle, (away, high, half), main)[0] for angle in (-np.pi / 4, np.pi / 4)]
     if rng.random() < 0.6:
         sides[1].material = sides[0].material
     return parts + sides, f"{words} in a {rng.choice(['corner', 'room'])}"
 
 
 def _surface(
-    rng: np.random.Generator, frames: int, width: float, height: float, matrix: np.ndarray
+    rng: np.random.Generator, frames: int, width: float, height: float, matrix: np.ndarray, main: np.ndarray
 ) -> tuple[Part, str]:
     cells = int(rng.choice([1, 8, 20]))
     p, f = shapes.sheet(width, height, cells + 1, cells + 1)
-    row, words = _stage_material(rng)
+    row, words = _stage_material(rng, main)
     return Part(p, f, row, np.broadcast_to(matrix, (frames, 4, 4))), words
 
 
 def _wall(
-    rng: np.random.Generator, frames: int, turned: np.ndarray, angle: float, away: float, high: float, half: float
+    rng: np.random.Generator,
+    frames: int,
+    turned: np.ndarray,
+    angle: float,
+    measures: tuple[float, float, float],
+    main: np.ndarray,
 ) -> tuple[Part, str]:
+    """A wall at some distance behind the origin, so high, and so many metres to each side."""
+    away, high, half = measures
     upright = (
         turned
         @ rotations(Z, np.array([angle]))[0]
         @ still(1, (-away, 0.0, high / 2))[0]
         @ rotations(np.array([0, 1.0, 0]), np.array([np.pi / 2]))[0]
     )
-    return _surface(rng, frames, high, 2 * half, upright)
+    return _surface(rng, frames, high, 2 * half, upright, main)
 
 
-def _studio(rng: np.random.Generator, frames: int, turned: np.ndarray) -> tuple[list[Part], str]:
+def _studio(rng: np.random.Generator, frames: int, turned: np.ndarray, main: np.ndarray) -> tuple[list[Part], str]:
     """A backdrop of one colour that runs from the floor up behind the bodies in a curve."""
-    name, rgb = colour(rng, GROUNDS | COLOURS if rng.random() < 0.5 else GROUNDS)
+    name, rgb = _apart(rng, GROUNDS | COLOURS if rng.random() < 0.5 else GROUNDS, main)
     away, bend = rng.uniform(1.6, 3.0), rng.uniform(0.6, 1.6)
     angle = np.linspace(0.0, np.pi / 2, 9)
     curve = np.stack([-away - bend * np.sin(angle), bend * (1 - np.cos(angle))], 1)
@@ -85,9 +96,21 @@ def _studio(rng: np.random.Generator, frames: int, turned: np.ndarray) -> tuple[
     return [part], f"on a {name} backdrop" if rng.random() < 0.5 else f"in a {name} studio"
 
 
-def _stage_material(rng: np.random.Generator) -> tuple[np.ndarray, str]:
+def _apart(
+    rng: np.random.Generator, table: dict[str, tuple[float, float, float]], main: np.ndarray
+) -> tuple[str, np.ndarray]:
+    """A named colour in front of which the main body can be seen."""
+    name, rgb = colour(rng, table)
+    for _ in range(6):
+        if np.abs(np.sqrt(rgb) - np.sqrt(main)).max() > 0.25:
+            break
+        name, rgb = colour(rng, table)
+    return name, rgb
+
+
+def _stage_material(rng: np.random.Generator, main: np.ndarray) -> tuple[np.ndarray, str]:
     row = plain(rng, (0.5, 0.5, 0.5))
-    name, rgb = colour(rng, GROUNDS if rng.random() < 0.65 else DARKS | COLOURS)
+    name, rgb = _apart(rng, GROUNDS if rng.random() < 0.65 else DARKS | COLOURS, main)
     row[0:3] = rgb
     row[3:6] = np.clip(rgb * rng.choice([0.4, 0.6, 1.7]), 0.01, 0.9)
     texture, word, cells = [
