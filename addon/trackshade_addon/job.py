@@ -7,12 +7,11 @@ backend: a modal operator or a timer may drive it as well as a loop that sleeps.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +21,7 @@ import numpy as np
 
 from trackshade import registry
 from trackshade.client import Client, Event, Uploader, later
-from trackshade.errors import Cancelled, ShotError, TrackshadeError, UsageError
+from trackshade.errors import Cancelled, ShotError, UsageError
 from trackshade.fit import FrameMap, SizeFit
 from trackshade.outcome import Outcome, check_output
 from trackshade.pictures import cover
@@ -38,6 +37,7 @@ from .place import place, save_copy
 T = TypeVar("T")
 PAUSE = 0.02  # seconds that a loop sleeps where the path has to wait
 BATCH = 8 << 20  # bytes that are passed on together during the capture
+_withdrawing: set[Future[None]] = set()  # jobs that the backend is still to hear the end of
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,16 @@ def shade(
     finally:
         if not begun.ended:
             withdrawn = later(_withdraw, backend, begun)
+            _withdrawing.add(withdrawn)
+            withdrawn.add_done_callback(_withdrawing.discard)
             if bpy.app.background:  # the process is about to end; in a window nobody waits
-                with contextlib.suppress(TrackshadeError, FutureTimeout):
-                    withdrawn.result(5)
+                settle(5)
     return begun.job, fetched
+
+
+def settle(seconds: float) -> None:
+    """Waits until the backend knows which jobs were given up; else it takes them up again with the next one."""
+    wait_for(list(_withdrawing), seconds)
 
 
 def run(

@@ -29,6 +29,7 @@ def unregister() -> None:
     """Ends what runs, and takes everything away."""
     global _command
     session.current().close()
+    operators.hold.let_go()
     if _command is not None:
         bpy.utils.unregister_cli_command(_command)
         _command = None

@@ -13,7 +13,7 @@ import pytest
 
 import trackshade_addon
 from backends import backend_python
-from trackshade.client import PrivateBackend, start_private
+from trackshade.client import PrivateBackend, connect, start_private
 from trackshade.errors import Cancelled
 from trackshade.settings import ShadeSettings
 from trackshade_addon.demo_scene import build_demo_scene
@@ -52,6 +52,14 @@ def demo(tmp_path: Path) -> bpy.types.Scene:
     scene.cycles.samples = 1
     scene.frame_set(7)
     return scene
+
+
+@pytest.fixture
+def served(backend: PrivateBackend, monkeypatch: pytest.MonkeyPatch) -> PrivateBackend:
+    """A backend that the add-on connects to."""
+    monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
+    monkeypatch.setattr(session, "backend_address", lambda: backend.info.endpoint)
+    return backend
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +166,102 @@ def test_the_operator_does_it_all_at_once_for_a_script(
     demo.trackshade.steps = 1
     assert bpy.ops.trackshade.shade() == {"FINISHED"}
     assert any("plate" in item.name for item in demo.camera.children)
+
+
+def start(scene: bpy.types.Scene, settings: ShadeSettings) -> session.Session:
+    """A job that has let go of the scene and goes on by the timer, as after the button."""
+    running = session.current()
+    running.begin(scene, What(first_frame="none"), settings)
+    while running.holds_scene:
+        running.advance()
+        time.sleep(0.001)
+    running.follow()
+    return running
+
+
+def finish(running: session.Session) -> None:
+    while running.busy:
+        running.advance()
+        time.sleep(0.001)
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_a_job_outlives_its_file_and_touches_no_other(demo: bpy.types.Scene) -> None:
+    folder = Path(bpy.data.filepath).parent / "shaded" / "demo-001"
+    running = start(demo, ShadeSettings(steps=1))
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    bpy.context.scene.name = "Demo"  # of the same name, but another
+    assert bpy.app.timers.is_registered(session.tick)
+    finish(running)
+    assert running.error is not None
+    assert running.error.code == "scene-gone"
+    assert str(folder) in str(running.error)
+    assert (folder / "job.json").is_file()
+    assert not any("plate" in item.name for item in bpy.data.objects)
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_a_job_finds_its_scene_in_the_file_that_is_opened_again(demo: bpy.types.Scene) -> None:
+    path = bpy.data.filepath
+    running = start(demo, ShadeSettings(steps=1))
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    bpy.ops.wm.open_mainfile(filepath=path)
+    finish(running)
+    assert running.error is None
+    assert any("plate" in item.name for item in bpy.context.scene.camera.children)
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_a_job_finds_its_scene_under_another_name(demo: bpy.types.Scene) -> None:
+    running = start(demo, ShadeSettings(steps=1))
+    demo.name = "Renamed"
+    finish(running)
+    assert running.error is None
+    assert any("plate" in item.name for item in demo.camera.children)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_capture_ends_with_its_file(demo: bpy.types.Scene) -> None:
+    before = traces()
+    running = session.current()
+    running.begin(demo, What(first_frame="none"), ShadeSettings())
+    while running.progress is None or running.progress.step != 2:
+        running.advance()
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    assert not running.busy
+    assert running.error is not None
+    assert running.error.code == "scene-gone"
+    running.begin(bpy.context.scene, What(first_frame="none"), ShadeSettings())
+    running.cancel()
+    assert traces() == before
+
+
+def test_disabling_the_extension_cancels_its_job(demo: bpy.types.Scene, served: PrivateBackend) -> None:
+    trackshade_addon.register()
+    try:
+        running = start(demo, ShadeSettings(steps=900, seed=77))
+        while running.progress is not None and running.progress.state != "running":
+            running.advance()
+            time.sleep(0.001)
+    finally:
+        trackshade_addon.unregister()
+    with connect(served.info.endpoint) as client:
+        mine = [job for job in client.jobs() if job["settings"]["seed"] == 77]
+        with pytest.raises(Cancelled):  # now, or within moments
+            client.wait(mine[-1]["id"])
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_a_defect_is_told_too(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("plate")
+
+    monkeypatch.setattr(session, "place", broken)
+    running = start(demo, ShadeSettings(steps=1))
+    with pytest.raises(KeyError):  # for the console
+        finish(running)
+    assert not running.busy
+    assert "KeyError" in str(running.error)
 
 
 @pytest.mark.usefixtures("registered")

@@ -9,7 +9,7 @@ import bpy
 
 from trackshade.errors import Cancelled
 
-from .operators import TRACKSHADE_OT_cancel, TRACKSHADE_OT_shade
+from .operators import CATEGORY, TRACKSHADE_OT_cancel, TRACKSHADE_OT_shade
 from .session import Session, current
 
 _CHARACTER = 7.0  # pixels of a letter at scale 1, about
@@ -22,7 +22,7 @@ class TRACKSHADE_PT_shade(bpy.types.Panel):
     bl_label = "Trackshade"
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
-    bl_category = "Trackshade"
+    bl_category = CATEGORY
 
     def draw(self, context: bpy.types.Context) -> None:
         own = context.scene.trackshade
@@ -45,7 +45,7 @@ class TRACKSHADE_PT_more(bpy.types.Panel):
     bl_parent_id = "TRACKSHADE_PT_shade"
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
-    bl_category = "Trackshade"
+    bl_category = CATEGORY
     bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
 
     def draw(self, context: bpy.types.Context) -> None:
@@ -69,7 +69,8 @@ def _draw_state(layout: bpy.types.UILayout, context: bpy.types.Context, session:
     else:
         factor = (progress.step or 0) / progress.steps if progress.steps else 0.0
         row = layout.row(align=True)
-        row.progress(factor=factor, text=str(progress).partition("\n")[0])
+        text = str(progress).partition("\n")[0]
+        row.progress(factor=factor, text=text[:1].upper() + text[1:])
         row.operator(TRACKSHADE_OT_cancel.bl_idname, text="", icon="X")
     if session.error is not None:
         _draw_text(layout, context, str(session.error), "INFO" if isinstance(session.error, Cancelled) else "ERROR")
