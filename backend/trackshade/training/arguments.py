@@ -43,9 +43,9 @@ def parser() -> argparse.ArgumentParser:
     headings: dict[str, Any] = {}
     made.add_argument("--json", action="store_true", default=False, help="report JSON lines instead of sentences")
     fields = {entry.name: entry for cls in (TuneConfig, TrainConfig) for entry in dataclasses.fields(cls)}
-    for name in [*(f.name for f in dataclasses.fields(RunConfig)), *(n for n in fields if n not in _names(RunConfig))]:
-        only = _BOTH if name in _names(TrainConfig) & _names(TuneConfig) else ""
-        only = only or (_SCRATCH if name not in _names(TuneConfig) else _TUNE if name not in _names(TrainConfig) else "")
+    for name in (*_names(RunConfig), *(name for name in fields if name not in _names(RunConfig))):
+        scratch, tune = name in _names(TrainConfig), name in _names(TuneConfig)
+        only = _BOTH if scratch and tune else _SCRATCH if scratch else _TUNE
         entry = fields[name]
         heading = entry.metadata["group"] + only
         if heading not in headings:
@@ -59,7 +59,7 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, bool]:
     values = vars(parser().parse_args(arguments))
     as_json = values.pop("json")
     cls = TuneConfig if "base" in values else TrainConfig
-    if foreign := sorted(set(values) - _names(cls)):
+    if foreign := sorted(set(values) - set(_names(cls))):
         flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
         kind = "training from a base" if cls is TuneConfig else "training from nothing (without --base)"
         raise UsageError("usage", f"{flags} has no meaning in {kind}.", f"See: {PROGRAM} --help")
@@ -69,8 +69,9 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, bool]:
     return cls(**values), as_json
 
 
-def _names(cls: type) -> set[str]:
-    return {entry.name for entry in dataclasses.fields(cls)}
+def _names(cls: type) -> dict[str, None]:
+    """An ordered set."""
+    return dict.fromkeys(entry.name for entry in dataclasses.fields(cls))
 
 
 def _described(name: str) -> dict[str, Any]:

@@ -15,8 +15,11 @@ from ..errors import UsageError
 STAGES = ("joint", "base", "branch", "autoencoder")
 # Settings that may change between a run's parts: they say how long and where it runs, not what it learns.
 FREE = frozenset(
-    "out data start base cache device threads minutes steps checkpoint_minutes checkpoint_steps sheet_minutes "
-    "sheet_steps log_seconds tensorboard accumulate gradient_checkpointing lora_fuse".split()
+    (
+        *("out", "data", "start", "base", "cache", "device", "threads", "minutes", "steps", "accumulate"),
+        *("gradient_checkpointing", "lora_fuse", "checkpoint_minutes", "checkpoint_steps", "sheet_minutes"),
+        *("sheet_steps", "sheet_clips", "log_seconds", "tensorboard"),
+    )
 )
 
 
@@ -81,7 +84,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]):
-        """Of stored values; settings that did not exist then have their defaults. Raises UsageError for unknown ones."""
+        """Of stored values; settings that did not exist then have their defaults. Raises UsageError: unknown ones."""
         known = {entry.name for entry in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise UsageError(

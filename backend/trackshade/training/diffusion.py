@@ -124,9 +124,7 @@ class Task:
         timesteps = torch.from_numpy(levels[mine]).to(device)
         return Batch(latents, image, maps, coordinates, tokens, noise, timesteps)
 
-    def _clip(
-        self, index: int, single: bool, mirrored: bool, thin_seed: int | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _clip(self, index: int, single: bool, mirrored: bool, thin_seed: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Video and tracking video [T, H, W, 3] of a clip, changed as was drawn."""
         video, tracking, caption, _ = self.shards[index]
         if thin_seed is not None:

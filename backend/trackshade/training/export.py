@@ -12,10 +12,15 @@ import shutil
 from pathlib import Path
 
 import torch
+from diffusers import CogVideoXDPMScheduler
+from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from ..models import PatchAutoencoder
+from ..errors import ModelError
+from ..models import PatchAutoencoder, TrackingTransformer3DModel
+from ..models.checkpoint import check_strictly, read_json, weight_files
+from .base import PLAIN, transformer_class
 from .latents import make_scheduler
 
 INDEX = {
@@ -25,6 +30,14 @@ INDEX = {
     "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     "transformer": ["trackshade", "TrackingTransformer3DModel"],
     "scheduler": ["diffusers", "CogVideoXDDIMScheduler"],
+}
+
+
+# What the published checkpoint's index says.
+PUBLISHED = {
+    "_class_name": "CogVideoXImageToVideoPipelineTracking",
+    "transformer": ["cogvideox_transformer_3d", "CogVideoXTransformer3DModelTracking"],
+    "scheduler": ["diffusers", "CogVideoXDPMScheduler"],
 }
 
 
@@ -53,6 +66,64 @@ def export(
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
     return folder
+
+
+def export_published(folder: Path, base: Path, transformer: TrackingTransformer3DModel, fuse: bool) -> Path:
+    """Write a base's folder anew with this transformer, in the published checkpoint's layout and the base's precision.
+
+    A LoRA in the transformer is written to `lora/`, and with `fuse` into the weights as well; the transformer has none
+    afterwards. A base with a tracking branch keeps the names that it has. Raises ModelError: it cannot be written.
+    """
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        if getattr(transformer, "peft_config", None):
+            from .lora import fuse_lora, save_lora
+
+            save_lora(transformer, part / "lora")
+            fuse_lora(transformer) if fuse else transformer.unload_lora()
+        transformer.to("cpu", _precision(base / "transformer"))
+        transformer.save_pretrained(part / "transformer", safe_serialization=True)
+        for name in ("vae", "text_encoder", "tokenizer", "scheduler"):
+            shutil.copytree(base / name, part / name, copy_function=_link)
+        index = read_json(base / "model_index.json")
+        if transformer_class(base) == PLAIN:
+            index |= PUBLISHED
+            shutil.rmtree(part / "scheduler")
+            schedule = CogVideoXDPMScheduler.load_config(base / "scheduler")
+            CogVideoXDPMScheduler.from_config(schedule, timestep_spacing="trailing").save_pretrained(part / "scheduler")
+        (part / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        _publish(part / "transformer" / "config.json", index["transformer"][1])
+        check_strictly(TrackingTransformer3DModel, part / "transformer")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+    except OSError as error:
+        raise ModelError("output-unwritable", f"The model cannot be written to {folder}: {error}.") from error
+    return folder
+
+
+def _precision(folder: Path) -> torch.dtype:
+    """Of a component's stored weights."""
+    with safe_open(weight_files(folder)[0], framework="pt") as stored:
+        return stored.get_tensor(next(iter(stored.keys()))).dtype
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for the same file where the disk can do that: a text encoder is 9 GB."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _publish(config: Path, name: str) -> None:
+    """The class as the index names it, and no keys that the published forward pass does not know."""
+    _forget_path(config)
+    values = read_json(config) | {"_class_name": name}
+    if not values.get("track_frequencies"):
+        values = {key: value for key, value in values.items() if not key.startswith("track_")}
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _forget_path(config: Path) -> None:

@@ -79,7 +79,7 @@ def sentence(entry: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """"45 s", "12 min" or "3 h 20 min"."""
+    """ "45 s", "12 min" or "3 h 20 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
