@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures against cases whose answers are known."""
+"""Measures of pictures against cases whose answers are known."""
 
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import pytest
 
-from trackshade.errors import UsageError
-from trackshade.evaluation import evaluate
-from trackshade.evaluation.measures import bootstrap, displacement, psnr
-from trackshade.models.loading import load_pipeline
-from trackshade.registry import spec
+from trackshade.evaluation.displacement import displacement
+from trackshade.evaluation.fidelity import gradient_energy, pixel_variance, psnr, share, ssim
+from trackshade.evaluation.intervals import bootstrap, estimate, paired
 
 
 def disc(x: float, y: float, background: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -53,6 +49,70 @@ def test_psnr_of_a_known_error():
     assert psnr(truth, truth + 10) == pytest.approx(20 * np.log10(25.5))
 
 
+def test_psnr_within_a_mask_sees_nothing_else():
+    truth = np.full((2, 8, 8, 3), 100, np.uint8)
+    made, mask = truth.copy(), np.zeros((2, 8, 8), bool)
+    made[:, :4] += 10
+    mask[:, :4] = True
+    assert psnr(truth, made, mask) == pytest.approx(20 * np.log10(25.5))
+    assert psnr(truth, made, ~mask) > 100
+    assert np.isnan(psnr(truth, made, np.zeros_like(mask)))
+
+
+def ssim_by_hand(a: np.ndarray, b: np.ndarray) -> float:
+    """The definition, window by window: slow and plain."""
+    place = np.arange(11) - 5
+    line = np.exp(-(place**2) / (2 * 1.5**2))
+    window = np.outer(line, line) / line.sum() ** 2
+    values = []
+    for i in range(a.shape[0] - 10):
+        for j in range(a.shape[1] - 10):
+            x, y = a[i : i + 11, j : j + 11].astype(float), b[i : i + 11, j : j + 11].astype(float)
+            mx, my = (window * x).sum(), (window * y).sum()
+            vx, vy = (window * (x - mx) ** 2).sum(), (window * (y - my) ** 2).sum()
+            cov = (window * (x - mx) * (y - my)).sum()
+            c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+            values.append((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
+    return float(np.mean(values))
+
+
+def test_ssim_is_its_definition():
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, (16, 19)).astype(np.uint8)
+    b = np.clip(a + rng.normal(0, 30, a.shape), 0, 255).astype(np.uint8)
+    videos = [np.repeat(x[None, ..., None], 3, axis=-1) for x in (a, b)]
+    assert ssim(*videos) == pytest.approx(ssim_by_hand(a, b), abs=1e-4)
+    assert ssim(videos[0], videos[0]) == pytest.approx(1)
+
+
+def test_ssim_of_two_plain_pictures_follows_by_hand():
+    """Without texture it is the luminance term alone."""
+    a, b = np.full((1, 20, 20, 3), 100, np.uint8), np.full((1, 20, 20, 3), 150, np.uint8)
+    c1 = (0.01 * 255) ** 2
+    assert ssim(a, b) == pytest.approx((2 * 100 * 150 + c1) / (100**2 + 150**2 + c1), abs=1e-5)
+
+
+def test_ssim_refuses_pictures_smaller_than_its_window():
+    small = np.zeros((1, 8, 30, 3), np.uint8)
+    with pytest.raises(ValueError, match="11 pixels"):
+        ssim(small, small)
+
+
+def test_gradients_and_variance_of_stripes():
+    video = np.zeros((2, 8, 8, 3), np.uint8)
+    video[:, :, ::2] = 10
+    assert gradient_energy(video) == pytest.approx(100)
+    assert pixel_variance(video) == pytest.approx(25)
+    assert share(50.0, 100.0) == 0.5
+    assert np.isnan(share(1.0, 0.0))
+
+
+def test_blur_costs_gradient_energy():
+    noise = np.random.default_rng(0).integers(0, 256, (2, 20, 20, 3)).astype(np.uint8)
+    soft = ((noise.astype(int) + np.roll(noise, 1, 2)) // 2).astype(np.uint8)
+    assert share(gradient_energy(soft), gradient_energy(noise)) < 0.8
+
+
 def test_bootstrap_contains_the_mean_and_narrows():
     values = np.random.default_rng(0).normal(5, 1, 400)
     few, many = bootstrap(values[:20]), bootstrap(values)
@@ -60,19 +120,22 @@ def test_bootstrap_contains_the_mean_and_narrows():
     assert many[1] - many[0] < few[1] - few[0]
 
 
-def test_the_report_on_the_embedded_model(tmp_path):
-    """One pass over few clips: a row per kind and a total, values of each clip in the file."""
-    pipeline = load_pipeline(spec("mini"), "cpu")
-    report = evaluate(pipeline, clips=3, steps=1, kinds=("vehicle", "deform"), out=tmp_path / "report.json")
-    assert [row["kind"] for row in report.rows()] == ["vehicle", "deform", "all"]
-    assert [row["clips"] for row in report.rows()] == [2, 1, 3]
-    total = report.rows()[-1]
-    assert total["psnr_bound"] > total["psnr_right"] > total["psnr_other"]
-    assert report.table().count("\n| vehicle |") == 1
-    stored = json.loads((tmp_path / "report.json").read_text())
-    assert stored["psnr"]["right"] == pytest.approx(report.psnr["right"])
+def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    spans = [bootstrap(rng.normal(5, 1, 60), draws=400) for _ in range(200)]
+    assert 0.88 < np.mean([low < 5 < high for low, high in spans]) < 0.995
 
 
-def test_one_clip_is_too_few():
-    with pytest.raises(UsageError, match="too few"):
-        evaluate(load_pipeline(spec("mini"), "cpu"), clips=1)
+def test_estimates_leave_out_what_is_missing():
+    found = estimate([1.0, None, 3.0, float("nan")])
+    assert (found.mean, found.clips) == (2.0, 2)
+    assert np.isnan(estimate([None]).mean)
+
+
+def test_pairs_are_compared_clip_by_clip():
+    """The clips differ far more than the ways do, and that is not the ways' doing."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(25, 8, 50)
+    found = paired(list(base + rng.normal(1, 0.1, 50)), list(base))
+    assert 0.9 < found.low < found.mean < found.high < 1.1
+    assert paired([1.0, None], [0.5, 2.0]).clips == 1

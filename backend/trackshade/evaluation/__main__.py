@@ -1,54 +1,111 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m trackshade.evaluation`: print the table for the embedded model or for a folder in diffusers' layout."""
+"""`python -m trackshade.evaluation`, which is `trackshade evaluate`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
+from typing import Any
 
-from ..errors import TrackshadeError
-from ..models.loading import load_pipeline
-from ..pipelines import DiffusionShaderPipeline
-from ..registry import spec
-from .report import evaluate
+from ..errors import Cancelled, TrackshadeError, UsageError
+from .arguments import parse
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m trackshade.evaluation", description=__doc__)
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--folder", help="a pipeline folder instead of a registered model")
-    parser.add_argument("--clips", type=int, default=72)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--guidance", type=float)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", action="append", default=[])
-    parser.add_argument("--no-prompts", action="store_true")
-    parser.add_argument("--out", help="write the report as JSON")
-    a = parser.parse_args()
+def main(arguments: Sequence[str]) -> int:
+    """Evaluate, and print the tables; the exit code."""
     try:
-        model = spec(a.model)
-        pipeline = DiffusionShaderPipeline.from_pretrained(a.folder) if a.folder else load_pipeline(model)
-        pipeline.set_progress_bar_config(disable=True)
-        report = evaluate(
-            pipeline,
-            a.clips,
-            a.steps or model.steps,
-            model.guidance if a.guidance is None else a.guidance,
-            a.seed,
-            a.out,
-            tuple(a.kind),
-            model.sizes[0],
-            model.frames[0],
-            prompts=not a.no_prompts,
-            progress=lambda done, of: print(f"\r{done} of {of} clips", end="", file=sys.stderr, flush=True),
-        )
+        values = parse(arguments)
+        quieten()
+        text, tables = _results(values) if values.results else _clips(values)
+        print(json.dumps(tables) if values.json else text, flush=True)
+    except KeyboardInterrupt:
+        stopped = Cancelled("cancelled", "Stopped; what was measured is kept.", "The same command goes on from it.")
+        print(f"trackshade: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     except TrackshadeError as error:
-        print(error, file=sys.stderr)
+        print(f"trackshade: {error}", file=sys.stderr)
         return error.exit_code
-    print("", file=sys.stderr)
-    print(report.table())
     return 0
 
 
+def quieten() -> None:
+    """No notes and bars of the libraries between ours; no second opinion on how many cores there are."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _clips(values: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    from .generator import Sampling
+    from .plots import write_plots
+    from .report import summarise
+    from .run import Evaluation, evaluate
+    from .signals import SIGNALS
+    from .store import plain, write_bytes, write_json
+    from .tables import markdown
+    from .ways import chosen
+
+    controls = () if values.controls is None else tuple(filter(None, values.controls.split(","))) or SIGNALS
+    models = dict(values.control_model)
+    if unused := [name for name in models if name not in controls]:
+        raise UsageError("usage", f"--control-model {unused[0]} has no use: the signal is not compared.",
+                         "Add it to --controls.")  # fmt: skip
+    sampling = Sampling.of(
+        values.model,
+        values.folder,
+        values.size,
+        values.frames,
+        values.steps,
+        values.guidance,
+        values.tracking_guidance,
+        values.seed,
+        not values.no_prompts,
+    )
+    evaluation = Evaluation(
+        sampling=sampling,
+        clips=values.clips,
+        spin=values.spin,
+        kinds=tuple(values.kind),
+        ways=chosen(values.ways),
+        text=not values.no_text,
+        controls=controls,
+        control_models=models,
+        point_rule=values.point_rule,
+        sheets=values.sheets,
+        batch=values.batch,
+        device=values.device,
+    )
+    result = evaluate(evaluation, values.out, say, values.force)
+    summary = summarise(result)
+    text = markdown(result, summary)
+    write_json(values.out / "report.json", result | {"tables": summary})
+    write_bytes(values.out / "report.md", text.encode())
+    plots = write_plots(values.out / "plots", result, summary)
+    say(f"{values.out / 'report.md'}, {len(plots)} plots and the sheets are written.")
+    return text, plain(summary)
+
+
+def _results(values: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    from .report import way_rows
+    from .result_tables import results_markdown
+    from .results import MEASURES, evaluate_results
+    from .store import plain, write_bytes
+
+    report = evaluate_results(values.results, values.out, say)
+    text = results_markdown(report)
+    write_bytes(values.out / "report.md", text.encode())
+    say(f"{values.out / 'report.md'} and the sheets are written.")
+    return text, plain({"all": way_rows(report["clips"], MEASURES)})
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

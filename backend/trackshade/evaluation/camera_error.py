@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How far the camera of a made video is from the one that was asked for.
+
+The first frame's points have known places in space. Where the eye follows them to gives the camera of each frame
+(perspective-n-point with RANSAC, then least squares over the inliers), which is compared with the true one. Only
+points that do not move in the world count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .following import Followed
+from .points import TruePoints
+
+_LEAST = 16  # points
+_REACH = 2.0 / 144  # of the frame's width: how far an inlier may be from its projection
+LEAST_MOVE = 0.02  # of the points' median depth: a camera that moves less has no direction
+SMALL = (10.0, 0.15)  # degrees turned, way gone as a share of the depth: up to both, a movement is small
+
+
+@dataclass(frozen=True)
+class Movement:
+    """The true camera's movement over a clip.
+
+    Attributes:
+        degrees: largest turn away from the first frame.
+        share: largest way from the first frame's place, as a share of the points' median depth.
+    """
+
+    degrees: float
+    share: float
+
+    @property
+    def moves(self) -> bool:
+        return self.degrees > 0.5 or self.share > LEAST_MOVE
+
+    @property
+    def small(self) -> bool:
+        return self.degrees <= SMALL[0] and self.share <= SMALL[1]
+
+
+@dataclass(frozen=True)
+class CameraError:
+    """Means over the frames after the first; NaN where there is none.
+
+    Attributes:
+        rotation: degrees between the camera's axes and the true ones.
+        translation: degrees between the ways from the first frame's camera, where the true one is long enough.
+        solved: share of the frames for which a camera was found.
+    """
+
+    rotation: float
+    translation: float
+    solved: float
+
+
+def movement(world_to_camera: np.ndarray, world: np.ndarray) -> Movement:
+    """Of a camera [T, 4, 4], over points [P, 3], metres."""
+    first = world_to_camera[0]
+    depth = max(float(np.median(world @ first[2, :3] + first[2, 3])), 1e-6) if len(world) else 1.0
+    turned = [degrees_between(pose[:3, :3], first[:3, :3]) for pose in world_to_camera]
+    gone = np.linalg.norm(centres(world_to_camera) - centres(world_to_camera)[0], axis=1)
+    return Movement(float(np.max(turned)), float(gone.max()) / depth)
+
+
+def camera_error(
+    found: Followed,
+    points: TruePoints,
+    trust: np.ndarray,
+    world_to_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    width: int,
+) -> CameraError:
+    """Error of the camera found from followed points against the true one: [T, 4, 4] and [T, 3, 3], pixels."""
+    usable = found.held & trust & points.still[:, None]
+    first = world_to_camera[0]
+    depth = float(np.median(points.world @ first[2, :3] + first[2, 3])) if len(points) else 1.0
+    true_centres = centres(world_to_camera)
+    rotation, translation, solved = [], [], 0
+    for t in range(1, len(world_to_camera)):
+        own = np.flatnonzero(usable[:, t])
+        pose = solve(points.world[own], found.pixels[own, t], intrinsics[t], _REACH * width)
+        if pose is None:
+            continue
+        solved += 1
+        rotation.append(degrees_between(pose[:3, :3], world_to_camera[t, :3, :3]))
+        true_way = true_centres[t] - true_centres[0]
+        if np.linalg.norm(true_way) > LEAST_MOVE * depth:
+            translation.append(angle(centres(pose[None])[0] - true_centres[0], true_way))
+    return CameraError(_mean(rotation), _mean(translation), solved / (len(world_to_camera) - 1))
+
+
+def solve(world: np.ndarray, pixels: np.ndarray, intrinsics: np.ndarray, reach: float) -> np.ndarray | None:
+    """World to camera [4, 4] from points [P, 3] seen at [P, 2] px; None where there are too few or no camera fits."""
+    if len(world) < _LEAST:
+        return None
+    # Seeded: RANSAC draws from the library's generator.
+    cv2.setRNGSeed(0)
+    objects, images = np.ascontiguousarray(world, np.float64), np.ascontiguousarray(pixels, np.float64)
+    undistorted = np.zeros(5)
+    found, turn, shift, inliers = cv2.solvePnPRansac(
+        objects,
+        images,
+        intrinsics,
+        undistorted,
+        iterationsCount=200,
+        reprojectionError=reach,
+        flags=cv2.SOLVEPNP_SQPNP,
+    )
+    if not found or inliers is None or len(inliers) < _LEAST:
+        return None
+    own = inliers[:, 0].astype(np.intp)
+    turn, shift = cv2.solvePnPRefineLM(objects[own], images[own], intrinsics, undistorted, turn, shift)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
+    return pose
+
+
+def centres(world_to_camera: np.ndarray) -> np.ndarray:
+    """[T, 3] places of cameras [T, 4, 4] in the world."""
+    return -np.einsum("tji,tj->ti", world_to_camera[:, :3, :3], world_to_camera[:, :3, 3])
+
+
+def degrees_between(one: np.ndarray, other: np.ndarray) -> float:
+    """Angle of the rotation between two rotations [3, 3]."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(one @ other.T) - 1) / 2, -1, 1))))
+
+
+def angle(one: np.ndarray, other: np.ndarray) -> float:
+    """Degrees between two vectors [3]; 90 where the first has no length."""
+    length = np.linalg.norm(one) * np.linalg.norm(other)
+    return float(np.degrees(np.arccos(np.clip(one @ other / length, -1, 1)))) if length > 0 else 90.0
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Control signals of a shot, to compare what each is worth (Gu et al. 2025, table 3).
+
+    none        black: nothing to follow
+    depth       inverse depth of every pixel in grey, between its 2nd and 98th percentile over the shot
+    tracks-N    N points of the first frame's surfaces, drawn as rectangles like the published training data
+    mesh        every surface point (what `trackshade render` uses)
+
+The rectangles are coloured by the rule of the mesh signal (a point's place in the frame), so that the signals differ
+in how dense they are and in nothing else; `point_rule` "points" gives them the published data's own colours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Literal
+
+import numpy as np
+
+from trackshade.control import tracking_video
+from trackshade.control.colours import inverse_range, nearness
+from trackshade.control.points import PointTracks, choose_points, draw_points
+from trackshade.control.scene import ShotRaster, mesh_rule
+from trackshade.conventions import to_uint8
+from trackshade.errors import UsageError
+from trackshade.shot import Shot
+
+SIGNALS = ("none", "depth", "tracks-900", "tracks-2500", "tracks-4900", "tracks-8100", "mesh")
+PointRule = Literal["mesh", "points"]
+
+
+def control_signal(shot: Shot, name: str, seed: int = 0, point_rule: PointRule = "mesh") -> np.ndarray:
+    """The signal `name` of a shot, [T, H, W, 3] uint8. Raises UsageError for an unknown name."""
+    count, (width, height) = len(shot.frames), shot.size
+    if name == "none":
+        return np.zeros((count, height, width, 3), np.uint8)
+    if name == "mesh":
+        return tracking_video(shot, threads=1).frames
+    if name == "depth":
+        return depth_video(shot)
+    found = re.fullmatch(r"tracks-([1-9]\d*)", name)
+    if found is None:
+        raise UsageError(
+            "unknown-control", f"There is no control signal '{name}'.", f"Take {', '.join(SIGNALS)}, or tracks-N."
+        )
+    return point_video(shot, int(found[1]), seed, point_rule)
+
+
+def depth_video(shot: Shot) -> np.ndarray:
+    """[T, H, W, 3] uint8, near bright, nothing black."""
+    raster = ShotRaster(shot)
+    inverse = np.stack([1.0 / raster.draw(t).depth for t in range(len(shot.frames))])  # 0 where nothing is
+    seen = inverse > 0
+    grey = np.where(seen, nearness(inverse, inverse_range(inverse[seen])), 0.0)
+    return np.repeat(to_uint8(grey)[..., None], 3, axis=-1)
+
+
+def point_video(shot: Shot, count: int, seed: int, point_rule: PointRule) -> np.ndarray:
+    """[T, H, W, 3] uint8 with `count` tracks, or as many as the first frame has pixels of surfaces."""
+    raster = ShotRaster(shot)
+    raster.draw(0)
+    points = choose_points(raster, count, seed)
+    if point_rule == "mesh":
+        points = dataclasses.replace(points, colours=mesh_rule(shot).colours(_world(shot, points)))
+    frames = np.zeros((len(shot.frames), shot.size[1], shot.size[0], 3), np.uint8)
+    for t, frame in enumerate(frames):
+        draw_points(points, shot, t, raster.draw(t), frame)
+    return frames
+
+
+def _world(shot: Shot, points: PointTracks) -> np.ndarray:
+    """[N, 3] places of the points in the first frame, metres."""
+    world = np.empty((len(points), 3))
+    for mesh in np.unique(points.mesh):
+        own = points.mesh == mesh
+        corners = shot.world_positions(int(mesh), 0)[points.corners[own]]
+        world[own] = np.einsum("nc,ncx->nx", points.weights[own], corners)
+    return world

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tracks, the warp, followed points and cameras, on scenes whose answers are known."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from result_shots import at, shot
+
+from trackshade.control import tracking_video
+from trackshade.conventions import project
+from trackshade.evaluation.camera_error import camera_error, degrees_between, movement, solve
+from trackshade.evaluation.following import Followed, end_points, follow, trusted
+from trackshade.evaluation.points import TruePoints, shot_points, texture, track_points
+from trackshade.evaluation.tracks import pixel_centres, shot_tracks, video_tracks
+from trackshade.evaluation.warp import warp
+from trackshade.training.data import generate_clip, scene_shot
+
+PER_METRE = 50 / 36 * 96 / 6  # px: the squares of `shot` are 6 m away
+
+
+def noise(seed: int = 0, size: tuple[int, int] = (96, 64)) -> np.ndarray:
+    """[H, W, 3] uint8, smooth and textured everywhere."""
+    rough = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    soft = cv2.GaussianBlur(rough, (0, 0), 1.5).astype(float)
+    return np.clip((soft - 127) * 4 + 127, 0, 255).astype(np.uint8)
+
+
+def sliding(frames: int = 5, step: int = 2):
+    """A square that moves `step` whole pixels to the right each frame, in front of nothing, and its true video."""
+    made = shot([("square", [at(step * t / PER_METRE, 0, 0) for t in range(frames)])])
+    first = noise()
+    covered = shot_tracks(made)[1].mesh >= 0
+    first[~covered[0]] = 90
+    video = np.stack([np.where(covered[t, ..., None], np.roll(first, step * t, axis=1), 90) for t in range(frames)])
+    return made, video.astype(np.uint8)
+
+
+def test_places_of_a_sliding_square_are_exact():
+    made, _ = sliding()
+    tracks, surfaces = shot_tracks(made)
+    for t in range(5):
+        inside = surfaces.mesh[t] == 0
+        expected = pixel_centres(made.size)[inside] - [2 * t, 0]
+        assert np.abs(tracks.place[t][inside] - expected).max() < 1e-3
+
+
+def test_the_warp_of_a_rigid_shift_is_exact():
+    """And what never had a surface stays as it was; only the ground that the square leaves behind is made up."""
+    made, video = sliding()
+    tracks, surfaces = shot_tracks(made)
+    found = warp(video[0], tracks)
+    left_behind = (surfaces.mesh < 0) & (surfaces.mesh[0] == 0)
+    assert np.abs(found.video.astype(int) - video)[~left_behind].max() <= 1
+    assert found.covered[surfaces.mesh == 0].all()
+    assert not found.covered[surfaces.mesh < 0].any()
+    assert not found.new.any()
+    assert left_behind[4].sum() > 100
+
+
+def test_what_was_hidden_in_the_first_frame_is_new_and_not_copied():
+    """A square in front moves aside: behind it comes up what nobody has seen."""
+    steps = [at(0.06 * t - 0.3, 0, 1.5, scale=0.4) for t in range(6)]
+    made = shot([("back", [np.eye(4)] * 6), ("front", steps)])
+    tracks, surfaces = shot_tracks(made)
+    first = np.where((surfaces.mesh[0] == 1)[..., None], np.uint8([250, 0, 0]), np.uint8([0, 200, 0]))
+    found = warp(first.astype(np.uint8), tracks)
+    uncovered = (surfaces.mesh[5] == 0) & (surfaces.mesh[0] == 1)
+    assert uncovered.sum() > 10
+    assert found.new[5][uncovered].mean() > 0.95
+    still_seen = (surfaces.mesh[5] == 0) & (surfaces.mesh[0] == 0)
+    assert not found.new[5][still_seen].any()
+    # Filled from what is around, and the front's red has not leaked into pixels that are known to be green.
+    assert found.video[5][found.covered[5] & (surfaces.mesh[5] == 0)][:, 0].max() == 0
+
+
+def test_a_tracking_video_gives_the_places_better_than_its_steps():
+    clip = generate_clip(3, (144, 96), 9, "moving-camera", split="held-out", keep_scene=True)
+    exact, _ = shot_tracks(scene_shot(clip.scene, (144, 96)))
+    found = video_tracks(clip.tracking)
+    both = exact.tracked & found.tracked
+    both[0] = False
+    stepped = clip.tracking[..., :2] * (np.array([144, 96]) / 255)
+
+    def error(place: np.ndarray) -> float:
+        return float(np.linalg.norm((place - exact.place)[both], axis=-1).mean())
+
+    assert error(found.place) < 0.6 * error(stepped)
+    assert np.array_equal(found.place[0], pixel_centres((144, 96)))
+
+
+def test_clips_and_their_shots_have_one_tracking_video():
+    clip = generate_clip(5, (96, 64), 5, "crowd", split="held-out", keep_scene=True)
+    again = tracking_video(scene_shot(clip.scene, (96, 64)), threads=1).frames
+    assert (np.abs(again.astype(int) - clip.tracking) <= 1).all()
+
+
+def test_texture_knows_corners_from_edges_and_plains():
+    frame = np.zeros((40, 60, 3), np.uint8)
+    frame[:, 30:] = 100  # an edge
+    assert texture(frame).max() < 0.5
+    frame[20:, :30] = 200  # now with a corner
+    assert texture(frame)[20, 30] > 10
+
+
+def test_followed_points_move_as_the_picture_does():
+    video = np.stack([np.roll(noise(), (t, -2 * t), axis=(0, 1)) for t in range(6)])
+    start = np.stack(np.meshgrid(np.arange(25.5, 75, 8), np.arange(20.5, 45, 8)), -1).reshape(-1, 2)
+    found = follow(video, start)
+    assert found.held.mean() > 0.9
+    expected = start[:, None] + np.arange(6)[:, None] * [-2, 1]
+    assert np.abs(found.pixels - expected)[found.held].max() < 0.3
+
+
+def test_end_points_measure_a_known_displacement_and_a_floor():
+    made, video = sliding(frames=6)
+    points = shot_points(made, shot_tracks(made)[1], video[0])
+    trust = trusted(video, points)
+    assert len(points) > 50
+
+    def error(shown: np.ndarray) -> float:
+        return end_points(follow(shown, points.pixels[:, 0]), points, trust, 96).pixels
+
+    assert error(video) < 0.15
+    assert error(np.broadcast_to(video[:1], video.shape)) == pytest.approx(np.mean([2, 4, 6, 8, 10]), abs=0.3)
+    slower = np.stack([video[t // 2] for t in range(6)])  # 0, 0, 1, 1, 2, 2 instead of 0 to 5
+    assert error(slower) == pytest.approx(2 * np.mean([1, 1, 2, 2, 3]), abs=0.3)
+
+
+def test_points_of_a_tracking_video_are_those_of_the_shot():
+    made, video = sliding(frames=6)
+    points = track_points(video_tracks(tracking_video(made, threads=1).frames), video[0])
+    moved = points.pixels - points.pixels[:, :1]
+    expected = np.arange(6)[:, None] * [2.0, 0.0]
+    assert points.seen[:, 1:].mean() > 0.6
+    assert np.abs(moved - expected)[points.seen].mean() < 0.1
+
+
+def cloud(seed: int = 0) -> np.ndarray:
+    """[60, 3] points in a box 4 to 7 m in front of the first camera, metres."""
+    return np.random.default_rng(seed).uniform([-1.5, -1, 4], [1.5, 1, 7], (60, 3))
+
+
+def orbit(frames: int, degrees: float) -> np.ndarray:
+    """[T, 4, 4] world to camera: around a point 5.5 m ahead."""
+    poses = []
+    for angle in np.radians(np.linspace(0, degrees, frames)):
+        turn = cv2.Rodrigues(np.array([0.0, angle, 0.0]))[0]
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = turn, np.array([0, 0, 5.5]) - turn @ np.array([0, 0, 5.5])
+        poses.append(pose)
+    return np.stack(poses)
+
+
+K = np.array([[150.0, 0, 72], [0, 150.0, 48], [0, 0, 1]])
+
+
+def seen_from(world: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    """[P, T, 2] px."""
+    return np.stack([project(world @ m[:3, :3].T + m[:3, 3], K, False) for m in poses], axis=1)
+
+
+def test_a_known_camera_is_found_among_wrong_points():
+    world, pose = cloud(), orbit(2, 20)[1]
+    pixels = seen_from(world, pose[None])[:, 0]
+    pixels[:15] += 12
+    found = solve(world, pixels, K, 2.0)
+    assert found is not None
+    assert np.abs(found - pose).max() < 1e-4
+    assert solve(world[:10], pixels[:10], K, 2.0) is None
+
+
+def test_camera_error_of_a_camera_that_turns_half_as_far():
+    world, poses, half = cloud(), orbit(9, 24), orbit(9, 12)
+    points = TruePoints(seen_from(world, poses), np.ones((60, 9), bool), world, np.ones(60, bool))
+    intrinsics = np.repeat(K[None], 9, 0)
+    everything = np.ones((60, 9), bool)
+
+    def error(seen: np.ndarray):
+        return camera_error(Followed(seen, everything), points, everything, poses, intrinsics, 144)
+
+    right = error(points.pixels)
+    assert right.rotation < 1e-3
+    assert right.translation < 0.1
+    assert right.solved == 1
+    wrong = error(seen_from(world, half))
+    assert wrong.rotation == pytest.approx(np.mean(np.linspace(0, 24, 9)[1:] / 2), abs=0.05)
+    # Half way around on the same circle: the chord's direction is off by a quarter of the angle.
+    assert wrong.translation == pytest.approx(np.mean(np.linspace(0, 24, 9)[1:] / 4), abs=0.7)
+    opposite = error(seen_from(world, orbit(9, -24)))
+    assert opposite.translation > 140
+
+
+def test_moving_points_say_nothing_about_the_camera():
+    world, poses = cloud(), orbit(5, 16)
+    still = np.arange(60) >= 30
+    pixels = seen_from(world, poses)
+    pixels[:30] += np.arange(5)[:, None] * [3.0, 0]
+    points = TruePoints(pixels, np.ones((60, 5), bool), world, still)
+    everything = np.ones((60, 5), bool)
+    found = camera_error(Followed(pixels, everything), points, everything, poses, np.repeat(K[None], 5, 0), 144)
+    assert found.rotation < 1e-3
+
+
+def test_movements_are_small_or_large():
+    assert movement(orbit(5, 4), cloud()).small
+    assert not movement(orbit(5, 30), cloud()).small
+    assert not movement(orbit(5, 0), cloud()).moves
+    assert movement(orbit(5, 30), cloud()).degrees == pytest.approx(30)
+    assert degrees_between(np.eye(3), orbit(2, 11)[1, :3, :3]) == pytest.approx(11)
