@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+import numpy as np
 
 from trackshade import options
 from trackshade.client import Client, connect, later
@@ -73,7 +74,8 @@ def _render(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -
 def _export(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
     path = Path(values["out"] or f"{_stem(values)}.shot").absolute()
     picture = path.with_suffix(".png")
-    for place_taken in (path, picture):
+    renders = path.with_suffix(".render")
+    for place_taken in (path, picture, *([renders] if values["input_render"] else [])):
         if place_taken.exists() and not values["force"]:
             raise OutputError("output-exists", f"{place_taken} exists and was kept.", "Use --force to replace it.")
     scene = _scene(values["scene"], report)
@@ -83,6 +85,9 @@ def _export(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -
     if recorded.first_frame is not None:
         write_png(picture, recorded.first_frame)
         files["first_frame"] = str(picture)
+    if recorded.input_render is not None:
+        _write_frames(renders, recorded.input_render)
+        files["input_render"] = str(renders)
     source = recorded.shot.source
     return {
         "out": str(path),
@@ -90,6 +95,18 @@ def _export(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -
         "fit": {key: source[key]["statement"] for key in ("frame_map", "size_fit")},
         "warnings": list(recorded.shot.warnings),
     }
+
+
+def _write_frames(folder: Path, frames: np.ndarray) -> None:
+    """[T, H, W, 3] as 0001.png and so on, in the place of those that are there."""
+    try:
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("[0-9]*.png"):
+            old.unlink()
+    except OSError as error:
+        raise OutputError("output-unwritable", f"{folder} cannot be written: {error.strerror or error}.") from error
+    for number, frame in enumerate(frames, start=1):
+        write_png(folder / f"{number:04d}.png", frame)
 
 
 def _place(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:

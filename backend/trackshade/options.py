@@ -66,6 +66,7 @@ WHAT = (
            "file.", "render", metavar="render|none|PATH"),
 )  # fmt: skip
 INPUT_RENDER = Option("--input-render", bool, "Render every frame too, to compare with the result.", False)
+RENDERS = Option("--input-render", bool, "Render every frame too, into a folder of pictures beside the shot.", False)
 HOW = (
     Option("--prompt", str, "What to show.", "", metavar="TEXT"),
     Option("--negative-prompt", str, "What to avoid; the model's own if left out.", metavar="TEXT"),
@@ -92,7 +93,8 @@ SHADE_FIRST = Option("--first-frame", str, "A picture file, or 'none'; the one b
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": ("Shade a scene, and place the result in a copy of it.",
                (SCENE, *WHAT, INPUT_RENDER, *HOW, FOLDER, FORCE, JSON, *BACKEND)),
-    "export": ("Capture a scene to a shot file, with the first frame beside it.", (SCENE, *WHAT, FILE, FORCE, JSON)),
+    "export": ("Capture a scene to a shot file, with the first frame beside it.",
+               (SCENE, *WHAT, RENDERS, FILE, FORCE, JSON)),
     "shade": ("Shade a shot file.",
               (SHOT, Option("--model", str, WHAT[5].help, "mini", metavar="NAME"), SHADE_FIRST, *HOW, FOLDER, FORCE,
                JSON, *BACKEND)),

@@ -76,6 +76,22 @@ def test_export_makes_a_shot_and_its_first_frame(demo: Path, tmp_path: Path, cap
     assert made["fit"]["frame_map"].startswith("All 9")
 
 
+def test_export_renders_every_frame_beside_the_shot(demo: Path, tmp_path: Path, capfd) -> None:
+    arguments = ("export", demo, "--out", tmp_path / "a.shot", "--input-render", "--json")
+    code, out, _ = run(capfd, *arguments)
+    assert code == 0
+    files = json.loads(out)["files"]
+    frames = sorted(Path(files["input_render"]).iterdir())
+    assert [frame.name for frame in frames] == [
+        f"{n:04d}.png" for n in range(1, len(Shot.load(tmp_path / "a.shot").frames) + 1)
+    ]
+    assert frames[0].read_bytes() == Path(files["first_frame"]).read_bytes()
+    assert frames[0].read_bytes() != frames[-1].read_bytes()
+    (tmp_path / "a.shot").unlink()
+    (tmp_path / "a.png").unlink()
+    assert run(capfd, *arguments)[0] == 3  # the frames are kept, too
+
+
 def test_export_keeps_what_is_there_unless_forced(demo: Path, tmp_path: Path, capfd) -> None:
     (tmp_path / "a.png").write_bytes(b"mine")
     code, _, err = run(capfd, "export", demo, "--out", tmp_path / "a.shot")

@@ -23,7 +23,7 @@ from trackshade.shot import Shot
 
 pytest.importorskip("bpy", reason="the command line runs Blender")
 COMMANDS = ("render", "export", "place", "shade", "demo", "jobs", "cancel", "doctor", "serve", "models", "train",
-            "evaluate", "version")  # fmt: skip
+            "dataset", "evaluate", "version")  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)

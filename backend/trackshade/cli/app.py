@@ -185,10 +185,49 @@ def fetch_model(
     typer.echo(folder)
 
 
+@app.command()
+@ends_with_a_sentence
+def dataset(
+    out: Annotated[Path, typer.Argument(help="Folder of the dataset; made, or added to.", metavar="OUT")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Scenes (.blend, ...), shots, result folders, folders of shards.", metavar="SOURCES"),
+    ],
+    prompt: Annotated[
+        str | None, typer.Option(help="Caption of all clips; a text file beside the source, or its own, if left out.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Model whose frames and size scenes are rendered for.", metavar="NAME")
+    ] = "das-cogvideox-5b",
+    camera: Annotated[str | None, typer.Option(help=options.WHAT[0].help, metavar="NAME|auto")] = None,
+    frames: Annotated[str | None, typer.Option(help=options.WHAT[1].help, metavar="A-B[:STEP]")] = None,
+    frame_rule: Annotated[Literal[options.FRAME_RULES], typer.Option(help=options.WHAT[2].help)] = "auto",  # type: ignore[valid-type]
+    size: Annotated[str, typer.Option(help=options.WHAT[3].help, metavar="pad|crop|WxH[:pad|crop]")] = "pad",
+    view_layer: Annotated[str | None, typer.Option(help=options.WHAT[4].help, metavar="NAME")] = None,
+    control: Annotated[Literal["mesh", "points"], typer.Option(help=options.HOW[5].help)] = "mesh",
+    points: Annotated[int, typer.Option(help=options.HOW[6].help, metavar="N")] = 4900,
+    clips: Annotated[int | None, typer.Option(help="At most so many clips of each folder of shards.")] = None,
+    blender: Annotated[str | None, typer.Option(help=BLENDER.help, metavar="PATH")] = None,
+    json: Annotated[bool, typer.Option("--json", help=options.JSON.help)] = False,
+) -> None:
+    """Make a training dataset in the published layout (prompt.txt, videos.txt, trackings.txt)."""
+    from trackshade.cli.dataset import dataset as make
+    from trackshade.training.sources import Control
+
+    scene_options = {
+        "model": model, "camera": camera, "frames": frames, "frame_rule": frame_rule, "size": size,
+        "view_layer": view_layer,
+    }  # fmt: skip
+    with Screen() as screen:
+        result = make(out, sources, prompt=prompt, control=Control(control, points), clips=clips,
+                      scene_options=scene_options, blender=blender, on_message=screen.show)  # fmt: skip
+    print_result(result, json)
+
+
 @app.command(context_settings=PASS_ON)
 @ends_with_a_sentence
 def train(context: typer.Context) -> None:
-    """Train the embedded model: 'train data FOLDER' makes clips, 'train --data FOLDER --out RUN' trains on them."""
+    """Train a model from nothing, or a published one's tracking branch on a dataset; see 'train --help'."""
     if context.args[:1] == ["data"]:
         _pass_on("trackshade.training.data", context.args[1:])
     _pass_on("trackshade.training", context.args)

@@ -46,6 +46,7 @@ def write_result(
         frames/0001.png …   the shaded video, exact            video.mp4      the same, for looking
         tracking/0001.png … what steered the model, exact      tracking.mp4   the same, for looking
         first_frame.png     the first frame that was given     sheet.png      both, side by side
+        input/0001.png …    the input render, where one was given
         job.json            the record, written last
 
     Equal input makes equal files (timings and versions aside).
@@ -72,6 +73,7 @@ def write_result(
     if input_render is not None:
         rows.append(("input", input_render))
     files = ["frames", "tracking", "video.mp4", "tracking.mp4", "sheet.png"]
+    files += [] if input_render is None else ["input"]
     files += [] if first_frame is None else ["first_frame.png"]
     record = job_record(
         shot,
@@ -90,6 +92,8 @@ def write_result(
         folder.mkdir(exist_ok=True)
         _write_sequence(folder / "frames", frames)
         _write_sequence(folder / "tracking", tracking.frames)
+        if input_render is not None:
+            _write_sequence(folder / "input", input_render)
         write_video(folder / "video.mp4", frames, shot.fps)
         write_video(folder / "tracking.mp4", tracking.frames, shot.fps)
         contact_sheet(rows, shot.frames.tolist()).save(folder / "sheet.png")
