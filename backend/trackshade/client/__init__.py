@@ -12,7 +12,7 @@
             print(event)
         client.fetch(job, Path("street-shaded"))
 
-`connect` uses the backend that `trackshade serve` started, else it starts a private one that ends with this process.
+`connect` uses a backend that runs on this machine, else it starts a private one that ends with this process.
 Light ring: imports numpy, pyzmq, msgpack and the standard library only.
 """
 
@@ -20,6 +20,8 @@ from trackshade.client.client import Client, later
 from trackshade.client.connecting import connect
 from trackshade.client.events import Event
 from trackshade.client.launch import PrivateBackend, start_private
+from trackshade.client.shared import SharedBackend, join, share
 from trackshade.client.uploader import Uploader
 
-__all__ = ["Client", "Event", "PrivateBackend", "Uploader", "connect", "later", "start_private"]
+__all__ = ["Client", "Event", "PrivateBackend", "SharedBackend", "Uploader", "connect", "join", "later", "share",
+           "start_private"]  # fmt: skip

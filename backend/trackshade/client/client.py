@@ -21,6 +21,7 @@ from trackshade.client.connection import Connection, wait
 from trackshade.client.events import Event
 from trackshade.client.launch import PrivateBackend
 from trackshade.client.line import Address
+from trackshade.client.shared import SharedBackend
 from trackshade.client.subscription import Subscription
 from trackshade.client.uploader import Uploader
 from trackshade.errors import Cancelled, ProtocolError, ShotError, TrackshadeError
@@ -40,7 +41,9 @@ class Client:
     Only `submit`, `fetch`, `wait` and `events` take long: run them with `later` where nothing may wait.
     """
 
-    def __init__(self, find: Callable[[], Address], patience: float, private: PrivateBackend | None = None) -> None:
+    def __init__(
+        self, find: Callable[[], Address], patience: float, private: PrivateBackend | SharedBackend | None = None
+    ) -> None:
         self.private = private
         self._connection = Connection(find, f"pid {os.getpid()}", patience)
         threads = max(2, min(4, (os.cpu_count() or 2) // 2))
@@ -192,7 +195,7 @@ class Client:
         self._connection.patience = seconds
 
     def close(self) -> None:
-        """End the session, and the private backend if there is one."""
+        """End the session, and the backend that it holds unless others hold it too."""
         self._hashing.shutdown(wait=False, cancel_futures=True)
         self._connection.close()
         if self.private is not None:

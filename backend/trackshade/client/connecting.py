@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds a backend: the one that was named, else the one that is served on this machine, else a private one."""
+"""Finds a backend: the one that was named, else one that runs on this machine, else a new one."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from trackshade import settings as places
 from trackshade.client.client import Client
 from trackshade.client.launch import start_private
 from trackshade.client.line import Address
+from trackshade.client.shared import join, share
 from trackshade.errors import ProtocolError, UsageError
 from trackshade.wire import connection_file
 from trackshade.wire.connection_file import ConnectionInfo
@@ -27,15 +29,18 @@ def connect(
     python: str | os.PathLike[str] | None = None,
     store: Path | None = None,
     patience: float = PATIENCE,
+    shared: bool = False,
+    options: Sequence[str] = (),
 ) -> Client:
-    """A client of the backend at `endpoint`; of the served one, or a new private one, where that is None.
+    """A client of the backend at `endpoint`; where that is None of the served one, else of the shared one if that
+    runs, else of a new one: shared with others of this user where `shared`, else a private one.
 
     `token` is that of the backend (its connection file's, or TRACKSHADE_TOKEN, if None), `curve` a folder with this
-    client's CURVE keys; `python` and `store` are for a private backend (see `start_private`). `patience` is how many
-    seconds a backend may be away before calls fail. Waits for the first answer.
+    client's CURVE keys; `python`, `store` and `options` are for a new backend (see `start_private`). `patience` is how
+    many seconds a backend may be away before calls fail. Waits for the first answer.
 
     Raises ProtocolError: "backend-unreachable", "wrong-token", "version-mismatch", "wrong-keys",
-    "backend-not-started"; UsageError for an endpoint that is none, a missing token or missing keys.
+    "backend-not-started", "backend-gave-up"; UsageError for an endpoint that is none, a missing token or missing keys.
     """
     keys = client_keys(curve) if curve is not None else None
     if endpoint is not None:
@@ -50,7 +55,17 @@ def connect(
         except ProtocolError as error:
             if error.code != "backend-unreachable":
                 raise
-    backend = start_private(python, store)
+    if shared:
+        backend = share(python, options=options)
+        return _checked(Client(backend.address, patience, backend))
+    running = None if store is not None else join()
+    if running is not None:
+        try:
+            return _checked(Client(running.address, SERVED_PATIENCE, running), patience)
+        except ProtocolError as error:
+            if error.code not in ("backend-unreachable", "backend-ended", "version-mismatch"):
+                raise
+    backend = start_private(python, store, options=options)
     return _checked(Client(backend.address, patience, backend))
 
 

@@ -31,7 +31,7 @@ T = TypeVar("T")
 HELLO_EVERY = 1.0  # seconds until an unanswered hello is tried on a new socket
 PING_AFTER = 2.0  # seconds of silence until a heartbeat is asked for
 LOST_AFTER = 8.0  # seconds of silence, heartbeats unanswered, until the connection counts as lost
-_FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "backend-ended")
+_FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "backend-ended", "backend-gave-up")
 
 
 @dataclass

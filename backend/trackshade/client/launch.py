@@ -47,7 +47,7 @@ def start_private(
     try:
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=_environment(chosen)
+                command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment(chosen)
             )
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -136,10 +136,14 @@ class PrivateBackend:
         return lines[-1][:500] if lines else ""
 
 
-def _environment(python: str) -> dict[str, str]:
-    """The environment of the backend: this interpreter's own finds the same package as this process did."""
-    environment = dict(os.environ)
+def environment(python: str) -> dict[str, str]:
+    """The environment variables of a backend: this interpreter's own finds the same package as this process did, any
+    other one its own packages and nothing else."""
+    variables = {**os.environ, "PYTHONSAFEPATH": "1"}  # nor what lies in the folder that Blender was started in
     if python == sys.executable:
         home = os.fspath(Path(trackshade.__file__).parents[1])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (home, environment.get("PYTHONPATH"))))
-    return environment
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, (home, variables.get("PYTHONPATH"))))
+    else:
+        for name in ("PYTHONHOME", "PYTHONPATH"):
+            variables.pop(name, None)
+    return variables

@@ -21,6 +21,7 @@ def parse(arguments: list[str]) -> ServeOptions:
     parser.add_argument("--workers", type=int, help="how many workers; 0 to accept jobs only")
     parser.add_argument("--connection-file", type=Path, help="where to write address and token")
     parser.add_argument("--private", action="store_true", help="end when standard input closes")
+    parser.add_argument("--owners", type=Path, help="end when nobody holds a lock in this folder any more")
     parser.add_argument("--idle-exit", type=float, help="end after this many seconds without clients and jobs")
     parser.add_argument("--worker-idle", type=float, default=ServeOptions.worker_idle, help="end idle workers after")
     parser.add_argument("--curve", type=Path, help="folder of CURVE keys, for an address that others reach")
@@ -37,6 +38,7 @@ def parse(arguments: list[str]) -> ServeOptions:
         devices=tuple(devices),
         connection_file=found.connection_file,
         private=found.private,
+        owners=found.owners,
         idle_exit=found.idle_exit,
         worker_idle=found.worker_idle,
         curve=found.curve,

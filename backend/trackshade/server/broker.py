@@ -61,7 +61,7 @@ class Broker:
         for job in store.jobs((states.QUEUED,)):
             self._enqueue(job)
         # What an earlier owner of a private store left behind waits until somebody asks for it, behind nobody's back.
-        self._unclaimed = set(self._queue) if options.private else set()
+        self._unclaimed = set(self._queue) if options.owned else set()
         self._clean()
 
     # the loop

@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,17 +27,19 @@ from trackshade.server.broker import Broker
 from trackshade.server.door import CURVE_DOMAIN, Door
 from trackshade.server.options import ServeOptions
 from trackshade.server.store import Store
-from trackshade.wire import PROTOCOL, connection_file
+from trackshade.wire import PROTOCOL, connection_file, owners
 from trackshade.wire.connection_file import ConnectionInfo
 from trackshade.wire.endpoints import IPC_PATH_LIMIT, ServerKeys, check_bind, server_keys
 from trackshade.wire.wake import Wake
 
 MAX_PRIVATE_STORES = 64
+OWNERS_EVERY = 0.5  # seconds between two looks at who is left
+END_TIME = 20.0  # seconds that an end in good order may take
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|xpu(:\d+)?")
 
 
 def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, until the owner of a private backend ends, or until idle for `idle_exit`.
+    """Serve until SIGINT or SIGTERM, until the owners end, or until idle for `idle_exit`.
 
     `on_ready` is called when clients can connect. Call it in the main thread.
 
@@ -52,7 +55,9 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
     keys = server_keys(options.curve) if options.curve else None
     if options.endpoint is not None:
         check_bind(options.endpoint, keys is not None)
+    ended = threading.Event()
     with ExitStack() as stack:
+        stack.callback(ended.set)
         store = _open_store(options)
         stack.callback(store.close)
         context = stack.enter_context(zmq.Context(io_threads=1))
@@ -66,7 +71,7 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
         stack.callback(wake.close)
         broker = Broker(store, clients, workers, wake, options)
         stack.callback(broker.close)
-        _end_when_told(broker, wake, options.private)
+        _end_when_told(broker, wake, options, ended)
         info = ConnectionInfo(clients.endpoint, store.token, os.getpid(), __version__, PROTOCOL, keys is not None)
         path = options.connection_file or places.connection_file()
         connection_file.write(path, info)
@@ -120,15 +125,18 @@ def _authenticator(context: zmq.Context, keys: ServerKeys) -> Iterator[None]:
         thread.stop()
 
 
-def _end_when_told(broker: Broker, wake: Wake, private: bool) -> None:
+def _end_when_told(broker: Broker, wake: Wake, options: ServeOptions, ended: threading.Event) -> None:
     def end(*_: object) -> None:
         broker.stop = True
         wake.set()
 
     signal.signal(signal.SIGTERM, end)
     # Ctrl-C in a terminal reaches the whole group: a private backend's owner decides, not the key.
-    signal.signal(signal.SIGINT, signal.SIG_IGN if private else end)
-    if private:
+    signal.signal(signal.SIGINT, signal.SIG_IGN if options.owned else end)
+    if options.owners is not None:
+        waiting = (options.owners, end, ended)
+        threading.Thread(target=_wait_for_owners, args=waiting, name="owners", daemon=True).start()
+    if options.private:
         threading.Thread(target=_wait_for_end_of_input, args=(end,), name="owner", daemon=True).start()
 
 
@@ -136,6 +144,14 @@ def _wait_for_end_of_input(end: Callable[[], None]) -> None:
     while os.read(sys.stdin.fileno(), 4096):
         continue
     end()
+
+
+def _wait_for_owners(folder: Path, end: Callable[[], None], ended: threading.Event) -> None:
+    while owners.count(folder):
+        time.sleep(OWNERS_EVERY)
+    end()
+    if not ended.wait(END_TIME):
+        os._exit(1)  # it is stuck, and nobody is there who could end it
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -24,8 +24,8 @@ import msgpack
 from trackshade.errors import JobError, OutputError, ProtocolError
 from trackshade.server import states
 from trackshade.server.chunk_store import ChunkStore, storage_error
-from trackshade.server.lock import StoreLock
 from trackshade.wire import Manifest, digest_of
+from trackshade.wire.lock import FileLock
 from trackshade.wire.messages import pack
 
 MAX_RESTARTS = 5
@@ -80,7 +80,7 @@ class Store:
         try:
             for name in ("results", "logs"):
                 (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = StoreLock(folder / "lock")
+            self._lock = FileLock(folder / "lock")
         except BlockingIOError as error:
             raise OutputError(
                 "store-in-use",

@@ -29,7 +29,7 @@ class ConnectionInfo:
 
 
 def process_alive(pid: int) -> bool:
-    """Whether a process with this pid exists. One of another user counts."""
+    """Whether a process with this pid runs. One of another user counts."""
     if os.name == "nt":
         return _alive_windows(pid)
     try:
@@ -38,7 +38,16 @@ def process_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether it has ended and only its parent has not looked yet; told by Linux alone."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return state.rpartition(b") ")[2][:1] in (b"Z", b"X")
 
 
 def _alive_windows(pid: int) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A lock that the operating system frees when its holder dies, so that two brokers never share a store."""
+"""A lock that the operating system frees when its holder dies, however it dies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 
-class StoreLock:
+class FileLock:
     """Holds `path` exclusively until `release` or the end of the process.
 
     Raises BlockingIOError where another process holds it, and OSError where the file cannot be made.
