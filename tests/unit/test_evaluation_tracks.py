@@ -6,8 +6,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from result_shots import at, shot
 
+from result_shots import at, shot
 from trackshade.control import tracking_video
 from trackshade.conventions import project
 from trackshade.evaluation.camera_error import camera_error, degrees_between, movement, solve

@@ -107,6 +107,10 @@ def test_the_input_render_gets_a_figure_and_a_row(tmp_path: Path) -> None:
     compared = write_result(tmp_path / "compared", **values | {"input_render": values["tracking"].frames})
     assert plain["consistency"]["input_render"] is None
     assert compared["consistency"]["input_render"] < 1
+    assert sorted(item.name for item in (tmp_path / "compared").iterdir()) == sorted(compared["files"])
+    kept = [read(path) for path in sorted((tmp_path / "compared" / "input").iterdir())]
+    assert np.array_equal(np.stack(kept), values["tracking"].frames)
+    assert not (tmp_path / "plain" / "input").exists()
     heights = [read(tmp_path / name / "sheet.png").shape[0] for name in ("plain", "compared")]
     assert heights[1] > heights[0] + 100
 

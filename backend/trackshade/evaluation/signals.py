@@ -48,7 +48,7 @@ def control_signal(shot: Shot, name: str, seed: int = 0, point_rule: PointRule =
 
 
 def depth_video(shot: Shot) -> np.ndarray:
-    """[T, H, W, 3] uint8, near bright, nothing black."""
+    """[T, H, W, 3] uint8, near bright; far and where nothing is, black."""
     raster = ShotRaster(shot)
     inverse = np.stack([1.0 / raster.draw(t).depth for t in range(len(shot.frames))])  # 0 where nothing is
     seen = inverse > 0
