@@ -4,7 +4,7 @@
 #   make test       all tests, on every bpy that this machine can have
 #   make lint       ruff and pyright
 #   make bench      the benchmark table
-#   make extension  the add-on as an installable zip, in dist/
+#   make extension  the add-on as installable zips, one for each platform, and a repository index, in dist/
 
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
