@@ -46,7 +46,6 @@ def write_result(
         frames/0001.png …   the shaded video, exact            video.mp4      the same, for looking
         tracking/0001.png … what steered the model, exact      tracking.mp4   the same, for looking
         first_frame.png     the first frame that was given     sheet.png      both, side by side
-        input/0001.png …    the input render, where there is one
         input/0001.png …    the input render, where one was given
         job.json            the record, written last
 
@@ -76,7 +75,6 @@ def write_result(
     files = ["frames", "tracking", "video.mp4", "tracking.mp4", "sheet.png"]
     files += [] if input_render is None else ["input"]
     files += [] if first_frame is None else ["first_frame.png"]
-    files += [] if input_render is None else ["input"]
     record = job_record(
         shot,
         settings,
@@ -101,8 +99,6 @@ def write_result(
         contact_sheet(rows, shot.frames.tolist()).save(folder / "sheet.png")
         if first_frame is not None:
             _save(folder / "first_frame.png", first_frame)
-        if input_render is not None:
-            _write_sequence(folder / "input", input_render)
         (folder / "job.json").write_text(pretty(record) + "\n", encoding="utf-8")
     except (OSError, av.error.FFmpegError) as error:
         raise _unwritable(folder, error) from error
