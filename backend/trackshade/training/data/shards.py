@@ -98,6 +98,8 @@ def generate_shards(
             missing.append((folder, plan))
     if progress and done:
         progress(done, count)
+    if missing and processes > 1:
+        generate_clip(0, (16, 16), 1)  # compiles the kernels once, for all processes to find on disk
     # Fresh processes, not forks: the parent may hold threads (torch, numba). One thread in each.
     with _one_thread(), ProcessPoolExecutor(max(1, processes), multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(partial(_write_shard, folder, plan)): plan.count for folder, plan in missing}
