@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps the guide's troubleshooting page in step with the messages that the software prints.
+
+    python addon/guide_messages.py      rewrites the page's quotations, and names the codes that it has no entry for
+
+An entry is a heading with the error's code, a quotation of each message that is raised with it (`…` stands for what
+varies), and words of advice. Quotations are made from the code by this script; the rest is written by hand.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = (ROOT / "backend" / "trackshade", ROOT / "addon" / "trackshade_addon")
+PAGE = ROOT / "addon" / "guide" / "troubleshooting.md"
+VARIES = "…"
+_ENTRY = re.compile(r"^### (\S+)\n((?:\n|>.*\n)*)", re.MULTILINE)
+
+
+def messages() -> dict[str, set[str]]:
+    """The messages of every error code that the software raises."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for folder in SOURCES for path in sorted(folder.rglob("*.py"))]
+    kinds = _kinds(trees)
+    found: dict[str, set[str]] = {}
+    for tree in trees:
+        for code, message in _raised(tree, kinds):
+            found.setdefault(code, set()).add(message)
+    return found
+
+
+def entries(page: str) -> dict[str, str]:
+    """The advice of every entry of the page, without its quotations."""
+    found = {}
+    matches = list(_ENTRY.finditer(page))
+    for match in matches:
+        rest = page[match.end() :]
+        found[match[1]] = re.split(r"^##", rest, maxsplit=1, flags=re.MULTILINE)[0].strip()
+    return found
+
+
+def renewed(page: str, said: Mapping[str, set[str]]) -> str:
+    """The page with the quotations that belong there now."""
+
+    def entry(match: re.Match[str]) -> str:
+        quoted = [f"> {message}" for message in sorted(said.get(match[1], ())) if re.search(r"[A-Za-z]", message)]
+        return f"### {match[1]}\n\n" + ("\n>\n".join(quoted) + "\n\n" if quoted else "")
+
+    return _ENTRY.sub(entry, page)
+
+
+def _kinds(trees: list[ast.Module]) -> set[str]:
+    """Names of the error classes: TrackshadeError and all that derive from it."""
+    found, before = {"TrackshadeError"}, 0
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    while len(found) > before:
+        before = len(found)
+        found |= {node.name for node in classes if any(isinstance(b, ast.Name) and b.id in found for b in node.bases)}
+    return found
+
+
+def _raised(tree: ast.Module, kinds: set[str]) -> Iterator[tuple[str, str]]:
+    """(code, message) of every error that a module makes."""
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds):
+            continue
+        arguments = dict(enumerate(node.args)) | {{"code": 0, "message": 1}.get(k.arg or "", k.arg): k.value
+                                                  for k in node.keywords}  # fmt: skip
+        if 0 not in arguments:
+            if node.func.id == "Cancelled":
+                yield "cancelled", "Cancelled."
+            continue
+        message = _text(arguments[1]) if 1 in arguments else ""
+        for code in _codes(arguments[0], node, parents, tree):
+            yield code, " ".join(message.split())
+
+
+def _codes(value: ast.expr, call: ast.AST, parents: Mapping[ast.AST, ast.AST], tree: ast.Module) -> Iterator[str]:
+    """The codes that an expression may stand for: itself, or what callers give a function's parameter."""
+    if isinstance(value, ast.Constant):
+        yield str(value.value)
+    elif isinstance(value, ast.IfExp):
+        for part in (value.body, value.orelse):
+            yield from _codes(part, call, parents, tree)
+    elif isinstance(value, ast.Name):
+        function: ast.AST | None = call
+        while function is not None and not isinstance(function, ast.FunctionDef):
+            function = parents.get(function)
+        if function is None:
+            return
+        names = [argument.arg for argument in function.args.args]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function.name:
+                given = dict(zip(names, node.args, strict=False)) | {k.arg: k.value for k in node.keywords}
+                if isinstance(found := given.get(value.id), ast.Constant):
+                    yield str(found.value)
+
+
+def _text(value: ast.expr) -> str:
+    """A message as it reads, with … for what varies."""
+    if isinstance(value, ast.Constant):
+        return str(value.value)
+    if isinstance(value, ast.JoinedStr):
+        return "".join(_text(part) for part in value.values)
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
+        return _text(value.left) + _text(value.right)
+    if isinstance(value, ast.Subscript):  # a message that is cut to a length
+        return _text(value.value)
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+        if value.func.attr == "strip":
+            return _text(value.func.value)
+        if value.func.attr == "join" and value.args and isinstance(value.args[0], ast.List):
+            return " ".join(_text(part.value if isinstance(part, ast.Starred) else part) for part in value.args[0].elts)
+    return VARIES
+
+
+def main() -> int:
+    """Rewrites the page; the exit code tells whether entries have to be written or taken out by hand."""
+    said, page = messages(), PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(renewed(page, said), encoding="utf-8")
+    there = entries(page)
+    for code in sorted(said.keys() - there.keys()):
+        print(f"### {code} has no entry: {' | '.join(sorted(said[code]))}")
+    for code in sorted(there.keys() - said.keys()):
+        print(f"### {code} has an entry, and nothing raises it.")
+    return 1 if said.keys() ^ there.keys() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

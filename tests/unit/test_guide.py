@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guide keeps its word: its messages are those of the software, its links lead somewhere, its commands are taken,
+and its Python runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trackshade import options, registry
+from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = ROOT / "addon" / "guide"
+sys.path.insert(0, str(ROOT / "addon"))  # the guide's script is in no package
+
+import guide_messages  # noqa: E402
+
+PAGES = [ROOT / "README.md", ROOT / "addon" / "README.md", ROOT / "backend" / "README.md", *sorted(GUIDE.glob("*.md"))]
+RENEW = "Run: python addon/guide_messages.py (an entry's heading and advice are written by hand)"
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    """The page's blocks of code in a language."""
+    yield from re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> Iterator[str]:
+    """Every line of the guide that runs Trackshade, continued lines joined and comments taken off."""
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                parts = re.split(r"&&|\|\||;|\||>", line.partition("  #")[0])
+                yield from (part for part in parts if re.search(r"\btrackshade [a-z]", part))
+
+
+# The troubleshooting page
+
+
+def test_every_error_has_an_entry_and_every_entry_an_error() -> None:
+    said = guide_messages.messages()
+    page = guide_messages.PAGE.read_text(encoding="utf-8")
+    there = guide_messages.entries(page)
+    assert len(there) > 100
+    assert said.keys() - there.keys() == set(), RENEW
+    assert there.keys() - said.keys() == set(), RENEW
+    assert [code for code, advice in there.items() if not advice] == []
+
+
+def test_the_page_quotes_the_messages_of_now() -> None:
+    page = guide_messages.PAGE.read_text(encoding="utf-8")
+    assert guide_messages.renewed(page, guide_messages.messages()) == page, RENEW
+
+
+def test_messages_are_read_off_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.py").write_text(
+        """
+class OddError(TrackshadeError): pass
+def one(code, what): raise OddError(code, f"It is {what}.")
+def two(): one("first", 1); raise TrackshadeError("second", "Two" if two else "", "Mend it.")
+def three(): raise OddError("third" if three else "fourth", f"{'x'} has "
+    f"failed: {3}"[:9]); Cancelled(); Other("fifth", "No.")
+""",
+        encoding="utf-8",
+    )
+    (tmp_path / "b.py").write_text("class Cancelled(TrackshadeError): pass\n", encoding="utf-8")
+    monkeypatch.setattr(guide_messages, "SOURCES", (tmp_path,))
+    assert guide_messages.messages() == {
+        "first": {"It is …."},
+        "second": {"…"},
+        "third": {"… has failed: …"},
+        "fourth": {"… has failed: …"},
+        "cancelled": {"Cancelled."},
+    }
+    page = "# Page\n\n### first\n\n> Old.\n\nAdvice.\n\n### second\nMore.\n## End\n"
+    assert guide_messages.renewed(page, guide_messages.messages()) == (
+        "# Page\n\n### first\n\n> It is ….\n\nAdvice.\n\n### second\n\nMore.\n## End\n"
+    )
+    assert guide_messages.entries(page) == {"first": "Advice.", "second": "More."}
+
+
+# Links and commands
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in slugs, f"{page.name} links to {target}"
+
+
+def test_commands_are_those_that_there_are() -> None:
+    seen = set()
+    for command in commands():
+        words = shlex.split(command)
+        words = words[words.index("trackshade") + 1 :]
+        seen.add(words[0])
+        if words[0] in options.COMMANDS:
+            if "--blender" in words:
+                del words[words.index("--blender") : words.index("--blender") + 2]
+            options.parser(words[0], "trackshade").parse_args(words[1:])  # raises UsageError
+        else:
+            assert words[0] in ("serve", "jobs", "cancel", "models", "doctor", "demo", "train", "evaluate"), command
+    assert {"render", "export", "shade", "serve", "models", "doctor"} <= seen
+
+
+# The cookbook's Python
+
+
+def wave(frames: int, size: tuple[int, int], fps: float) -> Shot:
+    """A square that turns before a camera three metres away."""
+    corners = np.array([[[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]], np.float32)
+    angles = np.linspace(0, 0.5, frames)
+    turning = np.tile(np.eye(4), (frames, 1, 1))
+    turning[:, 0, 0] = turning[:, 1, 1] = np.cos(angles)
+    turning[:, 0, 1], turning[:, 1, 0] = -np.sin(angles), np.sin(angles)
+    away = np.tile(np.eye(4), (frames, 1, 1))
+    away[:, 2, 3] = 3.0
+    width, height = size
+    lens = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+    return Shot(
+        frames=np.arange(1.0, frames + 1),
+        fps=fps,
+        size=size,
+        camera=CameraTrack(
+            name="Camera",
+            sources=("Camera",) * frames,
+            intrinsics=np.tile(lens, (frames, 1, 1)),
+            world_to_camera=away,
+            orthographic=np.zeros(frames, bool),
+            clip=np.tile([0.1, 100.0], (frames, 1)),
+        ),
+        geometries=(Geometry(corners, np.array([[0, 1, 2], [0, 2, 3]], np.int32)),),
+        meshes=(MeshTrack("Square", 0, turning, np.ones(frames, bool)),),
+    )
+
+
+def test_the_cookbook_runs(tmp_path: Path) -> None:
+    spec = registry.spec("mini")
+    wave(spec.frames[0], spec.sizes[0], spec.fps).save(tmp_path / "street.shot")
+    examples = list(blocks(GUIDE / "cookbook.md", "python"))
+    assert len(examples) >= 4
+    environment = {**os.environ, "TRACKSHADE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT / "backend")}
+    environment.pop("TRACKSHADE_PYTHON", None)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(examples)], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "street-shaded" / "job.json").exists()
+    assert len(list(tmp_path.glob("street-seed-*/video.mp4"))) == 3
+    assert "The colour of a surface point varies by" in done.stdout
