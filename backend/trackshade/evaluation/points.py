@@ -105,7 +105,8 @@ def track_points(tracks: DenseTracks, first: np.ndarray, count: int = COUNT, see
 
     A point is seen where a pixel shows its place to within half a pixel after correction by the places around.
     """
-    pixels = choose_pixels(first, tracks.first_tracked, np.zeros_like(tracks.first_tracked), count, seed)
+    moving = np.linalg.norm(tracks.place - tracks.place[0], axis=-1).max(axis=0) > 1  # another point comes here
+    pixels = choose_pixels(first, tracks.first_tracked, moving, count, seed)
     width = tracks.first_tracked.shape[1]
     start = np.stack([pixels % width, pixels // width], axis=1) + 0.5  # [P, 2]
     near = tracks.first_nearness.ravel()[pixels]
