@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from trackshade import checkpoints, settings
 from trackshade.errors import ModelError
 
 
@@ -26,6 +28,7 @@ class ModelSpec:
             empty where `shipped`.
         loader: "module:function" in the backend that makes the pipeline.
         shipped: the weights are in this package.
+        folder: of a checkpoint of the user's own (see `trackshade.checkpoints`), else empty.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ModelSpec:
     revision: str
     loader: str
     shipped: bool
+    folder: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         data = asdict(self)
@@ -97,8 +101,8 @@ _MODELS = (
 
 
 def models() -> tuple[ModelSpec, ...]:
-    """All known models, the embedded one first."""
-    return _MODELS
+    """All known models, the embedded one first, the user's own checkpoints last."""
+    return (*_MODELS, *checkpoints.registered(_MODELS))
 
 
 def spec(name: str) -> ModelSpec:
@@ -107,8 +111,20 @@ def spec(name: str) -> ModelSpec:
     Raises:
         ModelError: there is none.
     """
-    for item in _MODELS:
+    for item in models():
         if item.name == name:
             return item
-    known = ", ".join(item.name for item in _MODELS)
+    known = ", ".join(item.name for item in models())
     raise ModelError("unknown-model", f"There is no model named '{name}'.", f"Known models: {known}.")
+
+
+def model_folder(model: ModelSpec) -> Path:
+    """Where the weights of a model are, or will be once fetched."""
+    if model.folder:
+        return Path(model.folder)
+    return (Path(__file__).parent / "models" if model.shipped else settings.models_dir()) / model.name
+
+
+def is_present(model: ModelSpec) -> bool:
+    """Whether the weights are on this machine (fetched whole, not merely begun)."""
+    return (model_folder(model) / "model_index.json").is_file()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -11,9 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from trackshade.errors import UsageError
+from trackshade.errors import OutputError, UsageError
 
 CONTROLS = ("mesh", "points")
+PLACES = "places.json"  # in `home`: folders that were chosen
 TRACKING_RANGES = ("training", "demo")
 
 
@@ -86,9 +88,44 @@ def home() -> Path:
 
 
 def models_dir() -> Path:
-    """The one folder of fetched models: TRACKSHADE_MODELS, else in `home`."""
-    chosen = os.environ.get("TRACKSHADE_MODELS")
+    """The one folder of fetched models: TRACKSHADE_MODELS, else the one chosen for this user, else in `home`."""
+    chosen = os.environ.get("TRACKSHADE_MODELS") or _chosen_models()
     return Path(chosen).expanduser() if chosen else home() / "models"
+
+
+def choose_models_dir(folder: Path | None) -> None:
+    """Chooses the folder of fetched models for every program of this user; None for the one in `home`.
+
+    Raises:
+        UsageError: TRACKSHADE_MODELS says another one. OutputError: `home` cannot be written.
+    """
+    said = os.environ.get("TRACKSHADE_MODELS")
+    if said and folder != Path(said).expanduser():
+        raise UsageError("models-folder-set", f"TRACKSHADE_MODELS says {said}.", "Change it there.")
+    write_json(home() / PLACES, {} if folder is None else {"models": str(folder.absolute())})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a small file in one step. Raises OutputError("unwritable")."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OutputError(
+            "unwritable", f"{path} cannot be written: {error.strerror}.", "Set TRACKSHADE_HOME to another folder."
+        ) from error
+
+
+def _chosen_models() -> str | None:
+    try:
+        found = json.loads((home() / PLACES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    chosen = found.get("models") if isinstance(found, dict) else None
+    return chosen if isinstance(chosen, str) else None
 
 
 def jobs_dir() -> Path:

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trackshade import settings as places
 from trackshade.client.breaker import Breaker
@@ -29,6 +28,8 @@ from trackshade.wire.connection_file import ConnectionInfo, process_alive
 from trackshade.wire.lock import FileLock
 
 RETRY_AFTER = 0.5  # seconds
+# Neither Ctrl-C in our terminal nor our end is to take it along.
+_FLAGS = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
 LOG_LIMIT = 1 << 20  # bytes after which a new start begins a new log
 
 
@@ -184,7 +185,7 @@ class SharedBackend:
             with open(log, "wb" if too_long else "ab") as output:
                 self._process = process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder,
-                    env=environment(python), **_detached(),
+                    env=environment(python), creationflags=_FLAGS, start_new_session=sys.platform != "win32",
                 )  # fmt: skip
         except OSError as error:
             raise _not_started(f"{error.filename or python} cannot be used: {error.strerror}.") from error
@@ -245,10 +246,3 @@ def _kill(pid: int) -> None:
         os.kill(pid, 9)
     except OSError:
         return  # it has ended
-
-
-def _detached() -> dict[str, Any]:
-    """How to start a process that neither Ctrl-C in our terminal nor our end takes with it."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}

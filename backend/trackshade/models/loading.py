@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import settings
 from ..errors import ModelError
-from ..registry import ModelSpec
+from ..registry import ModelSpec, is_present, model_folder
 
 if TYPE_CHECKING:
     import torch
@@ -19,16 +17,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[float, str], None]  # share done 0..1, what is being done
 OFFLOADS = ("none", "model", "sequential")
-
-
-def model_folder(spec: ModelSpec) -> Path:
-    """Where the weights of a model are, or will be once fetched."""
-    return Path(__file__).parent / spec.name if spec.shipped else settings.models_dir() / spec.name
-
-
-def is_present(spec: ModelSpec) -> bool:
-    """Whether the weights are on this machine (fetched whole, not merely begun)."""
-    return (model_folder(spec) / "model_index.json").is_file()
 
 
 def default_device() -> str:
@@ -77,7 +65,7 @@ def load_diffusers(
         raise ModelError(
             "missing-weights",
             f"The weights of {spec.name} are not on this machine (looked in {folder}).",
-            "Reinstall Trackshade." if spec.shipped else f"Fetch them with `trackshade models fetch {spec.name}`.",
+            _how_to_get(spec),
         )
     if offload not in OFFLOADS:
         raise ModelError(
@@ -111,6 +99,12 @@ def load_diffusers(
             pipeline.enable_vae_saving()
     report(1.0, "ready")
     return pipeline
+
+
+def _how_to_get(spec: ModelSpec) -> str:
+    if spec.folder:
+        return "Choose its folder again."
+    return "Reinstall Trackshade." if spec.shipped else f"Fetch them with `trackshade models fetch {spec.name}`."
 
 
 def _small(device: torch.device, spec: ModelSpec) -> bool:

@@ -21,6 +21,7 @@ from trackshade.errors import JobError, OutputError, ProtocolError, TrackshadeEr
 from trackshade.server import requests, states
 from trackshade.server.chunk_store import storage_error
 from trackshade.server.door import Door
+from trackshade.server.memory import MemoryWatch
 from trackshade.server.options import ServeOptions
 from trackshade.server.sessions import Sessions, welcome
 from trackshade.server.store import Event, Job, Store
@@ -47,6 +48,7 @@ class Broker:
         self.store = store
         self.sessions = Sessions(store.token)
         self.workers = Workers(workers, options.devices, store.folder / "logs", options.cancel_grace)
+        self.memory = MemoryWatch(options.devices[0] if options.devices else "cpu")
         self.started = time.monotonic()
         self.stop = False
         self._clients = clients

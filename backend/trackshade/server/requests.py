@@ -13,9 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import trackshade
 from trackshade import registry
-from trackshade import settings as places
 from trackshade.errors import Cancelled, ProtocolError, TrackshadeError
 from trackshade.server import states
 from trackshade.server.sessions import Session
@@ -147,15 +145,8 @@ def _finished(broker: Broker, job: str) -> Path:
 
 
 def _models(broker: Broker, session: Session, message: Message) -> Message:
-    models = [{**spec.to_dict(), "present": _present(spec)} for spec in registry.models()]
+    models = [{**spec.to_dict(), "present": registry.is_present(spec)} for spec in registry.models()]
     return reply(message, {"models": models})
-
-
-def _present(spec: registry.ModelSpec) -> bool:
-    """Whether the weights are on this machine; `trackshade.models`, which knows it too, would import torch."""
-    shipped = Path(trackshade.__file__).parent / "models"
-    folder = (shipped if spec.shipped else places.models_dir()) / spec.name
-    return (folder / "model_index.json").is_file()
 
 
 def _warm(broker: Broker, session: Session, message: Message) -> Message:
@@ -179,6 +170,7 @@ def _status(broker: Broker, session: Session, message: Message) -> Message:
             "clients": len(broker.sessions),
             "queued": len(broker.store.jobs((states.QUEUED,))),
             "workers": broker.workers.describe(),
+            "memory": broker.memory.now(),
         },
     )
 

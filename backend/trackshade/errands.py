@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errands of the add-on that need the backend's environment and no backend: `python -m trackshade.errands ERRAND ...`.
+
+    probe               what this environment is and can do
+    fetch MODEL         fetch a model; goes on where an earlier fetch ended
+    verify MODEL        compare a fetched model with the digests that it was fetched with
+    check FOLDER        whether a folder is a checkpoint that can be loaded, and which known model it is like
+
+Each tells by lines on standard output (`trackshade.relay`): {"event": "progress", "done", "total"}, and at its end
+{"event": "result", ...} or {"event": "error", ...}. Standard input is held open by who sent for it: the errand ends
+when it closes, in good order where it can.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trackshade import __version__, registry, relay
+from trackshade.errors import Cancelled, ModelError, TrackshadeError, UsageError
+from trackshade.wire import PROTOCOL
+
+NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface_hub", "numba", "scipy", "av",
+          "PIL", "sentencepiece", "zmq", "msgpack", "numpy")  # fmt: skip
+EVERY = 0.1  # seconds between two reports
+GRACE = 10.0  # seconds that an errand has to end in good order
+
+_unwanted = threading.Event()
+
+
+def probe() -> dict[str, Any]:
+    """Versions, which packages are missing, and the devices that torch can use, the best first."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "protocol": PROTOCOL,
+        "python": platform.python_version(),
+        "missing": missing,
+        "devices": [],
+    }
+    if "torch" not in missing:
+        try:
+            facts |= _torch_facts()
+        except (ImportError, OSError) as error:  # a library of the driver's or the system's that it needs
+            facts["broken"] = f"torch cannot be loaded: {error}"
+    return facts
+
+
+def _torch_facts() -> dict[str, Any]:
+    import torch
+
+    devices = []
+    for index in range(torch.cuda.device_count()):
+        found = torch.cuda.get_device_properties(index)
+        devices.append({"device": f"cuda:{index}", "name": found.name, "total": found.total_memory})
+    if torch.backends.mps.is_available():
+        devices.append({"device": "mps", "name": "Apple GPU", "total": None})
+    devices.append({"device": "cpu", "name": platform.processor() or platform.machine(), "total": None})
+    return {"torch": torch.__version__, "devices": devices}
+
+
+def fetch(name: str) -> dict[str, Any]:
+    """Fetches a model. Raises ModelError, Cancelled."""
+    from trackshade.models.fetch import fetch as fetch_weights
+
+    folder = fetch_weights(registry.spec(name), _Progress(), _unwanted.is_set)
+    return {"folder": str(folder)}
+
+
+def verify(name: str) -> dict[str, Any]:
+    """Compares every file of a fetched model with its digest. Raises ModelError."""
+    from trackshade.models.fetch import verify as verify_files
+
+    model = registry.spec(name)
+    if not registry.is_present(model):
+        raise ModelError("missing-weights", f"The model {name} is not on this machine.", "Fetch it first.")
+    folder = registry.model_folder(model)
+    if not model.shipped and not model.folder:
+        verify_files(folder)
+        return {"folder": str(folder)}
+    return {**check(str(folder)), "folder": str(folder)}
+
+
+def check(folder: str) -> dict[str, Any]:
+    """Loads nothing but looks at every component: classes, tensors by name and shape, tokenizer, scheduler.
+
+    Raises ModelError.
+    """
+    from trackshade.models.checking import check_checkpoint
+
+    return check_checkpoint(Path(folder))
+
+
+class _Progress:
+    """Tells of progress now and then."""
+
+    def __init__(self) -> None:
+        self._told = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._told >= EVERY or done >= total:
+            self._told = now
+            _tell({"event": "progress", "done": done, "total": total})
+
+
+ERRANDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "probe": probe,
+    "fetch": fetch,
+    "verify": verify,
+    "check": check,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs an errand and tells its end; the exit code."""
+    threading.Thread(target=_watch_input, name="input", daemon=True).start()
+    try:
+        if not arguments or arguments[0] not in ERRANDS:
+            raise UsageError("usage", f"Name an errand: {', '.join(ERRANDS)}.")
+        _tell({"event": "result", **ERRANDS[arguments[0]](*arguments[1:])})
+    except TrackshadeError as error:
+        _tell({"event": "error", **error.to_dict()})
+        return error.exit_code
+    except KeyboardInterrupt:
+        _tell({"event": "error", **Cancelled().to_dict()})
+        return 130
+    return 0
+
+
+def _tell(message: dict[str, Any]) -> None:
+    try:
+        print(relay.line(message), flush=True)
+    except OSError:  # nobody reads it any more
+        os._exit(130)
+
+
+def _watch_input() -> None:
+    while os.read(0, 4096):
+        continue
+    _unwanted.set()
+    time.sleep(GRACE)
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

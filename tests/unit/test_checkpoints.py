@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checkpoints of the user's own, and the folder of models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trackshade import checkpoints, registry, relay, settings
+from trackshade.errors import ModelError, UsageError
+
+MINI = Path(registry.__file__).parent / "models" / "mini"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TRACKSHADE_MODELS", raising=False)
+    return tmp_path / "home"
+
+
+def errand(*arguments: str) -> dict[str, object]:
+    """The last word of an errand."""
+    done = subprocess.Popen(
+        [sys.executable, "-m", "trackshade.errands", *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert done.stdin is not None
+    assert done.stdout is not None
+    last = [found for line in done.stdout if (found := relay.parse(line))][-1]
+    done.stdin.close()
+    done.wait()
+    return last
+
+
+def names() -> tuple[str, ...]:
+    return tuple(item.name for item in registry.models())
+
+
+def test_a_registered_folder_is_a_model_until_it_is_forgotten(tmp_path: Path) -> None:
+    known = names()
+    folder = tmp_path / "My Mini (v2)"
+    shutil.copytree(MINI, folder)
+    made = checkpoints.register(folder, "mini", known)
+    assert made.name == "my-mini-v2"
+    spec = registry.spec(made.name)
+    assert (spec.frames, spec.sizes, spec.shipped) == (*_facts("mini"), False)
+    assert registry.model_folder(spec) == folder
+    assert registry.is_present(spec)
+    assert checkpoints.register(folder, "mini", names(), title="Again").name == made.name  # the same folder
+    assert checkpoints.register(tmp_path / "mini", "mini", names()).name == "mini-2"  # that name was taken
+    assert names() == (*known, made.name, "mini-2")
+    checkpoints.forget(made.name)
+    checkpoints.forget("mini-2")
+    assert names() == known
+    assert folder.is_dir()
+    with pytest.raises(UsageError):
+        checkpoints.forget(made.name)
+
+
+def _facts(name: str) -> tuple[object, object]:
+    spec = registry.spec(name)
+    return spec.frames, spec.sizes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '[{"name": "x"}]', '{"a": 1}', '[{"name":"../x","title":"","folder":"/","like":"mini"}]']
+)
+def test_a_damaged_list_is_an_empty_one(home: Path, text: str) -> None:
+    known = names()
+    home.mkdir()
+    (home / "checkpoints.json").write_text(text)
+    assert names() == known
+
+
+def test_a_folder_is_checked_before_it_is_used(tmp_path: Path) -> None:
+    assert errand("check", str(MINI))["like"] == "mini"
+    folder = tmp_path / "mini"
+    shutil.copytree(MINI, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["transformer"] = ["somewhere", "SomethingElse"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    found = errand("check", str(folder))
+    assert (found["event"], found["code"]) == ("error", "wrong-weights")
+    assert "SomethingElse" in str(found["message"])
+    assert errand("check", str(tmp_path))["code"] == "not-a-checkpoint"
+
+
+def test_the_models_folder_can_be_chosen(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.models_dir() == home / "models"
+    settings.choose_models_dir(tmp_path / "disk")
+    assert settings.models_dir() == tmp_path / "disk"
+    spec = registry.spec("das-cogvideox-5b")
+    assert registry.model_folder(spec) == tmp_path / "disk" / spec.name
+    monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path / "said"))
+    assert settings.models_dir() == tmp_path / "said"
+    with pytest.raises(UsageError, match="TRACKSHADE_MODELS"):
+        settings.choose_models_dir(tmp_path / "disk")
+    monkeypatch.delenv("TRACKSHADE_MODELS")
+    settings.choose_models_dir(None)
+    assert settings.models_dir() == home / "models"
+
+
+def test_missing_weights_name_the_folder(tmp_path: Path) -> None:
+    from trackshade.models.loading import load_pipeline
+
+    made = checkpoints.register(tmp_path / "gone", "mini", names())
+    with pytest.raises(ModelError, match="gone"):
+        load_pipeline(registry.spec(made.name))
