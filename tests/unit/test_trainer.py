@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
+import signal
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,11 +18,15 @@ import torch
 from safetensors.torch import load_file
 
 from trackshade.errors import UsageError
+from trackshade.models import PatchAutoencoder
 from trackshade.pipelines import DiffusionShaderPipeline
-from trackshade.training.config import TrainConfig
+from trackshade.training.arguments import parse, parser
+from trackshade.training.config import TrainConfig, TuneConfig
 from trackshade.training.data import generate_shards, load_shards
+from trackshade.training.diffusion import Task
 from trackshade.training.optimisers import rate_factor
-from trackshade.training.run import train
+from trackshade.training.run import export_run, train
+from trackshade.training.state import Progress, find_checkpoint, load_checkpoint, save_checkpoint
 from trackshade.training.text import build_tokenizer, tokenize
 
 TINY = {
@@ -75,6 +84,187 @@ def test_a_resumed_run_is_the_uninterrupted_one(data: str, whole: Path, tmp_path
     assert resumed.keys() == uninterrupted.keys()
     for key, value in uninterrupted.items():
         assert torch.equal(resumed[key], value), key
+
+
+KILLED = """
+import json, os, signal, sys
+from trackshade.training.config import TrainConfig
+from trackshade.training.run import train
+
+def end(entry):
+    if entry.get("step") == 3 and entry["stage"] == "joint":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train(TrainConfig(**json.loads(sys.argv[1])), end)
+"""
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(data: str, whole: Path, tmp_path: Path):
+    settings = {"out": str(tmp_path), "data": data, "checkpoint_steps": 2, **TINY}
+    killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(settings)], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert json.loads((tmp_path / "checkpoint" / "progress.json").read_text())["step"] == 2
+    train(TrainConfig(**settings))
+    resumed, uninterrupted = averages(tmp_path), averages(whole)
+    assert all(torch.equal(resumed[key], value) for key, value in uninterrupted.items())
+    exported = load_file(tmp_path / "export" / "transformer" / "diffusion_pytorch_model.safetensors")
+    theirs = load_file(whole / "export" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(exported[key], value) for key, value in theirs.items())
+
+
+@pytest.mark.parametrize("left", [("checkpoint.part",), ("checkpoint.old",), ("checkpoint.old", "checkpoint.part")])
+def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(left: tuple[str, ...], tmp_path: Path):
+    """The states between the steps of a write: each has a whole checkpoint, and the next write keeps one."""
+    own, progress = {"a.b": torch.ones(2)}, Progress(step=1)
+    folder = tmp_path / "checkpoint"
+    save_checkpoint(folder, own, {}, {}, progress)
+    if "checkpoint.old" in left:
+        folder.rename(tmp_path / "checkpoint.old")
+    if "checkpoint.part" in left:
+        (tmp_path / "checkpoint.part").mkdir()
+        (tmp_path / "checkpoint.part" / "weights.safetensors").write_bytes(b"half")
+    found = find_checkpoint(folder)
+    assert found is not None
+    assert load_checkpoint(found, own, {}, {}).step == 1
+    progress.step = 2
+    save_checkpoint(folder, own, {}, {}, progress)
+    assert [item.name for item in tmp_path.iterdir()] == ["checkpoint"]
+    assert load_checkpoint(folder, own, {}, {}).step == 2
+
+
+def gradients(run: Path) -> dict[str, torch.Tensor]:
+    """What the optimisers remember of a single step: its gradient, times a factor."""
+    state = load_file(run / "checkpoint" / "optimisers.safetensors")
+    return {key: value for key, value in state.items() if key.endswith(("exp_avg", "momentum_buffer"))}
+
+
+def test_processes_and_pieces_give_the_gradients_of_one(data: str, tmp_path: Path):
+    once = TINY | {"steps": 1, "batch": 4, "autoencoder_steps": 0, "average": 0.0}
+    train(TrainConfig(out=str(tmp_path / "one"), data=data, **once))
+    train(TrainConfig(out=str(tmp_path / "pieces"), data=data, **once, accumulate=2))
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in once.items()]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
+    launch += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "-m", "trackshade.training"]
+    two = subprocess.run(
+        [sys.executable, *launch, f"--out={tmp_path / 'two'}", f"--data={data}", *flags],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert two.returncode == 0, two.stderr
+    assert "processes 2" in two.stdout
+    one = gradients(tmp_path / "one")
+    assert any(value.abs().max() > 1e-4 for value in one.values())
+    for other in ("pieces", "two"):
+        assert gradients(tmp_path / other).keys() == one.keys()
+        for key, value in gradients(tmp_path / other).items():
+            torch.testing.assert_close(value, one[key], rtol=1e-3, atol=1e-6, msg=f"{other}: {key}")
+
+
+def test_gradient_checkpointing_changes_no_number(data: str, whole: Path, tmp_path: Path):
+    train(TrainConfig(out=str(tmp_path), data=data, **TINY, gradient_checkpointing=True))
+    for key, value in averages(tmp_path).items():
+        torch.testing.assert_close(value, averages(whole)[key], msg=key)
+
+
+def test_every_option_of_the_data_trains(data: str, tmp_path: Path):
+    changes = {"mirror": True, "sparse_tracks": 0.5, "one_frame": 0.5, "token": 1, "tensorboard": True, "average": 0.0}
+    train(TrainConfig(out=str(tmp_path), data=data, **(TINY | changes)))
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(entry["loss"]) for entry in entries if "loss" in entry)
+    assert any("psnr" in entry for entry in entries)
+    pipeline = DiffusionShaderPipeline.from_pretrained(tmp_path / "export")
+    assert pipeline.transformer.config.patch_size == 1
+    curves = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    assert b"joint/loss" in curves
+    assert b"joint/samples_per_second" in curves
+    assert b"sheet" in curves
+
+
+def test_batches_follow_from_the_step_and_are_shared_out(data: str, whole: Path):
+    config = TrainConfig(
+        out="x", data=data, **(TINY | {"mirror": True, "sparse_tracks": 0.5, "one_frame": 0.5, "batch": 4})
+    )
+    shards = load_shards(data)
+    vae = PatchAutoencoder.from_pretrained(whole / "autoencoder")
+    tokens = torch.arange(6 * 12).reshape(6, 12)
+    task = Task(shards, vae, tokens, torch.zeros(12, dtype=torch.int64), config)
+    lengths = set()
+    for step in range(8):
+        full, parts = task.batch(step), [task.batch(step, part, 2) for part in range(2)]
+        lengths.add(full.latents.shape[1])
+        for name, value in vars(full).items():
+            shared = torch.empty_like(value)
+            shared[0::2], shared[1::2] = (getattr(part, name) for part in parts)
+            assert torch.equal(shared, value), name
+        if full.latents.shape[1] == 1:
+            assert len(full.latents) == 4 * shards.videos[0].shape[1]
+            assert not full.image.any()
+    assert lengths == {1, 3}
+
+
+def test_the_autoencoder_alone(data: str, tmp_path: Path):
+    made = train(TrainConfig(out=str(tmp_path), data=data, **(TINY | {"stage": "autoencoder"})))
+    assert made == tmp_path / "autoencoder"
+    PatchAutoencoder.from_pretrained(made)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_run_is_exported_without_its_data(data: str, whole: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"data": "/nowhere"}))
+    made = export_run(run, tmp_path / "again")
+    name = Path("transformer") / "diffusion_pytorch_model.safetensors"
+    ours, theirs = load_file(made / name), load_file(whole / "export" / name)
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "trackshade.training", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_help_has_every_setting_under_a_heading():
+    shown = parser().format_help()
+    for cls in (TrainConfig, TuneConfig):
+        for entry in dataclasses.fields(cls):
+            assert f"--{entry.name.replace('_', '-')} " in shown
+            assert entry.metadata["help"]
+    assert "model (from nothing):" in shown
+    assert "optimisation (with --base):" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--out", "a"], "--data must be given"),
+        (["--out", "a", "--data", "b"], "needs a budget"),
+        (
+            ["--out", "a", "--data", "b", "--base", "c", "--layers", "3"],
+            "--layers has no meaning in training from a base",
+        ),
+        (["--out", "a", "--data", "b", "--lora-rank", "3"], "--lora-rank has no meaning in training from nothing"),
+        (["--out", "a", "--data", "b", "--steps", "x"], "argument --steps"),
+        (["--out", "a", "--data", "b", "--steps", "1", "--bf16", "maybe"], "neither true nor false"),
+        (["--out", "a", "--data", "b", "--steps", "1", "--image-dropout", "5"], "share between 0 and 1"),
+        (["--out", "a", "--data", "b", "--steps", "0"], "--steps is 0"),
+    ],
+)
+def test_wrong_arguments_are_a_sentence(arguments: list[str], words: str):
+    with pytest.raises(UsageError, match=words):
+        parse(arguments)
+
+
+def test_what_goes_wrong_ends_the_command_with_a_sentence(tmp_path: Path):
+    for arguments, words in (
+        (["--out", str(tmp_path), "--data", "b", "--steps", "1", "--device", "abacus"], "no device 'abacus'"),
+        (["export", str(tmp_path / "nowhere")], "There is no run in"),
+    ):
+        done = command(*arguments)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_training_changes_base_and_branch(whole: Path):

@@ -13,7 +13,7 @@ from trackshade import options
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.errors import UsageError
 from trackshade.training.dataset import Dataset
-from trackshade.training.sources import Control, SourceClip, kind_of, read_source, shot_clip
+from trackshade.training.sources import Control, Kind, SourceClip, kind_of, read_source, shot_clip
 
 
 def dataset(
@@ -36,7 +36,9 @@ def dataset(
     """
     if not sources:
         raise UsageError("usage", "No source was given.", "Name scenes, shots, result folders or folders of shards.")
-    kinds = [kind_of(source) for source in sources]  # what is wrong is said before Blender renders for hours
+    kinds: list[Kind] = [
+        kind_of(source) for source in sources
+    ]  # what is wrong is said before Blender renders for hours
     made, added, known = Dataset(out), 0, 0
     for number, (source, kind) in enumerate(zip(sources, kinds, strict=True), start=1):
         found: Iterator[SourceClip]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -43,7 +44,9 @@ def main(arguments: list[str]) -> int:
         def report(entry: dict[str, Any]) -> None:
             print(json.dumps(entry) if as_json else sentence(entry), flush=True)
 
-        print(train(config, report))
+        made = train(config, report)
+        if os.environ.get("RANK", "0") == "0":  # one process of a launch speaks for all
+            print(made)
     except KeyboardInterrupt:
         stopped = Cancelled("cancelled", "Stopped; the newest checkpoint is kept.", "The same command goes on from it.")
         print(f"trackshade: {stopped}", file=sys.stderr)

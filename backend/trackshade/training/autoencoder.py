@@ -28,6 +28,7 @@ from .optimisers import rate_factor
 from .state import Progress
 
 BATCH = 32
+CHECKPOINT = "autoencoder-checkpoint"
 
 
 def sample_frames(shards: Shards, count: int, seed: int) -> torch.Tensor:
@@ -96,9 +97,26 @@ def train_autoencoder(
     vae.fit(rest[:3000])
     vae.to(accelerator.device)
     log({"stage": "autoencoder", "psnr_linear": quality(vae, held)})
+    if config.autoencoder_steps or (config.autoencoder_steps is None and config.autoencoder_minutes > 0):
+        _refine(out, vae, (rest, held), config, accelerator, log)
+    if accelerator.is_main_process:
+        vae.save_pretrained(out / "autoencoder")
+        shutil.rmtree(out / CHECKPOINT, ignore_errors=True)
+    return vae.requires_grad_(False).eval()
+
+
+def _refine(
+    out: Path,
+    vae: PatchAutoencoder,
+    frames: tuple[torch.Tensor, torch.Tensor],
+    config: TrainConfig,
+    accelerator: Accelerator,
+    log: Log,
+) -> None:
+    """Descend on `frames`: those to learn from, and those to measure with."""
     limited = dataclasses.replace(
         config,
-        minutes=None if config.autoencoder_steps else config.autoencoder_minutes,
+        minutes=None if config.autoencoder_steps is not None else config.autoencoder_minutes,
         steps=config.autoencoder_steps,
         batch=-(-BATCH // accelerator.num_processes) * accelerator.num_processes,
         accumulate=1,
@@ -112,7 +130,7 @@ def train_autoencoder(
     run = Run(
         "autoencoder",
         out,
-        out / "autoencoder-checkpoint",
+        out / CHECKPOINT,
         accelerator,
         {"vae": vae},
         _Rebuild(vae),
@@ -122,8 +140,4 @@ def train_autoencoder(
         trained_only=True,
     )
     run.resume(average=False)
-    descend(run, _Task(limited, rest, held))
-    if accelerator.is_main_process:
-        vae.save_pretrained(out / "autoencoder")
-        shutil.rmtree(run.checkpoint, ignore_errors=True)
-    return vae.requires_grad_(False).eval()
+    descend(run, _Task(limited, *frames))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers are typed too loosely for these rules.
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportPrivateImportUsage=false
 """The base that a tracking branch is trained on: a folder in diffusers' layout."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers and transformers are typed too loosely for these rules.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 """Pictures to latents and the noise schedule, as the small model's training and sampling share them."""
 
 from __future__ import annotations

@@ -228,7 +228,9 @@ def _agreed(seconds: float, run: Run, config: RunConfig) -> float:
     """The first process's time where the budget is time: all must end at the same step."""
     if config.steps is not None or run.accelerator.num_processes == 1:
         return seconds
-    return float(broadcast(torch.tensor([seconds], dtype=torch.float64, device=run.accelerator.device)).item())
+    told = torch.tensor([seconds], device=run.accelerator.device)
+    broadcast(told)
+    return float(told)
 
 
 def _sheet(run: Run, task: Task) -> None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, InitProcessGroupKwargs
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, KwargsHandler
 
 from ..errors import UsageError
 from .config import RunConfig
@@ -45,7 +45,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     if alone and name.startswith("cuda:"):
         torch.cuda.set_device(name)
-    handlers = [] if alone else [InitProcessGroupKwargs(timeout=_PATIENCE)]
+    handlers: list[KwargsHandler] = [] if alone else [InitProcessGroupKwargs(timeout=_PATIENCE)]
     accelerator = Accelerator(mixed_precision="no", cpu=name == "cpu", kwargs_handlers=handlers)
     if accelerator.distributed_type not in _PLAIN:
         raise UsageError(

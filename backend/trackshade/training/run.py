@@ -127,7 +127,7 @@ def export_run(run: str | Path, target: Path | None = None) -> Path:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(_part(out, config, "tokenizer"))
     if (out / "transformer" / "config.json").exists():
         kept = TrackingTransformer3DModel.load_config(out / "transformer")
-        transformer = TrackingTransformer3DModel.from_config(kept)
+        transformer: nn.Module = TrackingTransformer3DModel.from_config(kept)  # type: ignore[assignment]
         text_encoder = build_text_encoder(len(tokenizer), config.text_dim, config.seed)
         modules: dict[str, nn.Module] = {"transformer": transformer, "text_encoder": text_encoder}
     else:  # a run of before the configuration was kept
