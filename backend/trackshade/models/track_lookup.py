@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from diffusers import CogVideoXDDIMScheduler
 from torch import nn
 
 
@@ -31,6 +32,7 @@ def track_coordinates(tracking: torch.Tensor) -> torch.Tensor:
 class Lookup:
     tokens: torch.Tensor  # [B, T*h*w/p^2, dim], to be added to the video tokens
     moved: torch.Tensor | None  # [B, T, C, h, w] latents of the first frame moved along the tracks
+    seen: torch.Tensor | None  # [B, T, 1, h, w] 0..1: how much of a cell the first frame shows
 
 
 class TrackLookup(nn.Module):
@@ -40,7 +42,9 @@ class TrackLookup(nn.Module):
     at every pixel's track coordinates (where no track is, at the pixel itself), and kept only where the track's inverse
     depth agrees with that of the surface seen there in the first frame (else the point was hidden then). `scale`:
     pixels per latent cell, `patch`: latent cells per token side. `fill`: what was hidden takes the colours around it,
-    near ones first, so that the transformer starts from there and not from grey.
+    near ones first, so that the transformer starts from there and not from grey. `snr_shift` > 0: the transformer
+    corrects the moved frame itself and says how uncertain it is then (`denoise`), for the CogVideoX schedule of that
+    shift; at 0 it mixes shares into the velocity (`estimate`).
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class TrackLookup(nn.Module):
         patch: int,
         time_dim: int,
         fill: bool = False,
+        snr_shift: float = 0.0,
     ):
         super().__init__()
         self.fill = fill
@@ -68,10 +73,18 @@ class TrackLookup(nn.Module):
             self.content_proj = nn.Linear((channels + 1) * cell * cell, dim)
             self.colours = nn.Conv2d(latent_channels, 3 * scale * scale, 1, bias=False)
             self.fold = nn.Conv2d(3, latent_channels, scale, stride=scale, bias=False)
-            # Shares per channel of the noisy latents and of the moved first frame; then more or less of them by place.
-            self.shares = nn.Linear(time_dim, 2 * latent_channels)
-            self.local_shares = nn.Linear(dim, 2 * latent_channels * patch * patch)
-            for linear in (self.shares, self.local_shares):
+            if snr_shift:
+                self.signal = _signal(snr_shift)  # [1000]; no buffer, as those follow the weights to bfloat16
+                self.uncertainty = nn.Linear(dim, latent_channels * patch * patch)  # log of a deviation, by place
+                # The same where the first frame shows the surface, and what is added where it does not.
+                self.deviation = nn.Parameter(torch.tensor([math.log(0.1), math.log(6.0)]))
+                zero = [self.uncertainty]
+            else:
+                # Shares per channel of the noisy latents and of the moved first frame; then more or less by place.
+                self.shares = nn.Linear(time_dim, 2 * latent_channels)
+                self.local_shares = nn.Linear(dim, 2 * latent_channels * patch * patch)
+                zero = [self.shares, self.local_shares]
+            for linear in zero:
                 nn.init.zeros_(linear.weight)
                 nn.init.zeros_(linear.bias)
 
@@ -82,7 +95,8 @@ class TrackLookup(nn.Module):
         """
         self.colours.weight.copy_(synthesis[:, :, None, None])
         self.fold.weight.copy_(analysis.unflatten(1, (3, self.scale, self.scale)))
-        self.shares.bias[len(self.shares.bias) // 2 :] = -1.0  # the velocity of a known video at zero signal
+        if hasattr(self, "shares"):
+            self.shares.bias[len(self.shares.bias) // 2 :] = -1.0  # the velocity of a known video at zero signal
 
     def fourier(self, coordinates: torch.Tensor) -> torch.Tensor:
         """[N, 4, h, w] -> [N, F, h, w]: sines and cosines in octaves, zero where no point is."""
@@ -114,7 +128,9 @@ class TrackLookup(nn.Module):
         seen = F.grid_sample(first, grid, mode="nearest", padding_mode="border", align_corners=False)
         sampled, seen = (x.unflatten(2, (frames, height)).transpose(1, 2).flatten(0, 1) for x in (sampled, seen))
         same_kind = (seen[:, 1:] == here[:, 3:]).to(here.dtype)
+        there = (image_latents != 0).flatten(1).any(1).to(here.dtype).repeat_interleave(frames)  # a first frame at all
         gate = torch.sigmoid(self.gate[0] * (seen[:, :1] - here[:, 2:3]).abs() + self.gate[1]) * same_kind
+        gate = gate * there[:, None, None, None]
         kept = sampled * gate
         if self.fill:
             colours = fill(kept[:, self.channels :], gate)
@@ -128,15 +144,35 @@ class TrackLookup(nn.Module):
         step = self.scale * self.patch // 2  # two samples per token side
         samples = coordinates[..., step // 2 :: step, step // 2 :: step].flatten(0, 1)
         tokens = self.coordinate_proj(_tokens(self.fourier(samples), 2, self.coordinate_proj.weight.dtype))
-        moved = None
+        moved = seen = None
         if self.channels:
             content = self.content(coordinates, image_latents)
             features = torch.cat([content[:, : self.channels], content[:, -1:]], dim=1)
             tokens = tokens + self.content_proj(
                 _tokens(features, self.scale * self.patch, self.content_proj.weight.dtype)
             )
-            moved = self.fold(content[:, self.channels : -1].to(self.fold.weight.dtype)).unflatten(0, shape)
-        return Lookup(tokens.unflatten(0, shape).flatten(1, 2), moved)
+            with torch.autocast(content.device.type, enabled=False):  # an estimate of the video, not a feature
+                colours = content[:, self.channels : -1].to(self.fold.weight.dtype)
+                moved = self.fold(colours).unflatten(0, shape)
+            seen = F.avg_pool2d(content[:, -1:], self.scale).unflatten(0, shape)
+        return Lookup(tokens.unflatten(0, shape).flatten(1, 2), moved, seen)
+
+    def denoise(
+        self, timestep: torch.Tensor, local: torch.Tensor, noisy: torch.Tensor, mean: torch.Tensor, seen: torch.Tensor
+    ) -> torch.Tensor:
+        """The velocity that leads to the best guess of the clean latents, [B, T, C, h, w] float32.
+
+        Clean latents are taken to lie about `mean` [B, T, C, h, w] with a deviation s by place: exp(`local` +
+        `deviation`), `local` [B, T, C, h, w] being `uncertainty` of the last tokens. With x = a x0 + b e the best guess
+        is the Wiener filter's, and the velocity a e - b x0 of that guess is b (a (1 - s^2) x - mean) / (s^2 a^2 + b^2):
+        near the mean it is trusted, far from it the noisy latents are, and nothing has to be learned for each noise
+        level.
+        """
+        a = self.signal.to(timestep.device)[timestep].view(-1, 1, 1, 1, 1)
+        b2 = 1 - a * a
+        s2 = torch.exp(2 * (local.float() + self.deviation[0] + self.deviation[1] * (1 - seen.float())))
+        s2 = s2.clamp(0.0025, 4.0)
+        return b2.sqrt() * (a * (1 - s2) * noisy.float() - mean.float()) / (s2 * a * a + b2)
 
     def estimate(
         self, temb: torch.Tensor, local: torch.Tensor, noisy: torch.Tensor, moved: torch.Tensor
@@ -149,6 +185,14 @@ class TrackLookup(nn.Module):
         """
         of_noisy, of_moved = (self.shares(F.silu(temb))[:, None, :, None, None] + local).chunk(2, dim=2)
         return of_noisy * noisy + of_moved * moved
+
+
+def _signal(snr_shift: float) -> torch.Tensor:
+    """Share of the clean latents in the noisy ones at each timestep [1000] of CogVideoX's schedule (root of alpha-bar,
+    zero at the last).
+    """
+    schedule = CogVideoXDDIMScheduler(snr_shift_scale=snr_shift, rescale_betas_zero_snr=True)
+    return schedule.alphas_cumprod.float().sqrt()
 
 
 def fill(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from torch import nn
 
 from ..errors import ModelError
 from .checkpoint import check_strictly
-from .track_lookup import TrackLookup
+from .track_lookup import Lookup, TrackLookup
 
 
 class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
@@ -27,10 +27,10 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
 
     Parameter names are the published checkpoint's: `transformer_blocks_copy`, `initial_combine_linear`,
     `combine_linears`.
-    `track_frequencies` > 0 adds a `TrackLookup` (see there, also for `track_lookup_channels` and `track_fill`), which
-    needs `track_coordinates` in `forward`; `track_scale` is then the number of pixels per latent cell. Without it (the
-    published checkpoint) there are no further parameters. `stills`: the model was trained on single frames as well, so
-    that it can make a first frame from text and tracks.
+    `track_frequencies` > 0 adds a `TrackLookup` (see there, also for `track_lookup_channels`, `track_fill` and
+    `track_snr_shift`), which needs `track_coordinates` in `forward`; `track_scale` is then the number of pixels per
+    latent cell. Without it (the published checkpoint) there are no further parameters. `stills`: the model was trained
+    on single frames as well, so that it can make a first frame from text and tracks.
     """
 
     @register_to_config
@@ -69,6 +69,7 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         track_lookup_channels: int = 0,
         track_scale: int = 8,
         track_fill: bool = False,
+        track_snr_shift: float = 0.0,
         stills: bool = False,
     ):
         super().__init__(
@@ -126,6 +127,7 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
                 patch_size,
                 time_embed_dim,
                 track_fill,
+                track_snr_shift,
             )
 
     def initialise_from_scratch(
@@ -201,12 +203,12 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         temb = self._time(timestep, timestep_cond, ofs, hidden_states.dtype)
         latents = hidden_states
 
-        moved = None
+        lookup = None
         embedded = self.embedding_dropout(self.patch_embed(encoder_hidden_states, latents))
         text, hidden = embedded[:, :text_length], embedded[:, text_length:]
         if self.track_lookup is not None and track_coordinates is not None:
             lookup = self.track_lookup(track_coordinates, latents[:, 0, self.config.in_channels // 2 :])
-            hidden, moved = hidden + lookup.tokens, lookup.moved
+            hidden = hidden + lookup.tokens
 
         track = None
         if tracking_maps is not None:
@@ -223,11 +225,20 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
 
         hidden = self.norm_out(self.norm_final(hidden), temb=temb)
         output = self._unpatchify(self.proj_out(hidden), latents.shape)
-        if self.track_lookup is not None and moved is not None:
-            local = self._unpatchify(self.track_lookup.local_shares(hidden), latents.shape)
-            noisy = latents[:, :, : self.config.in_channels // 2]
-            output = output + self.track_lookup.estimate(temb, local, noisy, moved)
+        if self.track_lookup is not None and lookup is not None and lookup.moved is not None:
+            output = self._corrected(output, lookup, hidden, temb, timestep, latents)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
+
+    def _corrected(
+        self, output: torch.Tensor, lookup: Lookup, hidden: torch.Tensor, temb, timestep, latents: torch.Tensor
+    ) -> torch.Tensor:
+        """The prediction, of which the moved first frame is one part and the transformer's `output` the other."""
+        module, noisy = self.track_lookup, latents[:, :, : self.config.in_channels // 2]
+        if self.config.track_snr_shift:
+            local = self._unpatchify(module.uncertainty(hidden), latents.shape)
+            return module.denoise(timestep, local, noisy, lookup.moved + output, lookup.seen).to(latents.dtype)
+        local = self._unpatchify(module.local_shares(hidden), latents.shape)
+        return output + module.estimate(temb, local, noisy, lookup.moved)
 
     def _time(self, timestep, timestep_cond, ofs, dtype: torch.dtype) -> torch.Tensor:
         temb = self.time_embedding(self.time_proj(timestep).to(dtype), timestep_cond)
