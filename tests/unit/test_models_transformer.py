@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import CogVideoXTransformer3DModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from trackshade.errors import ModelError
 from trackshade.models import TrackingTransformer3DModel, track_coordinates
-from trackshade.models.track_lookup import TrackLookup
+from trackshade.models.track_lookup import TrackLookup, fill
 
 FORWARD = Path(__file__).parent / "data" / "das_forward.safetensors"
 TINY = {
@@ -202,3 +205,96 @@ def test_lookup_starts_as_the_moved_first_frame():
     assert moved is not None
     torch.testing.assert_close(moved[0, 0], latents[0], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(moved[0, 1, :, :, 1:], latents[0, :, :, :-1], rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 13), st.integers(1, 13), st.integers(0, 2**31))
+def test_filling_keeps_what_is_known_and_invents_no_colours(height: int, width: int, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    known = (torch.rand(2, 1, height, width, generator=generator) < 0.4).float()
+    known[:, :, 0, 0] = 1.0
+    values = torch.randn(2, 3, height, width, generator=generator)
+    filled = fill(values * known, known)
+    torch.testing.assert_close(filled * known, values * known)
+    for picture, original, mask in zip(filled, values, known, strict=True):
+        seen = original[:, mask[0] > 0]  # [3, N]
+        assert bool((picture.flatten(1) <= seen.amax(1, keepdim=True) + 1e-3).all())
+        assert bool((picture.flatten(1) >= seen.amin(1, keepdim=True) - 1e-3).all())
+
+
+def wiener_model() -> TrackLookup:
+    return TrackLookup(
+        dim=8, latent_channels=4, frequencies=2, channels=2, scale=4, patch=2, time_dim=4, fill=True, snr_shift=3.0
+    )
+
+
+def test_the_velocity_is_that_of_the_best_guess():
+    """Against samples: clean latents about a mean with a known deviation, and the mean velocity of those whose noisy
+    latents are near a value.
+    """
+    lookup = wiener_model()
+    generator = torch.Generator().manual_seed(0)
+    mean, deviation, timestep = 0.7, 0.5, 400
+    a = float(lookup.signal[timestep])
+    b = (1 - a * a) ** 0.5
+    clean = mean + deviation * torch.randn(2_000_000, generator=generator)
+    noise = torch.randn(2_000_000, generator=generator)
+    noisy, velocity = a * clean + b * noise, a * noise - b * clean
+    shape = (1, 1, 4, 1, 1)
+    for at in (-1.0, 0.2, 1.5):
+        near = (noisy - at).abs() < 0.02
+        said = lookup.denoise(
+            torch.tensor([timestep]),
+            torch.full(shape, math.log(deviation)) - lookup.deviation.detach()[0],
+            torch.full(shape, at),
+            torch.full(shape, mean),
+            torch.ones(1, 1, 1, 1, 1),
+        )
+        assert said.unique().item() == pytest.approx(velocity[near].mean().item(), abs=0.02)
+
+
+def test_a_clean_guess_at_every_noise_level_leads_to_it():
+    """With a small deviation the velocity points from the noisy latents to the mean, at the last timestep wholly."""
+    lookup = wiener_model()
+    mean, noisy = torch.randn(1, 2, 4, 2, 2), torch.randn(1, 2, 4, 2, 2)
+    local, seen = torch.full_like(mean, -9.0), torch.ones(1, 2, 1, 2, 2)
+    last = lookup.denoise(torch.tensor([999]), local, noisy, mean, seen)
+    torch.testing.assert_close(last, -mean, rtol=1e-3, atol=1e-3)
+    middle = lookup.denoise(torch.tensor([600]), local, noisy, mean, seen)
+    a = lookup.signal[600]
+    torch.testing.assert_close(a * noisy - (1 - a * a).sqrt() * middle, mean, rtol=0.05, atol=0.05)
+
+
+def test_without_a_first_frame_nothing_counts_as_seen():
+    lookup = wiener_model()
+    tracking = torch.rand(2, 3, 3, 16, 16)
+    latents = torch.randn(2, 4, 4, 4)
+    latents[1] = 0
+    with torch.no_grad():
+        seen = lookup(track_coordinates(tracking), latents).seen
+    assert seen is not None
+    assert seen[0].max() > 0
+    assert seen[1].max() == 0
+
+
+def test_the_uncertain_model_starts_from_the_moved_first_frame():
+    torch.manual_seed(0)
+    more = {"track_frequencies": 4, "track_lookup_channels": 2, "track_scale": 4, "track_fill": True}
+    model = TrackingTransformer3DModel(**TINY, num_tracking_blocks=2, **more, track_snr_shift=3.0).eval()
+    model.initialise_from_scratch(torch.randn(4, 48), torch.randn(48, 4))
+    latents, coordinates = torch.randn(1, 3, 8, 4, 4), track_coordinates(torch.rand(1, 3, 3, 16, 16))
+    with torch.no_grad():
+        velocity = model(
+            latents,
+            torch.randn(1, 5, 12),
+            torch.tensor([999]),
+            tracking_maps=latents,
+            track_coordinates=coordinates,
+            return_dict=False,
+        )[0]
+        lookup = model.track_lookup
+        assert lookup is not None
+        moved = lookup(coordinates, latents[:, 0, 4:]).moved
+    assert moved is not None
+    scale = (velocity / -moved).mean(dim=(0, 1, 3, 4))
+    assert torch.allclose(scale, torch.ones(4), atol=0.01)
