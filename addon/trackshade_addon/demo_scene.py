@@ -13,7 +13,7 @@ from trackshade.errors import OutputError
 
 from .place import save_copy
 
-FIRST, LAST, STEP, FPS = 1, 25, 3, 24  # nine frames, eight a second: what the embedded model takes
+FIRST, LAST, STEP, FPS = 1, 49, 3, 24  # seventeen frames, eight a second: what the embedded model takes
 
 Colour = tuple[float, float, float]  # linear
 RED, WHITE, BLUE, YELLOW = (0.60, 0.02, 0.02), (0.80, 0.78, 0.72), (0.03, 0.10, 0.55), (0.80, 0.50, 0.03)

@@ -69,11 +69,11 @@ def test_export_makes_a_shot_and_its_first_frame(demo: Path, tmp_path: Path, cap
     assert code == 0
     made = json.loads(out)
     shot = Shot.load(made["files"]["shot"])
-    assert len(shot.frames) == 9
-    assert shot.size == (96, 64)
+    assert len(shot.frames) == 17
+    assert shot.size == (144, 96)
     assert [mesh.name for mesh in shot.meshes] == ["Floor", "Ball", "Cube", "Torus"]
     assert Path(made["files"]["first_frame"]).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert made["fit"]["frame_map"].startswith("All 9")
+    assert made["fit"]["frame_map"].startswith("All 17")
 
 
 def test_export_renders_every_frame_beside_the_shot(demo: Path, tmp_path: Path, capfd) -> None:

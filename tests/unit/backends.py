@@ -182,14 +182,14 @@ def children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def grid_shot(side: int = 120, count: int = 9, seed: int = 0) -> Shot:
+def grid_shot(side: int = 120, count: int = 9, seed: int = 0, size: tuple[int, int] = (96, 64)) -> Shot:
     """A deforming grid with side² vertices: 12 bytes for each, every frame; the values do not repeat."""
     positions = np.random.default_rng(seed).random((count, side * side, 3), np.float32)
     still = np.tile(np.eye(4), (count, 1, 1))
     return Shot(
         frames=np.arange(1.0, count + 1),
         fps=8.0,
-        size=(96, 64),
+        size=size,
         camera=camera_track(count),
         geometries=(Geometry(positions, np.array([[0, 1, 2]], np.int32)),),
         meshes=(MeshTrack("Grid", 0, still, np.ones(count, bool)),),

@@ -19,10 +19,12 @@ from backends import Backend, gone, grid_shot, limited_file_size, until
 from result_shots import at, shot
 from trackshade.client import Client, Event
 from trackshade.errors import Cancelled, JobError, ShotError
+from trackshade.registry import spec
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Geometry, Shot
 
-COUNT = 9
+MINI = spec("mini")
+COUNT, SIZE = MINI.frames[0], MINI.sizes[0]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def fresh(tmp_path: Path) -> Iterator[Backend]:
 
 def square(count: int = COUNT) -> Shot:
     """A square that moves and turns, as the embedded model takes it."""
-    return shot([("Square", [at(0.05 * t, 0, 0, 0.1 * t) for t in range(count)])])
+    return shot([("Square", [at(0.05 * t, 0, 0, 0.1 * t) for t in range(count)])], size=SIZE)
 
 
 def worker(client: Client) -> int:
@@ -77,7 +79,7 @@ def states(events: list[Event]) -> list[str]:
 def test_a_job_from_submit_to_result(backend: Backend, client: Client, tmp_path: Path) -> None:
     client.warm("mini")
     rng = np.random.default_rng(0)
-    first, render = rng.integers(0, 256, (64, 96, 3), np.uint8), rng.integers(0, 256, (COUNT, 64, 96, 3), np.uint8)
+    first, render = (rng.integers(0, 256, (*many, *SIZE[::-1], 3), np.uint8) for many in ((), (COUNT,)))
     settings = ShadeSettings(prompt="a square", steps=4, seed=7, preview_every=2)
     job = client.submit(square(), settings, first, render)
     events = list(client.events(job))
@@ -85,7 +87,7 @@ def test_a_job_from_submit_to_result(backend: Backend, client: Client, tmp_path:
     assert [e.seq for e in events] == list(range(1, len(events) + 1))
     assert [e.step for e in events if e.state == "running"] == [0, 1, 2, 3, 4]
     previews = [e.preview for e in events if e.preview]
-    assert [Image.open(io.BytesIO(data)).size for data in previews] == [(96, 64)]
+    assert [Image.open(io.BytesIO(data)).size for data in previews] == [SIZE]
     out = client.fetch(job, tmp_path / "out")
     assert len(list((out / "frames").glob("*.png"))) == COUNT
     np.testing.assert_array_equal(np.asarray(Image.open(out / "first_frame.png")), first)
@@ -103,7 +105,7 @@ def test_the_same_job_again_is_the_same_picture(client: Client, tmp_path: Path) 
     for name in ("one", "two"):
         job = client.submit(square(), settings)
         client.wait(job)
-        pictures.append((client.fetch(job, tmp_path / name) / "frames" / "0009.png").read_bytes())
+        pictures.append((client.fetch(job, tmp_path / name) / "frames" / f"{COUNT:04}.png").read_bytes())
     assert pictures[0] == pictures[1]
     assert worker(client) == pid  # and the model stayed where it was
 
@@ -144,10 +146,10 @@ def test_jobs_wait_their_turn(client: Client) -> None:
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (lambda: square(5), ["5 frames", "mini", "9"]),
-        (lambda: shot([("Square", [at(0, 0, 0)] * 9)], size=(64, 64)), ["64 × 64", "96 × 64"]),
+        (lambda: square(5), ["5 frames", "mini", str(COUNT)]),
+        (lambda: shot([("Square", [at(0, 0, 0)] * COUNT)], size=(64, 64)), ["64 × 64", f"{SIZE[0]} × {SIZE[1]}"]),
         (lambda: broken(), ["'Square'", "frame 3"]),
-        (lambda: shot([("Far", [at(100, 0, 0)] * 9)]), ["sees no mesh"]),
+        (lambda: shot([("Far", [at(100, 0, 0)] * COUNT)], size=SIZE), ["sees no mesh"]),
     ],
 )
 def test_a_shot_that_cannot_be_shaded_says_why(client: Client, made, words: list[str]) -> None:
@@ -178,7 +180,7 @@ def test_out_of_memory_is_told_and_survived(client: Client) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (size + (8 << 20), before[1]))
     try:
         with pytest.raises(JobError) as caught:
-            client.wait(client.submit(grid_shot(side=700), ShadeSettings(steps=1)))
+            client.wait(client.submit(grid_shot(side=700, count=COUNT, size=SIZE), ShadeSettings(steps=1)))
     finally:
         resource.prlimit(pid, resource.RLIMIT_AS, before)
     assert caught.value.code == "out-of-memory"
