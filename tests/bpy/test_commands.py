@@ -103,9 +103,9 @@ def test_export_keeps_what_is_there_unless_forced(demo: Path, tmp_path: Path, ca
 
 def test_the_open_scene_is_taken_where_none_is_named(demo: Path, tmp_path: Path, capfd) -> None:
     bpy.ops.wm.open_mainfile(filepath=str(demo))
-    code, _, _ = run(capfd, "export", "--first-frame", "none", "--frames", "1-9", "--out", tmp_path / "a.shot")
+    code, _, _ = run(capfd, "export", "--first-frame", "none", "--frames", "1-17", "--out", tmp_path / "a.shot")
     assert code == 0
-    assert Shot.load(tmp_path / "a.shot").frames.tolist() == list(range(1, 10))
+    assert Shot.load(tmp_path / "a.shot").frames.tolist() == list(range(1, 18))
 
 
 @pytest.mark.usefixtures("away")
@@ -201,9 +201,9 @@ def test_a_scene_is_shaded_and_placed(
         assert Path(made["files"][name]).exists(), name
     record = json.loads((out / "job.json").read_text())
     assert record["settings"]["seed"] == made["seed"] == 7
-    assert record["shot"]["camera"]["sources"] == ["Camera"] * 9
+    assert record["shot"]["camera"]["sources"] == ["Camera"] * 17
     assert made["consistency"]["result"] > 0
-    assert "trackshade: capturing, 9 of 9" in err
+    assert "trackshade: capturing, 17 of 17" in err
     assert "trackshade: running, 1 of 1" in err
     bpy.ops.wm.open_mainfile(filepath=made["files"]["scene"])
     assert any("plate" in item.name for item in bpy.context.scene.camera.children)
