@@ -115,7 +115,17 @@ def test_commands_are_those_that_there_are() -> None:
                 del words[words.index("--blender") : words.index("--blender") + 2]
             options.parser(words[0], "trackshade").parse_args(words[1:])  # raises UsageError
         else:
-            assert words[0] in ("serve", "jobs", "cancel", "models", "doctor", "demo", "train", "evaluate"), command
+            assert words[0] in (
+                "serve",
+                "jobs",
+                "cancel",
+                "models",
+                "doctor",
+                "demo",
+                "train",
+                "dataset",
+                "evaluate",
+            ), command
     assert {"render", "export", "shade", "serve", "models", "doctor"} <= seen
 
 
