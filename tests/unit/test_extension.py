@@ -117,6 +117,16 @@ def test_every_module_of_the_add_on_obeys_the_platform() -> None:
         for fault in extension_rules.code_faults(str(path.relative_to(ADDON)), path.read_text(encoding="utf-8"))
     ]
     assert faults == []
+    for path in paths:
+        source = path.read_text(encoding="utf-8")
+        assert list(extension_rules.permission_faults(path.name, source, MANIFEST["permissions"])) == []
+
+
+def test_what_is_used_without_asking_is_told() -> None:
+    source = "context.window_manager.clipboard = 'x'"
+    assert list(extension_rules.permission_faults("a.py", source, {"files": "Look"})) == [
+        "a.py:1 uses the clipboard, and the manifest does not ask for it."
+    ]
 
 
 @pytest.mark.parametrize(
