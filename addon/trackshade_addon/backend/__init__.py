@@ -13,19 +13,43 @@ from __future__ import annotations
 from concurrent.futures import Future
 
 from trackshade.client import Client
+from trackshade.errors import UsageError
 
 from . import diagnostics as _diagnostics
 from .choice import Choice, choice, default_home, extension_folder
 from .environment import find_source
 from .life import BackendState, Life
-from .models import Models
-from .setting_up import Plan
+from .model_list import Models
+from .setting_up import Plan, probe
 from .work import Work
 
-__all__ = ["BackendState", "Choice", "Models", "Work", "address", "cancel_set_up", "close", "connect", "diagnostics",
-           "free_memory", "log_tail", "models", "python", "set_up", "state", "stop", "try_again"]  # fmt: skip
+__all__ = [
+    "BackendState",
+    "Choice",
+    "Models",
+    "Work",
+    "address",
+    "busy",
+    "cancel_set_up",
+    "check_environment",
+    "checked",
+    "choice",
+    "close",
+    "connect",
+    "diagnostics",
+    "free_memory",
+    "log_tail",
+    "models",
+    "python",
+    "retry",
+    "set_up",
+    "state",
+    "stop",
+    "try_again",
+]
 
 _life = Life()
+_check: Work | None = None
 models = Models()
 
 
@@ -47,6 +71,39 @@ def connect(model: str = "mini") -> Future[Client]:
 def try_again(model: str = "mini") -> Future[Client]:
     """As `connect`, also where the backend was given up."""
     return _life.try_again(choice(), model)
+
+
+def retry() -> None:
+    """Does once more what failed last: the set-up or the start. Raises UsageError as `set_up`."""
+    if _life.set_up_failed:
+        set_up()
+    else:
+        try_again()
+
+
+def check_environment() -> Work:
+    """Asks the existing environment that was chosen what it has; `checked` tells."""
+    global _check
+    python = choice().existing
+
+    def check(work: Work) -> str:
+        found = probe(python, work)
+        if "broken" in found or found["missing"]:
+            said = found.get("broken") or f"{', '.join(found['missing'])} cannot be found"
+            raise UsageError("no-backend", f"{python} lacks something: {said}.", "Install Trackshade's backend in it.")
+        return f"{python} has Trackshade {found['version']}, on {found['devices'][0]['name']}."
+
+    _check = Work(check, "Asking")
+    return _check
+
+
+def checked() -> str:
+    """What `check_environment` found, or does; "" where nobody asked."""
+    if _check is None:
+        return ""
+    if _check.running:
+        return "Asking the environment"
+    return str(_check.error or _check.result)
 
 
 def state() -> BackendState:
@@ -89,10 +146,16 @@ def diagnostics() -> str:
 
 def busy() -> bool:
     """Whether something is going on that a panel shows the progress of."""
+    if _check is not None and _check.running:
+        return True
     return (_life.work is not None and _life.work.running) or state().kind == "starting" or models.busy()
 
 
 def close() -> None:
     """Ends everything: Blender is about to end, or the add-on to be disabled."""
+    global _check
+    if _check is not None:
+        _check.cancel()
+        _check = None
     models.close()
     _life.close()

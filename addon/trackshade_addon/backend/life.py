@@ -132,6 +132,8 @@ class Life:
             self._over.set()
             self.status = {}
             self.error = None
+            if self.work is not None and not self.work.running:
+                self.work.error = None  # seen, and something else is tried
         if client is not None:
             client.add_done_callback(lambda done: later(_close, done))
 
@@ -158,6 +160,12 @@ class Life:
             self.stop()
             self.work = Work(lambda work: setting_up.set_up(plan, work.report, work), "Checking")
             return self.work
+
+    @property
+    def set_up_failed(self) -> bool:
+        """Whether what failed last was the set-up."""
+        error = self._set_up_error()
+        return error is not None and not isinstance(error, Cancelled) and self.error is None
 
     def cancel_set_up(self) -> None:
         if self.work is not None:
