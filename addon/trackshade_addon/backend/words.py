@@ -38,15 +38,14 @@ class PipProgress:
             self._now = found[1].lower().replace("_", "-")
             self._begun.add(self._now)
             self._weights.setdefault(self._now, CUDA if self._now.startswith("nvidia") else 1.0)
-            self._part = 1.0
+            self._part = 0.0
             self.words = f"Looking for {self._now}"
         elif found := _DOWNLOADING.match(text):
-            self._part = 0.0
             self.words = f"Downloading {found[1].replace('_', '-')} ({found[2]})"
         elif found := _RAW.match(text):
             self._part = int(found[1]) / max(1, int(found[2]))
         elif text.startswith("Installing collected packages"):
-            self.share, self.words = INSTALL_FROM, "Installing the packages"
+            self.share, self.words = max(self.share, INSTALL_FROM), "Installing the packages"
             return
         elif text.startswith("Successfully installed"):
             self.share, self.words = 1.0, "Installed"
@@ -54,7 +53,7 @@ class PipProgress:
         else:
             return
         done = sum(self._weights[name] for name in self._begun) - (1 - self._part) * self._weights.get(self._now, 0)
-        self.share = max(self.share, INSTALL_FROM * done / max(1.0, sum(self._weights.values())))
+        self.share = max(self.share, min(INSTALL_FROM, INSTALL_FROM * done / max(1.0, sum(self._weights.values()))))
 
 
 def explain(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path, python: str) -> TrackshadeError:
