@@ -207,10 +207,10 @@ def stand_ins(names: Sequence[str]) -> Iterator[str]:
 
 def table(paths: Sequence[Path]) -> str:
     """Sizes in MB, of each zip and of what is in it."""
-    columns = ("zip", "in all", "add-on", "trackshade", "pyzmq", "msgpack")
-    rows = [columns]
+    parts = ("add-on", "trackshade", "pyzmq", "msgpack")
+    rows: list[tuple[str, ...]] = [("zip", "in all", *parts)]
     for path in paths:
-        sizes = dict.fromkeys(columns[2:], 0)
+        sizes: dict[str, int] = dict.fromkeys(parts, 0)
         with zipfile.ZipFile(path) as archive:
             for item in archive.infolist():
                 wheel = Wheel.of(Path(item.filename).name) if item.filename.endswith(".whl") else None

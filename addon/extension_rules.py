@@ -72,6 +72,13 @@ def code_faults(name: str, source: str) -> Iterator[str]:
             yield f"{where} writes beside its own file."
 
 
+def permission_faults(name: str, source: str, permissions: Mapping[str, str]) -> Iterator[str]:
+    """What a module of the add-on uses and the manifest does not ask for."""
+    for node in ast.walk(ast.parse(source, name)):
+        if isinstance(node, ast.Attribute) and node.attr == "clipboard" and "clipboard" not in permissions:
+            yield f"{name}:{node.lineno} uses the clipboard, and the manifest does not ask for it."
+
+
 def wheel_faults(names: Iterable[str], platform: str) -> Iterator[str]:
     """What the wheels of an extension for one platform lack, or have too much of."""
     wheels = [Wheel.of(name) for name in names]
@@ -103,7 +110,9 @@ def archive_faults(path: Path, package_files: Iterable[str]) -> Iterator[str]:
             if set(PurePosixPath(name).parts) & set(KEPT_OUT) or name.endswith((".pyc", ".blend1", "~")):
                 yield f"{name} does not belong there."
             if name.endswith(".py"):
-                yield from code_faults(name, archive.read(name).decode("utf-8"))
+                source = archive.read(name).decode("utf-8")
+                yield from code_faults(name, source)
+                yield from permission_faults(name, source, manifest.get("permissions", {}))
         if "LICENSE" not in names:
             yield "The licence is missing."
         listed = {wheel.removeprefix("./") for wheel in manifest.get("wheels", ())}

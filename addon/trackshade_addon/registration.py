@@ -7,10 +7,11 @@ from typing import Any
 
 import bpy
 
-from . import commands
-from .ui import operators, panel, preferences, properties, session
+from . import backend, commands
+from .ui import backend_panel, drawing, models_panel, operators, panel, preferences, properties, session
 
-CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *panel.CLASSES)
+CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *panel.CLASSES, *backend_panel.CLASSES,
+           *models_panel.CLASSES)  # fmt: skip
 COMMAND = "trackshade"
 
 _command: Any = None
@@ -30,6 +31,8 @@ def unregister() -> None:
     global _command
     session.current().close()
     operators.hold.let_go()
+    drawing.unwatch()
+    backend.close()
     if _command is not None:
         bpy.utils.unregister_cli_command(_command)
         _command = None

@@ -75,6 +75,9 @@ HOW = (
     Option("--seed", int, "Seed of the noise.", 0, metavar="N"),
     Option("--control", str, "Colour every surface point, or sampled points.", "mesh", CONTROLS),
     Option("--points", int, "How many points, with --control points.", 4900, metavar="N"),
+    Option("--control-scale", float, "How strongly the tracks lead: 1 as trained, 0 not at all.", 1.0, metavar="X"),
+    Option("--control-start", float, "Share of the steps after which the tracks begin to lead.", 0.0, metavar="X"),
+    Option("--control-end", float, "Share of the steps after which the tracks no longer lead.", 1.0, metavar="X"),
     Option("--tracking-range", str, "Value range of the tracking video for the model.", "training", TRACKING_RANGES),
 )
 FOLDER = Option("--out", str, "Folder of the result; a new one here if left out.", metavar="DIR", short="-o")

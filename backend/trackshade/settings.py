@@ -31,6 +31,8 @@ class ShadeSettings:
         seed: of the CPU generator, so that it means the same on every device.
         control: "mesh" colours every surface point, "points" draws `points` sampled tracks.
         points: number of sampled tracks.
+        control_scale: how strongly the tracks lead; 1 as trained, 0 as if there were none.
+        control_start, control_end: shares of the steps between which they lead at all.
         tracking_range: value range in which the autoencoder gets the tracking video: "training" [-1, 1] or
             "demo" [0, 1] (the released demonstration's).
         preview_every: a preview frame comes with every n-th step; 0 for none.
@@ -44,6 +46,9 @@ class ShadeSettings:
     seed: int = 0
     control: str = "mesh"
     points: int = 4900
+    control_scale: float = 1.0
+    control_start: float = 0.0
+    control_end: float = 1.0
     tracking_range: str = "training"
     preview_every: int = 5
 
@@ -57,6 +62,10 @@ class ShadeSettings:
         _require(_whole(self.seed, 0, 2**63 - 1), "seed", self.seed, "0 or above")
         _require(self.control in CONTROLS, "control", self.control, " or ".join(CONTROLS))
         _require(_whole(self.points, 1, 1_000_000), "points", self.points, "1 to 1000000")
+        _require(_real(self.control_scale, 0, 2), "control scale", self.control_scale, "0 to 2")
+        _require(_real(self.control_start, 0, 1), "control start", self.control_start, "0 to 1")
+        _require(_real(self.control_end, 0, 1) and self.control_end >= self.control_start, "control end",
+                 self.control_end, "0 to 1, not before the start")  # fmt: skip
         _require(self.tracking_range in TRACKING_RANGES, "tracking range", self.tracking_range,
                  " or ".join(TRACKING_RANGES))  # fmt: skip
         _require(_whole(self.preview_every, 0, 1000), "preview", self.preview_every, "0 to 1000")

@@ -32,7 +32,7 @@ def small() -> Evaluation:
         Sampling.of("mini", size=(48, 32), frames=5, steps=1),
         clips=3,
         spin=1,
-        ways=("truth", "ceiling", "right", "warp", "still", "other", "none", "destroyed"),
+        ways=("truth", "ceiling", "right", "warp", "inpainted", "still", "other", "none", "destroyed"),
         controls=("none", "tracks-60"),
         sheets=1,
         batch=2,

@@ -12,6 +12,7 @@ from trackshade.control import tracking_video
 from trackshade.conventions import project
 from trackshade.evaluation.camera_error import camera_error, degrees_between, movement, solve
 from trackshade.evaluation.following import Followed, end_points, follow, trusted
+from trackshade.evaluation.holes import smoothed
 from trackshade.evaluation.points import TruePoints, shot_points, texture, track_points
 from trackshade.evaluation.tracks import pixel_centres, shot_tracks, video_tracks
 from trackshade.evaluation.warp import warp
@@ -209,3 +210,17 @@ def test_movements_are_small_or_large():
     assert not movement(orbit(5, 0), cloud()).moves
     assert movement(orbit(5, 30), cloud()).degrees == pytest.approx(30)
     assert degrees_between(np.eye(3), orbit(2, 11)[1, :3, :3]) == pytest.approx(11)
+
+
+def test_holes_are_filled_from_their_own_kind():
+    """Behind an object comes up its background, not its colour; known pixels stay."""
+    frame = np.zeros((30, 40, 3), np.uint8)
+    kinds = np.zeros((30, 40), bool)
+    kinds[10:20, 20:30] = True
+    frame[~kinds], frame[kinds] = 200, 50
+    known = np.ones((30, 40), bool)
+    known[10:20, 10:20] = False  # where the object was
+    known[12:14, 22:24] = False  # and a hole in it
+    spoilt = np.where(known[..., None], frame, 0)
+    assert np.array_equal(smoothed(spoilt, known, kinds), frame)
+    assert np.array_equal(smoothed(spoilt, np.zeros_like(known), kinds), spoilt)  # nothing to fill from

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import http.server
 import io
+import json
 import platform
 import sys
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import trackshade
+from trackshade.cli.blender import OLDEST
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "addon"))  # the build's modules are no package
@@ -85,6 +87,7 @@ def wheels(folder: Path, chosen: str) -> list[Path]:
 def test_the_manifest_obeys_the_platform() -> None:
     assert list(extension_rules.manifest_faults(MANIFEST)) == []
     assert MANIFEST["version"] == trackshade.__version__
+    assert MANIFEST["blender_version_min"] == ".".join(map(str, (*OLDEST, 0)))
 
 
 @pytest.mark.parametrize(
@@ -117,6 +120,16 @@ def test_every_module_of_the_add_on_obeys_the_platform() -> None:
         for fault in extension_rules.code_faults(str(path.relative_to(ADDON)), path.read_text(encoding="utf-8"))
     ]
     assert faults == []
+    for path in paths:
+        source = path.read_text(encoding="utf-8")
+        assert list(extension_rules.permission_faults(path.name, source, MANIFEST["permissions"])) == []
+
+
+def test_what_is_used_without_asking_is_told() -> None:
+    source = "context.window_manager.clipboard = 'x'"
+    assert list(extension_rules.permission_faults("a.py", source, {"files": "Look"})) == [
+        "a.py:1 uses the clipboard, and the manifest does not ask for it."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -263,27 +276,34 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(scope="module")
+def versions(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Zips of two versions, for all platforms."""
+    folder = tmp_path_factory.mktemp("versions")
+    bundled = {chosen: wheels(folder / chosen, chosen) for chosen in PLATFORMS}
+    return {
+        version: [build_extension.pack(small, chosen, bundled[chosen], folder, version) for chosen in PLATFORMS]
+        for version in ("0.0.1", "0.0.2")
+    }
+
+
 @pytest.mark.skipif((platform.system(), platform.machine()) not in HERE, reason="no extension for this machine")
 @pytest.mark.parametrize("over_http", [True, False])
-def test_an_installed_extension_is_updated_from_the_index(over_http: bool, small: Path, tmp_path: Path) -> None:
+def test_an_installed_extension_is_updated_from_the_index(
+    over_http: bool, versions: dict[str, list[Path]], tmp_path: Path
+) -> None:
     repository, local = tmp_path / "repository", tmp_path / "local"
     local.mkdir()
-
-    def publish(version: str) -> None:
-        made = [
-            build_extension.pack(small, chosen, wheels(tmp_path / chosen, chosen), tmp_path / version, version)
-            for chosen in PLATFORMS
-        ]
-        build_extension.publish(made, repository)
 
     def update(url: str) -> str:
         build_extension.blender_tool("sync", "--local-dir", local, "--remote-url", url)
         build_extension.blender_tool("install", "trackshade", "--local-dir", local, "--remote-url", url)
         return tomllib.loads((local / "trackshade" / "blender_manifest.toml").read_text())["version"]
 
-    publish("0.0.1")
     with served(repository) if over_http else contextlib.nullcontext((repository / "index.json").as_uri()) as url:
-        assert update(url) == "0.0.1"
-        publish("0.0.2")
-        assert update(url) == "0.0.2"
-    assert len(list(repository.glob("*.zip"))) == len(PLATFORMS)
+        for version, made in versions.items():
+            build_extension.publish(made, repository)
+            assert update(url) == version
+    listing = json.loads((repository / "index.json").read_text())["data"]
+    assert [item["archive_url"] for item in listing] == sorted(f"./{path.name}" for path in versions["0.0.2"])
+    assert all(set(PYTHONS) <= set(item["python_versions"]) for item in listing)

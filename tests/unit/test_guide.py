@@ -4,6 +4,7 @@ and its Python runs."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -87,6 +88,24 @@ def three(): raise OddError("third" if three else "fourth", f"{'x'} has "
     assert guide_messages.entries(page) == {"first": "Advice.", "second": "More."}
 
 
+# The panel's page
+
+
+def findings() -> Iterator[str]:
+    """What the panel's checks say, with … for what varies; those that are a sentence of somebody else's not."""
+    for path in (ROOT / "addon" / "trackshade_addon" / "ui").glob("checks*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Finding":
+                for part in ast.walk(call.args[2]):
+                    if isinstance(part, ast.Constant) and not re.fullmatch(r"\{\w+\}", part.value):
+                        yield re.sub(r"\{\w+(:[^}]*)?\}", guide_messages.VARIES, part.value)
+
+
+def test_the_panel_s_checks_are_on_its_page() -> None:
+    page = (GUIDE / "panel.md").read_text(encoding="utf-8")
+    assert [text for text in findings() if text not in page] == []
+
+
 # Links and commands
 
 
@@ -115,7 +134,17 @@ def test_commands_are_those_that_there_are() -> None:
                 del words[words.index("--blender") : words.index("--blender") + 2]
             options.parser(words[0], "trackshade").parse_args(words[1:])  # raises UsageError
         else:
-            assert words[0] in ("serve", "jobs", "cancel", "models", "doctor", "demo", "train", "evaluate"), command
+            assert words[0] in (
+                "serve",
+                "jobs",
+                "cancel",
+                "models",
+                "doctor",
+                "demo",
+                "train",
+                "dataset",
+                "evaluate",
+            ), command
     assert {"render", "export", "shade", "serve", "models", "doctor"} <= seen
 
 

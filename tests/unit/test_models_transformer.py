@@ -83,6 +83,22 @@ def test_the_tracking_branch_matters():
     assert (output - tensors["output"]).abs().max() > 1e-2
 
 
+def test_the_tracks_strength_goes_from_the_base_alone_to_as_trained():
+    model, tensors = published()
+    given = [tensors["hidden_states"], tensors["encoder_hidden_states"], tensors["timestep"]]
+    rotary, maps = (tensors["rot_cos"], tensors["rot_sin"]), tensors["tracking_maps"]
+    with torch.no_grad():
+        base = model(*given, image_rotary_emb=rotary).sample
+        full = model(*given, image_rotary_emb=rotary, tracking_maps=maps).sample
+        none, half, one = (
+            model(*given, image_rotary_emb=rotary, tracking_maps=maps, tracking_scale=scale).sample
+            for scale in (0.0, 0.5, 1.0)
+        )
+    assert torch.equal(none, base)
+    assert torch.equal(one, full)
+    assert min((half - base).abs().max(), (half - full).abs().max()) > 1e-2
+
+
 def test_from_base_predicts_what_the_base_predicts():
     torch.manual_seed(0)
     base = CogVideoXTransformer3DModel(**TINY).eval()
@@ -178,6 +194,20 @@ def test_lookup_follows_tracks_and_ignores_what_was_hidden():
     still, moved, hidden = content[0, :2], content[1, :2], content[2, :2]
     torch.testing.assert_close(moved[:, :, 4:], still[:, :, :-4], rtol=1e-3, atol=1e-4)
     assert still.abs().mean() > 1e3 * hidden.abs().mean()
+
+
+def test_a_model_with_a_lookup_is_led_towards_a_still_scene():
+    model = lookup_model()
+    torch.nn.init.normal_(model.proj_out.weight, std=0.1)
+    coordinates = track_coordinates(torch.rand(2, 3, 3, 16, 16))
+    given = inputs()
+    still = given | {"tracking_maps": torch.zeros_like(given["tracking_maps"])}
+    with torch.no_grad():
+        full = model(**given, track_coordinates=coordinates).sample
+        none = model(**given, track_coordinates=coordinates, tracking_scale=0.0).sample
+        untracked = model(**still, track_coordinates=torch.zeros_like(coordinates)).sample
+    torch.testing.assert_close(none, untracked)
+    assert (full - none).abs().max() > 1e-3
 
 
 def test_without_tracks_the_first_frame_stands_still():

@@ -72,12 +72,21 @@ def test_a_seed_means_the_same(pipeline):
         {"guidance_scale": 4.0},
         {"use_dynamic_cfg": True},
         {"tracking_range": "demo"},
+        {"tracking_scale": 0.5},
+        {"tracking_span": (0.5, 1.0)},
     ],
 )
 def test_every_input_matters(pipeline, change):
     assert not torch.allclose(
         shade(pipeline, output_type="latent"), shade(pipeline, output_type="latent", **change), atol=1e-4
     )
+
+
+def test_a_span_of_no_step_is_no_strength(pipeline):
+    as_trained = shade(pipeline, output_type="latent")
+    never = shade(pipeline, output_type="latent", tracking_span=(0.0, 0.1))  # the first step's middle is later
+    assert torch.equal(never, shade(pipeline, output_type="latent", tracking_scale=0.0))
+    assert torch.equal(as_trained, shade(pipeline, output_type="latent", tracking_span=(0.1, 0.9)))
 
 
 def test_forms_of_input_are_the_same(pipeline):

@@ -267,6 +267,23 @@ def test_what_goes_wrong_ends_the_command_with_a_sentence(tmp_path: Path):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
+def test_a_command_that_is_told_to_end_saves_first(data: str, tmp_path: Path):
+    settings = TINY | {"steps": 1_000_000}
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
+    arguments = ["-m", "trackshade.cli", "train", f"--out={tmp_path}", f"--data={data}", *flags]
+    with subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any("joint step 3:" in line for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert "goes on from it" in said
+    assert json.loads((tmp_path / "checkpoint" / "progress.json").read_text())["step"] >= 3
+
+
 def test_training_changes_base_and_branch(whole: Path):
     final = averages(whole)
     assert final["transformer.proj_out.weight"].any()

@@ -17,10 +17,12 @@ from tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
 from trackshade.errors import ModelError, UsageError
 from trackshade.models import TrackingTransformer3DModel
 from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.training.cache import Cache
 from trackshade.training.config import TuneConfig
-from trackshade.training.dataset import Dataset
+from trackshade.training.dataset import Dataset, read_dataset, read_video
 from trackshade.training.lora import fuse_lora, load_lora
 from trackshade.training.run import export_run, train
+from trackshade.training.tune_task import TuneTask
 
 TINY = {
     "steps": 3,
@@ -78,8 +80,9 @@ def stored(folder: Path) -> dict[str, torch.Tensor]:
 
 def shade(pipeline: DiffusionShaderPipeline) -> torch.Tensor:
     rng = np.random.default_rng(5)
-    image, tracking = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), rng.integers(
-        0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8
+    image, tracking = (
+        rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8),
+        rng.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8),
     )
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
@@ -100,6 +103,8 @@ def test_only_the_branch_changes_and_the_layout_is_the_published_one(base: Path,
     assert config["num_tracking_blocks"] == 2
     assert not any(key.startswith("track_") for key in config)
     assert not any(str(base) in path.read_text() for path in (tuned / "export").rglob("*.json"))
+    for path in (tuned / "export").rglob("*.json"):  # nobody who edits the result edits the base
+        assert path.stat().st_nlink == 1
 
 
 def test_the_result_is_a_pipeline(tuned: Path):
@@ -152,6 +157,64 @@ def test_a_lora_is_kept_beside_and_fuses_to_the_same(base: Path, data: Path, tmp
     DiffusionShaderPipeline.from_pretrained(fused / "export")
     with pytest.raises(ModelError, match="LoRA"):
         load_lora(transformer, tmp_path)
+
+
+class Fixed(torch.nn.Module):
+    """Predicts what it was given."""
+
+    def __init__(self, velocity: torch.Tensor) -> None:
+        super().__init__()
+        self.velocity = velocity
+
+    def forward(self, *arguments) -> torch.Tensor:
+        return self.velocity
+
+
+@pytest.fixture
+def task(base: Path, data: Path, tuned: Path) -> TuneTask:
+    entries = read_dataset(data)
+    pipeline = DiffusionShaderPipeline.from_pretrained(tuned / "export")
+    cache = Cache(data / "cache", base / "vae", (base / "text_encoder", base / "tokenizer"), 8, pixels=False)
+    settings = TINY | {"batch": 4, "image_dropout": 0.5}
+    return TuneTask(entries, cache, pipeline, TuneConfig(out="x", data=str(data), base=str(base), **settings))
+
+
+def test_the_loss_is_the_recipes(task: TuneTask):
+    """Squared error of the clean latents that the prediction means, weighted with 1 / (1 - alpha_bar)."""
+    batch = task.batch(3)
+    velocity = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1))
+    signal = task.scheduler.alphas_cumprod[batch.timesteps].float()[:, None, None, None, None]
+    noisy = signal.sqrt() * batch.latents + (1 - signal).sqrt() * batch.noise
+    clean = signal.sqrt() * noisy - (1 - signal).sqrt() * velocity
+    wanted = ((clean - batch.latents).square() / (1 - signal)).mean()
+    torch.testing.assert_close(task.loss(Fixed(velocity), batch), wanted, rtol=1e-3, atol=0)
+
+
+def test_every_epoch_shows_every_clip_once(task: TuneTask):
+    shown = np.concatenate([task.picks(step) for step in range(3)])  # 12 places, 4 epochs of 3 clips
+    assert all(sorted(epoch) == [0, 1, 2] for epoch in shown.reshape(4, 3))
+
+
+def test_batches_are_as_the_pipeline_encodes_and_are_shared_out(task: TuneTask):
+    full, parts = task.batch(5), [task.batch(5, part, 2) for part in range(2)]
+    for name in ("latents", "image", "tracks", "text", "noise", "timesteps"):
+        value = getattr(full, name)
+        shared = torch.empty_like(value)
+        shared[0::2], shared[1::2] = (getattr(part, name) for part in parts)
+        assert torch.equal(shared, value), name
+    dropped = [not image.any() for image in full.image]
+    assert 0 < sum(dropped) < 4 or any(not task.batch(step).image[0].any() for step in range(6, 12))
+    assert not full.image[:, 1:].any()
+    # The mean over draws is what the pipeline would give: the tracking latents, then the first frame's alone.
+    clip = task.picks(5)[0]
+    tracking = torch.from_numpy(read_video(task.entries[clip].tracking)).permute(0, 3, 1, 2)[None].float() / 255
+    with torch.no_grad():
+        drawn = [
+            task.pipeline.tracking_latents(tracking, "training", torch.Generator().manual_seed(n)) for n in range(40)
+        ]
+        mine = [task._sample(int(clip), n, 0).tracks for n in range(40)]
+    spread = torch.cat(drawn).std(0).mean()
+    assert (torch.cat(drawn).mean(0) - torch.cat(mine).mean(0)).abs().mean() < 0.4 * spread
 
 
 def test_a_base_with_a_branch_is_trained_on(data: Path, tmp_path: Path):

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The add-on's preferences: which backend, and where results go."""
+"""The add-on's preferences: the backend's environment, the folders, and where results go."""
 
 # No postponed annotations here: Blender reads the properties from them.
-import os
 from pathlib import Path
 
 import bpy
 
 from trackshade import settings as places
 from trackshade.errors import OutputError
+
+from .. import backend
+from .drawing import draw_text
 
 ADDON = __name__.rsplit(".", 2)[0]  # the add-on's package, as Blender calls it
 RESULTS = "//shaded"
@@ -20,13 +22,48 @@ class TrackshadePreferences(bpy.types.AddonPreferences):
     bl_idname = ADDON
 
     python: bpy.props.StringProperty(
-        name="Backend Python",
-        description="Python of the environment with Trackshade's backend; empty to use TRACKSHADE_PYTHON",
+        name="Existing Python",
+        description="Python of an environment that has Trackshade's backend already. Leave empty to use the one "
+        "that Set Up makes",
         subtype="FILE_PATH",
     )
     endpoint: bpy.props.StringProperty(
         name="Backend Address",
-        description="Of a backend that runs already; empty for the one served on this computer, or one of our own",
+        description="Of a backend that runs already, perhaps on another computer. Leave empty for the one of this "
+        "computer, which starts by itself",
+    )
+    environment_folder: bpy.props.StringProperty(
+        name="Environment Folder",
+        description="Where Set Up puts PyTorch and the other libraries: several gigabytes. Leave empty for a folder "
+        "beside the extension's own",
+        subtype="DIR_PATH",
+    )
+    base_python: bpy.props.StringProperty(
+        name="Python",
+        description="Python 3.11 to 3.14 to make the environment with. Leave empty to use Blender's own where that "
+        "is possible",
+        subtype="FILE_PATH",
+    )
+    device: bpy.props.EnumProperty(
+        name="Device",
+        description="What shades: the environment is made for it",
+        items=[
+            ("auto", "Automatic", "An NVIDIA or Apple GPU where there is one, else the processor"),
+            ("cuda", "NVIDIA GPU", "PyTorch with CUDA"),
+            ("mps", "Apple GPU", "PyTorch with Metal"),
+            ("cpu", "Processor", "No GPU: enough for the small embedded model"),
+        ],
+        default="auto",
+    )
+    wheels_folder: bpy.props.StringProperty(
+        name="Folder of Wheels",
+        description="Set up without the network, from packages that were downloaded elsewhere",
+        subtype="DIR_PATH",
+    )
+    package_index: bpy.props.StringProperty(
+        name="Package Index",
+        description="Address of one more package index, such as a GPU vendor's or your company's. Leave empty if "
+        "nobody told you one",
     )
     results: bpy.props.StringProperty(
         name="Results",
@@ -36,10 +73,31 @@ class TrackshadePreferences(bpy.types.AddonPreferences):
     )
 
     def draw(self, context: bpy.types.Context) -> None:
-        column = self.layout.column()
-        column.prop(self, "python")
-        column.prop(self, "endpoint")
-        column.prop(self, "results")
+        from .backend_panel import draw_backend  # which needs to know these preferences
+        from .models_panel import draw_models
+
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.prop(self, "results")
+        header, body = layout.panel("TRACKSHADE_preferences_backend")
+        header.label(text="Backend")
+        if body is not None:
+            draw_backend(body, context)
+            column = body.column(heading="Set Up")
+            column.enabled = backend.state().kind != "setting-up"
+            for name in ("device", "environment_folder", "base_python", "wheels_folder", "package_index"):
+                column.prop(self, name)
+            column = body.column(heading="Instead")
+            column.prop(self, "python")
+            column.prop(self, "endpoint")
+            if self.python:
+                column.operator("trackshade.check_environment", icon="CHECKMARK")
+        header, body = layout.panel("TRACKSHADE_preferences_models")
+        header.label(text="Models")
+        if body is not None:
+            draw_models(body, context)
+            draw_text(body, context, str(backend.models.folder()), "FILE_FOLDER")
 
 
 def preferences() -> bpy.types.AddonPreferences | None:
@@ -49,16 +107,12 @@ def preferences() -> bpy.types.AddonPreferences | None:
 
 
 def backend_python() -> str | None:
-    """The interpreter of the backend's environment, None for this one."""
-    own = preferences()
-    return (bpy.path.abspath(own.python) if own is not None and own.python else None) or os.environ.get(
-        "TRACKSHADE_PYTHON"
-    )
+    """The interpreter of the backend's environment, None where it is still to be made."""
+    return backend.python()
 
 
 def backend_address() -> str | None:
-    own = preferences()
-    return own.endpoint or None if own is not None else None
+    return backend.address()
 
 
 def results_folder() -> Path:

@@ -243,6 +243,7 @@ def evaluate(context: typer.Context) -> None:
 def _pass_on(module: str, arguments: list[str]) -> None:
     """Runs a module that has a command line of its own."""
     process = subprocess.Popen([sys.executable, "-m", module, *arguments])
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # which it takes as a wish to save and end
     while True:
         try:
             raise typer.Exit(process.wait())

@@ -54,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
     clips.add_argument("--clips", type=int, default=108, metavar="N", help="held-out clips, spread over the kinds")
     clips.add_argument("--spin", type=int, default=24, metavar="N", help="further clips of the spin set")
     clips.add_argument("--kind", action="append", default=[], metavar="NAME", help="only this kind; may be repeated")
-    clips.add_argument("--ways", metavar="A,B,...", help="only these rows: truth, ceiling, right, warp, still, other, "
-                       "none, destroyed")  # fmt: skip
+    clips.add_argument("--ways", metavar="A,B,...", help="only these rows: truth, ceiling, right, warp, inpainted, "
+                       "still, other, none, destroyed")  # fmt: skip
     clips.add_argument("--no-text", action="store_true", help="leave the colour of the text out")
     clips.add_argument("--sheets", type=int, default=12, metavar="N", help="contact sheets to draw")
 

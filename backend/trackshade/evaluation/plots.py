@@ -20,8 +20,8 @@ from .ways import WAYS
 matplotlib.use("Agg")
 Row = Mapping[str, Any]
 _COLOURS = {
-    "truth": "#222222", "ceiling": "#8a8a8a", "right": "#c2410c", "warp": "#1d4ed8", "still": "#0f766e",
-    "other": "#a16207", "none": "#7c3aed", "destroyed": "#be185d",
+    "truth": "#222222", "ceiling": "#8a8a8a", "right": "#c2410c", "warp": "#1d4ed8", "inpainted": "#60a5fa",
+    "still": "#0f766e", "other": "#a16207", "none": "#7c3aed", "destroyed": "#be185d",
 }  # fmt: skip
 
 

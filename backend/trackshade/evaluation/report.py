@@ -20,6 +20,7 @@ MAIN = (
 )  # fmt: skip
 CONTROL = ("psnr", "ssim", "lpips", "psnr_covered", "psnr_uncovered", "end_px", "gradient")
 _ENOUGH = 0.5  # of a clip's frames must give a camera in the true video, or the clip says nothing about cameras
+_MOVEMENTS = {"small": True, "large": False}
 DIFFERENCES = (  # what is compared: title, set, measure, way, other way
     ("right tracks − another scene's, PSNR dB", "all", "psnr", "right", "other"),
     ("right tracks − no tracks, PSNR dB", "all", "psnr", "right", "none"),
@@ -29,6 +30,7 @@ DIFFERENCES = (  # what is compared: title, set, measure, way, other way
     ("model − warp, PSNR dB", "all", "psnr", "right", "warp"),
     ("model − warp on covered pixels, PSNR dB", "all", "psnr_covered", "right", "warp"),
     ("model − warp on uncovered pixels, PSNR dB", "all", "psnr_uncovered", "right", "warp"),
+    ("model − inpainted warp on uncovered pixels, PSNR dB", "all", "psnr_uncovered", "right", "inpainted"),
     ("model − warp on newly seen surfaces, PSNR dB", "all", "psnr_new", "right", "warp"),
 )
 
@@ -46,6 +48,7 @@ def summarise(result: Mapping[str, Any]) -> dict[str, Any]:
         "kinds": [_kind_row(kind, [r for r in total if r["kind"] == kind]) for kind in kinds] if total else [],
         "differences": _difference_rows(sets),
         "camera": _camera_rows(records),
+        "camera_clips": {name: len(chosen) for name, chosen in _camera_groups(records).items()},
         "text": _text_rows(records),
         "controls": _control_rows(sets["all"], CONTROL),
         "controls_spin": _control_rows(spin, ("psnr", "ssim", "psnr_covered", "gradient")),
@@ -87,10 +90,16 @@ def _difference_rows(sets: Mapping[str, Sequence[Record]]) -> list[Row]:
     return rows
 
 
+def _camera_groups(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Clips of which the true video itself gives the camera, those with small and those with large movements."""
+    known = [r for r in records if (r["ways"].get("truth", {}).get("solved") or 0) >= _ENOUGH]
+    return {name: [r for r in known if r["movement"]["small"] == small] for name, small in _MOVEMENTS.items()}
+
+
 def _camera_rows(records: Sequence[Record]) -> list[Row]:
     """Errors by way, small and large movements apart."""
-    known = [r for r in records if (r["ways"].get("truth", {}).get("solved") or 0) >= _ENOUGH]
-    groups = {name: [r for r in known if r["movement"]["small"] == small] for name, small in _MOVEMENTS.items()}
+    groups = _camera_groups(records)
+    known = [record for chosen in groups.values() for record in chosen]
     if not known:
         return []
     rows: list[Row] = []
@@ -101,9 +110,6 @@ def _camera_rows(records: Sequence[Record]) -> list[Row]:
                 row[f"{measure}_{name}"] = asdict(estimate(r["ways"][way].get(measure) for r in chosen))
         rows.append(row)
     return rows
-
-
-_MOVEMENTS = {"small": True, "large": False}
 
 
 def _text_rows(records: Sequence[Record]) -> list[Row]:

@@ -26,7 +26,7 @@ from .store import write_json
 from .subject import video_subject
 from .ways import WAYS
 
-RESULT_WAYS = ("truth", "right", "warp", "still")
+RESULT_WAYS = ("truth", "right", "warp", "inpainted", "still")
 MEASURES = (
     "psnr", "ssim", "lpips", "psnr_covered", "psnr_uncovered", "psnr_new", "end_px", "end_share", "held", "gradient",
     "variance",
@@ -94,13 +94,13 @@ def evaluate_results(folders: Sequence[Path], out: Path, say: Progress) -> dict[
             "truth": result.truth,
             "right": result.frames,
             "warp": subject.warp.video,
+            "inpainted": subject.warp.inpainted,
             "still": np.broadcast_to(result.truth[:1], result.truth.shape),
         }
         caption = result.record["settings"]["prompt"]
         records.append(
             {
-                "name": f"{result.name}",
-                "folder": str(folder),
+                "name": str(folder),
                 "kind": "result",
                 "extra": False,
                 "model": result.record["model"]["name"],

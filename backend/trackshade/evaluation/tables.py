@@ -70,7 +70,7 @@ def markdown(result: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         *section("Differences, clip by clip", _differences(summary["differences"])),
         *section("Spin set: textured bodies that turn in place", table(summary["spin"], COLUMNS, "way")),
         *section("Kinds of scenes: PSNR dB", _kinds(summary["kinds"])),
-        *section("Camera", table(summary["camera"], _CAMERA, "way"), _camera_note()),
+        *section("Camera", table(summary["camera"], _CAMERA, "way"), _camera_note(summary["camera_clips"])),
         *section(
             "Colour of the text, first frame dropped",
             table(summary["text"], {"accuracy": Column("accuracy %", 0, percent=True)}, "from"),
@@ -102,8 +102,9 @@ def _main_note(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _camera_note() -> str:
+def _camera_note(counts: Mapping[str, int]) -> str:
     return (
+        f"{counts['small']} clips with small and {counts['large']} with large movements. "
         "Perspective-n-point with RANSAC on followed points that rest in the world, degrees; direction is that of the "
         f"way from the first camera, where it is longer than {LEAST_MOVE:.0%} of the depth. Small: turned by up to "
         f"{SMALL[0]:g}° and moved by up to {SMALL[1]:.0%} of the depth. Clips of which the true video itself gives the "

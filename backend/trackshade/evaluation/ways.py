@@ -18,6 +18,7 @@ WAYS: Mapping[str, str] = {
     "ceiling": "autoencoder's ceiling",
     "right": "model, right tracks",
     "warp": "first frame warped along the tracks",
+    "inpainted": "the same, holes inpainted",
     "still": "first frame repeated",
     "other": "another scene's tracks",
     "none": "no tracks",
@@ -57,6 +58,8 @@ def make(way: str, held: Sequence[Held], generator: Generator) -> Made:
         return Made([np.broadcast_to(video[:1], video.shape) for video in videos], 0.0)
     if way == "warp":
         return Made([item.subject.warp.video for item in held], 0.0)
+    if way == "inpainted":
+        return Made([item.subject.warp.inpainted for item in held], 0.0)
     return generated(held, [_tracking(way, item) for item in held], generator, first_frame=way != TEXT)
 
 

@@ -187,6 +187,17 @@ class TrackLookup(nn.Module):
         return of_noisy * noisy + of_moved * moved
 
 
+def towards(still: Lookup, moved: Lookup, scale: float) -> Lookup:
+    """From the lookup of a still scene (0) to that of the tracks (1), and beyond."""
+
+    def mixed(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
+        return None if a is None or b is None else a + scale * (b - a)
+
+    seen = mixed(still.seen, moved.seen)
+    tokens = still.tokens + scale * (moved.tokens - still.tokens)
+    return Lookup(tokens, mixed(still.moved, moved.moved), None if seen is None else seen.clamp(0, 1))
+
+
 def _signal(snr_shift: float) -> torch.Tensor:
     """Share of the clean latents in the noisy ones at each timestep [1000] of CogVideoX's schedule (root of alpha-bar,
     zero at the last).

@@ -19,7 +19,7 @@ from torch import nn
 
 from ..errors import ModelError
 from .checkpoint import check_strictly
-from .track_lookup import Lookup, TrackLookup
+from .track_lookup import Lookup, TrackLookup, towards
 
 
 class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
@@ -185,6 +185,7 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
         tracking_maps: torch.Tensor | None = None,
         track_coordinates: torch.Tensor | None = None,
+        tracking_scale: float = 1.0,
         attention_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,
     ) -> tuple[torch.Tensor] | Transformer2DModelOutput:
@@ -197,6 +198,9 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         transformer alone.
         track_coordinates: [B, T, 4, H, W] pixels (`track_coordinates`), only for models with `track_frequencies`;
         None: no tracks.
+        tracking_scale: how strongly the tracks lead, 1 as trained. The branch's contributions are multiplied by it (0:
+        the base transformer alone). A model with a lookup has also learned from clips without tracks, and is led
+        towards those instead: its tracking maps are multiplied, and its lookup is mixed with that of a still scene.
         Returns [B, T, out_channels, h, w].
         """
         text_length = encoder_hidden_states.shape[1]
@@ -207,11 +211,16 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         embedded = self.embedding_dropout(self.patch_embed(encoder_hidden_states, latents))
         text, hidden = embedded[:, :text_length], embedded[:, text_length:]
         if self.track_lookup is not None and track_coordinates is not None:
-            lookup = self.track_lookup(track_coordinates, latents[:, 0, self.config.in_channels // 2 :])
+            first = latents[:, 0, self.config.in_channels // 2 :]
+            lookup = self.track_lookup(track_coordinates, first)
+            if tracking_scale != 1:
+                lookup = towards(self.track_lookup(torch.zeros_like(track_coordinates), first), lookup, tracking_scale)
             hidden = hidden + lookup.tokens
 
         track = None
         if tracking_maps is not None:
+            if self.track_lookup is not None and tracking_scale != 1:
+                tracking_maps, tracking_scale = tracking_maps * tracking_scale, 1.0
             track = self.embedding_dropout(self.patch_embed(encoder_hidden_states, tracking_maps))[:, text_length:]
             track = self.initial_combine_linear(hidden + track)
 
@@ -221,7 +230,7 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
                 copied = self.transformer_blocks_copy[index]
                 track, _ = self._run(copied, track, text, temb, image_rotary_emb, attention_kwargs)
                 track = self.combine_linears[index](track)  # the next copy reads the value after the linear
-                hidden = hidden + track
+                hidden = hidden + (track if tracking_scale == 1 else track * tracking_scale)
 
         hidden = self.norm_out(self.norm_final(hidden), temb=temb)
         output = self._unpatchify(self.proj_out(hidden), latents.shape)

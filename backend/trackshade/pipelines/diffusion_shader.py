@@ -208,6 +208,8 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         tracking_guidance_scale: float = 1.0,
         generator: torch.Generator | None = None,
         tracking_range: str = "training",
+        tracking_scale: float = 1.0,
+        tracking_span: tuple[float, float] = (0.0, 1.0),
         latents: torch.Tensor | None = None,
         output_type: str = "np",
         return_dict: bool = True,
@@ -226,6 +228,8 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             tracking_guidance_scale: the same for the tracks: above 1 away from what the model makes without them.
             generator: a CPU generator, so that a seed means the same on every device.
             tracking_range: "training" feeds the autoencoder [-1, 1], "demo" [0, 1] as the released demonstration does.
+            tracking_scale: how strongly the tracks lead (`TrackingTransformer3DModel.forward`); 1 as trained.
+            tracking_span: shares of the steps from which and up to which they lead; they do not in the others.
             latents: [B, L, C, h, w] start noise instead of drawing it.
             output_type: "np" (float 0..1), "uint8", "pt", "pil" or "latent".
             callback_on_step_end: called after each step with (pipeline, step, timestep, tensors by the names in
@@ -307,6 +311,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
                 for step, t in enumerate(timesteps):
                     if self._interrupt:
                         raise Cancelled("cancelled", f"Stopped before step {step + 1} of {len(timesteps)}.")
+                    condition["tracking_scale"] = _scale_at(step, len(timesteps), tracking_scale, tracking_span)
                     *without, toward = self._predict(sample, t, images, condition).chunk(len(tracked))
                     velocity = toward
                     if guided:
@@ -369,6 +374,11 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         if isinstance(self.scheduler, CogVideoXDPMScheduler):
             return self.scheduler.step(velocity, estimate, t, previous, sample, generator=generator, return_dict=False)
         return self.scheduler.step(velocity, t, sample, generator=generator, return_dict=False)
+
+
+def _scale_at(step: int, steps: int, scale: float, span: tuple[float, float]) -> float:
+    """The tracks' scale in a step, which stands for the share of the steps that its middle is at."""
+    return scale if span[0] <= (step + 0.5) / steps <= span[1] else 0.0
 
 
 def _to_bytes(video: torch.Tensor) -> np.ndarray:

@@ -195,6 +195,8 @@ def _shade(
         use_dynamic_cfg=spec.dynamic_guidance and settings.guidance is None,
         generator=torch.Generator("cpu").manual_seed(settings.seed),
         tracking_range=settings.tracking_range,
+        tracking_scale=settings.control_scale,
+        tracking_span=(settings.control_start, settings.control_end),
         output_type="uint8",
         callback_on_step_end=after_step,
         callback_on_step_end_tensor_inputs=("denoised",),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -111,11 +112,14 @@ def _precision(folder: Path) -> torch.dtype:
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for the same file where the disk can do that: a text encoder is 9 GB."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    """Weights get a second name where the disk can do that: a text encoder is 9 GB. The rest, which people edit, is
+    copied.
+    """
+    if source.endswith(".safetensors"):
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
 
 
 def _publish(config: Path, name: str) -> None:

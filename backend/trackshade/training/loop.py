@@ -158,7 +158,7 @@ def _descend(run: Run, task: Task, feed: Callable[[int], list[Any]]) -> None:
                     "rate": factor,
                     "samples_per_second": round((progress.samples - first) / spent, 3),
                     "minutes": round(progress.seconds / 60, 2),
-                    "minutes_left": round(progress.seconds * (1 - share) / max(share, 1e-9) / 60, 1),
+                    "minutes_left": max(0.0, round(progress.seconds * (1 - share) / max(share, 1e-9) / 60, 1)),
                 }
             )
             losses, logged = [], now

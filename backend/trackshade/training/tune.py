@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from ..errors import UsageError
 from ..models import TrackingTransformer3DModel
+from ..models.attention import PlainAttention
 from ..models.components import load_components
 from ..pipelines import DiffusionShaderPipeline
 from ..pipelines.inputs import check_shape
@@ -46,6 +47,8 @@ def tune(out: Path, config: TuneConfig, accelerator: Accelerator, log: Log) -> P
     cache = _cache(folder, config, transformer)
     _encode(entries, cache, folder, vae, dtype, accelerator, log)
     transformer.to(accelerator.device)
+    if accelerator.device.type == "cpu":
+        transformer.set_attn_processor(PlainAttention())
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     trained = [parameter for parameter in transformer.parameters() if parameter.requires_grad]

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the environment: a virtual environment beside any earlier one, filled from a lock, tried, and only then named.
+
+Whatever ends it early leaves nothing that counts as whole. Knows nothing of bpy; runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import trackshade
+from trackshade import locks, relay
+from trackshade.client.launch import environment as variables_of
+from trackshade.errors import JobError, UsageError
+from trackshade.wire.lock import FileLock
+
+from . import environment, interpreter
+from .environment import Made, Source
+from .interpreter import Interpreter
+from .running import WATCHED, Ended, Task
+from .words import PipProgress, explain, unwritable
+
+Report = Callable[[float, str], None]  # share done, what is being done
+PROBE_LIMIT = 300.0  # seconds: the first import of torch from a slow disk, with a virus scanner
+REFUSED = (
+    "PIP_TARGET",
+    "PIP_PREFIX",
+    "PIP_USER",
+    "PIP_ROOT",
+    "PIP_REQUIRE_VIRTUALENV",
+    "PIP_NO_BINARY",
+    "PIP_REQUIREMENT",
+)
+MADE, FILLED, TRIED = 0.04, 0.93, 1.0  # of the whole, at the end of each step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to make.
+
+    Attributes:
+        home: folder of the environment (see `environment`).
+        python: to make it with; "" to find one.
+        kind: "cuda", "cpu", "mps", or "auto".
+        wheels: a folder of wheels to use instead of the network.
+        index: address of a vendor's package index to look in too, or "".
+        online: whether the network may be used.
+        lock, space: for tests: another lock, and the bytes that it needs.
+    """
+
+    home: Path
+    source: Source
+    python: str = ""
+    kind: str = "auto"
+    wheels: Path | None = None
+    index: str = ""
+    online: bool = True
+    lock: Path | None = None
+    space: int | None = None
+
+
+def set_up(plan: Plan, report: Report, task: Task) -> Made:
+    """Makes the environment, or only renews Trackshade in it where all else is as the lock says.
+
+    Raises:
+        OutputError: the folder cannot be written, or its disk is full. UsageError: no suitable Python, wheels missing.
+        JobError: network, proxy, or whatever else went wrong. Cancelled.
+    """
+    report(0.0, "Checking")
+    _check_way(plan)
+    python = interpreter.find(plan.python, task)
+    kind = interpreter.detect(task) if plan.kind == "auto" else plan.kind
+    lock = plan.lock or locks.path(kind)
+    environment.check_folder(plan.home, 0)
+    with _alone(plan.home):
+        environment.sweep(plan.home)
+        made = environment.current(plan.home)
+        if made is not None and (made.lock, made.kind) == (environment.digest(lock), kind):
+            return _renew(plan, made, lock, python, report, task)
+        environment.check_folder(plan.home, locks.SPACE[kind] if plan.space is None else plan.space)
+        return _make(plan, python, kind, lock, report, task)
+
+
+def probe(python: Path | str, task: Task) -> dict[str, Any]:
+    """What an environment says of itself (see `trackshade.errands`).
+
+    Raises UsageError where it is none with Trackshade's backend, or has another version of it.
+    """
+    try:
+        command = [str(python), "-m", "trackshade.errands", "probe"]
+        ended = task.run(command, variables=variables_of(str(python)), limit=PROBE_LIMIT)
+    except OSError as error:
+        raise UsageError("wrong-python", f"{python} cannot be run: {error.strerror}.", "Choose another.") from error
+    found = next((told for line in reversed(ended.tail) if (told := relay.parse(line))), None)
+    if found is None or found.get("event") != "result":
+        said = next((line for line in reversed(ended.tail) if line.strip()), "it said nothing")
+        late = f"it did not answer within {PROBE_LIMIT:.0f} seconds"
+        raise UsageError(
+            "no-backend",
+            f"{python} has no Trackshade that runs: {late if ended.timed_out else said[:300]}.",
+            "Set it up again, or choose another environment.",
+        )
+    check_version(str(found.get("version", "")))
+    return found
+
+
+def check_version(version: str) -> None:
+    """Raises UsageError that says which side to update, where a backend is not of this add-on's version."""
+    ours = trackshade.__version__
+    if version != ours:
+        older = _numbers(version) < _numbers(ours)
+        fix = "Set up the backend again to update it." if older else "Update the Trackshade extension in Blender."
+        raise UsageError(
+            "version-mismatch", f"The environment has Trackshade {version or '?'}, the add-on is {ours}.", fix
+        )
+
+
+def _make(plan: Plan, python: Interpreter, kind: str, lock: Path, report: Report, task: Task) -> Made:
+    folder = plan.home / f"env-{secrets.token_hex(3)}"
+    try:
+        report(0.01, "Making the environment")
+        ended = task.run([python.path, "-I", "-c", WATCHED, "venv", str(folder)], variables=_variables())
+        if ended.code != 0:
+            raise explain(ended.tail, plan.home, None, lock, str(python))
+        _install(plan, folder, ["-r", str(lock)], lock, python, report, task)
+        _install_trackshade(plan, folder, lock, python, report, task)
+        report(FILLED, "Trying it out")
+        facts = _tried(folder, lock, task)
+        made = Made(plan.home, folder, kind, facts["version"], environment.digest(lock), facts)
+        task.check()
+        environment.mark(made)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise explain([str(error)], plan.home, None, lock, str(python)) from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(plan.home / environment.DOWNLOADS, ignore_errors=True)
+    environment.sweep(plan.home)
+    report(TRIED, "Ready")
+    return made
+
+
+def _renew(plan: Plan, made: Made, lock: Path, python: Interpreter, report: Report, task: Task) -> Made:
+    """Only Trackshade itself, a matter of seconds; from the first change until its end the environment is outdated."""
+    environment.mark(replace(made, version=""))
+    _install_trackshade(plan, made.folder, lock, python, report, task)
+    report(FILLED, "Trying it out")
+    facts = _tried(made.folder, lock, task)
+    made = replace(made, version=facts["version"], probe=facts)
+    environment.mark(made)
+    report(TRIED, "Ready")
+    return made
+
+
+def _install_trackshade(plan: Plan, folder: Path, lock: Path, python: Interpreter, report: Report, task: Task) -> None:
+    if plan.source.is_wheel:
+        what = ["--no-deps", "--force-reinstall", "--no-index", str(plan.source.path)]
+        _install(plan, folder, what, lock, python, report, task)
+        return
+    site = next(path for path in folder.rglob("site-packages") if path.is_dir())
+    (site / "trackshade-source.pth").write_text(f"{plan.source.path}\n", encoding="utf-8")
+
+
+def _install(
+    plan: Plan, folder: Path, what: list[str], lock: Path, python: Interpreter, report: Report, task: Task
+) -> None:
+    progress = PipProgress(locks.pins(lock) if "-r" in what else ["trackshade"])
+
+    def on_line(line: str) -> None:
+        progress.feed(line)
+        if "-r" in what:
+            report(MADE + (FILLED - MADE) * progress.share, progress.words)
+
+    base = [str(environment.python_of(folder)), "-I", "-c", WATCHED, "pip"]
+    options = ["--only-binary=:all:", "--no-input", "--no-color", "--disable-pip-version-check",
+               f"--cache-dir={plan.home / environment.DOWNLOADS}"]  # fmt: skip
+    if _tells_progress(folder):
+        options.append("--progress-bar=raw")
+    if plan.wheels is not None:
+        options += ["--no-index", f"--find-links={plan.wheels}"]
+    elif plan.index:
+        options.append(f"--extra-index-url={plan.index}")
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    try:
+        variables = _variables(plan.wheels is not None) | {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
+        ended: Ended = task.run([*base, "install", *options, *what], on_line, variables=variables)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if ended.code != 0:
+        raise explain(ended.tail, plan.home, plan.wheels, lock, str(python))
+
+
+def _tried(folder: Path, lock: Path, task: Task) -> dict[str, Any]:
+    """What it says of itself. Raises JobError where something of the lock is missing from it or cannot be loaded."""
+    facts = probe(environment.python_of(folder), task)
+    wanted = {{"pillow": "PIL", "pyzmq": "zmq"}.get(name, name.replace("-", "_")) for name in locks.pins(lock)}
+    missing = sorted(wanted & set(facts["missing"]))
+    if missing or "broken" in facts:
+        said = facts.get("broken") or f"{', '.join(missing)} cannot be found"
+        raise JobError("set-up-failed", f"The new environment does not work: {said}.", "Try again, or see the log.")
+    return facts
+
+
+def _check_way(plan: Plan) -> None:
+    if plan.wheels is not None:
+        if not plan.wheels.is_dir():
+            raise UsageError(
+                "wheel-missing", f"There is no folder {plan.wheels}.", "Choose the folder of wheels again."
+            )
+    elif not plan.online:
+        raise UsageError(
+            "offline",
+            "Blender may not use the network, and the set-up has to download packages.",
+            "Turn on 'Allow Online Access' (Preferences > System > Network), or choose a folder of wheels.",
+        )
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Two Blenders never make the same environment."""
+    try:
+        lock = FileLock(home / environment.LOCK)
+    except BlockingIOError as error:
+        raise UsageError("set-up-runs", f"Another Blender is setting up {home}.", "Wait for it.") from error
+    except OSError as error:
+        raise unwritable(home, error.strerror) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _tells_progress(folder: Path) -> bool:
+    """Whether this pip can tell its progress in numbers (24.1 and later)."""
+    found = next(iter(folder.rglob("pip-*.dist-info")), None)
+    return found is not None and _numbers(found.name.removeprefix("pip-").removesuffix(".dist-info")) >= (24, 1)
+
+
+def _variables(offline: bool = False) -> dict[str, str]:
+    """This process's variables, proxies and pip's own settings among them, without what would lead pip elsewhere."""
+    variables = {name: value for name, value in os.environ.items() if name not in REFUSED}
+    variables["PYTHONUTF8"] = "1"
+    if offline:
+        variables["PIP_CONFIG_FILE"] = os.devnull
+        for name in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+            variables.pop(name, None)
+    return variables
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts = version.split("+")[0].split(".")
+    return tuple(int(part) if part.isdecimal() else 0 for part in parts)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backend in the sidebar: how it is, and what can be done about it."""
+
+from __future__ import annotations
+
+import bpy
+
+from trackshade.errors import TrackshadeError
+
+from .. import backend
+from . import drawing
+from .drawing import CATEGORY, draw_text, size
+
+LOG_NAME = "Trackshade Log"
+_TITLES = {
+    "missing": ("Not set up", "ERROR"),
+    "setting-up": ("Setting up", "SORTTIME"),
+    "stopped": ("Starts when needed", "PAUSE"),
+    "starting": ("Starting", "SORTTIME"),
+    "ready": ("Ready", "CHECKMARK"),
+    "failed": ("Failed", "CANCEL"),
+}
+
+
+class TRACKSHADE_OT_set_up(bpy.types.Operator):
+    """Make the environment that does the shading, outside Blender. Downloads gigabytes once; you can go on working"""
+
+    bl_idname = "trackshade.set_up"
+    bl_label = "Set Up"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            backend.set_up()
+        except (TrackshadeError, OSError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        drawing.watch()
+        return {"FINISHED"}
+
+
+class TRACKSHADE_OT_cancel_set_up(bpy.types.Operator):
+    """Stop the set-up. What was downloaded is kept for the next time; nothing half-made is used"""
+
+    bl_idname = "trackshade.cancel_set_up"
+    bl_label = "Cancel"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        backend.cancel_set_up()
+        return {"FINISHED"}
+
+
+class TRACKSHADE_OT_start_backend(bpy.types.Operator):
+    """Start the shading process now, or once more after it failed. It starts by itself with the first job"""
+
+    bl_idname = "trackshade.start_backend"
+    bl_label = "Start"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            backend.retry()
+        except (TrackshadeError, OSError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        drawing.watch()
+        return {"FINISHED"}
+
+
+class TRACKSHADE_OT_stop_backend(bpy.types.Operator):
+    """End the shading process, which gives all its memory back. It goes on while another Blender uses it"""
+
+    bl_idname = "trackshade.stop_backend"
+    bl_label = "Stop"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        backend.stop()
+        drawing.redraw()
+        return {"FINISHED"}
+
+
+class TRACKSHADE_OT_free_memory(bpy.types.Operator):
+    """Take the model out of the graphics card's memory, for instance before a render. The next job loads it again"""
+
+    bl_idname = "trackshade.free_memory"
+    bl_label = "Free VRAM"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if backend.state().kind != "ready":
+            cls.poll_message_set("No backend is running")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        backend.free_memory()
+        drawing.watch()
+        self.report({"INFO"}, "Memory is given back by what does not work on a job")
+        return {"FINISHED"}
+
+
+class TRACKSHADE_OT_show_log(bpy.types.Operator):
+    """Show what the shading process and the set-up said last, in a text of this file"""
+
+    bl_idname = "trackshade.show_log"
+    bl_label = "Log"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        text = bpy.data.texts.get(LOG_NAME) or bpy.data.texts.new(LOG_NAME)
+        text.clear()
+        text.write(backend.log_tail())
+        if not bpy.app.background:
+            _open(context, text)
+        return {"FINISHED"}
+
+
+class TRACKSHADE_OT_copy_diagnostics(bpy.types.Operator):
+    """Copy versions, device, folders and the last log lines, without passwords, to the clipboard for a bug report"""
+
+    bl_idname = "trackshade.copy_diagnostics"
+    bl_label = "Copy Diagnostics"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        context.window_manager.clipboard = backend.diagnostics()
+        self.report({"INFO"}, "Copied to the clipboard")
+        return {"FINISHED"}
+
+
+class TRACKSHADE_OT_check_environment(bpy.types.Operator):
+    """Ask the chosen Python whether it has Trackshade's backend, and of which version"""
+
+    bl_idname = "trackshade.check_environment"
+    bl_label = "Check This Environment"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        backend.check_environment()
+        drawing.watch()
+        return {"FINISHED"}
+
+
+class TRACKSHADE_PT_backend(bpy.types.Panel):
+    """State of the shading process."""
+
+    bl_idname = "TRACKSHADE_PT_backend"
+    bl_label = "Backend"
+    bl_parent_id = "TRACKSHADE_PT_shade"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = CATEGORY
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
+    bl_order = 90
+
+    def draw_header_preset(self, context: bpy.types.Context) -> None:
+        self.layout.label(text="", icon=_TITLES[backend.state().kind][1])
+
+    def draw(self, context: bpy.types.Context) -> None:
+        draw_backend(self.layout, context)
+
+
+def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """State, and the buttons that make sense in it."""
+    state = backend.state()
+    title, icon = _TITLES[state.kind]
+    column = layout.column()
+    if state.kind in ("setting-up", "starting"):
+        drawing.watch()
+        row = column.row(align=True)
+        row.progress(factor=state.progress or 0.0, text=state.message or title)
+        if state.kind == "setting-up":
+            row.operator(TRACKSHADE_OT_cancel_set_up.bl_idname, text="", icon="X")
+    else:
+        column.label(text=title, icon=icon)
+        if state.message:
+            draw_text(column, context, state.message)
+    if state.device:
+        memory = f", {size(state.free_bytes)} of {size(state.total_bytes)} free" if state.free_bytes else ""
+        draw_text(column, context, state.device + memory, "MEMORY")
+    elif state.free_bytes:
+        draw_text(column, context, f"{size(state.free_bytes)} of {size(state.total_bytes)} free", "MEMORY")
+    _draw_buttons(layout, context, state)
+
+
+def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state: backend.BackendState) -> None:
+    column = layout.column(align=True)
+    if state.kind == "missing":
+        column.operator(TRACKSHADE_OT_set_up.bl_idname, icon="IMPORT")
+    elif state.kind == "failed":
+        column.operator(TRACKSHADE_OT_start_backend.bl_idname, text="Try Again", icon="FILE_REFRESH")
+        column.operator(TRACKSHADE_OT_set_up.bl_idname, text="Set Up Again", icon="IMPORT")
+    elif state.kind == "stopped":
+        column.operator(TRACKSHADE_OT_start_backend.bl_idname, icon="PLAY")
+    elif state.kind == "ready":
+        row = column.row(align=True)
+        row.operator(TRACKSHADE_OT_free_memory.bl_idname, icon="MEMORY")
+        row.operator(TRACKSHADE_OT_stop_backend.bl_idname, icon="PAUSE")
+    checked = backend.checked()
+    if checked:
+        draw_text(layout, context, checked, "INFO")
+    row = column.row(align=True)
+    row.operator(TRACKSHADE_OT_show_log.bl_idname, icon="TEXT")
+    row.operator(TRACKSHADE_OT_copy_diagnostics.bl_idname, text="Diagnostics", icon="COPYDOWN")
+
+
+def _open(context: bpy.types.Context, text: bpy.types.Text) -> None:
+    """Shows a text in a text editor that is open, else in a window of its own."""
+    for window in context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "TEXT_EDITOR":
+                area.spaces.active.text = text
+                return
+    bpy.ops.wm.window_new()
+    area = context.window_manager.windows[-1].screen.areas[0]
+    area.type = "TEXT_EDITOR"
+    area.spaces.active.text = text
+
+
+CLASSES = (
+    TRACKSHADE_OT_set_up,
+    TRACKSHADE_OT_cancel_set_up,
+    TRACKSHADE_OT_start_backend,
+    TRACKSHADE_OT_stop_backend,
+    TRACKSHADE_OT_free_memory,
+    TRACKSHADE_OT_show_log,
+    TRACKSHADE_OT_copy_diagnostics,
+    TRACKSHADE_OT_check_environment,
+    TRACKSHADE_PT_backend,
+)

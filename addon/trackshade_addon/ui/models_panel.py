@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The models in the sidebar: which are here, and fetching, checking, adding and moving them."""
+
+# No postponed annotations here: Blender reads the properties from them.
+from collections.abc import Callable
+from pathlib import Path
+
+import bpy
+
+from trackshade import registry
+from trackshade.errors import TrackshadeError
+
+from .. import backend
+from ..backend.model_list import ModelRow
+from . import drawing
+from .drawing import CATEGORY, draw_text, size
+
+_ICONS = {
+    "here": "CHECKMARK",
+    "absent": "IMPORT",
+    "part": "PAUSE",
+    "fetching": "SORTTIME",
+    "checking": "SORTTIME",
+    "removing": "SORTTIME",
+}
+
+
+class _OfModel:
+    """What the operators on one model share."""
+
+    model: bpy.props.StringProperty(name="Model", options={"HIDDEN", "SKIP_SAVE"})
+
+
+def _told(operator: bpy.types.Operator, call: Callable[[], object]) -> set[str]:
+    """Does it; an error of ours becomes a report."""
+    try:
+        call()
+    except (TrackshadeError, OSError) as error:
+        operator.report({"ERROR"}, str(error))
+        return {"CANCELLED"}
+    drawing.watch()
+    return {"FINISHED"}
+
+
+class TRACKSHADE_OT_fetch_model(_OfModel, bpy.types.Operator):
+    """Download this model, or go on where an earlier download ended. Its licence is shown first"""
+
+    bl_idname = "trackshade.fetch_model"
+    bl_label = "Fetch Model"
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Accept and Fetch")
+
+    def draw(self, context: bpy.types.Context) -> None:
+        spec = registry.spec(self.model)
+        column = self.layout.column()
+        column.label(text=spec.title, translate=False)
+        column.label(text=f"Licence: {spec.licence}", translate=False)
+        if spec.licence_url:
+            column.operator("wm.url_open", text="Read the Licence", icon="URL").url = spec.licence_url
+        column.label(text=f"Needs {size(spec.memory_bytes)} of memory on the device", translate=False)
+        column.label(text=f"Goes to {backend.models.folder()}", translate=False)
+        if spec.repo:
+            column.label(text=f"From {spec.repo}, at revision {spec.revision}", translate=False)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return _told(self, lambda: backend.models.fetch(self.model, backend.choice()))
+
+
+class TRACKSHADE_OT_pause_model(_OfModel, bpy.types.Operator):
+    """Stop this download; the next one goes on from there"""
+
+    bl_idname = "trackshade.pause_model"
+    bl_label = "Pause"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return _told(self, lambda: backend.models.pause(self.model))
+
+
+class TRACKSHADE_OT_cancel_model(_OfModel, bpy.types.Operator):
+    """Stop this download, and delete what has arrived"""
+
+    bl_idname = "trackshade.cancel_model"
+    bl_label = "Cancel"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return _told(self, lambda: backend.models.cancel(self.model))
+
+
+class TRACKSHADE_OT_verify_model(_OfModel, bpy.types.Operator):
+    """Compare every file of this model with what it should be; takes a while for a large one"""
+
+    bl_idname = "trackshade.verify_model"
+    bl_label = "Verify"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return _told(self, lambda: backend.models.verify(self.model, backend.choice()))
+
+
+class TRACKSHADE_OT_remove_model(_OfModel, bpy.types.Operator):
+    """Delete this model from the disk. A checkpoint folder of your own stays, and only leaves the list"""
+
+    bl_idname = "trackshade.remove_model"
+    bl_label = "Remove Model"
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_confirm(self, event)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return _told(self, lambda: backend.models.remove(self.model))
+
+
+class _OfFolder(_OfModel):
+    """What the operators that ask for a folder share."""
+
+    directory: bpy.props.StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
+    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+
+class TRACKSHADE_OT_use_checkpoint(_OfFolder, bpy.types.Operator):
+    """Use a checkpoint that is on your disk, in diffusers' layout. It is checked before, and stays where it is"""
+
+    bl_idname = "trackshade.use_checkpoint"
+    bl_label = "Use This Checkpoint Folder"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        folder = Path(bpy.path.abspath(self.directory))
+        return _told(self, lambda: backend.models.use_folder(folder, backend.choice()))
+
+
+class TRACKSHADE_OT_move_models(_OfFolder, bpy.types.Operator):
+    """Move all models to another folder. They are copied and compared before the old ones are deleted"""
+
+    bl_idname = "trackshade.move_models"
+    bl_label = "Move Models Here"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return _told(self, lambda: backend.models.move(Path(bpy.path.abspath(self.directory))))
+
+
+class TRACKSHADE_OT_cancel_folder(_OfModel, bpy.types.Operator):
+    """Stop; everything stays where it was"""
+
+    bl_idname = "trackshade.cancel_folder"
+    bl_label = "Cancel"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        work = backend.models.work()
+        if work is not None:
+            work.cancel()
+        return {"FINISHED"}
+
+
+class TRACKSHADE_PT_models(bpy.types.Panel):
+    """The models and their folder."""
+
+    bl_idname = "TRACKSHADE_PT_models"
+    bl_label = "Models"
+    bl_parent_id = "TRACKSHADE_PT_shade"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = CATEGORY
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
+    bl_order = 91
+
+    def draw(self, context: bpy.types.Context) -> None:
+        draw_models(self.layout, context)
+
+
+def draw_models(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """The list, and what concerns all of them."""
+    for row in backend.models.rows():
+        _draw_model(layout.box(), context, row)
+    work = backend.models.work()
+    if work is not None and work.running:
+        drawing.watch()
+        line = layout.row(align=True)
+        line.progress(factor=work.share or 0.0, text=work.words)
+        line.operator(TRACKSHADE_OT_cancel_folder.bl_idname, text="", icon="X")
+    elif work is not None and work.error is not None:
+        draw_text(layout, context, str(work.error), "ERROR")
+    column = layout.column(align=True)
+    column.operator(TRACKSHADE_OT_use_checkpoint.bl_idname, text="Use a Checkpoint Folder", icon="FILE_FOLDER")
+    line = column.row(align=True)
+    line.operator(TRACKSHADE_OT_move_models.bl_idname, text="Move Models")
+    line.operator("wm.path_open", text="", icon="FOLDER_REDIRECT").filepath = str(backend.models.folder())
+
+
+def _draw_model(layout: bpy.types.UILayout, context: bpy.types.Context, row: ModelRow) -> None:
+    spec = row.spec
+    line = layout.row(align=True)
+    line.label(text=spec.title, icon=_ICONS[row.state], translate=False)
+    buttons = line.row(align=True)
+    buttons.alignment = "RIGHT"
+    for operator, icon in _buttons(row):
+        buttons.operator(operator, text="", icon=icon).model = spec.name
+    here = size(row.bytes) if row.bytes is not None else ("here" if row.state == "here" else "not here")
+    draw_text(layout, context, f"{here}; needs {size(spec.memory_bytes)} of memory; {spec.licence}")
+    if row.state in ("fetching", "checking", "removing"):
+        drawing.watch()
+        layout.progress(factor=row.progress or 0.0, text=row.message)
+    elif row.message:
+        draw_text(layout, context, row.message, "ERROR" if row.failed else "INFO")
+
+
+def _buttons(row: ModelRow) -> list[tuple[str, str]]:
+    """Operators and icons that make sense for a model."""
+    if row.state == "fetching":
+        return [(TRACKSHADE_OT_pause_model.bl_idname, "PAUSE"), (TRACKSHADE_OT_cancel_model.bl_idname, "X")]
+    if row.state == "checking":
+        return [(TRACKSHADE_OT_pause_model.bl_idname, "X")]
+    if row.state == "removing" or row.spec.shipped:
+        return []
+    if row.state == "here" or row.spec.folder:
+        return [(TRACKSHADE_OT_verify_model.bl_idname, "CHECKMARK"), (TRACKSHADE_OT_remove_model.bl_idname, "TRASH")]
+    if row.state == "part":
+        return [(TRACKSHADE_OT_fetch_model.bl_idname, "PLAY"), (TRACKSHADE_OT_cancel_model.bl_idname, "X")]
+    return [(TRACKSHADE_OT_fetch_model.bl_idname, "IMPORT")]
+
+
+CLASSES = (
+    TRACKSHADE_OT_fetch_model,
+    TRACKSHADE_OT_pause_model,
+    TRACKSHADE_OT_cancel_model,
+    TRACKSHADE_OT_verify_model,
+    TRACKSHADE_OT_remove_model,
+    TRACKSHADE_OT_use_checkpoint,
+    TRACKSHADE_OT_move_models,
+    TRACKSHADE_OT_cancel_folder,
+    TRACKSHADE_PT_models,
+)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Environments made for real, from a folder of wheels; and what is said when that cannot be."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backend_folders import PACKAGES, build_wheel, download_wheels, write_lock
+from trackshade import __version__, locks
+from trackshade.errors import Cancelled, JobError, OutputError, TrackshadeError, UsageError
+from trackshade_addon.backend import environment, interpreter
+from trackshade_addon.backend.environment import Source
+from trackshade_addon.backend.running import Task
+from trackshade_addon.backend.setting_up import Plan, check_version, probe, set_up
+from trackshade_addon.backend.words import PipProgress, explain, proxy
+
+IN_LIMITS = """
+import resource, sys
+from pathlib import Path
+from trackshade.errors import TrackshadeError
+from trackshade_addon.backend.environment import Source
+from trackshade_addon.backend.running import Task
+from trackshade_addon.backend.setting_up import Plan, set_up
+home, wheel, wheels, lock = map(Path, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))
+try:
+    set_up(Plan(home, Source(wheel, True), wheels=wheels, kind="cpu", lock=lock, space=0), lambda *_: None, Task())
+except TrackshadeError as error:
+    print(error.code, error)
+"""
+
+
+def silent(share: float, words: str) -> None:
+    """Listens to nobody."""
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """How to make an environment; its folder is to be replaced."""
+    folder = tmp_path_factory.mktemp("offline")
+    lock = write_lock(folder / "lock.txt")
+    wheels = download_wheels(folder / "wheels", lock)
+    return Plan(folder, Source(build_wheel(folder), True), kind="cpu", wheels=wheels, online=False, lock=lock, space=0)
+
+
+def leftovers(home: Path) -> list[str]:
+    return sorted(path.name for path in home.iterdir() if path.name.startswith(("env-", "environment", "downloads")))
+
+
+def test_an_environment_is_made_renewed_and_replaced(plan: Plan, tmp_path: Path) -> None:
+    plan = replace(plan, home=tmp_path / "ein Ordner, größer")
+    told: list[tuple[float, str]] = []
+    made = set_up(plan, lambda share, words: told.append((share, words)), Task())
+    assert environment.current(plan.home) == made
+    assert (made.version, made.kind) == (__version__, "cpu")
+    assert probe(made.python, Task())["version"] == __version__
+    assert [share for share, _ in told] == sorted(share for share, _ in told)
+    assert told[-1] == (1.0, "Ready")
+    assert any("Installing" in words for _, words in told)
+    assert leftovers(plan.home) == sorted([made.folder.name, "environment.json"])
+    environment.mark(replace(made, version="0.0.1"))  # as after an update of the extension
+    assert set_up(plan, silent, Task()) == made
+    other = plan.home.parent / "other.txt"
+    assert plan.lock is not None
+    other.write_text(plan.lock.read_text() + "# changed\n")
+    changed = set_up(replace(plan, lock=other), silent, Task())
+    assert changed.folder != made.folder
+    assert leftovers(plan.home) == sorted([changed.folder.name, "environment.json"])
+
+
+@pytest.mark.parametrize("words", ["Making the environment", "Installing the packages", "Trying it out"])
+def test_a_cancelled_set_up_leaves_nothing(plan: Plan, tmp_path: Path, words: str) -> None:
+    task, seen = Task(), threading.Event()
+
+    def report(share: float, said: str) -> None:
+        if said == words:
+            seen.set()
+            task.cancel()
+
+    with pytest.raises(Cancelled):
+        set_up(replace(plan, home=tmp_path / "home"), report, task)
+    assert seen.is_set()
+    assert environment.current(tmp_path / "home") is None
+    assert [name for name in leftovers(tmp_path / "home") if name != "downloads"] == []
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(plan: Plan, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert plan.wheels is not None
+    command = [sys.executable, "-c", IN_LIMITS, home, plan.source.path, plan.wheels, plan.lock]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert f"disk-full The disk of {home} is full." in done.stdout, done.stdout + done.stderr
+    assert [name for name in leftovers(home) if name != "downloads"] == []
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4 << 20  # this process was none of it
+
+
+def test_too_little_room_is_said_beforehand(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"needs about 1048576\.0 GB") as caught:
+        set_up(replace(plan, home=tmp_path / "home", space=1 << 50), silent, Task())
+    assert caught.value.code == "disk-full"
+
+
+def test_a_folder_that_cannot_be_written_is_said(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        set_up(replace(plan, home=tmp_path / "file" / "home"), silent, Task())
+    with pytest.raises(OutputError, match="cannot be written"):
+        set_up(replace(plan, home=Path("/proc/trackshade")), silent, Task())
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_text("")
+    with pytest.raises(UsageError, match=r"holiday\.jpg"):
+        set_up(replace(plan, home=tmp_path), silent, Task())
+
+
+def test_a_missing_wheel_is_named_with_the_way_to_get_it(plan: Plan, tmp_path: Path) -> None:
+    lock = tmp_path / "more.txt"
+    lock.write_text("msgpack==0.0.1\n")
+    with pytest.raises(UsageError, match=r"has no msgpack==0\.0\.1 .*pip download") as caught:
+        set_up(replace(plan, home=tmp_path / "home", lock=lock), silent, Task())
+    assert caught.value.code == "wheel-missing"
+
+
+def test_without_the_network_nothing_is_tried(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Allow Online Access"):
+        set_up(replace(plan, home=tmp_path / "home", wheels=None), silent, Task())
+    assert not (tmp_path / "home").exists()
+
+
+def test_two_set_ups_do_not_meet(plan: Plan, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+
+    def report(share: float, said: str) -> None:
+        if said == "Making the environment":
+            with pytest.raises(UsageError, match="Another Blender"):
+                set_up(replace(plan, home=home), silent, Task())
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        set_up(replace(plan, home=home), report, Task())
+
+
+def test_unsuitable_pythons_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be run"):
+        interpreter.look(str(tmp_path / "none"), Task())
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\necho hello\n")
+    other.chmod(0o700)
+    with pytest.raises(UsageError, match="no Python"):
+        interpreter.look(str(other), Task())
+    other.write_text('#!/bin/sh\necho \'{"version": [3, 9, 2], "bits": 64, "venv": true}\'\n')
+    with pytest.raises(UsageError, match=r"is Python 3\.9\.2"):
+        interpreter.look(str(other), Task())
+    other.write_text('#!/bin/sh\necho \'{"version": [3, 12, 2], "bits": 64, "venv": false}\'\n')
+    with pytest.raises(UsageError, match=r"python3\.12-venv"):
+        interpreter.look(str(other), Task())
+    assert interpreter.find("", Task()).version[:2] == sys.version_info[:2]
+
+
+def test_a_program_that_hangs_is_ended() -> None:
+    ended = Task().run([sys.executable, "-c", "import time; print('on', flush=True); time.sleep(600)"], limit=0.5)
+    assert ended.timed_out
+    assert ended.tail in ((), ("on",))
+
+
+def test_versions_say_which_side_to_update() -> None:
+    check_version(__version__)
+    with pytest.raises(UsageError, match="Set up the backend again"):
+        check_version("0.0.9")
+    with pytest.raises(UsageError, match="Update the Trackshade extension"):
+        check_version("99.0")
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("WARNING: Retrying: NewConnectionError('Failed to establish a new connection: [Errno -2]')\n"
+         "ERROR: No matching distribution found for torch==2.13.0", "no-network"),
+        ("ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 407'))", "proxy"),
+        ("SSLError(SSLCertVerificationError(1, 'CERTIFICATE_VERIFY_FAILED'))", "certificate"),
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk-full"),
+        ("OSError: [Errno 30] Read-only file system: '/x'", "unwritable"),
+        ("ERROR: Could not find a version that satisfies the requirement numba==0.1 (from versions: none)", "no-wheel"),
+        ("ERROR: Package 'x' requires a different Python: 3.11.7 not in '>=3.12'", "wrong-python"),
+        ("ERROR: something new", "set-up-failed"),
+        ("", "set-up-failed"),
+    ],
+)  # fmt: skip
+def test_what_pip_says_is_put_into_words(said: str, code: str, tmp_path: Path) -> None:
+    error = explain(said.splitlines(), tmp_path, None, tmp_path / "lock", "Python 3.11")
+    assert isinstance(error, TrackshadeError)
+    assert error.code == code
+    assert "Traceback" not in str(error)
+    assert error.fix
+
+
+def test_a_password_of_the_proxy_is_not_told() -> None:
+    assert proxy({"HTTPS_PROXY": "http://me:secret@proxy.example:3128"}) == "proxy.example:3128"
+    assert proxy({"HTTPS_PROXY": "me:secret@proxy.example:3128"}) == "proxy.example:3128"
+    assert proxy({}) is None
+
+
+def test_progress_only_grows() -> None:
+    progress = PipProgress(["torch", "numpy"])
+    lines = [
+        "Collecting numpy==1",
+        "  Downloading numpy-1-cp311.whl (18 MB)",
+        "Progress 9 of 18",
+        "Collecting torch==2",
+        "  Downloading torch-2-cp311.whl (800.1 MB)",
+        "Progress 400 of 800",
+        "Progress 800 of 800",
+        "Collecting nvidia-nccl==2",
+        "noise",
+        "Installing collected packages: numpy, torch",
+        "Successfully installed",
+    ]
+    shares = []
+    for line in lines:
+        progress.feed(line)
+        shares.append(progress.share)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert 0.3 < shares[5] < 0.6
+    assert progress.words == "Installed"
+
+
+def test_every_lock_names_each_package_of_the_small_one() -> None:
+    for kind in locks.KINDS:
+        pins = locks.pins(locks.path(kind))
+        assert set(PACKAGES) <= set(pins)
+        assert {"torch", "diffusers", "transformers"} <= set(pins)
+    assert not any(name.startswith("nvidia") for name in locks.pins(locks.path("mps")))
+
+
+def test_an_errand_that_cannot_be_run_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no Trackshade"):
+        probe(Path("/bin/false"), Task())
+    with pytest.raises(UsageError, match="cannot be run"):
+        probe(tmp_path / "python", Task())
+    assert issubclass(JobError, TrackshadeError)
