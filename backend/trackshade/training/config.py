@@ -107,7 +107,9 @@ class TrainConfig(RunConfig):
         "joint",
         STAGES,
     )
-    start: str | None = setting("run whose averaged weights this one starts from", "run", None)
+    start: str | None = setting(
+        "run or pipeline folder whose weights this one starts from; its tokens may have another size", "run", None
+    )
 
     clips: int = setting("procedural clips to make", "data", 10000)
     width: int = setting("of clips that are made, pixels", "data", 144)
@@ -120,6 +122,11 @@ class TrainConfig(RunConfig):
     )
     sparse_tracks: float = setting(
         "share of the samples whose tracks are thinned to random points, drawn as small squares", "data", 0.0
+    )
+    terminal: float = setting(
+        "share of the samples at the last noise level, where nothing is seen of the video: for sampling in few steps",
+        "data",
+        0.0,
     )
     one_frame: float = setting(
         "share of the steps that learn from single first frames (as many pictures as a step of clips has), "
@@ -140,6 +147,13 @@ class TrainConfig(RunConfig):
     latent_channels: int = setting("of the autoencoder", "model", 16)
     track_frequencies: int = setting("octaves of the track coordinates; 0: the published forward pass", "model", 6)
     track_lookup_channels: int = setting("features that are looked up along the tracks; 0: none", "model", 8)
+    track_fill: bool = setting("surfaces that were hidden start from the colours around them", "model", True)
+    track_snr_shift: float = setting(
+        "the model corrects the moved first frame and says how uncertain it is, for the noise schedule of this shift; "
+        "0: it mixes shares of it into the velocity",
+        "model",
+        3.0,
+    )
 
     autoencoder_minutes: float = setting("of the decoder's refinement", "autoencoder", 4.0)
     autoencoder_steps: int | None = setting("optimiser steps of it instead", "autoencoder", None)
@@ -161,7 +175,7 @@ class TrainConfig(RunConfig):
             raise UsageError(
                 "bad-setting", "The tracking branch alone needs a trained base.", "Give the base's run with --start."
             )
-        for name in ("sparse_tracks", "one_frame"):
+        for name in ("sparse_tracks", "terminal", "one_frame"):
             if not 0 <= getattr(self, name) <= 1:
                 flag = name.replace("_", "-")
                 raise UsageError("bad-setting", f"--{flag} is {getattr(self, name)}.", "Give a share between 0 and 1.")

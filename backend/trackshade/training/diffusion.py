@@ -33,11 +33,14 @@ class Batch:
     timesteps: torch.Tensor  # [B] i64
 
 
-def spread_levels(rng: np.random.Generator, batch: int, levels: int) -> np.ndarray:
+def spread_levels(rng: np.random.Generator, batch: int, levels: int, terminal: float = 0.0) -> np.ndarray:
     """[batch] noise levels 0..levels - 1, each uniformly drawn, evenly spread within the batch: less variance than
-    independent draws.
+    independent draws. The first `terminal` share of them is at the last level.
     """
-    return (((rng.random() + np.arange(batch) / batch) % 1.0) * levels).astype(np.int64)
+    last = round(terminal * batch)
+    free = batch - last
+    spread = ((rng.random() + np.arange(free) / max(1, free)) % 1.0) * levels
+    return np.concatenate([np.full(last, levels - 1), spread.astype(np.int64)])
 
 
 class Predictor(nn.Module):
@@ -96,7 +99,7 @@ class Task:
         if single:
             no_image[:] = True  # with its only frame given there would be nothing to learn
         noise_seed = int(rng.integers(1 << 62))
-        levels = spread_levels(rng, count, self.scheduler.config.num_train_timesteps)
+        levels = spread_levels(rng, count, self.scheduler.config.num_train_timesteps, config.terminal)
         mirrored, thinned = further.random(count) < 0.5, further.random(count) < config.sparse_tracks
         thin_seeds = further.integers(1 << 62, size=count)
 

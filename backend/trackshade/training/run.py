@@ -13,12 +13,14 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import UsageError
 from ..models import PatchAutoencoder, TrackingTransformer3DModel
 from ..models.attention import PlainAttention
+from ..models.checkpoint import weight_files
 from .autoencoder import train_autoencoder
 from .claim import claim, stored
 from .config import RunConfig, TrainConfig, TuneConfig
@@ -29,6 +31,7 @@ from .log import Log, Report
 from .loop import Run, descend
 from .machine import make_accelerator
 from .optimisers import make_optimisers
+from .resample import adapted
 from .samples import held_out
 from .state import Progress, best_weights, find_checkpoint, put_weights, weights
 from .text import build_text_encoder, build_tokenizer, tokenize
@@ -146,6 +149,7 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
             "Choose another --token or --patch.",
         )
     torch.manual_seed(config.seed)
+    lookup = config.track_frequencies and config.track_lookup_channels
     transformer = TrackingTransformer3DModel(
         num_attention_heads=config.width_heads,
         attention_head_dim=config.head_dim,
@@ -165,6 +169,9 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
         track_frequencies=config.track_frequencies,
         track_lookup_channels=config.track_lookup_channels,
         track_scale=config.patch,
+        track_fill=bool(lookup) and config.track_fill,
+        track_snr_shift=config.track_snr_shift if lookup else 0.0,
+        stills=config.one_frame > 0,
     )
     transformer.initialise_from_scratch(vae.analysis.cpu(), vae.synthesis.cpu())
     return {"transformer": transformer, "text_encoder": build_text_encoder(vocabulary, config.text_dim, config.seed)}
@@ -223,21 +230,32 @@ def _tokenizer(out: Path, shards: Shards, config: TrainConfig, accelerator: Acce
 def _adopted(out: Path, config: TrainConfig, accelerator: Accelerator, name: str, sign: str) -> Path:
     """The run's own folder `name`, taken over from the run it starts from, so that it needs that one no more."""
     source = None if config.start is None else Path(config.start) / name
+    if name == "autoencoder" and source is not None and not source.exists():
+        source = source.with_name("vae")  # what a pipeline folder calls it
+    elif source is not None and (source.parent / "model_index.json").exists():
+        source = None  # a pipeline's words go with its text encoder
     with on_the_first(accelerator) as first:
         if first and source is not None and (source / sign).exists() and not (out / name / sign).exists():
             shutil.copytree(source, out / name, dirs_exist_ok=True)
     return out / name
 
 
+def _known_weights(start: Path) -> dict[str, torch.Tensor]:
+    """Of a run, or of the transformer of a pipeline folder, whose words and text encoder are its own."""
+    if (start / "model_index.json").exists():
+        files = weight_files(start / "transformer")
+        return {f"transformer.{key}": value for file in files for key, value in load_file(file).items()}
+    found = find_checkpoint(start / "checkpoint")
+    if found is None:
+        raise UsageError("no-checkpoint", f"There is no checkpoint in {start}.", "Train there first.")
+    return best_weights(found)
+
+
 def _start_from(modules: dict[str, nn.Module], config: TrainConfig) -> None:
     """Start values from another run's averaged weights; freeze what the stage does not train."""
     if config.start:
-        found = find_checkpoint(Path(config.start) / "checkpoint")
-        if found is None:
-            raise UsageError("no-checkpoint", f"There is no checkpoint in {config.start}.", "Train there first.")
-        known = best_weights(found)  # parts that the other run lacks keep their start values
         own = weights(modules)
-        put_weights(own, {key: known.get(key, value) for key, value in own.items()})
+        put_weights(own, adapted(_known_weights(Path(config.start)), own, config.patch))
     transformer = modules["transformer"]
     assert isinstance(transformer, TrackingTransformer3DModel)
     if config.stage == "base":

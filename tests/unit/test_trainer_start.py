@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Training that starts from a model whose tokens have another size, and noise levels for few steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from trackshade.models import TrackingTransformer3DModel
+from trackshade.training.diffusion import spread_levels
+from trackshade.training.resample import adapted
+
+SCALE = 2
+
+
+def model(token: int) -> TrackingTransformer3DModel:
+    torch.manual_seed(token)
+    made = TrackingTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=8,
+        out_channels=4,
+        time_embed_dim=16,
+        text_embed_dim=12,
+        num_layers=2,
+        sample_width=12,
+        sample_height=12,
+        sample_frames=2,
+        patch_size=token,
+        temporal_compression_ratio=1,
+        max_text_seq_length=5,
+        num_tracking_blocks=1,
+        track_frequencies=2,
+        track_lookup_channels=3,
+        track_scale=SCALE,
+        track_fill=True,
+        track_snr_shift=3.0,
+    ).eval()
+    assert made.track_lookup is not None
+    torch.nn.init.normal_(made.track_lookup.uncertainty.weight, std=0.1)
+    return made
+
+
+def named(transformer: TrackingTransformer3DModel) -> dict[str, torch.Tensor]:
+    return {f"transformer.{key}": value.detach() for key, value in transformer.named_parameters()}
+
+
+def smooth(*shape: int, size: int) -> torch.Tensor:
+    """A field that is the same at every resolution, but for its sampling."""
+    generator = torch.Generator().manual_seed(5)
+    return F.interpolate(torch.randn(*shape, 3, 3, generator=generator), size=(size, size), mode="bicubic")
+
+
+@pytest.mark.parametrize("after", [1, 3, 4])
+def test_a_model_with_other_tokens_sees_and_says_the_same(after: int) -> None:
+    """The same scene at another resolution, with as many tokens: features and outputs stay near, and far nearer than
+    those of start values.
+    """
+    before = 2
+    old, new = model(before), model(after)
+    fresh = named(new)
+    taken = adapted(named(old), fresh, SCALE)
+    assert taken.keys() == fresh.keys()
+    assert all(taken[key].shape == fresh[key].shape for key in fresh)
+    cells = {token: 6 * token for token in (before, after)}
+
+    def patches(transformer: TrackingTransformer3DModel, token: int, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+        field = smooth(1, 8, size=cells[token])
+        return F.conv2d(field, weights["transformer.patch_embed.proj.weight"], stride=token)
+
+    true = patches(old, before, named(old))
+    error = (patches(new, after, taken) - true).square().mean()
+    assert error < 0.1 * true.square().mean()
+    assert error < 0.1 * (patches(new, after, fresh) - true).square().mean()
+
+    hidden = torch.randn(1, 36, 32, generator=torch.Generator().manual_seed(1))
+
+    def written(transformer: TrackingTransformer3DModel, token: int, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+        rows = F.linear(hidden, weights["transformer.proj_out.weight"], weights["transformer.proj_out.bias"])
+        picture = transformer._unpatchify(rows, torch.Size((1, 1, 4, cells[token], cells[token])))
+        return F.adaptive_avg_pool2d(picture[0], 6)  # what a token says on the whole
+
+    same = F.cosine_similarity(written(old, before, named(old)).flatten(), written(new, after, taken).flatten(), dim=0)
+    assert same > 0.9
+
+
+def test_what_fits_is_taken_as_it_is() -> None:
+    old, other = named(model(2)), named(model(2))
+    other["transformer.new"] = torch.ones(3)
+    taken = adapted(old, other, SCALE)
+    assert all(torch.equal(taken[key], old[key]) for key in old)
+    assert torch.equal(taken["transformer.new"], torch.ones(3))
+
+
+def test_the_last_noise_level_has_its_share() -> None:
+    for batch, terminal in ((10, 0.6), (6, 0.0), (4, 1.0), (1, 0.5)):
+        levels = spread_levels(np.random.default_rng(0), batch, 1000, terminal)
+        assert levels.shape == (batch,)
+        assert levels.min() >= 0
+        assert (levels == 999).sum() >= round(terminal * batch)
+    drawn = np.concatenate([spread_levels(np.random.default_rng(n), 6, 1000, 0.5) for n in range(300)])
+    free = drawn[drawn < 999]
+    assert 0.45 < len(free) / len(drawn) < 0.55
+    assert abs(free.mean() - 500) < 30
