@@ -8,10 +8,23 @@ from typing import Any
 import bpy
 
 from . import backend, commands
-from .ui import backend_panel, drawing, models_panel, operators, panel, preferences, properties, session
+from .ui import (
+    backend_panel,
+    checks_fixes,
+    checks_watch,
+    drawing,
+    jobs_list,
+    looks,
+    models_panel,
+    operators,
+    panel,
+    preferences,
+    properties,
+    session,
+)
 
-CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *panel.CLASSES, *backend_panel.CLASSES,
-           *models_panel.CLASSES)  # fmt: skip
+CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *checks_fixes.CLASSES, *looks.CLASSES,
+           *panel.CLASSES, *jobs_list.CLASSES, *backend_panel.CLASSES, *models_panel.CLASSES)  # fmt: skip
 COMMAND = "trackshade"
 
 _command: Any = None
@@ -23,6 +36,7 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    jobs_list.attach()
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
 
 
@@ -32,10 +46,12 @@ def unregister() -> None:
     session.current().close()
     operators.hold.let_go()
     drawing.unwatch()
+    checks_watch.watch.close()
     backend.close()
     if _command is not None:
         bpy.utils.unregister_cli_command(_command)
         _command = None
+    jobs_list.detach()
     properties.detach()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -151,4 +151,6 @@ def _watch_input() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)  # everything is told; libraries' threads may take their time to end, or never do

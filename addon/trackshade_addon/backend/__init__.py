@@ -43,6 +43,7 @@ __all__ = [
     "python",
     "retry",
     "set_up",
+    "set_up_failed",
     "state",
     "stop",
     "try_again",
@@ -71,6 +72,11 @@ def connect(model: str = "mini") -> Future[Client]:
 def try_again(model: str = "mini") -> Future[Client]:
     """As `connect`, also where the backend was given up."""
     return _life.try_again(choice(), model)
+
+
+def set_up_failed() -> bool:
+    """Whether what failed last was the set-up, which `retry` then repeats."""
+    return _life.set_up_failed
 
 
 def retry() -> None:

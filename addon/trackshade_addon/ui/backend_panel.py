@@ -12,6 +12,7 @@ from . import drawing
 from .drawing import CATEGORY, draw_text, size
 
 LOG_NAME = "Trackshade Log"
+SHOWN = 40  # lines of its end that a text editor begins with
 _TITLES = {
     "missing": ("Not set up", "ERROR"),
     "setting-up": ("Setting up", "SORTTIME"),
@@ -107,6 +108,7 @@ class TRACKSHADE_OT_show_log(bpy.types.Operator):
         text = bpy.data.texts.get(LOG_NAME) or bpy.data.texts.new(LOG_NAME)
         text.clear()
         text.write(backend.log_tail())
+        text.cursor_set(max(0, len(text.lines) - SHOWN))
         if not bpy.app.background:
             _open(context, text)
         return {"FINISHED"}
@@ -184,7 +186,8 @@ def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state:
         column.operator(TRACKSHADE_OT_set_up.bl_idname, icon="IMPORT")
     elif state.kind == "failed":
         column.operator(TRACKSHADE_OT_start_backend.bl_idname, text="Try Again", icon="FILE_REFRESH")
-        column.operator(TRACKSHADE_OT_set_up.bl_idname, text="Set Up Again", icon="IMPORT")
+        if not backend.set_up_failed():
+            column.operator(TRACKSHADE_OT_set_up.bl_idname, text="Set Up Again", icon="IMPORT")
     elif state.kind == "stopped":
         column.operator(TRACKSHADE_OT_start_backend.bl_idname, icon="PLAY")
     elif state.kind == "ready":

@@ -22,7 +22,7 @@ def draw_text(layout: bpy.types.UILayout, context: bpy.types.Context, text: str,
     letters = max(16, int(width / (_CHARACTER * context.preferences.system.ui_scale)) - 6)
     column = layout.column(align=True)
     for number, line in enumerate(textwrap.wrap(text, letters)):
-        column.label(text=line, icon=icon if number == 0 else "BLANK1", translate=False)
+        column.label(text=line, icon=icon if number == 0 or icon == "NONE" else "BLANK1", translate=False)
 
 
 def size(count: int | None) -> str:

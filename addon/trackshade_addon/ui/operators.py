@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators: thin, the work is the session's."""
+"""The Shade button: begins a job, and holds the window's input for as long as its frames are captured."""
 
-from __future__ import annotations
-
+# No postponed annotations here: Blender reads the properties from them.
 import time
 
 import bpy
@@ -10,10 +9,13 @@ import bpy
 from trackshade.errors import Cancelled, TrackshadeError
 
 from ..job import PAUSE, Progress
-from .session import Session, current, redraw
+from . import jobs_list, words
+from .drawing import CATEGORY, redraw
+from .jobs import Job
+from .session import current
+from .words import tr
 
 STEP = 0.001  # seconds between two captured frames: just long enough for Blender to look at its input
-CATEGORY = "Trackshade"  # of the sidebar's tab
 _POINTER = {"LEFTMOUSE", "MOUSEMOVE", "INBETWEEN_MOUSEMOVE"}
 
 
@@ -33,7 +35,7 @@ class _Hold:
     def show(self, progress: Progress) -> None:
         if progress.steps:
             bpy.context.window_manager.progress_update((progress.step or 0) / progress.steps)
-        self._status(f"Trackshade: {progress}   Esc: cancel")
+        self._status(tr("Trackshade: {state}   Esc: cancel", state=words.headline(progress)))
         redraw()
 
     def let_go(self) -> None:
@@ -54,39 +56,53 @@ hold = _Hold()
 
 
 class TRACKSHADE_OT_shade(bpy.types.Operator):
-    """Capture the scene's frames, have them shaded, and place the result before the camera"""
+    """Capture the scene's frames, have them shaded, and place the result before the camera. You can go on working
+    as soon as the frames are captured, and queue more jobs"""
 
     bl_idname = "trackshade.shade"
     bl_label = "Shade"
     bl_options = {"REGISTER"}  # noqa: RUF012 - as Blender wants it
 
+    redo: bpy.props.StringProperty(
+        name="Redo", description="Job to do again, with its settings and its seed", options={"HIDDEN", "SKIP_SAVE"}
+    )
+
+    _job: Job | None = None
+
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if current().busy:
-            cls.poll_message_set("A job is running")
+        if current().holds_scene:
+            cls.poll_message_set("The scene is being captured")
             return False
         if bpy.app.is_job_running("RENDER"):
             cls.poll_message_set("Blender is rendering")
             return False
         scene = context.scene
-        if scene.camera is None and not any(marker.camera for marker in scene.timeline_markers):
+        if not (scene.camera or scene.trackshade.camera or any(marker.camera for marker in scene.timeline_markers)):
             cls.poll_message_set("The scene has no camera")
             return False
         return True
 
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: bpy.types.OperatorProperties) -> str:
+        if properties.redo:
+            return tr("Capture the scene as it is now and shade it with this job's settings and seed")
+        return ""
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         """The whole job at once, for scripts; Blender waits."""
-        if not self._begin(context):
+        job = self._begin(context)
+        if job is None:
             return {"CANCELLED"}
-        session = current()
-        while session.busy:
-            session.advance()
-            if session.progress is not None and session.progress.waits:
+        while job.runs:
+            current().advance(job)
+            if job.progress is not None and job.progress.waits:
                 time.sleep(PAUSE)
-        return self._told(session)
+        return self._told(job)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        if not self._begin(context):
+        self._job = self._begin(context)
+        if self._job is None:
             return {"CANCELLED"}
         hold.take(context)
         context.window_manager.modal_handler_add(self)
@@ -94,56 +110,52 @@ class TRACKSHADE_OT_shade(bpy.types.Operator):
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """One frame at each tick; the scene is not to be touched until all are captured, so events end here."""
-        session = current()
+        job = self._job
+        assert job is not None
         if event.type == "ESC" and event.value == "PRESS":
-            session.cancel()
+            job.cancel()
         elif event.type == "TIMER":
-            session.advance()
-            if session.progress is not None:
-                hold.show(session.progress)
-        if session.busy and session.holds_scene:
+            current().advance(job)
+            if job.progress is not None:
+                hold.show(job.progress)
+        if job.holds_scene:
             # Only the panel goes on, where nothing but its cancel button is enabled.
             return {"PASS_THROUGH"} if event.type in _POINTER and _over_panel(context, event) else {"RUNNING_MODAL"}
         hold.let_go()
-        if session.busy:
-            session.follow()
+        if job.runs:
+            current().follow()
             return {"FINISHED"}
-        return self._told(session)
+        return self._told(job)
 
     def cancel(self, context: bpy.types.Context) -> None:
         """Blender ends the operator, as when its window is closed."""
-        current().cancel()
+        if self._job is not None:
+            self._job.cancel()
         hold.let_go()
 
-    def _begin(self, context: bpy.types.Context) -> bool:
+    def _begin(self, context: bpy.types.Context) -> Job | None:
         own = context.scene.trackshade
         try:
-            current().begin(context.scene, own.what(context.view_layer.name), own.settings())
+            before = current().find(self.redo)
+            if before is not None:
+                scene = before.home.scene() or context.scene
+                job = current().begin(scene, before.what, before.settings, before.placing)
+            else:
+                own.new_seed()
+                what = own.what(context.view_layer.name)
+                job = current().begin(context.scene, what, own.settings(), own.placing())
         except TrackshadeError as error:
-            self.report({"ERROR"}, str(error))
-            return False
-        return True
+            self.report({"ERROR"}, words.told(error))
+            return None
+        jobs_list.keep_listed()
+        jobs_list.mirror(choose_newest=True)
+        return job
 
-    def _told(self, session: Session) -> set[str]:
-        if session.error is not None:
-            self.report({"INFO" if isinstance(session.error, Cancelled) else "ERROR"}, str(session.error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
-
-
-class TRACKSHADE_OT_cancel(bpy.types.Operator):
-    """Cancel the running job"""
-
-    bl_idname = "trackshade.cancel"
-    bl_label = "Cancel"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return current().busy
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        current().cancel()
+    def _told(self, job: Job) -> set[str]:
         redraw()
+        if job.error is not None:
+            self.report({"INFO" if isinstance(job.error, Cancelled) else "ERROR"}, words.told(job.error))
+            return {"CANCELLED"}
         return {"FINISHED"}
 
 
@@ -162,4 +174,4 @@ def _over_panel(context: bpy.types.Context, event: bpy.types.Event) -> bool:
     return False
 
 
-CLASSES = (TRACKSHADE_OT_shade, TRACKSHADE_OT_cancel)
+CLASSES = (TRACKSHADE_OT_shade,)

@@ -1,93 +1,270 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel in the 3D view's sidebar."""
+"""The panel in the 3D view's sidebar: the button, how things are, and what the next job is made with.
+
+Drawing reads and never computes: what there is to send and what is wrong comes from `checks_watch`, jobs from the
+session, the backend's state from `backend`.
+"""
 
 from __future__ import annotations
 
-import textwrap
-
 import bpy
 
-from trackshade.errors import Cancelled
+from trackshade import registry
+from trackshade.errors import Cancelled, ModelError
 
-from .operators import CATEGORY, TRACKSHADE_OT_cancel, TRACKSHADE_OT_shade
-from .session import Session, current
+from .. import backend
+from . import drawing, words
+from .checks import ERROR, NOTE, Finding
+from .checks_fixes import TRACKSHADE_OT_check
+from .checks_watch import watch
+from .drawing import CATEGORY, draw_text, size
+from .jobs import Job
+from .jobs_list import TRACKSHADE_OT_cancel
+from .looks import TRACKSHADE_PT_looks
+from .operators import TRACKSHADE_OT_shade
+from .session import current
+from .words import tr
 
-_CHARACTER = 7.0  # pixels of a letter at scale 1, about
+_ICONS = {"error": "ERROR", "warning": "ERROR", "note": "INFO"}
+_BUTTONS = {  # what is to be done about a backend that cannot work
+    "missing": ("trackshade.set_up", "Set Up", "IMPORT"),
+    "failed": ("trackshade.start_backend", "Try Again", "FILE_REFRESH"),
+}
 
 
-class TRACKSHADE_PT_shade(bpy.types.Panel):
-    """What to shade, and how the job goes."""
+class _InSidebar:
+    """Where all of them are."""
+
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = CATEGORY
+
+
+class _Part(_InSidebar):
+    """A part that is rarely opened; nothing in it is to be changed while the scene is captured."""
+
+    bl_parent_id = "TRACKSHADE_PT_shade"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
+    layout: bpy.types.UILayout
+
+    def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+        """Draws the part."""
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.enabled = not current().holds_scene
+        self.fill(layout, context)
+
+
+class TRACKSHADE_PT_shade(_InSidebar, bpy.types.Panel):
+    """The button, and how things are."""
 
     bl_idname = "TRACKSHADE_PT_shade"
     bl_label = "Trackshade"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = CATEGORY
 
     def draw(self, context: bpy.types.Context) -> None:
-        own = context.scene.trackshade
         layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        found = watch.findings(context)
+        row = layout.row()
+        row.scale_y = 1.8
+        row.operator(TRACKSHADE_OT_shade.bl_idname, icon="RENDER_ANIMATION")
+        running = [job for job in current().jobs if job.runs]
+        for job in running:
+            _draw_running(layout, job)
+        if not running:
+            _draw_rest(layout, context)
         column = layout.column()
-        column.enabled = not current().busy
-        column.prop(own, "model")
-        column.prop(own, "prompt")
-        column.prop(own, "seed")
-        _draw_state(layout, context, current())
+        column.enabled = not current().holds_scene
+        for finding in found:
+            if finding.level == ERROR:
+                draw_finding(column, context, finding)
 
 
-class TRACKSHADE_PT_more(bpy.types.Panel):
-    """What is rarely changed."""
+class TRACKSHADE_PT_look(_Part, bpy.types.Panel):
+    """How the video should look."""
 
-    bl_idname = "TRACKSHADE_PT_more"
-    bl_label = "Settings"
-    bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = CATEGORY
-    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
+    bl_idname = "TRACKSHADE_PT_look"
+    bl_label = "Look"
+    bl_options = set()  # noqa: RUF012 - open at first
+    bl_order = 10
 
-    def draw(self, context: bpy.types.Context) -> None:
+    def draw_header_preset(self, context: bpy.types.Context) -> None:
+        TRACKSHADE_PT_looks.draw_panel_header(self.layout)
+
+    def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         own = context.scene.trackshade
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
-        layout.enabled = not current().busy
-        for name in ("negative_prompt", "steps", "guidance", "first_frame"):
-            layout.prop(own, name)
+        column = layout.column(align=True)
+        column.use_property_split = False
+        column.label(text="Prompt")
+        column.prop(own, "prompt", text="")
+        column = layout.column()
+        column.prop(own, "first_frame")
         if own.first_frame == "file":
-            layout.prop(own, "picture")
-        layout.prop(own, "frame_rule")
-        layout.prop(own, "size_mode")
-
-
-def _draw_state(layout: bpy.types.UILayout, context: bpy.types.Context, session: Session) -> None:
-    progress = session.progress
-    if progress is None:
-        layout.operator(TRACKSHADE_OT_shade.bl_idname, icon="RENDER_ANIMATION")
-    else:
-        factor = (progress.step or 0) / progress.steps if progress.steps else 0.0
+            column.prop(own, "picture")
+        elif own.first_frame == "render":
+            draw_text(column, context, tr("Blender waits while it renders this one frame"), "INFO")
         row = layout.row(align=True)
-        text = str(progress).partition("\n")[0]
-        row.progress(factor=factor, text=text[:1].upper() + text[1:])
-        row.operator(TRACKSHADE_OT_cancel.bl_idname, text="", icon="X")
-    if session.error is not None:
-        _draw_text(layout, context, str(session.error), "INFO" if isinstance(session.error, Cancelled) else "ERROR")
-    elif session.outcome is not None:
-        _draw_text(layout, context, f"Placed: {session.outcome.out}", "CHECKMARK")
-        for warning in session.outcome.warnings:
-            _draw_text(layout, context, warning, "INFO")
+        row.prop(own, "seed")
+        row.prop(own, "seed_lock", text="", icon="LOCKED" if own.seed_lock else "UNLOCKED")
 
 
-def _draw_text(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str) -> None:
-    """A sentence over as many lines as the sidebar's width asks for."""
-    region = context.region
-    width = region.width if region is not None else 300
-    letters = max(16, int(width / (_CHARACTER * context.preferences.system.ui_scale)) - 6)
-    column = layout.column(align=True)
-    for number, line in enumerate(textwrap.wrap(text, letters)):
-        column.label(text=line, icon=icon if number == 0 else "BLANK1")
+class TRACKSHADE_PT_model(_Part, bpy.types.Panel):
+    """What shades, and how."""
+
+    bl_idname = "TRACKSHADE_PT_model"
+    bl_label = "Model and Strengths"
+    bl_parent_id = "TRACKSHADE_PT_look"
+
+    def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+        own = context.scene.trackshade
+        layout.prop(own, "model")
+        layout.prop(own, "negative_prompt")
+        column = layout.column(align=True)
+        column.prop(own, "steps")
+        column.prop(own, "guidance")
+        try:
+            spec = registry.spec(own.model)
+        except ModelError:
+            spec = None
+        if spec is not None and not (own.steps and own.guidance):
+            steps, guidance = spec.steps, f"{spec.guidance:g}"
+            text = tr("0: the model's own, {steps} steps and guidance {guidance}", steps=steps, guidance=guidance)
+            draw_text(layout, context, text, "INFO")
+        column = layout.column(align=True)
+        column.prop(own, "control_scale", slider=True)
+        column.prop(own, "control_start", slider=True)
+        column.prop(own, "control_end", slider=True)
 
 
-CLASSES = (TRACKSHADE_PT_shade, TRACKSHADE_PT_more)
+class TRACKSHADE_PT_shot(_Part, bpy.types.Panel):
+    """What of the scene is shaded."""
+
+    bl_idname = "TRACKSHADE_PT_shot"
+    bl_label = "Shot"
+    bl_order = 20
+
+    def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+        own, scene = context.scene.trackshade, context.scene
+        column = layout.column(align=True)
+        column.prop(own, "use_range")
+        if own.use_range:
+            column.prop(own, "first")
+            column.prop(own, "last")
+            column.prop(own, "step")
+        layout.prop(own, "frame_rule")
+        layout.prop(own, "camera")
+        layout.prop_search(own, "view_layer", scene, "view_layers", icon="RENDERLAYERS")
+        column = layout.column(align=True)
+        column.prop(own, "size")
+        column.prop(own, "size_mode")
+        facts = watch.facts(context)
+        if facts is None:
+            layout.label(text="Looking at the scene", icon="SORTTIME")
+            return
+        column = layout.column(align=True)
+        if facts.plan:
+            draw_text(column, context, facts.plan, "TIME")
+        about = tr("{objects} objects, {vertices} vertices, about {bytes}", objects=words.number(facts.objects),
+                   vertices=words.number(facts.vertices), bytes=size(facts.sent))  # fmt: skip
+        draw_text(column, context, about if facts.whole else tr("More than {what}", what=about), "MESH_DATA")
+
+
+class TRACKSHADE_PT_checks(_Part, bpy.types.Panel):
+    """What may go wrong, and the buttons that mend it."""
+
+    bl_idname = "TRACKSHADE_PT_checks"
+    bl_label = "Checks"
+    bl_order = 25
+
+    def draw_header_preset(self, context: bpy.types.Context) -> None:
+        found = watch.findings(context)
+        worst = found[0].level if found else ""
+        self.layout.label(text=str(len(found)) if found else "", icon=_ICONS.get(worst, "CHECKMARK"))
+
+    def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+        found = watch.findings(context)
+        for finding in found:
+            draw_finding(layout, context, finding)
+        if not found:
+            facts = watch.facts(context)
+            where = tr("Nothing stands in the way in this frame")
+            if watch.stepped(context):
+                where = tr("Nothing stands in the way")
+            layout.label(text=where if facts is not None else tr("Looking at the scene"), icon="CHECKMARK")
+        layout.operator(TRACKSHADE_OT_check.bl_idname, icon="VIEWZOOM")
+
+
+class TRACKSHADE_PT_placing(_Part, bpy.types.Panel):
+    """How a result comes into the scene."""
+
+    bl_idname = "TRACKSHADE_PT_placing"
+    bl_label = "Placing"
+    bl_order = 40
+
+    def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+        own = context.scene.trackshade
+        layout.prop(own, "place_as")
+        column = layout.column()
+        column.enabled = own.place_as in ("both", "plate")
+        column.prop(own, "distance")
+        column.prop(own, "interpolation")
+        layout.operator("trackshade.show_preferences", text="Folder of the Results", icon="PREFERENCES")
+
+
+def draw_finding(layout: bpy.types.UILayout, context: bpy.types.Context, finding: Finding) -> None:
+    """A sentence and the button that mends it."""
+    box = layout.box().column(align=True)
+    box.alert = finding.level == ERROR
+    draw_text(box, context, tr(finding.text, **finding.values), _ICONS[finding.level])
+    box.alert = False
+    if finding.operator:
+        row = box.row()
+        row.operator_context = "INVOKE_DEFAULT"
+        button = row.operator(
+            finding.operator, text=finding.label, icon="INFO" if finding.level == NOTE else "MODIFIER"
+        )
+        for name, value in finding.arguments.items():
+            setattr(button, name, value)
+
+
+def _draw_running(layout: bpy.types.UILayout, job: Job) -> None:
+    assert job.progress is not None
+    row = layout.row(align=True)
+    row.progress(factor=job.factor, text=words.headline(job.progress, job.seconds_left()))
+    row.operator(TRACKSHADE_OT_cancel.bl_idname, text="", icon="X").job = job.uid
+
+
+def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """How the latest job ended, and whether there is a backend."""
+    job = current().latest
+    if job is not None and job.error is not None:
+        icon = "INFO" if isinstance(job.error, Cancelled) else "ERROR"
+        draw_text(layout, context, words.told(job.error), icon)
+    elif job is not None and job.outcome is not None:
+        done = tr("Placed: {folder}") if job.placing.way is not None else tr("Fetched: {folder}")
+        draw_text(layout, context, done.format(folder=job.outcome.out.name), "CHECKMARK")
+    state = backend.state()
+    if state.kind in ("setting-up", "starting"):
+        drawing.watch()
+        layout.progress(factor=state.progress or 0.0, text=state.message)
+    elif state.kind in _BUTTONS:
+        operator, label, icon = _BUTTONS[state.kind]
+        draw_text(layout, context, state.message, "ERROR")
+        layout.operator(operator, text=label, icon=icon)
+    elif state.kind == "ready":
+        device = state.device or tr("the backend")
+        draw_text(layout, context, tr("Ready on {device}", device=device), "CHECKMARK")
+    elif job is None:
+        draw_text(layout, context, tr("Ready; the backend starts with the first job"), "CHECKMARK")
+
+
+CLASSES = (
+    TRACKSHADE_PT_shade,
+    TRACKSHADE_PT_look,
+    TRACKSHADE_PT_model,
+    TRACKSHADE_PT_shot,
+    TRACKSHADE_PT_checks,
+    TRACKSHADE_PT_placing,
+)

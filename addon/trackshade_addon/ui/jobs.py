@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One job of the panel: what was asked for, where it is, and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+
+from trackshade.client import Client
+from trackshade.errors import Cancelled, ShotError, TrackshadeError
+from trackshade.outcome import Outcome
+from trackshade.settings import ShadeSettings
+
+from ..job import Progress, What, record, shade
+from ..place import place
+from .estimate import TimeLeft
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How the result comes into the scene; None for what `place` chooses, `way` None for not at all."""
+
+    way: str | None = "both"
+    distance: float | None = None
+    interpolation: str | None = None
+
+
+class Home:
+    """The scene that a job was begun in. References to it do not outlive an undo; its session number does."""
+
+    def __init__(self, scene: bpy.types.Scene) -> None:
+        self.name = scene.name
+        self._number = scene.session_uid
+        self._file = bpy.data.filepath
+
+    def scene(self) -> bpy.types.Scene | None:
+        """The scene under whatever name, also where its file was opened once more; None if it is gone."""
+        for scene in bpy.data.scenes:
+            if scene.session_uid == self._number:
+                return scene
+        same = bool(self._file) and bpy.data.filepath == self._file
+        return bpy.data.scenes.get(self.name) if same else None
+
+    def scene_or_raise(self) -> bpy.types.Scene:
+        scene = self.scene()
+        if scene is None:
+            raise ShotError("scene-gone", f"Scene '{self.name}' is not open any more.")
+        return scene
+
+
+class Job:
+    """A job from its capture to its plate.
+
+    Attributes:
+        uid: its name in the panel's list.
+        title: what the list shows.
+        out: folder of the result.
+        progress: where it is, or None once it is over.
+        holds_scene: it is stepping through the scene's frames, which nobody may change meanwhile.
+        error, outcome: how it ended; both None before.
+        preview: bytes of the newest picture of what it makes, or None.
+    """
+
+    def __init__(
+        self, scene: bpy.types.Scene, what: What, settings: ShadeSettings, placing: Placing, out: Path
+    ) -> None:
+        self.uid = secrets.token_hex(4)
+        self.home = Home(scene)
+        self.what, self.settings, self.placing, self.out = what, settings, placing, out
+        self.title = settings.prompt.strip() or out.name
+        self.progress: Progress | None = Progress("starting")
+        self.holds_scene = True
+        self.error: TrackshadeError | None = None
+        self.outcome: Outcome | None = None
+        self.preview: bytes | None = None
+        self.left = TimeLeft()
+        self._steps: Generator[Progress, None, Outcome] | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self._steps is not None
+
+    @property
+    def state(self) -> str:
+        """A state of `Progress`, or "done", "failed", "cancelled"."""
+        if self.progress is not None:
+            return self.progress.state
+        if self.error is None:
+            return "done"
+        return "cancelled" if isinstance(self.error, Cancelled) else "failed"
+
+    @property
+    def has_result(self) -> bool:
+        """Whether its folder holds a result, also where placing it failed."""
+        return self.outcome is not None or (not self.runs and (self.out / "job.json").is_file())
+
+    @property
+    def factor(self) -> float:
+        """How much of its present state is done, 0 to 1."""
+        now = self.progress
+        return (now.step or 0) / now.steps if now is not None and now.steps else 0.0
+
+    def seconds_left(self) -> float | None:
+        return self.left.seconds(time.monotonic()) if self.progress is not None else None
+
+    def begin(self, connect: Callable[[str], Future[Client]], scene_is_held: Callable[[], bool]) -> None:
+        """Starts it; it goes on with each `advance`.
+
+        Args:
+            connect: the connection to a backend that loads this model.
+            scene_is_held: whether a job captures, so that nothing may be placed.
+        """
+        self._steps = self._path(connect, scene_is_held)
+
+    def advance(self, until: float) -> None:
+        """Does the next bit of work, up to `until` (monotonic seconds). What goes wrong ends it and is in `error`."""
+        if self._steps is None:
+            return
+        try:
+            while True:
+                self._note(next(self._steps))
+                waits = self.progress is not None and self.progress.waits
+                if waits or self.holds_scene or time.monotonic() >= until:
+                    break
+        except StopIteration as done:
+            self._ended(outcome=done.value)
+        except TrackshadeError as error:
+            self._ended(error=error)
+        except ReferenceError:  # Blender's word for data that is gone
+            self._ended(error=ShotError("scene-gone", "The scene was closed or undone while it was being captured."))
+        except BaseException as error:
+            self._ended(error=_defect(error))
+            raise
+
+    def cancel(self, reason: TrackshadeError | None = None) -> None:
+        """Ends it: the scene is as it was, and the backend is told."""
+        if self._steps is None:
+            return
+        try:
+            with contextlib.suppress(ReferenceError):  # what is gone needs no putting back
+                self._steps.close()
+        finally:
+            self._ended(error=reason or Cancelled())
+
+    def _path(
+        self, connect: Callable[[str], Future[Client]], scene_is_held: Callable[[], bool]
+    ) -> Generator[Progress, None, Outcome]:
+        began = time.monotonic()
+        client = connect(self.what.model)
+        recorded = yield from record(self.what, self.home.scene_or_raise(), client)
+        self.holds_scene = False
+        job, folder = yield from shade(recorded, self.settings, client, self.out)
+        if self.placing.way is None:
+            return Outcome.of(job, folder, time.monotonic() - began)
+        # A render reads the scene in a thread of its own, and a capture steps through its frames.
+        while bpy.app.is_job_running("RENDER") or scene_is_held():
+            yield Progress("placing", "when the scene is free", waits=True)
+        scene = self.home.scene()
+        if scene is None:
+            raise ShotError(
+                "scene-gone", f"Scene '{self.home.name}' is not open any more.", f"Its result is in {folder}."
+            )
+        warnings = put(folder, scene, self.placing)
+        if not bpy.app.background:
+            bpy.ops.ed.undo_push(message="Place Shaded Result")
+        return Outcome.of(job, folder, time.monotonic() - began, placing=warnings)
+
+    def _note(self, progress: Progress) -> None:
+        self.progress = progress
+        self.preview = progress.preview or self.preview
+        if not progress.waits:
+            self.left.note(progress.state, progress.step, progress.steps, time.monotonic())
+
+    def _ended(self, outcome: Outcome | None = None, error: TrackshadeError | None = None) -> None:
+        self._steps = None
+        self.progress = None
+        self.holds_scene = False
+        self.outcome = outcome
+        self.error = error
+
+
+def put(folder: Path, scene: bpy.types.Scene, placing: Placing) -> tuple[str, ...]:
+    """Places a result; sentences about what will not look as it was made. Raises as `place`."""
+    placed = place(
+        folder,
+        scene,
+        as_=placing.way or "both",
+        distance=placing.distance,
+        interpolation=placing.interpolation,
+    )
+    return placed.warnings
+
+
+def _defect(error: BaseException) -> TrackshadeError:
+    """Words for what should not happen."""
+    said = f"{type(error).__name__}: {error}".rstrip(": ")
+    return TrackshadeError(
+        "defect", f"Trackshade has failed ({said}).", "Save what Blender's system console shows for a report."
+    )

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small pictures of jobs, as Blender's icons."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import bpy.utils.previews
+
+from .jobs import Job
+
+
+class Thumbnails:
+    """An icon for each job: its newest preview while it runs, a frame of its result afterwards."""
+
+    def __init__(self) -> None:
+        self._icons: bpy.utils.previews.ImagePreviewCollection | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._shown: dict[str, tuple[object, str]] = {}  # by job: what its icon shows, and the icon's key
+        self._stale: list[str] = []  # keys of icons that a region may still show
+        self._numbers = itertools.count()
+
+    def icon(self, job: Job) -> int:
+        """Blender's number of the job's icon, 0 where there is no picture yet. Cheap: for `draw`."""
+        source: object = job.preview
+        if job.outcome is not None:
+            source = self._frame(job)
+        if source is None:
+            return 0
+        shown = self._shown.get(job.uid)
+        if shown is None or (shown[0] is not source and shown[0] != source):
+            shown = self._load(job, source)
+        return 0 if shown is None or self._icons is None else self._icons[shown[1]].icon_id
+
+    def forget(self, uids: set[str]) -> None:
+        """Drops the icons of jobs that are not among these."""
+        self._stale += [self._shown.pop(uid)[1] for uid in self._shown.keys() - uids]
+
+    def close(self) -> None:
+        if self._icons is not None:
+            bpy.utils.previews.remove(self._icons)
+            self._icons = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+        self._shown.clear()
+        self._stale.clear()
+
+    def _load(self, job: Job, source: object) -> tuple[object, str] | None:
+        key = f"{job.uid}-{next(self._numbers)}"
+        try:
+            path = source if isinstance(source, Path) else self._write(key, source)
+        except OSError:  # a full disk: a picture less
+            return None
+        if self._icons is None:
+            self._icons = bpy.utils.previews.new()
+        self._sweep()
+        before = self._shown.pop(job.uid, None)
+        if before is not None:
+            self._stale.append(before[1])
+        self._icons.load(key, str(path), "IMAGE")
+        self._shown[job.uid] = source, key
+        return self._shown[job.uid]
+
+    def _write(self, key: str, picture: object) -> Path:
+        assert isinstance(picture, bytes)
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="trackshade-")
+        path = Path(self._folder.name) / (key + (".png" if picture.startswith(b"\x89PNG") else ".jpg"))
+        path.write_bytes(picture)
+        return path
+
+    def _sweep(self) -> None:
+        """Drops the icons that were replaced before the last redraw."""
+        for key in self._stale:
+            if self._icons is not None and key in self._icons:
+                del self._icons[key]
+            if self._folder is not None:
+                for path in Path(self._folder.name).glob(f"{key}.*"):
+                    path.unlink(missing_ok=True)
+        self._stale.clear()
+
+    def _frame(self, job: Job) -> Path | None:
+        assert job.outcome is not None
+        count = len(job.outcome.record.get("shot", {}).get("frames", ())) or 1
+        path = job.outcome.out / "frames" / f"{count // 2 + 1:04d}.png"
+        known = self._shown.get(job.uid)
+        if known is not None and known[0] == path:
+            return path
+        return path if path.is_file() else None
+
+
+thumbnails = Thumbnails()
