@@ -11,7 +11,9 @@ from trackshade import options, relay
 from trackshade.errors import UsageError
 from trackshade.settings import ShadeSettings
 
-WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12).filter(
+    lambda text: text != "--"  # argparse keeps that word to itself, wherever it stands
+)
 KINDS = {str: WORDS, int: st.integers(), float: st.floats(allow_nan=False), bool: st.booleans()}
 
 
