@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from backend_folders import PACKAGES, build_wheel, download_wheels, write_lock
@@ -156,13 +159,52 @@ def test_unsuitable_pythons_are_named(tmp_path: Path) -> None:
     other.chmod(0o700)
     with pytest.raises(UsageError, match="no Python"):
         interpreter.look(str(other), Task())
-    other.write_text('#!/bin/sh\necho \'{"version": [3, 9, 2], "bits": 64, "venv": true}\'\n')
+    other.write_text('#!/bin/sh\necho \'{"version": [3, 9, 2], "bits": 64, "venv": true, "ensurepip": true}\'\n')
     with pytest.raises(UsageError, match=r"is Python 3\.9\.2"):
         interpreter.look(str(other), Task())
-    other.write_text('#!/bin/sh\necho \'{"version": [3, 12, 2], "bits": 64, "venv": false}\'\n')
+    other.write_text('#!/bin/sh\necho \'{"version": [3, 12, 2], "bits": 64, "venv": true, "ensurepip": false}\'\n')
     with pytest.raises(UsageError, match=r"python3\.12-venv"):
         interpreter.look(str(other), Task())
     assert interpreter.find("", Task()).version[:2] == sys.version_info[:2]
+
+
+def test_a_python_without_ensurepip_takes_pip_from_the_folder(plan: Plan, tmp_path: Path) -> None:
+    assert plan.wheels is not None
+    wheels = tmp_path / "wheels"
+    shutil.copytree(plan.wheels, wheels)
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), "pip"]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no pip to be had")
+    python = tmp_path / "python"  # this one, except for what it says of itself
+    said = f'{{"version": {list(sys.version_info[:3])}, "bits": 64, "venv": true, "ensurepip": false}}'
+    script = f'#!/bin/sh\ncase "$*" in *find_spec*) echo \'{said}\';; *) exec {sys.executable} "$@";; esac\n'
+    python.write_text(script)
+    python.chmod(0o700)
+    with pytest.raises(UsageError, match="a wheel of pip"):
+        set_up(replace(plan, home=tmp_path / "home", python=str(python)), silent, Task())
+    made = set_up(replace(plan, home=tmp_path / "home", python=str(python), wheels=wheels), silent, Task())
+    assert environment.current(tmp_path / "home") == made
+
+
+def test_a_set_up_ends_with_blender_and_its_leftovers_go(plan: Plan, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    script = IN_LIMITS.replace("lambda *_: None", "lambda share, words: print(words, flush=True)")
+    script = "\n".join(line for line in script.splitlines() if "RLIMIT" not in line)
+    command = [sys.executable, "-c", script, home, plan.source.path, plan.wheels, plan.lock]
+    blender = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+    assert blender.stdout is not None
+    assert any("Looking for packages" in line for line in blender.stdout)
+    blender.kill()
+    blender.communicate()
+    left = [name for name in leftovers(home) if name.startswith("env-")]
+    assert len(left) == 1
+    assert environment.current(home) is None
+    limit = time.monotonic() + 60
+    while any(left[0] in " ".join(item.info["cmdline"] or ()) for item in psutil.process_iter(["cmdline"])):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    environment.sweep(home)
+    assert not [name for name in leftovers(home) if name.startswith("env-")]
 
 
 def test_a_program_that_hangs_is_ended() -> None:

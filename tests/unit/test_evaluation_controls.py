@@ -132,6 +132,6 @@ def test_the_plan_spreads_clips_over_kinds_and_never_gives_a_clip_its_own_tracks
 
 def test_ways_are_chosen_by_name():
     assert chosen(None) == tuple(WAYS)
-    assert chosen("warp, right") == ("right", "warp")
+    assert chosen("warp, right") == ("truth", "right", "warp")
     with pytest.raises(UsageError, match="sideways"):
         chosen("right,sideways")

@@ -75,7 +75,7 @@ def set_up(plan: Plan, report: Report, task: Task) -> Made:
     """
     report(0.0, "Checking")
     _check_way(plan)
-    python = interpreter.find(plan.python, task)
+    python = interpreter.find(plan.python, task, _pip_wheel(plan) is not None)
     kind = interpreter.detect(task) if plan.kind == "auto" else plan.kind
     lock = plan.lock or locks.path(kind)
     environment.check_folder(plan.home, 0)
@@ -126,7 +126,10 @@ def _make(plan: Plan, python: Interpreter, kind: str, lock: Path, report: Report
     folder = plan.home / f"env-{secrets.token_hex(3)}"
     try:
         report(0.01, "Making the environment")
-        ended = task.run([python.path, "-I", "-c", WATCHED, "venv", str(folder)], variables=_variables())
+        how = [] if python.ensurepip else ["--without-pip"]
+        ended = task.run([python.path, "-I", "-c", WATCHED, "venv", *how, str(folder)], variables=_variables())
+        if ended.code == 0 and not python.ensurepip:
+            ended = _install_pip(plan, folder, task)
         if ended.code != 0:
             raise explain(ended.tail, plan.home, None, lock, str(python))
         _install(plan, folder, ["-r", str(lock)], lock, python, report, task)
@@ -158,6 +161,19 @@ def _renew(plan: Plan, made: Made, lock: Path, python: Interpreter, report: Repo
     environment.mark(made)
     report(TRIED, "Ready")
     return made
+
+
+def _pip_wheel(plan: Plan) -> Path | None:
+    """Pip itself, where the folder of wheels has it."""
+    found = sorted(plan.wheels.glob("pip-*.whl")) if plan.wheels is not None else []
+    return found[-1] if found else None
+
+
+def _install_pip(plan: Plan, folder: Path, task: Task) -> Ended:
+    """Has pip install itself: a wheel is an archive that Python can run from."""
+    wheel = str(_pip_wheel(plan))
+    command = [str(environment.python_of(folder)), "-P", "-c", WATCHED, "pip", "install", "--no-index", wheel]
+    return task.run(command, variables=_variables(offline=True) | {"PYTHONPATH": wheel})
 
 
 def _install_trackshade(plan: Plan, folder: Path, lock: Path, python: Interpreter, report: Report, task: Task) -> None:

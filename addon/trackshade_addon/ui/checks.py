@@ -9,6 +9,7 @@ from typing import Any
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 _RENDERABLE = ("PERSP", "ORTHO")
+_ADD_CAMERA = "trackshade.add_camera", "Add Framing Camera"
 _NAMES = 3  # that a sentence lists
 SHARE = 0.7  # of the free main memory that a shot may take: Blender, the client and the backend each hold parts of it
 
@@ -95,9 +96,8 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
 
 
 def _camera(facts: Facts) -> Iterator[Finding]:
-    add = {"operator": "trackshade.add_camera", "label": "Add Framing Camera"}
     if facts.camera is None:
-        yield Finding("no-camera", ERROR, "The scene has no camera.", **add)
+        yield Finding("no-camera", ERROR, "The scene has no camera.", {}, *_ADD_CAMERA)
     elif facts.camera_kind not in _RENDERABLE:
         yield Finding(
             "camera-kind", ERROR, "Camera '{name}' is neither perspective nor orthographic: it has no image plane to "
@@ -106,17 +106,19 @@ def _camera(facts: Facts) -> Iterator[Finding]:
 
 
 def _frames(facts: Facts) -> Iterator[Finding]:
-    fit = {"operator": "trackshade.fit_range", "label": "Set the Range"}
+    fit = "trackshade.fit_range", "Set the Range"
     if facts.plan_error:
-        yield Finding("range", ERROR, "{why}", {"why": facts.plan_error}, **fit)
+        yield Finding("range", ERROR, "{why}", {"why": facts.plan_error}, *fit)
     elif facts.rule != "exact":
-        yield Finding("range", NOTE if facts.rule == "resample" else WARNING, "{how}", {"how": facts.plan}, **fit)
+        yield Finding("range", NOTE if facts.rule == "resample" else WARNING, "{how}", {"how": facts.plan}, *fit)
 
 
 def _visible(facts: Facts) -> Iterator[Finding]:
     if not facts.frames:
         return
     if not facts.objects:
+        if not facts.whole:
+            return
         if facts.unrendered:
             yield Finding(
                 "nothing-visible", ERROR, "Nothing is visible in renders; {names} would be.", _names(facts.unrendered),
@@ -138,13 +140,13 @@ def _visible(facts: Facts) -> Iterator[Finding]:
 
 def _in_picture(facts: Facts) -> Iterator[Finding]:
     frames = ", ".join(f"{frame:g}" for frame in facts.frames)
-    add = {"operator": "trackshade.add_camera", "label": "Add Framing Camera"}
     if not facts.seen:
-        yield Finding("off-screen", ERROR if facts.first else WARNING, "Camera '{name}' sees nothing in frame {frames}.",
-                      {"name": facts.camera, "frames": frames}, **add)  # fmt: skip
+        level = ERROR if len(facts.frames) > 1 else WARNING  # there may be something in another frame
+        yield Finding("off-screen", level, "Camera '{name}' sees nothing in frame {frames}.",
+                      {"name": facts.camera, "frames": frames}, *_ADD_CAMERA)  # fmt: skip
     elif facts.first and not facts.seen_first:
         yield Finding("no-tracks", WARNING, "Nothing is in the picture in the first frame: what comes in later has no "
-                      "look to take over.", **add)  # fmt: skip
+                      "look to take over.", {}, *_ADD_CAMERA)  # fmt: skip
     elif facts.unseen:
         yield Finding("off-screen", NOTE, "Not in the picture in frame {frames}: {names}.",
                       {"frames": frames, **_names(facts.unseen)}, "trackshade.select", "Select",

@@ -40,7 +40,7 @@ from .preferences import RESULTS, preferences
 
 LIMIT = 0.008  # seconds that a look at the present frame may take
 NAMES = 20  # objects that are remembered by name
-_STATIC = {"ARRAY", "BEVEL", "DECIMATE", "EDGE_SPLIT", "MASK", "MIRROR", "MULTIRES", "NODES", "SCREW", "SKIN", "SOLIDIFY",
+_STATIC = {"ARRAY", "BEVEL", "DECIMATE", "EDGE_SPLIT", "MASK", "MIRROR", "MULTIRES", "SCREW", "SKIN", "SOLIDIFY",
            "SUBSURF", "TRIANGULATE", "UV_PROJECT", "WELD", "WEIGHTED_NORMAL", "WIREFRAME"}  # fmt: skip
 _REBUILDS = {"BUILD", "EXPLODE", "FLUID", "REMESH"}
 
@@ -76,9 +76,8 @@ def look(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What) ->
     depsgraph = view_layer.depsgraph
     if depsgraph is None or frames is None or size is None:
         return facts
-    end = time.perf_counter() + LIMIT
     camera = _camera_of(scene, what, facts)
-    census = _census(view_layer, depsgraph, camera, size, len(frames.frames), end)
+    census = _census(view_layer, depsgraph, camera, size, len(frames.frames), LIMIT)
     now = scene.frame_current + scene.frame_subframe
     first = abs(now - frames.frames[0]) < 1e-3
     facts = _counted(facts, census, (now,), len(census.seen) if first else None, frames)
@@ -181,13 +180,15 @@ def _census(
     camera: bpy.types.Object | None,
     size: SizeFit,
     samples: int,
-    end: float | None,
+    limit: float | None,
 ) -> Census:
-    """What the present evaluation shows, up to the time `end` (perf_counter) if that is given."""
+    """What the present evaluation shows, as much of it as `limit` seconds allow if that is given."""
     census = Census()
     track = None if camera is None else _track(camera, depsgraph, size)
-    for seen in Instances(view_layer).of(depsgraph):
-        if end is not None and time.perf_counter() > end:
+    things = Instances(view_layer)
+    began = time.perf_counter()
+    for seen in things.of(depsgraph):
+        if limit is not None and time.perf_counter() - began > limit:
             census.whole = False
             break
         if not seen.appearance.visible or seen.obj.type != "MESH":
@@ -277,7 +278,7 @@ def free_memory() -> int | None:
 
 def _free_on_windows() -> int | None:
     class Status(ctypes.Structure):
-        _fields_ = [  # noqa: RUF012 - as ctypes wants it
+        _fields_ = [
             ("length", ctypes.c_ulong),
             ("load", ctypes.c_ulong),
             *((name, ctypes.c_ulonglong) for name in ("total", "free", "a", "b", "c", "d", "e")),

@@ -45,9 +45,8 @@ class Watch:
         scene = context.scene
         uid, key = scene.session_uid, _key(scene, context.view_layer)
         found = self._found.get(uid)
-        if found is None or found.key != key or uid in self._dirty:
-            self._ask(uid)
-        elif time.monotonic() - found.when > AGAIN and not found.stepped:
+        fresh = found is not None and found.key == key and uid not in self._dirty
+        if found is None or not fresh or (time.monotonic() - found.when > AGAIN and not found.stepped):
             self._ask(uid)
         return None if found is None else found.facts
 

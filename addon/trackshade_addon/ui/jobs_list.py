@@ -167,7 +167,7 @@ class TRACKSHADE_OT_cancel(_OfJob, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         job = current().find(self.job) if self.job else next((j for j in reversed(current().jobs) if j.runs), None)
         if job is not None:
-            job.cancel()
+            current().end(job)
         redraw()
         return {"FINISHED"}
 

@@ -7,7 +7,7 @@ import itertools
 import tempfile
 from pathlib import Path
 
-import bpy.utils.previews
+from bpy.utils import previews
 
 from .jobs import Job
 
@@ -16,7 +16,7 @@ class Thumbnails:
     """An icon for each job: its newest preview while it runs, a frame of its result afterwards."""
 
     def __init__(self) -> None:
-        self._icons: bpy.utils.previews.ImagePreviewCollection | None = None
+        self._icons: previews.ImagePreviewCollection | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._shown: dict[str, tuple[object, str]] = {}  # by job: what its icon shows, and the icon's key
         self._stale: list[str] = []  # keys of icons that a region may still show
@@ -40,7 +40,7 @@ class Thumbnails:
 
     def close(self) -> None:
         if self._icons is not None:
-            bpy.utils.previews.remove(self._icons)
+            previews.remove(self._icons)
             self._icons = None
         if self._folder is not None:
             self._folder.cleanup()
@@ -54,13 +54,12 @@ class Thumbnails:
             path = source if isinstance(source, Path) else self._write(key, source)
         except OSError:  # a full disk: a picture less
             return None
-        if self._icons is None:
-            self._icons = bpy.utils.previews.new()
+        icons = self._icons = previews.new() if self._icons is None else self._icons
         self._sweep()
         before = self._shown.pop(job.uid, None)
         if before is not None:
             self._stale.append(before[1])
-        self._icons.load(key, str(path), "IMAGE")
+        icons.load(key, str(path), "IMAGE")
         self._shown[job.uid] = source, key
         return self._shown[job.uid]
 

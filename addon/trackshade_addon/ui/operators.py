@@ -113,7 +113,7 @@ class TRACKSHADE_OT_shade(bpy.types.Operator):
         job = self._job
         assert job is not None
         if event.type == "ESC" and event.value == "PRESS":
-            job.cancel()
+            current().end(job)
         elif event.type == "TIMER":
             current().advance(job)
             if job.progress is not None:
@@ -130,7 +130,7 @@ class TRACKSHADE_OT_shade(bpy.types.Operator):
     def cancel(self, context: bpy.types.Context) -> None:
         """Blender ends the operator, as when its window is closed."""
         if self._job is not None:
-            self._job.cancel()
+            current().end(self._job)
         hold.let_go()
 
     def _begin(self, context: bpy.types.Context) -> Job | None:

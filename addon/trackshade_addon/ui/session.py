@@ -94,6 +94,11 @@ class Session:
             job.cancel(reason)
         self._settle_handlers()
 
+    def end(self, job: Job, reason: TrackshadeError | None = None) -> None:
+        """Cancels one job."""
+        job.cancel(reason)
+        self._settle_handlers()
+
     def remove(self, job: Job) -> None:
         """Takes a job out of the list; cancels it first. Its result stays."""
         job.cancel()
@@ -137,7 +142,7 @@ def closing(*_: object) -> None:
     """Before another file is opened: a capture ends while its scene is still there to be put back."""
     job = _current.capturing
     if job is not None:
-        job.cancel(ShotError("scene-gone", "The file was closed while it was being captured."))
+        _current.end(job, ShotError("scene-gone", "The file was closed while it was being captured."))
 
 
 def tick() -> float | None:

@@ -4,7 +4,7 @@
 A pixel whose point was seen in the first frame gets the colour that the first frame has there, bilinearly and from
 those of the four pixels around that show the same surface (their nearness agrees with the point's). The rest is
 filled: what shows no surface now nor in the first frame stays as it was there, and holes are filled from what is
-around them, smoothly and surfaces from surfaces, or inpainted, which looks better and measures worse.
+around them, smoothly and surfaces from surfaces, or inpainted, which is sharper and measures worse.
 """
 
 from __future__ import annotations

@@ -38,13 +38,14 @@ class Made:
 
 
 def chosen(names: str | None) -> tuple[str, ...]:
-    """The ways in a comma-separated list, in the tables' order; all without one. Raises UsageError."""
+    """The ways in a comma-separated list, in the tables' order, the truth always among them;
+    all without a list. Raises UsageError."""
     if not names:
         return tuple(WAYS)
     asked = [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in asked if name not in WAYS]:
         raise UsageError("unknown-way", f"There is no way '{unknown[0]}'.", f"Take of {', '.join(WAYS)}.")
-    return tuple(name for name in WAYS if name in asked)
+    return tuple(name for name in WAYS if name == "truth" or name in asked)
 
 
 def make(way: str, held: Sequence[Held], generator: Generator) -> Made:

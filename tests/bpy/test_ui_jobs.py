@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel without a window: registration, and the session that its buttons drive."""
+"""The panel without a window: registration, its jobs, and what its buttons do with them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ import pytest
 
 import trackshade_addon
 from backends import backend_python
-from trackshade.client import PrivateBackend, connect, start_private
-from trackshade.errors import Cancelled
+from trackshade.client import PrivateBackend, connect, later, start_private
+from trackshade.errors import Cancelled, UsageError
 from trackshade.settings import ShadeSettings
 from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.job import What
-from trackshade_addon.ui import preferences, session
+from trackshade_addon.ui import jobs, jobs_list, preferences, session
+from trackshade_addon.ui.jobs import Job
 
 
 def traces() -> dict[str, Any]:
     """Everything in Blender that an add-on could leave behind."""
     handlers = {name: getattr(bpy.app.handlers, name) for name in dir(bpy.app.handlers)}
-    bases = (bpy.types.Panel, bpy.types.Operator, bpy.types.PropertyGroup, bpy.types.AddonPreferences)
+    bases = (bpy.types.Panel, bpy.types.Operator, bpy.types.PropertyGroup, bpy.types.AddonPreferences,
+             bpy.types.UIList, bpy.types.Menu)  # fmt: skip
     return {
         "types": {name for name in dir(bpy.types) if "trackshade" in name.lower()},
         "scene": set(dir(bpy.types.Scene)),
+        "window": set(dir(bpy.types.WindowManager)),
         "classes": {
             cls.__name__ for base in bases for cls in base.__subclasses__() if getattr(cls, "is_registered", False)
         },
@@ -55,11 +58,13 @@ def demo(tmp_path: Path) -> bpy.types.Scene:
 
 
 @pytest.fixture
-def served(backend: PrivateBackend, monkeypatch: pytest.MonkeyPatch) -> PrivateBackend:
-    """A backend that the add-on connects to."""
+def served(backend: PrivateBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBackend]:
+    """A backend that the add-on connects to, once."""
     monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
-    monkeypatch.setattr(session, "backend_address", lambda: backend.info.endpoint)
-    return backend
+    connection = later(connect, backend.info.endpoint)
+    monkeypatch.setattr(session, "_connect", lambda model: connection)
+    yield backend
+    connection.result().close()
 
 
 @pytest.fixture(scope="module")
@@ -78,20 +83,6 @@ def test_registering_twice_leaves_nothing() -> None:
         assert (now["handlers"], now["timer"]) == (before["handlers"], False)  # none without a window
         trackshade_addon.unregister()
         assert traces() == before
-
-
-@pytest.mark.usefixtures("registered")
-def test_the_settings_are_the_jobs() -> None:
-    own = bpy.context.scene.trackshade
-    own.prompt, own.seed, own.frame_rule = "a street at night", 5, "step"
-    assert own.settings() == ShadeSettings(prompt="a street at night", seed=5)
-    assert own.what("Layer") == What(frame_rule="step", view_layer="Layer")
-    own.steps, own.guidance, own.negative_prompt = 3, 2.5, "blur"
-    assert own.settings() == ShadeSettings(
-        prompt="a street at night", seed=5, steps=3, guidance=2.5, negative_prompt="blur"
-    )
-    own.first_frame, own.picture = "file", "/tmp/a.png"
-    assert own.what("Layer").first_frame == "/tmp/a.png"
 
 
 @pytest.mark.usefixtures("registered")
@@ -118,84 +109,103 @@ def facts(scene: bpy.types.Scene) -> tuple:
 def test_cancelling_a_capture_puts_the_scene_back(demo: bpy.types.Scene) -> None:
     before = facts(demo)
     running = session.current()
-    running.begin(demo, What(first_frame="none"), ShadeSettings())
+    job = running.begin(demo, What(first_frame="none"), ShadeSettings())
     seen = []
     while not seen or seen[-1] != 4:
         running.advance()
-        assert running.holds_scene
-        if running.progress is not None and running.progress.state == "capturing":
-            seen.append(running.progress.step)
+        assert running.capturing is job
+        if job.progress is not None and job.progress.state == "capturing":
+            seen.append(job.progress.step)
     assert seen == [0, 1, 2, 3, 4]  # one frame at each tick
     assert not bpy.ops.trackshade.shade.poll()
+    with pytest.raises(UsageError, match="captured"):
+        running.begin(demo, What(first_frame="none"), ShadeSettings())
     assert bpy.ops.trackshade.cancel() == {"FINISHED"}
-    assert isinstance(running.error, Cancelled)
+    assert isinstance(job.error, Cancelled)
+    assert job.state == "cancelled"
     assert not running.busy
     assert facts(demo) == before
 
 
-@pytest.mark.usefixtures("registered")
-def test_a_job_goes_through_without_waiting(
-    demo: bpy.types.Scene, backend: PrivateBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
-    monkeypatch.setattr(session, "backend_address", lambda: backend.info.endpoint)
+@pytest.mark.usefixtures("registered", "served")
+def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
     running = session.current()
+    states: dict[str, list[str]] = {}
     for number in (1, 2):
-        running.begin(demo, What(first_frame="none"), ShadeSettings(steps=1, seed=number))
-        states = []
-        while running.busy:
+        job = running.begin(demo, What(first_frame="none"), ShadeSettings(prompt=f"no {number}", steps=1, seed=number))
+        while job.holds_scene:  # the first one is at the backend while the second one is captured
             running.advance()
-            if running.progress is not None and running.progress.state not in states:
-                states.append(running.progress.state)
             time.sleep(0.001)
-        assert running.error is None
-        assert states[:2] == ["planning", "capturing"]
-        assert "running" in states
-        assert running.outcome is not None
-        assert running.outcome.out == Path(bpy.data.filepath).parent / "shaded" / f"demo-{number:03d}"
-        assert len([item for item in demo.camera.children if "plate" in item.name]) == number
+    jobs_list.mirror(choose_newest=True)
+    while running.busy:
+        running.advance()
+        for job in running.jobs:
+            states.setdefault(job.title, []).append(job.state)
+        time.sleep(0.001)
+    assert [job.error for job in running.jobs] == [None, None]
+    assert "running" in states["no 2"]
+    folder = Path(bpy.data.filepath).parent / "shaded"
+    assert [job.out for job in running.jobs] == [folder / "demo-001", folder / "demo-002"]
+    assert len([item for item in demo.camera.children if "plate" in item.name]) == 2
     assert demo.frame_current == 7
+    own = bpy.context.window_manager.trackshade
+    assert [item.name for item in own.items] == [job.uid for job in reversed(running.jobs)]
+    assert jobs_list.chosen(bpy.context) is running.jobs[1]
+    assert jobs_list.thumbnails.icon(running.jobs[1]) >= 0
+    assert bpy.ops.trackshade.use_settings() == {"FINISHED"}
+    assert (demo.trackshade.seed, demo.trackshade.prompt) == (2, "no 2")
+    assert bpy.ops.trackshade.clear_jobs() == {"FINISHED"}
+    assert not own.items
 
 
-@pytest.mark.usefixtures("registered")
-def test_the_operator_does_it_all_at_once_for_a_script(
-    demo: bpy.types.Scene, backend: PrivateBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
-    monkeypatch.setattr(session, "backend_address", lambda: backend.info.endpoint)
-    demo.trackshade.steps = 1
+@pytest.mark.usefixtures("registered", "served")
+def test_the_operator_does_it_all_at_once_for_a_script(demo: bpy.types.Scene) -> None:
+    own = demo.trackshade
+    own.steps, own.place_as = 1, "none"
     assert bpy.ops.trackshade.shade() == {"FINISHED"}
+    job = session.current().jobs[-1]
+    assert job.settings.seed == own.seed
+    assert not any("plate" in item.name for item in demo.camera.children)
+    own.place_as = "plate"
+    assert bpy.ops.trackshade.place_again() == {"FINISHED"}
     assert any("plate" in item.name for item in demo.camera.children)
+    assert not demo.camera.data.background_images
+    own.prompt = "something else"
+    assert bpy.ops.trackshade.shade(redo=job.uid) == {"FINISHED"}
+    again = session.current().jobs[-1]
+    assert (again.settings, again.what) == (job.settings, job.what)
+    assert again.out != job.out
+    assert bpy.ops.trackshade.place_folder(directory=str(again.out)) == {"FINISHED"}
 
 
-def start(scene: bpy.types.Scene, settings: ShadeSettings) -> session.Session:
+def start(scene: bpy.types.Scene, settings: ShadeSettings) -> Job:
     """A job that has let go of the scene and goes on by the timer, as after the button."""
     running = session.current()
-    running.begin(scene, What(first_frame="none"), settings)
-    while running.holds_scene:
+    job = running.begin(scene, What(first_frame="none"), settings)
+    while job.holds_scene:
         running.advance()
         time.sleep(0.001)
     running.follow()
-    return running
+    return job
 
 
-def finish(running: session.Session) -> None:
-    while running.busy:
-        running.advance()
+def finish(job: Job) -> None:
+    while job.runs:
+        session.current().advance()
         time.sleep(0.001)
 
 
 @pytest.mark.usefixtures("registered", "served")
 def test_a_job_outlives_its_file_and_touches_no_other(demo: bpy.types.Scene) -> None:
     folder = Path(bpy.data.filepath).parent / "shaded" / "demo-001"
-    running = start(demo, ShadeSettings(steps=1))
+    job = start(demo, ShadeSettings(steps=1))
     bpy.ops.wm.read_homefile(use_factory_startup=True)
     bpy.context.scene.name = "Demo"  # of the same name, but another
     assert bpy.app.timers.is_registered(session.tick)
-    finish(running)
-    assert running.error is not None
-    assert running.error.code == "scene-gone"
-    assert str(folder) in str(running.error)
+    finish(job)
+    assert job.error is not None
+    assert job.error.code == "scene-gone"
+    assert str(folder) in str(job.error)
     assert (folder / "job.json").is_file()
     assert not any("plate" in item.name for item in bpy.data.objects)
 
@@ -203,20 +213,20 @@ def test_a_job_outlives_its_file_and_touches_no_other(demo: bpy.types.Scene) -> 
 @pytest.mark.usefixtures("registered", "served")
 def test_a_job_finds_its_scene_in_the_file_that_is_opened_again(demo: bpy.types.Scene) -> None:
     path = bpy.data.filepath
-    running = start(demo, ShadeSettings(steps=1))
+    job = start(demo, ShadeSettings(steps=1))
     bpy.ops.wm.read_homefile(use_factory_startup=True)
     bpy.ops.wm.open_mainfile(filepath=path)
-    finish(running)
-    assert running.error is None
+    finish(job)
+    assert job.error is None
     assert any("plate" in item.name for item in bpy.context.scene.camera.children)
 
 
 @pytest.mark.usefixtures("registered", "served")
 def test_a_job_finds_its_scene_under_another_name(demo: bpy.types.Scene) -> None:
-    running = start(demo, ShadeSettings(steps=1))
+    job = start(demo, ShadeSettings(steps=1))
     demo.name = "Renamed"
-    finish(running)
-    assert running.error is None
+    finish(job)
+    assert job.error is None
     assert any("plate" in item.name for item in demo.camera.children)
 
 
@@ -224,13 +234,13 @@ def test_a_job_finds_its_scene_under_another_name(demo: bpy.types.Scene) -> None
 def test_a_capture_ends_with_its_file(demo: bpy.types.Scene) -> None:
     before = traces()
     running = session.current()
-    running.begin(demo, What(first_frame="none"), ShadeSettings())
-    while running.progress is None or running.progress.step != 2:
+    job = running.begin(demo, What(first_frame="none"), ShadeSettings())
+    while job.progress is None or job.progress.step != 2:
         running.advance()
     bpy.ops.wm.read_homefile(use_factory_startup=True)
-    assert not running.busy
-    assert running.error is not None
-    assert running.error.code == "scene-gone"
+    assert not job.runs
+    assert job.error is not None
+    assert job.error.code == "scene-gone"
     running.begin(bpy.context.scene, What(first_frame="none"), ShadeSettings())
     running.cancel()
     assert traces() == before
@@ -239,9 +249,9 @@ def test_a_capture_ends_with_its_file(demo: bpy.types.Scene) -> None:
 def test_disabling_the_extension_cancels_its_job(demo: bpy.types.Scene, served: PrivateBackend) -> None:
     trackshade_addon.register()
     try:
-        running = start(demo, ShadeSettings(steps=900, seed=77))
-        while running.progress is not None and running.progress.state != "running":
-            running.advance()
+        job = start(demo, ShadeSettings(steps=900, seed=77))
+        while job.progress is not None and job.progress.state != "running":
+            session.current().advance()
             time.sleep(0.001)
     finally:
         trackshade_addon.unregister()
@@ -256,26 +266,25 @@ def test_a_defect_is_told_too(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyP
     def broken(*_: object, **__: object) -> None:
         raise KeyError("plate")
 
-    monkeypatch.setattr(session, "place", broken)
-    running = start(demo, ShadeSettings(steps=1))
+    monkeypatch.setattr(jobs, "place", broken)
+    job = start(demo, ShadeSettings(steps=1))
     with pytest.raises(KeyError):  # for the console
-        finish(running)
-    assert not running.busy
-    assert "KeyError" in str(running.error)
+        finish(job)
+    assert not job.runs
+    assert "KeyError" in str(job.error)
 
 
 @pytest.mark.usefixtures("registered")
 def test_a_missing_backend_is_told_and_tried_again(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "backend_address", lambda: None)
-    monkeypatch.setattr(session, "backend_python", lambda: "/nowhere/python")
+    monkeypatch.setattr(session, "_connect", lambda model: later(start_private, "/nowhere/python"))
     running = session.current()
     for _ in range(2):
-        running.begin(demo, What(first_frame="none"), ShadeSettings())
-        while running.busy:
+        job = running.begin(demo, What(first_frame="none"), ShadeSettings())
+        while job.runs:
             running.advance()
-        assert running.error is not None
-        assert running.error.code == "backend-not-started"
-        assert "/nowhere/python" in str(running.error)
+        assert job.error is not None
+        assert job.error.code == "backend-not-started"
+        assert "/nowhere/python" in str(job.error)
     assert not list((Path(bpy.data.filepath).parent).glob("shaded/*"))
 
 

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is set in the panel: as the job gets it, kept in the file, taken back from a job, kept as a look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import bpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import trackshade_addon
+from trackshade.errors import ShotError
+from trackshade.settings import ShadeSettings
+from trackshade_addon.job import Progress, What
+from trackshade_addon.ui import words
+from trackshade_addon.ui.estimate import TimeLeft
+from trackshade_addon.ui.jobs import Placing
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    trackshade_addon.register()
+    yield
+    trackshade_addon.unregister()
+
+
+def test_the_settings_are_the_jobs(scene: bpy.types.Scene) -> None:
+    own = scene.trackshade
+    own.prompt, own.seed, own.frame_rule = "a street at night", 5, "step"
+    assert own.settings() == ShadeSettings(prompt="a street at night", seed=5)
+    assert own.what("Layer") == What(frame_rule="step", view_layer="Layer")
+    own.steps, own.guidance, own.negative_prompt = 3, 2.5, "blur"
+    assert own.settings() == ShadeSettings(
+        prompt="a street at night", seed=5, steps=3, guidance=2.5, negative_prompt="blur"
+    )
+    own.first_frame, own.picture = "file", "/tmp/a.png"
+    assert own.what("Layer").first_frame == "/tmp/a.png"
+    own.use_range, own.first, own.last, own.step, own.size_mode = True, 3, 9, 0.5, "crop"
+    assert own.what("Layer").frames == (3.0, 9.0, 0.5)
+    assert own.what("Layer").size_mode == "crop"
+    own.view_layer = scene.view_layers[0].name
+    assert own.what("Layer").view_layer == scene.view_layers[0].name
+    own.view_layer = "gone"
+    assert own.what("Layer").view_layer == "Layer"
+
+
+def test_strengths_keep_their_order(scene: bpy.types.Scene) -> None:
+    own = scene.trackshade
+    own.control_scale, own.control_start, own.control_end = 0.7, 0.25, 0.5
+    found = own.settings()
+    assert (found.control_scale, found.control_start, found.control_end) == (0.7, 0.25, 0.5)
+    own.control_start = 0.75
+    assert own.control_end == 0.75
+    own.control_end = 0.5
+    assert own.control_start == 0.5
+
+
+def test_placing_is_as_chosen(scene: bpy.types.Scene) -> None:
+    own = scene.trackshade
+    assert own.placing() == Placing("both", None, None)
+    own.place_as, own.distance, own.interpolation = "none", 2, "Closest"
+    assert own.placing() == Placing(None, 2, "Closest")
+
+
+def test_a_camera_that_has_left_the_scene_is_not_asked_for(scene: bpy.types.Scene) -> None:
+    camera = bpy.data.objects.new("Other", bpy.data.cameras.new("Other"))
+    scene.collection.objects.link(camera)
+    scene.trackshade.camera = camera
+    assert scene.trackshade.what("Layer").camera == "Other"
+    scene.collection.objects.unlink(camera)
+    assert scene.trackshade.what("Layer").camera is None
+
+
+def test_a_jobs_settings_can_be_taken_back(scene: bpy.types.Scene) -> None:
+    own = scene.trackshade
+    what = What(frames=(2.0, 18.0, 2.0), size_mode="crop", frame_rule="step", first_frame="none")
+    settings = ShadeSettings(prompt="clay", seed=9, steps=3, control_start=0.5, control_end=0.75)
+    own.control_end = 0.25
+    own.take(what, settings)
+    assert own.settings() == settings
+    assert own.what("Layer") == replace(what, view_layer="Layer")
+    own.new_seed()
+    assert own.seed == 9  # which is locked
+    own.seed_lock = False
+    assert len({own.new_seed() or own.seed for _ in range(3)}) == 3
+
+
+def test_a_look_is_kept_for_other_files(scene: bpy.types.Scene) -> None:
+    own = scene.trackshade
+    own.prompt, own.steps, own.seed, own.control_end = 'oil "paint" Öl', 7, 5, 0.5
+    assert bpy.ops.trackshade.look_add(name="Test Oil Paint") == {"FINISHED"}
+    path = next(
+        path
+        for folder in bpy.utils.preset_paths("trackshade/looks")
+        for path in Path(folder).glob("[Tt]est_[Oo]il*.py")
+    )
+    try:
+        own.prompt, own.steps, own.seed, own.control_end = "", 0, 6, 1
+        bpy.ops.script.execute_preset(filepath=str(path), menu_idname="TRACKSHADE_MT_looks")
+        assert (own.prompt, own.steps, own.seed, own.control_end) == ('oil "paint" Öl', 7, 6, 0.5)
+    finally:
+        path.unlink()
+
+
+def test_the_settings_are_saved_with_the_file(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    scene.trackshade.prompt, scene.trackshade.model = "snow", "das-cogvideox-5b"
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scène.blend"))
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    assert bpy.context.scene.trackshade.prompt == ""
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scène.blend"))
+    assert bpy.context.scene.trackshade.prompt == "snow"
+    assert bpy.context.scene.trackshade.model == "das-cogvideox-5b"
+
+
+@given(st.integers(2, 60), st.floats(0.01, 20), st.integers(1, 59))
+def test_time_left_of_even_steps(steps: int, each: float, done: int) -> None:
+    left = TimeLeft()
+    done = min(done, steps)
+    for step in range(done + 1):
+        left.note("running", step, steps, 100 + step * each)
+    assert left.seconds(100 + done * each) == pytest.approx((steps - done) * each, abs=1e-6)
+    assert left.seconds(1e9) == 0  # never below
+    left.note("decoding", None, None, 0)
+    assert left.seconds(0) is None
+
+
+def test_a_line_says_where_a_job_is() -> None:
+    assert words.headline(Progress("running", step=3, steps=6), 65) == "Shading, 3 of 6, 1 min left"
+    assert words.headline(Progress("rendering", "the first frame")) == "Blender waits: rendering the first frame"
+    assert words.headline(Progress("loading", "Drawing the tracks")) == "Loading: Drawing the tracks"
+
+
+def test_errors_speak_of_the_panel_not_of_options() -> None:
+    """Whatever way out the capture's errors name, in Blender it is none of the command line."""
+    error = ShotError("no-camera", "No camera.", "Add one, or let --camera auto make one.")
+    assert words.told(error) == "No camera. Press Add Framing Camera, or choose a camera under Shot."
+    assert words.told(ShotError("x", "A.", "Do B.")) == "A. Do B."
+    assert words.told(ShotError("unheard-of", "A.", "Use --b.")) == "A."
