@@ -74,8 +74,8 @@ def look(path: str, task: Task, has_pip: bool = False) -> Interpreter:
         raise UsageError(
             "wrong-python",
             f"{path} lacks the modules venv or ensurepip, so it cannot make environments.",
-            f"Install them (Debian and Ubuntu: python3.{version[1]}-venv), put a wheel of pip into the folder of wheels, "
-            "or choose another Python.",
+            f"Install them (Debian and Ubuntu: python3.{version[1]}-venv), put a wheel of pip into the folder of "
+            "wheels, or choose another Python.",
         )
     return Interpreter(path, version, ensurepip)
 
