@@ -135,8 +135,11 @@ def shade() -> Steps:
         assert job.error is None, job.error
     for what, times in spent.items():
         times.sort()
-        print(f"{what} after the capture: {len(times)}, 99 % within {1000 * times[len(times) * 99 // 100]:.1f} ms, longest "
-              f"{1000 * times[-1]:.1f} ms; {sum(each > HELD for each in times)} over {1000 * HELD:.0f} ms")  # fmt: skip
+        most, longest = (1000 * times[at] for at in (len(times) * 99 // 100, -1))
+        over = sum(each > HELD for each in times)
+        print(
+            f"{what} after the capture: {len(times)}, 99 % within {most:.1f} ms, longest {longest:.1f} ms, {over} over"
+        )
     yield from scales("jobs-done")
 
 

@@ -99,8 +99,9 @@ class TRACKSHADE_PT_look(_Part, bpy.types.Panel):
         column.use_property_split = False
         column.label(text="Prompt")
         column.prop(own, "prompt", text="")
+        column.label(text="First Frame")
+        column.prop(own, "first_frame", text="")
         column = layout.column()
-        column.prop(own, "first_frame")
         if own.first_frame == "file":
             column.prop(own, "picture")
         elif own.first_frame == "render":
