@@ -255,8 +255,8 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         draw_text(layout, context, state.message, "ERROR")
         layout.operator(operator, text=label, icon=icon)
     elif state.kind == "ready":
-        device = state.device or tr("the backend")
-        draw_text(layout, context, tr("Ready on {device}", device=device), "CHECKMARK")
+        ready = tr("Ready on {device}", device=state.device) if state.device else tr("Ready")
+        draw_text(layout, context, ready, "CHECKMARK")
     elif job is None:
         draw_text(layout, context, tr("Ready; the backend starts with the first job"), "CHECKMARK")
 
