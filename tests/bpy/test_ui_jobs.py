@@ -120,6 +120,8 @@ def test_cancelling_a_capture_puts_the_scene_back(demo: bpy.types.Scene) -> None
     assert not bpy.ops.trackshade.shade.poll()
     with pytest.raises(UsageError, match="captured"):
         running.begin(demo, What(first_frame="none"), ShadeSettings())
+    assert bpy.ops.trackshade.place_folder(directory="/nowhere") == {"CANCELLED"}
+    assert not bpy.ops.trackshade.add_camera.poll()
     assert bpy.ops.trackshade.cancel() == {"FINISHED"}
     assert isinstance(job.error, Cancelled)
     assert job.state == "cancelled"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import trackshade
 import trackshade_addon
 from trackshade.errors import ShotError
 from trackshade.settings import ShadeSettings
@@ -140,3 +142,18 @@ def test_errors_speak_of_the_panel_not_of_options() -> None:
     assert words.told(error) == "No camera. Press Add Framing Camera, or choose a camera under Shot."
     assert words.told(ShotError("x", "A.", "Do B.")) == "A. Do B."
     assert words.told(ShotError("unheard-of", "A.", "Use --b.")) == "A."
+
+
+def test_every_way_out_that_names_a_command_has_one_in_the_panel() -> None:
+    sources = [Path(package.__file__ or "").parent for package in (trackshade, trackshade_addon)]
+    found = set()
+    for path in (path for source in sources for path in source.rglob("*.py")):
+        if path.name in ("commands.py", "options.py") or path.parent.name in ("cli", "training", "evaluation"):
+            continue  # which only a command line runs
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.endswith("Error"):
+                said = [ast.unparse(part) for part in call.args[2:3]]
+                if said and words.speaks_of_commands(said[0]) and isinstance(call.args[0], ast.Constant):
+                    found.add(call.args[0].value)
+    assert len(found) > 3
+    assert found - words.FIXES.keys() == set()

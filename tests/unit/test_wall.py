@@ -75,7 +75,18 @@ def test_the_light_ring_names_nothing_heavy_even_inside_functions(path: Path) ->
 def test_the_add_on_imports_blender_and_the_light_ring_only(path: Path) -> None:
     names = set(imports(path))
     outside = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
-    blender = {"bpy", "_cycles", "bmesh", "mathutils", "bpy_extras", "gpu", "blf", "addon_utils"}
+    blender = {
+        "bpy",
+        "_cycles",
+        "bmesh",
+        "mathutils",
+        "bpy_extras",
+        "gpu",
+        "blf",
+        "addon_utils",
+        "bl_operators",
+        "bl_ui",
+    }
     assert outside <= blender | {"trackshade", "numpy"}
     inner = {name.split(".")[1] for name in names if name.startswith("trackshade.")}
     assert inner <= {*LIGHT, "__version__"}

@@ -73,9 +73,9 @@ def look(path: str, task: Task, has_pip: bool = False) -> Interpreter:
     if not venv or not (ensurepip or has_pip):
         raise UsageError(
             "wrong-python",
-            f"{path} lacks {'ensurepip' if venv else 'venv'}, so it cannot make environments.",
-            f"Install it (Debian and Ubuntu: python3.{version[1]}-venv), put a wheel of pip into the folder of wheels, "
-            "or choose another Python.",
+            f"{path} lacks the modules venv or ensurepip, so it cannot make environments.",
+            f"Install them (Debian and Ubuntu: python3.{version[1]}-venv), put a wheel of pip into the folder of "
+            "wheels, or choose another Python.",
         )
     return Interpreter(path, version, ensurepip)
 

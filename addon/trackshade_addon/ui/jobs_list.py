@@ -267,6 +267,9 @@ class TRACKSHADE_OT_use_settings(_OfJob, bpy.types.Operator):
 
 
 def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene) -> set[str]:
+    if current().holds_scene:
+        operator.report({"WARNING"}, tr("The scene is being captured"))
+        return {"CANCELLED"}
     placing = scene.trackshade.placing()
     try:
         for warning in put(folder, scene, placing):

@@ -99,8 +99,9 @@ class TRACKSHADE_PT_look(_Part, bpy.types.Panel):
         column.use_property_split = False
         column.label(text="Prompt")
         column.prop(own, "prompt", text="")
+        column.label(text="First Frame")
+        column.prop(own, "first_frame", text="")
         column = layout.column()
-        column.prop(own, "first_frame")
         if own.first_frame == "file":
             column.prop(own, "picture")
         elif own.first_frame == "render":
@@ -239,13 +240,13 @@ def _draw_running(layout: bpy.types.UILayout, job: Job) -> None:
 def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """How the latest job ended, and whether there is a backend."""
     job = current().latest
-    if job is not None and job.error is not None:
+    state = backend.state()
+    if job is not None and job.error is not None and str(job.error) != state.message:  # which follows
         icon = "INFO" if isinstance(job.error, Cancelled) else "ERROR"
         draw_text(layout, context, words.told(job.error), icon)
     elif job is not None and job.outcome is not None:
-        done = tr("Placed: {folder}") if job.placing.way is not None else tr("Fetched: {folder}")
-        draw_text(layout, context, done.format(folder=job.outcome.out.name), "CHECKMARK")
-    state = backend.state()
+        placed = "Placed: {folder}" if job.placing.way is not None else "Fetched: {folder}"
+        draw_text(layout, context, tr(placed, folder=job.outcome.out.name), "CHECKMARK")
     if state.kind in ("setting-up", "starting"):
         drawing.watch()
         layout.progress(factor=state.progress or 0.0, text=state.message)
@@ -254,8 +255,8 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         draw_text(layout, context, state.message, "ERROR")
         layout.operator(operator, text=label, icon=icon)
     elif state.kind == "ready":
-        device = state.device or tr("the backend")
-        draw_text(layout, context, tr("Ready on {device}", device=device), "CHECKMARK")
+        ready = tr("Ready on {device}", device=state.device) if state.device else tr("Ready")
+        draw_text(layout, context, ready, "CHECKMARK")
     elif job is None:
         draw_text(layout, context, tr("Ready; the backend starts with the first job"), "CHECKMARK")
 

@@ -39,6 +39,9 @@ FIXES = {
     "render-failed": "Choose another render engine, or set First Frame to Image under Look.",
     "output-exists": "Choose another folder for the results in the add-on's preferences.",
     "output-not-ours": "Choose another folder for the results in the add-on's preferences.",
+    "missing-weights": "Fetch the model under Models.",
+    "unknown-device": "Choose another device in the add-on's preferences.",
+    "backend-incomplete": "Press Set Up under Backend, or choose another Python in the add-on's preferences.",
     "backend-unreachable": "Start it in the Backend panel, or empty its address in the add-on's preferences.",
 }
 
