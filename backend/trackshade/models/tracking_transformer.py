@@ -235,14 +235,23 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         hidden = self.norm_out(self.norm_final(hidden), temb=temb)
         output = self._unpatchify(self.proj_out(hidden), latents.shape)
         if self.track_lookup is not None and lookup is not None and lookup.moved is not None:
-            output = self._corrected(output, lookup, hidden, temb, timestep, latents)
+            output = self._corrected(self.track_lookup, output, lookup, hidden, temb, timestep, latents)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
     def _corrected(
-        self, output: torch.Tensor, lookup: Lookup, hidden: torch.Tensor, temb, timestep, latents: torch.Tensor
+        self,
+        module: TrackLookup,
+        output: torch.Tensor,
+        lookup: Lookup,
+        hidden: torch.Tensor,
+        temb: torch.Tensor,
+        timestep: torch.Tensor,
+        latents: torch.Tensor,
     ) -> torch.Tensor:
         """The prediction, of which the moved first frame is one part and the transformer's `output` the other."""
-        module, noisy = self.track_lookup, latents[:, :, : self.config.in_channels // 2]
+        assert lookup.moved is not None
+        assert lookup.seen is not None
+        noisy = latents[:, :, : self.config.in_channels // 2]
         if self.config.track_snr_shift:
             local = self._unpatchify(module.uncertainty(hidden), latents.shape)
             return module.denoise(timestep, local, noisy, lookup.moved + output, lookup.seen).to(latents.dtype)

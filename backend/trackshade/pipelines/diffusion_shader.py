@@ -359,6 +359,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             generator=generator,
             output_type="pt",
         )
+        assert isinstance(still, DiffusionShaderOutput)
         return still.frames[:, 0]
 
     def _predict(
