@@ -41,7 +41,8 @@ def test_settings_survive_json(item: ShadeSettings) -> None:
         {"model": ""}, {"prompt": None}, {"prompt": 3}, {"steps": 0}, {"steps": 1.5}, {"steps": True},
         {"guidance": -1}, {"guidance": float("nan")}, {"seed": -1}, {"seed": 2**63}, {"control": "depth"},
         {"points": 0}, {"control_scale": 2.5}, {"control_scale": float("nan")}, {"control_start": -0.1},
-        {"control_end": 0.5, "control_start": 0.6}, {"control_end": 1.1}, {"tracking_range": "full"}, {"preview_every": -1}, {"negative_prompt": 1}, {"colour": "red"},
+        {"control_end": 0.5, "control_start": 0.6}, {"control_end": 1.1}, {"tracking_range": "full"},
+        {"preview_every": -1}, {"negative_prompt": 1}, {"colour": "red"},
     ],
 )  # fmt: skip
 def test_a_bad_setting_is_named(bad: dict) -> None:
