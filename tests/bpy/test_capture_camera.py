@@ -227,15 +227,16 @@ def test_a_surface_larger_than_the_frame_is_seen(scene):
 
 def test_a_plan_follows_the_scene(scene):
     mini = spec("mini")
-    scene.frame_start, scene.frame_end, scene.frame_step = 10, 26, 2
+    last = 10 + 2 * (mini.frames[0] - 1)
+    scene.frame_start, scene.frame_end, scene.frame_step = 10, last, 2
     scene.render.fps, scene.render.fps_base = 30, 1.001
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 1001, 500, 50
     scene.render.pixel_aspect_y = 2.0
     frames, size = plan(scene, mini)
-    assert frames.frames == tuple(range(10, 27, 2))
+    assert frames.frames == tuple(range(10, last + 1, 2))
     assert frames.fps == pytest.approx(30 / 1.001 / 2)
-    assert (size.source, size.pixel_aspect, size.size) == ((500, 250), (1.0, 2.0), (96, 64))
-    frames, _ = plan(scene, mini, start=1, end=3, step=0.25)
+    assert (size.source, size.pixel_aspect, size.size) == ((500, 250), (1.0, 2.0), mini.sizes[0])
+    frames, _ = plan(scene, mini, start=1, end=5, step=0.25)
     assert frames.frames[:3] == (1.0, 1.25, 1.5)
 
 
