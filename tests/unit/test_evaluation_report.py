@@ -23,13 +23,13 @@ from trackshade.result import write_result
 from trackshade.settings import ShadeSettings
 from trackshade.training.data import generate_clip, scene_shot
 
-SMALL = ["--size", "48x32", "--frames", "5", "--steps", "1", "--batch", "2"]
+SMALL = ["--size", "48x36", "--frames", "5", "--steps", "1", "--batch", "2"]
 
 
 @pytest.fixture(scope="module")
 def small() -> Evaluation:
     return Evaluation(
-        Sampling.of("mini", size=(48, 32), frames=5, steps=1),
+        Sampling.of("mini", size=(48, 36), frames=5, steps=1),
         clips=3,
         spin=1,
         ways=("truth", "ceiling", "right", "warp", "inpainted", "still", "other", "none", "destroyed"),
