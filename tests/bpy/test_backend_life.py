@@ -185,3 +185,23 @@ def test_without_an_environment_it_is_missing(monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(ProtocolError, match="not set up"):
         backend.connect("mini").result()
     assert backend.state().kind == "missing"
+
+
+def test_a_backend_that_is_served_needs_no_setting_up(home: Path, tmp_path: Path, monkeypatch) -> None:
+    """Another program's backend on this machine is used, and a refusal before that is not remembered as a failure."""
+    monkeypatch.delenv("TRACKSHADE_PYTHON")
+    chosen = backend.choice()
+    if chosen.python() is None:
+        assert isinstance(backend.connect("mini").exception(), ProtocolError)
+        assert backend.state().kind == "missing"
+    command = [sys.executable, "-m", "trackshade.server", "--workers", "0", "--store", str(tmp_path / "store")]
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: connection_file.read(home / "backend.json") or list(home.glob("*.json")))
+        until(lambda: backend.state().kind == "stopped")
+        client = backend.connect("mini").result(LONG)
+        assert client.status()["pid"] == server.pid
+        until(lambda: backend.state().kind == "ready")
+    finally:
+        server.terminate()
+        server.wait(LONG)

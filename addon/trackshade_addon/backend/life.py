@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackshade.client import Client, connect, later
+from trackshade.client import Client, connect, later, served
 from trackshade.errors import Cancelled, ProtocolError, TrackshadeError, UsageError
 
 from . import environment, setting_up
@@ -63,6 +63,7 @@ class Life:
         self._answered = 0.0
         self._over = threading.Event()  # of the present connection
         self._made: tuple[float, Path, environment.Made | None] = (float("-inf"), Path(), None)
+        self._looked: tuple[float, Choice | None, TrackshadeError | None] = (float("-inf"), None, None)
 
     # the connection
 
@@ -76,10 +77,11 @@ class Life:
             if client is None or (client.done() and client.exception() is not None):
                 if self.error is not None and self.error.code == "backend-gave-up":
                     return _failed(self.error)
-                refused = self._refused(choice)
+                if self.work is not None and self.work.running:
+                    return _failed(_set_up_runs())
+                refused = _refused(choice)
                 if refused is not None:
-                    self.error = refused
-                    return _failed(refused)
+                    return _failed(refused)  # which `state` finds out for itself
                 client = self._begin(choice, model)
             elif client.done():
                 later(client.result().warm, model)
@@ -91,19 +93,6 @@ class Life:
         self._client = client = later(_connected, choice.address or None, choice.python(), choice.kind, model)
         threading.Thread(target=self._watch, args=(client, over), name="trackshade-watch", daemon=True).start()
         return client
-
-    def _refused(self, choice: Choice) -> TrackshadeError | None:
-        if choice.address:
-            return None
-        if choice.python() is None:
-            return ProtocolError("not-set-up", "The backend is not set up yet.", "Press Set Up in the Backend panel.")
-        made = None if choice.existing else environment.current(choice.home)
-        if made is not None:
-            try:
-                setting_up.check_version(made.version)
-            except UsageError as error:
-                return error
-        return None
 
     def _watch(self, connecting: Future[Client], over: threading.Event) -> None:
         """Asks how it is for as long as there is a connection."""
@@ -156,7 +145,7 @@ class Life:
         """
         with self._lock:
             if self.work is not None and self.work.running:
-                raise UsageError("set-up-runs", "The backend is being set up.", "Wait for it, or cancel it.")
+                raise _set_up_runs()
             self.stop()
             self.work = Work(lambda work: setting_up.set_up(plan, work.report, work), "Checking")
             return self.work
@@ -194,7 +183,7 @@ class Life:
         error = self.error or (client.exception() if client is not None else None) or self._set_up_error()
         if error is not None and not isinstance(error, Cancelled) and not _is_missing(error):
             return BackendState("failed", str(error), **facts)
-        refused = self._refused(choice)
+        refused = self._refusal(choice)
         if refused is not None:
             return BackendState("missing", str(refused), **facts)
         return BackendState("stopped", _note(made), **facts)
@@ -207,19 +196,60 @@ class Life:
             self._made = (time.monotonic(), choice.home, made)
         return None if choice.existing else made
 
+    def _refusal(self, choice: Choice) -> TrackshadeError | None:
+        """Why there can be no connection as things are chosen, looked for at most once a second."""
+        when, asked, refused = self._looked
+        if asked != choice or time.monotonic() - when > 1.0:
+            refused = _refused(choice)
+            self._looked = (time.monotonic(), choice, refused)
+        return refused
+
     def _set_up_error(self) -> TrackshadeError | None:
         return None if self.work is None else self.work.error
 
 
 def _connected(address: str | None, python: str | None, kind: str, model: str) -> Client:
     options = [] if kind == "auto" else ["--device", kind]
-    client = connect(address, python=python, shared=True, options=options)
+    info = None if address or python else served()
+    if info is not None:  # nothing is set up here, so no other one is to be started
+        client = connect(info.endpoint, info.token)
+    else:
+        client = connect(address, python=python, shared=True, options=options)
     try:
         client.warm(model)
     except BaseException:
         client.close()
         raise
     return client
+
+
+def _refused(choice: Choice) -> TrackshadeError | None:
+    if choice.address:
+        return None
+    if choice.python() is None:
+        return None if _is_served() else _not_set_up()
+    made = None if choice.existing else environment.current(choice.home)
+    if made is not None:
+        try:
+            setting_up.check_version(made.version)
+        except UsageError as error:
+            return error
+    return None
+
+
+def _is_served() -> bool:
+    try:
+        return served() is not None
+    except ProtocolError:
+        return False
+
+
+def _not_set_up() -> ProtocolError:
+    return ProtocolError("not-set-up", "The backend is not set up yet.", "Press Set Up in the Backend panel.")
+
+
+def _set_up_runs() -> UsageError:
+    return UsageError("set-up-runs", "The backend is being set up.", "Wait for it, or cancel it.")
 
 
 def _close(connecting: Future[Client]) -> None:

@@ -17,11 +17,11 @@ Light ring: imports numpy, pyzmq, msgpack and the standard library only.
 """
 
 from trackshade.client.client import Client, later
-from trackshade.client.connecting import connect
+from trackshade.client.connecting import connect, served
 from trackshade.client.events import Event
 from trackshade.client.launch import PrivateBackend, start_private
 from trackshade.client.shared import SharedBackend, join, share
 from trackshade.client.uploader import Uploader
 
-__all__ = ["Client", "Event", "PrivateBackend", "SharedBackend", "Uploader", "connect", "join", "later", "share",
-           "start_private"]  # fmt: skip
+__all__ = ["Client", "Event", "PrivateBackend", "SharedBackend", "Uploader", "connect", "join", "later", "served",
+           "share", "start_private"]  # fmt: skip

@@ -48,7 +48,7 @@ def connect(
             is_loopback(endpoint)  # raises for what is not an endpoint
         address = Address(endpoint, token or _token_of(endpoint), keys)
         return _checked(Client(lambda: address, patience))
-    if _served() is not None:
+    if served() is not None:
         client = Client(lambda: _served_address(keys), SERVED_PATIENCE)
         try:
             return _checked(client, patience)
@@ -80,14 +80,17 @@ def _checked(client: Client, patience: float | None = None) -> Client:
     return client
 
 
-def _served() -> ConnectionInfo | None:
+def served() -> ConnectionInfo | None:
+    """Where the backend that is served on this machine listens; None where none is. Raises ProtocolError for a damaged
+    connection file.
+    """
     info = connection_file.read(places.connection_file())
     return info if info is not None and info.alive() else None
 
 
 def _served_address(keys: ClientKeys | None) -> Address:
     """Read again after every loss: a backend that was started again may listen elsewhere."""
-    info = _served()
+    info = served()
     if info is None:
         raise ProtocolError(
             "backend-unreachable",
