@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trackshade import settings
 from trackshade.errors import UsageError
-
-if TYPE_CHECKING:
-    from trackshade.registry import ModelSpec
 
 FILE = "checkpoints.json"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
@@ -43,16 +40,6 @@ def checkpoints() -> tuple[Checkpoint, ...]:
         return ()
 
 
-def registered(known: tuple[ModelSpec, ...]) -> tuple[ModelSpec, ...]:
-    """The models that they make, in the order in which they were registered."""
-    by_name = {item.name: item for item in known}
-    return tuple(
-        _spec(item, by_name[item.like])
-        for item in checkpoints()
-        if item.like in by_name and item.name not in by_name and NAME.fullmatch(item.name)
-    )
-
-
 def register(folder: Path, like: str, known: tuple[str, ...], title: str = "") -> Checkpoint:
     """Adds a folder that was checked, or says anew what is known of it; its entry.
 
@@ -72,13 +59,6 @@ def forget(name: str) -> None:
     if len(kept) == len(checkpoints()):
         raise UsageError("unknown-checkpoint", f"There is no checkpoint named '{name}'.")
     _save(kept)
-
-
-def _spec(item: Checkpoint, like: ModelSpec) -> ModelSpec:
-    return replace(
-        like, name=item.name, title=item.title, folder=item.folder, licence="That of your checkpoint", licence_url="",
-        repo="", revision="", shipped=False,
-    )  # fmt: skip
 
 
 def _names_of(folder: Path) -> set[str]:

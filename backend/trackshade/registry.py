@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +104,20 @@ _MODELS = (
 
 def models() -> tuple[ModelSpec, ...]:
     """All known models, the embedded one first, the user's own checkpoints last."""
-    return (*_MODELS, *checkpoints.registered(_MODELS))
+    return (*_MODELS, *_own())
+
+
+def _own() -> Iterator[ModelSpec]:
+    """The user's own checkpoints, in the order in which they were registered: each with the facts of the known model
+    that it is like.
+    """
+    known = {item.name: item for item in _MODELS}
+    for item in checkpoints.checkpoints():
+        if item.like in known and item.name not in known and checkpoints.NAME.fullmatch(item.name):
+            yield replace(
+                known[item.like], name=item.name, title=item.title, folder=item.folder, shipped=False,
+                licence="That of your checkpoint", licence_url="", repo="", revision="",
+            )  # fmt: skip
 
 
 def spec(name: str) -> ModelSpec:
@@ -111,7 +126,7 @@ def spec(name: str) -> ModelSpec:
     Raises:
         ModelError: there is none.
     """
-    for item in models():
+    for item in chain(_MODELS, _own()):  # no file is read for a model that is known
         if item.name == name:
             return item
     known = ", ".join(item.name for item in models())

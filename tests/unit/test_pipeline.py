@@ -325,3 +325,15 @@ def test_pickled_weights_are_not_read(tmp_path: Path):
     weights.rename(weights.with_name("pytorch_model.bin"))
     with pytest.raises(ModelError, match="safetensors"):
         DiffusionShaderPipeline.from_pretrained(tmp_path)
+
+
+def test_a_first_frame_of_its_own_obeys_the_same_strength(tmp_path: Path):
+    """Where the tracks do not lead the video, they do not lead the first frame that is made before it."""
+    pipeline = DiffusionShaderPipeline.from_pretrained(write_checkpoint(tmp_path))
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.transformer.register_to_config(stills=True)
+    others = TRACKING[:, :, ::-1].copy()
+    without = [shade(pipeline, image=None, tracking_video=t, tracking_scale=0.0) for t in (TRACKING, others)]
+    np.testing.assert_array_equal(*without)
+    led = [shade(pipeline, image=None, tracking_video=t) for t in (TRACKING, others)]
+    assert (led[0] != led[1]).any()

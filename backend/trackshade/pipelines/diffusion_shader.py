@@ -274,9 +274,25 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             channels = self.transformer.config.in_channels // 2
             shape = (len(prompts), (frames - 1) // self.temporal_ratio + 1, channels, *grid)
             if image is None and frames > 1 and self.transformer.config.stills:
-                image = self._first_frame(
-                    prompts, tracking, negative_prompt, num_inference_steps, guidance_scale, generator
+                if self._interrupt:
+                    raise Cancelled("cancelled", "Stopped before the first frame.")
+                still = self(
+                    prompts,
+                    None,
+                    tracking[:, :1],
+                    negative_prompt,
+                    num_inference_steps,
+                    guidance_scale,
+                    use_dynamic_cfg,
+                    tracking_guidance_scale,
+                    tracking_scale=tracking_scale,
+                    tracking_span=tracking_span,
+                    tracking_range=tracking_range,
+                    generator=generator,
+                    output_type="pt",
                 )
+                assert isinstance(still, DiffusionShaderOutput)
+                image = still.frames[:, 0]
             if image is None:
                 image_latents = torch.zeros(shape, device=device, dtype=dtype)
             else:
@@ -344,23 +360,6 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             result = sample if output_type == "latent" else _convert(self.decode_latents(sample), output_type)
             self.maybe_free_model_hooks()
         return DiffusionShaderOutput(frames=result) if return_dict else (result,)
-
-    def _first_frame(
-        self, prompts: list[str], tracking: torch.Tensor, negative: str, steps: int, guidance: float, generator
-    ) -> torch.Tensor:
-        """[B, 3, H, W] in 0..1: the shot's first frame, made as a clip of one frame."""
-        still = self(
-            prompts,
-            None,
-            tracking[:, :1],
-            negative,
-            steps,
-            guidance,
-            generator=generator,
-            output_type="pt",
-        )
-        assert isinstance(still, DiffusionShaderOutput)
-        return still.frames[:, 0]
 
     def _predict(
         self, sample: torch.Tensor, t: torch.Tensor, image_latents: torch.Tensor, condition: dict[str, Any]
