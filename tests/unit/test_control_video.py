@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trackshade.colours import mesh_rule
 from trackshade.control import dense_colours, point_colours, tracking_video
 from trackshade.control.reference import tracking_frame
-from trackshade.control.scene import mesh_rule
 from trackshade.conventions import to_uint8, world_to_camera
 from trackshade.errors import Cancelled, ShotError, UsageError
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot

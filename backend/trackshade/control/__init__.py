@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Control: from a Shot to the tracking video that steers the model. numpy and numba only."""
 
-from trackshade.control.colours import MeshRule, dense_colours, point_colours
+from trackshade.colours import MeshRule, dense_colours, point_colours
 from trackshade.control.points import PointTracks
 from trackshade.control.video import TrackingVideo, tracking_video
 

@@ -8,37 +8,36 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from trackshade.colours import MeshRule
 from trackshade.control.compiling import inlined
 
 NOTHING, BLACK, PLACES, ORTHOGRAPHIC_PLACES = range(4)
-_NUMBERS = 20
+_NUMBERS = 18
 
 
 @dataclass(frozen=True, eq=False)
 class Ink:
-    """How to paint the pixels of a mesh; see `MeshRule.ink`."""
+    """How to paint the pixels of a mesh; see `Ink.by`."""
 
     kind: int
     first: np.ndarray  # [V, 3] f32, the vertices in the first frame, object space
-    numbers: np.ndarray = field(default_factory=lambda: np.zeros(_NUMBERS))  # f64, see `place_numbers`
+    numbers: np.ndarray = field(default_factory=lambda: np.zeros(_NUMBERS))  # f64, see `MeshRule.numbers`
     out: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))  # [H, W, 3]
 
+    @classmethod
+    def by(cls, rule: MeshRule, first: np.ndarray, matrix_world: np.ndarray, out: np.ndarray) -> Ink:
+        """Ink that paints 8-bit `out` `[H, W, 3]` by a rule and the places of the surface points seen.
 
-def place_numbers(
-    to_camera: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int], limits: tuple[float, float]
-) -> np.ndarray:
-    """The mesh rule for the kernel, `[20]` f64: object to the first frame's camera (12), focal lengths and centre as
-    shares of the frame (4), the range of inverse distances as its low end and the inverse of its width (2), zeros."""
-    w, h = size
-    k, (low, high) = intrinsics, limits
-    frame = [k[0, 0] / w, k[1, 1] / h, k[0, 2] / w, k[1, 2] / h]
-    return np.array([*to_camera[:3].ravel(), *frame, low, 1.0 / (high - low) if high > low else 0.0, 0.0, 0.0])
+        `first` `[V, 3]` f32 are the mesh's vertices in the first frame, in object space, and `matrix_world`
+        `[4, 4]` takes them to the world.
+        """
+        return cls(ORTHOGRAPHIC_PLACES if rule.orthographic else PLACES, first, rule.numbers(matrix_world), out)
 
 
 @inlined
 def paint_place(kind, n, px, py, pz, out, i, j):
     """Paint pixel (i, j) by the place of a point (px, py, pz), object space, in the first frame; n as made by
-    `place_numbers`. Outside the frame and behind the camera it is black."""
+    `MeshRule.numbers`. Outside the frame and behind the camera it is black."""
     x = n[0] * px + n[1] * py + n[2] * pz + n[3]
     y = n[4] * px + n[5] * py + n[6] * pz + n[7]
     z = n[8] * px + n[9] * py + n[10] * pz + n[11]

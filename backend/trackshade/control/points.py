@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.control.colours import point_colours
+from trackshade.colours import point_colours
 from trackshade.control.compiling import kernel
 from trackshade.control.raster import Buffers, barycentric, to_screen
 from trackshade.control.scene import ShotRaster

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.control.colours import MeshRule
+from trackshade.colours import MeshRule
 from trackshade.shot import Shot
 
 

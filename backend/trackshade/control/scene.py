@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trackshade.control.colours import MeshRule, inverse_distance, inverse_range
+from trackshade.colours import MeshRule
 from trackshade.control.ink import BLACK, Ink
 from trackshade.control.ink import NOTHING as INVISIBLE
 from trackshade.control.raster import Buffers, draw, to_screen
@@ -53,25 +53,6 @@ class ShotRaster:
                 elif track.holdout:
                     ink = Ink(BLACK, first, out=out)
                 else:
-                    ink = rule.ink(first, track.matrix_world[0], out)
+                    ink = Ink.by(rule, first, track.matrix_world[0], out)
                 draw(buffers, self.vertices(mesh, t), geometry.triangles, mesh, near, far, ink)
         return buffers
-
-
-def mesh_rule(shot: Shot) -> MeshRule:
-    """The mesh rule of a shot. Its range of distances is taken over all vertices of the meshes that are drawn
-    in colour in some sample."""
-    camera = shot.camera
-    inverse = [np.zeros(0, np.float32)]
-    for track in shot.meshes:
-        if not track.holdout and track.visible.any():
-            m = camera.world_to_camera[0] @ track.matrix_world[0]
-            positions = shot.geometries[track.geometry].at(0)
-            inverse.append(inverse_distance(positions @ m[:3, :3].T + m[:3, 3]).astype(np.float32))
-    return MeshRule(
-        np.array(camera.world_to_camera[0]),
-        np.array(camera.intrinsics[0]),
-        bool(camera.orthographic[0]),
-        shot.size,
-        inverse_range(np.concatenate(inverse)),
-    )

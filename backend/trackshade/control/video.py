@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from trackshade.control.colours import MeshRule
+from trackshade.colours import MeshRule, mesh_rule
 from trackshade.control.points import PointTracks, choose_points, draw_points
 from trackshade.control.raster import NOTHING, Buffers
-from trackshade.control.scene import ShotRaster, mesh_rule
+from trackshade.control.scene import ShotRaster
 from trackshade.control.visibility import seen
 from trackshade.errors import Cancelled, ShotError, UsageError
 from trackshade.shot import Shot

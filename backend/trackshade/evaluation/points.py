@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from scipy.spatial import KDTree
 
+from trackshade.colours import mesh_rule
 from trackshade.control.raster import barycentric
-from trackshade.control.scene import ShotRaster, mesh_rule
+from trackshade.control.scene import ShotRaster
 from trackshade.control.video import TrackingVideo
 from trackshade.result.consistency import SurfacePoints, follow
 from trackshade.shot import Shot

@@ -18,10 +18,10 @@ from typing import Literal
 
 import numpy as np
 
+from trackshade.colours import inverse_range, mesh_rule, nearness
 from trackshade.control import tracking_video
-from trackshade.control.colours import inverse_range, nearness
 from trackshade.control.points import PointTracks, choose_points, draw_points
-from trackshade.control.scene import ShotRaster, mesh_rule
+from trackshade.control.scene import ShotRaster
 from trackshade.conventions import to_uint8
 from trackshade.errors import UsageError
 from trackshade.shot import Shot

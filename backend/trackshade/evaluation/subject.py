@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.control.scene import mesh_rule
+from trackshade.colours import mesh_rule
 from trackshade.control.video import TrackingVideo
 from trackshade.result.consistency import follow as follow_surface
 from trackshade.result.consistency import sample_points

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from trackshade.control.colours import MeshRule, inverse_distance, inverse_range
+from trackshade.colours import MeshRule, inverse_distance, inverse_range
+from trackshade.control.ink import Ink
 from trackshade.control.raster import Buffers, barycentric, draw, to_screen
 from trackshade.training.data.scene import KINDS, UNSEEN_KINDS, Scene, build_scene
 from trackshade.training.data.shading import CURVE, nearest_around, shade, vertex_normals
@@ -112,7 +113,7 @@ def render_clip(
         )  # fmt: skip
         vertices[:, :2] *= 0.5
         coarse.clear()
-        draw(coarse, vertices, scene.triangles, 0, 0.02, ink=rule.ink(scene.world[0], still, tracking[t]))
+        draw(coarse, vertices, scene.triangles, 0, 0.02, ink=Ink.by(rule, scene.world[0], still, tracking[t]))
         index[t] = body[coarse.triangle]
         if points:
             if anchors is None:

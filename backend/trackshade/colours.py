@@ -4,7 +4,7 @@ code).
 
 All rules share the idea: red and green are the place in the image, blue grows from far to near. They differ
 in how the three are normalised. Colours here are floats in 0..1 and are data: no colour management ever
-touches them.
+touches them. Light, so that Blender's viewport is painted by the very rule that the tracking video is drawn by.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.control.ink import ORTHOGRAPHIC_PLACES, PLACES, Ink, place_numbers
 from trackshade.conventions import project
+from trackshade.shot import Shot
 
 PERCENTILES = (2.0, 98.0)
 
@@ -71,17 +71,39 @@ class MeshRule:
         inside = (camera[:, 2] > 0.0) & np.all((place >= 0.0) & (place <= 1.0), axis=1)
         return np.where(inside[:, None], np.column_stack([place, blue]), 0.0).astype(np.float32)
 
-    def ink(self, first: np.ndarray, matrix_world: np.ndarray, out: np.ndarray) -> Ink:
-        """Ink for `raster.draw` that paints 8-bit `out` `[H, W, 3]` by the places of the surface points seen.
+    def numbers(self, matrix_world: np.ndarray) -> np.ndarray:
+        """The rule for kernels and shaders, `[18]` f64: object to the first frame's camera (12, row by row), focal
+        lengths and centre as shares of the frame (4), the range of inverse distances as its low end and the inverse of
+        its width (2). `matrix_world` `[4, 4]` takes the object to the world in the first frame.
 
-        `first` `[V, 3]` f32 are the mesh's vertices in the first frame, in object space, and `matrix_world`
-        `[4, 4]` takes them to the world. A point's place is interpolated and then coloured, instead of interpolating
-        the vertices' colours: on a fine mesh the two are the same, and on a coarse one (a floor of two triangles
-        that reach behind the camera) every point still has the colour of its own place.
+        A point's place is interpolated and then coloured, instead of interpolating the vertices' colours: on a fine
+        mesh the two are the same, and on a coarse one (a floor of two triangles that reach behind the camera) every
+        point still has the colour of its own place.
         """
+        w, h = self.size
+        k, (low, high) = self.intrinsics, self.limits
+        frame = [k[0, 0] / w, k[1, 1] / h, k[0, 2] / w, k[1, 2] / h]
         to_camera = self.world_to_camera @ matrix_world
-        numbers = place_numbers(to_camera, self.intrinsics, self.size, self.limits)
-        return Ink(ORTHOGRAPHIC_PLACES if self.orthographic else PLACES, first, numbers, out)
+        return np.array([*to_camera[:3].ravel(), *frame, low, 1.0 / (high - low) if high > low else 0.0])
+
+
+def mesh_rule(shot: Shot) -> MeshRule:
+    """The mesh rule of a shot. Its range of distances is taken over all vertices of the meshes that are drawn
+    in colour in some sample."""
+    camera = shot.camera
+    inverse = [np.zeros(0, np.float32)]
+    for track in shot.meshes:
+        if not track.holdout and track.visible.any():
+            m = camera.world_to_camera[0] @ track.matrix_world[0]
+            positions = shot.geometries[track.geometry].at(0)
+            inverse.append(inverse_distance(positions @ m[:3, :3].T + m[:3, 3]).astype(np.float32))
+    return MeshRule(
+        np.array(camera.world_to_camera[0]),
+        np.array(camera.intrinsics[0]),
+        bool(camera.orthographic[0]),
+        shot.size,
+        inverse_range(np.concatenate(inverse)),
+    )
 
 
 def dense_colours(pixels: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
