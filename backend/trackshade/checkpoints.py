@@ -46,8 +46,10 @@ def register(folder: Path, like: str, known: tuple[str, ...], title: str = "") -
     `known` are the names that are taken. Raises OutputError.
     """
     folder = folder.absolute()
-    others = tuple(item for item in checkpoints() if Path(item.folder) != folder)
-    name = _free_name(folder.name, {*known, *(item.name for item in others)} - _names_of(folder))
+    found = checkpoints()
+    others = tuple(item for item in found if Path(item.folder) != folder)
+    own = {item.name for item in found if Path(item.folder) == folder}
+    name = _free_name(folder.name, {*known, *(item.name for item in others)} - own)
     made = Checkpoint(name, title or folder.name, str(folder), like)
     _save((*others, made))
     return made
@@ -55,14 +57,11 @@ def register(folder: Path, like: str, known: tuple[str, ...], title: str = "") -
 
 def forget(name: str) -> None:
     """Takes a checkpoint off the list; its files stay. Raises UsageError for an unknown name, OutputError."""
-    kept = tuple(item for item in checkpoints() if item.name != name)
-    if len(kept) == len(checkpoints()):
+    found = checkpoints()
+    kept = tuple(item for item in found if item.name != name)
+    if len(kept) == len(found):
         raise UsageError("unknown-checkpoint", f"There is no checkpoint named '{name}'.")
     _save(kept)
-
-
-def _names_of(folder: Path) -> set[str]:
-    return {item.name for item in checkpoints() if Path(item.folder) == folder}
 
 
 def _free_name(wanted: str, taken: set[str]) -> str:

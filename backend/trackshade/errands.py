@@ -13,7 +13,9 @@ when it closes, in good order where it can.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
 import os
 import platform
 import sys
@@ -30,7 +32,7 @@ from trackshade.wire import PROTOCOL
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface_hub", "numba", "scipy", "av",
           "PIL", "sentencepiece", "zmq", "msgpack", "numpy")  # fmt: skip
 EVERY = 0.1  # seconds between two reports
-GRACE = 10.0  # seconds that an errand has to end in good order
+GRACE = 2.0  # seconds that an errand has to end in good order; who sent for it waits a little longer
 
 _unwanted = threading.Event()
 
@@ -123,9 +125,7 @@ def main(arguments: list[str]) -> int:
     """Runs an errand and tells its end; the exit code."""
     threading.Thread(target=_watch_input, name="input", daemon=True).start()
     try:
-        if not arguments or arguments[0] not in ERRANDS:
-            raise UsageError("usage", f"Name an errand: {', '.join(ERRANDS)}.")
-        _tell({"event": "result", **ERRANDS[arguments[0]](*arguments[1:])})
+        _tell({"event": "result", **_errand(arguments)()})
     except TrackshadeError as error:
         _tell({"event": "error", **error.to_dict()})
         return error.exit_code
@@ -133,6 +133,17 @@ def main(arguments: list[str]) -> int:
         _tell({"event": "error", **Cancelled().to_dict()})
         return 130
     return 0
+
+
+def _errand(arguments: list[str]) -> Callable[[], dict[str, Any]]:
+    """What the arguments ask for. Raises UsageError for what is no errand, or has not what it takes."""
+    if not arguments or arguments[0] not in ERRANDS:
+        raise UsageError("usage", f"Name an errand: {', '.join(ERRANDS)}.")
+    name, *rest = arguments
+    takes = list(inspect.signature(ERRANDS[name]).parameters)
+    if len(rest) != len(takes):
+        raise UsageError("usage", f"The errand {name} takes {' and '.join(takes) or 'nothing more'}.")
+    return functools.partial(ERRANDS[name], *rest)
 
 
 def _tell(message: dict[str, Any]) -> None:

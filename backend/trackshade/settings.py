@@ -124,7 +124,9 @@ def write_json(path: Path, value: Any) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise OutputError(
-            "unwritable", f"{path} cannot be written: {error.strerror}.", "Set TRACKSHADE_HOME to another folder."
+            "unwritable",
+            f"{path} cannot be written: {error.strerror}.",
+            f"Make {path.parent} a folder that you can write to.",
         ) from error
 
 

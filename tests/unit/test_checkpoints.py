@@ -91,6 +91,11 @@ def test_a_folder_is_checked_before_it_is_used(tmp_path: Path) -> None:
     assert errand("check", str(tmp_path))["code"] == "not-a-checkpoint"
 
 
+@pytest.mark.parametrize("arguments", [(), ("paint",), ("check",), ("fetch", "mini", "more"), ("probe", "all")])
+def test_an_errand_that_was_not_asked_for_rightly_says_so(arguments: tuple[str, ...]) -> None:
+    assert errand(*arguments)["code"] == "usage"
+
+
 def test_the_models_folder_can_be_chosen(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.models_dir() == home / "models"
     settings.choose_models_dir(tmp_path / "disk")

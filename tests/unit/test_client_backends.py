@@ -180,7 +180,7 @@ def test_the_served_backend_is_found(backend: Backend, monkeypatch: pytest.Monke
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
     connection_file.write(tmp_path / "backend.json", backend.info)
     with connect() as client:
-        assert client.private is None
+        assert client.held is None
         assert client.status()["pid"] == backend.pid
     with connect(backend.info.endpoint) as client:
         assert client.status()["pid"] == backend.pid
@@ -193,8 +193,8 @@ def test_a_stale_connection_file_does_no_harm(monkeypatch: pytest.MonkeyPatch, t
     info = ConnectionInfo("ipc:///nowhere", "token", ended.pid, __version__, PROTOCOL)
     connection_file.write(tmp_path / "backend.json", info)
     with connect() as client:
-        assert client.private is not None
-        pid = client.private.pid
+        assert client.held is not None
+        pid = client.held.pid
         assert client.status()["store"] == str(tmp_path / "jobs")
         with start_private() as second, Client(second.address, 10) as other:  # the store is taken: one of its own
             assert other.status()["store"] == str(tmp_path / "jobs-2")

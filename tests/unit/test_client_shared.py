@@ -104,6 +104,23 @@ def test_a_python_without_the_backend_is_given_up_with_its_own_words(folder: Pat
     assert owners.count(folder / "owners") == 0
 
 
+def test_a_folder_that_cannot_be_written_is_what_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProtocolError, match="cannot be written") as caught:
+        share(sys.executable, folder=tmp_path / "file")
+    assert caught.value.code == "unwritable"
+    log = tmp_path / "shared" / "log"
+    log.mkdir(parents=True)
+    with pytest.raises(ProtocolError, match="shared cannot be written") as caught:
+        share(sys.executable, folder=log.parent)
+    assert "Python" not in str(caught.value)
+
+
+def test_a_python_that_is_none_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError, match="no-python cannot be run"):
+        share(tmp_path / "no-python", folder=folder)
+
+
 def test_the_running_one_is_joined_rather_than_another_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
     with connect(python=sys.executable, shared=True) as first:

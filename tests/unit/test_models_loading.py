@@ -13,8 +13,8 @@ import torch
 from tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
 from trackshade.errors import ModelError
 from trackshade.models.checkpoint import digest
-from trackshade.models.loading import is_present, load_pipeline, model_folder
-from trackshade.registry import models, spec
+from trackshade.models.loading import load_pipeline
+from trackshade.registry import is_present, model_folder, models, spec
 from trackshade.training.data import generate_clip
 
 MINI = spec("mini")

@@ -38,6 +38,7 @@ BLENDER = Option("--blender", str, "The Blender to run; the one on the path, or 
 DEMO_FOLDER = Option("--out", str, "Folder to make it in.", "demo", metavar="DIR", short="-o")
 JOB = Option("job", str, "Id of the job.", metavar="JOB", required=True)
 BACKEND = options.BACKEND[:2]  # what a command needs that only talks to a backend
+_HELP = {option.key: option.help for option in (*options.WHAT, *options.HOW)}
 _BY_NAME = inspect.Parameter.KEYWORD_ONLY
 PASS_ON: Any = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -199,13 +200,13 @@ def dataset(
     model: Annotated[
         str, typer.Option(help="Model whose frames and size scenes are rendered for.", metavar="NAME")
     ] = "das-cogvideox-5b",
-    camera: Annotated[str | None, typer.Option(help=options.WHAT[0].help, metavar="NAME|auto")] = None,
-    frames: Annotated[str | None, typer.Option(help=options.WHAT[1].help, metavar="A-B[:STEP]")] = None,
-    frame_rule: Annotated[Literal[options.FRAME_RULES], typer.Option(help=options.WHAT[2].help)] = "auto",  # type: ignore[valid-type]
-    size: Annotated[str, typer.Option(help=options.WHAT[3].help, metavar="pad|crop|WxH[:pad|crop]")] = "pad",
-    view_layer: Annotated[str | None, typer.Option(help=options.WHAT[4].help, metavar="NAME")] = None,
-    control: Annotated[Literal["mesh", "points"], typer.Option(help=options.HOW[5].help)] = "mesh",
-    points: Annotated[int, typer.Option(help=options.HOW[6].help, metavar="N")] = 4900,
+    camera: Annotated[str | None, typer.Option(help=_HELP["camera"], metavar="NAME|auto")] = None,
+    frames: Annotated[str | None, typer.Option(help=_HELP["frames"], metavar="A-B[:STEP]")] = None,
+    frame_rule: Annotated[Literal[options.FRAME_RULES], typer.Option(help=_HELP["frame_rule"])] = "auto",  # type: ignore[valid-type]
+    size: Annotated[str, typer.Option(help=_HELP["size"], metavar="pad|crop|WxH[:pad|crop]")] = "pad",
+    view_layer: Annotated[str | None, typer.Option(help=_HELP["view_layer"], metavar="NAME")] = None,
+    control: Annotated[Literal["mesh", "points"], typer.Option(help=_HELP["control"])] = "mesh",
+    points: Annotated[int, typer.Option(help=_HELP["points"], metavar="N")] = 4900,
     clips: Annotated[int | None, typer.Option(help="At most so many clips of each folder of shards.")] = None,
     blender: Annotated[str | None, typer.Option(help=BLENDER.help, metavar="PATH")] = None,
     json: Annotated[bool, typer.Option("--json", help=options.JSON.help)] = False,

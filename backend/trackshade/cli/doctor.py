@@ -72,9 +72,10 @@ def _devices() -> dict[str, Any]:
 
 
 def _models() -> dict[str, Any]:
-    from trackshade.models.loading import is_present, model_folder
-
-    return {item.name: str(model_folder(item)) if is_present(item) else "not here" for item in registry.models()}
+    return {
+        item.name: str(registry.model_folder(item)) if registry.is_present(item) else "not here"
+        for item in registry.models()
+    }
 
 
 def _blender(blender: str | None) -> dict[str, Any]:

@@ -38,10 +38,9 @@ def cancel(job: str, endpoint: str | None, curve: str | None) -> None:
 
 def print_models(as_json: bool) -> None:
     """The models, and whether their weights are here."""
-    from trackshade.models.loading import is_present, model_folder
-
     items = [
-        {**item.to_dict(), "present": is_present(item), "folder": str(model_folder(item))} for item in registry.models()
+        {**item.to_dict(), "present": registry.is_present(item), "folder": str(registry.model_folder(item))}
+        for item in registry.models()
     ]
     if as_json:
         print(json.dumps(items, ensure_ascii=False))

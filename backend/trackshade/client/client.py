@@ -42,9 +42,9 @@ class Client:
     """
 
     def __init__(
-        self, find: Callable[[], Address], patience: float, private: PrivateBackend | SharedBackend | None = None
+        self, find: Callable[[], Address], patience: float, held: PrivateBackend | SharedBackend | None = None
     ) -> None:
-        self.private = private
+        self.held = held
         self._connection = Connection(find, f"pid {os.getpid()}", patience)
         threads = max(2, min(4, (os.cpu_count() or 2) // 2))
         self._hashing = ThreadPoolExecutor(threads, "trackshade-hash")
@@ -198,8 +198,8 @@ class Client:
         """End the session, and the backend that it holds unless others hold it too."""
         self._hashing.shutdown(wait=False, cancel_futures=True)
         self._connection.close()
-        if self.private is not None:
-            self.private.close()
+        if self.held is not None:
+            self.held.close()
 
     def __enter__(self) -> Client:
         return self

@@ -87,26 +87,14 @@ class PrivateBackend:
         if self._process.poll() is not None:
             raise ProtocolError(
                 "backend-ended",
-                f"The private backend has ended. {self._last_words()}".strip(),
+                f"The private backend has ended. {last_words(self._log)}".strip(),
                 "Start it again.",
             )
         return Address(self.info.endpoint, self.info.token)
 
     def wait_until_ready(self, file: Path) -> None:
         """Wait for the connection file. Raises ProtocolError("backend-not-started")."""
-        limit = time.monotonic() + START_TIME
-        while True:
-            info = connection_file.read(file)
-            if info is not None:
-                self.info = info
-                return
-            if self._process.poll() is not None or time.monotonic() > limit:
-                raise ProtocolError(
-                    "backend-not-started",
-                    f"The backend could not be started with {self._process.args[0]}. {self._last_words()}".strip(),  # type: ignore[index]
-                    "Check that this Python has Trackshade with its backend, and that the job store can be written.",
-                )
-            time.sleep(0.02)
+        self.info = wait_for_file(self._process, file, self._log, time.monotonic() + START_TIME)
 
     def close(self) -> None:
         """End the backend and wait for it; it queues what it was doing for the next one."""
@@ -128,12 +116,34 @@ class PrivateBackend:
     ) -> None:
         self.close()
 
-    def _last_words(self) -> str:
-        try:
-            lines = self._log.read_text(errors="replace").strip().splitlines()
-        except OSError:
-            return ""
-        return lines[-1][:500] if lines else ""
+
+def wait_for_file(process: subprocess.Popen[bytes], file: Path, log: Path, limit: float) -> ConnectionInfo:
+    """Waits until a backend that was started writes its connection file, at most until `limit` (monotonic seconds).
+
+    Raises ProtocolError("backend-not-started") with what it said last.
+    """
+    while True:
+        info = connection_file.read(file)
+        if info is not None:
+            return info
+        if process.poll() is not None or time.monotonic() > limit:
+            raise ProtocolError(
+                "backend-not-started",
+                f"The backend could not be started with {process.args[0]}. {last_words(log)}".strip(),  # type: ignore[index]
+                "Check that this Python has Trackshade with its backend, and that the job store can be written.",
+            )
+        time.sleep(0.02)
+
+
+def last_words(log: Path) -> str:
+    """The last line of a backend's log, which for a Python process that failed names the error; else ""."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4000))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip()[:500] if lines else ""
 
 
 def environment(python: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from trackshade import settings as places
 from trackshade.client.breaker import Breaker
-from trackshade.client.launch import END_TIME, START_TIME, environment
+from trackshade.client.launch import END_TIME, START_TIME, environment, last_words, wait_for_file
 from trackshade.client.line import Address
 from trackshade.errors import ProtocolError
 from trackshade.wire import connection_file, owners
@@ -94,9 +94,7 @@ class SharedBackend:
         try:
             self._owner = owners.Owner(folder / "owners")
         except OSError as error:
-            raise ProtocolError(
-                "unwritable", f"{folder} cannot be written: {error.strerror}.", "Set TRACKSHADE_HOME to another folder."
-            ) from error
+            raise _unwritable(folder, error) from error
 
     def address(self) -> Address:
         """Where to connect; starts the backend where it does not run.
@@ -141,7 +139,7 @@ class SharedBackend:
     def _start(self) -> ConnectionInfo:
         if self._seen:
             self._seen = False
-            self._breaker.ended(last_words(self.folder))
+            self._breaker.ended(last_words(self.folder / "log"))
         self._breaker.check()
         if self._python is None:
             raise ProtocolError("backend-ended", "The shared backend has ended.", "Start it again.")
@@ -164,11 +162,13 @@ class SharedBackend:
             except BlockingIOError as error:
                 if time.monotonic() > limit:
                     raise ProtocolError(
-                        "backend-not-started", "Another program has been starting the backend for too long."
+                        "backend-not-started",
+                        "Another program has been starting the backend for too long.",
+                        "Close other Blenders and commands of Trackshade, and try again.",
                     ) from error
                 time.sleep(0.05)
             except OSError as error:
-                raise _not_started(f"{self.folder} cannot be written: {error.strerror}.") from error
+                raise _unwritable(self.folder, error) from error
         try:
             return _running(self.folder) or self._launch(python, limit)
         finally:
@@ -188,27 +188,17 @@ class SharedBackend:
                     env=environment(python), creationflags=_FLAGS, start_new_session=sys.platform != "win32",
                 )  # fmt: skip
         except OSError as error:
-            raise _not_started(f"{error.filename or python} cannot be used: {error.strerror}.") from error
-        while True:
-            info = connection_file.read(file)
-            if info is not None:
-                return info
-            if process.poll() is not None or time.monotonic() > limit:
-                if process.poll() is None:
-                    _kill(process.pid)
-                raise _not_started(f"It could not be started with {python}. {last_words(self.folder)}".strip())
-            time.sleep(0.02)
-
-
-def last_words(folder: Path) -> str:
-    """The last line of the backend's log, which for a Python process that failed names the error; else ""."""
-    try:
-        with open(folder / "log", "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 4000))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1].strip()[:500] if lines else ""
+            if error.filename != python:
+                raise _unwritable(self.folder, error) from error
+            raise ProtocolError(
+                "backend-not-started", f"{python} cannot be run: {error.strerror}.", "Give the backend's Python."
+            ) from error
+        try:
+            return wait_for_file(process, file, log, limit)
+        except ProtocolError:
+            if process.poll() is None:
+                _kill(process.pid)
+            raise
 
 
 def _file(folder: Path) -> Path:
@@ -237,8 +227,10 @@ def _wait_for_store(store: Path, limit: float) -> None:
             return
 
 
-def _not_started(message: str) -> ProtocolError:
-    return ProtocolError("backend-not-started", message, "Check that this Python has Trackshade with its backend.")
+def _unwritable(folder: Path, error: OSError) -> ProtocolError:
+    return ProtocolError(
+        "unwritable", f"{folder} cannot be written: {error.strerror}.", "Set TRACKSHADE_HOME to another folder."
+    )
 
 
 def _kill(pid: int) -> None:

@@ -21,8 +21,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..models.checkpoint import digest
-from ..models.loading import model_folder
-from ..registry import spec
+from ..registry import model_folder, spec
 from . import store
 from .colour_words import shown_colour
 from .fidelity import psnr

@@ -23,8 +23,7 @@ import httpx2  # the HTTP library of huggingface_hub 2
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ..errors import Cancelled, ModelError
-from ..registry import ModelSpec
-from .loading import model_folder
+from ..registry import ModelSpec, model_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

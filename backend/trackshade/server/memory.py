@@ -7,13 +7,16 @@ there is one (also other programs' use counts) and of the main memory elsewhere.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any
 
+CARD_ORDER = "PCI_BUS_ID"  # for CUDA_DEVICE_ORDER: that of NVIDIA's tool, so that a number means the same card to both
 FRESH = 2.0  # seconds
 TIME_LIMIT = 10.0
 
@@ -44,17 +47,53 @@ class MemoryWatch:
 def look(device: str) -> dict[str, Any]:
     """The memory of "cuda", "cuda:N", "cpu", "mps" or "auto" now."""
     kind, _, number = device.partition(":")
-    cards = nvidia_cards() if kind in ("auto", "cuda") else []
+    if kind not in ("auto", "cuda"):
+        return main_memory()
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is not None and wanted.startswith("MIG-"):
+        return {}  # a part of a card, of which the tool does not tell
+    cards = visible(nvidia_cards(), wanted)
     index = int(number or 0)
-    return cards[index] if index < len(cards) else main_memory()
+    return cards[index].told() if index < len(cards) else main_memory()
 
 
-def nvidia_cards() -> list[dict[str, Any]]:
-    """Name, free and total memory of each card; empty where there is none."""
+@dataclass(frozen=True)
+class Card:
+    """A card of NVIDIA's; memory in bytes."""
+
+    uuid: str
+    name: str
+    free: int
+    total: int
+
+    def told(self) -> dict[str, Any]:
+        return {"name": self.name, "free": self.free, "total": self.total}
+
+
+def visible(cards: list[Card], wanted: str | None) -> list[Card]:
+    """The cards that CUDA_VISIBLE_DEVICES (`wanted`) leaves, in its order: numbers, or the beginnings of UUIDs, up to
+    the first that names no card. None: all of them.
+    """
+    if wanted is None:
+        return cards
+    found: list[Card] = []
+    for entry in (part.strip() for part in wanted.split(",")):
+        if entry.isdecimal():
+            matching = cards[int(entry) : int(entry) + 1]
+        else:
+            matching = [card for card in cards if entry.startswith("GPU-") and card.uuid.startswith(entry)]
+        if len(matching) != 1:
+            break
+        found += matching
+    return found
+
+
+def nvidia_cards() -> list[Card]:
+    """Each card, in the order of their bus; empty where there is none."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    command = [tool, "--query-gpu=name,memory.free,memory.total", "--format=csv,noheader,nounits"]
+    command = [tool, "--query-gpu=uuid,name,memory.free,memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIME_LIMIT,
@@ -75,8 +114,9 @@ def main_memory() -> dict[str, Any]:
     return {"free": found.available, "total": found.total}
 
 
-def _card(line: str) -> dict[str, Any] | None:
-    name, *numbers = [part.strip() for part in line.rsplit(",", 2)]
+def _card(line: str) -> Card | None:
+    uuid, _, rest = line.partition(",")
+    name, *numbers = [part.strip() for part in rest.rsplit(",", 2)]
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
         return None
-    return {"name": name, "free": int(numbers[0]) << 20, "total": int(numbers[1]) << 20}
+    return Card(uuid.strip(), name, int(numbers[0]) << 20, int(numbers[1]) << 20)

@@ -109,13 +109,13 @@ class Shader:
         self._loaded = None  # two models at once may not fit
         report(states.LOADING, "Loading PyTorch")
         from trackshade.models.checkpoint import digest
-        from trackshade.models.loading import load_pipeline, model_folder
+        from trackshade.models.loading import load_pipeline
 
         def progress(share: float, what: str) -> None:
             report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
 
         pipeline = load_pipeline(spec, self._device, progress=progress)
-        loaded = Loaded(pipeline, self._background.submit(digest, model_folder(spec)))
+        loaded = Loaded(pipeline, self._background.submit(digest, registry.model_folder(spec)))
         self._loaded = (spec.name, loaded)
         return loaded
 

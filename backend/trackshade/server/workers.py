@@ -21,6 +21,7 @@ from typing import Any
 
 from trackshade.errors import JobError, ProtocolError
 from trackshade.server.door import Door
+from trackshade.server.memory import CARD_ORDER
 from trackshade.wire import Message, decode
 
 log = logging.getLogger("trackshade.broker")
@@ -187,7 +188,7 @@ class Workers:
         with open(path, "wb" if too_long else "ab") as log:
             slot.process = subprocess.Popen(
                 [sys.executable, "-m", "trackshade.server.worker"],
-                stdin=subprocess.PIPE, stdout=log, stderr=log,
+                stdin=subprocess.PIPE, stdout=log, stderr=log, env={"CUDA_DEVICE_ORDER": CARD_ORDER, **os.environ},
             )  # fmt: skip
         start = {
             "endpoint": self._door.endpoint,

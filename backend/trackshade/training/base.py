@@ -14,7 +14,6 @@ from .. import registry
 from ..errors import ModelError, UsageError
 from ..models import TrackingTransformer3DModel
 from ..models.checkpoint import check_strictly, read_json
-from ..models.loading import is_present, model_folder
 
 PLAIN = "CogVideoXTransformer3DModel"
 TRACKING = ("CogVideoXTransformer3DModelTracking", "TrackingTransformer3DModel")
@@ -26,8 +25,8 @@ def base_folder(name: str) -> Path:
         return Path(name)
     known = {spec.name: spec for spec in registry.models()}
     if name in known:
-        if is_present(known[name]):
-            return model_folder(known[name])
+        if registry.is_present(known[name]):
+            return registry.model_folder(known[name])
         raise UsageError(
             "no-base", f"The model {name} is not on this machine.", f"Fetch it with `trackshade models fetch {name}`."
         )
