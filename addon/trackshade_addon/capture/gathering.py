@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Evaluated frames, one after the other, become a shot. It only reads: who steps the frames is somebody else's matter.
+
+`scene.Capture` steps the viewport's evaluation, a render engine that of its render, and a render of any engine shows
+each frame to the render-layer hook.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import bpy
+import numpy as np
+
+from trackshade.errors import ShotError
+from trackshade.fit import FrameMap, SizeFit
+from trackshade.shot import MeshTrack, Shot
+
+from .camera import CameraRecording, sees
+from .instances import WITHOUT_SURFACE, Instances, Key, Seen
+from .objects import Matrices, Objects
+from .recording import Library, Recording, Rows
+
+_CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T.astype(bool)  # [8, 3] high or low
+
+
+@dataclass(eq=False)
+class _Instance:
+    """One thing in the scene, found again in each frame by its object, its persistent id and its instancer."""
+
+    name: str
+    place: tuple[int, ...]
+    pass_index: int
+    matrices: Matrices
+    visible: np.ndarray  # [T] bool
+    recording: Recording | None = None
+    holdout: bool | None = None
+
+
+@dataclass(eq=False)
+class Warnings:
+    """Sentences about what the shot does not show exactly; each once."""
+
+    sentences: dict[str, None] = field(default_factory=dict)
+
+    def add(self, sentence: str) -> None:
+        self.sentences.setdefault(sentence)
+
+
+class Gathering:
+    """The tracks of the samples that were put so far.
+
+    Args:
+        view_layer: the original one whose evaluation is read.
+        frame_map: the scene frames that become the shot's samples.
+        size_fit: how the model's image lies over the render's frame.
+        rows: called as rows(array, n) when the first n rows of an array of the shot have got their final values.
+    """
+
+    def __init__(
+        self, view_layer: bpy.types.ViewLayer, frame_map: FrameMap, size_fit: SizeFit, rows: Rows | None = None
+    ) -> None:
+        self.done = 0
+        self.total = len(frame_map.frames)
+        if self.total < 1:
+            raise ShotError("empty-shot", "The shot has no frames.", "Choose a range of at least one frame.")
+        self.frames = frame_map
+        self.warnings = Warnings()
+        self._layer = view_layer
+        self._fit = size_fit
+        self._library = Library(self.total, rows)
+        self._cameras = CameraRecording(self.total, size_fit)
+        self._things = Instances(view_layer)
+        self._instances: dict[Key, _Instance] = {}
+        self._drawn: dict[int, Matrices] = {}
+        self._objects = Objects(view_layer, self.total)
+
+    def put(self, depsgraph: bpy.types.Depsgraph, camera: bpy.types.Object | None) -> None:
+        """Takes the next sample: `depsgraph` holds its frame, which is seen through the original object `camera`.
+
+        Raises:
+            ShotError: what this frame shows cannot be part of a shot.
+        """
+        t, frame = self.done, self.frames.frames[self.done]
+        self._cameras.put(t, frame, camera, depsgraph)
+        self._library.begin()
+        for seen in self._things.of(depsgraph):
+            self._look_at(t, frame, seen)
+        self._objects.put(t, depsgraph, self._drawn)
+        self._library.end(t)
+        self.done += 1
+
+    def _look_at(self, t: int, frame: float, seen: Seen) -> None:
+        kind = seen.obj.type
+        if kind in WITHOUT_SURFACE:
+            if seen.appearance.visible:
+                self.warnings.add(f"'{seen.name}' is {WITHOUT_SURFACE[kind]} and is not part of the shot.")
+            return
+        instance = self._instances.get(seen.key)
+        if instance is None:
+            matrices, visible = Matrices(self.total), np.zeros(self.total, np.bool_)
+            instance = _Instance(seen.name, seen.key[2], seen.pass_index, matrices, visible)
+            self._instances[seen.key] = instance
+            if not seen.key[1]:  # the object itself
+                self._drawn[seen.key[0]] = matrices
+        instance.matrices.put(t, seen.item.matrix_world)
+        if seen.appearance.visible:
+            self._record(t, frame, seen, instance)
+
+    def _record(self, t: int, frame: float, seen: Seen, instance: _Instance) -> None:
+        mesh = seen.obj.data
+        convert = mesh.is_editmode  # then the arrays are still those of before the editing
+        if convert:
+            mesh = seen.obj.to_mesh()
+        try:
+            if not mesh.polygons:
+                return
+            instance.visible[t] = True
+            instance.recording = self._library.record(
+                t, frame, mesh, instance.recording, seen.name, seen.by_counts and not convert
+            )
+        finally:
+            if convert:
+                seen.obj.to_mesh_clear()
+        holdout = seen.appearance.holdout
+        if instance.holdout is None:
+            instance.holdout = holdout
+        elif instance.holdout != holdout:
+            self.warnings.add(f"'{instance.name}' starts or stops being a holdout; the shot keeps its first state.")
+
+    def shot(self, scene: bpy.types.Scene) -> tuple[Shot, list[tuple[str, tuple[int, ...]]]]:
+        """The shot, once all samples were put; and for each of its meshes its name and its place in what instances it,
+        by which another render of the same file knows it again.
+
+        Raises:
+            ShotError: a transform is not finite, or the camera is not one.
+        """
+        self._library.complete()
+        instances = [item for item in self._instances.values() if item.recording is not None]
+        index = {id(recording): i for i, recording in enumerate(self._library.recordings)}
+        meshes = []
+        for item in instances:
+            matrices = item.matrices.complete()
+            self._finite_or_raise(item.name, matrices)
+            meshes.append(
+                MeshTrack(
+                    name=item.name,
+                    geometry=index[id(item.recording)],
+                    matrix_world=matrices,
+                    visible=item.visible,
+                    holdout=bool(item.holdout),
+                    pass_index=item.pass_index,
+                )
+            )
+        self._warn_of_topology()
+        shot = Shot(
+            frames=np.array(self.frames.frames, np.float64),
+            fps=self.frames.fps,
+            size=self._fit.size,
+            camera=self._cameras.track(),
+            geometries=tuple(recording.geometry() for recording in self._library.recordings),
+            meshes=tuple(meshes),
+            objects=self._objects.tracks(self._drawn),
+            view_layer=self._layer.name,
+            source={
+                "file": bpy.data.filepath,
+                "scene": scene.name,
+                "blender": bpy.app.version_string,
+                "frame_map": self.frames.to_dict(),
+                "size_fit": self._fit.to_dict(),
+                "warnings": list(self.warnings.sentences),
+            },
+        )
+        return shot, [(item.name, item.place) for item in instances]
+
+    def _finite_or_raise(self, name: str, matrices: np.ndarray) -> None:
+        if np.isfinite(matrices).all():
+            return
+        bad = np.flatnonzero(~np.isfinite(matrices).all(axis=(1, 2)))
+        raise ShotError(
+            "not-finite",
+            f"The transform of '{name}' is not finite at frame {self.frames.frames[bad[0]]:g}.",
+            "Look for a constraint or driver that divides by zero there.",
+        )
+
+    def _warn_of_topology(self) -> None:
+        for recording in self._library.recordings:
+            if recording.changes:
+                frames = [f"{self.frames.frames[t]:g}" for t in recording.changes]
+                shown = ", ".join(frames[:5]) + (f" and {len(frames) - 5} more" if len(frames) > 5 else "")
+                self.warnings.add(
+                    f"The topology of '{recording.name}' changes at frame {shown}; "
+                    "its points were carried across by the nearest surface point."
+                )
+
+
+def seen_or_raise(shot: Shot) -> Shot:
+    """The shot itself. Raises ShotError where no surface can be in the picture in any sample."""
+    first, last = shot.frames[0], shot.frames[-1]
+    if not shot.meshes:
+        raise ShotError(
+            "nothing-visible",
+            f"No surface is visible in view layer '{shot.view_layer}' of scene '{shot.source.get('scene')}' "
+            f"in frames {first:g} to {last:g}.",
+            "Add a mesh, or make one visible in renders.",
+        )
+    # A few of the vertices tell in most shots; then all of them, before anything is refused.
+    if not (_any_seen(shot, 1000) or _any_seen(shot, None)):
+        raise ShotError(
+            "nothing-visible",
+            f"Camera '{shot.camera.name}' sees no surface in frames {first:g} to {last:g}.",
+            "Point the camera at the scene, check its clip distances, or use --camera auto.",
+        )
+    return shot
+
+
+def _any_seen(shot: Shot, most: int | None) -> bool:
+    """Whether the box around some surface, or around `most` of its vertices, may be in the picture in some sample."""
+    boxes: dict[tuple[int, int], np.ndarray] = {}
+    for t in range(len(shot.frames)):
+        for mesh in shot.meshes:
+            if not mesh.visible[t]:
+                continue
+            geometry = shot.geometries[mesh.geometry]
+            key = mesh.geometry, t if geometry.deforms else 0
+            if key not in boxes:
+                positions = geometry.at(t)
+                positions = positions[:: 1 if most is None else -(-len(positions) // most)]
+                low, high = positions.min(axis=0), positions.max(axis=0)
+                boxes[key] = np.where(_CORNERS, high, low).astype(np.float64)
+            matrix = mesh.matrix_world[t]
+            if sees(shot.camera, shot.size, t, boxes[key] @ matrix[:3, :3].T + matrix[:3, 3]):
+                return True
+    return False
