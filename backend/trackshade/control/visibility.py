@@ -25,6 +25,11 @@ def seen(vertices: np.ndarray, depth: np.ndarray, near: float = 1e-6, far: float
     return out
 
 
+def reach(depth: np.ndarray, out: np.ndarray) -> None:
+    """Writes the greatest depth at which a point in each pixel still counts as seen, `out` `[H, W]` f32, metres."""
+    _reach(depth, out)
+
+
 def slopes(depth: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Change of depth per pixel, (to the right, downwards) `[N]` each, metres, at pixels (i, j)."""
     right, down = np.empty(len(i)), np.empty(len(i))
@@ -69,5 +74,18 @@ def _seen(vertices, depth, near, far, out):
         if z <= d:
             out[n] = True
             continue
-        right, down = _slope(depth, i, j)
-        out[n] = z <= d + 0.5 * (right + down) + RELATIVE * d
+        out[n] = z <= _limit(depth, i, j)
+
+
+@kernel
+def _limit(depth, i, j):
+    right, down = _slope(depth, i, j)
+    d = np.float64(depth[i, j])
+    return d + 0.5 * (right + down) + RELATIVE * d
+
+
+@kernel
+def _reach(depth, out):
+    for i in range(depth.shape[0]):
+        for j in range(depth.shape[1]):
+            out[i, j] = _limit(depth, i, j)
