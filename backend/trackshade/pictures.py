@@ -6,11 +6,13 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.errors import OutputError
+from trackshade.fit import SizeFit
 
 Picture = NDArray[np.uint8]
 
@@ -29,11 +31,74 @@ def cover(picture: Picture, size: tuple[int, int]) -> Picture:
     if (width, height) == size:
         return picture
     scale = max(size[0] / width, size[1] / height)  # of the result's pixels per pixel of the picture
-    rows = _weights(height, size[1], scale)
-    columns = _weights(width, size[0], scale)
-    mixed = np.einsum("ih,hwc->iwc", rows, picture.astype(np.float64))
-    mixed = np.einsum("jw,iwc->ijc", columns, mixed)
-    return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+    offset = (size[0] - width * scale) / 2, (size[1] - height * scale) / 2
+    return to_levels(resample(picture, size, (scale, scale), offset))
+
+
+def lay(picture: Picture, fit: SizeFit) -> Picture:
+    """A picture of the scene's frame, laid over the model's image as the shot was; edges are held around it.
+
+    Args:
+        picture: [H, W, 3] uint8, of any size: its whole is the whole of the scene's frame.
+
+    Returns:
+        [height, width, 3] uint8 of the model's size.
+    """
+    height, width = picture.shape[:2]
+    scale = fit.scale[0] * fit.source[0] / width, fit.scale[1] * fit.source[1] / height
+    return to_levels(resample(picture, fit.size, scale, fit.offset))
+
+
+def cut_back(picture: NDArray[Any], fit: SizeFit, size: tuple[int, int]) -> NDArray[np.float64]:
+    """A picture of the model's size [h, w, C] as the scene's frame, rendered at `size`: [height, width, C]. What the
+    model did not see holds the picture's edges.
+    """
+    scale, offset = _back(fit, size)
+    return resample(picture, size, scale, offset)
+
+
+def look_back(picture: NDArray[Any], fit: SizeFit, size: tuple[int, int]) -> NDArray[Any]:
+    """As `cut_back`, each pixel the nearest one of `picture`: for depths and indices, which must not be mixed."""
+    (sx, sy), (ox, oy) = _back(fit, size)
+    columns = (np.arange(size[0]) + 0.5 - ox) / sx
+    rows = (np.arange(size[1]) + 0.5 - oy) / sy
+    height, width = picture.shape[:2]
+    return picture[np.clip(rows, 0, height - 1).astype(int)][:, np.clip(columns, 0, width - 1).astype(int)]
+
+
+def seen_back(fit: SizeFit, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """[height, width]: which pixels of the scene's frame, rendered at `size`, lie in the model's image."""
+    (sx, sy), (ox, oy) = _back(fit, size)
+    columns = (np.arange(size[0]) + 0.5 - ox) / sx
+    rows = (np.arange(size[1]) + 0.5 - oy) / sy
+    inside = (columns > 0) & (columns < fit.size[0]), (rows > 0) & (rows < fit.size[1])
+    return inside[1][:, None] & inside[0][None, :]
+
+
+def _back(fit: SizeFit, size: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(scale, offset) from the model's pixels to those of the frame at `size`."""
+    sx, sy = fit.scale[0] * fit.source[0] / size[0], fit.scale[1] * fit.source[1] / size[1]
+    return (1 / sx, 1 / sy), (-fit.offset[0] / sx, -fit.offset[1] / sy)
+
+
+def resample(
+    picture: NDArray[Any], size: tuple[int, int], scale: tuple[float, float], offset: tuple[float, float]
+) -> NDArray[np.float64]:
+    """[H, W, C] to [height, width, C]: new pixels are old ones times `scale` plus `offset`, each (x, y).
+
+    A triangle filter, as wide as the larger of an old and a new pixel. Beyond the picture its edges are held.
+    """
+    rows = _weights(picture.shape[0], size[1], scale[1], offset[1])
+    columns = _weights(picture.shape[1], size[0], scale[0], offset[0])
+    height, width, channels = picture.shape
+    mixed = (rows @ picture.reshape(height, -1).astype(np.float64)).reshape(-1, width, channels)
+    mixed = columns @ mixed.transpose(1, 0, 2).reshape(width, -1)
+    return np.ascontiguousarray(mixed.reshape(size[0], size[1], channels).transpose(1, 0, 2))
+
+
+def to_levels(values: NDArray[np.float64]) -> Picture:
+    """Values 0..255 as uint8."""
+    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 
 def write_png(path: Path, picture: Picture) -> None:
@@ -66,9 +131,9 @@ def _checksum(data: bytes) -> bytes:
     return struct.pack(">I", zlib.crc32(data))
 
 
-def _weights(old: int, new: int, scale: float) -> NDArray[np.float64]:
-    """[new, old] weights of a triangle filter over the middle `new / scale` pixels of `old`."""
-    centres = (np.arange(new) + 0.5 - new / 2) / scale + old / 2
+def _weights(old: int, new: int, scale: float, offset: float) -> NDArray[np.float64]:
+    """[new, old] weights of a triangle filter around where each new pixel's centre lies among the old ones."""
+    centres = np.clip((np.arange(new) + 0.5 - offset) / scale, 0.5, old - 0.5)
     distances = np.abs(centres[:, None] - (np.arange(old) + 0.5))
     weights = np.maximum(0.0, 1.0 - distances * min(scale, 1.0))
     return weights / weights.sum(axis=1, keepdims=True)

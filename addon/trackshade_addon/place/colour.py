@@ -28,9 +28,9 @@ _INVERSE = {
 TOLERANCE = 2  # levels of 255
 
 
-def inverse_space(scene: bpy.types.Scene) -> tuple[str, list[str]]:
+def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma: bool = False) -> tuple[str, list[str]]:
     """The colour space to read a plate's images by, and sentences about what keeps the pixels from arriving
-    unchanged.
+    unchanged; `what` they speak of, and whether who reads them undoes the gamma.
     """
     view = scene.view_settings
     known = colour_spaces()
@@ -38,25 +38,25 @@ def inverse_space(scene: bpy.types.Scene) -> tuple[str, list[str]]:
     warnings = []
     if space is None or space not in known:
         warnings.append(
-            f"Blender has no inverse of the view transform '{view.view_transform}', which will change the plate's "
-            "colours. Set the view transform to Standard to see them as they were made."
+            f"Blender has no inverse of the view transform '{view.view_transform}', which will change the colours of "
+            f"{what}. Set the view transform to Standard to see them as they were made."
         )
         space = "sRGB"
     changes = [
         *([f"the look '{view.look}'"] if view.look not in ("", "None") else []),
-        *([f"the gamma of {view.gamma:g}"] if view.gamma != 1 else []),
+        *([f"the gamma of {view.gamma:g}"] if view.gamma != 1 and not undoes_gamma else []),
         *(["the curves"] if view.use_curve_mapping else []),
         *(["the white balance"] if getattr(view, "use_white_balance", False) else []),
     ]
     if changes:
         warnings.append(
-            f"{_joined(changes)} of the scene's colour management will change the plate's colours. "
+            f"{_joined(changes)} of the scene's colour management will change the colours of {what}. "
             "Switch off what should not touch them."
         )
     if scene.display_settings.display_device != "sRGB":
         warnings.append(
-            f"The scene's display is '{scene.display_settings.display_device}': the plate's sRGB colours will be "
-            "converted to it."
+            f"The scene's display is '{scene.display_settings.display_device}': the sRGB colours of {what} will "
+            "be converted to it."
         )
     return space, warnings
 
@@ -99,17 +99,40 @@ def changed_share(picture: Path, scene: bpy.types.Scene, space: str) -> tuple[fl
     return float((change > TOLERANCE).mean()), int(change.max())
 
 
+def linear_pixels(picture: Path, space: str) -> np.ndarray:
+    """[H, W, 3] float32 scene-linear of a picture that is read by `space`, top row first; by Blender itself."""
+    image = bpy.data.images.load(str(picture), check_existing=False)
+    writer = bpy.data.scenes.new("Trackshade colour")
+    try:
+        image.colorspace_settings.name = space
+        output = writer.render.image_settings
+        output.file_format, output.color_mode, output.color_depth, output.exr_codec = "OPEN_EXR", "RGB", "32", "ZIP"
+        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+            light = Path(folder) / "light.exr"
+            image.save_render(str(light), scene=writer)
+            return _values(light)[..., :3]
+    finally:
+        bpy.data.batch_remove([writer])
+        bpy.data.images.remove(image)
+
+
 def read_levels(path: Path) -> np.ndarray:
     """[H, W, 3] 0..255 of an 8-bit picture, top row first, untouched by colour management."""
+    return np.rint(_values(path, "Non-Color")[..., :3] * 255)
+
+
+def _values(path: Path, space: str | None = None) -> np.ndarray:
+    """[H, W, C] float32 of an image file, top row first."""
     image = bpy.data.images.load(str(path), check_existing=False)
     try:
-        image.colorspace_settings.name = "Non-Color"
+        if space is not None:
+            image.colorspace_settings.name = space
         width, height = image.size
-        values = np.empty(width * height * 4, np.float32)
+        values = np.empty(width * height * image.channels, np.float32)
         image.pixels.foreach_get(values)
     finally:
         bpy.data.images.remove(image)
-    return np.rint(values.reshape(height, width, 4)[::-1, :, :3] * 255)
+    return values.reshape(height, width, -1)[::-1]
 
 
 def _joined(parts: list[str]) -> str:
