@@ -43,7 +43,6 @@ TINY = {
     "text_length": 12,
     "latent_channels": 4,
     "track_frequencies": 3,
-    "track_lookup_channels": 2,
     "warmup": 2,
     "bf16": False,
     "log_seconds": 0.0,

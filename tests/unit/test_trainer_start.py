@@ -33,10 +33,7 @@ def model(token: int) -> TrackingTransformer3DModel:
         max_text_seq_length=5,
         num_tracking_blocks=1,
         track_frequencies=2,
-        track_lookup_channels=3,
         track_scale=SCALE,
-        track_fill=True,
-        track_snr_shift=3.0,
     ).eval()
     assert made.track_lookup is not None
     torch.nn.init.normal_(made.track_lookup.uncertainty.weight, std=0.1)

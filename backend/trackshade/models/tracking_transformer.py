@@ -27,10 +27,10 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
 
     Parameter names are the published checkpoint's: `transformer_blocks_copy`, `initial_combine_linear`,
     `combine_linears`.
-    `track_frequencies` > 0 adds a `TrackLookup` (see there, also for `track_lookup_channels`, `track_fill` and
-    `track_snr_shift`), which needs `track_coordinates` in `forward`; `track_scale` is then the number of pixels per
-    latent cell. Without it (the published checkpoint) there are no further parameters. `stills`: the model was trained
-    on single frames as well, so that it can make a first frame from text and tracks.
+    `track_frequencies` > 0 adds a `TrackLookup` (see there, also for `track_snr_shift`), which needs
+    `track_coordinates` and `first_frame` in `forward`; `track_scale` is then the number of pixels per latent cell.
+    Without it (the published checkpoint) there are no further parameters. `stills`: the model was trained on single
+    frames as well, so that it can make a first frame from text and tracks.
     """
 
     @register_to_config
@@ -66,10 +66,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         patch_bias: bool = True,
         num_tracking_blocks: int = 18,
         track_frequencies: int = 0,
-        track_lookup_channels: int = 0,
         track_scale: int = 8,
-        track_fill: bool = False,
-        track_snr_shift: float = 0.0,
+        track_snr_shift: float = 3.0,
         stills: bool = False,
     ):
         super().__init__(
@@ -119,35 +117,19 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         self.track_lookup = None
         if track_frequencies:
             self.track_lookup = TrackLookup(
-                dim,
-                in_channels // 2,
-                track_frequencies,
-                track_lookup_channels,
-                track_scale,
-                patch_size,
-                time_embed_dim,
-                track_fill,
-                track_snr_shift,
+                dim, in_channels // 2, track_frequencies, track_scale, patch_size, track_snr_shift
             )
 
-    def initialise_from_scratch(
-        self, analysis: torch.Tensor | None = None, synthesis: torch.Tensor | None = None
-    ) -> None:
+    def initialise_from_scratch(self, analysis: torch.Tensor | None = None, mean: torch.Tensor | None = None) -> None:
         """Start values for joint training of base and branch: zero output, and tracks that reach the copies unchanged.
 
-        analysis [C, 3*s*s], synthesis [3*s*s, C]: of a linear patch autoencoder, for the lookup
-        (`TrackLookup.initialise`).
+        analysis [C, 3*s*s], mean [3*s*s]: of a linear patch autoencoder, for the lookup (`TrackLookup.initialise`).
         """
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
         nn.init.eye_(self.initial_combine_linear.weight)
-        if (
-            self.track_lookup is not None
-            and self.config.track_lookup_channels
-            and analysis is not None
-            and synthesis is not None
-        ):
-            self.track_lookup.initialise(analysis, synthesis)
+        if self.track_lookup is not None and analysis is not None and mean is not None:
+            self.track_lookup.initialise(analysis, mean)
 
     @classmethod
     def from_base(cls, base: CogVideoXTransformer3DModel, num_tracking_blocks: int = 18, **config: Any):
@@ -185,6 +167,7 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
         tracking_maps: torch.Tensor | None = None,
         track_coordinates: torch.Tensor | None = None,
+        first_frame: torch.Tensor | None = None,
         tracking_scale: float = 1.0,
         attention_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,
@@ -196,8 +179,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         head dim].
         tracking_maps: [B, T, C, h, w] tracking latents and first tracking frame latents; None runs the base
         transformer alone.
-        track_coordinates: [B, T, 4, H, W] pixels (`track_coordinates`), only for models with `track_frequencies`;
-        None: no tracks.
+        track_coordinates: [B, T, 4, H, W] pixels (`track_coordinates`), and first_frame: [B, 3, H, W] in -1..1, zeros
+        for none; only for models with `track_frequencies`; None: no tracks.
         tracking_scale: how strongly the tracks lead, 1 as trained. The branch's contributions are multiplied by it (0:
         the base transformer alone). A model with a lookup has also learned from clips without tracks, and is led
         towards those instead: its tracking maps are multiplied, and its lookup is mixed with that of a still scene.
@@ -207,14 +190,10 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         temb = self._time(timestep, timestep_cond, ofs, hidden_states.dtype)
         latents = hidden_states
 
-        lookup = None
         embedded = self.embedding_dropout(self.patch_embed(encoder_hidden_states, latents))
         text, hidden = embedded[:, :text_length], embedded[:, text_length:]
-        if self.track_lookup is not None and track_coordinates is not None:
-            first = latents[:, 0, self.config.in_channels // 2 :]
-            lookup = self.track_lookup(track_coordinates, first)
-            if tracking_scale != 1:
-                lookup = towards(self.track_lookup(torch.zeros_like(track_coordinates), first), lookup, tracking_scale)
+        lookup = self._looked_up(track_coordinates, first_frame, tracking_scale)
+        if lookup is not None:
             hidden = hidden + lookup.tokens
 
         track = None
@@ -234,29 +213,24 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
 
         hidden = self.norm_out(self.norm_final(hidden), temb=temb)
         output = self._unpatchify(self.proj_out(hidden), latents.shape)
-        if self.track_lookup is not None and lookup is not None and lookup.moved is not None:
-            output = self._corrected(self.track_lookup, output, lookup, hidden, temb, timestep, latents)
+        if self.track_lookup is not None and lookup is not None:
+            local = self._unpatchify(self.track_lookup.uncertainty(hidden), latents.shape)
+            noisy, mean = latents[:, :, : self.config.in_channels // 2], lookup.moved + output
+            output = self.track_lookup.denoise(timestep, local, noisy, mean, lookup.known).to(latents.dtype)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
-    def _corrected(
-        self,
-        module: TrackLookup,
-        output: torch.Tensor,
-        lookup: Lookup,
-        hidden: torch.Tensor,
-        temb: torch.Tensor,
-        timestep: torch.Tensor,
-        latents: torch.Tensor,
-    ) -> torch.Tensor:
-        """The prediction, of which the moved first frame is one part and the transformer's `output` the other."""
-        assert lookup.moved is not None
-        assert lookup.seen is not None
-        noisy = latents[:, :, : self.config.in_channels // 2]
-        if self.config.track_snr_shift:
-            local = self._unpatchify(module.uncertainty(hidden), latents.shape)
-            return module.denoise(timestep, local, noisy, lookup.moved + output, lookup.seen).to(latents.dtype)
-        local = self._unpatchify(module.local_shares(hidden), latents.shape)
-        return output + module.estimate(temb, local, noisy, lookup.moved)
+    def _looked_up(
+        self, coordinates: torch.Tensor | None, first: torch.Tensor | None, tracking_scale: float
+    ) -> Lookup | None:
+        """What the tracks say, mixed with what a still scene would where they lead more or less than as trained."""
+        if self.track_lookup is None or coordinates is None:
+            return None
+        if first is None:
+            first = coordinates.new_zeros(len(coordinates), 3, *coordinates.shape[-2:])
+        lookup = self.track_lookup(coordinates, first)
+        if tracking_scale == 1:
+            return lookup
+        return towards(self.track_lookup(torch.zeros_like(coordinates), first), lookup, tracking_scale)
 
     def _time(self, timestep, timestep_cond, ofs, dtype: torch.dtype) -> torch.Tensor:
         temb = self.time_embedding(self.time_proj(timestep).to(dtype), timestep_cond)

@@ -293,13 +293,13 @@ class DiffusionShaderPipeline(DiffusionPipeline):
                 )
                 assert isinstance(still, DiffusionShaderOutput)
                 image = still.frames[:, 0]
+            pictures = None
             if image is None:
                 image_latents = torch.zeros(shape, device=device, dtype=dtype)
             else:
                 pictures = as_images(image, len(prompts), (width, height))
                 image_latents = self.first_frame_latents(pictures, shape[1], generator).to(dtype)
             maps = self.tracking_latents(tracking, tracking_range, generator).to(dtype)
-            coordinates = track_coordinates(tracking).to(device) if self.transformer.config.track_frequencies else None
 
             # 4. Noise, drawn in float32 so that a seed means the same in every precision
             if latents is None:
@@ -314,11 +314,13 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             condition = {
                 "encoder_hidden_states": text,
                 "tracking_maps": torch.cat([maps * with_tracks for with_tracks in tracked]),
-                "track_coordinates": None
-                if coordinates is None
-                else torch.cat([coordinates * with_tracks for with_tracks in tracked]),
                 "image_rotary_emb": self.rotary(shape[1], *grid),
             }
+            if self.transformer.config.track_frequencies:
+                coordinates = track_coordinates(tracking).to(device)
+                condition["track_coordinates"] = torch.cat([coordinates * with_tracks for with_tracks in tracked])
+                if pictures is not None:
+                    condition["first_frame"] = torch.cat([pictures.to(device) * 2 - 1] * len(tracked))
             if self.transformer.config.ofs_embed_dim is not None:
                 condition["ofs"] = sample.new_full((1,), 2.0)
             self.scheduler.set_timesteps(num_inference_steps, device=device)

@@ -146,14 +146,6 @@ class TrainConfig(RunConfig):
     patch: int = setting("pixels per side of a latent cell", "model", 4)
     latent_channels: int = setting("of the autoencoder", "model", 16)
     track_frequencies: int = setting("octaves of the track coordinates; 0: the published forward pass", "model", 6)
-    track_lookup_channels: int = setting("features that are looked up along the tracks; 0: none", "model", 8)
-    track_fill: bool = setting("surfaces that were hidden start from the colours around them", "model", True)
-    track_snr_shift: float = setting(
-        "the model corrects the moved first frame and says how uncertain it is, for the noise schedule of this shift; "
-        "0: it mixes shares of it into the velocity",
-        "model",
-        3.0,
-    )
 
     autoencoder_minutes: float = setting("of the decoder's refinement", "autoencoder", 4.0)
     autoencoder_steps: int | None = setting("optimiser steps of it instead", "autoencoder", None)

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from ..models import PatchAutoencoder, TrackingTransformer3DModel, track_coordinates
+from ..pipelines import DiffusionShaderPipeline
 from .augment import mirror, names_a_side, thin_tracks
 from .config import TrainConfig
 from .data import Clip, Shards
-from .latents import encode, first_only, make_scheduler
+from .latents import encode, first_only, make_scheduler, to_unit
 from .loop import Run
 from .optimisers import rate_factor
 from .samples import generate, mean_psnr, sheet_picture, write_picture
@@ -25,7 +26,8 @@ from .samples import generate, mean_psnr, sheet_picture, write_picture
 @dataclass(frozen=True)
 class Batch:
     latents: torch.Tensor  # [B, T, C, h, w] clean video
-    image: torch.Tensor  # [B, T, C, h, w] first frame, then zeros
+    first: torch.Tensor  # [B, 3, H, W] first frame in -1..1, zeros where it is left out
+    image: torch.Tensor  # [B, T, C, h, w] its latents, then zeros
     tracks: torch.Tensor  # [B, T, 2C, h, w] tracking latents | first tracking frame, then zeros
     coordinates: torch.Tensor  # [B, T, 4, H, W]
     tokens: torch.Tensor  # [B, L] i64
@@ -58,12 +60,18 @@ class Predictor(nn.Module):
         timesteps: torch.Tensor,
         tracks: torch.Tensor | None,
         coordinates: torch.Tensor | None,
+        first: torch.Tensor,
     ) -> torch.Tensor:
         """The predicted velocity [B, T, C, h, w], float32; shapes as in `Batch`."""
         with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.bf16):
             text = self.text_encoder(tokens)[0]
             predicted = self.transformer(
-                torch.cat([noisy, image], dim=2), text, timesteps, tracking_maps=tracks, track_coordinates=coordinates
+                torch.cat([noisy, image], dim=2),
+                text,
+                timesteps,
+                tracking_maps=tracks,
+                track_coordinates=coordinates,
+                first_frame=first,
             ).sample
         return predicted.float()
 
@@ -121,11 +129,12 @@ class Task:
         drop_text = torch.from_numpy(no_text[mine])[:, None]
         tokens = torch.where(drop_text, self.empty, self.tokens[torch.from_numpy(picks[mine])]).to(device)
         image = first_only(latents) * keep_image
+        first = to_unit(video[:, 0]).permute(0, 3, 1, 2).to(device) * keep_image[:, 0]
         maps = torch.cat([tracks, first_only(tracks)], dim=2) * keep_track
         generator = torch.Generator().manual_seed(noise_seed)
         noise = torch.randn((count, *latents.shape[1:]), generator=generator)[part::parts].to(device)
         timesteps = torch.from_numpy(levels[mine]).to(device)
-        return Batch(latents, image, maps, coordinates, tokens, noise, timesteps)
+        return Batch(latents, first, image, maps, coordinates, tokens, noise, timesteps)
 
     def _clip(self, index: int, single: bool, mirrored: bool, thin_seed: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Video and tracking video [T, H, W, 3] of a clip, changed as was drawn."""
@@ -144,7 +153,7 @@ class Task:
         target = self.scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
         without = self.config.stage == "base"
         tracks, coordinates = (None, None) if without else (batch.tracks, batch.coordinates)
-        predicted = predictor(noisy, batch.image, batch.tokens, batch.timesteps, tracks, coordinates)
+        predicted = predictor(noisy, batch.image, batch.tokens, batch.timesteps, tracks, coordinates, batch.first)
         return ((predicted - target).square() * self.costs).mean()
 
     def rate(self, step: int, share: float) -> float:
@@ -154,9 +163,13 @@ class Task:
         """Draw the held-out clips, and say how close they come with their own tracks and with each other's."""
         clips = self.held_out
         right = [clip.tracking for clip in clips]
-        arguments = (run.modules["transformer"], run.modules["text_encoder"], self.vae, self.tokenizer, clips)
-        made = generate(*arguments, right, bf16=self.config.bf16)
-        other = generate(*arguments, right[1:] + right[:1], bf16=self.config.bf16)
+        modules = run.modules
+        pipeline = DiffusionShaderPipeline(
+            self.tokenizer, modules["text_encoder"], self.vae, modules["transformer"], self.scheduler
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        made = generate(pipeline, clips, right, bf16=self.config.bf16)
+        other = generate(pipeline, clips, right[1:] + right[:1], bf16=self.config.bf16)
         picture = sheet_picture([(c.video, g, c.tracking) for c, g in zip(clips, made, strict=True)])
         write_picture(run.out / "sheets" / f"step-{run.progress.step:06d}.png", picture)
         run.log.picture("sheet", picture, run.progress.step)

@@ -11,6 +11,8 @@ from diffusers import CogVideoXDDIMScheduler
 
 from ..models import PatchAutoencoder
 
+SNR_SHIFT = 3.0  # of the noise schedule
+
 
 def to_unit(video: np.ndarray) -> torch.Tensor:
     """8-bit to -1..1 float32, same shape."""
@@ -18,11 +20,11 @@ def to_unit(video: np.ndarray) -> torch.Tensor:
 
 
 def make_scheduler() -> CogVideoXDDIMScheduler:
-    """The noise schedule of training and sampling: CogVideoX's (SNR shift 3, v-prediction, zero terminal SNR,
+    """The noise schedule of training and sampling: CogVideoX's (v-prediction, zero terminal SNR,
     trailing).
     """
     return CogVideoXDDIMScheduler(
-        snr_shift_scale=3.0,
+        snr_shift_scale=SNR_SHIFT,
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",

@@ -14,11 +14,7 @@ import torch.nn.functional as F
 
 _READ = "transformer.patch_embed.proj.weight"  # [dim, C, p, p]
 _LOOKED_UP = "transformer.track_lookup.content_proj.weight"  # [dim, C * (p * scale)^2]
-_WRITTEN = (
-    "transformer.proj_out.",
-    "transformer.track_lookup.local_shares.",
-    "transformer.track_lookup.uncertainty.",
-)  # [C * p^2, dim] and [C * p^2]
+_WRITTEN = ("transformer.proj_out.", "transformer.track_lookup.uncertainty.")  # [C * p^2, dim] and [C * p^2]
 
 
 def adapted(known: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], scale: int) -> dict[str, torch.Tensor]:

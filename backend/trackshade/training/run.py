@@ -27,6 +27,7 @@ from .config import RunConfig, TrainConfig, TuneConfig
 from .data import Shards, generate_shards, load_shards
 from .diffusion import Predictor, Task
 from .export import export
+from .latents import SNR_SHIFT
 from .log import Log, Report
 from .loop import Run, descend
 from .machine import make_accelerator
@@ -149,7 +150,6 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
             "Choose another --token or --patch.",
         )
     torch.manual_seed(config.seed)
-    lookup = config.track_frequencies and config.track_lookup_channels
     transformer = TrackingTransformer3DModel(
         num_attention_heads=config.width_heads,
         attention_head_dim=config.head_dim,
@@ -167,13 +167,11 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
         spatial_interpolation_scale=1.0,
         num_tracking_blocks=config.tracking_layers,
         track_frequencies=config.track_frequencies,
-        track_lookup_channels=config.track_lookup_channels,
         track_scale=config.patch,
-        track_fill=bool(lookup) and config.track_fill,
-        track_snr_shift=config.track_snr_shift if lookup else 0.0,
+        track_snr_shift=SNR_SHIFT,
         stills=config.one_frame > 0,
     )
-    transformer.initialise_from_scratch(vae.analysis.cpu(), vae.synthesis.cpu())
+    transformer.initialise_from_scratch(vae.analysis.cpu(), vae.mean.cpu())
     return {"transformer": transformer, "text_encoder": build_text_encoder(vocabulary, config.text_dim, config.seed)}
 
 

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
-from ..models import PatchAutoencoder, TrackingTransformer3DModel, track_coordinates
+from ..pipelines import DiffusionShaderPipeline
 from .data import Clip, generate_clip
-from .latents import encode, first_only, make_scheduler, to_unit
-from .text import tokenize
+from .latents import to_unit
 
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # sample [B, ...], timestep [B] -> velocity [B, ...]
 
@@ -39,44 +37,21 @@ def denoise(predict: Predict, scheduler: Any, shape: Sequence[int], steps: int, 
     return sample
 
 
-@torch.no_grad()
 def generate(
-    transformer: TrackingTransformer3DModel,
-    text_encoder: nn.Module,
-    vae: PatchAutoencoder,
-    tokenizer,
-    clips: list[Clip],
-    trackings: list[np.ndarray],
-    steps: int = 8,
-    seed: int = 0,
-    bf16: bool = True,
+    pipeline: DiffusionShaderPipeline, clips: list[Clip], trackings: list[np.ndarray], seed: int = 0, bf16: bool = True
 ) -> np.ndarray:
-    """[N, T, H, W, 3] 8-bit: each clip's first frame moved by its entry of `trackings`, without guidance."""
-    device = vae.device
-    tracking = np.stack(trackings)
-    latents = encode(vae, np.stack([clip.video for clip in clips]))
-    tracks = encode(vae, tracking)
-    image, maps = first_only(latents), torch.cat([tracks, first_only(tracks)], dim=2)
-    coordinates = track_coordinates(torch.from_numpy(tracking).permute(0, 1, 4, 2, 3).to(device).float() / 255)
-    tokens = tokenize(tokenizer, [clip.caption for clip in clips], transformer.config.max_text_seq_length).to(device)
-
-    def predict(sample: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return transformer(
-                torch.cat([sample, image], dim=2),
-                text_encoder(tokens)[0],
-                timesteps,
-                tracking_maps=maps,
-                track_coordinates=coordinates,
-            ).sample
-
-    sample = denoise(predict, make_scheduler(), latents.shape, steps, seed, device)
-    return to_bytes(vae.decode(sample.transpose(1, 2) / vae.config.scaling_factor).sample)
-
-
-def to_bytes(decoded: torch.Tensor) -> np.ndarray:
-    """[B, 3, T, H, W] in -1..1 -> [B, T, H, W, 3] 8-bit."""
-    return ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
+    """[N, T, H, W, 3] 8-bit: each clip's first frame moved by its entry of `trackings`, in one step."""
+    with torch.autocast(pipeline.vae.device.type, torch.bfloat16, enabled=bf16):
+        made = pipeline(
+            [clip.caption for clip in clips],
+            image=np.stack([clip.video[0] for clip in clips]),
+            tracking_video=np.stack(trackings),
+            num_inference_steps=1,
+            guidance_scale=1.0,
+            generator=torch.Generator().manual_seed(seed),
+            output_type="uint8",
+        )
+    return made.frames
 
 
 def sheet_picture(clips: Sequence[Sequence[np.ndarray]]) -> np.ndarray:

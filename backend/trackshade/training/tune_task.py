@@ -38,6 +38,7 @@ class Batch:
     image: torch.Tensor  # [B, L, C, h, w] first frame with noise, then zeros
     tracks: torch.Tensor  # [B, L, 2C, h, w] tracking latents | first tracking frame, then zeros
     coordinates: torch.Tensor | None  # [B, T, 4, H, W], for models that read them
+    first: torch.Tensor | None  # [B, 3, H, W] first frame in -1..1, for those
     text: torch.Tensor  # [B, N, E]
     noise: torch.Tensor  # [B, L, C, h, w]
     timesteps: torch.Tensor  # [B] i64
@@ -68,6 +69,7 @@ class Predictor(nn.Module):
                 image_rotary_emb=rotary,
                 tracking_maps=batch.tracks,
                 track_coordinates=batch.coordinates,
+                first_frame=batch.first,
             ).sample
         return predicted.float()
 
@@ -126,15 +128,17 @@ class TuneTask:
         image = self._image(tensors["first"], latents.shape[1], generator)
         noise = torch.randn(latents.shape, generator=generator)
         text = self.empty if no_text else load(self.keys[pick].text)["text"]
-        coordinates = None
+        coordinates = first_frame = None
         if "pixels" in tensors:
             coordinates = track_coordinates(tensors["pixels"].permute(0, 3, 1, 2)[None].float() / 255)
             coordinates = coordinates * float(not no_track)
+            first_frame = (tensors["first"].permute(2, 0, 1)[None].float() / 127.5 - 1) * float(not no_image)
         return Batch(
             latents,
             image * float(not no_image),
             tracks * float(not no_track),
             coordinates,
+            first_frame,
             text[None].float(),
             noise,
             torch.tensor([level]),
