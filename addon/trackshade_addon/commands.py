@@ -20,6 +20,7 @@ from trackshade.client import Client, connect, later
 from trackshade.errors import Cancelled, OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.outcome import check_output, free_folder
 from trackshade.pictures import write_png
+from trackshade.settings import ShadeSettings
 
 from . import job
 from .demo_scene import build_demo_scene
@@ -58,11 +59,20 @@ def main(program: str, arguments: Sequence[str]) -> int:
 
 
 def _render(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
-    settings = options.shade_settings(values)
+    return _run(values, options.shade_settings(values), "shaded", report)
+
+
+def _control(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+    return _run(values, options.control_settings(values), "control", report)
+
+
+def _run(
+    values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: Callable[[job.Progress], None]
+) -> dict[str, Any]:
     what = _what(values)
-    out = free_folder(values["out"], _stem(values))
+    out = free_folder(values["out"], _stem(values), kind)
     check_output(out, values["force"])
-    connecting = _connect(values)  # starts while the scene is read
+    connecting = _connect(values, settings)  # starts while the scene is read
     try:
         scene = _scene(values["scene"], report)
         found = job.drain(job.run(scene, what, settings, connecting, out, values["force"]), report)
@@ -131,6 +141,7 @@ def _demo_scene(values: Mapping[str, Any], report: Callable[[job.Progress], None
 
 _COMMANDS: dict[str, Callable[[Mapping[str, Any], Callable[[job.Progress], None]], dict[str, Any]]] = {
     "render": _render,
+    "control": _control,
     "export": _export,
     "place": _place,
     "scene": _demo_scene,
@@ -147,7 +158,7 @@ def _what(values: Mapping[str, Any]) -> job.What:
         size_mode=mode,
         size=size,
         view_layer=values["view_layer"],
-        first_frame=values["first_frame"],
+        first_frame=values.get("first_frame", "none"),
         input_render=values.get("input_render", False),
     )
 
@@ -168,17 +179,18 @@ def _stem(values: Mapping[str, Any]) -> str:
     return Path(values["scene"] or bpy.data.filepath or "scene").stem
 
 
-def _connect(values: Mapping[str, Any]) -> Future[Client]:
+def _connect(values: Mapping[str, Any], settings: ShadeSettings) -> Future[Client]:
     python = values["backend_python"] or os.environ.get("TRACKSHADE_PYTHON")
     curve = None if values["curve"] is None else Path(values["curve"])
-    return later(_connected, values["endpoint"], curve, python, values["model"])
+    return later(_connected, values["endpoint"], curve, python, settings.needs)
 
 
-def _connected(endpoint: str | None, curve: Path | None, python: str | None, model: str) -> Client:
-    """A backend that loads the model already. One that is not there at first is hardly on its way."""
+def _connected(endpoint: str | None, curve: Path | None, python: str | None, model: str | None) -> Client:
+    """A backend that loads what is needed already. One that is not there at first is hardly on its way."""
     client = connect(endpoint, curve=curve, python=python, patience=FIRST_PATIENCE)
     client.set_patience(PATIENCE)
-    client.warm(model)
+    if model is not None:
+        client.warm(model)
     return client
 
 

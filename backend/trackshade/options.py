@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options of `render`, `export`, `shade` and `place`: one table for the command line and for Blender's own.
+"""The options of `render`, `control`, `export`, `shade` and `place`: one table.
 
-Both build their parsers from it, so the same option means the same everywhere.
+The command line and Blender's own build their parsers from it, so the same option means the same everywhere.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ HOW = (
     Option("--control-end", float, "Share of the steps after which the tracks no longer lead.", 1.0, metavar="X"),
     Option("--tracking-range", str, "Value range of the tracking video for the model.", "training", TRACKING_RANGES),
 )
+TRACKS = (HOW[5], HOW[6], HOW[4])  # of those, what the tracking video depends on
 FOLDER = Option("--out", str, "Folder of the result; a new one here if left out.", metavar="DIR", short="-o")
 FILE = Option("--out", str, "File to write.", metavar="FILE", short="-o")
 FORCE = Option("--force", bool, "Replace what is there.", False)
@@ -96,6 +97,8 @@ SHADE_FIRST = Option("--first-frame", str, "A picture file, or 'none'; the one b
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": ("Shade a scene, and place the result in a copy of it.",
                (SCENE, *WHAT, INPUT_RENDER, *HOW, FOLDER, FORCE, JSON, *BACKEND)),
+    "control": ("Make a scene's tracking video, as a model would be sent it; needs none.",
+                (SCENE, *WHAT[:6], *TRACKS, FOLDER, FORCE, JSON, *BACKEND)),
     "export": ("Capture a scene to a shot file, with the first frame beside it.",
                (SCENE, *WHAT, RENDERS, FILE, FORCE, JSON)),
     "shade": ("Shade a shot file.",
@@ -151,6 +154,12 @@ def arguments(command: str, values: Mapping[str, Any]) -> list[str]:
 def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """The settings among a command's values. Raises UsageError."""
     return ShadeSettings(model=values["model"], **{option.key: values[option.key] for option in HOW})
+
+
+def control_settings(values: Mapping[str, Any]) -> ShadeSettings:
+    """The same for a tracking video alone. Raises UsageError."""
+    chosen = {option.key: values[option.key] for option in TRACKS}
+    return ShadeSettings(model=values["model"], output="tracking", **chosen)
 
 
 def frame_range(text: str | None) -> tuple[float | None, float | None, float | None]:

@@ -73,11 +73,11 @@ class Outcome:
         }
 
 
-def free_folder(chosen: str | None, stem: str) -> Path:
+def free_folder(chosen: str | None, stem: str, kind: str = "shaded") -> Path:
     """The folder that was asked for, else one in the working folder that is not there yet."""
     if chosen is not None:
         return Path(chosen).absolute()
-    name = f"{stem}-shaded"
+    name = f"{stem}-{kind}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(Path(item).absolute() for item in names if not Path(item).exists())
 

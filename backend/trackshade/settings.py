@@ -15,6 +15,7 @@ from typing import Any
 from trackshade.errors import OutputError, UsageError
 
 CONTROLS = ("mesh", "points")
+OUTPUTS = ("video", "tracking")
 PLACES = "places.json"  # in `home`: folders that were chosen
 TRACKING_RANGES = ("training", "demo")
 
@@ -36,6 +37,7 @@ class ShadeSettings:
         tracking_range: value range in which the autoencoder gets the tracking video: "training" [-1, 1] or
             "demo" [0, 1] (the released demonstration's).
         preview_every: a preview frame comes with every n-th step; 0 for none.
+        output: "video" shades; "tracking" ends with the tracking video that would steer it, and needs no model.
     """
 
     model: str = "mini"
@@ -51,6 +53,7 @@ class ShadeSettings:
     control_end: float = 1.0
     tracking_range: str = "training"
     preview_every: int = 5
+    output: str = "video"
 
     def __post_init__(self) -> None:
         _require(isinstance(self.model, str) and bool(self.model), "model", self.model, "a model's name")
@@ -69,6 +72,12 @@ class ShadeSettings:
         _require(self.tracking_range in TRACKING_RANGES, "tracking range", self.tracking_range,
                  " or ".join(TRACKING_RANGES))  # fmt: skip
         _require(_whole(self.preview_every, 0, 1000), "preview", self.preview_every, "0 to 1000")
+        _require(self.output in OUTPUTS, "output", self.output, " or ".join(OUTPUTS))
+
+    @property
+    def needs(self) -> str | None:
+        """The model that has to be loaded, or None."""
+        return self.model if self.output == "video" else None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

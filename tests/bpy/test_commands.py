@@ -210,6 +210,24 @@ def test_a_scene_is_shaded_and_placed(
     assert bpy.context.scene.camera.data.background_images
 
 
+def test_control_is_the_tracking_video_placed_like_a_result(
+    demo: Path, backend: PrivateBackend, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
+    arguments = ("--out", tmp_path / "control", "--endpoint", backend.info.endpoint, "--json")
+    code, printed, err = run(capfd, "control", demo, *arguments)
+    assert code == 0, err
+    made = json.loads(printed)
+    pictures = [sorted((tmp_path / "control" / name).iterdir()) for name in ("frames", "tracking")]
+    assert len(pictures[0]) == 17
+    assert [path.read_bytes() for path in pictures[0]] == [path.read_bytes() for path in pictures[1]]
+    record = json.loads((tmp_path / "control" / "job.json").read_text())
+    assert record["settings"]["output"] == "tracking"
+    assert "running" not in err  # no model
+    bpy.ops.wm.open_mainfile(filepath=made["files"]["scene"])
+    assert any("plate" in item.name for item in bpy.context.scene.camera.children)
+
+
 def test_a_fetched_result_can_be_placed_again(
     demo: Path, backend: PrivateBackend, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from trackshade.client import PrivateBackend, start_private
 from trackshade.shot import Shot
 
 pytest.importorskip("bpy", reason="the command line runs Blender")
-COMMANDS = ("render", "export", "place", "shade", "demo", "jobs", "cancel", "doctor", "serve", "models", "train",
+COMMANDS = ("render", "control", "export", "place", "shade", "demo", "jobs", "cancel", "doctor", "serve", "models", "train",
             "dataset", "evaluate", "version")  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_help_names_every_command_and_is_quick_to_import() -> None:
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-@pytest.mark.parametrize("command", ["render", "export", "place", "shade"])
+@pytest.mark.parametrize("command", ["render", "control", "export", "place", "shade"])
 def test_a_command_has_the_options_of_the_table(command: str) -> None:
     done = run(command, "--help", COLUMNS="200")
     assert done.returncode == 0

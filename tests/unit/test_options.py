@@ -52,6 +52,8 @@ def test_wrong_usage_is_an_error_of_ours(wrong: list[str]) -> None:
 def test_defaults_are_the_settings_own() -> None:
     found = vars(options.parser("render", "test").parse_args([]))
     assert options.shade_settings(found) == ShadeSettings()
+    found = vars(options.parser("control", "test").parse_args([]))
+    assert options.control_settings(found) == ShadeSettings(output="tracking")
 
 
 @pytest.mark.parametrize(

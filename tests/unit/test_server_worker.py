@@ -18,6 +18,7 @@ from PIL import Image
 from backends import Backend, gone, grid_shot, limited_file_size, until
 from result_shots import at, shot
 from trackshade.client import Client, Event
+from trackshade.control import tracking_video
 from trackshade.errors import Cancelled, JobError, ShotError
 from trackshade.registry import spec
 from trackshade.settings import ShadeSettings
@@ -97,6 +98,26 @@ def test_a_job_from_submit_to_result(backend: Backend, client: Client, tmp_path:
     assert events[-1].summary == record
     assert set(record["timings"]) == {"read", "control", "load", "shade"}
     assert not partials(backend)
+
+
+def test_a_tracking_video_needs_no_model(client: Client, tmp_path: Path) -> None:
+    """It is the video that the model would be given, with what else is known of its pixels."""
+    shot = square()
+    job = client.submit(shot, ShadeSettings(output="tracking"))
+    events = list(client.events(job))
+    assert states(events) == ["queued", "loading", "decoding", "done"]
+    assert not [e.message for e in events if "PyTorch" in e.message]
+    out = client.fetch(job, tmp_path / "out")
+    video = tracking_video(shot)
+    for folder in ("frames", "tracking"):
+        pictures = [np.asarray(Image.open(path)) for path in sorted((out / folder).glob("*.png"))]
+        np.testing.assert_array_equal(pictures, video.frames)
+    np.testing.assert_array_equal(np.load(out / "depth.npy"), video.depth)
+    np.testing.assert_array_equal(np.load(out / "object_index.npy"), video.object_index)
+    record = json.loads((out / "job.json").read_text())
+    assert {*record["files"]} >= {"depth.npy", "object_index.npy", "video.mp4"}
+    assert set(record["timings"]) == {"read", "control"}
+    assert record["model"]["digests"] == {}
 
 
 def test_the_same_job_again_is_the_same_picture(client: Client, tmp_path: Path) -> None:

@@ -36,6 +36,14 @@ app.add_typer(models_app, name="models")
 BLENDER = Option("--blender", str, "The Blender to run; the one on the path, or its Python module, if left out.",
                  metavar="PATH")  # fmt: skip
 DEMO_FOLDER = Option("--out", str, "Folder to make it in.", "demo", metavar="DIR", short="-o")
+BAKE = (
+    options.RESULT,
+    Option("--size", int, "Texels along a side; what the pictures show, at most 2048, if left out.", metavar="N"),
+    Option("--object", str, "Only this mesh; all if left out.", metavar="NAME"),
+    Option("--shot", str, "Shot file, for a result that does not hold its own.", metavar="SHOT"),
+    Option("--projection", bool, "Write what projecting frame by frame needs, too.", False),
+    options.JSON,
+)
 JOB = Option("job", str, "Id of the job.", metavar="JOB", required=True)
 BACKEND = options.BACKEND[:2]  # what a command needs that only talks to a backend
 _HELP = {option.key: option.help for option in (*options.WHAT, *options.HOW)}
@@ -107,6 +115,15 @@ def _shade(values: Mapping[str, Any]) -> None:
     print_result(result, values["json"])
 
 
+def _bake(values: Mapping[str, Any]) -> None:
+    """Gather a result's frames into a texture for each of its meshes, and a heat map of what varies."""
+    from trackshade.cli.bake import bake
+
+    with Screen() as screen:
+        result = bake(values, screen.show)
+    print_result(result, values["json"])
+
+
 def _demo(values: Mapping[str, Any]) -> None:
     """Build a small scene and shade it with the embedded model."""
     from trackshade.cli.demo import demo
@@ -132,9 +149,10 @@ def _doctor(values: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(facts, indent=1) if values["json"] else diagnosis.text(facts))
 
 
-for _name in ("render", "export", "place"):
+for _name in ("render", "control", "export", "place"):
     from_table(_name, BLENDER, call=_in_blender(_name))
 from_table("shade", call=_shade)
+from_table("bake", *BAKE, call=_bake)
 from_table("demo", DEMO_FOLDER, options.JSON, BLENDER, call=_demo)
 from_table("jobs", *BACKEND, options.JSON, call=_jobs)
 from_table("cancel", JOB, *BACKEND, call=_cancel)

@@ -6,6 +6,7 @@ there.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from trackshade.result.sheet import contact_sheet
 from trackshade.result.video import write_video
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Shot
+from trackshade.texture.figure import consistency_figure
+from trackshade.texture.views import views_of
 
 if TYPE_CHECKING:
     from trackshade.control.video import TrackingVideo
@@ -47,6 +50,9 @@ def write_result(
         tracking/0001.png … what steered the model, exact      tracking.mp4   the same, for looking
         first_frame.png     the first frame that was given     sheet.png      both, side by side
         input/0001.png …    the input render, where one was given
+        depth.npy, object_index.npy   what the camera sees, as `TrackingVideo` has it, where that was all that was asked
+        tracks.shot         the shot itself, by which the frames are laid onto its surfaces
+        consistency.png     how much the colours of what is seen vary through time
         job.json            the record, written last
 
     Equal input makes equal files (timings and versions aside).
@@ -75,6 +81,9 @@ def write_result(
     files = ["frames", "tracking", "video.mp4", "tracking.mp4", "sheet.png"]
     files += [] if input_render is None else ["input"]
     files += [] if first_frame is None else ["first_frame.png"]
+    passes = {} if settings.output == "video" else {"depth": tracking.depth, "object_index": tracking.object_index}
+    files += [f"{name}.npy" for name in passes]
+    files += ["consistency.png", "tracks.shot"] if settings.output == "video" else []
     record = job_record(
         shot,
         settings,
@@ -99,6 +108,12 @@ def write_result(
         contact_sheet(rows, shot.frames.tolist()).save(folder / "sheet.png")
         if first_frame is not None:
             _save(folder / "first_frame.png", first_frame)
+        if settings.output == "video":
+            views = views_of(shot, tracking.depth, tracking.object_index)
+            consistency_figure(views, frames, os.cpu_count() or 1).save(folder / "consistency.png")
+            shot.save(folder / "tracks.shot")
+        for name, values in passes.items():
+            np.save(folder / f"{name}.npy", values, allow_pickle=False)
         (folder / "job.json").write_text(pretty(record) + "\n", encoding="utf-8")
     except (OSError, av.error.FFmpegError) as error:
         raise _unwritable(folder, error) from error

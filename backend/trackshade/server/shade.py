@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One job from chunks to a result folder: shot, tracking video, pipeline, files.
 
-Whatever can be wrong with a shot is found before the model is loaded, and torch is imported no sooner.
+Whatever can be wrong with a shot is found before the model is loaded, and torch is imported no sooner. A job that asks
+for the tracking video alone ends there: its result is that video.
 """
 
 from __future__ import annotations
@@ -78,10 +79,13 @@ class Shader:
             check_fits(shot, spec, first_frame, input_render)
         with _timed(timings, "control"):
             tracking = _tracking(shot, settings, reporter)
-        with _timed(timings, "load"):
-            loaded = self._load(spec, reporter.report)
-        with _timed(timings, "shade"):
-            frames = _shade(loaded.pipeline, spec, settings, tracking, first_frame, reporter)
+        frames, digests = tracking.frames, {}
+        if settings.output == "video":
+            with _timed(timings, "load"):
+                loaded = self._load(spec, reporter.report)
+            with _timed(timings, "shade"):
+                frames = _shade(loaded.pipeline, spec, settings, tracking, first_frame, reporter)
+            digests[spec.name] = loaded.digest.result()
         reporter.report(states.DECODING, "Writing the result")
         record = write_result(
             folder,
@@ -94,7 +98,7 @@ class Shader:
             input_render=input_render,
             timings=timings,
             warnings=list(shot.warnings),
-            model_digests={spec.name: loaded.digest.result()},
+            model_digests=digests,
         )
         reporter.check()
         return record
