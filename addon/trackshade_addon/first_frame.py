@@ -25,6 +25,7 @@ from .capture.visibility import is_plate
 
 Picture = NDArray[np.uint8]
 
+OWN_ENGINE = "TRACKSHADE"
 _GPU_ENGINES = {"BLENDER_WORKBENCH", "BLENDER_EEVEE", "BLENDER_EEVEE_NEXT"}
 _PROBE = """
 import bpy
@@ -63,7 +64,7 @@ def render_sample(
     scene = scene or bpy.context.scene
     assert scene is not None  # Blender always has one
     view_layer = view_layer or scene.view_layers[shot.view_layer]
-    engine = scene.render.engine
+    engine = look_engine(scene)
     if engine in _GPU_ENGINES and bpy.app.background and not _has_graphics():
         raise ShotError(
             "render-failed",
@@ -96,6 +97,14 @@ def render_sample(
             _FIX,
         )
     return picture
+
+
+def look_engine(scene: bpy.types.Scene) -> str:
+    """The engine that renders first frames: the scene's own; where that is Trackshade, the one chosen for them."""
+    if scene.render.engine != OWN_ENGINE:
+        return scene.render.engine
+    chosen = scene.trackshade.look_engine
+    return "BLENDER_EEVEE_NEXT" if chosen == "BLENDER_EEVEE" and bpy.app.version < (5, 0, 0) else chosen
 
 
 def read_picture(path: Path) -> Picture:
@@ -148,6 +157,7 @@ def _prepare(
         "use_file_extension": True,
         "use_overwrite": True,
         "filepath": str(path),
+        "engine": look_engine(scene),
     }.items():
         changes.set(render, name, value)
     if not single:

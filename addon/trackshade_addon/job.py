@@ -151,7 +151,7 @@ def record(
     Raises:
         ShotError: the scene cannot be shot. UsageError: no such view layer or size. ModelError: unknown model.
     """
-    spec = _sized(registry.spec(what.model), what.size)
+    spec = sized(registry.spec(what.model), what.size)
     view_layer = _view_layer(scene, what.view_layer)
     frames, size = plan(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
     yield Progress("planning", f"{frames.statement} {size.statement}")
@@ -312,7 +312,7 @@ def _render_all(
     return np.stack(pictures)
 
 
-def _sized(spec: ModelSpec, size: tuple[int, int] | None) -> ModelSpec:
+def sized(spec: ModelSpec, size: tuple[int, int] | None) -> ModelSpec:
     if size is None:
         return spec
     if size not in spec.sizes:

@@ -8,23 +8,27 @@ from typing import Any
 import bpy
 
 from . import backend, commands
+from .render import engine, panels
 from .ui import (
     backend_panel,
     checks_fixes,
     checks_watch,
     drawing,
     jobs_list,
+    layer_properties,
     looks,
     models_panel,
     operators,
     panel,
     preferences,
     properties,
+    render_panel,
     session,
 )
 
 CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *checks_fixes.CLASSES, *looks.CLASSES,
-           *panel.CLASSES, *jobs_list.CLASSES, *backend_panel.CLASSES, *models_panel.CLASSES)  # fmt: skip
+           *panel.CLASSES, *jobs_list.CLASSES, *backend_panel.CLASSES, *models_panel.CLASSES, *layer_properties.CLASSES,
+           *render_panel.CLASSES, *engine.CLASSES)  # fmt: skip
 COMMAND = "trackshade"
 
 _command: Any = None
@@ -36,6 +40,8 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    layer_properties.attach()
+    panels.attach()
     jobs_list.attach()
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
 
@@ -52,6 +58,8 @@ def unregister() -> None:
         bpy.utils.unregister_cli_command(_command)
         _command = None
     jobs_list.detach()
+    panels.detach()
+    layer_properties.detach()
     properties.detach()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -79,11 +79,17 @@ def undisturbed(scene: bpy.types.Scene) -> Iterator[Changes]:
 
 def set_frame(scene: bpy.types.Scene, frame: float) -> None:
     """Steps the scene to a frame number, sub-frames included."""
+    whole, subframe = split_frame(frame)
+    scene.frame_set(whole, subframe=subframe)
+
+
+def split_frame(frame: float) -> tuple[int, float]:
+    """(whole, sub-frame) of a frame number, as Blender takes it; what is nearly whole is."""
     whole = int(frame // 1)
     subframe = frame - whole
     if subframe > 1 - 1e-6:
         whole, subframe = whole + 1, 0.0
-    scene.frame_set(whole, subframe=subframe if subframe > 1e-6 else 0.0)
+    return whole, subframe if subframe > 1e-6 else 0.0
 
 
 def fix_camera(changes: Changes, scene: bpy.types.Scene, camera: bpy.types.Object) -> None:

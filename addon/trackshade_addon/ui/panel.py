@@ -13,6 +13,7 @@ from trackshade import registry
 from trackshade.errors import Cancelled, ModelError
 
 from .. import backend
+from ..first_frame import OWN_ENGINE
 from . import drawing, words
 from .checks import ERROR, NOTE, Finding
 from .checks_fixes import TRACKSHADE_OT_check
@@ -105,6 +106,8 @@ class TRACKSHADE_PT_look(_Part, bpy.types.Panel):
         if own.first_frame == "file":
             column.prop(own, "picture")
         elif own.first_frame == "render":
+            if context.scene.render.engine == OWN_ENGINE:
+                column.prop(own, "look_engine")
             draw_text(column, context, tr("Blender waits while it renders this one frame"), "INFO")
         row = layout.row(align=True)
         row.prop(own, "seed")

@@ -103,6 +103,16 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         ],
         default="render",
     )
+    look_engine: bpy.props.EnumProperty(
+        name="Rendered by",
+        description="What renders the first frame where the scene's engine is Trackshade itself",
+        items=[
+            ("CYCLES", "Cycles", "Path tracing; needs no graphics hardware"),
+            ("BLENDER_EEVEE", "EEVEE", "Fast; needs graphics hardware"),
+            ("BLENDER_WORKBENCH", "Workbench", "Flat and fast; needs graphics hardware"),
+        ],
+        default="CYCLES",
+    )
     picture: bpy.props.StringProperty(
         name="Image", description="Image of the shot's first frame, seen through its camera", subtype="FILE_PATH"
     )

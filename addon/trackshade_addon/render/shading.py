@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine's jobs: the whole shot as one when an animation begins, and a control frame where there is no result."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import tempfile
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from trackshade import registry
+from trackshade.client import Client
+from trackshade.errors import OutputError, TrackshadeError
+from trackshade.outcome import check_output
+from trackshade.pictures import cover
+from trackshade.settings import ShadeSettings
+from trackshade.shot import Shot
+
+from .. import job
+from ..capture import plan
+from ..first_frame import read_picture
+from ..job import Progress, Recorded, What
+from ..ui import session
+from ..ui.preferences import results_folder
+from .capture import gathered
+from .film import Film
+from .look import first_frame
+
+OnMain = Callable[[Callable[[], Any]], Any]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What of a render becomes a job.
+
+    Attributes:
+        frame_set: the engine's.
+        depsgraph: the render's evaluation of one view layer.
+        on_main: runs what only Blender's main thread may do.
+    """
+
+    frame_set: Callable[[int, float], None]
+    depsgraph: bpy.types.Depsgraph
+    on_main: OnMain
+
+    @property
+    def scene(self) -> bpy.types.Scene:
+        return self.depsgraph.scene
+
+    @property
+    def what(self) -> What:
+        layer = self.depsgraph.view_layer.name
+        return replace(self.scene.trackshade.what(layer), view_layer=layer)
+
+    @property
+    def settings(self) -> ShadeSettings:
+        return self.scene.trackshade.settings()
+
+
+def shade(rendered: Rendered, control: bool) -> Generator[Progress, None, tuple[Film, Film | None]]:
+    """The whole shot, shaded, and where `control` its tracking video with depths and indices.
+
+    Raises: as `job.record` and `job.shade`.
+    """
+    what, settings = rendered.what, rendered.settings
+    client = rendered.on_main(lambda: session._connect(what.model))
+    shot = yield from _shot(rendered, what, client)
+    picture = None
+    if what.first_frame == "render":
+        picture = yield from first_frame(shot, rendered.on_main)
+    elif what.first_frame != "none":
+        picture = cover(rendered.on_main(lambda: read_picture(Path(what.first_frame))), shot.size)
+    film = yield from _film(rendered, Recorded(shot, picture, None), settings, client)
+    if not control:
+        return film, None
+    return film, (yield from _control(rendered, shot, settings, client))
+
+
+def control(rendered: Rendered) -> Generator[Progress, None, Film]:
+    """The tracking video of the whole shot with depths and indices, made without the model.
+
+    Raises: as `job.record` and `job.shade`.
+    """
+    what = rendered.what
+    client = rendered.on_main(lambda: session._connect(what.model))
+    shot = yield from _shot(rendered, what, client)
+    return (yield from _control(rendered, shot, rendered.settings, client))
+
+
+def _shot(rendered: Rendered, what: What, client: Future[Client]) -> Generator[Progress, None, Shot]:
+    scene = rendered.scene
+    spec = job.sized(registry.spec(what.model), what.size)
+    frames, fit = plan(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
+    yield Progress("planning", f"{frames.statement} {fit.statement}")
+    camera = None if what.camera is None else scene.objects.get(what.camera)
+    return (yield from gathered(rendered.frame_set, rendered.depsgraph, frames, fit, camera, client))
+
+
+def _control(
+    rendered: Rendered, shot: Shot, settings: ShadeSettings, client: Future[Client]
+) -> Generator[Progress, None, Film]:
+    """Its files are gone as soon as nobody shows it any more."""
+    keep = tempfile.TemporaryDirectory(prefix="trackshade-")
+    settings = replace(settings, output="tracking")
+    _, folder = yield from job.shade(Recorded(shot, None, None), settings, client, Path(keep.name) / "control")
+    return Film.of(folder, rendered.scene, [mesh.pass_index for mesh in shot.meshes], keep)
+
+
+def _film(
+    rendered: Rendered, recorded: Recorded, settings: ShadeSettings, client: Future[Client]
+) -> Generator[Progress, None, Film]:
+    """Raises OutputError where there is no room for a result."""
+    out = claim(rendered.on_main(results_folder), Path(bpy.data.filepath or "scene").stem)
+    try:
+        check_output(out, False, registry.spec(settings.model))
+        _, folder = yield from job.shade(recorded, settings, client, out)
+    finally:
+        with contextlib.suppress(OSError):  # it has a result
+            out.rmdir()
+    return Film.of(folder, rendered.scene)
+
+
+def claim(folder: Path, stem: str) -> Path:
+    """A new empty folder that nobody else who asks at the same time gets. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            out = folder / f"{stem}-{number:03d}"
+            with contextlib.suppress(FileExistsError):
+                out.mkdir()
+                return out
+    except OSError as error:
+        raise OutputError(
+            "output-unwritable",
+            f"No result can be written to {folder}: {error.strerror or error}.",
+            "Choose another folder for the results in the add-on's preferences.",
+        ) from error
+    raise TrackshadeError("defect", "Counting has ended.")
