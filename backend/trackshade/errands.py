@@ -5,6 +5,7 @@
     fetch MODEL         fetch a model; goes on where an earlier fetch ended
     verify MODEL        compare a fetched model with the digests that it was fetched with
     check FOLDER        whether a folder is a checkpoint that can be loaded, and which known model it is like
+    bake FOLDER WANTED  gather a result's frames into textures; WANTED is a JSON object, see `texture.folder.Wanted`
 
 Each tells by lines on standard output (`trackshade.relay`): {"event": "progress", "done", "total"}, and at its end
 {"event": "result", ...} or {"event": "error", ...}. Standard input is held open by who sent for it: the errand ends
@@ -16,6 +17,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import json
 import os
 import platform
 import sys
@@ -100,6 +102,18 @@ def check(folder: str) -> dict[str, Any]:
     return check_checkpoint(Path(folder))
 
 
+def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:
+    """Bakes a result's textures. Raises as `texture.folder.bake_result`."""
+    from trackshade.texture.folder import Wanted, bake_result
+
+    tell = _Progress()
+    done = bake_result(
+        Path(folder), Wanted.from_dict(json.loads(wanted)), lambda _, share: tell(round(1000 * share), 1000),
+        _unwanted.is_set,
+    )  # fmt: skip
+    return {"record": done}
+
+
 class _Progress:
     """Tells of progress now and then."""
 
@@ -118,6 +132,7 @@ ERRANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "fetch": fetch,
     "verify": verify,
     "check": check,
+    "bake": bake,
 }
 
 

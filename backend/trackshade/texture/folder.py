@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A result's textures: the folder `texture` in it, with what each mesh was given and what is missing.
 
-    texture.json                 what there is, by mesh; written last
-    001-Body.png                 the texture, 8-bit sRGB, gaps filled
-    001-Body.coverage.png        white where some frame shows the texel
-    001-Body.variation.png       the heat map: how much the texel's colour varies through time
-    001-Body.pc2, reach/0001.png for projecting, where that was asked for; see `projection`
+texture.json                 what there is, by mesh; written last
+001-Body.png                 the texture, 8-bit sRGB, gaps filled
+001-Body.coverage.png        white where some frame shows the texel
+001-Body.variation.png       the heat map: how much the texel's colour varies through time
+001-Body.pc2, reach/0001.png for projecting, where that was asked for; see `projection`
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,14 @@ class Wanted:
     coordinates: Path | None = None
     shot: Path | None = None
     projection: bool = False
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Wanted:
+        """From plain values, paths as text."""
+        paths = {key: Path(data[key]) for key in ("coordinates", "shot") if data.get(key) is not None}
+        return Wanted(
+            data.get("size"), tuple(data.get("objects", ())), projection=bool(data.get("projection")), **paths
+        )
 
 
 def bake_result(
