@@ -151,9 +151,8 @@ def record(
     Raises:
         ShotError: the scene cannot be shot. UsageError: no such view layer or size. ModelError: unknown model.
     """
-    spec = sized(registry.spec(what.model), what.size)
     view_layer = _view_layer(scene, what.view_layer)
-    frames, size = plan(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
+    frames, size = planned(what, scene)
     yield Progress("planning", f"{frames.statement} {size.statement}")
     camera = _camera(scene, view_layer, what.camera, frames)
     picture = _given_picture(what.first_frame)
@@ -167,6 +166,16 @@ def record(
     if what.input_render:
         extra = yield from _render_all(shot, scene, view_layer, first if what.first_frame == "render" else None)
     return Recorded(shot, first, extra)
+
+
+def planned(what: What, scene: bpy.types.Scene) -> tuple[FrameMap, SizeFit]:
+    """The samples and the image of a shot.
+
+    Raises:
+        ShotError: the range does not fit. UsageError: the model has no such size. ModelError: unknown model.
+    """
+    spec = sized(registry.spec(what.model), what.size)
+    return plan(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
 
 
 def shade(
@@ -313,6 +322,7 @@ def _render_all(
 
 
 def sized(spec: ModelSpec, size: tuple[int, int] | None) -> ModelSpec:
+    """The model with the one size that is wanted of it. Raises UsageError where it has no such size."""
     if size is None:
         return spec
     if size not in spec.sizes:

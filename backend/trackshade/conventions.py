@@ -176,3 +176,10 @@ def _shift_settings(matrix: Matrix, size: tuple[float, float]) -> dict[str, Any]
         "shift_x": float((size[0] / 2 - matrix[0, 2]) / size[0]),
         "shift_y": float((matrix[1, 2] - size[1] / 2) / size[0]),
     }
+
+
+def size_in_words(count: int | None) -> str:
+    """Bytes as people read them, in binary megabytes and gigabytes, which graphics cards are sold by."""
+    if count is None:
+        return "?"
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trackshade.conventions import size_in_words
 from trackshade.errors import OutputError
 from trackshade.registry import ModelSpec
 
@@ -113,6 +114,6 @@ def check_output(out: Path, force: bool, spec: ModelSpec | None = None) -> None:
         if free < needed:
             raise OutputError(
                 "output-full",
-                f"The disk of {out} has {free / 1e6:.0f} MB left; a result takes up to {needed / 1e6:.0f} MB.",
+                f"The disk of {out} has {size_in_words(free)} left; a result takes up to {size_in_words(needed)}.",
                 "Free some space, or choose another folder.",
             )

@@ -22,7 +22,8 @@ from trackshade.errors import ProtocolError
 from trackshade.wire import connection_file
 from trackshade.wire.connection_file import process_alive
 from trackshade_addon import backend
-from trackshade_addon.ui import drawing
+from trackshade_addon.ui import drawing, words
+from trackshade_addon.ui.backend_panel import buttons
 
 LONG = 120.0  # seconds: only ever waited for in full by a test that fails
 BLENDER = """
@@ -174,6 +175,28 @@ def test_nothing_is_left_when_it_is_disabled() -> None:
         until(lambda: set(threads()) <= set(before))
         assert not bpy.app.timers.is_registered(drawing.tick)
         assert backend.state().kind == "stopped"
+
+
+def test_it_can_be_set_up_again_in_every_state_that_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    again = ("trackshade.set_up", "Set Up Again", "IMPORT")
+    assert again not in buttons("ready")  # an existing environment is none of ours to make
+    monkeypatch.delenv("TRACKSHADE_PYTHON")
+    for kind in ("ready", "stopped", "failed"):
+        assert again in buttons(kind)
+    assert not any(
+        label == "Set Up Again" for kind in ("missing", "starting", "setting-up") for _, label, _ in buttons(kind)
+    )
+
+
+def test_what_is_wrong_is_told_with_the_panels_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKSHADE_PYTHON", str(tmp_path / "python"))
+    with pytest.raises(ProtocolError):
+        backend.connect("mini").result(LONG)
+    state = backend.state()
+    assert state.error is not None
+    assert state.error.fix
+    assert state.error.fix not in state.message
+    assert words.told(state.error).startswith(state.message)
 
 
 def test_without_an_environment_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

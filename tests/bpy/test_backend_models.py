@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,9 +15,9 @@ import pytest
 
 from backend_hub import Hub
 from backends import backend_python
-from trackshade import registry, settings
+from trackshade import checkpoints, registry, settings
 from trackshade.errors import Cancelled, ModelError, OutputError, UsageError
-from trackshade_addon.backend import Choice, Models
+from trackshade_addon.backend import Choice, Models, model_list, moving
 from trackshade_addon.backend.model_list import ModelRow
 from trackshade_addon.backend.moving import move_models
 from trackshade_addon.backend.running import Task
@@ -86,7 +87,7 @@ def test_a_model_is_fetched_in_pieces_and_verified(models: Models, choice: Choic
     work = models.fetch(NAME, choice)
     until(lambda: (row(models, NAME).progress or 0) > 0.3 or not work.running)
     assert row(models, NAME).state == "fetching", work.error
-    assert "GB" in row(models, NAME).message
+    assert "MB of 4 MB" in row(models, NAME).message
     models.pause(NAME)
     assert work.wait(LONG)
     assert isinstance(work.error, Cancelled)
@@ -106,7 +107,7 @@ def test_a_model_is_fetched_in_pieces_and_verified(models: Models, choice: Choic
     check = models.verify(NAME, choice)
     assert check.wait(LONG)
     assert isinstance(check.error, ModelError)
-    assert row(models, NAME).failed
+    assert row(models, NAME).error is check.error
     removal = models.remove(NAME)
     assert removal is not None
     assert removal.wait(LONG)
@@ -129,7 +130,7 @@ def test_nothing_is_fetched_offline_or_without_a_backend(models: Models) -> None
             models.fetch(NAME, nothing)
     work = models.fetch(NAME, Choice(existing="/bin/false"))
     assert work.wait(LONG)
-    assert "environment failed" in str(work.error)
+    assert "environment does not work" in str(work.error)
 
 
 def test_a_checkpoint_folder_is_checked_and_used(models: Models, choice: Choice, tmp_path: Path) -> None:
@@ -182,6 +183,82 @@ def test_a_cancelled_move_changes_nothing(home: Path) -> None:
         assert list(target.iterdir()) == []
     finally:
         shutil.rmtree(target, ignore_errors=True)
+
+
+def test_nothing_is_done_with_models_that_are_being_moved(
+    models: Models, choice: Choice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Path("/dev/shm") / f"trackshade-{os.getpid()}"
+    if not target.parent.is_dir() or shutil.disk_usage(target.parent).free < 1 << 26:
+        pytest.skip("needs a second file system")
+    fill(settings.models_dir())
+    gate = threading.Event()
+    copy = moving._copy_file
+    monkeypatch.setattr(moving, "_copy_file", lambda *arguments: (gate.wait(LONG), copy(*arguments))[1])
+    try:
+        work = models.move(target)
+        for call in (
+            lambda: models.fetch(NAME, choice),
+            lambda: models.cancel(NAME),
+            lambda: models.verify("mini", choice),
+            lambda: models.remove(NAME),
+            lambda: models.use_folder(MINI, choice),
+            lambda: models.move(tmp_path / "elsewhere"),
+        ):
+            with pytest.raises(UsageError, match="being moved") as caught:
+                call()
+            assert caught.value.code == "models-busy"
+        assert models.work() is work
+        gate.set()
+        assert work.wait(LONG)
+        assert (work.error, models.folder()) == (None, target)
+    finally:
+        gate.set()
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def test_a_model_that_is_being_checked_does_not_move(models: Models, choice: Choice, tmp_path: Path) -> None:
+    work = models.verify("mini", choice)
+    for call in (lambda: models.move(tmp_path / "elsewhere"), lambda: models.verify("mini", choice)):
+        with pytest.raises(UsageError, match="mini is being"):
+            call()
+    assert work.wait(LONG)
+    checked = models.use_folder(MINI, choice)
+    with pytest.raises(UsageError, match="checkpoint is being checked"):
+        models.use_folder(MINI, choice)
+    assert checked.wait(LONG)
+
+
+def test_drawing_the_list_reads_no_file(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    models.rows()
+    until(lambda: not models._looking.locked())
+    opened: list[str] = []
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda path, **options: (opened.append(threading.current_thread().name), read(path, **options))[1],
+    )
+    monkeypatch.setattr(model_list, "FRESH", -1.0)
+    for _ in range(3):
+        models.rows()
+        models.folder()
+        assert models.spec("mini") is not None
+        until(lambda: not models._looking.locked())
+    assert opened
+    assert threading.main_thread().name not in opened
+
+
+def test_a_checkpoint_that_another_program_adds_is_listed(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_list, "FRESH", 0.01)
+    assert models.spec("theirs") is None
+    checkpoints.register(tmp_path / "theirs", "mini", ())
+    until(lambda: models.spec("theirs") is not None)
+    assert row(models, "theirs").state == "absent"
+    models.remove("theirs")
+    assert models.spec("theirs") is None
 
 
 def test_models_do_not_move_where_they_cannot(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

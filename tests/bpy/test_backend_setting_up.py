@@ -70,12 +70,29 @@ def test_an_environment_is_made_renewed_and_replaced(plan: Plan, tmp_path: Path)
     assert leftovers(plan.home) == sorted([made.folder.name, "environment.json"])
     environment.mark(replace(made, version="0.0.1"))  # as after an update of the extension
     assert set_up(plan, silent, Task()) == made
+    again = set_up(plan, silent, Task())  # asked for once more, so something may be wrong with it
+    assert again.folder != made.folder
+    assert leftovers(plan.home) == sorted([again.folder.name, "environment.json"])
+    made = again
     other = plan.home.parent / "other.txt"
     assert plan.lock is not None
     other.write_text(plan.lock.read_text() + "# changed\n")
     changed = set_up(replace(plan, lock=other), silent, Task())
     assert changed.folder != made.folder
     assert leftovers(plan.home) == sorted([changed.folder.name, "environment.json"])
+
+
+def test_an_environment_that_cannot_be_renewed_is_made_anew(plan: Plan, tmp_path: Path) -> None:
+    plan = replace(plan, home=tmp_path / "home")
+    made = set_up(plan, silent, Task())
+    environment.mark(replace(made, version="0.0.1"))
+    shutil.rmtree(next(made.folder.rglob("msgpack")))  # damaged meanwhile
+    told: list[str] = []
+    again = set_up(plan, lambda share, words: told.append(words), Task())
+    assert "Making it anew" in told
+    assert again.folder != made.folder
+    assert environment.current(plan.home) == again
+    assert probe(again.python, Task())["version"] == __version__
 
 
 @pytest.mark.parametrize("words", ["Making the environment", "Installing the packages", "Trying it out"])
@@ -284,8 +301,7 @@ def test_every_lock_names_each_package_of_the_small_one() -> None:
 
 
 def test_an_errand_that_cannot_be_run_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no Trackshade"):
+    with pytest.raises(JobError, match="does not work"):
         probe(Path("/bin/false"), Task())
     with pytest.raises(UsageError, match="cannot be run"):
         probe(tmp_path / "python", Task())
-    assert issubclass(JobError, TrackshadeError)

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +199,50 @@ def test_colour_management_is_mended_only_by_the_button(stage: bpy.types.Scene) 
     assert math.isclose(stage.view_settings.gamma, 1.5)
     assert bpy.ops.trackshade.use_standard_colours() == {"FINISHED"}
     assert said(stage) == set()
+
+
+STUDIO = """ocio_profile_version: 2
+roles:
+  {default: linear, scene_linear: linear, data: raw, color_picking: linear, texture_paint: linear, matte_paint: linear,
+   default_byte: linear, default_float: linear, default_sequencer: linear, aces_interchange: linear,
+   cie_xyz_d65_interchange: linear}
+displays:
+  Projector:
+    - !<View> {name: Film, colorspace: linear}
+active_displays: [Projector]
+active_views: [Film]
+colorspaces:
+  - !<ColorSpace> {name: linear, family: linear, bitdepth: 32f, isdata: false}
+  - !<ColorSpace> {name: raw, family: raw, bitdepth: 32f, isdata: true}
+"""
+IN_STUDIO = """
+import bpy, trackshade_addon
+trackshade_addon.register()
+from trackshade_addon.ui.checks_watch import watch
+from trackshade_addon.ui.checks import findings
+scene = bpy.context.scene
+print("view", scene.view_settings.view_transform)
+print("found", [item.code for item in findings(watch.look_at(scene, scene.view_layers[0]))])
+try:
+    bpy.ops.trackshade.use_standard_colours()
+except RuntimeError as error:
+    print("said", error)
+import os, sys
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def test_a_studios_colour_configuration_without_standard_colours_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.ocio").write_text(STUDIO)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_STUDIO],
+        capture_output=True, text=True, env={**os.environ, "OCIO": str(tmp_path / "config.ocio")},
+    )  # fmt: skip
+    assert "view Film" in done.stdout, done.stdout + done.stderr
+    assert "'colour'" in done.stdout
+    assert "said Error: The colour configuration that Blender was started with" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_a_missing_image_is_told_before(stage: bpy.types.Scene, tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 import trackshade
 import trackshade_addon
-from trackshade.errors import ShotError
+from trackshade import checkpoints
+from trackshade.errors import ModelError, ShotError, UsageError
 from trackshade.settings import ShadeSettings
+from trackshade_addon import backend
 from trackshade_addon.job import Progress, What
-from trackshade_addon.ui import words
+from trackshade_addon.ui import jobs_list, session, words
 from trackshade_addon.ui.estimate import TimeLeft
-from trackshade_addon.ui.jobs import Placing
+from trackshade_addon.ui.jobs import Job, Placing
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +91,43 @@ def test_a_jobs_settings_can_be_taken_back(scene: bpy.types.Scene) -> None:
     assert own.seed == 9  # which is locked
     own.seed_lock = False
     assert len({own.new_seed() or own.seed for _ in range(3)}) == 3
+
+
+def test_settings_of_a_model_that_is_gone_are_refused_whole(scene: bpy.types.Scene) -> None:
+    own = scene.trackshade
+    own.prompt = "kept"
+    with pytest.raises(ModelError, match="gone-model"):
+        own.take(What(model="gone-model"), ShadeSettings(model="gone-model", prompt="new"))
+    with pytest.raises(UsageError, match="no size 8x8"):
+        own.take(What(size=(8, 8)), ShadeSettings(prompt="new"))
+    assert (own.prompt, own.model, own.size) == ("kept", "mini", "auto")
+    job = Job(scene, What(model="gone-model"), ShadeSettings(model="gone-model"), Placing(), Path("/nowhere"))
+    session.current().jobs.append(job)
+    jobs_list.mirror(choose_newest=True)
+    with pytest.raises(RuntimeError, match="no model named 'gone-model'"):  # how a script hears of a report
+        bpy.ops.trackshade.use_settings()
+    assert own.prompt == "kept"
+
+
+def test_a_checkpoint_is_in_the_menu_from_when_it_is_registered(
+    scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
+    monkeypatch.setattr(backend, "models", backend.Models())
+    own = scene.trackshade
+    with pytest.raises(TypeError):
+        own.model = "mine"
+    checkpoints.register(tmp_path / "mine", "das-cogvideox-5b", ())
+    backend.models._changed()  # as at the end of what the panel does
+    own.model, own.size = "mine", "720x480"
+    assert own.what("Layer").size == (720, 480)
+    backend.models.remove("mine")
+    assert own.what("Layer") == What(view_layer="Layer")  # the menu has it no more, and Blender takes the first
+    checkpoints.register(tmp_path / "mine", "mini", ())  # of other sizes now
+    backend.models._changed()
+    own.model = "mine"
+    with pytest.raises(TypeError):
+        own.size = "720x480"
 
 
 def test_a_look_is_kept_for_other_files(scene: bpy.types.Scene) -> None:

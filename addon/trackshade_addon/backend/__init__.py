@@ -21,6 +21,7 @@ from .environment import find_source
 from .life import BackendState, Life
 from .model_list import Models
 from .setting_up import Plan, probe
+from .words import cannot_write
 from .work import Work
 
 __all__ = [
@@ -28,11 +29,10 @@ __all__ = [
     "Choice",
     "Models",
     "Work",
-    "address",
     "busy",
     "cancel_set_up",
+    "check",
     "check_environment",
-    "checked",
     "choice",
     "close",
     "connect",
@@ -40,13 +40,12 @@ __all__ = [
     "free_memory",
     "log_tail",
     "models",
-    "python",
     "retry",
     "set_up",
     "set_up_failed",
+    "sets_up",
     "state",
     "stop",
-    "try_again",
 ]
 
 _life = Life()
@@ -54,24 +53,9 @@ _check: Work | None = None
 models = Models()
 
 
-def python() -> str | None:
-    """Interpreter of the chosen environment; None where it is still to be made."""
-    return choice().python()
-
-
-def address() -> str | None:
-    """Of a backend that somebody runs elsewhere; None for the shared one of this computer."""
-    return choice().address or None
-
-
 def connect(model: str = "mini") -> Future[Client]:
     """The connection of this Blender; starts the backend on first need. Not to be closed by who asked for it."""
     return _life.connect(choice(), model)
-
-
-def try_again(model: str = "mini") -> Future[Client]:
-    """As `connect`, also where the backend was given up."""
-    return _life.try_again(choice(), model)
 
 
 def set_up_failed() -> bool:
@@ -84,32 +68,34 @@ def retry() -> None:
     if _life.set_up_failed:
         set_up()
     else:
-        try_again()
+        _life.try_again(choice(), "mini")
 
 
 def check_environment() -> Work:
-    """Asks the existing environment that was chosen what it has; `checked` tells."""
+    """Asks the existing environment that was chosen what it has."""
     global _check
     python = choice().existing
 
-    def check(work: Work) -> str:
+    def ask(work: Work) -> str:
         found = probe(python, work)
         if "broken" in found or found["missing"]:
             said = found.get("broken") or f"{', '.join(found['missing'])} cannot be found"
             raise UsageError("no-backend", f"{python} lacks something: {said}.", "Install Trackshade's backend in it.")
         return f"{python} has Trackshade {found['version']}, on {found['devices'][0]['name']}."
 
-    _check = Work(check, "Asking")
+    _check = Work(ask, "Asking the environment")
     return _check
 
 
-def checked() -> str:
-    """What `check_environment` found, or does; "" where nobody asked."""
-    if _check is None:
-        return ""
-    if _check.running:
-        return "Asking the environment"
-    return str(_check.error or _check.result)
+def check() -> Work | None:
+    """The latest `check_environment`; its result is a sentence. None where nobody asked."""
+    return _check
+
+
+def sets_up() -> bool:
+    """Whether the backend is of an environment that `set_up` makes, rather than of an existing one or elsewhere."""
+    chosen = choice()
+    return not (chosen.existing or chosen.address)
 
 
 def state() -> BackendState:
@@ -122,9 +108,15 @@ def stop() -> None:
 
 
 def set_up() -> Work:
-    """Begins to make or renew the environment. Raises UsageError where that runs, or there is nothing to make it of."""
+    """Begins to make or renew the environment.
+
+    Raises UsageError where that runs, or there is nothing to make it of; OutputError where it has no folder.
+    """
     chosen = choice()
-    home = default_home(create=True) if chosen.home == default_home() else chosen.home
+    try:
+        home = default_home(create=True) if chosen.home == default_home() else chosen.home
+    except OSError as error:
+        raise cannot_write(chosen.home, error) from error
     plan = Plan(
         home, find_source(extension_folder()), chosen.base, chosen.kind, chosen.wheels, chosen.index, chosen.online
     )

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import bpy
 from trackshade import __version__, registry
 from trackshade import settings as places
 from trackshade.client.shared import shared_dir
+from trackshade.conventions import size_in_words
 from trackshade.errors import TrackshadeError
 from trackshade.wire import connection_file
 
@@ -47,14 +47,15 @@ def diagnostics(life: Life, choice: Choice) -> str:
     state, made = life.state(choice), life.made(choice)
     sections: dict[str, dict[str, object]] = {
         "Trackshade": {"add-on": __version__, "backend": state.version or "?", "state": state.kind,
-                       "message": state.message or "-"},
+                       "message": state.error or state.message or "-"},
         "System": {"Blender": bpy.app.version_string, "Python": platform.python_version(),
                    "system": platform.platform(), "processors": os.cpu_count(), "proxy": proxy() or "none",
                    "online access": choice.online},
-        "Device": {"name": state.device or "?", "free": _size(state.free_bytes), "total": _size(state.total_bytes),
+        "Device": {"name": state.device or "?", "free": size_in_words(state.free_bytes),
+                   "total": size_in_words(state.total_bytes),
                    "kind": choice.kind},
         "Environment": {"python": choice.python() or "none", "folder": _folder(choice.home),
-                        "made with": sys.executable if not choice.base else choice.base,
+                        "made with": choice.base or "whichever Python serves",
                         "address": choice.address or "-", "wheels": choice.wheels or "-",
                         "index": choice.index or "-",
                         "says of itself": dict(made.probe) if made is not None else "-"},
@@ -104,8 +105,4 @@ def _folder(path: Path) -> str:
     if existing is None:
         return f"{path}, not there"
     writable = "writable" if os.access(existing, os.W_OK) else "cannot be written"
-    return f"{path}, {writable}, {shutil.disk_usage(existing).free / 2**30:.1f} GB free"
-
-
-def _size(count: int | None) -> str:
-    return "?" if count is None else f"{count / 2**30:.1f} GB"
+    return f"{path}, {writable}, {size_in_words(shutil.disk_usage(existing).free)} free"

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import trackshade
+from trackshade.conventions import size_in_words
 from trackshade.errors import OutputError, UsageError
 from trackshade.settings import write_json
 
-from .words import disk_full, unwritable
+from .words import cannot_write
 
 MARKER = "environment.json"
 DOWNLOADS = "downloads"
@@ -108,9 +109,7 @@ def check_folder(home: Path, space: int) -> None:
             os.fsync(file.fileno())
         free = shutil.disk_usage(home).free
     except OSError as error:
-        if error.errno in (27, 28, 122):
-            raise disk_full(home) from error
-        raise unwritable(home, error.strerror) from error
+        raise cannot_write(home, error) from error
     if strangers:
         raise UsageError(
             "folder-not-empty", f"{home} has other things in it, such as {strangers[0]}.", "Choose an empty folder."
@@ -119,7 +118,7 @@ def check_folder(home: Path, space: int) -> None:
     if free + have < space:
         raise OutputError(
             "disk-full",
-            f"The environment needs about {space / 2**30:.1f} GB; the disk of {home} has {free / 2**30:.1f} GB free.",
+            f"The environment needs about {size_in_words(space)}; the disk of {home} has {size_in_words(free)} free.",
             "Make room, or choose a folder on another disk.",
         )
 

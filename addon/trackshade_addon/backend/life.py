@@ -35,7 +35,8 @@ class BackendState:
 
     Attributes:
         kind: one of KINDS.
-        message: a sentence, or "".
+        message: a sentence, or ""; of an error only what is wrong, not what to do.
+        error: why there is none, or None.
         progress: 0 to 1, or None.
         device: name of the device, or "".
         version: of the backend's Trackshade, or "".
@@ -44,6 +45,7 @@ class BackendState:
 
     kind: str
     message: str = ""
+    error: TrackshadeError | None = None
     progress: float | None = None
     device: str = ""
     version: str = ""
@@ -139,9 +141,9 @@ class Life:
     # the set-up
 
     def set_up(self, plan: Plan) -> Work:
-        """Begins to make the environment; what runs of an earlier one is ended first.
+        """Begins to make the environment; the backend of an earlier one is let go of first.
 
-        Raises UsageError where one is being made.
+        Raises UsageError where one is being made already.
         """
         with self._lock:
             if self.work is not None and self.work.running:
@@ -171,7 +173,7 @@ class Life:
 
     def state(self, choice: Choice) -> BackendState:
         if self.work is not None and self.work.running:
-            return BackendState("setting-up", self.work.words, self.work.share)
+            return BackendState("setting-up", self.work.words, progress=self.work.share)
         client, made = self._client, self.made(choice)
         facts: dict[str, Any] = _facts(made, self.status)
         if client is not None and not client.done():
@@ -180,12 +182,12 @@ class Life:
             if time.monotonic() - self._answered > STALE and self.status:
                 return BackendState("starting", "Waiting for the backend", **facts)
             return BackendState("ready", _note(made), **facts)
-        error = self.error or (client.exception() if client is not None else None) or self._set_up_error()
-        if error is not None and not isinstance(error, Cancelled) and not _is_missing(error):
-            return BackendState("failed", str(error), **facts)
+        error = self.error or _failure(client) or self._set_up_error()
+        if error is not None and not isinstance(error, Cancelled) and error.code != "not-set-up":
+            return BackendState("failed", error.message, error, **facts)
         refused = self._refusal(choice)
         if refused is not None:
-            return BackendState("missing", str(refused), **facts)
+            return BackendState("missing", refused.message, refused, **facts)
         return BackendState("stopped", _note(made), **facts)
 
     def made(self, choice: Choice) -> environment.Made | None:
@@ -263,8 +265,12 @@ def _failed(error: TrackshadeError) -> Future[Client]:
     return future
 
 
-def _is_missing(error: BaseException) -> bool:
-    return isinstance(error, TrackshadeError) and error.code == "not-set-up"
+def _failure(client: Future[Client] | None) -> TrackshadeError | None:
+    """Why there is no connection, of one that was tried."""
+    error = None if client is None else client.exception()
+    if error is None or isinstance(error, TrackshadeError):
+        return error
+    return ProtocolError("defect", f"Trackshade has failed ({type(error).__name__}: {error}).", "Report it.")
 
 
 def _facts(made: environment.Made | None, status: Mapping[str, Any]) -> dict[str, Any]:

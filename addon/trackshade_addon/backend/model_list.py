@@ -9,16 +9,17 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trackshade import checkpoints, registry, relay
+from trackshade import checkpoints, registry
 from trackshade import settings as places
-from trackshade.client.launch import environment as variables_of
-from trackshade.errors import Cancelled, JobError, TrackshadeError, UsageError
+from trackshade.conventions import size_in_words
+from trackshade.errors import Cancelled, TrackshadeError, UsageError
 
-from . import moving
+from . import errand, moving
 from .choice import Choice
 from .work import Work
 
@@ -34,7 +35,8 @@ class ModelRow:
         state: "here", "absent", "part" (begun), "fetching", "checking", "removing".
         bytes: on the disk, where it is known.
         progress: 0 to 1 while something goes on, where it can be told.
-        message: what goes on, or what went wrong.
+        message: what goes on, or what went well.
+        error: what went wrong, or None.
     """
 
     spec: registry.ModelSpec
@@ -42,25 +44,52 @@ class ModelRow:
     bytes: int | None
     progress: float | None = None
     message: str = ""
-    failed: bool = False
+    error: TrackshadeError | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a look at the disk found.
+
+    Attributes:
+        folder: of the fetched models.
+        states: "here", "part" or "absent", by model.
+        sizes: bytes, by model; only of those that were measured.
+    """
+
+    folder: Path
+    specs: tuple[registry.ModelSpec, ...]
+    states: Mapping[str, str]
+    sizes: Mapping[str, int]
 
 
 class Models:
-    """One for each Blender. Everything returns at once."""
+    """One for each Blender. Everything returns at once, and no file is read by what draws: that is a thread's work."""
 
     def __init__(self) -> None:
         self._works: dict[str, tuple[str, Work]] = {}  # by model: what is done, and the latest work
-        self._sizes: dict[Path, int] = {}
+        self._found: _Found | None = None
+        self._changes = 0  # made from here
         self._looked = float("-inf")
-        self._looking = threading.Lock()
+        self._looking = threading.Lock()  # held by the thread that looks
+        self._lock = threading.Lock()
 
     def rows(self) -> list[ModelRow]:
-        """The list; sizes are looked up in a thread and come a moment later."""
-        self._look()
-        return [self._row(spec) for spec in registry.models()]
+        """The list; sizes come a moment later."""
+        found = self._latest()
+        return [self._row(spec, found) for spec in found.specs]
+
+    def specs(self) -> tuple[registry.ModelSpec, ...]:
+        """All models."""
+        return self._latest().specs
+
+    def spec(self, name: str) -> registry.ModelSpec | None:
+        """The model of that name, None where there is none."""
+        return next((spec for spec in self.specs() if spec.name == name), None)
 
     def folder(self) -> Path:
-        return places.models_dir()
+        """Of the fetched models."""
+        return self._latest().folder
 
     def work(self, name: str = MOVING) -> Work | None:
         """The latest work on a model, or on the folder of all."""
@@ -87,7 +116,8 @@ class Models:
             work.cancel()
 
     def cancel(self, name: str) -> Work:
-        """Ends a fetch and removes what it had got."""
+        """Ends a fetch and removes what it had got. Raises UsageError where the models are being moved."""
+        self._free(MOVING)
         self.pause(name)
         earlier = self.work(name)
         folder = _part(registry.spec(name))
@@ -97,10 +127,10 @@ class Models:
                 earlier.wait()
             shutil.rmtree(folder, ignore_errors=True)
 
-        return self._begin("removing", name, Work(remove, "Removing"))
+        return self._begin("removing", name, "Removing", remove)
 
     def verify(self, name: str, choice: Choice) -> Work:
-        """Compares a model's files with what they should be."""
+        """Compares a model's files with what they should be. Raises UsageError."""
         return self._errand("checking", name, choice, "verify", name)
 
     def remove(self, name: str) -> Work | None:
@@ -111,6 +141,7 @@ class Models:
         self._free(name)
         if spec.folder:
             checkpoints.forget(name)
+            self._changed()
             return None
         folder = registry.model_folder(spec)
 
@@ -118,25 +149,25 @@ class Models:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(_part(spec), ignore_errors=True)
 
-        return self._begin("removing", name, Work(remove, "Removing"))
+        return self._begin("removing", name, "Removing", remove)
 
     def use_folder(self, folder: Path, choice: Choice) -> Work:
-        """Has the backend's environment check a checkpoint, then adds it to the models."""
+        """Has the backend's environment check a checkpoint, then adds it to the models. Raises UsageError."""
         python = _python(choice)
+        self._free(MOVING)
 
         def check(work: Work) -> str:
-            found = _run_errand(work, python, "Checking the checkpoint", "check", str(folder))
+            found = errand.send(work, python, "check", str(folder), on_line=work.lines.append)
             taken = tuple(item.name for item in registry.models())
             return checkpoints.register(folder, str(found["like"]), taken).name
 
-        return self._begin("checking", MOVING, Work(check, "Checking the checkpoint"))
+        return self._begin("checking", MOVING, "Checking the checkpoint", check)
 
     def move(self, target: Path) -> Work:
-        """Moves all models to another folder. Raises UsageError while one is being fetched."""
-        if self.busy():
-            raise UsageError("models-busy", "A model is being fetched or checked.", "Wait for it, or pause it.")
-        move = Work(lambda work: moving.move_models(target, work.report, work), "Moving")
-        return self._begin("moving", MOVING, move)
+        """Moves all models to another folder. Raises UsageError while anything is done with one."""
+        for name in self._works:
+            self._free(name)
+        return self._begin("moving", MOVING, "Moving", lambda work: moving.move_models(target, work.report, work))
 
     def close(self) -> None:
         """Ends what runs; fetches go on from there the next time."""
@@ -148,70 +179,103 @@ class Models:
     def _errand(self, kind: str, name: str, choice: Choice, *arguments: str) -> Work:
         registry.spec(name)
         python = _python(choice)
+        self._free(name)
         words = "Fetching" if kind == "fetching" else "Checking"
-        return self._begin(kind, name, Work(lambda work: _run_errand(work, python, words, *arguments), words))
 
-    def _begin(self, kind: str, name: str, work: Work) -> Work:
+        def run(work: Work) -> dict[str, Any]:
+            def progress(done: int, total: int) -> None:
+                work.report(done / total, f"{words}, {size_in_words(done)} of {size_in_words(total)}")
+
+            return errand.send(work, python, *arguments, progress=progress, on_line=work.lines.append)
+
+        return self._begin(kind, name, words, run)
+
+    def _begin(self, kind: str, name: str, words: str, call: Callable[[Work], Any]) -> Work:
+        def whole(work: Work) -> Any:
+            try:
+                return call(work)
+            finally:
+                self._changed()
+
+        work = Work(whole, words)
         self._works[name] = kind, work
         return work
 
     def _free(self, name: str) -> None:
+        """Raises UsageError where something is done with this model, or with all."""
+        kind, work = self._works.get(MOVING, ("", None))
+        if work is not None and work.running and (kind == "moving" or name == MOVING):
+            said = "The models are being moved." if kind == "moving" else "A checkpoint is being checked."
+            raise UsageError("models-busy", said, "Wait for it, or cancel it.")
         work = self.work(name)
         if work is not None and work.running:
             raise UsageError("models-busy", f"{name} is being fetched or checked.", "Wait for it, or pause it.")
 
-    def _row(self, spec: registry.ModelSpec) -> ModelRow:
+    def _row(self, spec: registry.ModelSpec, found: _Found) -> ModelRow:
         kind, work = self._works.get(spec.name, ("", None))
-        size = self._sizes.get(registry.model_folder(spec), self._sizes.get(_part(spec)))
+        size = found.sizes.get(spec.name)
         if work is not None and work.running:
             return ModelRow(spec, kind, size, work.share, work.words)
-        if registry.is_present(spec):
-            state = "here"
-        else:
-            state = "part" if _part(spec).is_dir() else "absent"
-        error = None if work is None else work.error
+        state, error = found.states[spec.name], None if work is None else work.error
         if error is not None and not isinstance(error, Cancelled):
-            return ModelRow(spec, state, size, message=str(error), failed=True)
+            return ModelRow(spec, state, size, error=error)
         checked = work is not None and kind == "checking" and error is None
         return ModelRow(spec, state, size, message="Verified" if checked else "")
 
-    def _look(self) -> None:
-        if time.monotonic() - self._looked > FRESH and self._looking.acquire(blocking=False):
-            threading.Thread(target=self._measure, name="trackshade-sizes", daemon=True).start()
+    # what is on the disk
 
-    def _measure(self) -> None:
+    def _latest(self) -> _Found:
+        """What was found last. Looked for again in a thread where that is old, and here only the first time."""
+        if self._found is None:
+            self._found = _look({})
+        if time.monotonic() - self._looked > FRESH and self._looking.acquire(blocking=False):
+            threading.Thread(target=self._look_again, name="trackshade-models", daemon=True).start()
+        return self._found
+
+    def _look_again(self) -> None:
         try:
-            folders = [folder for spec in registry.models() for folder in (registry.model_folder(spec), _part(spec))]
-            self._sizes = {folder: size for folder in folders if (size := _size(folder)) is not None}
-            self._looked = time.monotonic()
+            while True:
+                changes = self._changes
+                found = _look({})
+                found = replace(found, sizes=_sizes(found.specs))
+                with self._lock:
+                    if changes == self._changes:  # else it may have changed after it was looked at
+                        self._found, self._looked = found, time.monotonic()
+                        return
         finally:
             self._looking.release()
 
+    def _changed(self) -> None:
+        """Something was done here; sizes are measured with the next look."""
+        with self._lock:
+            self._changes += 1
+        found = _look({} if self._found is None else self._found.sizes)
+        with self._lock:
+            self._found, self._looked = found, float("-inf")
 
-def _run_errand(work: Work, python: str, words: str, *arguments: str) -> dict[str, Any]:
-    """Runs an errand to its end; what it found. Raises its error, JobError where it ended without a word."""
-    told: dict[str, Any] = {}
 
-    def on_line(line: str) -> None:
-        message = relay.parse(line)
-        if message is None:
-            work.lines.append(line)
-        elif message.get("event") == "progress":
-            done, total = int(message["done"]), max(1, int(message["total"]))
-            work.report(done / total, f"{words}, {done / 1e9:.2f} of {total / 1e9:.2f} GB")
-        else:
-            told.update(message)
+def _look(sizes: Mapping[str, int]) -> _Found:
+    specs = registry.models()
+    return _Found(places.models_dir(), specs, {spec.name: _state(spec) for spec in specs}, sizes)
 
+
+def _state(spec: registry.ModelSpec) -> str:
     try:
-        ended = work.run([python, "-m", "trackshade.errands", *arguments], on_line, variables=variables_of(python))
-    except OSError as error:
-        raise UsageError("wrong-python", f"{python} cannot be run: {error.strerror}.", "Choose another.") from error
-    if told.get("event") == "error":
-        raise TrackshadeError.from_dict(told)
-    if told.get("event") != "result":
-        said = next((line for line in reversed(ended.tail) if line.strip()), "it said nothing")
-        raise JobError("errand-failed", f"The backend's environment failed: {said[:300]}", "Set the backend up again.")
-    return told
+        if registry.is_present(spec):
+            return "here"
+        return "part" if _part(spec).is_dir() else "absent"
+    except OSError:  # in a folder that may not be looked into
+        return "absent"
+
+
+def _sizes(specs: Iterable[registry.ModelSpec]) -> dict[str, int]:
+    """Bytes of each model that is here, whole or in part."""
+    return {
+        spec.name: _size(folder)
+        for spec in specs
+        for folder in (_part(spec), registry.model_folder(spec))  # the latter counts where both are there
+        if folder.is_dir()
+    }
 
 
 def _python(choice: Choice) -> str:
@@ -227,9 +291,7 @@ def _part(spec: registry.ModelSpec) -> Path:
     return folder.with_name(folder.name + ".part")
 
 
-def _size(folder: Path) -> int | None:
-    if not folder.is_dir():
-        return None
+def _size(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         try:

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trackshade import settings as places
+from trackshade.conventions import size_in_words
 from trackshade.errors import OutputError, UsageError
 
 from .running import Task
-from .words import disk_full, unwritable
+from .words import cannot_write
 
 BLOCK = 4 << 20
 Report = Callable[[float | None, str], None]
@@ -48,9 +49,7 @@ def move_models(target: Path, report: Report, task: Task) -> Path:
         else:
             _copy(moved, source, target, report, task)
     except OSError as error:
-        if error.errno in (27, 28, 122):
-            raise disk_full(target) from error
-        raise unwritable(target, error.strerror) from error
+        raise cannot_write(target, error) from error
     return target
 
 
@@ -74,7 +73,7 @@ def _copy(moved: list[Path], source: Path, target: Path, report: Report, task: T
     if free < total:
         raise OutputError(
             "disk-full",
-            f"The models need {total / 2**30:.1f} GB; the disk of {target} has {free / 2**30:.1f} GB free.",
+            f"The models need {size_in_words(total)}; the disk of {target} has {size_in_words(free)} free.",
             "Make room, or choose a folder on another disk.",
         )
     part = target / f".moving-{secrets.token_hex(3)}"

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import trackshade
-from trackshade import locks, relay
-from trackshade.client.launch import environment as variables_of
+from trackshade import locks
 from trackshade.errors import JobError, UsageError
 from trackshade.wire.lock import FileLock
 
-from . import environment, interpreter
+from . import environment, errand, interpreter
 from .environment import Made, Source
 from .interpreter import Interpreter
 from .running import WATCHED, Ended, Task
@@ -67,7 +66,7 @@ class Plan:
 
 
 def set_up(plan: Plan, report: Report, task: Task) -> Made:
-    """Makes the environment, or only renews Trackshade in it where all else is as the lock says.
+    """Makes the environment; where it only has another Trackshade, and all else as the lock says, renews that.
 
     Raises:
         OutputError: the folder cannot be written, or its disk is full. UsageError: no suitable Python, wheels missing.
@@ -82,8 +81,12 @@ def set_up(plan: Plan, report: Report, task: Task) -> Made:
     with _alone(plan.home):
         environment.sweep(plan.home)
         made = environment.current(plan.home)
-        if made is not None and (made.lock, made.kind) == (environment.digest(lock), kind):
-            return _renew(plan, made, lock, python, report, task)
+        outdated = made is not None and made.version != trackshade.__version__
+        if made is not None and outdated and (made.lock, made.kind) == (environment.digest(lock), kind):
+            try:
+                return _renew(plan, made, lock, python, report, task)
+            except (JobError, UsageError):
+                report(0.0, "Making it anew")  # more than Trackshade is wrong with it
         environment.check_folder(plan.home, locks.SPACE[kind] if plan.space is None else plan.space)
         return _make(plan, python, kind, lock, report, task)
 
@@ -91,22 +94,9 @@ def set_up(plan: Plan, report: Report, task: Task) -> Made:
 def probe(python: Path | str, task: Task) -> dict[str, Any]:
     """What an environment says of itself (see `trackshade.errands`).
 
-    Raises UsageError where it is none with Trackshade's backend, or has another version of it.
+    Raises UsageError where there is none or it has another version of Trackshade, JobError where it does not work.
     """
-    try:
-        command = [str(python), "-m", "trackshade.errands", "probe"]
-        ended = task.run(command, variables=variables_of(str(python)), limit=PROBE_LIMIT)
-    except OSError as error:
-        raise UsageError("wrong-python", f"{python} cannot be run: {error.strerror}.", "Choose another.") from error
-    found = next((told for line in reversed(ended.tail) if (told := relay.parse(line))), None)
-    if found is None or found.get("event") != "result":
-        said = next((line for line in reversed(ended.tail) if line.strip()), "it said nothing")
-        late = f"it did not answer within {PROBE_LIMIT:.0f} seconds"
-        raise UsageError(
-            "no-backend",
-            f"{python} has no Trackshade that runs: {late if ended.timed_out else said[:300]}.",
-            "Set it up again, or choose another environment.",
-        )
+    found = errand.send(task, python, "probe", limit=PROBE_LIMIT)
     check_version(str(found.get("version", "")))
     return found
 

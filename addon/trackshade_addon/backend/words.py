@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ LARGE = {"torch": 40.0, "triton": 5.0, "llvmlite": 2.0, "scipy": 2.0, "transform
 CUDA = 4.0  # for each of the libraries that PyTorch brings
 INSTALL_FROM = 0.85  # share of the way where all is there and is being installed
 
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _COLLECTING = re.compile(r"Collecting ([A-Za-z0-9._-]+)")
 _DOWNLOADING = re.compile(r"Downloading (\S+?)-\d\S* \(([^)]+)\)")
 _RAW = re.compile(r"Progress (\d+) of (\d+)")
@@ -85,6 +87,11 @@ def unwritable(folder: Path, reason: str | None) -> OutputError:
     return OutputError(
         "unwritable", f"{folder} cannot be written{f': {reason}' if reason else ''}.", "Choose another folder."
     )
+
+
+def cannot_write(folder: Path, error: OSError) -> OutputError:
+    """Why a folder could not be written to."""
+    return disk_full(folder) if error.errno in _FULL else unwritable(folder, error.strerror)
 
 
 def _disk(text: str, folder: Path) -> TrackshadeError | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import bpy
 
-from trackshade.errors import TrackshadeError
+from trackshade.conventions import size_in_words
 
 from .. import backend
-from . import drawing
-from .drawing import CATEGORY, draw_text, size
+from . import drawing, words
+from .drawing import draw_text
+from .shared import InSidebar, begun
+from .words import tr
 
 LOG_NAME = "Trackshade Log"
 SHOWN = 40  # lines of its end that a text editor begins with
@@ -30,13 +32,7 @@ class TRACKSHADE_OT_set_up(bpy.types.Operator):
     bl_label = "Set Up"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            backend.set_up()
-        except (TrackshadeError, OSError) as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        drawing.watch()
-        return {"FINISHED"}
+        return begun(self, backend.set_up)
 
 
 class TRACKSHADE_OT_cancel_set_up(bpy.types.Operator):
@@ -57,13 +53,7 @@ class TRACKSHADE_OT_start_backend(bpy.types.Operator):
     bl_label = "Start"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            backend.retry()
-        except (TrackshadeError, OSError) as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        drawing.watch()
-        return {"FINISHED"}
+        return begun(self, backend.retry)
 
 
 class TRACKSHADE_OT_stop_backend(bpy.types.Operator):
@@ -133,20 +123,15 @@ class TRACKSHADE_OT_check_environment(bpy.types.Operator):
     bl_label = "Check This Environment"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        backend.check_environment()
-        drawing.watch()
-        return {"FINISHED"}
+        return begun(self, backend.check_environment)
 
 
-class TRACKSHADE_PT_backend(bpy.types.Panel):
+class TRACKSHADE_PT_backend(InSidebar, bpy.types.Panel):
     """State of the shading process."""
 
     bl_idname = "TRACKSHADE_PT_backend"
     bl_label = "Backend"
     bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = CATEGORY
     bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
     bl_order = 90
 
@@ -170,36 +155,43 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
             row.operator(TRACKSHADE_OT_cancel_set_up.bl_idname, text="", icon="X")
     else:
         column.label(text=title, icon=icon)
-        if state.message:
-            draw_text(column, context, state.message)
-    if state.device:
-        memory = f", {size(state.free_bytes)} of {size(state.total_bytes)} free" if state.free_bytes else ""
-        draw_text(column, context, state.device + memory, "MEMORY")
-    elif state.free_bytes:
-        draw_text(column, context, f"{size(state.free_bytes)} of {size(state.total_bytes)} free", "MEMORY")
+        said = state.message if state.error is None else words.told(state.error)
+        if said:
+            draw_text(column, context, said)
+    free, total = size_in_words(state.free_bytes), size_in_words(state.total_bytes)
+    memory = tr("{free} of {total} free", free=free, total=total) if state.free_bytes else ""
+    if state.device or memory:
+        draw_text(column, context, ", ".join(filter(None, (state.device, memory))), "MEMORY")
     _draw_buttons(layout, context, state)
 
 
 def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state: backend.BackendState) -> None:
     column = layout.column(align=True)
-    if state.kind == "missing":
-        column.operator(TRACKSHADE_OT_set_up.bl_idname, icon="IMPORT")
-    elif state.kind == "failed":
-        column.operator(TRACKSHADE_OT_start_backend.bl_idname, text="Try Again", icon="FILE_REFRESH")
-        if not backend.set_up_failed():
-            column.operator(TRACKSHADE_OT_set_up.bl_idname, text="Set Up Again", icon="IMPORT")
-    elif state.kind == "stopped":
-        column.operator(TRACKSHADE_OT_start_backend.bl_idname, icon="PLAY")
-    elif state.kind == "ready":
-        row = column.row(align=True)
-        row.operator(TRACKSHADE_OT_free_memory.bl_idname, icon="MEMORY")
-        row.operator(TRACKSHADE_OT_stop_backend.bl_idname, icon="PAUSE")
-    checked = backend.checked()
-    if checked:
-        draw_text(layout, context, checked, "INFO")
+    for operator, label, icon in buttons(state.kind):
+        column.operator(operator, text=label, icon=icon)
+    check = backend.check()
+    if check is not None:
+        said = check.words if check.running else words.told(check.error) if check.error else check.result
+        draw_text(layout, context, said, "INFO")
     row = column.row(align=True)
     row.operator(TRACKSHADE_OT_show_log.bl_idname, icon="TEXT")
     row.operator(TRACKSHADE_OT_copy_diagnostics.bl_idname, text="Diagnostics", icon="COPYDOWN")
+
+
+def buttons(kind: str) -> list[tuple[str, str, str]]:
+    """Operators, labels and icons that make sense in a state of the backend."""
+    set_up, start = TRACKSHADE_OT_set_up.bl_idname, TRACKSHADE_OT_start_backend.bl_idname
+    found = {
+        "missing": [(set_up, "Set Up", "IMPORT")],
+        "failed": [(start, "Try Again", "FILE_REFRESH")],
+        "stopped": [(start, "Start", "PLAY")],
+        "ready": [
+            (TRACKSHADE_OT_free_memory.bl_idname, "Free VRAM", "MEMORY"),
+            (TRACKSHADE_OT_stop_backend.bl_idname, "Stop", "PAUSE"),
+        ],
+    }.get(kind, [])
+    again = kind in ("stopped", "ready") or (kind == "failed" and not backend.set_up_failed())
+    return [*found, (set_up, "Set Up Again", "IMPORT")] if again and backend.sets_up() else found
 
 
 def _open(context: bpy.types.Context, text: bpy.types.Text) -> None:

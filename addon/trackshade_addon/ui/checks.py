@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trackshade.conventions import size_in_words
+
 ERROR, WARNING, NOTE = "error", "warning", "note"
 _RENDERABLE = ("PERSP", "ORTHO")
 _ADD_CAMERA = "trackshade.add_camera", "Add Framing Camera"
@@ -23,7 +25,6 @@ class Facts:
         first: whether the shot's first frame is among them (then `seen_first` is certain).
         camera: name, or None; `camera_kind` as Blender's, "" where it is no camera.
         plan: how the frames are fitted, in words; `plan_error` the sentence why they cannot be.
-        asked, taken: frames in the range, and those that the model gets.
         rule: by which they are chosen: "exact", "choose", "step", "resample".
         objects, vertices, sent: what goes to the backend, `sent` in bytes; with `whole` False there is more.
         seen: how many objects may be in the picture in some frame that was looked at, `seen_first` in the first.
@@ -44,8 +45,6 @@ class Facts:
     camera_kind: str = ""
     plan: str = ""
     plan_error: str = ""
-    asked: int = 0
-    taken: int = 0
     rule: str = "exact"
     objects: int = 0
     vertices: int = 0
@@ -157,8 +156,9 @@ def _memory(facts: Facts) -> Iterator[Finding]:
     if facts.memory_free is not None and facts.sent > SHARE * facts.memory_free:
         yield Finding(
             "memory", ERROR if facts.sent > facts.memory_free else WARNING,
-            "The shot's {vertices} vertices take about {sent:.1f} GB, and {free:.1f} GB of memory are free.",
-            {"vertices": facts.vertices, "sent": facts.sent / 1e9, "free": facts.memory_free / 1e9},
+            "The shot's {vertices} vertices take about {sent}, and {free} of memory are free.",
+            {"vertices": facts.vertices, "sent": size_in_words(facts.sent),
+             "free": size_in_words(facts.memory_free)},
             "trackshade.simplify", "Simplify Subdivision",
         )  # fmt: skip
     if not facts.model_here:
@@ -166,8 +166,8 @@ def _memory(facts: Facts) -> Iterator[Finding]:
                       "trackshade.show_preferences", "Models")  # fmt: skip
     elif facts.device_free is not None and facts.model_memory > facts.device_free:
         yield Finding(
-            "device-memory", WARNING, "{model} needs about {need:.1f} GB on the device, and {free:.1f} GB are free.",
-            {"model": facts.model, "need": facts.model_memory / 1e9, "free": facts.device_free / 1e9},
+            "device-memory", WARNING, "{model} needs about {need} on the device, and {free} are free.",
+            {"model": facts.model, "need": size_in_words(facts.model_memory), "free": size_in_words(facts.device_free)},
             "trackshade.free_memory", "Free VRAM",
         )  # fmt: skip
 

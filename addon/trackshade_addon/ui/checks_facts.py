@@ -124,8 +124,6 @@ def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None
         camera_kind=camera.data.type if camera is not None and isinstance(camera.data, bpy.types.Camera) else "",
         plan="" if frames is None else frames.statement,
         plan_error=error,
-        asked=0 if frames is None else int((frames.end - frames.start) / frames.step + 1e-9) + 1,
-        taken=0 if frames is None else len(frames.frames),
         rule="exact" if frames is None else frames.rule,
         memory_free=free_memory(),
         saved=bool(bpy.data.filepath),
@@ -139,7 +137,7 @@ def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None
 
 def _of_model(spec: ModelSpec) -> dict[str, Any]:
     state = backend.state()
-    here = bool(backend.address()) or registry.is_present(spec)
+    here = bool(backend.choice().address) or registry.is_present(spec)
     loaded = state.kind == "ready" and spec.shipped  # the little model is loaded with the backend
     free = None if loaded else state.free_bytes
     return {"model": spec.title, "model_here": here, "model_memory": spec.memory_bytes, "device_free": free}

@@ -171,10 +171,14 @@ class TRACKSHADE_OT_use_standard_colours(_Fix, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         scene = context.scene
-        scene.display_settings.display_device = "sRGB"
         view = scene.view_settings
-        view.view_transform = "Standard"
-        view.look = "None"
+        try:
+            scene.display_settings.display_device = "sRGB"
+            view.view_transform = "Standard"
+            view.look = "None"
+        except TypeError:  # Blender's word for a choice that there is not
+            self.report({"ERROR"}, tr("The colour configuration that Blender was started with has no standard colours"))
+            return {"CANCELLED"}
         view.gamma = 1
         view.use_curve_mapping = False
         if hasattr(view, "use_white_balance"):

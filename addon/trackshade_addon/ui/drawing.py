@@ -25,13 +25,6 @@ def draw_text(layout: bpy.types.UILayout, context: bpy.types.Context, text: str,
         column.label(text=line, icon=icon if number == 0 or icon == "NONE" else "BLANK1", translate=False)
 
 
-def size(count: int | None) -> str:
-    """Bytes in words."""
-    if count is None:
-        return "?"
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
 def watch() -> None:
     """Redraws until nothing goes on any more; nothing in a Blender without a window."""
     if not bpy.app.background and not bpy.app.timers.is_registered(tick):

@@ -13,10 +13,11 @@ import bpy
 from trackshade.errors import Cancelled, TrackshadeError
 
 from . import words
-from .drawing import CATEGORY, draw_text, redraw
+from .drawing import draw_text, redraw
 from .jobs import Job, put
 from .jobs_thumbnails import thumbnails
 from .session import current
+from .shared import AsksForFolder, InSidebar, begun
 from .words import tr
 
 _ICONS = {"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL", "running": "RENDER_ANIMATION"}
@@ -87,15 +88,12 @@ class TRACKSHADE_UL_jobs(bpy.types.UIList):
         return [self.bitflag_filter_item if wanted in title else 0 for title in titles], []
 
 
-class TRACKSHADE_PT_jobs(bpy.types.Panel):
+class TRACKSHADE_PT_jobs(InSidebar, bpy.types.Panel):
     """What runs, what is done, and doing it again."""
 
     bl_idname = "TRACKSHADE_PT_jobs"
     bl_label = "Jobs"
     bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = CATEGORY
     bl_order = 30
 
     def draw(self, context: bpy.types.Context) -> None:
@@ -233,19 +231,12 @@ class TRACKSHADE_OT_place_again(_OfJob, bpy.types.Operator):
         return _place(self, job.out, job.home.scene() or context.scene)
 
 
-class TRACKSHADE_OT_place_folder(bpy.types.Operator):
+class TRACKSHADE_OT_place_folder(AsksForFolder, bpy.types.Operator):
     """Place a result that was made earlier, or at the command line: choose its folder"""
 
     bl_idname = "trackshade.place_folder"
     bl_label = "Place a Result"
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 - as Blender wants it
-
-    directory: bpy.props.StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
-    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return _place(self, Path(bpy.path.abspath(self.directory)), context.scene)
@@ -262,8 +253,7 @@ class TRACKSHADE_OT_use_settings(_OfJob, bpy.types.Operator):
         job = self.found(context)
         if job is None:
             return {"CANCELLED"}
-        context.scene.trackshade.take(job.what, job.settings)
-        return {"FINISHED"}
+        return begun(self, lambda: context.scene.trackshade.take(job.what, job.settings))
 
 
 def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene) -> set[str]:

@@ -2,18 +2,18 @@
 """The models in the sidebar: which are here, and fetching, checking, adding and moving them."""
 
 # No postponed annotations here: Blender reads the properties from them.
-from collections.abc import Callable
 from pathlib import Path
 
 import bpy
 
-from trackshade import registry
-from trackshade.errors import TrackshadeError
+from trackshade.conventions import size_in_words
+from trackshade.errors import Cancelled
 
 from .. import backend
 from ..backend.model_list import ModelRow
-from . import drawing
-from .drawing import CATEGORY, draw_text, size
+from . import drawing, words
+from .drawing import draw_text
+from .shared import AsksForFolder, InSidebar, begun
 
 _ICONS = {
     "here": "CHECKMARK",
@@ -31,17 +31,6 @@ class _OfModel:
     model: bpy.props.StringProperty(name="Model", options={"HIDDEN", "SKIP_SAVE"})
 
 
-def _told(operator: bpy.types.Operator, call: Callable[[], object]) -> set[str]:
-    """Does it; an error of ours becomes a report."""
-    try:
-        call()
-    except (TrackshadeError, OSError) as error:
-        operator.report({"ERROR"}, str(error))
-        return {"CANCELLED"}
-    drawing.watch()
-    return {"FINISHED"}
-
-
 class TRACKSHADE_OT_fetch_model(_OfModel, bpy.types.Operator):
     """Download this model, or go on where an earlier download ended. Its licence is shown first"""
 
@@ -52,19 +41,21 @@ class TRACKSHADE_OT_fetch_model(_OfModel, bpy.types.Operator):
         return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Accept and Fetch")
 
     def draw(self, context: bpy.types.Context) -> None:
-        spec = registry.spec(self.model)
         column = self.layout.column()
+        spec = backend.models.spec(self.model)
+        if spec is None:
+            return
         column.label(text=spec.title, translate=False)
         column.label(text=f"Licence: {spec.licence}", translate=False)
         if spec.licence_url:
             column.operator("wm.url_open", text="Read the Licence", icon="URL").url = spec.licence_url
-        column.label(text=f"Needs {size(spec.memory_bytes)} of memory on the device", translate=False)
+        column.label(text=f"Needs {size_in_words(spec.memory_bytes)} of memory on the device", translate=False)
         column.label(text=f"Goes to {backend.models.folder()}", translate=False)
         if spec.repo:
             column.label(text=f"From {spec.repo}, at revision {spec.revision}", translate=False)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return _told(self, lambda: backend.models.fetch(self.model, backend.choice()))
+        return begun(self, lambda: backend.models.fetch(self.model, backend.choice()))
 
 
 class TRACKSHADE_OT_pause_model(_OfModel, bpy.types.Operator):
@@ -74,7 +65,7 @@ class TRACKSHADE_OT_pause_model(_OfModel, bpy.types.Operator):
     bl_label = "Pause"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return _told(self, lambda: backend.models.pause(self.model))
+        return begun(self, lambda: backend.models.pause(self.model))
 
 
 class TRACKSHADE_OT_cancel_model(_OfModel, bpy.types.Operator):
@@ -84,7 +75,7 @@ class TRACKSHADE_OT_cancel_model(_OfModel, bpy.types.Operator):
     bl_label = "Cancel"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return _told(self, lambda: backend.models.cancel(self.model))
+        return begun(self, lambda: backend.models.cancel(self.model))
 
 
 class TRACKSHADE_OT_verify_model(_OfModel, bpy.types.Operator):
@@ -94,7 +85,7 @@ class TRACKSHADE_OT_verify_model(_OfModel, bpy.types.Operator):
     bl_label = "Verify"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return _told(self, lambda: backend.models.verify(self.model, backend.choice()))
+        return begun(self, lambda: backend.models.verify(self.model, backend.choice()))
 
 
 class TRACKSHADE_OT_remove_model(_OfModel, bpy.types.Operator):
@@ -107,21 +98,10 @@ class TRACKSHADE_OT_remove_model(_OfModel, bpy.types.Operator):
         return context.window_manager.invoke_confirm(self, event)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return _told(self, lambda: backend.models.remove(self.model))
+        return begun(self, lambda: backend.models.remove(self.model))
 
 
-class _OfFolder(_OfModel):
-    """What the operators that ask for a folder share."""
-
-    directory: bpy.props.StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
-    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
-
-
-class TRACKSHADE_OT_use_checkpoint(_OfFolder, bpy.types.Operator):
+class TRACKSHADE_OT_use_checkpoint(AsksForFolder, bpy.types.Operator):
     """Use a checkpoint that is on your disk, in diffusers' layout. It is checked before, and stays where it is"""
 
     bl_idname = "trackshade.use_checkpoint"
@@ -129,20 +109,20 @@ class TRACKSHADE_OT_use_checkpoint(_OfFolder, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         folder = Path(bpy.path.abspath(self.directory))
-        return _told(self, lambda: backend.models.use_folder(folder, backend.choice()))
+        return begun(self, lambda: backend.models.use_folder(folder, backend.choice()))
 
 
-class TRACKSHADE_OT_move_models(_OfFolder, bpy.types.Operator):
+class TRACKSHADE_OT_move_models(AsksForFolder, bpy.types.Operator):
     """Move all models to another folder. They are copied and compared before the old ones are deleted"""
 
     bl_idname = "trackshade.move_models"
     bl_label = "Move Models Here"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return _told(self, lambda: backend.models.move(Path(bpy.path.abspath(self.directory))))
+        return begun(self, lambda: backend.models.move(Path(bpy.path.abspath(self.directory))))
 
 
-class TRACKSHADE_OT_cancel_folder(_OfModel, bpy.types.Operator):
+class TRACKSHADE_OT_cancel_folder(bpy.types.Operator):
     """Stop; everything stays where it was"""
 
     bl_idname = "trackshade.cancel_folder"
@@ -155,15 +135,12 @@ class TRACKSHADE_OT_cancel_folder(_OfModel, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class TRACKSHADE_PT_models(bpy.types.Panel):
+class TRACKSHADE_PT_models(InSidebar, bpy.types.Panel):
     """The models and their folder."""
 
     bl_idname = "TRACKSHADE_PT_models"
     bl_label = "Models"
     bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = CATEGORY
     bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
     bl_order = 91
 
@@ -181,8 +158,8 @@ def draw_models(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         line = layout.row(align=True)
         line.progress(factor=work.share or 0.0, text=work.words)
         line.operator(TRACKSHADE_OT_cancel_folder.bl_idname, text="", icon="X")
-    elif work is not None and work.error is not None:
-        draw_text(layout, context, str(work.error), "ERROR")
+    elif work is not None and work.error is not None and not isinstance(work.error, Cancelled):
+        draw_text(layout, context, words.told(work.error), "ERROR")
     column = layout.column(align=True)
     column.operator(TRACKSHADE_OT_use_checkpoint.bl_idname, text="Use a Checkpoint Folder", icon="FILE_FOLDER")
     line = column.row(align=True)
@@ -198,13 +175,15 @@ def _draw_model(layout: bpy.types.UILayout, context: bpy.types.Context, row: Mod
     buttons.alignment = "RIGHT"
     for operator, icon in _buttons(row):
         buttons.operator(operator, text="", icon=icon).model = spec.name
-    here = size(row.bytes) if row.bytes is not None else ("here" if row.state == "here" else "not here")
-    draw_text(layout, context, f"{here}; needs {size(spec.memory_bytes)} of memory; {spec.licence}")
+    here = size_in_words(row.bytes) if row.bytes is not None else ("here" if row.state == "here" else "not here")
+    draw_text(layout, context, f"{here}; needs {size_in_words(spec.memory_bytes)} of memory; {spec.licence}")
     if row.state in ("fetching", "checking", "removing"):
         drawing.watch()
         layout.progress(factor=row.progress or 0.0, text=row.message)
+    elif row.error is not None:
+        draw_text(layout, context, words.told(row.error), "ERROR")
     elif row.message:
-        draw_text(layout, context, row.message, "ERROR" if row.failed else "INFO")
+        draw_text(layout, context, row.message, "INFO")
 
 
 def _buttons(row: ModelRow) -> list[tuple[str, str]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import bpy
 
-from trackshade import registry
-from trackshade.errors import Cancelled, ModelError
+from trackshade.conventions import size_in_words
+from trackshade.errors import Cancelled
 
 from .. import backend
 from ..first_frame import OWN_ENGINE
@@ -18,12 +18,13 @@ from . import drawing, words
 from .checks import ERROR, NOTE, Finding
 from .checks_fixes import TRACKSHADE_OT_check
 from .checks_watch import watch
-from .drawing import CATEGORY, draw_text, size
+from .drawing import draw_text
 from .jobs import Job
 from .jobs_list import TRACKSHADE_OT_cancel
 from .looks import TRACKSHADE_PT_looks
 from .operators import TRACKSHADE_OT_shade
 from .session import current
+from .shared import InSidebar
 from .words import tr
 
 _ICONS = {"error": "ERROR", "warning": "ERROR", "note": "INFO"}
@@ -33,15 +34,7 @@ _BUTTONS = {  # what is to be done about a backend that cannot work
 }
 
 
-class _InSidebar:
-    """Where all of them are."""
-
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = CATEGORY
-
-
-class _Part(_InSidebar):
+class _Part(InSidebar):
     """A part that is rarely opened; nothing in it is to be changed while the scene is captured."""
 
     bl_parent_id = "TRACKSHADE_PT_shade"
@@ -59,7 +52,7 @@ class _Part(_InSidebar):
         self.fill(layout, context)
 
 
-class TRACKSHADE_PT_shade(_InSidebar, bpy.types.Panel):
+class TRACKSHADE_PT_shade(InSidebar, bpy.types.Panel):
     """The button, and how things are."""
 
     bl_idname = "TRACKSHADE_PT_shade"
@@ -128,10 +121,7 @@ class TRACKSHADE_PT_model(_Part, bpy.types.Panel):
         column = layout.column(align=True)
         column.prop(own, "steps")
         column.prop(own, "guidance")
-        try:
-            spec = registry.spec(own.model)
-        except ModelError:
-            spec = None
+        spec = backend.models.spec(own.model)
         if spec is not None and not (own.steps and own.guidance):
             steps, guidance = spec.steps, f"{spec.guidance:g}"
             text = tr("0: the model's own, {steps} steps and guidance {guidance}", steps=steps, guidance=guidance)
@@ -171,7 +161,7 @@ class TRACKSHADE_PT_shot(_Part, bpy.types.Panel):
         if facts.plan:
             draw_text(column, context, facts.plan, "TIME")
         about = tr("{objects} objects, {vertices} vertices, about {bytes}", objects=words.number(facts.objects),
-                   vertices=words.number(facts.vertices), bytes=size(facts.sent))  # fmt: skip
+                   vertices=words.number(facts.vertices), bytes=size_in_words(facts.sent))  # fmt: skip
         draw_text(column, context, about if facts.whole else tr("More than {what}", what=about), "MESH_DATA")
 
 
@@ -244,7 +234,8 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """How the latest job ended, and whether there is a backend."""
     job = current().latest
     state = backend.state()
-    if job is not None and job.error is not None and str(job.error) != state.message:  # which follows
+    why = state.message if state.error is None else words.told(state.error)
+    if job is not None and job.error is not None and words.told(job.error) != why:  # which follows
         icon = "INFO" if isinstance(job.error, Cancelled) else "ERROR"
         draw_text(layout, context, words.told(job.error), icon)
     elif job is not None and job.outcome is not None:
@@ -255,7 +246,7 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         layout.progress(factor=state.progress or 0.0, text=state.message)
     elif state.kind in _BUTTONS:
         operator, label, icon = _BUTTONS[state.kind]
-        draw_text(layout, context, state.message, "ERROR")
+        draw_text(layout, context, why, "ERROR")
         layout.operator(operator, text=label, icon=icon)
     elif state.kind == "ready":
         ready = tr("Ready on {device}", device=state.device) if state.device else tr("Ready")

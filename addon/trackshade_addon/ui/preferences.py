@@ -106,15 +106,6 @@ def preferences() -> bpy.types.AddonPreferences | None:
     return None if addon is None else addon.preferences
 
 
-def backend_python() -> str | None:
-    """The interpreter of the backend's environment, None where it is still to be made."""
-    return backend.python()
-
-
-def backend_address() -> str | None:
-    return backend.address()
-
-
 def results_folder() -> Path:
     """Where the next results go: as chosen, else a folder of the add-on's own where the scene is in no file yet.
 

@@ -3,19 +3,18 @@
 
 # No postponed annotations here: Blender reads the properties from them.
 import secrets
-import time
 import zlib
 from typing import Any
 
 import bpy
 
 from trackshade import registry
-from trackshade.errors import ModelError
 from trackshade.fit import FRAME_RULES, SIZE_MODES
 from trackshade.registry import ModelSpec
 from trackshade.settings import ShadeSettings
 
-from ..job import What
+from .. import backend
+from ..job import What, sized
 from .jobs import Placing
 
 _DEFAULTS = ShadeSettings()
@@ -29,26 +28,19 @@ _MODES = {
     "pad": ("Whole Frame", "Keep all of the frame; the view is widened to the model's shape, and cut back afterwards"),
     "crop": ("Fill", "Fill the model's shape; what sticks out at the sides of the frame is not shaded"),
 }
-_FRESH = 2.0  # seconds that the list of models is taken for true
 _MAX_SEED = 2**31 - 1
 
 
-class _Models:
-    """The models as Blender's list items, kept for as long as Blender may read them."""
+Items = list[tuple[str, str, str, int]]
+_models: dict[tuple[ModelSpec, ...], Items] = {}  # these two: kept for as long as Blender may read them
+_sizes: dict[tuple[tuple[int, int], ...], Items] = {}
 
-    def __init__(self) -> None:
-        self.items: list[tuple[str, str, str, int]] = []
-        self._specs: tuple[ModelSpec, ...] = ()
-        self._looked = float("-inf")
 
-    def now(self) -> list[tuple[str, str, str, int]]:
-        if time.monotonic() - self._looked > _FRESH:
-            self._looked = time.monotonic()
-            specs = registry.models()
-            if specs != self._specs:
-                self._specs = specs
-                self.items = [(item.name, item.title, item.licence, _number(item.name)) for item in specs]
-        return self.items
+def _model_items(own: Any, context: bpy.types.Context | None) -> Items:
+    specs = backend.models.specs()
+    if specs not in _models:
+        _models[specs] = [(item.name, item.title, item.licence, _number(item.name)) for item in specs]
+    return _models[specs]
 
 
 def _number(name: str) -> int:
@@ -56,20 +48,14 @@ def _number(name: str) -> int:
     return 0 if name == _DEFAULTS.model else zlib.crc32(name.encode()) & 0x7FFFFFFF
 
 
-_models = _Models()
-_sizes: dict[str, list[tuple[str, str, str, int]]] = {}  # by model; kept for as long as Blender may read them
-
-
-def _size_items(own: Any, context: bpy.types.Context | None) -> list[tuple[str, str, str, int]]:
-    if own.model not in _sizes:
+def _size_items(own: Any, context: bpy.types.Context | None) -> Items:
+    spec = backend.models.spec(own.model)
+    sizes = () if spec is None else spec.sizes
+    if sizes not in _sizes:
         found = [("auto", "Nearest", "The model's size whose shape is nearest to the frame's", 0)]
-        try:
-            sizes = registry.spec(own.model).sizes
-        except ModelError:
-            sizes = ()
         found += [(f"{w}x{h}", f"{w} × {h}", "Pixels of the model's picture", (w << 14) + h) for w, h in sizes]
-        _sizes[own.model] = found
-    return _sizes[own.model]
+        _sizes[sizes] = found
+    return _sizes[sizes]
 
 
 def _is_camera(own: Any, obj: bpy.types.Object) -> bool:
@@ -116,7 +102,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
     picture: bpy.props.StringProperty(
         name="Image", description="Image of the shot's first frame, seen through its camera", subtype="FILE_PATH"
     )
-    model: bpy.props.EnumProperty(name="Model", description="What shades", items=lambda own, context: _models.now())
+    model: bpy.props.EnumProperty(name="Model", description="What shades", items=_model_items)
     steps: bpy.props.IntProperty(
         name="Steps",
         description="More steps take longer and come out cleaner; 0 for the model's own number",
@@ -265,7 +251,12 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             self.seed = secrets.randbelow(_MAX_SEED)
 
     def take(self, what: What, settings: ShadeSettings) -> None:
-        """Becomes what a job was made with."""
+        """Becomes what a job was made with.
+
+        Raises ModelError, UsageError where its model, or that size of it, is not there any more; nothing is changed
+        then.
+        """
+        sized(registry.spec(settings.model), what.size)
         self.model = settings.model
         self.prompt, self.negative_prompt = settings.prompt, settings.negative_prompt or ""
         self.steps, self.guidance = settings.steps or 0, settings.guidance or 0

@@ -30,7 +30,7 @@ SETTLE = 3.0  # seconds that the end of Blender waits for the backend to hear of
 KEPT = 50  # jobs that are over and stay in the list
 
 
-def _connect(model: str) -> Future[Client]:
+def _connect(model: str | None) -> Future[Client]:
     return backend.connect(model)
 
 
@@ -119,7 +119,7 @@ class Session:
             bpy.app.timers.register(tick, first_interval=TICK, persistent=True)
 
     def _to_advance(self) -> list[Job]:
-        """All that run, those first whose turn is longest ago: a tick is short."""
+        """All that run. One that captures is its operator's to advance, where there is a window."""
         return [job for job in self.jobs if job.runs and (not job.holds_scene or bpy.app.background)]
 
     def _free(self, folder: Path, stem: str) -> Path:

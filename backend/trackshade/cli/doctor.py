@@ -17,6 +17,7 @@ from typing import Any
 from trackshade import __version__, registry, settings
 from trackshade.cli.blender import blender_version
 from trackshade.cli.system import advice, missing_libraries
+from trackshade.conventions import size_in_words
 from trackshade.errors import TrackshadeError
 from trackshade.wire import PROTOCOL, connection_file
 
@@ -65,7 +66,7 @@ def _devices() -> dict[str, Any]:
     found: dict[str, Any] = {"cpu": f"{torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
-        found[f"cuda:{index}"] = f"{device.name}, {device.total_memory / 2**30:.0f} GB"
+        found[f"cuda:{index}"] = f"{device.name}, {size_in_words(device.total_memory)}"
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
     return found
@@ -121,7 +122,7 @@ def _disk(folder: Path) -> str:
             writable = "writable"
     except OSError as error:
         writable = f"cannot be written ({error.strerror})"
-    return f"{folder}, {writable}, {shutil.disk_usage(existing).free / 2**30:.1f} GB free"
+    return f"{folder}, {writable}, {size_in_words(shutil.disk_usage(existing).free)} free"
 
 
 def _problems(found: Facts) -> list[str]:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from trackshade import registry, settings
 from trackshade.client import Client, connect, start_private
+from trackshade.conventions import size_in_words
 from trackshade.wire import connection_file
 
 
@@ -46,7 +47,7 @@ def print_models(as_json: bool) -> None:
         print(json.dumps(items, ensure_ascii=False))
         return
     rows = [[item["name"], "here" if item["present"] else "not fetched", _sizes(item),
-             f"{item['memory_bytes'] / 2**30:.0f} GB", item["licence"]] for item in items]  # fmt: skip
+             size_in_words(item["memory_bytes"]), item["licence"]] for item in items]  # fmt: skip
     _print("", ["model", "weights", "takes", "memory", "licence"], rows)
 
 

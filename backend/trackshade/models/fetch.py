@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2  # the HTTP library of huggingface_hub 2
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+from ..conventions import size_in_words
 from ..errors import Cancelled, ModelError
 from ..registry import ModelSpec, model_folder
 
@@ -273,7 +274,7 @@ def _make_room(part: Path, listing: Listing) -> None:
     if free + have < listing.size:
         raise ModelError(
             "disk-full",
-            f"The model needs {listing.size / 2**30:.1f} GiB but {part.parent} has {free / 2**30:.1f} GiB free.",
+            f"The model needs {size_in_words(listing.size)} but {part.parent} has {size_in_words(free)} free.",
             "Make room, or set TRACKSHADE_MODELS to a larger disk.",
         )
 
