@@ -19,6 +19,8 @@ from .ui import (
     looks,
     models_panel,
     operators,
+    overlay_panel,
+    overlay_view,
     panel,
     preferences,
     properties,
@@ -27,8 +29,8 @@ from .ui import (
 )
 
 CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *checks_fixes.CLASSES, *looks.CLASSES,
-           *panel.CLASSES, *jobs_list.CLASSES, *backend_panel.CLASSES, *models_panel.CLASSES, *layer_properties.CLASSES,
-           *render_panel.CLASSES, *engine.CLASSES)  # fmt: skip
+           *panel.CLASSES, *overlay_panel.CLASSES, *jobs_list.CLASSES, *backend_panel.CLASSES, *models_panel.CLASSES,
+           *layer_properties.CLASSES, *render_panel.CLASSES, *engine.CLASSES)  # fmt: skip
 COMMAND = "trackshade"
 
 _command: Any = None
@@ -40,6 +42,8 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    overlay_panel.attach()
+    overlay_view.attach()
     layer_properties.attach()
     panels.attach()
     jobs_list.attach()
@@ -53,6 +57,7 @@ def unregister() -> None:
     operators.hold.let_go()
     drawing.unwatch()
     checks_watch.watch.close()
+    overlay_view.detach()
     backend.close()
     if _command is not None:
         bpy.utils.unregister_cli_command(_command)
@@ -60,6 +65,7 @@ def unregister() -> None:
     jobs_list.detach()
     panels.detach()
     layer_properties.detach()
+    overlay_panel.detach()
     properties.detach()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -53,7 +53,7 @@ _check: Work | None = None
 models = Models()
 
 
-def connect(model: str = "mini") -> Future[Client]:
+def connect(model: str | None = "mini") -> Future[Client]:
     """The connection of this Blender; starts the backend on first need. Not to be closed by who asked for it."""
     return _life.connect(choice(), model)
 

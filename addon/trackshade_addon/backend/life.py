@@ -69,8 +69,8 @@ class Life:
 
     # the connection
 
-    def connect(self, choice: Choice, model: str) -> Future[Client]:
-        """The connection of this Blender, made if there is none; the backend loads the model already.
+    def connect(self, choice: Choice, model: str | None) -> Future[Client]:
+        """The connection of this Blender, made if there is none; the backend loads the model, if any, already.
 
         Fails with the reason where the backend was given up, until `try_again`.
         """
@@ -85,11 +85,11 @@ class Life:
                 if refused is not None:
                     return _failed(refused)  # which `state` finds out for itself
                 client = self._begin(choice, model)
-            elif client.done():
+            elif client.done() and model is not None:
                 later(client.result().warm, model)
             return client
 
-    def _begin(self, choice: Choice, model: str) -> Future[Client]:
+    def _begin(self, choice: Choice, model: str | None) -> Future[Client]:
         self.error, self.status = None, {}
         self._over = over = threading.Event()
         self._client = client = later(_connected, choice.address or None, choice.python(), choice.kind, model)
@@ -210,7 +210,7 @@ class Life:
         return None if self.work is None else self.work.error
 
 
-def _connected(address: str | None, python: str | None, kind: str, model: str) -> Client:
+def _connected(address: str | None, python: str | None, kind: str, model: str | None) -> Client:
     options = [] if kind == "auto" else ["--device", kind]
     info = None if address or python else served()
     if info is not None:  # nothing is set up here, so no other one is to be started
@@ -218,7 +218,8 @@ def _connected(address: str | None, python: str | None, kind: str, model: str) -
     else:
         client = connect(address, python=python, shared=True, options=options)
     try:
-        client.warm(model)
+        if model is not None:
+            client.warm(model)
     except BaseException:
         client.close()
         raise

@@ -74,7 +74,7 @@ class Job:
         self.uid = secrets.token_hex(4)
         self.home = Home(scene)
         self.what, self.settings, self.placing, self.out = what, settings, placing, out
-        self.title = settings.prompt.strip() or out.name
+        self.title = settings.prompt.strip() or (out.name if settings.needs else f"{out.name}, control")
         self.progress: Progress | None = Progress("starting")
         self.holds_scene = True
         self.error: TrackshadeError | None = None
@@ -110,11 +110,11 @@ class Job:
     def seconds_left(self) -> float | None:
         return self.left.seconds(time.monotonic()) if self.progress is not None else None
 
-    def begin(self, connect: Callable[[str], Future[Client]], scene_is_held: Callable[[], bool]) -> None:
+    def begin(self, connect: Callable[[str | None], Future[Client]], scene_is_held: Callable[[], bool]) -> None:
         """Starts it; it goes on with each `advance`.
 
         Args:
-            connect: the connection to a backend that loads this model.
+            connect: the connection to a backend that loads this model, if any.
             scene_is_held: whether a job captures, so that nothing may be placed.
         """
         self._steps = self._path(connect, scene_is_held)
@@ -150,10 +150,10 @@ class Job:
             self._ended(error=reason or Cancelled())
 
     def _path(
-        self, connect: Callable[[str], Future[Client]], scene_is_held: Callable[[], bool]
+        self, connect: Callable[[str | None], Future[Client]], scene_is_held: Callable[[], bool]
     ) -> Generator[Progress, None, Outcome]:
         began = time.monotonic()
-        client = connect(self.what.model)
+        client = connect(self.settings.needs)
         recorded = yield from record(self.what, self.home.scene_or_raise(), client)
         self.holds_scene = False
         job, folder = yield from shade(recorded, self.settings, client, self.out)

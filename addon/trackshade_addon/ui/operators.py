@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Shade button: begins a job, and holds the window's input for as long as its frames are captured."""
+"""The buttons Shade and Render Control: begin a job, and hold the window's input for as long as it captures."""
 
 # No postponed annotations here: Blender reads the properties from them.
 import time
+from dataclasses import replace
+from typing import Any
 
 import bpy
 
 from trackshade.errors import Cancelled, TrackshadeError
+from trackshade.settings import ShadeSettings
 
-from ..job import PAUSE, Progress
+from ..job import PAUSE, Progress, What
 from . import jobs_list, words
 from .drawing import CATEGORY, redraw
 from .jobs import Job
@@ -55,17 +58,12 @@ class _Hold:
 hold = _Hold()
 
 
-class TRACKSHADE_OT_shade(bpy.types.Operator):
-    """Capture the scene's frames, have them shaded, and place the result before the camera. You can go on working
-    as soon as the frames are captured, and queue more jobs"""
+class _Begins:
+    """An operator that begins a job."""
 
-    bl_idname = "trackshade.shade"
-    bl_label = "Shade"
+    poll_message_set: Any
+    report: Any
     bl_options = {"REGISTER"}  # noqa: RUF012 - as Blender wants it
-
-    redo: bpy.props.StringProperty(
-        name="Redo", description="Job to do again, with its settings and its seed", options={"HIDDEN", "SKIP_SAVE"}
-    )
 
     _job: Job | None = None
 
@@ -82,12 +80,6 @@ class TRACKSHADE_OT_shade(bpy.types.Operator):
             cls.poll_message_set("The scene has no camera")
             return False
         return True
-
-    @classmethod
-    def description(cls, context: bpy.types.Context, properties: bpy.types.OperatorProperties) -> str:
-        if properties.redo:
-            return tr("Capture the scene as it is now and shade it with this job's settings and seed")
-        return ""
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """The whole job at once, for scripts; Blender waits."""
@@ -133,17 +125,13 @@ class TRACKSHADE_OT_shade(bpy.types.Operator):
             current().end(self._job)
         hold.let_go()
 
+    def begun(self, context: bpy.types.Context) -> Job:
+        """The job. Raises TrackshadeError."""
+        raise AssertionError("each operator begins its own")
+
     def _begin(self, context: bpy.types.Context) -> Job | None:
-        own = context.scene.trackshade
         try:
-            before = current().find(self.redo)
-            if before is not None:
-                scene = before.home.scene() or context.scene
-                job = current().begin(scene, before.what, before.settings, before.placing)
-            else:
-                own.new_seed()
-                what = own.what(context.view_layer.name)
-                job = current().begin(context.scene, what, own.settings(), own.placing())
+            job = self.begun(context)
         except TrackshadeError as error:
             self.report({"ERROR"}, words.told(error))
             return None
@@ -157,6 +145,45 @@ class TRACKSHADE_OT_shade(bpy.types.Operator):
             self.report({"INFO" if isinstance(job.error, Cancelled) else "ERROR"}, words.told(job.error))
             return {"CANCELLED"}
         return {"FINISHED"}
+
+
+class TRACKSHADE_OT_shade(_Begins, bpy.types.Operator):
+    """Capture the scene's frames, have them shaded, and place the result before the camera. You can go on working
+    as soon as the frames are captured, and queue more jobs"""
+
+    bl_idname = "trackshade.shade"
+    bl_label = "Shade"
+
+    redo: bpy.props.StringProperty(
+        name="Redo", description="Job to do again, with its settings and its seed", options={"HIDDEN", "SKIP_SAVE"}
+    )
+
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: bpy.types.OperatorProperties) -> str:
+        if properties.redo:
+            return tr("Capture the scene as it is now and shade it with this job's settings and seed")
+        return ""
+
+    def begun(self, context: bpy.types.Context) -> Job:
+        own = context.scene.trackshade
+        before = current().find(self.redo)
+        if before is not None:
+            return current().begin(before.home.scene() or context.scene, before.what, before.settings, before.placing)
+        own.new_seed()
+        return current().begin(context.scene, own.what(context.view_layer.name), own.settings(), own.placing())
+
+
+class TRACKSHADE_OT_control(_Begins, bpy.types.Operator):
+    """Make the tracking video as a model would be sent it, and place it like a result. Needs no model"""
+
+    bl_idname = "trackshade.control"
+    bl_label = "Render Control"
+
+    def begun(self, context: bpy.types.Context) -> Job:
+        own = context.scene.trackshade
+        what: What = replace(own.what(context.view_layer.name), first_frame="none")
+        settings = ShadeSettings(model=what.model, output="tracking")
+        return current().begin(context.scene, what, settings, own.placing())
 
 
 def _over_panel(context: bpy.types.Context, event: bpy.types.Event) -> bool:
@@ -174,4 +201,4 @@ def _over_panel(context: bpy.types.Context, event: bpy.types.Event) -> bool:
     return False
 
 
-CLASSES = (TRACKSHADE_OT_shade,)
+CLASSES = (TRACKSHADE_OT_shade, TRACKSHADE_OT_control)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps the first frames that the tracking colours are drawn from up to date.
+
+Drawing asks; a timer answers, a moment after the scene changed and never while it plays. To look at the first frame is
+to step there and back, so what takes long is done once, and then when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+
+from trackshade.errors import TrackshadeError
+
+from ..job import planned
+from ..overlay import Preview, look
+from .drawing import redraw
+from .session import current
+
+WAIT = 0.3  # seconds without a change before the first frame is looked at
+SLOW = 0.5  # seconds that looking may take to be done unasked
+_EDITS = ("TRANSFORM_OT", "GIZMOGROUP_OT", "OBJECT_OT", "MESH_OT", "POSE_OT", "ANIM_OT", "GRAPH_OT", "CURVE_OT")
+_MODES = {"OBJECT", "POSE"}
+
+
+@dataclass
+class Found:
+    """What was found of a scene's first frame.
+
+    Attributes:
+        preview: None where the scene cannot be shot; `error` says why.
+        seconds: that looking took.
+        old: the scene is not what it was then.
+    """
+
+    key: Any
+    preview: Preview | None
+    error: TrackshadeError | None
+    seconds: float
+    old: bool = False
+
+
+class Watch:
+    """What was found, by scene and view layer."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, str], Found] = {}
+        self._wanted: dict[tuple[int, str], None] = {}
+        self._changed = 0.0  # when the scene changed last
+        self._looking = False
+
+    def found(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Found | None:
+        """The latest; asks for a newer one where it is old. For drawing."""
+        name = scene.session_uid, view_layer.name
+        found = self._found.get(name)
+        if found is not None and found.key != _key(scene, view_layer):
+            found.old = True
+        if found is None or (found.old and found.seconds <= SLOW):
+            self._ask(name)
+        return found
+
+    def look_at(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Found:
+        """Looks at the first frame now."""
+        key, began = _key(scene, view_layer), time.monotonic()
+        preview, failed = None, None
+        self._looking = True
+        try:
+            what = scene.trackshade.what(view_layer.name)
+            frames, size = planned(what, scene)
+            layer = scene.view_layers[what.view_layer or view_layer.name]
+            camera = None if what.camera is None else scene.objects.get(what.camera)
+            preview = Preview(look(scene, layer, frames, size, camera))
+        except TrackshadeError as error:
+            failed = error
+        finally:
+            self._looking = False
+        found = Found(key, preview, failed, time.monotonic() - began)
+        self._found[scene.session_uid, view_layer.name] = found
+        return found
+
+    def changed(self, depsgraph: bpy.types.Depsgraph | None = None) -> None:
+        """The scene is not what it was. Called often."""
+        if not self._looking and (depsgraph is None or _matters(depsgraph)):
+            self._changed = time.monotonic()
+            for found in self._found.values():
+                found.old = True
+
+    def answer(self) -> float | None:
+        """The timer's work: seconds until it is to be called again, or None."""
+        rest = WAIT - (time.monotonic() - self._changed)
+        if rest > 0:
+            return rest
+        if _busy():
+            return WAIT
+        wanted, self._wanted = self._wanted, {}
+        for window in bpy.context.window_manager.windows:
+            name = window.scene.session_uid, window.view_layer.name
+            if name in wanted:
+                del wanted[name]
+                self.look_at(window.scene, window.view_layer)
+        redraw()
+        return None
+
+    def forget(self) -> None:
+        """All that was found belongs to a file that is closed."""
+        self._found.clear()
+        self._wanted.clear()
+
+    def close(self) -> None:
+        """Ends the timer and the listening."""
+        if bpy.app.timers.is_registered(_timer):
+            bpy.app.timers.unregister(_timer)
+        for handlers, function in _HANDLERS():
+            if function in handlers:
+                handlers.remove(function)
+        self.forget()
+
+    def _ask(self, name: tuple[int, str]) -> None:
+        self._wanted.setdefault(name)
+        if bpy.app.background:
+            return
+        if not bpy.app.timers.is_registered(_timer):
+            bpy.app.timers.register(_timer, first_interval=0.01, persistent=True)
+        for handlers, function in _HANDLERS():
+            if function not in handlers:
+                handlers.append(function)
+
+
+def _key(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Any:
+    """What the first frame depends on and no change of the scene's evaluation tells of."""
+    render = scene.render
+    return (
+        scene.trackshade.what(view_layer.name),
+        *(scene.frame_start, scene.frame_end, scene.frame_step, render.fps, render.fps_base),
+        *(render.resolution_x, render.resolution_y, render.resolution_percentage),
+        *(render.pixel_aspect_x, render.pixel_aspect_y),
+        None if scene.camera is None else scene.camera.session_uid,
+    )
+
+
+def _matters(depsgraph: bpy.types.Depsgraph) -> bool:
+    """Whether something moved, changed its shape or its animation; a click that selects is no change."""
+    return any(
+        update.is_updated_geometry or update.is_updated_transform or isinstance(update.id, bpy.types.Action)
+        for update in depsgraph.updates
+    )
+
+
+def plays() -> bool:
+    return any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows)
+
+
+def _busy() -> bool:
+    """Whether the scene is not to be stepped now."""
+    windows = bpy.context.window_manager.windows
+    return (
+        current().holds_scene
+        or bpy.app.is_job_running("RENDER")
+        or plays()
+        or bpy.context.mode not in _MODES
+        or any(item.bl_idname.startswith(_EDITS) for window in windows for item in window.modal_operators)
+    )
+
+
+def _timer() -> float | None:
+    return watch.answer()
+
+
+@bpy.app.handlers.persistent
+def _noticed(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> None:
+    if not current().holds_scene:
+        watch.changed(depsgraph)
+
+
+@bpy.app.handlers.persistent
+def _undone(*_: object) -> None:
+    watch.changed()
+
+
+@bpy.app.handlers.persistent
+def _closing(*_: object) -> None:
+    watch.forget()
+
+
+def _HANDLERS() -> list[tuple[list[Any], Any]]:
+    handlers = bpy.app.handlers
+    return [
+        (handlers.depsgraph_update_post, _noticed),
+        (handlers.undo_post, _undone),
+        (handlers.redo_post, _undone),
+        (handlers.load_pre, _closing),
+    ]
+
+
+watch = Watch()
