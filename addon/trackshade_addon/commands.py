@@ -27,6 +27,7 @@ from .demo_scene import build_demo_scene
 from .importers import open_scene
 from .place import place, save_copy
 from .report import Report, interruptible
+from .synthetic import export_scenes
 
 FIRST_PATIENCE, PATIENCE = 10.0, 30.0  # seconds to wait for a backend that was named, and for one that was lost
 PROGRAM = "blender -b FILE --command trackshade"
@@ -139,12 +140,30 @@ def _demo_scene(values: Mapping[str, Any], report: Callable[[job.Progress], None
     return {"out": str(path), "files": {"scene": str(build_demo_scene(path))}, "warnings": []}
 
 
+def _synthesise(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+    out = Path(values["out"] or "synthetic").absolute()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError("output-unwritable", f"{out} cannot be made: {error.strerror or error}.") from error
+    first, count = values["first_seed"], values["count"]
+    size = (values["width"], values["height"])
+
+    def begun(seed: int) -> None:
+        report(job.Progress("rendering", f"the scene of seed {seed}", seed - first, count))
+
+    seeds = range(first, first + count)
+    export_scenes(out, seeds, values["split"], values["length"], size, values["engine"], _write_frames, begun)
+    return {"out": str(out), "files": {"scenes": str(out)}, "warnings": []}
+
+
 _COMMANDS: dict[str, Callable[[Mapping[str, Any], Callable[[job.Progress], None]], dict[str, Any]]] = {
     "render": _render,
     "control": _control,
     "export": _export,
     "place": _place,
     "scene": _demo_scene,
+    "synthesise": _synthesise,
 }
 
 
@@ -205,5 +224,5 @@ def _close(connecting: Future[Client]) -> None:
 
 
 def _usage(program: str) -> str:
-    lines = [f"  {name:8}{options.COMMANDS[name][0]}" for name in _COMMANDS]
+    lines = [f"  {name:12}{options.COMMANDS[name][0]}" for name in _COMMANDS]
     return "\n".join([f"Usage: {program} COMMAND ...", *lines, f"See: {program} COMMAND --help"])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m trackshade.training.data OUT --count 4000`: write shards of procedural clips, or a sheet of
-them.
+"""`python -m trackshade.training.data OUT --count 4000`: write shards of procedural clips, or a sheet of them; or
+shards of synthetic scenes that Blender renders.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import time
 
 from trackshade.training.data import generate_clip, generate_shards, save_sheet
+from trackshade.training.data.rendered import render_shards
 
 
 def main() -> None:
@@ -21,12 +22,24 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(144, 96), metavar=("W", "H"))
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--shard", type=int, default=250)
+    parser.add_argument("--shard", type=int, help="clips of a shard")
+    parser.add_argument("--rendered", action="store_true", help="clips that Blender renders; one process, slow")
+    parser.add_argument("--engine", choices=("workbench", "eevee", "cycles"), help="of rendered clips; any if left out")
+    parser.add_argument("--blender", metavar="PATH", help="the Blender to run; see 'trackshade render --help'")
     parser.add_argument("--sheet", action="store_true", help="draw a contact sheet of the clips instead")
     a = parser.parse_args()
     size = (a.size[0], a.size[1])
     start = time.perf_counter()
-    if a.sheet:
+
+    def progress(done: int, of: int) -> None:
+        print(f"{done} of {of} clips", flush=True)
+
+    if a.rendered:
+        render_shards(
+            a.out, a.count, a.first_seed, a.split, size=size, frames=a.frames, engine=a.engine, blender=a.blender,
+            shard=a.shard or 20, progress=progress,
+        )  # fmt: skip
+    elif a.sheet:
         seeds = range(a.first_seed, a.first_seed + a.count)
         save_sheet([generate_clip(s, size, a.frames, a.kind, split=a.split) for s in seeds], a.out, columns=2)
     else:
@@ -39,8 +52,8 @@ def main() -> None:
             size=size,
             frames=a.frames,
             kind=a.kind,
-            shard=a.shard,
-            progress=lambda done, of: print(f"{done} of {of} clips", flush=True),
+            shard=a.shard or 250,
+            progress=progress,
         )
     seconds = time.perf_counter() - start
     each = 1e3 * seconds * a.processes / max(a.count, 1)

@@ -11,12 +11,13 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,26 +129,47 @@ def _one_thread() -> Iterator[None]:
 
 
 def _write_shard(folder: Path, plan: _Plan) -> None:
+    write_shard(folder, asdict(plan), (plan.count, plan.frames, plan.size[1], plan.size[0]), _clips(plan))
+
+
+def _clips(plan: _Plan) -> Iterator[ShardClip]:
+    for seed in range(plan.first_seed, plan.first_seed + plan.count):
+        clip = generate_clip(seed, plan.size, plan.frames, plan.kind, split=plan.split, keep_scene=True)
+        colour = clip.scene.colour if clip.scene else None
+        yield ShardClip(clip.video, clip.tracking, clip.caption, clip.kind, colour)
+
+
+@dataclass(frozen=True)
+class ShardClip:
+    """A clip on its way into a shard; see `Shards`."""
+
+    video: np.ndarray  # [T, H, W, 3] u8, as the tracking
+    tracking: np.ndarray
+    caption: str
+    kind: str
+    colour: str | None
+
+
+def write_shard(
+    folder: Path, plan: dict[str, Any], shape: tuple[int, int, int, int], clips: Iterable[ShardClip]
+) -> None:
+    """Write `clips` as the shard `folder`, whole or not at all; `shape` is [N, T, H, W], `plan` what they are."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    shape = (plan.count, plan.frames, plan.size[1], plan.size[0], 3)
-    video = np.lib.format.open_memmap(part / "video.npy", "w+", np.uint8, shape)
-    tracking = np.lib.format.open_memmap(part / "tracking.npy", "w+", np.uint8, shape)
+    part.mkdir(parents=True)
+    video = np.lib.format.open_memmap(part / "video.npy", "w+", np.uint8, (*shape, 3))
+    tracking = np.lib.format.open_memmap(part / "tracking.npy", "w+", np.uint8, (*shape, 3))
     captions, kinds, colours = [], [], []
     try:
-        for n in range(plan.count):
-            seed = plan.first_seed + n
-            clip = generate_clip(seed, plan.size, plan.frames, plan.kind, split=plan.split, keep_scene=True)
+        for n, clip in enumerate(clips):
             video[n], tracking[n] = clip.video, clip.tracking
             captions.append(clip.caption)
             kinds.append(clip.kind)
-            colours.append(clip.scene.colour if clip.scene else None)
+            colours.append(clip.colour)
         video.flush()
         tracking.flush()
-        told = {"plan": asdict(plan), "captions": captions, "kinds": kinds, "colours": colours}
-        text = json.dumps(told, indent=1)
-        (part / "captions.json").write_text(text)
+        told = {"plan": plan, "captions": captions, "kinds": kinds, "colours": colours}
+        (part / "captions.json").write_text(json.dumps(told, indent=1))
         os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
