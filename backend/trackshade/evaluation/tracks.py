@@ -2,8 +2,7 @@
 """Dense tracks: where the surface point that a pixel shows was in the first frame, and whether it was seen there.
 
 Two sources. A shot gives exact places. A tracking video by the mesh rule gives them in 8 bits, a step of more than
-half a pixel in a frame of 144; as the places vary smoothly over a surface, a plane fitted to the pixels around gives
-back most of what rounding took.
+half a pixel in a frame of 144; what rounding took is given back as for the embedded model (`models.track_warp`).
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from trackshade.control.raster import NOTHING, barycentric
 from trackshade.control.scene import ShotRaster
 from trackshade.conventions import project
+from trackshade.models import track_coordinates
+from trackshade.models.track_warp import first_places
 from trackshade.shot import Shot
-
-_REACH = 2  # px: half the side of the window that a plane is fitted to
-_JUMP = 6.0  # 8-bit levels: neighbours that differ by more are on another surface
 
 
 @dataclass(frozen=True)
@@ -100,39 +99,9 @@ def video_tracks(tracking: np.ndarray) -> DenseTracks:
     """Tracks of a tracking video [T, H, W, 3] uint8 by the mesh rule; nearness is blue, in levels, plus one."""
     height, width = tracking.shape[1:3]
     tracked = tracking.any(axis=-1)
-    smooth = np.stack([_without_steps(frame, covered) for frame, covered in zip(tracking, tracked, strict=True)])
+    coordinates = track_coordinates(torch.from_numpy(np.ascontiguousarray(tracking)).movedim(-1, 1)[None].float() / 255)
+    smooth = first_places(coordinates)[0].movedim(1, -1).numpy() * 255
     place = smooth[..., :2] * (np.array([width, height], np.float32) / 255)
-    centres = pixel_centres((width, height))
-    place[0] = centres  # a point of the first frame is where it is
-    place = np.where(tracked[..., None], place, centres)
+    place = np.where(tracked[..., None], place, pixel_centres((width, height)))
     nearness = np.where(tracked, smooth[..., 2] + 1, 0).astype(np.float32)
     return DenseTracks(place.astype(np.float32), nearness, tracked, nearness[0], tracked[0], (0.0, 2.5))
-
-
-def _without_steps(frame: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """[H, W, 3] float32 levels: the value at each pixel of planes fitted to the like pixels around it.
-
-    A point-symmetric pair of neighbours that are both like the pixel keeps the mean unbiased on any slope, so that the
-    plane's value there is simply the mean over such pairs.
-    """
-    values = frame.astype(np.float32)
-    padded = np.pad(values, ((_REACH, _REACH), (_REACH, _REACH), (0, 0)))
-    valid = np.pad(covered, _REACH)
-    total, weight = values.copy(), np.ones(covered.shape, np.float32)
-    height, width = covered.shape
-
-    def at(y: int, x: int, array: np.ndarray) -> np.ndarray:
-        return array[_REACH + y : _REACH + y + height, _REACH + x : _REACH + x + width]
-
-    for y in range(_REACH + 1):
-        for x in range(-_REACH, _REACH + 1):
-            if y == 0 and x <= 0:
-                continue
-            one, other = at(y, x, padded), at(-y, -x, padded)
-            # Steep but even is the same surface: the pair's mean must be the pixel's value, within rounding.
-            even = np.abs(one + other - 2 * values).max(axis=-1) <= 2.0
-            near = np.abs(one - values).max(axis=-1) <= _JUMP * max(abs(x), abs(y))
-            like = (at(y, x, valid) & at(-y, -x, valid) & covered & even & near).astype(np.float32)
-            total += (one + other) * like[..., None]
-            weight += 2 * like
-    return total / weight[..., None]

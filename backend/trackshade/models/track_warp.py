@@ -35,7 +35,7 @@ def move_first(first: torch.Tensor, coordinates: torch.Tensor) -> Moved:
     0..1, covered 0 or 1.
     """
     tracked = coordinates[:, :, 3:]
-    places = torch.cat([_at_home(coordinates[:, :1]), _without_steps(coordinates[:, 1:])], dim=1)
+    places = first_places(coordinates)
     colours, seen = _sampled(first, places, tracked)
     still = (1 - tracked) * (1 - tracked[:, :1])
     hidden = tracked * (1 - seen)
@@ -44,6 +44,13 @@ def move_first(first: torch.Tensor, coordinates: torch.Tensor) -> Moved:
     weights = still + _OF_SURFACES * tracked
     around = fill((colours * weights).flatten(0, 1), weights.flatten(0, 1)).unflatten(0, coordinates.shape[:2])
     return Moved(torch.where(told > 0, colours, around), torch.maximum(seen, still))
+
+
+def first_places(coordinates: torch.Tensor) -> torch.Tensor:
+    """[B, T, 4, H, W] in steps of 8 bits -> [B, T, 3, H, W] u, v and inverse depth in the first frame, 0..1, without
+    these steps; in the first frame each pixel's point is at the pixel.
+    """
+    return torch.cat([_at_home(coordinates[:, :1]), _without_steps(coordinates[:, 1:])], dim=1)
 
 
 def _at_home(coordinates: torch.Tensor) -> torch.Tensor:
