@@ -4,7 +4,7 @@ own.
 """
 
 from .copy import save_copy
-from .placing import Placed, place, remove
+from .placing import Placed, Ready, place, prepare, remove
 from .removing import remove_result
 
-__all__ = ["Placed", "place", "remove", "remove_result", "save_copy"]
+__all__ = ["Placed", "Ready", "place", "prepare", "remove", "remove_result", "save_copy"]

@@ -10,11 +10,15 @@ curves or gamma.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 
 import bpy
+import imbuf
 import numpy as np
+
+from trackshade.pictures import write_png
 
 _INVERSE = {
     "Standard": "sRGB",
@@ -26,6 +30,7 @@ _INVERSE = {
     "Raw": "Non-Color",
 }
 TOLERANCE = 2  # levels of 255
+SAMPLE = 10_000  # pixels that tell enough of a picture
 
 
 def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma: bool = False) -> tuple[str, list[str]]:
@@ -68,6 +73,27 @@ def colour_spaces() -> set[str]:
     }
 
 
+def take_sample(picture: Path, folder: Path) -> Path:
+    """A small picture in `folder`: every n-th pixel of `picture` as it is, SAMPLE in all at most."""
+    image = imbuf.load(str(picture))
+    try:
+        width, height = image.size
+        shrink = max(1.0, math.sqrt(width * height / SAMPLE))
+        image.resize((max(1, int(width / shrink)), max(1, int(height / shrink))), method="FAST")
+        path = folder / "sample.png"
+        imbuf.write(image, filepath=str(path))
+    finally:
+        image.free()
+    return path
+
+
+def warm_up(scene: bpy.types.Scene) -> None:
+    """Has Blender make its tables of the scene's colours, which takes it up to a second the first time."""
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+        write_png(Path(folder) / "grey.png", np.full((4, 4, 3), 128, np.uint8))
+        changed_share(Path(folder) / "grey.png", scene, inverse_space(scene)[0])
+
+
 def changed_share(picture: Path, scene: bpy.types.Scene, space: str) -> tuple[float, int]:
     """How a picture comes out of the scene's view transform when it is read by `space`.
 
@@ -88,14 +114,15 @@ def changed_share(picture: Path, scene: bpy.types.Scene, space: str) -> tuple[fl
         view.exposure, view.gamma = 1e-6, scene.view_settings.gamma
         check.render.image_settings.file_format = "PNG"
         check.render.image_settings.color_mode = "RGB"
+        check.render.image_settings.compression = 0
         check.render.dither_intensity = 0
         with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
             shown = Path(folder) / "shown.png"
             image.save_render(str(shown), scene=check)
             change = np.abs(read_levels(shown) - read_levels(picture)).max(axis=-1)
     finally:
-        bpy.data.batch_remove([check])  # scenes.remove() needs a window, and Blender 4.3 crashes where there is none
-        bpy.data.images.remove(image)
+        discard(check)
+        discard(image)
     return float((change > TOLERANCE).mean()), int(change.max())
 
 
@@ -112,8 +139,8 @@ def linear_pixels(picture: Path, space: str) -> np.ndarray:
             image.save_render(str(light), scene=writer)
             return _values(light)[..., :3]
     finally:
-        bpy.data.batch_remove([writer])
-        bpy.data.images.remove(image)
+        discard(writer)
+        discard(image)
 
 
 def read_levels(path: Path) -> np.ndarray:
@@ -131,7 +158,7 @@ def _values(path: Path, space: str | None = None) -> np.ndarray:
         values = np.empty(width * height * image.channels, np.float32)
         image.pixels.foreach_get(values)
     finally:
-        bpy.data.images.remove(image)
+        discard(image)
     return values.reshape(height, width, -1)[::-1]
 
 

@@ -53,13 +53,14 @@ def make_material(
     texture.location, emission.location, output.location = (-300, 0), (0, 0), (200, 0)
     tree.links.new(texture.outputs["Color"], emission.inputs["Color"])
     tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
-    _divide_exposure(emission.inputs["Strength"], scene)
+    divide_exposure(emission.inputs["Strength"], scene)
     if hasattr(material, "cycles"):
         material.cycles.emission_sampling = "NONE"  # it is no light
     return material
 
 
-def _divide_exposure(strength: bpy.types.NodeSocket, scene: bpy.types.Scene) -> None:
+def divide_exposure(strength: bpy.types.NodeSocket, scene: bpy.types.Scene) -> None:
+    """Drives an emission so that the view exposure, and the film exposure of Cycles, leave its colours as they are."""
     expression = "pow(2, -stops)"
     if scene.render.engine == "CYCLES":
         expression += " / max(film, 0.000001)"

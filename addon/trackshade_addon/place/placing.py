@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bpy
 
+from trackshade.client import later
 from trackshade.errors import UsageError
 
 from .background import add_background
 from .cameras import active_camera, find_cameras, make_camera
-from .colour import changed_share, inverse_space
+from .colour import changed_share, inverse_space, take_sample
 from .home import PLATE_KEY, make_home, shown_layer, tag
 from .material import load_sequence, make_material
 from .plane import NEAREST, attach, cut, default_distance, make_mesh
@@ -50,6 +55,61 @@ class Placed:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A result whose files are written and whose colours are measured: `put` brings it into its scene at once.
+
+    Attributes:
+        sequence: the plate's images. space: by which they are read.
+        warnings: sentences about colours.
+    """
+
+    result: Result
+    sequence: Sequence
+    space: str
+    warnings: tuple[str, ...]
+    as_: str
+    view_layer: str | None
+    distance: float | None
+    interpolation: str | None
+
+    def put(self, scene: bpy.types.Scene) -> Placed:
+        """A matter of milliseconds. Raises as `place`."""
+        result, sequence = self.result, self.sequence
+        layer, cameras = shown_layer(scene, self.view_layer, result), find_cameras(scene, result)
+        warnings = list(self.warnings)
+        remove_result(scene, result.folder)
+        home = make_home(scene, result, layer)
+        if not cameras:
+            name = result.camera.name
+            cameras[name] = make_camera(scene, result)
+            home.objects.link(cameras[name])
+            warnings.append(f"Scene '{scene.name}' has no camera '{name}': one was made from the result's record.")
+        planes: list[str] = []
+        if self.as_ != "background":
+            warnings += _blurs(list(cameras.values()))
+            image = tag(load_sequence(f"{result.name} plate", sequence, self.space), result)
+            sharpness = self.interpolation or _sharpness(result)
+            material = tag(make_material(f"{result.name} plate", image, sequence, scene, sharpness), result)
+            for name, camera in cameras.items():
+                plane = _add_plane(result, home, camera, material, self.distance)
+                _show(plane, sequence.cameras.get(name, []), scene.frame_current, result)
+                planes.append(plane.name)
+        if self.as_ != "plate":
+            warnings += _add_backgrounds(result, list(cameras.values()), sequence)
+        home[_WARNINGS_KEY] = "\n".join(warnings)
+        return Placed(
+            folder=result.folder,
+            scene=scene.name,
+            collection=home.name,
+            planes=tuple(planes),
+            cameras=tuple(camera.name for camera in cameras.values()),
+            frames=(sequence.start, sequence.end),
+            colour_space=self.space,
+            warnings=tuple(warnings),
+        )
+
+
 def place(
     result_folder: Path,
     scene: bpy.types.Scene,
@@ -79,6 +139,32 @@ def place(
             made again from the record where the scene lacks it, with a warning.
         UsageError: unknown way, view layer, distance or interpolation.
     """
+    steps = prepare(
+        result_folder, lambda: scene, as_=as_, view_layer=view_layer, distance=distance, interpolation=interpolation
+    )
+    while True:
+        try:
+            waits = next(steps)
+        except StopIteration as done:
+            return done.value.put(scene)
+        if waits is not None:
+            wait([waits])
+
+
+def prepare(
+    result_folder: Path,
+    find_scene: Callable[[], bpy.types.Scene],
+    *,
+    as_: str = "plate",
+    view_layer: str | None = None,
+    distance: float | None = None,
+    interpolation: str | None = None,
+) -> Generator[Future[Any] | None, None, Ready]:
+    """All of `place` that takes its time, a little at each `next`: a future is what a thread has to finish first.
+
+    The scene may change between two steps, so each asks `find_scene` for it; `Ready.put` is the only one to change it.
+    Raises as `place`.
+    """
     if as_ not in WAYS:
         raise UsageError("bad-placement", f"A result cannot be placed as '{as_}'.", f"Use one of {', '.join(WAYS)}.")
     if distance is not None and not 0 < distance < float("inf"):
@@ -87,43 +173,30 @@ def place(
         )
     if interpolation not in (None, "Linear", "Closest", "Cubic", "Smart"):
         raise UsageError("bad-interpolation", f"Unknown interpolation '{interpolation}'.", "Use Linear or Closest.")
-    result = read_result(Path(result_folder))
-    layer = shown_layer(scene, view_layer, result)
-    cameras = find_cameras(scene, result)
-    choices = choose_frames(result, active_camera(scene))
-    sequence = write_sequence(result, choices)
-    remove_result(scene, result.folder)
-    space, warnings = inverse_space(scene)
-    unsure = bool(warnings)
-    home = make_home(scene, result, layer)
-    if not cameras:
-        name = result.camera.name
-        cameras[name] = make_camera(scene, result)
-        home.objects.link(cameras[name])
-        warnings.append(f"Scene '{scene.name}' has no camera '{name}': one was made from the result's record.")
-    planes: list[str] = []
-    if as_ != "background":
-        warnings += _warnings(scene, result, space, list(cameras.values()), measure=not unsure)
-        image = tag(load_sequence(f"{result.name} plate", sequence, space), result)
-        material = make_material(f"{result.name} plate", image, sequence, scene, interpolation or _sharpness(result))
-        tag(material, result)
-        for name, camera in cameras.items():
-            plane = _add_plane(result, home, camera, material, distance)
-            _show(plane, sequence.cameras.get(name, []), scene.frame_current, result)
-            planes.append(plane.name)
-    if as_ != "plate":
-        warnings += _add_backgrounds(result, list(cameras.values()), sequence)
-    home[_WARNINGS_KEY] = "\n".join(warnings)
-    return Placed(
-        folder=result.folder,
-        scene=scene.name,
-        collection=home.name,
-        planes=tuple(planes),
-        cameras=tuple(camera.name for camera in cameras.values()),
-        frames=(sequence.start, sequence.end),
-        colour_space=space,
-        warnings=tuple(warnings),
-    )
+    reading = later(read_result, Path(result_folder))
+    yield reading
+    result = reading.result()
+    scene = find_scene()
+    shown_layer(scene, view_layer, result)
+    find_cameras(scene, result)
+    writing = later(_write, result, active_camera(scene))
+    yield writing
+    sequence = writing.result()
+    space, warnings = inverse_space(find_scene())
+    if as_ == "background":
+        warnings = []
+    elif not warnings:
+        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+            yield None
+            sample = take_sample(result.pictures[0], Path(folder))
+            yield None
+            warnings = _colours(find_scene(), sample, space)
+    yield None
+    return Ready(result, sequence, space, tuple(warnings), as_, view_layer, distance, interpolation)
+
+
+def _write(result: Result, active: Callable[[int], str | None]) -> Sequence:
+    return write_sequence(result, choose_frames(result, active))
 
 
 def remove(placed: Placed) -> None:
@@ -194,26 +267,25 @@ def _add_backgrounds(result: Result, cameras: list[bpy.types.Object], sequence: 
     return warnings
 
 
-def _warnings(
-    scene: bpy.types.Scene, result: Result, space: str, cameras: list[bpy.types.Object], measure: bool
-) -> list[str]:
-    """What else will keep the plate's pixels from arriving as they are."""
-    warnings = []
-    if measure:
-        share, most = changed_share(result.pictures[0], scene, space)
-        if share > 0.001:
-            warnings.append(
-                f"The view transform '{scene.view_settings.view_transform}' cannot show all of the plate's colours: "
-                f"{share:.1%} of the first picture's pixels will change, by up to {most} of 255 levels. "
-                "The view transform Standard shows them all."
-            )
-    for camera in cameras:
-        if camera.data.dof.use_dof:
-            warnings.append(
-                f"Camera '{camera.name}' has depth of field, which will blur the plate. "
-                "Switch it off where the plate is rendered, or set the plate's distance to the focus distance."
-            )
-    return warnings
+def _colours(scene: bpy.types.Scene, sample: Path, space: str) -> list[str]:
+    """What the view transform will do to the plate's colours."""
+    share, most = changed_share(sample, scene, space)
+    if share <= 0.001:
+        return []
+    return [
+        f"The view transform '{scene.view_settings.view_transform}' cannot show all of the plate's colours: "
+        f"about {share:.1%} of the first picture's pixels will change, by up to {most} of 255 levels. "
+        "The view transform Standard shows them all."
+    ]
+
+
+def _blurs(cameras: list[bpy.types.Object]) -> list[str]:
+    return [
+        f"Camera '{camera.name}' has depth of field, which will blur the plate. "
+        "Switch it off where the plate is rendered, or set the plate's distance to the focus distance."
+        for camera in cameras
+        if camera.data.dof.use_dof
+    ]
 
 
 def _sharpness(result: Result) -> str:

@@ -7,27 +7,61 @@ from pathlib import Path
 
 import bpy
 
+from .coordinates import remove_maps
 from .home import PLATE_KEY, holds_anything, root_collection
+from .materials import dressed, undress
+from .projected import TRACKS_KEY, drop_tracks
 
 SHOWN_KEY = "trackshade_showed_backgrounds"  # on a camera whose background images were switched off before
 
 
-def remove_result(scene: bpy.types.Scene, folder: Path) -> None:
-    """Takes everything of a result out of a scene; the result's files stay."""
+def remove_result(scene: bpy.types.Scene, folder: Path, maps: bool = True) -> None:
+    """Takes everything of a result out of a scene; the result's files stay, and, without `maps`, the UV maps that it
+    was given."""
     tag = str(folder)
+    remove_textures(scene, tag, maps)
     for obj in [item for item in scene.objects if item.get(PLATE_KEY) == tag]:
         bpy.data.objects.remove(obj)
     for data in {item.data for item in scene.objects if isinstance(item.data, bpy.types.Camera)}:
         _remove_backgrounds(data, tag)
+    fold(scene)
+    _purge(tag)
+
+
+def remove_textures(scene: bpy.types.Scene, tag: str | None = None, maps: bool = False) -> int:
+    """Puts back the materials of all objects that wear a result, any or the one of this folder; how many there were.
+    The UV maps that their meshes were given go with `maps`."""
+    worn = dressed(scene, tag)
+    for obj in worn:
+        drop_tracks(obj)
+        undress(obj)
+    carriers = [item for item in scene.objects if item.get(TRACKS_KEY) and tag in (None, item.get(PLATE_KEY))]
+    for obj in carriers:
+        bpy.data.objects.remove(obj)
+    if maps:
+        remove_maps(worn)
+    _purge(tag)
+    fold(scene)
+    return len(worn)
+
+
+def fold(scene: bpy.types.Scene) -> None:
+    """Removes the collections of results that hold nothing any more."""
     root = root_collection(scene)
     if root is not None:
-        for home in [item for item in root.children if item.get(PLATE_KEY) == tag and not holds_anything(item)]:
+        for home in [item for item in root.children if PLATE_KEY in item and not holds_anything(item)]:
             bpy.data.collections.remove(home)
         if not holds_anything(root):
             bpy.data.collections.remove(root)
-    for blocks in (bpy.data.meshes, bpy.data.cameras, bpy.data.materials, bpy.data.images, bpy.data.actions):
-        for block in [item for item in blocks if item.users == 0 and item.get(PLATE_KEY) == tag]:
-            blocks.remove(block)
+
+
+def _purge(tag: str | None) -> None:
+    """Removes what nothing uses any more of a result's data, or of any result's."""
+    for blocks in (bpy.data.meshes, bpy.data.cameras, bpy.data.materials, bpy.data.node_groups, bpy.data.images,
+                   bpy.data.actions):  # fmt: skip
+        for block in [item for item in blocks if item.users == 0 and PLATE_KEY in item]:
+            if tag in (None, block[PLATE_KEY]):
+                blocks.remove(block)
 
 
 def _remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:

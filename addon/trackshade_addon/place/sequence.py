@@ -76,8 +76,11 @@ def choose_frames(result: Result, active: Callable[[int], str | None]) -> list[F
     return chosen
 
 
-def write_sequence(result: Result, choices: list[FrameChoice]) -> Sequence:
-    """Fills the result's `plate` folder with links to its frames (copies where the disk has no links).
+def write_sequence(
+    result: Result, choices: list[FrameChoice], pictures: list[Path] | None = None, name: str = "plate"
+) -> Sequence:
+    """Fills the result's folder `name` with links (copies where the disk has no links) to its frames, or to other
+    `pictures`, one for each sample.
 
     A file is named after its scene frame, `plate_0012.png`. Blender cannot play files with numbers below
     zero: where the first frame is below 1, the numbers count from 1 instead.
@@ -87,13 +90,13 @@ def write_sequence(result: Result, choices: list[FrameChoice]) -> Sequence:
     """
     start, end = choices[0].frame, choices[-1].frame
     shift = max(0, 1 - start)
-    folder, partial = result.folder / "plate", result.folder / ".plate.partial"
-    names = [f"plate_{choice.frame + shift:04d}.png" for choice in choices]
+    folder, partial = result.folder / name, result.folder / f".{name}.partial"
+    names = [f"{name}_{choice.frame + shift:04d}.png" for choice in choices]
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        for name, choice in zip(names, choices, strict=True):
-            _link(result.pictures[choice.sample], partial / name)
+        for file, choice in zip(names, choices, strict=True):
+            _link((pictures or result.pictures)[choice.sample], partial / file)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(partial, folder)

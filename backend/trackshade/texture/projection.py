@@ -9,7 +9,8 @@ a point cache (PC2), which Blender reads one sample at a time.
 
 Reach. A 16-bit picture for each sample: a point is seen if its key is not below the picture's value in its pixel. The
 key is 1 / Z for a perspective camera and -Z for an orthographic one, mapped from `low`..`high` to 0..1. Pixels that
-are not clear (see `views`) are white, which no key reaches.
+are not clear (see `views`), as the picture's rim, and those that show a surface too slantingly to be worth more than
+the baked texture, are white, which no key reaches.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from trackshade.shot import Shot
 from trackshade.texture.views import Views
 
 REACH = "reach"
+SLANT = 3.0  # tangent of the angle between the view and the surface's normal
 _STEPS = 65535
 
 
@@ -65,7 +67,7 @@ def write_reach(folder: Path, views: Views) -> dict[str, Any]:
             "follow.",
             "Place it baked, or shade the cameras one by one.",
         )
-    known = (views.owner >= 0) & np.isfinite(views.reach)
+    known = np.stack([_known(views, t) for t in range(len(views.owner))])
     with np.errstate(divide="ignore"):
         key = -views.reach if flat.all() else 1.0 / views.reach
     low, high = (float(key[known].min()), float(key[known].max())) if known.any() else (0.0, 1.0)
@@ -77,3 +79,14 @@ def write_reach(folder: Path, views: Views) -> dict[str, Any]:
         value[known[t]] = np.floor(share * _STEPS).astype(np.uint16)
         Image.fromarray(value).save(folder / REACH / f"{t + 1:04d}.png", compress_level=1)
     return {"reach": REACH, "orthographic": bool(flat.all()), "low": low, "high": high}
+
+
+def _known(views: Views, t: int) -> np.ndarray:
+    """[H, W] bool: the pixels of sample `t` that are laid onto the surface."""
+    reach, k = views.reach[t], views.shot.camera.intrinsics[t]
+    known = (views.owner[t] >= 0) & np.isfinite(reach)
+    with np.errstate(invalid="ignore"):
+        down, right = np.gradient(reach)
+        pixel = 1.0 if views.shot.camera.orthographic[t] else reach  # times the focal length: metres per pixel
+        slope = np.hypot(right * k[0, 0], down * k[1, 1]) / pixel
+    return known & (slope < SLANT)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The texture coordinates that a result is baked by: each mesh's own, or, where those cannot hold a texture, a UV map
+of their own that is unwrapped beside them.
+
+A mesh's own UV map (the one that renders use) is taken where every texel belongs to one place: it lies in one square
+(no UDIM tiles, no repeats), and nothing overlaps (no mirrored or stacked islands). Else the mesh gets one more map,
+unwrapped by Blender's Smart UV Project; its own maps, and which of them is active, stay as they are.
+
+Coordinates are read off the evaluated meshes, as a shot of one frame: modifiers carry them along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from trackshade.errors import ShotError
+from trackshade.fit import fit_frames
+from trackshade.shot import Shot
+
+from ..capture import capture
+from .cameras import find_cameras
+from .home import shown_layer
+from .record import Result
+
+MAP = "Trackshade"  # the UV map that is added
+_ISLAND_MARGIN = 0.003  # of the texture's side: three texels of 1024
+_ANGLE = 1.15  # radians, as Blender's own default for Smart UV Project
+_PROBES = 1500  # places that are looked at for overlaps
+_PAIRS = 20_000_000  # of a triangle and a probe, at most
+_EDGE = 1e-3  # barycentric: nearer to an edge than this does not count as inside
+_OVERLAPPING = 0.01  # share of the area that may belong to several places
+
+
+def textured_objects(scene: bpy.types.Scene, shot: Shot) -> tuple[dict[str, bpy.types.Object], list[str]]:
+    """The scene's objects that can carry a texture of this shot, by name; and sentences about those that cannot."""
+    found: dict[str, bpy.types.Object] = {}
+    left: dict[str, str] = {}
+    for track in shot.meshes:
+        if track.holdout or not track.visible.any():
+            continue
+        obj = scene.objects.get(track.name)
+        if obj is None:
+            left[track.name] = "is an instance, or not in the scene any more"
+        elif not isinstance(obj.data, bpy.types.Mesh):
+            left[track.name] = "is no mesh"
+        elif obj.library is not None:
+            left[track.name] = "is linked from another file"
+        else:
+            found[track.name] = obj
+    return found, [f"'{name}' {why}, and was given no texture." for name, why in sorted(left.items())]
+
+
+def choose_maps(objects: dict[str, bpy.types.Object]) -> dict[str, str]:
+    """Name of the UV map to bake each object by; unwraps a new one where a mesh's own will not do."""
+    chosen: dict[str, str] = {}
+    by_mesh: dict[bpy.types.Mesh, str] = {}
+    for name, obj in objects.items():
+        mesh = obj.data
+        assert isinstance(mesh, bpy.types.Mesh)
+        if mesh not in by_mesh:
+            by_mesh[mesh] = _choose(mesh)
+        chosen[name] = by_mesh[mesh]
+    return chosen
+
+
+def remove_maps(objects: list[bpy.types.Object]) -> None:
+    """Takes away the UV maps that were added to these objects' meshes."""
+    for mesh in {obj.data for obj in objects if isinstance(obj.data, bpy.types.Mesh)}:
+        layer = mesh.uv_layers.get(MAP) if MAP in mesh.get(_ADDED, "") else None
+        if layer is not None:
+            with _same_active(mesh):
+                mesh.uv_layers.remove(layer)
+        if _ADDED in mesh:
+            del mesh[_ADDED]
+
+
+_ADDED = "trackshade_uv_map"
+
+
+def capture_coordinates(scene: bpy.types.Scene, result: Result, shot: Shot, maps: dict[str, str], path: Path) -> None:
+    """Writes the coordinates that the scene's evaluated meshes have by these maps, as a shot of one frame.
+
+    Raises:
+        ShotError: the scene cannot be captured. OutputError: the file cannot be written.
+    """
+    layer = scene.view_layers[shown_layer(scene, None, result) or 0]
+    shown = np.sum([track.visible for track in shot.meshes], axis=0)
+    frame = result.samples[int(np.argmax(shown))]
+    cameras = find_cameras(scene, result)
+    camera = next(iter(cameras.values()), scene.camera)
+    if camera is None:
+        raise ShotError("no-camera", f"Scene '{scene.name}' has no camera.", "Add one; which one does not matter.")
+    objects = [(scene.objects[name].data, uv_map) for name, uv_map in maps.items()]
+    with _rendered(objects):
+        frames = fit_frames(frame, frame, 1, shot.fps, (1,))
+        capture(scene, layer, frame_map=frames, size_fit=result.fit, camera=camera).save(path, force=True)
+
+
+def _choose(mesh: bpy.types.Mesh) -> str:
+    if mesh.get(_ADDED) and MAP in mesh.uv_layers:
+        return MAP
+    own = next((layer for layer in mesh.uv_layers if layer.active_render), None)
+    if own is not None and (mesh.library is not None or holds_a_texture(mesh, own)):
+        return own.name
+    if mesh.library is not None:
+        raise ShotError(
+            "no-coordinates", f"'{mesh.name}' is linked from another file and has no UV map.", "Unwrap it there."
+        )
+    with _same_active(mesh):
+        name = _unwrap(mesh)
+    mesh[_ADDED] = name
+    return name
+
+
+def holds_a_texture(mesh: bpy.types.Mesh, layer: bpy.types.MeshUVLoopLayer) -> bool:
+    """Whether a map lies in the unit square, and hardly any two faces of it at the same place."""
+    if not len(mesh.loops):
+        return True
+    uv = np.empty((len(mesh.loops), 2), np.float32)
+    layer.uv.foreach_get("vector", uv.reshape(-1))
+    if not np.isfinite(uv).all() or (uv < -1e-4).any() or (uv > 1 + 1e-4).any():
+        return False
+    mesh.calc_loop_triangles()
+    corners = np.empty((len(mesh.loop_triangles), 3), np.int32)
+    mesh.loop_triangles.foreach_get("loops", corners.reshape(-1))
+    return _overlapping(uv[corners].astype(np.float64)) <= _OVERLAPPING
+
+
+def _overlapping(corners: np.ndarray) -> float:
+    """About which share of the area of triangles [F, 3, 2] other ones cover, too, by probing places; 1 of no area."""
+    a, second, third = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = second[:, 0] * third[:, 1] - second[:, 1] * third[:, 0]  # twice, signed
+    if not np.abs(area).sum() > 1e-9:
+        return 1.0
+    random = np.random.default_rng(0)
+    probed = random.choice(len(area), min(_PROBES, 4 * len(area)), p=np.abs(area) / np.abs(area).sum())
+    places = np.einsum("nc,ncx->nx", random.dirichlet((2.0, 2.0, 2.0), len(probed)), corners[probed])
+    order = np.argsort(places[:, 0])
+    probed, places = probed[order], places[order]
+    # Each triangle against the probes between its left and its right end.
+    first = np.searchsorted(places[:, 0], corners[..., 0].min(axis=1))
+    count = np.searchsorted(places[:, 0], corners[..., 0].max(axis=1)) - first
+    step = max(1, int(count.sum() / _PAIRS))  # fewer triangles would be missed; fewer probes are not
+    if step > 1:
+        return _overlapping(corners[::step])
+    triangle = np.repeat(np.arange(len(count)), count)
+    probe = np.arange(len(triangle)) - np.repeat(np.cumsum(count) - count, count) + first[triangle]
+    other = (probed[probe] != triangle) & (np.abs(area[triangle]) > 1e-14)
+    triangle, probe = triangle[other], probe[other]
+    offset = places[probe] - a[triangle]
+    b = (offset[:, 0] * third[triangle, 1] - offset[:, 1] * third[triangle, 0]) / area[triangle]
+    c = (second[triangle, 0] * offset[:, 1] - second[triangle, 1] * offset[:, 0]) / area[triangle]
+    inside = (b > _EDGE) & (c > _EDGE) & (b + c < 1 - _EDGE)
+    return len(np.unique(probe[inside])) / len(places)
+
+
+def _unwrap(mesh: bpy.types.Mesh) -> str:
+    """Unwraps a mesh on a new map by Smart UV Project, in a scene of its own; the map's name."""
+    layer = mesh.uv_layers.new(name=MAP, do_init=False)
+    if layer is None:
+        raise ShotError(
+            "no-coordinates", f"'{mesh.name}' has as many UV maps as Blender takes.", "Remove one, or unwrap it anew."
+        )
+    name = layer.name
+    copy = mesh.copy()
+    workshop = bpy.data.scenes.new("Trackshade unwrapping")
+    obj = bpy.data.objects.new("Trackshade unwrapping", copy)
+    try:
+        workshop.collection.objects.link(obj)
+        copy.uv_layers.active = copy.uv_layers[name]
+        view_layer = workshop.view_layers[0]
+        view_layer.objects.active = obj
+        obj.select_set(True, view_layer=view_layer)
+        around = {
+            "scene": workshop, "view_layer": view_layer, "active_object": obj, "object": obj, "selected_objects": [obj]
+        }  # fmt: skip
+        with bpy.context.temp_override(**around):
+            bpy.ops.object.mode_set(mode="EDIT")
+        with bpy.context.temp_override(**around, edit_object=obj):
+            bpy.ops.mesh.select_all(action="SELECT")
+            bpy.ops.uv.smart_project(angle_limit=_ANGLE, island_margin=_ISLAND_MARGIN, scale_to_bounds=False)
+            bpy.ops.object.mode_set(mode="OBJECT")
+        uv = np.empty(2 * len(mesh.loops), np.float32)
+        copy.uv_layers[name].uv.foreach_get("vector", uv)
+        mesh.uv_layers[name].uv.foreach_set("vector", uv)
+    finally:
+        bpy.data.batch_remove([workshop, obj, copy])
+    return name
+
+
+@contextlib.contextmanager
+def _same_active(mesh: bpy.types.Mesh) -> Iterator[None]:
+    """Which maps are active stays the same, whatever is added and taken away."""
+    active = "" if mesh.uv_layers.active is None else mesh.uv_layers.active.name
+    rendered = next((layer.name for layer in mesh.uv_layers if layer.active_render), "")
+    try:
+        yield
+    finally:
+        if active in mesh.uv_layers:
+            mesh.uv_layers.active = mesh.uv_layers[active]
+        if rendered in mesh.uv_layers:
+            mesh.uv_layers[rendered].active_render = True
+
+
+@contextlib.contextmanager
+def _rendered(maps: list[tuple[bpy.types.Mesh, str]]) -> Iterator[None]:
+    """Renders use these maps for a while."""
+    with contextlib.ExitStack() as stack:
+        for mesh, name in dict(maps).items():
+            stack.enter_context(_same_active(mesh))
+            mesh.uv_layers[name].active_render = True
+        yield

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A result on the surfaces that it shows: baked into textures, or projected frame by frame.
+
+Baked, each object wears one still texture: the median of all frames. Projected, it wears in each frame the pixels of
+that frame, wherever the shot's camera saw its points in it; what that did not see shows the baked texture.
+
+The textures come from the result's folder `texture`, which the backend's environment makes (`trackshade bake`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from trackshade.errors import OutputError, ShotError
+from trackshade.shot import Shot
+
+from .colour import inverse_space
+from .coordinates import capture_coordinates, choose_maps, textured_objects
+from .home import make_home, shown_layer, tag
+from .material import load_sequence
+from .materials import dress
+from .projected import Projection, carry_tracks, drop_tracks
+from .record import Result, read_result
+from .removing import fold, remove_result, remove_textures
+from .sequence import choose_frames, write_sequence
+from .shader import texture_material
+
+WAYS = ("baked", "projected")
+TRACKS = "tracks.shot"
+COORDINATES = "coordinates.shot"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be baked, and onto what.
+
+    Attributes:
+        folder: of the result.
+        maps: name of the UV map, by object.
+        warnings: about what is left out.
+        wanted: for the errand "bake", plain values.
+    """
+
+    folder: Path
+    maps: dict[str, str]
+    warnings: tuple[str, ...]
+    wanted: dict[str, Any]
+
+
+def prepare(folder: Path, scene: bpy.types.Scene, way: str, size: int | None = None) -> Plan:
+    """Looks at the scene for what a result can be put onto: gives meshes UV maps where they need one, and writes the
+    coordinates beside the result. Textures of this result that the scene shows are taken off first.
+
+    Raises:
+        OutputError: no result, or it cannot be written to. ShotError: it does not hold its shot, or nothing of it is
+            in the scene.
+    """
+    result = read_result(folder)
+    shot = _shot(result)
+    remove_textures(scene, str(result.folder))
+    objects, warnings = textured_objects(scene, shot)
+    if not objects:
+        raise ShotError(
+            "no-surface",
+            f"Scene '{scene.name}' has none of the meshes that the result shows.",
+            "Open the file that it was made from.",
+        )
+    maps = choose_maps(objects)
+    path = result.folder / COORDINATES
+    capture_coordinates(scene, result, shot, maps, path)
+    wanted = {"objects": sorted(objects), "coordinates": str(path), "size": size, "projection": way == "projected"}
+    return Plan(result.folder, maps, tuple(warnings), wanted)
+
+
+def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> tuple[str, ...]:
+    """Puts the baked textures onto the scene's objects; sentences about what will not look as it was made.
+
+    Raises:
+        OutputError: the textures are missing or damaged. ShotError: the scene lacks what was to be textured.
+    """
+    result = read_result(plan.folder)
+    record = _record(result)
+    remove_result(scene, result.folder, maps=False)
+    space, warnings = inverse_space(scene, "the texture")
+    warnings = [*plan.warnings, *warnings, *record["warnings"]]
+    home = make_home(scene, result, shown_layer(scene, None, result))
+    projection = _projection(result, record, scene, space) if way == "projected" else None
+    worn = 0
+    for entry in record["meshes"]:
+        name = entry["name"]
+        obj = scene.objects.get(name)
+        if obj is None or name not in plan.maps:
+            continue
+        image = _image(result, entry["texture"], f"{result.name} {name}", space)
+        material = texture_material(f"{result.name} {name}", image, plan.maps[name], scene, projection)
+        drop_tracks(obj)
+        dress(obj, tag(material, result), str(result.folder))
+        if projection is not None:
+            path = result.folder / "texture" / entry["tracks"]
+            warnings += carry_tracks(obj, home, result, path, int(entry["vertices"]), projection)
+        worn += 1
+    if not worn:
+        raise ShotError(
+            "no-surface",
+            f"Scene '{scene.name}' has none of the meshes that the result shows.",
+            "Open the file that it was made from.",
+        )
+    fold(scene)
+    return tuple(dict.fromkeys(warnings))
+
+
+def _shot(result: Result) -> Shot:
+    path = result.folder / TRACKS
+    if not path.is_file():
+        raise ShotError(
+            "tracks-missing",
+            f"The result in {result.folder} does not hold its shot ({TRACKS}), so its surfaces are not known.",
+            "Shade the shot again.",
+        )
+    return Shot.load(path)
+
+
+def _record(result: Result) -> dict[str, Any]:
+    path = result.folder / "texture" / "texture.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        whole = record["format"] <= FORMAT and isinstance(record["warnings"], list)
+        files = [result.folder / "texture" / entry["texture"] for entry in record["meshes"]]
+        if not whole or not all(isinstance(entry["name"], str) for entry in record["meshes"]):
+            raise ValueError("it says something else")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            "damaged-textures", f"The textures of {result.folder} cannot be read ({error}).", "Bake them again."
+        ) from error
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise OutputError("damaged-textures", f"The textures of {result.folder} lack {missing[0]}.", "Bake them again.")
+    return record
+
+
+def _projection(result: Result, record: dict[str, Any], scene: bpy.types.Scene, space: str) -> Projection:
+    """The frames and the depths as sequences by scene frame, and which sample each scene frame shows."""
+    choices = choose_frames(result, lambda frame: None)
+    decode = record["projection"]
+    depths = [result.folder / "texture" / decode["reach"] / picture.name for picture in result.pictures]
+    frames = write_sequence(result, choices)
+    reach = write_sequence(result, choices, depths, "reach")
+    return Projection(
+        choices=choices,
+        frames=frames,
+        picture=tag(load_sequence(f"{result.name} projection", frames, space), result),
+        reach_frames=reach,
+        reach=tag(load_sequence(f"{result.name} reach", reach, "Non-Color"), result),
+        low=float(decode["low"]),
+        high=float(decode["high"]),
+        orthographic=bool(decode["orthographic"]),
+    )
+
+
+def _image(result: Result, name: str, title: str, space: str) -> bpy.types.Image:
+    image = tag(bpy.data.images.load(str(result.folder / "texture" / name), check_existing=False), result)
+    image.name = title
+    image.colorspace_settings.name = space
+    return image
