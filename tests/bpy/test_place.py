@@ -18,11 +18,13 @@ from place_results import (
     new_scene,
     numbered,
     pictures,
+    png,
     render,
 )
 from trackshade.errors import OutputError, ShotError, UsageError
 from trackshade.fit import fit_size
-from trackshade_addon.place import place, remove
+from trackshade_addon.place import place, prepare, remove
+from trackshade_addon.place.colour import SAMPLE, changed_share, inverse_space, read_levels, take_sample
 
 
 @pytest.mark.parametrize(
@@ -316,3 +318,43 @@ def test_a_result_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
         place(folder, scene)
     assert not (folder / ".plate.partial").exists()
     assert levels(folder / "frames" / "0001.png").max() == 10
+
+
+def test_a_large_pictures_colours_are_measured_on_a_sample(tmp_path: Path) -> None:
+    frames = pictures(1, (640, 360))
+    whole = tmp_path / "whole.png"
+    png(whole, frames[0])
+    sample = take_sample(whole, tmp_path)
+    found = read_levels(sample)
+    assert found.shape[0] * found.shape[1] <= SAMPLE
+    colours = {tuple(colour) for colour in frames[0].reshape(-1, 3).tolist()}
+    assert {tuple(colour) for colour in np.rint(found).astype(int).reshape(-1, 3).tolist()} <= colours
+    scene = new_scene()
+    scene.view_settings.view_transform = "AgX"
+    space = inverse_space(scene)[0]
+    assert changed_share(sample, scene, space)[0] == pytest.approx(changed_share(whole, scene, space)[0], abs=0.03)
+
+
+def test_a_result_is_placed_in_steps_that_keep_nothing_of_the_scene(tmp_path: Path) -> None:
+    scene = new_scene()
+    folder = make_result(tmp_path / "shaded", pictures(3), (1, 2, 3))
+    asked = []
+    steps = prepare(folder, lambda: asked.append(1) or scene, as_="both")
+    before = {item.name for blocks in (bpy.data.objects, bpy.data.scenes, bpy.data.images) for item in blocks}
+    ready = None
+    while ready is None:
+        try:
+            waits = next(steps)
+        except StopIteration as done:
+            ready = done.value
+            break
+        if waits is not None:
+            waits.result()
+        assert {i.name for blocks in (bpy.data.objects, bpy.data.scenes, bpy.data.images) for i in blocks} == before
+    assert len(asked) == 3
+    assert ready.put(scene).planes
+    steps = prepare(folder, lambda: scene)
+    next(steps)
+    steps.close()  # a job that is cancelled while it is being placed leaves nothing behind
+    with pytest.raises(OutputError):
+        place(tmp_path / "none", scene)

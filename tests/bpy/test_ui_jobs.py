@@ -264,11 +264,34 @@ def test_disabling_the_extension_cancels_its_job(demo: bpy.types.Scene, served: 
 
 
 @pytest.mark.usefixtures("registered", "served")
+@pytest.mark.parametrize("what", ["undo", "delete", "rename"])
+def test_the_scene_may_change_while_the_result_is_placed(demo: bpy.types.Scene, what: str) -> None:
+    """Each step finds what it needs anew; nothing of the scene is kept from one to the next."""
+    job = start(demo, ShadeSettings(steps=1))
+    while job.progress is not None and job.progress.state != "placing":
+        session.current().advance()
+        time.sleep(0.001)
+    camera = bpy.data.objects["Camera"]
+    if what == "undo":
+        bpy.ops.wm.open_mainfile(filepath=bpy.data.filepath)  # all of it is made anew, as by an undo
+    elif what == "delete":
+        bpy.data.objects.remove(camera)
+    else:
+        camera.name = "Kamera"
+    finish(job)
+    assert (job.error, job.state) == (None, "done")
+    scene = bpy.context.scene
+    assert any("plate" in item.name for item in scene.objects)
+    made = any("one was made" in warning for warning in job.outcome.warnings) if job.outcome is not None else None
+    assert made == (what != "undo")
+
+
+@pytest.mark.usefixtures("registered", "served")
 def test_a_defect_is_told_too(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise KeyError("plate")
 
-    monkeypatch.setattr(jobs, "place", broken)
+    monkeypatch.setattr(jobs, "prepare", broken)
     job = start(demo, ShadeSettings(steps=1))
     with pytest.raises(KeyError):  # for the console
         finish(job)

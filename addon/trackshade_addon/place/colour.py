@@ -18,6 +18,8 @@ import bpy
 import imbuf
 import numpy as np
 
+from ..discard import discard
+
 from trackshade.pictures import write_png
 
 _INVERSE = {

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -19,7 +21,8 @@ from trackshade.outcome import Outcome
 from trackshade.settings import ShadeSettings
 
 from ..job import Progress, What, record, shade
-from ..place import place
+from ..place import Ready, place, prepare
+from ..place.colour import warm_up
 from .estimate import TimeLeft
 
 
@@ -30,6 +33,10 @@ class Placing:
     way: str | None = "both"
     distance: float | None = None
     interpolation: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """As `place` takes them."""
+        return {"as_": self.way or "both", "distance": self.distance, "interpolation": self.interpolation}
 
 
 class Home:
@@ -48,10 +55,11 @@ class Home:
         same = bool(self._file) and bpy.data.filepath == self._file
         return bpy.data.scenes.get(self.name) if same else None
 
-    def scene_or_raise(self) -> bpy.types.Scene:
+    def scene_or_raise(self, fix: str | None = None) -> bpy.types.Scene:
+        """Raises ShotError where it is gone, with what to do about that."""
         scene = self.scene()
         if scene is None:
-            raise ShotError("scene-gone", f"Scene '{self.name}' is not open any more.")
+            raise ShotError("scene-gone", f"Scene '{self.name}' is not open any more.", fix)
         return scene
 
 
@@ -136,7 +144,7 @@ class Job:
         except ReferenceError:  # Blender's word for data that is gone
             self._ended(error=ShotError("scene-gone", "The scene was closed or undone while it was being captured."))
         except BaseException as error:
-            self._ended(error=_defect(error))
+            self._ended(error=defect(error))
             raise
 
     def cancel(self, reason: TrackshadeError | None = None) -> None:
@@ -155,19 +163,18 @@ class Job:
         began = time.monotonic()
         client = connect(self.settings.needs)
         recorded = yield from record(self.what, self.home.scene_or_raise(), client)
+        if self.placing.way in ("both", "plate"):
+            warm_up(self.home.scene_or_raise())  # while Blender is held anyway
         self.holds_scene = False
         job, folder = yield from shade(recorded, self.settings, client, self.out)
         if self.placing.way is None:
             return Outcome.of(job, folder, time.monotonic() - began)
+        home = functools.partial(self.home.scene_or_raise, f"Its result is in {folder}.")
+        ready = yield from _prepared(folder, home, self.placing)
         # A render reads the scene in a thread of its own, and a capture steps through its frames.
         while bpy.app.is_job_running("RENDER") or scene_is_held():
             yield Progress("placing", "when the scene is free", waits=True)
-        scene = self.home.scene()
-        if scene is None:
-            raise ShotError(
-                "scene-gone", f"Scene '{self.home.name}' is not open any more.", f"Its result is in {folder}."
-            )
-        warnings = put(folder, scene, self.placing)
+        warnings = ready.put(home()).warnings
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Place Shaded Result")
         return Outcome.of(job, folder, time.monotonic() - began, placing=warnings)
@@ -187,18 +194,26 @@ class Job:
 
 
 def put(folder: Path, scene: bpy.types.Scene, placing: Placing) -> tuple[str, ...]:
-    """Places a result; sentences about what will not look as it was made. Raises as `place`."""
-    placed = place(
-        folder,
-        scene,
-        as_=placing.way or "both",
-        distance=placing.distance,
-        interpolation=placing.interpolation,
-    )
-    return placed.warnings
+    """Places a result at once; sentences about what will not look as it was made. Raises as `place`."""
+    return place(folder, scene, **placing.options()).warnings
 
 
-def _defect(error: BaseException) -> TrackshadeError:
+def _prepared(
+    folder: Path, find_scene: Callable[[], bpy.types.Scene], placing: Placing
+) -> Generator[Progress, None, Ready]:
+    steps = prepare(folder, find_scene, **placing.options())
+    while True:
+        try:
+            waits = next(steps)
+        except StopIteration as done:
+            return done.value
+        # Each of them is long enough for a tick of its own.
+        yield Progress("placing", waits=True)
+        while waits is not None and not waits.done():
+            yield Progress("placing", waits=True)
+
+
+def defect(error: BaseException) -> TrackshadeError:
     """Words for what should not happen."""
     said = f"{type(error).__name__}: {error}".rstrip(": ")
     return TrackshadeError(
