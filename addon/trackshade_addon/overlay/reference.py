@@ -23,6 +23,9 @@ from ..capture.geometry import Float32, Int32, MeshReader, Topology
 from ..capture.instances import WITHOUT_SURFACE, Instances, Key, Seen
 from ..capture.restore import set_frame, undisturbed
 
+Row = tuple[float, ...]
+_BLACK = (0.0, 0.0, 0.0, -1.0)
+
 
 @dataclass(eq=False)
 class Surface:
@@ -45,13 +48,13 @@ class Start:
 
     Attributes:
         frame: in which it was first seen.
-        matrix_world: [4, 4] object to world in the shot's first frame, or where it first existed.
+        rows: of the matrix from object space to the camera of the shot's first frame, by where the thing was then. A
+            holdout's put it behind the camera, where everything is black.
     """
 
     frame: float
     surface: Surface
-    matrix_world: NDArray[np.float64]
-    holdout: bool
+    rows: tuple[Row, Row, Row]
 
 
 @dataclass(eq=False)
@@ -97,7 +100,8 @@ class Reference:
             surface = Surface(first, triangles, self.reader.topology(mesh, seen.by_counts))
             surfaces[mesh.as_pointer()] = surface
         matrix = self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
-        start = self.starts[seen.key] = Start(frame, surface, matrix, seen.appearance.holdout)
+        x, y, z = (tuple(row) for row in self.rule.numbers(matrix)[:12].reshape(3, 4).tolist())
+        start = self.starts[seen.key] = Start(frame, surface, (x, y, _BLACK if seen.appearance.holdout else z))
         return start
 
 

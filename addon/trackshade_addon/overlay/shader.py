@@ -40,7 +40,7 @@ void main()
     painted = vec4(pow(colour, vec3(rule.range.w)), opacity);
 }
 """
-_BLACK = (0.0, 0.0, 0.0, -1.0)  # row of z that puts every point behind the camera
+_ROWS = ("row_x", "row_y", "row_z")
 
 _shader: Any = None
 
@@ -53,8 +53,8 @@ def shader() -> Any:
         info.typedef_source(_RULE)
         info.uniform_buf(0, "Rule", "rule")
         info.push_constant("MAT4", "clip")
-        for row in ("row_x", "row_y", "row_z"):
-            info.push_constant("VEC4", row)
+        for name in _ROWS:
+            info.push_constant("VEC4", name)
         info.push_constant("FLOAT", "opacity")  # 116 bytes in all; every card has room for 128
         info.vertex_in(0, "VEC3", "pos")
         info.vertex_in(1, "VEC3", "first")
@@ -96,11 +96,9 @@ class Brush:
     def paint(self, thing: Thing, projection: Matrix, opacity: float) -> None:
         """Draws a mesh. `projection` takes the world to the screen."""
         program = shader()
-        rows = self._rule.numbers(thing.start.matrix_world)[:12].reshape(3, 4)
         program.uniform_float("clip", projection @ thing.matrix_world)
-        program.uniform_float("row_x", tuple(rows[0]))
-        program.uniform_float("row_y", tuple(rows[1]))
-        program.uniform_float("row_z", _BLACK if thing.start.holdout else tuple(rows[2]))
+        for name, row in zip(_ROWS, thing.start.rows, strict=True):
+            program.uniform_float(name, row)
         program.uniform_float("opacity", opacity)
         self._batch(thing).draw(program)
 

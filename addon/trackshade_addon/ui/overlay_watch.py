@@ -142,10 +142,18 @@ def _key(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Any:
 
 
 def _matters(depsgraph: bpy.types.Depsgraph) -> bool:
-    """Whether something moved, changed its shape or its animation; a click that selects is no change."""
+    """Whether something moved, or changed its shape, its visibility or its animation.
+
+    A click that selects is no change, and materials say nothing about where things are.
+    """
+    updates = list(depsgraph.updates)
+    looks = any(isinstance(update.id, bpy.types.Material) for update in updates)
     return any(
-        update.is_updated_geometry or update.is_updated_transform or isinstance(update.id, bpy.types.Action)
-        for update in depsgraph.updates
+        update.is_updated_geometry
+        or update.is_updated_transform
+        or isinstance(update.id, bpy.types.Action)
+        or (not looks and isinstance(update.id, bpy.types.Object))
+        for update in updates
     )
 
 

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measures playback in a real Blender window without and with the tracking colours, for a maintainer.
+
+    blender --factory-startup --python tests/gui/measure_overlay.py [-- MODULE]
+
+The extension has to be enabled, or MODULE (its folder's parent is on the path) be registered by the caller. Prints a
+table: frames per second over a few seconds, and the time that one drawing of ours takes. Ends Blender.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Generator
+
+import bmesh
+import bpy
+import gpu
+
+SECONDS = 5.0
+Steps = Generator[float, None, None]
+
+
+def build(kind: str, vertices: int) -> None:
+    """A scene of one moving grid: rigid, or deformed by waves in every frame; or of many that share a mesh."""
+    for obj in list(bpy.data.objects):
+        bpy.data.objects.remove(obj)
+    scene = bpy.context.window_manager.windows[0].scene
+    scene.render.fps = 1000  # as fast as can be
+    scene.frame_start, scene.frame_end = 1, 49
+    count = 300 if kind == "instances" else 1
+    side = int((vertices / count) ** 0.5)
+    mesh, shape = bpy.data.meshes.new("Grid"), bmesh.new()
+    bmesh.ops.create_grid(shape, x_segments=side - 1, y_segments=side - 1, size=2)
+    shape.to_mesh(mesh)
+    shape.free()
+    first = bpy.data.objects.new("Grid", mesh)
+    if kind == "deforming":
+        first.modifiers.new("Wave", "WAVE")
+    for number in range(count):
+        grid = first if number == 0 else bpy.data.objects.new(f"Grid {number}", mesh)
+        scene.collection.objects.link(grid)
+        grid.location = (0.02 * number, 0, -0.01 * number)
+        grid.keyframe_insert("rotation_euler", frame=1)
+        grid.rotation_euler.z = 1.0
+        grid.keyframe_insert("rotation_euler", frame=49)
+    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    camera.location, camera.rotation_euler = (0, -6, 4), (1.0, 0, 0)
+    scene.collection.objects.link(camera)
+    scene.camera = camera
+
+
+def window() -> dict[str, object]:
+    found = bpy.context.window_manager.windows[0]
+    area = next(area for area in found.screen.areas if area.type == "VIEW_3D")
+    return {"window": found, "area": area, "region": next(r for r in area.regions if r.type == "WINDOW")}
+
+
+def playback(what: str) -> Steps:
+    """Plays for a while and prints one row."""
+    drawing = sys.modules[next(name for name in sys.modules if name.endswith("overlay_view"))]
+    times: list[float] = []
+    frames = [0]
+    call = drawing.draw_control
+
+    def timed(*arguments: object, **options: object) -> None:
+        began = time.perf_counter()
+        call(*arguments, **options)
+        times.append(time.perf_counter() - began)
+
+    def count(*_: object) -> None:
+        frames[0] += 1
+
+    drawing.draw_control = timed
+    bpy.app.handlers.frame_change_post.append(count)
+    with bpy.context.temp_override(**window()):
+        bpy.ops.screen.animation_play()
+    yield 1.0
+    frames[0], began = 0, time.perf_counter()
+    times.clear()
+    yield SECONDS
+    rate = frames[0] / (time.perf_counter() - began)
+    with bpy.context.temp_override(**window()):
+        bpy.ops.screen.animation_cancel(restore_frame=True)
+    bpy.app.handlers.frame_change_post.remove(count)
+    drawing.draw_control = call
+    ours = f"{1000 * sorted(times)[len(times) // 2]:8.1f}" if times else "       -"
+    print(f"{what:34}{rate:8.1f}{ours}", flush=True)
+
+
+def drive() -> Steps:
+    print(gpu.platform.renderer_get(), "|", bpy.app.version_string)
+    print(f"{'':34}{'frames/s':>8}{'ours, ms':>8}")
+    for kind in ("rigid", "deforming", "instances"):
+        build(kind, 100_000)
+        bpy.context.preferences.view.show_splash = False
+        yield 2.0
+        where = window()
+        view = where["area"].spaces.active  # type: ignore[attr-defined]
+        view.region_3d.view_perspective = "CAMERA"
+        for shown in (False, True):
+            bpy.context.scene.trackshade_overlay.show = shown
+            where["area"].tag_redraw()  # type: ignore[attr-defined]
+            yield 4.0
+            yield from playback(f"100,000 vertices, {kind}, {'colours' if shown else 'plain'}")
+
+
+def turn() -> float | None:
+    try:
+        return next(steps)
+    except StopIteration:
+        code = 0
+    except Exception:  # noqa: BLE001 - whatever it is ends this Blender with a report
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+steps = drive()
+bpy.app.timers.register(turn, first_interval=2.0, persistent=True)
