@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -337,3 +338,14 @@ def test_a_first_frame_of_its_own_obeys_the_same_strength(tmp_path: Path):
     np.testing.assert_array_equal(*without)
     led = [shade(pipeline, image=None, tracking_video=t) for t in (TRACKING, others)]
     assert (led[0] != led[1]).any()
+
+
+def test_a_scheduler_of_another_noise_schedule_is_refused(pipeline):
+    """The lookup's own estimate of the clean latents is right for one schedule only."""
+    settings: dict[str, Any] = TRANSFORMER | {"track_frequencies": 2, "track_scale": 8, "track_snr_shift": 3.0}
+    others = (pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, TrackingTransformer3DModel(**settings))
+    DiffusionShaderPipeline(*others, CogVideoXDDIMScheduler(snr_shift_scale=3.0, rescale_betas_zero_snr=True))
+    for shift, zero in ((1.0, True), (3.0, False)):
+        wrong = CogVideoXDDIMScheduler(snr_shift_scale=shift, rescale_betas_zero_snr=zero)
+        with pytest.raises(ModelError, match="noise schedule of SNR shift 3"):
+            DiffusionShaderPipeline(*others, wrong)

@@ -27,7 +27,7 @@ from PIL import Image
 
 from ..errors import Cancelled, ModelError
 from ..models.track_lookup import track_coordinates
-from .inputs import as_images, as_videos, check_shape
+from .inputs import as_images, as_videos, check_schedule, check_shape
 
 StepCallback = Callable[["DiffusionShaderPipeline", int, int, dict[str, torch.Tensor]], dict[str, torch.Tensor] | None]
 
@@ -75,6 +75,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
 
     def __init__(self, tokenizer, text_encoder, vae, transformer, scheduler) -> None:
         super().__init__()
+        check_schedule(transformer, scheduler)
         self.register_modules(
             tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
         )

@@ -95,3 +95,17 @@ def check_shape(frames: int, size: tuple[int, int], transformer_config: Any, spa
                 f"This model takes {transformer_config.sample_frames} frames, not {frames}.",
                 "Use that many.",
             )
+
+
+def check_schedule(transformer: Any, scheduler: Any) -> None:
+    """ModelError where the transformer's own estimate (`TrackLookup.denoise`) is for another noise schedule."""
+    if not getattr(transformer.config, "track_frequencies", 0):
+        return
+    wanted, given = transformer.track_lookup.signal, scheduler.alphas_cumprod.float().sqrt()
+    if wanted.shape != given.shape or (wanted - given).abs().max() > 1e-3:
+        raise ModelError(
+            "bad-config",
+            f"The transformer was made for the noise schedule of SNR shift {transformer.config.track_snr_shift:g} at "
+            "zero terminal SNR, and the scheduler has another.",
+            "Put snr_shift_scale and rescale_betas_zero_snr in scheduler_config.json right.",
+        )
