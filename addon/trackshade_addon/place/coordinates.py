@@ -82,8 +82,9 @@ def remove_maps(objects: list[bpy.types.Object]) -> None:
 _ADDED = "trackshade_uv_map"
 
 
-def capture_coordinates(scene: bpy.types.Scene, result: Result, shot: Shot, maps: dict[str, str], path: Path) -> None:
-    """Writes the coordinates that the scene's evaluated meshes have by these maps, as a shot of one frame.
+def capture_coordinates(scene: bpy.types.Scene, result: Result, shot: Shot, maps: dict[str, str], path: Path) -> Shot:
+    """The coordinates that the scene's evaluated meshes have by these maps, as a shot of one frame; it is written to
+    `path`, too.
 
     Raises:
         ShotError: the scene cannot be captured. OutputError: the file cannot be written.
@@ -98,7 +99,9 @@ def capture_coordinates(scene: bpy.types.Scene, result: Result, shot: Shot, maps
     objects = [(scene.objects[name].data, uv_map) for name, uv_map in maps.items()]
     with _rendered(objects):
         frames = fit_frames(frame, frame, 1, shot.fps, (1,))
-        capture(scene, layer, frame_map=frames, size_fit=result.fit, camera=camera).save(path, force=True)
+        made = capture(scene, layer, frame_map=frames, size_fit=result.fit, camera=camera)
+    made.save(path, force=True)
+    return made
 
 
 def _choose(mesh: bpy.types.Mesh) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+import numpy as np
 
 from trackshade.errors import OutputError, ShotError
 from trackshade.shot import Shot
@@ -43,12 +44,14 @@ class Plan:
     Attributes:
         folder: of the result.
         maps: name of the UV map, by object.
+        changed: names of objects whose faces are other ones than in the shot, so that its tracks do not fit.
         warnings: about what is left out.
         wanted: for the errand "bake", plain values.
     """
 
     folder: Path
     maps: dict[str, str]
+    changed: frozenset[str]
     warnings: tuple[str, ...]
     wanted: dict[str, Any]
 
@@ -73,9 +76,14 @@ def prepare(folder: Path, scene: bpy.types.Scene, way: str, size: int | None = N
         )
     maps = choose_maps(objects)
     path = result.folder / COORDINATES
-    capture_coordinates(scene, result, shot, maps, path)
-    wanted = {"objects": sorted(objects), "coordinates": str(path), "size": size, "projection": way == "projected"}
-    return Plan(result.folder, maps, tuple(warnings), wanted)
+    changed = _changed(shot, capture_coordinates(scene, result, shot, maps, path), maps)
+    warnings += [
+        f"'{name}' has other faces than when it was captured: its texture is laid on as it was then, and its tracks "
+        "are not used. Shade it again."
+        for name in sorted(changed)
+    ]
+    wanted = {"objects": sorted(objects), "coordinates": str(path), "size": size, "projection": True}
+    return Plan(result.folder, maps, changed, tuple(warnings), wanted)
 
 
 def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> tuple[str, ...]:
@@ -101,7 +109,7 @@ def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> tuple[str, ..
         material = texture_material(f"{result.name} {name}", image, plan.maps[name], scene, projection)
         drop_tracks(obj)
         dress(obj, tag(material, result), str(result.folder))
-        if projection is not None:
+        if projection is not None and name not in plan.changed:
             path = result.folder / "texture" / entry["tracks"]
             warnings += carry_tracks(obj, home, result, path, int(entry["vertices"]), projection)
         worn += 1
@@ -124,6 +132,18 @@ def _shot(result: Result) -> Shot:
             "Shade the shot again.",
         )
     return Shot.load(path)
+
+
+def _changed(shot: Shot, now: Shot, maps: dict[str, str]) -> frozenset[str]:
+    """The names of the meshes that have other triangles now."""
+    triangles = {track.name: now.geometries[track.geometry].triangles for track in now.meshes}
+    return frozenset(
+        track.name
+        for track in shot.meshes
+        if track.name in maps
+        and track.name in triangles
+        and not np.array_equal(triangles[track.name], shot.geometries[track.geometry].triangles)
+    )
 
 
 def _record(result: Result) -> dict[str, Any]:
