@@ -22,6 +22,8 @@ from trackshade.shot import Shot
 
 from .capture.restore import Changes, fix_camera, set_frame, undisturbed
 from .capture.visibility import is_plate
+from .discard import discard
+from .place.compositor import placed_nodes
 
 Picture = NDArray[np.uint8]
 
@@ -127,7 +129,7 @@ def read_picture(path: Path) -> Picture:
             pixels = np.repeat(pixels[..., :1], 3, axis=2)
         return np.ascontiguousarray(conventions.to_uint8(pixels[::-1, :, :3]))
     finally:
-        bpy.data.images.remove(image)
+        discard(image)
 
 
 def _prepare(
@@ -166,6 +168,8 @@ def _prepare(
     for node in tree.nodes if tree is not None else ():
         if node.type == "OUTPUT_FILE":
             changes.set(node, "mute", True)
+    for node in placed_nodes(scene):
+        changes.set(node, "mute", True)
     # Depth and colour mode depend on the format, and the format on the medium.
     changes.keep(output, "media_type", "file_format", "color_mode", "color_depth", "color_management")
     if hasattr(output, "media_type"):  # Blender 5.0 and newer

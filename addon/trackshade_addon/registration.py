@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 
 from . import backend, commands
-from .render import engine, panels
+from .render import engine, handlers, panels
 from .ui import (
     backend_panel,
     checks_fixes,
@@ -46,6 +46,7 @@ def register() -> None:
     overlay_view.attach()
     layer_properties.attach()
     panels.attach()
+    handlers.attach()
     jobs_list.attach()
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
 
@@ -63,6 +64,7 @@ def unregister() -> None:
         bpy.utils.unregister_cli_command(_command)
         _command = None
     jobs_list.detach()
+    handlers.detach()
     panels.detach()
     layer_properties.detach()
     overlay_panel.detach()

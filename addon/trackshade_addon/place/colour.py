@@ -18,9 +18,9 @@ import bpy
 import imbuf
 import numpy as np
 
-from ..discard import discard
-
 from trackshade.pictures import write_png
+
+from ..discard import discard
 
 _INVERSE = {
     "Standard": "sRGB",

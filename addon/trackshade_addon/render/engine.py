@@ -20,6 +20,7 @@ from trackshade.errors import Cancelled, ShotError, TrackshadeError
 from ..first_frame import OWN_ENGINE
 from ..job import PAUSE, Progress
 from ..ui import words
+from ..ui.jobs import defect
 from ..ui.preferences import results_folder
 from . import delivery, shading
 from .delivery import COMBINED, DEPTH, INDEX, TRACKING
@@ -72,9 +73,12 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         except Cancelled:
             return
         except KeyboardInterrupt:  # Ctrl-C where Blender is a Python module
-            self._tell_error(Cancelled())
+            self.report({"ERROR"}, words.told(Cancelled()))
         except TrackshadeError as error:
-            self._tell_error(error)
+            self.report({"ERROR"}, words.told(error))  # which ends the render, and nothing of it is written
+        except Exception as error:
+            self.report({"ERROR"}, words.told(defect(error)))
+            raise  # for the console
 
     def view_update(self, context: bpy.types.Context, depsgraph: bpy.types.Depsgraph) -> None:
         """Nothing: the overlay follows the evaluated scene by itself."""
@@ -176,11 +180,6 @@ class TrackshadeEngine(bpy.types.RenderEngine):
                     raise Cancelled
                 if progress.waits:
                     time.sleep(PAUSE)
-
-    def _tell_error(self, error: TrackshadeError) -> None:
-        sentence = words.told(error)
-        self.error_set(sentence)
-        self.report({"ERROR"}, sentence)  # which ends an animation
 
 
 def _refuse(scene: bpy.types.Scene) -> None:
