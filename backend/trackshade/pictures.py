@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Still pictures without an imaging library: laid over the model's size, and written as PNG."""
+"""Still pictures without an imaging library: laid over the model's size, written as PNG, and compared."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from trackshade.errors import OutputError
 from trackshade.fit import SizeFit
 
 Picture = NDArray[np.uint8]
+_LEAST_ERROR = 1e-6  # squared levels: equal pictures have a PSNR of 108 dB instead of an infinite one
 
 
 def cover(picture: Picture, size: tuple[int, int]) -> Picture:
@@ -137,3 +138,15 @@ def _weights(old: int, new: int, scale: float, offset: float) -> NDArray[np.floa
     distances = np.abs(centres[:, None] - (np.arange(old) + 0.5))
     weights = np.maximum(0.0, 1.0 - distances * min(scale, 1.0))
     return weights / weights.sum(axis=1, keepdims=True)
+
+
+def psnr(truth: np.ndarray, made: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Peak signal-to-noise ratio in dB over all pixels and frames given, or over those of `mask` [T, H, W] bool; NaN
+    where the mask is empty.
+    """
+    squares = (truth.astype(np.float32) - made.astype(np.float32)) ** 2
+    if mask is not None:
+        squares = squares[mask]
+    if not squares.size:
+        return float("nan")
+    return float(-10 * np.log10(max(squares.mean(dtype=np.float64), _LEAST_ERROR) / 255**2))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from trackshade.evaluation.displacement import displacement
-from trackshade.evaluation.fidelity import gradient_energy, pixel_variance, psnr, share, ssim
+from trackshade.evaluation.fidelity import gradient_energy, pixel_variance, share, ssim
 from trackshade.evaluation.intervals import bootstrap, estimate, paired
+from trackshade.pictures import psnr
 
 
 def disc(x: float, y: float, background: int = 40) -> tuple[np.ndarray, np.ndarray]:

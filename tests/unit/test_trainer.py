@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trackshade.errors import UsageError
 from trackshade.models import PatchAutoencoder
@@ -29,6 +31,7 @@ from trackshade.training.optimisers import rate_factor
 from trackshade.training.run import export_run, train
 from trackshade.training.state import Progress, find_checkpoint, load_checkpoint, save_checkpoint
 from trackshade.training.text import build_tokenizer, tokenize
+from trainings import PLAIN
 
 TINY = {
     "steps": 4,
@@ -44,11 +47,7 @@ TINY = {
     "latent_channels": 4,
     "track_frequencies": 3,
     "warmup": 2,
-    "bf16": False,
-    "log_seconds": 0.0,
-    "threads": 1,
-    "device": "cpu",
-    "tensorboard": False,
+    **PLAIN,
 }
 
 
@@ -84,6 +83,32 @@ def test_a_resumed_run_is_the_uninterrupted_one(data: str, whole: Path, tmp_path
     assert resumed.keys() == uninterrupted.keys()
     for key, value in uninterrupted.items():
         assert torch.equal(resumed[key], value), key
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_within_a_step_waits_for_its_end(number: signal.Signals, data: str, whole: Path, tmp_path: Path):
+    """It comes between the two optimisers of the third step; what is saved then is the whole of that step."""
+    steps = []
+
+    def interrupt(optimiser: torch.optim.Optimizer, *_) -> None:
+        if isinstance(optimiser, torch.optim.Muon):
+            steps.append(optimiser)
+            if len(steps) == 3:
+                os.kill(os.getpid(), number)
+
+    config = TrainConfig(out=str(tmp_path), data=data, **TINY)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command has it
+    hook = register_optimizer_step_post_hook(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    finally:
+        hook.remove()
+        signal.signal(signal.SIGTERM, before)
+    assert json.loads((tmp_path / "checkpoint" / "progress.json").read_text())["step"] == 3
+    train(config)
+    resumed, uninterrupted = averages(tmp_path), averages(whole)
+    assert all(torch.equal(resumed[key], value) for key, value in uninterrupted.items())
 
 
 KILLED = """

@@ -23,6 +23,7 @@ from trackshade.training.dataset import Dataset, read_dataset, read_video
 from trackshade.training.lora import fuse_lora, load_lora
 from trackshade.training.run import export_run, train
 from trackshade.training.tune_task import TuneTask
+from trainings import PLAIN
 
 TINY = {
     "steps": 3,
@@ -30,12 +31,8 @@ TINY = {
     "tracking_blocks": 2,
     "warmup": 1,
     "rate": 1e-2,
-    "bf16": False,
-    "device": "cpu",
-    "threads": 1,
-    "log_seconds": 0.0,
     "sheet_steps": 2,
-    "tensorboard": False,
+    **PLAIN,
 }
 BRANCH = ("transformer_blocks_copy.", "initial_combine_linear.", "combine_linears.")
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import Cancelled, TrackshadeError, UsageError
+from ..quiet import quieten
 from .arguments import parse
 
 
@@ -28,16 +29,6 @@ def main(arguments: Sequence[str]) -> int:
         print(f"trackshade: {error}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def quieten() -> None:
-    """No notes and bars of the libraries between ours; no second opinion on how many cores there are."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
 
 
 def say(line: str) -> None:

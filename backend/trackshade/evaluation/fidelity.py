@@ -12,19 +12,6 @@ import numpy as np
 
 _WINDOW, _SIGMA = 11, 1.5  # px
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-_LEAST_ERROR = 1e-6  # squared levels: equal pictures have a PSNR of 108 dB instead of an infinite one
-
-
-def psnr(truth: np.ndarray, made: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels and frames given, or over those of `mask` [T, H, W] bool; NaN
-    where the mask is empty.
-    """
-    squares = (truth.astype(np.float32) - made.astype(np.float32)) ** 2
-    if mask is not None:
-        squares = squares[mask]
-    if not squares.size:
-        return float("nan")
-    return float(-10 * np.log10(max(squares.mean(dtype=np.float64), _LEAST_ERROR) / 255**2))
 
 
 def ssim(truth: np.ndarray, made: np.ndarray) -> float:

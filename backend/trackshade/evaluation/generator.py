@@ -66,7 +66,7 @@ class Sampling:
             steps or known.steps,
             known.guidance if guidance is None else guidance,
             known.dynamic_guidance and guidance is None,
-            getattr(known, "tracking_guidance", 1.0) if tracking_guidance is None else tracking_guidance,
+            1.0 if tracking_guidance is None else tracking_guidance,
             seed,
             prompts,
         )

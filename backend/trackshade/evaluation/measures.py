@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trackshade.pictures import psnr
 from trackshade.result.consistency import spread
 
 from .camera_error import camera_error
 from .displacement import displacement
-from .fidelity import gradient_energy, pixel_variance, psnr, share, ssim
+from .fidelity import gradient_energy, pixel_variance, share, ssim
 from .following import end_points, follow
 from .perceptual import Distance
 from .subject import Subject

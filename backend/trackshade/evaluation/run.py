@@ -21,10 +21,10 @@ import numpy as np
 
 from ..errors import UsageError
 from ..models.checkpoint import digest
+from ..pictures import psnr
 from ..registry import model_folder, spec
 from . import store
 from .colour_words import shown_colour
-from .fidelity import psnr
 from .generator import Generator, Sampling, pipeline_folder
 from .held_out import Held, Item, make_held, plan
 from .measures import measure

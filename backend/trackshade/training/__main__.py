@@ -11,17 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, TrackshadeError, UsageError
+from ..quiet import quieten
 from .arguments import PROGRAM, parse
-
-
-def quieten() -> None:
-    """No notes and bars of the libraries between ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from ..models import PatchAutoencoder
+from ..pictures import psnr
 from .config import TrainConfig
 from .data import Shards
 from .latents import to_unit
@@ -41,9 +42,9 @@ def sample_frames(shards: Shards, count: int, seed: int) -> torch.Tensor:
     return to_unit(np.stack(frames)).permute(0, 3, 1, 2)
 
 
-def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in -1..1 (compared after clipping to that range)."""
-    return -10 * math.log10(max(F.mse_loss(a.clamp(-1, 1), b.clamp(-1, 1)).item() / 4, 1e-12))
+def levels(pictures: torch.Tensor) -> np.ndarray:
+    """Of pictures in -1..1: 0..255, clipped to that range but not rounded."""
+    return (127.5 * (pictures.clamp(-1, 1) + 1)).numpy()
 
 
 class _Rebuild(nn.Module):
@@ -81,8 +82,8 @@ def quality(vae: nn.Module, frames: torch.Tensor) -> float:
     """PSNR in dB of [N, 3, H, W] in -1..1 after encoding and decoding."""
     device = next(vae.parameters()).device
     with torch.no_grad():
-        return psnr(torch.cat([vae(part[:, :, None].to(device)).sample[:, :, 0].cpu() for part in frames.split(64)]),
-                    frames)  # fmt: skip
+        made = torch.cat([vae(part[:, :, None].to(device)).sample[:, :, 0].cpu() for part in frames.split(64)])
+    return psnr(levels(frames), levels(made))
 
 
 def train_autoencoder(

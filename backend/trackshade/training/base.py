@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers are typed too loosely for these rules.
 # pyright: reportArgumentType=false, reportPrivateImportUsage=false
-"""The base that a tracking branch is trained on: a folder in diffusers' layout."""
+"""The base that a tracking branch is trained on, a folder in diffusers' layout; and which part the branch is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from diffusers import CogVideoXTransformer3DModel
+from torch import nn
 
 from .. import registry
 from ..errors import ModelError, UsageError
@@ -69,3 +70,14 @@ def load_transformer(folder: Path, blocks: int, dtype: torch.dtype) -> TrackingT
         return TrackingTransformer3DModel.from_base(base, num_tracking_blocks=blocks)
     finally:
         torch.set_default_dtype(before)
+
+
+def branch_parameters(transformer: TrackingTransformer3DModel) -> list[nn.Parameter]:
+    """Those of the tracking branch."""
+    parts = (
+        transformer.transformer_blocks_copy,
+        transformer.initial_combine_linear,
+        transformer.combine_linears,
+        transformer.track_lookup,
+    )
+    return [parameter for part in parts if part is not None for parameter in part.parameters()]

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from accelerate.utils import broadcast
 from torch import nn
 
 from .config import RunConfig
+from .interrupts import uninterrupted
 from .log import Log
 from .optimisers import set_rate
 from .state import Progress, find_checkpoint, load_checkpoint, put_weights, save_checkpoint, weights
@@ -58,7 +59,8 @@ class Run:
         checkpoint: folder.
         modules: as they are named in checkpoints.
         predictor: what a task's loss calls; holds the modules.
-        stored: which parameters are in checkpoints: all, or those that are trained.
+        trained_only: only parameters that are trained are in checkpoints.
+        average: the averaged weights, as `weights` names them; empty where none are kept.
     """
 
     name: str
@@ -71,9 +73,7 @@ class Run:
     log: Log
     progress: Progress
     trained_only: bool = False
-
-    def __post_init__(self) -> None:
-        self.average: dict[str, torch.Tensor] = {}
+    average: dict[str, torch.Tensor] = field(default_factory=dict, init=False)
 
     def weights(self) -> dict[str, torch.Tensor]:
         return weights(self.modules, self.trained_only)
@@ -99,11 +99,12 @@ class Run:
             return
         mine = self.weights()
         kept = {key: value.clone() for key, value in mine.items()}
-        put_weights(mine, self.average)
         try:
+            put_weights(mine, self.average)
             yield
         finally:
-            put_weights(mine, kept)
+            with uninterrupted():
+                put_weights(mine, kept)
 
     def finish(self) -> None:
         """Keep the averaged weights for good."""
@@ -112,7 +113,7 @@ class Run:
 
 
 def descend(run: Run, task: Task) -> None:
-    """Train until the budget is used. Ctrl-C saves a checkpoint first, and is passed on."""
+    """Train until the budget is used. Ctrl-C saves a checkpoint of whole steps first, and is passed on."""
     try:
         with _feeding(run, task) as feed:
             _descend(run, task, feed)
@@ -126,7 +127,7 @@ def _descend(run: Run, task: Task, feed: Callable[[int], list[Any]]) -> None:
     trainable = [p for module in run.modules.values() for p in module.parameters() if p.requires_grad]
     current = run.weights()
     averaged, followed = list(run.average.values()), [current[key] for key in run.average]
-    run.predictor, *_ = _prepared(run)
+    run.predictor = accelerator.prepare(run.predictor)  # not the optimisers: their parameters are the modules' own
     began, before, first = time.monotonic(), progress.seconds, progress.samples
     saved = sheeted = logged = began
     losses: list[torch.Tensor] = []
@@ -135,17 +136,18 @@ def _descend(run: Run, task: Task, feed: Callable[[int], list[Any]]) -> None:
         set_rate(run.optimisers, factor)
         losses.append(_gradients(run, task, feed(progress.step)))
         norm = accelerator.clip_grad_norm_(trainable, config.clip_norm)
-        for optimiser in run.optimisers.values():
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        if averaged:
-            # The average follows quickly at first: it must not remember the start values.
-            keep = min(config.average, (1 + progress.step) / (10 + progress.step))
-            torch._foreach_lerp_(averaged, followed, 1 - keep)
-        now = time.monotonic()
-        progress.step += 1
-        progress.samples += config.batch
-        progress.seconds = _agreed(before + now - began, run, config)
+        with uninterrupted():
+            for optimiser in run.optimisers.values():
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+            if averaged:
+                # The average follows quickly at first: it must not remember the start values.
+                keep = min(config.average, (1 + progress.step) / (10 + progress.step))
+                torch._foreach_lerp_(averaged, followed, 1 - keep)
+            now = time.monotonic()
+            progress.step += 1
+            progress.samples += config.batch
+            progress.seconds = _agreed(before + now - began, run, config)
         if now - logged > config.log_seconds:
             spent, share = max(now - began, 1e-9), budget_share(progress, config)
             run.log(
@@ -217,11 +219,6 @@ def budget_share(progress: Progress, config: RunConfig) -> float:
     if config.steps is not None:
         return progress.step / config.steps
     return progress.seconds / (60 * (config.minutes or 1))
-
-
-def _prepared(run: Run) -> tuple[nn.Module, ...]:
-    """The predictor as accelerate wraps it; the optimisers stay as they are: their parameters are the modules' own."""
-    return (run.accelerator.prepare(run.predictor),)
 
 
 def _agreed(seconds: float, run: Run, config: RunConfig) -> float:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 
 import torch
@@ -62,6 +64,13 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         keep_memory()
     check_shares(config, accelerator.num_processes)
     return accelerator
+
+
+@contextlib.contextmanager
+def on_the_first(accelerator: Accelerator) -> Iterator[bool]:
+    """Whether this is the first process; the others go on once it is done."""
+    yield accelerator.is_main_process
+    accelerator.wait_for_everyone()
 
 
 def keep_memory() -> None:

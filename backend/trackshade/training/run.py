@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -22,6 +20,7 @@ from ..models import PatchAutoencoder, TrackingTransformer3DModel
 from ..models.attention import PlainAttention
 from ..models.checkpoint import weight_files
 from .autoencoder import train_autoencoder
+from .base import branch_parameters
 from .claim import claim, stored
 from .config import RunConfig, TrainConfig, TuneConfig
 from .data import Shards, generate_shards, load_shards
@@ -30,12 +29,13 @@ from .export import export
 from .latents import SNR_SHIFT
 from .log import Log, Report
 from .loop import Run, descend
-from .machine import make_accelerator
+from .machine import make_accelerator, on_the_first
 from .optimisers import make_optimisers
 from .resample import adapted
 from .samples import held_out
 from .state import Progress, best_weights, find_checkpoint, put_weights, weights
 from .text import build_text_encoder, build_tokenizer, tokenize
+from .tune import export_tuned, tune
 
 SHEET_CLIPS = 8
 
@@ -53,8 +53,6 @@ def train(config: RunConfig, report: Report | None = None) -> Path:
     log = Log(out, report, tensorboard=config.tensorboard, speaks=accelerator.is_main_process)
     try:
         if isinstance(config, TuneConfig):
-            from .tune import tune
-
             return tune(out, config, accelerator, log)
         assert isinstance(config, TrainConfig)
         return _train(out, config, accelerator, log)
@@ -123,8 +121,6 @@ def export_run(run: str | Path, target: Path | None = None) -> Path:
     if found is None:
         raise UsageError("no-checkpoint", f"There is no checkpoint in {out}.", "Train there first.")
     if isinstance(config, TuneConfig):
-        from .tune import export_tuned
-
         return export_tuned(out, config, found, target or out / "export")
     assert isinstance(config, TrainConfig)
     vae = PatchAutoencoder.from_pretrained(_part(out, config, "autoencoder"))
@@ -173,13 +169,6 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
     )
     transformer.initialise_from_scratch(vae.analysis.cpu(), vae.mean.cpu())
     return {"transformer": transformer, "text_encoder": build_text_encoder(vocabulary, config.text_dim, config.seed)}
-
-
-@contextlib.contextmanager
-def on_the_first(accelerator: Accelerator) -> Iterator[bool]:
-    """Whether this is the first process; the others go on once it is done."""
-    yield accelerator.is_main_process
-    accelerator.wait_for_everyone()
 
 
 def _data(config: TrainConfig, accelerator: Accelerator, log: Log) -> Shards:
@@ -267,14 +256,3 @@ def _start_from(modules: dict[str, nn.Module], config: TrainConfig) -> None:
         parameter.requires_grad_(True)
     for copied, block in zip(transformer.transformer_blocks_copy, transformer.transformer_blocks, strict=False):
         copied.load_state_dict(block.state_dict())
-
-
-def branch_parameters(transformer: TrackingTransformer3DModel) -> list[nn.Parameter]:
-    """Those of the tracking branch."""
-    parts = (
-        transformer.transformer_blocks_copy,
-        transformer.initial_combine_linear,
-        transformer.combine_linears,
-        transformer.track_lookup,
-    )
-    return [parameter for part in parts if part is not None for parameter in part.parameters()]

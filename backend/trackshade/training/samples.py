@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..pictures import psnr
 from ..pipelines import DiffusionShaderPipeline
 from .data import Clip, generate_clip
-from .latents import to_unit
 
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # sample [B, ...], timestep [B] -> velocity [B, ...]
 
@@ -69,7 +69,4 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 def mean_psnr(clips: list[Clip], generated: np.ndarray) -> float:
     """Mean over clips, of the frames after the first."""
-    errors = [
-        ((to_unit(c.video[1:]) - to_unit(g[1:])) ** 2).mean().item() / 4 for c, g in zip(clips, generated, strict=False)
-    ]
-    return float(np.mean([-10 * np.log10(max(e, 1e-12)) for e in errors]))
+    return float(np.mean([psnr(c.video[1:], g[1:]) for c, g in zip(clips, generated, strict=False)]))

@@ -17,7 +17,7 @@ from ..models.attention import PlainAttention
 from ..models.components import load_components
 from ..pipelines import DiffusionShaderPipeline
 from ..pipelines.inputs import check_shape
-from .base import base_folder, load_transformer
+from .base import base_folder, branch_parameters, load_transformer
 from .cache import Cache
 from .config import TuneConfig
 from .dataset import Entry, read_dataset, shapes
@@ -25,7 +25,7 @@ from .export import export_published
 from .log import Log
 from .loop import Run, descend
 from .lora import add_lora
-from .run import branch_parameters, on_the_first
+from .machine import on_the_first
 from .state import Progress, best_weights, put_weights, weights
 from .tune_task import Predictor, TuneTask
 

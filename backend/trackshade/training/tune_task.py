@@ -15,6 +15,7 @@ from diffusers import CogVideoXDDIMScheduler
 from torch import nn
 
 from ..models import TrackingTransformer3DModel, track_coordinates
+from ..pictures import psnr
 from ..pipelines import DiffusionShaderPipeline
 from .cache import Cache, draw, load
 from .config import TuneConfig
@@ -177,7 +178,7 @@ class TuneTask:
 
     def sheet(self, run: Run) -> dict[str, Any]:
         """Draw the dataset's first clips: truth, generated, tracking; at most nine frames of each."""
-        rows, errors = [], []
+        rows, quality = [], []
         predictor = run.accelerator.unwrap_model(run.predictor)
         scheduler = CogVideoXDDIMScheduler.from_config(self.scheduler.config, timestep_spacing="trailing")
         for index in range(min(self.config.sheet_clips, len(self.entries))):
@@ -193,8 +194,8 @@ class TuneTask:
             )
             decoded = self.pipeline.decode_latents(made)[0].movedim(1, -1).cpu().numpy()
             videos = [read_video(self.entries[index].video), np.rint(255 * decoded).astype(np.uint8)]
-            error = np.mean((videos[0][1:].astype(np.float32) - videos[1][1:]) ** 2) if len(decoded) > 1 else 0.0
-            errors.append(10 * math.log10(255**2 / max(float(error), 1e-6)))
+            after = slice(1 if len(decoded) > 1 else 0, None)
+            quality.append(psnr(videos[0][after], videos[1][after]))
             shown = np.unique(np.linspace(0, len(decoded) - 1, 9).astype(int))
             rows.append([video[shown] for video in (*videos, read_video(self.entries[index].tracking))])
         if not rows:
@@ -202,4 +203,4 @@ class TuneTask:
         picture = sheet_picture(rows)
         write_picture(run.out / "sheets" / f"step-{run.progress.step:06d}.png", picture)
         run.log.picture("sheet", picture, run.progress.step)
-        return {"psnr": float(np.mean(errors))}
+        return {"psnr": float(np.mean(quality))}
