@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import bpy
 
+READS_ONLY = "trackshade_reads_only"  # attribute of handlers of our own, which change nothing
+
 
 class Value(NamedTuple):
     """An animated property as it stood: `data[path]`, or its component `component` where it is an array."""
@@ -66,7 +68,8 @@ def animated_paths(owner: bpy.types.ID) -> frozenset[str]:
 
 def has_frame_scripts() -> bool:
     """Whether scripts run on frame changes: then anything may be another thing in the next frame."""
-    return bool(bpy.app.handlers.frame_change_pre or bpy.app.handlers.frame_change_post)
+    found = [*bpy.app.handlers.frame_change_pre, *bpy.app.handlers.frame_change_post]
+    return any(not hasattr(script, READS_ONLY) for script in found)
 
 
 def animated_values() -> list[Value]:

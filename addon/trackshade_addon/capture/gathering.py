@@ -8,6 +8,7 @@ each frame to the render-layer hook.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import bpy
 import numpy as np
@@ -55,10 +56,17 @@ class Gathering:
         frame_map: the scene frames that become the shot's samples.
         size_fit: how the model's image lies over the render's frame.
         rows: called as rows(array, n) when the first n rows of an array of the shot have got their final values.
+        alone: the samples will be joined with others that are gathered elsewhere, so that nothing is taken for granted
+            about what keeps its topology.
     """
 
     def __init__(
-        self, view_layer: bpy.types.ViewLayer, frame_map: FrameMap, size_fit: SizeFit, rows: Rows | None = None
+        self,
+        view_layer: bpy.types.ViewLayer,
+        frame_map: FrameMap,
+        size_fit: SizeFit,
+        rows: Rows | None = None,
+        alone: bool = False,
     ) -> None:
         self.done = 0
         self.total = len(frame_map.frames)
@@ -67,6 +75,7 @@ class Gathering:
         self.frames = frame_map
         self.warnings = Warnings()
         self._layer = view_layer
+        self._alone = alone
         self._fit = size_fit
         self._library = Library(self.total, rows)
         self._cameras = CameraRecording(self.total, size_fit)
@@ -117,7 +126,7 @@ class Gathering:
                 return
             instance.visible[t] = True
             instance.recording = self._library.record(
-                t, frame, mesh, instance.recording, seen.name, seen.by_counts and not convert
+                t, frame, mesh, instance.recording, seen.name, seen.by_counts and not (convert or self._alone)
             )
         finally:
             if convert:
@@ -128,15 +137,26 @@ class Gathering:
         elif instance.holdout != holdout:
             self.warnings.add(f"'{instance.name}' starts or stops being a holdout; the shot keeps its first state.")
 
-    def shot(self, scene: bpy.types.Scene) -> tuple[Shot, list[tuple[str, tuple[int, ...]]]]:
-        """The shot, once all samples were put; and for each of its meshes its name and its place in what instances it,
-        by which another render of the same file knows it again.
+    def identities(self) -> dict[str, list[Any]]:
+        """By which another render of the same file knows the shot's parts again: "keys", for each mesh its place in
+        what instances it, and "topology", for each geometry a digest of its faces.
+        """
+        return {
+            "keys": [list(item.place) for item in self._recorded()],
+            "topology": [recording.topology_digest() for recording in self._library.recordings],
+        }
+
+    def _recorded(self) -> list[_Instance]:
+        return [item for item in self._instances.values() if item.recording is not None]
+
+    def shot(self, scene: bpy.types.Scene) -> Shot:
+        """The shot, once all samples were put.
 
         Raises:
             ShotError: a transform is not finite, or the camera is not one.
         """
         self._library.complete()
-        instances = [item for item in self._instances.values() if item.recording is not None]
+        instances = self._recorded()
         index = {id(recording): i for i, recording in enumerate(self._library.recordings)}
         meshes = []
         for item in instances:
@@ -153,7 +173,7 @@ class Gathering:
                 )
             )
         self._warn_of_topology()
-        shot = Shot(
+        return Shot(
             frames=np.array(self.frames.frames, np.float64),
             fps=self.frames.fps,
             size=self._fit.size,
@@ -171,7 +191,6 @@ class Gathering:
                 "warnings": list(self.warnings.sentences),
             },
         )
-        return shot, [(item.name, item.place) for item in instances]
 
     def _finite_or_raise(self, name: str, matrices: np.ndarray) -> None:
         if np.isfinite(matrices).all():

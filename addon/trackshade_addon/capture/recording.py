@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import bpy
@@ -125,6 +126,13 @@ class Recording:
             and (self.uv is None) == (other.uv is None)
             and (self.uv is None or other.uv is None or same_bytes(self.uv, other.uv))
         )
+
+    def topology_digest(self) -> str:
+        """Equal for geometries whose vertices and faces correspond, as far as their own faces were read."""
+        counts, corners = self._topology.counts, self._topology.corners
+        state = hashlib.blake2b(repr(counts).encode(), digest_size=16)
+        state.update(b"" if corners is None else corners.tobytes())
+        return state.hexdigest()
 
     def geometry(self) -> Geometry:
         return Geometry(self.positions, self.triangles, self.uv)

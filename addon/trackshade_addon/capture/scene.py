@@ -88,7 +88,7 @@ class Capture:
                 self._state = self._open()
             self._sample(self._gathering.frames.frames[self.done])
             if self.done == self.total:
-                self._shot = seen_or_raise(self._gathering.shot(self._scene)[0])
+                self._shot = seen_or_raise(self._gathering.shot(self._scene))
                 self.close()
         except BaseException:
             self.close()

@@ -10,53 +10,27 @@ does the exact identity of its vertices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from mathutils.bvhtree import BVHTree
 from numpy.typing import NDArray
 
+from trackshade.shot import attachment
+from trackshade.shot.attachment import Attachment, barycentric
+
+__all__ = ["Attachment", "attach", "barycentric", "nearest"]
 Float32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Attachment:
-    """Points on a surface: `positions[corners] · weights`.
-
-    Attributes:
-        corners: [V, 3] vertex indices of the triangle that each point lies on.
-        weights: [V, 3] float32 barycentric.
-    """
-
-    corners: NDArray[np.int32]
-    weights: Float32
-
-    def positions(self, surface: Float32) -> Float32:
-        """[V, 3] the points on the surface's present positions [N, 3]."""
-        return np.einsum("vk,vkc->vc", self.weights, surface[self.corners])
 
 
 def attach(points: Float32, surface: Float32, triangles: NDArray[np.int32]) -> Attachment:
     """Attaches points [V, 3] to the nearest points of a surface: [N, 3] positions, [F, 3] triangles, F > 0."""
+    return attachment.attach(points, surface, triangles, nearest)
+
+
+def nearest(
+    points: Float32, surface: Float32, triangles: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The triangle [V] on which the nearest point [V, 3] of a surface lies, by Blender's own search."""
     tree = BVHTree.FromPolygons(surface.tolist(), triangles.tolist(), all_triangles=True)
     found = [tree.find_nearest(point) for point in points.tolist()]
     index = np.fromiter((hit[2] for hit in found), np.int64, len(found))
-    nearest = np.array([hit[0] for hit in found], np.float64).reshape(-1, 3)
-    corners = triangles[index]
-    return Attachment(corners, barycentric(nearest, surface[corners].astype(np.float64)).astype(np.float32))
-
-
-def barycentric(points: NDArray[np.float64], triangles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[V, 3] weights of points [V, 3] that lie on triangles [V, 3, 3]; the nearest corner's where one has no area."""
-    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
-    normal = np.cross(b - a, c - a)
-    area = np.einsum("vc,vc->v", normal, normal)
-    flat = area <= 1e-30
-    scale = 1.0 / np.where(flat, 1.0, area)
-    second = np.einsum("vc,vc->v", np.cross(c - points, a - points), normal) * scale
-    third = np.einsum("vc,vc->v", np.cross(a - points, b - points), normal) * scale
-    weights = np.stack([1.0 - second - third, second, third], axis=1)
-    nearest = np.linalg.norm(triangles - points[:, None], axis=2).argmin(axis=1)
-    weights[flat] = np.eye(3)[nearest[flat]]
-    weights = np.clip(weights, 0.0, 1.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    return index, np.array([hit[0] for hit in found], np.float64).reshape(-1, 3)

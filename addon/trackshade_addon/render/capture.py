@@ -49,4 +49,4 @@ def gathered(
             yield Progress("capturing", step=gathering.done, steps=gathering.total)
     finally:
         frame_set(*before)
-    return seen_or_raise(gathering.shot(scene)[0])
+    return seen_or_raise(gathering.shot(scene))

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Joins the samples of a track set to one shot, as a capture of the same frames would have made it.
+
+A mesh is known again by its name and its place in what instances it. What is told of recordings in a capture holds
+here, too: the first visible sample's geometry counts, what does not deform is stored once, points are carried across
+changes of topology, and where a thing is not seen its latest state holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trackshade.errors import ShotError
+from trackshade.fit import SizeFit, fit_size
+from trackshade.registry import ModelSpec
+from trackshade.shot.attachment import Attachment, Nearest, attach
+from trackshade.shot.model import CameraTrack, Geometry, MeshTrack, ObjectTrack, Shot
+from trackshade.shot.track_set import TrackSet
+
+Key = tuple[str, tuple[int, ...], int]  # name, place, how many such came before it in the frame
+
+
+@dataclass
+class _Thing:
+    """A mesh over the samples: in which it was seen, as which mesh of that sample's shot."""
+
+    seen: dict[int, int] = field(default_factory=dict)
+
+
+def join(tracks: TrackSet, spec: ModelSpec, nearest: Nearest) -> Shot:
+    """The shot of the frames that the model gets.
+
+    Raises:
+        ShotError: tracks are missing or damaged, or of renders of another size.
+    """
+    order = tracks.order
+    frames = order.frames(spec)
+    tracks.complete_or_raise(spec)
+    samples = [Shot.load(tracks.path(frame)) for frame in frames.frames]
+    fit = _fit(tracks, samples, spec)
+    things: dict[Key, _Thing] = {}
+    for t, sample in enumerate(samples):
+        for mesh, key in enumerate(_keys(sample)):
+            things.setdefault(key, _Thing()).seen[t] = mesh
+    warnings = dict.fromkeys(text for sample in samples for text in sample.warnings)
+    geometries: list[Geometry] = []
+    shared: dict[tuple[tuple[int, int], ...], int] = {}  # by the geometry in each sample
+    meshes = []
+    for (name, _, _), thing in things.items():
+        own = tuple((t, samples[t].meshes[mesh].geometry) for t, mesh in thing.seen.items())
+        if own not in shared:
+            shared[own] = len(geometries)
+            geometry, changed = _geometry(samples, own, nearest)
+            geometries.append(geometry)
+            if changed:
+                said = ", ".join(f"{frames.frames[t]:g}" for t in changed[:5])
+                warnings[
+                    f"The topology of '{name}' changes at frame {said}; "
+                    "its points were carried across by the nearest surface point."
+                ] = None
+        meshes.append(_mesh(samples, thing, name, shared[own]))
+    first = samples[0].source
+    return Shot(
+        frames=np.array(frames.frames, np.float64),
+        fps=frames.fps,
+        size=fit.size,
+        camera=_camera([sample.camera for sample in samples], fit),
+        geometries=tuple(geometries),
+        meshes=tuple(meshes),
+        objects=_objects(samples),
+        view_layer=samples[0].view_layer,
+        source={
+            "file": first.get("file", ""),
+            "scene": first.get("scene", ""),
+            "blender": first.get("blender", ""),
+            "frame_map": frames.to_dict(),
+            "size_fit": fit.to_dict(),
+            "warnings": list(warnings),
+        },
+    )
+
+
+def _fit(tracks: TrackSet, samples: list[Shot], spec: ModelSpec) -> SizeFit:
+    sizes = {sample.size for sample in samples}
+    if len(sizes) > 1:
+        said = " and ".join(sorted(f"{width}×{height}" for width, height in sizes))
+        raise ShotError(
+            "mixed-set",
+            f"The tracks in {tracks.folder} are of renders of different sizes: {said}.",
+            "Render all frames at one size.",
+        )
+    order = tracks.order
+    aspect = SizeFit.from_dict(samples[0].source["size_fit"]).pixel_aspect
+    return fit_size(samples[0].size, aspect, (order.size,) if order.size else spec.sizes, order.size_mode)
+
+
+def _keys(sample: Shot) -> list[Key]:
+    counts: dict[tuple[str, tuple[int, ...]], int] = {}
+    keys = []
+    places = sample.source.get("keys")
+    if not isinstance(places, list) or len(places) != len(sample.meshes):
+        raise _unnamed()
+    for mesh, place in zip(sample.meshes, places, strict=True):
+        key = mesh.name, tuple(place)
+        keys.append((*key, counts.get(key, 0)))
+        counts[key] = counts.get(key, 0) + 1
+    return keys
+
+
+def _geometry(samples: list[Shot], own: tuple[tuple[int, int], ...], nearest: Nearest) -> tuple[Geometry, list[int]]:
+    """One geometry over all samples, from (sample, geometry) where it is seen; and where its topology changes."""
+    start = samples[own[0][0]].geometries[own[0][1]]
+    first = latest = start.positions[0]
+    topology = now = _topology(samples, own[0])
+    attachment: Attachment | None = None
+    rows: np.ndarray | None = None
+    written = 0  # samples of `rows` that are filled
+    changes: list[int] = []
+    for t, index in own:
+        geometry, found = samples[t].geometries[index], _topology(samples, (t, index))
+        points = geometry.positions[0]
+        if found == topology:
+            attachment = None
+        else:
+            if attachment is None or found != now:
+                attachment, now = attach(latest, points, geometry.triangles, nearest), found
+                changes.append(t)
+            points = attachment.positions(points)
+        if rows is None and not np.array_equal(points.view(np.int32), first.view(np.int32)):
+            rows = np.empty((len(samples), *first.shape), np.float32)
+            rows[:t] = first
+            written = t
+        if rows is not None:
+            rows[written:t] = latest
+            rows[t] = points
+            written = t + 1
+        latest = points
+    if rows is None:
+        return Geometry(first[None], start.triangles, start.uv), changes
+    rows[written:] = latest
+    return Geometry(rows, start.triangles, start.uv), changes
+
+
+def _topology(samples: list[Shot], at: tuple[int, int]) -> str:
+    t, index = at
+    digests = samples[t].source.get("topology")
+    if not isinstance(digests, list) or len(digests) != len(samples[t].geometries):
+        raise _unnamed()
+    return str(digests[index])
+
+
+def _unnamed() -> ShotError:
+    return ShotError("damaged-shot", "The tracks of a frame do not name their meshes.", "Render the export again.")
+
+
+def _mesh(samples: list[Shot], thing: _Thing, name: str, geometry: int) -> MeshTrack:
+    visible = np.zeros(len(samples), np.bool_)
+    visible[list(thing.seen)] = True
+    first = next(iter(thing.seen))
+    track = samples[first].meshes[thing.seen[first]]
+    matrices = {t: samples[t].meshes[mesh].matrix_world[0] for t, mesh in thing.seen.items()}
+    return MeshTrack(name, geometry, _held(matrices, len(samples)), visible, track.holdout, track.pass_index)
+
+
+def _held(matrices: dict[int, np.ndarray], count: int) -> np.ndarray:
+    """[T, 4, 4]: between samples a thing stays where it was, before the first where it appears."""
+    latest = next(iter(matrices.values()))
+    made = np.empty((count, 4, 4), np.float64)
+    for t in range(count):
+        made[t] = latest = matrices.get(t, latest)
+    return made
+
+
+def _objects(samples: list[Shot]) -> tuple[ObjectTrack, ...]:
+    found: dict[str, tuple[str, dict[int, np.ndarray]]] = {}
+    for t, sample in enumerate(samples):
+        for item in sample.objects:
+            if t == 0 or item.name in found:
+                found.setdefault(item.name, (item.kind, {}))[1][t] = item.matrix_world[0]
+    return tuple(ObjectTrack(name, kind, _held(rows, len(samples))) for name, (kind, rows) in found.items())
+
+
+def _camera(cameras: list[CameraTrack], fit: SizeFit) -> CameraTrack:
+    return CameraTrack(
+        name=cameras[0].name,
+        sources=tuple(camera.sources[0] for camera in cameras),
+        intrinsics=fit.apply(np.concatenate([camera.intrinsics for camera in cameras])),
+        world_to_camera=np.concatenate([camera.world_to_camera for camera in cameras]),
+        orthographic=np.concatenate([camera.orthographic for camera in cameras]),
+        clip=np.concatenate([camera.clip for camera in cameras]),
+    )
