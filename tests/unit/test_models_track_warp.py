@@ -125,3 +125,18 @@ def test_filling_keeps_what_is_known_and_invents_no_colours(sides: list[int], se
         seen = original[:, mask[0] > 0]  # [3, N]
         assert bool((picture.flatten(1) <= seen.amax(1, keepdim=True) + 1e-3).all())
         assert bool((picture.flatten(1) >= seen.amin(1, keepdim=True) - 1e-3).all())
+
+
+def test_a_surface_from_outside_the_frame_is_no_sky():
+    """Without sky in the frame, what no track tells about is coloured as the surfaces beside it; with sky elsewhere,
+    too, as long as it does not reach there.
+    """
+    first = torch.zeros(3, HEIGHT, WIDTH)
+    first[0], first[2, :4] = 1.0, 1.0
+    first[0, :4] = 0.0  # a red wall under a blue sky
+    before, after = plane(0.5), plane(0.5)
+    before[:, :4] = 0.0
+    after[:, :4] = 0.0
+    after[:, 12:, 28:] = 0.0  # the wall's continuation, which was out of the frame
+    moved = move(first, before, after)
+    torch.testing.assert_close(moved.colours[0, 1], first, atol=1e-3, rtol=0)

@@ -3,7 +3,8 @@
 
 A point that the first frame shows takes its colour from there. A point that was hidden then takes the colours of what
 lay about it at its depth, so that ground which an object leaves free is coloured as ground. What no track tells about
-stays as it was, or takes the colours around it.
+stays as it was. Where a surface was there then, it is sky, if it reaches to such pixels, and takes their colours; else
+it is a surface that was out of the frame, and takes those around it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _REACH = 2  # px: half the side of the window that takes out the steps of 8 bits
 _STEEP = 4.0  # px of the first frame from pixel to pixel: what is farther is on another surface
 _DEPTH = 2.5 * _LEVEL  # inverse depths of one point differ by less
 _CELL, _LAYERS = 3, 24  # px and depth steps of the grid that colours hidden points
-_OF_SURFACES = 0.2  # weight of surfaces, of 1, in what is filled in where no track is
+_SQUARE = 4  # px: sides of what is searched for the sky's extent
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,22 @@ def move_first(first: torch.Tensor, coordinates: torch.Tensor) -> Moved:
     hidden = tracked * (1 - seen)
     colours = colours * seen + first[:, None] * still + _from_about(first, places, tracked[:, 0]) * hidden
     told = torch.maximum(tracked, still)
-    weights = still + _OF_SURFACES * tracked
-    around = fill((colours * weights).flatten(0, 1), weights.flatten(0, 1)).unflatten(0, coordinates.shape[:2])
-    return Moved(torch.where(told > 0, colours, around), torch.maximum(seen, still))
+    sky = _joined(still, 1 - tracked)
+    behind, around = (
+        fill((colours * known).flatten(0, 1), known.flatten(0, 1)).unflatten(0, told.shape[:2])
+        for known in (still, told)
+    )
+    filled = torch.where(told > 0, colours, torch.where(sky > 0, behind, around))
+    return Moved(filled, torch.maximum(seen, still))
+
+
+def _joined(seeds: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
+    """[B, T, 1, H, W] 1 where pixels of a region are joined to a seed within it, in squares of a few pixels."""
+    height, width = region.shape[-2:]
+    found, within = (F.max_pool2d(x.flatten(0, 1), _SQUARE, ceil_mode=True) for x in (seeds, region))
+    for _ in range(sum(within.shape[-2:])):
+        found = F.max_pool2d(found, 3, 1, 1) * within
+    return F.interpolate(found, scale_factor=_SQUARE)[..., :height, :width].unflatten(0, region.shape[:2])
 
 
 def first_places(coordinates: torch.Tensor) -> torch.Tensor:
