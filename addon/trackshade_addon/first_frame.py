@@ -24,6 +24,7 @@ from .capture.restore import Changes, fix_camera, set_frame, undisturbed
 from .capture.visibility import is_plate
 from .discard import discard
 from .place.compositor import placed_nodes
+from .render.rest import own_render
 
 Picture = NDArray[np.uint8]
 
@@ -212,7 +213,8 @@ def _camera(shot: Shot, t: int) -> Iterator[bpy.types.Object]:
 
 def _render(scene: bpy.types.Scene, engine: str) -> None:
     try:
-        result = bpy.ops.render.render(write_still=True, use_viewport=False, scene=scene.name)
+        with own_render():
+            result = bpy.ops.render.render(write_still=True, use_viewport=False, scene=scene.name)
     except RuntimeError as error:  # what Blender's operators raise, whatever went wrong inside
         lines = [line.strip().removeprefix("Error:").strip() for line in str(error).splitlines() if line.strip()]
         said = lines[-1].rstrip(".") if lines else "no reason was given"

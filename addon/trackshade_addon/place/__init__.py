@@ -4,7 +4,8 @@ own.
 """
 
 from .copy import save_copy
-from .placing import Placed, Ready, place, prepare, remove
+from .placed import Placed
+from .placing import Ready, place, prepare, remove
 from .removing import remove_result
 
 __all__ = ["Placed", "Ready", "place", "prepare", "remove", "remove_result", "save_copy"]

@@ -15,44 +15,25 @@ import bpy
 from trackshade.client import later
 from trackshade.errors import UsageError
 
+from . import texture
 from .background import add_background
 from .cameras import active_camera, find_cameras, make_camera
 from .colour import changed_share, inverse_space, take_sample
+from .compositor import add_to_compositor
 from .home import PLATE_KEY, make_home, shown_layer, tag
 from .material import load_sequence, make_material
+from .placed import Placed
 from .plane import NEAREST, attach, cut, default_distance, make_mesh
 from .record import Result, read_result
 from .removing import SHOWN_KEY, remove_result
 from .sequence import Sequence, choose_frames, write_sequence
+from .strip import add_strip
 
-WAYS = ("plate", "background", "both")
+ON_PICTURE = ("compositor", "sequencer")
+WAYS = ("plate", "background", "both", *ON_PICTURE, *texture.WAYS)
 _WARNINGS_KEY = "trackshade_warnings"
 _RAYS = ("visible_diffuse", "visible_glossy", "visible_transmission", "visible_volume_scatter", "visible_shadow")
 _PROBES = ("hide_probe_volume", "hide_probe_sphere", "hide_probe_plane")
-
-
-@dataclass(frozen=True)
-class Placed:
-    """What was put into a scene. Names, not references, so that it outlives an undo.
-
-    Attributes:
-        folder: of the result; `remove` finds by it what belongs to this.
-        scene, collection: names; the collection holds the planes, and the warnings as a custom property.
-        planes: names of the plane objects, one for each camera.
-        cameras: names of the camera objects.
-        frames: first and last scene frame that it shows in.
-        colour_space: by which the plate's images are read.
-        warnings: sentences about what will not look as it was made.
-    """
-
-    folder: Path
-    scene: str
-    collection: str
-    planes: tuple[str, ...]
-    cameras: tuple[str, ...]
-    frames: tuple[int, int]
-    colour_space: str
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,6 +57,8 @@ class Ready:
     def put(self, scene: bpy.types.Scene) -> Placed:
         """A matter of milliseconds. Raises as `place`."""
         result, sequence = self.result, self.sequence
+        if self.as_ in ON_PICTURE:
+            return self._put_on_picture(scene)
         layer, cameras = shown_layer(scene, self.view_layer, result), find_cameras(scene, result)
         warnings = list(self.warnings)
         remove_result(scene, result.folder)
@@ -109,6 +92,18 @@ class Ready:
             warnings=tuple(warnings),
         )
 
+    def _put_on_picture(self, scene: bpy.types.Scene) -> Placed:
+        """Lays the result over the picture that the scene renders."""
+        result, sequence = self.result, self.sequence
+        remove_result(scene, result.folder)
+        if self.as_ == "sequencer":
+            warnings = add_strip(scene, result, sequence, self.space)
+        else:
+            image = tag(load_sequence(result.name, sequence, self.space), result)
+            warnings = add_to_compositor(scene, result, image, sequence)
+        frames = sequence.start, sequence.end
+        return Placed(result.folder, scene.name, "", (), (), frames, self.space, (*self.warnings, *warnings))
+
 
 def place(
     result_folder: Path,
@@ -125,7 +120,8 @@ def place(
 
     Args:
         as_: "plate": a plane before the camera that only the camera sees; "background": the camera's
-            background image, in the viewport; "both".
+            background image, in the viewport; "both"; "compositor": nodes that lay it over the composited picture;
+            "sequencer": a strip; "baked", "projected": on the surfaces that it shows (see `texture`).
         view_layer: the one that shows the plate; by default the captured one, or all where the scene has lost
             it.
         distance: of the plate from the camera, metres; by default as near as can be, before everything and before
@@ -159,7 +155,7 @@ def prepare(
     view_layer: str | None = None,
     distance: float | None = None,
     interpolation: str | None = None,
-) -> Generator[Future[Any] | None, None, Ready]:
+) -> Generator[Future[Any] | None, None, Ready | texture.ReadyTexture]:
     """All of `place` that takes its time, a little at each `next`: a future is what a thread has to finish first.
 
     The scene may change between two steps, so each asks `find_scene` for it; `Ready.put` is the only one to change it.
@@ -173,12 +169,15 @@ def prepare(
         )
     if interpolation not in (None, "Linear", "Closest", "Cubic", "Smart"):
         raise UsageError("bad-interpolation", f"Unknown interpolation '{interpolation}'.", "Use Linear or Closest.")
+    if as_ in texture.WAYS:
+        return (yield from texture.steps(Path(result_folder), find_scene, as_))
     reading = later(read_result, Path(result_folder))
     yield reading
     result = reading.result()
     scene = find_scene()
     shown_layer(scene, view_layer, result)
-    find_cameras(scene, result)
+    if as_ not in ON_PICTURE:
+        find_cameras(scene, result)
     writing = later(_write, result, active_camera(scene))
     yield writing
     sequence = writing.result()

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import bpy
 
+from .compositor import remove_from_compositor
 from .coordinates import remove_maps
 from .home import PLATE_KEY, holds_anything, root_collection
 from .materials import dressed, undress
 from .projected import TRACKS_KEY, drop_tracks
+from .strip import remove_strips
 
 SHOWN_KEY = "trackshade_showed_backgrounds"  # on a camera whose background images were switched off before
 
@@ -20,6 +22,8 @@ def remove_result(scene: bpy.types.Scene, folder: Path, maps: bool = True) -> No
     was given."""
     tag = str(folder)
     remove_textures(scene, tag, maps)
+    remove_from_compositor(scene, tag)
+    remove_strips(scene, tag)
     for obj in [item for item in scene.objects if item.get(PLATE_KEY) == tag]:
         bpy.data.objects.remove(obj)
     for data in {item.data for item in scene.objects if isinstance(item.data, bpy.types.Camera)}:

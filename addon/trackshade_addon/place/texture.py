@@ -10,6 +10,9 @@ The textures come from the result's folder `texture`, which the backend's enviro
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +20,17 @@ from typing import Any
 import bpy
 import numpy as np
 
+from trackshade.client import later
 from trackshade.errors import OutputError, ShotError
 from trackshade.shot import Shot
 
+from .baking import bake
 from .colour import inverse_space
 from .coordinates import capture_coordinates, choose_maps, textured_objects
 from .home import make_home, shown_layer, tag
 from .material import load_sequence
 from .materials import dress
+from .placed import Placed
 from .projected import Projection, carry_tracks, drop_tracks
 from .record import Result, read_result
 from .removing import fold, remove_result, remove_textures
@@ -56,24 +62,41 @@ class Plan:
     wanted: dict[str, Any]
 
 
-def prepare(folder: Path, scene: bpy.types.Scene, way: str, size: int | None = None) -> Plan:
+def steps(
+    folder: Path, find_scene: Callable[[], bpy.types.Scene], way: str, size: int | None = None
+) -> Generator[Future[Any] | None, None, ReadyTexture]:
+    """All that takes its time, a little at each `next`: a future is what a thread or a process has to finish first.
+
+    The scene may change between two steps, so each asks `find_scene` for it. One of them steps through a frame of it.
+
+    Raises:
+        OutputError: no result, or it cannot be written to. ShotError: it does not hold its shot, or nothing of it is
+            in the scene. UsageError: no environment to bake in. And what the bake raises.
+    """
+    reading = later(_read, folder)
+    yield reading
+    result, shot = reading.result()
+    plan = prepare(result, shot, find_scene(), size)
+    baking = bake(plan.folder, plan.wanted)
+    try:
+        yield baking
+        baking.result()
+    finally:
+        baking.end()
+    return ReadyTexture(plan, way)
+
+
+def prepare(result: Result, shot: Shot, scene: bpy.types.Scene, size: int | None = None) -> Plan:
     """Looks at the scene for what a result can be put onto: gives meshes UV maps where they need one, and writes the
     coordinates beside the result. Textures of this result that the scene shows are taken off first.
 
     Raises:
-        OutputError: no result, or it cannot be written to. ShotError: it does not hold its shot, or nothing of it is
-            in the scene.
+        OutputError: it cannot be written to. ShotError: nothing of it is in the scene.
     """
-    result = read_result(folder)
-    shot = _shot(result)
     remove_textures(scene, str(result.folder))
     objects, warnings = textured_objects(scene, shot)
     if not objects:
-        raise ShotError(
-            "no-surface",
-            f"Scene '{scene.name}' has none of the meshes that the result shows.",
-            "Open the file that it was made from.",
-        )
+        raise _no_surface(scene)
     maps = choose_maps(objects)
     path = result.folder / COORDINATES
     changed = _changed(shot, capture_coordinates(scene, result, shot, maps, path), maps)
@@ -82,12 +105,25 @@ def prepare(folder: Path, scene: bpy.types.Scene, way: str, size: int | None = N
         "are not used. Shade it again."
         for name in sorted(changed)
     ]
+    # The projection is always written, so that scenes which show it go on doing so.
     wanted = {"objects": sorted(objects), "coordinates": str(path), "size": size, "projection": True}
     return Plan(result.folder, maps, changed, tuple(warnings), wanted)
 
 
-def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> tuple[str, ...]:
-    """Puts the baked textures onto the scene's objects; sentences about what will not look as it was made.
+@dataclass(frozen=True)
+class ReadyTexture:
+    """A result that is baked: `put` brings it into its scene at once."""
+
+    plan: Plan
+    way: str
+
+    def put(self, scene: bpy.types.Scene) -> Placed:
+        """A matter of milliseconds. Raises as `place_texture`."""
+        return place_texture(self.plan, scene, self.way)
+
+
+def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> Placed:
+    """Puts the baked textures onto the scene's objects.
 
     Raises:
         OutputError: the textures are missing or damaged. ShotError: the scene lacks what was to be textured.
@@ -113,17 +149,33 @@ def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> tuple[str, ..
             path = result.folder / "texture" / entry["tracks"]
             warnings += carry_tracks(obj, home, result, path, int(entry["vertices"]), projection)
         worn += 1
-    if not worn:
-        raise ShotError(
-            "no-surface",
-            f"Scene '{scene.name}' has none of the meshes that the result shows.",
-            "Open the file that it was made from.",
-        )
+    home_name = home.name if home.objects else ""
     fold(scene)
-    return tuple(dict.fromkeys(warnings))
+    if not worn:
+        raise _no_surface(scene)
+    return Placed(
+        folder=result.folder,
+        scene=scene.name,
+        collection=home_name,
+        planes=(),
+        cameras=(),
+        frames=(math.ceil(result.samples[0]), math.floor(result.samples[-1])),
+        colour_space=space,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
 
 
-def _shot(result: Result) -> Shot:
+def _no_surface(scene: bpy.types.Scene) -> ShotError:
+    return ShotError(
+        "no-surface",
+        f"Scene '{scene.name}' has none of the meshes that the result shows.",
+        "Open the file that it was made from.",
+    )
+
+
+def _read(folder: Path) -> tuple[Result, Shot]:
+    """A result and its shot. Raises OutputError, ShotError."""
+    result = read_result(folder)
     path = result.folder / TRACKS
     if not path.is_file():
         raise ShotError(
@@ -131,7 +183,7 @@ def _shot(result: Result) -> Shot:
             f"The result in {result.folder} does not hold its shot ({TRACKS}), so its surfaces are not known.",
             "Shade the shot again.",
         )
-    return Shot.load(path)
+    return result, Shot.load(path)
 
 
 def _changed(shot: Shot, now: Shot, maps: dict[str, str]) -> frozenset[str]:
