@@ -19,6 +19,7 @@ _REACH = 2  # px: half the side of the window that takes out the steps of 8 bits
 _STEEP = 4.0  # px of the first frame from pixel to pixel: what is farther is on another surface
 _DEPTH = 2.5 * _LEVEL  # inverse depths of one point differ by less
 _CELL, _LAYERS = 3, 24  # px and depth steps of the grid that colours hidden points
+_LITTLE = 1e-3  # weight of what is taken only where there is nothing better
 _SQUARE = 4  # px: sides of what is searched for the sky's extent
 
 
@@ -45,7 +46,7 @@ def move_first(first: torch.Tensor, coordinates: torch.Tensor) -> Moved:
     sky = _joined(still, 1 - tracked)
     behind, around = (
         fill((colours * known).flatten(0, 1), known.flatten(0, 1)).unflatten(0, told.shape[:2])
-        for known in (still, told)
+        for known in (still, tracked + _LITTLE * still)
     )
     filled = torch.where(told > 0, colours, torch.where(sky > 0, behind, around))
     return Moved(filled, torch.maximum(seen, still))
