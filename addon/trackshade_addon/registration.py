@@ -15,6 +15,7 @@ from .ui import (
     checks_watch,
     drawing,
     jobs_list,
+    languages,
     layer_properties,
     looks,
     models_panel,
@@ -22,6 +23,7 @@ from .ui import (
     overlay_panel,
     overlay_view,
     panel,
+    placed,
     preferences,
     properties,
     render_panel,
@@ -29,7 +31,7 @@ from .ui import (
 )
 
 CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *checks_fixes.CLASSES, *looks.CLASSES,
-           *panel.CLASSES, *overlay_panel.CLASSES, *jobs_list.CLASSES, *backend_panel.CLASSES, *models_panel.CLASSES,
+           *panel.CLASSES, *overlay_panel.CLASSES, *jobs_list.CLASSES, *placed.CLASSES, *backend_panel.CLASSES, *models_panel.CLASSES,
            *layer_properties.CLASSES, *render_panel.CLASSES, *engine.CLASSES)  # fmt: skip
 COMMAND = "trackshade"
 
@@ -48,6 +50,8 @@ def register() -> None:
     panels.attach()
     handlers.attach()
     jobs_list.attach()
+    looks.attach()
+    languages.attach(preferences.ADDON)
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
 
 
@@ -63,6 +67,8 @@ def unregister() -> None:
     if _command is not None:
         bpy.utils.unregister_cli_command(_command)
         _command = None
+    languages.detach(preferences.ADDON)
+    looks.detach()
     jobs_list.detach()
     handlers.detach()
     panels.detach()

@@ -147,6 +147,29 @@ def test_a_look_is_kept_for_other_files(scene: bpy.types.Scene) -> None:
         path.unlink()
 
 
+def test_the_looks_that_come_along_are_listed_and_each_can_be_used(scene: bpy.types.Scene) -> None:
+    own = scene.trackshade
+    own.steps, own.seed = 3, 5
+    folders = [Path(folder) for folder in bpy.utils.preset_paths("trackshade/looks")]
+    paths = [path for folder in folders if trackshade_addon.__path__[0] in str(folder) for path in folder.glob("*.py")]
+    assert len(paths) > 3
+    prompts = set()
+    for path in paths:
+        own.control_end = 0.25
+        bpy.ops.script.execute_preset(filepath=str(path), menu_idname="TRACKSHADE_MT_looks")
+        prompts.add(own.prompt)
+        found = own.settings()
+        assert (found.steps, found.seed, found.model) == (3, 5, "mini")
+        assert found.control_end >= 0.5
+        assert bool(own.prompt) == (own.first_frame == "none")
+    assert len(prompts) > 3
+    trackshade_addon.unregister()
+    try:
+        assert not {path.parent for path in paths} & {*map(Path, bpy.utils.preset_paths("trackshade/looks"))}
+    finally:
+        trackshade_addon.register()
+
+
 def test_the_settings_are_saved_with_the_file(scene: bpy.types.Scene, tmp_path: Path) -> None:
     scene.trackshade.prompt, scene.trackshade.model = "snow", "das-cogvideox-5b"
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scène.blend"))

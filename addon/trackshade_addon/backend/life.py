@@ -248,7 +248,7 @@ def _is_served() -> bool:
 
 
 def _not_set_up() -> ProtocolError:
-    return ProtocolError("not-set-up", "The backend is not set up yet.", "Press Set Up in the Backend panel.")
+    return ProtocolError("not-set-up", "The backend is not set up yet.", "Press Set Up.")
 
 
 def _set_up_runs() -> UsageError:

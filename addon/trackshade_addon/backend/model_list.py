@@ -281,7 +281,7 @@ def _sizes(specs: Iterable[registry.ModelSpec]) -> dict[str, int]:
 def _python(choice: Choice) -> str:
     python = choice.python()
     if python is None:
-        raise UsageError("not-set-up", "The backend is not set up yet.", "Press Set Up in the Backend panel.")
+        raise UsageError("not-set-up", "The backend is not set up yet.", "Press Set Up.")
     return python
 
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import bpy
 from bl_operators.presets import AddPresetBase
 from bl_ui.utils import PresetPanel
 
+_HOME = Path(__file__).parents[1]  # of the folder `presets`
 FOLDER = "trackshade/looks"  # in the user's folder of presets
 NAMES = (
     *("prompt", "negative_prompt", "first_frame", "picture", "model", "steps", "guidance"),
@@ -45,6 +48,15 @@ class TRACKSHADE_PT_looks(PresetPanel, bpy.types.Panel):
     preset_subdir = FOLDER
     preset_operator = "script.execute_preset"
     preset_add_operator = "trackshade.look_add"
+
+
+def attach() -> None:
+    """The looks that come with the add-on are listed with the user's own."""
+    bpy.utils.register_preset_path(str(_HOME))
+
+
+def detach() -> None:
+    bpy.utils.unregister_preset_path(str(_HOME))
 
 
 CLASSES = (TRACKSHADE_MT_looks, TRACKSHADE_OT_look_add, TRACKSHADE_PT_looks)

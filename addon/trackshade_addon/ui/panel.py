@@ -13,6 +13,7 @@ from trackshade.conventions import size_in_words
 from trackshade.errors import Cancelled
 
 from .. import backend
+from ..place import TEXTURE_WAYS
 from ..first_frame import OWN_ENGINE
 from . import drawing, words
 from .checks import ERROR, NOTE, Finding
@@ -23,6 +24,7 @@ from .jobs import Job
 from .jobs_list import TRACKSHADE_OT_cancel
 from .looks import TRACKSHADE_PT_looks
 from .operators import TRACKSHADE_OT_shade
+from .placed import TRACKSHADE_OT_restore_materials
 from .session import current
 from .shared import InSidebar
 from .words import tr
@@ -204,6 +206,10 @@ class TRACKSHADE_PT_placing(_Part, bpy.types.Panel):
         column.enabled = own.place_as in ("both", "plate")
         column.prop(own, "distance")
         column.prop(own, "interpolation")
+        column = layout.column()
+        column.enabled = own.place_as in TEXTURE_WAYS
+        column.prop(own, "texture_size")
+        layout.operator(TRACKSHADE_OT_restore_materials.bl_idname, icon="LOOP_BACK")
         layout.operator("trackshade.show_preferences", text="Folder of the Results", icon="PREFERENCES")
 
 
@@ -243,7 +249,10 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         draw_text(layout, context, tr(placed, folder=job.outcome.out.name), "CHECKMARK")
     if state.kind in ("setting-up", "starting"):
         drawing.watch()
-        layout.progress(factor=state.progress or 0.0, text=state.message)
+        row = layout.row(align=True)
+        row.progress(factor=state.progress or 0.0, text=state.message)
+        if state.kind == "setting-up":
+            row.operator("trackshade.cancel_set_up", text="", icon="X")
     elif state.kind in _BUTTONS:
         operator, label, icon = _BUTTONS[state.kind]
         draw_text(layout, context, why, "ERROR")

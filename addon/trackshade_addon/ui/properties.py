@@ -16,6 +16,7 @@ from trackshade.settings import ShadeSettings
 from .. import backend
 from ..job import What, sized
 from .jobs import Placing
+from .languages import CONTEXT
 
 _DEFAULTS = ShadeSettings()
 _RULES = {
@@ -88,6 +89,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             ("none", "Generated", "Start from the prompt alone"),
         ],
         default="render",
+        translation_context=CONTEXT,
     )
     look_engine: bpy.props.EnumProperty(
         name="Rendered by",
@@ -155,6 +157,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         description="How the range becomes as many frames as the model takes",
         items=[(name, *_RULES[name]) for name in FRAME_RULES],
         default=FRAME_RULES[0],
+        translation_context=CONTEXT,
     )
     view_layer: bpy.props.StringProperty(
         name="View Layer", description="What is shaded; the active view layer where this is empty"
@@ -171,6 +174,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         description="How the frame is laid into the model's, where their shapes differ",
         items=[(name, *_MODES[name]) for name in SIZE_MODES],
         default=SIZE_MODES[0],
+        translation_context=CONTEXT,
     )
 
     # placing
@@ -181,9 +185,23 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             ("both", "Plate and Background", "A plate that renders, and the camera's background image in the viewport"),
             ("plate", "Plate", "A plane before the camera that only the camera sees; it renders"),
             ("background", "Background", "The camera's background image, in the viewport only"),
+            ("compositor", "Compositor", "Over the composited picture, before its output; your nodes are only added to"),
+            ("sequencer", "Sequencer", "A strip above what is in the video sequencer, from the frame that it begins in"),
+            (
+                "projected",
+                "Texture, Projected",
+                "On the meshes, frame by frame: each point shows the pixel that the camera saw it in, and a baked "
+                "texture where it did not. It sticks to the surface under any camera",
+            ),
+            (
+                "baked",
+                "Texture, Baked",
+                "On the meshes, as one still texture for each: the median of all frames. Meshes without UVs get a UV map",
+            ),
             ("none", "Not", "Only fetch the result into its folder"),
         ],
         default="both",
+        translation_context=CONTEXT,
     )
     distance: bpy.props.FloatProperty(
         name="Distance",
@@ -198,6 +216,16 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             ("Linear", "Linear", "Smooth"),
             ("Closest", "Closest", "Hard pixels"),
             ("Cubic", "Cubic", "Smoother"),
+        ],
+        default="auto",
+    )
+
+    texture_size: bpy.props.EnumProperty(
+        name="Texture Size",
+        description="Texels along a side of each mesh's texture",
+        items=[
+            ("auto", "Automatic", "A little finer than the picture shows the mesh, at most 2048"),
+            *((str(side), str(side), f"{side} × {side} texels for each mesh") for side in (512, 1024, 2048, 4096, 8192)),
         ],
         default="auto",
     )
@@ -243,6 +271,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             None if self.place_as == "none" else self.place_as,
             self.distance or None,
             None if self.interpolation == "auto" else self.interpolation,
+            None if self.texture_size == "auto" else int(self.texture_size),
         )
 
     def new_seed(self) -> None:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panel in other languages than English."""
+
+from __future__ import annotations
+
+import ast
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import bpy
+import pytest
+
+import trackshade_addon
+from trackshade_addon.ui import german, languages, words
+from trackshade_addon.ui.languages import CONTEXT
+
+SOURCE = Path(trackshade_addon.__file__ or "").parent
+
+
+def texts() -> list[tuple[str, str]]:
+    """English and German."""
+    return [(key if isinstance(key, str) else key[1], text) for key, text in german.TEXTS.items()]
+
+
+def gaps(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def said() -> set[str]:
+    """Every text in the add-on's source."""
+    return {
+        node.value
+        for path in SOURCE.rglob("*.py")
+        if path.name != "german.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def test_no_translation_is_of_a_text_that_is_gone() -> None:
+    assert {english for english, _ in texts()} - said() == set()
+
+
+@pytest.mark.parametrize(("english", "text"), texts())
+def test_a_translation_has_the_same_gaps(english: str, text: str) -> None:
+    assert gaps(english) == gaps(text)
+    assert english.endswith(".") == text.endswith(".")
+
+
+def test_a_context_of_its_own_comes_before_the_others() -> None:
+    table = languages.tables()["de_DE"]
+    assert table["Operator", "Shade"] == table["*", "Shade"] == "Schattieren"
+    assert table[CONTEXT, "Fill"] == "Füllend"
+    assert ("*", "Fill") not in table  # which is Blender's own word
+
+
+@pytest.fixture
+def in_german() -> Iterator[None]:
+    """Blender in German. Its Python module speaks English only; a Blender of its own runs this."""
+    if not bpy.app.build_options.international:
+        pytest.skip("this Blender was built without languages")
+    trackshade_addon.register()
+    view = bpy.context.preferences.view
+    before = view.language
+    view.language, view.use_translate_interface, view.use_translate_tooltips = "de_DE", True, True
+    yield
+    view.language = before
+    trackshade_addon.unregister()
+
+
+@pytest.mark.usefixtures("in_german")
+def test_the_panel_speaks_german_until_it_is_disabled() -> None:
+    assert words.tr("{state}, {step} of {steps}", state=words.state_name("running"), step=3, steps=6) == (
+        "Schattiere, 3 von 6"
+    )
+    look = bpy.app.translations.pgettext_iface
+    assert look("Shade", "Operator") == "Schattieren"
+    assert look("Fill", CONTEXT) == "Füllend"
+    trackshade_addon.unregister()
+    assert look("Shade", "Operator") == "Shade"
+    trackshade_addon.register()
