@@ -190,16 +190,20 @@ def shade(
         Cancelled: somebody else cancelled the job.
     """
     begun = _Submitted()
-    backend = yield from _until(client, "starting", "the backend")
+    backend = yield from wait_until(client, "starting", "the backend")
     try:
         remaining = [0]
+
+        def left() -> str:
+            return f"{remaining[0]} MB to go" if remaining[0] else "the shot"
+
         begun.accepted = later(
             backend.submit, recorded.shot, settings, recorded.first_frame, recorded.input_render, begun.job,
             lambda count: remaining.__setitem__(0, count),
         )  # fmt: skip
-        yield from _until(begun.accepted, "sending", lambda: f"{remaining[0]} MB to go" if remaining[0] else "the shot")
+        yield from wait_until(begun.accepted, "sending", left)
         yield from _follow(backend, begun)
-        fetched = yield from _until(later(backend.fetch, begun.job, out, force), "fetching", str(out))
+        fetched = yield from wait_until(later(backend.fetch, begun.job, out, force), "fetching", str(out))
     finally:
         if not begun.ended:
             withdrawn = later(_withdraw, backend, begun)
@@ -257,7 +261,8 @@ def drain(steps: Generator[Progress, None, T], report: Callable[[Progress], None
         raise Cancelled from None
 
 
-def _until(future: Future[T], state: str, message: str | Callable[[], str]) -> Generator[Progress, None, T]:
+def wait_until(future: Future[T], state: str, message: str | Callable[[], str]) -> Generator[Progress, None, T]:
+    """What becomes of a future, for a path: it says meanwhile what it waits for."""
     while not future.done():
         yield Progress(state, message if isinstance(message, str) else message(), waits=True)
     return future.result()

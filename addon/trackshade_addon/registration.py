@@ -31,8 +31,8 @@ from .ui import (
 )
 
 CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *checks_fixes.CLASSES, *looks.CLASSES,
-           *panel.CLASSES, *overlay_panel.CLASSES, *jobs_list.CLASSES, *placed.CLASSES, *backend_panel.CLASSES, *models_panel.CLASSES,
-           *layer_properties.CLASSES, *render_panel.CLASSES, *engine.CLASSES)  # fmt: skip
+           *panel.CLASSES, *overlay_panel.CLASSES, *jobs_list.CLASSES, *placed.CLASSES, *backend_panel.CLASSES,
+           *models_panel.CLASSES, *layer_properties.CLASSES, *render_panel.CLASSES, *engine.CLASSES)  # fmt: skip
 COMMAND = "trackshade"
 
 _command: Any = None

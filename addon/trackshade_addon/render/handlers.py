@@ -7,24 +7,57 @@ import bpy
 
 from .. import discard
 from . import engine
+from .hook import Hook
+from .starting import start
+
+_hook = Hook(start)
+
+
+def _init(scene: bpy.types.Scene, *_: object) -> None:
+    discard.render_begins()
+    engine.forget()
+    _hook.init(scene)
+
+
+def _pre(scene: bpy.types.Scene, *_: object) -> None:
+    _hook.pre(scene)
+
+
+def _write(scene: bpy.types.Scene, *_: object) -> None:
+    _hook.write(scene)
+
+
+def _complete(scene: bpy.types.Scene, *_: object) -> None:
+    engine.forget()
+    discard.render_ends()
+    _hook.complete(scene)
+
+
+def _cancel(scene: bpy.types.Scene, *_: object) -> None:
+    engine.forget()
+    discard.render_ends()
+    _hook.cancel(scene)
+
 
 _HANDLERS = {
-    "render_init": [discard.render_begins, engine.forget],
-    "render_complete": [engine.forget, discard.render_ends],
-    "render_cancel": [engine.forget, discard.render_ends],
+    "render_init": _init,
+    "render_pre": _pre,
+    "render_write": _write,
+    "render_complete": _complete,
+    "render_cancel": _cancel,
 }
 
 
 def attach() -> None:
     """Adds them; they stay when another file is opened."""
-    for name, own in _HANDLERS.items():
-        for handler in own:
-            getattr(bpy.app.handlers, name).append(bpy.app.handlers.persistent(handler))
+    for name, handler in _HANDLERS.items():
+        getattr(bpy.app.handlers, name).append(bpy.app.handlers.persistent(handler))
 
 
 def detach() -> None:
-    for name, own in _HANDLERS.items():
+    """Takes them away; what a render that goes on has kept so far is not kept."""
+    _hook.cancel()
+    for name, handler in _HANDLERS.items():
         found = getattr(bpy.app.handlers, name)
-        for handler in own:
-            if handler in found:
-                found.remove(handler)
+        if handler in found:
+            found.remove(handler)

@@ -69,7 +69,7 @@ def shade(rendered: Rendered, control: bool) -> Generator[Progress, None, tuple[
     Raises: as `job.record` and `job.shade`.
     """
     what, settings = rendered.what, rendered.settings
-    client = rendered.on_main(lambda: session._connect(what.model))
+    client = rendered.on_main(lambda: session._connect(settings.needs))
     shot = yield from _shot(rendered, what, client)
     picture = None
     if what.first_frame == "render":
@@ -88,7 +88,7 @@ def control(rendered: Rendered) -> Generator[Progress, None, Film]:
     Raises: as `job.record` and `job.shade`.
     """
     what = rendered.what
-    client = rendered.on_main(lambda: session._connect(what.model))
+    client = rendered.on_main(lambda: session._connect(None))
     shot = yield from _shot(rendered, what, client)
     return (yield from _control(rendered, shot, rendered.settings, client))
 

@@ -20,10 +20,12 @@ from trackshade.errors import Cancelled, ShotError, TrackshadeError
 from trackshade.outcome import Outcome
 from trackshade.settings import ShadeSettings
 
-from ..job import Progress, What, record, shade
+from ..job import Progress, Recorded, What, record, shade
 from ..place import Ready, place, prepare
 from ..place.colour import warm_up
 from .estimate import TimeLeft
+
+Recorder = Callable[[Future[Client]], Generator[Progress, None, Recorded]]
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,25 @@ class Job:
     """
 
     def __init__(
-        self, scene: bpy.types.Scene, what: What, settings: ShadeSettings, placing: Placing, out: Path
+        self,
+        scene: bpy.types.Scene,
+        what: What,
+        settings: ShadeSettings,
+        placing: Placing,
+        out: Path,
+        recorder: Recorder | None = None,
+        failed: Callable[[], None] | None = None,
     ) -> None:
+        """`recorder` gives the scene's side of the job where nothing is to be captured any more; `failed` is called
+        where it ends without a result.
+        """
         self.uid = secrets.token_hex(4)
         self.home = Home(scene)
         self.what, self.settings, self.placing, self.out = what, settings, placing, out
         self.title = settings.prompt.strip() or (out.name if settings.needs else f"{out.name}, control")
         self.progress: Progress | None = Progress("starting")
-        self.holds_scene = True
+        self.holds_scene = recorder is None
+        self._recorder, self._failed = recorder, failed
         self.error: TrackshadeError | None = None
         self.outcome: Outcome | None = None
         self.preview: bytes | None = None
@@ -162,8 +175,11 @@ class Job:
     ) -> Generator[Progress, None, Outcome]:
         began = time.monotonic()
         client = connect(self.settings.needs)
-        recorded = yield from record(self.what, self.home.scene_or_raise(), client)
-        if self.placing.way in ("both", "plate"):
+        if self._recorder is None:
+            recorded = yield from record(self.what, self.home.scene_or_raise(), client)
+        else:
+            recorded = yield from self._recorder(client)
+        if self.placing.way in ("both", "plate") and self.holds_scene:
             warm_up(self.home.scene_or_raise())  # while Blender is held anyway
         self.holds_scene = False
         job, folder = yield from shade(recorded, self.settings, client, self.out)
@@ -191,6 +207,8 @@ class Job:
         self.holds_scene = False
         self.outcome = outcome
         self.error = error
+        if error is not None and self._failed is not None and not self.has_result:
+            self._failed()
 
 
 def put(folder: Path, scene: bpy.types.Scene, placing: Placing) -> tuple[str, ...]:

@@ -70,7 +70,10 @@ class Session:
             raise UsageError("capturing", "Another job is being captured.", "Wait until it has its frames.")
         out = self._free(results_folder(), Path(bpy.data.filepath or "scene").stem)
         check_output(out, force=False)
-        job = Job(scene, what, settings, placing or Placing(), out)
+        return self.add(Job(scene, what, settings, placing or Placing(), out))
+
+    def add(self, job: Job) -> Job:
+        """Starts a job that was made elsewhere."""
         self.jobs.append(job)
         self._forget_old()
         if closing not in bpy.app.handlers.load_pre:
