@@ -174,7 +174,7 @@ def deforming(take: Take, scale: float) -> Body:
     thing.scale = (scale,) * 3
     painted(thing, paint)
     action = {"bend": "bending", "twist": "twisting", "stretch": "stretching", "ripple": "rippling"}[kind]
-    return Body(thing, f"{paint.words} {name}", 0.58 * scale, 0.7 * scale, action, colour=paint.colour)
+    return Body(thing, f"{paint.words} {name}", _extent(thing)[0], 0.7 * scale, action, colour=paint.colour)
 
 
 def rope(take: Take, scale: float) -> Body:

@@ -187,8 +187,8 @@ def _render_with(rng: np.random.Generator, engine: str) -> None:
     if engine == "cycles":
         scene.render.engine = "CYCLES"
         scene.cycles.device, scene.cycles.use_denoising = "CPU", False
-        scene.cycles.samples = int(rng.choice([8, 12, 16, 24]))
-        scene.cycles.use_adaptive_sampling, scene.cycles.max_bounces = False, 3
+        scene.cycles.samples = int(rng.choice([8, 12, 16]))
+        scene.cycles.use_adaptive_sampling, scene.cycles.max_bounces = False, 2
         # Of the sky's light: drawn anew for each frame, at its usual size longer than the frame itself.
         scene.world.cycles.sampling_method, scene.world.cycles.sample_map_resolution = "MANUAL", 64
         scene.cycles.use_animated_seed = bool(rng.random() < 0.5)
