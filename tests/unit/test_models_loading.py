@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import torch
 from tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
 from trackshade.errors import ModelError
 from trackshade.models.checkpoint import digest
+from trackshade.models.components import CLASSES
+from trackshade.models.layout import NAMES
 from trackshade.models.loading import load_pipeline
 from trackshade.registry import is_present, model_folder, models, spec
 from trackshade.training.data import generate_clip
@@ -123,3 +127,19 @@ def test_mini_starts_from_text_and_tracks_alone():
 def test_another_loader_can_be_named():
     with pytest.raises(ModuleNotFoundError):
         load_pipeline(dataclasses.replace(MINI, loader="trackshade.models.nowhere:load"))
+
+
+def test_what_a_checkpoint_may_name_is_what_can_be_loaded() -> None:
+    assert {name: set(classes) for name, classes in CLASSES.items()} == {
+        name: set(known) for name, known in NAMES.items()
+    }
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from trackshade.errands import check\n"
+        "try: check(sys.argv[1])\n"
+        "except Exception as error: print(error.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["not-a-checkpoint", "False"]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from .checkpoint import check_strictly, read_json, tensor_shapes
+from .checkpoint import check_strictly, tensor_shapes
 from .components import CLASSES
+from .layout import read_index
 from .patch_autoencoder import PatchAutoencoder
 
 
@@ -18,24 +19,7 @@ def check_checkpoint(folder: Path) -> dict[str, Any]:
     Returns {"like": the known model whose facts it shares, "bytes": size of its files}. Raises ModelError naming what
     is missing, unknown or of another shape.
     """
-    if not (folder / "model_index.json").is_file():
-        raise ModelError(
-            "not-a-checkpoint",
-            f"{folder} has no model_index.json.",
-            "Choose the folder of a checkpoint in diffusers' layout, the one with its transformer and vae folders.",
-        )
-    index = read_json(folder / "model_index.json")
-    found: dict[str, type] = {}
-    for name, classes in CLASSES.items():
-        entry = index.get(name)
-        wanted = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-        if wanted not in classes:
-            raise ModelError(
-                "wrong-weights",
-                f"The {name} in {folder / 'model_index.json'} is {wanted}, not one of {', '.join(classes)}.",
-                "Choose a Diffusion as Shader checkpoint in diffusers' layout.",
-            )
-        found[name] = classes[wanted]
+    found = {name: CLASSES[name][wanted] for name, wanted in read_index(folder).items()}
     for name, cls in found.items():
         _check_component(name, cls, folder / name)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

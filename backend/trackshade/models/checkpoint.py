@@ -6,12 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError
+from .layout import read_json
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -45,21 +45,6 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         except (OSError, SafetensorError) as error:
             raise ModelError("damaged-weights", f"{path} cannot be read: {error}.", "Fetch the model again.") from error
     return shapes
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a checkpoint; ModelError where it is missing or damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(
-            "missing-weights", f"{path} is missing.", "Fetch the model with `trackshade models fetch NAME`."
-        ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError("damaged-weights", f"{path} cannot be read: {error}.", "Fetch the model again.") from error
-    if not isinstance(value, dict):
-        raise ModelError("damaged-weights", f"{path} is not a JSON object.", "Fetch the model again.")
-    return value
 
 
 def check_strictly(cls: type, path: str | Path, subfolder: str | None = None) -> None:

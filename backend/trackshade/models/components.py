@@ -15,7 +15,8 @@ import transformers
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
 from ..errors import ModelError
-from .checkpoint import check_strictly, read_json, tensor_shapes
+from .checkpoint import check_strictly, tensor_shapes
+from .layout import read_index
 from .patch_autoencoder import PatchAutoencoder
 from .tracking_transformer import TrackingTransformer3DModel
 
@@ -41,20 +42,9 @@ def load_components(folder: Path, dtype: torch.dtype, given: dict[str, Any] | No
 
     The patch autoencoder stays in float32: it is small, and its decoding is the result. Raises ModelError.
     """
-    index = read_json(folder / "model_index.json")
     loaded: dict[str, Any] = dict(given or {})
-    for name, classes in CLASSES.items():
-        if name in loaded:
-            continue
-        entry = index.get(name)
-        wanted = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-        if wanted not in classes:
-            raise ModelError(
-                "wrong-weights",
-                f"The {name} in {folder / 'model_index.json'} is {wanted}, not one of {', '.join(classes)}.",
-                "Choose a Diffusion as Shader checkpoint in diffusers' layout.",
-            )
-        loaded[name] = _load(name, classes[wanted], folder / name, dtype)
+    for name, wanted in read_index(folder, loaded).items():
+        loaded[name] = _load(name, CLASSES[name][wanted], folder / name, dtype)
     return loaded
 
 
