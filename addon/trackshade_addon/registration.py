@@ -28,11 +28,13 @@ from .ui import (
     properties,
     render_panel,
     session,
+    view_layer_panel,
 )
 
 CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *checks_fixes.CLASSES, *looks.CLASSES,
            *panel.CLASSES, *overlay_panel.CLASSES, *jobs_list.CLASSES, *placed.CLASSES, *backend_panel.CLASSES,
-           *models_panel.CLASSES, *layer_properties.CLASSES, *render_panel.CLASSES, *engine.CLASSES)  # fmt: skip
+           *models_panel.CLASSES, *layer_properties.CLASSES, *render_panel.CLASSES, *view_layer_panel.CLASSES,
+           *engine.CLASSES)  # fmt: skip
 COMMAND = "trackshade"
 
 _command: Any = None

@@ -51,7 +51,8 @@ class Option:
 
 
 SCENE = Option("scene", str, "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx or .obj.", metavar="SCENE")
-SHOT = Option("shot", str, "Shot file made by export.", metavar="SHOT", required=True)
+SHOT = Option("shot", str, "Shot file made by export, or the folder of tracks that a render has kept.", metavar="SHOT",
+              required=True)  # fmt: skip
 RESULT = Option("result", str, "Folder of a result.", metavar="RESULT", required=True)
 
 WHAT = (
@@ -111,7 +112,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
                 (SCENE, *WHAT[:6], *TRACKS, FOLDER, FORCE, JSON, *BACKEND)),
     "export": ("Capture a scene to a shot file, with the first frame beside it.",
                (SCENE, *WHAT, RENDERS, FILE, FORCE, JSON)),
-    "shade": ("Shade a shot file.",
+    "shade": ("Shade a shot file, or the tracks kept beside an export.",
               (SHOT, Option("--model", str, WHAT[5].help, "mini", metavar="NAME"), SHADE_FIRST, *HOW, FOLDER, FORCE,
                JSON, *BACKEND)),
     "place": ("Place a result in a copy of the scene, as a plate and as the camera's background.",
