@@ -101,6 +101,17 @@ TEXTS: dict[str | tuple[str, str], str] = {
         "{model} braucht etwa {need} auf dem Gerät, und {free} sind frei.",
     "The file was never saved, so results go to the add-on's own folder.":
         "Die Datei wurde nie gespeichert; Ergebnisse kommen deshalb in den Ordner des Add-ons.",
+    # the tracking colours
+    "Tracking Colours": "Spurfarben",
+    "Black Background": "Schwarzer Hintergrund",
+    "Render Control": "Spurvideo rendern",
+    "Looking at the first frame": "Sieht sich das erste Bild an",
+    "The scene has changed": "Die Szene hat sich geändert",
+    "Sent, but hidden in the viewport: {names}": "Wird gesendet, ist aber in der Ansicht verborgen: {names}",
+    "Not there in the first frame, so its colours may differ a little: {names}":
+        "Im ersten Bild nicht da; seine Farben können daher etwas abweichen: {names}",
+    "Shown when playback stops, since its vertices are others in each frame: {names}":
+        "Erscheint, wenn die Wiedergabe hält, da es in jedem Bild andere Punkte hat: {names}",
     # jobs
     "Jobs": "Aufträge",
     "No job yet": "Noch kein Auftrag",

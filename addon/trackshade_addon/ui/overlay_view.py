@@ -56,6 +56,10 @@ def _draw() -> None:
             hurry=plays(),
         )
     except Exception as error:  # gpu raises nothing narrower; without this it would be raised at every redraw
-        said = f"The graphics driver could not draw the tracking colours ({error})."
-        found.preview, found.error = None, TrackshadeError("overlay-failed", said, "Look at Blender's system console.")
+        found.preview = None
+        found.error = TrackshadeError(
+            "overlay-failed",
+            f"The graphics driver could not draw the tracking colours ({error}).",
+            "Look at Blender's system console.",
+        )
         raise

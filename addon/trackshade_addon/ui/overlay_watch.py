@@ -144,10 +144,11 @@ def _key(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Any:
 def _matters(depsgraph: bpy.types.Depsgraph) -> bool:
     """Whether something moved, or changed its shape, its visibility or its animation.
 
-    A click that selects is no change, and materials say nothing about where things are.
+    A click that selects is no change, a window that shows other things neither (Blender tells of the scene then, and of
+    all its objects), and materials say nothing about where things are.
     """
     updates = list(depsgraph.updates)
-    looks = any(isinstance(update.id, bpy.types.Material) for update in updates)
+    looks = any(isinstance(update.id, bpy.types.Material | bpy.types.Scene) for update in updates)
     return any(
         update.is_updated_geometry
         or update.is_updated_transform
