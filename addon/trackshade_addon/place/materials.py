@@ -48,7 +48,7 @@ def undress(obj: bpy.types.Object) -> None:
     if mesh.get(_SLOT) and not any(KEY in user for user in bpy.data.objects if user.data == mesh):
         del mesh[_SLOT]
         if len(mesh.materials) == 1 and mesh.materials[0] is None:
-            mesh.materials.pop(index=0)
+            mesh.materials.clear()  # `pop` would leave the slots of the objects
 
 
 def dressed(scene: bpy.types.Scene, result: str | None = None) -> list[bpy.types.Object]:

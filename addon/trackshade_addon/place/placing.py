@@ -113,6 +113,7 @@ def place(
     view_layer: str | None = None,
     distance: float | None = None,
     interpolation: str | None = None,
+    texture_size: int | None = None,
 ) -> Placed:
     """Places a result in the scene that it was made from. Placing it again replaces what was there of it.
 
@@ -128,6 +129,7 @@ def place(
             older plates of the same camera (see `plane.default_distance`).
         interpolation: of the plate's image, as in Blender's image texture; by default "Closest" where the
             result has the scene's own pixels, else "Linear".
+        texture_size: texels along a side, for the ways that bake; by default what the pictures show, at most 2048.
 
     Raises:
         OutputError: the folder holds no result, a damaged one, or cannot be written.
@@ -136,7 +138,13 @@ def place(
         UsageError: unknown way, view layer, distance or interpolation.
     """
     steps = prepare(
-        result_folder, lambda: scene, as_=as_, view_layer=view_layer, distance=distance, interpolation=interpolation
+        result_folder,
+        lambda: scene,
+        as_=as_,
+        view_layer=view_layer,
+        distance=distance,
+        interpolation=interpolation,
+        texture_size=texture_size,
     )
     while True:
         try:
@@ -155,6 +163,7 @@ def prepare(
     view_layer: str | None = None,
     distance: float | None = None,
     interpolation: str | None = None,
+    texture_size: int | None = None,
 ) -> Generator[Future[Any] | None, None, Ready | texture.ReadyTexture]:
     """All of `place` that takes its time, a little at each `next`: a future is what a thread has to finish first.
 
@@ -170,7 +179,7 @@ def prepare(
     if interpolation not in (None, "Linear", "Closest", "Cubic", "Smart"):
         raise UsageError("bad-interpolation", f"Unknown interpolation '{interpolation}'.", "Use Linear or Closest.")
     if as_ in texture.WAYS:
-        return (yield from texture.steps(Path(result_folder), find_scene, as_))
+        return (yield from texture.steps(Path(result_folder), find_scene, as_, texture_size))
     reading = later(read_result, Path(result_folder))
     yield reading
     result = reading.result()

@@ -21,7 +21,7 @@ from trackshade.outcome import Outcome
 from trackshade.settings import ShadeSettings
 
 from ..job import Progress, Recorded, What, record, shade
-from ..place import Ready, place, prepare
+from ..place import TEXTURE_WAYS, Baking, Ready, ReadyTexture, place, prepare
 from ..place.colour import warm_up
 from .estimate import TimeLeft
 
@@ -35,10 +35,21 @@ class Placing:
     way: str | None = "both"
     distance: float | None = None
     interpolation: str | None = None
+    texture_size: int | None = None
+
+    @property
+    def bakes(self) -> bool:
+        """Whether it takes a while, in the backend's environment."""
+        return self.way in TEXTURE_WAYS
 
     def options(self) -> dict[str, Any]:
         """As `place` takes them."""
-        return {"as_": self.way or "both", "distance": self.distance, "interpolation": self.interpolation}
+        return {
+            "as_": self.way or "both",
+            "distance": self.distance,
+            "interpolation": self.interpolation,
+            "texture_size": self.texture_size,
+        }
 
 
 class Home:
@@ -140,6 +151,12 @@ class Job:
         """
         self._steps = self._path(connect, scene_is_held)
 
+    def begin_placing(self, placing: Placing, scene_is_held: Callable[[], bool]) -> None:
+        """Starts to place its result, which it has; it goes on with each `advance`."""
+        self.placing, self.error, self.holds_scene = placing, None, False
+        self.progress = Progress("placing")
+        self._steps = self._place_again(scene_is_held)
+
     def advance(self, until: float) -> None:
         """Does the next bit of work, up to `until` (monotonic seconds). What goes wrong ends it and is in `error`."""
         if self._steps is None:
@@ -185,15 +202,25 @@ class Job:
         job, folder = yield from shade(recorded, self.settings, client, self.out)
         if self.placing.way is None:
             return Outcome.of(job, folder, time.monotonic() - began)
-        home = functools.partial(self.home.scene_or_raise, f"Its result is in {folder}.")
-        ready = yield from _prepared(folder, home, self.placing)
-        # A render reads the scene in a thread of its own, and a capture steps through its frames.
-        while bpy.app.is_job_running("RENDER") or scene_is_held():
-            yield Progress("placing", "when the scene is free", waits=True)
+        warnings = yield from self._place(scene_is_held)
+        return Outcome.of(job, folder, time.monotonic() - began, placing=warnings)
+
+    def _place(self, scene_is_held: Callable[[], bool]) -> Generator[Progress, None, tuple[str, ...]]:
+        """Places its result; sentences about what will not look as it was made."""
+        home = functools.partial(self.home.scene_or_raise, f"Its result is in {self.out}.")
+        if self.placing.bakes:  # which looks at a frame of the scene first
+            yield from _until_free(scene_is_held)
+        ready = yield from _prepared(self.out, home, self.placing)
+        yield from _until_free(scene_is_held)
         warnings = ready.put(home()).warnings
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Place Shaded Result")
-        return Outcome.of(job, folder, time.monotonic() - began, placing=warnings)
+        return warnings
+
+    def _place_again(self, scene_is_held: Callable[[], bool]) -> Generator[Progress, None, Outcome]:
+        began = time.monotonic()
+        warnings = yield from self._place(scene_is_held)
+        return Outcome.of(self.uid, self.out, time.monotonic() - began, placing=warnings)
 
     def _note(self, progress: Progress) -> None:
         self.progress = progress
@@ -216,19 +243,29 @@ def put(folder: Path, scene: bpy.types.Scene, placing: Placing) -> tuple[str, ..
     return place(folder, scene, **placing.options()).warnings
 
 
+def _until_free(scene_is_held: Callable[[], bool]) -> Generator[Progress, None, None]:
+    """A render reads the scene in a thread of its own, and a capture steps through its frames."""
+    while bpy.app.is_job_running("RENDER") or scene_is_held():
+        yield Progress("placing", "when the scene is free", waits=True)
+
+
 def _prepared(
     folder: Path, find_scene: Callable[[], bpy.types.Scene], placing: Placing
-) -> Generator[Progress, None, Ready]:
+) -> Generator[Progress, None, Ready | ReadyTexture]:
     steps = prepare(folder, find_scene, **placing.options())
-    while True:
-        try:
-            waits = next(steps)
-        except StopIteration as done:
-            return done.value
-        # Each of them is long enough for a tick of its own.
-        yield Progress("placing", waits=True)
-        while waits is not None and not waits.done():
+    with contextlib.closing(steps):
+        while True:
+            try:
+                waits = next(steps)
+            except StopIteration as done:
+                return done.value
+            # Each of them is long enough for a tick of its own.
             yield Progress("placing", waits=True)
+            while waits is not None and not waits.done():
+                if isinstance(waits, Baking):
+                    yield Progress("baking", step=round(100 * waits.share), steps=100, waits=True)
+                else:
+                    yield Progress("placing", waits=True)
 
 
 def defect(error: BaseException) -> TrackshadeError:

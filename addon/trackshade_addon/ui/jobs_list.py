@@ -136,10 +136,12 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     row.operator(TRACKSHADE_OT_open_folder.bl_idname, icon="FOLDER_REDIRECT").job = job.uid
     row = buttons.row(align=True)
     row.operator(TRACKSHADE_OT_place_again.bl_idname, icon="IMAGE_PLANE").job = job.uid
+    row.operator("trackshade.take_out", icon="TRASH").job = job.uid
+    row = buttons.row(align=True)
     row.operator(TRACKSHADE_OT_use_settings.bl_idname, icon="COPYDOWN").job = job.uid
 
 
-class _OfJob:
+class OfJob:
     """What the operators on one job share; without a name they mean the one that is chosen in the list."""
 
     job: bpy.props.StringProperty(name="Job", options={"HIDDEN", "SKIP_SAVE"})
@@ -152,7 +154,7 @@ class _OfJob:
         return bool(current().jobs)
 
 
-class TRACKSHADE_OT_cancel(_OfJob, bpy.types.Operator):
+class TRACKSHADE_OT_cancel(OfJob, bpy.types.Operator):
     """Stop this job. The scene is as it was, and nothing half done is left"""
 
     bl_idname = "trackshade.cancel"
@@ -170,7 +172,7 @@ class TRACKSHADE_OT_cancel(_OfJob, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class TRACKSHADE_OT_remove_job(_OfJob, bpy.types.Operator):
+class TRACKSHADE_OT_remove_job(OfJob, bpy.types.Operator):
     """Take this job off the list; if it still runs it is cancelled. The files of its result stay"""
 
     bl_idname = "trackshade.remove_job"
@@ -202,7 +204,7 @@ class TRACKSHADE_OT_clear_jobs(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class TRACKSHADE_OT_open_folder(_OfJob, bpy.types.Operator):
+class TRACKSHADE_OT_open_folder(OfJob, bpy.types.Operator):
     """Show the folder with this job's video, frames and record"""
 
     bl_idname = "trackshade.open_folder"
@@ -216,7 +218,7 @@ class TRACKSHADE_OT_open_folder(_OfJob, bpy.types.Operator):
         return bpy.ops.wm.path_open(filepath=str(job.out))
 
 
-class TRACKSHADE_OT_place_again(_OfJob, bpy.types.Operator):
+class TRACKSHADE_OT_place_again(OfJob, bpy.types.Operator):
     """Place this job's result once more, in the place of the earlier plate, by the settings under Placing"""
 
     bl_idname = "trackshade.place_again"
@@ -225,10 +227,10 @@ class TRACKSHADE_OT_place_again(_OfJob, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         job = self.found(context)
-        if job is None or not job.has_result:
+        if job is None or job.runs or not job.has_result:
             self.report({"WARNING"}, tr("This job has no result to place"))
             return {"CANCELLED"}
-        return _place(self, job.out, job.home.scene() or context.scene)
+        return _place(self, job.out, job.home.scene() or context.scene, job)
 
 
 class TRACKSHADE_OT_place_folder(AsksForFolder, bpy.types.Operator):
@@ -242,7 +244,7 @@ class TRACKSHADE_OT_place_folder(AsksForFolder, bpy.types.Operator):
         return _place(self, Path(bpy.path.abspath(self.directory)), context.scene)
 
 
-class TRACKSHADE_OT_use_settings(_OfJob, bpy.types.Operator):
+class TRACKSHADE_OT_use_settings(OfJob, bpy.types.Operator):
     """Set the panel to what this job was made with, its seed included and locked"""
 
     bl_idname = "trackshade.use_settings"
@@ -256,11 +258,19 @@ class TRACKSHADE_OT_use_settings(_OfJob, bpy.types.Operator):
         return begun(self, lambda: context.scene.trackshade.take(job.what, job.settings))
 
 
-def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene) -> set[str]:
+def _place(
+    operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, job: Job | None = None
+) -> set[str]:
     if current().holds_scene:
         operator.report({"WARNING"}, tr("The scene is being captured"))
         return {"CANCELLED"}
     placing = scene.trackshade.placing()
+    if placing.bakes and not bpy.app.background:  # which takes a while: the list shows how far it is
+        current().place(scene, folder, placing, job)
+        current().follow()
+        keep_listed()
+        mirror(choose_newest=job is None)
+        return {"FINISHED"}
     try:
         for warning in put(folder, scene, placing):
             operator.report({"WARNING"}, warning)

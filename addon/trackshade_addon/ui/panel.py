@@ -13,8 +13,8 @@ from trackshade.conventions import size_in_words
 from trackshade.errors import Cancelled
 
 from .. import backend
-from ..place import TEXTURE_WAYS
 from ..first_frame import OWN_ENGINE
+from ..place import TEXTURE_WAYS
 from . import drawing, words
 from .checks import ERROR, NOTE, Finding
 from .checks_fixes import TRACKSHADE_OT_check

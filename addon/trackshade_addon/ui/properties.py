@@ -185,8 +185,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             ("both", "Plate and Background", "A plate that renders, and the camera's background image in the viewport"),
             ("plate", "Plate", "A plane before the camera that only the camera sees; it renders"),
             ("background", "Background", "The camera's background image, in the viewport only"),
-            ("compositor", "Compositor", "Over the composited picture, before its output; your nodes are only added to"),
-            ("sequencer", "Sequencer", "A strip above what is in the video sequencer, from the frame that it begins in"),
+            ("compositor", "Compositor", "Over the composited picture, just before its output"),
+            ("sequencer", "Sequencer", "A strip in the video sequencer, above what is there"),
             (
                 "projected",
                 "Texture, Projected",
@@ -196,7 +196,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             (
                 "baked",
                 "Texture, Baked",
-                "On the meshes, as one still texture for each: the median of all frames. Meshes without UVs get a UV map",
+                "On the meshes, as one still texture for each: the median of all frames",
             ),
             ("none", "Not", "Only fetch the result into its folder"),
         ],
@@ -225,7 +225,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         description="Texels along a side of each mesh's texture",
         items=[
             ("auto", "Automatic", "A little finer than the picture shows the mesh, at most 2048"),
-            *((str(side), str(side), f"{side} × {side} texels for each mesh") for side in (512, 1024, 2048, 4096, 8192)),
+            *((str(side), str(side), "For each mesh") for side in (512, 1024, 2048, 4096, 8192)),
         ],
         default="auto",
     )

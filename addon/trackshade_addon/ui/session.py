@@ -81,6 +81,15 @@ class Session:
         job.begin(_connect, lambda: self.holds_scene)
         return job
 
+    def place(self, scene: bpy.types.Scene, folder: Path, placing: Placing, job: Job | None = None) -> Job:
+        """Starts to place a result that is there; `job` is the one that it is of, where that is in the list."""
+        if job is None:
+            job = Job(scene, What(), ShadeSettings(), placing, folder)
+            self.jobs.append(job)
+            self._forget_old()
+        job.begin_placing(placing, lambda: self.holds_scene)
+        return job
+
     def advance(self, only: Job | None = None) -> None:
         """Does the next bit of work of one job, or of all that hold no scene and, without a window, the one that does.
 

@@ -25,6 +25,7 @@ _STATES = {
     "running": "Shading",
     "decoding": "Decoding the frames",
     "fetching": "Fetching the result",
+    "baking": "Baking the textures",
     "placing": "Placing the result",
     "done": "Done",
     "failed": "Failed",

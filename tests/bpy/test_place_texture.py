@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A result on the surfaces that it shows: whose pixels they wear, under which camera, and how all of it comes off."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from backends import backend_python
+from place_results import levels
+from stage import add_camera, key
+from trackshade.errors import ShotError, UsageError
+from trackshade.fit import FrameMap, fit_frames, fit_size
+from trackshade_addon.capture import capture
+from trackshade_addon.first_frame import render_sample
+from trackshade_addon.place import place, remove, remove_textures
+from trackshade_addon.place.coordinates import MAP, choose_maps, holds_a_texture
+from trackshade_addon.place.materials import KEY, dress, undress
+from trackshade_addon.place.projected import PLACE
+
+SIZE = (120, 80)
+FRAMES = 5
+WRITE = """
+import sys
+from pathlib import Path
+import numpy as np
+from trackshade import registry
+from trackshade.control.video import tracking_video
+from trackshade.result import write_result
+from trackshade.settings import ShadeSettings
+from trackshade.shot import Shot
+
+folder = Path(sys.argv[1])
+shot = Shot.load(folder / "made.shot")
+write_result(
+    folder / "result", frames=np.load(folder / "made.npy"), tracking=tracking_video(shot), shot=shot,
+    settings=ShadeSettings(), spec=registry.spec("mini"), first_frame=None, input_render=None, timings={}, warnings=[],
+    model_digests={},
+)
+"""
+
+
+@pytest.fixture(autouse=True)
+def python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment that bakes."""
+    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+
+
+@pytest.fixture
+def stage(scene: bpy.types.Scene) -> bpy.types.Scene:
+    """A painted board that turns and bends, seen from the front."""
+    render = scene.render
+    render.resolution_x, render.resolution_y = SIZE
+    render.engine, render.dither_intensity = "CYCLES", 0
+    render.image_settings.file_format, render.image_settings.color_mode = "PNG", "RGB"
+    scene.cycles.samples, scene.cycles.use_denoising = 4, False
+    scene.view_settings.view_transform = "Standard"
+    scene.frame_start, scene.frame_end = 1, FRAMES
+    bpy.ops.mesh.primitive_grid_add(x_subdivisions=12, y_subdivisions=12, size=2)
+    board = bpy.context.object
+    board.name = "Board"
+    board.data.materials.append(painted())
+    bend = board.modifiers.new("Bend", "SIMPLE_DEFORM")
+    bend.deform_method, bend.deform_axis = "BEND", "X"
+    key(bend, "angle", {1: 0.0, FRAMES: 0.8})
+    key(board, "rotation_euler", {1: (1.4, 0.0, 0.0), FRAMES: (1.7, 0.1, 0.4)})
+    add_camera(scene, (0, -5, 0)).data.lens = 60
+    return scene
+
+
+def painted(name: str = "Paint") -> bpy.types.Material:
+    """A material that shines with a colour ramp over the texture's square."""
+    material = bpy.data.materials.new(name)
+    material.use_nodes = True
+    tree = material.node_tree
+    tree.nodes.clear()
+    where, shine = tree.nodes.new("ShaderNodeUVMap"), tree.nodes.new("ShaderNodeEmission")
+    output, scale = tree.nodes.new("ShaderNodeOutputMaterial"), tree.nodes.new("ShaderNodeVectorMath")
+    scale.operation = "MULTIPLY_ADD"
+    scale.inputs[1].default_value, scale.inputs[2].default_value = (0.6, 0.6, 0), (0.1, 0.2, 0.3)
+    tree.links.new(where.outputs[0], scale.inputs[0])
+    tree.links.new(scale.outputs[0], shine.inputs["Color"])
+    tree.links.new(shine.outputs[0], output.inputs["Surface"])
+    return material
+
+
+def shade(
+    scene: bpy.types.Scene, folder: Path, frames: FrameMap | None = None, video: np.ndarray | None = None
+) -> Path:
+    """A result whose frames are what the scene's engine renders, or `video`: as a backend leaves it."""
+    chosen = frames or fit_frames(1, FRAMES, 1, 24.0, (FRAMES,))
+    shot = capture(scene, frame_map=chosen, size_fit=fit_size(SIZE, (1.0, 1.0), (SIZE,)))
+    shot.save(folder / "made.shot")
+    if video is None:
+        video = np.stack([render_sample(shot, t, scene, scene.view_layers[0]) for t in range(len(shot.frames))])
+    np.save(folder / "made.npy", video)
+    command = [backend_python(), "-c", WRITE, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "result"
+
+
+def render(scene: bpy.types.Scene, frame: int, folder: Path) -> np.ndarray:
+    scene.frame_set(frame)
+    scene.render.filepath = str(folder / "o.png")
+    bpy.ops.render.render(write_still=True, scene=scene.name)
+    return levels(folder / "o.png")
+
+
+def look_from_the_side(scene: bpy.types.Scene) -> None:
+    camera = bpy.data.objects.new("Other", scene.camera.data)
+    scene.collection.objects.link(camera)
+    camera.location, camera.rotation_euler = (1.5, -4.6, 0.4), (np.pi / 2 - 0.08, 0, 0.3)
+    scene.camera = camera
+
+
+def alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """But for silhouettes, where a render mixes in what is behind."""
+    change = np.abs(one - other).max(axis=-1)
+    return bool(np.median(change) <= 2 and np.mean(change > 16) < 0.03)
+
+
+def _look(obj: bpy.types.Object) -> tuple[object, ...]:
+    data = obj.data
+    return (
+        obj.name,
+        [modifier.name for modifier in obj.modifiers],
+        [(slot.link, slot.material and slot.material.name) for slot in obj.material_slots],
+        [(layer.name, layer.active_render) for layer in getattr(data, "uv_layers", ())],
+        [material and material.name for material in getattr(data, "materials", ())],
+        sorted(name for name in [*obj.keys(), *data.keys()] if name.startswith("trackshade")),
+    )
+
+
+def state(scene: bpy.types.Scene) -> list[object]:
+    """What taking off has to bring back."""
+    return [
+        sorted(map(_look, scene.objects)),
+        sorted(m.name for m in bpy.data.materials),
+        sorted(i.name for i in bpy.data.images if i.type != "RENDER_RESULT"),
+        sorted(c.name for c in bpy.data.collections),
+        sorted(g.name for g in bpy.data.node_groups),
+        sorted(m.name for m in bpy.data.meshes),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["baked", "projected"])
+def test_the_surface_wears_what_the_camera_saw(stage: bpy.types.Scene, tmp_path: Path, way: str) -> None:
+    folder = shade(stage, tmp_path)
+    before = state(stage)
+    front = render(stage, 3, tmp_path)
+    truth_camera = stage.camera
+    look_from_the_side(stage)
+    side = render(stage, 3, tmp_path)
+    stage.camera, other = truth_camera, stage.camera
+    placed = place(folder, stage, as_=way)
+    assert placed.warnings == ()
+    board = stage.objects["Board"]
+    assert board.material_slots[0].material.name != "Paint"
+    assert board.data.materials[0].name == "Paint"  # the mesh keeps its own
+    assert alike(render(stage, 3, tmp_path), front)
+    stage.camera = other
+    assert alike(render(stage, 3, tmp_path), side)
+    bpy.data.objects.remove(other)
+    remove(placed)
+    assert state(stage) == before
+
+
+def test_the_projection_sticks_to_the_surface_between_samples_and_under_other_motion(
+    stage: bpy.types.Scene, tmp_path: Path
+) -> None:
+    sparse = fit_frames(1, FRAMES, 2, 24.0, (3,))
+    folder = shade(stage, tmp_path, sparse)
+    truth = {frame: render(stage, frame, tmp_path) for frame in (2, 4)}
+    board = stage.objects["Board"]
+    animation = board.animation_data.action
+    board.animation_data.action = None
+    board.rotation_euler = (1.2, 0.3, -0.5)
+    elsewhere = render(stage, 3, tmp_path)
+    board.animation_data.action = animation
+    place(folder, stage, as_="projected")
+    for frame, picture in truth.items():  # frames that were never shaded
+        assert alike(render(stage, frame, tmp_path), picture), frame
+    board.animation_data.action = None
+    board.rotation_euler = (1.2, 0.3, -0.5)
+    assert alike(render(stage, 3, tmp_path), elsewhere)
+
+
+def test_each_frame_is_projected_by_itself(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    """What flickers in the result flickers on the surface, and its median is what is baked."""
+    video = np.empty((FRAMES, SIZE[1], SIZE[0], 3), np.uint8)
+    video[:] = np.array([40, 200, 100, 100, 100])[:, None, None, None]
+    folder = shade(stage, tmp_path, video=video)
+    place(folder, stage, as_="projected")
+    middle = (SIZE[1] // 2, SIZE[0] // 2)
+    assert [round(float(render(stage, frame, tmp_path)[middle][0])) for frame in (1, 2, 3)] == [40, 200, 100]
+    place(folder, stage, as_="baked")
+    assert [round(float(render(stage, frame, tmp_path)[middle][0])) for frame in (1, 2)] == [100, 100]
+
+
+@pytest.mark.parametrize("view", ["AgX", "Standard"])
+def test_colours_arrive_as_they_are(stage: bpy.types.Scene, tmp_path: Path, view: str) -> None:
+    stage.view_settings.view_transform, stage.view_settings.exposure = view, 0.5
+    video = np.empty((FRAMES, SIZE[1], SIZE[0], 3), np.uint8)
+    video[:] = (120, 90, 60)
+    place(shade(stage, tmp_path, video=video), stage, as_="baked")
+    shown = render(stage, 1, tmp_path)[SIZE[1] // 2, SIZE[0] // 2]
+    assert np.abs(shown - (120, 90, 60)).max() <= 2
+
+
+def test_what_is_hidden_from_the_shot_s_camera_does_not_wear_what_hides_it(
+    stage: bpy.types.Scene, tmp_path: Path
+) -> None:
+    bpy.ops.mesh.primitive_cube_add(size=0.5, location=(0, -1.5, 0))
+    bpy.context.object.name = "Before"
+    red = painted("Red")
+    shine = next(node for node in red.node_tree.nodes if node.type == "EMISSION")
+    red.node_tree.links.remove(shine.inputs["Color"].links[0])
+    shine.inputs["Color"].default_value = (1, 0, 0, 1)
+    bpy.context.object.data.materials.append(red)
+    folder = shade(stage, tmp_path)
+    look_from_the_side(stage)
+    for way in ("baked", "projected"):
+        place(folder, stage, as_=way)
+        stage.objects["Before"].hide_render = True
+        picture = render(stage, 3, tmp_path)
+        stage.objects["Before"].hide_render = False
+        red_pixels = (picture[..., 0] > 200) & (picture[..., 1] < 60)
+        assert not red_pixels.any(), way
+
+
+def test_it_survives_the_file_and_comes_off_in_the_opened_one(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    folder = shade(stage, tmp_path)
+    board = stage.objects["Board"]
+    own = painted("On the object")
+    board.material_slots[0].link, board.material_slots[0].material = "OBJECT", own  # which nothing else uses
+    front = render(stage, 3, tmp_path)
+    before = state(stage)
+    place(folder, stage, as_="projected")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "s.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "s.blend"))
+    opened = bpy.context.scene
+    assert opened.objects["Board"].material_slots[0].material.name.startswith("result")
+    assert remove_textures(opened, maps=True) == 1
+    assert state(opened) == before
+    assert np.array_equal(render(opened, 3, tmp_path), front)
+
+
+def test_instances_of_one_mesh_wear_their_own_and_slots_come_back(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    board = stage.objects["Board"]
+    board.data.materials.clear()
+    board.scale = (0.5, 0.5, 0.5)
+    twin = board.copy()
+    twin.name = "Twin"
+    stage.collection.objects.link(twin)
+    board.location, twin.location = (-0.7, 0, 0), (0.7, 0, 0)
+    twin.scale = (-0.5, 0.5, 0.5)  # mirrored
+    before = state(stage)
+    video = np.empty((FRAMES, SIZE[1], SIZE[0], 3), np.uint8)
+    video[:, :, : SIZE[0] // 2], video[:, :, SIZE[0] // 2 :] = 60, 180
+    folder = shade(stage, tmp_path, video=video)
+    placed = place(folder, stage, as_="baked")
+    picture = render(stage, 1, tmp_path)
+    assert [round(float(picture[40, x, 0])) for x in (35, 85)] == [60, 180]
+    remove(placed)
+    assert state(stage) == before
+
+
+def test_meshes_get_a_map_of_their_own_where_theirs_holds_no_texture(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    board = stage.objects["Board"]
+    layer = board.data.uv_layers[0]
+    for change in ("mirrored", "udim", "none"):
+        if change == "none":
+            board.data.uv_layers.remove(layer)
+        else:
+            uv = np.empty(2 * len(board.data.loops), np.float32)
+            layer.uv.foreach_get("vector", uv)
+            uv[0::2] = np.abs(uv[0::2] - 0.5) if change == "mirrored" else uv[0::2] + 1
+            layer.uv.foreach_set("vector", uv)
+            assert not holds_a_texture(board.data, layer)
+        names = [item.name for item in board.data.uv_layers]
+        folder = tmp_path / change
+        folder.mkdir()
+        result = shade(stage, folder)
+        before = state(stage)
+        front = render(stage, 3, folder)
+        placed = place(result, stage, as_="baked")
+        assert placed.warnings == (), change
+        assert [item.name for item in board.data.uv_layers] == [*names, MAP]
+        assert [item.name for item in board.data.uv_layers if item.active_render] == (names or [MAP])
+        assert alike(render(stage, 3, folder), front), change
+        remove(placed)
+        assert state(stage) == before, change
+
+
+def test_an_unwrapped_map_holds_a_texture_and_leaves_no_trace(scene: bpy.types.Scene) -> None:
+    bpy.ops.mesh.primitive_monkey_add()
+    head = bpy.context.object
+    while head.data.uv_layers:
+        head.data.uv_layers.remove(head.data.uv_layers[0])
+    scenes, objects, meshes = len(bpy.data.scenes), len(bpy.data.objects), len(bpy.data.meshes)
+    assert choose_maps({"Suzanne": head}) == {"Suzanne": MAP}
+    assert holds_a_texture(head.data, head.data.uv_layers[MAP])
+    assert (len(bpy.data.scenes), len(bpy.data.objects), len(bpy.data.meshes)) == (scenes, objects, meshes)
+    assert bpy.context.view_layer.objects.active == head
+    assert head.mode == "OBJECT"
+
+
+def test_other_vertices_in_the_viewport_show_the_baked_texture_there(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    division = stage.objects["Board"].modifiers.new("Division", "SUBSURF")
+    division.levels, division.render_levels = 0, 1
+    folder = shade(stage, tmp_path)
+    front = render(stage, 2, tmp_path)
+    (warning,) = place(folder, stage, as_="projected").warnings
+    assert "'Board' has 169 vertices in the viewport and 625 in the tracks" in warning
+    shown = stage.objects["Board"].evaluated_get(bpy.context.evaluated_depsgraph_get())
+    values = np.empty(3 * len(shown.data.vertices), np.float32)
+    shown.data.attributes[PLACE].data.foreach_get("vector", values)
+    assert not values.any()
+    assert alike(render(stage, 2, tmp_path), front)
+
+
+def test_what_cannot_be_textured_is_said(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    text = bpy.data.objects.new("Words", bpy.data.curves.new("Words", "FONT"))
+    text.data.body, text.rotation_euler = "Hello", (np.pi / 2, 0, 0)
+    stage.collection.objects.link(text)
+    folder = shade(stage, tmp_path)
+    (warning,) = place(folder, stage, as_="baked").warnings
+    assert warning == "'Words' is no mesh, and was given no texture."
+    remove_textures(stage)
+    bpy.data.objects.remove(stage.objects["Board"])
+    with pytest.raises(ShotError, match="has none of the meshes"):
+        place(folder, stage, as_="baked")
+    with pytest.raises(UsageError, match="cannot be placed as 'painted'"):
+        place(folder, stage, as_="painted")
+
+
+def test_a_result_without_its_shot_is_refused_in_words(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    folder = shade(stage, tmp_path)
+    (folder / "tracks.shot").unlink()
+    before = state(stage)
+    with pytest.raises(ShotError, match="does not hold its shot"):
+        place(folder, stage, as_="baked")
+    assert state(stage) == before
+
+
+def test_several_slots_of_both_kinds_come_back_as_they_were(scene: bpy.types.Scene) -> None:
+    bpy.ops.mesh.primitive_cube_add()
+    cube = bpy.context.object
+    for name in ("A", "B", "C"):
+        cube.data.materials.append(bpy.data.materials.new(name))
+    cube.data.materials.append(None)
+    cube.material_slots[1].link, cube.material_slots[1].material = "OBJECT", bpy.data.materials.new("Own")
+    cube.material_slots[2].link = "OBJECT"
+    before = [(slot.link, slot.material) for slot in cube.material_slots]
+    for number in range(2):
+        dress(cube, bpy.data.materials.new(f"Result {number}"), "folder")
+    assert {slot.material.name for slot in cube.material_slots} == {"Result 1"}
+    undress(cube)
+    assert [(slot.link, slot.material) for slot in cube.material_slots] == before
+    assert KEY not in cube
