@@ -4,8 +4,9 @@
     blender --enable-event-simulate --python tests/gui/drive.py -- OUT [--shade]
 
 The extension has to be installed and enabled. Takes pictures of the panel (as it comes, narrow, at twice the size) into
-the folder OUT, without and with findings; with --shade it presses the button twice, so that two jobs queue, waits for
-them, and says how long our own code held Blender's main thread. Ends Blender with 0 where all went well.
+the folder OUT, without and with findings. With --shade it presses the button several times, so that jobs queue; undoes
+something meanwhile; has two windows shade a scene each; and says how long our own code held Blender's main thread. Ends
+Blender with 0 where all went well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import ModuleType
 
 import bpy
 
@@ -26,7 +28,8 @@ OUT = Path(ARGUMENTS[0]).absolute()
 SHADES = "--shade" in ARGUMENTS
 PAUSE = 1.5  # seconds that Blender gets to draw
 HELD = 0.016  # seconds that the main thread may be held
-LIMIT = 600.0  # seconds for both jobs
+LIMIT = 900.0  # seconds for all jobs
+JOBS = 4  # that queue
 
 Steps = Generator[float, None, None]
 
@@ -100,7 +103,7 @@ def timed(owner: type, name: str, times: list[float], counts: Callable[[], bool]
     def wrapper(self: object, argument: object = None) -> object:  # Blender counts a draw function's arguments
         before, began = counts(), time.perf_counter()
         try:
-            return call(self, argument)
+            return call(self) if argument is None else call(self, argument)
         finally:
             if before and counts():
                 times.append(time.perf_counter() - began)
@@ -108,39 +111,97 @@ def timed(owner: type, name: str, times: list[float], counts: Callable[[], bool]
     setattr(owner, name, wrapper)
 
 
-def shade() -> Steps:
-    """Two jobs, one after the other, and how long the main thread was held meanwhile."""
-    session = sys.modules[next(name for name in sys.modules if name.endswith("trackshade.ui.session"))]
-    panel = sys.modules[session.__name__.rpartition(".")[0] + ".panel"]
-    spent: dict[str, list[float]] = {"ticks": [], "draws": []}
-    timed(session.Session, "advance", spent["ticks"], lambda: not session.current().holds_scene)
-    timed(panel._Part, "draw", spent["draws"], lambda: True)
-    timed(panel.TRACKSHADE_PT_shade, "draw", spent["draws"], lambda: True)
-    if bpy.context.scene.render.engine == "CYCLES":
-        bpy.context.scene.cycles.samples = 2
-    for number in range(2):
-        window, area, _ = view()
-        bpy.context.scene.trackshade.prompt = f"a red box, take {number + 1}"
-        with bpy.context.temp_override(window=window, area=area):
-            assert bpy.ops.trackshade.shade("INVOKE_DEFAULT") == {"RUNNING_MODAL"}
-        while session.current().holds_scene:
-            yield 0.05
-    yield from picture("jobs-running")
-    limit = time.monotonic() + LIMIT
-    while session.current().busy:
+def begin(number: int, window: bpy.types.Window | None = None) -> Steps:
+    """Presses the button in a window, and waits until the scene is captured."""
+    window = window or bpy.context.window_manager.windows[0]
+    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
+    window.scene.trackshade.prompt = f"a red box, take {number}"
+    with bpy.context.temp_override(window=window, area=area):
+        assert bpy.ops.trackshade.shade("INVOKE_DEFAULT") == {"RUNNING_MODAL"}
+    while module("session").current().holds_scene:
+        yield 0.05
+
+
+def module(name: str) -> ModuleType:
+    """One of the extension's, by the end of its name."""
+    return sys.modules[next(known for known in sys.modules if known.endswith(f"trackshade.ui.{name}"))]
+
+
+def finish() -> Steps:
+    """Waits until no job runs; all of them have gone well."""
+    session, limit = module("session").current(), time.monotonic() + LIMIT
+    while session.busy:
         assert time.monotonic() < limit, "the jobs take too long"
         yield 0.2
-    for job in session.current().jobs:
-        print(f"{job.title}: {job.state} {job.error or job.out}")
+    for job in session.jobs:
         assert job.error is None, job.error
+
+
+def watched() -> dict[str, list[float]]:
+    """From now on: how long each call of ours takes on the main thread, but while frames are captured."""
+    session = module("session")
+    spent: dict[str, list[float]] = {"ticks of jobs": [], "looks of the checks": [], "panels drawn": []}
+    timed(session.Session, "advance", spent["ticks of jobs"], lambda: not session.current().holds_scene)
+    timed(module("checks_watch").Watch, "look", spent["looks of the checks"], lambda: True)
+    panels = [module("panel")._Part, module("panel").TRACKSHADE_PT_shade, module("jobs_list").TRACKSHADE_PT_jobs]
+    for owner in (*panels, module("backend_panel").TRACKSHADE_PT_backend, module("models_panel").TRACKSHADE_PT_models):
+        timed(owner, "draw", spent["panels drawn"], lambda: True)
+    return spent
+
+
+def shade() -> Steps:
+    """Jobs that queue, an undo while they run, and two windows with a scene each; how long Blender was held."""
+    spent = watched()
+    if bpy.context.scene.render.engine == "CYCLES":
+        bpy.context.scene.cycles.samples = 2
+    for number in range(JOBS):
+        yield from begin(number + 1)
+    yield from picture("jobs-running")
+    window, area, _ = view()
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.mesh.primitive_cube_add(location=(0, 0, 5))
+        bpy.ops.ed.undo_push(message="Add Cube")
+        bpy.ops.ed.undo()
+    yield from finish()
+    plates = [item.name for item in bpy.context.scene.objects if "plate" in item.name]
+    assert len(plates) == JOBS, plates
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.ed.undo()
+    yield PAUSE
+    assert len([item for item in bpy.context.scene.objects if "plate" in item.name]) == JOBS - 1
+    yield from two_scenes()
     for what, times in spent.items():
         times.sort()
         most, longest = (1000 * times[at] for at in (len(times) * 99 // 100, -1))
         over = sum(each > HELD for each in times)
         print(
-            f"{what} after the capture: {len(times)}, 99 % within {most:.1f} ms, longest {longest:.1f} ms, {over} over"
+            f"{what}: {len(times)}, 99 % within {most:.1f} ms, longest {longest:.1f} ms, {over} over {1000 * HELD:g} ms"
         )
     yield from scales("jobs-done")
+
+
+def two_scenes() -> Steps:
+    """Each window's job is placed in its own scene."""
+    window, area, _ = view()
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.wm.window_new()
+    yield PAUSE
+    other = bpy.context.window_manager.windows[1]
+    with bpy.context.temp_override(window=other):
+        bpy.ops.scene.new(type="FULL_COPY")
+    scenes = [bpy.context.window_manager.windows[0].scene, other.scene]
+    assert scenes[0] != scenes[1]
+    before = [len([item for item in scene.objects if "plate" in item.name]) for scene in scenes]
+    yield from begin(JOBS + 1, other)
+    yield from begin(JOBS + 2)
+    yield from finish()
+    scenes = [window.scene for window in bpy.context.window_manager.windows]
+    after = [len([item for item in scene.objects if "plate" in item.name]) for scene in scenes]
+    assert after == [count + 1 for count in before], (before, after)
+    yield from picture("two-windows")
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[1]):
+        bpy.ops.wm.window_close()
+    yield PAUSE
 
 
 def drive() -> Steps:
