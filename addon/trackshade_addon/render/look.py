@@ -82,7 +82,7 @@ def _command(folder: Path) -> list[str]:
         return [bpy.app.binary_path, "-b", scripts, str(scene), "--python-expr", render]
     package = __name__.partition(".")[0]
     script = (
-        f"import os, sys, bpy; sys.path += {sys.path!r}; import {package}; {package}.register(); "
+        f"import os, bpy, {package}; {package}.register(); "
         f"bpy.ops.wm.open_mainfile(filepath={str(scene)!r}, load_ui=False); {render}; os._exit(0)"
     )
     return [sys.executable, "-c", script]
