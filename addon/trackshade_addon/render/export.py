@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import shutil
-import socket
 from pathlib import Path
 
 import bpy
@@ -57,7 +57,7 @@ class LayerExport:
         self.order.frames(registry.spec(what.model))
         self.layer = layer.name
         self.folder = beside / f"{name}-tracks"
-        self._run = beside / f".{name}-tracks.{socket.gethostname()}.{os.getpid()}"
+        self._run = beside / f".{name}-tracks.{platform.node()}.{os.getpid()}"
         self._composited = chosen.hook_picture == "after"
         self._gathered: tuple[int, Shot] | None = None
 
