@@ -130,6 +130,22 @@ def test_cancelling_a_capture_puts_the_scene_back(demo: bpy.types.Scene) -> None
 
 
 @pytest.mark.usefixtures("registered", "served")
+def test_render_control_asks_for_no_model_and_is_placed(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, asked = session._connect, []
+    monkeypatch.setattr(session, "_connect", lambda model: asked.append(model) or connect(model))
+    assert bpy.ops.trackshade.control() == {"FINISHED"}
+    job = session.current().latest
+    assert job is not None
+    assert job.error is None
+    assert asked == [None]
+    assert job.title == "demo-001, control"
+    first = (job.out / "frames" / "0001.png").read_bytes()
+    assert first == (job.out / "tracking" / "0001.png").read_bytes()
+    assert [item for item in demo.camera.children if "plate" in item.name]
+    assert demo.frame_current == 7
+
+
+@pytest.mark.usefixtures("registered", "served")
 def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
     running = session.current()
     states: dict[str, list[str]] = {}

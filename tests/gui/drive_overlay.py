@@ -141,17 +141,17 @@ def drive() -> Steps:
     yield 2 * LOOK
     assert len(noted) == looked, "a selection is no change"
 
+    print("the popover")
+    with bpy.context.temp_override(**view()):
+        bpy.ops.wm.call_panel(name="VIEW3D_PT_overlay")
+    yield from picture(OUT, "popover")
+
     print("two windows")
     turned(False)
     with bpy.context.temp_override(**view()):
         bpy.ops.wm.window_new()
     yield LOOK
     yield from picture(OUT, "two-windows")
-
-    print("the popover")
-    with bpy.context.temp_override(**view()):
-        bpy.ops.wm.call_panel(name="VIEW3D_PT_overlay")
-    yield from picture(OUT, "popover")
 
     print("a new file")
     bpy.ops.wm.read_homefile(use_factory_startup=True, load_ui=False)

@@ -113,7 +113,7 @@ class Watch:
         """Ends the timer and the listening."""
         if bpy.app.timers.is_registered(_timer):
             bpy.app.timers.unregister(_timer)
-        for handlers, function in _HANDLERS():
+        for handlers, function in _listens():
             if function in handlers:
                 handlers.remove(function)
         self.forget()
@@ -124,7 +124,7 @@ class Watch:
             return
         if not bpy.app.timers.is_registered(_timer):
             bpy.app.timers.register(_timer, first_interval=0.01, persistent=True)
-        for handlers, function in _HANDLERS():
+        for handlers, function in _listens():
             if function not in handlers:
                 handlers.append(function)
 
@@ -194,7 +194,7 @@ def _closing(*_: object) -> None:
     watch.forget()
 
 
-def _HANDLERS() -> list[tuple[list[Any], Any]]:
+def _listens() -> list[tuple[list[Any], Any]]:
     handlers = bpy.app.handlers
     return [
         (handlers.depsgraph_update_post, _noticed),
