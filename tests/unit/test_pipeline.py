@@ -332,12 +332,25 @@ def test_a_first_frame_of_its_own_obeys_the_same_strength(tmp_path: Path):
     """Where the tracks do not lead the video, they do not lead the first frame that is made before it."""
     pipeline = DiffusionShaderPipeline.from_pretrained(write_checkpoint(tmp_path))
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.transformer.register_to_config(stills=True)
+    pipeline.transformer.register_to_config(still_guidance=1.0)
     others = TRACKING[:, :, ::-1].copy()
     without = [shade(pipeline, image=None, tracking_video=t, tracking_scale=0.0) for t in (TRACKING, others)]
     np.testing.assert_array_equal(*without)
     led = [shade(pipeline, image=None, tracking_video=t) for t in (TRACKING, others)]
     assert (led[0] != led[1]).any()
+
+
+def test_a_first_frame_of_its_own_is_guided_as_the_model_asks(tmp_path: Path):
+    """The video is not: with a first frame the model's own guidance changes nothing."""
+    pipeline = DiffusionShaderPipeline.from_pretrained(write_checkpoint(tmp_path))
+    pipeline.set_progress_bar_config(disable=True)
+    made: dict[tuple[float, bool], np.ndarray] = {}
+    for guidance in (1.0, 4.0):
+        pipeline.transformer.register_to_config(still_guidance=guidance)
+        for image in (None, IMAGE):
+            made[guidance, image is None] = shade(pipeline, image=image, guidance_scale=1.0)
+    assert (made[1.0, True] != made[4.0, True]).any()
+    np.testing.assert_array_equal(made[1.0, False], made[4.0, False])
 
 
 def test_a_scheduler_of_another_noise_schedule_is_refused(pipeline):

@@ -222,7 +222,8 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         Args:
             prompt: one text or a list.
             image: first frame(s): 8-bit [H, W, 3], tensor [3, H, W] in 0..1 or PIL; None for models trained with
-                image dropout. Models trained on stills make the first frame from text and tracks before the video.
+                image dropout. Models trained on stills make the first frame from text and tracks before the video
+                (guided at least as `still_guidance` of the transformer's configuration says).
             tracking_video: 8-bit [T, H, W, 3] (or a batch, or tensors [T, 3, H, W] in 0..1), exact tracking colours.
                 It sets frames and size.
             guidance_scale: classifier-free guidance; up to 1 means none. use_dynamic_cfg: see `dynamic_guidance`.
@@ -274,7 +275,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             grid = (height // self.spatial_ratio, width // self.spatial_ratio)
             channels = self.transformer.config.in_channels // 2
             shape = (len(prompts), (frames - 1) // self.temporal_ratio + 1, channels, *grid)
-            if image is None and frames > 1 and self.transformer.config.stills:
+            if image is None and frames > 1 and self.transformer.config.still_guidance:
                 if self._interrupt:
                     raise Cancelled("cancelled", "Stopped before the first frame.")
                 still = self(
@@ -283,7 +284,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
                     tracking[:, :1],
                     negative_prompt,
                     num_inference_steps,
-                    guidance_scale,
+                    max(guidance_scale, self.transformer.config.still_guidance),
                     use_dynamic_cfg,
                     tracking_guidance_scale,
                     tracking_scale=tracking_scale,

@@ -26,7 +26,7 @@ from .config import RunConfig, TrainConfig, TuneConfig
 from .data import Shards, generate_shards, load_shards
 from .diffusion import Predictor, Task
 from .export import export
-from .latents import SNR_SHIFT
+from .latents import SNR_SHIFT, STILL_GUIDANCE
 from .log import Log, Report
 from .loop import Run, descend
 from .machine import make_accelerator, on_the_first
@@ -165,7 +165,7 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
         track_frequencies=config.track_frequencies,
         track_scale=config.patch,
         track_snr_shift=SNR_SHIFT,
-        stills=config.one_frame > 0,
+        still_guidance=STILL_GUIDANCE if config.one_frame else 0.0,
     )
     transformer.initialise_from_scratch(vae.analysis.cpu(), vae.mean.cpu())
     return {"transformer": transformer, "text_encoder": build_text_encoder(vocabulary, config.text_dim, config.seed)}
