@@ -29,8 +29,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
     `combine_linears`.
     `track_frequencies` > 0 adds a `TrackLookup` (see there, also for `track_snr_shift`), which needs
     `track_coordinates` and `first_frame` in `forward`; `track_scale` is then the number of pixels per latent cell.
-    Without it (the published checkpoint) there are no further parameters. `still_guidance` > 0: the model was trained on
-    single frames as well, so that it can make a first frame from text and tracks, at least so guided by the text.
+    Without it (the published checkpoint) there are no further parameters. `still_guidance` > 0: the model was trained
+    on single frames as well, so that it can make a first frame from text and tracks, at least so guided by the text.
     """
 
     @register_to_config
