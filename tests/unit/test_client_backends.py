@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,6 +186,24 @@ def test_the_served_backend_is_found(backend: Backend, monkeypatch: pytest.Monke
         assert client.status()["pid"] == backend.pid
     with connect(backend.info.endpoint) as client:
         assert client.status()["pid"] == backend.pid
+
+
+def test_the_time_in_which_nobody_could_listen_is_not_the_backends(backend: Backend) -> None:
+    """Python's lock is held for longer than the patience, as by a Blender that renders; then the backend answers."""
+    client = Client(lambda: Address(backend.info.endpoint, backend.info.token), 3.0)
+    os.kill(backend.pid, signal.SIGSTOP)
+    try:
+        answer = later(client.check)
+        time.sleep(0.5)
+        began = time.monotonic()
+        while time.monotonic() - began < 3.0:
+            sum(range(10**8))  # gives the lock to nobody
+        time.sleep(0.3)
+        assert not answer.done()
+    finally:
+        os.kill(backend.pid, signal.SIGCONT)
+    with client:
+        assert answer.result(60) is None
 
 
 def test_a_stale_connection_file_does_no_harm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

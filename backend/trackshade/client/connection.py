@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from trackshade import __version__
@@ -29,6 +29,7 @@ from trackshade.wire.protocol import CREDITS
 T = TypeVar("T")
 
 HELLO_EVERY = 1.0  # seconds until an unanswered hello is tried on a new socket
+TURN = 1.0  # seconds that a turn of the thread takes at most, unless it is held up
 PING_AFTER = 2.0  # seconds of silence until a heartbeat is asked for
 LOST_AFTER = 8.0  # seconds of silence, heartbeats unanswered, until the connection counts as lost
 _FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "backend-ended", "backend-gave-up")
@@ -38,7 +39,7 @@ _FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "
 class _Request:
     message: Message
     future: Future[Message]
-    since: float = field(default_factory=time.monotonic)
+    since: float  # by the connection's clock
 
 
 class Connection:
@@ -66,7 +67,9 @@ class Connection:
         self._pending: dict[int, _Request] = {}
         self._chunks: deque[_Request] = deque()  # waiting for credit
         self._chunks_out: set[int] = set()
-        self._opened = self._heard = self._pinged = self._lost = time.monotonic()
+        self._held_up = 0.0  # seconds in which this thread could not listen
+        self._turned = time.monotonic()
+        self._opened = self._heard = self._pinged = self._lost = self._clock()
         self._thread = threading.Thread(target=self._run, name="trackshade-connection", daemon=True)
         self._thread.start()
 
@@ -91,6 +94,7 @@ class Connection:
     def subscribe(self, job: str, since: int) -> Subscription:
         """The events of a job from `since` on, over any loss of the connection."""
         subscription = Subscription(job, since, self.request)
+        subscription.since = self._clock()
         with self._lock:
             self._subscriptions.add(subscription)
         subscription.ask()
@@ -112,7 +116,7 @@ class Connection:
             self._thread.join(5)
 
     def _ask(self, message: Message, on_answer: Callable[[Future[Message]], None] | None = None) -> Future[Message]:
-        request = _Request(message, Future())
+        request = _Request(message, Future(), self._clock())
         if on_answer is not None:
             request.future.add_done_callback(on_answer)
         with self._lock:
@@ -124,6 +128,11 @@ class Connection:
         else:
             self._line.wake()
         return request.future
+
+    def _clock(self) -> float:
+        """Seconds, without those in which the thread could not listen: whoever holds Python's lock for long, as Blender
+        does while it renders or opens a file, is not to make the backend late."""
+        return time.monotonic() - self._held_up
 
     # the thread
 
@@ -142,16 +151,19 @@ class Connection:
         self._take_fresh()
         self._line.wait(200)
         for message in self._line.messages():
-            self._heard = time.monotonic()
+            self._heard = self._clock()
             self._take(message)
         event = self._line.hung_up()
         if event is HangUp.KEYS_REFUSED and self._address is not None:
             self._refuse(curve_refused(self._address.endpoint))
         elif event is HangUp.LOST and self._welcomed:
             self._lose()
+        now = time.monotonic()
+        self._held_up += max(0.0, now - self._turned - TURN)
+        self._turned = now
 
     def _keep_connected(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if self._fatal is not None:
             return
         if self._welcomed:
@@ -160,14 +172,14 @@ class Connection:
             elif now - max(self._heard, self._pinged) > PING_AFTER:
                 self._pinged = now
                 self._line.send(Message("ping", 0))
-        elif not self._line.is_open or now - self._opened > HELLO_EVERY:
+        elif not self._line.is_open or (now - self._opened > HELLO_EVERY and not self._line.has_mail()):
             self._open()
         if not self._welcomed:
             self._give_up_on_late(now)
 
     def _open(self) -> None:
         self._line.hang_up()
-        self._opened = time.monotonic()
+        self._opened = self._clock()
         try:
             self._address = address = self._find()
         except TrackshadeError as error:
@@ -194,7 +206,7 @@ class Connection:
     def _lose(self) -> None:
         """The backend is away: try again, from the address on."""
         self._welcomed = False
-        self._lost = time.monotonic()
+        self._lost = self._clock()
         self._line.hang_up()
 
     def _take_fresh(self) -> None:
