@@ -11,27 +11,22 @@ Blender with 0 where all went well.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import bpy
 
-ARGUMENTS = sys.argv[sys.argv.index("--") + 1 :]
+sys.path.insert(0, str(Path(__file__).parent))
+from window import PAUSE, Steps, arguments, module, picture, run
+
+ARGUMENTS = arguments()
 OUT = Path(ARGUMENTS[0]).absolute()
 SHADES = "--shade" in ARGUMENTS
-PAUSE = 1.5  # seconds that Blender gets to draw
 HELD = 0.016  # seconds that the main thread may be held
 LIMIT = 900.0  # seconds for all jobs
 JOBS = 4  # that queue
-
-Steps = Generator[float, None, None]
 
 
 def view() -> tuple[bpy.types.Window, bpy.types.Area, bpy.types.Region]:
@@ -55,21 +50,6 @@ def open_tab() -> Steps:
     yield PAUSE
 
 
-def picture(name: str) -> Steps:
-    for _ in range(3):  # sizes settle in the redraw after a change
-        view()[1].tag_redraw()
-        yield PAUSE / 3
-    path = OUT / f"{name}.png"
-    grab = shutil.which("import")  # ImageMagick's: Blender's own picture is black on a software display
-    if grab is not None and os.environ.get("DISPLAY"):
-        subprocess.run([grab, "-window", "root", str(path)], check=True)
-        return
-    window, area, _ = view()
-    with bpy.context.temp_override(window=window, area=area):
-        bpy.ops.screen.screenshot(filepath=str(path))
-    yield 0.1
-
-
 def drag_edge(pixels: int) -> Steps:
     """Makes the sidebar narrower by so many pixels."""
     window, _, region = view()
@@ -89,9 +69,9 @@ def drag_edge(pixels: int) -> Steps:
 
 def scales(name: str) -> Steps:
     """The panel as it is, at twice the size, and narrow."""
-    yield from picture(name)
+    yield from picture(OUT, name)
     bpy.context.preferences.view.ui_scale = 2.0
-    yield from picture(f"{name}-200")
+    yield from picture(OUT, f"{name}-200")
     bpy.context.preferences.view.ui_scale = 1.0
     yield PAUSE
 
@@ -113,18 +93,13 @@ def timed(owner: type, name: str, times: list[float], counts: Callable[[], bool]
 
 def begin(number: int, window: bpy.types.Window | None = None) -> Steps:
     """Presses the button in a window, and waits until the scene is captured."""
-    window = window or bpy.context.window_manager.windows[0]
+    window = bpy.context.window_manager.windows[0] if window is None else window
     area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
     window.scene.trackshade.prompt = f"a red box, take {number}"
     with bpy.context.temp_override(window=window, area=area):
         assert bpy.ops.trackshade.shade("INVOKE_DEFAULT") == {"RUNNING_MODAL"}
     while module("session").current().holds_scene:
         yield 0.05
-
-
-def module(name: str) -> ModuleType:
-    """One of the extension's, by the end of its name."""
-    return sys.modules[next(known for known in sys.modules if known.endswith(f"trackshade.ui.{name}"))]
 
 
 def finish() -> Steps:
@@ -156,7 +131,7 @@ def shade() -> Steps:
         bpy.context.scene.cycles.samples = 2
     for number in range(JOBS):
         yield from begin(number + 1)
-    yield from picture("jobs-running")
+    yield from picture(OUT, "jobs-running")
     window, area, _ = view()
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.mesh.primitive_cube_add(location=(0, 0, 5))
@@ -198,7 +173,7 @@ def two_scenes() -> Steps:
     scenes = [window.scene for window in bpy.context.window_manager.windows]
     after = [len([item for item in scene.objects if "plate" in item.name]) for scene in scenes]
     assert after == [count + 1 for count in before], (before, after)
-    yield from picture("two-windows")
+    yield from picture(OUT, "two-windows")
     with bpy.context.temp_override(window=bpy.context.window_manager.windows[1]):
         bpy.ops.wm.window_close()
     yield PAUSE
@@ -210,32 +185,16 @@ def drive() -> Steps:
     yield from open_tab()
     yield from scales("panel")
     bpy.context.scene.camera = None
-    yield from picture("no-camera")
+    yield from picture(OUT, "no-camera")
     window, area, _ = view()
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.trackshade.add_camera()
         bpy.ops.trackshade.check()
-    yield from picture("checked")
+    yield from picture(OUT, "checked")
     if SHADES:
         yield from shade()
     yield from drag_edge(90)
-    yield from picture("narrow")
+    yield from picture(OUT, "narrow")
 
 
-steps = drive()
-
-
-def turn() -> float | None:
-    try:
-        return next(steps)
-    except StopIteration:
-        code = 0
-    except Exception:  # noqa: BLE001 - whatever it is ends this Blender with a report
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-bpy.app.timers.register(turn, first_interval=2.0, persistent=True)
+run(drive())

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures playback in a real Blender window without and with the tracking colours, for a maintainer.
 
-    blender --factory-startup --python tests/gui/measure_overlay.py [-- MODULE]
+    blender --python tests/gui/measure_overlay.py
 
-The extension has to be enabled, or MODULE (its folder's parent is on the path) be registered by the caller. Prints a
-table: frames per second over a few seconds, and the time that one drawing of ours takes. Ends Blender.
+The extension has to be enabled. Prints a table: frames per second over a few seconds, and the time that one drawing of
+ours takes. Ends Blender.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-import traceback
-from collections.abc import Generator
+from pathlib import Path
 
 import bmesh
 import bpy
 import gpu
 
+sys.path.insert(0, str(Path(__file__).parent))
+from window import Steps, module, run, view
+
 SECONDS = 5.0
-Steps = Generator[float, None, None]
 
 
 def build(kind: str, vertices: int) -> None:
@@ -52,15 +52,9 @@ def build(kind: str, vertices: int) -> None:
     scene.camera = camera
 
 
-def window() -> dict[str, object]:
-    found = bpy.context.window_manager.windows[0]
-    area = next(area for area in found.screen.areas if area.type == "VIEW_3D")
-    return {"window": found, "area": area, "region": next(r for r in area.regions if r.type == "WINDOW")}
-
-
 def playback(what: str) -> Steps:
     """Plays for a while and prints one row."""
-    drawing = sys.modules[next(name for name in sys.modules if name.endswith("overlay_view"))]
+    drawing = module("overlay_view")
     times: list[float] = []
     frames = [0]
     call = drawing.draw_control
@@ -75,14 +69,14 @@ def playback(what: str) -> Steps:
 
     drawing.draw_control = timed
     bpy.app.handlers.frame_change_post.append(count)
-    with bpy.context.temp_override(**window()):
+    with bpy.context.temp_override(**view()):
         bpy.ops.screen.animation_play()
     yield 1.0
     frames[0], began = 0, time.perf_counter()
     times.clear()
     yield SECONDS
     rate = frames[0] / (time.perf_counter() - began)
-    with bpy.context.temp_override(**window()):
+    with bpy.context.temp_override(**view()):
         bpy.ops.screen.animation_cancel(restore_frame=True)
     bpy.app.handlers.frame_change_post.remove(count)
     drawing.draw_control = call
@@ -97,28 +91,13 @@ def drive() -> Steps:
         build(kind, 100_000)
         bpy.context.preferences.view.show_splash = False
         yield 2.0
-        where = window()
-        view = where["area"].spaces.active  # type: ignore[attr-defined]
-        view.region_3d.view_perspective = "CAMERA"
+        area = view()["area"]
+        area.spaces.active.region_3d.view_perspective = "CAMERA"
         for shown in (False, True):
             bpy.context.scene.trackshade_overlay.show = shown
-            where["area"].tag_redraw()  # type: ignore[attr-defined]
+            area.tag_redraw()
             yield 4.0
             yield from playback(f"100,000 vertices, {kind}, {'colours' if shown else 'plain'}")
 
 
-def turn() -> float | None:
-    try:
-        return next(steps)
-    except StopIteration:
-        code = 0
-    except Exception:  # noqa: BLE001 - whatever it is ends this Blender with a report
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-steps = drive()
-bpy.app.timers.register(turn, first_interval=2.0, persistent=True)
+run(drive())
