@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -91,9 +92,9 @@ def timed(owner: type, name: str, times: list[float], counts: Callable[[], bool]
     setattr(owner, name, wrapper)
 
 
-def begin(number: int, window: bpy.types.Window | None = None) -> Steps:
+def begin(number: int, window: Any = None) -> Steps:
     """Presses the button in a window, and waits until the scene is captured."""
-    window = bpy.context.window_manager.windows[0] if window is None else window
+    window = window or bpy.context.window_manager.windows[0]
     area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
     window.scene.trackshade.prompt = f"a red box, take {number}"
     with bpy.context.temp_override(window=window, area=area):
