@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import bpy
 import numpy as np
 
-from trackshade.errors import Cancelled, ShotError, TrackshadeError
+from trackshade.errors import Cancelled, TrackshadeError
 
 from ..first_frame import OWN_ENGINE
 from ..job import PAUSE, Progress
@@ -27,6 +27,7 @@ from .delivery import COMBINED, DEPTH, INDEX, TRACKING
 from .film import Film
 from .main_thread import on_main
 from .newest import newest_result
+from .refusals import refuse_stereo
 from .scene_linear import View
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
 
     def _layers(self, depsgraph: bpy.types.Depsgraph) -> Layers:
         scene, layer = depsgraph.scene, depsgraph.view_layer
-        _refuse(scene)
+        refuse_stereo(scene.render)
         asked = delivery.wanted(layer)
         reel = self._animation(depsgraph, asked) if self.is_animation else self._still(depsgraph, asked)
         size = self.resolution_x, self.resolution_y
@@ -180,16 +181,6 @@ class TrackshadeEngine(bpy.types.RenderEngine):
                     raise Cancelled
                 if progress.waits:
                     time.sleep(PAUSE)
-
-
-def _refuse(scene: bpy.types.Scene) -> None:
-    """Raises ShotError for what a render may ask for and no model can do."""
-    if scene.render.use_multiview:
-        raise ShotError(
-            "stereo",
-            "Trackshade renders one view, and the scene asks for stereo.",
-            "Switch off Stereoscopy in the Output Properties.",
-        )
 
 
 CLASSES = (TrackshadeEngine,)

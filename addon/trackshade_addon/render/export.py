@@ -17,13 +17,13 @@ from pathlib import Path
 import bpy
 
 from trackshade import registry
-from trackshade.errors import ShotError
 from trackshade.fit import FrameMap, SizeFit
 from trackshade.shot import Shot
 from trackshade.shot.track_set import FIRST, Order, TrackSet, frame_name, unwritable, write_set
 
 from ..capture.gathering import Gathering
 from ..capture.plan import frame_rate, render_size
+from .refusals import refuse_region, refuse_stereo
 from .snapshot import display_picture, save_result
 
 _SNAPSHOT = "first.exr"
@@ -42,7 +42,9 @@ class LayerExport:
     def __init__(self, scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> None:
         """Raises ShotError, ModelError, UsageError for what cannot be shaded; nothing is written yet."""
         render, own, chosen = scene.render, scene.trackshade, layer.trackshade
-        _refuse(render, layer)
+        refuse_stereo(render)
+        if chosen.hook_picture != "none":
+            refuse_region(render)
         what = own.what(layer.name)
         beside, name = _place(scene, layer)
         start, end, step = (
@@ -114,21 +116,6 @@ class LayerExport:
         """Leaves nothing of this render behind."""
         self._gathered = None
         shutil.rmtree(self._run, ignore_errors=True)
-
-
-def _refuse(render: bpy.types.RenderSettings, layer: bpy.types.ViewLayer) -> None:
-    if render.use_multiview:
-        raise ShotError(
-            "stereo",
-            "Trackshade shades one view, and the scene asks for stereo.",
-            "Switch off Stereoscopy in the Output Properties.",
-        )
-    if render.use_border and layer.trackshade.hook_picture != "none":
-        raise ShotError(
-            "region",
-            "Only a region of the frame is rendered, and the shot's first frame has to be a whole one.",
-            "Switch off Render Region in the Output Properties, or choose Generated for the layer's First Frame.",
-        )
 
 
 def _place(scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> tuple[Path, str]:
