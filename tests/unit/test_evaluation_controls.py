@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from result_shots import at, shot
 from trackshade.control import tracking_video
+from trackshade.control.signals import control_signal
 from trackshade.conventions import linear_to_srgb, srgb_to_linear
 from trackshade.errors import UsageError
 from trackshade.evaluation.colour_words import NAMES, nearest_name, shown_colour
 from trackshade.evaluation.held_out import plan
 from trackshade.evaluation.identity import destroy_identity
-from trackshade.evaluation.signals import control_signal
 from trackshade.evaluation.ways import WAYS, chosen
 from trackshade.training.data import generate_clip, scene_shot
 from trackshade.training.data.materials import COLOURS

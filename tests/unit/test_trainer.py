@@ -360,6 +360,22 @@ def test_base_then_branch(data: str, tmp_path: Path):
     assert all(key.startswith(own) for key in moved)
 
 
+def test_a_branch_of_another_control_signal(whole: Path, tmp_path: Path):
+    """A base made of a whole model forgets its branch; the branch of a signal is then learned from that signal."""
+    clips, base = tmp_path / "depth", tmp_path / "base"
+    generate_shards(clips, 3, size=(32, 24), frames=3, control="depth")
+    assert averages(whole)["transformer.combine_linears.0.weight"].any()
+    train(TrainConfig(out=str(base), data=str(clips), stage="base", start=str(whole), **TINY))
+    before = averages(base)
+    assert not before["transformer.combine_linears.0.weight"].any()
+    train(TrainConfig(out=str(tmp_path / "branch"), data=str(clips), stage="branch", start=str(base), **TINY))
+    after = averages(tmp_path / "branch")
+    assert after["transformer.combine_linears.0.weight"].any()
+    assert torch.equal(after["transformer.proj_out.weight"], before["transformer.proj_out.weight"])
+    with pytest.raises(UsageError, match="no tracks to mirror"):
+        train(TrainConfig(out=str(tmp_path / "mirrored"), data=str(clips), **(TINY | {"mirror": True})))
+
+
 def test_a_folder_with_another_run_is_refused(data: str, whole: Path):
     with pytest.raises(UsageError, match="layers"):
         train(TrainConfig(out=str(whole), data=data, **(TINY | {"layers": 3})))

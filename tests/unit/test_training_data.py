@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackshade.control import tracking_video
+from trackshade.errors import UsageError
 from trackshade.training.data import (
     clip_kinds,
     contact_sheet,
@@ -281,3 +282,21 @@ def test_sheet():
     assert sheet.shape == (2 * (2 * 32 + 18), 2 * (3 * 48 + 8), 3)
     np.testing.assert_array_equal(sheet[15:47, 48:96], clips[0].video[1])
     np.testing.assert_array_equal(sheet[47:79, :48], clips[0].tracking[0])
+
+
+def test_clips_of_another_control_signal(tmp_path):
+    """The same videos, with depth in the place of the tracks; shards say which, and are not mixed."""
+    generate_shards(tmp_path, 2, size=(32, 24), frames=3, shard=2)
+    made = generate_clip(1, (32, 24), 3, control="depth")
+    np.testing.assert_array_equal(made.video, load_shards(tmp_path)[1][0])
+    assert made.tracking.any()
+    assert (made.tracking == made.tracking[..., :1]).all()
+    with pytest.raises(FileExistsError):
+        generate_shards(tmp_path, 2, size=(32, 24), frames=3, shard=2, control="depth")
+    generate_shards(tmp_path / "depth", 2, size=(32, 24), frames=3, control="depth")
+    shards = load_shards(tmp_path / "depth")
+    assert shards.control == "depth"
+    np.testing.assert_array_equal(shards[1][1], made.tracking)
+    (tmp_path / "depth" / "shard-000000").rename(tmp_path / "shard-000001")
+    with pytest.raises(UsageError, match="shards of depth and of mesh"):
+        load_shards(tmp_path)

@@ -36,11 +36,11 @@ def say(line: str) -> None:
 
 
 def _clips(values: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    from ..control.signals import SIGNALS
     from .generator import Sampling
     from .plots import write_plots
     from .report import summarise
     from .run import Evaluation, evaluate
-    from .signals import SIGNALS
     from .store import plain, write_bytes, write_json
     from .tables import markdown
     from .ways import chosen

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ..control.signals import PointRule, control_signal
 from ..errors import UsageError
 from ..models.checkpoint import digest
 from ..pictures import psnr
@@ -30,7 +31,6 @@ from .held_out import Held, Item, make_held, plan
 from .measures import measure
 from .perceptual import Distance, find_lpips
 from .sheets import write_sheet
-from .signals import PointRule, control_signal
 from .ways import MADE, TEXT, WAYS, generated, make
 
 Progress = Callable[[str], None]

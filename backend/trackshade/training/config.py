@@ -101,8 +101,9 @@ class TrainConfig(RunConfig):
 
     data: str = setting("folder of shards; made there where it is empty", "run")
     stage: str = setting(
-        "joint: base and branch together, from scratch the better way; base: without tracks; branch: freeze all "
-        "but the branch, which starts as a copy of the base in --start; autoencoder: that alone",
+        "joint: base and branch together, from scratch the better way; base: without tracks, and without "
+        "what a branch of --start learned; branch: freeze all but the branch, which starts as a copy of the base in "
+        "--start; autoencoder: that alone",
         "run",
         "joint",
         STAGES,

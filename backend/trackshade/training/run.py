@@ -92,7 +92,7 @@ def _train(out: Path, config: TrainConfig, accelerator: Accelerator, log: Log) -
     task = Task(shards, vae, tokens, tokenize(tokenizer, [""], config.text_length)[0], config)
     if accelerator.is_main_process:
         _, frames, height, width, _ = shards.videos[0].shape
-        task.tokenizer, task.held_out = tokenizer, held_out(SHEET_CLIPS, (width, height), frames)
+        task.tokenizer, task.held_out = tokenizer, held_out(SHEET_CLIPS, (width, height), frames, shards.control)
         transformer.save_config(out / "transformer")
     log.begin(run.progress.step)
     log(
@@ -183,7 +183,14 @@ def _data(config: TrainConfig, accelerator: Accelerator, log: Log) -> Shards:
                 frames=config.frames,
                 progress=lambda done, count: log({"stage": "data", "done": done, "count": count}),
             )
-    return load_shards(config.data)
+    shards = load_shards(config.data)
+    if shards.control in ("none", "depth") and (config.mirror or config.sparse_tracks):
+        raise UsageError(
+            "bad-setting",
+            f"The clips in {config.data} have no tracks to mirror or to thin, but {shards.control}.",
+            "Leave --mirror and --sparse-tracks out.",
+        )
+    return shards
 
 
 def seed_offset(seed: int) -> int:
@@ -240,19 +247,24 @@ def _known_weights(start: Path) -> dict[str, torch.Tensor]:
 
 def _start_from(modules: dict[str, nn.Module], config: TrainConfig) -> None:
     """Start values from another run's averaged weights; freeze what the stage does not train."""
-    if config.start:
-        own = weights(modules)
-        put_weights(own, adapted(_known_weights(Path(config.start)), own, config.patch))
     transformer = modules["transformer"]
     assert isinstance(transformer, TrackingTransformer3DModel)
+    branch = branch_parameters(transformer)
+    if config.start:
+        own = weights(modules)
+        known = adapted(_known_weights(Path(config.start)), own, config.patch)
+        if config.stage == "base":  # a base that was never led by tracks has nothing of a branch
+            untouched = {parameter.data_ptr() for parameter in branch}
+            known |= {key: value for key, value in own.items() if value.data_ptr() in untouched}
+        put_weights(own, known)
     if config.stage == "base":
-        for parameter in branch_parameters(transformer):
+        for parameter in branch:
             parameter.requires_grad_(False)
     if config.stage != "branch":
         return
     for module in modules.values():
         module.requires_grad_(False)
-    for parameter in branch_parameters(transformer):
+    for parameter in branch:
         parameter.requires_grad_(True)
     for copied, block in zip(transformer.transformer_blocks_copy, transformer.transformer_blocks, strict=False):
         copied.load_state_dict(block.state_dict())

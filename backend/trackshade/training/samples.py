@@ -22,9 +22,9 @@ from .data import Clip, generate_clip
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # sample [B, ...], timestep [B] -> velocity [B, ...]
 
 
-def held_out(count: int, size: tuple[int, int] = (96, 64), frames: int = 9) -> list[Clip]:
+def held_out(count: int, size: tuple[int, int] = (96, 64), frames: int = 9, control: str = "mesh") -> list[Clip]:
     """The clips that sheets show: the first seeds of the held-out split."""
-    return [generate_clip(seed, size, frames, split="held-out") for seed in range(count)]
+    return [generate_clip(seed, size, frames, split="held-out", control=control) for seed in range(count)]
 
 
 def denoise(predict: Predict, scheduler: Any, shape: Sequence[int], steps: int, seed: int, device: Any) -> torch.Tensor:

@@ -19,6 +19,8 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--split", choices=("train", "held-out"), default="train")
     parser.add_argument("--kind")
+    parser.add_argument("--control", default="mesh", help="what stands for the tracking video: none, depth, tracks-N, "
+                        "mesh")  # fmt: skip
     parser.add_argument("--size", type=int, nargs=2, default=(144, 96), metavar=("W", "H"))
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--processes", type=int, default=1)
@@ -41,7 +43,8 @@ def main() -> None:
         )  # fmt: skip
     elif a.sheet:
         seeds = range(a.first_seed, a.first_seed + a.count)
-        save_sheet([generate_clip(s, size, a.frames, a.kind, split=a.split) for s in seeds], a.out, columns=2)
+        clips = [generate_clip(s, size, a.frames, a.kind, split=a.split, control=a.control) for s in seeds]
+        save_sheet(clips, a.out, columns=2)
     else:
         generate_shards(
             a.out,
@@ -52,6 +55,7 @@ def main() -> None:
             size=size,
             frames=a.frames,
             kind=a.kind,
+            control=a.control,
             shard=a.shard or 250,
             progress=progress,
         )

@@ -11,8 +11,10 @@ import numpy as np
 from trackshade.colours import MeshRule, inverse_distance, inverse_range
 from trackshade.control.ink import Ink
 from trackshade.control.raster import Buffers, barycentric, draw, to_screen
+from trackshade.control.signals import control_signal
 from trackshade.training.data.scene import KINDS, UNSEEN_KINDS, Scene, build_scene
 from trackshade.training.data.shading import CURVE, nearest_around, shade, vertex_normals
+from trackshade.training.data.shots import scene_shot
 
 Split = Literal["train", "held-out"]
 # Mixed into the seed, so that the two splits draw from streams that never meet, whatever the seeds.
@@ -23,7 +25,7 @@ _SHADOW_SIZE, _SHADOW_REACH = 128, 3.6  # texels, metres
 @dataclass(frozen=True)
 class Clip:
     video: np.ndarray  # [T, H, W, 3] u8 sRGB
-    tracking: np.ndarray  # [T, H, W, 3] u8, the mesh rule
+    tracking: np.ndarray  # [T, H, W, 3] u8, the mesh rule, or another control signal
     caption: str
     kind: str
     object_index: np.ndarray  # [T, H, W] i16: -1 background, 0 ground and walls, 1 the main body, 2.. the others
@@ -51,16 +53,20 @@ def generate_clip(
     split: Split = "train",
     points: int = 0,
     keep_scene: bool = False,
+    control: str = "mesh",
 ) -> Clip:
     """Make the clip of `seed` (0 or more), the same on every machine with the same numpy.
 
     `size` (w, h) in pixels; `kind` one of `clip_kinds(split)`, else drawn; `points` surface points visible
-    in the first frame are followed; `keep_scene` keeps the scene with the clip. Raises ValueError for an unknown
-    kind or split.
+    in the first frame are followed; `keep_scene` keeps the scene with the clip; `control` is the signal that stands for
+    the tracking video (see `control.signals`), to learn what each is worth. Raises ValueError for an unknown kind or
+    split, UsageError for an unknown control signal.
     """
     rng = clip_rng(seed, split)
     scene = build_scene(rng, draw_kind(rng, split, kind), size, frames)
     clip = render_clip(scene, size, points, rng)
+    if control != "mesh":
+        clip = replace(clip, tracking=control_signal(scene_shot(scene, size), control, seed))
     return replace(clip, scene=scene) if keep_scene else clip
 
 

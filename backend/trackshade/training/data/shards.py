@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from trackshade.errors import UsageError
 from trackshade.training.data.clip import Split, generate_clip
 
 _VERSION = 2  # of the clips that a seed gives
@@ -34,11 +35,12 @@ class _Plan:
     frames: int
     split: Split
     kind: str | None
+    control: str = "mesh"
     version: int = _VERSION
 
     def same_clips(self, found: dict) -> bool:
         """Whether the shard described by `found` holds exactly these clips."""
-        return found == json.loads(json.dumps(asdict(self)))
+        return {"control": "mesh", **found} == json.loads(json.dumps(asdict(self)))
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Shards:
     captions: tuple[str, ...]
     kinds: tuple[str, ...]
     colours: tuple[str | None, ...]  # the caption's colour of the main body, where most of it shows that
+    control: str = "mesh"  # what the tracking videos are; see `control.signals`
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -76,20 +79,21 @@ def generate_shards(
     size: tuple[int, int] = (144, 96),
     frames: int = 17,
     kind: str | None = None,
+    control: str = "mesh",
     shard: int = 250,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write the clips of seeds first_seed … first_seed + count − 1; returns the shards' folders, in order.
 
     A shard that is there already with the same clips is kept; another in its place raises FileExistsError.
-    `progress(done, count)` is called after every shard.
+    `control`: the signal that stands for the tracking video. `progress(done, count)` is called after every shard.
     """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     folders, missing, done = [], [], 0
     for n, offset in enumerate(range(0, count, shard)):
         folder = out / f"shard-{n:06d}"
-        plan = _Plan(first_seed + offset, min(shard, count - offset), (size[0], size[1]), frames, split, kind)
+        plan = _Plan(first_seed + offset, min(shard, count - offset), (size[0], size[1]), frames, split, kind, control)
         folders.append(folder)
         if folder.exists():
             if not plan.same_clips(json.loads((folder / "captions.json").read_text())["plan"]):
@@ -134,7 +138,9 @@ def _write_shard(folder: Path, plan: _Plan) -> None:
 
 def _clips(plan: _Plan) -> Iterator[ShardClip]:
     for seed in range(plan.first_seed, plan.first_seed + plan.count):
-        clip = generate_clip(seed, plan.size, plan.frames, plan.kind, split=plan.split, keep_scene=True)
+        clip = generate_clip(
+            seed, plan.size, plan.frames, plan.kind, split=plan.split, keep_scene=True, control=plan.control
+        )
         colour = clip.scene.colour if clip.scene else None
         yield ShardClip(clip.video, clip.tracking, clip.caption, clip.kind, colour)
 
@@ -176,16 +182,26 @@ def write_shard(
 
 
 def load_shards(out_dir: Path | str) -> Shards:
-    """Map all whole shards of a folder, in order. Raises FileNotFoundError where there is none."""
+    """Map all whole shards of a folder, in order.
+
+    Raises FileNotFoundError where there is none, UsageError where they hold different control signals.
+    """
     folders = sorted(Path(out_dir).glob("shard-*"))
     if not folders:
         raise FileNotFoundError(f"no shards in {out_dir}")
-    videos, trackings, captions, kinds, colours = [], [], [], [], []
+    videos, trackings, captions, kinds, colours, controls = [], [], [], [], [], set()
     for folder in folders:
         text = json.loads((folder / "captions.json").read_text())
         videos.append(np.load(folder / "video.npy", mmap_mode="r", allow_pickle=False))
         trackings.append(np.load(folder / "tracking.npy", mmap_mode="r", allow_pickle=False))
         captions += text["captions"]
         kinds += text["kinds"]
+        controls.add(text.get("plan", {}).get("control", "mesh"))
         colours += text.get("colours", [None] * len(text["captions"]))
-    return Shards(tuple(videos), tuple(trackings), tuple(captions), tuple(kinds), tuple(colours))
+    if len(controls) > 1:
+        raise UsageError(
+            "bad-dataset",
+            f"{out_dir} holds shards of {' and of '.join(sorted(controls))}.",
+            "Keep them in folders of their own.",
+        )
+    return Shards(tuple(videos), tuple(trackings), tuple(captions), tuple(kinds), tuple(colours), controls.pop())
