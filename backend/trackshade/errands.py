@@ -66,7 +66,7 @@ def _torch_facts() -> dict[str, Any]:
         devices.append({"device": f"cuda:{index}", "name": found.name, "total": found.total_memory})
     if torch.backends.mps.is_available():
         devices.append({"device": "mps", "name": "Apple GPU", "total": None})
-    devices.append({"device": "cpu", "name": platform.processor() or platform.machine(), "total": None})
+    devices.append({"device": "cpu", "name": f"the processor ({platform.machine()})", "total": None})
     return {"torch": torch.__version__, "devices": devices}
 
 

@@ -13,6 +13,7 @@ import bpy
 from trackshade.errors import TrackshadeError
 
 from ..job import Progress
+from .languages import CONTEXT
 
 _STATES = {
     "planning": "Planning",
@@ -49,7 +50,7 @@ FIXES = {
 
 def tr(text: str, **values: object) -> str:
     """A sentence in Blender's language, its gaps filled."""
-    return bpy.app.translations.pgettext_iface(text).format(**values)
+    return bpy.app.translations.pgettext_iface(text, CONTEXT).format(**values)
 
 
 def fix_of(error: TrackshadeError) -> str | None:
