@@ -17,7 +17,7 @@ from trackshade.errors import ShotError, UsageError
 from trackshade.fit import FrameMap, fit_frames, fit_size
 from trackshade_addon.capture import capture
 from trackshade_addon.first_frame import render_sample
-from trackshade_addon.place import place, remove, remove_textures
+from trackshade_addon.place import place, remove, remove_textures, save_copy
 from trackshade_addon.place.coordinates import MAP, choose_maps, holds_a_texture
 from trackshade_addon.place.materials import KEY, dress, undress
 from trackshade_addon.place.projected import PLACE
@@ -248,6 +248,19 @@ def test_it_survives_the_file_and_comes_off_in_the_opened_one(stage: bpy.types.S
     assert remove_textures(opened, maps=True) == 1
     assert state(opened) == before
     assert np.array_equal(render(opened, 3, tmp_path), front)
+
+
+def test_a_copy_of_the_scene_finds_the_tracks_where_it_is_moved_to(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    folder = shade(stage, home)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "own.blend"))
+    place(folder, stage, as_="projected")
+    shown = render(stage, 3, tmp_path)
+    save_copy(folder / "scene.blend")
+    home.rename(tmp_path / "moved")
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "moved" / "result" / "scene.blend"))
+    assert np.array_equal(render(bpy.context.scene, 3, tmp_path), shown)
 
 
 def test_instances_of_one_mesh_wear_their_own_and_slots_come_back(stage: bpy.types.Scene, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -53,19 +54,27 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _near_paths() -> Iterator[None]:
-    """Makes the paths of our images relative to the open file for a while: Blender then rebases them to the
+    """Makes the paths of our images and tracks relative to the open file for a while: Blender then rebases them to the
     copy's place. In a session without a file it makes all paths relative to the copy by itself.
     """
-    before: list[tuple[bpy.types.Image, str]] = []
+    before: list[tuple[Any, str]] = []
     if bpy.data.filepath:
-        for image in bpy.data.images:
-            if PLATE_KEY in image and not image.filepath.startswith("//"):
+        for holder in _holders():
+            if not holder.filepath.startswith("//"):
                 with contextlib.suppress(ValueError):  # on another drive: stays absolute
-                    relative = bpy.path.relpath(image.filepath)
-                    before.append((image, image.filepath))
-                    image.filepath = relative
+                    relative = bpy.path.relpath(holder.filepath)
+                    before.append((holder, holder.filepath))
+                    holder.filepath = relative
     try:
         yield
     finally:
-        for image, filepath in before:
-            image.filepath = filepath
+        for holder, filepath in before:
+            holder.filepath = filepath
+
+
+def _holders() -> Iterator[Any]:
+    """What of ours holds the path of a file."""
+    yield from (image for image in bpy.data.images if PLATE_KEY in image)
+    for obj in bpy.data.objects:
+        if PLATE_KEY in obj:
+            yield from (modifier for modifier in obj.modifiers if modifier.type == "MESH_CACHE")
