@@ -80,7 +80,9 @@ def test_registering_twice_leaves_nothing() -> None:
         now = traces()
         assert {"TRACKSHADE_PT_shade", "TRACKSHADE_OT_shade", "TrackshadePreferences"} <= now["classes"]
         assert hasattr(bpy.context.scene, "trackshade")
-        assert (now["handlers"], now["timer"]) == (before["handlers"], False)  # none without a window
+        added = {name for name, found in now["handlers"].items() if found != before["handlers"][name]}
+        assert added == {f"render_{name}" for name in ("init", "pre", "write", "complete", "cancel")}
+        assert not now["timer"]  # none without a window
         trackshade_addon.unregister()
         assert traces() == before
 
