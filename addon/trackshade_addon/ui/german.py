@@ -58,7 +58,7 @@ TEXTS: dict[str | tuple[str, str], str] = {
     (CONTEXT, "Image"): "Bilddatei",
     (CONTEXT, "Generated"): "Erfunden",
     "Blender waits while it renders this one frame": "Blender wartet, während es dieses eine Bild rendert",
-    "Lock Seed": "Seed festhalten",
+    "Lock Seed": "Startwert festhalten",
     "Model and Strengths": "Modell und Stärken",
     "Model": "Modell",
     "Steps": "Schritte",
@@ -115,7 +115,7 @@ TEXTS: dict[str | tuple[str, str], str] = {
     # jobs
     "Jobs": "Aufträge",
     "No job yet": "Noch kein Auftrag",
-    "{model}, seed {seed}": "{model}, Seed {seed}",
+    "{model}, seed {seed}": "{model}, Startwert {seed}",
     "Redo": "Noch einmal",
     "Use Its Settings": "Seine Werte übernehmen",
     "Place a Result": "Ein Ergebnis platzieren",
@@ -158,7 +158,7 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "Backend Address": "Adresse des Backends",
     # tooltips of the buttons that are pressed most
     "Capture the scene as it is now and shade it with this job's settings and seed":
-        "Die Szene aufzeichnen, wie sie jetzt ist, und mit den Werten und dem Seed dieses Auftrags schattieren",
+        "Die Szene aufzeichnen, wie sie jetzt ist, und mit den Werten und dem Startwert dieses Auftrags schattieren",
     "What the video should show: material, light, place, style":
         "Was das Video zeigen soll: Material, Licht, Ort, Stil",
     "What it should not show; the model's own words where this is empty":
