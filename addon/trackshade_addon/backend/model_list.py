@@ -204,9 +204,10 @@ class Models:
     def _free(self, name: str) -> None:
         """Raises UsageError where something is done with this model, or with all."""
         kind, work = self._works.get(MOVING, ("", None))
-        if work is not None and work.running and (kind == "moving" or name == MOVING):
-            said = "The models are being moved." if kind == "moving" else "A checkpoint is being checked."
-            raise UsageError("models-busy", said, "Wait for it, or cancel it.")
+        if work is not None and work.running and kind == "moving":
+            raise UsageError("models-busy", "The models are being moved.", "Wait for it, or cancel it.")
+        if work is not None and work.running and name == MOVING:
+            raise UsageError("models-busy", "A checkpoint is being checked.", "Wait for it, or cancel it.")
         work = self.work(name)
         if work is not None and work.running:
             raise UsageError("models-busy", f"{name} is being fetched or checked.", "Wait for it, or pause it.")
