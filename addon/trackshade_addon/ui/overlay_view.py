@@ -37,6 +37,8 @@ def detach() -> None:
 def _draw() -> None:
     context = bpy.context
     space, scene, layer = context.space_data, context.scene, context.view_layer
+    if space is None or context.region_data is None:  # a view that is drawn into a picture, for a script say
+        return
     own = scene.trackshade_overlay
     engine = scene.render.engine == ENGINE and space.shading.type == "RENDERED"
     if not engine and not (own.show and space.overlay.show_overlays):
