@@ -206,7 +206,7 @@ def _same_vertices(one: Geometry, other: Geometry) -> bool:
         return False
     if np.array_equal(one.triangles, other.triangles):
         return True
-    if not one.deforms and not np.allclose(one.at(0), other.at(0), rtol=0, atol=1e-4 * np.ptp(one.at(0))):
+    if not one.deforms and not np.allclose(one.at(0), other.at(0), rtol=0, atol=1e-4 * float(np.ptp(one.at(0)))):
         return False
     edges = _edges(one)
     return bool(np.isin(edges, _edges(other)).mean() > _SAME_EDGES) if len(edges) else True
