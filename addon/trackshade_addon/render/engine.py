@@ -28,6 +28,7 @@ from .film import Film
 from .main_thread import on_main
 from .newest import newest_result
 from .refusals import refuse_stereo
+from .rest import is_own_render
 from .scene_linear import View
 
 T = TypeVar("T")
@@ -69,6 +70,8 @@ class TrackshadeEngine(bpy.types.RenderEngine):
 
     def render(self, depsgraph: bpy.types.Depsgraph) -> None:
         """One frame of one view layer. In a window this is not Blender's main thread, and may wait."""
+        if is_own_render():  # which is of nothing
+            return
         try:
             delivery.deliver(self, depsgraph.scene, depsgraph.view_layer, self._layers(depsgraph))
         except Cancelled:

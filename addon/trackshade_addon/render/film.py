@@ -73,7 +73,7 @@ class Film:
                 "Shade the shot again.",
             )
         levels = on_main(lambda: read_levels(path))
-        return (self._nearest(levels, size, 0) / 255).astype(np.float32)
+        return self._nearest(levels, size, 0).astype(np.float32) / 255
 
     def depth(self, frame: int, size: tuple[int, int]) -> Float32:
         """[H, W] float32 metres along the camera's axis."""

@@ -8,35 +8,41 @@ import bpy
 from .. import discard
 from . import engine
 from .hook import Hook
+from .rest import is_own_render
 from .starting import start
 
 _hook = Hook(start)
 
 
 def _init(scene: bpy.types.Scene, *_: object) -> None:
-    discard.render_begins()
-    engine.forget()
-    _hook.init(scene)
+    if not is_own_render():
+        discard.render_begins()
+        engine.forget()
+        _hook.init(scene)
 
 
 def _pre(scene: bpy.types.Scene, *_: object) -> None:
-    _hook.pre(scene)
+    if not is_own_render():
+        _hook.pre(scene)
 
 
 def _write(scene: bpy.types.Scene, *_: object) -> None:
-    _hook.write(scene)
+    if not is_own_render():
+        _hook.write(scene)
 
 
 def _complete(scene: bpy.types.Scene, *_: object) -> None:
-    engine.forget()
-    discard.render_ends()
-    _hook.complete(scene)
+    if not is_own_render():
+        engine.forget()
+        discard.render_ends()
+        _hook.complete(scene)
 
 
 def _cancel(scene: bpy.types.Scene, *_: object) -> None:
-    engine.forget()
-    discard.render_ends()
-    _hook.cancel(scene)
+    if not is_own_render():
+        engine.forget()
+        discard.render_ends()
+        _hook.cancel(scene)
 
 
 _HANDLERS = {

@@ -21,7 +21,7 @@ from ..capture.animation import READS_ONLY
 from ..first_frame import OWN_ENGINE
 from ..ui import words
 from .export import LayerExport
-from .rest import is_own_render
+from .snapshot import make_savable
 
 LOOK_EVERY = 0.2  # seconds between two looks at whether the render's thread has ended
 said: dict[str, str] = {}  # by view layer: the latest sentence, for its panel
@@ -43,7 +43,7 @@ class Hook:
     def init(self, scene: bpy.types.Scene, *_: object) -> None:
         """A render begins."""
         self._end()
-        if is_own_render() or scene.render.engine == OWN_ENGINE:
+        if scene.render.engine == OWN_ENGINE:
             return
         self._scene = scene.session_uid
         for layer in scene.view_layers:
@@ -106,6 +106,7 @@ class Hook:
     def _begin(self, scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> None:
         said.pop(layer.name, None)
         self._exports[layer.name] = LayerExport(scene, layer)
+        make_savable()
 
     def _finish(self, exports: dict[str, LayerExport], scene: bpy.types.Scene) -> None:
         for layer, export in exports.items():

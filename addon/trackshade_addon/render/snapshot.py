@@ -18,9 +18,12 @@ from trackshade.errors import OutputError, ShotError
 
 from ..capture.restore import Changes
 from ..discard import discard
+from ..first_frame import OWN_ENGINE
 from .exr import read_channels
+from .rest import own_render
 
 COMPOSITE = "Composite"
+_MOMENTS = ("init", "pre", "post", "write", "stats", "complete", "cancel")
 _FORMAT = (
     "media_type",
     "file_format",
@@ -38,7 +41,7 @@ def save_result(scene: bpy.types.Scene, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written. ShotError: there is no result.
     """
-    result = bpy.data.images.get("Render Result")
+    result = _result()
     if result is None:
         raise ShotError("render-failed", "The render left no result to take the first frame from.", _FIX)
     with _format(scene, "MULTI_LAYER_IMAGE", "OPEN_EXR_MULTILAYER") as output:
@@ -46,6 +49,44 @@ def save_result(scene: bpy.types.Scene, path: Path) -> None:
         if hasattr(output, "use_exr_interleave"):  # Blender 5 writes a part for each layer otherwise
             output.use_exr_interleave = True
         _save(result, path, scene)
+
+
+def make_savable() -> None:
+    """Makes the image that stands for render results, without which none can be saved: `blender -b FILE -a` has none
+    until something renders from within. For a handler of render_init, without a window.
+    """
+    if _result() is not None or not bpy.app.background:
+        return
+    camera = bpy.data.cameras.new("Trackshade")
+    seat = bpy.data.objects.new("Trackshade", camera)
+    empty = bpy.data.scenes.new("Trackshade")
+    try:
+        empty.collection.objects.link(seat)
+        empty.camera = seat
+        empty.render.engine = OWN_ENGINE  # which has nothing to do in renders of our own
+        empty.render.resolution_x = empty.render.resolution_y = 8
+        with own_render(), _without_handlers():
+            bpy.ops.render.render(scene=empty.name)
+    finally:
+        bpy.data.batch_remove([empty, seat, camera])
+
+
+@contextlib.contextmanager
+def _without_handlers() -> Iterator[None]:
+    """Other add-ons are not to take this for a render."""
+    lists = [getattr(bpy.app.handlers, f"render_{name}") for name in _MOMENTS]
+    kept = [list(found) for found in lists]
+    try:
+        for found in lists:
+            found.clear()
+        yield
+    finally:
+        for found, before in zip(lists, kept, strict=True):
+            found[:] = before
+
+
+def _result() -> bpy.types.Image | None:
+    return next((image for image in bpy.data.images if image.type == "RENDER_RESULT"), None)
 
 
 def display_picture(saved: Path, layer: str, composited: bool, scene: bpy.types.Scene, path: Path) -> None:

@@ -17,11 +17,11 @@ def nearest(
     It is looked for among those whose centres, or one of whose corners, are nearest.
     """
     import trimesh
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     corners = surface.astype(np.float64)[triangles]  # [F, 3, 3]
     anchors = np.concatenate([corners.mean(axis=1), *corners.transpose(1, 0, 2)])  # [4 F, 3]
-    _, found = cKDTree(anchors).query(points, k=min(CANDIDATES, len(anchors)))
+    _, found = KDTree(anchors).query(points, k=min(CANDIDATES, len(anchors)))
     candidates = found.reshape(len(points), -1) % len(triangles)  # [V, K]
     asked = np.repeat(points.astype(np.float64), candidates.shape[1], axis=0)
     places = trimesh.triangles.closest_point(corners[candidates.reshape(-1)], asked).reshape(*candidates.shape, 3)
