@@ -42,6 +42,9 @@ def add_strip(scene: bpy.types.Scene, result: Result, sequence: Sequence, space:
     strip.frame_final_duration = sequence.duration
     strip.colorspace_settings.name = space
     strip[PLATE_KEY] = str(result.folder)
+    workspace: Any = bpy.context.workspace
+    if getattr(workspace, "sequencer_scene", scene) is None:  # from Blender 5.0 on, what the editors show
+        workspace.sequencer_scene = scene
     warnings = []
     if scene.view_settings.exposure != 0:
         warnings.append(
