@@ -22,8 +22,8 @@ from trackshade.client import PrivateBackend, start_private
 from trackshade.shot import Shot
 
 pytest.importorskip("bpy", reason="the command line runs Blender")
-COMMANDS = ("render", "control", "export", "place", "shade", "demo", "jobs", "cancel", "doctor", "serve", "models", "train",
-            "dataset", "evaluate", "version")  # fmt: skip
+COMMANDS = ("render", "control", "export", "place", "shade", "demo", "jobs", "cancel", "doctor",
+            "serve", "models", "train", "dataset", "evaluate", "version")  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
