@@ -64,7 +64,7 @@ class Order:
             raise ShotError(
                 "too-few-frames",
                 f"The export has {count} frames, and the model takes {' or '.join(map(str, sorted(spec.frames)))}.",
-                "Render a longer range, or every frame of it.",
+                "Render a longer range, or every frame of it; on a farm, name the whole range as Own Range under Shot.",
             )
         return fit_frames(self.start, self.end, self.step, self.fps, spec.frames, rule)
 
