@@ -156,6 +156,13 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "Folder of Wheels": "Ordner mit Wheels",
     "Package Index": "Paketverzeichnis",
     "Backend Address": "Adresse des Backends",
+    # buttons whose words Blender has for other things only
+    ("Operator", "Cancel"): "Abbrechen",
+    ("Operator", "Folder"): "Ordner",
+    ("Operator", "Take Out"): "Herausnehmen",
+    ("Operator", "Start"): "Starten",
+    ("Operator", "Stop"): "Anhalten",
+    ("Operator", "Pause"): "Pause",
     # tooltips of the buttons that are pressed most
     "Capture the scene as it is now and shade it with this job's settings and seed":
         "Die Szene aufzeichnen, wie sie jetzt ist, und mit den Werten und dem Startwert dieses Auftrags schattieren",
