@@ -22,7 +22,7 @@ from trackshade.client import PrivateBackend, start_private
 from trackshade.shot import Shot
 
 pytest.importorskip("bpy", reason="the command line runs Blender")
-COMMANDS = ("render", "control", "export", "place", "shade", "demo", "jobs", "cancel", "doctor",
+COMMANDS = ("render", "control", "bake", "export", "place", "shade", "demo", "jobs", "cancel", "doctor",
             "serve", "models", "train", "dataset", "evaluate", "version")  # fmt: skip
 
 

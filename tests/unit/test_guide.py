@@ -140,6 +140,7 @@ def test_commands_are_those_that_there_are() -> None:
                 "cancel",
                 "models",
                 "doctor",
+                "bake",
                 "demo",
                 "train",
                 "dataset",
