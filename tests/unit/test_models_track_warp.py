@@ -127,6 +127,20 @@ def test_filling_keeps_what_is_known_and_invents_no_colours(sides: list[int], se
         assert bool((picture.flatten(1) >= seen.amin(1, keepdim=True) - 1e-3).all())
 
 
+def test_the_rim_of_what_left_leaves_with_it():
+    """Pixels of the sky beside a box show some of its colour: they keep it while the box is there, and lose it then."""
+    first = torch.zeros(3, HEIGHT, WIDTH)
+    first[2] = 1.0
+    box, rim = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.bool)
+    rim[5:19, 9:23] = True
+    box[6:18, 10:22] = True
+    first[0, rim], first[0, box] = 0.5, 1.0
+    there = plane(0.9) * box
+    moved = move(first, there, there, torch.zeros_like(there))
+    torch.testing.assert_close(moved.colours[0, 1], first, atol=1e-3, rtol=0)
+    assert moved.colours[0, 2, 0].max() < 1e-3
+
+
 def test_a_surface_from_outside_the_frame_is_no_sky():
     """Without sky in the frame, what no track tells about is coloured as the surfaces beside it; with sky elsewhere,
     too, as long as it does not reach there.

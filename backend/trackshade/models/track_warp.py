@@ -39,7 +39,9 @@ def move_first(first: torch.Tensor, coordinates: torch.Tensor) -> Moved:
     tracked = coordinates[:, :, 3:]
     places = first_places(coordinates)
     colours, seen = _sampled(first, places, tracked)
-    still = (1 - tracked) * (1 - tracked[:, :1])
+    beside, was_beside = _grown(tracked), _grown(tracked[:, :1])
+    # What is beside a surface has some of its colour, which is to go with the surface.
+    still = (1 - tracked) * (1 - tracked[:, :1]) * (1 - was_beside * (1 - beside))
     hidden = tracked * (1 - seen)
     colours = colours * seen + first[:, None] * still + _from_about(first, places, tracked[:, 0]) * hidden
     told = torch.maximum(tracked, still)
@@ -50,6 +52,11 @@ def move_first(first: torch.Tensor, coordinates: torch.Tensor) -> Moved:
     )
     filled = torch.where(told > 0, colours, torch.where(sky > 0, behind, around))
     return Moved(filled, torch.maximum(seen, still))
+
+
+def _grown(mask: torch.Tensor) -> torch.Tensor:
+    """[B, T, 1, H, W] with the pixels beside it."""
+    return F.max_pool2d(mask.flatten(0, 1), 3, 1, 1).unflatten(0, mask.shape[:2])
 
 
 def _joined(seeds: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
