@@ -127,7 +127,7 @@ def _place(values: Mapping[str, Any], report: Callable[[job.Progress], None]) ->
         raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
     scene = _scene(values["scene"], report)
     report(job.Progress("placing", str(path)))
-    placed = place(folder, scene, as_="both")
+    placed = place(folder, scene, as_=values["way"])
     save_copy(path)
     return {"out": str(path), "files": {"scene": str(path)}, "warnings": list(placed.warnings)}
 

@@ -82,6 +82,9 @@ HOW = (
     Option("--tracking-range", str, "Value range of the tracking video for the model.", "training", TRACKING_RANGES),
 )
 TRACKS = (HOW[5], HOW[6], HOW[4])  # of those, what the tracking video depends on
+WAYS = ("both", "plate", "background", "compositor", "sequencer", "projected", "baked")
+WAY = Option("--way", str, "Plate and camera background (both) or one of them, over the rendered picture, or on the "
+             "surfaces.", "both", WAYS)  # fmt: skip
 FOLDER = Option("--out", str, "Folder of the result; a new one here if left out.", metavar="DIR", short="-o")
 FILE = Option("--out", str, "File to write.", metavar="FILE", short="-o")
 FORCE = Option("--force", bool, "Replace what is there.", False)
@@ -115,8 +118,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "shade": ("Shade a shot file, or the tracks kept beside an export.",
               (SHOT, Option("--model", str, WHAT[5].help, "mini", metavar="NAME"), SHADE_FIRST, *HOW, FOLDER, FORCE,
                JSON, *BACKEND)),
-    "place": ("Place a result in a copy of the scene, as a plate and as the camera's background.",
-              (RESULT, SCENE, FILE, FORCE, JSON)),
+    "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, WAY, FILE, FORCE, JSON)),
     "scene": ("Build the demonstration scene.", (FILE, FORCE, JSON)),
     "synthesise": ("Build scenes from seeds and render them, for training clips.", (FOLDER, *SYNTHETIC, JSON)),
 }  # fmt: skip

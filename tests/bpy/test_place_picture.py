@@ -173,3 +173,10 @@ def test_a_strip_lies_above_the_user_s_and_leaves_them(tmp_path: Path) -> None:
 def _end(frame: int) -> dict[str, int]:
     """Blender 5 takes a strip's length where earlier ones take its end."""
     return {"length": frame - 1} if bpy.app.version >= (5, 0) else {"frame_end": frame}
+
+
+def test_the_command_line_knows_every_way() -> None:
+    from trackshade import options
+    from trackshade_addon.place.placing import WAYS
+
+    assert set(options.WAY.choices) == set(WAYS)
