@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-JOBS, STEPS = 4, 100  # of the model in each job: so that there are ticks enough
+JOBS, STEPS = 3, 20  # of the model in each job: so that there are ticks enough
 PLACED, LOOKS = 20, 200
 OBJECTS = 5000
 HELD = 16  # milliseconds
