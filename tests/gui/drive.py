@@ -160,6 +160,9 @@ def two_scenes() -> Steps:
     """Each window's job is placed in its own scene."""
     window, area, _ = view()
     with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.screen.screen_full_area(use_hide_panels=False)  # back to the layout, which alone can be doubled
+    yield PAUSE
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
         bpy.ops.wm.window_new_main()  # a child window would share its parent's scene
     yield PAUSE
     other = bpy.context.window_manager.windows[1]
