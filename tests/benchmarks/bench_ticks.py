@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Processor time that the panel's own code takes of Blender's main thread, per call: the ticks of jobs after their capture, the steps
-in which a result of 49 frames of 720 × 480 is placed, and the look at a scene of 5,000 objects.
+"""Processor time that the panel's own code takes of Blender's main thread, per call: the ticks of jobs after their
+capture, the steps in which a result of 49 frames of 720 × 480 is placed, and the look at a scene of 5,000 objects.
 
 `python tests/benchmarks/bench_ticks.py` prints the table; `rows()` gives it to a common runner. What a window's panels
 take to draw is measured by `tests/gui/drive.py`.
