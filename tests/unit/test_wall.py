@@ -82,6 +82,7 @@ def test_the_add_on_imports_blender_and_the_light_ring_only(path: Path) -> None:
         "mathutils",
         "bpy_extras",
         "gpu",
+        "imbuf",
         "blf",
         "addon_utils",
         "bl_operators",

@@ -81,7 +81,7 @@ def draw_view(
         words = "zooms in" if sign > 0 else "zooms out"
     if moving and (not how or rng.random() < 0.15):
         steps = np.linspace(0, 5.0 * frames / fps, frames)[:, None]
-        waves = sum(np.sin(steps * rng.uniform(0.4, 1.3, 3) + rng.uniform(0, 6.28, 3)) for _ in range(2))
+        waves = np.sum([np.sin(steps * rng.uniform(0.4, 1.3, 3) + rng.uniform(0, 6.28, 3)) for _ in range(2)], axis=0)
         shift = shift + waves * 0.015 * distance[0]
         aims = aims + np.roll(waves, 1, axis=1) * 0.017 * distance[0]
         roll = 0.025 * waves[:, 0]

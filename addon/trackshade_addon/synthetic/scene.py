@@ -103,22 +103,28 @@ def _cast(take: Take, kind: str) -> list[Body]:
 def _arrange(take: Take, kind: str, cast: list[Body], moving: bool, aspect: float) -> tuple[list[Path], View]:
     """Places, motions and a camera; tried until the main body is well in the frame."""
     for _ in range(40):
-        starts = _places(take.rng, cast)
-        paths = [_path(take, kind, n, body, start) for n, (body, start) in enumerate(zip(cast, starts, strict=True))]
-        target = 0.6 * starts[0] + 0.4 * np.mean(starts, axis=0)
-        apart = max(float(np.linalg.norm(start - target)) for start in starts)
-        extent = max(cast[0].radius, 0.55 * (apart + cast[0].radius)) * take.rng.uniform(0.75, 1.35)
-        view = draw_view(take.rng, take.frames, take.fps, target, extent, aspect, moving)
+        paths, view = _arrangement(take, kind, cast, moving, aspect)
         if _framed(cast[0], paths[0], view, aspect) and all(
             (np.linalg.norm(view.eyes - path.places, axis=1) > 1.3 * body.radius).all()
             for body, path in zip(cast, paths, strict=True)
         ):
             break
+    else:
+        paths, view = _arrangement(take, kind, cast, moving, aspect)
     for body, path in zip(cast, paths, strict=True):
         if body.roll is not None:
             steps = np.linalg.norm(np.diff(path.places, axis=0), axis=1)
             body.roll(np.concatenate([[0.0], np.cumsum(steps)]))
     return paths, view
+
+
+def _arrangement(take: Take, kind: str, cast: list[Body], moving: bool, aspect: float) -> tuple[list[Path], View]:
+    starts = _places(take.rng, cast)
+    paths = [_path(take, kind, n, body, start) for n, (body, start) in enumerate(zip(cast, starts, strict=True))]
+    target = 0.6 * starts[0] + 0.4 * np.mean(starts, axis=0)
+    apart = max(float(np.linalg.norm(start - target)) for start in starts)
+    extent = max(cast[0].radius, 0.55 * (apart + cast[0].radius)) * take.rng.uniform(0.75, 1.35)
+    return paths, draw_view(take.rng, take.frames, take.fps, target, extent, aspect, moving)
 
 
 def _framed(body: Body, path: Path, view: View, aspect: float) -> bool:

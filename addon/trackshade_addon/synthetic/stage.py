@@ -68,11 +68,11 @@ def _stage_paint(rng: np.random.Generator, flat: bool) -> Paint:
     name = str(rng.choice(GROUNDS) if rng.random() < 0.7 else rng.choice(list(COLOURS | OTHERS)))
     first = linear(rng, name)
     factor = rng.choice([0.4, 0.6, 1.7])
-    second = tuple(float(np.clip(part * factor, 0.01, 0.9)) for part in first)
+    red, green, blue = (float(np.clip(part * factor, 0.01, 0.9)) for part in first)
     glossy = rng.random() < 0.12 and not flat
     words = " ".join(part for part in ("polished" if glossy else "", table[pattern][0], name) if part)
     return Paint(
-        first, second, pattern, float(rng.uniform(0.8, 2.0)), "shiny" if glossy else "matt",
+        first, (red, green, blue), pattern, float(rng.uniform(0.8, 2.0)), "shiny" if glossy else "matt",
         pattern != "plain" and (flat or pattern == "lettered"), int(rng.integers(1 << 31)), words, None,
     )  # fmt: skip
 
