@@ -7,8 +7,6 @@ English text, or (context, English text) where one English word has to become se
 
 from __future__ import annotations
 
-from .languages import CONTEXT
-
 TEXTS: dict[str | tuple[str, str], str] = {
     # the button and how things are
     "Shade": "Schattieren",
@@ -54,9 +52,9 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "Prompt": "Beschreibung",
     "Avoid": "Vermeiden",
     "First Frame": "Erstes Bild",
-    (CONTEXT, "This Render"): "Dieses Rendering",
-    (CONTEXT, "Image"): "Bilddatei",
-    (CONTEXT, "Generated"): "Erfunden",
+    ("Trackshade", "This Render"): "Dieses Rendering",
+    ("Trackshade", "Image"): "Bilddatei",
+    ("Trackshade", "Generated"): "Erfunden",
     "Blender waits while it renders this one frame": "Blender wartet, während es dieses eine Bild rendert",
     "Lock Seed": "Startwert festhalten",
     "Model and Strengths": "Modell und Stärken",
@@ -71,12 +69,12 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "Own Range": "Eigener Bereich",
     "Fit Frames": "Bilder anpassen",
     "Fit Frame": "Bildfläche anpassen",
-    (CONTEXT, "Automatic"): "Automatisch",
-    (CONTEXT, "First Frames"): "Die ersten Bilder",
-    (CONTEXT, "Wider Step"): "Größerer Schritt",
-    (CONTEXT, "Spread"): "Verteilt",
-    (CONTEXT, "Whole Frame"): "Ganzes Bild",
-    (CONTEXT, "Fill"): "Füllend",
+    ("Trackshade", "Automatic"): "Automatisch",
+    ("Trackshade", "First Frames"): "Die ersten Bilder",
+    ("Trackshade", "Wider Step"): "Größerer Schritt",
+    ("Trackshade", "Spread"): "Verteilt",
+    ("Trackshade", "Whole Frame"): "Ganzes Bild",
+    ("Trackshade", "Fill"): "Füllend",
     "Looking at the scene": "Sehe mir die Szene an",
     "{objects} objects, {vertices} vertices, about {bytes}": "{objects} Objekte, {vertices} Punkte, etwa {bytes}",
     "More than {what}": "Mehr als {what}",
@@ -126,10 +124,10 @@ TEXTS: dict[str | tuple[str, str], str] = {
     # placing
     "Placing": "Platzieren",
     "Place": "Platzieren",
-    (CONTEXT, "Plate and Background"): "Bildtafel und Hintergrund",
-    (CONTEXT, "Plate"): "Bildtafel",
-    (CONTEXT, "Background"): "Hintergrundbild",
-    (CONTEXT, "Not"): "Gar nicht",
+    ("Trackshade", "Plate and Background"): "Bildtafel und Hintergrund",
+    ("Trackshade", "Plate"): "Bildtafel",
+    ("Trackshade", "Background"): "Hintergrundbild",
+    ("Trackshade", "Not"): "Gar nicht",
     "Folder of the Results": "Ordner der Ergebnisse",
     # the backend and the models
     "Backend": "Backend",

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import bpy
 
+from . import german
+
 CONTEXT = "Trackshade"
 _EVERYWHERE = ("*", "Operator", CONTEXT)
 
@@ -17,8 +19,6 @@ Table = dict[tuple[str, str], str]  # by context and English text
 
 def tables() -> dict[str, Table]:
     """By locale, as Blender takes them."""
-    from . import german
-
     return {"de_DE": _in_contexts(german.TEXTS)}
 
 
