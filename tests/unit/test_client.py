@@ -179,11 +179,12 @@ def test_a_full_disk_leaves_no_output(backend: Backend, tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from trackshade.client import connect
+from trackshade.errors import TrackshadeError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 with connect(sys.argv[1], sys.argv[2]) as client:
     try:
         client.fetch("done", Path(sys.argv[3]))
-    except Exception as error:
+    except TrackshadeError as error:
         print(error.code)
 """
     command = [sys.executable, "-c", code, backend.info.endpoint, backend.info.token, str(tmp_path / "out")]

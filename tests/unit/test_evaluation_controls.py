@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from result_shots import at, shot
+from trackshade.caption_colours import COLOURS
 from trackshade.control import tracking_video
 from trackshade.control.signals import control_signal
 from trackshade.conventions import linear_to_srgb, srgb_to_linear
@@ -18,7 +19,6 @@ from trackshade.evaluation.held_out import plan
 from trackshade.evaluation.identity import destroy_identity
 from trackshade.evaluation.ways import WAYS, chosen
 from trackshade.training.data import generate_clip, scene_shot
-from trackshade.training.data.materials import COLOURS
 
 
 def clip():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trackshade.caption_colours import COLOURS
 from trackshade.control import tracking_video
 from trackshade.errors import UsageError
 from trackshade.training.data import (
@@ -22,7 +23,7 @@ from trackshade.training.data import (
 )
 from trackshade.training.data.cameras import MOVES, UNSEEN_MOVES
 from trackshade.training.data.captions import length
-from trackshade.training.data.materials import COLOURS, TEXTURES, UNSEEN_TEXTURES
+from trackshade.training.data.materials import TEXTURES, UNSEEN_TEXTURES
 from trackshade.training.data.scene import UNSEEN_KINDS
 from trackshade.training.data.shading import TEXTURE
 from trackshade.training.data.shapes import SHAPES, UNSEEN

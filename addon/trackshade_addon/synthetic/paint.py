@@ -8,27 +8,11 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
+from trackshade.caption_colours import COLOURS, DARKS
 from trackshade.conventions import srgb_to_linear
 
 from .images import pattern_image
 
-# sRGB, 0..1: what captions of procedural clips call these colours.
-COLOURS = {
-    "red": (0.83, 0.11, 0.11),
-    "orange": (0.95, 0.50, 0.08),
-    "yellow": (0.95, 0.86, 0.15),
-    "green": (0.16, 0.62, 0.20),
-    "blue": (0.13, 0.29, 0.83),
-    "purple": (0.51, 0.18, 0.69),
-    "pink": (0.95, 0.50, 0.67),
-    "white": (0.92, 0.92, 0.90),
-}
-OTHERS = {
-    "black": (0.08, 0.08, 0.09),
-    "grey": (0.50, 0.50, 0.52),
-    "brown": (0.45, 0.29, 0.16),
-    "teal": (0.12, 0.50, 0.50),
-}
 PATTERNS = {  # words, and how often
     "plain": (("", "", "", "plain"), 0.3),
     "striped": (("striped",), 0.13),
@@ -72,7 +56,7 @@ class Paint:
 
 def linear(rng: np.random.Generator, name: str) -> tuple[float, float, float]:
     """A variation of a named colour."""
-    rgb = np.array((COLOURS | OTHERS)[name]) * rng.uniform(0.86, 1.06) + rng.normal(0.0, 0.02, 3)
+    rgb = np.array((COLOURS | DARKS)[name]) * rng.uniform(0.86, 1.06) + rng.normal(0.0, 0.02, 3)
     red, green, blue = srgb_to_linear(np.clip(rgb, 0.02, 0.97))
     return float(red), float(green), float(blue)
 
@@ -90,7 +74,7 @@ def draw_paint(rng: np.random.Generator, flat: bool, pattern: str | None = None)
     if printed:
         pattern = str(rng.choice(sorted(PRINTED)))
     first = str(rng.choice(list(COLOURS)))
-    second = str(rng.choice([name for name in COLOURS | OTHERS if name != first]))
+    second = str(rng.choice([name for name in COLOURS | DARKS if name != first]))
     one, other = linear(rng, first), linear(rng, second)
     if max(abs(a - b) for a, b in zip(one, other, strict=True)) < 0.25:  # hardly to be told apart
         second = "black" if sum(one) > 0.6 else "white"

@@ -7,8 +7,10 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
+from trackshade.caption_colours import COLOURS, DARKS
+
 from . import shapes
-from .paint import COLOURS, OTHERS, Paint, linear, material
+from .paint import Paint, linear, material
 
 GROUNDS = ("grey", "brown", "white", "green", "blue", "black")
 _FLOORS = {  # pattern, word, and how often
@@ -65,7 +67,7 @@ def _stage_paint(rng: np.random.Generator, flat: bool) -> Paint:
     table = _FLAT_FLOORS if flat else _FLOORS
     weights = np.array([weight for _, weight in table.values()])
     pattern = str(rng.choice(list(table), p=weights / weights.sum()))
-    name = str(rng.choice(GROUNDS) if rng.random() < 0.7 else rng.choice(list(COLOURS | OTHERS)))
+    name = str(rng.choice(GROUNDS) if rng.random() < 0.7 else rng.choice(list(COLOURS | DARKS)))
     first = linear(rng, name)
     factor = rng.choice([0.4, 0.6, 1.7])
     red, green, blue = (float(np.clip(part * factor, 0.01, 0.9)) for part in first)

@@ -36,11 +36,9 @@ _BUTTONS = {  # what is to be done about a backend that cannot work
 }
 
 
-class _Part(InSidebar):
-    """A part that is rarely opened; nothing in it is to be changed while the scene is captured."""
+class Settings:
+    """Settings of the scene; nothing in them is to be changed while it is captured."""
 
-    bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
     layout: bpy.types.UILayout
 
     def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -52,6 +50,13 @@ class _Part(InSidebar):
         layout.use_property_decorate = False
         layout.enabled = not current().holds_scene
         self.fill(layout, context)
+
+
+class _Part(Settings, InSidebar):
+    """A part that is rarely opened."""
+
+    bl_parent_id = "TRACKSHADE_PT_shade"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
 
 
 class TRACKSHADE_PT_shade(InSidebar, bpy.types.Panel):

@@ -6,31 +6,19 @@ from __future__ import annotations
 import bpy
 
 from ..first_frame import OWN_ENGINE
-from .panel import TRACKSHADE_PT_look, TRACKSHADE_PT_model, TRACKSHADE_PT_shot
-from .session import current
+from .panel import Settings, TRACKSHADE_PT_look, TRACKSHADE_PT_model, TRACKSHADE_PT_shot
 
 
-class _InProperties:
+class _InProperties(Settings):
     """Where they are, and with which engine."""
 
     bl_space_type = "PROPERTIES"
     bl_region_type = "WINDOW"
     COMPAT_ENGINES = {OWN_ENGINE}  # noqa: RUF012 - as Blender wants it
-    layout: bpy.types.UILayout
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         return context.engine in cls.COMPAT_ENGINES
-
-    def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-        """Draws the part."""
-
-    def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
-        layout.enabled = not current().holds_scene
-        self.fill(layout, context)
 
 
 class TRACKSHADE_PT_render_look(_InProperties, bpy.types.Panel):

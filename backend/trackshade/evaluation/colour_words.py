@@ -12,8 +12,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from trackshade.caption_colours import COLOURS
 from trackshade.conventions import srgb_to_linear
-from trackshade.training.data.materials import COLOURS
 
 NAMES = tuple(COLOURS)
 CHANCE = 1 / len(NAMES)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from trackshade.caption_colours import DARKS
 from trackshade.conventions import srgb_to_linear
 from trackshade.training.data import shapes
 from trackshade.training.data.bodies import Body, Part, rotations, still
-from trackshade.training.data.materials import DARKS, material, plain
+from trackshade.training.data.materials import material, plain
 
 X, Y, Z = np.eye(3)
 SKINS = ((0.86, 0.66, 0.52), (0.55, 0.38, 0.28), (0.75, 0.75, 0.78))

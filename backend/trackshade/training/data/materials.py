@@ -7,26 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trackshade.caption_colours import COLOURS, DARKS
 from trackshade.conventions import srgb_to_linear
 from trackshade.training.data import shading, textures
 
-# sRGB, 0..1. The eight named colours of captions; the others are for second colours, grounds and tyres.
-COLOURS: dict[str, tuple[float, float, float]] = {
-    "red": (0.83, 0.11, 0.11),
-    "orange": (0.95, 0.50, 0.08),
-    "yellow": (0.95, 0.86, 0.15),
-    "green": (0.16, 0.62, 0.20),
-    "blue": (0.13, 0.29, 0.83),
-    "purple": (0.51, 0.18, 0.69),
-    "pink": (0.95, 0.50, 0.67),
-    "white": (0.92, 0.92, 0.90),
-}
-DARKS: dict[str, tuple[float, float, float]] = {
-    "black": (0.08, 0.08, 0.09),
-    "grey": (0.50, 0.50, 0.52),
-    "brown": (0.45, 0.29, 0.16),
-    "teal": (0.12, 0.50, 0.50),
-}
 TEXTURES: dict[str, tuple[int, float, float, tuple[str, ...]]] = {  # number, how often, cells a metre, words
     "plain": (textures.PLAIN, 0.46, 1.0, ("", "", "", "plain")),
     "striped": (textures.STRIPES, 0.1, 3.2, ("striped",)),

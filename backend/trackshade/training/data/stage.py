@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from trackshade.caption_colours import COLOURS, DARKS
 from trackshade.conventions import srgb_to_linear
 from trackshade.training.data import shading, shapes, textures
 from trackshade.training.data.bodies import Part, rotations, still
-from trackshade.training.data.materials import COLOURS, DARKS, colour, plain
+from trackshade.training.data.materials import colour, plain
 
 Z = np.array([0.0, 0.0, 1.0])
 GROUNDS = {
