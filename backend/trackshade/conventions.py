@@ -182,4 +182,11 @@ def size_in_words(count: int | None) -> str:
     """Bytes as people read them, in binary megabytes and gigabytes, which graphics cards are sold by."""
     if count is None:
         return "?"
+    if 0 < count < 2**20:
+        return f"{-(-count // 2**10)} KB"
     return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"
+
+
+def number_in_words(count: int) -> str:
+    """A count with its thousands apart."""
+    return f"{count:,}".replace(",", "\u202f")

@@ -150,3 +150,9 @@ def test_srgb_against_the_standards_own_figures() -> None:
 @given(st.floats(0, 1))
 def test_srgb_there_and_back(value: float) -> None:
     assert math.isclose(conv.linear_to_srgb(conv.srgb_to_linear(value)), value, abs_tol=1e-5)
+
+
+def test_sizes_and_counts_in_words() -> None:
+    words = [conv.size_in_words(count) for count in (None, 0, 1, 300_000, 2**20, 3 * 2**30)]
+    assert words == ["?", "0 MB", "1 KB", "293 KB", "1 MB", "3.0 GB"]
+    assert conv.number_in_words(1234567) == "1\u202f234\u202f567"

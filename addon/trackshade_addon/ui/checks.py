@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trackshade.conventions import size_in_words
+from trackshade.conventions import number_in_words, size_in_words
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 _RENDERABLE = ("PERSP", "ORTHO")
@@ -157,7 +157,7 @@ def _memory(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "memory", ERROR if facts.sent > facts.memory_free else WARNING,
             "The shot's {vertices} vertices take about {sent}, and {free} of memory are free.",
-            {"vertices": facts.vertices, "sent": size_in_words(facts.sent),
+            {"vertices": number_in_words(facts.vertices), "sent": size_in_words(facts.sent),
              "free": size_in_words(facts.memory_free)},
             "trackshade.simplify", "Simplify Subdivision",
         )  # fmt: skip

@@ -3,26 +3,54 @@
 
 from __future__ import annotations
 
-import textwrap
+import bisect
+import functools
+from collections.abc import Callable
 
+import blf
 import bpy
 
 from .. import backend
 
 CATEGORY = "Trackshade"  # of the sidebar's tab
 TICK = 0.2  # seconds between two redraws while something goes on
-_CHARACTER = 7.0  # pixels of a letter at scale 1, about
+_BESIDE = 78.0  # pixels at scale 1 beside a text: its icon, the frames of panel and box, and the tabs
 _AREAS = {"VIEW_3D", "PREFERENCES"}
 
 
 def draw_text(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE") -> None:
     """A sentence over as many lines as the region's width asks for."""
     region = context.region
-    width = region.width if region is not None else 300
-    letters = max(16, int(width / (_CHARACTER * context.preferences.system.ui_scale)) - 6)
+    scale = context.preferences.system.ui_scale
+    room = (300 if region is None else region.width) - _BESIDE * scale
     column = layout.column(align=True)
-    for number, line in enumerate(textwrap.wrap(text, letters)):
+    for number, line in enumerate(_lines(text, room, context.preferences.ui_styles[0].widget.points * scale)):
         column.label(text=line, icon=icon if number == 0 or icon == "NONE" else "BLANK1", translate=False)
+
+
+def wrapped(text: str, room: float, width: Callable[[str], float]) -> list[str]:
+    """The lines of a text, none wider than `room` as `width` measures them; a word that is too long is cut."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if width(longer) <= room:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        while len(word) > 1 and width(word) > room:
+            cut = max(1, bisect.bisect_right(range(1, len(word)), room, key=lambda n, word=word: width(word[:n])))
+            lines[-1:] = [word[:cut], ""]
+            word = word[cut:]
+        lines[-1] = word
+    return lines
+
+
+@functools.lru_cache(256)
+def _lines(text: str, room: float, points: float) -> list[str]:
+    """In Blender's own letters; kept, since panels are drawn many times a second."""
+    blf.size(0, points)
+    return wrapped(text, room, lambda line: blf.dimensions(0, line)[0])
 
 
 def watch() -> None:

@@ -42,6 +42,11 @@ class Placing:
         """Whether it takes a while, in the backend's environment."""
         return self.way in TEXTURE_WAYS
 
+    @property
+    def before_camera(self) -> bool:
+        """Whether it is to be seen through the camera, in the 3D view."""
+        return self.way in ("both", "plate", "background")
+
     def options(self) -> dict[str, Any]:
         """As `place` takes them."""
         return {

@@ -133,8 +133,11 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
         row.operator(TRACKSHADE_OT_cancel.bl_idname, icon="X").job = job.uid
     else:
         row.operator("trackshade.shade", text="Redo", icon="FILE_REFRESH").redo = job.uid
-    row.operator(TRACKSHADE_OT_open_folder.bl_idname, icon="FOLDER_REDIRECT").job = job.uid
+    folder = row.row(align=True)
+    folder.enabled = job.has_result
+    folder.operator(TRACKSHADE_OT_open_folder.bl_idname, icon="FOLDER_REDIRECT").job = job.uid
     row = buttons.row(align=True)
+    row.enabled = job.has_result
     row.operator(TRACKSHADE_OT_place_again.bl_idname, icon="IMAGE_PLANE").job = job.uid
     row.operator("trackshade.take_out", icon="TRASH").job = job.uid
     row = buttons.row(align=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bpy
 
-from trackshade.conventions import size_in_words
+from trackshade.conventions import number_in_words, size_in_words
 from trackshade.errors import Cancelled
 
 from .. import backend
@@ -70,10 +70,15 @@ class TRACKSHADE_PT_shade(InSidebar, bpy.types.Panel):
         found = watch.findings(context)
         row = layout.row()
         row.scale_y = 1.8
-        row.operator(TRACKSHADE_OT_shade.bl_idname, icon="RENDER_ANIMATION")
+        capturing = current().capturing
+        if capturing is None:
+            row.operator(TRACKSHADE_OT_shade.bl_idname, icon="RENDER_ANIMATION")
+        else:  # in the button's place: Blender leaves a button as it was for as long as the mouse rests on it
+            _draw_running(row, capturing)
         running = [job for job in current().jobs if job.runs]
         for job in running:
-            _draw_running(layout, job)
+            if job is not capturing:
+                _draw_running(layout, job)
         if not running:
             _draw_rest(layout, context)
         column = layout.column()
@@ -99,7 +104,7 @@ class TRACKSHADE_PT_look(_Part, bpy.types.Panel):
         column = layout.column(align=True)
         column.use_property_split = False
         column.label(text="Prompt")
-        column.prop(own, "prompt", text="")
+        column.prop(own, "prompt", text="", placeholder=tr("a red truck on a wet road at dusk"))
         column.label(text="First Frame")
         column.prop(own, "first_frame", text="")
         column = layout.column()
@@ -108,7 +113,7 @@ class TRACKSHADE_PT_look(_Part, bpy.types.Panel):
         elif own.first_frame == "render":
             if context.scene.render.engine == OWN_ENGINE:
                 column.prop(own, "look_engine")
-            draw_text(column, context, tr("Blender waits while it renders this one frame"), "INFO")
+            draw_text(column, context, tr("Blender waits for this one frame"), "INFO")
         row = layout.row(align=True)
         row.prop(own, "seed")
         row.prop(own, "seed_lock", text="", icon="LOCKED" if own.seed_lock else "UNLOCKED")
@@ -124,14 +129,14 @@ class TRACKSHADE_PT_model(_Part, bpy.types.Panel):
     def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         own = context.scene.trackshade
         layout.prop(own, "model")
-        layout.prop(own, "negative_prompt")
+        layout.prop(own, "negative_prompt", placeholder=tr("the model's own words"))
         column = layout.column(align=True)
         column.prop(own, "steps")
         column.prop(own, "guidance")
         spec = backend.models.spec(own.model)
         if spec is not None and not (own.steps and own.guidance):
             steps, guidance = spec.steps, f"{spec.guidance:g}"
-            text = tr("0: the model's own, {steps} steps and guidance {guidance}", steps=steps, guidance=guidance)
+            text = tr("0: the model's own (steps {steps}, guidance {guidance})", steps=steps, guidance=guidance)
             draw_text(layout, context, text, "INFO")
         column = layout.column(align=True)
         column.prop(own, "control_scale", slider=True)
@@ -155,7 +160,7 @@ class TRACKSHADE_PT_shot(_Part, bpy.types.Panel):
             column.prop(own, "last")
             column.prop(own, "step")
         layout.prop(own, "frame_rule")
-        layout.prop(own, "camera")
+        layout.prop(own, "camera", placeholder=tr("the scene's own"))
         layout.prop_search(own, "view_layer", scene, "view_layers", icon="RENDERLAYERS")
         column = layout.column(align=True)
         column.prop(own, "size")
@@ -167,8 +172,8 @@ class TRACKSHADE_PT_shot(_Part, bpy.types.Panel):
         column = layout.column(align=True)
         if facts.plan:
             draw_text(column, context, facts.plan, "TIME")
-        about = tr("{objects} objects, {vertices} vertices, about {bytes}", objects=words.number(facts.objects),
-                   vertices=words.number(facts.vertices), bytes=size_in_words(facts.sent))  # fmt: skip
+        about = tr("{objects} objects, {vertices} vertices, about {bytes}", objects=number_in_words(facts.objects),
+                   vertices=number_in_words(facts.vertices), bytes=size_in_words(facts.sent))  # fmt: skip
         draw_text(column, context, about if facts.whole else tr("More than {what}", what=about), "MESH_DATA")
 
 
@@ -193,7 +198,10 @@ class TRACKSHADE_PT_checks(_Part, bpy.types.Panel):
             where = tr("Nothing stands in the way in this frame")
             if watch.stepped(context):
                 where = tr("Nothing stands in the way")
-            layout.label(text=where if facts is not None else tr("Looking at the scene"), icon="CHECKMARK")
+            if facts is None:
+                draw_text(layout, context, tr("Looking at the scene"), "SORTTIME")
+            else:
+                draw_text(layout, context, where, "CHECKMARK")
         layout.operator(TRACKSHADE_OT_check.bl_idname, icon="VIEWZOOM")
 
 
@@ -252,6 +260,8 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     elif job is not None and job.outcome is not None:
         placed = "Placed: {folder}" if job.placing.way is not None else "Fetched: {folder}"
         draw_text(layout, context, tr(placed, folder=job.outcome.out.name), "CHECKMARK")
+        if job.placing.before_camera and context.space_data.region_3d.view_perspective != "CAMERA":
+            layout.operator("view3d.view_camera", text="Look Through the Camera", icon="VIEW_CAMERA")
     if state.kind in ("setting-up", "starting"):
         drawing.watch()
         row = layout.row(align=True)

@@ -97,8 +97,3 @@ def duration(seconds: float) -> str:
     if seconds < 3570:
         return tr("{count} min", count=max(1, round(seconds / 60)))
     return tr("{hours} h {minutes} min", hours=int(seconds // 3600), minutes=int(seconds % 3600 // 60))
-
-
-def number(count: int) -> str:
-    """A count with its thousands apart."""
-    return f"{count:,}".replace(",", "\u202f")
