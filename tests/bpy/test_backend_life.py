@@ -208,6 +208,26 @@ def test_without_an_environment_it_is_missing(monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(ProtocolError, match="not set up"):
         backend.connect("mini").result()
     assert backend.state().kind == "missing"
+    refusal = backend.refusal()
+    assert refusal is not None
+    assert refusal.code == "not-set-up"
+
+
+def test_no_job_is_begun_while_the_backend_is_set_up(scene: bpy.types.Scene) -> None:
+    trackshade_addon.register()
+    try:
+        camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+        scene.camera = camera
+        assert bpy.ops.trackshade.shade.poll()
+        backend._life.work = work = backend.Work(lambda work: work.cancelled.wait(LONG))
+        assert not bpy.ops.trackshade.shade.poll()
+        with pytest.raises(RuntimeError, match="being set up"):
+            bpy.ops.trackshade.shade()
+        work.cancel()
+        assert work.wait(LONG)
+        assert bpy.ops.trackshade.shade.poll()
+    finally:
+        trackshade_addon.unregister()
 
 
 def test_a_backend_that_is_served_needs_no_setting_up(home: Path, tmp_path: Path, monkeypatch) -> None:

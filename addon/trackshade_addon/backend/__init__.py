@@ -13,7 +13,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 
 from trackshade.client import Client
-from trackshade.errors import UsageError
+from trackshade.errors import TrackshadeError, UsageError
 
 from . import diagnostics as _diagnostics
 from .choice import Choice, choice, default_home, extension_folder
@@ -40,6 +40,7 @@ __all__ = [
     "free_memory",
     "log_tail",
     "models",
+    "refusal",
     "retry",
     "set_up",
     "set_up_failed",
@@ -100,6 +101,11 @@ def sets_up() -> bool:
 
 def state() -> BackendState:
     return _life.state(choice())
+
+
+def refusal() -> TrackshadeError | None:
+    """Why no job can be begun as things are: there is no backend that could be started. None where one can."""
+    return _life.refusal(choice())
 
 
 def stop() -> None:

@@ -198,6 +198,12 @@ class Life:
             self._made = (time.monotonic(), choice.home, made)
         return None if choice.existing else made
 
+    def refusal(self, choice: Choice) -> TrackshadeError | None:
+        """Why there is no connection, and none can be made as things are."""
+        if self.work is not None and self.work.running:
+            return _set_up_runs()
+        return None if self._client is not None else self._refusal(choice)
+
     def _refusal(self, choice: Choice) -> TrackshadeError | None:
         """Why there can be no connection as things are chosen, looked for at most once a second."""
         when, asked, refused = self._looked

@@ -9,7 +9,8 @@ from trackshade.conventions import size_in_words
 
 from .. import backend
 from . import drawing, words
-from .drawing import draw_text
+from .drawing import draw_online, draw_text
+from .preferences import preferences
 from .shared import InSidebar, begun
 from .words import tr
 
@@ -30,6 +31,21 @@ class TRACKSHADE_OT_set_up(bpy.types.Operator):
 
     bl_idname = "trackshade.set_up"
     bl_label = "Set Up"
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Asks where packages come from where nobody has said so."""
+        chosen = backend.choice()
+        if chosen.online or chosen.wheels is not None:
+            return self.execute(context)
+        return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Set Up")
+
+    def draw(self, context: bpy.types.Context) -> None:
+        column = self.layout.column()
+        draw_online(column, context, "The set-up has to download packages, and Blender may not use the network.")
+        own = preferences()
+        if own is not None:
+            column.label(text="Or without the network, from packages that were downloaded elsewhere:")
+            column.prop(own, "wheels_folder")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return begun(self, backend.set_up)
@@ -179,11 +195,11 @@ def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state:
 
 
 def buttons(kind: str) -> list[tuple[str, str, str]]:
-    """Operators, labels and icons that make sense in a state of the backend."""
+    """Operators, labels and icons that make sense in a state of the backend, the one that helps most first."""
     set_up, start = TRACKSHADE_OT_set_up.bl_idname, TRACKSHADE_OT_start_backend.bl_idname
     found = {
         "missing": [(set_up, "Set Up", "IMPORT")],
-        "failed": [(start, "Try Again", "FILE_REFRESH")],
+        "failed": [(set_up if backend.set_up_failed() else start, "Try Again", "FILE_REFRESH")],
         "stopped": [(start, "Start", "PLAY")],
         "ready": [
             (TRACKSHADE_OT_free_memory.bl_idname, "Free VRAM", "MEMORY"),

@@ -28,6 +28,16 @@ def draw_text(layout: bpy.types.UILayout, context: bpy.types.Context, text: str,
         column.label(text=line, icon=icon if number == 0 or icon == "NONE" else "BLANK1", translate=False)
 
 
+def draw_online(layout: bpy.types.UILayout, context: bpy.types.Context, why: str) -> None:
+    """Why the network is wanted, and Blender's own switch for it where that is off."""
+    if bpy.app.online_access:
+        return
+    layout.label(text=why, icon="INTERNET_OFFLINE")
+    row = layout.row()
+    row.enabled = not bpy.app.online_access_override  # Blender was started with it off
+    row.prop(context.preferences.system, "use_online_access", text="Allow Online Access")
+
+
 def wrapped(text: str, room: float, width: Callable[[str], float]) -> list[str]:
     """The lines of a text, none wider than `room` as `width` measures them; a word that is too long is cut."""
     lines = [""]

@@ -80,7 +80,7 @@ TEXTS: dict[str | tuple[str, str], str] = {
     ("Trackshade", "Whole Frame"): "Ganzes Bild",
     ("Trackshade", "Fill"): "Füllend",
     "Looking at the scene": "Sehe mir die Szene an",
-    "{objects} objects, {vertices} vertices, about {bytes}": "{objects} Objekte, {vertices} Punkte, etwa {bytes}",
+    "{objects} objects, {vertices} vertices, ≈ {bytes}": "{objects} Objekte, {vertices} Punkte, ≈ {bytes}",
     "More than {what}": "Mehr als {what}",
     # the checks
     "Checks": "Prüfungen",
@@ -139,6 +139,12 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "Setting up": "Wird eingerichtet",
     "Starts when needed": "Startet bei Bedarf",
     "Starting": "Startet",
+    "The set-up has to download packages, and Blender may not use the network.":
+        "Zum Einrichten müssen Pakete geladen werden, und Blender darf nicht ins Netz.",
+    "It is to be downloaded, and Blender may not use the network.":
+        "Es muss geladen werden, und Blender darf nicht ins Netz.",
+    "Or without the network, from packages that were downloaded elsewhere:":
+        "Oder ohne Netz, mit Paketen, die anderswo geladen wurden:",
     "Free VRAM": "Grafikspeicher freigeben",
     "{free} of {total} free": "{free} von {total} frei",
     "Log": "Protokoll",

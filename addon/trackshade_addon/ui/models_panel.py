@@ -12,7 +12,7 @@ from trackshade.errors import Cancelled
 from .. import backend
 from ..backend.model_list import ModelRow
 from . import drawing, words
-from .drawing import draw_text
+from .drawing import draw_online, draw_text
 from .shared import AsksForFolder, InSidebar, begun
 
 _ICONS = {
@@ -53,6 +53,7 @@ class TRACKSHADE_OT_fetch_model(_OfModel, bpy.types.Operator):
         column.label(text=f"Goes to {backend.models.folder()}", translate=False)
         if spec.repo:
             column.label(text=f"From {spec.repo}, at revision {spec.revision}", translate=False)
+        draw_online(column, context, "It is to be downloaded, and Blender may not use the network.")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return begun(self, lambda: backend.models.fetch(self.model, backend.choice()))

@@ -11,6 +11,7 @@ import bpy
 from trackshade.errors import Cancelled, TrackshadeError
 from trackshade.settings import ShadeSettings
 
+from .. import backend
 from ..job import PAUSE, Progress, What
 from . import jobs_list, words
 from .drawing import CATEGORY, redraw
@@ -78,6 +79,10 @@ class _Begins:
         scene = context.scene
         if not (scene.camera or scene.trackshade.camera or any(marker.camera for marker in scene.timeline_markers)):
             cls.poll_message_set("The scene has no camera")
+            return False
+        refusal = backend.refusal()
+        if refusal is not None:
+            cls.poll_message_set(words.told(refusal))
             return False
         return True
 

@@ -16,6 +16,7 @@ from .. import backend
 from ..first_frame import OWN_ENGINE
 from ..place import TEXTURE_WAYS
 from . import drawing, words
+from .backend_panel import buttons
 from .checks import ERROR, NOTE, Finding
 from .checks_fixes import TRACKSHADE_OT_check
 from .checks_watch import watch
@@ -30,10 +31,6 @@ from .shared import InSidebar
 from .words import tr
 
 _ICONS = {"error": "ERROR", "warning": "ERROR", "note": "INFO"}
-_BUTTONS = {  # what is to be done about a backend that cannot work
-    "missing": ("trackshade.set_up", "Set Up", "IMPORT"),
-    "failed": ("trackshade.start_backend", "Try Again", "FILE_REFRESH"),
-}
 
 
 class Settings:
@@ -172,7 +169,7 @@ class TRACKSHADE_PT_shot(_Part, bpy.types.Panel):
         column = layout.column(align=True)
         if facts.plan:
             draw_text(column, context, facts.plan, "TIME")
-        about = tr("{objects} objects, {vertices} vertices, about {bytes}", objects=number_in_words(facts.objects),
+        about = tr("{objects} objects, {vertices} vertices, ≈ {bytes}", objects=number_in_words(facts.objects),
                    vertices=number_in_words(facts.vertices), bytes=size_in_words(facts.sent))  # fmt: skip
         draw_text(column, context, about if facts.whole else tr("More than {what}", what=about), "MESH_DATA")
 
@@ -268,8 +265,8 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         row.progress(factor=state.progress or 0.0, text=state.message)
         if state.kind == "setting-up":
             row.operator("trackshade.cancel_set_up", text="", icon="X")
-    elif state.kind in _BUTTONS:
-        operator, label, icon = _BUTTONS[state.kind]
+    elif state.kind in ("missing", "failed"):
+        operator, label, icon = buttons(state.kind)[0]
         draw_text(layout, context, why, "ERROR")
         layout.operator(operator, text=label, icon=icon)
     elif state.kind == "ready":
