@@ -40,6 +40,11 @@ class Work(Task):
         if not self.lines or self.lines[-1] != words:
             self.lines.append(words)
 
+    def cancel(self) -> None:
+        super().cancel()
+        if self.running:
+            self.words = "Stopping"
+
     @property
     def running(self) -> bool:
         return self._thread.is_alive()

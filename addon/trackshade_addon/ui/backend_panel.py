@@ -192,6 +192,8 @@ def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state:
     row = column.row(align=True)
     row.operator(TRACKSHADE_OT_show_log.bl_idname, icon="TEXT")
     row.operator(TRACKSHADE_OT_copy_diagnostics.bl_idname, text="Diagnostics", icon="COPYDOWN")
+    if context.area is not None and context.area.type != "PREFERENCES":  # which shows the same
+        row.operator("trackshade.show_preferences", text="", icon="PREFERENCES")
 
 
 def buttons(kind: str) -> list[tuple[str, str, str]]:

@@ -268,7 +268,9 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     elif state.kind in ("missing", "failed"):
         operator, label, icon = buttons(state.kind)[0]
         draw_text(layout, context, why, "ERROR")
-        layout.operator(operator, text=label, icon=icon)
+        row = layout.row(align=True)
+        row.operator(operator, text=label, icon=icon)
+        row.operator("trackshade.show_preferences", text="", icon="PREFERENCES")
     elif state.kind == "ready":
         ready = tr("Ready on {device}", device=state.device) if state.device else tr("Ready")
         draw_text(layout, context, ready, "CHECKMARK")
