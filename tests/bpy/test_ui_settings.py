@@ -20,7 +20,7 @@ from trackshade.errors import ModelError, ShotError, UsageError
 from trackshade.settings import ShadeSettings
 from trackshade_addon import backend
 from trackshade_addon.job import Progress, What
-from trackshade_addon.ui import jobs_list, session, words
+from trackshade_addon.ui import jobs_list, preferences, session, words
 from trackshade_addon.ui.estimate import TimeLeft
 from trackshade_addon.ui.jobs import Job, Placing
 
@@ -219,3 +219,11 @@ def test_every_way_out_that_names_a_command_has_one_in_the_panel() -> None:
                     found.add(call.args[0].value)
     assert len(found) > 3
     assert found - words.FIXES.keys() == set()
+
+
+def test_a_path_beside_the_file_is_none_that_blender_shows_in_red(scene: bpy.types.Scene) -> None:
+    paths = (preferences.TrackshadePreferences.bl_rna, "results"), (scene.trackshade.bl_rna, "picture")
+    for owner, name in paths:
+        found = owner.properties[name]
+        assert found.subtype in ("DIR_PATH", "FILE_PATH")
+        assert getattr(found, "is_path_supports_blend_relative", True)

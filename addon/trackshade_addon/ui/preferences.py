@@ -11,6 +11,7 @@ from trackshade.errors import OutputError
 
 from .. import backend
 from .drawing import draw_text
+from .shared import MAY_BE_RELATIVE
 
 ADDON = __name__.rsplit(".", 2)[0]  # the add-on's package, as Blender calls it
 RESULTS = "//shaded"
@@ -70,6 +71,7 @@ class TrackshadePreferences(bpy.types.AddonPreferences):
         description="Folder of the results; // is the file's own folder",
         default=RESULTS,
         subtype="DIR_PATH",
+        options=MAY_BE_RELATIVE,
     )
 
     def draw(self, context: bpy.types.Context) -> None:

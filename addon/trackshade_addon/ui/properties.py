@@ -17,6 +17,7 @@ from .. import backend
 from ..job import What, sized
 from .jobs import Placing
 from .languages import CONTEXT
+from .shared import MAY_BE_RELATIVE
 
 _DEFAULTS = ShadeSettings()
 _RULES = {
@@ -102,7 +103,10 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         default="CYCLES",
     )
     picture: bpy.props.StringProperty(
-        name="Image", description="Image of the shot's first frame, seen through its camera", subtype="FILE_PATH"
+        name="Image",
+        description="Image of the shot's first frame, seen through its camera",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *MAY_BE_RELATIVE},
     )
     model: bpy.props.EnumProperty(name="Model", description="What shades", items=_model_items)
     steps: bpy.props.IntProperty(

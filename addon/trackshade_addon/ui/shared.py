@@ -10,6 +10,13 @@ from trackshade.errors import TrackshadeError
 
 from . import drawing, words
 
+# A path's options where it may be relative to the file; newer Blenders show such a path in red without.
+MAY_BE_RELATIVE = (
+    {"PATH_SUPPORTS_BLEND_RELATIVE"}
+    if "is_path_supports_blend_relative" in bpy.types.Property.bl_rna.properties
+    else set[str]()
+)
+
 
 class InSidebar:
     """Where the panels are."""
