@@ -102,9 +102,7 @@ def stage(scene: bpy.types.Scene, registered: None, monkeypatch: pytest.MonkeyPa
 
 
 def looked(scene: bpy.types.Scene) -> Facts:
-    layer = scene.view_layers[0]
-    layer.update()
-    return watch.look_at(scene, layer)
+    return watch.look_at(scene, scene.view_layers[0])
 
 
 def said(scene: bpy.types.Scene) -> set[str]:
@@ -173,6 +171,13 @@ def test_vertices_that_change_are_found(stage: bpy.types.Scene) -> None:
     build = stage.objects["Grid"].modifiers.new("Build", "BUILD")
     build.frame_start, build.frame_duration = 1, stage.frame_end
     assert "topology" in {item.code for item in findings(watch.check_now(stage, stage.view_layers[0]))}
+
+
+def test_what_a_script_has_removed_is_not_looked_at(stage: bpy.types.Scene) -> None:
+    assert looked(stage).objects == 1
+    for obj in [obj for obj in stage.objects if obj.type == "MESH"]:
+        bpy.data.objects.remove(obj)  # Blender evaluates the scene again only when the script is over
+    assert looked(stage).objects == 0
 
 
 def test_the_range_is_set_to_what_the_model_takes(stage: bpy.types.Scene) -> None:

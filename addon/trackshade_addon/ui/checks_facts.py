@@ -72,6 +72,7 @@ class Census:
 
 def look(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What) -> Facts:
     """The facts of the present frame, as the viewport has evaluated it; never waits long."""
+    view_layer.update()  # what a script has removed since may still be in the evaluation, pointing to freed memory
     facts, frames, size = _settled(scene, what)
     depsgraph = view_layer.depsgraph
     if depsgraph is None or frames is None or size is None:
