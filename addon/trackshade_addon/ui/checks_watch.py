@@ -14,7 +14,7 @@ import bpy
 
 from . import checks_facts
 from .checks import Facts, Finding, findings
-from .drawing import redraw
+from .drawing import redraw, redraw_settled
 from .session import current
 
 WAIT = 0.3  # seconds without a change before the scene is looked at
@@ -74,7 +74,9 @@ class Watch:
         if now < self._quiet_until:
             return
         self._changed = now
-        self._dirty.update(self._found)
+        if self._found.keys() - self._dirty:
+            self._dirty.update(self._found)
+            redraw()  # so that a panel that is to be seen asks: Blender redraws it after some changes only
 
     def look(self) -> float | None:
         """The timer's work: seconds until it is to be called again, or None."""
@@ -88,7 +90,7 @@ class Watch:
             if window.scene.session_uid in wanted:
                 wanted.discard(window.scene.session_uid)
                 self.look_at(window.scene, window.view_layer)
-        redraw()
+        redraw_settled()
         return None
 
     def look_at(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Facts:

@@ -14,15 +14,19 @@ from .. import backend
 
 CATEGORY = "Trackshade"  # of the sidebar's tab
 TICK = 0.2  # seconds between two redraws while something goes on
-_BESIDE = 78.0  # pixels at scale 1 beside a text: its icon, the frames of panel and box, and the tabs
+SETTLE = 0.1  # seconds until a redraw after which all parts lie in their places
+_BESIDE = 78.0  # pixels at scale 1 beside a text: its icon, the panel's frame, and the tabs
+_BOX = 16.0  # and the frame of a box
 _AREAS = {"VIEW_3D", "PREFERENCES"}
 
 
-def draw_text(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE") -> None:
-    """A sentence over as many lines as the region's width asks for."""
+def draw_text(
+    layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE", boxed: bool = False
+) -> None:
+    """A sentence over as many lines as the region's width asks for; `boxed` where `layout` is a box's."""
     region = context.region
     scale = context.preferences.system.ui_scale
-    room = (300 if region is None else region.width) - _BESIDE * scale
+    room = (300 if region is None else region.width) - (_BESIDE + _BOX * boxed) * scale
     column = layout.column(align=True)
     for number, line in enumerate(_lines(text, room, context.preferences.ui_styles[0].widget.points * scale)):
         column.label(text=line, icon=icon if number == 0 or icon == "NONE" else "BLANK1", translate=False)
@@ -70,14 +74,25 @@ def watch() -> None:
 
 
 def unwatch() -> None:
-    if bpy.app.timers.is_registered(tick):
-        bpy.app.timers.unregister(tick)
+    for timer in (tick, redraw):
+        if bpy.app.timers.is_registered(timer):
+            bpy.app.timers.unregister(timer)
 
 
 def tick() -> float | None:
     """A timer of Blender's: seconds until the next call, or None for no more."""
+    if backend.busy():
+        redraw()
+        return TICK
+    redraw_settled()
+    return None
+
+
+def redraw_settled() -> None:
+    """Redraws where parts may get another height: those below a part move to their places only in the next redraw."""
     redraw()
-    return TICK if backend.busy() else None
+    if not bpy.app.background and not bpy.app.timers.is_registered(redraw):
+        bpy.app.timers.register(redraw, first_interval=SETTLE)
 
 
 def redraw() -> None:

@@ -13,7 +13,7 @@ import bpy
 from trackshade.errors import Cancelled, TrackshadeError
 
 from . import words
-from .drawing import draw_text, redraw
+from .drawing import draw_text, redraw_settled
 from .jobs import Job, put
 from .jobs_thumbnails import thumbnails
 from .session import current
@@ -171,7 +171,7 @@ class TRACKSHADE_OT_cancel(OfJob, bpy.types.Operator):
         job = current().find(self.job) if self.job else next((j for j in reversed(current().jobs) if j.runs), None)
         if job is not None:
             current().end(job)
-        redraw()
+        redraw_settled()
         return {"FINISHED"}
 
 

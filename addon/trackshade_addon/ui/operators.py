@@ -14,7 +14,7 @@ from trackshade.settings import ShadeSettings
 from .. import backend
 from ..job import PAUSE, Progress, What
 from . import jobs_list, words
-from .drawing import CATEGORY, redraw
+from .drawing import CATEGORY, redraw, redraw_settled
 from .jobs import Job
 from .session import current
 from .words import tr
@@ -48,7 +48,7 @@ class _Hold:
             bpy.context.window_manager.event_timer_remove(timer)
             bpy.context.window_manager.progress_end()
             self._status(None)
-            redraw()
+            redraw_settled()
 
     def _status(self, text: str | None) -> None:
         workspace = bpy.data.workspaces.get(self._workspace)
@@ -145,7 +145,7 @@ class _Begins:
         return job
 
     def _told(self, job: Job) -> set[str]:
-        redraw()
+        redraw_settled()
         if job.error is not None:
             self.report({"INFO" if isinstance(job.error, Cancelled) else "ERROR"}, words.told(job.error))
             return {"CANCELLED"}

@@ -17,7 +17,7 @@ from trackshade.errors import TrackshadeError
 
 from ..job import planned
 from ..overlay import Preview, look
-from .drawing import redraw
+from .drawing import redraw_settled
 from .session import current
 
 WAIT = 0.3  # seconds without a change before the first frame is looked at
@@ -101,7 +101,7 @@ class Watch:
             if name in wanted:
                 del wanted[name]
                 self.look_at(window.scene, window.view_layer)
-        redraw()
+        redraw_settled()
         return None
 
     def forget(self) -> None:

@@ -169,6 +169,8 @@ class TRACKSHADE_PT_shot(_Part, bpy.types.Panel):
         column = layout.column(align=True)
         if facts.plan:
             draw_text(column, context, facts.plan, "TIME")
+        if not facts.frames:  # none was looked at, since the range is none
+            return
         about = tr("{objects} objects, {vertices} vertices, ≈ {bytes}", objects=number_in_words(facts.objects),
                    vertices=number_in_words(facts.vertices), bytes=size_in_words(facts.sent))  # fmt: skip
         draw_text(column, context, about if facts.whole else tr("More than {what}", what=about), "MESH_DATA")
@@ -227,7 +229,7 @@ def draw_finding(layout: bpy.types.UILayout, context: bpy.types.Context, finding
     """A sentence and the button that mends it."""
     box = layout.box().column(align=True)
     box.alert = finding.level == ERROR
-    draw_text(box, context, tr(finding.text, **finding.values), _ICONS[finding.level])
+    draw_text(box, context, tr(finding.text, **finding.values), _ICONS[finding.level], boxed=True)
     box.alert = False
     if finding.operator:
         row = box.row()

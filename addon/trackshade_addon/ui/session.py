@@ -20,7 +20,7 @@ from trackshade.settings import ShadeSettings
 
 from .. import backend
 from ..job import What, settle
-from .drawing import redraw
+from .drawing import redraw, redraw_settled
 from .jobs import Job, Placing
 from .preferences import results_folder
 
@@ -160,8 +160,11 @@ def closing(*_: object) -> None:
 def tick() -> float | None:
     """A timer of Blender's: seconds until the next call, or None for no more."""
     _current.advance()
-    redraw()
-    return TICK if _current.busy else None
+    if _current.busy:
+        redraw()
+        return TICK
+    redraw_settled()
+    return None
 
 
 def current() -> Session:
