@@ -23,7 +23,7 @@ from trackshade.shot import Shot
 from .capture.restore import Changes, fix_camera, set_frame, undisturbed
 from .capture.visibility import is_plate
 from .discard import discard
-from .place.compositor import placed_nodes
+from .place.compositor import compositor_trees, placed_nodes
 from .render.rest import own_render
 
 Picture = NDArray[np.uint8]
@@ -165,8 +165,7 @@ def _prepare(
         changes.set(render, name, value)
     if not single:
         changes.set(render, "use_compositing", False)
-    tree = getattr(scene, "compositing_node_group", None) or getattr(scene, "node_tree", None)
-    for node in tree.nodes if tree is not None else ():
+    for node in (node for tree in compositor_trees(scene) for node in tree.nodes):
         if node.type == "OUTPUT_FILE":
             changes.set(node, "mute", True)
     for node in placed_nodes(scene):

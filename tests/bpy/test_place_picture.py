@@ -13,10 +13,11 @@ import pytest
 from place_results import SIZE, make_result, new_scene, numbered, pictures, render
 from trackshade.fit import fit_size
 from trackshade_addon.place import place, remove
-from trackshade_addon.place.compositor import compositor_tree, placed_nodes, remove_from_compositor
+from trackshade_addon.place.compositor import compositor_trees, placed_nodes, remove_from_compositor
 from trackshade_addon.place.strip import remove_strips, strips_of
 
 GROUPS = bpy.app.version >= (5, 0)
+EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
 
 
 def own_tree(scene: bpy.types.Scene) -> Any:
@@ -24,7 +25,10 @@ def own_tree(scene: bpy.types.Scene) -> Any:
     if GROUPS:
         tree: Any = bpy.data.node_groups.new("Mine", "CompositorNodeTree")
         tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-        scene.compositing_node_group = tree
+        if EFFECTS:
+            scene.compositor_effects.new("Mine").node_group = tree
+        else:
+            scene.compositing_node_group = tree
         output = tree.nodes.new("NodeGroupOutput")
     else:
         scene.use_nodes = True
@@ -69,15 +73,21 @@ def test_a_user_s_nodes_are_only_added_to(tmp_path: Path) -> None:
     assert np.abs(render(scene, 2, tmp_path / "o.png") - 20).max() <= 2
     # The artist goes on working: a node of theirs between ours and the output stays.
     output = next(link.to_node for link in placed_nodes(scene)[0].outputs[0].links)
-    gamma = tree.nodes.new("CompositorNodePixelate")
-    tree.links.new(placed_nodes(scene)[0].outputs[0], gamma.inputs[0])
-    tree.links.new(gamma.outputs[0], output.inputs[0])
+    ours = placed_nodes(scene)[0].id_data
+    gamma = ours.nodes.new("CompositorNodePixelate")
+    ours.links.new(placed_nodes(scene)[0].outputs[0], gamma.inputs[0])
+    ours.links.new(gamma.outputs[0], output.inputs[0])
     remove(one)
-    assert {node.name for node in tree.nodes} == nodes | {gamma.name}
     fed = gamma.inputs[0].links[0].from_node
-    assert fed.bl_idname == "CompositorNodeInvert"
-    tree.links.new(fed.outputs[0], output.inputs[0])
-    tree.nodes.remove(gamma)
+    if EFFECTS:  # theirs stays as it was, and what they added to ours stays, too
+        assert fed.bl_idname == "NodeGroupInput"
+        assert [item.name for item in scene.compositor_effects] == ["Mine", "Trackshade"]
+        scene.compositor_effects.remove(scene.compositor_effects[1])
+    else:
+        assert {node.name for node in tree.nodes} == nodes | {gamma.name}
+        assert fed.bl_idname == "CompositorNodeInvert"
+        tree.links.new(fed.outputs[0], output.inputs[0])
+        tree.nodes.remove(gamma)
     assert wiring(tree) == before
     assert np.array_equal(render(scene, 2, tmp_path / "o.png"), plain)
     assert not [image for image in bpy.data.images if image.name.startswith(("a", "b"))]
@@ -90,7 +100,7 @@ def test_a_scene_without_a_compositor_gets_one_and_loses_it_again(tmp_path: Path
     assert np.abs(render(scene, 1, tmp_path / "o.png") - 10).max() <= 2
     assert remove_from_compositor(scene) == 1
     if GROUPS:
-        assert compositor_tree(scene) is None
+        assert compositor_trees(scene) == []
         assert not [group for group in bpy.data.node_groups if group.bl_idname == "CompositorNodeTree"]
     else:
         assert scene.use_nodes == switched
@@ -106,7 +116,7 @@ def test_it_survives_the_file_and_is_taken_out_of_the_opened_one(tmp_path: Path)
     scene = bpy.context.scene
     assert np.abs(render(scene, 3, tmp_path / "o.png") - 30).max() <= 2
     assert remove_from_compositor(scene) == 1
-    assert wiring(compositor_tree(scene)) == before
+    assert [wiring(tree) for tree in compositor_trees(scene)] == [before]
 
 
 @pytest.mark.parametrize("mode", ["pad", "crop"])
@@ -180,3 +190,20 @@ def test_the_command_line_knows_every_way() -> None:
     from trackshade_addon.place.placing import WAYS
 
     assert set(options.WAY.choices) == set(WAYS)
+
+
+@pytest.mark.skipif(not EFFECTS, reason="only Blender 5.3 and later have several compositor effects")
+def test_the_result_is_the_last_of_several_effects(tmp_path: Path) -> None:
+    """Whichever of them is active; and none of them is changed."""
+    scene: Any = new_scene()
+    trees = [own_tree(scene), own_tree(scene)]
+    scene.compositor_effects.active = scene.compositor_effects[0]
+    before = [wiring(tree) for tree in trees]
+    plain = render(scene, 1, tmp_path / "o.png")
+    placed = place(make_result(tmp_path / "r", numbered(2), [1, 2]), scene, as_="compositor")
+    assert [wiring(tree) for tree in trees] == before
+    assert [item.is_active for item in scene.compositor_effects] == [True, False, False]
+    assert np.abs(render(scene, 2, tmp_path / "o.png") - 20).max() <= 2
+    remove(placed)
+    assert [item.node_group for item in scene.compositor_effects] == trees
+    assert np.array_equal(render(scene, 1, tmp_path / "o.png"), plain)

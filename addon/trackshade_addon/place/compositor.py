@@ -3,7 +3,8 @@
 
 Only nodes of ours are added, between the output and what fed it; taking them out joins the two again, whatever else
 was changed meanwhile. Up to Blender 4.5 a scene has a tree of its own with a Composite node; from 5.0 on it uses a
-node group, whose Group Output is the picture.
+node group, whose Group Output is the picture; from 5.3 on it has several, one after the other, as effects, and ours is
+the last.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .record import Result
 from .sequence import Sequence
 
 _GROUPS = bpy.app.version >= (5, 0)
+_EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
 _MADE = "trackshade_made"  # on a tree: it was made, or switched on, for a result
 _OVER = "trackshade_over"  # on the node that lays the result over the picture
 
@@ -74,9 +76,10 @@ def add_to_compositor(scene: bpy.types.Scene, result: Result, image: bpy.types.I
 
 def remove_from_compositor(scene: bpy.types.Scene, tag: str | None = None) -> int:
     """Takes a result, any or the one of this folder, out of the compositor; how many there were."""
-    tree = compositor_tree(scene)
-    if tree is None:
-        return 0
+    return sum(_remove(scene, tree, tag) for tree in compositor_trees(scene))
+
+
+def _remove(scene: bpy.types.Scene, tree: Any, tag: str | None) -> int:
     own = [node for node in tree.nodes if PLATE_KEY in node and tag in (None, node[PLATE_KEY])]
     overs = [node for node in own if _OVER in node]
     for node in overs:
@@ -99,17 +102,23 @@ def remove_from_compositor(scene: bpy.types.Scene, tag: str | None = None) -> in
 
 def placed_nodes(scene: bpy.types.Scene) -> list[bpy.types.Node]:
     """The nodes that lay results over the picture; muted, they let it through as it was."""
-    tree = compositor_tree(scene)
-    return [] if tree is None else [node for node in tree.nodes if _OVER in node]
+    return [node for tree in compositor_trees(scene) for node in tree.nodes if _OVER in node]
 
 
-def compositor_tree(scene: bpy.types.Scene) -> Any:
-    """The node tree that a scene is composited by, None where it has none."""
-    return scene.compositing_node_group if _GROUPS else scene.node_tree
+def compositor_trees(scene: bpy.types.Scene) -> list[Any]:
+    """The node trees that a scene is composited by, in their order."""
+    if _EFFECTS:
+        trees = [effect.node_group for effect in scene.compositor_effects]
+    else:
+        trees = [scene.compositing_node_group if _GROUPS else scene.node_tree]
+    return list(dict.fromkeys(tree for tree in trees if tree is not None))
 
 
 def _open_tree(scene: bpy.types.Scene) -> Any:
-    tree = compositor_tree(scene)
+    """The tree to add nodes to; made, or switched on, where there is none."""
+    if _EFFECTS:
+        return next((tree for tree in compositor_trees(scene) if _MADE in tree), None) or _add_effect(scene)
+    tree = next(iter(compositor_trees(scene)), None)
     if tree is not None and tree.library is not None:
         raise ShotError(
             "linked-compositor",
@@ -118,10 +127,7 @@ def _open_tree(scene: bpy.types.Scene) -> Any:
         )
     if _GROUPS:
         if tree is None:
-            tree = bpy.data.node_groups.new("Trackshade Compositing", "CompositorNodeTree")
-            tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-            tree[_MADE] = True
-            scene.compositing_node_group = tree
+            tree = scene.compositing_node_group = _new_group()
     elif not scene.use_nodes:
         scene.use_nodes = True
         tree = scene.node_tree
@@ -129,9 +135,35 @@ def _open_tree(scene: bpy.types.Scene) -> Any:
     return tree
 
 
-def _close_tree(scene: bpy.types.Scene, tree: Any) -> None:
+def _new_group() -> Any:
+    tree: Any = bpy.data.node_groups.new("Trackshade Compositing", "CompositorNodeTree")
+    tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+    tree[_MADE] = True
+    return tree
+
+
+def _add_effect(scene: Any) -> Any:
+    """A last effect, which lets the picture through; which one is active stays the same."""
+    effects = scene.compositor_effects
+    active = next((effect for effect in effects if effect.is_active), None)
+    tree = effects.new("Trackshade").node_group = _new_group()
+    tree.interface.new_socket("Image", in_out="INPUT", socket_type="NodeSocketColor")
+    source, output = tree.nodes.new("NodeGroupInput"), tree.nodes.new("NodeGroupOutput")
+    source.location.x = -950
+    tree.links.new(source.outputs[0], output.inputs[0])
+    if active is not None:
+        effects.active = active
+    return tree
+
+
+def _close_tree(scene: Any, tree: Any) -> None:
+    """Removes a tree that was made, or switches it off again, unless an artist has added nodes to it."""
     del tree[_MADE]
-    if not _GROUPS:
+    if _EFFECTS:
+        if {node.bl_idname for node in tree.nodes} <= {"NodeGroupInput", "NodeGroupOutput"} and tree.users == 1:
+            scene.compositor_effects.remove(next(item for item in scene.compositor_effects if item.node_group == tree))
+            bpy.data.node_groups.remove(tree)
+    elif not _GROUPS:
         scene.use_nodes = False
     elif not tree.nodes and tree.users == 1:
         scene.compositing_node_group = None
