@@ -198,7 +198,7 @@ def test_an_unwrapped_map_holds_a_texture_and_leaves_no_trace(scene: bpy.types.S
     while head.data.uv_layers:
         head.data.uv_layers.remove(head.data.uv_layers[0])
     scenes, objects, meshes = len(bpy.data.scenes), len(bpy.data.objects), len(bpy.data.meshes)
-    assert choose_maps({"Suzanne": head}) == {"Suzanne": MAP}
+    assert choose_maps({"Suzanne": head}) == ({"Suzanne": MAP}, {})
     assert holds_a_texture(head.data, head.data.uv_layers[MAP])
     assert (len(bpy.data.scenes), len(bpy.data.objects), len(bpy.data.meshes)) == (scenes, objects, meshes)
     assert bpy.context.view_layer.objects.active == head

@@ -6,7 +6,7 @@ A mesh's own UV map (the one that renders use) is taken where every texel belong
 (no UDIM tiles, no repeats), and nothing overlaps (no mirrored or stacked islands). Else the mesh gets one more map,
 unwrapped by Blender's Smart UV Project; its own maps, and which of them is active, stay as they are.
 
-Coordinates are read off the evaluated meshes, as a shot of one frame: modifiers carry them along.
+Coordinates are read off the evaluated meshes, as a shot of few frames: modifiers carry them along.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import bpy
 import numpy as np
 
 from trackshade.errors import ShotError
-from trackshade.fit import fit_frames
+from trackshade.fit import FrameMap
 from trackshade.shot import Shot
 
 from ..capture import capture
 from .cameras import find_cameras
 from .home import shown_layer
+from .materials import KEY
 from .record import Result
 
 MAP = "Trackshade"  # the UV map that is added
@@ -34,10 +35,11 @@ _PROBES = 1500  # places that are looked at for overlaps
 _PAIRS = 20_000_000  # of a triangle and a probe, at most
 _EDGE = 1e-3  # barycentric: nearer to an edge than this does not count as inside
 _OVERLAPPING = 0.01  # share of the area that may belong to several places
+_MOST_MAPS = 8  # of a mesh, in any Blender
 
 
-def textured_objects(scene: bpy.types.Scene, shot: Shot) -> tuple[dict[str, bpy.types.Object], list[str]]:
-    """The scene's objects that can carry a texture of this shot, by name; and sentences about those that cannot."""
+def textured_objects(scene: bpy.types.Scene, shot: Shot) -> tuple[dict[str, bpy.types.Object], dict[str, str]]:
+    """The scene's objects that can carry a texture of this shot, and why others cannot ("is no mesh"), by name."""
     found: dict[str, bpy.types.Object] = {}
     left: dict[str, str] = {}
     for track in shot.meshes:
@@ -50,27 +52,39 @@ def textured_objects(scene: bpy.types.Scene, shot: Shot) -> tuple[dict[str, bpy.
             left[track.name] = "is no mesh"
         elif obj.library is not None:
             left[track.name] = "is linked from another file"
+        elif obj.data.is_editmode:
+            left[track.name] = "is in Edit Mode"
         else:
             found[track.name] = obj
-    return found, [f"'{name}' {why}, and was given no texture." for name, why in sorted(left.items())]
+    return found, left
 
 
-def choose_maps(objects: dict[str, bpy.types.Object]) -> dict[str, str]:
-    """Name of the UV map to bake each object by; unwraps a new one where a mesh's own will not do."""
+def choose_maps(objects: dict[str, bpy.types.Object]) -> tuple[dict[str, str], dict[str, str]]:
+    """Name of the UV map to bake each object by, unwrapped anew where a mesh's own will not do; and why an object can
+    have none."""
     chosen: dict[str, str] = {}
-    by_mesh: dict[bpy.types.Mesh, str] = {}
+    left: dict[str, str] = {}
+    by_mesh: dict[bpy.types.Mesh, str | None] = {}
     for name, obj in objects.items():
         mesh = obj.data
         assert isinstance(mesh, bpy.types.Mesh)
         if mesh not in by_mesh:
             by_mesh[mesh] = _choose(mesh)
-        chosen[name] = by_mesh[mesh]
-    return chosen
+        uv_map = by_mesh[mesh]
+        if uv_map is not None:
+            chosen[name] = uv_map
+        elif mesh.library is not None:
+            left[name] = "has a mesh from another file, without a UV map"
+        else:
+            left[name] = "has as many UV maps as Blender takes, none of which can hold a texture"
+    return chosen, left
 
 
 def remove_maps(objects: list[bpy.types.Object]) -> None:
-    """Takes away the UV maps that were added to these objects' meshes."""
-    for mesh in {obj.data for obj in objects if isinstance(obj.data, bpy.types.Mesh)}:
+    """Takes away the UV maps that were added to these objects' meshes, but for those that an object still wears a
+    result by."""
+    worn = {obj.data for obj in bpy.data.objects if KEY in obj}
+    for mesh in {obj.data for obj in objects if isinstance(obj.data, bpy.types.Mesh)} - worn:
         layer = mesh.uv_layers.get(MAP) if MAP in mesh.get(_ADDED, "") else None
         if layer is not None:
             with _same_active(mesh):
@@ -83,40 +97,50 @@ _ADDED = "trackshade_uv_map"
 
 
 def capture_coordinates(scene: bpy.types.Scene, result: Result, shot: Shot, maps: dict[str, str], path: Path) -> Shot:
-    """The coordinates that the scene's evaluated meshes have by these maps, as a shot of one frame; it is written to
-    `path`, too.
+    """The coordinates that the scene's evaluated meshes have by these maps, as a shot of as few frames as show all of
+    them; it is written to `path`, too.
 
     Raises:
         ShotError: the scene cannot be captured. OutputError: the file cannot be written.
     """
     layer = scene.view_layers[shown_layer(scene, None, result) or 0]
-    shown = np.sum([track.visible for track in shot.meshes], axis=0)
-    frame = result.samples[int(np.argmax(shown))]
+    shown = np.array([track.visible for track in shot.meshes if track.name in maps])
+    samples = tuple(result.samples[t] for t in _covering(shown))
     cameras = find_cameras(scene, result)
     camera = next(iter(cameras.values()), scene.camera)
     if camera is None:
         raise ShotError("no-camera", f"Scene '{scene.name}' has no camera.", "Add one; which one does not matter.")
     objects = [(scene.objects[name].data, uv_map) for name, uv_map in maps.items()]
     with _rendered(objects):
-        frames = fit_frames(frame, frame, 1, shot.fps, (1,))
+        frames = FrameMap(samples[0], samples[-1], 1.0, "exact", samples, shot.fps, "")
         made = capture(scene, layer, frame_map=frames, size_fit=result.fit, camera=camera)
     made.save(path, force=True)
     return made
 
 
-def _choose(mesh: bpy.types.Mesh) -> str:
+def _covering(shown: np.ndarray) -> list[int]:
+    """Few samples in one of which each mesh is visible; `shown` [M, T] bool says where each is, somewhere at least."""
+    chosen: set[int] = set()
+    while len(shown):
+        best = int(np.argmax(shown.sum(axis=0)))
+        chosen.add(best)
+        shown = shown[~shown[:, best]]
+    return sorted(chosen)
+
+
+def _choose(mesh: bpy.types.Mesh) -> str | None:
+    """None where its own will not do, and it cannot be given one."""
     if mesh.get(_ADDED) and MAP in mesh.uv_layers:
         return MAP
     own = next((layer for layer in mesh.uv_layers if layer.active_render), None)
     if own is not None and (mesh.library is not None or holds_a_texture(mesh, own)):
         return own.name
     if mesh.library is not None:
-        raise ShotError(
-            "no-coordinates", f"'{mesh.name}' is linked from another file and has no UV map.", "Unwrap it there."
-        )
+        return None
     with _same_active(mesh):
         name = _unwrap(mesh)
-    mesh[_ADDED] = name
+    if name is not None:
+        mesh[_ADDED] = name
     return name
 
 
@@ -162,13 +186,12 @@ def _overlapping(corners: np.ndarray) -> float:
     return len(np.unique(probe[inside])) / len(places)
 
 
-def _unwrap(mesh: bpy.types.Mesh) -> str:
-    """Unwraps a mesh on a new map by Smart UV Project, in a scene of its own; the map's name."""
-    layer = mesh.uv_layers.new(name=MAP, do_init=False)
+def _unwrap(mesh: bpy.types.Mesh) -> str | None:
+    """Unwraps a mesh on a new map by Smart UV Project, in a scene of its own; the map's name, None where it has as
+    many as it can have."""
+    layer = mesh.uv_layers.new(name=MAP, do_init=False) if len(mesh.uv_layers) < _MOST_MAPS else None
     if layer is None:
-        raise ShotError(
-            "no-coordinates", f"'{mesh.name}' has as many UV maps as Blender takes.", "Remove one, or unwrap it anew."
-        )
+        return None
     name = layer.name
     copy = mesh.copy()
     workshop = bpy.data.scenes.new("Trackshade unwrapping")

@@ -6,6 +6,8 @@ Every data block that placing makes carries the result's folder as a custom prop
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import TypeVar
 
 import bpy
@@ -24,6 +26,15 @@ def tag(block: Block, result: Result) -> Block:
     """Marks a data block as part of a placed result."""
     block[PLATE_KEY] = str(result.folder)
     return block
+
+
+def stored_path(path: Path) -> str:
+    """A file's path as the scene keeps it: beside the open file, where the preferences say so, so that both may be
+    moved together."""
+    if bpy.data.is_saved and bpy.context.preferences.filepaths.use_relative_paths:
+        with contextlib.suppress(ValueError):  # on another drive than the file
+            return bpy.path.relpath(str(path))
+    return str(path)
 
 
 def shown_layer(scene: bpy.types.Scene, wanted: str | None, result: Result) -> str | None:

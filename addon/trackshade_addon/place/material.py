@@ -7,6 +7,7 @@ from typing import Any
 
 import bpy
 
+from .home import stored_path
 from .plane import drive_by, new_driver
 from .sequence import Sequence
 
@@ -17,11 +18,7 @@ def load_sequence(name: str, sequence: Sequence, space: str) -> bpy.types.Image:
     image.name = name
     image.source = "SEQUENCE"
     image.colorspace_settings.name = space
-    if bpy.data.is_saved and bpy.context.preferences.filepaths.use_relative_paths:
-        try:
-            image.filepath = bpy.path.relpath(str(sequence.first))
-        except ValueError:  # on another drive than the file
-            image.filepath = str(sequence.first)
+    image.filepath = stored_path(sequence.first)
     return image
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import bpy
 
 from ..capture.animation import curves
-from .home import PLATE_KEY, tag
+from .home import PLATE_KEY, stored_path, tag
 from .record import Result
 from .sequence import FrameChoice, Sequence
 
@@ -77,10 +77,17 @@ def carry_tracks(
 
 
 def drop_tracks(obj: bpy.types.Object) -> None:
-    """Takes the modifier off."""
+    """Takes the modifier off, and removes what it copied from, unless a duplicate of the object goes on using it."""
     for modifier in [item for item in obj.modifiers if item.type == "NODES"]:
-        if modifier.node_group is not None and PLATE_KEY in modifier.node_group:
+        group: Any = modifier.node_group
+        if group is not None and PLATE_KEY in group:
             obj.modifiers.remove(modifier)
+            if group.users == 0:
+                info = next(node for node in group.nodes if node.bl_idname == "GeometryNodeObjectInfo")
+                carrier = info.inputs["Object"].default_value
+                bpy.data.node_groups.remove(group)
+                if carrier is not None:
+                    bpy.data.objects.remove(carrier)
 
 
 def _carrier(name: str, result: Result, path: Path, vertices: int) -> bpy.types.Object:
@@ -90,7 +97,7 @@ def _carrier(name: str, result: Result, path: Path, vertices: int) -> bpy.types.
     carrier = tag(bpy.data.objects.new(name, mesh), result)
     carrier[TRACKS_KEY] = True
     cache: Any = carrier.modifiers.new(_NAME, "MESH_CACHE")
-    cache.cache_format, cache.filepath = "PC2", str(path)
+    cache.cache_format, cache.filepath = "PC2", stored_path(path)
     cache.play_mode, cache.time_mode, cache.interpolation = "CUSTOM", "FRAME", "NONE"
     cache.forward_axis, cache.up_axis = "POS_Y", "POS_Z"
     return carrier

@@ -28,8 +28,7 @@ def remove_result(scene: bpy.types.Scene, folder: Path, maps: bool = True) -> No
         bpy.data.objects.remove(obj)
     for data in {item.data for item in scene.objects if isinstance(item.data, bpy.types.Camera)}:
         _remove_backgrounds(data, tag)
-    fold(scene)
-    _purge(tag)
+    tidy(scene, tag)
 
 
 def remove_textures(scene: bpy.types.Scene, tag: str | None = None, maps: bool = False) -> int:
@@ -44,13 +43,13 @@ def remove_textures(scene: bpy.types.Scene, tag: str | None = None, maps: bool =
         bpy.data.objects.remove(obj)
     if maps:
         remove_maps(worn)
-    _purge(tag)
-    fold(scene)
+    tidy(scene, tag)
     return len(worn)
 
 
-def fold(scene: bpy.types.Scene) -> None:
-    """Removes the collections of results that hold nothing any more."""
+def tidy(scene: bpy.types.Scene, tag: str | None = None) -> None:
+    """Removes what nothing uses any more of a result, or of any, and the collections that hold nothing any more."""
+    _purge(tag)
     root = root_collection(scene)
     if root is not None:
         for home in [item for item in root.children if PLATE_KEY in item and not holds_anything(item)]:

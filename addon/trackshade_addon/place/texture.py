@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,14 @@ from trackshade.shot import Geometry, Shot
 
 from .baking import bake
 from .colour import inverse_space
-from .coordinates import capture_coordinates, choose_maps, textured_objects
-from .home import make_home, shown_layer, tag
+from .coordinates import capture_coordinates, choose_maps, remove_maps, textured_objects
+from .home import make_home, shown_layer, stored_path, tag
 from .material import load_sequence
 from .materials import dress
 from .placed import Placed
 from .projected import Projection, carry_tracks, drop_tracks
 from .record import Result, read_result
-from .removing import fold, remove_result, remove_textures
+from .removing import remove_result, remove_textures, tidy
 from .sequence import choose_frames, write_sequence
 from .shader import texture_material
 
@@ -62,6 +62,10 @@ class Plan:
     warnings: tuple[str, ...]
     wanted: dict[str, Any]
 
+    def drop(self) -> None:
+        """Takes away the UV maps that were added, where nothing comes of it."""
+        remove_maps([obj for obj in bpy.data.objects if obj.name in self.maps])
+
 
 def steps(
     folder: Path, find_scene: Callable[[], bpy.types.Scene], way: str, size: int | None = None
@@ -78,12 +82,16 @@ def steps(
     yield reading
     result, shot = reading.result()
     plan = prepare(result, shot, find_scene(), size)
-    baking = bake(plan.folder, plan.wanted)
     try:
-        yield baking
-        baking.result()
-    finally:
-        baking.end()
+        baking = bake(plan.folder, plan.wanted)
+        try:
+            yield baking
+            baking.result()
+        finally:
+            baking.end()
+    except BaseException:
+        plan.drop()
+        raise
     return ReadyTexture(plan, way)
 
 
@@ -95,19 +103,32 @@ def prepare(result: Result, shot: Shot, scene: bpy.types.Scene, size: int | None
         OutputError: it cannot be written to. ShotError: nothing of it is in the scene.
     """
     remove_textures(scene, str(result.folder))
-    objects, warnings = textured_objects(scene, shot)
-    if not objects:
-        raise _no_surface(scene)
-    maps = choose_maps(objects)
+    objects, left = textured_objects(scene, shot)
+    maps, more = choose_maps(objects)
+    left |= more
+    if not maps:
+        raise _no_surface(scene, _left_out(left))
     path = result.folder / COORDINATES
-    changed = _changed(shot, capture_coordinates(scene, result, shot, maps, path), maps)
+    try:
+        now = capture_coordinates(scene, result, shot, maps, path)
+        hidden = maps.keys() - {track.name for track in now.meshes}
+        left |= dict.fromkeys(hidden, "is not shown in renders any more")
+        remove_maps([objects[name] for name in hidden])
+        maps = {name: uv_map for name, uv_map in maps.items() if name not in hidden}
+        if not maps:
+            raise _no_surface(scene, _left_out(left))
+        changed = _changed(shot, now, maps)
+    except BaseException:
+        remove_maps(list(objects.values()))
+        raise
+    warnings = _left_out(left)
     warnings += [
         f"'{name}' has other faces than when it was captured: its texture is laid on as it was then, and its tracks "
         "are not used. Shade it again."
         for name in sorted(changed)
     ]
     # The projection is always written, so that scenes which show it go on doing so.
-    wanted = {"objects": sorted(objects), "coordinates": str(path), "size": size, "projection": True}
+    wanted = {"objects": sorted(maps), "coordinates": str(path), "size": size, "projection": True}
     return Plan(result.folder, maps, changed, tuple(warnings), wanted)
 
 
@@ -151,7 +172,7 @@ def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> Placed:
             warnings += carry_tracks(obj, home, result, path, int(entry["vertices"]), projection)
         worn += 1
     home_name = home.name if home.objects else ""
-    fold(scene)
+    tidy(scene)
     if not worn:
         raise _no_surface(scene)
     return Placed(
@@ -166,11 +187,16 @@ def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> Placed:
     )
 
 
-def _no_surface(scene: bpy.types.Scene) -> ShotError:
+def _left_out(reasons: Mapping[str, str]) -> list[str]:
+    return [f"'{name}' {why}, and was given no texture." for name, why in sorted(reasons.items())]
+
+
+def _no_surface(scene: bpy.types.Scene, reasons: Sequence[str] = ()) -> ShotError:
     return ShotError(
         "no-surface",
-        f"Scene '{scene.name}' has none of the meshes that the result shows.",
-        "Open the file that it was made from.",
+        f"Scene '{scene.name}' has none of the meshes that the result shows, or none that can wear it."
+        + "".join(f" {reason}" for reason in reasons[:3]),
+        "Open the file that it was made from, and leave Edit Mode.",
     )
 
 
@@ -260,6 +286,6 @@ def _projection(result: Result, record: dict[str, Any], scene: bpy.types.Scene, 
 
 def _image(result: Result, name: str, title: str, space: str) -> bpy.types.Image:
     image = tag(bpy.data.images.load(str(result.folder / "texture" / name), check_existing=False), result)
-    image.name = title
+    image.name, image.filepath = title, stored_path(result.folder / "texture" / name)
     image.colorspace_settings.name = space
     return image
