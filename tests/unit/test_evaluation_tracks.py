@@ -10,7 +10,14 @@ import pytest
 from result_shots import at, shot
 from trackshade.control import tracking_video
 from trackshade.conventions import project
-from trackshade.evaluation.camera_error import camera_error, degrees_between, movement, solve
+from trackshade.evaluation.camera_error import (
+    CameraErrors,
+    camera_error,
+    camera_errors,
+    degrees_between,
+    movement,
+    solve,
+)
 from trackshade.evaluation.following import Followed, end_points, follow, trusted
 from trackshade.evaluation.holes import smoothed
 from trackshade.evaluation.points import TruePoints, shot_points, texture, track_points
@@ -178,19 +185,31 @@ def test_camera_error_of_a_camera_that_turns_half_as_far():
     intrinsics = np.repeat(K[None], 9, 0)
     everything = np.ones((60, 9), bool)
 
-    def error(seen: np.ndarray):
-        return camera_error(Followed(seen, everything), points, everything, poses, intrinsics, 144)
+    def errors(seen: np.ndarray):
+        return camera_errors(Followed(seen, everything), points, everything, poses, intrinsics, 144)
 
-    right = error(points.pixels)
+    truth = errors(points.pixels)
+    right = camera_error(truth, truth)
     assert right.rotation < 1e-3
     assert right.translation < 0.1
-    assert right.solved == 1
-    wrong = error(seen_from(world, half))
+    assert right.solved == right.counted == 1
+    wrong = camera_error(errors(seen_from(world, half)), truth)
     assert wrong.rotation == pytest.approx(np.mean(np.linspace(0, 24, 9)[1:] / 2), abs=0.05)
     # Half way around on the same circle: the chord's direction is off by a quarter of the angle.
     assert wrong.translation == pytest.approx(np.mean(np.linspace(0, 24, 9)[1:] / 4), abs=0.7)
-    opposite = error(seen_from(world, orbit(9, -24)))
+    opposite = camera_error(errors(seen_from(world, orbit(9, -24))), truth)
     assert opposite.translation > 140
+
+
+def test_frames_whose_camera_the_true_video_gives_wrong_do_not_count():
+    nan = np.nan
+    truth = CameraErrors(np.array([nan, 0.5, 11.0, nan, 1.0]), np.array([nan, 3.0, 4.0, nan, 40.0]))
+    made = CameraErrors(np.array([nan, 2.0, 90.0, 90.0, nan]), np.array([nan, 8.0, 90.0, 90.0, 90.0]))
+    found = camera_error(made, truth)
+    assert (found.rotation, found.translation, found.solved, found.counted) == (2.0, 8.0, 0.5, 0.5)
+    nothing = camera_error(made, CameraErrors(np.full(5, nan), np.full(5, nan)))
+    assert nothing.counted == 0
+    assert np.isnan([nothing.rotation, nothing.translation, nothing.solved]).all()
 
 
 def test_moving_points_say_nothing_about_the_camera():
@@ -200,8 +219,8 @@ def test_moving_points_say_nothing_about_the_camera():
     pixels[:30] += np.arange(5)[:, None] * [3.0, 0]
     points = TruePoints(pixels, np.ones((60, 5), bool), world, still)
     everything = np.ones((60, 5), bool)
-    found = camera_error(Followed(pixels, everything), points, everything, poses, np.repeat(K[None], 5, 0), 144)
-    assert found.rotation < 1e-3
+    found = camera_errors(Followed(pixels, everything), points, everything, poses, np.repeat(K[None], 5, 0), 144)
+    assert np.nanmax(found.rotation) < 1e-3
 
 
 def test_movements_are_small_or_large():

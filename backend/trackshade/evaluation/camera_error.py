@@ -3,7 +3,8 @@
 
 The first frame's points have known places in space. Where the eye follows them to gives the camera of each frame
 (perspective-n-point with RANSAC, then least squares over the inliers), which is compared with the true one. Only
-points that do not move in the world count.
+points that do not move in the world count. Few points, or points on a plane, do not say where a camera was; so errors
+are taken over the frames whose camera the same points give right in the true video. What is left there is the floor.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .points import TruePoints
 _LEAST = 16  # points
 _REACH = 2.0 / 144  # of the frame's width: how far an inlier may be from its projection
 LEAST_MOVE = 0.02  # of the points' median depth: a camera that moves less has no direction
+RIGHT = (2.0, 15.0)  # degrees of rotation and of direction up to which a camera from the true video is right
 SMALL = (10.0, 0.15)  # degrees turned, way gone as a share of the depth: up to both, a movement is small
 
 
@@ -44,18 +46,39 @@ class Movement:
 
 
 @dataclass(frozen=True)
-class CameraError:
-    """Means over the frames after the first; NaN where there is none.
+class CameraErrors:
+    """Degrees in each frame, [T]; NaN where there is none, and in the first.
 
     Attributes:
-        rotation: degrees between the camera's axes and the true ones.
-        translation: degrees between the ways from the first frame's camera, where the true one is long enough.
-        solved: share of the frames for which a camera was found.
+        rotation: between the camera's axes and the true ones.
+        translation: between the ways from the first frame's camera, where the true one is long enough.
+    """
+
+    rotation: np.ndarray
+    translation: np.ndarray
+
+    @property
+    def right(self) -> CameraErrors:
+        """The errors of the frames in which the camera is right, NaN in the others."""
+        turned = np.where(self.rotation <= RIGHT[0], self.rotation, np.nan)
+        known = np.isfinite(turned) & (self.translation <= RIGHT[1])
+        return CameraErrors(turned, np.where(known, self.translation, np.nan))
+
+
+@dataclass(frozen=True)
+class CameraError:
+    """Means over the frames that count; NaN where there is none.
+
+    Attributes:
+        rotation, translation: see `CameraErrors`.
+        solved: share of the frames that count for which a camera was found.
+        counted: share of the frames after the first that count.
     """
 
     rotation: float
     translation: float
     solved: float
+    counted: float
 
 
 def movement(world_to_camera: np.ndarray, world: np.ndarray) -> Movement:
@@ -67,31 +90,42 @@ def movement(world_to_camera: np.ndarray, world: np.ndarray) -> Movement:
     return Movement(float(np.max(turned)), float(gone.max()) / depth)
 
 
-def camera_error(
+def camera_errors(
     found: Followed,
     points: TruePoints,
     trust: np.ndarray,
     world_to_camera: np.ndarray,
     intrinsics: np.ndarray,
     width: int,
-) -> CameraError:
-    """Error of the camera found from followed points against the true one: [T, 4, 4] and [T, 3, 3], pixels."""
+) -> CameraErrors:
+    """Errors of the camera found from followed points against the true one: [T, 4, 4] and [T, 3, 3], pixels."""
     usable = found.held & trust & points.still[:, None]
     first = world_to_camera[0]
     depth = float(np.median(points.world @ first[2, :3] + first[2, 3])) if len(points) else 1.0
     true_centres = centres(world_to_camera)
-    rotation, translation, solved = [], [], 0
+    rotation, translation = np.full((2, len(world_to_camera)), np.nan)
     for t in range(1, len(world_to_camera)):
         own = np.flatnonzero(usable[:, t])
         pose = solve(points.world[own], found.pixels[own, t], intrinsics[t], _REACH * width)
         if pose is None:
             continue
-        solved += 1
-        rotation.append(degrees_between(pose[:3, :3], world_to_camera[t, :3, :3]))
+        rotation[t] = degrees_between(pose[:3, :3], world_to_camera[t, :3, :3])
         true_way = true_centres[t] - true_centres[0]
         if np.linalg.norm(true_way) > LEAST_MOVE * depth:
-            translation.append(angle(centres(pose[None])[0] - true_centres[0], true_way))
-    return CameraError(_mean(rotation), _mean(translation), solved / (len(world_to_camera) - 1))
+            translation[t] = angle(centres(pose[None])[0] - true_centres[0], true_way)
+    return CameraErrors(rotation, translation)
+
+
+def camera_error(errors: CameraErrors, truth: CameraErrors) -> CameraError:
+    """Means of a video's errors over the frames in which those of the true video are `right`."""
+    turned, gone = np.isfinite(truth.right.rotation), np.isfinite(truth.right.translation)
+    found = np.isfinite(errors.rotation) & turned
+    return CameraError(
+        _mean(errors.rotation[found]),
+        _mean(errors.translation[gone & np.isfinite(errors.translation)]),
+        float(found.sum() / turned.sum()) if turned.any() else float("nan"),
+        float(turned[1:].mean()),
+    )
 
 
 def solve(world: np.ndarray, pixels: np.ndarray, intrinsics: np.ndarray, reach: float) -> np.ndarray | None:
@@ -136,5 +170,5 @@ def angle(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.degrees(np.arccos(np.clip(one @ other / length, -1, 1)))) if length > 0 else 90.0
 
 
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")

@@ -10,7 +10,7 @@ import numpy as np
 from trackshade.pictures import psnr
 from trackshade.result.consistency import spread
 
-from .camera_error import camera_error
+from .camera_error import camera_error, camera_errors
 from .displacement import displacement
 from .fidelity import gradient_energy, pixel_variance, share, ssim
 from .following import end_points, follow
@@ -79,10 +79,10 @@ def measure(subject: Subject, made: np.ndarray, perceptual: Distance | None = No
         figures["object_px"] = displacement(truth, after, subject.main[1:])
     if subject.places is not None and subject.seen is not None and len(subject.places):
         figures["spread"] = spread(made, subject.places, subject.seen)
-    if subject.camera is not None and subject.movement is not None and subject.movement.moves:
-        camera = subject.camera
-        error = camera_error(
-            found, subject.points, subject.trust, camera.world_to_camera, camera.intrinsics, subject.size[0]
-        )
+    if subject.camera is not None and subject.camera_truth is not None:
+        camera, width = subject.camera, subject.size[0]
+        errors = camera_errors(found, subject.points, subject.trust, camera.world_to_camera, camera.intrinsics, width)
+        error = camera_error(errors, subject.camera_truth)
         figures |= {"rotation": error.rotation, "translation": error.translation, "solved": error.solved}
+        figures["camera_counted"] = error.counted
     return figures

@@ -92,7 +92,7 @@ def _difference_rows(sets: Mapping[str, Sequence[Record]]) -> list[Row]:
 
 def _camera_groups(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Clips of which the true video itself gives the camera, those with small and those with large movements."""
-    known = [r for r in records if (r["ways"].get("truth", {}).get("solved") or 0) >= _ENOUGH]
+    known = [r for r in records if (r["ways"].get("truth", {}).get("camera_counted") or 0) >= _ENOUGH]
     return {name: [r for r in known if r["movement"]["small"] == small] for name, small in _MOVEMENTS.items()}
 
 

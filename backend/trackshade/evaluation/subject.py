@@ -13,8 +13,8 @@ from trackshade.result.consistency import follow as follow_surface
 from trackshade.result.consistency import sample_points
 from trackshade.shot import CameraTrack, Shot
 
-from .camera_error import Movement, movement
-from .following import trusted
+from .camera_error import CameraErrors, Movement, camera_errors, movement
+from .following import follow, trusted
 from .points import TruePoints, shot_points, track_points
 from .tracks import shot_tracks, video_tracks
 from .warp import Warp, warp
@@ -35,6 +35,7 @@ class Subject:
         places, seen: [S, T, 2] px and [S, T] bool of surface points for the spread of colours; None without a shot.
         camera: None where it is not known.
         movement: of the true camera; None where it is not known.
+        camera_truth: errors of the camera that the true video gives; None where the camera rests or is not known.
     """
 
     video: np.ndarray
@@ -47,6 +48,7 @@ class Subject:
     seen: np.ndarray | None
     camera: CameraTrack | None
     movement: Movement | None
+    camera_truth: CameraErrors | None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,6 +60,13 @@ def shot_subject(video: np.ndarray, tracking: np.ndarray, shot: Shot, main: np.n
     """Of a true video [T, H, W, 3] uint8 whose shot is known."""
     tracks, surfaces = shot_tracks(shot)
     points = shot_points(shot, surfaces, video[0])
+    trust = trusted(video, points)
+    camera = shot.camera
+    moved = movement(camera.world_to_camera, points.world)
+    truth = None
+    if moved.moves:
+        found, width = follow(video, points.pixels[:, 0]), video.shape[2]
+        truth = camera_errors(found, points, trust, camera.world_to_camera, camera.intrinsics, width)
     seen_by = TrackingVideo(shot, tracking, surfaces.mesh, surfaces.depth, mesh_rule(shot), None)
     places, seen = follow_surface(shot, seen_by, sample_points(shot, _SPREAD_POINTS))
     twice = seen.sum(axis=1) >= 2
@@ -67,11 +76,12 @@ def shot_subject(video: np.ndarray, tracking: np.ndarray, shot: Shot, main: np.n
         warp=warp(video[0], tracks),
         main=main,
         points=points,
-        trust=trusted(video, points),
+        trust=trust,
         places=places[twice],
         seen=seen[twice],
-        camera=shot.camera,
-        movement=movement(shot.camera.world_to_camera, points.world),
+        camera=camera,
+        movement=moved,
+        camera_truth=truth,
     )
 
 
@@ -80,5 +90,5 @@ def video_subject(video: np.ndarray, tracking: np.ndarray) -> Subject:
     tracks = video_tracks(tracking)
     points = track_points(tracks, video[0])
     return Subject(
-        video, tracking, warp(video[0], tracks), None, points, trusted(video, points), None, None, None, None
+        video, tracking, warp(video[0], tracks), None, points, trusted(video, points), None, None, None, None, None
     )

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .camera_error import LEAST_MOVE, SMALL
+from .camera_error import LEAST_MOVE, RIGHT, SMALL
 from .measures import COLUMNS, Column
 from .ways import WAYS
 
@@ -107,8 +107,9 @@ def _camera_note(counts: Mapping[str, int]) -> str:
         f"{counts['small']} clips with small and {counts['large']} with large movements. "
         "Perspective-n-point with RANSAC on followed points that rest in the world, degrees; direction is that of the "
         f"way from the first camera, where it is longer than {LEAST_MOVE:.0%} of the depth. Small: turned by up to "
-        f"{SMALL[0]:g}° and moved by up to {SMALL[1]:.0%} of the depth. Clips of which the true video itself gives the "
-        "camera in half of the frames; the ground truth's row is the floor."
+        f"{SMALL[0]:g}° and moved by up to {SMALL[1]:.0%} of the depth. Only frames of "
+        f"which the true video itself gives the camera, to {RIGHT[0]:g}° of rotation and {RIGHT[1]:g}° of direction, "
+        "and clips of which half of the frames are such; the ground truth's row is the floor."
     )
 
 
