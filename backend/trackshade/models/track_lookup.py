@@ -88,8 +88,10 @@ class TrackLookup(nn.Module):
         samples = coordinates[..., step // 2 :: step, step // 2 :: step].flatten(0, 1)
         tokens = self.coordinate_proj(_tokens(self.fourier(samples), 2, self.coordinate_proj.weight.dtype))
         there = (first != 0).flatten(1).any(1).float()[:, None, None, None, None]
-        moved = move_first(first, coordinates)
-        colours, known = (moved.colours * there).flatten(0, 1), (moved.known * there).flatten(0, 1)
+        colours, known = (first.new_zeros(len(samples), n, *first.shape[-2:]) for n in (3, 1))
+        if there.any():
+            moved = move_first(first, coordinates)
+            colours, known = (moved.colours * there).flatten(0, 1), (moved.known * there).flatten(0, 1)
         content = torch.cat([colours, known], dim=1)
         tokens = tokens + self.content_proj(_tokens(content, self.scale * self.patch, self.content_proj.weight.dtype))
         with torch.autocast(content.device.type, enabled=False):  # an estimate of the video, not a feature

@@ -136,6 +136,13 @@ class TrainConfig(RunConfig):
         0.0,
     )
 
+    named: float = setting(
+        "share of those single pictures that is drawn of clips whose caption names their main body's colour, so that "
+        "the text is heard sooner; 0: as they come",
+        "data",
+        0.0,
+    )
+
     width_heads: int = setting("attention heads", "model", 3)
     head_dim: int = setting("width of a head", "model", 64)
     layers: int = setting("blocks", "model", 6)
@@ -168,7 +175,7 @@ class TrainConfig(RunConfig):
             raise UsageError(
                 "bad-setting", "The tracking branch alone needs a trained base.", "Give the base's run with --start."
             )
-        for name in ("sparse_tracks", "terminal", "one_frame"):
+        for name in ("sparse_tracks", "terminal", "one_frame", "named"):
             if not 0 <= getattr(self, name) <= 1:
                 flag = name.replace("_", "-")
                 raise UsageError("bad-setting", f"--{flag} is {getattr(self, name)}.", "Give a share between 0 and 1.")

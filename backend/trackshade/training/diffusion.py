@@ -97,10 +97,10 @@ class Task:
         config = self.config
         further = np.random.default_rng([config.seed, 2, step])  # what is drawn for options that are off by default
         single = bool(further.random() < config.one_frame)
-        frames = self.shards.videos[0].shape[1]
-        count = config.batch * (frames if single else 1)
+        count = config.batch * (self.shards.frames if single else 1)
         rng = np.random.default_rng([config.seed, 1, step])
-        picks = rng.integers(len(self.shards), size=count)
+        of = np.arange(len(self.shards)) if single else self.shards.whole
+        picks = of[rng.integers(len(of), size=count)]
         no_image, no_text, no_track = (
             rng.random(count) < share for share in (config.image_dropout, config.text_dropout, config.track_dropout)
         )
@@ -110,6 +110,9 @@ class Task:
         levels = spread_levels(rng, count, self.scheduler.config.num_train_timesteps, config.terminal)
         mirrored, thinned = further.random(count) < 0.5, further.random(count) < config.sparse_tracks
         thin_seeds = further.integers(1 << 62, size=count)
+        if single and config.named:
+            drawn = further.choice(self.shards.named, count)
+            picks = np.where(further.random(count) < config.named, drawn, picks)
 
         mine = np.arange(count)[part::parts]
         clips = [

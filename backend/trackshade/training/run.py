@@ -91,8 +91,8 @@ def _train(out: Path, config: TrainConfig, accelerator: Accelerator, log: Log) -
     tokens = tokenize(tokenizer, list(shards.captions), config.text_length)
     task = Task(shards, vae, tokens, tokenize(tokenizer, [""], config.text_length)[0], config)
     if accelerator.is_main_process:
-        _, frames, height, width, _ = shards.videos[0].shape
-        task.tokenizer, task.held_out = tokenizer, held_out(SHEET_CLIPS, (width, height), frames, shards.control)
+        height, width = shards.videos[0].shape[2:4]
+        task.tokenizer, task.held_out = tokenizer, held_out(SHEET_CLIPS, (width, height), shards.frames, shards.control)
         transformer.save_config(out / "transformer")
     log.begin(run.progress.step)
     log(
@@ -138,7 +138,7 @@ def export_run(run: str | Path, target: Path | None = None) -> Path:
 
 def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config: TrainConfig) -> dict[str, nn.Module]:
     """Transformer and text encoder as `config` describes them, at their start values."""
-    _, frames, height, width, _ = shards.videos[0].shape
+    frames, (height, width) = shards.frames, shards.videos[0].shape[2:4]
     if width % (config.patch * config.token) or height % (config.patch * config.token):
         raise UsageError(
             "bad-setting",

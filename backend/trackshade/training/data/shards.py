@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class Shards:
-    """All clips of a folder, as one sequence over its mapped shards."""
+    """All clips of a folder, as one sequence over its mapped shards. Some may be of single pictures: T is 1 there."""
 
     videos: tuple[np.ndarray, ...]  # each [N, T, H, W, 3] u8
     trackings: tuple[np.ndarray, ...]
@@ -57,6 +57,16 @@ class Shards:
     def __len__(self) -> int:
         return len(self.captions)
 
+    @property
+    def frames(self) -> int:
+        """T of those that are no single pictures."""
+        return max(video.shape[1] for video in self.videos)
+
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """[N] the numbers of the clips that have all frames."""
+        return np.flatnonzero(np.concatenate([np.full(len(v), v.shape[1] == self.frames) for v in self.videos]))
+
     def __getitem__(self, n: int) -> tuple[np.ndarray, np.ndarray, str, str]:
         """Video, tracking video, caption and kind of clip `n`."""
         if not 0 <= n < len(self):
@@ -67,6 +77,11 @@ class Shards:
                 return video[k], tracking[k], self.captions[n], self.kinds[n]
             k -= len(video)
         raise IndexError(n)
+
+    @cached_property
+    def named(self) -> np.ndarray:
+        """[N] the numbers of the clips whose caption names their main body's colour."""
+        return np.flatnonzero([colour is not None for colour in self.colours])
 
 
 def generate_shards(
@@ -184,7 +199,8 @@ def write_shard(
 def load_shards(out_dir: Path | str) -> Shards:
     """Map all whole shards of a folder, in order.
 
-    Raises FileNotFoundError where there is none, UsageError where they hold different control signals.
+    Raises FileNotFoundError where there is none, UsageError where they hold different control signals, or clips of
+    different sizes or lengths (single pictures may be among them).
     """
     folders = sorted(Path(out_dir).glob("shard-*"))
     if not folders:
@@ -203,5 +219,11 @@ def load_shards(out_dir: Path | str) -> Shards:
             "bad-dataset",
             f"{out_dir} holds shards of {' and of '.join(sorted(controls))}.",
             "Keep them in folders of their own.",
+        )
+    if len({video.shape[2:] for video in videos}) > 1 or len({video.shape[1] for video in videos} - {1}) > 1:
+        raise UsageError(
+            "bad-dataset",
+            f"{out_dir} holds clips of different sizes or lengths.",
+            "Keep them in folders of their own; only single pictures may stand beside clips.",
         )
     return Shards(tuple(videos), tuple(trackings), tuple(captions), tuple(kinds), tuple(colours), controls.pop())
