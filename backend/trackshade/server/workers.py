@@ -48,6 +48,7 @@ class Slot:
     deaths: int = 0  # in a row
     start_after: float = 0.0
     idle_since: float = field(default_factory=time.monotonic)
+    log_from: int = 0  # where what this worker says begins in the log, after what earlier ones said
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,11 @@ class Workers:
         path = self._logs / f"worker-{slot.number}.log"
         too_long = path.exists() and path.stat().st_size > LOG_LIMIT
         with open(path, "wb" if too_long else "ab") as log:
+            slot.log_from = log.tell()
             slot.process = subprocess.Popen(
                 [sys.executable, "-m", "trackshade.server.worker"],
-                stdin=subprocess.PIPE, stdout=log, stderr=log, env={"CUDA_DEVICE_ORDER": CARD_ORDER, **os.environ},
+                stdin=subprocess.PIPE, stdout=log, stderr=log,
+                env={"CUDA_DEVICE_ORDER": CARD_ORDER, "TQDM_DISABLE": "1", **os.environ},  # bars are no words for a log
             )  # fmt: skip
         start = {
             "endpoint": self._door.endpoint,
@@ -225,7 +228,7 @@ class Workers:
     def _reason(self, slot: Slot, code: int) -> JobError:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         log = self._logs / f"worker-{slot.number}.log"
-        last = _last_line(log)
+        last = _last_line(log, slot.log_from)
         fix = (
             "It may have run out of memory: try a smaller size or another model, and see the log."
             if code == -9
@@ -249,9 +252,9 @@ def _end(slot: Slot) -> None:
     slot.process, slot.identity, slot.job, slot.kill_at = None, None, None, None
 
 
-def _last_line(log: Path) -> str:
-    """The last line of a log, which for a Python process that failed names the error."""
+def _last_line(log: Path, start: int) -> str:
+    """The last line of a log from a byte on, which for a Python process that failed names the error."""
     with open(log, "rb") as file:
-        file.seek(max(0, log.stat().st_size - 2000))
+        file.seek(max(start, log.stat().st_size - 2000))
         lines = file.read().decode(errors="replace").strip().splitlines()
     return lines[-1].strip()[:300] if lines else ""
