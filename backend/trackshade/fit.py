@@ -103,7 +103,8 @@ def fit_frames(
         )
     count = min(counts, key=lambda n: (abs(n - asked), n))
     stride = (end - start) / (count - 1)
-    words = f"{count} samples spread evenly over {span}, one every {_number(round(stride, 4))} frames."
+    every = "frame" if stride == 1 else f"{_number(round(stride, 4))} frames"
+    words = f"{count} samples spread evenly over {span}, one every {every}."
     return made("resample", count, stride, words)
 
 

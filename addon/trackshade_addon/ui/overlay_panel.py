@@ -62,7 +62,7 @@ class TRACKSHADE_PT_control(InSidebar, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         _draw_settings(self.layout, context)
-        if current().holds_scene:  # Blender leaves a button as it was for as long as the mouse rests on it
+        if current().holds_scene:  # Blender would leave the button grey for as long as the mouse rests on it
             self.layout.label(text="The scene is being captured", icon="SORTTIME")
         else:
             self.layout.operator(TRACKSHADE_OT_control.bl_idname, icon="RENDER_ANIMATION")

@@ -67,15 +67,14 @@ class TRACKSHADE_PT_shade(InSidebar, bpy.types.Panel):
         found = watch.findings(context)
         row = layout.row()
         row.scale_y = 1.8
-        capturing = current().capturing
-        if capturing is None:
+        if current().holds_scene:  # Blender would leave the button grey for as long as the mouse rests on it
+            row.alignment = "CENTER"
+            row.label(text="The scene is being captured", icon="SORTTIME")
+        else:
             row.operator(TRACKSHADE_OT_shade.bl_idname, icon="RENDER_ANIMATION")
-        else:  # in the button's place: Blender leaves a button as it was for as long as the mouse rests on it
-            _draw_running(row, capturing)
         running = [job for job in current().jobs if job.runs]
         for job in running:
-            if job is not capturing:
-                _draw_running(layout, job)
+            _draw_running(layout, job)
         if not running:
             _draw_rest(layout, context)
         column = layout.column()

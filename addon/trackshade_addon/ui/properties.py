@@ -202,6 +202,11 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
                 "Texture, Baked",
                 "On the meshes, as one still texture for each: the median of all frames",
             ),
+            (
+                "heat",
+                "Texture, Heat Map",
+                "On the meshes, how much the colour of each point varies through time: bright where the shading swims",
+            ),
             ("none", "Not", "Only fetch the result into its folder"),
         ],
         default="both",
