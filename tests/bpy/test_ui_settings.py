@@ -195,6 +195,8 @@ def test_time_left_of_even_steps(steps: int, each: float, done: int) -> None:
 def test_a_line_says_where_a_job_is() -> None:
     assert words.headline(Progress("running", step=3, steps=6), 65) == "Shading, 3 of 6, 1 min left"
     assert words.headline(Progress("rendering", "the first frame")) == "Blender waits: rendering the first frame"
+    elsewhere = Progress("rendering", "the first frame, in a Blender of its own", waits=True)
+    assert words.headline(elsewhere) == "Rendering: the first frame, in a Blender of its own"
     assert words.headline(Progress("loading", "Drawing the tracks")) == "Loading: Drawing the tracks"
 
 

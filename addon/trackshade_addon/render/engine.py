@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import bpy
@@ -175,11 +175,11 @@ class TrackshadeEngine(bpy.types.RenderEngine):
                     progress = next(steps)
                 except StopIteration as end:
                     return end.value
-                if replace(progress, waits=False, preview=None) != shown:
-                    shown = replace(progress, waits=False, preview=None)
-                    self.update_stats("", words.headline(progress))
-                    if progress.steps:
-                        self.update_progress((progress.step or 0) / progress.steps)
+                line = words.headline(progress)
+                if line != shown:
+                    shown = line
+                    self.update_stats("", line)
+                    self.update_progress((progress.step or 0) / progress.steps if progress.steps else 0.0)
                 if self.test_break():
                     raise Cancelled
                 if progress.waits:

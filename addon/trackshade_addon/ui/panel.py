@@ -109,7 +109,8 @@ class TRACKSHADE_PT_look(_Part, bpy.types.Panel):
         elif own.first_frame == "render":
             if context.scene.render.engine == OWN_ENGINE:
                 column.prop(own, "look_engine")
-            draw_text(column, context, tr("Blender waits for this one frame"), "INFO")
+            if self.bl_space_type == "VIEW_3D":  # a render has it made by another Blender
+                draw_text(column, context, tr("Blender waits for this one frame"), "INFO")
         row = layout.row(align=True)
         row.prop(own, "seed")
         row.prop(own, "seed_lock", text="", icon="LOCKED" if own.seed_lock else "UNLOCKED")

@@ -79,11 +79,12 @@ def state_name(state: str) -> str:
 def headline(progress: Progress, seconds_left: float | None = None) -> str:
     """Where a job is, in one line."""
     words = state_name(progress.state)
-    if progress.state == "rendering":
+    held = progress.state == "rendering" and not progress.waits  # by what this very Blender renders
+    if held:
         words = tr("Blender waits: rendering {what}", what=progress.message)
     if progress.step is not None and progress.steps is not None:
         words = tr("{state}, {step} of {steps}", state=words, step=progress.step, steps=progress.steps)
-    elif progress.message and progress.state not in (*_SAID_ALREADY, "rendering"):
+    elif progress.message and progress.state not in _SAID_ALREADY and not held:
         words = tr("{state}: {detail}", state=words, detail=progress.message.partition("\n")[0])
     if seconds_left is not None:
         words = tr("{state}, {time} left", state=words, time=duration(seconds_left))
