@@ -82,7 +82,7 @@ HOW = (
     Option("--tracking-range", str, "Value range of the tracking video for the model.", "training", TRACKING_RANGES),
 )
 TRACKS = (HOW[5], HOW[6], HOW[4])  # of those, what the tracking video depends on
-WAYS = ("both", "plate", "background", "compositor", "sequencer", "projected", "baked")
+WAYS = ("both", "plate", "background", "compositor", "sequencer", "projected", "baked", "heat")
 WAY = Option("--way", str, "Plate and camera background (both) or one of them, over the rendered picture, or on the "
              "surfaces.", "both", WAYS)  # fmt: skip
 FOLDER = Option("--out", str, "Folder of the result; a new one here if left out.", metavar="DIR", short="-o")

@@ -18,6 +18,8 @@ from trackshade_addon.place.coordinates import MAP, choose_maps, holds_a_texture
 from trackshade_addon.place.materials import KEY, dress, undress
 from trackshade_addon.place.projected import PLACE
 
+STEADY, SWIMS = (6, 4, 18), (252, 255, 205)  # the ends of the heat map's scale
+
 
 @pytest.fixture(autouse=True)
 def python(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +84,23 @@ def test_each_frame_is_projected_by_itself(stage: bpy.types.Scene, tmp_path: Pat
     assert [round(float(render(stage, frame, tmp_path)[middle][0])) for frame in (1, 2, 3)] == [40, 200, 100]
     place(folder, stage, as_="baked")
     assert [round(float(render(stage, frame, tmp_path)[middle][0])) for frame in (1, 2)] == [100, 100]
+
+
+def test_the_heat_map_is_bright_where_the_shading_swims(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    """The right half of the picture flickers; the board's left and right are dark and bright, through any camera."""
+    before = state(stage)
+    video = np.full((FRAMES, SIZE[1], SIZE[0], 3), 100, np.uint8)
+    video[::2, :, SIZE[0] // 2 :] = 180
+    placed = place(shade(stage, tmp_path, video=video), stage, as_="heat")
+    look_from_the_side(stage)
+    picture = render(stage, 1, tmp_path)
+    dark, bright = (picture[SIZE[1] // 2, SIZE[0] // 2 + x] for x in (-12, 12))
+    assert np.abs(dark - STEADY).max() <= 1
+    assert np.abs(bright - SWIMS).max() <= 1
+    stage.camera, other = stage.objects["Camera"], stage.camera
+    bpy.data.objects.remove(other)
+    remove(placed)
+    assert state(stage) == before
 
 
 @pytest.mark.parametrize("view", ["AgX", "Standard"])

@@ -236,3 +236,10 @@ def test_meshes_that_are_never_shown_together_all_get_maps(stage: bpy.types.Scen
         assert render(stage, frame, tmp_path)[SIZE[1] // 2, SIZE[0] // 2].mean() == pytest.approx(90, abs=1)
     remove(placed)
     assert state(stage) == before
+
+
+def test_a_tracking_video_is_laid_on_like_a_result(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    """As Render Control leaves it."""
+    folder = shade(stage, tmp_path, video=grey(90), output="tracking")
+    assert place(folder, stage, as_="projected").warnings == ()
+    assert shown(stage, tmp_path) == pytest.approx(90, abs=1)

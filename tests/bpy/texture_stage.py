@@ -32,8 +32,8 @@ folder = Path(sys.argv[1])
 shot = Shot.load(folder / "made.shot")
 write_result(
     folder / "result", frames=np.load(folder / "made.npy"), tracking=tracking_video(shot), shot=shot,
-    settings=ShadeSettings(), spec=registry.spec("mini"), first_frame=None, input_render=None, timings={}, warnings=[],
-    model_digests={},
+    settings=ShadeSettings(output=sys.argv[2]), spec=registry.spec("mini"), first_frame=None, input_render=None,
+    timings={}, warnings=[], model_digests={},
 )
 """
 
@@ -76,7 +76,11 @@ def painted(name: str = "Paint") -> bpy.types.Material:
 
 
 def shade(
-    scene: bpy.types.Scene, folder: Path, frames: FrameMap | None = None, video: np.ndarray | None = None
+    scene: bpy.types.Scene,
+    folder: Path,
+    frames: FrameMap | None = None,
+    video: np.ndarray | None = None,
+    output: str = "video",
 ) -> Path:
     """A result whose frames are what the scene's engine renders, or `video`: as a backend leaves it."""
     chosen = frames or fit_frames(1, FRAMES, 1, 24.0, (FRAMES,))
@@ -85,7 +89,7 @@ def shade(
     if video is None:
         video = np.stack([render_sample(shot, t, scene, scene.view_layers[0]) for t in range(len(shot.frames))])
     np.save(folder / "made.npy", video)
-    command = [backend_python(), "-c", WRITE, str(folder)]
+    command = [backend_python(), "-c", WRITE, str(folder), output]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "result"

@@ -122,7 +122,7 @@ def place(
     Args:
         as_: "plate": a plane before the camera that only the camera sees; "background": the camera's
             background image, in the viewport; "both"; "compositor": nodes that lay it over the composited picture;
-            "sequencer": a strip; "baked", "projected": on the surfaces that it shows (see `texture`).
+            "sequencer": a strip; "baked", "projected", "heat": on the surfaces that it shows (see `texture`).
         view_layer: the one that shows the plate; by default the captured one, or all where the scene has lost
             it.
         distance: of the plate from the camera, metres; by default as near as can be, before everything and before

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A result on the surfaces that it shows: baked into textures, or projected frame by frame.
+"""A result on the surfaces that it shows: baked into textures, or projected frame by frame; or where it swims.
 
 Baked, each object wears one still texture: the median of all frames. Projected, it wears in each frame the pixels of
-that frame, wherever the shot's camera saw its points in it; what that did not see shows the baked texture.
+that frame, wherever the shot's camera saw its points in it; what that did not see shows the baked texture. As a heat
+map it wears how much each point's colour varies over the frames.
 
 The textures come from the result's folder `texture`, which the backend's environment makes (`trackshade bake`).
 """
@@ -37,10 +38,11 @@ from .removing import remove_result, remove_textures, tidy
 from .sequence import choose_frames, write_sequence
 from .shader import texture_material
 
-WAYS = ("baked", "projected")
+WAYS = ("baked", "projected", "heat")
 TRACKS = "tracks.shot"
 COORDINATES = "coordinates.shot"
 FORMAT = 1
+_KINDS = ("texture", "variation")
 _SAME_EDGES = 0.6  # two thirds of a quad mesh's edges are no diagonals
 
 
@@ -157,13 +159,14 @@ def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> Placed:
     warnings = [*plan.warnings, *warnings, *record["warnings"]]
     home = make_home(scene, result, shown_layer(scene, None, result))
     projection = _projection(result, record, scene, space) if way == "projected" else None
+    shows = "variation" if way == "heat" else "texture"
     worn = 0
     for entry in record["meshes"]:
         name = entry["name"]
         obj = scene.objects.get(name)
         if obj is None or name not in plan.maps:
             continue
-        image = _image(result, entry["texture"], f"{result.name} {name}", space)
+        image = _image(result, entry[shows], f"{result.name} {name}", space)
         material = texture_material(f"{result.name} {name}", image, plan.maps[name], scene, projection)
         drop_tracks(obj)
         dress(obj, tag(material, result), str(result.folder))
@@ -252,7 +255,7 @@ def _record(result: Result) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         whole = record["format"] <= FORMAT and isinstance(record["warnings"], list)
-        files = [result.folder / "texture" / entry["texture"] for entry in record["meshes"]]
+        files = [result.folder / "texture" / entry[kind] for entry in record["meshes"] for kind in _KINDS]
         if not whole or not all(isinstance(entry["name"], str) for entry in record["meshes"]):
             raise ValueError("it says something else")
     except (OSError, ValueError, KeyError, TypeError) as error:

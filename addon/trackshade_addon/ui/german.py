@@ -96,6 +96,22 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "Simplify Subdivision": "Unterteilung vereinfachen",
     "Render It Instead": "Lieber rendern",
     "Use Standard Colours": "Standardfarben verwenden",
+    "Camera '{name}' is neither perspective nor orthographic: it has no image plane to track points on.":
+        "Kamera '{name}' ist weder perspektivisch noch orthografisch: Sie hat keine Bildebene, auf der sich Punkte "
+        "verfolgen lassen.",
+    "Nothing is visible in renders; {names} would be.": "In Renderings ist nichts sichtbar; {names} wären es.",
+    "Nothing is in the picture in the first frame: what comes in later has no look to take over.":
+        "Im ersten Bild ist nichts zu sehen: Was später dazukommt, kann kein Aussehen übernehmen.",
+    "Not in the picture in frame {frames}: {names}.": "Nicht zu sehen in Bild {frames}: {names}.",
+    "The vertices of {names} are other ones in other frames: their points are carried over to the nearest ones, which "
+    "may slide.":
+        "Die Punkte von {names} sind in anderen Bildern andere: Sie werden auf die nächsten übertragen und können "
+        "dabei rutschen.",
+    "The shot's {vertices} vertices take about {sent}, and {free} of memory are free.":
+        "Die {vertices} Punkte der Einstellung brauchen etwa {sent}, und {free} Arbeitsspeicher sind frei.",
+    "{path} is no file.": "{path} ist keine Datei.",
+    "No image is chosen for the first frame.": "Für das erste Bild ist keine Bilddatei gewählt.",
+    "The camera cannot be changed here": "Die Kamera lässt sich hier nicht ändern",
     "The view layer shows no surface.": "Die Ansichtsebene zeigt keine Oberfläche.",
     "Camera '{name}' sees nothing in frame {frames}.": "Kamera '{name}' sieht nichts in Bild {frames}.",
     "{model} is not on this computer yet.": "{model} ist noch nicht auf diesem Computer.",
@@ -138,6 +154,10 @@ TEXTS: dict[str | tuple[str, str], str] = {
     ("Trackshade", "Background"): "Hintergrundbild",
     ("Trackshade", "Not"): "Gar nicht",
     "Folder of the Results": "Ordner der Ergebnisse",
+    "Put Materials Back": "Materialien zurückgeben",
+    "No object shows a result": "Kein Objekt zeigt ein Ergebnis",
+    "{count} objects have their own materials again": "{count} Objekte haben wieder ihre eigenen Materialien",
+    "Texture Size": "Texturgröße",
     # the backend and the models
     "Backend": "Backend",
     "Not set up": "Nicht eingerichtet",
@@ -154,6 +174,9 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "{free} of {total} free": "{free} von {total} frei",
     "Log": "Protokoll",
     "Diagnostics": "Diagnose",
+    "No backend is running": "Es läuft kein Backend",
+    "Instead": "Stattdessen",
+    "Rendered by": "Gerendert von",
     "Copy Diagnostics": "Diagnose kopieren",
     "Check This Environment": "Diese Umgebung prüfen",
     "Models": "Modelle",

@@ -52,7 +52,7 @@ def write_result(
         input/0001.png …    the input render, where one was given
         depth.npy, object_index.npy   what the camera sees, as `TrackingVideo` has it, where that was all that was asked
         tracks.shot         the shot itself, by which the frames are laid onto its surfaces
-        consistency.png     how much the colours of what is seen vary through time
+        consistency.png     how much the colours of what is seen vary through time, where it was shaded
         job.json            the record, written last
 
     Equal input makes equal files (timings and versions aside).
@@ -83,7 +83,8 @@ def write_result(
     files += [] if first_frame is None else ["first_frame.png"]
     passes = {} if settings.output == "video" else {"depth": tracking.depth, "object_index": tracking.object_index}
     files += [f"{name}.npy" for name in passes]
-    files += ["consistency.png", "tracks.shot"] if settings.output == "video" else []
+    files += ["consistency.png"] if settings.output == "video" else []
+    files += ["tracks.shot"]
     record = job_record(
         shot,
         settings,
@@ -111,7 +112,7 @@ def write_result(
         if settings.output == "video":
             views = views_of(shot, tracking.depth, tracking.object_index)
             consistency_figure(views, frames, os.cpu_count() or 1).save(folder / "consistency.png")
-            shot.save(folder / "tracks.shot")
+        shot.save(folder / "tracks.shot")
         for name, values in passes.items():
             np.save(folder / f"{name}.npy", values, allow_pickle=False)
         (folder / "job.json").write_text(pretty(record) + "\n", encoding="utf-8")
