@@ -30,7 +30,8 @@ from trackshade.training.diffusion import Task
 from trackshade.training.optimisers import rate_factor
 from trackshade.training.run import export_run, train
 from trackshade.training.state import Progress, find_checkpoint, load_checkpoint, save_checkpoint
-from trackshade.training.text import build_tokenizer, tokenize
+from trackshade.training.text import build_text_encoder, build_tokenizer, tokenize
+from trackshade.training.word_order import teach_order
 from trainings import PLAIN
 
 TINY = {
@@ -44,6 +45,7 @@ TINY = {
     "time_dim": 16,
     "text_dim": 16,
     "text_length": 12,
+    "text_steps": 3,
     "latent_channels": 4,
     "track_frequencies": 3,
     "warmup": 2,
@@ -257,6 +259,20 @@ def test_clips_of_different_lengths_are_refused(tmp_path: Path):
         (tmp_path / f"shard-{frames}").symlink_to(tmp_path / str(frames) / "shard-000000")
     with pytest.raises(UsageError, match="different sizes or lengths"):
         load_shards(tmp_path)
+
+
+def test_the_text_encoder_learns_the_order_of_colours():
+    colours = ("red", "green", "blue", "yellow")
+    texts = [f"a {a} {shape} on a {b} floor" for a in colours for b in colours for shape in ("box", "ball", "ring")]
+    tokenizer = build_tokenizer(texts, 10)
+    encoder = build_text_encoder(len(tokenizer), 32, 0)
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    untaught = teach_order(encoder, tokenizer, texts, 10, 10, 0)
+    encoder.load_state_dict(before)
+    taught = teach_order(encoder, tokenizer, texts, 10, 250, 0)
+    assert untaught < 0.6
+    assert taught > 0.95
+    assert encoder.state_dict().keys() == before.keys()
 
 
 def test_the_autoencoder_alone(data: str, tmp_path: Path):

@@ -143,6 +143,13 @@ class TrainConfig(RunConfig):
         0.0,
     )
 
+    text_steps: int = setting(
+        "optimiser steps in which the text encoder first learns by itself which word is beside which, and the order of "
+        "the colours",
+        "optimisation",
+        0,
+    )
+
     width_heads: int = setting("attention heads", "model", 3)
     head_dim: int = setting("width of a head", "model", 64)
     layers: int = setting("blocks", "model", 6)

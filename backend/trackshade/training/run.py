@@ -36,6 +36,7 @@ from .samples import held_out
 from .state import Progress, best_weights, find_checkpoint, put_weights, weights
 from .text import build_text_encoder, build_tokenizer, tokenize
 from .tune import export_tuned, tune
+from .word_order import teach_order
 
 SHEET_CLIPS = 8
 
@@ -71,6 +72,11 @@ def _train(out: Path, config: TrainConfig, accelerator: Accelerator, log: Log) -
     for module in modules.values():
         module.to(accelerator.device)
     transformer, text_encoder = modules["transformer"], modules["text_encoder"]
+    if config.text_steps and config.stage != "branch" and find_checkpoint(out / "checkpoint") is None:
+        named = teach_order(
+            text_encoder, tokenizer, list(shards.captions), config.text_length, config.text_steps, config.seed
+        )
+        log({"stage": "text", "event": "end", "steps": config.text_steps, "named": named})
     assert isinstance(transformer, TrackingTransformer3DModel)
     if accelerator.device.type == "cpu":
         transformer.set_attn_processor(PlainAttention())
