@@ -40,7 +40,7 @@ class _Heads(nn.Module):
         return torch.stack(losses).sum()
 
     def colours(self, ends: torch.Tensor, ordered: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss of naming colours [B, _IN_ORDER] from vectors [B, E] of the texts' ends, and the first ones named [B]."""
+        """Loss of naming colours [B, _IN_ORDER] from the texts' ends [B, E], and the first ones named [B]."""
         named = [head(ends) for head in self.in_order]
         losses = [F.cross_entropy(scores, ordered[:, rank]) for rank, scores in enumerate(named)]
         return torch.stack(losses).sum(), named[0].argmax(dim=1)
