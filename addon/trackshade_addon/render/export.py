@@ -17,6 +17,7 @@ from pathlib import Path
 import bpy
 
 from trackshade import registry
+from trackshade.errors import ShotError
 from trackshade.fit import FrameMap, SizeFit
 from trackshade.shot import Shot
 from trackshade.shot.track_set import FIRST, Order, TrackSet, frame_name, unwritable, write_set
@@ -79,9 +80,20 @@ class LayerExport:
         self._gathered = frame, Shot(**{**shot.__dict__, "source": marked})
 
     def keep(self, scene: bpy.types.Scene) -> None:
-        """The gathered frame was exported. Raises OutputError where its tracks cannot be kept."""
-        if self._gathered is None or self._gathered[0] != scene.frame_current:
-            return  # the sequencer made it, or another scene
+        """The gathered frame was exported.
+
+        Raises:
+            OutputError: its tracks cannot be kept. ShotError: nothing of this layer has been rendered yet.
+        """
+        if self._gathered is None:
+            raise ShotError(
+                "no-layer-picture",
+                f"Frame {scene.frame_current} was exported without view layer '{self.layer}': the sequencer made it, "
+                "or only another layer was rendered.",
+                "Switch off Sequencer and Render Single Layer, or this layer's Trackshade switch.",
+            )
+        if self._gathered[0] != scene.frame_current:
+            return  # the sequencer made this one: it is missing in the set
         frame, shot = self._gathered
         if not self._run.exists():
             _remove_left(self._run)
