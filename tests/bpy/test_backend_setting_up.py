@@ -69,7 +69,8 @@ def test_an_environment_is_made_renewed_and_replaced(plan: Plan, tmp_path: Path)
     assert any("Installing" in words for _, words in told)
     assert leftovers(plan.home) == sorted([made.folder.name, "environment.json"])
     environment.mark(replace(made, version="0.0.1"))  # as after an update of the extension
-    assert set_up(plan, silent, Task()) == made
+    beside = replace(plan, wheels=None, python=str(tmp_path / "no python"))  # needs neither, nor the network
+    assert set_up(beside, silent, Task()) == made
     again = set_up(plan, silent, Task())  # asked for once more, so something may be wrong with it
     assert again.folder != made.folder
     assert leftovers(plan.home) == sorted([again.folder.name, "environment.json"])

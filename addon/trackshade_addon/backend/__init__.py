@@ -20,7 +20,7 @@ from .choice import Choice, choice, default_home, extension_folder
 from .environment import find_source
 from .life import BackendState, Life
 from .model_list import Models
-from .setting_up import Plan, probe
+from .setting_up import Plan, is_outdated, probe
 from .words import cannot_write
 from .work import Work
 
@@ -40,6 +40,7 @@ __all__ = [
     "free_memory",
     "log_tail",
     "models",
+    "needs_packages",
     "refusal",
     "retry",
     "set_up",
@@ -97,6 +98,12 @@ def sets_up() -> bool:
     """Whether the backend is of an environment that `set_up` makes, rather than of an existing one or elsewhere."""
     chosen = choice()
     return not (chosen.existing or chosen.address)
+
+
+def needs_packages() -> bool:
+    """Whether `set_up` lacks packages: it would have to download them, and Blender may not use the network."""
+    chosen = choice()
+    return not (chosen.online or chosen.wheels is not None or is_outdated(chosen.home, chosen.kind))
 
 
 def state() -> BackendState:

@@ -66,29 +66,38 @@ class Plan:
 
 
 def set_up(plan: Plan, report: Report, task: Task) -> Made:
-    """Makes the environment; where it only has another Trackshade, and all else as the lock says, renews that.
+    """Makes the environment; where it only has another Trackshade, and all else as the lock says, renews that, for
+    which neither the network nor another Python is needed.
 
     Raises:
         OutputError: the folder cannot be written, or its disk is full. UsageError: no suitable Python, wheels missing.
         JobError: network, proxy, or whatever else went wrong. Cancelled.
     """
     report(0.0, "Checking")
-    _check_way(plan)
-    python = interpreter.find(plan.python, task, _pip_wheel(plan) is not None)
     kind = interpreter.detect(task) if plan.kind == "auto" else plan.kind
     lock = plan.lock or locks.path(kind)
+    if _outdated(plan.home, kind, lock) is None:
+        _check_way(plan)
     environment.check_folder(plan.home, 0)
     with _alone(plan.home):
         environment.sweep(plan.home)
-        made = environment.current(plan.home)
-        outdated = made is not None and made.version != trackshade.__version__
-        if made is not None and outdated and (made.lock, made.kind) == (environment.digest(lock), kind):
+        made = _outdated(plan.home, kind, lock)
+        if made is not None:
             try:
-                return _renew(plan, made, lock, python, report, task)
+                return _renew(plan, made, lock, report, task)
             except (JobError, UsageError):
                 report(0.0, "Making it anew")  # more than Trackshade is wrong with it
+        _check_way(plan)
+        python = interpreter.find(plan.python, task, _pip_wheel(plan) is not None)
         environment.check_folder(plan.home, locks.SPACE[kind] if plan.space is None else plan.space)
         return _make(plan, python, kind, lock, report, task)
+
+
+def is_outdated(home: Path, kind: str) -> bool:
+    """Whether `set_up` would renew Trackshade alone in the environment of this folder."""
+    made = environment.current(home)
+    kind = made.kind if made is not None and kind == "auto" else kind
+    return made is not None and _outdated(home, kind, locks.path(kind)) is not None
 
 
 def probe(python: Path | str, task: Task) -> dict[str, Any]:
@@ -122,8 +131,8 @@ def _make(plan: Plan, python: Interpreter, kind: str, lock: Path, report: Report
             ended = _install_pip(plan, folder, task)
         if ended.code != 0:
             raise explain(ended.tail, plan.home, None, lock, str(python))
-        _install(plan, folder, ["-r", str(lock)], lock, python, report, task)
-        _install_trackshade(plan, folder, lock, python, report, task)
+        _install(plan, folder, ["-r", str(lock)], lock, str(python), report, task)
+        _install_trackshade(plan, folder, lock, str(python), report, task)
         report(FILLED, "Trying it out")
         facts = _tried(folder, lock, task)
         made = Made(plan.home, folder, kind, facts["version"], environment.digest(lock), facts)
@@ -141,10 +150,18 @@ def _make(plan: Plan, python: Interpreter, kind: str, lock: Path, report: Report
     return made
 
 
-def _renew(plan: Plan, made: Made, lock: Path, python: Interpreter, report: Report, task: Task) -> Made:
+def _outdated(home: Path, kind: str, lock: Path) -> Made | None:
+    """The environment of this folder where it is as the lock says, but for another version of Trackshade."""
+    made = environment.current(home)
+    if made is None or made.version == trackshade.__version__:
+        return None
+    return made if (made.lock, made.kind) == (environment.digest(lock), kind) else None
+
+
+def _renew(plan: Plan, made: Made, lock: Path, report: Report, task: Task) -> Made:
     """Only Trackshade itself, a matter of seconds; from the first change until its end the environment is outdated."""
     environment.mark(replace(made, version=""))
-    _install_trackshade(plan, made.folder, lock, python, report, task)
+    _install_trackshade(plan, made.folder, lock, str(made.python), report, task)
     report(FILLED, "Trying it out")
     facts = _tried(made.folder, lock, task)
     made = replace(made, version=facts["version"], probe=facts)
@@ -166,7 +183,7 @@ def _install_pip(plan: Plan, folder: Path, task: Task) -> Ended:
     return task.run(command, variables=_variables(offline=True) | {"PYTHONPATH": wheel})
 
 
-def _install_trackshade(plan: Plan, folder: Path, lock: Path, python: Interpreter, report: Report, task: Task) -> None:
+def _install_trackshade(plan: Plan, folder: Path, lock: Path, python: str, report: Report, task: Task) -> None:
     if plan.source.is_wheel:
         what = ["--no-deps", "--force-reinstall", "--no-index", str(plan.source.path)]
         _install(plan, folder, what, lock, python, report, task)
@@ -175,9 +192,7 @@ def _install_trackshade(plan: Plan, folder: Path, lock: Path, python: Interprete
     (site / "trackshade-source.pth").write_text(f"{plan.source.path}\n", encoding="utf-8")
 
 
-def _install(
-    plan: Plan, folder: Path, what: list[str], lock: Path, python: Interpreter, report: Report, task: Task
-) -> None:
+def _install(plan: Plan, folder: Path, what: list[str], lock: Path, python: str, report: Report, task: Task) -> None:
     progress = PipProgress(locks.pins(lock) if "-r" in what else ["trackshade"])
 
     def on_line(line: str) -> None:
@@ -202,7 +217,7 @@ def _install(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     if ended.code != 0:
-        raise explain(ended.tail, plan.home, plan.wheels, lock, str(python))
+        raise explain(ended.tail, plan.home, plan.wheels, lock, python)
 
 
 def _tried(folder: Path, lock: Path, task: Task) -> dict[str, Any]:

@@ -34,8 +34,7 @@ class TRACKSHADE_OT_set_up(bpy.types.Operator):
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Asks where packages come from where nobody has said so."""
-        chosen = backend.choice()
-        if chosen.online or chosen.wheels is not None:
+        if not backend.needs_packages():
             return self.execute(context)
         return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Set Up")
 
