@@ -262,8 +262,10 @@ def test_a_scene_strip_shows_the_newest_result(tmp_path: Path) -> None:
     edit.view_settings.view_transform = scene.view_settings.view_transform
     edit.render.resolution_x, edit.render.resolution_y = renders.SIZE
     edit.render.dither_intensity = 0
-    edit.frame_set(7)
-    shown = still(edit, tmp_path / "edit.png")
+    edit.frame_start = edit.frame_end = 7
+    edit.render.filepath = str(tmp_path / "edit_")
+    animate(edit)
+    shown = read_levels(tmp_path / "edit_0007.png")
     assert np.array_equal(shown, read_levels(tmp_path / RESULT / "frames" / "0003.png"))
     assert [path.name for path in (tmp_path / "shaded").iterdir()] == ["demo-001"]
 
