@@ -243,3 +243,17 @@ def test_a_tracking_video_is_laid_on_like_a_result(stage: bpy.types.Scene, tmp_p
     folder = shade(stage, tmp_path, video=grey(90), output="tracking")
     assert place(folder, stage, as_="projected").warnings == ()
     assert shown(stage, tmp_path) == pytest.approx(90, abs=1)
+
+
+def test_a_folder_that_cannot_take_the_frames_leaves_the_scene_as_it_was(
+    stage: bpy.types.Scene, tmp_path: Path
+) -> None:
+    """A file stands where the depths have to be, so it fails after the bake."""
+    board = stage.objects["Board"]
+    board.data.uv_layers.remove(board.data.uv_layers[0])
+    folder = shade(stage, tmp_path, video=grey(90))
+    before = state(stage)
+    (folder / "reach").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be written"):
+        place(folder, stage, as_="projected")
+    assert state(stage) == before

@@ -143,7 +143,11 @@ class ReadyTexture:
 
     def put(self, scene: bpy.types.Scene) -> Placed:
         """A matter of milliseconds. Raises as `place_texture`."""
-        return place_texture(self.plan, scene, self.way)
+        try:
+            return place_texture(self.plan, scene, self.way)
+        except BaseException:
+            self.plan.drop()
+            raise
 
 
 def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> Placed:
@@ -157,8 +161,8 @@ def place_texture(plan: Plan, scene: bpy.types.Scene, way: str) -> Placed:
     remove_result(scene, result.folder, maps=False)
     space, warnings = inverse_space(scene, "the texture")
     warnings = [*plan.warnings, *warnings, *record["warnings"]]
-    home = make_home(scene, result, shown_layer(scene, None, result))
     projection = _projection(result, record, scene, space) if way == "projected" else None
+    home = make_home(scene, result, shown_layer(scene, None, result))
     shows = "variation" if way == "heat" else "texture"
     worn = 0
     for entry in record["meshes"]:
