@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +104,29 @@ def test_a_python_without_the_backend_is_given_up_with_its_own_words(folder: Pat
     assert caught.value.code == "backend-gave-up"
     assert len((tmp_path / "attempts").read_text().splitlines()) == LIMIT
     assert owners.count(folder / "owners") == 0
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own without any room. Skips where none can be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "none", disk]).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        with contextlib.suppress(OSError), open(disk / "holiday.mov", "wb", buffering=0) as file:
+            while file.write(b"\0" * 4096):
+                continue
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_said_though_the_backend_could_not_even_log_it(full_disk: Path) -> None:
+    with pytest.raises(ProtocolError, match=f"The disk of {full_disk}.* is full") as caught:
+        share(sys.executable, folder=full_disk)
+    assert caught.value.code == "disk-full"
 
 
 def test_a_folder_that_cannot_be_written_is_what_is_said(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ until that has failed three times in a row.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from trackshade.wire.lock import FileLock
 RETRY_AFTER = 0.5  # seconds
 # Neither Ctrl-C in our terminal nor our end is to take it along.
 _FLAGS = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+ROOM = 1 << 20  # bytes without which a backend cannot begin to work
 LOG_LIMIT = 1 << 20  # bytes after which a new start begins a new log
 
 
@@ -46,7 +48,8 @@ def share(
     `python` is the interpreter of the environment with the backend (TRACKSHADE_PYTHON, else this one), `options` more
     options of `python -m trackshade.server`.
 
-    Raises ProtocolError("backend-gave-up") with what the backend said last, ProtocolError("unwritable").
+    Raises ProtocolError("backend-gave-up") with what the backend said last, ProtocolError("disk-full"),
+    ProtocolError("unwritable").
     """
     chosen = os.fspath(python or os.environ.get("TRACKSHADE_PYTHON") or sys.executable)
     backend = SharedBackend(folder or shared_dir(), chosen, options)
@@ -99,7 +102,7 @@ class SharedBackend:
     def address(self) -> Address:
         """Where to connect; starts the backend where it does not run.
 
-        Raises ProtocolError: "backend-not-started", "backend-gave-up", "backend-ended".
+        Raises ProtocolError: "backend-not-started", "backend-gave-up", "backend-ended", "disk-full".
         """
         with self._lock:
             if self._closed:
@@ -195,9 +198,13 @@ class SharedBackend:
             ) from error
         try:
             return wait_for_file(process, file, log, limit)
-        except ProtocolError:
+        except ProtocolError as error:
             if process.poll() is None:
                 _kill(process.pid)
+            if shutil.disk_usage(self.folder).free < ROOM:  # so it could not even log why
+                raise ProtocolError(
+                    "disk-full", f"The disk of {self.folder} is full.", "Make room, or set TRACKSHADE_HOME elsewhere."
+                ) from error
             raise
 
 

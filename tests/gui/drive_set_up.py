@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a fresh install to a shaded plate in a real Blender window, for a maintainer; not part of the test suite.
+
+    blender --python tests/gui/drive_set_up.py -- OUT WHEELS [PYTHON]
+
+The extension has to be installed and enabled, and no backend set up. WHEELS is a folder that was filled as the guide
+says, PYTHON what the environment is made with where that is not Blender's own. Begins the set-up, cancels it, begins
+again, and shades the scene that Blender starts with. Takes pictures into the folder OUT, and ends Blender with 0 where
+all went well.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import bpy
+
+sys.path.insert(0, str(Path(__file__).parent))
+from window import PAUSE, Steps, arguments, module, picture, run, view
+
+LIMIT = 1800.0  # seconds for each thing that is waited for
+OUT, WHEELS, *PYTHON = (Path(item).absolute() for item in arguments())
+
+
+def until(holds: Callable[[], bool]) -> Steps:
+    limit = time.monotonic() + LIMIT
+    while not holds():
+        assert time.monotonic() < limit, "it takes too long"
+        yield 0.2
+
+
+def press(name: str) -> None:
+    with bpy.context.temp_override(**view()):
+        getattr(bpy.ops.trackshade, name)("INVOKE_DEFAULT")
+
+
+def drive() -> Steps:
+    OUT.mkdir(parents=True, exist_ok=True)
+    backend = module("trackshade.backend")
+    area = view()["area"]
+    area.spaces.active.show_region_ui = True
+    yield PAUSE
+    next(region for region in area.regions if region.type == "UI").active_panel_category = "Trackshade"
+    assert backend.state().kind == "missing", "a backend is set up already"
+    assert not bpy.ops.trackshade.shade.poll()
+    yield from picture(OUT, "fresh")
+    own = module("ui.preferences").preferences()
+    own.wheels_folder, own.base_python = str(WHEELS), str(PYTHON[0]) if PYTHON else ""
+    press("set_up")
+    yield from until(lambda: backend.state().kind != "setting-up" or (backend.state().progress or 0) > 0.1)
+    yield from picture(OUT, "setting-up")
+    press("cancel_set_up")
+    yield from until(lambda: backend.state().kind != "setting-up")
+    assert backend.state().kind == "missing", backend.state().message
+    assert not list(backend.choice().home.glob("env-*")), "a cancelled set-up has left something"
+    press("set_up")
+    yield from until(lambda: backend.state().kind != "setting-up")
+    assert backend.state().kind == "stopped", backend.state().message
+    yield from picture(OUT, "set-up")
+    press("shade")
+    yield from until(lambda: not module("ui.session").current().busy)
+    job = module("ui.session").current().latest
+    assert job.error is None, job.error
+    assert any("plate" in item.name for item in bpy.context.scene.objects)
+    with bpy.context.temp_override(**view()):
+        bpy.ops.view3d.view_camera()
+    yield from picture(OUT, "shaded")
+
+
+run(drive())
