@@ -21,7 +21,7 @@ import numpy as np
 
 from trackshade import registry
 from trackshade.client import Client, Event, Uploader, later
-from trackshade.errors import Cancelled, ShotError, UsageError
+from trackshade.errors import Cancelled, OutputError, ShotError, UsageError
 from trackshade.fit import FrameMap, SizeFit
 from trackshade.outcome import Outcome, check_output
 from trackshade.pictures import cover
@@ -179,9 +179,16 @@ def planned(what: What, scene: bpy.types.Scene) -> tuple[FrameMap, SizeFit]:
 
 
 def shade(
-    recorded: Recorded, settings: ShadeSettings, client: Future[Client], out: Path, force: bool = False
+    recorded: Recorded,
+    settings: ShadeSettings,
+    client: Future[Client],
+    out: Path,
+    force: bool = False,
+    another: Callable[[], Path] | None = None,
 ) -> Generator[Progress, None, tuple[str, Path]]:
     """Has the backend shade what was recorded and fetches the result; the job's id and its folder.
+
+    `another` names a folder that is free where somebody else took `out` meanwhile.
 
     A job that was begun is cancelled by `close()` of the generator or an error on this side.
 
@@ -203,7 +210,7 @@ def shade(
         )  # fmt: skip
         yield from wait_until(begun.accepted, "sending", left)
         yield from _follow(backend, begun)
-        fetched = yield from wait_until(later(backend.fetch, begun.job, out, force), "fetching", str(out))
+        fetched = yield from _fetched(backend, begun.job, out, force, another)
     finally:
         if not begun.ended:
             withdrawn = later(_withdraw, backend, begun)
@@ -283,6 +290,18 @@ def _follow(client: Client, begun: _Submitted) -> Generator[Progress, None, None
                     raise Cancelled("cancelled", "The job was cancelled.")
                 return
         yield replace(latest, waits=True, preview=None)
+
+
+def _fetched(
+    client: Client, job: str, out: Path, force: bool, another: Callable[[], Path] | None
+) -> Generator[Progress, None, Path]:
+    while True:
+        try:
+            return (yield from wait_until(later(client.fetch, job, out, force), "fetching", str(out)))
+        except OutputError as error:
+            if another is None or error.code != "output-exists":
+                raise
+            out = another()
 
 
 def _told(event: Event) -> Progress:

@@ -179,6 +179,21 @@ def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
 
 
 @pytest.mark.usefixtures("registered", "served")
+def test_a_result_whose_folder_somebody_else_took_goes_beside_it(demo: bpy.types.Scene) -> None:
+    running = session.current()
+    job = running.begin(demo, What(first_frame="none"), ShadeSettings(steps=1))
+    (job.out / "frames").mkdir(parents=True)  # of the same file in another Blender
+    while running.busy:
+        running.advance()
+        time.sleep(0.001)
+    assert job.error is None
+    assert job.outcome is not None
+    assert (job.out.name, job.outcome.out) == ("demo-002", job.out)
+    assert (job.out / "job.json").is_file()
+    assert [item for item in demo.camera.children if "demo-002" in item.name]
+
+
+@pytest.mark.usefixtures("registered", "served")
 def test_the_operator_does_it_all_at_once_for_a_script(demo: bpy.types.Scene) -> None:
     own = demo.trackshade
     own.steps, own.place_as = 1, "none"

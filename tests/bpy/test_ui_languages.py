@@ -38,6 +38,22 @@ def said() -> set[str]:
     }
 
 
+def sentences() -> Iterator[str]:
+    """Every pattern that the panel fills, and everything that the checks say."""
+    for path in (SOURCE / "ui").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                place = {"tr": 0, "Finding": 2}.get(node.func.id, len(node.args))
+                if place < len(node.args) and isinstance(node.args[place], ast.Constant):
+                    yield ast.literal_eval(node.args[place])
+
+
+def test_whatever_the_panel_puts_together_is_translated() -> None:
+    found = {text for text in sentences() if not text.startswith("{") or not text.endswith("}")}
+    assert {"Done in {time}", "The scene has no camera."} <= found
+    assert found - {english for english, _ in texts()} == set()
+
+
 def test_no_translation_is_of_a_text_that_is_gone() -> None:
     assert {english for english, _ in texts()} - said() == set()
 

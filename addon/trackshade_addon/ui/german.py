@@ -112,6 +112,8 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "{path} is no file.": "{path} ist keine Datei.",
     "No image is chosen for the first frame.": "Für das erste Bild ist keine Bilddatei gewählt.",
     "The camera cannot be changed here": "Die Kamera lässt sich hier nicht ändern",
+    "The colour configuration that Blender was started with has no standard colours":
+        "Die Farbkonfiguration, mit der Blender gestartet wurde, hat keine Standardfarben",
     "The view layer shows no surface.": "Die Ansichtsebene zeigt keine Oberfläche.",
     "Camera '{name}' sees nothing in frame {frames}.": "Kamera '{name}' sieht nichts in Bild {frames}.",
     "{model} is not on this computer yet.": "{model} ist noch nicht auf diesem Computer.",

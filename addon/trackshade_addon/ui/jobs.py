@@ -25,6 +25,10 @@ from ..place import TEXTURE_WAYS, Baking, Ready, ReadyTexture, place, prepare
 from ..place.colour import warm_up
 from .estimate import TimeLeft
 
+# What somebody holds the mouse for: moving, sculpting, painting. Looking around is none of it.
+_EDITS = ("TRANSFORM_OT", "GIZMOGROUP_OT", "OBJECT_OT", "MESH_OT", "POSE_OT", "ANIM_OT", "GRAPH_OT", "CURVE_OT",
+          "SCULPT_OT", "SCULPT_CURVES_OT", "PAINT_OT", "GREASE_PENCIL_OT")  # fmt: skip
+
 Recorder = Callable[[Future[Client]], Generator[Progress, None, Recorded]]
 
 
@@ -103,9 +107,10 @@ class Job:
         out: Path,
         recorder: Recorder | None = None,
         failed: Callable[[], None] | None = None,
+        another: Callable[[], Path] | None = None,
     ) -> None:
         """`recorder` gives the scene's side of the job where nothing is to be captured any more; `failed` is called
-        where it ends without a result.
+        where it ends without a result; `another` names a free folder where somebody else took `out` meanwhile.
         """
         self.uid = secrets.token_hex(4)
         self.home = Home(scene)
@@ -113,7 +118,7 @@ class Job:
         self.title = settings.prompt.strip() or (out.name if settings.needs else f"{out.name}, control")
         self.progress: Progress | None = Progress("starting")
         self.holds_scene = recorder is None
-        self._recorder, self._failed = recorder, failed
+        self._recorder, self._failed, self._another = recorder, failed, another
         self.error: TrackshadeError | None = None
         self.outcome: Outcome | None = None
         self.preview: bytes | None = None
@@ -204,11 +209,11 @@ class Job:
         if self.placing.way in ("both", "plate") and self.holds_scene:
             warm_up(self.home.scene_or_raise())  # while Blender is held anyway
         self.holds_scene = False
-        job, folder = yield from shade(recorded, self.settings, client, self.out)
+        job, self.out = yield from shade(recorded, self.settings, client, self.out, another=self._another)
         if self.placing.way is None:
-            return Outcome.of(job, folder, time.monotonic() - began)
+            return Outcome.of(job, self.out, time.monotonic() - began)
         warnings = yield from self._place(scene_is_held)
-        return Outcome.of(job, folder, time.monotonic() - began, placing=warnings)
+        return Outcome.of(job, self.out, time.monotonic() - began, placing=warnings)
 
     def _place(self, scene_is_held: Callable[[], bool]) -> Generator[Progress, None, tuple[str, ...]]:
         """Places its result; sentences about what will not look as it was made."""
@@ -249,9 +254,17 @@ def put(folder: Path, scene: bpy.types.Scene, placing: Placing) -> tuple[str, ..
 
 
 def _until_free(scene_is_held: Callable[[], bool]) -> Generator[Progress, None, None]:
-    """A render reads the scene in a thread of its own, and a capture steps through its frames."""
-    while bpy.app.is_job_running("RENDER") or scene_is_held():
+    """A render reads the scene in a thread of its own, a capture steps through its frames, and a step of undo in the
+    middle of an edit would keep half of that.
+    """
+    while bpy.app.is_job_running("RENDER") or scene_is_held() or is_edited():
         yield Progress("placing", "when the scene is free", waits=True)
+
+
+def is_edited() -> bool:
+    """Whether an edit is going on that ends with a click or Esc."""
+    windows = bpy.context.window_manager.windows
+    return any(item.bl_idname.startswith(_EDITS) for window in windows for item in window.modal_operators)
 
 
 def _prepared(

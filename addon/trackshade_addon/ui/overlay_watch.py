@@ -18,11 +18,11 @@ from trackshade.errors import TrackshadeError
 from ..job import planned
 from ..overlay import Preview, look
 from .drawing import redraw_settled
+from .jobs import is_edited
 from .session import current
 
 WAIT = 0.3  # seconds without a change before the first frame is looked at
 SLOW = 0.5  # seconds that looking may take to be done unasked
-_EDITS = ("TRANSFORM_OT", "GIZMOGROUP_OT", "OBJECT_OT", "MESH_OT", "POSE_OT", "ANIM_OT", "GRAPH_OT", "CURVE_OT")
 _MODES = {"OBJECT", "POSE"}
 
 
@@ -164,13 +164,12 @@ def plays() -> bool:
 
 def _busy() -> bool:
     """Whether the scene is not to be stepped now."""
-    windows = bpy.context.window_manager.windows
     return (
         current().holds_scene
         or bpy.app.is_job_running("RENDER")
         or plays()
         or bpy.context.mode not in _MODES
-        or any(item.bl_idname.startswith(_EDITS) for window in windows for item in window.modal_operators)
+        or is_edited()
     )
 
 

@@ -6,6 +6,7 @@ One job captures at a time; those that were captured wait at the backend for the
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from concurrent.futures import Future
@@ -68,9 +69,10 @@ class Session:
         """
         if self.holds_scene:
             raise UsageError("capturing", "Another job is being captured.", "Wait until it has its frames.")
-        out = self._free(results_folder(), Path(bpy.data.filepath or "scene").stem)
+        free = functools.partial(self._free, results_folder(), Path(bpy.data.filepath or "scene").stem)
+        out = free()
         check_output(out, force=False)
-        return self.add(Job(scene, what, settings, placing or Placing(), out))
+        return self.add(Job(scene, what, settings, placing or Placing(), out, another=free))
 
     def add(self, job: Job) -> Job:
         """Starts a job that was made elsewhere."""
