@@ -145,7 +145,7 @@ class TrainConfig(RunConfig):
 
     text_steps: int = setting(
         "optimiser steps in which the text encoder first learns by itself which word is beside which, and the order of "
-        "the colours",
+        "the colours; it is then left as it is. 0: it is trained along",
         "optimisation",
         0,
     )

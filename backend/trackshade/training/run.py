@@ -72,12 +72,12 @@ def _train(out: Path, config: TrainConfig, accelerator: Accelerator, log: Log) -
     for module in modules.values():
         module.to(accelerator.device)
     transformer, text_encoder = modules["transformer"], modules["text_encoder"]
-    if config.text_steps and config.stage != "branch" and find_checkpoint(out / "checkpoint") is None:
-        named = teach_order(
-            text_encoder, tokenizer, list(shards.captions), config.text_length, config.text_steps, config.seed
-        )
-        log({"stage": "text", "event": "end", "steps": config.text_steps, "named": named})
-    assert isinstance(transformer, TrackingTransformer3DModel)
+    if config.text_steps:
+        if find_checkpoint(out / "checkpoint") is None:
+            texts, length, steps = list(shards.captions), config.text_length, config.text_steps
+            named = teach_order(text_encoder, tokenizer, texts, length, steps, config.seed)
+            log({"stage": "text", "event": "end", "steps": steps, "named": named})
+        text_encoder.requires_grad_(False)  # the transformer's loss would soon undo it
     if accelerator.device.type == "cpu":
         transformer.set_attn_processor(PlainAttention())
     if config.gradient_checkpointing:
