@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from ..errors import UsageError
 from ..models import PatchAutoencoder, TrackingTransformer3DModel
@@ -72,6 +72,8 @@ def _train(out: Path, config: TrainConfig, accelerator: Accelerator, log: Log) -
     for module in modules.values():
         module.to(accelerator.device)
     transformer, text_encoder = modules["transformer"], modules["text_encoder"]
+    assert isinstance(transformer, TrackingTransformer3DModel)
+    assert isinstance(text_encoder, T5EncoderModel)
     if config.text_steps:
         if find_checkpoint(out / "checkpoint") is None:
             texts, length, steps = list(shards.captions), config.text_length, config.text_steps
