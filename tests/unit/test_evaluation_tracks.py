@@ -124,7 +124,7 @@ def test_followed_points_move_as_the_picture_does():
 def test_end_points_measure_a_known_displacement_and_a_floor():
     made, video = sliding(frames=6)
     points = shot_points(made, shot_tracks(made)[1], video[0])
-    trust = trusted(video, points)
+    trust = trusted(follow(video, points.pixels[:, 0]), points, video.shape[2])
     assert len(points) > 50
 
     def error(shown: np.ndarray) -> float:

@@ -78,13 +78,12 @@ def _step(before: np.ndarray, after: np.ndarray, points: np.ndarray, side: int) 
     return moved, found[:, 0] > 0
 
 
-def trusted(truth: np.ndarray, points: TruePoints) -> np.ndarray:
+def trusted(found: Followed, points: TruePoints, width: int) -> np.ndarray:
     """[P, T] bool: the points and frames, visible without a break until then, that the follower gets right in the true
-    video [T, H, W, 3].
+    video: where it was `found` there. `width` of the frame, px.
     """
-    found = follow(truth, points.pixels[:, 0])
     error = np.linalg.norm(found.pixels - points.pixels, axis=-1)
-    right = found.held & unbroken(points) & (error <= _TRUST * truth.shape[2])
+    right = found.held & unbroken(points) & (error <= _TRUST * width)
     return np.logical_and.accumulate(right, axis=1)
 
 

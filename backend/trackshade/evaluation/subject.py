@@ -60,12 +60,12 @@ def shot_subject(video: np.ndarray, tracking: np.ndarray, shot: Shot, main: np.n
     """Of a true video [T, H, W, 3] uint8 whose shot is known."""
     tracks, surfaces = shot_tracks(shot)
     points = shot_points(shot, surfaces, video[0])
-    trust = trusted(video, points)
+    found, width = follow(video, points.pixels[:, 0]), video.shape[2]
+    trust = trusted(found, points, width)
     camera = shot.camera
     moved = movement(camera.world_to_camera, points.world)
     truth = None
     if moved.moves:
-        found, width = follow(video, points.pixels[:, 0]), video.shape[2]
         truth = camera_errors(found, points, trust, camera.world_to_camera, camera.intrinsics, width)
     seen_by = TrackingVideo(shot, tracking, surfaces.mesh, surfaces.depth, mesh_rule(shot), None)
     places, seen = follow_surface(shot, seen_by, sample_points(shot, _SPREAD_POINTS))
@@ -89,6 +89,5 @@ def video_subject(video: np.ndarray, tracking: np.ndarray) -> Subject:
     """Of a true video [T, H, W, 3] uint8 of which only the tracking video is known (by the mesh rule)."""
     tracks = video_tracks(tracking)
     points = track_points(tracks, video[0])
-    return Subject(
-        video, tracking, warp(video[0], tracks), None, points, trusted(video, points), None, None, None, None, None
-    )
+    trust = trusted(follow(video, points.pixels[:, 0]), points, video.shape[2])
+    return Subject(video, tracking, warp(video[0], tracks), None, points, trust, None, None, None, None, None)
