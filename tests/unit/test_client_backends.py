@@ -18,6 +18,7 @@ import pytest
 from backends import Backend, Relay, children, gone, grid_shot, until
 from trackshade import __version__
 from trackshade.client import Client, connect, later, start_private
+from trackshade.client.connection import Connection
 from trackshade.client.line import Address
 from trackshade.errors import ProtocolError, ShotError, TrackshadeError, UsageError
 from trackshade.server.store import Store
@@ -204,6 +205,31 @@ def test_the_time_in_which_nobody_could_listen_is_not_the_backends(backend: Back
         os.kill(backend.pid, signal.SIGCONT)
     with client:
         assert answer.result(60) is None
+
+
+def test_held_up_between_two_turns(tmp_path: Path) -> None:
+    """Wherever in a turn Python's lock is lost, that is not counted as the backend's silence."""
+    hold, released = threading.Event(), threading.Event()
+
+    class HeldUp(Connection):
+        def _turn(self) -> None:
+            if hold.is_set():
+                hold.clear()
+                time.sleep(4.0)
+                released.set()
+            super()._turn()
+
+    nobody = Address(f"ipc://{tmp_path}/nobody", "token")
+    connection = HeldUp(lambda: nobody, "a test", 2.5)
+    try:
+        answer = connection.request("status", {})
+        hold.set()
+        assert released.wait(30)
+        time.sleep(0.5)
+        assert not answer.done()
+        assert isinstance(answer.exception(30), ProtocolError)  # as it listens again, the backend is late
+    finally:
+        connection.close()
 
 
 def test_a_stale_connection_file_does_no_harm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

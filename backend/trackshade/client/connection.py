@@ -158,12 +158,17 @@ class Connection:
             self._refuse(curve_refused(self._address.endpoint))
         elif event is HangUp.LOST and self._welcomed:
             self._lose()
+
+    def _tick(self) -> float:
+        """The clock, as only the thread itself may read it: what it was held up since its last look is not counted,
+        wherever in a turn that was."""
         now = time.monotonic()
         self._held_up += max(0.0, now - self._turned - TURN)
         self._turned = now
+        return now - self._held_up
 
     def _keep_connected(self) -> None:
-        now = self._clock()
+        now = self._tick()
         if self._fatal is not None:
             return
         if self._welcomed:
