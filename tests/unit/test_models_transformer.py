@@ -183,6 +183,38 @@ def test_a_model_with_a_lookup_is_led_towards_a_still_scene():
     assert (full - none).abs().max() > 1e-3
 
 
+def test_a_control_without_places_leaves_the_lookup_still():
+    torch.manual_seed(0)
+    model = TrackingTransformer3DModel(
+        **TINY, num_tracking_blocks=2, track_frequencies=4, track_scale=4, track_places=False
+    ).eval()
+    for linear in (model.proj_out, model.initial_combine_linear, *model.combine_linears):
+        torch.nn.init.normal_(linear.weight, std=0.1)
+    given = inputs() | {"first_frame": torch.rand(2, 3, 16, 16)}
+    grey = track_coordinates(torch.rand(2, 3, 1, 16, 16).expand(-1, -1, 3, -1, -1))
+    with torch.no_grad():
+        told = model(**given, track_coordinates=grey).sample
+        still = model(**given, track_coordinates=torch.zeros_like(grey)).sample
+        unled = model(**given | {"tracking_maps": given["tracking_maps"] * 0}, track_coordinates=grey).sample
+    torch.testing.assert_close(told, still)
+    assert (told - unled).abs().max() > 1e-3
+
+
+def test_pooled_text_starts_as_the_model_without_and_then_modulates():
+    base = CogVideoXTransformer3DModel(**TINY).eval()
+    plain = TrackingTransformer3DModel.from_base(base, num_tracking_blocks=2).eval()
+    model = TrackingTransformer3DModel.from_base(base, num_tracking_blocks=2, pooled_text=True).eval()
+    assert set(model.state_dict()) - set(plain.state_dict()) == {
+        f"pooled_text_proj.linear_{layer}.{kind}" for layer in (1, 2) for kind in ("weight", "bias")
+    }
+    assert model.pooled_text_proj is not None
+    with torch.no_grad():
+        before = plain(**inputs()).sample
+        torch.testing.assert_close(model(**inputs()).sample, before)
+        torch.nn.init.normal_(model.pooled_text_proj.linear_2.weight, std=0.5)
+        assert (model(**inputs()).sample - before).abs().max() > 1e-3
+
+
 def test_lookup_starts_as_the_moved_first_frame():
     """After `initialise`, the moved latents are those of the picture moved by whole cells."""
     lookup = lookup_of(48)

@@ -46,6 +46,7 @@ TINY = {
     "text_dim": 16,
     "text_length": 12,
     "text_steps": 3,
+    "pooled_text": True,
     "latent_channels": 4,
     "track_frequencies": 3,
     "warmup": 2,
@@ -417,7 +418,9 @@ def test_a_branch_of_another_control_signal(whole: Path, tmp_path: Path):
     train(TrainConfig(out=str(base), data=str(clips), stage="base", start=str(whole), **TINY))
     before = averages(base)
     assert not before["transformer.combine_linears.0.weight"].any()
-    train(TrainConfig(out=str(tmp_path / "branch"), data=str(clips), stage="branch", start=str(base), **TINY))
+    made = train(TrainConfig(out=str(tmp_path / "branch"), data=str(clips), stage="branch", start=str(base), **TINY))
+    kept = json.loads((made / "transformer" / "config.json").read_text())
+    assert not kept["track_places"]
     after = averages(tmp_path / "branch")
     assert after["transformer.combine_linears.0.weight"].any()
     assert torch.equal(after["transformer.proj_out.weight"], before["transformer.proj_out.weight"])

@@ -261,9 +261,7 @@ class TRACKSHADE_OT_use_settings(OfJob, bpy.types.Operator):
         return begun(self, lambda: context.scene.trackshade.take(job.what, job.settings))
 
 
-def _place(
-    operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, job: Job | None = None
-) -> set[str]:
+def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, job: Job | None = None) -> set[str]:
     if current().holds_scene:
         operator.report({"WARNING"}, tr("The scene is being captured"))
         return {"CANCELLED"}

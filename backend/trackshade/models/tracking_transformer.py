@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import PixArtAlphaTextProjection
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from torch import nn
@@ -29,8 +30,13 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
     `combine_linears`.
     `track_frequencies` > 0 adds a `TrackLookup` (see there, also for `track_snr_shift`), which needs
     `track_coordinates` and `first_frame` in `forward`; `track_scale` is then the number of pixels per latent cell.
-    Without it (the published checkpoint) there are no further parameters. `still_guidance` > 0: the model was trained
-    on single frames as well, so that it can make a first frame from text and tracks, at least so guided by the text.
+    Without it (the published checkpoint) there are no further parameters. `track_places` False: red and green of the
+    control video are not places in the first frame (of a depth video, say), so that the lookup is a still scene's.
+    `still_guidance` > 0: the model was trained on single frames as well, so that it can make a first frame from text
+    and tracks, at least so guided by the text.
+    `pooled_text`: the mean of the text's vectors is added to the noise level's embedding, so that what the text says
+    of the whole modulates every token of every block, as in Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206,
+    section 4).
     """
 
     @register_to_config
@@ -68,7 +74,9 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         track_frequencies: int = 0,
         track_scale: int = 8,
         track_snr_shift: float = 3.0,
+        track_places: bool = True,
         still_guidance: float = 0.0,
+        pooled_text: bool = False,
     ):
         super().__init__(
             num_attention_heads,
@@ -119,6 +127,11 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
             self.track_lookup = TrackLookup(
                 dim, in_channels // 2, track_frequencies, track_scale, patch_size, track_snr_shift
             )
+        self.pooled_text_proj = None
+        if pooled_text:
+            self.pooled_text_proj = PixArtAlphaTextProjection(text_embed_dim, time_embed_dim)
+            nn.init.zeros_(self.pooled_text_proj.linear_2.weight)
+            nn.init.zeros_(self.pooled_text_proj.linear_2.bias)
 
     def initialise_from_scratch(self, analysis: torch.Tensor | None = None, mean: torch.Tensor | None = None) -> None:
         """Start values for joint training of base and branch: zero output, and tracks that reach the copies unchanged.
@@ -140,7 +153,13 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         known = {key: value for key, value in base.config.items() if not key.startswith("_")}
         model = cls(**known, num_tracking_blocks=num_tracking_blocks, **config).to(base.dtype)
         missing, unexpected = model.load_state_dict(base.state_dict(), strict=False)
-        own = ("transformer_blocks_copy.", "initial_combine_linear.", "combine_linears.", "track_lookup.")
+        own = (
+            "transformer_blocks_copy.",
+            "initial_combine_linear.",
+            "combine_linears.",
+            "track_lookup.",
+            "pooled_text_proj.",
+        )
         foreign = [*unexpected, *(key for key in missing if not key.startswith(own))]
         if foreign:
             raise ModelError("wrong-weights", f"The base transformer does not fit: {', '.join(foreign[:5])}.")
@@ -188,6 +207,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         """
         text_length = encoder_hidden_states.shape[1]
         temb = self._time(timestep, timestep_cond, ofs, hidden_states.dtype)
+        if self.pooled_text_proj is not None:
+            temb = temb + self.pooled_text_proj(encoder_hidden_states.mean(dim=1))
         latents = hidden_states
 
         embedded = self.embedding_dropout(self.patch_embed(encoder_hidden_states, latents))
@@ -225,6 +246,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         """What the tracks say, mixed with what a still scene would where they lead more or less than as trained."""
         if self.track_lookup is None or coordinates is None:
             return None
+        if not self.config.track_places:
+            coordinates = torch.zeros_like(coordinates)
         if first is None:
             first = coordinates.new_zeros(len(coordinates), 3, *coordinates.shape[-2:])
         lookup = self.track_lookup(coordinates, first)

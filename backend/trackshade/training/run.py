@@ -39,6 +39,7 @@ from .tune import export_tuned, tune
 from .word_order import teach_order
 
 SHEET_CLIPS = 8
+PLACELESS = ("none", "depth")  # signals that say of no point where it was in the first frame
 
 
 def train(config: RunConfig, report: Report | None = None) -> Path:
@@ -173,7 +174,9 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
         track_frequencies=config.track_frequencies,
         track_scale=config.patch,
         track_snr_shift=SNR_SHIFT,
+        track_places=shards.control not in PLACELESS,
         still_guidance=STILL_GUIDANCE if config.one_frame else 0.0,
+        pooled_text=config.pooled_text,
     )
     transformer.initialise_from_scratch(vae.analysis.cpu(), vae.mean.cpu())
     return {"transformer": transformer, "text_encoder": build_text_encoder(vocabulary, config.text_dim, config.seed)}
@@ -192,7 +195,7 @@ def _data(config: TrainConfig, accelerator: Accelerator, log: Log) -> Shards:
                 progress=lambda done, count: log({"stage": "data", "done": done, "count": count}),
             )
     shards = load_shards(config.data)
-    if shards.control in ("none", "depth") and (config.mirror or config.sparse_tracks):
+    if shards.control in PLACELESS and (config.mirror or config.sparse_tracks):
         raise UsageError(
             "bad-setting",
             f"The clips in {config.data} have no tracks to mirror or to thin, but {shards.control}.",

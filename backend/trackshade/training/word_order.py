@@ -18,7 +18,7 @@ from ..caption_colours import COLOURS, DARKS
 from .text import tokenize
 
 _BESIDE = (-3, -2, -1, 1, 2)  # words away: which neighbours a word is to name
-_IN_ORDER = 3  # how many of a text's colours its end is to name
+_IN_ORDER = 3  # how many of a text's colours the mean of its vectors is to name
 _BATCH, _RATE = 256, 3e-3
 
 
@@ -39,9 +39,9 @@ class _Heads(nn.Module):
             losses.append(F.cross_entropy(head(states[:, here]).flatten(0, 1), tokens[:, there].flatten()))
         return torch.stack(losses).sum()
 
-    def colours(self, ends: torch.Tensor, ordered: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss of naming colours [B, _IN_ORDER] from the texts' ends [B, E], and the first ones named [B]."""
-        named = [head(ends) for head in self.in_order]
+    def colours(self, means: torch.Tensor, ordered: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss of naming colours [B, _IN_ORDER] from the texts' mean vectors [B, E], and the first ones named [B]."""
+        named = [head(means) for head in self.in_order]
         losses = [F.cross_entropy(scores, ordered[:, rank]) for rank, scores in enumerate(named)]
         return torch.stack(losses).sum(), named[0].argmax(dim=1)
 
@@ -51,11 +51,10 @@ def teach_order(
 ) -> float:
     """Teach `encoder` the order of words in `texts`, cut to `length` tokens, in so many optimiser steps.
 
-    Returns the share of first colours that the texts' ends name right, over the last tenth of the steps.
+    Returns the share of first colours that the texts' mean vectors name right, over the last tenth of the steps.
     """
     tokens = tokenize(tokenizer, texts, length)
     ordered = _colours_in_order(tokens, tokenizer)
-    ends = torch.eq(tokens, tokenizer.eos_token_id).int().argmax(dim=1)
     torch.manual_seed(seed)
     heads = _Heads(encoder.config.d_model, len(tokenizer)).to(encoder.device)
     optimiser = torch.optim.AdamW([*encoder.parameters(), *heads.parameters()], lr=_RATE, betas=(0.9, 0.98))
@@ -65,7 +64,7 @@ def teach_order(
         picks = torch.randint(len(tokens), (_BATCH,), generator=draw)
         own, told = tokens[picks].to(encoder.device), ordered[picks].to(encoder.device)
         states = encoder(own)[0].float()  # [B, L, E]
-        loss, first = heads.colours(states[torch.arange(_BATCH), ends[picks]], told)
+        loss, first = heads.colours(states.mean(dim=1), told)
         loss = loss + heads.neighbours(states, own)
         optimiser.zero_grad()
         loss.backward()
