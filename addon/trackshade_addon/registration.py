@@ -8,6 +8,7 @@ from typing import Any
 import bpy
 
 from . import backend, commands
+from .chosen import ADDON
 from .render import engine, handlers, panels
 from .ui import (
     backend_panel,
@@ -53,7 +54,7 @@ def register() -> None:
     handlers.attach()
     jobs_list.attach()
     looks.attach()
-    languages.attach(preferences.ADDON)
+    languages.attach(ADDON)
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
 
 
@@ -69,7 +70,7 @@ def unregister() -> None:
     if _command is not None:
         bpy.utils.unregister_cli_command(_command)
         _command = None
-    languages.detach(preferences.ADDON)
+    languages.detach(ADDON)
     looks.detach()
     jobs_list.detach()
     handlers.detach()

@@ -16,9 +16,10 @@ from backends import backend_python
 from trackshade.client import PrivateBackend, connect, later, start_private
 from trackshade.errors import Cancelled, UsageError
 from trackshade.settings import ShadeSettings
+from trackshade_addon import chosen
 from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.job import What
-from trackshade_addon.ui import jobs, jobs_list, preferences, session
+from trackshade_addon.ui import jobs, jobs_list, session
 from trackshade_addon.ui.jobs import Job
 
 
@@ -351,4 +352,4 @@ def test_results_of_an_unsaved_scene_go_to_the_users_folder(
     scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
-    assert preferences.results_folder() == tmp_path / "shaded"
+    assert chosen.results_folder() == tmp_path / "shaded"

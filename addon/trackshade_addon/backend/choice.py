@@ -13,9 +13,8 @@ import bpy
 
 from trackshade import settings as places
 
+from ..chosen import ADDON, preferences
 from . import environment
-
-PACKAGE = __name__.rsplit(".", 2)[0]  # the add-on's, as Blender calls it
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,7 @@ class Choice:
 
 def choice() -> Choice:
     """What is chosen now. Main thread only."""
-    addon = bpy.context.preferences.addons.get(PACKAGE)
-    own = None if addon is None else addon.preferences
+    own = preferences()
     if own is None:  # registered without being enabled
         return Choice(existing=os.environ.get("TRACKSHADE_PYTHON", ""), home=default_home(), online=_online())
     return Choice(
@@ -71,8 +69,8 @@ def choice() -> Choice:
 
 def default_home(create: bool = False) -> Path:
     """The folder of our own environment where none is chosen."""
-    if PACKAGE.startswith("bl_ext."):
-        return Path(bpy.utils.extension_path_user(PACKAGE, path="backend", create=create))
+    if ADDON.startswith("bl_ext."):
+        return Path(bpy.utils.extension_path_user(ADDON, path="backend", create=create))
     return places.home() / "backend"
 
 

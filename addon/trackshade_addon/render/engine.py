@@ -17,11 +17,11 @@ import numpy as np
 
 from trackshade.errors import Cancelled, TrackshadeError
 
+from ..chosen import results_folder
 from ..first_frame import OWN_ENGINE
 from ..job import PAUSE, Progress
 from ..ui import words
 from ..ui.jobs import defect
-from ..ui.preferences import results_folder
 from . import delivery, shading
 from .delivery import COMBINED, DEPTH, INDEX, TRACKING
 from .film import Film

@@ -24,10 +24,10 @@ from trackshade.shot import Shot
 
 from .. import job
 from ..capture import plan
+from ..chosen import results_folder
 from ..first_frame import read_picture
 from ..job import Progress, Recorded, What
 from ..ui import session
-from ..ui.preferences import results_folder
 from .capture import gathered
 from .film import Film
 from .look import first_frame

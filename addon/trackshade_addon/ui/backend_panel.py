@@ -8,9 +8,9 @@ import bpy
 from trackshade.conventions import size_in_words
 
 from .. import backend
+from ..chosen import preferences
 from . import drawing, words
 from .drawing import draw_online, draw_text
-from .preferences import preferences
 from .shared import InSidebar, begun
 from .words import tr
 

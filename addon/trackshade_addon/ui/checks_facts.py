@@ -32,11 +32,11 @@ from ..capture.instances import Instances, Key
 from ..capture.plan import plan
 from ..capture.render_state import RenderState
 from ..capture.restore import fix_camera, set_frame, undisturbed
+from ..chosen import RESULTS, preferences
 from ..job import What
 from ..place.colour import inverse_space
 from . import words
 from .checks import Facts
-from .preferences import RESULTS, preferences
 
 LIMIT = 0.008  # seconds that a look at the present frame may take
 NAMES = 20  # objects that are remembered by name

@@ -9,10 +9,10 @@ from trackshade.errors import TrackshadeError
 
 from ..autocamera import add_auto_camera
 from ..capture.plan import plan
+from ..chosen import ADDON
 from . import words
 from .checks import ERROR, findings
 from .checks_watch import watch
-from .preferences import ADDON
 from .session import current
 from .words import tr
 

@@ -2,19 +2,14 @@
 """The add-on's preferences: the backend's environment, the folders, and where results go."""
 
 # No postponed annotations here: Blender reads the properties from them.
-from pathlib import Path
-
 import bpy
 
-from trackshade import settings as places
-from trackshade.errors import OutputError
-
 from .. import backend
+from ..chosen import ADDON, RESULTS
+from .backend_panel import draw_backend
 from .drawing import draw_text
+from .models_panel import draw_models
 from .shared import MAY_BE_RELATIVE
-
-ADDON = __name__.rsplit(".", 2)[0]  # the add-on's package, as Blender calls it
-RESULTS = "//shaded"
 
 
 class TrackshadePreferences(bpy.types.AddonPreferences):
@@ -75,9 +70,6 @@ class TrackshadePreferences(bpy.types.AddonPreferences):
     )
 
     def draw(self, context: bpy.types.Context) -> None:
-        from .backend_panel import draw_backend  # which needs to know these preferences
-        from .models_panel import draw_models
-
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
@@ -100,34 +92,6 @@ class TrackshadePreferences(bpy.types.AddonPreferences):
         if body is not None:
             draw_models(body, context)
             draw_text(body, context, str(backend.models.folder()), "FILE_FOLDER")
-
-
-def preferences() -> bpy.types.AddonPreferences | None:
-    """The add-on's preferences; None where it was registered without being enabled."""
-    addon = bpy.context.preferences.addons.get(ADDON)
-    return None if addon is None else addon.preferences
-
-
-def results_folder() -> Path:
-    """Where the next results go: as chosen, else a folder of the add-on's own where the scene is in no file yet.
-
-    Raises:
-        OutputError: the add-on's own folder cannot be made.
-    """
-    own = preferences()
-    chosen = own.results if own is not None else RESULTS
-    if chosen and (bpy.data.filepath or not chosen.startswith("//")):
-        return Path(bpy.path.abspath(chosen))
-    try:
-        if ADDON.startswith("bl_ext."):
-            return Path(bpy.utils.extension_path_user(ADDON, path="shaded", create=True))
-        folder = places.home() / "shaded"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise OutputError(
-            "output-unwritable", f"No folder for results can be made: {error}.", "Choose one in the preferences."
-        ) from error
-    return folder
 
 
 CLASSES = (TrackshadePreferences,)

@@ -20,10 +20,10 @@ from trackshade.outcome import check_output
 from trackshade.settings import ShadeSettings
 
 from .. import backend
+from ..chosen import results_folder
 from ..job import What, settle
 from .drawing import redraw, redraw_settled
 from .jobs import Job, Placing
-from .preferences import results_folder
 
 TICK = 0.05  # seconds between two ticks while the backend works
 BUDGET = 0.01  # seconds that a tick may take where steps are short
