@@ -120,6 +120,16 @@ def watched() -> dict[str, list[float]]:
     timed(session.Session, "advance", spent["ticks of jobs"], lambda: not session.current().holds_scene)
     timed(module("checks_watch").Watch, "look", spent["looks of the checks"], lambda: True)
     panels = [module("panel")._Part, module("panel").TRACKSHADE_PT_shade, module("jobs_list").TRACKSHADE_PT_jobs]
+    spent["waits for the interpreter"] = waits = []  # which threads that send and fetch hold by turns
+
+    def probe() -> float:
+        began = time.perf_counter()
+        time.sleep(0)  # lets go of it, and takes it again
+        if session.current().busy and not session.current().holds_scene:
+            waits.append(time.perf_counter() - began)
+        return 0.02
+
+    bpy.app.timers.register(probe)
     for owner in (*panels, module("backend_panel").TRACKSHADE_PT_backend, module("models_panel").TRACKSHADE_PT_models):
         timed(owner, "draw", spent["panels drawn"], lambda: True)
     return spent

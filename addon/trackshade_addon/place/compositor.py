@@ -25,6 +25,8 @@ _GROUPS = bpy.app.version >= (5, 0)
 _EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
 _MADE = "trackshade_made"  # on a tree: it was made, or switched on, for a result
 _OVER = "trackshade_over"  # on the node that lays the result over the picture
+_SHIFTED = "trackshade_shifted"  # on that node: the output's name, which made room for it
+_ROOM = 60
 
 
 def add_to_compositor(scene: bpy.types.Scene, result: Result, image: bpy.types.Image, sequence: Sequence) -> list[str]:
@@ -54,7 +56,8 @@ def add_to_compositor(scene: bpy.types.Scene, result: Result, image: bpy.types.I
     over = make("CompositorNodeAlphaOver", 1)
     over[_OVER] = True
     factor, below, above = _over_inputs(over)
-    output.location.x += 60
+    output.location.x += _ROOM
+    over[_SHIFTED] = output.name
     if fed is None:
         layers = make("CompositorNodeRLayers", 5)
         layers.scene = scene
@@ -90,14 +93,25 @@ def _remove(scene: bpy.types.Scene, tree: Any, tag: str | None) -> int:
             tree.links.remove(link)
             if fed is not None and (fed.node not in own or _OVER in fed.node):
                 tree.links.new(fed, target)
+        output = tree.nodes.get(node.get(_SHIFTED, ""))
+        if output is not None:
+            output.location.x -= _ROOM
     for node in own:
         for socket in node.inputs:
             if hasattr(socket, "default_value"):
                 socket.driver_remove("default_value")
         tree.nodes.remove(node)
+    _forget_drivers(tree)
     if tree.get(_MADE) and not any(PLATE_KEY in node for node in tree.nodes):
         _close_tree(scene, tree)
     return len(overs)
+
+
+def _forget_drivers(tree: Any) -> None:
+    """Takes what is left of our drivers from a tree that is not animated otherwise."""
+    data = tree.animation_data
+    if data is not None and data.action is None and not data.drivers and not data.nla_tracks:
+        tree.animation_data_clear()
 
 
 def placed_nodes(scene: bpy.types.Scene) -> list[bpy.types.Node]:
@@ -129,9 +143,22 @@ def _open_tree(scene: bpy.types.Scene) -> Any:
         if tree is None:
             tree = scene.compositing_node_group = _new_group()
     elif not scene.use_nodes:
-        scene.use_nodes = True
-        tree = scene.node_tree
+        tree = _switch_on(scene)
         tree[_MADE] = True
+    return tree
+
+
+def _switch_on(scene: Any) -> Any:
+    """The scene's own tree. Where there was none, it begins with Blender's first nodes, but for the viewer: the image
+    that comes with it would stay in the file."""
+    bare, known = scene.node_tree is None, set(bpy.data.images)
+    scene.use_nodes = True
+    tree = scene.node_tree
+    if bare:
+        for viewer in [node for node in tree.nodes if node.bl_idname == "CompositorNodeViewer"]:
+            tree.nodes.remove(viewer)
+        for image in set(bpy.data.images) - known:
+            bpy.data.images.remove(image)
     return tree
 
 

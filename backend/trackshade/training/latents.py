@@ -12,7 +12,7 @@ from diffusers import CogVideoXDDIMScheduler
 from ..models import PatchAutoencoder
 
 SNR_SHIFT = 3.0  # of the noise schedule
-STILL_GUIDANCE = 3.0  # of a first frame made from text and tracks; at 1 the colours that the text names stay pale
+STILL_GUIDANCE = 1.5  # of a first frame made from text and tracks; from 2 on its colours are glaring
 
 
 def to_unit(video: np.ndarray) -> torch.Tensor:
