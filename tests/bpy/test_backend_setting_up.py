@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import subprocess
@@ -94,6 +95,20 @@ def test_an_environment_that_cannot_be_renewed_is_made_anew(plan: Plan, tmp_path
     assert again.folder != made.folder
     assert environment.current(plan.home) == again
     assert probe(again.python, Task())["version"] == __version__
+
+
+def test_a_dead_proxy_is_named_whatever_pip_is_told(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "no_proxy", "NO_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.example/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
+    with pytest.raises(JobError, match=r"proxy 127\.0\.0\.1:9") as caught:
+        set_up(replace(plan, home=tmp_path / "home", wheels=None, online=True), silent, Task())
+    assert caught.value.code == "proxy"
 
 
 @pytest.mark.parametrize("words", ["Making the environment", "Installing the packages", "Trying it out"])

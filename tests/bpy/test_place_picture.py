@@ -93,6 +93,20 @@ def test_a_user_s_nodes_are_only_added_to(tmp_path: Path) -> None:
     assert not [image for image in bpy.data.images if image.name.startswith(("a", "b"))]
 
 
+@pytest.mark.skipif(not GROUPS, reason="before 5.0 each scene has nodes of its own")
+def test_scenes_that_share_nodes_are_named(tmp_path: Path) -> None:
+    scene = new_scene()
+    tree = own_tree(scene)
+    other = bpy.data.scenes.new("Second Unit")
+    if EFFECTS:
+        other.compositor_effects.new("Mine").node_group = tree
+    else:
+        other.compositing_node_group = tree
+    placed = place(make_result(tmp_path / "r", numbered(1), [1]), scene, as_="compositor")
+    # As an effect of its own the result stays with its scene.
+    assert any("'Second Unit'" in words for words in placed.warnings) != EFFECTS
+
+
 def test_a_scene_without_a_compositor_gets_one_and_loses_it_again(tmp_path: Path) -> None:
     scene = new_scene()
     switched = None if GROUPS else scene.use_nodes

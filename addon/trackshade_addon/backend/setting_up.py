@@ -201,7 +201,8 @@ def _install(plan: Plan, folder: Path, what: list[str], lock: Path, python: str,
             report(MADE + (FILLED - MADE) * progress.share, progress.words)
 
     base = [str(environment.python_of(folder)), "-I", "-c", WATCHED, "pip"]
-    options = ["--only-binary=:all:", "--no-input", "--no-color", "--disable-pip-version-check",
+    # pip says why it cannot connect only where it tries again.
+    options = ["--only-binary=:all:", "--no-input", "--no-color", "--disable-pip-version-check", "--retries=4",
                f"--cache-dir={plan.home / environment.DOWNLOADS}"]  # fmt: skip
     if _tells_progress(folder):
         options.append("--progress-bar=raw")

@@ -72,9 +72,13 @@ def add_to_compositor(scene: bpy.types.Scene, result: Result, image: bpy.types.I
     _drive_exposure(exposure, scene)
     driver = new_driver(factor, "default_value")
     driver.expression = f"frame >= {sequence.start} and frame <= {sequence.end}"
+    warnings = []
+    if others := [other.name for other in bpy.data.scenes if other != scene and tree in compositor_trees(other)]:
+        named = ", ".join(f"'{name}'" for name in others)
+        warnings.append(f"Scene {named} is composited by the same nodes, and shows the result too.")
     if not scene.render.use_compositing:
-        return ["Compositing is switched off in the scene's output properties (Post Processing)."]
-    return []
+        warnings.append("Compositing is switched off in the scene's output properties (Post Processing).")
+    return warnings
 
 
 def remove_from_compositor(scene: bpy.types.Scene, tag: str | None = None) -> int:
