@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,10 @@ from trackshade.settings import ShadeSettings
 from trackshade_addon import chosen
 from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.job import What
+from trackshade_addon.place import place, remove
 from trackshade_addon.ui import jobs, jobs_list, session
 from trackshade_addon.ui.jobs import Job
+from whole_file import differences, whole_file
 
 
 def traces() -> dict[str, Any]:
@@ -264,6 +267,52 @@ def test_a_job_finds_its_scene_under_another_name(demo: bpy.types.Scene) -> None
     finish(job)
     assert job.error is None
     assert any("plate" in item.name for item in demo.camera.children)
+
+
+def stage_of_links(folder: Path) -> bpy.types.Scene:
+    """A scene that shows a moving cone of another file twice: linked as an instance, and overridden."""
+    bpy.ops.wm.read_homefile(use_empty=True)
+    bpy.ops.mesh.primitive_cone_add()
+    cone = bpy.context.object
+    for frame, x in ((1, -1.0), (17, 1.0)):
+        cone.location.x = x
+        cone.keyframe_insert("location", frame=frame)
+    props = bpy.data.collections.new("Props")
+    props.objects.link(cone)
+    bpy.context.scene.collection.children.link(props)
+    bpy.ops.wm.save_as_mainfile(filepath=str(folder / "library.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True)
+    with bpy.data.libraries.load(str(folder / "library.blend"), link=True) as (there, here):
+        here.collections = there.collections
+    scene, linked = bpy.context.scene, here.collections[0]
+    instance = bpy.data.objects.new("Instance", None)
+    instance.instance_type, instance.instance_collection = "COLLECTION", linked
+    instance.location.z = 1.5
+    scene.collection.objects.link(instance)
+    linked.override_hierarchy_create(scene, scene.view_layers[0])
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.camera.location, scene.camera.rotation_euler = (0, -12, 0.5), (1.57, 0, 0)
+    scene.collection.objects.link(scene.camera)
+    scene.frame_end = 17
+    bpy.ops.wm.save_as_mainfile(filepath=str(folder / "links.blend"))
+    return scene
+
+
+@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.parametrize("way", ["plate", "projected"])
+def test_what_is_linked_and_overridden_is_shaded_and_left_as_it_was(tmp_path: Path, way: str) -> None:
+    scene = stage_of_links(tmp_path)
+    assert any(item.override_library for item in scene.objects)
+    before = whole_file()
+    job = start(scene, ShadeSettings(prompt="a red cone", steps=1))
+    finish(job)
+    assert job.error is None
+    record = json.loads((job.out / "job.json").read_text(encoding="utf-8"))
+    assert record["shot"]["meshes"] == 2
+    placed = place(job.out, scene, as_=way)
+    assert differences(before, whole_file())
+    remove(placed)
+    assert differences(before, whole_file()) == []
 
 
 @pytest.mark.usefixtures("registered")
