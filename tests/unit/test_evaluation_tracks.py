@@ -223,6 +223,20 @@ def test_moving_points_say_nothing_about_the_camera():
     assert np.nanmax(found.rotation) < 1e-3
 
 
+def test_nearly_flat_points_are_not_seen_from_behind():
+    """Two cameras fit them almost alike; the one that goes on from the frame before is meant."""
+    rng = np.random.default_rng(3)
+    world = np.column_stack([rng.uniform(-1.2, 1.2, (40, 2)), rng.normal(0, 0.005, 40)])
+    poses, everything = orbit(9, 5), np.ones((40, 9), bool)
+    pixels = seen_from(world, poses) + rng.normal(0, 0.2, (40, 9, 2))
+    alone = [solve(world, pixels[:, t], K, 2.0) for t in range(1, 9)]
+    turned = [degrees_between(pose[:3, :3], poses[t, :3, :3]) for t, pose in enumerate(alone, 1) if pose is not None]
+    assert max(turned) > 90
+    points = TruePoints(pixels, everything, world, np.ones(40, bool))
+    found = camera_errors(Followed(pixels, everything), points, everything, poses, np.repeat(K[None], 9, 0), 144)
+    assert np.nanmax(found.rotation) < 15
+
+
 def test_movements_are_small_or_large():
     assert movement(orbit(5, 4), cloud()).small
     assert not movement(orbit(5, 30), cloud()).small

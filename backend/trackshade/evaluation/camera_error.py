@@ -2,9 +2,11 @@
 """How far the camera of a made video is from the one that was asked for.
 
 The first frame's points have known places in space. Where the eye follows them to gives the camera of each frame
-(perspective-n-point with RANSAC, then least squares over the inliers), which is compared with the true one. Only
-points that do not move in the world count. Few points, or points on a plane, do not say where a camera was; so errors
-are taken over the frames whose camera the same points give right in the true video. What is left there is the floor.
+(perspective-n-point with RANSAC, then least squares over the inliers), which is compared with the true one. Of nearly
+flat points two cameras fit almost alike, so least squares also start from the frame before, and unless the other fits
+clearly better that is taken. Only points that do not move in the world count. Few points, or points on a plane, do not
+say where a camera was; so errors are taken over the frames whose camera the same points give right in the true video.
+What is left there is the floor.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from .points import TruePoints
 
 _LEAST = 16  # points
 _REACH = 2.0 / 144  # of the frame's width: how far an inlier may be from its projection
+_UNDISTORTED = np.zeros(5)
+_CLEARLY = 0.75  # of the squared error: below it another camera is not mistaken for that of nearly flat points
 LEAST_MOVE = 0.02  # of the points' median depth: a camera that moves less has no direction
 RIGHT = (2.0, 15.0)  # degrees of rotation and of direction up to which a camera from the true video is right
 SMALL = (10.0, 0.15)  # degrees turned, way gone as a share of the depth: up to both, a movement is small
@@ -104,11 +108,13 @@ def camera_errors(
     depth = float(np.median(points.world @ first[2, :3] + first[2, 3])) if len(points) else 1.0
     true_centres = centres(world_to_camera)
     rotation, translation = np.full((2, len(world_to_camera)), np.nan)
+    before = world_to_camera[0]  # of the last frame that has a camera
     for t in range(1, len(world_to_camera)):
         own = np.flatnonzero(usable[:, t])
-        pose = solve(points.world[own], found.pixels[own, t], intrinsics[t], _REACH * width)
+        pose = solve(points.world[own], found.pixels[own, t], intrinsics[t], _REACH * width, before)
         if pose is None:
             continue
+        before = pose
         rotation[t] = degrees_between(pose[:3, :3], world_to_camera[t, :3, :3])
         true_way = true_centres[t] - true_centres[0]
         if np.linalg.norm(true_way) > LEAST_MOVE * depth:
@@ -128,19 +134,24 @@ def camera_error(errors: CameraErrors, truth: CameraErrors) -> CameraError:
     )
 
 
-def solve(world: np.ndarray, pixels: np.ndarray, intrinsics: np.ndarray, reach: float) -> np.ndarray | None:
-    """World to camera [4, 4] from points [P, 3] seen at [P, 2] px; None where there are too few or no camera fits."""
+def solve(
+    world: np.ndarray, pixels: np.ndarray, intrinsics: np.ndarray, reach: float, near: np.ndarray | None = None
+) -> np.ndarray | None:
+    """World to camera [4, 4] from points [P, 3] seen at [P, 2] px; None where there are too few or no camera fits.
+
+    near: a camera [4, 4] that it is likely to be near to; what is found from there on is taken unless another camera
+    fits clearly better.
+    """
     if len(world) < _LEAST:
         return None
     # Seeded: RANSAC draws from the library's generator.
     cv2.setRNGSeed(0)
     objects, images = np.ascontiguousarray(world, np.float64), np.ascontiguousarray(pixels, np.float64)
-    undistorted = np.zeros(5)
     found, turn, shift, inliers = cv2.solvePnPRansac(
         objects,
         images,
         intrinsics,
-        undistorted,
+        _UNDISTORTED,
         iterationsCount=200,
         reprojectionError=reach,
         flags=cv2.SOLVEPNP_SQPNP,
@@ -148,10 +159,24 @@ def solve(world: np.ndarray, pixels: np.ndarray, intrinsics: np.ndarray, reach: 
     if not found or inliers is None or len(inliers) < _LEAST:
         return None
     own = inliers[:, 0].astype(np.intp)
-    turn, shift = cv2.solvePnPRefineLM(objects[own], images[own], intrinsics, undistorted, turn, shift)
+    error, pose = _fitted(objects[own], images[own], intrinsics, turn, shift)
+    if near is None:
+        return pose
+    start = cv2.Rodrigues(near[:3, :3])[0], near[:3, 3:].copy()
+    close_error, close = _fitted(objects[own], images[own], intrinsics, *start)
+    return pose if error < _CLEARLY * close_error else close
+
+
+def _fitted(
+    objects: np.ndarray, images: np.ndarray, intrinsics: np.ndarray, turn: np.ndarray, shift: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """The camera by least squares from a start on: squared error in px, and world to camera [4, 4]."""
+    turn, shift = cv2.solvePnPRefineLM(objects, images, intrinsics, _UNDISTORTED, turn, shift)
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
-    return pose
+    in_front = (objects @ pose[2, :3] + pose[2, 3] > 0).all()
+    seen = cv2.projectPoints(objects, turn, shift, intrinsics, _UNDISTORTED)[0][:, 0]
+    return float(np.square(seen - images).sum()) if in_front else float("inf"), pose
 
 
 def centres(world_to_camera: np.ndarray) -> np.ndarray:
