@@ -410,6 +410,25 @@ def test_base_then_branch(data: str, tmp_path: Path):
     assert all(key.startswith(own) for key in moved)
 
 
+def test_a_base_is_trained_as_it_is_asked_without_tracks(data: str, tmp_path: Path):
+    """Nothing of the branch, and the lookup of a still scene, which a pipeline gives it too."""
+
+    class Listener(torch.nn.Module):
+        def forward(self, noisy, image, tokens, timesteps, tracks, coordinates, first):
+            self.tracks, self.coordinates = tracks, coordinates
+            return torch.zeros_like(noisy)
+
+    made = train(TrainConfig(out=str(tmp_path), data=data, stage="autoencoder", **TINY))
+    shards, tokens = load_shards(data), torch.zeros(6, 12, dtype=torch.int64)
+    config = TrainConfig(out="x", data=data, stage="base", **TINY)
+    task = Task(shards, PatchAutoencoder.from_pretrained(made), tokens, tokens[0], config)
+    listener = Listener()
+    task.loss(listener, task.batch(0))
+    assert listener.tracks is None
+    assert listener.coordinates is not None
+    assert not listener.coordinates.any()
+
+
 def test_a_branch_of_another_control_signal(whole: Path, tmp_path: Path):
     """A base made of a whole model forgets its branch; the branch of a signal is then learned from that signal."""
     clips, base = tmp_path / "depth", tmp_path / "base"

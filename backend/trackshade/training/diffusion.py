@@ -154,9 +154,9 @@ class Task:
         """Mean squared error of the predicted velocity, channels weighted by what they are worth in the picture."""
         noisy = self.scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
         target = self.scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
-        without = self.config.stage == "base"
-        tracks, coordinates = (None, None) if without else (batch.tracks, batch.coordinates)
-        predicted = predictor(noisy, batch.image, batch.tokens, batch.timesteps, tracks, coordinates, batch.first)
+        # A base has no branch, but its lookup is that of a still scene, as where it is asked without tracks.
+        tracks = None if self.config.stage == "base" else batch.tracks
+        predicted = predictor(noisy, batch.image, batch.tokens, batch.timesteps, tracks, batch.coordinates, batch.first)
         return ((predicted - target).square() * self.costs).mean()
 
     def rate(self, step: int, share: float) -> float:
