@@ -29,7 +29,8 @@ from trackshade.wire.protocol import CREDITS
 T = TypeVar("T")
 
 HELLO_EVERY = 1.0  # seconds until an unanswered hello is tried on a new socket
-TURN = 1.0  # seconds that a turn of the thread takes at most, unless it is held up
+WAIT = 0.2  # seconds that a turn of the thread waits for messages
+TURN = 2 * WAIT  # that a turn takes at most, unless it is held up
 PING_AFTER = 2.0  # seconds of silence until a heartbeat is asked for
 LOST_AFTER = 8.0  # seconds of silence, heartbeats unanswered, until the connection counts as lost
 _FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "backend-ended", "backend-gave-up")
@@ -149,7 +150,7 @@ class Connection:
     def _turn(self) -> None:
         self._keep_connected()
         self._take_fresh()
-        self._line.wait(200)
+        self._line.wait(round(1000 * WAIT))
         for message in self._line.messages():
             self._heard = self._clock()
             self._take(message)
