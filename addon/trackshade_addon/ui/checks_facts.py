@@ -38,7 +38,7 @@ from ..place.colour import inverse_space
 from . import words
 from .checks import Facts
 
-LIMIT = 0.008  # seconds that a look at the present frame may take
+LIMIT = 0.006  # seconds that a look at the present frame may take
 NAMES = 20  # objects that are remembered by name
 _STATIC = {"ARRAY", "BEVEL", "DECIMATE", "EDGE_SPLIT", "MASK", "MIRROR", "MULTIRES", "SCREW", "SKIN", "SOLIDIFY",
            "SUBSURF", "TRIANGULATE", "UV_PROJECT", "WELD", "WEIGHTED_NORMAL", "WIREFRAME"}  # fmt: skip
