@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers and transformers are typed too loosely for these rules.
 # pyright: reportCallIssue=false
-"""The embedded model's words: a word-level tokenizer of the captions' vocabulary and a tiny T5 encoder trained
-along.
-"""
+"""The embedded model's words: a word-level tokenizer of the captions' vocabulary and a tiny T5 encoder."""
 
 from __future__ import annotations
 
