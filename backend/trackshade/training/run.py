@@ -218,7 +218,9 @@ def _autoencoder(
     out: Path, shards: Shards, config: TrainConfig, accelerator: Accelerator, log: Log
 ) -> PatchAutoencoder:
     folder = _adopted(out, config, accelerator, "autoencoder", "config.json")
-    if not (folder / "config.json").exists():
+    there = (folder / "config.json").exists()
+    accelerator.wait_for_everyone()  # all have looked before one of them writes it
+    if not there:
         train_autoencoder(out, shards, config, accelerator, log)
         accelerator.wait_for_everyone()
     return PatchAutoencoder.from_pretrained(folder).requires_grad_(False).eval().to(accelerator.device)

@@ -136,14 +136,14 @@ def _cache(folder: Path, config: TuneConfig, transformer: TrackingTransformer3DM
 
 def _encode(entries, cache: Cache, folder: Path, vae, dtype, accelerator: Accelerator, log: Log) -> None:
     """Encode what is not in the cache yet, shared out among the processes; the text encoder is loaded for it only."""
-    mine = slice(accelerator.process_index, None, accelerator.num_processes)
-    clips = [entry for entry in entries if not cache.keys(entry).latents.exists()][mine]
+    clips = [entry for entry in entries if not cache.keys(entry).latents.exists()]
+    prompts = sorted({"", *(entry.prompt for entry in entries)})
+    prompts = [prompt for prompt in prompts if not cache.text_key(prompt).exists()]
+    accelerator.wait_for_everyone()  # all have looked, and share out one list
+    clips = clips[accelerator.process_index :: accelerator.num_processes]
     for done, entry in enumerate(clips, start=1):
         cache.encode_clip(entry, vae)
         log({"stage": "encode", "done": done, "count": len(clips)})
-    prompts = sorted({"", *(entry.prompt for entry in entries)})
-    prompts = [prompt for prompt in prompts if not cache.text_key(prompt).exists()]
-    accelerator.wait_for_everyone()  # all have looked
     if accelerator.is_main_process and prompts:
         given = {"transformer": None, "vae": None, "scheduler": None}
         parts = load_components(folder, dtype, given)
