@@ -32,9 +32,12 @@ def stage(scene: bpy.types.Scene) -> bpy.types.Scene:
     return set_stage(scene)
 
 
-@pytest.mark.parametrize("way", ["baked", "projected"])
-def test_the_surface_wears_what_the_camera_saw(stage: bpy.types.Scene, tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize(("way", "engine"), [("baked", "CYCLES"), ("projected", "CYCLES"), ("projected", "EEVEE")])
+def test_the_surface_wears_what_the_camera_saw(stage: bpy.types.Scene, tmp_path: Path, way: str, engine: str) -> None:
     folder = shade(stage, tmp_path)
+    if engine == "EEVEE":
+        stage.render.engine = "BLENDER_EEVEE" if bpy.app.version >= (5, 0) else "BLENDER_EEVEE_NEXT"
+        stage.eevee.taa_render_samples = 4
     before = state(stage)
     front = render(stage, 3, tmp_path)
     truth_camera = stage.camera
