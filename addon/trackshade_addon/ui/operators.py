@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The buttons Shade and Render Control: begin a job, and hold the window's input for as long as it captures."""
+"""The buttons Shade and Render Control: begin a job, and hold all windows' input for as long as it captures."""
 
 # No postponed annotations here: Blender reads the properties from them.
 import time
@@ -20,14 +20,16 @@ from .session import current
 from .words import tr
 
 STEP = 0.001  # seconds between two captured frames: just long enough for Blender to look at its input
+LOOK = 0.1  # seconds between two looks of the other windows whether the capture is over
 _POINTER = {"LEFTMOUSE", "MOUSEMOVE", "INBETWEEN_MOUSEMOVE"}
 
 
 class _Hold:
-    """What the window shows and does during a capture; outlives an operator that Blender ends by itself."""
+    """What the windows show and do during a capture; outlives an operator that Blender ends by itself."""
 
     def __init__(self) -> None:
         self._timer: bpy.types.Timer | None = None
+        self._others: dict[int, bpy.types.Timer] = {}  # by window
         self._workspace = ""
 
     def take(self, context: bpy.types.Context) -> None:
@@ -35,6 +37,19 @@ class _Hold:
         self._timer = context.window_manager.event_timer_add(STEP, window=context.window)
         self._workspace = context.workspace.name
         context.window_manager.progress_begin(0, 1)
+        for window in context.window_manager.windows:
+            if window != context.window and window.as_pointer() not in self._others:
+                with context.temp_override(window=window):
+                    bpy.ops.trackshade.hold("INVOKE_DEFAULT")
+
+    def take_other(self, window: bpy.types.Window) -> None:
+        timer = bpy.context.window_manager.event_timer_add(LOOK, window=window)
+        self._others[window.as_pointer()] = timer
+
+    def let_go_other(self, window: bpy.types.Window) -> None:
+        timer = self._others.pop(window.as_pointer(), None)
+        if timer is not None:
+            bpy.context.window_manager.event_timer_remove(timer)
 
     def show(self, progress: Progress) -> None:
         if progress.steps:
@@ -49,6 +64,12 @@ class _Hold:
             bpy.context.window_manager.progress_end()
             self._status(None)
             redraw_settled()
+
+    def close(self) -> None:
+        """The add-on is about to be disabled."""
+        self.let_go()
+        for window in bpy.context.window_manager.windows:
+            self.let_go_other(window)
 
     def _status(self, text: str | None) -> None:
         workspace = bpy.data.workspaces.get(self._workspace)
@@ -109,15 +130,12 @@ class _Begins:
         """One frame at each tick; the scene is not to be touched until all are captured, so events end here."""
         job = self._job
         assert job is not None
-        if event.type == "ESC" and event.value == "PRESS":
-            current().end(job)
-        elif event.type == "TIMER":
+        if event.type == "TIMER":
             current().advance(job)
             if job.progress is not None:
                 hold.show(job.progress)
         if job.holds_scene:
-            # Only the panel goes on, where nothing but its cancel button is enabled.
-            return {"PASS_THROUGH"} if event.type in _POINTER and _over_panel(context, event) else {"RUNNING_MODAL"}
+            return _held(context, event, job)
         hold.let_go()
         if job.runs:
             current().follow()
