@@ -62,7 +62,7 @@ def unregister() -> None:
     """Ends what runs, and takes everything away."""
     global _command
     session.current().close()
-    operators.hold.let_go()
+    operators.hold.close()
     drawing.unwatch()
     checks_watch.watch.close()
     overlay_view.detach()

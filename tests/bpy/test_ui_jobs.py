@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bpy
@@ -21,7 +23,7 @@ from trackshade_addon import chosen
 from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.job import What
 from trackshade_addon.place import place, remove
-from trackshade_addon.ui import jobs, jobs_list, session
+from trackshade_addon.ui import jobs, jobs_list, operators, session
 from trackshade_addon.ui.jobs import Job
 from whole_file import differences, whole_file
 
@@ -126,13 +128,40 @@ def test_cancelling_a_capture_puts_the_scene_back(demo: bpy.types.Scene) -> None
     assert not bpy.ops.trackshade.shade.poll()
     with pytest.raises(UsageError, match="captured"):
         running.begin(demo, What(first_frame="none"), ShadeSettings())
-    assert bpy.ops.trackshade.place_folder(directory="/nowhere") == {"CANCELLED"}
-    assert not bpy.ops.trackshade.add_camera.poll()
+    for name in ("place_folder", "place_again", "use_settings", "take_out", "restore_materials", "add_camera"):
+        assert not getattr(bpy.ops.trackshade, name).poll(), name
     assert bpy.ops.trackshade.cancel() == {"FINISHED"}
     assert isinstance(job.error, Cancelled)
     assert job.state == "cancelled"
     assert not running.busy
     assert facts(demo) == before
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_capture_holds_the_input_of_all_windows(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [SimpleNamespace(modal_operators=[SimpleNamespace(bl_idname="TRACKSHADE_OT_hold")])]
+    free = [SimpleNamespace(modal_operators=[], number=number) for number in range(3)]
+    manager = SimpleNamespace(
+        windows=held + free, event_timer_add=lambda step, window: object(), progress_begin=lambda *ends: None
+    )
+    taken = []
+    context = SimpleNamespace(
+        window=free[0],
+        window_manager=manager,
+        workspace=bpy.context.workspace,
+        temp_override=lambda window: nullcontext(taken.append(window)),
+    )
+    ops = SimpleNamespace(trackshade=SimpleNamespace(hold=lambda how: None))
+    with monkeypatch.context() as patched:
+        patched.setattr(operators, "bpy", SimpleNamespace(ops=ops))
+        operators._Hold().take(context)
+    assert taken == free[1:]  # the first is the operator's own
+
+    job = session.current().begin(demo, What(first_frame="none"), ShadeSettings())
+    nowhere = SimpleNamespace(screen=None)
+    assert operators._held(nowhere, SimpleNamespace(type="DEL", value="PRESS"), job) == {"RUNNING_MODAL"}
+    assert operators._held(nowhere, SimpleNamespace(type="ESC", value="PRESS"), job) is None
+    assert job.state == "cancelled"
 
 
 @pytest.mark.usefixtures("registered", "served")

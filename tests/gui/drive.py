@@ -100,6 +100,8 @@ def begin(number: int, window: Any = None) -> Steps:
     with bpy.context.temp_override(window=window, area=area):
         assert bpy.ops.trackshade.shade("INVOKE_DEFAULT") == {"RUNNING_MODAL"}
     while module("session").current().holds_scene:
+        held = [[item.bl_idname for item in each.modal_operators] for each in bpy.context.window_manager.windows]
+        assert all(any(name.startswith("TRACKSHADE_OT") for name in names) for names in held), held
         yield 0.05
 
 

@@ -157,6 +157,13 @@ class OfJob:
         return bool(current().jobs)
 
 
+def is_free(operator: type[bpy.types.Operator]) -> bool:
+    """Whether the scene may be changed, for `poll`: a step of undo during a capture would keep a frame of that."""
+    if current().holds_scene:
+        operator.poll_message_set("The scene is being captured")
+    return not current().holds_scene
+
+
 class TRACKSHADE_OT_cancel(OfJob, bpy.types.Operator):
     """Stop this job. The scene is as it was, and nothing half done is left"""
 
@@ -228,6 +235,10 @@ class TRACKSHADE_OT_place_again(OfJob, bpy.types.Operator):
     bl_label = "Place"
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 - as Blender wants it
 
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return bool(current().jobs) and is_free(cls)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         job = self.found(context)
         if job is None or job.runs or not job.has_result:
@@ -243,6 +254,10 @@ class TRACKSHADE_OT_place_folder(AsksForFolder, bpy.types.Operator):
     bl_label = "Place a Result"
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 - as Blender wants it
 
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return is_free(cls)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         return _place(self, Path(bpy.path.abspath(self.directory)), context.scene)
 
@@ -254,6 +269,10 @@ class TRACKSHADE_OT_use_settings(OfJob, bpy.types.Operator):
     bl_label = "Use Its Settings"
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 - as Blender wants it
 
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return bool(current().jobs) and is_free(cls)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         job = self.found(context)
         if job is None:
@@ -262,9 +281,6 @@ class TRACKSHADE_OT_use_settings(OfJob, bpy.types.Operator):
 
 
 def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, job: Job | None = None) -> set[str]:
-    if current().holds_scene:
-        operator.report({"WARNING"}, tr("The scene is being captured"))
-        return {"CANCELLED"}
     placing = scene.trackshade.placing()
     if placing.bakes and not bpy.app.background:  # which takes a while: the list shows how far it is
         current().place(scene, folder, placing, job)

@@ -29,7 +29,7 @@ class _Hold:
 
     def __init__(self) -> None:
         self._timer: bpy.types.Timer | None = None
-        self._others: dict[int, bpy.types.Timer] = {}  # by window
+        self._others: list[bpy.types.Timer] = []
         self._workspace = ""
 
     def take(self, context: bpy.types.Context) -> None:
@@ -38,17 +38,18 @@ class _Hold:
         self._workspace = context.workspace.name
         context.window_manager.progress_begin(0, 1)
         for window in context.window_manager.windows:
-            if window != context.window and window.as_pointer() not in self._others:
+            if window != context.window and not _is_held(window):
                 with context.temp_override(window=window):
                     bpy.ops.trackshade.hold("INVOKE_DEFAULT")
 
-    def take_other(self, window: bpy.types.Window) -> None:
-        timer = bpy.context.window_manager.event_timer_add(LOOK, window=window)
-        self._others[window.as_pointer()] = timer
+    def take_other(self, context: bpy.types.Context) -> bpy.types.Timer:
+        timer = context.window_manager.event_timer_add(LOOK, window=context.window)
+        self._others.append(timer)
+        return timer
 
-    def let_go_other(self, window: bpy.types.Window) -> None:
-        timer = self._others.pop(window.as_pointer(), None)
-        if timer is not None:
+    def let_go_other(self, timer: bpy.types.Timer) -> None:
+        if timer in self._others:
+            self._others.remove(timer)
             bpy.context.window_manager.event_timer_remove(timer)
 
     def show(self, progress: Progress) -> None:
@@ -68,8 +69,8 @@ class _Hold:
     def close(self) -> None:
         """The add-on is about to be disabled."""
         self.let_go()
-        for window in bpy.context.window_manager.windows:
-            self.let_go_other(window)
+        for timer in list(self._others):
+            self.let_go_other(timer)
 
     def _status(self, text: str | None) -> None:
         workspace = bpy.data.workspaces.get(self._workspace)
@@ -91,8 +92,7 @@ class _Begins:
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if current().holds_scene:
-            cls.poll_message_set("The scene is being captured")
+        if not jobs_list.is_free(cls):
             return False
         if bpy.app.is_job_running("RENDER"):
             cls.poll_message_set("Blender is rendering")
@@ -134,8 +134,9 @@ class _Begins:
             current().advance(job)
             if job.progress is not None:
                 hold.show(job.progress)
-        if job.holds_scene:
-            return _held(context, event, job)
+        held = _held(context, event, job)
+        if held is not None:
+            return held
         hold.let_go()
         if job.runs:
             current().follow()
@@ -168,6 +169,34 @@ class _Begins:
             self.report({"INFO" if isinstance(job.error, Cancelled) else "ERROR"}, words.told(job.error))
             return {"CANCELLED"}
         return {"FINISHED"}
+
+
+class TRACKSHADE_OT_hold(bpy.types.Operator):
+    """Hold one more window's input for as long as a job captures"""
+
+    bl_idname = "trackshade.hold"
+    bl_label = "Hold Window"
+    bl_options = {"INTERNAL"}  # noqa: RUF012 - as Blender wants it
+
+    _timer: bpy.types.Timer | None = None
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        self._timer = hold.take_other(context)
+        context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        job = current().capturing
+        held = None if job is None else _held(context, event, job)
+        if held is not None:
+            return held
+        self.cancel(context)
+        return {"FINISHED", "PASS_THROUGH"}
+
+    def cancel(self, context: bpy.types.Context) -> None:
+        """Its window is closed."""
+        if self._timer is not None:
+            hold.let_go_other(self._timer)
 
 
 class TRACKSHADE_OT_shade(_Begins, bpy.types.Operator):
@@ -209,6 +238,21 @@ class TRACKSHADE_OT_control(_Begins, bpy.types.Operator):
         return current().begin(context.scene, what, settings, own.placing())
 
 
+def _held(context: bpy.types.Context, event: bpy.types.Event, job: Job) -> set[str] | None:
+    """What becomes of an event during a capture: Esc cancels the job, and only the panel goes on, where nothing but its
+    cancel button is enabled. None where the job does not capture any more.
+    """
+    if event.type == "ESC" and event.value == "PRESS":
+        current().end(job)
+    if not job.holds_scene:
+        return None
+    return {"PASS_THROUGH"} if event.type in _POINTER and _over_panel(context, event) else {"RUNNING_MODAL"}
+
+
+def _is_held(window: bpy.types.Window) -> bool:
+    return any(item.bl_idname == TRACKSHADE_OT_hold.__name__ for item in window.modal_operators)
+
+
 def _over_panel(context: bpy.types.Context, event: bpy.types.Event) -> bool:
     """Whether the mouse is over a sidebar that shows the panel."""
     for area in context.screen.areas if context.screen is not None else ():
@@ -224,4 +268,4 @@ def _over_panel(context: bpy.types.Context, event: bpy.types.Event) -> bool:
     return False
 
 
-CLASSES = (TRACKSHADE_OT_shade, TRACKSHADE_OT_control)
+CLASSES = (TRACKSHADE_OT_shade, TRACKSHADE_OT_control, TRACKSHADE_OT_hold)

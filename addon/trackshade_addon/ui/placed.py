@@ -6,7 +6,7 @@ import bpy
 
 from ..capture import PLATE_KEY
 from ..place import remove_result, remove_textures
-from .jobs_list import OfJob
+from .jobs_list import OfJob, is_free
 from .session import current
 from .words import tr
 
@@ -23,7 +23,7 @@ class TRACKSHADE_OT_restore_materials(bpy.types.Operator):
         if not any(PLATE_KEY in material for material in bpy.data.materials):
             cls.poll_message_set("No object shows a result")
             return False
-        return not current().holds_scene
+        return is_free(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         count = remove_textures(context.scene, maps=True)
@@ -40,7 +40,7 @@ class TRACKSHADE_OT_take_out(OfJob, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return bool(current().jobs) and not current().holds_scene
+        return bool(current().jobs) and is_free(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         job = self.found(context)
