@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from trackshade.errors import Cancelled
 
@@ -41,9 +42,14 @@ class Ended:
 
 
 class Task:
-    """Something that runs programs one after the other, and can be cancelled from any thread."""
+    """Something that runs programs one after the other, and can be cancelled from any thread.
 
-    def __init__(self) -> None:
+    Cancelled, a program's standard input closes, and `patience` seconds later it is killed: 0 for one that has nothing
+    to put in order.
+    """
+
+    def __init__(self, patience: float = END_TIME) -> None:
+        self._patience = patience
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self.cancelled = threading.Event()
@@ -59,7 +65,7 @@ class Task:
         with self._lock:
             process = self._process
         if process is not None:
-            threading.Thread(target=_end, args=(process,), name="trackshade-end", daemon=True).start()
+            threading.Thread(target=_end, args=(process, self._patience), name="trackshade-end", daemon=True).start()
 
     def run(
         self,
@@ -83,20 +89,21 @@ class Task:
         with self._lock:
             self._process = process
         late = threading.Event()
-        timer = threading.Timer(limit, lambda: (late.set(), _end(process))) if limit is not None else None
+        end = partial(_end, process, self._patience)
+        timer = threading.Timer(limit, lambda: (late.set(), end())) if limit is not None else None
         if timer is not None:
             timer.daemon = True
             timer.start()
         try:
             if self.cancelled.is_set():  # between the check and the start
-                _end(process)
+                end()
             tail = self._read(process, on_line)
         finally:
             if timer is not None:
                 timer.cancel()
             with self._lock:
                 self._process = None
-            _end(process)
+            end()
         self.check()
         return Ended(process.returncode, tuple(tail), late.is_set())
 
@@ -112,13 +119,13 @@ class Task:
         return tail
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], patience: float) -> None:
     """Ends a program and what it started."""
     if process.stdin is not None and not process.stdin.closed:
         with contextlib.suppress(OSError):  # it is gone already
             process.stdin.close()
     try:
-        process.wait(END_TIME if process.returncode is None else 0)
+        process.wait(patience if process.returncode is None else 0)
     except subprocess.TimeoutExpired:
         _kill(process)
 

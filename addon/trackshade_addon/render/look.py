@@ -37,7 +37,7 @@ def first_frame(shot: Shot, on_main: OnMain) -> Generator[Progress, None, np.nda
     Raises:
         ShotError: it could not be rendered.
     """
-    task = Task()
+    task = Task(patience=0)  # a Blender never looks at its standard input
     with tempfile.TemporaryDirectory(prefix="trackshade-") as name:
         folder = Path(name)
         scene, sample, picture = (folder / file for file in _FILES)
