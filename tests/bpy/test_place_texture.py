@@ -137,6 +137,27 @@ def test_what_is_hidden_from_the_shot_s_camera_does_not_wear_what_hides_it(
         assert not red_pixels.any(), way
 
 
+def test_what_lies_before_the_frame_wears_the_bake(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    set_stage(scene)
+    bpy.data.objects.remove(scene.objects["Board"])
+    bpy.ops.mesh.primitive_plane_add(size=10, location=(0, 0, -1))
+    bpy.context.object.data.materials.append(painted("Ground"))
+    scene.camera.location, scene.camera.rotation_euler = (0, -5, 2), (1.13, 0, 0)
+    folder = shade(scene, tmp_path)  # which sees the ground from four metres on
+    other = bpy.data.objects.new("Other", bpy.data.cameras.new("Other"))
+    scene.collection.objects.link(other)
+    other.location = (0, -3, 2)  # and this one, looking down, what is nearer
+    seen = {}
+    for way in ("baked", "projected"):
+        placed = place(folder, scene, as_=way)
+        shot_camera, scene.camera = scene.camera, other
+        seen[way] = render(scene, 3, tmp_path)
+        scene.camera = shot_camera
+        remove(placed)
+    assert seen["baked"].max() > 50
+    assert np.abs(seen["projected"] - seen["baked"]).max() <= 2
+
+
 def test_it_survives_the_file_and_comes_off_in_the_opened_one(stage: bpy.types.Scene, tmp_path: Path) -> None:
     folder = shade(stage, tmp_path)
     board = stage.objects["Board"]

@@ -56,6 +56,7 @@ def _project(tree: Any, baked: bpy.types.NodeSocket, projection: Projection) -> 
     picture = _sequence(tree, pixel, projection.picture, projection.frames, "Linear")
     reach = _sequence(tree, pixel, projection.reach, projection.reach_frames, "Closest")
     key = _math(tree, "DIVIDE", _math(tree, "SUBTRACT", nearness, projection.low), projection.high - projection.low)
+    key.node.use_clamp = True  # 1 says that nothing is seen, also of what is nearer than all that was
     seen = _math(tree, "GREATER_THAN", key, reach.outputs["Color"])
     ahead = _math(tree, "MULTIPLY", seen, _math(tree, "GREATER_THAN", z, 0.0))
     mixed = tree.nodes.new("ShaderNodeMix")
