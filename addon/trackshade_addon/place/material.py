@@ -34,26 +34,32 @@ def play(user: bpy.types.ImageUser, sequence: Sequence) -> None:
 def make_material(
     name: str, image: bpy.types.Image, sequence: Sequence, scene: bpy.types.Scene, interpolation: str
 ) -> bpy.types.Material:
-    """A material that emits the image, less the scene's exposure, and neither lights nor shades anything."""
+    """A material that emits the image, and neither lights nor shades anything."""
+    material, colour = shining(name, scene)
+    texture = colour.id_data.nodes.new("ShaderNodeTexImage")
+    texture.image = image
+    texture.interpolation = interpolation
+    texture.extension = "EXTEND"  # for the plane's rim
+    texture.location = (-300, 0)
+    play(texture.image_user, sequence)
+    colour.id_data.links.new(texture.outputs["Color"], colour)
+    return material
+
+
+def shining(name: str, scene: bpy.types.Scene) -> tuple[bpy.types.Material, Any]:
+    """A material that emits the colour linked to the socket given back, less the scene's exposure, and is no light."""
     material = bpy.data.materials.new(name)
     if material.node_tree is None:  # from Blender 5 on every material has one
         material.use_nodes = True
     tree: Any = material.node_tree
     tree.nodes.clear()
-    texture = tree.nodes.new("ShaderNodeTexImage")
-    texture.image = image
-    texture.interpolation = interpolation
-    texture.extension = "EXTEND"  # for the plane's rim
-    play(texture.image_user, sequence)
-    emission = tree.nodes.new("ShaderNodeEmission")
-    output = tree.nodes.new("ShaderNodeOutputMaterial")
-    texture.location, emission.location, output.location = (-300, 0), (0, 0), (200, 0)
-    tree.links.new(texture.outputs["Color"], emission.inputs["Color"])
+    emission, output = tree.nodes.new("ShaderNodeEmission"), tree.nodes.new("ShaderNodeOutputMaterial")
+    output.location = (200, 0)
     tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
     divide_exposure(emission.inputs["Strength"], scene)
     if hasattr(material, "cycles"):
-        material.cycles.emission_sampling = "NONE"  # it is no light
-    return material
+        material.cycles.emission_sampling = "NONE"
+    return material, emission.inputs["Color"]
 
 
 def divide_exposure(strength: bpy.types.NodeSocket, scene: bpy.types.Scene) -> None:

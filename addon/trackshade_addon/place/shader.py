@@ -8,7 +8,7 @@ from typing import Any
 
 import bpy
 
-from .material import divide_exposure, play
+from .material import play, shining
 from .projected import PLACE, Projection
 
 
@@ -16,27 +16,20 @@ def texture_material(
     name: str, image: bpy.types.Image, uv_map: str, scene: bpy.types.Scene, projection: Projection | None = None
 ) -> bpy.types.Material:
     """A material that emits a baked texture by a UV map, less the scene's exposure."""
-    material = bpy.data.materials.new(name)
-    if material.node_tree is None:  # from Blender 5 on every material has one
-        material.use_nodes = True
-    tree: Any = material.node_tree
-    tree.nodes.clear()
+    material, shown = shining(name, scene)
+    tree = shown.id_data
     coordinates = tree.nodes.new("ShaderNodeUVMap")
     coordinates.uv_map = uv_map
     texture = tree.nodes.new("ShaderNodeTexImage")
     texture.image = image
     texture.extension = "EXTEND"
-    emission, output = tree.nodes.new("ShaderNodeEmission"), tree.nodes.new("ShaderNodeOutputMaterial")
     tree.links.new(coordinates.outputs["UV"], texture.inputs["Vector"])
     colour = texture.outputs["Color"]
     if projection is not None:
         colour = _project(tree, colour, projection)
-    tree.links.new(colour, emission.inputs["Color"])
-    tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
-    divide_exposure(emission.inputs["Strength"], scene)
-    if hasattr(material, "cycles"):
-        material.cycles.emission_sampling = "NONE"  # it is no light
-    for column, node in enumerate(tree.nodes):
+    tree.links.new(colour, shown)
+    first, *others = tree.nodes[:2], *tree.nodes[2:]
+    for column, node in enumerate((*others, *first)):
         node.location = (200 * column, 0)
     return material
 
