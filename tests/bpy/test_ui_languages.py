@@ -51,6 +51,7 @@ def sentences() -> Iterator[str]:
 def test_whatever_the_panel_puts_together_is_translated() -> None:
     found = {text for text in sentences() if not text.startswith("{") or not text.endswith("}")}
     assert {"Done in {time}", "The scene has no camera."} <= found
+    found |= {*words._STATES.values(), "{here}; needs {memory} of memory; {licence}"}
     assert found - {english for english, _ in texts()} == set()
 
 
@@ -69,6 +70,8 @@ def test_a_context_of_its_own_comes_before_the_others() -> None:
     assert table["Operator", "Shade"] == table["*", "Shade"] == "Schattieren"
     assert table[CONTEXT, "Fill"] == "Füllend"
     assert ("*", "Fill") not in table  # which is Blender's own word
+    assert table[CONTEXT, "Redo"] == "Noch einmal"
+    assert ("Operator", "Redo") not in table  # which takes an undo back
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from . import words
 from .drawing import draw_text, redraw_settled
 from .jobs import Job, put
 from .jobs_thumbnails import thumbnails
+from .languages import CONTEXT
 from .session import current
 from .shared import AsksForFolder, InSidebar, begun
 from .words import tr
@@ -132,7 +133,7 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     if job.runs:
         row.operator(TRACKSHADE_OT_cancel.bl_idname, icon="X").job = job.uid
     else:
-        row.operator("trackshade.shade", text="Redo", icon="FILE_REFRESH").redo = job.uid
+        row.operator("trackshade.shade", text="Redo", text_ctxt=CONTEXT, icon="FILE_REFRESH").redo = job.uid
     folder = row.row(align=True)
     folder.enabled = job.has_result
     folder.operator(TRACKSHADE_OT_open_folder.bl_idname, icon="FOLDER_REDIRECT").job = job.uid

@@ -14,6 +14,7 @@ from ..backend.model_list import ModelRow
 from . import drawing, words
 from .drawing import draw_online, draw_text
 from .shared import AsksForFolder, InSidebar, begun
+from .words import tr
 
 _ICONS = {
     "here": "CHECKMARK",
@@ -176,8 +177,10 @@ def _draw_model(layout: bpy.types.UILayout, context: bpy.types.Context, row: Mod
     buttons.alignment = "RIGHT"
     for operator, icon in _buttons(row):
         buttons.operator(operator, text="", icon=icon).model = spec.name
-    here = size_in_words(row.bytes) if row.bytes is not None else ("here" if row.state == "here" else "not here")
-    draw_text(layout, context, f"{here}; needs {size_in_words(spec.memory_bytes)} of memory; {spec.licence}")
+    here = size_in_words(row.bytes) if row.bytes is not None else tr("here" if row.state == "here" else "not here")
+    memory = size_in_words(spec.memory_bytes)
+    facts = tr("{here}; needs {memory} of memory; {licence}", here=here, memory=memory, licence=spec.licence)
+    draw_text(layout, context, facts)
     if row.state in ("fetching", "checking", "removing"):
         drawing.watch()
         layout.progress(factor=row.progress or 0.0, text=row.message)

@@ -172,7 +172,9 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         type=bpy.types.Object,
         poll=_is_camera,
     )
-    size: bpy.props.EnumProperty(name="Size", description="Size of the video in pixels", items=_size_items)
+    size: bpy.props.EnumProperty(
+        name="Size", description="Size of the video in pixels", items=_size_items, translation_context=CONTEXT
+    )
     size_mode: bpy.props.EnumProperty(
         name="Fit Frame",
         description="How the frame is laid into the model's, where their shapes differ",
