@@ -12,7 +12,7 @@ import pytest
 
 import renders
 from renders import animate, demo, exported, still
-from trackshade.client import PrivateBackend
+from trackshade.client import PrivateBackend, connect
 from trackshade.pictures import write_png
 from trackshade_addon.place.colour import read_levels
 from trackshade_addon.render.exr import read_channels
@@ -137,6 +137,34 @@ def test_two_view_layers_are_two_jobs(tmp_path: Path) -> None:
     assert second.use
     animate(scene)
     assert sorted(path.name for path in (tmp_path / "shaded").iterdir()) == ["demo-001", "demo-002"]
+
+
+def cut(scene: bpy.types.Scene, folder: Path) -> bpy.types.Scene:
+    """Another scene, of which this one is a strip."""
+    film = bpy.data.scenes.new("Cut")
+    film.render.resolution_x, film.render.resolution_y = renders.SIZE
+    film.render.filepath, film.render.dither_intensity = str(folder / "out" / "cut_"), 0
+    film.view_settings.view_transform = scene.view_settings.view_transform
+    film.frame_start, film.frame_end = 1, 7
+    film.frame_step = 3
+    editor = film.sequence_editor_create()
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    strips.new_scene("Demo", scene, 1, 1)
+    return film
+
+
+def test_a_strip_of_a_scene_makes_its_control_once(backend: PrivateBackend, tmp_path: Path) -> None:
+    scene = demo(tmp_path)
+    with connect(backend.info.endpoint, backend.info.token) as client:
+        before = len(client.jobs())
+        animate(cut(scene, tmp_path))
+        assert len(client.jobs()) - before == 1
+    animate(scene)
+    shown = [read_levels(path) for path in sorted((tmp_path / "out").glob("cut_*"))]
+    assert len(shown) == 3
+    for number, levels in enumerate(shown, start=1):
+        wanted = read_levels(result(tmp_path) / "tracking" / f"{number:04d}.png")
+        assert np.abs(levels - wanted).max() <= 1  # the sequencer's own rounding
 
 
 def test_markers_switch_cameras(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The render engine "Trackshade": F12 shows what there is, an animation is shaded as one job and then delivered.
 
-Blender makes a new engine for every render; what lasts over the frames of an animation is in `_animations`.
+Blender makes a new engine for every render; what lasts over the frames of an animation is in `_animations`, and over
+those of another scene that shows this one as a strip, in `_controls`.
 """
 
 from __future__ import annotations
@@ -45,11 +46,13 @@ class _Reel:
 
 
 _animations: dict[tuple[int, str], _Reel | TrackshadeError] = {}  # by scene and view layer; of this animation
+_controls: dict[tuple[int, str], Film] = {}  # the same; where a frame is rendered by itself
 
 
 def forget(*_: object) -> None:
     """A render begins or ends: what an earlier one made is not for it."""
     _animations.clear()
+    _controls.clear()
 
 
 class TrackshadeEngine(bpy.types.RenderEngine):
@@ -142,7 +145,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         film = Film.of(folder, scene) if folder is not None else None
         control = None
         if film is None or scene.frame_current not in film.samples or asked & {DEPTH, INDEX}:
-            control = self._follow(shading.control(self._rendered(depsgraph)))
+            control = self._control(depsgraph)
         if film is not None and scene.frame_current in film.samples:
             self.report({"INFO"}, f"Frame {scene.frame_current} of {film.result.folder}")
         elif film is not None:
@@ -153,6 +156,13 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         shown = film or control
         assert shown is not None
         return self._reel(depsgraph, shown, control)
+
+    def _control(self, depsgraph: bpy.types.Depsgraph) -> Film:
+        """The whole shot's, which the first frame makes."""
+        key = depsgraph.scene.session_uid, depsgraph.view_layer.name
+        if key not in _controls:
+            _controls[key] = self._follow(shading.control(self._rendered(depsgraph)))
+        return _controls[key]
 
     def _reel(self, depsgraph: bpy.types.Depsgraph, film: Film, control: Film | None) -> _Reel:
         view = View.of(depsgraph.scene)
