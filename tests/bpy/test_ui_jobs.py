@@ -87,7 +87,7 @@ def test_registering_twice_leaves_nothing() -> None:
         assert {"TRACKSHADE_PT_shade", "TRACKSHADE_OT_shade", "TrackshadePreferences"} <= now["classes"]
         assert hasattr(bpy.context.scene, "trackshade")
         added = {name for name, found in now["handlers"].items() if found != before["handlers"][name]}
-        assert added == {f"render_{name}" for name in ("init", "pre", "write", "complete", "cancel")}
+        assert added == {f"render_{name}" for name in ("init", "pre", "post", "write", "complete", "cancel")}
         assert not now["timer"]  # none without a window
         trackshade_addon.unregister()
         assert traces() == before

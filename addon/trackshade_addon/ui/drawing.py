@@ -17,16 +17,24 @@ TICK = 0.2  # seconds between two redraws while something goes on
 SETTLE = 0.1  # seconds until a redraw after which all parts lie in their places
 _BESIDE = 78.0  # pixels at scale 1 beside a text: its icon, the panel's frame, and the tabs
 _BOX = 16.0  # and the frame of a box
+_BUTTON = 22.0  # a button that is only an icon
 _AREAS = {"VIEW_3D", "PREFERENCES"}
 
 
 def draw_text(
-    layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE", boxed: bool = False
+    layout: bpy.types.UILayout,
+    context: bpy.types.Context,
+    text: str,
+    icon: str = "NONE",
+    boxed: bool = False,
+    buttons: int = 0,
 ) -> None:
-    """A sentence over as many lines as the region's width asks for; `boxed` where `layout` is a box's."""
+    """A sentence over as many lines as the region's width asks for; `boxed` where `layout` is a box's, and `buttons`
+    where so many that are only icons stand beside it.
+    """
     region = context.region
     scale = context.preferences.system.ui_scale
-    room = (300 if region is None else region.width) - (_BESIDE + _BOX * boxed) * scale
+    room = (300 if region is None else region.width) - (_BESIDE + _BOX * boxed + _BUTTON * buttons) * scale
     column = layout.column(align=True)
     for number, line in enumerate(_lines(text, room, context.preferences.ui_styles[0].widget.points * scale)):
         column.label(text=line, icon=icon if number == 0 or icon == "NONE" else "BLANK1", translate=False)

@@ -190,6 +190,8 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "not here": "nicht hier",
     "Fetch Model": "Modell holen",
     "Remove Model": "Modell entfernen",
+    "It leaves the list; its files stay where they are": "Es verlässt die Liste; seine Dateien bleiben, wo sie sind",
+    "Its {size} are deleted from the disk": "Seine {size} werden von der Platte gelöscht",
     "Verify": "Überprüfen",
     "Use a Checkpoint Folder": "Ordner mit Gewichten verwenden",
     "Move Models": "Modelle verschieben",

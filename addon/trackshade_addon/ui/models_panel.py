@@ -97,7 +97,13 @@ class TRACKSHADE_OT_remove_model(_OfModel, bpy.types.Operator):
     bl_label = "Remove Model"
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        return context.window_manager.invoke_confirm(self, event)
+        row = next((row for row in backend.models.rows() if row.spec.name == self.model), None)
+        what = ""
+        if row is not None and row.spec.folder:
+            what = tr("It leaves the list; its files stay where they are")
+        elif row is not None and row.bytes:
+            what = tr("Its {size} are deleted from the disk", size=size_in_words(row.bytes))
+        return context.window_manager.invoke_confirm(self, event, message=what)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return begun(self, lambda: backend.models.remove(self.model))
@@ -171,11 +177,12 @@ def draw_models(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
 
 def _draw_model(layout: bpy.types.UILayout, context: bpy.types.Context, row: ModelRow) -> None:
     spec = row.spec
-    line = layout.row(align=True)
-    line.label(text=spec.title, icon=_ICONS[row.state], translate=False)
+    line = layout.row()
+    offered = _buttons(row)
+    draw_text(line.column(), context, spec.title, _ICONS[row.state], boxed=True, buttons=len(offered))
     buttons = line.row(align=True)
     buttons.alignment = "RIGHT"
-    for operator, icon in _buttons(row):
+    for operator, icon in offered:
         buttons.operator(operator, text="", icon=icon).model = spec.name
     here = size_in_words(row.bytes) if row.bytes is not None else tr("here" if row.state == "here" else "not here")
     memory = size_in_words(spec.memory_bytes)
