@@ -284,9 +284,13 @@ def test_a_job_finds_its_scene_in_the_file_that_is_opened_again(demo: bpy.types.
     job = start(demo, ShadeSettings(steps=1))
     bpy.ops.wm.read_homefile(use_factory_startup=True)
     bpy.ops.wm.open_mainfile(filepath=path)
+    assert not job.home.is_scene(bpy.context.scene)
     finish(job)
     assert job.error is None
+    assert job.home.is_scene(bpy.context.scene)
     assert any("plate" in item.name for item in bpy.context.scene.camera.children)
+    bpy.ops.wm.open_mainfile(filepath=path)  # without the plate
+    assert not job.home.is_scene(bpy.context.scene)
 
 
 @pytest.mark.usefixtures("registered", "served")

@@ -69,10 +69,14 @@ class Home:
         self._number = scene.session_uid
         self._file = bpy.data.filepath
 
+    def is_scene(self, scene: bpy.types.Scene) -> bool:
+        """Whether this is the very scene, and what was put into it may still be there: its file was not opened anew."""
+        return scene.session_uid == self._number
+
     def scene(self) -> bpy.types.Scene | None:
         """The scene under whatever name, also where its file was opened once more; None if it is gone."""
         for scene in bpy.data.scenes:
-            if scene.session_uid == self._number:
+            if self.is_scene(scene):
                 return scene
         same = bool(self._file) and bpy.data.filepath == self._file
         return bpy.data.scenes.get(self.name) if same else None
@@ -222,7 +226,9 @@ class Job:
             yield from _until_free(scene_is_held)
         ready = yield from _prepared(self.out, home, self.placing)
         yield from _until_free(scene_is_held)
-        warnings = ready.put(home()).warnings
+        scene = home()
+        warnings = ready.put(scene).warnings
+        self.home = Home(scene)  # which is another where the file was opened once more
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Place Shaded Result")
         return warnings

@@ -14,7 +14,7 @@ from trackshade.errors import Cancelled, TrackshadeError
 
 from . import words
 from .drawing import draw_text, redraw_settled
-from .jobs import Job, put
+from .jobs import Home, Job, put
 from .jobs_thumbnails import thumbnails
 from .languages import CONTEXT
 from .session import current
@@ -295,6 +295,8 @@ def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, j
     except TrackshadeError as error:
         operator.report({"INFO" if isinstance(error, Cancelled) else "ERROR"}, words.told(error))
         return {"CANCELLED"}
+    if job is not None:
+        job.home = Home(scene)  # which may be another by now
     return {"FINISHED"}
 
 

@@ -257,9 +257,10 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         icon = "INFO" if isinstance(job.error, Cancelled) else "ERROR"
         draw_text(layout, context, words.told(job.error), icon)
     elif job is not None and job.outcome is not None:
-        placed = "Placed: {folder}" if job.placing.way is not None else "Fetched: {folder}"
-        draw_text(layout, context, tr(placed, folder=job.outcome.out.name), "CHECKMARK")
-        if job.placing.before_camera and context.space_data.region_3d.view_perspective != "CAMERA":
+        placed = job.placing.way is not None and job.home.is_scene(context.scene)
+        said = "Placed: {folder}" if placed else "Fetched: {folder}"
+        draw_text(layout, context, tr(said, folder=job.outcome.out.name), "CHECKMARK")
+        if placed and job.placing.before_camera and context.space_data.region_3d.view_perspective != "CAMERA":
             layout.operator("view3d.view_camera", text="Look Through the Camera", icon="VIEW_CAMERA")
     if state.kind in ("setting-up", "starting"):
         drawing.watch()
