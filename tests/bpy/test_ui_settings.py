@@ -102,6 +102,7 @@ def test_settings_of_a_model_that_is_gone_are_refused_whole(scene: bpy.types.Sce
         own.take(What(size=(8, 8)), ShadeSettings(prompt="new"))
     assert (own.prompt, own.model, own.size) == ("kept", "mini", "auto")
     job = Job(scene, What(model="gone-model"), ShadeSettings(model="gone-model"), Placing(), Path("/nowhere"))
+    job.holds_scene = False  # it is over
     session.current().jobs.append(job)
     jobs_list.mirror(choose_newest=True)
     with pytest.raises(RuntimeError, match="no model named 'gone-model'"):  # how a script hears of a report
