@@ -28,8 +28,7 @@ def texture_material(
     if projection is not None:
         colour = _project(tree, colour, projection)
     tree.links.new(colour, shown)
-    first, *others = tree.nodes[:2], *tree.nodes[2:]
-    for column, node in enumerate((*others, *first)):
+    for column, node in enumerate([*tree.nodes[2:], *tree.nodes[:2]]):  # emission and output, made first, come last
         node.location = (200 * column, 0)
     return material
 
