@@ -78,6 +78,19 @@ def test_processes_and_pieces_give_the_gradients_of_one(data: str, tmp_path: Pat
             torch.testing.assert_close(value, one[key], rtol=1e-3, atol=1e-6, msg=f"{other}: {key}")
 
 
+def behind(run: Path) -> float:
+    """How far the averaged weights are from the newest."""
+    average, newest = (load_file(run / "checkpoint" / f"{name}.safetensors") for name in ("average", "weights"))
+    return sum((average[key] - newest[key]).abs().sum().item() for key in newest)
+
+
+def test_the_average_follows_what_several_processes_train(data: str, tmp_path: Path):
+    options = {**TINY, "steps": 3, "average": 0.9}
+    train(TrainConfig(out=str(tmp_path / "one"), data=data, **options))
+    launch(["-m", "trackshade.training"], out=tmp_path / "two", data=data, **options)
+    assert behind(tmp_path / "two") == pytest.approx(behind(tmp_path / "one"), rel=0.1)
+
+
 def test_a_process_that_comes_late_finds_the_autoencoder_as_the_first_did(data: str, tmp_path: Path):
     late = tmp_path / "late.py"
     late.write_text(LATE)
