@@ -32,6 +32,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
     `track_coordinates` and `first_frame` in `forward`; `track_scale` is then the number of pixels per latent cell.
     Without it (the published checkpoint) there are no further parameters. `track_places` False: red and green of the
     control video are not places in the first frame (of a depth video, say), so that the lookup is a still scene's.
+    `track_correction`: a unit of output corrects the moved first frame by so much where that shows the surface, and by
+    one where it does not; with 0.1 the transformer need not tell a small correction from none among large ones.
     `still_guidance` > 0: the model was trained on single frames as well, so that it can make a first frame from text
     and tracks, at least so guided by the text.
     `pooled_text`: the mean of the text's vectors is added to the noise level's embedding, so that what the text says
@@ -75,6 +77,7 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         track_scale: int = 8,
         track_snr_shift: float = 3.0,
         track_places: bool = True,
+        track_correction: float = 1.0,
         still_guidance: float = 0.0,
         pooled_text: bool = False,
     ):
@@ -236,9 +239,13 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         output = self._unpatchify(self.proj_out(hidden), latents.shape)
         if self.track_lookup is not None and lookup is not None:
             local = self._unpatchify(self.track_lookup.uncertainty(hidden), latents.shape)
-            noisy, mean = latents[:, :, : self.config.in_channels // 2], lookup.moved + output
+            noisy, mean = latents[:, :, : self.config.in_channels // 2], lookup.moved + output * self._corrected(lookup.known)
             output = self.track_lookup.denoise(timestep, local, noisy, mean, lookup.known).to(latents.dtype)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
+
+    def _corrected(self, known: torch.Tensor) -> torch.Tensor:
+        """By how much the output is to be multiplied, by place, so that it is about as large everywhere."""
+        return 1 - (1 - self.config.track_correction) * known
 
     def _looked_up(
         self, coordinates: torch.Tensor | None, first: torch.Tensor | None, tracking_scale: float

@@ -158,6 +158,9 @@ class TrainConfig(RunConfig):
     time_dim: int = setting("width of the noise level's embedding", "model", 192)
     text_dim: int = setting("width of the text encoder", "model", 64)
     text_length: int = setting("words of a caption that are read", "model", 24)
+    track_correction: float = setting(
+        "what a unit of output corrects where the first frame shows the surface; elsewhere it is 1", "model", 1.0
+    )
     pooled_text: bool = setting("the mean of the text's vectors modulates every token", "model", False)
     patch: int = setting("pixels per side of a latent cell", "model", 4)
     latent_channels: int = setting("of the autoencoder", "model", 16)

@@ -126,7 +126,7 @@ def _descend(run: Run, task: Task, feed: Callable[[int], list[Any]]) -> None:
     config, progress, accelerator = task.config, run.progress, run.accelerator
     trainable = [p for module in run.modules.values() for p in module.parameters() if p.requires_grad]
     run.predictor = accelerator.prepare(run.predictor)  # not the optimisers: their parameters are the modules' own
-    current = run.weights()  # only now: preparing may give the parameters other memory, as on a CPU of several processes
+    current = run.weights()  # only now, as preparing may move the parameters to other memory
     averaged, followed = list(run.average.values()), [current[key] for key in run.average]
     began, before, first = time.monotonic(), progress.seconds, progress.samples
     saved = sheeted = logged = began

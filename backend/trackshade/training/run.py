@@ -174,6 +174,7 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
         track_frequencies=config.track_frequencies,
         track_scale=config.patch,
         track_snr_shift=SNR_SHIFT,
+        track_correction=config.track_correction,
         track_places=shards.control not in PLACELESS,
         still_guidance=STILL_GUIDANCE if config.one_frame else 0.0,
         pooled_text=config.pooled_text,
