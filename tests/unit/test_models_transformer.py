@@ -156,10 +156,10 @@ def test_too_many_tracking_blocks():
         TrackingTransformer3DModel(**TINY, num_tracking_blocks=4)
 
 
-def lookup_model() -> TrackingTransformer3DModel:
+def lookup_model(**config: float) -> TrackingTransformer3DModel:
     torch.manual_seed(0)
-    model = TrackingTransformer3DModel(**TINY, num_tracking_blocks=2, track_frequencies=4, track_scale=4).eval()
-    return model
+    options = {"num_tracking_blocks": 2, "track_frequencies": 4, "track_scale": 4}
+    return TrackingTransformer3DModel(**TINY, **options, **config).eval()
 
 
 def test_lookup_shares_the_published_parameters():
@@ -303,3 +303,21 @@ def test_a_model_with_a_lookup_starts_from_the_moved_first_frame():
         assert lookup is not None
         moved = lookup(coordinates, first).moved
     torch.testing.assert_close(velocity, -moved, rtol=1e-3, atol=1e-3)
+
+
+def test_what_the_first_frame_shows_is_corrected_less():
+    """At the last noise level the velocity is the estimate itself, so that a correction can be read off it."""
+    whole, part = lookup_model(), lookup_model(track_correction=0.25)
+    torch.nn.init.normal_(whole.proj_out.weight, std=0.1)
+    part.load_state_dict(whole.state_dict())
+    tracking, first = torch.rand(2, 3, 3, 16, 16), torch.rand(2, 3, 16, 16) * 2 - 1
+    first[1] = 0  # none
+    given = inputs() | {"timestep": torch.tensor([999, 999]), "first_frame": first}
+    given["track_coordinates"] = track_coordinates(tracking)
+    assert whole.track_lookup is not None
+    with torch.no_grad():
+        looked_up = whole.track_lookup(given["track_coordinates"], first)
+        full, less = (-model(**given).sample - looked_up.moved for model in (whole, part))
+    assert looked_up.known[1].max() == 0 < looked_up.known[0].min() < looked_up.known[0].max() == 1
+    torch.testing.assert_close(less, full * (1 - 0.75 * looked_up.known), rtol=1e-2, atol=1e-2)
+    assert full.abs().amax(dim=(1, 2, 3, 4)).min() > 0.1

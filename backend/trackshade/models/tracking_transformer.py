@@ -239,7 +239,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         output = self._unpatchify(self.proj_out(hidden), latents.shape)
         if self.track_lookup is not None and lookup is not None:
             local = self._unpatchify(self.track_lookup.uncertainty(hidden), latents.shape)
-            noisy, mean = latents[:, :, : self.config.in_channels // 2], lookup.moved + output * self._corrected(lookup.known)
+            noisy = latents[:, :, : self.config.in_channels // 2]
+            mean = lookup.moved + output * self._corrected(lookup.known)
             output = self.track_lookup.denoise(timestep, local, noisy, mean, lookup.known).to(latents.dtype)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
