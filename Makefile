@@ -4,6 +4,7 @@
 #   make test       all tests, on every bpy that this machine can have
 #   make lint       ruff and pyright
 #   make bench      the benchmark table
+#   make mini       the embedded model from nothing, data first, into runs/mini: hours; where it was stopped, it goes on
 #   make extension  the add-on as installable zips, one for each platform, and a repository index, in dist/
 
 SHELL := /bin/bash
@@ -27,7 +28,7 @@ READY := .venv/.ready-$(KEY)
 READY_5 := .venv-5.2/.ready-$(KEY)
 PYTEST := -m pytest -p no:cacheprovider
 
-.PHONY: setup setup-5.2 demo test test-unit test-bpy test-bpy-5.2 bench lint extension clean
+.PHONY: setup setup-5.2 demo test test-unit test-bpy test-bpy-5.2 bench lint mini extension clean
 
 setup: $(READY)
 
@@ -77,6 +78,22 @@ bench: setup
 lint: setup
 	@.venv/bin/ruff check backend addon tests
 	@.venv/bin/pyright --warnings
+
+# As stated in the model's card, backend/trackshade/models/mini/README.md. The budget is time: see there.
+MINI := runs/mini
+MINI_MINUTES := 86
+MAKE_DATA := .venv/bin/trackshade train data
+mini: setup
+	@$(MAKE_DATA) $(MINI)/data/clips --count 4000 --processes 2
+	@$(MAKE_DATA) $(MINI)/data/stills --count 16000 --first-seed 500000 --frames 1 --processes 2
+	@$(MAKE_DATA) $(MINI)/data/rendered --rendered --count 100 --engine workbench
+	@$(MAKE_DATA) $(MINI)/data/rendered --rendered --count 60 --engine cycles --first-seed 1000
+	@OMP_NUM_THREADS=1 .venv/bin/accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no \
+	--dynamo_backend no -m trackshade.training --device cpu \
+	--out $(MINI) --data $(MINI)/data --token 3 --text-length 32 --terminal 0.9 --one-frame 0.4 --named 0.85 \
+	--text-steps 1000 --pooled-text true --batch 2 --mirror true --sparse-tracks 0.1 --track-dropout 0.06 \
+	--clip-norm 0.05 --track-correction 0.1 --average 0.995 --matrix-rate 1.3e-3 --other-rate 1.3e-3 --warmup 50 \
+	--threads 1 --minutes $(MINI_MINUTES)
 
 extension: setup
 	@.venv/bin/python addon/build_extension.py

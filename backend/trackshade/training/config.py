@@ -99,7 +99,7 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """A small model from nothing, on procedural clips: autoencoder, base and tracking branch."""
 
-    data: str = setting("folder of shards; made there where it is empty", "run")
+    data: str = setting("folder of shards, or of folders of them; made there where it is empty", "run")
     stage: str = setting(
         "joint: base and branch together, from scratch the better way; base: without tracks, and without "
         "what a branch of --start learned; branch: freeze all but the branch, which starts as a copy of the base in "

@@ -23,7 +23,7 @@ from .autoencoder import train_autoencoder
 from .base import branch_parameters
 from .claim import claim, stored
 from .config import RunConfig, TrainConfig, TuneConfig
-from .data import Shards, generate_shards, load_shards
+from .data import Shards, generate_shards, load_shards, shard_folders
 from .diffusion import Predictor, Task
 from .export import export
 from .latents import SNR_SHIFT, STILL_GUIDANCE
@@ -185,7 +185,7 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
 
 def _data(config: TrainConfig, accelerator: Accelerator, log: Log) -> Shards:
     with on_the_first(accelerator) as first:
-        if first and not any(Path(config.data).glob("shard-*")):
+        if first and not shard_folders(config.data):
             generate_shards(
                 config.data,
                 config.clips,

@@ -4,7 +4,7 @@ shots'.
 """
 
 from trackshade.training.data.clip import Clip, Split, clip_kinds, generate_clip
-from trackshade.training.data.shards import Shards, generate_shards, load_shards
+from trackshade.training.data.shards import Shards, generate_shards, load_shards, shard_folders
 from trackshade.training.data.sheet import contact_sheet, save_sheet
 from trackshade.training.data.shots import scene_shot
 from trackshade.training.data.views import generate_views
@@ -21,4 +21,5 @@ __all__ = [
     "load_shards",
     "save_sheet",
     "scene_shot",
+    "shard_folders",
 ]

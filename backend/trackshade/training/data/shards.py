@@ -196,13 +196,19 @@ def write_shard(
         shutil.rmtree(part, ignore_errors=True)
 
 
+def shard_folders(out_dir: Path | str) -> list[Path]:
+    """The whole shards of a folder and of the folders in it, in order."""
+    out = Path(out_dir)
+    return sorted([*out.glob("shard-*"), *out.glob("*/shard-*")])
+
+
 def load_shards(out_dir: Path | str) -> Shards:
-    """Map all whole shards of a folder, in order.
+    """Map all whole shards of a folder and of the folders in it, in order.
 
     Raises FileNotFoundError where there is none, UsageError where they hold different control signals, or clips of
     different sizes or lengths (single pictures may be among them).
     """
-    folders = sorted(Path(out_dir).glob("shard-*"))
+    folders = shard_folders(out_dir)
     if not folders:
         raise FileNotFoundError(f"no shards in {out_dir}")
     videos, trackings, captions, kinds, colours, controls = [], [], [], [], [], set()
