@@ -22,6 +22,8 @@ from trackshade.shot import Shot
 from trackshade_addon.capture import plan
 from trackshade_addon.capture.animation import curves
 
+pytestmark = pytest.mark.smoke
+
 
 def pixels(shot: Shot, t: int, mesh: int = 0) -> np.ndarray:
     """[V, 2] pixels of a track's vertices in the model's image."""

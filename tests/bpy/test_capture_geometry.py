@@ -10,6 +10,8 @@ import pytest
 import stage
 from trackshade.errors import ShotError
 
+pytestmark = pytest.mark.smoke
+
 
 def evaluated(obj: bpy.types.Object, scene: bpy.types.Scene, frame: int) -> np.ndarray:
     """[V, 3] world positions as Blender evaluates them, one vertex at a time."""

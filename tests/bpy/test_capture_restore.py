@@ -68,7 +68,7 @@ def snapshot() -> dict[str, Any]:
 def _facts() -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for prop in bpy.data.bl_rna.properties:
-        if prop.type == "COLLECTION":
+        if prop.type == "COLLECTION" and prop.identifier != "all_ids":  # which has the others' data blocks once more
             for block in getattr(bpy.data, prop.identifier):
                 beside = prop.identifier in _BESIDE
                 facts[f"{prop.identifier}/{block.name_full}"] = {} if beside else described(block)

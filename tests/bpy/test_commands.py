@@ -186,6 +186,7 @@ def test_a_result_is_kept_and_what_is_no_result_even_with_force(demo: Path, tmp_
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.smoke
 def test_a_scene_is_shaded_and_placed(
     demo: Path, backend: PrivateBackend, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

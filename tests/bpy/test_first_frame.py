@@ -21,6 +21,8 @@ from trackshade.shot import Shot
 from trackshade_addon import first_frame
 from trackshade_addon.first_frame import read_picture, render_first_frame, render_sample
 
+pytestmark = pytest.mark.smoke
+
 
 def glowing(name: str, colour: tuple[float, float, float]) -> bpy.types.Material:
     material = bpy.data.materials.new(name)

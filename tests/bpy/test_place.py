@@ -26,6 +26,8 @@ from trackshade.fit import fit_size
 from trackshade_addon.place import place, prepare, remove
 from trackshade_addon.place.colour import SAMPLE, changed_share, inverse_space, read_levels, take_sample
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.mark.parametrize(
     ("transform", "space"), [("Standard", "sRGB"), ("AgX", "AgX Base sRGB"), ("Filmic", "Filmic sRGB")]

@@ -145,12 +145,14 @@ def _matters(depsgraph: bpy.types.Depsgraph) -> bool:
     """Whether something moved, or changed its shape, its visibility or its animation.
 
     A click that selects is no change, a window that shows other things neither (Blender tells of the scene then, and of
-    all its objects), and materials say nothing about where things are.
+    all its objects), and materials say nothing about where things are: Blender 5.3 tells of the geometry of all objects
+    that wear a changed material, but not of their meshes.
     """
     updates = list(depsgraph.updates)
-    looks = any(isinstance(update.id, bpy.types.Material | bpy.types.Scene) for update in updates)
+    paints = any(isinstance(update.id, bpy.types.Material) for update in updates)
+    looks = paints or any(isinstance(update.id, bpy.types.Scene) for update in updates)
     return any(
-        update.is_updated_geometry
+        (update.is_updated_geometry and not (paints and isinstance(update.id, bpy.types.Object)))
         or update.is_updated_transform
         or isinstance(update.id, bpy.types.Action)
         or (not looks and isinstance(update.id, bpy.types.Object))
