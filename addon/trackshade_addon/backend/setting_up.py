@@ -18,6 +18,7 @@ from typing import Any
 import trackshade
 from trackshade import locks
 from trackshade.errors import JobError, UsageError
+from trackshade.processes import Start, bare_python
 from trackshade.wire.lock import FileLock
 
 from . import environment, errand, interpreter
@@ -126,7 +127,8 @@ def _make(plan: Plan, python: Interpreter, kind: str, lock: Path, report: Report
     try:
         report(0.01, "Making the environment")
         how = [] if python.ensurepip else ["--without-pip"]
-        ended = task.run([python.path, "-I", "-c", WATCHED, "venv", *how, str(folder)], variables=_variables())
+        start = bare_python(python.path, "-c", WATCHED, "venv", *how, str(folder))
+        ended = task.run(start.command, variables=_variables(start))
         if ended.code == 0 and not python.ensurepip:
             ended = _install_pip(plan, folder, task)
         if ended.code != 0:
@@ -179,8 +181,9 @@ def _pip_wheel(plan: Plan) -> Path | None:
 def _install_pip(plan: Plan, folder: Path, task: Task) -> Ended:
     """Has pip install itself: a wheel is an archive that Python can run from."""
     wheel = str(_pip_wheel(plan))
-    command = [str(environment.python_of(folder)), "-P", "-c", WATCHED, "pip", "install", "--no-index", wheel]
-    return task.run(command, variables=_variables(offline=True) | {"PYTHONPATH": wheel})
+    code = f"import sys; sys.path.insert(0, {wheel!r})\n{WATCHED}"
+    start = bare_python(environment.python_of(folder), "-c", code, "pip", "install", "--no-index", wheel)
+    return task.run(start.command, variables=_variables(start, offline=True))
 
 
 def _install_trackshade(plan: Plan, folder: Path, lock: Path, python: str, report: Report, task: Task) -> None:
@@ -200,7 +203,6 @@ def _install(plan: Plan, folder: Path, what: list[str], lock: Path, python: str,
         if "-r" in what:
             report(MADE + (FILLED - MADE) * progress.share, progress.words)
 
-    base = [str(environment.python_of(folder)), "-I", "-c", WATCHED, "pip"]
     # pip says why it cannot connect only where it tries again.
     options = ["--only-binary=:all:", "--no-input", "--no-color", "--disable-pip-version-check", "--retries=4",
                f"--cache-dir={plan.home / environment.DOWNLOADS}"]  # fmt: skip
@@ -210,11 +212,13 @@ def _install(plan: Plan, folder: Path, what: list[str], lock: Path, python: str,
         options += ["--no-index", f"--find-links={plan.wheels}"]
     elif plan.index:
         options.append(f"--extra-index-url={plan.index}")
+    start = bare_python(environment.python_of(folder), "-c", WATCHED, "pip", "install", *options, *what)
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     try:
-        variables = _variables(plan.wheels is not None) | {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
-        ended: Ended = task.run([*base, "install", *options, *what], on_line, variables=variables)
+        variables = _variables(start, plan.wheels is not None)
+        variables |= {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
+        ended: Ended = task.run(start.command, on_line, variables=variables)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     if ended.code != 0:
@@ -267,10 +271,9 @@ def _tells_progress(folder: Path) -> bool:
     return found is not None and _numbers(found.name.removeprefix("pip-").removesuffix(".dist-info")) >= (24, 1)
 
 
-def _variables(offline: bool = False) -> dict[str, str]:
-    """This process's variables, proxies and pip's own settings among them, without what would lead pip elsewhere."""
-    variables = {name: value for name, value in os.environ.items() if name not in REFUSED}
-    variables["PYTHONUTF8"] = "1"
+def _variables(start: Start, offline: bool = False) -> dict[str, str]:
+    """A start's variables, proxies and pip's own settings among them, without what would lead pip elsewhere."""
+    variables = {name: value for name, value in start.variables.items() if name not in REFUSED}
     if offline:
         variables["PIP_CONFIG_FILE"] = os.devnull
         for name in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):

@@ -19,6 +19,7 @@ from trackshade.cli.blender import blender_version
 from trackshade.cli.system import advice, missing_libraries
 from trackshade.conventions import size_in_words
 from trackshade.errors import TrackshadeError
+from trackshade.processes import find_program
 from trackshade.wire import PROTOCOL, connection_file
 
 PACKAGES = ("numpy", "pyzmq", "msgpack", "torch", "diffusers", "transformers", "safetensors", "numba", "av", "bpy")
@@ -80,7 +81,7 @@ def _models() -> dict[str, Any]:
 
 
 def _blender(blender: str | None) -> dict[str, Any]:
-    path = blender or shutil.which("blender")
+    path = blender or find_program("blender")
     version = None if path is None else blender_version(path)
     return {
         "path": path,
