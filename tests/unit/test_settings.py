@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackshade import errors, registry, settings
+from trackshade import errors, folders, registry
 from trackshade.settings import CONTROLS, TRACKING_RANGES, ShadeSettings
 
 valid = st.builds(
@@ -55,10 +55,10 @@ def test_a_bad_setting_is_named(bad: dict) -> None:
 def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
     monkeypatch.delenv("TRACKSHADE_MODELS", raising=False)
-    assert settings.models_dir() == tmp_path / "models"
-    assert settings.jobs_dir().parent == settings.connection_file().parent == tmp_path
+    assert folders.models_dir() == tmp_path / "models"
+    assert folders.jobs_dir().parent == folders.connection_file().parent == tmp_path
     monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path / "weights"))
-    assert settings.models_dir() == tmp_path / "weights"
+    assert folders.models_dir() == tmp_path / "weights"
 
 
 def test_every_model_can_be_looked_up_and_described() -> None:

@@ -19,11 +19,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from trackshade import settings as places
 from trackshade.client.breaker import Breaker
 from trackshade.client.launch import END_TIME, START_TIME, last_words, wait_for_file
 from trackshade.client.line import Address
 from trackshade.errors import ProtocolError
+from trackshade.folders import shared_dir
 from trackshade.processes import environment_python
 from trackshade.wire import connection_file, owners
 from trackshade.wire.connection_file import ConnectionInfo, process_alive
@@ -34,11 +34,6 @@ RETRY_AFTER = 0.5  # seconds
 _FLAGS = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
 ROOM = 1 << 20  # bytes without which a backend cannot begin to work
 LOG_LIMIT = 1 << 20  # bytes after which a new start begins a new log
-
-
-def shared_dir() -> Path:
-    """The folder of this user's shared backend."""
-    return places.home() / "shared"
 
 
 def share(
