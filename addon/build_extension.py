@@ -115,8 +115,8 @@ def package_files(tree: Path = ROOT) -> Iterator[str]:
 def package_wheel(source: Path, folder: Path) -> Path:
     """The wheel of trackshade, from a copied tree, in `folder`. Raises Failed: pip or setuptools failed."""
     tools = ["--no-build-isolation"] if _has_setuptools() else []  # else pip fetches them
-    command = ["-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps", *tools]
-    _run([*command, "--wheel-dir", str(folder / "own"), str(source)], SOURCE_DATE_EPOCH=EPOCH)
+    _run(["-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps", *tools,
+          "--wheel-dir", str(folder / "own"), str(source)], SOURCE_DATE_EPOCH=EPOCH)  # fmt: skip
     return next((folder / "own").glob("trackshade-*.whl"))
 
 

@@ -119,9 +119,10 @@ def download(requirement: str, python: str, platform: str, folder: Path) -> None
     Raises:
         WheelMissing: it is not to be had.
     """
-    command = ["-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps",
-               "--only-binary=:all:", f"--python-version={python}", "--dest", str(folder), requirement]  # fmt: skip
-    start = own_python(*command, *(f"--platform={tag}" for tag in PLATFORMS[platform]))
+    tags = [f"--platform={tag}" for tag in PLATFORMS[platform]]
+    start = own_python("-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps",
+                       "--only-binary=:all:", f"--python-version={python}", "--dest", str(folder), requirement,
+                       *tags)  # fmt: skip
     done = subprocess.run(start.command, env=start.variables, capture_output=True, text=True, check=False)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip gave no reason."]

@@ -46,7 +46,8 @@ class Start:
 def own_python(*arguments: str) -> Start:
     """This interpreter again, with the same packages and as much isolation as this process has, or more.
 
-    PYTHONPATH and the other variables of Python count for the new process exactly where they count for this one.
+    Of the folders in PYTHONPATH, the new process gets those that this one searches, too: a cluster or a studio may
+    provide packages that way.
 
     Args:
         arguments: "-m" and a module or "-c" and code, and what follows.
@@ -57,9 +58,9 @@ def own_python(*arguments: str) -> Start:
     else:
         flags += ["-E"] * bool(sys.flags.ignore_environment) + ["-s"] * bool(sys.flags.no_user_site)
     variables = _variables(dict(os.environ))
-    folders = [folder for folder in (_package_folder(), variables.get("PYTHONPATH")) if folder]
-    if folders:
-        variables["PYTHONPATH"] = os.pathsep.join(folders)
+    folders = [_package_folder(), *_searched(variables.pop("PYTHONPATH", ""))]
+    if found := [folder for folder in folders if folder is not None]:
+        variables["PYTHONPATH"] = os.pathsep.join(found)
     return Start([sys.executable, *flags, *arguments], variables)
 
 
@@ -157,6 +158,13 @@ def _variables(variables: dict[str, str]) -> dict[str, str]:
 def _without_python(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items()
             if name in HARMLESS or not name.upper().startswith(("PYTHON", "__PYVENV_LAUNCHER__"))}  # fmt: skip
+
+
+def _searched(python_path: str) -> list[str]:
+    """The folders of a PYTHONPATH that this process searches for modules, absolute."""
+    here = {os.path.normcase(os.path.abspath(folder)) for folder in sys.path if folder}
+    named = [os.path.abspath(folder) for folder in python_path.split(os.pathsep) if folder]
+    return [folder for folder in named if os.path.normcase(folder) in here]
 
 
 def _package_folder() -> str | None:

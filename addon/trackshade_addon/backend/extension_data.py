@@ -139,7 +139,8 @@ def _move_environments(data: Path, results: Path, report: Report | None, task: T
         locks = [source / environment.LOCK, home / environment.LOCK]
         if report is None:  # nothing may run from what is renamed; copying disturbs nobody
             locks.append(folders.shared_dir() / "starting.lock")
-        if not all([stack.enter_context(_held(path)) for path in locks]) or (report is None and _runs()):
+        held = [stack.enter_context(_held(path)) for path in locks]
+        if not all(held) or (report is None and _runs()):
             return  # the next start of Blender moves it
         for made in environment.every(source):
             if any((made.version, made.kind) == (other.version, other.kind) for other in environment.every(home)):

@@ -43,7 +43,8 @@ def find(chosen: str, task: Task, has_pip: bool = False) -> Interpreter:
     if chosen:
         return look(chosen, task, has_pip)
     names = [f"python3.{minor}" for minor in (13, 12, 11, 14)] + ["python3", "python"]
-    candidates = [sys.executable, *filter(None, map(find_program, names))]
+    candidates = [find_program(name) for name in names]
+    candidates.insert(0, sys.executable)
     first: UsageError | None = None
     for candidate in candidates:
         if candidate:

@@ -38,14 +38,14 @@ def start_private(
     Raises ProtocolError("backend-not-started") with what the backend said.
     """
     chosen = os.fspath(python or os.environ.get("TRACKSHADE_PYTHON") or sys.executable)
-    arguments = ["-m", "trackshade.server", "--private", *options]
+    arguments = ["--private", *options]
     if store is not None:
         arguments += ["--store", os.path.abspath(store)]
     folder = Path(tempfile.mkdtemp(prefix="trackshade-"))
     file, log = folder / "connection.json", folder / "log"
     arguments += ["--connection-file", os.fspath(file)]
     try:
-        start = environment_python(chosen, *arguments)
+        start = environment_python(chosen, "-m", "trackshade.server", *arguments)
         with open(log, "wb") as output:
             process = subprocess.Popen(
                 start.command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=start.variables
