@@ -8,7 +8,6 @@ from pathlib import Path
 import bpy
 
 from trackshade import folders
-from trackshade.errors import OutputError
 
 ADDON = __name__.rsplit(".", 1)[0]  # the add-on's package, as Blender calls it
 RESULTS = "//shaded"
@@ -40,20 +39,9 @@ def unsaved_results_folder() -> Path:
 
 
 def results_folder() -> Path:
-    """Where the next results go: as chosen, else the folder for scenes that are in no file yet.
-
-    Raises:
-        OutputError: that folder cannot be made.
-    """
+    """Where the next results go: as chosen, else the folder for scenes that are in no file yet. It need not exist."""
     own = preferences()
     chosen = own.results if own is not None else RESULTS
     if chosen and (bpy.data.filepath or not chosen.startswith("//")):
         return Path(bpy.path.abspath(chosen))
-    folder = unsaved_results_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            "output-unwritable", f"No folder for results can be made: {error}.", "Choose one in the preferences."
-        ) from error
-    return folder
+    return unsaved_results_folder()

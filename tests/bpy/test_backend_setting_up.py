@@ -26,6 +26,9 @@ from trackshade_addon.backend.running import Task
 from trackshade_addon.backend.setting_up import Plan, check_version, probe, set_up
 from trackshade_addon.backend.words import PipProgress, explain, proxy
 
+sys.path.append(str(Path(__file__).parents[1] / "unit"))
+from hostile import Hostile
+
 IN_LIMITS = """
 import resource, sys
 from pathlib import Path
@@ -60,8 +63,17 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 @pytest.fixture(scope="module")
 def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """An environment, to be copied."""
-    return set_up(replace(plan, home=tmp_path_factory.mktemp("whole") / "home"), silent, Task())
+    """An environment, to be copied. What lies in the folder that Blender stands in, and where a PYTHONPATH leads that
+    was set for Blender, has no part in it."""
+    folder = tmp_path_factory.mktemp("whole")
+    hostile = Hostile(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(hostile.folder)
+        for name in ("PYTHONPATH", "PYTHONUSERBASE"):
+            patch.setenv(name, str(hostile.folder))
+        made = set_up(replace(plan, home=folder / "home"), silent, Task())
+    assert hostile.imported() == []
+    return made
 
 
 def copied(whole: Made, home: Path) -> Made:
@@ -76,19 +88,19 @@ def leftovers(home: Path) -> list[str]:
     return sorted(path.name for path in home.iterdir() if path.name.startswith(("env-", "environment", "downloads")))
 
 
-def test_an_environment_is_made_renewed_and_replaced(plan: Plan, tmp_path: Path) -> None:
+def test_an_environment_is_made_and_replaced(plan: Plan, whole: Made, tmp_path: Path) -> None:
     plan = replace(plan, home=tmp_path / "ein Ordner, größer")
+    made = copied(whole, plan.home)
     told: list[tuple[float, str]] = []
-    made = set_up(plan, lambda share, words: told.append((share, words)), Task())
-    assert environment.current(plan.home) == made
-    assert (made.version, made.kind) == (__version__, "cpu")
-    assert probe(made.python, Task())["version"] == __version__
+    # Asked for once more, so something may be wrong with it.
+    again = set_up(plan, lambda share, words: told.append((share, words)), Task())
+    assert environment.current(plan.home) == again
+    assert again.folder != made.folder
+    assert (again.version, again.kind) == (__version__, "cpu")
+    assert probe(again.python, Task())["version"] == __version__
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert told[-1] == (1.0, "Ready")
     assert any("Installing" in words for _, words in told)
-    assert leftovers(plan.home) == sorted([made.folder.name, MARKER])
-    again = set_up(plan, silent, Task())  # asked for once more, so something may be wrong with it
-    assert again.folder != made.folder
     assert leftovers(plan.home) == sorted([again.folder.name, MARKER])
     other = plan.home.parent / "other.txt"
     assert plan.lock is not None

@@ -358,7 +358,11 @@ if step == "install":
     choice = import_module(NAME + ".backend.choice").choice()
     said |= {"results": str(chosen.results_folder()), "home": str(choice.home), "python": choice.python()}
     said["extension"] = str(Path(module.__file__).parent)
-    (chosen.results_folder() / "scene-009").mkdir(exist_ok=True)
+    (chosen.results_folder() / "scene-009").mkdir(parents=True)
+    chosen.preferences().unsaved_results = str(folder / "chosen")
+    said["chosen"] = str(chosen.results_folder())
+    chosen.preferences().results = str(folder / "always")
+    said["always"] = str(chosen.results_folder())
     index = [repo.module for repo in bpy.context.preferences.extensions.repos].index("user_default")
     bpy.ops.extensions.package_uninstall(repo_index=index, pkg_id="trackshade")
     said["enabled"] = NAME in bpy.context.preferences.addons
@@ -389,6 +393,7 @@ def test_removing_the_extension_leaves_results_and_environment(tmp_path: Path) -
     results, home = tmp_path / "user" / "Documents" / "Trackshade", tmp_path / "user" / ".local/share/trackshade"
     assert (said["results"], said["home"]) == (str(results), str(home / "backend"))
     assert said["python"] == str(home / "backend" / "env-a1b2c3" / "bin" / "python")
+    assert (said["chosen"], said["always"]) == (str(tmp_path / "chosen"), str(tmp_path / "always"))
     assert said["enabled"] is False
     assert not Path(said["extension"]).exists()
     assert not data.exists()

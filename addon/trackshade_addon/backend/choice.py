@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from trackshade import folders
 
 from ..chosen import extension_data, preferences
 from . import environment
+from .extension_data import ENVIRONMENTS
+
+FRESH = 1.0  # seconds for which a look at the disk is believed
+_earlier: tuple[float, Path | None] = (float("-inf"), None)
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,12 @@ def default_home() -> Path:
 
 def earlier_home() -> Path | None:
     """Where earlier versions kept them: in a folder that Blender deletes with the extension. None where it is gone."""
-    folder = extension_data()
-    return folder / "backend" if folder is not None and (folder / "backend").is_dir() else None
+    global _earlier
+    if time.monotonic() - _earlier[0] > FRESH:  # what draws asks for it, too
+        data = extension_data()
+        there = data is not None and os.path.isdir(data / ENVIRONMENTS)
+        _earlier = time.monotonic(), data / ENVIRONMENTS if data is not None and there else None
+    return _earlier[1]
 
 
 def extension_folder() -> Path:

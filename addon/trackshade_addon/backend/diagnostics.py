@@ -17,6 +17,7 @@ from trackshade.conventions import size_in_words
 from trackshade.errors import TrackshadeError
 from trackshade.wire import connection_file
 
+from ..chosen import unsaved_results_folder
 from .choice import Choice
 from .life import Life
 from .words import proxy
@@ -58,7 +59,8 @@ def diagnostics(life: Life, choice: Choice) -> str:
                         "index": choice.index or "-",
                         "says of itself": dict(made.probe) if made is not None else "-"},
         "Backend": {key: value for key, value in life.status.items() if key != "memory"},
-        "Folders": {"home": _folder(folders.home()), "models": _folder(folders.models_dir())},
+        "Folders": {"home": _folder(folders.home()), "models": _folder(folders.models_dir()),
+                    "results of unsaved scenes": _folder(unsaved_results_folder())},
         "Models": {item.name: "here" if registry.is_present(item) else "not here" for item in registry.models()},
     }  # fmt: skip
     lines = []

@@ -55,7 +55,7 @@ class Moved:
 
 def is_there(data: Path) -> bool:
     """Whether an extension's data folder holds anything to move."""
-    return (data / RESULTS).is_dir() or (data / ENVIRONMENTS).is_dir()
+    return os.path.isdir(data / RESULTS) or os.path.isdir(data / ENVIRONMENTS)
 
 
 def rename_over(data: Path, results: Path) -> Moved:
@@ -75,23 +75,23 @@ def copy_over(data: Path, results: Path, report: Report, task: Task) -> Moved:
 
 def moved_results() -> dict[Path, Path]:
     """New path of each result that was moved, by its old one, as far as it is there."""
-    return {Path(old): Path(new) for old, new in _noted().items() if Path(new).exists() and not Path(old).exists()}
+    noted = _noted().items()
+    return {Path(old): Path(new) for old, new in noted if os.path.exists(new) and not os.path.lexists(old)}
 
 
 def _move(data: Path, results: Path, report: Report | None, task: Task) -> Moved:
     moved = Moved()
-    with _held(folders.home() / "moving.lock") as alone:
-        if not alone:  # another Blender does it
-            return moved
-        for move in (_move_results, _move_environments):
-            try:
-                move(data, results, report, task, moved)
-            except OSError as error:
-                moved.error = _not_moved(data, error.strerror or str(error))
-            except OutputError as error:
-                moved.error = _not_moved(data, error.message.rstrip("."))
-        with contextlib.suppress(OSError):  # it holds something of somebody else's
-            data.rmdir()
+    try:
+        with _held(folders.home() / "moving.lock") as alone:
+            for move in (_move_results, _move_environments) if alone else ():  # else another Blender does it
+                try:
+                    move(data, results, report, task, moved)
+                except (OSError, OutputError) as error:
+                    moved.error = _not_moved(data, error)
+            with contextlib.suppress(OSError):  # it holds something of somebody else's
+                data.rmdir()
+    except OSError as error:
+        moved.error = _not_moved(data, error)
     return moved
 
 
@@ -202,7 +202,8 @@ def _note(places: Mapping[str, str]) -> None:
     folders.write_json(folders.home() / MOVED, places)
 
 
-def _not_moved(data: Path, reason: str) -> OutputError:
+def _not_moved(data: Path, error: OSError | OutputError) -> OutputError:
+    reason = str(error) if isinstance(error, OSError) else error.message.rstrip(".")
     return OutputError(
         "not-moved",
         f"Not everything in {data} could be moved out of the extension's folder: {reason}. It is used from there.",
