@@ -90,7 +90,7 @@ mini: setup
 	@$(MAKE_DATA) $(MINI)/data/stills --count 16000 --first-seed 500000 --frames 1 --processes 2
 	@$(MAKE_DATA) $(MINI)/data/rendered --rendered --count 100 --engine workbench
 	@$(MAKE_DATA) $(MINI)/data/rendered --rendered --count 60 --engine cycles --first-seed 1000
-	@OMP_NUM_THREADS=1 .venv/bin/accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no \
+	@PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 .venv/bin/accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no \
 	--dynamo_backend no -m trackshade.training --device cpu \
 	--out $(MINI) --data $(MINI)/data --token 3 --text-length 32 --terminal 0.9 --one-frame 0.4 --named 0.85 \
 	--text-steps 1000 --pooled-text true --batch 2 --mirror true --sparse-tracks 0.1 --track-dropout 0.06 \

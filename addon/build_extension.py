@@ -27,6 +27,7 @@ from pathlib import Path
 
 from extension_rules import archive_faults
 from extension_wheels import PLATFORMS, PYTHONS, Wheel, WheelMissing, collect, renew
+from trackshade.processes import own_python
 
 ROOT = Path(__file__).resolve().parents[1]
 WHEELS = ROOT / "build" / "wheels"  # where fetched wheels are kept between two builds
@@ -114,8 +115,8 @@ def package_files(tree: Path = ROOT) -> Iterator[str]:
 def package_wheel(source: Path, folder: Path) -> Path:
     """The wheel of trackshade, from a copied tree, in `folder`. Raises Failed: pip or setuptools failed."""
     tools = ["--no-build-isolation"] if _has_setuptools() else []  # else pip fetches them
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps", *tools]
-    _run([*command, "--wheel-dir", str(folder / "own"), str(source)], SOURCE_DATE_EPOCH=EPOCH)
+    _run(["-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps", *tools,
+          "--wheel-dir", str(folder / "own"), str(source)], SOURCE_DATE_EPOCH=EPOCH)  # fmt: skip
     return next((folder / "own").glob("trackshade-*.whl"))
 
 
@@ -230,14 +231,16 @@ def blender_tool(*arguments: object) -> str:
     if spec is None or spec.origin is None:
         raise Failed("Blender's Python module is needed for its extension tool: pip install bpy.")
     tool = next(Path(spec.origin).parent.glob("*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
-    return _run([sys.executable, str(tool), *map(str, arguments)])
+    return _run([str(tool), *map(str, arguments)])
 
 
-def _run(command: Sequence[str], **environment: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False,
-                          env={**os.environ, "TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1", **environment})  # fmt: skip
+def _run(arguments: Sequence[str], **environment: str) -> str:
+    """Runs this Python with the given arguments; what it said. Raises Failed."""
+    start = own_python(*arguments)
+    variables = {**start.variables, "TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    done = subprocess.run(start.command, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Failed(f"{' '.join(command[1:5])} failed.\n{done.stdout}{done.stderr}".rstrip())
+        raise Failed(f"{' '.join(arguments[:4])} failed.\n{done.stdout}{done.stderr}".rstrip())
     return done.stdout
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from trackshade.processes import own_python
 
 PYTHONS = ("3.11", "3.13", "3.14")  # of Blender 4.2 to 5.0, 5.1 and later, and Debian's 5.2
 PACKAGES = ("msgpack", "pyzmq")  # numpy is Blender's own
@@ -118,11 +119,11 @@ def download(requirement: str, python: str, platform: str, folder: Path) -> None
     Raises:
         WheelMissing: it is not to be had.
     """
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps",
-               "--only-binary=:all:", f"--python-version={python}", "--dest", str(folder), requirement]  # fmt: skip
-    done = subprocess.run(
-        [*command, *(f"--platform={tag}" for tag in PLATFORMS[platform])], capture_output=True, text=True, check=False
-    )
+    tags = [f"--platform={tag}" for tag in PLATFORMS[platform]]
+    start = own_python("-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps",
+                       "--only-binary=:all:", f"--python-version={python}", "--dest", str(folder), requirement,
+                       *tags)  # fmt: skip
+    done = subprocess.run(start.command, env=start.variables, capture_output=True, text=True, check=False)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip gave no reason."]
         raise WheelMissing(f"There is no wheel of {requirement} for Python {python} on {platform}. {said[-1]}")

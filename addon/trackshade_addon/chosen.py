@@ -7,8 +7,7 @@ from pathlib import Path
 
 import bpy
 
-from trackshade import settings as places
-from trackshade.errors import OutputError
+from trackshade import folders
 
 ADDON = __name__.rsplit(".", 1)[0]  # the add-on's package, as Blender calls it
 RESULTS = "//shaded"
@@ -20,23 +19,29 @@ def preferences() -> bpy.types.AddonPreferences | None:
     return None if addon is None else addon.preferences
 
 
-def results_folder() -> Path:
-    """Where the next results go: as chosen, else a folder of the add-on's own where the scene is in no file yet.
+def extension_data() -> Path | None:
+    """The folder in which Blender lets an extension keep data, and which it deletes with the extension. Earlier
+    versions kept results and environments there. It need not exist; None where the add-on is no extension."""
+    if not ADDON.startswith("bl_ext."):
+        return None
+    try:
+        return Path(bpy.utils.extension_path_user(ADDON))
+    except ValueError:  # a repository without a folder
+        return None
 
-    Raises:
-        OutputError: the add-on's own folder cannot be made.
-    """
+
+def unsaved_results_folder() -> Path:
+    """Where the results of scenes go that were never saved: as chosen in the preferences, else in the documents."""
+    own = preferences()
+    chosen = own.unsaved_results if own is not None else ""
+    relative = chosen.startswith("//")  # to a file that there is not
+    return Path(chosen).expanduser() if chosen and not relative else folders.unsaved_results_dir()
+
+
+def results_folder() -> Path:
+    """Where the next results go: as chosen, else the folder for scenes that are in no file yet. It need not exist."""
     own = preferences()
     chosen = own.results if own is not None else RESULTS
     if chosen and (bpy.data.filepath or not chosen.startswith("//")):
         return Path(bpy.path.abspath(chosen))
-    try:
-        if ADDON.startswith("bl_ext."):
-            return Path(bpy.utils.extension_path_user(ADDON, path="shaded", create=True))
-        folder = places.home() / "shaded"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise OutputError(
-            "output-unwritable", f"No folder for results can be made: {error}.", "Choose one in the preferences."
-        ) from error
-    return folder
+    return unsaved_results_folder()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from trackshade import conventions
 from trackshade.errors import ShotError
+from trackshade.processes import blender, own_python
 from trackshade.shot import Shot
 
 from .capture.restore import Changes, fix_camera, set_frame, undisturbed
@@ -236,9 +236,12 @@ def _has_graphics() -> bool:
     Where there is none, Blender's rasterising engines end their whole process, so another process tries it.
     """
     binary = bpy.app.binary_path  # empty where bpy is a Python module
-    command = [binary, "-b", "--factory-startup", "--python-expr"] if binary else [sys.executable, "-c"]
     try:
-        done = subprocess.run([*command, _PROBE], capture_output=True, timeout=300, check=False)
+        if binary:
+            start = blender(binary, "-b", "--factory-startup", "--python-expr", _PROBE)
+        else:
+            start = own_python("-c", _PROBE)
+        done = subprocess.run(start.command, env=start.variables, capture_output=True, timeout=300, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from . import backend, commands
+from . import backend, commands, relocation
 from .chosen import ADDON
 from .render import engine, handlers, panels
 from .ui import (
@@ -56,6 +56,7 @@ def register() -> None:
     looks.attach()
     languages.attach(ADDON)
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
+    relocation.attach()
 
 
 def unregister() -> None:
@@ -66,6 +67,7 @@ def unregister() -> None:
     drawing.unwatch()
     checks_watch.watch.close()
     overlay_view.detach()
+    relocation.detach()
     backend.close()
     if _command is not None:
         bpy.utils.unregister_cli_command(_command)

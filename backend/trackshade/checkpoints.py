@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trackshade import settings
+from trackshade import folders
 from trackshade.errors import UsageError
 
 FILE = "checkpoints.json"
@@ -72,8 +72,8 @@ def _free_name(wanted: str, taken: set[str]) -> str:
 
 def _save(found: tuple[Checkpoint, ...]) -> None:
     value: list[dict[str, Any]] = [asdict(item) for item in found]
-    settings.write_json(_file(), value)
+    folders.write_json(_file(), value)
 
 
 def _file() -> Path:
-    return settings.home() / FILE
+    return folders.home() / FILE

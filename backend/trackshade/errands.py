@@ -30,6 +30,7 @@ from typing import Any
 from trackshade import __version__, registry, relay
 from trackshade.errors import Cancelled, ModelError, TrackshadeError, UsageError
 from trackshade.wire import PROTOCOL
+from trackshade.wire.owners import hold_environment
 
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface_hub", "numba", "scipy", "av",
           "PIL", "sentencepiece", "zmq", "msgpack", "numpy")  # fmt: skip
@@ -142,6 +143,7 @@ ERRANDS: dict[str, Callable[..., dict[str, Any]]] = {
 def main(arguments: list[str]) -> int:
     """Runs an errand and tells its end; the exit code."""
     threading.Thread(target=_watch_input, name="input", daemon=True).start()
+    hold = hold_environment()
     try:
         _tell({"event": "result", **_errand(arguments)()})
     except TrackshadeError as error:
@@ -150,6 +152,9 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         _tell({"event": "error", **Cancelled().to_dict()})
         return 130
+    finally:
+        if hold is not None:
+            hold.release()
     return 0
 
 

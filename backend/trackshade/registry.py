@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from trackshade import checkpoints, settings
+from trackshade import checkpoints, folders
 from trackshade.errors import ModelError
 
 
@@ -137,7 +137,7 @@ def model_folder(model: ModelSpec) -> Path:
     """Where the weights of a model are, or will be once fetched."""
     if model.folder:
         return Path(model.folder)
-    return (Path(__file__).parent / "models" if model.shipped else settings.models_dir()) / model.name
+    return (Path(__file__).parent / "models" if model.shipped else folders.models_dir()) / model.name
 
 
 def is_present(model: ModelSpec) -> bool:

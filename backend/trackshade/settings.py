@@ -1,22 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an artist chooses for a job, and where Trackshade keeps its files."""
+"""What an artist chooses for a job."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
-from trackshade.errors import OutputError, UsageError
+from trackshade.errors import UsageError
 
 CONTROLS = ("mesh", "points")
 OUTPUTS = ("video", "tracking")
-PLACES = "places.json"  # in `home`: folders that were chosen
 TRACKING_RANGES = ("training", "demo")
 
 
@@ -89,73 +84,6 @@ class ShadeSettings:
         if unknown:
             raise UsageError("unknown-setting", f"Unknown setting: {', '.join(sorted(map(str, unknown)))}.")
         return ShadeSettings(**data)
-
-
-def home() -> Path:
-    """Folder of jobs, models and logs: TRACKSHADE_HOME, else the platform's per-user data folder."""
-    chosen = os.environ.get("TRACKSHADE_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "trackshade"
-
-
-def models_dir() -> Path:
-    """The one folder of fetched models: TRACKSHADE_MODELS, else the one chosen for this user, else in `home`."""
-    chosen = os.environ.get("TRACKSHADE_MODELS") or _chosen_models()
-    return Path(chosen).expanduser() if chosen else home() / "models"
-
-
-def choose_models_dir(folder: Path | None) -> None:
-    """Chooses the folder of fetched models for every program of this user; None for the one in `home`.
-
-    Raises:
-        UsageError: TRACKSHADE_MODELS says another one. OutputError: `home` cannot be written.
-    """
-    said = os.environ.get("TRACKSHADE_MODELS")
-    if said and folder != Path(said).expanduser():
-        raise UsageError("models-folder-set", f"TRACKSHADE_MODELS says {said}.", "Change it there.")
-    write_json(home() / PLACES, {} if folder is None else {"models": str(folder.absolute())})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a small file in one step. Raises OutputError("unwritable")."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OutputError(
-            "unwritable",
-            f"{path} cannot be written: {error.strerror}.",
-            f"Make {path.parent} a folder that you can write to.",
-        ) from error
-
-
-def _chosen_models() -> str | None:
-    try:
-        found = json.loads((home() / PLACES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    chosen = found.get("models") if isinstance(found, dict) else None
-    return chosen if isinstance(chosen, str) else None
-
-
-def jobs_dir() -> Path:
-    """The job store of the served backend."""
-    return home() / "jobs"
-
-
-def connection_file() -> Path:
-    """Where the served backend writes its address and token."""
-    return home() / "backend.json"
 
 
 def _require(holds: bool, name: str, value: Any, wanted: str) -> None:

@@ -5,9 +5,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 import bpy
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Results of scenes that were never saved do not go to the documents of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRACKSHADE_RESULTS", str(tmp_path_factory.mktemp("results")))
+        yield
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from backend_hub import Hub
 from backends import backend_python
-from trackshade import checkpoints, registry, settings
+from trackshade import checkpoints, folders, registry
 from trackshade.errors import Cancelled, ModelError, OutputError, UsageError
 from trackshade_addon.backend import Choice, Models, model_list, moving
 from trackshade_addon.backend.model_list import ModelRow
@@ -119,7 +119,7 @@ def test_a_cancelled_fetch_leaves_nothing(models: Models, choice: Choice, hub: H
     until(lambda: (row(models, NAME).progress or 0) > 0.3 or not work.running)
     assert models.cancel(NAME).wait(LONG)
     assert row(models, NAME).state == "absent"
-    assert list(settings.models_dir().iterdir()) == []
+    assert list(folders.models_dir().iterdir()) == []
 
 
 def test_nothing_is_fetched_offline_or_without_a_backend(models: Models) -> None:
@@ -157,11 +157,11 @@ def test_models_move_whole(tmp_path: Path, home: Path, elsewhere: bool) -> None:
     target = (Path("/dev/shm") if elsewhere else tmp_path) / f"trackshade-{os.getpid()}" / "modèles"
     if elsewhere and (not Path("/dev/shm").is_dir() or shutil.disk_usage("/dev/shm").free < 1 << 26):
         pytest.skip("needs a second file system")
-    files = fill(settings.models_dir())
+    files = fill(folders.models_dir())
     told: list[float] = []
     try:
         move_models(target, lambda share, words: told.append(share or 0.0), Task())
-        assert settings.models_dir() == target
+        assert folders.models_dir() == target
         assert contents(target) == files
         assert not any(path.is_dir() for path in (home / "models").iterdir())
         assert told == sorted(told)
@@ -174,11 +174,11 @@ def test_a_cancelled_move_changes_nothing(home: Path) -> None:
     target = Path("/dev/shm") / f"trackshade-{os.getpid()}"
     if not target.parent.is_dir() or shutil.disk_usage(target.parent).free < 1 << 26:
         pytest.skip("needs a second file system")
-    files, task = fill(settings.models_dir()), Task()
+    files, task = fill(folders.models_dir()), Task()
     try:
         with pytest.raises(Cancelled):
             move_models(target, lambda share, words: task.cancel(), task)
-        assert settings.models_dir() == home / "models"
+        assert folders.models_dir() == home / "models"
         assert contents(home / "models") == files
         assert list(target.iterdir()) == []
     finally:
@@ -191,7 +191,7 @@ def test_nothing_is_done_with_models_that_are_being_moved(
     target = Path("/dev/shm") / f"trackshade-{os.getpid()}"
     if not target.parent.is_dir() or shutil.disk_usage(target.parent).free < 1 << 26:
         pytest.skip("needs a second file system")
-    fill(settings.models_dir())
+    fill(folders.models_dir())
     gate = threading.Event()
     copy = moving._copy_file
     monkeypatch.setattr(moving, "_copy_file", lambda *arguments: (gate.wait(LONG), copy(*arguments))[1])
@@ -262,7 +262,7 @@ def test_a_checkpoint_that_another_program_adds_is_listed(
 
 
 def test_models_do_not_move_where_they_cannot(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(settings.models_dir())
+    fill(folders.models_dir())
     with pytest.raises(UsageError, match="within each other"):
         move_models(home / "models" / "inner", lambda *_: None, Task())
     fill(tmp_path / "taken")
@@ -270,7 +270,7 @@ def test_models_do_not_move_where_they_cannot(home: Path, tmp_path: Path, monkey
         move_models(tmp_path / "taken", lambda *_: None, Task())
     with pytest.raises(OutputError, match="cannot be written"):
         move_models(Path("/proc/models"), lambda *_: None, Task())
-    assert settings.models_dir() == home / "models"
+    assert folders.models_dir() == home / "models"
     monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path / "said"))
     with pytest.raises(UsageError, match="TRACKSHADE_MODELS"):
         move_models(tmp_path / "else", lambda *_: None, Task())

@@ -19,11 +19,15 @@ import pytest
 from backend_folders import PACKAGES, build_wheel, download_wheels, write_lock
 from trackshade import __version__, locks
 from trackshade.errors import Cancelled, JobError, OutputError, TrackshadeError, UsageError
+from trackshade.processes import environment_python
 from trackshade_addon.backend import environment, interpreter
-from trackshade_addon.backend.environment import Source
+from trackshade_addon.backend.environment import Made, Source
 from trackshade_addon.backend.running import Task
 from trackshade_addon.backend.setting_up import Plan, check_version, probe, set_up
 from trackshade_addon.backend.words import PipProgress, explain, proxy
+
+sys.path.append(str(Path(__file__).parents[1] / "unit"))
+from hostile import Hostile
 
 IN_LIMITS = """
 import resource, sys
@@ -41,6 +45,9 @@ except TrackshadeError as error:
 """
 
 
+MARKER = f"environment-{__version__}-cpu.json"
+
+
 def silent(share: float, words: str) -> None:
     """Listens to nobody."""
 
@@ -54,47 +61,163 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return Plan(folder, Source(build_wheel(folder), True), kind="cpu", wheels=wheels, online=False, lock=lock, space=0)
 
 
+@pytest.fixture(scope="module")
+def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """An environment, to be copied. What lies in the folder that Blender stands in, and where a PYTHONPATH leads that
+    was set for Blender, has no part in it."""
+    folder = tmp_path_factory.mktemp("whole")
+    hostile = Hostile(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(hostile.folder)
+        for name in ("PYTHONPATH", "PYTHONUSERBASE"):
+            patch.setenv(name, str(hostile.folder))
+        made = set_up(replace(plan, home=folder / "home"), silent, Task())
+    assert hostile.imported() == []
+    return made
+
+
+def copied(whole: Made, home: Path) -> Made:
+    """The same environment in another folder, where it works as well."""
+    shutil.copytree(whole.home, home, symlinks=True)
+    made = environment.current(home)
+    assert made is not None
+    return made
+
+
 def leftovers(home: Path) -> list[str]:
     return sorted(path.name for path in home.iterdir() if path.name.startswith(("env-", "environment", "downloads")))
 
 
-def test_an_environment_is_made_renewed_and_replaced(plan: Plan, tmp_path: Path) -> None:
+def test_an_environment_is_made_and_replaced(plan: Plan, whole: Made, tmp_path: Path) -> None:
     plan = replace(plan, home=tmp_path / "ein Ordner, größer")
+    made = copied(whole, plan.home)
     told: list[tuple[float, str]] = []
-    made = set_up(plan, lambda share, words: told.append((share, words)), Task())
-    assert environment.current(plan.home) == made
-    assert (made.version, made.kind) == (__version__, "cpu")
-    assert probe(made.python, Task())["version"] == __version__
+    # Asked for once more, so something may be wrong with it.
+    again = set_up(plan, lambda share, words: told.append((share, words)), Task())
+    assert environment.current(plan.home) == again
+    assert again.folder != made.folder
+    assert (again.version, again.kind) == (__version__, "cpu")
+    assert probe(again.python, Task())["version"] == __version__
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert told[-1] == (1.0, "Ready")
     assert any("Installing" in words for _, words in told)
-    assert leftovers(plan.home) == sorted([made.folder.name, "environment.json"])
-    environment.mark(replace(made, version="0.0.1"))  # as after an update of the extension
-    beside = replace(plan, wheels=None, python=str(tmp_path / "no python"))  # needs neither, nor the network
-    assert set_up(beside, silent, Task()) == made
-    again = set_up(plan, silent, Task())  # asked for once more, so something may be wrong with it
-    assert again.folder != made.folder
-    assert leftovers(plan.home) == sorted([again.folder.name, "environment.json"])
-    made = again
+    assert leftovers(plan.home) == sorted([again.folder.name, MARKER])
     other = plan.home.parent / "other.txt"
     assert plan.lock is not None
     other.write_text(plan.lock.read_text() + "# changed\n")
     changed = set_up(replace(plan, lock=other), silent, Task())
-    assert changed.folder != made.folder
-    assert leftovers(plan.home) == sorted([changed.folder.name, "environment.json"])
+    assert changed.folder != again.folder
+    assert leftovers(plan.home) == sorted([changed.folder.name, MARKER])
 
 
-def test_an_environment_that_cannot_be_renewed_is_made_anew(plan: Plan, tmp_path: Path) -> None:
+def of_version(made: Made, version: str) -> Made:
+    """Makes an environment one that another version of the extension has made."""
+    made.marker.unlink()
+    made = replace(made, version=version)
+    environment.mark(made)
+    module = environment.site_packages(made.folder) / "trackshade" / "__init__.py"
+    module.write_text(module.read_text().replace(__version__, version))
+    return made
+
+
+def version_in(made: Made) -> str:
+    """The version of Trackshade that an environment finds."""
+    code = "import trackshade, msgpack; print(trackshade.__version__)"
+    command = [str(made.python), "-I", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_versions_share_packages_and_do_not_change_each_other(plan: Plan, whole: Made, tmp_path: Path) -> None:
+    plan = replace(plan, home=tmp_path / "ein Ordner, größer")
+    older = of_version(copied(whole, plan.home), "0.0.1")
+    beside = replace(plan, wheels=None, python=str(tmp_path / "no python"))  # needs neither, nor the network
+    ours = set_up(beside, silent, Task())
+    assert (ours.version, ours.base) == (__version__, older.folder.name)
+    assert (version_in(ours), version_in(older)) == (__version__, "0.0.1")
+    assert environment.current(plan.home) == ours
+    assert sum(path.stat().st_size for path in ours.folder.rglob("*") if path.is_file()) < 8 << 20
+    plan.home.rename(tmp_path / "elsewhere")  # neither is bound to its place
+    moved = environment.every(tmp_path / "elsewhere")
+    assert {made.version: version_in(made) for made in moved} == {"0.0.1": "0.0.1", __version__: __version__}
+    # The third takes its packages from where they are, not from the second.
+    environment.mark(replace(next(made for made in moved if made.version == "0.0.1"), version="0.0.0", lock="another"))
+    (tmp_path / "elsewhere" / older.marker.name).unlink()
+    of_version(next(made for made in moved if made.version == __version__), "9.0.0")
+    third = set_up(replace(beside, home=tmp_path / "elsewhere"), silent, Task())
+    assert third.base == older.folder.name
+    assert version_in(third) == __version__
+
+
+def test_kinds_of_device_do_not_replace_each_other(whole: Made, tmp_path: Path) -> None:
+    for_cpu = copied(whole, tmp_path / "home")
+    for_cuda = replace(for_cpu, kind="cuda")
+    environment.mark(for_cuda)
+    assert environment.current(for_cpu.home, "cpu") == for_cpu
+    assert environment.current(for_cpu.home, "cuda") == for_cuda
+    os.utime(for_cpu.marker, (1e9, 1e9))
+    assert environment.current(for_cpu.home) == for_cuda  # the one that was used last
+    environment.started(for_cpu)
+    os.utime(for_cuda.marker, (1e9, 1e9))
+    assert environment.current(for_cpu.home) == for_cpu
+
+
+def test_an_environment_in_use_outlives_being_replaced(whole: Made, tmp_path: Path) -> None:
+    made = copied(whole, tmp_path / "home")
+    start = environment_python(made.python, "-m", "trackshade.server", "--private", "--workers", "0", "--store",
+                               str(tmp_path / "jobs"), "--connection-file", str(tmp_path / "file"))  # fmt: skip
+    process = subprocess.Popen(start.command, stdin=subprocess.PIPE, env=start.variables)
+    try:
+        limit = time.monotonic() + 60
+        while not (tmp_path / "file").exists():
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        again = replace(made, folder=made.folder.with_name("env-aaaaaa"))
+        shutil.copytree(made.folder, again.folder, symlinks=True)
+        environment.mark(again)
+        environment.sweep(made.home)
+        assert version_in(made) == __version__  # it is there as a whole
+    finally:
+        process.communicate()
+    environment.sweep(made.home)
+    assert not made.folder.exists()
+    assert version_in(again) == __version__
+
+
+def test_environments_of_other_versions_go_when_nobody_has_started_them_for_long(whole: Made, tmp_path: Path) -> None:
+    older = of_version(copied(whole, tmp_path / "home"), "0.0.1")
+    ours = replace(older, folder=older.folder.with_name("env-aaaaaa"), version=__version__, base=older.folder.name)
+    shutil.copytree(older.folder, ours.folder, symlinks=True)
+    environment.mark(ours)
+    long_ago = time.time() - environment.UNUSED - 60
+    os.utime(older.marker, (long_ago, long_ago))
+    os.utime(ours.marker, (long_ago, long_ago))
+    environment.sweep(older.home)
+    assert environment.every(older.home) == [ours]
+    assert older.folder.is_dir()  # whose packages are used
+    environment.mark(replace(ours, base=""))
+    environment.sweep(older.home)
+    assert not older.folder.exists()
+
+
+def test_an_environment_that_cannot_be_built_upon_is_made_anew(plan: Plan, whole: Made, tmp_path: Path) -> None:
     plan = replace(plan, home=tmp_path / "home")
-    made = set_up(plan, silent, Task())
-    environment.mark(replace(made, version="0.0.1"))
+    made = of_version(copied(whole, plan.home), "0.0.1")
     shutil.rmtree(next(made.folder.rglob("msgpack")))  # damaged meanwhile
     told: list[str] = []
     again = set_up(plan, lambda share, words: told.append(words), Task())
     assert "Making it anew" in told
-    assert again.folder != made.folder
+    assert again.base == ""
     assert environment.current(plan.home) == again
     assert probe(again.python, Task())["version"] == __version__
+
+
+def test_what_an_earlier_version_made_counts(whole: Made, tmp_path: Path) -> None:
+    made = copied(whole, tmp_path / "home")
+    made.marker.rename(made.home / "environment.json")
+    assert environment.current(made.home) == made
+    environment.mark(made)
+    assert leftovers(made.home) == sorted([made.folder.name, MARKER])
 
 
 def test_a_dead_proxy_is_named_whatever_pip_is_told(

@@ -17,7 +17,7 @@ import pytest
 import trackshade_addon
 from backends import backend_python
 from trackshade.client import PrivateBackend, connect, later, start_private
-from trackshade.errors import Cancelled, UsageError
+from trackshade.errors import Cancelled, OutputError, UsageError
 from trackshade.settings import ShadeSettings
 from trackshade_addon import chosen
 from trackshade_addon.demo_scene import build_demo_scene
@@ -87,7 +87,8 @@ def test_registering_twice_leaves_nothing() -> None:
         assert {"TRACKSHADE_PT_shade", "TRACKSHADE_OT_shade", "TrackshadePreferences"} <= now["classes"]
         assert hasattr(bpy.context.scene, "trackshade")
         added = {name for name, found in now["handlers"].items() if found != before["handlers"][name]}
-        assert added == {f"render_{name}" for name in ("init", "pre", "post", "write", "complete", "cancel")}
+        renders = {f"render_{name}" for name in ("init", "pre", "post", "write", "complete", "cancel")}
+        assert added == {*renders, "load_post"}
         assert not now["timer"]  # none without a window
         trackshade_addon.unregister()
         assert traces() == before
@@ -433,5 +434,12 @@ def test_a_missing_backend_is_told_and_tried_again(demo: bpy.types.Scene, monkey
 def test_results_of_an_unsaved_scene_go_to_the_users_folder(
     scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
-    assert chosen.results_folder() == tmp_path / "shaded"
+    monkeypatch.setenv("TRACKSHADE_RESULTS", str(tmp_path / "said"))
+    assert chosen.results_folder() == tmp_path / "said"
+    monkeypatch.delenv("TRACKSHADE_RESULTS")
+    monkeypatch.setenv("XDG_DOCUMENTS_DIR", str(tmp_path / "Dokumente"))
+    assert chosen.results_folder() == tmp_path / "Dokumente" / "Trackshade"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRACKSHADE_RESULTS", str(tmp_path / "file" / "folder"))
+    with pytest.raises(OutputError, match="cannot be written"):
+        session.current().begin(scene, What(), ShadeSettings())

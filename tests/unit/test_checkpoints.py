@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trackshade import checkpoints, registry, relay, settings
+from trackshade import checkpoints, folders, registry, relay
 from trackshade.errors import ModelError, UsageError
 
 MINI = Path(registry.__file__).parent / "models" / "mini"
@@ -97,18 +97,18 @@ def test_an_errand_that_was_not_asked_for_rightly_says_so(arguments: tuple[str, 
 
 
 def test_the_models_folder_can_be_chosen(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings.models_dir() == home / "models"
-    settings.choose_models_dir(tmp_path / "disk")
-    assert settings.models_dir() == tmp_path / "disk"
+    assert folders.models_dir() == home / "models"
+    folders.choose_models_dir(tmp_path / "disk")
+    assert folders.models_dir() == tmp_path / "disk"
     spec = registry.spec("das-cogvideox-5b")
     assert registry.model_folder(spec) == tmp_path / "disk" / spec.name
     monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path / "said"))
-    assert settings.models_dir() == tmp_path / "said"
+    assert folders.models_dir() == tmp_path / "said"
     with pytest.raises(UsageError, match="TRACKSHADE_MODELS"):
-        settings.choose_models_dir(tmp_path / "disk")
+        folders.choose_models_dir(tmp_path / "disk")
     monkeypatch.delenv("TRACKSHADE_MODELS")
-    settings.choose_models_dir(None)
-    assert settings.models_dir() == home / "models"
+    folders.choose_models_dir(None)
+    assert folders.models_dir() == home / "models"
 
 
 def test_missing_weights_name_the_folder(tmp_path: Path) -> None:

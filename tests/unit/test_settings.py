@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackshade import errors, registry, settings
+from trackshade import errors, folders, registry
 from trackshade.settings import CONTROLS, TRACKING_RANGES, ShadeSettings
 
 valid = st.builds(
@@ -55,10 +55,10 @@ def test_a_bad_setting_is_named(bad: dict) -> None:
 def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
     monkeypatch.delenv("TRACKSHADE_MODELS", raising=False)
-    assert settings.models_dir() == tmp_path / "models"
-    assert settings.jobs_dir().parent == settings.connection_file().parent == tmp_path
+    assert folders.models_dir() == tmp_path / "models"
+    assert folders.jobs_dir().parent == folders.connection_file().parent == tmp_path
     monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path / "weights"))
-    assert settings.models_dir() == tmp_path / "weights"
+    assert folders.models_dir() == tmp_path / "weights"
 
 
 def test_every_model_can_be_looked_up_and_described() -> None:
@@ -99,3 +99,36 @@ def test_an_error_of_an_unknown_kind_is_a_job_error() -> None:
     back = errors.TrackshadeError.from_dict({"kind": "SystemExit", "exit_code": "0"})
     assert type(back) is errors.JobError
     assert back.exit_code == 4
+
+
+def test_documents_are_where_the_desktop_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TRACKSHADE_RESULTS", "XDG_DOCUMENTS_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert folders.unsaved_results_dir() == tmp_path / "Documents" / "Trackshade"
+    (tmp_path / ".config").mkdir()
+    for said, folder in (
+        ('XDG_DOCUMENTS_DIR="$HOME/Mes documents"\n', tmp_path / "Mes documents"),
+        ('# none\nXDG_MUSIC_DIR="/m"\nXDG_DOCUMENTS_DIR="/data/docs"', Path("/data/docs")),
+        ('XDG_DOCUMENTS_DIR="$HOME/"\n', tmp_path / "Documents"),  # the desktop's way to say that there is none
+        ('XDG_DOCUMENTS_DIR="docs"\n', tmp_path / "Documents"),  # no absolute path
+    ):
+        (tmp_path / ".config" / "user-dirs.dirs").write_text(said)
+        assert folders.documents() == folder
+    monkeypatch.setenv("TRACKSHADE_RESULTS", "~/here")
+    assert folders.unsaved_results_dir() == tmp_path / "here"
+
+
+def test_folders_of_the_application_follow_the_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRACKSHADE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert folders.home() == tmp_path / "data" / "trackshade"
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")  # which the specification has ignored
+    assert folders.home() == tmp_path / ".local" / "share" / "trackshade"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert folders.home() == tmp_path / "Library" / "Application Support" / "trackshade"
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "Local"))
+    assert folders.home() == tmp_path / "Local" / "trackshade"
+    assert {folders.environments_dir().parent, folders.jobs_dir().parent, folders.shared_dir().parent} == {folders.home()}

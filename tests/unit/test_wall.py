@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "backend" / "trackshade"
 ADDON = ROOT / "addon" / "trackshade_addon"
 LIGHT = (
-    "errors", "conventions", "shot", "colours", "caption_colours", "settings", "fit", "registry", "checkpoints",
-    "locks", "options", "outcome", "pictures", "relay", "wire", "client",
+    "errors", "conventions", "shot", "colours", "caption_colours", "settings", "folders", "fit", "registry",
+    "checkpoints", "locks", "options", "processes", "outcome", "pictures", "relay", "wire", "client",
 )  # fmt: skip
 LIST_MODULES = """
 import importlib, json, pkgutil, sys

@@ -16,12 +16,11 @@ from trackshade.client import Client
 from trackshade.errors import TrackshadeError, UsageError
 
 from . import diagnostics as _diagnostics
-from .choice import Choice, choice, default_home, extension_folder
+from .choice import Choice, choice, extension_folder
 from .environment import find_source
 from .life import BackendState, Life
 from .model_list import Models
 from .setting_up import Plan, is_outdated, probe
-from .words import cannot_write
 from .work import Work
 
 __all__ = [
@@ -123,16 +122,11 @@ def stop() -> None:
 def set_up() -> Work:
     """Begins to make or renew the environment.
 
-    Raises UsageError where that runs, or there is nothing to make it of; OutputError where it has no folder.
+    Raises UsageError where that runs, or there is nothing to make it of.
     """
     chosen = choice()
-    try:
-        home = default_home(create=True) if chosen.home == default_home() else chosen.home
-    except OSError as error:
-        raise cannot_write(chosen.home, error) from error
-    plan = Plan(
-        home, find_source(extension_folder()), chosen.base, chosen.kind, chosen.wheels, chosen.index, chosen.online
-    )
+    source = find_source(extension_folder())
+    plan = Plan(chosen.home, source, chosen.base, chosen.kind, chosen.wheels, chosen.index, chosen.online)
     return _life.set_up(plan)
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import bpy
 
-from trackshade import __version__, registry
-from trackshade import settings as places
-from trackshade.client.shared import shared_dir
+from trackshade import __version__, folders, registry
 from trackshade.conventions import size_in_words
 from trackshade.errors import TrackshadeError
 from trackshade.wire import connection_file
 
+from ..chosen import unsaved_results_folder
 from .choice import Choice
 from .life import Life
 from .words import proxy
@@ -29,7 +28,7 @@ _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
 def log_files() -> list[Path]:
     """The logs of the shared backend and its workers."""
-    folder = shared_dir()
+    folder = folders.shared_dir()
     return [path for path in (folder / "log", *sorted((folder / "jobs" / "logs").glob("*.log"))) if path.is_file()]
 
 
@@ -60,7 +59,8 @@ def diagnostics(life: Life, choice: Choice) -> str:
                         "index": choice.index or "-",
                         "says of itself": dict(made.probe) if made is not None else "-"},
         "Backend": {key: value for key, value in life.status.items() if key != "memory"},
-        "Folders": {"home": _folder(places.home()), "models": _folder(places.models_dir())},
+        "Folders": {"home": _folder(folders.home()), "models": _folder(folders.models_dir()),
+                    "results of unsaved scenes": _folder(unsaved_results_folder())},
         "Models": {item.name: "here" if registry.is_present(item) else "not here" for item in registry.models()},
     }  # fmt: skip
     lines = []
@@ -78,7 +78,7 @@ def without_secrets(text: str) -> str:
 
 def _secrets() -> Iterable[str]:
     found = [os.environ.get("TRACKSHADE_TOKEN", "")]
-    for path in (shared_dir() / "backend.json", places.connection_file()):
+    for path in (folders.shared_dir() / "backend.json", folders.connection_file()):
         try:
             info = connection_file.read(path)
         except TrackshadeError:  # unreadable: then nobody can have read a token from it

@@ -1,22 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The environment on the disk: where it is, and when it counts as made.
+"""The environments on the disk: which there are, and when one counts as made.
 
-    FOLDER/environment.json     which of the folders is the environment; written last, in one step
-    FOLDER/env-xxxxxx/          a virtual environment; any that the file does not name is a leftover
-    FOLDER/downloads/           pip's, so that a second try need not download again; removed at the end
+    FOLDER/environment-0.1.0-cpu.json   names the environment of that version of Trackshade for that kind of device;
+                                        written last, in one step
+    FOLDER/env-xxxxxx/                  a virtual environment; any that no such file names is a leftover
+    FOLDER/downloads/                   pip's, so that a second try need not download again; removed at the end
+    FOLDER/setup.lock                   held by who sets up
 
+All Blenders of a user share the folder, and each may have another version of Trackshade: each version has its own file
+and its own environment, so that none changes what another uses. An environment for a new version with the same locked
+packages is a small one that holds Trackshade alone and takes everything else from the larger one, its `base`.
+
+An `environment.json` is of an earlier version of Trackshade, which named one environment for all; it still counts.
 Knows nothing of bpy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +33,15 @@ from typing import Any
 import trackshade
 from trackshade.conventions import size_in_words
 from trackshade.errors import OutputError, UsageError
-from trackshade.settings import write_json
+from trackshade.folders import write_json
+from trackshade.wire import owners
 
 from .words import cannot_write
 
-MARKER = "environment.json"
+MARKERS = "environment*.json"
 DOWNLOADS = "downloads"
 LOCK = "setup.lock"
+UNUSED = 180 * 86400.0  # seconds after which a set-up removes environments of other versions that nobody started
 
 
 @dataclass(frozen=True)
@@ -39,9 +50,11 @@ class Made:
 
     Attributes:
         home: the folder with the marker; `folder`: the environment itself.
-        version: of Trackshade in it; "" while that is being replaced.
+        kind: of device, "cuda", "cpu" or "mps".
+        version: of Trackshade in it.
         lock: digest of the lock that it was made from.
         probe: what it said of itself at its end.
+        base: name of the environment that it takes its packages from; "" where it has its own.
     """
 
     home: Path
@@ -50,10 +63,20 @@ class Made:
     version: str
     lock: str
     probe: Mapping[str, Any]
+    base: str = ""
 
     @property
     def python(self) -> Path:
         return python_of(self.folder)
+
+    @property
+    def marker(self) -> Path:
+        return self.home / f"environment-{self.version}-{self.kind}.json"
+
+    @property
+    def packages(self) -> Path:
+        """The environment that has the packages."""
+        return self.home / self.base if self.base else self.folder
 
 
 def python_of(folder: Path) -> Path:
@@ -61,32 +84,105 @@ def python_of(folder: Path) -> Path:
     return folder / "Scripts" / "python.exe" if sys.platform == "win32" else folder / "bin" / "python"
 
 
-def current(home: Path) -> Made | None:
-    """The environment in this folder; None where there is none that is whole, or the Python below it is gone."""
-    try:
-        found = json.loads((home / MARKER).read_text(encoding="utf-8"))
-        name = str(found["environment"])
-        if Path(name).name != name:
-            return None
-        made = Made(home, home / name, found["kind"], found["version"], found["lock"], found["probe"])
-        return made if made.python.exists() else None  # follows the link to the Python that it was made with
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def site_packages(folder: Path) -> Path:
+    """The folder of packages of a virtual environment."""
+    return next(path for path in folder.rglob("site-packages") if path.is_dir())
+
+
+def every(home: Path) -> list[Made]:
+    """All environments in this folder that are whole and whose Python is there, the one started last first."""
+    found: list[tuple[float, Made]] = []
+    for marker in home.glob(MARKERS):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            made = _read(marker)
+            if made is not None:
+                found.append((marker.stat().st_mtime, made))
+    return [made for _, made in sorted(found, key=lambda item: item[0], reverse=True)]
+
+
+def current(home: Path, kind: str = "auto") -> Made | None:
+    """The environment that this version of Trackshade uses; one of another version where there is none of this, which
+    a set-up makes the most of. None where there is none at all.
+
+    Args:
+        kind: of device. One of this kind is preferred.
+    """
+    found = every(home)
+    for wanted in (
+        lambda made: made.version == trackshade.__version__ and made.kind == kind,
+        lambda made: made.version == trackshade.__version__,
+        lambda made: made.kind == kind,
+    ):
+        for made in found:
+            if wanted(made):
+                return made
+    return found[0] if found else None
 
 
 def mark(made: Made) -> None:
-    """Makes it the environment of its folder. Raises OutputError."""
+    """Makes it the environment of its version and kind. Raises OutputError."""
+    earlier = [path for path in made.home.glob(MARKERS) if path != made.marker and _is_replaced(_read(path), made)]
     value = {"environment": made.folder.name, "kind": made.kind, "version": made.version, "lock": made.lock,
-             "probe": dict(made.probe)}  # fmt: skip
-    write_json(made.home / MARKER, value)
+             "probe": dict(made.probe), "base": made.base}  # fmt: skip
+    write_json(made.marker, value)
+    for path in earlier:
+        path.unlink(missing_ok=True)
+
+
+def started(made: Made) -> None:
+    """Notes that it was used now."""
+    with contextlib.suppress(OSError):  # a folder that may only be read, which nobody sweeps either
+        os.utime(made.marker)
 
 
 def sweep(home: Path) -> None:
-    """Removes what earlier attempts left, and what has been replaced. What is still in use stays for the next time."""
-    made = current(home)
-    for path in home.glob("env-*"):
-        if made is None or path != made.folder:
+    """Removes what earlier attempts left, what has been replaced, and environments of other versions that have not been
+    started for half a year. What is in use stays for the next time."""
+    for made in every(home):
+        with contextlib.suppress(OSError):
+            if made.version != trackshade.__version__ and time.time() - made.marker.stat().st_mtime > UNUSED:
+                made.marker.unlink()
+    named = {name for made in every(home) for name in (made.folder.name, made.base)}
+    for path in sorted(home.glob("env-*"), key=lambda path: not _base_of(path)):  # those on top of others first
+        if path.name not in named and not _in_use(path, home):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def note_base(folder: Path, base: str) -> None:
+    """Writes into an environment which other one it takes its packages from."""
+    (folder / "base.txt").write_text(base, encoding="utf-8")
+
+
+def _base_of(folder: Path) -> str:
+    try:
+        return (folder / "base.txt").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _in_use(folder: Path, home: Path) -> bool:
+    """Whether a process runs in an environment, or in one on top of it."""
+    others: Iterable[Path] = home.glob("env-*")
+    stack = [folder, *(path for path in others if _base_of(path) == folder.name)]
+    return any(owners.count(path / owners.IN_USE) for path in stack)
+
+
+def _read(marker: Path) -> Made | None:
+    home = marker.parent
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        names = [str(found["environment"]), str(found.get("base", ""))]
+        if any(Path(name).name != name for name in names if name):
+            return None
+        made = Made(home, home / names[0], found["kind"], found["version"], found["lock"], found["probe"], names[1])
+        # Follows the link to the Python that it was made with.
+        return made if made.python.exists() and made.packages.is_dir() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _is_replaced(old: Made | None, new: Made) -> bool:
+    return old is not None and (old.version, old.kind) == (new.version, new.kind)
 
 
 def digest(lock: Path) -> str:
@@ -124,7 +220,7 @@ def check_folder(home: Path, space: int) -> None:
 
 
 def _ours(name: str) -> bool:
-    return name in (MARKER, DOWNLOADS, LOCK) or name.startswith(("env-", "."))
+    return name in (DOWNLOADS, LOCK) or name.startswith(("env-", ".")) or Path(name).match(MARKERS)
 
 
 @dataclass(frozen=True)

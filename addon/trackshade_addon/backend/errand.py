@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trackshade import relay
-from trackshade.client.launch import environment as variables_of
 from trackshade.errors import JobError, TrackshadeError, UsageError
+from trackshade.processes import environment_python
 
 from .running import Task
 
@@ -44,9 +44,9 @@ def send(
         elif progress is not None:
             progress(int(message["done"]), max(1, int(message["total"])))
 
-    command = [str(python), "-m", "trackshade.errands", *arguments]
     try:
-        ended = task.run(command, hear, variables=variables_of(str(python)), limit=limit)
+        start = environment_python(python, "-m", "trackshade.errands", *arguments)
+        ended = task.run(start.command, hear, variables=start.variables, limit=limit)
     except OSError as error:
         raise UsageError("wrong-python", f"{python} cannot be run: {error.strerror}.", "Choose another.") from error
     if told.get("event") == "error":

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import sys
 from dataclasses import dataclass
 
 from trackshade import locks
 from trackshade.errors import UsageError
+from trackshade.processes import bare_python, find_program
 
 from .running import Task
 
@@ -43,7 +43,8 @@ def find(chosen: str, task: Task, has_pip: bool = False) -> Interpreter:
     if chosen:
         return look(chosen, task, has_pip)
     names = [f"python3.{minor}" for minor in (13, 12, 11, 14)] + ["python3", "python"]
-    candidates = [sys.executable, *filter(None, map(shutil.which, names))]
+    candidates = [find_program(name) for name in names]
+    candidates.insert(0, sys.executable)
     first: UsageError | None = None
     for candidate in candidates:
         if candidate:
@@ -58,7 +59,8 @@ def look(path: str, task: Task, has_pip: bool = False) -> Interpreter:
     """Raises UsageError("wrong-python") where it cannot make an environment for the backend."""
     choose = "Choose another Python in the preferences, 3.11 to 3.14."
     try:
-        ended = task.run([path, "-I", "-c", _ASK], limit=TIME_LIMIT)
+        start = bare_python(path, "-c", _ASK)
+        ended = task.run(start.command, variables=start.variables, limit=TIME_LIMIT)
         facts = json.loads(ended.tail[-1])
         version, bits = tuple(facts["version"]), facts["bits"]
         venv, ensurepip = facts["venv"], facts["ensurepip"]
@@ -84,7 +86,7 @@ def detect(task: Task) -> str:
     """The kind of device here: "cuda", "mps" or "cpu"."""
     if sys.platform == "darwin":
         return "mps" if platform.machine() == "arm64" else "cpu"
-    tool = shutil.which("nvidia-smi")
+    tool = find_program("nvidia-smi")
     if tool is None:
         return "cpu"
     try:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trackshade.client import Client, connect, later, served
@@ -64,7 +63,7 @@ class Life:
         self._client: Future[Client] | None = None
         self._answered = 0.0
         self._over = threading.Event()  # of the present connection
-        self._made: tuple[float, Path, environment.Made | None] = (float("-inf"), Path(), None)
+        self._made: tuple[float, Choice | None, environment.Made | None] = (float("-inf"), None, None)
         self._looked: tuple[float, Choice | None, TrackshadeError | None] = (float("-inf"), None, None)
 
     # the connection
@@ -93,6 +92,9 @@ class Life:
         self.error, self.status = None, {}
         self._over = over = threading.Event()
         self._client = client = later(_connected, choice.address or None, choice.python(), choice.kind, model)
+        made = None if choice.existing else choice.made()
+        if made is not None:
+            environment.started(made)
         threading.Thread(target=self._watch, args=(client, over), name="trackshade-watch", daemon=True).start()
         return client
 
@@ -192,10 +194,10 @@ class Life:
 
     def made(self, choice: Choice) -> environment.Made | None:
         """Our own environment, looked for at most once a second."""
-        when, home, made = self._made
-        if home != choice.home or time.monotonic() - when > 1.0:
-            made = environment.current(choice.home)
-            self._made = (time.monotonic(), choice.home, made)
+        when, asked, made = self._made
+        if asked != choice or time.monotonic() - when > 1.0:
+            made = choice.made()
+            self._made = (time.monotonic(), choice, made)
         return None if choice.existing else made
 
     def refusal(self, choice: Choice) -> TrackshadeError | None:
@@ -237,10 +239,10 @@ def _refused(choice: Choice) -> TrackshadeError | None:
         return None
     if choice.python() is None:
         return None if _is_served() else _not_set_up()
-    made = None if choice.existing else environment.current(choice.home)
+    made = None if choice.existing else choice.made()
     if made is not None:
         try:
-            setting_up.check_version(made.version)
+            setting_up.check_version(made.version, ours_to_make=True)
         except UsageError as error:
             return error
     return None

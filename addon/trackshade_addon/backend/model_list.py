@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trackshade import checkpoints, registry
-from trackshade import settings as places
+from trackshade import checkpoints, folders, registry
 from trackshade.conventions import size_in_words
 from trackshade.errors import Cancelled, TrackshadeError, UsageError
 
@@ -257,7 +256,7 @@ class Models:
 
 def _look(sizes: Mapping[str, int]) -> _Found:
     specs = registry.models()
-    return _Found(places.models_dir(), specs, {spec.name: _state(spec) for spec in specs}, sizes)
+    return _Found(folders.models_dir(), specs, {spec.name: _state(spec) for spec in specs}, sizes)
 
 
 def _state(spec: registry.ModelSpec) -> str:

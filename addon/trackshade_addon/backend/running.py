@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from trackshade.errors import Cancelled
 
@@ -73,16 +74,18 @@ class Task:
         on_line: Callable[[str], None] | None = None,
         *,
         variables: Mapping[str, str] | None = None,
+        folder: Path | None = None,
         limit: float | None = None,
     ) -> Ended:
-        """Runs a program to its end; `on_line` gets each line that it says.
+        """Runs a program to its end; `on_line` gets each line that it says. `folder` is where it is started, the
+        current folder if None.
 
         Raises Cancelled, and OSError where it cannot be started.
         """
         self.check()
         process = subprocess.Popen(
             list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            encoding="utf-8", errors="replace", env=None if variables is None else dict(variables),
+            encoding="utf-8", errors="replace", env=None if variables is None else dict(variables), cwd=folder,
             creationflags=subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0,
             start_new_session=sys.platform != "win32",
         )  # fmt: skip

@@ -11,13 +11,15 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import trackshade
 from trackshade import locks
 from trackshade.errors import JobError, UsageError
+from trackshade.processes import Start, bare_python
+from trackshade.wire import owners
 from trackshade.wire.lock import FileLock
 
 from . import environment, errand, interpreter
@@ -66,8 +68,8 @@ class Plan:
 
 
 def set_up(plan: Plan, report: Report, task: Task) -> Made:
-    """Makes the environment; where it only has another Trackshade, and all else as the lock says, renews that, for
-    which neither the network nor another Python is needed.
+    """Makes the environment of this version of Trackshade. Where there is one of another version with the packages that
+    the lock says, it is made on top of that, for which neither the network nor another Python is needed.
 
     Raises:
         OutputError: the folder cannot be written, or its disk is full. UsageError: no suitable Python, wheels missing.
@@ -76,15 +78,15 @@ def set_up(plan: Plan, report: Report, task: Task) -> Made:
     report(0.0, "Checking")
     kind = interpreter.detect(task) if plan.kind == "auto" else plan.kind
     lock = plan.lock or locks.path(kind)
-    if _outdated(plan.home, kind, lock) is None:
+    if _to_renew(plan.home, kind, lock) is None:
         _check_way(plan)
     environment.check_folder(plan.home, 0)
     with _alone(plan.home):
         environment.sweep(plan.home)
-        made = _outdated(plan.home, kind, lock)
-        if made is not None:
+        other = _to_renew(plan.home, kind, lock)
+        if other is not None:
             try:
-                return _renew(plan, made, lock, report, task)
+                return _renew(plan, other, lock, report, task)
             except (JobError, UsageError):
                 report(0.0, "Making it anew")  # more than Trackshade is wrong with it
         _check_way(plan)
@@ -94,10 +96,10 @@ def set_up(plan: Plan, report: Report, task: Task) -> Made:
 
 
 def is_outdated(home: Path, kind: str) -> bool:
-    """Whether `set_up` would renew Trackshade alone in the environment of this folder."""
-    made = environment.current(home)
+    """Whether `set_up` would make an environment for this version of Trackshade alone, on top of one in this folder."""
+    made = environment.current(home, kind)
     kind = made.kind if made is not None and kind == "auto" else kind
-    return made is not None and _outdated(home, kind, locks.path(kind)) is not None
+    return made is not None and _to_renew(home, kind, locks.path(kind)) is not None
 
 
 def probe(python: Path | str, task: Task) -> dict[str, Any]:
@@ -110,11 +112,15 @@ def probe(python: Path | str, task: Task) -> dict[str, Any]:
     return found
 
 
-def check_version(version: str) -> None:
-    """Raises UsageError that says which side to update, where a backend is not of this add-on's version."""
+def check_version(version: str, ours_to_make: bool = False) -> None:
+    """Raises UsageError that says which side to update, where a backend is not of this add-on's version.
+
+    Args:
+        ours_to_make: it is an environment that Set Up makes, one for each version.
+    """
     ours = trackshade.__version__
     if version != ours:
-        older = _numbers(version) < _numbers(ours)
+        older = ours_to_make or _numbers(version) < _numbers(ours)
         fix = "Set up the backend again to update it." if older else "Update the Trackshade extension in Blender."
         raise UsageError(
             "version-mismatch", f"The environment has Trackshade {version or '?'}, the add-on is {ours}.", fix
@@ -126,18 +132,15 @@ def _make(plan: Plan, python: Interpreter, kind: str, lock: Path, report: Report
     try:
         report(0.01, "Making the environment")
         how = [] if python.ensurepip else ["--without-pip"]
-        ended = task.run([python.path, "-I", "-c", WATCHED, "venv", *how, str(folder)], variables=_variables())
+        start = bare_python(python.path, "-c", WATCHED, "venv", *how, str(folder))
+        ended = task.run(start.command, variables=_variables(start))
         if ended.code == 0 and not python.ensurepip:
             ended = _install_pip(plan, folder, task)
         if ended.code != 0:
             raise explain(ended.tail, plan.home, None, lock, str(python))
         _install(plan, folder, ["-r", str(lock)], lock, str(python), report, task)
         _install_trackshade(plan, folder, lock, str(python), report, task)
-        report(FILLED, "Trying it out")
-        facts = _tried(folder, lock, task)
-        made = Made(plan.home, folder, kind, facts["version"], environment.digest(lock), facts)
-        task.check()
-        environment.mark(made)
+        made = _tried_out(plan, folder, kind, lock, report, task)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise explain([str(error)], plan.home, None, lock, str(python)) from error
@@ -150,23 +153,49 @@ def _make(plan: Plan, python: Interpreter, kind: str, lock: Path, report: Report
     return made
 
 
-def _outdated(home: Path, kind: str, lock: Path) -> Made | None:
-    """The environment of this folder where it is as the lock says, but for another version of Trackshade."""
-    made = environment.current(home)
-    if made is None or made.version == trackshade.__version__:
+def _to_renew(home: Path, kind: str, lock: Path) -> Made | None:
+    """An environment of another version of Trackshade with the packages of this lock, where this version has none."""
+    found = [made for made in environment.every(home) if made.kind == kind]
+    if any(made.version == trackshade.__version__ for made in found):
         return None
-    return made if (made.lock, made.kind) == (environment.digest(lock), kind) else None
+    return next((made for made in found if made.lock == environment.digest(lock)), None)
 
 
-def _renew(plan: Plan, made: Made, lock: Path, report: Report, task: Task) -> Made:
-    """Only Trackshade itself, a matter of seconds; from the first change until its end the environment is outdated."""
-    environment.mark(replace(made, version=""))
-    _install_trackshade(plan, made.folder, lock, str(made.python), report, task)
-    report(FILLED, "Trying it out")
-    facts = _tried(made.folder, lock, task)
-    made = replace(made, version=facts["version"], probe=facts)
-    environment.mark(made)
+def _renew(plan: Plan, other: Made, lock: Path, report: Report, task: Task) -> Made:
+    """An environment with Trackshade alone, a matter of seconds, that takes its packages from that of another version,
+    which stays as it is."""
+    base = other.packages
+    folder = plan.home / f"env-{secrets.token_hex(3)}"
+    try:
+        start = bare_python(environment.python_of(base), "-c", WATCHED, "venv", "--without-pip", str(folder))
+        ended = task.run(start.command, variables=_variables(start))
+        if ended.code != 0:
+            raise explain(ended.tail, plan.home, None, lock, str(other.python))
+        environment.note_base(folder, base.name)
+        inside = environment.site_packages(base).relative_to(plan.home).parts
+        # Relative to this environment, so that the folder of both can be moved. `site` runs lines that begin so.
+        line = f"import os, site, sys; site.addsitedir(os.path.join(os.path.dirname(sys.prefix), *{inside!r}))"
+        (environment.site_packages(folder) / "trackshade-base.pth").write_text(f"{line}\n", encoding="utf-8")
+        _install_trackshade(plan, folder, lock, str(other.python), report, task)
+        made = _tried_out(plan, folder, other.kind, lock, report, task, base.name)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise explain([str(error)], plan.home, None, lock, str(other.python)) from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     report(TRIED, "Ready")
+    return made
+
+
+def _tried_out(plan: Plan, folder: Path, kind: str, lock: Path, report: Report, task: Task, base: str = "") -> Made:
+    """Makes it the environment of this version if it works."""
+    report(FILLED, "Trying it out")
+    (folder / owners.IN_USE).mkdir(exist_ok=True)
+    facts = _tried(folder, lock, task)
+    made = Made(plan.home, folder, kind, facts["version"], environment.digest(lock), facts, base)
+    task.check()
+    environment.mark(made)
     return made
 
 
@@ -179,8 +208,9 @@ def _pip_wheel(plan: Plan) -> Path | None:
 def _install_pip(plan: Plan, folder: Path, task: Task) -> Ended:
     """Has pip install itself: a wheel is an archive that Python can run from."""
     wheel = str(_pip_wheel(plan))
-    command = [str(environment.python_of(folder)), "-P", "-c", WATCHED, "pip", "install", "--no-index", wheel]
-    return task.run(command, variables=_variables(offline=True) | {"PYTHONPATH": wheel})
+    code = f"import sys; sys.path.insert(0, {wheel!r})\n{WATCHED}"
+    start = bare_python(environment.python_of(folder), "-c", code, "pip", "install", "--no-index", wheel)
+    return task.run(start.command, variables=_variables(start, offline=True))
 
 
 def _install_trackshade(plan: Plan, folder: Path, lock: Path, python: str, report: Report, task: Task) -> None:
@@ -188,8 +218,7 @@ def _install_trackshade(plan: Plan, folder: Path, lock: Path, python: str, repor
         what = ["--no-deps", "--force-reinstall", "--no-index", str(plan.source.path)]
         _install(plan, folder, what, lock, python, report, task)
         return
-    site = next(path for path in folder.rglob("site-packages") if path.is_dir())
-    (site / "trackshade-source.pth").write_text(f"{plan.source.path}\n", encoding="utf-8")
+    (environment.site_packages(folder) / "trackshade-source.pth").write_text(f"{plan.source.path}\n", encoding="utf-8")
 
 
 def _install(plan: Plan, folder: Path, what: list[str], lock: Path, python: str, report: Report, task: Task) -> None:
@@ -200,7 +229,6 @@ def _install(plan: Plan, folder: Path, what: list[str], lock: Path, python: str,
         if "-r" in what:
             report(MADE + (FILLED - MADE) * progress.share, progress.words)
 
-    base = [str(environment.python_of(folder)), "-I", "-c", WATCHED, "pip"]
     # pip says why it cannot connect only where it tries again.
     options = ["--only-binary=:all:", "--no-input", "--no-color", "--disable-pip-version-check", "--retries=4",
                f"--cache-dir={plan.home / environment.DOWNLOADS}"]  # fmt: skip
@@ -210,11 +238,13 @@ def _install(plan: Plan, folder: Path, what: list[str], lock: Path, python: str,
         options += ["--no-index", f"--find-links={plan.wheels}"]
     elif plan.index:
         options.append(f"--extra-index-url={plan.index}")
+    start = bare_python(environment.python_of(folder), "-c", WATCHED, "pip", "install", *options, *what)
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     try:
-        variables = _variables(plan.wheels is not None) | {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
-        ended: Ended = task.run([*base, "install", *options, *what], on_line, variables=variables)
+        variables = _variables(start, plan.wheels is not None)
+        variables |= {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
+        ended: Ended = task.run(start.command, on_line, variables=variables)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     if ended.code != 0:
@@ -267,10 +297,9 @@ def _tells_progress(folder: Path) -> bool:
     return found is not None and _numbers(found.name.removeprefix("pip-").removesuffix(".dist-info")) >= (24, 1)
 
 
-def _variables(offline: bool = False) -> dict[str, str]:
-    """This process's variables, proxies and pip's own settings among them, without what would lead pip elsewhere."""
-    variables = {name: value for name, value in os.environ.items() if name not in REFUSED}
-    variables["PYTHONUTF8"] = "1"
+def _variables(start: Start, offline: bool = False) -> dict[str, str]:
+    """A start's variables, proxies and pip's own settings among them, without what would lead pip elsewhere."""
+    variables = {name: value for name, value in start.variables.items() if name not in REFUSED}
     if offline:
         variables["PIP_CONFIG_FILE"] = os.devnull
         for name in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):

@@ -7,10 +7,10 @@ It opens a copy of the file, renders the shot's first sample by the engine that 
 from __future__ import annotations
 
 import dataclasses
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 
 import bpy
@@ -19,6 +19,7 @@ import numpy as np
 from trackshade.client import later
 from trackshade.errors import ShotError
 from trackshade.pictures import write_png
+from trackshade.processes import Start, blender, own_python
 from trackshade.shot import Shot
 
 from ..backend.running import Task
@@ -43,7 +44,8 @@ def first_frame(shot: Shot, on_main: OnMain) -> Generator[Progress, None, np.nda
         scene, sample, picture = (folder / file for file in _FILES)
         on_main(lambda: save_copy(scene))
         dataclasses.replace(shot, geometries=(), meshes=(), objects=()).save(sample)
-        ended = later(task.run, _command(folder))
+        start = _start(folder)
+        ended = later(partial(task.run, start.command, variables=start.variables, folder=folder))
         try:
             while not ended.done():
                 yield Progress("rendering", "the first frame, in a Blender of its own", waits=True)
@@ -74,15 +76,15 @@ def render_in(folder: str) -> None:
         print(f"\n{_SAID}{error}", flush=True)
 
 
-def _command(folder: Path) -> list[str]:
+def _start(folder: Path) -> Start:
     render = f"import {__name__} as look; look.render_in({str(folder)!r})"
     scene = folder / _FILES[0]
     if bpy.app.binary_path:
         scripts = "--disable-autoexec" if bpy.app.autoexec_fail else "--enable-autoexec"  # as they run here
-        return [bpy.app.binary_path, "-b", scripts, str(scene), "--python-expr", render]
+        return blender(bpy.app.binary_path, "-b", scripts, str(scene), "--python-expr", render)
     package = __name__.partition(".")[0]
     script = (
         f"import os, bpy, {package}; {package}.register(); "
         f"bpy.ops.wm.open_mainfile(filepath={str(scene)!r}, load_ui=False); {render}; os._exit(0)"
     )
-    return [sys.executable, "-c", script]
+    return own_python("-c", script)

@@ -7,7 +7,7 @@ import bpy
 
 from trackshade.conventions import size_in_words
 
-from .. import backend
+from .. import backend, relocation
 from ..chosen import preferences
 from . import drawing, words
 from .drawing import draw_online, draw_text
@@ -131,6 +131,19 @@ class TRACKSHADE_OT_copy_diagnostics(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class TRACKSHADE_OT_cancel_relocation(bpy.types.Operator):
+    """Stop. What is not moved yet stays where it is and is used from there"""
+
+    bl_idname = "trackshade.cancel_relocation"
+    bl_label = "Cancel"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        work = relocation.work()
+        if work is not None:
+            work.cancel()
+        return {"FINISHED"}
+
+
 class TRACKSHADE_OT_check_environment(bpy.types.Operator):
     """Ask the chosen Python whether it has Trackshade's backend, and of which version"""
 
@@ -159,6 +172,7 @@ class TRACKSHADE_PT_backend(InSidebar, bpy.types.Panel):
 
 def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """State, and the buttons that make sense in it."""
+    _draw_relocation(layout, context)
     state = backend.state()
     title, icon = _TITLES[state.kind]
     column = layout.column()
@@ -178,6 +192,21 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
     if state.device or memory:
         draw_text(column, context, ", ".join(filter(None, (state.device, memory))), "MEMORY")
     _draw_buttons(layout, context, state)
+
+
+def _draw_relocation(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """What was moved out of the extension's folder in this session, or is being moved."""
+    work, moved = relocation.work(), relocation.moved()
+    if work is not None:
+        drawing.watch()
+        row = layout.row(align=True)
+        row.progress(factor=work.share or 0.0, text=work.words)
+        row.operator(TRACKSHADE_OT_cancel_relocation.bl_idname, text="", icon="X")
+    for pattern, folder in ((relocation.RESULTS, moved.results), (relocation.ENVIRONMENTS, moved.environments)):
+        if folder is not None:
+            draw_text(layout, context, tr(pattern, folder=folder), "INFO")
+    if moved.error is not None:
+        draw_text(layout, context, words.told(moved.error), "ERROR")
 
 
 def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state: backend.BackendState) -> None:
@@ -232,6 +261,7 @@ CLASSES = (
     TRACKSHADE_OT_free_memory,
     TRACKSHADE_OT_show_log,
     TRACKSHADE_OT_copy_diagnostics,
+    TRACKSHADE_OT_cancel_relocation,
     TRACKSHADE_OT_check_environment,
     TRACKSHADE_PT_backend,
 )

@@ -34,7 +34,7 @@ class Facts:
         memory_free: of the main memory, bytes.
         device_free, model_memory: of the device, and what the model needs there, bytes.
         model: title; `model_here` whether its weights are on this computer.
-        saved: the file has a name. relative: results are to go beside it.
+        saved: the file has a name. relative: results are to go beside it; `unsaved_results` where there is none.
         picture: path of the first frame's image where one is to be taken; `picture_there` whether it is a file.
         colour: sentences about what changes colours on the way.
     """
@@ -62,6 +62,7 @@ class Facts:
     model_here: bool = True
     saved: bool = True
     relative: bool = False
+    unsaved_results: str = ""
     picture: str | None = None
     picture_there: bool = True
     colour: tuple[str, ...] = ()
@@ -174,8 +175,8 @@ def _memory(facts: Facts) -> Iterator[Finding]:
 
 def _files(facts: Facts) -> Iterator[Finding]:
     if facts.relative and not facts.saved:
-        yield Finding("unsaved", NOTE, "The file was never saved, so results go to the add-on's own folder.", {},
-                      "wm.save_as_mainfile", "Save As")  # fmt: skip
+        yield Finding("unsaved", NOTE, "The file was never saved, so results go to {folder}.",
+                      {"folder": facts.unsaved_results}, "wm.save_as_mainfile", "Save As")  # fmt: skip
     if facts.picture is not None and not facts.picture_there:
         text = "{path} is no file." if facts.picture else "No image is chosen for the first frame."
         yield Finding("picture", ERROR, text, {"path": facts.picture}, "trackshade.use_render", "Render It Instead")

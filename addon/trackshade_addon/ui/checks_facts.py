@@ -32,7 +32,7 @@ from ..capture.instances import Instances, Key
 from ..capture.plan import plan
 from ..capture.render_state import RenderState
 from ..capture.restore import fix_camera, set_frame, undisturbed
-from ..chosen import RESULTS, preferences
+from ..chosen import RESULTS, preferences, unsaved_results_folder
 from ..job import What
 from ..place.colour import inverse_space
 from . import words
@@ -128,6 +128,7 @@ def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None
         rule="exact" if frames is None else frames.rule,
         memory_free=free_memory(),
         saved=bool(bpy.data.filepath),
+        unsaved_results=str(unsaved_results_folder()),
         relative=(own.results if own is not None else RESULTS).startswith("//"),
         picture=picture,
         picture_there=picture is None or Path(picture).is_file(),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import blf
 import bpy
 
-from .. import backend
+from .. import backend, relocation
 
 CATEGORY = "Trackshade"  # of the sidebar's tab
 TICK = 0.2  # seconds between two redraws while something goes on
@@ -89,7 +89,7 @@ def unwatch() -> None:
 
 def tick() -> float | None:
     """A timer of Blender's: seconds until the next call, or None for no more."""
-    if backend.busy():
+    if backend.busy() or relocation.work() is not None:
         redraw()
         return TICK
     redraw_settled()

@@ -122,8 +122,8 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "{model} is not on this computer yet.": "{model} ist noch nicht auf diesem Computer.",
     "{model} needs about {need} on the device, and {free} are free.":
         "{model} braucht etwa {need} auf dem Gerät, und {free} sind frei.",
-    "The file was never saved, so results go to the add-on's own folder.":
-        "Die Datei wurde nie gespeichert; Ergebnisse kommen deshalb in den Ordner des Add-ons.",
+    "The file was never saved, so results go to {folder}.":
+        "Die Datei wurde nie gespeichert; Ergebnisse kommen deshalb nach {folder}.",
     # the tracking colours
     "Tracking Colours": "Spurfarben",
     "Black Background": "Schwarzer Grund",
@@ -197,6 +197,11 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "Move Models": "Modelle verschieben",
     "Read the Licence": "Lizenz lesen",
     "Results": "Ergebnisse",
+    "Unsaved Scenes": "Ungespeicherte Szenen",
+    "Results of scenes that were never saved are now in {folder}.":
+        "Ergebnisse von Szenen, die nie gespeichert wurden, sind jetzt in {folder}.",
+    "The backend's environment is now in {folder}, for all versions of Blender.":
+        "Die Umgebung des Backends ist jetzt in {folder}, für alle Versionen von Blender.",
     "Environment Folder": "Ordner der Umgebung",
     "Existing Python": "Vorhandenes Python",
     "Folder of Wheels": "Ordner mit Wheels",

@@ -4,6 +4,8 @@
 # No postponed annotations here: Blender reads the properties from them.
 import bpy
 
+from trackshade import folders
+
 from .. import backend
 from ..chosen import ADDON, RESULTS
 from .backend_panel import draw_backend
@@ -30,8 +32,8 @@ class TrackshadePreferences(bpy.types.AddonPreferences):
     )
     environment_folder: bpy.props.StringProperty(
         name="Environment Folder",
-        description="Where Set Up puts PyTorch and the other libraries: several gigabytes. Leave empty for a folder "
-        "beside the extension's own",
+        description="Where Set Up puts PyTorch and the other libraries: several gigabytes. Leave empty for one folder "
+        "that all versions of Blender share",
         subtype="DIR_PATH",
     )
     base_python: bpy.props.StringProperty(
@@ -69,11 +71,20 @@ class TrackshadePreferences(bpy.types.AddonPreferences):
         options=MAY_BE_RELATIVE,
     )
 
+    unsaved_results: bpy.props.StringProperty(
+        name="Unsaved Scenes",
+        description="Folder of the results of scenes that were never saved. Leave empty for the folder Trackshade in "
+        "your documents",
+        subtype="DIR_PATH",
+    )
+
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        layout.prop(self, "results")
+        column = layout.column()
+        column.prop(self, "results")
+        column.prop(self, "unsaved_results", placeholder=str(folders.unsaved_results_dir()))
         header, body = layout.panel("TRACKSHADE_preferences_backend")
         header.label(text="Backend")
         if body is not None:

@@ -8,7 +8,6 @@ import inspect
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +21,7 @@ from trackshade.cli.blender import run_addon
 from trackshade.cli.screen import Screen, print_error, print_result
 from trackshade.errors import Cancelled, TrackshadeError
 from trackshade.options import Option
+from trackshade.processes import own_python
 
 app = typer.Typer(
     help="Animated scenes, shaded by video diffusion that follows their own 3D tracks.",
@@ -261,7 +261,8 @@ def evaluate(context: typer.Context) -> None:
 
 def _pass_on(module: str, arguments: list[str]) -> None:
     """Runs a module that has a command line of its own."""
-    process = subprocess.Popen([sys.executable, "-m", module, *arguments])
+    start = own_python("-m", module, *arguments)
+    process = subprocess.Popen(start.command, env=start.variables)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # which it takes as a wish to save and end
     while True:
         try:

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ from typing import Any
 from trackshade import relay
 from trackshade.cli.system import advice, missing_libraries
 from trackshade.errors import JobError, ShotError, TrackshadeError, UsageError
+from trackshade.processes import Start, find_program, own_python
+from trackshade.processes import blender as start_blender
 
 OLDEST = (4, 2)
 GRACE = 20.0  # seconds that Blender has to put everything back after Ctrl-C
@@ -34,11 +35,11 @@ class Host:
     """A way to run Blender.
 
     Attributes:
-        command: before the add-on's own arguments.
+        start: its command comes before the add-on's own arguments.
         words: what it is.
     """
 
-    command: tuple[str, ...]
+    start: Start
     words: str
 
 
@@ -68,7 +69,8 @@ def run_addon(arguments: Sequence[str], blender: str | None, on_message: OnMessa
 def blender_version(path: str) -> tuple[int, int] | None:
     """(major, minor) that a Blender binary says it is, None for something else."""
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
+        start = start_blender(path, "--version")
+        done = subprocess.run(start.command, env=start.variables, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r"^Blender (\d+)\.(\d+)", done.stdout, re.MULTILINE)
@@ -80,7 +82,7 @@ def _hosts(blender: str | None) -> Iterator[Host]:
     if script is None or script.origin is None:
         raise ShotError("no-add-on", "The package trackshade_addon is missing here.", "Install Trackshade again.")
     bootstrap = str(Path(script.origin).with_name("bootstrap.py"))
-    path = blender or shutil.which("blender")
+    path = blender or find_program("blender")
     if path is not None:
         version = blender_version(path)
         if version is None and blender is not None:
@@ -88,25 +90,26 @@ def _hosts(blender: str | None) -> Iterator[Host]:
         if version is not None and version < OLDEST and blender is not None:
             raise UsageError("old-blender", f"{path} is Blender {version[0]}.{version[1]}.", "Version 4.2 is needed.")
         if version is not None and version >= OLDEST:
-            yield Host((path, "--background", "--python-exit-code", "1", "--python", bootstrap, "--"), path)
+            start = start_blender(path, "--background", "--python-exit-code", "1", "--python", bootstrap, "--")
+            yield Host(start, path)
     if blender is None and importlib.util.find_spec("bpy") is not None:
         if missing := missing_libraries():
             raise ShotError("missing-libraries", advice(missing))
-        yield Host((sys.executable, "-m", "trackshade_addon"), "the bpy module")
+        yield Host(own_python("-m", "trackshade_addon"), "the bpy module")
 
 
 def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[str, Any]:
     handle, log = tempfile.mkstemp(prefix="trackshade-blender-", suffix=".log")
     with os.fdopen(handle, "w", 1, encoding="utf-8", errors="replace") as output:  # line by line
         process = subprocess.Popen(
-            [*host.command, *arguments],
+            [*host.start.command, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=_environment(),
+            env={**host.start.variables, **_variables()},
             start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
         )
         try:
@@ -161,7 +164,8 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def _environment() -> dict[str, str]:
+def _variables() -> dict[str, str]:
+    """What the add-on's commands are told by environment variables."""
     packages = ("trackshade", "trackshade_addon", "zmq", "msgpack")
     folders = {}
     for name in packages:
@@ -169,7 +173,6 @@ def _environment() -> dict[str, str]:
         if spec is not None and spec.origin is not None:
             folders[name] = str(Path(spec.origin).parents[1])
     return {
-        **os.environ,
         relay.ENVIRONMENT: "1",
         "TRACKSHADE_BORROW": json.dumps(folders),
         "TRACKSHADE_PYTHON": os.environ.get("TRACKSHADE_PYTHON") or sys.executable,

@@ -14,11 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trackshade import __version__, registry, settings
+from trackshade import __version__, folders, registry
 from trackshade.cli.blender import blender_version
 from trackshade.cli.system import advice, missing_libraries
 from trackshade.conventions import size_in_words
 from trackshade.errors import TrackshadeError
+from trackshade.processes import find_program
 from trackshade.wire import PROTOCOL, connection_file
 
 PACKAGES = ("numpy", "pyzmq", "msgpack", "torch", "diffusers", "transformers", "safetensors", "numba", "av", "bpy")
@@ -80,7 +81,7 @@ def _models() -> dict[str, Any]:
 
 
 def _blender(blender: str | None) -> dict[str, Any]:
-    path = blender or shutil.which("blender")
+    path = blender or find_program("blender")
     version = None if path is None else blender_version(path)
     return {
         "path": path,
@@ -94,7 +95,7 @@ def _backend() -> dict[str, Any]:
     from trackshade.client import connect
 
     try:
-        served = connection_file.read(settings.connection_file())
+        served = connection_file.read(folders.connection_file())
         if served is None or not served.alive():
             return {"served": "no", "loopback port": _free_port()}
         with connect(served.endpoint, served.token, patience=5) as client:
@@ -112,7 +113,7 @@ def _free_port() -> str:
 
 
 def _folders() -> dict[str, Any]:
-    return {"home": _disk(settings.home()), "models": _disk(settings.models_dir())}
+    return {"home": _disk(folders.home()), "models": _disk(folders.models_dir())}
 
 
 def _disk(folder: Path) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from trackshade import settings as places
+from trackshade import folders
 from trackshade.client.client import Client
 from trackshade.client.launch import start_private
 from trackshade.client.line import Address
@@ -84,7 +84,7 @@ def served() -> ConnectionInfo | None:
     """Where the backend that is served on this machine listens; None where none is. Raises ProtocolError for a damaged
     connection file.
     """
-    info = connection_file.read(places.connection_file())
+    info = connection_file.read(folders.connection_file())
     return info if info is not None and info.alive() else None
 
 
@@ -106,7 +106,7 @@ def _token_of(endpoint: str) -> str:
     token = os.environ.get("TRACKSHADE_TOKEN")
     if token:
         return token
-    info = connection_file.read(places.connection_file())
+    info = connection_file.read(folders.connection_file())
     if info is not None and info.endpoint == endpoint:
         return info.token
     raise UsageError(

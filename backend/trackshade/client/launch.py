@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-import trackshade
 from trackshade.client.line import Address
 from trackshade.errors import ProtocolError
+from trackshade.processes import environment_python
 from trackshade.wire import connection_file
 from trackshade.wire.connection_file import ConnectionInfo
 
@@ -38,16 +38,17 @@ def start_private(
     Raises ProtocolError("backend-not-started") with what the backend said.
     """
     chosen = os.fspath(python or os.environ.get("TRACKSHADE_PYTHON") or sys.executable)
-    command = [chosen, "-m", "trackshade.server", "--private", *options]
+    arguments = ["--private", *options]
     if store is not None:
-        command += ["--store", os.fspath(store)]
+        arguments += ["--store", os.path.abspath(store)]
     folder = Path(tempfile.mkdtemp(prefix="trackshade-"))
     file, log = folder / "connection.json", folder / "log"
-    command += ["--connection-file", os.fspath(file)]
+    arguments += ["--connection-file", os.fspath(file)]
     try:
+        start = environment_python(chosen, "-m", "trackshade.server", *arguments)
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment(chosen)
+                start.command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=start.variables
             )
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -144,16 +145,3 @@ def last_words(log: Path) -> str:
     except OSError:
         return ""
     return lines[-1].strip()[:500] if lines else ""
-
-
-def environment(python: str) -> dict[str, str]:
-    """The environment variables of a backend: this interpreter's own finds the same package as this process did, any
-    other one its own packages and nothing else."""
-    variables = {**os.environ, "PYTHONSAFEPATH": "1"}  # nor what lies in the folder that Blender was started in
-    if python == sys.executable:
-        home = os.fspath(Path(trackshade.__file__).parents[1])
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, (home, variables.get("PYTHONPATH"))))
-    else:
-        for name in ("PYTHONHOME", "PYTHONPATH"):
-            variables.pop(name, None)
-    return variables

@@ -19,11 +19,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from trackshade import settings as places
 from trackshade.client.breaker import Breaker
-from trackshade.client.launch import END_TIME, START_TIME, environment, last_words, wait_for_file
+from trackshade.client.launch import END_TIME, START_TIME, last_words, wait_for_file
 from trackshade.client.line import Address
 from trackshade.errors import ProtocolError
+from trackshade.folders import shared_dir
+from trackshade.processes import environment_python
 from trackshade.wire import connection_file, owners
 from trackshade.wire.connection_file import ConnectionInfo, process_alive
 from trackshade.wire.lock import FileLock
@@ -33,11 +34,6 @@ RETRY_AFTER = 0.5  # seconds
 _FLAGS = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
 ROOM = 1 << 20  # bytes without which a backend cannot begin to work
 LOG_LIMIT = 1 << 20  # bytes after which a new start begins a new log
-
-
-def shared_dir() -> Path:
-    """The folder of this user's shared backend."""
-    return places.home() / "shared"
 
 
 def share(
@@ -180,15 +176,16 @@ class SharedBackend:
     def _launch(self, python: str, limit: float) -> ConnectionInfo:
         _wait_for_store(self.folder / "jobs", limit)
         file, log = _file(self.folder), self.folder / "log"
-        command = [python, "-m", "trackshade.server", "--store", str(self.folder / "jobs")]
-        command += ["--owners", str(self.folder / "owners"), "--connection-file", str(file), *self._options]
+        arguments = ["--store", str(self.folder / "jobs"), "--owners", str(self.folder / "owners")]
+        arguments += ["--connection-file", str(file), *self._options]
         try:
+            start = environment_python(python, "-m", "trackshade.server", *arguments)
             file.unlink(missing_ok=True)
             too_long = log.exists() and log.stat().st_size > LOG_LIMIT
             with open(log, "wb" if too_long else "ab") as output:
                 self._process = process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder,
-                    env=environment(python), creationflags=_FLAGS, start_new_session=sys.platform != "win32",
+                    start.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder,
+                    env=start.variables, creationflags=_FLAGS, start_new_session=sys.platform != "win32",
                 )  # fmt: skip
         except OSError as error:
             if error.filename != python:

@@ -10,6 +10,7 @@ from pathlib import Path
 from trackshade.errors import TrackshadeError
 from trackshade.server.options import ServeOptions
 from trackshade.server.serve import log_to_stderr, serve
+from trackshade.wire.owners import hold_environment
 
 
 def parse(arguments: list[str]) -> ServeOptions:
@@ -50,11 +51,15 @@ def parse(arguments: list[str]) -> ServeOptions:
 
 def main() -> int:
     log_to_stderr()
+    hold = hold_environment()
     try:
         serve(parse(sys.argv[1:]))
     except TrackshadeError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    finally:
+        if hold is not None:
+            hold.release()
     return 0
 
 

@@ -8,13 +8,14 @@ there is one (also other programs' use counts) and of the main memory elsewhere.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from typing import Any
+
+from trackshade.processes import find_program
 
 CARD_ORDER = "PCI_BUS_ID"  # for CUDA_DEVICE_ORDER: that of NVIDIA's tool, so that a number means the same card to both
 FRESH = 2.0  # seconds
@@ -90,7 +91,7 @@ def visible(cards: list[Card], wanted: str | None) -> list[Card]:
 
 def nvidia_cards() -> list[Card]:
     """Each card, in the order of their bus; empty where there is none."""
-    tool = shutil.which("nvidia-smi")
+    tool = find_program("nvidia-smi")
     if tool is None:
         return []
     command = [tool, "--query-gpu=uuid,name,memory.free,memory.total", "--format=csv,noheader,nounits"]

@@ -20,8 +20,7 @@ from pathlib import Path
 import zmq
 import zmq.auth.thread
 
-from trackshade import __version__
-from trackshade import settings as places
+from trackshade import __version__, folders
 from trackshade.errors import OutputError, UsageError
 from trackshade.server.broker import Broker
 from trackshade.server.door import CURVE_DOMAIN, Door
@@ -73,7 +72,7 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
         stack.callback(broker.close)
         _end_when_told(broker, wake, options, ended)
         info = ConnectionInfo(clients.endpoint, store.token, os.getpid(), __version__, PROTOCOL, keys is not None)
-        path = options.connection_file or places.connection_file()
+        path = options.connection_file or folders.connection_file()
         connection_file.write(path, info)
         stack.callback(connection_file.remove, path, os.getpid())
         if on_ready is not None:
@@ -85,7 +84,7 @@ def _open_store(options: ServeOptions) -> Store:
     """The chosen store; a private backend without a choice takes the first one that no other backend has."""
     if options.store is not None:
         return Store(options.store)
-    default = places.jobs_dir()
+    default = folders.jobs_dir()
     if not options.private:
         return Store(default)
     for number in range(1, MAX_PRIVATE_STORES + 1):

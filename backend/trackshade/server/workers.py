@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trackshade.errors import JobError, ProtocolError
+from trackshade.processes import own_python
 from trackshade.server.door import Door
 from trackshade.server.memory import CARD_ORDER
 from trackshade.wire import Message, decode
@@ -186,14 +186,14 @@ class Workers:
         slot.warm = slot.kill_at = None
         path = self._logs / f"worker-{slot.number}.log"
         too_long = path.exists() and path.stat().st_size > LOG_LIMIT
+        start = own_python("-m", "trackshade.server.worker")
         with open(path, "wb" if too_long else "ab") as log:
             slot.log_from = log.tell()
             slot.process = subprocess.Popen(
-                [sys.executable, "-m", "trackshade.server.worker"],
-                stdin=subprocess.PIPE, stdout=log, stderr=log,
-                env={"CUDA_DEVICE_ORDER": CARD_ORDER, "TQDM_DISABLE": "1", **os.environ},  # bars are no words for a log
+                start.command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=self._logs,
+                env={"CUDA_DEVICE_ORDER": CARD_ORDER, "TQDM_DISABLE": "1", **start.variables},  # no bars in a log
             )  # fmt: skip
-        start = {
+        hello = {
             "endpoint": self._door.endpoint,
             "token": slot.token,
             "device": slot.device,
@@ -201,7 +201,7 @@ class Workers:
         }
         assert slot.process.stdin is not None
         try:
-            slot.process.stdin.write(json.dumps(start).encode() + b"\n")
+            slot.process.stdin.write(json.dumps(hello).encode() + b"\n")
             slot.process.stdin.flush()
         except BrokenPipeError:
             return  # it died at once; `watch` finds out

@@ -20,8 +20,9 @@ from typing import Any
 
 from trackshade.errors import OutputError, ShotError, TrackshadeError
 from trackshade.fit import FrameMap, fit_frames
+from trackshade.folders import write_json
 from trackshade.registry import ModelSpec
-from trackshade.settings import ShadeSettings, write_json
+from trackshade.settings import ShadeSettings
 
 FORMAT = 1
 FILE, FIRST = "set.json", "first.png"

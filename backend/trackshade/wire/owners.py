@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 import time
 from pathlib import Path
 
 from trackshade.wire.lock import FileLock
 
+IN_USE = "in-use"  # folder of an environment that Set Up made: who runs in it
 _SUFFIX = ".owner"
 _PATIENCE = 5.0  # seconds for somebody who looks at the lock just now
 
@@ -65,3 +67,15 @@ def _is_held(path: Path) -> bool:
     if os.name != "nt":
         lock.release()
     return False
+
+
+def hold_environment() -> Owner | None:
+    """Holds the environment that this process runs in until its end, so that no set-up removes it meanwhile. None where
+    it is not one that Set Up made."""
+    folder = Path(sys.prefix) / IN_USE
+    if not folder.is_dir():
+        return None
+    try:
+        return Owner(folder)
+    except OSError:  # in a folder that may only be read: nobody removes it either
+        return None

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from trackshade.errors import UsageError
+from trackshade.processes import SAFE_PATH
 from trackshade.training.data.clip import Split, generate_clip
 
 _VERSION = 2  # of the clips that a seed gives
@@ -133,8 +134,9 @@ def generate_shards(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let processes that start now compute in one thread: many of them share the cores already."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    """Let processes that start now compute in one thread, as many of them share the cores already, and import nothing
+    from the current folder."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", SAFE_PATH)
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
     try:
