@@ -131,4 +131,5 @@ def test_folders_of_the_application_follow_the_platform(tmp_path: Path, monkeypa
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "Local"))
     assert folders.home() == tmp_path / "Local" / "trackshade"
-    assert {folders.environments_dir().parent, folders.jobs_dir().parent, folders.shared_dir().parent} == {folders.home()}
+    ours = (folders.environments_dir(), folders.jobs_dir(), folders.shared_dir(), folders.connection_file())
+    assert {folder.parent for folder in ours} == {folders.home()}
