@@ -8,7 +8,7 @@ import bpy
 from trackshade.fit import SizeFit
 
 from .sequence import Sequence
-from .timing import play_anywhere
+from .timing import play_by_time
 
 
 def add_background(
@@ -31,6 +31,6 @@ def add_background(
     background.frame_method = "CROP" if fit.mode == "pad" else "FIT"
     background.alpha = 1.0
     background.display_depth = "FRONT"
-    play_anywhere(background.image_user, sequence, scene)
+    play_by_time(background.image_user, sequence, scene)
     camera.show_background_images = True
     return background

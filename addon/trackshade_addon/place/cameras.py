@@ -17,7 +17,7 @@ from trackshade.errors import ShotError
 from ..capture.animation import curves
 from .home import PLATE_KEY, tag
 from .record import Result
-from .timing import marker_time, time_of
+from .timing import time_of, whole_time
 
 
 def find_cameras(scene: bpy.types.Scene, result: Result) -> dict[str, bpy.types.Object]:
@@ -101,7 +101,7 @@ def active_camera(scene: bpy.types.Scene) -> Callable[[int], str | None]:
     def active(frame: int) -> str | None:
         if not bound:
             return fixed
-        time = marker_time(scene, frame)
+        time = whole_time(scene, frame)
         return next((name for at, name in reversed(bound) if at <= time), bound[0][1])
 
     return active

@@ -29,8 +29,8 @@ def time_of(scene: bpy.types.Scene, frame: float) -> float:
     return frame * scene.render.frame_map_old / scene.render.frame_map_new
 
 
-def marker_time(scene: bpy.types.Scene, frame: int) -> int:
-    """The time that Blender compares with the timeline's markers in `frame`: in its own precision, towards zero."""
+def whole_time(scene: bpy.types.Scene, frame: int) -> int:
+    """The whole part of a frame's time, for markers and image users: in Blender's precision, rounded towards zero."""
     render = scene.render
     return int(np.float32(frame) * (np.float32(render.frame_map_old) / np.float32(render.frame_map_new)))
 
@@ -96,3 +96,16 @@ def play_anywhere(user: bpy.types.ImageUser, sequence: Sequence, scene: bpy.type
         user.frame_start, user.frame_duration = _EARLIEST, 1
         offsets = {sequence.start + at: sequence.offset + at for at in range(sequence.duration)}
         follow_frames(user, "frame_offset", offsets)
+
+
+def play_by_time(user: bpy.types.ImageUser, sequence: Sequence, scene: bpy.types.Scene) -> None:
+    """The same for the image user of a background image, which the viewport plays by the whole part of the time, and
+    shows in the image user's own range only.
+    """
+    play(user, sequence)
+    if is_stretched(scene):
+        frames = range(sequence.start, sequence.end + 1)
+        times = [whole_time(scene, frame) for frame in frames]
+        user.frame_start, user.frame_duration = times[0], times[-1] - times[0] + 1
+        behind = {frame: (frame - frames[0]) - (time - times[0]) for frame, time in zip(frames, times, strict=True)}
+        follow_frames(user, "frame_offset", {frame: sequence.offset + by for frame, by in behind.items()})
