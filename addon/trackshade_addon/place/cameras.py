@@ -14,10 +14,9 @@ from mathutils import Matrix
 from trackshade.conventions import camera_to_blender, lens_from_intrinsics, ortho_from_intrinsics
 from trackshade.errors import ShotError
 
-from ..capture.animation import curves
+from ..capture.animation import curves, time_of, whole_time
 from .home import PLATE_KEY, tag
 from .record import Result
-from .timing import time_of, whole_time
 
 
 def find_cameras(scene: bpy.types.Scene, result: Result) -> dict[str, bpy.types.Object]:

@@ -13,26 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import bpy
-import numpy as np
 
+from ..capture.animation import is_stretched, whole_time
 from .sequence import Sequence
 
 _EARLIEST = -1_000_000  # a start frame before every time that a scene can have
-
-
-def is_stretched(scene: bpy.types.Scene) -> bool:
-    return scene.render.frame_map_old != scene.render.frame_map_new
-
-
-def time_of(scene: bpy.types.Scene, frame: float) -> float:
-    """The time, in frames, at which Blender evaluates the animation when it renders `frame`."""
-    return frame * scene.render.frame_map_old / scene.render.frame_map_new
-
-
-def whole_time(scene: bpy.types.Scene, frame: int) -> int:
-    """The whole part of a frame's time, for markers and image users: in Blender's precision, rounded towards zero."""
-    render = scene.render
-    return int(np.float32(frame) * (np.float32(render.frame_map_old) / np.float32(render.frame_map_new)))
 
 
 def follow_frames(holder: Any, path: str, values: Mapping[int, float]) -> None:
