@@ -26,7 +26,6 @@ from whole_file import differences, whole_file
 
 MAPS = [(100, 50), (100, 200), (50, 100), (24, 25), (100, 300)]
 SHOWN = {0: 0, 1: 1, 2: 2, 3: 3, 5: 5, 8: 8, 11: 11, 12: 12, 13: 0}  # picture by frame; 0: none
-EEVEE = "BLENDER_EEVEE" if bpy.app.version >= (5, 0) else "BLENDER_EEVEE_NEXT"
 TINY = (6, 4)
 
 
@@ -34,14 +33,20 @@ def stretch(scene: bpy.types.Scene, old: int, new: int) -> None:
     scene.render.frame_map_old, scene.render.frame_map_new = old, new
 
 
-def test_eevee_shows_picture_f_in_frame_f(tmp_path: Path) -> None:
-    """It plays image sequences by the stretched time, and Cycles by the frame."""
+def test_workbench_shows_picture_f_in_frame_f(tmp_path: Path) -> None:
+    """Like EEVEE it plays image sequences by the stretched time, and Cycles by the frame."""
     if not first_frame._has_graphics():
         pytest.skip("this machine has no graphics driver")
     scene = new_scene(TINY)
-    scene.render.engine, scene.eevee.taa_render_samples = EEVEE, 1
+    scene.render.engine = "BLENDER_WORKBENCH"
+    shading = scene.display.shading
+    shading.light, shading.color_type, scene.display.render_aa = "FLAT", "TEXTURE", "OFF"
     stretch(scene, 100, 200)
-    place(make_result(tmp_path / "job", numbered(12, TINY), range(1, 13)), scene)
+    placed = place(make_result(tmp_path / "job", numbered(12, TINY), range(1, 13)), scene)
+    plane = bpy.data.objects[placed.planes[0]]
+    plane.display_type = "TEXTURED"
+    nodes = plane.material_slots[0].material.node_tree.nodes
+    nodes.active = next(node for node in nodes if node.type == "TEX_IMAGE")  # which Workbench shows
     for frame in (1, 5, 12):
         assert np.abs(render(scene, frame, tmp_path / "out.png") - 10 * frame).max() <= 1, frame
 
