@@ -20,10 +20,12 @@ from trackshade.errors import ShotError
 from trackshade.processes import blender, own_python
 from trackshade.shot import Shot
 
+from .capture.animation import curves
 from .capture.restore import Changes, fix_camera, set_frame, undisturbed
 from .capture.visibility import is_plate
 from .discard import discard
-from .place.compositor import compositor_trees, placed_nodes
+from .place.compositor import placed_nodes
+from .render.outputs import kept_frames, spare_slot, write_nothing
 from .render.rest import own_render
 
 Picture = NDArray[np.uint8]
@@ -56,7 +58,8 @@ def render_sample(
 
     Motion blur, burnt-in metadata, render regions and the sequencer are switched off: the picture must lie exactly
     over the shot's tracks. Plates that Trackshade placed are hidden. The compositor is part of the look and stays,
-    except that it writes no files, and that it rests where it would miss other view layers.
+    except that it rests where it would miss other view layers. Nothing is written to disk (see `render.outputs`), no
+    scripts on renders run, and the user's render slots keep their pictures.
 
     Returns:
         [H, W, 3] uint8, sRGB as the scene's view transform shows it; black where the film is transparent.
@@ -84,7 +87,8 @@ def render_sample(
             _prepare(changes, scene, view_layer, shot.size, path)
             with _camera(shot, t) as camera:
                 fix_camera(changes, scene, camera)
-                _render(scene, engine)
+                with kept_frames(scene), spare_slot(scene):
+                    _render(scene, engine)
                 if not path.is_file():
                     raise ShotError("render-failed", f"{_title(engine)} rendered the first frame to no file.", _FIX)
                 picture = read_picture(path)
@@ -165,9 +169,7 @@ def _prepare(
         changes.set(render, name, value)
     if not single:
         changes.set(render, "use_compositing", False)
-    for node in (node for tree in compositor_trees(scene) for node in tree.nodes):
-        if node.type == "OUTPUT_FILE":
-            changes.set(node, "mute", True)
+    write_nothing(changes)
     for node in placed_nodes(scene):
         changes.set(node, "mute", True)
     # Depth and colour mode depend on the format, and the format on the medium.
@@ -183,6 +185,9 @@ def _prepare(
         changes.set(scene.cycles, "use_denoising", False)
     for obj in scene.objects:
         if is_plate(obj):
+            for curve in [*curves(obj), *(obj.animation_data.drivers if obj.animation_data else ())]:
+                if curve.data_path == "hide_render":
+                    changes.set(curve, "mute", True)
             changes.set(obj, "hide_render", True)
 
 
@@ -212,7 +217,8 @@ def _camera(shot: Shot, t: int) -> Iterator[bpy.types.Object]:
 
 def _render(scene: bpy.types.Scene, engine: str) -> None:
     try:
-        with own_render():
+        # The operator renders a scene at the frame of the context's own scene.
+        with own_render(), bpy.context.temp_override(scene=scene):
             result = bpy.ops.render.render(write_still=True, use_viewport=False, scene=scene.name)
     except RuntimeError as error:  # what Blender's operators raise, whatever went wrong inside
         lines = [line.strip().removeprefix("Error:").strip() for line in str(error).splitlines() if line.strip()]

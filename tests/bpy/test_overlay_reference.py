@@ -76,6 +76,35 @@ def test_every_point_is_where_a_capture_has_it(busy: Shot) -> None:
     assert not following.reference.unseen
 
 
+@pytest.mark.parametrize("old_new", [(100, 200), (100, 50)])
+def test_where_time_is_stretched_things_begin_in_the_frame_that_shows_them(
+    scene: bpy.types.Scene, old_new: tuple[int, int]
+) -> None:
+    stage.add_camera(scene)
+    stage.add(scene, "Floor", stage.grid("Floor")).location = (0, 3, 0)
+    late = stage.add(scene, "Late", stage.grid("Late"))
+    stage.key(late, "location", {1: (2, 0, 0), 16: (-2, 0, 0)})
+    stage.key(late, "hide_render", {1: True, 3: False})
+    stage.key(late, "hide_viewport", {1: True, 3: False})
+    scene.render.frame_map_old, scene.render.frame_map_new = old_new
+    shot = stage.shoot(scene, 8)
+    visible = stage.track(shot, "Late").visible
+    following = Following(reference(8))
+    for frame in (8, 7, 6, 3, 2, 1):
+        assert ("Late" in shown(following, frame)) == visible[frame - 1], frame
+    assert not following.reference.late
+    begun = next(start for key, start in following.reference.starts.items() if key[0] == late.session_uid)
+    assert begun.frame == 1 + int(np.argmax(visible))
+    # What is met later than it was looked for begins anew where an earlier frame shows it.
+    following.reference.starts.clear()
+    following.reference.late["Late"] = None
+    for frame in (8, 7):
+        scene.frame_set(frame)
+        assert len(list(following.things(bpy.context.view_layer.depsgraph))) == 2
+    begun = next(start for key, start in following.reference.starts.items() if key[0] == late.session_uid)
+    assert begun.frame == 7
+
+
 def test_colours_are_the_job_s_own(busy: Shot) -> None:
     """The rule, and the place in the first frame that each point is coloured by."""
     found, rule = reference(), mesh_rule(busy)

@@ -153,7 +153,8 @@ def test_a_picture_of_another_shape_lies_as_it_was_fitted(tmp_path: Path, mode: 
         assert composited[5, composited.shape[1] // 2 - 3, 0] < 10
 
 
-def test_a_first_frame_is_rendered_without_what_was_placed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["compositor", "plate"])
+def test_a_first_frame_is_rendered_without_what_was_placed(tmp_path: Path, way: str) -> None:
     from stage import shoot
     from trackshade_addon.first_frame import render_sample
 
@@ -162,8 +163,14 @@ def test_a_first_frame_is_rendered_without_what_was_placed(tmp_path: Path) -> No
     scene.camera.location, scene.camera.rotation_euler = (0, -5, 0), (np.pi / 2, 0, 0)
     made = shoot(scene, 1)
     plain = render_sample(made, 0, scene)
-    place(make_result(tmp_path / "r", numbered(1), [1]), scene, as_="compositor")
+    place(make_result(tmp_path / "r", numbered(1), [1]), scene, as_=way)
     assert np.array_equal(render_sample(made, 0, scene), plain)
+    for plane in [obj for obj in scene.objects if "trackshade_plate" in obj]:  # keyed, as older versions placed it
+        for path in ("hide_render", "hide_viewport"):
+            plane.driver_remove(path)
+            setattr(plane, path, False)
+            plane.keyframe_insert(path, frame=1)
+        assert np.array_equal(render_sample(made, 0, scene), plain)
 
 
 @pytest.mark.parametrize("view", ["Standard", "AgX"])

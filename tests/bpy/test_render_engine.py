@@ -12,8 +12,11 @@ import pytest
 
 import renders
 from renders import animate, demo, exported, still
+from trackshade import registry
 from trackshade.client import PrivateBackend, connect
 from trackshade.pictures import write_png
+from trackshade.shot import Shot
+from trackshade_addon.capture import capture, plan
 from trackshade_addon.place.colour import read_levels
 from trackshade_addon.render.exr import read_channels
 
@@ -40,6 +43,23 @@ def test_an_animation_is_one_job_whose_frames_are_delivered(tmp_path: Path) -> N
     for number, path in enumerate(frames, start=1):
         assert np.array_equal(read_levels(path), read_levels(result(tmp_path) / "frames" / f"{number:04d}.png"))
     assert scene.frame_current == 1
+
+
+def test_where_time_is_stretched_frame_f_shows_picture_f_of_that_time(tmp_path: Path) -> None:
+    scene = demo(tmp_path)
+    scene.render.frame_map_old, scene.render.frame_map_new = 100, 150
+    frames, size = plan(scene, registry.spec("mini"))
+    wanted = capture(scene, frame_map=frames, size_fit=size)
+    assert animate(scene) == {"FINISHED"}
+    for number, path in enumerate(exported(tmp_path), start=1):
+        assert np.array_equal(read_levels(path), read_levels(result(tmp_path) / "frames" / f"{number:04d}.png"))
+    made = Shot.load(result(tmp_path) / "tracks.shot")
+    assert list(made.frames) == list(wanted.frames) == list(range(1, 50, 3))
+    for one, other in zip(made.meshes, wanted.meshes, strict=True):
+        assert np.allclose(one.matrix_world, other.matrix_world, atol=1e-6)
+    scene.frame_set(7)
+    shown = still(scene, tmp_path / "still.png")
+    assert np.array_equal(shown, read_levels(result(tmp_path) / "frames" / "0003.png"))
 
 
 def test_f12_shows_the_control_and_then_the_newest_result(tmp_path: Path) -> None:

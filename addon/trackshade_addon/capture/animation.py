@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import bpy
+import numpy as np
 
 READS_ONLY = "trackshade_reads_only"  # attribute of handlers of our own, which change nothing
 
@@ -64,6 +65,22 @@ def animated_paths(owner: bpy.types.ID) -> frozenset[str]:
     if owner.animation_data is None:
         return frozenset()
     return frozenset(curve.data_path for curve in [*curves(owner), *owner.animation_data.drivers])
+
+
+def is_stretched(scene: bpy.types.Scene) -> bool:
+    """Whether the scene's time is stretched, in Output Properties > Frame Range."""
+    return scene.render.frame_map_old != scene.render.frame_map_new
+
+
+def time_of(scene: bpy.types.Scene, frame: float) -> float:
+    """The time, in frames, at which Blender evaluates the animation when it renders `frame`."""
+    return frame * scene.render.frame_map_old / scene.render.frame_map_new
+
+
+def whole_time(scene: bpy.types.Scene, frame: int) -> int:
+    """The whole part of a frame's time, for markers and image users: in Blender's precision, rounded towards zero."""
+    render = scene.render
+    return int(np.float32(frame) * (np.float32(render.frame_map_old) / np.float32(render.frame_map_new)))
 
 
 def has_frame_scripts() -> bool:

@@ -60,7 +60,9 @@ class Following:
             space: whose local view counts, if it has one.
             hurry: to leave out what takes long.
         """
-        reference, frame = self.reference, depsgraph.scene.frame_current_final
+        scene = depsgraph.scene
+        # Not `frame_current_final`, which is the stretched time: the reference has frame numbers.
+        reference, frame = self.reference, scene.frame_current + scene.frame_subframe
         found: dict[tuple[int, int], tuple[Key, Float32 | None] | None] = {}  # in this redraw
         fresh: dict[int, Surface] = {}
         self.waiting.clear()

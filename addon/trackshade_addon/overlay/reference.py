@@ -18,7 +18,7 @@ from trackshade.colours import MeshRule, mesh_rule
 from trackshade.fit import FrameMap, SizeFit
 
 from ..capture import Capture
-from ..capture.animation import curves
+from ..capture.animation import curves, time_of
 from ..capture.geometry import Float32, Int32, MeshReader, Topology
 from ..capture.instances import WITHOUT_SURFACE, Instances, Key, Seen
 from ..capture.restore import set_frame, undisturbed
@@ -121,7 +121,7 @@ def look(
     Raises:
         ShotError: what a capture would raise.
     """
-    few = replace(frames, frames=tuple(frames.frames[t] for t in _beginnings(view_layer, frames)))
+    few = replace(frames, frames=tuple(frames.frames[t] for t in _beginnings(scene, view_layer, frames)))
     with Capture(scene, view_layer, frame_map=few, size_fit=size, camera=camera) as capture:
         while capture.done < capture.total:
             capture.step()
@@ -136,12 +136,13 @@ def look(
     return reference
 
 
-def _beginnings(view_layer: bpy.types.ViewLayer, frames: FrameMap) -> list[int]:
+def _beginnings(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: FrameMap) -> list[int]:
     """The first sample, and those in which something is switched on that was off before."""
     chosen = {0}
+    times = [time_of(scene, frame) for frame in frames.frames]
     for obj in view_layer.objects:
         for curve in curves(obj):
             if curve.data_path == "hide_render":
-                shown = [t for t, frame in enumerate(frames.frames) if curve.evaluate(frame) < 0.5]
+                shown = [t for t, time in enumerate(times) if curve.evaluate(time) < 0.5]
                 chosen.update(shown[:1])
     return sorted(chosen)

@@ -7,12 +7,16 @@ import bpy
 
 from trackshade.fit import SizeFit
 
-from .material import play
 from .sequence import Sequence
+from .timing import play_by_time
 
 
 def add_background(
-    camera: bpy.types.Camera, image: bpy.types.Image, sequence: Sequence, fit: SizeFit
+    camera: bpy.types.Camera,
+    image: bpy.types.Image,
+    sequence: Sequence,
+    fit: SizeFit,
+    scene: bpy.types.Scene,
 ) -> bpy.types.CameraBackgroundImage:
     """Shows a sequence over what the camera sees, lying as `fit` says.
 
@@ -27,6 +31,6 @@ def add_background(
     background.frame_method = "CROP" if fit.mode == "pad" else "FIT"
     background.alpha = 1.0
     background.display_depth = "FRONT"
-    play(background.image_user, sequence)
+    play_by_time(background.image_user, sequence, scene)
     camera.show_background_images = True
     return background

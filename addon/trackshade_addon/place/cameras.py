@@ -14,7 +14,7 @@ from mathutils import Matrix
 from trackshade.conventions import camera_to_blender, lens_from_intrinsics, ortho_from_intrinsics
 from trackshade.errors import ShotError
 
-from ..capture.animation import curves
+from ..capture.animation import curves, time_of, whole_time
 from .home import PLATE_KEY, tag
 from .record import Result
 
@@ -44,7 +44,7 @@ def find_cameras(scene: bpy.types.Scene, result: Result) -> dict[str, bpy.types.
 def make_camera(scene: bpy.types.Scene, result: Result) -> bpy.types.Object:
     """A camera that sees what the samples saw, by the result's record. It becomes the scene's if that has none."""
     track = result.camera
-    frames = list(result.samples)
+    frames = [time_of(scene, sample) for sample in result.samples]
     data = tag(bpy.data.cameras.new(track.name), result)
     camera = tag(bpy.data.objects.new(track.name, data), result)
     (width, height), (ax, ay) = result.fit.source, result.fit.pixel_aspect
@@ -88,7 +88,7 @@ def _animate(block: bpy.types.ID, name: str, values: list[Any], frames: list[flo
 
 def active_camera(scene: bpy.types.Scene) -> Callable[[int], str | None]:
     """The camera that each frame is seen through: that of the last marker with a camera, as Blender switches
-    them.
+    them. Markers go by the scene's time, which may be stretched.
     """
     named: dict[int, str] = {}
     for marker in scene.timeline_markers:
@@ -100,6 +100,7 @@ def active_camera(scene: bpy.types.Scene) -> Callable[[int], str | None]:
     def active(frame: int) -> str | None:
         if not bound:
             return fixed
-        return next((name for at, name in reversed(bound) if at <= frame), bound[0][1])
+        time = whole_time(scene, frame)
+        return next((name for at, name in reversed(bound) if at <= time), bound[0][1])
 
     return active

@@ -16,10 +16,10 @@ import bpy
 from trackshade.errors import ShotError
 
 from .home import PLATE_KEY
-from .material import play
 from .plane import drive_by, new_driver
 from .record import Result
 from .sequence import Sequence
+from .timing import follow_frames, forget_drivers, play
 
 _GROUPS = bpy.app.version >= (5, 0)
 _EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
@@ -70,8 +70,7 @@ def add_to_compositor(scene: bpy.types.Scene, result: Result, image: bpy.types.I
     link(fed, below)
     link(over.outputs[0], output.inputs[0])
     _drive_exposure(exposure, scene)
-    driver = new_driver(factor, "default_value")
-    driver.expression = f"frame >= {sequence.start} and frame <= {sequence.end}"
+    follow_frames(factor, "default_value", {sequence.start - 1: 0, sequence.start: 1, sequence.end + 1: 0})
     warnings = []
     if others := [other.name for other in bpy.data.scenes if other != scene and tree in compositor_trees(other)]:
         named = ", ".join(f"'{name}'" for name in others)
@@ -105,17 +104,10 @@ def _remove(scene: bpy.types.Scene, tree: Any, tag: str | None) -> int:
             if hasattr(socket, "default_value"):
                 socket.driver_remove("default_value")
         tree.nodes.remove(node)
-    _forget_drivers(tree)
+    forget_drivers(tree)
     if tree.get(_MADE) and not any(PLATE_KEY in node for node in tree.nodes):
         _close_tree(scene, tree)
     return len(overs)
-
-
-def _forget_drivers(tree: Any) -> None:
-    """Takes what is left of our drivers from a tree that is not animated otherwise."""
-    data = tree.animation_data
-    if data is not None and data.action is None and not data.drivers and not data.nla_tracks:
-        tree.animation_data_clear()
 
 
 def placed_nodes(scene: bpy.types.Scene) -> list[bpy.types.Node]:

@@ -10,6 +10,7 @@ import bpy
 from .home import stored_path
 from .plane import drive_by, new_driver
 from .sequence import Sequence
+from .timing import play_anywhere
 
 
 def load_sequence(name: str, sequence: Sequence, space: str) -> bpy.types.Image:
@@ -22,15 +23,6 @@ def load_sequence(name: str, sequence: Sequence, space: str) -> bpy.types.Image:
     return image
 
 
-def play(user: bpy.types.ImageUser, sequence: Sequence) -> None:
-    """Sets which file an image user shows in which scene frame."""
-    user.frame_start = sequence.start
-    user.frame_duration = sequence.duration
-    user.frame_offset = sequence.offset
-    user.use_cyclic = False
-    user.use_auto_refresh = True
-
-
 def make_material(
     name: str, image: bpy.types.Image, sequence: Sequence, scene: bpy.types.Scene, interpolation: str
 ) -> bpy.types.Material:
@@ -41,7 +33,7 @@ def make_material(
     texture.interpolation = interpolation
     texture.extension = "EXTEND"  # for the plane's rim
     texture.location = (-300, 0)
-    play(texture.image_user, sequence)
+    play_anywhere(texture.image_user, sequence, scene)
     colour.id_data.links.new(texture.outputs["Color"], colour)
     return material
 

@@ -28,6 +28,7 @@ from .record import Result, read_result
 from .removing import SHOWN_KEY, remove_result
 from .sequence import Sequence, choose_frames, write_sequence
 from .strip import add_strip
+from .timing import follow_frames
 
 ON_PICTURE = ("compositor", "sequencer")
 WAYS = ("plate", "background", "both", *ON_PICTURE, *texture.WAYS)
@@ -76,10 +77,10 @@ class Ready:
             material = tag(make_material(f"{result.name} plate", image, sequence, scene, sharpness), result)
             for name, camera in cameras.items():
                 plane = _add_plane(result, home, camera, material, self.distance)
-                _show(plane, sequence.cameras.get(name, []), scene.frame_current, result)
+                _show(plane, sequence.cameras.get(name, []), scene.frame_current)
                 planes.append(plane.name)
         if self.as_ != "plate":
-            warnings += _add_backgrounds(result, list(cameras.values()), sequence)
+            warnings += _add_backgrounds(result, list(cameras.values()), sequence, scene)
         home[_WARNINGS_KEY] = "\n".join(warnings)
         return Placed(
             folder=result.folder,
@@ -240,26 +241,23 @@ def _add_plane(
     return plane
 
 
-def _show(plane: bpy.types.Object, ranges: list[tuple[int, int]], now: int, result: Result) -> None:
-    """Keys the plane to be seen in the frames from first to last of each range, and nowhere else; it is frame `now`."""
-    keys: dict[int, bool] = {}  # frame: hidden from here on
+def _show(plane: bpy.types.Object, ranges: list[tuple[int, int]], now: int) -> None:
+    """Has the plane seen in the frames from first to last of each range, and nowhere else; it is frame `now`."""
+    hidden: dict[int, bool] = {}  # frame: hidden from here on
     for first, last in ranges:
-        keys.setdefault(first - 1, True)
-        keys[first] = False
-        keys[last + 1] = True
-    hidden = True
-    for frame, value in sorted(keys.items()):
-        for path in ("hide_render", "hide_viewport"):
-            setattr(plane, path, value)
-            plane.keyframe_insert(path, frame=frame)
-        if frame <= now:
-            hidden = value
-    plane.hide_render = plane.hide_viewport = hidden
-    if plane.animation_data is not None and plane.animation_data.action is not None:
-        tag(plane.animation_data.action, result)
+        hidden.setdefault(first - 1, True)
+        hidden[first] = False
+        hidden[last + 1] = True
+    shown = any(first <= now <= last for first, last in ranges)
+    for path in ("hide_render", "hide_viewport"):
+        setattr(plane, path, not shown)
+        if hidden:
+            follow_frames(plane, path, hidden)
 
 
-def _add_backgrounds(result: Result, cameras: list[bpy.types.Object], sequence: Sequence) -> list[str]:
+def _add_backgrounds(
+    result: Result, cameras: list[bpy.types.Object], sequence: Sequence, scene: bpy.types.Scene
+) -> list[str]:
     warnings = []
     image = None
     for data in dict.fromkeys(camera.data for camera in cameras):
@@ -271,7 +269,7 @@ def _add_backgrounds(result: Result, cameras: list[bpy.types.Object], sequence: 
             image = tag(load_sequence(f"{result.name} background", sequence, "sRGB"), result)
         if not data.show_background_images:
             data[SHOWN_KEY] = True
-        add_background(data, image, sequence, result.fit)
+        add_background(data, image, sequence, result.fit, scene)
     return warnings
 
 

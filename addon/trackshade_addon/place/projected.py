@@ -18,10 +18,10 @@ from typing import Any
 
 import bpy
 
-from ..capture.animation import curves
 from .home import PLATE_KEY, stored_path, tag
 from .record import Result
 from .sequence import FrameChoice, Sequence
+from .timing import follow_frames
 
 PLACE = "trackshade_place"  # attribute
 TRACKS_KEY = "trackshade_tracks"  # on the hidden objects
@@ -62,7 +62,9 @@ def carry_tracks(
     carrier = _carrier(f"{result.name} tracks {obj.name}", result, path, vertices)
     home.objects.link(carrier)
     carrier.hide_viewport = carrier.hide_render = True
-    _play(carrier, home, projection.choices, result)
+    follow_frames(
+        carrier.modifiers[_NAME], "eval_frame", {choice.frame: choice.sample for choice in projection.choices}
+    )
     modifier = obj.modifiers.new(_NAME, "NODES")
     modifier.node_group = tag(_nodes(carrier), result)
     modifier.show_expanded = False
@@ -101,29 +103,6 @@ def _carrier(name: str, result: Result, path: Path, vertices: int) -> bpy.types.
     cache.play_mode, cache.time_mode, cache.interpolation = "CUSTOM", "FRAME", "NONE"
     cache.forward_axis, cache.up_axis = "POS_Y", "POS_Z"
     return carrier
-
-
-def _play(carrier: bpy.types.Object, home: bpy.types.Collection, choices: list[FrameChoice], result: Result) -> None:
-    """Keys which sample is shown in each scene frame. All carriers of a result share one action."""
-    others = [item for item in home.objects if item.get(TRACKS_KEY) and item.animation_data is not None]
-    if others:
-        shared = others[0].animation_data
-        data: Any = carrier.animation_data_create()
-        data.action = shared.action
-        if hasattr(data, "action_slot"):  # from Blender 4.4 on
-            data.action_slot = shared.action_slot
-        return
-    cache: Any = carrier.modifiers[_NAME]
-    before = None
-    for choice in choices:
-        if choice.sample != before:
-            cache.eval_frame = before = choice.sample
-            cache.keyframe_insert("eval_frame", frame=choice.frame)
-    action = carrier.animation_data.action
-    tag(action, result)
-    for curve in curves(carrier):
-        for point in curve.keyframe_points:
-            point.interpolation = "CONSTANT"
 
 
 def _nodes(carrier: bpy.types.Object) -> bpy.types.NodeTree:

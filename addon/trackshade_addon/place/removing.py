@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import bpy
 
+from ..capture.animation import curves
 from .compositor import remove_from_compositor
 from .coordinates import remove_maps
 from .home import PLATE_KEY, holds_anything, root_collection
 from .materials import dressed, undress
 from .projected import TRACKS_KEY, drop_tracks
 from .strip import remove_strips
+from .timing import forget_drivers
 
 SHOWN_KEY = "trackshade_showed_backgrounds"  # on a camera whose background images were switched off before
+_BACKGROUND = re.compile(r"background_images\[(\d+)\]")
 
 
 def remove_result(scene: bpy.types.Scene, folder: Path, maps: bool = True) -> None:
@@ -71,8 +75,21 @@ def _remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:
     own = [item for item in data.background_images if item.image is not None and item.image.get(PLATE_KEY) == tag]
     for item in own:
         item.image = None  # else the image keeps a user
-        data.background_images.remove(item)
+        _remove_background(data, item)
     ours = any(item.image is not None and PLATE_KEY in item.image for item in data.background_images)
     if own and not ours and data.get(SHOWN_KEY):
         data.show_background_images = False
         del data[SHOWN_KEY]
+
+
+def _remove_background(data: bpy.types.Camera, item: bpy.types.CameraBackgroundImage) -> None:
+    """Removes a background image; what animates those after it, by their place in the list, goes on doing so."""
+    place = list(data.background_images).index(item)
+    item.image_user.driver_remove("frame_offset")
+    data.background_images.remove(item)
+    if data.animation_data is not None:
+        for curve in [*curves(data), *data.animation_data.drivers]:
+            found = _BACKGROUND.match(curve.data_path)
+            if found and int(found[1]) > place:
+                curve.data_path = f"background_images[{int(found[1]) - 1}]{curve.data_path[found.end() :]}"
+        forget_drivers(data)

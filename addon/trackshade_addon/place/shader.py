@@ -8,8 +8,9 @@ from typing import Any
 
 import bpy
 
-from .material import play, shining
+from .material import shining
 from .projected import PLACE, Projection
+from .timing import play_anywhere
 
 
 def texture_material(
@@ -26,14 +27,16 @@ def texture_material(
     tree.links.new(coordinates.outputs["UV"], texture.inputs["Vector"])
     colour = texture.outputs["Color"]
     if projection is not None:
-        colour = _project(tree, colour, projection)
+        colour = _project(tree, colour, projection, scene)
     tree.links.new(colour, shown)
     for column, node in enumerate([*tree.nodes[2:], *tree.nodes[:2]]):  # emission and output, made first, come last
         node.location = (200 * column, 0)
     return material
 
 
-def _project(tree: Any, baked: bpy.types.NodeSocket, projection: Projection) -> bpy.types.NodeSocket:
+def _project(
+    tree: Any, baked: bpy.types.NodeSocket, projection: Projection, scene: bpy.types.Scene
+) -> bpy.types.NodeSocket:
     """The projected picture over the baked colour, where the surface point is seen in it."""
     place = tree.nodes.new("ShaderNodeAttribute")
     place.attribute_type, place.attribute_name = "GEOMETRY", PLACE
@@ -45,8 +48,8 @@ def _project(tree: Any, baked: bpy.types.NodeSocket, projection: Projection) -> 
     for axis, along in enumerate((x, y)):
         share = along if projection.orthographic else _math(tree, "MULTIPLY", along, nearness)
         tree.links.new(share, pixel.inputs[axis])
-    picture = _sequence(tree, pixel, projection.picture, projection.frames, "Linear")
-    reach = _sequence(tree, pixel, projection.reach, projection.reach_frames, "Closest")
+    picture = _sequence(tree, pixel, projection.picture, projection.frames, "Linear", scene)
+    reach = _sequence(tree, pixel, projection.reach, projection.reach_frames, "Closest", scene)
     key = _math(tree, "DIVIDE", _math(tree, "SUBTRACT", nearness, projection.low), projection.high - projection.low)
     key.node.use_clamp = True  # 1 says that nothing is seen, also of what is nearer than all that was
     seen = _math(tree, "GREATER_THAN", key, reach.outputs["Color"])
@@ -60,11 +63,13 @@ def _project(tree: Any, baked: bpy.types.NodeSocket, projection: Projection) -> 
     return next(socket for socket in mixed.outputs if socket.type == "RGBA")
 
 
-def _sequence(tree: Any, pixel: Any, image: bpy.types.Image, frames: Any, interpolation: str) -> Any:
+def _sequence(
+    tree: Any, pixel: Any, image: bpy.types.Image, frames: Any, interpolation: str, scene: bpy.types.Scene
+) -> Any:
     node = tree.nodes.new("ShaderNodeTexImage")
     # Beside the picture the reach is that of its rim, where nothing is seen.
     node.image, node.interpolation, node.extension = image, interpolation, "EXTEND"
-    play(node.image_user, frames)
+    play_anywhere(node.image_user, frames, scene)
     tree.links.new(pixel.outputs[0], node.inputs["Vector"])
     return node
 

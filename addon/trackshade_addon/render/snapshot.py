@@ -7,8 +7,6 @@ layer goes through the scene's view transform. So burnt-in stamps and the export
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
@@ -16,23 +14,13 @@ import numpy as np
 
 from trackshade.errors import OutputError, ShotError
 
-from ..capture.restore import Changes
 from ..discard import discard
 from ..first_frame import OWN_ENGINE
 from .exr import read_channels
+from .outputs import image_format, render_result
 from .rest import own_render
 
 COMPOSITE = "Composite"
-_MOMENTS = ("init", "pre", "post", "write", "stats", "complete", "cancel")
-_FORMAT = (
-    "media_type",
-    "file_format",
-    "color_mode",
-    "color_depth",
-    "exr_codec",
-    "use_exr_interleave",
-    "color_management",
-)
 
 
 def save_result(scene: bpy.types.Scene, path: Path) -> None:
@@ -41,10 +29,10 @@ def save_result(scene: bpy.types.Scene, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written. ShotError: there is no result.
     """
-    result = _result()
+    result = render_result()
     if result is None:
         raise ShotError("render-failed", "The render left no result to take the first frame from.", _FIX)
-    with _format(scene, "MULTI_LAYER_IMAGE", "OPEN_EXR_MULTILAYER") as output:
+    with image_format(scene, "MULTI_LAYER_IMAGE", "OPEN_EXR_MULTILAYER") as output:
         output.exr_codec, output.color_depth = "NONE", "32"
         if hasattr(output, "use_exr_interleave"):  # Blender 5 writes a part for each layer otherwise
             output.use_exr_interleave = True
@@ -55,7 +43,7 @@ def make_savable() -> None:
     """Makes the image that stands for render results, without which none can be saved: `blender -b FILE -a` has none
     until something renders from within. For a handler of render_init, without a window.
     """
-    if _result() is not None or not bpy.app.background:
+    if render_result() is not None or not bpy.app.background:
         return
     camera = bpy.data.cameras.new("Trackshade")
     seat = bpy.data.objects.new("Trackshade", camera)
@@ -65,28 +53,10 @@ def make_savable() -> None:
         empty.camera = seat
         empty.render.engine = OWN_ENGINE  # which has nothing to do in renders of our own
         empty.render.resolution_x = empty.render.resolution_y = 8
-        with own_render(), _without_handlers():
+        with own_render():
             bpy.ops.render.render(scene=empty.name)
     finally:
         bpy.data.batch_remove([empty, seat, camera])
-
-
-@contextlib.contextmanager
-def _without_handlers() -> Iterator[None]:
-    """Other add-ons are not to take this for a render."""
-    lists = [getattr(bpy.app.handlers, f"render_{name}") for name in _MOMENTS]
-    kept = [list(found) for found in lists]
-    try:
-        for found in lists:
-            found.clear()
-        yield
-    finally:
-        for found, before in zip(lists, kept, strict=True):
-            found[:] = before
-
-
-def _result() -> bpy.types.Image | None:
-    return next((image for image in bpy.data.images if image.type == "RENDER_RESULT"), None)
 
 
 def display_picture(saved: Path, layer: str, composited: bool, scene: bpy.types.Scene, path: Path) -> None:
@@ -110,7 +80,7 @@ def display_picture(saved: Path, layer: str, composited: bool, scene: bpy.types.
     image = bpy.data.images.new("Trackshade first frame", width, height, alpha=False, float_buffer=True)
     try:
         image.pixels.foreach_set(pixels.reshape(-1))
-        with _format(scene, "IMAGE", "PNG") as output:
+        with image_format(scene, "IMAGE", "PNG") as output:
             output.color_mode, output.color_depth = "RGB", "8"
             output.color_management = "FOLLOW_SCENE"
             _save(image, path, scene)
@@ -119,20 +89,6 @@ def display_picture(saved: Path, layer: str, composited: bool, scene: bpy.types.
 
 
 _FIX = "Choose None for the first frame in the view layer's Trackshade panel, or export with Blender's own engines."
-
-
-@contextlib.contextmanager
-def _format(scene: bpy.types.Scene, media: str, kind: str) -> Iterator[bpy.types.ImageFormatSettings]:
-    output = scene.render.image_settings
-    changes = Changes()
-    changes.keep(output, *(name for name in _FORMAT if hasattr(output, name)))
-    try:
-        if hasattr(output, "media_type"):  # Blender 5.0 and newer
-            output.media_type = media
-        output.file_format = kind
-        yield output
-    finally:
-        changes.undo()
 
 
 def _save(image: bpy.types.Image, path: Path, scene: bpy.types.Scene) -> None:

@@ -135,6 +135,7 @@ def _key(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Any:
     return (
         scene.trackshade.what(view_layer.name),
         *(scene.frame_start, scene.frame_end, scene.frame_step, render.fps, render.fps_base),
+        *(render.frame_map_old, render.frame_map_new),
         *(render.resolution_x, render.resolution_y, render.resolution_percentage),
         *(render.pixel_aspect_x, render.pixel_aspect_y),
         None if scene.camera is None else scene.camera.session_uid,
