@@ -127,29 +127,28 @@ def find_gaps(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: S
 def sentences(gaps: Iterable[Gap], most: int = _NAMES) -> list[str]:
     """A sentence for each kind of gap, with the count and the first names."""
     said = []
-    for kind, pattern, values in grouped(gaps, most):
-        sentence = pattern.format(**values)
+    for kind, pattern, names in grouped(gaps):
+        sentence = pattern.format(count=len(names), names=listed(names, most))
         said.append(f"{sentence} {_TRUST}" if kind in BLOCKED else sentence)
     return said
 
 
-def grouped(gaps: Iterable[Gap], most: int = _NAMES) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """For each kind of gap: the kind, its pattern, and the values that fill it."""
+def grouped(gaps: Iterable[Gap]) -> Iterator[tuple[str, str, list[str]]]:
+    """For each kind of gap: the kind, the pattern for as many, and the names."""
     names: dict[str, list[str]] = defaultdict(list)
     for gap in gaps:
         names[gap.kind].append(gap.name)
     for kind, found in names.items():
         one, several = PATTERNS[kind]
-        yield kind, one if len(found) == 1 else several, {"count": len(found), "names": listed(found, most)}
+        yield kind, one if len(found) == 1 else several, found
 
 
 def listed(names: Sequence[str], most: int) -> str:
     """The first names and how many more there are."""
-    shown = list(names[:most])
-    more = len(names) - len(shown)
-    if more:
+    shown, more = names[:most], len(names) - most
+    if more > 0:
         return f"{', '.join(shown)} and {more} more"
-    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
 
 
 def require_complete(gaps: Sequence[Gap]) -> None:
@@ -163,6 +162,24 @@ def require_complete(gaps: Sequence[Gap]) -> None:
         "Restore what is missing" + (", or allow scripts with --trust-scripts" if blocked else "")
         + "; without --strict, it is left out and named in a warning.",
     )  # fmt: skip
+
+
+def scripts_allowed(scene: bpy.types.Scene) -> bool:
+    """Whether Python scripts of the open file may run, as far as Blender tells; where it does not, they may not.
+
+    Blender says only that it has blocked something. Where it has not, either nothing was there to block, or it ran.
+    """
+    if bpy.app.autoexec_fail:
+        return False
+    if bpy.context.preferences.filepaths.use_scripts_auto_execute or any(text.use_module for text in bpy.data.texts):
+        return True
+    evaluated = (item for obj in scene.objects if obj.visible_get() for item in (obj, obj.data))
+    return any(
+        curve.driver.type == "SCRIPTED" and not curve.driver.is_simple_expression
+        for item in evaluated
+        if item is not None and item.animation_data is not None
+        for curve in item.animation_data.drivers
+    )
 
 
 def _candidates(
@@ -210,9 +227,9 @@ def _blocks() -> Iterator[bpy.types.ID]:
 
 def _missing_link(block: bpy.types.ID) -> tuple[str, str]:
     """The kind and name for a placeholder of linked data that could not be found."""
-    library: Any = block.library
-    if library is None and block.override_library is not None and block.override_library.reference is not None:
-        library = block.override_library.reference.library
+    override = block.override_library
+    linked = block if override is None or override.reference is None else override.reference
+    library: Any = linked.library
     if library is not None and library.is_missing:
         return "library", Files.name(library.filepath)
     place = "" if library is None else f" of {Files.name(library.filepath)}"
@@ -329,9 +346,15 @@ def _compositor_nodes(scene: bpy.types.Scene) -> Iterator[Any]:
 
 def _compositor_trees(scene: bpy.types.Scene) -> list[Any]:
     """The node trees that composite the scene's renders."""
-    from ..place.compositor import compositor_trees
-
-    return compositor_trees(scene) if scene.render.use_compositing else []
+    if not scene.render.use_compositing:
+        return []
+    if hasattr(scene, "compositor_effects"):  # Blender 5.3 and newer
+        trees = [effect.node_group for effect in scene.compositor_effects if effect.enable_for_render]
+    elif bpy.app.version >= (5, 0):
+        trees = [scene.compositing_node_group]
+    else:
+        trees = [scene.node_tree if scene.use_nodes else None]
+    return [tree for tree in trees if tree is not None]
 
 
 def _needed(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> set[bpy.types.ID]:

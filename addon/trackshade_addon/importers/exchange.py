@@ -17,6 +17,7 @@ from ..capture.animation import action_curves
 from .refusals import damaged, refused
 
 _SURFACES = {"MESH", "CURVE", "SURFACE", "FONT", "META", "CURVES", "POINTCLOUD", "VOLUME", "GPENCIL", "GREASEPENCIL"}
+_NOISE = 0.02  # frames
 _NTSC = 1.001  # 24, 30 and 60 frames per second are often this much slower
 
 
@@ -107,7 +108,8 @@ def animation_range(scene: bpy.types.Scene) -> tuple[int, int] | None:
             ends.append(last)
     if not starts or max(ends) <= min(starts):
         return None
-    return int(min(starts) // 1), int(-(-max(ends) // 1))
+    # Importers turn seconds into frames, the older FBX one without the rate's base: 9.01 means 9.
+    return math.floor(min(starts) + _NOISE), math.ceil(max(ends) - _NOISE)
 
 
 def camera_warning(scene: bpy.types.Scene, file: Path) -> tuple[str, ...]:
@@ -135,6 +137,7 @@ def import_ply(file: Path, animation: str | None) -> Imported:
 
 def import_stl(file: Path, animation: str | None) -> Imported:
     """Imports an STL file."""
+    _check_stl(file)
     finished(file, bpy.ops.wm.stl_import(filepath=str(file)))
     return Imported()
 
@@ -145,6 +148,22 @@ def _is_obj(file: Path) -> bool:
         head = stream.read(1 << 16)
     words = {line.split(None, 1)[0] for line in head.splitlines() if line.strip()}
     return b"\0" not in head and bool(words & {b"v", b"vn", b"vt", b"o", b"g", b"mtllib", b"usemtl", b"f", b"#"})
+
+
+def _check_stl(file: Path) -> None:
+    """Raises ShotError for what is neither a whole binary STL file nor text; the importer reads anything as triangles.
+
+    A binary file has 80 bytes of any kind, the count of its triangles, and 50 bytes for each.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        head = stream.read(84)
+    triangles = int.from_bytes(head[80:], "little") if len(head) == 84 else -1
+    if size == 84 + 50 * triangles:
+        return
+    if not head.lstrip().startswith(b"solid"):
+        cut = triangles >= 0 and 84 + 50 * triangles > size
+        raise damaged(file, "it is cut short" if cut else "it is no STL file")
 
 
 def _check_content(file: Path, imported: Imported) -> None:

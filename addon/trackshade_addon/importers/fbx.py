@@ -14,11 +14,13 @@ from typing import Any
 
 import bpy
 
+from ..capture.animation import action_curves
 from .animations import check_animation, several_animations
 from .exchange import Imported, clear, enable, finished
 from .refusals import damaged
 
-Takes = dict[str, list[tuple[bpy.types.ID, bpy.types.Action]]]
+Takes = dict[str, list[tuple[Any, bpy.types.Action, Any]]]
+_NUMBER = re.compile(r"\.\d{3}$")
 
 
 def import_fbx(file: Path, animation: str | None) -> Imported:
@@ -29,16 +31,14 @@ def import_fbx(file: Path, animation: str | None) -> Imported:
     """
     _read(file)
     takes = _takes()
-    playing = next((_take(owner.animation_data.action, owner) for owner in _playing()), "")
+    playing = next((_take(owner.animation_data.action) for owner in _playing()), "")
     if animation is None:
         return Imported(warnings=several_animations(file, list(takes), playing))
     check_animation(file, animation, list(takes))
-    chosen = dict(takes[animation])
     for owner in list(_playing()):
-        if owner not in chosen:
-            owner.animation_data.action = None
-    for owner, action in chosen.items():
-        _play(owner, action)
+        owner.animation_data.action = None
+    for owner, action, slot in reversed(takes[animation]):  # the first counts
+        _play(owner, action, slot)
     return Imported()
 
 
@@ -47,7 +47,7 @@ def _read(file: Path) -> None:
     if _is_cut_text(file):
         raise damaged(file, "it is cut short")
     refusal: RuntimeError | None = None
-    if "fbx_import" in dir(bpy.ops.wm):
+    if has_own_reader():
         try:
             finished(file, bpy.ops.wm.fbx_import(filepath=str(file)))
         except RuntimeError as error:
@@ -59,10 +59,12 @@ def _read(file: Path) -> None:
     try:
         finished(file, bpy.ops.import_scene.fbx(filepath=str(file)))
     except RuntimeError as error:
-        if "fbx_import" not in dir(bpy.ops.wm):
-            raise
-        if refusal is not None:
-            raise refusal from error
+        raise refusal or error from None
+
+
+def has_own_reader() -> bool:
+    """Whether this Blender has a reader of its own. Operators written in C have no class in `bpy.types`."""
+    return "fbx_import" in dir(bpy.ops.wm)
 
 
 def _is_cut_text(file: Path) -> bool:
@@ -86,34 +88,51 @@ def _playing() -> Iterator[Any]:
 
 
 def _takes() -> Takes:
-    """By take: what it moves, and the action that moves it. Both readers call actions OWNER|TAKE."""
-    owners = sorted(_blocks(), key=lambda block: -len(block.name))  # a longer name may begin with a shorter one
+    """By take: what it moves, and the action and slot that move it."""
+    owners = {(block.id_type, block.name): block for block in _blocks()}
     found: Takes = {}
     for action in bpy.data.actions:
-        owner = next((item for item in owners if _belongs(action, item)), None)
-        if owner is not None:
-            found.setdefault(_take(action, owner), []).append((owner, action))
+        moved = list(_moved(action, owners))
+        if moved:
+            found.setdefault(_take(action), []).extend(moved)
     return found
 
 
-def _belongs(action: bpy.types.Action, owner: Any) -> bool:
-    if not action.name.startswith(f"{owner.name}|"):
-        return False
-    if hasattr(action, "slots"):  # Blender 4.4 and newer
-        return any(slot.target_id_type in (owner.id_type, "UNSPECIFIED") for slot in action.slots)
-    return action.id_root == owner.id_type
+def _moved(action: bpy.types.Action, owners: dict[tuple[str, str], Any]) -> Iterator[tuple[Any, bpy.types.Action, Any]]:
+    """The data-blocks that an action has curves for. Its slots are called as they are, or the action is."""
+    if not hasattr(action, "slots"):  # Blender 4.3 and older
+        owner = owners.get((action.id_root, _owner(action.name)))
+        if owner is not None:
+            yield owner, action, None
+        return
+    for slot in action.slots:
+        kind = slot.target_id_type
+        owner = owners.get((kind, slot.name_display)) or owners.get((kind, _owner(action.name)))
+        if owner is not None and any(True for _ in action_curves(action, slot)):
+            yield owner, action, slot
 
 
-def _take(action: bpy.types.Action, owner: Any) -> str:
-    """The take that an action is of. Its name is OWNER|TAKE."""
-    return action.name[len(owner.name) + 1 :]
+def _owner(name: str) -> str:
+    """What OWNER|TAKE begins with: the longest that is the name of something, or ""."""
+    names = (block.name for block in _blocks() if name.startswith(f"{block.name}|"))
+    return max(names, key=len, default="")
 
 
-def _play(owner: Any, action: bpy.types.Action) -> None:
+def _take(action: bpy.types.Action) -> str:
+    """The take that an action is of.
+
+    Actions are called TAKE by Blender's reader and OWNER|TAKE by the add-on, and takes OBJECT|ACTION by Blender's
+    exporter, which writes one for each object. A name that is taken already gets a number.
+    """
+    name = _NUMBER.sub("", action.name)
+    name = name if name in bpy.data.actions else action.name
+    while owner := _owner(name):
+        name = name[len(owner) + 1 :]
+    return name
+
+
+def _play(owner: Any, action: bpy.types.Action, slot: Any) -> None:
     animation = owner.animation_data or owner.animation_data_create()
     animation.action = action
-    slots = getattr(action, "slots", None)
-    if slots:  # Blender 4.4 and newer
-        animation.action_slot = next(
-            (slot for slot in slots if slot.target_id_type in (owner.id_type, "UNSPECIFIED")), slots[0]
-        )
+    if slot is not None:
+        animation.action_slot = slot

@@ -22,8 +22,8 @@ _MISSING = re.compile(r"Missing resource, '(.*)'|Couldn't find the file '(.*)'")
 def refused(file: Path, reason: str) -> ShotError:
     """The error for a file, from the text of the error that its reader raised."""
     said = _said(reason)
-    if file.suffix.lower().startswith(".blend") and "newer" in reason.lower():
-        return too_new(file)
+    if file.suffix.lower().startswith(".blend"):
+        return too_new(file) if "newer" in reason.lower() else damaged(file, said)
     if missing := _MISSING.search(reason):
         return ShotError(
             "missing-file",
