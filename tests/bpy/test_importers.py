@@ -610,7 +610,7 @@ def test_a_character_with_bones_shape_keys_and_a_camera_keeps_its_range(scene, t
 
 @own_reader
 def test_takes_of_other_programs_are_chosen_by_name(tmp_path):
-    takes = [take_text(500, "Take 001", "X", 200), take_text(600, "Idle|Base", "Y", 300)]
+    takes = [take_text(500, "Take 001", "X", 200), take_text(600, "Idle|Base", "X", -300)]
     text = TEXT_FBX.replace("}\nConnections", "".join(objects for objects, _ in takes) + "}\nConnections")
     path = tmp_path / "scene.fbx"
     path.write_text(text[: text.rindex("}")] + "".join(connections for _, connections in takes) + "}\n")
@@ -618,7 +618,7 @@ def test_takes_of_other_programs_are_chosen_by_name(tmp_path):
     assert "2 animations: 'Idle|Base', 'Take 001'. 'Take 001' plays" in read.warnings[0]
     assert travel(read.scene, "Quad") == (2, 0, 0)
     assert travel(read_scene(path, animation="Take 001").scene, "Quad") == (2, 0, 0)
-    assert travel(read_scene(path, animation="Idle|Base").scene, "Quad") == (0, 0, 3)
+    assert travel(read_scene(path, animation="Idle|Base").scene, "Quad") == (-3, 0, 0)
 
 
 def with_takes(path: Path) -> None:
