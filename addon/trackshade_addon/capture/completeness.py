@@ -229,7 +229,7 @@ def _missing_link(block: bpy.types.ID) -> tuple[str, str]:
     """The kind and name for a placeholder of linked data that could not be found."""
     override = block.override_library
     linked = block if override is None or override.reference is None else override.reference
-    library: Any = linked.library
+    library = getattr(linked, "library", None)
     if library is not None and library.is_missing:
         return "library", Files.name(library.filepath)
     place = "" if library is None else f" of {Files.name(library.filepath)}"

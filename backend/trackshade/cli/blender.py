@@ -133,17 +133,15 @@ def _outcome(final: dict[str, Any] | None, stage: Mapping[str, Any], code: int, 
     if final is None:
         lines = [line for line in Path(log).read_text(errors="replace").splitlines() if line.strip()]
         said = f": {lines[-1].strip()[:200]}" if lines else ""
-        how = f"crashed ({_signal_name(-code)})" if code < 0 else f"ended with code {code}"
+        how = f"crash, {_signal_name(-code)}" if code < 0 else f"code {code}"
         if stage.get("state") == "opening":
             raise JobError(
                 "blender-ended",
-                f"Blender {how} while it opened {stage.get('message')}{said}",
-                f"The file may be damaged, or may need another version of Blender. See {log}.",
+                f"Blender ended while it opened {stage.get('message')} ({how}){said}",
+                f"The file may be damaged, or need another version of Blender. See {log}.",
                 exit_code=3,
             )
-        state = stage.get("state")
-        when = f" while it was {state}" if state else " before it was done"
-        raise JobError("blender-ended", f"Blender {how}{when}{said}", f"See {log}.")
+        raise JobError("blender-ended", f"Blender ended before it was done ({how}){said}", f"See {log}.")
     if final["event"] == "unusable":
         raise Unusable(final["reason"])
     if final["event"] == "error":
