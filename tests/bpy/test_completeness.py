@@ -12,7 +12,7 @@ import pytest
 
 import stage
 from trackshade.errors import ShotError
-from trackshade_addon.capture.completeness import PATTERNS, Gap, find_gaps, require_complete, sentences
+from trackshade_addon.capture.completeness import PATTERNS, Gap, find_gaps, require_complete, scripts_allowed, sentences
 from trackshade_addon.importers import read_scene
 from trackshade_addon.ui.german import TEXTS
 
@@ -481,6 +481,22 @@ def test_a_script_that_is_blocked_is_named(scene, tmp_path):
     path = saved(tmp_path / "rig.blend")
     assert gaps(read_scene(path).scene) == [("script", "rig_ui.py")]
     assert gaps(read_scene(path, trust_scripts=True).scene) == []
+
+
+def test_another_blender_runs_scripts_only_where_this_one_has(scene, tmp_path):
+    assert not scripts_allowed(scene)  # nothing is known, and nothing is there to run
+    drive(shown(scene), "location", PYTHON, 0)
+    path = saved(tmp_path / "driven.blend")
+    for trusted in (False, True):
+        opened = read_scene(path, trust_scripts=trusted).scene
+        opened.view_layers[0].update()
+        assert scripts_allowed(opened) == trusted
+    # A driver that was never evaluated, and so was not blocked, says nothing of what is allowed.
+    opened.objects["Thing"].hide_viewport = True
+    saved(path)
+    opened = read_scene(path).scene
+    assert not bpy.app.autoexec_fail
+    assert not scripts_allowed(opened)
 
 
 # in words

@@ -18,6 +18,7 @@ from trackshade.errors import ShotError, UsageError
 from trackshade_addon.autocamera import add_auto_camera
 from trackshade_addon.capture.completeness import find_gaps
 from trackshade_addon.importers import animation_range, fbx, open_scene, read_scene
+from trackshade_addon.importers import usd as usd_importer
 
 EXPORTERS = {
     ".glb": lambda path: bpy.ops.export_scene.gltf(filepath=path, export_format="GLB", export_cameras=True),
@@ -337,7 +338,10 @@ def facts(opened: bpy.types.Scene) -> tuple[int, int, float]:
         ("timeCodesPerSecond = 1000", MOVES, (3, 21, 1000)),
     ],
 )
-def test_usd_gives_its_range_and_its_rate(tmp_path, header, body, expected):
+@pytest.mark.parametrize("package", [True, False], ids=["pxr", "without"])
+def test_usd_gives_its_range_and_its_rate(tmp_path, monkeypatch, package, header, body, expected):
+    if not package:  # as in a Blender that is built without USD's Python package
+        monkeypatch.setattr(usd_importer, "_pxr", lambda: None)
     opened = open_scene(usd(tmp_path / "scene.usda", body, header))
     assert facts(opened) == expected
     assert any(obj.type == "MESH" for obj in opened.objects)
@@ -360,6 +364,18 @@ def test_usd_of_many_makes_stands_still(tmp_path, body):
     depsgraph = bpy.context.evaluated_depsgraph_get()
     assert any(item.object.type == "MESH" for item in depsgraph.object_instances)
     assert facts(opened) == (1, 250, 24)
+
+
+def test_binary_usd_gives_its_rate_and_says_where_it_cannot_be_read(scene, tmp_path, monkeypatch):
+    animated(scene)
+    scene.render.fps = 30
+    path = tmp_path / "scene.usdc"
+    EXPORTERS[".usdc"](str(path))
+    assert facts(open_scene(path)) == (4, 12, 30)
+    monkeypatch.setattr(usd_importer, "_pxr", lambda: None)
+    read = read_scene(path)
+    assert "rate of scene.usdc could not be read; 24 frames per second" in read.warnings[0]
+    assert facts(read.scene) == (4, 12, 24)
 
 
 def test_what_a_usd_stage_refers_to_and_is_not_there(tmp_path):

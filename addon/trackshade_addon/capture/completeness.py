@@ -312,8 +312,8 @@ def _blocked_scripts() -> Iterator[Gap]:
 def _missing_clips(scene: bpy.types.Scene, files: Files) -> Iterator[str]:
     """Of the clips that the compositor shows. Constraints need only a clip's tracks, which the .blend holds."""
     for node in _compositor_nodes(scene):
-        clip = getattr(node, "clip", None)
-        if isinstance(clip, bpy.types.MovieClip) and not files.has(clip, clip.filepath):
+        clip: Any = getattr(node, "clip", None)
+        if clip is not None and not files.has(clip, clip.filepath):
             yield files.name(clip.filepath)
 
 

@@ -23,6 +23,8 @@ from .refusals import damaged, refused, unsupported
 
 _RATE = 24.0  # of a stage that does not say
 _REASON = re.compile(r" : '(.*?)\s*'(?=\s*(?:Error in|$))", re.DOTALL)
+_SAMPLES = re.compile(r"\btimeSamples\s*=\s*\{([^}]*)\}")
+_TIME = re.compile(r"(?:^|,)\s*([-+.\deE]+)\s*:")
 _HEADER = re.compile(r"^\s*(timeCodesPerSecond|framesPerSecond)\s*=\s*([-+.\deE]+)", re.MULTILINE)
 
 
@@ -58,7 +60,7 @@ def import_usd(file: Path, animation: str | None) -> Imported:
         warnings = (f"The rate of {file.name} could not be read; {_RATE:g} frames per second are taken.",)
     set_rate(scene, _RATE if stage is None else stage.rate)
     found = None if stage is None else stage.range
-    if found is None and scene.frame_end > scene.frame_start:
+    if (found is None or pxr is None) and scene.frame_end > scene.frame_start:  # as the file says, Blender has found
         found = scene.frame_start, scene.frame_end
     whole = None if found is None else (math.floor(found[0]), math.ceil(found[1]))
     return Imported(whole, warnings, () if stage is None else stage.missing)
@@ -128,11 +130,13 @@ def _check_archive(file: Path) -> None:
 
 
 def _read_text(file: Path) -> _Stage | None:
-    """The rate in the text form's header; None for the binary forms."""
+    """What the text form says, without USD's package; None for the binary forms."""
     with file.open("rb") as stream:
-        head = stream.read(1 << 16)
-    if not head.startswith(b"#usda"):
-        return None
-    found = dict(_HEADER.findall(head.decode("utf-8", "replace")))
+        if stream.read(5) != b"#usda":
+            return None
+        text = stream.read().decode("utf-8", "replace")
+    found = dict(_HEADER.findall(text[: 1 << 16]))
     rate = float(found.get("timeCodesPerSecond") or found.get("framesPerSecond") or _RATE)
-    return _Stage(rate, None)
+    samples = [float(time) for block in _SAMPLES.findall(text) for time in _TIME.findall(block)]
+    moves = bool(samples) and max(samples) > min(samples)
+    return _Stage(rate if rate > 0 else _RATE, (min(samples), max(samples)) if moves else None)
