@@ -75,6 +75,16 @@ def test_each_type_opens_with_its_animation(scene, tmp_path, suffix):
     assert opened.frame_current in (opened.frame_start, opened.frame_end)
 
 
+@pytest.mark.parametrize("suffix", EXPORTERS)
+def test_folders_and_names_in_any_script_open(scene, tmp_path, suffix):
+    animated(scene)
+    path = tmp_path / "W\u00fcrfel \u65b9" / f"b\u00e4ll {suffix[1:]}{suffix.upper()}"
+    path.parent.mkdir()
+    EXPORTERS[suffix](str(path.with_suffix(suffix)))
+    path.with_suffix(suffix).rename(path)
+    assert any(obj.type == "MESH" for obj in open_scene(path).objects)
+
+
 def test_a_blend_file_opens_as_it_is(scene, tmp_path):
     animated(scene)
     scene.render.engine = "BLENDER_WORKBENCH"
@@ -411,6 +421,38 @@ def test_a_compressed_usdz_is_of_a_form_that_usd_does_not_read(tmp_path):
     assert refusal(tmp_path / "scene.usdz").code == "unsupported-file"
 
 
+def lacks(opened: bpy.types.Scene) -> list[tuple[str, str]]:
+    return [(gap.kind, gap.name) for gap in find_gaps(opened, opened.view_layers[0])]
+
+
+def test_a_texture_that_a_usd_stage_names_and_a_library_of_an_obj_file(tmp_path):
+    look = '''def Material "M" {
+  token outputs:surface.connect = </M/S.outputs:surface>
+  def Shader "S" {
+    uniform token info:id = "UsdPreviewSurface"
+    color3f inputs:diffuseColor.connect = </M/T.outputs:rgb>
+    token outputs:surface
+  }
+  def Shader "T" {
+    uniform token info:id = "UsdUVTexture"
+    asset inputs:file = @./wood.%s@
+    float3 outputs:rgb
+  }
+}
+'''
+    bound = QUAD % "rel material:binding = </M>"
+    assert lacks(open_scene(usd(tmp_path / "scene.usda", bound + look % "png"))) == [("image", "wood.png")]
+    tiles = usd(tmp_path / "scene.usda", bound + look % "<UDIM>.png")
+    assert lacks(open_scene(tiles)) == [("image", "wood.<UDIM>.png")]
+    (tmp_path / "wood.1001.png").write_bytes(b"")
+    assert ("image", "wood.<UDIM>.png") not in lacks(open_scene(tiles))
+    path = tmp_path / "scene.obj"
+    path.write_text("mtllib gone.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl Wood\nf 1 2 3\n")
+    assert lacks(open_scene(path)) == [("reference", "gone.mtl")]
+    (tmp_path / "gone.mtl").write_text("newmtl Wood\nmap_Kd bark.png\n")
+    assert lacks(open_scene(path)) == [("image", "bark.png")]
+
+
 # Alembic
 
 
@@ -566,6 +608,9 @@ def test_fbx_that_cannot_be_shown_is_told_apart(scene, tmp_path, reader):
     bpy.ops.export_scene.fbx(filepath=str(path))
     error = refusal(path)
     assert (error.code, "1 camera" in error.message) == ("empty-file", True)
+    if reader:
+        path.write_text(TEXT_FBX[: TEXT_FBX.index("Objects:")] + "Objects:  {\n}\nConnections:  {\n}\n")
+        assert refusal(path).code == "empty-file"
     path.write_text(TEXT_FBX[: TEXT_FBX.index("PolygonVertexIndex")])
     assert refusal(path).code == "damaged-file"
     path.write_text(TEXT_FBX)

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import math
+import mmap
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from ..capture.animation import action_curves
 from .refusals import damaged, refused
 
 _SURFACES = {"MESH", "CURVE", "SURFACE", "FONT", "META", "CURVES", "POINTCLOUD", "VOLUME", "GPENCIL", "GREASEPENCIL"}
+_MATERIALS = re.compile(rb"^mtllib[ \t]+(.+)$", re.MULTILINE)
 _NOISE = 0.02  # frames
 _NTSC = 1.001  # 24, 30 and 60 frames per second are often this much slower
 
@@ -126,7 +130,9 @@ def import_obj(file: Path, animation: str | None) -> Imported:
     finished(file, bpy.ops.wm.obj_import(filepath=str(file)))
     if not bpy.context.scene.objects and not _is_obj(file):
         raise damaged(file, "it is no OBJ file")
-    return Imported()
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        libraries = [os.fsdecode(name.strip()) for name in _MATERIALS.findall(content)]
+    return Imported(missing=tuple(name for name in dict.fromkeys(libraries) if not (file.parent / name).is_file()))
 
 
 def import_ply(file: Path, animation: str | None) -> Imported:

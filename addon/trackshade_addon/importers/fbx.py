@@ -43,7 +43,7 @@ def import_fbx(file: Path, animation: str | None) -> Imported:
 
 
 def _read(file: Path) -> None:
-    """Imports by the first reader that takes the file; the error is that of the first."""
+    """Imports by the first reader that takes the file and finds something in it; the error is that of the first."""
     if _is_cut_text(file):
         raise damaged(file, "it is cut short")
     refusal: RuntimeError | None = None
@@ -52,13 +52,16 @@ def _read(file: Path) -> None:
             finished(file, bpy.ops.wm.fbx_import(filepath=str(file)))
         except RuntimeError as error:
             refusal = error
-        if refusal is None and bpy.context.scene.objects:
+        if bpy.context.scene.objects and refusal is None:
             return
         clear()
     enable("io_scene_fbx")
     try:
         finished(file, bpy.ops.import_scene.fbx(filepath=str(file)))
     except RuntimeError as error:
+        if refusal is None and has_own_reader():  # which took it, and found nothing
+            clear()
+            return
         raise refusal or error from None
 
 

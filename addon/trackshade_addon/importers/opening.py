@@ -102,9 +102,13 @@ def read_scene(
         return Opened(chosen)
     imported = exchange.import_into_empty(file, lambda: _IMPORTERS[suffix](file, animation))
     chosen = choose_scene(scene)
-    notice(chosen, [Gap("reference", name) for name in imported.missing])
+    notice(chosen, [Gap("image" if _is_picture(name) else "reference", name) for name in imported.missing])
     warnings = [*imported.warnings, *(exchange.camera_warning(chosen, file) if camera is None else ())]
     return Opened(chosen, tuple(warnings))
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(tuple(bpy.path.extensions_image))
 
 
 def choose_scene(name: str | None) -> bpy.types.Scene:

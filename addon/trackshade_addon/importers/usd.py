@@ -6,6 +6,7 @@ Blender brings USD's own Python package, `pxr`, which tells both. A build withou
 
 from __future__ import annotations
 
+import glob
 import importlib.machinery
 import importlib.util
 import math
@@ -93,9 +94,14 @@ def _read(pxr: Any, file: Path) -> _Stage:
     rate = stage.GetTimeCodesPerSecond()
     start, end = stage.GetStartTimeCode(), stage.GetEndTimeCode()
     found = (start, end) if stage.HasAuthoredTimeCodeRange() and end > start else _animated(usd, stage)
-    missing = utils.ComputeAllDependencies(str(file))[2]
-    names = sorted({re.split(r"[\\/]", path)[-1] for path in missing if "<UDIM>" not in path})
+    missing = [path for path in utils.ComputeAllDependencies(str(file))[2] if not _has_tiles(path)]
+    names = sorted({re.split(r"[\\/]", path)[-1] for path in missing})
     return _Stage(rate if rate > 0 else _RATE, found, tuple(names))
+
+
+def _has_tiles(path: str) -> bool:
+    """Whether a path stands for the tiles of a texture, and some are there."""
+    return "<UDIM>" in path and bool(glob.glob(glob.escape(path).replace("<UDIM>", "[0-9][0-9][0-9][0-9]")))
 
 
 def _animated(usd: Any, stage: Any) -> tuple[float, float] | None:
