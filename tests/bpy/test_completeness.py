@@ -164,6 +164,20 @@ def test_pictures_of_the_world_of_lights_and_of_displacement_count(scene):
     assert gaps(scene) == [("image", "sky.exr"), ("image", "waves.png"), ("node_file", "lamp.ies")]
 
 
+def test_a_picture_that_geometry_nodes_take_counts(scene):
+    obj = stage.add(scene, "Ground", stage.grid())
+    modifier = obj.modifiers.new("Scatter", "NODES")
+    with stage.node_group("Scatter") as group:
+        group.links.new(group.nodes["in"].outputs[0], group.nodes["out"].inputs[0])
+        socket = group.interface.new_socket("Mask", in_out="INPUT", socket_type="NodeSocketImage")
+        modifier.node_group = group
+    if hasattr(modifier, "properties"):  # Blender 5.2 and newer
+        getattr(modifier.properties.inputs, socket.identifier).value = image("//mask.png")
+    else:
+        modifier[socket.identifier] = image("//mask.png")
+    assert gaps(scene) == [("image", "mask.png")]
+
+
 def test_the_compositor_s_clips_and_pictures_count(scene):
     tree = composited(scene)
     clip_node = tree.nodes.new("CompositorNodeMovieClip")

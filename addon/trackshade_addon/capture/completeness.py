@@ -380,8 +380,8 @@ def _depends(owner: bpy.types.ID, used: bpy.types.ID) -> bool:
     """Whether the picture of `owner` depends on what it uses. Background images are not rendered, say."""
     if isinstance(used, bpy.types.Scene | bpy.types.Library | bpy.types.WorkSpace | bpy.types.Screen):
         return False
-    if isinstance(used, bpy.types.Image | bpy.types.MovieClip):
-        return not isinstance(owner, bpy.types.Camera | bpy.types.Object)
+    if isinstance(used, bpy.types.Image):  # what geometry nodes of an object use is no reference picture
+        return not isinstance(owner, bpy.types.Camera) and getattr(owner, "data", None) != used
     if isinstance(owner, bpy.types.Collection):
         if isinstance(used, bpy.types.Collection):
             return not used.hide_render

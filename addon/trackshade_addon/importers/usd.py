@@ -37,11 +37,13 @@ class _Stage:
         rate: time codes per second. Blender takes a time code for a frame.
         range: first and last time code, as written or as the animation has them; None for a stage that stands still.
         missing: names of layers, payloads and textures that are not there.
+        source: USD's own stage; while it is held, Blender's importer does not read the layers again.
     """
 
     rate: float
     range: tuple[float, float] | None
     missing: tuple[str, ...] = ()
+    source: Any = None
 
 
 def import_usd(file: Path, animation: str | None) -> Imported:
@@ -96,7 +98,7 @@ def _read(pxr: Any, file: Path) -> _Stage:
     found = (start, end) if stage.HasAuthoredTimeCodeRange() and end > start else _animated(usd, stage)
     missing = [path for path in utils.ComputeAllDependencies(str(file))[2] if not _has_tiles(path)]
     names = sorted({re.split(r"[\\/]", path)[-1] for path in missing})
-    return _Stage(rate if rate > 0 else _RATE, found, tuple(names))
+    return _Stage(rate if rate > 0 else _RATE, found, tuple(names), stage)
 
 
 def _has_tiles(path: str) -> bool:
