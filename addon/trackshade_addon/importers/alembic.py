@@ -10,7 +10,7 @@ from pathlib import Path
 
 import bpy
 
-from .exchange import Imported, finished, set_rate
+from .exchange import Imported, run, set_rate
 from .refusals import damaged, unsupported
 
 _HIGHEST_RATE = 1000.0  # frames per second that are believed
@@ -28,7 +28,7 @@ def import_alembic(file: Path, animation: str | None) -> Imported:
     scene = bpy.context.scene
     if rate is not None:
         set_rate(scene, rate)  # before: Blender turns seconds into frames as it imports
-    finished(file, bpy.ops.wm.alembic_import(filepath=str(file), set_frame_range=True, as_background_job=False))
+    run(file, bpy.ops.wm, "alembic_import", set_frame_range=True, as_background_job=False)
     still = scene.frame_end <= scene.frame_start
     return Imported(None if still else (scene.frame_start, scene.frame_end))
 

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bpy
 
 from trackshade.errors import ShotError
 
 from ..capture.animation import action_curves
-from .refusals import damaged, refused
+from .refusals import damaged, refused, unsupported
 
 _SURFACES = {"MESH", "CURVE", "SURFACE", "FONT", "META", "CURVES", "POINTCLOUD", "VOLUME", "GPENCIL", "GREASEPENCIL"}
 _MATERIALS = re.compile(rb"^mtllib[ \t]+(.+)$", re.MULTILINE)
@@ -71,8 +72,21 @@ def clear() -> None:
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True, load_ui=False)
 
 
-def finished(file: Path, result: set[str]) -> None:
-    """Raises ShotError where an import operator was cancelled without a word."""
+def run(file: Path, operators: Any, name: str, **options: Any) -> None:
+    """Runs an import operator on a file.
+
+    Args:
+        operators: the module of `bpy.ops` that has it.
+        name: of the operator there.
+        options: its properties, besides the path.
+
+    Raises:
+        ShotError: this Blender was built without it, or it was cancelled without a word.
+        RuntimeError: it reports an error.
+    """
+    if name not in dir(operators):
+        raise unsupported(file, "this build of it has no importer for the type", "Use a Blender that has one.")
+    result = getattr(operators, name)(filepath=str(file), **options)
     if "FINISHED" not in result:
         raise damaged(file, "its importer stopped without a reason")
 
@@ -127,7 +141,7 @@ def camera_warning(scene: bpy.types.Scene, file: Path) -> tuple[str, ...]:
 
 def import_obj(file: Path, animation: str | None) -> Imported:
     """Imports a Wavefront OBJ file."""
-    finished(file, bpy.ops.wm.obj_import(filepath=str(file)))
+    run(file, bpy.ops.wm, "obj_import")
     if not bpy.context.scene.objects and not _is_obj(file):
         raise damaged(file, "it is no OBJ file")
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -137,14 +151,14 @@ def import_obj(file: Path, animation: str | None) -> Imported:
 
 def import_ply(file: Path, animation: str | None) -> Imported:
     """Imports a Stanford PLY file."""
-    finished(file, bpy.ops.wm.ply_import(filepath=str(file)))
+    run(file, bpy.ops.wm, "ply_import")
     return Imported()
 
 
 def import_stl(file: Path, animation: str | None) -> Imported:
     """Imports an STL file."""
     _check_stl(file)
-    finished(file, bpy.ops.wm.stl_import(filepath=str(file)))
+    run(file, bpy.ops.wm, "stl_import")
     return Imported()
 
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import bpy
 
+from trackshade.errors import ShotError
+
 from ..capture.animation import action_curves
 from .animations import check_animation, several_animations
-from .exchange import Imported, clear, enable, finished
+from .exchange import Imported, clear, enable, run
 from .refusals import damaged
 
 Takes = dict[str, list[tuple[Any, bpy.types.Action, Any]]]
@@ -49,7 +51,7 @@ def _read(file: Path) -> None:
     refusal: RuntimeError | None = None
     if has_own_reader():
         try:
-            finished(file, bpy.ops.wm.fbx_import(filepath=str(file)))
+            run(file, bpy.ops.wm, "fbx_import")
         except RuntimeError as error:
             refusal = error
         if bpy.context.scene.objects and refusal is None:
@@ -57,8 +59,8 @@ def _read(file: Path) -> None:
         clear()
     enable("io_scene_fbx")
     try:
-        finished(file, bpy.ops.import_scene.fbx(filepath=str(file)))
-    except RuntimeError as error:
+        run(file, bpy.ops.import_scene, "fbx")
+    except (RuntimeError, ShotError) as error:
         if refusal is None and has_own_reader():  # which took it, and found nothing
             clear()
             return
@@ -103,8 +105,10 @@ def _takes() -> Takes:
 
 def _moved(action: bpy.types.Action, owners: dict[tuple[str, str], Any]) -> Iterator[tuple[Any, bpy.types.Action, Any]]:
     """The data-blocks that an action has curves for. Its slots are called as they are, or the action is."""
-    if not hasattr(action, "slots"):  # Blender 4.3 and older
-        owner = owners.get((action.id_root, _owner(action.name)))
+    if not hasattr(action, "slots"):  # Blender 4.3 and older, which know the type of what an action has moved only
+        name = _owner(action.name)
+        named = (block for (kind, own), block in owners.items() if own == name and action.id_root in (kind, "UNSPECIFIED"))
+        owner = next((block for block in named if _resolves(block, action)), None)
         if owner is not None:
             yield owner, action, None
         return
@@ -113,6 +117,16 @@ def _moved(action: bpy.types.Action, owners: dict[tuple[str, str], Any]) -> Iter
         owner = owners.get((kind, slot.name_display)) or owners.get((kind, _owner(action.name)))
         if owner is not None and any(True for _ in action_curves(action, slot)):
             yield owner, action, slot
+
+
+def _resolves(block: Any, action: Any) -> bool:
+    """Whether a data-block has the properties that an action moves."""
+    try:
+        for curve in action.fcurves:
+            block.path_resolve(curve.data_path)
+    except ValueError:
+        return False
+    return True
 
 
 def _owner(name: str) -> str:

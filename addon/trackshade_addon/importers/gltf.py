@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import bpy
 
 from .animations import check_animation, several_animations
-from .exchange import Imported, enable, finished
+from .exchange import Imported, enable, run
 from .refusals import damaged, unsupported
 
 _MAGIC, _JSON = b"glTF", 0x4E4F534A
@@ -36,13 +36,13 @@ def import_gltf(file: Path, animation: str | None) -> Imported:
     if animation is not None:
         check_animation(file, animation, names)
     if animation is None or len(names) < 2:
-        finished(file, bpy.ops.import_scene.gltf(filepath=str(file)))
+        run(file, bpy.ops.import_scene, "gltf")
     else:
         content["animations"] = [animations[names.index(animation)]]
         with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
             copy = Path(folder) / file.name
             _write(copy, content, file)
-            finished(file, bpy.ops.import_scene.gltf(filepath=str(copy)))
+            run(copy, bpy.ops.import_scene, "gltf")
     return Imported(warnings=several_animations(file, names, names[0]) if animation is None and names else ())
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import bpy
 
-from .exchange import Imported, finished, set_rate
+from .exchange import Imported, run, set_rate
 from .refusals import damaged, refused, unsupported
 
 _RATE = 24.0  # of a stage that does not say
@@ -56,7 +56,7 @@ def import_usd(file: Path, animation: str | None) -> Imported:
         _check_archive(file)
     pxr = _pxr()
     stage = _read_text(file) if pxr is None else _read(pxr, file)
-    finished(file, bpy.ops.wm.usd_import(filepath=str(file), set_frame_range=True))
+    run(file, bpy.ops.wm, "usd_import", set_frame_range=True)
     scene = bpy.context.scene
     warnings: tuple[str, ...] = ()
     if stage is None:
