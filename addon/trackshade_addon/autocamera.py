@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trackshade.errors import ShotError
 
+from .capture.geometry import surface
 from .capture.instances import Instances, Key
 from .capture.plan import render_size
 from .capture.render_state import RenderState
@@ -108,7 +109,7 @@ def _boxes(
             set_frame(scene, frame)
             state.follow(view_layer.depsgraph)
             for seen in things.of(view_layer.depsgraph):
-                if seen.appearance.visible and seen.obj.type == "MESH" and seen.obj.data.polygons:
+                if seen.appearance.visible and seen.obj.type == "MESH" and _has_faces(seen.obj):
                     matrix = np.array(seen.item.matrix_world)
                     corners = np.array([tuple(corner) for corner in seen.obj.bound_box], np.float64)
                     boxes.setdefault(seen.key, []).append(corners @ matrix[:3, :3].T + matrix[:3, 3])
@@ -119,6 +120,11 @@ def _boxes(
             "Add a mesh, or make one visible in renders.",
         )
     return boxes
+
+
+def _has_faces(obj: bpy.types.Object) -> bool:
+    with surface(obj) as mesh:
+        return len(mesh.polygons) > 0
 
 
 def _content(boxes: dict[Key, list[Float64]]) -> Float64:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ import numpy as np
 
 from trackshade import options
 from trackshade.client import Client, connect, later
-from trackshade.errors import Cancelled, OutputError, ShotError, TrackshadeError, UsageError
+from trackshade.errors import Cancelled, OutputError, TrackshadeError, UsageError
 from trackshade.outcome import check_output, free_folder
 from trackshade.pictures import write_png
 from trackshade.settings import ShadeSettings
 
 from . import job
 from .demo_scene import build_demo_scene
-from .importers import open_scene
+from .importers import Opened, choose_scene, read_scene
 from .place import place, save_copy
 from .report import Report, interruptible
 from .synthetic import export_scenes
@@ -75,8 +76,9 @@ def _run(
     check_output(out, values["force"])
     connecting = _connect(values, settings)  # starts while the scene is read
     try:
-        scene = _scene(values["scene"], report)
-        found = job.drain(job.run(scene, what, settings, connecting, out, values["force"]), report)
+        opened = _opened(values, report)
+        what = replace(what, remarks=opened.warnings)
+        found = job.drain(job.run(opened.scene, what, settings, connecting, out, values["force"]), report)
     finally:
         _close(connecting)
     return found.to_dict()
@@ -89,8 +91,9 @@ def _export(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -
     for place_taken in (path, picture, *([renders] if values["input_render"] else [])):
         if place_taken.exists() and not values["force"]:
             raise OutputError("output-exists", f"{place_taken} exists and was kept.", "Use --force to replace it.")
-    scene = _scene(values["scene"], report)
-    recorded = job.drain(job.record(_what(values), scene), report)
+    what = _what(values)
+    opened = _opened(values, report)
+    recorded = job.drain(job.record(replace(what, remarks=opened.warnings), opened.scene), report)
     recorded.shot.save(path, force=values["force"])
     files = {"shot": str(path)}
     if recorded.first_frame is not None:
@@ -125,11 +128,11 @@ def _place(values: Mapping[str, Any], report: Callable[[job.Progress], None]) ->
     path = Path(values["out"] or folder / "scene.blend").absolute()
     if path.exists() and not values["force"]:
         raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
-    scene = _scene(values["scene"], report)
+    opened = _opened(values, report)
     report(job.Progress("placing", str(path)))
-    placed = place(folder, scene, as_=values["way"])
+    placed = place(folder, opened.scene, as_=values["way"])
     save_copy(path)
-    return {"out": str(path), "files": {"scene": str(path)}, "warnings": list(placed.warnings)}
+    return {"out": str(path), "files": {"scene": str(path)}, "warnings": [*opened.warnings, *placed.warnings]}
 
 
 def _demo_scene(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
@@ -179,19 +182,36 @@ def _what(values: Mapping[str, Any]) -> job.What:
         view_layer=values["view_layer"],
         first_frame=values.get("first_frame", "none"),
         input_render=values.get("input_render", False),
+        strict=values["strict"],
     )
 
 
-def _scene(path: str | None, report: Callable[[job.Progress], None]) -> bpy.types.Scene:
+def _opened(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> Opened:
     """The scene of a file, or the one that is open."""
+    path, name = values["scene"], values["scene_name"]
     if path is not None:
         report(job.Progress("opening", path))
-        return open_scene(path)
+        return read_scene(
+            path,
+            scene=name,
+            trust_scripts=values["trust_scripts"],
+            animation=values["animation"],
+            camera=values.get("camera"),
+        )
     if not bpy.data.filepath:
         raise UsageError("no-scene", "No scene was given.", f"Name a file: {PROGRAM} render, or ... render SCENE.")
-    if bpy.context.scene is None:
-        raise ShotError("no-scene", f"{bpy.data.filepath} holds no scene.", "Choose another file.")
-    return bpy.context.scene
+    file = Path(bpy.data.filepath).name
+    if values["trust_scripts"]:
+        raise UsageError(
+            "already-open",
+            f"--trust-scripts comes too late for {file}: Blender has opened it already.",
+            f"Start Blender with --enable-autoexec, or name the file after the command: ... render {file}.",
+        )
+    if values["animation"] is not None:
+        raise UsageError(
+            "no-animations", f"{file} holds no animations to choose from by name.", "Leave out --animation."
+        )
+    return Opened(choose_scene(name))
 
 
 def _stem(values: Mapping[str, Any]) -> str:

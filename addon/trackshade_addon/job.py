@@ -31,6 +31,7 @@ from trackshade.shot import Shot
 
 from .autocamera import add_auto_camera
 from .capture import Capture, plan
+from .capture.completeness import find_gaps, require_complete
 from .first_frame import read_picture, render_first_frame, render_sample
 from .place import place, save_copy
 
@@ -82,6 +83,8 @@ class What:
         view_layer: name, or None for the active one.
         first_frame: "render", "none" or the path of a picture.
         input_render: renders every frame too, to measure the result against.
+        strict: refuses a scene with missing files or blocked scripts, which otherwise is warned about.
+        remarks: sentences about how the scene was opened, for the shot's warnings.
     """
 
     model: str = "mini"
@@ -93,6 +96,8 @@ class What:
     view_layer: str | None = None
     first_frame: str = "render"
     input_render: bool = False
+    strict: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,9 +159,16 @@ def record(
     view_layer = _view_layer(scene, what.view_layer)
     frames, size = planned(what, scene)
     yield Progress("planning", f"{frames.statement} {size.statement}")
+    if what.strict:
+        view_layer.update()  # so that Blender knows which drivers it blocks
+        require_complete(find_gaps(scene, view_layer, frames.frames))
     camera = _camera(scene, view_layer, what.camera, frames)
     picture = _given_picture(what.first_frame)
     shot = yield from _capture(scene, view_layer, frames, size, camera, client)
+    if what.strict:  # drivers of what only renders show have been evaluated by now
+        require_complete(find_gaps(scene, view_layer, frames.frames))
+    if what.remarks:
+        shot = replace(shot, source={**shot.source, "warnings": [*what.remarks, *shot.warnings]})
     first, extra = None, None
     if picture is not None:
         first = cover(picture, shot.size)

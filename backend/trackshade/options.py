@@ -30,6 +30,7 @@ class Option:
         metavar: what stands for the value in the help.
         short: a one-letter form, such as "-o".
         required: a positional that must be there.
+        dest: what its value is keyed by, where that is not the name's words.
     """
 
     name: str
@@ -40,21 +41,30 @@ class Option:
     metavar: str = ""
     short: str = ""
     required: bool = False
+    dest: str = ""
 
     @property
     def key(self) -> str:
-        return self.name.lstrip("-").replace("-", "_")
+        return self.dest or self.name.lstrip("-").replace("-", "_")
 
     @property
     def positional(self) -> bool:
         return not self.name.startswith("-")
 
 
-SCENE = Option("scene", str, "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx or .obj.", metavar="SCENE")
+SCENE = Option("scene", str, "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx, .obj, .ply or .stl.",
+               metavar="SCENE")  # fmt: skip
 SHOT = Option("shot", str, "Shot file made by export, or the folder of tracks that a render has kept.", metavar="SHOT",
               required=True)  # fmt: skip
 RESULT = Option("result", str, "Folder of a result.", metavar="RESULT", required=True)
-
+OPENING = (
+    Option("--scene", str, "Scene by name, where the file has several; the active one if left out.", metavar="NAME",
+           dest="scene_name"),
+    Option("--animation", str, "Animation (FBX: take) by name, where a .glb, .gltf or .fbx file has several; the first "
+           "if left out.", metavar="NAME"),
+    Option("--trust-scripts", bool, "Let a .blend run the Python scripts and drivers that it holds.", False),
+)  # fmt: skip
+STRICT = Option("--strict", bool, "Refuse a scene with missing files or blocked scripts, instead of warning.", False)
 WHAT = (
     Option("--camera", str, "Camera by name; 'auto' makes one that frames the animated content.", metavar="NAME|auto"),
     Option("--frames", str, "First and last scene frame, and the step.", metavar="A-B[:STEP]"),
@@ -110,15 +120,15 @@ SHADE_FIRST = Option("--first-frame", str, "A picture file, or 'none'; the one b
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": ("Shade a scene, and place the result in a copy of it.",
-               (SCENE, *WHAT, INPUT_RENDER, *HOW, FOLDER, FORCE, JSON, *BACKEND)),
+               (SCENE, *OPENING, STRICT, *WHAT, INPUT_RENDER, *HOW, FOLDER, FORCE, JSON, *BACKEND)),
     "control": ("Make a scene's tracking video, as a model would be sent it; needs none.",
-                (SCENE, *WHAT[:6], *TRACKS, FOLDER, FORCE, JSON, *BACKEND)),
+                (SCENE, *OPENING, STRICT, *WHAT[:6], *TRACKS, FOLDER, FORCE, JSON, *BACKEND)),
     "export": ("Capture a scene to a shot file, with the first frame beside it.",
-               (SCENE, *WHAT, RENDERS, FILE, FORCE, JSON)),
+               (SCENE, *OPENING, STRICT, *WHAT, RENDERS, FILE, FORCE, JSON)),
     "shade": ("Shade a shot file, or the tracks kept beside an export.",
               (SHOT, Option("--model", str, WHAT[5].help, "mini", metavar="NAME"), SHADE_FIRST, *HOW, FOLDER, FORCE,
                JSON, *BACKEND)),
-    "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, WAY, FILE, FORCE, JSON)),
+    "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *OPENING, WAY, FILE, FORCE, JSON)),
     "scene": ("Build the demonstration scene.", (FILE, FORCE, JSON)),
     "synthesise": ("Build scenes from seeds and render them, for training clips.", (FOLDER, *SYNTHETIC, JSON)),
 }  # fmt: skip

@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
+import numpy as np
 import pytest
 
+import stage
 from backends import backend_python
 from trackshade import relay
+from trackshade.cli.blender import run_addon
 from trackshade.client import PrivateBackend, start_private
+from trackshade.errors import JobError
+from trackshade.pictures import write_png
 from trackshade.shot import Shot
 from trackshade_addon import commands
 from trackshade_addon.demo_scene import build_demo_scene
@@ -239,6 +244,88 @@ def test_a_fetched_result_can_be_placed_again(
     assert run(capfd, "place", out, demo)[0] == 3  # scene.blend is there already
     assert run(capfd, "place", out, demo, "--out", tmp_path / "again.blend")[0] == 0
     assert (tmp_path / "again.blend").stat().st_size > 0
+
+
+@pytest.fixture
+def incomplete(scene: bpy.types.Scene, tmp_path: Path) -> Path:
+    """A scene without its texture, with a driver that needs scripts: a square that rises 0.1 m a frame."""
+    stage.add_camera(scene)
+    square = stage.add(scene, "Square", stage.grid())
+    square.driver_add("location", 2).driver.expression = "[height for height in [frame / 10]][0]"
+    displace = square.modifiers.new("Displace", "DISPLACE")
+    displace.texture = bpy.data.textures.new("Bumps", "IMAGE")
+    displace.texture.image = bpy.data.images.new("bumps", 4, 4)
+    displace.texture.image.source = "FILE"
+    displace.texture.image.filepath = "//bumps.png"
+    scene.frame_end = 17
+    bpy.data.scenes.new("Empty")
+    return saved(tmp_path / "incomplete.blend")
+
+
+TEXTURE = "A texture is missing: bumps.png."
+DRIVER = "A driver did not run, because Python scripts of this file are blocked: location[2] of 'Square'."
+
+
+def test_what_a_scene_lacks_is_a_warning_and_refused_by_strict(incomplete: Path, tmp_path: Path, capfd) -> None:
+    options = ("export", incomplete, "--first-frame", "none", "--out", tmp_path / "a.shot", "--force")
+    code, _, err = run(capfd, *options)
+    assert code == 0
+    assert f"warning: {TEXTURE}" in err
+    assert f"warning: {DRIVER}" in err
+    warnings = list(Shot.load(tmp_path / "a.shot").warnings)
+    assert [warning.partition(" Where you")[0] for warning in warnings] == [TEXTURE, DRIVER]
+    still = Shot.load(tmp_path / "a.shot")
+    assert still.meshes[0].matrix_world[:, 2, 3].tolist() == [0.0] * 17
+    assert run(capfd, *options, "--trust-scripts")[0] == 0
+    assert list(Shot.load(tmp_path / "a.shot").warnings) == [TEXTURE]
+    assert Shot.load(tmp_path / "a.shot").meshes[0].matrix_world[-1, 2, 3] == pytest.approx(1.7)
+    (tmp_path / "a.shot").unlink()
+    code, _, err = run(capfd, *options, "--strict")
+    assert code == 3
+    assert f"The scene is incomplete. {TEXTURE} {DRIVER}" in err
+    assert "allow scripts with --trust-scripts" in err
+    assert not (tmp_path / "a.shot").exists()
+    write_png(tmp_path / "bumps.png", np.zeros((4, 4, 3), np.uint8))
+    assert run(capfd, *options, "--strict", "--trust-scripts")[0] == 0
+
+
+def test_what_a_scene_lacks_is_among_the_warnings_of_a_result(
+    incomplete: Path, backend: PrivateBackend, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
+    arguments = ("control", incomplete, "--out", tmp_path / "control", "--endpoint", backend.info.endpoint)
+    code, out, err = run(capfd, *arguments, "--json")
+    assert code == 0, err
+    assert TEXTURE in json.loads(out)["warnings"]
+    assert run(capfd, *arguments, "--force", "--strict")[0] == 3
+
+
+def test_a_scene_of_the_file_is_chosen(incomplete: Path, tmp_path: Path, capfd) -> None:
+    options = ("export", "--first-frame", "none", "--out", tmp_path / "a.shot")
+    code, _, err = run(capfd, *options, "--scene", "Garden", incomplete)
+    assert code == 2
+    assert "no scene 'Garden'" in err
+    assert "'Empty', 'Scene'" in err
+    code, _, err = run(capfd, *options, "--scene", "Empty", incomplete)
+    assert (code, "Scene 'Empty' has no camera" in err) == (3, True)
+    bpy.ops.wm.open_mainfile(filepath=str(incomplete))  # as in: blender -b FILE --command trackshade
+    assert run(capfd, *options, "--scene", "Empty")[0] == 3
+    assert run(capfd, *options, "--scene", "Scene")[0] == 0
+    for late, words in (("--trust-scripts", "--enable-autoexec"), ("--animation=Walk", "--animation")):
+        code, _, err = run(capfd, *options, "--force", late)
+        assert (code, words in err) == (2, True), err
+
+
+def test_a_crash_while_a_file_is_opened_names_the_file(demo: Path, tmp_path: Path) -> None:
+    """By a .blend whose script ends the process, as a defect in a reader does."""
+    bpy.ops.wm.open_mainfile(filepath=str(demo))
+    text = bpy.data.texts.new("crash.py")
+    text.write("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    text.use_module = True
+    path = saved(tmp_path / "crash.blend")
+    with pytest.raises(JobError, match=r"ended while it opened .*crash\.blend \(crash, SIGSEGV\)") as caught:
+        run_addon(["export", str(path), "--trust-scripts", "--out", str(tmp_path / "a.shot")], None, lambda _: None)
+    assert (caught.value.code, caught.value.exit_code) == ("blender-ended", 3)
 
 
 def lines_until(process: subprocess.Popen[str], state: str) -> None:

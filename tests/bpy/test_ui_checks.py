@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import bpy
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 import trackshade_addon
 from stage import add, add_camera, grid, key
 from trackshade import registry
+from trackshade.pictures import write_png
+from trackshade_addon.capture.completeness import Gap
 from trackshade_addon.ui import checks, checks_facts
 from trackshade_addon.ui.checks import ERROR, NOTE, WARNING, Facts, findings
 from trackshade_addon.ui.checks_watch import watch
@@ -57,6 +60,10 @@ def test_nothing_is_said_of_what_is_fine() -> None:
         ({"saved": False, "relative": True}, "unsaved", NOTE),
         ({"picture": "/no.png", "picture_there": False}, "picture", ERROR),
         ({"colour": ("AgX changes it.",)}, "colour", WARNING),
+        ({"gaps": (Gap("image", "a.png"),)}, "incomplete", WARNING),
+        ({"gaps": tuple(Gap("library", f"{n}.blend") for n in range(9))}, "incomplete", WARNING),
+        ({"gaps": (Gap("driver", "location[0] of 'A'"),)}, "incomplete", WARNING),
+        ({"gaps": (Gap("script", "rig.py"),)}, "incomplete", WARNING),
     ],
 )
 def test_each_finding_has_its_level_and_its_button(change: dict, code: str, level: str) -> None:
@@ -66,6 +73,16 @@ def test_each_finding_has_its_level_and_its_button(change: dict, code: str, leve
     assert found.operator
     assert found.label
     assert "{" not in found.text.format(**found.values)
+
+
+def test_the_buttons_for_what_is_missing_are_blender_s_own() -> None:
+    gaps = (Gap("image", "a.png"), Gap("driver", "location[0] of 'A'"), Gap("engine", "STUDIO"))
+    found = {item.values["names"]: item for item in findings(replace(FINE, gaps=gaps))}
+    assert found["STUDIO"].operator == ""
+    for name in ("a.png", "location[0] of 'A'"):
+        module, operator = found[name].operator.split(".")
+        known = getattr(getattr(bpy.ops, module), operator).get_rna_type().properties
+        assert all(argument in known for argument in found[name].arguments)
 
 
 @given(st.integers(0, 1 << 40), st.none() | st.integers(1, 1 << 40), st.none() | st.integers(0, 1 << 40))
@@ -133,6 +150,27 @@ def test_a_missing_camera_is_added_by_the_button_and_gone_after_undo(stage: bpy.
     bpy.data.objects.remove(stage.camera)
     assert said(stage) == {"no-camera"}
     assert bpy.ops.trackshade.add_camera() == {"FINISHED"}
+    assert said(stage) == set()
+
+
+def test_what_the_scene_lacks_is_told_and_not_looked_for_all_the_time(stage: bpy.types.Scene, tmp_path: Path) -> None:
+    grid = stage.objects["Grid"]
+    grid.modifiers.new("Displace", "DISPLACE").texture = bpy.data.textures.new("Bumps", "IMAGE")
+    assert said(stage) == set()
+    image = bpy.data.images.new("bumps", 4, 4)
+    image.source, image.filepath = "FILE", str(tmp_path / "bumps.png")
+    grid.modifiers["Displace"].texture.image = image
+    assert said(stage) == {"incomplete"}
+    write_png(tmp_path / "bumps.png", np.zeros((4, 4, 3), np.uint8))
+    assert said(stage) == {"incomplete"}  # the disk is not asked again at once
+    assert "incomplete" not in {item.code for item in findings(watch.check_now(stage, stage.view_layers[0]))}
+    assert said(stage) == set()
+
+
+def test_what_is_in_edit_mode_is_counted(stage: bpy.types.Scene) -> None:
+    stage.view_layers[0].objects.active = stage.objects["Grid"]
+    bpy.ops.object.mode_set(mode="EDIT")
+    assert (looked(stage).objects, looked(stage).vertices) == (1, 25)
     assert said(stage) == set()
 
 

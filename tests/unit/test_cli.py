@@ -111,7 +111,7 @@ def test_an_old_blender_is_refused_and_a_crashed_one_is_told(tmp_path: Path) -> 
     assert "4.2 is needed" in old.stderr
     crashed = run("render", "a.blend", "--blender", blender_like(tmp_path / "new", "4.5.0"), "--json")
     assert crashed.returncode == 4
-    assert "ended with code 11" in crashed.stderr
+    assert "ended before it was done (code 11)" in crashed.stderr
     assert "some words" in crashed.stderr
     assert json.loads(crashed.stdout)["error"]["code"] == "blender-ended"
 

@@ -18,6 +18,7 @@ from trackshade.fit import FrameMap, SizeFit
 from trackshade.shot import MeshTrack, Shot
 
 from .camera import CameraRecording, sees
+from .completeness import find_gaps, sentences
 from .instances import WITHOUT_SURFACE, Instances, Key, Seen
 from .objects import Matrices, Objects
 from .recording import Library, Recording, Rows
@@ -173,6 +174,8 @@ class Gathering:
                 )
             )
         self._warn_of_topology()
+        for sentence in sentences(find_gaps(scene, self._layer, self.frames.frames)):
+            self.warnings.add(sentence)
         return Shot(
             frames=np.array(self.frames.frames, np.float64),
             fps=self.frames.fps,

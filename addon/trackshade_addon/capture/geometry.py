@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import bpy
@@ -47,6 +49,18 @@ def keeps_topology(obj: bpy.types.Object) -> bool:
     Scripts that run on frame changes may rebuild meshes, so where there are any, nothing is taken for granted.
     """
     return not has_frame_scripts() and all(modifier.type in _KEEPS_TOPOLOGY for modifier in obj.modifiers)
+
+
+@contextlib.contextmanager
+def surface(obj: bpy.types.Object) -> Iterator[bpy.types.Mesh]:
+    """The mesh of an evaluated mesh object; in Edit Mode, when its own arrays are empty, one that is made for it."""
+    if not obj.data.is_editmode:
+        yield obj.data
+        return
+    try:
+        yield obj.to_mesh()
+    finally:
+        obj.to_mesh_clear()
 
 
 def empty(dtype: type[np.generic], *shape: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from trackshade.processes import Start, blender, own_python
 from trackshade.shot import Shot
 
 from ..backend.running import Task
+from ..capture.completeness import scripts_allowed
 from ..first_frame import read_picture, render_first_frame
 from ..job import Progress
 from ..place import save_copy
@@ -44,7 +45,7 @@ def first_frame(shot: Shot, on_main: OnMain) -> Generator[Progress, None, np.nda
         scene, sample, picture = (folder / file for file in _FILES)
         on_main(lambda: save_copy(scene))
         dataclasses.replace(shot, geometries=(), meshes=(), objects=()).save(sample)
-        start = _start(folder)
+        start = _start(folder, bool(on_main(lambda: _trusted(shot))))
         ended = later(partial(task.run, start.command, variables=start.variables, folder=folder))
         try:
             while not ended.done():
@@ -76,15 +77,21 @@ def render_in(folder: str) -> None:
         print(f"\n{_SAID}{error}", flush=True)
 
 
-def _start(folder: Path) -> Start:
+def _trusted(shot: Shot) -> bool:
+    """Whether the other Blender may run the file's scripts: as this one does."""
+    return scripts_allowed(bpy.data.scenes[shot.source["scene"]])
+
+
+def _start(folder: Path, trusted: bool) -> Start:
     render = f"import {__name__} as look; look.render_in({str(folder)!r})"
     scene = folder / _FILES[0]
     if bpy.app.binary_path:
-        scripts = "--disable-autoexec" if bpy.app.autoexec_fail else "--enable-autoexec"  # as they run here
+        scripts = "--enable-autoexec" if trusted else "--disable-autoexec"
         return blender(bpy.app.binary_path, "-b", scripts, str(scene), "--python-expr", render)
     package = __name__.partition(".")[0]
+    opening = f"filepath={str(scene)!r}, load_ui=False, use_scripts={trusted}"
     script = (
         f"import os, bpy, {package}; {package}.register(); "
-        f"bpy.ops.wm.open_mainfile(filepath={str(scene)!r}, load_ui=False); {render}; os._exit(0)"
+        f"bpy.ops.wm.open_mainfile({opening}); {render}; os._exit(0)"
     )
     return own_python("-c", script)

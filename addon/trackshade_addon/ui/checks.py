@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an artist should know before paying for a job: rules on facts that `checks_facts` finds. Pure."""
+"""What an artist should know before paying for a job: rules on facts that `checks_facts` finds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trackshade.conventions import number_in_words, size_in_words
+
+from ..capture.completeness import BLOCKED, FILES, Gap, grouped
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 _RENDERABLE = ("PERSP", "ORTHO")
@@ -37,6 +39,7 @@ class Facts:
         saved: the file has a name. relative: results are to go beside it; `unsaved_results` where there is none.
         picture: path of the first frame's image where one is to be taken; `picture_there` whether it is a file.
         colour: sentences about what changes colours on the way.
+        gaps: what the picture lacks: missing files and data, blocked drivers and scripts.
     """
 
     frames: tuple[float, ...] = ()
@@ -66,6 +69,7 @@ class Facts:
     picture: str | None = None
     picture_there: bool = True
     colour: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class Finding:
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
     """All that is to be said, what would make the job fail first."""
-    found = [*_camera(facts), *_frames(facts), *_visible(facts), *_memory(facts), *_files(facts), *_colour(facts)]
+    rules = (_camera, _frames, _visible, _complete, _memory, _files, _colour)
+    found = [finding for rule in rules for finding in rule(facts)]
     order = (ERROR, WARNING, NOTE)
     return tuple(sorted(found, key=lambda item: order.index(item.level)))
 
@@ -153,6 +158,17 @@ def _in_picture(facts: Facts) -> Iterator[Finding]:
                       {"names": "\n".join(facts.unseen)})  # fmt: skip
 
 
+def _complete(facts: Facts) -> Iterator[Finding]:
+    for kind, pattern, names in grouped(facts.gaps):
+        button: tuple[str, str, Mapping[str, Any]] = ("", "", {})
+        if kind in BLOCKED:
+            button = "wm.revert_mainfile", "Reload and Run Scripts", {"use_scripts": True}
+        elif kind in FILES:
+            button = "file.find_missing_files", "Find Missing Files", {}
+        values = {"count": len(names), "names": _listed(names)}
+        yield Finding("incomplete", WARNING, pattern, values, *button)
+
+
 def _memory(facts: Facts) -> Iterator[Finding]:
     if facts.memory_free is not None and facts.sent > SHARE * facts.memory_free:
         yield Finding(
@@ -189,6 +205,9 @@ def _colour(facts: Facts) -> Iterator[Finding]:
 
 
 def _names(names: tuple[str, ...]) -> dict[str, str]:
-    shown = ", ".join(f"'{name}'" for name in names[:_NAMES])
+    return {"names": _listed([f"'{name}'" for name in names])}
+
+
+def _listed(names: Sequence[str]) -> str:
     more = len(names) - _NAMES
-    return {"names": f"{shown} (+{more})" if more > 0 else shown}
+    return ", ".join(names[:_NAMES]) + (f" (+{more})" if more > 0 else "")

@@ -27,7 +27,8 @@ from trackshade.shot import CameraTrack
 
 from .. import backend
 from ..capture.camera import camera_intrinsics, sees
-from ..capture.geometry import keeps_topology
+from ..capture.completeness import Gap, find_gaps
+from ..capture.geometry import keeps_topology, surface
 from ..capture.instances import Instances, Key
 from ..capture.plan import plan
 from ..capture.render_state import RenderState
@@ -39,6 +40,8 @@ from . import words
 from .checks import Facts
 
 LIMIT = 0.006  # seconds that a look at the present frame may take
+SHARE = 0.005  # of the time, at most, that goes into looking for what is missing while somebody works
+RENEWAL = 5.0  # seconds after which that is looked for again, at the earliest
 NAMES = 20  # objects that are remembered by name
 _STATIC = {"ARRAY", "BEVEL", "DECIMATE", "EDGE_SPLIT", "MASK", "MIRROR", "MULTIRES", "SCREW", "SKIN", "SOLIDIFY",
            "SUBSURF", "TRIANGULATE", "UV_PROJECT", "WELD", "WEIGHTED_NORMAL", "WIREFRAME"}  # fmt: skip
@@ -70,6 +73,23 @@ class Census:
             self.meshes = other.meshes
 
 
+@dataclass
+class _Missing:
+    """What was missing when it was looked for last: that reads the disk, and goes through all data.
+
+    Attributes:
+        key: the file and what else a renewal cannot wait for.
+        due: when it is to be looked for again, by the monotonic clock.
+    """
+
+    key: Any
+    gaps: tuple[Gap, ...]
+    due: float
+
+
+_missing: dict[int, _Missing] = {}  # by scene
+
+
 def look(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What) -> Facts:
     """The facts of the present frame, as the viewport has evaluated it; never waits long."""
     view_layer.update()  # what a script has removed since may still be in the evaluation, pointing to freed memory
@@ -82,6 +102,7 @@ def look(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What) ->
     now = scene.frame_current + scene.frame_subframe
     first = abs(now - frames.frames[0]) < 1e-3
     facts = _counted(facts, census, (now,), len(census.seen) if first else None, frames)
+    facts = replace(facts, gaps=_gaps(scene, view_layer, frames, renew=False))
     return facts if census.objects else replace(facts, unrendered=_unrendered(view_layer))
 
 
@@ -105,6 +126,7 @@ def look_at_frames(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what
                 seen_first = len(found.seen)
             census.add(found)
     facts = _counted(facts, census, tuple(samples), seen_first, frames)
+    facts = replace(facts, gaps=_gaps(scene, view_layer, frames, renew=True))
     return facts if census.objects else replace(facts, unrendered=_unrendered(view_layer))
 
 
@@ -135,6 +157,22 @@ def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None
         colour=tuple(inverse_space(scene)[1]),
     )
     return (facts if spec is None else replace(facts, **_of_model(spec))), frames, size
+
+
+def _gaps(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: FrameMap, renew: bool
+) -> tuple[Gap, ...]:
+    """What the picture lacks; unless `renew`, as it was found a while ago where looking takes long."""
+    key = bpy.data.filepath, view_layer.name, frames.frames, len(bpy.data.objects), len(bpy.data.images)
+    known = _missing.get(scene.session_uid)
+    began = time.monotonic()
+    if known is not None and not renew and known.key == key and began < known.due:
+        return known.gaps
+    gaps = find_gaps(scene, view_layer, frames.frames)
+    ended = time.monotonic()
+    _missing.clear()  # those of scenes that are gone, too
+    _missing[scene.session_uid] = _Missing(key, gaps, ended + max(RENEWAL, (ended - began) / SHARE))
+    return gaps
 
 
 def _of_model(spec: ModelSpec) -> dict[str, Any]:
@@ -193,17 +231,17 @@ def _census(
             break
         if not seen.appearance.visible or seen.obj.type != "MESH":
             continue
-        mesh = seen.obj.data
-        if not mesh.polygons:
-            continue
-        original = seen.obj.original
-        census.objects[seen.key] = seen.name
-        census.vertices[seen.key] = len(mesh.vertices)
-        address = mesh.as_pointer()
-        if address not in census.meshes:
-            census.meshes[address] = _bytes(mesh, samples if may_deform(original) else 1)
-            if may_rebuild(original):
-                census.changing[seen.name] = None
+        with surface(seen.obj) as mesh:
+            if not mesh.polygons:
+                continue
+            original = seen.obj.original
+            census.objects[seen.key] = seen.name
+            census.vertices[seen.key] = len(mesh.vertices)
+            address = seen.obj.data.as_pointer()
+            if address not in census.meshes:
+                census.meshes[address] = _bytes(mesh, samples if may_deform(original) else 1)
+                if may_rebuild(original):
+                    census.changing[seen.name] = None
         corners = np.array([tuple(corner) for corner in seen.obj.bound_box], np.float64)  # [8, 3] object space
         matrix = np.array(seen.item.matrix_world)
         world = corners @ matrix[:3, :3].T + matrix[:3, 3]

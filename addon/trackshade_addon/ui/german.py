@@ -114,6 +114,53 @@ TEXTS: dict[str | tuple[str, str], str] = {
         "Die {vertices} Punkte der Einstellung brauchen etwa {sent}, und {free} Arbeitsspeicher sind frei.",
     "{path} is no file.": "{path} ist keine Datei.",
     "No image is chosen for the first frame.": "Für das erste Bild ist keine Bilddatei gewählt.",
+    # what a scene lacks
+    "A linked library is missing, and with it what it holds: {names}.":
+        "Eine verknüpfte Bibliothek fehlt und mit ihr, was sie enthält: {names}.",
+    "{count} linked libraries are missing, and with them what they hold: {names}.":
+        "{count} verknüpfte Bibliotheken fehlen und mit ihnen, was sie enthalten: {names}.",
+    "Linked data is missing in its library: {names}.": "Verknüpfte Daten fehlen in ihrer Bibliothek: {names}.",
+    "{count} linked data-blocks are missing in their libraries: {names}.":
+        "{count} verknüpfte Datenblöcke fehlen in ihren Bibliotheken: {names}.",
+    "A file that the scene refers to is missing: {names}.": "Eine Datei, auf die die Szene verweist, fehlt: {names}.",
+    "{count} files that the scene refers to are missing: {names}.":
+        "{count} Dateien, auf die die Szene verweist, fehlen: {names}.",
+    "A texture is missing: {names}.": "Eine Textur fehlt: {names}.",
+    "{count} textures are missing: {names}.": "{count} Texturen fehlen: {names}.",
+    "A movie clip is missing: {names}.": "Ein Filmclip fehlt: {names}.",
+    "{count} movie clips are missing: {names}.": "{count} Filmclips fehlen: {names}.",
+    "A font is missing: {names}.": "Eine Schrift fehlt: {names}.",
+    "{count} fonts are missing: {names}.": "{count} Schriften fehlen: {names}.",
+    "A volume file is missing: {names}.": "Eine Volumendatei fehlt: {names}.",
+    "{count} volume files are missing: {names}.": "{count} Volumendateien fehlen: {names}.",
+    "A cache file is missing: {names}.": "Eine Cache-Datei fehlt: {names}.",
+    "{count} cache files are missing: {names}.": "{count} Cache-Dateien fehlen: {names}.",
+    "A baked simulation is missing on the disk: {names}.":
+        "Eine gebackene Simulation fehlt auf der Platte: {names}.",
+    "{count} baked simulations are missing on the disk: {names}.":
+        "{count} gebackene Simulationen fehlen auf der Platte: {names}.",
+    "A file of a node is missing: {names}.": "Die Datei eines Nodes fehlt: {names}.",
+    "{count} files of nodes are missing: {names}.": "{count} Dateien von Nodes fehlen: {names}.",
+    "A node is of a type that this Blender does not have, an add-on's perhaps: {names}.":
+        "Ein Node ist von einem Typ, den dieses Blender nicht hat, vielleicht aus einem Add-on: {names}.",
+    "{count} nodes are of types that this Blender does not have, an add-on's perhaps: {names}.":
+        "{count} Nodes sind von Typen, die dieses Blender nicht hat, vielleicht aus einem Add-on: {names}.",
+    "The render engine of the scene is not in this Blender, which uses its own instead: {names}.":
+        "Die Render-Engine der Szene fehlt in diesem Blender, das stattdessen seine eigene nimmt: {names}.",
+    "{count} render engines of the scene are not in this Blender, which uses its own instead: {names}.":
+        "{count} Render-Engines der Szene fehlen in diesem Blender, das stattdessen seine eigene nimmt: {names}.",
+    "A driver did not run, because Python scripts of this file are blocked: {names}.":
+        "Ein Treiber lief nicht, da Python-Skripte dieser Datei gesperrt sind: {names}.",
+    "{count} drivers did not run, because Python scripts of this file are blocked: {names}.":
+        "{count} Treiber liefen nicht, da Python-Skripte dieser Datei gesperrt sind: {names}.",
+    "A script of this file did not run, because Python scripts of it are blocked: {names}.":
+        "Ein Skript dieser Datei lief nicht, da ihre Python-Skripte gesperrt sind: {names}.",
+    "{count} scripts of this file did not run, because Python scripts of it are blocked: {names}.":
+        "{count} Skripte dieser Datei liefen nicht, da ihre Python-Skripte gesperrt sind: {names}.",
+    "A driver fails: {names}.": "Ein Treiber schlägt fehl: {names}.",
+    "{count} drivers fail: {names}.": "{count} Treiber schlagen fehl: {names}.",
+    "Reload and Run Scripts": "Neu laden und Skripte ausführen",
+    "Find Missing Files": "Fehlende Dateien suchen",
     "The camera cannot be changed here": "Die Kamera lässt sich hier nicht ändern",
     "The colour configuration that Blender was started with has no standard colours":
         "Die Farbkonfiguration, mit der Blender gestartet wurde, hat keine Standardfarben",

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -113,24 +114,37 @@ def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[st
             start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
         )
         try:
-            final = _listen(process, output, on_message)
+            final, stage = _listen(process, output, on_message)
             process.wait()
         except BaseException:
             _end(process)
             Path(log).unlink(missing_ok=True)
             raise
     try:
-        return _outcome(final, process.returncode, log)
+        return _outcome(final, stage, process.returncode, log)
     finally:
         if final is not None:
             Path(log).unlink(missing_ok=True)
 
 
-def _outcome(final: dict[str, Any] | None, code: int, log: str) -> dict[str, Any]:
+def _outcome(final: dict[str, Any] | None, stage: Mapping[str, Any], code: int, log: str) -> dict[str, Any]:
+    """What the process's last message says; `stage` is the last progress before it.
+
+    Raises:
+        JobError: it ended without one, and the log stays. Unusable, TrackshadeError: that is the message.
+    """
     if final is None:
         lines = [line for line in Path(log).read_text(errors="replace").splitlines() if line.strip()]
         said = f": {lines[-1].strip()[:200]}" if lines else ""
-        raise JobError("blender-ended", f"Blender ended with code {code} before it was done{said}", f"See {log}.")
+        how = f"crash, {_signal_name(-code)}" if code < 0 else f"code {code}"
+        if stage.get("state") == "opening":
+            raise JobError(
+                "blender-ended",
+                f"Blender ended while it opened {stage.get('message')} ({how}){said}",
+                f"The file may be damaged, or need another version of Blender. See {log}.",
+                exit_code=3,
+            )
+        raise JobError("blender-ended", f"Blender ended before it was done ({how}){said}", f"See {log}.")
     if final["event"] == "unusable":
         raise Unusable(final["reason"])
     if final["event"] == "error":
@@ -138,19 +152,32 @@ def _outcome(final: dict[str, Any] | None, code: int, log: str) -> dict[str, Any
     return final["result"]
 
 
-def _listen(process: subprocess.Popen[str], log: Any, on_message: OnMessage) -> dict[str, Any] | None:
-    """Passes progress on until the process closes its output; the last message that is no progress."""
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _listen(
+    process: subprocess.Popen[str], log: Any, on_message: OnMessage
+) -> tuple[dict[str, Any] | None, Mapping[str, Any]]:
+    """Passes progress on until the process closes its output; the last message that is no progress, and the last that
+    is.
+    """
     assert process.stdout is not None
     final = None
+    stage: Mapping[str, Any] = {}
     for line in process.stdout:
         message = relay.parse(line)
         if message is None:
             log.write(line)
         elif message.get("event") == "progress":
+            stage = message
             on_message(message)
         else:
             final = message
-    return final
+    return final, stage
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a view layer's picture needs and does not get: missing files and data, blocked drivers and scripts.
+
+Blender itself says this on its console only and carries on: without the library, with a pink texture, or with a rig
+that stands still. Only reading happens here; nothing is loaded and nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+
+from trackshade.errors import ShotError
+
+from .animation import animated_paths
+from .missing_caches import missing_caches, missing_rigid_bodies
+from .missing_files import Files, missing_cache_files, missing_images, missing_volume
+from .visibility import PLATE_KEY, is_plate
+
+# By kind of gap: the sentence for one and for several. Those of the panel are translated by these patterns.
+PATTERNS: dict[str, tuple[str, str]] = {
+    "library": (
+        "A linked library is missing, and with it what it holds: {names}.",
+        "{count} linked libraries are missing, and with them what they hold: {names}.",
+    ),
+    "linked": (
+        "Linked data is missing in its library: {names}.",
+        "{count} linked data-blocks are missing in their libraries: {names}.",
+    ),
+    "reference": (
+        "A file that the scene refers to is missing: {names}.",
+        "{count} files that the scene refers to are missing: {names}.",
+    ),
+    "image": ("A texture is missing: {names}.", "{count} textures are missing: {names}."),
+    "clip": ("A movie clip is missing: {names}.", "{count} movie clips are missing: {names}."),
+    "font": ("A font is missing: {names}.", "{count} fonts are missing: {names}."),
+    "volume": ("A volume file is missing: {names}.", "{count} volume files are missing: {names}."),
+    "cache": ("A cache file is missing: {names}.", "{count} cache files are missing: {names}."),
+    "simulation": (
+        "A baked simulation is missing on the disk: {names}.",
+        "{count} baked simulations are missing on the disk: {names}.",
+    ),
+    "node_file": ("A file of a node is missing: {names}.", "{count} files of nodes are missing: {names}."),
+    "node": (
+        "A node is of a type that this Blender does not have, an add-on's perhaps: {names}.",
+        "{count} nodes are of types that this Blender does not have, an add-on's perhaps: {names}.",
+    ),
+    "engine": (
+        "The render engine of the scene is not in this Blender, which uses its own instead: {names}.",
+        "{count} render engines of the scene are not in this Blender, which uses its own instead: {names}.",
+    ),
+    "driver": (
+        "A driver did not run, because Python scripts of this file are blocked: {names}.",
+        "{count} drivers did not run, because Python scripts of this file are blocked: {names}.",
+    ),
+    "script": (
+        "A script of this file did not run, because Python scripts of it are blocked: {names}.",
+        "{count} scripts of this file did not run, because Python scripts of it are blocked: {names}.",
+    ),
+    "broken_driver": ("A driver fails: {names}.", "{count} drivers fail: {names}."),
+}
+BLOCKED = ("driver", "script")
+FILES = ("library", "image", "clip", "font", "volume", "cache")  # that Blender's Find Missing Files looks for
+_TRUST = "Where you trust the file, allow them: --trust-scripts, or Auto Run Python Scripts in the preferences."
+_NAMES = 3  # that a warning lists
+_ALL_NAMES = 20  # that an error lists
+
+# Types that no picture depends on, or that hold nothing which may be missing.
+_PASSED_OVER = {
+    "all_ids", "annotations", "brushes", "libraries", "linestyles", "palettes", "paint_curves", "scenes", "screens",
+    "sounds", "speakers", "texts", "window_managers", "workspaces",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, order=True)
+class Gap:
+    """Something that is missing or blocked.
+
+    Attributes:
+        kind: a key of `PATTERNS`.
+        name: for a person: a file, a data-block, or what a driver drives.
+    """
+
+    kind: str
+    name: str
+
+
+_noticed: dict[int, tuple[Gap, ...]] = {}  # by session number of the scene
+
+
+def notice(scene: bpy.types.Scene, gaps: Iterable[Gap]) -> None:
+    """Remembers gaps of a scene that were to be seen only while its file was read."""
+    _noticed[scene.session_uid] = tuple(gaps)
+
+
+def find_gaps(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: Sequence[float] = ()) -> tuple[Gap, ...]:
+    """What the picture of a view layer lacks.
+
+    Args:
+        scene, view_layer: the original ones, evaluated at least once: only then Blender knows of drivers that fail.
+        frames: scene frames of the shot, for files of which there is one each frame; the present one if empty.
+
+    Returns:
+        gaps of data that the view layer's picture depends on, in the order of `PATTERNS`, then by name.
+    """
+    frames = frames or (float(scene.frame_current),)
+    files = Files()
+    candidates: dict[bpy.types.ID, list[Gap]] = defaultdict(list)
+    for owner, kind, name in _candidates(scene, frames, files):
+        candidates[owner].append(Gap(kind, name))
+    found = {Gap("simulation", name) for name in missing_rigid_bodies(scene, frames, files)}
+    found.update(Gap("clip", name) for name in _missing_clips(scene, files))
+    found.update(Gap("image", name) for name in _missing_in_compositor(scene, frames, files))
+    found.update(_blocked_scripts())
+    found.update(_noticed.get(scene.session_uid, ()))
+    if candidates:
+        needed = _needed(scene, view_layer)
+        found.update(gap for owner, gaps in candidates.items() if owner in needed for gap in gaps)
+    order = list(PATTERNS)
+    return tuple(sorted(found, key=lambda gap: (order.index(gap.kind), gap.name)))
+
+
+def sentences(gaps: Iterable[Gap], most: int = _NAMES) -> list[str]:
+    """A sentence for each kind of gap, with the count and the first names."""
+    said = []
+    for kind, pattern, names in grouped(gaps):
+        sentence = pattern.format(count=len(names), names=listed(names, most))
+        said.append(f"{sentence} {_TRUST}" if kind in BLOCKED else sentence)
+    return said
+
+
+def grouped(gaps: Iterable[Gap]) -> Iterator[tuple[str, str, list[str]]]:
+    """For each kind of gap: the kind, the pattern for as many, and the names."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for gap in gaps:
+        names[gap.kind].append(gap.name)
+    for kind, found in names.items():
+        one, several = PATTERNS[kind]
+        yield kind, one if len(found) == 1 else several, found
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first names and how many more there are."""
+    shown, more = names[:most], len(names) - most
+    if more > 0:
+        return f"{', '.join(shown)} and {more} more"
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
+
+
+def require_complete(gaps: Sequence[Gap]) -> None:
+    """Raises ShotError that lists the gaps, if there are any."""
+    if not gaps:
+        return
+    blocked = any(gap.kind in BLOCKED for gap in gaps)
+    raise ShotError(
+        "incomplete-scene",
+        " ".join(["The scene is incomplete.", *sentences(gaps, _ALL_NAMES)]),
+        "Restore what is missing" + (", or allow scripts with --trust-scripts" if blocked else "")
+        + "; without --strict, it is left out and named in a warning.",
+    )  # fmt: skip
+
+
+def scripts_allowed(scene: bpy.types.Scene) -> bool:
+    """Whether Python scripts of the open file may run, as far as Blender tells; where it does not, they may not.
+
+    Blender says only that it has blocked something. Where it has not, either nothing was there to block, or it ran.
+    """
+    if bpy.app.autoexec_fail:
+        return False
+    if bpy.context.preferences.filepaths.use_scripts_auto_execute or any(text.use_module for text in bpy.data.texts):
+        return True
+    evaluated = (item for obj in scene.objects if obj.visible_get() for item in (obj, obj.data))
+    return any(
+        curve.driver.type == "SCRIPTED" and not curve.driver.is_simple_expression
+        for item in evaluated
+        if item is not None and item.animation_data is not None
+        for curve in item.animation_data.drivers
+    )
+
+
+def _candidates(
+    scene: bpy.types.Scene, frames: Sequence[float], files: Files
+) -> Iterator[tuple[bpy.types.ID, str, str]]:
+    """The owner, kind and name of each gap in the file, whether the picture needs its owner or not."""
+    blocked = bpy.app.autoexec_fail
+    users: dict[bpy.types.Image, list[Any]] = defaultdict(list)
+    linked = bool(bpy.data.libraries)
+    for block in (*_blocks(), scene):
+        if linked and block.is_missing:
+            yield (block, *_missing_link(block))
+            continue
+        for kind, name in _drivers(block, blocked):
+            yield block, kind, name
+        tree = block if isinstance(block, bpy.types.NodeTree) else getattr(block, "node_tree", None)
+        if tree is not None:
+            for kind, name in _drivers(tree, blocked) if tree is not block else ():
+                yield block, kind, name
+            for kind, name in _nodes(block, tree, users, files):
+                yield block, kind, name
+        if isinstance(block, bpy.types.Object):
+            for kind, name in missing_caches(block, frames, files):
+                yield block, kind, name
+        elif isinstance(block, bpy.types.ImageTexture) and block.image is not None:
+            users[block.image].append(block.image_user)
+    for image, name in missing_images(users, frames, files):
+        yield image, "image", name
+    for font in bpy.data.fonts:
+        if font.filepath != "<builtin>" and font.packed_file is None and not files.has(font, font.filepath):
+            yield font, "font", files.name(font.filepath)
+    for volume in bpy.data.volumes:
+        if volume.packed_file is None and (name := missing_volume(volume, frames, files)):
+            yield volume, "volume", name
+    for cache in bpy.data.cache_files:
+        for name in missing_cache_files(cache, frames, files):
+            yield cache, "cache", name
+
+
+def _blocks() -> Iterator[bpy.types.ID]:
+    for prop in bpy.data.bl_rna.properties:
+        if prop.type == "COLLECTION" and prop.identifier not in _PASSED_OVER:
+            yield from getattr(bpy.data, prop.identifier)
+
+
+def _missing_link(block: bpy.types.ID) -> tuple[str, str]:
+    """The kind and name for a placeholder of linked data that could not be found."""
+    override = block.override_library
+    linked = block if override is None or override.reference is None else override.reference
+    library = getattr(linked, "library", None)
+    if library is not None and library.is_missing:
+        return "library", Files.name(library.filepath)
+    place = "" if library is None else f" of {Files.name(library.filepath)}"
+    return "linked", f"{block.bl_rna.name.lower()} '{block.name}'{place}"
+
+
+def _drivers(owner: Any, blocked: bool) -> Iterator[tuple[str, str]]:
+    """Drivers that did not run, or failed, when they were evaluated last."""
+    animation = getattr(owner, "animation_data", None)
+    if animation is None:
+        return
+    for curve in animation.drivers:
+        driver = curve.driver
+        if curve.mute or (curve.is_valid and driver.is_valid):
+            continue
+        name = f"{_property(owner, curve)} of '{_owner_name(owner)}'"
+        if blocked and driver.type == "SCRIPTED" and not driver.is_simple_expression and _compiles(driver.expression):
+            yield "driver", name
+        else:
+            yield "broken_driver", name
+
+
+def _property(owner: Any, curve: bpy.types.FCurve) -> str:
+    """The path of what a driver drives, with the index of a vector's component."""
+    try:
+        value = owner.path_resolve(curve.data_path)
+    except ValueError:  # it is not there any more
+        return curve.data_path
+    is_vector = hasattr(value, "__len__") and not isinstance(value, str)
+    return f"{curve.data_path}[{curve.array_index}]" if is_vector else curve.data_path
+
+
+def _owner_name(owner: Any) -> str:
+    if isinstance(owner, bpy.types.Key) and owner.user is not None:
+        return owner.user.name
+    if isinstance(owner, bpy.types.NodeTree) and owner.is_embedded_data:
+        holders = (*_blocks(), *bpy.data.scenes)
+        return next((item.name for item in holders if getattr(item, "node_tree", None) == owner), owner.name)
+    return owner.name
+
+
+def _compiles(expression: str) -> bool:
+    try:
+        compile(expression.strip(), "<driver>", "eval")
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def _nodes(
+    owner: bpy.types.ID, tree: bpy.types.NodeTree, users: dict[bpy.types.Image, list[Any]], files: Files
+) -> Iterator[tuple[str, str]]:
+    """Nodes whose type or file is missing; notes who plays which image."""
+    for node in tree.nodes:
+        kind = node.bl_idname
+        image = getattr(node, "image", None)
+        if isinstance(image, bpy.types.Image) and hasattr(node, "image_user"):
+            users[image].append(node.image_user)
+        elif kind == "NodeUndefined":
+            yield "node", f"'{node.name}' in '{owner.name}'"
+        elif kind in ("ShaderNodeScript", "ShaderNodeTexIES"):
+            external = node.mode == "EXTERNAL"
+            if external and node.filepath and not files.has(tree, node.filepath):
+                yield "node_file", files.name(node.filepath)
+        elif kind.startswith("GeometryNodeImport"):
+            path = next((item for item in node.inputs if item.type == "STRING" and item.name == "Path"), None)
+            file = path.default_value if path is not None and not path.is_linked else ""
+            if file and not files.has(tree, file):
+                yield "node_file", files.name(file)
+
+
+def _blocked_scripts() -> Iterator[Gap]:
+    """Text blocks that are to run when the file is opened, and were not allowed to."""
+    if bpy.app.autoexec_fail:
+        for text in bpy.data.texts:
+            if text.use_module:
+                yield Gap("script", text.name)
+
+
+def _missing_clips(scene: bpy.types.Scene, files: Files) -> Iterator[str]:
+    """Of the clips that the compositor shows. Constraints need only a clip's tracks, which the .blend holds."""
+    for node in _compositor_nodes(scene):
+        clip: Any = getattr(node, "clip", None)
+        if clip is not None and not files.has(clip, clip.filepath):
+            yield files.name(clip.filepath)
+
+
+def _missing_in_compositor(scene: bpy.types.Scene, frames: Sequence[float], files: Files) -> Iterator[str]:
+    users: dict[bpy.types.Image, list[Any]] = defaultdict(list)
+    for node in _compositor_nodes(scene):
+        image = getattr(node, "image", None)
+        if isinstance(image, bpy.types.Image):
+            users[image].append(node)  # the node has an image user's properties itself
+    for image, name in missing_images(users, frames, files):
+        if image in users:
+            yield name
+
+
+def _compositor_nodes(scene: bpy.types.Scene) -> Iterator[Any]:
+    """Nodes that composite the picture, those in groups too; results that Trackshade placed are switched off."""
+    trees, seen = _compositor_trees(scene), set()
+    while trees:
+        tree = trees.pop()
+        if tree in seen:
+            continue
+        seen.add(tree)
+        for node in tree.nodes:
+            if node.mute or PLATE_KEY in node:
+                continue
+            yield node
+            if isinstance(getattr(node, "node_tree", None), bpy.types.NodeTree):
+                trees.append(node.node_tree)
+
+
+def _compositor_trees(scene: bpy.types.Scene) -> list[Any]:
+    """The node trees that composite the scene's renders."""
+    if not scene.render.use_compositing:
+        return []
+    if hasattr(scene, "compositor_effects"):  # Blender 5.3 and newer
+        trees = [effect.node_group for effect in scene.compositor_effects if effect.enable_for_render]
+    elif bpy.app.version >= (5, 0):
+        trees = [scene.compositing_node_group]
+    else:
+        trees = [scene.node_tree if scene.use_nodes else None]
+    return [tree for tree in trees if tree is not None]
+
+
+def _needed(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> set[bpy.types.ID]:
+    """All data that the view layer's picture depends on, by what uses what."""
+    uses: dict[bpy.types.ID, list[bpy.types.ID]] = defaultdict(list)
+    for used, owners in bpy.data.user_map().items():
+        for owner in owners:
+            uses[owner].append(used)
+    waiting = list(_roots(scene, view_layer))
+    needed: set[bpy.types.ID] = {scene, *_compositor_trees(scene)}  # whose own nodes and drivers count
+    while waiting:
+        block = waiting.pop()
+        if block in needed:
+            continue
+        needed.add(block)
+        for used in uses.get(block, ()):
+            if used not in needed and _depends(block, used):
+                waiting.append(used)
+    return needed
+
+
+def _depends(owner: bpy.types.ID, used: bpy.types.ID) -> bool:
+    """Whether the picture of `owner` depends on what it uses. Background images are not rendered, say."""
+    if isinstance(used, bpy.types.Scene | bpy.types.Library | bpy.types.WorkSpace | bpy.types.Screen):
+        return False
+    if isinstance(used, bpy.types.Image):  # what geometry nodes of an object use is no reference picture
+        return not isinstance(owner, bpy.types.Camera) and getattr(owner, "data", None) != used
+    if isinstance(owner, bpy.types.Collection):
+        if isinstance(used, bpy.types.Collection):
+            return not used.hide_render
+        if isinstance(used, bpy.types.Object):
+            return _may_be_shown(used)
+    return True
+
+
+def _roots(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Iterator[bpy.types.ID]:
+    """The data-blocks that the picture begins with."""
+    yield from (item for item in (scene.world, view_layer.material_override, scene.camera) if item is not None)
+    override = getattr(view_layer, "world_override", None)
+    if override is not None:
+        yield override
+    yield from (marker.camera for marker in scene.timeline_markers if marker.camera is not None)
+    layers = [view_layer.layer_collection]
+    while layers:
+        layer = layers.pop()
+        layers.extend(layer.children)
+        if layer.exclude or layer.collection.hide_render:
+            continue
+        if layer.collection.is_missing:
+            yield layer.collection
+        yield from (obj for obj in layer.collection.objects if not is_plate(obj) and _may_be_shown(obj))
+
+
+def _may_be_shown(obj: bpy.types.Object) -> bool:
+    """Whether renders show an object, or may in another frame."""
+    return not obj.hide_render or "hide_render" in animated_paths(obj)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opens a scene file, and tells what is to be known of it: what was chosen, and what was missing while it was read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+
+from trackshade.errors import ShotError, UsageError
+
+from ..capture.completeness import Gap, notice
+from . import alembic, exchange, fbx, gltf, usd
+from .exchange import Imported
+from .refusals import damaged, refused, too_new
+
+# Blender's own name for a .blend, for its backups (.blend1, .blend2, ...) and for what a crash has left (.blend@).
+_BLEND = re.compile(r"\.blend(\d+|@)?", re.IGNORECASE)
+_ENGINE = re.compile(r"Engine '([^']*)' not available for scene '([^']*)'")
+_OWN_ENGINE = "TRACKSHADE"
+
+_IMPORTERS: dict[str, Callable[[Path, str | None], Imported]] = {
+    ".glb": gltf.import_gltf,
+    ".gltf": gltf.import_gltf,
+    ".usd": usd.import_usd,
+    ".usda": usd.import_usd,
+    ".usdc": usd.import_usd,
+    ".usdz": usd.import_usd,
+    ".abc": alembic.import_alembic,
+    ".fbx": fbx.import_fbx,
+    ".obj": exchange.import_obj,
+    ".ply": exchange.import_ply,
+    ".stl": exchange.import_stl,
+}
+_WITH_ANIMATIONS = (".glb", ".gltf", ".fbx")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A scene that was opened.
+
+    Attributes:
+        scene: the one that was asked for; it is the window's scene, too.
+        warnings: sentences about what was chosen where the file left a choice.
+    """
+
+    scene: bpy.types.Scene
+    warnings: tuple[str, ...] = ()
+
+
+def open_scene(path: str | os.PathLike[str], *, trust_scripts: bool = False) -> bpy.types.Scene:
+    """Replaces what is open by the scene of a file; see `read_scene`."""
+    return read_scene(path, trust_scripts=trust_scripts).scene
+
+
+def read_scene(
+    path: str | os.PathLike[str],
+    *,
+    scene: str | None = None,
+    trust_scripts: bool = False,
+    animation: str | None = None,
+    camera: str | None = None,
+) -> Opened:
+    """Replaces what is open by the scene of a file; nothing is ever written to the file.
+
+    Args:
+        path: .blend (or a backup of one, such as .blend1), .glb, .gltf, .usd, .usda, .usdc, .usdz, .abc, .fbx, .obj,
+            .ply or .stl.
+        scene: name of the scene, where the file has several; the active one if left out.
+        trust_scripts: lets a .blend run the Python scripts and drivers that it holds.
+        animation: name of the animation (FBX: take) to play; the file's first if left out.
+        camera: the camera that was asked for; if left out, a file with several is told about.
+
+    Raises:
+        ShotError: missing, unreadable, damaged, too new, of an unknown type or form, or without content.
+        UsageError: the file has no scene or animation of that name.
+    """
+    file = Path(path).expanduser().absolute()
+    suffix = file.suffix.lower()
+    is_blend = _BLEND.fullmatch(suffix) is not None
+    if not is_blend and suffix not in _IMPORTERS:
+        known = ", ".join([".blend", *_IMPORTERS])
+        raise ShotError("unknown-type", f"{file.name} is of a type that cannot be opened.", f"Known types: {known}.")
+    _check_readable(file)
+    if animation is not None and suffix not in _WITH_ANIMATIONS:
+        raise UsageError(
+            "no-animations",
+            f"{file.name} holds no animations to choose from by name.",
+            f"Leave out --animation; it is for {', '.join(_WITH_ANIMATIONS)} files.",
+        )
+    if is_blend:
+        gaps = _open_blend(file, trust_scripts)
+        chosen = choose_scene(scene)
+        notice(chosen, gaps.get(chosen.name, ()))
+        return Opened(chosen)
+    imported = exchange.import_into_empty(file, lambda: _IMPORTERS[suffix](file, animation))
+    chosen = choose_scene(scene)
+    notice(chosen, [Gap("image" if _is_picture(name) else "reference", name) for name in imported.missing])
+    warnings = [*imported.warnings, *(exchange.camera_warning(chosen, file) if camera is None else ())]
+    return Opened(chosen, tuple(warnings))
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(tuple(bpy.path.extensions_image))
+
+
+def choose_scene(name: str | None) -> bpy.types.Scene:
+    """Makes the scene of that name the window's, or takes the one that is.
+
+    Raises:
+        UsageError: there is none of that name. ShotError: there is none at all.
+    """
+    if name is None:
+        scene = bpy.context.scene
+        if scene is None:
+            raise ShotError("no-scene", f"{bpy.data.filepath} holds no scene.", "Choose another file.")
+        return scene
+    scene = bpy.data.scenes.get(name)
+    if scene is None:
+        known = ", ".join(f"'{item.name}'" for item in bpy.data.scenes)
+        raise UsageError("unknown-scene", f"The file has no scene '{name}'.", f"It has: {known}.")
+    for window in bpy.context.window_manager.windows:
+        window.scene = scene
+    return scene
+
+
+def _check_readable(file: Path) -> None:
+    try:
+        if not file.is_file():
+            what = "is a folder" if file.is_dir() else "does not exist"
+            raise ShotError("missing-file", f"The scene file {file} {what}.", "Check the path.")
+        with file.open("rb") as stream:
+            empty = not stream.read(1)
+    except OSError as error:
+        raise ShotError("unreadable-file", f"{file} cannot be read: {error.strerror or error}.") from error
+    if empty:
+        raise ShotError("damaged-file", f"{file} is empty.", "Save or export the scene again.")
+
+
+def _open_blend(file: Path, trust_scripts: bool) -> dict[str, list[Gap]]:
+    """Opens a .blend; by scene, what was seen to be missing only while it was read."""
+    said: list[str] = []
+    try:
+        with _console(said):
+            result = bpy.ops.wm.open_mainfile(filepath=str(file), load_ui=False, use_scripts=trust_scripts)
+    except RuntimeError as error:
+        raise refused(file, str(error)) from error
+    if "FINISHED" not in result:
+        raise damaged(file, "Blender did not open it")
+    if bpy.data.version[:2] > bpy.app.version[:2]:  # Blender only warns that it may lose data
+        raise too_new(file)
+    gaps: dict[str, list[Gap]] = {}
+    for engine, scene in _ENGINE.findall("".join(said)):
+        if engine != _OWN_ENGINE:
+            gaps.setdefault(scene, []).append(Gap("engine", engine))
+    return gaps
+
+
+@contextlib.contextmanager
+def _console(said: list[str]) -> Iterator[None]:
+    """Appends to `said` what Blender prints meanwhile, and passes it on to standard error afterwards."""
+    with tempfile.TemporaryFile() as file:
+        streams = (1, 2)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        kept = [os.dup(stream) for stream in streams]
+        for stream in streams:
+            os.dup2(file.fileno(), stream)
+        try:
+            yield
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            for stream, copy in zip(streams, kept, strict=True):
+                os.dup2(copy, stream)
+                os.close(copy)
+            file.seek(0)
+            text = file.read()
+            said.append(text.decode("utf-8", "replace"))
+            with contextlib.suppress(OSError):  # nobody reads any more
+                os.write(2, text)

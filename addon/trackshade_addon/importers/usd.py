@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Imports USD. Blender's importer leaves the scene's rate and, where no range is written, its range to others.
+
+Blender brings USD's own Python package, `pxr`, which tells both. A build without it leaves what the text form says.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.machinery
+import importlib.util
+import math
+import re
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from .exchange import Imported, run, set_rate
+from .refusals import damaged, refused, unsupported
+
+_RATE = 24.0  # of a stage that does not say
+_REASON = re.compile(r" : '(.*?)\s*'(?=\s*(?:Error in|$))", re.DOTALL)
+_SAMPLES = re.compile(r"\btimeSamples\s*=\s*\{([^}]*)\}")
+_TIME = re.compile(r"(?:^|,)\s*([-+.\deE]+)\s*:")
+_HEADER = re.compile(r"^\s*(timeCodesPerSecond|framesPerSecond)\s*=\s*([-+.\deE]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What a stage says of itself.
+
+    Attributes:
+        rate: time codes per second. Blender takes a time code for a frame.
+        range: first and last time code, as written or as the animation has them; None for a stage that stands still.
+        missing: names of layers, payloads and textures that are not there.
+        source: USD's own stage; while it is held, Blender's importer does not read the layers again.
+    """
+
+    rate: float
+    range: tuple[float, float] | None
+    missing: tuple[str, ...] = ()
+    source: Any = None
+
+
+def import_usd(file: Path, animation: str | None) -> Imported:
+    """Imports a USD file of any of its forms, with the range and the rate that it was made with.
+
+    Raises:
+        ShotError: it cannot be read.
+    """
+    if file.suffix.lower() == ".usdz":
+        _check_archive(file)
+    pxr = _pxr()
+    stage = _read_text(file) if pxr is None else _read(pxr, file)
+    run(file, bpy.ops.wm, "usd_import", set_frame_range=True)
+    scene = bpy.context.scene
+    warnings: tuple[str, ...] = ()
+    if stage is None:
+        warnings = (f"The rate of {file.name} could not be read; {_RATE:g} frames per second are taken.",)
+    set_rate(scene, _RATE if stage is None else stage.rate)
+    found = None if stage is None else stage.range
+    if (found is None or pxr is None) and scene.frame_end > scene.frame_start:  # as the file says, Blender has found
+        found = scene.frame_start, scene.frame_end
+    whole = None if found is None else (math.floor(found[0]), math.ceil(found[1]))
+    return Imported(whole, warnings, () if stage is None else stage.missing)
+
+
+def _pxr() -> Any:
+    """USD's Python package, or None. Blender as a Python module has it in a folder that is not on the path."""
+    if "pxr" not in sys.modules and importlib.util.find_spec("pxr") is None:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        folder = Path(bpy.utils.resource_path("LOCAL"), "python", "lib", version, "site-packages")
+        spec = importlib.machinery.PathFinder.find_spec("pxr", [str(folder)])
+        if spec is None or spec.loader is None:
+            return None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["pxr"] = module
+        spec.loader.exec_module(module)
+    try:
+        from pxr import Tf, Usd, UsdUtils  # pyright: ignore[reportMissingImports]
+    except ImportError:  # built for another Python, say
+        return None
+    return Tf, Usd, UsdUtils
+
+
+def _read(pxr: Any, file: Path) -> _Stage:
+    tf, usd, utils = pxr
+    try:
+        stage = usd.Stage.Open(str(file))
+    except tf.ErrorException as error:
+        raise refused(file, _reason(error)) from error
+    rate = stage.GetTimeCodesPerSecond()
+    start, end = stage.GetStartTimeCode(), stage.GetEndTimeCode()
+    found = (start, end) if stage.HasAuthoredTimeCodeRange() and end > start else _animated(usd, stage)
+    missing = [path for path in utils.ComputeAllDependencies(str(file))[2] if not _has_tiles(path)]
+    names = sorted({re.split(r"[\\/]", path)[-1] for path in missing})
+    return _Stage(rate if rate > 0 else _RATE, found, tuple(names), stage)
+
+
+def _has_tiles(path: str) -> bool:
+    """Whether a path stands for the tiles of a texture, and some are there."""
+    return "<UDIM>" in path and bool(glob.glob(glob.escape(path).replace("<UDIM>", "[0-9][0-9][0-9][0-9]")))
+
+
+def _animated(usd: Any, stage: Any) -> tuple[float, float] | None:
+    """First and last time code at which some attribute has a sample; None where nothing moves."""
+    low, high = math.inf, -math.inf
+    for prim in stage.Traverse(usd.TraverseInstanceProxies()):
+        for attribute in prim.GetAuthoredAttributes():
+            if attribute.ValueMightBeTimeVarying():
+                samples = attribute.GetTimeSamples()
+                if samples:
+                    low, high = min(low, samples[0]), max(high, samples[-1])
+    return (low, high) if high > low else None
+
+
+def _reason(error: Exception) -> str:
+    """The first of the reasons that USD gives, without where in its source they were found."""
+    reasons = [said for said in _REASON.findall(str(error)) if not said.startswith("Failed to open layer")]
+    return reasons[0] if reasons else "it is no USD file, or was cut short"
+
+
+def _check_archive(file: Path) -> None:
+    """Raises ShotError for a .usdz that USD cannot look into; USD itself does not say why."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise damaged(file, "it is no whole archive") from error
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise unsupported(file, "it is encrypted", "Export it without a password.")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise unsupported(file, "its archive is compressed", "Pack it again without compression.")
+
+
+def _read_text(file: Path) -> _Stage | None:
+    """What the text form says, without USD's package; None for the binary forms."""
+    with file.open("rb") as stream:
+        if stream.read(5) != b"#usda":
+            return None
+        text = stream.read().decode("utf-8", "replace")
+    found = dict(_HEADER.findall(text[: 1 << 16]))
+    rate = float(found.get("timeCodesPerSecond") or found.get("framesPerSecond") or _RATE)
+    samples = [float(time) for block in _SAMPLES.findall(text) for time in _TIME.findall(block)]
+    moves = bool(samples) and max(samples) > min(samples)
+    return _Stage(rate if rate > 0 else _RATE, (min(samples), max(samples)) if moves else None)
