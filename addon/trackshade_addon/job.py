@@ -23,15 +23,17 @@ from trackshade import registry
 from trackshade.client import Client, Event, Uploader, later
 from trackshade.errors import Cancelled, OutputError, ShotError, UsageError
 from trackshade.fit import FrameMap, SizeFit
+from trackshade.given_picture import with_first_frame
 from trackshade.outcome import Outcome, check_output
-from trackshade.pictures import cover
+from trackshade.picture_file import read_whole
 from trackshade.registry import ModelSpec
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Shot
 
 from .autocamera import add_auto_camera
 from .capture import Capture, plan
-from .first_frame import read_picture, render_first_frame, render_sample
+from .first_frame import render_first_frame, render_sample
+from .given_picture import read_picture_file
 from .place import place, save_copy
 
 T = TypeVar("T")
@@ -155,17 +157,29 @@ def record(
     frames, size = planned(what, scene)
     yield Progress("planning", f"{frames.statement} {size.statement}")
     camera = _camera(scene, view_layer, what.camera, frames)
-    picture = _given_picture(what.first_frame)
+    given = None if what.first_frame in ("render", "none") else Path(what.first_frame)
+    if given is not None:
+        read_whole(given)  # so that a damaged picture is told before the capture
     shot = yield from _capture(scene, view_layer, frames, size, camera, client)
     first, extra = None, None
-    if picture is not None:
-        first = cover(picture, shot.size)
+    if given is not None:
+        shot, first = fitted_file(shot, given)
+        yield Progress("planning", shot.source["first_frame"]["statement"])
     elif what.first_frame == "render":
         yield Progress("rendering", "the first frame")
         first = render_first_frame(shot, scene, view_layer)
     if what.input_render:
         extra = yield from _render_all(shot, scene, view_layer, first if what.first_frame == "render" else None)
     return Recorded(shot, first, extra)
+
+
+def fitted_file(shot: Shot, path: Path, shows: str = "any") -> tuple[Shot, np.ndarray]:
+    """A picture file as a shot's first frame; see `given_picture.with_first_frame`. Main thread only.
+
+    Raises:
+        ShotError: it cannot be read, is damaged or of a kind that is not taken.
+    """
+    return with_first_frame(shot, read_picture_file(path, shot.source.get("color_management")), shows)
 
 
 def planned(what: What, scene: bpy.types.Scene) -> tuple[FrameMap, SizeFit]:
@@ -381,7 +395,3 @@ def _camera(
         known = ", ".join(sorted(item.name for item in scene.objects if item.type == "CAMERA")) or "none"
         raise ShotError("no-camera", f"The scene has no camera named '{name}'.", f"It has: {known}.")
     return camera
-
-
-def _given_picture(first_frame: str) -> np.ndarray | None:
-    return None if first_frame in ("render", "none") else read_picture(Path(first_frame))

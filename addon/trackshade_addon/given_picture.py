@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decodes the picture files that people give for a first frame, by Blender; main thread only.
+
+What the values mean is decided in `trackshade.given_picture`, for Blender's side and the backend's. Scene-linear
+pictures go through the view transform that the shot was captured with.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from trackshade.given_picture import DecodingFailed, GivenPicture, Pixels, read_given
+from trackshade.picture_file import PictureHeader
+
+from .discard import discard
+
+_VIEW = ("view_transform", "look", "exposure", "gamma", "use_curve_mapping")
+_WHITE_BALANCE = ("use_white_balance", "white_balance_temperature", "white_balance_tint")  # Blender 4.3 and newer
+
+
+def read_picture_file(path: Path, color_management: Mapping[str, Any] | None) -> GivenPicture:
+    """Reads a picture file.
+
+    Args:
+        color_management: the scene's, as `color_management` gives it; for scene-linear pictures.
+
+    Raises:
+        ShotError: it cannot be read, is damaged or of a kind that is not taken.
+    """
+
+    def decode(data: bytes, header: PictureHeader) -> Pixels:
+        if header.scene_linear:
+            return _developed(data, header, color_management or {})
+        with _loaded(data, "Non-Color") as image:
+            most = 65535 if header.bits == 16 else 255
+            return np.rint(_values(image) * most).astype(np.uint16 if header.bits == 16 else np.uint8)
+
+    return read_given(path, decode)
+
+
+def color_management(scene: bpy.types.Scene) -> dict[str, Any]:
+    """How a scene shows light, as plain values for a shot's `source`."""
+    view = scene.view_settings
+    found: dict[str, Any] = {"display_device": scene.display_settings.display_device}
+    found |= {name: getattr(view, name) for name in (*_VIEW, *_WHITE_BALANCE) if hasattr(view, name)}
+    if view.use_curve_mapping:
+        curves = view.curve_mapping
+        found["curves"] = {
+            "black": list(curves.black_level),
+            "white": list(curves.white_level),
+            "points": [[[*point.location, point.handle_type] for point in curve.points] for curve in curves.curves],
+        }
+    return found
+
+
+def _developed(data: bytes, header: PictureHeader, management: Mapping[str, Any]) -> Pixels:
+    """[H, W, 4] uint16 of a scene-linear picture as the scene shows it, on an sRGB display, over black."""
+    scene = bpy.data.scenes.new("Trackshade first frame")
+    try:
+        _apply(management, scene)
+        output = scene.render.image_settings
+        if hasattr(output, "media_type"):  # Blender 5.0 and newer
+            output.media_type = "IMAGE"
+        output.file_format, output.color_mode, output.color_depth = "PNG", "RGB", "16"
+        output.compression = 0
+        scene.render.dither_intensity = 0
+        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+            path = Path(folder) / "shown.png"
+            with _loaded(data, header.linear_space) as image:
+                image.alpha_mode = "PREMUL"
+                try:
+                    image.save_render(str(path), scene=scene)
+                except RuntimeError as error:
+                    raise DecodingFailed(_said(error)) from error
+            with _loaded(path.read_bytes(), "Non-Color") as shown:
+                return np.rint(_values(shown) * 65535).astype(np.uint16)
+    finally:
+        discard(scene)
+
+
+def _apply(management: Mapping[str, Any], scene: bpy.types.Scene) -> None:
+    """Gives a new scene these settings. Those that this Blender does not know keep their defaults."""
+    view = scene.view_settings
+    scene.display_settings.display_device = "sRGB"
+    for name in (*_VIEW, *_WHITE_BALANCE):
+        if name not in management or not hasattr(view, name):
+            continue
+        try:
+            setattr(view, name, management[name])
+        except TypeError:  # a view transform or look of another configuration
+            continue
+    curves = management.get("curves")
+    if curves is not None and view.use_curve_mapping:
+        mapping = view.curve_mapping
+        mapping.black_level, mapping.white_level = curves["black"], curves["white"]
+        for curve, points in zip(mapping.curves, curves["points"], strict=True):
+            while len(curve.points) > len(points):
+                curve.points.remove(curve.points[-1])
+            for x, y, _ in points[len(curve.points) :]:
+                curve.points.new(x, y)
+            for point, (x, y, handle) in zip(curve.points, points, strict=True):
+                point.location, point.handle_type = (x, y), handle
+        mapping.update()
+
+
+@contextmanager
+def _loaded(data: bytes, space: str) -> Iterator[bpy.types.Image]:
+    """A picture file in memory as an image, for a while; its values are read by the color space `space`.
+
+    From memory, so that nothing in the file's path or name plays a part: numbers of sequences, tiles, movies.
+    """
+    image = bpy.data.images.new("Trackshade first frame", 1, 1)
+    try:
+        image.pack(data=data, data_len=len(data))
+        image.source = "FILE"
+        image.alpha_mode = "CHANNEL_PACKED"
+        image.colorspace_settings.name = space
+        if not image.has_data and not all(image.size):
+            raise DecodingFailed("its pixels cannot be decoded")
+        yield image
+    except RuntimeError as error:
+        raise DecodingFailed(_said(error)) from error
+    finally:
+        discard(image)
+
+
+def _values(image: bpy.types.Image) -> np.ndarray:
+    """[H, W, 4] float32, top row first."""
+    width, height = image.size
+    channels = image.channels
+    if not width or not height or channels not in (1, 3, 4):
+        raise DecodingFailed("its pixels cannot be decoded")
+    values = np.empty(width * height * channels, np.float32)
+    image.pixels.foreach_get(values)
+    values = values.reshape(height, width, channels)[::-1]
+    if channels == 4:
+        return values
+    pixels = np.ones((height, width, 4), np.float32)
+    pixels[..., :3] = values
+    return pixels
+
+
+def _said(error: RuntimeError) -> str:
+    return str(error).strip().rsplit(": ", 1)[-1] or "Blender gave no reason"
