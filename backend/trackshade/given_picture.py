@@ -77,14 +77,20 @@ class Placement:
     """How a picture lies in the model's image: model pixels = picture pixels × scale + offset, each (x, y).
 
     Attributes:
+        kind: "same" (of the model's size), "model" (of its shape), "scaled", "padded", "cut" (the scene's frame), or
+            "covering" (of another shape).
         statement: the rule in words.
-        fits: False where the picture shows neither the scene's frame nor the model's image.
     """
 
+    kind: str
     scale: tuple[float, float]
     offset: tuple[float, float]
     statement: str
-    fits: bool = True
+
+    @property
+    def fits(self) -> bool:
+        """Whether the picture shows the scene's frame or the model's image, as far as its shape tells."""
+        return self.kind != "covering"
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,26 +125,28 @@ def read_given(path: Path, decode: Decoder) -> GivenPicture:
         ) from error
     if pixels.shape != (*header.stored_size[::-1], 4):
         raise damaged(path, f"it has {pixels.shape[1]}×{pixels.shape[0]} pixels and says otherwise")
+    alpha = pixels[..., 3]  # Blender leaves it 0 where it has found no pixels
+    if not alpha.any():
+        raise damaged(path, "it is transparent everywhere")
+    if header.alpha == "none" and alpha.min() < np.iinfo(pixels.dtype).max:
+        raise damaged(path, "pixels are missing")
     return GivenPicture(upright(pixels, header.orientation), header, path.name)
 
 
 def given_array(pixels: NDArray[Any]) -> GivenPicture:
-    """A picture from Python: [H, W, 3 or 4] uint8 or uint16 sRGB, alpha straight.
+    """A picture from Python: [H, W, 3] uint8 sRGB.
 
     Raises:
         ShotError: an array of another kind.
     """
     array = np.asarray(pixels)
-    if array.ndim != 3 or array.shape[2] not in (3, 4) or array.dtype not in (np.uint8, np.uint16) or not array.size:
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
         raise ShotError(
             "bad-image",
             f"The first frame is an array {list(array.shape)} of {array.dtype}.",
             "Give [height, width, 3] of uint8, sRGB.",
         )
-    height, width, channels = array.shape
-    bits = np.iinfo(array.dtype).bits
-    header = PictureHeader("array", (width, height), bits, "straight" if channels == 4 else "none")
-    return GivenPicture(array, header, "array")
+    return GivenPicture(array, PictureHeader("array", (array.shape[1], array.shape[0])), "array")
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -166,17 +174,18 @@ def place_picture(size: tuple[int, int], model: tuple[int, int], fit: SizeFit | 
     """
     said = f"The picture ({size[0]}×{size[1]})"
     if size == model and shows == "any":
-        return Placement((1.0, 1.0), (0.0, 0.0), f"{said} has the model's size and was taken as it is.")
+        return Placement("same", (1.0, 1.0), (0.0, 0.0), f"{said} has the model's size and was taken as it is.")
     kind = "frame" if shows == "frame" and fit is not None else _kind(size, model, fit)
     target = f"{model[0]}×{model[1]}"
     if kind == "model":
         scale = model[0] / size[0], model[1] / size[1]
-        return Placement(scale, (0.0, 0.0), f"{said} has the shape of the model's image and was scaled to {target}.")
+        words = f"{said} has the shape of the model's image and was scaled to {target}."
+        return Placement("model", scale, (0.0, 0.0), words)
     if kind == "frame" and fit is not None:
         scale = fit.scale[0] * fit.source[0] / size[0], fit.scale[1] * fit.source[1] / size[1]
         whole = max(abs(value) for value in fit.offset) < _SAME_SHAPE
         how = "scaled" if whole else "padded" if fit.mode == "pad" else "cut"
-        return Placement(scale, fit.offset, f"{said} shows the scene's frame and was {how} to {target}.")
+        return Placement(how, scale, fit.offset, f"{said} shows the scene's frame and was {how} to {target}.")
     left, top, right, bottom = (0.0, 0.0, *model) if fit is None else fit.frame_in_model()
     unit = max((right - left) / size[0], (bottom - top) / size[1])
     offset = (left + right - unit * size[0]) / 2, (top + bottom - unit * size[1]) / 2
@@ -188,7 +197,7 @@ def place_picture(size: tuple[int, int], model: tuple[int, int], fit: SizeFit | 
             f"{said} has another shape than the scene's frame ({frame}) and the model's image ({target}): it was "
             "scaled to cover the frame and cut, and may not lie over what moves."
         )
-    return Placement((unit, unit), offset, words, fits=False)
+    return Placement("covering", (unit, unit), offset, words)
 
 
 def _kind(size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None) -> str:

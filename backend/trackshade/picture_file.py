@@ -182,9 +182,10 @@ def parse_header(file: BinaryIO) -> PictureHeader:
 
 def check_complete(data: bytes, header: PictureHeader) -> None:
     """Raises _Damaged where a part of the file is missing that decoders would fill with anything."""
-    check = {"PNG": _check_png, "JPEG": _check_jpeg, "WebP": _check_webp}.get(header.format)
+    checks = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff, "WebP": _check_webp}
+    check = checks.get(header.format)
     if check is not None:
-        check(data, header)
+        check(data)
 
 
 def _told(path: Path, parse: Callable[[], PictureHeader]) -> PictureHeader:
@@ -314,7 +315,7 @@ def _png_colored(header: PictureHeader, chunks: dict[bytes, bytes]) -> PictureHe
     return _encoded(header, encoding_of_chromaticities(primaries, None if abs(gamma - 0.45455) < 2e-3 else 1 / gamma))
 
 
-def _check_png(data: bytes, header: PictureHeader) -> None:
+def _check_png(data: bytes) -> None:
     """Checks each chunk's checksum and that the compressed pixels are all there."""
     at, bodies = 8, []
     for _ in range(_MAX_PARTS):
@@ -407,12 +408,17 @@ def _jpeg_marker(reader: _Reader) -> int:
     return byte
 
 
-def _check_jpeg(data: bytes, header: PictureHeader) -> None:
-    """Checks that pixels follow and that the end is there. What a phone appends after it does not matter."""
-    scan = data.find(b"\xff\xda")
-    if scan < 0:
-        raise _Damaged("it has no pixels")
-    if data.find(b"\xff\xd9", scan) < 0:
+def _check_jpeg(data: bytes) -> None:
+    """Checks that pixels follow and that their end is there. What a phone appends after it does not matter."""
+    at = 2
+    while data[at + 1 : at + 2] != b"\xda":  # begins the pixels; an earlier part may hold a whole JPEG
+        if data[at + 1] == 0xFF or data[at + 1] == 0x01 or 0xD0 <= data[at + 1] <= 0xD8:
+            at += 1 if data[at + 1] == 0xFF else 2
+            continue
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+        if at + 4 > len(data):
+            raise _Damaged("it has no pixels")
+    if data.find(b"\xff\xd9", at) < 0:
         raise _Damaged("its end is missing")
 
 
@@ -507,8 +513,8 @@ def _seekable(position: int) -> None:
         raise _Damaged("a part of it lies nowhere")
 
 
-_TIFF_WANTED = {254, 256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 322, 323, 324, 325, 338, 339, 34675, 1, 0x8769,
-                0xA001, 0xA005}  # fmt: skip
+_TIFF_WANTED = {254, 256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 284, 322, 323, 324, 325, 338, 339, 34675, 1,
+                0x8769, 0xA005}  # fmt: skip
 
 
 def _check_tiff_strips(reader: _Reader, tags: dict[int, tuple | bytes], depth: int, samples: int, size: tuple) -> None:
@@ -523,6 +529,30 @@ def _check_tiff_strips(reader: _Reader, tags: dict[int, tuple | bytes], depth: i
     if tags.get(259, (1,))[0] == 1 and 324 not in tags:
         row = -(-size[0] * depth * samples // 8)
         if sum(map(int, counts)) < row * size[1]:
+            raise _Damaged("pixels are missing")
+
+
+def _check_tiff(data: bytes) -> None:
+    """Checks that deflated pixels are all there. (LZW and PackBits would take a decoder.)"""
+    tags, _ = _tiff_tags(_Reader(io.BytesIO(data)), 0)
+
+    def first(tag: int, default: int) -> int:
+        return int(tags.get(tag, (default,))[0])
+
+    if first(259, 1) not in (8, 32946):
+        return
+    bits = first(258, 1) * (1 if first(284, 1) == 2 else first(277, 1))
+    tiled = 324 in tags
+    width, rows = (first(322, 0), first(323, 0)) if tiled else (first(256, 0), min(first(278, 1 << 31), first(257, 0)))
+    row = -(-width * bits // 8)
+    strips = -(-first(257, 0) // max(1, rows))
+    parts = zip(tags[324 if tiled else 273], tags[325 if tiled else 279], strict=True)
+    for index, (offset, count) in enumerate(parts):
+        left = first(257, 0) - index % strips * rows
+        wanted = row * (rows if tiled else min(rows, left))
+        if wanted > MAX_PIXELS * 16:
+            raise _Damaged("a part of it is too long")
+        if len(zlib.decompressobj().decompress(data[offset : offset + count], max(1, wanted))) < wanted:
             raise _Damaged("pixels are missing")
 
 
@@ -559,7 +589,7 @@ def _webp(reader: _Reader) -> PictureHeader:
     return _profiled(header, chunks[b"ICCP"], "") if b"ICCP" in chunks else header
 
 
-def _check_webp(data: bytes, header: PictureHeader) -> None:
+def _check_webp(data: bytes) -> None:
     if struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
         raise _Damaged("its end is missing")
 

@@ -8,6 +8,7 @@ somebody works. `look_at_frames` steps to the shot's first, middle and last fram
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ import numpy as np
 from trackshade import conventions, registry
 from trackshade.errors import TrackshadeError
 from trackshade.fit import FrameMap, SizeFit
+from trackshade.given_picture import place_picture
+from trackshade.picture_file import PictureHeader, read_header
 from trackshade.registry import ModelSpec
 from trackshade.shot import CameraTrack
 
@@ -130,10 +133,39 @@ def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None
         saved=bool(bpy.data.filepath),
         relative=(own.results if own is not None else RESULTS).startswith("//"),
         picture=picture,
-        picture_there=picture is None or Path(picture).is_file(),
         colour=tuple(inverse_space(scene)[1]),
     )
+    if picture:
+        facts = replace(facts, **_of_picture(Path(picture), size))
     return (facts if spec is None else replace(facts, **_of_model(spec))), frames, size
+
+
+def _of_picture(path: Path, size: SizeFit | None) -> dict[str, Any]:
+    """Whether an image can be read as far as its header tells, and how it will be fitted."""
+    try:
+        found = path.stat()
+        header = _header(path, found.st_mtime_ns, found.st_size)
+    except (OSError, ValueError):
+        header = _header(path, 0, 0)
+    if isinstance(header, TrackshadeError):
+        return {"picture_error": words.told(header)}
+    if size is None:
+        return {"picture_warnings": header.warnings}
+    sizes = {"size": header.size, "model": size.size, "frame": size.source}
+    return {
+        "picture_kind": place_picture(header.size, size.size, size).kind,
+        "picture_values": {name: f"{width} × {height}" for name, (width, height) in sizes.items()},
+        "picture_warnings": header.warnings,
+    }
+
+
+@functools.lru_cache(maxsize=8)
+def _header(path: Path, changed: int, length: int) -> PictureHeader | TrackshadeError:
+    """A file's header, or why it has none; it is read again when the file has changed."""
+    try:
+        return read_header(path)
+    except TrackshadeError as error:
+        return error
 
 
 def _of_model(spec: ModelSpec) -> dict[str, Any]:
