@@ -22,6 +22,7 @@ WIDTH, HEIGHT = 36, 24
 P3_D50 = ((0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657, 0.78407))
 ADOBE_D50 = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
 SRGB_D50 = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141))
+ACESCG = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)  # x and y of red, green, blue and white
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
@@ -89,7 +90,10 @@ def written(values: np.ndarray, suffix: str, **attributes: Any) -> bytes:
     if channels == 2:
         spec.channelnames, spec.alpha_channel = ("Y", "A"), 1
     for name, value in attributes.items():
-        spec[name.replace("_", ":")] = value
+        if isinstance(value, tuple):
+            spec.attribute(name, oiio.TypeDesc(f"float[{len(value)}]"), value)
+        else:
+            spec[name.replace("_", ":")] = value
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"picture{suffix}"
         output = oiio.ImageOutput.create(str(path))
@@ -171,6 +175,7 @@ def files() -> dict[str, bytes]:
         "light-full.exr": written(light, ".exr"),
         "covered.exr": written(covered, ".exr"),
         "grey.exr": written(light[..., :1], ".exr"),
+        "acescg.exr": written(light, ".exr", chromaticities=ACESCG),
         "light.hdr": written(light, ".hdr"),
         "light.tif": written(light, ".tif"),
         "half.tif": written(light.astype(np.float16), ".tif"),
