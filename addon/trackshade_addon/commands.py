@@ -140,7 +140,7 @@ def _picture(values: Mapping[str, Any], report: Callable[[job.Progress], None]) 
     if values["shot"] is None:
         raise UsageError("usage", "The picture's shot is not given.", "Name it with --shot FILE.")
     report(job.Progress("reading", values["picture"]))
-    shot, picture = job.fitted_file(Shot.load(values["shot"]), Path(values["picture"]))
+    shot, picture = job.with_given(Shot.load(values["shot"]), values["picture"])
     write_png(out, picture)
     source = shot.source
     return {"out": str(out), "files": {"first_frame": str(out)}, "first_frame": source["first_frame"],

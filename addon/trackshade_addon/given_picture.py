@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decodes the picture files that people give for a first frame, by Blender; main thread only.
+"""Reads the pictures that people give for a first frame, files and images that are open in Blender; main thread only.
 
 What the values mean is decided in `trackshade.given_picture`, for Blender's side and the backend's. Scene-linear
 pictures go through the view transform that the shot was captured with.
@@ -16,13 +16,40 @@ from typing import Any
 import bpy
 import numpy as np
 
+from trackshade.conventions import linear_to_srgb
+from trackshade.errors import ShotError
 from trackshade.given_picture import DecodingFailed, GivenPicture, Pixels, read_given
-from trackshade.picture_file import PictureHeader
+from trackshade.picture_file import MAX_PIXELS, PictureHeader, read_header, read_whole
 
 from .discard import discard
 
+IMAGE = "image:"  # before an image's name, where a path may stand, too
+_DISPLAY_SPACES = ("sRGB", "Non-Color")
 _VIEW = ("view_transform", "look", "exposure", "gamma", "use_curve_mapping")
 _WHITE_BALANCE = ("use_white_balance", "white_balance_temperature", "white_balance_tint")  # Blender 4.3 and newer
+
+
+def check_given(chosen: str) -> PictureHeader:
+    """Looks at a chosen picture before any work: a path, or IMAGE and the name of an image in Blender.
+
+    Raises:
+        ShotError: it cannot be read, is damaged or of a kind that is not taken.
+    """
+    if chosen.startswith(IMAGE):
+        return _image_header(_image(chosen))
+    return read_whole(Path(chosen))[1]
+
+
+def look_at_given(chosen: str) -> PictureHeader:
+    """As `check_given`, but of a file it reads the header only."""
+    return check_given(chosen) if chosen.startswith(IMAGE) else read_header(Path(chosen))
+
+
+def read_given_picture(chosen: str, color_management: Mapping[str, Any] | None) -> GivenPicture:
+    """Reads a chosen picture. Args and Raises: as `check_given` and `read_picture_file`."""
+    if chosen.startswith(IMAGE):
+        return _read_image(_image(chosen), color_management or {})
+    return read_picture_file(Path(chosen), color_management)
 
 
 def read_picture_file(path: Path, color_management: Mapping[str, Any] | None) -> GivenPicture:
@@ -60,8 +87,68 @@ def color_management(scene: bpy.types.Scene) -> dict[str, Any]:
     return found
 
 
+def _image(chosen: str) -> bpy.types.Image:
+    name = chosen.removeprefix(IMAGE)
+    image = bpy.data.images.get(name)
+    if image is None:
+        raise ShotError("bad-picture", f"There is no image '{name}' in this file.", "Choose another image.")
+    if image.source not in ("FILE", "GENERATED") or image.type not in ("IMAGE", "UV_TEST"):
+        raise ShotError(
+            "picture-format",
+            f"The image '{name}' is a movie, a sequence, of several tiles or layers, or a render result.",
+            "Save the wanted picture to a file, and choose that.",
+        )
+    return image
+
+
+def _image_header(image: bpy.types.Image) -> PictureHeader:
+    width, height = image.size
+    if not width or not height:
+        raise ShotError("bad-picture", f"The image '{image.name}' has no pixels: its file is missing or no picture.",
+                        "Choose another image.")  # fmt: skip
+    if width * height > MAX_PIXELS:
+        raise ShotError(
+            "picture-too-large",
+            f"The image '{image.name}' has {width}×{height} pixels, and at most {MAX_PIXELS} are read.",
+            "Make it smaller.",
+        )
+    space = image.colorspace_settings.name
+    if image.is_float and space not in _DISPLAY_SPACES:
+        return PictureHeader("image", (width, height), 32, linear_space=space)
+    alpha = "none" if image.alpha_mode == "NONE" or image.channels < 4 else "straight"
+    # Blender holds deep pictures as light, premultiplied; they are turned back, and nothing of alpha is left to do.
+    return PictureHeader("image", (width, height), *((16, "none") if image.is_float else (8, alpha)))
+
+
+def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> GivenPicture:
+    """The picture that an image shows in Blender, with what was painted on it; the image is not changed."""
+    header = _image_header(image)
+    try:
+        if header.scene_linear:
+            pixels = _shown(image, management)
+        elif image.is_float:
+            pixels = _values(image)
+            if image.colorspace_settings.name == "sRGB":
+                pixels[..., :3] = linear_to_srgb(pixels[..., :3])
+            pixels = np.rint(np.clip(pixels, 0, 1) * 65535).astype(np.uint16)
+        else:
+            pixels = np.rint(_values(image) * 255).astype(np.uint8)
+    except (DecodingFailed, MemoryError) as error:
+        raise ShotError(
+            "bad-picture", f"The image '{image.name}' cannot be read: {error}.", "Choose another image."
+        ) from error
+    return GivenPicture(pixels, header, image.name)
+
+
 def _developed(data: bytes, header: PictureHeader, management: Mapping[str, Any]) -> Pixels:
-    """[H, W, 4] uint16 of a scene-linear picture as the scene shows it, on an sRGB display, over black."""
+    """[H, W, 4] uint16 of a scene-linear picture file as the scene shows it."""
+    with _loaded(data, header.linear_space) as image:
+        image.alpha_mode = "PREMUL"
+        return _shown(image, management)
+
+
+def _shown(image: bpy.types.Image, management: Mapping[str, Any]) -> Pixels:
+    """[H, W, 4] uint16 of a scene-linear image as the scene shows it, on an sRGB display, over black."""
     scene = bpy.data.scenes.new("Trackshade first frame")
     try:
         _apply(management, scene)
@@ -73,12 +160,10 @@ def _developed(data: bytes, header: PictureHeader, management: Mapping[str, Any]
         scene.render.dither_intensity = 0
         with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
             path = Path(folder) / "shown.png"
-            with _loaded(data, header.linear_space) as image:
-                image.alpha_mode = "PREMUL"
-                try:
-                    image.save_render(str(path), scene=scene)
-                except RuntimeError as error:
-                    raise DecodingFailed(_said(error)) from error
+            try:
+                image.save_render(str(path), scene=scene)
+            except RuntimeError as error:
+                raise DecodingFailed(_said(error)) from error
             with _loaded(path.read_bytes(), "Non-Color") as shown:
                 return np.rint(_values(shown) * 65535).astype(np.uint16)
     finally:

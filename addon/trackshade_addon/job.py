@@ -25,7 +25,6 @@ from trackshade.errors import Cancelled, OutputError, ShotError, UsageError
 from trackshade.fit import FrameMap, SizeFit
 from trackshade.given_picture import with_first_frame
 from trackshade.outcome import Outcome, check_output
-from trackshade.picture_file import read_whole
 from trackshade.registry import ModelSpec
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Shot
@@ -33,7 +32,7 @@ from trackshade.shot import Shot
 from .autocamera import add_auto_camera
 from .capture import Capture, plan
 from .first_frame import render_first_frame, render_sample
-from .given_picture import read_picture_file
+from .given_picture import check_given, read_given_picture
 from .place import place, save_copy
 
 T = TypeVar("T")
@@ -82,7 +81,7 @@ class What:
         frames: first, last and step; None for the scene's own.
         size: (width, height) of the model's, where it has several; None for the nearest in aspect.
         view_layer: name, or None for the active one.
-        first_frame: "render", "none" or the path of a picture.
+        first_frame: "render", "none", the path of a picture, or "image:" and the name of an image in Blender.
         input_render: renders every frame too, to measure the result against.
     """
 
@@ -157,13 +156,13 @@ def record(
     frames, size = planned(what, scene)
     yield Progress("planning", f"{frames.statement} {size.statement}")
     camera = _camera(scene, view_layer, what.camera, frames)
-    given = None if what.first_frame in ("render", "none") else Path(what.first_frame)
+    given = None if what.first_frame in ("render", "none") else what.first_frame
     if given is not None:
-        read_whole(given)  # so that a damaged picture is told before the capture
+        check_given(given)  # so that a damaged picture is told before the capture
     shot = yield from _capture(scene, view_layer, frames, size, camera, client)
     first, extra = None, None
     if given is not None:
-        shot, first = fitted_file(shot, given)
+        shot, first = with_given(shot, given)
         yield Progress("planning", shot.source["first_frame"]["statement"])
     elif what.first_frame == "render":
         yield Progress("rendering", "the first frame")
@@ -173,13 +172,16 @@ def record(
     return Recorded(shot, first, extra)
 
 
-def fitted_file(shot: Shot, path: Path, shows: str = "any") -> tuple[Shot, np.ndarray]:
-    """A picture file as a shot's first frame; see `given_picture.with_first_frame`. Main thread only.
+def with_given(shot: Shot, chosen: str, shows: str = "any") -> tuple[Shot, np.ndarray]:
+    """A chosen picture as a shot's first frame; see `given_picture.with_first_frame`. Main thread only.
+
+    Args:
+        chosen: path of a file, or "image:" and the name of an image that is open in Blender.
 
     Raises:
         ShotError: it cannot be read, is damaged or of a kind that is not taken.
     """
-    return with_first_frame(shot, read_picture_file(path, shot.source.get("color_management")), shows)
+    return with_first_frame(shot, read_given_picture(chosen, shot.source.get("color_management")), shows)
 
 
 def planned(what: What, scene: bpy.types.Scene) -> tuple[FrameMap, SizeFit]:

@@ -19,8 +19,14 @@ from trackshade import conventions
 from trackshade.errors import ShotError
 from trackshade.picture_file import read_header
 from trackshade_addon import commands, first_frame
-from trackshade_addon.given_picture import color_management, read_picture_file
-from trackshade_addon.job import What, drain, fitted_file, record
+from trackshade_addon.given_picture import (
+    check_given,
+    color_management,
+    look_at_given,
+    read_given_picture,
+    read_picture_file,
+)
+from trackshade_addon.job import What, drain, record, with_given
 from trackshade_addon.ui import checks_facts
 from trackshade_addon.ui.checks import ERROR, NOTE, WARNING, findings
 
@@ -146,6 +152,56 @@ def test_primaries_that_a_file_states_are_read(scene: bpy.types.Scene, folder: P
     assert np.abs(made - values)[whole].max() > 0.1
 
 
+# images in Blender
+
+
+def test_an_image_in_blender_is_taken_as_it_is_painted(scene: bpy.types.Scene) -> None:
+    values = np.random.default_rng(2).integers(0, 256, (6, 9, 4), np.uint8)
+    image = bpy.data.images.new("Painted", 9, 6, alpha=True)
+    image.pixels.foreach_set((values[::-1] / np.float32(255)).reshape(-1))
+    before = image.is_dirty, image.source, image.alpha_mode, image.colorspace_settings.name
+    picture = read_given_picture("image:Painted", None)
+    np.testing.assert_array_equal(picture.pixels, values)
+    assert (picture.header.alpha, picture.name) == ("straight", "Painted")
+    assert (image.is_dirty, image.source, image.alpha_mode, image.colorspace_settings.name) == before
+    image.alpha_mode = "NONE"
+    assert read_given_picture("image:Painted", None).header.alpha == "none"
+    assert list(bpy.data.images) == [image]
+
+
+@pytest.mark.parametrize("name", ["color.png", "deep.png", "deep-zip.tif", "lossless.webp", "light.exr",
+                                  "light-full.exr", "covered.exr"])  # fmt: skip
+def test_a_file_that_is_open_in_blender_is_read_as_the_file(scene: bpy.types.Scene, folder: Path, name: str) -> None:
+    bpy.data.images.load(str(folder / name)).name = "Open"
+    management = {"view_transform": "AgX", "exposure": 0.3}
+    opened, file = (read_given_picture(chosen, management) for chosen in ("image:Open", str(folder / name)))
+    assert opened.pixels.dtype == file.pixels.dtype
+    assert np.abs(opened.pixels[..., :3].astype(int) - file.pixels[..., :3]).max() <= (4 if "deep" in name else 0)
+    assert look_at_given("image:Open").size == file.size
+
+
+def test_images_without_a_picture_are_told(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    def code(chosen: str) -> str:
+        with pytest.raises(ShotError) as caught:
+            check_given(chosen)
+        return caught.value.code
+
+    assert code("image:Nothing") == "bad-picture"
+    (tmp_path / "gone.png").write_bytes(png(np.zeros((4, 4, 3), np.uint8)))
+    bpy.data.images.load(str(tmp_path / "gone.png")).name = "Gone"
+    (tmp_path / "gone.png").unlink()
+    assert code("image:Gone") == "bad-picture"
+    bpy.data.images.new("Tiles", 4, 4, tiled=True)
+    assert code("image:Tiles") == "picture-format"
+    bpy.data.images["Tiles"].source = "SEQUENCE"
+    assert code("image:Tiles") == "picture-format"
+    stage.add_camera(scene)
+    scene.render.engine, scene.render.resolution_x, scene.render.resolution_y = "CYCLES", 8, 8
+    scene.cycles.samples, scene.cycles.use_denoising = 1, False
+    bpy.ops.render.render()
+    assert code("image:Render Result") == "picture-format"
+
+
 # over the tracks
 
 
@@ -201,6 +257,17 @@ def test_percentages_are_no_matter(scene: bpy.types.Scene, tmp_path: Path) -> No
     np.testing.assert_allclose(extent(given.first_frame), extent(own.first_frame), atol=1)
 
 
+def test_an_image_in_blender_goes_the_whole_way(scene: bpy.types.Scene) -> None:
+    white_square(scene)
+    scene.render.resolution_x, scene.render.resolution_y, scene.frame_end = 160, 90, 17
+    bpy.data.images.new("Painted", 320, 180).generated_color = (1, 0.5, 0, 1)
+    made = drain(record(What(first_frame="image:Painted"), scene), lambda _: None)
+    assert made.shot.source["first_frame"]["name"] == "Painted"
+    assert "padded" in made.shot.source["first_frame"]["statement"]
+    assert made.first_frame is not None
+    assert (made.first_frame == (255, 128, 0)).all()
+
+
 def test_a_damaged_picture_is_told_before_the_capture(scene: bpy.types.Scene, tmp_path: Path) -> None:
     white_square(scene)
     scene.frame_end = 17
@@ -222,7 +289,7 @@ def test_the_command_fits_as_the_job_does(scene: bpy.types.Scene, tmp_path: Path
     shot = drain(record(What(first_frame="none"), scene), lambda _: None).shot
     assert shot.source["color_management"]["view_transform"] == "AgX"
     shot.save(tmp_path / "a.shot")
-    wanted = fitted_file(shot, path)[1]
+    wanted = with_given(shot, str(path))[1]
     bpy.ops.wm.read_factory_settings(use_empty=True)
     arguments = ["picture", str(path), "--shot", str(tmp_path / "a.shot"), "--out", str(tmp_path / "a.png")]
     assert commands.main("test", [*arguments, "--json"]) == 0
@@ -263,6 +330,16 @@ def test_the_panel_says_how_an_image_will_be_fitted(tmp_path: Path) -> None:
         level, text = said(None, b"8BPS and more") or ("", "")
         assert level == ERROR
         assert "Photoshop" in text
+        own = scene.trackshade
+        own.first_frame, own.image = "image", None
+        assert own.what("").first_frame == ""
+        own.image = bpy.data.images.new("Painted", 320, 180)
+        what = own.what("")
+        assert what.first_frame == "image:Painted"
+        assert "picture-fit" in {item.code for item in findings(checks_facts.look(scene, bpy.context.view_layer, what))}
+        own.first_frame, own.image = "render", None
+        own.take(what, own.settings())
+        assert (own.first_frame, own.image.name) == ("image", "Painted")
         level, text = said(None, png(np.zeros((9, 9, 3), np.uint8))) or ("", "")  # the file has changed
         assert level == WARNING
     finally:

@@ -19,7 +19,7 @@ from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet, free_result
 
 from ..capture.topology import nearest
-from ..job import Progress, Recorded, What, drain, fitted_file, shade, wait_until
+from ..job import Progress, Recorded, What, drain, shade, wait_until, with_given
 from ..place import place, save_copy
 from ..report import interruptible
 from ..ui import jobs_list, session
@@ -65,7 +65,7 @@ def recorded(tracks: TrackSet, client: Future[Client]) -> Generator[Progress, No
     shot = yield from wait_until(joining, "planning", "joining the tracks")
     picture = None
     if tracks.order.picture:
-        shot, picture = fitted_file(shot, tracks.folder / FIRST, shows="frame")
+        shot, picture = with_given(shot, str(tracks.folder / FIRST), shows="frame")
     return Recorded(shot, picture, None)
 
 

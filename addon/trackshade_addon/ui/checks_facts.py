@@ -24,7 +24,7 @@ from trackshade import conventions, registry
 from trackshade.errors import TrackshadeError
 from trackshade.fit import FrameMap, SizeFit
 from trackshade.given_picture import place_picture
-from trackshade.picture_file import PictureHeader, read_header
+from trackshade.picture_file import PictureHeader
 from trackshade.registry import ModelSpec
 from trackshade.shot import CameraTrack
 
@@ -36,6 +36,7 @@ from ..capture.plan import plan
 from ..capture.render_state import RenderState
 from ..capture.restore import fix_camera, set_frame, undisturbed
 from ..chosen import RESULTS, preferences
+from ..given_picture import IMAGE, look_at_given
 from ..job import What
 from ..place.colour import inverse_space
 from . import words
@@ -136,17 +137,17 @@ def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None
         colour=tuple(inverse_space(scene)[1]),
     )
     if picture:
-        facts = replace(facts, **_of_picture(Path(picture), size))
+        facts = replace(facts, **_of_picture(picture, size))
     return (facts if spec is None else replace(facts, **_of_model(spec))), frames, size
 
 
-def _of_picture(path: Path, size: SizeFit | None) -> dict[str, Any]:
+def _of_picture(chosen: str, size: SizeFit | None) -> dict[str, Any]:
     """Whether an image can be read as far as its header tells, and how it will be fitted."""
     try:
-        found = path.stat()
-        header = _header(path, found.st_mtime_ns, found.st_size)
+        found = None if chosen.startswith(IMAGE) else Path(chosen).stat()
     except (OSError, ValueError):
-        header = _header(path, 0, 0)
+        found = None
+    header = _header(chosen) if found is None else _file_header(chosen, found.st_mtime_ns, found.st_size)
     if isinstance(header, TrackshadeError):
         return {"picture_error": words.told(header)}
     if size is None:
@@ -160,10 +161,15 @@ def _of_picture(path: Path, size: SizeFit | None) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=8)
-def _header(path: Path, changed: int, length: int) -> PictureHeader | TrackshadeError:
-    """A file's header, or why it has none; it is read again when the file has changed."""
+def _file_header(chosen: str, changed: int, length: int) -> PictureHeader | TrackshadeError:
+    """That of a file; it is read again when the file has changed."""
+    return _header(chosen)
+
+
+def _header(chosen: str) -> PictureHeader | TrackshadeError:
+    """A picture's header, or why it has none."""
     try:
-        return read_header(path)
+        return look_at_given(chosen)
     except TrackshadeError as error:
         return error
 

@@ -58,6 +58,7 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "First Frame": "Erstes Bild",
     ("Trackshade", "This Render"): "Dieses Rendering",
     ("Trackshade", "Image"): "Bilddatei",
+    ("Trackshade", "Image in Blender"): "Bild in Blender",
     ("Trackshade", "Generated"): "Erfunden",
     "Blender waits for this one frame": "Blender wartet auf dieses eine Bild",
     "Lock Seed": "Startwert festhalten",
