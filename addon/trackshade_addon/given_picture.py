@@ -66,8 +66,7 @@ def read_picture_file(path: Path, color_management: Mapping[str, Any] | None) ->
         if header.scene_linear:
             return _developed(data, header, color_management or {})
         with _loaded(data, "Non-Color") as image:
-            most = 65535 if header.bits == 16 else 255
-            return np.rint(_values(image) * most).astype(np.uint16 if header.bits == 16 else np.uint8)
+            return _stored(_values(image), np.uint16 if header.bits == 16 else np.uint8)
 
     return read_given(path, decode)
 
@@ -130,9 +129,9 @@ def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> GivenP
             pixels = _values(image)
             if image.colorspace_settings.name == "sRGB":
                 pixels[..., :3] = linear_to_srgb(pixels[..., :3])
-            pixels = np.rint(np.clip(pixels, 0, 1) * 65535).astype(np.uint16)
+            pixels = _stored(pixels, np.uint16)
         else:
-            pixels = np.rint(_values(image) * 255).astype(np.uint8)
+            pixels = _stored(_values(image), np.uint8)
     except (DecodingFailed, MemoryError) as error:
         raise ShotError(
             "bad-picture", f"The image '{image.name}' cannot be read: {error}.", "Choose another image."
@@ -165,7 +164,7 @@ def _shown(image: bpy.types.Image, management: Mapping[str, Any]) -> Pixels:
             except RuntimeError as error:
                 raise DecodingFailed(_said(error)) from error
             with _loaded(path.read_bytes(), "Non-Color") as shown:
-                return np.rint(_values(shown) * 65535).astype(np.uint16)
+                return _stored(_values(shown), np.uint16)
     finally:
         discard(scene)
 
@@ -230,6 +229,14 @@ def _values(image: bpy.types.Image) -> np.ndarray:
     pixels = np.ones((height, width, 4), np.float32)
     pixels[..., :3] = values
     return pixels
+
+
+def _stored(values: np.ndarray, kind: type) -> Pixels:
+    """Whole numbers of values 0..1, which are overwritten: a large picture is not held more often than it must be."""
+    np.clip(values, 0, 1, out=values)
+    values *= np.iinfo(kind).max
+    np.rint(values, out=values)
+    return values.astype(kind)
 
 
 def _said(error: RuntimeError) -> str:

@@ -158,10 +158,12 @@ def record(
     camera = _camera(scene, view_layer, what.camera, frames)
     given = None if what.first_frame in ("render", "none") else what.first_frame
     if given is not None:
+        yield Progress("planning", "looking at the picture")
         check_given(given)  # so that a damaged picture is told before the capture
     shot = yield from _capture(scene, view_layer, frames, size, camera, client)
     first, extra = None, None
     if given is not None:
+        yield Progress("rendering", "the picture at the model's size")
         shot, first = with_given(shot, given)
         yield Progress("planning", shot.source["first_frame"]["statement"])
     elif what.first_frame == "render":

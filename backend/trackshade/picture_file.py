@@ -636,7 +636,8 @@ def _exr(reader: _Reader) -> PictureHeader:
         raise _Damaged("its header is not complete")
     left, top, right, bottom = struct.unpack("<4i", found["dataWindow"])
     names = _exr_channels(found["channels"])
-    if not ({"R", "G", "B"} <= names or names in ({"Y"}, {"Y", "A"})):
+    plain = {"R", "G", "B"} <= names or names in ({"Y"}, {"Y", "A"})
+    if not plain or any("." in name for name in names):
         raise _Unsupported("is an OpenEXR file without plain RGB channels, such as one of several layers")
     if found["displayWindow"] != found["dataWindow"]:
         raise _Unsupported("is an OpenEXR file of a part of its frame, such as a rendered region")

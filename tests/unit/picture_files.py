@@ -83,12 +83,14 @@ def pillow(image: Image.Image | np.ndarray, kind: str, **options: Any) -> bytes:
 
 
 def written(values: np.ndarray, suffix: str, **attributes: Any) -> bytes:
-    """A file by OpenImageIO; attributes by their names with _ for :."""
+    """A file by OpenImageIO: attributes by their names with _ for :, channels' `names`, the frame's `full_width`."""
     height, width, channels = values.shape
     kind = {"float32": "float", "float16": "half", "uint32": "uint"}.get(str(values.dtype), str(values.dtype))
     spec = oiio.ImageSpec(width, height, channels, kind)
     if channels == 2:
         spec.channelnames, spec.alpha_channel = ("Y", "A"), 1
+    spec.channelnames = attributes.pop("names", spec.channelnames)
+    spec.full_width = attributes.pop("full_width", width)
     for name, value in attributes.items():
         if isinstance(value, tuple):
             spec.attribute(name, oiio.TypeDesc(f"float[{len(value)}]"), value)

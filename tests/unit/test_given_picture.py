@@ -216,6 +216,8 @@ def animated(kind: str) -> bytes:
         (picture_files.pillow(Image.new("CMYK", (8, 8)), "TIFF"), "CMYK"),
         (picture_files.pillow(picture_files.smooth(), "TIFF", compression="jpeg"), "compression"),
         (picture_files.written(np.zeros((8, 8, 3), np.uint32), ".tif"), "whole numbers"),
+        (picture_files.written(np.zeros((8, 8, 4), np.float32), ".exr", names=("R", "G", "B", "Depth.Z")), "layers"),
+        (picture_files.written(np.zeros((8, 8, 3), np.float32), ".exr", full_width=16), "part of its frame"),
         (picture_files.png_with(FILES["color.png"], (b"cICP", bytes([9, 16, 0, 1]))), "HDR"),
     ],
 )
@@ -323,7 +325,7 @@ def dot(size: tuple[int, int], centre: tuple[float, float], spread: tuple[float,
 
 def found(picture: np.ndarray) -> tuple[float, float]:
     light = srgb_to_linear(picture[..., 0] / 255)
-    light = np.where(light > 0.02, light, 0)
+    light = np.where(light > 0.1 * light.max(), light, 0)  # not its faint tails, which repeated edges would draw out
     y, x = (np.arange(side) + 0.5 for side in light.shape)
     return float((light.sum(axis=0) * x).sum() / light.sum()), float((light.sum(axis=1) * y).sum() / light.sum())
 
@@ -340,7 +342,7 @@ def test_what_the_scenes_frame_shows_lies_over_its_tracks(data, width, height, a
     x = data.draw(st.floats(model[0] * 0.3, model[0] * 0.7))
     y = data.draw(st.floats(model[1] * 0.3, model[1] * 0.7))
     in_frame = (x - fit.offset[0]) / fit.scale[0] / width, (y - fit.offset[1]) / fit.scale[1] / height
-    assume(all(0.25 < share < 0.75 for share in in_frame))
+    assume(all(0.3 < share < 0.7 for share in in_frame))
     placement = place_picture(size, model, fit)
     if placement.kind in ("model", "same"):  # by its shape it may be the model's own image as well
         assert size[0] / size[1] == pytest.approx(model[0] / model[1], rel=0.03)
