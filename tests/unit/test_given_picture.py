@@ -342,7 +342,7 @@ def test_what_the_scenes_frame_shows_lies_over_its_tracks(data, width, height, a
     x = data.draw(st.floats(model[0] * 0.3, model[0] * 0.7))
     y = data.draw(st.floats(model[1] * 0.3, model[1] * 0.7))
     in_frame = (x - fit.offset[0]) / fit.scale[0] / width, (y - fit.offset[1]) / fit.scale[1] / height
-    assume(all(0.3 < share < 0.7 for share in in_frame))
+    assume(all(0.3 < share < 0.7 for share in in_frame) and min(fit.scale[0] * width, fit.scale[1] * height) > 20)
     placement = place_picture(size, model, fit)
     if placement.kind in ("model", "same"):  # by its shape it may be the model's own image as well
         assert size[0] / size[1] == pytest.approx(model[0] / model[1], rel=0.03)
