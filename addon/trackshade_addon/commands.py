@@ -22,6 +22,7 @@ from trackshade.errors import Cancelled, OutputError, TrackshadeError, UsageErro
 from trackshade.outcome import check_output, free_folder
 from trackshade.pictures import write_png
 from trackshade.settings import ShadeSettings
+from trackshade.shot import Shot
 
 from . import job
 from .demo_scene import build_demo_scene
@@ -106,7 +107,7 @@ def _export(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -
     return {
         "out": str(path),
         "files": files,
-        "fit": {key: source[key]["statement"] for key in ("frame_map", "size_fit")},
+        "fit": {key: source[key]["statement"] for key in ("frame_map", "size_fit", "first_frame") if key in source},
         "warnings": list(recorded.shot.warnings),
     }
 
@@ -133,6 +134,20 @@ def _place(values: Mapping[str, Any], report: Callable[[job.Progress], None]) ->
     placed = place(folder, opened.scene, as_=values["way"])
     save_copy(path)
     return {"out": str(path), "files": {"scene": str(path)}, "warnings": [*opened.warnings, *placed.warnings]}
+
+
+def _picture(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+    out = Path(values["out"] or "first_frame.png").absolute()
+    if out.exists() and not values["force"]:
+        raise OutputError("output-exists", f"{out} exists and was kept.", "Use --force to replace it.")
+    if values["shot"] is None:
+        raise UsageError("usage", "The picture's shot is not given.", "Name it with --shot FILE.")
+    report(job.Progress("reading", values["picture"]))
+    shot, picture = job.with_given(Shot.load(values["shot"]), values["picture"])
+    write_png(out, picture)
+    source = shot.source
+    return {"out": str(out), "files": {"first_frame": str(out)}, "first_frame": source["first_frame"],
+            "warnings": list(shot.warnings)}  # fmt: skip
 
 
 def _demo_scene(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
@@ -165,6 +180,7 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], Callable[[job.Progress], None]
     "control": _control,
     "export": _export,
     "place": _place,
+    "picture": _picture,
     "scene": _demo_scene,
     "synthesise": _synthesise,
 }

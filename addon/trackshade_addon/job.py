@@ -23,8 +23,8 @@ from trackshade import registry
 from trackshade.client import Client, Event, Uploader, later
 from trackshade.errors import Cancelled, OutputError, ShotError, UsageError
 from trackshade.fit import FrameMap, SizeFit
+from trackshade.given_picture import with_first_frame
 from trackshade.outcome import Outcome, check_output
-from trackshade.pictures import cover
 from trackshade.registry import ModelSpec
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Shot
@@ -32,7 +32,8 @@ from trackshade.shot import Shot
 from .autocamera import add_auto_camera
 from .capture import Capture, plan
 from .capture.completeness import find_gaps, require_complete
-from .first_frame import read_picture, render_first_frame, render_sample
+from .first_frame import render_first_frame, render_sample
+from .given_picture import check_given, read_given_picture
 from .place import place, save_copy
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class What:
         frames: first, last and step; None for the scene's own.
         size: (width, height) of the model's, where it has several; None for the nearest in aspect.
         view_layer: name, or None for the active one.
-        first_frame: "render", "none" or the path of a picture.
+        first_frame: "render", "none", the path of a picture, or "image:" and the name of an image in Blender.
         input_render: renders every frame too, to measure the result against.
         strict: refuses a scene with missing files or blocked scripts, which otherwise is warned about.
         remarks: sentences about how the scene was opened, for the shot's warnings.
@@ -163,21 +164,38 @@ def record(
         view_layer.update()  # so that Blender knows which drivers it blocks
         require_complete(find_gaps(scene, view_layer, frames.frames))
     camera = _camera(scene, view_layer, what.camera, frames)
-    picture = _given_picture(what.first_frame)
+    given = None if what.first_frame in ("render", "none") else what.first_frame
+    if given is not None:
+        yield Progress("planning", "looking at the picture")
+        check_given(given)  # so that a damaged picture is told before the capture
     shot = yield from _capture(scene, view_layer, frames, size, camera, client)
     if what.strict:  # drivers of what only renders show have been evaluated by now
         require_complete(find_gaps(scene, view_layer, frames.frames))
     if what.remarks:
         shot = replace(shot, source={**shot.source, "warnings": [*what.remarks, *shot.warnings]})
     first, extra = None, None
-    if picture is not None:
-        first = cover(picture, shot.size)
+    if given is not None:
+        yield Progress("rendering", "the picture at the model's size")
+        shot, first = with_given(shot, given)
+        yield Progress("planning", shot.source["first_frame"]["statement"])
     elif what.first_frame == "render":
         yield Progress("rendering", "the first frame")
         first = render_first_frame(shot, scene, view_layer)
     if what.input_render:
         extra = yield from _render_all(shot, scene, view_layer, first if what.first_frame == "render" else None)
     return Recorded(shot, first, extra)
+
+
+def with_given(shot: Shot, chosen: str, shows: str = "any") -> tuple[Shot, np.ndarray]:
+    """A chosen picture as a shot's first frame; see `given_picture.with_first_frame`. Main thread only.
+
+    Args:
+        chosen: path of a file, or "image:" and the name of an image that is open in Blender.
+
+    Raises:
+        ShotError: it cannot be read, is damaged or of a kind that is not taken.
+    """
+    return with_first_frame(shot, read_given_picture(chosen, shot.source.get("color_management")), shows)
 
 
 def planned(what: What, scene: bpy.types.Scene) -> tuple[FrameMap, SizeFit]:
@@ -393,7 +411,3 @@ def _camera(
         known = ", ".join(sorted(item.name for item in scene.objects if item.type == "CAMERA")) or "none"
         raise ShotError("no-camera", f"The scene has no camera named '{name}'.", f"It has: {known}.")
     return camera
-
-
-def _given_picture(first_frame: str) -> np.ndarray | None:
-    return None if first_frame in ("render", "none") else read_picture(Path(first_frame))

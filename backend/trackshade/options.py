@@ -56,6 +56,9 @@ SCENE = Option("scene", str, "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx
                metavar="SCENE")  # fmt: skip
 SHOT = Option("shot", str, "Shot file made by export, or the folder of tracks that a render has kept.", metavar="SHOT",
               required=True)  # fmt: skip
+PICTURE = Option("picture", str, "Picture file: PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR.",
+                 metavar="PICTURE", required=True)  # fmt: skip
+OF_SHOT = Option("--shot", str, "Shot file that the picture is for.", metavar="SHOT")
 RESULT = Option("result", str, "Folder of a result.", metavar="RESULT", required=True)
 OPENING = (
     Option("--scene", str, "Scene by name, where the file has several; the active one if left out.", metavar="NAME",
@@ -128,6 +131,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "shade": ("Shade a shot file, or the tracks kept beside an export.",
               (SHOT, Option("--model", str, WHAT[5].help, "mini", metavar="NAME"), SHADE_FIRST, *HOW, FOLDER, FORCE,
                JSON, *BACKEND)),
+    "picture": ("Fit a picture to a shot, as its first frame.", (PICTURE, OF_SHOT, FILE, FORCE, JSON)),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *OPENING, WAY, FILE, FORCE, JSON)),
     "scene": ("Build the demonstration scene.", (FILE, FORCE, JSON)),
     "synthesise": ("Build scenes from seeds and render them, for training clips.", (FOLDER, *SYNTHETIC, JSON)),

@@ -7,7 +7,7 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,20 @@ class Outcome:
             "job": self.job,
             "out": str(self.out),
             "files": files,
-            "fit": {key: (shot.get(key) or {}).get("statement") for key in ("frame_map", "size_fit")},
+            "fit": _statements(shot),
             "model": self.record.get("model", {}).get("name"),
             "seed": self.record.get("seed"),
             "consistency": self.record.get("consistency"),
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 2),
         }
+
+
+def _statements(shot: Mapping[str, Any]) -> dict[str, str | None]:
+    """How the range, the frame and a given first frame were fitted, of a record's part about the shot."""
+    said = {key: (shot.get(key) or {}).get("statement") for key in ("frame_map", "size_fit")}
+    picture = shot.get("source", {}).get("first_frame")
+    return said if picture is None else {**said, "first_frame": picture["statement"]}
 
 
 def free_folder(chosen: str | None, stem: str, kind: str = "shaded") -> Path:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Still pictures without an imaging library: laid over the model's size, written as PNG, and compared."""
+"""Still pictures without an imaging library: resampled, cut back to the scene's frame, written as PNG, and compared."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +16,8 @@ from trackshade.errors import OutputError
 from trackshade.fit import SizeFit
 
 Picture = NDArray[np.uint8]
+_ROWS = 64  # of a picture that are resampled at a time
 _LEAST_ERROR = 1e-6  # squared levels: equal pictures have a PSNR of 108 dB instead of an infinite one
-
-
-def cover(picture: Picture, size: tuple[int, int]) -> Picture:
-    """A picture scaled evenly until it covers `size`, and cut to it around its middle.
-
-    Args:
-        picture: [H, W, 3] uint8.
-        size: (width, height) pixels.
-
-    Returns:
-        [height, width, 3] uint8; the picture itself where it has that size.
-    """
-    height, width = picture.shape[:2]
-    if (width, height) == size:
-        return picture
-    scale = max(size[0] / width, size[1] / height)  # of the result's pixels per pixel of the picture
-    offset = (size[0] - width * scale) / 2, (size[1] - height * scale) / 2
-    return to_levels(resample(picture, size, (scale, scale), offset))
-
-
-def lay(picture: Picture, fit: SizeFit) -> Picture:
-    """A picture of the scene's frame, laid over the model's image as the shot was; edges are held around it.
-
-    Args:
-        picture: [H, W, 3] uint8, of any size: its whole is the whole of the scene's frame.
-
-    Returns:
-        [height, width, 3] uint8 of the model's size.
-    """
-    height, width = picture.shape[:2]
-    scale = fit.scale[0] * fit.source[0] / width, fit.scale[1] * fit.source[1] / height
-    return to_levels(resample(picture, fit.size, scale, fit.offset))
 
 
 def cut_back(picture: NDArray[Any], fit: SizeFit, size: tuple[int, int]) -> NDArray[np.float64]:
@@ -83,18 +53,22 @@ def _back(fit: SizeFit, size: tuple[int, int]) -> tuple[tuple[float, float], tup
 
 
 def resample(
-    picture: NDArray[Any], size: tuple[int, int], scale: tuple[float, float], offset: tuple[float, float]
+    picture: NDArray[Any],
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    offset: tuple[float, float],
+    values: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> NDArray[np.float64]:
     """[H, W, C] to [height, width, C]: new pixels are old ones times `scale` plus `offset`, each (x, y).
 
     A triangle filter, as wide as the larger of an old and a new pixel. Beyond the picture its edges are held.
+
+    Args:
+        values: what is averaged, of some rows [h, W, C]; the picture's own values where it is left out.
     """
-    rows = _weights(picture.shape[0], size[1], scale[1], offset[1])
-    columns = _weights(picture.shape[1], size[0], scale[0], offset[0])
-    height, width, channels = picture.shape
-    mixed = (rows @ picture.reshape(height, -1).astype(np.float64)).reshape(-1, width, channels)
-    mixed = columns @ mixed.transpose(1, 0, 2).reshape(width, -1)
-    return np.ascontiguousarray(mixed.reshape(size[0], size[1], channels).transpose(1, 0, 2))
+    columns = _filtered(picture, size[1], scale[1], offset[1], values)
+    rows = _filtered(columns.transpose(1, 0, 2), size[0], scale[0], offset[0])
+    return np.ascontiguousarray(rows.transpose(1, 0, 2))
 
 
 def to_levels(values: NDArray[np.float64]) -> Picture:
@@ -132,12 +106,35 @@ def _checksum(data: bytes) -> bytes:
     return struct.pack(">I", zlib.crc32(data))
 
 
-def _weights(old: int, new: int, scale: float, offset: float) -> NDArray[np.float64]:
-    """[new, old] weights of a triangle filter around where each new pixel's centre lies among the old ones."""
-    centres = np.clip((np.arange(new) + 0.5 - offset) / scale, 0.5, old - 0.5)
-    distances = np.abs(centres[:, None] - (np.arange(old) + 0.5))
-    weights = np.maximum(0.0, 1.0 - distances * min(scale, 1.0))
-    return weights / weights.sum(axis=1, keepdims=True)
+def _filtered(
+    picture: NDArray[Any],
+    new: int,
+    scale: float,
+    offset: float,
+    values: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+) -> NDArray[np.float64]:
+    """[H, W, C] to [new, W, C]: a triangle filter around where each new row's centre lies among the old ones.
+
+    It goes over a few old rows at a time: only the new rows that they touch are computed, and only they are converted.
+    """
+    old = len(picture)
+    centres = np.clip((np.arange(new) + 0.5 - offset) / scale, 0.5, old - 0.5)  # ascending
+    reach = max(1.0, 1.0 / scale)
+    made, shape, total = None, (), np.zeros(new)
+    for start in range(0, old, _ROWS):
+        end = min(start + _ROWS, old)
+        first, last = np.searchsorted(centres, (start + 0.5 - reach, end - 0.5 + reach))
+        block = np.asarray(picture[start:end] if values is None else values(picture[start:end]), np.float64)
+        if made is None:
+            shape = block.shape[1:]
+            made = np.zeros((new, shape[0] * shape[1]))
+        distances = np.abs(centres[first:last, None] - (np.arange(start, end) + 0.5))
+        weights = np.maximum(0.0, 1.0 - distances / reach)
+        total[first:last] += weights.sum(axis=1)
+        made[first:last] += weights @ block.reshape(end - start, -1)
+    assert made is not None
+    made /= total[:, None]
+    return made.reshape(new, *shape)
 
 
 def psnr(truth: np.ndarray, made: np.ndarray, mask: np.ndarray | None = None) -> float:

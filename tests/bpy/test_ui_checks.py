@@ -58,7 +58,7 @@ def test_nothing_is_said_of_what_is_fine() -> None:
         ({"device_free": 1 << 29}, "device-memory", WARNING),
         ({"model_here": False}, "model-absent", ERROR),
         ({"saved": False, "relative": True}, "unsaved", NOTE),
-        ({"picture": "/no.png", "picture_there": False}, "picture", ERROR),
+        ({"picture": "/no.png", "picture_error": "It is no picture."}, "picture", ERROR),
         ({"colour": ("AgX changes it.",)}, "colour", WARNING),
         ({"gaps": (Gap("image", "a.png"),)}, "incomplete", WARNING),
         ({"gaps": tuple(Gap("library", f"{n}.blend") for n in range(9))}, "incomplete", WARNING),

@@ -13,11 +13,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
+from picture_files import written
 from trackshade import options, relay
 from trackshade.cli.blender import run_addon
+from trackshade.cli.shade import _first_frame
 from trackshade.client import PrivateBackend, start_private
 from trackshade.shot import Shot
 
@@ -168,6 +172,26 @@ def test_export_and_shade_are_the_two_halves(demo: Path, backend: PrivateBackend
     jobs = run("jobs", "--endpoint", backend.info.endpoint, TRACKSHADE_TOKEN=backend.info.token)
     assert made["job"] in jobs.stdout
     assert "done" in jobs.stdout
+
+
+def test_light_is_shown_by_blender_as_the_scene_shows_it(demo: Path, tmp_path: Path) -> None:
+    """The same picture by the export in Blender and by the half that is shaded without."""
+    light = (np.random.default_rng(0).random((90, 160, 3)) ** 3 * 5).astype(np.float32)
+    picture, shot = tmp_path / "light.exr", tmp_path / "toys.shot"
+    picture.write_bytes(written(light, ".exr"))
+    done = run("export", demo, "--first-frame", picture, "-o", shot, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "another shape" in json.loads(done.stdout)["warnings"][0]
+    with Image.open(shot.with_suffix(".png")) as image:
+        wanted = np.asarray(image)
+    told: list[str] = []
+    given = Shot.load(shot), str(picture), None, "any", None
+    made, first = _first_frame(*given, lambda line: told.append(line["state"]))
+    assert first is not None
+    np.testing.assert_array_equal(first, wanted)
+    assert told[0] == "reading"
+    assert "another shape" in made.source["first_frame"]["statement"]
+    assert made.warnings[-1] == made.source["first_frame"]["statement"]
 
 
 def started(*arguments: str | Path, **more: str) -> subprocess.Popen[str]:

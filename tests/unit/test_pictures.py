@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pictures: covering a size, and PNG files that others read."""
+"""Pictures: resampling, cutting back to the scene's frame, and PNG files that others read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from trackshade import pictures
 from trackshade.errors import OutputError
 from trackshade.fit import fit_size
-from trackshade.pictures import cover, cut_back, lay, look_back, seen_back, to_levels, write_png
+from trackshade.pictures import cut_back, look_back, resample, seen_back, to_levels, write_png
 
 SIDES = st.integers(1, 40)
 PICTURES = st.tuples(SIDES, SIDES).flatmap(lambda size: hnp.arrays(np.uint8, (*size, 3)))
@@ -29,29 +30,35 @@ def test_others_read_the_same_pixels(tmp_path: Path, picture: np.ndarray) -> Non
         assert np.array_equal(np.asarray(image), picture)
 
 
-@given(PICTURES, st.tuples(SIDES, SIDES))
-def test_a_picture_is_covered_without_new_values(picture: np.ndarray, size: tuple[int, int]) -> None:
-    made = cover(picture, size)
-    assert made.shape == (size[1], size[0], 3)
-    assert made.min() >= picture.min()
-    assert made.max() <= picture.max()
+@given(PICTURES, st.tuples(SIDES, SIDES), st.floats(0.05, 20), st.floats(-30, 30))
+def test_resampling_is_a_weighted_mean_of_near_pixels(picture, size, scale: float, offset: float) -> None:
+    made = resample(picture, size, (scale, scale), (offset, offset))
+    rows, columns = (_weights(old, new, scale, offset) for old, new in zip(picture.shape, size[::-1], strict=False))
+    wanted = np.einsum("ih,jw,hwc->ijc", rows, columns, picture.astype(np.float64))
+    np.testing.assert_allclose(made, wanted, atol=1e-9)
+    assert made.min() >= picture.min() - 1e-9  # no ringing
+    assert made.max() <= picture.max() + 1e-9
 
 
-@given(PICTURES)
-def test_the_same_size_changes_nothing(picture: np.ndarray) -> None:
-    assert cover(picture, (picture.shape[1], picture.shape[0])) is picture
+def _weights(old: int, new: int, scale: float, offset: float) -> np.ndarray:
+    """[new, old] of a triangle as wide as the larger of an old and a new pixel, around each new pixel's centre."""
+    centres = np.clip((np.arange(new) + 0.5 - offset) / scale, 0.5, old - 0.5)
+    weights = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old) - 0.5) * min(scale, 1))
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
-def test_what_sticks_out_is_cut_evenly() -> None:
-    picture = np.zeros((10, 30, 3), np.uint8)
-    picture[:, 10:20] = 255
-    assert np.all(cover(picture, (10, 10)) == 255)
+def test_many_rows_at_once_are_those_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.random.default_rng(0).random((300, 5, 3))
+    given = (picture, (7, 41), (1.3, 0.11), (0.4, 3.0))
+    whole = resample(*given)
+    monkeypatch.setattr(pictures, "_ROWS", 3)
+    np.testing.assert_allclose(resample(*given), whole, atol=1e-12)
 
 
 def test_halving_is_near_the_mean_of_a_gradient() -> None:
     picture = np.repeat(np.arange(0, 200, 2, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(100, axis=0)
-    made = cover(picture, (50, 50))
-    assert np.abs(made[25, 2:-2, 0].astype(int) - (np.arange(50)[2:-2] * 4 + 1)).max() <= 1
+    made = resample(picture, (50, 50), (0.5, 0.5), (0, 0))
+    assert np.abs(made[25, 2:-2, 0] - (np.arange(50)[2:-2] * 4 + 1)).max() <= 1e-9
 
 
 def test_an_unwritable_place_is_a_sentence(tmp_path: Path) -> None:
@@ -67,7 +74,8 @@ def test_what_is_laid_into_the_models_frame_is_found_in_the_scenes_again(source,
     fit = fit_size(source, (1.0, 1.0), (size,), mode)
     columns = np.linspace(40, 200, source[0])
     picture = np.rint(np.broadcast_to(columns[None, :, None], (source[1], source[0], 3))).astype(np.uint8)
-    back = cut_back(lay(picture, fit), fit, source)
+    laid = to_levels(resample(picture, fit.size, fit.scale, fit.offset))
+    back = cut_back(laid, fit, source)
     seen = seen_back(fit, source)
     assert back.shape == picture.shape
     assert seen.any()
@@ -80,7 +88,6 @@ def test_what_is_laid_into_the_models_frame_is_found_in_the_scenes_again(source,
 def test_at_the_frames_own_size_nothing_is_touched(picture: np.ndarray) -> None:
     size = (picture.shape[1], picture.shape[0])
     fit = fit_size(size, (1.0, 1.0), (size,))
-    assert np.array_equal(lay(picture, fit), picture)
     assert np.array_equal(to_levels(cut_back(picture, fit, size)), picture)
     assert np.array_equal(look_back(picture, fit, size), picture)
 

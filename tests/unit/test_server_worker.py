@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -20,6 +21,8 @@ from result_shots import at, shot
 from trackshade.client import Client, Event
 from trackshade.control import tracking_video
 from trackshade.errors import Cancelled, JobError, ShotError
+from trackshade.fit import fit_size
+from trackshade.given_picture import fit_picture, given_array
 from trackshade.registry import spec
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Geometry, Shot
@@ -188,10 +191,18 @@ def broken() -> Shot:
     return Shot(good.frames, good.fps, good.size, good.camera, (geometry,), good.meshes)
 
 
-def test_a_first_frame_of_another_size_is_refused(client: Client) -> None:
-    job = client.submit(square(), ShadeSettings(), np.zeros((10, 10, 3), np.uint8))
-    with pytest.raises(ShotError, match="first frame"):
-        client.wait(job)
+def test_a_first_frame_of_another_size_is_fitted_and_the_record_says_how(client: Client, tmp_path: Path) -> None:
+    fit = fit_size((192, 108), (1.0, 1.0), (SIZE,), "pad")
+    shot = dataclasses.replace(square(), source={"size_fit": fit.to_dict()})
+    given = np.random.default_rng(1).integers(0, 256, (108, 192, 3), np.uint8)
+    job = client.submit(shot, ShadeSettings(steps=1, output="tracking"), given)
+    client.wait(job)
+    out = client.fetch(job, tmp_path / "out")
+    record = json.loads((out / "job.json").read_text())
+    said = record["shot"]["source"]["first_frame"]["statement"]
+    assert said == f"The picture (192×108) shows the scene's frame and was padded to {SIZE[0]}×{SIZE[1]}."
+    wanted = fit_picture(given_array(given), SIZE, fit).pixels
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "first_frame.png")), wanted)
 
 
 def test_out_of_memory_is_told_and_survived(client: Client) -> None:

@@ -17,7 +17,8 @@ PACKAGE = ROOT / "backend" / "trackshade"
 ADDON = ROOT / "addon" / "trackshade_addon"
 LIGHT = (
     "errors", "conventions", "shot", "colours", "caption_colours", "settings", "folders", "fit", "registry",
-    "checkpoints", "locks", "options", "processes", "outcome", "pictures", "relay", "wire", "client",
+    "checkpoints", "given_picture", "locks", "options", "processes", "outcome", "picture_color", "picture_file",
+    "pictures", "relay", "wire", "client",
 )  # fmt: skip
 LIST_MODULES = """
 import importlib, json, pkgutil, sys

@@ -17,6 +17,7 @@ from trackshade.errors import ShotError
 from trackshade.fit import FrameMap, SizeFit
 from trackshade.shot import MeshTrack, Shot
 
+from ..given_picture import color_management
 from .camera import CameraRecording, sees
 from .completeness import find_gaps, sentences
 from .instances import WITHOUT_SURFACE, Instances, Key, Seen
@@ -77,6 +78,7 @@ class Gathering:
         self.warnings = Warnings()
         self._layer = view_layer
         self._alone = alone
+        self._colors: dict[str, Any] = {}  # how the scene shows light in the first sample
         self._fit = size_fit
         self._library = Library(self.total, rows)
         self._cameras = CameraRecording(self.total, size_fit)
@@ -92,6 +94,8 @@ class Gathering:
             ShotError: what this frame shows cannot be part of a shot.
         """
         t, frame = self.done, self.frames.frames[self.done]
+        if t == 0:
+            self._colors = color_management(depsgraph.scene)
         self._cameras.put(t, frame, camera, depsgraph)
         self._library.begin()
         for seen in self._things.of(depsgraph):
@@ -191,6 +195,7 @@ class Gathering:
                 "blender": bpy.app.version_string,
                 "frame_map": self.frames.to_dict(),
                 "size_fit": self._fit.to_dict(),
+                "color_management": self._colors,
                 "warnings": list(self.warnings.sentences),
             },
         )

@@ -18,14 +18,13 @@ from trackshade import registry
 from trackshade.client import Client
 from trackshade.errors import OutputError, TrackshadeError
 from trackshade.outcome import check_output
-from trackshade.pictures import cover
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Shot
 
 from .. import job
 from ..capture import plan
 from ..chosen import results_folder
-from ..first_frame import read_picture
+from ..given_picture import check_given
 from ..job import Progress, Recorded, What
 from ..ui import session
 from .capture import gathered
@@ -70,12 +69,16 @@ def shade(rendered: Rendered, control: bool) -> Generator[Progress, None, tuple[
     """
     what, settings = rendered.what, rendered.settings
     client = rendered.on_main(lambda: session._connect(settings.needs))
+    given = None if what.first_frame in ("render", "none") else what.first_frame
+    if given is not None:
+        rendered.on_main(lambda: check_given(what.first_frame))  # a damaged one is told before the capture
     shot = yield from _shot(rendered, what, client)
     picture = None
     if what.first_frame == "render":
         picture = yield from first_frame(shot, rendered.on_main)
-    elif what.first_frame != "none":
-        picture = cover(rendered.on_main(lambda: read_picture(Path(what.first_frame))), shot.size)
+    elif given is not None:
+        captured = shot
+        shot, picture = rendered.on_main(lambda: job.with_given(captured, what.first_frame))
     film = yield from _film(rendered, Recorded(shot, picture, None), settings, client)
     if not control:
         return film, None

@@ -13,16 +13,13 @@ import bpy
 from trackshade import registry
 from trackshade.client import Client, later
 from trackshade.errors import TrackshadeError
-from trackshade.fit import SizeFit
 from trackshade.outcome import check_output
-from trackshade.pictures import lay
 from trackshade.shot import Shot
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet, free_result
 
 from ..capture.topology import nearest
-from ..first_frame import read_picture
-from ..job import Progress, Recorded, What, drain, shade, wait_until
+from ..job import Progress, Recorded, What, drain, shade, wait_until, with_given
 from ..place import place, save_copy
 from ..report import interruptible
 from ..ui import jobs_list, session
@@ -68,8 +65,7 @@ def recorded(tracks: TrackSet, client: Future[Client]) -> Generator[Progress, No
     shot = yield from wait_until(joining, "planning", "joining the tracks")
     picture = None
     if tracks.order.picture:
-        fit = SizeFit.from_dict(shot.source["size_fit"])
-        picture = lay(read_picture(tracks.folder / FIRST), fit)
+        shot, picture = with_given(shot, str(tracks.folder / FIRST), shows="frame")
     return Recorded(shot, picture, None)
 
 

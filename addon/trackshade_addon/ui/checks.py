@@ -15,6 +15,14 @@ ERROR, WARNING, NOTE = "error", "warning", "note"
 _RENDERABLE = ("PERSP", "ORTHO")
 _ADD_CAMERA = "trackshade.add_camera", "Add Framing Camera"
 _NAMES = 3  # that a sentence lists
+_PICTURE_FITS = {
+    "model": "The image ({size}) has the shape of the model's and is scaled to {model}.",
+    "scaled": "The image ({size}) shows the scene's frame and is scaled to {model}.",
+    "padded": "The image ({size}) shows the scene's frame and is padded to {model}.",
+    "cut": "The image ({size}) shows the scene's frame and is cut to {model}.",
+    "covering": "The image ({size}) has another shape than the scene's frame ({frame}): it is scaled to cover the "
+    "frame and cut, and may not lie over what moves.",
+}
 SHARE = 0.7  # of the free main memory that a shot may take: Blender, the client and the backend each hold parts of it
 
 
@@ -37,7 +45,9 @@ class Facts:
         device_free, model_memory: of the device, and what the model needs there, bytes.
         model: title; `model_here` whether its weights are on this computer.
         saved: the file has a name. relative: results are to go beside it; `unsaved_results` where there is none.
-        picture: path of the first frame's image where one is to be taken; `picture_there` whether it is a file.
+        picture: path of the first frame's image where one is to be taken; `picture_error` the sentence why it cannot be
+            read, `picture_kind` how it will be fitted (see `given_picture.Placement`), `picture_values` the sizes in
+            that sentence, `picture_warnings` what of it cannot be read as it is meant.
         colour: sentences about what changes colours on the way.
         gaps: what the picture lacks: missing files and data, blocked drivers and scripts.
     """
@@ -67,7 +77,10 @@ class Facts:
     relative: bool = False
     unsaved_results: str = ""
     picture: str | None = None
-    picture_there: bool = True
+    picture_error: str = ""
+    picture_kind: str = ""
+    picture_values: Mapping[str, str] = field(default_factory=dict)
+    picture_warnings: tuple[str, ...] = ()
     colour: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
 
@@ -193,9 +206,21 @@ def _files(facts: Facts) -> Iterator[Finding]:
     if facts.relative and not facts.saved:
         yield Finding("unsaved", NOTE, "The file was never saved, so results go to {folder}.",
                       {"folder": facts.unsaved_results}, "wm.save_as_mainfile", "Save As")  # fmt: skip
-    if facts.picture is not None and not facts.picture_there:
-        text = "{path} is no file." if facts.picture else "No image is chosen for the first frame."
-        yield Finding("picture", ERROR, text, {"path": facts.picture}, "trackshade.use_render", "Render It Instead")
+    if facts.picture is not None:
+        yield from _picture(facts)
+
+
+def _picture(facts: Facts) -> Iterator[Finding]:
+    instead = "trackshade.use_render", "Render It Instead"
+    if not facts.picture:
+        yield Finding("picture", ERROR, "No image is chosen for the first frame.", {}, *instead)
+    elif facts.picture_error:
+        yield Finding("picture", ERROR, "{why}", {"why": facts.picture_error}, *instead)
+    elif facts.picture_kind in _PICTURE_FITS:
+        level = WARNING if facts.picture_kind == "covering" else NOTE
+        yield Finding("picture-fit", level, _PICTURE_FITS[facts.picture_kind], facts.picture_values)
+    for sentence in facts.picture_warnings:
+        yield Finding("picture-color", WARNING, "{sentence}", {"sentence": sentence})
 
 
 def _colour(facts: Facts) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ somebody works. `look_at_frames` steps to the shot's first, middle and last fram
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ import numpy as np
 from trackshade import conventions, registry
 from trackshade.errors import TrackshadeError
 from trackshade.fit import FrameMap, SizeFit
+from trackshade.given_picture import place_picture
+from trackshade.picture_file import PictureHeader
 from trackshade.registry import ModelSpec
 from trackshade.shot import CameraTrack
 
@@ -34,6 +37,7 @@ from ..capture.plan import plan
 from ..capture.render_state import RenderState
 from ..capture.restore import fix_camera, set_frame, undisturbed
 from ..chosen import RESULTS, preferences, unsaved_results_folder
+from ..given_picture import IMAGE, look_at_given
 from ..job import What
 from ..place.colour import inverse_space
 from . import words
@@ -153,9 +157,10 @@ def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None
         unsaved_results=str(unsaved_results_folder()),
         relative=(own.results if own is not None else RESULTS).startswith("//"),
         picture=picture,
-        picture_there=picture is None or Path(picture).is_file(),
         colour=tuple(inverse_space(scene)[1]),
     )
+    if picture:
+        facts = replace(facts, **_of_picture(picture, size))
     return (facts if spec is None else replace(facts, **_of_model(spec))), frames, size
 
 
@@ -173,6 +178,39 @@ def _gaps(
     _missing.clear()  # those of scenes that are gone, too
     _missing[scene.session_uid] = _Missing(key, gaps, ended + max(RENEWAL, (ended - began) / SHARE))
     return gaps
+
+
+def _of_picture(chosen: str, size: SizeFit | None) -> dict[str, Any]:
+    """Whether an image can be read as far as its header tells, and how it will be fitted."""
+    try:
+        found = None if chosen.startswith(IMAGE) else Path(chosen).stat()
+    except (OSError, ValueError):
+        found = None
+    header = _header(chosen) if found is None else _file_header(chosen, found.st_mtime_ns, found.st_size)
+    if isinstance(header, TrackshadeError):
+        return {"picture_error": words.told(header)}
+    if size is None:
+        return {"picture_warnings": header.warnings}
+    sizes = {"size": header.size, "model": size.size, "frame": size.source}
+    return {
+        "picture_kind": place_picture(header.size, size.size, size).kind,
+        "picture_values": {name: f"{width} × {height}" for name, (width, height) in sizes.items()},
+        "picture_warnings": header.warnings,
+    }
+
+
+@functools.lru_cache(maxsize=8)
+def _file_header(chosen: str, changed: int, length: int) -> PictureHeader | TrackshadeError:
+    """That of a file; it is read again when the file has changed."""
+    return _header(chosen)
+
+
+def _header(chosen: str) -> PictureHeader | TrackshadeError:
+    """A picture's header, or why it has none."""
+    try:
+        return look_at_given(chosen)
+    except TrackshadeError as error:
+        return error
 
 
 def _of_model(spec: ModelSpec) -> dict[str, Any]:

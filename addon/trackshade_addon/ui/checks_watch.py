@@ -130,6 +130,7 @@ def _key(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Any:
         *(scene.frame_current, scene.frame_start, scene.frame_end, scene.frame_step, render.fps, render.fps_base),
         *(render.frame_map_old, render.frame_map_new),
         *(render.resolution_x, render.resolution_y, render.resolution_percentage),
+        *(render.pixel_aspect_x, render.pixel_aspect_y),
         *(None if camera is None else camera.session_uid, view.view_transform, view.look, view.gamma),
         view.use_curve_mapping,
     )

@@ -58,6 +58,7 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "First Frame": "Erstes Bild",
     ("Trackshade", "This Render"): "Dieses Rendering",
     ("Trackshade", "Image"): "Bilddatei",
+    ("Trackshade", "Image in Blender"): "Bild in Blender",
     ("Trackshade", "Generated"): "Erfunden",
     "Blender waits for this one frame": "Blender wartet auf dieses eine Bild",
     "Lock Seed": "Startwert festhalten",
@@ -112,7 +113,18 @@ TEXTS: dict[str | tuple[str, str], str] = {
         "dabei rutschen.",
     "The shot's {vertices} vertices take about {sent}, and {free} of memory are free.":
         "Die {vertices} Punkte der Einstellung brauchen etwa {sent}, und {free} Arbeitsspeicher sind frei.",
-    "{path} is no file.": "{path} ist keine Datei.",
+    "The image ({size}) has the shape of the model's and is scaled to {model}.":
+        "Das Bild ({size}) hat die Form des Modellbilds und wird auf {model} skaliert.",
+    "The image ({size}) shows the scene's frame and is scaled to {model}.":
+        "Das Bild ({size}) zeigt den Bildausschnitt der Szene und wird auf {model} skaliert.",
+    "The image ({size}) shows the scene's frame and is padded to {model}.":
+        "Das Bild ({size}) zeigt den Bildausschnitt der Szene und wird auf {model} erweitert.",
+    "The image ({size}) shows the scene's frame and is cut to {model}.":
+        "Das Bild ({size}) zeigt den Bildausschnitt der Szene und wird auf {model} beschnitten.",
+    "The image ({size}) has another shape than the scene's frame ({frame}): it is scaled to cover the "
+    "frame and cut, and may not lie over what moves.":
+        "Das Bild ({size}) hat eine andere Form als der Bildausschnitt der Szene ({frame}): Es wird so skaliert und "
+        "beschnitten, dass es ihn füllt, und liegt vielleicht nicht über dem, was sich bewegt.",
     "No image is chosen for the first frame.": "Für das erste Bild ist keine Bilddatei gewählt.",
     # what a scene lacks
     "A linked library is missing, and with it what it holds: {names}.":

@@ -106,6 +106,8 @@ class TRACKSHADE_PT_look(_Part, bpy.types.Panel):
         column = layout.column()
         if own.first_frame == "file":
             column.prop(own, "picture")
+        elif own.first_frame == "image":
+            column.template_ID(own, "image", open="image.open")
         elif own.first_frame == "render":
             if context.scene.render.engine == OWN_ENGINE:
                 column.prop(own, "look_engine")

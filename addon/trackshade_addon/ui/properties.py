@@ -14,6 +14,7 @@ from trackshade.registry import ModelSpec
 from trackshade.settings import ShadeSettings
 
 from .. import backend
+from ..given_picture import IMAGE
 from ..job import What, sized
 from .jobs import Placing
 from .languages import CONTEXT
@@ -85,9 +86,11 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
                 "render",
                 "This Render",
                 "Render the first frame with the scene's engine; Blender waits for that one frame",
+                0,
             ),
-            ("file", "Image", "Take an image of the first frame, such as a painted-over render"),
-            ("none", "Generated", "Start from the prompt alone"),
+            ("file", "Image", "Take an image file of the first frame, such as a painted-over render", 1),
+            ("image", "Image in Blender", "Take an image that is open in Blender, with what was painted on it", 3),
+            ("none", "Generated", "Start from the prompt alone", 2),
         ],
         default="render",
         translation_context=CONTEXT,
@@ -107,6 +110,11 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         description="Image of the shot's first frame, seen through its camera",
         subtype="FILE_PATH",
         options={"ANIMATABLE", *MAY_BE_RELATIVE},
+    )
+    image: bpy.props.PointerProperty(
+        name="Image in Blender",
+        description="Image of the shot's first frame, seen through its camera",
+        type=bpy.types.Image,
     )
     model: bpy.props.EnumProperty(name="Model", description="What shades", items=_model_items)
     steps: bpy.props.IntProperty(
@@ -249,7 +257,11 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
 
     def what(self, view_layer: str) -> What:
         """What of the scene becomes the shot."""
-        picture = bpy.path.abspath(self.picture) if self.first_frame == "file" else self.first_frame
+        picture = self.first_frame
+        if picture == "file":
+            picture = bpy.path.abspath(self.picture)
+        elif picture == "image":
+            picture = "" if self.image is None else f"{IMAGE}{self.image.name}"
         width, _, height = self.size.partition("x")
         return What(
             model=self.model or _DEFAULTS.model,
@@ -304,9 +316,12 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         self.control_end, self.control_start = settings.control_end, settings.control_start
         self.control_scale = settings.control_scale
         self.seed, self.seed_lock = settings.seed, True
-        self.first_frame = what.first_frame if what.first_frame in ("render", "none") else "file"
-        if self.first_frame == "file":
-            self.picture = what.first_frame
+        if what.first_frame in ("render", "none"):
+            self.first_frame = what.first_frame
+        elif what.first_frame.startswith(IMAGE):
+            self.first_frame, self.image = "image", bpy.data.images.get(what.first_frame.removeprefix(IMAGE))
+        else:
+            self.first_frame, self.picture = "file", what.first_frame
         self.use_range = what.frames[0] is not None
         if what.frames[0] is not None and what.frames[1] is not None and what.frames[2] is not None:
             self.first, self.last, self.step = int(what.frames[0]), int(what.frames[1]), what.frames[2]

@@ -151,7 +151,7 @@ def _doctor(values: Mapping[str, Any]) -> None:
 
 for _name in ("render", "control", "export", "place"):
     from_table(_name, BLENDER, call=_in_blender(_name))
-from_table("shade", call=_shade)
+from_table("shade", BLENDER, call=_shade)
 from_table("bake", *BAKE, call=_bake)
 from_table("demo", DEMO_FOLDER, options.JSON, BLENDER, call=_demo)
 from_table("jobs", *BACKEND, options.JSON, call=_jobs)

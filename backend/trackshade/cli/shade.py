@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from trackshade import options
+from trackshade.cli.blender import run_addon
 from trackshade.cli.nearest import nearest
 from trackshade.client import Client, connect
 from trackshade.errors import Cancelled, ShotError, TrackshadeError
-from trackshade.fit import SizeFit
+from trackshade.given_picture import read_given, with_first_frame
 from trackshade.outcome import Outcome, check_output, free_folder
-from trackshade.pictures import cover, lay
+from trackshade.picture_file import read_header
 from trackshade.registry import spec
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Shot
@@ -44,12 +46,13 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         shot = join(tracks, spec(settings.model), nearest)
         out = Path(values["out"]).absolute() if values["out"] is not None else None
         out = out or _beside(path.absolute().parent, tracks.order.result)
-        first = _first_frame(values["first_frame"], path / FIRST if tracks.order.picture else None, shot)
+        beside, shows = path / FIRST if tracks.order.picture else None, "frame"
     else:
         settings = options.shade_settings(values)
         shot = Shot.load(path)
         out = free_folder(values["out"], path.stem)
-        first = _first_frame(values["first_frame"], path.with_suffix(".png"), shot)
+        beside, shows = path.with_suffix(".png"), "any"
+    shot, first = _first_frame(shot, values["first_frame"], beside, shows, values.get("blender"), on_message)
     shot.check_values()
     check_output(out, values["force"], spec(settings.model))
     on_message({"state": "starting", "message": "the backend"})
@@ -89,20 +92,50 @@ def _beside(folder: Path, name: str) -> Path:
     return next(folder / item for item in names if not (folder / item).exists())
 
 
-def _first_frame(chosen: str | None, beside: Path | None, shot: Shot) -> np.ndarray | None:
-    """[H, W, 3] uint8: the chosen picture, else the one that lies beside the shot; a whole frame is laid by its fit."""
-    from PIL import Image, UnidentifiedImageError
+def _first_frame(
+    shot: Shot, chosen: str | None, beside: Path | None, shows: str, blender: str | None, on_message: OnMessage
+) -> tuple[Shot, np.ndarray | None]:
+    """The shot with the chosen picture, else the one that lies beside it, fitted to its image: [H, W, 3] uint8.
 
-    if chosen == "none":
-        return None
-    path = Path(chosen) if chosen is not None else beside
-    if path is None or (chosen is None and not path.exists()):
-        return None
-    try:
-        with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ShotError("bad-picture", f"{path} cannot be read as a picture.", "Give a PNG or JPEG file.") from error
-    if chosen is None and path.name == FIRST:
-        return lay(picture, SizeFit.from_dict(shot.source["size_fit"]))
-    return cover(picture, shot.size)
+    Args:
+        beside: the picture that is taken where none is chosen and it is there.
+        shows: what `beside` shows; see `given_picture.place_picture`.
+
+    Raises:
+        ShotError: it cannot be read, is damaged or of a kind that is not taken.
+    """
+    if chosen is not None:
+        beside, shows = (None if chosen == "none" else Path(chosen)), "any"
+    elif beside is not None and not beside.exists():
+        beside = None
+    if beside is None:
+        return shot, None
+    if read_header(beside).scene_linear:
+        return _shown_by_blender(shot, beside, blender, on_message)
+    from trackshade.picture_decoder import decode
+
+    return with_first_frame(shot, read_given(beside, decode), shows)
+
+
+def _shown_by_blender(shot: Shot, path: Path, blender: str | None, on_message: OnMessage) -> tuple[Shot, np.ndarray]:
+    """The same for a scene-linear picture: Blender shows it through the view transform of the shot's scene."""
+    from trackshade.picture_decoder import decode
+
+    on_message({"state": "reading", "message": f"{path.name}, in Blender"})
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as name:
+        sample, out = Path(name) / "sample.shot", Path(name) / "shown.png"
+        replace(shot, geometries=(), meshes=(), objects=()).save(sample)
+        values = {"picture": str(path.absolute()), "shot": str(sample), "out": str(out)}
+        try:
+            made = run_addon(options.arguments("picture", values), blender, on_message)
+        except ShotError as error:
+            if error.code != "no-blender":
+                raise
+            raise ShotError(
+                "no-blender",
+                f"{path} holds scene-linear light, and only Blender can show it as the scene does. {error.message}",
+                f"Give a PNG instead, or a Blender: {error.fix}",
+            ) from error
+        picture = decode(out.read_bytes(), read_header(out))[..., :3]
+    source = {**shot.source, "first_frame": made["first_frame"], "warnings": made["warnings"]}
+    return replace(shot, source=source), np.ascontiguousarray(picture)

@@ -25,6 +25,7 @@ from trackshade.client.shared import SharedBackend
 from trackshade.client.subscription import Subscription
 from trackshade.client.uploader import Uploader
 from trackshade.errors import Cancelled, ProtocolError, ShotError, TrackshadeError
+from trackshade.given_picture import given_array, with_first_frame
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Shot
 from trackshade.shot.encoding import encode
@@ -65,12 +66,15 @@ class Client:
         """Send a shot and have it shaded; the job's id, once the backend has accepted it for good.
 
         Only chunks that the backend lacks are sent. A repeated submit with the same `job_id` is the same job.
-        `on_progress` is called with the number of chunks still to go.
+        `on_progress` is called with the number of chunks still to go. A first frame of another size is fitted to the
+        shot's image, as a picture file is; the record says how.
 
         Raises ShotError for images of a wrong kind, OutputError where the backend's disk is full, ProtocolError where
         it cannot be reached, ModelError or UsageError for settings that it refuses.
         """
         job = job_id or secrets.token_hex(8)
+        if first_frame is not None and np.shape(first_frame) != (shot.size[1], shot.size[0], 3):
+            shot, first_frame = with_first_frame(shot, given_array(first_frame))
         manifest, uploader = self._upload(shot, first_frame, input_render, on_progress)
         body = {"job": job, "settings": settings.to_dict(), "manifest": manifest.to_dict()}
         for _ in range(MAX_ROUNDS):

@@ -20,7 +20,7 @@ from trackshade.shot import Shot
 from trackshade.shot.encoding import encode
 
 FORMAT = 1
-_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "numba", "av", "pillow")
+_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "numba", "av", "pillow", "openimageio")
 
 
 def job_record(

@@ -77,6 +77,7 @@ def join(tracks: TrackSet, spec: ModelSpec, nearest: Nearest) -> Shot:
             "blender": first.get("blender", ""),
             "frame_map": frames.to_dict(),
             "size_fit": fit.to_dict(),
+            "color_management": first.get("color_management", {}),
             "warnings": list(warnings),
         },
     )
