@@ -179,6 +179,7 @@ def _what(values: Mapping[str, Any]) -> job.What:
         view_layer=values["view_layer"],
         first_frame=values.get("first_frame", "none"),
         input_render=values.get("input_render", False),
+        keep_played=False,  # the file was only just opened: nothing was played
     )
 
 

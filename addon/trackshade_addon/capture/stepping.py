@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Goes to frames of a scene so that unbaked simulations are there as if the scene had been played from their start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TypeVar
+
+import bpy
+
+from .restore import Changes, set_frame, split_frame
+from .simulations import Simulation, cached_frames, simulations
+
+T = TypeVar("T")
+Steps = tuple[int, int]  # whole frames that were passed, of how many
+
+
+class Stepper:
+    """Goes from frame to frame; steps through every whole frame from the start of what is simulated where need be.
+
+    Where nothing is simulated, everything is baked, or the frames that are wanted were played already, it jumps. It
+    leaves frames that were played in their caches, and adds those that it passes.
+
+    Args:
+        scene, view_layer: whose viewport evaluation is stepped.
+        frames: scene frames that will be gone to, for `total`.
+        changes: puts the scene back afterwards. Where properties were changed, caches then hold frames of a scene that
+            is not the user's; they are emptied as their start is passed once more.
+        evaluated: called with the evaluation after each frame that was passed or gone to.
+    """
+
+    def __init__(
+        self,
+        scene: bpy.types.Scene,
+        view_layer: bpy.types.ViewLayer,
+        frames: Sequence[float],
+        changes: Changes | None = None,
+        evaluated: Callable[[bpy.types.Depsgraph], None] | None = None,
+    ) -> None:
+        self._scene, self._layer = scene, view_layer
+        self._changes, self._evaluated = changes, evaluated
+        self._simulations = simulations(scene, view_layer)
+        self._keeps = all(item.keeps_frames for item in self._simulations)
+        self._reached: int | None = None  # all whole frames up to this one were passed
+        self._now: int | None = None  # whole frame in which the scene was left after the last pass
+        goals = [self._goal(frame) for frame in frames]
+        self._last = max((goal for goal in goals if goal is not None), default=None)
+        self.done = 0
+
+    @property
+    def total(self) -> int:
+        """How many whole frames have to be passed in all; 0 where all frames can be jumped to."""
+        if self._last is None or (self._reached is None and self._is_cached(self._last)):
+            return 0
+        return self._last - self._start + 1
+
+    @property
+    def _start(self) -> int:
+        return min(item.start for item in self._simulations)
+
+    def to(self, frame: float) -> Iterator[Steps]:
+        """Goes to a frame. Yields after each whole frame that is passed; the scene is at `frame` after the last one."""
+        goal = self._goal(frame)
+        whole = split_frame(frame)[0]
+        if goal is None or self._has(goal):
+            self._set(frame)
+            if goal is not None and self._reached is not None:
+                self._now = min(whole, goal)
+            return
+        begins = self._now is None or self._reached is None or whole < self._now
+        first = self._start if begins else self._now + 1  # type: ignore[operator]
+        total = max(self._last or goal, goal) - self._start + 1
+        for number in range(first, goal + 1):
+            self._set(number)
+            if number == self._start:
+                self._empty_inexact()
+            self._reached = self._now = number
+            self.done = number - self._start + 1
+            yield self.done, total
+        if frame != goal:
+            self._set(frame)
+            self._now = min(whole, goal)
+
+    def _set(self, frame: float) -> None:
+        set_frame(self._scene, frame)
+        if self._evaluated is not None:
+            self._evaluated(self._layer.depsgraph)
+
+    def _goal(self, frame: float) -> int | None:
+        """The last whole frame that has to be passed for a frame, or None if none has to.
+
+        Between two whole frames caches show what lies between their states, so both are needed. What does not keep its
+        frames goes on from the one before.
+        """
+        if not self._simulations or frame < self._start:
+            return None
+        whole, subframe = split_frame(frame)
+        if subframe and self._keeps:
+            whole += 1
+        ends = [item.end for item in self._simulations]
+        return whole if None in ends else min(whole, max([self._start, *(end for end in ends if end is not None)]))
+
+    def _has(self, goal: int) -> bool:
+        """Whether a jump is right."""
+        if self._reached is None:
+            return self._is_cached(goal)
+        return self._keeps and goal <= self._reached
+
+    def _is_cached(self, goal: int) -> bool:
+        return all(item.reaches(goal) for item in self._simulations)
+
+    def _empty_inexact(self) -> None:
+        """Empties point caches that hold frames which were jumped to. The scene is at the start."""
+        if self._changes is not None:
+            self._changes.starts.update(item.start for item in self._simulations)
+        inexact = [item for item in self._simulations if _is_inexact(item)]
+        for item in inexact:
+            if item.owner is not None:
+                item.owner.update_tag()
+        if inexact:
+            self._layer.update()
+
+
+def _is_inexact(item: Simulation) -> bool:
+    return item.cache is not None and cached_frames(item.cache)[1] is not None
+
+
+def finish(steps: Generator[object, None, T]) -> T:
+    """Runs a generator to its end, for callers that do not report progress; what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
