@@ -129,6 +129,7 @@ class SampleRenderer:
 
     def _open(self) -> Stepper:
         _graphics_or_raise(look_engine(self._scene))
+        self._stack.callback(_remove_images, set(bpy.data.images))
         changes = self._stack.enter_context(undisturbed(self._scene))
         followed = None
         if simulations(self._scene, self._view_layer):  # which run as they did for the shot
@@ -136,6 +137,12 @@ class SampleRenderer:
             followed = state.follow
         frames = [float(frame) for frame in self._shot.frames]
         return Stepper(self._scene, self._view_layer, frames, changes, followed)
+
+
+def _remove_images(known: set[bpy.types.Image]) -> None:
+    """Removes what rendering has added, such as the render result."""
+    for image in set(bpy.data.images) - known:
+        bpy.data.images.remove(image)
 
 
 def _graphics_or_raise(engine: str) -> None:
@@ -152,23 +159,18 @@ def _graphics_or_raise(engine: str) -> None:
 def _picture(shot: Shot, t: int, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Picture:
     """Renders sample `t`, at which the scene is."""
     engine = look_engine(scene)
-    images = set(bpy.data.images)
     changes = Changes()
-    try:
-        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, _camera(shot, t) as camera:
-            path = Path(folder) / "frame.png"
-            try:
-                _prepare(changes, scene, view_layer, shot.size, path)
-                fix_camera(changes, scene, camera)
-                _render(scene, engine)
-                if not path.is_file():
-                    raise ShotError("render-failed", f"{_title(engine)} rendered the first frame to no file.", _FIX)
-                picture = read_picture(path)
-            finally:
-                changes.undo()  # before the camera goes
-    finally:
-        for image in set(bpy.data.images) - images:
-            bpy.data.images.remove(image)
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, _camera(shot, t) as camera:
+        path = Path(folder) / "frame.png"
+        try:
+            _prepare(changes, scene, view_layer, shot.size, path)
+            fix_camera(changes, scene, camera)
+            _render(scene, engine)
+            if not path.is_file():
+                raise ShotError("render-failed", f"{_title(engine)} rendered the first frame to no file.", _FIX)
+            picture = read_picture(path)
+        finally:
+            changes.undo()  # before the camera goes
     width, height = shot.size
     if picture.shape != (height, width, 3):
         raise ShotError(

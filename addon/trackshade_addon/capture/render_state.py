@@ -178,7 +178,8 @@ class RenderState:
             settings = system.settings
             if settings.type == "HAIR":
                 self._set(settings, settings, "display_percentage", 100)
-                self._set(settings, settings, "child_percent", settings.rendered_child_count)
+                if settings.child_type != "NONE":
+                    self._set(settings, settings, "child_percent", settings.rendered_child_count)
             elif settings.display_percentage != 100 and settings.render_type in ("OBJECT", "COLLECTION"):
                 self._warn(
                     f"The particles '{system.name}' of '{obj.name}' are captured as the viewport shows them: "

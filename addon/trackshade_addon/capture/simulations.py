@@ -11,6 +11,8 @@ What holds of Blender 4.2 to 5.3, by experiment:
   simulation zones; that of a render reads the frames that the viewport has simulated.
 - A jump past the last frame of a point cache makes one large step, and its result stays in the cache, whose `info` then
   says since which frame it is not exact. Tagging the object while the scene is at the cache's start empties the cache.
+- To go on from the last frame of a point cache is exact. Where its start is passed instead, Blender takes the frames that
+  follow those in the cache for inexact, and discards them as soon as an earlier one is shown.
 - A change of any property of an object but its eye marks its point cache as outdated, and so does a change of a
   colliding object or a force field, and of any member of a rigid body world; the played frames are then gone. Values
   that are set back do not bring them back. A baked cache is not affected.
@@ -41,7 +43,7 @@ class Simulation:
         name: of what has it, for messages.
         start: whole frame in which it begins.
         end: whole frame after which nothing changes any more; None if it never ends.
-        owner: original object that has it; None for a rigid body world and for scripts.
+        owner: original object that has it, or one of the bodies of a rigid body world; None for scripts.
         cache: its point cache, if it has one.
         keeps_frames: whether a frame that was passed can be shown again.
     """
@@ -53,15 +55,22 @@ class Simulation:
     cache: Any = None
     keeps_frames: bool = True
 
-    def reaches(self, frame: int) -> bool:
-        """Whether all whole frames up to this one are known to be simulated and valid."""
-        if frame < self.start:
-            return True
+    def reach(self) -> int:
+        """The last whole frame up to which all are known to be simulated and valid; before the start if none is."""
         if self.cache is None or self.cache.is_outdated or self.cache.frame_step != 1:
-            return False
+            return self.start - 1
         count, inexact = cached_frames(self.cache)
-        last = frame if self.end is None else min(frame, self.end)
-        return inexact is None and self.start + count - 1 >= last
+        if inexact is None:
+            return self.start + count - 1
+        return inexact if inexact > self.start else self.start - 1
+
+    def reaches(self, frame: int) -> bool:
+        """Whether a jump to a frame is right: all whole frames up to it are simulated, or nothing changes after them."""
+        return frame < self.start or self.reach() >= (frame if self.end is None else min(frame, self.end))
+
+    def holds_frames(self) -> bool:
+        """Whether its point cache holds more than the start, valid or not."""
+        return self.cache is not None and cached_frames(self.cache)[0] > 1
 
 
 def cached_frames(cache: Any) -> tuple[int, int | None]:
@@ -106,10 +115,11 @@ def _rigid_bodies(scene: bpy.types.Scene) -> Iterator[Simulation]:
     world = scene.rigidbody_world
     if world is None or not world.enabled or world.collection is None or _is_settled(world.point_cache):
         return
-    bodies = [obj.rigid_body for obj in world.collection.all_objects if obj.rigid_body is not None]
-    if any(body.type == "ACTIVE" for body in bodies):
+    objects = world.collection.all_objects
+    bodies = [obj for obj in objects if obj.rigid_body is not None and obj.rigid_body.type == "ACTIVE"]
+    if bodies:
         cache = world.point_cache
-        yield Simulation(f"the rigid bodies of '{scene.name}'", cache.frame_start, cache.frame_end, None, cache)
+        yield Simulation(f"the rigid bodies of '{scene.name}'", cache.frame_start, cache.frame_end, bodies[0], cache)
 
 
 def _of_object(scene: bpy.types.Scene, obj: bpy.types.Object) -> Iterator[Simulation]:

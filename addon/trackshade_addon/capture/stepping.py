@@ -9,7 +9,7 @@ from typing import TypeVar
 import bpy
 
 from .restore import Changes, set_frame, split_frame
-from .simulations import Simulation, cached_frames, simulations
+from .simulations import simulations
 
 T = TypeVar("T")
 Steps = tuple[int, int]  # whole frames that were passed, of how many
@@ -18,8 +18,8 @@ Steps = tuple[int, int]  # whole frames that were passed, of how many
 class Stepper:
     """Goes from frame to frame; steps through every whole frame from the start of what is simulated where need be.
 
-    Where nothing is simulated, everything is baked, or the frames that are wanted were played already, it jumps. It
-    leaves frames that were played in their caches, and adds those that it passes.
+    Where nothing is simulated, everything is baked, or the frames that are wanted were played already, it jumps; where
+    some were played, it goes on from the last of them. They stay in their caches, and those that are passed are added.
 
     Args:
         scene, view_layer: whose viewport evaluation is stepped.
@@ -68,12 +68,12 @@ class Stepper:
                 self._now = min(whole, goal)
             return
         begins = self._now is None or self._reached is None or whole < self._now
-        first = self._start if begins else self._now + 1  # type: ignore[operator]
+        first = self._begin(goal) if begins else self._now + 1  # type: ignore[operator]
         total = max(self._last or goal, goal) - self._start + 1
         for number in range(first, goal + 1):
             self._set(number)
-            if number == self._start:
-                self._empty_inexact()
+            if begins and number == first:
+                self._empty_caches(first, max(self._last or goal, goal))
             self._reached = self._now = number
             self.done = number - self._start + 1
             yield self.done, total
@@ -109,20 +109,27 @@ class Stepper:
     def _is_cached(self, goal: int) -> bool:
         return all(item.reaches(goal) for item in self._simulations)
 
-    def _empty_inexact(self) -> None:
-        """Empties point caches that hold frames which were jumped to. The scene is at the start."""
+    def _begin(self, goal: int) -> int:
+        """The first frame to pass on the way to a goal: the last one that all simulations have, or their start."""
+        missing = [item for item in self._simulations if not item.reaches(goal)]
+        return min(max(item.reach(), item.start) for item in missing) if self._keeps else self._start
+
+    def _empty_caches(self, first: int, last: int) -> None:
+        """Empties point caches whose frames are not valid, or cannot be gone on from as their start is passed.
+
+        Args:
+            first: the frame that is passed first, at which the scene is.
+            last: the frame up to which it will be stepped.
+        """
+        anew = [item for item in self._simulations if item.start >= first and item.owner is not None]
         if self._changes is not None:
-            self._changes.starts.update(item.start for item in self._simulations)
-        inexact = [item for item in self._simulations if _is_inexact(item)]
-        for item in inexact:
-            if item.owner is not None:
-                item.owner.update_tag()
-        if inexact:
+            self._changes.starts.update(item.start for item in anew)
+        emptied = [item.owner for item in anew if item.holds_frames() and not item.reaches(last)]
+        for owner in emptied:
+            assert owner is not None
+            owner.update_tag()
+        if emptied:
             self._layer.update()
-
-
-def _is_inexact(item: Simulation) -> bool:
-    return item.cache is not None and cached_frames(item.cache)[1] is not None
 
 
 def finish(steps: Generator[object, None, T]) -> T:

@@ -2,8 +2,8 @@
 """A shot out of a render that goes on: the render's own evaluation is stepped through the shot's frames.
 
 That evaluation does not simulate: of rigid bodies, soft bodies and simulation zones it shows what the viewport's has
-simulated. So where something is simulated that is not baked, the viewport's evaluation is stepped ahead of it, sample by
-sample, with the render's switches as in every capture.
+simulated. So where something is simulated that is not baked, the viewport's evaluation goes to each sample first, with
+the render's switches as in every capture.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def gathered(
         if on_main(viewport.open, cancelled):
             frame_set(*before)  # or the render's evaluation would take the changed switches for a reason to start anew
         for frame in frames.frames:
-            while viewport.simulates and (steps := on_main(lambda frame=frame: viewport.step(frame), cancelled)) is not None:
+            while viewport.simulates:
+                steps = on_main(lambda frame=frame: viewport.step(frame), cancelled)
+                if steps is None:
+                    break
                 yield stepped(steps)
             if client.done():
                 client.result()  # no use in going on without a backend
