@@ -11,8 +11,8 @@ What holds of Blender 4.2 to 5.3, by experiment:
   simulation zones; that of a render reads the frames that the viewport has simulated.
 - A jump past the last frame of a point cache makes one large step, and its result stays in the cache, whose `info` then
   says since which frame it is not exact. Tagging the object while the scene is at the cache's start empties the cache.
-- To go on from the last frame of a point cache is exact. Where its start is passed instead, Blender takes the frames that
-  follow those in the cache for inexact, and discards them as soon as an earlier one is shown.
+- To go on from the last frame of a point cache is exact. Once its start was passed again, Blender takes further frames
+  for inexact, and discards them as soon as an earlier one is shown.
 - A change of any property of an object but its eye marks its point cache as outdated, and so does a change of a
   colliding object or a force field, and of any member of a rigid body world; the played frames are then gone. Values
   that are set back do not bring them back. A baked cache is not affected.
@@ -65,7 +65,7 @@ class Simulation:
         return inexact if inexact > self.start else self.start - 1
 
     def reaches(self, frame: int) -> bool:
-        """Whether a jump to a frame is right: all whole frames up to it are simulated, or nothing changes after them."""
+        """Whether a jump to a frame is right: what it depends on is simulated, or nothing is before the start."""
         return frame < self.start or self.reach() >= (frame if self.end is None else min(frame, self.end))
 
     def holds_frames(self) -> bool:

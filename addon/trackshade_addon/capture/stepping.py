@@ -60,26 +60,40 @@ class Stepper:
 
     def to(self, frame: float) -> Iterator[Steps]:
         """Goes to a frame. Yields after each whole frame that is passed; the scene is at `frame` after the last one."""
-        goal = self._goal(frame)
-        whole = split_frame(frame)[0]
+        if self._last is not None and self._reached is None and self._is_partly_cached(self._last):
+            yield from self._pass(self._begin(self._last), self._last)  # before any sample, which might be the start
+        whole, goal = split_frame(frame)[0], self._goal(frame)
         if goal is None or self._has(goal):
             self._set(frame)
             if goal is not None and self._reached is not None:
                 self._now = min(whole, goal)
             return
-        begins = self._now is None or self._reached is None or whole < self._now
-        first = self._begin(goal) if begins else self._now + 1  # type: ignore[operator]
-        total = max(self._last or goal, goal) - self._start + 1
-        for number in range(first, goal + 1):
-            self._set(number)
-            if begins and number == first:
-                self._empty_caches(first, max(self._last or goal, goal))
-            self._reached = self._now = number
-            self.done = number - self._start + 1
-            yield self.done, total
+        if self._now is None or whole < self._now:
+            yield from self._pass(self._begin(goal), goal)
+        else:
+            yield from self._pass(self._now + 1, goal, goes_on=True)
         if frame != goal:
             self._set(frame)
             self._now = min(whole, goal)
+
+    def _pass(self, first: int, goal: int, goes_on: bool = False) -> Iterator[Steps]:
+        """Passes all whole frames from `first` to `goal`; `goes_on` from the frame before."""
+        last = goal if self._last is None else max(self._last, goal)
+        for number in range(first, goal + 1):
+            self._set(number)
+            if number == first and not goes_on:
+                self._empty_caches(first, last)
+            self._reached = self._now = number
+            self.done = number - self._start + 1
+            yield self.done, last - self._start + 1
+
+    def _is_partly_cached(self, last: int) -> bool:
+        """Whether frames were played that can be gone on from for as long as the start is not passed again."""
+        return (
+            self._keeps
+            and not self._is_cached(last)
+            and any(item.holds_frames() and item.reach() > item.start for item in self._simulations)
+        )
 
     def _set(self, frame: float) -> None:
         set_frame(self._scene, frame)
