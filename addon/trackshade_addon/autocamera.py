@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import bpy
 import numpy as np
@@ -16,7 +16,8 @@ from .capture.geometry import surface
 from .capture.instances import Instances, Key
 from .capture.plan import render_size
 from .capture.render_state import RenderState
-from .capture.restore import set_frame, undisturbed
+from .capture.restore import undisturbed
+from .capture.stepping import Stepper, Steps, finish
 
 NAME = "Trackshade Camera"
 LENS, SENSOR = 50.0, 36.0  # millimetres
@@ -31,14 +32,22 @@ Float64 = NDArray[np.float64]
 def add_auto_camera(
     scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: Sequence[float]
 ) -> bpy.types.Object:
+    """Adds a camera that frames the content at all `frames`, and makes it the scene's camera; see `auto_camera`."""
+    return finish(auto_camera(scene, view_layer, frames))
+
+
+def auto_camera(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: Sequence[float], keep_played: bool = True
+) -> Generator[Steps, None, bpy.types.Object]:
     """Adds a camera that frames the content at all `frames`, and makes it the scene's camera.
 
     Only the file in memory gains it. What frames the content is a static camera, so that all motion is the scene's.
+    Yields the frames of simulations that were stepped, of how many. `keep_played` is that of a capture.
 
     Raises:
         ShotError: nothing is visible in those frames.
     """
-    boxes = _content(_boxes(scene, view_layer, frames))
+    boxes = _content((yield from _boxes(scene, view_layer, frames, keep_played)))
     width, height = render_size(scene)
     aspect = height * scene.render.pixel_aspect_y / (width * scene.render.pixel_aspect_x)
     half = SENSOR / 2 / LENS
@@ -98,16 +107,16 @@ def fit_camera(
 
 
 def _boxes(
-    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: Sequence[float]
-) -> dict[Key, list[Float64]]:
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: Sequence[float], keep_played: bool
+) -> Generator[Steps, None, dict[Key, list[Float64]]]:
     """[8, 3] world corners of the box around each visible instance, for each frame in which it is visible."""
     boxes: dict[Key, list[Float64]] = {}
     things = Instances(view_layer)
     with undisturbed(scene) as changes:
-        state = RenderState(changes, scene, view_layer, lambda sentence: None)
+        state = RenderState(changes, scene, view_layer, lambda sentence: None, keep_played)
+        stepper = Stepper(scene, view_layer, frames, changes, state.follow)
         for frame in frames:
-            set_frame(scene, frame)
-            state.follow(view_layer.depsgraph)
+            yield from stepper.to(frame)
             for seen in things.of(view_layer.depsgraph):
                 if seen.appearance.visible and seen.obj.type == "MESH" and _has_faces(seen.obj):
                     matrix = np.array(seen.item.matrix_world)

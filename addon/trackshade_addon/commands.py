@@ -199,6 +199,7 @@ def _what(values: Mapping[str, Any]) -> job.What:
         first_frame=values.get("first_frame", "none"),
         input_render=values.get("input_render", False),
         strict=values["strict"],
+        keep_played=False,  # the file was only just opened: nothing was played
     )
 
 

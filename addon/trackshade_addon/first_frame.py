@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Renders a sample of a shot by the scene's own engine, at the model's size and through the shot's camera."""
+"""Renders samples of a shot by the scene's own engine, at the model's size and through the shot's camera."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import functools
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import bpy
@@ -21,7 +21,10 @@ from trackshade.processes import blender, own_python
 from trackshade.shot import Shot
 
 from .capture.animation import curves
-from .capture.restore import Changes, fix_camera, set_frame, undisturbed
+from .capture.render_state import RenderState
+from .capture.restore import Changes, fix_camera, undisturbed
+from .capture.simulations import simulations
+from .capture.stepping import Stepper, Steps, finish
 from .capture.visibility import is_plate
 from .discard import discard
 from .place.compositor import placed_nodes
@@ -42,10 +45,13 @@ _FIX = "Give a picture with --first-frame PATH, or choose another render engine.
 
 
 def render_first_frame(
-    shot: Shot, scene: bpy.types.Scene | None = None, view_layer: bpy.types.ViewLayer | None = None
+    shot: Shot,
+    scene: bpy.types.Scene | None = None,
+    view_layer: bpy.types.ViewLayer | None = None,
+    keep_played: bool = True,
 ) -> Picture:
     """The shot's first sample as the scene's own engine renders it; see `render_sample`."""
-    return render_sample(shot, 0, scene, view_layer)
+    return render_sample(shot, 0, scene, view_layer, keep_played)
 
 
 def render_sample(
@@ -53,24 +59,96 @@ def render_sample(
     t: int,
     scene: bpy.types.Scene | None = None,
     view_layer: bpy.types.ViewLayer | None = None,
+    keep_played: bool = True,
 ) -> Picture:
-    """Renders sample `t` of a shot that was captured from this scene; the scene is left as it was.
+    """Renders sample `t` of a shot; the scene is left as it was. See `SampleRenderer`.
+
+    Raises:
+        ShotError: the engine cannot render here.
+    """
+    with SampleRenderer(shot, scene, view_layer, keep_played) as renderer:
+        return finish(renderer.render(t))
+
+
+class SampleRenderer:
+    """Renders samples of a shot that was captured from a scene; the scene is as it was at the end of the `with` block.
 
     Motion blur, burnt-in metadata, render regions and the sequencer are switched off: the picture must lie exactly
     over the shot's tracks. Plates that Trackshade placed are hidden. The compositor is part of the look and stays,
     except that it rests where it would miss other view layers. Nothing is written to disk (see `render.outputs`), no
     scripts on renders run, and the user's render slots keep their pictures.
 
-    Returns:
-        [H, W, 3] uint8, sRGB as the scene's view transform shows it; black where the film is transparent.
+    Simulations that are not baked are stepped on the way from one sample to the next: a render does not simulate, it
+    shows the frames that the viewport's evaluation has simulated.
 
-    Raises:
-        ShotError: the engine cannot render here.
+    Args:
+        shot: the samples.
+        scene, view_layer: what is rendered; by default the context's scene and the shot's view layer.
+        keep_played: as `Capture` has it, so that pictures show what the shot holds.
     """
-    scene = scene or bpy.context.scene
-    assert scene is not None  # Blender always has one
-    view_layer = view_layer or scene.view_layers[shot.view_layer]
-    engine = look_engine(scene)
+
+    def __init__(
+        self,
+        shot: Shot,
+        scene: bpy.types.Scene | None = None,
+        view_layer: bpy.types.ViewLayer | None = None,
+        keep_played: bool = True,
+    ) -> None:
+        scene = scene or bpy.context.scene
+        assert scene is not None  # Blender always has one
+        self._shot, self._scene = shot, scene
+        self._view_layer = view_layer or scene.view_layers[shot.view_layer]
+        self._keep_played = keep_played
+        self._stack = contextlib.ExitStack()
+        self._stepper: Stepper | None = None
+
+    def __enter__(self) -> SampleRenderer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def render(self, t: int) -> Generator[Steps, None, Picture]:
+        """Renders sample `t`. Yields the frames of simulations that were stepped on the way, of how many.
+
+        Returns:
+            [H, W, 3] uint8, sRGB as the scene's view transform shows it; black where the film is transparent.
+
+        Raises:
+            ShotError: the engine cannot render here.
+        """
+        yield from self.approach(t)
+        return self.picture(t)
+
+    def approach(self, t: int) -> Iterator[Steps]:
+        """Brings the scene to sample `t`, a frame at a time where something is simulated."""
+        if self._stepper is None:
+            self._stepper = self._open()
+        yield from self._stepper.to(float(self._shot.frames[t]))
+
+    def picture(self, t: int) -> Picture:
+        """Renders sample `t`, at which the scene is. Returns and raises: as `render`."""
+        return _picture(self._shot, t, self._scene, self._view_layer)
+
+    def _open(self) -> Stepper:
+        _graphics_or_raise(look_engine(self._scene))
+        self._stack.callback(_remove_images, set(bpy.data.images))
+        changes = self._stack.enter_context(undisturbed(self._scene))
+        followed = None
+        if simulations(self._scene, self._view_layer):  # which run as they did for the shot
+            state = RenderState(changes, self._scene, self._view_layer, lambda sentence: None, self._keep_played)
+            followed = state.follow
+        frames = [float(frame) for frame in self._shot.frames]
+        return Stepper(self._scene, self._view_layer, frames, changes, followed)
+
+
+def _remove_images(known: set[bpy.types.Image]) -> None:
+    """Removes what rendering has added, such as the render result."""
+    for image in set(bpy.data.images) - known:
+        bpy.data.images.remove(image)
+
+
+def _graphics_or_raise(engine: str) -> None:
     if engine in _GPU_ENGINES and bpy.app.background and not _has_graphics():
         raise ShotError(
             "render-failed",
@@ -79,23 +157,24 @@ def render_sample(
             "Install EGL and a driver (Debian: libegl1 libgl1-mesa-dri), set the scene's engine to Cycles, or give "
             "a picture with --first-frame PATH.",
         )
-    images = set(bpy.data.images)
-    try:
-        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, undisturbed(scene) as changes:
-            path = Path(folder) / "frame.png"
-            set_frame(scene, float(shot.frames[t]))
+
+
+def _picture(shot: Shot, t: int, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Picture:
+    """Renders sample `t`, at which the scene is."""
+    engine = look_engine(scene)
+    changes = Changes()
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, _camera(shot, t) as camera:
+        path = Path(folder) / "frame.png"
+        try:
             _prepare(changes, scene, view_layer, shot.size, path)
-            with _camera(shot, t) as camera:
-                fix_camera(changes, scene, camera)
-                with kept_frames(scene), spare_slot(scene):
-                    _render(scene, engine)
-                if not path.is_file():
-                    raise ShotError("render-failed", f"{_title(engine)} rendered the first frame to no file.", _FIX)
-                picture = read_picture(path)
-                changes.undo()  # before the camera goes
-    finally:
-        for image in set(bpy.data.images) - images:
-            bpy.data.images.remove(image)
+            fix_camera(changes, scene, camera)
+            with kept_frames(scene), spare_slot(scene):
+                _render(scene, engine)
+            if not path.is_file():
+                raise ShotError("render-failed", f"{_title(engine)} rendered the first frame to no file.", _FIX)
+            picture = read_picture(path)
+        finally:
+            changes.undo()  # before the camera goes
     width, height = shot.size
     if picture.shape != (height, width, 3):
         raise ShotError(

@@ -29,10 +29,11 @@ from trackshade.registry import ModelSpec
 from trackshade.settings import ShadeSettings
 from trackshade.shot import Shot
 
-from .autocamera import add_auto_camera
+from .autocamera import auto_camera
 from .capture import Capture, plan
 from .capture.completeness import find_gaps, require_complete
-from .first_frame import render_first_frame, render_sample
+from .capture.stepping import Steps
+from .first_frame import SampleRenderer
 from .given_picture import check_given, read_given_picture
 from .place import place, save_copy
 
@@ -47,8 +48,8 @@ class Progress:
     """Where a job is.
 
     Attributes:
-        state: "planning", "capturing", "rendering", "starting", "sending", then the backend's own ("queued", "loading",
-            "running", "decoding"), "fetching", "placing".
+        state: "planning", "capturing", "stepping" (a simulation), "rendering", "starting", "sending", then the
+            backend's own ("queued", "loading", "running", "decoding"), "fetching", "placing".
         message: a detail in words, or "".
         step, steps: `step` of `steps` are done; None where that does not apply.
         waits: nothing is to be done here for now.
@@ -86,6 +87,7 @@ class What:
         input_render: renders every frame too, to measure the result against.
         strict: refuses a scene with missing files or blocked scripts, which otherwise is warned about.
         remarks: sentences about how the scene was opened, for the shot's warnings.
+        keep_played: whether frames of simulations that were played stay in memory; see `Capture`.
     """
 
     model: str = "mini"
@@ -99,6 +101,7 @@ class What:
     input_render: bool = False
     strict: bool = False
     remarks: tuple[str, ...] = ()
+    keep_played: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,12 +166,12 @@ def record(
     if what.strict:
         view_layer.update()  # so that Blender knows which drivers it blocks
         require_complete(find_gaps(scene, view_layer, frames.frames))
-    camera = _camera(scene, view_layer, what.camera, frames)
+    camera = yield from _camera(scene, view_layer, what, frames)
     given = None if what.first_frame in ("render", "none") else what.first_frame
     if given is not None:
         yield Progress("planning", "looking at the picture")
         check_given(given)  # so that a damaged picture is told before the capture
-    shot = yield from _capture(scene, view_layer, frames, size, camera, client)
+    shot = yield from _capture(scene, view_layer, frames, size, camera, client, what.keep_played)
     if what.strict:  # drivers of what only renders show have been evaluated by now
         require_complete(find_gaps(scene, view_layer, frames.frames))
     if what.remarks:
@@ -178,11 +181,11 @@ def record(
         yield Progress("rendering", "the picture at the model's size")
         shot, first = with_given(shot, given)
         yield Progress("planning", shot.source["first_frame"]["statement"])
-    elif what.first_frame == "render":
-        yield Progress("rendering", "the first frame")
-        first = render_first_frame(shot, scene, view_layer)
-    if what.input_render:
-        extra = yield from _render_all(shot, scene, view_layer, first if what.first_frame == "render" else None)
+    with SampleRenderer(shot, scene, view_layer, what.keep_played) as renderer:
+        if what.first_frame == "render":
+            first = yield from _rendered(renderer, 0, Progress("rendering", "the first frame"))
+        if what.input_render:
+            extra = yield from _render_all(shot, renderer, first if what.first_frame == "render" else None)
     return Recorded(shot, first, extra)
 
 
@@ -352,27 +355,50 @@ def _capture(
     size: SizeFit,
     camera: bpy.types.Object | None,
     client: Future[Client] | None,
+    keep_played: bool,
 ) -> Generator[Progress, None, Shot]:
     rows = None if client is None else Feed(client).rows
-    with Capture(scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows) as capture:
+    with Capture(
+        scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows, keep_played=keep_played
+    ) as capture:
         yield Progress("capturing", step=0, steps=capture.total)
         while capture.done < capture.total:
             if client is not None and client.done():
                 client.result()  # no use in going on without a backend
             capture.step()
-            yield Progress("capturing", step=capture.done, steps=capture.total)
+            if capture.simulated is not None and capture.done < capture.total:
+                yield stepped(capture.simulated)
+            else:
+                yield Progress("capturing", step=capture.done, steps=capture.total)
     return capture.shot()
 
 
 def _render_all(
-    shot: Shot, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, first: np.ndarray | None
+    shot: Shot, renderer: SampleRenderer, first: np.ndarray | None
 ) -> Generator[Progress, None, np.ndarray]:
     """[T, H, W, 3] every sample by the scene's own engine."""
     pictures = [] if first is None else [first]
     while len(pictures) < len(shot.frames):
-        yield Progress("rendering", "the input, to compare with", len(pictures), len(shot.frames))
-        pictures.append(render_sample(shot, len(pictures), scene, view_layer))
+        progress = Progress("rendering", "the input, to compare with", len(pictures), len(shot.frames))
+        pictures.append((yield from _rendered(renderer, len(pictures), progress, len(pictures) == 0)))
     return np.stack(pictures)
+
+
+def _rendered(
+    renderer: SampleRenderer, t: int, progress: Progress, tell_steps: bool = True
+) -> Generator[Progress, None, np.ndarray]:
+    """[H, W, 3] one sample by the scene's own engine; `progress` is told right before it renders, and on the way to the
+    sample unless `tell_steps`.
+    """
+    for steps in renderer.approach(t):
+        yield stepped(steps) if tell_steps else progress
+    yield progress
+    return renderer.picture(t)
+
+
+def stepped(steps: Steps) -> Progress:
+    """Where the stepping of a simulation is."""
+    return Progress("stepping", "the simulation", *steps)
 
 
 def sized(spec: ModelSpec, size: tuple[int, int] | None) -> ModelSpec:
@@ -395,9 +421,10 @@ def _view_layer(scene: bpy.types.Scene, name: str | None) -> bpy.types.ViewLayer
 
 
 def _camera(
-    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, name: str | None, frames: FrameMap
-) -> bpy.types.Object | None:
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What, frames: FrameMap
+) -> Generator[Progress, None, bpy.types.Object | None]:
     """The camera to see every frame through, or None for the scene's own."""
+    name = what.camera
     if name is None:
         if scene.camera is None and not any(marker.camera for marker in scene.timeline_markers):
             raise ShotError(
@@ -405,7 +432,12 @@ def _camera(
             )
         return None
     if name == "auto" and "auto" not in scene.objects:
-        return add_auto_camera(scene, view_layer, frames.frames)
+        steps = auto_camera(scene, view_layer, frames.frames, what.keep_played)
+        while True:
+            try:
+                yield stepped(next(steps))
+            except StopIteration as end:
+                return end.value
     camera = scene.objects.get(name)
     if camera is None or not isinstance(camera.data, bpy.types.Camera):
         known = ", ".join(sorted(item.name for item in scene.objects if item.type == "CAMERA")) or "none"

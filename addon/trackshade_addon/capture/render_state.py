@@ -9,8 +9,11 @@ layer (its transform is still recorded, and hiding it would take it out of the s
 
 Where the render's value is animated it is followed from frame to frame, and animation of the viewport's value rests.
 
-What cannot be brought over is warned of: geometry nodes that ask whether they are in the viewport, and emitters that
-show a share of their particles (a change of which would throw their simulation away).
+What cannot be brought over is left as the viewport has it, with a warning: geometry nodes that ask whether they are in
+the viewport, emitters that show a share of their particles, and whatever a simulation depends on whose frames were
+played. Blender discards those frames at any change of what they depend on, and undoing the change does not bring them
+back (`simulations.PlayedFrames`). Animated switches of what a simulation depends on are not followed: each change would
+start the simulation anew.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import bpy
 
 from .animation import animated_paths, curves
 from .restore import Changes
+from .simulations import PlayedFrames
 
 _LEVELS = {
     "SUBSURF": ("levels", "render_levels"),
@@ -41,6 +45,13 @@ class _Pair:
     viewport: str
     render: str
 
+    @property
+    def title(self) -> str:
+        """What has the property, for messages."""
+        if self.holder == self.owner:
+            return f"'{self.owner.name}'"
+        return f"Modifier '{self.holder.name}' of '{self.owner.name}'"
+
     def path(self, name: str) -> str:
         if self.holder == self.owner:
             return name
@@ -53,6 +64,7 @@ class RenderState:
     Args:
         changes: puts everything back.
         warn: gets a sentence for each thing that cannot be brought over.
+        keep_played: whether frames that were played of simulations that are not baked stay in memory.
     """
 
     def __init__(
@@ -61,8 +73,11 @@ class RenderState:
         scene: bpy.types.Scene,
         view_layer: bpy.types.ViewLayer,
         warn: Callable[[str], None],
+        keep_played: bool = True,
     ) -> None:
         self._changes = changes
+        self._warn = warn
+        self._frames = PlayedFrames(keep_played)
         self._followed: list[_Pair] = []
         objects = [obj for obj in bpy.data.objects if obj.users]
         members = {obj.session_uid for obj in view_layer.objects}
@@ -73,7 +88,7 @@ class RenderState:
             self._show_object(obj, view_layer if obj.session_uid in members else None, animated)
             for pair in _pairs(obj):
                 self._match(pair, animated)
-            self._match_particles(obj, warn)
+            self._match_particles(obj)
         self._match_resolutions()
         self._match_simplify(scene)
         _warn_of_viewport_nodes(warn)
@@ -107,28 +122,66 @@ class RenderState:
         self, obj: bpy.types.Object, view_layer: bpy.types.ViewLayer | None, animated: frozenset[str]
     ) -> None:
         """Shows an object that renders in some frame; hides one that never does, unless a view layer holds it."""
-        self._rest(obj, "hide_viewport", animated)
         never = obj.hide_render and "hide_render" not in animated
-        if not never or view_layer is None:
-            self._changes.set(obj, "hide_viewport", never)
+        kept = self._frames.discarded_by(obj, hiding="hide_viewport" not in animated)
+        if kept is None:
+            self._rest(obj, "hide_viewport", animated)
+            if not never or view_layer is None:
+                self._changes.set(obj, "hide_viewport", never)
+        elif obj.hide_viewport and not never:
+            self._keep(f"'{obj.name}' is hidden in the viewport and is not captured", kept)
         if not never and view_layer is not None:
             self._changes.hide(obj, view_layer, False)
 
     def _match(self, pair: _Pair, animated: frozenset[str]) -> None:
+        wanted = getattr(pair.holder, pair.render)
+        follows = pair.path(pair.render) in animated
+        rests = pair.path(pair.viewport) in animated
+        kept = self._frames.discarded_by(pair.owner)
+        if kept is not None:
+            if follows or rests or getattr(pair.holder, pair.viewport) != wanted:
+                self._keep(f"{pair.title} is captured as the viewport has it, which is not as it renders", kept)
+            return
+        simulated = self._frames.disturbed_by(pair.owner)
+        if follows and simulated is not None:
+            self._warn(
+                f"{pair.title} is switched in renders while {simulated} is simulated: it is captured as it renders in "
+                "the frame that the scene is in."
+            )
+            animated = animated - {pair.path(pair.render)}
         if animated:
             self._rest(pair.owner, pair.path(pair.viewport), animated)
             if pair.path(pair.render) in animated:
                 self._followed.append(pair)
-        self._changes.set(pair.holder, pair.viewport, getattr(pair.holder, pair.render))
+        self._changes.set(pair.holder, pair.viewport, wanted)
 
-    def _match_particles(self, obj: bpy.types.Object, warn: Callable[[str], None]) -> None:
+    def _keep(self, what: str, kept: str) -> None:
+        """Says what is not as in the render, for the sake of whose frames."""
+        self._warn(
+            f"{what}: a change would discard the frames of {kept} that were played. Make the two alike, or bake "
+            "the simulation."
+        )
+
+    def _set(self, owner: bpy.types.ID, holder: Any, name: str, value: Any) -> None:
+        """Sets a property of a part of `owner` unless that would discard played frames."""
+        if getattr(holder, name) == value:
+            return
+        kept = self._frames.discarded_by(owner)
+        if kept is None:
+            self._changes.set(holder, name, value)
+        else:
+            label = holder.bl_rna.properties[name].name
+            self._keep(f"'{owner.name}' is captured with the viewport's {label}, which is not that of renders", kept)
+
+    def _match_particles(self, obj: bpy.types.Object) -> None:
         for system in obj.particle_systems:
             settings = system.settings
             if settings.type == "HAIR":
-                self._changes.set(settings, "display_percentage", 100)
-                self._changes.set(settings, "child_percent", settings.rendered_child_count)
+                self._set(settings, settings, "display_percentage", 100)
+                if settings.child_type != "NONE":
+                    self._set(settings, settings, "child_percent", settings.rendered_child_count)
             elif settings.display_percentage != 100 and settings.render_type in ("OBJECT", "COLLECTION"):
-                warn(
+                self._warn(
                     f"The particles '{system.name}' of '{obj.name}' are captured as the viewport shows them: "
                     f"{settings.display_percentage} % of those that render."
                 )
@@ -139,15 +192,21 @@ class RenderState:
                 resolution = getattr(curve, f"render_resolution_{direction}")
                 if resolution:  # 0 means the viewport's
                     for holder in curve.splines or [curve]:  # a text has no splines of its own
-                        self._changes.set(holder, f"resolution_{direction}", resolution)
+                        self._set(curve, holder, f"resolution_{direction}", resolution)
         for ball in bpy.data.metaballs:
-            self._changes.set(ball, "resolution", ball.render_resolution)
+            self._set(ball, ball, "resolution", ball.render_resolution)
 
     def _match_simplify(self, scene: bpy.types.Scene) -> None:
         render = scene.render
-        if render.use_simplify:
-            self._changes.set(render, "simplify_subdivision", render.simplify_subdivision_render)
-            self._changes.set(render, "simplify_child_particles", render.simplify_child_particles_render)
+        if not render.use_simplify:
+            return
+        for name in ("simplify_subdivision", "simplify_child_particles"):
+            wanted = getattr(render, f"{name}_render")
+            if self._frames.any is None:
+                self._changes.set(render, name, wanted)
+            elif getattr(render, name) != wanted:  # Blender takes it for a change of every object
+                label = render.bl_rna.properties[name].name
+                self._keep(f"The scene is captured with the viewport's Simplify ({label})", self._frames.any)
 
     def _rest(self, owner: bpy.types.ID, path: str, animated: frozenset[str]) -> None:
         """Mutes what would write a property that is set here."""

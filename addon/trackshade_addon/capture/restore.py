@@ -17,6 +17,7 @@ class Changes:
 
     def __init__(self) -> None:
         self._undo: list[tuple[Any, str, Any]] = []
+        self.starts: set[int] = set()  # frames in which simulations begin that may run with changed properties
 
     def set(self, holder: Any, name: str, value: Any) -> bool:
         """Sets a property and remembers what it was; does nothing and returns False where it is so already."""
@@ -41,7 +42,9 @@ class Changes:
             self._undo.append((obj, "", (view_layer, before)))
             obj.hide_set(hidden, view_layer=view_layer)
 
-    def undo(self) -> None:
+    def undo(self) -> bool:
+        """Puts everything back; whether there was anything."""
+        changed = bool(self._undo)
         while self._undo:
             holder, name, before = self._undo.pop()
             # What the user has deleted meanwhile needs no putting back.
@@ -50,6 +53,7 @@ class Changes:
                     setattr(holder, name, before)
                 else:
                     holder.hide_set(before[1], view_layer=before[0])
+        return changed
 
 
 @contextlib.contextmanager
@@ -57,7 +61,8 @@ def undisturbed(scene: bpy.types.Scene) -> Iterator[Changes]:
     """Work may step the scene's frames and set properties through the yielded `Changes`; all is put back at the end.
 
     Stepping frames writes every animated property, so those are put back as well: a pose that the user has changed
-    but not keyed yet is still there afterwards.
+    but not keyed yet is still there afterwards. Simulations that have run with changed properties drop the frames of
+    that: they do as their start is passed with the properties put back.
     """
     frame, subframe = scene.frame_current, scene.frame_subframe
     camera = scene.camera
@@ -66,8 +71,10 @@ def undisturbed(scene: bpy.types.Scene) -> Iterator[Changes]:
     try:
         yield changes
     finally:
-        changes.undo()
+        changed = changes.undo()
         with contextlib.suppress(ReferenceError):
+            for start in sorted(changes.starts) if changed else ():
+                scene.frame_set(start)
             scene.frame_set(frame, subframe=subframe)  # which also sets the camera that a marker names
             if scene.camera != camera:  # setting it has the whole scene evaluated, even if it is set already
                 scene.camera = camera

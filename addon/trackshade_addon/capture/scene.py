@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pass over the frames: the viewport's evaluation is stepped, and each frame gathered."""
+"""The pass over the frames: the viewport's evaluation is stepped, and each sample gathered."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import bpy
 
@@ -15,7 +15,8 @@ from trackshade.shot import Shot
 from .gathering import Gathering, seen_or_raise
 from .recording import Rows
 from .render_state import RenderState
-from .restore import fix_camera, set_frame, undisturbed
+from .restore import fix_camera, undisturbed
+from .stepping import Stepper, Steps
 
 Progress = Callable[[int, int], None]
 
@@ -37,6 +38,8 @@ class Capture:
         size_fit: how the model's image lies over the render's frame.
         camera: seen through in every frame; by default the scene's own, as its markers switch it.
         rows: called as rows(array, n) when the first n rows of an array of the shot have got their final values.
+        keep_played: whether simulated frames that were played stay in memory, also where that means that something is
+            captured as the viewport has it; a warning says so.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Capture:
         size_fit: SizeFit,
         camera: bpy.types.Object | None = None,
         rows: Rows | None = None,
+        keep_played: bool = True,
     ) -> None:
         self._scene = scene or bpy.context.scene
         if view_layer is None:
@@ -56,8 +60,10 @@ class Capture:
         self._view_layer: bpy.types.ViewLayer = view_layer
         self._gathering = Gathering(view_layer, frame_map, size_fit, rows)
         self._camera = camera
+        self._keep_played = keep_played
         self._stack = contextlib.ExitStack()
-        self._state: RenderState | None = None
+        self._stepper: Stepper | None = None
+        self._way: Iterator[Steps] | None = None
         self._shot: Shot | None = None
 
     @property
@@ -69,6 +75,15 @@ class Capture:
     def total(self) -> int:
         return self._gathering.total
 
+    @property
+    def simulated(self) -> Steps | None:
+        """(done, total) of the whole frames through which a simulation is stepped; None where none is, or before the
+        first step.
+        """
+        if self._stepper is None or not self._stepper.total:
+            return None
+        return self._stepper.done, self._stepper.total
+
     def __enter__(self) -> Capture:
         return self
 
@@ -76,7 +91,7 @@ class Capture:
         self.close()
 
     def step(self) -> int:
-        """Captures the next frame and returns how many are done.
+        """Captures the next frame, or goes on by one frame of a simulation on the way there; how many are captured.
 
         Raises:
             ShotError: what the scene shows in this frame cannot be part of a shot; the scene is as it was.
@@ -84,9 +99,14 @@ class Capture:
         if self.done >= self.total:
             return self.done
         try:
-            if self._state is None:
-                self._state = self._open()
-            self._sample(self._gathering.frames.frames[self.done])
+            if self._stepper is None:
+                self._stepper = self._open()
+            if self._way is None:
+                self._way = self._stepper.to(self._gathering.frames.frames[self.done])
+            if next(self._way, None) is not None:
+                return self.done
+            self._way = None
+            self._gathering.put(self._view_layer.depsgraph, self._scene.camera)
             if self.done == self.total:
                 self._shot = seen_or_raise(self._gathering.shot(self._scene))
                 self.close()
@@ -111,18 +131,13 @@ class Capture:
 
     cancel = close
 
-    def _open(self) -> RenderState:
+    def _open(self) -> Stepper:
         changes = self._stack.enter_context(undisturbed(self._scene))
         if self._camera is not None:
             fix_camera(changes, self._scene, self._camera)
-        return RenderState(changes, self._scene, self._view_layer, self._gathering.warnings.add)
-
-    def _sample(self, frame: float) -> None:
-        set_frame(self._scene, frame)
-        depsgraph = self._view_layer.depsgraph
-        assert self._state is not None
-        self._state.follow(depsgraph)
-        self._gathering.put(depsgraph, self._scene.camera)
+        warn = self._gathering.warnings.add
+        state = RenderState(changes, self._scene, self._view_layer, warn, self._keep_played)
+        return Stepper(self._scene, self._view_layer, self._gathering.frames.frames, changes, state.follow)
 
 
 def capture(
@@ -133,18 +148,28 @@ def capture(
     size_fit: SizeFit,
     camera: bpy.types.Object | None = None,
     rows: Rows | None = None,
+    keep_played: bool = True,
     progress: Progress | None = None,
 ) -> Shot:
     """The evaluated view layer as a shot, in one pass over the frames; the scene is left as it was.
 
     Args:
-        progress: called as progress(done, total) after each frame; what it raises ends the capture.
+        progress: called as progress(done, total) after each frame that is captured, or stepped through on the way to
+            one; what it raises ends the capture.
         others: see `Capture`.
 
     Raises:
         ShotError: no camera, a panoramic one, nothing visible, or vertices that are not finite.
     """
-    with Capture(scene, view_layer, frame_map=frame_map, size_fit=size_fit, camera=camera, rows=rows) as running:
+    with Capture(
+        scene,
+        view_layer,
+        frame_map=frame_map,
+        size_fit=size_fit,
+        camera=camera,
+        rows=rows,
+        keep_played=keep_played,
+    ) as running:
         while running.done < running.total:
             running.step()
             if progress is not None:

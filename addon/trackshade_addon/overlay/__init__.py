@@ -2,6 +2,6 @@
 """The tracking colours in the viewport: the shot's rule, painted on the meshes as they are now."""
 
 from .draw import VIEWPORT_GAMMA, Preview, draw_control
-from .reference import Reference, look
+from .reference import Reference, look, looking
 
-__all__ = ["VIEWPORT_GAMMA", "Preview", "Reference", "draw_control", "look"]
+__all__ = ["VIEWPORT_GAMMA", "Preview", "Reference", "draw_control", "look", "looking"]

@@ -7,7 +7,7 @@ own evaluation, since they are what is drawn on: its levels of subdivision may b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 
 import bpy
@@ -21,7 +21,8 @@ from ..capture import Capture
 from ..capture.animation import curves, time_of
 from ..capture.geometry import Float32, Int32, MeshReader, Topology
 from ..capture.instances import WITHOUT_SURFACE, Instances, Key, Seen
-from ..capture.restore import set_frame, undisturbed
+from ..capture.restore import undisturbed
+from ..capture.stepping import Stepper, Steps, finish
 
 Row = tuple[float, ...]
 _BLACK = (0.0, 0.0, 0.0, -1.0)
@@ -114,6 +115,22 @@ def look(
 ) -> Reference:
     """The first frame of a shot, and of what appears later the frame in which it does; the scene is left as it was.
 
+    See `looking`, which does it a little at a time.
+    """
+    return finish(looking(scene, view_layer, frames, size, camera))
+
+
+def looking(
+    scene: bpy.types.Scene,
+    view_layer: bpy.types.ViewLayer,
+    frames: FrameMap,
+    size: SizeFit,
+    camera: bpy.types.Object | None = None,
+) -> Generator[Steps, None, Reference]:
+    """The first frame of a shot, and of what appears later the frame in which it does; the scene is left as it was.
+
+    Yields the frames of simulations that were stepped, of how many.
+
     Args:
         frames, size: as `capture.plan` gives them.
         camera: seen through in every frame; by default the scene's own.
@@ -125,12 +142,15 @@ def look(
     with Capture(scene, view_layer, frame_map=few, size_fit=size, camera=camera) as capture:
         while capture.done < capture.total:
             capture.step()
+            if capture.simulated is not None:
+                yield capture.simulated
     shot = capture.shot()
     reference = Reference(mesh_rule(shot), {})
     things = Instances(view_layer)
-    with undisturbed(scene):
+    with undisturbed(scene) as changes:
+        stepper = Stepper(scene, view_layer, few.frames, changes)
         for frame in few.frames:
-            set_frame(scene, frame)
+            yield from stepper.to(frame)
             reference.meet(frame, things.of(view_layer.depsgraph))
     reference.unseen = tuple(dict.fromkeys(mesh.name for mesh in shot.meshes if mesh.name not in reference.names))
     return reference

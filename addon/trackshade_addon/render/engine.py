@@ -171,7 +171,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         return _Reel(film, control, view)
 
     def _rendered(self, depsgraph: bpy.types.Depsgraph) -> shading.Rendered:
-        return shading.Rendered(self.frame_set, depsgraph, self._on_main)
+        return shading.Rendered(self.frame_set, depsgraph, self._on_main, self.test_break)
 
     def _on_main(self, call: Callable[[], Any]) -> Any:
         return on_main(call, self.test_break)

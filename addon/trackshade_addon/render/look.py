@@ -72,7 +72,8 @@ def render_in(folder: str) -> None:
     try:
         shot = Shot.load(Path(folder) / _FILES[1])
         scene = bpy.data.scenes[shot.source["scene"]]
-        write_png(Path(folder) / _FILES[2], render_first_frame(shot, scene, scene.view_layers[shot.view_layer]))
+        layer = scene.view_layers[shot.view_layer]
+        write_png(Path(folder) / _FILES[2], render_first_frame(shot, scene, layer, keep_played=False))
     except Exception as error:  # noqa: BLE001 - whatever it is, who waits for it is to read it
         print(f"\n{_SAID}{error}", flush=True)
 

@@ -42,11 +42,13 @@ class Rendered:
         frame_set: the engine's.
         depsgraph: the render's evaluation of one view layer.
         on_main: runs what only Blender's main thread may do.
+        cancelled: whether the render was cancelled.
     """
 
     frame_set: Callable[[int, float], None]
     depsgraph: bpy.types.Depsgraph
     on_main: OnMain
+    cancelled: Callable[[], bool]
 
     @property
     def scene(self) -> bpy.types.Scene:
@@ -102,7 +104,9 @@ def _shot(rendered: Rendered, what: What, client: Future[Client]) -> Generator[P
     frames, fit = plan(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
     yield Progress("planning", f"{frames.statement} {fit.statement}")
     camera = None if what.camera is None else scene.objects.get(what.camera)
-    return (yield from gathered(rendered.frame_set, rendered.depsgraph, frames, fit, camera, client))
+    return (
+        yield from gathered(rendered.frame_set, rendered.depsgraph, frames, fit, camera, client, rendered.cancelled)
+    )
 
 
 def _control(

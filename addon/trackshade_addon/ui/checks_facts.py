@@ -12,7 +12,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ from ..capture.geometry import keeps_topology, surface
 from ..capture.instances import Instances, Key
 from ..capture.plan import plan
 from ..capture.render_state import RenderState
-from ..capture.restore import fix_camera, set_frame, undisturbed
+from ..capture.restore import fix_camera, undisturbed
+from ..capture.stepping import Stepper, Steps
 from ..chosen import RESULTS, preferences, unsaved_results_folder
 from ..given_picture import IMAGE, look_at_given
 from ..job import What
@@ -110,8 +111,13 @@ def look(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What) ->
     return facts if census.objects else replace(facts, unrendered=_unrendered(view_layer))
 
 
-def look_at_frames(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What) -> Facts:
-    """The facts of the shot's first, middle and last frame; the scene is as it was afterwards. Takes Blender's time."""
+def look_at_frames(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What
+) -> Generator[Steps, None, Facts]:
+    """The facts of the shot's first, middle and last frame; the scene is as it was afterwards. Takes Blender's time.
+
+    Yields the frames of simulations that were stepped, of how many.
+    """
     facts, frames, size = _settled(scene, what)
     if frames is None or size is None:
         return facts
@@ -121,10 +127,10 @@ def look_at_frames(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what
         if what.camera is not None and what.camera in scene.objects:
             fix_camera(changes, scene, scene.objects[what.camera])
         state = RenderState(changes, scene, view_layer, lambda sentence: None)
+        stepper = Stepper(scene, view_layer, samples, changes, state.follow)
         for sample in samples:
-            set_frame(scene, sample)
+            yield from stepper.to(sample)
             depsgraph = view_layer.depsgraph
-            state.follow(depsgraph)
             found = _census(view_layer, depsgraph, scene.camera, size, len(frames.frames), None)
             if sample == samples[0]:
                 seen_first = len(found.seen)

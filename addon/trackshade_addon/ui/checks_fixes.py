@@ -2,18 +2,21 @@
 """The buttons beside the findings. Each changes one thing, only when it is pressed, and can be undone."""
 
 # No postponed annotations here: Blender reads the properties from them.
+from collections.abc import Generator
+
 import bpy
 
 from trackshade import registry
 from trackshade.errors import TrackshadeError
 
-from ..autocamera import add_auto_camera
+from ..autocamera import auto_camera
 from ..capture.plan import plan
+from ..capture.stepping import Steps
 from ..chosen import ADDON
-from . import words
-from .checks import ERROR, findings
+from .checks import ERROR, Facts, findings
 from .checks_watch import watch
 from .session import current
+from .stepped import SteppedOperator
 from .words import tr
 
 LOOKED_AT = 9  # frames that a new camera is made to frame, at most: each costs Blender a step
@@ -29,19 +32,18 @@ class _Fix:
         return context.scene is not None and not current().holds_scene
 
 
-class TRACKSHADE_OT_check(_Fix, bpy.types.Operator):
+class TRACKSHADE_OT_check(SteppedOperator, _Fix, bpy.types.Operator):
     """Look at the shot's first, middle and last frame for what would go wrong. The scene stays as it is"""
 
     bl_idname = "trackshade.check"
     bl_label = "Check the Shot"
     bl_options = {"REGISTER"}  # noqa: RUF012 - as Blender wants it
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            found = findings(watch.check_now(context.scene, context.view_layer))
-        except TrackshadeError as error:
-            self.report({"ERROR"}, words.told(error))
-            return {"CANCELLED"}
+    def steps(self, context: bpy.types.Context) -> Generator[Steps, None, Facts]:
+        return watch.checking(context.scene, context.view_layer)
+
+    def done(self, context: bpy.types.Context, result: Facts) -> set[str]:
+        found = findings(result)
         for item in found:
             level = "ERROR" if item.level == ERROR and bpy.app.background else "WARNING"
             self.report({level}, tr(item.text, **item.values))
@@ -50,13 +52,13 @@ class TRACKSHADE_OT_check(_Fix, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class TRACKSHADE_OT_add_camera(_Fix, bpy.types.Operator):
+class TRACKSHADE_OT_add_camera(SteppedOperator, _Fix, bpy.types.Operator):
     """Add a camera that has everything that moves in its frame, and see the scene through it"""
 
     bl_idname = "trackshade.add_camera"
     bl_label = "Add Framing Camera"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def steps(self, context: bpy.types.Context) -> Generator[Steps, None, bpy.types.Object]:
         own, scene = context.scene.trackshade, context.scene
         what = own.what(context.view_layer.name)
         try:
@@ -64,13 +66,10 @@ class TRACKSHADE_OT_add_camera(_Fix, bpy.types.Operator):
             some = frames.frames[:: -(-len(frames.frames) // LOOKED_AT)]
         except TrackshadeError:  # the range is a finding of its own
             some = (float(scene.frame_current),)
-        try:
-            layer = scene.view_layers[what.view_layer or context.view_layer.name]
-            add_auto_camera(scene, layer, [*some])
-        except TrackshadeError as error:
-            self.report({"ERROR"}, words.told(error))
-            return {"CANCELLED"}
-        own.camera = None
+        return auto_camera(scene, scene.view_layers[what.view_layer or context.view_layer.name], [*some])
+
+    def done(self, context: bpy.types.Context, result: bpy.types.Object) -> set[str]:
+        context.scene.trackshade.camera = None
         return {"FINISHED"}
 
 

@@ -7,11 +7,13 @@ Drawing asks; a timer answers. Nothing here changes the scene.
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 import bpy
 
+from ..capture.stepping import Steps, finish
 from . import checks_facts
 from .checks import Facts, Finding, findings
 from .drawing import redraw, redraw_settled
@@ -61,8 +63,12 @@ class Watch:
 
     def check_now(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Facts:
         """Looks at the shot's first, middle and last frame."""
+        return finish(self.checking(scene, view_layer))
+
+    def checking(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Generator[Steps, None, Facts]:
+        """The same, a little at a time; yields as `checks_facts.look_at_frames`."""
         layer = _layer(scene, view_layer)
-        facts = checks_facts.look_at_frames(scene, layer, scene.trackshade.what(view_layer.name))
+        facts = yield from checks_facts.look_at_frames(scene, layer, scene.trackshade.what(view_layer.name))
         self._dirty.discard(scene.session_uid)
         self._found[scene.session_uid] = _Found(_key(scene, view_layer), facts, time.monotonic(), True)
         self._quiet_until = time.monotonic() + QUIET

@@ -25,6 +25,8 @@ TEXTS: dict[str | tuple[str, str], str] = {
     # where a job is
     "Planning": "Plane",
     "Capturing the scene": "Zeichne die Szene auf",
+    "A simulation has to be stepped to the first frame": "Bis zum ersten Bild muss eine Simulation durchlaufen werden",
+    "Stepping the simulation": "Gehe die Simulation Bild für Bild durch",
     "Rendering": "Rendere",
     "Blender waits: rendering {what}": "Blender wartet: rendert {what}",
     "Starting the backend": "Starte das Backend",
@@ -41,6 +43,7 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "Cancelled": "Abgebrochen",
     "Done in {time}": "Fertig nach {time}",
     "{state}, {step} of {steps}": "{state}, {step} von {steps}",
+    "{state}, frame {step} of {steps}": "{state}, Bild {step} von {steps}",
     "{state}, {time} left": "{state}, noch {time}",
     "{state}: {detail}": "{state}: {detail}",
     "{count} s": "{count} s",

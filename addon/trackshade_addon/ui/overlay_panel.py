@@ -2,14 +2,18 @@
 """The switch of the tracking colours, in the sidebar and among the 3D view's overlays, and Render Control."""
 
 # No postponed annotations here: Blender reads the properties from them.
+from collections.abc import Generator
+
 import bpy
 
+from ..capture.stepping import Steps
 from . import overlay_watch
 from .drawing import draw_text, redraw
 from .operators import TRACKSHADE_OT_control
-from .overlay_watch import watch
+from .overlay_watch import Found, watch
 from .session import current
 from .shared import InSidebar
+from .stepped import SteppedOperator
 from .words import told, tr
 
 
@@ -32,7 +36,7 @@ class TrackshadeOverlay(bpy.types.PropertyGroup):
     )
 
 
-class TRACKSHADE_OT_update_overlay(bpy.types.Operator):
+class TRACKSHADE_OT_update_overlay(SteppedOperator, bpy.types.Operator):
     """Look at the shot's first frame again, for the tracking colours"""
 
     bl_idname = "trackshade.update_overlay"
@@ -42,8 +46,10 @@ class TRACKSHADE_OT_update_overlay(bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         return not current().holds_scene
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        watch.look_at(context.scene, context.view_layer)
+    def steps(self, context: bpy.types.Context) -> Generator[Steps, None, Found]:
+        return watch.looking(context.scene, context.view_layer)
+
+    def done(self, context: bpy.types.Context, result: Found) -> set[str]:
         redraw()
         return {"FINISHED"}
 
@@ -115,7 +121,9 @@ def _draw_state(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
             if names:
                 draw_text(layout, context, tr(words, names=_listed(list(names))), "INFO")
     if found.old and found.seconds > overlay_watch.SLOW:
-        draw_text(layout, context, tr("The scene has changed"), "INFO")
+        known = found.preview is not None or found.error is not None
+        text = tr("The scene has changed") if known else tr("A simulation has to be stepped to the first frame")
+        draw_text(layout, context, text, "INFO")
         layout.operator(TRACKSHADE_OT_update_overlay.bl_idname, icon="FILE_REFRESH")
 
 

@@ -7,7 +7,10 @@ to step there and back, so what takes long is done once, and then when somebody 
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +18,9 @@ import bpy
 
 from trackshade.errors import TrackshadeError
 
+from ..capture.stepping import Steps
 from ..job import planned
-from ..overlay import Preview, look
+from ..overlay import Preview, looking
 from .drawing import redraw_settled
 from .jobs import is_edited
 from .session import current
@@ -62,8 +66,31 @@ class Watch:
             self._ask(name)
         return found
 
-    def look_at(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Found:
-        """Looks at the first frame now."""
+    def look_at(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, patience: float | None = None) -> Found:
+        """Looks at the first frame now.
+
+        Args:
+            patience: seconds after which the stepping of a simulation is given up; None for never. The first frame is
+                then to be looked at when somebody asks for it.
+        """
+        began = time.monotonic()
+        steps = self.looking(scene, view_layer)
+        with contextlib.closing(steps):
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    return end.value
+                if patience is not None and time.monotonic() - began > patience:
+                    break
+        before = self._found.get((scene.session_uid, view_layer.name))
+        preview = None if before is None else before.preview
+        found = Found(_key(scene, view_layer), preview, None, math.inf, old=True)
+        self._found[scene.session_uid, view_layer.name] = found
+        return found
+
+    def looking(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Generator[Steps, None, Found]:
+        """Looks at the first frame, a little at a time; yields the frames of simulations that were stepped."""
         key, began = _key(scene, view_layer), time.monotonic()
         preview, failed = None, None
         self._looking = True
@@ -72,7 +99,7 @@ class Watch:
             frames, size = planned(what, scene)
             layer = scene.view_layers[what.view_layer or view_layer.name]
             camera = None if what.camera is None else scene.objects.get(what.camera)
-            preview = Preview(look(scene, layer, frames, size, camera))
+            preview = Preview((yield from looking(scene, layer, frames, size, camera)))
         except TrackshadeError as error:
             failed = error
         finally:
@@ -100,7 +127,7 @@ class Watch:
             name = window.scene.session_uid, window.view_layer.name
             if name in wanted:
                 del wanted[name]
-                self.look_at(window.scene, window.view_layer)
+                self.look_at(window.scene, window.view_layer, SLOW)
         redraw_settled()
         return None
 

@@ -40,6 +40,7 @@ class Session:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
+        self.looks = False  # whether an operator is stepping through the scene's frames
 
     @property
     def busy(self) -> bool:
@@ -52,7 +53,8 @@ class Session:
 
     @property
     def holds_scene(self) -> bool:
-        return self.capturing is not None
+        """Whether somebody steps through the scene's frames, which must not change meanwhile."""
+        return self.looks or self.capturing is not None
 
     @property
     def latest(self) -> Job | None:

@@ -18,6 +18,7 @@ from .languages import CONTEXT
 _STATES = {
     "planning": "Planning",
     "capturing": "Capturing the scene",
+    "stepping": "Stepping the simulation",
     "rendering": "Rendering",
     "starting": "Starting the backend",
     "sending": "Sending the shot",
@@ -82,7 +83,9 @@ def headline(progress: Progress, seconds_left: float | None = None) -> str:
     held = progress.state == "rendering" and not progress.waits  # by what this very Blender renders
     if held:
         words = tr("Blender waits: rendering {what}", what=progress.message)
-    if progress.step is not None and progress.steps is not None:
+    if progress.state == "stepping":
+        words = tr("{state}, frame {step} of {steps}", state=words, step=progress.step, steps=progress.steps)
+    elif progress.step is not None and progress.steps is not None:
         words = tr("{state}, {step} of {steps}", state=words, step=progress.step, steps=progress.steps)
     elif progress.message and progress.state not in _SAID_ALREADY and not held:
         words = tr("{state}: {detail}", state=words, detail=progress.message.partition("\n")[0])

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An operator that goes to frames of the scene. Where a simulation has to be stepped on the way it shows which frame it
+is at, and Esc cancels it.
+"""
+
+# No postponed annotations here: Blender reads properties of subclasses from them.
+import time
+from collections.abc import Generator
+from typing import Any
+
+import bpy
+
+from trackshade.errors import TrackshadeError
+
+from ..capture.stepping import Steps, finish
+from ..job import stepped
+from . import words
+from .drawing import redraw_settled
+from .session import current
+from .words import tr
+
+AT_ONCE = 0.3  # seconds for which Blender waits before the operator goes on by a timer
+TICK = 0.05  # seconds of work between two looks at Blender's input
+
+
+class SteppedOperator:
+    """What such operators share. A subclass defines `steps` and `done`."""
+
+    report: Any
+    _steps: Generator[Steps, None, Any] | None = None
+    _timer: bpy.types.Timer | None = None
+
+    def steps(self, context: bpy.types.Context) -> Generator[Steps, None, Any]:
+        """The work; leaves the scene as it was at its end and at `close`. Raises TrackshadeError."""
+        raise NotImplementedError
+
+    def done(self, context: bpy.types.Context, result: Any) -> set[str]:
+        """What follows with the result of `steps`; what the operator returns."""
+        raise NotImplementedError
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """All of it at once, for scripts; Blender waits."""
+        try:
+            return self.done(context, finish(self.steps(context)))
+        except TrackshadeError as error:
+            self.report({"ERROR"}, words.told(error))
+            return {"CANCELLED"}
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        self._steps = self.steps(context)
+        ended = self._go_on(context, AT_ONCE)
+        if ended is not None:
+            return ended
+        manager = context.window_manager
+        self._timer = manager.event_timer_add(0.001, window=context.window)
+        manager.progress_begin(0, 1)
+        manager.modal_handler_add(self)
+        current().looks = True
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """A few frames at each tick; the scene is not to be touched until all are done, so events end here."""
+        if event.type == "ESC" and event.value == "PRESS":
+            self.cancel(context)
+            return {"CANCELLED"}
+        if event.type != "TIMER":
+            return {"RUNNING_MODAL"}
+        ended = self._go_on(context, TICK)
+        if ended is None:
+            return {"RUNNING_MODAL"}
+        self.cancel(context)
+        return ended
+
+    def cancel(self, context: bpy.types.Context) -> None:
+        """Esc was pressed, or Blender ends the operator, as when its window is closed."""
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.close()
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            context.window_manager.event_timer_remove(timer)
+            context.window_manager.progress_end()
+            context.workspace.status_text_set(None)
+            current().looks = False
+            redraw_settled()
+
+    def _go_on(self, context: bpy.types.Context, seconds: float) -> set[str] | None:
+        """Works for a while; what the operator returns, or None where there is more to do."""
+        assert self._steps is not None
+        until = time.monotonic() + seconds
+        try:
+            while True:
+                done, total = next(self._steps)
+                if time.monotonic() > until:
+                    break
+        except StopIteration as end:
+            return self.done(context, end.value)
+        except TrackshadeError as error:
+            self.report({"ERROR"}, words.told(error))
+            return {"CANCELLED"}
+        if self._timer is not None:
+            context.window_manager.progress_update(done / total)
+        headline = words.headline(stepped((done, total)))
+        context.workspace.status_text_set(tr("Trackshade: {state}   Esc: cancel", state=headline))
+        return None
