@@ -153,6 +153,7 @@ def test_shots_without_surfaces_are_drawn_as_ever():
 def full() -> Shot:
     cutout = Cutout(np.arange(12, dtype=np.uint8).reshape(3, 4), CUT, np.eye(2, 3), "MIRROR", False)
     geometry = square(2.0, materials=[0, 1])
+    assert geometry.uv is not None
     more = replace(geometry, more_uv=(geometry.uv * 2,))
     return shot([more], [mesh(0, surfaces=0)], [one_sample([True, False], [False, True], [-1, 0], [0, 1])], [cutout])
 

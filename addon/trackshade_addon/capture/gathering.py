@@ -18,9 +18,13 @@ from trackshade.fit import FrameMap, SizeFit
 from trackshade.shot import MeshTrack, Shot
 
 from .camera import CameraRecording, sees
-from .instances import WITHOUT_SURFACE, Instances, Key, Seen
+from .cutouts import Cutouts
+from .instances import Instances, Key, Seen
+from .materials import Looks, Materials
 from .objects import Matrices, Objects
 from .recording import Library, Recording, Rows
+from .surfaces import SurfaceTable
+from .warnings import UNKNOWN_ALPHA, WITHOUT_SURFACE, Warnings
 
 _CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T.astype(bool)  # [8, 3] high or low
 
@@ -36,16 +40,7 @@ class _Instance:
     visible: np.ndarray  # [T] bool
     recording: Recording | None = None
     holdout: bool | None = None
-
-
-@dataclass(eq=False)
-class Warnings:
-    """Sentences about what the shot does not show exactly; each once."""
-
-    sentences: dict[str, None] = field(default_factory=dict)
-
-    def add(self, sentence: str) -> None:
-        self.sentences.setdefault(sentence)
+    looks: dict[int, Looks] = field(default_factory=dict)  # by sample, where not all of it is solid
 
 
 class Gathering:
@@ -58,6 +53,7 @@ class Gathering:
         rows: called as rows(array, n) when the first n rows of an array of the shot have got their final values.
         alone: the samples will be joined with others that are gathered elsewhere, so that nothing is taken for granted
             about what keeps its topology.
+        glass: "opaque" or "through": whether what lets more than half of the light through is part of the shot.
     """
 
     def __init__(
@@ -67,6 +63,7 @@ class Gathering:
         size_fit: SizeFit,
         rows: Rows | None = None,
         alone: bool = False,
+        glass: str = "opaque",
     ) -> None:
         self.done = 0
         self.total = len(frame_map.frames)
@@ -83,6 +80,8 @@ class Gathering:
         self._instances: dict[Key, _Instance] = {}
         self._drawn: dict[int, Matrices] = {}
         self._objects = Objects(view_layer, self.total)
+        self._cutouts = Cutouts()
+        self._materials = Materials(view_layer, glass, self._cutouts)
 
     def put(self, depsgraph: bpy.types.Depsgraph, camera: bpy.types.Object | None) -> None:
         """Takes the next sample: `depsgraph` holds its frame, which is seen through the original object `camera`.
@@ -93,6 +92,7 @@ class Gathering:
         t, frame = self.done, self.frames.frames[self.done]
         self._cameras.put(t, frame, camera, depsgraph)
         self._library.begin()
+        self._materials.begin(depsgraph)
         for seen in self._things.of(depsgraph):
             self._look_at(t, frame, seen)
         self._objects.put(t, depsgraph, self._drawn)
@@ -103,7 +103,7 @@ class Gathering:
         kind = seen.obj.type
         if kind in WITHOUT_SURFACE:
             if seen.appearance.visible:
-                self.warnings.add(f"'{seen.name}' is {WITHOUT_SURFACE[kind]} and is not part of the shot.")
+                self.warnings.name(WITHOUT_SURFACE[kind], seen.name)
             return
         instance = self._instances.get(seen.key)
         if instance is None:
@@ -124,14 +124,21 @@ class Gathering:
         try:
             if not mesh.polygons:
                 return
+            looks = self._materials.of(seen.obj, mesh, seen.name)
+            used = self._library.used(mesh, looks)
+            if used and not any(look.shown for look in used):
+                return  # the render shows nothing of it
             instance.visible[t] = True
+            layers = {look.uv for look in used if look.uv is not None}
             instance.recording = self._library.record(
-                t, frame, mesh, instance.recording, seen.name, seen.by_counts and not (convert or self._alone)
+                t, frame, mesh, instance.recording, seen.name, seen.by_counts and not (convert or self._alone), layers
             )
         finally:
             if convert:
                 seen.obj.to_mesh_clear()
-        holdout = seen.appearance.holdout
+        if looks:
+            instance.looks[t] = looks
+        holdout = seen.appearance.holdout or (bool(used) and all(look.holdout for look in used))
         if instance.holdout is None:
             instance.holdout = holdout
         elif instance.holdout != holdout:
@@ -159,7 +166,12 @@ class Gathering:
         instances = self._recorded()
         index = {id(recording): i for i, recording in enumerate(self._library.recordings)}
         meshes = []
+        table = SurfaceTable(self.total, self._cutouts, self.warnings)
+        with_slots: set[int] = set()
         for item in instances:
+            surfaces = table.of(item.name, item.looks, item.visible, item.recording)
+            if surfaces is not None:
+                with_slots.add(id(item.recording))
             matrices = item.matrices.complete()
             self._finite_or_raise(item.name, matrices)
             meshes.append(
@@ -170,15 +182,19 @@ class Gathering:
                     visible=item.visible,
                     holdout=bool(item.holdout),
                     pass_index=item.pass_index,
+                    surfaces=surfaces,
                 )
             )
         self._warn_of_topology()
+        self._warn_of_materials()
         return Shot(
             frames=np.array(self.frames.frames, np.float64),
             fps=self.frames.fps,
             size=self._fit.size,
             camera=self._cameras.track(),
-            geometries=tuple(recording.geometry() for recording in self._library.recordings),
+            geometries=tuple(
+                recording.geometry(id(recording) in with_slots) for recording in self._library.recordings
+            ),
             meshes=tuple(meshes),
             objects=self._objects.tracks(self._drawn),
             view_layer=self._layer.name,
@@ -188,8 +204,10 @@ class Gathering:
                 "blender": bpy.app.version_string,
                 "frame_map": self.frames.to_dict(),
                 "size_fit": self._fit.to_dict(),
-                "warnings": list(self.warnings.sentences),
+                "warnings": self.warnings.all(),
             },
+            surfaces=tuple(table.surfaces),
+            cutouts=tuple(self._cutouts.found),
         )
 
     def _finite_or_raise(self, name: str, matrices: np.ndarray) -> None:
@@ -211,6 +229,10 @@ class Gathering:
                     f"The topology of '{recording.name}' changes at frame {shown}; "
                     "its points were carried across by the nearest surface point."
                 )
+
+    def _warn_of_materials(self) -> None:
+        for (name, material), why in self._materials.findings.unknown.items():
+            self.warnings.name(UNKNOWN_ALPHA, f"{name} (material {material}: {why})")
 
 
 def seen_or_raise(shot: Shot) -> Shot:

@@ -124,6 +124,29 @@ class MeshReader:
         _gather(corner_uv.view(np.float64)[:, 0], triangles, uv.view(np.float64)[..., 0])
         return vertices, uv
 
+    def slots(self, mesh: bpy.types.Mesh) -> Int32 | None:
+        """[F] the material slot of each triangle; None where all have the first."""
+        attribute = mesh.attributes.get("material_index")
+        if attribute is None or attribute.domain != "FACE" or attribute.data_type != "INT" or not mesh.polygons:
+            return None
+        by_face = np.empty(len(mesh.polygons), np.int32)
+        attribute.data.foreach_get("value", by_face)
+        if not by_face.any():
+            return None
+        mesh.calc_loop_triangles()
+        faces = np.empty(len(mesh.loop_triangles), np.int32)
+        mesh.loop_triangle_polygons.foreach_get("value", faces)
+        return np.maximum(by_face, 0)[faces]
+
+    def layer(self, mesh: bpy.types.Mesh, name: str) -> Float32 | None:
+        """[F, 3, 2] the coordinates of a layer by name; None where there is none of that name."""
+        layer = mesh.uv_layers.get(name)
+        if layer is None:
+            return None
+        corners = np.empty((len(mesh.loops), 2), np.float32)
+        layer.uv.foreach_get("vector", corners.reshape(-1))
+        return corners[triangle_corners(mesh)]
+
 
 def _gather(source: np.ndarray, index: Int32, out: np.ndarray) -> None:
     """out = source[index], a piece at a time: numpy makes a wider copy of the indices, which is never large then."""

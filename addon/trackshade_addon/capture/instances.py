@@ -10,18 +10,10 @@ import bpy
 
 from .geometry import keeps_topology
 from .visibility import Appearance, Visibility, is_dupli_source, is_plate, shows_source
+from .warnings import WITHOUT_SURFACE
 
 # What finds an instance again in another frame: its object, its instancer (0: none) and its place in that.
 Key = tuple[int, int, tuple[int, ...]]
-
-# What has extent but no surface of its own; everything else that is seen evaluates to meshes.
-WITHOUT_SURFACE = {
-    "CURVES": "hair curves",
-    "POINTCLOUD": "a point cloud",
-    "VOLUME": "a volume",
-    "GPENCIL": "grease pencil",
-    "GREASEPENCIL": "grease pencil",
-}
 
 
 class Facts(NamedTuple):

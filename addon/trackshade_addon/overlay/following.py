@@ -11,9 +11,10 @@ import numpy as np
 from mathutils import Matrix
 
 from ..capture.geometry import Float32, Topology
-from ..capture.instances import WITHOUT_SURFACE, Instances, Key, Seen
+from ..capture.instances import Instances, Key, Seen
 from ..capture.recording import same_bytes
 from ..capture.topology import Attachment, attach
+from ..capture.warnings import WITHOUT_SURFACE
 from .reference import Reference, Start, Surface
 
 MANY = 4000  # points; to find so many again on another topology takes longer than a frame may

@@ -20,8 +20,9 @@ from trackshade.fit import FrameMap, SizeFit
 from ..capture import Capture
 from ..capture.animation import curves
 from ..capture.geometry import Float32, Int32, MeshReader, Topology
-from ..capture.instances import WITHOUT_SURFACE, Instances, Key, Seen
+from ..capture.instances import Instances, Key, Seen
 from ..capture.restore import set_frame, undisturbed
+from ..capture.warnings import WITHOUT_SURFACE
 
 Row = tuple[float, ...]
 _BLACK = (0.0, 0.0, 0.0, -1.0)

@@ -179,6 +179,7 @@ def _draw(depth, triangle, labels, vertices, triangles, label, near, far, ink, f
             facing = c0 + c1 + c2
         else:
             a0, b0, c0, s0, a1, b1, c1, s1, a2, b2, c2, s2, facing = _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2)
+        slot, cutout = 0, -1
         if surfaces is not None:
             slot = surfaces.slots[f]
             # Counter-clockwise, as one sees it, is the front; rows go down, so the sign is the other one.
