@@ -108,7 +108,7 @@ def _boxes(
             set_frame(scene, frame)
             state.follow(view_layer.depsgraph)
             for seen in things.of(view_layer.depsgraph):
-                if seen.appearance.visible and seen.obj.type == "MESH" and seen.obj.data.polygons:
+                if seen.appearance.visible and seen.kind == "MESH" and seen.obj.data.polygons:
                     matrix = np.array(seen.item.matrix_world)
                     corners = np.array([tuple(corner) for corner in seen.obj.bound_box], np.float64)
                     boxes.setdefault(seen.key, []).append(corners @ matrix[:3, :3].T + matrix[:3, 3])

@@ -179,6 +179,8 @@ def _what(values: Mapping[str, Any]) -> job.What:
         view_layer=values["view_layer"],
         first_frame=values.get("first_frame", "none"),
         input_render=values.get("input_render", False),
+        glass=values["glass"],
+        hair=values["hair"],
     )
 
 

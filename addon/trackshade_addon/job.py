@@ -82,6 +82,8 @@ class What:
         view_layer: name, or None for the active one.
         first_frame: "render", "none" or the path of a picture.
         input_render: renders every frame too, to measure the result against.
+        glass: "opaque" or "through": whether what lets more than half of the light through is part of the shot.
+        hair: "none" or "strands": whether hair is, as thin tubes.
     """
 
     model: str = "mini"
@@ -93,6 +95,8 @@ class What:
     view_layer: str | None = None
     first_frame: str = "render"
     input_render: bool = False
+    glass: str = "opaque"
+    hair: str = "none"
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def record(
     yield Progress("planning", f"{frames.statement} {size.statement}")
     camera = _camera(scene, view_layer, what.camera, frames)
     picture = _given_picture(what.first_frame)
-    shot = yield from _capture(scene, view_layer, frames, size, camera, client)
+    shot = yield from _capture(scene, view_layer, frames, size, camera, client, what)
     first, extra = None, None
     if picture is not None:
         first = cover(picture, shot.size)
@@ -322,9 +326,12 @@ def _capture(
     size: SizeFit,
     camera: bpy.types.Object | None,
     client: Future[Client] | None,
+    what: What,
 ) -> Generator[Progress, None, Shot]:
     rows = None if client is None else Feed(client).rows
-    with Capture(scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows) as capture:
+    with Capture(
+        scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows, glass=what.glass, hair=what.hair
+    ) as capture:
         yield Progress("capturing", step=0, steps=capture.total)
         while capture.done < capture.total:
             if client is not None and client.done():

@@ -15,6 +15,8 @@ from typing import Any
 from trackshade.errors import OutputError, UsageError
 
 CONTROLS = ("mesh", "points")
+GLASS = ("opaque", "through")
+HAIR = ("none", "strands")
 OUTPUTS = ("video", "tracking")
 PLACES = "places.json"  # in `home`: folders that were chosen
 TRACKING_RANGES = ("training", "demo")

@@ -18,6 +18,7 @@ import pytest
 
 import stage
 from backends import backend_python
+from trackshade.errors import ShotError
 from trackshade.shot import Shot
 from trackshade_addon import first_frame
 from trackshade_addon.capture import capture
@@ -589,7 +590,7 @@ def slot_of_the_object(card):
     card.obj.material_slots[0].material = clear_material()
 
 
-@case("CYCLES")
+@case(*BOTH)
 def empty_slot_of_the_object(card):
     transparent(card)
     card.obj.material_slots[0].link = "OBJECT"
@@ -766,7 +767,7 @@ def test_workbench_shows_what_the_tracks_show(scene, tmp_path, colour, cull):
 def test_every_engine_has_its_own_rules_of_visibility(scene, tmp_path, engine):
     if engine != "CYCLES":
         needs_graphics()
-    cases = dict.fromkeys(("solid", "indirect", "hole", "unseen"), solid)
+    cases: dict[str, Case] = dict.fromkeys(["solid", "indirect", "hole", "unseen"], solid)
     scene.display.shading.light, scene.display.render_aa = "FLAT", "OFF"
     set_up(scene, engine, 1)
     cards(scene, cases)
@@ -783,3 +784,232 @@ def test_every_engine_has_its_own_rules_of_visibility(scene, tmp_path, engine):
     assert differing(cases, picture, shot, drawn(shot, tmp_path)[0]) == {}
     black = picture[CELL // 2, 2 * CELL + CELL // 2].max() < 0.1
     assert stage.track(shot, "front hole").holdout == black
+
+
+def front(shot: Shot, index: np.ndarray, name: str = "front it") -> list[bool]:
+    """For each sample, whether the tracks show the card in front at the middle of the first cell."""
+    names = [mesh.name for mesh in shot.meshes]
+    return [names[row[CELL // 2, CELL // 2]] == name for row in index]
+
+
+def fading(card: Card) -> None:
+    """Transparent in frame 1, then fading in."""
+    made = card.mix(0, card.clear(), card.red())
+    card.surface(made)
+    stage.key(made.inputs[0], "default_value", {1: 0.0, 2: 0.3, 3: 1.0, 4: 0.0})
+
+
+def test_a_material_that_fades_leaves_the_tracks_where_it_is_gone(scene, tmp_path):
+    set_up(scene, "CYCLES", 1)
+    cards(scene, {"it": fading, "other": solid})
+    shot = shoot(scene, 4)
+    assert stage.track(shot, "front it").visible.tolist() == [False, True, True, False]
+    assert front(shot, drawn(shot, tmp_path)) == [False, True, True, False]
+    shot = shoot(scene, 4, glass="through")
+    assert front(shot, drawn(shot, tmp_path)) == [False, False, True, False]
+    assert shot.warnings == ()
+
+
+def test_the_part_of_a_mesh_that_fades_is_left_out_alone(scene, tmp_path):
+    def parts(card: Card) -> None:
+        fading(card)
+        card.obj.data = stage.mesh("parts", [v.co for v in card.obj.data.vertices], [(0, 1, 2), (0, 2, 3)])
+        card.obj.data.materials.append(card.material)
+        card.obj.data.materials.append(None)
+        card.obj.data.polygons[1].material_index = 1
+
+    set_up(scene, "CYCLES", 1)
+    cards(scene, {"it": parts})
+    shot = shoot(scene, 4)
+    track, index = stage.track(shot, "front it"), drawn(shot, tmp_path)
+    assert track.visible.all()
+    np.testing.assert_array_equal(shot.geometries[track.geometry].materials, [0, 1])
+    at = [mesh.name for mesh in shot.meshes].index("front it")
+    assert [bool(row[18, 15] == at) for row in index] == [False, True, True, False]  # below the diagonal
+    assert all(row[6, 9] == at for row in index)
+
+
+@pytest.mark.parametrize("engine", ["CYCLES", EEVEE])
+def test_the_view_layers_material_is_on_everything(scene, tmp_path, engine):
+    """EEVEE knows it since Blender 5."""
+    set_up(scene, engine, 1)
+    cards(scene, {"it": solid})
+    scene.view_layers[0].material_override = clear_material()
+    for name in ("Fog", "Other"):
+        scene.view_layers.new(name)
+    stage.add(scene, "Rock", stage.grid("Rock")).location = 4, 0, -1
+    if engine != "CYCLES" and bpy.app.version < (5, 0, 0):
+        assert len(shoot(scene).meshes) == 3
+        return
+    with pytest.raises(ShotError, match="No surface"):
+        shoot(scene)
+    assert len(shoot(scene, view_layer=scene.view_layers["Fog"]).meshes) == 3
+
+
+def glasses() -> dict[str, Case]:
+    def principled(card):
+        card.surface(card.node("BsdfPrincipled", Transmission_Weight=1.0))
+
+    def metal(card):
+        card.surface(card.node("BsdfPrincipled", Transmission_Weight=1.0, Metallic=1.0))
+
+    def frosted(card):
+        card.surface(card.mix(0.3, card.node("BsdfRefraction"), card.node("BsdfDiffuse")))
+
+    def coated(card):
+        card.surface(card.mix(card.node("Fresnel"), card.clear(), card.node("BsdfGlossy")))
+
+    def coated_paint(card):
+        card.surface(card.mix(card.node("Fresnel"), card.node("BsdfDiffuse"), card.node("BsdfGlossy")))
+
+    def smoke(card):
+        card.alpha(card.math("MULTIPLY", card.image().outputs["Alpha"], 0.4))
+
+    def glass(card):
+        card.surface(card.node("BsdfGlass"))
+
+    def thin(card):
+        card.surface(card.mix(0.2, card.red(), card.clear()))
+
+    return {
+        "glass": glass, "principled": principled, "metal": metal, "frosted": frosted, "coated": coated,
+        "coated_paint": coated_paint, "faint": principled_of_alpha_03, "thin": thin, "smoke": smoke,
+    }  # fmt: skip
+
+
+def test_glass_is_a_surface_unless_it_is_to_be_seen_through(scene, tmp_path):
+    set_up(scene, "CYCLES", 2)
+    cards(scene, glasses())
+    solid_ones = {"metal", "thin", "coated_paint"}
+    opaque, through = shoot(scene), shoot(scene, glass="through")
+    fronts = {name.removeprefix("front ") for name in stage.names(opaque) if name.startswith("front")}
+    assert fronts == set(glasses())
+    kept = {name.removeprefix("front ") for name in stage.names(through) if name.startswith("front")}
+    assert kept == solid_ones
+    assert opaque.warnings == through.warnings == ()
+    names = [mesh.name for mesh in opaque.meshes]
+    cell = drawn(opaque, tmp_path)[0][CELL : 2 * CELL, :CELL]  # the smoke's
+    assert names[cell[CELL * 5 // 8, CELL // 2]] == "front smoke"
+    assert names[cell[5, 5]] == "behind smoke"
+
+
+def unknowns() -> dict[str, Case]:
+    def noise(card):
+        card.alpha(card.node("TexNoise").outputs[0])
+
+    def vertex_colour(card):
+        card.alpha(card.node("VertexColor").outputs["Alpha"])
+
+    def sequence(card):
+        image = card.image()
+        image.image = leaf().copy()
+        image.image.source = "SEQUENCE"
+        card.alpha(image.outputs["Alpha"])
+
+    def generated(card):
+        image = card.image()
+        card.link(card.node("TexCoord").outputs["Generated"], image.inputs[0])
+        card.alpha(image.outputs["Alpha"])
+
+    def script(card):
+        card.surface(card.node("Script"))
+
+    def another_map(card):
+        made, image = card.node("UVMap"), card.image()
+        made.uv_map = "gone"
+        card.link(made, image.inputs[0])
+        card.alpha(image.outputs["Alpha"])
+
+    def two_images(card):
+        other = card.image()
+        other.image = leaf().copy()
+        card.alpha(card.math("MULTIPLY", card.image().outputs["Alpha"], other.outputs["Alpha"]))
+
+    return {
+        "noise": noise, "vertex_colour": vertex_colour, "sequence": sequence, "generated": generated,
+        "another_map": another_map, "two_images": two_images,
+    }  # fmt: skip
+
+
+def test_what_cannot_be_told_is_tracked_as_solid_and_said(scene, tmp_path):
+    set_up(scene, "CYCLES", 1)
+    cards(scene, unknowns())
+    shot = shoot(scene)
+    assert all(mesh.surfaces is None or mesh.name == "front another_map" for mesh in shot.meshes)
+    assert len(shot.meshes) == 2 * len(unknowns())
+    said = " ".join(shot.warnings)
+    assert len(shot.warnings) == 2
+    assert "'front another_map' is cut out by an image whose UV map it does not have" in said
+    assert "What shows through 'front noise (material noise: the node Noise Texture)'" in said
+    assert "and 2 more cannot be told from their nodes" in said
+
+
+def test_opaque_whatever_the_factor_is(scene):
+    def painted(card):
+        card.surface(card.mix(card.node("TexNoise").outputs[0], card.node("BsdfDiffuse"), card.node("BsdfGlossy")))
+
+    set_up(scene, "CYCLES", 1)
+    cards(scene, {"it": painted})
+    assert shoot(scene).warnings == ()
+
+
+def test_instances_share_a_mesh_and_have_materials_of_their_own(scene, tmp_path):
+    """Twice the same mesh with another material on the object, and a collection of both."""
+    set_up(scene, "CYCLES", 2)
+    cards(scene, dict.fromkeys(("first", "second", "third", "fourth"), solid))
+    first, second = scene.objects["front first"], scene.objects["front second"]
+    second.data = first.data
+    image = Card("leaf", scene.objects["front fourth"])
+    image.alpha(image.image().outputs["Alpha"])
+    for obj, material in ((first, image.material), (second, clear_material())):
+        obj.material_slots[0].link = "OBJECT"
+        obj.material_slots[0].material = material
+    bpy.data.objects.remove(scene.objects["front third"])
+    bpy.data.objects.remove(scene.objects["front fourth"])
+    collection = bpy.data.collections.new("Pair")
+    for obj in (first, second):
+        collection.objects.link(obj)
+    empty = stage.add(scene, "Pairs", None)
+    empty.instance_type, empty.instance_collection = "COLLECTION", collection
+    empty.location.x = 4
+    shot = shoot(scene)
+    index = drawn(shot, tmp_path)[0]
+    for name in ("first", "third"):
+        stage.track(shot, f"behind {name}")
+    names = np.array([mesh.name for mesh in shot.meshes] + ["nothing"])[index]
+    picture = green(rendered(scene, tmp_path))
+    told = settled(picture)
+    assert (np.char.startswith(names, "behind") == picture)[told].all()
+    assert {"front first", "Pairs/front first"} <= set(np.unique(names))
+    assert "front second" not in stage.names(shot)
+    assert stage.track(shot, "front first").geometry == stage.track(shot, "Pairs/front first").geometry
+    assert stage.track(shot, "front first").surfaces == stage.track(shot, "Pairs/front first").surfaces
+    assert len(shot.cutouts) == 1
+
+
+def test_a_large_image_is_made_smaller(scene):
+    def large(card):
+        image = card.image()
+        image.image = bpy.data.images.new("large", 4100, 10, alpha=True)
+        pixels = np.zeros((10, 4100, 4), np.float32)
+        pixels[:, 2050:, 3] = 1
+        image.image.pixels.foreach_set(pixels.reshape(-1))
+        card.alpha(image.outputs["Alpha"])
+
+    set_up(scene, "CYCLES", 1)
+    cards(scene, {"it": large})
+    alpha = shoot(scene).cutouts[0].alpha
+    assert alpha.shape == (3, 1366)
+    assert alpha[:, :683].max() == 0
+    assert alpha[:, 684:].min() == 255
+
+
+def test_the_scene_keeps_everything(scene):
+    """Reading images and nodes changes nothing."""
+    set_up(scene, "CYCLES", 9)
+    cards(scene, CASES["CYCLES"])
+    before = {kind: len(getattr(bpy.data, kind)) for kind in ("images", "materials", "meshes", "node_groups")}
+    dirty = {image.name: image.is_dirty for image in bpy.data.images}
+    shoot(scene)
+    assert before == {kind: len(getattr(bpy.data, kind)) for kind in before}
+    assert dirty == {image.name: image.is_dirty for image in bpy.data.images}

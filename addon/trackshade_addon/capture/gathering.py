@@ -24,7 +24,7 @@ from .materials import Looks, Materials
 from .objects import Matrices, Objects
 from .recording import Library, Recording, Rows
 from .surfaces import SurfaceTable
-from .warnings import UNKNOWN_ALPHA, WITHOUT_SURFACE, Warnings
+from .warnings import DICED, DISPLACED, UNKNOWN_ALPHA, WITHOUT_SURFACE, Warnings
 
 _CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T.astype(bool)  # [8, 3] high or low
 
@@ -54,6 +54,7 @@ class Gathering:
         alone: the samples will be joined with others that are gathered elsewhere, so that nothing is taken for granted
             about what keeps its topology.
         glass: "opaque" or "through": whether what lets more than half of the light through is part of the shot.
+        hair: "none" or "strands": whether hair is part of the shot, as thin tubes.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Gathering:
         rows: Rows | None = None,
         alone: bool = False,
         glass: str = "opaque",
+        hair: str = "none",
     ) -> None:
         self.done = 0
         self.total = len(frame_map.frames)
@@ -100,7 +102,7 @@ class Gathering:
         self.done += 1
 
     def _look_at(self, t: int, frame: float, seen: Seen) -> None:
-        kind = seen.obj.type
+        kind = seen.kind
         if kind in WITHOUT_SURFACE:
             if seen.appearance.visible:
                 self.warnings.name(WITHOUT_SURFACE[kind], seen.name)
@@ -233,6 +235,10 @@ class Gathering:
     def _warn_of_materials(self) -> None:
         for (name, material), why in self._materials.findings.unknown.items():
             self.warnings.name(UNKNOWN_ALPHA, f"{name} (material {material}: {why})")
+        for name, material in self._materials.findings.displaced:
+            self.warnings.name(DISPLACED, f"{name} (material {material})")
+        for name in self._materials.findings.diced:
+            self.warnings.name(DICED, name)
 
 
 def seen_or_raise(shot: Shot) -> Shot:
@@ -241,8 +247,13 @@ def seen_or_raise(shot: Shot) -> Shot:
     if not shot.meshes:
         raise ShotError(
             "nothing-visible",
-            f"No surface is visible in view layer '{shot.view_layer}' of scene '{shot.source.get('scene')}' "
-            f"in frames {first:g} to {last:g}.",
+            " ".join(
+                [
+                    f"No surface is visible in view layer '{shot.view_layer}' of scene '{shot.source.get('scene')}' "
+                    f"in frames {first:g} to {last:g}.",
+                    *shot.warnings,
+                ]
+            ),
             "Add a mesh, or make one visible in renders.",
         )
     # A few of the vertices tell in most shots; then all of them, before anything is refused.

@@ -24,12 +24,14 @@ class Facts(NamedTuple):
     plate: bool
     dupli_source: bool
     keeps_topology: bool
+    strands: tuple[tuple[str, str], ...]  # kind and name of each particle system that renders as lines
 
 
 class Seen(NamedTuple):
     """A mesh or something without surface in one frame; good only until the next one is asked for.
 
     Attributes:
+        kind: "MESH", or one of `WITHOUT_SURFACE`.
         name: the object's; an instance carries its instancer's too.
         by_counts: its counts of vertices and faces alone tell whether the topology is another one.
     """
@@ -41,6 +43,8 @@ class Seen(NamedTuple):
     appearance: Appearance
     pass_index: int
     by_counts: bool
+    kind: str
+    system: str = ""  # name of the particle system, where `kind` is one of its
 
 
 class Instances:
@@ -57,10 +61,15 @@ class Instances:
         for item in depsgraph.object_instances:
             obj = item.object
             kind = obj.type
-            # Whatever evaluates to a mesh, a text say, also comes as an instance of that mesh.
-            if (kind != "MESH" and kind not in WITHOUT_SURFACE) or not item.show_self:
-                continue
             original = obj.original
+            # Curves that nodes make of anything else than a curve come as one, and render as hair.
+            if kind == "CURVE" and item.is_instance and original.type not in ("CURVE", "FONT", "SURFACE"):
+                kind = "CURVES"
+            # Whatever evaluates to a mesh, a text say, also comes as an instance of that mesh.
+            if kind != "MESH" and kind not in WITHOUT_SURFACE:
+                continue
+            if not item.show_self and not item.show_particles:
+                continue
             uid = original.session_uid
             facts = self._facts.get(uid) or self._learn(uid, original)
             if facts.plate or (facts.dupli_source and shows_source(item)):
@@ -77,15 +86,14 @@ class Instances:
                 if parent is not None and parent_uid != uid:
                     name = f"{parent.original.name}/{name}"
                 self._names[uid, parent_uid] = name
-            yield Seen(
-                (uid, parent_uid, place),
-                name,
-                obj,
-                item,
-                self._visibility.of(obj, uid, parent, parent_uid),
-                facts.pass_index,
-                facts.keeps_topology and parent_uid != uid,
-            )
+            key, appearance = (uid, parent_uid, place), self._visibility.of(obj, uid, parent, parent_uid)
+            if item.show_self:
+                by_counts = facts.keeps_topology and parent_uid != uid
+                yield Seen(key, name, obj, item, appearance, facts.pass_index, by_counts, kind)
+            if item.show_particles and kind == "MESH":
+                for index, (strand, system) in enumerate(facts.strands):
+                    key = uid, parent_uid, (*place, -1 - index)
+                    yield Seen(key, name, obj, item, appearance, facts.pass_index, False, strand, system)
 
     def _learn(self, uid: int, original: bpy.types.Object) -> Facts:
         facts = self._facts[uid] = Facts(
@@ -94,5 +102,18 @@ class Instances:
             plate=is_plate(original),
             dupli_source=is_dupli_source(original),
             keeps_topology=keeps_topology(original),
+            strands=tuple(_strands(original)),
         )
         return facts
+
+
+def _strands(obj: bpy.types.Object) -> Iterator[tuple[str, str]]:
+    """Kind and name of an object's particle systems that render as strands or lines."""
+    for modifier in obj.modifiers:
+        if modifier.type != "PARTICLE_SYSTEM" or not (modifier.show_render or obj.animation_data):
+            continue
+        settings = modifier.particle_system.settings
+        if settings.type == "HAIR" and settings.render_type == "PATH":
+            yield "HAIR", modifier.particle_system.name
+        elif settings.type == "EMITTER" and settings.render_type in ("LINE", "PATH"):
+            yield "LINES", modifier.particle_system.name

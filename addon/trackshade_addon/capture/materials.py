@@ -9,7 +9,7 @@ engine is taken to follow the nodes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import bpy
@@ -56,6 +56,7 @@ class _Material:
     look: Look
     partly: bool = False
     unknown: str = ""
+    displaces: bool = False
 
 
 @dataclass(eq=False)
@@ -65,10 +66,14 @@ class Findings:
     Attributes:
         unknown: by (object, material): why it cannot be told what shows through.
         partly: names of objects that let more than half through and are to be seen themselves.
+        displaced: by (object, material), what the engine moves after Blender's evaluation.
+        diced: names of objects that Cycles subdivides by what the picture shows.
     """
 
     unknown: dict[tuple[str, str], str] = field(default_factory=dict)
     partly: dict[str, None] = field(default_factory=dict)
+    displaced: dict[tuple[str, str], None] = field(default_factory=dict)
+    diced: dict[str, None] = field(default_factory=dict)
 
 
 class Materials:
@@ -84,6 +89,7 @@ class Materials:
         scene = view_layer.id_data
         assert isinstance(scene, bpy.types.Scene)
         self.findings = Findings()
+        self._scene = scene
         self._through, self._cutouts = glass == "through", cutouts
         self.engine = look_engine(scene)
         self._shading = scene.display.shading
@@ -92,11 +98,14 @@ class Materials:
         # EEVEE knows the view layer's material since Blender 5.0, Workbench never.
         if self.engine != WORKBENCH and not (self.engine in EEVEE and bpy.app.version < (5, 0, 0)):
             self._override = view_layer.material_override
+        # An evaluated object has its mesh's material in an empty slot of its own; Cycles has not, since Blender 5.
+        self._leaves_empty = self.engine == "CYCLES" and bpy.app.version >= (5, 0, 0)
         self._depsgraph: bpy.types.Depsgraph | None = None
         self._images: dict[int, bpy.types.Image] = {}
         self._lasting: dict[int, _Material] = {}  # by material: the same in all samples and on all objects
         self._known: dict[tuple[int, int], _Material] = {}  # by material and object, in this sample
         self._constant: dict[int, bool] = {}
+        self._diced: dict[int, bool] = {}
 
     def begin(self, depsgraph: bpy.types.Depsgraph) -> None:
         """Starts a sample."""
@@ -109,6 +118,8 @@ class Materials:
         Args:
             name: of the object, for what there is to say of it.
         """
+        if self.engine == "CYCLES" and self._is_diced(obj.original):
+            self.findings.diced.setdefault(name)
         looks = tuple(self._look(material, obj, name) for material in self.slots(obj, mesh))
         return () if all(look == PLAIN for look in looks) else looks
 
@@ -122,7 +133,7 @@ class Materials:
         for index in range(count):
             slot = slots[index] if index < len(slots) else None
             if slot is not None and slot.link == "OBJECT":
-                yield slot.material
+                yield None if self._leaves_empty and _is_empty(obj.original, index) else slot.material
             else:
                 yield own[index] if index < len(own) else None
 
@@ -137,6 +148,8 @@ class Materials:
             self.findings.partly.setdefault(name)
         if found.unknown and material is not None:
             self.findings.unknown.setdefault((name, material.name), found.unknown)
+        if found.displaces and material is not None:
+            self.findings.displaced.setdefault((name, material.name))
         return found.look
 
     # Shader nodes
@@ -147,14 +160,16 @@ class Materials:
         if found is not None:
             return found
         evaluated = material.original.evaluated_get(self._depsgraph) if self._depsgraph is not None else material
-        sides, by_object = [], False
+        sides, by_object, displaces = [], False, False
         for backfacing in (False, True):
             evaluator = Evaluator(self._target, obj, backfacing, self._images)
             sides.append(evaluator.judge(evaluated, self._through))
+            if not backfacing and material.displacement_method in ("DISPLACEMENT", "BOTH"):
+                displaces = evaluator.displaces(evaluated)
             by_object = by_object or evaluator.by_object
         if self._target == "EEVEE" and material.use_backface_culling:
             sides[1] = Judgement(shown=False)
-        found = self._put_together(*sides)
+        found = replace(self._put_together(*sides), displaces=displaces)
         if not by_object and self._is_constant(material.original):
             self._lasting[uid] = found
         else:
@@ -181,6 +196,21 @@ class Materials:
         if found is False:
             return Look(False, False)
         return look._replace(cutout=found, uv=source.uv)
+
+    def _is_diced(self, obj: bpy.types.Object) -> bool:
+        """Whether Cycles subdivides an original object itself, which it does where the last modifier does."""
+        uid = obj.session_uid
+        if uid not in self._diced:
+            last = obj.modifiers[-1] if obj.modifiers else None
+            diced = last is not None and last.type == "SUBSURF" and last.show_render
+            if diced and hasattr(last, "use_adaptive_subdivision"):  # Blender 5
+                diced = last.use_adaptive_subdivision
+            elif diced:
+                own, scene = getattr(obj, "cycles", None), getattr(self._scene, "cycles", None)
+                experimental = scene is not None and scene.feature_set == "EXPERIMENTAL"
+                diced = experimental and own is not None and own.use_adaptive_subdivision
+            self._diced[uid] = diced
+        return self._diced[uid]
 
     def _is_constant(self, material: bpy.types.Material) -> bool:
         """Whether a material is the same in every frame."""
@@ -218,6 +248,10 @@ class Materials:
         self._images[uid] = image.original
         source = Source(uid, "alpha", None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "REPEAT", True)
         return source, tuple((np.arange(LEVELS) / (LEVELS - 1) >= _CUTOFF).tolist())
+
+
+def _is_empty(obj: bpy.types.Object, index: int) -> bool:
+    return index < len(obj.material_slots) and obj.material_slots[index].material is None
 
 
 def _painted_image(material: bpy.types.Material) -> bpy.types.Image | None:

@@ -93,7 +93,7 @@ class Recording:
         self.written = t
 
     def take_layers(self, mesh: bpy.types.Mesh, names: Collection[str]) -> None:
-        """Takes texture coordinates that a cut-out needs; what `mesh` does not have, or not of this topology, is left."""
+        """Takes texture coordinates that cut-outs need, where `mesh` has them and is of this topology."""
         for name in names:
             if name not in self.layers and name != self.uv_name:
                 found = self._reader.layer(mesh, name)

@@ -38,6 +38,7 @@ class Capture:
         camera: seen through in every frame; by default the scene's own, as its markers switch it.
         rows: called as rows(array, n) when the first n rows of an array of the shot have got their final values.
         glass: "opaque" or "through": whether what lets more than half of the light through is part of the shot.
+        hair: "none" or "strands": whether hair is part of the shot, as thin tubes.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class Capture:
         camera: bpy.types.Object | None = None,
         rows: Rows | None = None,
         glass: str = "opaque",
+        hair: str = "none",
     ) -> None:
         self._scene = scene or bpy.context.scene
         if view_layer is None:
             own = self._scene == bpy.context.scene
             view_layer = bpy.context.view_layer if own else self._scene.view_layers[0]
         self._view_layer: bpy.types.ViewLayer = view_layer
-        self._gathering = Gathering(view_layer, frame_map, size_fit, rows, glass=glass)
+        self._gathering = Gathering(view_layer, frame_map, size_fit, rows, glass=glass, hair=hair)
         self._camera = camera
         self._stack = contextlib.ExitStack()
         self._state: RenderState | None = None
@@ -137,6 +139,7 @@ def capture(
     rows: Rows | None = None,
     progress: Progress | None = None,
     glass: str = "opaque",
+    hair: str = "none",
 ) -> Shot:
     """The evaluated view layer as a shot, in one pass over the frames; the scene is left as it was.
 
@@ -148,7 +151,7 @@ def capture(
         ShotError: no camera, a panoramic one, nothing visible, or vertices that are not finite.
     """
     with Capture(
-        scene, view_layer, frame_map=frame_map, size_fit=size_fit, camera=camera, rows=rows, glass=glass
+        scene, view_layer, frame_map=frame_map, size_fit=size_fit, camera=camera, rows=rows, glass=glass, hair=hair
     ) as running:
         while running.done < running.total:
             running.step()

@@ -153,6 +153,29 @@ class Evaluator:
             return Judgement(shown=False)
         return judged(self.shader(scope, output.inputs["Surface"]), through)
 
+    def displaces(self, material: bpy.types.Material) -> bool:
+        """Whether the material's displacement may move the surface, where its settings have it do so."""
+        tree = material.node_tree
+        output = None if tree is None or not material.use_nodes else tree.get_output_node(self._target)
+        if output is None:
+            return False
+        origin = self.origin(Scope(output.id_data), output.inputs["Displacement"])
+        if origin is None:
+            return True
+        scope, node, _ = origin
+        if node is None:
+            return False
+        if node.type not in ("DISPLACEMENT", "VECTOR_DISPLACEMENT"):
+            return True
+        scale = self.number(scope, node.inputs["Scale"])
+        if isinstance(scale, Signal) and not scale.values.any():
+            return False
+        middle = self.number(scope, node.inputs["Midlevel"])
+        moves = self.colour(scope, node.inputs["Vector" if node.type == "VECTOR_DISPLACEMENT" else "Height"])
+        if isinstance(middle, Unknown) or isinstance(moves, Unknown):
+            return True
+        return bool((np.abs(moves.values - middle.values[..., None]) > 1e-6).any())
+
     def shader(self, scope: Scope, socket: bpy.types.NodeSocket) -> Closure:
         """The shader that an input gets."""
         origin = self.origin(scope, socket)
@@ -342,7 +365,7 @@ class Evaluator:
             return Unknown("an attribute")
         self.by_object = True
         holders = (item for item in (self._obj, self._obj.data) if item is not None)
-        found = next((item[node.attribute_name] for item in holders if node.attribute_name in item.keys()), None)
+        found = next((item[node.attribute_name] for item in holders if node.attribute_name in item), None)
         if not isinstance(found, (int, float)):
             return Unknown("an attribute")
         return _constant(found)
@@ -352,9 +375,9 @@ class Evaluator:
             return Unknown(f"the node {node.bl_label}")
         index = list(node.outputs).index(socket)
         origin = self.origin(scope, node.inputs[0])
-        from_image = origin is not None and origin.node is not None and origin.node.type == "TEX_IMAGE"
-        if origin is not None and from_image and origin.socket.name == "Color":
-            return self._image(origin.scope, origin.node, origin.socket, ("red", "green", "blue")[index])
+        image = None if origin is None else origin.node
+        if origin is not None and image is not None and image.type == "TEX_IMAGE" and origin.socket.name == "Color":
+            return self._image(origin.scope, image, origin.socket, ("red", "green", "blue")[index])
         return _apply(lambda c: c[:, index], self.colour(scope, node.inputs[0]))
 
     # Images
@@ -507,11 +530,10 @@ def _apply(function: Callable[..., Values], *values: Value) -> Value:
 def _mixed(factor: Value, first: Closure, second: Closure) -> Closure:
     a, b = first.value, second.value
     if isinstance(factor, Unknown):
-        constant = isinstance(a, Signal) and isinstance(b, Signal) and a.source is None and b.source is None
-        # Whatever the factor is, both let through the same.
-        if constant and np.abs(a.values - b.values)[:, [0, 2, 3]].max() < _NOTHING:
-            return Closure(Signal(np.maximum(a.values, b.values)))
-        return Closure(factor)
+        if isinstance(a, Unknown) or isinstance(b, Unknown) or a.source is not None or b.source is not None:
+            return Closure(factor)
+        alike = np.abs(a.values - b.values)[:, [0, 2, 3]].max() < _NOTHING  # they let through the same
+        return Closure(Signal(np.maximum(a.values, b.values)) if alike else factor)
     if factor.source is None and factor.values[0] <= 0:
         return first
     if factor.source is None and factor.values[0] >= 1:

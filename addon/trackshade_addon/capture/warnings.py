@@ -22,18 +22,31 @@ def _not_part(one: str, many: str) -> Kind:
     return Kind(f"{{names}} is {one} and is {rest}", f"{{names}} are {many} and are {rest}")
 
 
-# What has extent but no surface of its own, by Blender's type of object; everything else that is seen evaluates to
-# meshes.
+# What has extent but no surface of its own, by Blender's type of object; of particle systems, by what they render as.
+# Everything else that is seen evaluates to meshes.
 WITHOUT_SURFACE = {
     "CURVES": _not_part("hair curves", "hair curves"),
     "POINTCLOUD": _not_part("a point cloud", "point clouds"),
     "VOLUME": _not_part("a volume", "volumes"),
     "GPENCIL": _not_part("grease pencil", "grease pencil"),
     "GREASEPENCIL": _not_part("grease pencil", "grease pencil"),
+    "HAIR": Kind("The hair of {names} is not part of the shot.", "The hair of {names} is not part of the shot."),
+    "LINES": Kind(
+        "The particles of {names} render as lines and are not part of the shot.",
+        "The particles of {names} render as lines and are not part of the shot.",
+    ),
 }
 UNKNOWN_ALPHA = Kind(
     "What shows through {names} cannot be told from its nodes: it is tracked as solid.",
     "What shows through {names} cannot be told from their nodes: they are tracked as solid.",
+)
+DISPLACED = Kind(
+    "The render displaces {names}: the tracks follow the surface without its material's displacement.",
+    "The render displaces {names}: the tracks follow the surfaces without their materials' displacement.",
+)
+DICED = Kind(
+    "Cycles subdivides {names} while it renders: the tracks follow the modifier's own levels.",
+    "Cycles subdivides {names} while it renders: the tracks follow the modifiers' own levels.",
 )
 
 

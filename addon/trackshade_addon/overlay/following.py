@@ -14,7 +14,6 @@ from ..capture.geometry import Float32, Topology
 from ..capture.instances import Instances, Key, Seen
 from ..capture.recording import same_bytes
 from ..capture.topology import Attachment, attach
-from ..capture.warnings import WITHOUT_SURFACE
 from .reference import Reference, Start, Surface
 
 MANY = 4000  # points; to find so many again on another topology takes longer than a frame may
@@ -66,7 +65,7 @@ class Following:
         fresh: dict[int, Surface] = {}
         self.waiting.clear()
         for seen in Instances(depsgraph.view_layer).of(depsgraph):
-            if seen.obj.type in WITHOUT_SURFACE or not seen.appearance.visible or not _in_view(seen, space):
+            if seen.kind != "MESH" or not seen.appearance.visible or not _in_view(seen, space):
                 continue
             mesh = seen.obj.data
             if mesh.is_editmode:

@@ -22,7 +22,6 @@ from ..capture.animation import curves
 from ..capture.geometry import Float32, Int32, MeshReader, Topology
 from ..capture.instances import Instances, Key, Seen
 from ..capture.restore import set_frame, undisturbed
-from ..capture.warnings import WITHOUT_SURFACE
 
 Row = tuple[float, ...]
 _BLACK = (0.0, 0.0, 0.0, -1.0)
@@ -82,7 +81,7 @@ class Reference:
         """Takes the things of a frame that are not known yet."""
         surfaces: dict[int, Surface] = {}
         for seen in things:  # each is good until the next
-            if seen.obj.type in WITHOUT_SURFACE:
+            if seen.kind != "MESH":
                 continue
             self.names.add(seen.name)
             self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))

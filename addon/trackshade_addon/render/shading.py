@@ -99,7 +99,11 @@ def _shot(rendered: Rendered, what: What, client: Future[Client]) -> Generator[P
     frames, fit = plan(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
     yield Progress("planning", f"{frames.statement} {fit.statement}")
     camera = None if what.camera is None else scene.objects.get(what.camera)
-    return (yield from gathered(rendered.frame_set, rendered.depsgraph, frames, fit, camera, client))
+    return (
+        yield from gathered(
+            rendered.frame_set, rendered.depsgraph, frames, fit, camera, client, what.glass, what.hair
+        )
+    )
 
 
 def _control(

@@ -190,7 +190,7 @@ def _census(
         if limit is not None and time.perf_counter() - began > limit:
             census.whole = False
             break
-        if not seen.appearance.visible or seen.obj.type != "MESH":
+        if not seen.appearance.visible or seen.kind != "MESH":
             continue
         mesh = seen.obj.data
         if not mesh.polygons:
