@@ -119,6 +119,7 @@ def particles(scene: bpy.types.Scene, name: str, kind: str, render_type: str) ->
     if kind == "EMITTER":
         settings.frame_start = settings.frame_end = 1
         settings.normal_factor, settings.effector_weights.gravity, settings.line_length_tail = 0, 0, 1
+        settings.object_align_factor[0] = 1  # lines lie along the velocity
     else:
         settings.hair_length, settings.root_radius = 0.5, 5
     return obj
@@ -128,8 +129,8 @@ def particles(scene: bpy.types.Scene, name: str, kind: str, render_type: str) ->
     ("kind", "render_type", "said"),
     [
         ("HAIR", "PATH", "The hair of 'Emitter' is not part of the shot."),
-        ("EMITTER", "LINE", "The particles of 'Emitter' render as lines and are not part of the shot."),
-        ("EMITTER", "HALO", None),  # which no engine renders
+        ("EMITTER", "LINE", None),  # these two the viewport shows, and no engine renders
+        ("EMITTER", "HALO", None),
         ("EMITTER", "NONE", None),
     ],
 )

@@ -24,7 +24,7 @@ class Facts(NamedTuple):
     plate: bool
     dupli_source: bool
     keeps_topology: bool
-    strands: tuple[tuple[str, str], ...]  # kind and name of each particle system that renders as lines
+    hair: tuple[str, ...]  # names of the particle systems that render as hair
 
 
 class Seen(NamedTuple):
@@ -44,7 +44,7 @@ class Seen(NamedTuple):
     pass_index: int
     by_counts: bool
     kind: str
-    system: str = ""  # name of the particle system, where `kind` is one of its
+    system: str = ""  # name of the particle system, where `kind` is "HAIR"
 
 
 class Instances:
@@ -91,9 +91,9 @@ class Instances:
                 by_counts = facts.keeps_topology and parent_uid != uid
                 yield Seen(key, name, obj, item, appearance, facts.pass_index, by_counts, kind)
             if item.show_particles and kind == "MESH":
-                for index, (strand, system) in enumerate(facts.strands):
+                for index, system in enumerate(facts.hair):
                     key = uid, parent_uid, (*place, -1 - index)
-                    yield Seen(key, name, obj, item, appearance, facts.pass_index, False, strand, system)
+                    yield Seen(key, name, obj, item, appearance, facts.pass_index, False, "HAIR", system)
 
     def _learn(self, uid: int, original: bpy.types.Object) -> Facts:
         facts = self._facts[uid] = Facts(
@@ -102,18 +102,16 @@ class Instances:
             plate=is_plate(original),
             dupli_source=is_dupli_source(original),
             keeps_topology=keeps_topology(original),
-            strands=tuple(_strands(original)),
+            hair=tuple(_hair(original)),
         )
         return facts
 
 
-def _strands(obj: bpy.types.Object) -> Iterator[tuple[str, str]]:
-    """Kind and name of an object's particle systems that render as strands or lines."""
+def _hair(obj: bpy.types.Object) -> Iterator[str]:
+    """Names of an object's particle systems that render as hair; no engine renders other particles as lines."""
     for modifier in obj.modifiers:
         if modifier.type != "PARTICLE_SYSTEM" or not (modifier.show_render or obj.animation_data):
             continue
         settings = modifier.particle_system.settings
         if settings.type == "HAIR" and settings.render_type == "PATH":
-            yield "HAIR", modifier.particle_system.name
-        elif settings.type == "EMITTER" and settings.render_type in ("LINE", "PATH"):
-            yield "LINES", modifier.particle_system.name
+            yield modifier.particle_system.name

@@ -22,7 +22,7 @@ def _not_part(one: str, many: str) -> Kind:
     return Kind(f"{{names}} is {one} and is {rest}", f"{{names}} are {many} and are {rest}")
 
 
-# What has extent but no surface of its own, by Blender's type of object; of particle systems, by what they render as.
+# What has extent but no surface of its own, by Blender's type of object, and "HAIR" for that of particle systems.
 # Everything else that is seen evaluates to meshes.
 WITHOUT_SURFACE = {
     "CURVES": _not_part("hair curves", "hair curves"),
@@ -31,10 +31,6 @@ WITHOUT_SURFACE = {
     "GPENCIL": _not_part("grease pencil", "grease pencil"),
     "GREASEPENCIL": _not_part("grease pencil", "grease pencil"),
     "HAIR": Kind("The hair of {names} is not part of the shot.", "The hair of {names} is not part of the shot."),
-    "LINES": Kind(
-        "The particles of {names} render as lines and are not part of the shot.",
-        "The particles of {names} render as lines and are not part of the shot.",
-    ),
 }
 UNKNOWN_ALPHA = Kind(
     "What shows through {names} cannot be told from its nodes: it is tracked as solid.",
