@@ -247,13 +247,8 @@ def seen_or_raise(shot: Shot) -> Shot:
     if not shot.meshes:
         raise ShotError(
             "nothing-visible",
-            " ".join(
-                [
-                    f"No surface is visible in view layer '{shot.view_layer}' of scene '{shot.source.get('scene')}' "
-                    f"in frames {first:g} to {last:g}.",
-                    *shot.warnings,
-                ]
-            ),
+            f"No surface is visible in view layer '{shot.view_layer}' of scene '{shot.source.get('scene')}' "
+            f"in frames {first:g} to {last:g}. {' '.join(shot.warnings)}".rstrip(),
             "Add a mesh, or make one visible in renders.",
         )
     # A few of the vertices tell in most shots; then all of them, before anything is refused.

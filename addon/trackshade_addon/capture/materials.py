@@ -75,6 +75,13 @@ class Findings:
     displaced: dict[tuple[str, str], None] = field(default_factory=dict)
     diced: dict[str, None] = field(default_factory=dict)
 
+    def add(self, other: Findings) -> None:
+        """What there is to say of another sample."""
+        self.unknown |= other.unknown
+        self.partly |= other.partly
+        self.displaced |= other.displaced
+        self.diced |= other.diced
+
 
 class Materials:
     """Answers for one sample at a time.
@@ -203,7 +210,7 @@ class Materials:
         if uid not in self._diced:
             last = obj.modifiers[-1] if obj.modifiers else None
             diced = last is not None and last.type == "SUBSURF" and last.show_render
-            if diced and hasattr(last, "use_adaptive_subdivision"):  # Blender 5
+            if last is not None and diced and hasattr(last, "use_adaptive_subdivision"):  # Blender 5
                 diced = last.use_adaptive_subdivision
             elif diced:
                 own, scene = getattr(obj, "cycles", None), getattr(self._scene, "cycles", None)
