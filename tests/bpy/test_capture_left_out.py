@@ -11,8 +11,19 @@ import numpy as np
 import pytest
 
 import stage
-from test_capture_see_through import CELL, EEVEE, WORKBENCH, Card, needs_graphics, rendered, set_up
+from test_capture_see_through import (
+    CELL,
+    EEVEE,
+    WORKBENCH,
+    Card,
+    clear_material,
+    drawn,
+    needs_graphics,
+    rendered,
+    set_up,
+)
 from trackshade.errors import ShotError
+from trackshade_addon.capture import capture
 from trackshade_addon.capture.warnings import Kind, Warnings, listed
 
 
@@ -224,3 +235,105 @@ def test_options_of_surfaces_reach_the_shot(tmp_path: Path, scene: bpy.types.Sce
     assert (values["glass"], values["hair"]) == ("through", "strands")
     plain = vars(options.parser(kind, "x").parse_args(["scene.blend"]))
     assert (plain["glass"], plain["hair"]) == ("opaque", "none")
+
+
+def hair_curves(scene: bpy.types.Scene, radius: float = 0.03) -> bpy.types.Object:
+    """Five red strands in the second cell, upright and bent to the right."""
+    data = bpy.data.hair_curves.new("Hair")
+    data.add_curves([5] * 5)
+    x, z = np.meshgrid(np.linspace(-0.7, 0.5, 5), np.linspace(-0.8, 0.8, 5), indexing="ij")
+    places = np.stack([x + 0.1 * z**2, 0 * x, z], -1).astype(np.float32)
+    data.attributes["position"].data.foreach_set("vector", places.reshape(-1))
+    data.attributes.new("radius", "FLOAT", "POINT").data.foreach_set("value", np.full(25, radius, np.float32))
+    obj = stage.add(scene, "Hair", data)
+    obj.location = 3, 0, -1
+    return obj
+
+
+def redden(obj: bpy.types.Object) -> None:
+    card = Card("Red", obj)
+    card.surface(card.red())
+
+
+def overlap(scene: bpy.types.Scene, folder: Path, name: str) -> float:
+    """How well what the tracks show of an object covers what is red in the picture: common pixels by all of both."""
+    picture = rendered(scene, folder)[..., 0] > 0.73  # half of the light
+    size = scene.render.resolution_x, scene.render.resolution_y
+    shot = capture(scene, frame_map=stage.frames(1), size_fit=stage.fit(scene, size), hair="strands")
+    assert shot.warnings == ()
+    shown = drawn(shot, folder)[0] == [mesh.name for mesh in shot.meshes].index(name)
+    assert picture.any()
+    return float((shown & picture).sum() / (shown | picture).sum())
+
+
+def large(scene: bpy.types.Scene) -> None:
+    """More pixels for each cell, so that strands are several wide."""
+    scene.render.resolution_percentage = 100
+    scene.render.resolution_x, scene.render.resolution_y = 8 * 96, 96
+
+
+def test_hair_curves_are_strands_where_that_is_chosen(stand, tmp_path):
+    large(stand)
+    redden(hair_curves(stand))
+    assert shoot(stand).warnings == ("'Hair' is hair curves and is not part of the shot.",)
+    assert overlap(stand, tmp_path, "Hair") > 0.6  # strands are three pixels wide: their edges count much
+
+
+def test_strands_stand_on_moving_things_and_move_themselves(stand):
+    obj = hair_curves(stand)
+    stage.key(obj, "location", {1: (3, 0, -1), 3: (5, 0, -1)})
+    shot = shoot(stand, 3, hair="strands")
+    track = stage.track(shot, "Hair")
+    geometry = shot.geometries[track.geometry]
+    assert geometry.positions.shape == (1, 75, 3)
+    assert len(geometry.triangles) == 5 * 4 * 6
+    middle = [stage.world(shot, "Hair", t).mean(axis=0)[0] for t in range(3)]
+    assert middle[2] - middle[0] == pytest.approx(2, abs=1e-5)
+    shot.check_values()
+
+
+def test_hair_of_particles_is_as_it_renders(stand, tmp_path):
+    large(stand)
+    obj = particles(stand, "Emitter", "HAIR", "PATH")
+    settings = obj.particle_systems[0].settings
+    settings.count, settings.hair_length, settings.root_radius, settings.tip_radius = 12, 1, 8, 8
+    settings.use_rotations, settings.brownian_factor = False, 0.2
+    settings.object_align_factor[2] = 1
+    settings.child_type, settings.child_percent, settings.rendered_child_count = "SIMPLE", 1, 3
+    settings.child_radius = 0.3
+    obj.show_instancer_for_render = False
+    obj.rotation_euler.y, obj.scale = 0.4, (0.6, 0.6, 0.6)
+    redden(obj)
+    assert overlap(stand, tmp_path, "Emitter") > 0.6
+    shot = shoot(stand, hair="strands")
+    track = stage.track(shot, "Emitter")
+    assert shot.geometries[track.geometry].positions.shape[1] == 36 * (2**settings.render_step + 1) * 3
+
+
+def test_more_hair_than_can_be_read_is_left_out_and_said(stand, monkeypatch):
+    monkeypatch.setattr("trackshade_addon.capture.strands.MOST", 100)
+    particles(stand, "Emitter", "HAIR", "PATH")
+    assert shoot(stand, hair="strands").warnings == ("The hair of 'Emitter' is not part of the shot.",)
+
+
+def test_hair_of_nodes_and_of_instances(stand):
+    made = nodes(stand, "Made", "GeometryNodeMeshToCurve")
+    inner = hair_curves(stand)
+    collection = bpy.data.collections.new("Wig")
+    collection.objects.link(inner)
+    empty = stage.add(stand, "Wigs", None)
+    empty.instance_type, empty.instance_collection = "COLLECTION", collection
+    shot = shoot(stand, 2, hair="strands")
+    readable = hasattr(made, "evaluated_geometry")
+    assert set(stage.names(shot)) == {"Plain", "Hair", "Wigs/Hair"} | ({"Made"} if readable else set())
+    assert stage.track(shot, "Hair").geometry == stage.track(shot, "Wigs/Hair").geometry
+    assert (shot.warnings == ()) == readable
+    shot.check_values()
+
+
+def test_transparent_hair_is_not_there(stand):
+    obj = hair_curves(stand)
+    obj.data.materials.append(clear_material())
+    shot = shoot(stand, hair="strands")
+    assert stage.names(shot) == ["Plain"]
+    assert shot.warnings == ()

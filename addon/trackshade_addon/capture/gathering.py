@@ -23,6 +23,7 @@ from .instances import Instances, Key, Seen
 from .materials import Looks, Materials
 from .objects import Matrices, Objects
 from .recording import Library, Recording, Rows
+from .strands import Strands, curves_of_nodes, curves_strands, particle_strands
 from .surfaces import SurfaceTable
 from .warnings import DICED, DISPLACED, UNKNOWN_ALPHA, WITHOUT_SURFACE, Warnings
 
@@ -82,6 +83,9 @@ class Gathering:
         self._instances: dict[Key, _Instance] = {}
         self._drawn: dict[int, Matrices] = {}
         self._objects = Objects(view_layer, self.total)
+        self._hair = hair
+        self._depsgraph: bpy.types.Depsgraph | None = None
+        self._strands: dict[tuple[int, int, str], Strands | None] = {}  # of this sample
         self._cutouts = Cutouts()
         self._materials = Materials(view_layer, glass, self._cutouts)
 
@@ -95,6 +99,8 @@ class Gathering:
         self._cameras.put(t, frame, camera, depsgraph)
         self._library.begin()
         self._materials.begin(depsgraph)
+        self._depsgraph = depsgraph
+        self._strands.clear()
         for seen in self._things.of(depsgraph):
             self._look_at(t, frame, seen)
         self._objects.put(t, depsgraph, self._drawn)
@@ -102,21 +108,52 @@ class Gathering:
         self.done += 1
 
     def _look_at(self, t: int, frame: float, seen: Seen) -> None:
-        kind = seen.kind
-        if kind in WITHOUT_SURFACE:
-            if seen.appearance.visible:
-                self.warnings.name(WITHOUT_SURFACE[kind], seen.name)
-            return
+        strands = None
+        if seen.kind in WITHOUT_SURFACE:
+            if not seen.appearance.visible:
+                return
+            strands = self._strands_of(seen)
+            if strands is None:
+                self.warnings.name(WITHOUT_SURFACE[seen.kind], seen.name)
+                return
         instance = self._instances.get(seen.key)
         if instance is None:
             matrices, visible = Matrices(self.total), np.zeros(self.total, np.bool_)
             instance = _Instance(seen.name, seen.key[2], seen.pass_index, matrices, visible)
             self._instances[seen.key] = instance
-            if not seen.key[1]:  # the object itself
+            if not seen.key[1] and not seen.system:  # the object itself
                 self._drawn[seen.key[0]] = matrices
         instance.matrices.put(t, seen.item.matrix_world)
-        if seen.appearance.visible:
+        if strands is not None:
+            self._record_strands(t, frame, seen, instance, strands)
+        elif seen.appearance.visible:
             self._record(t, frame, seen, instance)
+
+    def _strands_of(self, seen: Seen) -> Strands | None:
+        """The strands of hair; None where they are not asked for, or cannot be read."""
+        if self._hair != "strands" or seen.kind not in ("CURVES", "HAIR"):
+            return None
+        assert self._depsgraph is not None
+        key = seen.key[0], seen.obj.data.as_pointer(), seen.system
+        if key not in self._strands:
+            if seen.kind == "HAIR":
+                system = seen.obj.particle_systems.get(seen.system)
+                made = None if system is None else particle_strands(seen.obj, system, self._depsgraph)
+            elif seen.obj.type == "CURVES":
+                made = curves_strands(seen.obj.data)
+            else:
+                made = curves_of_nodes(seen.obj, self._depsgraph)
+            self._strands[key] = made
+        return self._strands[key]
+
+    def _record_strands(self, t: int, frame: float, seen: Seen, instance: _Instance, strands: Strands) -> None:
+        looks = self._materials.of(seen.obj, seen.obj.data, seen.name)
+        slot = seen.obj.particle_systems[seen.system].settings.material - 1 if seen.system else 0
+        if looks and not looks[min(slot, len(looks) - 1)].shown:
+            return
+        instance.visible[t] = True
+        instance.recording = self._library.record(t, frame, strands, instance.recording, seen.name, False)
+        instance.holdout = bool(instance.holdout) or seen.appearance.holdout
 
     def _record(self, t: int, frame: float, seen: Seen, instance: _Instance) -> None:
         mesh = seen.obj.data
@@ -194,9 +231,7 @@ class Gathering:
             fps=self.frames.fps,
             size=self._fit.size,
             camera=self._cameras.track(),
-            geometries=tuple(
-                recording.geometry(id(recording) in with_slots) for recording in self._library.recordings
-            ),
+            geometries=tuple(recording.geometry(id(recording) in with_slots) for recording in self._library.recordings),
             meshes=tuple(meshes),
             objects=self._objects.tracks(self._drawn),
             view_layer=self._layer.name,

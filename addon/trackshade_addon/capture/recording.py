@@ -6,14 +6,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection
 
-import bpy
 import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.errors import ShotError
 from trackshade.shot import Geometry
 
-from .geometry import MeshReader, Topology, empty
+from .geometry import MeshReader, Readable, Topology, empty
 from .materials import Looks
 from .topology import Attachment, attach
 
@@ -33,7 +32,7 @@ class Recording:
         name: str,
         total: int,
         reader: MeshReader,
-        mesh: bpy.types.Mesh,
+        mesh: Readable,
         by_counts: bool,
         layers: Collection[str] = (),
     ) -> None:
@@ -70,7 +69,7 @@ class Recording:
     def at(self, t: int) -> Float32:
         return self._first if self._rows is None else self._rows[t]
 
-    def put(self, t: int, frame: float, mesh: bpy.types.Mesh) -> None:
+    def put(self, t: int, frame: float, mesh: Readable) -> None:
         """Takes sample `t`, which is not before any that it has.
 
         Raises:
@@ -92,7 +91,7 @@ class Recording:
         finite_or_raise(self._rows[t], self.name, frame)
         self.written = t
 
-    def take_layers(self, mesh: bpy.types.Mesh, names: Collection[str]) -> None:
+    def take_layers(self, mesh: Readable, names: Collection[str]) -> None:
         """Takes texture coordinates that cut-outs need, where `mesh` has them and is of this topology."""
         for name in names:
             if name not in self.layers and name != self.uv_name:
@@ -110,7 +109,7 @@ class Recording:
         if self._rows is not None:
             self._rows[self.written + 1 :] = self._rows[self.written]
 
-    def agrees(self, t: int, mesh: bpy.types.Mesh) -> bool:
+    def agrees(self, t: int, mesh: Readable) -> bool:
         """Whether `mesh` gives sample `t` as it was put."""
         if self._reader.has_topology(mesh, self._topology):
             sample = self._reader.positions(mesh)
@@ -164,13 +163,13 @@ class Recording:
             return Geometry(self.positions, self.triangles, self.uv)
         return Geometry(self.positions, self.triangles, self.uv, self.slots, tuple(self.layers.values()))
 
-    def _keeps(self, mesh: bpy.types.Mesh) -> bool:
+    def _keeps(self, mesh: Readable) -> bool:
         if not self._reader.has_topology(mesh, self._topology):
             return False
         self._now = self._attachment = None
         return True
 
-    def _sample(self, t: int, frame: float, mesh: bpy.types.Mesh) -> Float32:
+    def _sample(self, t: int, frame: float, mesh: Readable) -> Float32:
         """[V, 3] this geometry's points on `mesh`."""
         surface = self._reader.positions(mesh)
         if self._keeps(mesh):
@@ -206,7 +205,7 @@ class Library:
         self,
         t: int,
         frame: float,
-        mesh: bpy.types.Mesh,
+        mesh: Readable,
         current: Recording | None,
         name: str,
         by_counts: bool,
@@ -237,7 +236,7 @@ class Library:
             self._readings[address] = placed
         return placed
 
-    def used(self, mesh: bpy.types.Mesh, looks: Looks) -> Looks:
+    def used(self, mesh: Readable, looks: Looks) -> Looks:
         """Those of a mesh's `looks`, by slot, whose slot some face has."""
         if len(looks) < 2:
             return looks
@@ -261,7 +260,7 @@ class Library:
                 self._rows(positions, len(positions))
 
     def _new(
-        self, t: int, frame: float, mesh: bpy.types.Mesh, name: str, by_counts: bool, layers: Collection[str]
+        self, t: int, frame: float, mesh: Readable, name: str, by_counts: bool, layers: Collection[str]
     ) -> Recording:
         made = Recording(name, self._total, self._reader, mesh, by_counts, layers)
         made.written = t
@@ -279,7 +278,7 @@ class Library:
                 self._rows(made.uv, len(made.uv))
         return made
 
-    def _place(self, t: int, frame: float, mesh: bpy.types.Mesh, current: Recording, name: str) -> Recording:
+    def _place(self, t: int, frame: float, mesh: Readable, current: Recording, name: str) -> Recording:
         if current.written < t:
             current.put(t, frame, mesh)
             return current

@@ -53,6 +53,7 @@ class RenderState:
     Args:
         changes: puts everything back.
         warn: gets a sentence for each thing that cannot be brought over.
+        strands: whether hair is captured, and has as many points as it renders with.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class RenderState:
         scene: bpy.types.Scene,
         view_layer: bpy.types.ViewLayer,
         warn: Callable[[str], None],
+        strands: bool = False,
     ) -> None:
+        self._strands = strands
         self._changes = changes
         self._followed: list[_Pair] = []
         objects = [obj for obj in bpy.data.objects if obj.users]
@@ -126,6 +129,8 @@ class RenderState:
             settings = system.settings
             if settings.type == "HAIR":
                 self._changes.set(settings, "display_percentage", 100)
+                if self._strands:
+                    self._changes.set(settings, "display_step", settings.render_step)
                 self._changes.set(settings, "child_percent", settings.rendered_child_count)
             elif settings.display_percentage != 100 and settings.render_type in ("OBJECT", "COLLECTION"):
                 warn(

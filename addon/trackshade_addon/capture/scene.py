@@ -60,6 +60,7 @@ class Capture:
         self._view_layer: bpy.types.ViewLayer = view_layer
         self._gathering = Gathering(view_layer, frame_map, size_fit, rows, glass=glass, hair=hair)
         self._camera = camera
+        self._hair = hair
         self._stack = contextlib.ExitStack()
         self._state: RenderState | None = None
         self._shot: Shot | None = None
@@ -119,7 +120,9 @@ class Capture:
         changes = self._stack.enter_context(undisturbed(self._scene))
         if self._camera is not None:
             fix_camera(changes, self._scene, self._camera)
-        return RenderState(changes, self._scene, self._view_layer, self._gathering.warnings.add)
+        return RenderState(
+            changes, self._scene, self._view_layer, self._gathering.warnings.add, self._hair == "strands"
+        )
 
     def _sample(self, frame: float) -> None:
         set_frame(self._scene, frame)
