@@ -14,7 +14,7 @@ from ..capture.geometry import Float32, Topology
 from ..capture.instances import Instances, Key, Seen
 from ..capture.recording import same_bytes
 from ..capture.topology import Attachment, attach
-from .reference import Reference, Start, Surface
+from .reference import Reference, Start, Surface, Surfaces
 
 MANY = 4000  # points; to find so many again on another topology takes longer than a frame may
 
@@ -62,8 +62,9 @@ class Following:
         """
         reference, frame = self.reference, depsgraph.scene.frame_current_final
         found: dict[tuple[int, int], tuple[Key, Float32 | None] | None] = {}  # in this redraw
-        fresh: dict[int, Surface] = {}
+        fresh: Surfaces = {}
         self.waiting.clear()
+        reference.materials.begin(depsgraph)
         for seen in Instances(depsgraph.view_layer).of(depsgraph):
             if seen.kind != "MESH" or not seen.appearance.visible or not _in_view(seen, space):
                 continue
