@@ -118,7 +118,7 @@ def _boxes(
         for frame in frames:
             yield from stepper.to(frame)
             for seen in things.of(view_layer.depsgraph):
-                if seen.appearance.visible and seen.obj.type == "MESH" and _has_faces(seen.obj):
+                if seen.appearance.visible and seen.kind == "MESH" and _has_faces(seen.obj):
                     matrix = np.array(seen.item.matrix_world)
                     corners = np.array([tuple(corner) for corner in seen.obj.bound_box], np.float64)
                     boxes.setdefault(seen.key, []).append(corners @ matrix[:3, :3].T + matrix[:3, 3])

@@ -200,6 +200,8 @@ def _what(values: Mapping[str, Any]) -> job.What:
         input_render=values.get("input_render", False),
         strict=values["strict"],
         keep_played=False,  # the file was only just opened: nothing was played
+        glass=values["glass"],
+        hair=values["hair"],
     )
 
 

@@ -21,6 +21,8 @@ from trackshade.processes import blender, own_python
 from trackshade.shot import Shot
 
 from .capture.animation import curves
+from .capture.engines import OWN_ENGINE as OWN_ENGINE  # which others take from here
+from .capture.engines import look_engine as look_engine
 from .capture.render_state import RenderState
 from .capture.restore import Changes, fix_camera, undisturbed
 from .capture.simulations import simulations
@@ -33,7 +35,6 @@ from .render.rest import own_render
 
 Picture = NDArray[np.uint8]
 
-OWN_ENGINE = "TRACKSHADE"
 _GPU_ENGINES = {"BLENDER_WORKBENCH", "BLENDER_EEVEE", "BLENDER_EEVEE_NEXT"}
 _PROBE = """
 import bpy
@@ -183,14 +184,6 @@ def _picture(shot: Shot, t: int, scene: bpy.types.Scene, view_layer: bpy.types.V
             _FIX,
         )
     return picture
-
-
-def look_engine(scene: bpy.types.Scene) -> str:
-    """The engine that renders first frames: the scene's own; where that is Trackshade, the one chosen for them."""
-    if scene.render.engine != OWN_ENGINE:
-        return scene.render.engine
-    chosen = scene.trackshade.look_engine
-    return "BLENDER_EEVEE_NEXT" if chosen == "BLENDER_EEVEE" and bpy.app.version < (5, 0, 0) else chosen
 
 
 def read_picture(path: Path) -> Picture:

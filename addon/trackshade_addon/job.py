@@ -88,6 +88,8 @@ class What:
         strict: refuses a scene with missing files or blocked scripts, which otherwise is warned about.
         remarks: sentences about how the scene was opened, for the shot's warnings.
         keep_played: whether frames of simulations that were played stay in memory; see `Capture`.
+        glass: "opaque" or "through": whether what lets more than half of the light through is part of the shot.
+        hair: "none" or "strands": whether hair is, as thin tubes.
     """
 
     model: str = "mini"
@@ -102,6 +104,8 @@ class What:
     strict: bool = False
     remarks: tuple[str, ...] = ()
     keep_played: bool = True
+    glass: str = "opaque"
+    hair: str = "none"
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def record(
     if given is not None:
         yield Progress("planning", "looking at the picture")
         check_given(given)  # so that a damaged picture is told before the capture
-    shot = yield from _capture(scene, view_layer, frames, size, camera, client, what.keep_played)
+    shot = yield from _capture(scene, view_layer, frames, size, camera, client, what)
     if what.strict:  # drivers of what only renders show have been evaluated by now
         require_complete(find_gaps(scene, view_layer, frames.frames))
     if what.remarks:
@@ -355,11 +359,12 @@ def _capture(
     size: SizeFit,
     camera: bpy.types.Object | None,
     client: Future[Client] | None,
-    keep_played: bool,
+    what: What,
 ) -> Generator[Progress, None, Shot]:
     rows = None if client is None else Feed(client).rows
+    options = {"keep_played": what.keep_played, "glass": what.glass, "hair": what.hair}
     with Capture(
-        scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows, keep_played=keep_played
+        scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows, **options
     ) as capture:
         yield Progress("capturing", step=0, steps=capture.total)
         while capture.done < capture.total:

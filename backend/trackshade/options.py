@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from trackshade.errors import UsageError
 from trackshade.fit import FRAME_RULES, SIZE_MODES
-from trackshade.settings import CONTROLS, TRACKING_RANGES, ShadeSettings
+from trackshade.settings import CONTROLS, GLASS, HAIR, TRACKING_RANGES, ShadeSettings
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,12 @@ WHAT = (
     Option("--first-frame", str, "'render' renders it with the scene's own engine, 'none' goes without, or a picture "
            "file.", "render", metavar="render|none|PATH"),
 )  # fmt: skip
+SURFACES = (
+    Option("--glass", str, "Surfaces that let more than half of the light through: part of the shot (opaque), or not "
+           "(through).", "opaque", GLASS),
+    Option("--hair", str, "Hair: not part of the shot (none), or as thin tubes, which can be large (strands).", "none",
+           HAIR),
+)  # fmt: skip
 INPUT_RENDER = Option("--input-render", bool, "Render every frame too, to compare with the result.", False)
 RENDERS = Option("--input-render", bool, "Render every frame too, into a folder of pictures beside the shot.", False)
 HOW = (
@@ -123,11 +129,11 @@ SHADE_FIRST = Option("--first-frame", str, "A picture file, or 'none'; the one b
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": ("Shade a scene, and place the result in a copy of it.",
-               (SCENE, *OPENING, STRICT, *WHAT, INPUT_RENDER, *HOW, FOLDER, FORCE, JSON, *BACKEND)),
+               (SCENE, *OPENING, STRICT, *WHAT, *SURFACES, INPUT_RENDER, *HOW, FOLDER, FORCE, JSON, *BACKEND)),
     "control": ("Make a scene's tracking video, as a model would be sent it; needs none.",
-                (SCENE, *OPENING, STRICT, *WHAT[:6], *TRACKS, FOLDER, FORCE, JSON, *BACKEND)),
+                (SCENE, *OPENING, STRICT, *WHAT[:6], *SURFACES, *TRACKS, FOLDER, FORCE, JSON, *BACKEND)),
     "export": ("Capture a scene to a shot file, with the first frame beside it.",
-               (SCENE, *OPENING, STRICT, *WHAT, RENDERS, FILE, FORCE, JSON)),
+               (SCENE, *OPENING, STRICT, *WHAT, *SURFACES, RENDERS, FILE, FORCE, JSON)),
     "shade": ("Shade a shot file, or the tracks kept beside an export.",
               (SHOT, Option("--model", str, WHAT[5].help, "mini", metavar="NAME"), SHADE_FIRST, *HOW, FOLDER, FORCE,
                JSON, *BACKEND)),

@@ -11,6 +11,8 @@ from typing import Any
 from trackshade.errors import UsageError
 
 CONTROLS = ("mesh", "points")
+GLASS = ("opaque", "through")
+HAIR = ("none", "strands")
 OUTPUTS = ("video", "tracking")
 TRACKING_RANGES = ("training", "demo")
 

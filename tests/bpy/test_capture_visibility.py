@@ -334,6 +334,7 @@ def test_what_the_camera_does_not_see_is_left_out(scene, how):
     stage.add_camera(scene)
     obj, collection = things(scene)
     if how == "indirect only":
+        scene.render.engine = "CYCLES"  # EEVEE shows it
         layer_of(scene, collection).indirect_only = True
     elif how == "camera rays":
         obj.visible_camera = False

@@ -151,3 +151,34 @@ def test_things_that_bend_come_go_and_block(kind: str, scene: bpy.types.Scene, c
     hole.is_holdout = True
     video = compare(client, tmp_path / "out")
     assert (video[8] != video[0]).any()
+
+
+def test_what_the_render_shows_through_is_not_drawn(scene: bpy.types.Scene, client: Client, tmp_path: Path) -> None:
+    """A fog box around everything, walls that EEVEE culls, one of them mirrored, and a part that is transparent."""
+    stage.add_camera(scene)
+    scene.frame_end = 17
+    stage.add(scene, "Behind", stage.grid("Behind")).location.y = 3
+    fog, culled, clear = (bpy.data.materials.new(name) for name in ("Fog", "Culled", "Clear"))
+    for material in (fog, clear):
+        material.use_nodes = True
+        tree = material.node_tree
+        tree.nodes.clear()
+        shader = tree.nodes.new("ShaderNodeBsdfTransparent" if material == clear else "ShaderNodeVolumeScatter")
+        out = tree.nodes.new("ShaderNodeOutputMaterial")
+        tree.links.new(shader.outputs[0], out.inputs["Surface" if material == clear else "Volume"])
+    culled.use_backface_culling = True
+    bpy.ops.mesh.primitive_cube_add(size=8)
+    bpy.context.object.data.materials.append(fog)
+    for place, turn, scale in ((-1.5, 0, 1), (-0.5, np.pi, 1), (0.5, 0, -1), (1.5, np.pi, -1)):
+        wall = stage.add(scene, f"Wall {place}", stage.grid("Wall"))
+        wall.location.x, wall.rotation_euler.z = place, turn
+        wall.scale = 0.4, 0.4 * scale, 0.4
+        wall.data.materials.append(culled)
+    part = stage.add(scene, "Part", stage.grid("Part"))
+    part.location, part.scale = (0, -1, 0.7), (0.3, 0.3, 0.3)
+    part.data.materials.append(None)
+    part.data.materials.append(clear)
+    for polygon in part.data.polygons:
+        polygon.material_index = polygon.index % 2
+    stage.key(part, "location", {1: (0, -1, 0.7), 17: (0.5, -1, 0.7)})
+    compare(client, tmp_path / "out")

@@ -12,7 +12,7 @@ from hypothesis import given
 from shots import camera_track, same, shots, small_shot
 from trackshade.errors import ShotError
 from trackshade.shot import Geometry, MeshTrack, Shot
-from trackshade.shot.encoding import array_specs, decode, encode
+from trackshade.shot.encoding import VERSION, array_specs, decode, encode
 
 
 def with_geometry(shot: Shot, index: int, geometry: Geometry) -> Shot:
@@ -142,7 +142,7 @@ def test_a_header_from_elsewhere_is_not_trusted(change: dict) -> None:
 def test_a_newer_header_says_which_side_to_update() -> None:
     header, arrays = encode(small_shot())
     with pytest.raises(ShotError, match="Update Trackshade") as caught:
-        decode(header | {"version": 2}, arrays)
+        decode(header | {"version": VERSION + 1}, arrays)
     assert caught.value.code == "shot-too-new"
 
 

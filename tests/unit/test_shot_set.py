@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shots import camera_track
 from trackshade import registry
 from trackshade.cli.nearest import nearest
 from trackshade.errors import ShotError
+from trackshade.fit import SizeFit
 from trackshade.settings import ShadeSettings
+from trackshade.shot import Cutout, Geometry, MeshTrack, Shot, Surfaces
+from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, Order, frame_name, free_result, read_set, write_set
 
 SPEC = registry.spec("mini")
@@ -92,3 +97,51 @@ def test_the_nearest_point_of_a_surface_is_found(seed: int) -> None:
     best = np.linalg.norm(others[None] - points[:, None], axis=2).min(axis=1)
     assert np.all(np.linalg.norm(found - points, axis=1) <= best + 1e-5)
     assert index.max() < len(triangles)
+
+
+def surfaced(frame: int, shown: bool) -> Shot:
+    """One exported frame: a card with a cut-out and a pane that is shown or not, and later frames' other numbers."""
+    corners = np.array([[(-1, -1, 3), (1, -1, 3), (1, 1, 3), (-1, 1, 3)]], np.float32)
+    triangles = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
+    uv = np.zeros((2, 3, 2), np.float32)
+    geometry = Geometry(corners, triangles, uv, np.array([0, 1], np.int32), (uv + 1,))
+    still = np.eye(4)[None]
+    leaf = Cutout(np.arange(6, dtype=np.uint8).reshape(2, 3), np.arange(256) > 2, np.eye(2, 3))
+    other = Cutout(np.full((1, 1), frame, np.uint8), np.arange(256) > 2, np.eye(2, 3))
+    first = np.array([0, -1], np.int32)
+    card = Surfaces(np.ones((1, 2), bool), np.ones((1, 2), bool), first + (frame > 1) * (first >= 0), 1 + 0 * first)
+    pane = Surfaces(np.array([[True, shown]]), np.array([[False, shown]]), first * 0 - 1, first * 0)
+    track = MeshTrack("Card", 0, still, np.ones(1, bool), surfaces=0)
+    fit = SizeFit((8, 8), (1.0, 1.0), (8, 8), "pad", (1.0, 1.0), (0.0, 0.0), "")
+    source = {"size_fit": fit.to_dict(), "keys": [[], [], []], "topology": ["x"]}
+    return Shot(
+        np.array([float(frame)]), 24.0, (8, 8), camera_track(1), (geometry,),
+        (track, replace(track, name="Pane", surfaces=1), replace(track, name="Plain", surfaces=None)),
+        source=source, surfaces=(card, pane), cutouts=(leaf,) if frame == 1 else (other, leaf),
+    )  # fmt: skip
+
+
+def test_joined_frames_keep_their_surfaces(tmp_path: Path) -> None:
+    """A cut-out that has another number in another frame is the same one; sides are those of each frame."""
+    order = replace(ORDER, start=1, end=17, step=1)
+    tracks = write_set(tmp_path, order)
+    for frame in range(1, 18):
+        surfaced(frame, frame % 2 == 1).save(tracks.path(frame))
+    (tmp_path / FIRST).write_bytes(b"picture")
+    shot = join(tracks, SPEC, nearest)
+    shot.check_values()
+    card, pane, plain = shot.meshes
+    assert plain.surfaces is None
+    assert card.surfaces is not None
+    assert pane.surfaces is not None
+    leaf = shot.cutouts[shot.surfaces[card.surfaces].cutouts[0]]
+    assert leaf.alpha.shape == (2, 3)
+    assert shot.surfaces[card.surfaces].cutouts.tolist() == [0, -1]
+    assert shot.surfaces[card.surfaces].uv_layers.tolist() == [1, 0]
+    assert shot.surfaces[card.surfaces].front.shape == (1, 2)
+    assert [bool(shot.surfaces[pane.surfaces].at(t)[0][1]) for t in range(4)] == [True, False, True, False]
+    assert not shot.surfaces[pane.surfaces].back[:, 0].any()
+    geometry = shot.geometries[card.geometry]
+    assert geometry.materials is not None
+    assert geometry.materials.tolist() == [0, 1]
+    assert len(geometry.more_uv) == 1

@@ -20,9 +20,14 @@ from trackshade.shot import MeshTrack, Shot
 from ..given_picture import color_management
 from .camera import CameraRecording, sees
 from .completeness import find_gaps, sentences
-from .instances import WITHOUT_SURFACE, Instances, Key, Seen
+from .cutouts import Cutouts
+from .instances import Instances, Key, Seen
+from .materials import Looks, Materials
 from .objects import Matrices, Objects
 from .recording import Library, Recording, Rows
+from .strands import Strands, curves_of_nodes, curves_strands, particle_strands
+from .surfaces import SurfaceTable
+from .warnings import DICED, DISPLACED, UNKNOWN_ALPHA, WITHOUT_SURFACE, Warnings
 
 _CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T.astype(bool)  # [8, 3] high or low
 
@@ -38,16 +43,7 @@ class _Instance:
     visible: np.ndarray  # [T] bool
     recording: Recording | None = None
     holdout: bool | None = None
-
-
-@dataclass(eq=False)
-class Warnings:
-    """Sentences about what the shot does not show exactly; each once."""
-
-    sentences: dict[str, None] = field(default_factory=dict)
-
-    def add(self, sentence: str) -> None:
-        self.sentences.setdefault(sentence)
+    looks: dict[int, Looks] = field(default_factory=dict)  # by sample, where not all of it is solid
 
 
 class Gathering:
@@ -60,6 +56,8 @@ class Gathering:
         rows: called as rows(array, n) when the first n rows of an array of the shot have got their final values.
         alone: the samples will be joined with others that are gathered elsewhere, so that nothing is taken for granted
             about what keeps its topology.
+        glass: "opaque" or "through": whether what lets more than half of the light through is part of the shot.
+        hair: "none" or "strands": whether hair is part of the shot, as thin tubes.
     """
 
     def __init__(
@@ -69,6 +67,8 @@ class Gathering:
         size_fit: SizeFit,
         rows: Rows | None = None,
         alone: bool = False,
+        glass: str = "opaque",
+        hair: str = "none",
     ) -> None:
         self.done = 0
         self.total = len(frame_map.frames)
@@ -86,6 +86,11 @@ class Gathering:
         self._instances: dict[Key, _Instance] = {}
         self._drawn: dict[int, Matrices] = {}
         self._objects = Objects(view_layer, self.total)
+        self._hair = hair
+        self._depsgraph: bpy.types.Depsgraph | None = None
+        self._strands: dict[tuple[int, int, str], Strands | None] = {}  # of this sample
+        self._cutouts = Cutouts()
+        self._materials = Materials(view_layer, glass, self._cutouts)
 
     def put(self, depsgraph: bpy.types.Depsgraph, camera: bpy.types.Object | None) -> None:
         """Takes the next sample: `depsgraph` holds its frame, which is seen through the original object `camera`.
@@ -98,6 +103,9 @@ class Gathering:
             self._colors = color_management(depsgraph.scene)
         self._cameras.put(t, frame, camera, depsgraph)
         self._library.begin()
+        self._materials.begin(depsgraph)
+        self._depsgraph = depsgraph
+        self._strands.clear()
         for seen in self._things.of(depsgraph):
             self._look_at(t, frame, seen)
         self._objects.put(t, depsgraph, self._drawn)
@@ -105,21 +113,52 @@ class Gathering:
         self.done += 1
 
     def _look_at(self, t: int, frame: float, seen: Seen) -> None:
-        kind = seen.obj.type
-        if kind in WITHOUT_SURFACE:
-            if seen.appearance.visible:
-                self.warnings.add(f"'{seen.name}' is {WITHOUT_SURFACE[kind]} and is not part of the shot.")
-            return
+        strands = None
+        if seen.kind in WITHOUT_SURFACE:
+            if not seen.appearance.visible:
+                return
+            strands = self._strands_of(seen)
+            if strands is None:
+                self.warnings.name(WITHOUT_SURFACE[seen.kind], seen.name)
+                return
         instance = self._instances.get(seen.key)
         if instance is None:
             matrices, visible = Matrices(self.total), np.zeros(self.total, np.bool_)
             instance = _Instance(seen.name, seen.key[2], seen.pass_index, matrices, visible)
             self._instances[seen.key] = instance
-            if not seen.key[1]:  # the object itself
+            if not seen.key[1] and not seen.system:  # the object itself
                 self._drawn[seen.key[0]] = matrices
         instance.matrices.put(t, seen.item.matrix_world)
-        if seen.appearance.visible:
+        if strands is not None:
+            self._record_strands(t, frame, seen, instance, strands)
+        elif seen.appearance.visible:
             self._record(t, frame, seen, instance)
+
+    def _strands_of(self, seen: Seen) -> Strands | None:
+        """The strands of hair; None where they are not asked for, or cannot be read."""
+        if self._hair != "strands" or seen.kind not in ("CURVES", "HAIR"):
+            return None
+        assert self._depsgraph is not None
+        key = seen.key[0], seen.obj.data.as_pointer(), seen.system
+        if key not in self._strands:
+            if seen.kind == "HAIR":
+                system = seen.obj.particle_systems.get(seen.system)
+                made = None if system is None else particle_strands(seen.obj, system, self._depsgraph)
+            elif seen.obj.type == "CURVES":
+                made = curves_strands(seen.obj.data)
+            else:
+                made = curves_of_nodes(seen.obj, self._depsgraph)
+            self._strands[key] = made
+        return self._strands[key]
+
+    def _record_strands(self, t: int, frame: float, seen: Seen, instance: _Instance, strands: Strands) -> None:
+        looks = self._materials.of(seen.obj, seen.obj.data, seen.name)
+        slot = seen.obj.particle_systems[seen.system].settings.material - 1 if seen.system else 0
+        if looks and not looks[min(slot, len(looks) - 1)].shown:
+            return
+        instance.visible[t] = True
+        instance.recording = self._library.record(t, frame, strands, instance.recording, seen.name, False)
+        instance.holdout = bool(instance.holdout) or seen.appearance.holdout
 
     def _record(self, t: int, frame: float, seen: Seen, instance: _Instance) -> None:
         mesh = seen.obj.data
@@ -129,14 +168,21 @@ class Gathering:
         try:
             if not mesh.polygons:
                 return
+            looks = self._materials.of(seen.obj, mesh, seen.name)
+            used = self._library.used(mesh, looks)
+            if used and not any(look.shown for look in used):
+                return  # the render shows nothing of it
             instance.visible[t] = True
+            layers = {look.uv for look in used if look.uv is not None}
             instance.recording = self._library.record(
-                t, frame, mesh, instance.recording, seen.name, seen.by_counts and not (convert or self._alone)
+                t, frame, mesh, instance.recording, seen.name, seen.by_counts and not (convert or self._alone), layers
             )
         finally:
             if convert:
                 seen.obj.to_mesh_clear()
-        holdout = seen.appearance.holdout
+        if looks:
+            instance.looks[t] = looks
+        holdout = seen.appearance.holdout or (bool(used) and all(look.holdout for look in used))
         if instance.holdout is None:
             instance.holdout = holdout
         elif instance.holdout != holdout:
@@ -164,7 +210,12 @@ class Gathering:
         instances = self._recorded()
         index = {id(recording): i for i, recording in enumerate(self._library.recordings)}
         meshes = []
+        table = SurfaceTable(self.total, self._cutouts, self.warnings)
+        with_slots: set[int] = set()
         for item in instances:
+            surfaces = table.of(item.name, item.looks, item.visible, item.recording)
+            if surfaces is not None:
+                with_slots.add(id(item.recording))
             matrices = item.matrices.complete()
             self._finite_or_raise(item.name, matrices)
             meshes.append(
@@ -175,17 +226,19 @@ class Gathering:
                     visible=item.visible,
                     holdout=bool(item.holdout),
                     pass_index=item.pass_index,
+                    surfaces=surfaces,
                 )
             )
         self._warn_of_topology()
         for sentence in sentences(find_gaps(scene, self._layer, self.frames.frames)):
             self.warnings.add(sentence)
+        self._warn_of_materials()
         return Shot(
             frames=np.array(self.frames.frames, np.float64),
             fps=self.frames.fps,
             size=self._fit.size,
             camera=self._cameras.track(),
-            geometries=tuple(recording.geometry() for recording in self._library.recordings),
+            geometries=tuple(recording.geometry(id(recording) in with_slots) for recording in self._library.recordings),
             meshes=tuple(meshes),
             objects=self._objects.tracks(self._drawn),
             view_layer=self._layer.name,
@@ -196,8 +249,10 @@ class Gathering:
                 "frame_map": self.frames.to_dict(),
                 "size_fit": self._fit.to_dict(),
                 "color_management": self._colors,
-                "warnings": list(self.warnings.sentences),
+                "warnings": self.warnings.all(),
             },
+            surfaces=tuple(table.surfaces),
+            cutouts=tuple(self._cutouts.found),
         )
 
     def _finite_or_raise(self, name: str, matrices: np.ndarray) -> None:
@@ -220,6 +275,14 @@ class Gathering:
                     "its points were carried across by the nearest surface point."
                 )
 
+    def _warn_of_materials(self) -> None:
+        for (name, material), why in self._materials.findings.unknown.items():
+            self.warnings.name(UNKNOWN_ALPHA, f"{name} (material {material}: {why})")
+        for name, material in self._materials.findings.displaced:
+            self.warnings.name(DISPLACED, f"{name} (material {material})")
+        for name in self._materials.findings.diced:
+            self.warnings.name(DICED, name)
+
 
 def seen_or_raise(shot: Shot) -> Shot:
     """The shot itself. Raises ShotError where no surface can be in the picture in any sample."""
@@ -228,7 +291,7 @@ def seen_or_raise(shot: Shot) -> Shot:
         raise ShotError(
             "nothing-visible",
             f"No surface is visible in view layer '{shot.view_layer}' of scene '{shot.source.get('scene')}' "
-            f"in frames {first:g} to {last:g}.",
+            f"in frames {first:g} to {last:g}. {' '.join(shot.warnings)}".rstrip(),
             "Add a mesh, or make one visible in renders.",
         )
     # A few of the vertices tell in most shots; then all of them, before anything is refused.

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .animation import has_frame_scripts
+from .strands import Strands
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
+Readable = bpy.types.Mesh | Strands
 
 # Modifiers that move vertices or write layers, but never make or remove a vertex or a face.
 _KEEPS_TOPOLOGY = frozenset(
@@ -101,30 +103,39 @@ class MeshReader:
         self._positions = _Scratch()
         self._corners = _Scratch()
 
-    def positions(self, mesh: bpy.types.Mesh, out: Float32 | None = None) -> Float32:
+    def positions(self, mesh: Readable, out: Float32 | None = None) -> Float32:
         """[V, 3] object space, metres; into `out`, or into the scratch array."""
+        if isinstance(mesh, Strands):
+            if out is None:
+                return mesh.positions
+            out[...] = mesh.positions
+            return out
         if out is None:
             out = self._positions.array(np.float32, len(mesh.vertices), 3)
         mesh.attributes["position"].data.foreach_get("vector", out.reshape(-1))
         return out
 
-    def corners(self, mesh: bpy.types.Mesh) -> Int32:
+    def corners(self, mesh: Readable) -> Int32:
         """[L] vertex index of each face corner, in the scratch array."""
+        if isinstance(mesh, Strands):
+            return mesh.triangles.reshape(-1)
         corners = self._corners.array(np.int32, len(mesh.loops))
         if len(corners):
             mesh.attributes[".corner_vert"].data.foreach_get("value", corners)
         return corners
 
-    def topology(self, mesh: bpy.types.Mesh, by_counts: bool) -> Topology:
+    def topology(self, mesh: Readable, by_counts: bool) -> Topology:
         return Topology(counts(mesh), None if by_counts else self.corners(mesh).copy())
 
-    def has_topology(self, mesh: bpy.types.Mesh, topology: Topology) -> bool:
+    def has_topology(self, mesh: Readable, topology: Topology) -> bool:
         if counts(mesh) != topology.counts:
             return False
         return topology.corners is None or np.array_equal(self.corners(mesh), topology.corners)
 
-    def triangles(self, mesh: bpy.types.Mesh) -> tuple[Int32, Float32 | None]:
+    def triangles(self, mesh: Readable) -> tuple[Int32, Float32 | None]:
         """[F, 3] vertex indices, and [F, 3, 2] coordinates of the layer that renders use, where there is one."""
+        if isinstance(mesh, Strands):
+            return mesh.triangles, None
         triangles = triangle_corners(mesh)  # [F, 3] face corners
         vertices = empty(np.int32, *triangles.shape)
         _gather(self.corners(mesh), triangles, vertices)
@@ -138,6 +149,31 @@ class MeshReader:
         _gather(corner_uv.view(np.float64)[:, 0], triangles, uv.view(np.float64)[..., 0])
         return vertices, uv
 
+    def slots(self, mesh: Readable) -> Int32 | None:
+        """[F] the material slot of each triangle; None where all have the first."""
+        if isinstance(mesh, Strands):
+            return None
+        attribute = mesh.attributes.get("material_index")
+        if attribute is None or attribute.domain != "FACE" or attribute.data_type != "INT" or not mesh.polygons:
+            return None
+        by_face = np.empty(len(mesh.polygons), np.int32)
+        attribute.data.foreach_get("value", by_face)
+        if not by_face.any():
+            return None
+        mesh.calc_loop_triangles()
+        faces = np.empty(len(mesh.loop_triangles), np.int32)
+        mesh.loop_triangle_polygons.foreach_get("value", faces)
+        return np.maximum(by_face, 0)[faces]
+
+    def layer(self, mesh: Readable, name: str) -> Float32 | None:
+        """[F, 3, 2] the coordinates of a layer by name; None where there is none of that name."""
+        layer = None if isinstance(mesh, Strands) else mesh.uv_layers.get(name)
+        if layer is None or isinstance(mesh, Strands):
+            return None
+        corners = np.empty((len(mesh.loops), 2), np.float32)
+        layer.uv.foreach_get("vector", corners.reshape(-1))
+        return corners[triangle_corners(mesh)]
+
 
 def _gather(source: np.ndarray, index: Int32, out: np.ndarray) -> None:
     """out = source[index], a piece at a time: numpy makes a wider copy of the indices, which is never large then."""
@@ -147,7 +183,9 @@ def _gather(source: np.ndarray, index: Int32, out: np.ndarray) -> None:
         np.take(source, index[start : start + piece], out=out[start : start + piece], mode="clip")
 
 
-def counts(mesh: bpy.types.Mesh) -> tuple[int, int, int, int]:
+def counts(mesh: Readable) -> tuple[int, int, int, int]:
+    if isinstance(mesh, Strands):
+        return mesh.counts
     return len(mesh.vertices), len(mesh.edges), len(mesh.loops), len(mesh.polygons)
 
 

@@ -10,18 +10,10 @@ import bpy
 
 from .geometry import keeps_topology
 from .visibility import Appearance, Visibility, is_dupli_source, is_plate, shows_source
+from .warnings import WITHOUT_SURFACE
 
 # What finds an instance again in another frame: its object, its instancer (0: none) and its place in that.
 Key = tuple[int, int, tuple[int, ...]]
-
-# What has extent but no surface of its own; everything else that is seen evaluates to meshes.
-WITHOUT_SURFACE = {
-    "CURVES": "hair curves",
-    "POINTCLOUD": "a point cloud",
-    "VOLUME": "a volume",
-    "GPENCIL": "grease pencil",
-    "GREASEPENCIL": "grease pencil",
-}
 
 
 class Facts(NamedTuple):
@@ -32,12 +24,14 @@ class Facts(NamedTuple):
     plate: bool
     dupli_source: bool
     keeps_topology: bool
+    hair: tuple[str, ...]  # names of the particle systems that render as hair
 
 
 class Seen(NamedTuple):
     """A mesh or something without surface in one frame; good only until the next one is asked for.
 
     Attributes:
+        kind: "MESH", or one of `WITHOUT_SURFACE`.
         name: the object's; an instance carries its instancer's too.
         by_counts: its counts of vertices and faces alone tell whether the topology is another one.
     """
@@ -49,6 +43,8 @@ class Seen(NamedTuple):
     appearance: Appearance
     pass_index: int
     by_counts: bool
+    kind: str
+    system: str = ""  # name of the particle system, where `kind` is "HAIR"
 
 
 class Instances:
@@ -65,10 +61,15 @@ class Instances:
         for item in depsgraph.object_instances:
             obj = item.object
             kind = obj.type
-            # Whatever evaluates to a mesh, a text say, also comes as an instance of that mesh.
-            if (kind != "MESH" and kind not in WITHOUT_SURFACE) or not item.show_self:
-                continue
             original = obj.original
+            # Curves that nodes make of anything else than a curve come as one, and render as hair.
+            if kind == "CURVE" and item.is_instance and original.type not in ("CURVE", "FONT", "SURFACE"):
+                kind = "CURVES"
+            # Whatever evaluates to a mesh, a text say, also comes as an instance of that mesh.
+            if kind != "MESH" and kind not in WITHOUT_SURFACE:
+                continue
+            if not item.show_self and not item.show_particles:
+                continue
             uid = original.session_uid
             facts = self._facts.get(uid) or self._learn(uid, original)
             if facts.plate or (facts.dupli_source and shows_source(item)):
@@ -85,15 +86,14 @@ class Instances:
                 if parent is not None and parent_uid != uid:
                     name = f"{parent.original.name}/{name}"
                 self._names[uid, parent_uid] = name
-            yield Seen(
-                (uid, parent_uid, place),
-                name,
-                obj,
-                item,
-                self._visibility.of(obj, uid, parent, parent_uid),
-                facts.pass_index,
-                facts.keeps_topology and parent_uid != uid,
-            )
+            key, appearance = (uid, parent_uid, place), self._visibility.of(obj, uid, parent, parent_uid)
+            if item.show_self:
+                by_counts = facts.keeps_topology and parent_uid != uid
+                yield Seen(key, name, obj, item, appearance, facts.pass_index, by_counts, kind)
+            if item.show_particles and kind == "MESH":
+                for index, system in enumerate(facts.hair):
+                    key = uid, parent_uid, (*place, -1 - index)
+                    yield Seen(key, name, obj, item, appearance, facts.pass_index, False, "HAIR", system)
 
     def _learn(self, uid: int, original: bpy.types.Object) -> Facts:
         facts = self._facts[uid] = Facts(
@@ -102,5 +102,16 @@ class Instances:
             plate=is_plate(original),
             dupli_source=is_dupli_source(original),
             keeps_topology=keeps_topology(original),
+            hair=tuple(_hair(original)),
         )
         return facts
+
+
+def _hair(obj: bpy.types.Object) -> Iterator[str]:
+    """Names of an object's particle systems that render as hair; no engine renders other particles as lines."""
+    for modifier in obj.modifiers:
+        if modifier.type != "PARTICLE_SYSTEM" or not (modifier.show_render or obj.animation_data):
+            continue
+        settings = modifier.particle_system.settings
+        if settings.type == "HAIR" and settings.render_type == "PATH":
+            yield modifier.particle_system.name

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-import bpy
 import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.errors import ShotError
 from trackshade.shot import Geometry
 
-from .geometry import MeshReader, Topology, empty
+from .geometry import MeshReader, Readable, Topology, empty
+from .materials import Looks
 from .topology import Attachment, attach
 
 Float32 = NDArray[np.float32]
@@ -27,7 +27,15 @@ class Recording:
     samples, into which meshes are read directly.
     """
 
-    def __init__(self, name: str, total: int, reader: MeshReader, mesh: bpy.types.Mesh, by_counts: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        reader: MeshReader,
+        mesh: Readable,
+        by_counts: bool,
+        layers: Collection[str] = (),
+    ) -> None:
         self.name = name
         self.changes: list[int] = []  # samples at which the topology changed
         self.written = -1  # latest sample that was put
@@ -39,6 +47,10 @@ class Recording:
         self._now: Topology | None = None  # of the latest sample where it is another one
         self._attachment: Attachment | None = None
         self.triangles, self.uv = reader.triangles(mesh)
+        self.uv_name = next((layer.name for layer in mesh.uv_layers if layer.active_render), None)
+        self.slots = reader.slots(mesh)
+        self.layers: dict[str, Float32] = {}  # texture coordinates that cut-outs use, by name
+        self.take_layers(mesh, layers)
 
     @property
     def deforms(self) -> bool:
@@ -57,7 +69,7 @@ class Recording:
     def at(self, t: int) -> Float32:
         return self._first if self._rows is None else self._rows[t]
 
-    def put(self, t: int, frame: float, mesh: bpy.types.Mesh) -> None:
+    def put(self, t: int, frame: float, mesh: Readable) -> None:
         """Takes sample `t`, which is not before any that it has.
 
         Raises:
@@ -79,6 +91,14 @@ class Recording:
         finite_or_raise(self._rows[t], self.name, frame)
         self.written = t
 
+    def take_layers(self, mesh: Readable, names: Collection[str]) -> None:
+        """Takes texture coordinates that cut-outs need, where `mesh` has them and is of this topology."""
+        for name in names:
+            if name not in self.layers and name != self.uv_name:
+                found = self._reader.layer(mesh, name)
+                if found is not None and len(found) == len(self.triangles):
+                    self.layers[name] = found
+
     def _hold(self, t: int) -> None:
         """Fills the samples between the latest one and `t`, in which nothing was seen."""
         if self._rows is not None and self.written >= 0:
@@ -89,7 +109,7 @@ class Recording:
         if self._rows is not None:
             self._rows[self.written + 1 :] = self._rows[self.written]
 
-    def agrees(self, t: int, mesh: bpy.types.Mesh) -> bool:
+    def agrees(self, t: int, mesh: Readable) -> bool:
         """Whether `mesh` gives sample `t` as it was put."""
         if self._reader.has_topology(mesh, self._topology):
             sample = self._reader.positions(mesh)
@@ -125,6 +145,9 @@ class Recording:
             and np.array_equal(self.triangles, other.triangles)
             and (self.uv is None) == (other.uv is None)
             and (self.uv is None or other.uv is None or same_bytes(self.uv, other.uv))
+            and _same_slots(self.slots, other.slots)
+            and self.layers.keys() == other.layers.keys()
+            and all(same_bytes(layer, other.layers[name]) for name, layer in self.layers.items())
         )
 
     def topology_digest(self) -> str:
@@ -134,16 +157,19 @@ class Recording:
         state.update(b"" if corners is None else corners.tobytes())
         return state.hexdigest()
 
-    def geometry(self) -> Geometry:
-        return Geometry(self.positions, self.triangles, self.uv)
+    def geometry(self, with_slots: bool = False) -> Geometry:
+        """What was recorded; `with_slots` what surfaces need, too."""
+        if not with_slots:
+            return Geometry(self.positions, self.triangles, self.uv)
+        return Geometry(self.positions, self.triangles, self.uv, self.slots, tuple(self.layers.values()))
 
-    def _keeps(self, mesh: bpy.types.Mesh) -> bool:
+    def _keeps(self, mesh: Readable) -> bool:
         if not self._reader.has_topology(mesh, self._topology):
             return False
         self._now = self._attachment = None
         return True
 
-    def _sample(self, t: int, frame: float, mesh: bpy.types.Mesh) -> Float32:
+    def _sample(self, t: int, frame: float, mesh: Readable) -> Float32:
         """[V, 3] this geometry's points on `mesh`."""
         surface = self._reader.positions(mesh)
         if self._keeps(mesh):
@@ -176,9 +202,18 @@ class Library:
         self._placed.clear()
 
     def record(
-        self, t: int, frame: float, mesh: bpy.types.Mesh, current: Recording | None, name: str, by_counts: bool
+        self,
+        t: int,
+        frame: float,
+        mesh: Readable,
+        current: Recording | None,
+        name: str,
+        by_counts: bool,
+        layers: Collection[str] = (),
     ) -> Recording:
         """Takes the mesh that a user of recording `current` (None for a new user) shows in sample `t`.
+
+        `layers` names the texture coordinates that its cut-outs need beside those that renders use.
 
         Returns:
             the user's recording from now on: another one where it has parted from those that it shared with.
@@ -187,7 +222,9 @@ class Library:
         if current is None:
             current = self._readings.get(address)
             if current is None or current.attached:
-                current = self._new(t, frame, mesh, name, by_counts)
+                current = self._new(t, frame, mesh, name, by_counts, layers)
+            elif layers:
+                current.take_layers(mesh, layers)
             self._readings[address] = current
             self._placed[id(current), address] = current
             return current
@@ -198,6 +235,15 @@ class Library:
             self._placed[id(placed), address] = placed
             self._readings[address] = placed
         return placed
+
+    def used(self, mesh: Readable, looks: Looks) -> Looks:
+        """Those of a mesh's `looks`, by slot, whose slot some face has."""
+        if len(looks) < 2:
+            return looks
+        slots = self._reader.slots(mesh)
+        if slots is None:
+            return looks[:1]
+        return tuple(looks[slot] for slot in np.unique(np.minimum(slots, len(looks) - 1)))
 
     def end(self, t: int) -> None:
         """Reports the rows of sample `t` to the observer."""
@@ -213,8 +259,10 @@ class Library:
                 positions = recording.positions
                 self._rows(positions, len(positions))
 
-    def _new(self, t: int, frame: float, mesh: bpy.types.Mesh, name: str, by_counts: bool) -> Recording:
-        made = Recording(name, self._total, self._reader, mesh, by_counts)
+    def _new(
+        self, t: int, frame: float, mesh: Readable, name: str, by_counts: bool, layers: Collection[str]
+    ) -> Recording:
+        made = Recording(name, self._total, self._reader, mesh, by_counts, layers)
         made.written = t
         finite_or_raise(made.at(t), name, frame)
         alike = self._by_start.setdefault(made.key(), [])
@@ -230,7 +278,7 @@ class Library:
                 self._rows(made.uv, len(made.uv))
         return made
 
-    def _place(self, t: int, frame: float, mesh: bpy.types.Mesh, current: Recording, name: str) -> Recording:
+    def _place(self, t: int, frame: float, mesh: Readable, current: Recording, name: str) -> Recording:
         if current.written < t:
             current.put(t, frame, mesh)
             return current
@@ -253,6 +301,10 @@ def finite_or_raise(sample: Float32, name: str, frame: float) -> None:
             f"Vertex {vertex} of '{name}' has no finite position at frame {frame:g}.",
             "Look for a modifier or driver that divides by zero there.",
         )
+
+
+def _same_slots(a: NDArray[np.int32] | None, b: NDArray[np.int32] | None) -> bool:
+    return (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b))
 
 
 def same_bytes(a: Float32, b: Float32) -> bool:

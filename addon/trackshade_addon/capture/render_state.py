@@ -65,6 +65,7 @@ class RenderState:
         changes: puts everything back.
         warn: gets a sentence for each thing that cannot be brought over.
         keep_played: whether frames that were played of simulations that are not baked stay in memory.
+        strands: whether hair is captured, and has as many points as it renders with.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class RenderState:
         view_layer: bpy.types.ViewLayer,
         warn: Callable[[str], None],
         keep_played: bool = True,
+        strands: bool = False,
     ) -> None:
+        self._strands = strands
         self._changes = changes
         self._warn = warn
         self._frames = PlayedFrames(keep_played)
@@ -180,6 +183,8 @@ class RenderState:
                 self._set(settings, settings, "display_percentage", 100)
                 if settings.child_type != "NONE":
                     self._set(settings, settings, "child_percent", settings.rendered_child_count)
+                if self._strands:
+                    self._set(settings, settings, "display_step", settings.render_step)
             elif settings.display_percentage != 100 and settings.render_type in ("OBJECT", "COLLECTION"):
                 self._warn(
                     f"The particles '{system.name}' of '{obj.name}' are captured as the viewport shows them: "

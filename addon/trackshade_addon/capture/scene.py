@@ -40,6 +40,8 @@ class Capture:
         rows: called as rows(array, n) when the first n rows of an array of the shot have got their final values.
         keep_played: whether simulated frames that were played stay in memory, also where that means that something is
             captured as the viewport has it; a warning says so.
+        glass: "opaque" or "through": whether what lets more than half of the light through is part of the shot.
+        hair: "none" or "strands": whether hair is part of the shot, as thin tubes.
     """
 
     def __init__(
@@ -52,15 +54,18 @@ class Capture:
         camera: bpy.types.Object | None = None,
         rows: Rows | None = None,
         keep_played: bool = True,
+        glass: str = "opaque",
+        hair: str = "none",
     ) -> None:
         self._scene = scene or bpy.context.scene
         if view_layer is None:
             own = self._scene == bpy.context.scene
             view_layer = bpy.context.view_layer if own else self._scene.view_layers[0]
         self._view_layer: bpy.types.ViewLayer = view_layer
-        self._gathering = Gathering(view_layer, frame_map, size_fit, rows)
+        self._gathering = Gathering(view_layer, frame_map, size_fit, rows, glass=glass, hair=hair)
         self._camera = camera
         self._keep_played = keep_played
+        self._hair = hair
         self._stack = contextlib.ExitStack()
         self._stepper: Stepper | None = None
         self._way: Iterator[Steps] | None = None
@@ -136,7 +141,8 @@ class Capture:
         if self._camera is not None:
             fix_camera(changes, self._scene, self._camera)
         warn = self._gathering.warnings.add
-        state = RenderState(changes, self._scene, self._view_layer, warn, self._keep_played)
+        strands = self._hair == "strands"
+        state = RenderState(changes, self._scene, self._view_layer, warn, self._keep_played, strands)
         return Stepper(self._scene, self._view_layer, self._gathering.frames.frames, changes, state.follow)
 
 
@@ -150,6 +156,8 @@ def capture(
     rows: Rows | None = None,
     keep_played: bool = True,
     progress: Progress | None = None,
+    glass: str = "opaque",
+    hair: str = "none",
 ) -> Shot:
     """The evaluated view layer as a shot, in one pass over the frames; the scene is left as it was.
 
@@ -169,6 +177,8 @@ def capture(
         camera=camera,
         rows=rows,
         keep_played=keep_played,
+        glass=glass,
+        hair=hair,
     ) as running:
         while running.done < running.total:
             running.step()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the camera's render shows an instance, by the rules that Cycles follows.
+"""Whether the camera's render shows an instance, by the rules that its engine follows.
 
 An instance is seen when neither its object nor what instances it is hidden from renders or from the camera, nor in a
 collection that is indirect only in the view layer. Hidden in the viewport means nothing here: `render_state` makes
-the evaluation hold what a render holds.
+the evaluation hold what a render holds. EEVEE shows what is indirect only; Workbench shows that, what is hidden from
+the camera, and holdouts like everything else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import bpy
 
 from .animation import animated_paths, has_frame_scripts
+from .engines import EEVEE, WORKBENCH, look_engine
 
 # Custom property of the planes that Trackshade makes for its results; they are no part of the shot.
 PLATE_KEY = "trackshade_plate"
@@ -32,6 +34,11 @@ class Visibility:
 
     def __init__(self, view_layer: bpy.types.ViewLayer) -> None:
         self._view_layer = view_layer
+        scene = view_layer.id_data
+        assert isinstance(scene, bpy.types.Scene)
+        engine = look_engine(scene)
+        self._has_rays = engine != WORKBENCH
+        self._has_indirect = self._has_rays and engine not in EEVEE
         self._known: dict[tuple[int, int], Appearance] = {}  # in this sample
         self._lasting: dict[tuple[int, int], Appearance] = {}  # in all samples
         self._constant: dict[int, bool] = {}  # whether an object's switches are
@@ -62,12 +69,12 @@ class Visibility:
     def _look(self, obj: bpy.types.Object, parent: bpy.types.Object | None) -> Appearance:
         base = obj if parent is None else parent  # the one that is in the view layer itself
         original = base.original
-        holdout = obj.is_holdout or base.is_holdout or original.holdout_get(view_layer=self._view_layer)
+        layer = self._view_layer
+        holdout = self._has_rays and (obj.is_holdout or base.is_holdout or original.holdout_get(view_layer=layer))
         visible = (
             not base.hide_render
-            and base.visible_camera
-            and obj.visible_camera
-            and (holdout or not original.indirect_only_get(view_layer=self._view_layer))
+            and (not self._has_rays or (base.visible_camera and obj.visible_camera))
+            and (holdout or not (self._has_indirect and original.indirect_only_get(view_layer=layer)))
             and original.session_uid not in self._hidden
             and (parent is None or not self._left_out(obj, original))
         )

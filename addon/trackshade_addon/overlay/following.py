@@ -11,10 +11,10 @@ import numpy as np
 from mathutils import Matrix
 
 from ..capture.geometry import Float32, Topology
-from ..capture.instances import WITHOUT_SURFACE, Instances, Key, Seen
+from ..capture.instances import Instances, Key, Seen
 from ..capture.recording import same_bytes
 from ..capture.topology import Attachment, attach
-from .reference import Reference, Start, Surface
+from .reference import Reference, Start, Surface, Surfaces
 
 MANY = 4000  # points; to find so many again on another topology takes longer than a frame may
 
@@ -64,10 +64,11 @@ class Following:
         # Not `frame_current_final`, which is the stretched time: the reference has frame numbers.
         reference, frame = self.reference, scene.frame_current + scene.frame_subframe
         found: dict[tuple[int, int], tuple[Key, Float32 | None] | None] = {}  # in this redraw
-        fresh: dict[int, Surface] = {}
+        fresh: Surfaces = {}
         self.waiting.clear()
+        reference.materials.begin(depsgraph)
         for seen in Instances(depsgraph.view_layer).of(depsgraph):
-            if seen.obj.type in WITHOUT_SURFACE or not seen.appearance.visible or not _in_view(seen, space):
+            if seen.kind != "MESH" or not seen.appearance.visible or not _in_view(seen, space):
                 continue
             mesh = seen.obj.data
             if mesh.is_editmode:

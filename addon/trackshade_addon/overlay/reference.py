@@ -20,7 +20,8 @@ from trackshade.fit import FrameMap, SizeFit
 from ..capture import Capture
 from ..capture.animation import curves, time_of
 from ..capture.geometry import Float32, Int32, MeshReader, Topology
-from ..capture.instances import WITHOUT_SURFACE, Instances, Key, Seen
+from ..capture.instances import Instances, Key, Seen
+from ..capture.materials import Looks, Materials
 from ..capture.restore import undisturbed
 from ..capture.stepping import Stepper, Steps, finish
 
@@ -34,13 +35,18 @@ class Surface:
 
     Attributes:
         first: [V, 3] object space, metres.
-        triangles: [F, 3] vertex indices.
+        triangles: [F, 3] vertex indices of what is drawn from both sides.
+        one_sided: [F, 3] of what is drawn only where it turns counter-clockwise, as one sees it.
         topology: what a later mesh must share for its vertices to be these.
     """
 
     first: Float32
     triangles: Int32
+    one_sided: Int32
     topology: Topology
+
+
+Surfaces = dict[tuple[int, Looks], Surface]  # by the mesh's address and how its materials are shown
 
 
 @dataclass(eq=False)
@@ -68,10 +74,12 @@ class Reference:
             order in which frames are looked at.
         unseen: names of what is sent and not shown here, since the viewport hides it.
         late: names of what was met later than it was looked for.
+        materials: say what the render shows through, which is asked when a thing is met.
     """
 
     rule: MeshRule
     starts: dict[Key, Start]
+    materials: Materials
     unseen: tuple[str, ...] = ()
     late: dict[str, None] = field(default_factory=dict)
     reader: MeshReader = field(default_factory=MeshReader)
@@ -80,30 +88,44 @@ class Reference:
 
     def meet(self, frame: float, things: Iterable[Seen]) -> None:
         """Takes the things of a frame that are not known yet."""
-        surfaces: dict[int, Surface] = {}
+        surfaces: Surfaces = {}
         for seen in things:  # each is good until the next
-            if seen.obj.type in WITHOUT_SURFACE:
+            if seen.kind != "MESH":
                 continue
             self.names.add(seen.name)
             self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
             if seen.key not in self.starts and seen.appearance.visible:
                 self.begin(frame, seen, surfaces)
 
-    def begin(self, frame: float, seen: Seen, surfaces: dict[int, Surface]) -> Start | None:
-        """Takes a thing as it is now; None where it has no surface. `surfaces` are those of this frame, by address."""
+    def begin(self, frame: float, seen: Seen, surfaces: Surfaces) -> Start | None:
+        """Takes a thing as it is now; None where the render shows nothing of it. `surfaces` are those of this frame."""
         mesh = seen.obj.data
         if mesh.is_editmode or not mesh.polygons:
             return None
-        surface = surfaces.get(mesh.as_pointer())
+        looks = self.materials.of(seen.obj, mesh, seen.name)
+        if looks and not any(look.shown for look in looks):
+            return None
+        key = mesh.as_pointer(), looks
+        surface = surfaces.get(key)
         if surface is None:
             first = self.reader.positions(mesh, np.empty((len(mesh.vertices), 3), np.float32))
             triangles, _ = self.reader.triangles(mesh)
-            surface = Surface(first, triangles, self.reader.topology(mesh, seen.by_counts))
-            surfaces[mesh.as_pointer()] = surface
+            both, one = _drawn(triangles, self.reader.slots(mesh) if looks else None, looks)
+            surface = surfaces[key] = Surface(first, both, one, self.reader.topology(mesh, seen.by_counts))
         matrix = self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
         x, y, z = (tuple(row) for row in self.rule.numbers(matrix)[:12].reshape(3, 4).tolist())
         start = self.starts[seen.key] = Start(frame, surface, (x, y, _BLACK if seen.appearance.holdout else z))
         return start
+
+
+def _drawn(triangles: Int32, slots: Int32 | None, looks: Looks) -> tuple[Int32, Int32]:
+    """Those of [F, 3] triangles that are drawn from both sides, and from one, turned so that it is their front."""
+    if not looks:
+        return triangles, triangles[:0]
+    of = np.zeros(len(triangles), np.int32) if slots is None else np.minimum(slots, len(looks) - 1)
+    front, back = np.array([(look.front, look.back) for look in looks], np.bool_)[of].T
+    one = np.concatenate([triangles[front & ~back], triangles[back & ~front][:, ::-1]])
+    return np.ascontiguousarray(triangles[front & back]), np.ascontiguousarray(one)
 
 
 def look(
@@ -112,12 +134,13 @@ def look(
     frames: FrameMap,
     size: SizeFit,
     camera: bpy.types.Object | None = None,
+    glass: str = "opaque",
 ) -> Reference:
     """The first frame of a shot, and of what appears later the frame in which it does; the scene is left as it was.
 
     See `looking`, which does it a little at a time.
     """
-    return finish(looking(scene, view_layer, frames, size, camera))
+    return finish(looking(scene, view_layer, frames, size, camera, glass))
 
 
 def looking(
@@ -126,6 +149,7 @@ def looking(
     frames: FrameMap,
     size: SizeFit,
     camera: bpy.types.Object | None = None,
+    glass: str = "opaque",
 ) -> Generator[Steps, None, Reference]:
     """The first frame of a shot, and of what appears later the frame in which it does; the scene is left as it was.
 
@@ -134,23 +158,25 @@ def looking(
     Args:
         frames, size: as `capture.plan` gives them.
         camera: seen through in every frame; by default the scene's own.
+        glass: "opaque" or "through", as `Capture` takes it.
 
     Raises:
         ShotError: what a capture would raise.
     """
     few = replace(frames, frames=tuple(frames.frames[t] for t in _beginnings(scene, view_layer, frames)))
-    with Capture(scene, view_layer, frame_map=few, size_fit=size, camera=camera) as capture:
+    with Capture(scene, view_layer, frame_map=few, size_fit=size, camera=camera, glass=glass) as capture:
         while capture.done < capture.total:
             capture.step()
             if capture.simulated is not None:
                 yield capture.simulated
     shot = capture.shot()
-    reference = Reference(mesh_rule(shot), {})
+    reference = Reference(mesh_rule(shot), {}, Materials(view_layer, glass))
     things = Instances(view_layer)
     with undisturbed(scene) as changes:
         stepper = Stepper(scene, view_layer, few.frames, changes)
         for frame in few.frames:
             yield from stepper.to(frame)
+            reference.materials.begin(view_layer.depsgraph)
             reference.meet(frame, things.of(view_layer.depsgraph))
     reference.unseen = tuple(dict.fromkeys(mesh.name for mesh in shot.meshes if mesh.name not in reference.names))
     return reference

@@ -42,6 +42,8 @@ void main()
 """
 _ROWS = ("row_x", "row_y", "row_z")
 
+Batches = tuple[Any, Any]
+
 _shader: Any = None
 
 
@@ -100,20 +102,27 @@ class Brush:
         for name, row in zip(_ROWS, thing.start.rows, strict=True):
             program.uniform_float(name, row)
         program.uniform_float("opacity", opacity)
-        self._batch(thing).draw(program)
+        whole, one_sided = self._batches(thing)
+        if whole is not None:
+            whole.draw(program)
+        if one_sided is not None:
+            gpu.state.face_culling_set("FRONT" if thing.matrix_world.determinant() < 0 else "BACK")
+            one_sided.draw(program)
+            gpu.state.face_culling_set("NONE")
 
-    def _batch(self, thing: Thing) -> Any:
+    def _batches(self, thing: Thing) -> Batches:
+        """What is drawn from both sides, and from one; None where there is nothing."""
         surface = thing.start.surface
         still = self._still.get(id(surface))
         if still is None:
             still = self._still[id(surface)] = _Still(surface)
         if thing.positions is None:
             self._moving.pop(thing.key, None)
-            return still.batch
+            return still.batches
         moving = self._moving.get(thing.key)
         if moving is None or moving.still is not still or not np.array_equal(moving.positions, thing.positions):
             moving = self._moving[thing.key] = _Moving(still, thing.positions)
-        return moving.batch
+        return moving.batches
 
 
 class _Still:
@@ -122,11 +131,18 @@ class _Still:
     def __init__(self, surface: Surface) -> None:
         self.surface = surface  # kept, so that its identity is no other one's
         self.first = _vertices("first", surface.first)
-        self.triangles = _indices(surface.triangles)
-        self.batch = self.with_positions(surface.first)
+        self.triangles = [_indices(item) if len(item) else None for item in (surface.triangles, surface.one_sided)]
+        self.batches = self.with_positions(surface.first)
 
-    def with_positions(self, positions: Float32) -> Any:
-        batch = gpu.types.GPUBatch(type="TRIS", buf=_vertices("pos", positions), elem=self.triangles)
+    def with_positions(self, positions: Float32) -> Batches:
+        places = _vertices("pos", positions)
+        both, one = (self._batch(places, triangles) for triangles in self.triangles)
+        return both, one
+
+    def _batch(self, places: Any, triangles: Any) -> Any:
+        if triangles is None:
+            return None
+        batch = gpu.types.GPUBatch(type="TRIS", buf=places, elem=triangles)
         batch.vertbuf_add(self.first)
         return batch
 
@@ -136,7 +152,7 @@ class _Moving:
 
     def __init__(self, still: _Still, positions: Float32) -> None:
         self.still, self.positions = still, positions
-        self.batch = still.with_positions(positions)
+        self.batches = still.with_positions(positions)
 
 
 def _vertices(name: str, values: Float32) -> Any:

@@ -35,6 +35,8 @@ def gathered(
     camera: bpy.types.Object | None,
     client: Future[Client],
     cancelled: Callable[[], bool],
+    glass: str = "opaque",
+    hair: str = "none",
 ) -> Generator[Progress, None, Shot]:
     """The shot of the view layer that is rendered. The render is at its frame again after the last step, an error, or
     `close()` of the generator.
@@ -44,13 +46,14 @@ def gathered(
         camera: seen through in every frame; None for the scene's own, as its markers switch it.
         client: rows go to it as they are gathered.
         cancelled: whether the render was; asked while something is done on Blender's main thread.
+        glass, hair: as `Gathering` has them.
 
     Raises:
         ShotError: what the scene shows cannot be part of a shot.
     """
     scene = depsgraph.scene
     before = scene.frame_current, scene.frame_subframe
-    gathering = Gathering(depsgraph.view_layer, frames, fit, Feed(client).rows)
+    gathering = Gathering(depsgraph.view_layer, frames, fit, Feed(client).rows, glass=glass, hair=hair)
     yield Progress("capturing", step=0, steps=gathering.total)
     viewport = _Viewport(scene.original, depsgraph.view_layer.name, frames.frames, gathering.warnings.add)
     try:

@@ -63,6 +63,7 @@ class LayerExport:
         self._run = beside / f".{name}-tracks.{platform.node()}.{os.getpid()}"
         self._composited = chosen.hook_picture == "after"
         self._gathered: tuple[int, Shot] | None = None
+        self._surfaces = {"glass": what.glass, "hair": what.hair}
 
     def gather(self, depsgraph: bpy.types.Depsgraph, scene: bpy.types.Scene) -> None:
         """Takes the frame that the render holds now, once. Raises ShotError as a capture."""
@@ -73,7 +74,7 @@ class LayerExport:
         aspect = scene.render.pixel_aspect_x, scene.render.pixel_aspect_y
         own = SizeFit(size, aspect, size, "pad", (1.0, 1.0), (0.0, 0.0), "")
         single = FrameMap(frame, frame, 1, "exact", (float(frame),), frame_rate(scene), "")
-        gathering = Gathering(depsgraph.view_layer, single, own, alone=True)
+        gathering = Gathering(depsgraph.view_layer, single, own, alone=True, **self._surfaces)
         gathering.put(depsgraph, scene.camera)
         shot = gathering.shot(scene)
         marked = {**shot.source, **gathering.identities()}

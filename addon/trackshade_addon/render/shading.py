@@ -105,7 +105,17 @@ def _shot(rendered: Rendered, what: What, client: Future[Client]) -> Generator[P
     yield Progress("planning", f"{frames.statement} {fit.statement}")
     camera = None if what.camera is None else scene.objects.get(what.camera)
     return (
-        yield from gathered(rendered.frame_set, rendered.depsgraph, frames, fit, camera, client, rendered.cancelled)
+        yield from gathered(
+            rendered.frame_set,
+            rendered.depsgraph,
+            frames,
+            fit,
+            camera,
+            client,
+            rendered.cancelled,
+            glass=what.glass,
+            hair=what.hair,
+        )
     )
 
 

@@ -41,6 +41,11 @@ class Facts:
         unseen: names of objects that are in none of them.
         changing: names of objects whose vertices are other ones in other frames.
         unrendered: names of visible objects that renders leave out.
+        left_out: names of what renders show and the shot does not: hair, volumes, points, strokes.
+        displaced: names of objects that the engine displaces by their materials.
+        diced: names of objects that Cycles subdivides while it renders.
+        unclear: names of objects of which it cannot be told what shows through.
+        glass: names of objects that let more than half of the light through; `through` whether they are left out.
         memory_free: of the main memory, bytes.
         device_free, model_memory: of the device, and what the model needs there, bytes.
         model: title; `model_here` whether its weights are on this computer.
@@ -68,6 +73,12 @@ class Facts:
     unseen: tuple[str, ...] = ()
     changing: tuple[str, ...] = ()
     unrendered: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    displaced: tuple[str, ...] = ()
+    diced: tuple[str, ...] = ()
+    unclear: tuple[str, ...] = ()
+    glass: tuple[str, ...] = ()
+    through: bool = False
     memory_free: int | None = None
     device_free: int | None = None
     model_memory: int = 0
@@ -107,7 +118,7 @@ class Finding:
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
     """All that is to be said, what would make the job fail first."""
-    rules = (_camera, _frames, _visible, _complete, _memory, _files, _colour)
+    rules = (_camera, _frames, _visible, _surfaces, _complete, _memory, _files, _colour)
     found = [finding for rule in rules for finding in rule(facts)]
     order = (ERROR, WARNING, NOTE)
     return tuple(sorted(found, key=lambda item: order.index(item.level)))
@@ -154,6 +165,45 @@ def _visible(facts: Facts) -> Iterator[Finding]:
             "over to the nearest ones, which may slide.", _names(facts.changing), "trackshade.select", "Select",
             {"names": "\n".join(facts.changing)},
         )  # fmt: skip
+
+
+def _surfaces(facts: Facts) -> Iterator[Finding]:
+    """Where the tracks differ from what a render shows."""
+    if facts.left_out:
+        yield Finding(
+            "left-out", WARNING, "Not part of the shot, though renders show it: hair, volumes, points or strokes of "
+            "{names}.", _names(facts.left_out), *_select(facts.left_out),
+        )  # fmt: skip
+    if facts.displaced:
+        yield Finding(
+            "displaced", WARNING, "The render displaces {names} by materials: the tracks follow the surface without "
+            "that.", _names(facts.displaced), *_select(facts.displaced),
+        )  # fmt: skip
+    if facts.diced:
+        yield Finding(
+            "diced", NOTE, "Cycles subdivides {names} while it renders: the tracks follow the modifier's own levels.",
+            _names(facts.diced), *_select(facts.diced),
+        )  # fmt: skip
+    if facts.unclear:
+        yield Finding(
+            "unclear", WARNING, "What shows through {names} cannot be told from the materials: it is tracked as "
+            "solid.", _names(facts.unclear), *_select(facts.unclear),
+        )  # fmt: skip
+    if facts.glass and facts.through:
+        yield Finding(
+            "glass", NOTE, "More than half of the light passes {names}: the tracks are those of what is behind.",
+            _names(facts.glass), "trackshade.toggle_glass", "Track the Glass",
+        )  # fmt: skip
+    elif facts.glass:
+        yield Finding(
+            "glass", NOTE, "More than half of the light passes {names}: the tracks are those of the glass.",
+            _names(facts.glass), "trackshade.toggle_glass", "Track What Is Behind",
+        )  # fmt: skip
+
+
+def _select(names: tuple[str, ...]) -> tuple[str, str, dict[str, str]]:
+    """The button that selects what a finding is about."""
+    return "trackshade.select", "Select", {"names": "\n".join(names)}
 
 
 def _in_picture(facts: Facts) -> Iterator[Finding]:

@@ -33,6 +33,7 @@ from ..capture.camera import camera_intrinsics, sees
 from ..capture.completeness import Gap, find_gaps
 from ..capture.geometry import keeps_topology, surface
 from ..capture.instances import Instances, Key
+from ..capture.materials import Findings, Materials
 from ..capture.plan import plan
 from ..capture.render_state import RenderState
 from ..capture.restore import fix_camera, undisturbed
@@ -62,6 +63,9 @@ class Census:
     seen: set[Key] = field(default_factory=set)
     meshes: dict[int, int] = field(default_factory=dict)  # bytes that are sent, by evaluated mesh
     changing: dict[str, None] = field(default_factory=dict)
+    left_out: dict[str, None] = field(default_factory=dict)  # what renders show and has no surface
+    findings: Findings = field(default_factory=Findings)  # of the materials
+    through: bool = False  # whether what lets light through is left out
     whole: bool = True
 
     def add(self, other: Census) -> None:
@@ -73,6 +77,9 @@ class Census:
         self.vertices |= other.vertices
         self.seen |= other.seen
         self.changing |= other.changing
+        self.left_out |= other.left_out
+        self.findings.add(other.findings)
+        self.through = other.through
         self.whole &= other.whole
         if sum(other.meshes.values()) > sum(self.meshes.values()):
             self.meshes = other.meshes
@@ -103,7 +110,7 @@ def look(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What) ->
     if depsgraph is None or frames is None or size is None:
         return facts
     camera = _camera_of(scene, what, facts)
-    census = _census(view_layer, depsgraph, camera, size, len(frames.frames), LIMIT)
+    census = _census(view_layer, depsgraph, camera, size, len(frames.frames), what, LIMIT)
     now = scene.frame_current + scene.frame_subframe
     first = abs(now - frames.frames[0]) < 1e-3
     facts = _counted(facts, census, (now,), len(census.seen) if first else None, frames)
@@ -131,7 +138,7 @@ def look_at_frames(
         for sample in samples:
             yield from stepper.to(sample)
             depsgraph = view_layer.depsgraph
-            found = _census(view_layer, depsgraph, scene.camera, size, len(frames.frames), None)
+            found = _census(view_layer, depsgraph, scene.camera, size, len(frames.frames), what, None)
             if sample == samples[0]:
                 seen_first = len(found.seen)
             census.add(found)
@@ -242,7 +249,18 @@ def _counted(facts: Facts, census: Census, frames: tuple[float, ...], seen_first
         seen_first=seen_first or 0,
         unseen=tuple(unseen)[:NAMES],
         changing=tuple(census.changing)[:NAMES],
+        left_out=tuple(census.left_out)[:NAMES],
+        displaced=_objects(census.findings.displaced),
+        diced=tuple(census.findings.diced)[:NAMES],
+        unclear=_objects(census.findings.unknown),
+        glass=tuple(census.findings.partly)[:NAMES],
+        through=census.through,
     )
+
+
+def _objects(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Names of the objects of (object, material), each once."""
+    return tuple(dict.fromkeys(name for name, _ in found))[:NAMES]
 
 
 def _camera_name(scene: bpy.types.Scene, what: What) -> bpy.types.Object | None:
@@ -262,6 +280,7 @@ def _census(
     camera: bpy.types.Object | None,
     size: SizeFit,
     samples: int,
+    what: What,
     limit: float | None,
 ) -> Census:
     """What the present evaluation shows, as much of it as `limit` seconds allow if that is given."""
@@ -273,7 +292,11 @@ def _census(
         if limit is not None and time.perf_counter() - began > limit:
             census.whole = False
             break
-        if not seen.appearance.visible or seen.obj.type != "MESH":
+        if not seen.appearance.visible:
+            continue
+        if seen.kind != "MESH":
+            if seen.kind not in ("HAIR", "CURVES") or what.hair == "none":
+                census.left_out.setdefault(seen.name)
             continue
         with surface(seen.obj) as mesh:
             if not mesh.polygons:
@@ -291,7 +314,26 @@ def _census(
         world = corners @ matrix[:3, :3].T + matrix[:3, 3]
         if track is None or sees(track, size.size, 0, world):
             census.seen.add(seen.key)
+    _look_at_materials(census, view_layer, depsgraph, what, None if limit is None else began + limit)
     return census
+
+
+def _look_at_materials(
+    census: Census, view_layer: bpy.types.ViewLayer, depsgraph: bpy.types.Depsgraph, what: What, until: float | None
+) -> None:
+    """Takes out of a census what the render shows through, and finds what there is to say, as far as there is time."""
+    materials = Materials(view_layer, what.glass)
+    materials.begin(depsgraph)
+    for seen in Instances(view_layer).of(depsgraph):
+        if until is not None and time.perf_counter() > until:
+            break
+        if seen.key in census.objects and seen.kind == "MESH":
+            looks = materials.of(seen.obj, seen.obj.data, seen.name)
+            if looks and not any(look.shown for look in looks):
+                del census.objects[seen.key]
+                census.vertices.pop(seen.key)
+                census.seen.discard(seen.key)
+    census.findings, census.through = materials.findings, what.glass == "through"
 
 
 def _track(camera: bpy.types.Object, depsgraph: bpy.types.Depsgraph, size: SizeFit) -> CameraTrack | None:

@@ -137,6 +137,18 @@ class TRACKSHADE_OT_select(_Fix, bpy.types.Operator):
         return {"FINISHED"}
 
 
+class TRACKSHADE_OT_toggle_glass(_Fix, bpy.types.Operator):
+    """Track what is behind the glass instead of the glass, or the other way round"""
+
+    bl_idname = "trackshade.toggle_glass"
+    bl_label = "Toggle Glass"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        own = context.scene.trackshade
+        own.glass = "opaque" if own.glass == "through" else "through"
+        return {"FINISHED"}
+
+
 class TRACKSHADE_OT_simplify(_Fix, bpy.types.Operator):
     """Switch Blender's Simplify on, with at most one level of subdivision in renders"""
 
@@ -204,6 +216,7 @@ CLASSES = (
     TRACKSHADE_OT_fit_range,
     TRACKSHADE_OT_show_in_renders,
     TRACKSHADE_OT_select,
+    TRACKSHADE_OT_toggle_glass,
     TRACKSHADE_OT_simplify,
     TRACKSHADE_OT_use_render,
     TRACKSHADE_OT_use_standard_colours,

@@ -78,6 +78,22 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "the scene's own": "die der Szene",
     "Fit Frames": "Bilder anpassen",
     "Fit Frame": "Bildfläche",
+    ("Trackshade", "Glass"): "Glas",
+    "Surfaces that let more than half of the light through and are to be seen themselves": "Oberflächen, die mehr als "
+    "die Hälfte des Lichts durchlassen und selbst zu sehen sind",
+    ("Trackshade", "As a Surface"): "Als Oberfläche",
+    "The tracks are those of the glass: its reflections and refractions move with it": "Die Spuren sind die des "
+    "Glases: seine Spiegelungen und Brechungen bewegen sich mit ihm",
+    ("Trackshade", "See Through"): "Durchsichtig",
+    "The tracks are those of what is behind the glass": "Die Spuren sind die dessen, was hinter dem Glas ist",
+    ("Trackshade", "Hair"): "Haare",
+    "Hair curves, and hair of particle systems that renders as strands": "Haarkurven, und Haare von Partikelsystemen, "
+    "die als Strähnen gerendert werden",
+    ("Trackshade", "Left Out"): "Weggelassen",
+    "Hair has the tracks of what is behind it": "Haare haben die Spuren dessen, was hinter ihnen ist",
+    ("Trackshade", "As Strands"): "Als Strähnen",
+    "Each strand is a thin tube; the shot can become very large": "Jede Strähne ist eine dünne Röhre; die Einstellung "
+    "kann sehr groß werden",
     ("Trackshade", "Size"): "Größe",
     ("Trackshade", "Nearest"): "Nächstgelegene",
     ("Trackshade", "Automatic"): "Automatisch",
@@ -114,6 +130,21 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "may slide.":
         "Die Punkte von {names} sind in anderen Bildern andere: Sie werden auf die nächsten übertragen und können "
         "dabei rutschen.",
+    "Not part of the shot, though renders show it: hair, volumes, points or strokes of {names}.":
+        "Nicht Teil der Einstellung, obwohl Renderings es zeigen: Haare, Volumen, Punkte oder Striche von {names}.",
+    "The render displaces {names} by materials: the tracks follow the surface without that.":
+        "Das Rendering verschiebt {names} durch Materialien: Die Spuren folgen der Oberfläche ohne das.",
+    "Cycles subdivides {names} while it renders: the tracks follow the modifier's own levels.":
+        "Cycles unterteilt {names} beim Rendern: Die Spuren folgen den Stufen des Modifikators.",
+    "What shows through {names} cannot be told from the materials: it is tracked as solid.":
+        "Was durch {names} zu sehen ist, lässt sich aus den Materialien nicht ermitteln: Es gilt als undurchsichtig.",
+    "More than half of the light passes {names}: the tracks are those of what is behind.":
+        "Mehr als die Hälfte des Lichts geht durch {names}: Die Spuren sind die dessen, was dahinter ist.",
+    "More than half of the light passes {names}: the tracks are those of the glass.":
+        "Mehr als die Hälfte des Lichts geht durch {names}: Die Spuren sind die des Glases.",
+    "Track the Glass": "Das Glas verfolgen",
+    "Track What Is Behind": "Verfolgen, was dahinter ist",
+    "Toggle Glass": "Glas umschalten",
     "The shot's {vertices} vertices take about {sent}, and {free} of memory are free.":
         "Die {vertices} Punkte der Einstellung brauchen etwa {sent}, und {free} Arbeitsspeicher sind frei.",
     "The image ({size}) has the shape of the model's and is scaled to {model}.":

@@ -99,7 +99,7 @@ class Watch:
             frames, size = planned(what, scene)
             layer = scene.view_layers[what.view_layer or view_layer.name]
             camera = None if what.camera is None else scene.objects.get(what.camera)
-            preview = Preview((yield from looking(scene, layer, frames, size, camera)))
+            preview = Preview((yield from looking(scene, layer, frames, size, camera, what.glass)))
         except TrackshadeError as error:
             failed = error
         finally:

@@ -164,6 +164,9 @@ class TRACKSHADE_PT_shot(_Part, bpy.types.Panel):
         column = layout.column(align=True)
         column.prop(own, "size")
         column.prop(own, "size_mode")
+        column = layout.column(align=True)
+        column.prop(own, "glass")
+        column.prop(own, "hair")
         facts = watch.facts(context)
         if facts is None:
             layout.label(text="Looking at the scene", icon="SORTTIME")

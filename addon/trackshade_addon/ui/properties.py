@@ -191,6 +191,31 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         translation_context=CONTEXT,
     )
 
+    glass: bpy.props.EnumProperty(
+        name="Glass",
+        description="Surfaces that let more than half of the light through and are to be seen themselves",
+        items=[
+            (
+                "opaque",
+                "As a Surface",
+                "The tracks are those of the glass: its reflections and refractions move with it",
+            ),
+            ("through", "See Through", "The tracks are those of what is behind the glass"),
+        ],
+        default="opaque",
+        translation_context=CONTEXT,
+    )
+    hair: bpy.props.EnumProperty(
+        name="Hair",
+        description="Hair curves, and hair of particle systems that renders as strands",
+        items=[
+            ("none", "Left Out", "Hair has the tracks of what is behind it"),
+            ("strands", "As Strands", "Each strand is a thin tube; the shot can become very large"),
+        ],
+        default="none",
+        translation_context=CONTEXT,
+    )
+
     # placing
     place_as: bpy.props.EnumProperty(
         name="Place",
@@ -272,6 +297,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             size=(int(width), int(height)) if height else None,
             view_layer=self.view_layer if self.view_layer in self.id_data.view_layers else view_layer,
             first_frame=picture,
+            glass=self.glass,
+            hair=self.hair,
         )
 
     def settings(self) -> ShadeSettings:
@@ -326,6 +353,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         if what.frames[0] is not None and what.frames[1] is not None and what.frames[2] is not None:
             self.first, self.last, self.step = int(what.frames[0]), int(what.frames[1]), what.frames[2]
         self.frame_rule, self.size_mode = what.frame_rule, what.size_mode
+        self.glass, self.hair = what.glass, what.hair
         self.size = "auto" if what.size is None else f"{what.size[0]}x{what.size[1]}"
         self.view_layer = what.view_layer or ""
         self.camera = None if what.camera is None else self.id_data.objects.get(what.camera)

@@ -17,7 +17,8 @@ Rules:
   the edge or below it. The two triangles of an edge compute its function with the same rounding and opposite
   sign, so they neither leak nor overlap;
 - the nearest depth wins, compared as float32; at equal depth the triangle drawn first wins;
-- both sides of a triangle are drawn.
+- both sides of a triangle are drawn, and all of it, unless `surfaces` says otherwise: then a side may be left out, and
+  pixels in which a cut-out is not opaque.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import numpy as np
 from trackshade.control.compiling import inlined, kernel
 from trackshade.control.ink import BLACK, PLACES, Ink, paint_place
 from trackshade.control.ink import NOTHING as INVISIBLE
+from trackshade.control.surfaces import Slots, is_opaque
 
 NOTHING = -1  # triangle and label of the background
 # Not along a diagonal: edges are often at 45 degrees.
@@ -104,15 +106,18 @@ def draw(
     near: float = 1e-6,
     far: float = math.inf,
     ink: Ink = NO_INK,
+    surfaces: Slots | None = None,
+    mirrored: bool = False,
 ) -> None:
     """Draw a mesh into `buffers`: screen vertices `[V, 4]`, `triangles` `[F, 3]` i32. Only what lies between
     `near` and `far` (metres along the camera's axis) is drawn; `label` is written where it is seen, and `ink`
-    paints there.
+    paints there. `surfaces` says what the render shows through; a `mirrored` mesh, whose matrix has a negative
+    determinant, has its front where its triangles turn the other way round.
     """
     near = max(near, 1e-6)
     _draw(
         buffers.depth, buffers.triangle, buffers.label, vertices, triangles, label, near, far,
-        ink.kind, ink.first, ink.numbers, ink.out,
+        ink.kind, ink.first, ink.numbers, ink.out, surfaces, mirrored,
     )  # fmt: skip
 
 
@@ -144,7 +149,8 @@ def _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2):
 
 
 @kernel
-def _draw(depth, triangle, labels, vertices, triangles, label, near, far, ink, first, numbers, out):
+def _draw(depth, triangle, labels, vertices, triangles, label, near, far, ink, first, numbers, out, surfaces, mirrored):
+    # numba compiles this once for `surfaces` None, without what belongs to them, and once with.
     height, width = depth.shape
     for f in range(triangles.shape[0]):
         n0, n1, n2 = np.uintp(triangles[f, 0]), np.uintp(triangles[f, 1]), np.uintp(triangles[f, 2])
@@ -173,6 +179,13 @@ def _draw(depth, triangle, labels, vertices, triangles, label, near, far, ink, f
             facing = c0 + c1 + c2
         else:
             a0, b0, c0, s0, a1, b1, c1, s1, a2, b2, c2, s2, facing = _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2)
+        slot, cutout = 0, -1
+        if surfaces is not None:
+            slot = surfaces.slots[f]
+            # Counter-clockwise, as one sees it, is the front; rows go down, so the sign is the other one.
+            if not (surfaces.front[slot] if (facing < 0.0) != mirrored else surfaces.back[slot]):
+                continue
+            cutout = surfaces.cutouts[slot]
         if facing < 0.0:
             a0, b0, c0, a1, b1, c1, a2, b2, c2 = -a0, -b0, -c0, -a1, -b1, -c1, -a2, -b2, -c2
         elif not facing > 0.0:
@@ -192,6 +205,14 @@ def _draw(depth, triangle, labels, vertices, triangles, label, near, far, ink, f
                     continue
                 z32 = np.float32(z)
                 if z32 < depth[i, j]:
+                    if surfaces is not None and cutout >= 0:
+                        at = surfaces.uv[surfaces.layers[slot], f]
+                        u = (e0 * at[0, 0] + e1 * at[1, 0] + e2 * at[2, 0]) * scale
+                        v = (e0 * at[0, 1] + e1 * at[1, 1] + e2 * at[2, 1]) * scale
+                        if not is_opaque(
+                            surfaces.sizes, surfaces.rules, surfaces.opaque, surfaces.texels, cutout, u, v
+                        ):
+                            continue
                     depth[i, j] = z32
                     triangle[i, j] = f
                     labels[i, j] = label

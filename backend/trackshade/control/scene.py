@@ -9,6 +9,7 @@ from trackshade.colours import MeshRule
 from trackshade.control.ink import BLACK, Ink
 from trackshade.control.ink import NOTHING as INVISIBLE
 from trackshade.control.raster import Buffers, draw, to_screen
+from trackshade.control.surfaces import ShotSlots
 from trackshade.shot import Shot
 
 
@@ -19,6 +20,7 @@ class ShotRaster:
         self.shot = shot
         self.buffers = Buffers.empty(shot.size)
         largest = max((len(g.positions[0]) for g in shot.geometries), default=0)
+        self._slots = ShotSlots(shot)
         self._scratch = np.empty((largest, 4), np.float64)
 
     def vertices(self, mesh: int, t: int) -> np.ndarray:
@@ -54,5 +56,7 @@ class ShotRaster:
                     ink = Ink(BLACK, first, out=out)
                 else:
                     ink = Ink.by(rule, first, track.matrix_world[0], out)
-                draw(buffers, self.vertices(mesh, t), geometry.triangles, mesh, near, far, ink)
+                slots = self._slots.of(mesh, t)
+                mirrored = slots is not None and bool(np.linalg.det(track.matrix_world[t, :3, :3]) < 0)
+                draw(buffers, self.vertices(mesh, t), geometry.triangles, mesh, near, far, ink, slots, mirrored)
         return buffers

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The shot: an animated scene as geometry, matrices and a camera, and its file."""
 
-from trackshade.shot.model import CameraTrack, Geometry, MeshTrack, ObjectTrack, Shot
+from trackshade.shot.model import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Shot, Surfaces
 
-__all__ = ["CameraTrack", "Geometry", "MeshTrack", "ObjectTrack", "Shot"]
+__all__ = ["CameraTrack", "Cutout", "Geometry", "MeshTrack", "ObjectTrack", "Shot", "Surfaces"]

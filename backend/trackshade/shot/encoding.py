@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from trackshade.errors import ShotError
-from trackshade.shot.model import CameraTrack, Geometry, MeshTrack, ObjectTrack, Shot
+from trackshade.shot.model import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Shot, Surfaces
 
-VERSION = 1
-DTYPES = {"<f4", "<f8", "<i4", "|b1"}
+VERSION = 2
+DTYPES = {"<f4", "<f8", "<i4", "|b1", "|u1"}
 _MAX_BYTES = 1 << 40
 
 
@@ -49,7 +49,13 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
             "clip": put(camera.clip),
         },
         "geometries": [
-            {"positions": put(item.positions), "triangles": put(item.triangles), "uv": put(item.uv)}
+            {
+                "positions": put(item.positions),
+                "triangles": put(item.triangles),
+                "uv": put(item.uv),
+                "materials": put(item.materials),
+                "more_uv": [put(layer) for layer in item.more_uv],
+            }
             for item in shot.geometries
         ],
         "meshes": [
@@ -60,8 +66,28 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
                 "visible": put(item.visible),
                 "holdout": item.holdout,
                 "pass_index": item.pass_index,
+                "surfaces": item.surfaces,
             }
             for item in shot.meshes
+        ],
+        "surfaces": [
+            {
+                "front": put(item.front),
+                "back": put(item.back),
+                "cutouts": put(item.cutouts),
+                "uv_layers": put(item.uv_layers),
+            }
+            for item in shot.surfaces
+        ],
+        "cutouts": [
+            {
+                "alpha": put(item.alpha),
+                "opaque": put(item.opaque),
+                "transform": put(item.transform),
+                "extension": item.extension,
+                "smooth": item.smooth,
+            }
+            for item in shot.cutouts
         ],
         "objects": [
             {"name": item.name, "kind": item.kind, "matrix_world": put(item.matrix_world)} for item in shot.objects
@@ -133,6 +159,8 @@ def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
                     get(item["positions"]),
                     get(item["triangles"]),
                     None if item["uv"] is None else get(item["uv"]),
+                    None if item.get("materials") is None else get(item["materials"]),
+                    tuple(get(layer) for layer in item.get("more_uv", ())),
                 )
                 for item in _list(header, "geometries")
             ),
@@ -144,6 +172,7 @@ def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
                     visible=get(item["visible"]),
                     holdout=_typed(item["holdout"], bool),
                     pass_index=_typed(item["pass_index"], int),
+                    surfaces=_typed(item.get("surfaces"), (int, type(None))),
                 )
                 for item in _list(header, "meshes")
             ),
@@ -153,6 +182,20 @@ def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
             ),
             view_layer=_typed(header["view_layer"], str),
             source=_typed(header["source"], dict),
+            surfaces=tuple(
+                Surfaces(get(item["front"]), get(item["back"]), get(item["cutouts"]), get(item["uv_layers"]))
+                for item in _optional_list(header, "surfaces")
+            ),
+            cutouts=tuple(
+                Cutout(
+                    alpha=get(item["alpha"]),
+                    opaque=get(item["opaque"]),
+                    transform=get(item["transform"]),
+                    extension=_typed(item["extension"], str),
+                    smooth=_typed(item["smooth"], bool),
+                )
+                for item in _optional_list(header, "cutouts")
+            ),
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ShotError("damaged-shot", f"The shot's header is damaged: {error!r}.") from error
@@ -163,6 +206,11 @@ def _list(header: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ShotError("damaged-shot", f"The shot's header has no list of {key}.")
     return value
+
+
+def _optional_list(header: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """The list of a key that a header of format 1 does not have."""
+    return _list(header, key) if key in header else []
 
 
 def _typed(value: Any, kind: Any) -> Any:

@@ -8,7 +8,7 @@ changes of topology, and where a thing is not seen its latest state holds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from trackshade.errors import ShotError
 from trackshade.fit import SizeFit, fit_size
 from trackshade.registry import ModelSpec
 from trackshade.shot.attachment import Attachment, Nearest, attach
-from trackshade.shot.model import CameraTrack, Geometry, MeshTrack, ObjectTrack, Shot
+from trackshade.shot.model import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Shot, Surfaces
 from trackshade.shot.track_set import TrackSet
 
 Key = tuple[str, tuple[int, ...], int]  # name, place, how many such came before it in the frame
@@ -48,19 +48,23 @@ def join(tracks: TrackSet, spec: ModelSpec, nearest: Nearest) -> Shot:
     geometries: list[Geometry] = []
     shared: dict[tuple[tuple[int, int], ...], int] = {}  # by the geometry in each sample
     meshes = []
+    looks = _Looks(samples)
     for (name, _, _), thing in things.items():
         own = tuple((t, samples[t].meshes[mesh].geometry) for t, mesh in thing.seen.items())
         if own not in shared:
             shared[own] = len(geometries)
             geometry, changed = _geometry(samples, own, nearest)
-            geometries.append(geometry)
+            at, index = own[0]
+            start = samples[at].geometries[index]
+            geometries.append(replace(geometry, materials=start.materials, more_uv=start.more_uv))
             if changed:
                 said = ", ".join(f"{frames.frames[t]:g}" for t in changed[:5])
                 warnings[
                     f"The topology of '{name}' changes at frame {said}; "
                     "its points were carried across by the nearest surface point."
                 ] = None
-        meshes.append(_mesh(samples, thing, name, shared[own]))
+        track = _mesh(samples, thing, name, shared[own])
+        meshes.append(replace(track, surfaces=looks.of(thing)))
     first = samples[0].source
     return Shot(
         frames=np.array(frames.frames, np.float64),
@@ -80,6 +84,8 @@ def join(tracks: TrackSet, spec: ModelSpec, nearest: Nearest) -> Shot:
             "color_management": first.get("color_management", {}),
             "warnings": list(warnings),
         },
+        surfaces=tuple(looks.surfaces),
+        cutouts=tuple(looks.cutouts),
     )
 
 
@@ -163,6 +169,55 @@ def _mesh(samples: list[Shot], thing: _Thing, name: str, geometry: int) -> MeshT
     track = samples[first].meshes[thing.seen[first]]
     matrices = {t: samples[t].meshes[mesh].matrix_world[0] for t, mesh in thing.seen.items()}
     return MeshTrack(name, geometry, _held(matrices, len(samples)), visible, track.holdout, track.pass_index)
+
+
+class _Looks:
+    """Surfaces over all samples; things that look alike in every sample share one."""
+
+    def __init__(self, samples: list[Shot]) -> None:
+        self.surfaces: list[Surfaces] = []
+        self.cutouts: list[Cutout] = []
+        self._samples = samples
+        self._known: dict[bytes, int] = {}
+        self._images: dict[tuple[object, ...], int] = {}
+
+    def of(self, thing: _Thing) -> int | None:
+        """Index of the thing's surfaces, as a capture has them: the first sample's cut-outs count."""
+        found: dict[int, Surfaces] = {}
+        for t, mesh in thing.seen.items():
+            index = self._samples[t].meshes[mesh].surfaces
+            if index is not None:
+                found[t] = self._samples[t].surfaces[index]
+        if not found:
+            return None
+        slots = max(len(item.cutouts) for item in found.values())
+        sides = np.ones((2, len(self._samples), slots), np.bool_)
+        cutouts, layers = np.full(slots, -1, np.int32), np.zeros(slots, np.int32)
+        for t in range(len(self._samples)):
+            if t in found:
+                item = found[t]
+                have = np.minimum(np.arange(slots), len(item.cutouts) - 1)  # the last stands for those beyond
+                sides[:, t] = item.front[0][have], item.back[0][have]
+                for slot in np.flatnonzero((cutouts < 0) & (item.cutouts[have] >= 0)):
+                    cutouts[slot] = self._cutout(self._samples[t].cutouts[item.cutouts[have[slot]]])
+                    layers[slot] = item.uv_layers[have[slot]]
+            elif t not in thing.seen and t:
+                sides[:, t] = sides[:, t - 1]
+        key = repr(slots).encode() + b"".join(part.tobytes() for part in (sides, cutouts, layers))
+        if key not in self._known:
+            self._known[key] = len(self.surfaces)
+            constant = (sides == sides[:, :1]).all()
+            front, back = sides[:, :1] if constant else sides
+            self.surfaces.append(Surfaces(front.copy(), back.copy(), cutouts, layers))
+        return self._known[key]
+
+    def _cutout(self, item: Cutout) -> int:
+        parts = item.alpha.tobytes(), item.opaque.tobytes(), item.transform.tobytes()
+        key = item.alpha.shape, *parts, item.extension, item.smooth
+        if key not in self._images:
+            self._images[key] = len(self.cutouts)
+            self.cutouts.append(item)
+        return self._images[key]
 
 
 def _held(matrices: dict[int, np.ndarray], count: int) -> np.ndarray:

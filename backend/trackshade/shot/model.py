@@ -22,6 +22,9 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
+EXTENSIONS = ("REPEAT", "EXTEND", "CLIP", "MIRROR")
+"""What lies outside the image of a cut-out: its repetition, its edge, nothing (0), its mirror image."""
+
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
@@ -31,17 +34,24 @@ class Geometry:
         positions: [T or 1, V, 3] float32, object space, metres.
         triangles: [F, 3] int32, vertex indices.
         uv: [F, 3, 2] float32, texture coordinates of the triangles' corners, or None.
+        materials: [F] int32, the material slot of each triangle; None where all triangles have slot 0.
+        more_uv: further texture coordinates, each like `uv`, for cut-outs that do not use `uv`.
     """
 
     positions: Float32
     triangles: NDArray[np.int32]
     uv: Float32 | None = None
+    materials: NDArray[np.int32] | None = None
+    more_uv: tuple[Float32, ...] = ()
 
     def __post_init__(self) -> None:
         check.freeze(self, "positions", np.float32, (None, None, 3))
         check.freeze(self, "triangles", np.int32, (None, 3))
         if self.uv is not None:
             check.freeze(self, "uv", np.float32, (len(self.triangles), 3, 2))
+        if self.materials is not None:
+            check.freeze(self, "materials", np.int32, (len(self.triangles),))
+        check.freeze_all(self, "more_uv", np.float32, (len(self.triangles), 3, 2))
 
     @property
     def deforms(self) -> bool:
@@ -50,6 +60,62 @@ class Geometry:
     def at(self, t: int) -> Float32:
         """[V, 3] object-space positions of sample `t`."""
         return self.positions[t if self.deforms else 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Cutout:
+    """A part of an image that decides which pixels of a surface are drawn: the alpha of a leaf, for example.
+
+    Attributes:
+        alpha: [H, W] uint8, one channel of the image; the first row is the bottom one (v = 0).
+        opaque: [256] bool, whether a pixel is drawn, by the value sampled from `alpha`.
+        transform: [2, 3] float64, takes texture coordinates (u, v, 1) to image coordinates, 0 to 1 across the image.
+        extension: what lies outside the image, one of `EXTENSIONS`.
+        smooth: whether samples are interpolated linearly, instead of taken from the nearest texel.
+    """
+
+    alpha: NDArray[np.uint8]
+    opaque: Bool
+    transform: Float64
+    extension: str = "REPEAT"
+    smooth: bool = True
+
+    def __post_init__(self) -> None:
+        check.freeze(self, "alpha", np.uint8, (None, None))
+        check.freeze(self, "opaque", np.bool_, (256,))
+        check.freeze(self, "transform", np.float64, (2, 3))
+        check.check_cutout(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Surfaces:
+    """How the camera's render shows the material slots of a mesh. Meshes with the same materials share one.
+
+    The last slot stands for all slots of a geometry beyond it.
+
+    Attributes:
+        front: [T or 1, S] bool, whether the triangles of each slot are drawn where they are seen from their front.
+        back: [T or 1, S] bool, the same where they are seen from behind.
+        cutouts: [S] int32, index into `Shot.cutouts`, or -1.
+        uv_layers: [S] int32, texture coordinates of the cut-out: 0 for `Geometry.uv`, n for `Geometry.more_uv[n - 1]`.
+    """
+
+    front: Bool
+    back: Bool
+    cutouts: NDArray[np.int32]
+    uv_layers: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        slots = len(self.cutouts)
+        check.freeze(self, "front", np.bool_, (None, slots))
+        check.freeze(self, "back", np.bool_, (len(self.front), slots))
+        check.freeze(self, "cutouts", np.int32, (None,))
+        check.freeze(self, "uv_layers", np.int32, (slots,))
+
+    def at(self, t: int) -> tuple[Bool, Bool]:
+        """[S] `front` and [S] `back` of sample `t`."""
+        row = t if len(self.front) > 1 else 0
+        return self.front[row], self.back[row]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +129,7 @@ class MeshTrack:
         visible: [T] bool, seen by the camera's render.
         holdout: hides what is behind it and is itself black.
         pass_index: the object's pass index.
+        surfaces: index into `Shot.surfaces`; None where both sides of all triangles are drawn in every sample.
     """
 
     name: str
@@ -71,6 +138,7 @@ class MeshTrack:
     visible: Bool
     holdout: bool = False
     pass_index: int = 0
+    surfaces: int | None = None
 
     def __post_init__(self) -> None:
         check.freeze(self, "matrix_world", np.float64, (None, 4, 4))
@@ -145,6 +213,8 @@ class Shot:
     objects: tuple[ObjectTrack, ...] = ()
     view_layer: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
+    surfaces: tuple[Surfaces, ...] = ()
+    cutouts: tuple[Cutout, ...] = ()
 
     def __post_init__(self) -> None:
         check.freeze(self, "frames", np.float64, (None,))

@@ -12,13 +12,21 @@ from numpy.typing import NDArray
 from trackshade.errors import ShotError
 
 if TYPE_CHECKING:
-    from trackshade.shot.model import Geometry, MeshTrack, Shot
+    from trackshade.shot.model import Cutout, Geometry, MeshTrack, Shot, Surfaces
 
 
 def freeze(owner: Any, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
     """Checks an array attribute and makes it read-only in place (None in `shape` stands for any length)."""
-    array = getattr(owner, name)
+    object.__setattr__(owner, name, _frozen(getattr(owner, name), f"{type(owner).__name__}.{name}", dtype, shape))
+
+
+def freeze_all(owner: Any, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
+    """The same for an attribute that holds a tuple of arrays."""
     where = f"{type(owner).__name__}.{name}"
+    object.__setattr__(owner, name, tuple(_frozen(array, where, dtype, shape) for array in getattr(owner, name)))
+
+
+def _frozen(array: Any, where: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> np.ndarray:
     wanted = np.dtype(dtype)
     if not isinstance(array, np.ndarray) or array.dtype != wanted:
         found = getattr(array, "dtype", type(array).__name__)
@@ -34,7 +42,19 @@ def freeze(owner: Any, name: str, dtype: type[np.generic], shape: tuple[int | No
     if array.flags.writeable:
         array = array.view()  # the caller may still be writing through its own reference
         array.flags.writeable = False
-    object.__setattr__(owner, name, array)
+    return array
+
+
+def check_cutout(cutout: Cutout) -> None:
+    """Raises ShotError unless an image can be sampled by the cut-out's rules."""
+    from trackshade.shot.model import EXTENSIONS
+
+    if cutout.extension not in EXTENSIONS:
+        raise ShotError("bad-type", f"A cut-out's extension is {cutout.extension!r}, not one of {EXTENSIONS}.")
+    if not cutout.alpha.size:
+        raise ShotError("bad-shape", "A cut-out's image has no pixels.")
+    if not np.isfinite(cutout.transform).all():
+        raise ShotError("not-finite", "The transform of a cut-out's texture coordinates is not finite.")
 
 
 def check_structure(shot: Shot) -> None:
@@ -63,6 +83,20 @@ def check_structure(shot: Shot) -> None:
                 "bad-index",
                 f"Mesh '{mesh.name}' names geometry {mesh.geometry}; the shot has {len(shot.geometries)}.",
             )
+        if mesh.surfaces is not None and not 0 <= mesh.surfaces < len(shot.surfaces):
+            raise ShotError(
+                "bad-index",
+                f"Mesh '{mesh.name}' names surfaces {mesh.surfaces}; the shot has {len(shot.surfaces)}.",
+            )
+    for index, item in enumerate(shot.surfaces):
+        if len(item.front) not in (1, count) or not len(item.cutouts):
+            raise ShotError(
+                "bad-shape",
+                f"Surfaces {index} have {len(item.front)} samples of {len(item.cutouts)} slots; the shot has {count} "
+                "samples.",
+            )
+        if item.cutouts.min() < -1 or item.cutouts.max() >= len(shot.cutouts):
+            raise ShotError("bad-index", f"Surfaces {index} name a cut-out that is not there.")
     for item in shot.objects:
         _same_count(f"object '{item.name}'", len(item.matrix_world), count)
 
@@ -89,6 +123,11 @@ def _check_geometry(shot: Shot, geometry: Geometry, users: list[MeshTrack]) -> N
     triangles = geometry.triangles
     if triangles.size and (triangles.min() < 0 or triangles.max() >= vertices):
         raise ShotError("bad-index", f"A triangle of '{name}' names a vertex that is not there ({vertices} vertices).")
+    if geometry.materials is not None and geometry.materials.size and geometry.materials.min() < 0:
+        raise ShotError("bad-index", f"A triangle of '{name}' has a material slot below 0.")
+    for mesh in users:
+        if mesh.surfaces is not None:
+            _check_cutout_layers(shot.surfaces[mesh.surfaces], geometry, mesh.name)
     t = first_bad_sample(geometry.positions)
     if t is not None:
         bad = int(np.flatnonzero(~np.isfinite(geometry.positions[t]).all(axis=1))[0])
@@ -98,6 +137,14 @@ def _check_geometry(shot: Shot, geometry: Geometry, users: list[MeshTrack]) -> N
             f"Vertex {bad} of '{name}' has no finite position at frame {frame}.",
             "Look for a modifier or driver that divides by zero there.",
         )
+
+
+def _check_cutout_layers(surfaces: Surfaces, geometry: Geometry, name: str) -> None:
+    layers = surfaces.uv_layers[surfaces.cutouts >= 0]
+    if layers.size and (
+        layers.min() < 0 or layers.max() > len(geometry.more_uv) or (geometry.uv is None and layers.min() == 0)
+    ):
+        raise ShotError("bad-index", f"A cut-out of '{name}' needs texture coordinates that are not there.")
 
 
 def first_bad_sample(positions: NDArray[np.float32]) -> int | None:

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the rasteriser needs to know of the material slots of a mesh: which sides it draws, and the cut-outs' images.
+
+`Slots` is a plain tuple of arrays, so that kernels can take it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from trackshade.control.compiling import inlined, kernel
+from trackshade.shot import Shot
+from trackshade.shot.model import EXTENSIONS
+
+REPEAT, EXTEND, CLIP, MIRROR = range(len(EXTENSIONS))
+
+
+class Slots(NamedTuple):
+    """The surfaces of one mesh in one sample.
+
+    Attributes:
+        slots: [F] i32, slot of each triangle.
+        front, back: [S] bool, whether the slot's triangles are drawn from that side.
+        cutouts: [S] i32, index into `sizes`, `rules`, `opaque`; -1 for none.
+        layers: [S] i32, index into `uv`.
+        uv: [L, F, 3, 2] f32, texture coordinates of the corners.
+        sizes: [C, 5] i64: where the image begins in `texels`, its height and width, its extension, and whether it is
+            interpolated.
+        rules: [C, 2, 3] f64, texture coordinates to image coordinates.
+        opaque: [C, 256] bool, which values are drawn.
+        texels: [N] u8, all images one after the other.
+    """
+
+    slots: np.ndarray
+    front: np.ndarray
+    back: np.ndarray
+    cutouts: np.ndarray
+    layers: np.ndarray
+    uv: np.ndarray
+    sizes: np.ndarray
+    rules: np.ndarray
+    opaque: np.ndarray
+    texels: np.ndarray
+
+
+class ShotSlots:
+    """The slots of a shot's meshes; what several meshes and samples share is made once."""
+
+    def __init__(self, shot: Shot) -> None:
+        self._shot = shot
+        self._images: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._known: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+
+    def of(self, mesh: int, t: int) -> Slots | None:
+        """The slots of mesh `mesh` in sample `t`; None where both sides of all its triangles are drawn whole."""
+        track = self._shot.meshes[mesh]
+        if track.surfaces is None:
+            return None
+        surfaces = self._shot.surfaces[track.surfaces]
+        front, back = surfaces.at(t)
+        key = track.geometry, track.surfaces
+        if key not in self._known:
+            self._known[key] = self._corners(*key)
+        if self._images is None:
+            self._images = self._packed()
+        slots, uv = self._known[key]
+        # Copies: numba would compile once more for arrays that cannot be written.
+        return Slots(
+            slots, front.copy(), back.copy(), surfaces.cutouts.copy(), surfaces.uv_layers.copy(), uv, *self._images
+        )
+
+    def _corners(self, geometry: int, surfaces: int) -> tuple[np.ndarray, np.ndarray]:
+        """[F] slots, those beyond the last one taken for it, and [L, F, 3, 2] texture coordinates."""
+        item, last = self._shot.geometries[geometry], len(self._shot.surfaces[surfaces].cutouts) - 1
+        count = len(item.triangles)
+        slots = np.zeros(count, np.int32) if item.materials is None else np.clip(item.materials, 0, last)
+        if not (self._shot.surfaces[surfaces].cutouts >= 0).any():
+            return slots, np.zeros((1, 0, 3, 2), np.float32)
+        first = np.zeros((count, 3, 2), np.float32) if item.uv is None else item.uv
+        return slots, np.stack([first, *item.more_uv])
+
+    def _packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        cutouts = self._shot.cutouts
+        sizes, start = np.zeros((len(cutouts), 5), np.int64), 0
+        for index, cutout in enumerate(cutouts):
+            height, width = cutout.alpha.shape
+            sizes[index] = start, height, width, EXTENSIONS.index(cutout.extension), cutout.smooth
+            start += height * width
+        return (
+            sizes,
+            np.array([cutout.transform for cutout in cutouts], np.float64).reshape(-1, 2, 3),
+            np.array([cutout.opaque for cutout in cutouts], np.bool_).reshape(-1, 256),
+            np.concatenate([np.zeros(0, np.uint8), *(cutout.alpha.ravel() for cutout in cutouts)]),
+        )
+
+
+@inlined
+def texel(texels, start, height, width, extension, row, column):
+    """The value of a texel; what lies outside the image by its extension."""
+    if extension == CLIP:
+        if row < 0 or row >= height or column < 0 or column >= width:
+            return 0.0
+    elif extension == EXTEND:
+        row, column = min(max(row, 0), height - 1), min(max(column, 0), width - 1)
+    elif extension == REPEAT:
+        row, column = row % height, column % width
+    else:
+        row, column = row % (2 * height), column % (2 * width)
+        row, column = min(row, 2 * height - 1 - row), min(column, 2 * width - 1 - column)
+    return np.float64(texels[start + row * width + column])
+
+
+@kernel
+def is_opaque(sizes, rules, opaque, texels, cutout, u, v):
+    """Whether a cut-out draws the surface point with texture coordinates (u, v)."""
+    start, height, width, extension, smooth = sizes[cutout]
+    m = rules[cutout]
+    x = (m[0, 0] * u + m[0, 1] * v + m[0, 2]) * width
+    y = (m[1, 0] * u + m[1, 1] * v + m[1, 2]) * height
+    if not (abs(x) < 1e9 and abs(y) < 1e9):
+        return True
+    if smooth == 0:
+        value = texel(texels, start, height, width, extension, math.floor(y), math.floor(x))
+        return opaque[cutout, int(value)]
+    x, y = x - 0.5, y - 0.5
+    column, row = math.floor(x), math.floor(y)
+    right, up = x - column, y - row
+    low = (1.0 - right) * texel(texels, start, height, width, extension, row, column) + right * texel(
+        texels, start, height, width, extension, row, column + 1
+    )
+    high = (1.0 - right) * texel(texels, start, height, width, extension, row + 1, column) + right * texel(
+        texels, start, height, width, extension, row + 1, column + 1
+    )
+    return opaque[cutout, int((1.0 - up) * low + up * high + 0.5)]
