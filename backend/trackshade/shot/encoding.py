@@ -3,6 +3,10 @@
 
 The header holds only maps, lists, strings and numbers; an array stands in it as its index in the list beside its
 dtype and shape, so that a reader knows what to expect before it has a single byte of it.
+
+Version 2 adds optional keys: "origins", "births" and "start" of a geometry, "changes" of a mesh. A header that needs
+none of them is written as version 1, so that a shot without changes of topology has the bytes, and the digest, that it
+always had.
 """
 
 from __future__ import annotations
@@ -16,9 +20,10 @@ import numpy as np
 from trackshade.errors import ShotError
 from trackshade.shot.model import CameraTrack, Geometry, MeshTrack, ObjectTrack, Shot
 
-VERSION = 1
+VERSION = 2
 DTYPES = {"<f4", "<f8", "<i4", "|b1"}
 _MAX_BYTES = 1 << 40
+_ADDED = {"origins", "births", "start", "changes"}  # keys that version 2 has and version 1 has not
 
 
 def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -32,9 +37,22 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
         arrays.append(little)
         return len(arrays) - 1
 
+    shared: dict[tuple[int, tuple[int, ...]], int] = {}  # by address and shape, of geometries after a change
+
+    def put_once(array: np.ndarray | None) -> int | None:
+        """For geometries that the same mesh has again and again: what they share is written once."""
+        if array is None or not changing:
+            return put(array)
+        key = array.__array_interface__["data"][0], array.shape
+        if key not in shared or not array.size:
+            shared[key] = len(arrays)
+            put(array)
+        return shared[key]
+
+    changing = any(mesh.changes for mesh in shot.meshes)
     camera = shot.camera
     header = {
-        "version": VERSION,
+        "version": 1,
         "fps": float(shot.fps),
         "size": list(shot.size),
         "view_layer": shot.view_layer,
@@ -49,7 +67,14 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
             "clip": put(camera.clip),
         },
         "geometries": [
-            {"positions": put(item.positions), "triangles": put(item.triangles), "uv": put(item.uv)}
+            {
+                "positions": put(item.positions),
+                "triangles": put_once(item.triangles),
+                "uv": put_once(item.uv),
+                **_optional("origins", put_once(item.origins)),
+                **_optional("births", put_once(item.births)),
+                **_optional("start", item.start or None),
+            }
             for item in shot.geometries
         ],
         "meshes": [
@@ -60,6 +85,7 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
                 "visible": put(item.visible),
                 "holdout": item.holdout,
                 "pass_index": item.pass_index,
+                **_optional("changes", [list(change) for change in item.changes] or None),
             }
             for item in shot.meshes
         ],
@@ -67,8 +93,15 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
             {"name": item.name, "kind": item.kind, "matrix_world": put(item.matrix_world)} for item in shot.objects
         ],
     }
+    if any(_ADDED & item.keys() for item in (*header["geometries"], *header["meshes"])):
+        header["version"] = VERSION
     header["arrays"] = [{"dtype": array.dtype.str, "shape": list(array.shape)} for array in arrays]
     return header, arrays
+
+
+def _optional(key: str, value: Any) -> dict[str, Any]:
+    """An entry of the header that is left out where there is nothing to say."""
+    return {} if value is None else {key: value}
 
 
 def array_specs(header: Mapping[str, Any]) -> list[tuple[np.dtype, tuple[int, ...]]]:
@@ -133,6 +166,9 @@ def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
                     get(item["positions"]),
                     get(item["triangles"]),
                     None if item["uv"] is None else get(item["uv"]),
+                    origins=None if item.get("origins") is None else get(item["origins"]),
+                    births=None if item.get("births") is None else get(item["births"]),
+                    start=_whole(item.get("start", 0)),
                 )
                 for item in _list(header, "geometries")
             ),
@@ -144,6 +180,7 @@ def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
                     visible=get(item["visible"]),
                     holdout=_typed(item["holdout"], bool),
                     pass_index=_typed(item["pass_index"], int),
+                    changes=tuple((_whole(t), _whole(geometry)) for t, geometry in item.get("changes", ())),
                 )
                 for item in _list(header, "meshes")
             ),
@@ -168,4 +205,10 @@ def _list(header: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _typed(value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is not of the expected type")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is not a whole number")
     return value
