@@ -11,51 +11,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.errors import ShotError
-from trackshade.shot import Geometry
+from trackshade.shot.segments import History, same_bytes
 
 from .geometry import MeshReader, Topology, empty
-from .topology import Attachment, attach
 
 Float32 = NDArray[np.float32]
 Rows = Callable[[np.ndarray, int], None]
 
 
 class Recording:
-    """One geometry over the samples seen so far.
+    """One mesh over the samples seen so far: a geometry for each topology that it has.
 
-    It holds its first sample alone until a later one differs; from then on it holds a row for each of the shot's
-    samples, into which meshes are read directly.
+    Meshes are read directly into the memory of the geometry, where one deforms.
     """
 
     def __init__(self, name: str, total: int, reader: MeshReader, mesh: bpy.types.Mesh, by_counts: bool) -> None:
         self.name = name
-        self.changes: list[int] = []  # samples at which the topology changed
-        self.written = -1  # latest sample that was put
-        self._total = total
         self._reader = reader
-        self._first = reader.positions(mesh, empty(np.float32, len(mesh.vertices), 3))
-        self._rows: Float32 | None = None  # [T, V, 3] once it deforms
-        self._topology = reader.topology(mesh, by_counts)
-        self._now: Topology | None = None  # of the latest sample where it is another one
-        self._attachment: Attachment | None = None
-        self.triangles, self.uv = reader.triangles(mesh)
+        first = reader.positions(mesh, empty(np.float32, len(mesh.vertices), 3))
+        self._first = self._now = reader.topology(mesh, by_counts)
+        triangles, uv = reader.triangles(mesh)
+        self.history = History(total, _FIRST, first, triangles, uv, lambda shape: empty(np.float32, *shape))
+
+    @property
+    def written(self) -> int:
+        """The latest sample that was put."""
+        return self.history.written
 
     @property
     def deforms(self) -> bool:
-        return self._rows is not None
+        return self.history.current.deforms
 
     @property
-    def attached(self) -> bool:
-        """Whether the latest sample had another topology than the first."""
-        return self._now is not None
-
-    @property
-    def positions(self) -> Float32:
-        """[T or 1, V, 3] object space, metres."""
-        return self._first[None] if self._rows is None else self._rows
-
-    def at(self, t: int) -> Float32:
-        return self._first if self._rows is None else self._rows[t]
+    def changed(self) -> bool:
+        """Whether it has had more than one topology."""
+        return self.history.changed
 
     def put(self, t: int, frame: float, mesh: bpy.types.Mesh) -> None:
         """Takes sample `t`, which is not before any that it has.
@@ -63,99 +53,71 @@ class Recording:
         Raises:
             ShotError: a vertex has no finite position.
         """
-        if self._rows is not None and self._keeps(mesh):
-            self._hold(t)
-            self._reader.positions(mesh, self._rows[t])
-        else:
-            sample = self._sample(t, frame, mesh)
-            if self._rows is None:
-                if same_bytes(sample, self._first):
-                    self.written = t
-                    return
-                self._rows = empty(np.float32, self._total, *self._first.shape)
-                self._rows[:t] = self._first
-            self._hold(t)
-            self._rows[t] = sample
-        finite_or_raise(self._rows[t], self.name, frame)
-        self.written = t
-
-    def _hold(self, t: int) -> None:
-        """Fills the samples between the latest one and `t`, in which nothing was seen."""
-        if self._rows is not None and self.written >= 0:
-            self._rows[self.written + 1 : t] = self._rows[self.written]
-
-    def complete(self) -> None:
-        """Holds the latest sample up to the end."""
-        if self._rows is not None:
-            self._rows[self.written + 1 :] = self._rows[self.written]
+        same = self._reader.has_topology(mesh, self._now)
+        slot = self.history.slot(t) if same else None
+        if slot is not None:
+            finite_or_raise(self._reader.positions(mesh, slot), self.name, frame)
+            self.history.wrote(t)
+            return
+        key = self.history.topology
+        if not same:
+            self._now = self._topology(mesh)
+            key = _FIRST if self._now is self._first else _digest(self._now)
+        sample = self._reader.positions(mesh)
+        if not (same and same_bytes(sample, self.history.current.first)):
+            finite_or_raise(sample, self.name, frame)
+        self.history.put(t, key, sample, lambda: self._reader.triangles(mesh))
 
     def agrees(self, t: int, mesh: bpy.types.Mesh) -> bool:
         """Whether `mesh` gives sample `t` as it was put."""
-        if self._reader.has_topology(mesh, self._topology):
-            sample = self._reader.positions(mesh)
-        elif self._attachment and self._now and self._reader.has_topology(mesh, self._now):
-            sample = self._attachment.positions(self._reader.positions(mesh))
-        else:
+        if not self._reader.has_topology(mesh, self._now):
             return False
-        return same_bytes(sample, self.at(t))
+        return same_bytes(self._reader.positions(mesh), self.history.at(t))
 
     def fork(self, t: int) -> Recording:
         """A recording with the same history before sample `t`, for a user that parts from the others there."""
         twin = object.__new__(Recording)
         twin.__dict__.update(self.__dict__)
-        twin.changes = [change for change in self.changes if change < t]
-        twin.written = min(self.written, t - 1)
-        if len(twin.changes) < len(self.changes):
-            twin._now = twin._attachment = None
-        if self._rows is not None:
-            twin._rows = None
-            if any(not same_bytes(row, self._first) for row in self._rows[:t]):
-                twin._rows = empty(np.float32, *self._rows.shape)
-                twin._rows[:t] = self._rows[:t]
+        twin.history = self.history.fork(t)
+        if twin.history.topology != self.history.topology:
+            # The face corners of a topology in between are not kept; a mesh that has it is known by its digest.
+            twin._now = self._first if twin.history.topology == _FIRST else _UNKNOWN
         return twin
 
     def key(self) -> tuple[int, int, int]:
         """Equal for recordings whose first samples are equal; seldom for others."""
-        some = self._first[:: max(1, len(self._first) // 256)]
-        return len(self._first), len(self.triangles), hash(some.tobytes())
+        first = self.history.segments[0].first
+        some = first[:: max(1, len(first) // 256)]
+        return len(first), len(self.history.segments[0].triangles), hash(some.tobytes())
 
     def same_start(self, other: Recording) -> bool:
+        one, two = self.history.segments[0], other.history.segments[0]
         return (
-            same_bytes(self._first, other._first)
-            and np.array_equal(self.triangles, other.triangles)
-            and (self.uv is None) == (other.uv is None)
-            and (self.uv is None or other.uv is None or same_bytes(self.uv, other.uv))
+            same_bytes(one.first, two.first)
+            and np.array_equal(one.triangles, two.triangles)
+            and (one.uv is None) == (two.uv is None)
+            and (one.uv is None or two.uv is None or same_bytes(one.uv, two.uv))
         )
 
     def topology_digest(self) -> str:
         """Equal for geometries whose vertices and faces correspond, as far as their own faces were read."""
-        counts, corners = self._topology.counts, self._topology.corners
-        state = hashlib.blake2b(repr(counts).encode(), digest_size=16)
-        state.update(b"" if corners is None else corners.tobytes())
-        return state.hexdigest()
+        return _digest(self._first)
 
-    def geometry(self) -> Geometry:
-        return Geometry(self.positions, self.triangles, self.uv)
+    def _topology(self, mesh: bpy.types.Mesh) -> Topology:
+        """The topology of a mesh that has not the latest one: the first one, where that came back."""
+        if self._reader.has_topology(mesh, self._first):
+            return self._first
+        return self._reader.topology(mesh, by_counts=False)
 
-    def _keeps(self, mesh: bpy.types.Mesh) -> bool:
-        if not self._reader.has_topology(mesh, self._topology):
-            return False
-        self._now = self._attachment = None
-        return True
 
-    def _sample(self, t: int, frame: float, mesh: bpy.types.Mesh) -> Float32:
-        """[V, 3] this geometry's points on `mesh`."""
-        surface = self._reader.positions(mesh)
-        if self._keeps(mesh):
-            return surface
-        finite_or_raise(surface, self.name, frame)
-        if self._attachment is None or self._now is None or not self._reader.has_topology(mesh, self._now):
-            triangles, _ = self._reader.triangles(mesh)
-            previous = self._first if self._rows is None else self._rows[self.written]
-            self._attachment = attach(previous, surface, triangles)
-            self._now = self._reader.topology(mesh, by_counts=False)
-            self.changes.append(t)
-        return self._attachment.positions(surface)
+_FIRST = "first"  # what stands for the first topology, so that a mesh that keeps it is never hashed
+_UNKNOWN = Topology((-1, -1, -1, -1), None)
+
+
+def _digest(topology: Topology) -> str:
+    state = hashlib.blake2b(repr(topology.counts).encode(), digest_size=16)
+    state.update(b"" if topology.corners is None else topology.corners.data)
+    return state.hexdigest()
 
 
 class Library:
@@ -165,6 +127,7 @@ class Library:
         self.recordings: list[Recording] = []
         self._total = total
         self._rows = rows
+        self._told: dict[tuple[int, int], int] = {}  # rows of each array that were reported
         self._reader = MeshReader()
         self._by_start: dict[tuple[int, int, int], list[Recording]] = {}
         self._readings: dict[int, Recording] = {}  # evaluated mesh -> recording that took it in this sample
@@ -186,7 +149,7 @@ class Library:
         address = mesh.as_pointer()
         if current is None:
             current = self._readings.get(address)
-            if current is None or current.attached:
+            if current is None or current.changed:  # what it shows now is not what a new user begins with
                 current = self._new(t, frame, mesh, name, by_counts)
             self._readings[address] = current
             self._placed[id(current), address] = current
@@ -201,33 +164,40 @@ class Library:
 
     def end(self, t: int) -> None:
         """Reports the rows of sample `t` to the observer."""
-        if self._rows is not None:
-            for recording in self.recordings:
-                if recording.deforms and recording.written == t:
-                    self._rows(recording.positions, t + 1)
+        for recording in self.recordings:
+            segment = recording.history.current
+            if segment.streams and recording.written == t:
+                self._tell(segment.rows, t + 1 - segment.start)
+            self._report(recording)
 
     def complete(self) -> None:
         for recording in self.recordings:
-            recording.complete()
-            if self._rows is not None and (not recording.deforms or recording.written < self._total - 1):
-                positions = recording.positions
-                self._rows(positions, len(positions))
+            recording.history.complete()
+            self._report(recording)
+
+    def _report(self, recording: Recording) -> None:
+        finished, recording.history.finished = recording.history.finished, []
+        for array in finished:
+            self._tell(array, len(array))
+
+    def _tell(self, array: np.ndarray, count: int) -> None:
+        """Reports rows to the observer, unless all of the array were reported before."""
+        key = array.__array_interface__["data"][0], array.nbytes
+        if self._rows is not None and self._told.get(key) != count:
+            self._told[key] = count
+            self._rows(array, count)
 
     def _new(self, t: int, frame: float, mesh: bpy.types.Mesh, name: str, by_counts: bool) -> Recording:
         made = Recording(name, self._total, self._reader, mesh, by_counts)
-        made.written = t
-        finite_or_raise(made.at(t), name, frame)
+        made.history.written = t
+        finite_or_raise(made.history.at(t), name, frame)
         alike = self._by_start.setdefault(made.key(), [])
         for recording in alike:
-            if not recording.deforms and not recording.changes and recording.same_start(made):
-                recording.written = t
+            if not recording.deforms and not recording.changed and recording.same_start(made):
+                recording.history.written = t
                 return recording
         alike.append(made)
         self.recordings.append(made)
-        if self._rows is not None:
-            self._rows(made.triangles, len(made.triangles))
-            if made.uv is not None:
-                self._rows(made.uv, len(made.uv))
         return made
 
     def _place(self, t: int, frame: float, mesh: bpy.types.Mesh, current: Recording, name: str) -> Recording:
@@ -253,8 +223,3 @@ def finite_or_raise(sample: Float32, name: str, frame: float) -> None:
             f"Vertex {vertex} of '{name}' has no finite position at frame {frame:g}.",
             "Look for a modifier or driver that divides by zero there.",
         )
-
-
-def same_bytes(a: Float32, b: Float32) -> bool:
-    """Bitwise equality of C-contiguous float32 arrays: NaN equals itself."""
-    return np.array_equal(a.view(np.int32), b.view(np.int32))

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from trackshade import options
-from trackshade.cli.nearest import nearest
 from trackshade.client import Client, connect
 from trackshade.errors import Cancelled, ShotError, TrackshadeError
 from trackshade.fit import SizeFit
@@ -41,7 +40,7 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         tracks = read_set(path)
         settings = _settings(tracks.order.settings, values)
         on_message({"state": "planning", "message": "joining the tracks"})
-        shot = join(tracks, spec(settings.model), nearest)
+        shot = join(tracks, spec(settings.model))
         out = Path(values["out"]).absolute() if values["out"] is not None else None
         out = out or _beside(path.absolute().parent, tracks.order.result)
         first = _first_frame(values["first_frame"], path / FIRST if tracks.order.picture else None, shot)

@@ -2,8 +2,8 @@
 """Joins the samples of a track set to one shot, as a capture of the same frames would have made it.
 
 A mesh is known again by its name and its place in what instances it. What is told of recordings in a capture holds
-here, too: the first visible sample's geometry counts, what does not deform is stored once, points are carried across
-changes of topology, and where a thing is not seen its latest state holds.
+here, too: what does not deform is stored once, points are carried across changes of topology by the same
+`trackshade.shot.segments`, and where a thing is not seen its latest state holds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from trackshade.errors import ShotError
 from trackshade.fit import SizeFit, fit_size
 from trackshade.registry import ModelSpec
-from trackshade.shot.attachment import Attachment, Nearest, attach
-from trackshade.shot.model import CameraTrack, Geometry, MeshTrack, ObjectTrack, Shot
+from trackshade.shot.model import CameraTrack, MeshTrack, ObjectTrack, Shot
+from trackshade.shot.segments import History, carried_warning, geometries_of
 from trackshade.shot.track_set import TrackSet
 
 Key = tuple[str, tuple[int, ...], int]  # name, place, how many such came before it in the frame
@@ -29,7 +29,7 @@ class _Thing:
     seen: dict[int, int] = field(default_factory=dict)
 
 
-def join(tracks: TrackSet, spec: ModelSpec, nearest: Nearest) -> Shot:
+def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
     """The shot of the frames that the model gets.
 
     Raises:
@@ -45,29 +45,27 @@ def join(tracks: TrackSet, spec: ModelSpec, nearest: Nearest) -> Shot:
         for mesh, key in enumerate(_keys(sample)):
             things.setdefault(key, _Thing()).seen[t] = mesh
     warnings = dict.fromkeys(text for sample in samples for text in sample.warnings)
-    geometries: list[Geometry] = []
-    shared: dict[tuple[tuple[int, int], ...], int] = {}  # by the geometry in each sample
-    meshes = []
-    for (name, _, _), thing in things.items():
-        own = tuple((t, samples[t].meshes[mesh].geometry) for t, mesh in thing.seen.items())
-        if own not in shared:
-            shared[own] = len(geometries)
-            geometry, changed = _geometry(samples, own, nearest)
-            geometries.append(geometry)
-            if changed:
-                said = ", ".join(f"{frames.frames[t]:g}" for t in changed[:5])
-                warnings[
-                    f"The topology of '{name}' changes at frame {said}; "
-                    "its points were carried across by the nearest surface point."
-                ] = None
-        meshes.append(_mesh(samples, thing, name, shared[own]))
+    histories: dict[tuple[tuple[int, int], ...], History] = {}  # by the geometry in each sample
+    parts = [
+        tuple((t, samples[t].meshes[mesh].geometry) for t, mesh in thing.seen.items()) for thing in things.values()
+    ]
+    for (name, _, _), own in zip(things, parts, strict=True):
+        if own not in histories:
+            history = histories[own] = _history(samples, own)
+            if history.carried:
+                warnings[carried_warning(name, [frames.frames[t] for t in history.carried])] = None
+    geometries, numbers = geometries_of(histories.values())
+    meshes = [
+        _mesh(samples, thing, name, *histories[own].track(numbers))
+        for ((name, _, _), thing), own in zip(things.items(), parts, strict=True)
+    ]
     first = samples[0].source
     return Shot(
         frames=np.array(frames.frames, np.float64),
         fps=frames.fps,
         size=fit.size,
         camera=_camera([sample.camera for sample in samples], fit),
-        geometries=tuple(geometries),
+        geometries=geometries,
         meshes=tuple(meshes),
         objects=_objects(samples),
         view_layer=samples[0].view_layer,
@@ -109,38 +107,17 @@ def _keys(sample: Shot) -> list[Key]:
     return keys
 
 
-def _geometry(samples: list[Shot], own: tuple[tuple[int, int], ...], nearest: Nearest) -> tuple[Geometry, list[int]]:
-    """One geometry over all samples, from (sample, geometry) where it is seen; and where its topology changes."""
+def _history(samples: list[Shot], own: tuple[tuple[int, int], ...]) -> History:
+    """The geometries over all samples, from (sample, geometry) where it is seen."""
     start = samples[own[0][0]].geometries[own[0][1]]
-    first = latest = start.positions[0]
-    topology = now = _topology(samples, own[0])
-    attachment: Attachment | None = None
-    rows: np.ndarray | None = None
-    written = 0  # samples of `rows` that are filled
-    changes: list[int] = []
+    history = History(len(samples), _topology(samples, own[0]), start.positions[0], start.triangles, start.uv)
     for t, index in own:
-        geometry, found = samples[t].geometries[index], _topology(samples, (t, index))
-        points = geometry.positions[0]
-        if found == topology:
-            attachment = None
-        else:
-            if attachment is None or found != now:
-                attachment, now = attach(latest, points, geometry.triangles, nearest), found
-                changes.append(t)
-            points = attachment.positions(points)
-        if rows is None and not np.array_equal(points.view(np.int32), first.view(np.int32)):
-            rows = np.empty((len(samples), *first.shape), np.float32)
-            rows[:t] = first
-            written = t
-        if rows is not None:
-            rows[written:t] = latest
-            rows[t] = points
-            written = t + 1
-        latest = points
-    if rows is None:
-        return Geometry(first[None], start.triangles, start.uv), changes
-    rows[written:] = latest
-    return Geometry(rows, start.triangles, start.uv), changes
+        geometry = samples[t].geometries[index]
+        history.put(
+            t, _topology(samples, (t, index)), geometry.positions[0], lambda item=geometry: (item.triangles, item.uv)
+        )
+    history.complete()
+    return history
 
 
 def _topology(samples: list[Shot], at: tuple[int, int]) -> str:
@@ -155,13 +132,15 @@ def _unnamed() -> ShotError:
     return ShotError("damaged-shot", "The tracks of a frame do not name their meshes.", "Render the export again.")
 
 
-def _mesh(samples: list[Shot], thing: _Thing, name: str, geometry: int) -> MeshTrack:
+def _mesh(
+    samples: list[Shot], thing: _Thing, name: str, geometry: int, changes: tuple[tuple[int, int], ...]
+) -> MeshTrack:
     visible = np.zeros(len(samples), np.bool_)
     visible[list(thing.seen)] = True
     first = next(iter(thing.seen))
     track = samples[first].meshes[thing.seen[first]]
     matrices = {t: samples[t].meshes[mesh].matrix_world[0] for t, mesh in thing.seen.items()}
-    return MeshTrack(name, geometry, _held(matrices, len(samples)), visible, track.holdout, track.pass_index)
+    return MeshTrack(name, geometry, _held(matrices, len(samples)), visible, track.holdout, track.pass_index, changes)
 
 
 def _held(matrices: dict[int, np.ndarray], count: int) -> np.ndarray:
