@@ -4,11 +4,12 @@
 Definition. Points are drawn from the pixels of the shot's surfaces (holdouts left out) in up to nine frames
 spread over the shot, evenly over the picture, with a fixed seed. Each point is a place on a triangle, so it
 moves as the mesh moves, also through changes of its topology (`control.locate`). It is *seen* in a frame where
-its mesh is visible and has the point, it shows the side from which it was drawn, its depth agrees with the depth buffer to 1 %, and the 3×3 pixels around it all show the same mesh
-without a jump in depth: at a silhouette a bilinear sample would mix in what is behind. In each frame where it
-is seen, the video is sampled bilinearly at its projection. A point's spread is the standard deviation of its
-colour over those frames (n - 1 in the denominator; root mean square of the three channels), and the figure is
-the mean spread of all points that are seen in at least two frames, in 8-bit levels.
+its mesh is visible and has the point, it shows the side from which it was drawn, its depth agrees with the depth
+buffer to 1 %, and the 3×3 pixels around it all show the same mesh without a jump in depth: at a silhouette a
+bilinear sample would mix in what is behind. In each frame where it is seen, the video is sampled bilinearly at its
+projection. A point's spread is the standard deviation of its colour over those frames (n - 1 in the denominator;
+root mean square of the three channels), and the figure is the mean spread of all points that are seen in at least
+two frames, in 8-bit levels.
 
 0 means that the surface carries its colours with it exactly. Light that changes over the surface raises the
 figure rightly, and so does texture finer than a pixel; the same figure for the input render says how much of

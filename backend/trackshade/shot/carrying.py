@@ -4,17 +4,20 @@
 A mesh's samples are kept as segments: runs of samples in which vertex i is the same point of the surface. Where the
 vertices or faces change, each vertex of the new mesh is either a point of the surface of the sample before, and then
 takes over that point's origin (its object-space place at its first moment) and birth (the sample of that moment), or it
-is new: it is born in this sample, and its origin is its own position. In this order:
+is new and is born in this sample. In this order:
 
 1. A topology that was there before brings back the exact identity of its vertices.
 2. A vertex at exactly the position of a vertex of the sample before is that vertex.
 3. Where the new mesh starts with the faces of the one before, or the other way round (Array, Build, Screw), those are
    the same vertices, also where they move: if the faces keep their shapes and the surface does not just stay where it
    was, resampled.
-4. Any other vertex takes the nearest point of the surface of the sample before, if that part of it is not there any
-   more as it was (its vertices do not persist by 2 or 3), and is near enough: within `EDGES` lengths of the edges
-   there, or within `MOVES` times the median of such distances, which is how far the surface moves between the samples;
-   and not beside the open rim of a surface. Else it is new.
+4. Any other vertex that lies on the surface of the sample before is that point of it.
+5. A vertex beside it takes the nearest point of the surface, if that part of it is not there any more as it was (its
+   vertices do not persist by 2 or 3), and is near enough: within `EDGES` lengths of the edges there, or within `MOVES`
+   times the median of such distances, which is how far the surface moves between the samples. It must not lie beyond
+   the open rim of a surface, nor share a triangle with a vertex that did not move: what is around it has not moved
+   either then, as around the hole that a moving cutter leaves.
+6. The others are new: the origin of a new vertex is its own position.
 
 Points of the surface before that nothing takes over have vanished.
 """
@@ -93,27 +96,36 @@ def carry(before: Surface, positions: Float32, triangles: Int32, t: int) -> Carr
     origins, births = positions.copy(), np.full(len(positions), t, np.int32)
     known, rest = np.flatnonzero(same >= 0), np.flatnonzero(same < 0)
     origins[known], births[known] = before.origins[same[known]], before.births[same[known]]
-    exact = True
-    if len(rest):
-        persists = np.zeros(len(before.positions), np.bool_)
-        persists[same[known]] = True
-        taken, corners, weights, exact = _nearest(there, before.triangles, positions, triangles, rest, persists)
-        origins[taken] = np.einsum("vk,vkc->vc", weights, before.origins[corners].astype(np.float64))
-        births[taken] = before.births[corners[np.arange(len(taken)), weights.argmax(axis=1)]]
+    if not len(rest):
+        return Carried(origins, births, True)
+    still = np.zeros(len(positions), np.bool_)
+    still[known] = (positions[known] == before.positions[same[known]]).all(axis=1)
+    persists = np.zeros(len(before.positions), np.bool_)
+    persists[same[known]] = True
+    taken, corners, weights, exact = _nearest(there, before.triangles, positions, triangles, rest, persists, still)
+    origins[taken] = np.einsum("vk,vkc->vc", weights, before.origins[corners].astype(np.float64))
+    births[taken] = before.births[corners[np.arange(len(taken)), weights.argmax(axis=1)]]
     return Carried(origins, births, exact)
 
 
 def _nearest(
-    surface: Float32, faces: Int32, positions: Float32, triangles: Int32, rest: Int64, persists: Bool
+    surface: Float32,
+    faces: Int32,
+    positions: Float32,
+    triangles: Int32,
+    rest: Int64,
+    persists: Bool,
+    still: Bool,
 ) -> tuple[Int64, Int32, NDArray[np.float64], bool]:
-    """Those of the vertices `rest` that are points of a surface, by rule 4: their indices [n], the corners [n, 3] and
-    weights [n, 3] of the points, and whether all lie on the surface exactly.
+    """Those of the vertices `rest` that are points of a surface, by rules 4 and 5: their indices [n], the corners
+    [n, 3] and weights [n, 3] of the points, and whether all lie on the surface exactly.
 
     Args:
         surface, faces: the surface before.
         positions, triangles: the mesh now.
         rest: vertices of it that are not known yet.
         persists: whether each vertex of the surface before is known to persist.
+        still: whether each vertex now is known not to have moved.
     """
     search = SurfaceSearch(surface, faces)
     tolerance = 1e-6 * search.diagonal
@@ -127,6 +139,10 @@ def _nearest(
     taken = distance <= ON_SURFACE * edge + tolerance
     on = taken.copy()
     apart = gone[triangle] & ~taken
+    if still.any():
+        fixed = np.zeros(len(positions), np.bool_)
+        fixed[triangles[still[triangles].any(axis=1)]] = True
+        apart &= ~fixed[rest[there]]
     if apart.any():
         moves = MOVES * float(np.median(distance[apart]))
         taken |= apart & (distance <= np.minimum(np.maximum(EDGES * edge, moves), limit))

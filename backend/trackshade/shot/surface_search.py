@@ -21,6 +21,7 @@ machine and depends on the arrays alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,9 @@ Int32 = NDArray[np.int32]
 
 _BLOCK = 1 << 14  # queries at a time, so that their arrays stay in the processor's cache
 _STEPS = 12  # of a walk, at most
+_STEPS_AHEAD = 4  # cells along the normals
 _FINER = 4.0  # ratio of the cells of two tables
+_COARSER = 0.5  # of a band: step to the next coarser grid for points far away
 _BANDS = 6  # tables for larger or smaller triangles than the median one, at most, in each direction
 _PRIMES = np.array([73856093, 19349663, 83492791], np.int64)
 _FACING = 15485863  # prime, for the direction that a triangle faces
@@ -90,7 +93,7 @@ class SurfaceSearch:
         self._centre = ((low.astype(np.float64) + high) / 2).astype(np.float32)
         self._corner = [corner - self._centre[:, None] for corner in corners]
         self._prepare()
-        self._tables: dict[tuple[int, bool], _Table] = {}
+        self._tables: dict[tuple[float, bool], _Table] = {}
         self._around = _triangles_around(len(positions), triangles)
 
     def _prepare(self) -> None:
@@ -145,7 +148,7 @@ class SurfaceSearch:
         self._owner, self._place = owner.astype(np.int32), np.ascontiguousarray(place)
         self._bands = [band - _BANDS for band in np.flatnonzero(np.bincount(self._band + _BANDS)).tolist()]
 
-    def _table(self, band: int, oriented: bool, everything: bool = False) -> _Table:
+    def _table(self, band: float, oriented: bool, everything: bool = False) -> _Table:
         """The table of the triangles of a size; of all of them in a grid of that size where `everything` is set."""
         key = (band + (1000 if everything else 0), oriented)
         if key not in self._tables:
@@ -191,20 +194,23 @@ class SurfaceSearch:
     ) -> None:
         """Finds triangles for a block of points [3, n], into `triangle` and `squared`."""
         if normals is not None:
-            self._start(points, facing(normals).astype(np.int64), self._bands, False, triangle, squared)
+            faces = facing(normals).astype(np.int64)
+            self._start(points, points, faces, self._bands, False, triangle, squared)
             self._walk(points, triangle, squared)
+            again = np.flatnonzero(~(squared <= (0.75 * self._typical) ** 2))
+            self._along(points, normals, faces, again, triangle, squared)
             # What is not near on that side may be nearer on another: a thin sheet turned over, a sharp edge.
-            again = np.flatnonzero(~(squared <= (0.5 * self._typical) ** 2))
+            again = np.flatnonzero(~(squared <= (0.75 * self._typical) ** 2))
         else:
             again = np.arange(points.shape[1])
         if len(again):
             self._try(points, again, self._bands, False, triangle, squared)
         band = max(self._bands)
         while True:
-            band += 1
+            band += _COARSER
             missing = np.flatnonzero(triangle < 0)
             cell = 1.5 * self._typical * _FINER**band
-            if not len(missing) or cell / 2 / _FINER > min(limit, 4 * self.diagonal):
+            if not len(missing) or cell / 4 > min(limit, 4 * self.diagonal):
                 break
             self._try(points, missing, [band], True, triangle, squared)
         missing = np.flatnonzero(triangle < 0)
@@ -212,12 +218,47 @@ class SurfaceSearch:
             triangle[missing] = 0
             squared[missing] = self._closest(np.zeros(len(missing), np.int64), points[:, missing])[2]
             triangle[missing], squared[missing] = self._walked(points[:, missing], triangle[missing], squared[missing])
+        far = np.flatnonzero((triangle >= 0) & (squared > self._typical**2))
+        if len(far):
+            triangle[far], squared[far] = self._walked(
+                np.ascontiguousarray(points[:, far]), triangle[far], squared[far], thorough=True
+            )
+
+    def _along(
+        self,
+        points: Float32,
+        normals: Float32,
+        faces: NDArray[np.int64],
+        which: NDArray[np.int64],
+        triangle: NDArray[np.int64],
+        squared: Float32,
+    ) -> None:
+        """Looks along the normals of the points `which`, on both sides: a surface that has moved is there."""
+        if not len(which):
+            return
+        own, ahead, faces = np.ascontiguousarray(points[:, which]), normals[:, which], faces[which]
+        ahead = ahead / np.maximum(np.sqrt(_dot(ahead, ahead)), np.float32(1e-30))
+        found, distance = np.full(len(which), -1, np.int64), np.full(len(which), np.inf, np.float32)
+        cell = np.float32(1.5 * self._typical)
+        open_ = np.arange(len(which))  # those for which nothing was found on the way yet
+        for step in range(1, _STEPS_AHEAD + 1):
+            place, side = own[:, open_], ahead[:, open_] * (cell * step)
+            some, near = np.full(len(open_), -1, np.int64), np.full(len(open_), np.inf, np.float32)
+            for away in (side, -side):
+                self._start(place + away, place, faces[open_], self._bands, False, some, near)
+            found[open_], distance[open_] = some, near
+            open_ = open_[some < 0]
+            if not len(open_):
+                break
+        self._walk(own, found, distance)
+        better = np.flatnonzero(distance < squared[which])
+        triangle[which[better]], squared[which[better]] = found[better], distance[better]
 
     def _try(
         self,
         points: Float32,
         which: NDArray[np.int64],
-        bands: list[int],
+        bands: Sequence[float],
         everything: bool,
         triangle: NDArray[np.int64],
         squared: Float32,
@@ -225,31 +266,34 @@ class SurfaceSearch:
         """Looks for something nearer for the points `which`, whatever it faces."""
         own = np.ascontiguousarray(points[:, which])
         found, distance = np.full(len(which), -1, np.int64), np.full(len(which), np.inf, np.float32)
-        self._start(own, None, bands, everything, found, distance)
+        self._start(own, own, None, bands, everything, found, distance)
         self._walk(own, found, distance)
         better = np.flatnonzero(distance < squared[which])
         triangle[which[better]], squared[which[better]] = found[better], distance[better]
 
     def _start(
         self,
+        places: Float32,
         points: Float32,
         faces: NDArray[np.int64] | None,
-        bands: list[int],
+        bands: Sequence[float],
         everything: bool,
         triangle: NDArray[np.int64],
         squared: Float32,
     ) -> None:
-        """The triangle of the nearest sample in the cells around each point [3, n]."""
+        """The triangle of the sample in the cells around each of the places [3, n] that is nearest to the point."""
         for band in bands:
             table = self._table(band, faces is not None, everything)
-            corner = np.floor(points * np.float32(1 / table.cell) - np.float32(0.5)).astype(np.int64)
+            corner = np.floor(places * np.float32(1 / table.cell) - np.float32(0.5)).astype(np.int64)
             best, near = np.full(points.shape[1], -1, np.int32), np.full(points.shape[1], np.inf, np.float32)
             for offset in _AROUND:
                 sample = table.sample[table.keys(corner + offset[:, None], 0 if faces is None else faces)]
-                away = np.take(self._place, sample, axis=1, mode="wrap") - points
+                there = np.take(self._place, sample, axis=1, mode="wrap")
+                away = there - points
                 distance = _dot(away, away)
                 # Another cell with the same hash is no neighbour.
-                take = (sample >= 0) & (distance < near) & (distance < np.float32(6.75 * table.cell**2))
+                aside = there - places if places is not points else away
+                take = (sample >= 0) & (distance < near) & (_dot(aside, aside) < np.float32(6.75 * table.cell**2))
                 best[take], near[take] = sample[take], distance[take]
             some = np.flatnonzero(best >= 0)
             if not len(some):
@@ -268,36 +312,46 @@ class SurfaceSearch:
             triangle[some], squared[some] = found
 
     def _walked(
-        self, points: Float32, triangle: NDArray[np.int64], squared: Float32
+        self, points: Float32, triangle: NDArray[np.int64], squared: Float32, thorough: bool = False
     ) -> tuple[NDArray[np.int64], Float32]:
-        """Goes on to closer triangles from those given, as long as there are any."""
+        """Goes on to closer triangles from those given, as long as there are any.
+
+        Args:
+            thorough: to look around all three corners of a triangle, for points so far away that the distances to
+                neighbouring triangles hardly differ.
+        """
         triangle, squared = triangle.copy(), squared.copy()
         b, c, _ = self._closest(triangle, points)
         active = np.flatnonzero(~self._settled(triangle, b, c, squared))
         b, c = b[active], c[active]
         before = np.full(len(triangle), -1, np.int32)
-        for _ in range(_STEPS):
+        for _ in range(4 * _STEPS if thorough else _STEPS):
             corner = np.where(b > c, np.where(2 * b + c > 1, 1, 0), np.where(2 * c + b > 1, 2, 0))
             vertex = self._triangles[triangle[active], corner]
-            moved = vertex != before[active]
-            active, vertex = active[moved], vertex[moved]
+            moved = (vertex != before[active]) | thorough
+            active, corner, vertex, b, c = active[moved], corner[moved], vertex[moved], b[moved], c[moved]
             if not len(active):
                 break
             before[active] = vertex
             own = points[:, active]
             best, near = triangle[active], squared[active]
-            best_b, best_c = b[moved], c[moved]
-            for neighbours in self._around:
-                other = neighbours[vertex].astype(np.int64)
-                other_b, other_c, distance = self._closest(other, own)
-                closer = distance < near
-                np.copyto(best, other, where=closer)
-                np.copyto(near, distance, where=closer)
-                np.copyto(best_b, other_b, where=closer)
-                np.copyto(best_c, other_c, where=closer)
-            improved = (best != triangle[active]) & ~self._settled(best, best_b, best_c, near)
+            around = [vertex]
+            if thorough:
+                around += [self._triangles[triangle[active], (corner + k) % 3] for k in (1, 2)]
+            for vertices in around:
+                for neighbours in self._around:
+                    other = neighbours[vertices].astype(np.int64)
+                    other_b, other_c, distance = self._closest(other, own)
+                    closer = distance < near
+                    np.copyto(best, other, where=closer)
+                    np.copyto(near, distance, where=closer)
+                    np.copyto(b, other_b, where=closer)
+                    np.copyto(c, other_c, where=closer)
+            improved = best != triangle[active]
+            if not thorough:
+                improved &= ~self._settled(best, b, c, near)
             triangle[active], squared[active] = best, near
-            active, b, c = active[improved], best_b[improved], best_c[improved]
+            active, b, c = active[improved], b[improved], c[improved]
         return triangle, squared
 
     def _settled(self, triangle: NDArray[np.int64], b: Float32, c: Float32, squared: Float32) -> NDArray[np.bool_]:
@@ -366,12 +420,26 @@ class SurfaceSearch:
 
     def _open(self, a: Int32, b: Int32, own: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[N] whether the edges between vertices a and b belong to the triangles `own` alone."""
-        other = np.zeros(len(a), np.bool_)
+        alone = np.ones(len(a), np.bool_)
         for start, end in ((a, b), (b, a)):
             for neighbours in self._around:
                 found = neighbours[start]
-                other |= (found != own) & (self._triangles[found] == end[:, None]).any(axis=1)
-        return ~other
+                alone &= (found == own) | (self._triangles[found] != end[:, None]).all(axis=1)
+        # The neighbourhood may lack triangles, so what seems to be alone is looked for among all.
+        some = np.flatnonzero(alone)
+        if len(some):
+            wanted, place = np.unique(self._edge_keys(a[some], b[some]), return_inverse=True)
+            counts = np.zeros(len(wanted), np.int64)
+            for k in range(3):
+                keys = self._edge_keys(self._triangles[:, k], self._triangles[:, (k + 1) % 3])
+                at = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+                counts += np.bincount(at[wanted[at] == keys], minlength=len(wanted))
+            alone[some] = counts[place.reshape(-1)] == 1
+        return alone
+
+    def _edge_keys(self, a: Int32, b: Int32) -> NDArray[np.int64]:
+        """[N] a number for each edge, whichever end comes first."""
+        return np.minimum(a, b).astype(np.int64) * len(self._positions) + np.maximum(a, b)
 
 
 def closest_weights(points: Float64, corners: Float64) -> tuple[Float64, Float64]:
