@@ -29,17 +29,20 @@ _BLACK = (0.0, 0.0, 0.0, -1.0)
 
 @dataclass(eq=False)
 class Surface:
-    """A mesh as it was when it was first seen; instances share one.
+    """A mesh with one topology, as it was when it was first seen with it; instances share one.
 
     Attributes:
-        first: [V, 3] object space, metres.
+        first: [V, 3] object space, metres: the origins of the vertices (`trackshade.shot.Geometry.origins`). Those of
+            a mesh's first topology are where they were first seen.
         triangles: [F, 3] vertex indices.
         topology: what a later mesh must share for its vertices to be these.
+        births: [V] the frame in which each vertex was first seen, rounded; None for the frame of the first topology.
     """
 
     first: Float32
     triangles: Int32
     topology: Topology
+    births: Int32 | None = None
 
 
 @dataclass(eq=False)

@@ -14,9 +14,13 @@ is new and is born in this sample. In this order:
 4. Any other vertex that lies on the surface of the sample before is that point of it.
 5. A vertex beside it takes the nearest point of the surface, if that part of it is not there any more as it was (its
    vertices do not persist by 2 or 3), and is near enough: within `EDGES` lengths of the edges there, or within `MOVES`
-   times the median of such distances, which is how far the surface moves between the samples. It must not lie beyond
-   the open rim of a surface, nor share a triangle with a vertex that did not move: what is around it has not moved
-   either then, as around the hole that a moving cutter leaves.
+   times the median of such distances, which is how far the surface moves between the samples. Not so
+   - beyond the open rim of a surface;
+   - where it would have moved in the plane of a face of its own, which is flat or has a sharp edge there: a face that
+     moves in its own plane cannot be told from one that grows;
+   - where it shares a triangle with a vertex that did not move: what is around it has not moved either then, as around
+     the hole that a moving cutter leaves.
+   But no vertex is new alone: where all its triangles have vertices that take a nearest point, it does so, too.
 6. The others are new: the origin of a new vertex is its own position.
 
 Points of the surface before that nothing takes over have vanished.
@@ -29,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trackshade.shot.surface_search import SurfaceSearch, vertex_normals
+from trackshade.shot.surface_search import SurfaceSearch, slopes, vertex_normals
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -40,6 +44,9 @@ EDGES = 2.0  # lengths of the edges at the nearest point within which a vertex m
 MOVES = 4.0  # the same in medians of the distances
 LARGEST = 0.25  # of the surface's extent: nothing moves farther from one sample to the next
 BESIDE = 0.25  # edge lengths along the surface beyond its open rim, from which on a vertex is beside it
+# Cosines between a movement and the normals of a vertex's faces, of which it is in the plane:
+FLAT = 0.1  # all are less than this,
+IN_PLANE, ACROSS = 0.3, 0.7  # or some less than the first, at a sharp edge: others are more than the second
 ON_SURFACE = 1e-3  # edge lengths within which a vertex lies on a surface
 _ALIKE = 0.5  # share of the smaller mesh's triangles that both must start with
 _KEPT = 0.9  # share of these that must be the same triangles, and keep their shapes
@@ -150,6 +157,17 @@ def _nearest(
         points = positions[rest[there[doubtful]]]
         aside = search.aside(points, triangle[doubtful], weights[doubtful])
         taken[doubtful[aside > BESIDE * edge[doubtful]]] = False
+        moved = np.flatnonzero(taken & apart)
+        own = rest[there[moved]]
+        feet = np.einsum("vk,vkc->vc", weights[moved], surface[faces[triangle[moved]]])
+        least, most = slopes(positions[own] - feet, own, positions, triangles)
+        taken[moved[(most < FLAT) | ((least < IN_PLANE) & (most > ACROSS))]] = False
+        # Where all faces of a vertex have vertices that moved, it moved, too.
+        carried = np.zeros(len(positions), np.bool_)
+        carried[rest[there[taken & apart]]] = True
+        apart_from_these = np.zeros(len(positions), np.bool_)
+        apart_from_these[triangles[~carried[triangles].any(axis=1)]] = True
+        taken |= apart & ~apart_from_these[rest[there]]
     return rest[there[taken]], faces[triangle[taken]], weights[taken], not np.any(taken & ~on)
 
 

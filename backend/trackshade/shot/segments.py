@@ -248,7 +248,8 @@ class History:
         twin.finished = []
         twin.written = min(self.written, t - 1)
         twin._current = twin.changes[-1][1] if twin.changes else twin.segments[0]
-        twin._own, twin._open = False, not twin._current.closed
+        twin._own = False
+        twin._open = not twin.changes or twin.changes[-1][0] == twin._current.start  # it did not come back
         twin._known = {}
         for key, latest in self._known.items():
             for segment in twin.segments:

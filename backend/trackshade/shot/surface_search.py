@@ -493,6 +493,27 @@ def vertex_normals(positions: Float32, triangles: Int32) -> Float32:
     return found
 
 
+def slopes(
+    directions: NDArray[np.floating], vertices: NDArray[np.int64], positions: Float32, triangles: Int32
+) -> tuple[Float32, Float32]:
+    """[N] float32 each: the least and the greatest cosine, without its sign, between directions [N, 3] at vertices [N]
+    of a mesh and the normals of the vertices' faces (of up to six of them).
+    """
+    columns = np.ascontiguousarray(positions.T)
+    a, b, c = (np.take(columns, triangles[:, k], axis=1) for k in range(3))
+    u, v = b - a, c - a
+    normal = np.stack([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]])
+    normal /= np.maximum(np.sqrt(_dot(normal, normal)), np.float32(1e-30))
+    ahead = np.ascontiguousarray(directions.T, dtype=np.float32)
+    ahead /= np.maximum(np.sqrt(_dot(ahead, ahead)), np.float32(1e-30))
+    least, most = np.ones(len(vertices), np.float32), np.zeros(len(vertices), np.float32)
+    for neighbours in _triangles_around(len(positions), triangles):
+        cosine = np.abs(_dot(np.take(normal, neighbours[vertices], axis=1), ahead))
+        np.minimum(least, cosine, out=least)
+        np.maximum(most, cosine, out=most)
+    return least, most
+
+
 def _triangles_around(vertices: int, triangles: Int32) -> list[Int32]:
     """Six tables [V] int32 of triangles at each vertex; triangles stand there twice where there are fewer."""
     numbers = np.arange(len(triangles), dtype=np.int32)
