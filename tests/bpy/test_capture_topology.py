@@ -378,8 +378,6 @@ def test_users_that_part_at_a_change_share_what_was_before(scene):
     bend = other.modifiers.new("Bend", "SIMPLE_DEFORM")
     bend.deform_method = "TAPER"
     stage.key(bend, "factor", {1: 0.0, 2: 0.0, 3: 0.5, 4: 1.0})
-    for point in (p for layer in other.animation_data.action.fcurves for p in layer.keyframe_points):
-        point.interpolation = "LINEAR"
     shot = stage.shoot(scene, 4)
     assert_exact(shot, "Square")
     assert_exact(shot, "Bent")

@@ -197,10 +197,10 @@ class SurfaceSearch:
             faces = facing(normals).astype(np.int64)
             self._start(points, points, faces, self._bands, False, triangle, squared)
             self._walk(points, triangle, squared)
-            again = np.flatnonzero(~(squared <= (0.75 * self._typical) ** 2))
+            again = np.flatnonzero(~(squared <= self._typical**2))
             self._along(points, normals, faces, again, triangle, squared)
             # What is not near on that side may be nearer on another: a thin sheet turned over, a sharp edge.
-            again = np.flatnonzero(~(squared <= (0.75 * self._typical) ** 2))
+            again = np.flatnonzero(~(squared <= self._typical**2))
         else:
             again = np.arange(points.shape[1])
         if len(again):
@@ -218,7 +218,7 @@ class SurfaceSearch:
             triangle[missing] = 0
             squared[missing] = self._closest(np.zeros(len(missing), np.int64), points[:, missing])[2]
             triangle[missing], squared[missing] = self._walked(points[:, missing], triangle[missing], squared[missing])
-        far = np.flatnonzero((triangle >= 0) & (squared > self._typical**2))
+        far = np.flatnonzero((triangle >= 0) & (squared > (2 * self._typical) ** 2))
         if len(far):
             triangle[far], squared[far] = self._walked(
                 np.ascontiguousarray(points[:, far]), triangle[far], squared[far], thorough=True
@@ -250,9 +250,7 @@ class SurfaceSearch:
             open_ = open_[some < 0]
             if not len(open_):
                 break
-        self._walk(own, found, distance)
-        better = np.flatnonzero(distance < squared[which])
-        triangle[which[better]], squared[which[better]] = found[better], distance[better]
+        self._improve(own, which, found, distance, triangle, squared)
 
     def _try(
         self,
@@ -267,7 +265,24 @@ class SurfaceSearch:
         own = np.ascontiguousarray(points[:, which])
         found, distance = np.full(len(which), -1, np.int64), np.full(len(which), np.inf, np.float32)
         self._start(own, own, None, bands, everything, found, distance)
-        self._walk(own, found, distance)
+        self._improve(own, which, found, distance, triangle, squared)
+
+    def _improve(
+        self,
+        points: Float32,
+        which: NDArray[np.int64],
+        found: NDArray[np.int64],
+        distance: Float32,
+        triangle: NDArray[np.int64],
+        squared: Float32,
+    ) -> None:
+        """Walks from triangles `found` [n] for the points `which` [n], and keeps what is nearer than before."""
+        reach = np.sqrt(squared[which]) + np.float32(0.25 * self._typical)
+        hopeful = np.flatnonzero((found >= 0) & (found != triangle[which]) & (distance < reach * reach))
+        if not len(hopeful):
+            return
+        which = which[hopeful]
+        found, distance = self._walked(np.ascontiguousarray(points[:, hopeful]), found[hopeful], distance[hopeful])
         better = np.flatnonzero(distance < squared[which])
         triangle[which[better]], squared[which[better]] = found[better], distance[better]
 
@@ -317,27 +332,29 @@ class SurfaceSearch:
         """Goes on to closer triangles from those given, as long as there are any.
 
         Args:
-            thorough: to look around all three corners of a triangle, for points so far away that the distances to
-                neighbouring triangles hardly differ.
+            thorough: begin around the two corners that are not the nearest one, where a walk around that has ended:
+                for points so far away that the distances to neighbouring triangles hardly differ.
         """
         triangle, squared = triangle.copy(), squared.copy()
         b, c, _ = self._closest(triangle, points)
-        active = np.flatnonzero(~self._settled(triangle, b, c, squared))
+        active = np.arange(len(triangle)) if thorough else np.flatnonzero(~self._settled(triangle, b, c, squared))
         b, c = b[active], c[active]
         before = np.full(len(triangle), -1, np.int32)
-        for _ in range(4 * _STEPS if thorough else _STEPS):
+        for step in range(_STEPS):
             corner = np.where(b > c, np.where(2 * b + c > 1, 1, 0), np.where(2 * c + b > 1, 2, 0))
             vertex = self._triangles[triangle[active], corner]
-            moved = (vertex != before[active]) | thorough
-            active, corner, vertex, b, c = active[moved], corner[moved], vertex[moved], b[moved], c[moved]
+            around = [vertex]
+            if thorough and step == 0:
+                around = [self._triangles[triangle[active], (corner + k) % 3] for k in (1, 2)]
+            else:
+                moved = vertex != before[active]
+                active, vertex, b, c = active[moved], vertex[moved], b[moved], c[moved]
+                around = [vertex]
             if not len(active):
                 break
             before[active] = vertex
             own = points[:, active]
             best, near = triangle[active], squared[active]
-            around = [vertex]
-            if thorough:
-                around += [self._triangles[triangle[active], (corner + k) % 3] for k in (1, 2)]
             for vertices in around:
                 for neighbours in self._around:
                     other = neighbours[vertices].astype(np.int64)
@@ -349,7 +366,7 @@ class SurfaceSearch:
                     np.copyto(c, other_c, where=closer)
             improved = best != triangle[active]
             if not thorough:
-                improved &= ~self._settled(best, b, c, near)
+                improved &= ~((b > 0) & (c > 0) & (b + c < 1))  # inside a triangle, nothing beside it is closer
             triangle[active], squared[active] = best, near
             active, b, c = active[improved], b[improved], c[improved]
         return triangle, squared
