@@ -174,18 +174,14 @@ def _nearest(
 def _exact_match(positions: Float32, before: Float32) -> Int64:
     """[V] index of a vertex [N, 3] before at exactly the same position, -1 where there is none.
 
-    The same index is taken where it is one of several; else the first one with the first, the second with the second.
+    Of several at one position, the first one goes with the first, the second with the second.
     """
     match = np.full(len(positions), -1, np.int64)
     count = min(len(positions), len(before))
-    equal = np.flatnonzero(_equal_rows(positions[:count], before[:count]))
-    match[equal] = equal
-    free = np.ones(len(before), np.bool_)
-    free[equal] = False
-    rest, others = np.flatnonzero(match < 0), np.flatnonzero(free)
-    if not len(rest) or not len(others):
+    if _equal_rows(positions[:count], before[:count]).all():
+        match[:count] = np.arange(count)
         return match
-    keys, other_keys = _keys(positions[rest]), _keys(before[others])
+    keys, other_keys = _keys(positions), _keys(before)
     some = np.sort(keys[:: max(1, len(keys) // _SAMPLES)])
     at = np.minimum(np.searchsorted(some, other_keys), len(some) - 1)
     if not np.any(some[at] == other_keys):
@@ -196,8 +192,8 @@ def _exact_match(positions: Float32, before: Float32) -> Int64:
     left = np.searchsorted(sorted_others, sorted_keys)
     right = np.searchsorted(sorted_others, sorted_keys, side="right")
     there = np.flatnonzero(right > left)
-    chosen = others[other_order[np.minimum(left[there] + rank[there], right[there] - 1)]]
-    own = rest[order[there]]
+    chosen = other_order[np.minimum(left[there] + rank[there], right[there] - 1)]
+    own = order[there]
     same = _equal_rows(positions[own], before[chosen])
     match[own[same]] = chosen[same]
     return match

@@ -10,9 +10,11 @@ for a mesh of a hundred thousand vertices. Here all queries go through the same 
    thin sheet finds the front; only where that finds nothing near are all directions looked at.
 2. From the sample's triangle the query walks over the mesh: of the triangles around the corner that is nearest to the
    closest point so far, it takes the closest one, until none is closer. A table of the first and the last triangle that
-   has a vertex as its first, second or third corner serves as the neighbourhood: six triangles, which is all of them in
-   most meshes.
+   has a vertex as its first, second or third corner serves as the neighbourhood: six triangles, which is all or most of
+   them. Vertices with many triangles, such as poles, have a list of them.
 3. Queries far from the surface look into coarser and coarser grids.
+
+Where there are few points or few triangles, each is tried with each.
 
 The answer is the nearest point but for rare cases in which another part of the surface is about as near
 (`tests/unit/test_surface_search.py` compares the distances with those of an exact search). It is the same on every
@@ -21,7 +23,7 @@ machine and depends on the arrays alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,11 +34,14 @@ Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 
 _BLOCK = 1 << 14  # queries at a time, so that their arrays stay in the processor's cache
+_MANY = 12  # triangles at a vertex, above which all of them are looked at one by one
+_FEW_PAIRS = 1 << 19  # points times triangles, up to which each is tried with each
 _STEPS = 12  # of a walk, at most
 _STEPS_AHEAD = 4  # cells along the normals
 _FINER = 4.0  # ratio of the cells of two tables
 _COARSER = 0.5  # of a band: step to the next coarser grid for points far away
 _BANDS = 6  # tables for larger or smaller triangles than the median one, at most, in each direction
+_FEW = 4096  # triangles of a size
 _PRIMES = np.array([73856093, 19349663, 83492791], np.int64)
 _FACING = 15485863  # prime, for the direction that a triangle faces
 _AROUND = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.int64)
@@ -74,6 +79,43 @@ class _Table:
         return (x ^ y ^ z ^ (facing * _FACING)) & (len(self.sample) - 1)
 
 
+@dataclass(frozen=True, eq=False)
+class _Fans:
+    """All triangles of the vertices that have many: poles, and the corners of large faces with many sides.
+
+    Attributes:
+        number: [V] int32, which of the fans a vertex has, -1 for most.
+        triangles: of each fan.
+    """
+
+    number: Int32
+    triangles: list[NDArray[np.int64]]
+
+    @staticmethod
+    def of(vertices: int, triangles: Int32) -> _Fans | None:
+        """None where no vertex has many."""
+        counts = np.bincount(triangles.reshape(-1), minlength=vertices)
+        large = np.flatnonzero(counts > _MANY)
+        if not len(large):
+            return None
+        number = np.full(vertices, -1, np.int32)
+        number[large] = np.arange(len(large))
+        fans = number[triangles]
+        rows, columns = np.nonzero(fans >= 0)
+        own = fans[rows, columns]
+        order = np.argsort(own, kind="stable")
+        return _Fans(number, np.split(rows[order], np.cumsum(counts[large])[:-1]))
+
+    def around(self, vertices: Int32) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """For vertices [n], some of them that have one fan, and the triangles of that."""
+        numbers = self.number[vertices]
+        for number in np.unique(numbers[numbers >= 0]).tolist():
+            which, fan = np.flatnonzero(numbers == number), self.triangles[number]
+            step = max(1, _FEW_PAIRS // len(fan))
+            for first in range(0, len(which), step):
+                yield which[first : first + step], fan
+
+
 class SurfaceSearch:
     """Finds the nearest points of one surface.
 
@@ -95,6 +137,7 @@ class SurfaceSearch:
         self._prepare()
         self._tables: dict[tuple[float, bool], _Table] = {}
         self._around = _triangles_around(len(positions), triangles)
+        self._fans = _Fans.of(len(positions), triangles)
 
     def _prepare(self) -> None:
         a, b, c = self._corner
@@ -144,7 +187,14 @@ class SurfaceSearch:
         typical = float(np.median(size))
         self._typical = max(typical, 1e-6 * self.diagonal, 1e-30)
         band = np.rint(np.log(size / np.float32(self._typical)) / np.log(_FINER)) if count > 1 else np.zeros(count)
-        self._band = np.clip(band, -_BANDS, _BANDS).astype(np.int8)[owner]
+        band = np.clip(band, -_BANDS, _BANDS).astype(np.int8)
+        # Where there are few triangles of a size, each has more samples: what is near it is found more surely.
+        few = np.bincount(band + _BANDS, minlength=2 * _BANDS + 1)[band + _BANDS] <= _FEW
+        alone = np.flatnonzero(few & (along == 1))
+        for near, one, other in ((a, b, c), (b, c, a), (c, a, b)):
+            more = near[:, alone] * np.float32(2 / 3) + (one[:, alone] + other[:, alone]) * np.float32(1 / 6)
+            owner, place = np.concatenate([owner, alone]), np.concatenate([place, more], axis=1)
+        self._band = band[owner]
         self._owner, self._place = owner.astype(np.int32), np.ascontiguousarray(place)
         self._bands = [band - _BANDS for band in np.flatnonzero(np.bincount(self._band + _BANDS)).tolist()]
 
@@ -174,6 +224,9 @@ class SurfaceSearch:
             limit: farther than about this, nothing needs to be found.
         """
         triangle = np.full(len(points), -1, np.int64)
+        if len(points) * len(self._triangles) <= _FEW_PAIRS:
+            self._try_all(np.ascontiguousarray((points - self._centre).T), normals, triangle)
+            return self._exact(points, triangle)
         squared = np.full(len(points), np.inf, np.float32)
         centred = np.ascontiguousarray((points - self._centre).T)
         for first in range(0, len(points), _BLOCK):
@@ -183,6 +236,21 @@ class SurfaceSearch:
                 triangle[piece], squared[piece],
             )  # fmt: skip
         return self._exact(points, triangle)
+
+    def _try_all(self, points: Float32, normals: Float32 | None, triangle: NDArray[np.int64]) -> None:
+        """Tries all triangles, for few of them or few points [3, n]."""
+        count, number = points.shape[1], len(self._triangles)
+        if not count:
+            return
+        every = np.tile(np.arange(number), count)
+        squared = self._closest(every, np.repeat(points, number, axis=1))[2].reshape(count, number)
+        triangle[:] = squared.argmin(axis=1)
+        if normals is not None:
+            alike = facing(normals.T)[:, None] == self._facing[None]
+            own = np.where(alike, squared, np.float32(np.inf))
+            best = own.argmin(axis=1)
+            near = np.take_along_axis(own, best[:, None], axis=1)[:, 0] <= self._typical**2
+            triangle[near] = best[near]
 
     def _search(
         self,
@@ -364,6 +432,21 @@ class SurfaceSearch:
                     np.copyto(near, distance, where=closer)
                     np.copyto(b, other_b, where=closer)
                     np.copyto(c, other_c, where=closer)
+                if self._fans is not None:
+                    for which, fan in self._fans.around(vertices):
+                        pairs = np.tile(fan, len(which)), np.repeat(own[:, which], len(fan), axis=1)
+                        other_b, other_c, distance = self._closest(*pairs)
+                        table = distance.reshape(len(which), len(fan))
+                        least = table.argmin(axis=1)
+                        at = least + len(fan) * np.arange(len(which))
+                        closer = distance[at] < near[which]
+                        which, at, least = which[closer], at[closer], least[closer]
+                        best[which], near[which], b[which], c[which] = (
+                            fan[least],
+                            distance[at],
+                            other_b[at],
+                            other_c[at],
+                        )
             improved = best != triangle[active]
             if not thorough:
                 improved &= ~((b > 0) & (c > 0) & (b + c < 1))  # inside a triangle, nothing beside it is closer
@@ -482,7 +565,7 @@ def closest_weights(points: Float64, corners: Float64) -> tuple[Float64, Float64
     far[0] = np.where(inside, -np.inf, np.inf)
     best = far.argmin(axis=0)[None]
     second, last = np.take_along_axis(choices_b, best, 0)[0], np.take_along_axis(choices_c, best, 0)[0]
-    weights = np.stack([1 - second - last, second, last], axis=1)
+    weights = np.maximum(np.stack([1 - second - last, second, last], axis=1), 0)
     away = w - second[:, None] * u - last[:, None] * v
     return weights, np.sqrt(_row_dot(away, away))
 
