@@ -9,8 +9,8 @@ is new and is born in this sample. In this order:
 1. A topology that was there before brings back the exact identity of its vertices.
 2. A vertex at exactly the position of a vertex of the sample before is that vertex.
 3. Where the new mesh starts with the faces of the one before, or the other way round (Array, Build, Screw), those are
-   the same vertices, also where they move: if the faces keep their shapes and the surface does not just stay where it
-   was, resampled.
+   the same vertices, also where they move: if the faces keep their shapes, and unless the surface before is so much
+   nearer that it must have been resampled, or cut off in front.
 4. Any other vertex that lies on the surface of the sample before is that point of it.
 5. A vertex beside it takes the nearest point of the surface, if that part of it is not there any more as it was (its
    vertices do not persist by 2 or 3), and is near enough: within `EDGES` lengths of the edges there, or within `MOVES`
@@ -51,6 +51,7 @@ ON_SURFACE = 1e-3  # edge lengths within which a vertex lies on a surface
 _ALIKE = 0.5  # share of the smaller mesh's triangles that both must start with
 _KEPT = 0.9  # share of these that must be the same triangles, and keep their shapes
 _STRETCH = 0.5  # change of an edge, against its length, that still is the same shape
+_DETOUR = 16.0  # times the distance from the surface before that a vertex may have moved
 _SAMPLES = 2048  # vertices that are looked at before all are
 
 
@@ -95,7 +96,7 @@ def carry(before: Surface, positions: Float32, triangles: Int32, t: int) -> Carr
     same = _exact_match(positions, before.positions)
     there = before.positions  # where the surface before is now, as far as its vertices persist
     moved = _common_start(before, positions, triangles)
-    if moved is not None and np.any(same[moved] != moved) and not _rests(before, positions, moved):
+    if moved is not None and np.any(same[moved] != moved) and _moved(before, positions, moved):
         same[np.isin(same, moved)] = -1
         same[moved] = moved
         there = there.copy()
@@ -232,13 +233,18 @@ def _common_start(before: Surface, positions: Float32, triangles: Int32) -> Int6
     return np.flatnonzero(vertices)
 
 
-def _rests(before: Surface, positions: Float32, vertices: Int64) -> bool:
-    """Whether most vertices lie on the surface before, looking at some of them."""
+def _moved(before: Surface, positions: Float32, vertices: Int64) -> bool:
+    """Whether most vertices have moved from the ones with the same indices before, looking at some of them.
+
+    Not if a good part of the mesh is far nearer to the surface before than those are to where they were: then the
+    surface has been resampled, or cut off in front, and what has the same indices are other points.
+    """
     search = SurfaceSearch(before.positions, before.triangles)
     some = vertices[:: max(1, len(vertices) // 512)]
-    found = search.nearest(np.ascontiguousarray(positions[some]))
-    on = found.distance <= ON_SURFACE * search.edge[found.triangle] + 1e-6 * search.diagonal
-    return bool(on.mean() > 0.5)
+    away = np.linalg.norm(positions[some] - before.positions[some], axis=1)
+    any_ones = np.ascontiguousarray(positions[:: max(1, len(positions) // 512)])
+    near = np.quantile(search.nearest(any_ones).distance, 0.25)
+    return bool(np.median(away) <= _DETOUR * near)
 
 
 def _equal_rows(a: NDArray, b: NDArray) -> Bool:
