@@ -42,7 +42,7 @@ LIMIT = 0.006  # seconds that a look at the present frame may take
 NAMES = 20  # objects that are remembered by name
 _STATIC = {"ARRAY", "BEVEL", "DECIMATE", "EDGE_SPLIT", "MASK", "MIRROR", "MULTIRES", "SCREW", "SKIN", "SOLIDIFY",
            "SUBSURF", "TRIANGULATE", "UV_PROJECT", "WELD", "WEIGHTED_NORMAL", "WIREFRAME"}  # fmt: skip
-_REBUILDS = {"BUILD", "EXPLODE", "FLUID", "REMESH"}
+_REBUILDS = {"EXPLODE", "FLUID", "REMESH"}
 
 
 @dataclass
