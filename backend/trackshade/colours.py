@@ -2,6 +2,10 @@
 """The colour of a point: where it is in the first frame (Gu et al. 2025, "Diffusion as Shader", and its
 code).
 
+A point that its mesh gets only later (a topology that changes) is coloured by where it would have been in the first
+sample: its object-space place at its first moment (`Geometry.origins`), under its object's matrix of the first sample.
+So colours are continuous over a surface that grows, and a point keeps its colour from then on.
+
 All rules share the idea: red and green are the place in the image, blue grows from far to near. They differ
 in how the three are normalised. Colours here are floats in 0..1 and are data: no colour management ever
 touches them. Light, so that Blender's viewport is painted by the very rule that the tracking video is drawn by.
@@ -89,13 +93,14 @@ class MeshRule:
 
 def mesh_rule(shot: Shot) -> MeshRule:
     """The mesh rule of a shot. Its range of distances is taken over all vertices of the meshes that are drawn
-    in colour in some sample."""
+    in colour in some sample. Of a mesh whose topology changes, the vertices of its first geometry count: what comes
+    later is clipped to their range, and does not change the colours of what was there before."""
     camera = shot.camera
     inverse = [np.zeros(0, np.float32)]
     for track in shot.meshes:
         if not track.holdout and track.visible.any():
             m = camera.world_to_camera[0] @ track.matrix_world[0]
-            positions = shot.geometries[track.geometry].at(0)
+            positions = shot.geometries[track.geometry].first
             inverse.append(inverse_distance(positions @ m[:3, :3].T + m[:3, 3]).astype(np.float32))
     return MeshRule(
         np.array(camera.world_to_camera[0]),

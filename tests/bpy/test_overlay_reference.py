@@ -12,7 +12,7 @@ from trackshade.colours import mesh_rule
 from trackshade.errors import ShotError
 from trackshade.shot import Shot
 from trackshade_addon.capture.animation import READS_ONLY
-from trackshade_addon.overlay.following import MANY, Following, Thing
+from trackshade_addon.overlay.following import KEPT, MANY, Following, Thing
 from trackshade_addon.overlay.reference import Reference, look
 
 COUNT = 4
@@ -29,7 +29,7 @@ def shown(following: Following, frame: int, **options: object) -> dict[str, Thin
 
 def now(thing: Thing) -> np.ndarray:
     """[V, 3] the points of a thing in the world."""
-    positions = thing.start.surface.first if thing.positions is None else thing.positions
+    positions = thing.surface.first if thing.positions is None else thing.positions
     matrix = np.array(thing.matrix_world)
     return positions @ matrix[:3, :3].T + matrix[:3, 3]
 
@@ -72,7 +72,7 @@ def test_every_point_is_where_a_capture_has_it(busy: Shot) -> None:
         for name, mesh in sent.items():
             np.testing.assert_allclose(now(things[name]), busy.world_positions(mesh, frame - 1), atol=1e-5)
             geometry = busy.geometries[busy.meshes[mesh].geometry]
-            np.testing.assert_array_equal(things[name].start.surface.triangles, geometry.triangles)
+            np.testing.assert_array_equal(things[name].surface.triangles, geometry.triangles)
     assert not following.reference.late
     assert not following.reference.unseen
 
@@ -141,7 +141,7 @@ def test_instances_share_a_surface(scene: bpy.types.Scene) -> None:
         stage.add(scene, f"Copy {number}", mesh).location.x = number
     things = shown(Following(reference()), 1)
     assert len(things) == 5
-    assert len({id(item.start.surface) for item in things.values()}) == 1
+    assert len({id(item.surface) for item in things.values()}) == 1
     assert len({item.key for item in things.values()}) == 1  # so one buffer serves them all
 
 
@@ -167,11 +167,65 @@ def test_another_topology_carries_the_points(scene: bpy.types.Scene) -> None:
     for frame in (1, 3, 4, 2):
         thing = shown(following, frame)["Square"]
         np.testing.assert_allclose(now(thing), shot.world_positions(0, frame - 1), atol=1e-5)
+        geometry = shot.geometry_of(0, frame - 1)
+        np.testing.assert_array_equal(thing.surface.triangles, geometry.triangles)
+        np.testing.assert_allclose(thing.surface.first, geometry.first, atol=1e-5)
+    assert not following.reference.late
+
+
+def test_what_grows_is_coloured_as_in_the_shot(scene: bpy.types.Scene) -> None:
+    """Played forward: copies of a bending mesh, faces that are built, and a ball that is remeshed while it grows."""
+    stage.add_camera(scene)
+    row = stage.add(scene, "Row", stage.grid("Row"))
+    bend = row.modifiers.new("Bend", "SIMPLE_DEFORM")
+    bend.deform_method, bend.deform_axis = "TWIST", "X"
+    stage.key(bend, "angle", {1: 0.0, 4: 1.0})
+    stage.key(row.modifiers.new("Array", "ARRAY"), "count", {1: 1, 2: 2, 3: 2, 4: 3})
+    built = stage.add(scene, "Built", stage.grid("Built", 9)).modifiers.new("Build", "BUILD")
+    built.frame_start, built.frame_duration = 0, 4
+    bpy.ops.object.metaball_add(radius=1.0)
+    ball = bpy.context.object
+    ball.data.resolution = ball.data.render_resolution = 0.2
+    stage.key(ball.data.elements[0], "radius", {1: 1.0, 4: 1.4})
+    shot = stage.shoot(scene, COUNT)
+    following = Following(reference())
+    for frame in (1, 2, 3, 4, 2, 3, 1, 4):
+        things = shown(following, frame)
+        assert set(things) == {"Row", "Built", "Mball"}
+        for index, mesh in enumerate(shot.meshes):
+            geometry = shot.geometry_of(index, frame - 1)
+            thing = things[mesh.name]
+            np.testing.assert_allclose(now(thing), shot.world_positions(index, frame - 1), atol=1e-5)
+            np.testing.assert_array_equal(thing.surface.triangles, geometry.triangles)
+            np.testing.assert_array_equal(thing.surface.first, geometry.first)
+    assert not following.reference.late
+
+
+def test_what_came_in_frames_that_were_not_shown_is_told_of(scene: bpy.types.Scene) -> None:
+    stage.add_camera(scene)
+    row = stage.add(scene, "Row", stage.grid("Row"))
+    stage.key(row.modifiers.new("Array", "ARRAY"), "count", {1: 1, 2: 2, 3: 2, 4: 3})
+    following = Following(reference())
+    shown(following, 1)
+    shown(following, 4)
+    assert list(following.reference.late) == ["Row"]
+
+
+def test_topologies_of_other_frames_do_not_fill_the_memory(scene: bpy.types.Scene) -> None:
+    stage.add_camera(scene)
+    remeshed(scene, {frame: 3 + frame for frame in range(1, 25)})
+    following = Following(reference())
+    for frame in range(1, 25):
+        shown(following, frame)
+    (ride,) = following._rides.values()
+    assert len(ride.known) == KEPT
+    things = shown(following, 2)  # which is not kept any more
+    assert len(now(things["Square"])) == 36
 
 
 def test_what_cannot_be_carried_in_time_waits(scene: bpy.types.Scene) -> None:
     stage.add_camera(scene)
-    side = int(MANY**0.5) + 1
+    side = int(MANY**0.5) + 1  # more vertices than are carried while it plays
     remeshed(scene, {1: side, 2: side, 3: side + 1})
     following = Following(reference())
     assert shown(following, 3, hurry=True) == {}

@@ -123,15 +123,18 @@ def test_joined_tracks_are_the_capture(tmp_path: Path) -> None:
     from trackshade.shot.joining import join
     from trackshade_addon.capture import capture
     from trackshade_addon.capture.plan import plan
-    from trackshade_addon.capture.topology import nearest
 
     scene = hooked(tmp_path)
     scene.view_layers[0].trackshade.hook_start = False
     cube, ball = scene.objects["Cube"], scene.objects["Ball"]
-    key(cube.modifiers["Bevel"], "segments", {1: 3, 20: 2})
+    key(cube.modifiers["Bevel"], "segments", {1: 3, 20: 2, 30: 3})
     key(scene.objects["Torus"], "hide_render", {1: True, 10: False, 40: True})
     twist = ball.modifiers.new("Twist", "SIMPLE_DEFORM")
     key(twist, "angle", {1: 0.0, 30: 2.0})
+    remesh = ball.modifiers.new("Remesh", "REMESH")
+    remesh.mode, remesh.voxel_size = "VOXEL", 0.1
+    row = scene.objects["Floor"].modifiers.new("Row", "ARRAY")
+    key(row, "count", {1: 1, 16: 3, 25: 2, 40: 4})
     empty = bpy.data.objects.new("Set", None)
     empty.instance_type, empty.instance_collection = "COLLECTION", bpy.data.collections.new("Set")
     empty.instance_collection.objects.link(cube)
@@ -141,9 +144,12 @@ def test_joined_tracks_are_the_capture(tmp_path: Path) -> None:
     spec = registry.spec("mini")
     frames, size = plan(scene, spec)
     whole = capture(scene, scene.view_layers[0], frame_map=frames, size_fit=size)
-    joined = join(read_set(tmp_path / "out" / "shot_ViewLayer-tracks"), spec, nearest)
+    joined = join(read_set(tmp_path / "out" / "shot_ViewLayer-tracks"), spec)
     same(joined, whole)
-    assert any("topology of 'Cube'" in text for text in joined.warnings)
+    assert any("topology of 'Ball'" in text for text in joined.warnings)
+    assert sorted(joined.warnings) == sorted(whole.warnings)
+    changing = {mesh.name for mesh in whole.meshes if mesh.changes}
+    assert {"Cube", "Ball", "Floor"} <= changing
 
 
 def same(a: Shot, b: Shot) -> None:
@@ -157,9 +163,13 @@ def same(a: Shot, b: Shot) -> None:
         j = names.index(x.name)
         y = b.meshes[j]
         assert np.array_equal(x.visible, y.visible)
-        assert np.array_equal(a.geometries[x.geometry].triangles, b.geometries[y.geometry].triangles)
-        for t in np.flatnonzero(x.visible):
+        assert [t for t, _ in x.changes] == [t for t, _ in y.changes]
+        for t in np.flatnonzero(x.visible).tolist():
+            one, other = a.geometry_of(i, t), b.geometry_of(j, t)
+            assert np.array_equal(one.triangles, other.triangles)
             assert np.array_equal(a.world_positions(i, t), b.world_positions(j, t)), (x.name, t)
+            assert np.array_equal(one.first, other.first), (x.name, t)
+            assert np.array_equal(one.born, other.born), (x.name, t)
 
 
 def test_a_cancelled_render_leaves_nothing(tmp_path: Path) -> None:

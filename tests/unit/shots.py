@@ -52,6 +52,25 @@ def small_shot(count: int = 3) -> Shot:
     )
 
 
+def changing_shot() -> Shot:
+    """A square that is a triangle fan of five vertices in samples 1 and 2, and itself again in sample 3."""
+    corners = np.array([(0, 0, 5), (1, 0, 5), (1, 1, 5), (0, 1, 5)], np.float32)
+    square = Geometry(corners[None], np.array([[0, 1, 2], [0, 2, 3]], np.int32))
+    fan = np.stack([np.vstack([corners, [(0.5, 0.5, 5 - t)]]) for t in (0, 1)]).astype(np.float32)
+    between = Geometry(
+        fan,
+        np.array([[0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]], np.int32),
+        origins=fan[0],
+        births=np.array([0, 0, 0, 0, 1], np.int32),
+        start=1,
+    )
+    again = Geometry(square.positions + np.float32(0.25), square.triangles, None, corners, np.zeros(4, np.int32), 3)
+    moving = np.tile(np.eye(4), (4, 1, 1))
+    moving[:, 0, 3] = np.arange(4)
+    track = MeshTrack("Square", 0, moving, np.ones(4, bool), changes=((1, 1), (3, 2)))
+    return Shot(np.arange(1.0, 5), 24.0, (96, 64), camera_track(4), (square, between, again), (track,))
+
+
 @st.composite
 def geometries(draw: st.DrawFn, count: int) -> Geometry:
     vertices = draw(st.integers(1, 6))
@@ -62,7 +81,15 @@ def geometries(draw: st.DrawFn, count: int) -> Geometry:
         draw(hnp.arrays(np.float32, (samples, vertices, 3), elements=FINITE)),
         draw(hnp.arrays(np.int32, (faces, 3), elements=st.integers(0, vertices - 1))),
         draw(st.none() | uv),
+        draw(st.none() | hnp.arrays(np.float32, (vertices, 3), elements=FINITE)),
+        draw(st.none() | hnp.arrays(np.int32, vertices, elements=st.integers(0, count - 1))),
     )
+
+
+@st.composite
+def changes(draw: st.DrawFn, count: int, shapes: int) -> tuple[tuple[int, int], ...]:
+    times = draw(st.lists(st.integers(1, count - 1), unique=True, max_size=3)) if count > 1 else []
+    return tuple((t, draw(st.integers(0, shapes - 1))) for t in sorted(times))
 
 
 @st.composite
@@ -74,7 +101,9 @@ def shots(draw: st.DrawFn) -> Shot:
     flags = hnp.arrays(np.bool_, count)
     shapes = tuple(draw(st.lists(geometries(count), max_size=3)))
     index = st.integers(0, len(shapes) - 1)
-    meshes = st.builds(MeshTrack, names, index, matrices, flags, st.booleans(), st.integers(0, 32767))
+    meshes = st.builds(
+        MeshTrack, names, index, matrices, flags, st.booleans(), st.integers(0, 32767), changes(count, len(shapes))
+    )
     start = draw(st.floats(-1000, 1000))
     return Shot(
         frames=start + np.cumsum(draw(hnp.arrays(np.float64, count, elements=st.floats(0.125, 100)))),

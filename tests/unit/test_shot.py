@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from shots import camera_track, same, shots, small_shot
+from shots import camera_track, changing_shot, same, shots, small_shot
 from trackshade.errors import ShotError
 from trackshade.shot import Geometry, MeshTrack, Shot
 from trackshade.shot.encoding import VERSION, array_specs, decode, encode
@@ -150,3 +150,106 @@ def test_swapped_arrays_are_found() -> None:
     header, arrays = encode(small_shot())
     with pytest.raises(ShotError, match="not those that its header announces"):
         decode(header, arrays[::-1])
+
+
+def test_a_mesh_has_another_geometry_from_each_change_on() -> None:
+    shot = changing_shot()
+    square = shot.meshes[0]
+    assert [square.geometry_at(t) for t in range(4)] == [0, 1, 1, 2]
+    assert square.geometries == (0, 1, 2)
+    assert [len(shot.world_positions(0, t)) for t in range(4)] == [4, 5, 5, 4]
+    # The positions of the second geometry are those of samples 1 and 2.
+    np.testing.assert_array_equal(shot.geometry_of(0, 2).at(2), shot.geometries[1].positions[1])
+    np.testing.assert_array_equal(shot.geometry_of(0, 3).at(3), shot.geometries[2].positions[0])
+
+
+def test_points_are_coloured_by_their_origin_under_the_first_matrix() -> None:
+    shot = changing_shot()
+    first = shot.world_positions(0, 0)
+    np.testing.assert_array_equal(shot.first_places(0), first)
+    np.testing.assert_array_equal(shot.first_places(0, 1)[:4], first)
+    np.testing.assert_array_equal(shot.first_places(0, 3), first)
+    assert shot.geometries[0].born.tolist() == [0, 0, 0, 0]
+    assert shot.geometries[1].born.tolist() == [0, 0, 0, 0, 1]
+    assert shot.geometries[0].same_points(shot.geometries[2])
+    assert not shot.geometries[0].same_points(shot.geometries[1])
+
+
+def test_a_shot_without_changes_is_written_as_it_always_was() -> None:
+    """Header and digest of such a shot are those of version 1, which knew no other."""
+    header, _ = encode(small_shot())
+    assert header["version"] == 1
+    assert set(header["geometries"][0]) == {"positions", "triangles", "uv"}
+    assert set(header["meshes"][0]) == {"name", "geometry", "matrix_world", "visible", "holdout", "pass_index"}
+    assert encode(changing_shot())[0]["version"] == VERSION
+
+
+def test_what_a_returning_topology_shares_is_written_once() -> None:
+    shot = changing_shot()
+    header, arrays = encode(shot)
+    first, _, again = header["geometries"]
+    assert first["triangles"] == again["triangles"]
+    assert decode(header, arrays).geometries[0].same_points(decode(header, arrays).geometries[2])
+
+
+def changed(**values: object) -> Shot:
+    shot = changing_shot()
+    return replace(shot, meshes=(replace(shot.meshes[0], **values), *shot.meshes[1:]))
+
+
+@pytest.mark.parametrize(
+    ("broken", "code", "said"),
+    [
+        (lambda: changed(changes=((1, 1), (3, 9))), "bad-index", "names geometry 9; the shot has 3"),
+        (lambda: changed(changes=((1, 1), (1, 2))), "bad-index", "must ascend from 1 to at most 3"),
+        (lambda: changed(changes=((0, 1),)), "bad-index", "must ascend"),
+        (lambda: changed(changes=((4, 1),)), "bad-index", "must ascend"),
+        (lambda: changed(changes=((1, 1),)), "bad-shape", "has the samples 1 to 2, but 'Square' shows it in"),
+        (lambda: with_geometry(changing_shot(), 1, replace(changing_shot().geometries[1], start=4)), "bad-index", "st"),
+        (lambda: with_geometry(changing_shot(), 1, replace(changing_shot().geometries[1], start=3)), "bad-shape", "3"),
+        (lambda: replace(changing_shot().geometries[1], origins=np.zeros((4, 3), np.float32)), "bad-shape", "origins"),
+        (lambda: replace(changing_shot().geometries[1], births=np.zeros(5, np.int64)), "bad-type", "births"),
+    ],
+)
+def test_changes_that_do_not_fit_are_refused(broken, code: str, said: str) -> None:
+    with pytest.raises(ShotError, match=said) as caught:
+        broken()
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"births": np.array([0, 0, 0, 0, 4], np.int32)}, "bad-index"),
+        ({"births": np.array([0, 0, 0, 0, -1], np.int32)}, "bad-index"),
+        ({"origins": np.full((5, 3), np.nan, np.float32)}, "not-finite"),
+    ],
+)
+def test_origins_and_births_that_cannot_be_are_named(change: dict, code: str) -> None:
+    shot = with_geometry(changing_shot(), 1, replace(changing_shot().geometries[1], **change))
+    with pytest.raises(ShotError, match="'Square'") as caught:
+        shot.check_values()
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("geometries", {"start": "1"}),
+        ("geometries", {"start": True}),
+        ("geometries", {"origins": 99}),
+        ("geometries", {"births": -1}),
+        ("meshes", {"changes": 3}),
+        ("meshes", {"changes": [[1]]}),
+        ("meshes", {"changes": [[1, 1, 1]]}),
+        ("meshes", {"changes": [["1", 1]]}),
+        ("meshes", {"changes": [[1.0, 1]]}),
+    ],
+)
+def test_changes_from_elsewhere_are_not_trusted(part: str, change: dict) -> None:
+    header, arrays = encode(changing_shot())
+    items = [dict(item) for item in header[part]]
+    items[0] |= change
+    with pytest.raises(ShotError) as caught:
+        decode(header | {part: items}, arrays)
+    assert caught.value.code == "damaged-shot"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sets of tracks: what they keep, what they lack, who shades them; and points carried without Blender."""
+"""Sets of tracks: what they keep, what they lack, who shades them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shots import camera_track
 from trackshade import registry
-from trackshade.cli.nearest import nearest
 from trackshade.errors import ShotError
 from trackshade.fit import SizeFit
 from trackshade.settings import ShadeSettings
@@ -84,21 +83,6 @@ def test_results_do_not_take_each_others_place(tmp_path: Path) -> None:
     assert [free_result(tmp_path, "a").name for _ in range(3)] == ["a", "a-2", "a-3"]
 
 
-@settings(deadline=None)  # the first call brings the libraries in
-@given(st.integers(0, 2**32 - 1))
-def test_the_nearest_point_of_a_surface_is_found(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    surface = rng.random((9, 3), np.float32)
-    triangles = rng.permuted(np.tile(np.arange(9, dtype=np.int32), (4, 1)), axis=1)[:, :3]
-    points = rng.random((5, 3), np.float32)
-    index, found = nearest(points, surface, triangles)
-    weights = rng.dirichlet((1, 1, 1), (len(triangles), 400))  # any other point of it is farther
-    others = np.einsum("fsk,fkc->fsc", weights, surface[triangles]).reshape(-1, 3)
-    best = np.linalg.norm(others[None] - points[:, None], axis=2).min(axis=1)
-    assert np.all(np.linalg.norm(found - points, axis=1) <= best + 1e-5)
-    assert index.max() < len(triangles)
-
-
 def surfaced(frame: int, shown: bool) -> Shot:
     """One exported frame: a card with a cut-out and a pane that is shown or not, and later frames' other numbers."""
     corners = np.array([[(-1, -1, 3), (1, -1, 3), (1, 1, 3), (-1, 1, 3)]], np.float32)
@@ -128,7 +112,7 @@ def test_joined_frames_keep_their_surfaces(tmp_path: Path) -> None:
     for frame in range(1, 18):
         surfaced(frame, frame % 2 == 1).save(tracks.path(frame))
     (tmp_path / FIRST).write_bytes(b"picture")
-    shot = join(tracks, SPEC, nearest)
+    shot = join(tracks, SPEC)
     shot.check_values()
     card, pane, plain = shot.meshes
     assert plain.surfaces is None

@@ -15,7 +15,8 @@ import numpy as np
 
 from trackshade.errors import ShotError
 from trackshade.fit import FrameMap, SizeFit
-from trackshade.shot import MeshTrack, Shot
+from trackshade.shot import Geometry, MeshTrack, Shot
+from trackshade.shot.segments import Segment, carried_warning, geometries_of
 
 from ..given_picture import color_management
 from .camera import CameraRecording, sees
@@ -208,25 +209,37 @@ class Gathering:
         """
         self._library.complete()
         instances = self._recorded()
-        index = {id(recording): i for i, recording in enumerate(self._library.recordings)}
-        meshes = []
         table = SurfaceTable(self.total, self._cutouts, self.warnings)
-        with_slots: set[int] = set()
-        for item in instances:
-            surfaces = table.of(item.name, item.looks, item.visible, item.recording)
-            if surfaces is not None:
-                with_slots.add(id(item.recording))
+        surfaces = [table.of(item.name, item.looks, item.visible, item.recording) for item in instances]
+        with_slots = {
+            id(segment): item.recording
+            for item, looks in zip(instances, surfaces, strict=True)
+            if looks is not None and item.recording is not None
+            for segment in item.recording.history.segments
+        }
+
+        def finished(segment: Segment) -> Geometry:
+            recording = with_slots.get(id(segment))
+            return segment.geometry if recording is None else recording.geometry(segment)
+
+        histories = (recording.history for recording in self._library.recordings)
+        geometries, numbers = geometries_of(histories, finished)
+        meshes = []
+        for item, looks in zip(instances, surfaces, strict=True):
             matrices = item.matrices.complete()
             self._finite_or_raise(item.name, matrices)
+            assert item.recording is not None
+            geometry, changes = item.recording.history.track(numbers)
             meshes.append(
                 MeshTrack(
                     name=item.name,
-                    geometry=index[id(item.recording)],
+                    geometry=geometry,
                     matrix_world=matrices,
                     visible=item.visible,
                     holdout=bool(item.holdout),
                     pass_index=item.pass_index,
-                    surfaces=surfaces,
+                    surfaces=looks,
+                    changes=changes,
                 )
             )
         self._warn_of_topology()
@@ -238,7 +251,7 @@ class Gathering:
             fps=self.frames.fps,
             size=self._fit.size,
             camera=self._cameras.track(),
-            geometries=tuple(recording.geometry(id(recording) in with_slots) for recording in self._library.recordings),
+            geometries=geometries,
             meshes=tuple(meshes),
             objects=self._objects.tracks(self._drawn),
             view_layer=self._layer.name,
@@ -267,13 +280,9 @@ class Gathering:
 
     def _warn_of_topology(self) -> None:
         for recording in self._library.recordings:
-            if recording.changes:
-                frames = [f"{self.frames.frames[t]:g}" for t in recording.changes]
-                shown = ", ".join(frames[:5]) + (f" and {len(frames) - 5} more" if len(frames) > 5 else "")
-                self.warnings.add(
-                    f"The topology of '{recording.name}' changes at frame {shown}; "
-                    "its points were carried across by the nearest surface point."
-                )
+            if recording.history.carried:
+                frames = [self.frames.frames[t] for t in recording.history.carried]
+                self.warnings.add(carried_warning(recording.name, frames))
 
     def _warn_of_materials(self) -> None:
         for (name, material), why in self._materials.findings.unknown.items():
@@ -311,8 +320,9 @@ def _any_seen(shot: Shot, most: int | None) -> bool:
         for mesh in shot.meshes:
             if not mesh.visible[t]:
                 continue
-            geometry = shot.geometries[mesh.geometry]
-            key = mesh.geometry, t if geometry.deforms else 0
+            index = mesh.geometry_at(t)
+            geometry = shot.geometries[index]
+            key = index, geometry.row(t)
             if key not in boxes:
                 positions = geometry.at(t)
                 positions = positions[:: 1 if most is None else -(-len(positions) // most)]

@@ -5,26 +5,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.errors import ShotError
 from trackshade.shot import Geometry
+from trackshade.shot.segments import History, Segment, same_bytes
 
 from .geometry import MeshReader, Readable, Topology, empty
 from .materials import Looks
-from .topology import Attachment, attach
 
 Float32 = NDArray[np.float32]
 Rows = Callable[[np.ndarray, int], None]
 
 
 class Recording:
-    """One geometry over the samples seen so far.
+    """One mesh over the samples seen so far: a geometry for each topology that it has.
 
-    It holds its first sample alone until a later one differs; from then on it holds a row for each of the shot's
-    samples, into which meshes are read directly.
+    Meshes are read directly into the memory of the geometry, where one deforms.
     """
 
     def __init__(
@@ -37,37 +37,31 @@ class Recording:
         layers: Collection[str] = (),
     ) -> None:
         self.name = name
-        self.changes: list[int] = []  # samples at which the topology changed
-        self.written = -1  # latest sample that was put
-        self._total = total
         self._reader = reader
-        self._first = reader.positions(mesh, empty(np.float32, len(mesh.vertices), 3))
-        self._rows: Float32 | None = None  # [T, V, 3] once it deforms
-        self._topology = reader.topology(mesh, by_counts)
-        self._now: Topology | None = None  # of the latest sample where it is another one
-        self._attachment: Attachment | None = None
-        self.triangles, self.uv = reader.triangles(mesh)
+        first = reader.positions(mesh, empty(np.float32, len(mesh.vertices), 3))
+        self._first = self._now = reader.topology(mesh, by_counts)
+        triangles, uv = reader.triangles(mesh)
+        self.history = History(total, _FIRST, first, triangles, uv, lambda shape: empty(np.float32, *shape))
         self.uv_name = next((layer.name for layer in mesh.uv_layers if layer.active_render), None)
-        self.slots = reader.slots(mesh)
-        self.layers: dict[str, Float32] = {}  # texture coordinates that cut-outs use, by name
+        # By identity of a segment's triangles: material slots, and by name the texture coordinates that cut-outs use.
+        self._slots: dict[int, NDArray[np.int32] | None] = {}
+        self._layers: dict[str, dict[int, Float32]] = {}
+        self._take_slots(mesh)
         self.take_layers(mesh, layers)
 
     @property
+    def written(self) -> int:
+        """The latest sample that was put."""
+        return self.history.written
+
+    @property
     def deforms(self) -> bool:
-        return self._rows is not None
+        return self.history.current.deforms
 
     @property
-    def attached(self) -> bool:
-        """Whether the latest sample had another topology than the first."""
-        return self._now is not None
-
-    @property
-    def positions(self) -> Float32:
-        """[T or 1, V, 3] object space, metres."""
-        return self._first[None] if self._rows is None else self._rows
-
-    def at(self, t: int) -> Float32:
-        return self._first if self._rows is None else self._rows[t]
+    def changed(self) -> bool:
+        """Whether it has had more than one topology."""
+        return self.history.changed
 
     def put(self, t: int, frame: float, mesh: Readable) -> None:
         """Takes sample `t`, which is not before any that it has.
@@ -75,113 +69,119 @@ class Recording:
         Raises:
             ShotError: a vertex has no finite position.
         """
-        if self._rows is not None and self._keeps(mesh):
-            self._hold(t)
-            self._reader.positions(mesh, self._rows[t])
-        else:
-            sample = self._sample(t, frame, mesh)
-            if self._rows is None:
-                if same_bytes(sample, self._first):
-                    self.written = t
-                    return
-                self._rows = empty(np.float32, self._total, *self._first.shape)
-                self._rows[:t] = self._first
-            self._hold(t)
-            self._rows[t] = sample
-        finite_or_raise(self._rows[t], self.name, frame)
-        self.written = t
+        same = self._reader.has_topology(mesh, self._now)
+        slot = self.history.slot(t) if same else None
+        if slot is not None:
+            finite_or_raise(self._reader.positions(mesh, slot), self.name, frame)
+            self.history.wrote(t)
+            return
+        key = self.history.topology
+        if not same:
+            self._now = self._topology(mesh)
+            key = _FIRST if self._now is self._first else _digest(self._now)
+        sample = self._reader.positions(mesh)
+        if not (same and same_bytes(sample, self.history.current.first)):
+            finite_or_raise(sample, self.name, frame)
+        self.history.put(t, key, sample, lambda: self._reader.triangles(mesh))
+        self._take_slots(mesh)
 
     def take_layers(self, mesh: Readable, names: Collection[str]) -> None:
-        """Takes texture coordinates that cut-outs need, where `mesh` has them and is of this topology."""
+        """Takes texture coordinates that cut-outs need; `mesh` is the one that was put last, or is equal to it."""
         for name in names:
-            if name not in self.layers and name != self.uv_name:
-                found = self._reader.layer(mesh, name)
-                if found is not None and len(found) == len(self.triangles):
-                    self.layers[name] = found
+            if name != self.uv_name:
+                self._take_layer(mesh, name)
 
-    def _hold(self, t: int) -> None:
-        """Fills the samples between the latest one and `t`, in which nothing was seen."""
-        if self._rows is not None and self.written >= 0:
-            self._rows[self.written + 1 : t] = self._rows[self.written]
+    def _take_slots(self, mesh: Readable) -> None:
+        """Takes the material slots, and the texture coordinates that are known to be needed, of a new topology."""
+        key = id(self.history.current.triangles)
+        if key not in self._slots:
+            self._slots[key] = self._reader.slots(mesh)
+            for name in self._layers:
+                self._take_layer(mesh, name)
 
-    def complete(self) -> None:
-        """Holds the latest sample up to the end."""
-        if self._rows is not None:
-            self._rows[self.written + 1 :] = self._rows[self.written]
+    def _take_layer(self, mesh: Readable, name: str) -> None:
+        triangles = self.history.current.triangles
+        if id(triangles) not in self._layers.get(name, {}):
+            found = self._reader.layer(mesh, name)
+            if found is not None and len(found) == len(triangles):
+                self._layers.setdefault(name, {})[id(triangles)] = found
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the texture coordinates that `geometry` gives beside `uv`, in their order."""
+        return tuple(self._layers)
+
+    @property
+    def has_uv(self) -> bool:
+        return any(segment.uv is not None for segment in self.history.segments)
+
+    def geometry(self, segment: Segment) -> Geometry:
+        """The geometry of a segment with all that surfaces need: slots, and texture coordinates, zeros where it lacks
+        some that other segments have."""
+        key = id(segment.triangles)
+        blank = np.zeros((len(segment.triangles), 3, 2), np.float32)
+        more = tuple(found.get(key, blank) for found in self._layers.values())
+        uv = blank if segment.uv is None and self.has_uv else segment.uv
+        return replace(segment.geometry, uv=uv, materials=self._slots[key], more_uv=more)
 
     def agrees(self, t: int, mesh: Readable) -> bool:
         """Whether `mesh` gives sample `t` as it was put."""
-        if self._reader.has_topology(mesh, self._topology):
-            sample = self._reader.positions(mesh)
-        elif self._attachment and self._now and self._reader.has_topology(mesh, self._now):
-            sample = self._attachment.positions(self._reader.positions(mesh))
-        else:
+        if not self._reader.has_topology(mesh, self._now):
             return False
-        return same_bytes(sample, self.at(t))
+        return same_bytes(self._reader.positions(mesh), self.history.at(t))
 
     def fork(self, t: int) -> Recording:
         """A recording with the same history before sample `t`, for a user that parts from the others there."""
         twin = object.__new__(Recording)
         twin.__dict__.update(self.__dict__)
-        twin.changes = [change for change in self.changes if change < t]
-        twin.written = min(self.written, t - 1)
-        if len(twin.changes) < len(self.changes):
-            twin._now = twin._attachment = None
-        if self._rows is not None:
-            twin._rows = None
-            if any(not same_bytes(row, self._first) for row in self._rows[:t]):
-                twin._rows = empty(np.float32, *self._rows.shape)
-                twin._rows[:t] = self._rows[:t]
+        twin.history = self.history.fork(t)
+        twin._slots = dict(self._slots)
+        twin._layers = {name: dict(found) for name, found in self._layers.items()}
+        if twin.history.topology != self.history.topology:
+            # The face corners of a topology in between are not kept; a mesh that has it is known by its digest.
+            twin._now = self._first if twin.history.topology == _FIRST else _UNKNOWN
         return twin
 
     def key(self) -> tuple[int, int, int]:
         """Equal for recordings whose first samples are equal; seldom for others."""
-        some = self._first[:: max(1, len(self._first) // 256)]
-        return len(self._first), len(self.triangles), hash(some.tobytes())
+        first = self.history.segments[0].first
+        some = first[:: max(1, len(first) // 256)]
+        return len(first), len(self.history.segments[0].triangles), hash(some.tobytes())
 
     def same_start(self, other: Recording) -> bool:
+        one, two = self.history.segments[0], other.history.segments[0]
         return (
-            same_bytes(self._first, other._first)
-            and np.array_equal(self.triangles, other.triangles)
-            and (self.uv is None) == (other.uv is None)
-            and (self.uv is None or other.uv is None or same_bytes(self.uv, other.uv))
-            and _same_slots(self.slots, other.slots)
-            and self.layers.keys() == other.layers.keys()
-            and all(same_bytes(layer, other.layers[name]) for name, layer in self.layers.items())
+            same_bytes(one.first, two.first)
+            and np.array_equal(one.triangles, two.triangles)
+            and (one.uv is None) == (two.uv is None)
+            and (one.uv is None or two.uv is None or same_bytes(one.uv, two.uv))
+            and _same_slots(self._slots[id(one.triangles)], other._slots[id(two.triangles)])
+            and self._layers.keys() == other._layers.keys()
+            and all(
+                same_bytes(found[id(one.triangles)], other._layers[name][id(two.triangles)])
+                for name, found in self._layers.items()
+            )
         )
 
     def topology_digest(self) -> str:
         """Equal for geometries whose vertices and faces correspond, as far as their own faces were read."""
-        counts, corners = self._topology.counts, self._topology.corners
-        state = hashlib.blake2b(repr(counts).encode(), digest_size=16)
-        state.update(b"" if corners is None else corners.tobytes())
-        return state.hexdigest()
+        return _digest(self._first)
 
-    def geometry(self, with_slots: bool = False) -> Geometry:
-        """What was recorded; `with_slots` what surfaces need, too."""
-        if not with_slots:
-            return Geometry(self.positions, self.triangles, self.uv)
-        return Geometry(self.positions, self.triangles, self.uv, self.slots, tuple(self.layers.values()))
+    def _topology(self, mesh: Readable) -> Topology:
+        """The topology of a mesh that has not the latest one: the first one, where that came back."""
+        if self._reader.has_topology(mesh, self._first):
+            return self._first
+        return self._reader.topology(mesh, by_counts=False)
 
-    def _keeps(self, mesh: Readable) -> bool:
-        if not self._reader.has_topology(mesh, self._topology):
-            return False
-        self._now = self._attachment = None
-        return True
 
-    def _sample(self, t: int, frame: float, mesh: Readable) -> Float32:
-        """[V, 3] this geometry's points on `mesh`."""
-        surface = self._reader.positions(mesh)
-        if self._keeps(mesh):
-            return surface
-        finite_or_raise(surface, self.name, frame)
-        if self._attachment is None or self._now is None or not self._reader.has_topology(mesh, self._now):
-            triangles, _ = self._reader.triangles(mesh)
-            previous = self._first if self._rows is None else self._rows[self.written]
-            self._attachment = attach(previous, surface, triangles)
-            self._now = self._reader.topology(mesh, by_counts=False)
-            self.changes.append(t)
-        return self._attachment.positions(surface)
+_FIRST = "first"  # what stands for the first topology, so that a mesh that keeps it is never hashed
+_UNKNOWN = Topology((-1, -1, -1, -1), None)
+
+
+def _digest(topology: Topology) -> str:
+    state = hashlib.blake2b(repr(topology.counts).encode(), digest_size=16)
+    state.update(b"" if topology.corners is None else topology.corners.data)
+    return state.hexdigest()
 
 
 class Library:
@@ -191,6 +191,7 @@ class Library:
         self.recordings: list[Recording] = []
         self._total = total
         self._rows = rows
+        self._told: dict[tuple[int, int], int] = {}  # rows of each array that were reported
         self._reader = MeshReader()
         self._by_start: dict[tuple[int, int, int], list[Recording]] = {}
         self._readings: dict[int, Recording] = {}  # evaluated mesh -> recording that took it in this sample
@@ -221,9 +222,9 @@ class Library:
         address = mesh.as_pointer()
         if current is None:
             current = self._readings.get(address)
-            if current is None or current.attached:
+            if current is None or current.changed:  # what it shows now is not what a new user begins with
                 current = self._new(t, frame, mesh, name, by_counts, layers)
-            elif layers:
+            else:
                 current.take_layers(mesh, layers)
             self._readings[address] = current
             self._placed[id(current), address] = current
@@ -231,6 +232,7 @@ class Library:
         placed = self._placed.get((id(current), address))
         if placed is None:
             placed = self._place(t, frame, mesh, current, name)
+            placed.take_layers(mesh, layers)
             self._placed[id(current), address] = placed
             self._placed[id(placed), address] = placed
             self._readings[address] = placed
@@ -247,35 +249,42 @@ class Library:
 
     def end(self, t: int) -> None:
         """Reports the rows of sample `t` to the observer."""
-        if self._rows is not None:
-            for recording in self.recordings:
-                if recording.deforms and recording.written == t:
-                    self._rows(recording.positions, t + 1)
+        for recording in self.recordings:
+            segment = recording.history.current
+            if segment.streams and recording.written == t:
+                self._tell(segment.rows, t + 1 - segment.start)
+            self._report(recording)
 
     def complete(self) -> None:
         for recording in self.recordings:
-            recording.complete()
-            if self._rows is not None and (not recording.deforms or recording.written < self._total - 1):
-                positions = recording.positions
-                self._rows(positions, len(positions))
+            recording.history.complete()
+            self._report(recording)
+
+    def _report(self, recording: Recording) -> None:
+        finished, recording.history.finished = recording.history.finished, []
+        for array in finished:
+            self._tell(array, len(array))
+
+    def _tell(self, array: np.ndarray, count: int) -> None:
+        """Reports rows to the observer, unless all of the array were reported before."""
+        key = array.__array_interface__["data"][0], array.nbytes
+        if self._rows is not None and self._told.get(key) != count:
+            self._told[key] = count
+            self._rows(array, count)
 
     def _new(
         self, t: int, frame: float, mesh: Readable, name: str, by_counts: bool, layers: Collection[str]
     ) -> Recording:
         made = Recording(name, self._total, self._reader, mesh, by_counts, layers)
-        made.written = t
-        finite_or_raise(made.at(t), name, frame)
+        made.history.written = t
+        finite_or_raise(made.history.at(t), name, frame)
         alike = self._by_start.setdefault(made.key(), [])
         for recording in alike:
-            if not recording.deforms and not recording.changes and recording.same_start(made):
-                recording.written = t
+            if not recording.deforms and not recording.changed and recording.same_start(made):
+                recording.history.written = t
                 return recording
         alike.append(made)
         self.recordings.append(made)
-        if self._rows is not None:
-            self._rows(made.triangles, len(made.triangles))
-            if made.uv is not None:
-                self._rows(made.uv, len(made.uv))
         return made
 
     def _place(self, t: int, frame: float, mesh: Readable, current: Recording, name: str) -> Recording:
@@ -305,8 +314,3 @@ def finite_or_raise(sample: Float32, name: str, frame: float) -> None:
 
 def _same_slots(a: NDArray[np.int32] | None, b: NDArray[np.int32] | None) -> bool:
     return (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b))
-
-
-def same_bytes(a: Float32, b: Float32) -> bool:
-    """Bitwise equality of C-contiguous float32 arrays: NaN equals itself."""
-    return np.array_equal(a.view(np.int32), b.view(np.int32))

@@ -69,10 +69,10 @@ class SurfaceTable:
             return -1, 0
         if any((look.cutout, look.uv) != (first.cutout, first.uv) for look in shown):
             self._warnings.name(CHANGED_CUTOUT, name)
-        if first.uv in (None, recording.uv_name) and recording.uv is not None:
+        if first.uv in (None, recording.uv_name) and recording.has_uv:
             return first.cutout, 0
         if first.uv in recording.layers:
-            return first.cutout, 1 + list(recording.layers).index(first.uv)
+            return first.cutout, 1 + recording.layers.index(first.uv)
         self._warnings.name(NO_COORDINATES, name)
         return -1, 0
 

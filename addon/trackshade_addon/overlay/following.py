@@ -4,19 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import bpy
 import numpy as np
 from mathutils import Matrix
 
-from ..capture.geometry import Float32, Topology
-from ..capture.instances import Instances, Key, Seen
-from ..capture.recording import same_bytes
-from ..capture.topology import Attachment, attach
-from .reference import Reference, Start, Surface, Surfaces
+from trackshade.shot import carrying
+from trackshade.shot.segments import same_bytes
 
-MANY = 4000  # points; to find so many again on another topology takes longer than a frame may
+from ..capture.geometry import Float32
+from ..capture.instances import Instances, Key, Seen
+from .reference import Reference, Start, Surface, Surfaces, drawn
+
+MANY = 20000  # vertices; to find the origins of so many on another topology takes longer than a frame may
+KEPT = 8  # topologies of a mesh that are kept beside its first one
 
 
 @dataclass(frozen=True)
@@ -25,22 +27,35 @@ class Thing:
 
     Attributes:
         key: of what brought its positions; instances of one mesh share it.
-        positions: [V, 3] object space, metres; None where they are the first frame's.
+        surface: its vertices and faces now.
+        positions: [V, 3] object space, metres; None where they are `surface.first`.
         matrix_world: object to world.
     """
 
     key: Key
     start: Start
+    surface: Surface
     positions: Float32 | None
     matrix_world: Matrix
 
 
 @dataclass
 class _Ride:
-    """Points on another topology than their own."""
+    """A mesh as it was shown last.
 
-    topology: Topology
-    attachment: Attachment
+    Attributes:
+        start: its first topology.
+        surface: the one that it had last.
+        positions: [V, 3] that it had last.
+        frame: of that.
+        known: the latest topologies but the first one, the last of them last.
+    """
+
+    start: Surface
+    surface: Surface
+    positions: Float32
+    frame: float
+    known: list[Surface] = field(default_factory=list)
 
 
 class Following:
@@ -63,7 +78,8 @@ class Following:
         scene = depsgraph.scene
         # Not `frame_current_final`, which is the stretched time: the reference has frame numbers.
         reference, frame = self.reference, scene.frame_current + scene.frame_subframe
-        found: dict[tuple[int, int], tuple[Key, Float32 | None] | None] = {}  # in this redraw
+        # By surface and mesh, in this redraw.
+        found: dict[tuple[int, int], tuple[Key, Surface, Float32 | None] | None] = {}
         fresh: Surfaces = {}
         self.waiting.clear()
         reference.materials.begin(depsgraph)
@@ -71,7 +87,7 @@ class Following:
             if seen.kind != "MESH" or not seen.appearance.visible or not _in_view(seen, space):
                 continue
             mesh = seen.obj.data
-            if mesh.is_editmode:
+            if mesh.is_editmode or not mesh.polygons:
                 continue
             start = reference.starts.get(seen.key)
             if start is None or (seen.name in reference.late and frame < start.frame):
@@ -81,32 +97,50 @@ class Following:
                 reference.late.setdefault(seen.name)
             address = id(start.surface), mesh.as_pointer()
             if address not in found:
-                found[address] = self._find(start.surface, seen, hurry)
+                found[address] = self._find(start.surface, frame, seen, hurry)
             place = found[address]
             if place is None:
                 self.waiting.setdefault(seen.name)
             else:
-                yield Thing(place[0], start, place[1], seen.item.matrix_world.copy())
+                yield Thing(place[0], start, place[1], place[2], seen.item.matrix_world.copy())
 
-    def _find(self, surface: Surface, seen: Seen, hurry: bool) -> tuple[Key, Float32 | None] | None:
-        """The points of a surface on a mesh; None where that has to wait."""
+    def _find(
+        self, start: Surface, frame: float, seen: Seen, hurry: bool
+    ) -> tuple[Key, Surface, Float32 | None] | None:
+        """What a mesh that began as `start` shows now; None where that has to wait."""
         reader, mesh = self.reference.reader, seen.obj.data
-        if reader.has_topology(mesh, surface.topology):
-            self._rides.pop(seen.key, None)
-            now = reader.positions(mesh)
-        else:
-            if not mesh.polygons:
+        ride = self._rides.get(seen.key)
+        if ride is None or ride.start is not start:
+            ride = self._rides[seen.key] = _Ride(start, start, start.first, frame)
+        surface = next(
+            (item for item in (ride.surface, start, *ride.known) if reader.has_topology(mesh, item.topology)), None
+        )
+        if surface is None:
+            if hurry and len(mesh.vertices) > MANY:
                 return None
-            ride = self._rides.get(seen.key)
-            if ride is None or not reader.has_topology(mesh, ride.topology):
-                if hurry and len(surface.first) > MANY:
-                    return None
-                triangles, _ = reader.triangles(mesh)
-                there = reader.positions(mesh)
-                ride = _Ride(reader.topology(mesh, by_counts=False), attach(surface.first, there, triangles))
-                self._rides[seen.key] = ride
-            now = ride.attachment.positions(reader.positions(mesh))
-        return seen.key, None if same_bytes(now, surface.first) else np.array(now, np.float32)
+            surface = self._carry(ride, frame, seen)
+        now = reader.positions(mesh)
+        positions = None if same_bytes(now, surface.first) else np.array(now, np.float32)
+        ride.surface, ride.frame = surface, frame
+        ride.positions = surface.first if positions is None else positions
+        return seen.key, surface, positions
+
+    def _carry(self, ride: _Ride, frame: float, seen: Seen) -> Surface:
+        """The present topology of a mesh, whose points come from what it showed last."""
+        reader, mesh = self.reference.reader, seen.obj.data
+        last = ride.surface
+        births = np.zeros(len(last.first), np.int32) if last.births is None else last.births
+        before = carrying.Surface(ride.positions, last.faces, last.first, births)
+        triangles, _ = reader.triangles(mesh)
+        found = carrying.carry(before, reader.positions(mesh), triangles, round(frame))
+        if abs(frame - ride.frame) > 1 and np.any(found.births == round(frame)):
+            # It may have been there since any frame between.
+            self.reference.late.setdefault(seen.name)
+        both, one = drawn(triangles, reader, seen, self.reference.materials)
+        topology = reader.topology(mesh, by_counts=False)
+        surface = Surface(found.origins, triangles, both, one, topology, found.births)
+        ride.known = [*ride.known[1 - KEPT :], surface]
+        return surface
 
 
 def _in_view(seen: Seen, space: bpy.types.SpaceView3D | None) -> bool:

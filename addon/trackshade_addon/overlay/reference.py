@@ -31,19 +31,24 @@ _BLACK = (0.0, 0.0, 0.0, -1.0)
 
 @dataclass(eq=False)
 class Surface:
-    """A mesh as it was when it was first seen; instances share one.
+    """A mesh with one topology, as it was when it was first seen with it; instances share one.
 
     Attributes:
-        first: [V, 3] object space, metres.
-        triangles: [F, 3] vertex indices of what is drawn from both sides.
-        one_sided: [F, 3] of what is drawn only where it turns counter-clockwise, as one sees it.
+        first: [V, 3] object space, metres: the origins of the vertices (`trackshade.shot.Geometry.origins`). Those of
+            a mesh's first topology are where they were first seen.
+        faces: [F, 3] vertex indices of all triangles.
+        triangles: [F, 3] those that are drawn from both sides.
+        one_sided: [F, 3] those that are drawn only where they turn counter-clockwise, as one sees them.
         topology: what a later mesh must share for its vertices to be these.
+        births: [V] the frame in which each vertex was first seen, rounded; None for the frame of the first topology.
     """
 
     first: Float32
+    faces: Int32
     triangles: Int32
     one_sided: Int32
     topology: Topology
+    births: Int32 | None = None
 
 
 Surfaces = dict[tuple[int, Looks], Surface]  # by the mesh's address and how its materials are shown
@@ -110,18 +115,25 @@ class Reference:
         if surface is None:
             first = self.reader.positions(mesh, np.empty((len(mesh.vertices), 3), np.float32))
             triangles, _ = self.reader.triangles(mesh)
-            both, one = _drawn(triangles, self.reader.slots(mesh) if looks else None, looks)
-            surface = surfaces[key] = Surface(first, both, one, self.reader.topology(mesh, seen.by_counts))
+            both, one = drawn(triangles, self.reader, seen, self.materials)
+            topology = self.reader.topology(mesh, seen.by_counts)
+            surface = surfaces[key] = Surface(first, triangles, both, one, topology)
         matrix = self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
         x, y, z = (tuple(row) for row in self.rule.numbers(matrix)[:12].reshape(3, 4).tolist())
         start = self.starts[seen.key] = Start(frame, surface, (x, y, _BLACK if seen.appearance.holdout else z))
         return start
 
 
-def _drawn(triangles: Int32, slots: Int32 | None, looks: Looks) -> tuple[Int32, Int32]:
-    """Those of [F, 3] triangles that are drawn from both sides, and from one, turned so that it is their front."""
+def drawn(triangles: Int32, reader: MeshReader, seen: Seen, materials: Materials) -> tuple[Int32, Int32]:
+    """Those of [F, 3] triangles that are drawn from both sides, and those from one, turned so that it is their front.
+
+    Args:
+        triangles: of the mesh that is seen.
+    """
+    looks = materials.of(seen.obj, seen.obj.data, seen.name)
     if not looks:
         return triangles, triangles[:0]
+    slots = reader.slots(seen.obj.data)
     of = np.zeros(len(triangles), np.int32) if slots is None else np.minimum(slots, len(looks) - 1)
     front, back = np.array([(look.front, look.back) for look in looks], np.bool_)[of].T
     one = np.concatenate([triangles[front & ~back], triangles[back & ~front][:, ::-1]])

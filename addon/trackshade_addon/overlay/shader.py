@@ -84,9 +84,15 @@ class Brush:
         self._blocks: dict[float, Any] = {}  # the rule, by gamma
         self._still: dict[int, _Still] = {}  # by identity of the surface
         self._moving: dict[Key, _Moving] = {}
+        self._shown: set[int] = set()  # surfaces of the latest redraw, by identity
 
     def begin(self, gamma: float) -> None:
-        """Makes the shader ready: colours are written to the power of `gamma`."""
+        """Makes the shader ready for another redraw: colours are written to the power of `gamma`."""
+        if len(self._still) > 2 * len(self._shown):
+            # Topologies that meshes had in other frames would fill the card.
+            self._still = {key: still for key, still in self._still.items() if key in self._shown}
+            self._moving = {key: item for key, item in self._moving.items() if id(item.still.surface) in self._still}
+        self._shown.clear()
         program = shader()
         program.bind()
         if gamma not in self._blocks:
@@ -112,10 +118,11 @@ class Brush:
 
     def _batches(self, thing: Thing) -> Batches:
         """What is drawn from both sides, and from one; None where there is nothing."""
-        surface = thing.start.surface
+        surface = thing.surface
         still = self._still.get(id(surface))
         if still is None:
             still = self._still[id(surface)] = _Still(surface)
+        self._shown.add(id(surface))
         if thing.positions is None:
             self._moving.pop(thing.key, None)
             return still.batches
@@ -126,7 +133,7 @@ class Brush:
 
 
 class _Still:
-    """A surface in its first frame."""
+    """A surface where its vertices first were."""
 
     def __init__(self, surface: Surface) -> None:
         self.surface = surface  # kept, so that its identity is no other one's

@@ -20,7 +20,7 @@ import numpy as np
 
 from trackshade.errors import ShotError
 from trackshade.fit import FrameMap
-from trackshade.shot import Shot
+from trackshade.shot import MeshTrack, Shot
 
 from ..capture import capture
 from .cameras import find_cameras
@@ -35,6 +35,7 @@ _PROBES = 1500  # places that are looked at for overlaps
 _PAIRS = 20_000_000  # of a triangle and a probe, at most
 _EDGE = 1e-3  # barycentric: nearer to an edge than this does not count as inside
 _OVERLAPPING = 0.01  # share of the area that may belong to several places
+_TOPOLOGIES = 8  # of a mesh that changes, whose coordinates are read; each is a frame to evaluate
 _MOST_MAPS = 8  # of a mesh, in any Blender
 
 
@@ -104,8 +105,8 @@ def capture_coordinates(scene: bpy.types.Scene, result: Result, shot: Shot, maps
         ShotError: the scene cannot be captured. OutputError: the file cannot be written.
     """
     layer = scene.view_layers[shown_layer(scene, None, result) or 0]
-    shown = np.array([track.visible for track in shot.meshes if track.name in maps])
-    samples = tuple(result.samples[t] for t in _covering(shown))
+    shown = [rows for track in shot.meshes if track.name in maps for rows in _shown(track)]
+    samples = tuple(result.samples[t] for t in _covering(np.array(shown)))
     cameras = find_cameras(scene, result)
     camera = next(iter(cameras.values()), scene.camera)
     if camera is None:
@@ -116,6 +117,14 @@ def capture_coordinates(scene: bpy.types.Scene, result: Result, shot: Shot, maps
         made = capture(scene, layer, frame_map=frames, size_fit=result.fit, camera=camera)
     made.save(path, force=True)
     return made
+
+
+def _shown(track: MeshTrack) -> list[np.ndarray]:
+    """[T] bool each: where a mesh is visible with its first geometry, and with a few others, the last one included."""
+    own = np.array([track.geometry_at(t) for t in range(len(track.visible))])
+    seen = [index for index in track.geometries if np.any(track.visible & (own == index))]
+    some = np.unique(np.linspace(0, len(seen) - 1, min(len(seen), _TOPOLOGIES)).round().astype(int))
+    return [track.visible & (own == seen[k]) for k in some]
 
 
 def _covering(shown: np.ndarray) -> list[int]:

@@ -222,13 +222,13 @@ def _read(folder: Path) -> tuple[Result, Shot]:
 
 def _changed(shot: Shot, now: Shot, maps: dict[str, str]) -> frozenset[str]:
     """The names of the meshes whose vertices are other ones now."""
-    there = {track.name: now.geometries[track.geometry] for track in now.meshes}
+    there = {track.name: [now.geometries[index] for index in track.geometries] for track in now.meshes}
     return frozenset(
         track.name
         for track in shot.meshes
         if track.name in maps
         and track.name in there
-        and not _same_vertices(shot.geometries[track.geometry], there[track.name])
+        and not any(_same_vertices(shot.geometries[track.geometry], item) for item in there[track.name])
     )
 
 

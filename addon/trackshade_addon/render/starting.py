@@ -18,7 +18,6 @@ from trackshade.shot import Shot
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet, free_result
 
-from ..capture.topology import nearest
 from ..job import Progress, Recorded, What, drain, shade, wait_until, with_given
 from ..place import place, save_copy
 from ..report import interruptible
@@ -61,7 +60,7 @@ def start(tracks: TrackSet, export: LayerExport, scene: bpy.types.Scene) -> None
 def recorded(tracks: TrackSet, client: Future[Client]) -> Generator[Progress, None, Recorded]:
     """A set as the scene's side of a job. Raises ShotError where it is not complete or damaged."""
     spec = registry.spec(tracks.order.settings.model)
-    joining: Future[Shot] = later(join, tracks, spec, nearest)
+    joining: Future[Shot] = later(join, tracks, spec)
     shot = yield from wait_until(joining, "planning", "joining the tracks")
     picture = None
     if tracks.order.picture:

@@ -161,8 +161,9 @@ def _visible(facts: Facts) -> Iterator[Finding]:
         yield from _in_picture(facts)
     if facts.changing:
         yield Finding(
-            "topology", WARNING, "The vertices of {names} are other ones in other frames: their points are carried "
-            "over to the nearest ones, which may slide.", _names(facts.changing), "trackshade.select", "Select",
+            "topology", WARNING, "The vertices of {names} are made anew in each frame: the shape is followed exactly, "
+            "but where it moves, colours are carried over to the nearest points, which may slide.",
+            _names(facts.changing), "trackshade.select", "Select",
             {"names": "\n".join(facts.changing)},
         )  # fmt: skip
 

@@ -51,7 +51,7 @@ RENEWAL = 5.0  # seconds after which that is looked for again, at the earliest
 NAMES = 20  # objects that are remembered by name
 _STATIC = {"ARRAY", "BEVEL", "DECIMATE", "EDGE_SPLIT", "MASK", "MIRROR", "MULTIRES", "SCREW", "SKIN", "SOLIDIFY",
            "SUBSURF", "TRIANGULATE", "UV_PROJECT", "WELD", "WEIGHTED_NORMAL", "WIREFRAME"}  # fmt: skip
-_REBUILDS = {"BUILD", "EXPLODE", "FLUID", "REMESH"}
+_REBUILDS = {"EXPLODE", "FLUID", "REMESH"}
 
 
 @dataclass

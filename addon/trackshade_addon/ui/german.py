@@ -126,10 +126,10 @@ TEXTS: dict[str | tuple[str, str], str] = {
     "Nothing is in the picture in the first frame: what comes in later has no look to take over.":
         "Im ersten Bild ist nichts zu sehen: Was später dazukommt, kann kein Aussehen übernehmen.",
     "Not in the picture in frame {frames}: {names}.": "Nicht zu sehen in Bild {frames}: {names}.",
-    "The vertices of {names} are other ones in other frames: their points are carried over to the nearest ones, which "
-    "may slide.":
-        "Die Punkte von {names} sind in anderen Bildern andere: Sie werden auf die nächsten übertragen und können "
-        "dabei rutschen.",
+    "The vertices of {names} are made anew in each frame: the shape is followed exactly, but where it moves, colours "
+    "are carried over to the nearest points, which may slide.":
+        "Die Punkte von {names} entstehen in jedem Bild neu: Der Form wird genau gefolgt, aber wo sie sich bewegt, "
+        "werden Farben auf die nächsten Punkte übertragen und können dabei rutschen.",
     "Not part of the shot, though renders show it: hair, volumes, points or strokes of {names}.":
         "Nicht Teil der Einstellung, obwohl Renderings es zeigen: Haare, Volumen, Punkte oder Striche von {names}.",
     "The render displaces {names} by materials: the tracks follow the surface without that.":

@@ -15,7 +15,6 @@ import numpy as np
 
 from trackshade import options
 from trackshade.cli.blender import run_addon
-from trackshade.cli.nearest import nearest
 from trackshade.client import Client, connect
 from trackshade.errors import Cancelled, ShotError, TrackshadeError
 from trackshade.given_picture import read_given, with_first_frame
@@ -43,7 +42,7 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         tracks = read_set(path)
         settings = _settings(tracks.order.settings, values)
         on_message({"state": "planning", "message": "joining the tracks"})
-        shot = join(tracks, spec(settings.model), nearest)
+        shot = join(tracks, spec(settings.model))
         out = Path(values["out"]).absolute() if values["out"] is not None else None
         out = out or _beside(path.absolute().parent, tracks.order.result)
         beside, shows = path / FIRST if tracks.order.picture else None, "frame"

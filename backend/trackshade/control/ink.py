@@ -20,7 +20,7 @@ class Ink:
     """How to paint the pixels of a mesh; see `Ink.by`."""
 
     kind: int
-    first: np.ndarray  # [V, 3] f32, the vertices in the first frame, object space
+    first: np.ndarray  # [V, 3] f32, origins of the vertices: their places in the first frame, object space
     numbers: np.ndarray = field(default_factory=lambda: np.zeros(_NUMBERS))  # f64, see `MeshRule.numbers`
     out: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))  # [H, W, 3]
 
@@ -28,8 +28,8 @@ class Ink:
     def by(cls, rule: MeshRule, first: np.ndarray, matrix_world: np.ndarray, out: np.ndarray) -> Ink:
         """Ink that paints 8-bit `out` `[H, W, 3]` by a rule and the places of the surface points seen.
 
-        `first` `[V, 3]` f32 are the mesh's vertices in the first frame, in object space, and `matrix_world`
-        `[4, 4]` takes them to the world.
+        `first` `[V, 3]` f32 are the origins of the mesh's vertices (`Geometry.first`), in object space, and
+        `matrix_world` `[4, 4]` takes them to the world in the first frame.
         """
         return cls(ORTHOGRAPHIC_PLACES if rule.orthographic else PLACES, first, rule.numbers(matrix_world), out)
 

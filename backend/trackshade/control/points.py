@@ -3,17 +3,20 @@
 
 There, a 70 × 70 grid of tracks was drawn over 720 × 480 pixels as rectangles about half the spacing of the
 points, 1.5 : 1 like the grid's cells. Here a grid is laid over the first frame so finely that the wanted
-number of its points falls on surfaces.
+number of its points falls on surfaces. Where a mesh changes its topology, its points are found again by their origins
+(`locate`), and one whose surface has vanished is not drawn.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from trackshade.colours import point_colours
 from trackshade.control.compiling import kernel
+from trackshade.control.locate import Follower
 from trackshade.control.raster import Buffers, barycentric, to_screen
 from trackshade.control.scene import ShotRaster
 from trackshade.control.visibility import seen, slopes
@@ -30,19 +33,24 @@ class PointTracks:
     weights: np.ndarray  # [N, 3] f64, barycentric
     colours: np.ndarray  # [N, 3] f32, 0..1
     spacing: tuple[float, float]  # of the grid they were taken from, px
+    followers: Mapping[int, Follower] = field(default_factory=dict)  # by mesh, for those whose topology changes
 
     def __len__(self) -> int:
         return len(self.mesh)
 
     def on_screen(self, shot: Shot, t: int) -> np.ndarray:
-        """Screen vertices `[N, 4]` f64 of the points at sample `t` (see `raster`)."""
+        """Screen vertices `[N, 4]` f64 of the points at sample `t` (see `raster`); NaN where a point has vanished."""
         camera = shot.camera
         out = np.empty((len(self), 4))
         for mesh in np.unique(self.mesh):
             mine = self.mesh == mesh
             track = shot.meshes[mesh]
-            positions = shot.geometries[track.geometry].at(t)
-            local = np.einsum("nc,ncx->nx", self.weights[mine], positions[self.corners[mine]])
+            follower = self.followers.get(int(mesh))
+            if follower is not None:
+                local = follower.places(t)
+            else:
+                positions = shot.geometries[track.geometry].at(t)
+                local = np.einsum("nc,ncx->nx", self.weights[mine], positions[self.corners[mine]])
             out[mine] = to_screen(
                 local,
                 camera.world_to_camera[t] @ track.matrix_world[t],
@@ -64,14 +72,20 @@ def choose_points(raster: ShotRaster, count: int, seed: int = 0) -> PointTracks:
     order = np.argsort(meshes, kind="stable")
     pixels, meshes = pixels[order], meshes[order]
     corners, weights = np.empty((len(pixels), 3), np.int32), np.empty((len(pixels), 3))
+    followers: dict[int, Follower] = {}
     for mesh in np.unique(meshes):
         mine = meshes == mesh
         triangles = shot.geometries[shot.meshes[mesh].geometry].triangles
         corners[mine], weights[mine] = barycentric(buffers, pixels[mine], raster.vertices(mesh, 0), triangles)
+        if shot.meshes[mesh].changes:
+            follower = Follower(shot, int(mesh), shot.meshes[mesh].geometry, corners[mine], weights[mine])
+            for t in range(len(shot.frames)):
+                follower.at(t)  # now, since frames are drawn by several threads
+            followers[int(mesh)] = follower
     width = shot.size[0]
     places = np.stack([pixels % width + 0.5, pixels // width + 0.5], axis=1)
     colours = point_colours(places, buffers.depth.ravel()[pixels])
-    return PointTracks(meshes, corners, weights, colours, spacing)
+    return PointTracks(meshes, corners, weights, colours, spacing, followers)
 
 
 def _even_pixels(usable: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, float]]:

@@ -99,12 +99,12 @@ def tracking_frame(shot: Shot, t: int, rule: MeshRule) -> tuple[np.ndarray, np.n
     positions, first, triangles, owners, own = [], [], [], [], []
     for index, track in enumerate(shot.meshes):
         if track.visible[t]:
-            mesh = shot.geometries[track.geometry]
+            mesh = shot.geometry_of(index, t)
             triangles.append(mesh.triangles + sum(map(len, positions)))
             owners.append(np.full(len(mesh.triangles), index))
             own.append(np.arange(len(mesh.triangles)))
-            positions.append(_world(shot, index, t) @ m[:3, :3].T + m[:3, 3])
-            first.append(_world(shot, index, 0))
+            positions.append(_world(mesh.at(t), track.matrix_world[t]) @ m[:3, :3].T + m[:3, 3])
+            first.append(_world(mesh.first, track.matrix_world[0]))
     w, h = shot.size
     frame, owner = np.zeros((h, w, 3), np.uint8), np.full((h, w), -1)
     if not positions:
@@ -129,10 +129,8 @@ def tracking_frame(shot: Shot, t: int, rule: MeshRule) -> tuple[np.ndarray, np.n
     return frame, owner, traced.depth, traced.sure
 
 
-def _world(shot: Shot, mesh: int, t: int) -> np.ndarray:
-    track = shot.meshes[mesh]
-    m = track.matrix_world[t]
-    return shot.geometries[track.geometry].at(t).astype(np.float64) @ m[:3, :3].T + m[:3, 3]
+def _world(local: np.ndarray, m: np.ndarray) -> np.ndarray:
+    return local.astype(np.float64) @ m[:3, :3].T + m[:3, 3]
 
 
 def _shown(shot: Shot, t: int, mesh: int, triangle: int, weights: np.ndarray, from_front: np.ndarray) -> np.ndarray:
@@ -140,7 +138,7 @@ def _shown(shot: Shot, t: int, mesh: int, triangle: int, weights: np.ndarray, fr
     track = shot.meshes[mesh]
     if track.surfaces is None:
         return np.ones(from_front.shape, bool)
-    geometry, surfaces = shot.geometries[track.geometry], shot.surfaces[track.surfaces]
+    geometry, surfaces = shot.geometry_of(mesh, t), shot.surfaces[track.surfaces]
     slot = 0 if geometry.materials is None else min(int(geometry.materials[triangle]), len(surfaces.cutouts) - 1)
     if np.linalg.det(track.matrix_world[t, :3, :3]) < 0:
         from_front = ~from_front

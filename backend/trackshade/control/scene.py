@@ -23,10 +23,13 @@ class ShotRaster:
         self._slots = ShotSlots(shot)
         self._scratch = np.empty((largest, 4), np.float64)
 
-    def vertices(self, mesh: int, t: int) -> np.ndarray:
-        """Screen vertices `[V, 4]` of a mesh at sample `t`; good until the next call."""
+    def vertices(self, mesh: int, t: int, positions: np.ndarray | None = None) -> np.ndarray:
+        """Screen vertices `[V, 4]` of a mesh at sample `t`, or of other points `positions` [V, 3] of its object, of
+        which there are not more than the largest geometry has; good until the next call.
+        """
         track, camera = self.shot.meshes[mesh], self.shot.camera
-        positions = self.shot.geometries[track.geometry].at(t)
+        if positions is None:
+            positions = self.shot.geometry_of(mesh, t).at(t)
         return to_screen(
             positions,
             camera.world_to_camera[t] @ track.matrix_world[t],
@@ -48,8 +51,8 @@ class ShotRaster:
         buffers.clear()
         for mesh, track in enumerate(self.shot.meshes):
             if track.visible[t]:
-                geometry = self.shot.geometries[track.geometry]
-                first = geometry.at(0)
+                geometry = self.shot.geometry_of(mesh, t)
+                first = geometry.first
                 if rule is None or out is None:
                     ink = Ink(INVISIBLE, first)
                 elif track.holdout:

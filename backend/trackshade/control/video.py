@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from trackshade.colours import MeshRule, mesh_rule
+from trackshade.control.locate import Follower
 from trackshade.control.points import PointTracks, choose_points, draw_points
 from trackshade.control.raster import NOTHING, Buffers
 from trackshade.control.scene import ShotRaster
@@ -42,20 +43,24 @@ class TrackingVideo:
     rule: MeshRule
     points: PointTracks | None
 
-    def colours(self, mesh: int) -> np.ndarray:
-        """Colours [V, 3] float32, 0..1, of a mesh's vertices by the mesh rule; black for a holdout."""
-        if self.shot.meshes[mesh].holdout:
-            return np.zeros((len(self.shot.world_positions(mesh, 0)), 3), np.float32)
-        return self.rule.colours(self.shot.world_positions(mesh, 0))
+    def colours(self, mesh: int, t: int = 0) -> np.ndarray:
+        """Colours [V, 3] float32, 0..1, of the vertices that a mesh has in sample `t`, by the mesh rule; black for a
+        holdout."""
+        first = self.shot.first_places(mesh, t)
+        return np.zeros_like(first) if self.shot.meshes[mesh].holdout else self.rule.colours(first)
 
     def visible_vertices(self, mesh: int) -> np.ndarray:
-        """[T, V] bool: which vertices of a mesh the camera sees, by the depth of what is drawn."""
-        raster = ShotRaster(self.shot)
+        """[T, V] bool: which vertices of a mesh's first geometry the camera sees, by the depth of what is drawn."""
         track = self.shot.meshes[mesh]
-        table = np.zeros((len(self.frames), len(self.shot.geometries[track.geometry].positions[0])), np.bool_)
-        for t in np.flatnonzero(track.visible):
+        count = len(self.shot.geometries[track.geometry].first)
+        alone = np.repeat(np.arange(count, dtype=np.int32)[:, None], 3, axis=1), np.tile([1.0, 0.0, 0.0], (count, 1))
+        points = Follower(self.shot, mesh, track.geometry, *alone)
+        raster = ShotRaster(self.shot)
+        table = np.zeros((len(self.frames), count), np.bool_)
+        for t in np.flatnonzero(track.visible).tolist():
             near, far = self.shot.camera.clip[t]
-            table[t] = seen(raster.vertices(mesh, int(t)), self.depth[t], float(near), float(far))
+            positions = None if track.geometry_at(t) == track.geometry else points.places(t)
+            table[t] = seen(raster.vertices(mesh, t, positions), self.depth[t], float(near), float(far))
         return table
 
     def visible_table(self) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from trackshade.colours import mesh_rule
+from trackshade.control.locate import Follower
 from trackshade.control.raster import barycentric
 from trackshade.control.scene import ShotRaster
 from trackshade.control.video import TrackingVideo
@@ -64,20 +65,21 @@ def shot_points(shot: Shot, surfaces: Surfaces, first: np.ndarray, count: int = 
     corners, weights = np.zeros((len(pixels), 3), np.int64), np.zeros((len(pixels), 3))
     world = np.zeros((len(pixels), 3))
     still = np.zeros(len(pixels), bool)
-    front = np.zeros(len(pixels), bool)
+    front, geometry = np.zeros(len(pixels), bool), np.zeros(len(pixels), np.int64)
     for mesh in np.unique(meshes):
         own = np.flatnonzero(meshes == mesh)
-        triangles = shot.geometries[shot.meshes[mesh].geometry].triangles
+        geometry[own] = shot.meshes[mesh].geometry
+        triangles = shot.geometries[geometry[own[0]]].triangles
         corners[own], weights[own] = barycentric(buffers, pixels[own], raster.vertices(int(mesh), 0), triangles)
+        follower = Follower(shot, int(mesh), shot.meshes[mesh].geometry, corners[own], weights[own])
         places = np.stack(
-            [
-                np.einsum("nc,ncx->nx", weights[own], shot.world_positions(int(mesh), t)[corners[own]])
-                for t in range(len(shot.frames))
-            ]
+            [follower.at(t).places(shot.world_positions(int(mesh), t)) for t in range(len(shot.frames))]
         )  # [T, n, 3]
-        world[own], still[own] = places[0], np.abs(places - places[0]).max(axis=(0, 2)) < _STILL
+        moved = np.abs(places - places[0]).max(axis=2)  # [T, n]
+        gone = ~np.stack([follower.at(t).there for t in range(len(shot.frames))])
+        world[own], still[own] = places[0], (moved < _STILL).all(axis=0) & ~gone.any(axis=0)
         front[own] = _front(shot, int(mesh), corners[own], places[0])
-    found = SurfacePoints(meshes.astype(np.int64), corners, weights, front)
+    found = SurfacePoints(meshes.astype(np.int64), geometry, corners, weights, front)
     video = TrackingVideo(shot, np.zeros((0, 0, 0, 3), np.uint8), surfaces.mesh, surfaces.depth, mesh_rule(shot), None)
     places, seen = follow(shot, video, found)
     kept = seen[:, 0]
@@ -96,7 +98,9 @@ def choose_pixels(first: np.ndarray, usable: np.ndarray, preferred: np.ndarray, 
 
 
 def _rests(shot: Shot, mesh: int) -> bool:
-    """Whether no vertex of a mesh moves in the world."""
+    """Whether no vertex of a mesh moves in the world, and none comes or goes."""
+    if shot.meshes[mesh].changes:
+        return False
     first = shot.world_positions(mesh, 0)
     return all(np.abs(shot.world_positions(mesh, t) - first).max() < _STILL for t in range(1, len(shot.frames)))
 

@@ -74,9 +74,9 @@ def shot_tracks(shot: Shot) -> tuple[DenseTracks, Surfaces]:
         flat = buffers.label.ravel()
         for index in np.unique(flat[flat != NOTHING]):
             pixels = np.flatnonzero(flat == index).astype(np.int32)
-            triangles = shot.geometries[shot.meshes[index].geometry].triangles
+            triangles = shot.geometry_of(int(index), t).triangles
             corners, weights = barycentric(buffers, pixels, raster.vertices(int(index), t), triangles)
-            then = np.einsum("nc,ncx->nx", weights, shot.world_positions(int(index), 0)[corners])
+            then = np.einsum("nc,ncx->nx", weights, shot.first_places(int(index), t)[corners])
             pixel, z = _in_first_frame(shot, then)
             place[t].reshape(-1, 2)[pixels] = np.where(z[:, None] > 0, pixel, place[t].reshape(-1, 2)[pixels])
             nearness[t].reshape(-1)[pixels] = np.where(z > 0, 1.0 / np.where(z > 0, z, 1.0), 0.0)

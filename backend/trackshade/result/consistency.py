@@ -3,12 +3,13 @@
 
 Definition. Points are drawn from the pixels of the shot's surfaces (holdouts left out) in up to nine frames
 spread over the shot, evenly over the picture, with a fixed seed. Each point is a place on a triangle, so it
-moves as the mesh moves. It is *seen* in a frame where its mesh is visible, it shows the side from which it
-was drawn, its depth agrees with the depth buffer to 1 %, and the 3×3 pixels around it all show the same mesh
-without a jump in depth: at a silhouette a bilinear sample would mix in what is behind. In each frame where it
-is seen, the video is sampled bilinearly at its projection. A point's spread is the standard deviation of its
-colour over those frames (n - 1 in the denominator; root mean square of the three channels), and the figure is
-the mean spread of all points that are seen in at least two frames, in 8-bit levels.
+moves as the mesh moves, also through changes of its topology (`control.locate`). It is *seen* in a frame where
+its mesh is visible and has the point, it shows the side from which it was drawn, its depth agrees with the depth
+buffer to 1 %, and the 3×3 pixels around it all show the same mesh without a jump in depth: at a silhouette a
+bilinear sample would mix in what is behind. In each frame where it is seen, the video is sampled bilinearly at its
+projection. A point's spread is the standard deviation of its colour over those frames (n - 1 in the denominator;
+root mean square of the three channels), and the figure is the mean spread of all points that are seen in at least
+two frames, in 8-bit levels.
 
 0 means that the surface carries its colours with it exactly. Light that changes over the surface raises the
 figure rightly, and so does texture finer than a pixel; the same figure for the input render says how much of
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trackshade.control.locate import Follower
 from trackshade.control.raster import barycentric
 from trackshade.control.scene import ShotRaster
 from trackshade.conventions import project
@@ -63,6 +65,7 @@ class SurfacePoints:
     """P places on triangles."""
 
     mesh: np.ndarray  # [P] i64, index into Shot.meshes
+    geometry: np.ndarray  # [P] i64, index into Shot.geometries: the one that the triangle belongs to
     corners: np.ndarray  # [P, 3] i64, vertices of the triangle
     weights: np.ndarray  # [P, 3] f64, barycentric, in space (not on screen)
     front: np.ndarray  # [P] bool, which side was seen where the point was drawn
@@ -121,28 +124,31 @@ def follow(shot: Shot, tracking: TrackingVideo, points: SurfacePoints) -> tuple[
     """Where the points are and whether they are seen: [P, T, 2] pixels and [P, T] bool."""
     count, total = len(points.mesh), len(shot.frames)
     positions, seen = np.zeros((count, total, 2)), np.zeros((count, total), bool)
-    for mesh in np.unique(points.mesh):
-        own = np.flatnonzero(points.mesh == mesh)
+    kinds = np.unique(np.stack([points.mesh, points.geometry], axis=1), axis=0).tolist()
+    for mesh, geometry in kinds:
+        own = np.flatnonzero((points.mesh == mesh) & (points.geometry == geometry))
+        follower = Follower(shot, mesh, geometry, points.corners[own], points.weights[own])
         for t in range(total):
             if not shot.meshes[mesh].visible[t]:
                 continue
-            corners = _in_camera(shot, int(mesh), points.corners[own], t)
-            place = np.einsum("pc,pcx->px", points.weights[own], corners)  # [p, 3] camera space
+            there = follower.at(t)
+            corners = _in_camera(shot, mesh, there.corners, t)
+            place = np.einsum("pc,pcx->px", there.weights, corners)  # [p, 3] camera space
             orthographic = bool(shot.camera.orthographic[t])
             pixels = project(place, shot.camera.intrinsics[t], orthographic)
             near, far = shot.camera.clip[t]
             ahead = (place[:, 2] > near) & (place[:, 2] < far)
             same_side = _front(corners, place, orthographic) == points.front[own]
-            clear = _clear(tracking.depth[t], tracking.object_index[t], int(mesh), pixels, place[:, 2], orthographic)
+            clear = _clear(tracking.depth[t], tracking.object_index[t], mesh, pixels, place[:, 2], orthographic)
             positions[own, t] = np.where(clear[:, None], pixels, 0.0)
-            seen[own, t] = ahead & same_side & clear
+            seen[own, t] = ahead & same_side & clear & there.there
     return positions, seen
 
 
 def _sample_frame(
     raster: ShotRaster, t: int, count: int, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Mesh, corners, weights and side of up to `count` pixels of sample `t`."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Mesh, geometry, corners, weights and side of up to `count` pixels of sample `t`."""
     shot = raster.shot
     buffers = raster.draw(t)
     holdout = np.array([mesh.holdout for mesh in shot.meshes] + [True])  # the last entry is label -1, nothing
@@ -150,21 +156,22 @@ def _sample_frame(
     pixels = np.sort(random.permutation(usable)[:count])
     meshes = buffers.label.ravel()[pixels].astype(int)
     corners, weights = np.zeros((len(pixels), 3), int), np.zeros((len(pixels), 3))
-    front = np.zeros(len(pixels), bool)
+    front, geometry = np.zeros(len(pixels), bool), np.zeros(len(pixels), int)
     for mesh in np.unique(meshes):
         own = meshes == mesh
-        triangles = shot.geometries[shot.meshes[mesh].geometry].triangles
+        geometry[own] = shot.meshes[mesh].geometry_at(t)
+        triangles = shot.geometry_of(int(mesh), t).triangles
         corners[own], weights[own] = barycentric(buffers, pixels[own], raster.vertices(mesh, t), triangles)
         place = _in_camera(shot, int(mesh), corners[own], t)
         front[own] = _front(place, np.einsum("pc,pcx->px", weights[own], place), shot.camera.orthographic[t])
-    return meshes, corners, weights, front
+    return meshes, geometry, corners, weights, front
 
 
 def _in_camera(shot: Shot, mesh: int, corners: np.ndarray, t: int) -> np.ndarray:
     """[p, 3, 3] camera-space places of the vertices [p, 3] of a mesh at sample `t`, metres."""
     track = shot.meshes[mesh]
     matrix = shot.camera.world_to_camera[t] @ track.matrix_world[t]
-    local = shot.geometries[track.geometry].at(t)[corners].astype(np.float64)
+    local = shot.geometry_of(mesh, t).at(t)[corners].astype(np.float64)
     return local @ matrix[:3, :3].T + matrix[:3, 3]
 
 

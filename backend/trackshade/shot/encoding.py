@@ -3,6 +3,10 @@
 
 The header holds only maps, lists, strings and numbers; an array stands in it as its index in the list beside its
 dtype and shape, so that a reader knows what to expect before it has a single byte of it.
+
+Version 2 adds optional keys: "origins", "births" and "start" of a geometry, "changes" of a mesh. A header that needs
+none of them is written as version 1, so that a shot without changes of topology has the bytes, and the digest, that it
+always had.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from trackshade.shot.model import CameraTrack, Cutout, Geometry, MeshTrack, Obje
 VERSION = 2
 DTYPES = {"<f4", "<f8", "<i4", "|b1", "|u1"}
 _MAX_BYTES = 1 << 40
+# Keys that version 2 has and version 1 has not.
+_ADDED = {"origins", "births", "start", "changes", "materials", "more_uv", "surfaces"}
 
 
 def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -32,9 +38,22 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
         arrays.append(little)
         return len(arrays) - 1
 
+    shared: dict[tuple[int, tuple[int, ...]], int] = {}  # by address and shape, of geometries after a change
+
+    def put_once(array: np.ndarray | None) -> int | None:
+        """For geometries that the same mesh has again and again: what they share is written once."""
+        if array is None or not changing:
+            return put(array)
+        key = array.__array_interface__["data"][0], array.shape
+        if key not in shared or not array.size:
+            shared[key] = len(arrays)
+            put(array)
+        return shared[key]
+
+    changing = any(mesh.changes for mesh in shot.meshes)
     camera = shot.camera
     header = {
-        "version": VERSION,
+        "version": 1,
         "fps": float(shot.fps),
         "size": list(shot.size),
         "view_layer": shot.view_layer,
@@ -51,10 +70,13 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
         "geometries": [
             {
                 "positions": put(item.positions),
-                "triangles": put(item.triangles),
-                "uv": put(item.uv),
-                "materials": put(item.materials),
-                "more_uv": [put(layer) for layer in item.more_uv],
+                "triangles": put_once(item.triangles),
+                "uv": put_once(item.uv),
+                **_optional("origins", put_once(item.origins)),
+                **_optional("births", put_once(item.births)),
+                **_optional("start", item.start or None),
+                **_optional("materials", put(item.materials)),
+                **_optional("more_uv", [put(layer) for layer in item.more_uv] or None),
             }
             for item in shot.geometries
         ],
@@ -66,11 +88,17 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
                 "visible": put(item.visible),
                 "holdout": item.holdout,
                 "pass_index": item.pass_index,
-                "surfaces": item.surfaces,
+                **_optional("changes", [list(change) for change in item.changes] or None),
+                **_optional("surfaces", item.surfaces),
             }
             for item in shot.meshes
         ],
-        "surfaces": [
+        "objects": [
+            {"name": item.name, "kind": item.kind, "matrix_world": put(item.matrix_world)} for item in shot.objects
+        ],
+    }
+    if shot.surfaces:
+        header["surfaces"] = [
             {
                 "front": put(item.front),
                 "back": put(item.back),
@@ -78,8 +106,9 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
                 "uv_layers": put(item.uv_layers),
             }
             for item in shot.surfaces
-        ],
-        "cutouts": [
+        ]
+    if shot.cutouts:
+        header["cutouts"] = [
             {
                 "alpha": put(item.alpha),
                 "opaque": put(item.opaque),
@@ -88,13 +117,16 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
                 "smooth": item.smooth,
             }
             for item in shot.cutouts
-        ],
-        "objects": [
-            {"name": item.name, "kind": item.kind, "matrix_world": put(item.matrix_world)} for item in shot.objects
-        ],
-    }
+        ]
+    if any(_ADDED & item.keys() for item in (*header["geometries"], *header["meshes"])):
+        header["version"] = VERSION
     header["arrays"] = [{"dtype": array.dtype.str, "shape": list(array.shape)} for array in arrays]
     return header, arrays
+
+
+def _optional(key: str, value: Any) -> dict[str, Any]:
+    """An entry of the header that is left out where there is nothing to say."""
+    return {} if value is None else {key: value}
 
 
 def array_specs(header: Mapping[str, Any]) -> list[tuple[np.dtype, tuple[int, ...]]]:
@@ -161,6 +193,9 @@ def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
                     None if item["uv"] is None else get(item["uv"]),
                     None if item.get("materials") is None else get(item["materials"]),
                     tuple(get(layer) for layer in item.get("more_uv", ())),
+                    origins=None if item.get("origins") is None else get(item["origins"]),
+                    births=None if item.get("births") is None else get(item["births"]),
+                    start=_whole(item.get("start", 0)),
                 )
                 for item in _list(header, "geometries")
             ),
@@ -173,6 +208,7 @@ def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
                     holdout=_typed(item["holdout"], bool),
                     pass_index=_typed(item["pass_index"], int),
                     surfaces=_typed(item.get("surfaces"), (int, type(None))),
+                    changes=tuple((_whole(t), _whole(geometry)) for t, geometry in item.get("changes", ())),
                 )
                 for item in _list(header, "meshes")
             ),
@@ -216,4 +252,10 @@ def _optional_list(header: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _typed(value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is not of the expected type")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is not a whole number")
     return value

@@ -2,12 +2,13 @@
 """Joins the samples of a track set to one shot, as a capture of the same frames would have made it.
 
 A mesh is known again by its name and its place in what instances it. What is told of recordings in a capture holds
-here, too: the first visible sample's geometry counts, what does not deform is stored once, points are carried across
-changes of topology, and where a thing is not seen its latest state holds.
+here, too: what does not deform is stored once, points are carried across changes of topology by the same
+`trackshade.shot.segments`, and where a thing is not seen its latest state holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,8 +16,8 @@ import numpy as np
 from trackshade.errors import ShotError
 from trackshade.fit import SizeFit, fit_size
 from trackshade.registry import ModelSpec
-from trackshade.shot.attachment import Attachment, Nearest, attach
 from trackshade.shot.model import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Shot, Surfaces
+from trackshade.shot.segments import History, Segment, carried_warning, geometries_of
 from trackshade.shot.track_set import TrackSet
 
 Key = tuple[str, tuple[int, ...], int]  # name, place, how many such came before it in the frame
@@ -29,7 +30,7 @@ class _Thing:
     seen: dict[int, int] = field(default_factory=dict)
 
 
-def join(tracks: TrackSet, spec: ModelSpec, nearest: Nearest) -> Shot:
+def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
     """The shot of the frames that the model gets.
 
     Raises:
@@ -45,25 +46,25 @@ def join(tracks: TrackSet, spec: ModelSpec, nearest: Nearest) -> Shot:
         for mesh, key in enumerate(_keys(sample)):
             things.setdefault(key, _Thing()).seen[t] = mesh
     warnings = dict.fromkeys(text for sample in samples for text in sample.warnings)
-    geometries: list[Geometry] = []
-    shared: dict[tuple[tuple[int, int], ...], int] = {}  # by the geometry in each sample
-    meshes = []
+    histories: dict[tuple[tuple[int, int], ...], History] = {}  # by the geometry in each sample
+    parts = [
+        tuple((t, samples[t].meshes[mesh].geometry) for t, mesh in thing.seen.items()) for thing in things.values()
+    ]
+    for (name, _, _), own in zip(things, parts, strict=True):
+        if own not in histories:
+            history = histories[own] = _history(samples, own)
+            if history.carried:
+                warnings[carried_warning(name, [frames.frames[t] for t in history.carried])] = None
+    finished = {
+        id(segment): geometry
+        for own, history in histories.items()
+        for segment, geometry in _with_materials(samples, own, history)
+    }
+    geometries, numbers = geometries_of(histories.values(), lambda segment: finished[id(segment)])
     looks = _Looks(samples)
-    for (name, _, _), thing in things.items():
-        own = tuple((t, samples[t].meshes[mesh].geometry) for t, mesh in thing.seen.items())
-        if own not in shared:
-            shared[own] = len(geometries)
-            geometry, changed = _geometry(samples, own, nearest)
-            at, index = own[0]
-            start = samples[at].geometries[index]
-            geometries.append(replace(geometry, materials=start.materials, more_uv=start.more_uv))
-            if changed:
-                said = ", ".join(f"{frames.frames[t]:g}" for t in changed[:5])
-                warnings[
-                    f"The topology of '{name}' changes at frame {said}; "
-                    "its points were carried across by the nearest surface point."
-                ] = None
-        track = _mesh(samples, thing, name, shared[own])
+    meshes = []
+    for ((name, _, _), thing), own in zip(things.items(), parts, strict=True):
+        track = _mesh(samples, thing, name, *histories[own].track(numbers))
         meshes.append(replace(track, surfaces=looks.of(thing)))
     first = samples[0].source
     return Shot(
@@ -71,7 +72,7 @@ def join(tracks: TrackSet, spec: ModelSpec, nearest: Nearest) -> Shot:
         fps=frames.fps,
         size=fit.size,
         camera=_camera([sample.camera for sample in samples], fit),
-        geometries=tuple(geometries),
+        geometries=geometries,
         meshes=tuple(meshes),
         objects=_objects(samples),
         view_layer=samples[0].view_layer,
@@ -116,38 +117,31 @@ def _keys(sample: Shot) -> list[Key]:
     return keys
 
 
-def _geometry(samples: list[Shot], own: tuple[tuple[int, int], ...], nearest: Nearest) -> tuple[Geometry, list[int]]:
-    """One geometry over all samples, from (sample, geometry) where it is seen; and where its topology changes."""
+def _history(samples: list[Shot], own: tuple[tuple[int, int], ...]) -> History:
+    """The geometries over all samples, from (sample, geometry) where it is seen."""
     start = samples[own[0][0]].geometries[own[0][1]]
-    first = latest = start.positions[0]
-    topology = now = _topology(samples, own[0])
-    attachment: Attachment | None = None
-    rows: np.ndarray | None = None
-    written = 0  # samples of `rows` that are filled
-    changes: list[int] = []
+    history = History(len(samples), _topology(samples, own[0]), start.positions[0], start.triangles, start.uv)
     for t, index in own:
-        geometry, found = samples[t].geometries[index], _topology(samples, (t, index))
-        points = geometry.positions[0]
-        if found == topology:
-            attachment = None
-        else:
-            if attachment is None or found != now:
-                attachment, now = attach(latest, points, geometry.triangles, nearest), found
-                changes.append(t)
-            points = attachment.positions(points)
-        if rows is None and not np.array_equal(points.view(np.int32), first.view(np.int32)):
-            rows = np.empty((len(samples), *first.shape), np.float32)
-            rows[:t] = first
-            written = t
-        if rows is not None:
-            rows[written:t] = latest
-            rows[t] = points
-            written = t + 1
-        latest = points
-    if rows is None:
-        return Geometry(first[None], start.triangles, start.uv), changes
-    rows[written:] = latest
-    return Geometry(rows, start.triangles, start.uv), changes
+        geometry = samples[t].geometries[index]
+        history.put(
+            t, _topology(samples, (t, index)), geometry.positions[0], lambda item=geometry: (item.triangles, item.uv)
+        )
+    history.complete()
+    return history
+
+
+def _with_materials(
+    samples: list[Shot], own: tuple[tuple[int, int], ...], history: History
+) -> Iterator[tuple[Segment, Geometry]]:
+    """The geometries of a history, with slots and further texture coordinates from the samples that they are of."""
+    sources = [samples[t].geometries[index] for t, index in own]
+    by_triangles = {id(item.triangles): item for item in reversed(sources)}
+    count = max(len(item.more_uv) for item in sources)
+    for segment in history.segments:
+        item = by_triangles[id(segment.triangles)]
+        blank = np.zeros((len(item.triangles), 3, 2), np.float32)
+        more = (*item.more_uv, *[blank] * (count - len(item.more_uv)))
+        yield segment, replace(segment.geometry, materials=item.materials, more_uv=more)
 
 
 def _topology(samples: list[Shot], at: tuple[int, int]) -> str:
@@ -162,13 +156,16 @@ def _unnamed() -> ShotError:
     return ShotError("damaged-shot", "The tracks of a frame do not name their meshes.", "Render the export again.")
 
 
-def _mesh(samples: list[Shot], thing: _Thing, name: str, geometry: int) -> MeshTrack:
+def _mesh(
+    samples: list[Shot], thing: _Thing, name: str, geometry: int, changes: tuple[tuple[int, int], ...]
+) -> MeshTrack:
     visible = np.zeros(len(samples), np.bool_)
     visible[list(thing.seen)] = True
     first = next(iter(thing.seen))
     track = samples[first].meshes[thing.seen[first]]
     matrices = {t: samples[t].meshes[mesh].matrix_world[0] for t, mesh in thing.seen.items()}
-    return MeshTrack(name, geometry, _held(matrices, len(samples)), visible, track.holdout, track.pass_index)
+    held = _held(matrices, len(samples))
+    return MeshTrack(name, geometry, held, visible, track.holdout, track.pass_index, changes=changes)
 
 
 class _Looks:

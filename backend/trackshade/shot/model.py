@@ -3,10 +3,16 @@
 
 A geometry that does not deform is stored once (leading dimension 1) and instances share it. World positions are
 computed where they are used, never stored.
+
+A mesh whose vertices or faces change during the shot has one geometry for each run of samples with the same topology
+(`MeshTrack.changes`). Every vertex of a later geometry knows where its surface point comes from: `Geometry.origins` is
+its place in object space at its first moment, `Geometry.births` the sample of that moment. How they are found is
+described in `trackshade.shot.carrying`.
 """
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,14 +34,19 @@ EXTENSIONS = ("REPEAT", "EXTEND", "CLIP", "MIRROR")
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """A triangle mesh whose vertices keep their identity over the shot.
+    """A triangle mesh whose vertices keep their identity over the samples that it covers.
 
     Attributes:
-        positions: [T or 1, V, 3] float32, object space, metres.
+        positions: [n, V, 3] float32, object space, metres, of the samples `start` to `start + n - 1`. Outside of these
+            the nearest of them holds; n = 1 for a mesh that does not deform.
         triangles: [F, 3] int32, vertex indices.
         uv: [F, 3, 2] float32, texture coordinates of the triangles' corners, or None.
         materials: [F] int32, the material slot of each triangle; None where all triangles have slot 0.
         more_uv: further texture coordinates, each like `uv`, for cut-outs that do not use `uv`.
+        origins: [V, 3] float32, object-space place of each vertex's surface point at its first moment; None where that
+            is the first of `positions`.
+        births: [V] int32, sample in which each vertex's surface point was first seen; None for `start`.
+        start: sample that `positions` begin with.
     """
 
     positions: Float32
@@ -43,6 +54,9 @@ class Geometry:
     uv: Float32 | None = None
     materials: NDArray[np.int32] | None = None
     more_uv: tuple[Float32, ...] = ()
+    origins: Float32 | None = None
+    births: NDArray[np.int32] | None = None
+    start: int = 0
 
     def __post_init__(self) -> None:
         check.freeze(self, "positions", np.float32, (None, None, 3))
@@ -52,14 +66,42 @@ class Geometry:
         if self.materials is not None:
             check.freeze(self, "materials", np.int32, (len(self.triangles),))
         check.freeze_all(self, "more_uv", np.float32, (len(self.triangles), 3, 2))
+        if self.origins is not None:
+            check.freeze(self, "origins", np.float32, (self.positions.shape[1], 3))
+        if self.births is not None:
+            check.freeze(self, "births", np.int32, (self.positions.shape[1],))
 
     @property
     def deforms(self) -> bool:
         return len(self.positions) > 1
 
+    @property
+    def first(self) -> Float32:
+        """[V, 3] object-space places of the vertices' surface points at their first moment."""
+        return self.positions[0] if self.origins is None else self.origins
+
+    @property
+    def born(self) -> NDArray[np.int32]:
+        """[V] int32, sample in which each vertex's surface point was first seen."""
+        if self.births is not None:
+            return self.births
+        return np.full(self.positions.shape[1], self.start, np.int32)
+
     def at(self, t: int) -> Float32:
         """[V, 3] object-space positions of sample `t`."""
-        return self.positions[t if self.deforms else 0]
+        return self.positions[self.row(t)]
+
+    def row(self, t: int) -> int:
+        """Index into `positions` of sample `t`."""
+        return min(max(t - self.start, 0), len(self.positions) - 1)
+
+    def same_points(self, other: Geometry) -> bool:
+        """Whether vertex i of one is vertex i of the other: both have the same faces and the same origins."""
+        return self is other or (
+            self.positions.shape[1] == other.positions.shape[1]
+            and check.same_array(self.triangles, other.triangles)
+            and check.same_array(self.first, other.first)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +166,14 @@ class MeshTrack:
 
     Attributes:
         name: the object's name; instances carry their instancer's name too.
-        geometry: index into `Shot.geometries`.
+        geometry: index into `Shot.geometries`: the first geometry of the mesh.
         matrix_world: [T, 4, 4] float64, object to world.
         visible: [T] bool, seen by the camera's render.
         holdout: hides what is behind it and is itself black.
         pass_index: the object's pass index.
         surfaces: index into `Shot.surfaces`; None where both sides of all triangles are drawn in every sample.
+        changes: (sample, index into `Shot.geometries`) where the topology changes: from which sample on the mesh has
+            which geometry; ascending.
     """
 
     name: str
@@ -139,10 +183,21 @@ class MeshTrack:
     holdout: bool = False
     pass_index: int = 0
     surfaces: int | None = None
+    changes: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         check.freeze(self, "matrix_world", np.float64, (None, 4, 4))
         check.freeze(self, "visible", np.bool_, (len(self.matrix_world),))
+
+    def geometry_at(self, t: int) -> int:
+        """Index into `Shot.geometries` of the geometry that the mesh has in sample `t`."""
+        found = bisect.bisect_right(self.changes, t, key=lambda change: change[0])
+        return self.changes[found - 1][1] if found else self.geometry
+
+    @property
+    def geometries(self) -> tuple[int, ...]:
+        """Indices of all geometries that the mesh has during the shot, each once, in the order of time."""
+        return tuple(dict.fromkeys((self.geometry, *(index for _, index in self.changes))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,12 +286,19 @@ class Shot:
     def warnings(self) -> tuple[str, ...]:
         return tuple(self.source.get("warnings", ()))
 
+    def geometry_of(self, mesh: int, t: int) -> Geometry:
+        """The geometry that mesh `mesh` has in sample `t`."""
+        return self.geometries[self.meshes[mesh].geometry_at(t)]
+
     def world_positions(self, mesh: int, t: int) -> Float32:
         """[V, 3] float32 world positions, metres, of mesh `mesh` at sample `t`."""
-        track = self.meshes[mesh]
-        matrix = track.matrix_world[t]
-        local = self.geometries[track.geometry].at(t)
-        return (local @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+        return _in_world(self.geometry_of(mesh, t).at(t), self.meshes[mesh].matrix_world[t])
+
+    def first_places(self, mesh: int, t: int = 0) -> Float32:
+        """[V, 3] float32, metres: where the vertices that mesh `mesh` has in sample `t` would have been in the first
+        sample. It is what they are coloured by: their origins, under the object's first matrix.
+        """
+        return _in_world(self.geometry_of(mesh, t).first, self.meshes[mesh].matrix_world[0])
 
     def check_values(self) -> None:
         """Looks at every number.
@@ -259,3 +321,7 @@ class Shot:
         from trackshade.shot.file import load
 
         return load(Path(path))
+
+
+def _in_world(local: Float32, matrix: Float64) -> Float32:
+    return (local @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,12 @@ def check_cutout(cutout: Cutout) -> None:
         raise ShotError("not-finite", "The transform of a cut-out's texture coordinates is not finite.")
 
 
+def same_array(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays hold the same values; at once where they are the same memory."""
+    same_memory = a.shape == b.shape and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+    return same_memory or np.array_equal(a, b)
+
+
 def check_structure(shot: Shot) -> None:
     """Raises ShotError unless all parts of the shot agree on the number of samples and on each other."""
     count = len(shot.frames)
@@ -70,19 +77,26 @@ def check_structure(shot: Shot) -> None:
         raise ShotError("bad-size", f"The shot's size {shot.size} must be two whole numbers of pixels.")
     _same_count("the camera", len(shot.camera.sources), count)
     for geometry, item in enumerate(shot.geometries):
-        if len(item.positions) not in (1, count):
+        samples = len(item.positions)
+        if not 0 <= item.start < count:
+            raise ShotError(
+                "bad-index", f"Geometry {geometry} starts at sample {item.start}; the shot has {count} samples."
+            )
+        if not 1 <= samples <= count - item.start:
             raise ShotError(
                 "bad-shape",
-                f"Geometry {geometry} has {len(item.positions)} samples; the shot has {count}.",
-                "Store 1 sample where nothing deforms, else one per frame.",
+                f"Geometry {geometry} has {samples} samples from sample {item.start} on; the shot has {count}.",
+                "Store 1 sample where nothing deforms, else one for each frame that the geometry covers.",
             )
     for mesh in shot.meshes:
         _same_count(f"mesh '{mesh.name}'", len(mesh.matrix_world), count)
-        if not 0 <= mesh.geometry < len(shot.geometries):
-            raise ShotError(
-                "bad-index",
-                f"Mesh '{mesh.name}' names geometry {mesh.geometry}; the shot has {len(shot.geometries)}.",
-            )
+        for geometry in (mesh.geometry, *(index for _, index in mesh.changes)):
+            if not 0 <= geometry < len(shot.geometries):
+                raise ShotError(
+                    "bad-index",
+                    f"Mesh '{mesh.name}' names geometry {geometry}; the shot has {len(shot.geometries)}.",
+                )
+        _check_changes(shot, mesh)
         if mesh.surfaces is not None and not 0 <= mesh.surfaces < len(shot.surfaces):
             raise ShotError(
                 "bad-index",
@@ -101,6 +115,28 @@ def check_structure(shot: Shot) -> None:
         _same_count(f"object '{item.name}'", len(item.matrix_world), count)
 
 
+def _check_changes(shot: Shot, mesh: MeshTrack) -> None:
+    """Raises ShotError unless the mesh's changes ascend, and its geometries cover the samples that show them."""
+    times = [0, *(t for t, _ in mesh.changes), len(shot.frames)]
+    if any(later <= earlier for earlier, later in itertools.pairwise(times)):
+        raise ShotError(
+            "bad-index",
+            f"Mesh '{mesh.name}' changes its geometry at the samples {times[1:-1]}, which must ascend from 1 to at "
+            f"most {len(shot.frames) - 1}.",
+        )
+    shown = (mesh.geometry, *(index for _, index in mesh.changes))
+    for index, (begin, end) in zip(shown, itertools.pairwise(times), strict=True):
+        item = shot.geometries[index]
+        last = item.start + len(item.positions)
+        if item.deforms and (mesh.visible[begin : item.start].any() or mesh.visible[max(begin, last) : end].any()):
+            raise ShotError(
+                "bad-shape",
+                f"Geometry {index} has the samples {item.start} to {last - 1}, but '{mesh.name}' shows it in the "
+                f"samples {begin} to {end - 1}; the shot has {len(shot.frames)}.",
+                "Store 1 sample where nothing deforms, else one for each frame that shows the geometry.",
+            )
+
+
 def check_values(shot: Shot) -> None:
     """Raises ShotError for numbers that are not finite and for triangles that name missing vertices."""
     camera = shot.camera
@@ -113,7 +149,7 @@ def check_values(shot: Shot) -> None:
     for item in shot.objects:
         _finite_matrices(shot, item.matrix_world, f"The transform of '{item.name}'")
     for index, geometry in enumerate(shot.geometries):
-        users = [mesh for mesh in shot.meshes if mesh.geometry == index]
+        users = [mesh for mesh in shot.meshes if index in mesh.geometries]
         _check_geometry(shot, geometry, users)
 
 
@@ -131,11 +167,22 @@ def _check_geometry(shot: Shot, geometry: Geometry, users: list[MeshTrack]) -> N
     t = first_bad_sample(geometry.positions)
     if t is not None:
         bad = int(np.flatnonzero(~np.isfinite(geometry.positions[t]).all(axis=1))[0])
-        frame = f"{shot.frames[t]:g}" if geometry.deforms else f"{shot.frames[0]:g} and all others"
+        frame = f"{shot.frames[geometry.start + t]:g}"
+        if not geometry.deforms:
+            frame += " and all others"
         raise ShotError(
             "not-finite",
             f"Vertex {bad} of '{name}' has no finite position at frame {frame}.",
             "Look for a modifier or driver that divides by zero there.",
+        )
+    if geometry.origins is not None and not np.isfinite(geometry.origins).all():
+        raise ShotError("not-finite", f"The origins of the vertices of '{name}' are not all finite.")
+    births = geometry.births
+    if births is not None and births.size and (births.min() < 0 or births.max() >= len(shot.frames)):
+        raise ShotError(
+            "bad-index",
+            f"The vertices of '{name}' are born in samples {births.min()} to {births.max()}; the shot has "
+            f"{len(shot.frames)} samples.",
         )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,27 +48,62 @@ def bake(
     views: Views,
     video: np.ndarray,
     mesh: int,
-    uv: np.ndarray,
+    uv: np.ndarray | Mapping[int, np.ndarray],
     size: int,
     threads: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Baked:
     """Bakes `video` [T, H, W, 3] uint8 onto a mesh of the shot, by coordinates `uv` [F, 3, 2] of its triangles.
 
+    A mesh whose topology changes has coordinates by geometry (index into `Shot.geometries`). Each geometry is baked
+    from the samples that show it, and their colours are averaged, by the number of samples that each comes from.
+
     Raises:
         ShotError: the coordinates leave the unit square.
     """
-    check_coordinates(views.shot.meshes[mesh].name, uv)
-    found = texels(uv, size)
-    done = 0
+    shot = views.shot
+    uvs = uv if isinstance(uv, Mapping) else {shot.meshes[mesh].geometry: uv}
+    pictures = []
+    for place, (geometry, own) in enumerate(uvs.items()):
+        check_coordinates(shot.meshes[mesh].name, own)
+        found = texels(own, size)
+        done = 0
 
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        progress(done / max(1, len(found.target)))
+        def count(more: int, place: int = place, found: Texels = found) -> None:
+            nonlocal done
+            done += more
+            progress((place + done / max(1, len(found.target))) / len(uvs))
 
-    gathered = gather(views, video, mesh, found, threads, count)
+        pictures.append((found, gather(views, video, mesh, found, threads, count, geometry)))
+    found, gathered = pictures[0] if len(pictures) == 1 else _averaged(pictures)
     return _picture(found, gathered)
+
+
+def _averaged(pictures: list[tuple[Texels, Gathered]]) -> tuple[Texels, Gathered]:
+    """What several geometries show on the same texture, made one."""
+    size = pictures[0][0].size
+    target = np.unique(np.concatenate([found.target for found, _ in pictures]))
+    total, squares = np.zeros((len(target), 3)), np.zeros((len(target), 3))
+    seen, inner, several = (np.zeros(len(target)) for _ in range(3))
+    for found, gathered in pictures:
+        has = gathered.seen > 0
+        at, weight = np.searchsorted(target, found.target[has]), gathered.seen[has].astype(np.float64)
+        colour = gathered.colour[has].astype(np.float64)
+        total[at] += weight[:, None] * colour
+        squares[at] += weight[:, None] * colour**2
+        seen[at] += weight
+        # Within each geometry the variation is that of its own samples.
+        known = np.isfinite(gathered.variation[has])
+        inner[at[known]] += (weight[known] - 1) * gathered.variation[has][known] ** 2
+        several[at] += 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = total / seen[:, None]
+        between = np.maximum(squares - seen[:, None] * mean**2, 0).mean(axis=1)
+        variation = np.where(seen > 1, np.sqrt((inner + between) / (seen - 1)), np.nan)
+    shared = max(found.shared for found, _ in pictures)
+    none, empty = np.zeros(0, np.int32), np.zeros((0, 2), np.float32)
+    together = Texels(target, np.zeros(len(target) + 1, np.int64), none, empty, size, shared)
+    return together, Gathered(mean.astype(np.float32), seen.astype(np.int32), variation.astype(np.float32))
 
 
 def check_coordinates(name: str, uv: np.ndarray) -> None:

@@ -58,11 +58,12 @@ def variation_in_frame(views: Views, video: np.ndarray, t: int, threads: int = 1
     values = np.full(has.size, np.nan, np.float32)
     for mesh in np.unique(buffers.label[has]):
         pixels = np.flatnonzero(has & (buffers.label == mesh))
-        triangles = shot.geometries[shot.meshes[mesh].geometry].triangles
+        geometry = shot.meshes[mesh].geometry_at(t)
+        triangles = shot.geometries[geometry].triangles
         _, weights = barycentric(buffers, pixels, raster.vertices(mesh, t), triangles)
         start = np.arange(len(pixels) + 1)
         found = Places(pixels, start, buffers.triangle.ravel()[pixels], weights[:, 1:].astype(np.float32))
-        values[pixels] = gather(views, video, int(mesh), found, threads).variation
+        values[pixels] = gather(views, video, int(mesh), found, threads, geometry=geometry).variation
     return values.reshape(has.shape), has
 
 

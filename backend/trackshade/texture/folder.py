@@ -193,21 +193,25 @@ def _chosen(shot: Shot, names: Sequence[str]) -> list[int]:
     return chosen
 
 
-def _coordinates(path: Path, shot: Shot) -> dict[int, np.ndarray]:
-    """Coordinates [F, 3, 2] by mesh, of those meshes of another shot file that have the same triangles."""
+def _coordinates(path: Path, shot: Shot) -> dict[tuple[int, int], np.ndarray]:
+    """Coordinates [F, 3, 2] by mesh and geometry, of those meshes of another shot file that have the same triangles."""
     other = Shot.load(path)
     other.check_values()
     by_name: dict[str, list[int]] = {}
     for n, track in enumerate(other.meshes):
         by_name.setdefault(track.name, []).append(n)
-    found: dict[int, np.ndarray] = {}
+    found: dict[tuple[int, int], np.ndarray] = {}
     for n, track in enumerate(shot.meshes):
         same = by_name.get(track.name, [])
-        if same:
-            geometry = other.geometries[other.meshes[same.pop(0)].geometry]
-            triangles = shot.geometries[track.geometry].triangles
-            if geometry.uv is not None and np.array_equal(geometry.triangles, triangles):
-                found[n] = geometry.uv
+        if not same:
+            continue
+        there = [other.geometries[index] for index in other.meshes[same.pop(0)].geometries]
+        for index in track.geometries:
+            triangles = shot.geometries[index].triangles
+            fits = (item.uv for item in there if item.uv is not None and np.array_equal(item.triangles, triangles))
+            uv = next(fits, None)
+            if uv is not None:
+                found[n, index] = uv
     return found
 
 
@@ -216,7 +220,7 @@ def _bake_all(
     views: Views,
     video: np.ndarray,
     chosen: Sequence[int],
-    given: dict[int, np.ndarray],
+    given: dict[tuple[int, int], np.ndarray],
     wanted: Wanted,
     threads: int,
     tell: Progress,
@@ -234,7 +238,8 @@ def _bake_all(
         one(0.0)
         try:
             uv = _uv(shot, n, given)
-            size = wanted.size or fitting_size(views, n, uv, LARGEST_BY_ITSELF)
+            largest = max(uv.values(), key=len)
+            size = wanted.size or fitting_size(views, n, largest, LARGEST_BY_ITSELF)
             baked = bake(views, video, n, uv, size, threads, one)
         except ShotError as error:
             left_out.append({"name": name, **error.to_dict()})
@@ -259,20 +264,51 @@ def _bake_all(
         if entry["shared"] > _MIXED
     ]
     record["warnings"] += [f"'{item['name']}' was left out. {item['message']}" for item in left_out]
+    record["warnings"] += [text for entry in meshes for text in _of_changes(shot, entry["index"], given, wanted)]
     return record
 
 
-def _uv(shot: Shot, n: int, given: dict[int, np.ndarray]) -> np.ndarray:
+def _uv(shot: Shot, n: int, given: dict[tuple[int, int], np.ndarray]) -> dict[int, np.ndarray]:
+    """Coordinates [F, 3, 2] of a mesh, by geometry; one of those with the same points. Where any are given, only these
+    count: the shot's own may be of another map."""
     track = shot.meshes[n]
-    uv = given.get(n, shot.geometries[track.geometry].uv)
-    if uv is None:
+    own = {index: uv for (mesh, index), uv in given.items() if mesh == n}
+    found: dict[int, np.ndarray] = {}
+    for index in track.geometries:
+        uv = own.get(index) if own else shot.geometries[index].uv
+        if uv is not None and not any(shot.geometries[index].same_points(shot.geometries[k]) for k in found):
+            found[index] = uv
+    if not found:
         raise ShotError(
             "no-coordinates",
             f"'{track.name}' has no texture coordinates.",
             "Bake it from Blender, which unwraps such meshes on a UV map of their own.",
         )
-    check_coordinates(track.name, uv)
-    return uv
+    for uv in found.values():
+        check_coordinates(track.name, uv)
+    return found
+
+
+def _of_changes(shot: Shot, n: int, given: dict[tuple[int, int], np.ndarray], wanted: Wanted) -> list[str]:
+    """What is said of a mesh whose topology changes."""
+    track = shot.meshes[n]
+    if not track.changes:
+        return []
+    frame = f"{shot.frames[track.changes[0][0]]:g}"
+    baked = [shot.geometries[index] for index in _uv(shot, n, given)]
+    used = sum(any(shot.geometry_of(n, t).same_points(item) for item in baked) for t in range(len(shot.frames)))
+    said = []
+    if used < len(shot.frames):
+        said.append(
+            f"The topology of '{track.name}' changes from frame {frame} on: its texture is made from the {used} of "
+            f"{len(shot.frames)} frames whose texture coordinates are known."
+        )
+    if wanted.projection:
+        said.append(
+            f"The topology of '{track.name}' changes from frame {frame} on: the projection shows it in the frames that "
+            "have the vertices of the first one, and the baked texture in the others."
+        )
+    return said
 
 
 def _write(folder: Path, stem: str, baked: Baked) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trackshade.control.compiling import inlined, kernel
+from trackshade.shot import Shot
 from trackshade.texture.texels import Places
 from trackshade.texture.views import Views
 
@@ -56,26 +57,40 @@ def gather(
     places: Places,
     threads: int,
     progress: Callable[[int], None] = lambda count: None,
+    geometry: int | None = None,
 ) -> Gathered:
-    """Gathers `video` [T, H, W, 3] uint8 at places of a mesh; `progress` is told how many more targets are done, in
-    this thread.
+    """Gathers `video` [T, H, W, 3] uint8 at places of a mesh.
+
+    Args:
+        progress: told how many more targets are done, in this thread.
+        geometry: index into `Shot.geometries` of the geometry that the places are on, by default the mesh's first one.
+            Only samples in which the mesh has it, or one with the same points, are looked at.
     """
     shot = views.shot
     track = shot.meshes[mesh]
-    geometry, camera = shot.geometries[track.geometry], shot.camera
+    if geometry is None:
+        geometry = track.geometry
+    positions, rows = samples_of(shot, mesh, geometry)
+    triangles, camera = shot.geometries[geometry].triangles, shot.camera
     count = len(places.target)
     out = Gathered(np.empty((count, 3), np.float32), np.empty(count, np.int32), np.empty(count, np.float32))
     to_camera = camera.world_to_camera @ track.matrix_world
     k = camera.intrinsics
     lens = np.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], axis=1)
     # Copies of the small arrays: numba would compile once more for ones that cannot be written.
-    state = (np.array(to_camera), lens, np.array(camera.orthographic), np.array(camera.clip), np.array(track.visible))
+    state = (
+        np.array(to_camera),
+        lens,
+        np.array(camera.orthographic),
+        np.array(camera.clip),
+        np.where(track.visible, rows, -1),
+    )
     most = int(np.diff(places.start).max(initial=0)) * len(video)
 
     def work(first: int) -> int:
         last = min(first + _BLOCK, count)
         _gather(
-            geometry.positions, geometry.triangles, *state, views.owner, views.reach, video, mesh,
+            positions, triangles, *state, views.owner, views.reach, video, mesh,
             places.start, places.triangle, places.weights, first, last, most, out.colour, out.seen, out.variation,
         )  # fmt: skip
         return last - first
@@ -86,9 +101,25 @@ def gather(
     return out
 
 
+def samples_of(shot: Shot, mesh: int, geometry: int) -> tuple[np.ndarray, np.ndarray]:
+    """The positions [n, V, 3] of a mesh in the samples in which it has a geometry, or one with the same points, and
+    which of them is that of each sample: [T] int64, -1 where it has another topology.
+    """
+    track, wanted = shot.meshes[mesh], shot.geometries[geometry]
+    alike = [index for index in track.geometries if shot.geometries[index].same_points(wanted)]
+    parts = [shot.geometries[index].positions for index in alike]
+    starts = dict(zip(alike, np.cumsum([0, *(len(part) for part in parts)]).tolist(), strict=False))
+    rows = np.full(len(shot.frames), -1, np.int64)
+    for t in range(len(rows)):
+        index = track.geometry_at(t)
+        if index in starts:
+            rows[t] = starts[index] + shot.geometries[index].row(t)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts), rows
+
+
 @kernel
 def _gather(
-    positions, triangles, to_camera, lens, orthographic, clip, visible, owner, reach, video, mesh,
+    positions, triangles, to_camera, lens, orthographic, clip, rows, owner, reach, video, mesh,
     start, triangle, weights, first, last, most, colour, seen, variation,
 ):  # fmt: skip
     height, width = owner.shape[1], owner.shape[2]
@@ -101,9 +132,9 @@ def _gather(
             b, c = np.float64(weights[p, 0]), np.float64(weights[p, 1])
             a = 1.0 - b - c
             for t in range(video.shape[0]):
-                if not visible[t]:
+                if rows[t] < 0:
                     continue
-                at = positions[t if positions.shape[0] > 1 else 0]
+                at = positions[rows[t]]
                 px = a * at[n0, 0] + b * at[n1, 0] + c * at[n2, 0]
                 py = a * at[n0, 1] + b * at[n1, 1] + c * at[n2, 1]
                 pz = a * at[n0, 2] + b * at[n1, 2] + c * at[n2, 2]

@@ -32,13 +32,18 @@ _STEPS = 65535
 
 
 def write_tracks(path: Path, shot: Shot, mesh: int) -> int:
-    """Writes a mesh's tracks as a PC2 file; how many vertices it has."""
+    """Writes a mesh's tracks as a PC2 file; how many vertices it has. They are those of its first geometry: in samples
+    in which it has others, all are 0, which is seen nowhere.
+    """
     geometry = shot.geometries[shot.meshes[mesh].geometry]
     count = geometry.positions.shape[1]
     with path.open("wb") as file:
         file.write(struct.pack("<12siiffi", b"POINTCACHE2\0", 1, count, 0.0, 1.0, len(shot.frames)))
         for t in range(len(shot.frames)):
-            file.write(np.ascontiguousarray(picture_coordinates(shot, mesh, t), "<f4").data)
+            places = np.zeros((count, 3))
+            if geometry.same_points(shot.geometry_of(mesh, t)):
+                places = picture_coordinates(shot, mesh, t)
+            file.write(np.ascontiguousarray(places, "<f4").data)
     return count
 
 
@@ -47,7 +52,7 @@ def picture_coordinates(shot: Shot, mesh: int, t: int) -> np.ndarray:
     track, camera = shot.meshes[mesh], shot.camera
     matrix = camera.world_to_camera[t] @ track.matrix_world[t]
     k = camera.intrinsics[t] / np.array([[shot.size[0]], [shot.size[1]], [1.0]])
-    place = shot.geometries[track.geometry].at(t) @ matrix[:3, :3].T + matrix[:3, 3]
+    place = shot.geometry_of(mesh, t).at(t) @ matrix[:3, :3].T + matrix[:3, 3]
     x, y, z = place.T
     one = 1.0 if camera.orthographic[t] else z
     return np.stack([k[0, 0] * x + k[0, 2] * one, one - (k[1, 1] * y + k[1, 2] * one), z], axis=1)
