@@ -738,7 +738,7 @@ def test_cycles_shows_what_the_tracks_show(scene, tmp_path):
     assert "front fog" not in stage.names(shot)
     assert "front transparent" not in stage.names(shot)
     assert stage.track(shot, "front solid").surfaces is None
-    assert shot.warnings == ()
+    assert shot.warnings == ("A texture is missing: gone.png.",)
 
 
 def test_eevee_shows_what_the_tracks_show(scene, tmp_path):

@@ -64,7 +64,9 @@ def changing_shot() -> Shot:
         births=np.array([0, 0, 0, 0, 1], np.int32),
         start=1,
     )
-    again = Geometry(square.positions + np.float32(0.25), square.triangles, None, corners, np.zeros(4, np.int32), 3)
+    again = Geometry(
+        square.positions + np.float32(0.25), square.triangles, origins=corners, births=np.zeros(4, np.int32), start=3
+    )
     moving = np.tile(np.eye(4), (4, 1, 1))
     moving[:, 0, 3] = np.arange(4)
     track = MeshTrack("Square", 0, moving, np.ones(4, bool), changes=((1, 1), (3, 2)))
