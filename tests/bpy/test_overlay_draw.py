@@ -182,3 +182,28 @@ def test_what_the_render_shows_through_is_not_drawn(scene: bpy.types.Scene, clie
         polygon.material_index = polygon.index % 2
     stage.key(part, "location", {1: (0, -1, 0.7), 17: (0.5, -1, 0.7)})
     compare(client, tmp_path / "out")
+
+
+def test_meshes_that_grow(scene: bpy.types.Scene, client: Client, tmp_path: Path) -> None:
+    """Copies of what bends, faces that are built, and a ball that is remeshed as it grows, played forward."""
+    camera = stage.add_camera(scene)
+    stage.key(camera, "location", {1: (0, -9, 0), 17: (0.5, -9, 0.3)})
+    scene.frame_end = 17
+    row = stage.add(scene, "Row", stage.grid("Row", 12))
+    row.location = (-2.5, 1, 0.5)
+    bend = row.modifiers.new("Bend", "SIMPLE_DEFORM")
+    bend.deform_method, bend.deform_axis = "TWIST", "X"
+    stage.key(bend, "angle", {1: 0.0, 17: 1.0})
+    stage.key(row.modifiers.new("Array", "ARRAY"), "count", {1: 1, 6: 2, 12: 3})
+    built = stage.add(scene, "Built", stage.grid("Built", 16))
+    built.scale = (2, 2, 1)
+    built.location.y = 3
+    build = built.modifiers.new("Build", "BUILD")
+    build.frame_start, build.frame_duration = -10, 24
+    bpy.ops.object.metaball_add(radius=0.8, location=(1.5, -1, -0.8))
+    ball = bpy.context.object
+    ball.data.resolution = ball.data.render_resolution = 0.2
+    stage.key(ball.data.elements[0], "radius", {1: 0.8, 17: 1.2})
+    video = compare(client, tmp_path / "out")
+    assert (video.any(axis=-1).sum(axis=(1, 2))[[0, 16]] > 0).all()
+    assert video[16].any(axis=-1).sum() > 1.2 * video[0].any(axis=-1).sum()

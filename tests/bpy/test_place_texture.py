@@ -301,3 +301,19 @@ def test_several_slots_of_both_kinds_come_back_as_they_were(scene: bpy.types.Sce
     undress(cube)
     assert [(slot.link, slot.material) for slot in cube.material_slots] == before
     assert KEY not in cube
+
+
+@pytest.mark.parametrize("way", ["baked", "projected"])
+def test_a_board_that_is_built_wears_what_each_of_its_topologies_showed(
+    stage: bpy.types.Scene, tmp_path: Path, way: str
+) -> None:
+    board = stage.objects["Board"]
+    build = board.modifiers.new("Build", "BUILD")
+    build.frame_start, build.frame_duration = -3, 8
+    board.modifiers.move(1, 0)
+    folder = shade(stage, tmp_path)
+    pictures = {frame: render(stage, frame, tmp_path) for frame in (1, 4)}
+    placed = place(folder, stage, as_=way)
+    assert any("The topology of 'Board' changes from frame 2 on" in warning for warning in placed.warnings)
+    for frame, picture in pictures.items():
+        assert alike(render(stage, frame, tmp_path), picture)

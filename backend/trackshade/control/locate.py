@@ -2,8 +2,8 @@
 """Finds points of a surface again after its topology has changed.
 
 A surface point is known by its origin and its birth (`Geometry.origins`, `Geometry.births`): those are the same in
-every geometry that a mesh has. So a point is looked for on the new geometry where that lies at the vertices' origins,
-among the triangles that have a vertex of the point's birth. Where nothing is near, its surface has vanished.
+every geometry that a mesh has. So a point is looked for on the new geometry where that lies at its vertices' origins.
+Where nothing is near, or what is near was born in another sample, its surface has vanished.
 """
 
 from __future__ import annotations
@@ -38,29 +38,22 @@ class Located:
         return np.einsum("nc,ncx->nx", self.weights, positions[self.corners])
 
 
-def locate(source: Geometry, corners: np.ndarray, weights: np.ndarray, target: Geometry) -> Located:
-    """The points of `source` given by corners [N, 3] and weights [N, 3], on another geometry of the same mesh."""
-    if source.same_points(target):
-        return Located(corners, weights, np.ones(len(corners), np.bool_))
-    found = Located(np.zeros_like(corners), np.zeros(weights.shape), np.zeros(len(corners), np.bool_))
-    found.weights[:, 0] = 1.0
-    origins = np.einsum("nc,ncx->nx", weights, source.first[corners].astype(np.float64)).astype(np.float32)
-    births = source.born[corners[np.arange(len(corners)), weights.argmax(axis=1)]]
-    target_births = target.born[target.triangles]  # [F, 3]
-    for birth in np.unique(births):
-        own, triangles = np.flatnonzero(births == birth), target.triangles[(target_births == birth).any(axis=1)]
-        if not len(triangles):
-            continue
-        search = SurfaceSearch(target.first, triangles)
-        nearest = search.nearest(origins[own], limit=NEAR * float(search.edge.max()))
-        some = np.flatnonzero(nearest.triangle >= 0)
-        triangle, weight = nearest.triangle[some], nearest.weights[some]
+def locate(origins: np.ndarray, births: np.ndarray, target: Geometry) -> Located:
+    """The points with these origins [N, 3] float32 and births [N] on a geometry of their mesh."""
+    corners = np.zeros((len(origins), 3), np.int32)
+    weights = np.tile([1.0, 0.0, 0.0], (len(origins), 1))
+    there = np.zeros(len(origins), np.bool_)
+    if len(target.triangles) and len(origins):
+        search = SurfaceSearch(target.first, target.triangles)
+        found = search.nearest(np.ascontiguousarray(origins), limit=NEAR * float(search.edge.max()))
+        some = np.flatnonzero(found.triangle >= 0)
+        triangle, weight = found.triangle[some], found.weights[some]
         edge = search.edge[triangle]
-        there = nearest.distance[some] <= NEAR * edge
-        there &= search.aside(origins[own[some]], triangle, weight) <= ASIDE * edge
-        found.corners[own[some]], found.weights[own[some]] = triangles[triangle], weight
-        found.there[own[some]] = there
-    return found
+        corners[some], weights[some] = target.triangles[triangle], weight
+        there[some] = found.distance[some] <= NEAR * edge
+        there[some] &= search.aside(origins[some], triangle, weight) <= ASIDE * edge
+        there[some] &= (target.born[target.triangles[triangle]] == births[some, None]).any(axis=1)
+    return Located(corners, weights, there)
 
 
 class Follower:
@@ -68,20 +61,43 @@ class Follower:
 
     Args:
         mesh: index into `Shot.meshes`.
-        geometry: index into `Shot.geometries` of the geometry that `corners` [N, 3] and `weights` [N, 3] belong to.
+        geometry: index into `Shot.geometries` of the geometry that `corners` and `weights` belong to: one for all
+            points, or [N].
+        corners, weights: [N, 3] each, vertices of the points' triangles and barycentric weights.
     """
 
-    def __init__(self, shot: Shot, mesh: int, geometry: int, corners: np.ndarray, weights: np.ndarray) -> None:
+    def __init__(
+        self, shot: Shot, mesh: int, geometry: int | np.ndarray, corners: np.ndarray, weights: np.ndarray
+    ) -> None:
         self._shot, self._track = shot, shot.meshes[mesh]
-        self._start = shot.geometries[geometry], corners, weights
-        self._found = {geometry: Located(corners, weights, np.ones(len(corners), np.bool_))}
+        self._corners, self._weights = corners, weights
+        self._source = np.broadcast_to(geometry, len(corners))
+        self._origins, self._births = np.zeros((len(corners), 3), np.float32), np.zeros(len(corners), np.int32)
+        for index in np.unique(self._source).tolist():
+            own, source = np.flatnonzero(self._source == index), shot.geometries[index]
+            places = source.first[corners[own]].astype(np.float64)
+            self._origins[own] = np.einsum("nc,ncx->nx", weights[own], places)
+            self._births[own] = source.born[corners[own, weights[own].argmax(axis=1)]]
+        self._found: dict[int, Located] = {}
 
     def at(self, t: int) -> Located:
         """The points on the geometry of sample `t`."""
         index = self._track.geometry_at(t)
         if index not in self._found:
-            self._found[index] = locate(*self._start, self._shot.geometries[index])
+            self._found[index] = self._locate(self._shot.geometries[index])
         return self._found[index]
+
+    def _locate(self, target: Geometry) -> Located:
+        sources = np.unique(self._source).tolist()
+        same = [index for index in sources if self._shot.geometries[index].same_points(target)]
+        exact = np.isin(self._source, same)
+        found = Located(self._corners.astype(np.int32), self._weights.astype(np.float64), exact)
+        other = np.flatnonzero(~exact)
+        if len(other):
+            located = locate(self._origins[other], self._births[other], target)
+            found.corners[other], found.weights[other] = located.corners, located.weights
+            found.there[other] = located.there
+        return found
 
     def places(self, t: int) -> np.ndarray:
         """[N, 3] object-space places in sample `t`; NaN where the mesh does not have the point."""

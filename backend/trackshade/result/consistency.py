@@ -124,10 +124,9 @@ def follow(shot: Shot, tracking: TrackingVideo, points: SurfacePoints) -> tuple[
     """Where the points are and whether they are seen: [P, T, 2] pixels and [P, T] bool."""
     count, total = len(points.mesh), len(shot.frames)
     positions, seen = np.zeros((count, total, 2)), np.zeros((count, total), bool)
-    kinds = np.unique(np.stack([points.mesh, points.geometry], axis=1), axis=0).tolist()
-    for mesh, geometry in kinds:
-        own = np.flatnonzero((points.mesh == mesh) & (points.geometry == geometry))
-        follower = Follower(shot, mesh, geometry, points.corners[own], points.weights[own])
+    for mesh in np.unique(points.mesh).tolist():
+        own = np.flatnonzero(points.mesh == mesh)
+        follower = Follower(shot, mesh, points.geometry[own], points.corners[own], points.weights[own])
         for t in range(total):
             if not shot.meshes[mesh].visible[t]:
                 continue
