@@ -17,7 +17,7 @@ import bpy
 from trackshade.errors import ShotError
 
 from .animation import animated_paths
-from .missing_caches import missing_caches, missing_rigid_bodies
+from .missing_caches import missing_caches
 from .missing_files import Files, missing_cache_files, missing_images, missing_volume
 from .visibility import PLATE_KEY, is_plate
 
@@ -112,8 +112,7 @@ def find_gaps(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: S
     candidates: dict[bpy.types.ID, list[Gap]] = defaultdict(list)
     for owner, kind, name in _candidates(scene, frames, files):
         candidates[owner].append(Gap(kind, name))
-    found = {Gap("simulation", name) for name in missing_rigid_bodies(scene, frames, files)}
-    found.update(Gap("clip", name) for name in _missing_clips(scene, files))
+    found = {Gap("clip", name) for name in _missing_clips(scene, files)}
     found.update(Gap("image", name) for name in _missing_in_compositor(scene, frames, files))
     found.update(_blocked_scripts())
     found.update(_noticed.get(scene.session_uid, ()))
