@@ -123,11 +123,11 @@ def find_gaps(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: S
     return tuple(sorted(found, key=lambda gap: (order.index(gap.kind), gap.name)))
 
 
-def sentences(gaps: Iterable[Gap], most: int = _NAMES) -> list[str]:
-    """A sentence for each kind of gap, with the count and the first names."""
+def sentences(gaps: Iterable[Gap]) -> list[str]:
+    """A sentence for each kind of gap, with the count and the first names; for what is blocked, also how to allow it."""
     said = []
     for kind, pattern, names in grouped(gaps):
-        sentence = pattern.format(count=len(names), names=listed(names, most))
+        sentence = pattern.format(count=len(names), names=listed(names, _NAMES))
         said.append(f"{sentence} {_TRUST}" if kind in BLOCKED else sentence)
     return said
 
@@ -155,9 +155,10 @@ def require_complete(gaps: Sequence[Gap]) -> None:
     if not gaps:
         return
     blocked = any(gap.kind in BLOCKED for gap in gaps)
+    said = [pattern.format(count=len(names), names=listed(names, _ALL_NAMES)) for _, pattern, names in grouped(gaps)]
     raise ShotError(
         "incomplete-scene",
-        " ".join(["The scene is incomplete.", *sentences(gaps, _ALL_NAMES)]),
+        " ".join(["The scene is incomplete.", *said]),
         "Restore what is missing" + (", or allow scripts with --trust-scripts" if blocked else "")
         + "; without --strict, it is left out and named in a warning.",
     )  # fmt: skip
