@@ -124,7 +124,7 @@ def find_gaps(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: S
 
 
 def sentences(gaps: Iterable[Gap]) -> list[str]:
-    """A sentence for each kind of gap, with the count and the first names; for what is blocked, also how to allow it."""
+    """A sentence for each kind of gap, with the count and the first names; for what is blocked, how to allow it."""
     said = []
     for kind, pattern, names in grouped(gaps):
         sentence = pattern.format(count=len(names), names=listed(names, _NAMES))
