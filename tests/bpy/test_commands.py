@@ -282,7 +282,7 @@ def test_what_a_scene_lacks_is_a_warning_and_refused_by_strict(incomplete: Path,
     (tmp_path / "a.shot").unlink()
     code, _, err = run(capfd, *options, "--strict")
     assert code == 3
-    assert f"The scene is incomplete. {TEXTURE} {DRIVER}" in err
+    assert f"The scene is incomplete. {TEXTURE} {DRIVER} Restore what is missing, or allow" in err
     assert "allow scripts with --trust-scripts" in err
     assert not (tmp_path / "a.shot").exists()
     write_png(tmp_path / "bumps.png", np.zeros((4, 4, 3), np.uint8))

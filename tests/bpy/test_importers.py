@@ -17,7 +17,7 @@ import stage
 from trackshade.errors import ShotError, UsageError
 from trackshade_addon.autocamera import add_auto_camera
 from trackshade_addon.capture.completeness import find_gaps
-from trackshade_addon.importers import animation_range, fbx, open_scene, read_scene
+from trackshade_addon.importers import animation_range, exchange, fbx, open_scene, read_scene
 from trackshade_addon.importers import usd as usd_importer
 
 EXPORTERS = {
@@ -302,6 +302,12 @@ def test_animations_are_not_chosen_where_there_are_none_by_name(scene, tmp_path)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
     with pytest.raises(UsageError, match="no animations to choose"):
         read_scene(tmp_path / "scene.blend", animation="Walk")
+
+
+def test_a_build_of_blender_without_an_importer_is_told(tmp_path):
+    with pytest.raises(ShotError, match="has no importer for the type") as caught:
+        exchange.run(tmp_path / "scene.usdc", bpy.ops.wm, "importer_that_is_not_built_in")
+    assert caught.value.code == "unsupported-file"
 
 
 # USD

@@ -17,7 +17,7 @@ import bpy
 from trackshade.errors import ShotError
 
 from .animation import animated_paths
-from .missing_caches import missing_caches, missing_rigid_bodies
+from .missing_caches import missing_caches
 from .missing_files import Files, missing_cache_files, missing_images, missing_volume
 from .visibility import PLATE_KEY, is_plate
 
@@ -112,8 +112,7 @@ def find_gaps(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: S
     candidates: dict[bpy.types.ID, list[Gap]] = defaultdict(list)
     for owner, kind, name in _candidates(scene, frames, files):
         candidates[owner].append(Gap(kind, name))
-    found = {Gap("simulation", name) for name in missing_rigid_bodies(scene, frames, files)}
-    found.update(Gap("clip", name) for name in _missing_clips(scene, files))
+    found = {Gap("clip", name) for name in _missing_clips(scene, files)}
     found.update(Gap("image", name) for name in _missing_in_compositor(scene, frames, files))
     found.update(_blocked_scripts())
     found.update(_noticed.get(scene.session_uid, ()))
@@ -124,11 +123,11 @@ def find_gaps(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: S
     return tuple(sorted(found, key=lambda gap: (order.index(gap.kind), gap.name)))
 
 
-def sentences(gaps: Iterable[Gap], most: int = _NAMES) -> list[str]:
-    """A sentence for each kind of gap, with the count and the first names."""
+def sentences(gaps: Iterable[Gap]) -> list[str]:
+    """A sentence for each kind of gap, with the count and the first names; for what is blocked, how to allow it."""
     said = []
     for kind, pattern, names in grouped(gaps):
-        sentence = pattern.format(count=len(names), names=listed(names, most))
+        sentence = pattern.format(count=len(names), names=listed(names, _NAMES))
         said.append(f"{sentence} {_TRUST}" if kind in BLOCKED else sentence)
     return said
 
@@ -156,9 +155,10 @@ def require_complete(gaps: Sequence[Gap]) -> None:
     if not gaps:
         return
     blocked = any(gap.kind in BLOCKED for gap in gaps)
+    said = [pattern.format(count=len(names), names=listed(names, _ALL_NAMES)) for _, pattern, names in grouped(gaps)]
     raise ShotError(
         "incomplete-scene",
-        " ".join(["The scene is incomplete.", *sentences(gaps, _ALL_NAMES)]),
+        " ".join(["The scene is incomplete.", *said]),
         "Restore what is missing" + (", or allow scripts with --trust-scripts" if blocked else "")
         + "; without --strict, it is left out and named in a warning.",
     )  # fmt: skip

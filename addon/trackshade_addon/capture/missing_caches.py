@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which caches of modifiers and simulations are missing on the disk, for the frames of a shot."""
+"""Which caches of modifiers and simulations are missing on the disk, for the frames of a shot.
+
+Rigid bodies are not among them: Blender keeps what it bakes of them in the .blend alone.
+"""
 
 from __future__ import annotations
 
@@ -30,29 +33,20 @@ def missing_caches(obj: bpy.types.Object, frames: Sequence[float], files: Files)
         elif kind == "NODES":
             missing = _missing_bakes(obj, modifier)
         elif kind in ("CLOTH", "SOFT_BODY"):
-            missing = _missing_points(obj, modifier.point_cache, frames, files)
+            missing = _missing_points(obj, modifier.point_cache, frames)
         elif kind == "DYNAMIC_PAINT" and modifier.canvas_settings is not None:
             found = [
-                _missing_points(obj, surface.point_cache, frames, files)
+                _missing_points(obj, surface.point_cache, frames)
                 for surface in modifier.canvas_settings.canvas_surfaces
                 if surface.is_active
             ]
             missing = next((item for item in found if item), "")
         elif kind == "PARTICLE_SYSTEM":
-            missing = _missing_points(obj, modifier.particle_system.point_cache, frames, files)
+            missing = _missing_points(obj, modifier.particle_system.point_cache, frames)
         else:
             continue
         if missing:
             yield "simulation", f"{modifier.name} of '{obj.name}' ({missing})"
-
-
-def missing_rigid_bodies(scene: bpy.types.Scene, frames: Sequence[float], files: Files) -> Iterator[str]:
-    """A name for the scene's rigid bodies where their baked cache is missing."""
-    world = scene.rigidbody_world
-    if world is not None and world.enabled:
-        missing = _missing_points(scene, world.point_cache, frames, files)
-        if missing:
-            yield f"rigid bodies of scene '{scene.name}' ({missing})"
 
 
 def _missing_ocean(obj: bpy.types.Object, ocean: Any, frames: Sequence[float], files: Files) -> str:
@@ -95,7 +89,7 @@ def _missing_bakes(obj: bpy.types.Object, modifier: Any) -> str:
     return ""
 
 
-def _missing_points(owner: bpy.types.ID, cache: Any, frames: Sequence[float], files: Files) -> str:
+def _missing_points(owner: bpy.types.ID, cache: Any, frames: Sequence[float]) -> str:
     """Of a point cache whose frames are files: those that are missing."""
     if cache is None or not (cache.use_external or (cache.use_disk_cache and cache.is_baked)):
         return ""

@@ -107,8 +107,9 @@ def _moved(action: bpy.types.Action, owners: dict[tuple[str, str], Any]) -> Iter
     """The data-blocks that an action has curves for. Its slots are called as they are, or the action is."""
     if not hasattr(action, "slots"):  # Blender 4.3 and older, which know the type of what an action has moved only
         name = _owner(action.name)
-        named = (block for (kind, own), block in owners.items() if own == name and action.id_root in (kind, "UNSPECIFIED"))
-        owner = next((block for block in named if _resolves(block, action)), None)
+        named = [block for (_, own), block in owners.items() if own == name]
+        fitting = (block for block in named if action.id_root in (block.id_type, "UNSPECIFIED"))
+        owner = next((block for block in fitting if _resolves(block, action)), None)
         if owner is not None:
             yield owner, action, None
         return
