@@ -81,7 +81,7 @@ def falling_script() -> Iterator[None]:
     bpy.app.handlers.frame_change_pre.remove(fall)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "paint", "itasc"])
 def test_a_shot_shows_what_is_played(scene, kind):
     build(kind)
     sparse, late = shoot(SPARSE), shoot((8.0, 10.0, 12.0))
@@ -271,7 +271,7 @@ def test_scripts_on_frame_changes_see_every_frame(scene, falling_script):
 
 def shine(scene: bpy.types.Scene) -> None:
     scene.render.engine, scene.cycles.samples = "CYCLES", 1
-    scene.cycles.device = "CPU"
+    scene.cycles.device, scene.cycles.use_denoising = "CPU", False
     scene.world = bpy.data.worlds.new("World")
     scene.render.resolution_x, scene.render.resolution_y = stage.SIZE
     material = bpy.data.materials.new("Shines")
