@@ -29,6 +29,7 @@ from trackshade_addon.first_frame import read_picture, render_sample
 from trackshade_addon.job import What, record
 from trackshade_addon.overlay import look
 from trackshade_addon.render.capture import gathered
+from trackshade_addon.ui.words import headline
 
 SPARSE = (1.0, 5.0, 9.0, 13.0)
 
@@ -387,6 +388,8 @@ def test_a_job_says_which_frame_of_a_simulation_it_is_at(scene):
     shot = job.drain(record(What(frames=(3, 19, 1), first_frame="none"), scene), said.append).shot
     stepping = [(item.step, item.steps) for item in said if item.state == "stepping"]
     assert stepping == [(number, 19) for number in range(1, 20) for _ in range(1 if number < 3 else 2)][:-1]
+    assert "stepping the simulation, frame 12 of 19" in [str(item) for item in said]
+    assert "Stepping the simulation, frame 12 of 19" in [headline(item) for item in said]
     assert said[-1].state == "capturing"
     assert said[-1].step == len(shot.frames) == 17
 
@@ -481,3 +484,34 @@ def test_going_back_and_on_shows_what_is_played(scene):
         for done, total in stepper.to(float(frame)):
             assert 0 < done <= total == 12
         np.testing.assert_allclose(seen(), shown[frame], atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["another scene", "another layer"])
+def test_what_no_window_shows_is_simulated_as_well(scene, where):
+    build("nodes")
+    shown = play(13)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    scene = bpy.context.scene
+    build("nodes")
+    if where == "another scene":
+        bpy.context.window.scene = bpy.data.scenes.new("Shown")
+        layer = scene.view_layers[0]
+    else:
+        layer = scene.view_layers.new("Second")
+    shot = capture(scene, layer, frame_map=frame_map(SPARSE), size_fit=stage.fit(scene))
+    for t, frame in enumerate(shot.frames):
+        assert_shows(shot, t, shown[int(frame)])
+
+
+def test_a_simulation_in_an_instanced_collection_is_stepped(scene):
+    thing = build("cloth")
+    inner = bpy.data.collections.new("Inner")
+    scene.collection.objects.unlink(thing)
+    inner.objects.link(thing)
+    instance = stage.add(scene, "Instance", None)
+    instance.instance_type, instance.instance_collection = "COLLECTION", inner
+    shot = shoot(SPARSE)
+    assert stage.names(shot) == ["Instance/Thing"]
+    heights = [points(shot, t)[:, 2].mean() for t in range(4)]
+    assert heights[0] - heights[3] > 0.5
+    assert np.diff(np.diff(heights)).max() < -0.05  # ever faster
