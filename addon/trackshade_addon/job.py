@@ -67,6 +67,8 @@ class Progress:
         return {"state": self.state, "message": self.message, "step": self.step, "steps": self.steps}
 
     def __str__(self) -> str:
+        if self.state == "stepping":
+            return f"stepping the simulation, frame {self.step} of {self.steps}"
         words = [self.state]
         if self.step is not None and self.steps is not None:
             words.append(f"{self.step} of {self.steps}")

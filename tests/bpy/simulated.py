@@ -124,7 +124,43 @@ def _nodes(scene: bpy.types.Scene, thing: bpy.types.Object) -> None:
     thing.modifiers.new("Nodes", "NODES").node_group = outer
 
 
+def _paint(scene: bpy.types.Scene, thing: bpy.types.Object) -> None:
+    """A ball that presses into the surface as it goes along it."""
+    _activate(thing)
+    thing.modifiers.new("Paint", "DYNAMIC_PAINT").ui_type = "CANVAS"
+    bpy.ops.dpaint.type_toggle(type="CANVAS")
+    thing.modifiers["Paint"].canvas_settings.canvas_surfaces[0].surface_type = "DISPLACE"
+    bpy.ops.mesh.primitive_uv_sphere_add(segments=8, ring_count=6, radius=0.6)
+    ball = bpy.context.object
+    stage.key(ball, "location", {1: (-1, 0, 0), LAST: (1, 0, 0)})
+    ball.modifiers.new("Paint", "DYNAMIC_PAINT").ui_type = "BRUSH"
+    bpy.ops.dpaint.type_toggle(type="BRUSH")
+
+
+def _itasc(scene: bpy.types.Scene, thing: bpy.types.Object) -> None:
+    """The last bone of a chain, with 'Thing' on it, follows a target as the iTaSC solver simulates it."""
+    rig = stage.add(scene, "Rig", bpy.data.armatures.new("Rig"))
+    _activate(rig)
+    bpy.ops.object.mode_set(mode="EDIT")
+    before = None
+    for number, lean in enumerate((0, 0.05, 0.04, 0.02)):
+        bone = rig.data.edit_bones.new(f"Bone{number}")
+        bone.head, bone.tail = (0, lean, number), (0, lean + 0.02, number + 1)
+        if before is not None:
+            bone.parent, bone.use_connect = before, True
+        before = bone
+    bpy.ops.object.mode_set(mode="OBJECT")
+    rig.pose.ik_solver = "ITASC"
+    rig.pose.ik_param.mode = "SIMULATION"
+    target = stage.add(scene, "Target", None)
+    stage.key(target, "location", {1: (0, 0, 4), 8: (2, 0, 2)})
+    rig.pose.bones["Bone3"].constraints.new("IK").target = target
+    thing.parent, thing.parent_type, thing.parent_bone = rig, "BONE", "Bone3"
+
+
 _KINDS = {
+    "paint": _paint,
+    "itasc": _itasc,
     "rigid": _rigid,
     "constraint": _constraint,
     "cloth": _cloth,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -24,10 +25,11 @@ from trackshade_addon.capture.animation import READS_ONLY
 from trackshade_addon.capture.camera import sees
 from trackshade_addon.capture.simulations import simulations
 from trackshade_addon.capture.stepping import Stepper
-from trackshade_addon.first_frame import render_sample
+from trackshade_addon.first_frame import read_picture, render_sample
 from trackshade_addon.job import What, record
 from trackshade_addon.overlay import look
 from trackshade_addon.render.capture import gathered
+from trackshade_addon.ui.words import headline
 
 SPARSE = (1.0, 5.0, 9.0, 13.0)
 
@@ -80,7 +82,7 @@ def falling_script() -> Iterator[None]:
     bpy.app.handlers.frame_change_pre.remove(fall)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "paint", "itasc"])
 def test_a_shot_shows_what_is_played(scene, kind):
     build(kind)
     sparse, late = shoot(SPARSE), shoot((8.0, 10.0, 12.0))
@@ -268,16 +270,9 @@ def test_scripts_on_frame_changes_see_every_frame(scene, falling_script):
     assert [points(shot, t)[:, 2].mean() for t in range(4)] == pytest.approx([0, -0.4, -0.8, -1.2], abs=1e-5)
 
 
-def picture(scene: bpy.types.Scene) -> np.ndarray:
-    """What a render of the present frame, at the size of the shot, shows."""
-    scene.render.resolution_x, scene.render.resolution_y = stage.SIZE
-    single = capture(scene, frame_map=frame_map((float(scene.frame_current),)), size_fit=stage.fit(scene))
-    return render_sample(single, 0, scene)
-
-
 def shine(scene: bpy.types.Scene) -> None:
     scene.render.engine, scene.cycles.samples = "CYCLES", 1
-    scene.cycles.device = "CPU"
+    scene.cycles.device, scene.cycles.use_denoising = "CPU", False
     scene.world = bpy.data.worlds.new("World")
     scene.render.resolution_x, scene.render.resolution_y = stage.SIZE
     material = bpy.data.materials.new("Shines")
@@ -289,33 +284,38 @@ def shine(scene: bpy.types.Scene) -> None:
         mesh.materials.append(material)
 
 
-@pytest.mark.parametrize("kind", ["rigid", "cloth", "nodes"])
-def test_pictures_are_those_of_a_render_that_steps_every_frame(scene, kind, passed):
+def rendered(scene: bpy.types.Scene, path: Path) -> np.ndarray:
+    """What Blender's own render of the present frame shows."""
+    scene.render.filepath = str(path)
+    scene.render.image_settings.file_format = "PNG"
+    bpy.ops.render.render(write_still=True)
+    return read_picture(path)
+
+
+@pytest.mark.parametrize("kind", ["rigid", "nodes"])
+def test_the_input_render_is_that_of_a_scene_which_is_played(scene, kind, passed, tmp_path):
     build(kind)
     shine(scene)
-    what = What(frames=(1, LAST, 1), frame_rule="resample", first_frame="render", input_render=True, keep_played=False)
-    small = stage.fit(scene)
-    shot = capture(scene, frame_map=frame_map((5.0, 9.0, 13.0)), size_fit=small)
-    with job.SampleRenderer(shot, scene) as renderer:
-        passed.clear()
-        made = [job.drain(_only(renderer, t), lambda progress: None) for t in range(3)]
-        assert len(passed) <= 13 + 3 + 3  # stepped through once; a render sets its frame, too
-    assert what.input_render
+    scene.frame_end = 20  # 17 samples, most of them between whole frames
+    what = What(frames=(4, 20, 1), first_frame="render", input_render=True, keep_played=False)
+    said: list[job.Progress] = []
+    made = job.drain(record(what, scene), said.append)
+    assert made.first_frame is not None
+    assert made.input_render is not None
+    np.testing.assert_array_equal(made.first_frame, made.input_render[0])
+    assert passed.count(2) <= 2  # for the shot and for the pictures: not for each of these
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     build(kind)
     shine(scene)
-    scene.render.image_settings.file_format = "PNG"
-    for frame in range(1, 14):
+    scene.render.resolution_x, scene.render.resolution_y = made.shot.size
+    scene.render.dither_intensity = 0
+    for frame in range(1, 17):
         scene.frame_set(frame)
-        if frame in (5, 9, 13):
-            ours = made.pop(0)
-            assert ours.max() > 100
-            np.testing.assert_array_equal(ours, picture(scene))
-
-
-def _only(renderer: job.SampleRenderer, t: int):
-    return job._rendered(renderer, t, job.Progress("rendering"))
+        if frame in (4, 10, 16):
+            ours, theirs = made.input_render[frame - 4].astype(int), rendered(scene, tmp_path / "frame.png").astype(int)
+            assert theirs.max() - theirs.min() > 100
+            assert (np.abs(ours - theirs).max(axis=-1) > 16).mean() < 0.002  # at silhouettes
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -388,8 +388,76 @@ def test_a_job_says_which_frame_of_a_simulation_it_is_at(scene):
     shot = job.drain(record(What(frames=(3, 19, 1), first_frame="none"), scene), said.append).shot
     stepping = [(item.step, item.steps) for item in said if item.state == "stepping"]
     assert stepping == [(number, 19) for number in range(1, 20) for _ in range(1 if number < 3 else 2)][:-1]
+    assert "stepping the simulation, frame 12 of 19" in [str(item) for item in said]
+    assert "Stepping the simulation, frame 12 of 19" in [headline(item) for item in said]
     assert said[-1].state == "capturing"
     assert said[-1].step == len(shot.frames) == 17
+
+
+@pytest.mark.parametrize("until", ["stepping", "rendering"])
+def test_a_job_that_is_cancelled_leaves_the_scene_as_it_was(scene, until):
+    thing = build("cloth", above=True)
+    shine(scene)
+    steps = record(What(frames=(5, 21, 1), input_render=True, keep_played=False), scene)
+    for progress in steps:
+        if progress.state == until and (progress.step or 0) >= 3:
+            break
+    steps.close()
+    assert scene.frame_current == 1
+    assert thing.modifiers["Subdivision"].levels == 1
+    assert bpy.data.objects.keys() == ["Camera", "Thing"]
+    after = play(9)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    build("cloth", above=True)
+    for frame, shown in play(9).items():
+        np.testing.assert_allclose(after[frame], shown, atol=1e-5)
+
+
+@pytest.mark.parametrize("played", [1, 7])
+@pytest.mark.parametrize("kind", ["rigid", "nodes"])
+def test_simulations_that_begin_in_different_frames(scene, kind, played):
+    def several() -> bpy.types.Scene:
+        build(kind)
+        for name, x, start in (("Late", 4, 5), ("Early", -4, 2)):
+            cloth = stage.add(bpy.context.scene, name, stage.grid(name))
+            cloth.location = (x, 0, 0)
+            cloth.modifiers.new("Cloth", "CLOTH").point_cache.frame_start = start
+        bpy.context.scene.frame_set(1)
+        return bpy.context.scene
+
+    several()
+    play(played)
+    shot = shoot((1.0, 2.0, 6.0, 8.5, 12.0))
+    there = dict(zip((3, 7), jumped(3, 7), strict=True))
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    scene = several()
+    shown = play(12)
+    for frame in there:
+        np.testing.assert_array_equal(there[frame], shown[frame])
+    for t in (0, 1, 2, 4):
+        assert_shows(shot, t, shown[int(shot.frames[t])])
+    scene.frame_set(8, subframe=0.5)
+    assert_shows(shot, 3, seen())
+
+
+@pytest.mark.parametrize("kind", ["rigid", "cloth"])
+@pytest.mark.parametrize("played", [-5, 4])
+def test_a_simulation_that_begins_before_the_first_frame(scene, kind, played):
+    def early() -> None:
+        thing = build(kind)
+        world = bpy.context.scene.rigidbody_world
+        (thing.modifiers["Cloth"] if world is None else world).point_cache.frame_start = -5
+        bpy.context.scene.frame_set(-5)
+
+    early()
+    play(played, -5)
+    shot = shoot((-3.0, 0.0, 2.0, 6.0))
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    early()
+    shown = play(6, -5)
+    assert np.abs(shown[-5] - shown[6]).max() > 0.1
+    for t, frame in enumerate((-3, 0, 2, 6)):
+        assert_shows(shot, t, shown[frame])
 
 
 def test_the_tracking_colours_begin_with_the_simulated_first_frame(scene):
@@ -416,3 +484,34 @@ def test_going_back_and_on_shows_what_is_played(scene):
         for done, total in stepper.to(float(frame)):
             assert 0 < done <= total == 12
         np.testing.assert_allclose(seen(), shown[frame], atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["another scene", "another layer"])
+def test_what_no_window_shows_is_simulated_as_well(scene, where):
+    build("nodes")
+    shown = play(13)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    scene = bpy.context.scene
+    build("nodes")
+    if where == "another scene":
+        bpy.context.window.scene = bpy.data.scenes.new("Shown")
+        layer = scene.view_layers[0]
+    else:
+        layer = scene.view_layers.new("Second")
+    shot = capture(scene, layer, frame_map=frame_map(SPARSE), size_fit=stage.fit(scene))
+    for t, frame in enumerate(shot.frames):
+        assert_shows(shot, t, shown[int(frame)])
+
+
+def test_a_simulation_in_an_instanced_collection_is_stepped(scene):
+    thing = build("cloth")
+    inner = bpy.data.collections.new("Inner")
+    scene.collection.objects.unlink(thing)
+    inner.objects.link(thing)
+    instance = stage.add(scene, "Instance", None)
+    instance.instance_type, instance.instance_collection = "COLLECTION", inner
+    shot = shoot(SPARSE)
+    assert stage.names(shot) == ["Instance/Thing"]
+    heights = [points(shot, t)[:, 2].mean() for t in range(4)]
+    assert heights[0] - heights[3] > 0.5
+    assert np.diff(np.diff(heights)).max() < -0.05  # ever faster

@@ -32,6 +32,8 @@ import bpy
 
 from .animation import has_frame_scripts
 
+Zones = dict[int, bool]  # by session number of a node group, whether it has a simulation zone
+FIRST = 1  # first frame that point caches hold: those before it are simulated, but not kept
 _PARENTHESES = re.compile(r"[(\uff08][^)\uff09]*[)\uff09]")
 
 
@@ -57,7 +59,7 @@ class Simulation:
 
     def reach(self) -> int:
         """The last whole frame up to which all are known to be simulated and valid; before the start if none is."""
-        if self.cache is None or self.cache.is_outdated or self.cache.frame_step != 1:
+        if self.cache is None or self.cache.is_outdated or self.cache.frame_step != 1 or self.start < FIRST:
             return self.start - 1
         count, inexact = cached_frames(self.cache)
         if inexact is None:
@@ -79,7 +81,7 @@ def cached_frames(cache: Any) -> tuple[int, int | None]:
     Only the cache's `info`, a sentence in the interface's language, tells: "8 frames in memory (4 KiB), not exact
     since frame 5".
     """
-    numbers = [int(number) for number in re.findall(r"\d+", _PARENTHESES.sub("", cache.info))]
+    numbers = [int(number) for number in re.findall(r"-?\d+", _PARENTHESES.sub("", cache.info))]
     return (numbers[0] if numbers else 0), (numbers[1] if len(numbers) > 1 else None)
 
 
@@ -101,7 +103,8 @@ def simulations(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> list
     are evaluated and not rendered do, since others may collide with them.
     """
     found = list(_rigid_bodies(scene))
-    of_objects = [item for obj in bpy.data.objects if obj.users for item in _of_object(scene, obj)]
+    zones: Zones = {}
+    of_objects = [item for obj in bpy.data.objects if obj.users for item in _of_object(scene, obj, zones)]
     if of_objects:
         view_layer.update()  # what was shown or hidden since is not in the evaluation yet
         evaluated = {item.original.session_uid for item in view_layer.depsgraph.ids}
@@ -119,20 +122,24 @@ def _rigid_bodies(scene: bpy.types.Scene) -> Iterator[Simulation]:
     bodies = [obj for obj in objects if obj.rigid_body is not None and obj.rigid_body.type == "ACTIVE"]
     if bodies:
         cache = world.point_cache
-        yield Simulation(f"the rigid bodies of '{scene.name}'", cache.frame_start, cache.frame_end, bodies[0], cache)
+        first, keeps = cache.frame_start, cache.frame_start >= FIRST
+        yield Simulation(f"the rigid bodies of '{scene.name}'", first, cache.frame_end, bodies[0], cache, keeps)
 
 
-def _of_object(scene: bpy.types.Scene, obj: bpy.types.Object) -> Iterator[Simulation]:
+def _of_object(scene: bpy.types.Scene, obj: bpy.types.Object, zones: Zones) -> Iterator[Simulation]:
     for name, cache in point_caches(obj):
         if not _is_settled(cache):
-            yield Simulation(name, cache.frame_start, cache.frame_end, obj, cache)
+            # Dynamic paint caches on the disk only, and nothing where the file was never saved.
+            painted = any(cache == surface.point_cache for surface in _painted(obj))
+            keeps = cache.frame_start >= FIRST and not painted
+            yield Simulation(name, cache.frame_start, cache.frame_end, obj, cache, keeps)
     for modifier in obj.modifiers:
         if not modifier.show_viewport:
             continue
         if _is_replayed_fluid(modifier):
             domain = modifier.domain_settings
             yield Simulation(f"the fluid of '{obj.name}'", domain.cache_frame_start, domain.cache_frame_end, obj)
-        elif modifier.type == "NODES" and _simulates(obj, modifier):
+        elif modifier.type == "NODES" and _simulates(obj, modifier, zones):
             first, last = scene.frame_start, scene.frame_end
             if scene.use_custom_simulation_range:
                 first, last = scene.simulation_frame_start, scene.simulation_frame_end
@@ -155,10 +162,17 @@ def point_caches(obj: bpy.types.Object) -> Iterator[tuple[str, Any]]:
             system = modifier.particle_system
             if system.settings.type == "EMITTER" or system.use_hair_dynamics:
                 yield f"the particles '{system.name}' of '{obj.name}'", system.point_cache
-        elif modifier.type == "DYNAMIC_PAINT" and modifier.canvas_settings is not None:
+    for surface in _painted(obj):
+        yield f"the dynamic paint '{surface.name}' of '{obj.name}'", surface.point_cache
+
+
+def _painted(obj: bpy.types.Object) -> Iterator[Any]:
+    """The surfaces of dynamic paint that an object has, as far as they are simulated."""
+    for modifier in obj.modifiers:
+        if modifier.type == "DYNAMIC_PAINT" and modifier.show_viewport and modifier.canvas_settings is not None:
             for surface in modifier.canvas_settings.canvas_surfaces:
                 if surface.is_active and surface.surface_format == "VERTEX":
-                    yield f"the dynamic paint '{surface.name}' of '{obj.name}'", surface.point_cache
+                    yield surface
 
 
 def _is_settled(cache: Any) -> bool:
@@ -184,27 +198,27 @@ def _has_simulating_ik(obj: bpy.types.Object) -> bool:
     )
 
 
-def _simulates(obj: bpy.types.Object, modifier: Any) -> bool:
+def _simulates(obj: bpy.types.Object, modifier: Any, zones: Zones) -> bool:
     """Whether a geometry nodes modifier has a simulation zone that is not baked to the disk.
 
     Nothing tells of a bake that is packed into the file. To step through one is as right as to jump.
     """
     group = modifier.node_group
-    return group is not None and has_simulation_zone(group) and not _baked_on_disk(obj, modifier)
+    return group is not None and has_simulation_zone(group, zones) and not _baked_on_disk(obj, modifier)
 
 
-def has_simulation_zone(group: bpy.types.NodeTree, seen: set[int] | None = None) -> bool:
-    """Whether a node group has a simulation zone, in nested groups as well."""
-    seen = set() if seen is None else seen
-    if group.session_uid in seen:
-        return False
-    seen.add(group.session_uid)
-    return any(
-        node.bl_idname == "GeometryNodeSimulationOutput"
-        or (getattr(node, "node_tree", None) is not None and has_simulation_zone(node.node_tree, seen))
-        for node in group.nodes
-        if not node.mute
-    )
+def has_simulation_zone(group: bpy.types.NodeTree, zones: Zones) -> bool:
+    """Whether a node group has a simulation zone, in nested groups as well. `zones` remembers the answers."""
+    known = zones.get(group.session_uid)
+    if known is None:
+        zones[group.session_uid] = False  # for a group that is nested in itself
+        known = zones[group.session_uid] = any(
+            node.bl_idname == "GeometryNodeSimulationOutput"
+            or (getattr(node, "node_tree", None) is not None and has_simulation_zone(node.node_tree, zones))
+            for node in group.nodes
+            if not node.mute
+        )
+    return known
 
 
 def _baked_on_disk(obj: bpy.types.Object, modifier: Any) -> bool:
@@ -254,6 +268,7 @@ class PlayedFrames:
     def _read(self) -> None:
         objects = [obj for obj in bpy.data.objects if obj.users]
         colliding = [obj for obj in objects if _acts_on_others(obj)]
+        zones: Zones = {}
         for obj in objects:
             for name, cache in point_caches(obj):
                 if not _is_settled(cache):
@@ -264,7 +279,7 @@ class PlayedFrames:
             for modifier in obj.modifiers:
                 if not modifier.show_viewport:
                     continue
-                if modifier.type == "NODES" and _simulates(obj, modifier):
+                if modifier.type == "NODES" and _simulates(obj, modifier, zones):
                     name = f"the simulation '{modifier.name}' of '{obj.name}'"
                     self._add(_referred_to(obj), name, self._keep, restarts=False)
                 elif _is_replayed_fluid(modifier):
