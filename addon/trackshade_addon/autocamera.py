@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trackshade.errors import ShotError
 
 from .capture.instances import Instances, Key
+from .capture.materials import Materials
 from .capture.plan import render_size
 from .capture.render_state import RenderState
 from .capture.restore import set_frame, undisturbed
@@ -101,14 +102,18 @@ def _boxes(
 ) -> dict[Key, list[Float64]]:
     """[8, 3] world corners of the box around each visible instance, for each frame in which it is visible."""
     boxes: dict[Key, list[Float64]] = {}
-    things = Instances(view_layer)
+    things, materials = Instances(view_layer), Materials(view_layer)
     with undisturbed(scene) as changes:
         state = RenderState(changes, scene, view_layer, lambda sentence: None)
         for frame in frames:
             set_frame(scene, frame)
             state.follow(view_layer.depsgraph)
+            materials.begin(view_layer.depsgraph)
             for seen in things.of(view_layer.depsgraph):
                 if seen.appearance.visible and seen.kind == "MESH" and seen.obj.data.polygons:
+                    looks = materials.of(seen.obj, seen.obj.data, seen.name)
+                    if looks and not any(look.shown for look in looks):
+                        continue  # the render shows through all of it
                     matrix = np.array(seen.item.matrix_world)
                     corners = np.array([tuple(corner) for corner in seen.obj.bound_box], np.float64)
                     boxes.setdefault(seen.key, []).append(corners @ matrix[:3, :3].T + matrix[:3, 3])
