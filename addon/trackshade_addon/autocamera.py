@@ -14,6 +14,7 @@ from trackshade.errors import ShotError
 
 from .capture.geometry import surface
 from .capture.instances import Instances, Key
+from .capture.materials import Materials
 from .capture.plan import render_size
 from .capture.render_state import RenderState
 from .capture.restore import undisturbed
@@ -111,14 +112,18 @@ def _boxes(
 ) -> Generator[Steps, None, dict[Key, list[Float64]]]:
     """[8, 3] world corners of the box around each visible instance, for each frame in which it is visible."""
     boxes: dict[Key, list[Float64]] = {}
-    things = Instances(view_layer)
+    things, materials = Instances(view_layer), Materials(view_layer)
     with undisturbed(scene) as changes:
         state = RenderState(changes, scene, view_layer, lambda sentence: None, keep_played)
         stepper = Stepper(scene, view_layer, frames, changes, state.follow)
         for frame in frames:
             yield from stepper.to(frame)
+            materials.begin(view_layer.depsgraph)
             for seen in things.of(view_layer.depsgraph):
                 if seen.appearance.visible and seen.kind == "MESH" and _has_faces(seen.obj):
+                    looks = materials.of(seen.obj, seen.obj.data, seen.name)
+                    if looks and not any(look.shown for look in looks):
+                        continue  # the render shows through all of it
                     matrix = np.array(seen.item.matrix_world)
                     corners = np.array([tuple(corner) for corner in seen.obj.bound_box], np.float64)
                     boxes.setdefault(seen.key, []).append(corners @ matrix[:3, :3].T + matrix[:3, 3])

@@ -1015,3 +1015,15 @@ def test_the_scene_keeps_everything(scene):
     shoot(scene)
     assert before == {kind: len(getattr(bpy.data, kind)) for kind in before}
     assert dirty == {image.name: image.is_dirty for image in bpy.data.images}
+
+
+def test_a_framing_camera_does_not_frame_fog(scene):
+    from trackshade_addon.autocamera import add_auto_camera
+
+    scene.render.engine = "CYCLES"
+    stage.add(scene, "Small", stage.grid("Small"))
+    alone = add_auto_camera(scene, scene.view_layers[0], [1.0]).matrix_world.copy()
+    box = stage.add(scene, "Box", stage.grid("Box"))
+    box.scale = 50, 50, 50
+    fog(Card("fog", box))
+    assert add_auto_camera(scene, scene.view_layers[0], [1.0]).matrix_world == alone

@@ -216,6 +216,61 @@ def test_vertices_that_change_are_found(stage: bpy.types.Scene) -> None:
     assert "topology" in {item.code for item in findings(watch.check_now(stage, stage.view_layers[0]))}
 
 
+def material(scene: bpy.types.Scene, name: str, kind: str, socket: str = "Surface") -> bpy.types.Material:
+    """A material of one shader node, on the object `name`."""
+    made = bpy.data.materials.new(name)
+    made.use_nodes = True
+    made.node_tree.nodes.clear()
+    out = made.node_tree.nodes.new("ShaderNodeOutputMaterial")
+    made.node_tree.links.new(made.node_tree.nodes.new(kind).outputs[0], out.inputs[socket])
+    scene.objects[name].data.materials.append(made)
+    return made
+
+
+def test_what_the_render_shows_through_does_not_count(stage: bpy.types.Scene) -> None:
+    add(stage, "Fog", grid("Fog"))
+    assert looked(stage).objects == 2
+    material(stage, "Fog", "ShaderNodeVolumeScatter", "Volume")
+    assert looked(stage).objects == 1
+    bpy.data.objects.remove(stage.objects["Grid"])
+    assert said(stage) == {"nothing-visible"}
+
+
+def test_glass_is_named_and_its_button_chooses(stage: bpy.types.Scene) -> None:
+    add(stage, "Pane", grid("Pane"))
+    material(stage, "Pane", "ShaderNodeBsdfGlass")
+    assert looked(stage).glass == ("Pane",)
+    assert (looked(stage).objects, looked(stage).through) == (2, False)
+    assert bpy.ops.trackshade.toggle_glass() == {"FINISHED"}
+    assert stage.trackshade.what("").glass == "through"
+    assert (looked(stage).objects, looked(stage).through) == (1, True)
+    assert said(stage) == {"glass"}
+    assert bpy.ops.trackshade.toggle_glass() == {"FINISHED"}
+    assert looked(stage).objects == 2
+
+
+def test_what_differs_from_the_render_is_named(stage: bpy.types.Scene) -> None:
+    stage.render.engine = "CYCLES"
+    moved = material(stage, "Grid", "ShaderNodeBsdfDiffuse")
+    moved.displacement_method = "DISPLACEMENT"
+    out = next(node for node in moved.node_tree.nodes if node.type == "OUTPUT_MATERIAL")
+    moved.node_tree.links.new(moved.node_tree.nodes.new("ShaderNodeDisplacement").outputs[0], out.inputs[2])
+    moved.node_tree.nodes["Displacement"].inputs["Height"].default_value = 1
+    add(stage, "Cloudy", grid("Cloudy"))
+    cloudy = material(stage, "Cloudy", "ShaderNodeBsdfPrincipled")
+    shader = next(node for node in cloudy.node_tree.nodes if node.type == "BSDF_PRINCIPLED")
+    cloudy.node_tree.links.new(cloudy.node_tree.nodes.new("ShaderNodeTexNoise").outputs[0], shader.inputs["Alpha"])
+    add(stage, "Fog", bpy.data.volumes.new("Fog"))
+    add(stage, "Hair", bpy.data.hair_curves.new("Hair"))
+    facts = looked(stage)
+    assert (facts.displaced, facts.unclear, facts.left_out) == (("Grid",), ("Cloudy",), ("Fog", "Hair"))
+    assert said(stage) == {"displaced", "unclear", "left-out"}
+    stage.trackshade.hair = "strands"
+    assert looked(stage).left_out == ("Fog",)
+    facts = watch.check_now(stage, stage.view_layers[0])
+    assert (facts.displaced, facts.unclear, facts.left_out) == (("Grid",), ("Cloudy",), ("Fog",))
+
+
 def test_what_a_script_has_removed_is_not_looked_at(stage: bpy.types.Scene) -> None:
     assert looked(stage).objects == 1
     for obj in [obj for obj in stage.objects if obj.type == "MESH"]:

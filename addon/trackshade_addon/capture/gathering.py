@@ -89,6 +89,7 @@ class Gathering:
         self._objects = Objects(view_layer, self.total)
         self._hair = hair
         self._depsgraph: bpy.types.Depsgraph | None = None
+        self._looks: dict[tuple[int, int, int], tuple[Looks, Looks]] = {}  # of this sample
         self._strands: dict[tuple[int, int, str], Strands | None] = {}  # of this sample
         self._cutouts = Cutouts()
         self._materials = Materials(view_layer, glass, self._cutouts)
@@ -107,6 +108,7 @@ class Gathering:
         self._materials.begin(depsgraph)
         self._depsgraph = depsgraph
         self._strands.clear()
+        self._looks.clear()
         for seen in self._things.of(depsgraph):
             self._look_at(t, frame, seen)
         self._objects.put(t, depsgraph, self._drawn)
@@ -169,8 +171,7 @@ class Gathering:
         try:
             if not mesh.polygons:
                 return
-            looks = self._materials.of(seen.obj, mesh, seen.name)
-            used = self._library.used(mesh, looks)
+            looks, used = self._looks_of(seen, mesh)
             if used and not any(look.shown for look in used):
                 return  # the render shows nothing of it
             instance.visible[t] = True
@@ -188,6 +189,17 @@ class Gathering:
             instance.holdout = holdout
         elif instance.holdout != holdout:
             self.warnings.add(f"'{instance.name}' starts or stops being a holdout; the shot keeps its first state.")
+
+    def _looks_of(self, seen: Seen, mesh: bpy.types.Mesh) -> tuple[Looks, Looks]:
+        """How a mesh's slots are shown, by slot, and those of them that faces have; the same for all its instances."""
+        key = seen.key[0], seen.key[1], mesh.as_pointer()
+        found = self._looks.get(key)
+        if found is None:
+            looks = self._materials.of(seen.obj, mesh, seen.name)
+            found = looks, self._library.used(mesh, looks)
+            if not seen.obj.data.is_editmode:  # then the mesh is a copy, and its address soon another's
+                self._looks[key] = found
+        return found
 
     def identities(self) -> dict[str, list[Any]]:
         """By which another render of the same file knows the shot's parts again: "keys", for each mesh its place in

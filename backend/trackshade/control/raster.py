@@ -31,7 +31,7 @@ import numpy as np
 from trackshade.control.compiling import inlined, kernel
 from trackshade.control.ink import BLACK, PLACES, Ink, paint_place
 from trackshade.control.ink import NOTHING as INVISIBLE
-from trackshade.control.surfaces import Slots, is_opaque
+from trackshade.control.surfaces import NO_SLOTS, Slots, is_opaque
 
 NOTHING = -1  # triangle and label of the background
 # Not along a diagonal: edges are often at 45 degrees.
@@ -117,7 +117,8 @@ def draw(
     near = max(near, 1e-6)
     _draw(
         buffers.depth, buffers.triangle, buffers.label, vertices, triangles, label, near, far,
-        ink.kind, ink.first, ink.numbers, ink.out, surfaces, mirrored,
+        ink.kind, ink.first, ink.numbers, ink.out,
+        None if surfaces is None else True, mirrored, *(surfaces or NO_SLOTS),
     )  # fmt: skip
 
 
@@ -149,8 +150,11 @@ def _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2):
 
 
 @kernel
-def _draw(depth, triangle, labels, vertices, triangles, label, near, far, ink, first, numbers, out, surfaces, mirrored):
-    # numba compiles this once for `surfaces` None, without what belongs to them, and once with.
+def _draw(
+    depth, triangle, labels, vertices, triangles, label, near, far, ink, first, numbers, out,
+    by_slot, mirrored, slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
+):  # fmt: skip
+    # numba compiles this once for `by_slot` None, without what belongs to slots, and once with.
     height, width = depth.shape
     for f in range(triangles.shape[0]):
         n0, n1, n2 = np.uintp(triangles[f, 0]), np.uintp(triangles[f, 1]), np.uintp(triangles[f, 2])
@@ -180,12 +184,12 @@ def _draw(depth, triangle, labels, vertices, triangles, label, near, far, ink, f
         else:
             a0, b0, c0, s0, a1, b1, c1, s1, a2, b2, c2, s2, facing = _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2)
         slot, cutout = 0, -1
-        if surfaces is not None:
-            slot = surfaces.slots[f]
+        if by_slot is not None:
+            slot = slots[f]
             # Counter-clockwise, as one sees it, is the front; rows go down, so the sign is the other one.
-            if not (surfaces.front[slot] if (facing < 0.0) != mirrored else surfaces.back[slot]):
+            if not (front[slot] if (facing < 0.0) != mirrored else back[slot]):
                 continue
-            cutout = surfaces.cutouts[slot]
+            cutout = cutouts[slot]
         if facing < 0.0:
             a0, b0, c0, a1, b1, c1, a2, b2, c2 = -a0, -b0, -c0, -a1, -b1, -c1, -a2, -b2, -c2
         elif not facing > 0.0:
@@ -205,13 +209,11 @@ def _draw(depth, triangle, labels, vertices, triangles, label, near, far, ink, f
                     continue
                 z32 = np.float32(z)
                 if z32 < depth[i, j]:
-                    if surfaces is not None and cutout >= 0:
-                        at = surfaces.uv[surfaces.layers[slot], f]
-                        u = (e0 * at[0, 0] + e1 * at[1, 0] + e2 * at[2, 0]) * scale
-                        v = (e0 * at[0, 1] + e1 * at[1, 1] + e2 * at[2, 1]) * scale
-                        if not is_opaque(
-                            surfaces.sizes, surfaces.rules, surfaces.opaque, surfaces.texels, cutout, u, v
-                        ):
+                    if by_slot is not None and cutout >= 0:
+                        layer = layers[slot]
+                        u = (e0 * uv[layer, f, 0, 0] + e1 * uv[layer, f, 1, 0] + e2 * uv[layer, f, 2, 0]) * scale
+                        v = (e0 * uv[layer, f, 0, 1] + e1 * uv[layer, f, 1, 1] + e2 * uv[layer, f, 2, 1]) * scale
+                        if not is_opaque(sizes, rules, opaque, texels, cutout, u, v):
                             continue
                     depth[i, j] = z32
                     triangle[i, j] = f

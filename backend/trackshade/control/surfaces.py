@@ -46,6 +46,14 @@ class Slots(NamedTuple):
     texels: np.ndarray
 
 
+NO_SLOTS = Slots(
+    np.zeros(0, np.int32), np.zeros(0, np.bool_), np.zeros(0, np.bool_), np.zeros(0, np.int32), np.zeros(0, np.int32),
+    np.zeros((0, 0, 3, 2), np.float32), np.zeros((0, 5), np.int64), np.zeros((0, 2, 3), np.float64),
+    np.zeros((0, 256), np.bool_), np.zeros(0, np.uint8),
+)  # fmt: skip
+"""Stands for the slots of a mesh that has no surfaces; nothing looks into it."""
+
+
 class ShotSlots:
     """The slots of a shot's meshes; what several meshes and samples share is made once."""
 
@@ -116,10 +124,11 @@ def texel(texels, start, height, width, extension, row, column):
 @kernel
 def is_opaque(sizes, rules, opaque, texels, cutout, u, v):
     """Whether a cut-out draws the surface point with texture coordinates (u, v)."""
-    start, height, width, extension, smooth = sizes[cutout]
-    m = rules[cutout]
-    x = (m[0, 0] * u + m[0, 1] * v + m[0, 2]) * width
-    y = (m[1, 0] * u + m[1, 1] * v + m[1, 2]) * height
+    # Element by element: a row of an array would be an object of its own, for each pixel.
+    start, height, width = sizes[cutout, 0], sizes[cutout, 1], sizes[cutout, 2]
+    extension, smooth = sizes[cutout, 3], sizes[cutout, 4]
+    x = (rules[cutout, 0, 0] * u + rules[cutout, 0, 1] * v + rules[cutout, 0, 2]) * width
+    y = (rules[cutout, 1, 0] * u + rules[cutout, 1, 1] * v + rules[cutout, 1, 2]) * height
     if not (abs(x) < 1e9 and abs(y) < 1e9):
         return True
     if smooth == 0:
@@ -128,6 +137,11 @@ def is_opaque(sizes, rules, opaque, texels, cutout, u, v):
     x, y = x - 0.5, y - 0.5
     column, row = math.floor(x), math.floor(y)
     right, up = x - column, y - row
+    if row >= 0 and row + 1 < height and column >= 0 and column + 1 < width:  # none of it is outside the image
+        at = start + row * width + column
+        low = (1.0 - right) * texels[at] + right * texels[at + 1]
+        high = (1.0 - right) * texels[at + width] + right * texels[at + width + 1]
+        return opaque[cutout, int((1.0 - up) * low + up * high + 0.5)]
     low = (1.0 - right) * texel(texels, start, height, width, extension, row, column) + right * texel(
         texels, start, height, width, extension, row, column + 1
     )
