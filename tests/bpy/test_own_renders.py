@@ -60,8 +60,8 @@ def output_group(name: str, folder: Path, inner: Any = None) -> Any:
         for _ in range(2):  # a group may be used several times
             node = tree.nodes.new("CompositorNodeGroup")
             node.node_tree = inner
-            tree.links.new(fed, node.inputs[0])
-        fed = node.outputs[0]
+            tree.links.new(darker.outputs[0], node.inputs[0])
+            fed = node.outputs[0]
     tree.links.new(fed, target.inputs[0])
     return tree
 
