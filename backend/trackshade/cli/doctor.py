@@ -21,7 +21,8 @@ from trackshade.conventions import size_in_words
 from trackshade.errors import TrackshadeError
 from trackshade.wire import PROTOCOL, connection_file
 
-PACKAGES = ("numpy", "pyzmq", "msgpack", "torch", "diffusers", "transformers", "safetensors", "numba", "av", "bpy")
+PACKAGES = ("numpy", "pyzmq", "msgpack", "torch", "diffusers", "transformers", "safetensors", "numba", "av",
+            "openimageio", "bpy")  # fmt: skip
 Facts = dict[str, dict[str, Any]]
 
 
