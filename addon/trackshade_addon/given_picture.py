@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from trackshade.picture_file import MAX_PIXELS, PictureHeader, read_header, read
 from .discard import discard
 
 IMAGE = "image:"  # before an image's name, where a path may stand, too
-_DISPLAY_SPACES = ("sRGB", "Non-Color")
+_DATA = "Non-Color"
+_DISPLAY_SPACES = ("sRGB", _DATA)
 _VIEW = ("view_transform", "look", "exposure", "gamma", "use_curve_mapping")
 _WHITE_BALANCE = ("use_white_balance", "white_balance_temperature", "white_balance_tint")  # Blender 4.3 and newer
 
@@ -65,7 +66,7 @@ def read_picture_file(path: Path, color_management: Mapping[str, Any] | None) ->
     def decode(data: bytes, header: PictureHeader) -> Pixels:
         if header.scene_linear:
             return _developed(data, header, color_management or {})
-        with _loaded(data, "Non-Color") as image:
+        with _loaded(data, _DATA) as image:
             return _stored(_values(image), np.uint16 if header.bits == 16 else np.uint8)
 
     return read_given(path, decode)
@@ -163,7 +164,7 @@ def _shown(image: bpy.types.Image, management: Mapping[str, Any]) -> Pixels:
                 image.save_render(str(path), scene=scene)
             except RuntimeError as error:
                 raise DecodingFailed(_said(error)) from error
-            with _loaded(path.read_bytes(), "Non-Color") as shown:
+            with _loaded(path.read_bytes(), _DATA) as shown:
                 return _stored(_values(shown), np.uint16)
     finally:
         discard(scene)
@@ -172,14 +173,13 @@ def _shown(image: bpy.types.Image, management: Mapping[str, Any]) -> Pixels:
 def _apply(management: Mapping[str, Any], scene: bpy.types.Scene) -> None:
     """Gives a new scene these settings. Those that this Blender does not know keep their defaults."""
     view = scene.view_settings
-    scene.display_settings.display_device = "sRGB"
+    with suppress(TypeError):  # a studio's configuration without that display
+        scene.display_settings.display_device = "sRGB"
     for name in (*_VIEW, *_WHITE_BALANCE):
         if name not in management or not hasattr(view, name):
             continue
-        try:
+        with suppress(TypeError):  # a view transform or look of another configuration
             setattr(view, name, management[name])
-        except TypeError:  # a view transform or look of another configuration
-            continue
     curves = management.get("curves")
     if curves is not None and view.use_curve_mapping:
         mapping = view.curve_mapping
@@ -205,7 +205,7 @@ def _loaded(data: bytes, space: str) -> Iterator[bpy.types.Image]:
         image.pack(data=data, data_len=len(data))
         image.source = "FILE"
         image.alpha_mode = "CHANNEL_PACKED"
-        image.colorspace_settings.name = space
+        _set_space(image, space)
         if not image.has_data and not all(image.size):
             raise DecodingFailed("its pixels cannot be decoded")
         yield image
@@ -213,6 +213,22 @@ def _loaded(data: bytes, space: str) -> Iterator[bpy.types.Image]:
         raise DecodingFailed(_said(error)) from error
     finally:
         discard(image)
+
+
+def _set_space(image: bpy.types.Image, space: str) -> None:
+    """Has an image read by a color space; where a studio's configuration has none of that name, by its own for data,
+    or for light the one it has chosen itself.
+    """
+    settings = image.colorspace_settings
+    try:
+        settings.name = space
+    except TypeError:
+        if space != _DATA:
+            return
+        for item in settings.bl_rna.properties["name"].enum_items:
+            settings.name = item.identifier
+            if settings.is_data:
+                return
 
 
 def _values(image: bpy.types.Image) -> np.ndarray:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 import bpy
@@ -15,6 +17,7 @@ import stage
 import trackshade_addon
 from backends import backend_python
 from test_first_frame import glowing, plain, png
+from test_ui_checks import STUDIO
 from trackshade import conventions
 from trackshade.errors import ShotError
 from trackshade.picture_file import read_header
@@ -150,6 +153,28 @@ def test_primaries_that_a_file_states_are_read(scene: bpy.types.Scene, folder: P
     whole = values.max(axis=-1) < 1  # the others were cut off
     assert np.abs(made - np.clip(values @ to_rec709.T, 0, 1))[whole].max() < 0.01
     assert np.abs(made - values)[whole].max() > 0.1
+
+
+IN_STUDIO = """
+import sys, numpy as np
+from pathlib import Path
+from trackshade_addon.given_picture import color_management, read_picture_file
+import bpy
+folder = Path(sys.argv[1])
+with np.load(folder / "reference.npz") as reference:
+    for name in ("color.png", "deep.png", "deep-zip.tif", "baseline.jpg"):
+        assert np.array_equal(read_picture_file(folder / name, None).pixels, reference[name]), name
+picture = read_picture_file(folder / "light.exr", color_management(bpy.context.scene))
+print("read", bpy.context.scene.view_settings.view_transform, picture.size)
+"""
+
+
+def test_a_studios_color_configuration_changes_no_values(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.ocio").write_text(STUDIO)
+    environment = {**os.environ, "OCIO": str(tmp_path / "config.ocio")}
+    command = [sys.executable, "-c", IN_STUDIO, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert "read Film (36, 24)" in done.stdout, done.stdout + done.stderr
 
 
 # images in Blender

@@ -22,7 +22,8 @@ from trackshade.errors import TrackshadeError
 from trackshade.processes import find_program
 from trackshade.wire import PROTOCOL, connection_file
 
-PACKAGES = ("numpy", "pyzmq", "msgpack", "torch", "diffusers", "transformers", "safetensors", "numba", "av", "bpy")
+PACKAGES = ("numpy", "pyzmq", "msgpack", "torch", "diffusers", "transformers", "safetensors", "numba", "av",
+            "openimageio", "bpy")  # fmt: skip
 Facts = dict[str, dict[str, Any]]
 
 
