@@ -319,5 +319,3 @@ def test_every_start_goes_through_the_functions_for_that() -> None:
 def test_the_makefile_starts_several_processes_without_the_current_folder() -> None:
     lines = (ROOT / "Makefile").read_text().splitlines()
     assert all("PYTHONSAFEPATH=1" in line for line in lines if "accelerate launch" in line)
-
-
