@@ -359,6 +359,8 @@ def _png_bytes(data: bytes) -> int:
 
 # JPEG
 
+_CMYK = "It is CMYK, for print: its inks are converted without the printer's profile, and colors may differ."
+
 
 def _jpeg(reader: _Reader) -> PictureHeader:
     reader.take(2)
@@ -387,11 +389,11 @@ def _jpeg(reader: _Reader) -> PictureHeader:
             profile[body[12]] = body[14:]
     if size is None:
         raise _Damaged("it has no header")
-    if components == 4:
-        raise _Unsupported("is CMYK, for print; its colors on a screen are not known")
-    if components not in (1, 3):
+    if components not in (1, 3, 4):
         raise _Unsupported(f"has {components} channels")
     header = PictureHeader("JPEG", size, orientation=_exif_orientation(exif))
+    if components == 4:
+        return replace(header, warnings=(_CMYK,))
     if profile:
         return _profiled(header, b"".join(profile[number] for number in sorted(profile)), "")
     if _exif_says_adobe(exif):
@@ -425,6 +427,7 @@ def _check_jpeg(data: bytes) -> None:
 # TIFF
 
 _TIFF_LAYOUTS = {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_TIFF_CMYK = 5
 _TIFF_PLAIN = {1: "", 5: "", 8: "", 32946: "", 32773: ""}  # none, LZW, deflate (two numbers), PackBits
 
 
@@ -440,16 +443,14 @@ def _tiff(reader: _Reader) -> PictureHeader:
     photometric, compression = first(262, 1), first(259, 1)
     if compression not in _TIFF_PLAIN:
         raise _Unsupported(f"is a TIFF with compression {compression} (LZW, deflate, PackBits or none are read)")
-    if photometric == 5:
-        raise _Unsupported("is CMYK, for print; its colors on a screen are not known")
-    if photometric not in (0, 1, 2, 3):
-        raise _Unsupported(f"is a TIFF whose colors are of kind {photometric} (RGB, grey or a palette are read)")
+    if photometric not in (0, 1, 2, 3, _TIFF_CMYK):
+        raise _Unsupported(f"is a TIFF whose colors are of kind {photometric} (RGB, CMYK, grey or a palette are read)")
     if len(bits) != 1 or (depth := int(bits.pop())) not in (1, 8, 16, 32) or kind not in (1, 3):
         raise _Unsupported("is a TIFF of an unusual depth (8, 16 bits or floating point are read)")
     if (kind == 3) != (depth == 32 or (kind == 3 and depth == 16)):
         raise _Unsupported("is a TIFF of 32-bit whole numbers")
-    base = 3 if photometric == 2 else 1
-    if samples not in (base, base + 1) or (photometric == 3 and samples != 1) or (depth == 1 and samples != 1):
+    base = {2: 3, _TIFF_CMYK: 4}.get(photometric, 1)
+    if samples not in (base, base + 1) or (photometric in (3, _TIFF_CMYK) and samples != base) or (depth == 1 and samples != 1):
         raise _Unsupported(f"is a TIFF with {samples} channels")
     _check_tiff_strips(reader, tags, depth, samples, size)
     alpha = "none" if samples == base else "premultiplied" if first(338, 0) == 1 else "straight"
@@ -458,6 +459,8 @@ def _tiff(reader: _Reader) -> PictureHeader:
         return replace(header, bits=32, linear_space="Linear Rec.709")
     if after:
         header = replace(header, notes=("Of its several pages the first is taken.",))
+    if photometric == _TIFF_CMYK:
+        return replace(header, warnings=(_CMYK,))
     profile = tags.get(34675, b"")
     if profile:
         return _profiled(header, profile if isinstance(profile, bytes) else bytes(profile), "")

@@ -297,6 +297,14 @@ def test_a_texture_of_a_library_is_looked_for_beside_the_library(scene, tmp_path
 # fonts, volumes, caches, simulations
 
 
+def test_a_volume_without_a_file_is_not_missing(scene, tmp_path):
+    """Blender saves the path of such a volume as one that leads two folders up."""
+    stage.add(scene, "Smoke", bpy.data.volumes.new("Smoke"))
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"))
+    assert gaps(bpy.context.scene) == []
+
+
 def test_fonts_and_volumes(scene, tmp_path):
     system = Path(bpy.utils.resource_path("LOCAL")) / "datafiles" / "fonts"
     font_file = tmp_path / "brand.ttf"

@@ -79,13 +79,13 @@ def test_every_kind_is_taken(path: Path, name: str) -> None:
         picture = read_given(path, decode)
         assert picture.size == header.size
         assert picture.pixels.dtype == (np.uint16 if "deep" in name else np.uint8)
-    assert not header.warnings
+    assert ["CMYK" in sentence for sentence in header.warnings] == [True] * name.startswith("cmyk")
 
 
 @pytest.mark.parametrize("name", ["color.png", "grey.png", "palette.png", "bilevel.png", "srgb.png", "lossless.webp",
                                   "plain.bmp", "palette.bmp", "color-lzw.tif", "grey-zip.tif", "bilevel.tif",
                                   "planes.tif", "baseline.jpg", "progressive.jpg", "grey.jpg",
-                                  "lossy.webp"])  # fmt: skip
+                                  "lossy.webp", "cmyk.jpg", "cmyk.tif"])  # fmt: skip
 def test_plain_pictures_keep_their_levels(path: Path, name: str) -> None:
     with Image.open(io.BytesIO(FILES[name])) as image:
         wanted = np.asarray(image.convert("RGB"))
@@ -212,8 +212,6 @@ def animated(kind: str) -> bytes:
     [
         (animated("PNG"), "animated"),
         (animated("WEBP"), "animated"),
-        (picture_files.pillow(Image.new("CMYK", (8, 8)), "JPEG"), "CMYK"),
-        (picture_files.pillow(Image.new("CMYK", (8, 8)), "TIFF"), "CMYK"),
         (picture_files.pillow(picture_files.smooth(), "TIFF", compression="jpeg"), "compression"),
         (picture_files.written(np.zeros((8, 8, 3), np.uint32), ".tif"), "whole numbers"),
         (picture_files.written(np.zeros((8, 8, 4), np.float32), ".exr", names=("R", "G", "B", "Depth.Z")), "layers"),

@@ -137,7 +137,7 @@ def _played(user: Any, frame: int) -> int | None:
 
 def missing_volume(volume: bpy.types.Volume, frames: Sequence[float], files: Files) -> str:
     """A name for the missing files of a volume, "" where all are there."""
-    if not volume.filepath:
+    if not volume.filepath or volume.filepath.endswith(("/", "\\")):  # Blender saves an empty path as "//../../"
         return ""
     path = files.path(volume, volume.filepath)
     if not volume.is_sequence:

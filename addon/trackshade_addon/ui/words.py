@@ -42,6 +42,8 @@ FIXES = {
     "render-failed": "Choose another render engine, or set First Frame to Image under Look.",
     "output-exists": "Choose another folder for the results in the add-on's preferences.",
     "output-not-ours": "Choose another folder for the results in the add-on's preferences.",
+    "incomplete-scene": "Use File > External Data > Find Missing Files, or open the file with Trust Source.",
+    "no-animations": "Open the file without choosing an animation.",
     "missing-weights": "Fetch the model under Models.",
     "unknown-device": "Choose another device in the add-on's preferences.",
     "backend-incomplete": "Press Set Up under Backend, or choose another Python in the add-on's preferences.",
