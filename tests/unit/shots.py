@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from trackshade.shot import CameraTrack, Geometry, MeshTrack, ObjectTrack, Shot
+from trackshade.shot import CameraTrack, Geometry, MeshTrack, ObjectTrack, Shot, Surfaces
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 
@@ -83,8 +83,10 @@ def geometries(draw: st.DrawFn, count: int) -> Geometry:
         draw(hnp.arrays(np.float32, (samples, vertices, 3), elements=FINITE)),
         draw(hnp.arrays(np.int32, (faces, 3), elements=st.integers(0, vertices - 1))),
         draw(st.none() | uv),
-        draw(st.none() | hnp.arrays(np.float32, (vertices, 3), elements=FINITE)),
-        draw(st.none() | hnp.arrays(np.int32, vertices, elements=st.integers(0, count - 1))),
+        materials=draw(st.none() | hnp.arrays(np.int32, faces, elements=st.integers(0, 3))),
+        more_uv=tuple(draw(st.lists(uv, max_size=2))),
+        origins=draw(st.none() | hnp.arrays(np.float32, (vertices, 3), elements=FINITE)),
+        births=draw(st.none() | hnp.arrays(np.int32, vertices, elements=st.integers(0, count - 1))),
     )
 
 
@@ -92,6 +94,14 @@ def geometries(draw: st.DrawFn, count: int) -> Geometry:
 def changes(draw: st.DrawFn, count: int, shapes: int) -> tuple[tuple[int, int], ...]:
     times = draw(st.lists(st.integers(1, count - 1), unique=True, max_size=3)) if count > 1 else []
     return tuple((t, draw(st.integers(0, shapes - 1))) for t in sorted(times))
+
+
+@st.composite
+def surfaces(draw: st.DrawFn, count: int) -> Surfaces:
+    """Any surfaces without cut-outs, which need texture coordinates."""
+    slots = draw(st.integers(1, 3))
+    sides = hnp.arrays(np.bool_, (draw(st.sampled_from([1, count])), slots))
+    return Surfaces(draw(sides), draw(sides), np.full(slots, -1, np.int32), np.zeros(slots, np.int32))
 
 
 @st.composite
@@ -103,9 +113,12 @@ def shots(draw: st.DrawFn) -> Shot:
     flags = hnp.arrays(np.bool_, count)
     shapes = tuple(draw(st.lists(geometries(count), max_size=3)))
     index = st.integers(0, len(shapes) - 1)
+    looks = tuple(draw(st.lists(surfaces(count), max_size=2)))
     meshes = st.builds(
-        MeshTrack, names, index, matrices, flags, st.booleans(), st.integers(0, 32767), changes(count, len(shapes))
-    )
+        MeshTrack, names, index, matrices, flags, st.booleans(), st.integers(0, 32767),
+        surfaces=st.none() | st.integers(0, len(looks) - 1) if looks else st.none(),
+        changes=changes(count, len(shapes)),
+    )  # fmt: skip
     start = draw(st.floats(-1000, 1000))
     return Shot(
         frames=start + np.cumsum(draw(hnp.arrays(np.float64, count, elements=st.floats(0.125, 100)))),
@@ -117,6 +130,7 @@ def shots(draw: st.DrawFn) -> Shot:
         objects=tuple(draw(st.lists(st.builds(ObjectTrack, names, names, matrices), max_size=2))),
         view_layer=draw(names),
         source={"file": draw(names), "warnings": draw(st.lists(names, max_size=2))},
+        surfaces=looks,
     )
 
 

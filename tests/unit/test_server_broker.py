@@ -276,7 +276,8 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
         chunks = backend.store / "chunks"  # those that were on their way may follow, but whole
         until(lambda: not list(chunks.glob("??/*.tmp")), "something half-written was left behind")
         for path in chunks.glob("??/*"):
-            assert digest_of(path.read_bytes()).hex() == path.stem
+            if path.suffix != ".tmp":  # one that follows just now
+                assert digest_of(path.read_bytes()).hex() == path.stem
         assert client.jobs() == []
         assert client.submit(shot, SETTINGS, job_id="full") == "full"
 
