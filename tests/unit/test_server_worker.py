@@ -29,6 +29,7 @@ from trackshade.shot import Geometry, Shot
 
 MINI = spec("mini")
 COUNT, SIZE = MINI.frames[0], MINI.sizes[0]
+PICTURE = np.zeros((*SIZE[::-1], 3), np.uint8)  # without one, a first frame is made before, in as many steps
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_the_same_job_again_is_the_same_picture(client: Client, tmp_path: Path) 
 
 def test_a_running_job_is_cancelled_between_steps(backend: Backend, client: Client) -> None:
     pid = worker(client)
-    job = client.submit(square(), ShadeSettings(steps=1000))
+    job = client.submit(square(), ShadeSettings(steps=1000), PICTURE)
     stream = client.events(job)
     next(e for e in stream if e.step)
     client.cancel(job)
@@ -159,7 +160,7 @@ def test_a_job_cancelled_while_it_is_decoded_leaves_all_or_nothing(backend: Back
 
 
 def test_jobs_wait_their_turn(client: Client) -> None:
-    running = client.submit(square(), ShadeSettings(steps=1000))
+    running = client.submit(square(), ShadeSettings(steps=1000), PICTURE)
     next(e for e in client.events(running) if e.step)
     waiting = client.submit(square(), ShadeSettings(steps=1))
     assert [e.state for e in client.events(waiting, timeout=0.1)] == ["queued"]
@@ -245,7 +246,7 @@ def test_events_outlast_a_full_disk(backend: Backend, client: Client) -> None:
 
 
 def test_a_broker_killed_in_the_middle_loses_nothing(backend: Backend, client: Client, tmp_path: Path) -> None:
-    job = client.submit(square(), ShadeSettings(steps=24, seed=5))
+    job = client.submit(square(), ShadeSettings(steps=24, seed=5), PICTURE)
     stream = client.events(job)
     events = [next(stream)]
     while not events[-1].step:
