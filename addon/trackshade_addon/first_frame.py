@@ -21,8 +21,7 @@ from trackshade.processes import blender, own_python
 from trackshade.shot import Shot
 
 from .capture.animation import curves
-from .capture.engines import OWN_ENGINE as OWN_ENGINE  # which others take from here
-from .capture.engines import look_engine as look_engine
+from .capture.engines import look_engine
 from .capture.render_state import RenderState
 from .capture.restore import Changes, fix_camera, undisturbed
 from .capture.simulations import simulations

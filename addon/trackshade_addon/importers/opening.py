@@ -17,6 +17,7 @@ import bpy
 from trackshade.errors import ShotError, UsageError
 
 from ..capture.completeness import Gap, notice
+from ..capture.engines import OWN_ENGINE
 from . import alembic, exchange, fbx, gltf, usd
 from .exchange import Imported
 from .refusals import damaged, refused, too_new
@@ -24,7 +25,6 @@ from .refusals import damaged, refused, too_new
 # Blender's own name for a .blend, for its backups (.blend1, .blend2, ...) and for what a crash has left (.blend@).
 _BLEND = re.compile(r"\.blend(\d+|@)?", re.IGNORECASE)
 _ENGINE = re.compile(r"Engine '([^']*)' not available for scene '([^']*)'")
-_OWN_ENGINE = "TRACKSHADE"
 
 _IMPORTERS: dict[str, Callable[[Path, str | None], Imported]] = {
     ".glb": gltf.import_gltf,
@@ -158,7 +158,7 @@ def _open_blend(file: Path, trust_scripts: bool) -> dict[str, list[Gap]]:
         raise too_new(file)
     gaps: dict[str, list[Gap]] = {}
     for engine, scene in _ENGINE.findall("".join(said)):
-        if engine != _OWN_ENGINE:
+        if engine != OWN_ENGINE:
             gaps.setdefault(scene, []).append(Gap("engine", engine))
     return gaps
 

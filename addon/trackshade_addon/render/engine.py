@@ -18,8 +18,8 @@ import numpy as np
 
 from trackshade.errors import Cancelled, TrackshadeError
 
+from ..capture.engines import OWN_ENGINE
 from ..chosen import results_folder
-from ..first_frame import OWN_ENGINE
 from ..job import PAUSE, Progress
 from ..ui import words
 from ..ui.jobs import defect

@@ -18,7 +18,7 @@ import bpy
 from trackshade.errors import TrackshadeError
 
 from ..capture.animation import READS_ONLY
-from ..first_frame import OWN_ENGINE
+from ..capture.engines import OWN_ENGINE
 from ..ui import words
 from .export import LayerExport
 from .snapshot import make_savable

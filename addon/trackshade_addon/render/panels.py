@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import bpy
 
-from ..first_frame import OWN_ENGINE
+from ..capture.engines import OWN_ENGINE
 
 _MARK = "BLENDER_RENDER"  # of those that any engine may show
 _NOT_OURS = {  # marked, but they set what only an engine of Blender's own obeys

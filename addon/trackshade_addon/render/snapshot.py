@@ -14,8 +14,8 @@ import numpy as np
 
 from trackshade.errors import OutputError, ShotError
 
+from ..capture.engines import OWN_ENGINE
 from ..discard import discard
-from ..first_frame import OWN_ENGINE
 from .exr import read_channels
 from .outputs import image_format, render_result
 from .rest import own_render

@@ -13,7 +13,7 @@ from trackshade.conventions import number_in_words, size_in_words
 from trackshade.errors import Cancelled
 
 from .. import backend
-from ..first_frame import OWN_ENGINE
+from ..capture.engines import OWN_ENGINE
 from ..place import TEXTURE_WAYS
 from . import drawing, words
 from .backend_panel import buttons

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from ..first_frame import OWN_ENGINE
+from ..capture.engines import OWN_ENGINE
 from .panel import Settings, TRACKSHADE_PT_look, TRACKSHADE_PT_model, TRACKSHADE_PT_shot
 
 

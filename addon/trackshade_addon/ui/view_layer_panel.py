@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from ..first_frame import OWN_ENGINE
+from ..capture.engines import OWN_ENGINE
 from ..render import hook
 from .drawing import draw_text
 
