@@ -450,7 +450,7 @@ def test_the_models_image_is_taken_as_it_is(width: int, height: int, model: tupl
 def test_another_shape_covers_the_frame_and_is_told() -> None:
     fit = fit_size((1920, 1080), (1.0, 1.0), ((720, 480),))
     left, top, right, bottom = fit.frame_in_model()
-    for size in ((1000, 1000), (3000, 1000), (50, 400)):
+    for size in ((1000, 1000), (3000, 1000), (50, 400), (4000, 1), (1, 300), (60, 2)):
         placement = place_picture(size, (720, 480), fit)
         assert placement.kind == "covering"
         (unit, other), (x, y) = placement.scale, placement.offset
