@@ -157,6 +157,15 @@ def test_a_home_below_a_file_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mo
     assert found["backend"]["served"] == "no"
 
 
+@pytest.mark.parametrize("name", ["TRACKSHADE_HOME", "TRACKSHADE_MODELS"])
+def test_the_home_of_an_unknown_user_is_a_sentence(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "~nobody-of-that-name/trackshade")
+    done = run("models")
+    assert done.returncode != 0
+    assert "~nobody-of-that-name" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_jobs_of_a_store_that_nobody_serves() -> None:
     assert run("jobs").stdout == "No jobs.\n"
     assert json.loads(run("jobs", "--json").stdout) == []
