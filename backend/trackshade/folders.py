@@ -154,7 +154,9 @@ def _xdg_documents() -> Path | None:
     found = re.search(r'^\s*XDG_DOCUMENTS_DIR="(.*)"\s*$', text, re.MULTILINE)
     if found is None:
         return None
-    named = _absolute(re.sub(r"^\$HOME(?=/|$)", lambda _: str(_expanded("~")), found[1]))
+    below = re.fullmatch(r"\$HOME(/.*)?", found[1])
+    plain = re.sub(r"\\(.)", r"\1", found[1] if below is None else below[1] or "")  # quoted as for a shell
+    named = _absolute(plain if below is None else f"{_expanded('~')}{plain}")
     return None if named == _expanded("~") else named  # the home folder itself stands for "none"
 
 
