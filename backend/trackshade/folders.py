@@ -36,13 +36,13 @@ def home() -> Path:
     """Folder of everything but results: TRACKSHADE_HOME, else in the system's folder for application data."""
     chosen = os.environ.get("TRACKSHADE_HOME")
     if chosen:
-        return Path(chosen).expanduser()
+        return _expanded(chosen)
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or _expanded("~") / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
+        base = _expanded("~") / "Library" / "Application Support"
     else:
-        base = _absolute(os.environ.get("XDG_DATA_HOME")) or Path.home() / ".local" / "share"
+        base = _absolute(os.environ.get("XDG_DATA_HOME")) or _expanded("~") / ".local" / "share"
     return base / APPLICATION
 
 
@@ -54,7 +54,7 @@ def environments_dir() -> Path:
 def models_dir() -> Path:
     """The one folder of fetched models: TRACKSHADE_MODELS, else the one chosen for this user, else in `home`."""
     chosen = os.environ.get("TRACKSHADE_MODELS") or _chosen_models()
-    return Path(chosen).expanduser() if chosen else home() / "models"
+    return _expanded(chosen) if chosen else home() / "models"
 
 
 def choose_models_dir(folder: Path | None) -> None:
@@ -64,7 +64,7 @@ def choose_models_dir(folder: Path | None) -> None:
         UsageError: TRACKSHADE_MODELS says another one. OutputError: `home` cannot be written.
     """
     said = os.environ.get("TRACKSHADE_MODELS")
-    if said and folder != Path(said).expanduser():
+    if said and folder != _expanded(said):
         raise UsageError("models-folder-set", f"TRACKSHADE_MODELS says {said}.", "Change it there.")
     write_json(home() / PLACES, {} if folder is None else {"models": str(folder.absolute())})
 
@@ -88,7 +88,7 @@ def unsaved_results_dir() -> Path:
     """Where the results of scenes go that were never saved: TRACKSHADE_RESULTS, else `Trackshade` in the user's
     documents. It need not exist."""
     chosen = os.environ.get("TRACKSHADE_RESULTS")
-    return Path(chosen).expanduser() if chosen else documents() / RESULTS
+    return _expanded(chosen) if chosen else documents() / RESULTS
 
 
 def documents() -> Path:
@@ -99,7 +99,7 @@ def documents() -> Path:
         found = None
     else:
         found = _absolute(os.environ.get("XDG_DOCUMENTS_DIR")) or _xdg_documents()
-    return found or Path.home() / "Documents"
+    return found or _expanded("~") / "Documents"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -127,6 +127,18 @@ def _chosen_models() -> str | None:
     return chosen if isinstance(chosen, str) else None
 
 
+def _expanded(folder: str) -> Path:
+    """The path with a leading ~ or ~user replaced. Raises UsageError("no-home")."""
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:  # no such user; or one without HOME and without an entry in the system's users
+        raise UsageError(
+            "no-home",
+            f"The home folder that {folder} stands for is not known.",
+            "Set HOME, or give whole paths in TRACKSHADE_HOME, TRACKSHADE_MODELS and TRACKSHADE_RESULTS.",
+        ) from error
+
+
 def _absolute(folder: str | None) -> Path | None:
     """The XDG specification has relative paths ignored."""
     return Path(folder) if folder and os.path.isabs(folder) else None
@@ -134,7 +146,7 @@ def _absolute(folder: str | None) -> Path | None:
 
 def _xdg_documents() -> Path | None:
     """XDG_DOCUMENTS_DIR of `user-dirs.dirs`, which desktops write in the user's language."""
-    folder = _absolute(os.environ.get("XDG_CONFIG_HOME")) or Path.home() / ".config"
+    folder = _absolute(os.environ.get("XDG_CONFIG_HOME")) or _expanded("~") / ".config"
     try:
         text = (folder / "user-dirs.dirs").read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -142,8 +154,10 @@ def _xdg_documents() -> Path | None:
     found = re.search(r'^\s*XDG_DOCUMENTS_DIR="(.*)"\s*$', text, re.MULTILINE)
     if found is None:
         return None
-    named = _absolute(re.sub(r"^\$HOME(?=/|$)", lambda _: str(Path.home()), found[1]))
-    return None if named == Path.home() else named  # the home folder itself stands for "none"
+    below = re.fullmatch(r"\$HOME(/.*)?", found[1])
+    plain = re.sub(r"\\(.)", r"\1", found[1] if below is None else below[1] or "")  # quoted as for a shell
+    named = _absolute(plain if below is None else f"{_expanded('~')}{plain}")
+    return None if named == _expanded("~") else named  # the home folder itself stands for "none"
 
 
 def _windows_documents() -> Path | None:

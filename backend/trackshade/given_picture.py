@@ -217,7 +217,7 @@ def _same_shape(size: tuple[int, int], shape: tuple[float, float], model: tuple[
     """Whether two aspects differ by no more than the rounding of the picture's sides, or half a pixel of the model."""
     width, height = size
     difference = math.log(width * shape[1] / (height * shape[0]))
-    return abs(difference) * (min(width, height) - 1) <= 1 or abs(difference) * max(model) <= _SAME_SHAPE
+    return abs(difference) * max(1, min(width, height) - 1) <= 1 or abs(difference) * max(model) <= _SAME_SHAPE
 
 
 def fit_picture(given: GivenPicture, model: tuple[int, int], fit: SizeFit | None, shows: str = "any") -> FittedPicture:

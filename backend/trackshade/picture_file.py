@@ -9,6 +9,7 @@ and in `trackshade.given_picture`, so that both give the same picture.
 from __future__ import annotations
 
 import io
+import os
 import re
 import stat
 import struct
@@ -121,7 +122,7 @@ def read_whole(path: Path) -> tuple[bytes, PictureHeader]:
     """
     try:
         with open_picture(path) as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(os.fstat(file.fileno()).st_size)  # room for as much as is asked for is made at once
     except (OSError, MemoryError) as error:
         raise _unreadable(path, error) from error
 
@@ -199,7 +200,9 @@ def _told(path: Path, parse: Callable[[], PictureHeader]) -> PictureHeader:
             f"The picture {path} has {error} pixels, and at most {MAX_PIXELS} are read.",
             "Make it smaller; a model's picture has less than two million.",
         ) from error
-    except (_Damaged, struct.error, zlib.error) as error:
+    except struct.error as error:  # whose words are for programmers
+        raise damaged(path, "its header is not valid") from error
+    except (_Damaged, zlib.error) as error:
         raise damaged(path, str(error)) from error
 
 
@@ -239,6 +242,8 @@ class _Reader:
         self._file.seek(count, io.SEEK_CUR)
 
     def at(self, position: int) -> _Reader:
+        if not 0 <= position < 1 << 62:  # numbers in a file may have a sign
+            raise _Damaged("a part of it lies nowhere")
         self._file.seek(position)
         return self
 
@@ -335,11 +340,11 @@ def _check_png(data: bytes) -> None:
     wanted = _png_bytes(data)
     inflate, found = zlib.decompressobj(), 0
     for first, last in bodies:
-        rest = data[first:last]
-        while rest and found <= wanted:
-            found += len(inflate.decompress(rest, 1 << 20))
-            rest = inflate.unconsumed_tail
-    if found + len(inflate.flush()) < wanted:
+        rest, more = data[first:last], b"more"
+        while found < wanted and (rest or more):  # never all at once: a small file may hold any number of zeros
+            more = inflate.decompress(rest, 1 << 20)
+            found, rest = found + len(more), inflate.unconsumed_tail
+    if found < wanted:
         raise _Damaged("pixels are missing")
 
 
@@ -412,15 +417,15 @@ def _jpeg_marker(reader: _Reader) -> int:
 
 def _check_jpeg(data: bytes) -> None:
     """Checks that pixels follow and that their end is there. What a phone appends after it does not matter."""
-    at = 2
-    while data[at + 1 : at + 2] != b"\xda":  # begins the pixels; an earlier part may hold a whole JPEG
-        if data[at + 1] == 0xFF or data[at + 1] == 0x01 or 0xD0 <= data[at + 1] <= 0xD8:
-            at += 1 if data[at + 1] == 0xFF else 2
-            continue
-        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-        if at + 4 > len(data):
+    file = io.BytesIO(data)
+    reader = _Reader(file)
+    reader.skip(2)
+    while (marker := _jpeg_marker(reader)) != 0xDA:  # begins the pixels; an earlier part may hold a whole JPEG
+        if marker == 0xD9:
             raise _Damaged("it has no pixels")
-    if data.find(b"\xff\xd9", at) < 0:
+        if marker != 0x01 and not 0xD0 <= marker <= 0xD8:
+            reader.skip(reader.unpack(">H")[0] - 2)
+    if data.find(b"\xff\xd9", file.tell()) < 0:
         raise _Damaged("its end is missing")
 
 
@@ -450,7 +455,11 @@ def _tiff(reader: _Reader) -> PictureHeader:
     if (kind == 3) != (depth == 32 or (kind == 3 and depth == 16)):
         raise _Unsupported("is a TIFF of 32-bit whole numbers")
     base = {2: 3, _TIFF_CMYK: 4}.get(photometric, 1)
-    if samples not in (base, base + 1) or (photometric in (3, _TIFF_CMYK) and samples != base) or (depth == 1 and samples != 1):
+    if (
+        samples not in (base, base + 1)
+        or (photometric in (3, _TIFF_CMYK) and samples != base)
+        or (depth == 1 and samples != 1)
+    ):
         raise _Unsupported(f"is a TIFF with {samples} channels")
     _check_tiff_strips(reader, tags, depth, samples, size)
     alpha = "none" if samples == base else "premultiplied" if first(338, 0) == 1 else "straight"
@@ -462,9 +471,11 @@ def _tiff(reader: _Reader) -> PictureHeader:
     if photometric == _TIFF_CMYK:
         return replace(header, warnings=(_CMYK,))
     profile = tags.get(34675, b"")
-    if profile:
-        return _profiled(header, profile if isinstance(profile, bytes) else bytes(profile), "")
-    return header
+    if not profile:
+        return header
+    if not isinstance(profile, bytes):
+        profile = bytes(profile) if all(0 <= value < 256 for value in profile) else b""  # b"" cannot be applied
+    return _profiled(header, profile, "")
 
 
 def _tiff_tags(reader: _Reader, base: int) -> tuple[dict[int, tuple | bytes], int]:
@@ -487,7 +498,6 @@ def _tiff_tags(reader: _Reader, base: int) -> tuple[dict[int, tuple | bytes], in
 def _tiff_directory(
     reader: _Reader, base: int, position: int, order: str, big: bool
 ) -> tuple[dict[int, tuple | bytes], int]:
-    _seekable(position)
     entry, size = (order + "HHQ8s", 8) if big else (order + "HHI4s", 4)
     count = reader.at(base + position).unpack(order + ("Q" if big else "H"))[0]
     if count > 4096:
@@ -497,23 +507,17 @@ def _tiff_directory(
     tags: dict[int, tuple | bytes] = {}
     for tag, kind, number, value in entries:
         letter = _TIFF_LAYOUTS.get(kind)
-        if letter is None or tag not in _TIFF_WANTED:
+        if letter is None or tag not in _TIFF_WANTED or not number:  # a tag without values says nothing
             continue
         length = number * struct.calcsize(letter)
         if length > _MAX_PROFILE:
             raise _Damaged("a part of it is too long")
         if length > size:
             where = struct.unpack(order + ("Q" if big else "I"), value)[0]
-            _seekable(where)
             value = reader.at(base + where).take(length)
         value = value[:length]
         tags[tag] = value if letter == "s" else struct.unpack(f"{order}{number}{letter}", value)
     return tags, int.from_bytes(after, "little")
-
-
-def _seekable(position: int) -> None:
-    if position >= 1 << 62:
-        raise _Damaged("a part of it lies nowhere")
 
 
 _TIFF_WANTED = {254, 256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 284, 322, 323, 324, 325, 338, 339, 34675, 1,
@@ -522,17 +526,22 @@ _TIFF_WANTED = {254, 256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 284, 322,
 
 def _check_tiff_strips(reader: _Reader, tags: dict[int, tuple | bytes], depth: int, samples: int, size: tuple) -> None:
     """Raises _Damaged where the pixels lie beyond the file's end or are fewer than its size says."""
-    offsets, counts = (tags.get(273) or tags.get(324) or ()), (tags.get(279) or tags.get(325) or ())
-    if not offsets or len(offsets) != len(counts):
-        raise _Damaged("it does not say where its pixels are")
-    for offset, count in zip(offsets, counts, strict=True):
-        _seekable(int(offset) + int(count))
+    for offset, count in _tiff_parts(tags):
         if count and len(reader.at(int(offset) + int(count) - 1).rest(1)) != 1:
             raise _Damaged("its end is missing")
     if tags.get(259, (1,))[0] == 1 and 324 not in tags:
         row = -(-size[0] * depth * samples // 8)
-        if sum(map(int, counts)) < row * size[1]:
+        if sum(count for _, count in _tiff_parts(tags)) < row * size[1]:
             raise _Damaged("pixels are missing")
+
+
+def _tiff_parts(tags: dict[int, tuple | bytes]) -> list[tuple[int, int]]:
+    """Offset and length in bytes of each tile, or of each strip where there are none."""
+    offset, count = (324, 325) if 324 in tags else (273, 279)
+    offsets, counts = tags.get(offset, ()), tags.get(count, ())
+    if not offsets or len(offsets) != len(counts):
+        raise _Damaged("it does not say where its pixels are")
+    return [(int(start), int(length)) for start, length in zip(offsets, counts, strict=True)]
 
 
 def _check_tiff(data: bytes) -> None:
@@ -549,8 +558,7 @@ def _check_tiff(data: bytes) -> None:
     width, rows = (first(322, 0), first(323, 0)) if tiled else (first(256, 0), min(first(278, 1 << 31), first(257, 0)))
     row = -(-width * bits // 8)
     strips = -(-first(257, 0) // max(1, rows))
-    parts = zip(tags[324 if tiled else 273], tags[325 if tiled else 279], strict=True)
-    for index, (offset, count) in enumerate(parts):
+    for index, (offset, count) in enumerate(_tiff_parts(tags)):
         left = first(257, 0) - index % strips * rows
         wanted = row * (rows if tiled else min(rows, left))
         if wanted > MAX_PIXELS * 16:

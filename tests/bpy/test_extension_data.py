@@ -241,6 +241,48 @@ def test_what_cannot_be_moved_is_said_and_used_where_it_is(here: Path, monkeypat
     assert contents(here / "documents") == files
 
 
+@pytest.mark.parametrize("chosen", ["", "results"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_where_the_old_folder_was_chosen_for_results_they_keep_their_names(
+    here: Path, monkeypatch: pytest.MonkeyPatch, linked: bool, chosen: str
+) -> None:
+    data = here / "extension"
+    files = fill(data, environments=False)
+    if linked:  # the other way round: what was kept there lies in the chosen folder
+        os.rename(data / "shaded", here / "documents")
+        (data / "shaded").symlink_to(here / "documents", target_is_directory=True)
+    monkeypatch.setenv("TRACKSHADE_RESULTS", str((here / "documents" if linked else data / "shaded") / chosen))
+    for _ in range(2):
+        assert rename_over(data).error is None
+        copy_over(data)
+        assert contents(data / "shaded") == files
+    assert extension_data.moved_results() == {}
+
+
+@pytest.mark.parametrize("home", ["extension", "extension/backend"])
+def test_where_the_old_folder_was_chosen_for_everything_it_stays(
+    here: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    data = here / "extension"
+    fill(data, results=False)
+    monkeypatch.setenv("TRACKSHADE_HOME", str(here / home))
+    for _ in range(2):
+        assert rename_over(data).error is None
+        copy_over(data)
+        assert runs(Choice(home=folders.environments_dir(), earlier=data / "backend").made())
+
+
+def test_what_others_have_put_beside_an_environment_stays(here: Path) -> None:
+    data = here / "extension"
+    fill(data, results=False)
+    (data / "backend" / "models").mkdir()
+    (data / "backend" / "models" / "weights").write_bytes(b"weights")
+    rename_over(data)
+    copy_over(data)
+    assert runs(current())
+    assert contents(data) == {"backend/models/weights": b"weights"}
+
+
 def test_a_backend_that_runs_keeps_its_environment(here: Path) -> None:
     data = here / "extension"
     files = fill(data)

@@ -149,6 +149,23 @@ def test_models_and_doctor_tell_what_there_is() -> None:
     assert "writable" in run("doctor").stdout
 
 
+def test_a_home_below_a_file_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path / "file" / "home"))
+    found = json.loads(run("doctor", "--json").stdout)
+    assert any(f"{tmp_path / 'file'} is no folder" in value for value in found["problems"].values())
+    assert found["backend"]["served"] == "no"
+
+
+@pytest.mark.parametrize("name", ["TRACKSHADE_HOME", "TRACKSHADE_MODELS"])
+def test_the_home_of_an_unknown_user_is_a_sentence(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "~nobody-of-that-name/trackshade")
+    done = run("models")
+    assert done.returncode != 0
+    assert "~nobody-of-that-name" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_jobs_of_a_store_that_nobody_serves() -> None:
     assert run("jobs").stdout == "No jobs.\n"
     assert json.loads(run("jobs", "--json").stdout) == []

@@ -33,7 +33,7 @@ from trackshade.given_picture import (
     with_first_frame,
 )
 from trackshade.picture_decoder import decode
-from trackshade.picture_file import MAX_BYTES, MAX_PIXELS, PictureHeader, read_header
+from trackshade.picture_file import MAX_BYTES, MAX_PIXELS, PictureHeader, read_header, read_whole
 
 SIZE = picture_files.WIDTH, picture_files.HEIGHT
 FILES = picture_files.files()
@@ -286,6 +286,76 @@ def test_damaged_files_give_a_picture_or_a_sentence(path: Path, name: str) -> No
                 assert fit_picture(read_given(path, decode), (48, 32), fit).pixels.shape == (32, 48, 3)
 
 
+def tiff(**tags: tuple[int, int, bytes]) -> bytes:
+    """A grey TIFF of 8×8 pixels. `tags`: by t and the number, kind, count and the four bytes of the value."""
+    values = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 400, 277: 1, 278: 8, 279: 64}
+    made = {number: (4, 1, struct.pack("<I", value)) for number, value in values.items()}
+    made |= {int(name[1:]): value for name, value in tags.items()}
+    entries = b"".join(struct.pack("<HHI", number, *made[number][:2]) + made[number][2] for number in sorted(made))
+    start = b"II*\0" + struct.pack("<IH", 8, len(made)) + entries + b"\0" * 4
+    return start.ljust(400, b"\0") + b"\x80" * 64
+
+
+MINUS = 9, 1, b"\x9c\xff\xff\xff"  # a signed number: -100
+NOTHING = 3, 0, b"\0" * 4
+DEFLATED = 3, 1, b"\x08\0\0\0"
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"t273": MINUS},  # where the pixels are
+        {"t279": MINUS},
+        {"t256": MINUS},
+        {"t277": MINUS},
+        {"t273": NOTHING},
+        {"t258": NOTHING},
+        {"t259": DEFLATED, "t278": MINUS},
+        {"t259": DEFLATED, "t324": (4, 1, b"\x90\x01\0\0")},  # tiles without lengths beside strips
+        {"t259": DEFLATED, "t324": NOTHING},
+    ],
+)
+def test_a_tiff_whose_numbers_make_no_sense_is_a_sentence(path: Path, tags: dict[str, tuple[int, int, bytes]]) -> None:
+    assert read(path, tiff()).size == (8, 8)
+    refused(path, tiff(**tags))
+    with contextlib.suppress(ShotError):
+        read_header(path)
+
+
+@pytest.mark.parametrize("profile", [(3, 2, b"\x2c\x01\x90\x01"), (6, 3, b"\xff\xff\xff\0"), MINUS])
+def test_a_tiff_s_profile_of_other_numbers_than_bytes_is_told(path: Path, profile: tuple[int, int, bytes]) -> None:
+    assert "cannot be applied" in read(path, tiff(t34675=profile)).header.warnings[0]
+
+
+@pytest.mark.parametrize("pointer", [MINUS, NOTHING, (4, 1, b"\xff" * 4), (4, 1, b"\x08\0\0\0"), (2, 1, b"abcd")])
+def test_exif_that_points_nowhere_does_not_matter(path: Path, pointer: tuple[int, int, bytes]) -> None:
+    entry = struct.pack("<HHI", 0x8769, *pointer[:2]) + pointer[2]
+    block = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + b"\0" * 4
+    assert read(path, picture_files.pillow(picture_files.smooth(), "JPEG", exif=block)).size == SIZE
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff" * 3, b"\0\x02" + b"\xff" * 20, b"\0"])
+def test_a_jpeg_without_pixels_is_a_sentence(path: Path, end: bytes) -> None:
+    data = FILES["baseline.jpg"]
+    assert "no pixels" in refused(path, data[: data.index(b"\xff\xda")] + b"\xff\xd9" + end).message
+
+
+def test_a_png_that_unpacks_to_far_more_than_its_pixels_takes_little_memory(path: Path) -> None:
+    import tracemalloc
+
+    packer = zlib.compressobj(9)
+    body = b"".join(packer.compress(b"\0" * (1 << 20)) for _ in range(200)) + packer.flush()
+    head = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + b"\0" * 25
+    data = start[:8] + picture_files.png_with(start, (b"IHDR", head), (b"IDAT", body), (b"IEND", b""))[33:]
+    path.write_bytes(data)
+    tracemalloc.start()
+    read_whole(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 16 << 20
+
+
 def mutated(data: bytes, random_: random.Random) -> bytes:
     changed, at = bytearray(data), random_.randrange(len(data))
     kind = random_.randrange(5)
@@ -380,7 +450,7 @@ def test_the_models_image_is_taken_as_it_is(width: int, height: int, model: tupl
 def test_another_shape_covers_the_frame_and_is_told() -> None:
     fit = fit_size((1920, 1080), (1.0, 1.0), ((720, 480),))
     left, top, right, bottom = fit.frame_in_model()
-    for size in ((1000, 1000), (3000, 1000), (50, 400)):
+    for size in ((1000, 1000), (3000, 1000), (50, 400), (4000, 1), (1, 300), (60, 2)):
         placement = place_picture(size, (720, 480), fit)
         assert placement.kind == "covering"
         (unit, other), (x, y) = placement.scale, placement.offset

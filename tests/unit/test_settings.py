@@ -110,6 +110,7 @@ def test_documents_are_where_the_desktop_says(tmp_path: Path, monkeypatch: pytes
     for said, folder in (
         ('XDG_DOCUMENTS_DIR="$HOME/Mes documents"\n', tmp_path / "Mes documents"),
         ('# none\nXDG_MUSIC_DIR="/m"\nXDG_DOCUMENTS_DIR="/data/docs"', Path("/data/docs")),
+        (r'XDG_DOCUMENTS_DIR="$HOME/\$1 \"new\""', tmp_path / '$1 "new"'),  # quoted as for a shell
         ('XDG_DOCUMENTS_DIR="$HOME/"\n', tmp_path / "Documents"),  # the desktop's way to say that there is none
         ('XDG_DOCUMENTS_DIR="docs"\n', tmp_path / "Documents"),  # no absolute path
     ):

@@ -198,7 +198,7 @@ def check_folder(home: Path, space: int) -> None:
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
-        strangers = [path.name for path in home.iterdir() if not _ours(path.name)]
+        strangers = [path.name for path in home.iterdir() if not is_ours(path.name)]
         with tempfile.TemporaryFile(dir=home) as file:
             file.write(b"\0" * 4096)
             file.flush()
@@ -219,7 +219,8 @@ def check_folder(home: Path, space: int) -> None:
         )
 
 
-def _ours(name: str) -> bool:
+def is_ours(name: str) -> bool:
+    """Whether a set-up makes files or folders of that name."""
     return name in (DOWNLOADS, LOCK) or name.startswith(("env-", ".")) or Path(name).match(MARKERS)
 
 

@@ -97,7 +97,7 @@ def _move(data: Path, results: Path, report: Report | None, task: Task) -> Moved
 
 def _move_results(data: Path, results: Path, report: Report | None, task: Task, moved: Moved) -> None:
     source = data / RESULTS
-    if not source.is_dir():
+    if not source.is_dir() or _lies_in(results, source):
         return
     items = sorted(path for path in source.iterdir() if not path.name.startswith("."))
     noted = _noted()
@@ -133,7 +133,7 @@ def _move_results(data: Path, results: Path, report: Report | None, task: Task, 
 
 def _move_environments(data: Path, results: Path, report: Report | None, task: Task, moved: Moved) -> None:
     source, home = data / ENVIRONMENTS, folders.environments_dir()
-    if not source.is_dir():
+    if not source.is_dir() or _lies_in(home, source) or _lies_in(folders.home(), source):
         return
     with contextlib.ExitStack() as stack:
         locks = [source / environment.LOCK, home / environment.LOCK]
@@ -160,7 +160,15 @@ def _move_environments(data: Path, results: Path, report: Report | None, task: T
     if report is None:  # deleting an environment takes seconds
         moved.to_copy = moved.to_copy or any(source.glob("env-*"))
     if (report is None and not moved.to_copy) or (report is not None and not _runs()):
-        moving.delete([source])
+        moving.delete(path for path in source.iterdir() if environment.is_ours(path.name))
+        with contextlib.suppress(OSError):  # it holds something of somebody else's
+            source.rmdir()
+
+
+def _lies_in(folder: Path, source: Path) -> bool:
+    """Whether a folder that things go to is the one that they are in, or within it, as somebody may have chosen: they
+    stay, then."""
+    return folder.resolve().is_relative_to(source.resolve())
 
 
 def _forget(source: Path, made: Made) -> None:

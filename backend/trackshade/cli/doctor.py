@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import platform
@@ -118,8 +119,12 @@ def _folders() -> dict[str, Any]:
 
 
 def _disk(folder: Path) -> str:
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    parents = (folder, *folder.absolute().parents)
+    existing = next(path for path in parents if path.is_dir())
     try:
+        first = next(path for path in parents if os.path.lexists(path))
+        if not first.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{first} is no folder")
         with tempfile.TemporaryFile(dir=existing):
             writable = "writable"
     except OSError as error:

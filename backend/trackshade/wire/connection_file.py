@@ -96,7 +96,7 @@ def read(path: Path) -> ConnectionInfo | None:
             int(found["protocol"]),
             bool(found["curve"]),
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # also where its folder cannot be there
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProtocolError(
