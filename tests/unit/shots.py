@@ -83,8 +83,8 @@ def geometries(draw: st.DrawFn, count: int) -> Geometry:
         draw(hnp.arrays(np.float32, (samples, vertices, 3), elements=FINITE)),
         draw(hnp.arrays(np.int32, (faces, 3), elements=st.integers(0, vertices - 1))),
         draw(st.none() | uv),
-        draw(st.none() | hnp.arrays(np.float32, (vertices, 3), elements=FINITE)),
-        draw(st.none() | hnp.arrays(np.int32, vertices, elements=st.integers(0, count - 1))),
+        origins=draw(st.none() | hnp.arrays(np.float32, (vertices, 3), elements=FINITE)),
+        births=draw(st.none() | hnp.arrays(np.int32, vertices, elements=st.integers(0, count - 1))),
     )
 
 
@@ -104,7 +104,14 @@ def shots(draw: st.DrawFn) -> Shot:
     shapes = tuple(draw(st.lists(geometries(count), max_size=3)))
     index = st.integers(0, len(shapes) - 1)
     meshes = st.builds(
-        MeshTrack, names, index, matrices, flags, st.booleans(), st.integers(0, 32767), changes(count, len(shapes))
+        MeshTrack,
+        names,
+        index,
+        matrices,
+        flags,
+        st.booleans(),
+        st.integers(0, 32767),
+        changes=changes(count, len(shapes)),
     )
     start = draw(st.floats(-1000, 1000))
     return Shot(
