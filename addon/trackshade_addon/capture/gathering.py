@@ -186,6 +186,8 @@ class Gathering:
                 layers,
                 bool(looks),
             )
+            if cut := {look.uv for look in used if look.cutout is not None}:
+                instance.recording.compare_coordinates(t, mesh, cut)
         finally:
             if convert:
                 seen.obj.to_mesh_clear()

@@ -29,6 +29,7 @@ class Recording:
     Attributes:
         slots_matter: not all of the mesh is solid, for some user of it: then other material slots are as much a change
             as another topology.
+        coordinates_change: texture coordinates of a cut-out are other ones on the same faces, in some sample.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class Recording:
         self._layers: dict[str, dict[int, Float32]] = {}
         self._variants = SlotVariants()
         self.slots_matter = False
+        self.coordinates_change = False
+        self._compared = -1  # sample in which texture coordinates were compared last
         self._take_slots(mesh)
         self._variants.number(_FIRST, self._slots[id(triangles)])
         self.take_layers(mesh, layers)
@@ -106,6 +109,20 @@ class Recording:
         for name in names:
             if name != self.uv_name:
                 self._take_layer(mesh, name)
+
+    def compare_coordinates(self, t: int, mesh: Readable, names: Collection[str | None]) -> None:
+        """Looks whether the texture coordinates that cut-outs use (None: those that renders use) are still those that
+        the recording has; `mesh` is the one that was put last, or is equal to it.
+        """
+        if self.coordinates_change or self._compared == t:
+            return
+        self._compared = t
+        segment = self.history.current
+        for name in {name or self.uv_name for name in names}:
+            had = segment.uv if name == self.uv_name else self._layers.get(name or "", {}).get(id(segment.triangles))
+            found = self._reader.layer(mesh, name) if name and had is not None else None
+            if had is not None and found is not None and found.shape == had.shape and not same_bytes(found, had):
+                self.coordinates_change = True
 
     def _take_slots(self, mesh: Readable) -> None:
         """Takes the material slots, and the texture coordinates that are known to be needed, of a new topology."""
