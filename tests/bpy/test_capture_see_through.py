@@ -1027,3 +1027,15 @@ def test_a_framing_camera_does_not_frame_fog(scene):
     box.scale = 50, 50, 50
     fog(Card("fog", box))
     assert add_auto_camera(scene, scene.view_layers[0], [1.0]).matrix_world == alone
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_texture_coordinates_of_a_cut_out_that_move_are_said(moves: bool, scene):
+    set_up(scene, "CYCLES", 1)
+    cards(scene, {"leaf": leaf_by_a_mix})
+    obj = bpy.data.objects["front leaf"]
+    warp = obj.modifiers.new("Warp", "UV_WARP")
+    warp.uv_layer = obj.data.uv_layers[0].name
+    stage.key(warp, "offset", {1: (0.0, 0.0), 3: (0.5 if moves else 0.0, 0.0)})
+    said = "The image that cuts out 'front leaf', or its place, changes over time: the shot keeps the first."
+    assert shoot(scene, 3).warnings == ((said,) if moves else ())

@@ -515,3 +515,49 @@ def test_a_simulation_in_an_instanced_collection_is_stepped(scene):
     heights = [points(shot, t)[:, 2].mean() for t in range(4)]
     assert heights[0] - heights[3] > 0.5
     assert np.diff(np.diff(heights)).max() < -0.05  # ever faster
+
+
+def in_frames_of_its_own(kind: str, thing: bpy.types.Object, first: int, last: int) -> None:
+    """Sets the frames in which the simulation of 'Thing' begins and ends."""
+    scene = bpy.context.scene
+    if kind == "nodes":
+        group = thing.modifiers[0].node_group
+        thing.modifiers.clear()  # the frame that it was made in is a frame of its simulation
+        thing.modifiers.new("Nodes", "NODES").node_group = group
+        scene.use_custom_simulation_range = True
+        scene.simulation_frame_start, scene.simulation_frame_end = first, last
+    else:
+        cache = scene.rigidbody_world.point_cache if kind == "rigid" else thing.modifiers[0].point_cache
+        cache.frame_start, cache.frame_end = first, last
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "first", "last"),
+    [
+        ("rigid", 100, 200, 1, 4),
+        ("cloth", 100, 200, 1, 4),
+        ("soft", 100, 200, 1, 4),
+        ("nodes", 100, 200, 1, 4),
+        ("nodes", 200, 100, 6, 30),
+        ("cloth", 200, 100, 6, 30),
+        ("cloth", 104, 100, 1, 60),
+    ],
+)
+def test_a_simulation_in_a_scene_with_time_stretching(scene, kind, old, new, first, last):
+    """Simulations begin and end in frames of the stretched time."""
+
+    def stretched() -> None:
+        thing = build(kind)
+        render = bpy.context.scene.render
+        render.frame_map_old, render.frame_map_new = old, new
+        in_frames_of_its_own(kind, thing, first, last)
+        bpy.context.scene.frame_set(1)
+
+    stretched()
+    shot = shoot((1.0, 5.0, 9.0, 12.0))
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    stretched()
+    shown = play()
+    assert np.abs(shown[12] - shown[1]).max() > 0.01
+    for t, frame in enumerate(shot.frames):
+        assert_shows(shot, t, shown[int(frame)])

@@ -435,3 +435,51 @@ def test_many_topologies_with_several_samples_each(kind: str, scene):
     assert_exact(shot, "Square")
     assert max(len(item.positions) for item in shot.geometries) == 2
     assert [t for t, _ in shot.meshes[0].changes] == [1, 3, 5, 7, 9, 11]
+
+
+def slots_by_index(group: bpy.types.NodeTree, counts: dict[int, int]) -> None:
+    """Faces with a smaller index than an animated number get the second material slot."""
+    new, link = group.nodes.new, group.links.new
+    chosen, compare = new("GeometryNodeSetMaterialIndex"), new("FunctionNodeCompare")
+    compare.data_type, compare.operation = "INT", "LESS_THAN"
+    first, limit = (socket for socket in compare.inputs if socket.type == "INT")
+    for frame, count in counts.items():
+        limit.default_value = count
+        limit.keyframe_insert("default_value", frame=frame)
+    chosen.inputs["Material Index"].default_value = 1
+    link(new("GeometryNodeInputIndex").outputs[0], first)
+    link(compare.outputs[0], chosen.inputs["Selection"])
+    link(group.nodes["in"].outputs[0], chosen.inputs["Geometry"])
+    link(chosen.outputs[0], group.nodes["out"].inputs[0])
+
+
+@pytest.mark.parametrize("solid", [False, True])
+@pytest.mark.parametrize("moves", [False, True])
+def test_faces_may_change_their_material_slots(moves: bool, solid: bool, scene):
+    """Where a slot is see-through, what is drawn follows; points keep their colours, also where they move."""
+    stage.add_camera(scene)
+    obj = stage.add(scene, "Square", stage.grid(cells=4))
+    for name in ("Shown", "Gone"):
+        material = bpy.data.materials.new(name)
+        if bpy.app.version < (5, 0):
+            material.use_nodes = True
+        alpha = 0.0 if name == "Gone" and not solid else 1.0
+        material.node_tree.nodes["Principled BSDF"].inputs["Alpha"].default_value = alpha
+        obj.data.materials.append(material)
+    if moves:
+        bend = obj.modifiers.new("Bend", "SIMPLE_DEFORM")
+        bend.deform_method, bend.deform_axis = "TWIST", "X"
+        stage.key(bend, "angle", {1: 0.0, 6: 2.0})
+    with stage.node_group("Slots") as group:
+        slots_by_index(group, {1: 0, 2: 4, 3: 12, 4: 12, 5: 4, 6: 0})
+    obj.modifiers.new("Slots", "NODES").node_group = group
+    shot = stage.shoot(scene, 6)
+    assert_exact(shot, "Square")
+    for t, gone in enumerate((0, 4, 12, 12, 4, 0)):
+        np.testing.assert_array_equal(places(shot, t), places(shot, 0))
+        assert not born(shot, t).any()
+        slots = shot.geometry_of(0, t).materials
+        if not solid:
+            assert (0 if slots is None else np.count_nonzero(slots) // 2) == gone
+    assert bool(shot.meshes[0].changes) == (not solid)
+    assert shot.warnings == ()

@@ -95,6 +95,30 @@ def test_a_surface_is_shown_in_some_samples_only():
     assert tracking_video(found).object_index[:, 20, 24].tolist() == [0, 1, 0]
 
 
+def test_each_topology_of_a_mesh_has_its_own_slots_and_coordinates():
+    """A square whose right half alone is drawn, by its slots and a cut-out; later its left half, as one of many
+    triangles; then again, as its coordinates are turned round."""
+    right, left = (32, 30), (12, 18)  # pixels, in its first and its second triangle
+    cutout = Cutout(np.array([[0, 255]], np.uint8), CUT, np.eye(2, 3), extension="EXTEND", smooth=False)
+    small = square(2.0, materials=[0, 1])
+    assert small.uv is not None
+    turned = np.stack([1 - small.uv[..., 0], small.uv[..., 1]], axis=-1)
+    count = 400
+    many = Geometry(
+        small.positions, np.concatenate([np.zeros((count, 3), np.int32), small.triangles]),
+        np.concatenate([np.zeros((count, 3, 2), np.float32), turned]), np.array([0] * count + [1, 0], np.int32),
+        start=1,
+    )  # fmt: skip
+    last = Geometry(small.positions, small.triangles, turned, start=2)
+    changing = replace(mesh(0, 3, surfaces=0), changes=((1, 1), (2, 2)))
+    surfaces = one_sample([True, False], [True, False], [0, -1])
+    found = shot([small, many, last, square(4.0, 3)], [changing, mesh(3, 3)], [surfaces], [cutout], count=3)
+    found.check_values()
+    drawn = [(int(image[right]), int(image[left])) for image in (label(found, t) for t in range(3))]
+    assert drawn == [(0, 1), (1, 0), (1, 0)]
+    assert (tracking_video(found).object_index == [label(found, t) for t in range(3)]).all()
+
+
 def test_a_cut_out_draws_what_its_image_has():
     """The picture of a disc on a card: seen inside it, the other mesh around it; row 0 of an image is its bottom."""
     y, x = np.mgrid[:64, :64]

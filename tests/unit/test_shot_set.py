@@ -125,7 +125,28 @@ def test_joined_frames_keep_their_surfaces(tmp_path: Path) -> None:
     assert shot.surfaces[card.surfaces].front.shape == (1, 2)
     assert [bool(shot.surfaces[pane.surfaces].at(t)[0][1]) for t in range(4)] == [True, False, True, False]
     assert not shot.surfaces[pane.surfaces].back[:, 0].any()
+    assert len(shot.geometries) == 1
     geometry = shot.geometries[card.geometry]
     assert geometry.materials is not None
     assert geometry.materials.tolist() == [0, 1]
     assert len(geometry.more_uv) == 1
+
+
+@pytest.mark.parametrize("solid", [False, True])
+def test_joined_frames_have_their_own_slots_where_these_matter(solid: bool, tmp_path: Path) -> None:
+    order = replace(ORDER, start=1, end=17, step=1)
+    tracks = write_set(tmp_path, order)
+    for frame in range(1, 18):
+        sample = surfaced(frame, True)
+        slots = np.array([0, frame % 3 == 2], np.int32)
+        geometry = replace(sample.geometries[0], materials=slots if slots.any() else None)
+        meshes = tuple(replace(mesh, surfaces=None) for mesh in sample.meshes) if solid else sample.meshes
+        replace(sample, geometries=(geometry,), meshes=meshes).save(tracks.path(frame))
+    (tmp_path / FIRST).write_bytes(b"picture")
+    shot = join(tracks, SPEC)
+    shot.check_values()
+    assert len(shot.geometries) == (1 if solid else 2)
+    for t in range(17) if not solid else ():
+        materials = shot.geometry_of(0, t).materials
+        assert (None if materials is None else materials.tolist()) == ([0, 1] if (t + 1) % 3 == 2 else None)
+        np.testing.assert_array_equal(shot.first_places(0, t), shot.first_places(0, 0))

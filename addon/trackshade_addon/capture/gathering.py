@@ -177,8 +177,17 @@ class Gathering:
             instance.visible[t] = True
             layers = {look.uv for look in used if look.uv is not None}
             instance.recording = self._library.record(
-                t, frame, mesh, instance.recording, seen.name, seen.by_counts and not (convert or self._alone), layers
+                t,
+                frame,
+                mesh,
+                instance.recording,
+                seen.name,
+                seen.by_counts and not (convert or self._alone),
+                layers,
+                bool(looks),
             )
+            if cut := {look.uv for look in used if look.cutout is not None}:
+                instance.recording.compare_coordinates(t, mesh, cut)
         finally:
             if convert:
                 seen.obj.to_mesh_clear()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trackshade.errors import ShotError
 from trackshade.shot import Geometry
-from trackshade.shot.segments import History, Segment, same_bytes
+from trackshade.shot.segments import History, Segment, SlotVariants, same_bytes
 
 from .geometry import MeshReader, Readable, Topology, empty
 from .materials import Looks
@@ -25,6 +25,11 @@ class Recording:
     """One mesh over the samples seen so far: a geometry for each topology that it has.
 
     Meshes are read directly into the memory of the geometry, where one deforms.
+
+    Attributes:
+        slots_matter: not all of the mesh is solid, for some user of it: then other material slots are as much a change
+            as another topology.
+        coordinates_change: texture coordinates of a cut-out are other ones on the same faces, in some sample.
     """
 
     def __init__(
@@ -41,12 +46,17 @@ class Recording:
         first = reader.positions(mesh, empty(np.float32, len(mesh.vertices), 3))
         self._first = self._now = reader.topology(mesh, by_counts)
         triangles, uv = reader.triangles(mesh)
-        self.history = History(total, _FIRST, first, triangles, uv, lambda shape: empty(np.float32, *shape))
+        self.history = History(total, (_FIRST, 0), first, triangles, uv, lambda shape: empty(np.float32, *shape))
         self.uv_name = next((layer.name for layer in mesh.uv_layers if layer.active_render), None)
         # By identity of a segment's triangles: material slots, and by name the texture coordinates that cut-outs use.
         self._slots: dict[int, NDArray[np.int32] | None] = {}
         self._layers: dict[str, dict[int, Float32]] = {}
+        self._variants = SlotVariants()
+        self.slots_matter = False
+        self.coordinates_change = False
+        self._compared = -1  # sample in which texture coordinates were compared last
         self._take_slots(mesh)
+        self._variants.number(_FIRST, self._slots[id(triangles)])
         self.take_layers(mesh, layers)
 
     @property
@@ -69,7 +79,7 @@ class Recording:
         Raises:
             ShotError: a vertex has no finite position.
         """
-        same = self._reader.has_topology(mesh, self._now)
+        same = self._is_latest(mesh)
         slot = self.history.slot(t) if same else None
         if slot is not None:
             finite_or_raise(self._reader.positions(mesh, slot), self.name, frame)
@@ -78,18 +88,41 @@ class Recording:
         key = self.history.topology
         if not same:
             self._now = self._topology(mesh)
-            key = _FIRST if self._now is self._first else _digest(self._now)
+            topology = _FIRST if self._now is self._first else _digest(self._now)
+            key = topology, self._variants.number(topology, self._reader.slots(mesh), self.slots_matter)
         sample = self._reader.positions(mesh)
         if not (same and same_bytes(sample, self.history.current.first)):
             finite_or_raise(sample, self.name, frame)
         self.history.put(t, key, sample, lambda: self._reader.triangles(mesh))
         self._take_slots(mesh)
 
+    def _is_latest(self, mesh: Readable) -> bool:
+        """Whether a mesh has the latest topology, and its material slots where they matter."""
+        if not self._reader.has_topology(mesh, self._now):
+            return False
+        if not self.slots_matter or self._now.corners is None:  # then nothing changes slots either
+            return True
+        return _same_slots(self._reader.slots(mesh), self._slots[id(self.history.current.triangles)])
+
     def take_layers(self, mesh: Readable, names: Collection[str]) -> None:
         """Takes texture coordinates that cut-outs need; `mesh` is the one that was put last, or is equal to it."""
         for name in names:
             if name != self.uv_name:
                 self._take_layer(mesh, name)
+
+    def compare_coordinates(self, t: int, mesh: Readable, names: Collection[str | None]) -> None:
+        """Looks whether the texture coordinates that cut-outs use (None: those that renders use) are still those that
+        the recording has; `mesh` is the one that was put last, or is equal to it.
+        """
+        if self.coordinates_change or self._compared == t:
+            return
+        self._compared = t
+        segment = self.history.current
+        for name in {name or self.uv_name for name in names}:
+            had = segment.uv if name == self.uv_name else self._layers.get(name or "", {}).get(id(segment.triangles))
+            found = self._reader.layer(mesh, name) if name and had is not None else None
+            if had is not None and found is not None and found.shape == had.shape and not same_bytes(found, had):
+                self.coordinates_change = True
 
     def _take_slots(self, mesh: Readable) -> None:
         """Takes the material slots, and the texture coordinates that are known to be needed, of a new topology."""
@@ -126,7 +159,7 @@ class Recording:
 
     def agrees(self, t: int, mesh: Readable) -> bool:
         """Whether `mesh` gives sample `t` as it was put."""
-        if not self._reader.has_topology(mesh, self._now):
+        if not self._is_latest(mesh):
             return False
         return same_bytes(self._reader.positions(mesh), self.history.at(t))
 
@@ -136,10 +169,11 @@ class Recording:
         twin.__dict__.update(self.__dict__)
         twin.history = self.history.fork(t)
         twin._slots = dict(self._slots)
+        twin._variants = self._variants.copy()
         twin._layers = {name: dict(found) for name, found in self._layers.items()}
         if twin.history.topology != self.history.topology:
             # The face corners of a topology in between are not kept; a mesh that has it is known by its digest.
-            twin._now = self._first if twin.history.topology == _FIRST else _UNKNOWN
+            twin._now = self._first if twin.history.topology == (_FIRST, 0) else _UNKNOWN
         return twin
 
     def key(self) -> tuple[int, int, int]:
@@ -211,10 +245,12 @@ class Library:
         name: str,
         by_counts: bool,
         layers: Collection[str] = (),
+        slots_matter: bool = False,
     ) -> Recording:
         """Takes the mesh that a user of recording `current` (None for a new user) shows in sample `t`.
 
-        `layers` names the texture coordinates that its cut-outs need beside those that renders use.
+        `layers` names the texture coordinates that its cut-outs need beside those that renders use. `slots_matter`:
+        not all of it is solid.
 
         Returns:
             the user's recording from now on: another one where it has parted from those that it shared with.
@@ -226,9 +262,11 @@ class Library:
                 current = self._new(t, frame, mesh, name, by_counts, layers)
             else:
                 current.take_layers(mesh, layers)
+            current.slots_matter |= slots_matter
             self._readings[address] = current
             self._placed[id(current), address] = current
             return current
+        current.slots_matter |= slots_matter
         placed = self._placed.get((id(current), address))
         if placed is None:
             placed = self._place(t, frame, mesh, current, name)

@@ -16,12 +16,14 @@ What holds of Blender 4.2 to 5.3, by experiment:
 - A change of any property of an object but its eye marks its point cache as outdated, and so does a change of a
   colliding object or a force field, and of any member of a rigid body world; the played frames are then gone. Values
   that are set back do not bring them back. A baked cache is not affected.
+- Point caches, fluids and simulation zones count frames of the time that Time Stretching makes of the scene's frames.
 - A simulation zone keeps its frames after such a change, of its own object or one that its nodes refer to, until the
   start is passed the next time; then they are computed anew. Python cannot ask which frames it has.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -43,11 +45,12 @@ class Simulation:
 
     Attributes:
         name: of what has it, for messages.
-        start: whole frame in which it begins.
-        end: whole frame after which nothing changes any more; None if it never ends.
+        start: whole frame of the scene in which it begins.
+        end: whole frame of the scene after which nothing changes any more; None if it never ends.
         owner: original object that has it, or one of the bodies of a rigid body world; None for scripts.
         cache: its point cache, if it has one.
         keeps_frames: whether a frame that was passed can be shown again.
+        speed: frames of its cache in a frame of the scene.
     """
 
     name: str
@@ -56,15 +59,22 @@ class Simulation:
     owner: bpy.types.Object | None = None
     cache: Any = None
     keeps_frames: bool = True
+    speed: float = 1.0
 
     def reach(self) -> int:
-        """The last whole frame up to which all are known to be simulated and valid; before the start if none is."""
-        if self.cache is None or self.cache.is_outdated or self.cache.frame_step != 1 or self.start < FIRST:
+        """The last whole frame of the scene up to which all are known to be simulated and valid; before the start if
+        none is.
+        """
+        if self.cache is None or self.cache.is_outdated or self.cache.frame_step != 1:
+            return self.start - 1
+        first = self.cache.frame_start
+        if first < FIRST:
             return self.start - 1
         count, inexact = cached_frames(self.cache)
-        if inexact is None:
-            return self.start + count - 1
-        return inexact if inexact > self.start else self.start - 1
+        last = first + count - 1 if inexact is None else inexact
+        if last > first:
+            return math.floor(last / self.speed)
+        return self.start if count and inexact is None else self.start - 1
 
     def reaches(self, frame: int) -> bool:
         """Whether a jump to a frame is right: what it depends on is simulated, or nothing is before the start."""
@@ -83,6 +93,23 @@ def cached_frames(cache: Any) -> tuple[int, int | None]:
     """
     numbers = [int(number) for number in re.findall(r"-?\d+", _PARENTHESES.sub("", cache.info))]
     return (numbers[0] if numbers else 0), (numbers[1] if len(numbers) > 1 else None)
+
+
+def speed(scene: bpy.types.Scene) -> float:
+    """Frames that animation and simulations go on by in one frame of the scene: 1 without Time Stretching."""
+    return scene.render.frame_map_old / scene.render.frame_map_new
+
+
+def scene_frames(scene: bpy.types.Scene, first: int, last: int) -> tuple[int, int]:
+    """The whole frames of a scene in which the frames `first` to `last` of its stretched time are passed.
+
+    Where the time runs faster, the first one may be passed by: then it is the frame after that, from which on Blender
+    plays. Where it runs slower, `last` is shown until the frame after it.
+    """
+    rate = speed(scene)
+    start = first / rate
+    end = max(math.ceil(last / rate), math.ceil((last + 1) / rate) - 1)
+    return (math.ceil(start) if rate > 1 else math.floor(start)), end
 
 
 def was_played(cache: Any) -> bool:
@@ -122,8 +149,8 @@ def _rigid_bodies(scene: bpy.types.Scene) -> Iterator[Simulation]:
     bodies = [obj for obj in objects if obj.rigid_body is not None and obj.rigid_body.type == "ACTIVE"]
     if bodies:
         cache = world.point_cache
-        first, keeps = cache.frame_start, cache.frame_start >= FIRST
-        yield Simulation(f"the rigid bodies of '{scene.name}'", first, cache.frame_end, bodies[0], cache, keeps)
+        name, times = f"the rigid bodies of '{scene.name}'", scene_frames(scene, cache.frame_start, cache.frame_end)
+        yield Simulation(name, *times, bodies[0], cache, cache.frame_start >= FIRST, speed(scene))
 
 
 def _of_object(scene: bpy.types.Scene, obj: bpy.types.Object, zones: Zones) -> Iterator[Simulation]:
@@ -132,19 +159,21 @@ def _of_object(scene: bpy.types.Scene, obj: bpy.types.Object, zones: Zones) -> I
             # Dynamic paint caches on the disk only, and nothing where the file was never saved.
             painted = any(cache == surface.point_cache for surface in _painted(obj))
             keeps = cache.frame_start >= FIRST and not painted
-            yield Simulation(name, cache.frame_start, cache.frame_end, obj, cache, keeps)
+            times = scene_frames(scene, cache.frame_start, cache.frame_end)
+            yield Simulation(name, *times, obj, cache, keeps, speed(scene))
     for modifier in obj.modifiers:
         if not modifier.show_viewport:
             continue
         if _is_replayed_fluid(modifier):
             domain = modifier.domain_settings
-            yield Simulation(f"the fluid of '{obj.name}'", domain.cache_frame_start, domain.cache_frame_end, obj)
+            times = scene_frames(scene, domain.cache_frame_start, domain.cache_frame_end)
+            yield Simulation(f"the fluid of '{obj.name}'", *times, obj)
         elif modifier.type == "NODES" and _simulates(obj, modifier, zones):
             first, last = scene.frame_start, scene.frame_end
             if scene.use_custom_simulation_range:
                 first, last = scene.simulation_frame_start, scene.simulation_frame_end
             name = f"the simulation '{modifier.name}' of '{obj.name}'"
-            yield Simulation(name, first, last, obj, None, obj.use_simulation_cache)
+            yield Simulation(name, *scene_frames(scene, first, last), obj, None, obj.use_simulation_cache)
     if _has_simulating_ik(obj):
         yield Simulation(f"the iTaSC solver of '{obj.name}'", scene.frame_start, None, obj, None, False)
 

@@ -67,7 +67,8 @@ class SurfaceTable:
         first = next((look for look in shown if look.cutout is not None), None)
         if first is None or first.cutout is None:
             return -1, 0
-        if any((look.cutout, look.uv) != (first.cutout, first.uv) for look in shown):
+        moved = recording.coordinates_change
+        if moved or any((look.cutout, look.uv) != (first.cutout, first.uv) for look in shown):
             self._warnings.name(CHANGED_CUTOUT, name)
         if first.uv in (None, recording.uv_name) and recording.has_uv:
             return first.cutout, 0

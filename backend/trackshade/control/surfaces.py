@@ -69,7 +69,7 @@ class ShotSlots:
             return None
         surfaces = self._shot.surfaces[track.surfaces]
         front, back = surfaces.at(t)
-        key = track.geometry, track.surfaces
+        key = track.geometry_at(t), track.surfaces
         if key not in self._known:
             self._known[key] = self._corners(*key)
         if self._images is None:

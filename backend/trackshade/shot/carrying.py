@@ -6,7 +6,8 @@ vertices or faces change, each vertex of the new mesh is either a point of the s
 takes over that point's origin (its object-space place at its first moment) and birth (the sample of that moment), or it
 is new and is born in this sample. In this order:
 
-1. A topology that was there before brings back the exact identity of its vertices.
+1. A topology that was there before brings back the exact identity of its vertices, and so do the same triangles: then
+   something else has changed, such as their material slots.
 2. A vertex at exactly the position of a vertex of the sample before is that vertex.
 3. Where the new mesh starts with the faces of the one before, or the other way round (Array, Build, Screw), those are
    the same vertices, also where they move: if the faces keep their shapes, and unless the surface before is so much
@@ -93,6 +94,8 @@ def carry(before: Surface, positions: Float32, triangles: Int32, t: int) -> Carr
         positions, triangles: the mesh now, [V, 3] float32 and [F, 3] int32.
         t: the sample.
     """
+    if len(positions) == len(before.positions) and np.array_equal(triangles, before.triangles):
+        return Carried(before.origins, before.births, True)
     same = _exact_match(positions, before.positions)
     there = before.positions  # where the surface before is now, as far as its vertices persist
     moved = _common_start(before, positions, triangles)

@@ -147,7 +147,7 @@ def array_specs(header: Mapping[str, Any]) -> list[tuple[np.dtype, tuple[int, ..
     specs = []
     for item in _list(header, "arrays"):
         dtype, shape = item.get("dtype"), item.get("shape")
-        if dtype not in DTYPES or not isinstance(shape, list) or not 1 <= len(shape) <= 4:
+        if not isinstance(dtype, str) or dtype not in DTYPES or not isinstance(shape, list) or not 1 <= len(shape) <= 4:
             raise ShotError("damaged-shot", f"The shot's header announces an array of type {dtype!r}.")
         if any(not isinstance(n, int) or n < 0 for n in shape) or math.prod(shape) * 8 > _MAX_BYTES:
             raise ShotError("damaged-shot", f"The shot's header announces an array of shape {shape}.")
@@ -233,7 +233,7 @@ def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
                 for item in _optional_list(header, "cutouts")
             ),
         )
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ShotError("damaged-shot", f"The shot's header is damaged: {error!r}.") from error
 
 

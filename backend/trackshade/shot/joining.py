@@ -17,10 +17,11 @@ from trackshade.errors import ShotError
 from trackshade.fit import SizeFit, fit_size
 from trackshade.registry import ModelSpec
 from trackshade.shot.model import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Shot, Surfaces
-from trackshade.shot.segments import History, Segment, carried_warning, geometries_of
+from trackshade.shot.segments import History, Segment, SlotVariants, carried_warning, geometries_of
 from trackshade.shot.track_set import TrackSet
 
 Key = tuple[str, tuple[int, ...], int]  # name, place, how many such came before it in the frame
+Part = tuple[int, int]  # sample, geometry in its shot
 
 
 @dataclass
@@ -46,13 +47,16 @@ def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
         for mesh, key in enumerate(_keys(sample)):
             things.setdefault(key, _Thing()).seen[t] = mesh
     warnings = dict.fromkeys(text for sample in samples for text in sample.warnings)
-    histories: dict[tuple[tuple[int, int], ...], History] = {}  # by the geometry in each sample
+    histories: dict[tuple[Part, ...], History] = {}  # by the geometry in each sample
     parts = [
         tuple((t, samples[t].meshes[mesh].geometry) for t, mesh in thing.seen.items()) for thing in things.values()
     ]
+    not_solid = {
+        (t, mesh.geometry) for t, sample in enumerate(samples) for mesh in sample.meshes if mesh.surfaces is not None
+    }
     for (name, _, _), own in zip(things, parts, strict=True):
         if own not in histories:
-            history = histories[own] = _history(samples, own)
+            history = histories[own] = _history(samples, own, not_solid)
             if history.carried:
                 warnings[carried_warning(name, [frames.frames[t] for t in history.carried])] = None
     finished = {
@@ -117,22 +121,30 @@ def _keys(sample: Shot) -> list[Key]:
     return keys
 
 
-def _history(samples: list[Shot], own: tuple[tuple[int, int], ...]) -> History:
-    """The geometries over all samples, from (sample, geometry) where it is seen."""
-    start = samples[own[0][0]].geometries[own[0][1]]
-    history = History(len(samples), _topology(samples, own[0]), start.positions[0], start.triangles, start.uv)
+def _history(samples: list[Shot], own: tuple[Part, ...], not_solid: set[Part]) -> History:
+    """The geometries over all samples, from those in which it is seen.
+
+    Args:
+        not_solid: the geometries of meshes with surfaces, whose material slots matter.
+    """
+    history: History | None = None
+    variants, slots_matter = SlotVariants(), False
+    latest: tuple[str, int] | None = None
     for t, index in own:
-        geometry = samples[t].geometries[index]
-        history.put(
-            t, _topology(samples, (t, index)), geometry.positions[0], lambda item=geometry: (item.triangles, item.uv)
-        )
+        geometry, topology = samples[t].geometries[index], _topology(samples, t, index)
+        slots_matter |= (t, index) in not_solid
+        number = variants.number(topology, geometry.materials, slots_matter)
+        key = latest if latest is not None and latest[0] == topology and not slots_matter else (topology, number)
+        if history is None:
+            history = History(len(samples), key, geometry.positions[0], geometry.triangles, geometry.uv)
+        history.put(t, key, geometry.positions[0], lambda item=geometry: (item.triangles, item.uv))
+        latest = key
+    assert history is not None  # every thing is seen in some sample
     history.complete()
     return history
 
 
-def _with_materials(
-    samples: list[Shot], own: tuple[tuple[int, int], ...], history: History
-) -> Iterator[tuple[Segment, Geometry]]:
+def _with_materials(samples: list[Shot], own: tuple[Part, ...], history: History) -> Iterator[tuple[Segment, Geometry]]:
     """The geometries of a history, with slots and further texture coordinates from the samples that they are of."""
     sources = [samples[t].geometries[index] for t, index in own]
     by_triangles = {id(item.triangles): item for item in reversed(sources)}
@@ -144,8 +156,7 @@ def _with_materials(
         yield segment, replace(segment.geometry, materials=item.materials, more_uv=more)
 
 
-def _topology(samples: list[Shot], at: tuple[int, int]) -> str:
-    t, index = at
+def _topology(samples: list[Shot], t: int, index: int) -> str:
     digests = samples[t].source.get("topology")
     if not isinstance(digests, list) or len(digests) != len(samples[t].geometries):
         raise _unnamed()

@@ -7,6 +7,7 @@ samples.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -328,6 +329,31 @@ class History:
         self.changes = [(t, new if segment is old else segment) for t, segment in self.changes]
         self._known = {key: new if segment is old else segment for key, segment in self._known.items()}
         self._current, self._own = new, True
+
+
+class SlotVariants:
+    """Numbers the material slots that meshes of the same topology have in turn.
+
+    Where not all of a mesh is solid, other slots are a change like another topology.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, dict[bytes, int]] = {}
+
+    def number(self, topology: Hashable, slots: Int32 | None, matter: bool = True) -> int:
+        """0 for the slots that a topology had first, and where slots do not matter.
+
+        Args:
+            slots: [F], or None where all triangles have slot 0.
+        """
+        digest = b"" if slots is None else hashlib.blake2b(slots.data, digest_size=16).digest()
+        known = self._known.setdefault(topology, {digest: 0})
+        return known.setdefault(digest, len(known)) if matter else 0
+
+    def copy(self) -> SlotVariants:
+        twin = SlotVariants()
+        twin._known = {topology: dict(known) for topology, known in self._known.items()}
+        return twin
 
 
 def geometries_of(

@@ -560,8 +560,9 @@ def closest_weights(points: Float64, corners: Float64) -> tuple[Float64, Float64
     inside = (determinant > 1e-14 * d11 * d22) & (inside_b >= 0) & (inside_c >= 0) & (inside_b + inside_c <= 1)
     zero = np.zeros_like(on1)
     choices_b, choices_c = np.stack([inside_b, on1, zero, 1 - on3]), np.stack([inside_c, zero, on2, on3])
-    far = choices_b * (choices_b * d11 - 2 * s1) + choices_c * (choices_c * d22 - 2 * s2)
-    far += 2 * choices_b * choices_c * d12
+    with np.errstate(invalid="ignore", over="ignore"):  # of a triangle without area, the inside is none
+        far = choices_b * (choices_b * d11 - 2 * s1) + choices_c * (choices_c * d22 - 2 * s2)
+        far += 2 * choices_b * choices_c * d12
     far[0] = np.where(inside, -np.inf, np.inf)
     best = far.argmin(axis=0)[None]
     second, last = np.take_along_axis(choices_b, best, 0)[0], np.take_along_axis(choices_c, best, 0)[0]
