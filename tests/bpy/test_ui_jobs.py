@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,7 +170,7 @@ def test_a_capture_holds_the_input_of_all_windows(demo: bpy.types.Scene, monkeyp
 def test_a_look_at_the_frames_holds_all_windows_until_it_ends(demo: bpy.types.Scene, end: str) -> None:
     running, before = session.current(), demo.frame_current
 
-    def steps() -> Iterator[tuple[int, int]]:
+    def steps() -> Generator[tuple[int, int], None, None]:
         demo.frame_set(before + 3)
         try:
             yield 1, 2
