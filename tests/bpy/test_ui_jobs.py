@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,9 +160,36 @@ def test_a_capture_holds_the_input_of_all_windows(demo: bpy.types.Scene, monkeyp
 
     job = session.current().begin(demo, What(first_frame="none"), ShadeSettings())
     nowhere = SimpleNamespace(screen=None)
-    assert operators._held(nowhere, SimpleNamespace(type="DEL", value="PRESS"), job) == {"RUNNING_MODAL"}
-    assert operators._held(nowhere, SimpleNamespace(type="ESC", value="PRESS"), job) is None
+    assert operators.holds(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
+    assert operators.holds(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
     assert job.state == "cancelled"
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("end", ["escape", "disable"])
+def test_a_look_at_the_frames_holds_all_windows_until_it_ends(demo: bpy.types.Scene, end: str) -> None:
+    running, before = session.current(), demo.frame_current
+
+    def steps() -> Generator[tuple[int, int], None, None]:
+        demo.frame_set(before + 3)
+        try:
+            yield 1, 2
+        finally:
+            demo.frame_set(before)
+
+    look = steps()
+    next(look)
+    running.begin_look(look)
+    nowhere = SimpleNamespace(screen=None)
+    assert operators.holds(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
+    assert demo.frame_current == before + 3
+    if end == "escape":  # in any window
+        assert operators.holds(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
+    else:
+        running.close()
+    assert demo.frame_current == before
+    assert not running.holds_scene
+    assert next(look, None) is None
 
 
 @pytest.mark.usefixtures("registered", "served")

@@ -70,6 +70,8 @@ def test_a_context_of_its_own_comes_before_the_others() -> None:
     assert table["Operator", "Shade"] == table["*", "Shade"] == "Schattieren"
     assert table[CONTEXT, "Fill"] == "Füllend"
     assert ("*", "Fill") not in table  # which is Blender's own word
+    assert table[CONTEXT, "View Layer"] == "Ansichtsebene"
+    assert ("*", "View Layer") not in table  # which Blender itself translates as "show layer"
     assert table[CONTEXT, "Redo"] == "Noch einmal"
     assert ("Operator", "Redo") not in table  # which takes an undo back
 

@@ -18,6 +18,7 @@ class Changes:
     def __init__(self) -> None:
         self._undo: list[tuple[Any, str, Any]] = []
         self.starts: set[int] = set()  # frames in which simulations begin that may run with changed properties
+        self.continued: set[int] = set()  # frames in which those begin that went on from frames that were played
 
     def set(self, holder: Any, name: str, value: Any) -> bool:
         """Sets a property and remembers what it was; does nothing and returns False where it is so already."""
@@ -62,7 +63,9 @@ def undisturbed(scene: bpy.types.Scene) -> Iterator[Changes]:
 
     Stepping frames writes every animated property, so those are put back as well: a pose that the user has changed
     but not keyed yet is still there afterwards. Simulations that have run with changed properties drop the frames of
-    that: they do as their start is passed with the properties put back.
+    that: they do as their start is passed with the properties put back. Where a simulation went on from frames that
+    were played, Blender may take the added ones for inexact, and would discard frames of the user's, too, as soon as an
+    earlier one is shown. Showing the start has it take all of them for exact.
     """
     frame, subframe = scene.frame_current, scene.frame_subframe
     camera = scene.camera
@@ -73,7 +76,7 @@ def undisturbed(scene: bpy.types.Scene) -> Iterator[Changes]:
     finally:
         changed = changes.undo()
         with contextlib.suppress(ReferenceError):
-            for start in sorted(changes.starts) if changed else ():
+            for start in sorted(changes.continued | (changes.starts if changed else set())):
                 scene.frame_set(start)
             scene.frame_set(frame, subframe=subframe)  # which also sets the camera that a marker names
             if scene.camera != camera:  # setting it has the whole scene evaluated, even if it is set already

@@ -12,7 +12,7 @@ What holds of Blender 4.2 to 5.3, by experiment:
 - A jump past the last frame of a point cache makes one large step, and its result stays in the cache, whose `info` then
   says since which frame it is not exact. Tagging the object while the scene is at the cache's start empties the cache.
 - To go on from the last frame of a point cache is exact. Once its start was passed again, Blender takes further frames
-  for inexact, and discards them as soon as an earlier one is shown.
+  for inexact, and discards all that follow an earlier one as soon as that is shown. Showing the start again keeps them.
 - A change of any property of an object but its eye marks its point cache as outdated, and so does a change of a
   colliding object or a force field, and of any member of a rigid body world; the played frames are then gone. Values
   that are set back do not bring them back. A baked cache is not affected.

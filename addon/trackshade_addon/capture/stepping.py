@@ -79,6 +79,9 @@ class Stepper:
     def _pass(self, first: int, goal: int, goes_on: bool = False) -> Iterator[Steps]:
         """Passes all whole frames from `first` to `goal`; `goes_on` from the frame before."""
         last = goal if self._last is None else max(self._last, goal)
+        if self._changes is not None and not goes_on:
+            played = [item for item in self._simulations if item.cache is not None and item.start < first]
+            self._changes.continued.update(item.start for item in played)
         for number in range(first, goal + 1):
             self._set(number)
             if number == first and not goes_on:

@@ -75,6 +75,7 @@ TEXTS: dict[str | tuple[str, str], str] = {
     # the shot
     "Shot": "Einstellung",
     "Own Range": "Eigener Bereich",
+    ("Trackshade", "View Layer"): "Ansichtsebene",
     "the scene's own": "die der Szene",
     "Fit Frames": "Bilder anpassen",
     "Fit Frame": "Bildfläche",

@@ -25,7 +25,7 @@ _POINTER = {"LEFTMOUSE", "MOUSEMOVE", "INBETWEEN_MOUSEMOVE"}
 
 
 class _Hold:
-    """What the windows show and do during a capture; outlives an operator that Blender ends by itself."""
+    """What the windows show and do while frames are stepped through; outlives an operator that Blender ends."""
 
     def __init__(self) -> None:
         self._timer: bpy.types.Timer | None = None
@@ -134,7 +134,7 @@ class _Begins:
             current().advance(job)
             if job.progress is not None:
                 hold.show(job.progress)
-        held = _held(context, event, job)
+        held = holds(context, event)
         if held is not None:
             return held
         hold.let_go()
@@ -172,7 +172,7 @@ class _Begins:
 
 
 class TRACKSHADE_OT_hold(bpy.types.Operator):
-    """Hold one more window's input for as long as a job captures"""
+    """Hold one more window's input for as long as the scene's frames are stepped through"""
 
     bl_idname = "trackshade.hold"
     bl_label = "Hold Window"
@@ -186,8 +186,7 @@ class TRACKSHADE_OT_hold(bpy.types.Operator):
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        job = current().capturing
-        held = None if job is None else _held(context, event, job)
+        held = holds(context, event)
         if held is not None:
             return held
         self.cancel(context)
@@ -238,13 +237,16 @@ class TRACKSHADE_OT_control(_Begins, bpy.types.Operator):
         return current().begin(context.scene, what, settings, own.placing())
 
 
-def _held(context: bpy.types.Context, event: bpy.types.Event, job: Job) -> set[str] | None:
-    """What becomes of an event during a capture: Esc cancels the job, and only the panel goes on, where nothing but its
-    cancel button is enabled. None where the job does not capture any more.
+def holds(context: bpy.types.Context, event: bpy.types.Event) -> set[str] | None:
+    """What becomes of an event while the scene's frames are stepped through: Esc ends that, and only the panel goes on,
+    where nothing but a job's cancel button is enabled. None where the scene is free again.
     """
+    session = current()
     if event.type == "ESC" and event.value == "PRESS":
-        current().end(job)
-    if not job.holds_scene:
+        session.end_look()
+        if session.capturing is not None:
+            session.end(session.capturing)
+    if not session.holds_scene:
         return None
     return {"PASS_THROUGH"} if event.type in _POINTER and _over_panel(context, event) else {"RUNNING_MODAL"}
 

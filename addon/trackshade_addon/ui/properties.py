@@ -172,7 +172,9 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         translation_context=CONTEXT,
     )
     view_layer: bpy.props.StringProperty(
-        name="View Layer", description="What is shaded; the active view layer where this is empty"
+        name="View Layer",
+        description="What is shaded; the active view layer where this is empty",
+        translation_context=CONTEXT,
     )
     camera: bpy.props.PointerProperty(
         name="Camera",

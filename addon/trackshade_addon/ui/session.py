@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import itertools
 import time
+from collections.abc import Generator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -40,7 +42,7 @@ class Session:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
-        self.looks = False  # whether an operator is stepping through the scene's frames
+        self._look: Generator[Any, None, Any] | None = None  # of an operator that steps through the scene's frames
 
     @property
     def busy(self) -> bool:
@@ -50,6 +52,11 @@ class Session:
     def capturing(self) -> Job | None:
         """The job that holds the scene."""
         return next((job for job in self.jobs if job.holds_scene), None)
+
+    @property
+    def looks(self) -> bool:
+        """Whether an operator that is no job steps through the scene's frames."""
+        return self._look is not None
 
     @property
     def holds_scene(self) -> bool:
@@ -115,6 +122,16 @@ class Session:
         job.cancel(reason)
         self._settle_handlers()
 
+    def begin_look(self, steps: Generator[Any, None, Any]) -> None:
+        """An operator steps through the scene's frames from now on; closing `steps` puts the scene back."""
+        self._look = steps
+
+    def end_look(self) -> None:
+        """Ends that, wherever it is; the scene is as it was before."""
+        look, self._look = self._look, None
+        if look is not None:
+            look.close()
+
     def remove(self, job: Job) -> None:
         """Takes a job out of the list; cancels it first. Its result stays."""
         job.cancel()
@@ -123,6 +140,7 @@ class Session:
 
     def close(self) -> None:
         """Ends the jobs and forgets them."""
+        self.end_look()
         self.cancel()
         settle(SETTLE)
         self.jobs.clear()

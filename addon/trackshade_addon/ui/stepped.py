@@ -15,9 +15,8 @@ from trackshade.errors import TrackshadeError
 from ..capture.stepping import Steps, finish
 from ..job import stepped
 from . import words
-from .drawing import redraw_settled
+from .operators import hold, holds
 from .session import current
-from .words import tr
 
 AT_ONCE = 0.3  # seconds for which Blender waits before the operator goes on by a timer
 TICK = 0.05  # seconds of work between two looks at Blender's input
@@ -28,7 +27,7 @@ class SteppedOperator:
 
     report: Any
     _steps: Generator[Steps, None, Any] | None = None
-    _timer: bpy.types.Timer | None = None
+    _passed: Steps = (0, 1)
 
     def steps(self, context: bpy.types.Context) -> Generator[Steps, None, Any]:
         """The work; leaves the scene as it was at its end and at `close`. Raises TrackshadeError."""
@@ -51,38 +50,31 @@ class SteppedOperator:
         ended = self._go_on(context, AT_ONCE)
         if ended is not None:
             return ended
-        manager = context.window_manager
-        self._timer = manager.event_timer_add(0.001, window=context.window)
-        manager.progress_begin(0, 1)
-        manager.modal_handler_add(self)
-        current().looks = True
+        current().begin_look(self._steps)
+        hold.take(context)
+        hold.show(stepped(self._passed))
+        context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """A few frames at each tick; the scene is not to be touched until all are done, so events end here."""
-        if event.type == "ESC" and event.value == "PRESS":
-            self.cancel(context)
+        held = holds(context, event)
+        if held is None:  # Esc was pressed, in this window or another one
+            hold.let_go()
             return {"CANCELLED"}
         if event.type != "TIMER":
-            return {"RUNNING_MODAL"}
+            return held
         ended = self._go_on(context, TICK)
         if ended is None:
-            return {"RUNNING_MODAL"}
+            hold.show(stepped(self._passed))
+            return held
         self.cancel(context)
         return ended
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Esc was pressed, or Blender ends the operator, as when its window is closed."""
-        steps, self._steps = self._steps, None
-        if steps is not None:
-            steps.close()
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            context.window_manager.event_timer_remove(timer)
-            context.window_manager.progress_end()
-            context.workspace.status_text_set(None)
-            current().looks = False
-            redraw_settled()
+        """It is over, or Blender ends the operator, as when its window is closed."""
+        current().end_look()
+        hold.let_go()
 
     def _go_on(self, context: bpy.types.Context, seconds: float) -> set[str] | None:
         """Works for a while; what the operator returns, or None where there is more to do."""
@@ -90,16 +82,11 @@ class SteppedOperator:
         until = time.monotonic() + seconds
         try:
             while True:
-                done, total = next(self._steps)
+                self._passed = next(self._steps)
                 if time.monotonic() > until:
-                    break
+                    return None
         except StopIteration as end:
             return self.done(context, end.value)
         except TrackshadeError as error:
             self.report({"ERROR"}, words.told(error))
             return {"CANCELLED"}
-        if self._timer is not None:
-            context.window_manager.progress_update(done / total)
-        headline = words.headline(stepped((done, total)))
-        context.workspace.status_text_set(tr("Trackshade: {state}   Esc: cancel", state=headline))
-        return None
