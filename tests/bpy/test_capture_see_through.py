@@ -383,6 +383,14 @@ def threshold_from_data(card):
 
 
 @case("CYCLES")
+def threshold_from_linear_light(card):
+    image = card.image()
+    image.image = leaf().copy()
+    image.image.colorspace_settings.name = "Linear Rec.709"
+    card.alpha(card.math("GREATER_THAN", image.outputs["Color"], 0.5))
+
+
+@case("CYCLES")
 def rounded_and_inverted(card):
     card.alpha(card.math("SUBTRACT", 1, card.math("ROUND", card.image().outputs["Alpha"])))
 
@@ -944,6 +952,18 @@ def test_what_cannot_be_told_is_tracked_as_solid_and_said(scene, tmp_path):
     assert "'front another_map' is cut out by an image whose UV map it does not have" in said
     assert "What shows through 'front noise (material noise: the node Noise Texture)'" in said
     assert "and 2 more cannot be told from their nodes" in said
+
+
+def test_an_image_in_a_colour_space_that_is_not_followed_is_said(scene):
+    def wide(card):
+        image = card.image()
+        image.image = leaf().copy()
+        image.image.colorspace_settings.name = "ACEScg"
+        card.alpha(card.math("GREATER_THAN", image.outputs["Color"], 0.5))
+
+    set_up(scene, "CYCLES", 1)
+    cards(scene, {"it": wide})
+    assert "an image in the colour space ACEScg" in " ".join(shoot(scene).warnings)
 
 
 def test_opaque_whatever_the_factor_is(scene):

@@ -11,11 +11,10 @@ from trackshade.shot import Cutout
 from trackshade.shot.model import EXTENSIONS
 
 from .shader_math import LUMINANCE
-from .shader_nodes import Source
+from .shader_nodes import DATA_SPACES, LINEAR_SPACES, Source
 
 MOST = 2048  # texels along a side; larger images are averaged down to it
 _CHANNELS = {"red": 0, "green": 1, "blue": 2, "alpha": 3}
-_DATA = ("Non-Color", "Raw", "Generic Data")
 
 
 class Cutouts:
@@ -75,9 +74,9 @@ def _read(image: bpy.types.Image, channel: str) -> NDArray[np.uint8] | None:
     alpha = pixels[..., 3] if channels == 4 else np.ones((height, width), np.float32)
     if channel == "alpha":
         return _levels(alpha)
-    data = image.colorspace_settings.name in _DATA
+    data = image.colorspace_settings.name in DATA_SPACES
     colour = np.repeat(pixels[..., :1], 3, axis=-1) if channels < 3 else pixels[..., :3]
-    if image.is_float or data:
+    if image.is_float or data or image.colorspace_settings.name in LINEAR_SPACES:
         values = colour @ LUMINANCE if channel == "grey" else colour[..., _CHANNELS[channel]]
     else:
         chosen = colour if channel == "grey" else colour[..., _CHANNELS[channel]]

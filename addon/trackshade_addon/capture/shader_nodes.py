@@ -23,6 +23,8 @@ from . import shader_math
 Values = NDArray[np.float64]
 
 LEVELS = 256
+DATA_SPACES = ("Non-Color", "Raw", "Generic Data")  # colour spaces whose values renders use as they are
+LINEAR_SPACES = ("Linear Rec.709", "Linear")  # colour spaces whose values are scene linear already
 _DEPTH = 100  # nodes that may follow one another; more can only be a damaged tree
 _NOTHING = 1 / 255  # what no picture shows
 
@@ -393,6 +395,8 @@ class Evaluator:
             return _constant(1.0) if alpha else Signal(np.array([[1.0, 0.0, 1.0]]))
         if alpha and image.alpha_mode == "NONE":
             return _constant(1.0)
+        if not alpha and not _has_known_colours(image):
+            return Unknown(f"an image in the colour space {image.colorspace_settings.name}")
         if node.projection != "FLAT" or not _is_default(node.texture_mapping):
             return Unknown("an image that is not laid by texture coordinates alone")
         found = self._coordinates(scope, node.inputs["Vector"], node)
@@ -485,6 +489,11 @@ def judged(closure: Closure, through: bool) -> Judgement:
     if source is None or opaque.all():
         return Judgement(partly=partly, holdout=bool(hole.min() >= 0.5))
     return Judgement(True, tuple(opaque.tolist()), source, partly)
+
+
+def _has_known_colours(image: bpy.types.Image) -> bool:
+    """Whether the image's colours can be read as renders use them. Blender converts only float images itself."""
+    return image.is_float or image.colorspace_settings.name in (*DATA_SPACES, *LINEAR_SPACES, "sRGB")
 
 
 def trees(material: bpy.types.Material) -> Iterator[bpy.types.NodeTree]:
