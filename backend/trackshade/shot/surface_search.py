@@ -557,7 +557,7 @@ def closest_weights(points: Float64, corners: Float64) -> tuple[Float64, Float64
         on1 = np.clip(np.nan_to_num(s1 / d11), 0, 1)
         on2 = np.clip(np.nan_to_num(s2 / d22), 0, 1)
         on3 = np.clip(np.nan_to_num((s2 - s1 + d11 - d12) / third), 0, 1)
-    inside = (determinant > 1e-14 * d11 * d22) & (inside_b >= 0) & (inside_c >= 0) & (inside_b + inside_c <= 1)
+        inside = (determinant > 1e-14 * d11 * d22) & (inside_b >= 0) & (inside_c >= 0) & (inside_b + inside_c <= 1)
     zero = np.zeros_like(on1)
     choices_b, choices_c = np.stack([inside_b, on1, zero, 1 - on3]), np.stack([inside_c, zero, on2, on3])
     with np.errstate(invalid="ignore", over="ignore"):  # of a triangle without area, the inside is none
