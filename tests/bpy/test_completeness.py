@@ -151,7 +151,10 @@ def test_pictures_of_the_world_of_lights_and_of_displacement_count(scene):
     world = scene.world = bpy.data.worlds.new("World")
     if world.node_tree is None:
         world.use_nodes = True
-    world.node_tree.nodes.new("ShaderNodeTexEnvironment").image = image("//sky.exr")
+    sky = world.node_tree.nodes.new("ShaderNodeTexEnvironment")
+    sky.image = image("//sky.exr")
+    background = next(node for node in world.node_tree.nodes if node.type == "BACKGROUND")
+    world.node_tree.links.new(sky.outputs[0], background.inputs[0])
     texture = bpy.data.textures.new("Waves", "IMAGE")
     texture.image = image("//waves.png")
     stage.add(scene, "Sea", stage.grid()).modifiers.new("Displace", "DISPLACE").texture = texture
@@ -295,6 +298,16 @@ def test_a_texture_of_a_library_is_looked_for_beside_the_library(scene, tmp_path
 
 
 # fonts, volumes, caches, simulations
+
+
+def test_the_image_of_a_node_that_leads_nowhere_is_not_missing(scene):
+    stage.add_camera(scene)
+    node = image_node(shown(scene))
+    node.image = image("/nowhere/gone.png")
+    assert gaps(scene) == [("image", "gone.png")]
+    scene.render.engine = "CYCLES"
+    node.id_data.links.remove(node.outputs[0].links[0])
+    assert gaps(scene) == []
 
 
 def test_a_volume_without_a_file_is_not_missing(scene, tmp_path):

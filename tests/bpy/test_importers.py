@@ -403,6 +403,32 @@ def test_what_a_usd_stage_refers_to_and_is_not_there(tmp_path):
     assert [(gap.kind, gap.name) for gap in find_gaps(opened, opened.view_layers[0])] == [("reference", "gone.usda")]
 
 
+def test_what_a_usd_stage_does_not_compose_is_not_missing(tmp_path):
+    """Files of variants that are not chosen and of prims that are not active."""
+    body = f"""{STANDS}
+def Xform "A" (
+  variants = {{ string look = "one" }}
+  prepend variantSets = "look"
+) {{
+  variantSet "look" = {{
+    "one" {{ }}
+    "two" {{
+      def Xform "R" ( references = @./gone_variant.usda@ ) {{ }}
+    }}
+  }}
+}}
+def Xform "B" (
+  active = false
+  payload = @./gone_inactive.usda@
+) {{ }}
+def Shader "S" {{
+  asset inputs:file = @./gone.png@
+}}
+"""
+    opened = open_scene(usd(tmp_path / "scene.usda", body))
+    assert [gap.name for gap in find_gaps(opened, opened.view_layers[0])] == ["gone.png"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "code", "words"),
     [

@@ -17,8 +17,10 @@ import bpy
 from trackshade.errors import ShotError
 
 from .animation import animated_paths
+from .engines import WORKBENCH, look_engine
 from .missing_caches import missing_caches
 from .missing_files import Files, missing_cache_files, missing_images, missing_volume
+from .simulations import speed
 from .visibility import PLATE_KEY, is_plate
 
 # By kind of gap: the sentence for one and for several. Those of the panel are translated by these patterns.
@@ -187,6 +189,8 @@ def _candidates(
 ) -> Iterator[tuple[bpy.types.ID, str, str]]:
     """The owner, kind and name of each gap in the file, whether the picture needs its owner or not."""
     blocked = bpy.app.autoexec_fail
+    times = [frame * speed(scene) for frame in frames]  # which caches go by
+    idle: set[bpy.types.Image] = set()
     users: dict[bpy.types.Image, list[Any]] = defaultdict(list)
     linked = bool(bpy.data.libraries)
     for block in (*_blocks(), scene):
@@ -199,15 +203,17 @@ def _candidates(
         if tree is not None:
             for kind, name in _drivers(tree, blocked) if tree is not block else ():
                 yield block, kind, name
-            for kind, name in _nodes(block, tree, users, files):
+            for kind, name in _nodes(block, tree, users, idle, files):
                 yield block, kind, name
         if isinstance(block, bpy.types.Object):
-            for kind, name in missing_caches(block, frames, files):
+            for kind, name in missing_caches(block, times, files):
                 yield block, kind, name
         elif isinstance(block, bpy.types.ImageTexture) and block.image is not None:
             users[block.image].append(block.image_user)
+    workbench = look_engine(scene) == WORKBENCH  # which shows the image of the active node, linked or not
     for image, name in missing_images(users, frames, files):
-        yield image, "image", name
+        if workbench or image not in idle or image in users:
+            yield image, "image", name
     for font in bpy.data.fonts:
         if font.filepath != "<builtin>" and font.packed_file is None and not files.has(font, font.filepath):
             yield font, "font", files.name(font.filepath)
@@ -280,14 +286,21 @@ def _compiles(expression: str) -> bool:
 
 
 def _nodes(
-    owner: bpy.types.ID, tree: bpy.types.NodeTree, users: dict[bpy.types.Image, list[Any]], files: Files
+    owner: bpy.types.ID,
+    tree: bpy.types.NodeTree,
+    users: dict[bpy.types.Image, list[Any]],
+    idle: set[bpy.types.Image],
+    files: Files,
 ) -> Iterator[tuple[str, str]]:
-    """Nodes whose type or file is missing; notes who plays which image."""
+    """Nodes whose type or file is missing; notes who plays which image, and images of nodes that lead nowhere."""
     for node in tree.nodes:
         kind = node.bl_idname
         image = getattr(node, "image", None)
         if isinstance(image, bpy.types.Image) and hasattr(node, "image_user"):
-            users[image].append(node.image_user)
+            if any(output.is_linked for output in node.outputs):
+                users[image].append(node.image_user)
+            else:
+                idle.add(image)
         elif kind == "NodeUndefined":
             yield "node", f"'{node.name}' in '{owner.name}'"
         elif kind in ("ShaderNodeScript", "ShaderNodeTexIES"):

@@ -97,8 +97,30 @@ def _read(pxr: Any, file: Path) -> _Stage:
     start, end = stage.GetStartTimeCode(), stage.GetEndTimeCode()
     found = (start, end) if stage.HasAuthoredTimeCodeRange() and end > start else _animated(usd, stage)
     missing = [path for path in utils.ComputeAllDependencies(str(file))[2] if not _has_tiles(path)]
-    names = sorted({re.split(r"[\\/]", path)[-1] for path in missing})
+    composed = _composed_files(stage)
+    names = sorted({name for path in missing if (name := _file_name(path)) in composed})
     return _Stage(rate if rate > 0 else _RATE, found, tuple(names), stage)
+
+
+def _file_name(path: str) -> str:
+    return re.split(r"[\\/]", path)[-1]
+
+
+def _composed_files(stage: Any) -> set[str]:
+    """Names of the files that the composed stage asks for: not those of variants that are not chosen and of prims that
+    are not active."""
+    found = set()
+    for error in stage.GetCompositionErrors():
+        site = stage.GetPrimAtPath(str(error.rootSite).rpartition("<")[2].rstrip(">"))
+        if not site or site.IsActive():
+            found.update(map(_file_name, re.findall("@([^@]+)@", str(error))))
+    for prim in stage.Traverse():
+        for attribute in prim.GetAuthoredAttributes():
+            values = [attribute.Get(), *(attribute.Get(time) for time in attribute.GetTimeSamples()[:1000])]
+            for value in values if str(attribute.GetTypeName()).startswith("asset") else ():
+                paths = [value] if hasattr(value, "path") else value or ()
+                found.update(_file_name(item.path) for item in paths)
+    return found
 
 
 def _has_tiles(path: str) -> bool:
