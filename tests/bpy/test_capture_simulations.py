@@ -577,3 +577,16 @@ def test_a_simulation_in_a_scene_with_time_stretching(scene, kind, old, new, fir
     assert np.abs(shown[12] - shown[1]).max() > 0.01
     for t, frame in enumerate(shot.frames):
         assert_shows(shot, t, shown[int(frame)])
+
+
+def test_frames_that_are_simulated_to_the_disk_are_told(scene, tmp_path):
+    thing = simulated.build("cloth")
+    cache = thing.modifiers["Cloth"].point_cache
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    assert stage.shoot(scene, 2).warnings == ()
+    cache.use_disk_cache = True
+    (warning,) = stage.shoot(scene, 2).warnings
+    assert "cloth 'Thing' is not baked and keeps its frames on the disk" in warning
+    with bpy.context.temp_override(point_cache=cache):
+        bpy.ops.ptcache.bake(bake=True)
+    assert stage.shoot(scene, 2).warnings == ()

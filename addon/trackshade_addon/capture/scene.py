@@ -16,6 +16,7 @@ from .gathering import Gathering, seen_or_raise
 from .recording import Rows
 from .render_state import RenderState
 from .restore import fix_camera, undisturbed
+from .simulations import kept_on_disk
 from .stepping import Stepper, Steps
 
 Progress = Callable[[int, int], None]
@@ -141,6 +142,11 @@ class Capture:
         if self._camera is not None:
             fix_camera(changes, self._scene, self._camera)
         warn = self._gathering.warnings.add
+        for name in kept_on_disk(self._scene, self._view_layer):
+            warn(
+                f"The simulation of {name} is not baked and keeps its frames on the disk: capturing it writes there what "
+                "playing it would write. Bake it to leave its files as they are."
+            )
         strands = self._hair == "strands"
         state = RenderState(changes, self._scene, self._view_layer, warn, self._keep_played, strands)
         return Stepper(self._scene, self._view_layer, self._gathering.frames.frames, changes, state.follow)

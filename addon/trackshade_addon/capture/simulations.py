@@ -95,6 +95,14 @@ def cached_frames(cache: Any) -> tuple[int, int | None]:
     return (numbers[0] if numbers else 0), (numbers[1] if len(numbers) > 1 else None)
 
 
+def kept_on_disk(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> list[str]:
+    """Names of the simulations that are not baked and write each new frame beside the file."""
+    if not bpy.data.filepath:
+        return []
+    found = (item for item in simulations(scene, view_layer) if item.cache is not None and item.cache.use_disk_cache)
+    return sorted({item.name for item in found})
+
+
 def speed(scene: bpy.types.Scene) -> float:
     """Frames that animation and simulations go on by in one frame of the scene: 1 without Time Stretching."""
     return scene.render.frame_map_old / scene.render.frame_map_new
