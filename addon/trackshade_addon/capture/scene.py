@@ -144,8 +144,8 @@ class Capture:
         warn = self._gathering.warnings.add
         for name in kept_on_disk(self._scene, self._view_layer):
             warn(
-                f"The simulation of {name} is not baked and keeps its frames on the disk: capturing it writes there what "
-                "playing it would write. Bake it to leave its files as they are."
+                f"The simulation of {name} is not baked and keeps its frames on the disk: capturing it writes there "
+                "what playing it would write. Bake it to leave its files as they are."
             )
         strands = self._hair == "strands"
         state = RenderState(changes, self._scene, self._view_layer, warn, self._keep_played, strands)
