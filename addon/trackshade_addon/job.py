@@ -365,9 +365,7 @@ def _capture(
 ) -> Generator[Progress, None, Shot]:
     rows = None if client is None else Feed(client).rows
     options = {"keep_played": what.keep_played, "glass": what.glass, "hair": what.hair}
-    with Capture(
-        scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows, **options
-    ) as capture:
+    with Capture(scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows, **options) as capture:
         yield Progress("capturing", step=0, steps=capture.total)
         while capture.done < capture.total:
             if client is not None and client.done():

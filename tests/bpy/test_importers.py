@@ -321,8 +321,11 @@ def Mesh "Quad" {
 }
 """
 STANDS = QUAD % ""
-MOVES = QUAD % """double3 xformOp:translate.timeSamples = { 3: (0, 0, 0), 20.5: (3, 0, 0) }
+MOVES = (
+    QUAD
+    % """double3 xformOp:translate.timeSamples = { 3: (0, 0, 0), 20.5: (3, 0, 0) }
   uniform token[] xformOpOrder = ["xformOp:translate"]"""
+)
 DEFORMS = QUAD % "point3f[] velocities.timeSamples = { 1: [(0,0,0)], 30: [(1,0,0)] }"
 
 
@@ -458,7 +461,7 @@ def lacks(opened: bpy.types.Scene) -> list[tuple[str, str]]:
 
 
 def test_a_texture_that_a_usd_stage_names_and_a_library_of_an_obj_file(tmp_path):
-    look = '''def Material "M" {
+    look = """def Material "M" {
   token outputs:surface.connect = </M/S.outputs:surface>
   def Shader "S" {
     uniform token info:id = "UsdPreviewSurface"
@@ -471,7 +474,7 @@ def test_a_texture_that_a_usd_stage_names_and_a_library_of_an_obj_file(tmp_path)
     float3 outputs:rgb
   }
 }
-'''
+"""
     bound = QUAD % "rel material:binding = </M>"
     assert lacks(open_scene(usd(tmp_path / "scene.usda", bound + look % "png"))) == [("image", "wood.png")]
     tiles = usd(tmp_path / "scene.usda", bound + look % "<UDIM>.png")

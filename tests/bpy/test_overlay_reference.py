@@ -285,7 +285,6 @@ def test_the_scene_is_left_as_it_was(busy: Shot) -> None:
     moved.location.x = 7.5  # not keyed yet
     calls = []
 
-
     def count(*_: object) -> None:
         calls.append(scene.frame_current)
 

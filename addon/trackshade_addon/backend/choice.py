@@ -56,7 +56,6 @@ class Choice:
         # Blender as a module of a Python that has the backend itself.
         return sys.executable if importlib.util.find_spec("torch") is not None else None
 
-
     def made(self) -> environment.Made | None:
         """The environment that Set Up made; see `environment.current`."""
         made = environment.current(self.home, self.kind)

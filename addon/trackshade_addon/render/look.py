@@ -92,7 +92,6 @@ def _start(folder: Path, trusted: bool) -> Start:
     package = __name__.partition(".")[0]
     opening = f"filepath={str(scene)!r}, load_ui=False, use_scripts={trusted}"
     script = (
-        f"import os, bpy, {package}; {package}.register(); "
-        f"bpy.ops.wm.open_mainfile({opening}); {render}; os._exit(0)"
+        f"import os, bpy, {package}; {package}.register(); bpy.ops.wm.open_mainfile({opening}); {render}; os._exit(0)"
     )
     return own_python("-c", script)

@@ -177,9 +177,7 @@ def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None
     return (facts if spec is None else replace(facts, **_of_model(spec))), frames, size
 
 
-def _gaps(
-    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: FrameMap, renew: bool
-) -> tuple[Gap, ...]:
+def _gaps(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: FrameMap, renew: bool) -> tuple[Gap, ...]:
     """What the picture lacks; unless `renew`, as it was found a while ago where looking takes long."""
     key = bpy.data.filepath, view_layer.name, frames.frames, len(bpy.data.objects), len(bpy.data.images)
     known = _missing.get(scene.session_uid)
