@@ -217,7 +217,7 @@ def test_topologies_of_other_frames_do_not_fill_the_memory(scene: bpy.types.Scen
     following = Following(reference())
     for frame in range(1, 25):
         shown(following, frame)
-    (ride,) = following._rides.values()
+    (ride,) = following._states.values()
     assert len(ride.known) == KEPT
     things = shown(following, 2)  # which is not kept any more
     assert len(now(things["Square"])) == 36

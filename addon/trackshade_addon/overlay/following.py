@@ -40,7 +40,7 @@ class Thing:
 
 
 @dataclass
-class _Ride:
+class _MeshState:
     """A mesh as it was shown last.
 
     Attributes:
@@ -64,7 +64,7 @@ class Following:
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self.waiting: dict[str, None] = {}  # names of what is left out, since it cannot be followed in time
-        self._rides: dict[Key, _Ride] = {}
+        self._states: dict[Key, _MeshState] = {}
 
     def things(
         self, depsgraph: bpy.types.Depsgraph, space: bpy.types.SpaceView3D | None = None, hurry: bool = False
@@ -109,37 +109,37 @@ class Following:
     ) -> tuple[Key, Surface, Float32 | None] | None:
         """What a mesh that began as `start` shows now; None where that has to wait."""
         reader, mesh = self.reference.reader, seen.obj.data
-        ride = self._rides.get(seen.key)
-        if ride is None or ride.start is not start:
-            ride = self._rides[seen.key] = _Ride(start, start, start.first, frame)
+        state = self._states.get(seen.key)
+        if state is None or state.start is not start:
+            state = self._states[seen.key] = _MeshState(start, start, start.first, frame)
         surface = next(
-            (item for item in (ride.surface, start, *ride.known) if reader.has_topology(mesh, item.topology)), None
+            (item for item in (state.surface, start, *state.known) if reader.has_topology(mesh, item.topology)), None
         )
         if surface is None:
             if hurry and len(mesh.vertices) > MANY:
                 return None
-            surface = self._carry(ride, frame, seen)
+            surface = self._carry(state, frame, seen)
         now = reader.positions(mesh)
         positions = None if same_bytes(now, surface.first) else np.array(now, np.float32)
-        ride.surface, ride.frame = surface, frame
-        ride.positions = surface.first if positions is None else positions
+        state.surface, state.frame = surface, frame
+        state.positions = surface.first if positions is None else positions
         return seen.key, surface, positions
 
-    def _carry(self, ride: _Ride, frame: float, seen: Seen) -> Surface:
+    def _carry(self, state: _MeshState, frame: float, seen: Seen) -> Surface:
         """The present topology of a mesh, whose points come from what it showed last."""
         reader, mesh = self.reference.reader, seen.obj.data
-        last = ride.surface
+        last = state.surface
         births = np.zeros(len(last.first), np.int32) if last.births is None else last.births
-        before = carrying.Surface(ride.positions, last.faces, last.first, births)
+        before = carrying.Surface(state.positions, last.faces, last.first, births)
         triangles, _ = reader.triangles(mesh)
         found = carrying.carry(before, reader.positions(mesh), triangles, round(frame))
-        if abs(frame - ride.frame) > 1 and np.any(found.births == round(frame)):
+        if abs(frame - state.frame) > 1 and np.any(found.births == round(frame)):
             # It may have been there since any frame between.
             self.reference.late.setdefault(seen.name)
         both, one = drawn(triangles, reader, seen, self.reference.materials)
         topology = reader.topology(mesh, by_counts=False)
         surface = Surface(found.origins, triangles, both, one, topology, found.births)
-        ride.known = [*ride.known[1 - KEPT :], surface]
+        state.known = [*state.known[1 - KEPT :], surface]
         return surface
 
 

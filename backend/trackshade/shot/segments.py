@@ -196,9 +196,6 @@ class History:
         """Whether there was more than one topology."""
         return bool(self.changes)
 
-    def knows(self, topology: Hashable) -> bool:
-        return topology in self._known
-
     def at(self, t: int) -> Float32:
         """[V, 3] positions of a sample that was put."""
         found = self.segments[0]
