@@ -67,12 +67,12 @@ test-unit:
 	@echo "tests/unit on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit
 
 test-bpy:
-	@echo "tests/bpy on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/bpy
+	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/blender
 
 test-bpy-5.2: SELECTED := -m smoke
 test-bpy-5.2 test-bpy-5.3: test-bpy-%:
-	@if [ -e .venv-$*/.ready-$(KEY) ]; then echo "tests/bpy on bpy $$(.venv-$*/bin/pip show bpy | sed -n 's/^Version: //p')" \
-	&& OMP_NUM_THREADS=1 TRACKSHADE_PYTHON=$(CURDIR)/.venv/bin/python .venv-$*/bin/python $(PYTEST) $(SELECTED) tests/bpy; fi
+	@if [ -e .venv-$*/.ready-$(KEY) ]; then echo "tests/blender on bpy $$(.venv-$*/bin/pip show bpy | sed -n 's/^Version: //p')" \
+	&& OMP_NUM_THREADS=1 TRACKSHADE_PYTHON=$(CURDIR)/.venv/bin/python .venv-$*/bin/python $(PYTEST) $(SELECTED) tests/blender; fi
 
 bench: setup
 	@.venv/bin/python tests/benchmarks/run.py
@@ -91,7 +91,7 @@ mini: setup
 	@$(MAKE_DATA) $(MINI)/data/rendered --rendered --count 100 --engine workbench
 	@$(MAKE_DATA) $(MINI)/data/rendered --rendered --count 60 --engine cycles --first-seed 1000
 	@PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 .venv/bin/accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no \
-	--dynamo_backend no -m trackshade.training --device cpu \
+	--dynamo_backend no -m trackshade_lab.training --device cpu \
 	--out $(MINI) --data $(MINI)/data --token 3 --text-length 32 --terminal 0.9 --one-frame 0.4 --named 0.85 \
 	--text-steps 1000 --pooled-text true --batch 2 --mirror true --sparse-tracks 0.1 --track-dropout 0.06 \
 	--clip-norm 0.05 --track-correction 0.1 --average 0.995 --matrix-rate 1.3e-3 --other-rate 1.3e-3 --warmup 50 \

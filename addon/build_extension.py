@@ -27,7 +27,7 @@ from pathlib import Path
 
 from extension_rules import archive_faults
 from extension_wheels import PLATFORMS, PYTHONS, Wheel, WheelMissing, collect, renew
-from trackshade.processes import own_python
+from trackshade.core.processes import own_python
 
 ROOT = Path(__file__).resolve().parents[1]
 WHEELS = ROOT / "build" / "wheels"  # where fetched wheels are kept between two builds
@@ -108,7 +108,7 @@ def package_files(tree: Path = ROOT) -> Iterator[str]:
             inside = Path(folder).relative_to(base).as_posix()
             model = f"{inside}/".startswith("trackshade/models/mini/")
             for name in sorted(set(files) - ignored(folder, files)):
-                if name.endswith(".py") or model or (inside == "trackshade/locks" and name.endswith(".txt")):
+                if name.endswith(".py") or model or (inside == "trackshade/config/locks" and name.endswith(".txt")):
                     yield f"{inside}/{name}"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trackshade.processes import own_python
+from trackshade.core.processes import own_python
 
 PYTHONS = ("3.11", "3.13", "3.14")  # of Blender 4.2 to 5.0, 5.1 and later, and Debian's 5.2
 PACKAGES = ("msgpack", "pyzmq")  # numpy is Blender's own

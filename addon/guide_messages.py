@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = (ROOT / "backend" / "trackshade", ROOT / "addon" / "trackshade_addon")
+SOURCES = (ROOT / "backend" / "trackshade", ROOT / "backend" / "trackshade_lab", ROOT / "addon" / "trackshade_addon")
 PAGE = ROOT / "addon" / "guide" / "troubleshooting.md"
 VARIES = "…"
 _ENTRY = re.compile(r"^### (\S+)\n((?:\n|>.*\n)*)", re.MULTILINE)

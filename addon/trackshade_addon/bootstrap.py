@@ -35,14 +35,15 @@ def _main() -> int:
     sys.meta_path.append(Borrowed(json.loads(os.environ.get(BORROW, "{}"))))  # last: what is installed comes first
     arguments = sys.argv[sys.argv.index("--") + 1 :]
     try:
-        from trackshade import client, relay  # the client brings pyzmq and msgpack in  # noqa: F401
+        from trackshade import client  # the client brings pyzmq and msgpack in  # noqa: F401
+        from trackshade.ipc import json_lines
     except ImportError as error:
         print(error, file=sys.stderr)
         version = ".".join(map(str, sys.version_info[:2]))
         reason = f"it has not the Trackshade extension, and its Python {version} cannot use the pyzmq installed here."
         print("\n@trackshade " + json.dumps({"event": "unusable", "reason": reason}), flush=True)
         return 3
-    print("\n" + relay.line({"event": "progress", "state": "starting", "message": "Blender"}), flush=True)
+    print("\n" + json_lines.line({"event": "progress", "state": "starting", "message": "Blender"}), flush=True)
     commands = importlib.import_module("trackshade_addon.commands")
     return commands.main("trackshade", arguments)
 

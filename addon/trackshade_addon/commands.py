@@ -16,18 +16,18 @@ from typing import Any
 import bpy
 import numpy as np
 
-from trackshade import options
 from trackshade.client import Client, connect, later
-from trackshade.errors import Cancelled, OutputError, TrackshadeError, UsageError
-from trackshade.outcome import check_output, free_folder
-from trackshade.pictures import write_png
-from trackshade.settings import ShadeSettings
+from trackshade.client.job_result import check_output, free_folder
+from trackshade.config import options
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import Cancelled, OutputError, TrackshadeError, UsageError
+from trackshade.core.images import write_png
 from trackshade.shot import Shot
 
-from . import job
 from .demo_scene import build_demo_scene
 from .importers import Opened, choose_scene, read_scene
-from .place import place, save_copy
+from .jobs import composer
+from .placement import place, save_copy
 from .report import Report, interruptible
 from .synthetic import export_scenes
 
@@ -61,16 +61,16 @@ def main(program: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _render(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+def _render(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
     return _run(values, options.shade_settings(values), "shaded", report)
 
 
-def _control(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+def _control(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
     return _run(values, options.control_settings(values), "control", report)
 
 
 def _run(
-    values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: Callable[[job.Progress], None]
+    values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: Callable[[composer.Progress], None]
 ) -> dict[str, Any]:
     what = _what(values)
     out = free_folder(values["out"], _stem(values), kind)
@@ -79,13 +79,13 @@ def _run(
     try:
         opened = _opened(values, report)
         what = replace(what, remarks=opened.warnings)
-        found = job.drain(job.run(opened.scene, what, settings, connecting, out, values["force"]), report)
+        found = composer.drain(composer.run(opened.scene, what, settings, connecting, out, values["force"]), report)
     finally:
         _close(connecting)
     return found.to_dict()
 
 
-def _export(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+def _export(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
     path = Path(values["out"] or f"{_stem(values)}.shot").absolute()
     picture = path.with_suffix(".png")
     renders = path.with_suffix(".render")
@@ -94,7 +94,7 @@ def _export(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -
             raise OutputError("output-exists", f"{place_taken} exists and was kept.", "Use --force to replace it.")
     what = _what(values)
     opened = _opened(values, report)
-    recorded = job.drain(job.record(replace(what, remarks=opened.warnings), opened.scene), report)
+    recorded = composer.drain(composer.record(replace(what, remarks=opened.warnings), opened.scene), report)
     recorded.shot.save(path, force=values["force"])
     files = {"shot": str(path)}
     if recorded.first_frame is not None:
@@ -124,41 +124,41 @@ def _write_frames(folder: Path, frames: np.ndarray) -> None:
         write_png(folder / f"{number:04d}.png", frame)
 
 
-def _place(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+def _place(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
     folder = Path(values["result"]).absolute()
     path = Path(values["out"] or folder / "scene.blend").absolute()
     if path.exists() and not values["force"]:
         raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
     opened = _opened(values, report)
-    report(job.Progress("placing", str(path)))
+    report(composer.Progress("placing", str(path)))
     placed = place(folder, opened.scene, as_=values["way"])
     save_copy(path)
     return {"out": str(path), "files": {"scene": str(path)}, "warnings": [*opened.warnings, *placed.warnings]}
 
 
-def _picture(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+def _picture(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
     out = Path(values["out"] or "first_frame.png").absolute()
     if out.exists() and not values["force"]:
         raise OutputError("output-exists", f"{out} exists and was kept.", "Use --force to replace it.")
     if values["shot"] is None:
         raise UsageError("usage", "The picture's shot is not given.", "Name it with --shot FILE.")
-    report(job.Progress("reading", values["picture"]))
-    shot, picture = job.with_given(Shot.load(values["shot"]), values["picture"])
+    report(composer.Progress("reading", values["picture"]))
+    shot, picture = composer.with_given(Shot.load(values["shot"]), values["picture"])
     write_png(out, picture)
     source = shot.source
     return {"out": str(out), "files": {"first_frame": str(out)}, "first_frame": source["first_frame"],
             "warnings": list(shot.warnings)}  # fmt: skip
 
 
-def _demo_scene(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+def _demo_scene(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
     path = Path(values["out"] or "demo.blend").absolute()
     if path.exists() and not values["force"]:
         raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
-    report(job.Progress("building", str(path)))
+    report(composer.Progress("building", str(path)))
     return {"out": str(path), "files": {"scene": str(build_demo_scene(path))}, "warnings": []}
 
 
-def _synthesise(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> dict[str, Any]:
+def _synthesise(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
     out = Path(values["out"] or "synthetic").absolute()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -168,14 +168,14 @@ def _synthesise(values: Mapping[str, Any], report: Callable[[job.Progress], None
     size = (values["width"], values["height"])
 
     def begun(seed: int) -> None:
-        report(job.Progress("rendering", f"the scene of seed {seed}", seed - first, count))
+        report(composer.Progress("rendering", f"the scene of seed {seed}", seed - first, count))
 
     seeds = range(first, first + count)
     export_scenes(out, seeds, values["split"], values["length"], size, values["engine"], _write_frames, begun)
     return {"out": str(out), "files": {"scenes": str(out)}, "warnings": []}
 
 
-_COMMANDS: dict[str, Callable[[Mapping[str, Any], Callable[[job.Progress], None]], dict[str, Any]]] = {
+_COMMANDS: dict[str, Callable[[Mapping[str, Any], Callable[[composer.Progress], None]], dict[str, Any]]] = {
     "render": _render,
     "control": _control,
     "export": _export,
@@ -186,9 +186,9 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], Callable[[job.Progress], None]
 }
 
 
-def _what(values: Mapping[str, Any]) -> job.What:
+def _what(values: Mapping[str, Any]) -> composer.ShotRequest:
     mode, size = options.size_rule(values["size"])
-    return job.What(
+    return composer.ShotRequest(
         model=values["model"],
         camera=values["camera"],
         frames=options.frame_range(values["frames"]),
@@ -205,11 +205,11 @@ def _what(values: Mapping[str, Any]) -> job.What:
     )
 
 
-def _opened(values: Mapping[str, Any], report: Callable[[job.Progress], None]) -> Opened:
+def _opened(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> Opened:
     """The scene of a file, or the one that is open."""
     path, name = values["scene"], values["scene_name"]
     if path is not None:
-        report(job.Progress("opening", path))
+        report(composer.Progress("opening", path))
         return read_scene(
             path,
             scene=name,

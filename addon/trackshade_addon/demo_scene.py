@@ -9,13 +9,13 @@ from pathlib import Path
 
 import bpy
 
-from trackshade.errors import OutputError
+from trackshade.core.errors import OutputError
 
-from .place import save_copy
+from .placement import save_copy
 
 FIRST, LAST, STEP, FPS = 1, 49, 3, 24  # seventeen frames, eight a second: what the embedded model takes
 
-Colour = tuple[float, float, float]  # linear
+Color = tuple[float, float, float]  # linear
 RED, WHITE, BLUE, YELLOW = (0.60, 0.02, 0.02), (0.80, 0.78, 0.72), (0.03, 0.10, 0.55), (0.80, 0.50, 0.03)
 GREEN, LIGHT_GREY, DARK_GREY = (0.03, 0.35, 0.08), (0.36, 0.38, 0.42), (0.16, 0.17, 0.21)
 
@@ -93,7 +93,7 @@ def _torus() -> bpy.types.Object:
     return torus
 
 
-def _keyed(thing: bpy.types.Object, motion: Callable[[float], tuple[Colour, Colour]]) -> None:
+def _keyed(thing: bpy.types.Object, motion: Callable[[float], tuple[Color, Color]]) -> None:
     """Keys place and rotation on every frame; `motion` gives them for the share 0..1 of the shot."""
     for frame in range(FIRST, LAST + 1):
         thing.location, thing.rotation_euler = motion((frame - FIRST) / (LAST - FIRST))
@@ -101,17 +101,17 @@ def _keyed(thing: bpy.types.Object, motion: Callable[[float], tuple[Colour, Colo
         thing.keyframe_insert("rotation_euler", frame=frame)
 
 
-def _hop(s: float) -> tuple[Colour, Colour]:
+def _hop(s: float) -> tuple[Color, Color]:
     height = 0.75 + 0.9 * abs(math.sin(2 * math.pi * s))
     return (-1.5 + 1.9 * s, -0.5 + 0.2 * s, height), (0.3, 1.6 * s, 0.2)
 
 
-def _tumble(s: float) -> tuple[Colour, Colour]:
+def _tumble(s: float) -> tuple[Color, Color]:
     height = 0.8 + 0.25 * math.sin(math.pi * s)
     return (1.7 - 0.5 * s, 0.9 - 1.1 * s, height), (1.5 * s, 0.4 + 0.5 * s, 0.5 + 0.9 * s)
 
 
-def _glide(s: float) -> tuple[Colour, Colour]:
+def _glide(s: float) -> tuple[Color, Color]:
     return (0.4 - 2.2 * s, 1.9 - 0.7 * s, 0.65), (1.1 + 0.3 * s, 0.2 * s, 0.4 + 0.9 * s)
 
 
@@ -144,7 +144,7 @@ def _camera(scene: bpy.types.Scene) -> None:
     scene.camera = camera
 
 
-def _checked(name: str, one: Colour, other: Colour, scale: float, coordinates: str) -> bpy.types.Material:
+def _checked(name: str, one: Color, other: Color, scale: float, coordinates: str) -> bpy.types.Material:
     material, tree, shader = _material(name)
     checker = tree.nodes.new("ShaderNodeTexChecker")
     checker.inputs["Color1"].default_value, checker.inputs["Color2"].default_value = (*one, 1.0), (*other, 1.0)
@@ -155,7 +155,7 @@ def _checked(name: str, one: Colour, other: Colour, scale: float, coordinates: s
     return material
 
 
-def _striped(name: str, one: Colour, other: Colour) -> bpy.types.Material:
+def _striped(name: str, one: Color, other: Color) -> bpy.types.Material:
     material, tree, shader = _material(name)
     wave = tree.nodes.new("ShaderNodeTexWave")
     wave.inputs["Scale"].default_value = 0.45

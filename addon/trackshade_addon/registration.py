@@ -8,7 +8,10 @@ from typing import Any
 import bpy
 
 from . import backend, commands, relocation
-from .chosen import ADDON
+from .jobs import session
+from .messages import translations
+from .properties import preferences, scene, view_layer
+from .properties.chosen import ADDON
 from .render import engine, handlers, panels
 from .ui import (
     backend_panel,
@@ -16,8 +19,6 @@ from .ui import (
     checks_watch,
     drawing,
     jobs_list,
-    languages,
-    layer_properties,
     looks,
     models_panel,
     operators,
@@ -25,16 +26,13 @@ from .ui import (
     overlay_view,
     panel,
     placed,
-    preferences,
-    properties,
     render_panel,
-    session,
     view_layer_panel,
 )
 
-CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *checks_fixes.CLASSES, *looks.CLASSES,
+CLASSES = (*scene.CLASSES, *preferences.CLASSES, *operators.CLASSES, *checks_fixes.CLASSES, *looks.CLASSES,
            *panel.CLASSES, *overlay_panel.CLASSES, *jobs_list.CLASSES, *placed.CLASSES, *backend_panel.CLASSES,
-           *models_panel.CLASSES, *layer_properties.CLASSES, *render_panel.CLASSES, *view_layer_panel.CLASSES,
+           *models_panel.CLASSES, *view_layer.CLASSES, *render_panel.CLASSES, *view_layer_panel.CLASSES,
            *engine.CLASSES)  # fmt: skip
 COMMAND = "trackshade"
 
@@ -46,15 +44,15 @@ def register() -> None:
     global _command
     for cls in CLASSES:
         bpy.utils.register_class(cls)
-    properties.attach()
+    scene.attach()
     overlay_panel.attach()
     overlay_view.attach()
-    layer_properties.attach()
+    view_layer.attach()
     panels.attach()
     handlers.attach()
     jobs_list.attach()
     looks.attach()
-    languages.attach(ADDON)
+    translations.attach(ADDON)
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
     relocation.attach()
 
@@ -72,13 +70,13 @@ def unregister() -> None:
     if _command is not None:
         bpy.utils.unregister_cli_command(_command)
         _command = None
-    languages.detach(ADDON)
+    translations.detach(ADDON)
     looks.detach()
     jobs_list.detach()
     handlers.detach()
     panels.detach()
-    layer_properties.detach()
+    view_layer.detach()
     overlay_panel.detach()
-    properties.detach()
+    scene.detach()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -12,21 +12,21 @@ import sys
 
 import bpy
 
-from trackshade.errors import Cancelled, TrackshadeError
+from trackshade.core.errors import Cancelled, TrackshadeError
 
 from .backend import extension_data
+from .backend.background_task import BackgroundTask
 from .backend.extension_data import Moved
-from .backend.work import Work
-from .chosen import extension_data as data_folder
-from .chosen import unsaved_results_folder
-from .place.relocated import relocate
+from .placement.relocated import relocate
+from .properties.chosen import extension_data as data_folder
+from .properties.chosen import unsaved_results_folder
 
 RESULTS = "Results of scenes that were never saved are now in {folder}."
 ENVIRONMENTS = "The backend's environment is now in {folder}, for all versions of Blender."
 TICK = 0.5  # seconds between two looks at the thread
 
 _moved = Moved()
-_work: Work | None = None
+_work: BackgroundTask | None = None
 
 
 def attach() -> None:
@@ -40,7 +40,7 @@ def attach() -> None:
         results = unsaved_results_folder()
         _moved = extension_data.rename_over(data, results)
         if _moved.to_copy and not bpy.app.background:
-            _work = Work(lambda work: extension_data.copy_over(data, results, work.report, work), "Moving")
+            _work = BackgroundTask(lambda work: extension_data.copy_over(data, results, work.report, work), "Moving")
             bpy.app.timers.register(_follow, first_interval=TICK, persistent=True)
         _tell(_moved)
     if not bpy.app.background:  # `register` may not look at the open file yet
@@ -59,7 +59,7 @@ def detach() -> None:
         bpy.app.handlers.load_post.remove(reopened)
 
 
-def work() -> Work | None:
+def work() -> BackgroundTask | None:
     """The copying, while it goes on."""
     return _work if _work is not None and _work.running else None
 

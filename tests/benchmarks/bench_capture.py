@@ -50,7 +50,7 @@ def _in_blender(scene: str) -> dict[str, Any]:
 def _measure(name: str) -> dict[str, float]:
     import bpy
 
-    from trackshade.fit import fit_frames, fit_size
+    from trackshade.core.fitting import fit_frames, fit_size
     from trackshade_addon.capture import capture
 
     bpy.ops.wm.read_factory_settings(use_empty=True)

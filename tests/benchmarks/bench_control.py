@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tracking video of a 300 × 300 grid with a Wave modifier that turns, 49 frames at 720 × 480, beside Blender
-Workbench rendering the same scene with vertex colours in the same run.
+Workbench rendering the same scene with vertex colors in the same run.
 
 `python tests/benchmarks/bench_control.py` prints the table; `rows()` gives it to a common runner.
 """
@@ -26,7 +26,7 @@ def rows() -> list[Row]:
     """(name, value, target) of every figure."""
     from trackshade.control import tracking_video
     from trackshade.shot import Shot
-    from trackshade.training.data import generate_clip
+    from trackshade_lab.scenes import generate_clip
 
     with tempfile.TemporaryDirectory() as folder:
         plain, smooth = _blender(Path(folder))
@@ -43,8 +43,8 @@ def rows() -> list[Row]:
         (f"tracking video, mesh, {cores}", f"{1 / per_frame:.1f} frames/s", ">= 20 frames/s"),
         ("tracking video, mesh, 1 thread", f"{1 / single:.1f} frames/s", ""),
         (f"tracking video, 4,900 points, {cores}", f"{1 / points:.1f} frames/s", ""),
-        ("Workbench, vertex colours, as it comes", f"{1 / smooth:.1f} frames/s", ""),
-        ("Workbench, vertex colours, no antialiasing", f"{1 / plain:.1f} frames/s", ""),
+        ("Workbench, vertex colors, as it comes", f"{1 / smooth:.1f} frames/s", ""),
+        ("Workbench, vertex colors, no antialiasing", f"{1 / plain:.1f} frames/s", ""),
         ("tracking video against Workbench as it comes", f"{smooth / per_frame:.1f} x", ">= 10 x"),
         ("tracking video against Workbench without antialiasing", f"{plain / per_frame:.1f} x", ">= 10 x"),
         ("procedural training clip, 144 x 96, 17 frames", f"{1e3 * clip:.1f} ms on one core", "<= 110 ms"),
@@ -85,10 +85,10 @@ def _make_scene() -> None:
     for frame, angle in ((1, 0.0), (FRAMES, 1.0)):
         grid.rotation_euler.z = angle
         grid.keyframe_insert("rotation_euler", frame=frame)
-    colours = grid.data.color_attributes.new("place", "FLOAT_COLOR", "POINT")
+    colors = grid.data.color_attributes.new("place", "FLOAT_COLOR", "POINT")
     values = np.random.default_rng(0).random(len(grid.data.vertices) * 4, np.float32)
-    colours.data.foreach_set("color", values)
-    grid.data.color_attributes.active_color = colours
+    colors.data.foreach_set("color", values)
+    grid.data.color_attributes.active_color = colors
     camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
     scene.collection.objects.link(camera)
     s = 0.5**0.5
@@ -101,7 +101,7 @@ def _make_scene() -> None:
 def _capture(path: Path) -> None:
     import bpy
 
-    from trackshade.fit import fit_frames, fit_size
+    from trackshade.core.fitting import fit_frames, fit_size
     from trackshade_addon.capture import capture, frame_rate
 
     frames = fit_frames(1, FRAMES, 1, frame_rate(bpy.context.scene), (FRAMES,))

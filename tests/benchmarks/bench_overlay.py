@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the viewport's tracking colours cost the main thread at each redraw, beside what the graphics card does.
+"""What the viewport's tracking colors cost the main thread at each redraw, beside what the graphics card does.
 
 Time of this thread alone, for scenes of 100,000 vertices: thirty frames a second leave 33 ms. From bpy 5.2 on it draws
 into a small buffer too, with a software driver if need be; before that it only follows the points. In a real window:
@@ -18,7 +18,7 @@ import gpu
 import numpy as np
 from mathutils import Matrix
 
-from trackshade import registry
+from trackshade.config import registry
 from trackshade_addon.capture import plan
 from trackshade_addon.overlay import Preview, draw_control, look
 
@@ -68,7 +68,7 @@ def rows() -> list[list[str]]:
         build(kind, 100_000)
         scene, layer = bpy.context.scene, bpy.context.view_layer
         preview = Preview(look(scene, layer, *plan(scene, registry.spec("mini"))))
-        name = f"tracking colours, 100,000 vertices, {kind}"
+        name = f"tracking colors, 100,000 vertices, {kind}"
         follows = timed(lambda: list(preview.following.things(layer.depsgraph)))  # noqa: B023
         found.append([f"{name}: following", f"{follows:.1f} ms", "<= 33 ms"])
         if draws:

@@ -41,18 +41,18 @@ def rows() -> list[Row]:
 def _measure() -> dict[str, float]:
     import bpy
 
-    from trackshade.settings import ShadeSettings
-    from trackshade_addon import job
+    from trackshade.config.settings import ShadeSettings
+    from trackshade_addon.jobs import composer
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     scene.frame_start, scene.frame_end = 1, FRAMES
     _grid(scene)
-    what = job.What(model="das-cogvideox-5b", first_frame="none")
+    what = composer.ShotRequest(model="das-cogvideox-5b", first_frame="none")
     settings = ShadeSettings(model=what.model)
 
-    def record(client: Any) -> job.Recorded:
-        return job.drain(job.record(what, scene, client), lambda progress: None)
+    def record(client: Any) -> composer.CapturedShot:
+        return composer.drain(composer.record(what, scene, client), lambda progress: None)
 
     recorded = record(None)
 

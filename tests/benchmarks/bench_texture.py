@@ -24,9 +24,9 @@ Row = tuple[str, str, str]
 
 def rows() -> list[Row]:
     """(name, value, target) of every figure."""
-    from trackshade.texture.bake import bake
-    from trackshade.texture.figure import consistency_figure
-    from trackshade.texture.views import look
+    from trackshade.results.texture.bake import bake
+    from trackshade.results.texture.figure import consistency_figure
+    from trackshade.results.texture.views import look
 
     shot, uv = _board()
     noise = np.random.default_rng(0).integers(-20, 20, (FRAMES, SIZE[1], SIZE[0], 1))
@@ -54,7 +54,7 @@ def rows() -> list[Row]:
 
 def _board():
     """A shot, and the texture coordinates [F, 3, 2] of its one mesh."""
-    from trackshade.conventions import intrinsics, world_to_camera
+    from trackshade.core.geometry import intrinsics, world_to_camera
     from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 
     line = np.linspace(-1, 1, SIDE + 1)
@@ -94,9 +94,9 @@ def _blender(folder: Path) -> tuple[float, float]:
 def _project(folder: Path) -> None:
     import bpy
 
-    from trackshade_addon.place.projected import PLACE, Projection, carry_tracks
-    from trackshade_addon.place.record import Result
-    from trackshade_addon.place.sequence import FrameChoice
+    from trackshade_addon.placement.projected import PLACE, Projection, carry_tracks
+    from trackshade_addon.placement.record import Result
+    from trackshade_addon.placement.sequence import FrameChoice
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene

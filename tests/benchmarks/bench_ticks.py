@@ -70,17 +70,17 @@ def _timed(times: list[float], call: Callable[[], Any]) -> Any:
 def _jobs(folder: Path, connection: Any) -> list[float]:
     import bpy
 
-    from trackshade.settings import ShadeSettings
+    from trackshade.config.settings import ShadeSettings
     from trackshade_addon.demo_scene import build_demo_scene
-    from trackshade_addon.job import What
-    from trackshade_addon.ui import session
+    from trackshade_addon.jobs import session
+    from trackshade_addon.jobs.composer import ShotRequest
 
     build_demo_scene(folder / "demo.blend")
     bpy.ops.wm.open_mainfile(filepath=str(folder / "demo.blend"))
     session._connect = lambda model: connection
     running, times = session.current(), []
     for number in range(JOBS):
-        job = running.begin(bpy.context.scene, What(first_frame="none"), ShadeSettings(steps=STEPS, seed=number))
+        job = running.begin(bpy.context.scene, ShotRequest(first_frame="none"), ShadeSettings(steps=STEPS, seed=number))
         while job.holds_scene:
             running.advance()
         while job.runs:
@@ -92,8 +92,8 @@ def _jobs(folder: Path, connection: Any) -> list[float]:
 
 def _placing(folder: Path) -> list[float]:
     from place_results import fit_size, make_result, new_scene, pictures
-    from trackshade_addon.place import prepare
-    from trackshade_addon.place.colour import warm_up
+    from trackshade_addon.placement import prepare
+    from trackshade_addon.placement.color import warm_up
 
     size = (720, 480)
     result = make_result(

@@ -46,8 +46,8 @@ def _in_blender(kind: str) -> dict[str, Any]:
 def _measure(kind: str) -> dict[str, float]:
     import bpy
 
-    from trackshade import registry
-    from trackshade.fit import fit_frames, fit_size
+    from trackshade.config import registry
+    from trackshade.core.fitting import fit_frames, fit_size
     from trackshade.shot.joining import join
     from trackshade.shot.track_set import read_set
     from trackshade_addon.capture import capture
@@ -104,8 +104,8 @@ def _keep(scene: Any, folder: Path) -> None:
     """Writes the track set that a render of the frames keeps."""
     import bpy
 
-    from trackshade.fit import FrameMap, fit_size
-    from trackshade.settings import ShadeSettings
+    from trackshade.config.settings import ShadeSettings
+    from trackshade.core.fitting import FrameMap, fit_size
     from trackshade.shot import Shot
     from trackshade.shot.track_set import Order, frame_name, write_set
     from trackshade_addon.capture.gathering import Gathering

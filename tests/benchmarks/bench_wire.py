@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from backends import Relay, until  # pyright: ignore[reportMissingImports]
 from trackshade.client import Client, start_private
-from trackshade.client.line import Address
-from trackshade.settings import ShadeSettings
+from trackshade.client.client_socket import Address
+from trackshade.config.settings import ShadeSettings
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 
 FRAMES, VERTICES = 49, 300 * 300

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Drives the tracking colours in a real Blender window, for a maintainer; not part of the test suite.
+"""Drives the tracking colors in a real Blender window, for a maintainer; not part of the test suite.
 
     blender DEMO.blend --python tests/gui/drive_overlay.py -- OUT
 
-The extension has to be enabled, and DEMO be the demonstration scene. Looks at the colours in free view, through the
+The extension has to be enabled, and DEMO be the demonstration scene. Looks at the colors in free view, through the
 camera, while playing, after an edit and its undo, in two windows, in a new file and after the add-on was switched off.
 What stands on the screen is held against what is drawn into a buffer of our own, value by value.
 """
@@ -25,7 +25,7 @@ OUT = Path(arguments()[0]).absolute()
 LOOK = 1.5  # seconds until the first frame has been looked at again
 
 
-def colours(shown: bool, opacity: float = 1.0, background: bool = False) -> None:
+def colors(shown: bool, opacity: float = 1.0, background: bool = False) -> None:
     own = bpy.context.window_manager.windows[0].scene.trackshade_overlay
     own.show, own.opacity, own.background = shown, opacity, background
 
@@ -44,7 +44,7 @@ def looks() -> list[Any]:
 
 
 def compare(name: str) -> None:
-    """Holds the picture of the window, colours on black, against the same view drawn into a buffer."""
+    """Holds the picture of the window, colors on black, against the same view drawn into a buffer."""
     where = view()
     region, window = where["region"], where["window"]
     space = where["area"].spaces.active
@@ -68,7 +68,7 @@ def compare(name: str) -> None:
     difference = np.abs(screen - drawn)
     dark = (drawn > 1) & (drawn < 5)  # which Blender's own way to the screen has no room for: see the overlay's README
     close = (difference <= np.where(dark, 4, 1)).all(axis=-1)
-    print(f"{name}: {lit.sum()} pixels in colour; of their values {(difference[lit] == 0).mean():.2%} are the same on "
+    print(f"{name}: {lit.sum()} pixels in color; of their values {(difference[lit] == 0).mean():.2%} are the same on "
           f"the screen, {(difference[lit] <= 1).mean():.2%} within one level")  # fmt: skip
     assert close[lit].mean() > 0.999
 
@@ -84,13 +84,13 @@ def drive() -> Steps:
     scene = bpy.context.window_manager.windows[0].scene
     scene.frame_set(1)
     scene.render.dither_intensity = 0.0  # which the screen shows, too
-    colours(True)
+    colors(True)
     yield LOOK
     yield from picture(OUT, "free")
     assert len(noted) == 1
-    colours(True, opacity=0.5)
+    colors(True, opacity=0.5)
     yield from picture(OUT, "half")
-    colours(True, background=True)
+    colors(True, background=True)
     overlay = view()["area"].spaces.active.overlay
     overlay.show_floor = overlay.show_axis_x = overlay.show_axis_y = overlay.show_text = overlay.show_extras = False
     overlay.show_cursor = view()["area"].spaces.active.show_gizmo = False
@@ -102,7 +102,7 @@ def drive() -> Steps:
     yield from picture(OUT, "camera-25")
     compare("camera-25")
     overlay.show_floor = overlay.show_extras = overlay.show_text = True
-    colours(True)
+    colors(True)
 
     print("playback")
     before = scene.frame_current
@@ -158,10 +158,10 @@ def drive() -> Steps:
     bpy.context.preferences.view.show_splash = False
     yield LOOK
     yield from picture(OUT, "new-file")
-    colours(True)
+    colors(True)
     looked = len(noted)
     yield 2 * LOOK
-    yield from picture(OUT, "new-file-colours")
+    yield from picture(OUT, "new-file-colors")
     assert len(noted) == looked + 1
 
     print("switched off")

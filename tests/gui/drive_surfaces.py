@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from window import Steps, arguments, module, picture, run, view
 
 OUT, RESULT = (Path(word).absolute() for word in arguments()[:2])
-WAYS = ("projected", "baked", "heat")
+PLACEMENT_MODES = ("projected", "baked", "heat")
 LIMIT = 600.0  # seconds for a bake
 FRAME = 5
 NOISE = 30  # levels
@@ -86,7 +86,7 @@ def drive() -> Steps:
     space.overlay.show_overlays = space.show_gizmo = False
     yield 3.0
     yield from both("own")
-    for way in WAYS:
+    for way in PLACEMENT_MODES:
         yield from place(way)
         yield 3.0
         yield from both(way)

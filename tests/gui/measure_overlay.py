@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures playback in a real Blender window without and with the tracking colours, for a maintainer.
+"""Measures playback in a real Blender window without and with the tracking colors, for a maintainer.
 
     blender --python tests/gui/measure_overlay.py
 
@@ -98,7 +98,7 @@ def drive() -> Steps:
             bpy.context.scene.trackshade_overlay.show = shown
             area.tag_redraw()
             yield 4.0
-            yield from playback(f"100,000 vertices, {kind}, {'colours' if shown else 'plain'}")
+            yield from playback(f"100,000 vertices, {kind}, {'colors' if shown else 'plain'}")
 
 
 run(drive())

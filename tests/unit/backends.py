@@ -19,12 +19,12 @@ import zmq
 
 from shots import camera_track
 from trackshade.client import Client
-from trackshade.client.line import Address
-from trackshade.errors import ProtocolError
+from trackshade.client.client_socket import Address
+from trackshade.core.errors import ProtocolError
+from trackshade.ipc import PROTOCOL, Message, connection_files, decode, encode
+from trackshade.ipc.connection_files import ConnectionInfo, process_alive
+from trackshade.ipc.messages import Buffer, pack
 from trackshade.shot import Geometry, MeshTrack, Shot
-from trackshade.wire import PROTOCOL, Message, connection_file, decode, encode
-from trackshade.wire.connection_file import ConnectionInfo, process_alive
-from trackshade.wire.messages import Buffer, pack
 
 LONG = 120.0  # seconds: only ever waited for in full by a test that fails
 
@@ -56,12 +56,12 @@ class Backend:
 
     @property
     def info(self) -> ConnectionInfo:
-        info = connection_file.read(self.file)
+        info = connection_files.read(self.file)
         assert info is not None
         return info
 
     def address(self) -> Address:
-        info = connection_file.read(self.file)
+        info = connection_files.read(self.file)
         if info is None:
             raise ProtocolError("backend-unreachable", "The backend is not there yet.")
         return Address(info.endpoint, info.token)

@@ -192,9 +192,9 @@ def files() -> dict[str, bytes]:
 
 
 def main(folder: Path) -> None:
-    from trackshade.given_picture import read_given
-    from trackshade.picture_decoder import decode
-    from trackshade.picture_file import read_header
+    from trackshade.cli.image_decoder import decode
+    from trackshade.core.image_files import read_header
+    from trackshade.shot.given_image import read_given
 
     reference = {}
     for name, data in files().items():

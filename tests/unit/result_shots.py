@@ -11,7 +11,7 @@ import numpy as np
 from trackshade.control.raster import barycentric
 from trackshade.control.scene import ShotRaster
 from trackshade.control.video import TrackingVideo, tracking_video
-from trackshade.conventions import intrinsics, world_to_camera
+from trackshade.core.geometry import intrinsics, world_to_camera
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 
 SIZE = (96, 64)
@@ -71,18 +71,18 @@ def shot(
     )
 
 
-def paint(made: Shot, colours: dict[int, np.ndarray]) -> TrackingVideo:
-    """The shot's tracking video with other colours: a video that is known to follow the surfaces.
+def paint(made: Shot, colors: dict[int, np.ndarray]) -> TrackingVideo:
+    """The shot's tracking video with other colors: a video that is known to follow the surfaces.
 
     Args:
-        colours: by mesh: [V, 3] or, per frame, [T, V, 3], levels 0..255.
+        colors: by mesh: [V, 3] or, per frame, [T, V, 3], levels 0..255.
     """
     video = tracking_video(made)
     frames = np.full(video.frames.shape, 20.0)
     raster = ShotRaster(made)
     for t in range(len(frames)):
         buffers = raster.draw(t)
-        for mesh, values in colours.items():
+        for mesh, values in colors.items():
             shown = np.flatnonzero(buffers.label == mesh)
             triangles = made.geometries[0].triangles
             corners, weights = barycentric(buffers, shown, raster.vertices(mesh, t), triangles)
@@ -92,7 +92,7 @@ def paint(made: Shot, colours: dict[int, np.ndarray]) -> TrackingVideo:
 
 
 def texture(low: float = 30.0, high: float = 230.0) -> np.ndarray:
-    """[V, 3] a colour ramp over the square: each point has its own colour, and none of it is finer than a
+    """[V, 3] a color ramp over the square: each point has its own color, and none of it is finer than a
     pixel.
     """
     x, y = grid().positions[0, :, 0], grid().positions[0, :, 1]

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from trackshade import checkpoints, folders, registry, relay
-from trackshade.errors import ModelError, UsageError
+import trackshade
+from trackshade.config import checkpoints, registry
+from trackshade.core import folders
+from trackshade.core.errors import ModelError, UsageError
+from trackshade.ipc import json_lines
 
-MINI = Path(registry.__file__).parent / "models" / "mini"
+MINI = Path(trackshade.__file__).parent / "models" / "mini"
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +30,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def errand(*arguments: str) -> dict[str, object]:
     """The last word of an errand."""
     done = subprocess.Popen(
-        [sys.executable, "-m", "trackshade.errands", *arguments],
+        [sys.executable, "-m", "trackshade.cli.backend_tasks", *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert done.stdin is not None
     assert done.stdout is not None
-    last = [found for line in done.stdout if (found := relay.parse(line))][-1]
+    last = [found for line in done.stdout if (found := json_lines.parse(line))][-1]
     done.stdin.close()
     done.wait()
     return last

@@ -19,10 +19,11 @@ import pytest
 from PIL import Image
 
 from picture_files import written
-from trackshade import options, relay
 from trackshade.cli.blender import run_addon
 from trackshade.cli.shade import _first_frame
 from trackshade.client import PrivateBackend, start_private
+from trackshade.config import options
+from trackshade.ipc import json_lines
 from trackshade.shot import Shot
 
 pytest.importorskip("bpy", reason="the command line runs Blender")
@@ -128,7 +129,7 @@ def test_a_blender_on_the_path_that_is_too_old_is_passed_over(tmp_path: Path) ->
 
 
 def test_a_blender_without_the_extension_is_passed_over_unless_it_was_named(tmp_path: Path) -> None:
-    words = relay.line({"event": "unusable", "reason": "it has not the extension."})
+    words = json_lines.line({"event": "unusable", "reason": "it has not the extension."})
     blender = blender_like(tmp_path / "blender", "5.1.0")
     blender.write_text(blender.read_text().replace("echo some words >&2", f"echo '{words}'"))
     done = run("render", "nowhere.blend", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")

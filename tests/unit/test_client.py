@@ -17,13 +17,13 @@ import zmq
 
 from backends import Backend, grid_shot, until
 from trackshade.client import Client, connect
+from trackshade.client.client_socket import Address
 from trackshade.client.connection import wait
-from trackshade.client.line import Address
-from trackshade.errors import JobError, OutputError, ProtocolError
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import JobError, OutputError, ProtocolError
+from trackshade.ipc import PROTOCOL, Manifest, Message, decode, digest_of, encode
+from trackshade.ipc.messages import BufferEntry
 from trackshade.server.store import Store
-from trackshade.settings import ShadeSettings
-from trackshade.wire import PROTOCOL, Manifest, Message, decode, digest_of, encode
-from trackshade.wire.messages import BufferEntry
 
 SETTINGS = ShadeSettings(prompt="a test")
 RESULT = {"job.json": b'{"seed": 0}', "frames/0001.png": b"one" * 700_000, "frames/0002.png": b"two", "empty": b""}
@@ -179,7 +179,7 @@ def test_a_full_disk_leaves_no_output(backend: Backend, tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from trackshade.client import connect
-from trackshade.errors import TrackshadeError
+from trackshade.core.errors import TrackshadeError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 with connect(sys.argv[1], sys.argv[2]) as client:
     try:

@@ -19,15 +19,15 @@ import pytest
 from backends import Backend, Relay, children, gone, grid_shot, until
 from trackshade import __version__
 from trackshade.client import Client, connect, later, start_private
+from trackshade.client.client_socket import Address
 from trackshade.client.connection import Connection
-from trackshade.client.line import Address
-from trackshade.errors import ProtocolError, ShotError, TrackshadeError, UsageError
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import ProtocolError, ShotError, TrackshadeError, UsageError
+from trackshade.ipc import CHUNK_BYTES, PROTOCOL, connection_files
+from trackshade.ipc.connection_files import ConnectionInfo
 from trackshade.server.store import Store
-from trackshade.settings import ShadeSettings
 from trackshade.shot import Geometry, MeshTrack, Shot
 from trackshade.shot.encoding import decode, encode
-from trackshade.wire import CHUNK_BYTES, PROTOCOL, connection_file
-from trackshade.wire.connection_file import ConnectionInfo
 
 SETTINGS = ShadeSettings(prompt="a test")
 
@@ -182,7 +182,7 @@ def test_an_endpoint_needs_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_the_served_backend_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
-    connection_file.write(tmp_path / "backend.json", backend.info)
+    connection_files.write(tmp_path / "backend.json", backend.info)
     with connect() as client:
         assert client.held is None
         assert client.status()["pid"] == backend.pid
@@ -238,7 +238,7 @@ def test_a_stale_connection_file_does_no_harm(monkeypatch: pytest.MonkeyPatch, t
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     info = ConnectionInfo("ipc:///nowhere", "token", ended.pid, __version__, PROTOCOL)
-    connection_file.write(tmp_path / "backend.json", info)
+    connection_files.write(tmp_path / "backend.json", info)
     with connect() as client:
         assert client.held is not None
         pid = client.held.pid

@@ -16,11 +16,11 @@ import pytest
 
 from backends import until
 from trackshade.client import Client, connect, join, share
-from trackshade.client.breaker import LIMIT, Breaker
 from trackshade.client.connecting import PATIENCE
-from trackshade.errors import ProtocolError
-from trackshade.wire import connection_file, owners
-from trackshade.wire.connection_file import process_alive
+from trackshade.client.restart_breaker import LIMIT, Breaker
+from trackshade.core.errors import ProtocolError
+from trackshade.ipc import connection_files, owners
+from trackshade.ipc.connection_files import process_alive
 
 OWNER = """
 import sys, time
@@ -51,7 +51,7 @@ def programs(folder: Path) -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def pid_of(folder: Path) -> int:
-    info = connection_file.read(folder / "backend.json")
+    info = connection_files.read(folder / "backend.json")
     assert info is not None
     return info.pid
 
@@ -160,7 +160,7 @@ def test_a_backend_that_held_for_long_may_fail_anew(monkeypatch: pytest.MonkeyPa
     breaker = Breaker()
     for _ in range(LIMIT - 1):
         breaker.failed("a reason")
-    monkeypatch.setattr("trackshade.client.breaker.STEADY", -1.0)
+    monkeypatch.setattr("trackshade.client.restart_breaker.STEADY", -1.0)
     breaker.started()
     breaker.ended("another")
     breaker.check()

@@ -56,9 +56,9 @@ def test_same_as_rays(seed, count, orthographic, crossing):
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), orthographic=st.booleans(), snapped=st.booleans())
-def test_neighbours_neither_leak_nor_overlap(seed, orthographic, snapped):
+def test_neighbors_neither_leak_nor_overlap(seed, orthographic, snapped):
     """Every pixel inside a triangulated rectangle is covered by exactly one triangle, also where the
-    vertices lie on pixel centres and edges run through them."""
+    vertices lie on pixel centers and edges run through them."""
     rng = np.random.default_rng(seed)
     n = 6
     x, y = np.meshgrid(np.arange(n + 1) * 4.0 + 2, np.arange(n + 1) * 3.0 + 2)
@@ -82,7 +82,7 @@ def test_neighbours_neither_leak_nor_overlap(seed, orthographic, snapped):
     np.testing.assert_array_equal(count, expected)
 
 
-def test_pixel_centres():
+def test_pixel_centers():
     """A square of one pixel around (j + 0.5, i + 0.5) = (7.5, 4.5) covers row 4, column 7 and nothing
     else.
     """

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shots
-from trackshade.colours import mesh_rule
 from trackshade.control import tracking_video
 from trackshade.control.reference import tracking_frame
 from trackshade.control.scene import ShotRaster
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 from trackshade.shot import CameraTrack, Cutout, Geometry, MeshTrack, Shot, Surfaces
 from trackshade.shot.encoding import decode, encode
 from trackshade.shot.model import EXTENSIONS
+from trackshade.shot.track_colors import mesh_rule
 
 SIZE = (48, 40)
 CUT = np.arange(256) >= 128

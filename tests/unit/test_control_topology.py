@@ -14,14 +14,14 @@ from trackshade.control.raster import barycentric
 from trackshade.control.reference import tracking_frame
 from trackshade.control.scene import ShotRaster
 from trackshade.control.signals import control_signal
-from trackshade.evaluation.points import shot_points
-from trackshade.evaluation.tracks import shot_tracks
-from trackshade.result.consistency import measure
+from trackshade.results.consistency import measure
+from trackshade.results.texture.bake import bake
+from trackshade.results.texture.projection import write_tracks
+from trackshade.results.texture.views import look
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 from trackshade.shot.segments import History, geometries_of
-from trackshade.texture.bake import bake
-from trackshade.texture.projection import write_tracks
-from trackshade.texture.views import look
+from trackshade_lab.evaluation.points import shot_points
+from trackshade_lab.evaluation.tracks import shot_tracks
 
 SIZE = (96, 64)
 LEFT, WHOLE, RIGHT, FINE = 0, 1, 2, 3  # what the samples of `growing` show
@@ -75,8 +75,8 @@ def test_every_sample_is_drawn_as_it_is(bend: float) -> None:
     np.testing.assert_allclose(widths[[LEFT, RIGHT]] / widths[[WHOLE, FINE]], 0.5, atol=0.05)
 
 
-def test_colours_are_those_of_the_place_at_birth_and_stay() -> None:
-    """The strip moves as a whole, so that each of its points has one place in the frame for its colour."""
+def test_colors_are_those_of_the_place_at_birth_and_stay() -> None:
+    """The strip moves as a whole, so that each of its points has one place in the frame for its color."""
     shot = growing()
     video = tracking_video(shot, threads=1)
     whole = tracking_video(replace(shot, meshes=(replace(shot.meshes[0], geometry=1, changes=()),)), threads=1)
@@ -86,8 +86,8 @@ def test_colours_are_those_of_the_place_at_birth_and_stay() -> None:
         inner = seen & np.roll(seen, 1, axis=1) & np.roll(seen, -1, axis=1)
         # The range of blue is another one: it is that of the points of the first geometry.
         assert np.abs(video.frames[t][inner, :2].astype(int) - whole.frames[t][inner, :2]).max() <= 1
-    assert [len(video.colours(0, t)) for t in range(4)] == [77, 147, 77, 238]
-    np.testing.assert_array_equal(video.colours(0, WHOLE)[:77], video.colours(0))
+    assert [len(video.colors(0, t)) for t in range(4)] == [77, 147, 77, 238]
+    np.testing.assert_array_equal(video.colors(0, WHOLE)[:77], video.colors(0))
 
 
 def test_the_range_of_blue_is_that_of_the_first_geometry() -> None:
@@ -127,7 +127,7 @@ def test_other_control_signals_and_visible_vertices() -> None:
 
 
 def test_consistency_follows_points_through_changes() -> None:
-    """The strip wears its place: what is there keeps its colour exactly, in whichever geometry."""
+    """The strip wears its place: what is there keeps its color exactly, in whichever geometry."""
     shot = growing(step=0.05)
     worn, wrong = painted(shot), painted(shot)[::-1]
     tracking = tracking_video(shot, threads=1)
@@ -189,7 +189,7 @@ def test_all_geometries_of_a_mesh_go_into_its_texture() -> None:
     assert not half.covered[:, right].any()
     x = (np.arange(64) + 0.5) / 64 * 3
     expected = np.broadcast_to(40 + 50 * x, (64, 64))
-    assert np.abs(whole.colour[..., 0].astype(int) - expected)[whole.covered].max() < 6
+    assert np.abs(whole.color[..., 0].astype(int) - expected)[whole.covered].max() < 6
     assert np.nanmedian(whole.variation) < 2
 
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tracking videos of shots made from arrays: colours, occlusion, instances, holdouts, cameras, visible vertices."""
+"""Tracking videos of shots made from arrays: colors, occlusion, instances, holdouts, cameras, visible vertices."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackshade.colours import mesh_rule
-from trackshade.control import dense_colours, point_colours, tracking_video
+from trackshade.control import dense_colors, point_colors, tracking_video
 from trackshade.control.reference import tracking_frame
-from trackshade.conventions import to_uint8, world_to_camera
-from trackshade.errors import Cancelled, ShotError, UsageError
+from trackshade.core.errors import Cancelled, ShotError, UsageError
+from trackshade.core.geometry import to_uint8, world_to_camera
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
+from trackshade.shot.track_colors import mesh_rule
 
 SIZE = (48, 32)
 CUBE = np.float32([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
@@ -109,7 +109,7 @@ def test_same_as_the_reference(seed, orthographic):
 
 
 @pytest.mark.parametrize("orthographic", [False, True])
-def test_colours_at_known_points(orthographic):
+def test_colors_at_known_points(orthographic):
     """A point seen at (x, y) in the first frame has R = x / W and G = y / H, whatever becomes of it."""
     shot = make_shot(
         [rigid(QUAD, QUAD_FACES)],
@@ -139,8 +139,8 @@ def test_blue_is_nearness_by_euclidean_distance():
     inverse = 1 / np.linalg.norm(corners - [0, 0, 6.0], axis=1)
     low, high = np.percentile(inverse, [2, 98])
     expected = np.clip((inverse - low) / (high - low), 0, 1)
-    colours = np.concatenate([video.colours(n) for n in range(4)])
-    np.testing.assert_allclose(colours[:, 2], expected, atol=1e-6)
+    colors = np.concatenate([video.colors(n) for n in range(4)])
+    np.testing.assert_allclose(colors[:, 2], expected, atol=1e-6)
     blues = [int(video.frames[0][..., 2][video.object_index[0] == n].mean()) for n in range(4)]
     assert blues == sorted(blues, reverse=True)
     assert blues[0] > blues[3] + 100
@@ -166,12 +166,12 @@ def test_points_behind_the_first_camera_are_black():
     video = tracking_video(shot)
     assert (video.object_index[1] == 1).sum() > 300
     assert not video.frames[1].any()
-    assert not video.colours(1).any()
-    assert video.colours(0).any()
+    assert not video.colors(1).any()
+    assert video.colors(0).any()
 
 
-def test_hidden_in_the_first_frame_is_coloured_by_its_place():
-    """Behind another mesh or not visible at all in frame 0: the colour is still that of where it is."""
+def test_hidden_in_the_first_frame_is_colored_by_its_place():
+    """Behind another mesh or not visible at all in frame 0: the color is still that of where it is."""
     geometries = [rigid(QUAD, QUAD_FACES)]
     front = mesh("front", 0, [moved(z=1, scale=2), moved(z=1, x=9, scale=2)])
     hidden = mesh("hidden", 0, [moved()] * 2)
@@ -195,13 +195,13 @@ def test_holdout_occludes_and_is_black():
     assert held.sum() > 20
     assert not video.frames[0][held].any()
     assert video.frames[0][video.object_index[0] == 0].any(axis=1).all()
-    assert not video.colours(1).any()
+    assert not video.colors(1).any()
     # It does not take part in the range of distances either.
     alone = tracking_video(make_shot(geometries, [behind]))
     assert alone.rule.limits == video.rule.limits
 
 
-def test_instances_share_geometry_but_not_colour():
+def test_instances_share_geometry_but_not_color():
     cubes = [mesh(f"cube{n}", 0, [moved(x=2.0 * n - 2.0, scale=0.5)] * 2) for n in range(3)]
     shot = make_shot([rigid(CUBE, CUBE_FACES)], cubes)
     video = tracking_video(shot)
@@ -261,15 +261,15 @@ def test_points_mode():
     assert tracks is not None
     assert len(tracks) == 150
     assert set(tracks.mesh) == {0, 1}
-    np.testing.assert_allclose(tracks.colours.min(axis=0), 0.0)
-    np.testing.assert_allclose(tracks.colours.max(axis=0), 1.0)
+    np.testing.assert_allclose(tracks.colors.min(axis=0), 0.0)
+    np.testing.assert_allclose(tracks.colors.max(axis=0), 1.0)
     # Black means no point: about a quarter of the frame is covered by rectangles of half the spacing.
     covered = video.frames[0].any(axis=-1).mean()
     assert 0.15 < covered < 0.45
     drawn = {tuple(c) for c in video.frames[1].reshape(-1, 3).tolist()} - {(0, 0, 0)}
-    colours = {tuple(c) for c in to_uint8(tracks.colours).tolist()}
-    assert drawn <= colours
-    on_cube = {tuple(c) for c in to_uint8(tracks.colours[tracks.mesh == 1]).tolist()}
+    colors = {tuple(c) for c in to_uint8(tracks.colors).tolist()}
+    assert drawn <= colors
+    on_cube = {tuple(c) for c in to_uint8(tracks.colors[tracks.mesh == 1]).tolist()}
     in_cube = {tuple(c) for c in video.frames[1][video.object_index[1] == 1].tolist()}
     assert len(in_cube & on_cube) >= 3
     again = tracking_video(shot, "points", points=150, seed=3)
@@ -296,14 +296,14 @@ def test_fewer_pixels_than_points():
 
 def test_rules_of_normalisation():
     pixels, depth = np.array([[10.0, 5.0], [30.0, 25.0], [20.0, 15.0]]), np.array([1.0, 2.0, 4.0])
-    dense = dense_colours(pixels, depth, (40, 50))
+    dense = dense_colors(pixels, depth, (40, 50))
     np.testing.assert_allclose(dense[:, :2], [[0.25, 0.1], [0.75, 0.5], [0.5, 0.3]], atol=1e-6)
-    tracks = point_colours(pixels, depth)
+    tracks = point_colors(pixels, depth)
     np.testing.assert_allclose(tracks[:, :2], [[0, 0], [1, 1], [0.5, 0.5]], atol=1e-6)
     low, high = np.percentile(1 / depth, [2, 98])
     np.testing.assert_allclose(tracks[:, 2], np.clip((1 / depth - low) / (high - low), 0, 1), atol=1e-6)
     np.testing.assert_allclose(tracks[:, 2], dense[:, 2])
-    assert point_colours(np.zeros((0, 2)), np.zeros(0)).shape == (0, 3)
+    assert point_colors(np.zeros((0, 2)), np.zeros(0)).shape == (0, 3)
 
 
 def test_nothing_to_follow():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Axes, intrinsics and colours against formulas written down from Blender's and the standards' own definitions."""
+"""Axes, intrinsics and colors against formulas written down from Blender's and the standards' own definitions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from trackshade import conventions as conv
+from trackshade.core import geometry as conv
 
 UNIT = st.floats(-1, 1)
 SIZES = st.tuples(st.integers(1, 4096), st.integers(1, 4096))

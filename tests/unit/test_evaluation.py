@@ -6,10 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trackshade.evaluation.displacement import displacement
-from trackshade.evaluation.fidelity import gradient_energy, pixel_variance, share, ssim
-from trackshade.evaluation.intervals import bootstrap, estimate, paired
-from trackshade.pictures import psnr
+from trackshade.core.images import psnr
+from trackshade_lab.evaluation.displacement import displacement
+from trackshade_lab.evaluation.fidelity import gradient_energy, pixel_variance, share, ssim
+from trackshade_lab.evaluation.intervals import bootstrap, estimate, paired
 
 
 def disc(x: float, y: float, background: int = 40) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controls: identity destroyed, other signals, the colour that a text names."""
+"""Controls: identity destroyed, other signals, the color that a text names."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from result_shots import at, shot
-from trackshade.caption_colours import COLOURS
 from trackshade.control import tracking_video
 from trackshade.control.signals import control_signal
-from trackshade.conventions import linear_to_srgb, srgb_to_linear
-from trackshade.errors import UsageError
-from trackshade.evaluation.colour_words import NAMES, nearest_name, shown_colour
-from trackshade.evaluation.held_out import plan
-from trackshade.evaluation.identity import destroy_identity
-from trackshade.evaluation.ways import WAYS, chosen
-from trackshade.training.data import generate_clip, scene_shot
+from trackshade.core.errors import UsageError
+from trackshade.core.geometry import linear_to_srgb, srgb_to_linear
+from trackshade_lab.evaluation.color_words import NAMES, nearest_name, shown_color
+from trackshade_lab.evaluation.held_out import plan
+from trackshade_lab.evaluation.identity import destroy_identity
+from trackshade_lab.evaluation.variants import WAYS, chosen
+from trackshade_lab.scenes import generate_clip, scene_shot
+from trackshade.core.caption_colors import COLORS
 
 
 def clip():
@@ -37,7 +37,7 @@ def test_destroyed_identity_keeps_silhouettes_and_depth_and_changes_places():
 
 
 def test_destroyed_identity_is_the_same_in_every_frame():
-    """A colour becomes the same other colour wherever and whenever it comes, within one object."""
+    """A color becomes the same other color wherever and whenever it comes, within one object."""
     made = clip()
     found = destroy_identity(made.tracking, made.object_index)
     for body in np.unique(made.object_index[made.object_index >= 0]):
@@ -81,7 +81,7 @@ def test_signals_of_a_shot():
     assert (depth[..., 0] == depth[..., 2]).all()
     assert depth.max() == 255
     few, many = (control_signal(made, f"tracks-{n}") for n in (60, 900))
-    assert len(np.unique(few[0].reshape(-1, 3), axis=0)) <= 61  # one colour a point, and black
+    assert len(np.unique(few[0].reshape(-1, 3), axis=0)) <= 61  # one color a point, and black
     assert 200 < len(np.unique(many[0].reshape(-1, 3), axis=0)) <= 901
     # The points of the first frame say where they are, as the mesh rule does, but for the size of a rectangle.
     drawn = many[0].any(axis=-1) & mesh[0].any(axis=-1)
@@ -103,19 +103,19 @@ def test_an_unknown_signal_is_refused():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("light", [0.45, 1.0])
-def test_named_colours_are_known_in_light_and_in_shadow(name: str, light: float):
-    assert nearest_name(srgb_to_linear(np.array(COLOURS[name])) * light) == name
+def test_named_colors_are_known_in_light_and_in_shadow(name: str, light: float):
+    assert nearest_name(srgb_to_linear(np.array(COLORS[name])) * light) == name
 
 
-def test_the_colour_is_judged_within_the_mask():
+def test_the_color_is_judged_within_the_mask():
     video = np.zeros((2, 20, 20, 3), np.uint8)
-    video[:] = np.rint(255 * np.array(COLOURS["green"]))
+    video[:] = np.rint(255 * np.array(COLORS["green"]))
     mask = np.zeros((2, 20, 20), bool)
     mask[:, 5:15, 5:15] = True
-    video[mask] = np.rint(255 * linear_to_srgb(0.6 * srgb_to_linear(np.array(COLOURS["purple"]))))
-    assert shown_colour(video, mask) == "purple"
-    assert shown_colour(video, ~mask) == "green"
-    assert shown_colour(video, np.zeros_like(mask)) is None
+    video[mask] = np.rint(255 * linear_to_srgb(0.6 * srgb_to_linear(np.array(COLORS["purple"]))))
+    assert shown_color(video, mask) == "purple"
+    assert shown_color(video, ~mask) == "green"
+    assert shown_color(video, np.zeros_like(mask)) is None
 
 
 def test_the_plan_spreads_clips_over_kinds_and_never_gives_a_clip_its_own_tracks():

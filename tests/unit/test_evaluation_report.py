@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trackshade import registry
+from trackshade.config import registry
+from trackshade.config.settings import ShadeSettings
 from trackshade.control import tracking_video
-from trackshade.errors import ModelError, ShotError, UsageError
-from trackshade.evaluation import Evaluation, Sampling, evaluate, markdown, summarise
-from trackshade.evaluation.__main__ import main
-from trackshade.evaluation.generator import pipeline_folder
-from trackshade.evaluation.plots import write_plots
-from trackshade.evaluation.results import read_result
-from trackshade.result import write_result
-from trackshade.settings import ShadeSettings
-from trackshade.training.data import generate_clip, scene_shot
+from trackshade.core.errors import ModelError, ShotError, UsageError
+from trackshade.results import write_result
+from trackshade_lab.evaluation import Evaluation, Sampling, evaluate, markdown, summarise
+from trackshade_lab.evaluation.__main__ import main
+from trackshade_lab.evaluation.generator import pipeline_folder
+from trackshade_lab.evaluation.plots import write_plots
+from trackshade_lab.evaluation.results import read_result
+from trackshade_lab.scenes import generate_clip, scene_shot
 
 SMALL = ["--size", "48x36", "--frames", "5", "--steps", "1", "--batch", "2"]
 

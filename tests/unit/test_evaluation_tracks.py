@@ -9,8 +9,8 @@ import pytest
 
 from result_shots import at, shot
 from trackshade.control import tracking_video
-from trackshade.conventions import project
-from trackshade.evaluation.camera_error import (
+from trackshade.core.geometry import project
+from trackshade_lab.evaluation.camera_error import (
     CameraErrors,
     camera_error,
     camera_errors,
@@ -18,12 +18,12 @@ from trackshade.evaluation.camera_error import (
     movement,
     solve,
 )
-from trackshade.evaluation.following import Followed, end_points, follow, trusted
-from trackshade.evaluation.holes import smoothed
-from trackshade.evaluation.points import TruePoints, shot_points, texture, track_points
-from trackshade.evaluation.tracks import pixel_centres, shot_tracks, video_tracks
-from trackshade.evaluation.warp import warp
-from trackshade.training.data import generate_clip, scene_shot
+from trackshade_lab.evaluation.following import Followed, end_points, follow, trusted
+from trackshade_lab.evaluation.holes import smoothed
+from trackshade_lab.evaluation.points import TruePoints, shot_points, texture, track_points
+from trackshade_lab.evaluation.tracks import pixel_centers, shot_tracks, video_tracks
+from trackshade_lab.evaluation.warp import warp
+from trackshade_lab.scenes import generate_clip, scene_shot
 
 PER_METRE = 50 / 36 * 96 / 6  # px: the squares of `shot` are 6 m away
 
@@ -50,7 +50,7 @@ def test_places_of_a_sliding_square_are_exact():
     tracks, surfaces = shot_tracks(made)
     for t in range(5):
         inside = surfaces.mesh[t] == 0
-        expected = pixel_centres(made.size)[inside] - [2 * t, 0]
+        expected = pixel_centers(made.size)[inside] - [2 * t, 0]
         assert np.abs(tracks.place[t][inside] - expected).max() < 1e-3
 
 
@@ -95,7 +95,7 @@ def test_a_tracking_video_gives_the_places_better_than_its_steps():
         return float(np.linalg.norm((place - exact.place)[both], axis=-1).mean())
 
     assert error(found.place) < 0.6 * error(stepped)
-    assert np.allclose(found.place[0], pixel_centres((144, 96)), atol=1e-3)
+    assert np.allclose(found.place[0], pixel_centers((144, 96)), atol=1e-3)
 
 
 def test_clips_and_their_shots_have_one_tracking_video():
@@ -246,7 +246,7 @@ def test_movements_are_small_or_large():
 
 
 def test_holes_are_filled_from_their_own_kind():
-    """Behind an object comes up its background, not its colour; known pixels stay."""
+    """Behind an object comes up its background, not its color; known pixels stay."""
     frame = np.zeros((30, 40, 3), np.uint8)
     kinds = np.zeros((30, 40), bool)
     kinds[10:20, 20:30] = True

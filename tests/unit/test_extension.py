@@ -136,7 +136,7 @@ def test_what_is_used_without_asking_is_told() -> None:
     ("source", "said"),
     [
         ("bl_info = {'name': 'x'}", "a.py:1 has a bl_info, which the manifest has taken the place of."),
-        ("\nimport trackshade_addon.job", "a.py:2 imports the add-on by an absolute name."),
+        ("\nimport trackshade_addon.jobs.composer", "a.py:2 imports the add-on by an absolute name."),
         ("from bl_ext.user_default.trackshade import job", "a.py:1 imports the add-on by an absolute name."),
         ("import sys\nsys.path.insert(0, '.')", "a.py:2 touches Python's search path."),
         ("import urllib.request", "a.py:1 imports urllib.request: the add-on's own code opens no connections."),

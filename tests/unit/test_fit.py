@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackshade.conventions import intrinsics
-from trackshade.errors import ShotError
-from trackshade.fit import FRAME_RULES, SizeFit, fit_frames, fit_size
+from trackshade.core.errors import ShotError
+from trackshade.core.fitting import FRAME_RULES, SizeFit, fit_frames, fit_size
+from trackshade.core.geometry import intrinsics
 
 COUNTS = st.lists(st.integers(2, 60), min_size=1, max_size=3, unique=True)
 SIZES = st.tuples(st.integers(1, 4096), st.integers(1, 4096))

@@ -20,10 +20,12 @@ from PIL import Image, ImageCms, ImageOps
 
 import picture_files
 from backends import grid_shot
-from trackshade.conventions import linear_to_srgb, srgb_to_linear
-from trackshade.errors import ShotError
-from trackshade.fit import SizeFit, fit_size
-from trackshade.given_picture import (
+from trackshade.cli.image_decoder import decode
+from trackshade.core.errors import ShotError
+from trackshade.core.fitting import SizeFit, fit_size
+from trackshade.core.geometry import linear_to_srgb, srgb_to_linear
+from trackshade.core.image_files import MAX_BYTES, MAX_PIXELS, PictureHeader, read_header, read_whole
+from trackshade.shot.given_image import (
     GivenPicture,
     fit_picture,
     given_array,
@@ -32,8 +34,6 @@ from trackshade.given_picture import (
     size_fit_of,
     with_first_frame,
 )
-from trackshade.picture_decoder import decode
-from trackshade.picture_file import MAX_BYTES, MAX_PIXELS, PictureHeader, read_header, read_whole
 
 SIZE = picture_files.WIDTH, picture_files.HEIGHT
 FILES = picture_files.files()
@@ -381,11 +381,11 @@ ASPECTS = st.sampled_from(((1.0, 1.0), (2.0, 1.0), (1.0, 2.0), (1.0, 1.46)))
 MODELS = st.sampled_from(((144, 96), (96, 144), (72, 48), (64, 64)))
 
 
-def dot(size: tuple[int, int], centre: tuple[float, float], spread: tuple[float, float]) -> GivenPicture:
-    """Black with a soft white dot; centre and spread in pixels, (x, y)."""
+def dot(size: tuple[int, int], center: tuple[float, float], spread: tuple[float, float]) -> GivenPicture:
+    """Black with a soft white dot; center and spread in pixels, (x, y)."""
     columns, rows = (
         np.exp(-(((np.arange(side) + 0.5 - middle) / width) ** 2) / 2)
-        for side, middle, width in zip(size, centre, spread, strict=True)
+        for side, middle, width in zip(size, center, spread, strict=True)
     )
     shown = linear_to_srgb(rows[:, None] * columns[None, :])
     return given_array(np.rint(255 * np.repeat(shown[..., None], 3, axis=2)).astype(np.uint8))

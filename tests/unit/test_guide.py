@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trackshade import options, registry
+from trackshade.config import options, registry
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,4 +194,4 @@ def test_the_cookbook_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "street-shaded" / "job.json").exists()
     assert len(list(tmp_path.glob("street-seed-*/video.mp4"))) == 3
-    assert "The colour of a surface point varies by" in done.stdout
+    assert "The color of a surface point varies by" in done.stdout

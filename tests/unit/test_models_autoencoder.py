@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackshade.errors import ModelError
+from trackshade.core.errors import ModelError
 from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
 from trackshade.models.attention import PlainAttention
 

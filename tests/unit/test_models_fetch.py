@@ -15,11 +15,11 @@ from urllib.parse import unquote
 import pytest
 
 from tiny_checkpoint import write_checkpoint
-from trackshade.errors import Cancelled, ModelError
-from trackshade.models import fetch as fetching
-from trackshade.models.fetch import fetch, licence_text, list_files, verify
+from trackshade.config.registry import model_folder, spec
+from trackshade.core.errors import Cancelled, ModelError
+from trackshade.models import download as fetching
+from trackshade.models.download import fetch, licence_text, list_files, verify
 from trackshade.models.loading import load_pipeline
-from trackshade.registry import model_folder, spec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SPEC = dataclasses.replace(spec("das-cogvideox-5b"), repo="maker/model", revision=COMMIT)

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
-from trackshade.errors import ModelError
+from trackshade.config.registry import is_present, model_folder, models, spec
+from trackshade.core.errors import ModelError
 from trackshade.models.checkpoint import digest
 from trackshade.models.components import CLASSES
 from trackshade.models.layout import NAMES
 from trackshade.models.loading import load_pipeline
-from trackshade.registry import is_present, model_folder, models, spec
-from trackshade.training.data import generate_clip
+from trackshade_lab.scenes import generate_clip
 
 MINI = spec("mini")
 
@@ -137,7 +137,7 @@ def test_what_a_checkpoint_may_name_is_what_can_be_loaded() -> None:
 
 def test_a_folder_that_is_no_checkpoint_is_refused_without_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from trackshade.errands import check\n"
+        "import sys; from trackshade.cli.backend_tasks import check\n"
         "try: check(sys.argv[1])\n"
         "except Exception as error: print(error.code, 'torch' in sys.modules)"
     )

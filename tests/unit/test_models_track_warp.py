@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The first frame moved along tracks: what was seen keeps its colour, what was hidden takes what is about it."""
+"""The first frame moved along tracks: what was seen keeps its color, what was hidden takes what is about it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def move(first: torch.Tensor, *frames: torch.Tensor):
 
 @settings(max_examples=30, deadline=None)
 @given(shift=st.integers(0, 20), seed=st.integers(0, 2**31))
-def test_what_was_seen_keeps_its_colours(shift: int, seed: int):
+def test_what_was_seen_keeps_its_colors(shift: int, seed: int):
     first = torch.rand(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(seed))
     moved = move(first, plane(0.5), plane(0.5, shift))
-    torch.testing.assert_close(moved.colours[0, 0], first, atol=1e-3, rtol=0)
-    torch.testing.assert_close(moved.colours[0, 1, :, :, shift:], first[:, :, : WIDTH - shift], atol=1e-3, rtol=0)
+    torch.testing.assert_close(moved.colors[0, 0], first, atol=1e-3, rtol=0)
+    torch.testing.assert_close(moved.colors[0, 1, :, :, shift:], first[:, :, : WIDTH - shift], atol=1e-3, rtol=0)
     assert moved.known[0].min() == 1
 
 
@@ -51,15 +51,15 @@ def test_the_steps_of_eight_bits_are_taken_out():
     still = torch.stack([columns, rows, torch.full_like(rows, 0.5)])
     shifted = still.clone()
     shifted[0] = still[0] * 0.8 + 0.1
-    exact = move(first, still, shifted).colours[0, 1]
-    steps = move(first, eight_bits(still), eight_bits(shifted)).colours[0, 1]
+    exact = move(first, still, shifted).colors[0, 1]
+    steps = move(first, eight_bits(still), eight_bits(shifted)).colors[0, 1]
     grid = eight_bits(shifted)[None, :2].permute(0, 2, 3, 1) * 2 - 1
     raw = torch.nn.functional.grid_sample(first[None], grid, mode="bicubic", align_corners=False)[0]
     inner = (slice(None), slice(4, -4), slice(4, -4))
     assert (steps - exact)[inner].square().mean() < 0.3 * (raw - exact)[inner].square().mean()
 
 
-def test_hidden_ground_takes_the_colour_of_ground():
+def test_hidden_ground_takes_the_color_of_ground():
     """A red box before a green wall moves away: the wall behind it is green, although red was all that was seen
     there.
     """
@@ -75,10 +75,10 @@ def test_hidden_ground_takes_the_colour_of_ground():
     free = box & ~moved_box
     assert moved.known[0, 1, 0][free].max() == 0
     torch.testing.assert_close(
-        moved.colours[0, 1][:, free], green[:, None].expand(-1, int(free.sum())), atol=0.02, rtol=0
+        moved.colors[0, 1][:, free], green[:, None].expand(-1, int(free.sum())), atol=0.02, rtol=0
     )
     torch.testing.assert_close(
-        moved.colours[0, 1][:, moved_box], red[:, None].expand(-1, int(box.sum())), atol=0.02, rtol=0
+        moved.colors[0, 1][:, moved_box], red[:, None].expand(-1, int(box.sum())), atol=0.02, rtol=0
     )
 
 
@@ -86,7 +86,7 @@ def test_what_no_track_tells_about_stays():
     first = torch.rand(3, HEIGHT, WIDTH)
     nothing = torch.zeros(3, HEIGHT, WIDTH)
     moved = move(first, nothing, nothing)
-    torch.testing.assert_close(moved.colours[0, 1], first)
+    torch.testing.assert_close(moved.colors[0, 1], first)
     assert moved.known.min() == 1
 
 
@@ -99,7 +99,7 @@ def test_sky_behind_what_left_is_filled_from_around_it():
     before = plane(0.9) * box
     moved = move(first, before, torch.zeros_like(before))
     assert moved.known[0, 1, 0][box].max() == 0
-    torch.testing.assert_close(moved.colours[0, 1, 2], torch.ones(HEIGHT, WIDTH), atol=1e-3, rtol=0)
+    torch.testing.assert_close(moved.colors[0, 1, 2], torch.ones(HEIGHT, WIDTH), atol=1e-3, rtol=0)
 
 
 def test_clips_of_a_batch_do_not_mix():
@@ -108,13 +108,13 @@ def test_clips_of_a_batch_do_not_mix():
     both = move_first(first, track_coordinates(tracking))
     for index in range(2):
         alone = move_first(first[index : index + 1], track_coordinates(tracking[index : index + 1]))
-        torch.testing.assert_close(both.colours[index], alone.colours[0])
+        torch.testing.assert_close(both.colors[index], alone.colors[0])
         torch.testing.assert_close(both.known[index], alone.known[0])
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 13), min_size=2, max_size=3), st.integers(0, 2**31))
-def test_filling_keeps_what_is_known_and_invents_no_colours(sides: list[int], seed: int):
+def test_filling_keeps_what_is_known_and_invents_no_colors(sides: list[int], seed: int):
     generator = torch.Generator().manual_seed(seed)
     known = (torch.rand(2, 1, *sides, generator=generator) < 0.4).float()
     known.flatten(2)[..., 0] = 1.0
@@ -128,7 +128,7 @@ def test_filling_keeps_what_is_known_and_invents_no_colours(sides: list[int], se
 
 
 def test_the_rim_of_what_left_leaves_with_it():
-    """Pixels of the sky beside a box show some of its colour: they keep it while the box is there, and lose it then."""
+    """Pixels of the sky beside a box show some of its color: they keep it while the box is there, and lose it then."""
     first = torch.zeros(3, HEIGHT, WIDTH)
     first[2] = 1.0
     box, rim = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.bool)
@@ -137,12 +137,12 @@ def test_the_rim_of_what_left_leaves_with_it():
     first[0, rim], first[0, box] = 0.5, 1.0
     there = plane(0.9) * box
     moved = move(first, there, there, torch.zeros_like(there))
-    torch.testing.assert_close(moved.colours[0, 1], first, atol=1e-3, rtol=0)
-    assert moved.colours[0, 2, 0].max() < 1e-3
+    torch.testing.assert_close(moved.colors[0, 1], first, atol=1e-3, rtol=0)
+    assert moved.colors[0, 2, 0].max() < 1e-3
 
 
 def test_a_surface_from_outside_the_frame_is_no_sky():
-    """Without sky in the frame, what no track tells about is coloured as the surfaces beside it; with sky elsewhere,
+    """Without sky in the frame, what no track tells about is colored as the surfaces beside it; with sky elsewhere,
     too, as long as it does not reach there.
     """
     first = torch.zeros(3, HEIGHT, WIDTH)
@@ -153,4 +153,4 @@ def test_a_surface_from_outside_the_frame_is_no_sky():
     after[:, :4] = 0.0
     after[:, 12:, 28:] = 0.0  # the wall's continuation, which was out of the frame
     moved = move(first, before, after)
-    torch.testing.assert_close(moved.colours[0, 1], first, atol=0.01, rtol=0)
+    torch.testing.assert_close(moved.colors[0, 1], first, atol=0.01, rtol=0)

@@ -14,7 +14,7 @@ from diffusers import CogVideoXTransformer3DModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from trackshade.errors import ModelError
+from trackshade.core.errors import ModelError
 from trackshade.models import TrackingTransformer3DModel, track_coordinates
 from trackshade.models.track_lookup import TrackLookup
 

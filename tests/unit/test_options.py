@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackshade import options, relay
-from trackshade.errors import UsageError
-from trackshade.settings import ShadeSettings
+from trackshade.config import options
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import UsageError
+from trackshade.ipc import json_lines
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12).filter(
     lambda text: text != "--"  # argparse keeps that word to itself, wherever it stands
@@ -41,7 +42,7 @@ def test_no_key_is_used_twice(command: str) -> None:
     assert len(keys) == len(set(keys))
 
 
-@pytest.mark.parametrize("wrong", [["--colour", "red"], ["--seed", "one"], ["--frame-rule", "some"], ["a", "b"]])
+@pytest.mark.parametrize("wrong", [["--color", "red"], ["--seed", "one"], ["--frame-rule", "some"], ["a", "b"]])
 def test_wrong_usage_is_an_error_of_ours(wrong: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         options.parser("render", "trackshade").parse_args(wrong)
@@ -99,12 +100,12 @@ def test_what_is_no_size(text: str) -> None:
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none()))
 def test_relay_lines_go_there_and_back(message: dict) -> None:
-    text = relay.line(message)
+    text = json_lines.line(message)
     assert "\n" not in text
-    assert relay.parse(text) == message
+    assert json_lines.parse(text) == message
 
 
 @given(st.text())
 def test_other_lines_are_no_messages(text: str) -> None:
-    assert relay.parse(text) is None
-    assert relay.parse(relay.MARK + text + "{") is None
+    assert json_lines.parse(text) is None
+    assert json_lines.parse(json_lines.MARK + text + "{") is None

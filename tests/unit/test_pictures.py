@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from trackshade import pictures
-from trackshade.errors import OutputError
-from trackshade.fit import fit_size
-from trackshade.pictures import cut_back, look_back, resample, seen_back, to_levels, write_png
+from trackshade.core import images
+from trackshade.core.errors import OutputError
+from trackshade.core.fitting import fit_size
+from trackshade.core.images import cut_back, look_back, resample, seen_back, to_levels, write_png
 
 SIDES = st.integers(1, 40)
 PICTURES = st.tuples(SIDES, SIDES).flatmap(lambda size: hnp.arrays(np.uint8, (*size, 3)))
@@ -41,9 +41,9 @@ def test_resampling_is_a_weighted_mean_of_near_pixels(picture, size, scale: floa
 
 
 def _weights(old: int, new: int, scale: float, offset: float) -> np.ndarray:
-    """[new, old] of a triangle as wide as the larger of an old and a new pixel, around each new pixel's centre."""
-    centres = np.clip((np.arange(new) + 0.5 - offset) / scale, 0.5, old - 0.5)
-    weights = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old) - 0.5) * min(scale, 1))
+    """[new, old] of a triangle as wide as the larger of an old and a new pixel, around each new pixel's center."""
+    centers = np.clip((np.arange(new) + 0.5 - offset) / scale, 0.5, old - 0.5)
+    weights = np.maximum(0, 1 - np.abs(centers[:, None] - np.arange(old) - 0.5) * min(scale, 1))
     return weights / weights.sum(axis=1, keepdims=True)
 
 
@@ -51,7 +51,7 @@ def test_many_rows_at_once_are_those_of_few(monkeypatch: pytest.MonkeyPatch) -> 
     picture = np.random.default_rng(0).random((300, 5, 3))
     given = (picture, (7, 41), (1.3, 0.11), (0.4, 3.0))
     whole = resample(*given)
-    monkeypatch.setattr(pictures, "_ROWS", 3)
+    monkeypatch.setattr(images, "_ROWS", 3)
     np.testing.assert_allclose(resample(*given), whole, atol=1e-12)
 
 

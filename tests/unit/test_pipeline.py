@@ -14,7 +14,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXImageToVideoPipeline, Cog
 from PIL import Image
 
 from tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
-from trackshade.errors import Cancelled, ModelError
+from trackshade.core.errors import Cancelled, ModelError
 from trackshade.models import TrackingTransformer3DModel
 from trackshade.pipelines import DiffusionShaderPipeline
 from trackshade.pipelines.diffusion_shader import dynamic_guidance, out_of_memory_explained

@@ -19,11 +19,18 @@ import pytest
 
 from backends import grid_shot
 from hostile import Hostile
-from trackshade import processes
 from trackshade.client import connect
 from trackshade.client.shared import share
-from trackshade.processes import absolute_program, bare_python, blender, environment_python, find_program, own_python
-from trackshade.settings import ShadeSettings
+from trackshade.config.settings import ShadeSettings
+from trackshade.core import processes
+from trackshade.core.processes import (
+    absolute_program,
+    bare_python,
+    blender,
+    environment_python,
+    find_program,
+    own_python,
+)
 from trainings import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,13 +38,13 @@ SCRIPT = Path(sys.executable).with_name("trackshade")
 LONG = 120.0  # seconds: only ever waited for in full by a test that fails
 SHOW = "import json, os, sys; print(json.dumps([sys.path, sys.flags.safe_path, dict(os.environ)]))"
 STARTING = ("os.system", "os.popen", "os.spawn", "os.exec", "os.startfile", "os.posix_spawn")
-# Where each way to start a process is used, through `trackshade.processes`.
+# Where each way to start a process is used, through `trackshade.core.processes`.
 STARTERS = {
     "addon/build_extension.py", "addon/extension_wheels.py", "addon/trackshade_addon/backend/running.py",
-    "addon/trackshade_addon/first_frame.py", "backend/trackshade/cli/app.py", "backend/trackshade/cli/blender.py",
+    "addon/trackshade_addon/capture/first_frame.py", "backend/trackshade/cli/app.py", "backend/trackshade/cli/blender.py",
     "backend/trackshade/client/launch.py", "backend/trackshade/client/shared.py",
     "backend/trackshade/server/memory.py", "backend/trackshade/server/workers.py",
-    "backend/trackshade/training/data/shards.py",
+    "backend/trackshade_lab/scenes/shards.py",
 }  # fmt: skip
 
 
@@ -95,7 +102,7 @@ def test_packages_of_a_python_path_are_kept_for_this_process_s_own(tmp_path: Pat
     (tmp_path / "provided.py").write_text("")
     code = """
 import subprocess, sys
-from trackshade.processes import own_python
+from trackshade.core.processes import own_python
 start = own_python("-c", "import provided, trackshade; print(provided.__file__)")
 sys.exit(subprocess.run(start.command, env=start.variables, cwd="/").returncode)
 """
@@ -107,7 +114,7 @@ sys.exit(subprocess.run(start.command, env=start.variables, cwd="/").returncode)
 
 @pytest.mark.parametrize("flags", [["-I"], ["-E"], ["-s"], ["-E", "-s", "-P"]])
 def test_isolation_is_passed_on(flags: list[str]) -> None:
-    code = "from trackshade.processes import own_python; print(own_python('-m', 'x').command[1:])"
+    code = "from trackshade.core.processes import own_python; print(own_python('-m', 'x').command[1:])"
     done = subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True)
     passed = ast.literal_eval(done.stdout)
     assert set(flags) <= set(passed)
@@ -209,7 +216,7 @@ def test_shards_are_written_by_processes_that_import_nothing_from_it(hostile: Ho
 import sys
 if __name__ == "__main__":
     sys.path.remove("")
-    from trackshade.training.data import generate_shards
+    from trackshade_lab.scenes import generate_shards
     generate_shards({str(tmp_path / "data")!r}, 2, processes=2, shard=1, size=(16, 16), frames=2)
 """
     variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSTARTUP")}

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from result_shots import at, paint, shot, texture
-from trackshade import registry
-from trackshade.errors import OutputError
-from trackshade.fit import fit_frames, fit_size
-from trackshade.result import write_result
-from trackshade.result.record import pretty, shot_digest
-from trackshade.result.sheet import contact_sheet
-from trackshade.result.video import frame_rate, write_video
-from trackshade.settings import ShadeSettings
+from trackshade.config import registry
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import OutputError
+from trackshade.core.fitting import fit_frames, fit_size
+from trackshade.results import write_result
+from trackshade.results.contact_sheet import contact_sheet
+from trackshade.results.record import pretty, shot_digest
+from trackshade.results.video import frame_rate, write_video
 
 T = 9
 
@@ -132,7 +132,7 @@ def test_the_digest_knows_the_shot_and_not_its_origin() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(96, 64), (95, 63), (720, 480)])
-def test_the_video_plays_with_the_right_colours_rate_and_tags(tmp_path: Path, width: int, height: int) -> None:
+def test_the_video_plays_with_the_right_colors_rate_and_tags(tmp_path: Path, width: int, height: int) -> None:
     patches = np.random.default_rng(3).integers(0, 256, (-(-height // 16), -(-width // 16), 3))
     picture = patches.repeat(16, 0).repeat(16, 1)[:height, :width]
     frames = np.stack([np.roll(picture, 16 * t, axis=1) for t in range(5)]).astype(np.uint8)
@@ -215,8 +215,8 @@ import resource, sys
 sys.path[:0] = [{tests!r}]
 from pathlib import Path
 from test_result import arguments
-from trackshade.errors import OutputError
-from trackshade.result import write_result
+from trackshade.core.errors import OutputError
+from trackshade.results import write_result
 values = arguments()
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
@@ -229,7 +229,7 @@ except OutputError as error:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 @pytest.mark.parametrize("limit", [10_000, 40_000, 150_000])
 def test_a_disk_that_fills_up_is_a_sentence(tmp_path: Path, limit: int) -> None:
-    """A limit on file size stands for a full disk: the same call fails, with the neighbouring error number."""
+    """A limit on file size stands for a full disk: the same call fails, with the neighboring error number."""
     script = _FILL.format(tests=str(Path(__file__).parent), limit=limit, folder=str(tmp_path / "partial"))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("output-full "), done.stdout + done.stderr

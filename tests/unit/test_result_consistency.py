@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from result_shots import at, flat, grid, paint, shot, texture
-from trackshade.result.consistency import measure, sample_points, spread
+from trackshade.results.consistency import measure, sample_points, spread
 from trackshade.shot import Geometry
 
 T = 9
@@ -74,8 +74,8 @@ def test_the_far_side_of_a_thin_sheet_is_not_the_near_one() -> None:
 def test_a_card_that_turns_over_shows_two_sides() -> None:
     turned = np.diag([1.0, -1.0, -1.0, 1.0])
     card = shot([("Card", [turned if t > 4 else np.eye(4) for t in range(T)])])
-    colours = np.stack([flat(200 if t > 4 else 50) for t in range(T)])
-    made = paint(card, {0: colours})
+    colors = np.stack([flat(200 if t > 4 else 50) for t in range(T)])
+    made = paint(card, {0: colors})
     assert measure(card, made, made.frames).result == 0
 
 
@@ -93,13 +93,13 @@ def test_a_mesh_that_covers_itself_is_not_seen_through() -> None:
     assert figure.frames_per_point < T
 
 
-def test_a_pixels_colour_is_that_of_its_centre() -> None:
+def test_a_pixels_color_is_that_of_its_center() -> None:
     y, x = np.mgrid[0:8, 0:12]
     ramp = np.stack([10 * x, 20 * y, x + y], axis=-1).astype(np.uint8)
     video = np.stack([ramp, np.zeros_like(ramp)])
-    place = np.array([[[3.5, 2.5]] * 2, [[4.25, 2.5]] * 2])  # the centre of pixel (2, 3), and beside it
+    place = np.array([[[3.5, 2.5]] * 2, [[4.25, 2.5]] * 2])  # the center of pixel (2, 3), and beside it
     expected = [np.array([30, 40, 5]), np.array([37.5, 40, 5.75])]
-    wanted = np.mean([np.sqrt((colour**2 / 2).mean()) for colour in expected])
+    wanted = np.mean([np.sqrt((color**2 / 2).mean()) for color in expected])
     assert spread(video, place, np.ones((2, 2), bool)) == pytest.approx(wanted, abs=1e-3)
 
 
@@ -125,7 +125,7 @@ def test_the_points_are_the_same_at_every_call() -> None:
 
 @pytest.mark.parametrize("orthographic", [False, True])
 def test_weights_lead_back_to_the_pixel_that_was_drawn(orthographic: bool) -> None:
-    from trackshade.conventions import project
+    from trackshade.core.geometry import project
 
     moving = shot([("Square", SLIDE[:1])], orthographic=orthographic)
     points = sample_points(moving)

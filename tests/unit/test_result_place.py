@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from test_result import T, arguments
-from trackshade.result import write_result
+from trackshade.results import write_result
 
 pytest.importorskip("bpy")
 
-from trackshade_addon.place.record import read_result
+from trackshade_addon.placement.record import read_result
 
 
 def test_the_add_on_reads_a_written_result(tmp_path: Path) -> None:

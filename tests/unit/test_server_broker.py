@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from backends import Backend, Raw, Relay, gone, grid_shot, header, limited_file_size, until
 from trackshade.client import Client, connect, start_private
-from trackshade.client.line import Address
-from trackshade.errors import Cancelled, OutputError, ProtocolError, TrackshadeError
+from trackshade.client.client_socket import Address
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import Cancelled, OutputError, ProtocolError, TrackshadeError
+from trackshade.ipc import CHUNK_BYTES, PROTOCOL, ArrayEntry, Manifest, Message, decode, digest_of, encode
+from trackshade.ipc.endpoints import make_keys
+from trackshade.ipc.messages import BufferEntry
+from trackshade.ipc.protocol import MAX_BUFFER_BYTES, MAX_BUFFERS
 from trackshade.server.store import Store
-from trackshade.settings import ShadeSettings
-from trackshade.wire import CHUNK_BYTES, PROTOCOL, ArrayEntry, Manifest, Message, decode, digest_of, encode
-from trackshade.wire.endpoints import make_keys
-from trackshade.wire.messages import BufferEntry
-from trackshade.wire.protocol import MAX_BUFFER_BYTES, MAX_BUFFERS
 
 SETTINGS = ShadeSettings(prompt="a test")
 
@@ -203,7 +203,7 @@ def test_chunks_without_credit_do_not_fill_the_memory(tmp_path: Path) -> None:
     [
         ({"model": "none"}, "unknown-model"),
         ({"steps": 0}, "bad-setting"),
-        ({"colour": "red"}, "unknown-setting"),
+        ({"color": "red"}, "unknown-setting"),
         ({"model": None}, "bad-setting"),
         ({"seed": "1"}, "bad-setting"),
     ],

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trackshade.errors import JobError, OutputError, ProtocolError
+from trackshade.core.errors import JobError, OutputError, ProtocolError
+from trackshade.ipc import CHUNK_BYTES, ArrayEntry, Manifest, digest_of
+from trackshade.ipc.chunks import raw_bytes
 from trackshade.server import states
 from trackshade.server.chunk_store import ChunkStore
 from trackshade.server.store import MAX_RESTARTS, Store
-from trackshade.wire import CHUNK_BYTES, ArrayEntry, Manifest, digest_of
-from trackshade.wire.chunks import raw_bytes
 
 MANIFEST = Manifest({"version": 1}, ())
 

@@ -19,13 +19,13 @@ from PIL import Image
 from backends import Backend, gone, grid_shot, limited_file_size, until
 from result_shots import at, shot
 from trackshade.client import Client, Event
+from trackshade.config.registry import spec
+from trackshade.config.settings import ShadeSettings
 from trackshade.control import tracking_video
-from trackshade.errors import Cancelled, JobError, ShotError
-from trackshade.fit import fit_size
-from trackshade.given_picture import fit_picture, given_array
-from trackshade.registry import spec
-from trackshade.settings import ShadeSettings
+from trackshade.core.errors import Cancelled, JobError, ShotError
+from trackshade.core.fitting import fit_size
 from trackshade.shot import Geometry, Shot
+from trackshade.shot.given_image import fit_picture, given_array
 
 MINI = spec("mini")
 COUNT, SIZE = MINI.frames[0], MINI.sizes[0]

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackshade import errors, folders, registry
-from trackshade.settings import CONTROLS, TRACKING_RANGES, ShadeSettings
+from trackshade.config import registry
+from trackshade.config.settings import CONTROLS, TRACKING_RANGES, ShadeSettings
+from trackshade.core import errors, folders
 
 valid = st.builds(
     ShadeSettings,
@@ -42,7 +43,7 @@ def test_settings_survive_json(item: ShadeSettings) -> None:
         {"guidance": -1}, {"guidance": float("nan")}, {"seed": -1}, {"seed": 2**63}, {"control": "depth"},
         {"points": 0}, {"control_scale": 2.5}, {"control_scale": float("nan")}, {"control_start": -0.1},
         {"control_end": 0.5, "control_start": 0.6}, {"control_end": 1.1}, {"tracking_range": "full"},
-        {"preview_every": -1}, {"negative_prompt": 1}, {"colour": "red"},
+        {"preview_every": -1}, {"negative_prompt": 1}, {"color": "red"},
     ],
 )  # fmt: skip
 def test_a_bad_setting_is_named(bad: dict) -> None:

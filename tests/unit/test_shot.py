@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from shots import camera_track, changing_shot, same, shots, small_shot
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 from trackshade.shot import Geometry, MeshTrack, Shot
 from trackshade.shot.encoding import VERSION, array_specs, decode, encode
 
@@ -166,7 +166,7 @@ def test_a_mesh_has_another_geometry_from_each_change_on() -> None:
     np.testing.assert_array_equal(shot.geometry_of(0, 3).at(3), shot.geometries[2].positions[0])
 
 
-def test_points_are_coloured_by_their_origin_under_the_first_matrix() -> None:
+def test_points_are_colored_by_their_origin_under_the_first_matrix() -> None:
     shot = changing_shot()
     first = shot.world_positions(0, 0)
     np.testing.assert_array_equal(shot.first_places(0), first)

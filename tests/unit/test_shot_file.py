@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shots import same, shots, small_shot
-from trackshade.errors import OutputError, ShotError
+from trackshade.core.errors import OutputError, ShotError
 from trackshade.shot import Shot
 from trackshade.shot.file import MAGIC
 

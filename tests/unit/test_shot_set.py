@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shots import camera_track
-from trackshade import registry
-from trackshade.errors import ShotError
-from trackshade.fit import SizeFit
-from trackshade.settings import ShadeSettings
+from trackshade.config import registry
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import ShotError
+from trackshade.core.fitting import SizeFit
 from trackshade.shot import Cutout, Geometry, MeshTrack, Shot, Surfaces
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, Order, frame_name, free_result, read_set, write_set

@@ -12,7 +12,7 @@ from trackshade.shot.surface_search import SurfaceSearch, closest_weights, verte
 
 
 def ball(rings: int, radius: float = 1.0, squash: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """A closed ball: positions [V, 3] and triangles [F, 3]; its poles have as many neighbours as it has segments."""
+    """A closed ball: positions [V, 3] and triangles [F, 3]; its poles have as many neighbors as it has segments."""
     segments = 2 * rings
     polar = np.linspace(0, np.pi, rings + 1)[1:-1]
     around = np.arange(segments) * 2 * np.pi / segments

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Baking: texels and their places, colours through tracks, flicker, gaps, coordinates of every kind, the folder."""
+"""Baking: texels and their places, colors through tracks, flicker, gaps, coordinates of every kind, the folder."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from result_shots import at, grid, paint, shot
-from trackshade import errands, registry
+from trackshade.cli import backend_tasks
+from trackshade.config import registry
+from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
-from trackshade.errors import Cancelled, OutputError, ShotError, UsageError
-from trackshade.result import write_result
-from trackshade.settings import ShadeSettings
+from trackshade.core.errors import Cancelled, OutputError, ShotError, UsageError
+from trackshade.results import write_result
+from trackshade.results.texture.bake import bake, fitting_size
+from trackshade.results.texture.figure import consistency_figure, variation_in_frame
+from trackshade.results.texture.fill import fill
+from trackshade.results.texture.folder import Wanted, bake_result
+from trackshade.results.texture.heat import LEVELS, UNKNOWN, heat, ramp
+from trackshade.results.texture.texels import texels
+from trackshade.results.texture.views import look, views_of
 from trackshade.shot import Geometry, Shot
-from trackshade.texture.bake import bake, fitting_size
-from trackshade.texture.figure import consistency_figure, variation_in_frame
-from trackshade.texture.fill import fill
-from trackshade.texture.folder import Wanted, bake_result
-from trackshade.texture.heat import LEVELS, UNKNOWN, heat, ramp
-from trackshade.texture.texels import texels
-from trackshade.texture.views import look, views_of
 
 T = 7
 
@@ -55,8 +56,8 @@ def ramp_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def truth(size: int) -> np.ndarray:
     """[S, S, 3] levels of the texture that the square is painted with."""
-    centre = (np.arange(size) + 0.5) / size * 2 - 1
-    return ramp_of(*np.broadcast_arrays(centre[None, :], -centre[:, None]))
+    center = (np.arange(size) + 0.5) / size * 2 - 1
+    return ramp_of(*np.broadcast_arrays(center[None, :], -center[:, None]))
 
 
 def painted(made: Shot) -> np.ndarray:
@@ -81,8 +82,8 @@ def test_every_texel_inside_a_triangle_has_its_place() -> None:
     b, c = found.weights.astype(np.float64).T
     places = corners[:, 0] * (1 - b - c)[:, None] + corners[:, 1] * b[:, None] + corners[:, 2] * c[:, None]
     target = np.repeat(found.target, np.diff(found.start))
-    centre = (np.stack([target % 32, 31 - target // 32], axis=1) + 0.5) / 32 * 2 - 1
-    assert np.abs(places[:, :2] - centre).max() < 1e-5
+    center = (np.stack([target % 32, 31 - target // 32], axis=1) + 0.5) / 32 * 2 - 1
+    assert np.abs(places[:, :2] - center).max() < 1e-5
 
 
 @given(hnp.arrays(np.float32, (5, 3, 2), elements=st.floats(0, 1, width=32)), st.sampled_from([1, 7, 16]))
@@ -97,15 +98,15 @@ def test_any_triangles_give_places_that_lie_on_them(uv: np.ndarray, size: int) -
     corners = uv[found.triangle].astype(np.float64)
     places = corners[:, 0] * (1 - b - c)[:, None] + corners[:, 1] * b[:, None] + corners[:, 2] * c[:, None]
     target = np.repeat(found.target, np.diff(found.start))
-    centre = (np.stack([target % size, size - 1 - target // size], axis=1) + 0.5) / size
-    assert np.abs(places - centre).max(initial=0) < 1e-3
+    center = (np.stack([target % size, size - 1 - target // size], axis=1) + 0.5) / size
+    assert np.abs(places - center).max(initial=0) < 1e-3
 
 
 def test_a_video_that_carries_a_texture_gives_it_again() -> None:
     made = moving()
     found = baked(made, painted(made))
     assert found.coverage > 0.98  # the rim of the square shows less than a whole pixel
-    assert np.abs(found.colour - truth(64)).max() < 4  # the rim's is taken from beside
+    assert np.abs(found.color - truth(64)).max() < 4  # the rim's is taken from beside
     assert np.nanmax(found.variation) < 2.0
 
 
@@ -117,15 +118,15 @@ def test_an_orthographic_camera_and_a_deforming_mesh_too() -> None:
         made = moving(Geometry(positions, geometry.triangles, geometry.uv), orthographic=orthographic)
         found = baked(made, painted(made))
         assert found.coverage > 0.95
-        assert np.abs(found.colour - truth(64))[found.covered].mean() < 1.0
+        assert np.abs(found.color - truth(64))[found.covered].mean() < 1.0
 
 
-def test_flicker_in_some_frames_does_not_move_the_colour() -> None:
+def test_flicker_in_some_frames_does_not_move_the_color() -> None:
     made = moving()
     video = painted(made)
     video[[2, 5]] = 255 - video[[2, 5]]
     found = baked(made, video)
-    assert np.abs(found.colour - truth(64)).mean() < 2.0
+    assert np.abs(found.color - truth(64)).mean() < 2.0
     assert np.nanmean(found.variation) > 20
 
 
@@ -133,14 +134,14 @@ def test_what_is_hidden_stays_uncovered_and_is_filled_from_beside() -> None:
     still = [at(0, 0, 0)] * T
     made = shot([("Square", still), ("Above", [at(0, 0, 1.0, scale=0.4)] * T)], size=(240, 160), geometry=square())
     vertices = made.geometries[0].positions[0]
-    colour = ramp_of(vertices[:, 0], vertices[:, 1])
-    found = baked(made, paint(made, {0: colour, 1: np.full_like(colour, 255.0)}).frames)
+    color = ramp_of(vertices[:, 0], vertices[:, 1])
+    found = baked(made, paint(made, {0: color, 1: np.full_like(color, 255.0)}).frames)
     hidden = ~found.covered & found.island
     assert hidden[32, 32]
     assert not hidden[5, 5]
     assert 0.1 < hidden.mean() < 0.5
-    assert np.abs(found.colour - truth(64))[found.covered].max() < 3  # nothing of what hides it is mixed in
-    assert np.abs(found.colour - truth(64))[hidden].mean() < 25  # about what is around it
+    assert np.abs(found.color - truth(64))[found.covered].max() < 3  # nothing of what hides it is mixed in
+    assert np.abs(found.color - truth(64))[hidden].mean() < 25  # about what is around it
     assert np.isnan(found.variation[hidden]).all()
 
 
@@ -149,14 +150,14 @@ def test_a_mesh_that_is_turned_over_by_its_scale_is_seen_the_same() -> None:
     made = shot([("Square", [at(0, 0, 0) @ mirror] * T)], size=(240, 160), geometry=square())
     found = baked(made, painted(made))
     assert found.coverage > 0.98  # the rim of the square shows less than a whole pixel
-    assert np.abs(found.colour - truth(64)).max() < 4
+    assert np.abs(found.color - truth(64)).max() < 4
 
 
 def test_the_near_view_outweighs_the_far_one() -> None:
     made = shot([("Square", [at(0, 0, 3), at(0, 0, -20)])], size=(240, 160), geometry=square())
     video = np.zeros((2, 160, 240, 3), np.uint8)
     video[0], video[1] = 200, 100
-    assert abs(int(baked(made, video).colour[32, 32, 0]) - 200) < 5
+    assert abs(int(baked(made, video).color[32, 32, 0]) - 200) < 5
 
 
 def test_mirrored_coordinates_are_mixed_and_said() -> None:
@@ -177,13 +178,13 @@ def test_coordinates_outside_the_square_are_refused_by_name() -> None:
         baked(made, painted(made), uv=square_uv(made.geometries[0]) * np.float32(np.nan))
 
 
-def test_instances_of_one_mesh_get_colours_of_their_own() -> None:
+def test_instances_of_one_mesh_get_colors_of_their_own() -> None:
     made = shot(
         [("Left", [at(-1.1, 0, 0)] * 3), ("Right", [at(1.1, 0, 0)] * 3)], size=(240, 160), geometry=square()
     )  # fmt: skip
     flat = np.ones((len(made.geometries[0].positions[0]), 3))
     video = paint(made, {0: flat * 50, 1: flat * 180}).frames
-    assert [int(baked(made, video, mesh=n).colour[32, 32, 0]) for n in (0, 1)] == [50, 180]
+    assert [int(baked(made, video, mesh=n).color[32, 32, 0]) for n in (0, 1)] == [50, 180]
 
 
 def test_a_texture_is_a_little_finer_than_the_picture() -> None:
@@ -214,8 +215,8 @@ def test_the_heat_map_shows_where_it_swims() -> None:
     rng = np.random.default_rng(0)
     vertices = made.geometries[0].positions[0]
     swims = vertices[:, 0] > 0
-    colours = ramp_of(vertices[:, 0], vertices[:, 1])[None] + rng.normal(0, 1, (T, 1, 1)) * 30 * swims[None, :, None]
-    video = paint(made, {0: np.clip(colours, 0, 255)}).frames
+    colors = ramp_of(vertices[:, 0], vertices[:, 1])[None] + rng.normal(0, 1, (T, 1, 1)) * 30 * swims[None, :, None]
+    video = paint(made, {0: np.clip(colors, 0, 255)}).frames
     found = baked(made, video)
     left, right = found.variation[:, :24], found.variation[:, 40:]
     assert np.nanmax(left) < 3
@@ -228,7 +229,7 @@ def test_the_heat_map_shows_where_it_swims() -> None:
     assert np.nanmedian(shown[shown > 5]) == pytest.approx(float(np.nanmedian(right)), rel=0.2)
 
 
-def test_the_colours_of_heat_grow_lighter_and_are_labelled() -> None:
+def test_the_colors_of_heat_grow_lighter_and_are_labelled() -> None:
     light = ramp(np.linspace(0, 1, 33)).astype(float) @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(light) > 0).all()
     assert tuple(ramp(np.array([np.nan]))[0]) == UNKNOWN
@@ -260,8 +261,8 @@ def test_a_result_bakes_by_itself(tmp_path: Path) -> None:
     assert entry["covered"] == pytest.approx(1 - entry["uncovered_texels"] / 64**2, abs=1e-4)
     there = folder / "texture"
     assert json.loads((there / "texture.json").read_text()) == json.loads(json.dumps(record))
-    colour = np.asarray(Image.open(there / entry["texture"]))
-    assert np.abs(colour - truth(64)).max() < 4
+    color = np.asarray(Image.open(there / entry["texture"]))
+    assert np.abs(color - truth(64)).max() < 4
     assert (np.asarray(Image.open(there / entry["coverage"])) == 0).sum() == entry["uncovered_texels"]
     assert np.asarray(Image.open(there / entry["variation"])).shape == (64, 64, 3)
     assert Image.open(folder / "consistency.png").width > 300
@@ -293,9 +294,9 @@ def test_the_projection_says_where_each_point_is_in_the_picture(tmp_path: Path) 
             inner = np.abs(made.geometries[0].positions[0]).max(axis=1) < 0.9
             inner &= (pixels > 2).all(axis=1) & (pixels < [238, 158]).all(axis=1)
             i, j = np.clip(i, 0, 159), np.clip(j, 0, 239)
-            colour = painted(made)[t][i, j].astype(float)
+            color = painted(made)[t][i, j].astype(float)
             vertices = made.geometries[0].positions[0]
-            assert np.abs(colour - ramp_of(vertices[:, 0], vertices[:, 1]))[inner].max() < 3
+            assert np.abs(color - ramp_of(vertices[:, 0], vertices[:, 1]))[inner].max() < 3
             assert (key(z)[inner] >= reach[i, j][inner]).all()
             assert (reach == 1).any()  # where nothing is
             assert (key(1.05 * z) < reach[i, j])[inner].all()  # and what lies behind is not seen
@@ -350,7 +351,7 @@ def test_what_is_missing_or_wrong_is_a_sentence(tmp_path: Path) -> None:
 def test_the_errand_bakes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = moving()
     folder = result(tmp_path / "r", made, painted(made))
-    found = errands.ERRANDS["bake"](str(folder), json.dumps({"size": 64, "objects": ["Square"]}))
+    found = backend_tasks.ERRANDS["bake"](str(folder), json.dumps({"size": 64, "objects": ["Square"]}))
     assert found["record"]["meshes"][0]["covered"] > 0.98
     assert '"progress"' in capsys.readouterr().out
 

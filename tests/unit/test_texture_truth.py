@@ -15,9 +15,9 @@ import pytest
 
 from trackshade.control.raster import barycentric
 from trackshade.control.scene import ShotRaster
+from trackshade.results.texture.bake import Baked, bake
+from trackshade.results.texture.views import look
 from trackshade.shot import Shot
-from trackshade.texture.bake import Baked, bake
-from trackshade.texture.views import look
 
 SCRIPT = Path(__file__).with_name("texture_scene.py")
 FRAMES, SIZE = 12, "360x240"
@@ -59,7 +59,7 @@ def psnr(error: np.ndarray) -> float:
 
 def test_the_texture_comes_back_on_covered_texels(truth: Truth) -> None:
     for track, baked in zip(truth.shot.meshes, truth.baked, strict=True):
-        error = (baked.colour.astype(float) - truth.texture)[baked.covered]
+        error = (baked.color.astype(float) - truth.texture)[baked.covered]
         assert psnr(error) >= 30, track.name
         assert np.abs(error.mean(axis=0)).max() < 2, track.name  # neither lighter nor darker
 
@@ -85,7 +85,7 @@ def test_another_camera_sees_what_it_would_have_rendered(truth: Truth) -> None:
         assert geometry.uv is not None
         uv = np.einsum("nc,ncx->nx", weights, geometry.uv[buffers.triangle.ravel()[pixels]])
         column, row = (uv * TEXELS).astype(int).T
-        made.reshape(-1, 3)[pixels] = baked.colour[TEXELS - 1 - row, column]
+        made.reshape(-1, 3)[pixels] = baked.color[TEXELS - 1 - row, column]
         known.ravel()[pixels] = baked.covered[TEXELS - 1 - row, column]
     inner = known & (look(truth.second, 1).owner[t] >= 0)  # a silhouette's pixels hold what is behind
     assert inner.sum() > 0.5 * (buffers.label >= 0).sum()

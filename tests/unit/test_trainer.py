@@ -18,20 +18,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from trackshade_lab.training.optimizers import rate_factor
 
-from trackshade.errors import UsageError
+from trackshade.core.errors import UsageError
 from trackshade.models import PatchAutoencoder
 from trackshade.pipelines import DiffusionShaderPipeline
-from trackshade.training.__main__ import main
-from trackshade.training.arguments import parse, parser
-from trackshade.training.config import TrainConfig, TuneConfig
-from trackshade.training.data import generate_shards, load_shards
-from trackshade.training.diffusion import Task
-from trackshade.training.optimisers import rate_factor
-from trackshade.training.run import export_run, train
-from trackshade.training.state import Progress, find_checkpoint, load_checkpoint, save_checkpoint
-from trackshade.training.text import build_text_encoder, build_tokenizer, tokenize
-from trackshade.training.word_order import teach_order
+from trackshade_lab.scenes import generate_shards, load_shards
+from trackshade_lab.training.__main__ import main
+from trackshade_lab.training.arguments import parse, parser
+from trackshade_lab.training.config import TrainConfig, TuneConfig
+from trackshade_lab.training.diffusion import Task
+from trackshade_lab.training.run import export_run, train
+from trackshade_lab.training.state import Progress, find_checkpoint, load_checkpoint, save_checkpoint
+from trackshade_lab.training.text import build_text_encoder, build_tokenizer, tokenize
+from trackshade_lab.training.word_order import teach_order
 from trainings import SMALL
 
 TINY = {"steps": 4, "autoencoder_steps": 3, "batch": 2, "pooled_text": True, **SMALL}
@@ -73,12 +73,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(data: str, whole: Path, tmp_path
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_within_a_step_waits_for_its_end(number: signal.Signals, data: str, whole: Path, tmp_path: Path):
-    """It comes between the two optimisers of the third step; what is saved then is the whole of that step."""
+    """It comes between the two optimizers of the third step; what is saved then is the whole of that step."""
     steps = []
 
-    def interrupt(optimiser: torch.optim.Optimizer, *_) -> None:
-        if isinstance(optimiser, torch.optim.Muon):
-            steps.append(optimiser)
+    def interrupt(optimizer: torch.optim.Optimizer, *_) -> None:
+        if isinstance(optimizer, torch.optim.Muon):
+            steps.append(optimizer)
             if len(steps) == 3:
                 os.kill(os.getpid(), number)
 
@@ -99,8 +99,8 @@ def test_a_signal_within_a_step_waits_for_its_end(number: signal.Signals, data: 
 
 KILLED = """
 import json, os, signal, sys
-from trackshade.training.config import TrainConfig
-from trackshade.training.run import train
+from trackshade_lab.training.config import TrainConfig
+from trackshade_lab.training.run import train
 
 def end(entry):
     if entry.get("step") == 3 and entry["stage"] == "joint":
@@ -201,7 +201,7 @@ def test_single_pictures_beside_clips_serve_the_steps_of_single_pictures_only(wh
             batch = task.batch(step)
             seen[batch.latents.shape[1]] |= set(batch.tokens[:, 0].tolist())
         assert seen[3] == {0, 1, 2}
-        named_ones = {n for n, colour in enumerate(shards.colours) if colour}
+        named_ones = {n for n, color in enumerate(shards.colors) if color}
         assert 0 < len(named_ones) < 12
         assert seen[1] == (named_ones if named else set(range(12)))
 
@@ -213,9 +213,9 @@ def test_clips_of_different_lengths_are_refused(tmp_path: Path):
         load_shards(tmp_path)
 
 
-def test_the_text_encoder_learns_the_order_of_colours():
-    colours = ("red", "green", "blue", "yellow")
-    texts = [f"a {a} {shape} on a {b} floor" for a in colours for b in colours for shape in ("box", "ball", "ring")]
+def test_the_text_encoder_learns_the_order_of_colors():
+    colors = ("red", "green", "blue", "yellow")
+    texts = [f"a {a} {shape} on a {b} floor" for a in colors for b in colors for shape in ("box", "ball", "ring")]
     tokenizer = build_tokenizer(texts, 10)
     encoder = build_text_encoder(len(tokenizer), 32, 0)
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
@@ -252,7 +252,7 @@ def test_help_has_every_setting_under_a_heading():
             assert f"--{entry.name.replace('_', '-')} " in shown
             assert entry.metadata["help"]
     assert "model (from nothing):" in shown
-    assert "optimisation (with --base):" in shown
+    assert "optimization (with --base):" in shown
 
 
 @pytest.mark.parametrize(

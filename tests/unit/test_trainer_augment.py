@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changed clips stay true: mirrored ones lie on their tracks, thinned ones keep every point's colour."""
+"""Changed clips stay true: mirrored ones lie on their tracks, thinned ones keep every point's color."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackshade.training.augment import mirror, names_a_side, thin_tracks
-from trackshade.training.data import generate_clip
+from trackshade_lab.scenes import generate_clip
+from trackshade_lab.training.augment import mirror, names_a_side, thin_tracks
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_mirrored_first_frame_tells_its_own_places(seed: int):
     video, tracking = mirror(clip.video, clip.tracking)
     rows, columns = np.nonzero(tracking[0].any(axis=-1))
     place = np.stack([(columns + 0.5) / 48, (rows + 0.5) / 32], axis=1)
-    # Where a colour is rounded, one level; the shape's own exactness is the generator's.
+    # Where a color is rounded, one level; the shape's own exactness is the generator's.
     assert np.abs(tracking[0][rows, columns, :2] - 255 * place).max() <= 1.5
     again = mirror(video, tracking)
     np.testing.assert_array_equal(again[0], clip.video)
@@ -50,12 +50,12 @@ def test_thinned_tracks_are_points_of_the_dense_ones(seed: int, count: int):
     dense = generate_clip(seed, size=(96, 64), frames=5).tracking
     thin = thin_tracks(dense, np.random.default_rng(seed), count, count)
     assert thin.shape == dense.shape
-    first = {tuple(colour) for colour in thin[0].reshape(-1, 3) if colour.any()}
+    first = {tuple(color) for color in thin[0].reshape(-1, 3) if color.any()}
     assert 0 < len(first) <= count
-    assert first <= {tuple(colour) for colour in dense[0].reshape(-1, 3)}
-    for t in range(1, 5):  # a point keeps its colour, and lies where the dense tracks show about the same
+    assert first <= {tuple(color) for color in dense[0].reshape(-1, 3)}
+    for t in range(1, 5):  # a point keeps its color, and lies where the dense tracks show about the same
         rows, columns = np.nonzero(thin[t].any(axis=-1))
-        assert {tuple(colour) for colour in thin[t][rows, columns]} <= first
+        assert {tuple(color) for color in thin[t][rows, columns]} <= first
     assert (thin.any(axis=-1)).mean() < (dense.any(axis=-1)).mean() or count > 40
 
 
@@ -71,8 +71,8 @@ def test_a_thinned_point_follows_its_surface():
     dense[3, 20:] = 0
     thin = thin_tracks(dense, np.random.default_rng(0), 12, 12)
     followed = 0
-    for colour in {tuple(c) for c in thin[0].reshape(-1, 3) if c.any()}:
-        places = [np.argwhere((thin[t] == colour).all(axis=-1)) for t in (0, 2)]
+    for color in {tuple(c) for c in thin[0].reshape(-1, 3) if c.any()}:
+        places = [np.argwhere((thin[t] == color).all(axis=-1)) for t in (0, 2)]
         if len(places[1]) and 4 < places[1].mean(axis=0)[1] < width - 4:
             moved = places[1].mean(axis=0) - places[0].mean(axis=0)
             assert np.abs(moved - (0, 6)).max() <= 1

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import result_shots
-from trackshade import options
 from trackshade.cli.blender import run_addon
 from trackshade.cli.dataset import dataset
+from trackshade.config import options
+from trackshade.config.registry import spec
+from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
-from trackshade.errors import OutputError, ShotError, TrackshadeError, UsageError
-from trackshade.registry import spec
-from trackshade.result import write_result
-from trackshade.settings import ShadeSettings
-from trackshade.training.data import generate_shards, load_shards
-from trackshade.training.dataset import LISTS, Dataset, read_dataset, read_video, write_tracking
-from trackshade.training.sources import Control
+from trackshade.core.errors import OutputError, ShotError, TrackshadeError, UsageError
+from trackshade.results import write_result
+from trackshade_lab.scenes import generate_shards, load_shards
+from trackshade_lab.training.dataset import LISTS, Dataset, read_dataset, read_video, write_tracking
+from trackshade_lab.training.sources import Control
 
 SHOT = result_shots.shot([("Square", [result_shots.at(0.1 * t, 0, 0, 0.3 * t) for t in range(4)])], scene="Blue_square")
 
@@ -53,7 +53,7 @@ def shot(tmp_path: Path) -> tuple[Path, np.ndarray]:
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32), frames=st.integers(1, 4), width=st.integers(2, 20), height=st.integers(2, 20))
 def test_tracking_videos_are_exact(seed: int, frames: int, width: int, height: int, tmp_path_factory):
-    """Any colours, not only smooth ones, and any size."""
+    """Any colors, not only smooth ones, and any size."""
     path = tmp_path_factory.mktemp("exact") / "a.mp4"
     video = np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), np.uint8)
     write_tracking(path, video, 8.0)
@@ -170,7 +170,7 @@ def test_a_scene_is_rendered_into_a_clip(tmp_path: Path):
     assert video.shape == tracking.shape == (mini.frames[0], mini.sizes[0][1], mini.sizes[0][0], 3)
     assert video.std() > 8
     assert tracking.any()
-    # In the first frame a track's colour is its place.
+    # In the first frame a track's color is its place.
     rows, columns = np.nonzero(tracking[0].any(axis=-1))
     place = np.stack([(columns + 0.5) / video.shape[2], (rows + 0.5) / video.shape[1]], axis=1)
     np.testing.assert_allclose(tracking[0][rows, columns, :2], 255 * place, atol=0.51)

@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 from tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
-from trackshade.training.config import TrainConfig
-from trackshade.training.data import generate_shards
-from trackshade.training.dataset import Dataset
-from trackshade.training.run import train
+from trackshade_lab.scenes import generate_shards
+from trackshade_lab.training.config import TrainConfig
+from trackshade_lab.training.dataset import Dataset
+from trackshade_lab.training.run import train
 from trainings import PLAIN, SMALL
 
 TINY = {"steps": 1, "batch": 4, "autoencoder_steps": 0, "average": 0.0, **SMALL}
 # The second process is held up once it has been through a function.
 LATE = """
 import os, sys, time
-from trackshade.training import __main__, run, tune
+from trackshade_lab.training import __main__, run, tune
 
 def late(module, name):
     through = getattr(module, name)
@@ -61,7 +61,7 @@ def launch(program: list[str], **options: object) -> str:
 
 
 def gradients(run: Path) -> dict[str, torch.Tensor]:
-    """What the optimisers remember of a single step: its gradient, times a factor."""
+    """What the optimizers remember of a single step: its gradient, times a factor."""
     state = load_file(run / "checkpoint" / "optimisers.safetensors")
     return {key: value for key, value in state.items() if key.endswith(("exp_avg", "momentum_buffer"))}
 
@@ -69,7 +69,7 @@ def gradients(run: Path) -> dict[str, torch.Tensor]:
 def test_processes_and_pieces_give_the_gradients_of_one(data: str, tmp_path: Path):
     train(TrainConfig(out=str(tmp_path / "one"), data=data, **TINY))
     train(TrainConfig(out=str(tmp_path / "pieces"), data=data, **TINY, accumulate=2))
-    assert "processes 2" in launch(["-m", "trackshade.training"], out=tmp_path / "two", data=data, **TINY)
+    assert "processes 2" in launch(["-m", "trackshade_lab.training"], out=tmp_path / "two", data=data, **TINY)
     one = gradients(tmp_path / "one")
     assert any(value.abs().max() > 1e-4 for value in one.values())
     for other in ("pieces", "two"):
@@ -87,7 +87,7 @@ def behind(run: Path) -> float:
 def test_the_average_follows_what_several_processes_train(data: str, tmp_path: Path):
     options = {**TINY, "steps": 3, "average": 0.9}
     train(TrainConfig(out=str(tmp_path / "one"), data=data, **options))
-    launch(["-m", "trackshade.training"], out=tmp_path / "two", data=data, **options)
+    launch(["-m", "trackshade_lab.training"], out=tmp_path / "two", data=data, **options)
     assert behind(tmp_path / "two") == pytest.approx(behind(tmp_path / "one"), rel=0.1)
 
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from trackshade.models import TrackingTransformer3DModel
-from trackshade.training.diffusion import spread_levels
-from trackshade.training.resample import adapted
+from trackshade_lab.training.diffusion import spread_levels
+from trackshade_lab.training.resample import adapted
 
 SCALE = 2
 

@@ -14,15 +14,15 @@ from diffusers import CogVideoXTransformer3DModel
 from safetensors.torch import load_file
 
 from tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
-from trackshade.errors import ModelError, UsageError
+from trackshade.core.errors import ModelError, UsageError
 from trackshade.models import TrackingTransformer3DModel
 from trackshade.pipelines import DiffusionShaderPipeline
-from trackshade.training.cache import Cache
-from trackshade.training.config import TuneConfig
-from trackshade.training.dataset import Dataset, read_dataset, read_video
-from trackshade.training.lora import fuse_lora, load_lora
-from trackshade.training.run import export_run, train
-from trackshade.training.tune_task import TuneTask
+from trackshade_lab.training.cache import Cache
+from trackshade_lab.training.config import TuneConfig
+from trackshade_lab.training.dataset import Dataset, read_dataset, read_video
+from trackshade_lab.training.lora import fuse_lora, load_lora
+from trackshade_lab.training.run import export_run, train
+from trackshade_lab.training.tune_task import TuneTask
 from trainings import PLAIN
 
 TINY = {

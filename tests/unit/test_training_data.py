@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackshade.caption_colours import COLOURS
 from trackshade.control import tracking_video
-from trackshade.errors import UsageError
-from trackshade.training.data import (
+from trackshade.core.errors import UsageError
+from trackshade_lab.scenes import (
     clip_kinds,
     contact_sheet,
     generate_clip,
@@ -21,12 +20,13 @@ from trackshade.training.data import (
     load_shards,
     scene_shot,
 )
-from trackshade.training.data.cameras import MOVES, UNSEEN_MOVES
-from trackshade.training.data.captions import length
-from trackshade.training.data.materials import TEXTURES, UNSEEN_TEXTURES
-from trackshade.training.data.scene import UNSEEN_KINDS
-from trackshade.training.data.shading import TEXTURE
-from trackshade.training.data.shapes import SHAPES, UNSEEN
+from trackshade_lab.scenes.cameras import MOVES, UNSEEN_MOVES
+from trackshade.core.caption_colors import COLORS
+from trackshade_lab.scenes.captions import length
+from trackshade_lab.scenes.materials import TEXTURES, UNSEEN_TEXTURES
+from trackshade_lab.scenes.scene import UNSEEN_KINDS
+from trackshade_lab.scenes.shading import TEXTURE
+from trackshade_lab.scenes.shapes import SHAPES, UNSEEN
 
 KINDS = list(clip_kinds("train"))
 SMALL = {"size": (72, 48), "frames": 9}
@@ -89,7 +89,7 @@ def test_clips_are_plausible(kind):
     assert clip.kind == kind
     assert clip.video.shape == clip.tracking.shape == (FRAMES, HEIGHT, WIDTH, 3)
     assert clip.object_index.shape == (FRAMES, HEIGHT, WIDTH)
-    # Background is black; in the first frame everything else has the colour of its place.
+    # Background is black; in the first frame everything else has the color of its place.
     assert not clip.tracking[clip.object_index == -1].any()
     rows, columns = np.nonzero(clip.object_index[0] >= 0)
     place = np.stack([(columns + 0.5) / WIDTH, (rows + 0.5) / HEIGHT], 1)
@@ -117,8 +117,8 @@ def test_no_clip_is_degenerate():
     assert 100 < len(words) < 250
 
 
-def test_a_followed_point_keeps_its_colour():
-    """Where a followed point is seen, the tracking video shows the colour that the point has in the first frame."""
+def test_a_followed_point_keeps_its_color():
+    """Where a followed point is seen, the tracking video shows the color that the point has in the first frame."""
     errors = []
     for seed in range(8):
         clip = generate_clip(seed, points=80)
@@ -136,24 +136,24 @@ def test_a_followed_point_keeps_its_colour():
 
 
 def hue(rgb):
-    """Direction of a colour in the plane across the greys."""
+    """Direction of a color in the plane across the greys."""
     rgb = np.asarray(rgb, float)
     return rgb / np.linalg.norm(rgb, axis=-1, keepdims=True)
 
 
-def test_captions_tell_the_colour_that_is_seen():
-    """Where a scene names its main body's colour, of the eight that is the nearest to what is seen of the body."""
-    names, directions = list(COLOURS), hue(list(COLOURS.values()))
+def test_captions_tell_the_color_that_is_seen():
+    """Where a scene names its main body's color, of the eight that is the nearest to what is seen of the body."""
+    names, directions = list(COLORS), hue(list(COLORS.values()))
     told = right = 0
     for seed in range(100):
         clip = generate_clip(seed, **SMALL, keep_scene=True)
         assert clip.scene
-        if clip.scene.colour is None:
+        if clip.scene.color is None:
             continue
-        assert clip.scene.colour in clip.caption.split()
+        assert clip.scene.color in clip.caption.split()
         seen = np.median(clip.video[0][clip.object_index[0] == 1], axis=0)
         told += 1
-        right += names[int(np.argmax(directions @ hue(seen)))] == clip.scene.colour
+        right += names[int(np.argmax(directions @ hue(seen)))] == clip.scene.color
     assert told > 25
     assert right / told > 0.93
 
@@ -176,7 +176,7 @@ def test_a_scene_is_a_shot(seed):
 
 
 def test_views_of_one_scene():
-    """The first view is the seed's clip; a surface point has one canonical colour in all views."""
+    """The first view is the seed's clip; a surface point has one canonical color in all views."""
     size, frames = SMALL["size"], SMALL["frames"]
     compared = 0
     for seed in range(4):
@@ -198,11 +198,11 @@ def test_views_of_one_scene():
 
 
 def compare_canonical(one, other, t):
-    """How many vertices of bodies both views see at frame `t`; their colours there are the same."""
+    """How many vertices of bodies both views see at frame `t`; their colors there are the same."""
     scene = one.scene
     np.testing.assert_array_equal(scene.world, other.scene.world)
     bodies = np.unique(scene.triangles[scene.body[scene.part] > 0])
-    colours, seen = [], np.ones(len(bodies), bool)
+    colors, seen = [], np.ones(len(bodies), bool)
     for view in (one, other):
         video = tracking_video(scene_shot(view.scene, SMALL["size"]), threads=1)
         m, k = view.scene.world_to_camera[t], view.scene.intrinsics[t]
@@ -211,8 +211,8 @@ def compare_canonical(one, other, t):
         inside = (x[:, 2] > 0) & np.all((uv >= 0) & (uv < SMALL["size"]), axis=1)
         column, row = np.where(inside, uv.T, 0)
         seen &= inside & (np.abs(video.depth[t, row, column] - x[:, 2]) < 0.02)
-        colours.append(view.tracking[t, row, column].astype(int))
-    near = np.abs(colours[0] - colours[1])[seen][:, :2].max(axis=1, initial=0)
+        colors.append(view.tracking[t, row, column].astype(int))
+    near = np.abs(colors[0] - colors[1])[seen][:, :2].max(axis=1, initial=0)
     assert near.size == 0 or np.median(near) <= 8
     return int((near <= 12).sum())
 
@@ -253,8 +253,8 @@ def test_shards(tmp_path):
     np.testing.assert_array_equal(video, clip.video)
     np.testing.assert_array_equal(tracking, clip.tracking)
     assert (caption, kind) == (clip.caption, clip.kind)
-    assert len(shards.colours) == 5
-    assert set(shards.colours) <= {None, *COLOURS}
+    assert len(shards.colors) == 5
+    assert set(shards.colors) <= {None, *COLORS}
     with pytest.raises(IndexError):
         shards[5]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trackshade.training.data import load_shards
-from trackshade.training.data.captions import LIMIT, length
-from trackshade.training.data.clip import KINDS
-from trackshade.training.data.rendered import render_shards
-from trackshade.training.data.scene import build_scene
+from trackshade_lab.scenes import load_shards
+from trackshade_lab.scenes.captions import LIMIT, length
+from trackshade_lab.scenes.clip import KINDS
+from trackshade_lab.scenes.rendered import render_shards
+from trackshade_lab.scenes.scene import build_scene
 
 pytest.importorskip("bpy", reason="Blender renders the clips")
 SIZE, FRAMES = (32, 24), 2
@@ -47,7 +47,7 @@ def test_rendered_clips_are_shards(vocabulary: set[str], tmp_path: Path) -> None
         assert np.std(video) > 4
         assert length(caption) <= LIMIT
         assert words(caption) <= vocabulary
-        # In the first frame a track's colour is its place.
+        # In the first frame a track's color is its place.
         rows, columns = np.nonzero(tracking[0].any(axis=-1))
         place = np.stack([(columns + 0.5) / SIZE[0], (rows + 0.5) / SIZE[1]], axis=1)
         np.testing.assert_allclose(tracking[0][rows, columns, :2], 255 * place, atol=0.51)

@@ -15,11 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "backend" / "trackshade"
 ADDON = ROOT / "addon" / "trackshade_addon"
-LIGHT = (
-    "errors", "conventions", "shot", "colours", "caption_colours", "settings", "folders", "fit", "registry",
-    "checkpoints", "given_picture", "locks", "options", "processes", "outcome", "picture_color", "picture_file",
-    "pictures", "relay", "wire", "client",
-)  # fmt: skip
+LIGHT = ("core", "config", "shot", "ipc", "client")
 LIST_MODULES = """
 import importlib, json, pkgutil, sys
 before = set(sys.modules)

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackshade.errors import ProtocolError, UsageError
-from trackshade.wire import CHUNK_BYTES, ArrayEntry, Manifest, chunk_count, connection_file
-from trackshade.wire.chunks import SMALL_BYTES, raw_bytes
-from trackshade.wire.connection_file import ConnectionInfo
-from trackshade.wire.endpoints import check_bind
-from trackshade.wire.fields import is_file_name, is_job_id
+from trackshade.core.errors import ProtocolError, UsageError
+from trackshade.ipc import CHUNK_BYTES, ArrayEntry, Manifest, chunk_count, connection_files
+from trackshade.ipc.chunks import SMALL_BYTES, raw_bytes
+from trackshade.ipc.connection_files import ConnectionInfo
+from trackshade.ipc.endpoints import check_bind
+from trackshade.ipc.fields import is_file_name, is_job_id
 
 DIGEST = bytes(range(32))
 
@@ -146,14 +146,14 @@ def test_endpoints_that_are_none(endpoint: str) -> None:
 
 def test_the_connection_file_is_its_owners_only(tmp_path: Path) -> None:
     path, info = tmp_path / "sub" / "backend.json", ConnectionInfo("ipc:///x", "secret", os.getpid(), "0.1", 1)
-    assert connection_file.read(path) is None
-    connection_file.write(path, info)
+    assert connection_files.read(path) is None
+    connection_files.write(path, info)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert connection_file.read(path) == info
+    assert connection_files.read(path) == info
     assert info.alive()
-    connection_file.remove(path, os.getpid() + 1)
+    connection_files.remove(path, os.getpid() + 1)
     assert path.exists()
-    connection_file.remove(path, os.getpid())
+    connection_files.remove(path, os.getpid())
     assert os.listdir(path.parent) == []
 
 
@@ -161,5 +161,5 @@ def test_the_connection_file_is_its_owners_only(tmp_path: Path) -> None:
 def test_a_damaged_connection_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "f").write_text(content)
     with pytest.raises(ProtocolError) as caught:
-        connection_file.read(tmp_path / "f")
+        connection_files.read(tmp_path / "f")
     assert str(tmp_path / "f") in caught.value.message

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackshade.errors import ProtocolError
-from trackshade.wire import PROTOCOL, Message, decode, digest_of, encode
-from trackshade.wire.messages import BufferEntry, pack, request_id
-from trackshade.wire.protocol import DTYPES, MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_HEADER_BYTES, check_protocol
+from trackshade.core.errors import ProtocolError
+from trackshade.ipc import PROTOCOL, Message, decode, digest_of, encode
+from trackshade.ipc.messages import BufferEntry, pack, request_id
+from trackshade.ipc.protocol import DTYPES, MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_HEADER_BYTES, check_protocol
 
 PLAIN = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()

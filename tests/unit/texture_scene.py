@@ -17,9 +17,9 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from trackshade.fit import fit_frames, fit_size
+from trackshade.core.fitting import fit_frames, fit_size
 from trackshade_addon.capture import capture
-from trackshade_addon.first_frame import render_sample
+from trackshade_addon.capture.first_frame import render_sample
 
 SIDE = 256
 

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler
 from transformers import T5Config, T5EncoderModel
 
 from trackshade.models import TrackingTransformer3DModel
-from trackshade.training.text import build_tokenizer
+from trackshade_lab.training.text import build_tokenizer
 
 FRAMES, WIDTH, HEIGHT = 9, 48, 32
 TRANSFORMER = {

@@ -13,21 +13,21 @@ from __future__ import annotations
 from concurrent.futures import Future
 
 from trackshade.client import Client
-from trackshade.errors import TrackshadeError, UsageError
+from trackshade.core.errors import TrackshadeError, UsageError
 
 from . import diagnostics as _diagnostics
-from .choice import Choice, choice, extension_folder
+from .background_task import BackgroundTask
 from .environment import find_source
-from .life import BackendState, Life
-from .model_list import Models
-from .setting_up import Plan, is_outdated, probe
-from .work import Work
+from .installer import Plan, is_outdated, probe
+from .manager import BackendManager, BackendState
+from .model_manager import Models
+from .prefs import BackendPrefs, choice, extension_folder
 
 __all__ = [
+    "BackendPrefs",
     "BackendState",
-    "Choice",
+    "BackgroundTask",
     "Models",
-    "Work",
     "busy",
     "cancel_set_up",
     "check",
@@ -49,8 +49,8 @@ __all__ = [
     "stop",
 ]
 
-_life = Life()
-_check: Work | None = None
+_life = BackendManager()
+_check: BackgroundTask | None = None
 models = Models()
 
 
@@ -72,23 +72,23 @@ def retry() -> None:
         _life.try_again(choice(), "mini")
 
 
-def check_environment() -> Work:
+def check_environment() -> BackgroundTask:
     """Asks the existing environment that was chosen what it has."""
     global _check
     python = choice().existing
 
-    def ask(work: Work) -> str:
+    def ask(work: BackgroundTask) -> str:
         found = probe(python, work)
         if "broken" in found or found["missing"]:
             said = found.get("broken") or f"{', '.join(found['missing'])} cannot be found"
             raise UsageError("no-backend", f"{python} lacks something: {said}.", "Install Trackshade's backend in it.")
         return f"{python} has Trackshade {found['version']}, on {found['devices'][0]['name']}."
 
-    _check = Work(ask, "Asking the environment")
+    _check = BackgroundTask(ask, "Asking the environment")
     return _check
 
 
-def check() -> Work | None:
+def check() -> BackgroundTask | None:
     """The latest `check_environment`; its result is a sentence. None where nobody asked."""
     return _check
 
@@ -119,7 +119,7 @@ def stop() -> None:
     _life.stop()
 
 
-def set_up() -> Work:
+def set_up() -> BackgroundTask:
     """Begins to make or renew the environment.
 
     Raises UsageError where that runs, or there is nothing to make it of.

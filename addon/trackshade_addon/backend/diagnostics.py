@@ -12,15 +12,17 @@ from pathlib import Path
 
 import bpy
 
-from trackshade import __version__, folders, registry
-from trackshade.conventions import size_in_words
-from trackshade.errors import TrackshadeError
-from trackshade.wire import connection_file
+from trackshade import __version__
+from trackshade.config import registry
+from trackshade.core import folders
+from trackshade.core.errors import TrackshadeError
+from trackshade.core.geometry import size_in_words
+from trackshade.ipc import connection_files
 
-from ..chosen import unsaved_results_folder
-from .choice import Choice
-from .life import Life
-from .words import proxy
+from ..messages.backend import proxy
+from ..properties.chosen import unsaved_results_folder
+from .manager import BackendManager
+from .prefs import BackendPrefs
 
 READ = 64 << 10  # bytes of the end of a log
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
@@ -32,7 +34,7 @@ def log_files() -> list[Path]:
     return [path for path in (folder / "log", *sorted((folder / "jobs" / "logs").glob("*.log"))) if path.is_file()]
 
 
-def log_tail(life: Life, count: int) -> str:
+def log_tail(life: BackendManager, count: int) -> str:
     """The last `count` lines of each log, under their names."""
     parts = []
     if life.work is not None and life.work.lines:
@@ -41,7 +43,7 @@ def log_tail(life: Life, count: int) -> str:
     return without_secrets("\n\n".join(parts) or "Nothing has been logged yet.")
 
 
-def diagnostics(life: Life, choice: Choice) -> str:
+def diagnostics(life: BackendManager, choice: BackendPrefs) -> str:
     """Versions, device, folders, models and the last lines of the logs."""
     state, made = life.state(choice), life.made(choice)
     sections: dict[str, dict[str, object]] = {
@@ -80,7 +82,7 @@ def _secrets() -> Iterable[str]:
     found = [os.environ.get("TRACKSHADE_TOKEN", "")]
     for path in (folders.shared_dir() / "backend.json", folders.connection_file()):
         try:
-            info = connection_file.read(path)
+            info = connection_files.read(path)
         except TrackshadeError:  # unreadable: then nobody can have read a token from it
             continue
         if info is not None:

@@ -31,12 +31,12 @@ from pathlib import Path
 from typing import Any
 
 import trackshade
-from trackshade.conventions import size_in_words
-from trackshade.errors import OutputError, UsageError
-from trackshade.folders import write_json
-from trackshade.wire import owners
+from trackshade.core.errors import OutputError, UsageError
+from trackshade.core.folders import write_json
+from trackshade.core.geometry import size_in_words
+from trackshade.ipc import owners
 
-from .words import cannot_write
+from ..messages.backend import cannot_write
 
 MARKERS = "environment*.json"
 DOWNLOADS = "downloads"
@@ -45,7 +45,7 @@ UNUSED = 180 * 86400.0  # seconds after which a set-up removes environments of o
 
 
 @dataclass(frozen=True)
-class Made:
+class Environment:
     """An environment that was made whole.
 
     Attributes:
@@ -89,9 +89,9 @@ def site_packages(folder: Path) -> Path:
     return next(path for path in folder.rglob("site-packages") if path.is_dir())
 
 
-def every(home: Path) -> list[Made]:
+def every(home: Path) -> list[Environment]:
     """All environments in this folder that are whole and whose Python is there, the one started last first."""
-    found: list[tuple[float, Made]] = []
+    found: list[tuple[float, Environment]] = []
     for marker in home.glob(MARKERS):
         with contextlib.suppress(OSError):  # gone meanwhile
             made = _read(marker)
@@ -100,7 +100,7 @@ def every(home: Path) -> list[Made]:
     return [made for _, made in sorted(found, key=lambda item: item[0], reverse=True)]
 
 
-def current(home: Path, kind: str = "auto") -> Made | None:
+def current(home: Path, kind: str = "auto") -> Environment | None:
     """The environment that this version of Trackshade uses; one of another version where there is none of this, which
     a set-up makes the most of. None where there is none at all.
 
@@ -119,7 +119,7 @@ def current(home: Path, kind: str = "auto") -> Made | None:
     return found[0] if found else None
 
 
-def mark(made: Made) -> None:
+def mark(made: Environment) -> None:
     """Makes it the environment of its version and kind. Raises OutputError."""
     earlier = [path for path in made.home.glob(MARKERS) if path != made.marker and _is_replaced(_read(path), made)]
     value = {"environment": made.folder.name, "kind": made.kind, "version": made.version, "lock": made.lock,
@@ -129,7 +129,7 @@ def mark(made: Made) -> None:
         path.unlink(missing_ok=True)
 
 
-def started(made: Made) -> None:
+def started(made: Environment) -> None:
     """Notes that it was used now."""
     with contextlib.suppress(OSError):  # a folder that may only be read, which nobody sweeps either
         os.utime(made.marker)
@@ -167,21 +167,23 @@ def _in_use(folder: Path, home: Path) -> bool:
     return any(owners.count(path / owners.IN_USE) for path in stack)
 
 
-def _read(marker: Path) -> Made | None:
+def _read(marker: Path) -> Environment | None:
     home = marker.parent
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
         names = [str(found["environment"]), str(found.get("base", ""))]
         if any(Path(name).name != name for name in names if name):
             return None
-        made = Made(home, home / names[0], found["kind"], found["version"], found["lock"], found["probe"], names[1])
+        made = Environment(
+            home, home / names[0], found["kind"], found["version"], found["lock"], found["probe"], names[1]
+        )
         # Follows the link to the Python that it was made with.
         return made if made.python.exists() and made.packages.is_dir() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _is_replaced(old: Made | None, new: Made) -> bool:
+def _is_replaced(old: Environment | None, new: Environment) -> bool:
     return old is not None and (old.version, old.kind) == (new.version, new.kind)
 
 

@@ -22,13 +22,13 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from trackshade import folders
-from trackshade.errors import OutputError, TrackshadeError
-from trackshade.wire import connection_file, owners
-from trackshade.wire.lock import FileLock
+from trackshade.core import folders
+from trackshade.core.errors import OutputError, TrackshadeError
+from trackshade.ipc import connection_files, owners
+from trackshade.ipc.lock import FileLock
 
 from . import environment, moving
-from .environment import Made
+from .environment import Environment
 from .moving import PART, Report
 from .running import Task
 
@@ -171,7 +171,7 @@ def _lies_in(folder: Path, source: Path) -> bool:
     return folder.resolve().is_relative_to(source.resolve())
 
 
-def _forget(source: Path, made: Made) -> None:
+def _forget(source: Path, made: Environment) -> None:
     """Takes away the file that makes it count where it was."""
     for marker in source.glob(environment.MARKERS):
         if marker.name in ("environment.json", made.marker.name):
@@ -181,7 +181,7 @@ def _forget(source: Path, made: Made) -> None:
 def _runs() -> bool:
     """Whether the backend that all Blenders share runs, perhaps from an environment that is to be moved."""
     try:
-        info = connection_file.read(folders.shared_dir() / "backend.json")
+        info = connection_files.read(folders.shared_dir() / "backend.json")
     except TrackshadeError:  # damaged; then nobody can use it
         return False
     return info is not None and info.alive()

@@ -8,9 +8,9 @@ import platform
 import sys
 from dataclasses import dataclass
 
-from trackshade import locks
-from trackshade.errors import UsageError
-from trackshade.processes import bare_python, find_program
+from trackshade.config import locks
+from trackshade.core.errors import UsageError
+from trackshade.core.processes import bare_python, find_program
 
 from .running import Task
 

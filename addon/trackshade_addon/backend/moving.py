@@ -16,12 +16,12 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from trackshade import folders
-from trackshade.conventions import size_in_words
-from trackshade.errors import OutputError, UsageError
+from trackshade.core import folders
+from trackshade.core.errors import OutputError, UsageError
+from trackshade.core.geometry import size_in_words
 
+from ..messages.backend import cannot_write
 from .running import Task
-from .words import cannot_write
 
 BLOCK = 4 << 20
 PART = ".moving-"  # begins the names of folders that hold copies which are not whole yet

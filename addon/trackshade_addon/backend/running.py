@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trackshade.errors import Cancelled
+from trackshade.core.errors import Cancelled
 
 TAIL = 200  # lines that are kept
 END_TIME = 3.0  # seconds to end in good order

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The camera of each sample: its settings in Blender's terms, turned into a track by `trackshade.conventions`."""
+"""The camera of each sample: its settings in Blender's terms, turned into a track by `trackshade.core.geometry`."""
 
 from __future__ import annotations
 
 import bpy
 import numpy as np
 
-from trackshade import conventions
-from trackshade.errors import ShotError
-from trackshade.fit import SizeFit
+from trackshade.core import geometry
+from trackshade.core.errors import ShotError
+from trackshade.core.fitting import SizeFit
 from trackshade.shot import CameraTrack
 
 from .objects import Matrices
@@ -28,10 +28,10 @@ def camera_intrinsics(camera: bpy.types.Camera, name: str, fit: SizeFit) -> np.n
         "pixel_aspect": fit.pixel_aspect,
     }
     if camera.type == "ORTHO":
-        return fit.apply(conventions.orthographic_intrinsics(ortho_scale=camera.ortho_scale, **frame))
+        return fit.apply(geometry.orthographic_intrinsics(ortho_scale=camera.ortho_scale, **frame))
     if camera.type == "PERSP":
         sensor = {"sensor_width": camera.sensor_width, "sensor_height": camera.sensor_height}
-        return fit.apply(conventions.intrinsics(lens=camera.lens, **sensor, **frame))
+        return fit.apply(geometry.intrinsics(lens=camera.lens, **sensor, **frame))
     kind = "panoramic" if camera.type == "PANO" else f"of type {camera.type.lower()}"
     raise ShotError(
         "panoramic-camera",
@@ -104,7 +104,7 @@ class CameraRecording:
                 "Give the camera and its parents a scale above zero.",
             )
         still = np.array_equal(matrices, np.broadcast_to(matrices[:1], matrices.shape))
-        inverse = conventions.world_to_camera(matrices[:1] if still else matrices)
+        inverse = geometry.world_to_camera(matrices[:1] if still else matrices)
         return CameraTrack(
             name=self._sources[0],
             sources=tuple(self._sources),

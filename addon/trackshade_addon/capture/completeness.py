@@ -14,7 +14,7 @@ from typing import Any
 
 import bpy
 
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 
 from .animation import animated_paths
 from .engines import WORKBENCH, look_engine

@@ -75,14 +75,14 @@ def _read(image: bpy.types.Image, channel: str) -> NDArray[np.uint8] | None:
     if channel == "alpha":
         return _levels(alpha)
     data = image.colorspace_settings.name in DATA_SPACES
-    colour = np.repeat(pixels[..., :1], 3, axis=-1) if channels < 3 else pixels[..., :3]
+    color = np.repeat(pixels[..., :1], 3, axis=-1) if channels < 3 else pixels[..., :3]
     if image.is_float or data or image.colorspace_settings.name in LINEAR_SPACES:
-        values = colour @ LUMINANCE if channel == "grey" else colour[..., _CHANNELS[channel]]
+        values = color @ LUMINANCE if channel == "grey" else color[..., _CHANNELS[channel]]
     else:
-        chosen = colour if channel == "grey" else colour[..., _CHANNELS[channel]]
+        chosen = color if channel == "grey" else color[..., _CHANNELS[channel]]
         values = _LINEAR[(np.clip(chosen, 0, 1) * 255 + 0.5).astype(np.uint8)]
         values = values @ LUMINANCE.astype(np.float32) if channel == "grey" else values
-    if not data and image.alpha_mode in ("STRAIGHT", "PREMUL"):  # renders have no colour where there is no alpha
+    if not data and image.alpha_mode in ("STRAIGHT", "PREMUL"):  # renders have no color where there is no alpha
         values = np.where(alpha > 0, values, 0)
     return _levels(values)
 

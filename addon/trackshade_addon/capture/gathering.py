@@ -13,15 +13,15 @@ from typing import Any
 import bpy
 import numpy as np
 
-from trackshade.errors import ShotError
-from trackshade.fit import FrameMap, SizeFit
+from trackshade.core.errors import ShotError
+from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Geometry, MeshTrack, Shot
 from trackshade.shot.segments import Segment, carried_warning, geometries_of
 
-from ..given_picture import color_management
 from .camera import CameraRecording, sees
 from .completeness import find_gaps, sentences
 from .cutouts import Cutouts
+from .given_image import color_management
 from .instances import Instances, Key, Seen
 from .materials import Looks, Materials
 from .objects import Matrices, Objects

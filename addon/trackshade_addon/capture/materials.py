@@ -2,7 +2,7 @@
 """How the render shows the material slots of evaluated meshes: what of them is see-through, and what is cut out.
 
 Cycles and EEVEE evaluate shader nodes, each from its own Material Output; EEVEE leaves out the backs of materials that
-cull them. Workbench ignores nodes: it has the alpha of the viewport display's colour, or of an image. Every other
+cull them. Workbench ignores nodes: it has the alpha of the viewport display's color, or of an image. Every other
 engine is taken to follow the nodes.
 """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import bpy
 
-from trackshade.fit import FrameMap, SizeFit, fit_frames, fit_size
-from trackshade.registry import ModelSpec
+from trackshade.config.registry import ModelSpec
+from trackshade.core.fitting import FrameMap, SizeFit, fit_frames, fit_size
 
 
 def plan(

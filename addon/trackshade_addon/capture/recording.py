@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 from trackshade.shot import Geometry
 from trackshade.shot.segments import History, Segment, SlotVariants, same_bytes
 

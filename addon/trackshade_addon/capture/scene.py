@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import bpy
 
-from trackshade.errors import Cancelled
-from trackshade.fit import FrameMap, SizeFit
+from trackshade.core.errors import Cancelled
+from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 
 from .gathering import Gathering, seen_or_raise

@@ -2,7 +2,7 @@
 """What the shader editor's converter nodes compute, over arrays.
 
 `FUNCTIONS` has for each type of node a function of (node, output) that returns what the node computes, a function of
-the arrays of its inputs ([N] numbers, [N, 3] colours and vectors), and those inputs; None where that is not known.
+the arrays of its inputs ([N] numbers, [N, 3] colors and vectors), and those inputs; None where that is not known.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Inputs = list[Any]
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
-def luminance(colour: Values) -> Values:
-    """[N] of scene-linear colours [N, 3]."""
-    return colour @ LUMINANCE
+def luminance(color: Values) -> Values:
+    """[N] of scene-linear colors [N, 3]."""
+    return color @ LUMINANCE
 
 
 def _wrap(x: Values, high: Values, low: Values) -> Values:
@@ -173,25 +173,25 @@ def _rgb_curves(node: Any, output: Any) -> tuple[Function, Inputs]:
     mapping = node.mapping
     mapping.initialize()
 
-    def curve(factor: Values, colour: Values) -> Values:
+    def curve(factor: Values, color: Values) -> Values:
         def along(index: int, x: float) -> float:
             return mapping.evaluate(mapping.curves[index], mapping.evaluate(mapping.curves[3], x))
 
-        made = np.array([[along(index, float(x)) for index, x in enumerate(row)] for row in colour])
-        return colour + factor[:, None] * (made - colour)
+        made = np.array([[along(index, float(x)) for index, x in enumerate(row)] for row in color])
+        return color + factor[:, None] * (made - color)
 
     return curve, list(node.inputs)[:2]
 
 
 def _contrast(node: Any, output: Any) -> tuple[Function, Inputs]:
-    def contrast(colour: Values, bright: Values, contrast: Values) -> Values:
-        return np.maximum((1 + contrast[:, None]) * colour + (bright - contrast * 0.5)[:, None], 0)
+    def contrast(color: Values, bright: Values, contrast: Values) -> Values:
+        return np.maximum((1 + contrast[:, None]) * color + (bright - contrast * 0.5)[:, None], 0)
 
     return contrast, list(node.inputs)[:3]
 
 
 def _gamma(node: Any, output: Any) -> tuple[Function, Inputs]:
-    return lambda colour, gamma: np.where(colour > 0, np.power(colour, gamma[:, None]), colour), list(node.inputs)[:2]
+    return lambda color, gamma: np.where(color > 0, np.power(color, gamma[:, None]), color), list(node.inputs)[:2]
 
 
 def _grey(node: Any, output: Any) -> tuple[Function, Inputs]:

@@ -23,8 +23,8 @@ from . import shader_math
 Values = NDArray[np.float64]
 
 LEVELS = 256
-DATA_SPACES = ("Non-Color", "Raw", "Generic Data")  # colour spaces whose values renders use as they are
-LINEAR_SPACES = ("Linear Rec.709", "Linear")  # colour spaces whose values are scene linear already
+DATA_SPACES = ("Non-Color", "Raw", "Generic Data")  # color spaces whose values renders use as they are
+LINEAR_SPACES = ("Linear Rec.709", "Linear")  # color spaces whose values are scene linear already
 _DEPTH = 100  # nodes that may follow one another; more can only be a damaged tree
 _NOTHING = 1 / 255  # what no picture shows
 
@@ -173,7 +173,7 @@ class Evaluator:
         if isinstance(scale, Signal) and not scale.values.any():
             return False
         middle = self.number(scope, node.inputs["Midlevel"])
-        moves = self.colour(scope, node.inputs["Vector" if node.type == "VECTOR_DISPLACEMENT" else "Height"])
+        moves = self.color(scope, node.inputs["Vector" if node.type == "VECTOR_DISPLACEMENT" else "Height"])
         if isinstance(middle, Unknown) or isinstance(moves, Unknown):
             return True
         return bool((np.abs(moves.values - middle.values[..., None]) > 1e-6).any())
@@ -186,7 +186,7 @@ class Evaluator:
         if origin.node is None:
             return Closure.of()  # black, and solid
         if origin.socket.type != "SHADER":
-            return Closure.of(light=1)  # a colour stands for an emission
+            return Closure.of(light=1)  # a color stands for an emission
         self._depth += 1
         try:
             return self._shader(origin.scope, origin.node) if self._depth < _DEPTH else Closure(Unknown("many nodes"))
@@ -204,7 +204,7 @@ class Evaluator:
             first, second = (self.shader(scope, node.inputs[n]) for n in (0, 1))
             return Closure(_apply(lambda a, b: np.minimum(a + b, 1), first.value, second.value))
         if kind == "BSDF_TRANSPARENT":
-            return _transparent(self.colour(scope, node.inputs["Color"]))
+            return _transparent(self.color(scope, node.inputs["Color"]))
         if kind == "EMISSION":
             return Closure.of(light=self._brightness(scope, node))
         if kind == "HOLDOUT":
@@ -232,8 +232,8 @@ class Evaluator:
 
     def _brightness(self, scope: Scope, node: bpy.types.Node) -> float:
         """Of an emission; 1 where it is not constant."""
-        colour, strength = self.colour(scope, node.inputs["Color"]), self.number(scope, node.inputs["Strength"])
-        both = _apply(lambda c, s: c.max(axis=-1) * s, colour, strength)
+        color, strength = self.color(scope, node.inputs["Color"]), self.number(scope, node.inputs["Strength"])
+        both = _apply(lambda c, s: c.max(axis=-1) * s, color, strength)
         if isinstance(both, Unknown) or both.source is not None:
             return 1.0
         return float(np.clip(both.values[0], 0, 1))
@@ -293,8 +293,8 @@ class Evaluator:
         grey = shader_math.luminance if origin.socket.type == "RGBA" else lambda v: v.mean(axis=-1)
         return Signal(grey(found.values), found.source)
 
-    def colour(self, scope: Scope, socket: bpy.types.NodeSocket) -> Value:
-        """[N, 3] the value of an input as a colour or vector."""
+    def color(self, scope: Scope, socket: bpy.types.NodeSocket) -> Value:
+        """[N, 3] the value of an input as a color or vector."""
         origin = self.origin(scope, socket)
         found = Unknown("a tree that does not end") if origin is None else self._value(origin)
         if isinstance(found, Unknown) or found.values.ndim == 2:
@@ -338,7 +338,7 @@ class Evaluator:
         if function is None:
             return Unknown(f"the node {node.bl_label or kind}")
         values = [
-            self.colour(scope, item) if item.type in ("RGBA", "VECTOR") else self.number(scope, item) for item in inputs
+            self.color(scope, item) if item.type in ("RGBA", "VECTOR") else self.number(scope, item) for item in inputs
         ]
         return _apply(function, *values)
 
@@ -353,11 +353,11 @@ class Evaluator:
 
     def _object_info(self, socket: bpy.types.NodeSocket) -> Value:
         self.by_object = True
-        colour = self._obj.color
+        color = self._obj.color
         if socket.name == "Color":
-            return Signal(np.array([colour[:3]], np.float64))
+            return Signal(np.array([color[:3]], np.float64))
         if socket.name == "Alpha":
-            return _constant(colour[3])
+            return _constant(color[3])
         if socket.name == "Object Index":
             return _constant(self._obj.pass_index)
         return Unknown("the place or a random number of objects")
@@ -380,7 +380,7 @@ class Evaluator:
         image = None if origin is None else origin.node
         if origin is not None and image is not None and image.type == "TEX_IMAGE" and origin.socket.name == "Color":
             return self._image(origin.scope, image, origin.socket, ("red", "green", "blue")[index])
-        return _apply(lambda c: c[:, index], self.colour(scope, node.inputs[0]))
+        return _apply(lambda c: c[:, index], self.color(scope, node.inputs[0]))
 
     # Images
 
@@ -395,8 +395,8 @@ class Evaluator:
             return _constant(1.0) if alpha else Signal(np.array([[1.0, 0.0, 1.0]]))
         if alpha and image.alpha_mode == "NONE":
             return _constant(1.0)
-        if not alpha and not _has_known_colours(image):
-            return Unknown(f"an image in the colour space {image.colorspace_settings.name}")
+        if not alpha and not _has_known_colors(image):
+            return Unknown(f"an image in the color space {image.colorspace_settings.name}")
         if node.projection != "FLAT" or not _is_default(node.texture_mapping):
             return Unknown("an image that is not laid by texture coordinates alone")
         found = self._coordinates(scope, node.inputs["Vector"], node)
@@ -446,7 +446,7 @@ class Evaluator:
         found = {}
         for name in names:
             if isinstance(name, int) or name in node.inputs:
-                value = self.colour(scope, node.inputs[name])
+                value = self.color(scope, node.inputs[name])
                 if isinstance(value, Unknown) or value.source is not None:
                     return None
                 found[name] = value.values[0]
@@ -491,8 +491,8 @@ def judged(closure: Closure, through: bool) -> Judgement:
     return Judgement(True, tuple(opaque.tolist()), source, partly)
 
 
-def _has_known_colours(image: bpy.types.Image) -> bool:
-    """Whether the image's colours can be read as renders use them. Blender converts only float images itself."""
+def _has_known_colors(image: bpy.types.Image) -> bool:
+    """Whether the image's colors can be read as renders use them. Blender converts only float images itself."""
     return image.is_float or image.colorspace_settings.name in (*DATA_SPACES, *LINEAR_SPACES, "sRGB")
 
 
@@ -550,12 +550,12 @@ def _mixed(factor: Value, first: Closure, second: Closure) -> Closure:
     return Closure(_apply(lambda f, x, y: x + np.clip(f, 0, 1)[:, None] * (y - x), factor, a, b))
 
 
-def _transparent(colour: Value) -> Closure:
+def _transparent(color: Value) -> Closure:
     def shares(values: Values) -> Values:
         through = np.clip(values, 0, 1).mean(axis=-1)
         return np.stack([through, 0 * through, 0 * through, 0 * through], -1)
 
-    return Closure(_apply(shares, colour))
+    return Closure(_apply(shares, color))
 
 
 def _clipped(value: Value) -> Value:

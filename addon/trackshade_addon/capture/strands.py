@@ -105,7 +105,7 @@ def _around(points: Float32, radius: Float32, offsets: Int32) -> Float32:
     first, last = np.repeat(offsets[:-1], lengths), np.repeat(offsets[1:] - 1, lengths)
     own = np.arange(len(points))
     along = _unit(points[np.minimum(own + 1, last)] - points[np.maximum(own - 1, first)])
-    # Across: the axis that the strand as a whole is least along, so that neighbours have the same sides.
+    # Across: the axis that the strand as a whole is least along, so that neighbors have the same sides.
     whole = np.abs(points[last] - points[first])
     axis = np.eye(3, dtype=np.float32)[whole.argmin(axis=1)]
     across = axis - (axis * along).sum(axis=1, keepdims=True) * along

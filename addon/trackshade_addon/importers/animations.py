@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trackshade.errors import UsageError
+from trackshade.core.errors import UsageError
 
 _NAMES = 20  # that a sentence lists
 

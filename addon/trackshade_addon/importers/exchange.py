@@ -15,7 +15,7 @@ from typing import Any
 
 import bpy
 
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 
 from ..capture.animation import action_curves
 from .refusals import damaged, refused, unsupported

@@ -14,7 +14,7 @@ from typing import Any
 
 import bpy
 
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 
 from ..capture.animation import action_curves
 from .animations import check_animation, several_animations

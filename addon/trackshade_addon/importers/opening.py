@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bpy
 
-from trackshade.errors import ShotError, UsageError
+from trackshade.core.errors import ShotError, UsageError
 
 from ..capture.completeness import Gap, notice
 from ..capture.engines import OWN_ENGINE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import bpy
 
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 
 # In what Blender's readers say of a file that is whole and written in a way that they do not know.
 _UNSUPPORTED = re.compile(

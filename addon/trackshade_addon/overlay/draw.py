@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draws the tracking colours of an evaluated view layer into the framebuffer that is bound."""
+"""Draws the tracking colors of an evaluated view layer into the framebuffer that is bound."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .following import Following, Thing
 from .reference import Reference
 from .shader import Brush
 
-# Blender lays what draw handlers paint over the picture with this gamma, whatever the view transform is. Colours to
+# Blender lays what draw handlers paint over the picture with this gamma, whatever the view transform is. Colors to
 # this power come out as they are.
 VIEWPORT_GAMMA = 2.2
 
@@ -35,7 +35,7 @@ def draw_control(
     space: bpy.types.SpaceView3D | None = None,
     hurry: bool = False,
 ) -> None:
-    """Draws every surface that renders show in the colours of the shot's tracking video, near over far.
+    """Draws every surface that renders show in the colors of the shot's tracking video, near over far.
 
     The framebuffer needs a depth, which is cleared.
 

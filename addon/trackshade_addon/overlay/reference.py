@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a shot begins: the rule of its colours, and where each surface point is in the first frame.
+"""How a shot begins: the rule of its colors, and where each surface point is in the first frame.
 
 The rule comes from a capture as every job's does, of as few frames as tell it. The points are those of the viewport's
 own evaluation, since they are what is drawn on: its levels of subdivision may be others than the render's.
@@ -14,8 +14,8 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from trackshade.colours import MeshRule, mesh_rule
-from trackshade.fit import FrameMap, SizeFit
+from trackshade.core.fitting import FrameMap, SizeFit
+from trackshade.shot.track_colors import MeshRule, mesh_rule
 
 from ..capture import Capture
 from ..capture.animation import curves, time_of
@@ -74,7 +74,7 @@ class Reference:
     """The first frame of a shot.
 
     Attributes:
-        rule: of the colours.
+        rule: of the colors.
         starts: by identity; things that nobody knew of are added when they are first met, which is as exact as the
             order in which frames are looked at.
         unseen: names of what is sent and not shown here, since the viewport hides it.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rule of the colours as a shader, and a reference's buffers on the graphics card.
+"""The rule of the colors as a shader, and a reference's buffers on the graphics card.
 
 The shader does for each pixel what `control/ink.py` does: it interpolates where the surface point is in the first
-frame, and colours that. Needs a context of the graphics card, so nothing here is to be called but while drawing.
+frame, and colors that. Needs a context of the graphics card, so nothing here is to be called but while drawing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import gpu
 import numpy as np
 from mathutils import Matrix
 
-from trackshade.colours import MeshRule
+from trackshade.shot.track_colors import MeshRule
 
 from ..capture.geometry import Float32, Int32
 from ..capture.instances import Key
@@ -36,8 +36,8 @@ void main()
     vec2 at = rule.frame.xy * place.xy * apart + rule.frame.zw;
     bool inside = place.z > 0.0 && all(greaterThanEqual(at, vec2(0.0))) && all(lessThanEqual(at, vec2(1.0)));
     float blue = clamp((1.0 / length(place) - rule.range.x) * rule.range.y, 0.0, 1.0);
-    vec3 colour = inside ? floor(vec3(at, blue) * 255.0 + 0.5) / 255.0 : vec3(0.0);
-    painted = vec4(pow(colour, vec3(rule.range.w)), opacity);
+    vec3 color = inside ? floor(vec3(at, blue) * 255.0 + 0.5) / 255.0 : vec3(0.0);
+    painted = vec4(pow(color, vec3(rule.range.w)), opacity);
 }
 """
 _ROWS = ("row_x", "row_y", "row_z")
@@ -87,7 +87,7 @@ class Brush:
         self._shown: set[int] = set()  # surfaces of the latest redraw, by identity
 
     def begin(self, gamma: float) -> None:
-        """Makes the shader ready for another redraw: colours are written to the power of `gamma`."""
+        """Makes the shader ready for another redraw: colors are written to the power of `gamma`."""
         if len(self._still) > 2 * len(self._shown):
             # Topologies that meshes had in other frames would fill the card.
             self._still = {key: still for key, still in self._still.items() if key in self._shown}

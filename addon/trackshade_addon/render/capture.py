@@ -15,7 +15,7 @@ from concurrent.futures import Future
 import bpy
 
 from trackshade.client import Client
-from trackshade.fit import FrameMap, SizeFit
+from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 
 from ..capture.gathering import Gathering, seen_or_raise
@@ -23,7 +23,7 @@ from ..capture.render_state import RenderState
 from ..capture.restore import split_frame, undisturbed
 from ..capture.simulations import simulations
 from ..capture.stepping import Stepper, Steps
-from ..job import Feed, Progress, stepped
+from ..jobs.composer import Progress, StreamingUpload, stepped
 from .main_thread import on_main
 
 
@@ -53,7 +53,7 @@ def gathered(
     """
     scene = depsgraph.scene
     before = scene.frame_current, scene.frame_subframe
-    gathering = Gathering(depsgraph.view_layer, frames, fit, Feed(client).rows, glass=glass, hair=hair)
+    gathering = Gathering(depsgraph.view_layer, frames, fit, StreamingUpload(client).rows, glass=glass, hair=hair)
     yield Progress("capturing", step=0, steps=gathering.total)
     viewport = _Viewport(scene.original, depsgraph.view_layer.name, frames.frames, gathering.warnings.add)
     try:

@@ -16,21 +16,21 @@ from typing import Any, TypeVar
 import bpy
 import numpy as np
 
-from trackshade.errors import Cancelled, TrackshadeError
+from trackshade.core.errors import Cancelled, TrackshadeError
 
 from ..capture.engines import OWN_ENGINE
-from ..chosen import results_folder
-from ..job import PAUSE, Progress
-from ..ui import words
-from ..ui.jobs import defect
+from ..jobs.composer import PAUSE, Progress
+from ..jobs.job import defect
+from ..messages import texts
+from ..properties.chosen import results_folder
 from . import delivery, shading
 from .delivery import COMBINED, DEPTH, INDEX, TRACKING
-from .film import Film
+from .latest_result import newest_result
 from .main_thread import on_main
-from .newest import newest_result
 from .refusals import refuse_stereo
 from .rest import is_own_render
 from .scene_linear import View
+from .sequence import RenderedSequence
 
 T = TypeVar("T")
 Layers = dict[str, Callable[[], np.ndarray]]
@@ -40,13 +40,13 @@ Layers = dict[str, Callable[[], np.ndarray]]
 class _Reel:
     """What is shown of a view layer: its pictures, and where they are asked for its depths and indices."""
 
-    film: Film
-    control: Film | None
+    film: RenderedSequence
+    control: RenderedSequence | None
     view: View
 
 
 _animations: dict[tuple[int, str], _Reel | TrackshadeError] = {}  # by scene and view layer; of this animation
-_controls: dict[tuple[int, str], Film] = {}  # the same; where a frame is rendered by itself
+_controls: dict[tuple[int, str], RenderedSequence] = {}  # the same; where a frame is rendered by itself
 
 
 def forget(*_: object) -> None:
@@ -80,11 +80,11 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         except Cancelled:
             return
         except KeyboardInterrupt:  # Ctrl-C where Blender is a Python module
-            self.report({"ERROR"}, words.told(Cancelled()))
+            self.report({"ERROR"}, texts.told(Cancelled()))
         except TrackshadeError as error:
-            self.report({"ERROR"}, words.told(error))  # which ends the render, and nothing of it is written
+            self.report({"ERROR"}, texts.told(error))  # which ends the render, and nothing of it is written
         except Exception as error:
-            self.report({"ERROR"}, words.told(defect(error)))
+            self.report({"ERROR"}, texts.told(defect(error)))
             raise  # for the console
 
     def view_update(self, context: bpy.types.Context, depsgraph: bpy.types.Depsgraph) -> None:
@@ -142,7 +142,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         """The newest result of this view layer, or where that does not show this frame, its control."""
         scene, layer = depsgraph.scene, depsgraph.view_layer
         folder = newest_result(self._on_main(results_folder), bpy.data.filepath, scene.name, layer.name)
-        film = Film.of(folder, scene) if folder is not None else None
+        film = RenderedSequence.of(folder, scene) if folder is not None else None
         control = None
         if film is None or scene.frame_current not in film.samples or asked & {DEPTH, INDEX}:
             control = self._control(depsgraph)
@@ -157,14 +157,14 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         assert shown is not None
         return self._reel(depsgraph, shown, control)
 
-    def _control(self, depsgraph: bpy.types.Depsgraph) -> Film:
+    def _control(self, depsgraph: bpy.types.Depsgraph) -> RenderedSequence:
         """The whole shot's, which the first frame makes."""
         key = depsgraph.scene.session_uid, depsgraph.view_layer.name
         if key not in _controls:
             _controls[key] = self._follow(shading.control(self._rendered(depsgraph)))
         return _controls[key]
 
-    def _reel(self, depsgraph: bpy.types.Depsgraph, film: Film, control: Film | None) -> _Reel:
+    def _reel(self, depsgraph: bpy.types.Depsgraph, film: RenderedSequence, control: RenderedSequence | None) -> _Reel:
         view = View.of(depsgraph.scene)
         for warning in view.warnings:
             self.report({"WARNING"}, warning)
@@ -185,7 +185,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
                     progress = next(steps)
                 except StopIteration as end:
                     return end.value
-                line = words.headline(progress)
+                line = texts.headline(progress)
                 if line != shown:
                     shown = line
                     self.update_stats("", line)

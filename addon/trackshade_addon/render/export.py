@@ -16,9 +16,9 @@ from pathlib import Path
 
 import bpy
 
-from trackshade import registry
-from trackshade.errors import ShotError
-from trackshade.fit import FrameMap, SizeFit
+from trackshade.config import registry
+from trackshade.core.errors import ShotError
+from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 from trackshade.shot.track_set import FIRST, Order, TrackSet, frame_name, unwritable, write_set
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 
 _MAGIC = b"v/1\x01"
 _TYPES = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}

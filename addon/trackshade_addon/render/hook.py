@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 import bpy
 
-from trackshade.errors import TrackshadeError
+from trackshade.core.errors import TrackshadeError
 
 from ..capture.animation import READS_ONLY
 from ..capture.engines import OWN_ENGINE
-from ..ui import words
+from ..messages import texts
 from .export import LayerExport
 from .snapshot import make_savable
 
@@ -115,14 +115,14 @@ class Hook:
                 if tracks is not None:
                     self._start(tracks, export, scene)
             except TrackshadeError as error:
-                tell(layer, words.told(error), error=True)
+                tell(layer, texts.told(error), error=True)
 
     def _guarded(self, layer: str, call: Callable[[], None]) -> None:
         """Does something for a layer's export; what goes wrong ends that and is said, and the render goes on."""
         try:
             call()
         except TrackshadeError as error:
-            tell(layer, f"{words.told(error)} The render goes on without its tracks.", error=True)
+            tell(layer, f"{texts.told(error)} The render goes on without its tracks.", error=True)
             export = self._exports.pop(layer, None)
             if export is not None:
                 export.drop()

@@ -17,16 +17,16 @@ import bpy
 import numpy as np
 
 from trackshade.client import later
-from trackshade.errors import ShotError
-from trackshade.pictures import write_png
-from trackshade.processes import Start, blender, own_python
+from trackshade.core.errors import ShotError
+from trackshade.core.images import write_png
+from trackshade.core.processes import Start, blender, own_python
 from trackshade.shot import Shot
 
 from ..backend.running import Task
 from ..capture.completeness import scripts_allowed
-from ..first_frame import read_picture, render_first_frame
-from ..job import Progress
-from ..place import save_copy
+from ..capture.first_frame import read_picture, render_first_frame
+from ..jobs.composer import Progress
+from ..placement import save_copy
 
 OnMain = Callable[[Callable[[], object]], object]
 _FILES = "scene.blend", "first.shot", "first.png"

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import bpy
 
-from trackshade.errors import Cancelled
+from trackshade.core.errors import Cancelled
 
 T = TypeVar("T")
 LOOK_EVERY = 0.02  # seconds between two looks at whether it is done

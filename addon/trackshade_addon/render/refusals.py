@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 
 
 def refuse_stereo(render: bpy.types.RenderSettings) -> None:

@@ -3,7 +3,7 @@
 
 A render result is scene-linear: display, file and compositor take it through the view transform. The pictures of a
 result went through one already, so its inverse comes first. Of exposure and gamma that is exact; of most transforms
-Blender has it as a colour space; looks, curves and white balance are warned of (see `place.colour`).
+Blender has it as a color space; looks, curves and white balance are warned of (see `place.color`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from trackshade.conventions import srgb_to_linear
-from trackshade.pictures import write_png
+from trackshade.core.geometry import srgb_to_linear
+from trackshade.core.images import write_png
 
-from ..place.colour import inverse_space, linear_pixels
+from ..placement.color import inverse_space, linear_pixels
 
 Float32 = NDArray[np.float32]
 _OWN_PRIMARIES = "Linear Rec.709"  # in which sRGB's curve alone leads to scene-linear
@@ -31,7 +31,7 @@ class View:
     """A scene's view, turned round.
 
     Attributes:
-        space: colour space that undoes the view transform.
+        space: color space that undoes the view transform.
         exposure, gamma: the view's.
         simple: our own arithmetic does it, in any thread.
         warnings: sentences about what it cannot undo.

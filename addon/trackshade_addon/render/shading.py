@@ -14,22 +14,21 @@ from typing import Any
 
 import bpy
 
-from trackshade import registry
 from trackshade.client import Client
-from trackshade.errors import OutputError, TrackshadeError
-from trackshade.outcome import check_output
-from trackshade.settings import ShadeSettings
+from trackshade.client.job_result import check_output
+from trackshade.config import registry
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import OutputError, TrackshadeError
 from trackshade.shot import Shot
 
-from .. import job
 from ..capture import plan
-from ..chosen import results_folder
-from ..given_picture import check_given
-from ..job import Progress, Recorded, What
-from ..ui import session
+from ..capture.given_image import check_given
+from ..jobs import composer, session
+from ..jobs.composer import CapturedShot, Progress, ShotRequest
+from ..properties.chosen import results_folder
 from .capture import gathered
-from .film import Film
 from .look import first_frame
+from .sequence import RenderedSequence
 
 OnMain = Callable[[Callable[[], Any]], Any]
 
@@ -55,7 +54,7 @@ class Rendered:
         return self.depsgraph.scene
 
     @property
-    def what(self) -> What:
+    def what(self) -> ShotRequest:
         layer = self.depsgraph.view_layer.name
         return replace(self.scene.trackshade.what(layer), view_layer=layer)
 
@@ -64,7 +63,9 @@ class Rendered:
         return self.scene.trackshade.settings()
 
 
-def shade(rendered: Rendered, control: bool) -> Generator[Progress, None, tuple[Film, Film | None]]:
+def shade(
+    rendered: Rendered, control: bool
+) -> Generator[Progress, None, tuple[RenderedSequence, RenderedSequence | None]]:
     """The whole shot, shaded, and where `control` its tracking video with depths and indices.
 
     Raises: as `job.record` and `job.shade`.
@@ -80,14 +81,14 @@ def shade(rendered: Rendered, control: bool) -> Generator[Progress, None, tuple[
         picture = yield from first_frame(shot, rendered.on_main)
     elif given is not None:
         captured = shot
-        shot, picture = rendered.on_main(lambda: job.with_given(captured, what.first_frame))
-    film = yield from _film(rendered, Recorded(shot, picture, None), settings, client)
+        shot, picture = rendered.on_main(lambda: composer.with_given(captured, what.first_frame))
+    film = yield from _film(rendered, CapturedShot(shot, picture, None), settings, client)
     if not control:
         return film, None
     return film, (yield from _control(rendered, shot, settings, client))
 
 
-def control(rendered: Rendered) -> Generator[Progress, None, Film]:
+def control(rendered: Rendered) -> Generator[Progress, None, RenderedSequence]:
     """The tracking video of the whole shot with depths and indices, made without the model.
 
     Raises: as `job.record` and `job.shade`.
@@ -98,9 +99,9 @@ def control(rendered: Rendered) -> Generator[Progress, None, Film]:
     return (yield from _control(rendered, shot, rendered.settings, client))
 
 
-def _shot(rendered: Rendered, what: What, client: Future[Client]) -> Generator[Progress, None, Shot]:
+def _shot(rendered: Rendered, what: ShotRequest, client: Future[Client]) -> Generator[Progress, None, Shot]:
     scene = rendered.scene
-    spec = job.sized(registry.spec(what.model), what.size)
+    spec = composer.sized(registry.spec(what.model), what.size)
     frames, fit = plan(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
     yield Progress("planning", f"{frames.statement} {fit.statement}")
     camera = None if what.camera is None else scene.objects.get(what.camera)
@@ -121,26 +122,26 @@ def _shot(rendered: Rendered, what: What, client: Future[Client]) -> Generator[P
 
 def _control(
     rendered: Rendered, shot: Shot, settings: ShadeSettings, client: Future[Client]
-) -> Generator[Progress, None, Film]:
+) -> Generator[Progress, None, RenderedSequence]:
     """Its files are gone as soon as nobody shows it any more."""
     keep = tempfile.TemporaryDirectory(prefix="trackshade-")
     settings = replace(settings, output="tracking")
-    _, folder = yield from job.shade(Recorded(shot, None, None), settings, client, Path(keep.name) / "control")
-    return Film.of(folder, rendered.scene, [mesh.pass_index for mesh in shot.meshes], keep)
+    _, folder = yield from composer.shade(CapturedShot(shot, None, None), settings, client, Path(keep.name) / "control")
+    return RenderedSequence.of(folder, rendered.scene, [mesh.pass_index for mesh in shot.meshes], keep)
 
 
 def _film(
-    rendered: Rendered, recorded: Recorded, settings: ShadeSettings, client: Future[Client]
-) -> Generator[Progress, None, Film]:
+    rendered: Rendered, recorded: CapturedShot, settings: ShadeSettings, client: Future[Client]
+) -> Generator[Progress, None, RenderedSequence]:
     """Raises OutputError where there is no room for a result."""
     out = claim(rendered.on_main(results_folder), Path(bpy.data.filepath or "scene").stem)
     try:
         check_output(out, False, registry.spec(settings.model))
-        _, folder = yield from job.shade(recorded, settings, client, out)
+        _, folder = yield from composer.shade(recorded, settings, client, out)
     finally:
         with contextlib.suppress(OSError):  # it has a result
             out.rmdir()
-    return Film.of(folder, rendered.scene)
+    return RenderedSequence.of(folder, rendered.scene)
 
 
 def claim(folder: Path, stem: str) -> Path:

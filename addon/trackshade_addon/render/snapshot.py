@@ -12,7 +12,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from trackshade.errors import OutputError, ShotError
+from trackshade.core.errors import OutputError, ShotError
 
 from ..capture.engines import OWN_ENGINE
 from ..discard import discard

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import bpy
 
-from trackshade import registry
 from trackshade.client import Client, later
-from trackshade.errors import TrackshadeError
-from trackshade.outcome import check_output
+from trackshade.client.job_result import check_output
+from trackshade.config import registry
+from trackshade.core.errors import TrackshadeError
 from trackshade.shot import Shot
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet, free_result
 
-from ..job import Progress, Recorded, What, drain, shade, wait_until, with_given
-from ..place import place, save_copy
+from ..jobs import session
+from ..jobs.composer import CapturedShot, Progress, ShotRequest, drain, shade, wait_until, with_given
+from ..jobs.job import Job, Placing
+from ..placement import place, save_copy
 from ..report import interruptible
-from ..ui import jobs_list, session
-from ..ui.jobs import Job, Placing
+from ..ui import jobs_list
 from .export import LayerExport
 from .hook import tell
 
@@ -57,7 +58,7 @@ def start(tracks: TrackSet, export: LayerExport, scene: bpy.types.Scene) -> None
         raise
 
 
-def recorded(tracks: TrackSet, client: Future[Client]) -> Generator[Progress, None, Recorded]:
+def recorded(tracks: TrackSet, client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
     """A set as the scene's side of a job. Raises ShotError where it is not complete or damaged."""
     spec = registry.spec(tracks.order.settings.model)
     joining: Future[Shot] = later(join, tracks, spec)
@@ -65,12 +66,12 @@ def recorded(tracks: TrackSet, client: Future[Client]) -> Generator[Progress, No
     picture = None
     if tracks.order.picture:
         shot, picture = with_given(shot, str(tracks.folder / FIRST), shows="frame")
-    return Recorded(shot, picture, None)
+    return CapturedShot(shot, picture, None)
 
 
 def _queue(tracks: TrackSet, layer: str, scene: bpy.types.Scene, placing: Placing, out: Path) -> None:
     order = tracks.order
-    what = What(
+    what = ShotRequest(
         model=order.settings.model,
         frames=(float(order.start), float(order.end), float(order.step)),
         frame_rule=order.frame_rule,

@@ -25,7 +25,7 @@ class Body:
         action: what it does by itself, or "".
         walks: it goes forwards along its own X.
         roll: turns wheels after `metres` gone.
-        colour: the colour word of most of it, or None.
+        color: the color word of most of it, or None.
     """
 
     root: bpy.types.Object
@@ -35,7 +35,7 @@ class Body:
     action: str = ""
     walks: bool = False
     roll: Callable[[np.ndarray], None] | None = field(default=None, repr=False)
-    colour: str | None = None
+    color: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def solid(take: Take, scale: float, pattern: str | None = None) -> Body:
     painted(thing, paint)
     word = "small " if scale < 0.7 else "large " if scale > 1.12 else ""
     low, reach = _extent(thing)
-    return Body(thing, f"{word if rng.random() < 0.5 else ''}{paint.words} {name}", low, reach, colour=paint.colour)
+    return Body(thing, f"{word if rng.random() < 0.5 else ''}{paint.words} {name}", low, reach, color=paint.color)
 
 
 def _extent(thing: bpy.types.Object) -> tuple[float, float]:
@@ -154,7 +154,7 @@ def deforming(take: Take, scale: float) -> Body:
         names = ["flag", "banner"] if upright else ["cloth", "sheet", "carpet"]
         action = str(rng.choice(["waving", "rippling", "fluttering"]))
         height = 0.75 * scale if upright else 0.35
-        return Body(thing, f"{paint.words} {rng.choice(names)}", height, 0.85 * scale, action, colour=paint.colour)
+        return Body(thing, f"{paint.words} {rng.choice(names)}", height, 0.85 * scale, action, color=paint.color)
     name = str(rng.choice(["box", "cylinder", "capsule", "column"]))
     thing = {"cylinder": shapes.cylinder, "capsule": lambda _: shapes.capsule(), "column": lambda _: _column(rng)}.get(
         name, lambda _: shapes.box((0.55, 0.55, 1.0), 0.0)
@@ -174,7 +174,7 @@ def deforming(take: Take, scale: float) -> Body:
     thing.scale = (scale,) * 3
     painted(thing, paint)
     action = {"bend": "bending", "twist": "twisting", "stretch": "stretching", "ripple": "rippling"}[kind]
-    return Body(thing, f"{paint.words} {name}", _extent(thing)[0], 0.7 * scale, action, colour=paint.colour)
+    return Body(thing, f"{paint.words} {name}", _extent(thing)[0], 0.7 * scale, action, color=paint.color)
 
 
 def rope(take: Take, scale: float) -> Body:
@@ -196,4 +196,4 @@ def rope(take: Take, scale: float) -> Body:
     painted(thing, paint)
     words, action = ("snake", str(rng.choice(["winding", "wriggling"]))) if flat else ("rope", "swinging")
     height = 0.15 * scale if flat else 0.6 * scale
-    return Body(thing, f"{paint.words} {words}", height, 0.85 * scale, action, colour=paint.colour)
+    return Body(thing, f"{paint.words} {words}", height, 0.85 * scale, action, color=paint.color)

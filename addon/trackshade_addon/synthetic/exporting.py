@@ -11,10 +11,10 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from trackshade.fit import fit_frames, fit_size
+from trackshade.core.fitting import fit_frames, fit_size
 
 from ..capture import capture
-from ..first_frame import render_sample
+from ..capture.first_frame import render_sample
 from .scene import build_scene
 
 FPS = 8

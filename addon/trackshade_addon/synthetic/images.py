@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 import numpy as np
 
-from trackshade.conventions import linear_to_srgb
+from trackshade.core.geometry import linear_to_srgb
 
 SIDE = 128  # pixels
 Linear = tuple[float, float, float]
@@ -16,7 +16,7 @@ def pattern_image(pattern: str, first: Linear, second: Linear, seed: int) -> bpy
     """A tile that repeats: "striped", "checked", "spotted", "mottled" or "lettered"."""
     rng = np.random.default_rng(seed)
     share = _share(rng, pattern)[..., None]
-    one, other = (linear_to_srgb(np.array(colour)) for colour in (first, second))
+    one, other = (linear_to_srgb(np.array(color)) for color in (first, second))
     pixels = np.ones((SIDE, SIDE, 4), np.float32)
     pixels[..., :3] = one + share * (other - one)
     image = bpy.data.images.new(pattern, SIDE, SIDE)
@@ -26,7 +26,7 @@ def pattern_image(pattern: str, first: Linear, second: Linear, seed: int) -> bpy
 
 
 def _share(rng: np.random.Generator, pattern: str) -> np.ndarray:
-    """[SIDE, SIDE] how much of the second colour, 0..1."""
+    """[SIDE, SIDE] how much of the second color, 0..1."""
     v, u = np.mgrid[0:SIDE, 0:SIDE] / SIDE
     count = int(rng.integers(2, 5))
     if pattern == "striped":

@@ -56,7 +56,7 @@ def figure(take: Take, scale: float) -> Body:
     painted(skin, paint)
     action = str(rng.choice(["walking", "marching"] if walking else ["waving its arms", "waving"]))
     words = f"{rng.choice(['figure', 'person', 'mannequin'])} in {paint.words}"
-    return Body(root, words, 0.86 * scale, 1.0 * scale, action, walks=walking, colour=paint.colour)
+    return Body(root, words, 0.86 * scale, 1.0 * scale, action, walks=walking, color=paint.color)
 
 
 def animal(take: Take, scale: float) -> Body:
@@ -78,7 +78,7 @@ def animal(take: Take, scale: float) -> Body:
     painted(skin, paint)
     words = f"{paint.words} {rng.choice(['animal', 'dog', 'horse'])}"
     action = str(rng.choice(["trotting", "walking"]))
-    return Body(root, words, (0.1 + leg) * scale, 0.85 * scale, action, walks=True, colour=paint.colour)
+    return Body(root, words, (0.1 + leg) * scale, 0.85 * scale, action, walks=True, color=paint.color)
 
 
 def _skinned(name: str, bones: list[Bone], scale: float) -> tuple[bpy.types.Object, bpy.types.Object]:
@@ -180,7 +180,7 @@ def vehicle(take: Take, scale: float) -> Body:
     words = f"{paint.words} {rng.choice(['car', 'truck', 'cart', 'vehicle'])}"
     action = str(rng.choice(["driving", "rolling along"]))
     height = (low / 2 + wheel) * scale
-    return Body(root, words, height, 0.75 * scale, action, walks=True, roll=roll, colour=paint.colour)
+    return Body(root, words, height, 0.75 * scale, action, walks=True, roll=roll, color=paint.color)
 
 
 def windmill(take: Take, scale: float) -> Body:
@@ -203,7 +203,7 @@ def windmill(take: Take, scale: float) -> Body:
     rate = rng.uniform(0.7, 1.6) * rng.choice([-1, 1])
     key(hub, "rotation_euler", rate * take.times + rng.uniform(0, 6), index=1)
     words = f"{paint.words} {rng.choice(['windmill', 'fan'])}"
-    return Body(root, words, 0.8 * scale, 1.0 * scale, str(rng.choice(["turning", "spinning"])), colour=paint.colour)
+    return Body(root, words, 0.8 * scale, 1.0 * scale, str(rng.choice(["turning", "spinning"])), color=paint.color)
 
 
 def beads(take: Take, scale: float) -> Body:
@@ -229,4 +229,4 @@ def beads(take: Take, scale: float) -> Body:
     root.scale = (scale,) * 3
     words = f"{paint.words} {'chain' if linked else 'string of beads'}"
     action = str(rng.choice(["swinging", "swaying"]))
-    return Body(root, words, 1.0 * scale, 0.8 * scale, action, colour=paint.colour if linked else None)
+    return Body(root, words, 1.0 * scale, 0.8 * scale, action, color=paint.color if linked else None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Colours, patterns and finishes of synthetic scenes, the words for them, and the materials that show them."""
+"""Colors, patterns and finishes of synthetic scenes, the words for them, and the materials that show them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from trackshade.caption_colours import COLOURS, DARKS
-from trackshade.conventions import srgb_to_linear
+from trackshade.core.geometry import srgb_to_linear
+from trackshade.core.caption_colors import COLORS, DARKS
 
 from .images import pattern_image
 
@@ -34,13 +34,13 @@ class Paint:
     """What a surface looks like, in numbers and words.
 
     Attributes:
-        first, second: linear colours.
+        first, second: linear colors.
         pattern: of PATTERNS, or "lettered".
         scale: cells across a body.
         finish: "matt", "satin", "shiny" or "metallic".
         printed: the pattern is an image on the surface's own coordinates, else a node's.
         words: such as "shiny red striped".
-        colour: the first colour's name where most of the surface shows it.
+        color: the first color's name where most of the surface shows it.
     """
 
     first: tuple[float, float, float]
@@ -51,12 +51,12 @@ class Paint:
     printed: bool
     seed: int
     words: str
-    colour: str | None
+    color: str | None
 
 
 def linear(rng: np.random.Generator, name: str) -> tuple[float, float, float]:
-    """A variation of a named colour."""
-    rgb = np.array((COLOURS | DARKS)[name]) * rng.uniform(0.86, 1.06) + rng.normal(0.0, 0.02, 3)
+    """A variation of a named color."""
+    rgb = np.array((COLORS | DARKS)[name]) * rng.uniform(0.86, 1.06) + rng.normal(0.0, 0.02, 3)
     red, green, blue = srgb_to_linear(np.clip(rgb, 0.02, 0.97))
     return float(red), float(green), float(blue)
 
@@ -73,8 +73,8 @@ def draw_paint(rng: np.random.Generator, flat: bool, pattern: str | None = None)
     printed = pattern != "plain" and (flat or rng.random() < 0.25)
     if printed:
         pattern = str(rng.choice(sorted(PRINTED)))
-    first = str(rng.choice(list(COLOURS)))
-    second = str(rng.choice([name for name in COLOURS | DARKS if name != first]))
+    first = str(rng.choice(list(COLORS)))
+    second = str(rng.choice([name for name in COLORS | DARKS if name != first]))
     one, other = linear(rng, first), linear(rng, second)
     if max(abs(a - b) for a, b in zip(one, other, strict=True)) < 0.25:  # hardly to be told apart
         second = "black" if sum(one) > 0.6 else "white"
@@ -86,8 +86,8 @@ def draw_paint(rng: np.random.Generator, flat: bool, pattern: str | None = None)
     said = {"matt": "matt" if rng.random() < 0.3 else "", "satin": "", "metallic": "metallic"}.get(
         finish, str(rng.choice(["shiny", "glossy", ""]))
     )
-    colours = f"{first} and {second}" if pattern in ("two-tone", "spotted") and rng.random() < 0.4 else first
-    order = (said, word, colours) if pattern == "plain" else (said, colours, word)
+    colors = f"{first} and {second}" if pattern in ("two-tone", "spotted") and rng.random() < 0.4 else first
+    order = (said, word, colors) if pattern == "plain" else (said, colors, word)
     return Paint(
         one,
         other,
@@ -128,13 +128,13 @@ def material(paint: Paint, coordinates: str = "Generated", size: float = 1.0) ->
     mapping.inputs["Rotation"].default_value = tuple(rng.uniform(0, 3, 3)) if rng.random() < 0.5 else (0, 0, 0)
     mapping.inputs["Scale"].default_value = (paint.scale / size,) * 3
     tree.links.new(place.outputs[coordinates], mapping.inputs["Vector"])
-    colour = _pattern(tree, paint, mapping.outputs["Vector"])
-    tree.links.new(colour, shader.inputs["Base Color"])
+    color = _pattern(tree, paint, mapping.outputs["Vector"])
+    tree.links.new(color, shader.inputs["Base Color"])
     return made
 
 
 def _pattern(tree: bpy.types.NodeTree, paint: Paint, where: bpy.types.NodeSocket) -> bpy.types.NodeSocket:
-    """The pattern's colour at `where`."""
+    """The pattern's color at `where`."""
     one, other = (*paint.first, 1.0), (*paint.second, 1.0)
     if paint.pattern in ("checked", "tiled"):
         node = tree.nodes.new("ShaderNodeTexChecker" if paint.pattern == "checked" else "ShaderNodeTexBrick")

@@ -23,14 +23,14 @@ KINDS = {"static-camera": 0.26, "moving-camera": 0.34, "frozen-time": 0.1, "spin
 
 @dataclass(frozen=True)
 class Told:
-    """What a caption may tell, as `trackshade.training.data.captions` takes it."""
+    """What a caption may tell, as `trackshade_lab.scenes.captions` takes it."""
 
     kind: str
     bodies: tuple[tuple[str, str], ...]
     surroundings: str
     camera: str
     moving: bool
-    colour: str | None
+    color: str | None
 
 
 def build_scene(
@@ -71,7 +71,7 @@ def build_scene(
         (body.words, "" if kind == "frozen-time" else path.words or body.action)
         for body, path in zip(cast, paths, strict=True)
     )
-    return Told(kind, acting, surroundings, view.words, moving, cast[0].colour)
+    return Told(kind, acting, surroundings, view.words, moving, cast[0].color)
 
 
 def _cast(take: Take, kind: str) -> list[Body]:

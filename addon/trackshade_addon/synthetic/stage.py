@@ -7,7 +7,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
-from trackshade.caption_colours import COLOURS, DARKS
+from trackshade.core.caption_colors import COLORS, DARKS
 
 from . import shapes
 from .paint import Paint, linear, material
@@ -67,7 +67,7 @@ def _stage_paint(rng: np.random.Generator, flat: bool) -> Paint:
     table = _FLAT_FLOORS if flat else _FLOORS
     weights = np.array([weight for _, weight in table.values()])
     pattern = str(rng.choice(list(table), p=weights / weights.sum()))
-    name = str(rng.choice(GROUNDS) if rng.random() < 0.7 else rng.choice(list(COLOURS | DARKS)))
+    name = str(rng.choice(GROUNDS) if rng.random() < 0.7 else rng.choice(list(COLORS | DARKS)))
     first = linear(rng, name)
     factor = rng.choice([0.4, 0.6, 1.7])
     red, green, blue = (float(np.clip(part * factor, 0.01, 0.9)) for part in first)
@@ -99,9 +99,9 @@ def _clouds(rng: np.random.Generator) -> bpy.types.Texture:
 
 
 def _studio(rng: np.random.Generator, flat: bool, turned: Matrix) -> str:
-    """A backdrop of one colour that runs from the floor up behind the bodies in a curve."""
-    name = str(rng.choice(GROUNDS if rng.random() < 0.6 else list(COLOURS)))
-    colour = linear(rng, name)
+    """A backdrop of one color that runs from the floor up behind the bodies in a curve."""
+    name = str(rng.choice(GROUNDS if rng.random() < 0.6 else list(COLORS)))
+    color = linear(rng, name)
     away, bend = rng.uniform(1.6, 2.6), rng.uniform(0.6, 1.4)
     angle = np.linspace(0.0, np.pi / 2, 9)
     profile = [(9.0, 0.0), (2.0, 0.0), *zip(-away - bend * np.sin(angle), bend * (1 - np.cos(angle)), strict=True)]
@@ -113,7 +113,7 @@ def _studio(rng: np.random.Generator, flat: bool, turned: Matrix) -> str:
     mesh.polygons.foreach_set("use_smooth", np.full(len(faces), True))
     backdrop = shapes.link(mesh, "Backdrop")
     backdrop.matrix_world = turned
-    paint = Paint(colour, colour, "plain", 1.0, "matt", False, 0, name, None)
+    paint = Paint(color, color, "plain", 1.0, "matt", False, 0, name, None)
     mesh.materials.append(material(paint))
     return f"on {_article(name)} backdrop" if rng.random() < 0.5 else f"in {_article(name)} studio"
 

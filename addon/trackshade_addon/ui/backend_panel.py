@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import bpy
 
-from trackshade.conventions import size_in_words
+from trackshade.core.geometry import size_in_words
 
 from .. import backend, relocation
-from ..chosen import preferences
-from . import drawing, words
+from ..messages import texts
+from ..messages.texts import tr
+from ..properties.chosen import preferences
+from . import drawing
 from .drawing import draw_online, draw_text
 from .shared import InSidebar, begun
-from .words import tr
 
 LOG_NAME = "Trackshade Log"
 SHOWN = 40  # lines of its end that a text editor begins with
@@ -184,7 +185,7 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
             row.operator(TRACKSHADE_OT_cancel_set_up.bl_idname, text="", icon="X")
     else:
         column.label(text=title, icon=icon)
-        said = state.message if state.error is None else words.told(state.error)
+        said = state.message if state.error is None else texts.told(state.error)
         if said:
             draw_text(column, context, said)
     free, total = size_in_words(state.free_bytes), size_in_words(state.total_bytes)
@@ -206,7 +207,7 @@ def _draw_relocation(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
         if folder is not None:
             draw_text(layout, context, tr(pattern, folder=folder), "INFO")
     if moved.error is not None:
-        draw_text(layout, context, words.told(moved.error), "ERROR")
+        draw_text(layout, context, texts.told(moved.error), "ERROR")
 
 
 def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state: backend.BackendState) -> None:
@@ -215,7 +216,7 @@ def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state:
         column.operator(operator, text=label, icon=icon)
     check = backend.check()
     if check is not None:
-        said = check.words if check.running else words.told(check.error) if check.error else check.result
+        said = check.words if check.running else texts.told(check.error) if check.error else check.result
         draw_text(layout, context, said, "INFO")
     row = column.row(align=True)
     row.operator(TRACKSHADE_OT_show_log.bl_idname, icon="TEXT")

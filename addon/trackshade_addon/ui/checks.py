@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trackshade.conventions import number_in_words, size_in_words
+from trackshade.core.geometry import number_in_words, size_in_words
 
 from ..capture.completeness import BLOCKED, FILES, Gap, grouped
 
@@ -53,7 +53,7 @@ class Facts:
         picture: path of the first frame's image where one is to be taken; `picture_error` the sentence why it cannot be
             read, `picture_kind` how it will be fitted (see `given_picture.Placement`), `picture_values` the sizes in
             that sentence, `picture_warnings` what of it cannot be read as it is meant.
-        colour: sentences about what changes colours on the way.
+        color: sentences about what changes colors on the way.
         gaps: what the picture lacks: missing files and data, blocked drivers and scripts.
     """
 
@@ -92,7 +92,7 @@ class Facts:
     picture_kind: str = ""
     picture_values: Mapping[str, str] = field(default_factory=dict)
     picture_warnings: tuple[str, ...] = ()
-    colour: tuple[str, ...] = ()
+    color: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
 
 
@@ -118,7 +118,7 @@ class Finding:
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
     """All that is to be said, what would make the job fail first."""
-    rules = (_camera, _frames, _visible, _surfaces, _complete, _memory, _files, _colour)
+    rules = (_camera, _frames, _visible, _surfaces, _complete, _memory, _files, _color)
     found = [finding for rule in rules for finding in rule(facts)]
     order = (ERROR, WARNING, NOTE)
     return tuple(sorted(found, key=lambda item: order.index(item.level)))
@@ -162,7 +162,7 @@ def _visible(facts: Facts) -> Iterator[Finding]:
     if facts.changing:
         yield Finding(
             "topology", WARNING, "The vertices of {names} are made anew in each frame: the shape is followed exactly, "
-            "but where it moves, colours are carried over to the nearest points, which may slide.",
+            "but where it moves, colors are carried over to the nearest points, which may slide.",
             _names(facts.changing), "trackshade.select", "Select",
             {"names": "\n".join(facts.changing)},
         )  # fmt: skip
@@ -274,10 +274,10 @@ def _picture(facts: Facts) -> Iterator[Finding]:
         yield Finding("picture-color", WARNING, "{sentence}", {"sentence": sentence})
 
 
-def _colour(facts: Facts) -> Iterator[Finding]:
-    for sentence in facts.colour:
-        yield Finding("colour", WARNING, "{sentence}", {"sentence": sentence}, "trackshade.use_standard_colours",
-                      "Use Standard Colours")  # fmt: skip
+def _color(facts: Facts) -> Iterator[Finding]:
+    for sentence in facts.color:
+        yield Finding("color", WARNING, "{sentence}", {"sentence": sentence}, "trackshade.use_standard_colours",
+                      "Use Standard Colors")  # fmt: skip
 
 
 def _names(names: tuple[str, ...]) -> dict[str, str]:

@@ -20,29 +20,30 @@ from typing import Any
 import bpy
 import numpy as np
 
-from trackshade import conventions, registry
-from trackshade.errors import TrackshadeError
-from trackshade.fit import FrameMap, SizeFit
-from trackshade.given_picture import place_picture
-from trackshade.picture_file import PictureHeader
-from trackshade.registry import ModelSpec
+from trackshade.config import registry
+from trackshade.config.registry import ModelSpec
+from trackshade.core import geometry
+from trackshade.core.errors import TrackshadeError
+from trackshade.core.fitting import FrameMap, SizeFit
+from trackshade.core.image_files import PictureHeader
 from trackshade.shot import CameraTrack
+from trackshade.shot.given_image import place_picture
 
 from .. import backend
 from ..capture.camera import camera_intrinsics, sees
 from ..capture.completeness import Gap, find_gaps
 from ..capture.geometry import keeps_topology, surface
+from ..capture.given_image import IMAGE, look_at_given
 from ..capture.instances import Instances, Key
 from ..capture.materials import Findings, Materials
 from ..capture.plan import plan
 from ..capture.render_state import RenderState
 from ..capture.restore import fix_camera, undisturbed
 from ..capture.stepping import Stepper, Steps
-from ..chosen import RESULTS, preferences, unsaved_results_folder
-from ..given_picture import IMAGE, look_at_given
-from ..job import What
-from ..place.colour import inverse_space
-from . import words
+from ..jobs.composer import ShotRequest
+from ..messages import texts
+from ..placement.color import inverse_space
+from ..properties.chosen import RESULTS, preferences, unsaved_results_folder
 from .checks import Facts
 
 LIMIT = 0.006  # seconds that a look at the present frame may take
@@ -102,7 +103,7 @@ class _Missing:
 _missing: dict[int, _Missing] = {}  # by scene
 
 
-def look(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What) -> Facts:
+def look(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: ShotRequest) -> Facts:
     """The facts of the present frame, as the viewport has evaluated it; never waits long."""
     view_layer.update()  # what a script has removed since may still be in the evaluation, pointing to freed memory
     facts, frames, size = _settled(scene, what)
@@ -119,7 +120,7 @@ def look(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What) ->
 
 
 def look_at_frames(
-    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: What
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: ShotRequest
 ) -> Generator[Steps, None, Facts]:
     """The facts of the shot's first, middle and last frame; the scene is as it was afterwards. Takes Blender's time.
 
@@ -147,7 +148,7 @@ def look_at_frames(
     return facts if census.objects else replace(facts, unrendered=_unrendered(view_layer))
 
 
-def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None, SizeFit | None]:
+def _settled(scene: bpy.types.Scene, what: ShotRequest) -> tuple[Facts, FrameMap | None, SizeFit | None]:
     """What does not depend on the frame."""
     spec, frames, size, error = None, None, None, ""
     try:
@@ -155,7 +156,7 @@ def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None
         sized = spec if what.size is None else replace(spec, sizes=(what.size,))
         frames, size = plan(scene, sized, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
     except TrackshadeError as found:
-        error = words.told(found)
+        error = texts.told(found)
     camera = _camera_name(scene, what)
     own = preferences()
     picture = None if what.first_frame in ("render", "none") else what.first_frame
@@ -170,7 +171,7 @@ def _settled(scene: bpy.types.Scene, what: What) -> tuple[Facts, FrameMap | None
         unsaved_results=str(unsaved_results_folder()),
         relative=(own.results if own is not None else RESULTS).startswith("//"),
         picture=picture,
-        colour=tuple(inverse_space(scene)[1]),
+        color=tuple(inverse_space(scene)[1]),
     )
     if picture:
         facts = replace(facts, **_of_picture(picture, size))
@@ -199,7 +200,7 @@ def _of_picture(chosen: str, size: SizeFit | None) -> dict[str, Any]:
         found = None
     header = _header(chosen) if found is None else _file_header(chosen, found.st_mtime_ns, found.st_size)
     if isinstance(header, TrackshadeError):
-        return {"picture_error": words.told(header)}
+        return {"picture_error": texts.told(header)}
     if size is None:
         return {"picture_warnings": header.warnings}
     sizes = {"size": header.size, "model": size.size, "frame": size.source}
@@ -261,14 +262,14 @@ def _objects(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name, _ in found))[:NAMES]
 
 
-def _camera_name(scene: bpy.types.Scene, what: What) -> bpy.types.Object | None:
+def _camera_name(scene: bpy.types.Scene, what: ShotRequest) -> bpy.types.Object | None:
     """The camera that the first frame is seen through."""
     if what.camera is not None and what.camera in scene.objects:
         return scene.objects[what.camera]
     return scene.camera or next((marker.camera for marker in scene.timeline_markers if marker.camera), None)
 
 
-def _camera_of(scene: bpy.types.Scene, what: What, facts: Facts) -> bpy.types.Object | None:
+def _camera_of(scene: bpy.types.Scene, what: ShotRequest, facts: Facts) -> bpy.types.Object | None:
     return _camera_name(scene, what) if facts.camera_kind in ("PERSP", "ORTHO") else None
 
 
@@ -278,7 +279,7 @@ def _census(
     camera: bpy.types.Object | None,
     size: SizeFit,
     samples: int,
-    what: What,
+    what: ShotRequest,
     limit: float | None,
 ) -> Census:
     """What the present evaluation shows, as much of it as `limit` seconds allow if that is given."""
@@ -317,7 +318,11 @@ def _census(
 
 
 def _look_at_materials(
-    census: Census, view_layer: bpy.types.ViewLayer, depsgraph: bpy.types.Depsgraph, what: What, until: float | None
+    census: Census,
+    view_layer: bpy.types.ViewLayer,
+    depsgraph: bpy.types.Depsgraph,
+    what: ShotRequest,
+    until: float | None,
 ) -> None:
     """Takes out of a census what the render shows through, and finds what there is to say, as far as there is time."""
     materials = Materials(view_layer, what.glass)
@@ -347,7 +352,7 @@ def _track(camera: bpy.types.Object, depsgraph: bpy.types.Depsgraph, size: SizeF
         name=camera.name,
         sources=(camera.name,),
         intrinsics=camera_intrinsics(data, camera.name, size)[None],
-        world_to_camera=conventions.world_to_camera(matrix)[None],
+        world_to_camera=geometry.world_to_camera(matrix)[None],
         orthographic=np.array([data.type == "ORTHO"]),
         clip=np.array([[data.clip_start, data.clip_end]], np.float64),
     )

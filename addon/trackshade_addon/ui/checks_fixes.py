@@ -6,18 +6,18 @@ from collections.abc import Generator
 
 import bpy
 
-from trackshade import registry
-from trackshade.errors import TrackshadeError
+from trackshade.config import registry
+from trackshade.core.errors import TrackshadeError
 
-from ..autocamera import auto_camera
+from ..capture.auto_camera import auto_camera
 from ..capture.plan import plan
 from ..capture.stepping import Steps
-from ..chosen import ADDON
+from ..jobs.session import current
+from ..messages.texts import tr
+from ..properties.chosen import ADDON
 from .checks import ERROR, Facts, findings
 from .checks_watch import watch
-from .session import current
 from .stepped import SteppedOperator
-from .words import tr
 
 LOOKED_AT = 9  # frames that a new camera is made to frame, at most: each costs Blender a step
 
@@ -174,11 +174,11 @@ class TRACKSHADE_OT_use_render(_Fix, bpy.types.Operator):
 
 
 class TRACKSHADE_OT_use_standard_colours(_Fix, bpy.types.Operator):
-    """Set the scene's colour management so that pictures come out as they were made: view transform Standard, no look,
+    """Set the scene's color management so that pictures come out as they were made: view transform Standard, no look,
     no curves, gamma 1"""
 
     bl_idname = "trackshade.use_standard_colours"
-    bl_label = "Use Standard Colours"
+    bl_label = "Use Standard Colors"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         scene = context.scene
@@ -188,7 +188,7 @@ class TRACKSHADE_OT_use_standard_colours(_Fix, bpy.types.Operator):
             view.view_transform = "Standard"
             view.look = "None"
         except TypeError:  # Blender's word for a choice that there is not
-            self.report({"ERROR"}, tr("The colour configuration that Blender was started with has no standard colours"))
+            self.report({"ERROR"}, tr("The color configuration that Blender was started with has no standard colors"))
             return {"CANCELLED"}
         view.gamma = 1
         view.use_curve_mapping = False

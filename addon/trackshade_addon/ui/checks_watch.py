@@ -14,10 +14,10 @@ from typing import Any
 import bpy
 
 from ..capture.stepping import Steps, finish
+from ..jobs.session import current
 from . import checks_facts
 from .checks import Facts, Finding, findings
 from .drawing import redraw, redraw_settled
-from .session import current
 
 WAIT = 0.3  # seconds without a change before the scene is looked at
 QUIET = 0.5  # seconds after a check in which Blender tells of the frames that it stepped

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import bpy
 
-from trackshade.errors import Cancelled, TrackshadeError
+from trackshade.core.errors import Cancelled, TrackshadeError
 
-from . import words
+from ..jobs.job import Home, Job, put
+from ..jobs.session import current
+from ..messages import texts
+from ..messages.texts import tr
+from ..messages.translations import CONTEXT
 from .drawing import draw_text, redraw_settled
-from .jobs import Home, Job, put
 from .jobs_thumbnails import thumbnails
-from .languages import CONTEXT
-from .session import current
 from .shared import AsksForFolder, InSidebar, begun
-from .words import tr
 
 _ICONS = {"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL", "running": "RENDER_ANIMATION"}
 
@@ -119,11 +119,11 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     if icon:
         layout.template_icon(icon_value=icon, scale=6.0)
     if job.progress is not None:
-        draw_text(layout, context, words.headline(job.progress, job.seconds_left()), "SORTTIME")
+        draw_text(layout, context, texts.headline(job.progress, job.seconds_left()), "SORTTIME")
     elif job.error is not None:
-        draw_text(layout, context, words.told(job.error), _ICONS[job.state])
+        draw_text(layout, context, texts.told(job.error), _ICONS[job.state])
     elif job.outcome is not None:
-        draw_text(layout, context, tr("Done in {time}", time=words.duration(job.outcome.seconds)), "CHECKMARK")
+        draw_text(layout, context, tr("Done in {time}", time=texts.duration(job.outcome.seconds)), "CHECKMARK")
         for warning in job.outcome.warnings:
             draw_text(layout, context, warning, "INFO")
     facts = tr("{model}, seed {seed}", model=job.settings.model, seed=job.settings.seed)
@@ -293,7 +293,7 @@ def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, j
         for warning in put(folder, scene, placing):
             operator.report({"WARNING"}, warning)
     except TrackshadeError as error:
-        operator.report({"INFO" if isinstance(error, Cancelled) else "ERROR"}, words.told(error))
+        operator.report({"INFO" if isinstance(error, Cancelled) else "ERROR"}, texts.told(error))
         return {"CANCELLED"}
     if job is not None:
         job.home = Home(scene)  # which may be another by now

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bpy.utils import previews
 
-from .jobs import Job
+from ..jobs.job import Job
 
 
 class Thumbnails:

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import bpy
 
-from trackshade.conventions import size_in_words
-from trackshade.errors import Cancelled
+from trackshade.core.errors import Cancelled
+from trackshade.core.geometry import size_in_words
 
 from .. import backend
-from ..backend.model_list import ModelRow
-from . import drawing, words
+from ..backend.model_manager import ModelRow
+from ..messages import texts
+from ..messages.texts import tr
+from . import drawing
 from .drawing import draw_online, draw_text
 from .shared import AsksForFolder, InSidebar, begun
-from .words import tr
 
 _ICONS = {
     "here": "CHECKMARK",
@@ -167,7 +168,7 @@ def draw_models(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         line.progress(factor=work.share or 0.0, text=work.words)
         line.operator(TRACKSHADE_OT_cancel_folder.bl_idname, text="", icon="X")
     elif work is not None and work.error is not None and not isinstance(work.error, Cancelled):
-        draw_text(layout, context, words.told(work.error), "ERROR")
+        draw_text(layout, context, texts.told(work.error), "ERROR")
     column = layout.column(align=True)
     column.operator(TRACKSHADE_OT_use_checkpoint.bl_idname, text="Use a Checkpoint Folder", icon="FILE_FOLDER")
     line = column.row(align=True)
@@ -192,7 +193,7 @@ def _draw_model(layout: bpy.types.UILayout, context: bpy.types.Context, row: Mod
         drawing.watch()
         layout.progress(factor=row.progress or 0.0, text=row.message)
     elif row.error is not None:
-        draw_text(layout, context, words.told(row.error), "ERROR")
+        draw_text(layout, context, texts.told(row.error), "ERROR")
     elif row.message:
         draw_text(layout, context, row.message, "INFO")
 

@@ -8,16 +8,17 @@ from typing import Any
 
 import bpy
 
-from trackshade.errors import Cancelled, TrackshadeError
-from trackshade.settings import ShadeSettings
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import Cancelled, TrackshadeError
 
 from .. import backend
-from ..job import PAUSE, Progress, What
-from . import jobs_list, words
+from ..jobs.composer import PAUSE, Progress, ShotRequest
+from ..jobs.job import Job
+from ..jobs.session import current
+from ..messages import texts
+from ..messages.texts import tr
+from . import jobs_list
 from .drawing import CATEGORY, redraw, redraw_settled
-from .jobs import Job
-from .session import current
-from .words import tr
 
 STEP = 0.001  # seconds between two captured frames: just long enough for Blender to look at its input
 LOOK = 0.1  # seconds between two looks of the other windows whether the capture is over
@@ -55,7 +56,7 @@ class _Hold:
     def show(self, progress: Progress) -> None:
         if progress.steps:
             bpy.context.window_manager.progress_update((progress.step or 0) / progress.steps)
-        self._status(tr("Trackshade: {state}   Esc: cancel", state=words.headline(progress)))
+        self._status(tr("Trackshade: {state}   Esc: cancel", state=texts.headline(progress)))
         redraw()
 
     def let_go(self) -> None:
@@ -103,7 +104,7 @@ class _Begins:
             return False
         refusal = backend.refusal()
         if refusal is not None:
-            cls.poll_message_set(words.told(refusal))
+            cls.poll_message_set(texts.told(refusal))
             return False
         return True
 
@@ -157,7 +158,7 @@ class _Begins:
         try:
             job = self.begun(context)
         except TrackshadeError as error:
-            self.report({"ERROR"}, words.told(error))
+            self.report({"ERROR"}, texts.told(error))
             return None
         jobs_list.keep_listed()
         jobs_list.mirror(choose_newest=True)
@@ -166,7 +167,7 @@ class _Begins:
     def _told(self, job: Job) -> set[str]:
         redraw_settled()
         if job.error is not None:
-            self.report({"INFO" if isinstance(job.error, Cancelled) else "ERROR"}, words.told(job.error))
+            self.report({"INFO" if isinstance(job.error, Cancelled) else "ERROR"}, texts.told(job.error))
             return {"CANCELLED"}
         return {"FINISHED"}
 
@@ -232,7 +233,7 @@ class TRACKSHADE_OT_control(_Begins, bpy.types.Operator):
 
     def begun(self, context: bpy.types.Context) -> Job:
         own = context.scene.trackshade
-        what: What = replace(own.what(context.view_layer.name), first_frame="none")
+        what: ShotRequest = replace(own.what(context.view_layer.name), first_frame="none")
         settings = ShadeSettings(model=what.model, output="tracking")
         return current().begin(context.scene, what, settings, own.placing())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The switch of the tracking colours, in the sidebar and among the 3D view's overlays, and Render Control."""
+"""The switch of the tracking colors, in the sidebar and among the 3D view's overlays, and Render Control."""
 
 # No postponed annotations here: Blender reads the properties from them.
 from collections.abc import Generator
@@ -7,27 +7,27 @@ from collections.abc import Generator
 import bpy
 
 from ..capture.stepping import Steps
+from ..jobs.session import current
+from ..messages.texts import told, tr
 from . import overlay_watch
 from .drawing import draw_text, redraw
 from .operators import TRACKSHADE_OT_control
 from .overlay_watch import Found, watch
-from .session import current
 from .shared import InSidebar
 from .stepped import SteppedOperator
-from .words import told, tr
 
 
 class TrackshadeOverlay(bpy.types.PropertyGroup):
-    """How the tracking colours are shown; saved with the scene."""
+    """How the tracking colors are shown; saved with the scene."""
 
     show: bpy.props.BoolProperty(
-        name="Tracking Colours",
-        description="Show each surface point in the colour by which the model follows it: where it is in the shot's "
+        name="Tracking Colors",
+        description="Show each surface point in the color by which the model follows it: where it is in the shot's "
         "first frame",
         default=False,
     )
     opacity: bpy.props.FloatProperty(
-        name="Opacity", description="Of the colours over the view", min=0, max=1, default=1, subtype="FACTOR"
+        name="Opacity", description="Of the colors over the view", min=0, max=1, default=1, subtype="FACTOR"
     )
     background: bpy.props.BoolProperty(
         name="Black Background",
@@ -37,7 +37,7 @@ class TrackshadeOverlay(bpy.types.PropertyGroup):
 
 
 class TRACKSHADE_OT_update_overlay(SteppedOperator, bpy.types.Operator):
-    """Look at the shot's first frame again, for the tracking colours"""
+    """Look at the shot's first frame again, for the tracking colors"""
 
     bl_idname = "trackshade.update_overlay"
     bl_label = "Update"
@@ -58,7 +58,7 @@ class TRACKSHADE_PT_control(InSidebar, bpy.types.Panel):
     """What steers the model."""
 
     bl_idname = "TRACKSHADE_PT_control"
-    bl_label = "Tracking Colours"
+    bl_label = "Tracking Colors"
     bl_parent_id = "TRACKSHADE_PT_shade"
     bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
     bl_order = 30
@@ -115,7 +115,7 @@ def _draw_state(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         reference = following.reference
         for names, words in (
             (reference.unseen, "Sent, but hidden in the viewport: {names}"),
-            (reference.late, "Not there in the first frame, so its colours may differ a little: {names}"),
+            (reference.late, "Not there in the first frame, so its colors may differ a little: {names}"),
             (following.waiting, "Shown when playback stops, since its vertices are others in each frame: {names}"),
         ):
             if names:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draws the tracking colours in the 3D views where they are switched on, and where the engine's own view is shown."""
+"""Draws the tracking colors in the 3D views where they are switched on, and where the engine's own view is shown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from trackshade.errors import TrackshadeError
+from trackshade.core.errors import TrackshadeError
 
 from ..overlay import VIEWPORT_GAMMA, draw_control
 from ..overlay import shader as overlay_shader
@@ -61,7 +61,7 @@ def _draw() -> None:
         found.preview = None
         found.error = TrackshadeError(
             "overlay-failed",
-            f"The graphics driver could not draw the tracking colours ({error}).",
+            f"The graphics driver could not draw the tracking colors ({error}).",
             "Look at Blender's system console.",
         )
         raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps the first frames that the tracking colours are drawn from up to date.
+"""Keeps the first frames that the tracking colors are drawn from up to date.
 
 Drawing asks; a timer answers, a moment after the scene changed and never while it plays. To look at the first frame is
 to step there and back, so what takes long is done once, and then when somebody asks for it.
@@ -16,14 +16,14 @@ from typing import Any
 
 import bpy
 
-from trackshade.errors import TrackshadeError
+from trackshade.core.errors import TrackshadeError
 
 from ..capture.stepping import Steps
-from ..job import planned
+from ..jobs.composer import planned
+from ..jobs.job import is_edited
+from ..jobs.session import current
 from ..overlay import Preview, looking
 from .drawing import redraw_settled
-from .jobs import is_edited
-from .session import current
 
 WAIT = 0.3  # seconds without a change before the first frame is looked at
 SLOW = 0.5  # seconds that looking may take to be done unasked

@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import bpy
 
-from trackshade.conventions import number_in_words, size_in_words
-from trackshade.errors import Cancelled
+from trackshade.core.errors import Cancelled
+from trackshade.core.geometry import number_in_words, size_in_words
 
 from .. import backend
 from ..capture.engines import OWN_ENGINE
-from ..place import TEXTURE_WAYS
-from . import drawing, words
+from ..jobs.job import Job
+from ..jobs.session import current
+from ..messages import texts
+from ..messages.texts import tr
+from ..placement import TEXTURE_WAYS
+from . import drawing
 from .backend_panel import buttons
 from .checks import ERROR, NOTE, Finding
 from .checks_fixes import TRACKSHADE_OT_check
 from .checks_watch import watch
 from .drawing import draw_text
-from .jobs import Job
 from .jobs_list import TRACKSHADE_OT_cancel
 from .looks import TRACKSHADE_PT_looks
 from .operators import TRACKSHADE_OT_shade
 from .placed import TRACKSHADE_OT_restore_materials
-from .session import current
 from .shared import InSidebar
-from .words import tr
 
 _ICONS = {"error": "ERROR", "warning": "ERROR", "note": "INFO"}
 
@@ -249,7 +250,7 @@ def draw_finding(layout: bpy.types.UILayout, context: bpy.types.Context, finding
 def _draw_running(layout: bpy.types.UILayout, job: Job) -> None:
     assert job.progress is not None
     row = layout.row(align=True)
-    row.progress(factor=job.factor, text=words.headline(job.progress, job.seconds_left()))
+    row.progress(factor=job.factor, text=texts.headline(job.progress, job.seconds_left()))
     row.operator(TRACKSHADE_OT_cancel.bl_idname, text="", icon="X").job = job.uid
 
 
@@ -257,10 +258,10 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """How the latest job ended, and whether there is a backend."""
     job = current().latest
     state = backend.state()
-    why = state.message if state.error is None else words.told(state.error)
-    if job is not None and job.error is not None and words.told(job.error) != why:  # which follows
+    why = state.message if state.error is None else texts.told(state.error)
+    if job is not None and job.error is not None and texts.told(job.error) != why:  # which follows
         icon = "INFO" if isinstance(job.error, Cancelled) else "ERROR"
-        draw_text(layout, context, words.told(job.error), icon)
+        draw_text(layout, context, texts.told(job.error), icon)
     elif job is not None and job.outcome is not None:
         placed = job.placing.way is not None and job.home.is_scene(context.scene)
         said = "Placed: {folder}" if placed else "Fetched: {folder}"

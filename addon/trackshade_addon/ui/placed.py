@@ -5,10 +5,10 @@
 import bpy
 
 from ..capture import PLATE_KEY
-from ..place import remove_result, remove_textures
+from ..jobs.session import current
+from ..messages.texts import tr
+from ..placement import remove_result, remove_textures
 from .jobs_list import OfJob, is_free
-from .session import current
-from .words import tr
 
 
 class TRACKSHADE_OT_restore_materials(bpy.types.Operator):

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import bpy
 
-from trackshade.errors import TrackshadeError
+from trackshade.core.errors import TrackshadeError
 
-from . import drawing, words
+from ..messages import texts
+from . import drawing
 
 # A path's options where it may be relative to the file; newer Blenders show such a path in red without.
 MAY_BE_RELATIVE = (
@@ -42,7 +43,7 @@ def begun(operator: bpy.types.Operator, call: Callable[[], object]) -> set[str]:
     try:
         call()
     except TrackshadeError as error:
-        operator.report({"ERROR"}, words.told(error))
+        operator.report({"ERROR"}, texts.told(error))
         return {"CANCELLED"}
     drawing.watch()
     return {"FINISHED"}

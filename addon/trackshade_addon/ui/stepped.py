@@ -10,13 +10,13 @@ from typing import Any
 
 import bpy
 
-from trackshade.errors import TrackshadeError
+from trackshade.core.errors import TrackshadeError
 
 from ..capture.stepping import Steps, finish
-from ..job import stepped
-from . import words
+from ..jobs.composer import stepped
+from ..jobs.session import current
+from ..messages import texts
 from .operators import hold, holds
-from .session import current
 
 AT_ONCE = 0.3  # seconds for which Blender waits before the operator goes on by a timer
 TICK = 0.05  # seconds of work between two looks at Blender's input
@@ -42,7 +42,7 @@ class SteppedOperator:
         try:
             return self.done(context, finish(self.steps(context)))
         except TrackshadeError as error:
-            self.report({"ERROR"}, words.told(error))
+            self.report({"ERROR"}, texts.told(error))
             return {"CANCELLED"}
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -88,5 +88,5 @@ class SteppedOperator:
         except StopIteration as end:
             return self.done(context, end.value)
         except TrackshadeError as error:
-            self.report({"ERROR"}, words.told(error))
+            self.report({"ERROR"}, texts.told(error))
             return {"CANCELLED"}

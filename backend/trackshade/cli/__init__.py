@@ -7,7 +7,7 @@ Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 c
 
 def main() -> None:
     """What the command `trackshade` runs."""
-    from trackshade.processes import protect_children
+    from trackshade.core.processes import protect_children
 
     protect_children()
     from trackshade.cli.app import app

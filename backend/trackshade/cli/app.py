@@ -14,14 +14,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from trackshade import __version__, options
+from trackshade import __version__
 from trackshade.cli import doctor as diagnosis
 from trackshade.cli import listing
 from trackshade.cli.blender import run_addon
 from trackshade.cli.screen import Screen, print_error, print_result
-from trackshade.errors import Cancelled, TrackshadeError
-from trackshade.options import Option
-from trackshade.processes import own_python
+from trackshade.config import options
+from trackshade.config.options import Option
+from trackshade.core.errors import Cancelled, TrackshadeError
+from trackshade.core.processes import own_python
 
 app = typer.Typer(
     help="Animated scenes, shaded by video diffusion that follows their own 3D tracks.",
@@ -46,7 +47,7 @@ BAKE = (
 )
 JOB = Option("job", str, "Id of the job.", metavar="JOB", required=True)
 BACKEND = options.BACKEND[:2]  # what a command needs that only talks to a backend
-_HELP = {option.key: option.help for option in (*options.WHAT, *options.HOW)}
+_HELP = {option.key: option.help for option in (*options.WHAT, *options.SAMPLING_OPTIONS)}
 _BY_NAME = inspect.Parameter.KEYWORD_ONLY
 PASS_ON: Any = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -231,7 +232,7 @@ def dataset(
 ) -> None:
     """Make a training dataset in the published layout (prompt.txt, videos.txt, trackings.txt)."""
     from trackshade.cli.dataset import dataset as make
-    from trackshade.training.sources import Control
+    from trackshade_lab.training.sources import Control
 
     scene_options = {
         "model": model, "camera": camera, "frames": frames, "frame_rule": frame_rule, "size": size,
@@ -248,15 +249,15 @@ def dataset(
 def train(context: typer.Context) -> None:
     """Train a model from nothing, or a published one's tracking branch on a dataset; see 'train --help'."""
     if context.args[:1] == ["data"]:
-        _pass_on("trackshade.training.data", context.args[1:])
-    _pass_on("trackshade.training", context.args)
+        _pass_on("trackshade_lab.scenes", context.args[1:])
+    _pass_on("trackshade_lab.training", context.args)
 
 
 @app.command(context_settings=PASS_ON)
 @ends_with_a_sentence
 def evaluate(context: typer.Context) -> None:
     """Measure how well a model follows its tracks on held-out clips."""
-    _pass_on("trackshade.evaluation", context.args)
+    _pass_on("trackshade_lab.evaluation", context.args)
 
 
 def _pass_on(module: str, arguments: list[str]) -> None:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackshade import relay
 from trackshade.cli.system import advice, missing_libraries
-from trackshade.errors import JobError, ShotError, TrackshadeError, UsageError
-from trackshade.processes import Start, find_program, own_python
-from trackshade.processes import blender as start_blender
+from trackshade.core.errors import JobError, ShotError, TrackshadeError, UsageError
+from trackshade.core.processes import Start, find_program, own_python
+from trackshade.core.processes import blender as start_blender
+from trackshade.ipc import json_lines
 
 OLDEST = (4, 2)
 GRACE = 20.0  # seconds that Blender has to put everything back after Ctrl-C
@@ -169,7 +169,7 @@ def _listen(
     final = None
     stage: Mapping[str, Any] = {}
     for line in process.stdout:
-        message = relay.parse(line)
+        message = json_lines.parse(line)
         if message is None:
             log.write(line)
         elif message.get("event") == "progress":
@@ -200,7 +200,7 @@ def _variables() -> dict[str, str]:
         if spec is not None and spec.origin is not None:
             folders[name] = str(Path(spec.origin).parents[1])
     return {
-        relay.ENVIRONMENT: "1",
+        json_lines.ENVIRONMENT: "1",
         "TRACKSHADE_BORROW": json.dumps(folders),
         "TRACKSHADE_PYTHON": os.environ.get("TRACKSHADE_PYTHON") or sys.executable,
         "PYTHONUNBUFFERED": "1",

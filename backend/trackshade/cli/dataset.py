@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trackshade import options
 from trackshade.cli.blender import OnMessage, run_addon
-from trackshade.errors import UsageError
-from trackshade.training.dataset import Dataset
-from trackshade.training.sources import Control, Kind, SourceClip, kind_of, read_source, shot_clip
+from trackshade.config import options
+from trackshade.core.errors import UsageError
+from trackshade_lab.training.dataset import Dataset
+from trackshade_lab.training.sources import Control, Kind, SourceClip, kind_of, read_source, shot_clip
 
 
 def dataset(

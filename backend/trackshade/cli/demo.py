@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trackshade import options
 from trackshade.cli.blender import OnMessage, run_addon
+from trackshade.config import options
 
 PROMPT = (
     "a large red and white checked ball hopping, a blue and yellow striped cube tumbling and a green torus gliding "

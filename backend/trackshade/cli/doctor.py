@@ -15,13 +15,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trackshade import __version__, folders, registry
+from trackshade import __version__
 from trackshade.cli.blender import blender_version
 from trackshade.cli.system import advice, missing_libraries
-from trackshade.conventions import size_in_words
-from trackshade.errors import TrackshadeError
-from trackshade.processes import find_program
-from trackshade.wire import PROTOCOL, connection_file
+from trackshade.config import registry
+from trackshade.core import folders
+from trackshade.core.errors import TrackshadeError
+from trackshade.core.geometry import size_in_words
+from trackshade.core.processes import find_program
+from trackshade.ipc import PROTOCOL, connection_files
 
 PACKAGES = ("numpy", "pyzmq", "msgpack", "torch", "diffusers", "transformers", "safetensors", "numba", "av",
             "openimageio", "bpy")  # fmt: skip
@@ -97,7 +99,7 @@ def _backend() -> dict[str, Any]:
     from trackshade.client import connect
 
     try:
-        served = connection_file.read(folders.connection_file())
+        served = connection_files.read(folders.connection_file())
         if served is None or not served.alive():
             return {"served": "no", "loopback port": _free_port()}
         with connect(served.endpoint, served.token, patience=5) as client:

@@ -8,8 +8,8 @@ from pathlib import Path
 import typer
 
 from trackshade.cli.screen import Screen
-from trackshade.errors import Cancelled, UsageError
-from trackshade.registry import spec
+from trackshade.config.registry import spec
+from trackshade.core.errors import Cancelled, UsageError
 
 
 def fetch(name: str, yes: bool, screen: Screen) -> Path:
@@ -18,8 +18,8 @@ def fetch(name: str, yes: bool, screen: Screen) -> Path:
     Raises:
         ModelError: unknown, or it cannot be fetched. Cancelled: the licence was not accepted.
     """
-    from trackshade.models.fetch import fetch as fetch_weights
-    from trackshade.models.fetch import licence_text
+    from trackshade.models.download import fetch as fetch_weights
+    from trackshade.models.download import licence_text
 
     model = spec(name)
     screen.say(licence_text(model))

@@ -13,10 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from trackshade import folders, registry
 from trackshade.client import Client, connect, start_private
-from trackshade.conventions import size_in_words
-from trackshade.wire import connection_file
+from trackshade.config import registry
+from trackshade.core import folders
+from trackshade.core.geometry import size_in_words
+from trackshade.ipc import connection_files
 
 
 def print_jobs(endpoint: str | None, curve: str | None, as_json: bool) -> None:
@@ -55,7 +56,7 @@ def print_models(as_json: bool) -> None:
 def _backend(endpoint: str | None, curve: str | None) -> Iterator[Client]:
     """The backend that is named or served; else one of our own that only looks after the job store."""
     keys = None if curve is None else Path(curve)
-    served = connection_file.read(folders.connection_file())
+    served = connection_files.read(folders.connection_file())
     if endpoint is not None or (served is not None and served.alive()):
         with connect(endpoint, curve=keys) as client:
             yield client

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from trackshade.errors import TrackshadeError
+from trackshade.core.errors import TrackshadeError
 
 
 class Screen:
@@ -116,7 +116,7 @@ def figures(consistency: Mapping[str, Any] | None) -> str:
     for key, name in (("input_render", "the input render's"), ("first_frame_held", "the first frame's, held still,")):
         if consistency.get(key) is not None:
             words.append(f"{name} by {consistency[key]:.1f}")
-    return f"The colour of a visible surface point varies by {'; '.join(words)}."
+    return f"The color of a visible surface point varies by {'; '.join(words)}."
 
 
 def print_error(error: TrackshadeError, as_json: bool) -> int:

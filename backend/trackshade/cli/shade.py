@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from trackshade import options
 from trackshade.cli.blender import run_addon
 from trackshade.client import Client, connect
-from trackshade.errors import Cancelled, ShotError, TrackshadeError
-from trackshade.given_picture import read_given, with_first_frame
-from trackshade.outcome import Outcome, check_output, free_folder
-from trackshade.picture_file import read_header
-from trackshade.registry import spec
-from trackshade.settings import ShadeSettings
+from trackshade.client.job_result import JobResult, check_output, free_folder
+from trackshade.config import options
+from trackshade.config.registry import spec
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import Cancelled, ShotError, TrackshadeError
+from trackshade.core.image_files import read_header
 from trackshade.shot import Shot
+from trackshade.shot.given_image import read_given, with_first_frame
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, read_set
 
@@ -68,7 +68,7 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
             _withdraw(client, job)
             raise Cancelled from None
         client.fetch(job, out, values["force"])
-    return Outcome.of(job, out, time.monotonic() - began).to_dict()
+    return JobResult.of(job, out, time.monotonic() - began).to_dict()
 
 
 def _withdraw(client: Client, job: str) -> None:
@@ -111,14 +111,14 @@ def _first_frame(
         return shot, None
     if read_header(beside).scene_linear:
         return _shown_by_blender(shot, beside, blender, on_message)
-    from trackshade.picture_decoder import decode
+    from trackshade.cli.image_decoder import decode
 
     return with_first_frame(shot, read_given(beside, decode), shows)
 
 
 def _shown_by_blender(shot: Shot, path: Path, blender: str | None, on_message: OnMessage) -> tuple[Shot, np.ndarray]:
     """The same for a scene-linear picture: Blender shows it through the view transform of the shot's scene."""
-    from trackshade.picture_decoder import decode
+    from trackshade.cli.image_decoder import decode
 
     on_message({"state": "reading", "message": f"{path.name}, in Blender"})
     with tempfile.TemporaryDirectory(prefix="trackshade-") as name:

@@ -3,7 +3,7 @@
 
     from pathlib import Path
     from trackshade.client import connect
-    from trackshade.settings import ShadeSettings
+    from trackshade.config.settings import ShadeSettings
     from trackshade.shot import Shot
 
     with connect() as client:

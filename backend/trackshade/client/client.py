@@ -17,20 +17,20 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trackshade.client import fetching
+from trackshade.client.client_socket import Address
 from trackshade.client.connection import Connection, wait
 from trackshade.client.events import Event
 from trackshade.client.launch import PrivateBackend
-from trackshade.client.line import Address
 from trackshade.client.shared import SharedBackend
 from trackshade.client.subscription import Subscription
 from trackshade.client.uploader import Uploader
-from trackshade.errors import Cancelled, ProtocolError, ShotError, TrackshadeError
-from trackshade.given_picture import given_array, with_first_frame
-from trackshade.settings import ShadeSettings
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import Cancelled, ProtocolError, ShotError, TrackshadeError
+from trackshade.ipc import ArrayEntry, Manifest
+from trackshade.ipc.chunks import is_small, raw_bytes
 from trackshade.shot import Shot
 from trackshade.shot.encoding import encode
-from trackshade.wire import ArrayEntry, Manifest
-from trackshade.wire.chunks import is_small, raw_bytes
+from trackshade.shot.given_image import given_array, with_first_frame
 
 T = TypeVar("T")
 MAX_ROUNDS = 5  # of sending what the backend lacks; more than one only where it was restarted or cleaned up

@@ -7,15 +7,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from trackshade import folders
 from trackshade.client.client import Client
+from trackshade.client.client_socket import Address
 from trackshade.client.launch import start_private
-from trackshade.client.line import Address
 from trackshade.client.shared import join, share
-from trackshade.errors import ProtocolError, UsageError
-from trackshade.wire import connection_file
-from trackshade.wire.connection_file import ConnectionInfo
-from trackshade.wire.endpoints import ClientKeys, client_keys, is_loopback
+from trackshade.core import folders
+from trackshade.core.errors import ProtocolError, UsageError
+from trackshade.ipc import connection_files
+from trackshade.ipc.connection_files import ConnectionInfo
+from trackshade.ipc.endpoints import ClientKeys, client_keys, is_loopback
 
 PATIENCE = 30.0  # seconds that a backend may be away: long enough to be started again
 SERVED_PATIENCE = 5.0  # seconds to see whether what the connection file names is really there
@@ -84,7 +84,7 @@ def served() -> ConnectionInfo | None:
     """Where the backend that is served on this machine listens; None where none is. Raises ProtocolError for a damaged
     connection file.
     """
-    info = connection_file.read(folders.connection_file())
+    info = connection_files.read(folders.connection_file())
     return info if info is not None and info.alive() else None
 
 
@@ -106,7 +106,7 @@ def _token_of(endpoint: str) -> str:
     token = os.environ.get("TRACKSHADE_TOKEN")
     if token:
         return token
-    info = connection_file.read(folders.connection_file())
+    info = connection_files.read(folders.connection_file())
     if info is not None and info.endpoint == endpoint:
         return info.token
     raise UsageError(

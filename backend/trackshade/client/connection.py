@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from trackshade import __version__
-from trackshade.client.line import Address, HangUp, Line
+from trackshade.client.client_socket import Address, ClientSocket, HungUp
 from trackshade.client.subscription import Subscription
-from trackshade.errors import ProtocolError, TrackshadeError
-from trackshade.wire import PROTOCOL, Message
-from trackshade.wire.endpoints import curve_refused
-from trackshade.wire.messages import BufferEntry
-from trackshade.wire.protocol import CREDITS
+from trackshade.core.errors import ProtocolError, TrackshadeError
+from trackshade.ipc import PROTOCOL, Message
+from trackshade.ipc.endpoints import curve_refused
+from trackshade.ipc.messages import BufferEntry
+from trackshade.ipc.protocol import CREDITS
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Connection:
         self._subscriptions: set[Subscription] = set()
         self._fatal: TrackshadeError | None = None
         self._closing = False
-        self._line = Line()
+        self._line = ClientSocket()
         # From here on the thread's own.
         self._address: Address | None = None
         self._why_away: TrackshadeError | None = None
@@ -155,9 +155,9 @@ class Connection:
             self._heard = self._clock()
             self._take(message)
         event = self._line.hung_up()
-        if event is HangUp.KEYS_REFUSED and self._address is not None:
+        if event is HungUp.KEYS_REFUSED and self._address is not None:
             self._refuse(curve_refused(self._address.endpoint))
-        elif event is HangUp.LOST and self._welcomed:
+        elif event is HungUp.LOST and self._welcomed:
             self._lose()
 
     def _tick(self) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trackshade.errors import TrackshadeError
+from trackshade.core.errors import TrackshadeError
 
 FINAL_STATES = ("done", "failed", "cancelled")
 _NAMED = ("job", "seq", "time", "state", "message", "step", "steps", "preview", "error", "summary")

@@ -12,10 +12,10 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from trackshade.client.connection import Connection, wait
-from trackshade.errors import OutputError, ProtocolError
-from trackshade.wire import CHUNK_BYTES, Message, digest_of
-from trackshade.wire.fields import is_file_name, take, take_count, take_file_name
-from trackshade.wire.protocol import CREDITS
+from trackshade.core.errors import OutputError, ProtocolError
+from trackshade.ipc import CHUNK_BYTES, Message, digest_of
+from trackshade.ipc.fields import is_file_name, take, take_count, take_file_name
+from trackshade.ipc.protocol import CREDITS
 
 MAX_FILES = 100_000
 

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from trackshade.client.line import Address
-from trackshade.errors import ProtocolError
-from trackshade.processes import environment_python
-from trackshade.wire import connection_file
-from trackshade.wire.connection_file import ConnectionInfo
+from trackshade.client.client_socket import Address
+from trackshade.core.errors import ProtocolError
+from trackshade.core.processes import environment_python
+from trackshade.ipc import connection_files
+from trackshade.ipc.connection_files import ConnectionInfo
 
 START_TIME = 30.0  # seconds: far more than it takes, for a machine that is busy with something else
 END_TIME = 10.0
@@ -124,7 +124,7 @@ def wait_for_file(process: subprocess.Popen[bytes], file: Path, log: Path, limit
     Raises ProtocolError("backend-not-started") with what it said last.
     """
     while True:
-        info = connection_file.read(file)
+        info = connection_files.read(file)
         if info is not None:
             return info
         if process.poll() is not None or time.monotonic() > limit:

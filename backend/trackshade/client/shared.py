@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A shared backend: one process for all programs of a user that want one, such as two Blenders.
 
-Each holds a lock (`trackshade.wire.owners`) for as long as it wants the backend; the backend ends within a second or
+Each holds a lock (`trackshade.ipc.owners`) for as long as it wants the backend; the backend ends within a second or
 two when nobody holds one any more, however the last one ended. One that dies is started again by whoever notices,
 until that has failed three times in a row.
 
@@ -19,15 +19,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from trackshade.client.breaker import Breaker
+from trackshade.client.client_socket import Address
 from trackshade.client.launch import END_TIME, START_TIME, last_words, wait_for_file
-from trackshade.client.line import Address
-from trackshade.errors import ProtocolError
-from trackshade.folders import shared_dir
-from trackshade.processes import environment_python
-from trackshade.wire import connection_file, owners
-from trackshade.wire.connection_file import ConnectionInfo, process_alive
-from trackshade.wire.lock import FileLock
+from trackshade.client.restart_breaker import Breaker
+from trackshade.core.errors import ProtocolError
+from trackshade.core.folders import shared_dir
+from trackshade.core.processes import environment_python
+from trackshade.ipc import connection_files, owners
+from trackshade.ipc.connection_files import ConnectionInfo, process_alive
+from trackshade.ipc.lock import FileLock
 
 RETRY_AFTER = 0.5  # seconds
 # Neither Ctrl-C in our terminal nor our end is to take it along.
@@ -211,7 +211,7 @@ def _file(folder: Path) -> Path:
 
 def _running(folder: Path) -> ConnectionInfo | None:
     try:
-        info = connection_file.read(_file(folder))
+        info = connection_files.read(_file(folder))
     except ProtocolError:  # damaged; the next start writes it anew
         return None
     return info if info is not None and info.alive() else None

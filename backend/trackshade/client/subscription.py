@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from trackshade.client.events import Event
-from trackshade.errors import TrackshadeError
-from trackshade.wire import Message
+from trackshade.core.errors import TrackshadeError
+from trackshade.ipc import Message
 
 Answer = Future[Message]
 Request = Callable[[str, Mapping[str, Any], Callable[[Answer], None]], Answer]

@@ -14,9 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from trackshade.client.connection import Connection
-from trackshade.errors import TrackshadeError
-from trackshade.wire import CHUNK_BYTES, DIGEST_BYTES, ArrayEntry, Message, chunk_count, digest_of
-from trackshade.wire.chunks import chunk_size, is_small, raw_bytes
+from trackshade.core.errors import TrackshadeError
+from trackshade.ipc import CHUNK_BYTES, DIGEST_BYTES, ArrayEntry, Message, chunk_count, digest_of
+from trackshade.ipc.chunks import chunk_size, is_small, raw_bytes
 
 ASK_AT_ONCE = 8  # chunks: fewer questions cost less, more make the backend wait for the first chunk
 _NO_DIGEST = b""

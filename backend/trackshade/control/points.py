@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trackshade.colours import point_colours
 from trackshade.control.compiling import kernel
 from trackshade.control.locate import Follower
 from trackshade.control.raster import Buffers, barycentric, to_screen
 from trackshade.control.scene import ShotRaster
 from trackshade.control.visibility import seen, slopes
-from trackshade.conventions import to_uint8
+from trackshade.core.geometry import to_uint8
 from trackshade.shot import Shot
+from trackshade.shot.track_colors import point_colors
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class PointTracks:
     mesh: np.ndarray  # [N] i32, index of Shot.meshes
     corners: np.ndarray  # [N, 3] i32, vertices of the point's triangle
     weights: np.ndarray  # [N, 3] f64, barycentric
-    colours: np.ndarray  # [N, 3] f32, 0..1
+    colors: np.ndarray  # [N, 3] f32, 0..1
     spacing: tuple[float, float]  # of the grid they were taken from, px
     followers: Mapping[int, Follower] = field(default_factory=dict)  # by mesh, for those whose topology changes
 
@@ -61,7 +61,7 @@ class PointTracks:
 
 
 def choose_points(raster: ShotRaster, count: int, seed: int = 0) -> PointTracks:
-    """Points spread evenly over what the first sample shows, holdouts left out, coloured by the rule of the
+    """Points spread evenly over what the first sample shows, holdouts left out, colored by the rule of the
     training data. `raster` must have drawn sample 0. Fewer than `count` only where fewer pixels show a
     surface; `seed` shifts the grid and decides which surplus points are left out."""
     shot, buffers = raster.shot, raster.buffers
@@ -84,8 +84,8 @@ def choose_points(raster: ShotRaster, count: int, seed: int = 0) -> PointTracks:
             followers[int(mesh)] = follower
     width = shot.size[0]
     places = np.stack([pixels % width + 0.5, pixels // width + 0.5], axis=1)
-    colours = point_colours(places, buffers.depth.ravel()[pixels])
-    return PointTracks(meshes, corners, weights, colours, spacing, followers)
+    colors = point_colors(places, buffers.depth.ravel()[pixels])
+    return PointTracks(meshes, corners, weights, colors, spacing, followers)
 
 
 def _even_pixels(usable: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, float]]:
@@ -112,7 +112,7 @@ def draw_points(points: PointTracks, shot: Shot, t: int, surfaces: Buffers, out:
     """Draw the points of sample `t` into `out` `[H, W, 3]` u8, near ones over far ones; returns which are
     seen `[N]`.
 
-    A point whose centre is behind a surface of `surfaces` is not drawn, and a rectangle does not cover what
+    A point whose center is behind a surface of `surfaces` is not drawn, and a rectangle does not cover what
     is clearly nearer than its point.
     """
     near, far = (float(c) for c in shot.camera.clip[t])
@@ -125,17 +125,17 @@ def draw_points(points: PointTracks, shot: Shot, t: int, surfaces: Buffers, out:
     i, j = places[:, 1].astype(np.int64), places[:, 0].astype(np.int64)
     right, down = slopes(surfaces.depth, i, j)
     reach = placed[mine, 3] * 0.995 - (right * (size[0] / 2 + 0.5) + down * (size[1] / 2 + 0.5))
-    _rectangles(places, placed[mine, 3], reach, to_uint8(points.colours[mine]), size, surfaces.depth, out)
+    _rectangles(places, placed[mine, 3], reach, to_uint8(points.colors[mine]), size, surfaces.depth, out)
     return visible
 
 
 @kernel
-def _rectangles(places, z, reach, colours, size, surface, out):
+def _rectangles(places, z, reach, colors, size, surface, out):
     height, width = surface.shape
     drawn = np.full((height, width), np.inf)
     for n in range(places.shape[0]):
         x, y = places[n]
-        # The rectangle of whole pixels whose centre is nearest; every point has the same size in every frame.
+        # The rectangle of whole pixels whose center is nearest; every point has the same size in every frame.
         left, top = round(x - 0.5 * size[0]), round(y - 0.5 * size[1])
         for i in range(max(top, 0), min(top + size[1], height)):
             for j in range(max(left, 0), min(left + size[0], width)):
@@ -143,4 +143,4 @@ def _rectangles(places, z, reach, colours, size, surface, out):
                 if z[n] < drawn[i, j] and (own or reach[n] <= surface[i, j]):
                     drawn[i, j] = z[n]
                     for a in range(3):
-                        out[i, j, a] = colours[n, a]
+                        out[i, j, a] = colors[n, a]

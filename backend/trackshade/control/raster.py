@@ -29,8 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trackshade.control.compiling import inlined, kernel
-from trackshade.control.ink import BLACK, PLACES, Ink, paint_place
-from trackshade.control.ink import NOTHING as INVISIBLE
+from trackshade.control.paint_modes import BLACK, PLACES, PaintMode, paint_place
+from trackshade.control.paint_modes import NOTHING as INVISIBLE
 from trackshade.control.surfaces import NO_SLOTS, Slots, is_opaque
 
 NOTHING = -1  # triangle and label of the background
@@ -38,7 +38,7 @@ NOTHING = -1  # triangle and label of the background
 SAMPLE_X, SAMPLE_Y = 0.5 + 1.0e-7, 0.5 + 0.618e-7
 IN_FRONT = 1e6  # q of a vertex that is surely in front of the camera: 0 < q < IN_FRONT
 
-NO_INK = Ink(INVISIBLE, np.zeros((0, 3), np.float32))
+NO_INK = PaintMode(INVISIBLE, np.zeros((0, 3), np.float32))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def draw(
     label: int,
     near: float = 1e-6,
     far: float = math.inf,
-    ink: Ink = NO_INK,
+    ink: PaintMode = NO_INK,
     surfaces: Slots | None = None,
     mirrored: bool = False,
 ) -> None:
@@ -131,7 +131,7 @@ def _in_front(q0, q1, q2):
 def _homogeneous_edge(u0, v0, q0, u1, v1, q1):
     """Edge function (A, B, C), A·x + B·y + C = 0 on the line through two points, and the factor that makes
     it that of the homogeneous points. Of two points in front of the camera, it is the plain edge function of
-    the screen, so that neighbours which are not cut agree with it exactly."""
+    the screen, so that neighbors which are not cut agree with it exactly."""
     if 0.0 < q0 < IN_FRONT and 0.0 < q1 < IN_FRONT:
         return v0 - v1, u1 - u0, u0 * v1 - v0 * u1, 1.0 / (q0 * q1)
     w0, w1 = 1.0 / q0, 1.0 / q1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tracking video the slow, obvious way: a ray through every pixel's centre against every triangle.
+"""The tracking video the slow, obvious way: a ray through every pixel's center against every triangle.
 
-Nothing here is shared with the fast path but the conventions and the rule's vertex colours, so that tests
+Nothing here is shared with the fast path but the conventions and the rule's vertex colors, so that tests
 which compare the two can fail.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.colours import MeshRule
 from trackshade.shot import Cutout, Shot
+from trackshade.shot.track_colors import MeshRule
 
 Shown = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 
@@ -125,7 +125,7 @@ def tracking_frame(shot: Shot, t: int, rule: MeshRule) -> tuple[np.ndarray, np.n
         if not shot.meshes[owner[i, j]].holdout:
             corners = first_world[faces[traced.triangle[i, j]]]
             place = traced.weights[i, j] @ corners
-            frame[i, j] = np.rint(255.0 * rule.colours(place[None])[0].astype(np.float64))
+            frame[i, j] = np.rint(255.0 * rule.colors(place[None])[0].astype(np.float64))
     return frame, owner, traced.depth, traced.sure
 
 

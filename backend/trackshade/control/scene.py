@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from trackshade.colours import MeshRule
-from trackshade.control.ink import BLACK, Ink
-from trackshade.control.ink import NOTHING as INVISIBLE
+from trackshade.control.paint_modes import BLACK, PaintMode
+from trackshade.control.paint_modes import NOTHING as INVISIBLE
 from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.control.surfaces import ShotSlots
 from trackshade.shot import Shot
+from trackshade.shot.track_colors import MeshRule
 
 
 class ShotRaster:
@@ -54,11 +54,11 @@ class ShotRaster:
                 geometry = self.shot.geometry_of(mesh, t)
                 first = geometry.first
                 if rule is None or out is None:
-                    ink = Ink(INVISIBLE, first)
+                    ink = PaintMode(INVISIBLE, first)
                 elif track.holdout:
-                    ink = Ink(BLACK, first, out=out)
+                    ink = PaintMode(BLACK, first, out=out)
                 else:
-                    ink = Ink.by(rule, first, track.matrix_world[0], out)
+                    ink = PaintMode.by(rule, first, track.matrix_world[0], out)
                 slots = self._slots.of(mesh, t)
                 mirrored = slots is not None and bool(np.linalg.det(track.matrix_world[t, :3, :3]) < 0)
                 draw(buffers, self.vertices(mesh, t), geometry.triangles, mesh, near, far, ink, slots, mirrored)

@@ -6,8 +6,8 @@
     tracks-N    N points of the first frame's surfaces, drawn as rectangles like the published training data
     mesh        every surface point (what `trackshade render` uses)
 
-The rectangles are coloured by the rule of the mesh signal (a point's place in the frame), so that the signals differ
-in how dense they are and in nothing else; `point_rule` "points" gives them the published data's own colours.
+The rectangles are colored by the rule of the mesh signal (a point's place in the frame), so that the signals differ
+in how dense they are and in nothing else; `point_rule` "points" gives them the published data's own colors.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Literal
 
 import numpy as np
 
-from trackshade.colours import inverse_range, mesh_rule, nearness
 from trackshade.control import tracking_video
 from trackshade.control.points import PointTracks, choose_points, draw_points
 from trackshade.control.scene import ShotRaster
-from trackshade.conventions import to_uint8
-from trackshade.errors import UsageError
+from trackshade.core.errors import UsageError
+from trackshade.core.geometry import to_uint8
 from trackshade.shot import Shot
+from trackshade.shot.track_colors import inverse_range, mesh_rule, nearness
 
 SIGNALS = ("none", "depth", "tracks-900", "tracks-2500", "tracks-4900", "tracks-8100", "mesh")
 PointRule = Literal["mesh", "points"]
@@ -62,7 +62,7 @@ def point_video(shot: Shot, count: int, seed: int, point_rule: PointRule) -> np.
     raster.draw(0)
     points = choose_points(raster, count, seed)
     if point_rule == "mesh":
-        points = dataclasses.replace(points, colours=mesh_rule(shot).colours(_world(shot, points)))
+        points = dataclasses.replace(points, colors=mesh_rule(shot).colors(_world(shot, points)))
     frames = np.zeros((len(shot.frames), shot.size[1], shot.size[0], 3), np.uint8)
     for t, frame in enumerate(frames):
         draw_points(points, shot, t, raster.draw(t), frame)

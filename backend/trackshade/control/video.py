@@ -12,14 +12,14 @@ from typing import Literal
 
 import numpy as np
 
-from trackshade.colours import MeshRule, mesh_rule
 from trackshade.control.locate import Follower
 from trackshade.control.points import PointTracks, choose_points, draw_points
 from trackshade.control.raster import NOTHING, Buffers
 from trackshade.control.scene import ShotRaster
 from trackshade.control.visibility import seen
-from trackshade.errors import Cancelled, ShotError, UsageError
+from trackshade.core.errors import Cancelled, ShotError, UsageError
 from trackshade.shot import Shot
+from trackshade.shot.track_colors import MeshRule, mesh_rule
 
 Mode = Literal["mesh", "points"]
 
@@ -43,11 +43,11 @@ class TrackingVideo:
     rule: MeshRule
     points: PointTracks | None
 
-    def colours(self, mesh: int, t: int = 0) -> np.ndarray:
-        """Colours [V, 3] float32, 0..1, of the vertices that a mesh has in sample `t`, by the mesh rule; black for a
+    def colors(self, mesh: int, t: int = 0) -> np.ndarray:
+        """Colors [V, 3] float32, 0..1, of the vertices that a mesh has in sample `t`, by the mesh rule; black for a
         holdout."""
         first = self.shot.first_places(mesh, t)
-        return np.zeros_like(first) if self.shot.meshes[mesh].holdout else self.rule.colours(first)
+        return np.zeros_like(first) if self.shot.meshes[mesh].holdout else self.rule.colors(first)
 
     def visible_vertices(self, mesh: int) -> np.ndarray:
         """[T, V] bool: which vertices of a mesh's first geometry the camera sees, by the depth of what is drawn."""
@@ -81,7 +81,7 @@ def tracking_video(
     """Draw the tracking video of a shot.
 
     Args:
-        mode: "mesh" colours every surface point (see `MeshRule`); "points" draws `points` tracks (see
+        mode: "mesh" colors every surface point (see `MeshRule`); "points" draws `points` tracks (see
         `points`). seed: which points are chosen, in mode "points".
         progress: called as progress(done, total) after every frame, in the calling thread.
         cancel: asked before every frame whether to stop.

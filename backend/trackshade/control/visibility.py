@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which points are seen: in front of the camera, inside the frame and not behind a surface.
 
-The depth buffer knows the surface at pixel centres only, a point lies up to half a pixel beside one. So a
+The depth buffer knows the surface at pixel centers only, a point lies up to half a pixel beside one. So a
 point counts as seen when it is no deeper than the surface may be half a pixel away, by the slope between
-neighbouring pixels (the smaller of the two sides, which a silhouette does not spoil).
+neighboring pixels (the smaller of the two sides, which a silhouette does not spoil).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from .checkpoint import check_strictly, tensor_shapes
 from .components import CLASSES
 from .layout import read_index

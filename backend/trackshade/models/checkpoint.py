@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from .layout import read_json
 
 

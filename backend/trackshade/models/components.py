@@ -14,7 +14,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from .checkpoint import check_strictly, tensor_shapes
 from .layout import read_index
 from .patch_autoencoder import PatchAutoencoder

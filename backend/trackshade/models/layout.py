@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 
 INDEX = "model_index.json"
 NAMES: dict[str, tuple[str, ...]] = {

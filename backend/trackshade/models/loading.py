@@ -7,8 +7,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import ModelError
-from ..registry import ModelSpec, is_present, model_folder
+from ..config.registry import ModelSpec, is_present, model_folder
+from ..core.errors import ModelError
 
 if TYPE_CHECKING:
     import torch

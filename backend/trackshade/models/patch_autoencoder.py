@@ -93,7 +93,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         """Set the linear part in closed form from example frames [N, 3, H, W] in -1..1.
 
         Each component is divided by the square root of its standard deviation (half-way to whitening, so that
-        neither the mean colour
+        neither the mean color
         nor the finest detail rules the diffusion loss), then all by one number: latents have unit RMS.
         """
         patches = F.pixel_unshuffle(frames.double(), self.config.patch_size).permute(0, 2, 3, 1).flatten(0, 2)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Track tokens: what a point's colour says about where it was in the first frame, given to the transformer directly.
+"""Track tokens: what a point's color says about where it was in the first frame, given to the transformer directly.
 
 A tracking video stores in red and green where a point was in the first frame. A small model needs many samples to
-learn that from encoded colours; here the coordinates enter as sines and cosines, and the first frame moved along them
+learn that from encoded colors; here the coordinates enter as sines and cosines, and the first frame moved along them
 (`track_warp`) is a first estimate of the video, which the transformer corrects. The published checkpoint has none of
 this: the module exists only where the configuration asks for it.
 """
@@ -25,7 +25,7 @@ _DEPTH_OCTAVES = 3
 def track_coordinates(tracking: torch.Tensor) -> torch.Tensor:
     """Tracking video to coordinates.
 
-    tracking: [B, T, 3, H, W] in 0..1, exact colours (red, green: position in the first frame; blue: inverse depth).
+    tracking: [B, T, 3, H, W] in 0..1, exact colors (red, green: position in the first frame; blue: inverse depth).
     Returns [B, T, 4, H, W]: u, v in 0..1 (x right, y down, of the first frame), inverse depth 0..1, covered 0 or 1.
     """
     covered = (tracking.amax(dim=2, keepdim=True) > 0).to(tracking.dtype)
@@ -51,7 +51,7 @@ class TrackLookup(nn.Module):
         self.frequencies, self.scale, self.patch = frequencies, scale, patch
         fourier = 2 * (2 * frequencies) + 2 * min(_DEPTH_OCTAVES, frequencies) + 1  # u and v, inverse depth, covered
         self.coordinate_proj = nn.Linear(fourier * 4, dim)
-        self.content_proj = nn.Linear(4 * (scale * patch) ** 2, dim)  # colours and whether they are known
+        self.content_proj = nn.Linear(4 * (scale * patch) ** 2, dim)  # colors and whether they are known
         # Pixels of a cell to latents, as the autoencoder does it; never trained.
         self.encoder = nn.Conv2d(3, latent_channels, scale, stride=scale).requires_grad_(False)
         self.signal = _signal(snr_shift)  # [1000]; no buffer, as those follow the weights to bfloat16
@@ -88,14 +88,14 @@ class TrackLookup(nn.Module):
         samples = coordinates[..., step // 2 :: step, step // 2 :: step].flatten(0, 1)
         tokens = self.coordinate_proj(_tokens(self.fourier(samples), 2, self.coordinate_proj.weight.dtype))
         there = (first != 0).flatten(1).any(1).float()[:, None, None, None, None]
-        colours, known = (first.new_zeros(len(samples), n, *first.shape[-2:]) for n in (3, 1))
+        colors, known = (first.new_zeros(len(samples), n, *first.shape[-2:]) for n in (3, 1))
         if there.any():
             moved = move_first(first, coordinates)
-            colours, known = (moved.colours * there).flatten(0, 1), (moved.known * there).flatten(0, 1)
-        content = torch.cat([colours, known], dim=1)
+            colors, known = (moved.colors * there).flatten(0, 1), (moved.known * there).flatten(0, 1)
+        content = torch.cat([colors, known], dim=1)
         tokens = tokens + self.content_proj(_tokens(content, self.scale * self.patch, self.content_proj.weight.dtype))
         with torch.autocast(content.device.type, enabled=False):  # an estimate of the video, not a feature
-            latents = self.encoder(colours.to(self.encoder.weight.dtype)).unflatten(0, shape) * there
+            latents = self.encoder(colors.to(self.encoder.weight.dtype)).unflatten(0, shape) * there
         cells = F.avg_pool2d(known, self.scale).unflatten(0, shape)
         return Lookup(tokens.unflatten(0, shape).flatten(1, 2), latents, cells)
 

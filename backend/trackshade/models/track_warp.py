@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The first frame moved along the tracks, in pixels: a first estimate of the video, without anything learned.
 
-A point that the first frame shows takes its colour from there. A point that was hidden then takes the colours of what
-lay about it at its depth, so that ground which an object leaves free is coloured as ground. What no track tells about
-stays as it was. Where a surface was there then, it is sky, if it reaches to such pixels, and takes their colours; else
+A point that the first frame shows takes its color from there. A point that was hidden then takes the colors of what
+lay about it at its depth, so that ground which an object leaves free is colored as ground. What no track tells about
+stays as it was. Where a surface was there then, it is sky, if it reaches to such pixels, and takes their colors; else
 it is a surface that was out of the frame, and takes those around it.
 """
 
@@ -18,14 +18,14 @@ _LEVEL = 1 / 255  # of an 8-bit tracking video
 _REACH = 2  # px: half the side of the window that takes out the steps of 8 bits
 _STEEP = 4.0  # px of the first frame from pixel to pixel: what is farther is on another surface
 _DEPTH = 2.5 * _LEVEL  # inverse depths of one point differ by less
-_CELL, _LAYERS = 3, 24  # px and depth steps of the grid that colours hidden points
+_CELL, _LAYERS = 3, 24  # px and depth steps of the grid that colors hidden points
 _LITTLE = 1e-3  # weight of what is taken only where there is nothing better
 _SQUARE = 4  # px: sides of what is searched for the sky's extent
 
 
 @dataclass(frozen=True)
 class Moved:
-    colours: torch.Tensor  # [B, T, 3, H, W] in the units of the first frame
+    colors: torch.Tensor  # [B, T, 3, H, W] in the units of the first frame
     known: torch.Tensor  # [B, T, 1, H, W] 1: the first frame shows it, or there is no track now nor was then; else 0
 
 
@@ -38,19 +38,19 @@ def move_first(first: torch.Tensor, coordinates: torch.Tensor) -> Moved:
     """
     tracked = coordinates[:, :, 3:]
     places = first_places(coordinates)
-    colours, seen = _sampled(first, places, tracked)
+    colors, seen = _sampled(first, places, tracked)
     beside, was_beside = _grown(tracked), _grown(tracked[:, :1])
-    # What is beside a surface has some of its colour, which is to go with the surface.
+    # What is beside a surface has some of its color, which is to go with the surface.
     still = (1 - tracked) * (1 - tracked[:, :1]) * (1 - was_beside * (1 - beside))
     hidden = tracked * (1 - seen)
-    colours = colours * seen + first[:, None] * still + _from_about(first, places, tracked[:, 0]) * hidden
+    colors = colors * seen + first[:, None] * still + _from_about(first, places, tracked[:, 0]) * hidden
     told = torch.maximum(tracked, still)
     sky = _joined(still, 1 - tracked)
     behind, around = (
-        fill((colours * known).flatten(0, 1), known.flatten(0, 1)).unflatten(0, told.shape[:2])
+        fill((colors * known).flatten(0, 1), known.flatten(0, 1)).unflatten(0, told.shape[:2])
         for known in (still, tracked + _LITTLE * still)
     )
-    filled = torch.where(told > 0, colours, torch.where(sky > 0, behind, around))
+    filled = torch.where(told > 0, colors, torch.where(sky > 0, behind, around))
     return Moved(filled, torch.maximum(seen, still))
 
 
@@ -78,12 +78,12 @@ def first_places(coordinates: torch.Tensor) -> torch.Tensor:
 def _at_home(coordinates: torch.Tensor) -> torch.Tensor:
     """[B, 1, 4, H, W] of the first frame -> [B, 1, 3, H, W]: there a point is where it is."""
     height, width = coordinates.shape[-2:]
-    centres = _centres(height, width, coordinates) / coordinates.new_tensor([width, height]).view(2, 1, 1)
-    return torch.cat([centres.expand(len(coordinates), 1, -1, -1, -1), coordinates[:, :, 2:3]], dim=2)
+    centers = _centers(height, width, coordinates) / coordinates.new_tensor([width, height]).view(2, 1, 1)
+    return torch.cat([centers.expand(len(coordinates), 1, -1, -1, -1), coordinates[:, :, 2:3]], dim=2)
 
 
-def _centres(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
-    """[2, H, W] x and y of the pixels' centres, pixels."""
+def _centers(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
+    """[2, H, W] x and y of the pixels' centers, pixels."""
     rows, columns = (torch.arange(n, device=like.device, dtype=like.dtype) + 0.5 for n in (height, width))
     return torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])
 
@@ -92,7 +92,7 @@ def _without_steps(coordinates: torch.Tensor) -> torch.Tensor:
     """[B, T, 4, H, W] in steps of 8 bits -> [B, T, 3, H, W]: the value at each pixel of planes through the like pixels
     around it.
 
-    Places vary smoothly over a surface. A point-symmetric pair of neighbours that are both like the pixel leaves the
+    Places vary smoothly over a surface. A point-symmetric pair of neighbors that are both like the pixel leaves the
     mean unbiased on any slope, so the plane's value there is the mean over such pairs.
     """
     values, covered = coordinates[:, :, :3].flatten(0, 1), coordinates[:, :, 3:].flatten(0, 1)
@@ -120,10 +120,10 @@ def _without_steps(coordinates: torch.Tensor) -> torch.Tensor:
 
 
 def _sampled(first: torch.Tensor, places: torch.Tensor, tracked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """[B, T, 3, H, W] colours of the first frame at `places` [B, T, 3, H, W], and [B, T, 1, H, W] 0 or 1 whether the
+    """[B, T, 3, H, W] colors of the first frame at `places` [B, T, 3, H, W], and [B, T, 1, H, W] 0 or 1 whether the
     point was seen there: of the four pixels around, those that show its depth count, and there must be half of them.
 
-    Within a surface the colours are bicubic, which keeps it sharp; beside its edge they are those four's.
+    Within a surface the colors are bicubic, which keeps it sharp; beside its edge they are those four's.
     """
     frames, height, width = places.shape[1], *places.shape[-2:]
     size = places.new_tensor([width, height]).view(2, 1, 1)
@@ -151,7 +151,7 @@ def _sampled(first: torch.Tensor, places: torch.Tensor, tracked: torch.Tensor) -
     def frame_by_frame(flat: torch.Tensor) -> torch.Tensor:
         return flat.unflatten(2, (frames, height, width)).transpose(1, 2)
 
-    colours, seen = frame_by_frame(total / weight.clamp_min(1e-6)), frame_by_frame((weight >= 0.5).to(first.dtype))
+    colors, seen = frame_by_frame(total / weight.clamp_min(1e-6)), frame_by_frame((weight >= 0.5).to(first.dtype))
     grid = (places[:, :, :2] * 2 - 1).permute(0, 1, 3, 4, 2).flatten(1, 2)  # [B, T*H, W, 2]
     within = _within(depth, cover, slope)
     sharp, deep = (
@@ -160,7 +160,7 @@ def _sampled(first: torch.Tensor, places: torch.Tensor, tracked: torch.Tensor) -
         .transpose(1, 2)
         for x, mode in ((first, "bicubic"), (within, "nearest"))
     )
-    return torch.where(deep * seen > 0, sharp, colours), seen
+    return torch.where(deep * seen > 0, sharp, colors), seen
 
 
 def _slope(depth: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
@@ -184,7 +184,7 @@ def _within(depth: torch.Tensor, cover: torch.Tensor, slope: torch.Tensor) -> to
 
 
 def _from_about(first: torch.Tensor, places: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
-    """[B, T, 3, H, W]: for each place the mean colour of what the first frame shows near there at that depth.
+    """[B, T, 3, H, W]: for each place the mean color of what the first frame shows near there at that depth.
 
     The first frame in a grid of columns, rows and depths (a bilateral grid, Chen, Paris and Durand 2007), whose empty
     cells are filled from those around.

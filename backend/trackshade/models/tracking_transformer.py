@@ -18,7 +18,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from torch import nn
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from .checkpoint import check_strictly
 from .track_lookup import Lookup, TrackLookup, towards
 

@@ -25,7 +25,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-from ..errors import Cancelled, ModelError
+from ..core.errors import Cancelled, ModelError
 from ..models.track_lookup import track_coordinates
 from .inputs import as_images, as_videos, check_schedule, check_shape
 
@@ -224,7 +224,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             image: first frame(s): 8-bit [H, W, 3], tensor [3, H, W] in 0..1 or PIL; None for models trained with
                 image dropout. Models trained on stills make the first frame from text and tracks before the video
                 (guided at least as `still_guidance` of the transformer's configuration says).
-            tracking_video: 8-bit [T, H, W, 3] (or a batch, or tensors [T, 3, H, W] in 0..1), exact tracking colours.
+            tracking_video: 8-bit [T, H, W, 3] (or a batch, or tensors [T, 3, H, W] in 0..1), exact tracking colors.
                 It sets frames and size.
             guidance_scale: classifier-free guidance; up to 1 means none. use_dynamic_cfg: see `dynamic_guidance`.
             tracking_guidance_scale: the same for the tracks: above 1 away from what the model makes without them.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 
 
 def as_pictures(value: Any, what: str) -> torch.Tensor:

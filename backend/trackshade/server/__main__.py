@@ -7,10 +7,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from trackshade.errors import TrackshadeError
+from trackshade.core.errors import TrackshadeError
+from trackshade.ipc.owners import hold_environment
 from trackshade.server.options import ServeOptions
 from trackshade.server.serve import log_to_stderr, serve
-from trackshade.wire.owners import hold_environment
 
 
 def parse(arguments: list[str]) -> ServeOptions:

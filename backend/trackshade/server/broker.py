@@ -17,20 +17,20 @@ from typing import Any
 
 import zmq
 
-from trackshade.errors import JobError, OutputError, ProtocolError, TrackshadeError
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import JobError, OutputError, ProtocolError, TrackshadeError
+from trackshade.ipc import Manifest, Message, decode, digest_of, error_body
+from trackshade.ipc.messages import BufferEntry, request_id
+from trackshade.ipc.self_pipe import SelfPipe
 from trackshade.server import requests, states
 from trackshade.server.chunk_store import storage_error
-from trackshade.server.door import Door
 from trackshade.server.memory import MemoryWatch
 from trackshade.server.options import ServeOptions
+from trackshade.server.router_socket import RouterSocket
 from trackshade.server.sessions import Sessions, welcome
 from trackshade.server.store import Event, Job, Store
 from trackshade.server.verifier import Verifier
 from trackshade.server.workers import Died, Workers
-from trackshade.settings import ShadeSettings
-from trackshade.wire import Manifest, Message, decode, digest_of, error_body
-from trackshade.wire.messages import BufferEntry, request_id
-from trackshade.wire.wake import Wake
 
 log = logging.getLogger("trackshade.broker")
 
@@ -44,7 +44,9 @@ MAX_UNRECORDED = 1000  # events kept while the disk is full; then steps are forg
 class Broker:
     """Serves until `stop` is set. The store, the doors and the wake come from outside and are closed there."""
 
-    def __init__(self, store: Store, clients: Door, workers: Door, wake: Wake, options: ServeOptions) -> None:
+    def __init__(
+        self, store: Store, clients: RouterSocket, workers: RouterSocket, wake: SelfPipe, options: ServeOptions
+    ) -> None:
         self.store = store
         self.sessions = Sessions(store.token)
         self.workers = Workers(workers, options.devices, store.folder / "logs", options.cancel_grace)

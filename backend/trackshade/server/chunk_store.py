@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trackshade.errors import JobError, OutputError
-from trackshade.wire import ArrayEntry, Manifest, digest_of
+from trackshade.core.errors import JobError, OutputError
+from trackshade.ipc import ArrayEntry, Manifest, digest_of
 
 
 class ChunkStore:

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from trackshade.processes import find_program
+from trackshade.core.processes import find_program
 
 CARD_ORDER = "PCI_BUS_ID"  # for CUDA_DEVICE_ORDER: that of NVIDIA's tool, so that a number means the same card to both
 FRESH = 2.0  # seconds

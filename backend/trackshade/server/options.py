@@ -17,10 +17,10 @@ class ServeOptions:
         devices: one worker process for each: "auto", "cpu", "cuda:0", ...; empty to accept jobs only.
         connection_file: where to write address and token; None for the per-user place.
         private: end when standard input closes, that is when the owner ends or dies.
-        owners: end when nobody holds a lock in this folder any more (see `trackshade.wire.owners`).
+        owners: end when nobody holds a lock in this folder any more (see `trackshade.ipc.owners`).
         idle_exit: end after this many seconds without clients and jobs; None for never.
         worker_idle: end a worker that had nothing to do for this many seconds, which gives its memory back.
-        curve: folder of CURVE keys (see `trackshade.wire.endpoints`), needed for an address that others reach.
+        curve: folder of CURVE keys (see `trackshade.ipc.endpoints`), needed for an address that others reach.
         chunk_days: delete chunks that nothing asked for in that time.
         keep: how many finished jobs are kept; None for all.
         cancel_grace: seconds that a worker has to answer a cancel before it is ended.

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trackshade import registry
-from trackshade.errors import Cancelled, ProtocolError, TrackshadeError
+from trackshade.config import registry
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import Cancelled, ProtocolError, TrackshadeError
+from trackshade.ipc import CHUNK_BYTES, Manifest, Message, digest_of
+from trackshade.ipc.fields import take, take_count, take_digests, take_file_name, take_job
+from trackshade.ipc.messages import BufferEntry
 from trackshade.server import states
 from trackshade.server.sessions import Session
 from trackshade.server.store import Event, Job
-from trackshade.settings import ShadeSettings
-from trackshade.wire import CHUNK_BYTES, Manifest, Message, digest_of
-from trackshade.wire.fields import take, take_count, take_digests, take_file_name, take_job
-from trackshade.wire.messages import BufferEntry
 
 if TYPE_CHECKING:
     from trackshade.server.broker import Broker

@@ -20,16 +20,17 @@ from pathlib import Path
 import zmq
 import zmq.auth.thread
 
-from trackshade import __version__, folders
-from trackshade.errors import OutputError, UsageError
+from trackshade import __version__
+from trackshade.core import folders
+from trackshade.core.errors import OutputError, UsageError
+from trackshade.ipc import PROTOCOL, connection_files, owners
+from trackshade.ipc.connection_files import ConnectionInfo
+from trackshade.ipc.endpoints import IPC_PATH_LIMIT, ServerKeys, check_bind, server_keys
+from trackshade.ipc.self_pipe import SelfPipe
 from trackshade.server.broker import Broker
-from trackshade.server.door import CURVE_DOMAIN, Door
 from trackshade.server.options import ServeOptions
+from trackshade.server.router_socket import CURVE_DOMAIN, RouterSocket
 from trackshade.server.store import Store
-from trackshade.wire import PROTOCOL, connection_file, owners
-from trackshade.wire.connection_file import ConnectionInfo
-from trackshade.wire.endpoints import IPC_PATH_LIMIT, ServerKeys, check_bind, server_keys
-from trackshade.wire.wake import Wake
 
 MAX_PRIVATE_STORES = 64
 OWNERS_EVERY = 0.5  # seconds between two looks at who is left
@@ -62,19 +63,19 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
         context = stack.enter_context(zmq.Context(io_threads=1))
         if keys is not None:
             stack.enter_context(_authenticator(context, keys))
-        clients = Door(context, options.endpoint or _local_endpoint(store.folder, "broker"), keys)
+        clients = RouterSocket(context, options.endpoint or _local_endpoint(store.folder, "broker"), keys)
         stack.callback(clients.close)
-        workers = Door(context, _local_endpoint(store.folder, "workers"))
+        workers = RouterSocket(context, _local_endpoint(store.folder, "workers"))
         stack.callback(workers.close)
-        wake = Wake()
+        wake = SelfPipe()
         stack.callback(wake.close)
         broker = Broker(store, clients, workers, wake, options)
         stack.callback(broker.close)
         _end_when_told(broker, wake, options, ended)
         info = ConnectionInfo(clients.endpoint, store.token, os.getpid(), __version__, PROTOCOL, keys is not None)
         path = options.connection_file or folders.connection_file()
-        connection_file.write(path, info)
-        stack.callback(connection_file.remove, path, os.getpid())
+        connection_files.write(path, info)
+        stack.callback(connection_files.remove, path, os.getpid())
         if on_ready is not None:
             on_ready(info)
         broker.run()
@@ -124,7 +125,7 @@ def _authenticator(context: zmq.Context, keys: ServerKeys) -> Iterator[None]:
         thread.stop()
 
 
-def _end_when_told(broker: Broker, wake: Wake, options: ServeOptions, ended: threading.Event) -> None:
+def _end_when_told(broker: Broker, wake: SelfPipe, options: ServeOptions, ended: threading.Event) -> None:
     def end(*_: object) -> None:
         broker.stop = True
         wake.set()

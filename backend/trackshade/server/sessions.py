@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trackshade import __version__
-from trackshade.errors import ProtocolError
-from trackshade.wire import Message
-from trackshade.wire.fields import take, take_count
-from trackshade.wire.protocol import CREDITS, PROTOCOL, check_protocol
+from trackshade.core.errors import ProtocolError
+from trackshade.ipc import Message
+from trackshade.ipc.fields import take, take_count
+from trackshade.ipc.protocol import CREDITS, PROTOCOL, check_protocol
 
 SILENCE = 60.0  # seconds without a word (clients ping every few) after which a session ends
 ALL_CREDITS = 24  # chunks on the way from all clients together: what bounds the memory for them

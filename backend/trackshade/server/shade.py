@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
-from trackshade import registry
+from trackshade.config import registry
+from trackshade.config.registry import ModelSpec
+from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import TrackingVideo, tracking_video
-from trackshade.errors import ShotError
-from trackshade.registry import ModelSpec
-from trackshade.result import write_result
+from trackshade.core.errors import ShotError
+from trackshade.ipc import ArrayEntry, Manifest
+from trackshade.results import write_result
 from trackshade.server import states
 from trackshade.server.chunk_store import ChunkStore
-from trackshade.settings import ShadeSettings
 from trackshade.shot import Shot
 from trackshade.shot.encoding import decode
-from trackshade.wire import ArrayEntry, Manifest
 
 if TYPE_CHECKING:
     from trackshade.pipelines import DiffusionShaderPipeline

@@ -21,12 +21,12 @@ from typing import Any
 
 import msgpack
 
-from trackshade.errors import JobError, OutputError, ProtocolError
+from trackshade.core.errors import JobError, OutputError, ProtocolError
+from trackshade.ipc import Manifest, digest_of
+from trackshade.ipc.lock import FileLock
+from trackshade.ipc.messages import pack
 from trackshade.server import states
 from trackshade.server.chunk_store import ChunkStore, storage_error
-from trackshade.wire import Manifest, digest_of
-from trackshade.wire.lock import FileLock
-from trackshade.wire.messages import pack
 
 MAX_RESTARTS = 5
 """A job that was running whenever the backend was killed this often is given up: it may be what kills it."""

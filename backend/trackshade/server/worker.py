@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from trackshade.errors import Cancelled, JobError, TrackshadeError
-from trackshade.server.orphans import die_with_parent
-from trackshade.settings import ShadeSettings
-from trackshade.wire import Manifest, Message, decode, digest_of, encode
-from trackshade.wire.messages import BufferEntry
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import Cancelled, JobError, TrackshadeError
+from trackshade.ipc import Manifest, Message, decode, digest_of, encode
+from trackshade.ipc.messages import BufferEntry
+from trackshade.server.parent_watchdog import die_with_parent
 
 if TYPE_CHECKING:
     from trackshade.server.shade import Shader

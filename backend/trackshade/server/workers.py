@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trackshade.errors import JobError, ProtocolError
-from trackshade.processes import own_python
-from trackshade.server.door import Door
+from trackshade.core.errors import JobError, ProtocolError
+from trackshade.core.processes import own_python
+from trackshade.ipc import Message, decode
 from trackshade.server.memory import CARD_ORDER
-from trackshade.wire import Message, decode
+from trackshade.server.router_socket import RouterSocket
 
 log = logging.getLogger("trackshade.broker")
 
@@ -64,7 +64,7 @@ class Died:
 class Workers:
     """Starts and ends workers; jobs in, `on_message(job, message)` out."""
 
-    def __init__(self, door: Door, devices: tuple[str, ...], logs: Path, cancel_grace: float) -> None:
+    def __init__(self, door: RouterSocket, devices: tuple[str, ...], logs: Path, cancel_grace: float) -> None:
         self.slots = [Slot(number, device) for number, device in enumerate(devices)]
         self._door = door
         self._logs = logs

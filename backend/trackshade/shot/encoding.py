@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 from trackshade.shot.model import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Shot, Surfaces
 
 VERSION = 2

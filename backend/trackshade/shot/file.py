@@ -18,7 +18,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from trackshade.errors import OutputError, ShotError
+from trackshade.core.errors import OutputError, ShotError
 from trackshade.shot.encoding import array_specs, decode, encode
 from trackshade.shot.model import Shot
 

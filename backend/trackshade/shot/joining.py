@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from trackshade.errors import ShotError
-from trackshade.fit import SizeFit, fit_size
-from trackshade.registry import ModelSpec
+from trackshade.config.registry import ModelSpec
+from trackshade.core.errors import ShotError
+from trackshade.core.fitting import SizeFit, fit_size
 from trackshade.shot.model import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Shot, Surfaces
 from trackshade.shot.segments import History, Segment, SlotVariants, carried_warning, geometries_of
 from trackshade.shot.track_set import TrackSet

@@ -296,7 +296,7 @@ class Shot:
 
     def first_places(self, mesh: int, t: int = 0) -> Float32:
         """[V, 3] float32, metres: where the vertices that mesh `mesh` has in sample `t` would have been in the first
-        sample. It is what they are coloured by: their origins, under the object's first matrix.
+        sample. It is what they are colored by: their origins, under the object's first matrix.
         """
         return _in_world(self.geometry_of(mesh, t).first, self.meshes[mesh].matrix_world[0])
 

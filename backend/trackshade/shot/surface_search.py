@@ -10,7 +10,7 @@ for a mesh of a hundred thousand vertices. Here all queries go through the same 
    thin sheet finds the front; only where that finds nothing near are all directions looked at.
 2. From the sample's triangle the query walks over the mesh: of the triangles around the corner that is nearest to the
    closest point so far, it takes the closest one, until none is closer. A table of the first and the last triangle that
-   has a vertex as its first, second or third corner serves as the neighbourhood: six triangles, which is all or most of
+   has a vertex as its first, second or third corner serves as the neighborhood: six triangles, which is all or most of
    them. Vertices with many triangles, such as poles, have a list of them.
 3. Queries far from the surface look into coarser and coarser grids.
 
@@ -132,8 +132,8 @@ class SurfaceSearch:
         low = np.min([corner.min(axis=1) for corner in corners], axis=0)
         high = np.max([corner.max(axis=1) for corner in corners], axis=0)
         self.diagonal = float(np.linalg.norm((high - low).astype(np.float64)))
-        self._centre = ((low.astype(np.float64) + high) / 2).astype(np.float32)
-        self._corner = [corner - self._centre[:, None] for corner in corners]
+        self._center = ((low.astype(np.float64) + high) / 2).astype(np.float32)
+        self._corner = [corner - self._center[:, None] for corner in corners]
         self._prepare()
         self._tables: dict[tuple[float, bool], _Table] = {}
         self._around = _triangles_around(len(positions), triangles)
@@ -225,14 +225,14 @@ class SurfaceSearch:
         """
         triangle = np.full(len(points), -1, np.int64)
         if len(points) * len(self._triangles) <= _FEW_PAIRS:
-            self._try_all(np.ascontiguousarray((points - self._centre).T), normals, triangle)
+            self._try_all(np.ascontiguousarray((points - self._center).T), normals, triangle)
             return self._exact(points, triangle)
         squared = np.full(len(points), np.inf, np.float32)
-        centred = np.ascontiguousarray((points - self._centre).T)
+        centerd = np.ascontiguousarray((points - self._center).T)
         for first in range(0, len(points), _BLOCK):
             piece = slice(first, first + _BLOCK)
             self._search(
-                np.ascontiguousarray(centred[:, piece]), None if normals is None else normals[piece].T, limit,
+                np.ascontiguousarray(centerd[:, piece]), None if normals is None else normals[piece].T, limit,
                 triangle[piece], squared[piece],
             )  # fmt: skip
         return self._exact(points, triangle)
@@ -374,7 +374,7 @@ class SurfaceSearch:
                 there = np.take(self._place, sample, axis=1, mode="wrap")
                 away = there - points
                 distance = _dot(away, away)
-                # Another cell with the same hash is no neighbour.
+                # Another cell with the same hash is no neighbor.
                 aside = there - places if places is not points else away
                 take = (sample >= 0) & (distance < near) & (_dot(aside, aside) < np.float32(6.75 * table.cell**2))
                 best[take], near[take] = sample[take], distance[take]
@@ -401,7 +401,7 @@ class SurfaceSearch:
 
         Args:
             thorough: begin around the two corners that are not the nearest one, where a walk around that has ended:
-                for points so far away that the distances to neighbouring triangles hardly differ.
+                for points so far away that the distances to neighboring triangles hardly differ.
         """
         triangle, squared = triangle.copy(), squared.copy()
         b, c, _ = self._closest(triangle, points)
@@ -424,8 +424,8 @@ class SurfaceSearch:
             own = points[:, active]
             best, near = triangle[active], squared[active]
             for vertices in around:
-                for neighbours in self._around:
-                    other = neighbours[vertices].astype(np.int64)
+                for neighbors in self._around:
+                    other = neighbors[vertices].astype(np.int64)
                     other_b, other_c, distance = self._closest(other, own)
                     closer = distance < near
                     np.copyto(best, other, where=closer)
@@ -522,10 +522,10 @@ class SurfaceSearch:
         """[N] whether the edges between vertices a and b belong to the triangles `own` alone."""
         alone = np.ones(len(a), np.bool_)
         for start, end in ((a, b), (b, a)):
-            for neighbours in self._around:
-                found = neighbours[start]
+            for neighbors in self._around:
+                found = neighbors[start]
                 alone &= (found == own) | (self._triangles[found] != end[:, None]).all(axis=1)
-        # The neighbourhood may lack triangles, so what seems to be alone is looked for among all.
+        # The neighborhood may lack triangles, so what seems to be alone is looked for among all.
         some = np.flatnonzero(alone)
         if len(some):
             wanted, place = np.unique(self._edge_keys(a[some], b[some]), return_inverse=True)
@@ -608,8 +608,8 @@ def slopes(
     ahead = np.ascontiguousarray(directions.T, dtype=np.float32)
     ahead /= np.maximum(np.sqrt(_dot(ahead, ahead)), np.float32(1e-30))
     least, most = np.ones(len(vertices), np.float32), np.zeros(len(vertices), np.float32)
-    for neighbours in _triangles_around(len(positions), triangles):
-        cosine = np.abs(_dot(np.take(normal, neighbours[vertices], axis=1), ahead))
+    for neighbors in _triangles_around(len(positions), triangles):
+        cosine = np.abs(_dot(np.take(normal, neighbors[vertices], axis=1), ahead))
         np.minimum(least, cosine, out=least)
         np.maximum(most, cosine, out=most)
     return least, most

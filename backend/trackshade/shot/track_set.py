@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackshade.errors import OutputError, ShotError, TrackshadeError
-from trackshade.fit import FrameMap, fit_frames
-from trackshade.folders import write_json
-from trackshade.registry import ModelSpec
-from trackshade.settings import ShadeSettings
+from trackshade.config.registry import ModelSpec
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import OutputError, ShotError, TrackshadeError
+from trackshade.core.fitting import FrameMap, fit_frames
+from trackshade.core.folders import write_json
 
 FORMAT = 1
 FILE, FIRST = "set.json", "first.png"
@@ -36,7 +36,7 @@ class Order:
     Attributes:
         start, end, step: the exported range, scene frames.
         fps: the scene's rate.
-        frame_rule, size_mode: how range and frame are fitted to the model's; see `trackshade.fit`.
+        frame_rule, size_mode: how range and frame are fitted to the model's; see `trackshade.core.fitting`.
         size: (width, height) of the model's, where it has several; None for the nearest in aspect.
         settings: how it is shaded.
         picture: whether the first exported frame gives the look; then the set needs `first.png`.
@@ -204,7 +204,7 @@ def unwritable(folder: Path, reason: str) -> OutputError:
 
 
 def _spans(frames: list[int]) -> str:
-    """1, 4 and 7 as words; runs of neighbours as 1 to 25."""
+    """1, 4 and 7 as words; runs of neighbors as 1 to 25."""
     runs: list[list[int]] = []
     for frame in frames:
         if runs and frame == runs[-1][-1] + 1:

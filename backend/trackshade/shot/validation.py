@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackshade.errors import ShotError
+from trackshade.core.errors import ShotError
 
 if TYPE_CHECKING:
     from trackshade.shot.model import Cutout, Geometry, MeshTrack, Shot, Surfaces

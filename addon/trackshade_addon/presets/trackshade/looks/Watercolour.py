@@ -4,9 +4,7 @@ import bpy
 
 own = bpy.context.scene.trackshade
 
-own.prompt = (
-    "a watercolour painting on rough paper, loose brush strokes, pigment blooms, white paper left in the lights"
-)
+own.prompt = "a watercolor painting on rough paper, loose brush strokes, pigment blooms, white paper left in the lights"
 own.negative_prompt = "blurry, washed out, flickering, warped, text, watermark, photograph, 3d render"
 own.first_frame = "none"
 own.control_scale = 0.9

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Renders samples of a shot by the scene's own engine, at the model's size and through the shot's camera."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import subprocess
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+from numpy.typing import NDArray
+
+from trackshade.core import geometry
+from trackshade.core.errors import ShotError
+from trackshade.core.processes import blender, own_python
+from trackshade.shot import Shot
+
+from ..discard import discard
+from ..placement.compositor import placed_nodes
+from ..render.outputs import kept_frames, spare_slot, write_nothing
+from ..render.rest import own_render
+from .animation import curves
+from .engines import look_engine
+from .render_state import RenderState
+from .restore import Changes, fix_camera, undisturbed
+from .simulations import simulations
+from .stepping import Stepper, Steps, finish
+from .visibility import is_plate
+
+Picture = NDArray[np.uint8]
+
+_GPU_ENGINES = {"BLENDER_WORKBENCH", "BLENDER_EEVEE", "BLENDER_EEVEE_NEXT"}
+_PROBE = """
+import bpy
+render = bpy.context.scene.render
+render.engine, render.resolution_x, render.resolution_y = "BLENDER_WORKBENCH", 8, 8
+bpy.ops.render.render()
+"""
+_FIX = "Give a picture with --first-frame PATH, or choose another render engine."
+
+
+def render_first_frame(
+    shot: Shot,
+    scene: bpy.types.Scene | None = None,
+    view_layer: bpy.types.ViewLayer | None = None,
+    keep_played: bool = True,
+) -> Picture:
+    """The shot's first sample as the scene's own engine renders it; see `render_sample`."""
+    return render_sample(shot, 0, scene, view_layer, keep_played)
+
+
+def render_sample(
+    shot: Shot,
+    t: int,
+    scene: bpy.types.Scene | None = None,
+    view_layer: bpy.types.ViewLayer | None = None,
+    keep_played: bool = True,
+) -> Picture:
+    """Renders sample `t` of a shot; the scene is left as it was. See `SampleRenderer`.
+
+    Raises:
+        ShotError: the engine cannot render here.
+    """
+    with SampleRenderer(shot, scene, view_layer, keep_played) as renderer:
+        return finish(renderer.render(t))
+
+
+class SampleRenderer:
+    """Renders samples of a shot that was captured from a scene; the scene is as it was at the end of the `with` block.
+
+    Motion blur, burnt-in metadata, render regions and the sequencer are switched off: the picture must lie exactly
+    over the shot's tracks. Plates that Trackshade placed are hidden. The compositor is part of the look and stays,
+    except that it rests where it would miss other view layers. Nothing is written to disk (see `render.outputs`), no
+    scripts on renders run, and the user's render slots keep their pictures.
+
+    Simulations that are not baked are stepped on the way from one sample to the next: a render does not simulate, it
+    shows the frames that the viewport's evaluation has simulated.
+
+    Args:
+        shot: the samples.
+        scene, view_layer: what is rendered; by default the context's scene and the shot's view layer.
+        keep_played: as `Capture` has it, so that pictures show what the shot holds.
+    """
+
+    def __init__(
+        self,
+        shot: Shot,
+        scene: bpy.types.Scene | None = None,
+        view_layer: bpy.types.ViewLayer | None = None,
+        keep_played: bool = True,
+    ) -> None:
+        scene = scene or bpy.context.scene
+        assert scene is not None  # Blender always has one
+        self._shot, self._scene = shot, scene
+        self._view_layer = view_layer or scene.view_layers[shot.view_layer]
+        self._keep_played = keep_played
+        self._stack = contextlib.ExitStack()
+        self._stepper: Stepper | None = None
+
+    def __enter__(self) -> SampleRenderer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def render(self, t: int) -> Generator[Steps, None, Picture]:
+        """Renders sample `t`. Yields the frames of simulations that were stepped on the way, of how many.
+
+        Returns:
+            [H, W, 3] uint8, sRGB as the scene's view transform shows it; black where the film is transparent.
+
+        Raises:
+            ShotError: the engine cannot render here.
+        """
+        yield from self.approach(t)
+        return self.picture(t)
+
+    def approach(self, t: int) -> Iterator[Steps]:
+        """Brings the scene to sample `t`, a frame at a time where something is simulated."""
+        if self._stepper is None:
+            self._stepper = self._open()
+        yield from self._stepper.to(float(self._shot.frames[t]))
+
+    def picture(self, t: int) -> Picture:
+        """Renders sample `t`, at which the scene is. Returns and raises: as `render`."""
+        return _picture(self._shot, t, self._scene, self._view_layer)
+
+    def _open(self) -> Stepper:
+        _graphics_or_raise(look_engine(self._scene))
+        self._stack.callback(_remove_images, set(bpy.data.images))
+        changes = self._stack.enter_context(undisturbed(self._scene))
+        followed = None
+        if simulations(self._scene, self._view_layer):  # which run as they did for the shot
+            state = RenderState(changes, self._scene, self._view_layer, lambda sentence: None, self._keep_played)
+            followed = state.follow
+        frames = [float(frame) for frame in self._shot.frames]
+        return Stepper(self._scene, self._view_layer, frames, changes, followed)
+
+
+def _remove_images(known: set[bpy.types.Image]) -> None:
+    """Removes what rendering has added, such as the render result."""
+    for image in set(bpy.data.images) - known:
+        bpy.data.images.remove(image)
+
+
+def _graphics_or_raise(engine: str) -> None:
+    if engine in _GPU_ENGINES and bpy.app.background and not _has_graphics():
+        raise ShotError(
+            "render-failed",
+            f"The scene's engine {_title(engine)} needs graphics, and this machine offers none to a Blender without "
+            "a window.",
+            "Install EGL and a driver (Debian: libegl1 libgl1-mesa-dri), set the scene's engine to Cycles, or give "
+            "a picture with --first-frame PATH.",
+        )
+
+
+def _picture(shot: Shot, t: int, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Picture:
+    """Renders sample `t`, at which the scene is."""
+    engine = look_engine(scene)
+    changes = Changes()
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, _camera(shot, t) as camera:
+        path = Path(folder) / "frame.png"
+        try:
+            _prepare(changes, scene, view_layer, shot.size, path)
+            fix_camera(changes, scene, camera)
+            with kept_frames(scene), spare_slot(scene):
+                _render(scene, engine)
+            if not path.is_file():
+                raise ShotError("render-failed", f"{_title(engine)} rendered the first frame to no file.", _FIX)
+            picture = read_picture(path)
+        finally:
+            changes.undo()  # before the camera goes
+    width, height = shot.size
+    if picture.shape != (height, width, 3):
+        raise ShotError(
+            "render-failed",
+            f"{_title(engine)} rendered {picture.shape[1]}×{picture.shape[0]} pixels instead of {width}×{height}.",
+            _FIX,
+        )
+    return picture
+
+
+def read_picture(path: Path) -> Picture:
+    """[H, W, 3] uint8 of a picture file as it is displayed (8-bit sRGB), through Blender's reader.
+
+    Raises:
+        ShotError: the file is missing or is no picture.
+    """
+    try:
+        image = bpy.data.images.load(str(path), check_existing=False)
+    except RuntimeError as error:
+        raise ShotError("bad-picture", f"{path} cannot be read as a picture.", "Give a PNG or JPEG file.") from error
+    try:
+        width, height = image.size
+        if not width or not height:
+            raise ShotError("bad-picture", f"{path} cannot be read as a picture.", "Give a PNG or JPEG file.")
+        pixels = np.empty((height, width, image.channels), np.float32)
+        image.pixels.foreach_get(pixels.reshape(-1))  # byte images give their values as stored, bottom row first
+        if image.channels < 3:
+            pixels = np.repeat(pixels[..., :1], 3, axis=2)
+        return np.ascontiguousarray(geometry.to_uint8(pixels[::-1, :, :3]))
+    finally:
+        discard(image)
+
+
+def _prepare(
+    changes: Changes,
+    scene: bpy.types.Scene,
+    view_layer: bpy.types.ViewLayer,
+    size: tuple[int, int],
+    path: Path,
+) -> None:
+    """Sets the scene up for one plain 8-bit picture of one view layer."""
+    render, output = scene.render, scene.render.image_settings
+    single = sum(layer.use for layer in scene.view_layers) <= 1 or len(scene.view_layers) == 1
+    for layer in scene.view_layers:
+        changes.set(layer, "use", layer == view_layer)
+    for name, value in {
+        "resolution_x": size[0],
+        "resolution_y": size[1],
+        "resolution_percentage": 100,
+        "pixel_aspect_x": 1.0,
+        "pixel_aspect_y": 1.0,
+        "use_border": False,
+        "use_sequencer": False,
+        "use_multiview": False,
+        "use_motion_blur": False,
+        "use_stamp": False,
+        "dither_intensity": 0.0,
+        "use_file_extension": True,
+        "use_overwrite": True,
+        "filepath": str(path),
+        "engine": look_engine(scene),
+    }.items():
+        changes.set(render, name, value)
+    if not single:
+        changes.set(render, "use_compositing", False)
+    write_nothing(changes)
+    for node in placed_nodes(scene):
+        changes.set(node, "mute", True)
+    # Depth and color mode depend on the format, and the format on the medium.
+    changes.keep(output, "media_type", "file_format", "color_mode", "color_depth", "color_management")
+    if hasattr(output, "media_type"):  # Blender 5.0 and newer
+        output.media_type = "IMAGE"
+    output.file_format, output.color_mode, output.color_depth = "PNG", "RGB", "8"
+    output.color_management = "FOLLOW_SCENE"
+    if scene.display_settings.display_device != "sRGB":
+        changes.keep(scene.view_settings, "view_transform", "look")
+        changes.set(scene.display_settings, "display_device", "sRGB")
+    if render.engine == "CYCLES" and not _can_denoise():
+        changes.set(scene.cycles, "use_denoising", False)
+    for obj in scene.objects:
+        if is_plate(obj):
+            for curve in [*curves(obj), *(obj.animation_data.drivers if obj.animation_data else ())]:
+                if curve.data_path == "hide_render":
+                    changes.set(curve, "mute", True)
+            changes.set(obj, "hide_render", True)
+
+
+@contextlib.contextmanager
+def _camera(shot: Shot, t: int) -> Iterator[bpy.types.Object]:
+    """A camera with the shot's intrinsics, for a while; depth of field is that of the camera it was captured from."""
+    source = bpy.data.objects.get(shot.camera.sources[t])
+    if source is not None and isinstance(source.data, bpy.types.Camera):
+        data = source.data.copy()
+        data.animation_data_clear()
+    else:
+        data = bpy.data.cameras.new("Trackshade first frame")
+    k = shot.camera.intrinsics[t]
+    orthographic = bool(shot.camera.orthographic[t])
+    settings = (geometry.ortho_from_intrinsics if orthographic else geometry.lens_from_intrinsics)(k, shot.size)
+    camera = bpy.data.objects.new("Trackshade first frame", data)
+    try:
+        for name, value in settings.items():
+            setattr(data, name, value)
+        data.clip_start, data.clip_end = (float(distance) for distance in shot.camera.clip[t])
+        camera.matrix_world = Matrix(geometry.camera_to_blender(shot.camera.world_to_camera[t]).tolist())
+        yield camera
+    finally:
+        bpy.data.objects.remove(camera)
+        bpy.data.cameras.remove(data)
+
+
+def _render(scene: bpy.types.Scene, engine: str) -> None:
+    try:
+        # The operator renders a scene at the frame of the context's own scene.
+        with own_render(), bpy.context.temp_override(scene=scene):
+            result = bpy.ops.render.render(write_still=True, use_viewport=False, scene=scene.name)
+    except RuntimeError as error:  # what Blender's operators raise, whatever went wrong inside
+        lines = [line.strip().removeprefix("Error:").strip() for line in str(error).splitlines() if line.strip()]
+        said = lines[-1].rstrip(".") if lines else "no reason was given"
+        raise ShotError("render-failed", f"{_title(engine)} cannot render the first frame: {said}.", _FIX) from error
+    if "FINISHED" not in result:
+        raise ShotError("render-failed", f"{_title(engine)} stopped before the first frame was rendered.", _FIX)
+
+
+def _can_denoise() -> bool:
+    """Whether this Blender was built with the denoiser; without, Cycles fails instead of doing without."""
+    import _cycles
+
+    return getattr(_cycles, "with_openimagedenoise", True)
+
+
+@functools.cache
+def _has_graphics() -> bool:
+    """Whether a Blender without a window can use the graphics driver.
+
+    Where there is none, Blender's rasterising engines end their whole process, so another process tries it.
+    """
+    binary = bpy.app.binary_path  # empty where bpy is a Python module
+    try:
+        if binary:
+            start = blender(binary, "-b", "--factory-startup", "--python-expr", _PROBE)
+        else:
+            start = own_python("-c", _PROBE)
+        done = subprocess.run(start.command, env=start.variables, capture_output=True, timeout=300, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _title(engine: str) -> str:
+    return engine.removeprefix("BLENDER_").removesuffix("_NEXT").capitalize()

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads the pictures that people give for a first frame, files and images that are open in Blender; main thread only.
+
+What the values mean is decided in `trackshade.shot.given_image`, for Blender's side and the backend's. Scene-linear
+pictures go through the view transform that the shot was captured with.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from trackshade.core.errors import ShotError
+from trackshade.core.geometry import linear_to_srgb
+from trackshade.core.image_files import MAX_PIXELS, PictureHeader, read_header, read_whole
+from trackshade.shot.given_image import DecodingFailed, GivenPicture, Pixels, read_given
+
+from ..discard import discard
+
+IMAGE = "image:"  # before an image's name, where a path may stand, too
+_DATA = "Non-Color"
+_DISPLAY_SPACES = ("sRGB", _DATA)
+_VIEW = ("view_transform", "look", "exposure", "gamma", "use_curve_mapping")
+_WHITE_BALANCE = ("use_white_balance", "white_balance_temperature", "white_balance_tint")  # Blender 4.3 and newer
+
+
+def check_given(chosen: str) -> PictureHeader:
+    """Looks at a chosen picture before any work: a path, or IMAGE and the name of an image in Blender.
+
+    Raises:
+        ShotError: it cannot be read, is damaged or of a kind that is not taken.
+    """
+    if chosen.startswith(IMAGE):
+        return _image_header(_image(chosen))
+    return read_whole(Path(chosen))[1]
+
+
+def look_at_given(chosen: str) -> PictureHeader:
+    """As `check_given`, but of a file it reads the header only."""
+    return check_given(chosen) if chosen.startswith(IMAGE) else read_header(Path(chosen))
+
+
+def read_given_picture(chosen: str, color_management: Mapping[str, Any] | None) -> GivenPicture:
+    """Reads a chosen picture. Args and Raises: as `check_given` and `read_picture_file`."""
+    if chosen.startswith(IMAGE):
+        return _read_image(_image(chosen), color_management or {})
+    return read_picture_file(Path(chosen), color_management)
+
+
+def read_picture_file(path: Path, color_management: Mapping[str, Any] | None) -> GivenPicture:
+    """Reads a picture file.
+
+    Args:
+        color_management: the scene's, as `color_management` gives it; for scene-linear pictures.
+
+    Raises:
+        ShotError: it cannot be read, is damaged or of a kind that is not taken.
+    """
+
+    def decode(data: bytes, header: PictureHeader) -> Pixels:
+        if header.scene_linear:
+            return _developed(data, header, color_management or {})
+        with _loaded(data, _DATA) as image:
+            return _stored(_values(image), np.uint16 if header.bits == 16 else np.uint8)
+
+    return read_given(path, decode)
+
+
+def color_management(scene: bpy.types.Scene) -> dict[str, Any]:
+    """How a scene shows light, as plain values for a shot's `source`."""
+    view = scene.view_settings
+    found: dict[str, Any] = {"display_device": scene.display_settings.display_device}
+    found |= {name: getattr(view, name) for name in (*_VIEW, *_WHITE_BALANCE) if hasattr(view, name)}
+    if view.use_curve_mapping:
+        curves = view.curve_mapping
+        found["curves"] = {
+            "black": list(curves.black_level),
+            "white": list(curves.white_level),
+            "points": [[[*point.location, point.handle_type] for point in curve.points] for curve in curves.curves],
+        }
+    return found
+
+
+def _image(chosen: str) -> bpy.types.Image:
+    name = chosen.removeprefix(IMAGE)
+    image = bpy.data.images.get(name)
+    if image is None:
+        raise ShotError("bad-picture", f"There is no image '{name}' in this file.", "Choose another image.")
+    if image.source not in ("FILE", "GENERATED") or image.type not in ("IMAGE", "UV_TEST"):
+        raise ShotError(
+            "picture-format",
+            f"The image '{name}' is a movie, a sequence, of several tiles or layers, or a render result.",
+            "Save the wanted picture to a file, and choose that.",
+        )
+    return image
+
+
+def _image_header(image: bpy.types.Image) -> PictureHeader:
+    width, height = image.size
+    if not width or not height:
+        raise ShotError("bad-picture", f"The image '{image.name}' has no pixels: its file is missing or no picture.",
+                        "Choose another image.")  # fmt: skip
+    if width * height > MAX_PIXELS:
+        raise ShotError(
+            "picture-too-large",
+            f"The image '{image.name}' has {width}×{height} pixels, and at most {MAX_PIXELS} are read.",
+            "Make it smaller.",
+        )
+    space = image.colorspace_settings.name
+    if image.is_float and space not in _DISPLAY_SPACES:
+        return PictureHeader("image", (width, height), 32, linear_space=space)
+    alpha = "none" if image.alpha_mode == "NONE" or image.channels < 4 else "straight"
+    # Blender holds deep pictures as light, premultiplied; they are turned back, and nothing of alpha is left to do.
+    return PictureHeader("image", (width, height), *((16, "none") if image.is_float else (8, alpha)))
+
+
+def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> GivenPicture:
+    """The picture that an image shows in Blender, with what was painted on it; the image is not changed."""
+    header = _image_header(image)
+    try:
+        if header.scene_linear:
+            pixels = _shown(image, management)
+        elif image.is_float:
+            pixels = _values(image)
+            if image.colorspace_settings.name == "sRGB":
+                pixels[..., :3] = linear_to_srgb(pixels[..., :3])
+            pixels = _stored(pixels, np.uint16)
+        else:
+            pixels = _stored(_values(image), np.uint8)
+    except (DecodingFailed, MemoryError) as error:
+        raise ShotError(
+            "bad-picture", f"The image '{image.name}' cannot be read: {error}.", "Choose another image."
+        ) from error
+    return GivenPicture(pixels, header, image.name)
+
+
+def _developed(data: bytes, header: PictureHeader, management: Mapping[str, Any]) -> Pixels:
+    """[H, W, 4] uint16 of a scene-linear picture file as the scene shows it."""
+    with _loaded(data, header.linear_space) as image:
+        image.alpha_mode = "PREMUL"
+        return _shown(image, management)
+
+
+def _shown(image: bpy.types.Image, management: Mapping[str, Any]) -> Pixels:
+    """[H, W, 4] uint16 of a scene-linear image as the scene shows it, on an sRGB display, over black."""
+    scene = bpy.data.scenes.new("Trackshade first frame")
+    try:
+        _apply(management, scene)
+        output = scene.render.image_settings
+        if hasattr(output, "media_type"):  # Blender 5.0 and newer
+            output.media_type = "IMAGE"
+        output.file_format, output.color_mode, output.color_depth = "PNG", "RGB", "16"
+        output.compression = 0
+        scene.render.dither_intensity = 0
+        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+            path = Path(folder) / "shown.png"
+            try:
+                image.save_render(str(path), scene=scene)
+            except RuntimeError as error:
+                raise DecodingFailed(_said(error)) from error
+            with _loaded(path.read_bytes(), _DATA) as shown:
+                return _stored(_values(shown), np.uint16)
+    finally:
+        discard(scene)
+
+
+def _apply(management: Mapping[str, Any], scene: bpy.types.Scene) -> None:
+    """Gives a new scene these settings. Those that this Blender does not know keep their defaults."""
+    view = scene.view_settings
+    with suppress(TypeError):  # a studio's configuration without that display
+        scene.display_settings.display_device = "sRGB"
+    for name in (*_VIEW, *_WHITE_BALANCE):
+        if name not in management or not hasattr(view, name):
+            continue
+        with suppress(TypeError):  # a view transform or look of another configuration
+            setattr(view, name, management[name])
+    curves = management.get("curves")
+    if curves is not None and view.use_curve_mapping:
+        mapping = view.curve_mapping
+        mapping.black_level, mapping.white_level = curves["black"], curves["white"]
+        for curve, points in zip(mapping.curves, curves["points"], strict=True):
+            while len(curve.points) > len(points):
+                curve.points.remove(curve.points[-1])
+            for x, y, _ in points[len(curve.points) :]:
+                curve.points.new(x, y)
+            for point, (x, y, handle) in zip(curve.points, points, strict=True):
+                point.location, point.handle_type = (x, y), handle
+        mapping.update()
+
+
+@contextmanager
+def _loaded(data: bytes, space: str) -> Iterator[bpy.types.Image]:
+    """A picture file in memory as an image, for a while; its values are read by the color space `space`.
+
+    From memory, so that nothing in the file's path or name plays a part: numbers of sequences, tiles, movies.
+    """
+    image = bpy.data.images.new("Trackshade first frame", 1, 1)
+    try:
+        image.pack(data=data, data_len=len(data))
+        image.source = "FILE"
+        image.alpha_mode = "CHANNEL_PACKED"
+        _set_space(image, space)
+        if not image.has_data and not all(image.size):
+            raise DecodingFailed("its pixels cannot be decoded")
+        yield image
+    except RuntimeError as error:
+        raise DecodingFailed(_said(error)) from error
+    finally:
+        discard(image)
+
+
+def _set_space(image: bpy.types.Image, space: str) -> None:
+    """Has an image read by a color space; where a studio's configuration has none of that name, by its own for data,
+    or for light the one it has chosen itself.
+    """
+    settings = image.colorspace_settings
+    try:
+        settings.name = space
+    except TypeError:
+        if space != _DATA:
+            return
+        for item in settings.bl_rna.properties["name"].enum_items:
+            settings.name = item.identifier
+            if settings.is_data:
+                return
+
+
+def _values(image: bpy.types.Image) -> np.ndarray:
+    """[H, W, 4] float32, top row first."""
+    width, height = image.size
+    channels = image.channels
+    if not width or not height or channels not in (1, 3, 4):
+        raise DecodingFailed("its pixels cannot be decoded")
+    values = np.empty(width * height * channels, np.float32)
+    image.pixels.foreach_get(values)
+    values = values.reshape(height, width, channels)[::-1]
+    if channels == 4:
+        return values
+    pixels = np.ones((height, width, 4), np.float32)
+    pixels[..., :3] = values
+    return pixels
+
+
+def _stored(values: np.ndarray, kind: type) -> Pixels:
+    """Whole numbers of values 0..1, which are overwritten: a large picture is not held more often than it must be."""
+    np.clip(values, 0, 1, out=values)
+    values *= np.iinfo(kind).max
+    np.rint(values, out=values)
+    return values.astype(kind)
+
+
+def _said(error: RuntimeError) -> str:
+    return str(error).strip().rsplit(": ", 1)[-1] or "Blender gave no reason"

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What pip says, in words for an artist: how far it is, and why it failed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from trackshade.core.errors import JobError, OutputError, TrackshadeError, UsageError
+
+LARGE = {"torch": 40.0, "triton": 5.0, "llvmlite": 2.0, "scipy": 2.0, "transformers": 1.0}  # of the time, about
+CUDA = 4.0  # for each of the libraries that PyTorch brings
+INSTALL_FROM = 0.85  # share of the way where all is there and is being installed
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_COLLECTING = re.compile(r"Collecting ([A-Za-z0-9._-]+)")
+_DOWNLOADING = re.compile(r"Downloading (\S+?)-\d\S* \(([^)]+)\)")
+_RAW = re.compile(r"Progress (\d+) of (\d+)")
+_PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
+
+
+class PipProgress:
+    """Follows pip's lines: `share` 0 to 1 and `words`."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._weights = {name: LARGE.get(name, 1.0) for name in names}
+        self._begun: set[str] = set()
+        self._now = ""
+        self._part = 1.0
+        self.share = 0.0
+        self.words = "Looking for packages"
+
+    def feed(self, line: str) -> None:
+        text = line.strip()
+        if found := _COLLECTING.match(text):
+            self._now = found[1].lower().replace("_", "-")
+            self._begun.add(self._now)
+            self._weights.setdefault(self._now, CUDA if self._now.startswith("nvidia") else 1.0)
+            self._part = 0.0
+            self.words = f"Looking for {self._now}"
+        elif found := _DOWNLOADING.match(text):
+            self.words = f"Downloading {found[1].replace('_', '-')} ({found[2]})"
+        elif found := _RAW.match(text):
+            self._part = int(found[1]) / max(1, int(found[2]))
+        elif text.startswith("Installing collected packages"):
+            self.share, self.words = max(self.share, INSTALL_FROM), "Installing the packages"
+            return
+        elif text.startswith("Successfully installed"):
+            self.share, self.words = 1.0, "Installed"
+            return
+        else:
+            return
+        done = sum(self._weights[name] for name in self._begun) - (1 - self._part) * self._weights.get(self._now, 0)
+        self.share = max(self.share, min(INSTALL_FROM, INSTALL_FROM * done / max(1.0, sum(self._weights.values()))))
+
+
+def explain(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path, python: str) -> TrackshadeError:
+    """Why pip failed. `folder` is that of the environment, `wheels` the folder that it had to do with."""
+    text = "\n".join(tail)
+    return (
+        _disk(text, folder)
+        or _python(text, python)
+        or (_not_in_folder(text, wheels, lock, python) if wheels is not None else _network(text))
+        or _no_wheel(text, python)
+        or JobError("set-up-failed", _last_words(text), "See the log, then try again: what was downloaded is kept.")
+    )
+
+
+def proxy(variables: Mapping[str, str] = os.environ) -> str | None:
+    """The proxy that the environment names, without anybody's password."""
+    for name in _PROXIES:
+        if variables.get(name):
+            parts = urlsplit(variables[name])
+            return f"{parts.hostname or variables[name].rpartition('@')[2]}{f':{parts.port}' if parts.port else ''}"
+    return None
+
+
+def disk_full(folder: Path) -> OutputError:
+    return OutputError("disk-full", f"The disk of {folder} is full.", "Make room, or choose a folder on another disk.")
+
+
+def unwritable(folder: Path, reason: str | None) -> OutputError:
+    return OutputError(
+        "unwritable", f"{folder} cannot be written{f': {reason}' if reason else ''}.", "Choose another folder."
+    )
+
+
+def cannot_write(folder: Path, error: OSError) -> OutputError:
+    """Why a folder could not be written to."""
+    return disk_full(folder) if error.errno in _FULL else unwritable(folder, error.strerror)
+
+
+def _disk(text: str, folder: Path) -> TrackshadeError | None:
+    if re.search(r"No space left|Errno 28\b|Disk quota|Errno 122\b|File too large|Errno 27\b|not enough space", text):
+        return disk_full(folder)
+    if re.search(r"Read-only file system|Errno 30\b|Permission denied|Errno 13\b|Access is denied", text):
+        return unwritable(folder, None)
+    return None
+
+
+def _python(text: str, python: str) -> TrackshadeError | None:
+    if re.search(r"requires a different Python|Requires-Python", text) and "No matching distribution" not in text:
+        return UsageError("wrong-python", f"A package does not run on {python}.", "Choose Python 3.11 to 3.14.")
+    return None
+
+
+def _network(text: str) -> TrackshadeError | None:
+    via = proxy()
+    if re.search(r"ProxyError|Tunnel connection failed|Cannot connect to proxy|Proxy Authentication|\b407\b", text):
+        return JobError(
+            "proxy",
+            f"The proxy {via or 'of this computer'} does not let pip through.",
+            "Check HTTPS_PROXY (with name and password if it wants them), or use a folder of wheels.",
+        )
+    if re.search(r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerificationError", text):
+        return JobError(
+            "certificate",
+            "The package index shows a certificate that this computer does not trust.",
+            "Check the clock; behind a company's proxy set PIP_CERT to its certificate.",
+        )
+    if re.search(
+        r"NewConnectionError|Failed to establish|Name or service not known|getaddrinfo|name resolution"
+        r"|Connection refused|Connection reset|ConnectTimeout|ReadTimeout|timed out|NameResolutionError"
+        r"|Network is unreachable",
+        text,
+    ):
+        return JobError(
+            "no-network",
+            f"The package index cannot be reached{f' through the proxy {via}' if via else ''}.",
+            "Check the connection and try again, or use a folder of wheels.",
+        )
+    return None
+
+
+def _not_in_folder(text: str, wheels: Path, lock: Path, python: str) -> TrackshadeError | None:
+    name = _missing(text)
+    if name is None:
+        return None
+    return UsageError(
+        "wheel-missing",
+        f"The folder {wheels} has no {name} for {python}.",
+        f"Fill it on a computer of the same kind: pip download -r {lock} -d FOLDER",
+    )
+
+
+def _no_wheel(text: str, python: str) -> TrackshadeError | None:
+    name = _missing(text)
+    if name is None:
+        return None
+    return UsageError(
+        "no-wheel", f"There is no {name} for {python} on this kind of computer.", "Choose another Python, 3.11 to 3.14."
+    )
+
+
+def _missing(text: str) -> str | None:
+    found = re.search(r"(?:No matching distribution found for|satisfies the requirement) ([^\s;(]+)", text)
+    return found[1] if found else None
+
+
+def _last_words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    said = (errors or lines or ["it said nothing"])[-1]
+    return f"The set-up failed: {said[:300]}"

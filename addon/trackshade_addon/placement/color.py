@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Color that comes out as it went in: the inverse of the scene's own view transform, and a measure of how
+well.
+
+The pictures of a result are finished sRGB. A render takes scene-linear light through the view transform, so a
+plate needs its images read by the inverse of that transform. Blender offers the inverse of most transforms as
+a color space. It undoes the exposure too, which a plate's emission divides out (see `plane`), but not looks,
+curves or gamma.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import bpy
+import imbuf
+import numpy as np
+
+from trackshade.core.images import write_png
+
+from ..discard import discard
+
+_INVERSE = {
+    "Standard": "sRGB",
+    "AgX": "AgX Base sRGB",
+    "Filmic": "Filmic sRGB",
+    "Khronos PBR Neutral": "Khronos PBR Neutral sRGB",
+    "ACES 1.3": "ACES 1.3 sRGB",
+    "ACES 2.0": "ACES 2.0 sRGB",
+    "Raw": "Non-Color",
+}
+TOLERANCE = 2  # levels of 255
+SAMPLE = 10_000  # pixels that tell enough of a picture
+
+
+def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma: bool = False) -> tuple[str, list[str]]:
+    """The color space to read a plate's images by, and sentences about what keeps the pixels from arriving
+    unchanged; `what` they speak of, and whether who reads them undoes the gamma.
+    """
+    view = scene.view_settings
+    known = color_spaces()
+    space = _INVERSE.get(view.view_transform)
+    warnings = []
+    if space is None or space not in known:
+        warnings.append(
+            f"Blender has no inverse of the view transform '{view.view_transform}', which will change the colors of "
+            f"{what}. Set the view transform to Standard to see them as they were made."
+        )
+        space = "sRGB"
+    changes = [
+        *([f"the look '{view.look}'"] if view.look not in ("", "None") else []),
+        *([f"the gamma of {view.gamma:g}"] if view.gamma != 1 and not undoes_gamma else []),
+        *(["the curves"] if view.use_curve_mapping else []),
+        *(["the white balance"] if getattr(view, "use_white_balance", False) else []),
+    ]
+    if changes:
+        warnings.append(
+            f"{_joined(changes)} of the scene's color management will change the colors of {what}. "
+            "Switch off what should not touch them."
+        )
+    if scene.display_settings.display_device != "sRGB":
+        warnings.append(
+            f"The scene's display is '{scene.display_settings.display_device}': the sRGB colors of {what} will "
+            "be converted to it."
+        )
+    return space, warnings
+
+
+def color_spaces() -> set[str]:
+    """Names of all color spaces that images can be read by."""
+    return {
+        item.identifier for item in bpy.types.ColorManagedInputColorspaceSettings.bl_rna.properties["name"].enum_items
+    }
+
+
+def take_sample(picture: Path, folder: Path) -> Path:
+    """A small picture in `folder`: every n-th pixel of `picture` as it is, SAMPLE in all at most."""
+    image = imbuf.load(str(picture))
+    try:
+        width, height = image.size
+        shrink = max(1.0, math.sqrt(width * height / SAMPLE))
+        image.resize((max(1, int(width / shrink)), max(1, int(height / shrink))), method="FAST")
+        path = folder / "sample.png"
+        imbuf.write(image, filepath=str(path))
+    finally:
+        image.free()
+    return path
+
+
+def warm_up(scene: bpy.types.Scene) -> None:
+    """Has Blender make its tables of the scene's colors, which takes it up to a second the first time."""
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+        write_png(Path(folder) / "grey.png", np.full((4, 4, 3), 128, np.uint8))
+        changed_share(Path(folder) / "grey.png", scene, inverse_space(scene)[0])
+
+
+def changed_share(picture: Path, scene: bpy.types.Scene, space: str) -> tuple[float, int]:
+    """How a picture comes out of the scene's view transform when it is read by `space`.
+
+    Blender itself computes it. A transform cannot show every color (AgX no fully saturated one), and then
+    the inverse meets only the nearest.
+
+    Returns:
+        The share of its pixels that change by more than TOLERANCE, 0..1, and the largest change, in levels.
+    """
+    image = bpy.data.images.load(str(picture), check_existing=False)
+    check = bpy.data.scenes.new("Trackshade color check")
+    try:
+        image.colorspace_settings.name = space
+        check.display_settings.display_device = scene.display_settings.display_device
+        view = check.view_settings
+        view.view_transform, view.look = scene.view_settings.view_transform, scene.view_settings.look
+        # With exactly no exposure Blender sees that the file is in the display's space already and converts nothing.
+        view.exposure, view.gamma = 1e-6, scene.view_settings.gamma
+        check.render.image_settings.file_format = "PNG"
+        check.render.image_settings.color_mode = "RGB"
+        check.render.image_settings.compression = 0
+        check.render.dither_intensity = 0
+        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+            shown = Path(folder) / "shown.png"
+            image.save_render(str(shown), scene=check)
+            change = np.abs(read_levels(shown) - read_levels(picture)).max(axis=-1)
+    finally:
+        discard(check)
+        discard(image)
+    return float((change > TOLERANCE).mean()), int(change.max())
+
+
+def linear_pixels(picture: Path, space: str) -> np.ndarray:
+    """[H, W, 3] float32 scene-linear of a picture that is read by `space`, top row first; by Blender itself."""
+    image = bpy.data.images.load(str(picture), check_existing=False)
+    writer = bpy.data.scenes.new("Trackshade color")
+    try:
+        image.colorspace_settings.name = space
+        output = writer.render.image_settings
+        output.file_format, output.color_mode, output.color_depth, output.exr_codec = "OPEN_EXR", "RGB", "32", "ZIP"
+        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+            light = Path(folder) / "light.exr"
+            image.save_render(str(light), scene=writer)
+            return _values(light)[..., :3]
+    finally:
+        discard(writer)
+        discard(image)
+
+
+def read_levels(path: Path) -> np.ndarray:
+    """[H, W, 3] 0..255 of an 8-bit picture, top row first, untouched by color management."""
+    return np.rint(_values(path, "Non-Color")[..., :3] * 255)
+
+
+def _values(path: Path, space: str | None = None) -> np.ndarray:
+    """[H, W, C] float32 of an image file, top row first."""
+    image = bpy.data.images.load(str(path), check_existing=False)
+    try:
+        if space is not None:
+            image.colorspace_settings.name = space
+        width, height = image.size
+        values = np.empty(width * height * image.channels, np.float32)
+        image.pixels.foreach_get(values)
+    finally:
+        discard(image)
+    return values.reshape(height, width, -1)[::-1]
+
+
+def _joined(parts: list[str]) -> str:
+    text = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return text[0].upper() + text[1:]

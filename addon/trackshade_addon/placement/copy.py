@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The scene with its plate as a file of its own. The user's file is never written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from trackshade.core.errors import OutputError
+
+from ..render.rest import without_scripts
+from .collection import PLATE_KEY
+
+
+def save_copy(path: Path) -> Path:
+    """Saves the session as a copy at `path` (usually `scene.blend` in the result), which finds its images
+    relative to itself. The session goes on as the file it was, saved or not, with its own paths.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    path = Path(path).resolve()
+    if bpy.data.filepath and path == Path(bpy.data.filepath).resolve():
+        raise OutputError(
+            "output-is-scene", f"{path} is the open file itself, and was kept.", "Choose another path for the copy."
+        )
+    # Written beside its place and then moved there: relative paths stay right, and no half-written file is seen.
+    partial = path.with_name(f".{path.stem}.partial.blend")
+    try:
+        with _near_paths(), without_scripts("save_"):
+            bpy.ops.wm.save_as_mainfile(
+                filepath=str(partial), copy=True, relative_remap=True, check_existing=False, compress=True
+            )
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise OutputError(
+            "output-unwritable",
+            f"The scene's copy cannot be written to {path}: {_reason(error)}.",
+            "Choose a folder that can be written and has space.",
+        ) from error
+    return path
+
+
+def _reason(error: Exception) -> str:
+    """Blender's own sentence names the file again before its reason."""
+    return getattr(error, "strerror", None) or str(error).strip().rsplit(": ", 1)[-1].rstrip(".")
+
+
+@contextlib.contextmanager
+def _near_paths() -> Iterator[None]:
+    """Makes the paths of our images and tracks relative to the open file for a while: Blender then rebases them to the
+    copy's place. In a session without a file it makes all paths relative to the copy by itself.
+    """
+    before: list[tuple[Any, str]] = []
+    if bpy.data.filepath:
+        for holder in _holders():
+            if not holder.filepath.startswith("//"):
+                with contextlib.suppress(ValueError):  # on another drive: stays absolute
+                    relative = bpy.path.relpath(holder.filepath)
+                    before.append((holder, holder.filepath))
+                    holder.filepath = relative
+    try:
+        yield
+    finally:
+        for holder, filepath in before:
+            holder.filepath = filepath
+
+
+def _holders() -> Iterator[Any]:
+    """What of ours holds the path of a file."""
+    yield from (image for image in bpy.data.images if PLATE_KEY in image)
+    for obj in bpy.data.objects:
+        if PLATE_KEY in obj:
+            yield from (modifier for modifier in obj.modifiers if modifier.type == "MESH_CACHE")

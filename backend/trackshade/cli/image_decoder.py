@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decodes picture files in the backend's environment, by OpenImageIO, which Blender reads most pictures by, too.
+
+Scene-linear pictures need a scene's view transform: Blender decodes those, see `trackshade.cli.shade`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import OpenImageIO as oiio
+
+from trackshade.core.image_files import PictureHeader
+from trackshade.shot.given_image import DecodingFailed, Pixels
+
+_SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp", "BMP": ".bmp"}
+
+
+def decode(data: bytes, header: PictureHeader) -> Pixels:
+    """Decodes a display-referred picture; see `given_picture.Decoder`.
+
+    Raises:
+        DecodingFailed.
+    """
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+        path = Path(folder) / f"picture{_SUFFIXES[header.format]}"  # the library takes the format from the name first
+        path.write_bytes(data)
+        values = _read(path)
+    kind = np.uint16 if header.bits == 16 else np.uint8
+    if values.dtype != kind or values.shape[2] > 4:
+        raise DecodingFailed(f"it has {values.shape[2]} channels of {values.dtype}")
+    height, width, channels = values.shape
+    pixels: np.ndarray = np.full((height, width, 4), np.iinfo(kind).max, kind)
+    pixels[..., :3] = values[..., :3] if channels >= 3 else values[..., :1]
+    if channels in (2, 4):
+        pixels[..., 3] = values[..., -1]
+    return pixels
+
+
+def _read(path: Path) -> np.ndarray:
+    config = oiio.ImageSpec()
+    config["oiio:UnassociatedAlpha"] = 1
+    picture = oiio.ImageInput.open(str(path), config)
+    if picture is None:
+        raise DecodingFailed(_first_line(oiio.geterror(), path) or "it cannot be opened")
+    try:
+        spec = picture.spec()
+        values = picture.read_image(0, 0, 0, spec.nchannels, spec.format)
+        warned = picture.has_error and not path.name.endswith(".jpg")  # many cameras' JPEGs break small rules
+        if values is None or warned:
+            raise DecodingFailed(_first_line(picture.geterror(), path) or "its pixels cannot be decoded")
+    finally:
+        picture.close()
+    return np.asarray(values)
+
+
+def _first_line(text: str, path: Path) -> str:
+    """What the library says, without the path of our own file."""
+    return text.partition("\n")[0].replace(f' ("{path}")', "").replace(str(path), "it")

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a backend may listen: an ipc socket or a loopback port; any other address only with CURVE keys.
+
+CURVE keys live in a folder: `server.key` and `server.key_secret` of the backend, and a folder `clients` with the
+public key of each client that may connect. A client's folder holds `server.key` and `client.key_secret`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+import zmq.auth
+
+from trackshade.core.errors import ProtocolError, UsageError
+
+IPC_PATH_LIMIT = 100  # a Unix socket's path is limited to about 107 bytes
+_TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:\s/]+):(\*|\d{1,5})")
+
+
+@dataclass(frozen=True)
+class ServerKeys:
+    """What a backend needs to let CURVE clients in."""
+
+    secret: bytes
+    public: bytes
+    clients: Path
+
+
+@dataclass(frozen=True)
+class ClientKeys:
+    """What a client needs to reach a backend with CURVE."""
+
+    server: bytes
+    secret: bytes
+    public: bytes
+
+
+def check_bind(endpoint: str, curve: bool) -> None:
+    """Raise UsageError unless a backend may listen there: `ipc://PATH`, `tcp://127.0.0.1:PORT` or, with CURVE
+    keys, any `tcp://` address."""
+    if endpoint.startswith("ipc://"):
+        if not 0 < len(os.fsencode(endpoint[6:])) <= IPC_PATH_LIMIT:
+            raise UsageError("bad-endpoint", f"The path in {endpoint} is empty or too long for a socket.")
+        return
+    if is_loopback(endpoint) or curve:
+        return
+    raise UsageError(
+        "open-endpoint",
+        f"{endpoint} can be reached from other machines, and there are no CURVE keys.",
+        "Listen on tcp://127.0.0.1:* or give a folder of CURVE keys.",
+    )
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether only this machine reaches the endpoint. Raises UsageError for what is not `tcp://HOST:PORT`."""
+    match = _TCP.fullmatch(endpoint)
+    if match is None or (match[2] != "*" and int(match[2]) > 65535):
+        raise UsageError("bad-endpoint", f"{endpoint} is not an endpoint.", "Write tcp://HOST:PORT or ipc://PATH.")
+    host = match[1].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, "localhost" too, is whatever the resolver says today
+
+
+def make_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
+    """Make a backend's CURVE keys in `folder`, and for each client a folder `folder/for-NAME` to give to it."""
+    (folder / "clients").mkdir(parents=True, exist_ok=True, mode=0o700)
+    zmq.auth.create_certificates(folder, "server")
+    server = (folder / "server.key").read_text()
+    for name in clients:
+        target = folder / f"for-{name}"
+        target.mkdir(mode=0o700)
+        public, secret = zmq.auth.create_certificates(target, "client")
+        os.chmod(secret, 0o600)
+        os.replace(public, folder / "clients" / f"{name}.key")
+        (target / "server.key").write_text(server)
+    os.chmod(folder / "server.key_secret", 0o600)
+
+
+def server_keys(folder: Path) -> ServerKeys:
+    """Read a backend's keys. Raises UsageError("no-keys")."""
+    public, secret = _certificate(folder / "server.key_secret")
+    if not any((folder / "clients").glob("*.key")):
+        raise UsageError("no-keys", f"{folder / 'clients'} has no client's public key (NAME.key).")
+    return ServerKeys(secret, public, folder / "clients")
+
+
+def client_keys(folder: Path) -> ClientKeys:
+    """Read a client's keys. Raises UsageError("no-keys")."""
+    server, _ = _certificate(folder / "server.key", secret=False)
+    public, secret = _certificate(folder / "client.key_secret")
+    return ClientKeys(server, secret, public)
+
+
+def _certificate(path: Path, secret: bool = True) -> tuple[bytes, bytes]:
+    try:
+        public, private = zmq.auth.load_certificate(path)
+    except (OSError, ValueError) as error:
+        raise UsageError("no-keys", f"{path} is not a CURVE key: {error}") from error
+    if secret and private is None:
+        raise UsageError("no-keys", f"{path} has no secret key.")
+    return public, private or b""
+
+
+def curve_refused(endpoint: str) -> ProtocolError:
+    """The error for a backend that hangs up during the CURVE handshake."""
+    return ProtocolError(
+        "wrong-keys",
+        f"The backend at {endpoint} does not accept this client's CURVE keys.",
+        "Copy the client's public key into the backend's folder of clients, and its server.key here.",
+    )

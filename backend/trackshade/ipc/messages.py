@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A message is a msgpack header `{v, type, id, body, buffers?}` followed by raw buffers.
+
+`buffers` describes each raw buffer by dtype, shape and BLAKE2b digest. Decoding is strict: whatever is not
+exactly a message raises ProtocolError with a code and a sentence, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from trackshade.core.errors import ProtocolError, TrackshadeError
+from trackshade.ipc import protocol
+from trackshade.ipc.protocol import DIGEST_BYTES
+
+Buffer = bytes | memoryview
+
+
+@dataclass(frozen=True)
+class BufferEntry:
+    """What the header says about one raw buffer: numpy dtype string, shape, BLAKE2b digest of its bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: bytes
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * int(self.dtype[2:])
+
+    @staticmethod
+    def of_bytes(nbytes: int, digest: bytes) -> BufferEntry:
+        """The entry of a plain run of bytes."""
+        return BufferEntry("|u1", (nbytes,), digest)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message. `id` is chosen by whoever asks and repeated in the answer."""
+
+    type: str
+    id: int = 0
+    body: Mapping[str, Any] = field(default_factory=dict)
+    entries: tuple[BufferEntry, ...] = ()
+    buffers: tuple[Buffer, ...] = ()
+    v: int = protocol.PROTOCOL
+
+
+def encode(message: Message) -> list[Buffer]:
+    """The frames of a message; buffers are passed on as they are, without a copy."""
+    header: dict[str, Any] = {"v": message.v, "type": message.type, "id": message.id, "body": message.body}
+    if message.entries:
+        header["buffers"] = [{"dtype": e.dtype, "shape": e.shape, "digest": e.digest} for e in message.entries]
+    return [pack(header), *message.buffers]
+
+
+def pack(value: Mapping[str, Any]) -> bytes:
+    """A map as msgpack."""
+    packed = msgpack.packb(value, use_bin_type=True)
+    assert packed is not None  # only a stream of its own returns None
+    return packed
+
+
+def decode(frames: Sequence[Buffer]) -> Message:
+    """The message in these frames (header first). Raises ProtocolError for anything that is not one.
+
+    A header of another protocol version is decoded as far as `hello` and `error` need it: `v` tells.
+    """
+    header = _header(frames)
+    version, kind, number = header["v"], header["type"], header["id"]
+    if version != protocol.PROTOCOL and kind not in ("hello", "error"):
+        raise _malformed("version-mismatch", f"has protocol version {version}, not {protocol.PROTOCOL}")
+    entries = _entries(header.get("buffers", []))
+    buffers = tuple(frames[1:])
+    if len(entries) != len(buffers):
+        raise _malformed("malformed-message", f"describes {len(entries)} buffers and has {len(buffers)}")
+    for position, (entry, buffer) in enumerate(zip(entries, buffers, strict=True)):
+        if entry.nbytes != len(buffer):
+            raise _malformed(
+                "malformed-message",
+                f"says that buffer {position} has {entry.nbytes} bytes, but it has {len(buffer)}",
+            )
+    return Message(kind, number, header["body"], entries, buffers, version)
+
+
+def request_id(frames: Sequence[Buffer]) -> int:
+    """The id that an error reply to these frames has to carry: 0 where none can be read."""
+    try:
+        header = msgpack.unpackb(frames[0], raw=False, strict_map_key=True)
+    except (IndexError, ValueError, RecursionError, msgpack.UnpackException):
+        return 0
+    number = header.get("id") if isinstance(header, dict) else None
+    return number if protocol.is_count(number) else 0
+
+
+def error_body(error: TrackshadeError) -> dict[str, Any]:
+    """The body of an error reply: `{code, message, fix}`, and the class to make again on the other side."""
+    return error.to_dict()
+
+
+def raise_error(body: Mapping[str, Any]) -> None:
+    """Raise what an error reply says."""
+    raise TrackshadeError.from_dict(dict(body))
+
+
+def _header(frames: Sequence[Buffer]) -> dict[str, Any]:
+    if not frames:
+        raise _malformed("malformed-message", "is empty")
+    if len(frames) - 1 > protocol.MAX_BUFFERS:
+        raise _malformed("oversized-message", f"has more than {protocol.MAX_BUFFERS} buffers")
+    if len(frames[0]) > protocol.MAX_HEADER_BYTES:
+        raise _malformed("oversized-message", f"has a header of {len(frames[0])} bytes")
+    if any(len(frame) > protocol.MAX_BUFFER_BYTES for frame in frames[1:]):
+        raise _malformed("oversized-message", f"has a buffer of more than {protocol.MAX_BUFFER_BYTES} bytes")
+    if sum(map(len, frames)) > protocol.MAX_MESSAGE_BYTES:
+        raise _malformed("oversized-message", f"has more than {protocol.MAX_MESSAGE_BYTES} bytes")
+    try:
+        header = msgpack.unpackb(frames[0], raw=False, strict_map_key=True)
+    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+        raise _malformed("malformed-message", "has a header that is not msgpack") from error
+    if not isinstance(header, dict) or not set(header) >= {"v", "type", "id", "body"}:
+        raise _malformed("malformed-message", "has a header without v, type, id and body")
+    if not protocol.is_count(header["id"]):
+        raise _malformed("malformed-message", "has an id that is not a number from 0 on")
+    if not isinstance(header["v"], int) or not isinstance(header["type"], str) or len(header["type"]) > 64:
+        raise _malformed("malformed-message", "has a version or type of the wrong kind")
+    if not isinstance(header["body"], dict):
+        raise _malformed("malformed-message", "has a body that is not a map")
+    unknown = set(header) - {"v", "type", "id", "body", "buffers"}
+    if unknown and header["v"] == protocol.PROTOCOL:
+        raise _malformed("malformed-message", f"has an unknown header entry {min(unknown)[:64]!r}")
+    return header
+
+
+def _entries(found: Any) -> tuple[BufferEntry, ...]:
+    if not isinstance(found, list) or len(found) > protocol.MAX_BUFFERS:
+        raise _malformed("malformed-message", "has buffers that are not a short list")
+    entries = []
+    for item in found:
+        if not isinstance(item, dict) or set(item) != {"dtype", "shape", "digest"}:
+            raise _malformed("malformed-message", "has a buffer not described by dtype, shape, digest")
+        dtype, shape, digest = item["dtype"], item["shape"], item["digest"]
+        if not protocol.is_array_type(dtype, shape):
+            raise _malformed("malformed-message", "has a buffer of a dtype or shape that is not allowed")
+        if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
+            raise _malformed("malformed-message", f"has a digest that is not {DIGEST_BYTES} bytes")
+        entries.append(BufferEntry(dtype, tuple(shape), digest))
+    return tuple(entries)
+
+
+def _malformed(code: str, what: str) -> ProtocolError:
+    return ProtocolError(code, f"A message {what}.")

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job's record: everything that is needed to make a result again, as JSON that people can read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+import trackshade
+from trackshade.config.registry import ModelSpec
+from trackshade.config.settings import ShadeSettings
+from trackshade.results.consistency import Consistency
+from trackshade.shot import Shot
+from trackshade.shot.encoding import encode
+
+FORMAT = 1
+_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "numba", "av", "pillow", "openimageio")
+
+
+def job_record(
+    shot: Shot,
+    settings: ShadeSettings,
+    spec: ModelSpec,
+    *,
+    first_frame: np.ndarray | None,
+    input_render: np.ndarray | None,
+    nearest: float | None,
+    consistency: Consistency,
+    files: Sequence[str],
+    timings: Mapping[str, float],
+    warnings: Sequence[str],
+    model_digests: Mapping[str, str],
+) -> dict[str, Any]:
+    """The content of `job.json`: plain values only. `nearest` is the least depth that the camera saw, metres."""
+    return {
+        "format": FORMAT,
+        "trackshade": trackshade.__version__,
+        "versions": _versions(shot),
+        "model": {"name": spec.name, "digests": dict(model_digests), "spec": spec.to_dict()},
+        "settings": settings.to_dict(),
+        "seed": settings.seed,
+        "used": {  # the settings with the model's defaults in the place of None
+            "steps": spec.steps if settings.steps is None else settings.steps,
+            "guidance": spec.guidance if settings.guidance is None else settings.guidance,
+            "dynamic_guidance": spec.dynamic_guidance and settings.guidance is None,
+            "negative_prompt": (spec.negative_prompt if settings.negative_prompt is None else settings.negative_prompt),
+        },
+        "shot": _shot(shot) | {"nearest": nearest},
+        "first_frame": None if first_frame is None else {"file": "first_frame.png", "digest": digest(first_frame)},
+        "input_render": None if input_render is None else {"digest": digest(input_render)},
+        "consistency": consistency.to_dict(),
+        "timings": {name: round(float(seconds), 3) for name, seconds in timings.items()},
+        "warnings": list(warnings),
+        "files": list(files),
+    }
+
+
+def digest(array: np.ndarray) -> str:
+    """BLAKE2b of an array's type, shape and bytes."""
+    state = hashlib.blake2b(f"{array.dtype.str}{list(array.shape)}".encode(), digest_size=32)
+    state.update(_bytes(array))
+    return state.hexdigest()
+
+
+def shot_digest(shot: Shot) -> str:
+    """BLAKE2b of everything in a shot but where it came from: equal shots have equal digests."""
+    header, arrays = encode(shot)
+    header = {key: value for key, value in header.items() if key != "source"}
+    state = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=32)
+    for array in arrays:
+        state.update(_bytes(array))
+    return state.hexdigest()
+
+
+def pretty(value: Any, indent: str = "") -> str:
+    """JSON with one entry per line, but lists of plain values on one line: a matrix stays readable.
+
+    Raises:
+        ValueError: a number that JSON does not know (NaN, infinity).
+    """
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        lines = [f"{deeper}{json.dumps(str(key), ensure_ascii=False)}: {pretty(value[key], deeper)}" for key in value]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, (list, tuple)) and any(isinstance(item, (dict, list, tuple)) for item in value):
+        return "[\n" + ",\n".join(deeper + pretty(item, deeper) for item in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _shot(shot: Shot) -> dict[str, Any]:
+    camera = shot.camera
+    return {
+        "digest": shot_digest(shot),
+        "source": {key: value for key, value in shot.source.items() if key not in ("frame_map", "size_fit")},
+        "frames": shot.frames.tolist(),
+        "fps": float(shot.fps),
+        "size": list(shot.size),
+        "frame_map": shot.source.get("frame_map"),
+        "size_fit": shot.source.get("size_fit"),
+        "view_layer": shot.view_layer,
+        "meshes": len(shot.meshes),
+        "vertices": sum(shot.geometries[mesh.geometry].positions.shape[1] for mesh in shot.meshes),
+        "camera": {
+            "name": camera.name,
+            "sources": list(camera.sources),
+            "orthographic": camera.orthographic.tolist(),
+            "clip": camera.clip.tolist(),
+            "intrinsics": camera.intrinsics.reshape(-1, 9).tolist(),  # row by row, one frame a line
+            "world_to_camera": camera.world_to_camera.reshape(-1, 16).tolist(),
+        },
+    }
+
+
+def _versions(shot: Shot) -> dict[str, Any]:
+    found: dict[str, Any] = {"trackshade": trackshade.__version__, "blender": shot.source.get("blender")}
+    found |= {"python": platform.python_version(), "system": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found

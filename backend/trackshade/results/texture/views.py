@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the camera sees in every frame, as gathering asks for it: whose surface a pixel surely shows, and how far in.
+
+A pixel is *clear* where the 3×3 pixels around it show one mesh without a jump in depth, and lie inside the frame. At a
+silhouette a render's pixel holds what is behind, too, so that only clear pixels are taken for a surface's color.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from trackshade.control.compiling import kernel
+from trackshade.control.scene import ShotRaster
+from trackshade.control.visibility import reach
+from trackshade.shot import Shot
+
+BEND = 0.01  # of the depth: second differences above it are a jump
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """All frames of a shot, as its camera sees them.
+
+    Attributes:
+        owner: [T, H, W] int32, index of the mesh that a clear pixel shows, -1 elsewhere.
+        reach: [T, H, W] float32, greatest depth at which a point in the pixel is still seen, metres along the
+            camera's axis; inf where nothing is.
+    """
+
+    shot: Shot
+    owner: np.ndarray
+    reach: np.ndarray
+
+
+def look(shot: Shot, threads: int, progress: Callable[[], None] = lambda: None) -> Views:
+    """Draws every frame of a shot; `progress` is called after each, in this thread.
+
+    Raises:
+        ShotError: what `Shot.check_values` finds.
+    """
+    shot.check_values()  # the kernels trust indices
+    count, (w, h) = len(shot.frames), shot.size
+    views = Views(shot, np.empty((count, h, w), np.int32), np.empty((count, h, w), np.float32))
+
+    def draw(times: np.ndarray) -> None:
+        raster = ShotRaster(shot)
+        for t in times:
+            seen = raster.draw(int(t))
+            _look(views, int(t), seen.depth, seen.label)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(draw, np.array_split(np.arange(count), count)):
+            progress()
+    return views
+
+
+def views_of(shot: Shot, depth: np.ndarray, label: np.ndarray) -> Views:
+    """The same from frames that were drawn before: depth [T, H, W] f32, metres, and label [T, H, W] i32."""
+    views = Views(shot, np.empty(label.shape, np.int32), np.empty(depth.shape, np.float32))
+    for t in range(len(depth)):
+        _look(views, t, depth[t], label[t])
+    return views
+
+
+def _look(views: Views, t: int, depth: np.ndarray, label: np.ndarray) -> None:
+    _clear(depth, label, bool(views.shot.camera.orthographic[t]), views.owner[t])
+    reach(depth, views.reach[t])
+
+
+@kernel
+def _clear(depth, label, orthographic, owner):
+    """1/z is linear over the screen where a surface is flat (z itself for an orthographic camera), so that second
+    differences show jumps and not slopes."""
+    height, width = depth.shape
+    owner[:] = -1
+    for i in range(1, height - 1):
+        for j in range(1, width - 1):
+            mesh = label[i, j]
+            if mesh < 0:
+                continue
+            same = True
+            for a in range(i - 1, i + 2):
+                for b in range(j - 1, j + 2):
+                    same &= label[a, b] == mesh
+            if not same:
+                continue
+            middle = _linear(depth[i, j], orthographic)
+            bend = 0.0
+            for a, b in ((0, 1), (1, 0), (1, 1), (1, -1)):
+                ends = _linear(depth[i - a, j - b], orthographic) + _linear(depth[i + a, j + b], orthographic)
+                bend = max(bend, abs(ends - 2.0 * middle))
+            if bend <= BEND * abs(middle):
+                owner[i, j] = mesh
+
+
+@kernel
+def _linear(depth, orthographic):
+    return np.float64(depth) if orthographic else 1.0 / np.float64(depth)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A ROUTER socket that others connect to: whole messages in, whole messages out, never blocking."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import zmq
+
+from trackshade.core.errors import UsageError
+from trackshade.ipc import Message, encode
+from trackshade.ipc.endpoints import ServerKeys
+from trackshade.ipc.protocol import MAX_BUFFERS, TRANSPORT_LIMIT
+
+SEND_QUEUE = 64  # messages that may wait for one slow reader before it is taken for gone
+RECEIVE_QUEUE = 8  # messages that libzmq may read ahead from one sender, whatever credit it has
+CURVE_DOMAIN = "trackshade"
+
+
+class RouterSocket:
+    """Owns one bound ROUTER socket. `endpoint` is where it really listens."""
+
+    def __init__(self, context: zmq.Context, endpoint: str, keys: ServerKeys | None = None) -> None:
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.sndhwm = SEND_QUEUE
+        self.socket.rcvhwm = RECEIVE_QUEUE
+        self.socket.maxmsgsize = TRANSPORT_LIMIT
+        self.socket.router_mandatory = True  # sending to somebody who left raises instead of vanishing
+        if keys is not None:
+            self.socket.curve_server = True
+            self.socket.curve_secretkey = keys.secret
+            self.socket.zap_domain = CURVE_DOMAIN.encode()
+        self._path = Path(endpoint[6:]) if endpoint.startswith("ipc://") else None
+        try:
+            if self._path is not None:
+                _check_free(self._path)
+            self.socket.bind(endpoint)
+        except (OSError, zmq.ZMQError) as error:
+            self.socket.close()
+            raise UsageError(
+                "endpoint-taken",
+                f"The backend cannot listen on {endpoint}: {error.strerror}.",
+                "Choose another.",
+            ) from error
+        self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
+
+    def receive(self, limit: int) -> Iterator[tuple[bytes, list[memoryview]]]:
+        """Up to `limit` waiting messages: who sent it, and its frames. Frames above the allowed number are
+        dropped but for one, so that decoding says so."""
+        for _ in range(limit):
+            try:
+                identity = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            frames: list[memoryview] = []
+            while self.socket.rcvmore:
+                frame = self.socket.recv(copy=False)
+                if len(frames) < MAX_BUFFERS + 2:
+                    frames.append(frame.buffer)
+            yield identity, frames
+
+    def send(self, identity: bytes, message: Message) -> bool:
+        """Hand a message over; False where the reader has gone or does not read."""
+        try:
+            self.socket.send_multipart([identity, *encode(message)], zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        self.socket.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def _check_free(path: Path) -> None:
+    """Make the folder of an ipc socket. Raises OSError where somebody listens there, which libzmq would not notice."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists():
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(os.fspath(path)) == 0:
+                raise FileExistsError(errno.EADDRINUSE, "another process listens there")

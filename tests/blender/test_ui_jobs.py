@@ -1,0 +1,476 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panel without a window: registration, its jobs, and what its buttons do with them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import bpy
+import pytest
+
+import trackshade_addon
+from backends import backend_python
+from trackshade.client import PrivateBackend, connect, later, start_private
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import Cancelled, OutputError, UsageError
+from trackshade_addon.demo_scene import build_demo_scene
+from trackshade_addon.jobs import job as job_module
+from trackshade_addon.jobs import session
+from trackshade_addon.jobs.composer import ShotRequest
+from trackshade_addon.jobs.job import Job
+from trackshade_addon.placement import place, remove
+from trackshade_addon.properties import chosen
+from trackshade_addon.ui import jobs_list, operators
+from whole_file import differences, whole_file
+
+
+def traces() -> dict[str, Any]:
+    """Everything in Blender that an add-on could leave behind."""
+    handlers = {name: getattr(bpy.app.handlers, name) for name in dir(bpy.app.handlers)}
+    bases = (bpy.types.Panel, bpy.types.Operator, bpy.types.PropertyGroup, bpy.types.AddonPreferences,
+             bpy.types.UIList, bpy.types.Menu)  # fmt: skip
+    return {
+        "types": {name for name in dir(bpy.types) if "trackshade" in name.lower()},
+        "scene": set(dir(bpy.types.Scene)),
+        "window": set(dir(bpy.types.WindowManager)),
+        "classes": {
+            cls.__name__ for base in bases for cls in base.__subclasses__() if getattr(cls, "is_registered", False)
+        },
+        "handlers": {name: list(found) for name, found in handlers.items() if isinstance(found, list)},
+        "timer": bpy.app.timers.is_registered(session.tick),
+    }
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    trackshade_addon.register()
+    yield
+    trackshade_addon.unregister()
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> bpy.types.Scene:
+    """The demonstration scene, open, at a frame in its middle."""
+    build_demo_scene(tmp_path / "demo.blend")
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "demo.blend"))
+    scene = bpy.context.scene
+    scene.cycles.samples = 1
+    scene.frame_set(7)
+    return scene
+
+
+@pytest.fixture
+def served(backend: PrivateBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBackend]:
+    """A backend that the add-on connects to, once."""
+    monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
+    connection = later(connect, backend.info.endpoint)
+    monkeypatch.setattr(session, "_connect", lambda model: connection)
+    yield backend
+    connection.result().close()
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBackend]:
+    with start_private(backend_python(), tmp_path_factory.mktemp("store")) as backend:
+        yield backend
+
+
+def test_registering_twice_leaves_nothing() -> None:
+    before = traces()
+    for _ in range(2):
+        trackshade_addon.register()
+        now = traces()
+        assert {"TRACKSHADE_PT_shade", "TRACKSHADE_OT_shade", "TrackshadePreferences"} <= now["classes"]
+        assert hasattr(bpy.context.scene, "trackshade")
+        added = {name for name, found in now["handlers"].items() if found != before["handlers"][name]}
+        renders = {f"render_{name}" for name in ("init", "pre", "post", "write", "complete", "cancel")}
+        assert added == {*renders, "load_post"}
+        assert not now["timer"]  # none without a window
+        trackshade_addon.unregister()
+        assert traces() == before
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_buttons_are_greyed_where_they_would_fail(scene: bpy.types.Scene) -> None:
+    assert not bpy.ops.trackshade.shade.poll()  # no camera
+    assert not bpy.ops.trackshade.cancel.poll()  # no job
+    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.collection.objects.link(camera)
+    scene.camera = camera
+    assert bpy.ops.trackshade.shade.poll()
+
+
+def facts(scene: bpy.types.Scene) -> tuple:
+    return (
+        scene.frame_current,
+        scene.camera.name,
+        sorted(item.name for item in bpy.data.objects),
+        sorted(item.name for item in bpy.data.images),
+        [tuple(item.location) for item in scene.objects],
+    )
+
+
+@pytest.mark.usefixtures("registered")
+def test_cancelling_a_capture_puts_the_scene_back(demo: bpy.types.Scene) -> None:
+    before = facts(demo)
+    running = session.current()
+    job = running.begin(demo, ShotRequest(first_frame="none"), ShadeSettings())
+    seen = []
+    while not seen or seen[-1] != 4:
+        running.advance()
+        assert running.capturing is job
+        if job.progress is not None and job.progress.state == "capturing":
+            seen.append(job.progress.step)
+    assert seen == [0, 1, 2, 3, 4]  # one frame at each tick
+    assert not bpy.ops.trackshade.shade.poll()
+    with pytest.raises(UsageError, match="captured"):
+        running.begin(demo, ShotRequest(first_frame="none"), ShadeSettings())
+    for name in ("place_folder", "place_again", "use_settings", "take_out", "restore_materials", "add_camera"):
+        assert not getattr(bpy.ops.trackshade, name).poll(), name
+    assert bpy.ops.trackshade.cancel() == {"FINISHED"}
+    assert isinstance(job.error, Cancelled)
+    assert job.state == "cancelled"
+    assert not running.busy
+    assert facts(demo) == before
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_capture_holds_the_input_of_all_windows(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [SimpleNamespace(modal_operators=[SimpleNamespace(bl_idname="TRACKSHADE_OT_hold")])]
+    free = [SimpleNamespace(modal_operators=[], number=number) for number in range(3)]
+    manager = SimpleNamespace(
+        windows=held + free, event_timer_add=lambda step, window: object(), progress_begin=lambda *ends: None
+    )
+    taken = []
+    context = SimpleNamespace(
+        window=free[0],
+        window_manager=manager,
+        workspace=bpy.context.workspace,
+        temp_override=lambda window: nullcontext(taken.append(window)),
+    )
+    ops = SimpleNamespace(trackshade=SimpleNamespace(hold=lambda how: None))
+    with monkeypatch.context() as patched:
+        patched.setattr(operators, "bpy", SimpleNamespace(ops=ops))
+        operators._Hold().take(context)
+    assert taken == free[1:]  # the first is the operator's own
+
+    job = session.current().begin(demo, ShotRequest(first_frame="none"), ShadeSettings())
+    nowhere = SimpleNamespace(screen=None)
+    assert operators.holds(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
+    assert operators.holds(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
+    assert job.state == "cancelled"
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("end", ["escape", "disable"])
+def test_a_look_at_the_frames_holds_all_windows_until_it_ends(demo: bpy.types.Scene, end: str) -> None:
+    running, before = session.current(), demo.frame_current
+
+    def steps() -> Generator[tuple[int, int], None, None]:
+        demo.frame_set(before + 3)
+        try:
+            yield 1, 2
+        finally:
+            demo.frame_set(before)
+
+    look = steps()
+    next(look)
+    running.begin_look(look)
+    nowhere = SimpleNamespace(screen=None)
+    assert operators.holds(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
+    assert demo.frame_current == before + 3
+    if end == "escape":  # in any window
+        assert operators.holds(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
+    else:
+        running.close()
+    assert demo.frame_current == before
+    assert not running.holds_scene
+    assert next(look, None) is None
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_render_control_asks_for_no_model_and_is_placed(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, asked = session._connect, []
+    monkeypatch.setattr(session, "_connect", lambda model: asked.append(model) or connect(model))
+    assert bpy.ops.trackshade.control() == {"FINISHED"}
+    job = session.current().latest
+    assert job is not None
+    assert job.error is None
+    assert asked == [None]
+    assert job.title == "demo-001, control"
+    first = (job.out / "frames" / "0001.png").read_bytes()
+    assert first == (job.out / "tracking" / "0001.png").read_bytes()
+    assert [item for item in demo.camera.children if "plate" in item.name]
+    assert demo.frame_current == 7
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
+    running = session.current()
+    states: dict[str, list[str]] = {}
+    for number in (1, 2):
+        job = running.begin(
+            demo, ShotRequest(first_frame="none"), ShadeSettings(prompt=f"no {number}", steps=1, seed=number)
+        )
+        while job.holds_scene:  # the first one is at the backend while the second one is captured
+            running.advance()
+            time.sleep(0.001)
+    jobs_list.mirror(choose_newest=True)
+    while running.busy:
+        running.advance()
+        for job in running.jobs:
+            states.setdefault(job.title, []).append(job.state)
+        time.sleep(0.001)
+    assert [job.error for job in running.jobs] == [None, None]
+    assert "running" in states["no 2"]
+    folder = Path(bpy.data.filepath).parent / "shaded"
+    assert [job.out for job in running.jobs] == [folder / "demo-001", folder / "demo-002"]
+    assert len([item for item in demo.camera.children if "plate" in item.name]) == 2
+    assert demo.frame_current == 7
+    own = bpy.context.window_manager.trackshade
+    assert [item.name for item in own.items] == [job.uid for job in reversed(running.jobs)]
+    assert jobs_list.chosen(bpy.context) is running.jobs[1]
+    assert jobs_list.thumbnails.icon(running.jobs[1]) >= 0
+    assert bpy.ops.trackshade.use_settings() == {"FINISHED"}
+    assert (demo.trackshade.seed, demo.trackshade.prompt) == (2, "no 2")
+    assert bpy.ops.trackshade.clear_jobs() == {"FINISHED"}
+    assert not own.items
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_a_result_whose_folder_somebody_else_took_goes_beside_it(demo: bpy.types.Scene) -> None:
+    running = session.current()
+    job = running.begin(demo, ShotRequest(first_frame="none"), ShadeSettings(steps=1))
+    (job.out / "frames").mkdir(parents=True)  # of the same file in another Blender
+    while running.busy:
+        running.advance()
+        time.sleep(0.001)
+    assert job.error is None
+    assert job.outcome is not None
+    assert (job.out.name, job.outcome.out) == ("demo-002", job.out)
+    assert (job.out / "job.json").is_file()
+    assert [item for item in demo.camera.children if "demo-002" in item.name]
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_the_operator_does_it_all_at_once_for_a_script(demo: bpy.types.Scene) -> None:
+    own = demo.trackshade
+    own.steps, own.place_as = 1, "none"
+    assert bpy.ops.trackshade.shade() == {"FINISHED"}
+    job = session.current().jobs[-1]
+    assert job.settings.seed == own.seed
+    assert not any("plate" in item.name for item in demo.camera.children)
+    own.place_as = "plate"
+    assert bpy.ops.trackshade.place_again() == {"FINISHED"}
+    assert any("plate" in item.name for item in demo.camera.children)
+    assert not demo.camera.data.background_images
+    own.prompt = "something else"
+    assert bpy.ops.trackshade.shade(redo=job.uid) == {"FINISHED"}
+    again = session.current().jobs[-1]
+    assert (again.settings, again.what) == (job.settings, job.what)
+    assert again.out != job.out
+    assert bpy.ops.trackshade.place_folder(directory=str(again.out)) == {"FINISHED"}
+
+
+def start(scene: bpy.types.Scene, settings: ShadeSettings) -> Job:
+    """A job that has let go of the scene and goes on by the timer, as after the button."""
+    running = session.current()
+    job = running.begin(scene, ShotRequest(first_frame="none"), settings)
+    while job.holds_scene:
+        running.advance()
+        time.sleep(0.001)
+    running.follow()
+    return job
+
+
+def finish(job: Job) -> None:
+    while job.runs:
+        session.current().advance()
+        time.sleep(0.001)
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_a_job_outlives_its_file_and_touches_no_other(demo: bpy.types.Scene) -> None:
+    folder = Path(bpy.data.filepath).parent / "shaded" / "demo-001"
+    job = start(demo, ShadeSettings(steps=1))
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    bpy.context.scene.name = "Demo"  # of the same name, but another
+    assert bpy.app.timers.is_registered(session.tick)
+    finish(job)
+    assert job.error is not None
+    assert job.error.code == "scene-gone"
+    assert str(folder) in str(job.error)
+    assert (folder / "job.json").is_file()
+    assert not any("plate" in item.name for item in bpy.data.objects)
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_a_job_finds_its_scene_in_the_file_that_is_opened_again(demo: bpy.types.Scene) -> None:
+    path = bpy.data.filepath
+    job = start(demo, ShadeSettings(steps=1))
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    bpy.ops.wm.open_mainfile(filepath=path)
+    assert not job.home.is_scene(bpy.context.scene)
+    finish(job)
+    assert job.error is None
+    assert job.home.is_scene(bpy.context.scene)
+    assert any("plate" in item.name for item in bpy.context.scene.camera.children)
+    bpy.ops.wm.open_mainfile(filepath=path)  # without the plate
+    assert not job.home.is_scene(bpy.context.scene)
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_a_job_finds_its_scene_under_another_name(demo: bpy.types.Scene) -> None:
+    job = start(demo, ShadeSettings(steps=1))
+    demo.name = "Renamed"
+    finish(job)
+    assert job.error is None
+    assert any("plate" in item.name for item in demo.camera.children)
+
+
+def stage_of_links(folder: Path) -> bpy.types.Scene:
+    """A scene that shows a moving cone of another file twice: linked as an instance, and overridden."""
+    bpy.ops.wm.read_homefile(use_empty=True)
+    bpy.ops.mesh.primitive_cone_add()
+    cone = bpy.context.object
+    for frame, x in ((1, -1.0), (17, 1.0)):
+        cone.location.x = x
+        cone.keyframe_insert("location", frame=frame)
+    props = bpy.data.collections.new("Props")
+    props.objects.link(cone)
+    bpy.context.scene.collection.children.link(props)
+    bpy.ops.wm.save_as_mainfile(filepath=str(folder / "library.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True)
+    with bpy.data.libraries.load(str(folder / "library.blend"), link=True) as (there, here):
+        here.collections = there.collections
+    scene, linked = bpy.context.scene, here.collections[0]
+    instance = bpy.data.objects.new("Instance", None)
+    instance.instance_type, instance.instance_collection = "COLLECTION", linked
+    instance.location.z = 1.5
+    scene.collection.objects.link(instance)
+    linked.override_hierarchy_create(scene, scene.view_layers[0])
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.camera.location, scene.camera.rotation_euler = (0, -12, 0.5), (1.57, 0, 0)
+    scene.collection.objects.link(scene.camera)
+    scene.frame_end = 17
+    bpy.ops.wm.save_as_mainfile(filepath=str(folder / "links.blend"))
+    return scene
+
+
+@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.parametrize("way", ["plate", "projected"])
+def test_what_is_linked_and_overridden_is_shaded_and_left_as_it_was(tmp_path: Path, way: str) -> None:
+    scene = stage_of_links(tmp_path)
+    assert any(item.override_library for item in scene.objects)
+    before = whole_file()
+    job = start(scene, ShadeSettings(prompt="a red cone", steps=1))
+    finish(job)
+    assert job.error is None
+    record = json.loads((job.out / "job.json").read_text(encoding="utf-8"))
+    assert record["shot"]["meshes"] == 2
+    placed = place(job.out, scene, as_=way)
+    assert differences(before, whole_file())
+    remove(placed)
+    assert differences(before, whole_file()) == []
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_capture_ends_with_its_file(demo: bpy.types.Scene) -> None:
+    before = traces()
+    running = session.current()
+    job = running.begin(demo, ShotRequest(first_frame="none"), ShadeSettings())
+    while job.progress is None or job.progress.step != 2:
+        running.advance()
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    assert not job.runs
+    assert job.error is not None
+    assert job.error.code == "scene-gone"
+    running.begin(bpy.context.scene, ShotRequest(first_frame="none"), ShadeSettings())
+    running.cancel()
+    assert traces() == before
+
+
+def test_disabling_the_extension_cancels_its_job(demo: bpy.types.Scene, served: PrivateBackend) -> None:
+    trackshade_addon.register()
+    try:
+        job = start(demo, ShadeSettings(steps=900, seed=77))
+        while job.progress is not None and job.progress.state != "running":
+            session.current().advance()
+            time.sleep(0.001)
+    finally:
+        trackshade_addon.unregister()
+    with connect(served.info.endpoint) as client:
+        mine = [job for job in client.jobs() if job["settings"]["seed"] == 77]
+        with pytest.raises(Cancelled):  # now, or within moments
+            client.wait(mine[-1]["id"])
+
+
+@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.parametrize("what", ["undo", "delete", "rename"])
+def test_the_scene_may_change_while_the_result_is_placed(demo: bpy.types.Scene, what: str) -> None:
+    """Each step finds what it needs anew; nothing of the scene is kept from one to the next."""
+    job = start(demo, ShadeSettings(steps=1))
+    while job.progress is not None and job.progress.state != "placing":
+        session.current().advance()
+        time.sleep(0.001)
+    camera = bpy.data.objects["Camera"]
+    if what == "undo":
+        bpy.ops.wm.open_mainfile(filepath=bpy.data.filepath)  # all of it is made anew, as by an undo
+    elif what == "delete":
+        bpy.data.objects.remove(camera)
+    else:
+        camera.name = "Kamera"
+    finish(job)
+    assert (job.error, job.state) == (None, "done")
+    scene = bpy.context.scene
+    assert any("plate" in item.name for item in scene.objects)
+    made = any("one was made" in warning for warning in job.outcome.warnings) if job.outcome is not None else None
+    assert made == (what != "undo")
+
+
+@pytest.mark.usefixtures("registered", "served")
+def test_a_defect_is_told_too(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("plate")
+
+    monkeypatch.setattr(job_module, "prepare", broken)
+    job = start(demo, ShadeSettings(steps=1))
+    with pytest.raises(KeyError):  # for the console
+        finish(job)
+    assert not job.runs
+    assert "KeyError" in str(job.error)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_missing_backend_is_told_and_tried_again(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_connect", lambda model: later(start_private, "/nowhere/python"))
+    running = session.current()
+    for _ in range(2):
+        job = running.begin(demo, ShotRequest(first_frame="none"), ShadeSettings())
+        while job.runs:
+            running.advance()
+        assert job.error is not None
+        assert job.error.code == "backend-not-started"
+        assert "/nowhere/python" in str(job.error)
+    assert not list((Path(bpy.data.filepath).parent).glob("shaded/*"))
+
+
+@pytest.mark.usefixtures("registered")
+def test_results_of_an_unsaved_scene_go_to_the_users_folder(
+    scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKSHADE_RESULTS", str(tmp_path / "said"))
+    assert chosen.results_folder() == tmp_path / "said"
+    monkeypatch.delenv("TRACKSHADE_RESULTS")
+    monkeypatch.setenv("XDG_DOCUMENTS_DIR", str(tmp_path / "Dokumente"))
+    assert chosen.results_folder() == tmp_path / "Dokumente" / "Trackshade"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRACKSHADE_RESULTS", str(tmp_path / "file" / "folder"))
+    with pytest.raises(OutputError, match="cannot be written"):
+        session.current().begin(scene, ShotRequest(), ShadeSettings())
