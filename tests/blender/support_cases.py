@@ -82,7 +82,7 @@ def _built(build: Build, frames: FrameMap) -> str:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     scene.render.resolution_x, scene.render.resolution_y = SIZE
-    scene.frame_start, scene.frame_end = 1, int(frames.frames[-1])
+    scene.frame_start, scene.frame_end = 1, int(frames.frame_numbers[-1])
     stage.add_camera(scene, (0, -8, 0))
     build(scene)
     scene.frame_set(scene.frame_start)
@@ -102,7 +102,7 @@ def render_silhouettes(scene: bpy.types.Scene, frames: FrameMap) -> list[np.ndar
     render.engine, render.film_transparent = "BLENDER_WORKBENCH", True
     scene.display.render_aa = "OFF"
     render.image_settings.file_format, render.image_settings.color_mode = "PNG", "RGBA"
-    wanted, made = {int(frame) for frame in frames.frames}, []
+    wanted, made = {int(frame) for frame in frames.frame_numbers}, []
     with tempfile.TemporaryDirectory() as folder:
         for frame in range(scene.frame_start, scene.frame_end + 1):
             scene.frame_set(frame)
@@ -125,7 +125,7 @@ def read_alpha(path: Path) -> np.ndarray:
 def tracked_silhouettes(shot: Shot) -> list[np.ndarray]:
     """[H, W] bool for each sample: where a surface is seen."""
     raster = ShotRaster(shot)
-    return [raster.draw(t).label >= 0 for t in range(len(shot.frames))]
+    return [raster.draw(t).label >= 0 for t in range(len(shot.frame_numbers))]
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -170,7 +170,7 @@ def modifier(obj: bpy.types.Object, kind: str, **values: object) -> bpy.types.Mo
 
 
 def animate(holder: object, path: str, first: object, last: object) -> None:
-    stage.key(holder, path, {FRAMES.frames[0]: first, FRAMES.frames[-1]: last})
+    stage.key(holder, path, {FRAMES.frame_numbers[0]: first, FRAMES.frame_numbers[-1]: last})
 
 
 def empty(scene: bpy.types.Scene, *places: tuple[float, float, float]) -> bpy.types.Object:

@@ -115,7 +115,7 @@ def test_sub_frames_are_between_the_frames(scene):
         for point in curve.keyframe_points:
             point.interpolation = "LINEAR"
     shot = stage.capture(scene, frame_map=stage.frames(5, start=-0.5, step=0.5), size_fit=stage.fit(scene))
-    assert shot.frames.tolist() == [-0.5, 0.0, 0.5, 1.0, 1.5]
+    assert shot.frame_numbers.tolist() == [-0.5, 0.0, 0.5, 1.0, 1.5]
     np.testing.assert_allclose(shot.meshes[0].matrix_world[:, 2, 3], [0, 0, 0.25, 0.5, 0.75], atol=1e-6)
 
 
@@ -229,17 +229,17 @@ def test_a_surface_larger_than_the_frame_is_seen(scene):
 
 def test_a_plan_follows_the_scene(scene):
     mini = spec("mini")
-    last = 10 + 2 * (mini.frames[0] - 1)
+    last = 10 + 2 * (mini.allowed_frame_counts[0] - 1)
     scene.frame_start, scene.frame_end, scene.frame_step = 10, last, 2
     scene.render.fps, scene.render.fps_base = 30, 1.001
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 1001, 500, 50
     scene.render.pixel_aspect_y = 2.0
     frames, size = plan(scene, mini)
-    assert frames.frames == tuple(range(10, last + 1, 2))
+    assert frames.frame_numbers == tuple(range(10, last + 1, 2))
     assert frames.fps == pytest.approx(30 / 1.001 / 2)
     assert (size.source, size.pixel_aspect, size.size) == ((500, 250), (1.0, 2.0), mini.sizes[0])
     frames, _ = plan(scene, mini, start=1, end=5, step=0.25)
-    assert frames.frames[:3] == (1.0, 1.25, 1.5)
+    assert frames.frame_numbers[:3] == (1.0, 1.25, 1.5)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from trackshade.shot import Shot
 shot = Shot.load(sys.argv[1])
 shot.check_values()
 raster = ShotRaster(shot)
-np.save(sys.argv[2], np.stack([raster.draw(t).label.copy() for t in range(len(shot.frames))]))
+np.save(sys.argv[2], np.stack([raster.draw(t).label.copy() for t in range(len(shot.frame_numbers))]))
 """
 
 Case = Callable[["Card"], None]

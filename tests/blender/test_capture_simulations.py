@@ -91,7 +91,7 @@ def test_a_shot_shows_what_is_played(scene, kind):
     shown = play()
     assert np.abs(shown[13] - shown[1]).max() > 0.1
     for shot in (sparse, late):
-        for t, frame in enumerate(shot.frames):
+        for t, frame in enumerate(shot.frame_numbers):
             assert_shows(shot, t, shown[int(frame)])
     assert not sparse.warnings
 
@@ -117,7 +117,7 @@ def test_frames_that_were_jumped_to_before_do_not_count(scene, kind):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     build(kind)
     shown = play()
-    for t, frame in enumerate(shot.frames):
+    for t, frame in enumerate(shot.frame_numbers):
         assert_shows(shot, t, shown[int(frame)])
 
 
@@ -265,7 +265,7 @@ def test_a_baked_simulation_is_jumped_through(scene, passed):
     passed.clear()
     shot = shoot(SPARSE)
     assert passed == [1, 5, 9, 13, LAST]
-    for t, frame in enumerate(shot.frames):
+    for t, frame in enumerate(shot.frame_numbers):
         assert_shows(shot, t, shown[int(frame)])
 
 
@@ -407,7 +407,7 @@ def test_a_job_says_which_frame_of_a_simulation_it_is_at(scene):
     assert "stepping the simulation, frame 12 of 19" in [str(item) for item in said]
     assert "Stepping the simulation, frame 12 of 19" in [headline(item) for item in said]
     assert said[-1].state == "capturing"
-    assert said[-1].step == len(shot.frames) == 17
+    assert said[-1].step == len(shot.frame_numbers) == 17
 
 
 @pytest.mark.parametrize("until", ["stepping", "rendering"])
@@ -451,7 +451,7 @@ def test_simulations_that_begin_in_different_frames(scene, kind, played):
     for frame in there:
         np.testing.assert_array_equal(there[frame], shown[frame])
     for t in (0, 1, 2, 4):
-        assert_shows(shot, t, shown[int(shot.frames[t])])
+        assert_shows(shot, t, shown[int(shot.frame_numbers[t])])
     scene.frame_set(8, subframe=0.5)
     assert_shows(shot, 3, seen())
 
@@ -515,7 +515,7 @@ def test_what_no_window_shows_is_simulated_as_well(scene, where):
     else:
         layer = scene.view_layers.new("Second")
     shot = capture(scene, layer, frame_map=frame_map(SPARSE), size_fit=stage.fit(scene))
-    for t, frame in enumerate(shot.frames):
+    for t, frame in enumerate(shot.frame_numbers):
         assert_shows(shot, t, shown[int(frame)])
 
 
@@ -575,7 +575,7 @@ def test_a_simulation_in_a_scene_with_time_stretching(scene, kind, old, new, fir
     stretched()
     shown = play()
     assert np.abs(shown[12] - shown[1]).max() > 0.01
-    for t, frame in enumerate(shot.frames):
+    for t, frame in enumerate(shot.frame_numbers):
         assert_shows(shot, t, shown[int(frame)])
 
 

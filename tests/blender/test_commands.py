@@ -74,7 +74,7 @@ def test_export_makes_a_shot_and_its_first_frame(demo: Path, tmp_path: Path, cap
     assert code == 0
     made = json.loads(out)
     shot = Shot.load(made["files"]["shot"])
-    assert len(shot.frames) == 17
+    assert len(shot.frame_numbers) == 17
     assert shot.size == (144, 96)
     assert [mesh.name for mesh in shot.meshes] == ["Floor", "Ball", "Cube", "Torus"]
     assert Path(made["files"]["first_frame"]).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -88,7 +88,7 @@ def test_export_renders_every_frame_beside_the_shot(demo: Path, tmp_path: Path, 
     files = json.loads(out)["files"]
     frames = sorted(Path(files["input_render"]).iterdir())
     assert [frame.name for frame in frames] == [
-        f"{n:04d}.png" for n in range(1, len(Shot.load(tmp_path / "a.shot").frames) + 1)
+        f"{n:04d}.png" for n in range(1, len(Shot.load(tmp_path / "a.shot").frame_numbers) + 1)
     ]
     assert frames[0].read_bytes() == Path(files["first_frame"]).read_bytes()
     assert frames[0].read_bytes() != frames[-1].read_bytes()
@@ -110,7 +110,7 @@ def test_the_open_scene_is_taken_where_none_is_named(demo: Path, tmp_path: Path,
     bpy.ops.wm.open_mainfile(filepath=str(demo))
     code, _, _ = run(capfd, "export", "--first-frame", "none", "--frames", "1-17", "--out", tmp_path / "a.shot")
     assert code == 0
-    assert Shot.load(tmp_path / "a.shot").frames.tolist() == list(range(1, 18))
+    assert Shot.load(tmp_path / "a.shot").frame_numbers.tolist() == list(range(1, 18))
 
 
 @pytest.mark.usefixtures("away")

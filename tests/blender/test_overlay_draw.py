@@ -82,7 +82,7 @@ def seen(shot: Shot, preview: Preview) -> np.ndarray:
     w, h = shot.size
     buffer = gpu.types.GPUOffScreen(w, h)
     pictures = []
-    for t, frame in enumerate(shot.frames):
+    for t, frame in enumerate(shot.frame_numbers):
         scene.frame_set(int(frame), subframe=float(frame % 1))
         with buffer.bind():
             draw_control(layer.depsgraph, preview, projection(shot, t), background=True)

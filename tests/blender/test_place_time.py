@@ -216,5 +216,5 @@ def test_a_shot_is_captured_at_the_time_that_renders_see(scene: Any) -> None:
             point.interpolation = "LINEAR"
     stretch(scene, 100, 50)
     shot = stage.shoot(scene, 3)
-    assert list(shot.frames) == [1, 2, 3]
+    assert list(shot.frame_numbers) == [1, 2, 3]
     assert shot.meshes[0].matrix_world[:, 0, 3] == pytest.approx([2.0, 4.0, 6.0], abs=1e-5)

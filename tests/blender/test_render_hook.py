@@ -153,7 +153,7 @@ def test_joined_tracks_are_the_capture(tmp_path: Path) -> None:
 
 
 def same(a: Shot, b: Shot) -> None:
-    assert a.frames.tolist() == b.frames.tolist()
+    assert a.frame_numbers.tolist() == b.frame_numbers.tolist()
     assert (a.fps, a.size, a.view_layer, a.source["size_fit"]) == (b.fps, b.size, b.view_layer, b.source["size_fit"])
     for name in ("intrinsics", "world_to_camera", "orthographic", "clip", "sources"):
         assert np.array_equal(getattr(a.camera, name), getattr(b.camera, name)), name

@@ -280,4 +280,4 @@ def test_markers_switch_the_cameras_of_the_tracks(tmp_path: Path) -> None:
         scene.timeline_markers.new("", frame=frame).camera = scene.objects[name]
     animate(scene)
     for shot in tracks(tmp_path):
-        assert shot.camera.sources == (names[1 if shot.frames[0] < 25 else 25],)
+        assert shot.camera.sources == (names[1 if shot.frame_numbers[0] < 25 else 25],)

@@ -65,7 +65,7 @@ def test_splits_and_engines_are_streams_of_their_own() -> None:
     flat, other = build(3, engine="workbench")  # whose pictures show images, but no nodes
     assert bpy.context.scene.render.engine == "BLENDER_WORKBENCH"
     assert flat.kind == told.kind
-    assert len(other.frames) == len(shot.frames)
+    assert len(other.frame_numbers) == len(shot.frame_numbers)
 
 
 @pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
@@ -108,7 +108,7 @@ def test_scenes_are_exported_with_renders_and_facts(tmp_path: Path, capfd) -> No
     assert commands.main("trackshade", ["synthesise", f"--out={tmp_path / 'made'}", *arguments]) == 0
     for seed in (40, 41):
         shot = Shot.load(tmp_path / "made" / f"{seed:06d}.shot")
-        assert (len(shot.frames), shot.size, shot.fps) == (2, (24, 16), 8.0)
+        assert (len(shot.frame_numbers), shot.size, shot.fps) == (2, (24, 16), 8.0)
         facts = json.loads((tmp_path / "made" / f"{seed:06d}.json").read_text())
         assert {"kind", "bodies", "surroundings", "camera", "moving", "color"} == set(facts)
         assert len(list((tmp_path / "made" / f"{seed:06d}.render").glob("*.png"))) == 2

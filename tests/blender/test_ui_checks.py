@@ -120,7 +120,7 @@ def stage(scene: bpy.types.Scene, registered: None, monkeypatch: pytest.MonkeyPa
     add_camera(scene)
     add(scene, "Grid", grid())
     scene.view_settings.view_transform = "Standard"
-    scene.frame_end = registry.spec("mini").frames[0]
+    scene.frame_end = registry.spec("mini").allowed_frame_counts[0]
     return scene
 
 

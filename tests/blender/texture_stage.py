@@ -87,7 +87,7 @@ def shade(
     shot = capture(scene, frame_map=chosen, size_fit=fit_size(SIZE, (1.0, 1.0), (SIZE,)))
     shot.save(folder / "made.shot")
     if video is None:
-        video = np.stack([render_sample(shot, t, scene, scene.view_layers[0]) for t in range(len(shot.frames))])
+        video = np.stack([render_sample(shot, t, scene, scene.view_layers[0]) for t in range(len(shot.frame_numbers))])
     np.save(folder / "made.npy", video)
     command = [backend_python(), "-c", WRITE, str(folder), output]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

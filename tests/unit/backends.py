@@ -187,7 +187,7 @@ def grid_shot(side: int = 120, count: int = 9, seed: int = 0, size: tuple[int, i
     positions = np.random.default_rng(seed).random((count, side * side, 3), np.float32)
     still = np.tile(np.eye(4), (count, 1, 1))
     return Shot(
-        frames=np.arange(1.0, count + 1),
+        frame_numbers=np.arange(1.0, count + 1),
         fps=8.0,
         size=size,
         camera=camera_track(count),

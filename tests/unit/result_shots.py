@@ -50,7 +50,7 @@ def shot(
     if orthographic:
         k = np.array([[size[0] / 4.0, 0, size[0] / 2], [0, size[0] / 4.0, size[1] / 2], [0, 0, 1]])
     return Shot(
-        frames=np.arange(1.0, count + 1),
+        frame_numbers=np.arange(1.0, count + 1),
         fps=fps,
         size=size,
         camera=CameraTrack(

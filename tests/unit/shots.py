@@ -36,7 +36,7 @@ def small_shot(count: int = 3) -> Shot:
     moving[:, 0, 3] = np.arange(count)
     seen = np.ones(count, bool)
     return Shot(
-        frames=np.arange(1.0, count + 1),
+        frame_numbers=np.arange(1.0, count + 1),
         fps=24.0,
         size=(96, 64),
         camera=camera_track(count),
@@ -121,7 +121,7 @@ def shots(draw: st.DrawFn) -> Shot:
     )  # fmt: skip
     start = draw(st.floats(-1000, 1000))
     return Shot(
-        frames=start + np.cumsum(draw(hnp.arrays(np.float64, count, elements=st.floats(0.125, 100)))),
+        frame_numbers=start + np.cumsum(draw(hnp.arrays(np.float64, count, elements=st.floats(0.125, 100)))),
         fps=draw(st.floats(0.1, 240)),
         size=(draw(st.integers(1, 4096)), draw(st.integers(1, 4096))),
         camera=camera_track(count),

@@ -52,7 +52,7 @@ def test_a_registered_folder_is_a_model_until_it_is_forgotten(tmp_path: Path) ->
     made = checkpoints.register(folder, "mini", known)
     assert made.name == "my-mini-v2"
     spec = registry.spec(made.name)
-    assert (spec.frames, spec.sizes, spec.shipped) == (*_facts("mini"), False)
+    assert (spec.allowed_frame_counts, spec.sizes, spec.shipped) == (*_facts("mini"), False)
     assert registry.model_folder(spec) == folder
     assert registry.is_present(spec)
     assert checkpoints.register(folder, "mini", names(), title="Again").name == made.name  # the same folder
@@ -68,7 +68,7 @@ def test_a_registered_folder_is_a_model_until_it_is_forgotten(tmp_path: Path) ->
 
 def _facts(name: str) -> tuple[object, object]:
     spec = registry.spec(name)
-    return spec.frames, spec.sizes
+    return spec.allowed_frame_counts, spec.sizes
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_export_and_shade_are_the_two_halves(demo: Path, backend: PrivateBackend
     assert made["out"] == str(tmp_path / "toys-shaded")
     record = json.loads(Path(made["files"]["record"]).read_text())
     assert record["first_frame"] is not None
-    assert record["shot"]["frames"] == Shot.load(tmp_path / "toys.shot").frames.tolist()
+    assert record["shot"]["frames"] == Shot.load(tmp_path / "toys.shot").frame_numbers.tolist()
     jobs = run("jobs", "--endpoint", backend.info.endpoint, TRACKSHADE_TOKEN=backend.info.token)
     assert made["job"] in jobs.stdout
     assert "done" in jobs.stdout

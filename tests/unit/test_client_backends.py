@@ -65,7 +65,7 @@ def test_arrays_flow_while_they_are_filled(backend: Backend) -> None:
         assert before > filled.nbytes
         still = grid_shot(count=count)
         shot = Shot(
-            still.frames,
+            still.frame_numbers,
             8.0,
             still.size,
             still.camera,
@@ -106,7 +106,7 @@ def test_a_thousand_instances_are_not_a_thousand_chunks(tmp_path: Path) -> None:
     base = grid_shot(side=10, count=9)
     rng = np.random.default_rng(2)
     tracks = tuple(MeshTrack(f"Leaf.{n}", 0, rng.random((9, 4, 4)), np.ones(9, bool)) for n in range(1000))
-    shot = Shot(base.frames, 8.0, base.size, base.camera, base.geometries, tracks)
+    shot = Shot(base.frame_numbers, 8.0, base.size, base.camera, base.geometries, tracks)
     with Backend(tmp_path / "store", "--workers", "0") as backend, backend.client() as client:
         client.submit(shot, SETTINGS)
         assert len(list((tmp_path / "store" / "chunks").glob("??/*"))) < 10

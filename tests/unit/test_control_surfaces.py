@@ -168,7 +168,7 @@ def test_shots_without_surfaces_are_drawn_as_ever():
     plain = shots.small_shot()
     every = one_sample([True], [True])
     marked = replace(plain, meshes=tuple(replace(item, surfaces=0) for item in plain.meshes), surfaces=(every,))
-    for t in range(len(plain.frames)):
+    for t in range(len(plain.frame_numbers)):
         one, other = ShotRaster(plain).draw(t), ShotRaster(marked).draw(t)
         np.testing.assert_array_equal(one.triangle, other.triangle)
         np.testing.assert_array_equal(one.depth, other.depth)

@@ -27,10 +27,10 @@ def test_the_model_gets_a_count_that_it_takes_inside_the_range(start, length, st
     except ShotError as error:
         assert error.code == "too-few-frames"  # noqa: PT017 - a refusal is one of two right answers
         return
-    assert len(fitted.frames) in counts
-    assert fitted.frames[0] == start
-    assert fitted.frames[-1] <= start + length + 1e-6
-    distances = np.diff(fitted.frames)
+    assert len(fitted.frame_numbers) in counts
+    assert fitted.frame_numbers[0] == start
+    assert fitted.frame_numbers[-1] <= start + length + 1e-6
+    distances = np.diff(fitted.frame_numbers)
     assert np.all(distances > 0)
     assert np.allclose(distances, distances[0], atol=2e-6)
     assert math.isclose(fitted.fps * distances[0], 24.0, rel_tol=1e-4)  # real time stays real time
@@ -42,30 +42,30 @@ def test_a_range_that_fits_is_kept_whatever_the_rule() -> None:
     for rule in FRAME_RULES:
         fitted = fit_frames(1, 49, 1, 24, (9, 49), rule)
         assert fitted.rule == "exact"
-        assert fitted.frames == tuple(map(float, range(1, 50)))
+        assert fitted.frame_numbers == tuple(map(float, range(1, 50)))
         assert fitted.fps == 24
 
 
 def test_choose_takes_the_first_frames() -> None:
     fitted = fit_frames(10, 40, 1, 24, (9,), "choose")
-    assert fitted.frames == tuple(map(float, range(10, 19)))
+    assert fitted.frame_numbers == tuple(map(float, range(10, 19)))
 
 
 def test_step_widens_by_a_whole_factor() -> None:
     fitted = fit_frames(1, 40, 1, 24, (9,), "step")
-    assert fitted.frames == (1, 5, 9, 13, 17, 21, 25, 29, 33)
+    assert fitted.frame_numbers == (1, 5, 9, 13, 17, 21, 25, 29, 33)
     assert fitted.fps == 6
 
 
 def test_resample_reaches_both_ends() -> None:
     fitted = fit_frames(0, 30, 1, 24, (9,), "resample")
-    assert fitted.frames == (0, 3.75, 7.5, 11.25, 15, 18.75, 22.5, 26.25, 30)
+    assert fitted.frame_numbers == (0, 3.75, 7.5, 11.25, 15, 18.75, 22.5, 26.25, 30)
     assert fitted.fps == 6.4
 
 
 def test_auto_stretches_a_short_range() -> None:
     fitted = fit_frames(1, 5, 1, 24, (9,))
-    assert fitted.frames == (1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5)
+    assert fitted.frame_numbers == (1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5)
 
 
 @pytest.mark.parametrize(

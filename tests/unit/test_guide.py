@@ -164,7 +164,7 @@ def wave(frames: int, size: tuple[int, int], fps: float) -> Shot:
     width, height = size
     lens = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
     return Shot(
-        frames=np.arange(1.0, frames + 1),
+        frame_numbers=np.arange(1.0, frames + 1),
         fps=fps,
         size=size,
         camera=CameraTrack(
@@ -182,7 +182,7 @@ def wave(frames: int, size: tuple[int, int], fps: float) -> Shot:
 
 def test_the_cookbook_runs(tmp_path: Path) -> None:
     spec = registry.spec("mini")
-    wave(spec.frames[0], spec.sizes[0], spec.fps).save(tmp_path / "street.shot")
+    wave(spec.allowed_frame_counts[0], spec.sizes[0], spec.fps).save(tmp_path / "street.shot")
     examples = list(blocks(GUIDE / "cookbook.md", "python"))
     assert len(examples) >= 4
     environment = {**os.environ, "TRACKSHADE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT / "backend")}

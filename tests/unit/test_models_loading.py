@@ -87,7 +87,7 @@ def test_mini_fits_its_spec():
     pipeline = load_pipeline(MINI, "cpu")
     config = pipeline.transformer.config
     assert config.max_text_seq_length == MINI.text_length
-    assert config.sample_frames in MINI.frames
+    assert config.sample_frames in MINI.allowed_frame_counts
     assert (config.sample_width * pipeline.spatial_ratio, config.sample_height * pipeline.spatial_ratio) in MINI.sizes
 
 

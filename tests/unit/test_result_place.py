@@ -21,7 +21,7 @@ def test_the_add_on_reads_a_written_result(tmp_path: Path) -> None:
     write_result(tmp_path / "job", **values)
     result = read_result(tmp_path / "job")
     shot = values["shot"]
-    assert result.samples == tuple(shot.frames)
+    assert result.samples == tuple(shot.frame_numbers)
     assert result.sources == ("Camera",)
     assert result.view_layer == shot.view_layer
     assert result.fit.to_dict() == shot.source["size_fit"]

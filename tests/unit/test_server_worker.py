@@ -28,7 +28,7 @@ from trackshade.shot import Geometry, Shot
 from trackshade.shot.given_image import fit_picture, given_array
 
 MINI = spec("mini")
-COUNT, SIZE = MINI.frames[0], MINI.sizes[0]
+COUNT, SIZE = MINI.allowed_frame_counts[0], MINI.sizes[0]
 PICTURE = np.zeros((*SIZE[::-1], 3), np.uint8)  # without one, a first frame is made before, in as many steps
 
 
@@ -189,7 +189,7 @@ def broken() -> Shot:
     positions = np.repeat(good.geometries[0].positions, COUNT, 0)
     positions[2, 5, 1] = np.nan
     geometry = Geometry(positions, good.geometries[0].triangles)
-    return Shot(good.frames, good.fps, good.size, good.camera, (geometry,), good.meshes)
+    return Shot(good.frame_numbers, good.fps, good.size, good.camera, (geometry,), good.meshes)
 
 
 def test_a_first_frame_of_another_size_is_fitted_and_the_record_says_how(client: Client, tmp_path: Path) -> None:

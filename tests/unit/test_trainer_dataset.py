@@ -167,7 +167,7 @@ def test_a_scene_is_rendered_into_a_clip(tmp_path: Path):
     (entry,) = read_dataset(tmp_path / "data")
     video, tracking = read_video(entry.video), read_video(entry.tracking)
     mini = spec("mini")
-    assert video.shape == tracking.shape == (mini.frames[0], mini.sizes[0][1], mini.sizes[0][0], 3)
+    assert video.shape == tracking.shape == (mini.allowed_frame_counts[0], mini.sizes[0][1], mini.sizes[0][0], 3)
     assert video.std() > 8
     assert tracking.any()
     # In the first frame a track's color is its place.

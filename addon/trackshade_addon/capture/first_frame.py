@@ -124,7 +124,7 @@ class SampleRenderer:
         """Brings the scene to sample `t`, a frame at a time where something is simulated."""
         if self._stepper is None:
             self._stepper = self._open()
-        yield from self._stepper.to(float(self._shot.frames[t]))
+        yield from self._stepper.to(float(self._shot.frame_numbers[t]))
 
     def picture(self, t: int) -> Picture:
         """Renders sample `t`, at which the scene is. Returns and raises: as `render`."""
@@ -138,7 +138,7 @@ class SampleRenderer:
         if simulations(self._scene, self._view_layer):  # which run as they did for the shot
             state = RenderState(changes, self._scene, self._view_layer, lambda sentence: None, self._keep_played)
             followed = state.follow
-        frames = [float(frame) for frame in self._shot.frames]
+        frames = [float(frame) for frame in self._shot.frame_numbers]
         return Stepper(self._scene, self._view_layer, frames, changes, followed)
 
 

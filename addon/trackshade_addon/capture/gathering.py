@@ -72,7 +72,7 @@ class Gathering:
         hair: str = "none",
     ) -> None:
         self.done = 0
-        self.total = len(frame_map.frames)
+        self.total = len(frame_map.frame_numbers)
         if self.total < 1:
             raise ShotError("empty-shot", "The shot has no frames.", "Choose a range of at least one frame.")
         self.frames = frame_map
@@ -100,7 +100,7 @@ class Gathering:
         Raises:
             ShotError: what this frame shows cannot be part of a shot.
         """
-        t, frame = self.done, self.frames.frames[self.done]
+        t, frame = self.done, self.frames.frame_numbers[self.done]
         if t == 0:
             self._colors = color_management(depsgraph.scene)
         self._cameras.put(t, frame, camera, depsgraph)
@@ -264,11 +264,11 @@ class Gathering:
                 )
             )
         self._warn_of_topology()
-        for sentence in sentences(find_gaps(scene, self._layer, self.frames.frames)):
+        for sentence in sentences(find_gaps(scene, self._layer, self.frames.frame_numbers)):
             self.warnings.add(sentence)
         self._warn_of_materials()
         return Shot(
-            frames=np.array(self.frames.frames, np.float64),
+            frame_numbers=np.array(self.frames.frame_numbers, np.float64),
             fps=self.frames.fps,
             size=self._fit.size,
             camera=self._cameras.track(),
@@ -295,14 +295,14 @@ class Gathering:
         bad = np.flatnonzero(~np.isfinite(matrices).all(axis=(1, 2)))
         raise ShotError(
             "not-finite",
-            f"The transform of '{name}' is not finite at frame {self.frames.frames[bad[0]]:g}.",
+            f"The transform of '{name}' is not finite at frame {self.frames.frame_numbers[bad[0]]:g}.",
             "Look for a constraint or driver that divides by zero there.",
         )
 
     def _warn_of_topology(self) -> None:
         for recording in self._library.recordings:
             if recording.history.carried:
-                frames = [self.frames.frames[t] for t in recording.history.carried]
+                frames = [self.frames.frame_numbers[t] for t in recording.history.carried]
                 self.warnings.add(carried_warning(recording.name, frames))
 
     def _warn_of_materials(self) -> None:
@@ -316,7 +316,7 @@ class Gathering:
 
 def seen_or_raise(shot: Shot) -> Shot:
     """The shot itself. Raises ShotError where no surface can be in the picture in any sample."""
-    first, last = shot.frames[0], shot.frames[-1]
+    first, last = shot.frame_numbers[0], shot.frame_numbers[-1]
     if not shot.meshes:
         raise ShotError(
             "nothing-visible",
@@ -337,7 +337,7 @@ def seen_or_raise(shot: Shot) -> Shot:
 def _any_seen(shot: Shot, most: int | None) -> bool:
     """Whether the box around some surface, or around `most` of its vertices, may be in the picture in some sample."""
     boxes: dict[tuple[int, int], np.ndarray] = {}
-    for t in range(len(shot.frames)):
+    for t in range(len(shot.frame_numbers)):
         for mesh in shot.meshes:
             if not mesh.visible[t]:
                 continue

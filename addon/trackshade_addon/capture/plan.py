@@ -28,7 +28,7 @@ def plan(
         scene.frame_end if end is None else end,
         scene.frame_step if step is None else step,
         frame_rate(scene),
-        spec.frames,
+        spec.allowed_frame_counts,
         frame_rule,
     )
     render = scene.render

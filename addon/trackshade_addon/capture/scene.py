@@ -108,7 +108,7 @@ class Capture:
             if self._stepper is None:
                 self._stepper = self._open()
             if self._way is None:
-                self._way = self._stepper.to(self._gathering.frames.frames[self.done])
+                self._way = self._stepper.to(self._gathering.frames.frame_numbers[self.done])
             if next(self._way, None) is not None:
                 return self.done
             self._way = None
@@ -149,7 +149,7 @@ class Capture:
             )
         strands = self._hair == "strands"
         state = RenderState(changes, self._scene, self._view_layer, warn, self._keep_played, strands)
-        return Stepper(self._scene, self._view_layer, self._gathering.frames.frames, changes, state.follow)
+        return Stepper(self._scene, self._view_layer, self._gathering.frames.frame_numbers, changes, state.follow)
 
 
 def capture(

@@ -171,7 +171,7 @@ def record(
     yield Progress("planning", f"{frames.statement} {size.statement}")
     if what.strict:
         view_layer.update()  # so that Blender knows which drivers it blocks
-        require_complete(find_gaps(scene, view_layer, frames.frames))
+        require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
     camera = yield from _camera(scene, view_layer, what, frames)
     given = None if what.first_frame in ("render", "none") else what.first_frame
     if given is not None:
@@ -179,7 +179,7 @@ def record(
         check_given(given)  # so that a damaged picture is told before the capture
     shot = yield from _capture(scene, view_layer, frames, size, camera, client, what)
     if what.strict:  # drivers of what only renders show have been evaluated by now
-        require_complete(find_gaps(scene, view_layer, frames.frames))
+        require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
     if what.remarks:
         shot = replace(shot, source={**shot.source, "warnings": [*what.remarks, *shot.warnings]})
     first, extra = None, None
@@ -383,8 +383,8 @@ def _render_all(
 ) -> Generator[Progress, None, np.ndarray]:
     """[T, H, W, 3] every sample by the scene's own engine."""
     pictures = [] if first is None else [first]
-    while len(pictures) < len(shot.frames):
-        progress = Progress("rendering", "the input, to compare with", len(pictures), len(shot.frames))
+    while len(pictures) < len(shot.frame_numbers):
+        progress = Progress("rendering", "the input, to compare with", len(pictures), len(shot.frame_numbers))
         pictures.append((yield from _rendered(renderer, len(pictures), progress, len(pictures) == 0)))
     return np.stack(pictures)
 
@@ -437,7 +437,7 @@ def _camera(
             )
         return None
     if name == "auto" and "auto" not in scene.objects:
-        steps = auto_camera(scene, view_layer, frames.frames, what.keep_played)
+        steps = auto_camera(scene, view_layer, frames.frame_numbers, what.keep_played)
         while True:
             try:
                 yield stepped(next(steps))

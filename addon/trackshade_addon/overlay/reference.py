@@ -175,7 +175,7 @@ def looking(
     Raises:
         ShotError: what a capture would raise.
     """
-    few = replace(frames, frames=tuple(frames.frames[t] for t in _beginnings(scene, view_layer, frames)))
+    few = replace(frames, frames=tuple(frames.frame_numbers[t] for t in _beginnings(scene, view_layer, frames)))
     with Capture(scene, view_layer, frame_map=few, size_fit=size, camera=camera, glass=glass) as capture:
         while capture.done < capture.total:
             capture.step()
@@ -185,8 +185,8 @@ def looking(
     reference = Reference(mesh_rule(shot), {}, Materials(view_layer, glass))
     things = Instances(view_layer)
     with undisturbed(scene) as changes:
-        stepper = Stepper(scene, view_layer, few.frames, changes)
-        for frame in few.frames:
+        stepper = Stepper(scene, view_layer, few.frame_numbers, changes)
+        for frame in few.frame_numbers:
             yield from stepper.to(frame)
             reference.materials.begin(view_layer.depsgraph)
             reference.meet(frame, things.of(view_layer.depsgraph))
@@ -197,7 +197,7 @@ def looking(
 def _beginnings(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: FrameMap) -> list[int]:
     """The first sample, and those in which something is switched on that was off before."""
     chosen = {0}
-    times = [time_of(scene, frame) for frame in frames.frames]
+    times = [time_of(scene, frame) for frame in frames.frame_numbers]
     for obj in view_layer.objects:
         for curve in curves(obj):
             if curve.data_path == "hide_render":

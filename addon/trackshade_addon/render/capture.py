@@ -55,11 +55,11 @@ def gathered(
     before = scene.frame_current, scene.frame_subframe
     gathering = Gathering(depsgraph.view_layer, frames, fit, StreamingUpload(client).rows, glass=glass, hair=hair)
     yield Progress("capturing", step=0, steps=gathering.total)
-    viewport = _Viewport(scene.original, depsgraph.view_layer.name, frames.frames, gathering.warnings.add)
+    viewport = _Viewport(scene.original, depsgraph.view_layer.name, frames.frame_numbers, gathering.warnings.add)
     try:
         if on_main(viewport.open, cancelled):
             frame_set(*before)  # or the render's evaluation would take the changed switches for a reason to start anew
-        for frame in frames.frames:
+        for frame in frames.frame_numbers:
             while viewport.simulates:
                 steps = on_main(lambda frame=frame: viewport.step(frame), cancelled)
                 if steps is None:

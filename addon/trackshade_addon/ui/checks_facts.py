@@ -111,9 +111,9 @@ def look(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, what: ShotRequ
     if depsgraph is None or frames is None or size is None:
         return facts
     camera = _camera_of(scene, what, facts)
-    census = _census(view_layer, depsgraph, camera, size, len(frames.frames), what, LIMIT)
+    census = _census(view_layer, depsgraph, camera, size, len(frames.frame_numbers), what, LIMIT)
     now = scene.frame_current + scene.frame_subframe
-    first = abs(now - frames.frames[0]) < 1e-3
+    first = abs(now - frames.frame_numbers[0]) < 1e-3
     facts = _counted(facts, census, (now,), len(census.seen) if first else None, frames)
     facts = replace(facts, gaps=_gaps(scene, view_layer, frames, renew=False))
     return facts if census.objects else replace(facts, unrendered=_unrendered(view_layer))
@@ -129,7 +129,9 @@ def look_at_frames(
     facts, frames, size = _settled(scene, what)
     if frames is None or size is None:
         return facts
-    samples = [frames.frames[t] for t in sorted({0, len(frames.frames) // 2, len(frames.frames) - 1})]
+    samples = [
+        frames.frame_numbers[t] for t in sorted({0, len(frames.frame_numbers) // 2, len(frames.frame_numbers) - 1})
+    ]
     census, seen_first = Census(), 0
     with undisturbed(scene) as changes:
         if what.camera is not None and what.camera in scene.objects:
@@ -139,7 +141,7 @@ def look_at_frames(
         for sample in samples:
             yield from stepper.to(sample)
             depsgraph = view_layer.depsgraph
-            found = _census(view_layer, depsgraph, scene.camera, size, len(frames.frames), what, None)
+            found = _census(view_layer, depsgraph, scene.camera, size, len(frames.frame_numbers), what, None)
             if sample == samples[0]:
                 seen_first = len(found.seen)
             census.add(found)
@@ -180,12 +182,12 @@ def _settled(scene: bpy.types.Scene, what: ShotRequest) -> tuple[Facts, FrameMap
 
 def _gaps(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: FrameMap, renew: bool) -> tuple[Gap, ...]:
     """What the picture lacks; unless `renew`, as it was found a while ago where looking takes long."""
-    key = bpy.data.filepath, view_layer.name, frames.frames, len(bpy.data.objects), len(bpy.data.images)
+    key = bpy.data.filepath, view_layer.name, frames.frame_numbers, len(bpy.data.objects), len(bpy.data.images)
     known = _missing.get(scene.session_uid)
     began = time.monotonic()
     if known is not None and not renew and known.key == key and began < known.due:
         return known.gaps
-    gaps = find_gaps(scene, view_layer, frames.frames)
+    gaps = find_gaps(scene, view_layer, frames.frame_numbers)
     ended = time.monotonic()
     _missing.clear()  # those of scenes that are gone, too
     _missing[scene.session_uid] = _Missing(key, gaps, ended + max(RENEWAL, (ended - began) / SHARE))
@@ -235,7 +237,7 @@ def _of_model(spec: ModelSpec) -> dict[str, Any]:
 
 def _counted(facts: Facts, census: Census, frames: tuple[float, ...], seen_first: int | None, plan: FrameMap) -> Facts:
     unseen = dict.fromkeys(name for key, name in census.objects.items() if key not in census.seen)
-    matrices = 128 * len(plan.frames) * len(census.objects)
+    matrices = 128 * len(plan.frame_numbers) * len(census.objects)
     return replace(
         facts,
         frames=frames,

@@ -63,7 +63,7 @@ class TRACKSHADE_OT_add_camera(SteppedOperator, _Fix, bpy.types.Operator):
         what = own.what(context.view_layer.name)
         try:
             frames, _ = plan(scene, registry.spec(what.model), *what.frames, frame_rule=what.frame_rule)
-            some = frames.frames[:: -(-len(frames.frames) // LOOKED_AT)]
+            some = frames.frame_numbers[:: -(-len(frames.frame_numbers) // LOOKED_AT)]
         except TrackshadeError:  # the range is a finding of its own
             some = (float(scene.frame_current),)
         return auto_camera(scene, scene.view_layers[what.view_layer or context.view_layer.name], [*some])
@@ -99,7 +99,7 @@ class TRACKSHADE_OT_fit_range(_Fix, bpy.types.Operator):
         first, step = (own.first, own.step) if own.use_range else (scene.frame_start, float(scene.frame_step))
         last = own.last if own.use_range else scene.frame_end
         asked = max(1, int((last - first) / step + 1e-9) + 1)
-        counts = sorted(registry.spec(own.what(context.view_layer.name).model).frames)
+        counts = sorted(registry.spec(own.what(context.view_layer.name).model).allowed_frame_counts)
         count = max([n for n in counts if n <= asked], default=counts[0])
         own.first, own.step, own.last = first, step, -int(-(first + (count - 1) * step) // 1)
         own.use_range = True

@@ -117,7 +117,9 @@ def check_output(out: Path, force: bool, spec: ModelSpec | None = None) -> None:
         ) from error
     if spec is not None:
         width, height = max(spec.sizes, key=lambda size: size[0] * size[1])
-        needed = 6 * max(spec.frames) * width * height  # two exact picture sequences; videos are far smaller
+        needed = (
+            6 * max(spec.allowed_frame_counts) * width * height
+        )  # two exact picture sequences; videos are far smaller
         if free < needed:
             raise OutputError(
                 "output-full",

@@ -20,7 +20,7 @@ class ModelSpec:
     """Facts about a model that are needed before it is loaded.
 
     Attributes:
-        frames: frame counts that it takes.
+        allowed_frame_counts: numbers of frames that it takes.
         sizes: image sizes (width, height) that it takes, pixels.
         fps: rate that its training clips play at.
         steps, guidance, dynamic_guidance: sampling defaults.
@@ -37,7 +37,7 @@ class ModelSpec:
 
     name: str
     title: str
-    frames: tuple[int, ...]
+    allowed_frame_counts: tuple[int, ...]
     sizes: tuple[tuple[int, int], ...]
     fps: float
     steps: int
@@ -56,14 +56,15 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         data = asdict(self)
-        return data | {"frames": list(self.frames), "sizes": [list(size) for size in self.sizes]}
+        frames = list(data.pop("allowed_frame_counts"))
+        return data | {"frames": frames, "sizes": [list(size) for size in self.sizes]}
 
 
 _MODELS = (
     ModelSpec(
         name="mini",
         title="Trackshade mini (embedded, runs on a CPU)",
-        frames=(17,),
+        allowed_frame_counts=(17,),
         sizes=((144, 96),),
         fps=8.0,
         steps=1,
@@ -82,7 +83,7 @@ _MODELS = (
     ModelSpec(
         name="das-cogvideox-5b",
         title="Diffusion as Shader on CogVideoX-5B I2V",
-        frames=(49,),
+        allowed_frame_counts=(49,),
         sizes=((720, 480),),
         fps=8.0,
         steps=50,

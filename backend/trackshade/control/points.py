@@ -79,7 +79,7 @@ def choose_points(raster: ShotRaster, count: int, seed: int = 0) -> PointTracks:
         corners[mine], weights[mine] = barycentric(buffers, pixels[mine], raster.vertices(mesh, 0), triangles)
         if shot.meshes[mesh].changes:
             follower = Follower(shot, int(mesh), shot.meshes[mesh].geometry, corners[mine], weights[mine])
-            for t in range(len(shot.frames)):
+            for t in range(len(shot.frame_numbers)):
                 follower.at(t)  # now, since frames are drawn by several threads
             followers[int(mesh)] = follower
     width = shot.size[0]

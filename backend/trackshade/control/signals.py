@@ -32,7 +32,7 @@ PointRule = Literal["mesh", "points"]
 
 def control_signal(shot: Shot, name: str, seed: int = 0, point_rule: PointRule = "mesh") -> np.ndarray:
     """The signal `name` of a shot, [T, H, W, 3] uint8. Raises UsageError for an unknown name."""
-    count, (width, height) = len(shot.frames), shot.size
+    count, (width, height) = len(shot.frame_numbers), shot.size
     if name == "none":
         return np.zeros((count, height, width, 3), np.uint8)
     if name == "mesh":
@@ -50,7 +50,7 @@ def control_signal(shot: Shot, name: str, seed: int = 0, point_rule: PointRule =
 def depth_video(shot: Shot) -> np.ndarray:
     """[T, H, W, 3] uint8, near bright; far and where nothing is, black."""
     raster = ShotRaster(shot)
-    inverse = np.stack([1.0 / raster.draw(t).depth for t in range(len(shot.frames))])  # 0 where nothing is
+    inverse = np.stack([1.0 / raster.draw(t).depth for t in range(len(shot.frame_numbers))])  # 0 where nothing is
     seen = inverse > 0
     grey = np.where(seen, nearness(inverse, inverse_range(inverse[seen])), 0.0)
     return np.repeat(to_uint8(grey)[..., None], 3, axis=-1)
@@ -63,7 +63,7 @@ def point_video(shot: Shot, count: int, seed: int, point_rule: PointRule) -> np.
     points = choose_points(raster, count, seed)
     if point_rule == "mesh":
         points = dataclasses.replace(points, colors=mesh_rule(shot).colors(_world(shot, points)))
-    frames = np.zeros((len(shot.frames), shot.size[1], shot.size[0], 3), np.uint8)
+    frames = np.zeros((len(shot.frame_numbers), shot.size[1], shot.size[0], 3), np.uint8)
     for t, frame in enumerate(frames):
         draw_points(points, shot, t, raster.draw(t), frame)
     return frames

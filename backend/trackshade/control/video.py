@@ -100,7 +100,7 @@ def tracking_video(
     shot.check_values()  # The kernels trust indices.
     rule = mesh_rule(shot)
     chosen = _first_frame(shot, points if mode == "points" else None, seed)
-    count, (w, h) = len(shot.frames), shot.size
+    count, (w, h) = len(shot.frame_numbers), shot.size
     video = TrackingVideo(
         shot,
         np.zeros((count, h, w, 3), np.uint8),
@@ -164,7 +164,7 @@ def _first_frame(shot: Shot, points: int | None, seed: int) -> PointTracks | Non
     if not any(label != NOTHING and not shot.meshes[label].holdout for label in labels):
         raise ShotError(
             "no-tracks",
-            f"Camera '{shot.camera.name}' sees no mesh in the first frame ({shot.frames[0]:g}), so there is "
+            f"Camera '{shot.camera.name}' sees no mesh in the first frame ({shot.frame_numbers[0]:g}), so there is "
             "nothing to follow.",
             "Point it at the meshes, make them visible in the render, or begin at a frame that shows them.",
         )

@@ -24,7 +24,7 @@ class FrameMap:
     Attributes:
         start, end, step: the range that was asked for, scene frames.
         rule: "exact", "choose", "step" or "resample".
-        frames: the model's frames as scene frame numbers, sub-frames allowed.
+        frame_numbers: the model's frames as scene frame numbers, sub-frames allowed.
         fps: rate at which those samples play in real time.
         statement: the rule in words, for results and panels.
     """
@@ -33,12 +33,15 @@ class FrameMap:
     end: float
     step: float
     rule: str
-    frames: tuple[float, ...]
+    frame_numbers: tuple[float, ...]
     fps: float
     statement: str
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"frames": list(self.frames)}
+        return {
+            ("frames" if key == "frame_numbers" else key): list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
 
 
 def fit_frames(

@@ -112,7 +112,7 @@ def spread(video: np.ndarray, positions: np.ndarray, seen: np.ndarray) -> float:
 
 def sample_points(shot: Shot, count: int = POINTS) -> SurfacePoints:
     """Draws up to `count` points evenly over the pixels of the visible surfaces, always the same ones."""
-    total = len(shot.frames)
+    total = len(shot.frame_numbers)
     frames = np.unique(np.rint(np.linspace(0, total - 1, min(total, _SAMPLED_FRAMES))).astype(int))
     random = np.random.default_rng(0)
     raster = ShotRaster(shot)
@@ -122,7 +122,7 @@ def sample_points(shot: Shot, count: int = POINTS) -> SurfacePoints:
 
 def follow(shot: Shot, tracking: TrackingVideo, points: SurfacePoints) -> tuple[np.ndarray, np.ndarray]:
     """Where the points are and whether they are seen: [P, T, 2] pixels and [P, T] bool."""
-    count, total = len(points.mesh), len(shot.frames)
+    count, total = len(points.mesh), len(shot.frame_numbers)
     positions, seen = np.zeros((count, total, 2)), np.zeros((count, total), bool)
     for mesh in np.unique(points.mesh).tolist():
         own = np.flatnonzero(points.mesh == mesh)

@@ -102,7 +102,7 @@ def _shot(shot: Shot) -> dict[str, Any]:
     return {
         "digest": shot_digest(shot),
         "source": {key: value for key, value in shot.source.items() if key not in ("frame_map", "size_fit")},
-        "frames": shot.frames.tolist(),
+        "frames": shot.frame_numbers.tolist(),
         "fps": float(shot.fps),
         "size": list(shot.size),
         "frame_map": shot.source.get("frame_map"),

@@ -70,7 +70,7 @@ def write_result(
         OutputError: the folder cannot be written, or its disk is full.
         ValueError: pictures of another shape or type than the shot's.
     """
-    shape = (len(shot.frames), shot.size[1], shot.size[0], 3)
+    shape = (len(shot.frame_numbers), shot.size[1], shot.size[0], 3)
     _check("frames", frames, shape)
     _check("tracking", tracking.frames, shape)
     _check("first_frame", first_frame, shape[1:])
@@ -106,7 +106,7 @@ def write_result(
             _write_sequence(folder / "input", input_render)
         write_video(folder / "video.mp4", frames, shot.fps)
         write_video(folder / "tracking.mp4", tracking.frames, shot.fps)
-        contact_sheet(rows, shot.frames.tolist()).save(folder / "sheet.png")
+        contact_sheet(rows, shot.frame_numbers.tolist()).save(folder / "sheet.png")
         if first_frame is not None:
             _save(folder / "first_frame.png", first_frame)
         if settings.output == "video":

@@ -126,9 +126,9 @@ class Shader:
 
 def check_fits(shot: Shot, spec: ModelSpec, first_frame: np.ndarray | None, input_render: np.ndarray | None) -> None:
     """Raise ShotError unless the model takes this many frames of this size, and the images are of the shot's."""
-    count, (width, height) = len(shot.frames), shot.size
-    if count not in spec.frames:
-        wanted = " or ".join(map(str, spec.frames))
+    count, (width, height) = len(shot.frame_numbers), shot.size
+    if count not in spec.allowed_frame_counts:
+        wanted = " or ".join(map(str, spec.allowed_frame_counts))
         raise ShotError(
             "frames-not-taken",
             f"The shot has {count} frames, and the model {spec.name} takes {wanted}.",
@@ -154,7 +154,7 @@ def _image(store: ChunkStore, entry: ArrayEntry | None) -> np.ndarray | None:
 
 
 def _tracking(shot: Shot, settings: ShadeSettings, reporter: Reporter) -> TrackingVideo:
-    count = len(shot.frames)
+    count = len(shot.frame_numbers)
     reporter.report(states.LOADING, "Drawing the tracks")
 
     def progress(done: int, total: int) -> None:

@@ -58,7 +58,7 @@ def encode(shot: Shot) -> tuple[dict[str, Any], list[np.ndarray]]:
         "size": list(shot.size),
         "view_layer": shot.view_layer,
         "source": dict(shot.source),
-        "frames": put(shot.frames),
+        "frames": put(shot.frame_numbers),
         "camera": {
             "name": camera.name,
             "sources": list(camera.sources),
@@ -175,7 +175,7 @@ def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
     try:
         camera = header["camera"]
         return Shot(
-            frames=get(header["frames"]),
+            frame_numbers=get(header["frames"]),
             fps=_typed(header["fps"], (int, float)),
             size=(int(header["size"][0]), int(header["size"][1])),
             camera=CameraTrack(

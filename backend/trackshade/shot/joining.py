@@ -40,7 +40,7 @@ def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
     order = tracks.order
     frames = order.frames(spec)
     tracks.complete_or_raise(spec)
-    samples = [Shot.load(tracks.path(frame)) for frame in frames.frames]
+    samples = [Shot.load(tracks.path(frame)) for frame in frames.frame_numbers]
     fit = _fit(tracks, samples, spec)
     things: dict[Key, _Thing] = {}
     for t, sample in enumerate(samples):
@@ -58,7 +58,7 @@ def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
         if own not in histories:
             history = histories[own] = _history(samples, own, not_solid)
             if history.carried:
-                warnings[carried_warning(name, [frames.frames[t] for t in history.carried])] = None
+                warnings[carried_warning(name, [frames.frame_numbers[t] for t in history.carried])] = None
     finished = {
         id(segment): geometry
         for own, history in histories.items()
@@ -72,7 +72,7 @@ def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
         meshes.append(replace(track, surfaces=looks.of(thing)))
     first = samples[0].source
     return Shot(
-        frames=np.array(frames.frames, np.float64),
+        frame_numbers=np.array(frames.frame_numbers, np.float64),
         fps=frames.fps,
         size=fit.size,
         camera=_camera([sample.camera for sample in samples], fit),

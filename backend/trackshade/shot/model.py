@@ -250,7 +250,7 @@ class Shot:
     """An animated scene, seen through one camera over T samples.
 
     Attributes:
-        frames: [T] float64, scene frame numbers, ascending; sub-frames allowed.
+        frame_numbers: [T] float64, scene frame numbers, ascending; sub-frames allowed.
         fps: rate at which the samples play.
         size: (width, height) of the image that the intrinsics belong to, pixels.
         source: where it came from: plain JSON values, such as file, scene, frame map, size fit, warnings.
@@ -259,7 +259,7 @@ class Shot:
         ShotError: when the parts do not fit together. Values are checked by `check_values`.
     """
 
-    frames: Float64
+    frame_numbers: Float64
     fps: float
     size: tuple[int, int]
     camera: CameraTrack
@@ -272,7 +272,7 @@ class Shot:
     cutouts: tuple[Cutout, ...] = ()
 
     def __post_init__(self) -> None:
-        check.freeze(self, "frames", np.float64, (None,))
+        check.freeze(self, "frame_numbers", np.float64, (None,))
         check.check_structure(self)
 
     @property

@@ -60,14 +60,16 @@ class Order:
         Raises ShotError where there are too few.
         """
         count = (self.end - self.start) // self.step + 1
-        rule = self.frame_rule if self.frame_rule in ("choose", "step") or count in spec.frames else "step"
-        if count < min(spec.frames):
+        rule = (
+            self.frame_rule if self.frame_rule in ("choose", "step") or count in spec.allowed_frame_counts else "step"
+        )
+        if count < min(spec.allowed_frame_counts):
             raise ShotError(
                 "too-few-frames",
-                f"The export has {count} frames, and the model takes {' or '.join(map(str, sorted(spec.frames)))}.",
+                f"The export has {count} frames, and the model takes {' or '.join(map(str, sorted(spec.allowed_frame_counts)))}.",
                 "Render a longer range, or every frame of it; on a farm, name the whole range as Own Range under Shot.",
             )
-        return fit_frames(self.start, self.end, self.step, self.fps, spec.frames, rule)
+        return fit_frames(self.start, self.end, self.step, self.fps, spec.allowed_frame_counts, rule)
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **dataclasses.asdict(self)}
@@ -105,7 +107,7 @@ class TrackSet:
     def missing(self, spec: ModelSpec) -> list[str]:
         """What the model needs and is not there, in words; empty for a complete set. Raises as `Order.frames`."""
         there = self.frames()
-        lacking = [int(frame) for frame in self.order.frames(spec).frames if int(frame) not in there]
+        lacking = [int(frame) for frame in self.order.frames(spec).frame_numbers if int(frame) not in there]
         found = [f"the tracks of {_spans(lacking)}"] if lacking else []
         if self.order.picture and not (self.folder / FIRST).is_file():
             found.append(f"the picture of frame {self.order.start}")
@@ -123,7 +125,9 @@ class TrackSet:
 
     def claim(self, spec: ModelSpec) -> bool:
         """Takes the set as it is for shading; False where another process took just these frames before."""
-        stamp = sum(self.path(frame).stat().st_mtime_ns for frame in self.order.frames(spec).frames) & (2**64 - 1)
+        stamp = sum(self.path(frame).stat().st_mtime_ns for frame in self.order.frames(spec).frame_numbers) & (
+            2**64 - 1
+        )
         for old in self.folder.glob("claimed-*"):
             if old.name != f"claimed-{stamp:016x}":
                 old.unlink(missing_ok=True)

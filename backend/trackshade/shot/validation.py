@@ -66,10 +66,10 @@ def same_array(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 def check_structure(shot: Shot) -> None:
     """Raises ShotError unless all parts of the shot agree on the number of samples and on each other."""
-    count = len(shot.frames)
+    count = len(shot.frame_numbers)
     if count < 1:
         raise ShotError("empty-shot", "The shot has no frames.", "Choose a range of at least one frame.")
-    if not np.all(np.isfinite(shot.frames)) or np.any(np.diff(shot.frames) <= 0):
+    if not np.all(np.isfinite(shot.frame_numbers)) or np.any(np.diff(shot.frame_numbers) <= 0):
         raise ShotError("bad-frames", "The shot's frame numbers must be finite and ascend.")
     if not (isinstance(shot.fps, (int, float)) and math.isfinite(shot.fps) and shot.fps > 0):
         raise ShotError("bad-rate", f"The shot's rate is {shot.fps} frames per second; it must be above 0.")
@@ -117,12 +117,12 @@ def check_structure(shot: Shot) -> None:
 
 def _check_changes(shot: Shot, mesh: MeshTrack) -> None:
     """Raises ShotError unless the mesh's changes ascend, and its geometries cover the samples that show them."""
-    times = [0, *(t for t, _ in mesh.changes), len(shot.frames)]
+    times = [0, *(t for t, _ in mesh.changes), len(shot.frame_numbers)]
     if any(later <= earlier for earlier, later in itertools.pairwise(times)):
         raise ShotError(
             "bad-index",
             f"Mesh '{mesh.name}' changes its geometry at the samples {times[1:-1]}, which must ascend from 1 to at "
-            f"most {len(shot.frames) - 1}.",
+            f"most {len(shot.frame_numbers) - 1}.",
         )
     shown = (mesh.geometry, *(index for _, index in mesh.changes))
     for index, (begin, end) in zip(shown, itertools.pairwise(times), strict=True):
@@ -132,7 +132,7 @@ def _check_changes(shot: Shot, mesh: MeshTrack) -> None:
             raise ShotError(
                 "bad-shape",
                 f"Geometry {index} has the samples {item.start} to {last - 1}, but '{mesh.name}' shows it in the "
-                f"samples {begin} to {end - 1}; the shot has {len(shot.frames)}.",
+                f"samples {begin} to {end - 1}; the shot has {len(shot.frame_numbers)}.",
                 "Store 1 sample where nothing deforms, else one for each frame that shows the geometry.",
             )
 
@@ -167,7 +167,7 @@ def _check_geometry(shot: Shot, geometry: Geometry, users: list[MeshTrack]) -> N
     t = first_bad_sample(geometry.positions)
     if t is not None:
         bad = int(np.flatnonzero(~np.isfinite(geometry.positions[t]).all(axis=1))[0])
-        frame = f"{shot.frames[geometry.start + t]:g}"
+        frame = f"{shot.frame_numbers[geometry.start + t]:g}"
         if not geometry.deforms:
             frame += " and all others"
         raise ShotError(
@@ -178,11 +178,11 @@ def _check_geometry(shot: Shot, geometry: Geometry, users: list[MeshTrack]) -> N
     if geometry.origins is not None and not np.isfinite(geometry.origins).all():
         raise ShotError("not-finite", f"The origins of the vertices of '{name}' are not all finite.")
     births = geometry.births
-    if births is not None and births.size and (births.min() < 0 or births.max() >= len(shot.frames)):
+    if births is not None and births.size and (births.min() < 0 or births.max() >= len(shot.frame_numbers)):
         raise ShotError(
             "bad-index",
             f"The vertices of '{name}' are born in samples {births.min()} to {births.max()}; the shot has "
-            f"{len(shot.frames)} samples.",
+            f"{len(shot.frame_numbers)} samples.",
         )
 
 
@@ -206,7 +206,7 @@ def first_bad_sample(positions: NDArray[np.float32]) -> int | None:
 def _finite_matrices(shot: Shot, array: NDArray[np.float64], what: str) -> None:
     bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
     if bad.size:
-        raise ShotError("not-finite", f"{what} is not finite at frame {shot.frames[bad[0]]:g}.")
+        raise ShotError("not-finite", f"{what} is not finite at frame {shot.frame_numbers[bad[0]]:g}.")
 
 
 def _same_count(what: str, have: int, want: int) -> None:

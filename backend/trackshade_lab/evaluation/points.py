@@ -73,10 +73,10 @@ def shot_points(shot: Shot, surfaces: Surfaces, first: np.ndarray, count: int = 
         corners[own], weights[own] = barycentric(buffers, pixels[own], raster.vertices(int(mesh), 0), triangles)
         follower = Follower(shot, int(mesh), shot.meshes[mesh].geometry, corners[own], weights[own])
         places = np.stack(
-            [follower.at(t).places(shot.world_positions(int(mesh), t)) for t in range(len(shot.frames))]
+            [follower.at(t).places(shot.world_positions(int(mesh), t)) for t in range(len(shot.frame_numbers))]
         )  # [T, n, 3]
         moved = np.abs(places - places[0]).max(axis=2)  # [T, n]
-        gone = ~np.stack([follower.at(t).there for t in range(len(shot.frames))])
+        gone = ~np.stack([follower.at(t).there for t in range(len(shot.frame_numbers))])
         world[own], still[own] = places[0], (moved < _STILL).all(axis=0) & ~gone.any(axis=0)
         front[own] = _front(shot, int(mesh), corners[own], places[0])
     found = SurfacePoints(meshes.astype(np.int64), geometry, corners, weights, front)
@@ -102,7 +102,7 @@ def _rests(shot: Shot, mesh: int) -> bool:
     if shot.meshes[mesh].changes:
         return False
     first = shot.world_positions(mesh, 0)
-    return all(np.abs(shot.world_positions(mesh, t) - first).max() < _STILL for t in range(1, len(shot.frames)))
+    return all(np.abs(shot.world_positions(mesh, t) - first).max() < _STILL for t in range(1, len(shot.frame_numbers)))
 
 
 def track_points(tracks: DenseTracks, first: np.ndarray, count: int = COUNT, seed: int = 0) -> TruePoints:

@@ -63,7 +63,7 @@ def pixel_centers(size: tuple[int, int]) -> np.ndarray:
 def shot_tracks(shot: Shot) -> tuple[DenseTracks, Surfaces]:
     """Exact tracks of a shot; nearness is 1 / depth along the first camera's axis, per metre."""
     raster, (width, height) = ShotRaster(shot), shot.size
-    count = len(shot.frames)
+    count = len(shot.frame_numbers)
     place = np.broadcast_to(pixel_centers(shot.size), (count, height, width, 2)).copy()
     nearness = np.zeros((count, height, width), np.float32)
     depth = np.empty((count, height, width), np.float32)

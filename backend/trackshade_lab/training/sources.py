@@ -85,7 +85,7 @@ def shot_clip(path: Path, control: Control, name: str | None = None) -> SourceCl
     """A shot file and the render beside it; `name` stands for the file's own. Raises ShotError."""
     shot = Shot.load(path)
     video = _pictures(renders_of(path), "Make them with 'trackshade export SCENE --input-render'.")
-    expected = (len(shot.frames), shot.size[1], shot.size[0], 3)
+    expected = (len(shot.frame_numbers), shot.size[1], shot.size[0], 3)
     if video.shape != expected:
         raise ShotError(
             "wrong-render",

@@ -39,7 +39,7 @@ def consistency_figure(views: Views, video: np.ndarray, threads: int = 1) -> Ima
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT)
     for column, t in enumerate(shown):
         x = _GAP + column * (width + _GAP)
-        pen.text((x + width / 2, header / 2), f"frame {views.shot.frames[t]:g}", _INK, font, anchor="mm")
+        pen.text((x + width / 2, header / 2), f"frame {views.shot.frame_numbers[t]:g}", _INK, font, anchor="mm")
         for row, panels in enumerate(rows):
             sheet.paste(panels[column], (x, header + row * (height + _GAP)))
     every = np.concatenate([values[has] for values, has in maps])

@@ -94,7 +94,7 @@ def bake_result(
         )  # fmt: skip
     shot = read_shot(folder, wanted.shot)
     chosen = _chosen(shot, wanted.objects)
-    video = read_frames(folder, len(shot.frames), shot.size)
+    video = read_frames(folder, len(shot.frame_numbers), shot.size)
     given = {} if wanted.coordinates is None else _coordinates(wanted.coordinates, shot)
 
     def tell(what: str, share: float) -> None:
@@ -107,7 +107,7 @@ def bake_result(
     def looked() -> None:
         nonlocal seen
         seen += 1
-        tell("Looking at the frames", 0.2 * seen / len(shot.frames))
+        tell("Looking at the frames", 0.2 * seen / len(shot.frame_numbers))
 
     tell("Looking at the frames", 0.0)
     views = look(shot, threads, looked)
@@ -294,14 +294,14 @@ def _of_changes(shot: Shot, n: int, given: dict[tuple[int, int], np.ndarray], wa
     track = shot.meshes[n]
     if not track.changes:
         return []
-    frame = f"{shot.frames[track.changes[0][0]]:g}"
+    frame = f"{shot.frame_numbers[track.changes[0][0]]:g}"
     baked = [shot.geometries[index] for index in _uv(shot, n, given)]
-    used = sum(any(shot.geometry_of(n, t).same_points(item) for item in baked) for t in range(len(shot.frames)))
+    used = sum(any(shot.geometry_of(n, t).same_points(item) for item in baked) for t in range(len(shot.frame_numbers)))
     said = []
-    if used < len(shot.frames):
+    if used < len(shot.frame_numbers):
         said.append(
             f"The topology of '{track.name}' changes from frame {frame} on: its texture is made from the {used} of "
-            f"{len(shot.frames)} frames whose texture coordinates are known."
+            f"{len(shot.frame_numbers)} frames whose texture coordinates are known."
         )
     if wanted.projection:
         said.append(

@@ -109,7 +109,7 @@ def samples_of(shot: Shot, mesh: int, geometry: int) -> tuple[np.ndarray, np.nda
     alike = [index for index in track.geometries if shot.geometries[index].same_points(wanted)]
     parts = [shot.geometries[index].positions for index in alike]
     starts = dict(zip(alike, np.cumsum([0, *(len(part) for part in parts)]).tolist(), strict=False))
-    rows = np.full(len(shot.frames), -1, np.int64)
+    rows = np.full(len(shot.frame_numbers), -1, np.int64)
     for t in range(len(rows)):
         index = track.geometry_at(t)
         if index in starts:

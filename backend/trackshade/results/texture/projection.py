@@ -38,8 +38,8 @@ def write_tracks(path: Path, shot: Shot, mesh: int) -> int:
     geometry = shot.geometries[shot.meshes[mesh].geometry]
     count = geometry.positions.shape[1]
     with path.open("wb") as file:
-        file.write(struct.pack("<12siiffi", b"POINTCACHE2\0", 1, count, 0.0, 1.0, len(shot.frames)))
-        for t in range(len(shot.frames)):
+        file.write(struct.pack("<12siiffi", b"POINTCACHE2\0", 1, count, 0.0, 1.0, len(shot.frame_numbers)))
+        for t in range(len(shot.frame_numbers)):
             places = np.zeros((count, 3))
             if geometry.same_points(shot.geometry_of(mesh, t)):
                 places = picture_coordinates(shot, mesh, t)

@@ -43,7 +43,7 @@ def look(shot: Shot, threads: int, progress: Callable[[], None] = lambda: None) 
         ShotError: what `Shot.check_values` finds.
     """
     shot.check_values()  # the kernels trust indices
-    count, (w, h) = len(shot.frames), shot.size
+    count, (w, h) = len(shot.frame_numbers), shot.size
     views = Views(shot, np.empty((count, h, w), np.int32), np.empty((count, h, w), np.float32))
 
     def draw(times: np.ndarray) -> None:
