@@ -72,7 +72,7 @@ def _raised(tree: ast.Module, kinds: set[str]) -> Iterator[tuple[str, str]]:
         arguments = dict(enumerate(node.args)) | {{"code": 0, "message": 1}.get(k.arg or "", k.arg): k.value
                                                   for k in node.keywords}  # fmt: skip
         if 0 not in arguments:
-            if node.func.id == "Cancelled":
+            if node.func.id == "CancelledError":
                 yield "cancelled", "Cancelled."
             continue
         message = _text(arguments[1]) if 1 in arguments else ""

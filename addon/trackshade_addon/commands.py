@@ -20,7 +20,7 @@ from trackshade.client import Client, connect, later
 from trackshade.client.job_result import check_output, free_folder
 from trackshade.config import options
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import Cancelled, OutputError, TrackshadeError, UsageError
+from trackshade.core.errors import CancelledError, OutputError, TrackshadeError, UsageError
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
 
@@ -57,7 +57,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
         except TrackshadeError as error:
             return report.error(error)
         except KeyboardInterrupt:
-            return report.error(Cancelled())
+            return report.error(CancelledError())
     return 0
 
 

@@ -12,7 +12,7 @@ import sys
 
 import bpy
 
-from trackshade.core.errors import Cancelled, TrackshadeError
+from trackshade.core.errors import CancelledError, TrackshadeError
 
 from .backend import extension_data
 from .backend.background_task import BackgroundTask
@@ -85,7 +85,7 @@ def _follow() -> float | None:
     if _work.running:
         return TICK
     error: TrackshadeError | None = _work.error
-    copied: Moved = _work.result or Moved(error=None if isinstance(error, Cancelled) else error)
+    copied: Moved = _work.result or Moved(error=None if isinstance(error, CancelledError) else error)
     _moved = Moved(copied.results or _moved.results, copied.environments or _moved.environments, copied.error)
     _tell(copied)
     reopened()

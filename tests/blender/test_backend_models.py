@@ -18,7 +18,7 @@ from backend_hub import Hub
 from backends import backend_python
 from trackshade.config import checkpoints, registry
 from trackshade.core import folders
-from trackshade.core.errors import Cancelled, ModelError, OutputError, UsageError
+from trackshade.core.errors import CancelledError, ModelError, OutputError, UsageError
 from trackshade_addon.backend import BackendPrefs, Models, model_manager, moving
 from trackshade_addon.backend.model_manager import ModelRow
 from trackshade_addon.backend.moving import move_models
@@ -92,7 +92,7 @@ def test_a_model_is_fetched_in_pieces_and_verified(models: Models, choice: Backe
     assert "MB of 4 MB" in row(models, NAME).message
     models.pause(NAME)
     assert work.wait(LONG)
-    assert isinstance(work.error, Cancelled)
+    assert isinstance(work.error, CancelledError)
     assert row(models, NAME).state == "part"
     hub.gate.set()
     again = models.fetch(NAME, choice)
@@ -178,7 +178,7 @@ def test_a_cancelled_move_changes_nothing(home: Path) -> None:
         pytest.skip("needs a second file system")
     files, task = fill(folders.models_dir()), Task()
     try:
-        with pytest.raises(Cancelled):
+        with pytest.raises(CancelledError):
             move_models(target, lambda share, words: task.cancel(), task)
         assert folders.models_dir() == home / "models"
         assert contents(home / "models") == files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trackshade.core.errors import Cancelled
+from trackshade.core.errors import CancelledError
 from trackshade_addon.backend.running import Task
 
 
@@ -17,6 +17,6 @@ def test_a_cancelled_program_has_as_long_to_end_as_it_is_given(tmp_path: Path, p
     done = tmp_path / "tidied"
     program = f"import sys, time; print('here', flush=True); sys.stdin.read(); time.sleep(1); open({str(done)!r}, 'w')"
     task = Task(patience)
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         task.run([sys.executable, "-c", program], on_line=lambda line: task.cancel())
     assert done.exists() == tidied

@@ -19,7 +19,7 @@ import pytest
 from backend_folders import PACKAGES, build_wheel, download_wheels, write_lock
 from trackshade import __version__
 from trackshade.config import locks
-from trackshade.core.errors import Cancelled, JobError, OutputError, TrackshadeError, UsageError
+from trackshade.core.errors import CancelledError, JobError, OutputError, TrackshadeError, UsageError
 from trackshade.core.processes import environment_python
 from trackshade_addon.backend import environment, interpreter
 from trackshade_addon.backend.environment import Environment, Source
@@ -246,7 +246,7 @@ def test_a_cancelled_set_up_leaves_nothing(plan: Plan, tmp_path: Path, words: st
             seen.set()
             task.cancel()
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         set_up(replace(plan, home=tmp_path / "home"), report, task)
     assert seen.is_set()
     assert environment.current(tmp_path / "home") is None
@@ -304,9 +304,9 @@ def test_two_set_ups_do_not_meet(plan: Plan, tmp_path: Path) -> None:
         if said == "Making the environment":
             with pytest.raises(UsageError, match="Another Blender"):
                 set_up(replace(plan, home=home), silent, Task())
-            raise Cancelled
+            raise CancelledError
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         set_up(replace(plan, home=home), report, Task())
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import stage
 from test_capture_instances import collection_instance, scatter
-from trackshade.core.errors import Cancelled, ShotError
+from trackshade.core.errors import CancelledError, ShotError
 from trackshade_addon.capture import Capture
 from trackshade_addon.capture.first_frame import render_first_frame
 
@@ -216,7 +216,7 @@ def test_a_cancelled_capture_leaves_the_scene_as_it_was(scene, steps):
         assert running.step() == done + 1
     running.cancel()
     assert differences(before, snapshot()) == []
-    with pytest.raises(Cancelled, match=f"after {steps} of 4"):
+    with pytest.raises(CancelledError, match=f"after {steps} of 4"):
         running.shot()
 
 

@@ -15,7 +15,7 @@ import pytest
 import simulated
 import stage
 from simulated import KINDS, LAST, build, jumped, play, seen
-from trackshade.core.errors import Cancelled
+from trackshade.core.errors import CancelledError
 from trackshade.core.fitting import FrameMap
 from trackshade.shot import Shot
 from trackshade_addon.capture import Capture, capture
@@ -394,7 +394,7 @@ def test_a_capture_can_be_cancelled_between_the_frames_of_a_simulation(scene):
     running.cancel()
     assert scene.frame_current == 2
     assert bpy.data.objects["Thing"].modifiers["Subdivision"].levels == 1
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         running.shot()
 
 

@@ -20,7 +20,7 @@ import pytest
 from place_results import make_result, new_scene, numbered
 from trackshade import __version__
 from trackshade.core import folders
-from trackshade.core.errors import Cancelled
+from trackshade.core.errors import CancelledError
 from trackshade.ipc import PROTOCOL, connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
 from trackshade_addon import relocation
@@ -156,7 +156,7 @@ def test_cancelled_it_stays_where_it_was(here: Path, other_disk: Path, after: in
         if len(told) == after:
             task.cancel()
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         copy_over(data, task, report)
     whole = {**contents(here / "documents"), **contents(data / "shaded")}
     assert whole == files

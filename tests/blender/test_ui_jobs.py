@@ -18,7 +18,7 @@ import trackshade_addon
 from backends import backend_python
 from trackshade.client import PrivateBackend, connect, later, start_private
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import Cancelled, OutputError, UsageError
+from trackshade.core.errors import CancelledError, OutputError, UsageError
 from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.jobs import job as job_module
 from trackshade_addon.jobs import session
@@ -134,7 +134,7 @@ def test_cancelling_a_capture_puts_the_scene_back(demo: bpy.types.Scene) -> None
     for name in ("place_folder", "place_again", "use_settings", "take_out", "restore_materials", "add_camera"):
         assert not getattr(bpy.ops.trackshade, name).poll(), name
     assert bpy.ops.trackshade.cancel() == {"FINISHED"}
-    assert isinstance(job.error, Cancelled)
+    assert isinstance(job.error, CancelledError)
     assert job.state == "cancelled"
     assert not running.busy
     assert facts(demo) == before
@@ -407,7 +407,7 @@ def test_disabling_the_extension_cancels_its_job(demo: bpy.types.Scene, served: 
         trackshade_addon.unregister()
     with connect(served.info.endpoint) as client:
         mine = [job for job in client.jobs() if job["settings"]["seed"] == 77]
-        with pytest.raises(Cancelled):  # now, or within moments
+        with pytest.raises(CancelledError):  # now, or within moments
             client.wait(mine[-1]["id"])
 
 

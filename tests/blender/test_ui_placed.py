@@ -13,7 +13,7 @@ import pytest
 import trackshade_addon
 from backends import backend_python
 from texture_stage import set_stage, shade, state
-from trackshade.core.errors import Cancelled
+from trackshade.core.errors import CancelledError
 from trackshade_addon.jobs import session
 from trackshade_addon.jobs.job import Job, Placing
 from trackshade_addon.placement.materials import dressed
@@ -68,7 +68,7 @@ def test_a_cancelled_bake_leaves_the_scene_and_the_earlier_textures(
     job = session.current().place(scene, folder, Placing("baked"))
     follow(job, until="baking")
     job.cancel()
-    assert isinstance(job.error, Cancelled)
+    assert isinstance(job.error, CancelledError)
     assert state(scene) == before
     assert not (folder / "texture").exists()
     follow(session.current().place(scene, folder, Placing("baked"), job))

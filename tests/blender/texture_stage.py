@@ -22,7 +22,7 @@ WRITE = """
 import sys
 from pathlib import Path
 import numpy as np
-from trackshade import registry
+from trackshade.config import registry
 from trackshade.control.video import tracking_video
 from trackshade.results import write_result
 from trackshade.config.settings import ShadeSettings

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trackshade.control import dense_colors, point_colors, tracking_video
 from trackshade.control.reference import tracking_frame
-from trackshade.core.errors import Cancelled, ShotError, UsageError
+from trackshade.core.errors import CancelledError, ShotError, UsageError
 from trackshade.core.geometry import to_uint8, world_to_camera
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 from trackshade.shot.track_colors import mesh_rule
@@ -337,7 +337,7 @@ def test_progress_and_cancel():
     tracking_video(shot, progress=lambda done, total: told.append((done, total)))
     assert told == [(n, frames) for n in range(1, frames + 1)]
     told.clear()
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         tracking_video(shot, progress=lambda *a: told.append(a), cancel=lambda: len(told) >= 2, threads=1)
     assert 2 <= len(told) < frames
 

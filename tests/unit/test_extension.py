@@ -209,7 +209,7 @@ def test_the_package_is_built_with_what_it_needs_and_nothing_else(tmp_path: Path
     files = list(build_extension.package_files(source))
     assert "trackshade/models/mini/transformer/diffusion_pytorch_model.safetensors" in files
     assert "trackshade_addon/bootstrap.py" in files
-    assert not [name for name in files if "test" in name or "__pycache__" in name]
+    assert not [name for name in files if "/test" in name or "__pycache__" in name]
     built = build_extension.package_wheel(source, tmp_path)
     assert built.name == OWN
     assert list(extension_rules.package_faults(built.read_bytes(), files)) == []

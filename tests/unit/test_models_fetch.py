@@ -16,7 +16,7 @@ import pytest
 
 from tiny_checkpoint import write_checkpoint
 from trackshade.config.registry import model_folder, spec
-from trackshade.core.errors import Cancelled, ModelError
+from trackshade.core.errors import CancelledError, ModelError
 from trackshade.models import download as fetching
 from trackshade.models.download import fetch, licence_text, list_files, verify
 from trackshade.models.loading import load_pipeline
@@ -205,7 +205,7 @@ def test_a_cancelled_fetch_keeps_what_it_has(hub: Hub):
     progress: list[int] = []
     total = list_files(SPEC, hub.url).size
     before = sum(len(data) for n, data in hub.files.items() if n < name and fetching.wanted(n))
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         fetch(
             SPEC,
             lambda done, _: progress.append(done),

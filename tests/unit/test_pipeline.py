@@ -14,7 +14,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXImageToVideoPipeline, Cog
 from PIL import Image
 
 from tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
-from trackshade.core.errors import Cancelled, ModelError
+from trackshade.core.errors import CancelledError, ModelError
 from trackshade.models import TrackingTransformer3DModel
 from trackshade.pipelines import DiffusionShaderPipeline
 from trackshade.pipelines.diffusion_shader import dynamic_guidance, out_of_memory_explained
@@ -223,7 +223,7 @@ def test_stop_ends_at_the_next_step(pipeline):
         steps.append(step)
         pipe.stop()
 
-    with pytest.raises(Cancelled, match="step 2 of 3"):
+    with pytest.raises(CancelledError, match="step 2 of 3"):
         shade(pipeline, callback_on_step_end=callback)
     assert steps == [0]
     assert shade(pipeline).shape[1] == FRAMES  # and the next call is not stopped
@@ -231,9 +231,9 @@ def test_stop_ends_at_the_next_step(pipeline):
 
 def test_callback_may_raise(pipeline):
     def callback(*_):
-        raise Cancelled()
+        raise CancelledError()
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         shade(pipeline, callback_on_step_end=callback)
 
 

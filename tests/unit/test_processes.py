@@ -41,7 +41,8 @@ STARTING = ("os.system", "os.popen", "os.spawn", "os.exec", "os.startfile", "os.
 # Where each way to start a process is used, through `trackshade.core.processes`.
 STARTERS = {
     "addon/build_extension.py", "addon/extension_wheels.py", "addon/trackshade_addon/backend/running.py",
-    "addon/trackshade_addon/capture/first_frame.py", "backend/trackshade/cli/app.py", "backend/trackshade/cli/blender.py",
+    "addon/trackshade_addon/capture/first_frame.py", "backend/trackshade/cli/app.py",
+    "backend/trackshade/cli/blender.py",
     "backend/trackshade/client/launch.py", "backend/trackshade/client/shared.py",
     "backend/trackshade/server/memory.py", "backend/trackshade/server/workers.py",
     "backend/trackshade_lab/scenes/shards.py",

@@ -19,7 +19,7 @@ from backends import Backend, Raw, Relay, gone, grid_shot, header, limited_file_
 from trackshade.client import Client, connect, start_private
 from trackshade.client.client_socket import Address
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import Cancelled, OutputError, ProtocolError, TrackshadeError
+from trackshade.core.errors import CancelledError, OutputError, ProtocolError, TrackshadeError
 from trackshade.ipc import CHUNK_BYTES, PROTOCOL, ArrayEntry, Manifest, Message, decode, digest_of, encode
 from trackshade.ipc.endpoints import make_keys
 from trackshade.ipc.messages import BufferEntry
@@ -251,7 +251,7 @@ def test_a_queued_job_is_cancelled(client: Client) -> None:
     assert client.cancel(job) == "cancelled"
     assert [event.state for event in client.events(job)] == ["queued", "cancelled"]
     for call in (lambda: client.fetch(job, Path("/nowhere")), lambda: client.wait(job)):
-        with pytest.raises(Cancelled) as caught:
+        with pytest.raises(CancelledError) as caught:
             call()
         assert caught.value.exit_code == 130
 

@@ -22,7 +22,7 @@ from trackshade.client import Client, Event
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control import tracking_video
-from trackshade.core.errors import Cancelled, JobError, ShotError
+from trackshade.core.errors import CancelledError, JobError, ShotError
 from trackshade.core.fitting import fit_size
 from trackshade.shot import Geometry, Shot
 from trackshade.shot.given_image import fit_picture, given_array
@@ -144,7 +144,7 @@ def test_a_running_job_is_cancelled_between_steps(backend: Backend, client: Clie
     assert list(stream)[-1].state == "cancelled"
     assert worker(client) == pid
     assert not partials(backend)
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         client.fetch(job, Path("/nowhere/out"))
 
 

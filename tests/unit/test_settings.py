@@ -85,7 +85,7 @@ def test_an_unknown_model_lists_the_known_ones() -> None:
     ("cls", "exit_code"),
     [
         (errors.UsageError, 2), (errors.ShotError, 3), (errors.ModelError, 3), (errors.OutputError, 3),
-        (errors.ProtocolError, 4), (errors.JobError, 4), (errors.Cancelled, 130),
+        (errors.ProtocolError, 4), (errors.JobError, 4), (errors.CancelledError, 130),
     ],
 )  # fmt: skip
 def test_an_error_crosses_a_process_border(cls: type[errors.TrackshadeError], exit_code: int) -> None:

@@ -19,7 +19,7 @@ from trackshade.cli import backend_tasks
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
-from trackshade.core.errors import Cancelled, OutputError, ShotError, UsageError
+from trackshade.core.errors import CancelledError, OutputError, ShotError, UsageError
 from trackshade.results import write_result
 from trackshade.results.texture.bake import bake, fitting_size
 from trackshade.results.texture.figure import consistency_figure, variation_in_frame
@@ -332,7 +332,7 @@ def test_what_is_missing_or_wrong_is_a_sentence(tmp_path: Path) -> None:
         bake_result(tmp_path)
     with pytest.raises(UsageError, match="3 × 3"):
         bake_result(folder, Wanted(size=3))
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         bake_result(folder, Wanted(size=64), cancel=lambda: True)
     assert not (folder / "texture").exists()
     assert not (folder / ".texture.partial").exists()

@@ -62,7 +62,7 @@ def launch(program: list[str], **options: object) -> str:
 
 def gradients(run: Path) -> dict[str, torch.Tensor]:
     """What the optimizers remember of a single step: its gradient, times a factor."""
-    state = load_file(run / "checkpoint" / "optimisers.safetensors")
+    state = load_file(run / "checkpoint" / "optimizers.safetensors")
     return {key: value for key, value in state.items() if key.endswith(("exp_avg", "momentum_buffer"))}
 
 

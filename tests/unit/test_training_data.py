@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackshade.control import tracking_video
+from trackshade.core.caption_colors import COLORS
 from trackshade.core.errors import UsageError
 from trackshade_lab.scenes import (
     clip_kinds,
@@ -21,7 +22,6 @@ from trackshade_lab.scenes import (
     scene_shot,
 )
 from trackshade_lab.scenes.cameras import MOVES, UNSEEN_MOVES
-from trackshade.core.caption_colors import COLORS
 from trackshade_lab.scenes.captions import length
 from trackshade_lab.scenes.materials import TEXTURES, UNSEEN_TEXTURES
 from trackshade_lab.scenes.scene import UNSEEN_KINDS

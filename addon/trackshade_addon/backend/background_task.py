@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from trackshade.core.errors import Cancelled, JobError, TrackshadeError
+from trackshade.core.errors import CancelledError, JobError, TrackshadeError
 
 from .running import Task
 
@@ -61,5 +61,5 @@ class BackgroundTask(Task):
             self.error = error
         except Exception as error:  # noqa: BLE001 - a defect of ours, which has to be seen rather than lost in a thread
             self.error = JobError("defect", f"Trackshade has failed ({type(error).__name__}: {error}).", "Report it.")
-        if self.error is not None and not isinstance(self.error, Cancelled):
+        if self.error is not None and not isinstance(self.error, CancelledError):
             self.lines.append(str(self.error))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trackshade.client import Client, connect, later, served
-from trackshade.core.errors import Cancelled, ProtocolError, TrackshadeError, UsageError
+from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeError, UsageError
 
 from . import environment, installer
 from .background_task import BackgroundTask
@@ -158,7 +158,7 @@ class BackendManager:
     def set_up_failed(self) -> bool:
         """Whether what failed last was the set-up."""
         error = self._set_up_error()
-        return error is not None and not isinstance(error, Cancelled) and self.error is None
+        return error is not None and not isinstance(error, CancelledError) and self.error is None
 
     def cancel_set_up(self) -> None:
         if self.work is not None:
@@ -185,7 +185,7 @@ class BackendManager:
                 return BackendState("starting", "Waiting for the backend", **facts)
             return BackendState("ready", _note(made), **facts)
         error = self.error or _failure(client) or self._set_up_error()
-        if error is not None and not isinstance(error, Cancelled) and error.code != "not-set-up":
+        if error is not None and not isinstance(error, CancelledError) and error.code != "not-set-up":
             return BackendState("failed", error.message, error, **facts)
         refused = self._refusal(choice)
         if refused is not None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from trackshade.config import checkpoints, registry
 from trackshade.core import folders
-from trackshade.core.errors import Cancelled, TrackshadeError, UsageError
+from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
 from trackshade.core.geometry import size_in_words
 
 from . import backend_task, moving
@@ -219,7 +219,7 @@ class Models:
         if work is not None and work.running:
             return ModelRow(spec, kind, size, work.share, work.words)
         state, error = found.states[spec.name], None if work is None else work.error
-        if error is not None and not isinstance(error, Cancelled):
+        if error is not None and not isinstance(error, CancelledError):
             return ModelRow(spec, state, size, error=error)
         checked = work is not None and kind == "checking" and error is None
         return ModelRow(spec, state, size, message="Verified" if checked else "")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trackshade.core.errors import Cancelled
+from trackshade.core.errors import CancelledError
 
 TAIL = 200  # lines that are kept
 END_TIME = 3.0  # seconds to end in good order
@@ -58,7 +58,7 @@ class Task:
     def check(self) -> None:
         """Raises Cancelled where somebody wants the end."""
         if self.cancelled.is_set():
-            raise Cancelled
+            raise CancelledError
 
     def cancel(self) -> None:
         """Ends what runs; returns at once."""

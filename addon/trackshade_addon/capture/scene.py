@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import bpy
 
-from trackshade.core.errors import Cancelled
+from trackshade.core.errors import CancelledError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 
@@ -128,7 +128,7 @@ class Capture:
             Cancelled: the capture was ended before.
         """
         if self._shot is None:
-            raise Cancelled("cancelled", f"The capture ended after {self.done} of {self.total} frames.")
+            raise CancelledError("cancelled", f"The capture ended after {self.done} of {self.total} frames.")
         return self._shot
 
     def close(self) -> None:

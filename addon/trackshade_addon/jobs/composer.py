@@ -24,7 +24,7 @@ from trackshade.client.job_result import JobResult, check_output
 from trackshade.config import registry
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import Cancelled, OutputError, ShotError, UsageError
+from trackshade.core.errors import CancelledError, OutputError, ShotError, UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 from trackshade.shot.given_image import with_first_frame
@@ -304,7 +304,7 @@ def drain(steps: Generator[Progress, None, T], report: Callable[[Progress], None
                 time.sleep(PAUSE)
     except KeyboardInterrupt:
         steps.close()
-        raise Cancelled from None
+        raise CancelledError from None
 
 
 def wait_until(future: Future[T], state: str, message: str | Callable[[], str]) -> Generator[Progress, None, T]:
@@ -326,7 +326,7 @@ def _follow(client: Client, begun: _Submitted) -> Generator[Progress, None, None
                 if event.error is not None:
                     raise event.error
                 if event.state == "cancelled":
-                    raise Cancelled("cancelled", "The job was cancelled.")
+                    raise CancelledError("cancelled", "The job was cancelled.")
                 return
         yield replace(latest, waits=True, preview=None)
 

@@ -18,7 +18,7 @@ import bpy
 from trackshade.client import Client
 from trackshade.client.job_result import JobResult
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import Cancelled, ShotError, TrackshadeError
+from trackshade.core.errors import CancelledError, ShotError, TrackshadeError
 
 from ..placement import TEXTURE_WAYS, Baking, Ready, ReadyTexture, place, prepare
 from ..placement.color import warm_up
@@ -140,7 +140,7 @@ class Job:
             return self.progress.state
         if self.error is None:
             return "done"
-        return "cancelled" if isinstance(self.error, Cancelled) else "failed"
+        return "cancelled" if isinstance(self.error, CancelledError) else "failed"
 
     @property
     def has_result(self) -> bool:
@@ -199,7 +199,7 @@ class Job:
             with contextlib.suppress(ReferenceError):  # what is gone needs no putting back
                 self._steps.close()
         finally:
-            self._ended(error=reason or Cancelled())
+            self._ended(error=reason or CancelledError())
 
     def _path(
         self, connect: Callable[[str | None], Future[Client]], scene_is_held: Callable[[], bool]

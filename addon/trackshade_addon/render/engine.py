@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import bpy
 import numpy as np
 
-from trackshade.core.errors import Cancelled, TrackshadeError
+from trackshade.core.errors import CancelledError, TrackshadeError
 
 from ..capture.engines import OWN_ENGINE
 from ..jobs.composer import PAUSE, Progress
@@ -77,10 +77,10 @@ class TrackshadeEngine(bpy.types.RenderEngine):
             return
         try:
             delivery.deliver(self, depsgraph.scene, depsgraph.view_layer, self._layers(depsgraph))
-        except Cancelled:
+        except CancelledError:
             return
         except KeyboardInterrupt:  # Ctrl-C where Blender is a Python module
-            self.report({"ERROR"}, texts.told(Cancelled()))
+            self.report({"ERROR"}, texts.told(CancelledError()))
         except TrackshadeError as error:
             self.report({"ERROR"}, texts.told(error))  # which ends the render, and nothing of it is written
         except Exception as error:
@@ -191,7 +191,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
                     self.update_stats("", line)
                     self.update_progress((progress.step or 0) / progress.steps if progress.steps else 0.0)
                 if self.test_break():
-                    raise Cancelled
+                    raise CancelledError
                 if progress.waits:
                     time.sleep(PAUSE)
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import bpy
 
-from trackshade.core.errors import Cancelled
+from trackshade.core.errors import CancelledError
 
 T = TypeVar("T")
 LOOK_EVERY = 0.02  # seconds between two looks at whether it is done
@@ -38,6 +38,6 @@ def on_main(call: Callable[[], T], cancelled: Callable[[], bool]) -> T:
     bpy.app.timers.register(run)
     while not future.done():
         if cancelled() and future.cancel():
-            raise Cancelled
+            raise CancelledError
         time.sleep(LOOK_EVERY)
     return future.result()

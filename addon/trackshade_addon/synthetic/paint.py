@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from trackshade.core.geometry import srgb_to_linear
 from trackshade.core.caption_colors import COLORS, DARKS
+from trackshade.core.geometry import srgb_to_linear
 
 from .images import pattern_image
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import bpy
 
-from trackshade.core.errors import Cancelled, TrackshadeError
+from trackshade.core.errors import CancelledError, TrackshadeError
 
 from ..jobs.job import Home, Job, put
 from ..jobs.session import current
@@ -293,7 +293,7 @@ def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, j
         for warning in put(folder, scene, placing):
             operator.report({"WARNING"}, warning)
     except TrackshadeError as error:
-        operator.report({"INFO" if isinstance(error, Cancelled) else "ERROR"}, texts.told(error))
+        operator.report({"INFO" if isinstance(error, CancelledError) else "ERROR"}, texts.told(error))
         return {"CANCELLED"}
     if job is not None:
         job.home = Home(scene)  # which may be another by now

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bpy
 
-from trackshade.core.errors import Cancelled
+from trackshade.core.errors import CancelledError
 from trackshade.core.geometry import size_in_words
 
 from .. import backend
@@ -167,7 +167,7 @@ def draw_models(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         line = layout.row(align=True)
         line.progress(factor=work.share or 0.0, text=work.words)
         line.operator(TRACKSHADE_OT_cancel_folder.bl_idname, text="", icon="X")
-    elif work is not None and work.error is not None and not isinstance(work.error, Cancelled):
+    elif work is not None and work.error is not None and not isinstance(work.error, CancelledError):
         draw_text(layout, context, texts.told(work.error), "ERROR")
     column = layout.column(align=True)
     column.operator(TRACKSHADE_OT_use_checkpoint.bl_idname, text="Use a Checkpoint Folder", icon="FILE_FOLDER")

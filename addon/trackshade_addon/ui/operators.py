@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import Cancelled, TrackshadeError
+from trackshade.core.errors import CancelledError, TrackshadeError
 
 from .. import backend
 from ..jobs.composer import PAUSE, Progress, ShotRequest
@@ -167,7 +167,7 @@ class _Begins:
     def _told(self, job: Job) -> set[str]:
         redraw_settled()
         if job.error is not None:
-            self.report({"INFO" if isinstance(job.error, Cancelled) else "ERROR"}, texts.told(job.error))
+            self.report({"INFO" if isinstance(job.error, CancelledError) else "ERROR"}, texts.told(job.error))
             return {"CANCELLED"}
         return {"FINISHED"}
 

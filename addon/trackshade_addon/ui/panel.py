@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bpy
 
-from trackshade.core.errors import Cancelled
+from trackshade.core.errors import CancelledError
 from trackshade.core.geometry import number_in_words, size_in_words
 
 from .. import backend
@@ -260,7 +260,7 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     state = backend.state()
     why = state.message if state.error is None else texts.told(state.error)
     if job is not None and job.error is not None and texts.told(job.error) != why:  # which follows
-        icon = "INFO" if isinstance(job.error, Cancelled) else "ERROR"
+        icon = "INFO" if isinstance(job.error, CancelledError) else "ERROR"
         draw_text(layout, context, texts.told(job.error), icon)
     elif job is not None and job.outcome is not None:
         placed = job.placing.way is not None and job.home.is_scene(context.scene)

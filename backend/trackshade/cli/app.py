@@ -21,7 +21,7 @@ from trackshade.cli.blender import run_addon
 from trackshade.cli.screen import Screen, print_error, print_result
 from trackshade.config import options
 from trackshade.config.options import Option
-from trackshade.core.errors import Cancelled, TrackshadeError
+from trackshade.core.errors import CancelledError, TrackshadeError
 from trackshade.core.processes import own_python
 
 app = typer.Typer(
@@ -63,7 +63,7 @@ def ends_with_a_sentence(call: Callable[..., None]) -> Callable[..., None]:
         except TrackshadeError as error:
             raise typer.Exit(print_error(error, bool(values.get("json")))) from None
         except KeyboardInterrupt:
-            raise typer.Exit(print_error(Cancelled(), bool(values.get("json")))) from None
+            raise typer.Exit(print_error(CancelledError(), bool(values.get("json")))) from None
 
     return guarded
 

@@ -31,7 +31,7 @@ from typing import Any
 
 from trackshade import __version__
 from trackshade.config import registry
-from trackshade.core.errors import Cancelled, ModelError, TrackshadeError, UsageError
+from trackshade.core.errors import CancelledError, ModelError, TrackshadeError, UsageError
 from trackshade.ipc import PROTOCOL, json_lines
 from trackshade.ipc.owners import hold_environment
 
@@ -153,7 +153,7 @@ def main(arguments: list[str]) -> int:
         _tell({"event": "error", **error.to_dict()})
         return error.exit_code
     except KeyboardInterrupt:
-        _tell({"event": "error", **Cancelled().to_dict()})
+        _tell({"event": "error", **CancelledError().to_dict()})
         return 130
     finally:
         if hold is not None:

@@ -9,7 +9,7 @@ import typer
 
 from trackshade.cli.screen import Screen
 from trackshade.config.registry import spec
-from trackshade.core.errors import Cancelled, UsageError
+from trackshade.core.errors import CancelledError, UsageError
 
 
 def fetch(name: str, yes: bool, screen: Screen) -> Path:
@@ -28,7 +28,7 @@ def fetch(name: str, yes: bool, screen: Screen) -> Path:
             raise UsageError("licence", "Nobody is there to accept the licence.", "Read it, then use --yes.")
         with screen.paused():
             if not typer.confirm("Fetch the weights under this licence?", err=True):
-                raise Cancelled("cancelled", "Nothing was fetched.")
+                raise CancelledError("cancelled", "Nothing was fetched.")
     return fetch_weights(model, lambda done, total: screen.show(
         {"state": "fetching", "message": name, "step": done >> 20, "steps": total >> 20}
     ))  # fmt: skip

@@ -19,7 +19,7 @@ from trackshade.client.job_result import JobResult, check_output, free_folder
 from trackshade.config import options
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import Cancelled, ShotError, TrackshadeError
+from trackshade.core.errors import CancelledError, ShotError, TrackshadeError
 from trackshade.core.image_files import read_header
 from trackshade.shot import Shot
 from trackshade.shot.given_image import read_given, with_first_frame
@@ -66,7 +66,7 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
             ))  # fmt: skip
         except KeyboardInterrupt:
             _withdraw(client, job)
-            raise Cancelled from None
+            raise CancelledError from None
         client.fetch(job, out, values["force"])
     return JobResult.of(job, out, time.monotonic() - began).to_dict()
 

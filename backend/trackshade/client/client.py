@@ -25,7 +25,7 @@ from trackshade.client.shared import SharedBackend
 from trackshade.client.subscription import Subscription
 from trackshade.client.uploader import Uploader
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import Cancelled, ProtocolError, ShotError, TrackshadeError
+from trackshade.core.errors import CancelledError, ProtocolError, ShotError, TrackshadeError
 from trackshade.ipc import ArrayEntry, Manifest
 from trackshade.ipc.chunks import is_small, raw_bytes
 from trackshade.shot import Shot
@@ -146,7 +146,7 @@ class Client:
         if last.error is not None:
             raise last.error
         if last.state == "cancelled":
-            raise Cancelled("cancelled", f"Job {job} was cancelled.")
+            raise CancelledError("cancelled", f"Job {job} was cancelled.")
         return last
 
     def jobs(self) -> list[dict[str, Any]]:

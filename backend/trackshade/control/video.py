@@ -17,7 +17,7 @@ from trackshade.control.points import PointTracks, choose_points, draw_points
 from trackshade.control.raster import NOTHING, Buffers
 from trackshade.control.scene import ShotRaster
 from trackshade.control.visibility import seen
-from trackshade.core.errors import Cancelled, ShotError, UsageError
+from trackshade.core.errors import CancelledError, ShotError, UsageError
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import MeshRule, mesh_rule
 
@@ -173,4 +173,4 @@ def _first_frame(shot: Shot, points: int | None, seed: int) -> PointTracks | Non
 
 def _check_cancel(cancel: Callable[[], bool] | None) -> None:
     if cancel is not None and cancel():
-        raise Cancelled()
+        raise CancelledError()

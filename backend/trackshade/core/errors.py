@@ -89,7 +89,7 @@ class JobError(TrackshadeError):
     """A job failed in the backend."""
 
 
-class Cancelled(TrackshadeError):
+class CancelledError(TrackshadeError):
     """Somebody asked for the work to end."""
 
     default_exit_code = 130
@@ -106,5 +106,6 @@ class Cancelled(TrackshadeError):
 
 
 _KINDS: dict[str, type[TrackshadeError]] = {
-    cls.__name__: cls for cls in (UsageError, ShotError, ModelError, OutputError, ProtocolError, JobError, Cancelled)
-}
+    cls.__name__: cls
+    for cls in (UsageError, ShotError, ModelError, OutputError, ProtocolError, JobError, CancelledError)
+} | {"Cancelled": CancelledError}  # the name that earlier versions stored

@@ -23,7 +23,7 @@ import httpx2  # the HTTP library of huggingface_hub 2
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ..config.registry import ModelSpec, model_folder
-from ..core.errors import Cancelled, ModelError
+from ..core.errors import CancelledError, ModelError
 from ..core.geometry import size_in_words
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _report(progress: Progress | None, cancelled: Callable[[], bool] | None, don
     if progress:
         progress(done, total)
     if cancelled and cancelled():
-        raise Cancelled("cancelled", "Fetching was stopped; the next fetch goes on from here.")
+        raise CancelledError("cancelled", "Fetching was stopped; the next fetch goes on from here.")
 
 
 def _check(folder: Path, file: RemoteFile, sizes_only: bool) -> None:

@@ -25,7 +25,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-from ..core.errors import Cancelled, ModelError
+from ..core.errors import CancelledError, ModelError
 from ..models.track_lookup import track_coordinates
 from .inputs import as_images, as_videos, check_schedule, check_shape
 
@@ -112,7 +112,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         return self._interrupt
 
     def stop(self) -> None:
-        """End the running call at the next step with `Cancelled`; may be called from the step callback or another
+        """End the running call at the next step with `CancelledError`; may be called from the step callback or another
         thread.
         """
         self._interrupt = True
@@ -277,7 +277,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             shape = (len(prompts), (frames - 1) // self.temporal_ratio + 1, channels, *grid)
             if image is None and frames > 1 and self.transformer.config.still_guidance:
                 if self._interrupt:
-                    raise Cancelled("cancelled", "Stopped before the first frame.")
+                    raise CancelledError("cancelled", "Stopped before the first frame.")
                 still = self(
                     prompts,
                     None,
@@ -330,7 +330,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             with self.progress_bar(total=len(timesteps)) as progress:
                 for step, t in enumerate(timesteps):
                     if self._interrupt:
-                        raise Cancelled("cancelled", f"Stopped before step {step + 1} of {len(timesteps)}.")
+                        raise CancelledError("cancelled", f"Stopped before step {step + 1} of {len(timesteps)}.")
                     condition["tracking_scale"] = _scale_at(step, len(timesteps), tracking_scale, tracking_span)
                     *without, toward = self._predict(sample, t, images, condition).chunk(len(tracked))
                     velocity = toward
@@ -360,7 +360,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
 
             # 6. Decode
             if self._interrupt:
-                raise Cancelled("cancelled", "Stopped before decoding.")
+                raise CancelledError("cancelled", "Stopped before decoding.")
             result = sample if output_type == "latent" else _convert(self.decode_latents(sample), output_type)
             self.maybe_free_model_hooks()
         return DiffusionShaderOutput(frames=result) if return_dict else (result,)

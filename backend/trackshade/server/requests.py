@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import Cancelled, ProtocolError, TrackshadeError
+from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeError
 from trackshade.ipc import CHUNK_BYTES, Manifest, Message, digest_of
 from trackshade.ipc.fields import take, take_count, take_digests, take_file_name, take_job
 from trackshade.ipc.messages import BufferEntry
@@ -140,7 +140,7 @@ def _finished(broker: Broker, job: str) -> Path:
     if error:
         raise TrackshadeError.from_dict(error)
     if state == states.CANCELLED:
-        raise Cancelled("cancelled", f"Job {job} was cancelled.")
+        raise CancelledError("cancelled", f"Job {job} was cancelled.")
     raise ProtocolError("not-finished", f"Job {job} has no result: it is {state}.")
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import Cancelled, JobError, TrackshadeError
+from trackshade.core.errors import CancelledError, JobError, TrackshadeError
 from trackshade.ipc import Manifest, Message, decode, digest_of, encode
 from trackshade.ipc.messages import BufferEntry
 from trackshade.server.parent_watchdog import die_with_parent
@@ -72,13 +72,13 @@ class Worker:
             if message.type == "cancel" and message.body.get("job") == self._job:
                 self._cancelled = True
         if self._cancelled:
-            raise Cancelled("cancelled", f"Job {self._job} was cancelled.")
+            raise CancelledError("cancelled", f"Job {self._job} was cancelled.")
 
     def _work(self, body: Mapping[str, Any]) -> None:
         partial, result = Path(body["partial"]), Path(body["result"])
         try:
             kind, more = "finished", {"summary": self._make(body, partial, result)}
-        except Cancelled:
+        except CancelledError:
             kind, more = "cancelled", {}
         except TrackshadeError as error:
             kind, more = "failed", {"error": error.to_dict()}

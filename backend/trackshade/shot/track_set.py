@@ -64,9 +64,10 @@ class Order:
             self.frame_rule if self.frame_rule in ("choose", "step") or count in spec.allowed_frame_counts else "step"
         )
         if count < min(spec.allowed_frame_counts):
+            allowed = " or ".join(map(str, sorted(spec.allowed_frame_counts)))
             raise ShotError(
                 "too-few-frames",
-                f"The export has {count} frames, and the model takes {' or '.join(map(str, sorted(spec.allowed_frame_counts)))}.",
+                f"The export has {count} frames, and the model takes {allowed}.",
                 "Render a longer range, or every frame of it; on a farm, name the whole range as Own Range under Shot.",
             )
         return fit_frames(self.start, self.end, self.step, self.fps, spec.allowed_frame_counts, rule)

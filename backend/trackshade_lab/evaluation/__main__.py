@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from trackshade.core.errors import Cancelled, TrackshadeError, UsageError
+from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
 
 from ..silence import silence_library_logging
 from .arguments import parse
@@ -23,7 +23,9 @@ def main(arguments: Sequence[str]) -> int:
         text, tables = _results(values) if values.results else _clips(values)
         print(json.dumps(tables) if values.json else text, flush=True)
     except KeyboardInterrupt:
-        stopped = Cancelled("cancelled", "Stopped; what was measured is kept.", "The same command goes on from it.")
+        stopped = CancelledError(
+            "cancelled", "Stopped; what was measured is kept.", "The same command goes on from it."
+        )
         print(f"trackshade: {stopped}", file=sys.stderr)
         return stopped.exit_code
     except TrackshadeError as error:

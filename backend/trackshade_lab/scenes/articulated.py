@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from trackshade.core.caption_colors import DARKS
 from trackshade.core.geometry import srgb_to_linear
 from trackshade_lab.scenes import shapes
 from trackshade_lab.scenes.bodies import Body, Part, rotations, still
-from trackshade.core.caption_colors import DARKS
 from trackshade_lab.scenes.materials import material, plain
 
 X, Y, Z = np.eye(3)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trackshade.core.caption_colors import COLORS, DARKS
 from trackshade.core.geometry import srgb_to_linear
 from trackshade_lab.scenes import shading, textures
-from trackshade.core.caption_colors import COLORS, DARKS
 
 TEXTURES: dict[str, tuple[int, float, float, tuple[str, ...]]] = {  # number, how often, cells a metre, words
     "plain": (textures.PLAIN, 0.46, 1.0, ("", "", "", "plain")),

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trackshade.core.errors import Cancelled, TrackshadeError, UsageError
+from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
 
 from ..silence import silence_library_logging
 from .arguments import PROGRAM, parse
@@ -40,7 +40,9 @@ def main(arguments: list[str]) -> int:
         if os.environ.get("RANK", "0") == "0":  # one process of a launch speaks for all
             print(made)
     except KeyboardInterrupt:
-        stopped = Cancelled("cancelled", "Stopped; the newest checkpoint is kept.", "The same command goes on from it.")
+        stopped = CancelledError(
+            "cancelled", "Stopped; the newest checkpoint is kept.", "The same command goes on from it."
+        )
         print(f"trackshade: {stopped}", file=sys.stderr)
         return stopped.exit_code
     except TrackshadeError as error:

@@ -94,6 +94,9 @@ def load_checkpoint(
     put_weights(own, load_file(folder / "weights.safetensors"))
     if average:
         put_weights(average, best_weights(folder))
-    state = folder / "optimisers.safetensors"
-    unpack(optimizers, load_file(state) if state.exists() else {})
+    for name in ("optimizers.safetensors", "optimisers.safetensors"):  # the second is how earlier versions spelled it
+        if (folder / name).exists():
+            unpack(optimizers, load_file(folder / name))
+            return Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
+    unpack(optimizers, {})
     return Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from trackshade.core.caption_colors import COLORS, DARKS
+
 from .text import tokenize
 
 _BESIDE = (-3, -2, -1, 1, 2)  # words away: which neighbors a word is to name

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from trackshade.core.errors import Cancelled, OutputError, ShotError, TrackshadeError, UsageError
+from trackshade.core.errors import CancelledError, OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.results.record import pretty, shot_digest
 from trackshade.results.texture.bake import LARGEST, SMALLEST, Baked, bake, check_coordinates, fitting_size
 from trackshade.results.texture.heat import LEVELS, heat
@@ -99,7 +99,7 @@ def bake_result(
 
     def tell(what: str, share: float) -> None:
         if cancel():
-            raise Cancelled
+            raise CancelledError
         progress(what, share)
 
     seen = 0
