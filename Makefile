@@ -1,7 +1,8 @@
 # Everything is installed into virtual environments inside this folder; nothing is changed elsewhere.
 #   make setup      .venv: the backend, Blender as a Python module, and the tools
 #   make demo       build a small scene and shade it with the embedded model
-#   make test       all tests, on every bpy that this machine can have
+#   make test       all tests, on every version of Blender that this machine can have
+#   make test-fast  the quick unit tests only: under two minutes
 #   make lint       ruff and pyright
 #   make bench      the benchmark table
 #   make mini       the embedded model from nothing, data first, into runs/mini: hours; where it was stopped, it goes on
@@ -29,7 +30,7 @@ READY := .venv/.ready-$(KEY)
 BLENDERS_5 := 5.2 5.3
 PYTEST := -m pytest -p no:cacheprovider
 
-.PHONY: setup setup-5 demo test test-unit test-bpy test-bpy-5.2 test-bpy-5.3 bench lint mini extension clean
+.PHONY: setup setup-5 demo test test-fast test-unit test-integration test-bpy test-bpy-5.2 test-bpy-5.3 bench lint mini extension clean
 
 setup: $(READY)
 
@@ -61,10 +62,13 @@ demo: setup
 # Two suites at a time, each one's output in one piece; all of them run even where one fails.
 test: setup setup-5
 	@echo "Running the tests, two suites at a time; each tells at its end."
-	@$(MAKE) -k -j2 --output-sync=target test-unit test-bpy test-bpy-5.3 test-bpy-5.2
+	@$(MAKE) -k -j2 --output-sync=target test-integration test-bpy test-bpy-5.3 test-unit test-bpy-5.2
 
-test-unit:
-	@echo "tests/unit on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit
+test-fast: setup
+	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"
+
+test-unit test-integration: test-%:
+	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/$*
 
 test-bpy:
 	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/blender

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import shots
+from tests.helpers import shots
 from trackshade.control import tracking_video
 from trackshade.control.reference import tracking_frame
 from trackshade.control.scene import ShotRaster

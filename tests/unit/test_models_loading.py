@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
+from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
 from trackshade.config.registry import is_present, model_folder, models, spec
 from trackshade.core.errors import ModelError
 from trackshade.models.checkpoint import digest

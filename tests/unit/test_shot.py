@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from shots import camera_track, changing_shot, same, shots, small_shot
+from tests.helpers.shots import camera_track, changing_shot, same, shots, small_shot
 from trackshade.core.errors import ShotError
 from trackshade.shot import Geometry, MeshTrack, Shot
 from trackshade.shot.encoding import VERSION, array_specs, decode, encode
@@ -63,9 +63,9 @@ def test_world_positions_follow_the_matrix() -> None:
         (lambda: Geometry(np.zeros((1, 3, 3)), np.zeros((0, 3), np.int32)), "bad-type"),  # type: ignore[arg-type]
         (lambda: Geometry(np.zeros((3, 3), np.float32), np.zeros((0, 3), np.int32)), "bad-shape"),
         (lambda: MeshTrack("m", 0, np.zeros((2, 4, 4)), np.ones(3, bool)), "bad-shape"),
-        (lambda: replace(small_shot(), frames=np.array([1.0, 1.0, 2.0])), "bad-frames"),
-        (lambda: replace(small_shot(), frames=np.array([1.0, np.nan, 2.0])), "bad-frames"),
-        (lambda: replace(small_shot(), frames=np.zeros(0)), "empty-shot"),
+        (lambda: replace(small_shot(), frame_numbers=np.array([1.0, 1.0, 2.0])), "bad-frames"),
+        (lambda: replace(small_shot(), frame_numbers=np.array([1.0, np.nan, 2.0])), "bad-frames"),
+        (lambda: replace(small_shot(), frame_numbers=np.zeros(0)), "empty-shot"),
         (lambda: replace(small_shot(), fps=0.0), "bad-rate"),
         (lambda: replace(small_shot(), size=(0, 64)), "bad-size"),
         (lambda: replace(small_shot(), camera=camera_track(2)), "bad-shape"),

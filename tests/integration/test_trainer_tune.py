@@ -13,7 +13,8 @@ import torch
 from diffusers import CogVideoXTransformer3DModel
 from safetensors.torch import load_file
 
-from tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
+from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
+from tests.helpers.trainings import PLAIN
 from trackshade.core.errors import ModelError, UsageError
 from trackshade.models import TrackingTransformer3DModel
 from trackshade.pipelines import DiffusionShaderPipeline
@@ -23,7 +24,6 @@ from trackshade_lab.training.dataset import Dataset, read_dataset, read_video
 from trackshade_lab.training.lora import fuse_lora, load_lora
 from trackshade_lab.training.run import export_run, train
 from trackshade_lab.training.tune_task import TuneTask
-from trainings import PLAIN
 
 TINY = {
     "steps": 3,

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backends import Backend, gone, grid_shot, limited_file_size, until
-from result_shots import at, shot
+from tests.helpers.backends import Backend, gone, grid_shot, limited_file_size, until
+from tests.helpers.result_shots import at, shot
 from trackshade.client import Client, Event
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings

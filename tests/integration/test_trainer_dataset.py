@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import result_shots
+from tests.helpers import result_shots
 from trackshade.cli.blender import run_addon
 from trackshade.cli.dataset import dataset
 from trackshade.config import options

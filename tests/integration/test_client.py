@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import zmq
 
-from backends import Backend, grid_shot, until
+from tests.helpers.backends import Backend, grid_shot, until
 from trackshade.client import Client, connect
 from trackshade.client.client_socket import Address
 from trackshade.client.connection import wait

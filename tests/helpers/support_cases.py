@@ -18,8 +18,8 @@ from typing import NamedTuple
 import bpy
 import numpy as np
 
-import stage
-import test_importers
+from tests.blender import test_importers
+from tests.helpers import stage
 from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap
@@ -864,7 +864,7 @@ def opened(write: Callable[[Path], Path], folder: Path) -> str:
 
 # --- pictures for the first frame -------------------------------------------------------------------------------------
 
-# By what it is: the file of `tests/unit/picture_files.py`, or what the file begins with.
+# By what it is: the file of `tests/helpers/picture_files.py`, or what the file begins with.
 PICTURES: dict[str, str | bytes] = {
     "PNG, 8 bits": "color.png",
     "PNG, 16 bits": "deep.png",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from backends import until
+from tests.helpers.backends import until
 from trackshade.client import Client, connect, join, share
 from trackshade.client.connecting import PATIENCE
 from trackshade.client.restart_breaker import LIMIT, Breaker

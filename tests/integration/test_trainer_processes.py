@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
+from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
+from tests.helpers.trainings import PLAIN, SMALL
 from trackshade_lab.scenes import generate_shards
 from trackshade_lab.training.config import TrainConfig
 from trackshade_lab.training.dataset import Dataset
 from trackshade_lab.training.run import train
-from trainings import PLAIN, SMALL
 
 TINY = {"steps": 1, "batch": 4, "autoencoder_steps": 0, "average": 0.0, **SMALL}
 # The second process is held up once it has been through a function.

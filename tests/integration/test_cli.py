@@ -18,7 +18,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from picture_files import written
+from tests.helpers.picture_files import written
 from trackshade.cli.blender import run_addon
 from trackshade.cli.shade import _first_frame
 from trackshade.client import PrivateBackend, start_private

@@ -15,7 +15,7 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends import Backend, Raw, Relay, gone, grid_shot, header, limited_file_size, until
+from tests.helpers.backends import Backend, Raw, Relay, gone, grid_shot, header, limited_file_size, until
 from trackshade.client import Client, connect, start_private
 from trackshade.client.client_socket import Address
 from trackshade.config.settings import ShadeSettings

@@ -9,9 +9,9 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from backends import backend_python
-from place_results import levels
-from stage import add_camera, key
+from tests.helpers.backend_python import backend_python
+from tests.helpers.place_results import levels
+from tests.helpers.stage import add_camera, key
 from trackshade.core.fitting import FrameMap, fit_frames, fit_size
 from trackshade_addon.capture import capture
 from trackshade_addon.capture.first_frame import render_sample

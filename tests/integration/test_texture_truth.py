@@ -19,7 +19,7 @@ from trackshade.results.texture.bake import Baked, bake
 from trackshade.results.texture.views import look
 from trackshade.shot import Shot
 
-SCRIPT = Path(__file__).with_name("texture_scene.py")
+SCRIPT = Path(__file__).parents[1] / "helpers" / "texture_scene.py"
 FRAMES, SIZE = 12, "360x240"
 TEXELS = 256
 

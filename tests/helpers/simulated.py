@@ -7,7 +7,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-import stage
+from tests.helpers import stage
 
 KINDS = ("rigid", "constraint", "cloth", "soft", "emitter", "hair", "nodes")
 LAST = 15  # frame up to which scenes are played

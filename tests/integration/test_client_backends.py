@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends import Backend, Relay, children, gone, grid_shot, until
+from tests.helpers.backends import Backend, Relay, children, gone, grid_shot, until
 from trackshade import __version__
 from trackshade.client import Client, connect, later, start_private
 from trackshade.client.client_socket import Address

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 import zmq
 
-from shots import camera_track
-from trackshade.client import Client
+from tests.helpers.shots import camera_track
+from trackshade.client import Client, PrivateBackend
 from trackshade.client.client_socket import Address
-from trackshade.core.errors import ProtocolError
+from trackshade.core.errors import ProtocolError, TrackshadeError
 from trackshade.ipc import PROTOCOL, Message, connection_files, decode, encode
 from trackshade.ipc.connection_files import ConnectionInfo, process_alive
 from trackshade.ipc.messages import Buffer, pack
 from trackshade.shot import Geometry, MeshTrack, Shot
 
+FINAL = ("done", "failed", "cancelled")
 LONG = 120.0  # seconds: only ever waited for in full by a test that fails
 
 
@@ -93,6 +94,16 @@ class Backend:
     def __exit__(self, *_: object) -> None:
         if self.process is not None and self.process.poll() is None:
             self.terminate()
+
+
+def cancel_jobs(backend: Backend | PrivateBackend) -> None:
+    """Cancel all unfinished jobs of a backend, if it is running."""
+    if isinstance(backend, Backend) and (backend.process is None or backend.process.poll() is not None):
+        return
+    with contextlib.suppress(TrackshadeError), Client(backend.address, 2.0) as client:
+        for job in client.jobs():
+            if job["state"] not in FINAL:
+                client.cancel(job["id"])
 
 
 class Raw:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import trackshade_addon
-from backends import backend_python
+from tests.helpers.backend_python import backend_python
 from trackshade.client import PrivateBackend, connect, later, start_private
 from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.jobs import session

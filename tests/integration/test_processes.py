@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from backends import grid_shot
-from hostile import Hostile
+from tests.helpers.backends import grid_shot
+from tests.helpers.hostile import Hostile
+from tests.helpers.trainings import SMALL
 from trackshade.client import connect
 from trackshade.client.shared import share
 from trackshade.config.settings import ShadeSettings
@@ -31,7 +32,6 @@ from trackshade.core.processes import (
     find_program,
     own_python,
 )
-from trainings import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(sys.executable).with_name("trackshade")

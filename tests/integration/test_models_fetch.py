@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tiny_checkpoint import write_checkpoint
+from tests.helpers.tiny_checkpoint import write_checkpoint
 from trackshade.config.registry import model_folder, spec
 from trackshade.core.errors import CancelledError, ModelError
 from trackshade.models import download as fetching
