@@ -136,7 +136,5 @@ def shots(draw: st.DrawFn) -> Shot:
 
 def same(one: Shot, other: Shot) -> bool:
     """Whether two shots hold the same bytes and the same words."""
-    from trackshade.shot.encoding import encode
-
-    (header, arrays), (header_2, arrays_2) = encode(one), encode(other)
+    (header, arrays), (header_2, arrays_2) = one.encode(), other.encode()
     return header == header_2 and all(a.tobytes() == b.tobytes() for a, b in zip(arrays, arrays_2, strict=True))

@@ -27,7 +27,6 @@ from trackshade.ipc import CHUNK_BYTES, PROTOCOL, connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
 from trackshade.server.store import Store
 from trackshade.shot import Geometry, MeshTrack, Shot
-from trackshade.shot.encoding import decode, encode
 
 SETTINGS = ShadeSettings(prompt="a test")
 
@@ -92,9 +91,9 @@ def test_what_arrives_is_what_was_sent(tmp_path: Path) -> None:
         until(lambda: not list((tmp_path / "store" / "chunks").glob("??/*.*")))
     store = Store(tmp_path / "store")
     manifest, settings = store.request(job)
-    found = decode(manifest.shot, store.chunks.arrays(manifest))
+    found = Shot.decode(manifest.shot, store.chunks.arrays(manifest))
     assert settings == SETTINGS.to_dict()
-    for array, wanted in zip(encode(found)[1], encode(shot)[1], strict=True):
+    for array, wanted in zip(found.encode()[1], shot.encode()[1], strict=True):
         np.testing.assert_array_equal(array, wanted)
     assert manifest.first_frame is not None
     assert manifest.input_render is not None
