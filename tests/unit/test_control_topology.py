@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.helpers.ray_reference import tracking_frame
 from trackshade.control import tracking_video
 from trackshade.control.points import choose_points, draw_points
 from trackshade.control.raster import barycentric
-from trackshade.control.reference import tracking_frame
 from trackshade.control.scene import ShotRaster
 from trackshade.control.signals import control_signal
 from trackshade.results.consistency import measure

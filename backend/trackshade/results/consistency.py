@@ -140,7 +140,7 @@ def follow(shot: Shot, tracking: TrackingVideo, points: SurfacePoints) -> tuple[
             same_side = _front(corners, place, orthographic) == points.front[own]
             clear = _clear(tracking.depth[t], tracking.object_index[t], mesh, pixels, place[:, 2], orthographic)
             positions[own, t] = np.where(clear[:, None], pixels, 0.0)
-            seen[own, t] = ahead & same_side & clear & there.there
+            seen[own, t] = ahead & same_side & clear & there.exists
     return positions, seen
 
 

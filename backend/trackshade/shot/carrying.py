@@ -159,7 +159,7 @@ def _nearest(
         taken |= apart & (distance <= np.minimum(np.maximum(EDGES * edge, moves), limit))
         doubtful = np.flatnonzero(taken & (distance > BESIDE * edge))
         points = positions[rest[there[doubtful]]]
-        aside = search.aside(points, triangle[doubtful], weights[doubtful])
+        aside = search.beyond_rim(points, triangle[doubtful], weights[doubtful])
         taken[doubtful[aside > BESIDE * edge[doubtful]]] = False
         moved = np.flatnonzero(taken & apart)
         own = rest[there[moved]]

@@ -502,7 +502,7 @@ class SurfaceSearch:
             distance[some] = found
         return Nearest(triangle, weights, distance)
 
-    def aside(self, points: Float32, triangle: NDArray[np.int64], weights: Float64) -> Float64:
+    def beyond_rim(self, points: Float32, triangle: NDArray[np.int64], weights: Float64) -> Float64:
         """[N] how far points [N, 3] lie beyond the open rim of the surface, along it; 0 where their nearest points,
         given as weights on triangles, are not on its rim.
         """

@@ -15,7 +15,7 @@ import numpy as np
 
 from trackshade.control.compiling import kernel
 from trackshade.control.scene import ShotRaster
-from trackshade.control.visibility import reach
+from trackshade.control.visibility import depth_limits
 from trackshade.shot import Shot
 
 BEND = 0.01  # of the depth: second differences above it are a jump
@@ -68,7 +68,7 @@ def views_of(shot: Shot, depth: np.ndarray, label: np.ndarray) -> Views:
 
 def _look(views: Views, t: int, depth: np.ndarray, label: np.ndarray) -> None:
     _clear(depth, label, bool(views.shot.camera.orthographic[t]), views.owner[t])
-    reach(depth, views.reach[t])
+    depth_limits(depth, views.reach[t])
 
 
 @kernel
