@@ -594,7 +594,7 @@ def vertex_normals(positions: Float32, triangles: Int32) -> Float32:
     return found
 
 
-def slopes(
+def cosines_to_normals(
     directions: NDArray[np.floating], vertices: NDArray[np.int64], positions: Float32, triangles: Int32
 ) -> tuple[Float32, Float32]:
     """[N] float32 each: the least and the greatest cosine, without its sign, between directions [N, 3] at vertices [N]
