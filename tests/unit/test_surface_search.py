@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackshade.shot.surface_search import SurfaceSearch, closest_weights, vertex_normals
+from trackshade.shot.mesh_geometry import closest_weights, vertex_normals
+from trackshade.shot.surface_search import SurfaceSearch
 
 
 def ball(rings: int, radius: float = 1.0, squash: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

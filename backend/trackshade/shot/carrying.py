@@ -34,7 +34,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trackshade.shot.surface_search import SurfaceSearch, cosines_to_normals, vertex_normals
+from trackshade.shot.mesh_geometry import cosines_to_normals, vertex_normals
+from trackshade.shot.surface_search import SurfaceSearch
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
