@@ -118,7 +118,14 @@ def render_clip(
         )  # fmt: skip
         vertices[:, :2] *= 0.5
         coarse.clear()
-        draw(coarse, vertices, scene.triangles, 0, 0.02, paint=PaintMode.by_rule(rule, scene.world[0], still, tracking[t]))
+        draw(
+            coarse,
+            vertices,
+            scene.triangles,
+            0,
+            0.02,
+            paint=PaintMode.by_rule(rule, scene.world[0], still, tracking[t]),
+        )
         index[t] = body[coarse.triangle]
         if points:
             if anchors is None:
