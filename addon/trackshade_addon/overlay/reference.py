@@ -119,7 +119,7 @@ class Reference:
             topology = self.reader.topology(mesh, seen.by_counts)
             surface = surfaces[key] = Surface(first, triangles, both, one, topology)
         matrix = self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
-        x, y, z = (tuple(row) for row in self.rule.numbers(matrix)[:12].reshape(3, 4).tolist())
+        x, y, z = (tuple(row) for row in self.rule.packed_parameters(matrix)[:12].reshape(3, 4).tolist())
         start = self.starts[seen.key] = Start(frame, surface, (x, y, _BLACK if seen.appearance.holdout else z))
         return start
 

@@ -96,7 +96,7 @@ class Brush:
         program = shader()
         program.bind()
         if gamma not in self._blocks:
-            numbers = self._rule.numbers(np.eye(4))
+            numbers = self._rule.packed_parameters(np.eye(4))
             values = [*numbers[12:16], *numbers[16:18], float(self._rule.orthographic), gamma]
             self._blocks[gamma] = gpu.types.GPUUniformBuf(np.array(values, np.float32))
         program.uniform_block("rule", self._blocks[gamma])

@@ -49,7 +49,7 @@ class Baking(Future[None]):
 
 
 def bake(folder: Path, wanted: Mapping[str, Any]) -> Baking:
-    """Begins to bake a result; `wanted` as `trackshade.results.texture.folder.Wanted` has it, as plain values.
+    """Begins to bake a result; `wanted` as `trackshade.results.baking.BakeOptions` has it, as plain values.
 
     Raises:
         UsageError: there is no environment of the backend on this machine.

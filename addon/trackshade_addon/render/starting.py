@@ -54,7 +54,7 @@ def start(tracks: TrackSet, export: LayerExport, scene: bpy.types.Scene) -> None
         placing = scene.trackshade.placing() if chosen.hook_place else Placing(way=None)
         (_shade_now if bpy.app.background else _queue)(tracks, export.layer, scene, placing, out)
     except TrackshadeError:
-        tracks.give_back()
+        tracks.release()
         raise
 
 
@@ -127,6 +127,6 @@ def _shade_now(tracks: TrackSet, layer: str, scene: bpy.types.Scene, placing: Pl
 
 
 def _failed(tracks: TrackSet, out: Path) -> None:
-    tracks.give_back()
+    tracks.release()
     with contextlib.suppress(OSError):  # it has a result: only placing failed
         out.rmdir()
