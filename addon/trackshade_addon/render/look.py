@@ -22,7 +22,7 @@ from trackshade.core.images import write_png
 from trackshade.core.processes import Start, blender, own_python
 from trackshade.shot import Shot
 
-from ..backend.running import Task
+from ..backend.tasks import CancellableTask
 from ..capture.completeness import scripts_allowed
 from ..capture.first_frame import read_picture, render_first_frame
 from ..jobs.composer import Progress
@@ -39,7 +39,7 @@ def first_frame(shot: Shot, on_main: OnMain) -> Generator[Progress, None, np.nda
     Raises:
         ShotError: it could not be rendered.
     """
-    task = Task(patience=0)  # a Blender never looks at its standard input
+    task = CancellableTask(patience=0)  # a Blender never looks at its standard input
     with tempfile.TemporaryDirectory(prefix="trackshade-") as name:
         folder = Path(name)
         scene, sample, picture = (folder / file for file in _FILES)
