@@ -1038,14 +1038,15 @@ def test_the_scene_keeps_everything(scene):
 
 def test_a_framing_camera_does_not_frame_fog(scene):
     from trackshade_addon.capture.auto_camera import add_auto_camera
+    from trackshade_addon.capture.stepping import finish
 
     scene.render.engine = "CYCLES"
     stage.add(scene, "Small", stage.grid("Small"))
-    alone = add_auto_camera(scene, scene.view_layers[0], [1.0]).matrix_world.copy()
+    alone = finish(add_auto_camera(scene, scene.view_layers[0], [1.0])).matrix_world.copy()
     box = stage.add(scene, "Box", stage.grid("Box"))
     box.scale = 50, 50, 50
     fog(Card("fog", box))
-    assert add_auto_camera(scene, scene.view_layers[0], [1.0]).matrix_world == alone
+    assert finish(add_auto_camera(scene, scene.view_layers[0], [1.0])).matrix_world == alone
 
 
 @pytest.mark.parametrize("moves", [False, True])

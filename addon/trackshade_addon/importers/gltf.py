@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Imports glTF with the animation that is wanted of those that it holds."""
+"""Imports glTF with one of its animations."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any, BinaryIO
 
 import bpy
 
-from .animations import check_animation, several_animations
-from .exchange import Imported, enable, run
-from .refusals import damaged, unsupported
+from .errors import check_animation, damaged_error, unsupported_error
+from .exchange import Imported, animations_warning, enable, run
 
 _MAGIC, _JSON = b"glTF", 0x4E4F534A
 
@@ -23,11 +22,16 @@ _MAGIC, _JSON = b"glTF", 0x4E4F534A
 def import_gltf(file: Path, animation: str | None) -> Imported:
     """Imports a .glb or .gltf file.
 
-    Blender plays the first animation. Where another one is wanted, the importer is given a copy of the file that
-    holds no other, so that what it does not move stands as the file has it.
+    Blender's importer plays the first animation. To play another one, it is given a copy of the file without the
+    others, so that what the animation does not move stays as the file has it.
+
+    Args:
+        file: the file.
+        animation: name of the animation to play; None for the first.
 
     Raises:
-        ShotError: it cannot be read. UsageError: it has no animation of that name.
+        ShotError: the file cannot be read.
+        UsageError: it has no animation of that name.
     """
     enable("io_scene_gltf2")
     content = _content(file)
@@ -43,11 +47,11 @@ def import_gltf(file: Path, animation: str | None) -> Imported:
             copy = Path(folder) / file.name
             _write(copy, content, file)
             run(copy, bpy.ops.import_scene, "gltf")
-    return Imported(warnings=several_animations(file, names, names[0]) if animation is None and names else ())
+    return Imported(warnings=animations_warning(file, names, names[0]) if animation is None and names else ())
 
 
 def _content(file: Path) -> dict[str, Any]:
-    """The JSON part of a file. Raises ShotError where it has none."""
+    """Reads the JSON part of a file. Raises ShotError if it has none."""
     try:
         with file.open("rb") as stream:
             if file.suffix.lower() == ".glb":
@@ -59,9 +63,9 @@ def _content(file: Path) -> dict[str, Any]:
             raise ValueError("it is no glTF file")
         animations = content.get("animations") or []
         if not all(isinstance(item, dict) for item in animations):
-            raise ValueError("its animations are none")
+            raise ValueError("its list of animations is invalid")
     except (ValueError, struct.error, RecursionError) as error:
-        raise damaged(file, str(error).rstrip(".")) from error
+        raise damaged_error(file, str(error).rstrip(".")) from error
     return content
 
 
@@ -70,7 +74,7 @@ def _read_chunk(file: Path, stream: BinaryIO) -> bytes:
     if magic != _MAGIC:
         raise ValueError("it is no glTF file")
     if version != 2:
-        raise unsupported(file, f"it is of glTF's version {version}")
+        raise unsupported_error(file, f"it is of glTF's version {version}")
     if length > file.stat().st_size:
         raise ValueError("it is cut short")
     size, kind = struct.unpack("<II", stream.read(8))
@@ -80,7 +84,7 @@ def _read_chunk(file: Path, stream: BinaryIO) -> bytes:
 
 
 def _write(copy: Path, content: dict[str, Any], file: Path) -> None:
-    """Writes a file with another description; what lies beside the original is named by its whole path."""
+    """Writes a copy of `file` with other JSON, in which files beside the original are named by absolute paths."""
     for item in (*(content.get("buffers") or ()), *(content.get("images") or ())):
         uri = item.get("uri")
         if isinstance(uri, str) and not uri.startswith("data:"):
