@@ -80,6 +80,10 @@ def fill(folder: Path, name: str = "a-model") -> dict[str, bytes]:
     return files
 
 
+def is_scanning() -> bool:
+    return any(thread.name == "trackshade-models" for thread in threading.enumerate())
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -233,7 +237,7 @@ def test_a_model_that_is_being_checked_does_not_move(models: ModelManager, prefs
 
 def test_drawing_the_list_reads_no_file(models: ModelManager, monkeypatch: pytest.MonkeyPatch) -> None:
     models.rows()
-    until(lambda: not models.is_scanning())
+    until(lambda: not is_scanning())
     opened: list[str] = []
     read = Path.read_text
     monkeypatch.setattr(
@@ -246,7 +250,7 @@ def test_drawing_the_list_reads_no_file(models: ModelManager, monkeypatch: pytes
         models.rows()
         models.folder()
         assert models.spec("mini") is not None
-        until(lambda: not models.is_scanning())
+        until(lambda: not is_scanning())
     assert opened
     assert threading.main_thread().name not in opened
 
@@ -268,7 +272,7 @@ def test_models_do_not_move_where_they_cannot(home: Path, tmp_path: Path, monkey
     with pytest.raises(UsageError, match="within each other"):
         move_models(home / "models" / "inner", lambda *_: None, CancellableTask())
     fill(tmp_path / "taken")
-    with pytest.raises(UsageError, match="has a a-model already"):
+    with pytest.raises(UsageError, match="already contains a-model"):
         move_models(tmp_path / "taken", lambda *_: None, CancellableTask())
     with pytest.raises(OutputError, match="cannot be written"):
         move_models(Path("/proc/models"), lambda *_: None, CancellableTask())

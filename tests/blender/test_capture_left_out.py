@@ -311,7 +311,7 @@ def test_hair_of_particles_is_as_it_renders(stand, tmp_path):
 
 
 def test_more_hair_than_can_be_read_is_left_out_and_said(stand, monkeypatch):
-    monkeypatch.setattr("trackshade_addon.capture.strands.MOST", 100)
+    monkeypatch.setattr("trackshade_addon.capture.strands.MAX_POINTS", 100)
     particles(stand, "Emitter", "HAIR", "PATH")
     assert shoot(stand, hair="strands").warnings == ("The hair of 'Emitter' is not part of the shot.",)
 

@@ -949,8 +949,8 @@ def test_what_cannot_be_told_is_tracked_as_solid_and_said(scene, tmp_path):
     said = " ".join(shot.warnings)
     assert len(shot.warnings) == 2
     assert "'front another_map' is cut out by an image whose UV map it does not have" in said
-    assert "What shows through 'front noise (material noise: the node Noise Texture)'" in said
-    assert "and 2 more cannot be told from their nodes" in said
+    assert "The transparency of 'front noise (material noise: the node Noise Texture)'" in said
+    assert "and 2 more cannot be determined from their nodes" in said
 
 
 def test_an_image_in_a_color_space_that_is_not_followed_is_said(scene):

@@ -369,7 +369,7 @@ def test_the_render_engine_shows_what_is_played(scene, kind):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     build(kind)
     shown = play()
-    for t, frame in enumerate(made["shot"].frames):
+    for t, frame in enumerate(made["shot"].frame_numbers):
         assert_shows(made["shot"], t, shown[int(frame)], 2e-2 if frame == 1 else 2e-3)
 
 

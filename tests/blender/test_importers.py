@@ -695,7 +695,7 @@ def test_a_character_with_bones_shape_keys_and_a_camera_keeps_its_range(scene, t
     # By default Blender writes a take for each action, and the camera's is the first.
     with_takes(path)
     read = read_scene(path)
-    assert "2 animations: 'CameraAction', 'RigAction'. 'CameraAction' plays" in read.warnings[0]
+    assert "2 animations: 'CameraAction' and 'RigAction'. 'CameraAction' plays" in read.warnings[0]
     for name in ("CameraAction", "RigAction"):
         opened = read_scene(path, animation=name).scene
         end = opened.frame_end
@@ -712,7 +712,7 @@ def test_takes_of_other_programs_are_chosen_by_name(tmp_path):
     path = tmp_path / "scene.fbx"
     path.write_text(text[: text.rindex("}")] + "".join(connections for _, connections in takes) + "}\n")
     read = read_scene(path)
-    assert "2 animations: 'Idle|Base', 'Take 001'. 'Take 001' plays" in read.warnings[0]
+    assert "2 animations: 'Idle|Base' and 'Take 001'. 'Take 001' plays" in read.warnings[0]
     assert travel(read.scene, "Quad") == (2, 0, 0)
     assert travel(read_scene(path, animation="Take 001").scene, "Quad") == (2, 0, 0)
     assert travel(read_scene(path, animation="Idle|Base").scene, "Quad") == (-3, 0, 0)
@@ -818,7 +818,7 @@ def test_an_animation_of_a_gltf_file_is_chosen_by_name(tmp_path, suffix):
     assert [travel(opened.scene, name) for name in "AB"] == [(0, 0, 0), (3, 0, 0)]
     assert tuple(opened.scene.objects["A"].location) == (0, 0, 0)
     assert read_scene(path, animation="Walk").scene.objects["B"].location.z == pytest.approx(5)
-    with pytest.raises(UsageError, match="It has: 'Walk', 'Wave'"):
+    with pytest.raises(UsageError, match="It has: 'Walk' and 'Wave'"):
         read_scene(path, animation="Run")
     assert (sorted(tmp_path.iterdir()), path.read_bytes()) == before
 

@@ -41,7 +41,7 @@ def log_tail(manager: BackendManager, count: int) -> str:
 
 def diagnostics(manager: BackendManager, prefs: BackendPrefs) -> str:
     """Describes this installation, followed by the last lines of the logs."""
-    state, environment = manager.state(prefs), manager.environment(prefs)
+    state, environment = manager.state(), manager.environment()
     sections: dict[str, dict[str, object]] = {
         "Trackshade": {"add-on": __version__, "backend": state.version or "?", "state": state.kind,
                        "message": state.error or state.message or "-"},

@@ -143,10 +143,6 @@ def _blend(blend: Callable[[Values, Values], Values], clamp_factor: bool, clamp:
     return _with_clamp(mix, clamp)
 
 
-def _invert(node: Any, output: Any) -> tuple[Function, Inputs]:
-    return lambda f, c: c + f[:, None] * (1 - 2 * c), list(node.inputs)[:2]
-
-
 def _ramp(node: Any, output: Any) -> tuple[Function, Inputs]:
     evaluate = node.color_ramp.evaluate
     alpha = output == node.outputs[1]
@@ -183,19 +179,13 @@ def _rgb_curves(node: Any, output: Any) -> tuple[Function, Inputs]:
     return curve, list(node.inputs)[:2]
 
 
-def _contrast(node: Any, output: Any) -> tuple[Function, Inputs]:
-    def contrast(color: Values, bright: Values, contrast: Values) -> Values:
-        return np.maximum((1 + contrast[:, None]) * color + (bright - contrast * 0.5)[:, None], 0)
-
-    return contrast, list(node.inputs)[:3]
+def _contrast(color: Values, bright: Values, contrast: Values) -> Values:
+    return np.maximum((1 + contrast[:, None]) * color + (bright - contrast * 0.5)[:, None], 0)
 
 
-def _gamma(node: Any, output: Any) -> tuple[Function, Inputs]:
-    return lambda color, gamma: np.where(color > 0, np.power(color, gamma[:, None]), color), list(node.inputs)[:2]
-
-
-def _grey(node: Any, output: Any) -> tuple[Function, Inputs]:
-    return luminance, list(node.inputs)[:1]
+def _simple(count: int, function: Callable[..., Values]) -> Callable[[Any, Any], tuple[Function, Inputs]]:
+    """For a node without settings, whose function takes the first `count` inputs."""
+    return lambda node, output: (function, list(node.inputs)[:count])
 
 
 def _combine(node: Any, output: Any) -> tuple[Function, Inputs]:
@@ -215,13 +205,13 @@ FUNCTIONS: Mapping[str, Callable[[Any, Any], tuple[Function, Inputs]]] = {
     "MAP_RANGE": _map_range,
     "MIX": _mix,
     "MIX_RGB": _mix_rgb,
-    "INVERT": _invert,
+    "INVERT": _simple(2, lambda f, c: c + f[:, None] * (1 - 2 * c)),
     "VALTORGB": _ramp,
     "CURVE_FLOAT": _float_curve,
     "CURVE_RGB": _rgb_curves,
-    "BRIGHTCONTRAST": _contrast,
-    "GAMMA": _gamma,
-    "RGBTOBW": _grey,
+    "BRIGHTCONTRAST": _simple(3, _contrast),
+    "GAMMA": _simple(2, lambda color, gamma: np.where(color > 0, np.power(color, gamma[:, None]), color)),
+    "RGBTOBW": _simple(1, luminance),
     "COMBINE_COLOR": _combine,
     "COMBRGB": _combine,
     "COMBXYZ": _combine,

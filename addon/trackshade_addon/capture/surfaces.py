@@ -18,8 +18,8 @@ CHANGED_CUTOUT = WarningKind(
     "The images that cut out {names}, or their places, change over time: the shot keeps the first.",
 )
 NO_COORDINATES = WarningKind(
-    "{names} is cut out by an image whose UV map it does not have: it is tracked as solid.",
-    "{names} are cut out by images whose UV maps they do not have: they are tracked as solid.",
+    "{names} is cut out by an image whose UV map it does not have: it is tracked as opaque.",
+    "{names} are cut out by images whose UV maps they do not have: they are tracked as opaque.",
 )
 
 

@@ -31,8 +31,8 @@ WITHOUT_SURFACE = {
     "HAIR": WarningKind("The hair of {names} is not part of the shot.", "The hair of {names} is not part of the shot."),
 }
 UNKNOWN_ALPHA = WarningKind(
-    "What shows through {names} cannot be told from its nodes: it is tracked as solid.",
-    "What shows through {names} cannot be told from their nodes: they are tracked as solid.",
+    "The transparency of {names} cannot be determined from its nodes: it is tracked as opaque.",
+    "The transparency of {names} cannot be determined from their nodes: they are tracked as opaque.",
 )
 DISPLACED = WarningKind(
     "The render displaces {names}: the tracks follow the surface without its material's displacement.",

@@ -157,7 +157,7 @@ def import_obj(file: Path, animation: str | None) -> Imported:
     """Imports a Wavefront OBJ file."""
     run(file, bpy.ops.wm, "obj_import")
     if not bpy.context.scene.objects and not _is_obj(file):
-        raise damaged_error(file, "it is no OBJ file")
+        raise damaged_error(file, "it is not an OBJ file")
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         libraries = [os.fsdecode(name.strip()) for name in _MATERIALS.findall(content)]
     return Imported(missing=tuple(name for name in dict.fromkeys(libraries) if not (file.parent / name).is_file()))
@@ -197,7 +197,7 @@ def _check_stl(file: Path) -> None:
         return
     if not head.lstrip().startswith(b"solid"):
         is_truncated = triangles >= 0 and 84 + 50 * triangles > size
-        raise damaged_error(file, "it is cut short" if is_truncated else "it is no STL file")
+        raise damaged_error(file, "it is cut short" if is_truncated else "it is not an STL file")
 
 
 def _check_content(file: Path, imported: Imported) -> None:

@@ -60,7 +60,7 @@ def _content(file: Path) -> dict[str, Any]:
                 text = stream.read()
         content = json.loads(text.decode("utf-8-sig"))
         if not isinstance(content, dict) or not isinstance(content.get("asset"), dict):
-            raise ValueError("it is no glTF file")
+            raise ValueError("it is not a glTF file")
         animations = content.get("animations") or []
         if not all(isinstance(item, dict) for item in animations):
             raise ValueError("its list of animations is invalid")
@@ -72,7 +72,7 @@ def _content(file: Path) -> dict[str, Any]:
 def _read_chunk(file: Path, stream: BinaryIO) -> bytes:
     magic, version, length = struct.unpack("<4sII", stream.read(12))
     if magic != _MAGIC:
-        raise ValueError("it is no glTF file")
+        raise ValueError("it is not a glTF file")
     if version != 2:
         raise unsupported_error(file, f"it is of glTF's version {version}")
     if length > file.stat().st_size:

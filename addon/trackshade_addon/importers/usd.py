@@ -146,7 +146,7 @@ def _sampled_range(usd: Any, stage: Any) -> tuple[float, float] | None:
 def _reason(error: Exception) -> str:
     """The first reason in a USD error, without the places in USD's source."""
     reasons = [text for text in _REASON.findall(str(error)) if not text.startswith("Failed to open layer")]
-    return reasons[0] if reasons else "it is no USD file, or was cut short"
+    return reasons[0] if reasons else "it is not a USD file, or was cut short"
 
 
 def _check_archive(file: Path) -> None:

@@ -175,7 +175,7 @@ def looking(
     Raises:
         ShotError: what a capture would raise.
     """
-    few = replace(frames, frames=tuple(frames.frame_numbers[t] for t in _beginnings(scene, view_layer, frames)))
+    few = replace(frames, frame_numbers=tuple(frames.frame_numbers[t] for t in _beginnings(scene, view_layer, frames)))
     with Capture(scene, view_layer, frame_map=few, size_fit=size, camera=camera, glass=glass) as capture:
         while capture.done < capture.total:
             capture.step()
