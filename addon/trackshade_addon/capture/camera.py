@@ -67,13 +67,7 @@ class CameraBuilder:
         self._known: dict[tuple[object, ...], np.ndarray] = {}  # by settings, which rarely change
 
     def add_sample(self, t: int, frame: float, camera: bpy.types.Object | None, depsgraph: bpy.types.Depsgraph) -> None:
-        """Reads sample `t`.
-
-        Args:
-            t: index of the sample.
-            frame: its scene frame.
-            camera: the original object that is the scene's camera in this frame.
-            depsgraph: the evaluated scene.
+        """Reads sample `t`, in which the original object `camera` is the scene's camera.
 
         Raises:
             ShotError: there is no camera, or it has no image plane.

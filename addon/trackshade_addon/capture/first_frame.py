@@ -51,17 +51,7 @@ def render_sample(
     view_layer: bpy.types.ViewLayer | None = None,
     keep_played: bool = True,
 ) -> Picture:
-    """Renders a sample of a shot, and restores the scene.
-
-    Args:
-        shot: the shot.
-        t: index of the sample.
-        scene: as for `SampleRenderer`.
-        view_layer: as for `SampleRenderer`.
-        keep_played: as for `Capture`.
-
-    Returns:
-        [H, W, 3] uint8, as `SampleRenderer.render`.
+    """Renders sample `t` of a shot, [H, W, 3] uint8, and restores the scene. See `SampleRenderer`.
 
     Raises:
         ShotError: the engine cannot render here.
@@ -109,10 +99,7 @@ class SampleRenderer:
         self._stack.close()
 
     def render(self, t: int) -> Generator[Steps, None, Picture]:
-        """Renders a sample.
-
-        Args:
-            t: index of the sample.
+        """Renders sample `t`.
 
         Yields:
             Progress of stepping simulations.

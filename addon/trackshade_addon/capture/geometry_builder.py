@@ -85,11 +85,6 @@ class GeometryBuilder:
     def add_sample(self, t: int, frame: float, mesh: Readable) -> None:
         """Reads sample `t`, which must be the latest.
 
-        Args:
-            t: index of the sample.
-            frame: its scene frame, for the error.
-            mesh: the evaluated mesh.
-
         Raises:
             ShotError: a vertex has no finite position.
         """
@@ -125,13 +120,7 @@ class GeometryBuilder:
                 self._read_uv_map(mesh, name)
 
     def compare_uvs(self, t: int, mesh: Readable, names: Collection[str | None]) -> None:
-        """Compares the UV maps of cutouts in the mesh of the latest sample with those of earlier samples.
-
-        Args:
-            t: index of the sample.
-            mesh: the evaluated mesh.
-            names: names of the UV maps; None for the one that renders use.
-        """
+        """Compares UV maps of cutouts (None: the one that renders use) in the latest sample with earlier samples."""
         if self.uv_changes or self._compared == t:
             return
         self._compared = t

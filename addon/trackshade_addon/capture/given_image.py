@@ -52,22 +52,14 @@ def read_given_header(source: str) -> PictureHeader:
 
 
 def read_given_image(source: str, color_management: Mapping[str, Any] | None) -> GivenPicture:
-    """Reads a given image.
-
-    Args:
-        source: path of a file, or IMAGE followed by the name of an image in Blender.
-        color_management: color management of the scene, by `color_management`, for scene-linear images.
-
-    Raises:
-        ShotError: the image cannot be read, is damaged or of an unsupported type.
-    """
+    """Reads a given image, with the scene's color management for a scene-linear one. See `check_given_image`."""
     if source.startswith(IMAGE):
         return _read_image(_image(source), color_management or {})
     return read_image_file(Path(source), color_management)
 
 
 def read_image_file(path: Path, color_management: Mapping[str, Any] | None) -> GivenPicture:
-    """Reads an image file; see `read_given_image`."""
+    """Reads an image file, as `read_given_image`."""
 
     def decode(data: bytes, header: PictureHeader) -> Pixels:
         if header.scene_linear:

@@ -128,15 +128,9 @@ class MaterialEvaluator:
         self._known.clear()
 
     def evaluate(self, obj: bpy.types.Object, mesh: bpy.types.Mesh, name: str) -> SlotAppearances:
-        """Evaluates the material slots of an evaluated object's mesh.
+        """The appearance of each material slot of an evaluated object's mesh; () if all are opaque.
 
-        Args:
-            obj: the evaluated object.
-            mesh: its mesh.
-            name: the object's name, for notes.
-
-        Returns:
-            The appearance of each slot; () if all are opaque.
+        `name` is the object's name for notes.
         """
         if self.engine == "CYCLES" and self._has_adaptive_subdivision(obj.original):
             self.notes.diced.setdefault(name)

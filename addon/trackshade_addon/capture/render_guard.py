@@ -58,11 +58,7 @@ def is_own_render() -> bool:
 
 @contextlib.contextmanager
 def without_handlers(*prefixes: str) -> Iterator[None]:
-    """Disables handlers for the duration of the block.
-
-    Args:
-        prefixes: prefixes of the names of their lists in `bpy.app.handlers`.
-    """
+    """Disables all handlers in lists of `bpy.app.handlers` whose names begin with one of the prefixes."""
     names = [name for name in dir(bpy.app.handlers) if name.startswith(prefixes)]
     lists = [found for name in names if isinstance(found := getattr(bpy.app.handlers, name), list)]
     handlers = [list(found) for found in lists]
@@ -174,13 +170,7 @@ def _digest(image: bpy.types.Image, scene: bpy.types.Scene) -> bytes | None:
 
 @contextlib.contextmanager
 def image_format(scene: bpy.types.Scene, media: str, file_format: str) -> Iterator[bpy.types.ImageFormatSettings]:
-    """Changes the format in which the scene saves images for the duration of the block.
-
-    Args:
-        scene: the scene.
-        media: media type, in Blender 5.0 and newer.
-        file_format: file format.
-    """
+    """Changes the media type (in Blender 5.0 and newer) and the file format in which the scene saves images."""
     output = scene.render.image_settings
     changes = Changes()
     changes.keep(output, *(name for name in _FORMAT if hasattr(output, name)))

@@ -288,12 +288,9 @@ class ValueEvaluator:
     def _coordinates(
         self, scope: Scope, socket: bpy.types.NodeSocket, image: Any = None
     ) -> tuple[str | None, Values] | UnknownValue:
-        """Finds the UV map, and the matrix [4, 4] that is applied to it.
+        """The name of the UV map that an input gets, and the matrix [4, 4] that is applied to it.
 
-        Args:
-            scope: scope of the socket.
-            socket: input of texture coordinates.
-            image: the image node if `socket` is its input, which then defaults to the UV map that renders use.
+        An unlinked input of the node `image` gets the UV map that renders use.
         """
         origin = self.origin(scope, socket)
         if isinstance(origin, UnknownValue):

@@ -112,11 +112,7 @@ class ShotBuilder:
         self._materials = MaterialEvaluator(view_layer, glass, self._cutouts)
 
     def add_sample(self, depsgraph: bpy.types.Depsgraph, camera: bpy.types.Object | None) -> None:
-        """Reads the next sample.
-
-        Args:
-            depsgraph: the evaluated view layer at the sample's frame.
-            camera: the original object that is the camera in this frame.
+        """Reads the next sample, at whose frame the view layer is evaluated, with the original object `camera`.
 
         Raises:
             ShotError: this frame cannot be part of a shot.
@@ -248,9 +244,6 @@ class ShotBuilder:
 
     def shot(self, scene: bpy.types.Scene) -> Shot:
         """The shot, after all samples were added.
-
-        Args:
-            scene: the scene.
 
         Raises:
             ShotError: a transform or the camera is not finite.

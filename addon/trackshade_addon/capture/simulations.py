@@ -291,9 +291,7 @@ class PlayedFrames:
     def discarded_by(self, block: bpy.types.ID, hiding: bool = False) -> str | None:
         """The name of the simulation whose played frames a change of a data-block would discard, or None.
 
-        Args:
-            block: the data-block.
-            hiding: whether only an object's screen icon (Disable in Viewports) changes.
+        `hiding`: only the screen icon (Disable in Viewports) of an object changes.
         """
         return (self._hidden if hiding else self._played).get(block.session_uid)
 
@@ -334,14 +332,7 @@ class PlayedFrames:
                 self._hidden.update((obj.session_uid, simulation.name) for obj in members)
 
     def _add(self, objects: Iterable[bpy.types.Object], name: str, played: bool, restarts: bool = True) -> None:
-        """Records objects that a simulation depends on.
-
-        Args:
-            objects: the objects.
-            name: name of the simulation.
-            played: whether it has frames to keep.
-            restarts: whether a change between two frames restarts it.
-        """
+        """Records objects that a simulation depends on, and whether their change between two frames restarts it."""
         for obj in objects:
             blocks = [obj, *([obj.data] if obj.data is not None else [])]
             for block in [*blocks, *(system.settings for system in obj.particle_systems)]:

@@ -134,12 +134,7 @@ class Stepper:
         return min(max(item.reach(), item.start) for item in missing) if self._keeps_frames else self._start
 
     def _empty_caches(self, first: int, last: int) -> None:
-        """Empties point caches whose frames are invalid, or cannot be continued after their start was shown.
-
-        Args:
-            first: the first frame to step through, at which the scene is.
-            last: the last frame to step through.
-        """
+        """Empties point caches whose frames up to `last` are invalid, or restart at `first`, where the scene is."""
         restarted = [item for item in self._simulations if item.start >= first and item.owner is not None]
         if self._changes is not None:
             self._changes.starts.update(item.start for item in restarted)

@@ -57,13 +57,7 @@ class ObjectTransforms:
         self._tracks: dict[int, tuple[str, str, TransformTrack | None]] = {}
 
     def add_sample(self, t: int, depsgraph: bpy.types.Depsgraph, surfaces: Mapping[int, TransformTrack]) -> None:
-        """Reads sample `t`.
-
-        Args:
-            t: index of the sample.
-            depsgraph: the evaluated view layer.
-            surfaces: by object, the tracks of those with a surface; they are shared, not read again.
-        """
+        """Reads sample `t`. `surfaces` has the tracks of objects with a surface, which are not read again."""
         for obj in self._view_layer.objects:
             uid = obj.session_uid
             if t == 0 and obj.evaluated_get(depsgraph).is_evaluated and not is_plate(obj):

@@ -54,14 +54,7 @@ class Visibility:
     def find(
         self, obj: bpy.types.Object, uid: int, parent: bpy.types.Object | None, parent_uid: int
     ) -> InstanceVisibility:
-        """Finds the visibility of an evaluated object, or of its instances by `parent`.
-
-        Args:
-            obj: the evaluated object.
-            uid: its session uid.
-            parent: the evaluated instancer; None for the object itself.
-            parent_uid: the instancer's session uid, or 0.
-        """
+        """Finds the visibility of an evaluated object, or of its instances by an evaluated `parent`."""
         key = uid, parent_uid
         known = self._known.get(key)
         if known is None:

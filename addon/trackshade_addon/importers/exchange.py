@@ -44,10 +44,6 @@ class Imported:
 def import_into_empty(file: Path, importer: Callable[[], Imported]) -> Imported:
     """Imports a file into an empty scene, which replaces what is open, and makes the scene renderable.
 
-    Args:
-        file: the file, for error messages.
-        importer: imports it into the context's scene.
-
     Raises:
         ShotError: the file is damaged, unsupported or empty.
     """
@@ -76,13 +72,7 @@ def clear() -> None:
 
 
 def run(file: Path, operators: Any, name: str, **options: Any) -> None:
-    """Runs an import operator on a file.
-
-    Args:
-        file: the file.
-        operators: module of `bpy.ops`.
-        name: name of the operator in it.
-        options: properties of the operator, besides the path.
+    """Runs an import operator of a module of `bpy.ops` on a file; `options` are its other properties.
 
     Raises:
         ShotError: this Blender was built without the operator, or the operator stopped without a reason.

@@ -27,11 +27,7 @@ _NUMBER = re.compile(r"\.\d{3}$")
 
 
 def import_fbx(file: Path, animation: str | None) -> Imported:
-    """Imports an FBX file with one of its takes.
-
-    Args:
-        file: the file.
-        animation: name of the take to play; None for the one that the importer plays.
+    """Imports an FBX file, and plays the take named `animation`; None for the one that the importer plays.
 
     Raises:
         RuntimeError: neither importer can read it.

@@ -20,14 +20,10 @@ _MAGIC, _JSON = b"glTF", 0x4E4F534A
 
 
 def import_gltf(file: Path, animation: str | None) -> Imported:
-    """Imports a .glb or .gltf file.
+    """Imports a .glb or .gltf file, and plays the animation of a name; None for the first.
 
     Blender's importer plays the first animation. To play another one, it is given a copy of the file without the
     others, so that what the animation does not move stays as the file has it.
-
-    Args:
-        file: the file.
-        animation: name of the animation to play; None for the first.
 
     Raises:
         ShotError: the file cannot be read.
