@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backend_folders import PACKAGES, build_wheel, download_wheels, write_lock
+from tests.helpers.backend_folders import PACKAGES, build_wheel, download_wheels, write_lock
+from tests.helpers.hostile import Hostile
 from trackshade import __version__
 from trackshade.config import locks
 from trackshade.core.errors import CancelledError, JobError, OutputError, TrackshadeError, UsageError
@@ -27,9 +28,6 @@ from trackshade_addon.backend.installer import SetUpOptions, check_version, prob
 from trackshade_addon.backend.interpreter import check_interpreter, find_interpreter
 from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.messages.backend import PipProgress, explain, proxy
-
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
-from hostile import Hostile
 
 IN_LIMITS = """
 import resource, sys

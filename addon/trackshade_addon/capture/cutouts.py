@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trackshade.core.geometry import srgb_to_linear
 from trackshade.shot import Cutout
-from trackshade.shot.model import EXTENSIONS
+from trackshade.shot.parts import EXTENSIONS
 
 from .shader_math import LUMINANCE
 from .shader_values import DATA_SPACES, LINEAR_SPACES, ImageChannel
