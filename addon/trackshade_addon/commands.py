@@ -25,7 +25,7 @@ from trackshade.core.images import write_png
 from trackshade.shot import Shot
 
 from .demo_scene import build_demo_scene
-from .importers import Opened, choose_scene, read_scene
+from .importers import OpenedScene, choose_scene, read_scene
 from .jobs import composer
 from .placement import place, save_copy
 from .report import Report, interruptible
@@ -205,7 +205,7 @@ def _what(values: Mapping[str, Any]) -> composer.ShotRequest:
     )
 
 
-def _opened(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> Opened:
+def _opened(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> OpenedScene:
     """The scene of a file, or the one that is open."""
     path, name = values["scene"], values["scene_name"]
     if path is not None:
@@ -230,7 +230,7 @@ def _opened(values: Mapping[str, Any], report: Callable[[composer.Progress], Non
         raise UsageError(
             "no-animations", f"{file} holds no animations to choose from by name.", "Leave out --animation."
         )
-    return Opened(choose_scene(name))
+    return OpenedScene(choose_scene(name))
 
 
 def _stem(values: Mapping[str, Any]) -> str:

@@ -29,11 +29,11 @@ from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 from trackshade.shot.given_image import with_first_frame
 
-from ..capture import Capture, plan
-from ..capture.auto_camera import auto_camera
+from ..capture import Capture, fit_scene
+from ..capture.auto_camera import add_auto_camera
 from ..capture.completeness import find_gaps, require_complete
 from ..capture.first_frame import SampleRenderer
-from ..capture.given_image import check_given, read_given_picture
+from ..capture.given_image import check_given_image, read_given_image
 from ..capture.stepping import Steps
 from ..placement import place, save_copy
 
@@ -176,7 +176,7 @@ def record(
     given = None if what.first_frame in ("render", "none") else what.first_frame
     if given is not None:
         yield Progress("planning", "looking at the picture")
-        check_given(given)  # so that a damaged picture is told before the capture
+        check_given_image(given)  # so that a damaged picture is told before the capture
     shot = yield from _capture(scene, view_layer, frames, size, camera, client, what)
     if what.strict:  # drivers of what only renders show have been evaluated by now
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
@@ -204,7 +204,7 @@ def with_given(shot: Shot, chosen: str, shows: str = "any") -> tuple[Shot, np.nd
     Raises:
         ShotError: it cannot be read, is damaged or of a kind that is not taken.
     """
-    return with_first_frame(shot, read_given_picture(chosen, shot.source.get("color_management")), shows)
+    return with_first_frame(shot, read_given_image(chosen, shot.source.get("color_management")), shows)
 
 
 def planned(what: ShotRequest, scene: bpy.types.Scene) -> tuple[FrameMap, SizeFit]:
@@ -214,7 +214,7 @@ def planned(what: ShotRequest, scene: bpy.types.Scene) -> tuple[FrameMap, SizeFi
         ShotError: the range does not fit. UsageError: the model has no such size. ModelError: unknown model.
     """
     spec = sized(registry.spec(what.model), what.size)
-    return plan(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
+    return fit_scene(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
 
 
 def shade(
@@ -365,7 +365,7 @@ def _capture(
 ) -> Generator[Progress, None, Shot]:
     rows = None if client is None else StreamingUpload(client).rows
     options = {"keep_played": what.keep_played, "glass": what.glass, "hair": what.hair}
-    with Capture(scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows, **options) as capture:
+    with Capture(scene, view_layer, frame_map=frames, size_fit=size, camera=camera, on_rows=rows, **options) as capture:
         yield Progress("capturing", step=0, steps=capture.total)
         while capture.done < capture.total:
             if client is not None and client.done():
@@ -437,7 +437,7 @@ def _camera(
             )
         return None
     if name == "auto" and "auto" not in scene.objects:
-        steps = auto_camera(scene, view_layer, frames.frame_numbers, what.keep_played)
+        steps = add_auto_camera(scene, view_layer, frames.frame_numbers, what.keep_played)
         while True:
             try:
                 yield stepped(next(steps))

@@ -18,9 +18,9 @@ from trackshade.client import Client
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 
-from ..capture.gathering import Gathering, seen_or_raise
 from ..capture.render_state import RenderState
-from ..capture.restore import split_frame, undisturbed
+from ..capture.restore import preserve_scene, split_frame
+from ..capture.shot_builder import ShotBuilder, require_visible
 from ..capture.simulations import simulations
 from ..capture.stepping import Stepper, Steps
 from ..jobs.composer import Progress, StreamingUpload, stepped
@@ -46,14 +46,14 @@ def gathered(
         camera: seen through in every frame; None for the scene's own, as its markers switch it.
         client: rows go to it as they are gathered.
         cancelled: whether the render was; asked while something is done on Blender's main thread.
-        glass, hair: as `Gathering` has them.
+        glass, hair: as `ShotBuilder` has them.
 
     Raises:
         ShotError: what the scene shows cannot be part of a shot.
     """
     scene = depsgraph.scene
     before = scene.frame_current, scene.frame_subframe
-    gathering = Gathering(depsgraph.view_layer, frames, fit, StreamingUpload(client).rows, glass=glass, hair=hair)
+    gathering = ShotBuilder(depsgraph.view_layer, frames, fit, StreamingUpload(client).rows, glass=glass, hair=hair)
     yield Progress("capturing", step=0, steps=gathering.total)
     viewport = _Viewport(scene.original, depsgraph.view_layer.name, frames.frame_numbers, gathering.warnings.add)
     try:
@@ -68,7 +68,7 @@ def gathered(
             if client.done():
                 client.result()  # no use in going on without a backend
             frame_set(*split_frame(frame))
-            gathering.put(depsgraph, camera or scene.camera)
+            gathering.add_sample(depsgraph, camera or scene.camera)
             if viewport.simulates:
                 continue
             yield Progress("capturing", step=gathering.done, steps=gathering.total)
@@ -76,7 +76,7 @@ def gathered(
         if viewport.simulates:
             on_main(viewport.close, lambda: False)
         frame_set(*before)
-    return seen_or_raise(gathering.shot(scene))
+    return require_visible(gathering.shot(scene))
 
 
 class _Viewport:
@@ -97,7 +97,7 @@ class _Viewport:
     def open(self) -> bool:
         """Brings the viewport's switches to the render's if something is simulated; whether it is."""
         if simulations(self._scene, self._layer):
-            changes = self._stack.enter_context(undisturbed(self._scene))
+            changes = self._stack.enter_context(preserve_scene(self._scene))
             state = RenderState(changes, self._scene, self._layer, self._warn)
             self._stepper = Stepper(self._scene, self._layer, self._frames, changes, state.follow)
         return self.simulates

@@ -18,7 +18,8 @@ import numpy as np
 
 from trackshade.core.errors import CancelledError, TrackshadeError
 
-from ..capture.engines import OWN_ENGINE
+from ..capture.render_guard import is_own_render
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..jobs.composer import PAUSE, Progress
 from ..jobs.job import defect
 from ..messages import texts
@@ -28,7 +29,6 @@ from .delivery import COMBINED, DEPTH, INDEX, TRACKING
 from .latest_result import newest_result
 from .main_thread import on_main
 from .refusals import refuse_stereo
-from .rest import is_own_render
 from .scene_linear import View
 from .sequence import RenderedSequence
 
@@ -58,7 +58,7 @@ def forget(*_: object) -> None:
 class TrackshadeEngine(bpy.types.RenderEngine):
     """Renders by the backend. Everything goes the way of every other job: capture, client, result."""
 
-    bl_idname = OWN_ENGINE
+    bl_idname = TRACKSHADE_ENGINE
     bl_label = "Trackshade"
     bl_use_preview = False
     bl_use_postprocess = True  # compositor and sequencer follow

@@ -22,8 +22,8 @@ from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 from trackshade.shot.track_set import FIRST, Order, TrackSet, frame_name, unwritable, write_set
 
-from ..capture.gathering import Gathering
-from ..capture.plan import frame_rate, render_size
+from ..capture.scene_settings import frame_rate, render_size
+from ..capture.shot_builder import ShotBuilder
 from .refusals import refuse_region, refuse_stereo
 from .snapshot import display_picture, save_result
 
@@ -74,8 +74,8 @@ class LayerExport:
         aspect = scene.render.pixel_aspect_x, scene.render.pixel_aspect_y
         own = SizeFit(size, aspect, size, "pad", (1.0, 1.0), (0.0, 0.0), "")
         single = FrameMap(frame, frame, 1, "exact", (float(frame),), frame_rate(scene), "")
-        gathering = Gathering(depsgraph.view_layer, single, own, alone=True, **self._surfaces)
-        gathering.put(depsgraph, scene.camera)
+        gathering = ShotBuilder(depsgraph.view_layer, single, own, is_partial=True, **self._surfaces)
+        gathering.add_sample(depsgraph, scene.camera)
         shot = gathering.shot(scene)
         marked = {**shot.source, **gathering.identities()}
         self._gathered = frame, Shot(**{**shot.__dict__, "source": marked})

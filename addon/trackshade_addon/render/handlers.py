@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import bpy
 
-from .. import discard
+from ..capture import render_guard
+from ..capture.render_guard import is_own_render
 from . import engine
 from .hook import Hook
-from .rest import is_own_render
 from .starting import start
 
 _hook = Hook(start)
@@ -22,7 +22,7 @@ def _is_part(scene: bpy.types.Scene) -> bool:
 
 def _init(scene: bpy.types.Scene, *_: object) -> None:
     if not _is_part(scene):
-        discard.render_begins()
+        render_guard.on_render_init()
         engine.forget()
         _hook.init(scene)
 
@@ -48,7 +48,7 @@ def _complete(scene: bpy.types.Scene, *_: object) -> None:
     _post(scene)
     if not _is_part(scene):
         engine.forget()
-        discard.render_ends()
+        render_guard.on_render_end()
         _hook.complete(scene)
 
 
@@ -56,7 +56,7 @@ def _cancel(scene: bpy.types.Scene, *_: object) -> None:
     _post(scene)
     if not _is_part(scene):
         engine.forget()
-        discard.render_ends()
+        render_guard.on_render_end()
         _hook.cancel(scene)
 
 

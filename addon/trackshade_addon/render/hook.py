@@ -18,7 +18,7 @@ import bpy
 from trackshade.core.errors import TrackshadeError
 
 from ..capture.animation import READS_ONLY
-from ..capture.engines import OWN_ENGINE
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..messages import texts
 from .export import LayerExport
 from .snapshot import make_savable
@@ -43,7 +43,7 @@ class Hook:
     def init(self, scene: bpy.types.Scene, *_: object) -> None:
         """A render begins."""
         self._end()
-        if scene.render.engine == OWN_ENGINE:
+        if scene.render.engine == TRACKSHADE_ENGINE:
             return
         self._scene = scene.session_uid
         for layer in scene.view_layers:

@@ -22,9 +22,9 @@ from trackshade.core.images import write_png
 from trackshade.core.processes import Start, blender, own_python
 from trackshade.shot import Shot
 
-from ..backend.running import Task
+from ..backend.tasks import CancellableTask
 from ..capture.completeness import scripts_allowed
-from ..capture.first_frame import read_picture, render_first_frame
+from ..capture.first_frame import read_picture, render_sample
 from ..jobs.composer import Progress
 from ..placement import save_copy
 
@@ -34,12 +34,12 @@ _SAID = "trackshade: "
 
 
 def first_frame(shot: Shot, on_main: OnMain) -> Generator[Progress, None, np.ndarray]:
-    """[H, W, 3] uint8 of the shot's first sample, as `render_first_frame` makes it in a Blender of its own.
+    """[H, W, 3] uint8 of the shot's first sample, as `render_sample` makes it in a Blender of its own.
 
     Raises:
         ShotError: it could not be rendered.
     """
-    task = Task(patience=0)  # a Blender never looks at its standard input
+    task = CancellableTask(patience=0)  # a Blender never looks at its standard input
     with tempfile.TemporaryDirectory(prefix="trackshade-") as name:
         folder = Path(name)
         scene, sample, picture = (folder / file for file in _FILES)
@@ -73,7 +73,7 @@ def render_in(folder: str) -> None:
         shot = Shot.load(Path(folder) / _FILES[1])
         scene = bpy.data.scenes[shot.source["scene"]]
         layer = scene.view_layers[shot.view_layer]
-        write_png(Path(folder) / _FILES[2], render_first_frame(shot, scene, layer, keep_played=False))
+        write_png(Path(folder) / _FILES[2], render_sample(shot, 0, scene, layer, keep_played=False))
     except Exception as error:  # noqa: BLE001 - whatever it is, who waits for it is to read it
         print(f"\n{_SAID}{error}", flush=True)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import bpy
 
-from ..capture.engines import OWN_ENGINE
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 
 _MARK = "BLENDER_RENDER"  # of those that any engine may show
 _NOT_OURS = {  # marked, but they set what only an engine of Blender's own obeys
@@ -31,10 +31,10 @@ def _panels() -> Iterator[type[bpy.types.Panel]]:
 def attach() -> None:
     """Shows them with our engine."""
     for panel in _panels():
-        panel.COMPAT_ENGINES.add(OWN_ENGINE)  # type: ignore[attr-defined]
+        panel.COMPAT_ENGINES.add(TRACKSHADE_ENGINE)  # type: ignore[attr-defined]
 
 
 def detach() -> None:
     """Hides them again with our engine."""
     for panel in _panels():
-        panel.COMPAT_ENGINES.discard(OWN_ENGINE)  # type: ignore[attr-defined]
+        panel.COMPAT_ENGINES.discard(TRACKSHADE_ENGINE)  # type: ignore[attr-defined]

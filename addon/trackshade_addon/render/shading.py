@@ -21,8 +21,8 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import OutputError, TrackshadeError
 from trackshade.shot import Shot
 
-from ..capture import plan
-from ..capture.given_image import check_given
+from ..capture import fit_scene
+from ..capture.given_image import check_given_image
 from ..jobs import composer, session
 from ..jobs.composer import CapturedShot, Progress, ShotRequest
 from ..properties.chosen import results_folder
@@ -74,7 +74,7 @@ def shade(
     client = rendered.on_main(lambda: session._connect(settings.needs))
     given = None if what.first_frame in ("render", "none") else what.first_frame
     if given is not None:
-        rendered.on_main(lambda: check_given(what.first_frame))  # a damaged one is told before the capture
+        rendered.on_main(lambda: check_given_image(what.first_frame))  # a damaged one is told before the capture
     shot = yield from _shot(rendered, what, client)
     picture = None
     if what.first_frame == "render":
@@ -102,7 +102,7 @@ def control(rendered: Rendered) -> Generator[Progress, None, RenderedSequence]:
 def _shot(rendered: Rendered, what: ShotRequest, client: Future[Client]) -> Generator[Progress, None, Shot]:
     scene = rendered.scene
     spec = composer.sized(registry.spec(what.model), what.size)
-    frames, fit = plan(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
+    frames, fit = fit_scene(scene, spec, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
     yield Progress("planning", f"{frames.statement} {fit.statement}")
     camera = None if what.camera is None else scene.objects.get(what.camera)
     return (

@@ -14,11 +14,9 @@ import numpy as np
 
 from trackshade.core.errors import OutputError, ShotError
 
-from ..capture.engines import OWN_ENGINE
-from ..discard import discard
+from ..capture.render_guard import discard, image_format, own_render, render_result
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from .exr import read_channels
-from .outputs import image_format, render_result
-from .rest import own_render
 
 COMPOSITE = "Composite"
 
@@ -51,7 +49,7 @@ def make_savable() -> None:
     try:
         empty.collection.objects.link(seat)
         empty.camera = seat
-        empty.render.engine = OWN_ENGINE  # which has nothing to do in renders of our own
+        empty.render.engine = TRACKSHADE_ENGINE  # which has nothing to do in renders of our own
         empty.render.resolution_x = empty.render.resolution_y = 8
         with own_render():
             bpy.ops.render.render(scene=empty.name)
