@@ -19,7 +19,7 @@ from trackshade_addon import backend
 from trackshade_addon.backend import backend_task, interpreter
 from trackshade_addon.backend.running import Task
 from trackshade_addon.capture import first_frame
-from trackshade_addon.render import look
+from trackshade_addon.render.first_frame_process import render_first_frame_elsewhere
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 from hostile import Hostile
@@ -52,7 +52,7 @@ def test_the_first_frame_in_a_blender_of_its_own(scene: bpy.types.Scene) -> None
     stage.add_camera(scene)
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = 1, False
-    steps = look.first_frame(stage.shoot(scene, 2), lambda call: call())
+    steps = render_first_frame_elsewhere(stage.shoot(scene, 2), lambda call: call())
     pictures = []
 
     def run() -> Iterator[object]:

@@ -22,10 +22,9 @@ from trackshade.shot import Shot
 
 from ..discard import discard
 from ..placement.compositor import placed_nodes
-from ..render.outputs import kept_frames, spare_slot, write_nothing
-from ..render.rest import own_render
 from .animation import curves
 from .engines import look_engine
+from .render_guard import internal_render, kept_frames, spare_slot, write_nothing
 from .render_state import RenderState
 from .restore import Changes, fix_camera, undisturbed
 from .simulations import simulations
@@ -289,7 +288,7 @@ def _camera(shot: Shot, t: int) -> Iterator[bpy.types.Object]:
 def _render(scene: bpy.types.Scene, engine: str) -> None:
     try:
         # The operator renders a scene at the frame of the context's own scene.
-        with own_render(), bpy.context.temp_override(scene=scene):
+        with internal_render(), bpy.context.temp_override(scene=scene):
             result = bpy.ops.render.render(write_still=True, use_viewport=False, scene=scene.name)
     except RuntimeError as error:  # what Blender's operators raise, whatever went wrong inside
         lines = [line.strip().removeprefix("Error:").strip() for line in str(error).splitlines() if line.strip()]

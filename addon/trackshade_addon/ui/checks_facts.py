@@ -38,9 +38,9 @@ from ..capture.instances import Instances, Key
 from ..capture.materials import Findings, Materials
 from ..capture.plan import plan
 from ..capture.render_state import RenderState
+from ..capture.request import ShotRequest
 from ..capture.restore import fix_camera, undisturbed
 from ..capture.stepping import Stepper, Steps
-from ..jobs.composer import ShotRequest
 from ..messages import texts
 from ..placement.color import inverse_space
 from ..properties.chosen import RESULTS, preferences, unsaved_results_folder

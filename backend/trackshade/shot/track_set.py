@@ -8,7 +8,6 @@ first.png     the export's first frame, where it gives the look
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -184,20 +183,6 @@ def read_set(folder: Path) -> TrackSet:
         raise
     except (OSError, ValueError, KeyError, TypeError, TrackshadeError) as error:
         raise ShotError("damaged-set", f"{path} is damaged: {error}.", "Render the export again.") from error
-
-
-def free_result(folder: Path, name: str) -> Path:
-    """A new empty folder `name` in `folder`, or with a number where that is taken. Raises OutputError."""
-    try:
-        number = 1
-        while True:
-            out = folder / (name if number == 1 else f"{name}-{number}")
-            with contextlib.suppress(FileExistsError):
-                out.mkdir(parents=True)
-                return out
-            number += 1
-    except OSError as error:
-        raise unwritable(folder, error.strerror or str(error)) from error
 
 
 def unwritable(folder: Path, reason: str) -> OutputError:

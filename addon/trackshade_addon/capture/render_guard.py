@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps renders of our own from writing the user's files and from replacing the user's pictures in memory."""
+"""Keeps Trackshade's internal renders, such as that of a first frame, from touching what is the user's.
+
+An internal render writes no file but its picture, runs no scripts, shows nothing in viewers, and goes to a spare render
+slot. The render-layer hook ignores it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from typing import Any
 
 import bpy
 
-from ..capture.restore import Changes
+from .restore import Changes
 
 _SINKS = {"OUTPUT_FILE", "VIEWER", "SPLITVIEWER"}
 _FORMAT = (
@@ -28,15 +32,48 @@ _CACHES = (
     "use_render_cache",  # writes every result to disk, over that of the user's own latest render
     "use_auto_generate_texture_cache",  # from Blender 5.2 on: writes .tx files
 )
-_left: tuple[int, int, bytes | None] | None = None  # what our latest render left: image, slot, digest of the picture
+_left: tuple[int, int, bytes | None] | None = None  # of the latest internal render: image, slot, digest of the picture
+_internal_renders = 0
+
+
+@contextlib.contextmanager
+def internal_render() -> Iterator[None]:
+    """Mark the renders of the block as internal, and disable the user's handlers on renders: they may write files."""
+    global _internal_renders
+    _internal_renders += 1
+    try:
+        with without_handlers("render_", "composite_"):
+            yield
+    finally:
+        _internal_renders -= 1
+
+
+def is_internal_render() -> bool:
+    """Return whether Trackshade itself asked for the render that is going on."""
+    return _internal_renders > 0
+
+
+@contextlib.contextmanager
+def without_handlers(*prefixes: str) -> Iterator[None]:
+    """Disable all handlers in the lists of `bpy.app.handlers` whose names begin with one of the prefixes."""
+    names = [name for name in dir(bpy.app.handlers) if name.startswith(prefixes)]
+    lists = [found for name in names if isinstance(found := getattr(bpy.app.handlers, name), list)]
+    saved = [list(handlers) for handlers in lists]
+    try:
+        for handlers in lists:
+            handlers.clear()
+        yield
+    finally:
+        for handlers, before in zip(lists, saved, strict=True):
+            handlers[:] = before
 
 
 def write_nothing(changes: Changes) -> None:
-    """Has Blender render without writing any file but the picture itself, and without showing anything in viewers.
+    """Have Blender render without writing any file but the picture itself, and without showing anything in viewers.
 
-    The compositor goes on making the picture: only its nodes that write or show are muted. Those of all compositor
-    trees are, as a tree may be reached through groups of groups, libraries, and other scenes. Blender lets scripts mute
-    nodes of a linked tree, for the session.
+    Compositing stays on: only the nodes that write or show are muted, in all compositor trees, because a tree may be
+    reached through nested groups, libraries and other scenes. Blender lets scripts mute nodes of a linked tree for the
+    session.
     """
     for tree in _compositor_trees():
         for node in tree.nodes:
@@ -52,7 +89,7 @@ def write_nothing(changes: Changes) -> None:
 
 
 def _compositor_trees() -> Iterator[Any]:
-    """All of the session, nested and linked ones too."""
+    """Iterate over all compositor trees of the session, nested and linked ones included."""
     for group in bpy.data.node_groups:
         if group.bl_idname == "CompositorNodeTree":
             yield group
@@ -64,7 +101,7 @@ def _compositor_trees() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def kept_frames(scene: bpy.types.Scene) -> Iterator[None]:
-    """Keeps the frames of the other scenes, which Blender sets where the compositor has it render them, too."""
+    """Restore the frames of the other scenes, which Blender changes if the compositor renders them too."""
     frames = [(other, other.frame_current, other.frame_subframe) for other in bpy.data.scenes if other != scene]
     try:
         yield
@@ -76,9 +113,9 @@ def kept_frames(scene: bpy.types.Scene) -> Iterator[None]:
 
 @contextlib.contextmanager
 def spare_slot(scene: bpy.types.Scene) -> Iterator[None]:
-    """Has renders go to a render slot that is empty, or holds only what the latest one here has left there.
+    """Render to a slot that is empty, or that holds only the picture of the latest internal render.
 
-    Where nothing was rendered yet, Blender makes the image of render results; who renders removes it again.
+    If nothing was rendered yet, Blender creates the image of render results; the caller removes it again.
     """
     global _left
     image = render_result()
@@ -97,12 +134,12 @@ def spare_slot(scene: bpy.types.Scene) -> Iterator[None]:
 
 
 def render_result() -> bpy.types.Image | None:
-    """The image that stands for render results, if there is one."""
+    """Return the image that stands for render results, or None."""
     return next((image for image in bpy.data.images if image.type == "RENDER_RESULT"), None)
 
 
 def _find_spare(image: bpy.types.Image, scene: bpy.types.Scene, active: int) -> int:
-    """The last slot that holds nothing of the user's; a new one where all do."""
+    """Return the last slot without a picture of the user's, or a new one."""
     slots: Any = image.render_slots
     for index in reversed(range(len(slots))):
         if index != active:
@@ -115,7 +152,7 @@ def _find_spare(image: bpy.types.Image, scene: bpy.types.Scene, active: int) -> 
 
 
 def _digest(image: bpy.types.Image, scene: bpy.types.Scene) -> bytes | None:
-    """Of the picture in the active slot, None where that is empty; Blender says no more about slots than it saves."""
+    """Return a digest of the picture in the active slot, or None. Slots can only be read by saving them."""
     with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, image_format(scene, "IMAGE", "OPEN_EXR"):
         path = Path(folder) / "slot.exr"
         with contextlib.suppress(RuntimeError):  # it has no picture
@@ -125,7 +162,7 @@ def _digest(image: bpy.types.Image, scene: bpy.types.Scene) -> bytes | None:
 
 @contextlib.contextmanager
 def image_format(scene: bpy.types.Scene, media: str, kind: str) -> Iterator[bpy.types.ImageFormatSettings]:
-    """Has the scene save pictures in another format for a while."""
+    """Let the scene save pictures in another format within the block."""
     output = scene.render.image_settings
     changes = Changes()
     changes.keep(output, *(name for name in _FORMAT if hasattr(output, name)))
