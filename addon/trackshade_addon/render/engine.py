@@ -131,7 +131,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
             passes[INDEX] = lambda: control.object_index(frame, size)
         return passes
 
-    def _animation(self, depsgraph: bpy.types.Depsgraph, requested: set[str]) -> _LayerOutput:
+    def _animation(self, depsgraph: bpy.types.Depsgraph, requested: list[str]) -> _LayerOutput:
         """Return the output of the animation, which its first frame makes. An error then ends all frames."""
         key = depsgraph.scene.session_uid, depsgraph.view_layer.name
         found = _animations.get(key)
@@ -140,7 +140,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
                 if depsgraph.scene.render.use_motion_blur:
                     self.report({"INFO"}, "Motion blur is ignored: the model shows motion in its own way.")
                 start = time.monotonic()
-                steps = shade_animation(self._context(depsgraph), bool(requested & {DEPTH, INDEX}))
+                steps = shade_animation(self._context(depsgraph), not {DEPTH, INDEX}.isdisjoint(requested))
                 sequence, control = self._follow(steps)
                 self.report({"INFO"}, f"Shaded in {time.monotonic() - start:.0f} s: {sequence.result.folder}")
                 found = self._output(depsgraph, sequence, control)
@@ -151,7 +151,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
             raise found
         return found
 
-    def _still(self, depsgraph: bpy.types.Depsgraph, requested: set[str]) -> _LayerOutput:
+    def _still(self, depsgraph: bpy.types.Depsgraph, requested: list[str]) -> _LayerOutput:
         """Return the latest result of this view layer, or its control if that does not show this frame."""
         scene, layer = depsgraph.scene, depsgraph.view_layer
         frame = scene.frame_current
@@ -159,7 +159,8 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         folder = find_latest_result(results, bpy.data.filepath, scene.name, layer.name)
         sequence = RenderedSequence.load(folder, scene) if folder is not None else None
         is_shown = sequence is not None and frame in sequence.samples
-        control = None if is_shown and not requested & {DEPTH, INDEX} else self._control(depsgraph)
+        needs_control = not is_shown or not {DEPTH, INDEX}.isdisjoint(requested)
+        control = self._control(depsgraph) if needs_control else None
         if is_shown:
             self.report({"INFO"}, f"Frame {frame} of {folder}")
         elif sequence is not None:
