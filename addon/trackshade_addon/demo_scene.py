@@ -48,7 +48,7 @@ def build_demo_scene(path: Path) -> Path:
     except OSError as error:
         raise OutputError(
             "output-unwritable",
-            f"{path.parent} cannot be made: {error.strerror or error}.",
+            f"{path.parent} cannot be created: {error.strerror or error}.",
             "Choose a folder that can be written.",
         ) from error
     return save_copy(path)
@@ -75,10 +75,11 @@ def _finish_object(
     obj = bpy.context.object
     obj.name = name
     obj.data.materials.append(material)
-    for frame in range(FIRST, LAST + 1) if motion is not None else ():
-        obj.location, obj.rotation_euler = motion((frame - FIRST) / (LAST - FIRST))
-        obj.keyframe_insert("location", frame=frame)
-        obj.keyframe_insert("rotation_euler", frame=frame)
+    if motion is not None:
+        for frame in range(FIRST, LAST + 1):
+            obj.location, obj.rotation_euler = motion((frame - FIRST) / (LAST - FIRST))
+            obj.keyframe_insert("location", frame=frame)
+            obj.keyframe_insert("rotation_euler", frame=frame)
     return obj
 
 

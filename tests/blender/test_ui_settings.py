@@ -202,8 +202,8 @@ def test_time_left_of_even_steps(steps: int, each: float, done: int) -> None:
 def test_a_line_says_where_a_job_is() -> None:
     assert texts.headline(Progress("running", step=3, steps=6), 65) == "Shading, 3 of 6, 1 min left"
     assert texts.headline(Progress("rendering", "the first frame")) == "Blender waits: rendering the first frame"
-    elsewhere = Progress("rendering", "the first frame, in a Blender of its own", waits=True)
-    assert texts.headline(elsewhere) == "Rendering: the first frame, in a Blender of its own"
+    elsewhere = Progress("rendering", "the first frame, in a separate Blender process", waits=True)
+    assert texts.headline(elsewhere) == "Rendering: the first frame, in a separate Blender process"
     assert texts.headline(Progress("loading", "Drawing the tracks")) == "Loading: Drawing the tracks"
 
 

@@ -36,7 +36,7 @@ _PREFIX = "trackshade: "  # of the lines that the other process prints for this 
 def render_first_frame_elsewhere(
     shot: Shot, on_main: Callable[[Callable[[], Any]], Any]
 ) -> Generator[Progress, None, np.ndarray]:
-    """Render a shot's first sample in a Blender of its own: [H, W, 3] uint8, as `render_first_frame` does.
+    """Render a shot's first sample in a separate Blender process: [H, W, 3] uint8, as `render_first_frame` does.
 
     Args:
         shot: The shot.
@@ -53,7 +53,7 @@ def render_first_frame_elsewhere(
         start = _start(folder, on_main(lambda: scripts_allowed(bpy.data.scenes[shot.source["scene"]])))
         ended = later(partial(task.run, start.command, variables=start.variables, folder=folder))
         try:
-            tail = (yield from wait_for(ended, "rendering", "the first frame, in a Blender of its own")).tail
+            tail = (yield from wait_for(ended, "rendering", "the first frame, in a separate Blender process")).tail
         finally:
             if not ended.done():
                 task.cancel()
@@ -64,7 +64,7 @@ def render_first_frame_elsewhere(
             reasons = reasons or [line for line in tail if line.strip()] or ["it printed nothing"]
             raise ShotError(
                 "render-failed",
-                f"The first frame could not be rendered in a Blender of its own: {reasons[-1].rstrip('.')}.",
+                f"The first frame could not be rendered in a separate Blender process: {reasons[-1].rstrip('.')}.",
                 "Choose another engine or an image for the first frame, in Render Properties under Look.",
             )
         return on_main(lambda: read_picture(folder / _PICTURE))

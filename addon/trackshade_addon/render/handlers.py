@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import bpy
 
 from .. import discard
@@ -43,20 +45,20 @@ def _write(scene: bpy.types.Scene, *_: object) -> None:
         _hook.write(scene)
 
 
-def _complete(scene: bpy.types.Scene, *_: object) -> None:
+def _end(scene: bpy.types.Scene, finish: Callable[[bpy.types.Scene], None]) -> None:
     _post(scene)
     if not _is_nested(scene):
         engine.forget()
         discard.render_ends()
-        _hook.complete(scene)
+        finish(scene)
+
+
+def _complete(scene: bpy.types.Scene, *_: object) -> None:
+    _end(scene, _hook.complete)
 
 
 def _cancel(scene: bpy.types.Scene, *_: object) -> None:
-    _post(scene)
-    if not _is_nested(scene):
-        engine.forget()
-        discard.render_ends()
-        _hook.cancel(scene)
+    _end(scene, _hook.cancel)
 
 
 _HANDLERS = {

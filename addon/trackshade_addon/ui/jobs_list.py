@@ -59,7 +59,7 @@ def chosen(context: bpy.types.Context) -> Job | None:
 
 
 def show_change(change: Change) -> None:
-    """Shows what has changed in the session."""
+    """Show what has changed in the session."""
     if change in (Change.ADDED, Change.REMOVED):
         mirror(choose_newest=change is Change.ADDED)
     elif change is Change.ADVANCED:
