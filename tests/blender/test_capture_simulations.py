@@ -370,7 +370,7 @@ def test_the_render_engine_shows_what_is_played(scene, kind):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     build(kind)
     shown = play()
-    for t, frame in enumerate(made["shot"].frames):
+    for t, frame in enumerate(made["shot"].frame_numbers):
         assert_shows(made["shot"], t, shown[int(frame)], 2e-2 if frame == 1 else 2e-3)
 
 
@@ -404,7 +404,7 @@ def test_a_job_says_which_frame_of_a_simulation_it_is_at(scene):
     said = []
     shot = run_to_end(capture_scene(ShotRequest(frames=(3, 19, 1), first_frame="none"), scene), said.append).shot
     stepping = [(item.step, item.steps) for item in said if item.state == "stepping"]
-    assert stepping == [(number, 19) for number in range(1, 20) for _ in range(1 if number < 3 else 2)][:-1]
+    assert stepping == [(number, 19) for number in range(1, 20)]
     assert "stepping the simulation, frame 12 of 19" in [str(item) for item in said]
     assert "Stepping the simulation, frame 12 of 19" in [headline(item) for item in said]
     assert said[-1].state == "capturing"
