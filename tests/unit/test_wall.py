@@ -90,3 +90,13 @@ def test_the_add_on_imports_blender_and_the_light_ring_only(path: Path) -> None:
     assert outside <= blender | {"trackshade", "numpy"}
     inner = {name.split(".")[1] for name in names if name.startswith("trackshade.")}
     assert inner <= {*LIGHT, "__version__"}
+
+
+@pytest.mark.parametrize("folder", ["capture", "jobs", "placement", "render"])
+def test_only_the_interface_knows_of_the_interface(folder: str) -> None:
+    """Jobs run without a panel; the panel listens to the session."""
+    for path in (ADDON / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                names = {node.module or "", *(alias.name for alias in node.names if node.module is None)}
+                assert not any(name.split(".")[0] == "ui" for name in names), path

@@ -74,7 +74,7 @@ class SampleRenderer:
 
     Motion blur, burnt-in metadata, render regions and the sequencer are switched off: the picture must lie exactly
     over the shot's tracks. Plates that Trackshade placed are hidden. The compositor is part of the look and stays,
-    except that it rests where it would miss other view layers. Nothing is written to disk (see `render.outputs`), no
+    except that it rests where it would miss other view layers. Nothing is written to disk (see `render_guard`), no
     scripts on renders run, and the user's render slots keep their pictures.
 
     Simulations that are not baked are stepped on the way from one sample to the next: a render does not simulate, it
