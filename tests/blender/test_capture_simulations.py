@@ -12,9 +12,8 @@ import bpy
 import numpy as np
 import pytest
 
-import simulated
-import stage
-from simulated import KINDS, LAST, build, jumped, play, seen
+from tests.helpers import simulated, stage
+from tests.helpers.simulated import KINDS, LAST, build, jumped, play, seen
 from trackshade.client.job_run import run_to_end
 from trackshade.client.progress import Progress
 from trackshade.core.errors import CancelledError

@@ -15,8 +15,8 @@ import bpy
 import numpy as np
 import pytest
 
-import renders
-from renders import animate, demo, exported, still
+from tests.helpers import renders
+from tests.helpers.renders import animate, demo, exported, still
 from trackshade.client import PrivateBackend
 from trackshade.core.geometry import linear_to_srgb, srgb_to_linear
 from trackshade.shot import Shot
