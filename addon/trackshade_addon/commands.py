@@ -25,7 +25,7 @@ from trackshade.shot import Shot
 
 from .capture.request import ShotRequest
 from .demo_scene import build_demo_scene
-from .importers import Opened, choose_scene, read_scene
+from .importers import OpenedScene, choose_scene, read_scene
 from .jobs.composer import capture_scene, place_and_save, with_picture
 from .placement import place, save_copy
 from .placement.options import PlacementOptions
@@ -211,7 +211,7 @@ def _request(values: Mapping[str, Any]) -> ShotRequest:
     )
 
 
-def _open_scene(values: Mapping[str, Any], report: ReportProgress) -> Opened:
+def _open_scene(values: Mapping[str, Any], report: ReportProgress) -> OpenedScene:
     """Open the scene of the given file, or take the one that is open."""
     path, name = values["scene"], values["scene_name"]
     if path is not None:
@@ -236,7 +236,7 @@ def _open_scene(values: Mapping[str, Any], report: ReportProgress) -> Opened:
         raise UsageError(
             "no-animations", f"{file} holds no animations to choose from by name.", "Leave out --animation."
         )
-    return Opened(choose_scene(name))
+    return OpenedScene(choose_scene(name))
 
 
 def _stem(values: Mapping[str, Any]) -> str:

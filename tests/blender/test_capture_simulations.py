@@ -26,7 +26,7 @@ from trackshade_addon.capture.camera import sees
 from trackshade_addon.capture.first_frame import read_picture, render_sample
 from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.capture.simulations import simulations
-from trackshade_addon.capture.stepping import Stepper
+from trackshade_addon.capture.stepping import Stepper, finish
 from trackshade_addon.jobs.composer import capture_scene
 from trackshade_addon.messages.texts import headline
 from trackshade_addon.overlay import look
@@ -133,7 +133,7 @@ def test_what_was_played_stays_bit_for_bit(scene, kind):
     assert any("'Thing'" in warning and "played" in warning for warning in shot.warnings)
     if kind != "emitter":  # whose frames Blender's own render discards where its levels are others
         render_sample(shot, 1, scene)
-    add_auto_camera(scene, bpy.context.view_layer, SPARSE)
+    finish(add_auto_camera(scene, bpy.context.view_layer, SPARSE))
     assert scene.frame_current == 9
     for frame, there in zip((9, 4, 7, 2), jumped(9, 4, 7, 2), strict=True):
         np.testing.assert_array_equal(there, shown[frame])
@@ -376,7 +376,7 @@ def test_the_render_engine_shows_what_is_played(scene, kind):
 def test_an_added_camera_has_a_falling_body_in_its_frame_to_the_end(scene):
     build("rigid")
     bpy.data.objects.remove(bpy.data.objects["Camera"])
-    camera = add_auto_camera(scene, bpy.context.view_layer, (1.0, 20.0, 40.0))
+    camera = finish(add_auto_camera(scene, bpy.context.view_layer, (1.0, 20.0, 40.0)))
     shot = shoot((1.0, 40.0), camera=camera)
     assert points(shot, 1)[:, 2].mean() < -5
     assert sees(shot.camera, shot.size, 1, points(shot, 1))

@@ -19,8 +19,8 @@ from trackshade.client.job_run import CANCEL_PATIENCE, run_to_end
 from trackshade.client.progress import Progress
 from trackshade.core.errors import CancelledError, TrackshadeError
 
-from ..capture.engines import OWN_ENGINE
-from ..capture.render_guard import is_internal_render
+from ..capture.render_guard import is_own_render
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..jobs.job import unexpected_error
 from ..messages import texts
 from ..properties.chosen import results_folder
@@ -72,7 +72,7 @@ def forget(*_: object) -> None:
 class TrackshadeEngine(bpy.types.RenderEngine):
     """Renders by the backend, by the same path as every other job."""
 
-    bl_idname = OWN_ENGINE
+    bl_idname = TRACKSHADE_ENGINE
     bl_label = "Trackshade"
     bl_use_preview = False
     bl_use_postprocess = True  # compositor and sequencer follow
@@ -88,7 +88,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
 
     def render(self, depsgraph: bpy.types.Depsgraph) -> None:
         """Render one frame of one view layer. In a window this runs in a thread of the render, and may wait."""
-        if is_internal_render():  # which shows nothing
+        if is_own_render():  # which shows nothing
             return
         try:
             delivery.deliver(self, depsgraph.scene, depsgraph.view_layer, self._passes(depsgraph))
@@ -219,13 +219,13 @@ def _panels() -> Iterator[type[bpy.types.Panel]]:
 def show_panels() -> None:
     """Show Blender's panels that make sense with the engine: output, passes, compositor, camera, world and so on."""
     for panel in _panels():
-        panel.COMPAT_ENGINES.add(OWN_ENGINE)  # type: ignore[attr-defined]
+        panel.COMPAT_ENGINES.add(TRACKSHADE_ENGINE)  # type: ignore[attr-defined]
 
 
 def hide_panels() -> None:
     """Hide them again."""
     for panel in _panels():
-        panel.COMPAT_ENGINES.discard(OWN_ENGINE)  # type: ignore[attr-defined]
+        panel.COMPAT_ENGINES.discard(TRACKSHADE_ENGINE)  # type: ignore[attr-defined]
 
 
 CLASSES = (TrackshadeEngine,)

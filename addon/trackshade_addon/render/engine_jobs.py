@@ -29,11 +29,11 @@ from trackshade.core.errors import CancelledError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 
-from ..capture.gathering import Gathering, seen_or_raise
-from ..capture.given_image import check_given
+from ..capture.given_image import check_given_image
 from ..capture.render_state import RenderState
 from ..capture.request import ShotRequest
-from ..capture.restore import split_frame, undisturbed
+from ..capture.restore import preserve_scene, split_frame
+from ..capture.shot_builder import ShotBuilder, require_visible
 from ..capture.simulations import simulations
 from ..capture.stepping import Stepper
 from ..jobs import session
@@ -152,7 +152,7 @@ def capture_render(render: RenderContext, client: Future[Client]) -> Generator[P
     request = render.request
     picture = request.given_picture
     if picture is not None:
-        render.on_main(lambda: check_given(picture))  # a damaged one is reported before the capture
+        render.on_main(lambda: check_given_image(picture))  # a damaged one is reported before the capture
     shot = yield from _capture_shot(render, client)
     if picture is not None:
         return CapturedShot(*render.on_main(lambda: with_picture(shot, picture)))
@@ -196,10 +196,10 @@ def capture_evaluation(
     """
     depsgraph, scene = render.depsgraph, render.scene
     before = scene.frame_current, scene.frame_subframe
-    gathering = Gathering(depsgraph.view_layer, frames, fit, StreamingUpload(client).rows, glass=glass, hair=hair)
-    yield Progress("capturing", step=0, steps=gathering.total)
+    builder = ShotBuilder(depsgraph.view_layer, frames, fit, StreamingUpload(client).rows, glass=glass, hair=hair)
+    yield Progress("capturing", step=0, steps=builder.total)
     stack = contextlib.ExitStack()
-    arguments = scene.original, depsgraph.view_layer.name, frames.frame_numbers, gathering.warnings.add, stack
+    arguments = scene.original, depsgraph.view_layer.name, frames.frame_numbers, builder.warnings.add, stack
     viewport: Stepper | None = None
     try:
         viewport = render.on_main(lambda: _viewport_stepper(*arguments))
@@ -213,14 +213,14 @@ def capture_evaluation(
             if client.done():
                 client.result()  # without a backend, there is no use in going on
             render.frame_set(*split_frame(frame))
-            gathering.put(depsgraph, camera or scene.camera)
+            builder.add_sample(depsgraph, camera or scene.camera)
             if viewport is None:
-                yield Progress("capturing", step=gathering.done, steps=gathering.total)
+                yield Progress("capturing", step=builder.done, steps=builder.total)
     finally:
         if viewport is not None:
             run_on_main_thread(stack.close, lambda: False)
         render.frame_set(*before)
-    return seen_or_raise(gathering.shot(scene))
+    return require_visible(builder.shot(scene))
 
 
 def _viewport_stepper(
@@ -238,7 +238,7 @@ def _viewport_stepper(
     view_layer = scene.view_layers[layer]
     if not simulations(scene, view_layer):
         return None
-    changes = stack.enter_context(undisturbed(scene))
+    changes = stack.enter_context(preserve_scene(scene))
     return Stepper(scene, view_layer, frames, changes, RenderState(changes, scene, view_layer, warn).follow)
 
 

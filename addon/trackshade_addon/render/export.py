@@ -24,8 +24,8 @@ from trackshade.ipc.connection_files import process_alive
 from trackshade.shot import Shot
 from trackshade.shot.track_set import FIRST, Order, TrackSet, frame_name, unwritable, write_set
 
-from ..capture.gathering import Gathering
-from ..capture.plan import frame_rate, render_size
+from ..capture.scene_settings import frame_rate, render_size
+from ..capture.shot_builder import ShotBuilder
 from .exported_frame import save_render_result, write_display_picture
 
 _RENDER_RESULT = "first.exr"
@@ -92,10 +92,10 @@ class LayerExport:
         aspect = scene.render.pixel_aspect_x, scene.render.pixel_aspect_y
         frame_size = SizeFit(size, aspect, size, "pad", (1.0, 1.0), (0.0, 0.0), "")
         single_frame = FrameMap(frame, frame, 1, "exact", (float(frame),), frame_rate(scene), "")
-        gathering = Gathering(depsgraph.view_layer, single_frame, frame_size, alone=True, **self._surfaces)
-        gathering.put(depsgraph, scene.camera)
-        shot = gathering.shot(scene)
-        self._gathered = frame, replace(shot, source={**shot.source, **gathering.identities()})
+        builder = ShotBuilder(depsgraph.view_layer, single_frame, frame_size, is_partial=True, **self._surfaces)
+        builder.add_sample(depsgraph, scene.camera)
+        shot = builder.shot(scene)
+        self._gathered = frame, replace(shot, source={**shot.source, **builder.identities()})
 
     def keep(self, scene: bpy.types.Scene) -> None:
         """Keep the gathered tracks, because their frame was written.

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from trackshade.core.errors import OutputError, ShotError
 
-from ..capture.engines import OWN_ENGINE
-from ..capture.render_guard import image_format, internal_render, render_result
-from ..discard import discard
+from ..capture.render_guard import discard, image_format, own_render, render_result
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 
 _FIX = "Choose None for the first frame in the view layer's Trackshade panel, or export with Blender's own engines."
 
@@ -53,9 +52,9 @@ def ensure_render_result() -> None:
     try:
         empty.collection.objects.link(holder)
         empty.camera = holder
-        empty.render.engine = OWN_ENGINE  # which does nothing in internal renders
+        empty.render.engine = TRACKSHADE_ENGINE  # which does nothing in internal renders
         empty.render.resolution_x = empty.render.resolution_y = 8
-        with internal_render():
+        with own_render():
             bpy.ops.render.render(scene=empty.name)
     finally:
         bpy.data.batch_remove([empty, holder, camera])

@@ -24,9 +24,9 @@ from trackshade.core.images import write_png
 from trackshade.core.processes import Start, blender, own_python
 from trackshade.shot import Shot
 
-from ..backend.running import Task
+from ..backend.tasks import CancellableTask
 from ..capture.completeness import scripts_allowed
-from ..capture.first_frame import read_picture, render_first_frame
+from ..capture.first_frame import read_picture, render_sample
 from ..placement import save_copy
 
 _SCENE, _SHOT, _PICTURE = "scene.blend", "first.shot", "first.png"
@@ -36,7 +36,7 @@ _PREFIX = "trackshade: "  # of the lines that the other process prints for this 
 def render_first_frame_elsewhere(
     shot: Shot, on_main: Callable[[Callable[[], Any]], Any]
 ) -> Generator[Progress, None, np.ndarray]:
-    """Render a shot's first sample in a separate Blender process: [H, W, 3] uint8, as `render_first_frame` does.
+    """Render a shot's first sample in a separate Blender process: [H, W, 3] uint8, as `render_sample` does.
 
     Args:
         shot: The shot.
@@ -45,7 +45,7 @@ def render_first_frame_elsewhere(
     Raises:
         ShotError: It could not be rendered.
     """
-    task = Task(patience=0)  # a Blender does not notice the end of its standard input
+    task = CancellableTask(patience=0)  # a Blender does not notice the end of its standard input
     with tempfile.TemporaryDirectory(prefix="trackshade-") as name:
         folder = Path(name)
         on_main(lambda: save_copy(folder / _SCENE))
@@ -76,7 +76,7 @@ def render_in_folder(folder: str) -> None:
         shot = Shot.load(Path(folder) / _SHOT)
         scene = bpy.data.scenes[shot.source["scene"]]
         layer = scene.view_layers[shot.view_layer]
-        write_png(Path(folder) / _PICTURE, render_first_frame(shot, scene, layer, keep_played=False))
+        write_png(Path(folder) / _PICTURE, render_sample(shot, 0, scene, layer, keep_played=False))
     except Exception as error:  # noqa: BLE001 - whatever it is, the process that waits reports it
         print(f"\n{_PREFIX}{error}", flush=True)
 

@@ -13,7 +13,7 @@ from trackshade.core.errors import CancelledError
 from trackshade.core.geometry import number_in_words, size_in_words
 
 from .. import backend
-from ..capture.engines import OWN_ENGINE
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..jobs.job import Job
 from ..jobs.session import current
 from ..messages import texts
@@ -110,7 +110,7 @@ class TRACKSHADE_PT_look(_Part, bpy.types.Panel):
         elif own.first_frame == "image":
             column.template_ID(own, "image", open="image.open")
         elif own.first_frame == "render":
-            if context.scene.render.engine == OWN_ENGINE:
+            if context.scene.render.engine == TRACKSHADE_ENGINE:
                 column.prop(own, "look_engine")
             if self.bl_space_type == "VIEW_3D":  # a render has it made by another Blender
                 draw_text(column, context, tr("Blender waits for this one frame"), "INFO")
