@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import secrets
 import time
 from collections.abc import Callable, Generator
@@ -29,6 +30,9 @@ from .composer import capture_scene, prepare_placement
 # Modal operators that edit the scene: moving, sculpting, painting. Navigation is not among them.
 _EDITS = ("TRANSFORM_OT", "GIZMOGROUP_OT", "OBJECT_OT", "MESH_OT", "POSE_OT", "ANIM_OT", "GRAPH_OT", "CURVE_OT",
           "SCULPT_OT", "SCULPT_CURVES_OT", "PAINT_OT", "GREASE_PENCIL_OT")  # fmt: skip
+
+
+_log = logging.getLogger(__name__)
 
 
 class SceneReference:
@@ -191,6 +195,7 @@ class Job:
         except ReferenceError:  # raised by Blender for data that is gone
             self._end(error=ShotError("scene-gone", "The scene was closed or undone while it was being captured."))
         except BaseException as error:
+            _log.exception("Unexpected error")
             self._end(error=unexpected_error(error))
             raise
 
@@ -240,6 +245,10 @@ class Job:
         self.result = result
         self.error = error
         self._out.release()
+        if error is None:
+            _log.info("Job done: %s", self.out)
+        else:
+            _log.log(logging.INFO if isinstance(error, CancelledError) else logging.ERROR, "Job ended: %s", error)
         if error is not None and self._on_failure is not None and not self.has_result:
             self._on_failure()
 

@@ -7,6 +7,7 @@ and over the frames of another scene that shows this one as a strip, in `_contro
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from .export import refuse_stereo
 from .rendered_sequence import InverseView, RenderedSequence, find_latest_result
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 Passes = dict[str, Callable[[], np.ndarray]]
 
 _ANY_ENGINE = "BLENDER_RENDER"  # in COMPAT_ENGINES of the panels that any engine may show
@@ -96,8 +98,10 @@ class TrackshadeEngine(bpy.types.RenderEngine):
             if not self.test_break():  # Ctrl-C where Blender is a Python module, or another client cancelled the job
                 self.report({"ERROR"}, texts.told(CancelledError()))
         except TrackshadeError as error:
+            _log.error("Render ended: %s", error)
             self.report({"ERROR"}, texts.told(error))  # which ends the render, and nothing is written
         except Exception as error:
+            _log.exception("Unexpected error")
             self.report({"ERROR"}, texts.told(unexpected_error(error)))
             raise  # for the console
 

@@ -13,6 +13,7 @@ stops the render.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import bpy
@@ -35,6 +36,7 @@ from ..report import interruptible
 from .export import LayerExport
 from .exported_frame import ensure_render_result
 
+_log = logging.getLogger(__name__)
 POLL_INTERVAL = 0.2  # seconds between two checks whether the render's thread has ended
 messages: dict[str, str] = {}  # by view layer: the latest message, for its panel
 
@@ -143,6 +145,7 @@ setattr(Hook.evaluated, READS_ONLY, True)
 def show_message(layer: str, sentence: str, is_error: bool = False) -> None:
     """Show what became of a layer's export: in the console and the layer's panel, and an error also as a popup."""
     messages[layer] = sentence
+    _log.log(logging.ERROR if is_error else logging.INFO, "%s: %s", layer, sentence)
     print(f"\nTrackshade, {layer}: {sentence}", flush=True)
     if is_error and not bpy.app.background:
         bpy.app.timers.register(lambda: _show_popup(f"{layer}: {sentence}"))
