@@ -12,7 +12,7 @@ from .jobs import session
 from .messages import translations
 from .properties import preferences, scene, view_layer
 from .properties.chosen import ADDON
-from .render import engine, handlers, panels
+from .render import engine, handlers
 from .ui import (
     backend_panel,
     checks_fixes,
@@ -49,7 +49,7 @@ def register() -> None:
     overlay_panel.attach()
     overlay_view.attach()
     view_layer.attach()
-    panels.attach()
+    engine.show_panels()
     handlers.attach()
     jobs_list.attach()
     looks.attach()
@@ -75,7 +75,7 @@ def unregister() -> None:
     looks.detach()
     jobs_list.detach()
     handlers.detach()
-    panels.detach()
+    engine.hide_panels()
     view_layer.detach()
     overlay_panel.detach()
     scene.detach()

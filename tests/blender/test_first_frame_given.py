@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -18,6 +19,7 @@ from tests.blender.test_first_frame import glowing, plain, png
 from tests.blender.test_ui_checks import STUDIO
 from tests.helpers import stage
 from tests.helpers.backend_python import backend_python
+from trackshade.client.job_run import run_to_end
 from trackshade.core import geometry
 from trackshade.core.errors import ShotError
 from trackshade.core.image_files import read_header
@@ -30,7 +32,8 @@ from trackshade_addon.capture.given_image import (
     read_given_image,
     read_image_file,
 )
-from trackshade_addon.jobs.composer import ShotRequest, drain, record, with_given
+from trackshade_addon.capture.request import ShotRequest
+from trackshade_addon.jobs.composer import capture_scene, with_picture
 from trackshade_addon.ui import checks_facts
 from trackshade_addon.ui.checks import ERROR, NOTE, WARNING, findings
 
@@ -259,8 +262,8 @@ def test_a_given_render_lies_where_the_own_one_does(scene, tmp_path: Path, size,
     render.filepath = str(tmp_path / "still.png")
     bpy.ops.render.render(write_still=True)
     what = ShotRequest(size_mode=mode, size=(144, 96))
-    own = drain(record(what, scene), lambda _: None)
-    given = drain(record(ShotRequest(**{**what.__dict__, "first_frame": render.filepath}), scene), lambda _: None)
+    own = run_to_end(capture_scene(what, scene), lambda _: None)
+    given = run_to_end(capture_scene(replace(what, first_frame=render.filepath), scene), lambda _: None)
     assert own.first_frame is not None
     assert given.first_frame is not None
     np.testing.assert_allclose(extent(given.first_frame), extent(own.first_frame), atol=1)
@@ -275,9 +278,9 @@ def test_percentages_are_no_matter(scene: bpy.types.Scene, tmp_path: Path) -> No
     scene.render.resolution_x, scene.render.resolution_y, scene.frame_end = 333, 187, 17
     scene.render.filepath = str(tmp_path / "still.png")
     bpy.ops.render.render(write_still=True)
-    own = drain(record(ShotRequest(), scene), lambda _: None)
+    own = run_to_end(capture_scene(ShotRequest(), scene), lambda _: None)
     scene.render.resolution_percentage = 50
-    given = drain(record(ShotRequest(first_frame=scene.render.filepath), scene), lambda _: None)
+    given = run_to_end(capture_scene(ShotRequest(first_frame=scene.render.filepath), scene), lambda _: None)
     assert own.first_frame is not None
     assert given.first_frame is not None
     np.testing.assert_allclose(extent(given.first_frame), extent(own.first_frame), atol=1)
@@ -287,7 +290,7 @@ def test_an_image_in_blender_goes_the_whole_way(scene: bpy.types.Scene) -> None:
     white_square(scene)
     scene.render.resolution_x, scene.render.resolution_y, scene.frame_end = 160, 90, 17
     bpy.data.images.new("Painted", 320, 180).generated_color = (1, 0.5, 0, 1)
-    made = drain(record(ShotRequest(first_frame="image:Painted"), scene), lambda _: None)
+    made = run_to_end(capture_scene(ShotRequest(first_frame="image:Painted"), scene), lambda _: None)
     assert made.shot.source["first_frame"]["name"] == "Painted"
     assert "padded" in made.shot.source["first_frame"]["statement"]
     assert made.first_frame is not None
@@ -301,7 +304,7 @@ def test_a_damaged_picture_is_told_before_the_capture(scene: bpy.types.Scene, tm
     path.write_bytes(png(np.zeros((50, 50, 3), np.uint8))[:-30])
     told = []
     with pytest.raises(ShotError, match="damaged"):
-        drain(record(ShotRequest(first_frame=str(path)), scene), told.append)
+        run_to_end(capture_scene(ShotRequest(first_frame=str(path)), scene), told.append)
     assert {progress.state for progress in told} == {"planning"}
 
 
@@ -312,10 +315,10 @@ def test_the_command_fits_as_the_job_does(scene: bpy.types.Scene, tmp_path: Path
     scene.view_settings.view_transform, scene.view_settings.exposure = "AgX", 0.4
     path = tmp_path / "light.exr"
     light_file(path)
-    shot = drain(record(ShotRequest(first_frame="none"), scene), lambda _: None).shot
+    shot = run_to_end(capture_scene(ShotRequest(first_frame="none"), scene), lambda _: None).shot
     assert shot.source["color_management"]["view_transform"] == "AgX"
     shot.save(tmp_path / "a.shot")
-    wanted = with_given(shot, str(path))[1]
+    wanted = with_picture(shot, str(path))[1]
     bpy.ops.wm.read_factory_settings(use_empty=True)
     arguments = ["picture", str(path), "--shot", str(tmp_path / "a.shot"), "--out", str(tmp_path / "a.png")]
     assert commands.main("test", [*arguments, "--json"]) == 0

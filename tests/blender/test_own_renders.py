@@ -16,15 +16,17 @@ import pytest
 
 from tests.helpers import stage
 from tests.helpers.whole_file import differences, whole_file
+from trackshade.client.job_run import run_to_end
 from trackshade_addon.capture.first_frame import read_picture, render_sample
-from trackshade_addon.jobs import composer
+from trackshade_addon.capture.request import ShotRequest
+from trackshade_addon.jobs.composer import capture_scene
 from trackshade_addon.placement import save_copy
-from trackshade_addon.render import look
+from trackshade_addon.render.first_frame_process import render_first_frame_elsewhere
 
 GROUPS = bpy.app.version >= (5, 0)
 EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
 RENDERS = ("render_init", "render_pre", "render_post", "render_write", "render_stats", "render_complete")
-WHAT = composer.ShotRequest(first_frame="render", input_render=True, frames=(1.0, 17.0, 1.0))
+WHAT = ShotRequest(first_frame="render", input_render=True, frames=(1.0, 17.0, 1.0))
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +203,7 @@ def test_a_capture_with_its_renders_writes_none_of_the_users_files(tmp_path: Pat
         if obj.name == "Square":
             obj.location.x += 0.5  # the first frame is another picture than the latest render
 
-    recorded = composer.drain(composer.record(WHAT, scene), lambda progress: None)
+    recorded = run_to_end(capture_scene(WHAT, scene), lambda progress: None)
     save_copy(tmp_path / "copy.blend")
 
     assert disk(folder) == files
@@ -246,8 +248,8 @@ def test_the_first_frame_in_another_blender_writes_none_of_the_users_files(tmp_p
     scripts(folder)
     files, values = disk(folder), whole_file()
     shot = stage.shoot(scene, 1)
-    made = look.first_frame(shot, lambda call: call())
-    picture = composer.drain(made, lambda progress: None)
+    made = render_first_frame_elsewhere(shot, lambda call: call())
+    picture = run_to_end(made, lambda progress: None)
     assert abs(int(picture.max()) - 99) <= 1
     assert disk(folder) == files
     assert differences(values, whole_file()) == []

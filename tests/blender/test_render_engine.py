@@ -18,7 +18,7 @@ from trackshade.core.images import write_png
 from trackshade.shot import Shot
 from trackshade_addon.capture import capture, fit_scene
 from trackshade_addon.placement.color import read_levels
-from trackshade_addon.render.exr import read_channels
+from trackshade_addon.render.exported_frame import read_channels
 
 
 @pytest.fixture(scope="module")
@@ -254,12 +254,12 @@ def test_the_first_frame_is_rendered_by_another_blender(tmp_path: Path) -> None:
 
 
 def test_blenders_panels_show_with_it_and_are_put_back() -> None:
-    from trackshade_addon.render import panels
+    from trackshade_addon.render import engine
 
     found = [item for item in bpy.types.Panel.__subclasses__() if "TRACKSHADE" in getattr(item, "COMPAT_ENGINES", ())]
     names = {item.__name__ for item in found}
     assert {"RENDER_PT_format", "RENDER_PT_output", "DATA_PT_lens", "TRACKSHADE_PT_render_look"} <= names
-    panels.detach()
+    engine.hide_panels()
     left = [item for item in bpy.types.Panel.__subclasses__() if "TRACKSHADE" in getattr(item, "COMPAT_ENGINES", ())]
-    panels.attach()
+    engine.show_panels()
     assert {item.__name__.partition("_")[0] for item in left} == {"TRACKSHADE"}

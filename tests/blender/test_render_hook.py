@@ -36,12 +36,12 @@ def hooked(folder: Path, picture: str = "none") -> bpy.types.Scene:
     scene.frame_step = 3
     layer = scene.view_layers[0].trackshade
     layer.use_hook, layer.hook_picture = True, picture
-    hook.said.clear()
+    hook.messages.clear()
     return scene
 
 
 def said() -> str:
-    return " ".join(hook.said.values())
+    return " ".join(hook.messages.values())
 
 
 def out(folder: Path) -> list[str]:

@@ -61,8 +61,8 @@ def drive() -> Steps:
     assert backend.state().kind == "stopped", backend.state().message
     yield from picture(OUT, "set-up")
     press("shade")
-    yield from until(lambda: not module("ui.session").current().busy)
-    job = module("ui.session").current().latest
+    yield from until(lambda: not module("jobs.session").current().busy)
+    job = module("jobs.session").current().latest
     assert job.error is None, job.error
     assert any("plate" in item.name for item in bpy.context.scene.objects)
     with bpy.context.temp_override(**view()):

@@ -37,10 +37,10 @@ from ..capture.given_image import IMAGE, read_given_header
 from ..capture.instances import InstanceKey, InstanceReader
 from ..capture.materials import MaterialEvaluator, MaterialNotes
 from ..capture.render_state import RenderState
+from ..capture.request import ShotRequest
 from ..capture.restore import fix_camera, preserve_scene
 from ..capture.scene_settings import fit_scene
 from ..capture.stepping import Stepper, Steps
-from ..jobs.composer import ShotRequest
 from ..messages import texts
 from ..placement.color import inverse_space
 from ..properties.chosen import RESULTS, preferences, unsaved_results_folder

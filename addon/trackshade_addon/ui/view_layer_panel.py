@@ -38,7 +38,7 @@ class TRACKSHADE_PT_view_layer(bpy.types.Panel):
         place = column.column()
         place.enabled = own.hook_start
         place.prop(own, "hook_place")
-        sentence = hook.said.get(context.view_layer.name)
+        sentence = hook.messages.get(context.view_layer.name)
         if sentence:
             draw_text(layout, context, sentence, "INFO")
 
