@@ -215,7 +215,7 @@ def _shade_in_session(
         first_frame=str(tracks.folder / FIRST) if order.picture else "none",
     )
     running = session.current()
-    job = Job(scene, request, order.settings, placement, out, lambda client: join_tracks(tracks), tracks.give_back)
+    job = Job(scene, request, order.settings, placement, out, lambda client: join_tracks(tracks), tracks.release)
     running.add(job)
     running.follow()
     show_message(layer, f"All frames are exported; {job.title} is being shaded to {job.out}.")
