@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from . import backend, commands, relocation
+from . import backend, commands, log, relocation
 from .jobs import session
 from .messages import translations
 from .properties import preferences, scene, view_layer
@@ -42,6 +42,7 @@ _command: Any = None
 def register() -> None:
     """Adds classes, the scene's properties and the command. Timers run only while there is a job."""
     global _command
+    log.attach()
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     scene.attach()
@@ -80,3 +81,4 @@ def unregister() -> None:
     scene.detach()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)
+    log.detach()

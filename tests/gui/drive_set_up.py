@@ -55,7 +55,7 @@ def drive() -> Steps:
     press("cancel_set_up")
     yield from until(lambda: backend.state().kind != "setting-up")
     assert backend.state().kind == "missing", backend.state().message
-    assert not list(backend.choice().home.glob("env-*")), "a cancelled set-up has left something"
+    assert not list(backend.current_prefs().home.glob("env-*")), "a cancelled set-up has left something"
     press("set_up")
     yield from until(lambda: backend.state().kind != "setting-up")
     assert backend.state().kind == "stopped", backend.state().message

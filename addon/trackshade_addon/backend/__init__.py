@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The add-on's side of the backend: its environment, its life, its models.
+"""The add-on's side of the backend: its environment, its process and its models.
 
     from . import backend
-    connecting = backend.connect("mini")   # Future[Client]; shared by all that this Blender does
-    backend.state()                        # BackendState, for a panel to draw
+    connecting = backend.connect("mini")   # Future[Client], shared by everything in this Blender
+    backend.state()                        # BackendState, for a panel
 
-Everything returns at once and is to be called from Blender's main thread.
+Every function returns at once and must be called from Blender's main thread.
 """
 
 from __future__ import annotations
@@ -16,151 +16,165 @@ from trackshade.client import Client
 from trackshade.core.errors import TrackshadeError, UsageError
 
 from . import diagnostics as _diagnostics
-from .background_task import BackgroundTask
 from .environment import find_source
-from .installer import Plan, is_outdated, probe
+from .installer import SetUpOptions, is_outdated, probe
 from .manager import BackendManager, BackendState
-from .model_manager import Models
-from .prefs import BackendPrefs, choice, extension_folder
+from .model_manager import ModelManager
+from .prefs import BackendPrefs, current_prefs, extension_folder
+from .tasks import BackgroundTask
 
 __all__ = [
     "BackendPrefs",
     "BackendState",
     "BackgroundTask",
-    "Models",
-    "busy",
+    "ModelManager",
+    "backend_manager",
     "cancel_set_up",
-    "check",
     "check_environment",
-    "choice",
     "close",
     "connect",
+    "current_prefs",
     "diagnostics",
+    "environment_check",
     "free_memory",
+    "is_busy",
+    "is_managed",
     "log_tail",
     "models",
     "needs_packages",
-    "refusal",
     "retry",
     "set_up",
     "set_up_failed",
-    "sets_up",
     "state",
     "stop",
+    "unavailable_error",
 ]
 
-_life = BackendManager()
+backend_manager = BackendManager()
+models = ModelManager()
 _check: BackgroundTask | None = None
-models = Models()
 
 
 def connect(model: str | None = "mini") -> Future[Client]:
-    """The connection of this Blender; starts the backend on first need. Not to be closed by who asked for it."""
-    return _life.connect(choice(), model)
+    """Returns the connection of this Blender, and starts the backend if necessary. Callers must not close it.
+
+    Args:
+        model: name of a model to load in advance, or None.
+    """
+    return backend_manager.connect(current_prefs(), model)
 
 
 def set_up_failed() -> bool:
-    """Whether what failed last was the set-up, which `retry` then repeats."""
-    return _life.set_up_failed
+    """Whether `retry` would repeat the set-up, because that failed last."""
+    return backend_manager.set_up_failed
 
 
 def retry() -> None:
-    """Does once more what failed last: the set-up or the start. Raises UsageError as `set_up`."""
-    if _life.set_up_failed:
+    """Repeats what failed last: the set-up, or the start of the backend.
+
+    Raises:
+        UsageError: as `set_up`.
+    """
+    if backend_manager.set_up_failed:
         set_up()
     else:
-        _life.try_again(choice(), "mini")
+        backend_manager.try_again(current_prefs(), "mini")
 
 
 def check_environment() -> BackgroundTask:
-    """Asks the existing environment that was chosen what it has."""
+    """Starts checking the existing environment that the preferences name; the task's result is a sentence."""
     global _check
-    python = choice().existing
+    python = current_prefs().existing
 
-    def ask(work: BackgroundTask) -> str:
-        found = probe(python, work)
+    def check(task: BackgroundTask) -> str:
+        found = probe(python, task)
         if "broken" in found or found["missing"]:
-            said = found.get("broken") or f"{', '.join(found['missing'])} cannot be found"
-            raise UsageError("no-backend", f"{python} lacks something: {said}.", "Install Trackshade's backend in it.")
+            reason = found.get("broken") or f"{', '.join(found['missing'])} cannot be found"
+            raise UsageError(
+                "no-backend", f"{python} lacks something: {reason}.", "Install Trackshade's backend in it."
+            )
         return f"{python} has Trackshade {found['version']}, on {found['devices'][0]['name']}."
 
-    _check = BackgroundTask(ask, "Asking the environment")
+    _check = BackgroundTask(check, "Asking the environment")
     return _check
 
 
-def check() -> BackgroundTask | None:
-    """The latest `check_environment`; its result is a sentence. None where nobody asked."""
+def environment_check() -> BackgroundTask | None:
+    """The latest task of `check_environment`, or None."""
     return _check
 
 
-def sets_up() -> bool:
-    """Whether the backend is of an environment that `set_up` makes, rather than of an existing one or elsewhere."""
-    chosen = choice()
-    return not (chosen.existing or chosen.address)
+def is_managed() -> bool:
+    """Whether the backend runs in an environment of Set Up, not in an existing one or elsewhere."""
+    prefs = current_prefs()
+    return not (prefs.existing or prefs.address)
 
 
 def needs_packages() -> bool:
-    """Whether `set_up` lacks packages: it would have to download them, and Blender may not use the network."""
-    chosen = choice()
-    return not (chosen.online or chosen.wheels is not None or is_outdated(chosen.home, chosen.kind))
+    """Whether `set_up` would have to download packages although Blender may not use the network."""
+    prefs = current_prefs()
+    return not (prefs.online or prefs.wheels is not None or is_outdated(prefs.home, prefs.kind))
 
 
 def state() -> BackendState:
-    return _life.state(choice())
+    """The backend's state."""
+    return backend_manager.state(current_prefs())
 
 
-def refusal() -> TrackshadeError | None:
-    """Why no job can be begun as things are: there is no backend that could be started. None where one can."""
-    return _life.refusal(choice())
+def unavailable_error() -> TrackshadeError | None:
+    """Why no job can be started: there is no backend that runs or could be started. None if one can."""
+    return backend_manager.unavailable_error(current_prefs())
 
 
 def stop() -> None:
-    """Lets go of the backend; it ends unless another Blender holds it."""
-    _life.stop()
+    """Disconnects from the backend, which ends unless another Blender uses it."""
+    backend_manager.stop()
 
 
 def set_up() -> BackgroundTask:
-    """Begins to make or renew the environment.
+    """Starts making or updating the environment.
 
-    Raises UsageError where that runs, or there is nothing to make it of.
+    Raises:
+        UsageError: a set-up is running already, or the wheel of Trackshade is missing.
     """
-    chosen = choice()
+    prefs = current_prefs()
     source = find_source(extension_folder())
-    plan = Plan(chosen.home, source, chosen.base, chosen.kind, chosen.wheels, chosen.index, chosen.online)
-    return _life.set_up(plan)
+    return backend_manager.set_up(
+        SetUpOptions(prefs.home, source, prefs.base, prefs.kind, prefs.wheels, prefs.index, prefs.online)
+    )
 
 
 def cancel_set_up() -> None:
-    _life.cancel_set_up()
+    """Cancels the set-up, if one is running."""
+    backend_manager.cancel_set_up()
 
 
 def free_memory() -> Future[int] | None:
-    """Gives the device's memory back; how many workers are busy and keep theirs. None where no backend runs."""
-    return _life.free_memory()
+    """Frees the device's memory; see `BackendManager.free_memory`."""
+    return backend_manager.free_memory()
 
 
 def log_tail(count: int = 200) -> str:
-    """The last lines of the logs, without secrets."""
-    return _diagnostics.log_tail(_life, count)
+    """The last lines of all logs, without secrets."""
+    return _diagnostics.log_tail(backend_manager, count)
 
 
 def diagnostics() -> str:
     """Text for a bug report, without secrets."""
-    return _diagnostics.diagnostics(_life, choice())
+    return _diagnostics.diagnostics(backend_manager, current_prefs())
 
 
-def busy() -> bool:
-    """Whether something is going on that a panel shows the progress of."""
-    if _check is not None and _check.running:
-        return True
-    return (_life.work is not None and _life.work.running) or state().kind == "starting" or models.busy()
+def is_busy() -> bool:
+    """Whether something is in progress that a panel shows."""
+    tasks = [task for task in (_check, backend_manager.set_up_task) if task is not None]
+    return any(task.running for task in tasks) or state().kind == "starting" or models.is_busy()
 
 
 def close() -> None:
-    """Ends everything: Blender is about to end, or the add-on to be disabled."""
+    """Ends everything, before Blender ends or the add-on is disabled."""
     global _check
     if _check is not None:
         _check.cancel()
         _check = None
     models.close()
-    _life.close()
+    backend_manager.close()

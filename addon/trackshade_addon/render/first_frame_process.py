@@ -24,7 +24,7 @@ from trackshade.core.images import write_png
 from trackshade.core.processes import Start, blender, own_python
 from trackshade.shot import Shot
 
-from ..backend.running import Task
+from ..backend.tasks import CancellableTask
 from ..capture.completeness import scripts_allowed
 from ..capture.first_frame import read_picture, render_first_frame
 from ..placement import save_copy
@@ -45,7 +45,7 @@ def render_first_frame_elsewhere(
     Raises:
         ShotError: It could not be rendered.
     """
-    task = Task(patience=0)  # a Blender does not notice the end of its standard input
+    task = CancellableTask(patience=0)  # a Blender does not notice the end of its standard input
     with tempfile.TemporaryDirectory(prefix="trackshade-") as name:
         folder = Path(name)
         on_main(lambda: save_copy(folder / _SCENE))

@@ -229,7 +229,7 @@ def _header(chosen: str) -> PictureHeader | TrackshadeError:
 
 def _of_model(spec: ModelSpec) -> dict[str, Any]:
     state = backend.state()
-    here = bool(backend.choice().address) or registry.is_present(spec)
+    here = bool(backend.current_prefs().address) or registry.is_present(spec)
     loaded = state.kind == "ready" and spec.shipped  # the little model is loaded with the backend
     free = None if loaded else state.free_bytes
     return {"model": spec.title, "model_here": here, "model_memory": spec.memory_bytes, "device_free": free}

@@ -114,7 +114,7 @@ class _Begins:
         if not (scene.camera or scene.trackshade.camera or any(marker.camera for marker in scene.timeline_markers)):
             cls.poll_message_set("The scene has no camera")
             return False
-        refusal = backend.refusal()
+        refusal = backend.unavailable_error()
         if refusal is not None:
             cls.poll_message_set(texts.told(refusal))
             return False
