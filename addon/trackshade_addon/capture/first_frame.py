@@ -21,8 +21,8 @@ from trackshade.core.processes import blender, own_python
 from trackshade.shot import Shot
 
 from ..discard import discard
-from ..placement.compositor import placed_nodes
 from .animation import curves
+from .compositor import result_nodes
 from .engines import look_engine
 from .render_guard import internal_render, kept_frames, spare_slot, write_nothing
 from .render_state import RenderState
@@ -240,7 +240,7 @@ def _prepare(
     if not single:
         changes.set(render, "use_compositing", False)
     write_nothing(changes)
-    for node in placed_nodes(scene):
+    for node in result_nodes(scene):
         changes.set(node, "mute", True)
     # Depth and color mode depend on the format, and the format on the medium.
     changes.keep(output, "media_type", "file_format", "color_mode", "color_depth", "color_management")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import TEXTURE_WAYS
+TEXTURE_MODES = ("baked", "projected", "heat")  # that put a result on the surfaces of the scene
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PlacementOptions:
     @property
     def bakes(self) -> bool:
         """Whether textures are baked, which takes a while and needs the backend's environment."""
-        return self.mode in TEXTURE_WAYS
+        return self.mode in TEXTURE_MODES
 
     @property
     def has_plate(self) -> bool:
@@ -43,7 +43,7 @@ class PlacementOptions:
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `place` and `prepare`."""
         return {
-            "as_": self.mode or "both",
+            "mode": self.mode or "both",
             "distance": self.distance,
             "interpolation": self.interpolation,
             "texture_size": self.texture_size,
