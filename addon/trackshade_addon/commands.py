@@ -25,7 +25,7 @@ from trackshade.shot import Shot
 
 from .capture.request import ShotRequest
 from .demo_scene import build_demo_scene
-from .importers import Opened, choose_scene, read_scene
+from .importers import OpenedScene, choose_scene, read_scene
 from .jobs.composer import capture_scene, place_and_save, with_picture
 from .placement import place, save_copy
 from .properties.placement_options import PlacementOptions
@@ -65,14 +65,6 @@ def main(program: str, arguments: Sequence[str]) -> int:
         except KeyboardInterrupt:
             return report.error(CancelledError())
     return 0
-
-
-def _render(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
-    return _run(values, options.shade_settings(values), "shaded", report)
-
-
-def _control(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
-    return _run(values, options.control_settings(values), "control", report)
 
 
 def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: ReportProgress) -> dict[str, Any]:
@@ -157,9 +149,12 @@ def _picture(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any
     report(Progress("reading", values["picture"]))
     shot, picture = with_picture(Shot.load(values["shot"]), values["picture"])
     write_png(out, picture)
-    source = shot.source
-    return {"out": str(out), "files": {"first_frame": str(out)}, "first_frame": source["first_frame"],
-            "warnings": list(shot.warnings)}  # fmt: skip
+    return {
+        "out": str(out),
+        "files": {"first_frame": str(out)},
+        "first_frame": shot.source["first_frame"],
+        "warnings": list(shot.warnings),
+    }
 
 
 def _demo_scene(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
@@ -174,21 +169,21 @@ def _synthesise(values: Mapping[str, Any], report: ReportProgress) -> dict[str, 
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError("output-unwritable", f"{out} cannot be made: {error.strerror or error}.") from error
+        raise OutputError("output-unwritable", f"{out} cannot be created: {error.strerror or error}.") from error
     first, count = values["first_seed"], values["count"]
     size = (values["width"], values["height"])
 
-    def begun(seed: int) -> None:
+    def report_seed(seed: int) -> None:
         report(Progress("rendering", f"the scene of seed {seed}", seed - first, count))
 
     seeds = range(first, first + count)
-    export_scenes(out, seeds, values["split"], values["length"], size, values["engine"], _write_frames, begun)
+    export_scenes(out, seeds, values["split"], values["length"], size, values["engine"], _write_frames, report_seed)
     return {"out": str(out), "files": {"scenes": str(out)}, "warnings": []}
 
 
 _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any]]] = {
-    "render": _render,
-    "control": _control,
+    "render": lambda values, report: _run(values, options.shade_settings(values), "shaded", report),
+    "control": lambda values, report: _run(values, options.control_settings(values), "control", report),
     "export": _export,
     "place": _place,
     "picture": _picture,
@@ -216,7 +211,7 @@ def _request(values: Mapping[str, Any]) -> ShotRequest:
     )
 
 
-def _open_scene(values: Mapping[str, Any], report: ReportProgress) -> Opened:
+def _open_scene(values: Mapping[str, Any], report: ReportProgress) -> OpenedScene:
     """Open the scene of the given file, or take the one that is open."""
     path, name = values["scene"], values["scene_name"]
     if path is not None:
@@ -241,7 +236,7 @@ def _open_scene(values: Mapping[str, Any], report: ReportProgress) -> Opened:
         raise UsageError(
             "no-animations", f"{file} holds no animations to choose from by name.", "Leave out --animation."
         )
-    return Opened(choose_scene(name))
+    return OpenedScene(choose_scene(name))
 
 
 def _stem(values: Mapping[str, Any]) -> str:

@@ -62,6 +62,7 @@ def attach() -> None:
     if _handler() is None:
         _logger.addHandler(LogHandler(log_path()))
         _logger.setLevel(logging.INFO)
+        _logger.propagate = False  # another add-on may have given the root logger a handler that prints
 
 
 def detach() -> None:
@@ -70,6 +71,7 @@ def detach() -> None:
     if handler is not None:
         _logger.removeHandler(handler)
         _logger.setLevel(logging.NOTSET)
+        _logger.propagate = True
         handler.close()
 
 

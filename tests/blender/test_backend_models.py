@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import trackshade
-from backend_hub import Hub
-from backends import backend_python
+from tests.helpers.backend_hub import Hub
+from tests.helpers.backend_python import backend_python
 from trackshade.config import checkpoints, registry
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError, ModelError, OutputError, UsageError
@@ -78,6 +78,10 @@ def fill(folder: Path, name: str = "a-model") -> dict[str, bytes]:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
     return files
+
+
+def is_scanning() -> bool:
+    return any(thread.name == "trackshade-models" for thread in threading.enumerate())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -233,7 +237,7 @@ def test_a_model_that_is_being_checked_does_not_move(models: ModelManager, prefs
 
 def test_drawing_the_list_reads_no_file(models: ModelManager, monkeypatch: pytest.MonkeyPatch) -> None:
     models.rows()
-    until(lambda: not models.is_scanning())
+    until(lambda: not is_scanning())
     opened: list[str] = []
     read = Path.read_text
     monkeypatch.setattr(
@@ -246,7 +250,7 @@ def test_drawing_the_list_reads_no_file(models: ModelManager, monkeypatch: pytes
         models.rows()
         models.folder()
         assert models.spec("mini") is not None
-        until(lambda: not models.is_scanning())
+        until(lambda: not is_scanning())
     assert opened
     assert threading.main_thread().name not in opened
 
@@ -268,7 +272,7 @@ def test_models_do_not_move_where_they_cannot(home: Path, tmp_path: Path, monkey
     with pytest.raises(UsageError, match="within each other"):
         move_models(home / "models" / "inner", lambda *_: None, CancellableTask())
     fill(tmp_path / "taken")
-    with pytest.raises(UsageError, match="has a a-model already"):
+    with pytest.raises(UsageError, match="already contains a-model"):
         move_models(tmp_path / "taken", lambda *_: None, CancellableTask())
     with pytest.raises(OutputError, match="cannot be written"):
         move_models(Path("/proc/models"), lambda *_: None, CancellableTask())

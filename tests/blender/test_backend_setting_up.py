@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backend_folders import PACKAGES, build_wheel, download_wheels, write_lock
+from tests.helpers.backend_folders import PACKAGES, build_wheel, download_wheels, write_lock
+from tests.helpers.hostile import Hostile
 from trackshade import __version__
 from trackshade.config import locks
 from trackshade.core.errors import CancelledError, JobError, OutputError, TrackshadeError, UsageError
@@ -27,9 +28,6 @@ from trackshade_addon.backend.installer import SetUpOptions, check_version, prob
 from trackshade_addon.backend.interpreter import check_interpreter, find_interpreter
 from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.messages.backend import PipProgress, explain, proxy
-
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
-from hostile import Hostile
 
 IN_LIMITS = """
 import resource, sys
@@ -219,7 +217,7 @@ def test_an_environment_that_cannot_be_built_upon_is_made_anew(
     shutil.rmtree(next(made.folder.rglob("msgpack")))  # damaged meanwhile
     told: list[str] = []
     again = set_up(plan, lambda share, words: told.append(words), CancellableTask())
-    assert "Making it anew" in told
+    assert "Making a new environment" in told
     assert again.base == ""
     assert environment.find_environment(plan.home) == again
     assert probe(again.python, CancellableTask())["version"] == __version__
@@ -247,7 +245,7 @@ def test_a_dead_proxy_is_named_whatever_pip_is_told(
     assert caught.value.code == "proxy"
 
 
-@pytest.mark.parametrize("words", ["Making the environment", "Installing the packages", "Trying it out"])
+@pytest.mark.parametrize("words", ["Making the environment", "Installing the packages", "Testing the environment"])
 def test_a_cancelled_set_up_leaves_nothing(plan: SetUpOptions, tmp_path: Path, words: str) -> None:
     task, seen = CancellableTask(), threading.Event()
 
@@ -326,7 +324,7 @@ def test_unsuitable_pythons_are_named(tmp_path: Path) -> None:
     other = tmp_path / "python"
     other.write_text("#!/bin/sh\necho hello\n")
     other.chmod(0o700)
-    with pytest.raises(UsageError, match="no Python"):
+    with pytest.raises(UsageError, match="does not respond"):
         check_interpreter(str(other), CancellableTask())
     other.write_text('#!/bin/sh\necho \'{"version": [3, 9, 2], "bits": 64, "venv": true, "ensurepip": true}\'\n')
     with pytest.raises(UsageError, match=r"is Python 3\.9\.2"):

@@ -53,10 +53,16 @@ def test_registering_twice_adds_one_handler_and_unregistering_removes_it(capfd: 
     assert "nobody is listening" not in "".join(capfd.readouterr())
 
 
-def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    log.attach()
-    LOGGER.error("only in the log")
+def test_nothing_is_printed_whatever_other_add_ons_do(capfd: pytest.CaptureFixture[str]) -> None:
+    other = logging.StreamHandler()
+    logging.getLogger().addHandler(other)
+    try:
+        log.attach()
+        LOGGER.error("only in the log")
+    finally:
+        logging.getLogger().removeHandler(other)
     assert "only in the log" not in "".join(capfd.readouterr())
+    assert log.last_messages(1)[0].endswith("only in the log")
 
 
 def test_no_secret_is_logged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

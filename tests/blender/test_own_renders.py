@@ -14,14 +14,14 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
+from tests.helpers import stage
+from tests.helpers.whole_file import differences, whole_file
 from trackshade.client.job_run import run_to_end
-from trackshade_addon.capture.first_frame import read_picture, render_first_frame, render_sample
+from trackshade_addon.capture.first_frame import read_picture, render_sample
 from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.jobs.composer import capture_scene
 from trackshade_addon.placement import save_copy
 from trackshade_addon.render.first_frame_process import render_first_frame_elsewhere
-from whole_file import differences, whole_file
 
 GROUPS = bpy.app.version >= (5, 0)
 EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
@@ -260,7 +260,7 @@ def test_a_muted_output_stays_muted(tmp_path: Path) -> None:
     group = bpy.data.node_groups["Local"]
     node = next(node for node in group.nodes if node.type == "OUTPUT_FILE")
     node.mute = True
-    render_first_frame(stage.shoot(scene, 1), scene)
+    render_sample(stage.shoot(scene, 1), 0, scene)
     assert node.mute
     assert not any(node.mute for node in bpy.data.node_groups["Linked"].nodes)
 
@@ -322,7 +322,7 @@ def test_a_failed_render_puts_scripts_and_slots_back(scene: Any) -> None:
     try:
         scene.render.engine = Broken.bl_idname
         with pytest.raises(Exception, match="no light"):
-            render_first_frame(shot, scene)
+            render_sample(shot, 0, scene)
     finally:
         scene.render.engine = "CYCLES"
         bpy.utils.unregister_class(Broken)
@@ -334,7 +334,7 @@ def test_a_failed_render_puts_scripts_and_slots_back(scene: Any) -> None:
 def test_pictures_that_are_read_leave_nothing(scene: Any, tmp_path: Path) -> None:
     stage.add_camera(scene)
     light(scene)
-    render_first_frame(stage.shoot(scene, 1), scene)
+    render_sample(stage.shoot(scene, 1), 0, scene)
     assert [image.name for image in bpy.data.images] == []
     scene.render.filepath = str(tmp_path / "still.png")
     bpy.ops.render.render(write_still=True)

@@ -10,9 +10,9 @@ import bpy
 import numpy as np
 import pytest
 
-from place_results import SIZE, make_result, new_scene, numbered, pictures, render
+from tests.helpers.place_results import SIZE, make_result, new_scene, numbered, pictures, render
 from trackshade.core.fitting import fit_size
-from trackshade_addon.capture.compositor import compositor_trees, result_nodes
+from trackshade_addon.capture.render_guard import compositor_trees, placed_nodes
 from trackshade_addon.placement import place, remove
 from trackshade_addon.placement.compositor import remove_from_compositor
 from trackshade_addon.placement.sequencer import remove_strips, strips_of
@@ -68,15 +68,15 @@ def test_a_user_s_nodes_are_only_added_to(tmp_path: Path) -> None:
     plain = render(scene, 2, tmp_path / "o.png")
     one = place(make_result(tmp_path / "a", numbered(3), [1, 2, 3]), scene, mode="compositor")
     two = place(make_result(tmp_path / "b", pictures(3), [1, 2, 3]), scene, mode="compositor")
-    assert len(result_nodes(scene)) == 2
+    assert len(placed_nodes(scene)) == 2
     assert np.abs(render(scene, 2, tmp_path / "o.png") - pictures(3)[1]).max() <= 2  # the newer one is in front
     remove(two)
     assert np.abs(render(scene, 2, tmp_path / "o.png") - 20).max() <= 2
     # The artist goes on working: a node of theirs between ours and the output stays.
-    output = next(link.to_node for link in result_nodes(scene)[0].outputs[0].links)
-    ours = result_nodes(scene)[0].id_data
+    output = next(link.to_node for link in placed_nodes(scene)[0].outputs[0].links)
+    ours = placed_nodes(scene)[0].id_data
     gamma = ours.nodes.new("CompositorNodePixelate")
-    ours.links.new(result_nodes(scene)[0].outputs[0], gamma.inputs[0])
+    ours.links.new(placed_nodes(scene)[0].outputs[0], gamma.inputs[0])
     ours.links.new(gamma.outputs[0], output.inputs[0])
     remove(one)
     fed = gamma.inputs[0].links[0].from_node
@@ -156,7 +156,7 @@ def test_a_picture_of_another_shape_lies_as_it_was_fitted(tmp_path: Path, mode: 
 
 @pytest.mark.parametrize("way", ["compositor", "plate"])
 def test_a_first_frame_is_rendered_without_what_was_placed(tmp_path: Path, way: str) -> None:
-    from stage import shoot
+    from tests.helpers.stage import shoot
     from trackshade_addon.capture.first_frame import render_sample
 
     scene = new_scene()

@@ -10,13 +10,13 @@ import bpy
 import numpy as np
 import pytest
 
-import renders
-from renders import animate, demo, exported, still
+from tests.helpers import renders
+from tests.helpers.renders import animate, demo, exported, still
 from trackshade.client import PrivateBackend, connect
 from trackshade.config import registry
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
-from trackshade_addon.capture import capture, plan
+from trackshade_addon.capture import capture, fit_scene
 from trackshade_addon.placement.color import read_levels
 from trackshade_addon.render.exported_frame import read_channels
 
@@ -48,7 +48,7 @@ def test_an_animation_is_one_job_whose_frames_are_delivered(tmp_path: Path) -> N
 def test_where_time_is_stretched_frame_f_shows_picture_f_of_that_time(tmp_path: Path) -> None:
     scene = demo(tmp_path)
     scene.render.frame_map_old, scene.render.frame_map_new = 100, 150
-    frames, size = plan(scene, registry.spec("mini"))
+    frames, size = fit_scene(scene, registry.spec("mini"))
     wanted = capture(scene, frame_map=frames, size_fit=size)
     assert animate(scene) == {"FINISHED"}
     for number, path in enumerate(exported(tmp_path), start=1):

@@ -15,8 +15,8 @@ import bpy
 import numpy as np
 import pytest
 
-import renders
-from renders import animate, demo, exported, still
+from tests.helpers import renders
+from tests.helpers.renders import animate, demo, exported, still
 from trackshade.client import PrivateBackend
 from trackshade.core.geometry import linear_to_srgb, srgb_to_linear
 from trackshade.shot import Shot
@@ -231,7 +231,7 @@ def test_an_export_of_the_sequencer_is_named(tmp_path: Path) -> None:
     length = {"length": 60} if bpy.app.version >= (5, 0, 0) else {"frame_end": 60}
     strips.new_effect(name="Red", type="COLOR", channel=1, frame_start=1, **length)
     animate(scene)
-    assert "Frame 1 was exported without view layer 'ViewLayer': the sequencer made it" in hook.messages["ViewLayer"]
+    assert "without view layer 'ViewLayer': it came from the sequencer" in hook.messages["ViewLayer"]
     assert {path.suffix for path in tmp_path.glob("out/*")} == {".png"}
 
 

@@ -15,7 +15,8 @@ import bpy
 import pytest
 
 import trackshade_addon
-from backends import backend_python
+from tests.helpers.backend_python import backend_python
+from tests.helpers.whole_file import differences, whole_file
 from trackshade.client import PrivateBackend, connect, later, start_private
 from trackshade.client.job_run import CapturedShot
 from trackshade.client.progress import Progress
@@ -29,7 +30,6 @@ from trackshade_addon.placement import place, remove
 from trackshade_addon.properties import preferences
 from trackshade_addon.properties.placement_options import PlacementOptions
 from trackshade_addon.ui import jobs_list, modal
-from whole_file import differences, whole_file
 
 
 def traces() -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import bpy
 import pytest
 
-import stage
 import trackshade_addon
+from tests.helpers import stage
 from trackshade_addon.overlay import view, watch
 from trackshade_addon.overlay.watch import OverlayWatcher
 

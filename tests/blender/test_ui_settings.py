@@ -205,8 +205,8 @@ def test_a_line_says_where_a_job_is() -> None:
     assert (
         texts.progress_text(Progress("rendering", "the first frame")) == "Blender is waiting: rendering the first frame"
     )
-    elsewhere = Progress("rendering", "the first frame, in a Blender of its own", waits=True)
-    assert texts.progress_text(elsewhere) == "Rendering: the first frame, in a Blender of its own"
+    elsewhere = Progress("rendering", "the first frame, in a separate Blender process", waits=True)
+    assert texts.progress_text(elsewhere) == "Rendering: the first frame, in a separate Blender process"
     assert texts.progress_text(Progress("loading", "Drawing the tracks")) == "Loading: Drawing the tracks"
 
 

@@ -45,9 +45,9 @@ def test_another_folder_is_reserved_where_somebody_took_it(tmp_path: Path) -> No
         assert out.reserve_next()
         assert out.path.name == "a-2"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    named = OutputFolder.named(tmp_path / "b", SPEC)
+    named = OutputFolder.choose(str(tmp_path / "b"), tmp_path, "c", SPEC, force=False)
     assert not named.reserve_next()
-    assert not named.path.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_place_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:

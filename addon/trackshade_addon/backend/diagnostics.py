@@ -26,20 +26,22 @@ READ = 64 << 10  # bytes that are read from the end of a log
 
 def log_tail(manager: BackendManager, count: int) -> str:
     """The last `count` lines of the logs of the add-on, the set-up, the backend and its workers."""
-    logs: dict[object, list[str]] = {f"add-on: {log.log_path()}": log.last_messages(count)}
-    if manager.set_up_task is not None:
+    logs: dict[object, list[str]] = {}
+    if messages := log.last_messages(count):
+        logs[f"add-on: {log.log_path()}"] = messages
+    if manager.set_up_task is not None and manager.set_up_task.log_lines:
         logs["set-up"] = list(manager.set_up_task.log_lines)[-count:]
     folder = folders.shared_dir()
     for path in (folder / "log", *sorted((folder / "jobs" / "logs").glob("*.log"))):
         if path.is_file():
             logs[path] = _last_lines(path, count)
-    parts = ["\n".join([f"[{name}]", *lines]) for name, lines in logs.items() if lines]
+    parts = ["\n".join([f"[{name}]", *lines]) for name, lines in logs.items()]
     return log.redact("\n\n".join(parts) or "Nothing has been logged yet.")
 
 
 def diagnostics(manager: BackendManager, prefs: BackendPrefs) -> str:
     """Describes this installation, followed by the last lines of the logs."""
-    state, environment = manager.state(prefs), manager.environment(prefs)
+    state, environment = manager.state(), manager.environment()
     sections: dict[str, dict[str, object]] = {
         "Trackshade": {"add-on": __version__, "backend": state.version or "?", "state": state.kind,
                        "message": state.error or state.message or "-"},

@@ -231,7 +231,7 @@ def check_folder(home: Path, space: int) -> None:
         raise cannot_write(home, error) from error
     if foreign:
         raise UsageError(
-            "folder-not-empty", f"{home} has other things in it, such as {foreign[0]}.", "Choose an empty folder."
+            "folder-not-empty", f"{home} contains other files, such as {foreign[0]}.", "Choose an empty folder."
         )
     downloaded = sum(path.stat().st_size for path in (home / DOWNLOADS).rglob("*") if path.is_file())
     if free + downloaded < space:

@@ -72,13 +72,7 @@ def rename_to_new_folders(data: Path, results: Path) -> Moved:
 
 
 def copy_to_new_folders(data: Path, results: Path, report: Report, task: CancellableTask) -> Moved:
-    """Moves the rest by copying, comparing and deleting.
-
-    Args:
-        data: the extension's data folder.
-        results: new folder of the results.
-        report: called as report(fraction, message).
-        task: cancels the move.
+    """Moves the rest, as `rename_to_new_folders`, by copying, comparing and deleting.
 
     Raises:
         CancelledError: the task was cancelled; what was complete by then has been moved.

@@ -120,7 +120,7 @@ def set_up(options: SetUpOptions, report: Report, task: CancellableTask) -> Envi
                 return _derive(_SetUp(options, kind, lock, str(other.python), report, task), other)
             except (JobError, UsageError) as error:
                 _log.warning("The environment %s cannot be built upon: %s", other.folder, error)
-                report(0.0, "Making it anew")
+                report(0.0, "Making a new environment")
         _check_package_source(options)
         python = find_interpreter(options.python, task, _pip_wheel(options) is not None)
         _log.info("Setting up for %s with %s (%s)", kind, python.path, python)
@@ -233,7 +233,7 @@ def _test(job: _SetUp, folder: Path, base: str = "") -> Environment:
     Raises:
         JobError: a package of the lock is missing from it, or cannot be loaded.
     """
-    job.report(FILLED, "Trying it out")
+    job.report(FILLED, "Testing the environment")
     (folder / owners.IN_USE).mkdir(exist_ok=True)
     facts = probe(environment.python_of(folder), job.task)
     wanted = {{"pillow": "PIL", "pyzmq": "zmq"}.get(name, name.replace("-", "_")) for name in locks.pins(job.lock)}
@@ -329,7 +329,9 @@ def _lock_folder(home: Path) -> Iterator[None]:
     try:
         lock = FileLock(home / environment.LOCK)
     except BlockingIOError as error:
-        raise UsageError("set-up-runs", f"Another Blender is setting up {home}.", "Wait for it.") from error
+        raise UsageError(
+            "set-up-runs", f"Another Blender is setting up {home}.", "Wait until it has finished."
+        ) from error
     except OSError as error:
         raise unwritable(home, error.strerror) from error
     try:

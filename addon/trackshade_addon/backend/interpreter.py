@@ -78,7 +78,7 @@ def check_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -
     except OSError as error:
         raise UsageError("wrong-python", f"{path} cannot be run: {error.strerror}.", choose) from error
     except (IndexError, ValueError, KeyError, TypeError) as error:
-        raise UsageError("wrong-python", f"{path} is no Python that answers.", choose) from error
+        raise UsageError("wrong-python", f"{path} does not respond like a Python interpreter.", choose) from error
     oldest, newest = locks.PYTHONS
     if not oldest <= version[:2] <= newest or bits != 64:
         number = ".".join(map(str, version))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The backend process as this Blender uses it: set-up, start on first need, connection, status, and end.
 
-Every call returns at once; threads do the work. They end with Blender, and the backend, which all Blenders share, ends
-with the last Blender that is connected to it.
+Every call returns at once and must come from Blender's main thread; other threads do the work. They end with Blender,
+and the backend, which all Blenders share, ends with the last Blender that is connected to it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from trackshade.client import Client, connect, later, served
 from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeError, UsageError
 
 from . import installer
-from .environment import Environment, note_use
+from .environment import Environment, find_source, note_use
 from .installer import SetUpOptions
-from .prefs import BackendPrefs
+from .prefs import BackendPrefs, current_prefs, extension_folder
 from .tasks import BackgroundTask
 
 STATUS_INTERVAL = 2.0  # seconds between two requests for the backend's status
@@ -72,16 +72,18 @@ class _Cached(Generic[T]):
 
 
 class BackendManager:
-    """Manages the backend of one Blender.
+    """Manages the backend of one Blender, by its preferences.
 
     Attributes:
         set_up_task: the latest set-up, or None.
+        check_task: the latest check of an existing environment, or None; its result is a sentence.
         error: why the backend failed, or None; a new attempt clears it.
         status: the backend's latest status.
     """
 
     def __init__(self) -> None:
         self.set_up_task: BackgroundTask | None = None
+        self.check_task: BackgroundTask | None = None
         self.error: TrackshadeError | None = None
         self.status: Mapping[str, Any] = {}
         self._lock = threading.RLock()
@@ -93,17 +95,17 @@ class BackendManager:
 
     # Connection
 
-    def connect(self, prefs: BackendPrefs, model: str | None) -> Future[Client]:
-        """Returns the connection of this Blender, which is made if there is none.
+    def connect(self, model: str | None = "mini") -> Future[Client]:
+        """Returns the connection of this Blender, and starts the backend if necessary.
 
         Args:
-            prefs: which backend to use.
             model: name of a model to load in advance, or None.
 
         Returns:
-            A future that fails with the reason if there can be no connection. After the backend has failed repeatedly,
-            it fails until `try_again`.
+            A future of the client, which callers must not close. It fails with the reason if there can be no
+            connection; after the backend has failed repeatedly, it fails until `retry`.
         """
+        prefs = current_prefs()
         with self._lock:
             client = self._client
             if client is None or (client.done() and client.exception() is not None):
@@ -165,10 +167,17 @@ class BackendManager:
         if client is not None:
             client.add_done_callback(lambda done: later(_close, done))
 
-    def try_again(self, prefs: BackendPrefs, model: str) -> Future[Client]:
-        """Connects anew after the backend failed."""
-        self.stop()
-        return self.connect(prefs, model)
+    def retry(self) -> None:
+        """Repeats what failed last: the set-up, or the start of the backend.
+
+        Raises:
+            UsageError: as `set_up`.
+        """
+        if self.set_up_failed():
+            self.set_up()
+        else:
+            self.stop()
+            self.connect()
 
     def free_memory(self) -> Future[int] | None:
         """Frees the device's memory.
@@ -181,12 +190,14 @@ class BackendManager:
 
     # Set-up
 
-    def set_up(self, options: SetUpOptions) -> BackgroundTask:
-        """Starts making the environment, after disconnecting from the backend.
+    def set_up(self) -> BackgroundTask:
+        """Starts making or updating the environment, after disconnecting from the backend.
 
         Raises:
-            UsageError: a set-up is running already.
+            UsageError: a set-up is running already, or the wheel of Trackshade is missing.
         """
+        prefs, source = current_prefs(), find_source(extension_folder())
+        options = SetUpOptions(prefs.home, source, prefs.base, prefs.kind, prefs.wheels, prefs.index, prefs.online)
         with self._lock:
             if self._is_setting_up():
                 raise _set_up_runs()
@@ -194,7 +205,6 @@ class BackendManager:
             self.set_up_task = BackgroundTask(lambda task: installer.set_up(options, task.report, task), "Checking")
             return self.set_up_task
 
-    @property
     def set_up_failed(self) -> bool:
         """Whether the set-up, and not the start of the backend, failed last."""
         error = self._set_up_error()
@@ -205,8 +215,32 @@ class BackendManager:
         if self.set_up_task is not None:
             self.set_up_task.cancel()
 
+    def needs_packages(self) -> bool:
+        """Whether `set_up` would have to download packages although Blender may not use the network."""
+        prefs = current_prefs()
+        return not (prefs.online or prefs.wheels is not None or installer.is_outdated(prefs.home, prefs.kind))
+
+    def check_environment(self) -> BackgroundTask:
+        """Starts checking the existing environment that the preferences name."""
+        python = current_prefs().existing
+
+        def check(task: BackgroundTask) -> str:
+            found = installer.probe(python, task)
+            if "broken" in found or found["missing"]:
+                reason = found.get("broken") or f"{', '.join(found['missing'])} cannot be found"
+                raise UsageError(
+                    "no-backend", f"{python} is incomplete: {reason}.", "Install Trackshade's backend in it."
+                )
+            return f"{python} has Trackshade {found['version']}, on {found['devices'][0]['name']}."
+
+        self.check_task = BackgroundTask(check, "Checking the environment")
+        return self.check_task
+
     def close(self) -> None:
         """Ends everything, before Blender ends or the add-on is disabled."""
+        if self.check_task is not None:
+            self.check_task.cancel()
+            self.check_task = None
         self.cancel_set_up()
         self.stop()
         if self.set_up_task is not None:
@@ -214,8 +248,9 @@ class BackendManager:
 
     # State
 
-    def state(self, prefs: BackendPrefs) -> BackendState:
+    def state(self) -> BackendState:
         """The state to show in a panel."""
+        prefs = current_prefs()
         if self.set_up_task is not None and self.set_up_task.running:
             return BackendState("setting-up", self.set_up_task.message, progress=self.set_up_task.progress)
         client, environment = self._client, self._environment(prefs)
@@ -234,15 +269,25 @@ class BackendManager:
             return BackendState("missing", obstacle.message, obstacle, **facts)
         return BackendState("stopped", _device_note(environment), **facts)
 
-    def environment(self, prefs: BackendPrefs) -> Environment | None:
+    def environment(self) -> Environment | None:
         """The environment that Set Up made, as of a second ago; None if another one is used."""
-        return self._environment(prefs)
+        return self._environment(current_prefs())
 
-    def unavailable_error(self, prefs: BackendPrefs) -> TrackshadeError | None:
-        """Why no job can be started: there is no connection, and the backend cannot be started. None if one can."""
+    def is_managed(self) -> bool:
+        """Whether the backend runs in an environment of Set Up, not in an existing one or elsewhere."""
+        prefs = current_prefs()
+        return not (prefs.existing or prefs.address)
+
+    def is_busy(self) -> bool:
+        """Whether something is in progress that a panel shows."""
+        tasks = [task for task in (self.check_task, self.set_up_task) if task is not None]
+        return any(task.running for task in tasks) or self.state().kind == "starting"
+
+    def unavailable_error(self) -> TrackshadeError | None:
+        """Why no job can be started: there is no backend that runs or could be started. None if one can."""
         if self._is_setting_up():
             return _set_up_runs()
-        return None if self._client is not None else self._obstacle(prefs)
+        return None if self._client is not None else self._obstacle(current_prefs())
 
     def _is_setting_up(self) -> bool:
         return self.set_up_task is not None and self.set_up_task.running
@@ -291,7 +336,7 @@ def _find_obstacle(prefs: BackendPrefs) -> TrackshadeError | None:
 
 
 def _set_up_runs() -> UsageError:
-    return UsageError("set-up-runs", "The backend is being set up.", "Wait for it, or cancel it.")
+    return UsageError("set-up-runs", "The backend is being set up.", "Wait until it has finished, or cancel it.")
 
 
 def _close(connecting: Future[Client]) -> None:

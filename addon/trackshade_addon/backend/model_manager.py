@@ -104,10 +104,6 @@ class ModelManager:
         found = self._tasks.get(name)
         return None if found is None else found[1]
 
-    def is_scanning(self) -> bool:
-        """Whether a thread is scanning the disk."""
-        return self._scanning.locked()
-
     def is_busy(self) -> bool:
         """Whether any task is running."""
         return any(task.running for _, task in self._tasks.values())
@@ -245,12 +241,16 @@ class ModelManager:
         """Raises UsageError if a task is running on this model, or on the folder of all."""
         kind, task = self._tasks.get(ALL, ("", None))
         if task is not None and task.running and kind == "moving":
-            raise UsageError("models-busy", "The models are being moved.", "Wait for it, or cancel it.")
+            raise UsageError("models-busy", "The models are being moved.", "Wait until it has finished, or cancel it.")
         if task is not None and task.running and name == ALL:
-            raise UsageError("models-busy", "A checkpoint is being checked.", "Wait for it, or cancel it.")
+            raise UsageError(
+                "models-busy", "A checkpoint is being checked.", "Wait until it has finished, or cancel it."
+            )
         task = self.task(name)
         if task is not None and task.running:
-            raise UsageError("models-busy", f"{name} is being fetched or checked.", "Wait for it, or pause it.")
+            raise UsageError(
+                "models-busy", f"{name} is being fetched or checked.", "Wait until it has finished, or pause it."
+            )
 
     def _row(self, spec: registry.ModelSpec, scan: _Scan) -> ModelRow:
         kind, task = self._tasks.get(spec.name, ("", None))

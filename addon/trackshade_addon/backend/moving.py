@@ -50,7 +50,11 @@ def move_models(target: Path, report: Report, task: CancellableTask) -> Path:
     source, target = folders.models_dir().absolute(), target.absolute()
     variable = os.environ.get("TRACKSHADE_MODELS")
     if variable:
-        raise UsageError("models-folder-set", f"TRACKSHADE_MODELS says {variable}.", "Change it there.")
+        raise UsageError(
+            "models-folder-set",
+            f"The environment variable TRACKSHADE_MODELS sets the models folder: {variable}.",
+            "Change that variable.",
+        )
     if source == target:
         return target
     if target.is_relative_to(source) or source.is_relative_to(target):
@@ -60,7 +64,7 @@ def move_models(target: Path, report: Report, task: CancellableTask) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         taken = [path.name for path in models if (target / path.name).exists()]
         if taken:
-            raise UsageError("models-folder", f"{target} has a {taken[0]} already.", "Choose another folder.")
+            raise UsageError("models-folder", f"{target} already contains {taken[0]}.", "Choose another folder.")
         places = {path: target / path.name for path in models}
         renamed = rename(places)
         if not renamed:
@@ -131,7 +135,7 @@ def copy(places: Mapping[Path, Path], target: Path, report: Report, task: Cancel
     if free < total:
         raise OutputError(
             "disk-full",
-            f"What is moved needs {size_in_words(total)}; the disk of {target} has {size_in_words(free)} free.",
+            f"Moving needs {size_in_words(total)}; the disk of {target} has {size_in_words(free)} free.",
             "Make room, or choose a folder on another disk.",
         )
     placed: list[Path] = []

@@ -249,7 +249,9 @@ def run_backend_task(
         start = environment_python(python, "-m", "trackshade.cli.backend_tasks", *arguments)
         result = task.run(start.command, receive, variables=start.variables, limit=limit)
     except OSError as error:
-        raise UsageError("wrong-python", f"{python} cannot be run: {error.strerror}.", "Choose another.") from error
+        raise UsageError(
+            "wrong-python", f"{python} cannot be run: {error.strerror}.", "Choose another Python."
+        ) from error
     if answer.get("event") == "error":
         raise TrackshadeError.from_dict(answer)
     if answer.get("event") != "result":

@@ -12,7 +12,7 @@ from trackshade.config.registry import ModelSpec
 from trackshade.core.errors import UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 
-from .plan import plan
+from .scene_settings import fit_scene
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ShotRequest:
             ModelError: The model is unknown.
         """
         spec = with_size(registry.spec(self.model), self.size)
-        return plan(scene, spec, *self.frames, frame_rule=self.frame_rule, size_mode=self.size_mode)
+        return fit_scene(scene, spec, *self.frames, frame_rule=self.frame_rule, size_mode=self.size_mode)
 
 
 def with_size(spec: ModelSpec, size: tuple[int, int] | None) -> ModelSpec:

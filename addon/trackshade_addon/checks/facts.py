@@ -34,12 +34,12 @@ from .. import backend
 from ..capture.camera import camera_intrinsics, sees
 from ..capture.completeness import Gap, find_gaps
 from ..capture.geometry import keeps_topology, surface
-from ..capture.given_image import IMAGE, look_at_given
-from ..capture.instances import Instances, Key
-from ..capture.materials import Findings, Materials
+from ..capture.given_image import IMAGE, read_given_header
+from ..capture.instances import InstanceKey, InstanceReader
+from ..capture.materials import MaterialEvaluator, MaterialNotes
 from ..capture.render_state import RenderState
 from ..capture.request import ShotRequest
-from ..capture.restore import fix_camera, undisturbed
+from ..capture.restore import fix_camera, preserve_scene
 from ..capture.stepping import Stepper, Steps
 from ..messages import texts
 from ..placement.color import inverse_space
@@ -151,17 +151,17 @@ class _Census:
         meshes: Bytes that are sent, by address of the evaluated mesh.
         changing: Names of objects whose vertices change.
         left_out: Names of objects without a surface that renders show.
-        findings: What there is to say about materials.
+        notes: What there is to say about materials.
         whole: Whether everything was counted.
     """
 
-    objects: dict[Key, str] = field(default_factory=dict)
-    vertices: dict[Key, int] = field(default_factory=dict)
-    seen: set[Key] = field(default_factory=set)
+    objects: dict[InstanceKey, str] = field(default_factory=dict)
+    vertices: dict[InstanceKey, int] = field(default_factory=dict)
+    seen: set[InstanceKey] = field(default_factory=set)
     meshes: dict[int, int] = field(default_factory=dict)
     changing: dict[str, None] = field(default_factory=dict)
     left_out: dict[str, None] = field(default_factory=dict)
-    findings: Findings = field(default_factory=Findings)
+    notes: MaterialNotes = field(default_factory=MaterialNotes)
     whole: bool = True
 
     def add(self, other: _Census) -> None:
@@ -174,7 +174,7 @@ class _Census:
         self.seen |= other.seen
         self.changing |= other.changing
         self.left_out |= other.left_out
-        self.findings.add(other.findings)
+        self.notes.add(other.notes)
         self.whole &= other.whole
         if sum(other.meshes.values()) > sum(self.meshes.values()):
             self.meshes = other.meshes
@@ -226,7 +226,7 @@ def read_frames(
     count = len(frames.frame_numbers)
     samples = [frames.frame_numbers[t] for t in sorted({0, count // 2, count - 1})]
     census, seen_first = _Census(), 0
-    with undisturbed(scene) as changes:
+    with preserve_scene(scene) as changes:
         if request.camera is not None and request.camera in scene.objects:
             fix_camera(changes, scene, scene.objects[request.camera])
         state = RenderState(changes, scene, view_layer, lambda sentence: None)
@@ -314,7 +314,7 @@ def _read_file_header(name: str, changed: int, length: int) -> PictureHeader | T
 
 def _read_header(name: str) -> PictureHeader | TrackshadeError:
     try:
-        return look_at_given(name)
+        return read_given_header(name)
     except TrackshadeError as error:
         return error
 
@@ -353,10 +353,10 @@ def _with_census(
         unrendered=() if census.objects else _hidden_in_renders(view_layer),
         changing=tuple(census.changing)[:MAX_NAMES],
         left_out=tuple(census.left_out)[:MAX_NAMES],
-        displaced=_object_names(census.findings.displaced),
-        diced=tuple(census.findings.diced)[:MAX_NAMES],
-        unclear=_object_names(census.findings.unknown),
-        glass=tuple(census.findings.partly)[:MAX_NAMES],
+        displaced=_object_names(census.notes.displaced),
+        diced=tuple(census.notes.diced)[:MAX_NAMES],
+        unclear=_object_names(census.notes.unknown),
+        glass=tuple(census.notes.partly)[:MAX_NAMES],
         through=request.glass == "through",
         gaps=gaps,
     )
@@ -387,11 +387,11 @@ def _count(
     census = _Census()
     track = None if camera is None else _camera_track(camera, depsgraph, size)
     until = None if limit is None else time.perf_counter() + limit
-    for seen in Instances(view_layer).of(depsgraph):
+    for seen in InstanceReader(view_layer).read(depsgraph):
         if until is not None and time.perf_counter() > until:
             census.whole = False
             break
-        if not seen.appearance.visible:
+        if not seen.visibility.visible:
             continue
         if seen.kind != "MESH":
             if seen.kind not in ("HAIR", "CURVES") or request.hair == "none":
@@ -425,18 +425,18 @@ def _read_materials(
     until: float | None,
 ) -> None:
     """Removes fully transparent objects from a census, and adds findings about materials, as far as there is time."""
-    materials = Materials(view_layer, request.glass)
-    materials.begin(depsgraph)
-    for seen in Instances(view_layer).of(depsgraph):
+    materials = MaterialEvaluator(view_layer, request.glass)
+    materials.begin_sample(depsgraph)
+    for seen in InstanceReader(view_layer).read(depsgraph):
         if until is not None and time.perf_counter() > until:
             break
         if seen.key in census.objects and seen.kind == "MESH":
-            looks = materials.of(seen.obj, seen.obj.data, seen.name)
-            if looks and not any(look.shown for look in looks):
+            looks = materials.evaluate(seen.obj, seen.obj.data, seen.name)
+            if looks and not any(look.is_shown for look in looks):
                 del census.objects[seen.key]
                 census.vertices.pop(seen.key)
                 census.seen.discard(seen.key)
-    census.findings = materials.findings
+    census.notes = materials.notes
 
 
 def _camera_track(camera: bpy.types.Object, depsgraph: bpy.types.Depsgraph, size: SizeFit) -> CameraTrack | None:

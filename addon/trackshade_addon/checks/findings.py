@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from trackshade.core.geometry import number_in_words, size_in_words
 
-from ..capture.completeness import BLOCKED, FILES, grouped
+from ..capture.completeness import BLOCKED, FILES, group_gaps
 from .facts import CAMERA_TYPES, Facts
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -163,7 +163,7 @@ def _surfaces(facts: Facts) -> Iterator[Finding]:
 
 
 def _complete(facts: Facts) -> Iterator[Finding]:
-    for kind, pattern, names in grouped(facts.gaps):
+    for kind, pattern, names in group_gaps(facts.gaps):
         button = None
         if kind in BLOCKED:
             button = Button("wm.revert_mainfile", "Reload and Run Scripts", {"use_scripts": True})

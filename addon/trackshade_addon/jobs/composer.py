@@ -29,10 +29,10 @@ from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet
 
 from ..capture import Capture
-from ..capture.auto_camera import auto_camera
+from ..capture.auto_camera import add_auto_camera
 from ..capture.completeness import find_gaps, require_complete
 from ..capture.first_frame import SampleRenderer
-from ..capture.given_image import check_given, read_given_picture
+from ..capture.given_image import check_given_image, read_given_image
 from ..capture.request import ShotRequest
 from ..capture.stepping import Steps
 from ..placement import PreparedResult, PreparedTextures, TextureBake, place, prepare, save_copy
@@ -96,7 +96,7 @@ def capture_scene(
     picture = request.given_picture
     if picture is not None:
         yield Progress("planning", "looking at the picture")
-        check_given(picture)  # a damaged one is reported before the capture
+        check_given_image(picture)  # a damaged one is reported before the capture
     shot = yield from _capture(scene, view_layer, frames, size, camera, client, request)
     if request.strict:  # by now, drivers that only renders evaluate have been evaluated
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
@@ -142,7 +142,7 @@ def with_picture(shot: Shot, picture: str, shows: str = "any") -> tuple[Shot, np
     Raises:
         ShotError: The picture cannot be read, is damaged or of an unsupported kind.
     """
-    return with_first_frame(shot, read_given_picture(picture, shot.source.get("color_management")), shows)
+    return with_first_frame(shot, read_given_image(picture, shot.source.get("color_management")), shows)
 
 
 def place_and_save(
@@ -199,7 +199,7 @@ def _capture(
 ) -> Generator[Progress, None, Shot]:
     rows = None if client is None else StreamingUpload(client).rows
     options = {"keep_played": request.keep_played, "glass": request.glass, "hair": request.hair}
-    with Capture(scene, view_layer, frame_map=frames, size_fit=size, camera=camera, rows=rows, **options) as capture:
+    with Capture(scene, view_layer, frame_map=frames, size_fit=size, camera=camera, on_rows=rows, **options) as capture:
         yield Progress("capturing", step=0, steps=capture.total)
         while capture.done < capture.total:
             if client is not None and client.done():
@@ -258,7 +258,7 @@ def _find_camera(
             )
         return None
     if name == "auto" and "auto" not in scene.objects:
-        steps = auto_camera(scene, view_layer, frames.frame_numbers, request.keep_played)
+        steps = add_auto_camera(scene, view_layer, frames.frame_numbers, request.keep_played)
         while True:
             try:
                 yield stepping_progress(next(steps))

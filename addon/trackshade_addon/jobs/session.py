@@ -69,14 +69,9 @@ class Session:
         return next((job for job in self.jobs if job.holds_scene), None)
 
     @property
-    def is_stepping(self) -> bool:
-        """Whether an operator that is not a job steps through the scene's frames."""
-        return self._stepping is not None
-
-    @property
     def holds_scene(self) -> bool:
         """Whether the scene's frames are being stepped through, so that nothing may change the scene."""
-        return self.is_stepping or self.capturing is not None
+        return self._stepping is not None or self.capturing is not None
 
     @property
     def latest(self) -> Job | None:

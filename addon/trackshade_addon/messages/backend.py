@@ -64,7 +64,8 @@ class PipProgress:
         else:
             return
         done = sum(self._weights[name] for name in self._begun) - (1 - self._part) * self._weights.get(self._now, 0)
-        self.fraction = max(self.fraction, min(INSTALL_FROM, INSTALL_FROM * done / max(1.0, sum(self._weights.values()))))
+        fraction = done / max(1.0, sum(self._weights.values()))
+        self.fraction = max(self.fraction, INSTALL_FROM * min(1.0, fraction))
 
 
 def explain(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path, python: str) -> TrackshadeError:

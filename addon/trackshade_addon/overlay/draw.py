@@ -17,7 +17,7 @@ from mathutils import Matrix
 from trackshade.shot.track_colors import MeshRule
 
 from ..capture.geometry import Float32, Int32
-from ..capture.instances import Key
+from ..capture.instances import InstanceKey
 from .reference import OverlayMesh, Reference
 from .tracking import DrawItem, PointTracker
 
@@ -148,7 +148,7 @@ class OverlayBuffers:
         self._rule = rule
         self._uniforms: dict[float, Any] = {}  # the rule, by gamma
         self._static: dict[int, _StaticBuffers] = {}  # by identity of the mesh
-        self._moving: dict[Key, _MovingBuffers] = {}
+        self._moving: dict[InstanceKey, _MovingBuffers] = {}
         self._drawn: set[int] = set()  # meshes of the latest redraw, by identity
 
     def begin_redraw(self, gamma: float) -> None:

@@ -20,9 +20,9 @@ from trackshade.shot.track_colors import MeshRule, mesh_rule
 from ..capture import Capture
 from ..capture.animation import curves, time_of
 from ..capture.geometry import Float32, Int32, MeshReader, Topology
-from ..capture.instances import Instances, Key, Seen
-from ..capture.materials import Looks, Materials
-from ..capture.restore import undisturbed
+from ..capture.instances import Instance, InstanceKey, InstanceReader
+from ..capture.materials import MaterialEvaluator, SlotAppearances
+from ..capture.restore import preserve_scene
 from ..capture.stepping import Stepper, Steps, finish
 
 Row = tuple[float, ...]
@@ -51,7 +51,7 @@ class OverlayMesh:
     births: Int32 | None = None
 
 
-MeshCache = dict[tuple[int, Looks], OverlayMesh]  # by the mesh's address and how its materials are shown
+MeshCache = dict[tuple[int, SlotAppearances], OverlayMesh]  # by the mesh's address and how its materials are shown
 
 
 @dataclass(eq=False)
@@ -84,15 +84,15 @@ class Reference:
     """
 
     rule: MeshRule
-    starts: dict[Key, InstanceStart]
-    materials: Materials
+    starts: dict[InstanceKey, InstanceStart]
+    materials: MaterialEvaluator
     hidden: tuple[str, ...] = ()
     late: dict[str, None] = field(default_factory=dict)
     reader: MeshReader = field(default_factory=MeshReader)
-    matrices: dict[Key, NDArray[np.float64]] = field(default_factory=dict)
+    matrices: dict[InstanceKey, NDArray[np.float64]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
 
-    def add_all(self, frame: float, instances: Iterable[Seen]) -> None:
+    def add_all(self, frame: float, instances: Iterable[Instance]) -> None:
         """Adds the instances of a frame that are not known yet."""
         meshes: MeshCache = {}
         for seen in instances:  # each is valid only until the next
@@ -100,10 +100,10 @@ class Reference:
                 continue
             self.names.add(seen.name)
             self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
-            if seen.key not in self.starts and seen.appearance.visible:
+            if seen.key not in self.starts and seen.visibility.visible:
                 self.add(frame, seen, meshes)
 
-    def add(self, frame: float, seen: Seen, meshes: MeshCache) -> InstanceStart | None:
+    def add(self, frame: float, seen: Instance, meshes: MeshCache) -> InstanceStart | None:
         """Adds an instance as it is now.
 
         Args:
@@ -117,8 +117,8 @@ class Reference:
         mesh = seen.obj.data
         if mesh.is_editmode or not mesh.polygons:
             return None
-        looks = self.materials.of(seen.obj, mesh, seen.name)
-        if looks and not any(look.shown for look in looks):
+        looks = self.materials.evaluate(seen.obj, mesh, seen.name)
+        if looks and not any(look.is_shown for look in looks):
             return None
         key = mesh.as_pointer(), looks
         known = meshes.get(key)
@@ -130,18 +130,18 @@ class Reference:
             known = meshes[key] = OverlayMesh(origins, triangles, two_sided, one_sided, topology)
         matrix = self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
         x, y, z = (tuple(row) for row in self.rule.numbers(matrix)[:12].reshape(3, 4).tolist())
-        start = self.starts[seen.key] = InstanceStart(frame, known, (x, y, _BLACK if seen.appearance.holdout else z))
+        start = self.starts[seen.key] = InstanceStart(frame, known, (x, y, _BLACK if seen.visibility.holdout else z))
         return start
 
 
 def split_by_sides(
     triangles: Int32,  # [F, 3] of the mesh of the instance
     reader: MeshReader,
-    seen: Seen,
-    materials: Materials,
+    seen: Instance,
+    materials: MaterialEvaluator,
 ) -> tuple[Int32, Int32]:
     """Returns the triangles visible from both sides, and those visible from one, turned so that it is their front."""
-    looks = materials.of(seen.obj, seen.obj.data, seen.name)
+    looks = materials.evaluate(seen.obj, seen.obj.data, seen.name)
     if not looks:
         return triangles, triangles[:0]
     slots = reader.slots(seen.obj.data)
@@ -178,8 +178,8 @@ def read_reference_steps(
     Args:
         scene: The scene.
         view_layer: The view layer of the shot.
-        frames: Frames of the shot, as from `capture.plan`.
-        size: Size of the shot, as from `capture.plan`.
+        frames: Frames of the shot, as from `capture.fit_scene`.
+        size: Size of the shot, as from `capture.fit_scene`.
         camera: Camera of all frames; by default the scene's.
         glass: "opaque" or "through", as for `Capture`.
 
@@ -194,14 +194,14 @@ def read_reference_steps(
             if capture.simulated is not None:
                 yield capture.simulated
     shot = capture.shot()
-    reference = Reference(mesh_rule(shot), {}, Materials(view_layer, glass))
-    instances = Instances(view_layer)
-    with undisturbed(scene) as changes:
+    reference = Reference(mesh_rule(shot), {}, MaterialEvaluator(view_layer, glass))
+    instances = InstanceReader(view_layer)
+    with preserve_scene(scene) as changes:
         stepper = Stepper(scene, view_layer, numbers, changes)
         for frame in numbers:
             yield from stepper.to(frame)
-            reference.materials.begin(view_layer.depsgraph)
-            reference.add_all(frame, instances.of(view_layer.depsgraph))
+            reference.materials.begin_sample(view_layer.depsgraph)
+            reference.add_all(frame, instances.read(view_layer.depsgraph))
     reference.hidden = tuple(dict.fromkeys(mesh.name for mesh in shot.meshes if mesh.name not in reference.names))
     return reference
 

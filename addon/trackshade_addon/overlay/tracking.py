@@ -11,10 +11,10 @@ import numpy as np
 from mathutils import Matrix
 
 from trackshade.shot import carrying
-from trackshade.shot.segments import same_bytes
+from trackshade.shot.arrays import same_bytes
 
 from ..capture.geometry import Float32
-from ..capture.instances import Instances, Key, Seen
+from ..capture.instances import Instance, InstanceKey, InstanceReader
 from .reference import InstanceStart, MeshCache, OverlayMesh, Reference, split_by_sides
 
 SLOW_VERTICES = 20000  # with so many, finding the origins on a new topology takes longer than a frame may
@@ -33,7 +33,7 @@ class DrawItem:
         matrix_world: Object space to world space.
     """
 
-    key: Key
+    key: InstanceKey
     start: InstanceStart
     mesh: OverlayMesh
     positions: Float32 | None
@@ -70,7 +70,7 @@ class PointTracker:
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self.skipped: dict[str, None] = {}
-        self._states: dict[Key, _MeshState] = {}
+        self._states: dict[InstanceKey, _MeshState] = {}
 
     def draw_items(
         self, depsgraph: bpy.types.Depsgraph, space: bpy.types.SpaceView3D | None = None, skip_slow: bool = False
@@ -86,12 +86,12 @@ class PointTracker:
         # Not `frame_current_final`, which is the stretched time: the reference has frame numbers.
         reference, frame = self.reference, scene.frame_current + scene.frame_subframe
         # By first mesh and present mesh, in this redraw.
-        found: dict[tuple[int, int], tuple[Key, OverlayMesh, Float32 | None] | None] = {}
+        found: dict[tuple[int, int], tuple[InstanceKey, OverlayMesh, Float32 | None] | None] = {}
         new_meshes: MeshCache = {}
         self.skipped.clear()
-        reference.materials.begin(depsgraph)
-        for seen in Instances(depsgraph.view_layer).of(depsgraph):
-            if seen.kind != "MESH" or not seen.appearance.visible or not _is_in_view(seen, space):
+        reference.materials.begin_sample(depsgraph)
+        for seen in InstanceReader(depsgraph.view_layer).read(depsgraph):
+            if seen.kind != "MESH" or not seen.visibility.visible or not _is_in_view(seen, space):
                 continue
             mesh = seen.obj.data
             if mesh.is_editmode or not mesh.polygons:
@@ -112,8 +112,8 @@ class PointTracker:
                 yield DrawItem(item[0], start, item[1], item[2], seen.item.matrix_world.copy())
 
     def _follow(
-        self, first: OverlayMesh, frame: float, seen: Seen, skip_slow: bool
-    ) -> tuple[Key, OverlayMesh, Float32 | None] | None:
+        self, first: OverlayMesh, frame: float, seen: Instance, skip_slow: bool
+    ) -> tuple[InstanceKey, OverlayMesh, Float32 | None] | None:
         """Returns the present state of a mesh; None where it is skipped."""
         reader, mesh = self.reference.reader, seen.obj.data
         state = self._states.get(seen.key)
@@ -131,7 +131,7 @@ class PointTracker:
         state.positions = present.origins if positions is None else positions
         return seen.key, present, positions
 
-    def _carry(self, state: _MeshState, frame: float, seen: Seen) -> OverlayMesh:
+    def _carry(self, state: _MeshState, frame: float, seen: Instance) -> OverlayMesh:
         """Returns a mesh with a new topology; the origins of its points are carried over from its latest positions."""
         reader, mesh = self.reference.reader, seen.obj.data
         latest = state.latest
@@ -149,7 +149,7 @@ class PointTracker:
         return result
 
 
-def _is_in_view(seen: Seen, space: bpy.types.SpaceView3D | None) -> bool:
+def _is_in_view(seen: Instance, space: bpy.types.SpaceView3D | None) -> bool:
     if space is None or space.local_view is None:
         return True
     base = seen.item.parent if seen.item.is_instance and seen.item.parent is not None else seen.obj

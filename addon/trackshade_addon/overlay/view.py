@@ -9,7 +9,7 @@ import bpy
 
 from trackshade.core.errors import TrackshadeError
 
-from ..capture.engines import OWN_ENGINE
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..scene_watcher import is_playing
 from .draw import VIEWPORT_GAMMA, draw_overlay, free_shader
 from .watch import watcher
@@ -40,7 +40,7 @@ def _draw() -> None:
     if space is None or context.region_data is None:  # drawing to an offscreen buffer
         return
     settings = scene.trackshade_overlay
-    engine = scene.render.engine == OWN_ENGINE and space.shading.type == "RENDERED"
+    engine = scene.render.engine == TRACKSHADE_ENGINE and space.shading.type == "RENDERED"
     if not engine and not (settings.show and space.overlay.show_overlays):
         return
     state = watcher.get(scene, layer)

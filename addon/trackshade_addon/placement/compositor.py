@@ -14,12 +14,14 @@ import bpy
 
 from trackshade.core.errors import ShotError
 
-from ..capture.compositor import HAS_EFFECTS, HAS_GROUPS, OVER_KEY, compositor_trees
+from ..capture.render_guard import OVERLAY_KEY, compositor_trees
 from .collection import PLATE_KEY
 from .drivers import clear_empty_animation, drive, drive_by_frame
 from .result_folder import ResultFolder
 from .sequence import Sequence, play
 
+_HAS_GROUPS = bpy.app.version >= (5, 0)
+_HAS_EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
 _MADE = "trackshade_made"  # on a tree: it was made, or switched on, for a result
 _SHIFTED = "trackshade_shifted"  # on that node: the name of the output node, which was moved to make room for it
 _ROOM = 60
@@ -53,7 +55,7 @@ def add_to_compositor(
     scale = make("CompositorNodeScale", 2)
     _fit_to_render(scale, "Crop" if result.fit.mode == "pad" else "Fit")
     over = make("CompositorNodeAlphaOver", 1)
-    over[OVER_KEY] = True
+    over[OVERLAY_KEY] = True
     factor, below, above = _over_inputs(over)
     output.location.x += _ROOM
     over[_SHIFTED] = output.name
@@ -87,14 +89,14 @@ def remove_from_compositor(scene: bpy.types.Scene, tag: str | None = None) -> in
 
 def _remove(scene: bpy.types.Scene, tree: Any, tag: str | None) -> int:
     nodes = [node for node in tree.nodes if PLATE_KEY in node and tag in (None, node[PLATE_KEY])]
-    overs = [node for node in nodes if OVER_KEY in node]
+    overs = [node for node in nodes if OVERLAY_KEY in node]
     for node in overs:
         below = _over_inputs(node)[1]
         source = below.links[0].from_socket if below.is_linked else None
         for link in list(node.outputs[0].links):
             target = link.to_socket
             tree.links.remove(link)
-            if source is not None and (source.node not in nodes or OVER_KEY in source.node):
+            if source is not None and (source.node not in nodes or OVERLAY_KEY in source.node):
                 tree.links.new(source, target)
         output = tree.nodes.get(node.get(_SHIFTED, ""))
         if output is not None:
@@ -112,7 +114,7 @@ def _remove(scene: bpy.types.Scene, tree: Any, tag: str | None) -> int:
 
 def _open_tree(scene: bpy.types.Scene) -> Any:
     """Returns the tree to add nodes to; it is made, or switched on, where there is none."""
-    if HAS_EFFECTS:
+    if _HAS_EFFECTS:
         return next((tree for tree in compositor_trees(scene) if _MADE in tree), None) or _add_effect(scene)
     tree = next(iter(compositor_trees(scene)), None)
     if tree is not None and tree.library is not None:
@@ -121,7 +123,7 @@ def _open_tree(scene: bpy.types.Scene) -> Any:
             f"The compositor's nodes of scene '{scene.name}' are linked from another file.",
             "Make them local, or place the result in another way.",
         )
-    if HAS_GROUPS:
+    if _HAS_GROUPS:
         if tree is None:
             tree = scene.compositing_node_group = _new_group()
     elif not scene.use_nodes:
@@ -170,11 +172,11 @@ def _add_effect(scene: Any) -> Any:
 def _close_tree(scene: Any, tree: Any) -> None:
     """Removes a tree that was made, or switches it off again, unless an artist has added nodes to it."""
     del tree[_MADE]
-    if HAS_EFFECTS:
+    if _HAS_EFFECTS:
         if {node.bl_idname for node in tree.nodes} <= {"NodeGroupInput", "NodeGroupOutput"} and tree.users == 1:
             scene.compositor_effects.remove(next(item for item in scene.compositor_effects if item.node_group == tree))
             bpy.data.node_groups.remove(tree)
-    elif not HAS_GROUPS:
+    elif not _HAS_GROUPS:
         scene.use_nodes = False
     elif not tree.nodes and tree.users == 1:
         scene.compositing_node_group = None
@@ -183,9 +185,9 @@ def _close_tree(scene: Any, tree: Any) -> None:
 
 def _find_output(tree: Any, result: ResultFolder) -> Any:
     """Returns the output node; it is made where there is none."""
-    kind = "NodeGroupOutput" if HAS_GROUPS else "CompositorNodeComposite"
+    kind = "NodeGroupOutput" if _HAS_GROUPS else "CompositorNodeComposite"
     found = [node for node in tree.nodes if node.bl_idname == kind]
-    if HAS_GROUPS:
+    if _HAS_GROUPS:
         found.sort(key=lambda node: not node.is_active_output)
         if not any(item.item_type == "SOCKET" and item.in_out == "OUTPUT" for item in tree.interface.items_tree):
             tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")

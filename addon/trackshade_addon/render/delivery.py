@@ -11,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 COMBINED, DEPTH, INDEX, TRACKING = "Combined", "Depth", "Object Index", "Tracking"
+# Number of channels, their names, and the type of the compositor's socket.
+_FORMATS = {
+    COMBINED: (4, "RGBA", "COLOR"),
+    DEPTH: (1, "Z", "VALUE"),
+    INDEX: (1, "X", "VALUE"),
+    TRACKING: (3, "RGB", "COLOR"),
+}
 # Blender's names of these passes, before and from 5.0 on.
 _BLENDER_NAMES = {DEPTH: ("Z", "Depth"), INDEX: ("IndexOB", "Object Index")}
 
@@ -21,26 +28,21 @@ def pass_name(name: str) -> str:
     return name if names is None else names[bpy.app.version >= (5, 0, 0)]
 
 
-def requested_passes(layer: bpy.types.ViewLayer) -> set[str]:
+def requested_passes(layer: bpy.types.ViewLayer) -> list[str]:
     """Return the passes that a view layer requests."""
-    options = {
+    requested = {
+        COMBINED: True,
         DEPTH: layer.use_pass_z,
         INDEX: layer.use_pass_object_index,
         TRACKING: layer.trackshade.use_pass_tracking,
     }
-    return {COMBINED, *(name for name, is_on in options.items() if is_on)}
+    return [name for name, is_requested in requested.items() if is_requested]
 
 
 def register(engine: bpy.types.RenderEngine, scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> None:
     """Tell Blender which passes there will be, for the sockets of the compositor."""
-    engine.register_pass(scene, layer, COMBINED, 4, "RGBA", "COLOR")
-    requested = requested_passes(layer)
-    if DEPTH in requested:
-        engine.register_pass(scene, layer, pass_name(DEPTH), 1, "Z", "VALUE")
-    if INDEX in requested:
-        engine.register_pass(scene, layer, pass_name(INDEX), 1, "X", "VALUE")
-    if TRACKING in requested:
-        engine.register_pass(scene, layer, TRACKING, 3, "RGB", "COLOR")
+    for name in requested_passes(layer):
+        engine.register_pass(scene, layer, pass_name(name), *_FORMATS[name])
 
 
 def deliver(
@@ -58,7 +60,7 @@ def deliver(
         passes: By name, functions that return [H, W] or [H, W, C] arrays of the whole frame, top row first.
     """
     if TRACKING in passes:
-        engine.add_pass(TRACKING, 3, "RGB", layer=layer.name)
+        engine.add_pass(TRACKING, *_FORMATS[TRACKING][:2], layer=layer.name)
     width, height = engine.resolution_x, engine.resolution_y
     pictures = {pass_name(name): make() for name, make in passes.items()}
     result: Any = engine.begin_result(0, 0, width, height, layer=layer.name)  # which is cut to the region

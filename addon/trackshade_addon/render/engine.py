@@ -19,8 +19,8 @@ from trackshade.client.job_run import CANCEL_PATIENCE, run_to_end
 from trackshade.client.progress import Progress
 from trackshade.core.errors import CancelledError, TrackshadeError
 
-from ..capture.engines import OWN_ENGINE
-from ..capture.render_guard import is_internal_render
+from ..capture.render_guard import is_own_render
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..jobs.job import unexpected_error
 from ..messages import texts
 from ..properties.preferences import results_folder
@@ -72,7 +72,7 @@ def forget(*_: object) -> None:
 class TrackshadeEngine(bpy.types.RenderEngine):
     """Renders by the backend, by the same path as every other job."""
 
-    bl_idname = OWN_ENGINE
+    bl_idname = TRACKSHADE_ENGINE
     bl_label = "Trackshade"
     bl_use_preview = False
     bl_use_postprocess = True  # compositor and sequencer follow
@@ -88,7 +88,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
 
     def render(self, depsgraph: bpy.types.Depsgraph) -> None:
         """Render one frame of one view layer. In a window this runs in a thread of the render, and may wait."""
-        if is_internal_render():  # which shows nothing
+        if is_own_render():  # which shows nothing
             return
         try:
             delivery.deliver(self, depsgraph.scene, depsgraph.view_layer, self._passes(depsgraph))
@@ -131,7 +131,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
             passes[INDEX] = lambda: control.object_index(frame, size)
         return passes
 
-    def _animation(self, depsgraph: bpy.types.Depsgraph, requested: set[str]) -> _LayerOutput:
+    def _animation(self, depsgraph: bpy.types.Depsgraph, requested: list[str]) -> _LayerOutput:
         """Return the output of the animation, which its first frame makes. An error then ends all frames."""
         key = depsgraph.scene.session_uid, depsgraph.view_layer.name
         found = _animations.get(key)
@@ -140,7 +140,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
                 if depsgraph.scene.render.use_motion_blur:
                     self.report({"INFO"}, "Motion blur is ignored: the model shows motion in its own way.")
                 start = time.monotonic()
-                steps = shade_animation(self._context(depsgraph), bool(requested & {DEPTH, INDEX}))
+                steps = shade_animation(self._context(depsgraph), not {DEPTH, INDEX}.isdisjoint(requested))
                 sequence, control = self._follow(steps)
                 self.report({"INFO"}, f"Shaded in {time.monotonic() - start:.0f} s: {sequence.result.folder}")
                 found = self._output(depsgraph, sequence, control)
@@ -151,7 +151,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
             raise found
         return found
 
-    def _still(self, depsgraph: bpy.types.Depsgraph, requested: set[str]) -> _LayerOutput:
+    def _still(self, depsgraph: bpy.types.Depsgraph, requested: list[str]) -> _LayerOutput:
         """Return the latest result of this view layer, or its control if that does not show this frame."""
         scene, layer = depsgraph.scene, depsgraph.view_layer
         frame = scene.frame_current
@@ -159,7 +159,8 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         folder = find_latest_result(results, bpy.data.filepath, scene.name, layer.name)
         sequence = RenderedSequence.load(folder, scene) if folder is not None else None
         is_shown = sequence is not None and frame in sequence.samples
-        control = None if is_shown and not requested & {DEPTH, INDEX} else self._control(depsgraph)
+        needs_control = not is_shown or not {DEPTH, INDEX}.isdisjoint(requested)
+        control = self._control(depsgraph) if needs_control else None
         if is_shown:
             self.report({"INFO"}, f"Frame {frame} of {folder}")
         elif sequence is not None:
@@ -218,13 +219,13 @@ def _panels() -> Iterator[type[bpy.types.Panel]]:
 def show_panels() -> None:
     """Show Blender's panels that make sense with the engine: output, passes, compositor, camera, world and so on."""
     for panel in _panels():
-        panel.COMPAT_ENGINES.add(OWN_ENGINE)  # type: ignore[attr-defined]
+        panel.COMPAT_ENGINES.add(TRACKSHADE_ENGINE)  # type: ignore[attr-defined]
 
 
 def hide_panels() -> None:
     """Hide them again."""
     for panel in _panels():
-        panel.COMPAT_ENGINES.discard(OWN_ENGINE)  # type: ignore[attr-defined]
+        panel.COMPAT_ENGINES.discard(TRACKSHADE_ENGINE)  # type: ignore[attr-defined]
 
 
 CLASSES = (TrackshadeEngine,)

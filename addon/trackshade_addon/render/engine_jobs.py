@@ -13,7 +13,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,13 +29,13 @@ from trackshade.core.errors import CancelledError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 
-from ..capture.gathering import Gathering, seen_or_raise
-from ..capture.given_image import check_given
+from ..capture.given_image import check_given_image
 from ..capture.render_state import RenderState
 from ..capture.request import ShotRequest
-from ..capture.restore import split_frame, undisturbed
+from ..capture.restore import preserve_scene, split_frame
+from ..capture.shot_builder import ShotBuilder, require_visible
 from ..capture.simulations import simulations
-from ..capture.stepping import Stepper, Steps
+from ..capture.stepping import Stepper
 from ..jobs import session
 from ..jobs.composer import StreamingUpload, stepping_progress, with_picture
 from .first_frame_process import render_first_frame_elsewhere
@@ -152,7 +152,7 @@ def capture_render(render: RenderContext, client: Future[Client]) -> Generator[P
     request = render.request
     picture = request.given_picture
     if picture is not None:
-        render.on_main(lambda: check_given(picture))  # a damaged one is reported before the capture
+        render.on_main(lambda: check_given_image(picture))  # a damaged one is reported before the capture
     shot = yield from _capture_shot(render, client)
     if picture is not None:
         return CapturedShot(*render.on_main(lambda: with_picture(shot, picture)))
@@ -196,29 +196,50 @@ def capture_evaluation(
     """
     depsgraph, scene = render.depsgraph, render.scene
     before = scene.frame_current, scene.frame_subframe
-    gathering = Gathering(depsgraph.view_layer, frames, fit, StreamingUpload(client).rows, glass=glass, hair=hair)
-    yield Progress("capturing", step=0, steps=gathering.total)
-    viewport = _Viewport(scene.original, depsgraph.view_layer.name, frames.frame_numbers, gathering.warnings.add)
+    builder = ShotBuilder(depsgraph.view_layer, frames, fit, StreamingUpload(client).rows, glass=glass, hair=hair)
+    yield Progress("capturing", step=0, steps=builder.total)
+    stack = contextlib.ExitStack()
+    arguments = scene.original, depsgraph.view_layer.name, frames.frame_numbers, builder.warnings.add, stack
+    viewport: Stepper | None = None
     try:
-        if render.on_main(viewport.open):
+        viewport = render.on_main(lambda: _viewport_stepper(*arguments))
+        if viewport is not None:
             render.frame_set(*before)  # otherwise the render's evaluation would start anew for the changed visibility
         for frame in frames.frame_numbers:
-            while viewport.simulates:
-                steps = render.on_main(lambda frame=frame: viewport.step(frame))
-                if steps is None:
-                    break
-                yield stepping_progress(steps)
+            if viewport is not None:
+                passing = viewport.to(frame)
+                while (steps := render.on_main(lambda passing=passing: next(passing, None))) is not None:
+                    yield stepping_progress(steps)
             if client.done():
                 client.result()  # without a backend, there is no use in going on
             render.frame_set(*split_frame(frame))
-            gathering.put(depsgraph, camera or scene.camera)
-            if not viewport.simulates:
-                yield Progress("capturing", step=gathering.done, steps=gathering.total)
+            builder.add_sample(depsgraph, camera or scene.camera)
+            if viewport is None:
+                yield Progress("capturing", step=builder.done, steps=builder.total)
     finally:
-        if viewport.simulates:
-            run_on_main_thread(viewport.close, lambda: False)
+        if viewport is not None:
+            run_on_main_thread(stack.close, lambda: False)
         render.frame_set(*before)
-    return seen_or_raise(gathering.shot(scene))
+    return require_visible(builder.shot(scene))
+
+
+def _viewport_stepper(
+    scene: bpy.types.Scene,
+    layer: str,
+    frames: tuple[float, ...],
+    warn: Callable[[str], None],
+    stack: contextlib.ExitStack,
+) -> Stepper | None:
+    """Switch the viewport to the render's visibility if something is simulated that is not baked. Main thread only.
+
+    Returns:
+        What steps the viewport's evaluation, or None. Closing the stack restores the scene.
+    """
+    view_layer = scene.view_layers[layer]
+    if not simulations(scene, view_layer):
+        return None
+    changes = stack.enter_context(preserve_scene(scene))
+    return Stepper(scene, view_layer, frames, changes, RenderState(changes, scene, view_layer, warn).follow)
 
 
 def _render_control(
@@ -230,43 +251,3 @@ def _render_control(
     out = OutputFolder(Path(folder.name) / "control")
     result = yield from shade_shot(CapturedShot(shot), settings, client, out)
     return RenderedSequence.load(result.out, render.scene, [mesh.pass_index for mesh in shot.meshes], folder)
-
-
-class _Viewport:
-    """Steps the viewport's evaluation of a view layer along with that of a render. Main thread only."""
-
-    def __init__(
-        self, scene: bpy.types.Scene, layer: str, frames: tuple[float, ...], warn: Callable[[str], None]
-    ) -> None:
-        self._scene, self._layer, self._frames, self._warn = scene, scene.view_layers[layer], frames, warn
-        self._stack = contextlib.ExitStack()
-        self._stepper: Stepper | None = None
-        self._steps: Iterator[Steps] | None = None  # on the way to a frame
-
-    @property
-    def simulates(self) -> bool:
-        """Whether something is simulated that is not baked."""
-        return self._stepper is not None
-
-    def open(self) -> bool:
-        """Switch the viewport to the render's visibility if something is simulated; return whether it is."""
-        if simulations(self._scene, self._layer):
-            changes = self._stack.enter_context(undisturbed(self._scene))
-            state = RenderState(changes, self._scene, self._layer, self._warn)
-            self._stepper = Stepper(self._scene, self._layer, self._frames, changes, state.follow)
-        return self.simulates
-
-    def step(self, frame: float) -> Steps | None:
-        """Go on by one frame on the way to `frame`; None once the viewport's evaluation is there."""
-        if self._stepper is None:
-            return None
-        if self._steps is None:
-            self._steps = self._stepper.to(frame)
-        steps = next(self._steps, None)
-        if steps is None:
-            self._steps = None
-        return steps
-
-    def close(self) -> None:
-        """Restore the scene."""
-        self._stack.close()

@@ -7,7 +7,6 @@ complete, and are removed when it is cancelled or fails.
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 import platform
@@ -21,11 +20,12 @@ import bpy
 from trackshade.config import registry
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap, SizeFit
+from trackshade.ipc.connection_files import process_alive
 from trackshade.shot import Shot
 from trackshade.shot.track_set import FIRST, Order, TrackSet, frame_name, unwritable, write_set
 
-from ..capture.gathering import Gathering
-from ..capture.plan import frame_rate, render_size
+from ..capture.scene_settings import frame_rate, render_size
+from ..capture.shot_builder import ShotBuilder
 from .exported_frame import save_render_result, write_display_picture
 
 _RENDER_RESULT = "first.exr"
@@ -92,10 +92,10 @@ class LayerExport:
         aspect = scene.render.pixel_aspect_x, scene.render.pixel_aspect_y
         frame_size = SizeFit(size, aspect, size, "pad", (1.0, 1.0), (0.0, 0.0), "")
         single_frame = FrameMap(frame, frame, 1, "exact", (float(frame),), frame_rate(scene), "")
-        gathering = Gathering(depsgraph.view_layer, single_frame, frame_size, alone=True, **self._surfaces)
-        gathering.put(depsgraph, scene.camera)
-        shot = gathering.shot(scene)
-        self._gathered = frame, replace(shot, source={**shot.source, **gathering.identities()})
+        builder = ShotBuilder(depsgraph.view_layer, single_frame, frame_size, is_partial=True, **self._surfaces)
+        builder.add_sample(depsgraph, scene.camera)
+        shot = builder.shot(scene)
+        self._gathered = frame, replace(shot, source={**shot.source, **builder.identities()})
 
     def keep(self, scene: bpy.types.Scene) -> None:
         """Keep the gathered tracks, because their frame was written.
@@ -107,12 +107,12 @@ class LayerExport:
         if self._gathered is None:
             raise ShotError(
                 "no-layer-picture",
-                f"Frame {scene.frame_current} was exported without view layer '{self.layer}': the sequencer made it, "
-                "or only another layer was rendered.",
+                f"Frame {scene.frame_current} was exported without view layer '{self.layer}': it came from the "
+                "sequencer, or only another layer was rendered.",
                 "Switch off Sequencer and Render Single Layer, or this layer's Trackshade switch.",
             )
         if self._gathered[0] != scene.frame_current:
-            return  # the sequencer made this one: it is missing in the set
+            return  # this frame came from the sequencer: it is missing in the set
         frame, shot = self._gathered
         if not self._run_folder.exists():
             _remove_leftovers(self._run_folder)
@@ -168,7 +168,7 @@ def refuse_region(render: bpy.types.RenderSettings) -> None:
     if render.use_border:
         raise ShotError(
             "region",
-            "Only a region of the frame is rendered, and the shot's first frame has to be a whole one.",
+            "Only a region of the frame is rendered, and the shot's first frame has to show all of it.",
             "Switch off Render Region in the Output Properties, or choose From Prompt for the layer's First Frame.",
         )
 
@@ -184,17 +184,5 @@ def _remove_leftovers(run: Path) -> None:
     stem, _, _ = run.name.rpartition(".")
     for old in run.parent.glob(f"{glob.escape(stem)}.*"):
         pid = old.name.rpartition(".")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdigit() and not process_alive(int(pid)):
             shutil.rmtree(old, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # os.kill would end it
-    with contextlib.suppress(ProcessLookupError):
-        try:
-            os.kill(pid, 0)
-        except PermissionError:
-            return True
-        return True
-    return False

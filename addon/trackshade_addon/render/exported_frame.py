@@ -3,12 +3,11 @@
 
 While Blender renders, its result can only be saved: with all layers, as scene-linear light. When the render is over,
 the layer is read from that file and goes through the scene's view transform. So burnt-in stamps and the format of the
-export do not matter. The reader follows the OpenEXR specification ("OpenEXR File Layout", openexr.com).
+export do not matter.
 """
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import bpy
@@ -17,13 +16,9 @@ from numpy.typing import NDArray
 
 from trackshade.core.errors import OutputError, ShotError
 
-from ..capture.engines import OWN_ENGINE
-from ..capture.render_guard import image_format, internal_render, render_result
-from ..discard import discard
+from ..capture.render_guard import discard, image_format, own_render, render_result
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 
-_MAGIC = b"v/1\x01"
-_TILED_DEEP_OR_MULTIPART = 0x1A00  # bits of the version field
-_TYPES = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
 _FIX = "Choose None for the first frame in the view layer's Trackshade panel, or export with Blender's own engines."
 
 
@@ -57,9 +52,9 @@ def ensure_render_result() -> None:
     try:
         empty.collection.objects.link(holder)
         empty.camera = holder
-        empty.render.engine = OWN_ENGINE  # which does nothing in internal renders
+        empty.render.engine = TRACKSHADE_ENGINE  # which does nothing in internal renders
         empty.render.resolution_x = empty.render.resolution_y = 8
-        with internal_render():
+        with own_render():
             bpy.ops.render.render(scene=empty.name)
     finally:
         bpy.data.batch_remove([empty, holder, camera])
@@ -111,57 +106,21 @@ def _save(image: bpy.types.Image, path: Path, scene: bpy.types.Scene) -> None:
 
 
 def read_channels(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read an uncompressed multi-layer OpenEXR file of one part with scan lines, as `save_render_result` writes it.
+    """Read the channels of an OpenEXR file.
 
     Returns:
         [H, W] values by channel, such as "View Layer.Combined.R"; top row first.
 
     Raises:
-        ShotError: The file cannot be read, or is of another kind.
+        ShotError: The file cannot be read.
     """
-    try:
-        data = path.read_bytes()
-        if data[:4] != _MAGIC or struct.unpack_from("<I", data, 4)[0] & _TILED_DEEP_OR_MULTIPART:
-            raise ValueError("it is no plain OpenEXR file")
-        header, start = _header(data)
-        if header["compression"] != b"\0":
-            raise ValueError("it is compressed")
-        left, top, right, bottom = struct.unpack("<4i", header["dataWindow"])
-        width, height = right - left + 1, bottom - top + 1
-        names, types = _channels(header["channels"])
-        row = np.dtype([("y", "<i4"), ("size", "<i4"), *((str(i), kind, width) for i, kind in enumerate(types))])
-        rows = np.frombuffer(data, row, height, start + 8 * height)  # after the table of where each line starts
-        order = np.argsort(rows["y"])
-        return {name: rows[str(i)][order].astype(np.float32) for i, name in enumerate(names)}
-    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
-        raise ShotError("bad-picture", f"{path} cannot be read: {error}.", "Render the export again.") from error
+    import OpenImageIO  # comes with Blender
 
-
-def _header(data: bytes) -> tuple[dict[str, bytes], int]:
-    """Return the header's attributes, and the offset of its end."""
-    attributes, at = {}, 8
-    while data[at]:
-        name, at = _text(data, at)
-        _, at = _text(data, at)
-        (size,) = struct.unpack_from("<i", data, at)
-        attributes[name] = data[at + 4 : at + 4 + size]
-        at += 4 + size
-    return attributes, at + 1
-
-
-def _channels(data: bytes) -> tuple[list[str], list[np.dtype]]:
-    names, types, at = [], [], 0
-    while data[at]:
-        name, at = _text(data, at)
-        kind, _, x, y = struct.unpack_from("<iiii", data, at)
-        if (x, y) != (1, 1):
-            raise ValueError(f"its channel {name} is subsampled")
-        names.append(name)
-        types.append(_TYPES[kind])
-        at += 16
-    return names, types
-
-
-def _text(data: bytes, at: int) -> tuple[str, int]:
-    end = data.index(b"\0", at)
-    return data[at:end].decode(), end + 1
+    image = OpenImageIO.ImageInput.open(str(path))
+    values = None if image is None else image.read_image("float")
+    if image is None or values is None:
+        reason = OpenImageIO.geterror() if image is None else image.geterror()
+        raise ShotError("bad-picture", f"{path} cannot be read: {reason}.", "Render the export again.")
+    names = image.spec().channelnames
+    image.close()
+    return {name: values[..., channel] for channel, name in enumerate(names)}

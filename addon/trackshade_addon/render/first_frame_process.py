@@ -26,7 +26,7 @@ from trackshade.shot import Shot
 
 from ..backend.tasks import CancellableTask
 from ..capture.completeness import scripts_allowed
-from ..capture.first_frame import read_picture, render_first_frame
+from ..capture.first_frame import read_picture, render_sample
 from ..placement import save_copy
 
 _SCENE, _SHOT, _PICTURE = "scene.blend", "first.shot", "first.png"
@@ -36,7 +36,7 @@ _PREFIX = "trackshade: "  # of the lines that the other process prints for this 
 def render_first_frame_elsewhere(
     shot: Shot, on_main: Callable[[Callable[[], Any]], Any]
 ) -> Generator[Progress, None, np.ndarray]:
-    """Render a shot's first sample in a Blender of its own: [H, W, 3] uint8, as `render_first_frame` does.
+    """Render a shot's first sample in a separate Blender process: [H, W, 3] uint8, as `render_sample` does.
 
     Args:
         shot: The shot.
@@ -53,7 +53,7 @@ def render_first_frame_elsewhere(
         start = _start(folder, on_main(lambda: scripts_allowed(bpy.data.scenes[shot.source["scene"]])))
         ended = later(partial(task.run, start.command, variables=start.variables, folder=folder))
         try:
-            tail = (yield from wait_for(ended, "rendering", "the first frame, in a Blender of its own")).tail
+            tail = (yield from wait_for(ended, "rendering", "the first frame, in a separate Blender process")).tail
         finally:
             if not ended.done():
                 task.cancel()
@@ -64,7 +64,7 @@ def render_first_frame_elsewhere(
             reasons = reasons or [line for line in tail if line.strip()] or ["it printed nothing"]
             raise ShotError(
                 "render-failed",
-                f"The first frame could not be rendered in a Blender of its own: {reasons[-1].rstrip('.')}.",
+                f"The first frame could not be rendered in a separate Blender process: {reasons[-1].rstrip('.')}.",
                 "Choose another engine or an image for the first frame, in Render Properties under Look.",
             )
         return on_main(lambda: read_picture(folder / _PICTURE))
@@ -76,7 +76,7 @@ def render_in_folder(folder: str) -> None:
         shot = Shot.load(Path(folder) / _SHOT)
         scene = bpy.data.scenes[shot.source["scene"]]
         layer = scene.view_layers[shot.view_layer]
-        write_png(Path(folder) / _PICTURE, render_first_frame(shot, scene, layer, keep_played=False))
+        write_png(Path(folder) / _PICTURE, render_sample(shot, 0, scene, layer, keep_played=False))
     except Exception as error:  # noqa: BLE001 - whatever it is, the process that waits reports it
         print(f"\n{_PREFIX}{error}", flush=True)
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import bpy
 
-from .. import discard
-from ..capture.render_guard import is_internal_render
+from ..capture import render_guard
+from ..capture.render_guard import is_own_render
 from . import engine
 from .hook import Hook
 
@@ -16,12 +18,12 @@ _frames: set[int] = set()  # session numbers of the scenes whose frame is being 
 
 def _is_nested(scene: bpy.types.Scene) -> bool:
     """Return whether a render is internal, or part of another scene's frame, which has this scene as a strip."""
-    return is_internal_render() or any(number != scene.session_uid for number in _frames)
+    return is_own_render() or any(number != scene.session_uid for number in _frames)
 
 
 def _init(scene: bpy.types.Scene, *_: object) -> None:
     if not _is_nested(scene):
-        discard.render_begins()
+        render_guard.on_render_init()
         engine.forget()
         _hook.init(scene)
 
@@ -29,12 +31,12 @@ def _init(scene: bpy.types.Scene, *_: object) -> None:
 def _pre(scene: bpy.types.Scene, *_: object) -> None:
     if not _is_nested(scene):
         _hook.pre(scene)
-    if not is_internal_render():
+    if not is_own_render():
         _frames.add(scene.session_uid)
 
 
 def _post(scene: bpy.types.Scene, *_: object) -> None:
-    if not is_internal_render():
+    if not is_own_render():
         _frames.discard(scene.session_uid)
 
 
@@ -43,20 +45,20 @@ def _write(scene: bpy.types.Scene, *_: object) -> None:
         _hook.write(scene)
 
 
-def _complete(scene: bpy.types.Scene, *_: object) -> None:
+def _end(scene: bpy.types.Scene, finish: Callable[[bpy.types.Scene], None]) -> None:
     _post(scene)
     if not _is_nested(scene):
         engine.forget()
-        discard.render_ends()
-        _hook.complete(scene)
+        render_guard.on_render_end()
+        finish(scene)
+
+
+def _complete(scene: bpy.types.Scene, *_: object) -> None:
+    _end(scene, _hook.complete)
 
 
 def _cancel(scene: bpy.types.Scene, *_: object) -> None:
-    _post(scene)
-    if not _is_nested(scene):
-        engine.forget()
-        discard.render_ends()
-        _hook.cancel(scene)
+    _end(scene, _hook.cancel)
 
 
 _HANDLERS = {

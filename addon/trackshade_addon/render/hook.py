@@ -24,8 +24,8 @@ from trackshade.core.errors import TrackshadeError
 from trackshade.shot.track_set import FIRST, TrackSet
 
 from ..capture.animation import READS_ONLY
-from ..capture.engines import OWN_ENGINE
 from ..capture.request import ShotRequest
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..jobs import session
 from ..jobs.composer import join_tracks, place_and_save
 from ..jobs.job import Job, SceneReference
@@ -50,7 +50,7 @@ class Hook:
     def init(self, scene: bpy.types.Scene, *_: object) -> None:
         """Start to export the tracks of the view layers that ask for it, because a render begins."""
         self._end()
-        if scene.render.engine == OWN_ENGINE:
+        if scene.render.engine == TRACKSHADE_ENGINE:
             return
         self._scene = scene.session_uid
         for layer in scene.view_layers:

@@ -198,7 +198,7 @@ def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state:
     column = layout.column(align=True)
     for operator, label, icon in buttons(state.kind):
         column.operator(operator, text=label, icon=icon)
-    check = backend.environment_check()
+    check = backend.backend_manager.check_task
     if check is not None:
         message = check.message if check.running else texts.error_text(check.error) if check.error else check.result
         draw_text(layout, context, message, "INFO")

@@ -9,7 +9,7 @@ import bpy
 from trackshade.config import registry
 from trackshade.core.errors import TrackshadeError
 
-from ..capture.auto_camera import auto_camera
+from ..capture.auto_camera import add_auto_camera
 from ..capture.stepping import Steps
 from ..checks.findings import ERROR
 from ..checks.watch import ChecksState, watcher
@@ -63,7 +63,7 @@ class TRACKSHADE_OT_add_camera(SteppedOperator, _Fix, bpy.types.Operator):
         except TrackshadeError:  # an invalid frame range is another finding
             numbers = (float(scene.frame_current),)
         layer = scene.view_layers[request.view_layer or context.view_layer.name]
-        return auto_camera(scene, layer, [*numbers[:: -(-len(numbers) // MAX_FRAMES)]])
+        return add_auto_camera(scene, layer, [*numbers[:: -(-len(numbers) // MAX_FRAMES)]])
 
     def finish(self, context: bpy.types.Context, result: bpy.types.Object) -> set[str]:
         context.scene.trackshade.camera = None

@@ -12,7 +12,7 @@ from trackshade.core.errors import CancelledError
 from trackshade.core.geometry import number_in_words, size_in_words
 
 from .. import backend
-from ..capture.engines import OWN_ENGINE
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..checks.findings import ERROR, NOTE, Finding
 from ..checks.watch import ChecksState, watcher
 from ..jobs.session import current
@@ -66,7 +66,7 @@ class LookSettings(SettingsPanel):
         elif settings.first_frame == "image":
             column.template_ID(settings, "image", open="image.open")
         elif settings.first_frame == "render":
-            if context.scene.render.engine == OWN_ENGINE:
+            if context.scene.render.engine == TRACKSHADE_ENGINE:
                 column.prop(settings, "look_engine")
             if self.bl_space_type == "VIEW_3D":  # the render engine starts another Blender for it
                 draw_text(column, context, tr("Blender waits for this frame"), "INFO")

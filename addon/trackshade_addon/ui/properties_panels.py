@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from ..capture.engines import OWN_ENGINE
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..render import hook
 from .drawing import draw_text
 from .panel import LookSettings, ModelSettings, SettingsPanel, ShotSettings
@@ -17,7 +17,7 @@ class _PropertiesPanel:
     bl_space_type = "PROPERTIES"
     bl_region_type = "WINDOW"
     bl_context = "render"
-    COMPAT_ENGINES = {OWN_ENGINE}  # noqa: RUF012 - as Blender requires it
+    COMPAT_ENGINES = {TRACKSHADE_ENGINE}  # noqa: RUF012 - as Blender requires it
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -66,7 +66,7 @@ class TRACKSHADE_PT_view_layer(bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.engine != OWN_ENGINE
+        return context.engine != TRACKSHADE_ENGINE
 
     def draw_header(self, context: bpy.types.Context) -> None:
         self.layout.prop(context.view_layer.trackshade, "use_hook", text="")

@@ -53,11 +53,11 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
 
     def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if shot is not None:
-            return _with_first_frame(shot, path.with_suffix(".png"), "any", values, on_message)
+            return add_first_frame(shot, path.with_suffix(".png"), "any", values, on_message)
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
-        return _with_first_frame(join(tracks, model), picture, "frame", values, on_message)
+        return add_first_frame(join(tracks, model), picture, "frame", values, on_message)
 
     with (
         OutputFolder.choose(values["out"], parent, name, model, values["force"]) as out,
@@ -74,7 +74,7 @@ def _settings(kept: ShadeSettings, values: Mapping[str, Any]) -> ShadeSettings:
     return replace(kept, **{name: value for name, value in given.items() if value != getattr(defaults, name)})
 
 
-def _with_first_frame(
+def add_first_frame(
     shot: Shot, beside: Path | None, shows: str, values: Mapping[str, Any], on_message: OnMessage
 ) -> CapturedShot:
     """Return a shot with the first frame that the options name, else with the picture beside it if there is one.

@@ -20,9 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from trackshade.client.client import Client, later
-from trackshade.client.connecting import connect
-from trackshade.client.events import Event
+from trackshade.client import Client, Event, connect, later
 from trackshade.client.job_result import JobResult
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress, wait_for

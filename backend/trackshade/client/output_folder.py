@@ -32,16 +32,6 @@ class OutputFolder:
         self._following = following
 
     @staticmethod
-    def named(path: Path, spec: ModelSpec, force: bool = False) -> OutputFolder:
-        """Return the folder that the user named, which need not exist yet.
-
-        Raises:
-            OutputError: It is taken, cannot be written, or has too little space for a result of the model.
-        """
-        check_output(path, spec, force)
-        return OutputFolder(path, force)
-
-    @staticmethod
     def reserve(
         parent: Path, name: str, spec: ModelSpec, *, numbered: bool = False, fix: str = "Choose a writable folder."
     ) -> OutputFolder:
@@ -68,10 +58,16 @@ class OutputFolder:
 
     @staticmethod
     def choose(named: str | None, parent: Path, name: str, spec: ModelSpec, force: bool) -> OutputFolder:
-        """Return the folder of the option --out, or without one a new folder in `parent`; see `reserve`."""
-        if named is not None:
-            return OutputFolder.named(Path(named).absolute(), spec, force)
-        return OutputFolder.reserve(parent.absolute(), name, spec)
+        """Return the folder that the option --out names, which need not exist, or without it a new one.
+
+        Raises:
+            OutputError: The folder is taken, cannot be written, or has too little space.
+        """
+        if named is None:
+            return OutputFolder.reserve(parent.absolute(), name, spec)
+        out = OutputFolder(Path(named).absolute(), force)
+        check_output(out.path, spec, force)
+        return out
 
     def reserve_next(self) -> bool:
         """Move on to another new folder, because this one was taken by somebody else; False if there is no other."""
