@@ -59,110 +59,59 @@ _REBUILDING_MODIFIERS = {"EXPLODE", "FLUID", "REMESH"}
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about a scene; None for what is not known.
+    """Facts about a scene; None for what is not known."""
 
-    Attributes:
-        frames: Scene frames that were read.
-        first: Whether the shot's first frame is one of them.
-        camera: Name of the camera, or None.
-        camera_kind: Type of the camera, as Blender's; "" where the object is no camera.
-        plan: How the frame range is fitted to the model, in words.
-        plan_error: Why it cannot be fitted.
-        rule: Rule by which it is fitted: "exact", "choose", "step" or "resample".
-        objects: Number of objects that are sent to the backend.
-        vertices: Number of their vertices.
-        sent: Number of bytes.
-        whole: Whether everything was counted; if not, there is more.
-        seen: Number of objects that are in view in any of the frames.
-        seen_first: Number of objects that are in view in the first frame.
-        unseen: Names of objects that are not in view in any of them.
-        changing: Names of objects whose vertices differ between frames.
-        unrendered: Names of visible objects that are hidden in renders.
-        left_out: Names of objects that renders show and the shot does not contain.
-        displaced: Names of objects that are displaced by their materials.
-        diced: Names of objects that Cycles subdivides while rendering.
-        unclear: Names of objects whose transparency cannot be determined.
-        glass: Names of objects that let more than half of the light through.
-        through: Whether those are left out of the shot.
-        memory_free: Free main memory, bytes.
-        device_free: Free memory of the device, bytes.
-        model_memory: Memory that the model needs on the device, bytes.
-        model: Title of the model.
-        model_here: Whether its weights are on this computer.
-        saved: Whether the file has been saved.
-        relative: Whether results are stored relative to the file.
-        unsaved_results: Folder for results of files that have not been saved.
-        picture: Path of the image for the first frame; None where none is used.
-        picture_error: Why it cannot be read.
-        picture_kind: How it will be fitted (see `given_image.Placement`).
-        picture_values: Sizes for the sentence about that.
-        picture_warnings: Sentences about what of it cannot be read as intended.
-        color: Sentences about what changes colors on the way.
-        gaps: Missing files and data, blocked drivers and scripts.
-    """
-
-    frames: tuple[float, ...] = ()
-    first: bool = False
-    camera: str | None = None
-    camera_kind: str = ""
-    plan: str = ""
-    plan_error: str = ""
-    rule: str = "exact"
-    objects: int = 0
-    vertices: int = 0
-    sent: int = 0
-    whole: bool = True
-    seen: int = 0
-    seen_first: int = 0
-    unseen: tuple[str, ...] = ()
-    changing: tuple[str, ...] = ()
-    unrendered: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
-    displaced: tuple[str, ...] = ()
-    diced: tuple[str, ...] = ()
-    unclear: tuple[str, ...] = ()
-    glass: tuple[str, ...] = ()
-    through: bool = False
-    memory_free: int | None = None
-    device_free: int | None = None
-    model_memory: int = 0
-    model: str = ""
-    model_here: bool = True
-    saved: bool = True
-    relative: bool = False
-    unsaved_results: str = ""
-    picture: str | None = None
-    picture_error: str = ""
-    picture_kind: str = ""
-    picture_values: Mapping[str, str] = field(default_factory=dict)
-    picture_warnings: tuple[str, ...] = ()
-    color: tuple[str, ...] = ()
-    gaps: tuple[Gap, ...] = ()
+    frames: tuple[float, ...] = ()  # scene frames that were read
+    first: bool = False  # whether the shot's first frame is one of them
+    camera: str | None = None  # name of the camera, or None
+    camera_kind: str = ""  # type of the camera, as Blender's; "" where the object is no camera
+    plan: str = ""  # how the frame range is fitted to the model, in words
+    plan_error: str = ""  # why it cannot be fitted
+    rule: str = "exact"  # rule by which it is fitted: "exact", "choose", "step" or "resample"
+    objects: int = 0  # number of objects that are sent to the backend
+    vertices: int = 0  # number of their vertices
+    sent: int = 0  # number of bytes
+    whole: bool = True  # whether everything was counted; if not, there is more
+    seen: int = 0  # number of objects that are in view in any of the frames
+    seen_first: int = 0  # number of objects that are in view in the first frame
+    unseen: tuple[str, ...] = ()  # names of objects that are not in view in any of them
+    changing: tuple[str, ...] = ()  # names of objects whose vertices differ between frames
+    unrendered: tuple[str, ...] = ()  # names of visible objects that are hidden in renders
+    left_out: tuple[str, ...] = ()  # names of objects that renders show and the shot does not contain
+    displaced: tuple[str, ...] = ()  # names of objects that are displaced by their materials
+    diced: tuple[str, ...] = ()  # names of objects that Cycles subdivides while rendering
+    unclear: tuple[str, ...] = ()  # names of objects whose transparency cannot be determined
+    glass: tuple[str, ...] = ()  # names of objects that let more than half of the light through
+    through: bool = False  # whether those are left out of the shot
+    memory_free: int | None = None  # free main memory, bytes
+    device_free: int | None = None  # free memory of the device, bytes
+    model_memory: int = 0  # memory that the model needs on the device, bytes
+    model: str = ""  # title of the model
+    model_here: bool = True  # whether its weights are on this computer
+    saved: bool = True  # whether the file has been saved
+    relative: bool = False  # whether results are stored relative to the file
+    unsaved_results: str = ""  # folder for results of files that have not been saved
+    picture: str | None = None  # path of the image for the first frame; None where none is used
+    picture_error: str = ""  # why it cannot be read
+    picture_kind: str = ""  # how it will be fitted (see `given_image.Placement`)
+    picture_values: Mapping[str, str] = field(default_factory=dict)  # sizes for the sentence about that
+    picture_warnings: tuple[str, ...] = ()  # sentences about what of it cannot be read as intended
+    color: tuple[str, ...] = ()  # sentences about what changes colors on the way
+    gaps: tuple[Gap, ...] = ()  # missing files and data, blocked drivers and scripts
 
 
 @dataclass
 class _Census:
-    """What is visible in one frame, or in several.
+    """What is visible in one frame, or in several."""
 
-    Attributes:
-        objects: Name by instance.
-        vertices: Number of vertices by instance.
-        seen: Instances in view of the camera.
-        meshes: Bytes that are sent, by address of the evaluated mesh.
-        changing: Names of objects whose vertices change.
-        left_out: Names of objects without a surface that renders show.
-        notes: What there is to say about materials.
-        whole: Whether everything was counted.
-    """
-
-    objects: dict[InstanceKey, str] = field(default_factory=dict)
-    vertices: dict[InstanceKey, int] = field(default_factory=dict)
-    seen: set[InstanceKey] = field(default_factory=set)
-    meshes: dict[int, int] = field(default_factory=dict)
-    changing: dict[str, None] = field(default_factory=dict)
-    left_out: dict[str, None] = field(default_factory=dict)
-    notes: MaterialNotes = field(default_factory=MaterialNotes)
-    whole: bool = True
+    objects: dict[InstanceKey, str] = field(default_factory=dict)  # name by instance
+    vertices: dict[InstanceKey, int] = field(default_factory=dict)  # number of vertices by instance
+    seen: set[InstanceKey] = field(default_factory=set)  # instances in view of the camera
+    meshes: dict[int, int] = field(default_factory=dict)  # bytes that are sent, by address of the evaluated mesh
+    changing: dict[str, None] = field(default_factory=dict)  # names of objects whose vertices change
+    left_out: dict[str, None] = field(default_factory=dict)  # names of objects without a surface that renders show
+    notes: MaterialNotes = field(default_factory=MaterialNotes)  # what there is to say about materials
+    whole: bool = True  # whether everything was counted
 
     def add(self, other: _Census) -> None:
         """Adds what another frame shows."""
@@ -182,17 +131,11 @@ class _Census:
 
 @dataclass
 class _KnownGaps:
-    """Gaps that were found a while ago; finding them reads the disk and goes through all data.
+    """Gaps that were found a while ago; finding them reads the disk and goes through all data."""
 
-    Attributes:
-        key: The file, and other things whose change makes them outdated at once.
-        gaps: The gaps.
-        due: When to look for them again, by the monotonic clock.
-    """
-
-    key: Any
+    key: Any  # the file, and other things whose change makes them outdated at once
     gaps: tuple[Gap, ...]
-    due: float
+    due: float  # when to look for them again, by the monotonic clock
 
 
 _known_gaps: dict[int, _KnownGaps] = {}  # by scene

@@ -27,21 +27,13 @@ class Button(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence, and the button that fixes the problem.
+    """A sentence, and the button that fixes the problem."""
 
-    Attributes:
-        code: Identifier of the rule.
-        level: ERROR: the job would fail. WARNING: the result may not be as intended. NOTE: good to know.
-        text: A pattern that `values` fill.
-        values: Values by name.
-        button: None where no button helps.
-    """
-
-    code: str
-    level: str
-    text: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    button: Button | None = None
+    code: str  # identifier of the rule
+    level: str  # ERROR: the job would fail. WARNING: the result may not be as intended. NOTE: good to know.
+    text: str  # a pattern that `values` fill
+    values: Mapping[str, Any] = field(default_factory=dict)  # values by name
+    button: Button | None = None  # None where no button helps
 
 
 _ADD_CAMERA = Button("trackshade.add_camera", "Add Framing Camera")

@@ -23,23 +23,14 @@ RENEWAL_SECONDS = 5.0  # after which memory and files are checked again
 
 @dataclass
 class ChecksState:
-    """Facts about a scene.
+    """Facts about a scene."""
 
-    Attributes:
-        settings: Settings that they depend on.
-        facts: The facts.
-        findings: What follows from them.
-        when: When they were read, by the monotonic clock.
-        is_stepped: Whether the shot's frames were read, not only the current one.
-        is_outdated: Whether the scene has changed since.
-    """
-
-    settings: Any
+    settings: Any  # settings that they depend on
     facts: Facts
-    findings: tuple[Finding, ...]
-    when: float
-    is_stepped: bool
-    is_outdated: bool = False
+    findings: tuple[Finding, ...]  # what follows from them
+    when: float  # when they were read, by the monotonic clock
+    is_stepped: bool  # whether the shot's frames were read, not only the current one
+    is_outdated: bool = False  # whether the scene has changed since
 
 
 class ChecksWatcher(SceneWatcher[ChecksState]):

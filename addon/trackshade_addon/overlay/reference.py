@@ -31,23 +31,15 @@ _BLACK = (0.0, 0.0, 0.0, -1.0)
 
 @dataclass(eq=False)
 class OverlayMesh:
-    """A mesh with one topology, as it was when it was first seen with it; instances share one.
+    """A mesh with one topology, as it was when it was first seen with it; instances share one."""
 
-    Attributes:
-        origins: [V, 3] object space, metres: where each vertex was when it was first seen
-            (`trackshade.shot.Geometry.origins`).
-        triangles: [F, 3] vertex indices of all triangles.
-        two_sided: [F, 3] triangles that are visible from both sides.
-        one_sided: [F, 3] triangles that are visible only from the side on which they are counter-clockwise.
-        topology: Topology that a mesh must have for its vertices to be these.
-        births: [V] the frame in which each vertex was first seen, rounded; None for the frame of the first topology.
-    """
-
+    # [V, 3] object space, metres: where each vertex was when it was first seen (`trackshade.shot.Geometry.origins`)
     origins: Float32
-    triangles: Int32
-    two_sided: Int32
-    one_sided: Int32
-    topology: Topology
+    triangles: Int32  # [F, 3] vertex indices of all triangles
+    two_sided: Int32  # [F, 3] triangles that are visible from both sides
+    one_sided: Int32  # [F, 3] triangles that are visible only from the side on which they are counter-clockwise
+    topology: Topology  # topology that a mesh must have for its vertices to be these
+    # [V] the frame in which each vertex was first seen, rounded; None for the frame of the first topology
     births: Int32 | None = None
 
 
@@ -56,37 +48,26 @@ MeshCache = dict[tuple[int, SlotAppearances], OverlayMesh]  # by the mesh's addr
 
 @dataclass(eq=False)
 class InstanceStart:
-    """An instance when it was first seen.
+    """An instance when it was first seen."""
 
-    Attributes:
-        frame: The frame in which it was first seen.
-        mesh: Its mesh in that frame.
-        rows: Rows of the matrix from its object space to the camera of the shot's first frame. A holdout's rows put it
-            behind the camera, where everything is black.
-    """
-
-    frame: float
-    mesh: OverlayMesh
+    frame: float  # the frame in which it was first seen
+    mesh: OverlayMesh  # its mesh in that frame
+    # Rows of the matrix from its object space to the camera of the shot's first frame. A holdout's rows put it behind
+    # the camera, where everything is black.
     rows: tuple[Row, Row, Row]
 
 
 @dataclass(eq=False)
 class Reference:
-    """The first frame of a shot.
+    """The first frame of a shot."""
 
-    Attributes:
-        rule: Rule of the colors.
-        starts: By instance, how it was first seen. Instances that were not known are added when they are first drawn,
-            which is exact if frames are looked at in order.
-        materials: Tells what renders show of a material.
-        hidden: Names of objects that are part of the shot but hidden in the viewport.
-        late: Names of instances that may have been first seen later than they appeared.
-    """
-
-    rule: MeshRule
+    rule: MeshRule  # rule of the colors
+    # By instance, how it was first seen. Instances that were not known are added when they are first drawn, which is
+    # exact if frames are looked at in order.
     starts: dict[InstanceKey, InstanceStart]
-    materials: MaterialEvaluator
-    hidden: tuple[str, ...] = ()
+    materials: MaterialEvaluator  # tells what renders show of a material
+    hidden: tuple[str, ...] = ()  # names of objects that are part of the shot but hidden in the viewport
+    # names of instances that may have been first seen later than they appeared
     late: dict[str, None] = field(default_factory=dict)
     reader: MeshReader = field(default_factory=MeshReader)
     matrices: dict[InstanceKey, NDArray[np.float64]] = field(default_factory=dict)

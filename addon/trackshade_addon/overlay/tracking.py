@@ -23,39 +23,24 @@ KEPT_TOPOLOGIES = 8  # of a mesh, beside its first one
 
 @dataclass(frozen=True)
 class DrawItem:
-    """A mesh to draw.
+    """A mesh to draw."""
 
-    Attributes:
-        key: Instance that brought its positions; instances of one mesh share it.
-        start: How the instance was first seen.
-        mesh: The mesh with its present topology.
-        positions: [V, 3] object space, metres; None where they are `mesh.origins`.
-        matrix_world: Object space to world space.
-    """
-
-    key: InstanceKey
-    start: InstanceStart
-    mesh: OverlayMesh
-    positions: Float32 | None
-    matrix_world: Matrix
+    key: InstanceKey  # instance that brought its positions; instances of one mesh share it
+    start: InstanceStart  # how the instance was first seen
+    mesh: OverlayMesh  # the mesh with its present topology
+    positions: Float32 | None  # [V, 3] object space, metres; None where they are `mesh.origins`
+    matrix_world: Matrix  # object space to world space
 
 
 @dataclass
 class _MeshState:
-    """A mesh when it was drawn last.
+    """A mesh when it was drawn last."""
 
-    Attributes:
-        first: The mesh with its first topology.
-        latest: The mesh with its latest topology.
-        positions: [V, 3] its latest positions.
-        frame: The frame in which it had them.
-        topologies: The mesh with its other recent topologies, the latest last.
-    """
-
-    first: OverlayMesh
-    latest: OverlayMesh
-    positions: Float32
-    frame: float
+    first: OverlayMesh  # the mesh with its first topology
+    latest: OverlayMesh  # the mesh with its latest topology
+    positions: Float32  # [V, 3] its latest positions
+    frame: float  # the frame in which it had them
+    # the mesh with its other recent topologies, the latest last
     topologies: list[OverlayMesh] = field(default_factory=list)
 
 

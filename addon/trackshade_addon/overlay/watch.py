@@ -30,21 +30,13 @@ _MODES = {"OBJECT", "POSE"}
 
 @dataclass
 class OverlayState:
-    """The overlay of a scene.
+    """The overlay of a scene."""
 
-    Attributes:
-        settings: Settings that it depends on.
-        overlay: None where the scene cannot be captured, or is not read yet.
-        error: Why the scene cannot be captured.
-        seconds: Time that reading took.
-        is_outdated: Whether the scene has changed since.
-    """
-
-    settings: Any
-    overlay: Overlay | None
-    error: TrackshadeError | None
-    seconds: float
-    is_outdated: bool = False
+    settings: Any  # settings that it depends on
+    overlay: Overlay | None  # None where the scene cannot be captured, or is not read yet
+    error: TrackshadeError | None  # why the scene cannot be captured
+    seconds: float  # time that reading took
+    is_outdated: bool = False  # whether the scene has changed since
 
 
 class OverlayWatcher(SceneWatcher[OverlayState]):

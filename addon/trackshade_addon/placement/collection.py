@@ -26,28 +26,18 @@ Block = TypeVar("Block", bound=bpy.types.ID)
 
 @dataclass(frozen=True)
 class PlacedResult:
-    """What placing a result has added to a scene. It holds names, not references, so that it survives an undo.
+    """What placing a result has added to a scene. It holds names, not references, so that it survives an undo."""
 
-    Attributes:
-        folder: Folder of the result, by which `remove` finds what belongs to it.
-        scene: Name of the scene.
-        collection: Name of the collection with the plates; "" where there is none. The collection has the warnings as
-            a custom property.
-        planes: Names of the plates, one for each camera.
-        cameras: Names of the cameras.
-        frames: First and last scene frame in which the result is shown.
-        color_space: Color space of the plate's images.
-        warnings: Sentences about what will not look as it was made.
-    """
-
-    folder: Path
-    scene: str
+    folder: Path  # folder of the result, by which `remove` finds what belongs to it
+    scene: str  # name of the scene
+    # Name of the collection with the plates; "" where there is none. The collection has the warnings as a custom
+    # property.
     collection: str
-    planes: tuple[str, ...]
-    cameras: tuple[str, ...]
-    frames: tuple[int, int]
-    color_space: str
-    warnings: tuple[str, ...]
+    planes: tuple[str, ...]  # names of the plates, one for each camera
+    cameras: tuple[str, ...]  # names of the cameras
+    frames: tuple[int, int]  # first and last scene frame in which the result is shown
+    color_space: str  # color space of the plate's images
+    warnings: tuple[str, ...]  # sentences about what will not look as it was made
 
 
 def tag(block: Block, result: ResultFolder) -> Block:

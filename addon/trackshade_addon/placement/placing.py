@@ -36,27 +36,16 @@ _WARNINGS_KEY = "trackshade_warnings"
 
 @dataclass(frozen=True)
 class PreparedResult:
-    """A result whose files are written and whose colors are checked.
-
-    Attributes:
-        result: The result.
-        sequence: Its images by scene frame.
-        space: Color space of the images.
-        warnings: Sentences about colors.
-        mode: Placement mode.
-        view_layer: See `place`.
-        distance: See `place`.
-        interpolation: See `place`.
-    """
+    """A result whose files are written and whose colors are checked."""
 
     result: ResultFolder
-    sequence: Sequence
-    space: str
-    warnings: tuple[str, ...]
-    mode: str
-    view_layer: str | None
-    distance: float | None
-    interpolation: str | None
+    sequence: Sequence  # its images by scene frame
+    space: str  # color space of the images
+    warnings: tuple[str, ...]  # sentences about colors
+    mode: str  # placement mode
+    view_layer: str | None  # see `place`
+    distance: float | None  # see `place`
+    interpolation: str | None  # see `place`
 
     def place(self, scene: bpy.types.Scene) -> PlacedResult:
         """Brings the result into its scene, within milliseconds. Raises the errors of the function `place`."""

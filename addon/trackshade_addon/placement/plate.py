@@ -38,17 +38,11 @@ _PROBES = ("hide_probe_volume", "hide_probe_sphere", "hide_probe_plane")
 
 @dataclass(frozen=True)
 class PlateArea:
-    """The part of the frame that a plate covers and the part of the image that it shows, as (left, bottom, right, top).
+    """What a plate covers of the frame and shows of the image, each as (left, bottom, right, top)."""
 
-    Attributes:
-        frame: Fractions of the scene's frame, from its lower left corner.
-        image: Texture coordinates.
-        border: Width and height of the border, fractions of the frame.
-    """
-
-    frame: tuple[float, float, float, float]
-    image: tuple[float, float, float, float]
-    border: tuple[float, float]
+    frame: tuple[float, float, float, float]  # fractions of the scene's frame, from its lower left corner
+    image: tuple[float, float, float, float]  # texture coordinates
+    border: tuple[float, float]  # width and height of the border, fractions of the frame
 
 
 def plate_area(fit: SizeFit) -> PlateArea:

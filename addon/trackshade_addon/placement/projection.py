@@ -31,27 +31,16 @@ _NAME = "Trackshade Tracks"
 
 @dataclass(frozen=True)
 class Projection:
-    """Inputs of a material that shows projected frames.
+    """Inputs of a material that shows projected frames."""
 
-    Attributes:
-        choices: The sample of each scene frame.
-        frames: The shaded frames by scene frame, as files.
-        image: The same as an image data-block.
-        depth_frames: For each pixel how far away the surface is that was seen there, by scene frame, as files.
-        depth_image: The same as an image data-block.
-        low: Depth key that is 0 in the depth images.
-        high: Depth key that is 1 in the depth images.
-        orthographic: Whether the shot's camera is orthographic.
-    """
-
-    choices: list[FrameChoice]
-    frames: Sequence
-    image: bpy.types.Image
-    depth_frames: Sequence
-    depth_image: bpy.types.Image
-    low: float
-    high: float
-    orthographic: bool
+    choices: list[FrameChoice]  # the sample of each scene frame
+    frames: Sequence  # the shaded frames by scene frame, as files
+    image: bpy.types.Image  # the same as an image data-block
+    depth_frames: Sequence  # for each pixel how far away the surface is that was seen there, by scene frame, as files
+    depth_image: bpy.types.Image  # the same as an image data-block
+    low: float  # depth key that is 0 in the depth images
+    high: float  # depth key that is 1 in the depth images
+    orthographic: bool  # whether the shot's camera is orthographic
 
 
 def attach_tracks(

@@ -21,25 +21,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """A result on disk: its images, and when and through which camera they show the scene.
+    """A result on disk: its images, and when and through which camera they show the scene."""
 
-    Attributes:
-        folder: Absolute path.
-        images: [T] the shaded frames.
-        samples: [T] scene frame numbers of the images, ascending; sub-frames are allowed.
-        view_layer: Name of the view layer that was captured.
-        fit: How the images lie over the scene's frame.
-        camera: Camera of the samples; its intrinsics are in pixels of the images.
-        nearest: Least depth that the camera saw, metres; infinite where that is not known.
-    """
-
-    folder: Path
-    images: tuple[Path, ...]
-    samples: tuple[float, ...]
-    view_layer: str
-    fit: SizeFit
-    camera: CameraTrack
-    nearest: float
+    folder: Path  # absolute path
+    images: tuple[Path, ...]  # [T] the shaded frames
+    samples: tuple[float, ...]  # [T] scene frame numbers of the images, ascending; sub-frames are allowed
+    view_layer: str  # name of the view layer that was captured
+    fit: SizeFit  # how the images lie over the scene's frame
+    camera: CameraTrack  # camera of the samples; its intrinsics are in pixels of the images
+    nearest: float  # least depth that the camera saw, metres; infinite where that is not known
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -38,20 +38,13 @@ _EARLIEST = -1_000_000  # a start frame before any time that a scene can have
 
 @dataclass(frozen=True)
 class Sequence:
-    """Files that Blender plays as an image sequence.
+    """Files that Blender plays as an image sequence."""
 
-    Attributes:
-        first: The file that stands for the sequence.
-        start: First scene frame that has an image.
-        end: Last scene frame that has an image.
-        offset: Added to a frame's index in the sequence to get its file's number (`ImageUser.frame_offset`).
-        cameras: By name of the camera, the ranges (first, last) of scene frames in which its plate is shown.
-    """
-
-    first: Path
-    start: int
-    end: int
-    offset: int
+    first: Path  # the file that stands for the sequence
+    start: int  # first scene frame that has an image
+    end: int  # last scene frame that has an image
+    offset: int  # added to a frame's index in the sequence to get its file's number (`ImageUser.frame_offset`)
+    # by name of the camera, the ranges (first, last) of scene frames in which its plate is shown
     cameras: dict[str, list[tuple[int, int]]]
 
     @property

@@ -93,21 +93,13 @@ class TextureBake(Future[None]):
 
 @dataclass(frozen=True)
 class TexturePlan:
-    """What to bake, and for which objects.
+    """What to bake, and for which objects."""
 
-    Attributes:
-        folder: Folder of the result.
-        uv_maps: Name of the UV map by object.
-        changed: Names of objects whose faces differ from those in the shot, so that its tracks do not fit.
-        warnings: Sentences about what is left out.
-        options: Plain values for the backend task "bake".
-    """
-
-    folder: Path
-    uv_maps: dict[str, str]
-    changed: frozenset[str]
-    warnings: tuple[str, ...]
-    options: dict[str, Any]
+    folder: Path  # folder of the result
+    uv_maps: dict[str, str]  # name of the UV map by object
+    changed: frozenset[str]  # names of objects whose faces differ from those in the shot, so that its tracks do not fit
+    warnings: tuple[str, ...]  # sentences about what is left out
+    options: dict[str, Any]  # plain values for the backend task "bake"
 
     def discard(self) -> None:
         """Removes the UV maps that were added for it."""

@@ -11,19 +11,12 @@ TEXTURE_MODES = ("baked", "projected", "heat")  # that put a result on the surfa
 
 @dataclass(frozen=True)
 class PlacementOptions:
-    """How a result is placed; None for the default of `place`.
+    """How a result is placed; None for the default of `place`."""
 
-    Attributes:
-        mode: One of PLACEMENT_MODES, or None to leave the result in its folder.
-        distance: Distance of the plate from the camera in metres.
-        interpolation: Interpolation of the plate's image.
-        texture_size: Texels along a side of a baked texture.
-    """
-
-    mode: str | None = "both"
-    distance: float | None = None
-    interpolation: str | None = None
-    texture_size: int | None = None
+    mode: str | None = "both"  # one of PLACEMENT_MODES, or None to leave the result in its folder
+    distance: float | None = None  # distance of the plate from the camera in metres
+    interpolation: str | None = None  # interpolation of the plate's image
+    texture_size: int | None = None  # texels along a side of a baked texture
 
     @property
     def bakes(self) -> bool:

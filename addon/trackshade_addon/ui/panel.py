@@ -83,7 +83,10 @@ class ModelSettings(SettingsPanel):
     def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         settings = context.scene.trackshade
         layout.prop(settings, "model")
-        layout.prop(settings, "negative_prompt", placeholder=tr("Model default"))
+        column = layout.column(align=True)
+        column.use_property_split = False
+        column.label(text="Negative Prompt")
+        column.prop(settings, "negative_prompt", text="", placeholder=tr("Model default"))
         column = layout.column(align=True)
         column.prop(settings, "steps")
         column.prop(settings, "guidance")
