@@ -81,7 +81,7 @@ class TrackLookup(nn.Module):
         )
 
     def forward(self, coordinates: torch.Tensor, first: torch.Tensor) -> Lookup:
-        """coordinates [B, T, 4, H, W] (`track_coordinates`), first frame [B, 3, H, W] in -1..1; all zero: none."""
+        """Coordinates [B, T, 4, H, W] (`track_coordinates`), first frame [B, 3, H, W] in -1..1; all zero: none."""
         shape = coordinates.shape[:2]
         coordinates, first = coordinates.float(), first.float()
         step = self.scale * self.patch // 2  # two samples per token side

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What placing needs of a result: read from its `job.json` and checked, since anybody may have edited that
-file.
-"""
+"""Reading a result's folder: what placing needs of its record, checked since `job.json` may have been edited."""
 
 from __future__ import annotations
 
@@ -22,26 +20,16 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Result:
-    """A result folder and when, through which camera and how cut its pictures show the scene.
+class ResultFolder:
+    """A result on disk: its images, and when and through which camera they show the scene."""
 
-    Attributes:
-        folder: absolute.
-        pictures: [T] the shaded frames.
-        samples: [T] scene frame numbers of the pictures, ascending; sub-frames allowed.
-        view_layer: the one that was captured.
-        fit: how the pictures lie over the scene's frame.
-        camera: what the samples were seen through; its intrinsics are in pixels of the pictures.
-        nearest: least depth of what the camera saw, metres; infinite where that is unknown.
-    """
-
-    folder: Path
-    pictures: tuple[Path, ...]
-    samples: tuple[float, ...]
-    view_layer: str
-    fit: SizeFit
-    camera: CameraTrack
-    nearest: float
+    folder: Path  # absolute path
+    images: tuple[Path, ...]  # [T] the shaded frames
+    samples: tuple[float, ...]  # [T] scene frame numbers of the images, ascending; sub-frames are allowed
+    view_layer: str  # name of the view layer that was captured
+    fit: SizeFit  # how the images lie over the scene's frame
+    camera: CameraTrack  # camera of the samples; its intrinsics are in pixels of the images
+    nearest: float  # least depth that the camera saw, metres; infinite where that is not known
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -55,15 +43,15 @@ class Result:
 
     @property
     def name(self) -> str:
+        """Name of the folder."""
         return self.folder.name
 
 
-def read_result(folder: Path) -> Result:
-    """Reads a result folder.
+def read_result(folder: Path) -> ResultFolder:
+    """Reads a result's folder.
 
     Raises:
-        OutputError: there is no result, it was written by a newer version, or parts of it are missing or
-            damaged.
+        OutputError: There is no result, a newer version wrote it, or parts of it are missing or damaged.
     """
     folder = folder.resolve()
     path = folder / "job.json"
@@ -86,8 +74,8 @@ def read_result(folder: Path) -> Result:
     try:
         shot = record["shot"]
         samples = tuple(float(frame) for frame in shot["frames"])
-        fit = _fit(shot)
-        camera = _camera(shot["camera"])
+        fit = _read_fit(shot)
+        camera = _read_camera(shot["camera"])
         view_layer = str(shot["view_layer"])
         nearest = float(math.inf if shot.get("nearest") is None else shot["nearest"])
     except (KeyError, TypeError, ValueError, IndexError, ShotError, np.linalg.LinAlgError) as error:
@@ -96,14 +84,14 @@ def read_result(folder: Path) -> Result:
         raise _damaged(folder, "job.json does not say which frames it shows")
     if any(b <= a for a, b in pairwise(samples)):
         raise _damaged(folder, "its frame numbers do not ascend")
-    pictures = tuple(folder / "frames" / f"{number:04d}.png" for number in range(1, len(samples) + 1))
-    for picture in pictures:
-        if not picture.is_file():
-            raise _damaged(folder, f"frames/{picture.name} is missing")
-    return Result(folder, pictures, samples, view_layer, fit, camera, nearest)
+    images = tuple(folder / "frames" / f"{number:04d}.png" for number in range(1, len(samples) + 1))
+    for image in images:
+        if not image.is_file():
+            raise _damaged(folder, f"frames/{image.name} is missing")
+    return ResultFolder(folder, images, samples, view_layer, fit, camera, nearest)
 
 
-def _camera(data: dict[str, Any]) -> CameraTrack:
+def _read_camera(data: dict[str, Any]) -> CameraTrack:
     track = CameraTrack(
         name=str(data["name"]),
         sources=tuple(str(name) for name in data["sources"]),
@@ -119,8 +107,8 @@ def _camera(data: dict[str, Any]) -> CameraTrack:
     return track
 
 
-def _fit(shot: dict[str, Any]) -> SizeFit:
-    """The size fit; a shot that was not made from a scene's frame lies over its own."""
+def _read_fit(shot: dict[str, Any]) -> SizeFit:
+    """Reads the size fit; a shot that was not made from a scene's frame covers its own frame exactly."""
     data = shot.get("size_fit")
     if data is None:
         size = (int(shot["size"][0]), int(shot["size"][1]))
@@ -134,5 +122,5 @@ def _fit(shot: dict[str, Any]) -> SizeFit:
     return fit
 
 
-def _damaged(folder: Path, what: str) -> OutputError:
-    return OutputError("damaged-result", f"The result in {folder} is damaged: {what}.", "Shade the shot again.")
+def _damaged(folder: Path, reason: str) -> OutputError:
+    return OutputError("damaged-result", f"The result in {folder} is damaged: {reason}.", "Shade the shot again.")

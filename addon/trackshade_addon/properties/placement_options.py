@@ -6,29 +6,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import TEXTURE_WAYS
+TEXTURE_MODES = ("baked", "projected", "heat")  # that put a result on the surfaces of the scene
 
 
 @dataclass(frozen=True)
 class PlacementOptions:
-    """How a result is placed; None for the default of `place`.
+    """How a result is placed; None for the default of `place`."""
 
-    Attributes:
-        mode: One of PLACEMENT_MODES, or None to leave the result in its folder.
-        distance: Distance of the plate from the camera in metres.
-        interpolation: Interpolation of the plate's image.
-        texture_size: Texels along a side of a baked texture.
-    """
-
-    mode: str | None = "both"
-    distance: float | None = None
-    interpolation: str | None = None
-    texture_size: int | None = None
+    mode: str | None = "both"  # one of PLACEMENT_MODES, or None to leave the result in its folder
+    distance: float | None = None  # distance of the plate from the camera in metres
+    interpolation: str | None = None  # interpolation of the plate's image
+    texture_size: int | None = None  # texels along a side of a baked texture
 
     @property
     def bakes(self) -> bool:
         """Whether textures are baked, which takes a while and needs the backend's environment."""
-        return self.mode in TEXTURE_WAYS
+        return self.mode in TEXTURE_MODES
 
     @property
     def has_plate(self) -> bool:
@@ -43,7 +36,7 @@ class PlacementOptions:
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `place` and `prepare`."""
         return {
-            "as_": self.mode or "both",
+            "mode": self.mode or "both",
             "distance": self.distance,
             "interpolation": self.interpolation,
             "texture_size": self.texture_size,

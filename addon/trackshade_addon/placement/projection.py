@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where each point of a mesh was in the picture, carried along by the mesh itself, whatever it does now.
+"""Projecting frames onto moving surfaces: each vertex carries the image coordinates in which the camera saw it.
 
-In each scene frame a mesh's vertices know their picture coordinates in the sample that this frame shows, as the
-attribute `PLACE` (see `trackshade.results.texture.projection`: X and Y over Z, which are linear over a triangle). So
-the picture sticks to the surface: between samples, under another camera, and where the scene's animation was changed.
+In each scene frame a mesh's vertices have their image coordinates in the sample that this frame shows, as the attribute
+`PROJECTION_ATTRIBUTE` (see `trackshade.results.texture.projection`: X and Y over Z, which are linear over a triangle).
+So the image sticks to the surface: between samples, under another camera, and where the scene's animation was changed.
 
-They come from a point cache with a row for each sample, which a hidden object of bare vertices plays, and a Geometry
-Nodes modifier at the end of the mesh's own stack copies them over, vertex by vertex. Where the mesh has other
-vertices than the tracks (a viewport that subdivides less than renders do), the attribute is zero: nothing is seen.
+The coordinates come from a point cache with a row for each sample, which a hidden object of bare vertices plays, and a
+Geometry Nodes modifier at the end of the mesh's modifier stack copies them over, vertex by vertex. Where the mesh has
+other vertices than the tracks (a viewport that subdivides less than renders do), the attribute is zero: nothing is
+projected.
 """
 
 from __future__ import annotations
@@ -19,57 +20,59 @@ from typing import Any
 import bpy
 
 from .collection import PLATE_KEY, stored_path, tag
-from .record import Result
+from .drivers import drive_by_frame
+from .result_folder import ResultFolder
 from .sequence import FrameChoice, Sequence
-from .timing import follow_frames
 
-PLACE = "trackshade_place"  # attribute
+PROJECTION_ATTRIBUTE = "trackshade_place"
 TRACKS_KEY = "trackshade_tracks"  # on the hidden objects
 _NAME = "Trackshade Tracks"
 
 
 @dataclass(frozen=True)
 class Projection:
-    """What a projected material is made of.
+    """Inputs of a material that shows projected frames."""
 
-    Attributes:
-        choices: the sample of each scene frame.
-        frames, picture: the shaded frames by scene frame, as files and as an image.
-        reach_frames, reach: the same of how far in each pixel is known.
-        low, high: keys that are 0 and 1 there.
-        orthographic: of the shot's camera.
-    """
-
-    choices: list[FrameChoice]
-    frames: Sequence
-    picture: bpy.types.Image
-    reach_frames: Sequence
-    reach: bpy.types.Image
-    low: float
-    high: float
-    orthographic: bool
+    choices: list[FrameChoice]  # the sample of each scene frame
+    frames: Sequence  # the shaded frames by scene frame, as files
+    image: bpy.types.Image  # the same as an image data-block
+    depth_frames: Sequence  # for each pixel how far away the surface is that was seen there, by scene frame, as files
+    depth_image: bpy.types.Image  # the same as an image data-block
+    low: float  # depth key that is 0 in the depth images
+    high: float  # depth key that is 1 in the depth images
+    orthographic: bool  # whether the shot's camera is orthographic
 
 
-def carry_tracks(
+def attach_tracks(
     obj: bpy.types.Object,
-    home: bpy.types.Collection,
-    result: Result,
+    collection: bpy.types.Collection,
+    result: ResultFolder,
     path: Path,
     vertices: int,
-    projection: Projection,
+    choices: list[FrameChoice],
 ) -> list[str]:
-    """Gives an object its picture coordinates, from the point cache at `path`; sentences about where it lacks them."""
-    carrier = _carrier(f"{result.name} tracks {obj.name}", result, path, vertices)
-    home.objects.link(carrier)
+    """Gives an object's vertices their image coordinates in each frame.
+
+    Args:
+        obj: The object.
+        collection: Collection for the hidden object that plays the point cache.
+        result: The result.
+        path: Point cache (PC2) with the image coordinates of each sample.
+        vertices: Number of vertices in the point cache.
+        choices: The sample of each scene frame.
+
+    Returns:
+        A warning where the object has other vertices in the viewport.
+    """
+    carrier = _make_carrier(f"{result.name} tracks {obj.name}", result, path, vertices)
+    collection.objects.link(carrier)
     carrier.hide_viewport = carrier.hide_render = True
-    follow_frames(
-        carrier.modifiers[_NAME], "eval_frame", {choice.frame: choice.sample for choice in projection.choices}
-    )
+    drive_by_frame(carrier.modifiers[_NAME], "eval_frame", {choice.frame: choice.sample for choice in choices})
     modifier = obj.modifiers.new(_NAME, "NODES")
-    modifier.node_group = tag(_nodes(carrier), result)
+    modifier.node_group = tag(_make_nodes(carrier), result)
     modifier.show_expanded = False
-    view = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    count = len(view.data.vertices) if isinstance(view.data, bpy.types.Mesh) else 0
+    evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    count = len(evaluated.data.vertices) if isinstance(evaluated.data, bpy.types.Mesh) else 0
     if count != vertices:
         return [
             f"'{obj.name}' has {count} vertices in the viewport and {vertices} in the tracks, so it shows the baked "
@@ -78,8 +81,8 @@ def carry_tracks(
     return []
 
 
-def drop_tracks(obj: bpy.types.Object) -> None:
-    """Takes the modifier off, and removes what it copied from, unless a duplicate of the object goes on using it."""
+def detach_tracks(obj: bpy.types.Object) -> None:
+    """Removes the modifier, and what it copies from unless a duplicate of the object still uses that."""
     for modifier in [item for item in obj.modifiers if item.type == "NODES"]:
         group: Any = modifier.node_group
         if group is not None and PLATE_KEY in group:
@@ -92,8 +95,8 @@ def drop_tracks(obj: bpy.types.Object) -> None:
                     bpy.data.objects.remove(carrier)
 
 
-def _carrier(name: str, result: Result, path: Path, vertices: int) -> bpy.types.Object:
-    """An object of bare vertices that lie, in each sample, at the picture coordinates."""
+def _make_carrier(name: str, result: ResultFolder, path: Path, vertices: int) -> bpy.types.Object:
+    """Makes an object of bare vertices whose locations are the image coordinates of each sample."""
     mesh = tag(bpy.data.meshes.new(name), result)
     mesh.vertices.add(vertices)
     carrier = tag(bpy.data.objects.new(name, mesh), result)
@@ -105,8 +108,8 @@ def _carrier(name: str, result: Result, path: Path, vertices: int) -> bpy.types.
     return carrier
 
 
-def _nodes(carrier: bpy.types.Object) -> bpy.types.NodeTree:
-    """Copies the carrier's points into the attribute, by index, where there are as many."""
+def _make_nodes(carrier: bpy.types.Object) -> bpy.types.NodeTree:
+    """Makes nodes that copy the carrier's points into the attribute, by index, where there are as many."""
     tree: Any = bpy.data.node_groups.new(carrier.name, "GeometryNodeTree")
     tree.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     tree.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
@@ -136,7 +139,7 @@ def _nodes(carrier: bpy.types.Object) -> bpy.types.NodeTree:
     link(same.outputs[0], scale.inputs["Scale"])
     store = make("GeometryNodeStoreNamedAttribute")
     store.data_type, store.domain = "FLOAT_VECTOR", "POINT"
-    store.inputs["Name"].default_value = PLACE
+    store.inputs["Name"].default_value = PROJECTION_ATTRIBUTE
     link(source.outputs[0], store.inputs["Geometry"])
     link(scale.outputs[0], _socket(store.inputs, "Value"))
     link(store.outputs["Geometry"], target.inputs[0])
@@ -146,5 +149,5 @@ def _nodes(carrier: bpy.types.Object) -> bpy.types.NodeTree:
 
 
 def _socket(sockets: Any, name: str) -> bpy.types.NodeSocket:
-    """The socket of this name that the node's data type shows; older Blenders keep one for each type."""
+    """Returns the socket of this name that is enabled; older Blenders keep one for each data type."""
     return next(item for item in sockets if item.name == name and item.enabled)

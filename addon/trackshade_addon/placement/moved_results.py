@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lets a scene find results that were moved after it was saved: in whatever of it names a file of theirs."""
+"""Updating the paths of a scene to results that were moved after it was saved."""
 
 from __future__ import annotations
 
@@ -11,37 +11,40 @@ from typing import Any
 import bpy
 
 from .collection import PLATE_KEY
-from .strip import strips_of
+from .sequencer import strips_of
 
 
-def relocate(moved: Mapping[Path, Path]) -> int:
-    """Changes every path of the open file that lies in a result that was moved; how many there were.
+def update_paths(moved: Mapping[Path, Path]) -> int:
+    """Updates every path of the open file that lies in a result that was moved.
 
-    Images, clips, sounds, strips and caches are changed, whoever made them, and what marks our own data as belonging to
-    a result. Relative paths stay relative where that is possible. The file on the disk is not written.
+    Images, clips, sounds, strips and caches are changed, whoever made them, and the marks of data-blocks that belong to
+    a result. Relative paths stay relative where that is possible. The file on disk is not written.
 
     Args:
-        moved: new folder of each result, by its old one, which is not there any more.
+        moved: New folder of each result by its old one, which does not exist any more.
+
+    Returns:
+        The number of paths.
     """
     if not moved:
         return 0
-    places = {_key(form): str(new.resolve()) for old, new in moved.items() for form in (old, old.resolve())}
+    folders = {_key(form): str(new.resolve()) for old, new in moved.items() for form in (old, old.resolve())}
     count = 0
     for holder, name, library in _holders():
         stored = getattr(holder, name)
-        found = _moved(bpy.path.abspath(stored, library=library), places) if stored else None
+        found = _new_path(bpy.path.abspath(stored, library=library), folders) if stored else None
         if found is not None:
-            setattr(holder, name, _stored(found, stored, library))
+            setattr(holder, name, _as_stored(found, stored, library))
             count += 1
-    for block in _marked():
-        found = places.get(_key(block[PLATE_KEY]))
+    for block in _tagged_blocks():
+        found = folders.get(_key(block[PLATE_KEY]))
         if found is not None:
             block[PLATE_KEY] = found
     return count
 
 
 def _holders() -> Iterator[tuple[Any, str, Any]]:
-    """What names a file: the holder of its path, the path's property, and the library that it is relative to."""
+    """Returns what has a file path: the holder, the name of the property, and the library that it is relative to."""
     for blocks in (bpy.data.images, bpy.data.movieclips, bpy.data.sounds, bpy.data.cache_files):
         yield from ((block, "filepath", block.library) for block in blocks)
     for obj in bpy.data.objects:
@@ -53,8 +56,8 @@ def _holders() -> Iterator[tuple[Any, str, Any]]:
                     yield strip, name, scene.library
 
 
-def _marked() -> Iterator[Any]:
-    """What carries the folder of a result."""
+def _tagged_blocks() -> Iterator[Any]:
+    """Returns what is marked with the folder of a result."""
     for blocks in (bpy.data.objects, bpy.data.collections, bpy.data.meshes, bpy.data.cameras, bpy.data.materials,
                    bpy.data.images, bpy.data.actions, bpy.data.node_groups):  # fmt: skip
         yield from (block for block in blocks if PLATE_KEY in block)
@@ -66,18 +69,18 @@ def _marked() -> Iterator[Any]:
             yield from (node for node in tree.nodes if PLATE_KEY in node)
 
 
-def _moved(path: str, places: Mapping[str, str]) -> str | None:
-    """Where a path leads now; None where it is in nothing that was moved."""
-    whole = Path(os.path.normpath(path))
-    for folder in (whole, *whole.parents):
-        new = places.get(_key(folder))
+def _new_path(path: str, folders: Mapping[str, str]) -> str | None:
+    """Returns the path after the move; None where it is in no folder that was moved."""
+    full = Path(os.path.normpath(path))
+    for folder in (full, *full.parents):
+        new = folders.get(_key(folder))
         if new is not None:
-            return os.path.join(new, whole.relative_to(folder)) if folder != whole else new
+            return os.path.join(new, full.relative_to(folder)) if folder != full else new
     return None
 
 
-def _stored(path: str, before: str, library: Any) -> str:
-    """As the file stores it; a folder keeps the separator at its end."""
+def _as_stored(path: str, before: str, library: Any) -> str:
+    """Returns a path in the form of the stored one: relative or not, with or without a separator at its end."""
     if before.endswith(("/", "\\")):
         path += os.sep
     if before.startswith("//") and library is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A result in the video sequencer: a strip of pictures, one for each scene frame, above what is there."""
+"""Results in the video sequencer: a strip of images, one for each scene frame, above the other strips."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 import bpy
 
 from .collection import PLATE_KEY
-from .record import Result
+from .result_folder import ResultFolder
 from .sequence import Sequence
 
 _MOST_CHANNELS = 128
 
 
-def add_strip(scene: bpy.types.Scene, result: Result, sequence: Sequence, space: str) -> list[str]:
-    """Adds the strip from the frame that the result begins in; sentences about what changes its colors, or hides it.
+def add_strip(scene: bpy.types.Scene, result: ResultFolder, sequence: Sequence, space: str) -> list[str]:
+    """Adds a strip that begins in the first frame of the result.
 
-    It lies as the model's picture lies over the scene's frame: padded, it fills the frame; cropped, it fits into it.
+    It lies as the model's image lies over the scene's frame: padded, it fills the frame; cropped, it fits into it.
+
+    Returns:
+        Warnings about what changes its colors, or hides it.
     """
     if scene.sequence_editor is None:
         scene.sequence_editor_create()
     strips = strips_of(scene)
-    channel = 1 + max(
-        (
-            strip.channel
-            for strip in strips
-            if strip.frame_final_start <= sequence.end and strip.frame_final_end > sequence.start
-        ),
-        default=0,
-    )
+    overlapping = [
+        strip.channel
+        for strip in strips
+        if strip.frame_final_start <= sequence.end and strip.frame_final_end > sequence.start
+    ]
     strip: Any = strips.new_image(
         name=result.name,
         filepath=str(sequence.first),
-        channel=min(channel, _MOST_CHANNELS),
+        channel=min(1 + max(overlapping, default=0), _MOST_CHANNELS),
         frame_start=sequence.start,
         fit_method="FILL" if result.fit.mode == "pad" else "FIT",
     )
@@ -43,7 +43,7 @@ def add_strip(scene: bpy.types.Scene, result: Result, sequence: Sequence, space:
     strip.colorspace_settings.name = space
     strip[PLATE_KEY] = str(result.folder)
     workspace: Any = bpy.context.workspace
-    if getattr(workspace, "sequencer_scene", scene) is None:  # from Blender 5.0 on, what the editors show
+    if getattr(workspace, "sequencer_scene", scene) is None:  # what the editors show, from Blender 5.0 on
         workspace.sequencer_scene = scene
     warnings = []
     if scene.view_settings.exposure != 0:
@@ -57,16 +57,16 @@ def add_strip(scene: bpy.types.Scene, result: Result, sequence: Sequence, space:
 
 
 def remove_strips(scene: bpy.types.Scene, tag: str | None = None) -> int:
-    """Takes the strips of a result, any or the one of this folder, out of the sequencer; how many there were."""
+    """Removes the strips of results, all or those of one folder, and returns how many there were."""
     strips = strips_of(scene)
-    own = [strip for strip in strips if PLATE_KEY in strip and tag in (None, strip[PLATE_KEY])]
-    for strip in own:
+    found = [strip for strip in strips if PLATE_KEY in strip and tag in (None, strip[PLATE_KEY])]
+    for strip in found:
         strips.remove(strip)
-    return len(own)
+    return len(found)
 
 
 def strips_of(scene: bpy.types.Scene) -> Any:
-    """The strips of a scene's sequencer, [] where it has none."""
+    """Returns the strips of a scene's sequencer, [] where it has none."""
     editor: Any = scene.sequence_editor
     if editor is None:
         return []

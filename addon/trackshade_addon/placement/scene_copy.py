@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The scene with its plate as a file of its own. The user's file is never written."""
+"""Saving a copy of the open file with its placed results. The user's file is never written."""
 
 from __future__ import annotations
 
@@ -18,21 +18,28 @@ from .collection import PLATE_KEY
 
 
 def save_copy(path: Path) -> Path:
-    """Saves the session as a copy at `path` (usually `scene.blend` in the result), which finds its images
-    relative to itself. The session goes on as the file it was, saved or not, with its own paths.
+    """Saves the session as a copy whose image paths are relative to the copy.
+
+    The session goes on as the file it was, saved or not, with its paths.
+
+    Args:
+        path: The copy, usually `scene.blend` in the result's folder.
+
+    Returns:
+        The absolute path of the copy.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     path = Path(path).resolve()
     if bpy.data.filepath and path == Path(bpy.data.filepath).resolve():
         raise OutputError(
             "output-is-scene", f"{path} is the open file itself, and was kept.", "Choose another path for the copy."
         )
-    # Written beside its place and then moved there: relative paths stay right, and no half-written file is seen.
+    # Written in the same folder and then renamed: relative paths stay right, and no half-written file is seen.
     partial = path.with_name(f".{path.stem}.partial.blend")
     try:
-        with _near_paths(), without_handlers("save_"):
+        with _relative_paths(), without_handlers("save_"):
             bpy.ops.wm.save_as_mainfile(
                 filepath=str(partial), copy=True, relative_remap=True, check_existing=False, compress=True
             )
@@ -49,14 +56,15 @@ def save_copy(path: Path) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    """Blender's own sentence names the file again before its reason."""
+    """Returns the reason of an error; Blender's message names the file again before it."""
     return getattr(error, "strerror", None) or str(error).strip().rsplit(": ", 1)[-1].rstrip(".")
 
 
 @contextlib.contextmanager
-def _near_paths() -> Iterator[None]:
-    """Makes the paths of our images and tracks relative to the open file for a while: Blender then rebases them to the
-    copy's place. In a session without a file it makes all paths relative to the copy by itself.
+def _relative_paths() -> Iterator[None]:
+    """Makes the paths of results' images and tracks relative to the open file for a while.
+
+    Blender then rebases them to the copy's folder. In a session without a file it makes all paths relative by itself.
     """
     before: list[tuple[Any, str]] = []
     if bpy.data.filepath:
@@ -74,7 +82,7 @@ def _near_paths() -> Iterator[None]:
 
 
 def _holders() -> Iterator[Any]:
-    """What of ours holds the path of a file."""
+    """Returns what has a file path and belongs to a result."""
     yield from (image for image in bpy.data.images if PLATE_KEY in image)
     for obj in bpy.data.objects:
         if PLATE_KEY in obj:
