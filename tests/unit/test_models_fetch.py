@@ -19,7 +19,7 @@ from trackshade.config.registry import model_folder, spec
 from trackshade.core.errors import CancelledError, ModelError
 from trackshade.models import download as fetching
 from trackshade.models.download import fetch, licence_text, list_files, verify
-from trackshade.models.loading import load_pipeline
+from trackshade.pipelines.loading import load_pipeline
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SPEC = dataclasses.replace(spec("das-cogvideox-5b"), repo="maker/model", revision=COMMIT)

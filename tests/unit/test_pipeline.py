@@ -15,9 +15,9 @@ from PIL import Image
 
 from tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
 from trackshade.core.errors import CancelledError, ModelError
-from trackshade.models import TrackingTransformer3DModel
+from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel
 from trackshade.pipelines import DiffusionShaderPipeline
-from trackshade.pipelines.diffusion_shader import dynamic_guidance, out_of_memory_explained
+from trackshade.pipelines.diffusion_shader import dynamic_guidance, explain_out_of_memory
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -73,8 +73,8 @@ def test_a_seed_means_the_same(pipeline):
         {"guidance_scale": 4.0},
         {"use_dynamic_cfg": True},
         {"tracking_range": "demo"},
-        {"tracking_scale": 0.5},
-        {"tracking_span": (0.5, 1.0)},
+        {"control_scale": 0.5},
+        {"control_start": 0.5},
     ],
 )
 def test_every_input_matters(pipeline, change):
@@ -85,9 +85,9 @@ def test_every_input_matters(pipeline, change):
 
 def test_a_span_of_no_step_is_no_strength(pipeline):
     as_trained = shade(pipeline, output_type="latent")
-    never = shade(pipeline, output_type="latent", tracking_span=(0.0, 0.1))  # the first step's middle is later
-    assert torch.equal(never, shade(pipeline, output_type="latent", tracking_scale=0.0))
-    assert torch.equal(as_trained, shade(pipeline, output_type="latent", tracking_span=(0.1, 0.9)))
+    never = shade(pipeline, output_type="latent", control_end=0.1)  # the first step's middle is later
+    assert torch.equal(never, shade(pipeline, output_type="latent", control_scale=0.0))
+    assert torch.equal(as_trained, shade(pipeline, output_type="latent", control_start=0.1, control_end=0.9))
 
 
 def test_forms_of_input_are_the_same(pipeline):
@@ -169,7 +169,7 @@ def test_first_frame_latents_are_scaled_and_padded(folder: Path, tmp_path: Path)
     inverted = DiffusionShaderPipeline.from_pretrained(folder)
     image = torch.tensor(IMAGE).movedim(-1, 0)[None] / 255
     first, second = (
-        p.first_frame_latents(image, 3, torch.Generator().manual_seed(0)).detach() for p in (plain, inverted)
+        p.encode_first_frame(image, 3, torch.Generator().manual_seed(0)).detach() for p in (plain, inverted)
     )
     assert first.shape == (1, 3, 4, HEIGHT // 8, WIDTH // 8)
     assert not first[:, 1:].any()
@@ -180,7 +180,7 @@ def test_first_frame_latents_are_scaled_and_padded(folder: Path, tmp_path: Path)
 def test_the_demo_range_changes_the_video_but_not_the_tracking_image(pipeline):
     video = torch.tensor(TRACKING).movedim(-1, 1)[None] / 255
     with torch.no_grad():
-        trained, demo = (pipeline.tracking_latents(video, way, None) for way in ("training", "demo"))
+        trained, demo = (pipeline.encode_tracking_video(video, way, None) for way in ("training", "demo"))
         first = pipeline.vae.encode(video[:, :1].transpose(1, 2) * 2 - 1).latent_dist.mode()
     assert trained.shape[2] == 8
     assert (trained[:, :, :4] - demo[:, :, :4]).abs().mean() > 0.05
@@ -269,7 +269,7 @@ def test_learned_positions_admit_one_size(tmp_path: Path):
 
 
 def test_out_of_memory_is_explained():
-    with pytest.raises(ModelError) as caught, out_of_memory_explained():
+    with pytest.raises(ModelError) as caught, explain_out_of_memory():
         torch.empty(1 << 60, dtype=torch.uint8)
     assert caught.value.code == "out-of-memory"
 
@@ -277,7 +277,7 @@ def test_out_of_memory_is_explained():
 def test_slicing_and_tiling_are_options(folder: Path):
     pipeline = DiffusionShaderPipeline.from_pretrained(folder)
     assert not pipeline.vae.use_tiling
-    pipeline.enable_vae_saving()
+    pipeline.enable_vae_tiling()
     assert pipeline.vae.use_tiling
     assert pipeline.vae.use_slicing
 
@@ -334,7 +334,7 @@ def test_a_first_frame_of_its_own_obeys_the_same_strength(tmp_path: Path):
     pipeline.set_progress_bar_config(disable=True)
     pipeline.transformer.register_to_config(still_guidance=1.0)
     others = TRACKING[:, :, ::-1].copy()
-    without = [shade(pipeline, image=None, tracking_video=t, tracking_scale=0.0) for t in (TRACKING, others)]
+    without = [shade(pipeline, image=None, tracking_video=t, control_scale=0.0) for t in (TRACKING, others)]
     np.testing.assert_array_equal(*without)
     led = [shade(pipeline, image=None, tracking_video=t) for t in (TRACKING, others)]
     assert (led[0] != led[1]).any()
@@ -356,7 +356,7 @@ def test_a_first_frame_of_its_own_is_guided_as_the_model_asks(tmp_path: Path):
 def test_a_scheduler_of_another_noise_schedule_is_refused(pipeline):
     """The lookup's own estimate of the clean latents is right for one schedule only."""
     settings: dict[str, Any] = TRANSFORMER | {"track_frequencies": 2, "track_scale": 8, "track_snr_shift": 3.0}
-    others = (pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, TrackingTransformer3DModel(**settings))
+    others = (pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, WarpGuidedTransformer3DModel(**settings))
     DiffusionShaderPipeline(*others, CogVideoXDDIMScheduler(snr_shift_scale=3.0, rescale_betas_zero_snr=True))
     for shift, zero in ((1.0, True), (3.0, False)):
         wrong = CogVideoXDDIMScheduler(snr_shift_scale=shift, rescale_betas_zero_snr=zero)

@@ -113,7 +113,7 @@ class Shader:
         self._loaded = None  # two models at once may not fit
         report(states.LOADING, "Loading PyTorch")
         from trackshade.models.checkpoint import digest
-        from trackshade.models.loading import load_pipeline
+        from trackshade.pipelines.loading import load_pipeline
 
         def progress(share: float, what: str) -> None:
             report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
@@ -199,8 +199,9 @@ def _shade(
         use_dynamic_cfg=spec.dynamic_guidance and settings.guidance is None,
         generator=torch.Generator("cpu").manual_seed(settings.seed),
         tracking_range=settings.tracking_range,
-        tracking_scale=settings.control_scale,
-        tracking_span=(settings.control_start, settings.control_end),
+        control_scale=settings.control_scale,
+        control_start=settings.control_start,
+        control_end=settings.control_end,
         output_type="uint8",
         callback_on_step_end=after_step,
         callback_on_step_end_tensor_inputs=("denoised",),
