@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +18,10 @@ import torch
 from tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
 from trackshade.config.registry import is_present, model_folder, models, spec
 from trackshade.core.errors import ModelError
+from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel
 from trackshade.models.checkpoint import digest
-from trackshade.models.loading import component_class, load_components, transformer_class_name
+from trackshade.models.loading import COMPONENTS, check_checkpoint, component_class
+from trackshade.pipelines import DiffusionShaderPipeline
 from trackshade.pipelines.loading import load_pipeline
 from trackshade_lab.scenes import generate_clip
 
@@ -126,6 +131,52 @@ def test_mini_starts_from_text_and_tracks_alone():
 def test_another_loader_can_be_named():
     with pytest.raises(ModuleNotFoundError):
         load_pipeline(dataclasses.replace(MINI, loader="trackshade.pipelines.nowhere:load"))
+
+
+@pytest.mark.parametrize(("name", "class_name"), [(n, c) for n, known in COMPONENTS.items() for c in known])
+def test_every_class_that_a_checkpoint_may_name_can_be_imported(name: str, class_name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert hasattr(component_class(name, class_name, tmp_path), "from_pretrained")
+
+
+def rename_transformer(folder: Path, class_name: str, **config: Any) -> None:
+    """Change a checkpoint's files to what another version wrote."""
+    index_path, config_path = folder / "model_index.json", folder / "transformer" / "config.json"
+    index = json.loads(index_path.read_text())
+    index_path.write_text(json.dumps(index | {"transformer": ["trackshade", class_name]}))
+    values = json.loads(config_path.read_text())
+    config_path.write_text(json.dumps(values | config | {"_class_name": class_name}))
+
+
+def test_a_checkpoint_from_before_the_two_classes_loads_as_the_warp_guided_one(tmp_path: Path) -> None:
+    """mini's files as earlier versions wrote them make the same video bit for bit."""
+    folder = Path(shutil.copytree(model_folder(MINI), tmp_path / "mini"))
+    rename_transformer(folder, "TrackingTransformer3DModel")
+    old, new = DiffusionShaderPipeline.from_pretrained(folder), load_pipeline(MINI, "cpu")
+    old.set_progress_bar_config(disable=True)
+    assert type(old.transformer) is type(new.transformer) is WarpGuidedTransformer3DModel
+    clip = generate_clip(3, split="held-out")
+    ours, theirs = (
+        pipeline(
+            clip.caption,
+            tracking_video=clip.tracking,
+            num_inference_steps=1,
+            guidance_scale=1.0,
+            generator=torch.Generator().manual_seed(0),
+            output_type="latent",
+        ).frames
+        for pipeline in (old, new)
+    )
+    assert torch.equal(ours, theirs)
+    assert check_checkpoint(folder)["like"] == "mini"
+
+
+def test_a_published_checkpoint_from_before_the_two_classes_loads_as_the_published_one(tmp_path: Path) -> None:
+    switched_off = {"track_frequencies": 0, "track_scale": 8, "still_guidance": 0.0, "pooled_text": False}
+    rename_transformer(write_checkpoint(tmp_path), "TrackingTransformer3DModel", **switched_off)
+    transformer = DiffusionShaderPipeline.from_pretrained(tmp_path).transformer
+    assert type(transformer) is TrackingTransformer3DModel
+    assert check_checkpoint(tmp_path)["like"] == "das-cogvideox-5b"
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused_without_torch(tmp_path: Path) -> None:

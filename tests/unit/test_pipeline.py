@@ -328,6 +328,71 @@ def test_pickled_weights_are_not_read(tmp_path: Path):
         DiffusionShaderPipeline.from_pretrained(tmp_path)
 
 
+@pytest.fixture
+def stills(folder: Path) -> DiffusionShaderPipeline:
+    """A pipeline whose model makes a first frame from prompt and tracks."""
+    pipeline = DiffusionShaderPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.transformer.register_to_config(still_guidance=2.0)
+    return pipeline
+
+
+def test_a_first_frame_is_a_stage_that_calls_back(stills):
+    seen = []
+
+    def callback(pipe, step, timestep, tensors):
+        seen.append((pipe.stage, step, timestep, pipe.num_timesteps, tensors["latents"].shape[1]))
+
+    shade(stills, image=None, guidance_scale=1.0, callback_on_step_end=callback)
+    assert [(stage, step) for stage, step, *_ in seen] == [
+        *(("first frame", step) for step in range(3)), *(("video", step) for step in range(3, 6)),
+    ]  # fmt: skip
+    assert [timestep for _, _, timestep, _, _ in seen[:3]] == [timestep for _, _, timestep, _, _ in seen[3:]]
+    assert {count for *_, count, _ in seen} == {6}
+    assert [length for *_, length in seen] == [1] * 3 + [3] * 3
+    seen.clear()
+    shade(stills, callback_on_step_end=callback)
+    assert [(stage, step, count) for stage, step, _, count, _ in seen] == [("video", step, 3) for step in range(3)]
+
+
+def test_the_first_frame_stage_is_a_call_for_one_frame(stills):
+    """Making the first frame in a call of its own, with the same generator, comes to the same video bit for bit."""
+    generator = torch.Generator().manual_seed(1)
+    still = shade(stills, image=None, tracking_video=TRACKING[:1], generator=generator, output_type="pt")
+    video = shade(stills, image=still[:, 0], generator=generator, output_type="latent")
+    assert torch.equal(video, shade(stills, image=None, output_type="latent"))
+
+
+@pytest.mark.parametrize(("after", "left"), [(0, "step 2 of 6"), (2, "decoding"), (3, "step 5 of 6")])
+def test_a_stop_is_obeyed_in_every_stage(stills, after: int, left: str):
+    steps = []
+
+    def callback(pipe, step, timestep, tensors):
+        steps.append(step)
+        if step == after:
+            pipe.stop()
+
+    with pytest.raises(CancelledError, match=left):
+        shade(stills, image=None, callback_on_step_end=callback)
+    assert steps == list(range(after + 1))
+    assert stills.interrupt
+
+
+@pytest.mark.parametrize("method", ["encode_prompt", "prepare_conditioning", "decode_latents"])
+def test_a_stop_between_the_steps_is_not_lost(stills, monkeypatch: pytest.MonkeyPatch, method: str):
+    called, original = [], getattr(stills, method)
+
+    def stopping(*arguments, **options):
+        called.append(method)
+        stills.stop()
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(stills, method, stopping)
+    with pytest.raises(CancelledError):
+        shade(stills, image=None)
+    assert called == [method]
+
+
 def test_a_first_frame_of_its_own_obeys_the_same_strength(tmp_path: Path):
     """Where the tracks do not lead the video, they do not lead the first frame that is made before it."""
     pipeline = DiffusionShaderPipeline.from_pretrained(write_checkpoint(tmp_path))

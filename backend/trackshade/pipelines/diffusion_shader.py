@@ -204,6 +204,11 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         """Whether the running call ends before its next step."""
         return self._interrupt
 
+    def stages(self, num_frames: int, has_first_frame: bool) -> tuple[str, ...]:
+        """Return the stages of a call: "video", preceded by "first frame" if the model makes the first frame itself."""
+        makes_first_frame = not has_first_frame and num_frames > 1 and self.still_guidance > 0
+        return ("first frame", "video") if makes_first_frame else ("video",)
+
     def stop(self) -> None:
         """End the running call before its next step with `CancelledError`.
 
@@ -488,13 +493,14 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             self.check_inputs(
                 tracking_video, latents, tracking_range, output_type, callback_on_step_end_tensor_inputs
             )
-            makes_first_frame = first_frame is None and num_frames > 1 and self.still_guidance > 0
-            still_guidance_scale = max(guidance_scale, self.still_guidance) if makes_first_frame else guidance_scale
-            self._num_timesteps = num_inference_steps * (2 if makes_first_frame else 1)
+            stages = self.stages(num_frames, has_first_frame=first_frame is not None)
+            self._num_timesteps = num_inference_steps * len(stages)
+            still_guidance_scale = max(guidance_scale, self.still_guidance)
 
             # 2. Encode the prompt
+            largest_scale = still_guidance_scale if "first frame" in stages else guidance_scale
             prompt_embeds, negative_prompt_embeds = self.encode_prompt(
-                prompts, negative_prompt, do_classifier_free_guidance=still_guidance_scale > 1
+                prompts, negative_prompt, do_classifier_free_guidance=largest_scale > 1
             )
             sampling = Sampling(
                 prompt_embeds=prompt_embeds,
@@ -512,7 +518,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             )
 
             # 3. Make the first frame
-            if makes_first_frame:
+            if "first frame" in stages:
                 first_frame = self._make_first_frame(
                     tracking_video[:, :1], tracking_range, replace(sampling, guidance_scale=still_guidance_scale)
                 )
@@ -523,8 +529,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             latents = self.prepare_latents(self._latent_shape(tracking_video), generator, latents)
 
             # 5. Denoise
-            first_step = num_inference_steps if makes_first_frame else 0
-            latents = self.denoise(latents, conditioning, sampling, first_step)
+            latents = self.denoise(latents, conditioning, sampling, first_step=self._num_timesteps - num_inference_steps)
 
             # 6. Decode
             frames = latents if output_type == "latent" else _convert(self.decode_latents(latents), output_type)
