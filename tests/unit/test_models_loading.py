@@ -92,7 +92,10 @@ def test_mini_fits_its_spec():
     config = pipeline.transformer.config
     assert config.max_text_seq_length == MINI.text_length
     assert config.sample_frames in MINI.allowed_frame_counts
-    assert (config.sample_width * pipeline.vae_scale_factor_spatial, config.sample_height * pipeline.vae_scale_factor_spatial) in MINI.sizes
+    assert (
+        config.sample_width * pipeline.vae_scale_factor_spatial,
+        config.sample_height * pipeline.vae_scale_factor_spatial,
+    ) in MINI.sizes
 
 
 def test_mini_follows_tracks_on_a_scene_it_never_saw():

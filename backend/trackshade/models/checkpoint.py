@@ -77,7 +77,8 @@ def check_strictly(cls: Any, path: str | Path, subfolder: str | None = None) -> 
 
     Args:
         cls: Model class of diffusers' kind.
-        path, subfolder: Folder of the component.
+        path: Folder of the component, or of the pipeline if `subfolder` is given.
+        subfolder: Folder of the component in `path`.
 
     Raises:
         ModelError: naming missing and unexpected tensors and those of another shape.

@@ -148,12 +148,12 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
 
     def forward(
         self,
-        hidden_states: torch.Tensor,  # [B, T, C, h, w] noisy latents and first-frame latents, joined along C
-        encoder_hidden_states: torch.Tensor,  # [B, L, E] text
+        hidden_states: torch.Tensor,  # [B, T, C, h, w]
+        encoder_hidden_states: torch.Tensor,  # [B, L, E]
         timestep: torch.Tensor,  # [B]
         timestep_cond: torch.Tensor | None = None,
         ofs: torch.Tensor | None = None,
-        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,  # cosines, sines: [T*h*w/p^2, head dim]
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,  # [T*h*w/p^2, head dim] each
         tracking_maps: torch.Tensor | None = None,  # [B, T, C, h, w]
         control_scale: float = 1.0,
         attention_kwargs: dict[str, Any] | None = None,
@@ -162,11 +162,17 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         """Predict the velocity of the noisy latents (arXiv 2501.03847, section 3.2).
 
         Args:
+            hidden_states: Noisy latents and first-frame latents, joined along C.
+            encoder_hidden_states: Text embeddings.
+            timestep: Timesteps of the noise schedule.
+            timestep_cond: Further conditioning of the time embedding.
+            ofs: Offset of CogVideoX 1.5, 2.0.
+            image_rotary_emb: Cosines and sines of the rotary position embedding.
             tracking_maps: Latents of the tracking video and of its first frame, joined along C. None runs the base
                 transformer alone.
             control_scale: Factor of the tracking branch's contributions: 1 as trained, 0 is the base transformer alone.
-            hidden_states, encoder_hidden_states, timestep, timestep_cond, ofs, image_rotary_emb, attention_kwargs,
-                return_dict: As in `CogVideoXTransformer3DModel`.
+            attention_kwargs: Arguments of the attention processors.
+            return_dict: Whether to return a `Transformer2DModelOutput` instead of a tuple.
 
         Returns:
             The velocity, [B, T, out_channels, h, w].
@@ -236,8 +242,9 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
                 tracking_block = self.transformer_blocks_copy[index]
                 # A tracking block reads the main block's text. The text that it returns is not used.
                 control, _ = self._run_block(tracking_block, control, text, temb, image_rotary_emb, attention_kwargs)
-                control = self.combine_linears[index](control)  # the next tracking block reads this value
-                video = video + (control if control_scale == 1 else control * control_scale)
+                combined: torch.Tensor = self.combine_linears[index](control)
+                video = video + (combined if control_scale == 1 else combined * control_scale)
+                control = combined  # the next tracking block reads the value after the linear
         return self.norm_out(self.norm_final(video), temb=temb)
 
     def unpatchify(
@@ -254,7 +261,9 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         cells = tokens.reshape(batch, (num_frames + p_t - 1) // p_t, height // p, width // p, -1, p_t, p, p)
         return cells.permute(0, 1, 5, 4, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(1, 2)
 
-    def _run_block(self, block, video, text, temb, image_rotary_emb, attention_kwargs):
+    def _run_block(
+        self, block, video, text, temb, image_rotary_emb, attention_kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             return self._gradient_checkpointing_func(block, video, text, temb, image_rotary_emb, attention_kwargs)
         return block(video, text, temb, image_rotary_emb, attention_kwargs)

@@ -136,7 +136,9 @@ def _smooth_planes(coordinates: torch.Tensor) -> torch.Tensor:
             pair = neighbor + shifted(padded, -y, -x)
             # Steep but even is the same surface: the pair's mean is the pixel's value, within rounding.
             even = (pair - 2 * values).abs().amax(dim=1, keepdim=True) <= 2.01 * _LEVEL
-            near = ((neighbor - values).abs() <= steepest * max(abs(x), abs(y)) + 0.01 * _LEVEL).all(dim=1, keepdim=True)
+            near = ((neighbor - values).abs() <= steepest * max(abs(x), abs(y)) + 0.01 * _LEVEL).all(
+                dim=1, keepdim=True
+            )
             similar = (even & near) * shifted(valid, y, x) * shifted(valid, -y, -x)
             total.addcmul_(pair, similar)
             weight.add_(similar, alpha=2)

@@ -280,8 +280,7 @@ class WarpGuidedTransformer3DModel(TrackingTransformer3DModel):
     ) -> None:
         """Set start values for joint training of base and branch: zero output, tracks reach the copies unchanged.
 
-        Args:
-            analysis, mean: Encoder of the linear patch autoencoder, see `TrackLookup.initialize_encoder`.
+        `analysis` and `mean` are the encoder of the linear patch autoencoder, see `TrackLookup.initialize_encoder`.
         """
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
@@ -317,18 +316,12 @@ class WarpGuidedTransformer3DModel(TrackingTransformer3DModel):
         attention_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,
     ) -> tuple[torch.Tensor] | Transformer2DModelOutput:
-        """Predict the velocity as `TrackingTransformer3DModel.forward` does, guided by the warped first frame.
+        """Predict the velocity, [B, T, out_channels, h, w], guided by the warped first frame.
 
-        Args:
-            track_coordinates: Coordinates of the tracks, see `track_warp.track_coordinates`. None: no guidance.
-            first_frame: First frame of the video; zeros or None if there is none.
-            control_scale: Strength of the tracks, 1 as trained. The model has also learned from clips without tracks,
-                so the tracking maps are multiplied by it, and the guidance is interpolated from that of a still scene.
-            hidden_states, encoder_hidden_states, timestep, timestep_cond, ofs, image_rotary_emb, tracking_maps,
-                attention_kwargs, return_dict: As in `TrackingTransformer3DModel`.
-
-        Returns:
-            The velocity, [B, T, out_channels, h, w].
+        The arguments are those of `TrackingTransformer3DModel.forward` and two more: `track_coordinates` as
+        `track_warp.track_coordinates` returns them (None: no guidance), and `first_frame`, zeros or None if there is
+        none. The model has also learned from clips without tracks. `control_scale` therefore multiplies the tracking
+        maps, and interpolates the guidance between that of a still scene (0) and that of the tracks (1).
         """
         temb = self.embed_timestep(timestep, timestep_cond, ofs, hidden_states.dtype)
         if self.pooled_text_proj is not None:

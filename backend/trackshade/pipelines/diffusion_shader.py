@@ -469,7 +469,8 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             generator: CPU generator, so that a seed means the same on every device.
             tracking_range: "training" feeds the autoencoder [-1, 1], "demo" [0, 1] as the released demonstration does.
             control_scale: Strength of the tracks, see the transformer's `forward`; 1 as trained.
-            control_start, control_end: Fractions of the steps between which the tracks are used at all.
+            control_start: Fraction of the steps after which the tracks are used.
+            control_end: Fraction of the steps after which they are no longer used.
             latents: Start noise of the video, drawn if None.
             output_type: "np", "uint8", "pt", "pil" or "latent", see `DiffusionShaderOutput`.
             return_dict: Whether to return `DiffusionShaderOutput` instead of a tuple.
@@ -490,17 +491,15 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             tracking_video = to_videos(tracking_video, len(prompts))  # [B, T, 3, H, W]
             _, num_frames, _, height, width = tracking_video.shape
             first_frame = None if image is None else to_images(image, len(prompts), (width, height))
-            self.check_inputs(
-                tracking_video, latents, tracking_range, output_type, callback_on_step_end_tensor_inputs
-            )
+            self.check_inputs(tracking_video, latents, tracking_range, output_type, callback_on_step_end_tensor_inputs)
             stages = self.stages(num_frames, has_first_frame=first_frame is not None)
             self._num_timesteps = num_inference_steps * len(stages)
-            still_guidance_scale = max(guidance_scale, self.still_guidance)
+            still_guidance = self.still_guidance if "first frame" in stages else 0.0
+            still_guidance_scale = max(guidance_scale, still_guidance)
 
             # 2. Encode the prompt
-            largest_scale = still_guidance_scale if "first frame" in stages else guidance_scale
             prompt_embeds, negative_prompt_embeds = self.encode_prompt(
-                prompts, negative_prompt, do_classifier_free_guidance=largest_scale > 1
+                prompts, negative_prompt, do_classifier_free_guidance=still_guidance_scale > 1
             )
             sampling = Sampling(
                 prompt_embeds=prompt_embeds,
@@ -529,7 +528,9 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             latents = self.prepare_latents(self._latent_shape(tracking_video), generator, latents)
 
             # 5. Denoise
-            latents = self.denoise(latents, conditioning, sampling, first_step=self._num_timesteps - num_inference_steps)
+            latents = self.denoise(
+                latents, conditioning, sampling, first_step=self._num_timesteps - num_inference_steps
+            )
 
             # 6. Decode
             frames = latents if output_type == "latent" else _convert(self.decode_latents(latents), output_type)
@@ -586,14 +587,14 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             "tracking_maps": torch.cat([conditioning.tracking_maps * tracks for tracks in has_tracks]),
             "image_rotary_emb": self.rotary_embeddings(num_latent_frames, height, width),
         }
+        if self.transformer.config.ofs_embed_dim is not None:
+            inputs["ofs"] = latents.new_full((1,), 2.0)
         if isinstance(self.transformer, WarpGuidedTransformer3DModel):
             coordinates = track_coordinates(conditioning.tracking_video).to(self._execution_device)
             inputs["track_coordinates"] = torch.cat([coordinates * tracks for tracks in has_tracks])
             if conditioning.first_frame is not None:
                 first_frame = conditioning.first_frame.to(self._execution_device) * 2 - 1
                 inputs["first_frame"] = torch.cat([first_frame] * len(has_tracks))
-        if self.transformer.config.ofs_embed_dim is not None:
-            inputs["ofs"] = latents.new_full((1,), 2.0)
         return inputs
 
     def _scheduler_step(

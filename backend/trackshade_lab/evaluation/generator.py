@@ -18,8 +18,8 @@ import torch
 
 from trackshade.config.registry import ModelSpec, spec
 from trackshade.core.errors import ModelError
-from trackshade.pipelines.loading import default_device, load_pipeline
 from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.pipelines.loading import default_device, load_pipeline
 
 
 @dataclass(frozen=True)
