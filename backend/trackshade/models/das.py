@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from torch import nn
@@ -26,82 +26,23 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
     `combine_linears`.
 
     Args:
-        num_tracking_blocks: Number of blocks that have a copy in the tracking branch. The other arguments are those of
-            `CogVideoXTransformer3DModel`.
+        num_tracking_blocks: Number of blocks that have a copy in the tracking branch.
+        base_config: Arguments of `CogVideoXTransformer3DModel`.
 
     Raises:
         ModelError: if there are more tracking blocks than layers.
     """
 
-    @register_to_config
-    def __init__(
-        self,
-        num_attention_heads: int = 30,
-        attention_head_dim: int = 64,
-        in_channels: int = 16,
-        out_channels: int | None = 16,
-        flip_sin_to_cos: bool = True,
-        freq_shift: int = 0,
-        time_embed_dim: int = 512,
-        ofs_embed_dim: int | None = None,
-        text_embed_dim: int = 4096,
-        num_layers: int = 30,
-        dropout: float = 0.0,
-        attention_bias: bool = True,
-        sample_width: int = 90,
-        sample_height: int = 60,
-        sample_frames: int = 49,
-        patch_size: int = 2,
-        patch_size_t: int | None = None,
-        temporal_compression_ratio: int = 4,
-        max_text_seq_length: int = 226,
-        activation_fn: str = "gelu-approximate",
-        timestep_activation_fn: str = "silu",
-        norm_elementwise_affine: bool = True,
-        norm_eps: float = 1e-5,
-        spatial_interpolation_scale: float = 1.875,
-        temporal_interpolation_scale: float = 1.0,
-        use_rotary_positional_embeddings: bool = False,
-        use_learned_positional_embeddings: bool = False,
-        patch_bias: bool = True,
-        num_tracking_blocks: int = 18,
-    ):
-        super().__init__(
-            num_attention_heads=num_attention_heads,
-            attention_head_dim=attention_head_dim,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            flip_sin_to_cos=flip_sin_to_cos,
-            freq_shift=freq_shift,
-            time_embed_dim=time_embed_dim,
-            ofs_embed_dim=ofs_embed_dim,
-            text_embed_dim=text_embed_dim,
-            num_layers=num_layers,
-            dropout=dropout,
-            attention_bias=attention_bias,
-            sample_width=sample_width,
-            sample_height=sample_height,
-            sample_frames=sample_frames,
-            patch_size=patch_size,
-            patch_size_t=patch_size_t,
-            temporal_compression_ratio=temporal_compression_ratio,
-            max_text_seq_length=max_text_seq_length,
-            activation_fn=activation_fn,
-            timestep_activation_fn=timestep_activation_fn,
-            norm_elementwise_affine=norm_elementwise_affine,
-            norm_eps=norm_eps,
-            spatial_interpolation_scale=spatial_interpolation_scale,
-            temporal_interpolation_scale=temporal_interpolation_scale,
-            use_rotary_positional_embeddings=use_rotary_positional_embeddings,
-            use_learned_positional_embeddings=use_learned_positional_embeddings,
-            patch_bias=patch_bias,
-        )
+    def __init__(self, num_tracking_blocks: int = 18, **base_config: Any) -> None:
+        super().__init__(**base_config)
+        self.register_to_config(num_tracking_blocks=num_tracking_blocks)
+        num_layers = len(self.transformer_blocks)
         if not 0 < num_tracking_blocks <= num_layers:
             raise ModelError(
                 "bad-config",
                 f"The transformer has {num_layers} blocks, so it cannot have {num_tracking_blocks} tracking blocks.",
             )
-        inner_dim = num_attention_heads * attention_head_dim
+        inner_dim = self.config.num_attention_heads * self.config.attention_head_dim
         self.transformer_blocks_copy = nn.ModuleList(
             copy.deepcopy(self.transformer_blocks[index]) for index in range(num_tracking_blocks)
         )
@@ -110,6 +51,12 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         for linear in (self.initial_combine_linear, *self.combine_linears):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
+
+    @staticmethod
+    def _get_init_keys(input_class: type) -> set[str]:
+        """Return the arguments of a constructor and of those it calls; diffusers filters configurations by them."""
+        classes = (cls for cls in input_class.__mro__ if issubclass(cls, CogVideoXTransformer3DModel))
+        return {key for cls in classes for key in inspect.signature(cls.__init__).parameters}
 
     @classmethod
     def from_base(cls, base: CogVideoXTransformer3DModel, num_tracking_blocks: int = 18, **config: Any):

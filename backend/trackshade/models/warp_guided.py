@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import PixArtAlphaTextProjection
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.schedulers.scheduling_ddim_cogvideox import CogVideoXDDIMScheduler
@@ -182,42 +181,11 @@ class WarpGuidedTransformer3DModel(TrackingTransformer3DModel):
             trained on single frames and makes none.
         pooled_text: Whether the mean of the text's vectors is added to the time embedding, so that the text modulates
             every token of every block, as in Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206, section 4).
-
-    The other arguments are those of `TrackingTransformer3DModel`.
+        das_config: Arguments of `TrackingTransformer3DModel`.
     """
 
-    @register_to_config
     def __init__(
         self,
-        num_attention_heads: int = 30,
-        attention_head_dim: int = 64,
-        in_channels: int = 16,
-        out_channels: int | None = 16,
-        flip_sin_to_cos: bool = True,
-        freq_shift: int = 0,
-        time_embed_dim: int = 512,
-        ofs_embed_dim: int | None = None,
-        text_embed_dim: int = 4096,
-        num_layers: int = 30,
-        dropout: float = 0.0,
-        attention_bias: bool = True,
-        sample_width: int = 90,
-        sample_height: int = 60,
-        sample_frames: int = 49,
-        patch_size: int = 2,
-        patch_size_t: int | None = None,
-        temporal_compression_ratio: int = 4,
-        max_text_seq_length: int = 226,
-        activation_fn: str = "gelu-approximate",
-        timestep_activation_fn: str = "silu",
-        norm_elementwise_affine: bool = True,
-        norm_eps: float = 1e-5,
-        spatial_interpolation_scale: float = 1.875,
-        temporal_interpolation_scale: float = 1.0,
-        use_rotary_positional_embeddings: bool = False,
-        use_learned_positional_embeddings: bool = False,
-        patch_bias: bool = True,
-        num_tracking_blocks: int = 18,
         track_frequencies: int = 6,
         track_scale: int = 8,
         track_snr_shift: float = 3.0,
@@ -225,51 +193,34 @@ class WarpGuidedTransformer3DModel(TrackingTransformer3DModel):
         track_correction: float = 1.0,
         still_guidance: float = 0.0,
         pooled_text: bool = False,
-    ):
-        super().__init__(
-            num_attention_heads=num_attention_heads,
-            attention_head_dim=attention_head_dim,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            flip_sin_to_cos=flip_sin_to_cos,
-            freq_shift=freq_shift,
-            time_embed_dim=time_embed_dim,
-            ofs_embed_dim=ofs_embed_dim,
-            text_embed_dim=text_embed_dim,
-            num_layers=num_layers,
-            dropout=dropout,
-            attention_bias=attention_bias,
-            sample_width=sample_width,
-            sample_height=sample_height,
-            sample_frames=sample_frames,
-            patch_size=patch_size,
-            patch_size_t=patch_size_t,
-            temporal_compression_ratio=temporal_compression_ratio,
-            max_text_seq_length=max_text_seq_length,
-            activation_fn=activation_fn,
-            timestep_activation_fn=timestep_activation_fn,
-            norm_elementwise_affine=norm_elementwise_affine,
-            norm_eps=norm_eps,
-            spatial_interpolation_scale=spatial_interpolation_scale,
-            temporal_interpolation_scale=temporal_interpolation_scale,
-            use_rotary_positional_embeddings=use_rotary_positional_embeddings,
-            use_learned_positional_embeddings=use_learned_positional_embeddings,
-            patch_bias=patch_bias,
-            num_tracking_blocks=num_tracking_blocks,
+        **das_config: Any,
+    ) -> None:
+        super().__init__(**das_config)
+        self.register_to_config(
+            track_frequencies=track_frequencies,
+            track_scale=track_scale,
+            track_snr_shift=track_snr_shift,
+            track_places=track_places,
+            track_correction=track_correction,
+            still_guidance=still_guidance,
+            pooled_text=pooled_text,
         )
+        config = self.config
         self.track_lookup = None
         if track_frequencies:
             self.track_lookup = TrackLookup(
-                dim=num_attention_heads * attention_head_dim,
-                latent_channels=in_channels // 2,
+                dim=config.num_attention_heads * config.attention_head_dim,
+                latent_channels=config.in_channels // 2,
                 frequencies=track_frequencies,
                 scale=track_scale,
-                patch_size=patch_size,
+                patch_size=config.patch_size,
                 snr_shift=track_snr_shift,
             )
         self.pooled_text_proj = None
         if pooled_text:
-            self.pooled_text_proj = PixArtAlphaTextProjection(in_features=text_embed_dim, hidden_size=time_embed_dim)
+            self.pooled_text_proj = PixArtAlphaTextProjection(
+                in_features=config.text_embed_dim, hidden_size=config.time_embed_dim
+            )
             nn.init.zeros_(self.pooled_text_proj.linear_2.weight)
             nn.init.zeros_(self.pooled_text_proj.linear_2.bias)
 
