@@ -63,7 +63,9 @@ def test_a_model_with_other_tokens_sees_and_says_the_same(after: int) -> None:
     assert all(taken[key].shape == fresh[key].shape for key in fresh)
     cells = {token: 6 * token for token in (before, after)}
 
-    def patches(transformer: WarpGuidedTransformer3DModel, token: int, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    def patches(
+        transformer: WarpGuidedTransformer3DModel, token: int, weights: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         field = smooth(1, 8, size=cells[token])
         return F.conv2d(field, weights["transformer.patch_embed.proj.weight"], stride=token)
 
@@ -74,7 +76,9 @@ def test_a_model_with_other_tokens_sees_and_says_the_same(after: int) -> None:
 
     hidden = torch.randn(1, 36, 32, generator=torch.Generator().manual_seed(1))
 
-    def written(transformer: WarpGuidedTransformer3DModel, token: int, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    def written(
+        transformer: WarpGuidedTransformer3DModel, token: int, weights: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         rows = F.linear(hidden, weights["transformer.proj_out.weight"], weights["transformer.proj_out.bias"])
         picture = transformer.unpatchify(rows, torch.Size((1, 1, 4, cells[token], cells[token])))
         return F.adaptive_avg_pool2d(picture[0], 6)  # what a token says on the whole
