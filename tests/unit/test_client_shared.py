@@ -19,8 +19,8 @@ from trackshade.client import Client, connect, join, share
 from trackshade.client.connecting import PATIENCE
 from trackshade.client.restart_breaker import LIMIT, Breaker
 from trackshade.core.errors import ProtocolError
+from trackshade.core.processes import is_process_alive
 from trackshade.ipc import connection_files, owners
-from trackshade.ipc.connection_files import process_alive
 
 OWNER = """
 import sys, time
@@ -70,10 +70,10 @@ def test_programs_share_it_and_nothing_is_left_when_they_are_killed(
     assert backend is not None
     with Client(backend.address, PATIENCE, backend) as client:
         assert client.status()["pid"] == pid
-    assert process_alive(pid)  # the other one still needs it
+    assert is_process_alive(pid)  # the other one still needs it
     programs[1].kill()
     programs[1].wait()
-    until(lambda: not process_alive(pid))
+    until(lambda: not is_process_alive(pid))
     assert join(folder) is None
     assert owners.count(folder / "owners") == 0
     assert list((folder / "owners").iterdir()) == []
@@ -85,7 +85,7 @@ def test_a_killed_backend_is_started_again_until_that_fails_three_times(folder: 
         for _ in range(LIMIT - 1):
             pid = client.status()["pid"]
             os.kill(pid, signal.SIGKILL)
-            until(lambda pid=pid: not process_alive(pid))
+            until(lambda pid=pid: not is_process_alive(pid))
             assert client.status()["pid"] != pid
         os.kill(client.status()["pid"], signal.SIGKILL)
         with pytest.raises(ProtocolError) as caught:
@@ -152,8 +152,8 @@ def test_the_running_one_is_joined_rather_than_another_started(tmp_path: Path, m
         pid = first.status()["pid"]
         with connect() as second:
             assert second.status()["pid"] == pid
-        assert process_alive(pid)
-    assert not process_alive(pid)
+        assert is_process_alive(pid)
+    assert not is_process_alive(pid)
 
 
 def test_a_backend_that_held_for_long_may_fail_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from trackshade.control import tracking_video
 from trackshade.core.errors import CancelledError, JobError, ShotError
 from trackshade.core.fitting import fit_size
 from trackshade.shot import Geometry, Shot
-from trackshade.shot.given_image import fit_picture, given_array
+from trackshade.shot.input_image import fit_image, input_image_from_array
 
 MINI = spec("mini")
 COUNT, SIZE = MINI.allowed_frame_counts[0], MINI.sizes[0]
@@ -202,7 +202,7 @@ def test_a_first_frame_of_another_size_is_fitted_and_the_record_says_how(client:
     record = json.loads((out / "job.json").read_text())
     said = record["shot"]["source"]["first_frame"]["statement"]
     assert said == f"The picture (192×108) shows the scene's frame and was padded to {SIZE[0]}×{SIZE[1]}."
-    wanted = fit_picture(given_array(given), SIZE, fit).pixels
+    wanted = fit_image(input_image_from_array(given), SIZE, fit).pixels
     np.testing.assert_array_equal(np.asarray(Image.open(out / "first_frame.png")), wanted)
 
 

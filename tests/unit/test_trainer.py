@@ -18,7 +18,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from trackshade_lab.training.optimizers import rate_factor
 
 from trackshade.core.errors import UsageError
 from trackshade.models import PatchAutoencoder
@@ -28,6 +27,7 @@ from trackshade_lab.training.__main__ import main
 from trackshade_lab.training.arguments import parse, parser
 from trackshade_lab.training.config import TrainConfig, TuneConfig
 from trackshade_lab.training.diffusion import Task
+from trackshade_lab.training.optimizers import rate_factor
 from trackshade_lab.training.run import export_run, train
 from trackshade_lab.training.state import Progress, find_checkpoint, load_checkpoint, save_checkpoint
 from trackshade_lab.training.text import build_text_encoder, build_tokenizer, tokenize

@@ -16,7 +16,7 @@ from trackshade import __version__
 from trackshade.config import registry
 from trackshade.core import folders
 from trackshade.core.errors import TrackshadeError
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 from trackshade.ipc import connection_files
 
 from ..messages.backend import proxy
@@ -52,8 +52,8 @@ def diagnostics(life: BackendManager, choice: BackendPrefs) -> str:
         "System": {"Blender": bpy.app.version_string, "Python": platform.python_version(),
                    "system": platform.platform(), "processors": os.cpu_count(), "proxy": proxy() or "none",
                    "online access": choice.online},
-        "Device": {"name": state.device or "?", "free": size_in_words(state.free_bytes),
-                   "total": size_in_words(state.total_bytes),
+        "Device": {"name": state.device or "?", "free": format_size(state.free_bytes),
+                   "total": format_size(state.total_bytes),
                    "kind": choice.kind},
         "Environment": {"python": choice.python() or "none", "folder": _folder(choice.home),
                         "made with": choice.base or "whichever Python serves",
@@ -107,4 +107,4 @@ def _folder(path: Path) -> str:
     if existing is None:
         return f"{path}, not there"
     writable = "writable" if os.access(existing, os.W_OK) else "cannot be written"
-    return f"{path}, {writable}, {size_in_words(shutil.disk_usage(existing).free)} free"
+    return f"{path}, {writable}, {format_size(shutil.disk_usage(existing).free)} free"

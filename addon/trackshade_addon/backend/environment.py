@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import trackshade
+from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import OutputError, UsageError
-from trackshade.core.folders import write_json
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 from trackshade.ipc import owners
 
 from ..messages.backend import cannot_write
@@ -216,7 +216,7 @@ def check_folder(home: Path, space: int) -> None:
     if free + have < space:
         raise OutputError(
             "disk-full",
-            f"The environment needs about {size_in_words(space)}; the disk of {home} has {size_in_words(free)} free.",
+            f"The environment needs about {format_size(space)}; the disk of {home} has {format_size(free)} free.",
             "Make room, or choose a folder on another disk.",
         )
 

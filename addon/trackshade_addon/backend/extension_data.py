@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from trackshade.core import folders
+from trackshade.core import atomic_files, folders
 from trackshade.core.errors import OutputError, TrackshadeError
 from trackshade.ipc import connection_files, owners
 from trackshade.ipc.lock import FileLock
@@ -207,7 +207,7 @@ def _noted() -> dict[str, str]:
 
 
 def _note(places: Mapping[str, str]) -> None:
-    folders.write_json(folders.home() / MOVED, places)
+    atomic_files.write_json(folders.home() / MOVED, places)
 
 
 def _not_moved(data: Path, error: OSError | OutputError) -> OutputError:

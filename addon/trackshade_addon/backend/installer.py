@@ -18,7 +18,7 @@ from typing import Any
 import trackshade
 from trackshade.config import locks
 from trackshade.core.errors import JobError, UsageError
-from trackshade.core.processes import Start, bare_python
+from trackshade.core.processes import ProcessCommand, isolated_python
 from trackshade.ipc import owners
 from trackshade.ipc.lock import FileLock
 
@@ -132,7 +132,7 @@ def _make(plan: Plan, python: Interpreter, kind: str, lock: Path, report: Report
     try:
         report(0.01, "Making the environment")
         how = [] if python.ensurepip else ["--without-pip"]
-        start = bare_python(python.path, "-c", WATCHED, "venv", *how, str(folder))
+        start = isolated_python(python.path, "-c", WATCHED, "venv", *how, str(folder))
         ended = task.run(start.command, variables=_variables(start))
         if ended.code == 0 and not python.ensurepip:
             ended = _install_pip(plan, folder, task)
@@ -167,7 +167,7 @@ def _renew(plan: Plan, other: Environment, lock: Path, report: Report, task: Tas
     base = other.packages
     folder = plan.home / f"env-{secrets.token_hex(3)}"
     try:
-        start = bare_python(environment.python_of(base), "-c", WATCHED, "venv", "--without-pip", str(folder))
+        start = isolated_python(environment.python_of(base), "-c", WATCHED, "venv", "--without-pip", str(folder))
         ended = task.run(start.command, variables=_variables(start))
         if ended.code != 0:
             raise explain(ended.tail, plan.home, None, lock, str(other.python))
@@ -211,7 +211,7 @@ def _install_pip(plan: Plan, folder: Path, task: Task) -> Ended:
     """Has pip install itself: a wheel is an archive that Python can run from."""
     wheel = str(_pip_wheel(plan))
     code = f"import sys; sys.path.insert(0, {wheel!r})\n{WATCHED}"
-    start = bare_python(environment.python_of(folder), "-c", code, "pip", "install", "--no-index", wheel)
+    start = isolated_python(environment.python_of(folder), "-c", code, "pip", "install", "--no-index", wheel)
     return task.run(start.command, variables=_variables(start, offline=True))
 
 
@@ -240,7 +240,7 @@ def _install(plan: Plan, folder: Path, what: list[str], lock: Path, python: str,
         options += ["--no-index", f"--find-links={plan.wheels}"]
     elif plan.index:
         options.append(f"--extra-index-url={plan.index}")
-    start = bare_python(environment.python_of(folder), "-c", WATCHED, "pip", "install", *options, *what)
+    start = isolated_python(environment.python_of(folder), "-c", WATCHED, "pip", "install", *options, *what)
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     try:
@@ -299,7 +299,7 @@ def _tells_progress(folder: Path) -> bool:
     return found is not None and _numbers(found.name.removeprefix("pip-").removesuffix(".dist-info")) >= (24, 1)
 
 
-def _variables(start: Start, offline: bool = False) -> dict[str, str]:
+def _variables(start: ProcessCommand, offline: bool = False) -> dict[str, str]:
     """A start's variables, proxies and pip's own settings among them, without what would lead pip elsewhere."""
     variables = {name: value for name, value in start.variables.items() if name not in REFUSED}
     if offline:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from trackshade.config import locks
 from trackshade.core.errors import UsageError
-from trackshade.core.processes import bare_python, find_program
+from trackshade.core.processes import find_program, isolated_python
 
 from .running import Task
 
@@ -59,7 +59,7 @@ def look(path: str, task: Task, has_pip: bool = False) -> Interpreter:
     """Raises UsageError("wrong-python") where it cannot make an environment for the backend."""
     choose = "Choose another Python in the preferences, 3.11 to 3.14."
     try:
-        start = bare_python(path, "-c", _ASK)
+        start = isolated_python(path, "-c", _ASK)
         ended = task.run(start.command, variables=start.variables, limit=TIME_LIMIT)
         facts = json.loads(ended.tail[-1])
         version, bits = tuple(facts["version"]), facts["bits"]

@@ -18,7 +18,7 @@ from typing import Any
 from trackshade.config import checkpoints, registry
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 
 from . import backend_task, moving
 from .background_task import BackgroundTask
@@ -185,7 +185,7 @@ class Models:
 
         def run(work: BackgroundTask) -> dict[str, Any]:
             def progress(done: int, total: int) -> None:
-                work.report(done / total, f"{words}, {size_in_words(done)} of {size_in_words(total)}")
+                work.report(done / total, f"{words}, {format_size(done)} of {format_size(total)}")
 
             return backend_task.send(work, python, *arguments, progress=progress, on_line=work.lines.append)
 

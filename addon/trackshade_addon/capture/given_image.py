@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads the pictures that people give for a first frame, files and images that are open in Blender; main thread only.
 
-What the values mean is decided in `trackshade.shot.given_image`, for Blender's side and the backend's. Scene-linear
+What the values mean is decided in `trackshade.shot.input_image`, for Blender's side and the backend's. Scene-linear
 pictures go through the view transform that the shot was captured with.
 """
 
@@ -16,10 +16,10 @@ from typing import Any
 import bpy
 import numpy as np
 
+from trackshade.core.colors import linear_to_srgb
 from trackshade.core.errors import ShotError
-from trackshade.core.geometry import linear_to_srgb
-from trackshade.core.image_files import MAX_PIXELS, PictureHeader, read_header, read_whole
-from trackshade.shot.given_image import DecodingFailed, GivenPicture, Pixels, read_given
+from trackshade.core.image_headers import MAX_PIXELS, ImageHeader, read_header, read_image_file
+from trackshade.shot.input_image import DecodingError, InputImage, Pixels, load_input_image
 
 from ..discard import discard
 
@@ -30,7 +30,7 @@ _VIEW = ("view_transform", "look", "exposure", "gamma", "use_curve_mapping")
 _WHITE_BALANCE = ("use_white_balance", "white_balance_temperature", "white_balance_tint")  # Blender 4.3 and newer
 
 
-def check_given(chosen: str) -> PictureHeader:
+def check_given(chosen: str) -> ImageHeader:
     """Looks at a chosen picture before any work: a path, or IMAGE and the name of an image in Blender.
 
     Raises:
@@ -38,22 +38,22 @@ def check_given(chosen: str) -> PictureHeader:
     """
     if chosen.startswith(IMAGE):
         return _image_header(_image(chosen))
-    return read_whole(Path(chosen))[1]
+    return read_image_file(Path(chosen))[1]
 
 
-def look_at_given(chosen: str) -> PictureHeader:
+def look_at_given(chosen: str) -> ImageHeader:
     """As `check_given`, but of a file it reads the header only."""
     return check_given(chosen) if chosen.startswith(IMAGE) else read_header(Path(chosen))
 
 
-def read_given_picture(chosen: str, color_management: Mapping[str, Any] | None) -> GivenPicture:
+def read_given_picture(chosen: str, color_management: Mapping[str, Any] | None) -> InputImage:
     """Reads a chosen picture. Args and Raises: as `check_given` and `read_picture_file`."""
     if chosen.startswith(IMAGE):
         return _read_image(_image(chosen), color_management or {})
     return read_picture_file(Path(chosen), color_management)
 
 
-def read_picture_file(path: Path, color_management: Mapping[str, Any] | None) -> GivenPicture:
+def read_picture_file(path: Path, color_management: Mapping[str, Any] | None) -> InputImage:
     """Reads a picture file.
 
     Args:
@@ -63,13 +63,13 @@ def read_picture_file(path: Path, color_management: Mapping[str, Any] | None) ->
         ShotError: it cannot be read, is damaged or of a kind that is not taken.
     """
 
-    def decode(data: bytes, header: PictureHeader) -> Pixels:
+    def decode(data: bytes, header: ImageHeader) -> Pixels:
         if header.scene_linear:
             return _developed(data, header, color_management or {})
         with _loaded(data, _DATA) as image:
             return _stored(_values(image), np.uint16 if header.bits == 16 else np.uint8)
 
-    return read_given(path, decode)
+    return load_input_image(path, decode)
 
 
 def color_management(scene: bpy.types.Scene) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _image(chosen: str) -> bpy.types.Image:
     return image
 
 
-def _image_header(image: bpy.types.Image) -> PictureHeader:
+def _image_header(image: bpy.types.Image) -> ImageHeader:
     width, height = image.size
     if not width or not height:
         raise ShotError("bad-picture", f"The image '{image.name}' has no pixels: its file is missing or no picture.",
@@ -114,13 +114,13 @@ def _image_header(image: bpy.types.Image) -> PictureHeader:
         )
     space = image.colorspace_settings.name
     if image.is_float and space not in _DISPLAY_SPACES:
-        return PictureHeader("image", (width, height), 32, linear_space=space)
+        return ImageHeader("image", (width, height), 32, linear_space=space)
     alpha = "none" if image.alpha_mode == "NONE" or image.channels < 4 else "straight"
     # Blender holds deep pictures as light, premultiplied; they are turned back, and nothing of alpha is left to do.
-    return PictureHeader("image", (width, height), *((16, "none") if image.is_float else (8, alpha)))
+    return ImageHeader("image", (width, height), *((16, "none") if image.is_float else (8, alpha)))
 
 
-def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> GivenPicture:
+def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> InputImage:
     """The picture that an image shows in Blender, with what was painted on it; the image is not changed."""
     header = _image_header(image)
     try:
@@ -133,14 +133,14 @@ def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> GivenP
             pixels = _stored(pixels, np.uint16)
         else:
             pixels = _stored(_values(image), np.uint8)
-    except (DecodingFailed, MemoryError) as error:
+    except (DecodingError, MemoryError) as error:
         raise ShotError(
             "bad-picture", f"The image '{image.name}' cannot be read: {error}.", "Choose another image."
         ) from error
-    return GivenPicture(pixels, header, image.name)
+    return InputImage(pixels, header, image.name)
 
 
-def _developed(data: bytes, header: PictureHeader, management: Mapping[str, Any]) -> Pixels:
+def _developed(data: bytes, header: ImageHeader, management: Mapping[str, Any]) -> Pixels:
     """[H, W, 4] uint16 of a scene-linear picture file as the scene shows it."""
     with _loaded(data, header.linear_space) as image:
         image.alpha_mode = "PREMUL"
@@ -163,7 +163,7 @@ def _shown(image: bpy.types.Image, management: Mapping[str, Any]) -> Pixels:
             try:
                 image.save_render(str(path), scene=scene)
             except RuntimeError as error:
-                raise DecodingFailed(_said(error)) from error
+                raise DecodingError(_said(error)) from error
             with _loaded(path.read_bytes(), _DATA) as shown:
                 return _stored(_values(shown), np.uint16)
     finally:
@@ -207,10 +207,10 @@ def _loaded(data: bytes, space: str) -> Iterator[bpy.types.Image]:
         image.alpha_mode = "CHANNEL_PACKED"
         _set_space(image, space)
         if not image.has_data and not all(image.size):
-            raise DecodingFailed("its pixels cannot be decoded")
+            raise DecodingError("its pixels cannot be decoded")
         yield image
     except RuntimeError as error:
-        raise DecodingFailed(_said(error)) from error
+        raise DecodingError(_said(error)) from error
     finally:
         discard(image)
 
@@ -236,7 +236,7 @@ def _values(image: bpy.types.Image) -> np.ndarray:
     width, height = image.size
     channels = image.channels
     if not width or not height or channels not in (1, 3, 4):
-        raise DecodingFailed("its pixels cannot be decoded")
+        raise DecodingError("its pixels cannot be decoded")
     values = np.empty(width * height * channels, np.float32)
     image.pixels.foreach_get(values)
     values = values.reshape(height, width, channels)[::-1]

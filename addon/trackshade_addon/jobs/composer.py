@@ -27,7 +27,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, OutputError, ShotError, UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
-from trackshade.shot.given_image import with_first_frame
+from trackshade.shot.input_image import attach_first_frame
 
 from ..capture import Capture, plan
 from ..capture.auto_camera import auto_camera
@@ -196,7 +196,7 @@ def record(
 
 
 def with_given(shot: Shot, chosen: str, shows: str = "any") -> tuple[Shot, np.ndarray]:
-    """A chosen picture as a shot's first frame; see `given_picture.with_first_frame`. Main thread only.
+    """A chosen picture as a shot's first frame; see `input_image.attach_first_frame`. Main thread only.
 
     Args:
         chosen: path of a file, or "image:" and the name of an image that is open in Blender.
@@ -204,7 +204,7 @@ def with_given(shot: Shot, chosen: str, shows: str = "any") -> tuple[Shot, np.nd
     Raises:
         ShotError: it cannot be read, is damaged or of a kind that is not taken.
     """
-    return with_first_frame(shot, read_given_picture(chosen, shot.source.get("color_management")), shows)
+    return attach_first_frame(shot, read_given_picture(chosen, shot.source.get("color_management")), shows)
 
 
 def planned(what: ShotRequest, scene: bpy.types.Scene) -> tuple[FrameMap, SizeFit]:

@@ -19,7 +19,7 @@ import numpy as np
 from trackshade.client import later
 from trackshade.core.errors import ShotError
 from trackshade.core.images import write_png
-from trackshade.core.processes import Start, blender, own_python
+from trackshade.core.processes import ProcessCommand, blender, this_python
 from trackshade.shot import Shot
 
 from ..backend.running import Task
@@ -83,7 +83,7 @@ def _trusted(shot: Shot) -> bool:
     return scripts_allowed(bpy.data.scenes[shot.source["scene"]])
 
 
-def _start(folder: Path, trusted: bool) -> Start:
+def _start(folder: Path, trusted: bool) -> ProcessCommand:
     render = f"import {__name__} as look; look.render_in({str(folder)!r})"
     scene = folder / _FILES[0]
     if bpy.app.binary_path:
@@ -94,4 +94,4 @@ def _start(folder: Path, trusted: bool) -> Start:
     script = (
         f"import os, bpy, {package}; {package}.register(); bpy.ops.wm.open_mainfile({opening}); {render}; os._exit(0)"
     )
-    return own_python("-c", script)
+    return this_python("-c", script)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.core.errors import OutputError
-from trackshade.core.images import cut_back, look_back, seen_back
+from trackshade.core.resampling import crop_to_frame, crop_to_frame_nearest, frame_coverage
 
 from ..placement.cameras import active_camera
 from ..placement.color import read_levels
@@ -55,9 +55,9 @@ class RenderedSequence:
         if t is not None:
             levels = on_main(lambda: read_levels(self.result.pictures[t])).astype(np.uint8)
             light = view.undo(levels, on_main)  # type: ignore[arg-type]
-            made[..., :3] = cut_back(light, self.result.fit, size)
+            made[..., :3] = crop_to_frame(light, self.result.fit, size)
             made[..., 3] = 1
-            made[~seen_back(self.result.fit, size)] = 0
+            made[~frame_coverage(self.result.fit, size)] = 0
         return made
 
     def tracking(self, frame: int, size: tuple[int, int], on_main: OnMain) -> Float32:
@@ -99,6 +99,6 @@ class RenderedSequence:
 
     def _nearest(self, values: NDArray[np.generic], size: tuple[int, int], nothing: float) -> NDArray[np.generic]:
         fit = self.result.fit
-        made = look_back(values, fit, size)
-        made[~seen_back(fit, size)] = nothing
+        made = crop_to_frame_nearest(values, fit, size)
+        made[~frame_coverage(fit, size)] = nothing
         return made

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trackshade.core.geometry import number_in_words, size_in_words
+from trackshade.core.text import format_count, format_size
 
 from ..capture.completeness import BLOCKED, FILES, Gap, grouped
 
@@ -51,7 +51,7 @@ class Facts:
         model: title; `model_here` whether its weights are on this computer.
         saved: the file has a name. relative: results are to go beside it; `unsaved_results` where there is none.
         picture: path of the first frame's image where one is to be taken; `picture_error` the sentence why it cannot be
-            read, `picture_kind` how it will be fitted (see `given_picture.Placement`), `picture_values` the sizes in
+            read, `picture_kind` how it will be fitted (see `input_image.ImagePlacement`), `picture_values` the sizes in
             that sentence, `picture_warnings` what of it cannot be read as it is meant.
         color: sentences about what changes colors on the way.
         gaps: what the picture lacks: missing files and data, blocked drivers and scripts.
@@ -238,8 +238,8 @@ def _memory(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "memory", ERROR if facts.sent > facts.memory_free else WARNING,
             "The shot's {vertices} vertices take about {sent}, and {free} of memory are free.",
-            {"vertices": number_in_words(facts.vertices), "sent": size_in_words(facts.sent),
-             "free": size_in_words(facts.memory_free)},
+            {"vertices": format_count(facts.vertices), "sent": format_size(facts.sent),
+             "free": format_size(facts.memory_free)},
             "trackshade.simplify", "Simplify Subdivision",
         )  # fmt: skip
     if not facts.model_here:
@@ -248,7 +248,7 @@ def _memory(facts: Facts) -> Iterator[Finding]:
     elif facts.device_free is not None and facts.model_memory > facts.device_free:
         yield Finding(
             "device-memory", WARNING, "{model} needs about {need} on the device, and {free} are free.",
-            {"model": facts.model, "need": size_in_words(facts.model_memory), "free": size_in_words(facts.device_free)},
+            {"model": facts.model, "need": format_size(facts.model_memory), "free": format_size(facts.device_free)},
             "trackshade.free_memory", "Free VRAM",
         )  # fmt: skip
 

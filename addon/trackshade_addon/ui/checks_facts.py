@@ -25,9 +25,9 @@ from trackshade.config.registry import ModelSpec
 from trackshade.core import geometry
 from trackshade.core.errors import TrackshadeError
 from trackshade.core.fitting import FrameMap, SizeFit
-from trackshade.core.image_files import PictureHeader
+from trackshade.core.image_headers import ImageHeader
 from trackshade.shot import CameraTrack
-from trackshade.shot.given_image import place_picture
+from trackshade.shot.input_image import place_image
 
 from .. import backend
 from ..capture.camera import camera_intrinsics, sees
@@ -207,19 +207,19 @@ def _of_picture(chosen: str, size: SizeFit | None) -> dict[str, Any]:
         return {"picture_warnings": header.warnings}
     sizes = {"size": header.size, "model": size.size, "frame": size.source}
     return {
-        "picture_kind": place_picture(header.size, size.size, size).kind,
+        "picture_kind": place_image(header.size, size.size, size).kind,
         "picture_values": {name: f"{width} × {height}" for name, (width, height) in sizes.items()},
         "picture_warnings": header.warnings,
     }
 
 
 @functools.lru_cache(maxsize=8)
-def _file_header(chosen: str, changed: int, length: int) -> PictureHeader | TrackshadeError:
+def _file_header(chosen: str, changed: int, length: int) -> ImageHeader | TrackshadeError:
     """That of a file; it is read again when the file has changed."""
     return _header(chosen)
 
 
-def _header(chosen: str) -> PictureHeader | TrackshadeError:
+def _header(chosen: str) -> ImageHeader | TrackshadeError:
     """A picture's header, or why it has none."""
     try:
         return look_at_given(chosen)

@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 
 from trackshade.core.errors import CancelledError
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 
 from .. import backend
 from ..backend.model_manager import ModelRow
@@ -51,7 +51,7 @@ class TRACKSHADE_OT_fetch_model(_OfModel, bpy.types.Operator):
         column.label(text=f"Licence: {spec.licence}", translate=False)
         if spec.licence_url:
             column.operator("wm.url_open", text="Read the Licence", icon="URL").url = spec.licence_url
-        column.label(text=f"Needs {size_in_words(spec.memory_bytes)} of memory on the device", translate=False)
+        column.label(text=f"Needs {format_size(spec.memory_bytes)} of memory on the device", translate=False)
         column.label(text=f"Goes to {backend.models.folder()}", translate=False)
         if spec.repo:
             column.label(text=f"From {spec.repo}, at revision {spec.revision}", translate=False)
@@ -103,7 +103,7 @@ class TRACKSHADE_OT_remove_model(_OfModel, bpy.types.Operator):
         if row is not None and row.spec.folder:
             what = tr("It leaves the list; its files stay where they are")
         elif row is not None and row.bytes:
-            what = tr("Its {size} are deleted from the disk", size=size_in_words(row.bytes))
+            what = tr("Its {size} are deleted from the disk", size=format_size(row.bytes))
         return context.window_manager.invoke_confirm(self, event, message=what)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -185,8 +185,8 @@ def _draw_model(layout: bpy.types.UILayout, context: bpy.types.Context, row: Mod
     buttons.alignment = "RIGHT"
     for operator, icon in offered:
         buttons.operator(operator, text="", icon=icon).model = spec.name
-    here = size_in_words(row.bytes) if row.bytes is not None else tr("here" if row.state == "here" else "not here")
-    memory = size_in_words(spec.memory_bytes)
+    here = format_size(row.bytes) if row.bytes is not None else tr("here" if row.state == "here" else "not here")
+    memory = format_size(spec.memory_bytes)
     facts = tr("{here}; needs {memory} of memory; {licence}", here=here, memory=memory, licence=spec.licence)
     draw_text(layout, context, facts)
     if row.state in ("fetching", "checking", "removing"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bpy
 
 from trackshade.core.errors import CancelledError
-from trackshade.core.geometry import number_in_words, size_in_words
+from trackshade.core.text import format_count, format_size
 
 from .. import backend
 from ..capture.engines import OWN_ENGINE
@@ -177,8 +177,8 @@ class TRACKSHADE_PT_shot(_Part, bpy.types.Panel):
             draw_text(column, context, facts.plan, "TIME")
         if not facts.frames:  # none was looked at, since the range is none
             return
-        about = tr("{objects} objects, {vertices} vertices, ≈ {bytes}", objects=number_in_words(facts.objects),
-                   vertices=number_in_words(facts.vertices), bytes=size_in_words(facts.sent))  # fmt: skip
+        about = tr("{objects} objects, {vertices} vertices, ≈ {bytes}", objects=format_count(facts.objects),
+                   vertices=format_count(facts.vertices), bytes=format_size(facts.sent))  # fmt: skip
         draw_text(column, context, about if facts.whole else tr("More than {what}", what=about), "MESH_DATA")
 
 

@@ -22,7 +22,7 @@ from trackshade.cli.screen import Screen, print_error, print_result
 from trackshade.config import options
 from trackshade.config.options import Option
 from trackshade.core.errors import CancelledError, TrackshadeError
-from trackshade.core.processes import own_python
+from trackshade.core.processes import this_python
 
 app = typer.Typer(
     help="Animated scenes, shaded by video diffusion that follows their own 3D tracks.",
@@ -262,7 +262,7 @@ def evaluate(context: typer.Context) -> None:
 
 def _pass_on(module: str, arguments: list[str]) -> None:
     """Runs a module that has a command line of its own."""
-    start = own_python("-m", module, *arguments)
+    start = this_python("-m", module, *arguments)
     process = subprocess.Popen(start.command, env=start.variables)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # which it takes as a wish to save and end
     while True:

@@ -18,7 +18,7 @@ from typing import Any
 
 from trackshade.cli.system import advice, missing_libraries
 from trackshade.core.errors import JobError, ShotError, TrackshadeError, UsageError
-from trackshade.core.processes import Start, find_program, own_python
+from trackshade.core.processes import ProcessCommand, find_program, this_python
 from trackshade.core.processes import blender as start_blender
 from trackshade.ipc import json_lines
 
@@ -40,7 +40,7 @@ class Host:
         words: what it is.
     """
 
-    start: Start
+    start: ProcessCommand
     words: str
 
 
@@ -96,7 +96,7 @@ def _hosts(blender: str | None) -> Iterator[Host]:
     if blender is None and importlib.util.find_spec("bpy") is not None:
         if missing := missing_libraries():
             raise ShotError("missing-libraries", advice(missing))
-        yield Host(own_python("-m", "trackshade_addon"), "the bpy module")
+        yield Host(this_python("-m", "trackshade_addon"), "the bpy module")
 
 
 def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from trackshade.cli.system import advice, missing_libraries
 from trackshade.config import registry
 from trackshade.core import folders
 from trackshade.core.errors import TrackshadeError
-from trackshade.core.geometry import size_in_words
 from trackshade.core.processes import find_program
+from trackshade.core.text import format_size
 from trackshade.ipc import PROTOCOL, connection_files
 
 PACKAGES = ("numpy", "pyzmq", "msgpack", "torch", "diffusers", "transformers", "safetensors", "numba", "av",
@@ -71,7 +71,7 @@ def _devices() -> dict[str, Any]:
     found: dict[str, Any] = {"cpu": f"{torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
-        found[f"cuda:{index}"] = f"{device.name}, {size_in_words(device.total_memory)}"
+        found[f"cuda:{index}"] = f"{device.name}, {format_size(device.total_memory)}"
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
     return found
@@ -131,7 +131,7 @@ def _disk(folder: Path) -> str:
             writable = "writable"
     except OSError as error:
         writable = f"cannot be written ({error.strerror})"
-    return f"{folder}, {writable}, {size_in_words(shutil.disk_usage(existing).free)} free"
+    return f"{folder}, {writable}, {format_size(shutil.disk_usage(existing).free)} free"
 
 
 def _problems(found: Facts) -> list[str]:

@@ -16,7 +16,7 @@ from rich.table import Table
 from trackshade.client import Client, connect, start_private
 from trackshade.config import registry
 from trackshade.core import folders
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 from trackshade.ipc import connection_files
 
 
@@ -48,7 +48,7 @@ def print_models(as_json: bool) -> None:
         print(json.dumps(items, ensure_ascii=False))
         return
     rows = [[item["name"], "here" if item["present"] else "not fetched", _sizes(item),
-             size_in_words(item["memory_bytes"]), item["licence"]] for item in items]  # fmt: skip
+             format_size(item["memory_bytes"]), item["licence"]] for item in items]  # fmt: skip
     _print("", ["model", "weights", "takes", "memory", "licence"], rows)
 
 

@@ -20,9 +20,9 @@ from trackshade.config import options
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, ShotError, TrackshadeError
-from trackshade.core.image_files import read_header
+from trackshade.core.image_headers import read_header
 from trackshade.shot import Shot
-from trackshade.shot.given_image import read_given, with_first_frame
+from trackshade.shot.input_image import attach_first_frame, load_input_image
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, read_set
 
@@ -98,7 +98,7 @@ def _first_frame(
 
     Args:
         beside: the picture that is taken where none is chosen and it is there.
-        shows: what `beside` shows; see `given_picture.place_picture`.
+        shows: what `beside` shows; see `input_image.place_image`.
 
     Raises:
         ShotError: it cannot be read, is damaged or of a kind that is not taken.
@@ -113,7 +113,7 @@ def _first_frame(
         return _shown_by_blender(shot, beside, blender, on_message)
     from trackshade.cli.image_decoder import decode
 
-    return with_first_frame(shot, read_given(beside, decode), shows)
+    return attach_first_frame(shot, load_input_image(beside, decode), shows)
 
 
 def _shown_by_blender(shot: Shot, path: Path, blender: str | None, on_message: OnMessage) -> tuple[Shot, np.ndarray]:

@@ -30,7 +30,7 @@ from trackshade.ipc import ArrayEntry, Manifest
 from trackshade.ipc.chunks import is_small, raw_bytes
 from trackshade.shot import Shot
 from trackshade.shot.encoding import encode
-from trackshade.shot.given_image import given_array, with_first_frame
+from trackshade.shot.input_image import attach_first_frame, input_image_from_array
 
 T = TypeVar("T")
 MAX_ROUNDS = 5  # of sending what the backend lacks; more than one only where it was restarted or cleaned up
@@ -74,7 +74,7 @@ class Client:
         """
         job = job_id or secrets.token_hex(8)
         if first_frame is not None and np.shape(first_frame) != (shot.size[1], shot.size[0], 3):
-            shot, first_frame = with_first_frame(shot, given_array(first_frame))
+            shot, first_frame = attach_first_frame(shot, input_image_from_array(first_frame))
         manifest, uploader = self._upload(shot, first_frame, input_render, on_progress)
         body = {"job": job, "settings": settings.to_dict(), "manifest": manifest.to_dict()}
         for _ in range(MAX_ROUNDS):

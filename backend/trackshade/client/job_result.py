@@ -14,7 +14,7 @@ from typing import Any
 
 from trackshade.config.registry import ModelSpec
 from trackshade.core.errors import OutputError
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 
 _KEYS = {"tracking.mp4": "tracking_video", "job.json": "record"}  # of files that have no name of their own otherwise
 
@@ -123,6 +123,6 @@ def check_output(out: Path, force: bool, spec: ModelSpec | None = None) -> None:
         if free < needed:
             raise OutputError(
                 "output-full",
-                f"The disk of {out} has {size_in_words(free)} left; a result takes up to {size_in_words(needed)}.",
+                f"The disk of {out} has {format_size(free)} left; a result takes up to {format_size(needed)}.",
                 "Free some space, or choose another folder.",
             )

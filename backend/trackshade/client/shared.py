@@ -24,9 +24,9 @@ from trackshade.client.launch import END_TIME, START_TIME, last_words, wait_for_
 from trackshade.client.restart_breaker import Breaker
 from trackshade.core.errors import ProtocolError
 from trackshade.core.folders import shared_dir
-from trackshade.core.processes import environment_python
+from trackshade.core.processes import environment_python, is_process_alive
 from trackshade.ipc import connection_files, owners
-from trackshade.ipc.connection_files import ConnectionInfo, process_alive
+from trackshade.ipc.connection_files import ConnectionInfo
 from trackshade.ipc.lock import FileLock
 
 RETRY_AFTER = 0.5  # seconds
@@ -120,7 +120,7 @@ class SharedBackend:
         info = self._found()
         self._owner.release()
         limit = time.monotonic() + END_TIME
-        while info is not None and process_alive(info.pid) and not self.others():
+        while info is not None and is_process_alive(info.pid) and not self.others():
             self._reap()
             if time.monotonic() > limit:
                 _kill(info.pid)

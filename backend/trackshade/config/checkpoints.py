@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trackshade.core import folders
+from trackshade.core import atomic_files, folders
 from trackshade.core.errors import UsageError
 
 FILE = "checkpoints.json"
@@ -72,7 +72,7 @@ def _free_name(wanted: str, taken: set[str]) -> str:
 
 def _save(found: tuple[Checkpoint, ...]) -> None:
     value: list[dict[str, Any]] = [asdict(item) for item in found]
-    folders.write_json(_file(), value)
+    atomic_files.write_json(_file(), value)
 
 
 def _file() -> Path:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trackshade.core.errors import OutputError, ProtocolError
+from trackshade.core.processes import is_process_alive
 
 
 @dataclass(frozen=True)
@@ -25,43 +26,7 @@ class ConnectionInfo:
 
     def alive(self) -> bool:
         """Whether a process with that pid exists on this machine."""
-        return process_alive(self.pid)
-
-
-def process_alive(pid: int) -> bool:
-    """Whether a process with this pid runs. One of another user counts."""
-    if os.name == "nt":
-        return _alive_windows(pid)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Whether it has ended and only its parent has not looked yet; told by Linux alone."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False
-    return state.rpartition(b") ")[2][:1] in (b"Z", b"X")
-
-
-def _alive_windows(pid: int) -> bool:
-    import ctypes
-
-    query_limited, still_active = 0x1000, 259
-    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
-    handle = kernel.OpenProcess(query_limited, False, pid)
-    if not handle:
-        return False
-    code = ctypes.c_ulong()
-    kernel.GetExitCodeProcess(handle, ctypes.byref(code))
-    kernel.CloseHandle(handle)
-    return code.value == still_active
+        return is_process_alive(self.pid)
 
 
 def write(path: Path, info: ConnectionInfo) -> None:

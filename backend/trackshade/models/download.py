@@ -24,7 +24,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, Revi
 
 from ..config.registry import ModelSpec, model_folder
 from ..core.errors import CancelledError, ModelError
-from ..core.geometry import size_in_words
+from ..core.text import format_size
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -274,7 +274,7 @@ def _make_room(part: Path, listing: Listing) -> None:
     if free + have < listing.size:
         raise ModelError(
             "disk-full",
-            f"The model needs {size_in_words(listing.size)} but {part.parent} has {size_in_words(free)} free.",
+            f"The model needs {format_size(listing.size)} but {part.parent} has {format_size(free)} free.",
             "Make room, or set TRACKSHADE_MODELS to a larger disk.",
         )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trackshade.core.errors import JobError, ProtocolError
-from trackshade.core.processes import own_python
+from trackshade.core.processes import this_python
 from trackshade.ipc import Message, decode
 from trackshade.server.memory import CARD_ORDER
 from trackshade.server.router_socket import RouterSocket
@@ -186,7 +186,7 @@ class Workers:
         slot.warm = slot.kill_at = None
         path = self._logs / f"worker-{slot.number}.log"
         too_long = path.exists() and path.stat().st_size > LOG_LIMIT
-        start = own_python("-m", "trackshade.server.worker")
+        start = this_python("-m", "trackshade.server.worker")
         with open(path, "wb" if too_long else "ab") as log:
             slot.log_from = log.tell()
             slot.process = subprocess.Popen(

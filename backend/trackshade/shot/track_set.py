@@ -20,9 +20,9 @@ from typing import Any
 
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
+from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError
 from trackshade.core.fitting import FrameMap, fit_frames
-from trackshade.core.folders import write_json
 
 FORMAT = 1
 FILE, FIRST = "set.json", "first.png"
