@@ -43,7 +43,7 @@ def _main() -> int:
         reason = f"it has not the Trackshade extension, and its Python {version} cannot use the pyzmq installed here."
         print("\n@trackshade " + json.dumps({"event": "unusable", "reason": reason}), flush=True)
         return 3
-    print("\n" + json_lines.line({"event": "progress", "state": "starting", "message": "Blender"}), flush=True)
+    print("\n" + json_lines.format_line({"event": "progress", "state": "starting", "message": "Blender"}), flush=True)
     commands = importlib.import_module("trackshade_addon.commands")
     return commands.main("trackshade", arguments)
 

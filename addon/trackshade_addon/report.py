@@ -28,7 +28,7 @@ class Report:
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
-        self._relay = os.environ.get(json_lines.ENVIRONMENT) == "1"
+        self._relay = os.environ.get(json_lines.VARIABLE) == "1"
         self._latest = ""
         self._out = sys.stdout
         self._python = contextlib.redirect_stdout(sys.stderr)
@@ -75,7 +75,7 @@ class Report:
         return error.exit_code
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        text = json_lines.line(message)
+        text = json_lines.format_line(message)
         if text != self._latest:
             self._latest = text
             with contextlib.suppress(BrokenPipeError):  # nobody reads any more: the interrupt is on its way
@@ -92,7 +92,7 @@ def interruptible() -> Iterator[None]:
         yield
         return
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    if os.environ.get(json_lines.ENVIRONMENT) == "1":
+    if os.environ.get(json_lines.VARIABLE) == "1":
         threading.Thread(target=_interrupt_at_end_of_input, name="trackshade-parent", daemon=True).start()
     try:
         yield

@@ -17,8 +17,8 @@ import bpy
 import pytest
 
 import trackshade_addon
-from trackshade.client.shared import shared_dir
 from trackshade.core.errors import ProtocolError
+from trackshade.core.folders import shared_dir
 from trackshade.core.processes import is_process_alive
 from trackshade.ipc import connection_files
 from trackshade_addon import backend

@@ -233,7 +233,7 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ShotError):
         load_input_image(Path("a\0b.png"), decode)
     os.mkfifo(tmp_path / "pipe.png")
-    assert "no regular file" in refused(tmp_path / "pipe.png").message
+    assert "not a regular file" in refused(tmp_path / "pipe.png").message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

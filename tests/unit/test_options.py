@@ -31,9 +31,9 @@ def values(draw: st.DrawFn, command: str) -> dict:
 @given(data=st.data())
 def test_any_values_go_through_a_command_line(command: str, data: st.DataObject) -> None:
     given_values = data.draw(values(command))
-    name, *rest = options.arguments(command, given_values)
+    name, *rest = options.to_arguments(command, given_values)
     assert name == command
-    assert vars(options.parser(command, "test").parse_args(rest)) == given_values
+    assert vars(options.build_parser(command, "test").parse_args(rest)) == given_values
 
 
 @pytest.mark.parametrize("command", options.COMMANDS)
@@ -45,15 +45,15 @@ def test_no_key_is_used_twice(command: str) -> None:
 @pytest.mark.parametrize("wrong", [["--color", "red"], ["--seed", "one"], ["--frame-rule", "some"], ["a", "b"]])
 def test_wrong_usage_is_an_error_of_ours(wrong: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
-        options.parser("render", "trackshade").parse_args(wrong)
+        options.build_parser("render", "trackshade").parse_args(wrong)
     assert caught.value.exit_code == 2
     assert "trackshade render" in str(caught.value)
 
 
 def test_defaults_are_the_settings_own() -> None:
-    found = vars(options.parser("render", "test").parse_args([]))
+    found = vars(options.build_parser("render", "test").parse_args([]))
     assert options.shade_settings(found) == ShadeSettings()
-    found = vars(options.parser("control", "test").parse_args([]))
+    found = vars(options.build_parser("control", "test").parse_args([]))
     assert options.control_settings(found) == ShadeSettings(output="tracking")
 
 
@@ -70,13 +70,13 @@ def test_defaults_are_the_settings_own() -> None:
     ],
 )
 def test_frame_ranges(text, expected) -> None:
-    assert options.frame_range(text) == expected
+    assert options.parse_frame_range(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "1", "1-", "a-b", "1-2-3", "1..9", "1-9:", "1-9:x", "nan-9"])
 def test_what_is_no_frame_range(text: str) -> None:
     with pytest.raises(UsageError, match="1-49"):
-        options.frame_range(text)
+        options.parse_frame_range(text)
 
 
 @pytest.mark.parametrize(
@@ -89,23 +89,23 @@ def test_what_is_no_frame_range(text: str) -> None:
     ],
 )
 def test_sizes(text, expected) -> None:
-    assert options.size_rule(text) == expected
+    assert options.parse_size(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "stretch", "720", "720x", "x480", "720x480crop", ":crop", "720x480:"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UsageError):
-        options.size_rule(text)
+        options.parse_size(text)
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none()))
 def test_relay_lines_go_there_and_back(message: dict) -> None:
-    text = json_lines.line(message)
+    text = json_lines.format_line(message)
     assert "\n" not in text
-    assert json_lines.parse(text) == message
+    assert json_lines.parse_line(text) == message
 
 
 @given(st.text())
 def test_other_lines_are_no_messages(text: str) -> None:
-    assert json_lines.parse(text) is None
-    assert json_lines.parse(json_lines.MARK + text + "{") is None
+    assert json_lines.parse_line(text) is None
+    assert json_lines.parse_line(json_lines.PREFIX + text + "{") is None

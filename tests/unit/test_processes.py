@@ -20,7 +20,7 @@ import pytest
 from backends import grid_shot
 from hostile import Hostile
 from trackshade.client import connect
-from trackshade.client.shared import share
+from trackshade.client.backend_process import share
 from trackshade.config.settings import ShadeSettings
 from trackshade.core import processes
 from trackshade.core.processes import (
@@ -43,8 +43,8 @@ STARTERS = {
     "addon/build_extension.py", "addon/extension_wheels.py", "addon/trackshade_addon/backend/running.py",
     "addon/trackshade_addon/capture/first_frame.py", "backend/trackshade/cli/app.py",
     "backend/trackshade/cli/blender.py",
-    "backend/trackshade/client/launch.py", "backend/trackshade/client/shared.py",
-    "backend/trackshade/server/memory.py", "backend/trackshade/server/workers.py",
+    "backend/trackshade/client/backend_process.py",
+    "backend/trackshade/server/memory.py", "backend/trackshade/server/worker_pool.py",
     "backend/trackshade_lab/scenes/shards.py",
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from backends import Backend, gone, grid_shot, limited_file_size, until
 from result_shots import at, shot
-from trackshade.client import Client, Event
+from trackshade.client import Client, JobEvent
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control import tracking_video
@@ -71,7 +71,7 @@ def partials(backend: Backend) -> list[Path]:
     return list((backend.store / "results").glob(".partial-*"))
 
 
-def states(events: list[Event]) -> list[str]:
+def states(events: list[JobEvent]) -> list[str]:
     """The states in the order in which they came, each once in a row."""
     return [
         e.state for e, before in zip(events, [None, *events], strict=False) if not before or e.state != before.state

@@ -35,7 +35,7 @@ def send(
     told: dict[str, Any] = {}
 
     def hear(line: str) -> None:
-        message = json_lines.parse(line)
+        message = json_lines.parse_line(line)
         if message is None:
             if on_line is not None:
                 on_line(line)

@@ -34,7 +34,7 @@ import trackshade
 from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.text import format_size
-from trackshade.ipc import owners
+from trackshade.ipc.locks import IN_USE, count_owners
 
 from ..messages.backend import cannot_write
 
@@ -164,7 +164,7 @@ def _in_use(folder: Path, home: Path) -> bool:
     """Whether a process runs in an environment, or in one on top of it."""
     others: Iterable[Path] = home.glob("env-*")
     stack = [folder, *(path for path in others if _base_of(path) == folder.name)]
-    return any(owners.count(path / owners.IN_USE) for path in stack)
+    return any(count_owners(path / IN_USE) for path in stack)
 
 
 def _read(marker: Path) -> Environment | None:

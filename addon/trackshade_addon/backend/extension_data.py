@@ -24,8 +24,8 @@ from pathlib import Path
 
 from trackshade.core import atomic_files, folders
 from trackshade.core.errors import OutputError, TrackshadeError
-from trackshade.ipc import connection_files, owners
-from trackshade.ipc.lock import FileLock
+from trackshade.ipc import connection_files
+from trackshade.ipc.locks import IN_USE, FileLock
 
 from . import environment, moving
 from .environment import Environment
@@ -154,7 +154,7 @@ def _move_environments(data: Path, results: Path, report: Report | None, task: T
             elif not moving.rename(moves):
                 moved.to_copy = True
                 continue
-            (home / made.folder.name / owners.IN_USE).mkdir(exist_ok=True)
+            (home / made.folder.name / IN_USE).mkdir(exist_ok=True)
             moved.environments = home
             _forget(source, made)
     if report is None:  # deleting an environment takes seconds
@@ -184,7 +184,7 @@ def _runs() -> bool:
         info = connection_files.read(folders.shared_dir() / "backend.json")
     except TrackshadeError:  # damaged; then nobody can use it
         return False
-    return info is not None and info.alive()
+    return info is not None and info.is_alive()
 
 
 def _free(path: Path, taken: Iterable[Path]) -> Path:

@@ -19,8 +19,7 @@ import trackshade
 from trackshade.config import locks
 from trackshade.core.errors import JobError, UsageError
 from trackshade.core.processes import ProcessCommand, isolated_python
-from trackshade.ipc import owners
-from trackshade.ipc.lock import FileLock
+from trackshade.ipc.locks import IN_USE, FileLock
 
 from ..messages.backend import PipProgress, explain, unwritable
 from . import backend_task, environment, interpreter
@@ -193,7 +192,7 @@ def _tried_out(
 ) -> Environment:
     """Makes it the environment of this version if it works."""
     report(FILLED, "Trying it out")
-    (folder / owners.IN_USE).mkdir(exist_ok=True)
+    (folder / IN_USE).mkdir(exist_ok=True)
     facts = _tried(folder, lock, task)
     made = Environment(plan.home, folder, kind, facts["version"], environment.digest(lock), facts, base)
     task.check()

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from trackshade.client import Client, connect, later, served
+from trackshade.client import Client, connect, find_served, later
 from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeError, UsageError
 
 from . import environment, installer
@@ -220,7 +220,7 @@ class BackendManager:
 
 def _connected(address: str | None, python: str | None, kind: str, model: str | None) -> Client:
     options = [] if kind == "auto" else ["--device", kind]
-    info = None if address or python else served()
+    info = None if address or python else find_served()
     if info is not None:  # nothing is set up here, so no other one is to be started
         client = connect(info.endpoint, info.token)
     else:
@@ -250,7 +250,7 @@ def _refused(choice: BackendPrefs) -> TrackshadeError | None:
 
 def _is_served() -> bool:
     try:
-        return served() is not None
+        return find_served() is not None
     except ProtocolError:
         return False
 

@@ -141,7 +141,7 @@ class Models:
             raise UsageError("shipped", f"{name} is part of Trackshade.")
         self._free(name)
         if spec.folder:
-            checkpoints.forget(name)
+            checkpoints.unregister(name)
             self._changed()
             return None
         folder = registry.model_folder(spec)

@@ -37,7 +37,7 @@ def move_models(target: Path, report: Report, task: Task) -> Path:
     source, target = folders.models_dir().absolute(), target.absolute()
     said = os.environ.get("TRACKSHADE_MODELS")
     if said:
-        raise UsageError("models-folder-set", f"TRACKSHADE_MODELS says {said}.", "Change it there.")
+        raise UsageError("models-folder-set", f"TRACKSHADE_MODELS is set to {said}.", "Change or unset that variable.")
     if source == target:
         return target
     if target.is_relative_to(source) or source.is_relative_to(target):

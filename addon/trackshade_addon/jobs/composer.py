@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import bpy
 import numpy as np
 
-from trackshade.client import Client, Event, Uploader, later
+from trackshade.client import Client, JobEvent, Uploader, later
 from trackshade.client.job_result import JobResult, check_output
 from trackshade.config import registry
 from trackshade.config.registry import ModelSpec
@@ -343,7 +343,7 @@ def _fetched(
             out = another()
 
 
-def _told(event: Event) -> Progress:
+def _told(event: JobEvent) -> Progress:
     return Progress(event.state, event.message, event.step, event.steps, preview=event.preview)
 
 

@@ -126,7 +126,7 @@ def _shown_by_blender(shot: Shot, path: Path, blender: str | None, on_message: O
         replace(shot, geometries=(), meshes=(), objects=()).save(sample)
         values = {"picture": str(path.absolute()), "shot": str(sample), "out": str(out)}
         try:
-            made = run_addon(options.arguments("picture", values), blender, on_message)
+            made = run_addon(options.to_arguments("picture", values), blender, on_message)
         except ShotError as error:
             if error.code != "no-blender":
                 raise

@@ -151,10 +151,10 @@ def open_image(path: Path) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError):
         raise ShotError("bad-picture", f"The picture {path} does not exist.", "Check its path.") from None
     except ValueError as error:  # a null byte in the name
-        raise ShotError("bad-picture", f"{str(path)!r} is no path of a picture.", "Check its path.") from error
+        raise ShotError("bad-picture", f"{str(path)!r} is not a valid path.", "Check its path.") from error
     if not stat.S_ISREG(facts.st_mode):
-        what = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
-        raise ShotError("bad-picture", f"{path} is {what}, not a picture.", f"Give a {FORMATS} file.")
+        what = "a folder, not a picture" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
+        raise ShotError("bad-picture", f"{path} is {what}.", f"Give a {FORMATS} file.")
     if facts.st_size == 0:
         raise ShotError("bad-picture", f"The picture {path} is empty (0 bytes).", _SAVE_AGAIN)
     if facts.st_size > MAX_BYTES:
@@ -190,7 +190,7 @@ def parse_header(file: BinaryIO) -> ImageHeader:
     for magic, kind in _UNSUPPORTED_FORMATS:
         if re.match(magic, start, re.DOTALL):
             raise _UnsupportedError(f"is {kind}")
-    raise _UnsupportedError("is no picture that is known here")
+    raise _UnsupportedError("is not an image in a known format")
 
 
 def check_complete(data: bytes, header: ImageHeader) -> None:
@@ -255,7 +255,7 @@ class _ExactReader:
 
     def at(self, position: int) -> _ExactReader:
         if not 0 <= position < 1 << 62:  # numbers in a file may have a sign
-            raise _DamagedError("a part of it lies nowhere")
+            raise _DamagedError("a part of it lies outside the file")
         self._file.seek(position)
         return self
 
@@ -483,7 +483,7 @@ def _tiff(reader: _ExactReader) -> ImageHeader:
     if kind == 3:
         return replace(header, bits=32, linear_space="Linear Rec.709")
     if after:
-        header = replace(header, notes=("Of its several pages the first is taken.",))
+        header = replace(header, notes=("Only the first of its pages is used.",))
     if photometric == _TIFF_CMYK:
         return replace(header, warnings=(_CMYK,))
     profile = tags.get(34675, b"")
@@ -675,9 +675,9 @@ def _exr(reader: _ExactReader) -> ImageHeader:
     chromaticities = found.get("chromaticities", b"")
     if len(chromaticities) != 32:
         return header
-    own = struct.unpack("<8f", chromaticities)
+    stored = struct.unpack("<8f", chromaticities)
     for space, known in _LINEAR_SPACES.items():
-        if all(abs(a - b) < 2e-3 for a, b in zip(own, known, strict=True)):
+        if all(abs(a - b) < 2e-3 for a, b in zip(stored, known, strict=True)):
             notes = () if space == header.linear_space else (f"Its colors were converted from {space}.",)
             return replace(header, linear_space=space, notes=notes)
     return replace(header, warnings=("Its primaries are not known; they are read as those of Rec.709.",))

@@ -188,7 +188,7 @@ def place_image(
     """
     subject = f"The picture ({size[0]}×{size[1]})"
     if size == model and content == "any":
-        return ImagePlacement("same", (1.0, 1.0), (0.0, 0.0), f"{subject} has the model's size and was taken as it is.")
+        return ImagePlacement("same", (1.0, 1.0), (0.0, 0.0), f"{subject} has the model's size and is used as it is.")
     kind = "frame" if content == "frame" and fit is not None else _content_by_shape(size, model, fit)
     target = f"{model[0]}×{model[1]}"
     if kind == "model":
