@@ -52,12 +52,12 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_takes_the_place_of_a_file_and_of_an_empty_folder(tmp_path: Path) -> None:
+def test_a_file_is_not_replaced_by_a_folder_and_an_empty_folder_is(tmp_path: Path) -> None:
     path = tmp_path / "result"
     path.write_text("a file")
-    with atomic_folder(path) as temporary:
+    with pytest.raises(OSError, match=r"."), atomic_folder(path) as temporary:
         fill(temporary, "a folder")
-    assert word(path) == "a folder"
+    assert path.read_text() == "a file"
     (tmp_path / "empty").mkdir()
     with atomic_folder(tmp_path / "empty", replace=False) as temporary:
         fill(temporary, "filled")
@@ -84,6 +84,17 @@ def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None
         raise ValueError("broken")
     assert word(path) == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_writers_left_is_deleted_by_a_single_writer(tmp_path: Path) -> None:
+    left, other = tmp_path / ".result.partial-0", tmp_path / ".another.partial-0"
+    left.mkdir()
+    other.mkdir()
+    with atomic_folder(tmp_path / "result"):
+        assert left.exists()
+    with atomic_folder(tmp_path / "result", single_writer=True):
+        assert not left.exists()
+    assert sorted(tmp_path.iterdir()) == [other, tmp_path / "result"]
 
 
 def test_the_old_folder_comes_back_where_the_new_one_cannot_take_its_place(

@@ -44,7 +44,9 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     error = JobError("out-of-memory", "There is not enough memory.", "Choose a smaller model.")
     store.record_event("failed", {"state": "failed", "error": error.to_dict()})
     for step in range(100):
-        store.record_event("long", {"state": "running", "step": step, "steps": 100}, b"image" if step % 3 == 0 else None)
+        store.record_event(
+            "long", {"state": "running", "step": step, "steps": 100}, b"image" if step % 3 == 0 else None
+        )
     store.record_event("long", {"state": "done"})
     store.close()
     with Backend(folder, "--workers", "0") as started:

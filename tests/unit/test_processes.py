@@ -20,7 +20,7 @@ import pytest
 from backends import grid_shot
 from hostile import Hostile
 from trackshade.client import connect
-from trackshade.client.backend_process import share
+from trackshade.client.backend_process import start_shared
 from trackshade.config.settings import ShadeSettings
 from trackshade.core import processes
 from trackshade.core.processes import (
@@ -60,7 +60,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hostile:
     return made
 
 
-def shown(start: processes.Start) -> tuple[list[str], bool, dict[str, str]]:
+def shown(start: processes.ProcessCommand) -> tuple[list[str], bool, dict[str, str]]:
     """Search path, safe path and variables of a process; it is one that an interpreter runs."""
     done = subprocess.run(start.command, env=start.variables, capture_output=True, text=True, check=True)
     return tuple(json.loads(done.stdout))
@@ -229,7 +229,7 @@ def test_a_client_s_backend_imports_nothing_that_the_variables_name(hostile: Hos
     """As the add-on starts it: Blender stands in the folder, and a studio has set PYTHONPATH for it."""
     shot = grid_shot(side=20, count=17, size=(144, 96))
     for private in (True, False):
-        backend = None if private else share(sys.executable, options=["--device", "cpu"])
+        backend = None if private else start_shared(sys.executable, options=["--device", "cpu"])
         try:
             store = tmp_path / "store" if private else None
             with connect(python=sys.executable, options=["--device", "cpu"], store=store) as client:

@@ -38,7 +38,9 @@ def test_a_manifest_survives() -> None:
         entry("|u1", 9, 64, 96, 3),
     )
     assert Manifest.from_dict(json_like(manifest.to_dict())) == manifest
-    assert sum(size for e in manifest.entries() for _, size in e.chunk_sizes()) == 3 * 400_000 * 4 + 80 + 10 * 64 * 96 * 3
+    assert (
+        sum(size for e in manifest.entries() for _, size in e.chunk_sizes()) == 3 * 400_000 * 4 + 80 + 10 * 64 * 96 * 3
+    )
 
 
 def json_like(value: object) -> object:

@@ -273,7 +273,8 @@ def _camera(shot: Shot, t: int) -> Iterator[bpy.types.Object]:
         data = bpy.data.cameras.new("Trackshade first frame")
     k = shot.camera.intrinsics[t]
     orthographic = bool(shot.camera.orthographic[t])
-    settings = (geometry.orthographic_camera_settings if orthographic else geometry.perspective_camera_settings)(k, shot.size)
+    convert = geometry.orthographic_camera_settings if orthographic else geometry.perspective_camera_settings
+    settings = convert(k, shot.size)
     camera = bpy.data.objects.new("Trackshade first frame", data)
     try:
         for name, value in settings.items():

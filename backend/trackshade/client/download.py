@@ -41,6 +41,8 @@ def download_result(connection: Connection, job: str, out: Path, force: bool) ->
     try:
         with atomic_folder(out, replace=force) as folder:
             _write(connection, job, files, folder)
+            if force and out.is_file():
+                out.unlink()
     except OSError as error:
         raise _unwritable(out, error) from error
 

@@ -47,21 +47,26 @@ def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, replace: bool = True, previous: Path | None = None) -> Iterator[Path]:
+def atomic_folder(
+    path: Path, *, replace: bool = True, previous: Path | None = None, single_writer: bool = False
+) -> Iterator[Path]:
     """Yields a new folder beside `path` to fill; it becomes `path` when the block ends.
 
-    A file or folder that is at `path` then is set aside, and deleted once the new folder has its place. After an error,
-    the new folder is deleted and `path` is as before.
+    A folder that is at `path` then is set aside, and deleted once the new one has its place; a file there is an error.
+    After an error, the new folder is deleted and `path` is as before.
 
     Args:
         path: The folder to write.
-        replace: Whether to replace what is there. Otherwise only an empty folder is replaced.
+        replace: Whether to replace a folder with contents. Otherwise only an empty one is replaced.
         previous: Where the old version is while the two are exchanged; a hidden name beside it by default. A process
             that is killed in that moment leaves it there, and no folder at `path`.
+        single_writer: Whether no other process writes the same folder now. What killed ones left is deleted then.
 
     Raises:
         OSError: The folder cannot be created, renamed or replaced.
     """
+    for left in path.parent.glob(f".{path.name}.partial-*") if single_writer else ():
+        shutil.rmtree(left, ignore_errors=True)
     token = secrets.token_hex(4)
     temporary = path.with_name(f".{path.name}.partial-{token}")
     previous = previous or path.with_name(f".{path.name}.old-{token}")
@@ -70,17 +75,17 @@ def atomic_folder(path: Path, *, replace: bool = True, previous: Path | None = N
         yield temporary
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-        if not (replace and path.exists()):
+        if replace and path.is_dir():
+            shutil.rmtree(previous, ignore_errors=True)
+            os.rename(path, previous)
+            try:
+                os.rename(temporary, path)
+            except OSError:
+                os.rename(previous, path)
+                raise
+        else:
             os.rename(temporary, path)
-            return
-        _delete(previous)
-        os.rename(path, previous)
-        try:
-            os.rename(temporary, path)
-        except OSError:
-            os.rename(previous, path)
-            raise
-        _delete(previous)
+        shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -116,10 +121,3 @@ def write_json(path: Path, value: Any) -> None:
             f"{path} cannot be written: {error.strerror}.",
             f"Make {path.parent} a folder that you can write to.",
         ) from error
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

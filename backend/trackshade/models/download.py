@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 import httpx2  # the HTTP library of huggingface_hub 2
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+from trackshade.core.atomic_files import write_bytes
+
 from ..config.registry import ModelSpec, model_folder
 from ..core.errors import CancelledError, ModelError
 from ..core.text import format_size
@@ -288,9 +290,7 @@ def _write_manifest(part: Path, spec: ModelSpec, listing: Listing) -> None:
         "licence_url": spec.licence_url,
         "files": [asdict(file) for file in listing.files],
     }
-    beside = part / (MANIFEST + ".new")
-    beside.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    os.replace(beside, part / MANIFEST)
+    write_bytes(part / MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import CancelledError, OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.results.record import pretty, shot_digest
 from trackshade.results.texture.bake import LARGEST, SMALLEST, Baked, bake, check_coordinates, fitting_size
@@ -111,24 +111,16 @@ def bake_result(
 
     tell("Looking at the frames", 0.0)
     views = look(shot, threads, looked)
-    partial = folder / f".{FOLDER}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        record = _bake_all(partial, views, video, chosen, given, wanted, threads, tell)
-        (partial / "texture.json").write_text(pretty(record) + "\n", encoding="utf-8")
-        target = folder / FOLDER
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(partial, target)
+        with atomic_folder(folder / FOLDER, single_writer=True) as partial:
+            record = _bake_all(partial, views, video, chosen, given, wanted, threads, tell)
+            (partial / "texture.json").write_text(pretty(record) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(
             "output-unwritable",
             f"The textures cannot be written to {folder}: {error.strerror or error}.",
             "Make the result's folder writable, or free some space there.",
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return record
 
 
