@@ -109,3 +109,37 @@ def test_relay_lines_go_there_and_back(message: dict) -> None:
 def test_other_lines_are_no_messages(text: str) -> None:
     assert json_lines.parse_line(text) is None
     assert json_lines.parse_line(json_lines.PREFIX + text + "{") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["--frames", "-10--1"], "frames", "-10--1"),
+        (["--frames=-10--1"], "frames", "-10--1"),
+        (["--prompt", "- a dash"], "prompt", "- a dash"),
+        (["--seed", "-1"], "seed", -1),
+    ],
+)
+def test_a_value_may_begin_with_a_dash(words: list[str], key: str, value: object) -> None:
+    found = vars(options.build_parser("render", "test").parse_args(["a.blend", *words, "--force"]))
+    assert (found[key], found["scene"], found["force"]) == (value, "a.blend", True)
+
+
+def test_a_mistyped_option_is_no_value() -> None:
+    with pytest.raises(UsageError, match="--camera"):
+        options.build_parser("render", "test").parse_args(["--camera", "--colr", "red"])
+
+
+def test_every_option_has_a_help_text_with_its_default() -> None:
+    for command, (description, found) in options.COMMANDS.items():
+        assert description.endswith(".")
+        assert all(option.help.endswith(".") for option in found), command
+    text = " ".join(options.build_parser("render", "test").format_help().split())
+    assert "Default: mini." in text
+    assert "Random seed. Default: 0." in text
+
+
+def test_an_option_can_be_repeated() -> None:
+    parser = options.parser_of("test", "It is a test.", options.SERVE)
+    assert vars(parser.parse_args(["--device", "cpu", "--device", "cuda:1"]))["device"] == ["cpu", "cuda:1"]
+    assert vars(parser.parse_args([]))["device"] is None

@@ -11,7 +11,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -61,51 +61,36 @@ class Option:
 
 _Switch = partial(Option, kind=bool, default=False)
 
+
+def _choice(name: str, text: str, choices: tuple[str, ...]) -> Option:
+    """Makes an option with fixed choices; the first one is the default."""
+    return Option(name, text, default=choices[0], choices=choices)
+
+
+PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "projected", "baked", "heat")
+
 SCENE = Option("scene", "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx, .obj, .ply or .stl.", "SCENE")
 RESULT = Option("result", "Folder of a result.", "RESULT", required=True)
-_OPEN_SCENE = (
-    Option("--scene", "Name of the scene in a file with several. Default: the active one.", "NAME", dest="scene_name"),
-    Option(
-        "--animation",
-        "Name of the animation (FBX: take) in a .glb, .gltf or .fbx file with several. Default: the first one.",
-        "NAME",
-    ),
-    _Switch("--trust-scripts", "Run Python scripts and drivers that are stored in a .blend file."),
+MODEL = Option("--model", "Name of the model. 'trackshade models' lists them.", "NAME", "mini")
+FOLDER = Option("--out", "Folder of the result. Default: a new folder in the current one.", "DIR", short="-o")
+JSON = _Switch("--json", "Print one JSON object to standard output at the end.")
+PLACEMENT = _choice(
+    "--way", "Where the result is placed: on a plane, over the render, or on the surfaces.", PLACEMENT_MODES
 )
-_STRICT = _Switch("--strict", "Fail if files are missing or scripts are blocked, instead of warning.")
 CAPTURE = (
     Option("--camera", "Name of the camera. 'auto' creates one that frames the animated objects.", "NAME|auto"),
     Option("--frames", "First and last scene frame, and the step.", "A-B[:STEP]"),
-    Option("--frame-rule", "How the frame range is fitted to the model's frame counts.", "", "auto", str, FRAME_RULES),
+    _choice("--frame-rule", "How the frame range is fitted to the model's frame counts.", FRAME_RULES),
     Option(
         "--size",
-        "How the frame is fitted to the model's size: 'pad' widens the view, 'crop' cuts it. WxH selects one of the "
-        "model's sizes.",
+        "How the frame is fitted to the model's size: 'pad' widens the view, 'crop' cuts it. WxH selects a size.",
         "pad|crop|WxH[:pad|crop]",
         "pad",
     ),
     Option("--view-layer", "Name of the view layer. Default: the active one.", "NAME"),
 )
-MODEL = Option("--model", "Name of the model. 'trackshade models' lists them.", "NAME", "mini")
-_FIRST_FRAME = Option(
-    "--first-frame",
-    "First frame: 'render' renders it with the scene's engine, 'none' uses none, or an image file.",
-    "render|none|PATH",
-    "render",
-)
-_SURFACES = (
-    Option(
-        "--glass",
-        "Surfaces that transmit more than half of the light: 'opaque' captures them, 'through' ignores them.",
-        "",
-        "opaque",
-        str,
-        GLASS,
-    ),
-    Option("--hair", "Hair: 'none' ignores it, 'strands' captures thin tubes (large).", "", "none", str, HAIR),
-)
 CONTROL = (
-    Option("--control", "Color all surface points (mesh) or sampled points.", "", "mesh", str, CONTROLS),
+    _choice("--control", "Color all surface points (mesh) or sampled points.", CONTROLS),
     Option("--points", "Number of points for --control points.", "N", 4900, int),
 )
 _SEED = Option("--seed", "Random seed.", "N", 0, int)
@@ -119,35 +104,12 @@ SAMPLING_OPTIONS = (
     Option("--control-scale", "Strength of the tracks: 1 as in training, 0 ignores them.", "X", 1.0, float),
     Option("--control-start", "Fraction of the steps at which the tracks begin to apply.", "X", 0.0, float),
     Option("--control-end", "Fraction of the steps at which the tracks stop to apply.", "X", 1.0, float),
-    Option(
-        "--tracking-range",
-        "Value range of the tracking video: as in training or as in the published demo.",
-        "",
-        "training",
-        str,
-        TRACKING_RANGES,
-    ),
+    _choice("--tracking-range", "Value range of the tracking video: as in training or the demo.", TRACKING_RANGES),
 )
-_TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking video depends on
-PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "projected", "baked", "heat")
-PLACEMENT = Option(
-    "--way",
-    "Where the result is placed: on a plane in the scene and as the camera's background (both) or one of them, "
-    "composited over the render, in the sequencer, or on the surfaces.",
-    "",
-    "both",
-    str,
-    PLACEMENT_MODES,
-)
-FOLDER = Option("--out", "Folder of the result. Default: a new folder in the current one.", "DIR", short="-o")
-_FILE = Option("--out", "File to write.", "FILE", short="-o")
-_FORCE = _Switch("--force", "Replace an existing output.")
-JSON = _Switch("--json", "Print one JSON object to standard output at the end.")
 CONNECTION = (
     Option("--endpoint", "Address of a running backend. Default: the one on this machine, or a new one.", "ADDRESS"),
     Option("--curve", "Folder of the client's CURVE keys, for a backend on another machine.", "DIR"),
 )
-BACKEND = (*CONNECTION, Option("--backend-python", "Python interpreter of the backend's environment.", "PATH"))
 SERVE = (
     Option("--endpoint", "Address to listen on. Default: a socket of this user.", "ipc://PATH|tcp://HOST:PORT"),
     Option("--store", "Folder of the job store. Default: one for this user.", "DIR"),
@@ -155,73 +117,78 @@ SERVE = (
     Option("--curve", "Folder of CURVE keys, required for an address that other machines reach.", "DIR"),
     Option("--idle-exit", "Exit after this many seconds without clients and jobs.", "SECONDS", kind=float),
 )
+_OPEN_SCENE = (
+    Option("--scene", "Name of the scene. Default: the active one.", "NAME", dest="scene_name"),
+    Option("--animation", "Name of the animation (FBX: take). Default: the first one.", "NAME"),
+    _Switch("--trust-scripts", "Run Python scripts and drivers that are stored in a .blend file."),
+)
+_STRICT = _Switch("--strict", "Fail if files are missing or scripts are blocked, instead of warning.")
+_FIRST_FRAME = Option(
+    "--first-frame",
+    "First frame: 'render' renders it with the scene's engine, 'none' uses none, or an image file.",
+    "render|none|PATH",
+    "render",
+)
+_SURFACES = (
+    _choice("--glass", "Capture surfaces that transmit most of the light (opaque), or ignore them (through).", GLASS),
+    _choice("--hair", "Ignore hair (none), or capture it as thin tubes, which can be large (strands).", HAIR),
+)
+_BACKEND = (*CONNECTION, Option("--backend-python", "Python interpreter of the backend's environment.", "PATH"))
+_FILE = Option("--out", "File to write.", "FILE", short="-o")
+_FORCE = _Switch("--force", "Replace an existing output.")
+_TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking video depends on
 _SYNTHETIC = (
     Option("--count", "Number of scenes.", "N", 1, int),
     Option("--first-seed", "Seed of the first scene; the next ones follow.", "N", 0, int),
-    Option("--split", "Random number stream of the seeds.", "", "train", str, ("train", "held-out")),
-    Option(
-        "--engine",
-        "Render engine of all scenes. Default: chosen for each scene.",
-        choices=("workbench", "eevee", "cycles"),
-    ),
+    _choice("--split", "Random number stream of the seeds.", ("train", "held-out")),
+    Option("--engine", "Render engine. Default: one for each scene.", choices=("workbench", "eevee", "cycles")),
     Option("--width", "Width of the frames in pixels.", "N", 144, int),
     Option("--height", "Height of the frames in pixels.", "N", 96, int),
     Option("--length", "Number of frames of a scene.", "N", 17, int),
 )
-_SHOT_FILE = Option("shot", "Shot file written by export, or folder of tracks kept by a render.", "SHOT", required=True)
-_IMAGE = Option("picture", "Image file: PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR.", "PICTURE", required=True)
+_SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
+_IMAGE = Option("picture", "PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "PICTURE", required=True)
+_CAPTURE_ALL = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, _FIRST_FRAME, *_SURFACES)
+_RESULT_OUTPUT = (FOLDER, _FORCE, JSON, *_BACKEND)
+_FILE_OUTPUT = (_FILE, _FORCE, JSON)
+_RENDER = _Switch("--input-render", "Also render all frames, to compare them with the result.")
+_EXPORT_RENDER = replace(_RENDER, help="Also render all frames to a folder of images beside the shot file.")
+_SHADE_FIRST_FRAME = replace(
+    _FIRST_FRAME, help="Image file, or 'none'. Default: the one beside the shot.", metavar="none|PATH", default=None
+)
+_CONTROL_COMMAND = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, *_SURFACES, *_TRACKING_VIDEO, *_RESULT_OUTPUT)
+_PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), *_FILE_OUTPUT)
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (
         "Shade a scene, and place the result in a copy of it.",
-        (
-            *(SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, _FIRST_FRAME, *_SURFACES),
-            _Switch("--input-render", "Also render all frames, to compare them with the result."),
-            *(*SAMPLING_OPTIONS, FOLDER, _FORCE, JSON, *BACKEND),
-        ),
+        (*_CAPTURE_ALL, _RENDER, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
     ),
-    "control": (
-        "Make the tracking video of a scene. No model is needed.",
-        (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, *_SURFACES, *_TRACKING_VIDEO, FOLDER, _FORCE, JSON, *BACKEND),
-    ),
-    "export": (
-        "Capture a scene to a shot file, with the first frame beside it.",
-        (
-            *(SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, _FIRST_FRAME, *_SURFACES),
-            _Switch("--input-render", "Also render all frames to a folder of images beside the shot file."),
-            *(_FILE, _FORCE, JSON),
-        ),
-    ),
+    "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
+    "export": ("Capture a scene to a shot file and its first frame.", (*_CAPTURE_ALL, _EXPORT_RENDER, *_FILE_OUTPUT)),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
-        (
-            _SHOT_FILE,
-            MODEL,
-            Option("--first-frame", "Image file, or 'none'. Default: the one beside the shot.", "none|PATH"),
-            *(*SAMPLING_OPTIONS, FOLDER, _FORCE, JSON, *BACKEND),
-        ),
+        (_SHOT_FILE, MODEL, _SHADE_FIRST_FRAME, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
     ),
-    "picture": (
-        "Fit an image to a shot as its first frame.",
-        (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), _FILE, _FORCE, JSON),
-    ),
-    "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, _FILE, _FORCE, JSON)),
-    "scene": ("Build the demonstration scene.", (_FILE, _FORCE, JSON)),
+    "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
+    "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
+    "scene": ("Build the demonstration scene.", _FILE_OUTPUT),
     "synthesise": ("Build and render procedural scenes for training.", (FOLDER, *_SYNTHETIC, JSON)),
 }
 """Description and options of each command that the add-on runs."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse's parser, but wrong usage raises UsageError, and a value may begin with a dash."""
+    """argparse's parser, but wrong usage raises UsageError, and a value may begin with one dash."""
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Joins a long option with its value where that begins with a dash, such as --frames=-10--1."""
+        """Joins a long option with a value that begins with one dash, such as --frames=-10--1."""
         arguments: list[str] = []
         for word in sys.argv[1:] if args is None else args:
             action = self._option_string_actions.get(arguments[-1]) if arguments and "--" not in arguments else None
             takes_value = action is not None and action.nargs is None and arguments[-1].startswith("--")
-            if takes_value and word.startswith("-") and word not in self._option_string_actions:
+            is_negative = word.startswith("-") and not word.startswith("--")
+            if takes_value and is_negative and word not in self._option_string_actions:
                 arguments[-1] += f"={word}"
             else:
                 arguments.append(word)
