@@ -154,7 +154,7 @@ def test_a_home_below_a_file_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "file").touch()
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path / "file" / "home"))
     found = json.loads(run("doctor", "--json").stdout)
-    assert any(f"{tmp_path / 'file'} is no folder" in value for value in found["problems"].values())
+    assert any(f"{tmp_path / 'file'} is not a folder" in value for value in found["problems"].values())
     assert found["backend"]["served"] == "no"
 
 

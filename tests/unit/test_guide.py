@@ -68,11 +68,11 @@ class OddError(TrackshadeError): pass
 def one(code, what): raise OddError(code, f"It is {what}.")
 def two(): one("first", 1); raise TrackshadeError("second", "Two" if two else "", "Mend it.")
 def three(): raise OddError("third" if three else "fourth", f"{'x'} has "
-    f"failed: {3}"[:9]); Cancelled(); Other("fifth", "No.")
+    f"failed: {3}"[:9]); CancelledError(); Other("fifth", "No.")
 """,
         encoding="utf-8",
     )
-    (tmp_path / "b.py").write_text("class Cancelled(TrackshadeError): pass\n", encoding="utf-8")
+    (tmp_path / "b.py").write_text("class CancelledError(TrackshadeError): pass\n", encoding="utf-8")
     monkeypatch.setattr(guide_messages, "SOURCES", (tmp_path,))
     assert guide_messages.messages() == {
         "first": {"It is …."},

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from trackshade.config import options
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import UsageError
 from trackshade.ipc import json_lines
+from trackshade.server.options import ServeOptions, parse_options
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12).filter(
     lambda text: text != "--"  # argparse keeps that word to itself, wherever it stands
@@ -143,3 +146,14 @@ def test_an_option_can_be_repeated() -> None:
     parser = options.parser_of("test", "It is a test.", options.SERVE)
     assert vars(parser.parse_args(["--device", "cpu", "--device", "cuda:1"]))["device"] == ["cpu", "cuda:1"]
     assert vars(parser.parse_args([]))["device"] is None
+
+
+def test_the_options_of_a_backend_have_the_defaults_of_its_settings() -> None:
+    assert parse_options([]) == ServeOptions()
+    found = parse_options(["--workers", "3", "--device", "cpu", "--device", "cuda:0", "--store", "s", "--private"])
+    assert found.devices == ("cpu", "cuda:0", "cpu")
+    assert found.store == Path("s")
+    assert found.has_owner
+    assert parse_options(["--workers", "0"]).devices == ()
+    with pytest.raises(UsageError):
+        parse_options(["--keep", "all"])
