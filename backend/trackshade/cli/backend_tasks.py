@@ -36,22 +36,10 @@ from trackshade.core.processes import call_when_input_closes
 from trackshade.ipc import PROTOCOL, json_lines
 from trackshade.ipc.locks import lock_environment
 
-NEEDED = [
-    "torch",
-    "diffusers",
-    "transformers",
-    "accelerate",
-    "safetensors",
-    "huggingface_hub",
-    "numba",
-    "scipy",
-    "av",
-    "PIL",
-    "sentencepiece",
-    "zmq",
-    "msgpack",
-    "numpy",
-]
+NEEDED = (
+    "torch diffusers transformers accelerate safetensors huggingface_hub "
+    "numba scipy av PIL sentencepiece zmq msgpack numpy"
+)
 REPORT_EVERY = 0.1  # seconds
 GRACE = 2.0  # seconds that a cancelled task has to end in an orderly way; the caller waits a little longer
 
@@ -60,7 +48,7 @@ _cancelled = threading.Event()
 
 def probe() -> dict[str, Any]:
     """Returns versions, missing packages, and the devices that torch can use, the best first."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in NEEDED.split() if importlib.util.find_spec(name) is None]
     facts: dict[str, Any] = {
         "version": __version__,
         "protocol": PROTOCOL,

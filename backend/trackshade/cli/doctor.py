@@ -28,19 +28,7 @@ from trackshade.core.processes import find_program
 from trackshade.core.text import format_size
 from trackshade.ipc import PROTOCOL
 
-PACKAGES = [
-    "numpy",
-    "pyzmq",
-    "msgpack",
-    "torch",
-    "diffusers",
-    "transformers",
-    "safetensors",
-    "numba",
-    "av",
-    "openimageio",
-    "bpy",
-]
+PACKAGES = "numpy pyzmq msgpack torch diffusers transformers safetensors numba av openimageio bpy"
 Facts = dict[str, dict[str, Any]]
 
 
@@ -60,7 +48,7 @@ def collect_facts(blender: str | None = None) -> Facts:
             "executable": sys.executable,
             "processors": os.cpu_count(),
         },
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES.split()},
         "devices": _devices(),
         "models": _models(),
         "blender": _blender(blender),

@@ -16,6 +16,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -109,11 +110,8 @@ def read_header(path: Path) -> ImageHeader:
     Raises:
         ShotError: The file cannot be read, is not an image or has an unsupported format.
     """
-    try:
-        with open_image(path) as file:
-            return _parse_or_explain(path, lambda: parse_header(file))
-    except OSError as error:
-        raise _unreadable_image(path, error) from error
+    with _explained(path), open_image(path) as file:
+        return _parse_header(path, file)
 
 
 def read_image_file(path: Path) -> tuple[bytes, ImageHeader]:
@@ -125,18 +123,33 @@ def read_image_file(path: Path) -> tuple[bytes, ImageHeader]:
     Raises:
         ShotError: The file cannot be read, is not an image, has an unsupported format or is damaged.
     """
-    try:
+    with _explained(path):
         with open_image(path) as file:
             data = file.read(os.fstat(file.fileno()).st_size)  # allocated at once
+        header = _parse_header(path, io.BytesIO(data))
+        # Some decoders fill missing parts with arbitrary pixels.
+        checks = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff, "WebP": _check_webp}
+        if header.format in checks:
+            checks[header.format](data)
+    return data, header
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns the errors of reading a file into ShotError."""
+    try:
+        yield
+    except _UnsupportedError as error:
+        raise ShotError("picture-format", f"The picture {path} {error}.", _CONVERT) from error
+    except struct.error as error:  # its message means nothing to a user
+        raise damaged_image(path, "its header is not valid") from error
+    except (_DamagedError, zlib.error) as error:
+        raise damaged_image(path, str(error)) from error
     except (OSError, MemoryError) as error:
-        raise _unreadable_image(path, error) from error
-
-    def parse() -> ImageHeader:
-        header = parse_header(io.BytesIO(data))
-        check_complete(data, header)
-        return header
-
-    return data, _parse_or_explain(path, parse)
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ShotError(
+            "bad-picture", f"The picture {path} cannot be read: {reason}.", "Check the file's permissions."
+        ) from error
 
 
 def open_image(path: Path) -> BinaryIO:
@@ -171,68 +184,25 @@ def damaged_image(path: Path, reason: str) -> ShotError:
     return ShotError("bad-picture", f"The picture {path} is damaged: {reason.strip().rstrip('.')}.", _SAVE_AGAIN)
 
 
-def parse_header(file: BinaryIO) -> ImageHeader:
-    """Parses the header of an open image file.
-
-    Raises:
-        _DamagedError: The header is damaged.
-        _UnsupportedError: The format is not supported.
-        _TooLargeError: The image has more than MAX_PIXELS pixels.
-    """
+def _parse_header(path: Path, file: BinaryIO) -> ImageHeader:
     start = file.read(64)
-    for magic, parse in _PARSERS:
-        if re.match(magic, start, re.DOTALL):
-            file.seek(0)
-            header = parse(_ExactReader(file))
-            _check_size(header)
-            return header
-    start += file.read(4096)
-    for magic, kind in _UNSUPPORTED_FORMATS:
-        if re.match(magic, start, re.DOTALL):
-            raise _UnsupportedError(f"is {kind}")
-    raise _UnsupportedError("is not an image in a known format")
-
-
-def check_complete(data: bytes, header: ImageHeader) -> None:
-    """Raises _DamagedError where a part of the file is missing, which some decoders fill with arbitrary pixels."""
-    checks = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff, "WebP": _check_webp}
-    check = checks.get(header.format)
-    if check is not None:
-        check(data)
-
-
-def _parse_or_explain(path: Path, parse: Callable[[], ImageHeader]) -> ImageHeader:
-    try:
-        return parse()
-    except _UnsupportedError as error:
-        raise ShotError("picture-format", f"The picture {path} {error}.", _CONVERT) from error
-    except _TooLargeError as error:
-        raise ShotError(
-            "picture-too-large",
-            f"The picture {path} has {error} pixels, and at most {MAX_PIXELS} are read.",
-            "Make it smaller; a model's picture has less than two million.",
-        ) from error
-    except struct.error as error:  # its message means nothing to a user
-        raise damaged_image(path, "its header is not valid") from error
-    except (_DamagedError, zlib.error) as error:
-        raise damaged_image(path, str(error)) from error
-
-
-class _TooLargeError(Exception):
-    """The image has too many pixels; the message is its size."""
-
-
-def _check_size(header: ImageHeader) -> None:
+    parse = next((parse for magic, parse in _PARSERS if re.match(magic, start, re.DOTALL)), None)
+    if parse is None:
+        start += file.read(4096)
+        kinds = (kind for magic, kind in _UNSUPPORTED_FORMATS if re.match(magic, start, re.DOTALL))
+        raise _UnsupportedError(f"is {next(kinds, 'not an image in a known format')}")
+    file.seek(0)
+    header = parse(_ExactReader(file))
     width, height = header.stored_size
     if width < 1 or height < 1:
         raise _DamagedError(f"its size is {width}×{height}")
     if width * height > MAX_PIXELS:
-        raise _TooLargeError(f"{width}×{height}")
-
-
-def _unreadable_image(path: Path, error: BaseException) -> ShotError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return ShotError("bad-picture", f"The picture {path} cannot be read: {reason}.", "Check the file's permissions.")
+        raise ShotError(
+            "picture-too-large",
+            f"The picture {path} has {width}×{height} pixels, and at most {MAX_PIXELS} are read.",
+            "Make it smaller; a model's picture has less than two million.",
+        )
+    return header
 
 
 class _ExactReader:

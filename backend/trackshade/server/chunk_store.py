@@ -79,7 +79,7 @@ class ChunkStore:
                 os.close(file)
             os.replace(temporary, path + ".new")
         except OSError as error:
-            _unlink(temporary)
+            Path(temporary).unlink(missing_ok=True)
             raise storage_error(error, self.folder) from error
 
     def verify(self, digest: bytes) -> bool:
@@ -102,7 +102,7 @@ class ChunkStore:
             if path.suffix == ".new" and len(path.stem) == 64:
                 yield bytes.fromhex(path.stem)
             else:
-                _unlink(os.fspath(path))
+                path.unlink(missing_ok=True)
 
     def clean(self, older_than: float, needed: Collection[bytes]) -> int:
         """Deletes chunks that are not needed and older than `older_than` seconds; returns how many."""
@@ -246,10 +246,3 @@ def _write_all(file: int, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(file, rest) :]
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return

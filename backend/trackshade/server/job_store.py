@@ -14,7 +14,8 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,8 +259,19 @@ class JobStore:
     def _one(self, query: str, *values: Any) -> tuple[Any, ...] | None:
         return self._database.execute(query, values).fetchone()
 
-    def _writing(self) -> _Transaction:
-        return _Transaction(self._database, self.folder)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction; a full disk becomes an OutputError."""
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+            self._database.execute("COMMIT")
+        except BaseException as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise storage_error(OSError(0, str(error)), self.folder) from error
+            raise
 
 
 def event_body(event: StoredEvent) -> dict[str, Any]:
@@ -275,28 +287,6 @@ def event_body(event: StoredEvent) -> dict[str, Any]:
 
 def _job(row: tuple[Any, ...]) -> StoredJob:
     return StoredJob(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4], row[5], bool(row[6]))
-
-
-class _Transaction:
-    """A transaction; a full disk becomes an OutputError."""
-
-    def __init__(self, database: sqlite3.Connection, folder: Path) -> None:
-        self._database = database
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if kind is None:
-                self._database.execute("COMMIT")
-        except sqlite3.OperationalError as failure:
-            error = failure
-        if error is not None and self._database.in_transaction:
-            self._database.execute("ROLLBACK")
-        if isinstance(error, sqlite3.OperationalError):
-            raise storage_error(OSError(0, str(error)), self._folder) from error
 
 
 def _open(path: Path) -> sqlite3.Connection:

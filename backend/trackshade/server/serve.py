@@ -13,8 +13,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import zmq
@@ -26,7 +26,7 @@ from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.processes import call_when_input_closes
 from trackshade.ipc import PROTOCOL, connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
-from trackshade.ipc.endpoints import IPC_PATH_LIMIT, ServerKeys, check_bind, read_server_keys
+from trackshade.ipc.endpoints import IPC_PATH_LIMIT, check_bind, read_server_keys
 from trackshade.ipc.locks import count_owners
 from trackshade.ipc.self_pipe import SelfPipe
 from trackshade.server.broker import Broker
@@ -66,7 +66,10 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
         stack.callback(store.close)
         context = stack.enter_context(zmq.Context(io_threads=1))
         if keys is not None:
-            stack.enter_context(_authenticator(context, keys))
+            authenticator = zmq.auth.thread.ThreadAuthenticator(context)  # accepts the clients whose keys are there
+            authenticator.start()
+            stack.callback(authenticator.stop)
+            authenticator.configure_curve(domain=CURVE_DOMAIN, location=str(keys.clients))
         clients = RouterSocket(context, options.endpoint or _local_endpoint(store.folder, "broker"), keys)
         stack.callback(clients.close)
         workers = RouterSocket(context, _local_endpoint(store.folder, "workers"))
@@ -118,18 +121,6 @@ def _local_endpoint(store: Path, name: str) -> str:
             raise UsageError("unsafe-folder", f"{folder} belongs to somebody else.", "Give an endpoint.")
         path = folder / f"{hashlib.blake2b(os.fsencode(store), digest_size=8).hexdigest()}-{name}.ipc"
     return f"ipc://{path}"
-
-
-@contextmanager
-def _authenticator(context: zmq.Context, keys: ServerKeys) -> Iterator[None]:
-    """Accepts the clients whose public keys are in the folder."""
-    thread = zmq.auth.thread.ThreadAuthenticator(context)
-    thread.start()
-    try:
-        thread.configure_curve(domain=CURVE_DOMAIN, location=str(keys.clients))
-        yield
-    finally:
-        thread.stop()
 
 
 def _install_exits(broker: Broker, wake: SelfPipe, options: ServeOptions, ended: threading.Event) -> None:

@@ -157,15 +157,11 @@ def _out_of_memory(which: str) -> JobError:
 def main() -> None:
     """Reads the broker's address from standard input and runs its jobs."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C in a terminal is for the broker
-    line = b""
-    while not line.endswith(b"\n"):
-        piece = os.read(0, 1)
-        if not piece:
-            return
-        line += piece
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the broker
+    with open(0, "rb", buffering=0, closefd=False) as file:  # unbuffered: the rest is for `call_when_input_closes`
+        line = file.readline()
+    if not line.endswith(b"\n"):
+        return
     start = json.loads(line)
     die_with_parent(start["parent"])
     call_when_input_closes(lambda: os._exit(0))
