@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import trackshade
-from backend_hub import Hub
-from backends import backend_python
+from tests.helpers.backend_hub import Hub
+from tests.helpers.backend_python import backend_python
 from trackshade.config import checkpoints, registry
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError, ModelError, OutputError, UsageError

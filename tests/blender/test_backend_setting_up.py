@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backend_folders import PACKAGES, build_wheel, download_wheels, write_lock
+from tests.helpers.backend_folders import PACKAGES, build_wheel, download_wheels, write_lock
+from tests.helpers.hostile import Hostile
 from trackshade import __version__
 from trackshade.config import locks
 from trackshade.core.errors import CancelledError, JobError, OutputError, TrackshadeError, UsageError
@@ -26,9 +27,6 @@ from trackshade_addon.backend.environment import Environment, Source
 from trackshade_addon.backend.installer import Plan, check_version, probe, set_up
 from trackshade_addon.backend.running import Task
 from trackshade_addon.messages.backend import PipProgress, explain, proxy
-
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
-from hostile import Hostile
 
 IN_LIMITS = """
 import resource, sys

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mathutils import Euler, Vector
 
-import stage
+from tests.helpers import stage
 from trackshade.config.registry import spec
 from trackshade.core import geometry
 from trackshade.core.errors import ShotError

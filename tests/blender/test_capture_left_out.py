@@ -10,8 +10,7 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
-from test_capture_see_through import (
+from tests.blender.test_capture_see_through import (
     CELL,
     EEVEE,
     WORKBENCH,
@@ -22,6 +21,7 @@ from test_capture_see_through import (
     rendered,
     set_up,
 )
+from tests.helpers import stage
 from trackshade.core.errors import ShotError
 from trackshade_addon.capture import capture
 from trackshade_addon.capture.warnings import Kind, Warnings, listed

@@ -9,8 +9,8 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
-from test_capture_instances import collection_instance, scatter
+from tests.blender.test_capture_instances import collection_instance, scatter
+from tests.helpers import stage
 from trackshade.core.errors import CancelledError, ShotError
 from trackshade_addon.capture import Capture
 from trackshade_addon.capture.first_frame import render_first_frame

@@ -16,8 +16,8 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
-from backends import backend_python
+from tests.helpers import stage
+from tests.helpers.backend_python import backend_python
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade_addon.capture import capture, first_frame

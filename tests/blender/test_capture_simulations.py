@@ -12,9 +12,8 @@ import bpy
 import numpy as np
 import pytest
 
-import simulated
-import stage
-from simulated import KINDS, LAST, build, jumped, play, seen
+from tests.helpers import simulated, stage
+from tests.helpers.simulated import KINDS, LAST, build, jumped, play, seen
 from trackshade.core.errors import CancelledError
 from trackshade.core.fitting import FrameMap
 from trackshade.shot import Shot

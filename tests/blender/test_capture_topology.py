@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
+from tests.helpers import stage
 from trackshade.shot import Shot
 
 

@@ -15,8 +15,8 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
-from backends import backend_python
+from tests.helpers import stage
+from tests.helpers.backend_python import backend_python
 from trackshade.cli.blender import run_addon
 from trackshade.client import PrivateBackend, start_private
 from trackshade.core.errors import JobError

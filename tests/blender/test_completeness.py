@@ -10,7 +10,7 @@ from pathlib import Path
 import bpy
 import pytest
 
-import stage
+from tests.helpers import stage
 from trackshade.core.errors import ShotError
 from trackshade_addon.capture.completeness import PATTERNS, Gap, find_gaps, require_complete, scripts_allowed, sentences
 from trackshade_addon.importers import read_scene

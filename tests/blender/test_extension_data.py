@@ -17,7 +17,7 @@ import bpy
 import numpy as np
 import pytest
 
-from place_results import make_result, new_scene, numbered
+from tests.helpers.place_results import make_result, new_scene, numbered
 from trackshade import __version__
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError

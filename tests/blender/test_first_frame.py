@@ -14,7 +14,7 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
+from tests.helpers import stage
 from trackshade.core import colors, geometry
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
@@ -189,7 +189,7 @@ def test_an_engine_that_fails_says_why(scene):
 _WITHOUT_GRAPHICS = """
 import bpy, sys
 sys.path.insert(0, sys.argv[1])
-import stage
+from tests.helpers import stage
 from trackshade.core.errors import ShotError
 from trackshade_addon.capture.first_frame import render_first_frame
 bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -209,7 +209,7 @@ except ShotError as error:
 def test_without_graphics_an_error_comes_instead_of_the_end_of_blender(tmp_path):
     hidden = {"__EGL_VENDOR_LIBRARY_DIRS": str(tmp_path), "DISPLAY": "", "WAYLAND_DISPLAY": ""}
     done = subprocess.run(
-        [sys.executable, "-c", _WITHOUT_GRAPHICS, str(Path(__file__).parent)],
+        [sys.executable, "-c", _WITHOUT_GRAPHICS, str(Path(__file__).parents[2])],
         env=os.environ | hidden,
         capture_output=True,
         text=True,

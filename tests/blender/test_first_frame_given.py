@@ -13,11 +13,11 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
 import trackshade_addon
-from backends import backend_python
-from test_first_frame import glowing, plain, png
-from test_ui_checks import STUDIO
+from tests.blender.test_first_frame import glowing, plain, png
+from tests.blender.test_ui_checks import STUDIO
+from tests.helpers import stage
+from tests.helpers.backend_python import backend_python
 from trackshade.core import colors
 from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
@@ -34,7 +34,7 @@ from trackshade_addon.jobs.composer import ShotRequest, drain, record, with_give
 from trackshade_addon.ui import checks_facts
 from trackshade_addon.ui.checks import ERROR, NOTE, WARNING, findings
 
-FILES = Path(__file__).parents[1] / "unit" / "picture_files.py"
+FILES = Path(__file__).parents[1] / "helpers" / "picture_files.py"
 
 
 @pytest.fixture(scope="module")

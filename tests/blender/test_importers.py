@@ -13,7 +13,7 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
+from tests.helpers import stage
 from trackshade.core.errors import ShotError, UsageError
 from trackshade_addon.capture.auto_camera import add_auto_camera
 from trackshade_addon.capture.completeness import find_gaps

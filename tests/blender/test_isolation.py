@@ -12,17 +12,15 @@ from pathlib import Path
 import bpy
 import pytest
 
-import stage
-from backends import backend_python
+from tests.helpers import stage
+from tests.helpers.backend_python import backend_python
+from tests.helpers.hostile import Hostile
 from trackshade.config import registry
 from trackshade_addon import backend
 from trackshade_addon.backend import backend_task, interpreter
 from trackshade_addon.backend.running import Task
 from trackshade_addon.capture import first_frame
 from trackshade_addon.render import look
-
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
-from hostile import Hostile
 
 LONG = 240.0  # seconds: only ever waited for in full by a test that fails
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
-import stage
-from backends import backend_python
+from tests.helpers import stage
+from tests.helpers.backend_python import backend_python
 from trackshade.client import Client, PrivateBackend, connect, start_private
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings

@@ -7,7 +7,7 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
+from tests.helpers import stage
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import mesh_rule

@@ -14,12 +14,12 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
+from tests.helpers import stage
+from tests.helpers.whole_file import differences, whole_file
 from trackshade_addon.capture.first_frame import read_picture, render_first_frame, render_sample
 from trackshade_addon.jobs import composer
 from trackshade_addon.placement import save_copy
 from trackshade_addon.render import look
-from whole_file import differences, whole_file
 
 GROUPS = bpy.app.version >= (5, 0)
 EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties

@@ -10,8 +10,8 @@ import bpy
 import numpy as np
 import pytest
 
-import renders
-from renders import animate, demo, exported, still
+from tests.helpers import renders
+from tests.helpers.renders import animate, demo, exported, still
 from trackshade.client import PrivateBackend, connect
 from trackshade.config import registry
 from trackshade.core.images import write_png

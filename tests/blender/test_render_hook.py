@@ -11,9 +11,9 @@ import bpy
 import numpy as np
 import pytest
 
-import renders
-from backends import backend_python
-from renders import animate, demo, exported
+from tests.helpers import renders
+from tests.helpers.backend_python import backend_python
+from tests.helpers.renders import animate, demo, exported
 from trackshade.client import PrivateBackend
 from trackshade.shot import Shot
 from trackshade.shot.track_set import read_set
@@ -118,7 +118,7 @@ def test_ranges_rendered_apart_join(tmp_path: Path) -> None:
 
 def test_joined_tracks_are_the_capture(tmp_path: Path) -> None:
     """Also where meshes deform, change their topology, appear late, or are instanced."""
-    from stage import key
+    from tests.helpers.stage import key
     from trackshade.config import registry
     from trackshade.shot.joining import join
     from trackshade_addon.capture import capture

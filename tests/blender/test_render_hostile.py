@@ -15,8 +15,8 @@ import bpy
 import numpy as np
 import pytest
 
-import renders
-from renders import animate, demo, exported, still
+from tests.helpers import renders
+from tests.helpers.renders import animate, demo, exported, still
 from trackshade.client import PrivateBackend
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.shot import Shot
@@ -162,7 +162,7 @@ def test_two_renders_of_a_file_at_once_have_a_result_each(tmp_path: Path, backen
     bpy.ops.wm.save_mainfile()
     script = (
         "import os, sys, bpy, trackshade_addon; from trackshade.client import connect, later; "
-        "from trackshade_addon.ui import session; trackshade_addon.register(); "
+        "from trackshade_addon.jobs import session; trackshade_addon.register(); "
         f"client = later(connect, {backend.info.endpoint!r}); session._connect = lambda needs: client; "
         f"bpy.ops.wm.open_mainfile(filepath={str(tmp_path / 'demo.blend')!r}); "
         "bpy.ops.render.render(animation=True); sys.stdout.flush(); os._exit(0)"

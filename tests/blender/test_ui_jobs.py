@@ -15,7 +15,8 @@ import bpy
 import pytest
 
 import trackshade_addon
-from backends import backend_python
+from tests.helpers.backend_python import backend_python
+from tests.helpers.whole_file import differences, whole_file
 from trackshade.client import PrivateBackend, connect, later, start_private
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, OutputError, UsageError
@@ -27,7 +28,6 @@ from trackshade_addon.jobs.job import Job
 from trackshade_addon.placement import place, remove
 from trackshade_addon.properties import chosen
 from trackshade_addon.ui import jobs_list, operators
-from whole_file import differences, whole_file
 
 
 def traces() -> dict[str, Any]:

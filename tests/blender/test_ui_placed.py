@@ -11,8 +11,8 @@ import bpy
 import pytest
 
 import trackshade_addon
-from backends import backend_python
-from texture_stage import set_stage, shade, state
+from tests.helpers.backend_python import backend_python
+from tests.helpers.texture_stage import set_stage, shade, state
 from trackshade.core.errors import CancelledError
 from trackshade_addon.jobs import session
 from trackshade_addon.jobs.job import Job, Placing

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from test_surface_search import ball
+from tests.unit.test_surface_search import ball
 from trackshade.shot.carrying import Carried, Surface, carry
 from trackshade.shot.segments import History, geometries_of
 

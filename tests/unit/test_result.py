@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from result_shots import at, paint, shot, texture
+from tests.helpers.result_shots import at, paint, shot, texture
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import OutputError
@@ -212,9 +212,9 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 
 _FILL = """
 import resource, sys
-sys.path[:0] = [{tests!r}]
+sys.path.insert(0, {root!r})
 from pathlib import Path
-from test_result import arguments
+from tests.unit.test_result import arguments
 from trackshade.core.errors import OutputError
 from trackshade.results import write_result
 values = arguments()
@@ -230,7 +230,7 @@ except OutputError as error:
 @pytest.mark.parametrize("limit", [10_000, 40_000, 150_000])
 def test_a_disk_that_fills_up_is_a_sentence(tmp_path: Path, limit: int) -> None:
     """A limit on file size stands for a full disk: the same call fails, with the neighboring error number."""
-    script = _FILL.format(tests=str(Path(__file__).parent), limit=limit, folder=str(tmp_path / "partial"))
+    script = _FILL.format(root=str(Path(__file__).parents[2]), limit=limit, folder=str(tmp_path / "partial"))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("output-full "), done.stdout + done.stderr
     assert not (tmp_path / "partial" / "job.json").exists()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shots import camera_track
+from tests.helpers.shots import camera_track
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError

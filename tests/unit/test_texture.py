@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from result_shots import at, grid, paint, shot
+from tests.helpers.result_shots import at, grid, paint, shot
 from trackshade.cli import backend_tasks
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.shot import Cutout
-from trackshade.shot.model import EXTENSIONS
+from trackshade.shot.parts import EXTENSIONS
 
 from .shader_math import LUMINANCE
 from .shader_nodes import DATA_SPACES, LINEAR_SPACES, Source

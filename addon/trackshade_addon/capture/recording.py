@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from trackshade.core.errors import ShotError
 from trackshade.shot import Geometry
-from trackshade.shot.segments import History, Segment, SlotVariants, same_bytes
+from trackshade.shot.arrays import same_bytes
+from trackshade.shot.segments import History, Segment, SlotVariants
 
 from .geometry import MeshReader, Readable, Topology, empty
 from .materials import Looks

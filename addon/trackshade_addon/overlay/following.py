@@ -11,7 +11,7 @@ import numpy as np
 from mathutils import Matrix
 
 from trackshade.shot import carrying
-from trackshade.shot.segments import same_bytes
+from trackshade.shot.arrays import same_bytes
 
 from ..capture.geometry import Float32
 from ..capture.instances import Instances, Key, Seen

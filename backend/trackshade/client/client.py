@@ -27,7 +27,6 @@ from trackshade.core.errors import CancelledError, ProtocolError, ShotError, Tra
 from trackshade.ipc import ArrayEntry, Manifest
 from trackshade.ipc.chunks import is_small, raw_bytes
 from trackshade.shot import Shot
-from trackshade.shot.encoding import encode
 from trackshade.shot.input_image import attach_first_frame, input_image_from_array
 
 T = TypeVar("T")
@@ -244,7 +243,7 @@ class Client:
         on_progress: Callable[[int], None] | None,
     ) -> tuple[Manifest, Uploader]:
         """Sends what the backend lacks, with the uploader that was begun if there is one; returns the manifest."""
-        header, arrays = encode(shot)
+        header, arrays = shot.encode()
         small = b"".join(raw_bytes(array) for array in arrays if is_small(array.nbytes))
         extra = {
             "packed": np.frombuffer(small, np.uint8) if small else None,

@@ -13,7 +13,7 @@ import numpy as np
 
 from trackshade.control.compiling import inlined, kernel
 from trackshade.shot import Shot
-from trackshade.shot.model import EXTENSIONS
+from trackshade.shot.parts import EXTENSIONS
 
 REPEAT, EXTEND, CLIP, MIRROR = range(len(EXTENSIONS))
 

@@ -17,7 +17,6 @@ from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.results.consistency import Consistency
 from trackshade.shot import Shot
-from trackshade.shot.encoding import encode
 
 FORMAT = 1
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "numba", "av", "pillow", "openimageio")
@@ -70,7 +69,7 @@ def digest(array: np.ndarray) -> str:
 
 def shot_digest(shot: Shot) -> str:
     """BLAKE2b of everything in a shot but where it came from: equal shots have equal digests."""
-    header, arrays = encode(shot)
+    header, arrays = shot.encode()
     header = {key: value for key, value in header.items() if key != "source"}
     state = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=32)
     for array in arrays:

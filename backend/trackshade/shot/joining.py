@@ -16,7 +16,8 @@ import numpy as np
 from trackshade.config.registry import ModelSpec
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import SizeFit, fit_size
-from trackshade.shot.model import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Shot, Surfaces
+from trackshade.shot.model import Shot
+from trackshade.shot.parts import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Surfaces
 from trackshade.shot.segments import History, Segment, SlotVariants, carried_warning, geometries_of
 from trackshade.shot.track_set import TrackSet
 

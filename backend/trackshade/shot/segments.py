@@ -13,8 +13,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from trackshade.shot.arrays import same_bytes
 from trackshade.shot.carrying import Surface, carry
-from trackshade.shot.model import Geometry
+from trackshade.shot.parts import Geometry
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -379,8 +380,3 @@ def carried_warning(name: str, frames: Sequence[float]) -> str:
         f"The topology of '{name}' changes at frame {shown}{more} while its surface moves; its shape is exact, and its "
         "points were carried across by the nearest surface point."
     )
-
-
-def same_bytes(a: Float32, b: Float32) -> bool:
-    """Bitwise equality of C-contiguous float32 arrays: NaN equals itself."""
-    return np.array_equal(a.view(np.int32), b.view(np.int32))
