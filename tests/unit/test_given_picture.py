@@ -24,7 +24,7 @@ from trackshade.cli.image_decoder import decode
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import SizeFit, fit_size
-from trackshade.core.image_headers import MAX_BYTES, MAX_PIXELS, ImageHeader, read_header, read_image_file
+from trackshade.core.image_headers import MAX_BYTES, MAX_PIXELS, ImageHeader, read_header, read_image_bytes
 from trackshade.shot.input_image import (
     InputImage,
     attach_first_frame,
@@ -350,7 +350,7 @@ def test_a_png_that_unpacks_to_far_more_than_its_pixels_takes_little_memory(path
     data = start[:8] + picture_files.png_with(start, (b"IHDR", head), (b"IDAT", body), (b"IEND", b""))[33:]
     path.write_bytes(data)
     tracemalloc.start()
-    read_image_file(path)
+    read_image_bytes(path)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 16 << 20

@@ -18,7 +18,7 @@ import numpy as np
 
 from trackshade.core.colors import linear_to_srgb
 from trackshade.core.errors import ShotError
-from trackshade.core.image_headers import MAX_PIXELS, ImageHeader, read_header, read_image_file
+from trackshade.core.image_headers import MAX_PIXELS, ImageHeader, read_header, read_image_bytes
 from trackshade.shot.input_image import DecodingError, InputImage, Pixels, load_input_image
 
 from ..discard import discard
@@ -38,7 +38,7 @@ def check_given(chosen: str) -> ImageHeader:
     """
     if chosen.startswith(IMAGE):
         return _image_header(_image(chosen))
-    return read_image_file(Path(chosen))[1]
+    return read_image_bytes(Path(chosen))[1]
 
 
 def look_at_given(chosen: str) -> ImageHeader:

@@ -40,6 +40,11 @@ class FrameMap:
     fps: float
     statement: str
 
+    @property
+    def requested(self) -> int:
+        """Number of frames that the range and the step ask for."""
+        return _count(self.start, self.end, self.step)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form, whose key "frames" holds `frame_numbers`."""
         return {
@@ -77,7 +82,7 @@ def fit_frames(
         raise ShotError(
             "bad-step", f"Frame step {step} and rate {fps} must both be above 0.", "Correct the step or the rate."
         )
-    requested = math.floor((end - start) / step + 1e-9) + 1
+    requested = _count(start, end, step)
     counts = sorted(accepted)
 
     def frame_map(name: str, count: int, stride: float, statement: str) -> FrameMap:
@@ -197,6 +202,10 @@ def fit_size(
     else:
         statement += ", the frame cut to the model's aspect; its margins are not shaded."
     return SizeFit(source, pixel_aspect, size, mode, scale, offset, statement)
+
+
+def _count(start: float, end: float, step: float) -> int:
+    return math.floor((end - start) / step + 1e-9) + 1
 
 
 def _number(value: float) -> str:

@@ -114,7 +114,7 @@ def read_header(path: Path) -> ImageHeader:
         return _parse_header(path, file)
 
 
-def read_image_file(path: Path) -> tuple[bytes, ImageHeader]:
+def read_image_bytes(path: Path) -> tuple[bytes, ImageHeader]:
     """Reads an image file and checks that it is complete.
 
     Returns:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trackshade.core.colors import linear_to_srgb, to_uint8
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import SizeFit
-from trackshade.core.image_headers import ImageHeader, damaged_image, read_image_file
+from trackshade.core.image_headers import ImageHeader, damaged_image, read_image_bytes
 from trackshade.core.resampling import resample
 from trackshade.shot import Shot
 
@@ -123,7 +123,7 @@ def load_input_image(path: Path, decode: Decoder) -> InputImage:
     Raises:
         ShotError: The file cannot be read, is damaged or has an unsupported format.
     """
-    data, header = read_image_file(path)
+    data, header = read_image_bytes(path)
     try:
         pixels = decode(data, header)
     except DecodingError as error:
