@@ -27,7 +27,7 @@ from pathlib import Path
 
 from extension_rules import archive_faults
 from extension_wheels import PLATFORMS, PYTHONS, Wheel, WheelMissing, collect, renew
-from trackshade.core.processes import own_python
+from trackshade.core.processes import this_python
 
 ROOT = Path(__file__).resolve().parents[1]
 WHEELS = ROOT / "build" / "wheels"  # where fetched wheels are kept between two builds
@@ -237,7 +237,7 @@ def blender_tool(*arguments: object) -> str:
 
 def _run(arguments: Sequence[str], **environment: str) -> str:
     """Runs this Python with the given arguments; what it said. Raises Failed."""
-    start = own_python(*arguments)
+    start = this_python(*arguments)
     variables = {**start.variables, "TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1", **environment}
     done = subprocess.run(start.command, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trackshade.core.processes import own_python
+from trackshade.core.processes import this_python
 
 PYTHONS = ("3.11", "3.13", "3.14")  # of Blender 4.2 to 5.0, 5.1 and later, and Debian's 5.2
 PACKAGES = ("msgpack", "pyzmq")  # numpy is Blender's own
@@ -120,7 +120,7 @@ def download(requirement: str, python: str, platform: str, folder: Path) -> None
         WheelMissing: it is not to be had.
     """
     tags = [f"--platform={tag}" for tag in PLATFORMS[platform]]
-    start = own_python("-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps",
+    start = this_python("-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps",
                        "--only-binary=:all:", f"--python-version={python}", "--dest", str(folder), requirement,
                        *tags)  # fmt: skip
     done = subprocess.run(start.command, env=start.variables, capture_output=True, text=True, check=False)

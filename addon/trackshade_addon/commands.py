@@ -56,7 +56,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
             command, *rest = arguments
             if command not in _COMMANDS:
                 raise UsageError("usage", f"There is no command '{command}'.", _usage(program))
-            values = vars(options.parser(command, program).parse_args(rest))
+            values = vars(options.build_parser(command, program).parse_args(rest))
             report.result(_COMMANDS[command](values, report.progress))
         except SystemExit as end:  # argparse after --help
             return int(end.code or 0)
@@ -193,11 +193,11 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
 
 
 def _request(values: Mapping[str, Any]) -> ShotRequest:
-    mode, size = options.size_rule(values["size"])
+    mode, size = options.parse_size(values["size"])
     return ShotRequest(
         model=values["model"],
         camera=values["camera"],
-        frames=options.frame_range(values["frames"]),
+        frames=options.parse_frame_range(values["frames"]),
         frame_rule=values["frame_rule"],
         size_mode=mode,
         size=size,

@@ -28,7 +28,7 @@ class Report:
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
-        self._relay = os.environ.get(json_lines.ENVIRONMENT) == "1"
+        self._relay = os.environ.get(json_lines.VARIABLE) == "1"
         self._out = sys.stdout
         self._python = contextlib.redirect_stdout(sys.stderr)
 
@@ -74,7 +74,7 @@ class Report:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):  # the reader has ended: the interrupt is on its way
-            print(json_lines.line(message), file=self._out, flush=True)
+            print(json_lines.format_line(message), file=self._out, flush=True)
 
 
 @contextlib.contextmanager
@@ -87,7 +87,7 @@ def interruptible() -> Iterator[None]:
         yield
         return
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    if os.environ.get(json_lines.ENVIRONMENT) == "1":
+    if os.environ.get(json_lines.VARIABLE) == "1":
         threading.Thread(target=_interrupt_at_end_of_input, name="trackshade-parent", daemon=True).start()
     try:
         yield

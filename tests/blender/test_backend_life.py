@@ -17,10 +17,10 @@ import bpy
 import pytest
 
 import trackshade_addon
-from trackshade.client.shared import shared_dir
 from trackshade.core.errors import ProtocolError
+from trackshade.core.folders import shared_dir
+from trackshade.core.processes import is_process_alive
 from trackshade.ipc import connection_files
-from trackshade.ipc.connection_files import process_alive
 from trackshade_addon import backend
 from trackshade_addon.messages import texts
 from trackshade_addon.ui import drawing
@@ -93,7 +93,7 @@ def test_two_blenders_share_a_backend_that_ends_when_both_were_killed() -> None:
         second.kill()
         pids = [int(str(first.pids["pid"])), *(pid for pid in first.pids["workers"] if pid)]  # type: ignore[attr-defined]
         for pid in pids:
-            until(lambda pid=pid: not process_alive(pid))
+            until(lambda pid=pid: not is_process_alive(pid))
     finally:
         first.kill()
         second.kill()
@@ -172,7 +172,7 @@ def test_nothing_is_left_when_it_is_disabled() -> None:
         backend.connect("mini").result(LONG)
         pid = served().pid
         trackshade_addon.unregister()
-        until(lambda pid=pid: not process_alive(pid))
+        until(lambda pid=pid: not is_process_alive(pid))
         until(lambda: set(threads()) <= set(before))
         assert not bpy.app.timers.is_registered(drawing.tick)
         assert backend.state().kind == "stopped"

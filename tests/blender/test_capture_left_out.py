@@ -231,9 +231,10 @@ def test_names_are_listed_as_long_as_they_are_few():
 def test_options_of_surfaces_reach_the_shot(tmp_path: Path, scene: bpy.types.Scene, kind: str):
     from trackshade.config import options
 
-    values = vars(options.parser(kind, "x").parse_args(["scene.blend", "--glass", "through", "--hair", "strands"]))
+    words = ["scene.blend", "--glass", "through", "--hair", "strands"]
+    values = vars(options.build_parser(kind, "x").parse_args(words))
     assert (values["glass"], values["hair"]) == ("through", "strands")
-    plain = vars(options.parser(kind, "x").parse_args(["scene.blend"]))
+    plain = vars(options.build_parser(kind, "x").parse_args(["scene.blend"]))
     assert (plain["glass"], plain["hair"]) == ("opaque", "none")
 
 

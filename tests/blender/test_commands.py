@@ -331,7 +331,7 @@ def test_a_crash_while_a_file_is_opened_names_the_file(demo: Path, tmp_path: Pat
 def lines_until(process: subprocess.Popen[str], state: str) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        message = json_lines.parse(line)
+        message = json_lines.parse_line(line)
         if message is not None and message.get("state") == state:
             return
     pytest.fail(f"it ended before it was {state}")
@@ -344,7 +344,7 @@ def test_an_interrupt_at_any_time_ends_with_130(
 ) -> None:
     command = [sys.executable, "-m", "trackshade_addon", "render", str(demo), "--first-frame", "none", "--steps", "200",
                "--out", str(tmp_path / "out"), "--endpoint", backend.info.endpoint]  # fmt: skip
-    environment = {**os.environ, json_lines.ENVIRONMENT: "1", "TRACKSHADE_TOKEN": backend.info.token}
+    environment = {**os.environ, json_lines.VARIABLE: "1", "TRACKSHADE_TOKEN": backend.info.token}
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     )
@@ -356,7 +356,7 @@ def test_an_interrupt_at_any_time_ends_with_130(
         process.stdin.close()
     rest = process.stdout.read() if process.stdout is not None else ""
     assert process.wait(60) == 130, rest
-    final = [message for line in rest.splitlines() if (message := json_lines.parse(line)) is not None][-1]
+    final = [message for line in rest.splitlines() if (message := json_lines.parse_line(line)) is not None][-1]
     assert final["error"]["code"] == "cancelled"
     assert list(tmp_path.iterdir()) == []
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import stage
-from trackshade.core import geometry
+from trackshade.core import colors, geometry
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade_addon.capture import first_frame
@@ -109,7 +109,7 @@ def test_colors_are_those_that_the_view_transform_shows(scene):
     stage.add(scene, "Wall", stage.grid()).data.materials.append(glowing("Grey", (0.5, 0.2, 0.05)))
     shot = stage.shoot(scene, 1)
     picture = render_sample(shot, 0, scene)
-    expected = np.round(255 * geometry.linear_to_srgb((0.5, 0.2, 0.05)))
+    expected = np.round(255 * colors.linear_to_srgb((0.5, 0.2, 0.05)))
     assert np.abs(picture.reshape(-1, 3) - expected).max() <= 1
     scene.view_settings.view_transform = "AgX"
     other = render_sample(shot, 0, scene)

@@ -20,9 +20,9 @@ from tests.blender.test_ui_checks import STUDIO
 from tests.helpers import stage
 from tests.helpers.backend_python import backend_python
 from trackshade.client.job_run import run_to_end
-from trackshade.core import geometry
+from trackshade.core import colors
 from trackshade.core.errors import ShotError
-from trackshade.core.image_files import read_header
+from trackshade.core.image_headers import read_header
 from trackshade_addon import commands
 from trackshade_addon.capture import first_frame
 from trackshade_addon.capture.given_image import (
@@ -139,7 +139,7 @@ def test_light_goes_through_the_scenes_view_transform(scene: bpy.types.Scene, tm
     assert made.dtype == np.uint16
     assert np.abs(np.rint(made / 257) - wanted).max() <= 1
     plain_made = read_image_file(tmp_path / "light.exr", {"view_transform": "Standard"}).pixels[..., :3]
-    expected = np.clip(255 * geometry.linear_to_srgb(values), 0, 255)
+    expected = np.clip(255 * colors.linear_to_srgb(values), 0, 255)
     assert np.abs(plain_made / 257 - expected).max() <= 1
     assert np.abs(made.astype(int) - plain_made).max() > 3000
 
@@ -242,7 +242,7 @@ def white_square(scene: bpy.types.Scene) -> None:
 
 def extent(picture: np.ndarray) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of what is light, pixels."""
-    light = geometry.srgb_to_linear(picture[..., 0] / 255)
+    light = colors.srgb_to_linear(picture[..., 0] / 255)
     x, y = light.max(axis=0), light.max(axis=1)
     left, top = float(np.argmax(x > 0.5)), float(np.argmax(y > 0.5))
     return left, top, left + float(x.sum()), top + float(y.sum())

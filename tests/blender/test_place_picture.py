@@ -211,7 +211,7 @@ def test_the_command_line_knows_every_way() -> None:
     from trackshade.config import options
     from trackshade_addon.placement.placing import PLACEMENT_MODES
 
-    assert set(options.WAY.choices) == set(PLACEMENT_MODES)
+    assert set(options.PLACEMENT.choices) == set(PLACEMENT_MODES)
 
 
 @pytest.mark.skipif(not EFFECTS, reason="only Blender 5.3 and later have several compositor effects")

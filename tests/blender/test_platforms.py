@@ -12,7 +12,7 @@ import pytest
 
 from trackshade_addon.backend import environment, interpreter, tasks
 from trackshade_addon.backend.tasks import CancellableTask
-from trackshade_addon.ui import checks_facts
+from trackshade_addon.checks import facts
 
 
 def test_an_environments_python_is_where_venv_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,5 +53,5 @@ def test_a_program_that_takes_too_long_is_ended_on_windows(monkeypatch: pytest.M
 
 def test_free_memory_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
-    monkeypatch.setattr(checks_facts.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}.__getitem__)
-    assert checks_facts.free_memory() == 4096 * 500
+    monkeypatch.setattr(facts.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}.__getitem__)
+    assert facts.free_memory() == 4096 * 500

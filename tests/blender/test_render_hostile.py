@@ -18,7 +18,7 @@ import pytest
 from tests.helpers import renders
 from tests.helpers.renders import animate, demo, exported, still
 from trackshade.client import PrivateBackend
-from trackshade.core.geometry import linear_to_srgb, srgb_to_linear
+from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.shot import Shot
 from trackshade_addon.placement.color import read_levels
 from trackshade_addon.render import hook

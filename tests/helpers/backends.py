@@ -21,8 +21,9 @@ from tests.helpers.shots import camera_track
 from trackshade.client import Client, PrivateBackend
 from trackshade.client.client_socket import Address
 from trackshade.core.errors import ProtocolError, TrackshadeError
+from trackshade.core.processes import is_process_alive
 from trackshade.ipc import PROTOCOL, Message, connection_files, decode, encode
-from trackshade.ipc.connection_files import ConnectionInfo, process_alive
+from trackshade.ipc.connection_files import ConnectionInfo
 from trackshade.ipc.messages import Buffer, pack
 from trackshade.shot import Geometry, MeshTrack, Shot
 
@@ -181,7 +182,7 @@ def until(holds: Callable[[], Any], what: str = "it never happened") -> Any:
 
 def gone(pid: int) -> bool:
     """Whether a process has ended (one that nobody has waited for yet counts)."""
-    if not process_alive(pid):
+    if not is_process_alive(pid):
         return True
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"

@@ -193,15 +193,15 @@ def files() -> dict[str, bytes]:
 
 def main(folder: Path) -> None:
     from trackshade.cli.image_decoder import decode
-    from trackshade.core.image_files import read_header
-    from trackshade.shot.given_image import read_given
+    from trackshade.core.image_headers import read_header
+    from trackshade.shot.input_image import load_input_image
 
     reference = {}
     for name, data in files().items():
         path = folder / name
         path.write_bytes(data)
         if not read_header(path).scene_linear:
-            reference[name] = np.asarray(read_given(path, decode).pixels)
+            reference[name] = np.asarray(load_input_image(path, decode).pixels)
     np.savez(folder / "reference.npz", **reference)
 
 

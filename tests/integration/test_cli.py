@@ -52,7 +52,7 @@ def backend(home: Path) -> Iterator[PrivateBackend]:
 
 @pytest.fixture(scope="module")
 def demo(home: Path) -> Path:
-    run_addon(options.arguments("scene", {"out": str(home / "demo.blend")}), None, lambda message: None)
+    run_addon(options.to_arguments("scene", {"out": str(home / "demo.blend")}), None, lambda message: None)
     return home / "demo.blend"
 
 
@@ -75,7 +75,7 @@ def test_help_names_every_command_and_is_quick_to_import() -> None:
 def test_a_command_has_the_options_of_the_table(command: str) -> None:
     done = run(command, "--help", COLUMNS="200")
     assert done.returncode == 0
-    assert all(option.name in done.stdout for option in options.COMMANDS[command][1] if not option.positional)
+    assert all(option.name in done.stdout for option in options.COMMANDS[command][1] if not option.is_positional)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_blender_on_the_path_that_is_too_old_is_passed_over(tmp_path: Path) ->
 
 
 def test_a_blender_without_the_extension_is_passed_over_unless_it_was_named(tmp_path: Path) -> None:
-    words = json_lines.line({"event": "unusable", "reason": "it has not the extension."})
+    words = json_lines.format_line({"event": "unusable", "reason": "it has not the extension."})
     blender = blender_like(tmp_path / "blender", "5.1.0")
     blender.write_text(blender.read_text().replace("echo some words >&2", f"echo '{words}'"))
     done = run("render", "nowhere.blend", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -154,7 +154,7 @@ def test_a_home_below_a_file_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "file").touch()
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path / "file" / "home"))
     found = json.loads(run("doctor", "--json").stdout)
-    assert any(f"{tmp_path / 'file'} is no folder" in value for value in found["problems"].values())
+    assert any(f"{tmp_path / 'file'} is not a folder" in value for value in found["problems"].values())
     assert found["backend"]["served"] == "no"
 
 

@@ -23,7 +23,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import JobError, OutputError, ProtocolError
 from trackshade.ipc import PROTOCOL, Manifest, Message, decode, digest_of, encode
 from trackshade.ipc.messages import BufferEntry
-from trackshade.server.store import Store
+from trackshade.server.job_store import JobStore
 
 SETTINGS = ShadeSettings(prompt="a test")
 RESULT = {"job.json": b'{"seed": 0}', "frames/0001.png": b"one" * 700_000, "frames/0002.png": b"two", "empty": b""}
@@ -33,19 +33,21 @@ RESULT = {"job.json": b'{"seed": 0}', "frames/0001.png": b"one" * 700_000, "fram
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """A backend that accepts jobs, and in whose store one is done, one failed, and one has many events."""
     folder = tmp_path_factory.mktemp("client") / "store"
-    store = Store(folder)
+    store = JobStore(folder)
     for job in ("done", "failed", "long"):
         store.add(job, Manifest({}, ()), SETTINGS.to_dict())
     for name, data in RESULT.items():
         path = store.result("done") / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    store.move("done", {"state": "done", "summary": {"seed": 0}})
+    store.record_event("done", {"state": "done", "summary": {"seed": 0}})
     error = JobError("out-of-memory", "There is not enough memory.", "Choose a smaller model.")
-    store.move("failed", {"state": "failed", "error": error.to_dict()})
+    store.record_event("failed", {"state": "failed", "error": error.to_dict()})
     for step in range(100):
-        store.move("long", {"state": "running", "step": step, "steps": 100}, b"image" if step % 3 == 0 else None)
-    store.move("long", {"state": "done"})
+        store.record_event(
+            "long", {"state": "running", "step": step, "steps": 100}, b"image" if step % 3 == 0 else None
+        )
+    store.record_event("long", {"state": "done"})
     store.close()
     with Backend(folder, "--workers", "0") as started:
         yield started

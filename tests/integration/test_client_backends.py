@@ -25,7 +25,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ProtocolError, ShotError, TrackshadeError, UsageError
 from trackshade.ipc import CHUNK_BYTES, PROTOCOL, connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
-from trackshade.server.store import Store
+from trackshade.server.job_store import JobStore
 from trackshade.shot import Geometry, MeshTrack, Shot
 
 SETTINGS = ShadeSettings(prompt="a test")
@@ -89,7 +89,7 @@ def test_what_arrives_is_what_was_sent(tmp_path: Path) -> None:
     with Backend(tmp_path / "store", "--workers", "0") as backend, backend.client() as client:
         job = client.submit(shot, SETTINGS, first, render[:, :, ::-1])
         until(lambda: not list((tmp_path / "store" / "chunks").glob("??/*.*")))
-    store = Store(tmp_path / "store")
+    store = JobStore(tmp_path / "store")
     manifest, settings = store.request(job)
     found = Shot.decode(manifest.shot, store.chunks.arrays(manifest))
     assert settings == SETTINGS.to_dict()
@@ -183,7 +183,7 @@ def test_the_served_backend_is_found(backend: Backend, monkeypatch: pytest.Monke
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
     connection_files.write(tmp_path / "backend.json", backend.info)
     with connect() as client:
-        assert client.held is None
+        assert client.process is None
         assert client.status()["pid"] == backend.pid
     with connect(backend.info.endpoint) as client:
         assert client.status()["pid"] == backend.pid
@@ -212,12 +212,12 @@ def test_held_up_between_two_turns(tmp_path: Path) -> None:
     hold, released = threading.Event(), threading.Event()
 
     class HeldUp(Connection):
-        def _turn(self) -> None:
+        def _run_once(self) -> None:
             if hold.is_set():
                 hold.clear()
                 time.sleep(4.0)
                 released.set()
-            super()._turn()
+            super()._run_once()
 
     nobody = Address(f"ipc://{tmp_path}/nobody", "token")
     connection = HeldUp(lambda: nobody, "a test", 2.5)
@@ -239,8 +239,8 @@ def test_a_stale_connection_file_does_no_harm(monkeypatch: pytest.MonkeyPatch, t
     info = ConnectionInfo("ipc:///nowhere", "token", ended.pid, __version__, PROTOCOL)
     connection_files.write(tmp_path / "backend.json", info)
     with connect() as client:
-        assert client.held is not None
-        pid = client.held.pid
+        assert client.process is not None
+        pid = client.process.pid
         assert client.status()["store"] == str(tmp_path / "jobs")
         with start_private() as second, Client(second.address, 10) as other:  # the store is taken: one of its own
             assert other.status()["store"] == str(tmp_path / "jobs-2")

@@ -15,18 +15,19 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.backends import until
-from trackshade.client import Client, connect, join, share
-from trackshade.client.connecting import PATIENCE
-from trackshade.client.restart_breaker import LIMIT, Breaker
+from trackshade.client import Client, connect, join_shared, start_shared
+from trackshade.client.backend_process import MAX_FAILURES, FailureCounter
+from trackshade.client.discovery import PATIENCE
 from trackshade.core.errors import ProtocolError
-from trackshade.ipc import connection_files, owners
-from trackshade.ipc.connection_files import process_alive
+from trackshade.core.processes import is_process_alive
+from trackshade.ipc import connection_files
+from trackshade.ipc.locks import count_owners
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from trackshade.client import share
-backend = share(sys.executable, folder=Path(sys.argv[1]))
+from trackshade.client import start_shared
+backend = start_shared(sys.executable, folder=Path(sys.argv[1]))
 print("up", flush=True)
 time.sleep(600)
 """
@@ -63,29 +64,29 @@ def test_programs_share_it_and_nothing_is_left_when_they_are_killed(
         assert program.stdout is not None
         assert program.stdout.readline() == "up\n"
     pid = pid_of(folder)
-    assert owners.count(folder / "owners") == 2
+    assert count_owners(folder / "owners") == 2
     programs[0].kill()
     programs[0].wait()
-    backend = join(folder)
+    backend = join_shared(folder)
     assert backend is not None
     with Client(backend.address, PATIENCE, backend) as client:
         assert client.status()["pid"] == pid
-    assert process_alive(pid)  # the other one still needs it
+    assert is_process_alive(pid)  # the other one still needs it
     programs[1].kill()
     programs[1].wait()
-    until(lambda: not process_alive(pid))
-    assert join(folder) is None
-    assert owners.count(folder / "owners") == 0
+    until(lambda: not is_process_alive(pid))
+    assert join_shared(folder) is None
+    assert count_owners(folder / "owners") == 0
     assert list((folder / "owners").iterdir()) == []
 
 
 def test_a_killed_backend_is_started_again_until_that_fails_three_times(folder: Path) -> None:
-    backend = share(sys.executable, folder=folder)
+    backend = start_shared(sys.executable, folder=folder)
     with Client(backend.address, PATIENCE, backend) as client:
-        for _ in range(LIMIT - 1):
+        for _ in range(MAX_FAILURES - 1):
             pid = client.status()["pid"]
             os.kill(pid, signal.SIGKILL)
-            until(lambda pid=pid: not process_alive(pid))
+            until(lambda pid=pid: not is_process_alive(pid))
             assert client.status()["pid"] != pid
         os.kill(client.status()["pid"], signal.SIGKILL)
         with pytest.raises(ProtocolError) as caught:
@@ -100,10 +101,10 @@ def test_a_python_without_the_backend_is_given_up_with_its_own_words(folder: Pat
     )
     python.chmod(0o700)
     with pytest.raises(ProtocolError, match="No module named trackshade") as caught:
-        share(python, folder=folder)
+        start_shared(python, folder=folder)
     assert caught.value.code == "backend-gave-up"
-    assert len((tmp_path / "attempts").read_text().splitlines()) == LIMIT
-    assert owners.count(folder / "owners") == 0
+    assert len((tmp_path / "attempts").read_text().splitlines()) == MAX_FAILURES
+    assert count_owners(folder / "owners") == 0
 
 
 @pytest.fixture
@@ -125,25 +126,25 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_said_though_the_backend_could_not_even_log_it(full_disk: Path) -> None:
     with pytest.raises(ProtocolError, match=f"The disk of {full_disk}.* is full") as caught:
-        share(sys.executable, folder=full_disk)
+        start_shared(sys.executable, folder=full_disk)
     assert caught.value.code == "disk-full"
 
 
 def test_a_folder_that_cannot_be_written_is_what_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ProtocolError, match="cannot be written") as caught:
-        share(sys.executable, folder=tmp_path / "file")
+        start_shared(sys.executable, folder=tmp_path / "file")
     assert caught.value.code == "unwritable"
     log = tmp_path / "shared" / "log"
     log.mkdir(parents=True)
     with pytest.raises(ProtocolError, match="shared cannot be written") as caught:
-        share(sys.executable, folder=log.parent)
+        start_shared(sys.executable, folder=log.parent)
     assert "Python" not in str(caught.value)
 
 
 def test_a_python_that_is_none_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ProtocolError, match="no-python cannot be run"):
-        share(tmp_path / "no-python", folder=folder)
+        start_shared(tmp_path / "no-python", folder=folder)
 
 
 def test_the_running_one_is_joined_rather_than_another_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,19 +153,19 @@ def test_the_running_one_is_joined_rather_than_another_started(tmp_path: Path, m
         pid = first.status()["pid"]
         with connect() as second:
             assert second.status()["pid"] == pid
-        assert process_alive(pid)
-    assert not process_alive(pid)
+        assert is_process_alive(pid)
+    assert not is_process_alive(pid)
 
 
 def test_a_backend_that_held_for_long_may_fail_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    breaker = Breaker()
-    for _ in range(LIMIT - 1):
-        breaker.failed("a reason")
-    monkeypatch.setattr("trackshade.client.restart_breaker.STEADY", -1.0)
-    breaker.started()
-    breaker.ended("another")
-    breaker.check()
-    for _ in range(LIMIT - 1):
-        breaker.failed("a third")
+    failures = FailureCounter()
+    for _ in range(MAX_FAILURES - 1):
+        failures.add("a reason")
+    monkeypatch.setattr("trackshade.client.backend_process.STABLE_AFTER", -1.0)
+    failures.note_start()
+    failures.add_end("another")
+    failures.check()
+    for _ in range(MAX_FAILURES - 1):
+        failures.add("a third")
     with pytest.raises(ProtocolError, match="a third"):
-        breaker.check()
+        failures.check()

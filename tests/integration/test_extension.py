@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import trackshade
-from trackshade.cli.blender import OLDEST
+from trackshade.cli.blender import MIN_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "addon"))  # the build's modules are no package
@@ -87,7 +87,7 @@ def wheels(folder: Path, chosen: str) -> list[Path]:
 def test_the_manifest_obeys_the_platform() -> None:
     assert list(extension_rules.manifest_faults(MANIFEST)) == []
     assert MANIFEST["version"] == trackshade.__version__
-    assert MANIFEST["blender_version_min"] == ".".join(map(str, (*OLDEST, 0)))
+    assert MANIFEST["blender_version_min"] == ".".join(map(str, (*MIN_VERSION, 0)))
 
 
 @pytest.mark.parametrize(

@@ -21,16 +21,16 @@ from tests.helpers.backends import grid_shot
 from tests.helpers.hostile import Hostile
 from tests.helpers.trainings import SMALL
 from trackshade.client import connect
-from trackshade.client.shared import share
+from trackshade.client.backend_process import start_shared
 from trackshade.config.settings import ShadeSettings
 from trackshade.core import processes
 from trackshade.core.processes import (
     absolute_program,
-    bare_python,
     blender,
     environment_python,
     find_program,
-    own_python,
+    isolated_python,
+    this_python,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,8 +43,8 @@ STARTERS = {
     "addon/build_extension.py", "addon/extension_wheels.py", "addon/trackshade_addon/backend/running.py",
     "addon/trackshade_addon/capture/first_frame.py", "backend/trackshade/cli/app.py",
     "backend/trackshade/cli/blender.py",
-    "backend/trackshade/client/launch.py", "backend/trackshade/client/shared.py",
-    "backend/trackshade/server/memory.py", "backend/trackshade/server/workers.py",
+    "backend/trackshade/client/backend_process.py",
+    "backend/trackshade/server/memory.py", "backend/trackshade/server/worker_pool.py",
     "backend/trackshade_lab/scenes/shards.py",
 }  # fmt: skip
 
@@ -60,7 +60,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hostile:
     return made
 
 
-def shown(start: processes.Start) -> tuple[list[str], bool, dict[str, str]]:
+def shown(start: processes.ProcessCommand) -> tuple[list[str], bool, dict[str, str]]:
     """Search path, safe path and variables of a process; it is one that an interpreter runs."""
     done = subprocess.run(start.command, env=start.variables, capture_output=True, text=True, check=True)
     return tuple(json.loads(done.stdout))
@@ -74,10 +74,10 @@ def test_no_start_searches_the_current_folder(kind: str, hostile: Hostile, tmp_p
     other = tmp_path / "other"
     subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", other], check=True)
     start = {
-        "own": lambda: own_python("-c", SHOW),
+        "own": lambda: this_python("-c", SHOW),
         "environment": lambda: environment_python(other / "bin" / "python", "-c", SHOW),
         "environment of this": lambda: environment_python(sys.executable, "-c", SHOW),
-        "bare": lambda: bare_python(sys.executable, "-c", SHOW),
+        "bare": lambda: isolated_python(sys.executable, "-c", SHOW),
     }[kind]()
     path, safe, variables = shown(start)
     assert safe
@@ -103,8 +103,8 @@ def test_packages_of_a_python_path_are_kept_for_this_process_s_own(tmp_path: Pat
     (tmp_path / "provided.py").write_text("")
     code = """
 import subprocess, sys
-from trackshade.core.processes import own_python
-start = own_python("-c", "import provided, trackshade; print(provided.__file__)")
+from trackshade.core.processes import this_python
+start = this_python("-c", "import provided, trackshade; print(provided.__file__)")
 sys.exit(subprocess.run(start.command, env=start.variables, cwd="/").returncode)
 """
     package = str(Path(processes.trackshade.__file__).parents[1])
@@ -115,7 +115,7 @@ sys.exit(subprocess.run(start.command, env=start.variables, cwd="/").returncode)
 
 @pytest.mark.parametrize("flags", [["-I"], ["-E"], ["-s"], ["-E", "-s", "-P"]])
 def test_isolation_is_passed_on(flags: list[str]) -> None:
-    code = "from trackshade.core.processes import own_python; print(own_python('-m', 'x').command[1:])"
+    code = "from trackshade.core.processes import this_python; print(this_python('-m', 'x').command[1:])"
     done = subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True)
     passed = ast.literal_eval(done.stdout)
     assert set(flags) <= set(passed)
@@ -125,7 +125,7 @@ def test_isolation_is_passed_on(flags: list[str]) -> None:
 
 def test_relative_folders_of_ours_mean_the_same_elsewhere(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", "home")
-    for start in (own_python(), environment_python(sys.executable), blender(sys.executable)):
+    for start in (this_python(), environment_python(sys.executable), blender(sys.executable)):
         assert start.variables["TRACKSHADE_HOME"] == str(hostile.folder / "home")
 
 
@@ -229,7 +229,7 @@ def test_a_client_s_backend_imports_nothing_that_the_variables_name(hostile: Hos
     """As the add-on starts it: Blender stands in the folder, and a studio has set PYTHONPATH for it."""
     shot = grid_shot(side=20, count=17, size=(144, 96))
     for private in (True, False):
-        backend = None if private else share(sys.executable, options=["--device", "cpu"])
+        backend = None if private else start_shared(sys.executable, options=["--device", "cpu"])
         try:
             store = tmp_path / "store" if private else None
             with connect(python=sys.executable, options=["--device", "cpu"], store=store) as client:
@@ -248,7 +248,7 @@ def starts(tree: ast.AST) -> Iterator[tuple[int, str]]:
     within = {
         id(part)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and _name(node.func) in ("own_python", "environment_python", "bare_python",
+        if isinstance(node, ast.Call) and _name(node.func) in ("this_python", "environment_python", "isolated_python",
                                                               "blender", "start_blender", "_run")
         for part in ast.walk(node)
     }  # fmt: skip
@@ -298,9 +298,9 @@ def test_a_start_of_one_s_own_is_noticed(source: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "start = own_python('-m', 'x')\nsubprocess.run(start.command, env=start.variables)",
+        "start = this_python('-m', 'x')\nsubprocess.run(start.command, env=start.variables)",
         "print(sys.executable)",
-        "start = bare_python(python, '-c', code)",
+        "start = isolated_python(python, '-c', code)",
     ],
 )
 def test_a_proper_start_is_not(source: str) -> None:

@@ -21,10 +21,10 @@ from trackshade.client.client_socket import Address
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, OutputError, ProtocolError, TrackshadeError
 from trackshade.ipc import CHUNK_BYTES, PROTOCOL, ArrayEntry, Manifest, Message, decode, digest_of, encode
-from trackshade.ipc.endpoints import make_keys
+from trackshade.ipc.endpoints import create_keys
 from trackshade.ipc.messages import BufferEntry
 from trackshade.ipc.protocol import MAX_BUFFER_BYTES, MAX_BUFFERS
-from trackshade.server.store import Store
+from trackshade.server.job_store import JobStore
 
 SETTINGS = ShadeSettings(prompt="a test")
 
@@ -347,7 +347,7 @@ def test_an_unknown_device_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
 def test_curve_lets_in_who_has_the_keys(tmp_path: Path) -> None:
-    make_keys(tmp_path / "keys", ("anna", "bert"))
+    create_keys(tmp_path / "keys", ("anna", "bert"))
     (tmp_path / "keys" / "clients" / "bert.key").unlink()  # not let in any more
     options = ("--workers", "0", "--endpoint", "tcp://127.0.0.1:*", "--curve", str(tmp_path / "keys"))
     with Backend(tmp_path / "store", *options) as backend:
@@ -384,7 +384,7 @@ def test_a_private_backend_dies_with_its_owner(tmp_path: Path) -> None:
 
 
 def test_a_private_backend_leaves_an_earlier_owners_jobs_until_asked(tmp_path: Path) -> None:
-    store = Store(tmp_path / "s")
+    store = JobStore(tmp_path / "s")
     store.add("old", Manifest({}, ()), SETTINGS.to_dict())
     store.close()
     with (

@@ -18,14 +18,14 @@ from PIL import Image
 
 from tests.helpers.backends import Backend, gone, grid_shot, limited_file_size, until
 from tests.helpers.result_shots import at, shot
-from trackshade.client import Client, Event
+from trackshade.client import Client, JobEvent
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control import tracking_video
 from trackshade.core.errors import CancelledError, JobError, ShotError
 from trackshade.core.fitting import fit_size
 from trackshade.shot import Geometry, Shot
-from trackshade.shot.given_image import fit_picture, given_array
+from trackshade.shot.input_image import fit_image, input_image_from_array
 
 MINI = spec("mini")
 COUNT, SIZE = MINI.allowed_frame_counts[0], MINI.sizes[0]
@@ -71,7 +71,7 @@ def partials(backend: Backend) -> list[Path]:
     return list((backend.store / "results").glob(".partial-*"))
 
 
-def states(events: list[Event]) -> list[str]:
+def states(events: list[JobEvent]) -> list[str]:
     """The states in the order in which they came, each once in a row."""
     return [
         e.state for e, before in zip(events, [None, *events], strict=False) if not before or e.state != before.state
@@ -219,7 +219,7 @@ def test_a_first_frame_of_another_size_is_fitted_and_the_record_says_how(client:
     record = json.loads((out / "job.json").read_text())
     said = record["shot"]["source"]["first_frame"]["statement"]
     assert said == f"The picture (192×108) shows the scene's frame and was padded to {SIZE[0]}×{SIZE[1]}."
-    wanted = fit_picture(given_array(given), SIZE, fit).pixels
+    wanted = fit_image(input_image_from_array(given), SIZE, fit).pixels
     np.testing.assert_array_equal(np.asarray(Image.open(out / "first_frame.png")), wanted)
 
 

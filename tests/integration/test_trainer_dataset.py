@@ -158,7 +158,7 @@ def test_a_file_that_is_no_video_is_told(tmp_path: Path):
 def test_a_scene_is_rendered_into_a_clip(tmp_path: Path):
     pytest.importorskip("bpy", reason="renders the scene")
     scene = tmp_path / "demo.blend"
-    run_addon(options.arguments("scene", {"out": str(scene)}), None, lambda message: None)
+    run_addon(options.to_arguments("scene", {"out": str(scene)}), None, lambda message: None)
     try:
         made = make(tmp_path / "data", scene, prompt="balls", scene_options={"model": "mini"})
     except TrackshadeError as error:

@@ -35,7 +35,7 @@ def errand(*arguments: str) -> dict[str, object]:
     )  # fmt: skip
     assert done.stdin is not None
     assert done.stdout is not None
-    last = [found for line in done.stdout if (found := json_lines.parse(line))][-1]
+    last = [found for line in done.stdout if (found := json_lines.parse_line(line))][-1]
     done.stdin.close()
     done.wait()
     return last
@@ -58,12 +58,12 @@ def test_a_registered_folder_is_a_model_until_it_is_forgotten(tmp_path: Path) ->
     assert checkpoints.register(folder, "mini", names(), title="Again").name == made.name  # the same folder
     assert checkpoints.register(tmp_path / "mini", "mini", names()).name == "mini-2"  # that name was taken
     assert names() == (*known, made.name, "mini-2")
-    checkpoints.forget(made.name)
-    checkpoints.forget("mini-2")
+    checkpoints.unregister(made.name)
+    checkpoints.unregister("mini-2")
     assert names() == known
     assert folder.is_dir()
     with pytest.raises(UsageError):
-        checkpoints.forget(made.name)
+        checkpoints.unregister(made.name)
 
 
 def _facts(name: str) -> tuple[object, object]:

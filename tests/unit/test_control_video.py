@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tests.helpers.ray_reference import tracking_frame
 from trackshade.control import point_colors, tracking_video
+from trackshade.core.colors import to_uint8
 from trackshade.core.errors import CancelledError, ShotError, UsageError
-from trackshade.core.geometry import to_uint8, world_to_camera
+from trackshade.core.geometry import world_to_camera
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 from trackshade.shot.track_colors import mesh_rule
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from trackshade.core import colors, text
 from trackshade.core import geometry as conv
 
 UNIT = st.floats(-1, 1)
@@ -116,7 +117,7 @@ def test_a_camera_without_size_is_refused() -> None:
 @given(cameras, SIZES)
 def test_settings_from_intrinsics_give_the_same_intrinsics(camera, size) -> None:
     k = conv.intrinsics(**camera, size=size)
-    settings = conv.lens_from_intrinsics(k, size)
+    settings = conv.perspective_camera_settings(k, size)
     assert settings.pop("type") == "PERSP"
     assert np.allclose(conv.intrinsics(**settings, sensor_height=24.0, size=size), k, rtol=1e-9, atol=1e-6)
 
@@ -124,14 +125,14 @@ def test_settings_from_intrinsics_give_the_same_intrinsics(camera, size) -> None
 @given(st.floats(0.01, 100), FITS, UNIT, UNIT, SIZES)
 def test_orthographic_settings_give_the_same_intrinsics(scale, fit, shift_x, shift_y, size) -> None:
     k = conv.orthographic_intrinsics(ortho_scale=scale, sensor_fit=fit, shift_x=shift_x, shift_y=shift_y, size=size)
-    settings = conv.ortho_from_intrinsics(k, size)
+    settings = conv.orthographic_camera_settings(k, size)
     assert settings.pop("type") == "ORTHO"
     assert np.allclose(conv.orthographic_intrinsics(**settings, size=size), k, rtol=1e-9, atol=1e-6)
 
 
 def test_settings_need_square_pixels() -> None:
     with pytest.raises(ValueError, match="square pixels"):
-        conv.lens_from_intrinsics(np.diag([100.0, 90.0, 1.0]), (96, 64))
+        conv.perspective_camera_settings(np.diag([100.0, 90.0, 1.0]), (96, 64))
 
 
 def test_a_point_beside_the_camera_is_not_a_pixel() -> None:
@@ -139,20 +140,20 @@ def test_a_point_beside_the_camera_is_not_a_pixel() -> None:
 
 
 def test_bytes_are_rounded_and_clipped() -> None:
-    assert conv.to_uint8([-1, 0, 0.5 / 255 - 1e-9, 0.5 / 255 + 1e-9, 1, 2]).tolist() == [0, 0, 0, 1, 255, 255]
-    assert conv.to_uint8(np.arange(256) / 255).tolist() == list(range(256))
+    assert colors.to_uint8([-1, 0, 0.5 / 255 - 1e-9, 0.5 / 255 + 1e-9, 1, 2]).tolist() == [0, 0, 0, 1, 255, 255]
+    assert colors.to_uint8(np.arange(256) / 255).tolist() == list(range(256))
 
 
 def test_srgb_against_the_standards_own_figures() -> None:
-    assert np.allclose(conv.srgb_to_linear([0.0, 0.04045, 0.5, 1.0]), [0, 0.0031308, 0.21404114, 1], atol=1e-6)
+    assert np.allclose(colors.srgb_to_linear([0.0, 0.04045, 0.5, 1.0]), [0, 0.0031308, 0.21404114, 1], atol=1e-6)
 
 
 @given(st.floats(0, 1))
 def test_srgb_there_and_back(value: float) -> None:
-    assert math.isclose(conv.linear_to_srgb(conv.srgb_to_linear(value)), value, abs_tol=1e-5)
+    assert math.isclose(colors.linear_to_srgb(colors.srgb_to_linear(value)), value, abs_tol=1e-5)
 
 
 def test_sizes_and_counts_in_words() -> None:
-    words = [conv.size_in_words(count) for count in (None, 0, 1, 300_000, 2**20, 3 * 2**30)]
+    words = [text.format_size(count) for count in (None, 0, 1, 300_000, 2**20, 3 * 2**30)]
     assert words == ["?", "0 MB", "1 KB", "293 KB", "1 MB", "3.0 GB"]
-    assert conv.number_in_words(1234567) == "1\u202f234\u202f567"
+    assert text.format_count(1234567) == "1\u202f234\u202f567"

@@ -12,8 +12,8 @@ from tests.helpers.result_shots import at, shot
 from trackshade.control import tracking_video
 from trackshade.control.signals import control_signal
 from trackshade.core.caption_colors import COLORS
+from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.core.errors import UsageError
-from trackshade.core.geometry import linear_to_srgb, srgb_to_linear
 from trackshade_lab.evaluation.color_words import NAMES, nearest_name, shown_color
 from trackshade_lab.evaluation.held_out import plan
 from trackshade_lab.evaluation.identity import destroy_identity

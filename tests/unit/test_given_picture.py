@@ -21,18 +21,18 @@ from PIL import Image, ImageCms, ImageOps
 from tests.helpers import picture_files
 from tests.helpers.backends import grid_shot
 from trackshade.cli.image_decoder import decode
+from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import SizeFit, fit_size
-from trackshade.core.geometry import linear_to_srgb, srgb_to_linear
-from trackshade.core.image_files import MAX_BYTES, MAX_PIXELS, PictureHeader, read_header, read_whole
-from trackshade.shot.given_image import (
-    GivenPicture,
-    fit_picture,
-    given_array,
-    place_picture,
-    read_given,
+from trackshade.core.image_headers import MAX_BYTES, MAX_PIXELS, ImageHeader, read_header, read_image_bytes
+from trackshade.shot.input_image import (
+    InputImage,
+    attach_first_frame,
+    fit_image,
+    input_image_from_array,
+    load_input_image,
+    place_image,
     size_fit_of,
-    with_first_frame,
 )
 
 SIZE = picture_files.WIDTH, picture_files.HEIGHT
@@ -45,21 +45,21 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "picture.png"  # whatever it holds: the name plays no part
 
 
-def read(path: Path, data: bytes) -> GivenPicture:
+def read(path: Path, data: bytes) -> InputImage:
     path.write_bytes(data)
-    return read_given(path, decode)
+    return load_input_image(path, decode)
 
 
-def levels(picture: GivenPicture) -> np.ndarray:
+def levels(picture: InputImage) -> np.ndarray:
     """[H, W, 3] uint8 sRGB at the picture's own size."""
-    return fit_picture(picture, picture.size, None, "any").pixels
+    return fit_image(picture, picture.size, None, "any").pixels
 
 
 def refused(path: Path, data: bytes | None = None) -> ShotError:
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(ShotError) as caught:
-        read_given(path, decode)
+        load_input_image(path, decode)
     assert str(path) in caught.value.message
     assert caught.value.fix
     return caught.value
@@ -76,7 +76,7 @@ def test_every_kind_is_taken(path: Path, name: str) -> None:
         assert header.bits == 32
         assert header.linear_space == ("ACEScg" if name.startswith("acescg") else "Linear Rec.709")
     else:
-        picture = read_given(path, decode)
+        picture = load_input_image(path, decode)
         assert picture.size == header.size
         assert picture.pixels.dtype == (np.uint16 if "deep" in name else np.uint8)
     assert ["CMYK" in sentence for sentence in header.warnings] == [True] * name.startswith("cmyk")
@@ -114,14 +114,14 @@ def test_color_profiles_are_applied_as_by_a_color_engine(path: Path, name: str, 
     difference = np.abs(levels(picture).astype(int) - np.asarray(wanted))
     assert difference.max() <= 1
     assert np.abs(levels(picture).astype(int) - picture.pixels[..., :3]).max() > 10
-    assert "converted from" in fit_picture(picture, SIZE, None).statement
+    assert "converted from" in fit_image(picture, SIZE, None).statement
 
 
 def test_a_profile_that_cannot_be_applied_is_told(path: Path) -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     picture = read(path, picture_files.pillow(picture_files.smooth(), "PNG", icc_profile=lab))
     assert np.array_equal(levels(picture), picture_files.smooth())
-    assert "cannot be applied" in fit_picture(picture, SIZE, None).warnings[0]
+    assert "cannot be applied" in fit_image(picture, SIZE, None).warnings[0]
 
 
 def test_colors_that_a_png_states_are_read(path: Path) -> None:
@@ -138,7 +138,7 @@ def test_sixteen_bits_are_kept_until_the_picture_is_small(path: Path) -> None:
     ramp = np.linspace(0, 400, 64).astype(np.uint16)
     values = np.broadcast_to(ramp[None, :, None], (8, 64, 3)).copy()
     data = picture_files.png_with(picture_files.plain_png(values), (b"gAMA", struct.pack(">I", 100000)))
-    made = fit_picture(read(path, data), (32, 4), None).pixels[0, 4:-4, 0]
+    made = fit_image(read(path, data), (32, 4), None).pixels[0, 4:-4, 0]
     wanted = 255 * linear_to_srgb(np.linspace(0, 400, 64).reshape(32, 2).mean(axis=1) / 65535)[4:-4]
     assert np.abs(made - wanted).max() <= 0.6
     assert len(set(made.tolist())) > 12
@@ -167,8 +167,8 @@ def test_premultiplied_color_means_the_same_as_straight(path: Path) -> None:
 def test_pixels_are_averaged_in_linear_light() -> None:
     """As an engine filters: half of a pixel in light is 188, not 128."""
     board = np.indices((64, 64)).sum(axis=0) % 2 * 255
-    picture = given_array(np.repeat(board[..., None], 3, axis=2).astype(np.uint8))
-    made = fit_picture(picture, (8, 8), None).pixels
+    picture = input_image_from_array(np.repeat(board[..., None], 3, axis=2).astype(np.uint8))
+    made = fit_image(picture, (8, 8), None).pixels
     assert set(np.unique(made)) <= {187, 188}
 
 
@@ -231,9 +231,9 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
     assert "folder" in refused(tmp_path).message
     assert "0 bytes" in refused(tmp_path / "empty.png", b"").message
     with pytest.raises(ShotError):
-        read_given(Path("a\0b.png"), decode)
+        load_input_image(Path("a\0b.png"), decode)
     os.mkfifo(tmp_path / "pipe.png")
-    assert "no regular file" in refused(tmp_path / "pipe.png").message
+    assert "not a regular file" in refused(tmp_path / "pipe.png").message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -283,7 +283,7 @@ def test_damaged_files_give_a_picture_or_a_sentence(path: Path, name: str) -> No
         path.write_bytes(mutated(FILES[name], random_))
         with contextlib.suppress(ShotError):
             if not read_header(path).scene_linear:
-                assert fit_picture(read_given(path, decode), (48, 32), fit).pixels.shape == (32, 48, 3)
+                assert fit_image(load_input_image(path, decode), (48, 32), fit).pixels.shape == (32, 48, 3)
 
 
 def tiff(**tags: tuple[int, int, bytes]) -> bytes:
@@ -350,7 +350,7 @@ def test_a_png_that_unpacks_to_far_more_than_its_pixels_takes_little_memory(path
     data = start[:8] + picture_files.png_with(start, (b"IHDR", head), (b"IDAT", body), (b"IEND", b""))[33:]
     path.write_bytes(data)
     tracemalloc.start()
-    read_whole(path)
+    read_image_bytes(path)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 16 << 20
@@ -381,14 +381,14 @@ ASPECTS = st.sampled_from(((1.0, 1.0), (2.0, 1.0), (1.0, 2.0), (1.0, 1.46)))
 MODELS = st.sampled_from(((144, 96), (96, 144), (72, 48), (64, 64)))
 
 
-def dot(size: tuple[int, int], center: tuple[float, float], spread: tuple[float, float]) -> GivenPicture:
+def dot(size: tuple[int, int], center: tuple[float, float], spread: tuple[float, float]) -> InputImage:
     """Black with a soft white dot; center and spread in pixels, (x, y)."""
     columns, rows = (
         np.exp(-(((np.arange(side) + 0.5 - middle) / width) ** 2) / 2)
         for side, middle, width in zip(size, center, spread, strict=True)
     )
     shown = linear_to_srgb(rows[:, None] * columns[None, :])
-    return given_array(np.rint(255 * np.repeat(shown[..., None], 3, axis=2)).astype(np.uint8))
+    return input_image_from_array(np.rint(255 * np.repeat(shown[..., None], 3, axis=2)).astype(np.uint8))
 
 
 def found(picture: np.ndarray) -> tuple[float, float]:
@@ -411,7 +411,7 @@ def test_what_the_scenes_frame_shows_lies_over_its_tracks(data, width, height, a
     y = data.draw(st.floats(model[1] * 0.3, model[1] * 0.7))
     in_frame = (x - fit.offset[0]) / fit.scale[0] / width, (y - fit.offset[1]) / fit.scale[1] / height
     assume(all(0.3 < share < 0.7 for share in in_frame) and min(fit.scale[0] * width, fit.scale[1] * height) > 20)
-    placement = place_picture(size, model, fit)
+    placement = place_image(size, model, fit)
     if placement.kind in ("model", "same"):  # by its shape it may be the model's own image as well
         assert size[0] / size[1] == pytest.approx(model[0] / model[1], rel=0.03)
         assume(width * aspect[0] / (height * aspect[1]) == pytest.approx(model[0] / model[1], rel=1e-3))
@@ -419,7 +419,7 @@ def test_what_the_scenes_frame_shows_lies_over_its_tracks(data, width, height, a
     assume(max(zoom) < 3)  # else the dot, which needs some pixels, is cut by the image's edges
     picture = dot(size, (in_frame[0] * size[0], in_frame[1] * size[1]), tuple(max(1.2, 1.5 / unit) for unit in zoom))
     assert placement.fits
-    made = found(fit_picture(picture, model, fit).pixels)
+    made = found(fit_image(picture, model, fit).pixels)
     assert made == pytest.approx((x, y), abs=0.5)
 
 
@@ -427,22 +427,22 @@ def test_what_the_scenes_frame_shows_lies_over_its_tracks(data, width, height, a
 def test_the_frames_own_size_is_the_frame_even_where_it_has_the_models_shape(mode: str) -> None:
     """With pixels twice as wide, 1440×960 looks like the model's 720×480 and is a frame of 3:1."""
     fit = fit_size((1440, 960), (2.0, 1.0), ((720, 480),), mode)
-    placement = place_picture((1440, 960), (720, 480), fit)
+    placement = place_image((1440, 960), (720, 480), fit)
     assert placement.kind == ("padded" if mode == "pad" else "cut")
     assert placement.scale == pytest.approx(fit.scale)
-    assert place_picture((720, 480), (720, 480), fit).kind == "same"
+    assert place_image((720, 480), (720, 480), fit).kind == "same"
 
 
 @given(SIDES, SIDES, MODELS)
 def test_the_models_image_is_taken_as_it_is(width: int, height: int, model: tuple[int, int]) -> None:
     fit = fit_size((width, height), (1.0, 1.0), (model,))
     pixels = np.random.default_rng(width).integers(0, 256, (model[1], model[0], 3), np.uint8)
-    made = fit_picture(given_array(pixels), model, fit)
+    made = fit_image(input_image_from_array(pixels), model, fit)
     if (width, height) != model:
         assert "as it is" in made.statement
     assert np.array_equal(made.pixels, pixels)
     assert not made.warnings
-    larger = place_picture((3 * model[0], 3 * model[1]), model, fit)
+    larger = place_image((3 * model[0], 3 * model[1]), model, fit)
     assert larger.kind in ("model", "scaled")
     assert larger.scale == pytest.approx((1 / 3, 1 / 3))
 
@@ -451,7 +451,7 @@ def test_another_shape_covers_the_frame_and_is_told() -> None:
     fit = fit_size((1920, 1080), (1.0, 1.0), ((720, 480),))
     left, top, right, bottom = fit.frame_in_model()
     for size in ((1000, 1000), (3000, 1000), (50, 400), (4000, 1), (1, 300), (60, 2)):
-        placement = place_picture(size, (720, 480), fit)
+        placement = place_image(size, (720, 480), fit)
         assert placement.kind == "covering"
         (unit, other), (x, y) = placement.scale, placement.offset
         assert unit == other
@@ -461,7 +461,7 @@ def test_another_shape_covers_the_frame_and_is_told() -> None:
         assert y + unit * size[1] >= bottom - 1e-9
         assert x + unit * size[0] / 2 == pytest.approx(360)
         assert y + unit * size[1] / 2 == pytest.approx(240)
-    made = fit_picture(given_array(np.zeros((100, 100, 3), np.uint8)), (720, 480), fit)
+    made = fit_image(input_image_from_array(np.zeros((100, 100, 3), np.uint8)), (720, 480), fit)
     assert made.warnings == (made.statement,)
 
 
@@ -469,22 +469,22 @@ def test_a_shot_says_how_its_first_frame_was_fitted() -> None:
     shot = grid_shot(count=2)
     fit = fit_size((960, 540), (1.0, 1.0), (shot.size,))
     told = replace(shot, source={"size_fit": fit.to_dict(), "warnings": ["One.", "Two."]})
-    made, picture = with_first_frame(told, given_array(np.zeros((540, 960, 3), np.uint8)))
+    made, picture = attach_first_frame(told, input_image_from_array(np.zeros((540, 960, 3), np.uint8)))
     assert picture.shape == (shot.size[1], shot.size[0], 3)
     assert made.source["first_frame"]["size"] == [960, 540]
     assert "padded" in made.source["first_frame"]["statement"]
     assert made.warnings == ("One.", "Two.")
-    made, _ = with_first_frame(told, given_array(np.zeros((500, 500, 3), np.uint8)))
+    made, _ = attach_first_frame(told, input_image_from_array(np.zeros((500, 500, 3), np.uint8)))
     assert made.warnings == ("One.", "Two.", made.source["first_frame"]["statement"])
 
 
 def test_a_shot_of_another_tool_need_not_say_how_it_was_fitted() -> None:
     shot = grid_shot(count=2)
     assert size_fit_of(shot) is None
-    made, _ = with_first_frame(shot, given_array(np.zeros((700, 500, 3), np.uint8)))
+    made, _ = attach_first_frame(shot, input_image_from_array(np.zeros((700, 500, 3), np.uint8)))
     assert "another shape" in made.warnings[-1]
     same = np.zeros((shot.size[1] * 2, shot.size[0] * 2, 3), np.uint8)
-    assert not with_first_frame(shot, given_array(same))[0].warnings
+    assert not attach_first_frame(shot, input_image_from_array(same))[0].warnings
 
 
 @pytest.mark.parametrize("data", [{"size": [1, 2]}, {"nothing": 1}, "pad", {"scale": None}])
@@ -501,7 +501,7 @@ def test_a_size_fit_that_is_none_is_a_sentence(data: object) -> None:
 @pytest.mark.parametrize("array", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), None, "x"])
 def test_other_arrays_are_refused(array: object) -> None:
     with pytest.raises(ShotError) as caught:
-        given_array(array)
+        input_image_from_array(array)
     assert caught.value.code == "bad-image"
 
 
@@ -509,11 +509,11 @@ def test_a_large_picture_is_never_held_as_floats() -> None:
     """Rows are converted a few at a time: the most that is held is far less than three floats for each pixel."""
     import tracemalloc
 
-    picture = given_array(np.zeros((2000, 3000, 3), np.uint8))
-    assert isinstance(picture.header, PictureHeader)
+    picture = input_image_from_array(np.zeros((2000, 3000, 3), np.uint8))
+    assert isinstance(picture.header, ImageHeader)
     fit: SizeFit = fit_size((1920, 1080), (1.0, 1.0), ((144, 96),))
     tracemalloc.start()
-    fit_picture(picture, (144, 96), fit)
+    fit_image(picture, (144, 96), fit)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 2000 * 3000 * 3 * 8 / 4

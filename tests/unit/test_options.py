@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from trackshade.config import options
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import UsageError
 from trackshade.ipc import json_lines
+from trackshade.server.options import ServeOptions, parse_options
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12).filter(
     lambda text: text != "--"  # argparse keeps that word to itself, wherever it stands
@@ -31,9 +34,9 @@ def values(draw: st.DrawFn, command: str) -> dict:
 @given(data=st.data())
 def test_any_values_go_through_a_command_line(command: str, data: st.DataObject) -> None:
     given_values = data.draw(values(command))
-    name, *rest = options.arguments(command, given_values)
+    name, *rest = options.to_arguments(command, given_values)
     assert name == command
-    assert vars(options.parser(command, "test").parse_args(rest)) == given_values
+    assert vars(options.build_parser(command, "test").parse_args(rest)) == given_values
 
 
 @pytest.mark.parametrize("command", options.COMMANDS)
@@ -45,15 +48,15 @@ def test_no_key_is_used_twice(command: str) -> None:
 @pytest.mark.parametrize("wrong", [["--color", "red"], ["--seed", "one"], ["--frame-rule", "some"], ["a", "b"]])
 def test_wrong_usage_is_an_error_of_ours(wrong: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
-        options.parser("render", "trackshade").parse_args(wrong)
+        options.build_parser("render", "trackshade").parse_args(wrong)
     assert caught.value.exit_code == 2
     assert "trackshade render" in str(caught.value)
 
 
 def test_defaults_are_the_settings_own() -> None:
-    found = vars(options.parser("render", "test").parse_args([]))
+    found = vars(options.build_parser("render", "test").parse_args([]))
     assert options.shade_settings(found) == ShadeSettings()
-    found = vars(options.parser("control", "test").parse_args([]))
+    found = vars(options.build_parser("control", "test").parse_args([]))
     assert options.control_settings(found) == ShadeSettings(output="tracking")
 
 
@@ -70,13 +73,13 @@ def test_defaults_are_the_settings_own() -> None:
     ],
 )
 def test_frame_ranges(text, expected) -> None:
-    assert options.frame_range(text) == expected
+    assert options.parse_frame_range(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "1", "1-", "a-b", "1-2-3", "1..9", "1-9:", "1-9:x", "nan-9"])
 def test_what_is_no_frame_range(text: str) -> None:
     with pytest.raises(UsageError, match="1-49"):
-        options.frame_range(text)
+        options.parse_frame_range(text)
 
 
 @pytest.mark.parametrize(
@@ -89,23 +92,68 @@ def test_what_is_no_frame_range(text: str) -> None:
     ],
 )
 def test_sizes(text, expected) -> None:
-    assert options.size_rule(text) == expected
+    assert options.parse_size(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "stretch", "720", "720x", "x480", "720x480crop", ":crop", "720x480:"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UsageError):
-        options.size_rule(text)
+        options.parse_size(text)
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none()))
 def test_relay_lines_go_there_and_back(message: dict) -> None:
-    text = json_lines.line(message)
+    text = json_lines.format_line(message)
     assert "\n" not in text
-    assert json_lines.parse(text) == message
+    assert json_lines.parse_line(text) == message
 
 
 @given(st.text())
 def test_other_lines_are_no_messages(text: str) -> None:
-    assert json_lines.parse(text) is None
-    assert json_lines.parse(json_lines.MARK + text + "{") is None
+    assert json_lines.parse_line(text) is None
+    assert json_lines.parse_line(json_lines.PREFIX + text + "{") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["--frames", "-10--1"], "frames", "-10--1"),
+        (["--frames=-10--1"], "frames", "-10--1"),
+        (["--prompt", "- a dash"], "prompt", "- a dash"),
+        (["--seed", "-1"], "seed", -1),
+    ],
+)
+def test_a_value_may_begin_with_a_dash(words: list[str], key: str, value: object) -> None:
+    found = vars(options.build_parser("render", "test").parse_args(["a.blend", *words, "--force"]))
+    assert (found[key], found["scene"], found["force"]) == (value, "a.blend", True)
+
+
+def test_a_mistyped_option_is_no_value() -> None:
+    with pytest.raises(UsageError, match="--camera"):
+        options.build_parser("render", "test").parse_args(["--camera", "--colr", "red"])
+
+
+def test_every_option_has_a_help_text_with_its_default() -> None:
+    for command, (description, found) in options.COMMANDS.items():
+        assert description.endswith(".")
+        assert all(option.help.endswith(".") for option in found), command
+    text = " ".join(options.build_parser("render", "test").format_help().split())
+    assert "Default: mini." in text
+    assert "Random seed. Default: 0." in text
+
+
+def test_an_option_can_be_repeated() -> None:
+    parser = options.parser_of("test", "It is a test.", options.SERVE)
+    assert vars(parser.parse_args(["--device", "cpu", "--device", "cuda:1"]))["device"] == ["cpu", "cuda:1"]
+    assert vars(parser.parse_args([]))["device"] is None
+
+
+def test_the_options_of_a_backend_have_the_defaults_of_its_settings() -> None:
+    assert parse_options([]) == ServeOptions()
+    found = parse_options(["--workers", "3", "--device", "cpu", "--device", "cuda:0", "--store", "s", "--private"])
+    assert found.devices == ("cpu", "cuda:0", "cpu")
+    assert found.store == Path("s")
+    assert found.has_owner
+    assert parse_options(["--workers", "0"]).devices == ()
+    with pytest.raises(UsageError):
+        parse_options(["--keep", "all"])

@@ -12,13 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from trackshade.core import images
+from trackshade.core import resampling
 from trackshade.core.errors import OutputError
 from trackshade.core.fitting import fit_size
-from trackshade.core.images import cut_back, look_back, resample, seen_back, to_levels, write_png
+from trackshade.core.images import write_png
+from trackshade.core.resampling import crop_to_frame, crop_to_frame_nearest, frame_coverage, resample
 
 SIDES = st.integers(1, 40)
 PICTURES = st.tuples(SIDES, SIDES).flatmap(lambda size: hnp.arrays(np.uint8, (*size, 3)))
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -51,7 +56,7 @@ def test_many_rows_at_once_are_those_of_few(monkeypatch: pytest.MonkeyPatch) -> 
     picture = np.random.default_rng(0).random((300, 5, 3))
     given = (picture, (7, 41), (1.3, 0.11), (0.4, 3.0))
     whole = resample(*given)
-    monkeypatch.setattr(images, "_ROWS", 3)
+    monkeypatch.setattr(resampling, "_BLOCK_ROWS", 3)
     np.testing.assert_allclose(resample(*given), whole, atol=1e-12)
 
 
@@ -74,9 +79,9 @@ def test_what_is_laid_into_the_models_frame_is_found_in_the_scenes_again(source,
     fit = fit_size(source, (1.0, 1.0), (size,), mode)
     columns = np.linspace(40, 200, source[0])
     picture = np.rint(np.broadcast_to(columns[None, :, None], (source[1], source[0], 3))).astype(np.uint8)
-    laid = to_levels(resample(picture, fit.size, fit.scale, fit.offset))
-    back = cut_back(laid, fit, source)
-    seen = seen_back(fit, source)
+    laid = rounded(resample(picture, fit.size, fit.scale, fit.offset))
+    back = crop_to_frame(laid, fit, source)
+    seen = frame_coverage(fit, source)
     assert back.shape == picture.shape
     assert seen.any()
     assert mode == "crop" or seen.all()
@@ -88,14 +93,14 @@ def test_what_is_laid_into_the_models_frame_is_found_in_the_scenes_again(source,
 def test_at_the_frames_own_size_nothing_is_touched(picture: np.ndarray) -> None:
     size = (picture.shape[1], picture.shape[0])
     fit = fit_size(size, (1.0, 1.0), (size,))
-    assert np.array_equal(to_levels(cut_back(picture, fit, size)), picture)
-    assert np.array_equal(look_back(picture, fit, size), picture)
+    assert np.array_equal(rounded(crop_to_frame(picture, fit, size)), picture)
+    assert np.array_equal(crop_to_frame_nearest(picture, fit, size), picture)
 
 
 def test_indices_are_never_mixed() -> None:
     index = np.array([[1, 7], [7, 1]])
     fit = fit_size((50, 50), (1.0, 1.0), ((2, 2),))
-    found = look_back(index, fit, (25, 25))  # rendered at half the size
+    found = crop_to_frame_nearest(index, fit, (25, 25))  # rendered at half the size
     assert set(np.unique(found)) == {1, 7}
     assert found[0, 0] == 1
     assert found[0, 24] == 7

@@ -17,8 +17,8 @@ import pytest
 
 from trackshade.cli import system
 from trackshade.core import folders, processes
-from trackshade.ipc import connection_files, lock, owners
-from trackshade.server import memory, parent_watchdog
+from trackshade.ipc import locks
+from trackshade.server import memory
 
 
 class FakeOs:
@@ -49,9 +49,9 @@ class FakeMsvcrt(ModuleType):
 
 @pytest.fixture
 def windows_lock(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module `trackshade.ipc.lock` as it is on Windows."""
+    """The module `trackshade.ipc.locks` as it is on Windows."""
     monkeypatch.setitem(sys.modules, "msvcrt", FakeMsvcrt())
-    spec = importlib.util.spec_from_file_location("windows_lock", lock.__file__)
+    spec = importlib.util.spec_from_file_location("windows_lock", locks.__file__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -72,15 +72,15 @@ def test_owners_are_counted_on_windows(tmp_path: Path, monkeypatch: pytest.Monke
     """A lock is released before its file is removed: Windows removes no open file."""
     released: list[bool] = []
 
-    class Lock(lock.FileLock):
+    class Lock(locks.FileLock):
         def release(self) -> None:
             released.append(any(tmp_path.glob("*.owner")))
             super().release()
 
-    monkeypatch.setattr(owners, "os", FakeOs())
-    monkeypatch.setattr(owners, "FileLock", Lock)
+    monkeypatch.setattr(locks, "os", FakeOs())
+    monkeypatch.setattr(locks, "FileLock", Lock)
     (tmp_path / "1-dead.owner").touch()
-    assert owners.count(tmp_path) == 0
+    assert locks.count_owners(tmp_path) == 0
     assert released == [True]
     assert not list(tmp_path.iterdir())
 
@@ -99,8 +99,8 @@ def test_a_process_is_asked_for_on_windows(
         OpenProcess=lambda access, inherit, pid: handle, GetExitCodeProcess=get_exit_code, CloseHandle=closed.append
     )
     monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
-    monkeypatch.setattr(connection_files, "os", FakeOs())
-    assert connection_files.process_alive(1234) is alive
+    monkeypatch.setattr(processes, "os", FakeOs())
+    assert processes.is_process_alive(1234) is alive
     assert closed == ([handle] if handle else [])
 
 
@@ -161,8 +161,8 @@ def test_the_kernel_is_asked_to_end_workers_on_linux_only(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(ctypes, "CDLL", no_prctl)
     for platform in ("win32", "darwin"):
-        monkeypatch.setattr(parent_watchdog.sys, "platform", platform)
-        parent_watchdog.die_with_parent(os.getppid())
+        monkeypatch.setattr(processes.sys, "platform", platform)
+        processes.die_with_parent(os.getppid())
 
 
 def test_no_window_opens_for_nvidia_smi_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_no_window_opens_for_nvidia_smi_on_windows(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(subprocess, "run", run)
     for platform in ("win32", "linux"):
         monkeypatch.setattr(memory.sys, "platform", platform)
-        assert [card.uuid for card in memory.nvidia_cards()] == ["GPU-1"]
+        assert [gpu.uuid for gpu in memory.query_gpus()] == ["GPU-1"]
     assert flags == [0x08000000, 0]
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trackshade.server.memory import Card, look, visible
+from trackshade.server.memory import Gpu, measure_memory, visible_gpus
 
-CARDS = [Card(f"GPU-{number}{number}-5e", f"Card {number}", 1 << 30, 2 << 30) for number in range(3)]
+GPUS = [Gpu(f"GPU-{number}{number}-5e", f"Card {number}", 1 << 30, 2 << 30) for number in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,11 @@ CARDS = [Card(f"GPU-{number}{number}-5e", f"Card {number}", 1 << 30, 2 << 30) fo
     ],
 )
 def test_cuda_visible_devices_leaves_cards_in_its_order(wanted: str | None, left: list[int]) -> None:
-    assert visible(CARDS, wanted) == [CARDS[number] for number in left]
+    assert visible_gpus(GPUS, wanted) == [GPUS[number] for number in left]
 
 
 def test_an_ambiguous_beginning_names_no_card() -> None:
-    assert visible(CARDS, "GPU-") == []
+    assert visible_gpus(GPUS, "GPU-") == []
 
 
 @pytest.fixture
@@ -47,19 +47,19 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tool")
 def test_the_card_is_the_one_that_the_worker_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert look("auto") == {"name": "NVIDIA One, Ltd", "free": 100 << 20, "total": 200 << 20}
-    assert look("cuda:1")["name"] == "NVIDIA Two"
+    assert measure_memory("auto") == {"name": "NVIDIA One, Ltd", "free": 100 << 20, "total": 200 << 20}
+    assert measure_memory("cuda:1")["name"] == "NVIDIA Two"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert look("cuda:0")["name"] == "NVIDIA Two"
+    assert measure_memory("cuda:0")["name"] == "NVIDIA Two"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b2,0")
-    assert look("cuda:1")["name"] == "NVIDIA One, Ltd"
+    assert measure_memory("cuda:1")["name"] == "NVIDIA One, Ltd"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-c3")
-    assert look("auto") == {}
+    assert measure_memory("auto") == {}
 
 
 @pytest.mark.usefixtures("tool")
 def test_without_a_card_it_is_the_main_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     total = psutil.virtual_memory().total
-    assert look("cpu")["total"] == total
+    assert measure_memory("cpu")["total"] == total
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert look("auto")["total"] == total
+    assert measure_memory("auto")["total"] == total

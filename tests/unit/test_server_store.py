@@ -15,10 +15,10 @@ import pytest
 
 from trackshade.core.errors import JobError, OutputError, ProtocolError
 from trackshade.ipc import CHUNK_BYTES, ArrayEntry, Manifest, digest_of
+from trackshade.ipc import protocol as states
 from trackshade.ipc.chunks import raw_bytes
-from trackshade.server import states
 from trackshade.server.chunk_store import ChunkStore
-from trackshade.server.store import MAX_RESTARTS, Store
+from trackshade.server.job_store import MAX_RESTARTS, JobStore
 
 MANIFEST = Manifest({"version": 1}, ())
 
@@ -34,7 +34,7 @@ def put(chunks: ChunkStore, array: np.ndarray) -> ArrayEntry:
 
 
 def test_a_submit_is_idempotent(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = JobStore(tmp_path)
     first, new = store.add("a", MANIFEST, {"prompt": "x"})
     again, new_again = store.add("a", MANIFEST, {"prompt": "x"})
     assert (new, new_again) == (True, False)
@@ -46,13 +46,13 @@ def test_a_submit_is_idempotent(tmp_path: Path) -> None:
 
 
 def test_events_are_numbered_and_kept(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = JobStore(tmp_path)
     store.add("a", MANIFEST, {})
     store.add("b", MANIFEST, {})
-    store.move("a", {"state": states.LOADING})
-    store.move("a", {"state": states.RUNNING, "step": 1, "steps": 2}, b"preview")
+    store.record_event("a", {"state": states.LOADING})
+    store.record_event("a", {"state": states.RUNNING, "step": 1, "steps": 2}, b"preview")
     store.close()
-    store = Store(tmp_path)
+    store = JobStore(tmp_path)
     events = store.events("a", 0)
     assert [e.seq for e in events] == [1, 2, 3]
     assert events[2].body == {"state": "running", "step": 1, "steps": 2}
@@ -64,17 +64,17 @@ def test_events_are_numbered_and_kept(tmp_path: Path) -> None:
 
 
 def test_after_a_restart_every_job_goes_on(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = JobStore(tmp_path)
     for job in ("queued", "running", "finished", "cancelled", "poison"):
         store.add(job, MANIFEST, {})
     for job in ("running", "finished", "cancelled", "poison"):
-        store.move(job, {"state": states.RUNNING})
+        store.record_event(job, {"state": states.RUNNING})
     store.mark_cancel("cancelled")
     store.result("finished").mkdir()
     (store.result("finished") / "job.json").write_text('{"seed": 3}')
     store.partial("running").mkdir()
     for _ in range(MAX_RESTARTS + 1):
-        store.move("poison", {"state": states.RUNNING})
+        store.record_event("poison", {"state": states.RUNNING})
         store.recover()
     assert {job.id: job.state for job in store.jobs()} == {
         "queued": "queued",
@@ -89,18 +89,18 @@ def test_after_a_restart_every_job_goes_on(tmp_path: Path) -> None:
 
 
 def test_two_backends_never_share_a_store(tmp_path: Path) -> None:
-    held = Store(tmp_path)
+    held = JobStore(tmp_path)
     with pytest.raises(OutputError) as caught:
-        Store(tmp_path)
+        JobStore(tmp_path)
     assert caught.value.code == "store-in-use"
     held.close()
-    Store(tmp_path).close()
+    JobStore(tmp_path).close()
 
 
 def test_a_killed_holder_gives_the_store_free(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from trackshade.server.store import Store\n"
-        "store = Store(Path(sys.argv[1])); print(1, flush=True); input()"
+        "import sys; from pathlib import Path; from trackshade.server.job_store import JobStore\n"
+        "store = JobStore(Path(sys.argv[1])); print(1, flush=True); input()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -108,30 +108,30 @@ def test_a_killed_holder_gives_the_store_free(tmp_path: Path) -> None:
     assert holder.stdout is not None
     holder.stdout.readline()
     with pytest.raises(OutputError):
-        Store(tmp_path)
+        JobStore(tmp_path)
     holder.kill()
     holder.communicate()
-    Store(tmp_path).close()
+    JobStore(tmp_path).close()
 
 
 @pytest.mark.parametrize("place", ["file/store", "/proc/store"])
 def test_a_store_that_cannot_be_made(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError) as caught:
-        Store(tmp_path / place)
+        JobStore(tmp_path / place)
     assert caught.value.code == "store-unwritable"
     assert place in caught.value.message
 
 
 def test_a_damaged_job_list_is_named(tmp_path: Path) -> None:
-    Store(tmp_path).close()
+    JobStore(tmp_path).close()
     for path in tmp_path.glob("jobs.sqlite3*"):
         path.unlink()
     (tmp_path / "jobs.sqlite3").write_bytes(b"no database" * 100)
     with pytest.raises(OutputError) as caught:
-        Store(tmp_path)
+        JobStore(tmp_path)
     assert caught.value.code == "store-damaged"
-    Store(tmp_path.with_name("other")).close()
+    JobStore(tmp_path.with_name("other")).close()
 
 
 def test_arrays_come_back(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_restart_verifies_what_was_not(tmp_path: Path) -> None:
 
 
 def test_cleaning_takes_old_unneeded_chunks_only(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = JobStore(tmp_path)
     rng = np.random.default_rng(0)
     old, needed, asked, new = (put(store.chunks, rng.random((20_000,))) for _ in range(4))
     week_ago = time.time() - 9 * 86400
@@ -213,12 +213,12 @@ def test_cleaning_takes_old_unneeded_chunks_only(tmp_path: Path) -> None:
 
 
 def test_cleaning_keeps_the_newest_jobs(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = JobStore(tmp_path)
     for job in "abcd":
         store.add(job, MANIFEST, {})
         if job != "b":
             store.result(job).mkdir()
-            store.move(job, {"state": states.DONE})
+            store.record_event(job, {"state": states.DONE})
     store.clean(chunk_days=7, keep=1)
     assert [job.id for job in store.jobs()] == ["b", "d"]
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["d"]

@@ -19,7 +19,7 @@ from trackshade.ipc import CHUNK_BYTES, ArrayEntry, Manifest, chunk_count, conne
 from trackshade.ipc.chunks import SMALL_BYTES, raw_bytes
 from trackshade.ipc.connection_files import ConnectionInfo
 from trackshade.ipc.endpoints import check_bind
-from trackshade.ipc.fields import is_file_name, is_job_id
+from trackshade.ipc.protocol import is_file_name, is_job_id
 
 DIGEST = bytes(range(32))
 
@@ -38,7 +38,9 @@ def test_a_manifest_survives() -> None:
         entry("|u1", 9, 64, 96, 3),
     )
     assert Manifest.from_dict(json_like(manifest.to_dict())) == manifest
-    assert sum(size for e in manifest.entries() for _, size in e.sizes()) == 3 * 400_000 * 4 + 80 + 10 * 64 * 96 * 3
+    assert (
+        sum(size for e in manifest.entries() for _, size in e.chunk_sizes()) == 3 * 400_000 * 4 + 80 + 10 * 64 * 96 * 3
+    )
 
 
 def json_like(value: object) -> object:
@@ -50,7 +52,7 @@ def json_like(value: object) -> object:
 
 @given(st.integers(0, 3 * CHUNK_BYTES))
 def test_chunks_cover_an_array_exactly(nbytes: int) -> None:
-    sizes = [size for _, size in entry("|u1", nbytes).sizes()]
+    sizes = [size for _, size in entry("|u1", nbytes).chunk_sizes()]
     assert sum(sizes) == nbytes
     assert all(size == CHUNK_BYTES for size in sizes[:-1])
     assert all(size > 0 for size in sizes)
@@ -150,7 +152,7 @@ def test_the_connection_file_is_its_owners_only(tmp_path: Path) -> None:
     connection_files.write(path, info)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert connection_files.read(path) == info
-    assert info.alive()
+    assert info.is_alive()
     connection_files.remove(path, os.getpid() + 1)
     assert path.exists()
     connection_files.remove(path, os.getpid())

@@ -13,7 +13,7 @@ import bpy
 from trackshade import __version__
 from trackshade.config import registry
 from trackshade.core import folders
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 
 from .. import log
 from ..messages.backend import proxy
@@ -48,8 +48,8 @@ def diagnostics(manager: BackendManager, prefs: BackendPrefs) -> str:
         "System": {"Blender": bpy.app.version_string, "Python": platform.python_version(),
                    "system": platform.platform(), "processors": os.cpu_count(), "proxy": proxy() or "none",
                    "online access": prefs.online},
-        "Device": {"name": state.device or "?", "free": size_in_words(state.free_bytes),
-                   "total": size_in_words(state.total_bytes),
+        "Device": {"name": state.device or "?", "free": format_size(state.free_bytes),
+                   "total": format_size(state.total_bytes),
                    "kind": prefs.kind},
         "Environment": {"python": prefs.python() or "none", "folder": _describe_folder(prefs.home),
                         "made with": prefs.base or "any suitable Python",
@@ -81,4 +81,4 @@ def _describe_folder(path: Path) -> str:
     if existing is None:
         return f"{path}, does not exist"
     writable = "writable" if os.access(existing, os.W_OK) else "not writable"
-    return f"{path}, {writable}, {size_in_words(shutil.disk_usage(existing).free)} free"
+    return f"{path}, {writable}, {format_size(shutil.disk_usage(existing).free)} free"

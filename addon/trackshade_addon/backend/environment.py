@@ -32,10 +32,10 @@ from pathlib import Path
 from typing import Any
 
 import trackshade
+from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import OutputError, UsageError
-from trackshade.core.folders import write_json
-from trackshade.core.geometry import size_in_words
-from trackshade.ipc import owners
+from trackshade.core.text import format_size
+from trackshade.ipc.locks import IN_USE, count_owners
 
 from ..messages.backend import cannot_write
 
@@ -184,7 +184,7 @@ def _read_base(folder: Path) -> str:
 def _is_in_use(folder: Path, home: Path) -> bool:
     """Whether a process runs in an environment, or in one based on it."""
     stack = [folder, *(path for path in home.glob("env-*") if _read_base(path) == folder.name)]
-    return any(owners.count(path / owners.IN_USE) for path in stack)
+    return any(count_owners(path / IN_USE) for path in stack)
 
 
 def _read_marker(marker: Path) -> Environment | None:
@@ -237,7 +237,7 @@ def check_folder(home: Path, space: int) -> None:
     if free + downloaded < space:
         raise OutputError(
             "disk-full",
-            f"The environment needs about {size_in_words(space)}; the disk of {home} has {size_in_words(free)} free.",
+            f"The environment needs about {format_size(space)}; the disk of {home} has {format_size(free)} free.",
             "Make room, or choose a folder on another disk.",
         )
 

@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from trackshade.core import folders
+from trackshade.core import atomic_files, folders
 from trackshade.core.errors import OutputError, TrackshadeError
-from trackshade.ipc import connection_files, owners
-from trackshade.ipc.lock import FileLock
+from trackshade.ipc import connection_files
+from trackshade.ipc.locks import IN_USE, FileLock
 
 from . import environment, moving
 from .environment import Environment
@@ -162,7 +162,7 @@ def _move_environments(data: Path, results: Path, report: Report | None, task: C
                 moved.to_copy = True
                 continue
             present.add((item.version, item.kind))
-            (home / item.folder.name / owners.IN_USE).mkdir(exist_ok=True)
+            (home / item.folder.name / IN_USE).mkdir(exist_ok=True)
             moved.environments = home
             _delete_markers(source, item)
     if report is None:  # deleting an environment takes seconds
@@ -189,7 +189,7 @@ def _is_backend_running() -> bool:
         info = connection_files.read(folders.shared_dir() / "backend.json")
     except TrackshadeError:  # the file is damaged, so nobody can use the backend
         return False
-    return info is not None and info.alive()
+    return info is not None and info.is_alive()
 
 
 def _free_path(path: Path, taken: Iterable[Path]) -> Path:
@@ -216,7 +216,7 @@ def _read_record() -> dict[str, str]:
 
 
 def _write_record(places: Mapping[str, str]) -> None:
-    folders.write_json(folders.home() / MOVED, places)
+    atomic_files.write_json(folders.home() / MOVED, places)
 
 
 def _not_moved(data: Path, error: OSError | OutputError) -> OutputError:

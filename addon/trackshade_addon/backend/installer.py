@@ -19,9 +19,8 @@ from typing import Any
 import trackshade
 from trackshade.config import locks
 from trackshade.core.errors import JobError, TrackshadeError, UsageError
-from trackshade.core.processes import Start, bare_python
-from trackshade.ipc import owners
-from trackshade.ipc.lock import FileLock
+from trackshade.core.processes import ProcessCommand, isolated_python
+from trackshade.ipc.locks import IN_USE, FileLock
 
 from ..messages.backend import PipProgress, explain, unwritable
 from . import environment
@@ -172,7 +171,7 @@ def _make(job: _SetUp, python: Interpreter) -> Environment:
     with _new_folder(job) as folder:
         job.report(0.01, "Making the environment")
         pip = [] if python.ensurepip else ["--without-pip"]
-        start = bare_python(python.path, "-c", WATCHED, "venv", *pip, str(folder))
+        start = isolated_python(python.path, "-c", WATCHED, "venv", *pip, str(folder))
         result = job.task.run(start.command, variables=_variables(start))
         if result.code == 0 and not python.ensurepip:
             result = _install_pip(job, folder)
@@ -199,7 +198,7 @@ def _derive(job: _SetUp, other: Environment) -> Environment:
     """Makes an environment with Trackshade alone, in seconds, that takes its packages from another one."""
     base = other.packages
     with _new_folder(job) as folder:
-        start = bare_python(environment.python_of(base), "-c", WATCHED, "venv", "--without-pip", str(folder))
+        start = isolated_python(environment.python_of(base), "-c", WATCHED, "venv", "--without-pip", str(folder))
         result = job.task.run(start.command, variables=_variables(start))
         if result.code != 0:
             raise job.error(result.tail)
@@ -234,7 +233,7 @@ def _test(job: _SetUp, folder: Path, base: str = "") -> Environment:
         JobError: a package of the lock is missing from it, or cannot be loaded.
     """
     job.report(FILLED, "Testing the environment")
-    (folder / owners.IN_USE).mkdir(exist_ok=True)
+    (folder / IN_USE).mkdir(exist_ok=True)
     facts = probe(environment.python_of(folder), job.task)
     wanted = {{"pillow": "PIL", "pyzmq": "zmq"}.get(name, name.replace("-", "_")) for name in locks.pins(job.lock)}
     missing = sorted(wanted & set(facts["missing"]))
@@ -259,7 +258,7 @@ def _install_pip(job: _SetUp, folder: Path) -> ProgramResult:
     """Has pip install itself from its wheel, which Python can import from like from a folder."""
     wheel = str(_pip_wheel(job.options))
     code = f"import sys; sys.path.insert(0, {wheel!r})\n{WATCHED}"
-    start = bare_python(environment.python_of(folder), "-c", code, "pip", "install", "--no-index", wheel)
+    start = isolated_python(environment.python_of(folder), "-c", code, "pip", "install", "--no-index", wheel)
     return job.task.run(start.command, variables=_variables(start, offline=True))
 
 
@@ -290,7 +289,7 @@ def _install(job: _SetUp, folder: Path, what: list[str]) -> None:
         arguments += ["--no-index", f"--find-links={options.wheels}"]
     elif options.index:
         arguments.append(f"--extra-index-url={options.index}")
-    start = bare_python(environment.python_of(folder), "-c", WATCHED, "pip", "install", *arguments, *what)
+    start = isolated_python(environment.python_of(folder), "-c", WATCHED, "pip", "install", *arguments, *what)
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     try:
@@ -346,7 +345,7 @@ def _reports_progress(folder: Path) -> bool:
     return found is not None and _version_numbers(found.name.removeprefix("pip-").removesuffix(".dist-info")) >= (24, 1)
 
 
-def _variables(start: Start, offline: bool = False) -> dict[str, str]:
+def _variables(start: ProcessCommand, offline: bool = False) -> dict[str, str]:
     """A program's environment variables, including proxies and pip's settings, but for `REFUSED`."""
     variables = {name: value for name, value in start.variables.items() if name not in REFUSED}
     if offline:

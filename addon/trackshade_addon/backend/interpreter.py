@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from trackshade.config import locks
 from trackshade.core.errors import UsageError
-from trackshade.core.processes import bare_python, find_program
+from trackshade.core.processes import find_program, isolated_python
 
 from .tasks import CancellableTask
 
@@ -70,7 +70,7 @@ def check_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -
     """
     choose = "Choose another Python in the preferences, 3.11 to 3.14."
     try:
-        start = bare_python(path, "-c", _DESCRIBE)
+        start = isolated_python(path, "-c", _DESCRIBE)
         result = task.run(start.command, variables=start.variables, limit=TIME_LIMIT)
         facts = json.loads(result.tail[-1])
         version, bits = tuple(facts["version"]), facts["bits"]

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from trackshade.client import Client, connect, later, served
+from trackshade.client import Client, connect, find_served, later
 from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeError, UsageError
 
 from . import installer
@@ -298,7 +298,7 @@ class BackendManager:
 
 def _connect(address: str | None, python: str | None, kind: str, model: str | None) -> Client:
     options = [] if kind == "auto" else ["--device", kind]
-    info = None if address or python else served()
+    info = None if address or python else find_served()
     if info is not None:  # no environment here, but another program of this user runs a backend
         client = connect(info.endpoint, info.token)
     else:
@@ -322,7 +322,7 @@ def _find_obstacle(prefs: BackendPrefs) -> TrackshadeError | None:
         return None
     if prefs.python() is None:
         try:
-            is_served = served() is not None
+            is_served = find_served() is not None
         except ProtocolError:
             is_served = False
         return None if is_served else ProtocolError("not-set-up", "The backend is not set up yet.", "Press Set Up.")

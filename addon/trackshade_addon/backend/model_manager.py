@@ -18,7 +18,7 @@ from typing import Any
 from trackshade.config import checkpoints, registry
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 
 from . import moving
 from .prefs import BackendPrefs
@@ -166,7 +166,7 @@ class ModelManager:
             raise UsageError("shipped", f"{name} is part of Trackshade.")
         self._check_idle(name)
         if spec.folder:
-            checkpoints.forget(name)
+            checkpoints.unregister(name)
             self._note_change()
             return None
         folder = registry.model_folder(spec)
@@ -219,7 +219,7 @@ class ModelManager:
 
         def run(task: BackgroundTask) -> dict[str, Any]:
             def progress(done: int, total: int) -> None:
-                task.report(done / total, f"{message}, {size_in_words(done)} of {size_in_words(total)}")
+                task.report(done / total, f"{message}, {format_size(done)} of {format_size(total)}")
 
             return run_backend_task(task, python, *arguments, progress=progress, on_line=task.log_lines.append)
 

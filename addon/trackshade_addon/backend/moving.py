@@ -19,7 +19,7 @@ from pathlib import Path
 
 from trackshade.core import folders
 from trackshade.core.errors import OutputError, UsageError
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 
 from ..messages.backend import cannot_write
 from .tasks import CancellableTask
@@ -135,7 +135,7 @@ def copy(places: Mapping[Path, Path], target: Path, report: Report, task: Cancel
     if free < total:
         raise OutputError(
             "disk-full",
-            f"Moving needs {size_in_words(total)}; the disk of {target} has {size_in_words(free)} free.",
+            f"Moving needs {format_size(total)}; the disk of {target} has {format_size(free)} free.",
             "Make room, or choose a folder on another disk.",
         )
     placed: list[Path] = []

@@ -236,7 +236,7 @@ def run_backend_task(
     answer: dict[str, Any] = {}
 
     def receive(line: str) -> None:
-        message = json_lines.parse(line)
+        message = json_lines.parse_line(line)
         if message is None:
             if on_line is not None:
                 on_line(line)

@@ -7,7 +7,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from trackshade.core.geometry import srgb_to_linear
+from trackshade.core.colors import srgb_to_linear
 from trackshade.shot import Cutout
 from trackshade.shot.parts import EXTENSIONS
 

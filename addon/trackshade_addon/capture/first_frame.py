@@ -16,9 +16,9 @@ import numpy as np
 from mathutils import Matrix
 from numpy.typing import NDArray
 
-from trackshade.core import geometry
+from trackshade.core import colors, geometry
 from trackshade.core.errors import ShotError
-from trackshade.core.processes import blender, own_python
+from trackshade.core.processes import blender, this_python
 from trackshade.shot import Shot
 
 from .animation import curves
@@ -202,7 +202,7 @@ def read_picture(path: Path) -> Picture:
         image.pixels.foreach_get(pixels.reshape(-1))  # 8-bit values as stored, bottom row first
         if image.channels < 3:
             pixels = np.repeat(pixels[..., :1], 3, axis=2)
-        return np.ascontiguousarray(geometry.to_uint8(pixels[::-1, :, :3]))
+        return np.ascontiguousarray(colors.to_uint8(pixels[::-1, :, :3]))
     finally:
         discard(image)
 
@@ -272,7 +272,8 @@ def _camera(shot: Shot, t: int) -> Iterator[bpy.types.Object]:
         data = bpy.data.cameras.new("Trackshade first frame")
     k = shot.camera.intrinsics[t]
     orthographic = bool(shot.camera.orthographic[t])
-    settings = (geometry.ortho_from_intrinsics if orthographic else geometry.lens_from_intrinsics)(k, shot.size)
+    convert = geometry.orthographic_camera_settings if orthographic else geometry.perspective_camera_settings
+    settings = convert(k, shot.size)
     camera = bpy.data.objects.new("Trackshade first frame", data)
     try:
         for name, value in settings.items():
@@ -316,7 +317,7 @@ def _has_graphics() -> bool:
         if binary:
             start = blender(binary, "-b", "--factory-startup", "--python-expr", _PROBE)
         else:
-            start = own_python("-c", _PROBE)
+            start = this_python("-c", _PROBE)
         done = subprocess.run(start.command, env=start.variables, capture_output=True, timeout=300, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         _log.warning("The test for graphics failed: %s", error)

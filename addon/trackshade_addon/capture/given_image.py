@@ -17,10 +17,10 @@ from typing import Any
 import bpy
 import numpy as np
 
+from trackshade.core.colors import linear_to_srgb
 from trackshade.core.errors import ShotError
-from trackshade.core.geometry import linear_to_srgb
-from trackshade.core.image_files import MAX_PIXELS, PictureHeader, read_header, read_whole
-from trackshade.shot.given_image import DecodingError, GivenPicture, Pixels, read_given
+from trackshade.core.image_headers import MAX_PIXELS, ImageHeader, read_header, read_image_bytes
+from trackshade.shot.input_image import DecodingError, InputImage, Pixels, load_input_image
 
 from .render_guard import discard
 
@@ -32,7 +32,7 @@ _VIEW = ("view_transform", "look", "exposure", "gamma", "use_curve_mapping")
 _WHITE_BALANCE = ("use_white_balance", "white_balance_temperature", "white_balance_tint")  # Blender 4.3 and newer
 
 
-def check_given_image(source: str) -> PictureHeader:
+def check_given_image(source: str) -> ImageHeader:
     """Checks a given image before any work.
 
     Args:
@@ -43,31 +43,31 @@ def check_given_image(source: str) -> PictureHeader:
     """
     if source.startswith(IMAGE):
         return _image_header(_image(source))
-    return read_whole(Path(source))[1]
+    return read_image_bytes(Path(source))[1]
 
 
-def read_given_header(source: str) -> PictureHeader:
+def read_given_header(source: str) -> ImageHeader:
     """Like `check_given_image`, but reads only the header of a file."""
     return check_given_image(source) if source.startswith(IMAGE) else read_header(Path(source))
 
 
-def read_given_image(source: str, color_management: Mapping[str, Any] | None) -> GivenPicture:
+def read_given_image(source: str, color_management: Mapping[str, Any] | None) -> InputImage:
     """Reads a given image, with the scene's color management for a scene-linear one. See `check_given_image`."""
     if source.startswith(IMAGE):
         return _read_image(_image(source), color_management or {})
     return read_image_file(Path(source), color_management)
 
 
-def read_image_file(path: Path, color_management: Mapping[str, Any] | None) -> GivenPicture:
+def read_image_file(path: Path, color_management: Mapping[str, Any] | None) -> InputImage:
     """Reads an image file, as `read_given_image`."""
 
-    def decode(data: bytes, header: PictureHeader) -> Pixels:
+    def decode(data: bytes, header: ImageHeader) -> Pixels:
         if header.scene_linear:
             return _read_linear(data, header, color_management or {})
         with _load(data, _DATA) as image:
             return _quantize(_values(image), np.uint16 if header.bits == 16 else np.uint8)
 
-    return read_given(path, decode)
+    return load_input_image(path, decode)
 
 
 def color_management(scene: bpy.types.Scene) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _image(source: str) -> bpy.types.Image:
     return image
 
 
-def _image_header(image: bpy.types.Image) -> PictureHeader:
+def _image_header(image: bpy.types.Image) -> ImageHeader:
     width, height = image.size
     if not width or not height:
         raise ShotError("bad-picture", f"The image '{image.name}' has no pixels: its file is missing or no picture.",
@@ -112,13 +112,13 @@ def _image_header(image: bpy.types.Image) -> PictureHeader:
         )
     space = image.colorspace_settings.name
     if image.is_float and space not in _DISPLAY_SPACES:
-        return PictureHeader("image", (width, height), 32, linear_space=space)
+        return ImageHeader("image", (width, height), 32, linear_space=space)
     alpha = "none" if image.alpha_mode == "NONE" or image.channels < 4 else "straight"
     # Blender stores images of more than 8 bits scene linear and premultiplied; they are converted back, without alpha.
-    return PictureHeader("image", (width, height), *((16, "none") if image.is_float else (8, alpha)))
+    return ImageHeader("image", (width, height), *((16, "none") if image.is_float else (8, alpha)))
 
 
-def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> GivenPicture:
+def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> InputImage:
     """Reads an image of Blender as it is displayed, including what was painted on it."""
     header = _image_header(image)
     try:
@@ -135,10 +135,10 @@ def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> GivenP
         raise ShotError(
             "bad-picture", f"The image '{image.name}' cannot be read: {error}.", "Choose another image."
         ) from error
-    return GivenPicture(pixels, header, image.name)
+    return InputImage(pixels, header, image.name)
 
 
-def _read_linear(data: bytes, header: PictureHeader, management: Mapping[str, Any]) -> Pixels:
+def _read_linear(data: bytes, header: ImageHeader, management: Mapping[str, Any]) -> Pixels:
     """Reads a scene-linear image file as the scene shows it, [H, W, 4] uint16."""
     with _load(data, header.linear_space) as image:
         image.alpha_mode = "PREMUL"

@@ -26,9 +26,9 @@ from trackshade.config.registry import ModelSpec
 from trackshade.core import geometry
 from trackshade.core.errors import TrackshadeError
 from trackshade.core.fitting import FrameMap, SizeFit
-from trackshade.core.image_files import PictureHeader
+from trackshade.core.image_headers import ImageHeader
 from trackshade.shot import CameraTrack
-from trackshade.shot.given_image import place_picture
+from trackshade.shot.input_image import place_image
 
 from .. import backend
 from ..capture.camera import camera_intrinsics, sees
@@ -243,19 +243,19 @@ def _read_image(name: str, size: SizeFit | None) -> dict[str, Any]:
         return {"picture_warnings": header.warnings}
     sizes = {"size": header.size, "model": size.size, "frame": size.source}
     return {
-        "picture_kind": place_picture(header.size, size.size, size).kind,
+        "picture_kind": place_image(header.size, size.size, size).kind,
         "picture_values": {name: f"{width} × {height}" for name, (width, height) in sizes.items()},
         "picture_warnings": header.warnings,
     }
 
 
 @functools.lru_cache(maxsize=8)
-def _read_file_header(name: str, changed: int, length: int) -> PictureHeader | TrackshadeError:
+def _read_file_header(name: str, changed: int, length: int) -> ImageHeader | TrackshadeError:
     """Reads the header of a file, again if the file has changed."""
     return _read_header(name)
 
 
-def _read_header(name: str) -> PictureHeader | TrackshadeError:
+def _read_header(name: str) -> ImageHeader | TrackshadeError:
     try:
         return read_given_header(name)
     except TrackshadeError as error:

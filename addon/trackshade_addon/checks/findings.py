@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from trackshade.core.geometry import number_in_words, size_in_words
+from trackshade.core.text import format_count, format_size
 
 from ..capture.completeness import BLOCKED, FILES, group_gaps
 from .facts import CAMERA_TYPES, Facts
@@ -169,9 +169,9 @@ def _memory(facts: Facts) -> Iterator[Finding]:
         level = ERROR if facts.sent > facts.memory_free else WARNING
         text = "The shot needs about {sent} of memory for {vertices} vertices, and {free} is free."
         values = {
-            "vertices": number_in_words(facts.vertices),
-            "sent": size_in_words(facts.sent),
-            "free": size_in_words(facts.memory_free),
+            "vertices": format_count(facts.vertices),
+            "sent": format_size(facts.sent),
+            "free": format_size(facts.memory_free),
         }
         yield Finding("memory", level, text, values, _SIMPLIFY)
     if not facts.model_here:
@@ -179,7 +179,7 @@ def _memory(facts: Facts) -> Iterator[Finding]:
         yield Finding("model-absent", ERROR, "{model} has not been downloaded yet.", {"model": facts.model}, button)
     elif facts.device_free is not None and facts.model_memory > facts.device_free:
         text = "{model} needs about {need} of memory on the device, and {free} is free."
-        need, free = size_in_words(facts.model_memory), size_in_words(facts.device_free)
+        need, free = format_size(facts.model_memory), format_size(facts.device_free)
         button = Button("trackshade.free_memory", "Free VRAM")
         yield Finding("device-memory", WARNING, text, {"model": facts.model, "need": need, "free": free}, button)
 

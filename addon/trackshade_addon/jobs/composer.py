@@ -24,7 +24,7 @@ from trackshade.config import registry
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
-from trackshade.shot.given_image import with_first_frame
+from trackshade.shot.input_image import attach_first_frame
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet
 
@@ -142,7 +142,7 @@ def with_picture(shot: Shot, picture: str, shows: str = "any") -> tuple[Shot, np
     Raises:
         ShotError: The picture cannot be read, is damaged or of an unsupported kind.
     """
-    return with_first_frame(shot, read_given_image(picture, shot.source.get("color_management")), shows)
+    return attach_first_frame(shot, read_given_image(picture, shot.source.get("color_management")), shows)
 
 
 def place_and_save(

@@ -12,7 +12,7 @@ import numpy as np
 from mathutils import Matrix
 
 from trackshade.core.errors import ShotError
-from trackshade.core.geometry import camera_to_blender, lens_from_intrinsics, ortho_from_intrinsics
+from trackshade.core.geometry import camera_to_blender, orthographic_camera_settings, perspective_camera_settings
 
 from ..capture.animation import curves, time_of, whole_time
 from .collection import PLATE_KEY, tag
@@ -52,7 +52,7 @@ def make_camera(scene: bpy.types.Scene, result: ResultFolder) -> bpy.types.Objec
     (width, height), (ax, ay) = result.fit.source, result.fit.pixel_aspect
     square = np.diag([1.0, ay / ax, 1.0]) @ result.frame_intrinsics  # as if the frame's pixels were square
     size = (width, height * ay / ax)
-    read = ortho_from_intrinsics if track.orthographic[0] else lens_from_intrinsics
+    read = orthographic_camera_settings if track.orthographic[0] else perspective_camera_settings
     lenses = [read(k, size) for k in square]
     for name in lenses[0]:
         _animate(data, name, [lens[name] for lens in lenses], frames)

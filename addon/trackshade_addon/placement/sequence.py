@@ -25,6 +25,7 @@ from typing import Any
 
 import bpy
 
+from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import OutputError
 
 from ..capture.animation import is_stretched, whole_time
@@ -102,18 +103,13 @@ def write_sequence(
     """
     start, end = choices[0].frame, choices[-1].frame
     shift = max(0, 1 - start)
-    folder, partial = result.folder / name, result.folder / f".{name}.partial"
+    folder = result.folder / name
     names = [f"{name}_{choice.frame + shift:04d}.png" for choice in choices]
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        for file, choice in zip(names, choices, strict=True):
-            _link((images or result.images)[choice.sample], partial / file)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
+        with atomic_folder(folder, single_writer=True) as partial:
+            for file, choice in zip(names, choices, strict=True):
+                _link((images or result.images)[choice.sample], partial / file)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise OutputError(
             "output-unwritable",
             f"The plate's images cannot be written to {folder}: {error.strerror or error}.",

@@ -56,7 +56,7 @@ class TextureBake(Future[None]):
 
         Args:
             folder: Folder of the result.
-            options: Plain values for `trackshade.results.texture.folder.Wanted`.
+            options: Plain values for `trackshade.results.baking.BakeOptions`.
 
         Raises:
             UsageError: There is no environment of the backend on this computer.

@@ -20,7 +20,7 @@ import bpy
 from trackshade.config import registry
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap, SizeFit
-from trackshade.ipc.connection_files import process_alive
+from trackshade.core.processes import is_process_alive
 from trackshade.shot import Shot
 from trackshade.shot.track_set import FIRST, Order, TrackSet, frame_name, unwritable, write_set
 
@@ -184,5 +184,5 @@ def _remove_leftovers(run: Path) -> None:
     stem, _, _ = run.name.rpartition(".")
     for old in run.parent.glob(f"{glob.escape(stem)}.*"):
         pid = old.name.rpartition(".")[2]
-        if pid.isdigit() and not process_alive(int(pid)):
+        if pid.isdigit() and not is_process_alive(int(pid)):
             shutil.rmtree(old, ignore_errors=True)

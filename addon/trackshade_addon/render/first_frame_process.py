@@ -21,7 +21,7 @@ from trackshade.client import later
 from trackshade.client.progress import Progress, wait_for
 from trackshade.core.errors import ShotError
 from trackshade.core.images import write_png
-from trackshade.core.processes import Start, blender, own_python
+from trackshade.core.processes import ProcessCommand, blender, this_python
 from trackshade.shot import Shot
 
 from ..backend.tasks import CancellableTask
@@ -81,7 +81,7 @@ def render_in_folder(folder: str) -> None:
         print(f"\n{_PREFIX}{error}", flush=True)
 
 
-def _start(folder: Path, trusts_scripts: bool) -> Start:
+def _start(folder: Path, trusts_scripts: bool) -> ProcessCommand:
     """Return how the other process is started; it may run the file's scripts if this one may."""
     call = f"import {__name__} as first_frame; first_frame.render_in_folder({str(folder)!r})"
     scene = folder / _SCENE
@@ -90,7 +90,7 @@ def _start(folder: Path, trusts_scripts: bool) -> Start:
         return blender(bpy.app.binary_path, "-b", scripts, str(scene), "--python-expr", call)
     package = __name__.partition(".")[0]
     arguments = f"filepath={str(scene)!r}, load_ui=False, use_scripts={trusts_scripts}"
-    return own_python(
+    return this_python(
         "-c",
         f"import os, bpy, {package}; {package}.register(); bpy.ops.wm.open_mainfile({arguments}); {call}; os._exit(0)",
     )

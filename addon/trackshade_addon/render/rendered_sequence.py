@@ -20,9 +20,10 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
+from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import OutputError
-from trackshade.core.geometry import srgb_to_linear
-from trackshade.core.images import cut_back, look_back, seen_back, write_png
+from trackshade.core.images import write_png
+from trackshade.core.resampling import crop_to_frame, crop_to_frame_nearest, frame_coverage
 
 from ..placement.cameras import active_camera
 from ..placement.color import inverse_space, linear_pixels, read_levels
@@ -165,9 +166,9 @@ class RenderedSequence:
         if t is not None:
             levels = on_main(lambda: read_levels(self.result.images[t])).astype(np.uint8)
             light = view.to_scene_linear(levels, on_main)
-            image[..., :3] = cut_back(light, self.result.fit, size)
+            image[..., :3] = crop_to_frame(light, self.result.fit, size)
             image[..., 3] = 1
-            image[~seen_back(self.result.fit, size)] = 0
+            image[~frame_coverage(self.result.fit, size)] = 0
         return image
 
     def tracking(self, frame: int, size: tuple[int, int], on_main: OnMain) -> Float32:
@@ -211,6 +212,6 @@ class RenderedSequence:
         self, values: NDArray[np.generic], size: tuple[int, int], background: float
     ) -> NDArray[np.generic]:
         fit = self.result.fit
-        image = look_back(values, fit, size)
-        image[~seen_back(fit, size)] = background
+        image = crop_to_frame_nearest(values, fit, size)
+        image[~frame_coverage(fit, size)] = background
         return image

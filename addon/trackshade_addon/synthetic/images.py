@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 import numpy as np
 
-from trackshade.core.geometry import linear_to_srgb
+from trackshade.core.colors import linear_to_srgb
 
 SIDE = 128  # pixels
 Linear = tuple[float, float, float]

@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 
 from trackshade.core.caption_colors import COLORS, DARKS
-from trackshade.core.geometry import srgb_to_linear
+from trackshade.core.colors import srgb_to_linear
 
 from .images import pattern_image
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 
 from .. import backend, relocation
 from ..messages import texts
@@ -175,7 +175,7 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
         message = state.message if state.error is None else texts.error_text(state.error)
         if message:
             draw_text(column, context, message)
-    free, total = size_in_words(state.free_bytes), size_in_words(state.total_bytes)
+    free, total = format_size(state.free_bytes), format_size(state.total_bytes)
     memory = tr("{free} of {total} free", free=free, total=total) if state.free_bytes else ""
     if state.device or memory:
         draw_text(column, context, ", ".join(filter(None, (state.device, memory))), "MEMORY")

@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 
 from trackshade.core.errors import CancelledError
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 
 from .. import backend
 from ..backend.model_manager import ModelRow
@@ -42,7 +42,7 @@ class TRACKSHADE_OT_fetch_model(_ModelOperator, bpy.types.Operator):
         column.label(text=tr("License: {license}", license=spec.licence), translate=False)
         if spec.licence_url:
             column.operator("wm.url_open", text="Read License", icon="URL").url = spec.licence_url
-        memory = tr("Memory on the device: {size}", size=size_in_words(spec.memory_bytes))
+        memory = tr("Memory on the device: {size}", size=format_size(spec.memory_bytes))
         column.label(text=memory, translate=False)
         column.label(text=tr("Folder: {folder}", folder=backend.models.folder()), translate=False)
         if spec.repo:
@@ -96,7 +96,7 @@ class TRACKSHADE_OT_remove_model(_ModelOperator, bpy.types.Operator):
         if row is not None and row.spec.folder:
             message = tr("The model is removed from the list; its files are kept")
         elif row is not None and row.bytes:
-            message = tr("Its files ({size}) are deleted from disk", size=size_in_words(row.bytes))
+            message = tr("Its files ({size}) are deleted from disk", size=format_size(row.bytes))
         return context.window_manager.invoke_confirm(self, event, message=message)
 
     def act(self, context: bpy.types.Context) -> None:
@@ -176,8 +176,8 @@ def _draw_model(layout: bpy.types.UILayout, context: bpy.types.Context, row: Mod
         buttons.operator(operator, text="", icon=icon).model = spec.name
     size = tr("Not downloaded")
     if row.bytes is not None or row.state == "here":
-        size = tr("Downloaded") if row.bytes is None else size_in_words(row.bytes)
-    memory = size_in_words(spec.memory_bytes)
+        size = tr("Downloaded") if row.bytes is None else format_size(row.bytes)
+    memory = format_size(spec.memory_bytes)
     draw_text(layout, context, tr("{size}, memory: {memory}, license: {license}", size=size, memory=memory,
                                   license=spec.licence))  # fmt: skip
     if row.state in ("fetching", "checking", "removing"):

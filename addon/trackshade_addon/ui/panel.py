@@ -9,7 +9,7 @@ from __future__ import annotations
 import bpy
 
 from trackshade.core.errors import CancelledError
-from trackshade.core.geometry import number_in_words, size_in_words
+from trackshade.core.text import format_count, format_size
 
 from .. import backend
 from ..capture.scene_settings import TRACKSHADE_ENGINE
@@ -131,9 +131,9 @@ class ShotSettings(SettingsPanel):
         if facts.frames:  # none if the frame range is invalid
             counts = tr(
                 "Objects: {objects}, vertices: {vertices}, size: {bytes}",
-                objects=number_in_words(facts.objects),
-                vertices=number_in_words(facts.vertices),
-                bytes=size_in_words(facts.sent),
+                objects=format_count(facts.objects),
+                vertices=format_count(facts.vertices),
+                bytes=format_size(facts.sent),
             )
             draw_text(
                 column, context, counts if facts.whole else tr("{counts} (partial count)", counts=counts), "MESH_DATA"

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line `trackshade`. It reaches Blender by running it, never by importing bpy.
 
-Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 cancelled.
+Exit codes: 0 success, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 cancelled.
 """
+
+import sys
 
 
 def main() -> None:
-    """What the command `trackshade` runs."""
+    """Runs the command `trackshade`."""
     from trackshade.core.processes import protect_children
 
     protect_children()
-    from trackshade.cli.app import app
+    from trackshade.cli import app
 
-    app()
+    sys.exit(app.main())
 
 
 __all__ = ["main"]

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command-line tasks the add-on runs in the backend's environment without a running broker.
+"""Tasks that the add-on runs in the backend's environment without a running backend.
 
     python -m trackshade.cli.backend_tasks TASK ...
 
-    probe               what this environment is and can do
-    fetch MODEL         fetch a model; goes on where an earlier fetch ended
-    verify MODEL        compare a fetched model with the digests that it was fetched with
-    check FOLDER        whether a folder is a checkpoint that can be loaded, and which known model it is like
-    bake FOLDER OPTIONS  bake textures; OPTIONS is a JSON object, see `trackshade.results.baking.BakeOptions`
+    probe               print versions, missing packages and devices
+    fetch MODEL         download a model; an interrupted download is continued
+    verify MODEL        compare a downloaded model with its digests
+    check FOLDER        check that a folder is a checkpoint that can be loaded, and find its base model
+    bake FOLDER OPTIONS  bake a result into textures; OPTIONS is JSON, see `trackshade.results.baking.BakeOptions`
 
-Each tells by lines on standard output (`trackshade.ipc.json_lines`): {"event": "progress", "done", "total"}, and at
-its end {"event": "result", ...} or {"event": "error", ...}. Standard input is held open by the caller: the task
-ends when it closes, in good order where it can.
+A task prints lines (`trackshade.ipc.json_lines`): {"event": "progress", "done", "total"}, and at its end
+{"event": "result", ...} or {"event": "error", ...}. The caller holds standard input open; the task is cancelled when
+it closes. It is part of the command line because it is a program of its own that uses all packages below.
 """
 
 from __future__ import annotations
@@ -32,20 +32,23 @@ from typing import Any
 from trackshade import __version__
 from trackshade.config import registry
 from trackshade.core.errors import CancelledError, ModelError, TrackshadeError, UsageError
+from trackshade.core.processes import call_when_input_closes
 from trackshade.ipc import PROTOCOL, json_lines
-from trackshade.ipc.owners import hold_environment
+from trackshade.ipc.locks import lock_environment
 
-NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface_hub", "numba", "scipy", "av",
-          "PIL", "sentencepiece", "zmq", "msgpack", "numpy")  # fmt: skip
-EVERY = 0.1  # seconds between two reports
-GRACE = 2.0  # seconds that an errand has to end in good order; who sent for it waits a little longer
+NEEDED = (
+    "torch diffusers transformers accelerate safetensors huggingface_hub "
+    "numba scipy av PIL sentencepiece zmq msgpack numpy"
+)
+REPORT_EVERY = 0.1  # seconds
+GRACE = 2.0  # seconds that a cancelled task has to end in an orderly way; the caller waits a little longer
 
-_unwanted = threading.Event()
+_cancelled = threading.Event()
 
 
 def probe() -> dict[str, Any]:
-    """Versions, which packages are missing, and the devices that torch can use, the best first."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    """Returns versions, missing packages, and the devices that torch can use, the best first."""
+    missing = [name for name in NEEDED.split() if importlib.util.find_spec(name) is None]
     facts: dict[str, Any] = {
         "version": __version__,
         "protocol": PROTOCOL,
@@ -56,7 +59,7 @@ def probe() -> dict[str, Any]:
     if "torch" not in missing:
         try:
             facts |= _torch_facts()
-        except (ImportError, OSError) as error:  # a library of the driver's or the system's that it needs
+        except (ImportError, OSError) as error:  # a library of the driver or the system is missing
             facts["broken"] = f"torch cannot be loaded: {error}"
     return facts
 
@@ -75,15 +78,15 @@ def _torch_facts() -> dict[str, Any]:
 
 
 def fetch(name: str) -> dict[str, Any]:
-    """Fetches a model. Raises ModelError, Cancelled."""
+    """Downloads a model. Raises ModelError or CancelledError."""
     from trackshade.models.download import fetch as fetch_weights
 
-    folder = fetch_weights(registry.spec(name), _Progress(), _unwanted.is_set)
+    folder = fetch_weights(registry.spec(name), _Progress(), _cancelled.is_set)
     return {"folder": str(folder)}
 
 
 def verify(name: str) -> dict[str, Any]:
-    """Compares every file of a fetched model with its digest. Raises ModelError."""
+    """Compares all files of a downloaded model with their digests. Raises ModelError."""
     from trackshade.models.download import verify as verify_files
 
     model = registry.spec(name)
@@ -97,9 +100,10 @@ def verify(name: str) -> dict[str, Any]:
 
 
 def check(folder: str) -> dict[str, Any]:
-    """Loads nothing but looks at every component: classes, tensors by name and shape, tokenizer, scheduler.
+    """Checks every component without loading it: classes, tensors by name and shape, tokenizer, scheduler.
 
-    Raises ModelError.
+    Raises:
+        ModelError: The folder is not a checkpoint that can be loaded.
     """
     from trackshade.models.loading import check_checkpoint
 
@@ -107,31 +111,31 @@ def check(folder: str) -> dict[str, Any]:
 
 
 def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:
-    """Bakes a result's textures. Raises as `bake_result`."""
+    """Bakes a result into textures. Raises as `trackshade.results.baking.bake_result`."""
     from trackshade.results.baking import BakeOptions, bake_result
 
-    tell = _Progress()
-    done = bake_result(
-        Path(folder), BakeOptions.from_dict(json.loads(wanted)), lambda _, share: tell(round(1000 * share), 1000),
-        _unwanted.is_set,
-    )  # fmt: skip
-    return {"record": done}
+    progress = _Progress()
+
+    def report(_: str, fraction: float) -> None:
+        progress(round(1000 * fraction), 1000)
+
+    return {"record": bake_result(Path(folder), BakeOptions.from_dict(json.loads(wanted)), report, _cancelled.is_set)}
 
 
 class _Progress:
-    """Tells of progress now and then."""
+    """Prints progress, not too often."""
 
     def __init__(self) -> None:
-        self._told = 0.0
+        self._printed = 0.0
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._told >= EVERY or done >= total:
-            self._told = now
-            _tell({"event": "progress", "done": done, "total": total})
+        if now - self._printed >= REPORT_EVERY or done >= total:
+            self._printed = now
+            _print_line({"event": "progress", "done": done, "total": total})
 
 
-ERRANDS: dict[str, Callable[..., dict[str, Any]]] = {
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "probe": probe,
     "fetch": fetch,
     "verify": verify,
@@ -141,45 +145,43 @@ ERRANDS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Runs an errand and tells its end; the exit code."""
-    threading.Thread(target=_watch_input, name="input", daemon=True).start()
-    hold = hold_environment()
+    """Runs a task, prints its end and returns the exit code."""
+    call_when_input_closes(_cancel)
+    lock = lock_environment()
     try:
-        _tell({"event": "result", **_errand(arguments)()})
+        _print_line({"event": "result", **_parse_task(arguments)()})
     except TrackshadeError as error:
-        _tell({"event": "error", **error.to_dict()})
+        _print_line({"event": "error", **error.to_dict()})
         return error.exit_code
     except KeyboardInterrupt:
-        _tell({"event": "error", **CancelledError().to_dict()})
+        _print_line({"event": "error", **CancelledError().to_dict()})
         return 130
     finally:
-        if hold is not None:
-            hold.release()
+        if lock is not None:
+            lock.release()
     return 0
 
 
-def _errand(arguments: list[str]) -> Callable[[], dict[str, Any]]:
-    """What the arguments ask for. Raises UsageError for what is no errand, or has not what it takes."""
-    if not arguments or arguments[0] not in ERRANDS:
-        raise UsageError("usage", f"Name an errand: {', '.join(ERRANDS)}.")
+def _parse_task(arguments: list[str]) -> Callable[[], dict[str, Any]]:
+    """Returns the task with its arguments. Raises UsageError."""
+    if not arguments or arguments[0] not in TASKS:
+        raise UsageError("usage", f"Name a task: {', '.join(TASKS)}.")
     name, *rest = arguments
-    takes = list(inspect.signature(ERRANDS[name]).parameters)
+    takes = list(inspect.signature(TASKS[name]).parameters)
     if len(rest) != len(takes):
-        raise UsageError("usage", f"The errand {name} takes {' and '.join(takes) or 'nothing more'}.")
-    return functools.partial(ERRANDS[name], *rest)
+        raise UsageError("usage", f"The task {name} takes {' and '.join(takes) or 'nothing more'}.")
+    return functools.partial(TASKS[name], *rest)
 
 
-def _tell(message: dict[str, Any]) -> None:
+def _print_line(message: dict[str, Any]) -> None:
     try:
-        print(json_lines.line(message), flush=True)
-    except OSError:  # nobody reads it any more
+        print(json_lines.format_line(message), flush=True)
+    except OSError:  # the caller is gone
         os._exit(130)
 
 
-def _watch_input() -> None:
-    while os.read(0, 4096):
-        continue
-    _unwanted.set()
+def _cancel() -> None:
+    _cancelled.set()
     time.sleep(GRACE)
     os._exit(130)
 
@@ -187,4 +189,4 @@ def _watch_input() -> None:
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stdout.flush()
-    os._exit(code)  # everything is told; libraries' threads may take their time to end, or never do
+    os._exit(code)  # threads of libraries may take long to end, or never end

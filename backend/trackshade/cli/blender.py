@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the add-on's commands in Blender: a process of its own that reports line by line and ends when this one does."""
+"""Runs the add-on's commands in a Blender process that reports progress and ends with this process."""
 
 from __future__ import annotations
 
@@ -18,48 +18,56 @@ from typing import Any
 
 from trackshade.cli.system import advice, missing_libraries
 from trackshade.core.errors import JobError, ShotError, TrackshadeError, UsageError
-from trackshade.core.processes import Start, find_program, own_python
+from trackshade.core.processes import ProcessCommand, find_program, this_python
 from trackshade.core.processes import blender as start_blender
 from trackshade.ipc import json_lines
 
-OLDEST = (4, 2)
-GRACE = 20.0  # seconds that Blender has to put everything back after Ctrl-C
+MIN_VERSION = (4, 2)
+GRACE = 20.0  # seconds that Blender has to restore everything after Ctrl-C
 OnMessage = Callable[[Mapping[str, Any]], None]
 
 
-class Unusable(Exception):
-    """This Blender cannot run the add-on; the sentence says why."""
+class UnusableBlenderError(Exception):
+    """A Blender cannot run the add-on; the message says why."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """A way to run Blender.
+    """A Blender that may run the add-on.
 
     Attributes:
-        start: its command comes before the add-on's own arguments.
-        words: what it is.
+        start: How to start it; the add-on's arguments follow.
+        name: What it is, for messages.
     """
 
-    start: Start
-    words: str
+    start: ProcessCommand
+    name: str
 
 
 def run_addon(arguments: Sequence[str], blender: str | None, on_message: OnMessage) -> dict[str, Any]:
-    """Runs an add-on command and returns what it made; `on_message` is told where it is.
+    """Runs a command of the add-on.
 
-    The Blender is the given one, else the first on the path, else the bpy module. One that is found but cannot run
-    the add-on is passed over.
+    Args:
+        arguments: The command's name and arguments; see `to_arguments`.
+        blender: The Blender to run. Default: the first one on the path, or the bpy module; those that cannot run the
+            add-on are skipped.
+        on_message: Receives progress.
+
+    Returns:
+        The command's result.
 
     Raises:
-        UsageError: the given Blender is none. ShotError: there is none here.
-        JobError: Blender ended without a word. And what the command raised there.
+        UsageError: `blender` is not a Blender that can be used.
+        ShotError: No Blender was found.
+        JobError: Blender ended without a result.
+        TrackshadeError: The command's error.
     """
     reasons = []
     for host in _hosts(blender):
         try:
             return _run(host, arguments, on_message)
-        except Unusable as reason:
-            reasons.append(f"{host.words}: {reason}")
+        except UnusableBlenderError as reason:
+            reasons.append(f"{host.name}: {reason}")
     raise ShotError(
         "no-blender",
         " ".join(["No Blender that can be used was found.", *reasons]),
@@ -68,7 +76,7 @@ def run_addon(arguments: Sequence[str], blender: str | None, on_message: OnMessa
 
 
 def blender_version(path: str) -> tuple[int, int] | None:
-    """(major, minor) that a Blender binary says it is, None for something else."""
+    """Returns (major, minor) of a Blender binary; None for other programs."""
     try:
         start = start_blender(path, "--version")
         done = subprocess.run(start.command, env=start.variables, capture_output=True, text=True, timeout=60)
@@ -88,15 +96,15 @@ def _hosts(blender: str | None) -> Iterator[Host]:
         version = blender_version(path)
         if version is None and blender is not None:
             raise UsageError("not-blender", f"{path} is not a Blender that can be run.", "Correct --blender.")
-        if version is not None and version < OLDEST and blender is not None:
+        if version is not None and version < MIN_VERSION and blender is not None:
             raise UsageError("old-blender", f"{path} is Blender {version[0]}.{version[1]}.", "Version 4.2 is needed.")
-        if version is not None and version >= OLDEST:
+        if version is not None and version >= MIN_VERSION:
             start = start_blender(path, "--background", "--python-exit-code", "1", "--python", bootstrap, "--")
             yield Host(start, path)
     if blender is None and importlib.util.find_spec("bpy") is not None:
         if missing := missing_libraries():
             raise ShotError("missing-libraries", advice(missing))
-        yield Host(own_python("-m", "trackshade_addon"), "the bpy module")
+        yield Host(this_python("-m", "trackshade_addon"), "the bpy module")
 
 
 def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[str, Any]:
@@ -111,7 +119,7 @@ def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[st
             encoding="utf-8",
             errors="replace",
             env={**host.start.variables, **_variables()},
-            start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
+            start_new_session=True,  # Ctrl-C reaches this process only, which passes it on
         )
         try:
             final, stage = _listen(process, output, on_message)
@@ -121,32 +129,40 @@ def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[st
             Path(log).unlink(missing_ok=True)
             raise
     try:
-        return _outcome(final, stage, process.returncode, log)
+        return _take_result(final, stage, process.returncode, log)
     finally:
         if final is not None:
             Path(log).unlink(missing_ok=True)
 
 
-def _outcome(final: dict[str, Any] | None, stage: Mapping[str, Any], code: int, log: str) -> dict[str, Any]:
-    """What the process's last message says; `stage` is the last progress before it.
+def _take_result(final: dict[str, Any] | None, stage: Mapping[str, Any], code: int, log: str) -> dict[str, Any]:
+    """Returns the result in the process's last message.
+
+    Args:
+        final: The last message, or None.
+        stage: The last progress before it.
+        code: The exit code.
+        log: The log file, which is kept without a last message.
 
     Raises:
-        JobError: it ended without one, and the log stays. Unusable, TrackshadeError: that is the message.
+        JobError: There is no last message.
+        UnusableBlenderError: The message says so.
+        TrackshadeError: The message is an error.
     """
     if final is None:
         lines = [line for line in Path(log).read_text(errors="replace").splitlines() if line.strip()]
-        said = f": {lines[-1].strip()[:200]}" if lines else ""
+        last_line = f": {lines[-1].strip()[:200]}" if lines else ""
         how = f"crash, {_signal_name(-code)}" if code < 0 else f"code {code}"
         if stage.get("state") == "opening":
             raise JobError(
                 "blender-ended",
-                f"Blender ended while it opened {stage.get('message')} ({how}){said}",
+                f"Blender ended while it opened {stage.get('message')} ({how}){last_line}",
                 f"The file may be damaged, or need another version of Blender. See {log}.",
                 exit_code=3,
             )
-        raise JobError("blender-ended", f"Blender ended before it was done ({how}){said}", f"See {log}.")
+        raise JobError("blender-ended", f"Blender ended before it was done ({how}){last_line}", f"See {log}.")
     if final["event"] == "unusable":
-        raise Unusable(final["reason"])
+        raise UnusableBlenderError(final["reason"])
     if final["event"] == "error":
         raise TrackshadeError.from_dict(final["error"])
     return final["result"]
@@ -162,14 +178,16 @@ def _signal_name(number: int) -> str:
 def _listen(
     process: subprocess.Popen[str], log: Any, on_message: OnMessage
 ) -> tuple[dict[str, Any] | None, Mapping[str, Any]]:
-    """Passes progress on until the process closes its output; the last message that is no progress, and the last that
-    is.
+    """Passes progress on until the process closes its output.
+
+    Returns:
+        The last other message, and the last progress.
     """
     assert process.stdout is not None
     final = None
     stage: Mapping[str, Any] = {}
     for line in process.stdout:
-        message = json_lines.parse(line)
+        message = json_lines.parse_line(line)
         if message is None:
             log.write(line)
         elif message.get("event") == "progress":
@@ -181,7 +199,7 @@ def _listen(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Closing its input interrupts the process; one that does not put everything back in time is ended."""
+    """Interrupts the process by closing its input, and kills it if it does not end in time."""
     assert process.stdin is not None
     process.stdin.close()
     try:
@@ -192,7 +210,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _variables() -> dict[str, str]:
-    """What the add-on's commands are told by environment variables."""
+    """Returns environment variables for the add-on's commands."""
     packages = ("trackshade", "trackshade_addon", "zmq", "msgpack")
     folders = {}
     for name in packages:
@@ -200,7 +218,7 @@ def _variables() -> dict[str, str]:
         if spec is not None and spec.origin is not None:
             folders[name] = str(Path(spec.origin).parents[1])
     return {
-        json_lines.ENVIRONMENT: "1",
+        json_lines.VARIABLE: "1",
         "TRACKSHADE_BORROW": json.dumps(folders),
         "TRACKSHADE_PYTHON": os.environ.get("TRACKSHADE_PYTHON") or sys.executable,
         "PYTHONUNBUFFERED": "1",

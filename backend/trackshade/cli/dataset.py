@@ -70,7 +70,7 @@ def _rendered(
     with tempfile.TemporaryDirectory(prefix="trackshade-dataset-") as folder:
         shot = Path(folder) / "scene.shot"
         values = {**scene_options, "scene": str(scene.absolute()), "out": str(shot), "input_render": True}
-        run_addon(options.arguments("export", values), blender, on_message)
+        run_addon(options.to_arguments("export", values), blender, on_message)
         return shot_clip(shot, control, scene.stem)
 
 

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`trackshade doctor`: what a person who answers a bug report wants to know, and what is missing here."""
+"""`trackshade doctor`: facts about this installation for a bug report, and what is missing."""
 
 from __future__ import annotations
 
 import errno
 import importlib.util
+import json
 import os
 import platform
 import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,39 +20,49 @@ from typing import Any
 from trackshade import __version__
 from trackshade.cli.blender import blender_version
 from trackshade.cli.system import advice, missing_libraries
+from trackshade.client import connect, find_served
 from trackshade.config import registry
 from trackshade.core import folders
 from trackshade.core.errors import TrackshadeError
-from trackshade.core.geometry import size_in_words
 from trackshade.core.processes import find_program
-from trackshade.ipc import PROTOCOL, connection_files
+from trackshade.core.text import format_size
+from trackshade.ipc import PROTOCOL
 
-PACKAGES = ("numpy", "pyzmq", "msgpack", "torch", "diffusers", "transformers", "safetensors", "numba", "av",
-            "openimageio", "bpy")  # fmt: skip
+PACKAGES = "numpy pyzmq msgpack torch diffusers transformers safetensors numba av openimageio bpy"
 Facts = dict[str, dict[str, Any]]
 
 
-def facts(blender: str | None = None) -> Facts:
-    """Sections of names and plain values; under "problems", sentences about what is missing."""
+def print_facts(values: Mapping[str, Any]) -> None:
+    """Prints the facts as text or JSON."""
+    facts = collect_facts(values["blender"])
+    print(json.dumps(facts, indent=1) if values["json"] else format_facts(facts))
+
+
+def collect_facts(blender: str | None = None) -> Facts:
+    """Returns sections of names and plain values; "problems" holds sentences about what is missing."""
     found: Facts = {
         "trackshade": {"version": __version__, "protocol": PROTOCOL, "folder": str(Path(__file__).parents[1])},
-        "system": {"system": platform.platform(), "python": platform.python_version(), "executable": sys.executable,
-                   "processors": os.cpu_count()},
-        "packages": {name: _version(name) for name in PACKAGES},
+        "system": {
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "executable": sys.executable,
+            "processors": os.cpu_count(),
+        },
+        "packages": {name: _version(name) for name in PACKAGES.split()},
         "devices": _devices(),
         "models": _models(),
         "blender": _blender(blender),
         "backend": _backend(),
         "folders": _folders(),
-    }  # fmt: skip
+    }
     found["problems"] = {str(n): sentence for n, sentence in enumerate(_problems(found), start=1)}
     return found
 
 
-def text(found: Facts) -> str:
-    """The facts as lines to paste."""
+def format_facts(facts: Facts) -> str:
+    """Formats the facts as text."""
     lines = []
-    for section, items in found.items():
+    for section, items in facts.items():
         lines.append(section)
         lines += [f"  {name}: {value}" for name, value in items.items()] or ["  none"]
     return "\n".join(lines)
@@ -71,7 +83,7 @@ def _devices() -> dict[str, Any]:
     found: dict[str, Any] = {"cpu": f"{torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
-        found[f"cuda:{index}"] = f"{device.name}, {size_in_words(device.total_memory)}"
+        found[f"cuda:{index}"] = f"{device.name}, {format_size(device.total_memory)}"
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
     return found
@@ -79,7 +91,7 @@ def _devices() -> dict[str, Any]:
 
 def _models() -> dict[str, Any]:
     return {
-        item.name: str(registry.model_folder(item)) if registry.is_present(item) else "not here"
+        item.name: str(registry.model_folder(item)) if registry.is_present(item) else "not downloaded"
         for item in registry.models()
     }
 
@@ -96,11 +108,9 @@ def _blender(blender: str | None) -> dict[str, Any]:
 
 
 def _backend() -> dict[str, Any]:
-    from trackshade.client import connect
-
     try:
-        served = connection_files.read(folders.connection_file())
-        if served is None or not served.alive():
+        served = find_served()
+        if served is None:
             return {"served": "no", "loopback port": _free_port()}
         with connect(served.endpoint, served.token, patience=5) as client:
             return {"served": served.endpoint, **client.status()}
@@ -126,12 +136,12 @@ def _disk(folder: Path) -> str:
     try:
         first = next(path for path in parents if os.path.lexists(path))
         if not first.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{first} is no folder")
+            raise NotADirectoryError(errno.ENOTDIR, f"{first} is not a folder")
         with tempfile.TemporaryFile(dir=existing):
             writable = "writable"
     except OSError as error:
         writable = f"cannot be written ({error.strerror})"
-    return f"{folder}, {writable}, {size_in_words(shutil.disk_usage(existing).free)} free"
+    return f"{folder}, {writable}, {format_size(shutil.disk_usage(existing).free)} free"
 
 
 def _problems(found: Facts) -> list[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decodes picture files in the backend's environment, by OpenImageIO, which Blender reads most pictures by, too.
+"""Decodes image files in the backend's environment with OpenImageIO, which Blender uses for most formats, too.
 
-Scene-linear pictures need a scene's view transform: Blender decodes those, see `trackshade.cli.shade`.
+Scene-linear images need a scene's view transform: Blender decodes those, see `trackshade.cli.shade`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import OpenImageIO as oiio
+import OpenImageIO as oiio  # noqa: N813 - the name in its documentation
 
-from trackshade.core.image_files import PictureHeader
-from trackshade.shot.given_image import DecodingError, Pixels
+from trackshade.core.image_headers import ImageHeader
+from trackshade.shot.input_image import DecodingError, Pixels
 
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp", "BMP": ".bmp"}
 
 
-def decode(data: bytes, header: PictureHeader) -> Pixels:
-    """Decodes a display-referred picture; see `given_picture.Decoder`.
+def decode(data: bytes, header: ImageHeader) -> Pixels:
+    """Decodes a display-referred image; see `trackshade.shot.input_image.Decoder`.
 
     Raises:
-        DecodingError.
+        DecodingError: The file is damaged.
     """
     with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
-        path = Path(folder) / f"picture{_SUFFIXES[header.format]}"  # the library takes the format from the name first
+        path = Path(folder) / f"image{_SUFFIXES[header.format]}"  # the library detects the format by the suffix first
         path.write_bytes(data)
         values = _read(path)
     kind = np.uint16 if header.bits == 16 else np.uint8
@@ -42,20 +42,20 @@ def decode(data: bytes, header: PictureHeader) -> Pixels:
 def _read(path: Path) -> np.ndarray:
     config = oiio.ImageSpec()
     config["oiio:UnassociatedAlpha"] = 1
-    picture = oiio.ImageInput.open(str(path), config)
-    if picture is None:
+    image = oiio.ImageInput.open(str(path), config)
+    if image is None:
         raise DecodingError(_first_line(oiio.geterror(), path) or "it cannot be opened")
     try:
-        spec = picture.spec()
-        values = picture.read_image(0, 0, 0, spec.nchannels, spec.format)
-        warned = picture.has_error and not path.name.endswith(".jpg")  # many cameras' JPEGs break small rules
+        spec = image.spec()
+        values = image.read_image(0, 0, 0, spec.nchannels, spec.format)
+        warned = image.has_error and not path.name.endswith(".jpg")  # many cameras' JPEGs break small rules
         if values is None or warned:
-            raise DecodingError(_first_line(picture.geterror(), path) or "its pixels cannot be decoded")
+            raise DecodingError(_first_line(image.geterror(), path) or "its pixels cannot be decoded")
     finally:
-        picture.close()
+        image.close()
     return np.asarray(values)
 
 
 def _first_line(text: str, path: Path) -> str:
-    """What the library says, without the path of our own file."""
+    """Returns the library's message without the path of the temporary file."""
     return text.partition("\n")[0].replace(f' ("{path}")', "").replace(str(path), "it")

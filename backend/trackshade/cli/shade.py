@@ -21,9 +21,9 @@ from trackshade.config import options
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError
-from trackshade.core.image_files import read_header
+from trackshade.core.image_headers import read_header
 from trackshade.shot import Shot
-from trackshade.shot.given_image import read_given, with_first_frame
+from trackshade.shot.input_image import attach_first_frame, load_input_image
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, read_set
 
@@ -100,7 +100,7 @@ def add_first_frame(
     elif picture is not None:
         from trackshade.cli.image_decoder import decode
 
-        shot, first = with_first_frame(shot, read_given(picture, decode), shows)
+        shot, first = attach_first_frame(shot, load_input_image(picture, decode), shows)
     shot.check_values()
     return CapturedShot(shot, first)
 
@@ -121,7 +121,7 @@ def _developed_by_blender(
         replace(shot, geometries=(), meshes=(), objects=()).save(sample)
         values = {"picture": str(path.absolute()), "shot": str(sample), "out": str(out)}
         try:
-            answer = run_addon(options.arguments("picture", values), blender, on_message)
+            answer = run_addon(options.to_arguments("picture", values), blender, on_message)
         except ShotError as error:
             if error.code != "no-blender":
                 raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-# What the extension modules of bpy 4.5 and 5.2 name as NEEDED beyond glibc, and the Debian package of each.
+# The libraries that the extension modules of bpy 4.5 and 5.2 need beyond glibc, and the Debian package of each.
 # Graphics drivers' libraries (CUDA, HIP, Level Zero) are opened on demand and may be missing; libEGL is opened on
 # demand too, but without it only Cycles renders.
 DEBIAN_PACKAGES = {
@@ -31,14 +31,14 @@ DEBIAN_PACKAGES = {
 
 
 def missing_libraries() -> dict[str, str]:
-    """Libraries that cannot be opened, each with its Debian package; empty on other systems than Linux."""
+    """Returns the libraries that cannot be opened, with their Debian packages; empty on other systems than Linux."""
     if not sys.platform.startswith("linux"):
         return {}
     return {name: package for name, package in DEBIAN_PACKAGES.items() if not _opens(name)}
 
 
 def advice(missing: dict[str, str]) -> str:
-    """The missing libraries and what to do about them, in two sentences."""
+    """Returns two sentences that name the missing libraries and say how to install them."""
     packages = " ".join(missing.values())
     return (
         f"Blender's Python module needs system libraries that are missing here: {', '.join(missing)}. "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shade a shot from Python:
+"""Shades a shot from Python.
 
     from pathlib import Path
     from trackshade.client import connect
@@ -12,16 +12,32 @@
             print(event)
         client.fetch(job, Path("street-shaded"))
 
-`connect` uses a backend that runs on this machine, else it starts a private one that ends with this process.
-Light ring: imports numpy, pyzmq, msgpack and the standard library only.
+`connect` uses a backend that runs on this machine, or starts a private one that ends with this process. The package
+imports numpy, pyzmq, msgpack and the standard library only, so that it can be used inside Blender.
 """
 
+from trackshade.client.backend_process import (
+    PrivateBackend,
+    SharedBackend,
+    join_shared,
+    start_private,
+    start_shared,
+)
 from trackshade.client.client import Client, later
-from trackshade.client.connecting import connect, served
-from trackshade.client.events import Event
-from trackshade.client.launch import PrivateBackend, start_private
-from trackshade.client.shared import SharedBackend, join, share
+from trackshade.client.discovery import connect, find_served
+from trackshade.client.events import JobEvent
 from trackshade.client.uploader import Uploader
 
-__all__ = ["Client", "Event", "PrivateBackend", "SharedBackend", "Uploader", "connect", "join", "later", "served",
-           "share", "start_private"]  # fmt: skip
+__all__ = [
+    "Client",
+    "JobEvent",
+    "PrivateBackend",
+    "SharedBackend",
+    "Uploader",
+    "connect",
+    "find_served",
+    "join_shared",
+    "later",
+    "start_private",
+    "start_shared",
+]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The client: jobs in, events and results out."""
+"""The client: submits jobs, and delivers events and results."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from trackshade.client import fetching
+from trackshade.client.backend_process import PrivateBackend, SharedBackend
 from trackshade.client.client_socket import Address
 from trackshade.client.connection import Connection, wait
-from trackshade.client.events import Event
-from trackshade.client.launch import PrivateBackend
-from trackshade.client.shared import SharedBackend
-from trackshade.client.subscription import Subscription
+from trackshade.client.download import download_result
+from trackshade.client.events import JobEvent, Subscription
 from trackshade.client.uploader import Uploader
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, ProtocolError, ShotError, TrackshadeError
 from trackshade.ipc import ArrayEntry, Manifest
 from trackshade.ipc.chunks import is_small, raw_bytes
 from trackshade.shot import Shot
-from trackshade.shot.given_image import given_array, with_first_frame
+from trackshade.shot.input_image import attach_first_frame, input_image_from_array
 
 T = TypeVar("T")
-MAX_ROUNDS = 5  # of sending what the backend lacks; more than one only where it was restarted or cleaned up
+MAX_ROUNDS = 5  # of sending missing chunks; more than one only if the backend was restarted or cleaned up
 
 
 class Client:
-    """A session with a backend; usable from any thread. Made by `connect`; a context manager.
+    """A session with a backend, created by `connect`. A context manager; all threads may use it.
 
-    Only `submit`, `fetch`, `wait` and `events` take long: run them with `later` where nothing may wait.
+    `submit`, `fetch`, `wait` and `events` take long: run them with `later` in a thread that must not wait.
+
+    Args:
+        find: Returns the backend's address; see `Connection`.
+        patience: Seconds that a backend may be away before calls fail.
+        process: A backend that belongs to the client: `close` ends it unless other programs share it. Or None.
     """
 
     def __init__(
-        self, find: Callable[[], Address], patience: float, held: PrivateBackend | SharedBackend | None = None
+        self, find: Callable[[], Address], patience: float, process: PrivateBackend | SharedBackend | None = None
     ) -> None:
-        self.held = held
+        self.process = process
         self._connection = Connection(find, f"pid {os.getpid()}", patience)
         threads = max(2, min(4, (os.cpu_count() or 2) // 2))
         self._hashing = ThreadPoolExecutor(threads, "trackshade-hash")
         self._uploader: Uploader | None = None
         self._polled: dict[str, Subscription] = {}
-
-    # jobs
 
     def submit(
         self,
@@ -62,18 +63,29 @@ class Client:
         job_id: str | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> str:
-        """Send a shot and have it shaded; the job's id, once the backend has accepted it for good.
+        """Submits a job. Only chunks that the backend lacks are sent.
 
-        Only chunks that the backend lacks are sent. A repeated submit with the same `job_id` is the same job.
-        `on_progress` is called with the number of chunks still to go. A first frame of another size is fitted to the
-        shot's image, as a picture file is; the record says how.
+        Args:
+            shot: The shot.
+            settings: The settings.
+            first_frame: The first frame. One of another size is fitted to the shot as an image file is.
+            input_render: The scene's own render of all frames, for comparison.
+            job_id: Job id; a repeated submit with the same id is the same job. Default: a new one.
+            on_progress: Called with the number of chunks that are not stored yet.
 
-        Raises ShotError for images of a wrong kind, OutputError where the backend's disk is full, ProtocolError where
-        it cannot be reached, ModelError or UsageError for settings that it refuses.
+        Returns:
+            The job's id, once the backend has stored the job.
+
+        Raises:
+            ShotError: An image has a wrong type.
+            OutputError: The backend's disk is full.
+            ProtocolError: The backend cannot be reached.
+            ModelError: The backend does not know the model.
+            UsageError: A setting is invalid.
         """
         job = job_id or secrets.token_hex(8)
         if first_frame is not None and np.shape(first_frame) != (shot.size[1], shot.size[0], 3):
-            shot, first_frame = with_first_frame(shot, given_array(first_frame))
+            shot, first_frame = attach_first_frame(shot, input_image_from_array(first_frame))
         manifest, uploader = self._upload(shot, first_frame, input_render, on_progress)
         body = {"job": job, "settings": settings.to_dict(), "manifest": manifest.to_dict()}
         for _ in range(MAX_ROUNDS):
@@ -84,17 +96,20 @@ class Client:
         raise ProtocolError("not-accepted", "The backend keeps losing parts of the shot.", "See the backend's log.")
 
     def uploader(self) -> Uploader:
-        """Begin to send arrays while they are still being filled; the next `submit` goes on from there."""
+        """Returns an uploader that sends arrays while they are still being filled; the next `submit` completes it."""
         self._uploader = Uploader(self._connection, self._hashing)
         return self._uploader
 
-    def events(self, job: str, since: int = 0, timeout: float | None = None) -> Iterator[Event]:
-        """The job's events numbered above `since`, as they come, up to the final one.
+    def events(self, job: str, since: int = 0, timeout: float | None = None) -> Iterator[JobEvent]:
+        """Yields the events of a job as they arrive, up to the final one. Continues after a restart of the backend.
 
-        Goes on over a restart of the backend. Ends early where nothing came for `timeout` seconds (None: however long
-        it takes, as long as the backend answers heartbeats).
+        Args:
+            job: Job id.
+            since: Number of the event after which to begin.
+            timeout: Seconds without an event after which to stop; None waits as long as the backend runs.
 
-        Raises ProtocolError for an unknown job or a backend that stays away.
+        Raises:
+            ProtocolError: The job is unknown, or the backend stays away.
         """
         subscription = self._connection.subscribe(job, since)
         try:
@@ -108,21 +123,21 @@ class Client:
         finally:
             self._connection.unsubscribe(subscription)
 
-    def poll(self, job: str) -> list[Event]:
-        """The events since the last call, from the first one on; never waits. For a timer.
+    def poll(self, job: str) -> list[JobEvent]:
+        """Returns the events since the last call without waiting, for a timer. The first call begins at the first one.
 
-        Raises what went wrong, once; the next call tries again.
+        An error is raised once; the next call tries again.
         """
         subscription = self._polled.get(job)
         if subscription is None:
             subscription = self._polled[job] = self._connection.subscribe(job, 0)
-        found: list[Event] = []
+        found: list[JobEvent] = []
         while True:
             try:
                 item = subscription.arrived.get_nowait()
             except queue.Empty:
                 return found
-            if isinstance(item, Event):
+            if isinstance(item, JobEvent):
                 found.append(item)
                 if item.final:
                     self._connection.unsubscribe(subscription)
@@ -133,9 +148,20 @@ class Client:
                 self._polled[job] = self._connection.subscribe(job, subscription.last)
                 raise item
 
-    def wait(self, job: str, on_event: Callable[[Event], None] | None = None) -> Event:
-        """Wait for the end of a job; its last event. Raises the job's error where it failed, Cancelled."""
-        last: Event | None = None
+    def wait(self, job: str, on_event: Callable[[JobEvent], None] | None = None) -> JobEvent:
+        """Waits for the end of a job.
+
+        Args:
+            job: Job id.
+            on_event: Called with each event.
+
+        Returns:
+            The final event.
+
+        Raises:
+            TrackshadeError: The job's error if it failed, or CancelledError.
+        """
+        last: JobEvent | None = None
         for event in self.events(job):
             last = event
             if on_event is not None:
@@ -149,60 +175,54 @@ class Client:
         return last
 
     def jobs(self) -> list[dict[str, Any]]:
-        """All jobs of the backend's store, oldest first: id, state, created, settings, last event."""
+        """Returns the jobs of the backend's store, oldest first: id, state, created, settings and last event."""
         return list(self._ask("jobs", {})["jobs"])
 
     def cancel(self, job: str) -> str:
-        """Cancel a job; the state that it has now. One that runs has its final event within moments."""
+        """Cancels a job; returns its state. The final event of a running job follows soon."""
         return str(self._ask("cancel", {"job": job})["state"])
 
     def fetch(self, job: str, out: Path, force: bool = False) -> Path:
-        """Bring a finished job's result to the folder `out`, whole or not at all.
-
-        Raises OutputError where `out` has something in it (unless `force`) or cannot be written, the job's own error
-        where it failed, ProtocolError.
-        """
+        """Downloads a finished job's result to the folder `out`, whole or not at all; see `download_result`."""
         out = Path(os.path.abspath(out))
-        fetching.fetch(self._connection, job, out, force)
+        download_result(self._connection, job, out, force)
         return out
 
-    # the backend
-
     def models(self) -> list[dict[str, Any]]:
-        """The models that the backend knows."""
+        """Returns the models that the backend knows."""
         return list(self._ask("models", {})["models"])
 
     def warm(self, model: str = "mini") -> None:
-        """Have a worker load a model now, while there is nothing to shade yet; returns at once."""
+        """Makes a worker load a model before there is a job for it; returns at once."""
         self._ask("warm", {"model": model})
 
     def free(self) -> int:
-        """Give the memory of idle workers back by ending them; how many are still busy."""
+        """Ends idle workers, which frees their memory; returns how many are busy."""
         return int(self._ask("free", {})["busy"])
 
     def status(self) -> dict[str, Any]:
-        """Facts about the backend: versions, pid, store, workers."""
+        """Returns facts about the backend: versions, process id, store, workers, memory."""
         return {**self._connection.backend, **self._ask("status", {})}
 
     @property
     def sent_bytes(self) -> int:
-        """How much this client has sent so far."""
+        """Number of bytes sent so far."""
         return self._connection.sent_bytes
 
     def check(self) -> None:
-        """Wait for the backend's first answer. Raises ProtocolError: unreachable, wrong token, other version."""
+        """Waits for an answer of the backend. Raises ProtocolError."""
         self._ask("ping", {})
 
     def set_patience(self, seconds: float) -> None:
-        """How long the backend may be away before calls fail."""
+        """Sets how many seconds the backend may be away before calls fail."""
         self._connection.patience = seconds
 
     def close(self) -> None:
-        """End the session, and the backend that it holds unless others hold it too."""
+        """Ends the session, and a private backend, or a shared one that no other program uses."""
         self._hashing.shutdown(wait=False, cancel_futures=True)
         self._connection.close()
-        if self.held is not None:
-            self.held.close()
+        if self.process is not None:
+            self.process.close()
 
     def __enter__(self) -> Client:
         return self
@@ -222,7 +242,7 @@ class Client:
         input_render: np.ndarray | None,
         on_progress: Callable[[int], None] | None,
     ) -> tuple[Manifest, Uploader]:
-        """Have everything hashed, and sent where it is missing. Goes on with an uploader that was begun."""
+        """Sends what the backend lacks, with the uploader that was begun if there is one; returns the manifest."""
         header, arrays = shot.encode()
         small = b"".join(raw_bytes(array) for array in arrays if is_small(array.nbytes))
         extra = {
@@ -235,14 +255,14 @@ class Client:
         uploader = begun if begun is not None and not begun.failed else Uploader(self._connection, self._hashing)
         for array in (*large, *extra.values()):
             if array is not None:
-                uploader.final(array, len(array))
+                uploader.add(array, len(array))
         uploader.finish(on_progress)
         entries = tuple(_packed(a) if is_small(a.nbytes) else uploader.entry(a) for a in arrays)
         named = {name: None if array is None else uploader.entry(array) for name, array in extra.items()}
         return Manifest(header, entries, **named), uploader
 
     def _resend(self, uploader: Uploader, missing: list[bytes]) -> None:
-        """Send what the backend lost between storing it and the submit."""
+        """Sends the chunks that the backend lost between storing them and the submit."""
         sent = []
         for digest in missing:
             data = uploader.chunk(digest)
@@ -266,8 +286,8 @@ def _packed(array: np.ndarray) -> ArrayEntry:
     return ArrayEntry(array.dtype.str, array.shape, ())
 
 
-def _next(subscription: Subscription, timeout: float | None) -> Event | None:
-    """The next event, None after `timeout` seconds without one; waits in slices so that Ctrl-C is noticed."""
+def _next(subscription: Subscription, timeout: float | None) -> JobEvent | None:
+    """Waits for the next event, in short intervals so that Ctrl-C works; None after `timeout` seconds."""
     limit = None if timeout is None else time.monotonic() + timeout
     while True:
         rest = 0.5 if limit is None else min(0.5, limit - time.monotonic())
@@ -283,16 +303,17 @@ def _next(subscription: Subscription, timeout: float | None) -> Event | None:
 
 
 def later(call: Callable[..., T], *arguments: Any, **named: Any) -> Future[T]:
-    """Run a call that takes its time in a thread of its own: `later(client.submit, shot, settings)`.
+    """Runs a slow call in a thread of its own: `later(client.submit, shot, settings)`.
 
-    The future tells when it is done; the thread does not hold up the end of the process.
+    Returns:
+        A future of its result. The thread does not keep the process alive.
     """
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(call(*arguments, **named))
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who asks for the result
+        except BaseException as error:  # noqa: BLE001 - the future raises it
             future.set_exception(error)
 
     threading.Thread(target=run, name="trackshade-later", daemon=True).start()

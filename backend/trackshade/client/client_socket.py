@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The socket under a connection: opened, watched and closed by one thread, and woken by any."""
+"""The socket of a connection, used by one thread; any other thread may end its wait."""
 
 from __future__ import annotations
 
@@ -20,22 +20,26 @@ MESSAGES_PER_TURN = 64
 
 @dataclass(frozen=True)
 class Address:
-    """Where a backend is and what it wants to see."""
+    """Where a backend listens, and the token and keys that it requires."""
 
     endpoint: str
     token: str
     keys: ClientKeys | None = None
 
 
-class HungUp(enum.IntFlag):
-    """Why the other side is gone."""
+class Disconnect(enum.IntFlag):
+    """Why the connection was lost."""
 
     LOST = zmq.EVENT_DISCONNECTED
     KEYS_REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 
 class ClientSocket:
-    """At most one DEALER socket. Only `wake` may be called from another thread."""
+    """A DEALER socket that can be opened again. Only `wake` may be called from another thread.
+
+    Attributes:
+        sent_bytes: Number of bytes sent so far.
+    """
 
     def __init__(self) -> None:
         self.sent_bytes = 0
@@ -48,29 +52,30 @@ class ClientSocket:
         self._ready: dict[object, int] = {}
 
     def wake(self) -> None:
-        """End a `wait`."""
+        """Ends a `wait`."""
         self._wake.set()
 
     @property
     def is_open(self) -> bool:
+        """Whether there is a socket; it may not be connected yet."""
         return self._socket is not None
 
     def open(self, address: Address) -> None:
-        """Begin to connect, in place of any earlier socket."""
-        self.hang_up()
+        """Begins to connect a new socket."""
+        self.disconnect()
         self._socket = socket = self._context.socket(zmq.DEALER)
         socket.linger = 0
-        socket.sndhwm = 0  # what is sent ahead is bounded by credit
+        socket.sndhwm = 0  # credit bounds what is sent
         if address.keys is not None:
             socket.curve_serverkey = address.keys.server
             socket.curve_publickey, socket.curve_secretkey = address.keys.public, address.keys.secret
-        self._monitor = socket.get_monitor_socket(HungUp.LOST | HungUp.KEYS_REFUSED)
+        self._monitor = socket.get_monitor_socket(Disconnect.LOST | Disconnect.KEYS_REFUSED)
         socket.connect(address.endpoint)
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
 
-    def hang_up(self) -> None:
-        """Close the socket; what was not sent is forgotten."""
+    def disconnect(self) -> None:
+        """Closes the socket; what was not sent is dropped."""
         if self._socket is not None and self._monitor is not None:
             self._poller.unregister(self._socket)
             self._poller.unregister(self._monitor)
@@ -81,21 +86,22 @@ class ClientSocket:
         self._socket = self._monitor = None
 
     def send(self, message: Message) -> None:
-        """Send a message, buffers from their own memory; into nothing while there is no socket."""
+        """Sends a message without copying its buffers. Does nothing while there is no socket."""
         if self._socket is not None:
             frames = encode(message)
             self.sent_bytes += sum(map(len, frames))
             self._socket.send_multipart(frames, copy=False)
 
     def wait(self, milliseconds: int) -> None:
-        """Wait until there is something to look at, or somebody calls `wake`."""
+        """Waits for input, a lost connection or a call of `wake`."""
         self._ready = dict(self._poller.poll(milliseconds))
         if self._wake.fileno() in self._ready:
             self._wake.clear()
 
     def messages(self) -> Iterator[Message]:
-        """What has arrived; stops when the line is opened anew or hung up. What is no message counts as lost:
-        heartbeats and repetition deal with that.
+        """Yields the messages that have arrived, until the socket is closed or opened again.
+
+        Invalid messages are dropped, as if they were lost: heartbeats and repeated requests deal with that.
         """
         socket = self._socket
         if socket is None or socket not in self._ready:
@@ -110,18 +116,18 @@ class ClientSocket:
             except ProtocolError:
                 continue
 
-    def has_mail(self) -> bool:
-        """Whether something has arrived that nobody looked at."""
+    def has_input(self) -> bool:
+        """Returns whether a message has arrived."""
         return self._socket is not None and bool(self._socket.poll(0))
 
-    def hung_up(self) -> HungUp | None:
-        """Whether the other side has gone since the last call."""
+    def take_disconnect(self) -> Disconnect | None:
+        """Returns whether the connection was lost since the last call, and why."""
         if self._monitor is None or self._monitor not in self._ready:
             return None
-        return HungUp(recv_monitor_message(self._monitor)["event"])
+        return Disconnect(recv_monitor_message(self._monitor)["event"])
 
     def close(self) -> None:
-        """Give everything back."""
-        self.hang_up()
+        """Closes the socket and its context."""
+        self.disconnect()
         self._context.term()
         self._wake.close()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A session with a backend, kept up by a thread of its own, so that nobody else ever waits for a socket.
+"""A session with a backend, maintained by a thread of its own, so that no caller waits for a socket.
 
-The thread sends what was asked for, notices a lost connection by itself, says hello again and repeats what was not
-answered: every request may safely arrive twice.
+The thread sends requests, notices a lost connection, says hello again and repeats unanswered requests, each of which
+may safely arrive twice.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from trackshade import __version__
-from trackshade.client.client_socket import Address, ClientSocket, HungUp
-from trackshade.client.subscription import Subscription
+from trackshade.client.client_socket import Address, ClientSocket, Disconnect
+from trackshade.client.events import Subscription
 from trackshade.core.errors import ProtocolError, TrackshadeError
 from trackshade.ipc import PROTOCOL, Message
 from trackshade.ipc.endpoints import curve_refused
@@ -28,11 +28,11 @@ from trackshade.ipc.protocol import CREDITS
 
 T = TypeVar("T")
 
-HELLO_EVERY = 1.0  # seconds until an unanswered hello is tried on a new socket
-WAIT = 0.2  # seconds that a turn of the thread waits for messages
-TURN = 2 * WAIT  # that a turn takes at most, unless it is held up
-PING_AFTER = 2.0  # seconds of silence until a heartbeat is asked for
-LOST_AFTER = 8.0  # seconds of silence, heartbeats unanswered, until the connection counts as lost
+HELLO_EVERY = 1.0  # seconds until an unanswered hello is repeated on a new socket
+WAIT = 0.2  # seconds that the thread waits for messages
+MAX_TURN = 2 * WAIT  # seconds between two readings of the clock, unless the thread is blocked
+PING_AFTER = 2.0  # seconds without a message until a heartbeat is sent
+LOST_AFTER = 8.0  # seconds without a message, heartbeats unanswered, until the connection counts as lost
 _FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "backend-ended", "backend-gave-up")
 
 
@@ -40,12 +40,21 @@ _FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "
 class _Request:
     message: Message
     future: Future[Message]
-    since: float  # by the connection's clock
+    since: float  # seconds of the connection's clock
 
 
 class Connection:
-    """A session. `find` gives the address and is asked again whenever the connection is lost, as a backend that was
-    started again may be elsewhere; `patience` is how long (seconds) a backend may be away before requests fail.
+    """A session with a backend.
+
+    Attributes:
+        backend: The backend's answer to hello.
+        patience: Seconds that a backend may be away before requests fail.
+
+    Args:
+        find: Returns the address. Called again whenever the connection is lost, as the address of a restarted backend
+            may differ.
+        client: Name of this client, for the backend.
+        patience: See above.
     """
 
     def __init__(self, find: Callable[[], Address], client: str, patience: float) -> None:
@@ -55,65 +64,70 @@ class Connection:
         self._client = client
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._fresh: deque[_Request] = deque()  # asked for, not yet taken by the thread
+        self._new_requests: deque[_Request] = deque()  # not yet taken by the thread
         self._subscriptions: set[Subscription] = set()
         self._fatal: TrackshadeError | None = None
         self._closing = False
-        self._line = ClientSocket()
-        # From here on the thread's own.
+        self._socket = ClientSocket()
+        # Used by the thread only.
         self._address: Address | None = None
-        self._why_away: TrackshadeError | None = None
-        self._welcomed = False
+        self._last_error: TrackshadeError | None = None
+        self._is_welcome = False
         self._hello = 0
         self._window = CREDITS
         self._pending: dict[int, _Request] = {}
         self._chunks: deque[_Request] = deque()  # waiting for credit
         self._chunks_out: set[int] = set()
-        self._held_up = 0.0  # seconds in which this thread could not listen
-        self._turned = time.monotonic()
+        self._blocked = 0.0  # seconds in which the thread could not run
+        self._last_tick = time.monotonic()
         self._opened = self._heard = self._pinged = self._lost = self._clock()
         self._thread = threading.Thread(target=self._run, name="trackshade-connection", daemon=True)
         self._thread.start()
 
-    # for everybody
-
     def request(
         self, kind: str, body: Mapping[str, Any], on_answer: Callable[[Future[Message]], None] | None = None
     ) -> Future[Message]:
-        """Send a request; the answer, or what went wrong, arrives in the future.
+        """Sends a request.
 
-        `on_answer` is called with the future by the connection's thread, before it looks at what arrived later (by
-        the caller's, where the connection is closed or refused). A callback added to the future may come too late
-        for that.
+        Args:
+            kind: Type of the message.
+            body: Its body.
+            on_answer: Called with the future by the connection's thread before it takes later messages, for which a
+                callback added to the future may be too late. If the connection is closed, it is called at once.
+
+        Returns:
+            A future of the reply, or of the error.
         """
         return self._ask(Message(kind, next(self._numbers), body), on_answer)
 
     def send_chunk(self, digest: bytes, data: memoryview) -> Future[Message]:
-        """Send a chunk as soon as there is credit for it. `data` must not change until then."""
+        """Sends a chunk as soon as there is credit for it. `data` must not change until it is answered."""
         entry = BufferEntry.of_bytes(len(data), digest)
         return self._ask(Message("chunk", next(self._numbers), {}, (entry,), (data,)))
 
     def subscribe(self, job: str, since: int) -> Subscription:
-        """The events of a job from `since` on, over any loss of the connection."""
+        """Subscribes to the events of a job after number `since`; lasts over losses of the connection."""
         subscription = Subscription(job, since, self.request)
         subscription.since = self._clock()
         with self._lock:
             self._subscriptions.add(subscription)
-        subscription.ask()
+        subscription.request_missed()
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
+        """Ends a subscription."""
         with self._lock:
             self._subscriptions.discard(subscription)
 
     @property
     def sent_bytes(self) -> int:
-        return self._line.sent_bytes
+        """Number of bytes sent so far."""
+        return self._socket.sent_bytes
 
     def close(self) -> None:
-        """End the session; what is still unanswered fails."""
+        """Ends the session; unanswered requests fail."""
         self._closing = True
-        self._line.wake()
+        self._socket.wake()
         if threading.current_thread() is not self._thread:
             self._thread.join(5)
 
@@ -124,85 +138,83 @@ class Connection:
         with self._lock:
             refused = self._fatal or (_closed() if self._closing else None)
             if refused is None:
-                self._fresh.append(request)
+                self._new_requests.append(request)
         if refused is not None:
             request.future.set_exception(refused)
         else:
-            self._line.wake()
+            self._socket.wake()
         return request.future
 
     def _clock(self) -> float:
-        """Seconds, without those in which the thread could not listen: whoever holds Python's lock for long, as Blender
-        does while it renders or opens a file, is not to make the backend late.
-        """
-        return time.monotonic() - self._held_up
+        """Returns seconds, without those in which the thread could not run.
 
-    # the thread
+        Blender holds the interpreter lock while it renders or opens a file; that time must not count as a backend that
+        does not answer.
+        """
+        return time.monotonic() - self._blocked
 
     def _run(self) -> None:
         try:
             while not self._closing:
-                self._turn()
+                self._run_once()
         finally:
             with self._lock:
                 self._closing = True
             self._fail_all(_closed())
-            self._line.close()
+            self._socket.close()
 
-    def _turn(self) -> None:
+    def _run_once(self) -> None:
         self._keep_connected()
-        self._take_fresh()
-        self._line.wait(round(1000 * WAIT))
-        for message in self._line.messages():
+        self._take_new_requests()
+        self._socket.wait(round(1000 * WAIT))
+        for message in self._socket.messages():
             self._heard = self._clock()
-            self._take(message)
-        event = self._line.hung_up()
-        if event is HungUp.KEYS_REFUSED and self._address is not None:
-            self._refuse(curve_refused(self._address.endpoint))
-        elif event is HungUp.LOST and self._welcomed:
-            self._lose()
+            self._take_message(message)
+        event = self._socket.take_disconnect()
+        if event is Disconnect.KEYS_REFUSED and self._address is not None:
+            self._fail_for_good(curve_refused(self._address.endpoint))
+        elif event is Disconnect.LOST and self._is_welcome:
+            self._reconnect()
 
     def _tick(self) -> float:
-        """The clock, as only the thread itself may read it: what it was held up since its last look is not counted,
-        wherever in a turn that was.
-        """
+        """Updates the clock. Time since the last call above MAX_TURN counts as blocked."""
         now = time.monotonic()
-        self._held_up += max(0.0, now - self._turned - TURN)
-        self._turned = now
-        return now - self._held_up
+        self._blocked += max(0.0, now - self._last_tick - MAX_TURN)
+        self._last_tick = now
+        return now - self._blocked
 
     def _keep_connected(self) -> None:
         now = self._tick()
         if self._fatal is not None:
             return
-        if self._welcomed:
-            if now - self._heard > LOST_AFTER and not self._line.has_mail():  # this thread may have been held up
-                self._lose()
+        if self._is_welcome:
+            if now - self._heard > LOST_AFTER and not self._socket.has_input():  # the thread may have been blocked
+                self._reconnect()
             elif now - max(self._heard, self._pinged) > PING_AFTER:
                 self._pinged = now
-                self._line.send(Message("ping", 0))
-        elif not self._line.is_open or (now - self._opened > HELLO_EVERY and not self._line.has_mail()):
+                self._socket.send(Message("ping", 0))
+        elif not self._socket.is_open or (now - self._opened > HELLO_EVERY and not self._socket.has_input()):
             self._open()
-        if not self._welcomed:
-            self._give_up_on_late(now)
+        if not self._is_welcome:
+            self._fail_late(now)
 
     def _open(self) -> None:
-        self._line.hang_up()
+        self._socket.disconnect()
         self._opened = self._clock()
         try:
             self._address = address = self._find()
         except TrackshadeError as error:
-            self._why_away = error
+            self._last_error = error
             if error.code in _FATAL:
-                self._refuse(error)
+                self._fail_for_good(error)
             return
-        self._why_away = None
-        self._line.open(address)
+        self._last_error = None
+        self._socket.open(address)
         self._say_hello()
 
     def _say_hello(self) -> None:
         assert self._address is not None
-        self._welcomed = False
+        self._is_welcome = False
         self._hello = next(self._numbers)
         body = {
             "protocol": PROTOCOL,
@@ -210,20 +222,20 @@ class Connection:
             "token": self._address.token,
             "client": self._client,
         }
-        self._line.send(Message("hello", self._hello, body))
+        self._socket.send(Message("hello", self._hello, body))
 
-    def _lose(self) -> None:
-        """The backend is away: try again, from the address on."""
-        self._welcomed = False
+    def _reconnect(self) -> None:
+        """Starts again with finding the address."""
+        self._is_welcome = False
         self._lost = self._clock()
-        self._line.hang_up()
+        self._socket.disconnect()
 
-    def _take_fresh(self) -> None:
+    def _take_new_requests(self) -> None:
         while True:
             with self._lock:
-                if not self._fresh:
+                if not self._new_requests:
                     return
-                request = self._fresh.popleft()
+                request = self._new_requests.popleft()
             self._pending[request.message.id] = request
             self._dispatch(request)
 
@@ -231,31 +243,31 @@ class Connection:
         if request.message.type == "chunk":
             self._chunks.append(request)
             self._send_chunks()
-        elif self._welcomed:
-            self._line.send(request.message)
+        elif self._is_welcome:
+            self._socket.send(request.message)
 
     def _send_chunks(self) -> None:
-        while self._welcomed and self._chunks and len(self._chunks_out) < self._window:
+        while self._is_welcome and self._chunks and len(self._chunks_out) < self._window:
             request = self._chunks.popleft()
             self._chunks_out.add(request.message.id)
-            self._line.send(request.message)
+            self._socket.send(request.message)
 
-    def _take(self, message: Message) -> None:
+    def _take_message(self, message: Message) -> None:
         if message.type == "welcome" and message.id == self._hello:
-            self._greeted(message)
+            self._take_welcome(message)
         elif message.type == "event":
             for subscription in self._copy_of_subscriptions():
                 subscription.take(message)
         elif message.type == "error" and message.id == self._hello:
-            self._hello_refused(TrackshadeError.from_dict(dict(message.body)))
+            self._take_refusal(TrackshadeError.from_dict(dict(message.body)))
         elif message.type == "error" and message.body.get("code") == "hello-first":
-            if self._welcomed:  # the backend was started again behind the same address
+            if self._is_welcome:  # the backend was restarted at the same address
                 self._say_hello()
         elif message.type in ("reply", "error"):
-            self._answered(message)
+            self._take_answer(message)
 
-    def _greeted(self, message: Message) -> None:
-        self._welcomed = True
+    def _take_welcome(self, message: Message) -> None:
+        self._is_welcome = True
         self.backend = message.body
         self._window = int(message.body.get("window", 1))
         self._chunks.clear()
@@ -263,21 +275,21 @@ class Connection:
         for request in list(self._pending.values()):
             self._dispatch(request)
         for subscription in self._copy_of_subscriptions():
-            subscription.ask()
+            subscription.request_missed()
 
-    def _hello_refused(self, error: TrackshadeError) -> None:
-        if error.code == "wrong-token" and self._moved():
-            self._lose()
+    def _take_refusal(self, error: TrackshadeError) -> None:
+        if error.code == "wrong-token" and self._has_moved():
+            self._reconnect()
         else:
-            self._refuse(error)
+            self._fail_for_good(error)
 
-    def _moved(self) -> bool:
+    def _has_moved(self) -> bool:
         try:
             return self._find() != self._address
         except TrackshadeError:
             return False
 
-    def _answered(self, message: Message) -> None:
+    def _take_answer(self, message: Message) -> None:
         request = self._pending.pop(message.id, None)
         if "window" in message.body:
             self._window = max(1, int(message.body["window"]))
@@ -291,9 +303,7 @@ class Connection:
         else:
             request.future.set_result(message)
 
-    # giving up
-
-    def _give_up_on_late(self, now: float) -> None:
+    def _fail_late(self, now: float) -> None:
         late = [r for r in self._pending.values() if now - max(r.since, self._lost) > self.patience]
         for request in late:
             del self._pending[request.message.id]
@@ -305,8 +315,8 @@ class Connection:
                     self.unsubscribe(subscription)
 
     def _unreachable(self) -> TrackshadeError:
-        if self._why_away is not None:
-            return self._why_away
+        if self._last_error is not None:
+            return self._last_error
         where = f" at {self._address.endpoint}" if self._address is not None else ""
         return ProtocolError(
             "backend-unreachable",
@@ -314,17 +324,17 @@ class Connection:
             "See whether `trackshade serve` still runs there; jobs that it accepted go on when it is started again.",
         )
 
-    def _refuse(self, error: TrackshadeError) -> None:
+    def _fail_for_good(self, error: TrackshadeError) -> None:
         with self._lock:
             self._fatal = error
-        self._welcomed = False
-        self._line.hang_up()
+        self._is_welcome = False
+        self._socket.disconnect()
         self._fail_all(error)
 
     def _fail_all(self, error: TrackshadeError) -> None:
         with self._lock:
-            requests = [*self._pending.values(), *self._fresh]
-            self._fresh.clear()
+            requests = [*self._pending.values(), *self._new_requests]
+            self._new_requests.clear()
         self._pending.clear()
         self._chunks.clear()
         for request in requests:
@@ -339,7 +349,7 @@ class Connection:
 
 
 def wait(future: Future[T]) -> T:
-    """A future's result, waited for in slices so that Ctrl-C is noticed on every system."""
+    """Waits for the result of a future, in short intervals so that Ctrl-C works on every system."""
     while True:
         try:
             return future.result(0.5)

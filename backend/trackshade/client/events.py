@@ -1,32 +1,39 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to a job, as a client sees it."""
+"""The events of a job, and a subscription that delivers them in order and without gaps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from trackshade.core.errors import TrackshadeError
+from trackshade.ipc import Message
+from trackshade.ipc.protocol import FINAL_STATES
 
-FINAL_STATES = ("done", "failed", "cancelled")
-_NAMED = ("job", "seq", "time", "state", "message", "step", "steps", "preview", "error", "summary")
+_FIELDS = ("job", "seq", "time", "state", "message", "step", "steps", "preview", "error", "summary")
 
 
 @dataclass(frozen=True)
-class Event:
-    """One event of a job.
+class JobEvent:
+    """An event of a job.
 
     Attributes:
-        seq: number of the event within the job, from 1, without gaps.
-        time: seconds since 1970, by the backend's clock.
+        job: Job id.
+        seq: Number of the event within the job, from 1, without gaps.
+        time: Seconds since 1970, by the backend's clock.
         state: queued, loading, running, decoding, done, failed or cancelled.
-        message: a detail in words, or "".
-        step, steps: `step` of `steps` denoising steps are done; None where that does not apply.
-        preview: bytes of a small PNG or JPEG image, or None.
-        error: why the job failed, or None.
-        summary: of a finished job, what its job.json says in short.
-        more: other details.
+        message: A detail in words, or "".
+        step: Number of denoising steps done, or None.
+        steps: Number of all denoising steps, or None.
+        preview: Bytes of a small PNG or JPEG image, or None.
+        error: Why the job failed, or None.
+        summary: The record (job.json) of a finished job.
+        more: Other fields.
     """
 
     job: str
@@ -43,7 +50,7 @@ class Event:
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows."""
+        """Whether it is the last event."""
         return self.state in FINAL_STATES
 
     def __str__(self) -> str:
@@ -57,10 +64,10 @@ class Event:
         return " ".join(words)
 
     @staticmethod
-    def from_body(body: Mapping[str, Any], preview: bytes | None) -> Event:
-        """The event in a message's body; what this version does not know is in `more`."""
+    def from_body(body: Mapping[str, Any], preview: bytes | None) -> JobEvent:
+        """Reads the event in a message's body; fields that this version does not know are in `more`."""
         error = body.get("error")
-        return Event(
+        return JobEvent(
             job=str(body["job"]),
             seq=int(body["seq"]),
             time=float(body["time"]),
@@ -71,5 +78,77 @@ class Event:
             preview=preview,
             error=None if error is None else TrackshadeError.from_dict(dict(error)),
             summary=body.get("summary") or {},
-            more={key: value for key, value in body.items() if key not in _NAMED},
+            more={key: value for key, value in body.items() if key not in _FIELDS},
         )
+
+
+Request = Callable[[str, Mapping[str, Any], Callable[[Future[Message]], None]], Future[Message]]
+
+
+class Subscription:
+    """Requests missed events, takes those that the backend sends, and puts each once in `arrived`.
+
+    Attributes:
+        job: Job id.
+        last: Number of the latest event in `arrived`.
+        since: When it began, in seconds of the connection's clock.
+        ended: Whether nothing more arrives.
+        arrived: The events in order. An error is the last item.
+
+    Args:
+        job: Job id.
+        last: Number of the event after which to begin.
+        request: Sends a request. Its answer has to be taken by the thread that calls `take`, so that events sent after
+            an answer are taken after it.
+    """
+
+    def __init__(self, job: str, last: int, request: Request) -> None:
+        self.job = job
+        self.last = last
+        self.since = time.monotonic()
+        self.ended = False
+        self.arrived: queue.SimpleQueue[JobEvent | TrackshadeError] = queue.SimpleQueue()
+        self._request = request
+        self._is_requesting = threading.Lock()  # held until the answer
+
+    def request_missed(self) -> None:
+        """Requests all events after the latest one; the backend sends later ones by itself."""
+        if not self.ended and self._is_requesting.acquire(blocking=False):
+            self._request("events", {"job": self.job, "since": self.last}, self._take_answer)
+
+    def take(self, message: Message) -> None:
+        """Takes an event that the backend sent, of any job. A gap in the numbers shows that some were lost."""
+        if message.body.get("job") != self.job:
+            return
+        seq = message.body.get("seq")
+        if seq == self.last + 1:
+            self._put(message.body, bytes(message.buffers[0]) if message.buffers else None)
+        elif isinstance(seq, int) and seq > self.last:
+            self.request_missed()
+
+    def fail(self, error: TrackshadeError) -> None:
+        """Ends the subscription with an error."""
+        if not self.ended:
+            self.ended = True
+            self.arrived.put(error)
+
+    def _take_answer(self, future: Future[Message]) -> None:
+        self._is_requesting.release()
+        error = future.exception()
+        if isinstance(error, TrackshadeError):
+            self.fail(error)
+            return
+        message = future.result()
+        previews = iter(message.buffers)
+        for body in message.body["events"]:
+            preview = bytes(next(previews)) if body["preview"] else None
+            if body["seq"] == self.last + 1:
+                self._put(body, preview)
+        if message.body["more"]:
+            self.request_missed()
+
+    def _put(self, body: Mapping[str, Any], preview: bytes | None) -> None:
+        event = JobEvent.from_body(body, preview)
+        self.last = event.seq
+        self.arrived.put(event)
+        self.ended = self.ended or event.final

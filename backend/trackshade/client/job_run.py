@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from trackshade.client import Client, Event, connect, later
+from trackshade.client import Client, JobEvent, connect, later
 from trackshade.client.job_result import JobResult
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress, wait_for
@@ -210,7 +210,7 @@ def connect_with_options(options: Mapping[str, Any], model: str | None) -> Itera
         connecting.add_done_callback(close_connection)
 
 
-def _follow(client: Client, job: str) -> Generator[Progress, None, Event]:
+def _follow(client: Client, job: str) -> Generator[Progress, None, JobEvent]:
     """Yield the progress of a job as its events arrive; return the last event."""
     latest = Progress("queued", waits=True)
     while True:

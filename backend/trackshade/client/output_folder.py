@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trackshade.config.registry import ModelSpec
 from trackshade.core.errors import OutputError
-from trackshade.core.geometry import size_in_words
+from trackshade.core.text import format_size
 
 
 class OutputFolder:
@@ -117,7 +117,7 @@ def check_output(out: Path, spec: ModelSpec, force: bool = False) -> None:
     if free < needed:
         raise OutputError(
             "output-full",
-            f"The disk of {out} has {size_in_words(free)} left; a result takes up to {size_in_words(needed)}.",
+            f"The disk of {out} has {format_size(free)} left; a result takes up to {format_size(needed)}.",
             "Free some space, or choose another folder.",
         )
 

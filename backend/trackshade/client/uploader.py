@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sends arrays in chunks in the background, also while they are still being filled.
 
-Hashing runs in threads (BLAKE2b lets others run), asking and sending in the connection's thread; whoever calls
-`rows` waits for neither. Chunks are sent from the arrays' own memory, without a copy.
+Hashing runs in threads (BLAKE2b releases the interpreter lock), requests in the connection's thread, so that `rows`
+returns at once. Chunks are sent from the arrays' memory, without a copy.
 """
 
 from __future__ import annotations
@@ -18,67 +18,70 @@ from trackshade.core.errors import TrackshadeError
 from trackshade.ipc import CHUNK_BYTES, DIGEST_BYTES, ArrayEntry, Message, chunk_count, digest_of
 from trackshade.ipc.chunks import chunk_size, is_small, raw_bytes
 
-ASK_AT_ONCE = 8  # chunks: fewer questions cost less, more make the backend wait for the first chunk
+CHUNKS_PER_REQUEST = 8  # a larger number costs fewer requests, a smaller one sends the first chunk earlier
 _NO_DIGEST = b""
 
 
-class _Array:
-    """An array on its way. Holding it keeps its address from being used again."""
+class _UploadedArray:
+    """An array that is sent. Holding it keeps its address from being reused."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
         self.bytes = raw_bytes(array)
         self.digests = [_NO_DIGEST] * chunk_count(array.nbytes)
-        self.begun = 0  # chunks whose hashing was asked for
+        self.begun = 0  # number of chunks whose hashing was requested
 
 
 class Uploader:
-    """One stream of arrays to a backend. Made by `Client.uploader`; forget it when the job is submitted."""
+    """Sends the arrays of one shot. Created by `Client.uploader`; the next `submit` uses it."""
 
     def __init__(self, connection: Connection, hashing: ThreadPoolExecutor) -> None:
         self._connection = connection
         self._hashing = hashing
-        self._arrays: dict[tuple[int, int], _Array] = {}
+        self._arrays: dict[tuple[int, int], _UploadedArray] = {}
         self._state = threading.Condition()
         self._to_hash = 0
-        self._open = 0  # chunks not hashed, asked for, sent and stored yet
-        self._fresh: dict[bytes, memoryview] = {}  # hashed; the backend was not asked yet
-        self._asked: set[bytes] = set()
-        self._asking = False
+        self._open = 0  # chunks not stored yet
+        self._hashed: dict[bytes, memoryview] = {}  # hashed, but not requested yet
+        self._requested: set[bytes] = set()
+        self._is_requesting = False
         self._error: TrackshadeError | None = None
 
     def rows(self, array: np.ndarray, count: int) -> None:
-        """Say that `array[:count]` is final: its full chunks are hashed and sent from now on.
+        """Begins to send the full chunks of `array[:count]`, which must not change any more. Returns at once.
 
-        `array` is C-contiguous and little-endian, is the memory that the shot will hold, and its first `count` rows
-        must not change any more. Returns at once. Never raises for what happens on the way: `entry` does.
+        Errors of the upload are raised by `entry` and `finish`.
+
+        Args:
+            array: C-contiguous and little-endian; the memory that the shot will hold.
+            count: Number of rows that are final.
         """
-        if not is_small(array.nbytes):  # small ones travel together at the submit
-            self.final(array, count)
+        if not is_small(array.nbytes):  # small ones are packed at the submit
+            self.add(array, count)
 
-    def final(self, array: np.ndarray, count: int) -> None:
-        """As `rows`, for an array of any size that has chunks of its own."""
-        known = self._know(array)
+    def add(self, array: np.ndarray, count: int) -> None:
+        """Does the same for an array of any size that gets chunks of its own."""
+        upload = self._find(array)
         final = array.nbytes if count >= len(array) else count * (array.nbytes // len(array))
-        ready = len(known.digests) if final == array.nbytes else final // CHUNK_BYTES
+        ready = len(upload.digests) if final == array.nbytes else final // CHUNK_BYTES
         with self._state:
-            begin, known.begun = known.begun, max(known.begun, ready)
+            begin, upload.begun = upload.begun, max(upload.begun, ready)
             self._open += max(0, ready - begin)
             self._to_hash += max(0, ready - begin)
         for index in range(begin, ready):
-            self._hashing.submit(self._hash, known, index)
+            self._hashing.submit(self._hash, upload, index)
 
     def entry(self, array: np.ndarray) -> ArrayEntry:
-        """The manifest entry of an array, all of whose rows were final; waits for the way of its chunks if need be."""
-        known = self._know(array)
+        """Returns the manifest entry of a completely added array, once its chunks are hashed."""
+        upload = self._find(array)
         with self._state:
-            self._state.wait_for(lambda: all(known.digests) or self._error is not None)
+            self._state.wait_for(lambda: all(upload.digests) or self._error is not None)
             if self._error is not None:
                 raise self._error
-        return ArrayEntry(array.dtype.str, array.shape, tuple(known.digests))
+        return ArrayEntry(array.dtype.str, array.shape, tuple(upload.digests))
 
     def finish(self, on_progress: Callable[[int], None] | None = None) -> None:
-        """Wait until everything said to be final is stored. Raises what went wrong on the way."""
+        """Waits until everything that was added is stored. Raises the error of the upload."""
         with self._state:
             while self._open and self._error is None:
                 self._state.wait(0.1)
@@ -89,47 +92,47 @@ class Uploader:
 
     @property
     def failed(self) -> bool:
-        """Whether something went wrong on the way; then another uploader has to begin again."""
+        """Whether the upload failed; another uploader has to begin again."""
         return self._error is not None
 
     def chunk(self, digest: bytes) -> memoryview | None:
-        """The bytes of a chunk that went through here."""
-        for known in self._arrays.values():
-            if digest in known.digests:
-                start = known.digests.index(digest) * CHUNK_BYTES
-                return known.bytes[start : start + CHUNK_BYTES]
+        """Returns the bytes of a chunk that was added."""
+        for upload in self._arrays.values():
+            if digest in upload.digests:
+                start = upload.digests.index(digest) * CHUNK_BYTES
+                return upload.bytes[start : start + CHUNK_BYTES]
         return None
 
-    def _know(self, array: np.ndarray) -> _Array:
+    def _find(self, array: np.ndarray) -> _UploadedArray:
         key = (array.__array_interface__["data"][0], array.nbytes)
         with self._state:
             if key not in self._arrays:
-                self._arrays[key] = _Array(array)
+                self._arrays[key] = _UploadedArray(array)
             return self._arrays[key]
 
-    def _hash(self, known: _Array, index: int) -> None:
+    def _hash(self, upload: _UploadedArray, index: int) -> None:
         start = index * CHUNK_BYTES
-        data = known.bytes[start : start + chunk_size(len(known.bytes), index)]
+        data = upload.bytes[start : start + chunk_size(len(upload.bytes), index)]
         digest = digest_of(data)
         with self._state:
-            known.digests[index] = digest
+            upload.digests[index] = digest
             self._to_hash -= 1
-            if digest in self._asked:  # the same bytes again, such as a rest pose
+            if digest in self._requested:  # the same bytes again, such as a rest pose
                 self._open -= 1
             else:
-                self._asked.add(digest)
-                self._fresh[digest] = data
-            self._tell()
-        self._ask()
+                self._requested.add(digest)
+                self._hashed[digest] = data
+            self._notify()
+        self._request_missing()
 
-    def _ask(self) -> None:
-        """Ask which of the fresh chunks are missing: about the first ones soon, then about several at once."""
+    def _request_missing(self) -> None:
+        """Asks which of the hashed chunks the backend lacks: soon for the first ones, then for several at once."""
         with self._state:
-            enough = min(ASK_AT_ONCE, max(1, len(self._asked) // 2)) if self._to_hash else 1
-            if self._asking or len(self._fresh) < enough:
+            minimum = min(CHUNKS_PER_REQUEST, max(1, len(self._requested) // 2)) if self._to_hash else 1
+            if self._is_requesting or len(self._hashed) < minimum:
                 return
-            self._asking = True
-            asked, self._fresh = self._fresh, {}
+            self._is_requesting = True
+            asked, self._hashed = self._hashed, {}
         future = self._connection.request("have", {"digests": list(asked)})
         future.add_done_callback(lambda answer: self._send_missing(asked, answer))
 
@@ -140,25 +143,25 @@ class Uploader:
             found = answer.result().body.get("missing", [])
             missing = [d for d in found if isinstance(d, bytes) and len(d) == DIGEST_BYTES and d in asked]
         with self._state:
-            self._asking = False
+            self._is_requesting = False
             self._open -= len(asked) - len(missing)
-            self._note(error)
-            self._tell()
+            self._keep_error(error)
+            self._notify()
         for digest in missing:
             self._connection.send_chunk(digest, asked[digest]).add_done_callback(self._stored)
-        self._ask()
+        self._request_missing()
 
     def _stored(self, answer: Future[Message]) -> None:
         with self._state:
             self._open -= 1
-            self._note(answer.exception())
-            self._tell()
+            self._keep_error(answer.exception())
+            self._notify()
 
-    def _tell(self) -> None:
-        """Wake who waits, but only when it is over: each wake takes time from the sending."""
+    def _notify(self) -> None:
+        """Wakes `entry` and `finish`, only at the end: each time takes time from the sending."""
         if self._open == 0 or self._error is not None:
             self._state.notify_all()
 
-    def _note(self, error: BaseException | None) -> None:
+    def _keep_error(self, error: BaseException | None) -> None:
         if isinstance(error, TrackshadeError) and self._error is None:
             self._error = error

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checkpoints of the user's own: folders in diffusers' layout that are models beside those that Trackshade knows.
+"""Registered checkpoints: the user's folders in diffusers' layout, which are models beside the built-in ones.
 
-Which folder it is, and which known model it takes the place of, stand in `checkpoints.json`; sizes, frame counts and
-defaults are those of that model. Whether a folder holds such a checkpoint is checked by the backend before it is
-registered, and again whenever it is loaded. Light ring.
+`checkpoints.json` holds each folder and the built-in model that it is based on, whose sizes, frame counts and defaults
+it shares. The backend checks a folder before it is registered, and again whenever it is loaded.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from trackshade.core import folders
+from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import UsageError
 
 FILE = "checkpoints.json"
@@ -23,7 +23,14 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A registered folder; `like` is the known model whose facts it shares."""
+    """A registered folder.
+
+    Attributes:
+        name: Model name.
+        title: Name shown to the user.
+        folder: Absolute path.
+        like: Name of the built-in model that it is based on.
+    """
 
     name: str
     title: str
@@ -31,48 +38,62 @@ class Checkpoint:
     like: str
 
 
-def checkpoints() -> tuple[Checkpoint, ...]:
-    """Those of this user; what cannot be read is none."""
+def list_checkpoints() -> tuple[Checkpoint, ...]:
+    """Returns the registered checkpoints; none if the file cannot be read."""
     try:
-        found = json.loads(_file().read_text(encoding="utf-8"))
-        return tuple(Checkpoint(**{key: str(value) for key, value in item.items()}) for item in found)
+        items = json.loads(_file().read_text(encoding="utf-8"))
+        return tuple(Checkpoint(**{key: str(value) for key, value in item.items()}) for item in items)
     except (OSError, ValueError, TypeError, AttributeError):
         return ()
 
 
-def register(folder: Path, like: str, known: tuple[str, ...], title: str = "") -> Checkpoint:
-    """Adds a folder that was checked, or says anew what is known of it; its entry.
+def register(folder: Path, like: str, known: Sequence[str], title: str = "") -> Checkpoint:
+    """Registers a folder that the backend has checked, or updates its entry.
 
-    `known` are the names that are taken. Raises OutputError.
+    Args:
+        folder: The checkpoint's folder.
+        like: Name of the built-in model that it is based on.
+        known: Names that are taken.
+        title: Name shown to the user; that of the folder by default.
+
+    Raises:
+        OutputError: The list cannot be written.
     """
     folder = folder.absolute()
-    found = checkpoints()
-    others = tuple(item for item in found if Path(item.folder) != folder)
-    own = {item.name for item in found if Path(item.folder) == folder}
-    name = _free_name(folder.name, {*known, *(item.name for item in others)} - own)
-    made = Checkpoint(name, title or folder.name, str(folder), like)
-    _save((*others, made))
-    return made
+    others, names = [], set()
+    for item in list_checkpoints():
+        if Path(item.folder) == folder:
+            names.add(item.name)
+        else:
+            others.append(item)
+    taken = {*known, *(item.name for item in others)} - names
+    checkpoint = Checkpoint(_free_name(folder.name, taken), title or folder.name, str(folder), like)
+    _save([*others, checkpoint])
+    return checkpoint
 
 
-def forget(name: str) -> None:
-    """Takes a checkpoint off the list; its files stay. Raises UsageError for an unknown name, OutputError."""
-    found = checkpoints()
-    kept = tuple(item for item in found if item.name != name)
-    if len(kept) == len(found):
+def unregister(name: str) -> None:
+    """Removes a checkpoint from the list; its files stay.
+
+    Raises:
+        UsageError: There is no checkpoint with this name.
+        OutputError: The list cannot be written.
+    """
+    before = list_checkpoints()
+    after = [item for item in before if item.name != name]
+    if len(after) == len(before):
         raise UsageError("unknown-checkpoint", f"There is no checkpoint named '{name}'.")
-    _save(kept)
+    _save(after)
 
 
-def _free_name(wanted: str, taken: set[str]) -> str:
-    stem = re.sub(r"[^a-z0-9._-]+", "-", wanted.lower()).strip("-._")[:40] or "checkpoint"
+def _free_name(folder_name: str, taken: set[str]) -> str:
+    stem = re.sub(r"[^a-z0-9._-]+", "-", folder_name.lower()).strip("-._")[:40] or "checkpoint"
     names = [stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))]
     return next(name for name in names if name not in taken)
 
 
-def _save(found: tuple[Checkpoint, ...]) -> None:
-    value: list[dict[str, Any]] = [asdict(item) for item in found]
-    folders.write_json(_file(), value)
+def _save(items: list[Checkpoint]) -> None:
+    write_json(_file(), [asdict(item) for item in items])
 
 
 def _file() -> Path:

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options of `render`, `control`, `export`, `shade` and `place`: one table.
+"""The command-line options: one table, from which the command line and Blender's own build their parsers.
 
-The command line and Blender's own build their parsers from it, so the same option means the same everywhere.
+`COMMANDS` holds the commands that the add-on runs in Blender. Those of the command line only are in
+`trackshade.cli.app`, and use the option groups defined here.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn
 
 from trackshade.config.settings import CONTROLS, GLASS, HAIR, TRACKING_RANGES, ShadeSettings
@@ -19,189 +22,270 @@ from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a command, or its positional argument where the name has no dashes.
+    """An option of a command, or a positional argument if the name has no dashes.
 
     Attributes:
-        name: as typed, such as "--frame-rule"; values are keyed by its words, such as "frame_rule".
+        name: The name as typed, such as "--frame-rule".
+        help: The help text.
+        metavar: What stands for the value in the help.
+        default: The value if the option is not given.
         kind: str, int, float, or bool for a switch.
-        help: what it does, in words.
-        default: value where it is left out.
-        choices: the allowed values, or empty.
-        metavar: what stands for the value in the help.
-        short: a one-letter form, such as "-o".
-        required: a positional that must be there.
-        dest: what its value is keyed by, where that is not the name's words.
+        choices: The allowed values, or empty.
+        short: A one-letter form, such as "-o".
+        required: Whether a positional argument has to be given.
+        repeat: Whether it may be given several times; its value is a list.
+        dest: The key of its value, if that is not made of the name's words.
     """
 
     name: str
-    kind: type
     help: str
-    default: Any = None
-    choices: tuple[str, ...] = ()
     metavar: str = ""
+    default: Any = None
+    kind: type = str
+    choices: tuple[str, ...] = ()
     short: str = ""
     required: bool = False
+    repeat: bool = False
     dest: str = ""
 
     @property
     def key(self) -> str:
+        """The key of its value, such as "frame_rule"."""
         return self.dest or self.name.lstrip("-").replace("-", "_")
 
     @property
-    def positional(self) -> bool:
+    def is_positional(self) -> bool:
+        """Whether it is a positional argument."""
         return not self.name.startswith("-")
 
 
-SCENE = Option("scene", str, "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx, .obj, .ply or .stl.",
-               metavar="SCENE")  # fmt: skip
-SHOT = Option("shot", str, "Shot file made by export, or the folder of tracks that a render has kept.", metavar="SHOT",
-              required=True)  # fmt: skip
-PICTURE = Option("picture", str, "Picture file: PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR.",
-                 metavar="PICTURE", required=True)  # fmt: skip
-OF_SHOT = Option("--shot", str, "Shot file that the picture is for.", metavar="SHOT")
-RESULT = Option("result", str, "Folder of a result.", metavar="RESULT", required=True)
-OPENING = (
-    Option("--scene", str, "Scene by name, where the file has several; the active one if left out.", metavar="NAME",
-           dest="scene_name"),
-    Option("--animation", str, "Animation (FBX: take) by name, where a .glb, .gltf or .fbx file has several; the first "
-           "if left out.", metavar="NAME"),
-    Option("--trust-scripts", bool, "Let a .blend run the Python scripts and drivers that it holds.", False),
-)  # fmt: skip
-STRICT = Option("--strict", bool, "Refuse a scene with missing files or blocked scripts, instead of warning.", False)
-WHAT = (
-    Option("--camera", str, "Camera by name; 'auto' makes one that frames the animated content.", metavar="NAME|auto"),
-    Option("--frames", str, "First and last scene frame, and the step.", metavar="A-B[:STEP]"),
-    Option("--frame-rule", str, "How the range is fitted to the model's frames.", "auto", FRAME_RULES),
-    Option("--size", str, "How the picture is fitted to the model's: widened (pad) or cut (crop); and its size where "
-           "the model has several.", "pad", metavar="pad|crop|WxH[:pad|crop]"),
-    Option("--view-layer", str, "View layer to capture; the active one if left out.", metavar="NAME"),
-    Option("--model", str, "Model by name; see 'trackshade models'.", "mini", metavar="NAME"),
-    Option("--first-frame", str, "'render' renders it with the scene's own engine, 'none' goes without, or a picture "
-           "file.", "render", metavar="render|none|PATH"),
-)  # fmt: skip
-SURFACES = (
-    Option("--glass", str, "Surfaces that let more than half of the light through: part of the shot (opaque), or not "
-           "(through).", "opaque", GLASS),
-    Option("--hair", str, "Hair: not part of the shot (none), or as thin tubes, which can be large (strands).", "none",
-           HAIR),
-)  # fmt: skip
-INPUT_RENDER = Option("--input-render", bool, "Render every frame too, to compare with the result.", False)
-RENDERS = Option("--input-render", bool, "Render every frame too, into a folder of pictures beside the shot.", False)
-SAMPLING_OPTIONS = (
-    Option("--prompt", str, "What to show.", "", metavar="TEXT"),
-    Option("--negative-prompt", str, "What to avoid; the model's own if left out.", metavar="TEXT"),
-    Option("--steps", int, "Denoising steps; the model's own number if left out.", metavar="N"),
-    Option("--guidance", float, "Classifier-free guidance; the model's own if left out.", metavar="X"),
-    Option("--seed", int, "Seed of the noise.", 0, metavar="N"),
-    Option("--control", str, "Color every surface point, or sampled points.", "mesh", CONTROLS),
-    Option("--points", int, "How many points, with --control points.", 4900, metavar="N"),
-    Option("--control-scale", float, "How strongly the tracks lead: 1 as trained, 0 not at all.", 1.0, metavar="X"),
-    Option("--control-start", float, "Share of the steps after which the tracks begin to lead.", 0.0, metavar="X"),
-    Option("--control-end", float, "Share of the steps after which the tracks no longer lead.", 1.0, metavar="X"),
-    Option("--tracking-range", str, "Value range of the tracking video for the model.", "training", TRACKING_RANGES),
-)
-TRACKS = (SAMPLING_OPTIONS[5], SAMPLING_OPTIONS[6], SAMPLING_OPTIONS[4])  # of those, what the tracking video depends on
+_Switch = partial(Option, kind=bool, default=False)
+
+
+def _choice(name: str, text: str, choices: tuple[str, ...]) -> Option:
+    """Makes an option with fixed choices; the first one is the default."""
+    return Option(name, text, default=choices[0], choices=choices)
+
+
 PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "projected", "baked", "heat")
-WAY = Option("--way", str, "Plate and camera background (both) or one of them, over the rendered picture, or on the "
-             "surfaces.", "both", PLACEMENT_MODES)  # fmt: skip
-FOLDER = Option("--out", str, "Folder of the result; a new one here if left out.", metavar="DIR", short="-o")
-FILE = Option("--out", str, "File to write.", metavar="FILE", short="-o")
-FORCE = Option("--force", bool, "Replace what is there.", False)
-JSON = Option("--json", bool, "End with one JSON object on standard output.", False)
-BACKEND = (
-    Option("--endpoint", str, "Address of a running backend; the served one, or one of its own, if left out.",
-           metavar="ADDRESS"),
-    Option("--curve", str, "Folder of this side's CURVE keys, for a backend on another machine.", metavar="DIR"),
-    Option("--backend-python", str, "Python of the environment that has the backend.", metavar="PATH"),
-)  # fmt: skip
-SYNTHETIC = (
-    Option("--count", int, "How many scenes.", 1, metavar="N"),
-    Option("--first-seed", int, "Seed of the first; the others follow.", 0, metavar="N"),
-    Option("--split", str, "Stream of random numbers that the seeds are of.", "train", ("train", "held-out")),
-    Option("--engine", str, "Render all with this one; each scene's own if left out.",
-           choices=("workbench", "eevee", "cycles")),
-    Option("--width", int, "Of the frames, pixels.", 144, metavar="N"),
-    Option("--height", int, "Of the frames, pixels.", 96, metavar="N"),
-    Option("--length", int, "Frames of a scene.", 17, metavar="N"),
-)  # fmt: skip
-SHADE_FIRST = Option("--first-frame", str, "A picture file, or 'none'; the one beside the shot if left out.",
-                     metavar="none|PATH")  # fmt: skip
+
+SCENE = Option("scene", "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx, .obj, .ply or .stl.", "SCENE")
+RESULT = Option("result", "Folder of a result.", "RESULT", required=True)
+MODEL = Option("--model", "Name of the model. 'trackshade models' lists them.", "NAME", "mini")
+FOLDER = Option("--out", "Folder of the result. Default: a new folder in the current one.", "DIR", short="-o")
+JSON = _Switch("--json", "Print one JSON object to standard output at the end.")
+PLACEMENT = _choice(
+    "--way", "Where the result is placed: on a plane, over the render, or on the surfaces.", PLACEMENT_MODES
+)
+CAPTURE = (
+    Option("--camera", "Name of the camera. 'auto' creates one that frames the animated objects.", "NAME|auto"),
+    Option("--frames", "First and last scene frame, and the step.", "A-B[:STEP]"),
+    _choice("--frame-rule", "How the frame range is fitted to the model's frame counts.", FRAME_RULES),
+    Option(
+        "--size",
+        "How the frame is fitted to the model's size: 'pad' widens the view, 'crop' cuts it. WxH selects a size.",
+        "pad|crop|WxH[:pad|crop]",
+        "pad",
+    ),
+    Option("--view-layer", "Name of the view layer. Default: the active one.", "NAME"),
+)
+CONTROL = (
+    _choice("--control", "Color all surface points (mesh) or sampled points.", CONTROLS),
+    Option("--points", "Number of points for --control points.", "N", 4900, int),
+)
+_SEED = Option("--seed", "Random seed.", "N", 0, int)
+SAMPLING_OPTIONS = (
+    Option("--prompt", "Prompt.", "TEXT", ""),
+    Option("--negative-prompt", "Negative prompt. Default: the model's.", "TEXT"),
+    Option("--steps", "Number of denoising steps. Default: the model's.", "N", kind=int),
+    Option("--guidance", "Classifier-free guidance scale. Default: the model's.", "X", kind=float),
+    _SEED,
+    *CONTROL,
+    Option("--control-scale", "Strength of the tracks: 1 as in training, 0 ignores them.", "X", 1.0, float),
+    Option("--control-start", "Fraction of the steps at which the tracks begin to apply.", "X", 0.0, float),
+    Option("--control-end", "Fraction of the steps at which the tracks stop to apply.", "X", 1.0, float),
+    _choice("--tracking-range", "Value range of the tracking video: as in training or the demo.", TRACKING_RANGES),
+)
+CONNECTION = (
+    Option("--endpoint", "Address of a running backend. Default: the one on this machine, or a new one.", "ADDRESS"),
+    Option("--curve", "Folder of the client's CURVE keys, for a backend on another machine.", "DIR"),
+)
+SERVE = (
+    Option("--endpoint", "Address to listen on. Default: a socket of this user.", "ipc://PATH|tcp://HOST:PORT"),
+    Option("--store", "Folder of the job store. Default: one for this user.", "DIR"),
+    Option("--device", "Device of a worker (auto, cpu, cuda:0, ...). Repeat it for more workers.", "NAME", repeat=True),
+    Option("--curve", "Folder of CURVE keys, required for an address that other machines reach.", "DIR"),
+    Option("--idle-exit", "Exit after this many seconds without clients and jobs.", "SECONDS", kind=float),
+)
+_OPEN_SCENE = (
+    Option("--scene", "Name of the scene. Default: the active one.", "NAME", dest="scene_name"),
+    Option("--animation", "Name of the animation (FBX: take). Default: the first one.", "NAME"),
+    _Switch("--trust-scripts", "Run Python scripts and drivers that are stored in a .blend file."),
+)
+_STRICT = _Switch("--strict", "Fail if files are missing or scripts are blocked, instead of warning.")
+_FIRST_FRAME = Option(
+    "--first-frame",
+    "First frame: 'render' renders it with the scene's engine, 'none' uses none, or an image file.",
+    "render|none|PATH",
+    "render",
+)
+_SURFACES = (
+    _choice("--glass", "Capture surfaces that transmit most of the light (opaque), or ignore them (through).", GLASS),
+    _choice("--hair", "Ignore hair (none), or capture it as thin tubes, which can be large (strands).", HAIR),
+)
+_BACKEND = (*CONNECTION, Option("--backend-python", "Python interpreter of the backend's environment.", "PATH"))
+_FILE = Option("--out", "File to write.", "FILE", short="-o")
+_FORCE = _Switch("--force", "Replace an existing output.")
+_TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking video depends on
+_SYNTHETIC = (
+    Option("--count", "Number of scenes.", "N", 1, int),
+    Option("--first-seed", "Seed of the first scene; the next ones follow.", "N", 0, int),
+    _choice("--split", "Random number stream of the seeds.", ("train", "held-out")),
+    Option("--engine", "Render engine. Default: one for each scene.", choices=("workbench", "eevee", "cycles")),
+    Option("--width", "Width of the frames in pixels.", "N", 144, int),
+    Option("--height", "Height of the frames in pixels.", "N", 96, int),
+    Option("--length", "Number of frames of a scene.", "N", 17, int),
+)
+_SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
+_IMAGE = Option("picture", "PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "PICTURE", required=True)
+_CAPTURE_ALL = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, _FIRST_FRAME, *_SURFACES)
+_RESULT_OUTPUT = (FOLDER, _FORCE, JSON, *_BACKEND)
+_FILE_OUTPUT = (_FILE, _FORCE, JSON)
+_RENDER = _Switch("--input-render", "Also render all frames, to compare them with the result.")
+_EXPORT_RENDER = replace(_RENDER, help="Also render all frames to a folder of images beside the shot file.")
+_SHADE_FIRST_FRAME = replace(
+    _FIRST_FRAME, help="Image file, or 'none'. Default: the one beside the shot.", metavar="none|PATH", default=None
+)
+_CONTROL_COMMAND = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, *_SURFACES, *_TRACKING_VIDEO, *_RESULT_OUTPUT)
+_PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), *_FILE_OUTPUT)
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
-    "render": ("Shade a scene, and place the result in a copy of it.",
-               (SCENE, *OPENING, STRICT, *WHAT, *SURFACES, INPUT_RENDER, *SAMPLING_OPTIONS, FOLDER, FORCE, JSON,
-                *BACKEND)),
-    "control": ("Make a scene's tracking video, as a model would be sent it; needs none.",
-                (SCENE, *OPENING, STRICT, *WHAT[:6], *SURFACES, *TRACKS, FOLDER, FORCE, JSON, *BACKEND)),
-    "export": ("Capture a scene to a shot file, with the first frame beside it.",
-               (SCENE, *OPENING, STRICT, *WHAT, *SURFACES, RENDERS, FILE, FORCE, JSON)),
-    "shade": ("Shade a shot file, or the tracks kept beside an export.",
-              (SHOT, Option("--model", str, WHAT[5].help, "mini", metavar="NAME"), SHADE_FIRST, *SAMPLING_OPTIONS,
-               FOLDER, FORCE, JSON, *BACKEND)),
-    "picture": ("Fit a picture to a shot, as its first frame.", (PICTURE, OF_SHOT, FILE, FORCE, JSON)),
-    "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *OPENING, WAY, FILE, FORCE, JSON)),
-    "scene": ("Build the demonstration scene.", (FILE, FORCE, JSON)),
-    "synthesise": ("Build scenes from seeds and render them, for training clips.", (FOLDER, *SYNTHETIC, JSON)),
-}  # fmt: skip
-"""What each command is for, and its options."""
+    "render": (
+        "Shade a scene, and place the result in a copy of it.",
+        (*_CAPTURE_ALL, _RENDER, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+    ),
+    "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
+    "export": ("Capture a scene to a shot file and its first frame.", (*_CAPTURE_ALL, _EXPORT_RENDER, *_FILE_OUTPUT)),
+    "shade": (
+        "Shade a shot file, or the tracks kept by a render.",
+        (_SHOT_FILE, MODEL, _SHADE_FIRST_FRAME, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+    ),
+    "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
+    "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
+    "scene": ("Build the demonstration scene.", _FILE_OUTPUT),
+    "synthesise": ("Build and render procedural scenes for training.", (FOLDER, *_SYNTHETIC, JSON)),
+}
+"""Description and options of each command that the add-on runs."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but wrong usage is a UsageError instead of the end of the process."""
+    """argparse's parser, but wrong usage raises UsageError, and a value may begin with one dash."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Joins a long option with a value that begins with one dash, such as --frames=-10--1."""
+        arguments: list[str] = []
+        for word in sys.argv[1:] if args is None else args:
+            action = self._option_string_actions.get(arguments[-1]) if arguments and "--" not in arguments else None
+            takes_value = action is not None and action.nargs is None and arguments[-1].startswith("--")
+            is_negative = word.startswith("-") and not word.startswith("--")
+            if takes_value and is_negative and word not in self._option_string_actions:
+                arguments[-1] += f"={word}"
+            else:
+                arguments.append(word)
+        return super().parse_known_args(arguments, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError("usage", f"{self.prog}: {message}.", f"See: {self.prog} --help")
 
 
-def parser(command: str, prog: str) -> argparse.ArgumentParser:
-    """Argparse's parser of a command. Its `parse_args` raises UsageError, and SystemExit(0) for --help."""
+def build_parser(command: str, prog: str) -> argparse.ArgumentParser:
+    """Builds the parser of a command in `COMMANDS`; see `parser_of`."""
     description, options = COMMANDS[command]
-    made = _Parser(prog=f"{prog} {command}", description=description, allow_abbrev=False)
+    return parser_of(f"{prog} {command}", description, options)
+
+
+def parser_of(prog: str, description: str, options: Sequence[Option]) -> argparse.ArgumentParser:
+    """Builds a parser whose `parse_args` raises UsageError, and SystemExit(0) for --help.
+
+    Args:
+        prog: The command as typed.
+        description: What it does.
+        options: Its options.
+    """
+    usage = f"{prog} [OPTIONS]"
+    for option in options:
+        if option.is_positional:
+            name = option.metavar + ("..." if option.repeat else "")
+            usage += f" {name}" if option.required else f" [{name}]"
+    parser = _Parser(prog, usage, description, allow_abbrev=False, formatter_class=_formatter)
     for option in options:
         text = option.help.replace("%", "%%")
-        if option.positional:
-            made.add_argument(option.key, help=text, metavar=option.metavar, nargs=None if option.required else "?")
+        if option.default not in (None, "") and option.kind is not bool:
+            text += f" Default: {option.default}."
+        if option.is_positional:
+            count = "+" if option.repeat else None if option.required else "?"
+            parser.add_argument(option.key, help=text, metavar=option.metavar, nargs=count)
         elif option.kind is bool:
-            made.add_argument(option.name, action="store_true", help=text)
+            parser.add_argument(option.name, action="store_true", help=text, dest=option.key)
         else:
-            names = [option.short, option.name] if option.short else [option.name]
-            made.add_argument(*names, dest=option.key, type=option.kind, help=text, default=option.default,
-                              choices=option.choices or None, metavar=option.metavar or None)  # fmt: skip
-    return made
+            parser.add_argument(
+                *([option.short] if option.short else []),
+                option.name,
+                dest=option.key,
+                action="append" if option.repeat else "store",
+                type=option.kind,
+                help=text,
+                default=option.default,
+                choices=option.choices or None,
+                metavar=option.metavar or None,
+            )
+    return parser
 
 
-def arguments(command: str, values: Mapping[str, Any]) -> list[str]:
-    """The command's name and the arguments that give these values, those left at their defaults not among them."""
-    found, positionals = [command], []
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, max_help_position=32)
+
+
+def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
+    """Returns the arguments with which a command in `COMMANDS` has these values, its name first.
+
+    Args:
+        command: The command.
+        values: Values by key; those that are None or the default are left out.
+    """
+    arguments, positionals = [command], []
     for option in COMMANDS[command][1]:
         value = values.get(option.key)
         if value is None or value == option.default:
             continue
-        if option.positional:
+        if option.is_positional:
             positionals.append(str(value))
         elif option.kind is bool:
-            found.append(option.name)
+            arguments.append(option.name)
         else:
-            found.append(f"{option.name}={value}")  # one word, so that a value may begin with a dash
-    return [*found, "--", *positionals] if positionals else found
+            arguments.append(f"{option.name}={value}")  # one word, so that a value may begin with a dash
+    return [*arguments, "--", *positionals] if positionals else arguments
 
 
 def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
-    """The settings among a command's values. Raises UsageError."""
+    """Makes the settings of a job from a command's values. Raises UsageError."""
     return ShadeSettings(model=values["model"], **{option.key: values[option.key] for option in SAMPLING_OPTIONS})
 
 
 def control_settings(values: Mapping[str, Any]) -> ShadeSettings:
-    """The same for a tracking video alone. Raises UsageError."""
-    chosen = {option.key: values[option.key] for option in TRACKS}
-    return ShadeSettings(model=values["model"], output="tracking", **chosen)
+    """Makes the settings of a job that ends with the tracking video. Raises UsageError."""
+    tracking = {option.key: values[option.key] for option in _TRACKING_VIDEO}
+    return ShadeSettings(model=values["model"], output="tracking", **tracking)
 
 
-def frame_range(text: str | None) -> tuple[float | None, float | None, float | None]:
-    """(first, last, step) of "A-B" or "A-B:STEP"; each None where it is not given.
+def parse_frame_range(text: str | None) -> tuple[float | None, float | None, float | None]:
+    """Parses "A-B" or "A-B:STEP".
+
+    Returns:
+        First frame, last frame and step; None for those not given. `fit_frames` checks whether the range makes sense.
 
     Raises:
-        UsageError: written another way. Whether the range makes sense is `fit_frames`'s to say.
+        UsageError: The text has another form.
     """
     if text is None:
         return None, None, None
@@ -213,11 +297,14 @@ def frame_range(text: str | None) -> tuple[float | None, float | None, float | N
     return float(first), float(last), None if step is None else float(step)
 
 
-def size_rule(text: str) -> tuple[str, tuple[int, int] | None]:
-    """("pad" or "crop", the model's (width, height) or None) of "pad", "crop", "WxH" or "WxH:crop".
+def parse_size(text: str) -> tuple[str, tuple[int, int] | None]:
+    """Parses "pad", "crop", "WxH", "WxH:pad" or "WxH:crop".
+
+    Returns:
+        "pad" or "crop", and the model's (width, height) or None.
 
     Raises:
-        UsageError: written another way.
+        UsageError: The text has another form.
     """
     mode = "|".join(SIZE_MODES)
     found = re.fullmatch(rf"({mode})|(\d+)[x×](\d+)(?::({mode}))?", text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The models that Trackshade knows: what each takes, needs and may be used for. Loading them is `trackshade.models`."""
+"""The known models: their input sizes, requirements and licences. `trackshade.models` loads them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ from trackshade.core.errors import ModelError
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Facts about a model that are needed before it is loaded.
+    """Properties of a model that are needed before it is loaded.
 
     Attributes:
-        allowed_frame_counts: numbers of frames that it takes.
-        sizes: image sizes (width, height) that it takes, pixels.
-        fps: rate that its training clips play at.
-        steps, guidance, dynamic_guidance: sampling defaults.
-        negative_prompt: the default.
-        text_length: tokens of prompt that it reads.
-        memory_bytes: device memory that a job needs, without offloading.
-        licence, licence_url: of the weights.
-        repo, revision: hub repository and the commit that is fetched (its hash, or the first seven digits or more);
-            empty where `shipped`.
-        loader: "module:function" in the backend that makes the pipeline.
-        shipped: the weights are in this package.
-        folder: of a checkpoint of the user's own (see `trackshade.config.checkpoints`), else empty.
+        name: Identifier, such as "mini".
+        title: Name shown to the user.
+        allowed_frame_counts: Numbers of frames that it accepts.
+        sizes: Image sizes (width, height) that it accepts, pixels.
+        fps: Frame rate of its training clips.
+        steps: Default number of denoising steps.
+        guidance: Default classifier-free guidance scale.
+        dynamic_guidance: Whether the guidance scale increases over the steps by default.
+        negative_prompt: Default negative prompt.
+        text_length: Number of prompt tokens that it reads.
+        memory_bytes: Device memory that a job needs, without offloading.
+        licence: Licence of the weights.
+        licence_url: Where the licence can be read.
+        repo: Hugging Face repository; empty if `shipped`.
+        revision: Commit that is downloaded (its hash, or at least the first seven digits); empty if `shipped`.
+        loader: "module:function" in the backend that creates the pipeline.
+        shipped: Whether the weights are part of this package.
+        folder: Folder of a registered checkpoint (see `trackshade.config.checkpoints`), otherwise empty.
     """
 
     name: str
@@ -55,6 +60,7 @@ class ModelSpec:
     folder: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form, whose key "frames" holds `allowed_frame_counts`."""
         data = asdict(self)
         frames = list(data.pop("allowed_frame_counts"))
         return data | {"frames": frames, "sizes": [list(size) for size in self.sizes]}
@@ -106,30 +112,35 @@ _MODELS = (
 
 
 def models() -> tuple[ModelSpec, ...]:
-    """All known models, the embedded one first, the user's own checkpoints last."""
-    return (*_MODELS, *_own())
+    """Returns all models, the embedded one first and registered checkpoints last."""
+    return (*_MODELS, *_registered())
 
 
-def _own() -> Iterator[ModelSpec]:
-    """The user's own checkpoints, in the order in which they were registered: each with the facts of the known model
-    that it is like.
-    """
+def _registered() -> Iterator[ModelSpec]:
+    """Yields the registered checkpoints in order, each with the properties of its base model."""
     known = {item.name: item for item in _MODELS}
-    for item in checkpoints.checkpoints():
+    for item in checkpoints.list_checkpoints():
         if item.like in known and item.name not in known and checkpoints.NAME.fullmatch(item.name):
             yield replace(
-                known[item.like], name=item.name, title=item.title, folder=item.folder, shipped=False,
-                licence="That of your checkpoint", licence_url="", repo="", revision="",
-            )  # fmt: skip
+                known[item.like],
+                name=item.name,
+                title=item.title,
+                folder=item.folder,
+                shipped=False,
+                licence="That of your checkpoint",
+                licence_url="",
+                repo="",
+                revision="",
+            )
 
 
 def spec(name: str) -> ModelSpec:
-    """The model of that name.
+    """Returns the model with a name.
 
     Raises:
-        ModelError: there is none.
+        ModelError: There is none.
     """
-    for item in chain(_MODELS, _own()):  # no file is read for a model that is known
+    for item in chain(_MODELS, _registered()):  # checkpoints.json is not read for a built-in model
         if item.name == name:
             return item
     known = ", ".join(item.name for item in models())
@@ -137,12 +148,12 @@ def spec(name: str) -> ModelSpec:
 
 
 def model_folder(model: ModelSpec) -> Path:
-    """Where the weights of a model are, or will be once fetched."""
+    """Returns the folder of a model's weights, also if they are not downloaded yet."""
     if model.folder:
         return Path(model.folder)
     return (Path(trackshade.__file__).parent / "models" if model.shipped else folders.models_dir()) / model.name
 
 
 def is_present(model: ModelSpec) -> bool:
-    """Whether the weights are on this machine (fetched whole, not merely begun)."""
+    """Returns whether the weights are on this machine, completely downloaded."""
     return (model_folder(model) / "model_index.json").is_file()

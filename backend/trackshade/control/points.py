@@ -19,7 +19,7 @@ from trackshade.control.locate import Follower
 from trackshade.control.raster import Buffers, barycentric, to_screen
 from trackshade.control.scene import ShotRaster
 from trackshade.control.visibility import depth_slopes, is_visible
-from trackshade.core.geometry import to_uint8
+from trackshade.core.colors import to_uint8
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import point_colors
 

@@ -21,8 +21,8 @@ import numpy as np
 from trackshade.control import tracking_video
 from trackshade.control.points import PointTracks, choose_points, draw_points
 from trackshade.control.scene import ShotRaster
+from trackshade.core.colors import to_uint8
 from trackshade.core.errors import UsageError
-from trackshade.core.geometry import to_uint8
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import inverse_range, mesh_rule, nearness
 

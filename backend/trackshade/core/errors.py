@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The errors that an artist can meet: a code, a sentence and, where there is one, a way out.
+"""Errors that are shown to the user: a code, a sentence and, if there is one, a remedy.
 
 The same text appears in the panel, on the command line and in the log, so a message says what is wrong and where,
-and `fix` says what to do about it. Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable,
+and `fix` says what to do about it. Exit codes: 0 success, 2 usage, 3 bad input, 4 backend failed or unreachable,
 130 cancelled.
 """
 
@@ -15,10 +15,10 @@ class TrackshadeError(Exception):
     """Base of every error that Trackshade raises on purpose.
 
     Args:
-        code: short stable identifier, such as "no-camera"; tests and translations key on it.
-        message: one sentence: what is wrong, and where.
-        fix: one sentence: what to do, or None.
-        exit_code: process exit code where it differs from the class's own.
+        code: Short stable identifier, such as "no-camera"; tests and translations key on it.
+        message: One sentence that says what is wrong, and where.
+        fix: One sentence that says what to do, or None.
+        exit_code: Exit code of a command that ends with this error; that of the class by default.
     """
 
     default_exit_code = 4
@@ -34,7 +34,7 @@ class TrackshadeError(Exception):
         return self.message if self.fix is None else f"{self.message} {self.fix}"
 
     def to_dict(self) -> dict[str, Any]:
-        """A msgpack- and JSON-able form, the inverse of `from_dict`."""
+        """Returns a form for msgpack and JSON, the inverse of `from_dict`."""
         return {
             "kind": type(self).__name__,
             "code": self.code,
@@ -45,7 +45,7 @@ class TrackshadeError(Exception):
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> TrackshadeError:
-        """Rebuilds an error that crossed a process border; an unknown kind becomes a `JobError`."""
+        """Rebuilds an error from another process or the job store; an unknown kind becomes a `JobError`."""
         cls = _KINDS.get(str(data.get("kind")), JobError)
         fix = data.get("fix")
         exit_code = data.get("exit_code")
@@ -58,7 +58,7 @@ class TrackshadeError(Exception):
 
 
 class UsageError(TrackshadeError):
-    """The command was called wrongly."""
+    """A command or function was used wrongly."""
 
     default_exit_code = 2
 
@@ -70,19 +70,19 @@ class ShotError(TrackshadeError):
 
 
 class ModelError(TrackshadeError):
-    """A model is unknown, missing, damaged or does not take what it was given."""
+    """A model is unknown, missing, damaged or does not accept its input."""
 
     default_exit_code = 3
 
 
 class OutputError(TrackshadeError):
-    """Results cannot be written where they should go."""
+    """A file or folder cannot be written."""
 
     default_exit_code = 3
 
 
 class ProtocolError(TrackshadeError):
-    """The two sides of a connection do not understand each other."""
+    """The client cannot reach the backend, or one of them does not understand the other."""
 
 
 class JobError(TrackshadeError):
@@ -90,7 +90,7 @@ class JobError(TrackshadeError):
 
 
 class CancelledError(TrackshadeError):
-    """Somebody asked for the work to end."""
+    """The user cancelled the operation."""
 
     default_exit_code = 130
 
@@ -108,4 +108,5 @@ class CancelledError(TrackshadeError):
 _KINDS: dict[str, type[TrackshadeError]] = {
     cls.__name__: cls
     for cls in (UsageError, ShotError, ModelError, OutputError, ProtocolError, JobError, CancelledError)
-} | {"Cancelled": CancelledError}  # the name that earlier versions stored
+}
+_KINDS["Cancelled"] = CancelledError  # its name in job stores and backends of earlier versions

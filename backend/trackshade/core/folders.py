@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where Trackshade keeps its files, for the add-on, the command line and the backend alike.
+r"""The folders in which the add-on, the command line and the backend keep their files.
 
-    HOME                        TRACKSHADE_HOME, else the system's folder for a user's application data:
-                                %LOCALAPPDATA%\\trackshade, ~/Library/Application Support/trackshade or
+    HOME                        TRACKSHADE_HOME, or the system's folder for application data:
+                                %LOCALAPPDATA%\trackshade, ~/Library/Application Support/trackshade or
                                 $XDG_DATA_HOME/trackshade (~/.local/share/trackshade)
-      backend/                  environments that Set Up made
-      models/                   fetched models, unless TRACKSHADE_MODELS or places.json names another folder
+      backend/                  Python environments created by the add-on's Set Up
+      models/                   downloaded models, unless TRACKSHADE_MODELS or places.json names another folder
       jobs/  backend.json       job store and connection file of `trackshade serve`
       shared/                   job store, connection file and log of the backend that all Blenders share
-      places.json               folders that the user chose
-      moved.json                where results went that were moved
+      checkpoints.json          registered checkpoints
+      places.json               folders that the user selected
+      moved.json                new locations of results that were moved
     DOCUMENTS/Trackshade        results of scenes that were never saved, unless TRACKSHADE_RESULTS names another folder
 
-Nothing is kept in Blender's own folders: Blender deletes an extension's folder with the extension. The rules are those
-of platformdirs with `appauthor=False`, which Blender's Python does not have.
+Nothing is kept in Blender's own folders: Blender deletes an extension's folder with the extension. The locations are
+those of platformdirs with `appauthor=False`, a package that Blender's Python does not have.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
-from trackshade.core.errors import OutputError, UsageError
+from trackshade.core.atomic_files import write_json
+from trackshade.core.errors import UsageError
 
 APPLICATION = "trackshade"
 PLACES = "places.json"
@@ -33,10 +34,9 @@ RESULTS = "Trackshade"
 
 
 def home() -> Path:
-    """Folder of everything but results: TRACKSHADE_HOME, else in the system's folder for application data."""
-    chosen = os.environ.get("TRACKSHADE_HOME")
-    if chosen:
-        return _expanded(chosen)
+    """Returns the folder of everything except results: TRACKSHADE_HOME, or a system default."""
+    if override := os.environ.get("TRACKSHADE_HOME"):
+        return _expanded(override)
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or _expanded("~") / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -47,53 +47,60 @@ def home() -> Path:
 
 
 def environments_dir() -> Path:
-    """Where Set Up makes environments unless another folder is chosen; one for all versions of Blender."""
+    """Returns the default folder of Python environments, which all versions of Blender share."""
     return home() / "backend"
 
 
 def models_dir() -> Path:
-    """The one folder of fetched models: TRACKSHADE_MODELS, else the one chosen for this user, else in `home`."""
-    chosen = os.environ.get("TRACKSHADE_MODELS") or _chosen_models()
-    return _expanded(chosen) if chosen else home() / "models"
+    """Returns the folder of downloaded models: TRACKSHADE_MODELS, the user's selection, or one in `home`."""
+    folder = os.environ.get("TRACKSHADE_MODELS") or _selected_models_dir()
+    return _expanded(folder) if folder else home() / "models"
 
 
 def choose_models_dir(folder: Path | None) -> None:
-    """Chooses the folder of fetched models for every program of this user; None for the one in `home`.
+    """Selects the folder of downloaded models for all programs of this user.
+
+    Args:
+        folder: The folder; None for the one in `home`.
 
     Raises:
-        UsageError: TRACKSHADE_MODELS says another one. OutputError: `home` cannot be written.
+        UsageError: TRACKSHADE_MODELS names another folder.
+        OutputError: `home` cannot be written.
     """
-    said = os.environ.get("TRACKSHADE_MODELS")
-    if said and folder != _expanded(said):
-        raise UsageError("models-folder-set", f"TRACKSHADE_MODELS says {said}.", "Change it there.")
+    variable = os.environ.get("TRACKSHADE_MODELS")
+    if variable and folder != _expanded(variable):
+        raise UsageError(
+            "models-folder-set", f"TRACKSHADE_MODELS is set to {variable}.", "Change or unset that variable."
+        )
     write_json(home() / PLACES, {} if folder is None else {"models": str(folder.absolute())})
 
 
 def jobs_dir() -> Path:
-    """The job store of the served backend."""
+    """Returns the job store of `trackshade serve`."""
     return home() / "jobs"
 
 
 def shared_dir() -> Path:
-    """The folder of this user's shared backend."""
+    """Returns the folder of this user's shared backend."""
     return home() / "shared"
 
 
 def connection_file() -> Path:
-    """Where the served backend writes its address and token."""
+    """Returns the connection file of `trackshade serve`."""
     return home() / "backend.json"
 
 
 def unsaved_results_dir() -> Path:
-    """Where the results of scenes go that were never saved: TRACKSHADE_RESULTS, else `Trackshade` in the user's
-    documents. It need not exist.
+    """Returns the folder for results of scenes that were never saved; it need not exist.
+
+    It is TRACKSHADE_RESULTS, or `Trackshade` in the user's documents.
     """
-    chosen = os.environ.get("TRACKSHADE_RESULTS")
-    return _expanded(chosen) if chosen else documents() / RESULTS
+    folder = os.environ.get("TRACKSHADE_RESULTS")
+    return _expanded(folder) if folder else documents() / RESULTS
 
 
 def documents() -> Path:
-    """The user's folder of documents, wherever the system says that it is."""
+    """Returns the user's documents folder as the system has it."""
     if sys.platform == "win32":
         found = _windows_documents()
     elif sys.platform == "darwin":
@@ -103,33 +110,17 @@ def documents() -> Path:
     return found or _expanded("~") / "Documents"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a small file in one step. Raises OutputError("unwritable")."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OutputError(
-            "unwritable",
-            f"{path} cannot be written: {error.strerror}.",
-            f"Make {path.parent} a folder that you can write to.",
-        ) from error
-
-
-def _chosen_models() -> str | None:
+def _selected_models_dir() -> str | None:
     try:
         found = json.loads((home() / PLACES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    chosen = found.get("models") if isinstance(found, dict) else None
-    return chosen if isinstance(chosen, str) else None
+    folder = found.get("models") if isinstance(found, dict) else None
+    return folder if isinstance(folder, str) else None
 
 
 def _expanded(folder: str) -> Path:
-    """The path with a leading ~ or ~user replaced. Raises UsageError("no-home")."""
+    """Expands a leading ~ or ~user. Raises UsageError("no-home")."""
     try:
         return Path(folder).expanduser()
     except RuntimeError as error:  # no such user; or one without HOME and without an entry in the system's users
@@ -141,12 +132,12 @@ def _expanded(folder: str) -> Path:
 
 
 def _absolute(folder: str | None) -> Path | None:
-    """The XDG specification has relative paths ignored."""
+    """Returns the path, or None for a relative one, which the XDG specification ignores."""
     return Path(folder) if folder and os.path.isabs(folder) else None
 
 
 def _xdg_documents() -> Path | None:
-    """XDG_DOCUMENTS_DIR of `user-dirs.dirs`, which desktops write in the user's language."""
+    """Reads XDG_DOCUMENTS_DIR from `user-dirs.dirs`, where desktops keep localized folder names."""
     folder = _absolute(os.environ.get("XDG_CONFIG_HOME")) or _expanded("~") / ".config"
     try:
         text = (folder / "user-dirs.dirs").read_text(encoding="utf-8")
@@ -162,7 +153,7 @@ def _xdg_documents() -> Path | None:
 
 
 def _windows_documents() -> Path | None:
-    """FOLDERID_Documents, which may be on another drive or in OneDrive."""
+    """Returns FOLDERID_Documents, which may be on another drive or in OneDrive."""
     if sys.platform != "win32":
         return None
     import ctypes

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Axes, units, pixels and colors: the only place where they are converted.
+"""Camera geometry: conversions between Blender's cameras and OpenCV's.
 
 World: right-handed, Z up, metres. Camera: x right, y down, z forward (OpenCV). Matrices act on column vectors.
-Pixel (row i, column j) has its center at (j + 0.5, i + 0.5); the origin is the image's top-left corner.
-Color: 8-bit sRGB for pictures; tracking colors are data and never pass a view transform.
+The pixel in row i and column j has its center at (j + 0.5, i + 0.5); the origin is the image's top-left corner.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def world_to_camera(matrix_world: ArrayLike) -> Matrix:
-    """World to OpenCV camera space from a Blender camera's `matrix_world`.
+    """Converts a Blender camera's `matrix_world` to a world-to-camera matrix with OpenCV's axes.
 
     Args:
-        matrix_world: [..., 4, 4] camera to world, Blender's axes. Its scale is ignored, as Blender ignores it.
+        matrix_world: [..., 4, 4] camera to world with Blender's axes. Its scale is ignored, as Blender ignores it.
 
     Returns:
-        [..., 4, 4] float64.
+        [..., 4, 4] float64, world to OpenCV camera space.
 
     Raises:
-        ValueError: an axis of the camera has length zero.
+        ValueError: An axis of the camera has length zero.
     """
     matrix = np.array(matrix_world, np.float64)
     length = np.linalg.norm(matrix[..., :3, :3], axis=-2, keepdims=True)  # [..., 1, 3] of each column
@@ -40,7 +39,7 @@ def world_to_camera(matrix_world: ArrayLike) -> Matrix:
 
 
 def camera_to_blender(world_to_camera_matrix: ArrayLike) -> Matrix:
-    """The inverse of `world_to_camera`: [..., 4, 4] camera to world with Blender's camera axes."""
+    """Converts [..., 4, 4] world-to-camera matrices back to `matrix_world` with Blender's camera axes."""
     return np.linalg.inv(_FLIP @ np.asarray(world_to_camera_matrix, np.float64))
 
 
@@ -55,15 +54,19 @@ def intrinsics(
     size: tuple[int, int],
     pixel_aspect: tuple[float, float] = (1.0, 1.0),
 ) -> Matrix:
-    """Pinhole intrinsics of a Blender perspective camera.
+    """Computes the pinhole intrinsics of a Blender perspective camera.
 
     Follows Blender's `BKE_camera_params_compute_viewplane`: with sensor fit AUTO the sensor width spans the longer
     side, and a shift is a share of the fitted side.
 
     Args:
-        lens, sensor_width, sensor_height: millimetres.
+        lens: Focal length in millimetres.
+        sensor_width: Millimetres.
+        sensor_height: Millimetres.
         sensor_fit: "AUTO", "HORIZONTAL" or "VERTICAL".
-        size: rendered (width, height) in pixels.
+        shift_x: Horizontal shift, a share of the fitted side.
+        shift_y: Vertical shift, a share of the fitted side.
+        size: Rendered (width, height) in pixels.
         pixel_aspect: (x, y) as in Blender's output settings.
 
     Returns:
@@ -83,13 +86,13 @@ def orthographic_intrinsics(
     size: tuple[int, int],
     pixel_aspect: tuple[float, float] = (1.0, 1.0),
 ) -> Matrix:
-    """Intrinsics of a Blender orthographic camera: [3, 3] float64, focal entries in pixels per metre."""
+    """Computes a Blender orthographic camera's intrinsics: [3, 3] float64, focal entries in pixels per metre."""
     horizontal = _fits_horizontally(sensor_fit, size, pixel_aspect)
     return _matrix(1.0 / ortho_scale, horizontal, shift_x, shift_y, size, pixel_aspect)
 
 
-def lens_from_intrinsics(k: ArrayLike, size: tuple[float, float], sensor_width: float = 36.0) -> dict[str, Any]:
-    """Blender perspective camera settings with these intrinsics (square pixels): keys of `bpy.types.Camera`."""
+def perspective_camera_settings(k: ArrayLike, size: tuple[float, float], sensor_width: float = 36.0) -> dict[str, Any]:
+    """Returns properties of `bpy.types.Camera` that give these perspective intrinsics (square pixels)."""
     matrix = np.asarray(k, np.float64)
     settings = _shift_settings(matrix, size)
     return settings | {
@@ -99,18 +102,19 @@ def lens_from_intrinsics(k: ArrayLike, size: tuple[float, float], sensor_width: 
     }
 
 
-def ortho_from_intrinsics(k: ArrayLike, size: tuple[float, float]) -> dict[str, Any]:
-    """Blender orthographic camera settings with these intrinsics (square pixels): keys of `bpy.types.Camera`."""
+def orthographic_camera_settings(k: ArrayLike, size: tuple[float, float]) -> dict[str, Any]:
+    """Returns properties of `bpy.types.Camera` that give these orthographic intrinsics (square pixels)."""
     matrix = np.asarray(k, np.float64)
     return _shift_settings(matrix, size) | {"type": "ORTHO", "ortho_scale": float(size[0] / matrix[0, 0])}
 
 
 def project(points_camera: ArrayLike, k: ArrayLike, orthographic: bool) -> Matrix:
-    """Camera-space points to pixels.
+    """Projects camera-space points to pixels.
 
     Args:
-        points_camera: [..., 3] OpenCV camera space, metres.
-        k: [3, 3] pixels (pixels per metre where orthographic).
+        points_camera: [..., 3] in OpenCV camera space, metres.
+        k: [3, 3] intrinsics in pixels (pixels per metre for an orthographic camera).
+        orthographic: Whether the camera is orthographic.
 
     Returns:
         [..., 2] float64 pixels; infinite or NaN where a perspective point lies in the camera's plane.
@@ -122,23 +126,6 @@ def project(points_camera: ArrayLike, k: ArrayLike, orthographic: bool) -> Matri
         with np.errstate(divide="ignore", invalid="ignore"):
             plane = plane / points[..., 2:3]
     return plane * np.array([matrix[0, 0], matrix[1, 1]]) + matrix[:2, 2]
-
-
-def to_uint8(color: ArrayLike) -> NDArray[np.uint8]:
-    """Values 0..1 to 0..255, rounded to nearest, clipped."""
-    return np.rint(np.clip(np.asarray(color), 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
-def srgb_to_linear(srgb: ArrayLike) -> NDArray[np.float64]:
-    """IEC 61966-2-1 decoding, values 0..1."""
-    value = np.asarray(srgb, np.float64)
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(linear: ArrayLike) -> NDArray[np.float64]:
-    """IEC 61966-2-1 encoding, values 0..1; negative light becomes 0."""
-    value = np.maximum(np.asarray(linear, np.float64), 0.0)
-    return np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)
 
 
 def _fits_horizontally(sensor_fit: str, size: tuple[int, int], pixel_aspect: tuple[float, float]) -> bool:
@@ -155,7 +142,7 @@ def _matrix(
     size: tuple[int, int],
     pixel_aspect: tuple[float, float],
 ) -> Matrix:
-    """`focal` is in units of the fitted side; the y axis has pixels of another height where the aspect is not 1."""
+    """Builds the intrinsics; `focal` is in units of the fitted side, and y has pixels of another height than x."""
     aspect = pixel_aspect[1] / pixel_aspect[0]
     fitted = size[0] if horizontal else aspect * size[1]  # in pixel widths
     focal_x = focal * fitted
@@ -176,17 +163,3 @@ def _shift_settings(matrix: Matrix, size: tuple[float, float]) -> dict[str, Any]
         "shift_x": float((size[0] / 2 - matrix[0, 2]) / size[0]),
         "shift_y": float((matrix[1, 2] - size[1] / 2) / size[0]),
     }
-
-
-def size_in_words(count: int | None) -> str:
-    """Bytes as people read them, in binary megabytes and gigabytes, which graphics cards are sold by."""
-    if count is None:
-        return "?"
-    if 0 < count < 2**20:
-        return f"{-(-count // 2**10)} KB"
-    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"
-
-
-def number_in_words(count: int) -> str:
-    """A count with its thousands apart."""
-    return f"{count:,}".replace(",", "\u202f")

@@ -1,56 +1,59 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How Trackshade starts Python interpreters and finds programs, so that nothing from the current folder is run.
+"""Starts interpreters and finds programs without running code from the current folder; ends processes with others.
 
 `python -m module` and `python -c code` put the current folder at the front of the module search path, and a module
-that lies there under the name of a library (`json.py`, `torch.py`) would be imported in its place. Every interpreter
-that Trackshade starts is therefore described by one of these functions:
+there with the name of a library (`json.py`, `torch.py`) would be imported instead. Every interpreter that Trackshade
+starts is therefore described by one of these functions:
 
-    own_python          this interpreter again, for a process that belongs to this one (workers, training, probes)
+    this_python         the same interpreter, for a process that belongs to this one (workers, training, probes)
     environment_python  the interpreter of an environment that has the backend
-    bare_python         an interpreter alone, without anybody's packages but its own (venv, pip)
-    blender             Blender, whose own Python is isolated by itself
+    isolated_python     an interpreter with its own packages only (venv, pip)
+    blender             Blender, whose Python is isolated by itself
 
-Programs are looked up with `find_program`, which never looks in the current folder, as Windows does by default.
+Programs are looked up with `find_program`, which never searches the current folder, as Windows does by default.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import trackshade
 
 SAFE_PATH = "PYTHONSAFEPATH"
-# Variables of ours that name folders; relative ones mean another folder in a process that is started elsewhere.
-HARMLESS = ("PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONHASHSEED", "PYTHONUTF8")  # they lead nowhere
+# Variables of Python that do not add code.
+HARMLESS = ("PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONHASHSEED", "PYTHONUTF8")
+# Our variables that name folders. A relative path means another folder in a process that is started elsewhere.
 FOLDERS = ("TRACKSHADE_HOME", "TRACKSHADE_MODELS", "TRACKSHADE_RESULTS")
 
 
 @dataclass(frozen=True)
-class Start:
-    """What to give to `subprocess`: always both.
+class ProcessCommand:
+    """The arguments `args` and `env` of a subprocess, which belong together.
 
     Attributes:
-        command: interpreter, its options and arguments.
-        variables: all environment variables of the process.
+        command: Program and its arguments.
+        variables: All environment variables of the process.
     """
 
     command: list[str]
     variables: dict[str, str]
 
 
-def own_python(*arguments: str) -> Start:
-    """This interpreter again, with the same packages and as much isolation as this process has, or more.
+def this_python(*arguments: str) -> ProcessCommand:
+    """Describes this interpreter again, with the same packages and at least as much isolation as this process.
 
-    Of the folders in PYTHONPATH, the new process gets those that this one searches, too: a cluster or a studio may
-    provide packages that way.
+    Folders in PYTHONPATH are passed on if this process searches them: a cluster or studio may provide packages there.
 
     Args:
-        arguments: "-m" and a module or "-c" and code, and what follows.
+        *arguments: "-m" and a module or "-c" and code, and their arguments.
     """
     flags = ["-P"]
     if sys.flags.isolated:
@@ -58,62 +61,65 @@ def own_python(*arguments: str) -> Start:
     else:
         flags += ["-E"] * bool(sys.flags.ignore_environment) + ["-s"] * bool(sys.flags.no_user_site)
     variables = _variables(dict(os.environ))
-    folders = [_package_folder(), *_searched(variables.pop("PYTHONPATH", ""))]
+    folders = [_package_folder(), *_searched_folders(variables.pop("PYTHONPATH", ""))]
     if found := [folder for folder in folders if folder is not None]:
         variables["PYTHONPATH"] = os.pathsep.join(found)
-    return Start([sys.executable, *flags, *arguments], variables)
+    return ProcessCommand([sys.executable, *flags, *arguments], variables)
 
 
-def environment_python(python: str | os.PathLike[str], *arguments: str) -> Start:
-    """The interpreter of an environment that has the backend, with the packages of that environment and no others.
+def environment_python(python: str | os.PathLike[str], *arguments: str) -> ProcessCommand:
+    """Describes the interpreter of an environment that has the backend, with the packages of that environment only.
 
     Variables of Python that are set for this process (PYTHONPATH, PYTHONHOME, PYTHONSTARTUP and so on, for instance by
-    a studio for Blender) do not reach it. Where it is this very interpreter, it finds the same `trackshade` as this
-    process. The packages that a user installed for it with `pip install --user` still count.
+    a studio for Blender) are not passed on. If it is the interpreter of this process, it finds the same `trackshade`.
+    Packages installed for it with `pip install --user` are found.
+
+    Args:
+        python: The interpreter, a path or a name to look up.
+        *arguments: Its arguments.
 
     Raises:
-        FileNotFoundError: no such program is on the path.
+        FileNotFoundError: There is no such program on the path.
     """
-    path = _located(python)
+    path = _resolve(python)
     variables = _variables(_without_python(os.environ))
     folder = _package_folder() if path == sys.executable else None
     if folder is not None:
         variables["PYTHONPATH"] = folder
-    return Start([path, *arguments], variables)
+    return ProcessCommand([path, *arguments], variables)
 
 
-def bare_python(python: str | os.PathLike[str], *arguments: str) -> Start:
-    """An interpreter in isolated mode: its standard library and its own packages, without variables of Python and
-    without the user's packages.
-
-    Raises:
-        FileNotFoundError: no such program is on the path.
-    """
-    return Start([_located(python), "-I", *arguments], _variables(_without_python(os.environ)))
-
-
-def blender(binary: str, *arguments: str) -> Start:
-    """A Blender. Its own Python is isolated: it has neither the current folder nor PYTHONPATH on its search path unless
-    it is started with `--python-use-system-env`.
+def isolated_python(python: str | os.PathLike[str], *arguments: str) -> ProcessCommand:
+    """Describes an interpreter in isolated mode: without variables of Python and without the user's packages.
 
     Raises:
-        FileNotFoundError: no such program is on the path.
+        FileNotFoundError: There is no such program on the path.
     """
-    return Start([absolute_program(binary), *arguments], _variables(dict(os.environ)))
+    return ProcessCommand([_resolve(python), "-I", *arguments], _variables(_without_python(os.environ)))
+
+
+def blender(binary: str, *arguments: str) -> ProcessCommand:
+    """Describes a Blender.
+
+    Its Python is isolated: neither the current folder nor PYTHONPATH is searched unless it is started with
+    `--python-use-system-env`.
+
+    Raises:
+        FileNotFoundError: There is no such program on the path.
+    """
+    return ProcessCommand([absolute_program(binary), *arguments], _variables(dict(os.environ)))
 
 
 def protect_children() -> None:
-    """Keeps the current folder off the module search path of every Python that this process and its libraries start
-    from now on.
-    """
+    """Keeps the current folder off the module search path of all Python processes started from now on."""
     os.environ[SAFE_PATH] = "1"
 
 
 def find_program(name: str) -> str | None:
-    """Absolute path of a program on the PATH, or None.
+    """Returns the absolute path of a program on the PATH, or None.
 
-    Unlike `shutil.which`, it never looks in the current folder: neither because the system does (Windows), nor because
-    the PATH holds a relative folder.
+    Unlike `shutil.which`, it never searches the current folder, neither by default (Windows) nor through a relative
+    folder in the PATH.
     """
     names = [name]
     if sys.platform == "win32":
@@ -123,18 +129,19 @@ def find_program(name: str) -> str | None:
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         folder = folder.strip('"')
         for candidate in names if os.path.isabs(folder) else ():
-            # With a folder in its name, `which` looks at this file alone.
+            # Given a path, `which` checks that file only.
             if found := shutil.which(os.path.join(folder, candidate)):
                 return found
     return None
 
 
 def absolute_program(program: str | os.PathLike[str]) -> str:
-    """Absolute path of a program that somebody named: a bare name is looked up, a path is relative to the current
-    folder. Links are not followed: the interpreter of a virtual environment is one.
+    """Returns the absolute path of a program: a bare name is looked up, a path is relative to the current folder.
+
+    Links are not followed: the interpreter of a virtual environment is one.
 
     Raises:
-        FileNotFoundError: no such program is on the path.
+        FileNotFoundError: There is no such program on the path.
     """
     path = os.fspath(program)
     if os.path.dirname(path):
@@ -145,7 +152,77 @@ def absolute_program(program: str | os.PathLike[str]) -> str:
     return found
 
 
-def _located(python: str | os.PathLike[str]) -> str:
+def is_process_alive(pid: int) -> bool:
+    """Returns whether a process with this id runs, also one of another user."""
+    if os.name == "nt":
+        return _is_alive_on_windows(pid)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:  # Linux tells whether it has ended and its parent has not waited for it yet
+        state = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return True
+    return state.rpartition(b") ")[2][:1] not in (b"Z", b"X")
+
+
+def _is_alive_on_windows(pid: int) -> bool:
+    query_limited, still_active = 0x1000, 259
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    handle = kernel.OpenProcess(query_limited, False, pid)
+    if not handle:
+        return False
+    code = ctypes.c_ulong()
+    kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+    kernel.CloseHandle(handle)
+    return code.value == still_active
+
+
+def die_with_parent(parent: int) -> None:
+    """On Linux, makes the kernel kill this process when its parent ends (prctl(2)), even if it is stuck in a library.
+
+    On other systems, `call_when_input_closes` is what notices the end of the parent.
+
+    Args:
+        parent: Process id of the parent that started this process, which may have ended before this call.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    set_parent_death_signal = 1
+    ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def call_when_input_closes(callback: Callable[[], object]) -> None:
+    """Calls a function in a thread of its own when standard input closes.
+
+    The process that started this one holds the other end, so it closes when that process ends, however it ends.
+    """
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            continue
+        callback()
+
+    threading.Thread(target=wait, name="standard input", daemon=True).start()
+
+
+def last_log_line(log: Path, start: int = 0) -> str:
+    """Returns the last line of a log from a byte on, which for a failed Python process names the error; "" if none."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(start, os.fstat(file.fileno()).st_size - 4000))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip()[:500] if lines else ""
+
+
+def _resolve(python: str | os.PathLike[str]) -> str:
     return sys.executable if os.fspath(python) == sys.executable else absolute_program(python)
 
 
@@ -157,20 +234,23 @@ def _variables(variables: dict[str, str]) -> dict[str, str]:
 
 
 def _without_python(variables: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in variables.items()
-            if name in HARMLESS or not name.upper().startswith(("PYTHON", "__PYVENV_LAUNCHER__"))}  # fmt: skip
+    prefixes = ("PYTHON", "__PYVENV_LAUNCHER__")
+    return {
+        name: value for name, value in variables.items() if name in HARMLESS or not name.upper().startswith(prefixes)
+    }
 
 
-def _searched(python_path: str) -> list[str]:
-    """The folders of a PYTHONPATH that this process searches for modules, absolute."""
+def _searched_folders(python_path: str) -> list[str]:
+    """Returns the folders of a PYTHONPATH that this process searches for modules, absolute."""
     here = {os.path.normcase(os.path.abspath(folder)) for folder in sys.path if folder}
-    named = [os.path.abspath(folder) for folder in python_path.split(os.pathsep) if folder]
-    return [folder for folder in named if os.path.normcase(folder) in here]
+    folders = [os.path.abspath(folder) for folder in python_path.split(os.pathsep) if folder]
+    return [folder for folder in folders if os.path.normcase(folder) in here]
 
 
 def _package_folder() -> str | None:
-    """The folder that this process has `trackshade` from; None where that is one of the interpreter's own packages,
-    which must not come before the standard library.
+    """Returns the folder that `trackshade` was imported from.
+
+    It is None for an installed package, whose folder must not come before the standard library.
     """
     folder = Path(trackshade.__file__).absolute().parents[1]
     return None if folder.name in ("site-packages", "dist-packages") else str(folder)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Arrays as content-addressed chunks: an array's raw bytes in runs of 1 MiB, each named by its BLAKE2b digest.
+"""Content-addressed arrays: an array's raw bytes in chunks of 1 MiB, each named by its BLAKE2b digest.
 
 A manifest is a shot's header and, for each of its arrays, dtype, shape and chunk digests. Two shots that share
-an array, or the first part of one, share those chunks. Small arrays travel together in one packed run of bytes, so
-that a thousand instances do not make thousands of chunks.
+an array, or the first part of one, share those chunks. Small arrays are packed into one array of bytes, so
+that a thousand instances do not need thousands of chunks.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ SMALL_BYTES = 1 << 16  # arrays below this are packed
 
 
 def is_small(nbytes: int) -> bool:
-    """Whether an array of this size travels in the packed run."""
+    """Returns whether an array of this size is packed with others."""
     return 0 < nbytes < SMALL_BYTES
 
 
 def digest_of(data: bytes | memoryview) -> bytes:
-    """BLAKE2b with 32 bytes of output. Lets other threads run while it works on a large buffer."""
+    """Computes BLAKE2b with 32 bytes of output. Releases the interpreter lock while it hashes a large buffer."""
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
 def chunk_count(nbytes: int) -> int:
-    """How many chunks an array of this many bytes has."""
+    """Returns how many chunks an array of this many bytes has."""
     return -(-nbytes // CHUNK_BYTES)
 
 
 def chunk_size(nbytes: int, index: int) -> int:
-    """The bytes of one chunk: CHUNK_BYTES but for the last."""
+    """Returns the number of bytes of one chunk: CHUNK_BYTES except for the last."""
     return min(CHUNK_BYTES, nbytes - index * CHUNK_BYTES)
 
 
 def raw_bytes(array: np.ndarray) -> memoryview:
-    """The bytes of a C-contiguous little-endian array, not copied. Raises ValueError for any other array."""
+    """Returns the bytes of a C-contiguous little-endian array without a copy. Raises ValueError for other arrays."""
     if not array.flags.c_contiguous or array.dtype.str.startswith(">"):
         raise ValueError(f"an array of dtype {array.dtype.str} must be C-contiguous and little-endian")
     if array.nbytes == 0:
@@ -54,7 +54,7 @@ def raw_bytes(array: np.ndarray) -> memoryview:
 
 @dataclass(frozen=True)
 class ArrayEntry:
-    """One array of a manifest: numpy dtype string, shape, and the digests of its chunks in order.
+    """An array in a manifest: numpy dtype string, shape, and the digests of its chunks in order.
 
     A small array has no chunks of its own.
     """
@@ -65,19 +65,21 @@ class ArrayEntry:
 
     @property
     def nbytes(self) -> int:
+        """Number of bytes of the array."""
         return math.prod(self.shape) * int(self.dtype[2:])
 
-    def sizes(self) -> Iterator[tuple[bytes, int]]:
-        """Each chunk's digest and its number of bytes."""
+    def chunk_sizes(self) -> Iterator[tuple[bytes, int]]:
+        """Yields each chunk's digest and its number of bytes."""
         for index, digest in enumerate(self.chunks):
             yield digest, chunk_size(self.nbytes, index)
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns the form that is sent."""
         return {"dtype": self.dtype, "shape": list(self.shape), "chunks": list(self.chunks)}
 
     @staticmethod
     def from_dict(found: Any) -> ArrayEntry:
-        """Strict reading. Raises ProtocolError("malformed-manifest")."""
+        """Reads and checks that form. Raises ProtocolError("malformed-manifest")."""
         if not isinstance(found, dict) or set(found) != {"dtype", "shape", "chunks"}:
             raise _malformed("an array is not described by dtype, shape and chunks")
         if not protocol.is_array_type(found["dtype"], found["shape"]):
@@ -93,10 +95,14 @@ class ArrayEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A shot on the wire: its header, its arrays, and the two optional images.
+    """A shot as it is sent: its header, its arrays, and the two optional images.
 
-    `packed` is uint8 [N]: the bytes of the arrays without chunks, one after the other.
-    `first_frame` is uint8 [H, W, 3], `input_render` uint8 [T, H, W, 3], both sRGB.
+    Attributes:
+        shot: The shot's header; see `trackshade.shot.encoding`.
+        arrays: The shot's arrays.
+        packed: uint8 [N]: the bytes of the arrays without chunks, one after the other.
+        first_frame: uint8 [H, W, 3] sRGB.
+        input_render: uint8 [T, H, W, 3] sRGB.
     """
 
     shot: Mapping[str, Any]
@@ -106,15 +112,16 @@ class Manifest:
     input_render: ArrayEntry | None = None
 
     def entries(self) -> tuple[ArrayEntry, ...]:
-        """Every array with chunks, the images last."""
+        """Returns all arrays with chunks, the images last."""
         extra = (self.packed, self.first_frame, self.input_render)
         return (*(e for e in self.arrays if e.chunks), *(e for e in extra if e is not None))
 
-    def sizes(self) -> dict[bytes, int]:
-        """Every chunk's digest and number of bytes."""
-        return {digest: size for entry in self.entries() for digest, size in entry.sizes()}
+    def chunk_sizes(self) -> dict[bytes, int]:
+        """Returns the number of bytes of each chunk by its digest."""
+        return {digest: size for entry in self.entries() for digest, size in entry.chunk_sizes()}
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns the form that is sent."""
         return {
             "shot": dict(self.shot),
             "arrays": [entry.to_dict() for entry in self.arrays],
@@ -125,7 +132,7 @@ class Manifest:
 
     @staticmethod
     def from_dict(found: Any) -> Manifest:
-        """Strict reading. Raises ProtocolError("malformed-manifest")."""
+        """Reads and checks that form. Raises ProtocolError("malformed-manifest")."""
         if not isinstance(found, dict) or set(found) != {"shot", "arrays", *_EXTRA}:
             raise _malformed("it does not consist of shot, arrays, packed, first_frame and input_render")
         if not isinstance(found["shot"], dict) or not isinstance(found["arrays"], list):

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The connection file: where a backend listens and the token it wants, readable by its owner only."""
+"""The connection file: where a backend listens and the token it requires, readable by this user only."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from trackshade.core.atomic_files import write_bytes
 from trackshade.core.errors import OutputError, ProtocolError
+from trackshade.core.processes import is_process_alive
 
 
 @dataclass(frozen=True)
@@ -23,59 +23,19 @@ class ConnectionInfo:
     protocol: int
     curve: bool = False  # reachable with CURVE keys only
 
-    def alive(self) -> bool:
-        """Whether a process with that pid exists on this machine."""
-        return process_alive(self.pid)
-
-
-def process_alive(pid: int) -> bool:
-    """Whether a process with this pid runs. One of another user counts."""
-    if os.name == "nt":
-        return _alive_windows(pid)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Whether it has ended and only its parent has not looked yet; told by Linux alone."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False
-    return state.rpartition(b") ")[2][:1] in (b"Z", b"X")
-
-
-def _alive_windows(pid: int) -> bool:
-    import ctypes
-
-    query_limited, still_active = 0x1000, 259
-    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
-    handle = kernel.OpenProcess(query_limited, False, pid)
-    if not handle:
-        return False
-    code = ctypes.c_ulong()
-    kernel.GetExitCodeProcess(handle, ctypes.byref(code))
-    kernel.CloseHandle(handle)
-    return code.value == still_active
+    def is_alive(self) -> bool:
+        """Returns whether a process with the backend's id runs on this machine."""
+        return is_process_alive(self.pid)
 
 
 def write(path: Path, info: ConnectionInfo) -> None:
-    """Write the file with mode 0600 in one step. Raises OutputError("unwritable")."""
+    """Writes the file with mode 0600 in one step.
+
+    Raises:
+        OutputError: "unwritable".
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(asdict(info), file)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_bytes(path, json.dumps(asdict(info)).encode(), private=True)
     except OSError as error:
         raise OutputError(
             "unwritable",
@@ -85,7 +45,11 @@ def write(path: Path, info: ConnectionInfo) -> None:
 
 
 def read(path: Path) -> ConnectionInfo | None:
-    """The file's contents, None where there is none. Raises ProtocolError("bad-connection-file")."""
+    """Reads the file; None if it does not exist.
+
+    Raises:
+        ProtocolError: "bad-connection-file".
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return ConnectionInfo(
@@ -96,7 +60,7 @@ def read(path: Path) -> ConnectionInfo | None:
             int(found["protocol"]),
             bool(found["curve"]),
         )
-    except (FileNotFoundError, NotADirectoryError):  # also where its folder cannot be there
+    except (FileNotFoundError, NotADirectoryError):  # a file where its folder should be
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProtocolError(
@@ -105,10 +69,10 @@ def read(path: Path) -> ConnectionInfo | None:
 
 
 def remove(path: Path, pid: int) -> None:
-    """Delete the file if it is still this process's own."""
+    """Deletes the file if it still belongs to the backend with this process id."""
     try:
         info = read(path)
         if info is not None and info.pid == pid:
             path.unlink(missing_ok=True)
     except (OSError, ProtocolError):
-        return  # somebody else's by now, or gone
+        return  # another backend's by now, or gone

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a backend may listen: an ipc socket or a loopback port; any other address only with CURVE keys.
+"""Addresses of a backend: an ipc socket or a loopback port; any other address requires CURVE keys.
 
-CURVE keys live in a folder: `server.key` and `server.key_secret` of the backend, and a folder `clients` with the
-public key of each client that may connect. A client's folder holds `server.key` and `client.key_secret`.
+A backend's folder of CURVE keys holds `server.key`, `server.key_secret` and a folder `clients` with the public key of
+each client that may connect. A client's folder holds `server.key` and `client.key_secret`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:\s/]+):(\*|\d{1,5})")
 
 @dataclass(frozen=True)
 class ServerKeys:
-    """What a backend needs to let CURVE clients in."""
+    """The keys with which a backend accepts CURVE clients."""
 
     secret: bytes
     public: bytes
@@ -33,7 +33,7 @@ class ServerKeys:
 
 @dataclass(frozen=True)
 class ClientKeys:
-    """What a client needs to reach a backend with CURVE."""
+    """The keys with which a client reaches a backend."""
 
     server: bytes
     secret: bytes
@@ -41,8 +41,14 @@ class ClientKeys:
 
 
 def check_bind(endpoint: str, curve: bool) -> None:
-    """Raise UsageError unless a backend may listen there: `ipc://PATH`, `tcp://127.0.0.1:PORT` or, with CURVE
-    keys, any `tcp://` address.
+    """Checks that a backend may listen at an address.
+
+    Args:
+        endpoint: `ipc://PATH`, `tcp://127.0.0.1:PORT` or, with CURVE keys, any `tcp://` address.
+        curve: Whether there are CURVE keys.
+
+    Raises:
+        UsageError: It may not.
     """
     if endpoint.startswith("ipc://"):
         if not 0 < len(os.fsencode(endpoint[6:])) <= IPC_PATH_LIMIT:
@@ -58,7 +64,7 @@ def check_bind(endpoint: str, curve: bool) -> None:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether only this machine reaches the endpoint. Raises UsageError for what is not `tcp://HOST:PORT`."""
+    """Returns whether only this machine reaches the endpoint. Raises UsageError if it is not `tcp://HOST:PORT`."""
     match = _TCP.fullmatch(endpoint)
     if match is None or (match[2] != "*" and int(match[2]) > 65535):
         raise UsageError("bad-endpoint", f"{endpoint} is not an endpoint.", "Write tcp://HOST:PORT or ipc://PATH.")
@@ -66,11 +72,11 @@ def is_loopback(endpoint: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False  # a name, "localhost" too, is whatever the resolver says today
+        return False  # a name, even "localhost", may resolve to any address
 
 
-def make_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
-    """Make a backend's CURVE keys in `folder`, and for each client a folder `folder/for-NAME` to give to it."""
+def create_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
+    """Creates a backend's CURVE keys in `folder`, and for each client a folder `folder/for-NAME` to copy to it."""
     (folder / "clients").mkdir(parents=True, exist_ok=True, mode=0o700)
     zmq.auth.create_certificates(folder, "server")
     server = (folder / "server.key").read_text()
@@ -84,16 +90,16 @@ def make_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
     os.chmod(folder / "server.key_secret", 0o600)
 
 
-def server_keys(folder: Path) -> ServerKeys:
-    """Read a backend's keys. Raises UsageError("no-keys")."""
+def read_server_keys(folder: Path) -> ServerKeys:
+    """Reads a backend's keys. Raises UsageError("no-keys")."""
     public, secret = _certificate(folder / "server.key_secret")
     if not any((folder / "clients").glob("*.key")):
         raise UsageError("no-keys", f"{folder / 'clients'} has no client's public key (NAME.key).")
     return ServerKeys(secret, public, folder / "clients")
 
 
-def client_keys(folder: Path) -> ClientKeys:
-    """Read a client's keys. Raises UsageError("no-keys")."""
+def read_client_keys(folder: Path) -> ClientKeys:
+    """Reads a client's keys. Raises UsageError("no-keys")."""
     server, _ = _certificate(folder / "server.key", secret=False)
     public, secret = _certificate(folder / "client.key_secret")
     return ClientKeys(server, secret, public)
@@ -110,7 +116,7 @@ def _certificate(path: Path, secret: bool = True) -> tuple[bytes, bytes]:
 
 
 def curve_refused(endpoint: str) -> ProtocolError:
-    """The error for a backend that hangs up during the CURVE handshake."""
+    """Makes the error for a backend that refuses the CURVE handshake."""
     return ProtocolError(
         "wrong-keys",
         f"The backend at {endpoint} does not accept this client's CURVE keys.",

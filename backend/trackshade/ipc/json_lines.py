@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How Blender's process tells the command line that started it what it is doing: lines of JSON on standard output.
+"""Progress and results of a child process as lines of JSON on its standard output.
 
-Blender and its add-ons write to standard output as they please, so each line of ours begins with a mark.
+Blender and libraries print to standard output too, so each of our lines begins with a prefix.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-MARK = "@trackshade "
-ENVIRONMENT = "TRACKSHADE_RELAY"  # set to 1 where somebody reads those lines and holds standard input open
+PREFIX = "@trackshade "
+VARIABLE = "TRACKSHADE_RELAY"  # set to 1 by a parent that reads these lines and holds standard input open
 
 
-def line(message: Mapping[str, Any]) -> str:
-    """One line, without its end."""
-    return MARK + json.dumps(message, allow_nan=False)
+def format_line(message: Mapping[str, Any]) -> str:
+    """Formats a message as one line, without the line break."""
+    return PREFIX + json.dumps(message, allow_nan=False)
 
 
-def parse(text: str) -> dict[str, Any] | None:
-    """The message of a line, None for any other line."""
-    if not text.startswith(MARK):
+def parse_line(text: str) -> dict[str, Any] | None:
+    """Parses a line; None if it is not a message."""
+    if not text.startswith(PREFIX):
         return None
     try:
-        found = json.loads(text[len(MARK) :])
+        message = json.loads(text[len(PREFIX) :])
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return message if isinstance(message, dict) else None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A message is a msgpack header `{v, type, id, body, buffers?}` followed by raw buffers.
+"""Messages: a msgpack header `{v, type, id, body, buffers?}` followed by raw buffers.
 
-`buffers` describes each raw buffer by dtype, shape and BLAKE2b digest. Decoding is strict: whatever is not
-exactly a message raises ProtocolError with a code and a sentence, and nothing else.
+`buffers` describes each raw buffer by dtype, shape and BLAKE2b digest. Decoding is strict: anything that is not a
+valid message raises ProtocolError, and no other exception.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import msgpack
 
 from trackshade.core.errors import ProtocolError, TrackshadeError
 from trackshade.ipc import protocol
+from trackshade.ipc.chunks import digest_of
 from trackshade.ipc.protocol import DIGEST_BYTES
 
 Buffer = bytes | memoryview
@@ -23,7 +24,7 @@ Buffer = bytes | memoryview
 
 @dataclass(frozen=True)
 class BufferEntry:
-    """What the header says about one raw buffer: numpy dtype string, shape, BLAKE2b digest of its bytes."""
+    """The header's description of a raw buffer: numpy dtype string, shape, BLAKE2b digest of its bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -31,17 +32,18 @@ class BufferEntry:
 
     @property
     def nbytes(self) -> int:
+        """Number of bytes of the buffer."""
         return math.prod(self.shape) * int(self.dtype[2:])
 
     @staticmethod
     def of_bytes(nbytes: int, digest: bytes) -> BufferEntry:
-        """The entry of a plain run of bytes."""
+        """Describes a buffer of plain bytes."""
         return BufferEntry("|u1", (nbytes,), digest)
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message. `id` is chosen by whoever asks and repeated in the answer."""
+    """One message. The sender of a request chooses `id`, and the answer repeats it."""
 
     type: str
     id: int = 0
@@ -51,8 +53,19 @@ class Message:
     v: int = protocol.PROTOCOL
 
 
+def with_buffers(kind: str, number: int, body: Mapping[str, Any], *buffers: bytes) -> Message:
+    """Makes a message with buffers of plain bytes."""
+    entries = tuple(BufferEntry.of_bytes(len(data), digest_of(data)) for data in buffers)
+    return Message(kind, number, body, entries, buffers)
+
+
+def error_reply(number: int, error: TrackshadeError) -> Message:
+    """Makes the error reply to the request with this id."""
+    return Message("error", number, error.to_dict())
+
+
 def encode(message: Message) -> list[Buffer]:
-    """The frames of a message; buffers are passed on as they are, without a copy."""
+    """Returns the frames of a message; buffers are passed on without a copy."""
     header: dict[str, Any] = {"v": message.v, "type": message.type, "id": message.id, "body": message.body}
     if message.entries:
         header["buffers"] = [{"dtype": e.dtype, "shape": e.shape, "digest": e.digest} for e in message.entries]
@@ -60,16 +73,19 @@ def encode(message: Message) -> list[Buffer]:
 
 
 def pack(value: Mapping[str, Any]) -> bytes:
-    """A map as msgpack."""
+    """Encodes a map as msgpack."""
     packed = msgpack.packb(value, use_bin_type=True)
     assert packed is not None  # only a stream of its own returns None
     return packed
 
 
 def decode(frames: Sequence[Buffer]) -> Message:
-    """The message in these frames (header first). Raises ProtocolError for anything that is not one.
+    """Decodes frames, the header first.
 
-    A header of another protocol version is decoded as far as `hello` and `error` need it: `v` tells.
+    `hello` and `error` are decoded in every protocol version; `v` is the sender's.
+
+    Raises:
+        ProtocolError: The frames are not a valid message.
     """
     header = _header(frames)
     version, kind, number = header["v"], header["type"], header["id"]
@@ -89,23 +105,13 @@ def decode(frames: Sequence[Buffer]) -> Message:
 
 
 def request_id(frames: Sequence[Buffer]) -> int:
-    """The id that an error reply to these frames has to carry: 0 where none can be read."""
+    """Returns the id for an error reply to invalid frames: 0 if none can be read."""
     try:
         header = msgpack.unpackb(frames[0], raw=False, strict_map_key=True)
     except (IndexError, ValueError, RecursionError, msgpack.UnpackException):
         return 0
     number = header.get("id") if isinstance(header, dict) else None
     return number if protocol.is_count(number) else 0
-
-
-def error_body(error: TrackshadeError) -> dict[str, Any]:
-    """The body of an error reply: `{code, message, fix}`, and the class to make again on the other side."""
-    return error.to_dict()
-
-
-def raise_error(body: Mapping[str, Any]) -> None:
-    """Raise what an error reply says."""
-    raise TrackshadeError.from_dict(dict(body))
 
 
 def _header(frames: Sequence[Buffer]) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Constants of the protocol, and who has to update when two versions meet."""
+"""Constants of the protocol, the check of its version, and strict reading of the fields of a message."""
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+import re
+from collections.abc import Mapping
+from typing import Any, TypeGuard, TypeVar
 
 from trackshade.core.errors import ProtocolError
 
+T = TypeVar("T")
+
 PROTOCOL = 1
-"""Raised whenever a message changes its meaning. `hello` and `error` keep their form in every version."""
+"""Increased whenever a message changes its meaning. `hello` and `error` keep their form in every version."""
 
 MIB = 1 << 20
 CHUNK_BYTES = MIB
@@ -18,34 +22,32 @@ MAX_HEADER_BYTES = 16 * MIB  # a manifest of 100 GB of chunks, or the header of 
 MAX_BUFFER_BYTES = 4 * MIB  # a chunk is 1 MiB and a preview far less
 MAX_BUFFERS = 64
 MAX_MESSAGE_BYTES = 32 * MIB
-TRANSPORT_LIMIT = 256 * MIB  # one frame; libzmq cuts the connection above it, so nobody can fill the memory
+TRANSPORT_LIMIT = 256 * MIB  # one frame; libzmq closes the connection above it, so nobody can fill the memory
 
-# Chunks that one client may have on the way before the backend says that one is stored: enough that neither side waits,
-# few enough that a chunk is still in the processor's cache when it is written.
+# Chunks that a client may send before the backend confirms that one is stored: enough that neither side waits, few
+# enough that a chunk is still in the processor's cache when it is written.
 CREDITS = 4
 
 DTYPES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
 MAX_DIMENSIONS = 8
 
+# States of a job.
+QUEUED, LOADING, RUNNING, DECODING = "queued", "loading", "running", "decoding"
+DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
+ACTIVE_STATES = (LOADING, RUNNING, DECODING)  # a worker has it
+FINAL_STATES = (DONE, FAILED, CANCELLED)
 
-def is_count(value: Any) -> TypeGuard[int]:
-    """Whether this is a number from 0 on that fits 63 bits (and not a bool)."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
-
-
-def is_array_type(dtype: Any, shape: Any) -> bool:
-    """Whether these describe an array that may be on the wire."""
-    return (
-        isinstance(dtype, str)
-        and dtype in DTYPES
-        and isinstance(shape, list | tuple)
-        and len(shape) <= MAX_DIMENSIONS
-        and all(is_count(n) for n in shape)
-    )
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_PATH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # reserved on Windows
 
 
 def check_protocol(client: int, backend: int, *, client_package: str, backend_package: str) -> None:
-    """Raise ProtocolError("version-mismatch"), which says which side to update, when the protocols differ."""
+    """Checks that both sides have the same protocol version.
+
+    Raises:
+        ProtocolError: "version-mismatch", with the side to update.
+    """
     if client == backend:
         return
     side = "the add-on or command that connects" if client < backend else "the backend"
@@ -55,3 +57,80 @@ def check_protocol(client: int, backend: int, *, client_package: str, backend_pa
         f"the backend is Trackshade {backend_package} (protocol {backend}).",
         f"Update {side}.",
     )
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    """Returns whether the value is an integer (not a bool) from 0 that fits 63 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def is_array_type(dtype: Any, shape: Any) -> bool:
+    """Returns whether the values are the numpy dtype string and shape of an array that may be sent."""
+    return (
+        isinstance(dtype, str)
+        and dtype in DTYPES
+        and isinstance(shape, list | tuple)
+        and len(shape) <= MAX_DIMENSIONS
+        and all(is_count(n) for n in shape)
+    )
+
+
+def is_job_id(value: str) -> bool:
+    """Returns whether the value may be a job id: letters, digits, `-` and `_`, at most 64.
+
+    A job id also names a folder, so reserved names of Windows are refused.
+    """
+    return _JOB_ID.fullmatch(value) is not None and _DEVICE_NAME.fullmatch(value) is None
+
+
+def is_file_name(value: str) -> bool:
+    """Returns whether the value is a plain relative path such as `frames/0001.png` on every system."""
+    parts = value.split("/")
+    return len(parts) <= 4 and all(
+        _PATH_PART.fullmatch(part) is not None and _DEVICE_NAME.fullmatch(part) is None and not part.endswith(".")
+        for part in parts
+    )
+
+
+# The functions below return a field of a message's body and raise ProtocolError("malformed-message") if it is missing
+# or has the wrong type, so that no handler meets a value of the wrong kind.
+
+
+def require(body: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """Returns the field `name`, which must have the type `kind`."""
+    value = body.get(name)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ProtocolError("malformed-message", f"A message lacks {name!r}, or it is not of type {kind.__name__}.")
+    return value
+
+
+def require_count(body: Mapping[str, Any], name: str) -> int:
+    """Returns an integer from 0 that fits 63 bits."""
+    value = require(body, name, int)
+    if not is_count(value):
+        raise ProtocolError("malformed-message", f"A message's {name!r} is out of range.")
+    return value
+
+
+def require_job_id(body: Mapping[str, Any], name: str = "job") -> str:
+    """Returns a job id; see `is_job_id`."""
+    value = require(body, name, str)
+    if not is_job_id(value):
+        raise ProtocolError("malformed-message", f"A message's {name!r} is not a job id.")
+    return value
+
+
+def require_digests(body: Mapping[str, Any], name: str = "digests") -> list[bytes]:
+    """Returns a list of chunk digests."""
+    values = require(body, name, list)
+    if not all(isinstance(v, bytes) and len(v) == DIGEST_BYTES for v in values):
+        raise ProtocolError("malformed-message", f"A message's {name!r} are not digests of {DIGEST_BYTES} bytes.")
+    return values
+
+
+def require_file_name(body: Mapping[str, Any], name: str = "name") -> str:
+    """Returns a result file's name. Raises ProtocolError("unsafe-name") for one that could leave the folder."""
+    value = require(body, name, str)
+    if not is_file_name(value):
+        raise ProtocolError("unsafe-name", f"{value[:100]!r} is not the name of a result file.")
+    return value

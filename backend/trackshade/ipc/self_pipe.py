@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pair of sockets that lets any thread or signal handler end another thread's poll."""
+"""The self-pipe trick: a pair of sockets with which any thread or signal handler ends another thread's poll."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 class SelfPipe:
-    """`set` from anywhere; the poller watches `fileno` and calls `clear`."""
+    """`set` may be called from anywhere; the polling thread watches `fileno` and calls `clear`."""
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
@@ -16,21 +16,23 @@ class SelfPipe:
         self._is_set = False
 
     def fileno(self) -> int:
+        """Returns the file descriptor to poll for reading."""
         return self._reader.fileno()
 
     def set(self) -> None:
-        if self._is_set:  # the reader has not looked yet, and will find what there is now as well
+        """Ends the poll."""
+        if self._is_set:  # the reader has not cleared it yet, and will see what there is now as well
             return
         self._is_set = True
         try:
             self._writer.send(b"\0")
         except BlockingIOError:
-            return  # full of earlier calls, which wake as well
+            return  # full of earlier calls, which end the poll as well
         except OSError:
-            return  # closed: nobody waits any more
+            return  # closed: nobody polls any more
 
     def clear(self) -> None:
-        """To be called before looking at what there is: what comes after this sets it again."""
+        """Resets it. Call it before looking for work, because work that comes later sets it again."""
         try:
             self._reader.recv(4096)
         except BlockingIOError:
@@ -39,5 +41,6 @@ class SelfPipe:
             self._is_set = False
 
     def close(self) -> None:
+        """Closes both sockets."""
         self._reader.close()
         self._writer.close()

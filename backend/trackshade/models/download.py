@@ -29,10 +29,11 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
+from trackshade.core.text import format_size
+
 from ..config.registry import ModelSpec, model_folder
 from ..core import folders
 from ..core.errors import CancelledError, ModelError
-from ..core.geometry import size_in_words
 from .checkpoint import INDEX, read_json
 
 # Never pickles (.bin, .pt, .ckpt), never code (.py).
@@ -296,7 +297,7 @@ def _check_disk_space(part: Path, listing: Listing) -> None:
     if free + present < listing.size:
         raise ModelError(
             "disk-full",
-            f"The model needs {size_in_words(listing.size)} but {part.parent} has {size_in_words(free)} free.",
+            f"The model needs {format_size(listing.size)} but {part.parent} has {format_size(free)} free.",
             "Make room, or set TRACKSHADE_MODELS to a larger disk.",
         )
 

@@ -14,7 +14,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import CancelledError, OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.results.record import format_json, shot_digest
 from trackshade.results.texture.bake import (
@@ -126,24 +126,16 @@ def bake_result(
 
     report_frame()
     views = render_views(shot, threads, report_frame)
-    partial = folder / f".{FOLDER}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        record = _bake_meshes(partial, views, video, meshes, given, options, threads, report)
-        (partial / "texture.json").write_text(format_json(record) + "\n", encoding="utf-8")
-        target = folder / FOLDER
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(partial, target)
+        with atomic_folder(folder / FOLDER, single_writer=True) as partial:
+            record = _bake_meshes(partial, views, video, meshes, given, options, threads, report)
+            (partial / "texture.json").write_text(format_json(record) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(
             "output-unwritable",
             f"The textures cannot be written to {folder}: {error.strerror or error}.",
             "Make the result's folder writable, or free some space there.",
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return record
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The backend: a broker with its job store, and a worker process for each device. README.md describes it.
 
-Importing this does not import torch; only a worker that has work does.
+Importing this package does not import torch; only a worker with a job does.
 """
 
 from trackshade.server.options import ServeOptions

@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Chunks as files named by their digest.
+"""Chunks as files named by their digest, and the thread that verifies them.
 
-A chunk is written to a temporary file, renamed to `DIGEST.new`, and once its digest has been verified to `DIGEST`.
-Only verified chunks are ever read by a job. The files are the only truth: nothing has to be kept in step with them.
+A chunk is written to a temporary file, renamed to `DIGEST.new`, and renamed to `DIGEST` once its digest is verified.
+Jobs read verified chunks only. There is no index of the files that could disagree with them.
 """
 
 from __future__ import annotations
 
 import os
+import queue
+import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from trackshade.core.errors import JobError, OutputError
 from trackshade.ipc import ArrayEntry, Manifest, digest_of
+
+VERIFY_AFTER = 0.25  # seconds without a new chunk after which verification begins
 
 
 class ChunkStore:
@@ -28,7 +33,7 @@ class ChunkStore:
             (folder / f"{first:02x}").mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: bytes) -> Path:
-        """Where a verified chunk lies."""
+        """Returns the path of a verified chunk."""
         return Path(self._name(digest))
 
     def _name(self, digest: bytes) -> str:
@@ -36,7 +41,7 @@ class ChunkStore:
         return f"{self._prefix}{name[:2]}/{name}"
 
     def size(self, digest: bytes) -> int | None:
-        """The bytes of a stored chunk, verified or not; None where there is none."""
+        """Returns the number of bytes of a stored chunk, verified or not; None if it is not stored."""
         path = self._name(digest)
         for candidate in (path + ".new", path):  # in this order, as the verifier may be renaming it
             try:
@@ -46,11 +51,11 @@ class ChunkStore:
         return None
 
     def missing(self, digests: Iterable[bytes]) -> list[bytes]:
-        """Those that are not stored. The others' age starts again, so that cleaning leaves them."""
+        """Returns the digests that are not stored. The age of the others starts again, so that they are kept."""
         absent = []
         for digest in digests:
             path = self._name(digest)
-            if os.path.exists(path + ".new"):  # looked for first, as the verifier may be renaming it
+            if os.path.exists(path + ".new"):  # checked first, as the verifier may be renaming it
                 continue
             try:
                 os.utime(path)
@@ -59,7 +64,11 @@ class ChunkStore:
         return absent
 
     def write(self, digest: bytes, data: bytes | memoryview) -> None:
-        """Store a chunk that still has to be verified. Raises OutputError; leaves nothing half-written."""
+        """Stores a chunk that has yet to be verified, whole or not at all.
+
+        Raises:
+            OutputError: The store cannot be written.
+        """
         path = self._name(digest)
         temporary = f"{path}.tmp"
         try:
@@ -70,11 +79,11 @@ class ChunkStore:
                 os.close(file)
             os.replace(temporary, path + ".new")
         except OSError as error:
-            _unlink(temporary)
+            Path(temporary).unlink(missing_ok=True)
             raise storage_error(error, self.folder) from error
 
     def verify(self, digest: bytes) -> bool:
-        """Give a new chunk its final name if its bytes have that digest, else delete it; whether it is stored."""
+        """Gives a new chunk its final name or, if its digest is wrong, deletes it; returns whether it is stored."""
         path = self._name(digest)
         try:
             with open(path + ".new", "rb", buffering=0) as file:
@@ -83,20 +92,20 @@ class ChunkStore:
                 os.replace(path + ".new", path)
             else:
                 os.unlink(path + ".new")
-        except FileNotFoundError:  # sent twice, and verified the first time
+        except FileNotFoundError:  # it was sent twice, and verified the first time
             intact = False
         return intact or os.path.exists(path)
 
     def unverified(self) -> Iterator[bytes]:
-        """The new chunks, after a restart; what was being written then is deleted."""
+        """Yields the unverified chunks after a restart; deletes what was not completely written."""
         for path in self.folder.glob("??/*.*"):
             if path.suffix == ".new" and len(path.stem) == 64:
                 yield bytes.fromhex(path.stem)
             else:
-                _unlink(os.fspath(path))
+                path.unlink(missing_ok=True)
 
     def clean(self, older_than: float, needed: Collection[bytes]) -> int:
-        """Delete chunks not asked for since `older_than` seconds ago and not needed; how many."""
+        """Deletes chunks that are not needed and older than `older_than` seconds; returns how many."""
         limit, count = time.time() - older_than, 0
         names = {digest.hex() for digest in needed}
         for path in self.folder.glob("??/*"):
@@ -109,7 +118,7 @@ class ChunkStore:
         return count
 
     def arrays(self, manifest: Manifest) -> list[np.ndarray]:
-        """A manifest's arrays, read-only. Raises JobError("missing-chunk") where a chunk is gone."""
+        """Reads a manifest's arrays, read-only. Raises JobError("missing-chunk")."""
         packed = self.array(manifest.packed) if manifest.packed else np.empty(0, np.uint8)
         found = []
         for entry in manifest.arrays:
@@ -121,16 +130,17 @@ class ChunkStore:
         return found
 
     def array(self, entry: ArrayEntry) -> np.ndarray:
-        """One array, read-only: mapped where it is one chunk, else read chunk by chunk.
+        """Reads an array, read-only: a single chunk is mapped, several are read one after the other.
 
-        Raises JobError("missing-chunk") where a chunk is gone.
+        Raises:
+            JobError: "missing-chunk".
         """
         try:
             if len(entry.chunks) == 1:
                 return np.memmap(self.path(entry.chunks[0]), entry.dtype, "r", shape=entry.shape)
             whole = np.empty(entry.shape, entry.dtype)
             rest = whole.reshape(-1).view(np.uint8).data
-            for digest, size in entry.sizes():
+            for digest, size in entry.chunk_sizes():
                 with open(self.path(digest), "rb", buffering=0) as file:
                     if file.readinto(rest[:size]) != size:
                         raise ValueError(digest.hex())
@@ -143,8 +153,87 @@ class ChunkStore:
         return whole
 
 
+@dataclass(frozen=True)
+class VerifiedChunk:
+    """A chunk got its final name (`is_intact`), or was deleted because its bytes do not have that digest."""
+
+    digest: bytes
+    is_intact: bool
+
+
+class ChunkVerifier:
+    """Verifies chunks in a thread of its own: between uploads, or at once for a waiting job.
+
+    Attributes:
+        pending: Digests not verified yet, and whether verification was requested. Used by the broker's thread only.
+
+    Args:
+        chunks: The store.
+        wake: Called by the thread when `take_results` has something to return.
+    """
+
+    def __init__(self, chunks: ChunkStore, wake: Callable[[], None]) -> None:
+        self.pending: dict[bytes, bool] = dict.fromkeys(chunks.unverified(), False)
+        self._added = 0.0  # when the last chunk was added
+        self._chunks = chunks
+        self._results: queue.SimpleQueue[VerifiedChunk] = queue.SimpleQueue()
+        self._wake = wake
+        self._work: queue.SimpleQueue[Sequence[bytes] | None] = queue.SimpleQueue()  # None ends the thread
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="verifier", daemon=True)
+        self._thread.start()
+        self.verify_pending()
+
+    def add(self, digest: bytes) -> None:
+        """Adds a chunk, which is verified after a pause in the uploads or when `verify_pending` is called."""
+        self.pending[digest] = False
+        self._added = time.monotonic()
+
+    def verify_pending(self) -> None:
+        """Requests verification of all pending chunks."""
+        digests = [digest for digest, is_requested in self.pending.items() if not is_requested]
+        if digests:
+            self.pending.update(dict.fromkeys(digests, True))
+            self._work.put(digests)
+
+    def verify_in_pause(self) -> None:
+        """Requests verification of all pending chunks if none was added for a while."""
+        if time.monotonic() - self._added > VERIFY_AFTER:
+            self.verify_pending()
+
+    def take_results(self) -> list[VerifiedChunk]:
+        """Returns the chunks verified since the last call, which are no longer pending."""
+        results = []
+        while True:
+            try:
+                results.append(self._results.get_nowait())
+            except queue.Empty:
+                return results
+            self.pending.pop(results[-1].digest, None)
+
+    def close(self) -> None:
+        """Ends the thread; the remaining chunks are verified after the next start."""
+        self._closing = True
+        self._work.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (digests := self._work.get()) is not None:
+            for digest in digests:
+                if self._closing:
+                    return
+                self._results.put(VerifiedChunk(digest, self._verify(digest)))
+                self._wake()
+
+    def _verify(self, digest: bytes) -> bool:
+        try:
+            return self._chunks.verify(digest)
+        except OSError:
+            return False  # the client sends an unreadable chunk again
+
+
 def storage_error(error: OSError, folder: Path) -> OutputError:
-    """The sentence for a store that cannot be written."""
+    """Makes the error for a store that cannot be written."""
     reason = error.strerror or str(error)
     return OutputError(
         "store-unwritable",
@@ -157,10 +246,3 @@ def _write_all(file: int, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(file, rest) :]
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much memory the device has and has left, for who asks for the backend's status.
+"""Total and free memory of the device, for the backend's status.
 
-The broker has no torch and never waits, so what it says is what was found a moment ago, by NVIDIA's own tool where
-there is one (also other programs' use counts) and of the main memory elsewhere.
+The broker has no torch and never waits, so the values are a few seconds old. They come from nvidia-smi, which counts
+the use of other programs too, or from the main memory.
 """
 
 from __future__ import annotations
@@ -17,80 +17,84 @@ from typing import Any
 
 from trackshade.core.processes import find_program
 
-CARD_ORDER = "PCI_BUS_ID"  # for CUDA_DEVICE_ORDER: that of NVIDIA's tool, so that a number means the same card to both
-FRESH = 2.0  # seconds
-TIME_LIMIT = 10.0
+CUDA_DEVICE_ORDER = "PCI_BUS_ID"  # the order of nvidia-smi, so that a number means the same GPU to CUDA and to it
+MAX_AGE = 2.0  # seconds
+TIME_LIMIT = 10.0  # seconds for nvidia-smi
 
 
-class MemoryWatch:
-    """`now()` returns the latest finding, and begins to look again where that is old."""
+class MemoryMonitor:
+    """Measures the memory of a device in the background."""
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._found: dict[str, Any] = {}
-        self._looked = float("-inf")
+        self._latest: dict[str, Any] = {}
+        self._measured = float("-inf")
         self._busy = threading.Lock()
 
-    def now(self) -> dict[str, Any]:
-        """{"name", "free", "total"} of the device, bytes; what is not known is missing."""
-        if time.monotonic() - self._looked > FRESH and self._busy.acquire(blocking=False):
-            threading.Thread(target=self._look, name="memory", daemon=True).start()
-        return self._found
+    def latest(self) -> dict[str, Any]:
+        """Returns what is known of "name", "free" and "total" (bytes); measures again if that is old."""
+        if time.monotonic() - self._measured > MAX_AGE and self._busy.acquire(blocking=False):
+            threading.Thread(target=self._measure, name="memory", daemon=True).start()
+        return self._latest
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         try:
-            self._found = look(self._device)
-            self._looked = time.monotonic()
+            self._latest = measure_memory(self._device)
+            self._measured = time.monotonic()
         finally:
             self._busy.release()
 
 
-def look(device: str) -> dict[str, Any]:
-    """The memory of "cuda", "cuda:N", "cpu", "mps" or "auto" now."""
+def measure_memory(device: str) -> dict[str, Any]:
+    """Measures the memory of "cuda", "cuda:N", "cpu", "mps" or "auto"."""
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cuda"):
-        return main_memory()
+        return measure_main_memory()
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is not None and wanted.startswith("MIG-"):
-        return {}  # a part of a card, of which the tool does not tell
-    cards = visible(nvidia_cards(), wanted)
+        return {}  # nvidia-smi does not report parts of a GPU
+    gpus = visible_gpus(query_gpus(), wanted)
     index = int(number or 0)
-    return cards[index].told() if index < len(cards) else main_memory()
+    return gpus[index].to_dict() if index < len(gpus) else measure_main_memory()
 
 
 @dataclass(frozen=True)
-class Card:
-    """A card of NVIDIA's; memory in bytes."""
+class Gpu:
+    """An NVIDIA GPU; memory in bytes."""
 
     uuid: str
     name: str
     free: int
     total: int
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields that are sent to clients."""
         return {"name": self.name, "free": self.free, "total": self.total}
 
 
-def visible(cards: list[Card], wanted: str | None) -> list[Card]:
-    """The cards that CUDA_VISIBLE_DEVICES (`wanted`) leaves, in its order: numbers, or the beginnings of UUIDs, up to
-    the first that names no card. None: all of them.
+def visible_gpus(gpus: list[Gpu], wanted: str | None) -> list[Gpu]:
+    """Selects GPUs as CUDA does.
+
+    Args:
+        gpus: All GPUs, in the order of their bus.
+        wanted: CUDA_VISIBLE_DEVICES: numbers or beginnings of UUIDs, up to the first invalid one. None for all GPUs.
     """
     if wanted is None:
-        return cards
-    found: list[Card] = []
+        return gpus
+    selected: list[Gpu] = []
     for entry in (part.strip() for part in wanted.split(",")):
         if entry.isdecimal():
-            matching = cards[int(entry) : int(entry) + 1]
+            matching = gpus[int(entry) : int(entry) + 1]
         else:
-            matching = [card for card in cards if entry.startswith("GPU-") and card.uuid.startswith(entry)]
+            matching = [gpu for gpu in gpus if entry.startswith("GPU-") and gpu.uuid.startswith(entry)]
         if len(matching) != 1:
             break
-        found += matching
-    return found
+        selected += matching
+    return selected
 
 
-def nvidia_cards() -> list[Card]:
-    """Each card, in the order of their bus; empty where there is none."""
+def query_gpus() -> list[Gpu]:
+    """Asks nvidia-smi for all GPUs, in the order of their bus; empty without it."""
     tool = find_program("nvidia-smi")
     if tool is None:
         return []
@@ -102,11 +106,11 @@ def nvidia_cards() -> list[Card]:
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [card for line in done.stdout.splitlines() if (card := _card(line))]
+    return [gpu for line in done.stdout.splitlines() if (gpu := _parse_gpu(line))]
 
 
-def main_memory() -> dict[str, Any]:
-    """Free and total main memory, where that can be told."""
+def measure_main_memory() -> dict[str, Any]:
+    """Measures the free and total main memory; empty without psutil."""
     try:
         import psutil
     except ImportError:
@@ -115,9 +119,9 @@ def main_memory() -> dict[str, Any]:
     return {"free": found.available, "total": found.total}
 
 
-def _card(line: str) -> Card | None:
+def _parse_gpu(line: str) -> Gpu | None:
     uuid, _, rest = line.partition(",")
     name, *numbers = [part.strip() for part in rest.rsplit(",", 2)]
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
         return None
-    return Card(uuid.strip(), name, int(numbers[0]) << 20, int(numbers[1]) << 20)
+    return Gpu(uuid.strip(), name, int(numbers[0]) << 20, int(numbers[1]) << 20)

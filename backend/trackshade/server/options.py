@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a backend can be told when it starts."""
+"""Options of a backend."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from trackshade.config.options import SERVE, Option, parser_of
 
 
 @dataclass(frozen=True)
@@ -12,18 +16,18 @@ class ServeOptions:
     """Options of `serve`.
 
     Attributes:
-        endpoint: `ipc://PATH` or `tcp://HOST:PORT`; None for a socket of this store's own.
-        store: folder of the job store; None for the per-user one (a private backend takes the first free one).
-        devices: one worker process for each: "auto", "cpu", "cuda:0", ...; empty to accept jobs only.
-        connection_file: where to write address and token; None for the per-user place.
-        private: end when standard input closes, that is when the owner ends or dies.
-        owners: end when nobody holds a lock in this folder any more (see `trackshade.ipc.owners`).
-        idle_exit: end after this many seconds without clients and jobs; None for never.
-        worker_idle: end a worker that had nothing to do for this many seconds, which gives its memory back.
-        curve: folder of CURVE keys (see `trackshade.ipc.endpoints`), needed for an address that others reach.
-        chunk_days: delete chunks that nothing asked for in that time.
-        keep: how many finished jobs are kept; None for all.
-        cancel_grace: seconds that a worker has to answer a cancel before it is ended.
+        endpoint: `ipc://PATH` or `tcp://HOST:PORT`; None for a socket of the store's own.
+        store: Folder of the job store; None for the per-user one (a private backend takes the first free one).
+        devices: One worker process for each: "auto", "cpu", "cuda:0", ...; empty to accept jobs only.
+        connection_file: Where to write address and token; None for the per-user file.
+        private: Exit when standard input closes, that is when the parent process ends.
+        owners: Exit when this folder has no owner any more (see `trackshade.ipc.locks`).
+        idle_exit: Exit after this many seconds without clients and jobs; None for never.
+        worker_idle: End a worker that had no job for this many seconds, which frees its memory.
+        curve: Folder of CURVE keys (see `trackshade.ipc.endpoints`), required for an address that others reach.
+        chunk_days: Days after which unused chunks are deleted.
+        keep: Number of finished jobs to keep; None for all.
+        cancel_grace: Seconds that a worker has to answer a cancel before it is killed.
     """
 
     endpoint: str | None = None
@@ -40,6 +44,36 @@ class ServeOptions:
     cancel_grace: float = 5.0
 
     @property
-    def owned(self) -> bool:
-        """Whether it ends with those who use it, and does not run what earlier ones left."""
+    def has_owner(self) -> bool:
+        """Whether it exits with its users, and does not run jobs that earlier ones left."""
         return self.private or self.owners is not None
+
+    @staticmethod
+    def from_values(values: Mapping[str, Any]) -> ServeOptions:
+        """Makes the options from values of the command line, by their keys."""
+        given = {key: value for key, value in values.items() if value is not None}
+        devices, workers = given.pop("device", ["auto"]), given.pop("workers", None)
+        if workers is not None:
+            devices = [devices[number % len(devices)] for number in range(workers)]
+        for key in {"store", "connection_file", "owners", "curve"} & given.keys():
+            given[key] = Path(given[key])
+        return ServeOptions(**given, devices=tuple(devices))
+
+
+_OPTIONS = (
+    *SERVE,
+    Option("--workers", "Number of workers, which share the devices in turn; 0 to accept jobs only.", "N", kind=int),
+    Option("--connection-file", "Where to write address and token. Default: one for this user.", "FILE"),
+    Option("--private", "Exit when standard input closes.", default=False, kind=bool),
+    Option("--owners", "Exit when this folder has no owner's lock any more.", "DIR"),
+    Option("--worker-idle", "End a worker without jobs after this time.", "SECONDS", ServeOptions.worker_idle, float),
+    Option("--chunk-days", "Delete unused chunks after this time.", "DAYS", ServeOptions.chunk_days, float),
+    Option("--keep", "Number of finished jobs to keep. Default: all.", "N", kind=int),
+    Option("--cancel-grace", "Time to answer a cancel.", "SECONDS", ServeOptions.cancel_grace, float),
+)
+
+
+def parse_options(arguments: Sequence[str]) -> ServeOptions:
+    """Parses the command line of `python -m trackshade.server`. Raises UsageError."""
+    parser = parser_of("python -m trackshade.server", "Run a backend.", _OPTIONS)
+    return ServeOptions.from_values(vars(parser.parse_args(arguments)))

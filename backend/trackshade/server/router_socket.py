@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A ROUTER socket that others connect to: whole messages in, whole messages out, never blocking."""
+"""The broker's ROUTER sockets: receive and send whole messages without blocking."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from trackshade.ipc import Message, encode
 from trackshade.ipc.endpoints import ServerKeys
 from trackshade.ipc.protocol import MAX_BUFFERS, TRANSPORT_LIMIT
 
-SEND_QUEUE = 64  # messages that may wait for one slow reader before it is taken for gone
+SEND_QUEUE = 64  # messages that may wait for a slow reader before it counts as gone
 RECEIVE_QUEUE = 8  # messages that libzmq may read ahead from one sender, whatever credit it has
 CURVE_DOMAIN = "trackshade"
 
 
 class RouterSocket:
-    """Owns one bound ROUTER socket. `endpoint` is where it really listens."""
+    """A bound ROUTER socket. `endpoint` is the address it listens on, with the port number filled in."""
 
     def __init__(self, context: zmq.Context, endpoint: str, keys: ServerKeys | None = None) -> None:
         self.socket = context.socket(zmq.ROUTER)
@@ -30,7 +30,7 @@ class RouterSocket:
         self.socket.sndhwm = SEND_QUEUE
         self.socket.rcvhwm = RECEIVE_QUEUE
         self.socket.maxmsgsize = TRANSPORT_LIMIT
-        self.socket.router_mandatory = True  # sending to somebody who left raises instead of vanishing
+        self.socket.router_mandatory = True  # sending to a peer that is gone raises an error
         if keys is not None:
             self.socket.curve_server = True
             self.socket.curve_secretkey = keys.secret
@@ -50,8 +50,9 @@ class RouterSocket:
         self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
 
     def receive(self, limit: int) -> Iterator[tuple[bytes, list[memoryview]]]:
-        """Up to `limit` waiting messages: who sent it, and its frames. Frames above the allowed number are
-        dropped but for one, so that decoding says so.
+        """Yields up to `limit` waiting messages: the sender's identity, and the frames.
+
+        Frames above the allowed number are dropped except for one, so that decoding reports them.
         """
         for _ in range(limit):
             try:
@@ -66,7 +67,7 @@ class RouterSocket:
             yield identity, frames
 
     def send(self, identity: bytes, message: Message) -> bool:
-        """Hand a message over; False where the reader has gone or does not read."""
+        """Sends a message; returns False if the peer is gone or does not read."""
         try:
             self.socket.send_multipart([identity, *encode(message)], zmq.NOBLOCK)
         except zmq.Again:
@@ -78,13 +79,14 @@ class RouterSocket:
         return True
 
     def close(self) -> None:
+        """Closes the socket and removes its file."""
         self.socket.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
 
 def _check_free(path: Path) -> None:
-    """Make the folder of an ipc socket. Raises OSError where somebody listens there, which libzmq would not notice."""
+    """Creates the folder of an ipc socket. Raises OSError if a process listens there, which libzmq does not notice."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.exists():
         with socket.socket(socket.AF_UNIX) as probe:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One job from chunks to a result folder: shot, tracking video, pipeline, files.
+"""Runs a job from chunks to a result folder: shot, tracking video, pipeline, files.
 
-Whatever can be wrong with a shot is found before the model is loaded, and torch is imported no sooner. A job that asks
-for the tracking video alone ends there: its result is that video.
+A shot is checked before the model is loaded and torch is imported. A job with the output "tracking" ends with the
+tracking video.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import TrackingVideo, tracking_video
 from trackshade.core.errors import ShotError
 from trackshade.ipc import ArrayEntry, Manifest
+from trackshade.ipc import protocol as states
 from trackshade.results import write_result
-from trackshade.server import states
 from trackshade.server.chunk_store import ChunkStore
 from trackshade.shot import Shot
 
@@ -38,35 +38,54 @@ FIRST_FRAME_STAGE = "First frame from the prompt"
 
 
 class Reporter(Protocol):
-    """Whom a job tells what it does. Both raise Cancelled where the job should end."""
+    """Reports the progress of a job. Both methods raise CancelledError if the job was cancelled."""
 
-    def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None: ...
+    def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None:
+        """Reports a state, a detail, a preview (a small encoded image) and further fields."""
+        ...
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        """Checks for a cancel."""
+        ...
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model on a device, kept between jobs, and the digest of its weights, which is found meanwhile."""
+class LoadedModel:
+    """A model on a device, kept between jobs, and the digest of its weights, computed in the background."""
 
     pipeline: DiffusionShaderPipeline
     digest: Future[str]
 
 
-class Shader:
-    """Runs jobs on one device ("auto" for the best one here) and keeps the last model."""
+class JobRunner:
+    """Runs jobs on one device ("auto" for the best one) and keeps the last model."""
 
     def __init__(self, device: str) -> None:
         self._device = None if device == "auto" else device
-        self._loaded: tuple[str, Loaded] | None = None
+        self._loaded: tuple[str, LoadedModel] | None = None
         self._background = ThreadPoolExecutor(1, "digest")
 
     def run_job(
         self, manifest: Manifest, settings: ShadeSettings, *, chunks: Path, folder: Path, reporter: Reporter
     ) -> dict[str, Any]:
-        """Write the result of a job into `folder`; the record that is its job.json.
+        """Writes the result of a job.
 
-        Raises ShotError, ModelError, OutputError, Cancelled; JobError("missing-chunk").
+        Args:
+            manifest: The shot.
+            settings: The settings.
+            chunks: Folder of the chunks.
+            folder: Folder to write to.
+            reporter: Receives progress and tells of a cancel.
+
+        Returns:
+            The record, as in job.json.
+
+        Raises:
+            ShotError: The model does not accept the shot.
+            ModelError: The model cannot be loaded.
+            OutputError: The result cannot be written.
+            JobError: "missing-chunk".
+            CancelledError: The job was cancelled.
         """
         timings: dict[str, float] = {}
         with _timed(timings, "read"):
@@ -103,11 +122,11 @@ class Shader:
         reporter.check()
         return record
 
-    def warm(self, model: str) -> None:
-        """Load a model for the jobs that are to come. Raises ModelError."""
+    def load_model(self, model: str) -> None:
+        """Loads a model for the next jobs. Raises ModelError."""
         self._load(registry.spec(model), lambda *_, **__: None)
 
-    def _load(self, spec: ModelSpec, report: Callable[..., None]) -> Loaded:
+    def _load(self, spec: ModelSpec, report: Callable[..., None]) -> LoadedModel:
         if self._loaded is not None and self._loaded[0] == spec.name:
             return self._loaded[1]
         self._loaded = None  # two models at once may not fit
@@ -119,13 +138,13 @@ class Shader:
             report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
 
         pipeline = load_pipeline(spec, self._device, progress=progress)
-        loaded = Loaded(pipeline, self._background.submit(digest, registry.model_folder(spec)))
+        loaded = LoadedModel(pipeline, self._background.submit(digest, registry.model_folder(spec)))
         self._loaded = (spec.name, loaded)
         return loaded
 
 
 def check_fits(shot: Shot, spec: ModelSpec, first_frame: np.ndarray | None, input_render: np.ndarray | None) -> None:
-    """Raise ShotError unless the model takes this many frames of this size, and the images are of the shot's."""
+    """Raises ShotError unless the model accepts the shot's frame count and size, and the images have its size."""
     count, (width, height) = len(shot.frame_numbers), shot.size
     if count not in spec.allowed_frame_counts:
         wanted = " or ".join(map(str, spec.allowed_frame_counts))
@@ -212,7 +231,7 @@ def _shade(
 
 
 def encode_preview(frame: np.ndarray) -> bytes:
-    """A small image, [H, W, 3] uint8, as bytes: PNG where it is tiny, else JPEG of at most PREVIEW_SIZE."""
+    """Encodes an image, [H, W, 3] uint8, as PNG if it is tiny, otherwise as JPEG of at most PREVIEW_SIZE pixels."""
     image, data = Image.fromarray(frame), io.BytesIO()
     if max(image.size) <= PREVIEW_SIZE // 2:
         image.save(data, "PNG")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A worker: the process that has torch and a device. `python -m trackshade.server.worker`, started by the broker.
 
-It announces itself before it imports anything large, takes one job at a time, and keeps the model between jobs.
-Its standard input tells where the broker is; when that closes, the broker is gone and so is the worker.
+It reports to the broker before it imports anything large, runs one job at a time, and keeps the model between jobs.
+Standard input provides the broker's address; when it closes, the broker is gone and the worker ends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,18 +21,18 @@ import zmq
 
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, JobError, TrackshadeError
-from trackshade.ipc import Manifest, Message, decode, digest_of, encode
-from trackshade.ipc.messages import BufferEntry
-from trackshade.server.parent_watchdog import die_with_parent
+from trackshade.core.processes import call_when_input_closes, die_with_parent
+from trackshade.ipc import Manifest, decode, encode
+from trackshade.ipc.messages import with_buffers
 
 if TYPE_CHECKING:
-    from trackshade.server.shade import Shader
+    from trackshade.server.shade import JobRunner
 
 log = logging.getLogger("trackshade.worker")
 
 
 class Worker:
-    """Does what the broker at `endpoint` asks for, on one device."""
+    """Runs the jobs of the broker at `endpoint` on one device."""
 
     def __init__(self, endpoint: str, token: str, device: str) -> None:
         self._context = zmq.Context()
@@ -41,13 +40,13 @@ class Worker:
         self._socket.linger = 1000
         self._socket.connect(endpoint)
         self._device = device
-        self._shader: Shader | None = None
+        self._runner: JobRunner | None = None
         self._job: str | None = None
         self._cancelled = False
         self._send("ready", {"token": token})
 
     def run(self) -> None:
-        """Take jobs for ever; the process ends when the broker does."""
+        """Runs jobs until the process ends with the broker."""
         while True:
             message = decode(self._socket.recv_multipart())
             if message.type == "run":
@@ -55,18 +54,26 @@ class Worker:
                 self._work(message.body)
                 self._job = None
             elif message.type == "warm":
-                self._warm(str(message.body["model"]))
-
-    # what a job calls
+                self._load_model(str(message.body["model"]))
 
     def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None:
-        """Tell what the job does now; `preview` is a small encoded image. Raises Cancelled where it should end."""
+        """Reports the state of the job to the broker.
+
+        Args:
+            state: One of the states in `trackshade.ipc.protocol`.
+            message: A detail for the user.
+            preview: A small encoded image.
+            **details: Further fields of the event, such as `step` and `steps`.
+
+        Raises:
+            CancelledError: The job was cancelled.
+        """
         self.check()
         body = {"job": self._job, "state": state, "message": message, **details}
         self._send("event", body, *([preview] if preview else []))
 
     def check(self) -> None:
-        """Raise Cancelled where the job should end."""
+        """Raises CancelledError if the job was cancelled."""
         while self._socket.poll(0):
             message = decode(self._socket.recv_multipart())
             if message.type == "cancel" and message.body.get("job") == self._job:
@@ -77,54 +84,50 @@ class Worker:
     def _work(self, body: Mapping[str, Any]) -> None:
         partial, result = Path(body["partial"]), Path(body["result"])
         try:
-            kind, more = "finished", {"summary": self._make(body, partial, result)}
+            kind, more = "finished", {"summary": self._run_job(body, partial, result)}
         except CancelledError:
             kind, more = "cancelled", {}
         except TrackshadeError as error:
             kind, more = "failed", {"error": error.to_dict()}
         except MemoryError:
             kind, more = "failed", {"error": _out_of_memory("main memory").to_dict()}
-        except Exception as error:  # a job may fail in any library, and the worker takes the next
+        except Exception as error:  # a job may fail in any library, and the worker runs the next one
             log.exception("job %s failed", self._job)
             kind, more = "failed", {"error": _as_job_error(error).to_dict()}
-        shutil.rmtree(partial, ignore_errors=True)  # before anybody hears of the end
+        shutil.rmtree(partial, ignore_errors=True)  # before the end is reported
         self._send(kind, {"job": self._job, **more})
 
-    def _make(self, body: Mapping[str, Any], partial: Path, result: Path) -> dict[str, Any]:
-        summary = self._shade(body, partial)
-        self.check()
-        if not result.exists():  # else an earlier attempt was finished and not heard of any more
-            os.rename(partial, result)
-        return summary
-
-    def _shade(self, body: Mapping[str, Any], partial: Path) -> dict[str, Any]:
-        if self._shader is None:
+    def _run_job(self, body: Mapping[str, Any], partial: Path, result: Path) -> dict[str, Any]:
+        if self._runner is None:
             self.report("loading", "Starting")
-        return self._get_shader().run_job(
+        summary = self._get_runner().run_job(
             Manifest.from_dict(body["manifest"]),
             ShadeSettings.from_dict(body["settings"]),
             chunks=Path(body["chunks"]),
             folder=partial,
             reporter=self,
         )
+        self.check()
+        if not result.exists():  # otherwise an earlier attempt was finished, but its end was not received
+            os.rename(partial, result)
+        return summary
 
-    def _get_shader(self) -> Shader:
-        if self._shader is None:
-            from trackshade.server.shade import Shader  # here: the broker should hear of the worker and the job first
+    def _get_runner(self) -> JobRunner:
+        if self._runner is None:
+            from trackshade.server.shade import JobRunner  # late, so that the worker is ready soon
 
-            self._shader = Shader(self._device)
-        return self._shader
+            self._runner = JobRunner(self._device)
+        return self._runner
 
-    def _warm(self, model: str) -> None:
-        """Load a model before there is a job for it."""
+    def _load_model(self, model: str) -> None:
+        """Loads a model before there is a job for it."""
         try:
-            self._get_shader().warm(model)
-        except Exception:  # the job that wants it says what is wrong
+            self._get_runner().load_model(model)
+        except Exception:  # the job that needs it reports what is wrong
             log.exception("the model %s could not be loaded ahead", model)
 
     def _send(self, kind: str, body: Mapping[str, Any], *buffers: bytes) -> None:
-        entries = tuple(BufferEntry.of_bytes(len(b), digest_of(b)) for b in buffers)
-        self._socket.send_multipart(encode(Message(kind, 0, body, entries, buffers)))
+        self._socket.send_multipart(encode(with_buffers(kind, 0, body, *buffers)))
 
 
 def _as_job_error(error: Exception) -> JobError:
@@ -152,25 +155,17 @@ def _out_of_memory(which: str) -> JobError:
 
 
 def main() -> None:
+    """Reads the broker's address from standard input and runs its jobs."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all: the broker ends its workers
-    line = b""
-    while not line.endswith(b"\n"):
-        piece = os.read(0, 1)
-        if not piece:
-            return
-        line += piece
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the broker
+    with open(0, "rb", buffering=0, closefd=False) as file:  # unbuffered: the rest is for `call_when_input_closes`
+        line = file.readline()
+    if not line.endswith(b"\n"):
+        return
     start = json.loads(line)
     die_with_parent(start["parent"])
-    threading.Thread(target=_end_with_input, name="orphan", daemon=True).start()
+    call_when_input_closes(lambda: os._exit(0))
     Worker(start["endpoint"], start["token"], start["device"]).run()
-
-
-def _end_with_input() -> None:
-    """The broker holds the other end of standard input: when that closes, nobody wants this process any more."""
-    while os.read(0, 4096):
-        continue
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
 import struct
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from trackshade.core.atomic_files import atomic_file
 from trackshade.core.errors import OutputError, ShotError
 from trackshade.shot.encoding import array_specs
 
@@ -32,19 +32,12 @@ def write_file(path: Path, header: dict[str, Any], arrays: list[np.ndarray], for
         raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
     packed, offsets = _pack(header, [array.nbytes for array in arrays])
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with partial.open("xb") as file:
-                file.write(MAGIC + struct.pack("<Q", len(packed)) + packed)
-                for array, offset in zip(arrays, offsets, strict=True):
-                    file.seek(offset)
-                    file.write(array.reshape(-1).view(np.uint8).data)
-                file.truncate(max(file.tell(), len(MAGIC) + 8 + len(packed)))
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with atomic_file(path) as partial, partial.open("xb") as file:
+            file.write(MAGIC + struct.pack("<Q", len(packed)) + packed)
+            for array, offset in zip(arrays, offsets, strict=True):
+                file.seek(offset)
+                file.write(array.reshape(-1).view(np.uint8).data)
+            file.truncate(max(file.tell(), len(MAGIC) + 8 + len(packed)))
     except OSError as error:
         raise OutputError(
             "output-unwritable",

@@ -19,9 +19,9 @@ from typing import Any
 
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
+from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError
 from trackshade.core.fitting import FrameMap, fit_frames
-from trackshade.core.folders import write_json
 
 FORMAT = 1
 FILE, FIRST = "set.json", "first.png"
@@ -71,7 +71,7 @@ class Order:
             raise ShotError(
                 "too-few-frames",
                 f"The export has {count} frames, and the model takes {allowed}.",
-                "Render a longer range, or every frame of it; on a farm, name the whole range as Custom Range under Shot.",
+                "Render a longer range, or every frame of it; on a farm, set the whole range as Custom Range under Shot.",
             )
         return fit_frames(self.start, self.end, self.step, self.fps, spec.allowed_frame_counts, rule)
 

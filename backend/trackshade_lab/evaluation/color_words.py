@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from trackshade.core.caption_colors import COLORS
-from trackshade.core.geometry import srgb_to_linear
+from trackshade.core.colors import srgb_to_linear
 
 NAMES = tuple(COLORS)
 CHANCE = 1 / len(NAMES)

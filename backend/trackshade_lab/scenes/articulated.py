@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from trackshade.core.caption_colors import DARKS
-from trackshade.core.geometry import srgb_to_linear
+from trackshade.core.colors import srgb_to_linear
 from trackshade_lab.scenes import shapes
 from trackshade_lab.scenes.bodies import Body, Part, rotations, still
 from trackshade_lab.scenes.materials import material, plain

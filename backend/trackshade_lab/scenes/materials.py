@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trackshade.core.caption_colors import COLORS, DARKS
-from trackshade.core.geometry import srgb_to_linear
+from trackshade.core.colors import srgb_to_linear
 from trackshade_lab.scenes import shading, textures
 
 TEXTURES: dict[str, tuple[int, float, float, tuple[str, ...]]] = {  # number, how often, cells a metre, words

@@ -69,7 +69,7 @@ def render_shards(
                 "height": size[1], "length": frames,
             }  # fmt: skip
             run_addon(
-                options.arguments("synthesise", values), blender, lambda message: told(int(message.get("step") or 0))
+                options.to_arguments("synthesise", values), blender, lambda message: told(int(message.get("step") or 0))
             )
             write_shard(folder, plan, (number, frames, size[1], size[0]), _clips(Path(made)))
         told(number)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import UsageError
 from trackshade.core.processes import SAFE_PATH
 from trackshade_lab.scenes.clip import Split, generate_clip
@@ -178,13 +178,10 @@ def write_shard(
     folder: Path, plan: dict[str, Any], shape: tuple[int, int, int, int], clips: Iterable[ShardClip]
 ) -> None:
     """Write `clips` as the shard `folder`, whole or not at all; `shape` is [N, T, H, W], `plan` what they are."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    video = np.lib.format.open_memmap(part / "video.npy", "w+", np.uint8, (*shape, 3))
-    tracking = np.lib.format.open_memmap(part / "tracking.npy", "w+", np.uint8, (*shape, 3))
     captions, kinds, colors = [], [], []
-    try:
+    with atomic_folder(folder, replace=False) as part:
+        video = np.lib.format.open_memmap(part / "video.npy", "w+", np.uint8, (*shape, 3))
+        tracking = np.lib.format.open_memmap(part / "tracking.npy", "w+", np.uint8, (*shape, 3))
         for n, clip in enumerate(clips):
             video[n], tracking[n] = clip.video, clip.tracking
             captions.append(clip.caption)
@@ -194,9 +191,6 @@ def write_shard(
         tracking.flush()
         told = {"plan": plan, "captions": captions, "kinds": kinds, "colours": colors}
         (part / "captions.json").write_text(json.dumps(told, indent=1))
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def shard_folders(out_dir: Path | str) -> list[Path]:

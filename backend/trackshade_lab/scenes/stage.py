@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from trackshade.core.caption_colors import COLORS, DARKS
-from trackshade.core.geometry import srgb_to_linear
+from trackshade.core.colors import srgb_to_linear
 from trackshade_lab.scenes import shading, shapes, textures
 from trackshade_lab.scenes.bodies import Part, rotations, still
 from trackshade_lab.scenes.materials import color, plain

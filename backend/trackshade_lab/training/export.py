@@ -19,6 +19,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import ModelError
 from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
 from trackshade.models.checkpoint import check_strictly, read_json, weight_files
@@ -52,9 +53,19 @@ def export(
     text_encoder: nn.Module,
 ) -> Path:
     """Write `folder` anew and whole; returns it. A model card (README.md) that is there is kept."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    with atomic_folder(folder, single_writer=True) as part:
+        _export(part, folder, vae, tokenizer, transformer, text_encoder)
+    return folder
+
+
+def _export(
+    part: Path,
+    folder: Path,
+    vae: PatchAutoencoder,
+    tokenizer: PreTrainedTokenizerFast,
+    transformer: nn.Module,
+    text_encoder: nn.Module,
+) -> None:
     for name, module in (("transformer", transformer), ("text_encoder", text_encoder), ("vae", vae)):
         # bfloat16 keeps three digits: enough for all but the closed-form autoencoder, which is small.
         dtype = torch.float32 if name == "vae" else torch.bfloat16
@@ -66,9 +77,6 @@ def export(
     (part / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n", encoding="utf-8")
     if (folder / "README.md").exists():
         shutil.copy2(folder / "README.md", part / "README.md")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
-    return folder
 
 
 def export_published(folder: Path, base: Path, transformer: TrackingTransformer3DModel, fuse: bool) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds a backend: the one that was named, else one that runs on this machine, else a new one."""
+"""Connects to a backend: a given one, one that runs on this machine, or a new one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from trackshade.client.backend_process import join_shared, start_private, start_shared
 from trackshade.client.client import Client
 from trackshade.client.client_socket import Address
-from trackshade.client.launch import start_private
-from trackshade.client.shared import join, share
 from trackshade.core import folders
 from trackshade.core.errors import ProtocolError, UsageError
 from trackshade.ipc import connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
-from trackshade.ipc.endpoints import ClientKeys, client_keys, is_loopback
+from trackshade.ipc.endpoints import ClientKeys, is_loopback, read_client_keys
 
-PATIENCE = 30.0  # seconds that a backend may be away: long enough to be started again
-SERVED_PATIENCE = 5.0  # seconds to see whether what the connection file names is really there
+PATIENCE = 30.0  # seconds that a backend may be away: long enough for a restart
+FIND_TIME = 5.0  # seconds in which the backend of a connection file has to answer
 
 
 def connect(
@@ -32,36 +31,46 @@ def connect(
     shared: bool = False,
     options: Sequence[str] = (),
 ) -> Client:
-    """A client of the backend at `endpoint`; where that is None of the served one, else of the shared one if that
-    runs, else of a new one: shared with others of this user where `shared`, else a private one.
+    """Connects to a backend and waits for its first answer.
 
-    `token` is that of the backend (its connection file's, or TRACKSHADE_TOKEN, if None), `curve` a folder with this
-    client's CURVE keys; `python`, `store` and `options` are for a new backend (see `start_private`). `patience` is how
-    many seconds a backend may be away before calls fail. Waits for the first answer.
+    Without `endpoint`, it is the backend of `trackshade serve` on this machine, or the shared one if it runs, or a new
+    private one. With `shared`, the shared one is started instead of a private one.
 
-    Raises ProtocolError: "backend-unreachable", "wrong-token", "version-mismatch", "wrong-keys",
-    "backend-not-started", "backend-gave-up"; UsageError for an endpoint that is none, a missing token or missing keys.
+    Args:
+        endpoint: Address of the backend.
+        token: Its token. Default: TRACKSHADE_TOKEN, or that of its connection file.
+        curve: Folder of the client's CURVE keys.
+        python: Interpreter of a new backend; see `start_private`.
+        store: Folder of the job store of a new private backend.
+        patience: Seconds that the backend may be away before calls fail.
+        shared: Whether to share the backend with other programs of this user.
+        options: Further options of a new backend.
+
+    Raises:
+        ProtocolError: "backend-unreachable", "wrong-token", "version-mismatch", "wrong-keys", "backend-not-started"
+            or "backend-gave-up".
+        UsageError: The endpoint is invalid, or the token or keys are missing.
     """
-    keys = client_keys(curve) if curve is not None else None
+    keys = read_client_keys(curve) if curve is not None else None
     if endpoint is not None:
         if not endpoint.startswith("ipc://"):
-            is_loopback(endpoint)  # raises for what is not an endpoint
+            is_loopback(endpoint)  # raises UsageError for an invalid endpoint
         address = Address(endpoint, token or _token_of(endpoint), keys)
         return _checked(Client(lambda: address, patience))
-    if served() is not None:
-        client = Client(lambda: _served_address(keys), SERVED_PATIENCE)
+    if find_served() is not None:
+        client = Client(lambda: _served_address(keys), FIND_TIME)
         try:
             return _checked(client, patience)
         except ProtocolError as error:
             if error.code != "backend-unreachable":
                 raise
     if shared:
-        backend = share(python, options=options)
+        backend = start_shared(python, options=options)
         return _checked(Client(backend.address, patience, backend))
-    running = None if store is not None else join()
+    running = None if store is not None else join_shared()
     if running is not None:
         try:
-            return _checked(Client(running.address, SERVED_PATIENCE, running), patience)
+            return _checked(Client(running.address, FIND_TIME, running), patience)
         except ProtocolError as error:
             if error.code not in ("backend-unreachable", "backend-ended", "version-mismatch"):
                 raise
@@ -80,17 +89,19 @@ def _checked(client: Client, patience: float | None = None) -> Client:
     return client
 
 
-def served() -> ConnectionInfo | None:
-    """Where the backend that is served on this machine listens; None where none is. Raises ProtocolError for a damaged
-    connection file.
+def find_served() -> ConnectionInfo | None:
+    """Finds the backend of `trackshade serve` on this machine; None if none runs.
+
+    Raises:
+        ProtocolError: The connection file is damaged.
     """
     info = connection_files.read(folders.connection_file())
-    return info if info is not None and info.alive() else None
+    return info if info is not None and info.is_alive() else None
 
 
 def _served_address(keys: ClientKeys | None) -> Address:
-    """Read again after every loss: a backend that was started again may listen elsewhere."""
-    info = served()
+    """Returns the address; called again after every loss, as that of a restarted backend may differ."""
+    info = find_served()
     if info is None:
         raise ProtocolError(
             "backend-unreachable",

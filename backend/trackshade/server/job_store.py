@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job store: a folder with an SQLite database, chunks, results and logs, held by one broker at a time.
+"""The job store: a folder with an SQLite database, chunks, results and logs, locked by one broker at a time.
 
     lock  token  jobs.sqlite3  chunks/ab/abcd...  results/JOB/  results/.partial-JOB-N/  logs/
 
-Everything that a client was told stands in the database first, so a broker that is killed loses no accepted job.
+Everything is in the database before a client hears of it, so a broker that is killed loses no accepted job.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
+from trackshade.core.atomic_files import write_bytes
 from trackshade.core.errors import JobError, OutputError, ProtocolError
 from trackshade.ipc import Manifest, digest_of
-from trackshade.ipc.lock import FileLock
+from trackshade.ipc.locks import FileLock
 from trackshade.ipc.messages import pack
-from trackshade.server import states
+from trackshade.ipc.protocol import ACTIVE_STATES, CANCELLED, DONE, FAILED, FINAL_STATES, QUEUED
 from trackshade.server.chunk_store import ChunkStore, storage_error
 
 MAX_RESTARTS = 5
-"""A job that was running whenever the backend was killed this often is given up: it may be what kills it."""
+"""A job that ran each time the backend was killed, more often than this, fails: it may be the cause."""
 
 _JOB_COLUMNS = "id, created, state, settings, deaths, restarts, cancel"
 _TABLES = """
@@ -46,8 +48,18 @@ CREATE TABLE IF NOT EXISTS events (
 
 
 @dataclass(frozen=True)
-class Job:
-    """A row of the job table. `deaths` counts workers that died with it, `restarts` brokers."""
+class StoredJob:
+    """A row of the job table.
+
+    Attributes:
+        id: Job id, chosen by the client.
+        created: Seconds since 1970.
+        state: One of the states in `trackshade.ipc.protocol`.
+        settings: As `ShadeSettings.to_dict`.
+        deaths: How many workers died while they ran it.
+        restarts: How many brokers were killed while it ran.
+        cancel: Whether a client has cancelled it.
+    """
 
     id: str
     created: float
@@ -59,8 +71,16 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Event:
-    """One thing that happened to a job. `body` holds state and details; `preview` is a small image or None."""
+class StoredEvent:
+    """A row of the event table.
+
+    Attributes:
+        job: Job id.
+        seq: Number of the event within the job, from 1.
+        time: Seconds since 1970.
+        body: State and details.
+        preview: Bytes of a small image, or None.
+    """
 
     job: str
     seq: int
@@ -69,10 +89,11 @@ class Event:
     preview: bytes | None = None
 
 
-class Store:
-    """Opens the store in `folder`, makes it where there is none, and holds it until `close`.
+class JobStore:
+    """Opens the store in `folder`, creates it if there is none, and locks it until `close`.
 
-    Raises OutputError("store-in-use") where another backend holds it, OutputError("store-unwritable").
+    Raises:
+        OutputError: "store-in-use" if another backend has it, "store-unwritable" or "store-damaged".
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,25 +112,29 @@ class Store:
             raise storage_error(error, folder) from error
         try:
             self.chunks = ChunkStore(folder / "chunks")
-            self.token = _token(folder / "token")
+            self.token = _read_or_create_token(folder / "token")
             self._database = _open(folder / "jobs.sqlite3")
         except OSError as error:
             self._lock.release()
             raise storage_error(error, folder) from error
         except sqlite3.Error as error:
             self._lock.release()
-            raise _damaged(folder, error) from error
+            raise _damaged_error(folder, error) from error
 
     def close(self) -> None:
+        """Closes the database and releases the lock."""
         self._database.close()
         self._lock.release()
 
-    # jobs
+    def add(self, job: str, manifest: Manifest, settings: Mapping[str, Any]) -> tuple[StoredJob, bool]:
+        """Adds a job, or finds the same one.
 
-    def add(self, job: str, manifest: Manifest, settings: Mapping[str, Any]) -> tuple[Job, bool]:
-        """Accept a job, or find the same one again: the job, and whether it is new.
+        Returns:
+            The job, and whether it is new.
 
-        Raises ProtocolError("job-exists") where the id belongs to another job, OutputError on a full disk.
+        Raises:
+            ProtocolError: "job-exists" if the id belongs to another job.
+            OutputError: The store cannot be written.
         """
         packed = (pack(dict(settings)), pack(manifest.to_dict()))
         digest = digest_of(b"".join(packed))
@@ -121,111 +146,107 @@ class Store:
         with self._writing():
             self._database.execute(
                 "INSERT INTO jobs (id, created, state, digest, settings, manifest) VALUES (?, ?, ?, ?, ?, ?)",
-                (job, time.time(), states.QUEUED, digest, *packed),
+                (job, time.time(), QUEUED, digest, *packed),
             )
-            self._add_event(job, {"state": states.QUEUED}, None)
+            self._add_event(job, {"state": QUEUED}, None)
         return self.job(job), True
 
-    def job(self, job: str) -> Job:
-        """Raises ProtocolError("unknown-job")."""
+    def job(self, job: str) -> StoredJob:
+        """Returns a job. Raises ProtocolError("unknown-job")."""
         row = self._one(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", job)
         if row is None:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
         return _job(row)
 
-    def jobs(self, wanted: tuple[str, ...] | None = None) -> list[Job]:
-        """All jobs, or those in one of these states, oldest first."""
+    def jobs(self, wanted: tuple[str, ...] | None = None) -> list[StoredJob]:
+        """Returns all jobs, or those in one of these states, oldest first."""
         where = "" if wanted is None else f"WHERE state IN ({','.join('?' * len(wanted))})"
         rows = self._database.execute(f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY position", wanted or ())
         return [_job(row) for row in rows]
 
     def request(self, job: str) -> tuple[Manifest, dict[str, Any]]:
-        """What a job was submitted with: manifest and settings."""
+        """Returns a job's manifest and settings."""
         row = self._one("SELECT manifest, settings FROM jobs WHERE id = ?", job)
         if row is None:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
         return Manifest.from_dict(msgpack.unpackb(row[0])), msgpack.unpackb(row[1])
 
-    def move(self, job: str, body: Mapping[str, Any], preview: bytes | None = None) -> Event:
-        """Record an event; its `state`, where it has one, becomes the job's. The event with its number."""
+    def record_event(self, job: str, body: Mapping[str, Any], preview: bytes | None = None) -> StoredEvent:
+        """Stores an event, whose `state`, if it has one, becomes the job's; returns it with its number."""
         with self._writing():
             if "state" in body:
                 self._database.execute("UPDATE jobs SET state = ? WHERE id = ?", (body["state"], job))
             return self._add_event(job, body, preview)
 
     def mark_cancel(self, job: str) -> None:
-        """Remember that a cancel was asked for, also over a restart."""
+        """Stores that a client has cancelled a job, also for after a restart."""
         with self._writing():
             self._database.execute("UPDATE jobs SET cancel = 1 WHERE id = ?", (job,))
 
     def count_death(self, job: str) -> int:
-        """Count a worker that died with this job; how many there were."""
+        """Counts a worker that died while it ran a job; returns how many there were."""
         with self._writing():
             self._database.execute("UPDATE jobs SET deaths = deaths + 1 WHERE id = ?", (job,))
         return self.job(job).deaths
 
-    def events(self, job: str, since: int) -> list[Event]:
-        """The events numbered above `since`. Raises ProtocolError("unknown-job")."""
+    def events(self, job: str, since: int) -> list[StoredEvent]:
+        """Returns the events numbered above `since`. Raises ProtocolError("unknown-job")."""
         self.job(job)
         rows = self._database.execute(
             "SELECT job, seq, time, body, preview FROM events WHERE job = ? AND seq > ? ORDER BY seq",
             (job, since),
         )
-        return [Event(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4]) for row in rows]
+        return [StoredEvent(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4]) for row in rows]
 
-    def last_event(self, job: str) -> Event:
-        """The newest event of a job."""
+    def last_event(self, job: str) -> StoredEvent:
+        """Returns the latest event of a job."""
         row = self._one("SELECT job, seq, time, body, preview FROM events WHERE job = ? ORDER BY seq DESC LIMIT 1", job)
         if row is None:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
-        return Event(row[0], row[1], row[2], msgpack.unpackb(row[3]), None)
-
-    # results
+        return StoredEvent(row[0], row[1], row[2], msgpack.unpackb(row[3]), None)
 
     def result(self, job: str) -> Path:
-        """The folder of a job's result, which is there only when it is whole."""
+        """Returns the folder of a job's result, which exists only once it is complete."""
         return self.folder / "results" / job
 
     def partial(self, job: str) -> Path:
-        """A new folder's path for a worker to write in, which `result` is renamed from."""
+        """Returns the path of a new folder for a worker to write; it is renamed to `result` when it is complete."""
         return self.folder / "results" / f".partial-{job}-{secrets.token_hex(4)}"
 
     def remove_partial(self, job: str) -> None:
-        """Delete what a worker left behind."""
+        """Deletes what a worker left behind."""
         for path in (self.folder / "results").glob(f".partial-{job}-*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    # after a restart, and cleaning
-
     def recover(self) -> None:
-        """Put every job in a state from which it goes on, after a broker that may have been killed."""
+        """Puts jobs that ran when the last broker ended in a state from which they continue."""
         for path in (self.folder / "results").glob(".partial-*"):
             shutil.rmtree(path, ignore_errors=True)
-        for job in self.jobs(states.ACTIVE):
+        for job in self.jobs(ACTIVE_STATES):
             if self.result(job.id).is_dir():
-                self.move(job.id, {"state": states.DONE, "summary": _summary(self.result(job.id))})
+                self.record_event(job.id, {"state": DONE, "summary": _summary(self.result(job.id))})
             elif job.cancel:
-                self.move(job.id, {"state": states.CANCELLED})
+                self.record_event(job.id, {"state": CANCELLED})
             elif job.restarts >= MAX_RESTARTS:
-                self.move(job.id, {"state": states.FAILED, "error": _given_up().to_dict()})
+                self.record_event(job.id, {"state": FAILED, "error": _gave_up_error().to_dict()})
             else:
                 with self._writing():
                     self._database.execute("UPDATE jobs SET restarts = restarts + 1 WHERE id = ?", (job.id,))
-                self.move(job.id, {"state": states.QUEUED, "message": "The backend was restarted."})
+                self.record_event(job.id, {"state": QUEUED, "message": "The backend was restarted."})
 
     def clean(self, chunk_days: float, keep: int | None) -> None:
-        """Forget all but the newest `keep` finished jobs, and chunks that nothing asked for in `chunk_days`."""
-        finished = self.jobs(states.FINAL)
+        """Deletes all but the latest `keep` finished jobs, and chunks that were not used for `chunk_days`."""
+        finished = self.jobs(FINAL_STATES)
         for job in finished[: max(0, len(finished) - keep)] if keep is not None else ():
             with self._writing():
                 self._database.execute("DELETE FROM events WHERE job = ?", (job.id,))
                 self._database.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
             shutil.rmtree(self.result(job.id), ignore_errors=True)
-        waiting = self.jobs((states.QUEUED, *states.ACTIVE))
-        needed = {digest for job in waiting for digest in self.request(job.id)[0].sizes()}
+        waiting = self.jobs((QUEUED, *ACTIVE_STATES))
+        needed = {digest for job in waiting for digest in self.request(job.id)[0].chunk_sizes()}
         self.chunks.clean(chunk_days * 86400, needed)
 
-    def _add_event(self, job: str, body: Mapping[str, Any], preview: bytes | None) -> Event:
+    def _add_event(self, job: str, body: Mapping[str, Any], preview: bytes | None) -> StoredEvent:
         now = time.time()
         row = self._one("SELECT coalesce(max(seq), 0) + 1 FROM events WHERE job = ?", job)
         seq = row[0] if row else 1
@@ -233,39 +254,39 @@ class Store:
             "INSERT INTO events (job, seq, time, body, preview) VALUES (?, ?, ?, ?, ?)",
             (job, seq, now, pack(dict(body)), preview),
         )
-        return Event(job, seq, now, dict(body), preview)
+        return StoredEvent(job, seq, now, dict(body), preview)
 
     def _one(self, query: str, *values: Any) -> tuple[Any, ...] | None:
         return self._database.execute(query, values).fetchone()
 
-    def _writing(self) -> _Transaction:
-        return _Transaction(self._database, self.folder)
-
-
-def _job(row: tuple[Any, ...]) -> Job:
-    return Job(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4], row[5], bool(row[6]))
-
-
-class _Transaction:
-    """All or nothing; a full disk becomes an OutputError."""
-
-    def __init__(self, database: sqlite3.Connection, folder: Path) -> None:
-        self._database = database
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction; a full disk becomes an OutputError."""
         try:
-            if kind is None:
-                self._database.execute("COMMIT")
-        except sqlite3.OperationalError as failure:
-            error = failure
-        if error is not None and self._database.in_transaction:
-            self._database.execute("ROLLBACK")
-        if isinstance(error, sqlite3.OperationalError):
-            raise storage_error(OSError(0, str(error)), self._folder) from error
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+            self._database.execute("COMMIT")
+        except BaseException as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise storage_error(OSError(0, str(error)), self.folder) from error
+            raise
+
+
+def event_body(event: StoredEvent) -> dict[str, Any]:
+    """Returns an event as it is sent. Its preview is sent as a buffer, in the order of the events that have one."""
+    return {
+        **event.body,
+        "job": event.job,
+        "seq": event.seq,
+        "time": event.time,
+        "preview": event.preview is not None,
+    }
+
+
+def _job(row: tuple[Any, ...]) -> StoredJob:
+    return StoredJob(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4], row[5], bool(row[6]))
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -277,20 +298,15 @@ def _open(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _token(path: Path) -> str:
-    """The instance token: made once per store, so that clients find a restarted backend again."""
+def _read_or_create_token(path: Path) -> str:
+    """Reads or creates the token, which stays the same, so that clients find a restarted backend again."""
     try:
         token = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         token = ""
     if len(token) < 32:
         token = secrets.token_urlsafe(32)
-        temporary = path.with_suffix(".tmp")
-        temporary.unlink(missing_ok=True)
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "w", encoding="ascii") as handle:
-            handle.write(token)
-        os.replace(temporary, path)
+        write_bytes(path, token.encode(), private=True)
     return token
 
 
@@ -302,7 +318,7 @@ def _summary(result: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _given_up() -> JobError:
+def _gave_up_error() -> JobError:
     return JobError(
         "backend-killed",
         f"The backend was killed {MAX_RESTARTS + 1} times while it worked on this job.",
@@ -310,7 +326,7 @@ def _given_up() -> JobError:
     )
 
 
-def _damaged(folder: Path, error: sqlite3.Error) -> OutputError:
+def _damaged_error(folder: Path, error: sqlite3.Error) -> OutputError:
     return OutputError(
         "store-damaged",
         f"The job list in {folder} cannot be read: {error}.",

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Color encodings of picture files: from stored values to linear light of sRGB's primaries.
+"""Color encodings of image files: from stored values to linear light with sRGB's primaries.
 
-ICC profiles of the matrix and curves kind are applied by the specification (ICC.1:2022, F.3): curves, then the matrix
-to the profile connection space (XYZ, D50), then back to the primaries of sRGB. Others, with tables of several
-dimensions, are not.
+Matrix-based ICC profiles are applied as specified (ICC.1:2022, F.3): tone curves, the matrix to the profile connection
+space (XYZ, D50), then the matrix to sRGB's primaries. Profiles based on lookup tables are not supported.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trackshade.core.geometry import srgb_to_linear
+from trackshade.core.colors import srgb_to_linear
 
 Float64 = NDArray[np.float64]
 
@@ -33,8 +32,8 @@ _PRIMARIES = {  # x and y of red, green, blue and white
     "Adobe RGB": (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *_D65),
 }
 _ADOBE_GAMMA = 563 / 256
-_SAME_COLOR = 3e-3  # of a matrix's entries: profiles of sRGB differ by their makers' rounding
-_SAME_CURVE = 2e-3  # of linear light: half a level in the middle greys
+_MATRIX_TOLERANCE = 3e-3  # of matrix entries: sRGB profiles of different makers differ by rounding
+_CURVE_TOLERANCE = 2e-3  # of linear light: half a level in the middle greys
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,14 @@ class Curve:
 
     Attributes:
         kind: "srgb", "gamma", "table" or "parameters".
-        values: the exponent; the table's entries; or g, a, b, c, d, e, f of ICC's parametric curves.
+        values: The exponent, the table's entries, or g, a, b, c, d, e, f of ICC's parametric curves.
     """
 
     kind: str = "srgb"
     values: tuple[float, ...] = ()
 
     def __call__(self, stored: Float64) -> Float64:
+        """Converts stored values to linear light, elementwise."""
         if self.kind == "srgb":
             return srgb_to_linear(stored)
         if self.kind == "gamma":
@@ -64,12 +64,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How stored values become linear light of sRGB's primaries.
+    """The conversion from stored values to linear light with sRGB's primaries.
 
     Attributes:
-        name: for people.
-        curves: of red, green and blue.
-        matrix: rows of [3, 3] from the linear light of the file's primaries; None where those are sRGB's.
+        name: Name shown to the user.
+        curves: Tone curves of red, green and blue.
+        matrix: Rows of [3, 3] from linear light with the file's primaries; None if those are sRGB's.
     """
 
     name: str
@@ -78,10 +78,11 @@ class Encoding:
 
     @property
     def is_srgb(self) -> bool:
+        """Whether this is sRGB itself, so that nothing has to be converted."""
         return self == SRGB
 
     def table(self, bits: int) -> Float64:
-        """[3, 2**bits] linear light of each stored value."""
+        """Returns [3, 2**bits]: the linear light of each stored value."""
         return _table(self.curves, bits)
 
 
@@ -95,17 +96,17 @@ def _table(curves: tuple[Curve, ...], bits: int) -> Float64:
 
 
 def named_encoding(name: str) -> Encoding:
-    """One of the known color spaces."""
+    """Returns the encoding of a known color space, such as "Display P3"."""
     curve = Curve("gamma", (_ADOBE_GAMMA,)) if name == "Adobe RGB" else Curve()
     return _encoding(name, (curve, curve, curve), _matrix_of_primaries(_PRIMARIES[name]))
 
 
 def encoding_of_chromaticities(primaries: tuple[float, ...] | None, exponent: float | None) -> Encoding:
-    """The encoding of a PNG's cHRM and gAMA.
+    """Returns the encoding of a PNG's cHRM and gAMA chunks.
 
     Args:
         primaries: x and y of red, green, blue and white; None for sRGB's.
-        exponent: from stored values to light; None for sRGB's curve.
+        exponent: Exponent from stored values to light; None for sRGB's curve.
     """
     curve = Curve() if exponent is None else Curve("gamma", (exponent,))
     matrix = None if primaries is None else _matrix_of_primaries(primaries)
@@ -113,14 +114,14 @@ def encoding_of_chromaticities(primaries: tuple[float, ...] | None, exponent: fl
 
 
 def encoding_of_icc(profile: bytes) -> Encoding | None:
-    """The encoding of an ICC profile; None where it is damaged or not of the matrix and curves kind."""
+    """Returns the encoding of an ICC profile; None if it is damaged or not matrix-based."""
     try:
-        return _icc(profile)
+        return _parse_icc(profile)
     except (struct.error, IndexError, KeyError, ValueError, UnicodeDecodeError):
         return None
 
 
-def _icc(profile: bytes) -> Encoding | None:
+def _parse_icc(profile: bytes) -> Encoding | None:
     space, connection = profile[16:20], profile[20:24]
     (count,) = struct.unpack_from(">I", profile, 128)
     tags = {}
@@ -173,7 +174,7 @@ def _gamma(exponent: float) -> Curve:
 
 
 def _icc_text(data: bytes) -> str:
-    """The profile's name, from a "desc" or "mluc" element."""
+    """Reads the profile's name from a "desc" or "mluc" element."""
     if data[:4] == b"desc" and len(data) >= 12:
         (length,) = struct.unpack_from(">I", data, 8)
         text = data[12 : 12 + min(length, 100)].split(b"\0")[0].decode("ascii", "replace")
@@ -186,14 +187,14 @@ def _icc_text(data: bytes) -> str:
 
 
 def _encoding(name: str, curves: tuple[Curve, Curve, Curve], matrix: Float64 | None) -> Encoding:
-    """An encoding; sRGB itself where it is the same but for rounding."""
+    """Makes an encoding; `SRGB` if it is the same except for rounding."""
     if matrix is not None:
         if not np.isfinite(matrix).all():
             raise ValueError("no sensible primaries")
-        if np.abs(matrix - np.eye(3)).max() < _SAME_COLOR:
+        if np.abs(matrix - np.eye(3)).max() < _MATRIX_TOLERANCE:
             matrix = None
     probe = np.linspace(0, 1, 256)
-    if all(np.abs(curve(probe) - srgb_to_linear(probe)).max() < _SAME_CURVE for curve in set(curves)):
+    if all(np.abs(curve(probe) - srgb_to_linear(probe)).max() < _CURVE_TOLERANCE for curve in set(curves)):
         curves = SRGB.curves
     if matrix is None and curves == SRGB.curves:
         return SRGB
@@ -202,14 +203,14 @@ def _encoding(name: str, curves: tuple[Curve, Curve, Curve], matrix: Float64 | N
 
 
 def _matrix_of_primaries(primaries: tuple[float, ...]) -> Float64 | None:
-    """[3, 3] from linear light of these primaries to that of sRGB's; None where they are no primaries."""
+    """Computes the [3, 3] matrix from these primaries to sRGB's; None for degenerate primaries."""
     try:
-        return np.linalg.inv(_SRGB_D50) @ _to_d50(primaries)
+        return np.linalg.inv(_SRGB_D50) @ _primaries_to_d50(primaries)
     except (np.linalg.LinAlgError, ZeroDivisionError):
         return None
 
 
-def _to_d50(primaries: tuple[float, ...]) -> Float64:
+def _primaries_to_d50(primaries: tuple[float, ...]) -> Float64:
     points = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in zip(primaries[::2], primaries[1::2], strict=True)])
     columns, white = points[:3].T, points[3]
     columns = columns * np.linalg.solve(columns, white)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the headers of picture files that people give: which files are taken, and what their pixels mean.
+"""Reads the headers of image files: whether a file is supported, and what its pixel values mean.
 
-A file is known by its content, never by its name. The pixels themselves are decoded by Blender or by the backend's
-library; everything that could make these two differ (orientation, alpha, depth, color profile, damage) is decided here
-and in `trackshade.shot.given_image`, so that both give the same picture.
+The format is detected from the content, never from the file name. The pixels are decoded by Blender or by OpenImageIO
+in the backend; everything in which these two could differ (orientation, alpha, bit depth, color profile, damaged files)
+is decided here and in `trackshade.shot.input_image`, so that both give the same image. Blender has no image library
+in all supported versions, so the headers are parsed here.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from trackshade.core.color_profiles import SRGB, Encoding, encoding_of_chromaticities, encoding_of_icc, named_encoding
 from trackshade.core.errors import ShotError
-from trackshade.core.image_color import SRGB, Encoding, encoding_of_chromaticities, encoding_of_icc, named_encoding
 
 FORMATS = "PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR"
 MAX_PIXELS = 1 << 26  # 8192 × 8192
@@ -30,8 +32,8 @@ _MAX_PROFILE = 8 << 20  # bytes of an ICC profile
 _SAVE_AGAIN = "Save it again, or choose another picture."
 _CONVERT = f"Save it as {FORMATS}."
 
-# What else people might give, told by name instead of as "no picture".
-_OTHER_KINDS = (
+# Formats that are named in the error message instead of being called unknown.
+_UNSUPPORTED_FORMATS = (
     (rb"8BPS", "a Photoshop document"),
     (rb"%PDF|%!PS|\xc5\xd0\xd3\xc6", "a PDF or PostScript document"),
     (rb"GIF8[79]a", "a GIF"),
@@ -46,7 +48,7 @@ _OTHER_KINDS = (
     (rb"PK\x03\x04", "an archive"),
     (rb"SDPX|XPDS", "a DPX picture"),
 )
-# White and primaries of an OpenEXR file, and the color space that Blender has for them.
+# Chromaticities of red, green, blue and white in OpenEXR files, by the name of Blender's color space for them.
 _LINEAR_SPACES = {
     "Linear Rec.709": (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290),
     "Linear DCI-P3 D65": (0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.3290),
@@ -57,18 +59,19 @@ _LINEAR_SPACES = {
 
 
 @dataclass(frozen=True)
-class PictureHeader:
-    """What a picture file says about its pixels.
+class ImageHeader:
+    """The header of an image file.
 
     Attributes:
         format: "PNG", "JPEG", "TIFF", "WebP", "BMP", "OpenEXR" or "Radiance HDR".
-        stored_size: (width, height) in pixels, before `orientation`.
-        bits: per channel as decoded: 8, 16, or 32 for floating point.
-        alpha: "none", "straight" or "premultiplied" with the color.
-        orientation: as EXIF's, 1 to 8.
-        encoding: how the values become linear light of sRGB's primaries.
-        linear_space: for floating point: Blender's color space of the values; else "".
-        notes: sentences about what was converted; warnings: about what could not be.
+        stored_size: (width, height) in pixels, before `orientation` is applied.
+        bits: Bits per channel after decoding: 8, 16, or 32 for floating point.
+        alpha: "none", "straight" or "premultiplied".
+        orientation: EXIF orientation, 1 to 8.
+        encoding: How stored values are converted to linear light with sRGB's primaries.
+        linear_space: Blender's color space of floating-point values, otherwise "".
+        notes: Sentences about color conversions that are applied.
+        warnings: Sentences about color conversions that are not possible.
     """
 
     format: str
@@ -83,72 +86,88 @@ class PictureHeader:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) in pixels as the picture is shown."""
+        """(width, height) in pixels with the orientation applied."""
         width, height = self.stored_size
         return (height, width) if self.orientation >= 5 else (width, height)
 
     @property
     def scene_linear(self) -> bool:
-        """Whether the values are light, which a view transform has to turn into a picture."""
+        """Whether the values are scene-linear and need a view transform."""
         return bool(self.linear_space)
 
 
-class _Damaged(Exception):
-    """The file breaks its format's rules; the message continues "The picture is damaged: "."""
+class _DamagedError(Exception):
+    """The file violates its format; the message continues "The picture is damaged: "."""
 
 
-class _Unsupported(Exception):
-    """The file is of a kind that is not taken; the message continues "The picture "."""
+class _UnsupportedError(Exception):
+    """The kind of file is not supported; the message continues "The picture "."""
 
 
-def read_header(path: Path) -> PictureHeader:
-    """Reads as little of a picture file as its header takes.
-
-    Raises:
-        ShotError: it cannot be read, is no picture or one of a kind that is not taken.
-    """
-    try:
-        with open_picture(path) as file:
-            return _told(path, lambda: parse_header(file))
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def read_whole(path: Path) -> tuple[bytes, PictureHeader]:
-    """Reads a picture file and checks that it is complete.
+def read_header(path: Path) -> ImageHeader:
+    """Reads the header of an image file, and as little else of the file as possible.
 
     Raises:
-        ShotError: as `read_header`, or it is damaged.
+        ShotError: The file cannot be read, is not an image or has an unsupported format.
     """
+    with _explained(path), open_image(path) as file:
+        return _parse_header(path, file)
+
+
+def read_image_bytes(path: Path) -> tuple[bytes, ImageHeader]:
+    """Reads an image file and checks that it is complete.
+
+    Returns:
+        The file's bytes, and its header.
+
+    Raises:
+        ShotError: The file cannot be read, is not an image, has an unsupported format or is damaged.
+    """
+    with _explained(path):
+        with open_image(path) as file:
+            data = file.read(os.fstat(file.fileno()).st_size)  # allocated at once
+        header = _parse_header(path, io.BytesIO(data))
+        # Some decoders fill missing parts with arbitrary pixels.
+        checks = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff, "WebP": _check_webp}
+        if header.format in checks:
+            checks[header.format](data)
+    return data, header
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns the errors of reading a file into ShotError."""
     try:
-        with open_picture(path) as file:
-            data = file.read(os.fstat(file.fileno()).st_size)  # room for as much as is asked for is made at once
+        yield
+    except _UnsupportedError as error:
+        raise ShotError("picture-format", f"The picture {path} {error}.", _CONVERT) from error
+    except struct.error as error:  # its message means nothing to a user
+        raise damaged_image(path, "its header is not valid") from error
+    except (_DamagedError, zlib.error) as error:
+        raise damaged_image(path, str(error)) from error
     except (OSError, MemoryError) as error:
-        raise _unreadable(path, error) from error
-
-    def parse() -> PictureHeader:
-        header = parse_header(io.BytesIO(data))
-        check_complete(data, header)
-        return header
-
-    return data, _told(path, parse)
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ShotError(
+            "bad-picture", f"The picture {path} cannot be read: {reason}.", "Check the file's permissions."
+        ) from error
 
 
-def open_picture(path: Path) -> BinaryIO:
-    """Opens a regular file of a sensible size for reading.
+def open_image(path: Path) -> BinaryIO:
+    """Opens a regular file of at most MAX_BYTES for reading.
 
     Raises:
-        ShotError: there is no such file, or it is a folder, a device, empty or too large. OSError.
+        ShotError: The file does not exist, is not a regular file, is empty or is too large.
+        OSError: The file cannot be opened.
     """
     try:
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise ShotError("bad-picture", f"The picture {path} does not exist.", "Check its path.") from None
     except ValueError as error:  # a null byte in the name
-        raise ShotError("bad-picture", f"{str(path)!r} is no path of a picture.", "Check its path.") from error
+        raise ShotError("bad-picture", f"{str(path)!r} is not a valid path.", "Check its path.") from error
     if not stat.S_ISREG(facts.st_mode):
-        what = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
-        raise ShotError("bad-picture", f"{path} is {what}, not a picture.", f"Give a {FORMATS} file.")
+        what = "a folder, not a picture" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
+        raise ShotError("bad-picture", f"{path} is {what}.", f"Give a {FORMATS} file.")
     if facts.st_size == 0:
         raise ShotError("bad-picture", f"The picture {path} is empty (0 bytes).", _SAVE_AGAIN)
     if facts.st_size > MAX_BYTES:
@@ -160,71 +179,34 @@ def open_picture(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def damaged(path: Path, reason: str) -> ShotError:
-    """The error for a file that a decoder does not get through."""
+def damaged_image(path: Path, reason: str) -> ShotError:
+    """Makes the error for a file that cannot be decoded."""
     return ShotError("bad-picture", f"The picture {path} is damaged: {reason.strip().rstrip('.')}.", _SAVE_AGAIN)
 
 
-def parse_header(file: BinaryIO) -> PictureHeader:
-    """The header of an open picture file. Raises _Damaged, _Unsupported."""
+def _parse_header(path: Path, file: BinaryIO) -> ImageHeader:
     start = file.read(64)
-    for magic, parse in _PARSERS:
-        if re.match(magic, start, re.DOTALL):
-            file.seek(0)
-            header = parse(_Reader(file))
-            _check_size(header)
-            return header
-    start += file.read(4096)
-    for magic, kind in _OTHER_KINDS:
-        if re.match(magic, start, re.DOTALL):
-            raise _Unsupported(f"is {kind}")
-    raise _Unsupported("is no picture that is known here")
-
-
-def check_complete(data: bytes, header: PictureHeader) -> None:
-    """Raises _Damaged where a part of the file is missing that decoders would fill with anything."""
-    checks = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff, "WebP": _check_webp}
-    check = checks.get(header.format)
-    if check is not None:
-        check(data)
-
-
-def _told(path: Path, parse: Callable[[], PictureHeader]) -> PictureHeader:
-    try:
-        return parse()
-    except _Unsupported as error:
-        raise ShotError("picture-format", f"The picture {path} {error}.", _CONVERT) from error
-    except _TooLarge as error:
-        raise ShotError(
-            "picture-too-large",
-            f"The picture {path} has {error} pixels, and at most {MAX_PIXELS} are read.",
-            "Make it smaller; a model's picture has less than two million.",
-        ) from error
-    except struct.error as error:  # whose words are for programmers
-        raise damaged(path, "its header is not valid") from error
-    except (_Damaged, zlib.error) as error:
-        raise damaged(path, str(error)) from error
-
-
-class _TooLarge(Exception):
-    """The message is the picture's size in words."""
-
-
-def _check_size(header: PictureHeader) -> None:
+    parse = next((parse for magic, parse in _PARSERS if re.match(magic, start, re.DOTALL)), None)
+    if parse is None:
+        start += file.read(4096)
+        kinds = (kind for magic, kind in _UNSUPPORTED_FORMATS if re.match(magic, start, re.DOTALL))
+        raise _UnsupportedError(f"is {next(kinds, 'not an image in a known format')}")
+    file.seek(0)
+    header = parse(_ExactReader(file))
     width, height = header.stored_size
     if width < 1 or height < 1:
-        raise _Damaged(f"its size is {width}×{height}")
+        raise _DamagedError(f"its size is {width}×{height}")
     if width * height > MAX_PIXELS:
-        raise _TooLarge(f"{width}×{height}")
+        raise ShotError(
+            "picture-too-large",
+            f"The picture {path} has {width}×{height} pixels, and at most {MAX_PIXELS} are read.",
+            "Make it smaller; a model's picture has less than two million.",
+        )
+    return header
 
 
-def _unreadable(path: Path, error: BaseException) -> ShotError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return ShotError("bad-picture", f"The picture {path} cannot be read: {reason}.", "Check the file's permissions.")
-
-
-class _Reader:
-    """A file of which every read gives all that is asked for."""
+class _ExactReader:
+    """Reads a file, and raises _DamagedError where it ends early."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -232,7 +214,7 @@ class _Reader:
     def take(self, count: int) -> bytes:
         data = self._file.read(count)
         if len(data) < count:
-            raise _Damaged("it ends too early")
+            raise _DamagedError("it ends too early")
         return data
 
     def unpack(self, layout: str) -> tuple:
@@ -241,38 +223,38 @@ class _Reader:
     def skip(self, count: int) -> None:
         self._file.seek(count, io.SEEK_CUR)
 
-    def at(self, position: int) -> _Reader:
+    def at(self, position: int) -> _ExactReader:
         if not 0 <= position < 1 << 62:  # numbers in a file may have a sign
-            raise _Damaged("a part of it lies nowhere")
+            raise _DamagedError("a part of it lies outside the file")
         self._file.seek(position)
         return self
 
     def rest(self, count: int) -> bytes:
-        """At most `count` bytes."""
+        """Reads at most `count` bytes."""
         return self._file.read(count)
 
 
 # PNG
 
 
-def _png(reader: _Reader) -> PictureHeader:
+def _png(reader: _ExactReader) -> ImageHeader:
     chunks = dict(_png_chunks(reader))
     if len(chunks.get(b"IHDR", b"")) != 13:
-        raise _Damaged("it has no header")
+        raise _DamagedError("it has no header")
     width, height, depth, kind, compression, method, _ = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
     allowed = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
     if depth not in allowed.get(kind, ()) or compression or method:
-        raise _Damaged("its header is not valid")
+        raise _DamagedError("its header is not valid")
     if b"acTL" in chunks:
-        raise _Unsupported("is animated")
+        raise _UnsupportedError("is animated")
     alpha = "straight" if kind in (4, 6) or b"tRNS" in chunks else "none"
-    header = PictureHeader("PNG", (width, height), 16 if depth == 16 else 8, alpha)
+    header = ImageHeader("PNG", (width, height), 16 if depth == 16 else 8, alpha)
     header = replace(header, orientation=_exif_orientation(chunks.get(b"eXIf", b"")))
-    return _png_colored(header, chunks)
+    return _png_encoding(header, chunks)
 
 
-def _png_chunks(reader: _Reader) -> Iterator[tuple[bytes, bytes]]:
-    """Those that say how to read the pixels; the first of each kind."""
+def _png_chunks(reader: _ExactReader) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the first chunk of each type that says how to read the pixels."""
     reader.take(8)
     wanted = {b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"acTL"}
     for _ in range(_MAX_PARTS):
@@ -285,29 +267,29 @@ def _png_chunks(reader: _Reader) -> Iterator[tuple[bytes, bytes]]:
             reader.skip(4)
         else:
             if kind == b"IHDR":
-                raise _Damaged("its header is not valid")
+                raise _DamagedError("its header is not valid")
             reader.skip(length + 4)
-    raise _Damaged("it has too many parts")
+    raise _DamagedError("it has too many parts")
 
 
-def _png_colored(header: PictureHeader, chunks: dict[bytes, bytes]) -> PictureHeader:
-    """By the order of the PNG specification: cICP, iCCP, sRGB, then gAMA and cHRM."""
+def _png_encoding(header: ImageHeader, chunks: dict[bytes, bytes]) -> ImageHeader:
+    """Applies the color chunks in the order of the PNG specification: cICP, iCCP, sRGB, then gAMA and cHRM."""
     if len(chunks.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, _ = chunks[b"cICP"]
         if transfer in (16, 18):
-            raise _Unsupported("is an HDR picture (PQ or HLG)")
+            raise _UnsupportedError("is an HDR picture (PQ or HLG)")
         names = {(1, 13): "sRGB", (1, 1): "sRGB", (12, 13): "Display P3", (9, 13): "Rec.2020 with sRGB's curve"}
         found = names.get((primaries, transfer)) if not matrix else None
         if found is None:
-            return _unconverted(header, f"color code {primaries}/{transfer}/{matrix}")
-        return _encoded(header, named_encoding(found))
+            return _without_encoding(header, f"color code {primaries}/{transfer}/{matrix}")
+        return _with_encoding(header, named_encoding(found))
     if b"iCCP" in chunks:
         name, _, packed = chunks[b"iCCP"].partition(b"\0")
         try:
             profile = zlib.decompressobj().decompress(packed[1:], _MAX_PROFILE)
         except zlib.error:
             profile = b""
-        return _profiled(header, profile, name.decode("latin-1"))
+        return _with_profile(header, profile, name.decode("latin-1"))
     if b"sRGB" in chunks or len(chunks.get(b"gAMA", b"")) != 4:
         return header
     gamma = struct.unpack(">I", chunks[b"gAMA"])[0] / 1e5
@@ -317,21 +299,23 @@ def _png_colored(header: PictureHeader, chunks: dict[bytes, bytes]) -> PictureHe
     if len(chunks.get(b"cHRM", b"")) == 32:
         white_x, white_y, *rest = (value / 1e5 for value in struct.unpack(">8I", chunks[b"cHRM"]))
         primaries = (*rest, white_x, white_y)
-    return _encoded(header, encoding_of_chromaticities(primaries, None if abs(gamma - 0.45455) < 2e-3 else 1 / gamma))
+    return _with_encoding(
+        header, encoding_of_chromaticities(primaries, None if abs(gamma - 0.45455) < 2e-3 else 1 / gamma)
+    )
 
 
 def _check_png(data: bytes) -> None:
-    """Checks each chunk's checksum and that the compressed pixels are all there."""
+    """Checks the checksums of the chunks, and that the compressed pixels are complete."""
     at, bodies = 8, []
     for _ in range(_MAX_PARTS):
         if at + 12 > len(data):
-            raise _Damaged("its end is missing")
+            raise _DamagedError("its end is missing")
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
         if end > len(data):
-            raise _Damaged("its end is missing")
+            raise _DamagedError("its end is missing")
         if not kind[0] & 0x20 and zlib.crc32(data[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise _Damaged(f"the checksum of its part {kind.decode('latin-1')} is wrong")
+            raise _DamagedError(f"the checksum of its part {kind.decode('latin-1')} is wrong")
         if kind == b"IDAT":
             bodies.append((at + 8, end - 4))
         if kind == b"IEND":
@@ -341,15 +325,15 @@ def _check_png(data: bytes) -> None:
     inflate, found = zlib.decompressobj(), 0
     for first, last in bodies:
         rest, more = data[first:last], b"more"
-        while found < wanted and (rest or more):  # never all at once: a small file may hold any number of zeros
+        while found < wanted and (rest or more):  # piece by piece: a small file may expand to any size
             more = inflate.decompress(rest, 1 << 20)
             found, rest = found + len(more), inflate.unconsumed_tail
     if found < wanted:
-        raise _Damaged("pixels are missing")
+        raise _DamagedError("pixels are missing")
 
 
 def _png_bytes(data: bytes) -> int:
-    """How many bytes the uncompressed rows have, their filters included."""
+    """Computes how many bytes the uncompressed rows have, with their filter bytes."""
     width, height, depth, kind, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
     passes = [(0, 0, 1, 1)]
@@ -367,7 +351,7 @@ def _png_bytes(data: bytes) -> int:
 _CMYK = "It is CMYK, for print: its inks are converted without the printer's profile, and colors may differ."
 
 
-def _jpeg(reader: _Reader) -> PictureHeader:
+def _jpeg(reader: _ExactReader) -> ImageHeader:
     reader.take(2)
     profile: dict[int, bytes] = {}
     exif, size, components = b"", None, 0
@@ -379,54 +363,54 @@ def _jpeg(reader: _Reader) -> PictureHeader:
             break
         length = reader.unpack(">H")[0] - 2
         if length < 0:
-            raise _Damaged("a part of it has no length")
+            raise _DamagedError("a part of it has no length")
         body = reader.take(length)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             if marker > 0xC2:
-                raise _Unsupported("is a JPEG of a rare kind (lossless or arithmetic coding)")
+                raise _UnsupportedError("is a JPEG of a rare kind (lossless or arithmetic coding)")
             precision, height, width, components = struct.unpack_from(">BHHB", body)
             if precision != 8:
-                raise _Unsupported(f"is a JPEG of {precision} bits")
+                raise _UnsupportedError(f"is a JPEG of {precision} bits")
             size = width, height
         elif marker == 0xE1 and body.startswith(b"Exif\0\0") and not exif:
             exif = body[6:]
         elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
             profile[body[12]] = body[14:]
     if size is None:
-        raise _Damaged("it has no header")
+        raise _DamagedError("it has no header")
     if components not in (1, 3, 4):
-        raise _Unsupported(f"has {components} channels")
-    header = PictureHeader("JPEG", size, orientation=_exif_orientation(exif))
+        raise _UnsupportedError(f"has {components} channels")
+    header = ImageHeader("JPEG", size, orientation=_exif_orientation(exif))
     if components == 4:
         return replace(header, warnings=(_CMYK,))
     if profile:
-        return _profiled(header, b"".join(profile[number] for number in sorted(profile)), "")
+        return _with_profile(header, b"".join(profile[number] for number in sorted(profile)), "")
     if _exif_says_adobe(exif):
-        return _encoded(header, named_encoding("Adobe RGB"))
+        return _with_encoding(header, named_encoding("Adobe RGB"))
     return header
 
 
-def _jpeg_marker(reader: _Reader) -> int:
+def _jpeg_marker(reader: _ExactReader) -> int:
     byte = reader.take(1)[0]
     if byte != 0xFF:
-        raise _Damaged("a part of it begins in the wrong place")
+        raise _DamagedError("a part of it begins in the wrong place")
     while byte == 0xFF:
         byte = reader.take(1)[0]
     return byte
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Checks that pixels follow and that their end is there. What a phone appends after it does not matter."""
+    """Checks that there are pixels and an end marker. Data after it, as some phones append, is ignored."""
     file = io.BytesIO(data)
-    reader = _Reader(file)
+    reader = _ExactReader(file)
     reader.skip(2)
-    while (marker := _jpeg_marker(reader)) != 0xDA:  # begins the pixels; an earlier part may hold a whole JPEG
+    while (marker := _jpeg_marker(reader)) != 0xDA:  # start of scan; an earlier segment may hold a whole JPEG thumbnail
         if marker == 0xD9:
-            raise _Damaged("it has no pixels")
+            raise _DamagedError("it has no pixels")
         if marker != 0x01 and not 0xD0 <= marker <= 0xD8:
             reader.skip(reader.unpack(">H")[0] - 2)
     if data.find(b"\xff\xd9", file.tell()) < 0:
-        raise _Damaged("its end is missing")
+        raise _DamagedError("its end is missing")
 
 
 # TIFF
@@ -436,7 +420,7 @@ _TIFF_CMYK = 5
 _TIFF_PLAIN = {1: "", 5: "", 8: "", 32946: "", 32773: ""}  # none, LZW, deflate (two numbers), PackBits
 
 
-def _tiff(reader: _Reader) -> PictureHeader:
+def _tiff(reader: _ExactReader) -> ImageHeader:
     tags, after = _tiff_tags(reader, 0)
 
     def first(tag: int, default: int) -> int:
@@ -447,27 +431,29 @@ def _tiff(reader: _Reader) -> PictureHeader:
     samples, bits, kind = first(277, 1), set(tags.get(258, (1,))), first(339, 1)
     photometric, compression = first(262, 1), first(259, 1)
     if compression not in _TIFF_PLAIN:
-        raise _Unsupported(f"is a TIFF with compression {compression} (LZW, deflate, PackBits or none are read)")
+        raise _UnsupportedError(f"is a TIFF with compression {compression} (LZW, deflate, PackBits or none are read)")
     if photometric not in (0, 1, 2, 3, _TIFF_CMYK):
-        raise _Unsupported(f"is a TIFF whose colors are of kind {photometric} (RGB, CMYK, grey or a palette are read)")
+        raise _UnsupportedError(
+            f"is a TIFF whose colors are of kind {photometric} (RGB, CMYK, grey or a palette are read)"
+        )
     if len(bits) != 1 or (depth := int(bits.pop())) not in (1, 8, 16, 32) or kind not in (1, 3):
-        raise _Unsupported("is a TIFF of an unusual depth (8, 16 bits or floating point are read)")
+        raise _UnsupportedError("is a TIFF of an unusual depth (8, 16 bits or floating point are read)")
     if (kind == 3) != (depth == 32 or (kind == 3 and depth == 16)):
-        raise _Unsupported("is a TIFF of 32-bit whole numbers")
+        raise _UnsupportedError("is a TIFF of 32-bit whole numbers")
     base = {2: 3, _TIFF_CMYK: 4}.get(photometric, 1)
     if (
         samples not in (base, base + 1)
         or (photometric in (3, _TIFF_CMYK) and samples != base)
         or (depth == 1 and samples != 1)
     ):
-        raise _Unsupported(f"is a TIFF with {samples} channels")
+        raise _UnsupportedError(f"is a TIFF with {samples} channels")
     _check_tiff_strips(reader, tags, depth, samples, size)
     alpha = "none" if samples == base else "premultiplied" if first(338, 0) == 1 else "straight"
-    header = PictureHeader("TIFF", size, 8 if depth == 1 else depth, alpha, _orientation(first(274, 1)))
+    header = ImageHeader("TIFF", size, 8 if depth == 1 else depth, alpha, _orientation(first(274, 1)))
     if kind == 3:
         return replace(header, bits=32, linear_space="Linear Rec.709")
     if after:
-        header = replace(header, notes=("Of its several pages the first is taken.",))
+        header = replace(header, notes=("Only the first of its pages is used.",))
     if photometric == _TIFF_CMYK:
         return replace(header, warnings=(_CMYK,))
     profile = tags.get(34675, b"")
@@ -475,15 +461,15 @@ def _tiff(reader: _Reader) -> PictureHeader:
         return header
     if not isinstance(profile, bytes):
         profile = bytes(profile) if all(0 <= value < 256 for value in profile) else b""  # b"" cannot be applied
-    return _profiled(header, profile, "")
+    return _with_profile(header, profile, "")
 
 
-def _tiff_tags(reader: _Reader, base: int) -> tuple[dict[int, tuple | bytes], int]:
-    """The tags of the first directory of a TIFF file or an EXIF block, and where the next one begins (0: nowhere)."""
+def _tiff_tags(reader: _ExactReader, base: int) -> tuple[dict[int, tuple | bytes], int]:
+    """Reads the first directory of a TIFF file or an EXIF block: its tags, and the next directory's offset or 0."""
     start = reader.at(base).take(8)
     order = {b"II": "<", b"MM": ">"}.get(start[:2])
     if order is None:
-        raise _Damaged("it has no header")
+        raise _DamagedError("it has no header")
     version = struct.unpack(order + "H", start[2:4])[0]
     big = version == 43
     if big:
@@ -491,27 +477,27 @@ def _tiff_tags(reader: _Reader, base: int) -> tuple[dict[int, tuple | bytes], in
     elif version == 42:
         position = struct.unpack(order + "I", start[4:])[0]
     else:
-        raise _Damaged("it has no header")
+        raise _DamagedError("it has no header")
     return _tiff_directory(reader, base, position, order, big)
 
 
 def _tiff_directory(
-    reader: _Reader, base: int, position: int, order: str, big: bool
+    reader: _ExactReader, base: int, position: int, order: str, big: bool
 ) -> tuple[dict[int, tuple | bytes], int]:
     entry, size = (order + "HHQ8s", 8) if big else (order + "HHI4s", 4)
     count = reader.at(base + position).unpack(order + ("Q" if big else "H"))[0]
     if count > 4096:
-        raise _Damaged("its directory is too long")
+        raise _DamagedError("its directory is too long")
     entries = [reader.unpack(entry) for _ in range(count)]
     after = reader.rest(size)
     tags: dict[int, tuple | bytes] = {}
     for tag, kind, number, value in entries:
         letter = _TIFF_LAYOUTS.get(kind)
-        if letter is None or tag not in _TIFF_WANTED or not number:  # a tag without values says nothing
+        if letter is None or tag not in _TIFF_WANTED or not number:  # an empty tag is ignored
             continue
         length = number * struct.calcsize(letter)
         if length > _MAX_PROFILE:
-            raise _Damaged("a part of it is too long")
+            raise _DamagedError("a part of it is too long")
         if length > size:
             where = struct.unpack(order + ("Q" if big else "I"), value)[0]
             value = reader.at(base + where).take(length)
@@ -524,29 +510,31 @@ _TIFF_WANTED = {254, 256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 284, 322,
                 0x8769, 0xA005}  # fmt: skip
 
 
-def _check_tiff_strips(reader: _Reader, tags: dict[int, tuple | bytes], depth: int, samples: int, size: tuple) -> None:
-    """Raises _Damaged where the pixels lie beyond the file's end or are fewer than its size says."""
+def _check_tiff_strips(
+    reader: _ExactReader, tags: dict[int, tuple | bytes], depth: int, samples: int, size: tuple
+) -> None:
+    """Raises _DamagedError where pixels lie beyond the end of the file, or are fewer than the size says."""
     for offset, count in _tiff_parts(tags):
         if count and len(reader.at(int(offset) + int(count) - 1).rest(1)) != 1:
-            raise _Damaged("its end is missing")
+            raise _DamagedError("its end is missing")
     if tags.get(259, (1,))[0] == 1 and 324 not in tags:
         row = -(-size[0] * depth * samples // 8)
         if sum(count for _, count in _tiff_parts(tags)) < row * size[1]:
-            raise _Damaged("pixels are missing")
+            raise _DamagedError("pixels are missing")
 
 
 def _tiff_parts(tags: dict[int, tuple | bytes]) -> list[tuple[int, int]]:
-    """Offset and length in bytes of each tile, or of each strip where there are none."""
+    """Returns the offset and length in bytes of each tile, or of each strip in a file without tiles."""
     offset, count = (324, 325) if 324 in tags else (273, 279)
     offsets, counts = tags.get(offset, ()), tags.get(count, ())
     if not offsets or len(offsets) != len(counts):
-        raise _Damaged("it does not say where its pixels are")
+        raise _DamagedError("it does not say where its pixels are")
     return [(int(start), int(length)) for start, length in zip(offsets, counts, strict=True)]
 
 
 def _check_tiff(data: bytes) -> None:
-    """Checks that deflated pixels are all there. (LZW and PackBits would take a decoder.)"""
-    tags, _ = _tiff_tags(_Reader(io.BytesIO(data)), 0)
+    """Checks that deflate-compressed pixels are complete; LZW and PackBits would need a decoder."""
+    tags, _ = _tiff_tags(_ExactReader(io.BytesIO(data)), 0)
 
     def first(tag: int, default: int) -> int:
         return int(tags.get(tag, (default,))[0])
@@ -562,15 +550,15 @@ def _check_tiff(data: bytes) -> None:
         left = first(257, 0) - index % strips * rows
         wanted = row * (rows if tiled else min(rows, left))
         if wanted > MAX_PIXELS * 16:
-            raise _Damaged("a part of it is too long")
+            raise _DamagedError("a part of it is too long")
         if len(zlib.decompressobj().decompress(data[offset : offset + count], max(1, wanted))) < wanted:
-            raise _Damaged("pixels are missing")
+            raise _DamagedError("pixels are missing")
 
 
 # WebP
 
 
-def _webp(reader: _Reader) -> PictureHeader:
+def _webp(reader: _ExactReader) -> ImageHeader:
     length = struct.unpack("<I", reader.take(12)[4:8])[0]
     chunks: dict[bytes, bytes] = {}
     at = 4
@@ -585,7 +573,7 @@ def _webp(reader: _Reader) -> PictureHeader:
         reader.skip(size + (size & 1) - kept)
         at += 8 + size + (size & 1)
     if b"ANIM" in chunks:
-        raise _Unsupported("is animated")
+        raise _UnsupportedError("is animated")
     alpha = b"ALPH" in chunks
     if len(frame := chunks.get(b"VP8 ", b"")) == 10 and frame[3:6] == b"\x9d\x01\x2a":
         width, height = (side & 0x3FFF for side in struct.unpack("<HH", frame[6:10]))
@@ -593,46 +581,46 @@ def _webp(reader: _Reader) -> PictureHeader:
         word = int.from_bytes(frame[1:5], "little")
         width, height, alpha = (word & 0x3FFF) + 1, (word >> 14 & 0x3FFF) + 1, bool(word >> 28 & 1)
     else:
-        raise _Damaged("it has no pixels")
-    header = PictureHeader("WebP", (width, height), alpha="straight" if alpha else "none")
+        raise _DamagedError("it has no pixels")
+    header = ImageHeader("WebP", (width, height), alpha="straight" if alpha else "none")
     exif = chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0")
     header = replace(header, orientation=_exif_orientation(exif))
-    return _profiled(header, chunks[b"ICCP"], "") if b"ICCP" in chunks else header
+    return _with_profile(header, chunks[b"ICCP"], "") if b"ICCP" in chunks else header
 
 
 def _check_webp(data: bytes) -> None:
     if struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
-        raise _Damaged("its end is missing")
+        raise _DamagedError("its end is missing")
 
 
 # BMP
 
 
-def _bmp(reader: _Reader) -> PictureHeader:
+def _bmp(reader: _ExactReader) -> ImageHeader:
     offset = struct.unpack("<I", reader.take(14)[10:14])[0]
     (length,) = reader.unpack("<I")
     if length < 40:
-        raise _Unsupported("is a BMP of OS/2")
+        raise _UnsupportedError("is a BMP of OS/2")
     width, height, planes, bits, compression, *_ = reader.unpack("<iiHHIIiiII")
     if planes != 1 or height == -(1 << 31):
-        raise _Damaged("its header is not valid")
+        raise _DamagedError("its header is not valid")
     if compression != 0 or bits not in (1, 4, 8, 24):
-        raise _Unsupported("is a BMP of an unusual kind (24 bits, or 8 bits with a palette, are read)")
+        raise _UnsupportedError("is a BMP of an unusual kind (24 bits, or 8 bits with a palette, are read)")
     end = offset + (width * bits + 31) // 32 * 4 * abs(height)
     if width > 0 and width * abs(height) <= MAX_PIXELS and len(reader.at(max(0, end - 1)).rest(1)) != 1:
-        raise _Damaged("its end is missing")
-    return PictureHeader("BMP", (width, abs(height)))
+        raise _DamagedError("its end is missing")
+    return ImageHeader("BMP", (width, abs(height)))
 
 
 # OpenEXR and Radiance HDR
 
 
-def _exr(reader: _Reader) -> PictureHeader:
+def _exr(reader: _ExactReader) -> ImageHeader:
     _, version = reader.unpack("<II")
     if version & 0xFF != 2:
-        raise _Unsupported(f"is an OpenEXR file of version {version & 0xFF}")
+        raise _UnsupportedError(f"is an OpenEXR file of version {version & 0xFF}")
     if version & 0x1800:
-        raise _Unsupported("is an OpenEXR file of several parts or with deep pixels")
+        raise _UnsupportedError("is an OpenEXR file of several parts or with deep pixels")
     found: dict[str, bytes] = {}
     for _ in range(4096):
         name = _exr_text(reader)
@@ -641,36 +629,36 @@ def _exr(reader: _Reader) -> PictureHeader:
         _exr_text(reader)
         (length,) = reader.unpack("<i")
         if not 0 <= length <= _MAX_PROFILE:
-            raise _Damaged("its header is not valid")
+            raise _DamagedError("its header is not valid")
         found[name] = reader.take(length)
     if not {"channels", "dataWindow", "displayWindow"} <= found.keys() or len(found["dataWindow"]) != 16:
-        raise _Damaged("its header is not complete")
+        raise _DamagedError("its header is not complete")
     left, top, right, bottom = struct.unpack("<4i", found["dataWindow"])
     names = _exr_channels(found["channels"])
     plain = {"R", "G", "B"} <= names or names in ({"Y"}, {"Y", "A"})
     if not plain or any("." in name for name in names):
-        raise _Unsupported("is an OpenEXR file without plain RGB channels, such as one of several layers")
+        raise _UnsupportedError("is an OpenEXR file without plain RGB channels, such as one of several layers")
     if found["displayWindow"] != found["dataWindow"]:
-        raise _Unsupported("is an OpenEXR file of a part of its frame, such as a rendered region")
-    header = PictureHeader("OpenEXR", (right - left + 1, bottom - top + 1), 32, linear_space="Linear Rec.709")
+        raise _UnsupportedError("is an OpenEXR file of a part of its frame, such as a rendered region")
+    header = ImageHeader("OpenEXR", (right - left + 1, bottom - top + 1), 32, linear_space="Linear Rec.709")
     header = replace(header, alpha="premultiplied" if "A" in names else "none")
     chromaticities = found.get("chromaticities", b"")
     if len(chromaticities) != 32:
         return header
-    own = struct.unpack("<8f", chromaticities)
+    stored = struct.unpack("<8f", chromaticities)
     for space, known in _LINEAR_SPACES.items():
-        if all(abs(a - b) < 2e-3 for a, b in zip(own, known, strict=True)):
+        if all(abs(a - b) < 2e-3 for a, b in zip(stored, known, strict=True)):
             notes = () if space == header.linear_space else (f"Its colors were converted from {space}.",)
             return replace(header, linear_space=space, notes=notes)
     return replace(header, warnings=("Its primaries are not known; they are read as those of Rec.709.",))
 
 
-def _exr_text(reader: _Reader) -> str:
+def _exr_text(reader: _ExactReader) -> str:
     text = b""
     while (byte := reader.take(1)) != b"\0":
         text += byte
         if len(text) > 255:
-            raise _Damaged("its header is not valid")
+            raise _DamagedError("its header is not valid")
     return text.decode("latin-1")
 
 
@@ -679,27 +667,27 @@ def _exr_channels(data: bytes) -> set[str]:
     while at < len(data) and data[at]:
         end = data.find(b"\0", at)
         if end < 0:
-            raise _Damaged("its header is not valid")
+            raise _DamagedError("its header is not valid")
         names.add(data[at:end].decode("latin-1"))
         at = end + 17
     return names
 
 
-def _hdr(reader: _Reader) -> PictureHeader:
+def _hdr(reader: _ExactReader) -> ImageHeader:
     start = reader.rest(1 << 16)
     text, found, rest = start.partition(b"\n\n")
     if not found:
-        raise _Damaged("it has no header")
+        raise _DamagedError("it has no header")
     kind = re.search(rb"^FORMAT=(.*)$", text, re.MULTILINE)
     if kind is not None and kind[1].strip() != b"32-bit_rle_rgbe":
-        raise _Unsupported("is a Radiance picture whose values are not RGB")
+        raise _UnsupportedError("is a Radiance picture whose values are not RGB")
     size = re.match(rb"-Y (\d{1,9}) \+X (\d{1,9})\n", rest)
     if size is None:
-        raise _Unsupported("is a Radiance picture of an unusual orientation")
-    return PictureHeader("Radiance HDR", (int(size[2]), int(size[1])), 32, linear_space="Linear Rec.709")
+        raise _UnsupportedError("is a Radiance picture of an unusual orientation")
+    return ImageHeader("Radiance HDR", (int(size[2]), int(size[1])), 32, linear_space="Linear Rec.709")
 
 
-_PARSERS: tuple[tuple[bytes, Callable[[_Reader], PictureHeader]], ...] = (
+_PARSERS: tuple[tuple[bytes, Callable[[_ExactReader], ImageHeader]], ...] = (
     (rb"\x89PNG\r\n\x1a\n", _png),
     (rb"\xff\xd8\xff", _jpeg),
     (rb"II[\x2a\x2b]\x00|MM\x00[\x2a\x2b]", _tiff),
@@ -718,42 +706,42 @@ def _orientation(value: int) -> int:
 
 
 def _exif_orientation(block: bytes) -> int:
-    """EXIF's orientation; 1 where there is none or the block is damaged, since the pixels are there all the same."""
+    """Returns the EXIF orientation; 1 if it is missing or the EXIF block is damaged, since the pixels may be intact."""
     try:
-        values = _tiff_tags(_Reader(io.BytesIO(block)), 0)[0].get(274, ()) if block else ()
-    except (_Damaged, struct.error):
+        values = _tiff_tags(_ExactReader(io.BytesIO(block)), 0)[0].get(274, ()) if block else ()
+    except (_DamagedError, struct.error):
         return 1
     return _orientation(int(values[0])) if values else 1
 
 
 def _exif_says_adobe(block: bytes) -> bool:
-    """Whether a camera says "Adobe RGB" by the interoperability index R03."""
+    """Returns whether the EXIF interoperability index says Adobe RGB ("R03")."""
     if not block:
         return False
-    reader = _Reader(io.BytesIO(block))
+    reader = _ExactReader(io.BytesIO(block))
     order = "<" if block[:2] == b"II" else ">"
     try:
         tags = _tiff_tags(reader, 0)[0]
         for pointer in (0x8769, 0xA005):
             tags = _tiff_directory(reader, 0, int(tags[pointer][0]), order, False)[0]
         index = tags.get(1, b"")
-    except (_Damaged, struct.error, KeyError, IndexError):
+    except (_DamagedError, struct.error, KeyError, IndexError):
         return False
     return isinstance(index, bytes) and index.startswith(b"R03")
 
 
-def _profiled(header: PictureHeader, profile: bytes, name: str) -> PictureHeader:
+def _with_profile(header: ImageHeader, profile: bytes, name: str) -> ImageHeader:
     encoding = encoding_of_icc(profile)
     if encoding is None:
-        return _unconverted(header, f"color profile '{name}'" if name else "color profile")
-    return _encoded(header, encoding)
+        return _without_encoding(header, f"color profile '{name}'" if name else "color profile")
+    return _with_encoding(header, encoding)
 
 
-def _encoded(header: PictureHeader, encoding: Encoding) -> PictureHeader:
+def _with_encoding(header: ImageHeader, encoding: Encoding) -> ImageHeader:
     notes = header.notes if encoding.is_srgb else (*header.notes, f"Its colors were converted from {encoding.name}.")
     return replace(header, encoding=encoding, notes=notes)
 
 
-def _unconverted(header: PictureHeader, what: str) -> PictureHeader:
+def _without_encoding(header: ImageHeader, what: str) -> ImageHeader:
     sentence = f"Its {what} cannot be applied here; the colors are read as sRGB."
     return replace(header, warnings=(*header.warnings, sentence))

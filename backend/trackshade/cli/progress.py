@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person sees of a running command: one line per stage, a bar for the one that goes on; and how it ends."""
+"""The progress display of a command (a line for each stage, a bar for the current one) and its result or error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from trackshade.core.errors import TrackshadeError
 
 
-class Screen:
-    """Draws progress on standard error: live in a terminal, else a line for each change."""
+class ProgressDisplay:
+    """Shows progress on standard error: live in a terminal, otherwise a line for each change."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -33,10 +33,10 @@ class Screen:
         )
         self._task = self._progress.add_task("starting", total=None, count="")
         self._state = "starting"
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._line = ""
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> ProgressDisplay:
         if self._live:
             self._progress.start()
         else:
@@ -46,21 +46,21 @@ class Screen:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         if self._live:
             if kind is None:
-                self._close_stage()
+                self._finish_stage()
             self._progress.stop()
 
     @property
-    def interactive(self) -> bool:
-        """Whether somebody is there to answer."""
+    def is_interactive(self) -> bool:
+        """Whether the user can answer questions."""
         return self._live and sys.stdin.isatty()
 
-    def say(self, sentence: str) -> None:
-        """A sentence above the bar."""
+    def print(self, sentence: str) -> None:
+        """Prints a sentence above the bar."""
         self._console.print(sentence, markup=False, soft_wrap=True)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """No bar for a while, so that a question can be asked."""
+        """Hides the bar while a question is asked."""
         self._progress.stop()
         try:
             yield
@@ -68,7 +68,7 @@ class Screen:
             self._progress.start()
 
     def show(self, message: Mapping[str, Any]) -> None:
-        """A message with "state" and perhaps "message", "step" and "steps"."""
+        """Shows a message with "state" and optionally "message", "step" and "steps"."""
         state, detail = str(message["state"]), str(message.get("message") or "")
         step, steps = message.get("step"), message.get("steps")
         count = f"{step} of {steps}" if step is not None and steps is not None else ""
@@ -79,20 +79,20 @@ class Screen:
                 self._console.print(line, markup=False, soft_wrap=True)
             return
         if state != self._state:
-            self._close_stage()
-            self._state, self._began = state, time.monotonic()
+            self._finish_stage()
+            self._state, self._started = state, time.monotonic()
             self._progress.reset(self._task)
         self._progress.update(
-            self._task, description=_fitted(f"{state} {detail}"), total=steps, completed=step or 0, count=count
+            self._task, description=_shorten(f"{state} {detail}"), total=steps, completed=step or 0, count=count
         )
 
-    def _close_stage(self) -> None:
-        seconds = time.monotonic() - self._began
+    def _finish_stage(self) -> None:
+        seconds = time.monotonic() - self._started
         self._progress.console.print(f"✓ {self._state:<12}{seconds:6.1f} s", markup=False)
 
 
 def print_result(result: Mapping[str, Any], as_json: bool) -> None:
-    """Warnings and fits on standard error, then what was made: paths, or one JSON object."""
+    """Prints warnings and how the shot was fitted to standard error, then the files or one JSON object."""
     if as_json:
         print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
         return
@@ -102,14 +102,14 @@ def print_result(result: Mapping[str, Any], as_json: bool) -> None:
             notes.print(statement, markup=False)
     for warning in result.get("warnings", ()):
         notes.print(f"Warning: {warning}", markup=False, style="yellow")
-    if figure := figures(result.get("consistency")):
-        notes.print(figure, markup=False)
+    if sentence := consistency_sentence(result.get("consistency")):
+        notes.print(sentence, markup=False)
     for name, path in result.get("files", {}).items():
         print(f"{name.replace('_', ' '):16}{path}", flush=True)
 
 
-def figures(consistency: Mapping[str, Any] | None) -> str:
-    """The measured track consistency in a sentence, "" where there is none."""
+def consistency_sentence(consistency: Mapping[str, Any] | None) -> str:
+    """Returns the measured track consistency as a sentence, "" without a measurement."""
     if not consistency or consistency.get("result") is None:
         return ""
     words = [f"{consistency['result']:.1f} of 255 levels"]
@@ -120,12 +120,12 @@ def figures(consistency: Mapping[str, Any] | None) -> str:
 
 
 def print_error(error: TrackshadeError, as_json: bool) -> int:
-    """One sentence on standard error; the exit code."""
+    """Prints one sentence to standard error, and with --json an object; returns the exit code."""
     print(f"trackshade: {error}", file=sys.stderr, flush=True)
     if as_json:
         print(json.dumps({"error": error.to_dict()}, ensure_ascii=False), flush=True)
     return error.exit_code
 
 
-def _fitted(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands that need no Blender or only run it: jobs, cancel, models, demo, bake, serve."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from trackshade.cli.blender import OnMessage, run_addon
+from trackshade.cli.progress import ProgressDisplay
+from trackshade.client import Client, connect, find_served, start_private
+from trackshade.config import options, registry
+from trackshade.core.errors import CancelledError, UsageError
+from trackshade.core.text import format_size, join_or
+from trackshade.ipc.connection_files import ConnectionInfo
+
+Values = Mapping[str, Any]
+DEMO_PROMPT = (
+    "a large red and white checked ball hopping, a blue and yellow striped cube tumbling and a green torus gliding "
+    "on a checked grey floor, the camera circles"
+)
+
+
+def print_jobs(values: Values) -> None:
+    """Prints the backend's jobs, oldest first. Raises ProtocolError if it does not answer."""
+    with _backend(values) as client:
+        jobs = client.jobs()
+    if values["json"]:
+        print(json.dumps(jobs, ensure_ascii=False))
+    elif not jobs:
+        print("No jobs.")
+    else:
+        rows = []
+        for job in jobs:
+            created = datetime.fromtimestamp(job["created"]).strftime("%Y-%m-%d %H:%M")
+            settings = job["settings"]
+            rows.append([job["id"], job["state"], created, settings.get("model", ""), settings.get("prompt", "")])
+        _print_table(["job", "state", "created", "model", "prompt"], rows)
+
+
+def cancel_job(values: Values) -> None:
+    """Cancels a job and prints its state. Raises ProtocolError without a backend or such a job."""
+    with _backend(values) as client:
+        print(f"{values['job']}: {client.cancel(values['job'])}")
+
+
+def print_models(values: Values) -> None:
+    """Prints the models, and whether their weights are on this machine."""
+    items = [
+        {**item.to_dict(), "present": registry.is_present(item), "folder": str(registry.model_folder(item))}
+        for item in registry.models()
+    ]
+    if values["json"]:
+        print(json.dumps(items, ensure_ascii=False))
+        return
+    rows = []
+    for item in items:
+        weights = "present" if item["present"] else "not downloaded"
+        sizes = join_or(f"{width}×{height}" for width, height in item["sizes"])
+        accepts = f"{join_or(item['frames'])} frames of {sizes}"
+        rows.append([item["name"], weights, accepts, format_size(item["memory_bytes"]), item["licence"]])
+    _print_table(["model", "weights", "accepts", "memory", "licence"], rows)
+
+
+def fetch_model(values: Values) -> None:
+    """Downloads a model once its licence is accepted, and prints its folder.
+
+    Raises:
+        ModelError: The model is unknown or cannot be downloaded.
+        CancelledError: The licence was not accepted.
+    """
+    from trackshade.models.download import fetch, licence_text
+
+    model = registry.spec(values["name"])
+    with ProgressDisplay() as display:
+        display.print(licence_text(model))
+        if not values["yes"] and not model.shipped:
+            if not display.is_interactive:
+                raise UsageError("licence", "Nobody is there to accept the licence.", "Read it, then use --yes.")
+            with display.paused():
+                print("Download the weights under this licence? [y/N] ", end="", file=sys.stderr, flush=True)
+                if input().strip().lower() not in ("y", "yes"):
+                    raise CancelledError("cancelled", "Nothing was fetched.")
+
+        def show(done: int, total: int) -> None:
+            display.show({"state": "fetching", "message": model.name, "step": done >> 20, "steps": total >> 20})
+
+        folder = fetch(model, show)
+    print(folder)
+
+
+def make_demo(values: Values, on_message: OnMessage) -> dict[str, Any]:
+    """Builds `demo.blend` and renders it to `shaded`, replacing earlier files; returns the result to print."""
+    folder, blender = Path(values["out"]), values["blender"]
+    scene = folder / "demo.blend"
+    on_message({"state": "building", "message": "the demonstration scene"})
+    run_addon(options.to_arguments("scene", {"out": str(scene), "force": True}), blender, on_message)
+    render = {"scene": str(scene), "prompt": DEMO_PROMPT, "input_render": True, "out": str(folder / "shaded")}
+    result = run_addon(options.to_arguments("render", {**render, "force": True}), blender, on_message)
+    return {**result, "files": {"demo": str(scene.absolute()), **result["files"]}}
+
+
+def bake_textures(values: Values, on_message: OnMessage) -> dict[str, Any]:
+    """Bakes a result into textures; returns the result to print. Raises as `bake_result`."""
+    from trackshade.results.baking import FOLDER, BakeOptions, bake_result
+
+    wanted = BakeOptions(
+        size=values["size"],
+        objects=() if values["object"] is None else (values["object"],),
+        shot=None if values["shot"] is None else Path(values["shot"]),
+        projection=values["projection"],
+    )
+
+    def progress(what: str, fraction: float) -> None:
+        on_message({"state": "baking", "message": what, "step": round(100 * fraction), "steps": 100})
+
+    folder = Path(values["result"]).absolute()
+    record = bake_result(folder, wanted, progress)
+    target = folder / FOLDER
+    textures = {entry["name"]: str(target / entry["texture"]) for entry in record["meshes"]}
+    return {
+        "out": str(target),
+        "files": {"record": str(target / "texture.json"), **textures},
+        "meshes": record["meshes"],
+        "warnings": record["warnings"],
+    }
+
+
+def serve(values: Values) -> None:
+    """Runs a backend until it is interrupted."""
+    from trackshade.server import ServeOptions
+    from trackshade.server.serve import log_to_stderr
+    from trackshade.server.serve import serve as run
+
+    def announce(info: ConnectionInfo) -> None:
+        print(f"Serving at {info.endpoint} (pid {info.pid}); Ctrl-C ends it.", file=sys.stderr, flush=True)
+
+    log_to_stderr()
+    run(ServeOptions.from_values(values), announce)
+
+
+@contextmanager
+def _backend(values: Values) -> Iterator[Client]:
+    """Connects to the given or served backend, or to a new one without workers that reads the job store."""
+    if values["endpoint"] is not None or find_served() is not None:
+        curve = None if values["curve"] is None else Path(values["curve"])
+        with connect(values["endpoint"], curve=curve) as client:
+            yield client
+        return
+    with (
+        start_private(options=["--workers", "0"]) as backend,
+        connect(backend.info.endpoint, backend.info.token) as client,
+    ):
+        yield client
+
+
+def _print_table(columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)

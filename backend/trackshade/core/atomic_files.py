@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes files and folders in one step: under a temporary name beside the target, renamed once they are complete.
+
+Whoever reads the target finds the old version or the new one, never a part of it, also where the writer is killed.
+The data is left to the operating system's cache unless `sync` is set: a power cut may lose the last moments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trackshade.core.errors import OutputError
+
+
+@contextmanager
+def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; what is written there becomes `path` when the block ends.
+
+    The folder is created where it is missing. The yielded name has the suffix of `path`, because libraries choose a
+    format by it. After an error in the block, the temporary file is deleted and `path` is as before.
+
+    Args:
+        path: The file to write. An existing one is replaced.
+        sync: Whether the data has to be on the disk before the file appears.
+
+    Raises:
+        OSError: The file cannot be written or renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        if sync:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_folder(
+    path: Path, *, replace: bool = True, previous: Path | None = None, single_writer: bool = False
+) -> Iterator[Path]:
+    """Yields a new folder beside `path` to fill; it becomes `path` when the block ends.
+
+    A folder that is at `path` then is set aside, and deleted once the new one has its place; a file there is an error.
+    After an error, the new folder is deleted and `path` is as before.
+
+    Args:
+        path: The folder to write.
+        replace: Whether to replace a folder with contents. Otherwise only an empty one is replaced.
+        previous: Where the old version is while the two are exchanged; a hidden name beside it by default. A process
+            that is killed in that moment leaves it there, and no folder at `path`.
+        single_writer: Whether no other process writes the same folder now. What killed ones left is deleted then.
+
+    Raises:
+        OSError: The folder cannot be created, renamed or replaced.
+    """
+    for left in path.parent.glob(f".{path.name}.partial-*") if single_writer else ():
+        shutil.rmtree(left, ignore_errors=True)
+    token = secrets.token_hex(4)
+    temporary = path.with_name(f".{path.name}.partial-{token}")
+    previous = previous or path.with_name(f".{path.name}.old-{token}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        if replace and path.is_dir():
+            shutil.rmtree(previous, ignore_errors=True)
+            os.rename(path, previous)
+            try:
+                os.rename(temporary, path)
+            except OSError:
+                os.rename(previous, path)
+                raise
+        else:
+            os.rename(temporary, path)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Writes a file in one step.
+
+    Args:
+        path: The file to write.
+        data: Its contents.
+        private: Whether only this user may read it (mode 0600).
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with open(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as file:
+            file.write(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a small JSON file in one step.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        write_bytes(path, json.dumps(value, indent=1).encode())
+    except OSError as error:
+        raise OutputError(
+            "unwritable",
+            f"{path} cannot be written: {error.strerror}.",
+            f"Make {path.parent} a folder that you can write to.",
+        ) from error

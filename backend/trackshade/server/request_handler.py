@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The requests of clients: one short method for each type of message.
+
+A method takes the session and the body, and returns the body of the reply, with buffers if there are any. Everything
+that is wrong with a request is raised as a TrackshadeError and becomes an error reply.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trackshade.config import registry
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeError
+from trackshade.ipc import CHUNK_BYTES, Manifest, Message
+from trackshade.ipc.messages import with_buffers
+from trackshade.ipc.protocol import (
+    CANCELLED,
+    DONE,
+    FINAL_STATES,
+    QUEUED,
+    require,
+    require_count,
+    require_digests,
+    require_file_name,
+    require_job_id,
+)
+from trackshade.server.job_store import JobStore, StoredJob, event_body
+from trackshade.server.memory import MemoryMonitor
+from trackshade.server.scheduler import Scheduler
+from trackshade.server.sessions import Session, Sessions
+from trackshade.server.worker_pool import WorkerPool
+
+EVENTS_PER_REPLY = 32
+JOBS_PER_REPLY = 500
+
+Body = dict[str, Any]
+Answer = Body | tuple[Body, tuple[bytes, ...]]
+
+
+class RequestHandler:
+    """Answers the requests of clients that have said hello."""
+
+    def __init__(
+        self, store: JobStore, sessions: Sessions, scheduler: Scheduler, workers: WorkerPool, memory: MemoryMonitor
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._scheduler = scheduler
+        self._workers = workers
+        self._memory = memory
+        self._started = time.monotonic()
+        self._handlers: Mapping[str, Callable[[Session, Message], Answer]] = {
+            "ping": self._ping,
+            "have": self._have,
+            "chunk": self._chunk,
+            "submit": self._submit,
+            "events": self._events,
+            "jobs": self._jobs,
+            "cancel": self._cancel,
+            "result": self._result,
+            "read": self._read,
+            "models": self._models,
+            "warm": self._warm,
+            "free": self._free,
+            "status": self._status,
+        }
+
+    def answer(self, session: Session, message: Message) -> Message:
+        """Returns the reply to a request.
+
+        Raises:
+            ProtocolError: The request is unknown or malformed.
+            TrackshadeError: The request cannot be fulfilled.
+        """
+        handler = self._handlers.get(message.type)
+        if handler is None:
+            raise ProtocolError("unknown-message", f"There is no message {message.type[:64]!r}.", "Update the backend.")
+        answer = handler(session, message)
+        body, buffers = answer if isinstance(answer, tuple) else (answer, ())
+        return with_buffers("reply", message.id, body, *buffers)
+
+    def _ping(self, session: Session, message: Message) -> Answer:
+        return {"window": self._sessions.window()}
+
+    def _have(self, session: Session, message: Message) -> Answer:
+        return {"missing": self._store.chunks.missing(require_digests(message.body))}
+
+    def _chunk(self, session: Session, message: Message) -> Answer:
+        if len(message.buffers) != 1 or not 0 < len(message.buffers[0]) <= CHUNK_BYTES:
+            raise ProtocolError("malformed-message", f"A chunk has to be one buffer of up to {CHUNK_BYTES} bytes.")
+        self._scheduler.store_chunk(message.entries[0].digest, message.buffers[0])
+        return {"window": self._sessions.window()}
+
+    def _submit(self, session: Session, message: Message) -> Answer:
+        job, values = require_job_id(message.body), require(message.body, "settings", dict)
+        if not all(isinstance(key, str) for key in values):
+            raise ProtocolError("malformed-message", "A message's settings have names that are not text.")
+        settings = ShadeSettings.from_dict(values)
+        registry.spec(settings.model)
+        manifest = Manifest.from_dict(require(message.body, "manifest", dict))
+        wanted = manifest.chunk_sizes()
+        stored = {digest: self._store.chunks.size(digest) for digest in wanted}
+        missing = [digest for digest, size in stored.items() if size is None]
+        if missing:
+            return {"accepted": False, "missing": missing}
+        if stored != wanted:
+            raise ProtocolError("malformed-manifest", "The shot's manifest is damaged: a chunk has another size.")
+        return {"accepted": True, "state": self._scheduler.accept(job, manifest, settings)}
+
+    def _events(self, session: Session, message: Message) -> Answer:
+        job = require_job_id(message.body)
+        events = self._store.events(job, require_count(message.body, "since"))
+        self._scheduler.allow(job)
+        page, more = events[:EVENTS_PER_REPLY], len(events) > EVENTS_PER_REPLY
+        if not more and self._store.job(job).state not in FINAL_STATES:
+            session.subscriptions[job] = message.id
+        previews = tuple(event.preview for event in page if event.preview)
+        return {"events": [event_body(event) for event in page], "more": more}, previews
+
+    def _jobs(self, session: Session, message: Message) -> Answer:
+        return {"jobs": [self._job_body(job) for job in self._store.jobs()[-JOBS_PER_REPLY:]]}
+
+    def _job_body(self, job: StoredJob) -> Body:
+        last = event_body(self._store.last_event(job.id))
+        return {
+            "id": job.id,
+            "state": job.state,
+            "created": job.created,
+            "settings": dict(job.settings),
+            "last": {key: value for key, value in last.items() if key not in ("summary", "preview")},
+        }
+
+    def _cancel(self, session: Session, message: Message) -> Answer:
+        return {"state": self._scheduler.cancel(require_job_id(message.body))}
+
+    def _result(self, session: Session, message: Message) -> Answer:
+        folder = self._result_folder(message)
+        files = [
+            {"name": path.relative_to(folder).as_posix(), "size": path.stat().st_size}
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        ]
+        return {"files": files}
+
+    def _read(self, session: Session, message: Message) -> Answer:
+        folder = self._result_folder(message)
+        name, offset = require_file_name(message.body), require_count(message.body, "offset")
+        path = folder / name
+        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+            raise ProtocolError("unknown-file", f"The result has no file {name}.")
+        if offset > path.stat().st_size:
+            raise ProtocolError("malformed-message", f"{name} has no byte {offset}.")
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset)
+            return {}, (file.read(CHUNK_BYTES),)
+
+    def _result_folder(self, message: Message) -> Path:
+        job = require_job_id(message.body)
+        state = self._store.job(job).state
+        if state == DONE:
+            return self._store.result(job)
+        error = self._store.last_event(job).body.get("error")
+        if error:
+            raise TrackshadeError.from_dict(error)
+        if state == CANCELLED:
+            raise CancelledError("cancelled", f"Job {job} was cancelled.")
+        raise ProtocolError("not-finished", f"Job {job} has no result: it is {state}.")
+
+    def _models(self, session: Session, message: Message) -> Answer:
+        return {"models": [{**spec.to_dict(), "present": registry.is_present(spec)} for spec in registry.models()]}
+
+    def _warm(self, session: Session, message: Message) -> Answer:
+        self._workers.load_model(registry.spec(require(message.body, "model", str)).name)
+        return {}
+
+    def _free(self, session: Session, message: Message) -> Answer:
+        ended, busy = self._workers.end_idle()
+        return {"ended": ended, "busy": busy}
+
+    def _status(self, session: Session, message: Message) -> Answer:
+        return {
+            "pid": os.getpid(),
+            "uptime": time.monotonic() - self._started,
+            "store": str(self._store.folder),
+            "clients": len(self._sessions),
+            "queued": len(self._store.jobs((QUEUED,))),
+            "workers": self._workers.describe(),
+            "memory": self._memory.latest(),
+        }

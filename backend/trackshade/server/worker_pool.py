@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The worker processes of a broker: one for each device, started when there is work, monitored and restarted.
+
+A worker gets the broker's address and a token on standard input, which then stays open: it closes when the broker
+dies, and the worker ends. Ending a worker frees the device's memory.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trackshade.core.errors import JobError, ProtocolError
+from trackshade.core.processes import last_log_line, this_python
+from trackshade.ipc import Message, decode
+from trackshade.server.memory import CUDA_DEVICE_ORDER
+from trackshade.server.router_socket import RouterSocket
+
+log = logging.getLogger("trackshade.broker")
+
+MAX_START_FAILURES = 3
+"""After so many workers that died before they were ready, the queued jobs fail with the reason."""
+RESTART_DELAY = 0.5  # seconds, doubled with every death in succession
+LOG_LIMIT = 1 << 20  # bytes after which a new worker begins a new log
+MESSAGES_PER_TURN = 64
+
+
+@dataclass
+class WorkerSlot:
+    """A device, and its worker process if one runs."""
+
+    number: int
+    device: str
+    process: subprocess.Popen[bytes] | None = None
+    token: str = ""
+    identity: bytes | None = None  # known once the worker is ready
+    job: str | None = None
+    model_to_load: str | None = None  # sent as soon as the worker is ready
+    kill_at: float | None = None  # when the worker is killed unless it answers a cancel
+    deaths: int = 0  # in succession
+    start_after: float = 0.0
+    idle_since: float = field(default_factory=time.monotonic)
+    log_start: int = 0  # where the log of this worker begins, after those of earlier ones
+
+
+@dataclass(frozen=True)
+class WorkerDeath:
+    """A worker that ended unexpectedly.
+
+    Attributes:
+        job: The job that it was running, or None.
+        was_cancelled: Whether it was killed because it did not answer a cancel.
+        error: Why it ended.
+        gave_up: Whether workers have died so often before they were ready that queued jobs should fail.
+    """
+
+    job: str | None
+    was_cancelled: bool
+    error: JobError
+    gave_up: bool
+
+
+class WorkerPool:
+    """Starts and ends workers, gives them jobs and receives their messages."""
+
+    def __init__(self, socket: RouterSocket, devices: tuple[str, ...], logs: Path, cancel_grace: float) -> None:
+        self._slots = [WorkerSlot(number, device) for number, device in enumerate(devices)]
+        self._socket = socket
+        self._logs = logs
+        self._cancel_grace = cancel_grace
+
+    def find_idle(self) -> WorkerSlot | None:
+        """Returns a worker that is ready and has no job."""
+        return next((s for s in self._slots if s.identity is not None and s.job is None), None)
+
+    def start_for(self, waiting: int) -> None:
+        """Starts as many workers as there are waiting jobs, if there are devices for them."""
+        now = time.monotonic()
+        available = sum(s.process is not None and s.job is None for s in self._slots)
+        for slot in self._slots:
+            if available >= waiting:
+                return
+            if slot.process is None and slot.start_after <= now:
+                self._start(slot)
+                available += 1
+
+    def run(self, slot: WorkerSlot, job: str, body: Mapping[str, Any]) -> None:
+        """Gives a job to an idle worker."""
+        assert slot.identity is not None
+        slot.job, slot.kill_at = job, None
+        self._socket.send(slot.identity, Message("run", 0, {"job": job, **body}))
+
+    def load_model(self, model: str) -> None:
+        """Makes an idle worker load a model before there is a job for it."""
+        self.start_for(1)
+        for slot in self._slots:
+            if slot.process is not None and slot.job is None:
+                slot.model_to_load = model
+                self._send_model(slot)
+                return
+
+    def _send_model(self, slot: WorkerSlot) -> None:
+        if slot.identity is not None and slot.model_to_load is not None:
+            self._socket.send(slot.identity, Message("warm", 0, {"model": slot.model_to_load}))
+            slot.model_to_load = None
+
+    def cancel(self, job: str) -> None:
+        """Asks the worker that runs a job to stop; it is killed if it does not within the grace period."""
+        for slot in self._slots:
+            if slot.job == job and slot.kill_at is None:
+                slot.kill_at = time.monotonic() + self._cancel_grace
+                if slot.identity is not None:
+                    self._socket.send(slot.identity, Message("cancel", 0, {"job": job}))
+
+    def end_idle(self) -> tuple[int, int]:
+        """Ends the workers without a job; returns how many, and how many are busy."""
+        idle = [s for s in self._slots if s.process is not None and s.job is None]
+        for slot in idle:
+            _end(slot)
+        return len(idle), sum(s.job is not None for s in self._slots)
+
+    def receive(self, on_message: Callable[[str, Message], None]) -> None:
+        """Passes the messages of workers about their jobs to `on_message(job, message)`."""
+        for identity, frames in self._socket.receive(MESSAGES_PER_TURN):
+            try:
+                message = decode(frames)
+            except ProtocolError as error:
+                log.warning("from a worker: %s", error)
+                continue
+            if message.type == "ready":
+                self._announce(identity, str(message.body.get("token")))
+                continue
+            slot = next((s for s in self._slots if s.identity == identity), None)
+            if slot is None or slot.job is None or message.body.get("job") != slot.job:
+                continue  # about a job that it no longer has
+            job = slot.job
+            if message.type in ("finished", "failed", "cancelled"):
+                slot.job, slot.kill_at, slot.deaths = None, None, 0
+                slot.idle_since = time.monotonic()
+            on_message(job, message)
+
+    def check(self, idle_limit: float) -> list[WorkerDeath]:
+        """Kills workers that do not answer a cancel, ends idle ones, and returns those that have died.
+
+        Args:
+            idle_limit: Seconds without a job after which a worker is ended.
+        """
+        now, deaths = time.monotonic(), []
+        for slot in self._slots:
+            if slot.process is None:
+                continue
+            if slot.kill_at is not None and now > slot.kill_at:
+                slot.process.kill()
+                slot.process.wait()
+            if slot.process.poll() is not None:
+                deaths.append(self._take_death(slot))
+            elif slot.job is None and slot.identity is not None and now - slot.idle_since > idle_limit:
+                _end(slot)
+        return deaths
+
+    def close(self) -> list[str]:
+        """Ends all workers; returns the jobs that they were running."""
+        jobs = [slot.job for slot in self._slots if slot.job is not None]
+        for slot in self._slots:
+            _end(slot)
+        return jobs
+
+    def is_busy(self) -> bool:
+        """Returns whether a worker has a job."""
+        return any(slot.job is not None for slot in self._slots)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Returns the device, process id and job of each worker."""
+        return [
+            {
+                "device": s.device,
+                "pid": s.process.pid if s.process else None,
+                "job": s.job,
+                "ready": s.identity is not None,
+            }
+            for s in self._slots
+        ]
+
+    def _start(self, slot: WorkerSlot) -> None:
+        slot.token, slot.identity, slot.job = secrets.token_urlsafe(32), None, None
+        slot.model_to_load = slot.kill_at = None
+        path = self._logs / f"worker-{slot.number}.log"
+        too_long = path.exists() and path.stat().st_size > LOG_LIMIT
+        start = this_python("-m", "trackshade.server.worker")
+        with open(path, "wb" if too_long else "ab") as log:
+            slot.log_start = log.tell()
+            slot.process = subprocess.Popen(
+                start.command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self._logs,
+                env={"CUDA_DEVICE_ORDER": CUDA_DEVICE_ORDER, "TQDM_DISABLE": "1", **start.variables},
+            )
+        hello = {
+            "endpoint": self._socket.endpoint,
+            "token": slot.token,
+            "device": slot.device,
+            "parent": os.getpid(),
+        }
+        assert slot.process.stdin is not None
+        try:
+            slot.process.stdin.write(json.dumps(hello).encode() + b"\n")
+            slot.process.stdin.flush()
+        except BrokenPipeError:
+            return  # it died at once, which `check` notices
+
+    def _announce(self, identity: bytes, token: str) -> None:
+        for slot in self._slots:
+            if slot.process is not None and secrets.compare_digest(slot.token, token):
+                slot.identity = identity
+                slot.idle_since = time.monotonic()
+                self._send_model(slot)
+
+    def _take_death(self, slot: WorkerSlot) -> WorkerDeath:
+        assert slot.process is not None
+        code, came_up, job = slot.process.returncode, slot.identity is not None, slot.job
+        cancelled = slot.kill_at is not None
+        _end(slot)
+        slot.deaths += 0 if cancelled else 1
+        slot.start_after = time.monotonic() + (RESTART_DELAY * 2 ** min(slot.deaths - 1, 5) if slot.deaths > 1 else 0)
+        gave_up = not came_up and slot.deaths >= MAX_START_FAILURES
+        if gave_up:
+            slot.deaths, slot.start_after = 0, 0.0  # the next job may try again
+        return WorkerDeath(job, cancelled, self._death_error(slot, code), gave_up)
+
+    def _death_error(self, slot: WorkerSlot, code: int) -> JobError:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        log = self._logs / f"worker-{slot.number}.log"
+        last = last_log_line(log, slot.log_start)
+        fix = f"See {log}."
+        if code == -9:
+            fix = "It may have run out of memory: try a smaller size or another model, and see the log."
+        return JobError("worker-died", f"The worker on {slot.device} {how}. {last}".strip(), fix)
+
+
+def _end(slot: WorkerSlot) -> None:
+    """Ends a worker: closing its standard input asks it to end, and it is killed if it does not in half a second."""
+    process = slot.process
+    if process is None:
+        return
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(0.5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    slot.process, slot.identity, slot.job, slot.kill_at = None, None, None, None

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fits an image that the user supplies as a shot's first frame to the model's image.
+
+The panel, the render engine, the commands, track sets and the Python client all use this module. Pixels are averaged
+in linear light, so that a scaled image looks like one rendered at that size; transparent pixels are composited over
+black in linear light, as in a first frame rendered with a transparent film.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackshade.core.colors import linear_to_srgb, to_uint8
+from trackshade.core.errors import ShotError
+from trackshade.core.fitting import SizeFit
+from trackshade.core.image_headers import ImageHeader, damaged_image, read_image_bytes
+from trackshade.core.resampling import resample
+from trackshade.shot import Shot
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Decoder = Callable[[bytes, ImageHeader], Pixels]
+"""Decodes a file to [H, W, 4] RGBA as stored (before orientation), uint8 or uint16 by the header's bits.
+
+Raises DecodingError.
+"""
+
+_SHAPE_TOLERANCE = 0.5  # pixels of the model by which two shapes may differ and still count as the same
+
+
+class DecodingError(Exception):
+    """A file cannot be decoded; the message continues "The picture is damaged: "."""
+
+
+@dataclass(frozen=True, eq=False)
+class InputImage:
+    """A decoded image as supplied, before it is fitted.
+
+    Attributes:
+        pixels: [H, W, 3 or 4] uint8 or uint16, with the orientation applied.
+        header: What the values mean.
+        name: Name for messages, such as the file name.
+    """
+
+    pixels: Pixels
+    header: ImageHeader
+    name: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def to_linear(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
+        """Converts some of its pixels to linear light with sRGB's primaries, composited over black: [..., 3]."""
+        most = np.iinfo(self.pixels.dtype).max
+        colors, alpha = pixels[..., :3], None
+        if self.header.alpha != "none" and pixels.shape[-1] == 4:
+            alpha = pixels[..., 3:].astype(np.float64) / most
+            if self.header.alpha == "premultiplied":
+                straight = colors / np.maximum(alpha, 1 / most)
+                colors = np.rint(np.minimum(straight, most)).astype(self.pixels.dtype)
+        table = self.header.encoding.table(np.iinfo(self.pixels.dtype).bits)
+        light = np.empty(colors.shape, np.float64)
+        for channel in range(3):
+            light[..., channel] = table[channel][colors[..., channel]]
+        if self.header.encoding.matrix is not None:
+            light = np.clip(light @ np.array(self.header.encoding.matrix).T, 0, 1)
+        return light if alpha is None else light * alpha
+
+
+@dataclass(frozen=True)
+class ImagePlacement:
+    """Where an image lies in the model's image: model pixels = image pixels × scale + offset.
+
+    Attributes:
+        kind: "same" (has the model's size), "model" (has its aspect), "scaled", "padded" or "cut" (shows the scene's
+            frame), or "covering" (has another aspect).
+        scale: (x, y).
+        offset: (x, y), model pixels.
+        statement: A sentence that says how the image was fitted.
+    """
+
+    kind: str
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+    statement: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether the image has the aspect of the scene's frame or of the model's image."""
+        return self.kind != "covering"
+
+
+@dataclass(frozen=True, eq=False)
+class FittedImage:
+    """An image fitted to the model's size.
+
+    Attributes:
+        pixels: [height, width, 3] uint8 sRGB.
+        statement: Sentences that say how the image was fitted and converted.
+        warnings: Sentences about what may not be as intended.
+    """
+
+    pixels: NDArray[np.uint8]
+    statement: str
+    warnings: tuple[str, ...]
+
+
+def load_input_image(path: Path, decode: Decoder) -> InputImage:
+    """Reads and decodes an image file.
+
+    Args:
+        path: The file.
+        decode: The decoder, Blender's or the backend's.
+
+    Raises:
+        ShotError: The file cannot be read, is damaged or has an unsupported format.
+    """
+    data, header = read_image_bytes(path)
+    try:
+        pixels = decode(data, header)
+    except DecodingError as error:
+        raise damaged_image(path, str(error)) from error
+    except MemoryError as error:
+        raise ShotError(
+            "picture-too-large", f"There is not enough memory to read the picture {path}.", "Make it smaller."
+        ) from error
+    if pixels.shape != (*header.stored_size[::-1], 4):
+        raise damaged_image(path, f"it has {pixels.shape[1]}×{pixels.shape[0]} pixels and says otherwise")
+    alpha = pixels[..., 3]  # Blender leaves it 0 for missing pixels
+    if not alpha.any():
+        raise damaged_image(path, "it is transparent everywhere")
+    if header.alpha == "none" and alpha.min() < np.iinfo(pixels.dtype).max:
+        raise damaged_image(path, "pixels are missing")
+    return InputImage(upright(pixels, header.orientation), header, path.name)
+
+
+def input_image_from_array(pixels: NDArray[Any]) -> InputImage:
+    """Wraps an array from Python.
+
+    Args:
+        pixels: [H, W, 3] uint8 sRGB.
+
+    Raises:
+        ShotError: The array has another shape or type.
+    """
+    array = np.asarray(pixels)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
+        raise ShotError(
+            "bad-image",
+            f"The first frame is an array {list(array.shape)} of {array.dtype}.",
+            "Give [height, width, 3] of uint8, sRGB.",
+        )
+    return InputImage(array, ImageHeader("array", (array.shape[1], array.shape[0])), "array")
+
+
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Applies an EXIF orientation to [H, W, C]; returns a view."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def place_image(
+    size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None, content: str = "any"
+) -> ImagePlacement:
+    """Decides where an image lies in the model's image.
+
+    An image with the model's aspect is scaled to the model's image. One with the aspect of the scene's frame (with its
+    pixel aspect or square pixels) is fitted as the shot was. Any other is scaled until it covers the scene's frame.
+
+    Args:
+        size: The image's (width, height) in pixels.
+        model: The model's (width, height) in pixels.
+        fit: How the scene's frame lies in the model's image; None if that is not known.
+        content: "frame" if the image is known to show the scene's frame whatever its aspect, otherwise "any".
+    """
+    subject = f"The picture ({size[0]}×{size[1]})"
+    if size == model and content == "any":
+        return ImagePlacement("same", (1.0, 1.0), (0.0, 0.0), f"{subject} has the model's size and is used as it is.")
+    kind = "frame" if content == "frame" and fit is not None else _content_by_shape(size, model, fit)
+    target = f"{model[0]}×{model[1]}"
+    if kind == "model":
+        scale = model[0] / size[0], model[1] / size[1]
+        words = f"{subject} has the shape of the model's image and was scaled to {target}."
+        return ImagePlacement("model", scale, (0.0, 0.0), words)
+    if kind == "frame" and fit is not None:
+        scale = fit.scale[0] * fit.source[0] / size[0], fit.scale[1] * fit.source[1] / size[1]
+        whole = max(abs(value) for value in fit.offset) < _SHAPE_TOLERANCE
+        how = "scaled" if whole else "padded" if fit.mode == "pad" else "cut"
+        return ImagePlacement(how, scale, fit.offset, f"{subject} shows the scene's frame and was {how} to {target}.")
+    left, top, right, bottom = (0.0, 0.0, *model) if fit is None else fit.frame_in_model()
+    unit = max((right - left) / size[0], (bottom - top) / size[1])
+    offset = (left + right - unit * size[0]) / 2, (top + bottom - unit * size[1]) / 2
+    if fit is None:
+        words = f"{subject} has another shape than the model's image ({target}), and was cut to it."
+    else:
+        frame = f"{fit.source[0]}×{fit.source[1]}"
+        words = (
+            f"{subject} has another shape than the scene's frame ({frame}) and the model's image ({target}): it was "
+            "scaled to cover the frame and cut, and may not lie over what moves."
+        )
+    return ImagePlacement("covering", (unit, unit), offset, words)
+
+
+def _content_by_shape(size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None) -> str:
+    """Tells by an image's aspect what it shows: "model", "frame" or "other"."""
+    if fit is not None and size == fit.source:
+        return "frame"
+    if _same_shape(size, model, model):
+        return "model"
+    if fit is None:
+        return "other"
+    (width, height), (x, y) = fit.source, fit.pixel_aspect
+    shapes = ((width, height), (width * x, height * y))
+    return "frame" if any(_same_shape(size, shape, model) for shape in shapes) else "other"
+
+
+def _same_shape(size: tuple[int, int], shape: tuple[float, float], model: tuple[int, int]) -> bool:
+    """Returns whether two aspects differ by at most the rounding of the image's sides, or half a model pixel."""
+    width, height = size
+    difference = math.log(width * shape[1] / (height * shape[0]))
+    return abs(difference) * max(1, min(width, height) - 1) <= 1 or abs(difference) * max(model) <= _SHAPE_TOLERANCE
+
+
+def fit_image(image: InputImage, model: tuple[int, int], fit: SizeFit | None, content: str = "any") -> FittedImage:
+    """Fits an image to the model's image; its edges are repeated beyond it.
+
+    Args:
+        image: The image.
+        model: As in `place_image`.
+        fit: As in `place_image`.
+        content: As in `place_image`.
+    """
+    placement = place_image(image.size, model, fit, content)
+    header = image.header
+    untouched = image.pixels.dtype == np.uint8 and header.alpha == "none" and header.encoding.is_srgb
+    if untouched and image.size == model and placement.scale == (1.0, 1.0) and placement.offset == (0.0, 0.0):
+        pixels = np.ascontiguousarray(image.pixels[..., :3], np.uint8)
+    else:
+        light = resample(image.pixels, model, placement.scale, placement.offset, image.to_linear)
+        pixels = to_uint8(linear_to_srgb(light))
+    notes = [f"The picture {image.name}: {note}" for note in header.warnings]
+    warnings = tuple(notes if placement.fits else [placement.statement, *notes])
+    return FittedImage(pixels, " ".join([placement.statement, *header.notes]), warnings)
+
+
+def attach_first_frame(shot: Shot, image: InputImage, content: str = "any") -> tuple[Shot, NDArray[np.uint8]]:
+    """Fits an image to a shot as its first frame.
+
+    Returns:
+        The shot with a statement about the image in its `source`, and warnings if the aspects differ; and the fitted
+        image, [H, W, 3] uint8 sRGB of the shot's size.
+    """
+    fitted = fit_image(image, shot.size, size_fit_of(shot), content)
+    subject = {"name": image.name, "size": list(image.size), "statement": fitted.statement}
+    warnings = list(dict.fromkeys([*shot.warnings, *fitted.warnings]))
+    source = {**shot.source, "first_frame": subject, "warnings": warnings}
+    return replace(shot, source=source), fitted.pixels
+
+
+def size_fit_of(shot: Shot) -> SizeFit | None:
+    """Reads how the scene's frame lies in the shot's image; None if the shot does not record it.
+
+    Raises:
+        ShotError: The record cannot be read.
+    """
+    data = shot.source.get("size_fit")
+    if not data:
+        return None
+    try:
+        fit = SizeFit.from_dict(dict(data))
+        valid = min(*fit.scale, *fit.source, *fit.pixel_aspect) > 0 and tuple(fit.size) == tuple(shot.size)
+    except (TypeError, ValueError) as error:
+        raise ShotError("bad-size-fit", f"The shot's size fit cannot be read: {error}.", "Export it again.") from error
+    if not valid:
+        raise ShotError("bad-size-fit", "The shot's size fit is not that of its own image.", "Export it again.")
+    return fit
