@@ -116,7 +116,7 @@ def _keep(scene: Any, folder: Path) -> None:
     for frame in range(1, FRAMES + 1):
         scene.frame_set(frame)
         single = FrameMap(frame, frame, 1, "exact", (float(frame),), 24.0, "")
-        gathering = ShotBuilder(bpy.context.view_layer, single, size, alone=True)
+        gathering = ShotBuilder(bpy.context.view_layer, single, size, is_partial=True)
         gathering.add_sample(bpy.context.evaluated_depsgraph_get(), scene.camera)
         shot = gathering.shot(scene)
         marked = Shot(**{**shot.__dict__, "source": {**shot.source, **gathering.identities()}})
