@@ -43,9 +43,7 @@ def _main() -> int:
     except ImportError as error:
         print(error, file=sys.stderr)
         version = ".".join(map(str, sys.version_info[:2]))
-        reason = (
-            f"it lacks the Trackshade extension, and its Python {version} cannot use the pyzmq installed here."
-        )
+        reason = f"it lacks the Trackshade extension, and its Python {version} cannot use the pyzmq installed here."
         print("\n@trackshade " + json.dumps({"event": "unusable", "reason": reason}), flush=True)
         return 3
     print("\n" + json_lines.line({"event": "progress", "state": "starting", "message": "Blender"}), flush=True)
