@@ -41,7 +41,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     said = " ".join(tracks.missing(SPEC))
     assert said == "the tracks of frames 28, 31, 34, 37, 40, 43, 46, 49 the picture of frame 1"
     with pytest.raises(ShotError, match="frames 28, 31"):
-        tracks.complete_or_raise(SPEC)
+        tracks.check_complete(SPEC)
     fill(tmp_path, range(28, 50, 3))
     (tmp_path / FIRST).write_bytes(b"picture")
     assert tracks.missing(SPEC) == []
@@ -52,7 +52,7 @@ def test_one_of_two_machines_shades_a_set(tmp_path: Path) -> None:
     fill(tmp_path, range(1, 50, 3))
     assert tracks.claim(SPEC)
     assert not read_set(tmp_path).claim(SPEC)
-    tracks.give_back()
+    tracks.release()
     assert tracks.claim(SPEC)
 
 

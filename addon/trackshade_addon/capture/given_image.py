@@ -20,7 +20,7 @@ import numpy as np
 from trackshade.core.errors import ShotError
 from trackshade.core.geometry import linear_to_srgb
 from trackshade.core.image_files import MAX_PIXELS, PictureHeader, read_header, read_whole
-from trackshade.shot.given_image import DecodingFailed, GivenPicture, Pixels, read_given
+from trackshade.shot.given_image import DecodingError, GivenPicture, Pixels, read_given
 
 from .render_guard import discard
 
@@ -131,7 +131,7 @@ def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> GivenP
             pixels = _quantize(pixels, np.uint16)
         else:
             pixels = _quantize(_values(image), np.uint8)
-    except (DecodingFailed, MemoryError) as error:
+    except (DecodingError, MemoryError) as error:
         raise ShotError(
             "bad-picture", f"The image '{image.name}' cannot be read: {error}.", "Choose another image."
         ) from error
@@ -165,7 +165,7 @@ def _render_image(image: bpy.types.Image, management: Mapping[str, Any]) -> Pixe
             try:
                 image.save_render(str(path), scene=scene)
             except RuntimeError as error:
-                raise DecodingFailed(_reason(error)) from error
+                raise DecodingError(_reason(error)) from error
             with _load(path.read_bytes(), _DATA) as shown:
                 return _quantize(_values(shown), np.uint16)
     finally:
@@ -215,10 +215,10 @@ def _load(data: bytes, space: str) -> Iterator[bpy.types.Image]:
         image.alpha_mode = "CHANNEL_PACKED"
         _set_space(image, space)
         if not image.has_data and not all(image.size):
-            raise DecodingFailed("its pixels cannot be decoded")
+            raise DecodingError("its pixels cannot be decoded")
         yield image
     except RuntimeError as error:
-        raise DecodingFailed(_reason(error)) from error
+        raise DecodingError(_reason(error)) from error
     finally:
         discard(image)
 
@@ -245,7 +245,7 @@ def _values(image: bpy.types.Image) -> np.ndarray:
     width, height = image.size
     channels = image.channels
     if not width or not height or channels not in (1, 3, 4):
-        raise DecodingFailed("its pixels cannot be decoded")
+        raise DecodingError("its pixels cannot be decoded")
     values = np.empty(width * height * channels, np.float32)
     image.pixels.foreach_get(values)
     values = values.reshape(height, width, channels)[::-1]

@@ -43,7 +43,7 @@ class FileIndex:
         return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
-def frame_list(frames: Sequence[int]) -> str:
+def _list_frames(frames: Sequence[int]) -> str:
     """Lists frame numbers: "frame 3", "frames 3 to 5", "frames 3, 7, 9 and 12 more"; "" for none."""
     if not frames:
         return ""
@@ -55,7 +55,7 @@ def frame_list(frames: Sequence[int]) -> str:
     return f"frames {shown}" + (f" and {len(frames) - 3} more" if len(frames) > 3 else "")
 
 
-def numbered(path: str, number: int) -> str:
+def _with_number(path: str, number: int) -> str:
     """Replaces the last number in the name of a file, padded to the same width."""
     head, tail = _split(path)
     found = _DIGITS.search(tail)
@@ -65,7 +65,7 @@ def numbered(path: str, number: int) -> str:
     return f"{head}{tail[: found.start()]}{number:0{width}d}{found[2]}"
 
 
-def pattern_of(path: str) -> str:
+def _name_pattern(path: str) -> str:
     """The name of a file with "#" for the digits of its last number."""
     tail = _split(path)[1]
     found = _DIGITS.search(tail)
@@ -114,7 +114,7 @@ def _missing_tiles(image: bpy.types.Image, path: str, files: FileIndex) -> Itera
         elif "<UVTILE>" in path:
             file = path.replace("<UVTILE>", f"u{(number - 1001) % 10 + 1}_v{(number - 1001) // 10 + 1}")
         else:
-            file = numbered(path, number)
+            file = _with_number(path, number)
         if not files.exists(file):
             yield files.name(file)
 
@@ -137,8 +137,8 @@ def _missing_file(path: str, files: FileIndex) -> str:
 
 def _missing_numbers(path: str, numbers: Iterable[int], files: FileIndex) -> str:
     """The missing files of a numbered sequence, as a name; "" if none is missing."""
-    missing = [number for number in sorted(set(numbers)) if not files.exists(numbered(path, number))]
-    return f"{pattern_of(path)} ({frame_list(missing)})" if missing else ""
+    missing = [number for number in sorted(set(numbers)) if not files.exists(_with_number(path, number))]
+    return f"{_name_pattern(path)} ({_list_frames(missing)})" if missing else ""
 
 
 def _image_number(user: Any, frame: int) -> int | None:
@@ -227,7 +227,7 @@ def _missing_ocean(obj: bpy.types.Object, ocean: Any, frames: Sequence[float], f
     folder = Path(files.path(obj, ocean.filepath))
     first, last = ocean.frame_start, ocean.frame_end
     numbers = sorted({min(max(int(frame), first), last) for frame in frames})
-    return frame_list([n for n in numbers if not files.exists(str(folder / f"disp_{n:04d}.exr"))])
+    return _list_frames([n for n in numbers if not files.exists(str(folder / f"disp_{n:04d}.exr"))])
 
 
 def _missing_fluid(obj: bpy.types.Object, modifier: Any, frames: Sequence[float]) -> str:
@@ -242,7 +242,7 @@ def _missing_fluid(obj: bpy.types.Object, modifier: Any, frames: Sequence[float]
     except OSError:
         return f"folder {FileIndex.name(str(folder))}"
     wanted = [int(frame) for frame in frames if domain.cache_frame_start <= frame <= domain.cache_frame_end]
-    return frame_list(sorted({frame - domain.cache_frame_offset for frame in wanted} - present))
+    return _list_frames(sorted({frame - domain.cache_frame_offset for frame in wanted} - present))
 
 
 def _missing_bakes(obj: bpy.types.Object, modifier: Any) -> str:
@@ -279,7 +279,7 @@ def _missing_points(owner: bpy.types.ID, cache: Any, frames: Sequence[float]) ->
     wanted = [int(frame) for frame in frames if cache.frame_start <= frame <= cache.frame_end]
     step = max(1, cache.frame_step)
     stored = {frame for frame in wanted if (frame - cache.frame_start) % step == 0}
-    return frame_list(sorted(stored - present))
+    return _list_frames(sorted(stored - present))
 
 
 def _point_frame(file: str, name: str) -> int | None:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import bpy
@@ -21,7 +22,7 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        self._undo: list[tuple[Any, str, Any]] = []
+        self._undo: list[Callable[[], object]] = []
         self.starts: set[int] = set()
         self.continued: set[int] = set()
 
@@ -30,7 +31,7 @@ class Changes:
         before = getattr(holder, name)
         if before == value:
             return False
-        self._undo.append((holder, name, before))
+        self._undo.append(partial(setattr, holder, name, before))
         setattr(holder, name, value)
         return True
 
@@ -39,26 +40,21 @@ class Changes:
         for name in reversed(names):
             # An enumeration reads as "" if an old file has a value that this Blender no longer knows.
             if getattr(holder, name, "") != "":
-                self._undo.append((holder, name, getattr(holder, name)))
+                self._undo.append(partial(setattr, holder, name, getattr(holder, name)))
 
     def hide(self, obj: bpy.types.Object, view_layer: bpy.types.ViewLayer, hidden: bool) -> None:
         """Hides or shows an object in a view layer with its eye icon, which is not a property."""
         before = obj.hide_get(view_layer=view_layer)
         if before != hidden:
-            self._undo.append((obj, "", (view_layer, before)))
+            self._undo.append(lambda: obj.hide_set(before, view_layer=view_layer))
             obj.hide_set(hidden, view_layer=view_layer)
 
     def undo(self) -> bool:
         """Reverts all changes; returns whether there were any."""
         changed = bool(self._undo)
         while self._undo:
-            holder, name, before = self._undo.pop()
-            # The user may have deleted it in the meantime.
-            with contextlib.suppress(ReferenceError):
-                if name:
-                    setattr(holder, name, before)
-                else:
-                    holder.hide_set(before[1], view_layer=before[0])
+            with contextlib.suppress(ReferenceError):  # the user may have deleted it in the meantime
+                self._undo.pop()()
         return changed
 
 
