@@ -67,7 +67,7 @@ class LayerExport:
             frame_rule=request.frame_rule,
             size_mode=request.size_mode,
             size=request.size,
-            settings=settings.settings(),
+            settings=settings.shade_settings(),
             picture=has_picture,
             result=f"{name}-shaded",
         )
