@@ -71,14 +71,14 @@ def _jobs(folder: Path, connection: Any) -> list[float]:
     import bpy
 
     from trackshade.config.settings import ShadeSettings
+    from trackshade_addon.capture.request import ShotRequest
     from trackshade_addon.demo_scene import build_demo_scene
     from trackshade_addon.jobs import session
-    from trackshade_addon.jobs.composer import ShotRequest
 
     build_demo_scene(folder / "demo.blend")
     bpy.ops.wm.open_mainfile(filepath=str(folder / "demo.blend"))
-    session._connect = lambda model: connection
     running, times = session.current(), []
+    running.connect = lambda model: connection
     for number in range(JOBS):
         job = running.begin(bpy.context.scene, ShotRequest(first_frame="none"), ShadeSettings(steps=STEPS, seed=number))
         while job.holds_scene:

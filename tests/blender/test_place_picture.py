@@ -12,8 +12,9 @@ import pytest
 
 from tests.helpers.place_results import SIZE, make_result, new_scene, numbered, pictures, render
 from trackshade.core.fitting import fit_size
+from trackshade_addon.capture.render_guard import compositor_trees, placed_nodes
 from trackshade_addon.placement import place, remove
-from trackshade_addon.placement.compositor import compositor_trees, placed_nodes, remove_from_compositor
+from trackshade_addon.placement.compositor import remove_from_compositor
 from trackshade_addon.placement.strip import remove_strips, strips_of
 
 GROUPS = bpy.app.version >= (5, 0)

@@ -16,7 +16,7 @@ from mathutils import Matrix
 from trackshade.shot.track_colors import MeshRule
 
 from ..capture.geometry import Float32, Int32
-from ..capture.instances import Key
+from ..capture.instances import InstanceKey
 from .following import Thing
 from .reference import Surface
 
@@ -83,7 +83,7 @@ class Brush:
         self._rule = rule
         self._blocks: dict[float, Any] = {}  # the rule, by gamma
         self._still: dict[int, _Still] = {}  # by identity of the surface
-        self._moving: dict[Key, _Moving] = {}
+        self._moving: dict[InstanceKey, _Moving] = {}
         self._shown: set[int] = set()  # surfaces of the latest redraw, by identity
 
     def begin(self, gamma: float) -> None:

@@ -8,7 +8,6 @@ first.png     the export's first frame, if it is the first frame of the job
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -206,24 +205,6 @@ def read_set(folder: Path) -> TrackSet:
         raise
     except (OSError, ValueError, KeyError, TypeError, TrackshadeError) as error:
         raise ShotError("damaged-set", f"{path} is damaged: {error}.", "Render the export again.") from error
-
-
-def free_result(folder: Path, name: str) -> Path:
-    """Make an empty folder `name` in `folder`, with a number if that exists.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    try:
-        number = 1
-        while True:
-            out = folder / (name if number == 1 else f"{name}-{number}")
-            with contextlib.suppress(FileExistsError):
-                out.mkdir(parents=True)
-                return out
-            number += 1
-    except OSError as error:
-        raise unwritable(folder, error.strerror or str(error)) from error
 
 
 def unwritable(folder: Path, reason: str) -> OutputError:
