@@ -28,7 +28,7 @@ from .demo_scene import build_demo_scene
 from .importers import OpenedScene, choose_scene, read_scene
 from .jobs.composer import capture_scene, place_and_save, with_picture
 from .placement import place, save_copy
-from .placement.options import PlacementOptions
+from .properties.placement_options import PlacementOptions
 from .report import Report, interruptible
 from .synthetic import export_scenes
 
@@ -136,7 +136,7 @@ def _place(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     _check_not_taken(values, path)
     opened = _open_scene(values, report)
     report(Progress("placing", str(path)))
-    placed = place(folder, opened.scene, as_=values["way"])
+    placed = place(folder, opened.scene, mode=values["way"])
     save_copy(path)
     return {"out": str(path), "files": {"scene": str(path)}, "warnings": [*opened.warnings, *placed.warnings]}
 

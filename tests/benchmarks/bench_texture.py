@@ -94,8 +94,8 @@ def _blender(folder: Path) -> tuple[float, float]:
 def _project(folder: Path) -> None:
     import bpy
 
-    from trackshade_addon.placement.projected import PLACE, Projection, carry_tracks
-    from trackshade_addon.placement.record import Result
+    from trackshade_addon.placement.projection import PROJECTION_ATTRIBUTE, attach_tracks
+    from trackshade_addon.placement.result_folder import ResultFolder
     from trackshade_addon.placement.sequence import FrameChoice
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -110,15 +110,13 @@ def _project(folder: Path) -> None:
     path = folder / "tracks.pc2"
     path.write_bytes(b"POINTCACHE2\0" + head + np.array([FRAMES], "<i4").tobytes() + values.tobytes())
     choices = [FrameChoice(frame, frame - 1, None) for frame in range(1, FRAMES + 1)]
-    result = object.__new__(Result)
+    result = object.__new__(ResultFolder)
     result.__dict__["folder"] = folder
-    projection = object.__new__(Projection)
-    projection.__dict__["choices"] = choices
-    warnings = carry_tracks(grid, scene.collection, result, path, count, projection)
+    warnings = attach_tracks(grid, scene.collection, result, path, count, choices)
     seconds = _step(scene)
     shown = np.empty(3 * count, np.float32)
     view = grid.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    view.data.attributes[PLACE].data.foreach_get("vector", shown)
+    view.data.attributes[PROJECTION_ATTRIBUTE].data.foreach_get("vector", shown)
     if warnings or not np.array_equal(shown, values[scene.frame_current - 1].ravel()):
         raise RuntimeError("the projection is not that of the frame")
     print("seconds a frame", plain, seconds)

@@ -197,7 +197,7 @@ def test_what_is_wrong_is_told_with_the_panels_way_out(tmp_path: Path, monkeypat
     assert state.error is not None
     assert state.error.fix
     assert state.error.fix not in state.message
-    assert texts.told(state.error).startswith(state.message)
+    assert texts.error_text(state.error).startswith(state.message)
 
 
 def test_without_an_environment_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -437,11 +437,11 @@ def test_progress_only_grows() -> None:
     shares = []
     for line in lines:
         progress.feed(line)
-        shares.append(progress.share)
+        shares.append(progress.fraction)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert 0.3 < shares[5] < 0.6
-    assert progress.words == "Installed"
+    assert progress.message == "Installed"
 
 
 def test_every_lock_names_each_package_of_the_small_one() -> None:

@@ -28,8 +28,8 @@ from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.capture.simulations import simulations
 from trackshade_addon.capture.stepping import Stepper, finish
 from trackshade_addon.jobs.composer import capture_scene
-from trackshade_addon.messages.texts import headline
-from trackshade_addon.overlay import look
+from trackshade_addon.messages.texts import progress_text
+from trackshade_addon.overlay import read_reference
 from trackshade_addon.render.engine_jobs import RenderContext, capture_evaluation
 
 SPARSE = (1.0, 5.0, 9.0, 13.0)
@@ -405,7 +405,7 @@ def test_a_job_says_which_frame_of_a_simulation_it_is_at(scene):
     stepping = [(item.step, item.steps) for item in said if item.state == "stepping"]
     assert stepping == [(number, 19) for number in range(1, 20)]
     assert "stepping the simulation, frame 12 of 19" in [str(item) for item in said]
-    assert "Stepping the simulation, frame 12 of 19" in [headline(item) for item in said]
+    assert "Stepping the simulation, frame 12 of 19" in [progress_text(item) for item in said]
     assert said[-1].state == "capturing"
     assert said[-1].step == len(shot.frame_numbers) == 17
 
@@ -482,7 +482,7 @@ def test_the_tracking_colors_begin_with_the_simulated_first_frame(scene):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     build("rigid")
-    found = look(scene, bpy.context.view_layer, frame_map((9.0, 11.0)), stage.fit(scene))
+    found = read_reference(scene, bpy.context.view_layer, frame_map((9.0, 11.0)), stage.fit(scene))
     matrix = next(iter(found.matrices.values()))
     assert matrix[2, 3] == pytest.approx(shown[9][:, 2].mean(), abs=1e-5)
     assert matrix[2, 3] < -0.2

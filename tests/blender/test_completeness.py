@@ -21,7 +21,7 @@ from trackshade_addon.capture.completeness import (
     scripts_allowed,
 )
 from trackshade_addon.importers import read_scene
-from trackshade_addon.messages.german import TEXTS
+from trackshade_addon.messages.translations import tables
 
 FRAMES = tuple(float(frame) for frame in range(1, 6))
 
@@ -558,7 +558,7 @@ def test_many_are_counted_and_the_first_are_named():
 
 
 def test_every_sentence_is_there_in_german():
-    assert {pattern for both in PATTERNS.values() for pattern in both} <= set(TEXTS)
+    assert {pattern for both in PATTERNS.values() for pattern in both} <= {english for _, english in tables()["de_DE"]}
 
 
 def test_the_shot_says_what_it_lacks(scene):

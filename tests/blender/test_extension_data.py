@@ -30,6 +30,7 @@ from trackshade_addon.backend.extension_data import Moved
 from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.placement import place, remove_result
 from trackshade_addon.placement.collection import PLATE_KEY
+from trackshade_addon.placement.moved_results import update_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 SHM = Path("/dev/shm")
@@ -326,15 +327,15 @@ def test_another_version_s_environment_is_moved_as_such(here: Path) -> None:
 
 
 @pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize("as_", ["both", "compositor", "sequencer"])
-def test_a_saved_scene_finds_a_result_that_was_moved(here: Path, as_: str, relative: bool) -> None:
+@pytest.mark.parametrize("mode", ["both", "compositor", "sequencer"])
+def test_a_saved_scene_finds_a_result_that_was_moved(here: Path, mode: str, relative: bool) -> None:
     data = here / "extension"
     fill(data, environments=False)
     scene = new_scene()
     bpy.context.preferences.filepaths.use_relative_paths = relative
     (here / "project").mkdir()
     bpy.ops.wm.save_as_mainfile(filepath=str(here / "project" / "shot.blend"))
-    place(data / "shaded" / "scene-001", scene, as_=as_)
+    place(data / "shaded" / "scene-001", scene, mode=mode)
     own = bpy.data.images.load(str(data / "shaded" / "scène 2" / "frames" / "0001.png"))
     own.name, own.use_fake_user = "own", True
     bpy.ops.wm.save_mainfile()
@@ -347,7 +348,7 @@ def test_a_saved_scene_finds_a_result_that_was_moved(here: Path, as_: str, relat
     scene = bpy.context.scene
     new = (here / "documents" / "scene-001").resolve()
     paths = [bpy.path.abspath(image.filepath) for image in bpy.data.images if image.filepath]
-    if as_ == "sequencer":
+    if mode == "sequencer":
         editor = scene.sequence_editor
         strips = editor.strips if hasattr(editor, "strips") else editor.sequences
         paths += [bpy.path.abspath(strips[0].directory) + strips[0].elements[0].filename]
@@ -376,7 +377,7 @@ def test_a_path_that_still_leads_somewhere_is_left_alone(here: Path) -> None:
     kept = Path(shutil.copytree(data, here / "kept"))
     rename_over(data)
     kept.rename(data)  # put back by hand
-    assert relocation.relocate(extension_data.moved_results()) == 0
+    assert update_paths(extension_data.moved_results()) == 0
     assert {image.name: image.filepath for image in bpy.data.images} == before
 
 
@@ -397,14 +398,14 @@ if step == "install":
     bpy.ops.extensions.package_install_files(filepath=package, repo="user_default", enable_on_install=True)
     module = sys.modules[NAME]
     from importlib import import_module
-    chosen = import_module(NAME + ".properties.chosen")
+    chosen = import_module(NAME + ".properties.preferences")
     prefs = import_module(NAME + ".backend.prefs").current_prefs()
     said |= {"results": str(chosen.results_folder()), "home": str(prefs.home), "python": prefs.python()}
     said["extension"] = str(Path(module.__file__).parent)
     (chosen.results_folder() / "scene-009").mkdir(parents=True)
-    chosen.preferences().unsaved_results = str(folder / "chosen")
+    chosen.get_preferences().unsaved_results = str(folder / "chosen")
     said["chosen"] = str(chosen.results_folder())
-    chosen.preferences().results = str(folder / "always")
+    chosen.get_preferences().results = str(folder / "always")
     said["always"] = str(chosen.results_folder())
     index = [repo.module for repo in bpy.context.preferences.extensions.repos].index("user_default")
     bpy.ops.extensions.package_uninstall(repo_index=index, pkg_id="trackshade")

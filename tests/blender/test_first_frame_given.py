@@ -33,9 +33,9 @@ from trackshade_addon.capture.given_image import (
     read_image_file,
 )
 from trackshade_addon.capture.request import ShotRequest
+from trackshade_addon.checks.facts import read_current_frame
+from trackshade_addon.checks.findings import ERROR, NOTE, WARNING, findings
 from trackshade_addon.jobs.composer import capture_scene, with_picture
-from trackshade_addon.ui import checks_facts
-from trackshade_addon.ui.checks import ERROR, NOTE, WARNING, findings
 
 FILES = Path(__file__).parents[1] / "helpers" / "picture_files.py"
 
@@ -343,7 +343,7 @@ def test_the_panel_says_how_an_image_will_be_fitted(tmp_path: Path) -> None:
             path = tmp_path / f"{size}.png"
             path.write_bytes(png(np.zeros((size[1], size[0], 3), np.uint8)) if size else data)
             what = ShotRequest(first_frame=str(path))
-            found = findings(checks_facts.look(scene, bpy.context.view_layer, what))
+            found = findings(read_current_frame(scene, bpy.context.view_layer, what))
             told = [item for item in found if item.code.startswith("picture")]
             return (told[0].level, told[0].text.format(**told[0].values)) if told else None
 
@@ -351,23 +351,25 @@ def test_the_panel_says_how_an_image_will_be_fitted(tmp_path: Path) -> None:
         assert said((144, 96)) is None
         assert said((288, 192)) == (
             NOTE,
-            "The image (288 × 192) has the shape of the model's and is scaled to 144 × 96.",
+            "The image (288 × 192) has the aspect ratio of the model and is scaled to 144 × 96.",
         )
         level, text = said((100, 100)) or ("", "")
         assert level == WARNING
-        assert "another shape than the scene's frame (160 × 90)" in text
+        assert "another aspect ratio than the scene's frame (160 × 90)" in text
         level, text = said(None, b"8BPS and more") or ("", "")
         assert level == ERROR
         assert "Photoshop" in text
         own = scene.trackshade
         own.first_frame, own.image = "image", None
-        assert own.what("").first_frame == ""
+        assert own.shot_request("").first_frame == ""
         own.image = bpy.data.images.new("Painted", 320, 180)
-        what = own.what("")
+        what = own.shot_request("")
         assert what.first_frame == "image:Painted"
-        assert "picture-fit" in {item.code for item in findings(checks_facts.look(scene, bpy.context.view_layer, what))}
+        assert "picture-fit" in {
+            item.code for item in findings(read_current_frame(scene, bpy.context.view_layer, what))
+        }
         own.first_frame, own.image = "render", None
-        own.take(what, own.settings())
+        own.apply_job(what, own.shade_settings())
         assert (own.first_frame, own.image.name) == ("image", "Painted")
         level, text = said(None, png(np.zeros((9, 9, 3), np.uint8))) or ("", "")  # the file has changed
         assert level == WARNING

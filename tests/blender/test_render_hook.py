@@ -79,7 +79,7 @@ def test_the_same_first_frame_and_seed_give_the_same_frames_everywhere(tmp_path:
     assert np.array_equal(np.stack([read_levels(path) for path in delivered]), truth)
 
     render.engine = "CYCLES"
-    job = session.current().begin(scene, own.what("ViewLayer"), own.settings())
+    job = session.current().begin(scene, own.shot_request("ViewLayer"), own.shade_settings())
     while job.runs:
         session.current().advance()
     assert job.error is None

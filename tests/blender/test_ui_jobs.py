@@ -27,9 +27,9 @@ from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.jobs import session
 from trackshade_addon.jobs.job import Job
 from trackshade_addon.placement import place, remove
-from trackshade_addon.placement.options import PlacementOptions
-from trackshade_addon.properties import chosen
-from trackshade_addon.ui import jobs_list, operators
+from trackshade_addon.properties import preferences
+from trackshade_addon.properties.placement_options import PlacementOptions
+from trackshade_addon.ui import jobs_list, modal
 
 
 def traces() -> dict[str, Any]:
@@ -156,13 +156,13 @@ def test_a_capture_holds_the_input_of_all_windows(demo: bpy.types.Scene) -> None
         workspace=bpy.context.workspace,
         temp_override=lambda window: nullcontext(taken.append(window)),
     )
-    operators.InputHold(hold_window=lambda: None).take(context)
+    modal.InputLock(lock_window=lambda: None).acquire(context)
     assert taken == free[1:]  # the first is the operator's own
 
     job = session.current().begin(demo, ShotRequest(first_frame="none"), ShadeSettings())
     nowhere = SimpleNamespace(screen=None)
-    assert operators.holds(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
-    assert operators.holds(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
+    assert modal.handle_event(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
+    assert modal.handle_event(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
     assert job.state == "cancelled"
 
 
@@ -182,10 +182,10 @@ def test_a_look_at_the_frames_holds_all_windows_until_it_ends(demo: bpy.types.Sc
     next(look)
     running.begin_stepping(look)
     nowhere = SimpleNamespace(screen=None)
-    assert operators.holds(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
+    assert modal.handle_event(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
     assert demo.frame_current == before + 3
     if end == "escape":  # in any window
-        assert operators.holds(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
+        assert modal.handle_event(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
     else:
         running.close()
     assert demo.frame_current == before
@@ -233,7 +233,7 @@ def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
     assert demo.frame_current == 7
     own = bpy.context.window_manager.trackshade
     assert [item.name for item in own.items] == [job.uid for job in reversed(running.jobs)]
-    assert jobs_list.chosen(bpy.context) is running.jobs[1]
+    assert jobs_list.active_job(bpy.context) is running.jobs[1]
     assert jobs_list.thumbnails.icon(running.jobs[1]) >= 0
     assert bpy.ops.trackshade.use_settings() == {"FINISHED"}
     assert (demo.trackshade.seed, demo.trackshade.prompt) == (2, "no 2")
@@ -372,7 +372,7 @@ def test_what_is_linked_and_overridden_is_shaded_and_left_as_it_was(tmp_path: Pa
     assert job.error is None
     record = json.loads((job.out / "job.json").read_text(encoding="utf-8"))
     assert record["shot"]["meshes"] == 2
-    placed = place(job.out, scene, as_=way)
+    placed = place(job.out, scene, mode=way)
     assert differences(before, whole_file())
     remove(placed)
     assert differences(before, whole_file()) == []
@@ -468,10 +468,10 @@ def test_results_of_an_unsaved_scene_go_to_the_users_folder(
     scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKSHADE_RESULTS", str(tmp_path / "said"))
-    assert chosen.results_folder() == tmp_path / "said"
+    assert preferences.results_folder() == tmp_path / "said"
     monkeypatch.delenv("TRACKSHADE_RESULTS")
     monkeypatch.setenv("XDG_DOCUMENTS_DIR", str(tmp_path / "Dokumente"))
-    assert chosen.results_folder() == tmp_path / "Dokumente" / "Trackshade"
+    assert preferences.results_folder() == tmp_path / "Dokumente" / "Trackshade"
     (tmp_path / "file").touch()
     monkeypatch.setenv("TRACKSHADE_RESULTS", str(tmp_path / "file" / "folder"))
     with pytest.raises(OutputError, match="cannot be written"):

@@ -47,7 +47,7 @@ def drive() -> Steps:
     assert backend.state().kind == "missing", "a backend is set up already"
     assert not bpy.ops.trackshade.shade.poll()
     yield from picture(OUT, "fresh")
-    own = module("chosen").preferences()
+    own = module("properties.preferences").get_preferences()
     own.wheels_folder, own.base_python = str(WHEELS), str(PYTHON[0]) if PYTHON else ""
     press("set_up")
     yield from until(lambda: backend.state().kind != "setting-up" or (backend.state().progress or 0) > 0.1)

@@ -17,7 +17,7 @@ from trackshade.core.geometry import size_in_words
 
 from .. import log
 from ..messages.backend import proxy
-from ..properties.chosen import unsaved_results_folder
+from ..properties.preferences import unsaved_results_folder
 from .manager import BackendManager
 from .prefs import BackendPrefs
 

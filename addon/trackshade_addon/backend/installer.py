@@ -279,7 +279,7 @@ def _install(job: _SetUp, folder: Path, what: list[str]) -> None:
     def on_line(line: str) -> None:
         progress.feed(line)
         if is_lock:
-            job.report(MADE + (FILLED - MADE) * progress.share, progress.words)
+            job.report(MADE + (FILLED - MADE) * progress.fraction, progress.message)
 
     # pip says why it cannot connect only when it tries again.
     arguments = ["--only-binary=:all:", "--no-input", "--no-color", "--disable-pip-version-check", "--retries=4",

@@ -14,7 +14,7 @@ import bpy
 
 from trackshade.core import folders
 
-from ..properties.chosen import extension_data, preferences
+from ..properties.preferences import extension_data_folder, get_preferences
 from .environment import Environment, find_environment
 from .extension_data import ENVIRONMENTS
 
@@ -69,7 +69,7 @@ class BackendPrefs:
 def current_prefs() -> BackendPrefs:
     """The settings as they are now. Main thread only."""
     online = bool(getattr(bpy.app, "online_access", True))
-    prefs = preferences()
+    prefs = get_preferences()
     if prefs is None:  # registered without being enabled
         python = os.environ.get("TRACKSHADE_PYTHON", "")
         return BackendPrefs(python, home=folders.environments_dir(), earlier=_earlier_home(), online=online)
@@ -92,7 +92,7 @@ def _earlier_home() -> Path | None:
     """The folder in the extension's data where earlier versions kept environments; None if it does not exist."""
     global _earlier
     if time.monotonic() - _earlier[0] > MAX_AGE:  # panels ask whenever they are drawn
-        data = extension_data()
+        data = extension_data_folder()
         exists = data is not None and os.path.isdir(data / ENVIRONMENTS)
         _earlier = time.monotonic(), data / ENVIRONMENTS if data is not None and exists else None
     return _earlier[1]

@@ -35,8 +35,8 @@ from ..capture.first_frame import SampleRenderer
 from ..capture.given_image import check_given_image, read_given_image
 from ..capture.request import ShotRequest
 from ..capture.stepping import Steps
-from ..placement import Baking, Ready, ReadyTexture, place, prepare, save_copy
-from ..placement.options import PlacementOptions
+from ..placement import PreparedResult, PreparedTextures, TextureBake, place, prepare, save_copy
+from ..properties.placement_options import PlacementOptions
 
 BATCH = 8 << 20  # bytes that are uploaded together during the capture
 
@@ -161,7 +161,7 @@ def place_and_save(
 
 def prepare_placement(
     folder: Path, find_scene: Callable[[], bpy.types.Scene], options: PlacementOptions
-) -> Generator[Progress, None, Ready | ReadyTexture]:
+) -> Generator[Progress, None, PreparedResult | PreparedTextures]:
     """Do the part of a placement that takes a while, so that `put` of what it returns is quick.
 
     Raises:
@@ -177,8 +177,8 @@ def prepare_placement(
             # Each step is long enough to have a tick of the timer to itself.
             yield Progress("placing", waits=True)
             while future is not None and not future.done():
-                if isinstance(future, Baking):
-                    yield Progress("baking", step=round(100 * future.share), steps=100, waits=True)
+                if isinstance(future, TextureBake):
+                    yield Progress("baking", step=round(100 * future.progress), steps=100, waits=True)
                 else:
                     yield Progress("placing", waits=True)
 

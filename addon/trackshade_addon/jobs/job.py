@@ -24,7 +24,7 @@ from trackshade.core.errors import CancelledError, ShotError, TrackshadeError
 
 from ..capture.request import ShotRequest
 from ..placement.color import warm_up
-from ..placement.options import PlacementOptions
+from ..properties.placement_options import PlacementOptions
 from .composer import capture_scene, prepare_placement
 
 # Modal operators that edit the scene: moving, sculpting, painting. Navigation is not among them.
@@ -226,7 +226,7 @@ class Job:
         ready = yield from prepare_placement(folder, find_scene, self.placement)
         yield from _wait_for_scene(scene_is_held)
         scene = find_scene()
-        warnings = ready.put(scene).warnings
+        warnings = ready.place(scene).warnings
         self.scene = SceneReference(scene)  # another one if the file was opened again
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Place Shaded Result")

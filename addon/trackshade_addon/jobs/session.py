@@ -24,8 +24,8 @@ from trackshade.core.errors import ShotError, TrackshadeError, UsageError
 
 from .. import backend
 from ..capture.request import ShotRequest
-from ..placement.options import PlacementOptions
-from ..properties.chosen import results_folder
+from ..properties.placement_options import PlacementOptions
+from ..properties.preferences import results_folder
 from .job import Job
 
 TICK = 0.05  # seconds between two ticks while the backend works

@@ -24,7 +24,7 @@ from ..capture.render_guard import is_own_render
 from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..jobs.job import unexpected_error
 from ..messages import texts
-from ..properties.chosen import results_folder
+from ..properties.preferences import results_folder
 from . import delivery
 from .delivery import COMBINED, DEPTH, INDEX, TRACKING
 from .engine_jobs import RenderContext, make_control, shade_animation
@@ -96,13 +96,13 @@ class TrackshadeEngine(bpy.types.RenderEngine):
             delivery.deliver(self, depsgraph.scene, depsgraph.view_layer, self._passes(depsgraph))
         except (CancelledError, KeyboardInterrupt):
             if not self.test_break():  # Ctrl-C where Blender is a Python module, or another client cancelled the job
-                self.report({"ERROR"}, texts.told(CancelledError()))
+                self.report({"ERROR"}, texts.error_text(CancelledError()))
         except TrackshadeError as error:
             _log.error("Render ended: %s", error)
-            self.report({"ERROR"}, texts.told(error))  # which ends the render, and nothing is written
+            self.report({"ERROR"}, texts.error_text(error))  # which ends the render, and nothing is written
         except Exception as error:
             _log.exception("Unexpected error")
-            self.report({"ERROR"}, texts.told(unexpected_error(error)))
+            self.report({"ERROR"}, texts.error_text(unexpected_error(error)))
             raise  # for the console
 
     def view_update(self, context: bpy.types.Context, depsgraph: bpy.types.Depsgraph) -> None:
@@ -202,7 +202,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         """
 
         def show(progress: Progress) -> None:
-            self.update_stats("", texts.headline(progress))
+            self.update_stats("", texts.progress_text(progress))
             self.update_progress(progress.step / progress.steps if progress.step and progress.steps else 0.0)
 
         def check() -> None:

@@ -68,7 +68,7 @@ class RenderContext:
     def request(self) -> ShotRequest:
         """What is captured: the view layer that is rendered, and otherwise what the panel says."""
         layer = self.depsgraph.view_layer.name
-        return replace(self.scene.trackshade.what(layer), view_layer=layer)
+        return replace(self.scene.trackshade.shot_request(layer), view_layer=layer)
 
     def on_main(self, call: Callable[[], T]) -> T:
         """Run a call on Blender's main thread; see `run_on_main_thread`."""
@@ -115,7 +115,7 @@ def shade_animation(
     Raises:
         TrackshadeError: As raised by `capture_render` and `run_job`.
     """
-    settings = render.scene.trackshade.settings()
+    settings = render.scene.trackshade.shade_settings()
     shots: list[Shot] = []
 
     def capture(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
@@ -247,7 +247,7 @@ def _render_control(
 ) -> Generator[Progress, None, RenderedSequence]:
     """Make the control of a shot. Its temporary files are removed when the sequence is not used any more."""
     folder = tempfile.TemporaryDirectory(prefix="trackshade-")
-    settings = replace(render.scene.trackshade.settings(), output="tracking")
+    settings = replace(render.scene.trackshade.shade_settings(), output="tracking")
     out = OutputFolder(Path(folder.name) / "control")
     result = yield from shade_shot(CapturedShot(shot), settings, client, out)
     return RenderedSequence.load(result.out, render.scene, [mesh.pass_index for mesh in shot.meshes], folder)

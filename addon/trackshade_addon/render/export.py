@@ -54,7 +54,7 @@ class LayerExport:
         refuse_stereo(render)
         if has_picture:
             refuse_region(render)
-        request = settings.what(layer.name)
+        request = settings.shot_request(layer.name)
         parent, name = _export_place(scene, layer)
         start, end, step = scene.frame_start, scene.frame_end, scene.frame_step
         if settings.use_range:
@@ -169,7 +169,7 @@ def refuse_region(render: bpy.types.RenderSettings) -> None:
         raise ShotError(
             "region",
             "Only a region of the frame is rendered, and the shot's first frame has to show all of it.",
-            "Switch off Render Region in the Output Properties, or choose Generated for the layer's First Frame.",
+            "Switch off Render Region in the Output Properties, or choose From Prompt for the layer's First Frame.",
         )
 
 

@@ -31,7 +31,7 @@ from ..jobs import session
 from ..jobs.composer import join_tracks, place_and_save
 from ..jobs.job import Job, SceneReference
 from ..messages import texts
-from ..placement.options import PlacementOptions
+from ..properties.placement_options import PlacementOptions
 from ..report import interruptible
 from .export import LayerExport
 from .exported_frame import ensure_render_result
@@ -122,7 +122,7 @@ class Hook:
         try:
             call()
         except TrackshadeError as error:
-            show_message(layer, f"{texts.told(error)} The render goes on without its tracks.", is_error=True)
+            show_message(layer, f"{texts.error_text(error)} The render goes on without its tracks.", is_error=True)
             export = self._exports.pop(layer, None)
             if export is not None:
                 export.drop()
@@ -166,7 +166,7 @@ def _finish(exports: dict[str, LayerExport], scene: bpy.types.Scene) -> None:
             if tracks is not None:
                 _submit(tracks, layer, scene)
         except TrackshadeError as error:
-            show_message(layer, texts.told(error), is_error=True)
+            show_message(layer, texts.error_text(error), is_error=True)
 
 
 def _submit(tracks: TrackSet, layer: str, scene: bpy.types.Scene) -> None:
@@ -193,7 +193,7 @@ def _submit(tracks: TrackSet, layer: str, scene: bpy.types.Scene) -> None:
         return
     try:
         out = OutputFolder.reserve(tracks.folder.parent, tracks.order.result, spec)
-        placement = scene.trackshade.placing() if options.hook_place else PlacementOptions(mode=None)
+        placement = scene.trackshade.placement_options() if options.hook_place else PlacementOptions(mode=None)
         (_shade_now if bpy.app.background else _shade_in_session)(tracks, layer, scene, placement, out)
     except TrackshadeError:
         tracks.release()

@@ -26,7 +26,7 @@ from trackshade.core.images import cut_back, look_back, seen_back, write_png
 
 from ..placement.cameras import active_camera
 from ..placement.color import inverse_space, linear_pixels, read_levels
-from ..placement.record import Result, read_result
+from ..placement.result_folder import ResultFolder, read_result
 from ..placement.sequence import choose_frames
 
 Float32 = NDArray[np.float32]
@@ -136,7 +136,7 @@ class RenderedSequence:
         keep: Something that must live as long as this, such as a temporary folder.
     """
 
-    result: Result
+    result: ResultFolder
     samples: dict[int, int]
     pass_indices: tuple[int, ...] = ()
     keep: object = None
@@ -163,7 +163,7 @@ class RenderedSequence:
         image = np.zeros((size[1], size[0], 4), np.float32)
         t = self.samples.get(frame)
         if t is not None:
-            levels = on_main(lambda: read_levels(self.result.pictures[t])).astype(np.uint8)
+            levels = on_main(lambda: read_levels(self.result.images[t])).astype(np.uint8)
             light = view.to_scene_linear(levels, on_main)
             image[..., :3] = cut_back(light, self.result.fit, size)
             image[..., 3] = 1

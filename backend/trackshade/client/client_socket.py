@@ -95,7 +95,8 @@ class ClientSocket:
 
     def messages(self) -> Iterator[Message]:
         """What has arrived; stops when the line is opened anew or hung up. What is no message counts as lost:
-        heartbeats and repetition deal with that."""
+        heartbeats and repetition deal with that.
+        """
         socket = self._socket
         if socket is None or socket not in self._ready:
             return

@@ -45,7 +45,8 @@ class _Request:
 
 class Connection:
     """A session. `find` gives the address and is asked again whenever the connection is lost, as a backend that was
-    started again may be elsewhere; `patience` is how long (seconds) a backend may be away before requests fail."""
+    started again may be elsewhere; `patience` is how long (seconds) a backend may be away before requests fail.
+    """
 
     def __init__(self, find: Callable[[], Address], client: str, patience: float) -> None:
         self.backend: Mapping[str, Any] = {}
@@ -132,7 +133,8 @@ class Connection:
 
     def _clock(self) -> float:
         """Seconds, without those in which the thread could not listen: whoever holds Python's lock for long, as Blender
-        does while it renders or opens a file, is not to make the backend late."""
+        does while it renders or opens a file, is not to make the backend late.
+        """
         return time.monotonic() - self._held_up
 
     # the thread
@@ -162,7 +164,8 @@ class Connection:
 
     def _tick(self) -> float:
         """The clock, as only the thread itself may read it: what it was held up since its last look is not counted,
-        wherever in a turn that was."""
+        wherever in a turn that was.
+        """
         now = time.monotonic()
         self._held_up += max(0.0, now - self._turned - TURN)
         self._turned = now

@@ -154,7 +154,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(command: str, prog: str) -> argparse.ArgumentParser:
-    """argparse's parser of a command. Its `parse_args` raises UsageError, and SystemExit(0) for --help."""
+    """Argparse's parser of a command. Its `parse_args` raises UsageError, and SystemExit(0) for --help."""
     description, options = COMMANDS[command]
     made = _Parser(prog=f"{prog} {command}", description=description, allow_abbrev=False)
     for option in options:

@@ -37,6 +37,11 @@ class FrameMap:
     fps: float
     statement: str
 
+    @property
+    def requested(self) -> int:
+        """Number of frames that the range and the step ask for."""
+        return _count(self.start, self.end, self.step)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             ("frames" if key == "frame_numbers" else key): list(value) if isinstance(value, tuple) else value
@@ -72,7 +77,7 @@ def fit_frames(
         raise ShotError(
             "bad-step", f"Frame step {step} and rate {fps} must both be above 0.", "Correct the step or the rate."
         )
-    asked = math.floor((end - start) / step + 1e-9) + 1
+    asked = _count(start, end, step)
     counts = sorted(accepted)
 
     def made(name: str, count: int, stride: float, words: str) -> FrameMap:
@@ -182,6 +187,10 @@ def fit_size(
     else:
         words += ", the frame cut to the model's aspect; its margins are not shaded."
     return SizeFit(source, pixel_aspect, size, mode, scale, offset, words)
+
+
+def _count(start: float, end: float, step: float) -> int:
+    return math.floor((end - start) / step + 1e-9) + 1
 
 
 def _number(value: float) -> str:

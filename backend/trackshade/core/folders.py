@@ -86,7 +86,8 @@ def connection_file() -> Path:
 
 def unsaved_results_dir() -> Path:
     """Where the results of scenes go that were never saved: TRACKSHADE_RESULTS, else `Trackshade` in the user's
-    documents. It need not exist."""
+    documents. It need not exist.
+    """
     chosen = os.environ.get("TRACKSHADE_RESULTS")
     return _expanded(chosen) if chosen else documents() / RESULTS
 

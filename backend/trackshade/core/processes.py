@@ -104,7 +104,8 @@ def blender(binary: str, *arguments: str) -> Start:
 
 def protect_children() -> None:
     """Keeps the current folder off the module search path of every Python that this process and its libraries start
-    from now on."""
+    from now on.
+    """
     os.environ[SAFE_PATH] = "1"
 
 
@@ -169,6 +170,7 @@ def _searched(python_path: str) -> list[str]:
 
 def _package_folder() -> str | None:
     """The folder that this process has `trackshade` from; None where that is one of the interpreter's own packages,
-    which must not come before the standard library."""
+    which must not come before the standard library.
+    """
     folder = Path(trackshade.__file__).absolute().parents[1]
     return None if folder.name in ("site-packages", "dist-packages") else str(folder)

@@ -42,7 +42,8 @@ class ClientKeys:
 
 def check_bind(endpoint: str, curve: bool) -> None:
     """Raise UsageError unless a backend may listen there: `ipc://PATH`, `tcp://127.0.0.1:PORT` or, with CURVE
-    keys, any `tcp://` address."""
+    keys, any `tcp://` address.
+    """
     if endpoint.startswith("ipc://"):
         if not 0 < len(os.fsencode(endpoint[6:])) <= IPC_PATH_LIMIT:
             raise UsageError("bad-endpoint", f"The path in {endpoint} is empty or too long for a socket.")

@@ -71,7 +71,8 @@ def _is_held(path: Path) -> bool:
 
 def hold_environment() -> Owner | None:
     """Holds the environment that this process runs in until its end, so that no set-up removes it meanwhile. None where
-    it is not one that Set Up made."""
+    it is not one that Set Up made.
+    """
     folder = Path(sys.prefix) / IN_USE
     if not folder.is_dir():
         return None

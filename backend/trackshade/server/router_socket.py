@@ -51,7 +51,8 @@ class RouterSocket:
 
     def receive(self, limit: int) -> Iterator[tuple[bytes, list[memoryview]]]:
         """Up to `limit` waiting messages: who sent it, and its frames. Frames above the allowed number are
-        dropped but for one, so that decoding says so."""
+        dropped but for one, so that decoding says so.
+        """
         for _ in range(limit):
             try:
                 identity = self.socket.recv(zmq.NOBLOCK)

@@ -99,7 +99,8 @@ def _open_store(options: ServeOptions) -> Store:
 
 def _local_endpoint(store: Path, name: str) -> str:
     """A socket that only this user reaches: a file in the store, or where such a path is too long (or there are
-    no such sockets) one in a private folder, or a loopback port."""
+    no such sockets) one in a private folder, or a loopback port.
+    """
     if not hasattr(socket, "AF_UNIX") or not zmq.has("ipc"):
         return "tcp://127.0.0.1:*"
     path = store / f"{name}.ipc"

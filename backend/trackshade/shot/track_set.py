@@ -71,7 +71,7 @@ class Order:
             raise ShotError(
                 "too-few-frames",
                 f"The export has {count} frames, and the model takes {allowed}.",
-                "Render a longer range, or every frame of it; on a farm, name the whole range as Own Range under Shot.",
+                "Render a longer range, or every frame of it; on a farm, name the whole range as Custom Range under Shot.",
             )
         return fit_frames(self.start, self.end, self.step, self.fps, spec.allowed_frame_counts, rule)
 

@@ -31,7 +31,7 @@ INDEX = {
     "vae": ["trackshade", "PatchAutoencoder"],
     "text_encoder": ["transformers", "T5EncoderModel"],
     "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-    "transformer": ["trackshade", "TrackingTransformer3DModel"],
+    "transformer": ["trackshade", "WarpGuidedTransformer3DModel"],
     "scheduler": ["diffusers", "CogVideoXDDIMScheduler"],
 }
 
@@ -98,7 +98,7 @@ def export_published(folder: Path, base: Path, transformer: TrackingTransformer3
             CogVideoXDPMScheduler.from_config(schedule, timestep_spacing="trailing").save_pretrained(part / "scheduler")
         (part / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         _publish(part / "transformer" / "config.json", index["transformer"][1])
-        check_strictly(TrackingTransformer3DModel, part / "transformer")
+        check_strictly(type(transformer), part / "transformer")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
     except OSError as error:
@@ -124,11 +124,9 @@ def _link(source: str, target: str) -> None:
 
 
 def _publish(config: Path, name: str) -> None:
-    """The class as the index names it, and no keys that the published forward pass does not know."""
+    """The class as the index names it."""
     _forget_path(config)
     values = read_json(config) | {"_class_name": name}
-    if not values.get("track_frequencies"):
-        values = {key: value for key, value in values.items() if not key.startswith("track_")}
     config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
