@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Drawing the tracking colors of an evaluated view layer with the GPU.
 
-The shader does for each pixel what `control/ink.py` does: it interpolates where the surface point is in the first
+The shader does for each pixel what `trackshade.control.raster` does: it interpolates where the surface point is in the first
 frame, and colors that. It needs a GPU context, so nothing here may be called except while Blender draws.
 """
 
