@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Drawing the tracking colors of an evaluated view layer with the GPU.
 
-The shader does for each pixel what `control/raster.py` does: it interpolates where the surface point is in the first
-frame, and colors that. It needs a GPU context, so nothing here may be called except while Blender draws.
+The shader does for each pixel what `trackshade.control.raster` does: it interpolates where the surface point is in the
+first frame, and colors that. It needs a GPU context, so nothing here may be called except while Blender draws.
 """
 
 from __future__ import annotations

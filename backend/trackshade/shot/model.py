@@ -185,10 +185,15 @@ def _check_mesh(shot: Shot, mesh: MeshTrack) -> None:
     count = len(shot.frame_numbers)
     _check_count(f"mesh '{mesh.name}'", len(mesh.matrix_world), count)
     shown = (mesh.geometry, *(index for _, index in mesh.changes))
-    for kind, indices, parts in (("geometry", shown, shot.geometries), ("surfaces", (mesh.surfaces,), shot.surfaces)):
-        for index in indices:
-            if index is not None and not 0 <= index < len(parts):
-                raise ShotError("bad-index", f"Mesh '{mesh.name}' names {kind} {index}; the shot has {len(parts)}.")
+    bad = [index for index in shown if not 0 <= index < len(shot.geometries)]
+    if bad:
+        raise ShotError(
+            "bad-index", f"Mesh '{mesh.name}' names geometry {bad[0]}; the shot has {len(shot.geometries)}."
+        )
+    if mesh.surfaces is not None and not 0 <= mesh.surfaces < len(shot.surfaces):
+        raise ShotError(
+            "bad-index", f"Mesh '{mesh.name}' names surfaces {mesh.surfaces}; the shot has {len(shot.surfaces)}."
+        )
     times = [0, *(t for t, _ in mesh.changes), count]
     if any(later <= earlier for earlier, later in itertools.pairwise(times)):
         raise ShotError(
