@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from result_shots import at, shot
 from trackshade.control import tracking_video
 from trackshade.control.signals import control_signal
-from trackshade.core.caption_colors import COLORS
+from trackshade_lab.scenes.captions import COLORS
 from trackshade.core.errors import UsageError
 from trackshade.core.geometry import linear_to_srgb, srgb_to_linear
 from trackshade_lab.evaluation.color_words import NAMES, nearest_name, shown_color

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackshade.control import tracking_video
-from trackshade.core.caption_colors import COLORS
+from trackshade_lab.scenes.captions import COLORS
 from trackshade.core.errors import UsageError
 from trackshade_lab.scenes import (
     clip_kinds,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from trackshade.core.caption_colors import COLORS
+from trackshade_lab.scenes.captions import COLORS
 from trackshade.core.geometry import srgb_to_linear
 
 NAMES = tuple(COLORS)
