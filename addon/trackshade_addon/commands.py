@@ -29,7 +29,7 @@ from .importers import Opened, choose_scene, read_scene
 from .jobs import composer
 from .placement import place, save_copy
 from .report import Report, interruptible
-from .synthetic import export_scenes
+from .synthetic import render_descriptions
 
 FIRST_PATIENCE, PATIENCE = 10.0, 30.0  # seconds to wait for a backend that was named, and for one that was lost
 PROGRAM = "blender -b FILE --command trackshade"
@@ -159,19 +159,17 @@ def _demo_scene(values: Mapping[str, Any], report: Callable[[composer.Progress],
 
 
 def _synthesise(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
-    out = Path(values["out"] or "synthetic").absolute()
+    source, out = Path(values["descriptions"]).absolute(), Path(values["out"] or "synthetic").absolute()
+    paths = sorted(source.glob("*.npz")) if source.is_dir() else [source]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError("output-unwritable", f"{out} cannot be made: {error.strerror or error}.") from error
-    first, count = values["first_seed"], values["count"]
-    size = (values["width"], values["height"])
 
-    def begun(seed: int) -> None:
-        report(composer.Progress("rendering", f"the scene of seed {seed}", seed - first, count))
+    def begin(number: int) -> None:
+        report(composer.Progress("rendering", f"scene {paths[number].stem}", number, len(paths)))
 
-    seeds = range(first, first + count)
-    export_scenes(out, seeds, values["split"], values["length"], size, values["engine"], _write_frames, begun)
+    render_descriptions(paths, out, _write_frames, begin)
     return {"out": str(out), "files": {"scenes": str(out)}, "warnings": []}
 
 

@@ -114,16 +114,8 @@ BACKEND = (
     Option("--curve", str, "Folder of this side's CURVE keys, for a backend on another machine.", metavar="DIR"),
     Option("--backend-python", str, "Python of the environment that has the backend.", metavar="PATH"),
 )  # fmt: skip
-SYNTHETIC = (
-    Option("--count", int, "How many scenes.", 1, metavar="N"),
-    Option("--first-seed", int, "Seed of the first; the others follow.", 0, metavar="N"),
-    Option("--split", str, "Stream of random numbers that the seeds are of.", "train", ("train", "held-out")),
-    Option("--engine", str, "Render all with this one; each scene's own if left out.",
-           choices=("workbench", "eevee", "cycles")),
-    Option("--width", int, "Of the frames, pixels.", 144, metavar="N"),
-    Option("--height", int, "Of the frames, pixels.", 96, metavar="N"),
-    Option("--length", int, "Frames of a scene.", 17, metavar="N"),
-)  # fmt: skip
+DESCRIPTIONS = Option("descriptions", str, "Folder of scene descriptions, or one file (.npz).", metavar="FOLDER",
+                      required=True)  # fmt: skip
 SHADE_FIRST = Option("--first-frame", str, "A picture file, or 'none'; the one beside the shot if left out.",
                      metavar="none|PATH")  # fmt: skip
 
@@ -141,7 +133,8 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "picture": ("Fit a picture to a shot, as its first frame.", (PICTURE, OF_SHOT, FILE, FORCE, JSON)),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *OPENING, WAY, FILE, FORCE, JSON)),
     "scene": ("Build the demonstration scene.", (FILE, FORCE, JSON)),
-    "synthesise": ("Build scenes from seeds and render them, for training clips.", (FOLDER, *SYNTHETIC, JSON)),
+    "synthesise": ("Render generated scenes for training clips; 'trackshade train data --rendered' runs it.",
+                   (DESCRIPTIONS, FOLDER, JSON)),
 }  # fmt: skip
 """What each command is for, and its options."""
 

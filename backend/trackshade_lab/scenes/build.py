@@ -144,7 +144,7 @@ def _draw_bodies(rng: np.random.Generator, setup: _Setup) -> list[Body]:
         maker = kind if is_main else "other"
         if maker in ("crowd", "other", "static-camera", "moving-camera", "frozen-time", "unseen-camera"):
             maker = str(rng.choice(list(makers), p=list(makers.values())))
-        body = _make_body(rng, maker, setup.times, scale)
+        body = _make_body(rng, maker, setup, scale)
         if setup.detailed and body.is_fusible:
             body = sculpted.fuse_parts(body, scale)
         if kind == "frozen-time":
@@ -153,11 +153,12 @@ def _draw_bodies(rng: np.random.Generator, setup: _Setup) -> list[Body]:
     return bodies
 
 
-def _make_body(rng: np.random.Generator, maker: str, times: np.ndarray, scale: float) -> Body:
-    if maker == "figure":
-        return (jointed.figure if rng.random() < 0.7 else jointed.animal)(rng, times, scale)
-    if maker == "animal":
-        return jointed.animal(rng, times, scale)
+def _make_body(rng: np.random.Generator, maker: str, setup: _Setup, scale: float) -> Body:
+    times, lean = setup.times, -1 if setup.detailed else 1
+    if maker == "figure" and rng.random() < 0.7:
+        return jointed.figure(rng, times, scale)
+    if maker in ("figure", "animal"):
+        return jointed.animal(rng, times, scale, lean)
     if maker == "vehicle":
         return jointed.vehicle(rng, len(times), scale)
     if maker == "chain":

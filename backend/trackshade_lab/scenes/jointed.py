@@ -75,8 +75,11 @@ def figure(rng: np.random.Generator, times: np.ndarray, scale: float) -> Body:
     )
 
 
-def animal(rng: np.random.Generator, times: np.ndarray, scale: float) -> Body:
-    """Make an animal that trots along +x, with a head that nods and a tail that wags."""
+def animal(rng: np.random.Generator, times: np.ndarray, scale: float, lean: int = 1) -> Body:
+    """Make an animal that trots along +x, with a head that nods and a tail that wags.
+
+    `lean` is −1 for a neck that leans forward, 1 for one that leans back, as the clips of existing data sets have it.
+    """
     num_frames = len(times)
     phase = 2 * np.pi * (times * rng.uniform(0.6, 1.0) + rng.random())
     coat = draw_material(rng, size=1.0)
@@ -85,10 +88,10 @@ def animal(rng: np.random.Generator, times: np.ndarray, scale: float) -> Body:
     long, thick, leg = rng.uniform(0.55, 0.8), rng.uniform(0.2, 0.27), rng.uniform(0.4, 0.6)
     trunk = shapes.capsule(thick, long, 14, 5)
     parts = [Part(trunk[0][:, [2, 0, 1]], trunk[1], coat.row, root)]
-    neck = _joint(root, (long / 2 + 0.05, 0.0, 0.12), Y, 2.3 + 0.15 * np.sin(phase))
+    neck = _joint(root, (long / 2 + 0.05, 0.0, 0.12), Y, lean * (2.3 + 0.15 * np.sin(phase)))
     head = shapes.capsule(0.13, 0.16, 12, 5)
     parts += [_limb(neck, 0.1, 0.38, coat.row)]
-    turned = _joint(neck, (0.0, 0.0, -0.42), Y, -0.8 + 0.1 * np.sin(phase + 1.0))
+    turned = _joint(neck, (0.0, 0.0, -0.42), Y, lean * (-0.8 + 0.1 * np.sin(phase + 1.0)))
     parts.append(Part(head[0] - shapes.xyz(0, 0, 0.1), head[1], coat.row, turned))
     tail = _joint(root, (-long / 2 - 0.12, 0.0, 0.1), X, 0.7 * np.sin(2 * phase))
     parts.append(_limb(tail @ rotations(Y, np.full(num_frames, 0.9)), 0.05, 0.4, coat.row))

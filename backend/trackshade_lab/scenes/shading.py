@@ -272,3 +272,14 @@ def _facing_axis(rest, i0, i1, i2):
     if x >= y and x >= z:
         return 0
     return 1 if y >= z else 2
+
+
+@kernel
+def texture_shares(points, material, out):
+    """Write the share of the second color at points [N, 3] of a surface that faces z to `out` [N]."""
+    ax, ay, az = material[DIRECTION], material[DIRECTION + 1], material[DIRECTION + 2]
+    texture, scale = int(material[TEXTURE]), material[SCALE]
+    for n in range(len(points)):
+        x, y, z = points[n, 0] * scale, points[n, 1] * scale, points[n, 2] * scale
+        along, across = x * ax + y * ay + z * az, _across(x, y, z, ax, ay, az)
+        out[n] = mix(texture, x, y, z, along, across, material[SHIFT], 2)
