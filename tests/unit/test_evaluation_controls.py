@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from result_shots import at, shot
 from trackshade.control import tracking_video
 from trackshade.control.signals import control_signal
-from trackshade_lab.scenes.captions import COLORS
 from trackshade.core.errors import UsageError
 from trackshade.core.geometry import linear_to_srgb, srgb_to_linear
 from trackshade_lab.evaluation.color_words import NAMES, nearest_name, shown_color
@@ -19,6 +18,7 @@ from trackshade_lab.evaluation.held_out import plan
 from trackshade_lab.evaluation.identity import destroy_identity
 from trackshade_lab.evaluation.variants import WAYS, chosen
 from trackshade_lab.scenes import generate_clip, scene_shot
+from trackshade_lab.scenes.captions import COLORS
 
 
 def clip():

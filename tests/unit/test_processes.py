@@ -218,7 +218,7 @@ import sys
 if __name__ == "__main__":
     sys.path.remove("")
     from trackshade_lab.scenes import generate_shards
-    generate_shards({str(tmp_path / "data")!r}, 2, processes=2, shard=1, size=(16, 16), frames=2)
+    generate_shards({str(tmp_path / "data")!r}, 2, processes=2, shard=1, size=(16, 16), num_frames=2)
 """
     variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSTARTUP")}
     subprocess.run([sys.executable, "-c", code], env=variables, check=True)

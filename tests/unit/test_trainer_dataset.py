@@ -107,7 +107,7 @@ def test_a_result_gives_its_input_render_and_never_its_own_frames(tmp_path: Path
 
 
 def test_shards(tmp_path: Path):
-    generate_shards(tmp_path / "shards", 3, size=(32, 24), frames=2)
+    generate_shards(tmp_path / "shards", 3, size=(32, 24), num_frames=2)
     make(tmp_path / "data", tmp_path / "shards", clips=2)
     shards, entries = load_shards(tmp_path / "shards"), read_dataset(tmp_path / "data")
     assert [entry.prompt for entry in entries] == list(shards.captions[:2])

@@ -45,8 +45,8 @@ def build_scene(path: Path) -> None:
     materials = [build_material(facts, arrays.get(f"{n}.image")) for n, facts in enumerate(header["materials"])]
     for number, part in enumerate(header["parts"]):
         prefix = f"{number}."
-        own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        _add_part(part, own, materials[part["material"]])
+        part_arrays = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        _add_part(part, part_arrays, materials[part["material"]])
     _add_camera(arrays, header["size"])
     for light in header["lights"]:
         _add_light(light)
@@ -69,9 +69,9 @@ def _set(scene: bpy.types.Scene, path: str, value: Any) -> None:
 
 
 def _link(data: bpy.types.ID, name: str) -> bpy.types.Object:
-    made = bpy.data.objects.new(name, data)
-    bpy.context.scene.collection.objects.link(made)
-    return made
+    obj = bpy.data.objects.new(name, data)
+    bpy.context.scene.collection.objects.link(obj)
+    return obj
 
 
 def _add_part(facts: Mapping[str, Any], arrays: Arrays, material: bpy.types.Material) -> None:
@@ -82,37 +82,37 @@ def _add_part(facts: Mapping[str, Any], arrays: Arrays, material: bpy.types.Mate
     mesh.shade_smooth()
     mesh.set_sharp_from_angle(angle=_SHARP)
     mesh.materials.append(material)
-    thing = _link(mesh, facts["name"])
-    thing.pass_index = facts["body"]
+    obj = _link(mesh, facts["name"])
+    obj.pass_index = facts["body"]
     if facts["bevel"]:
-        bevel = thing.modifiers.new("Bevel", "BEVEL")
+        bevel = obj.modifiers.new("Bevel", "BEVEL")
         bevel.width, bevel.segments, bevel.limit_method, bevel.angle_limit = facts["bevel"], 2, "ANGLE", _SHARP
     if "deformed" in arrays:
-        _deform(thing, arrays["deformed"])
-    _move(thing, arrays["matrices"])
+        _deform(obj, arrays["deformed"])
+    _move(obj, arrays["matrices"])
 
 
-def _deform(thing: bpy.types.Object, positions: np.ndarray) -> None:  # [T, V, 3] object space
+def _deform(obj: bpy.types.Object, positions: np.ndarray) -> None:  # [T, V, 3] object space
     """Give the object one absolute shape key per frame."""
     for frame in positions:
-        block = thing.shape_key_add(from_mix=False)
+        block = obj.shape_key_add(from_mix=False)
         block.interpolation = "KEY_LINEAR"
         block.data.foreach_set("co", frame.ravel())
-    keys = thing.data.shape_keys
+    keys = obj.data.shape_keys
     keys.use_relative = False
     for frame, block in enumerate(keys.key_blocks, start=1):
         keys.eval_time = block.frame
         keys.keyframe_insert("eval_time", frame=frame)
 
 
-def _move(thing: bpy.types.Object, matrices: np.ndarray) -> None:  # [T or 1, 4, 4] to the world
+def _move(obj: bpy.types.Object, matrices: np.ndarray) -> None:  # [T or 1, 4, 4] to the world
     """Place the object, or animate it if there are several matrices."""
-    thing.rotation_mode = "QUATERNION"
+    obj.rotation_mode = "QUATERNION"
     for frame, matrix in enumerate(matrices, start=1):
-        thing.matrix_world = Matrix(matrix)
+        obj.matrix_world = Matrix(matrix)
         if len(matrices) > 1:
-            thing.keyframe_insert("location", frame=frame)
-            thing.keyframe_insert("rotation_quaternion", frame=frame)
+            obj.keyframe_insert("location", frame=frame)
+            obj.keyframe_insert("rotation_quaternion", frame=frame)
 
 
 def _add_camera(arrays: Arrays, size: tuple[int, int]) -> None:

@@ -46,11 +46,11 @@ def build_material(facts: Mapping[str, Any], image: np.ndarray | None) -> bpy.ty
         facts: One of the materials of a scene description.
         image: [S, S, 3] uint8 sRGB, the pattern of a printed material, else None.
     """
-    made = bpy.data.materials.new(facts["pattern"])
-    made.diffuse_color = (*facts["first"], 1.0)
-    made.roughness, made.metallic = facts["roughness"], facts["metallic"]  # for Workbench
-    made.use_nodes = True
-    tree = made.node_tree
+    material = bpy.data.materials.new(facts["pattern"])
+    material.diffuse_color = (*facts["first"], 1.0)
+    material.roughness, material.metallic = facts["roughness"], facts["metallic"]  # for Workbench
+    material.use_nodes = True
+    tree = material.node_tree
     shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
     shader.inputs["Roughness"].default_value = facts["roughness"]
     shader.inputs["Metallic"].default_value = facts["metallic"]
@@ -62,7 +62,7 @@ def build_material(facts: Mapping[str, Any], image: np.ndarray | None) -> bpy.ty
         tree.nodes.active = node  # the image that Workbench shows
     elif facts["pattern"] != "plain":
         tree.links.new(_build_pattern(tree, facts), shader.inputs["Base Color"])
-    return made
+    return material
 
 
 def _build_image(name: str, pixels: np.ndarray) -> bpy.types.Image:

@@ -168,7 +168,11 @@ def _describe_material(row: np.ndarray, pattern: str) -> dict[str, Any]:
 
 
 def _weld(part: Part) -> dict[str, np.ndarray]:
-    """Merge the vertices that shapes double along sharp edges, so that edges can be beveled; "kept" [F] of triangles."""
+    """Merge the vertices that shapes double along sharp edges, so that edges can be beveled.
+
+    Returns:
+        The arrays of a part by their names in a file, and "kept" [F]: which triangles are left.
+    """
     _, first, number = np.unique(np.round(part.rest, 4), axis=0, return_index=True, return_inverse=True)
     triangles = number.ravel()[part.triangles].astype(np.int32)
     kept = (triangles != np.roll(triangles, 1, axis=1)).all(axis=1)

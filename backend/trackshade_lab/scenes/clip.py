@@ -266,10 +266,15 @@ def generate_views(
     The first camera gives `generate_clip(seed)`. Clips keep their scenes, which differ only in camera and caption.
 
     Args:
-        seed, size, num_frames, kind, split, points: See `generate_clip`.
+        seed: 0 or more.
         count: Number of cameras.
+        size: Width and height, pixels.
+        num_frames: Number of frames.
+        kind: Kind of scene; drawn if None.
         canonical: Color all tracking videos by the first camera, so that a surface point has one color in all views;
             else each by its own first frame.
+        split: "train" or "held-out".
+        points: Number of surface points to follow in each view.
 
     Raises:
         ValueError: for fewer than one camera, or as `generate_clip`.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -45,18 +46,16 @@ def fuse_parts(body: Body, scale: float) -> Body:
         body: A body whose parts are roughly capsules along one of their axes.
         scale: Size of the body, metres.
     """
-    capsules = [_fit_capsule(part.rest) for part in body.parts]
+    ends, radii = map(np.stack, zip(*(_fit_capsule(part.rest) for part in body.parts), strict=True))  # [P, 2, 3], [P]
     joints = np.stack([part.matrices for part in body.parts])  # [P, T, 4, 4]
-    ends = np.stack([c[:2] for c in capsules])  # [P, 2, 3]
     posed = np.einsum("ptij,pej->tpei", joints[:, :, :3, :3], ends) + joints[:, :, None, :3, 3].swapaxes(0, 1)
     # Bind the skin in the pose that is spread out most, so that limbs do not fuse with each other.
     bind = int(np.argmax(np.linalg.norm(posed - posed.mean(axis=(1, 2), keepdims=True), axis=-1).sum(axis=(1, 2))))
-    radii = np.array([c[2][0] for c in capsules])
     step = 0.03 * scale
 
     def distances(points: np.ndarray) -> np.ndarray:
         """Return the signed distances [P, N] of points [N, 3] from the limbs."""
-        return np.stack([_capsule_distance(points, *pose, r) for pose, r in zip(posed[bind], radii, strict=True)])
+        return np.stack([_capsule_distance(points, a, b, r) for (a, b), r in zip(posed[bind], radii, strict=True)])
 
     low, high = posed[bind].min(axis=(0, 1)) - radii.max(), posed[bind].max(axis=(0, 1)) + radii.max()
     rest, triangles = _extract_surface(lambda p: _smooth_minimum(distances(p), 0.02 * scale), low, high, step)
@@ -88,12 +87,12 @@ def _split_by_material(
     return parts
 
 
-def _fit_capsule(rest: np.ndarray) -> np.ndarray:
-    """Fit a capsule along the longest axis of vertices [V, 3]; return its two ends and its radius thrice, [3, 3]."""
+def _fit_capsule(rest: np.ndarray) -> tuple[np.ndarray, float]:
+    """Fit a capsule along the longest axis of vertices [V, 3]; return its ends [2, 3] and its radius."""
     center, half = (rest.max(0) + rest.min(0)) / 2, (rest.max(0) - rest.min(0)) / 2
     radius = float(np.sort(half)[:2].mean())
     offset = np.eye(3)[half.argmax()] * max(half.max() - radius, 1e-4)
-    return np.stack([center - offset, center + offset, np.full(3, radius)])
+    return np.stack([center - offset, center + offset]), radius
 
 
 def _capsule_distance(points: np.ndarray, head: np.ndarray, tail: np.ndarray, radius: float) -> np.ndarray:
@@ -109,12 +108,15 @@ def _smooth_minimum(distances: np.ndarray, width: float) -> np.ndarray:
     return least - width * np.log(np.exp((least - distances) / width).sum(axis=0))
 
 
-def _extract_surface(field, low: np.ndarray, high: np.ndarray, step: float) -> Solid:
+def _extract_surface(
+    field: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, step: float
+) -> Solid:
     """Triangulate the zero surface of a field by naive surface nets (Gibson 1998).
 
     Args:
         field: Function of points [N, 3] that returns [N] values, negative inside.
-        low, high: [3] corners of a box around the surface.
+        low: [3] lower corner of a box around the surface.
+        high: [3] upper corner of the box.
         step: Edge of the grid's cells.
     """
     axes = [np.arange(a - 2 * step, b + 3 * step, step) for a, b in zip(low, high, strict=True)]

@@ -48,7 +48,7 @@ def vertex_normals(world, triangles, out):
 
 @kernel
 def nearest_around(depth, reach, out):
-    """Write the minimum of `depth` [S, S] within `reach` texels to `out`, to skip the filter where nothing is in shadow."""
+    """Write the minimum of `depth` [S, S] within `reach` texels to `out`, to skip filtering in full light."""
     size = depth.shape[0]
     rows = np.empty_like(depth)
     for i in range(size):

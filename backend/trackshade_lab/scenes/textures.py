@@ -40,7 +40,7 @@ def noise(x, y, z):
 
 @kernel
 def _glyphs(u, v):
-    """Return 1 inside rows of invented letters: each cell holds a space or some of six strokes, selected by its hash."""
+    """Return 1 inside invented letters: each cell holds a space or some of six strokes, selected by its hash."""
     row, column = math.floor(v / 1.7), math.floor(u)
     b, a = (v / 1.7 - row) * 1.7 / 1.3, (u - column) / 0.76
     if a > 1.0 or b > 1.0:
@@ -63,7 +63,9 @@ def mix(texture, x, y, z, along, across, shift, axis):
 
     Args:
         texture: Texture number.
-        x, y, z: The point, in cells of the texture.
+        x: Coordinate of the point, in cells of the texture.
+        y: As `x`.
+        z: As `x`.
         along: Coordinate of the point along the material's direction.
         across: Coordinate of the point along a perpendicular of that direction.
         shift: Offset of the pattern, in cells.
