@@ -39,7 +39,7 @@ $(READY):
 	@echo "Setting up .venv with $$($(PYTHON) --version): about 3 GB, a few minutes."
 	@$(PYTHON) -m venv .venv
 	@echo "  1 of 2: PyTorch" && $(PIP_INSTALL) "$(TORCH)"
-	@echo "  2 of 2: Trackshade, Blender's Python module and the tools" && $(PIP_INSTALL) -e '.[backend,blender,training,dev]'
+	@echo "  2 of 2: Trackshade, Blender's Python module and the tools" && $(PIP_INSTALL) -e '.[backend,blender,lab,dev]'
 	@rm -f .venv/.ready-* && touch $@
 
 setup-5:

@@ -15,13 +15,13 @@ from PIL import Image
 
 import result_shots
 from trackshade.cli.blender import run_addon
-from trackshade.cli.dataset import dataset
 from trackshade.config import options
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.results import write_result
+from trackshade_lab.make_dataset import dataset
 from trackshade_lab.scenes import generate_shards, load_shards
 from trackshade_lab.training.dataset import LISTS, Dataset, read_dataset, read_video, write_tracking
 from trackshade_lab.training.sources import Control

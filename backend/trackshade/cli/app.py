@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import json
 import signal
@@ -18,6 +19,7 @@ from trackshade import __version__
 from trackshade.cli import doctor as diagnosis
 from trackshade.cli import listing
 from trackshade.cli.blender import run_addon
+from trackshade.cli.lab import lab_module
 from trackshade.cli.screen import Screen, print_error, print_result
 from trackshade.config import options
 from trackshade.config.options import Option
@@ -231,16 +233,14 @@ def dataset(
     json: Annotated[bool, typer.Option("--json", help=options.JSON.help)] = False,
 ) -> None:
     """Make a training dataset in the published layout (prompt.txt, videos.txt, trackings.txt)."""
-    from trackshade.cli.dataset import dataset as make
-    from trackshade_lab.training.sources import Control
-
+    lab = importlib.import_module(lab_module("make_dataset"))
     scene_options = {
         "model": model, "camera": camera, "frames": frames, "frame_rule": frame_rule, "size": size,
         "view_layer": view_layer,
     }  # fmt: skip
     with Screen() as screen:
-        result = make(out, sources, prompt=prompt, control=Control(control, points), clips=clips,
-                      scene_options=scene_options, blender=blender, on_message=screen.show)  # fmt: skip
+        result = lab.dataset(out, sources, prompt=prompt, control=lab.Control(control, points), clips=clips,
+                             scene_options=scene_options, blender=blender, on_message=screen.show)  # fmt: skip
     print_result(result, json)
 
 
@@ -249,15 +249,15 @@ def dataset(
 def train(context: typer.Context) -> None:
     """Train a model from nothing, or a published one's tracking branch on a dataset; see 'train --help'."""
     if context.args[:1] == ["data"]:
-        _pass_on("trackshade_lab.scenes", context.args[1:])
-    _pass_on("trackshade_lab.training", context.args)
+        _pass_on(lab_module("scenes"), context.args[1:])
+    _pass_on(lab_module("training"), context.args)
 
 
 @app.command(context_settings=PASS_ON)
 @ends_with_a_sentence
 def evaluate(context: typer.Context) -> None:
     """Measure how well a model follows its tracks on held-out clips."""
-    _pass_on("trackshade_lab.evaluation", context.args)
+    _pass_on(lab_module("evaluation"), context.args)
 
 
 def _pass_on(module: str, arguments: list[str]) -> None:
