@@ -98,7 +98,7 @@ mini: setup
 	--threads 1 --minutes $(MINI_MINUTES)
 
 extension: setup
-	@.venv/bin/python addon/build_extension.py
+	@.venv/bin/python addon/tools/build_extension.py
 
 clean:
 	rm -rf build dist demo
