@@ -200,7 +200,7 @@ def publish(zips: Sequence[Path], target: Path) -> list[Path]:
 def size_table(paths: Sequence[Path]) -> str:
     """Format the sizes in MB of zips and of what is in them."""
     parts = ("add-on", "trackshade", "pyzmq", "msgpack")
-    rows = [("zip", "total", *parts)]
+    rows: list[tuple[str, ...]] = [("zip", "total", *parts)]
     for path in paths:
         sizes: dict[str, int] = dict.fromkeys(parts, 0)
         with zipfile.ZipFile(path) as archive:

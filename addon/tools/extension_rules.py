@@ -16,43 +16,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from extension_wheels import PACKAGES, PLATFORMS, PYTHONS, names_python, wheel_package, wheel_rank
+from extension_wheels import PACKAGES, PYTHONS, names_python, wheel_package, wheel_rank
 
-MAX_LENGTH = 64  # characters of a tagline or of the reason for a permission
-PERMISSIONS = {"files", "network", "clipboard", "camera", "microphone"}
 NETWORK_MODULES = ("ftplib", "http", "httpx", "requests", "socket", "socketserver", "ssl", "urllib.request", "urllib3")
 WRITERS = {"mkdir", "open", "rename", "replace", "rmdir", "touch", "unlink", "write_bytes", "write_text"}
 UNWANTED = ("__pycache__", "tests", "conftest.py", ".git", ".gitignore", ".DS_Store", "Thumbs.db")
 
 
 def manifest_faults(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Check the contents of a `blender_manifest.toml`."""
-    for key in ("schema_version", "id", "version", "name", "tagline", "maintainer", "type", "blender_version_min"):
-        if not isinstance(manifest.get(key), str) or not manifest[key].strip():
-            yield f"The manifest has no {key}."
-    if manifest.get("schema_version") != "1.0.0":
-        yield "The manifest's schema_version is not 1.0.0."
-    if manifest.get("type") != "add-on":
-        yield "The manifest's type is not add-on."
-    if not re.fullmatch(r"\d+\.\d+\.\d+", str(manifest.get("version"))):
-        yield f"The version {manifest.get('version')} is not three numbers."
-    if re.search(r"blender", str(manifest.get("name")), re.IGNORECASE):
+    """Check what Blender's validator does not check in a `blender_manifest.toml`."""
+    if re.search(r"blender", manifest["name"], re.IGNORECASE):
         yield "The name contains Blender's, which is a trade mark."
-    yield from _check_phrase("tagline", str(manifest.get("tagline", "")))
-    licences = manifest.get("license")
-    if not licences or not all(str(item).startswith("SPDX:") for item in licences):
+    if not all(item.startswith("SPDX:") for item in manifest["license"]):
         yield "The manifest's license is not a list of SPDX identifiers."
-    permissions = manifest.get("permissions", {})
-    for name, reason in permissions.items():
-        if name not in PERMISSIONS:
-            yield f"There is no permission {name}."
-        yield from _check_phrase(f"reason for {name}", str(reason))
     for needed in ("files", "network"):
-        if needed not in permissions:
+        if needed not in manifest.get("permissions", {}):
             yield f"The permission {needed} is not asked for."
-    for platform in manifest.get("platforms", ()):
-        if platform not in PLATFORMS:
-            yield f"There is no platform {platform}."
 
 
 def code_faults(name: str, source: str) -> Iterator[str]:
@@ -135,14 +114,6 @@ def package_faults(wheel: bytes, package_files: Iterable[str]) -> Iterator[str]:
     wanted = set(package_files)
     yield from (f"The package lacks {name}." for name in sorted(wanted - held))
     yield from (f"The package holds {name}, which does not belong there." for name in sorted(held - wanted))
-
-
-def _check_phrase(what: str, text: str) -> Iterator[str]:
-    """Check a tagline or a reason."""
-    if len(text) > MAX_LENGTH:
-        yield f"The {what} has {len(text)} characters; {MAX_LENGTH} are allowed."
-    if text and not (text[-1].isalnum() or text[-1] in ")]}"):
-        yield f"The {what} ends with punctuation."
 
 
 def _imported_modules(node: ast.AST) -> Iterator[str]:

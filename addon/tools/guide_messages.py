@@ -47,9 +47,7 @@ def renew_quotations(page: str, by_code: Mapping[str, set[str]]) -> str:
     """Return the page with up-to-date quotations."""
 
     def entry(match: re.Match[str]) -> str:
-        quoted = [
-            f"> {message}" for message in sorted(by_code.get(match[1], ())) if re.search(r"[A-Za-z]", message)
-        ]
+        quoted = [f"> {message}" for message in sorted(by_code.get(match[1], ())) if re.search(r"[A-Za-z]", message)]
         return f"### {match[1]}\n\n" + ("\n>\n".join(quoted) + "\n\n" if quoted else "")
 
     return _ENTRY.sub(entry, page)

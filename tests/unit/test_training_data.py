@@ -114,7 +114,7 @@ def _facts(seed, kind):
 
 @pytest.mark.parametrize("kind", [*KINDS, *UNSEEN_KINDS])
 def test_clips_are_plausible(kind):
-    clip = generate_clip(3, kind=kind, split="held-out", points=60)
+    clip = generate_clip(3, kind=kind, split="held-out")
     assert clip.kind == kind
     assert clip.video.shape == clip.tracking.shape == (FRAMES, HEIGHT, WIDTH, 3)
     assert clip.object_index.shape == (FRAMES, HEIGHT, WIDTH)
@@ -146,22 +146,14 @@ def test_no_clip_is_degenerate():
     assert 100 < len(words) < 250
 
 
-def test_a_followed_point_keeps_its_color():
-    """Where a followed point is seen, the tracking video shows the color that the point has in the first frame."""
-    errors = []
+def test_a_surface_point_keeps_its_color():
+    """Where a vertex is seen, the tracking video shows the color that it has in the first frame."""
+    compared = 0
     for seed in range(8):
-        clip = generate_clip(seed, points=80)
-        assert clip.visible[0].mean() > 0.95
-        start = np.floor(clip.points[0]).astype(int)
-        first = clip.tracking[0][start[:, 1], start[:, 0]].astype(int)
-        for t in range(1, FRAMES):
-            seen = clip.visible[t] & clip.visible[0]
-            at = np.floor(clip.points[t][seen]).astype(int)
-            errors.append(np.abs(clip.tracking[t][at[:, 1], at[:, 0]] - first[seen])[:, :2].max(axis=1))
-    errors = np.concatenate(errors)
-    # One pixel of a frame 96 high is 2.7 levels; beside silhouettes the nearest pixel may show something else.
-    assert np.median(errors) <= 3
-    assert (errors <= 8).mean() > 0.9
+        (view,) = generate_views(seed, 1, SMALL["size"], SMALL["num_frames"])
+        for t in range(1, SMALL["num_frames"]):
+            compared += compare_colors((view, 0), (view, t))
+    assert compared > 1000
 
 
 def hue(rgb):
@@ -216,7 +208,7 @@ def test_views_of_one_scene():
         assert not np.array_equal(views[1].video, views[2].video)
         for t in (0, frames - 1):
             for view in views[1:]:
-                compared += compare_canonical(views[0], view, t)
+                compared += compare_colors((views[0], t), (view, t))
     assert compared > 400
     own = generate_views(0, 2, size, frames)[1]
     rows, columns = np.nonzero(own.object_index[0] >= 0)
@@ -226,13 +218,13 @@ def test_views_of_one_scene():
         generate_views(0, 0)
 
 
-def compare_canonical(one, other, t):
-    """How many vertices of bodies both views see at frame `t`; their colors there are the same."""
-    scene = one.scene
-    np.testing.assert_array_equal(scene.world, other.scene.world)
+def compare_colors(*seen_in):
+    """How many vertices of bodies are seen in both (view, frame); their colors there are the same."""
+    scene = seen_in[0][0].scene
     bodies = np.unique(scene.triangles[scene.body[scene.part] > 0])
     colors, seen = [], np.ones(len(bodies), bool)
-    for view in (one, other):
+    for view, t in seen_in:
+        np.testing.assert_array_equal(scene.world, view.scene.world)
         video = tracking_video(scene_shot(view.scene, SMALL["size"]), threads=1)
         m, k = view.scene.world_to_camera[t], view.scene.intrinsics[t]
         x = scene.world[t, bodies] @ m[:3, :3].T + m[:3, 3]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clips: a scene drawn by the numpy renderer, with its tracking video, its caption and exact point tracks."""
+"""Clips: a scene drawn by the numpy renderer, with its tracking video and its caption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from trackshade.control.paint_modes import PaintMode
-from trackshade.control.raster import Buffers, barycentric, draw, to_screen
+from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.control.signals import control_signal
 from trackshade.shot.track_colors import MeshRule, inverse_distance, inverse_range
 from trackshade_lab.scenes import cameras
@@ -38,8 +38,6 @@ class Clip:
         caption: One sentence about the scene.
         kind: Kind of scene; see `clip_kinds`.
         object_index: [T, H, W] int16: -1 background, 0 ground and walls, 1 the main body, 2.. the other bodies.
-        points: [T, N, 2] float32 exact pixel positions of surface points that are visible in the first frame.
-        visible: [T, N] whether each point is visible.
         scene: The scene, if it was asked for.
     """
 
@@ -48,8 +46,6 @@ class Clip:
     caption: str
     kind: str
     object_index: np.ndarray
-    points: np.ndarray
-    visible: np.ndarray
     scene: Scene | None = None
 
 
@@ -71,7 +67,6 @@ def generate_clip(
     kind: str | None = None,
     *,
     split: Split = "train",
-    points: int = 0,
     keep_scene: bool = False,
     control: str = "mesh",
 ) -> Clip:
@@ -83,7 +78,6 @@ def generate_clip(
         num_frames: Number of frames.
         kind: One of `clip_kinds(split)`; drawn if None.
         split: "train" or "held-out", which never share random numbers.
-        points: Number of surface points to follow.
         keep_scene: Keep the scene in the clip.
         control: Control signal to use in place of the tracking video; see `control.signals`.
 
@@ -93,7 +87,7 @@ def generate_clip(
     """
     rng = clip_rng(seed, split)
     scene = build_scene(rng, draw_kind(rng, split, kind), size, num_frames)
-    clip = render_clip(scene, size, points, rng)
+    clip = render_clip(scene, size)
     if control != "mesh":
         clip = replace(clip, tracking=control_signal(scene_shot(scene, size), control, seed))
     return replace(clip, scene=scene) if keep_scene else clip
@@ -123,16 +117,12 @@ def draw_kind(rng: np.random.Generator, split: Split, kind: str | None) -> str:
     return kind or drawn
 
 
-def render_clip(
-    scene: Scene, size: tuple[int, int], points: int, rng: np.random.Generator, rule: MeshRule | None = None
-) -> Clip:
+def render_clip(scene: Scene, size: tuple[int, int], rule: MeshRule | None = None) -> Clip:
     """Render a scene.
 
     Args:
         scene: The scene, built for frames of `size`.
         size: Width and height, pixels.
-        points: Number of surface points to follow.
-        rng: Selects the points.
         rule: Colors of the tracking video; those of the scene's first frame if None.
     """
     num_frames, (w, h) = len(scene.world_to_camera), size
@@ -141,8 +131,6 @@ def render_clip(
     video = np.empty((num_frames, h, w, 3), np.uint8)
     tracking = np.zeros((num_frames, h, w, 3), np.uint8)
     index = np.empty((num_frames, h, w), np.int16)
-    tracks, seen = np.zeros((num_frames, points, 2), np.float32), np.zeros((num_frames, points), bool)
-    anchors = None
     fine, coarse = Buffers.empty((2 * w, 2 * h)), Buffers.empty(size)
     normals = np.empty_like(scene.rest)
     body = np.append(scene.body[scene.part], -1).astype(np.int16)  # triangle -1 is the background
@@ -166,11 +154,7 @@ def render_clip(
         coarse.clear()
         draw(coarse, vertices, scene.triangles, 0, 0.02, ink=PaintMode.by(rule, scene.world[0], still, tracking[t]))
         index[t] = body[coarse.triangle]
-        if points:
-            if anchors is None:
-                anchors = _draw_anchors(coarse, vertices, scene, points, rng)
-            tracks[t], seen[t] = _follow(anchors, scene, t, coarse.depth)
-    return Clip(video, tracking, scene.caption, scene.kind, index, tracks, seen)
+    return Clip(video, tracking, scene.caption, scene.kind, index)
 
 
 def _inverse(k: np.ndarray) -> np.ndarray:
@@ -212,44 +196,6 @@ def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return buffers.depth, nearest, light
 
 
-def _draw_anchors(
-    buffers: Buffers, vertices: np.ndarray, scene: Scene, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw surface points at random pixels of the first frame, four in five of them on bodies.
-
-    Returns:
-        Vertex indices and barycentric weights, [N, 3] each.
-    """
-    flat = buffers.triangle.ravel()
-    on_body = np.flatnonzero((flat >= 0) & (scene.body[scene.part[flat]] > 0))
-    on_stage = np.flatnonzero((flat >= 0) & (scene.body[scene.part[flat]] == 0))
-    if len(on_body) == 0 or len(on_stage) == 0:
-        on_body = on_stage = np.flatnonzero(flat >= 0)
-    split = count - count // 5
-    pixels = np.concatenate([rng.choice(on_body, split), rng.choice(on_stage, count - split)])
-    return barycentric(buffers, pixels, vertices, scene.triangles)
-
-
-def _follow(
-    anchors: tuple[np.ndarray, np.ndarray],  # vertex indices and weights, [N, 3] each
-    scene: Scene,
-    t: int,
-    depth: np.ndarray,  # [H, W] metres
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixels [N, 2] of surface points at frame `t`, and whether each is visible [N]."""
-    corners, weights = anchors
-    world = np.einsum("ni,nij->nj", weights, scene.world[t][corners])
-    m, k = scene.world_to_camera[t], scene.intrinsics[t]
-    camera = world @ m[:3, :3].T + m[:3, 3]
-    z = np.maximum(camera[:, 2], 1e-3)
-    pixels = (camera @ k.T)[:, :2] / z[:, None]
-    h, w = depth.shape
-    inside = (camera[:, 2] > 1e-3) & np.all((pixels >= 0) & (pixels < [w, h]), axis=1)
-    j, i = (np.clip(np.floor(pixels[:, a]), 0, n - 1).astype(int) for a, n in ((0, w), (1, h)))
-    # The nearest sample is up to half a pixel away: allow for the slope of the surface.
-    return pixels, inside & (z <= depth[i, j] * 1.03 + 0.03)
-
-
 def generate_views(
     seed: int,
     count: int,
@@ -259,7 +205,6 @@ def generate_views(
     *,
     canonical: bool = False,
     split: Split = "train",
-    points: int = 0,
 ) -> list[Clip]:
     """Generate the scene of a seed as seen by several synchronized cameras.
 
@@ -274,7 +219,6 @@ def generate_views(
         canonical: Color all tracking videos by the first camera, so that a surface point has one color in all views;
             else each by its own first frame.
         split: "train" or "held-out".
-        points: Number of surface points to follow in each view.
 
     Raises:
         ValueError: for fewer than one camera, or as `generate_clip`.
@@ -286,7 +230,7 @@ def generate_views(
     extra = np.random.default_rng(np.random.SeedSequence([_VIEW_STREAM, seed, len(split)]))
     scenes = [scene, *(_other_view(extra, scene, size, n) for n in range(1, count))]
     rule = mesh_rule(scene, size) if canonical else None
-    return [replace(render_clip(s, size, points, rng, rule), scene=s) for s in scenes]
+    return [replace(render_clip(s, size, rule), scene=s) for s in scenes]
 
 
 def _other_view(rng: np.random.Generator, scene: Scene, size: tuple[int, int], n: int) -> Scene:

@@ -26,7 +26,7 @@ TEXTURES: dict[str, tuple[int, float, float, tuple[str, ...]]] = {
 }
 # Only in held-out clips, to measure whether an unknown pattern moves with its surface.
 UNSEEN_TEXTURES: dict[str, tuple[int, float, float, tuple[str, ...]]] = {
-    "zigzag": (textures.ZIGZAG, 1.0, 3.0, ("zigzag",)),
+    "zigzag": (textures.ZIGZAG, 1.0, 3.0, ("zigzag",))
 }
 # Textures that show mostly the first color.
 FIRST_COLOR_DOMINATES = ("plain", "lettered")

@@ -222,11 +222,7 @@ def shade(
                     if facing > 0.0:
                         reached = _lit(shadow, nearest, light, softness, x + 0.03 * nx, y + 0.03 * ny, z + 0.03 * nz)
                     around, lit = ambient * (0.7 + 0.3 * nz), facing * reached
-                    lr, lg, lb = (
-                        around + sun_color[0] * lit,
-                        around + sun_color[1] * lit,
-                        around + sun_color[2] * lit,
-                    )
+                    lr, lg, lb = (around + sun_color[0] * lit, around + sun_color[1] * lit, around + sun_color[2] * lit)
                     sr = sg = sb = tint = 0.0
                     if m[GLOSS] > 0.0:
                         shine = 0.0

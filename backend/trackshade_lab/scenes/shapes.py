@@ -71,8 +71,7 @@ def revolve(profile: np.ndarray, around: int = 22) -> Solid:
     angle = np.arange(around) * (2 * np.pi / around)
     r, z = profile[:, 0], profile[:, 1]
     p = np.stack(
-        [np.outer(np.cos(angle), r), np.outer(np.sin(angle), r), np.broadcast_to(z, (around, len(z)))],
-        axis=-1,
+        [np.outer(np.cos(angle), r), np.outer(np.sin(angle), r), np.broadcast_to(z, (around, len(z)))], axis=-1
     )
     return p.reshape(-1, 3).astype(np.float32), lattice(around, len(r), wrap_u=True)
 
@@ -98,10 +97,7 @@ def cone(radius: float = 0.5, height: float = 1.0, around: int = 22, cells: int 
     """Make a cone along z with a flat base."""
     s = np.linspace(0.0, 1.0, cells)
     side = revolve(np.stack([radius * (1 - s), height * (s - 0.5)], 1), around)
-    return join(
-        side,
-        revolve(np.array([[0.0, -height / 2], [radius / 2, -height / 2], [radius, -height / 2]]), around),
-    )
+    return join(side, revolve(np.array([[0.0, -height / 2], [radius / 2, -height / 2], [radius, -height / 2]]), around))
 
 
 def capsule(radius: float = 0.28, length: float = 0.6, around: int = 14, rings: int = 5) -> Solid:
