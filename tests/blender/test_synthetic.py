@@ -17,14 +17,14 @@ from trackshade_addon.capture import capture
 from trackshade_addon.synthetic import build_scene
 from trackshade_addon.synthetic.materials import build_material
 from trackshade_lab.scenes import Scene
-from trackshade_lab.scenes.blender import draw_description, write_description
+from trackshade_lab.scenes.blender import sample_description, write_description
 
 FRAMES, SIZE = 5, (48, 32)
 PATTERNS = ("plain", "striped", "checked", "mottled", "two-tone", "spotted", "shaded", "tiled", "marbled", "ringed")
 
 
 def describe(path: Path, seed: int, engine: str = "cycles", bevels: bool = False) -> Scene:
-    scene, look = draw_description(seed, "train", SIZE, FRAMES, engine)
+    scene, look = sample_description(seed, "train", SIZE, FRAMES, engine)
     if not bevels:
         look["bevels"] = [0.0] * len(scene.parts)
     write_description(path, scene, look, SIZE)

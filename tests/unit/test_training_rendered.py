@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from trackshade_lab.scenes import load_shards
-from trackshade_lab.scenes.blender import ENGINES, draw_description, render_shards, write_description
+from trackshade_lab.scenes.blender import ENGINES, render_shards, sample_description, write_description
 from trackshade_lab.scenes.build import build_scene
 from trackshade_lab.scenes.captions import MAX_WORDS, count_words
 from trackshade_lab.scenes.clip import KINDS
@@ -35,7 +35,7 @@ def vocabulary() -> set[str]:
 
 def write(path: Path, *arguments) -> tuple[dict, dict]:
     """The header and the arrays of a scene's file."""
-    scene, look = draw_description(*arguments)
+    scene, look = sample_description(*arguments)
     write_description(path, scene, look, SIZE)
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
@@ -56,7 +56,7 @@ def test_a_seed_is_a_description(tmp_path: Path, vocabulary: set[str]) -> None:
             assert arrays[f"{n}.triangles"].max() < len(arrays[f"{n}.vertices"])
             assert arrays[f"{n}.uv"].shape == (*arrays[f"{n}.triangles"].shape, 2)
             assert header["materials"][part["material"]]["printed"] == (f"{n}.image" in arrays)
-        caption = draw_description(seed, "train", SIZE, FRAMES)[0].caption
+        caption = sample_description(seed, "train", SIZE, FRAMES)[0].caption
         assert words(caption) <= vocabulary
         captions.add(caption)
     assert len(captions) == 12
@@ -65,9 +65,9 @@ def test_a_seed_is_a_description(tmp_path: Path, vocabulary: set[str]) -> None:
 def test_splits_and_engines() -> None:
     """A seed is another scene in the other split, and the same scene with every engine."""
     for seed in range(3):
-        train, held = (draw_description(seed, split, SIZE, FRAMES)[0] for split in ("train", "held-out"))
+        train, held = (sample_description(seed, split, SIZE, FRAMES)[0] for split in ("train", "held-out"))
         assert train.world.shape != held.world.shape or not np.array_equal(train.world, held.world)
-    scenes = [draw_description(5, "train", SIZE, FRAMES, engine) for engine in ENGINES]
+    scenes = [sample_description(5, "train", SIZE, FRAMES, engine) for engine in ENGINES]
     assert [look["settings"]["render.engine"] for _, look in scenes] == list(ENGINES)
     assert len({scene.caption for scene, _ in scenes}) == 1
 

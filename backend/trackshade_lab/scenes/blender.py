@@ -34,46 +34,46 @@ from trackshade.core.geometry import linear_to_srgb, to_uint8
 from trackshade.shot import Shot
 from trackshade_lab.scenes import shading
 from trackshade_lab.scenes.build import build_scene
-from trackshade_lab.scenes.clip import Split, clip_rng, draw_kind
+from trackshade_lab.scenes.clip import Split, clip_rng, sample_kind
 from trackshade_lab.scenes.description import FPS, Part, Scene
 from trackshade_lab.scenes.shards import ShardClip, write_shard
 
 ENGINES = ("workbench", "eevee", "cycles")
 _ENGINE_SHARES = (0.5, 0.03, 0.47)  # without a GPU, Cycles is faster than EEVEE
 _VERSION = 2  # changes when seeds give other clips
-_STREAM = 0x626C  # further random numbers of a seed: rendered clips show other scenes than drawn ones
+_STREAM = 0x626C  # further random numbers of a seed: clips that Blender renders show other scenes
 _PATTERNS = ("plain", "striped", "checked", "mottled", "two-tone", "spotted", "shaded", "tiled", "marbled", "lettered",
              "ringed", "zigzag")  # fmt: skip  # by texture number
 _ONLY_PRINTED = ("lettered", "zigzag")  # patterns that the add-on has no shader nodes for
 _IMAGE_SIDE, _STAGE_IMAGE_SIDE, _STAGE_TILE = 256, 768, 6.0  # pixels, pixels, metres from the center to the edge
 
 
-def draw_description(
+def sample_description(
     seed: int, split: Split, size: tuple[int, int], num_frames: int, engine: str | None = None
 ) -> tuple[Scene, dict[str, Any]]:
-    """Draw the scene of a seed and how Blender renders it.
+    """Sample the scene of a seed and how Blender renders it.
 
     Args:
         seed: 0 or more.
         split: "train" or "held-out".
         size: Width and height, pixels.
         num_frames: Number of frames.
-        engine: One of `ENGINES`; drawn if None.
+        engine: One of `ENGINES`; random if None.
 
     Returns:
         The scene, and its lights, world, and render settings as the file's header has them.
     """
     rng = clip_rng(seed, split, _STREAM)
-    scene = build_scene(rng, draw_kind(rng, split, None), size, num_frames, detailed=True)
-    drawn = str(rng.choice(ENGINES, p=_ENGINE_SHARES))
-    look = _draw_light(rng, scene) | {"settings": _draw_settings(rng, engine or drawn)}
+    scene = build_scene(rng, sample_kind(rng, split, None), size, num_frames, detailed=True)
+    random_engine = str(rng.choice(ENGINES, p=_ENGINE_SHARES))
+    look = _sample_light(rng, scene) | {"settings": _sample_settings(rng, engine or random_engine)}
     look["printed"] = [bool(rng.random() < 0.25) for _ in scene.parts]
     look["bevels"] = [float(rng.uniform(0.01, 0.05) * (rng.random() < 0.5)) for _ in scene.parts]
     return scene, look
 
 
-def _draw_light(rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
-    """Draw a world and lamps: a sun, one to three areas, both, or a sky."""
+def _sample_light(rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
+    """Sample a world and lamps: a sun, one to three areas, both, or a sky."""
     kind = str(rng.choice(["sun", "areas", "sky", "both"], p=[0.4, 0.25, 0.15, 0.2]))
     warm = [1.0, float(rng.uniform(0.85, 1.0)), float(rng.uniform(0.7, 1.0))]
     lights: list[dict[str, Any]] = []
@@ -98,8 +98,8 @@ def _draw_light(rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
     return {"lights": lights, "world": world}
 
 
-def _draw_settings(rng: np.random.Generator, engine: str) -> dict[str, Any]:
-    """Draw the quality and the look of an engine's frames."""
+def _sample_settings(rng: np.random.Generator, engine: str) -> dict[str, Any]:
+    """Sample the quality and the look of an engine's frames."""
     transform = str(rng.choice(["Standard", "AgX", "Filmic"], p=[0.5, 0.35, 0.15]))
     settings: dict[str, Any] = {"render.engine": engine, "view_settings.view_transform": transform}
     if engine == "cycles":
@@ -129,7 +129,7 @@ def _draw_settings(rng: np.random.Generator, engine: str) -> dict[str, Any]:
 
 
 def write_description(path: Path, scene: Scene, look: dict[str, Any], size: tuple[int, int]) -> None:
-    """Write the file of a scene, whose look is as drawn by `draw_description`; see the module for its form."""
+    """Write the file of a scene, whose look is as sampled by `sample_description`; see the module for its form."""
     arrays = {"world_to_camera": scene.world_to_camera, "intrinsics": scene.intrinsics}
     parts, materials = [], []
     is_workbench = look["settings"]["render.engine"] == "workbench"  # which shows images, but no nodes
@@ -241,7 +241,7 @@ def render_shards(
         split: Split of the clips.
         size: Width and height, pixels.
         num_frames: Number of frames.
-        engine: "workbench", "eevee" or "cycles"; drawn for each clip if None.
+        engine: "workbench", "eevee" or "cycles"; random for each clip if None.
         blender: Path of the Blender to run; see `run_addon`, which states what else is raised.
         shard: Number of clips in a shard.
         progress: Called with the numbers of clips done and in total after each clip.
@@ -273,7 +273,7 @@ def render_shards(
         with tempfile.TemporaryDirectory(prefix="trackshade-rendered-") as place:
             scenes = []
             for seed in range(first, first + number):
-                scene, look = draw_description(seed, split, size, num_frames, engine)
+                scene, look = sample_description(seed, split, size, num_frames, engine)
                 write_description(Path(place) / f"{seed:06d}.npz", scene, look, size)
                 scenes.append(scene)
             arguments = options.arguments("synthesise", {"descriptions": place, "out": place})

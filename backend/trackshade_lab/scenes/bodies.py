@@ -11,7 +11,7 @@ import numpy as np
 
 from trackshade_lab.scenes import shapes
 from trackshade_lab.scenes.description import Body, Part
-from trackshade_lab.scenes.materials import draw_material
+from trackshade_lab.scenes.materials import sample_material
 
 
 def translations(num_frames: int, offset: tuple[float, float, float] | np.ndarray = (0.0, 0.0, 0.0)) -> np.ndarray:
@@ -48,7 +48,7 @@ def solid_body(rng: np.random.Generator, num_frames: int, shape: str, scale: flo
     p = p * np.float32(scale)
     p[:, :2] -= (p.max(0) + p.min(0))[:2] / 2
     p[:, 2] -= (p[:, 2].max() + p[:, 2].min()) / 2
-    surface = draw_material(rng, texture, size=scale)
+    surface = sample_material(rng, texture, size=scale)
     size = {0: "small ", 1: "", 2: "large "}[int(scale > 0.75) + int(scale > 1.15)]
     name = str(rng.choice(NOUNS.get(shape, (shape,))))
     part = Part(p, f, surface.row, translations(num_frames))
@@ -83,7 +83,7 @@ def deforming_body(rng: np.random.Generator, times: np.ndarray, scale: float) ->
         q = _waves(rng, times, p, kind)
     else:
         q = {"bend": _bend, "twist": _twist, "squash": _squash}[kind](rng, wave, p)
-    surface = draw_material(rng, size=scale)
+    surface = sample_material(rng, size=scale)
     p, q = (p * scale).astype(np.float32), (q * scale).astype(np.float32)
     turn = rotations(np.array([0, 0, 1.0]), np.full(num_frames, rng.uniform(0, 6.28)))
     height = float(-q[:, :, 2].min()) + (0.02 if kind != "cloth" else rng.uniform(0.05, 0.5))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds the description of a scene: draws bodies, their places and motions, a camera, a stage and light."""
+"""Builds the description of a scene: samples bodies, their places and motions, a camera, a stage and light."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from trackshade_lab.scenes import cameras, jointed, sculpted, shapes
 from trackshade_lab.scenes.bodies import deforming_body, rotations, solid_body
 from trackshade_lab.scenes.captions import CaptionFacts, write_caption
 from trackshade_lab.scenes.description import FPS, Body, Part, Scene
-from trackshade_lab.scenes.materials import UNSEEN_TEXTURES, draw_pattern
-from trackshade_lab.scenes.motion import drive, move, place, rest, spin
+from trackshade_lab.scenes.materials import UNSEEN_TEXTURES, sample_pattern
+from trackshade_lab.scenes.motion import drive, move, place, spin, stay
 from trackshade_lab.scenes.stage import add_hills, build_sky, build_stage
 
 KINDS = {  # probabilities
@@ -91,7 +91,7 @@ def build_scene(
     floating = kind not in ("figure", "vehicle", "chain", "crowd") and rng.random() < 0.15
     moving = kind in _ALWAYS_MOVING or (kind not in _NEVER_MOVING and rng.random() < 0.4)
     setup = _Setup(kind, size, np.arange(num_frames) / FPS, floating, moving, detailed)
-    bodies = _draw_bodies(rng, setup)
+    bodies = _sample_bodies(rng, setup)
     placed, view = _arrange(rng, setup, bodies)
     main_color = bodies[0].parts[0].material[:3]
     stage, surroundings = build_stage(rng, num_frames, view.azimuth, floating, main_color)
@@ -116,7 +116,7 @@ def build_scene(
         np.array([0] * len(stage) + numbers, np.int32),
         view.world_to_camera,
         view.intrinsics,
-        sun=_draw_sun(rng, view.azimuth),
+        sun=_sample_sun(rng, view.azimuth),
         sun_color=strength * np.array([1.0, rng.uniform(0.9, 1.0), rng.uniform(0.8, 1.0)]),
         ambient=float(rng.uniform(0.28, 0.5)),
         softness=float(rng.choice([1.0, 1.6, 2.4, 3.6, 5.0])),
@@ -124,14 +124,14 @@ def build_scene(
     )
 
 
-def _draw_sun(rng: np.random.Generator, azimuth: float) -> np.ndarray:
-    """Draw a direction [3] to the sun: from the side or from behind the camera, rarely against it."""
+def _sample_sun(rng: np.random.Generator, azimuth: float) -> np.ndarray:
+    """Sample a direction [3] to the sun: from the side or from behind the camera, rarely against it."""
     around, height = azimuth + rng.uniform(-1.9, 1.9), np.radians(rng.uniform(32, 72))
     return np.array([np.cos(around) * np.cos(height), np.sin(around) * np.cos(height), np.sin(height)])
 
 
-def _draw_bodies(rng: np.random.Generator, setup: _Setup) -> list[Body]:
-    """Draw the bodies of a scene, the main one first."""
+def _sample_bodies(rng: np.random.Generator, setup: _Setup) -> list[Body]:
+    """Sample the bodies of a scene, the main one first."""
     kind = setup.kind
     counts, weights = _COUNTS.get(kind, _COUNTS[""])
     makers = _DETAILED_MAKERS if setup.detailed else _MAKERS
@@ -174,12 +174,12 @@ def _make_body(rng: np.random.Generator, maker: str, setup: _Setup, scale: float
     if maker == "unseen-texture":
         texture = str(rng.choice(list(UNSEEN_TEXTURES)))
     elif maker == "spin" and (shape in ROUND_SHAPES or rng.random() < 0.7):
-        texture = draw_pattern(rng)  # otherwise the turn cannot be seen
+        texture = sample_pattern(rng)  # otherwise the turn cannot be seen
     return solid_body(rng, len(times), shape, scale * 1.1, texture)
 
 
 def _arrange(rng: np.random.Generator, setup: _Setup, bodies: list[Body]) -> tuple[list[_PlacedBody], _View]:
-    """Draw places, motions and a camera until the main body is well inside the frame."""
+    """Sample places, motions and a camera until the main body is well inside the frame."""
     placed, view = _attempt(rng, setup, bodies)
     for attempt in range(39):
         if _is_framed(placed, view, setup, strict=attempt < 28):
@@ -192,12 +192,12 @@ def _attempt(rng: np.random.Generator, setup: _Setup, bodies: list[Body]) -> tup
     placed: list[_PlacedBody] = []
     for n, body in enumerate(bodies):
         taken = [(p.matrices[0, :3, 3], p.body.radius) for p in placed]
-        placed.append(_animate(rng, setup, n, body, _draw_free_place(rng, taken, body, setup.floating)))
-    return placed, _draw_view(rng, setup, placed)
+        placed.append(_animate(rng, setup, n, body, _sample_free_place(rng, taken, body, setup.floating)))
+    return placed, _sample_view(rng, setup, placed)
 
 
-def _draw_view(rng: np.random.Generator, setup: _Setup, placed: list[_PlacedBody]) -> _View:
-    """Draw a camera that roughly frames the bodies; see `_is_framed`."""
+def _sample_view(rng: np.random.Generator, setup: _Setup, placed: list[_PlacedBody]) -> _View:
+    """Sample a camera that roughly frames the bodies; see `_is_framed`."""
     w, h = setup.size
     centers = np.array([p.matrices[0, :3, 3] for p in placed])
     main = placed[0].body.radius
@@ -214,7 +214,7 @@ def _draw_view(rng: np.random.Generator, setup: _Setup, placed: list[_PlacedBody
     viewpoint = cameras.Viewpoint(target, distance, azimuth, elevation, focal, min_height)
     unseen_move = str(rng.choice(cameras.UNSEEN_MOVES)) if setup.kind == "unseen-camera" else None
     seconds = float(setup.times[-1])
-    poses, lens, words = cameras.draw_camera(
+    poses, lens, words = cameras.sample_camera(
         rng, setup.num_frames, seconds, viewpoint, setup.is_camera_moving, unseen_move
     )
     intrinsics = np.zeros((setup.num_frames, 3, 3))
@@ -223,10 +223,10 @@ def _draw_view(rng: np.random.Generator, setup: _Setup, placed: list[_PlacedBody
     return _View(azimuth, poses, intrinsics, words)
 
 
-def _draw_free_place(
+def _sample_free_place(
     rng: np.random.Generator, taken: list[tuple[np.ndarray, float]], body: Body, floating: bool
 ) -> np.ndarray:
-    """Draw a place [3] near the origin, on the ground or in the air, clear of the (place, radius) in `taken`."""
+    """Sample a place [3] near the origin, on the ground or in the air, clear of the (place, radius) in `taken`."""
     position = np.zeros(3)
     for attempt in range(12):
         spread = 0.25 if not taken else 0.7 + 0.1 * attempt + 0.12 * len(taken)
@@ -242,17 +242,17 @@ def _animate(rng: np.random.Generator, setup: _Setup, n: int, body: Body, start:
     num_frames, kind = setup.num_frames, setup.kind
     turn = rng.uniform(0, 2 * np.pi)
     if kind == "frozen-time":
-        return _PlacedBody(body, rest(start, num_frames, turn), "")
+        return _PlacedBody(body, stay(start, num_frames, turn), "")
     if kind == "spin" and n == 0:
         return _PlacedBody(body, *spin(rng, body, start, num_frames))
     if kind == "spin" or (n > 0 and rng.random() < 0.35 and kind != "crowd"):
-        return _PlacedBody(body, rest(start, num_frames, turn), body.action if not body.walks else "")
+        return _PlacedBody(body, stay(start, num_frames, turn), body.action if not body.walks else "")
     if body.walks:
         span = rng.uniform(0.9, 1.7) if body.wheels else rng.uniform(0.5, 1.1)
         return _PlacedBody(body, drive(rng, body, start, num_frames, span), body.action)
     if body.action:
         if rng.random() < 0.65:
-            return _PlacedBody(body, rest(start, num_frames, turn), body.action)
+            return _PlacedBody(body, stay(start, num_frames, turn), body.action)
         s = np.linspace(0, 1, num_frames)
         path = start + np.outer(s - 0.4, [np.cos(turn), np.sin(turn), 0.0]) * rng.uniform(0.3, 0.9)
         return _PlacedBody(body, place(rotations(cameras.UP, turn + s * rng.uniform(-0.8, 0.8)), path), body.action)
@@ -264,11 +264,11 @@ def _animate(rng: np.random.Generator, setup: _Setup, n: int, body: Body, start:
 def _enter_or_leave(
     rng: np.random.Generator, start: np.ndarray, num_frames: int, turn: float, n: int
 ) -> tuple[np.ndarray, str]:
-    """Draw a long straight path, on which the body may enter or leave the frame; return matrices and an action."""
+    """Sample a long straight path, on which the body may enter or leave the frame; return matrices and an action."""
     s = np.linspace(0, 1, num_frames)
-    way = np.array([np.cos(turn), np.sin(turn), 0.0]) * rng.uniform(2.0, 3.4)
+    offset = np.array([np.cos(turn), np.sin(turn), 0.0]) * rng.uniform(2.0, 3.4)
     entering = n > 0 and rng.random() < 0.5
-    path = start + np.outer(s - 1.0 if entering else s, way)
+    path = start + np.outer(s - 1.0 if entering else s, offset)
     m = place(rotations(cameras.UP, np.full(num_frames, turn)), path)
     return m, str(rng.choice(["coming in", "entering"] if entering else ["moving away", "leaving"]))
 

@@ -22,8 +22,8 @@ MOVES = {  # probabilities
 UNSEEN_MOVES = ("spiral",)  # only in held-out clips
 
 
-def draw_ease(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    """Draw a progress curve [T] from 0 to 1: linear, or with ease in, ease out or both."""
+def sample_ease(rng: np.random.Generator, num_frames: int) -> np.ndarray:
+    """Sample a progress curve [T] from 0 to 1: linear, or with ease in, ease out or both."""
     s = np.linspace(0.0, 1.0, num_frames)
     return [s, s, s**1.6, 1 - (1 - s) ** 1.6, s * s * (3 - 2 * s)][rng.integers(5)]
 
@@ -70,7 +70,7 @@ class _Path:
     """A camera path in the making. There is one method per move, which returns words for captions."""
 
     def __init__(self, rng: np.random.Generator, num_frames: int, v: Viewpoint) -> None:
-        self.rng, self.s, self.v = rng, draw_ease(rng, num_frames), v
+        self.rng, self.s, self.v = rng, sample_ease(rng, num_frames), v
         # Per frame: distance, azimuth and elevation around the target; the point aimed at; a shift of the camera.
         self.distance = np.full(num_frames, v.distance)
         self.azimuth = np.full(num_frames, v.azimuth)
@@ -151,10 +151,10 @@ class _Path:
         return look_at(eye, self.aim, self.roll)
 
 
-def draw_camera(
+def sample_camera(
     rng: np.random.Generator, num_frames: int, seconds: float, v: Viewpoint, is_moving: bool, move: str | None = None
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Draw a camera path.
+    """Sample a camera path.
 
     Args:
         rng: Source of random numbers.
@@ -162,7 +162,7 @@ def draw_camera(
         seconds: Duration of the path.
         v: Where the camera starts.
         is_moving: Whether the camera moves.
-        move: Name of a move that the camera makes in any case; drawn from `MOVES` if None.
+        move: Name of a move that the camera makes in any case; random, from `MOVES`, if None.
 
     Returns:
         World to camera [T, 4, 4] (OpenCV axes), focal lengths [T] in pixels, and words for captions.

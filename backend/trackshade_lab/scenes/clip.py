@@ -22,7 +22,7 @@ from trackshade_lab.scenes.description import FPS, Scene, scene_shot
 from trackshade_lab.scenes.shading import CURVE, nearest_around, shade, vertex_normals
 
 Split = Literal["train", "held-out"]
-# Mixed into the seed, so that splits, and further streams of a split, draw different random numbers at any seed.
+# Mixed into the seed, so that splits, and further streams of a split, use different random numbers at any seed.
 _SPLIT_KEY = {"train": 0x7472, "held-out": 0x686F}
 _VIEW_STREAM = 0x7677
 _SHADOW_SIZE, _SHADOW_REACH = 128, 3.6  # texels, metres from the center to the edge
@@ -76,7 +76,7 @@ def generate_clip(
         seed: 0 or more.
         size: Width and height, pixels.
         num_frames: Number of frames.
-        kind: One of `clip_kinds(split)`; drawn if None.
+        kind: One of `clip_kinds(split)`; random if None.
         split: "train" or "held-out", which never share random numbers.
         keep_scene: Keep the scene in the clip.
         control: Control signal to use in place of the tracking video; see `control.signals`.
@@ -86,7 +86,7 @@ def generate_clip(
         UsageError: for an unknown control signal.
     """
     rng = clip_rng(seed, split)
-    scene = build_scene(rng, draw_kind(rng, split, kind), size, num_frames)
+    scene = build_scene(rng, sample_kind(rng, split, kind), size, num_frames)
     clip = render_clip(scene, size)
     if control != "mesh":
         clip = replace(clip, tracking=control_signal(scene_shot(scene, size), control, seed))
@@ -104,17 +104,17 @@ def clip_rng(seed: int, split: Split, *stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([_SPLIT_KEY[split], seed, *stream]))
 
 
-def draw_kind(rng: np.random.Generator, split: Split, kind: str | None) -> str:
-    """Return `kind`, or draw one if it is None.
+def sample_kind(rng: np.random.Generator, split: Split, kind: str | None) -> str:
+    """Return `kind`, or a random one if it is None.
 
     Raises:
         ValueError: if the split has no such kind.
     """
     kinds = clip_kinds(split)
-    drawn = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
+    sampled = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
     if kind is not None and kind not in kinds:
         raise ValueError(f"unknown kind {kind!r} of split {split!r}: {', '.join(kinds)}")
-    return kind or drawn
+    return kind or sampled
 
 
 def render_clip(scene: Scene, size: tuple[int, int], rule: MeshRule | None = None) -> Clip:
@@ -215,7 +215,7 @@ def generate_views(
         count: Number of cameras.
         size: Width and height, pixels.
         num_frames: Number of frames.
-        kind: Kind of scene; drawn if None.
+        kind: Kind of scene; random if None.
         canonical: Color all tracking videos by the first camera, so that a surface point has one color in all views;
             else each by its own first frame.
         split: "train" or "held-out".
@@ -226,7 +226,7 @@ def generate_views(
     if count < 1:
         raise ValueError(f"{count} cameras: one or more")
     rng = clip_rng(seed, split)
-    scene = build_scene(rng, draw_kind(rng, split, kind), size, num_frames)
+    scene = build_scene(rng, sample_kind(rng, split, kind), size, num_frames)
     extra = np.random.default_rng(np.random.SeedSequence([_VIEW_STREAM, seed, len(split)]))
     scenes = [scene, *(_other_view(extra, scene, size, n) for n in range(1, count))]
     rule = mesh_rule(scene, size) if canonical else None
@@ -257,7 +257,7 @@ def _other_view(rng: np.random.Generator, scene: Scene, size: tuple[int, int], n
             -99.0 if floating else 0.15,
         )
         moving = bool(rng.random() < 0.5)
-        poses, lens, words = cameras.draw_camera(rng, num_frames, (num_frames - 1) / FPS, v, moving)
+        poses, lens, words = cameras.sample_camera(rng, num_frames, (num_frames - 1) / FPS, v, moving)
         intrinsics = scene.intrinsics.copy()
         intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = lens
         facts = replace(scene.facts, camera=words, is_camera_moving=moving)

@@ -13,7 +13,7 @@ from trackshade_lab.scenes import shapes
 from trackshade_lab.scenes.bodies import rotations, translations
 from trackshade_lab.scenes.captions import SECONDARY_COLORS
 from trackshade_lab.scenes.description import Body, Part
-from trackshade_lab.scenes.materials import draw_material, plain_material
+from trackshade_lab.scenes.materials import plain_material, sample_material
 
 X, Y, Z = np.eye(3)  # joint axes
 SKINS = ((0.86, 0.66, 0.52), (0.55, 0.38, 0.28), (0.75, 0.75, 0.78))
@@ -44,9 +44,9 @@ def figure(rng: np.random.Generator, times: np.ndarray, scale: float) -> Body:
     phase = 2 * np.pi * (times * rng.uniform(0.5, 0.9) + rng.random())
     walking = rng.random() < 0.6
     swing = np.sin(phase) * rng.uniform(0.5, 0.9)
-    shirt = draw_material(rng, size=0.8)
+    shirt = sample_material(rng, size=0.8)
     suit = rng.random() < 0.5
-    trousers = shirt.row if suit else draw_material(rng, "plain").row
+    trousers = shirt.row if suit else sample_material(rng, "plain").row
     skin = plain_material(rng, SKINS[rng.integers(3)])
     root = translations(num_frames)
     root[:, 2, 3] = 0.03 * np.cos(2 * phase)
@@ -82,7 +82,7 @@ def animal(rng: np.random.Generator, times: np.ndarray, scale: float, lean: int 
     """
     num_frames = len(times)
     phase = 2 * np.pi * (times * rng.uniform(0.6, 1.0) + rng.random())
-    coat = draw_material(rng, size=1.0)
+    coat = sample_material(rng, size=1.0)
     root = translations(num_frames)
     root[:, 2, 3] = 0.025 * np.cos(2 * phase)
     long, thick, leg = rng.uniform(0.55, 0.8), rng.uniform(0.2, 0.27), rng.uniform(0.4, 0.6)
@@ -118,7 +118,7 @@ def animal(rng: np.random.Generator, times: np.ndarray, scale: float, lean: int 
 
 def vehicle(rng: np.random.Generator, num_frames: int, scale: float) -> Body:
     """Make a box on four wheels that drives along +x; `motion.drive` turns the wheels."""
-    paint = draw_material(rng)
+    paint = sample_material(rng)
     length, wide, wheel = rng.uniform(1.3, 1.8), rng.uniform(0.65, 0.8), rng.uniform(0.19, 0.27)
     hull = shapes.box((length, wide, 0.36), 4)
     cabin = shapes.box((length * rng.uniform(0.35, 0.55), wide * 0.88, 0.32), 3)
@@ -129,7 +129,7 @@ def vehicle(rng: np.random.Generator, num_frames: int, scale: float) -> Body:
         Part(hull[0], hull[1], paint.row, translations(num_frames)),
         Part(cabin[0] + place, cabin[1], glass, translations(num_frames)),
     ]
-    tire = draw_material(rng, str(rng.choice(["checked", "striped", "two-tone"])), size=2 * wheel).row
+    tire = sample_material(rng, str(rng.choice(["checked", "striped", "two-tone"])), size=2 * wheel).row
     tire[0:3] = srgb_to_linear(np.array(SECONDARY_COLORS["black"]))
     solid = shapes.cylinder(wheel, 0.16, 16, 2)
     wheels = [
@@ -149,7 +149,7 @@ def vehicle(rng: np.random.Generator, num_frames: int, scale: float) -> Body:
 def chain(rng: np.random.Generator, times: np.ndarray, scale: float) -> Body:
     """Make a chain of links that hangs and swings, or one that winds over the ground."""
     num_frames, count = len(times), int(rng.integers(4, 8))
-    first, second = draw_material(rng, size=0.35), draw_material(rng, size=0.35)
+    first, second = sample_material(rng, size=0.35), sample_material(rng, size=0.35)
     is_mixed = rng.random() < 0.35
     kind = str(rng.choice(["links", "beads", "segments"]))
     spacing = 1.7 / count
@@ -202,7 +202,7 @@ def _link(kind: str, n: int, spacing: float, row: np.ndarray, joint: np.ndarray,
 def windmill(rng: np.random.Generator, times: np.ndarray, scale: float) -> Body:
     """Make a post with blades that turn about its top."""
     num_frames = len(times)
-    blades, post = draw_material(rng, size=0.8), draw_material(rng, "plain").row
+    blades, post = sample_material(rng, size=0.8), sample_material(rng, "plain").row
     angle = times * rng.uniform(0.7, 1.6) * rng.choice([-1, 1]) + rng.uniform(0, 6.28)
     stand = shapes.cylinder(0.09, 1.3, 14, 6)
     hub = translations(num_frames, (0.14, 0.0, 0.55)) @ rotations(X, angle)

@@ -34,7 +34,7 @@ FIRST_COLOR_DOMINATES = ("plain", "lettered")
 
 @dataclass(frozen=True)
 class Material:
-    """A drawn material.
+    """A randomly sampled material.
 
     Attributes:
         row: [MATERIAL_SIZE] float32 packed parameters; see `shading`.
@@ -47,39 +47,39 @@ class Material:
     color: str | None
 
 
-def draw_color(rng: np.random.Generator, table: dict[str, Color]) -> tuple[str, np.ndarray]:
-    """Draw the name of a color and a linear variation of it, [3]."""
+def sample_color(rng: np.random.Generator, table: dict[str, Color]) -> tuple[str, np.ndarray]:
+    """Sample the name of a color and a linear variation of it, [3]."""
     name = str(rng.choice(list(table)))
     rgb = np.array(table[name]) * rng.uniform(0.86, 1.06) + rng.normal(0.0, 0.02, 3)
     return name, srgb_to_linear(np.clip(rgb, 0.02, 0.97))
 
 
-def draw_pattern(rng: np.random.Generator) -> str:
-    """Draw the name of a texture other than "plain"."""
+def sample_pattern(rng: np.random.Generator) -> str:
+    """Sample the name of a texture other than "plain"."""
     often = {name: row[1] for name, row in TEXTURES.items() if name != "plain"}
     return str(rng.choice(list(often), p=np.array(list(often.values())) / sum(often.values())))
 
 
-def draw_material(rng: np.random.Generator, texture: str | None = None, size: float = 1.0) -> Material:
-    """Draw a material.
+def sample_material(rng: np.random.Generator, texture: str | None = None, size: float = 1.0) -> Material:
+    """Sample a material.
 
     Args:
         rng: Source of random numbers.
-        texture: Name in `TEXTURES` or `UNSEEN_TEXTURES`; drawn if None.
+        texture: Name in `TEXTURES` or `UNSEEN_TEXTURES`; random if None.
         size: Approximate size of the body, metres.
     """
     if texture is None:
         texture = str(rng.choice(list(TEXTURES), p=[often for _, often, _, _ in TEXTURES.values()]))
     number, _, cells, names = (TEXTURES | UNSEEN_TEXTURES)[texture]
     row = np.zeros(shading.MATERIAL_SIZE, np.float32)
-    first, row[0:3] = draw_color(rng, COLORS)
-    second = _draw_second_color(rng, first, row)
+    first, row[0:3] = sample_color(rng, COLORS)
+    second = _sample_second_color(rng, first, row)
     row[shading.TEXTURE] = number
     row[shading.SCALE] = cells * rng.uniform(0.6, 1.35) / size
     direction = rng.normal(0.0, 1.0, 3) if rng.random() < 0.6 else np.eye(3)[rng.integers(3)]
     row[shading.DIRECTION : shading.DIRECTION + 3] = direction / np.linalg.norm(direction)
     row[shading.SHIFT] = rng.uniform(0.0, 50.0)
-    finish = _draw_finish(rng, row, texture == "plain")
+    finish = _sample_finish(rng, row, texture == "plain")
     name = str(rng.choice(names))
     colors = f"{first} and {second}" if texture in ("two-tone", "spotted") and rng.random() < 0.4 else first
     order = (finish, name, colors) if texture == "plain" else (finish, colors, name)
@@ -87,17 +87,17 @@ def draw_material(rng: np.random.Generator, texture: str | None = None, size: fl
     return Material(row, words, first if texture in FIRST_COLOR_DOMINATES else None)
 
 
-def _draw_second_color(rng: np.random.Generator, first: str, row: np.ndarray) -> str:
+def _sample_second_color(rng: np.random.Generator, first: str, row: np.ndarray) -> str:
     """Set a second color that differs clearly from the first; return its name."""
     name = first
     for _ in range(8):
-        name, row[3:6] = draw_color(rng, {n: c for n, c in (COLORS | SECONDARY_COLORS).items() if n != first})
+        name, row[3:6] = sample_color(rng, {n: c for n, c in (COLORS | SECONDARY_COLORS).items() if n != first})
         if np.abs(row[3:6] - row[0:3]).max() > 0.3:
             break
     return name
 
 
-def _draw_finish(rng: np.random.Generator, row: np.ndarray, is_plain: bool) -> str:
+def _sample_finish(rng: np.random.Generator, row: np.ndarray, is_plain: bool) -> str:
     """Set highlights and reflections; return a word for them, or an empty string."""
     kind = str(rng.choice(["matt", "satin", "shiny", "metallic"], p=[0.4, 0.25, 0.27, 0.08]))
     if kind == "metallic" and not is_plain:

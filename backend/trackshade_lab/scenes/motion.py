@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from trackshade_lab.scenes.bodies import rotations
-from trackshade_lab.scenes.cameras import UP, draw_ease
+from trackshade_lab.scenes.cameras import UP, sample_ease
 from trackshade_lab.scenes.description import Body
 
 
@@ -25,14 +25,14 @@ def place(rotation: np.ndarray, path: np.ndarray) -> np.ndarray:
     return m
 
 
-def rest(start: np.ndarray, num_frames: int, turn: float = 0.0) -> np.ndarray:
+def stay(start: np.ndarray, num_frames: int, turn: float = 0.0) -> np.ndarray:
     """Return matrices of a body that stays at `start` [3], turned about z by `turn` radians."""
     return place(rotations(UP, np.full(num_frames, turn)), np.broadcast_to(start, (num_frames, 3)))
 
 
 def spin(rng: np.random.Generator, body: Body, start: np.ndarray, num_frames: int) -> tuple[np.ndarray, str]:
-    """Draw a turn in place, mostly about z; return matrices and words."""
-    angle = draw_ease(rng, num_frames) * np.radians(rng.uniform(45, 190)) * rng.choice([-1, 1])
+    """Sample a turn in place, mostly about z; return matrices and words."""
+    angle = sample_ease(rng, num_frames) * np.radians(rng.uniform(45, 190)) * rng.choice([-1, 1])
     axis = UP
     if rng.random() < 0.3:
         axis = UP + rng.normal(0, 0.5, 3)
@@ -42,30 +42,30 @@ def spin(rng: np.random.Generator, body: Body, start: np.ndarray, num_frames: in
 
 
 def drive(rng: np.random.Generator, body: Body, start: np.ndarray, num_frames: int, span: float) -> np.ndarray:
-    """Draw a drive of about `span` metres along a gentle curve; return matrices. Wheels turn by the distance driven."""
-    s = draw_ease(rng, num_frames)
-    way = s * span * rng.uniform(0.8, 1.6) * rng.choice([1, 1, 1, -1])
+    """Sample a drive of about `span` metres along a gentle curve; return matrices. Wheels turn accordingly."""
+    s = sample_ease(rng, num_frames)
+    distance = s * span * rng.uniform(0.8, 1.6) * rng.choice([1, 1, 1, -1])
     bend = rng.uniform(-0.7, 0.7) / span
     first = rng.uniform(0, 2 * np.pi)
-    course = first + bend * way
+    angle = first + bend * distance
     if abs(bend) < 1e-3:
-        offset = np.outer(way, _heading(first))
+        offset = np.outer(distance, _heading(first))
     else:
-        offset = np.stack([np.sin(course) - np.sin(first), np.cos(first) - np.cos(course), 0 * way], 1) / bend
+        offset = np.stack([np.sin(angle) - np.sin(first), np.cos(first) - np.cos(angle), 0 * distance], 1) / bend
     for wheel in body.wheels:
-        wheel.matrices = wheel.matrices[:1] @ rotations(np.array([0.0, 1.0, 0.0]), way / body.wheel_radius)
+        wheel.matrices = wheel.matrices[:1] @ rotations(np.array([0.0, 1.0, 0.0]), distance / body.wheel_radius)
     # Centered on the path, so that the body neither starts nor ends far from `start`.
-    return place(rotations(UP, course), start + offset - 0.4 * offset[-1])
+    return place(rotations(UP, angle), start + offset - 0.4 * offset[-1])
 
 
 def move(
     rng: np.random.Generator, body: Body, start: np.ndarray, num_frames: int, span: float, floating: bool
 ) -> tuple[np.ndarray, str]:
-    """Draw a motion of about `span` metres that begins near `start` [3]; return matrices and words."""
-    s = draw_ease(rng, num_frames)
-    way = _heading(rng.uniform(0, 2 * np.pi))
+    """Sample a motion of about `span` metres that begins near `start` [3]; return matrices and words."""
+    s = sample_ease(rng, num_frames)
+    direction = _heading(rng.uniform(0, 2 * np.pi))
     if floating:
-        way = way + UP * rng.uniform(-0.7, 0.7)
+        direction = direction + UP * rng.uniform(-0.7, 0.7)
     span *= rng.uniform(0.7, 1.35)
     kind = str(
         rng.choice(
@@ -75,21 +75,21 @@ def move(
     )
     turn = rng.uniform(0, 2 * np.pi)
     still_turn = rotations(UP, np.full(num_frames, turn))
-    line = start + np.outer(s - 0.35, way * span)
+    line = start + np.outer(s - 0.35, direction * span)
     if kind == "slide":
         return place(still_turn, line), str(rng.choice(["sliding", "moving", "gliding"]))
     if kind == "slide turning":
         angle = turn + s * np.radians(rng.uniform(40, 130)) * rng.choice([-1, 1])
         return place(rotations(UP, angle), line), str(rng.choice(["sliding and turning", "turning as it moves"]))
     if kind == "tumble":
-        axis = np.cross(UP, way) + rng.normal(0, 0.2, 3)
+        axis = np.cross(UP, direction) + rng.normal(0, 0.2, 3)
         angle = s * span / max(body.height, 0.15) * rng.uniform(0.7, 1.0)
         roll = rotations(axis, np.clip(angle, 0, 3.6)) @ still_turn
         lift = np.abs(np.sin(2 * angle)) * (body.radius - body.height) * 0.8
         return place(roll, line + np.outer(lift, UP)), str(rng.choice(["tumbling", "rolling"]))
     if kind == "hop":
         hops = np.abs(np.sin(np.linspace(0, 1, num_frames) * np.pi * rng.uniform(1.0, 2.0) + rng.uniform(0, 0.8)))
-        path = start + np.outer(s - 0.35, way * span * 0.7) + np.outer(hops * rng.uniform(0.4, 0.9), UP)
+        path = start + np.outer(s - 0.35, direction * span * 0.7) + np.outer(hops * rng.uniform(0.4, 0.9), UP)
         return place(still_turn, path), str(rng.choice(["bouncing", "hopping"]))
     if kind == "circle":
         radius = rng.uniform(0.45, 0.9)
@@ -102,7 +102,7 @@ def move(
         return spin(rng, body, start, num_frames)
     if kind == "sway":
         angle = np.sin(np.linspace(0, 1, num_frames) * rng.uniform(3, 6) + rng.uniform(0, 6)) * rng.uniform(0.3, 0.6)
-        sway = rotations(way * [1, 1, 0.0], angle) @ still_turn
+        sway = rotations(direction * [1, 1, 0.0], angle) @ still_turn
         pivot = np.array([0.0, 0.0, body.height])
         return place(sway, start + (sway[:, :3, :3] @ pivot - pivot)), str(rng.choice(["rocking", "swaying"]))
     path = start + np.outer(s, UP * rng.choice([1.0, 1.0, 0.6]) * span) * rng.uniform(0.6, 1.0)

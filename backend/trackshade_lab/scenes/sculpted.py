@@ -11,7 +11,7 @@ import numpy as np
 from trackshade_lab.scenes import shapes
 from trackshade_lab.scenes.bodies import translations
 from trackshade_lab.scenes.description import Body, Part
-from trackshade_lab.scenes.materials import draw_material
+from trackshade_lab.scenes.materials import sample_material
 from trackshade_lab.scenes.shapes import Solid
 
 _CORNERS = np.array([(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)])  # of a grid cell
@@ -33,7 +33,7 @@ def sculpted_body(rng: np.random.Generator, num_frames: int, scale: float) -> Bo
     positions, triangles = makers[name](rng)
     positions = positions * np.float32(scale)
     positions -= (positions.max(0) + positions.min(0)) / 2
-    surface = draw_material(rng, size=scale)
+    surface = sample_material(rng, size=scale)
     reach = float(np.linalg.norm(positions, axis=1).max())
     part = Part(positions, triangles, surface.row, translations(num_frames))
     return Body([part], f"{surface.words} {name}", reach, float(-positions[:, 2].min()), color=surface.color)

@@ -123,7 +123,7 @@ def generate_shards(
         processes: Number of processes to use.
         size: Width and height, pixels.
         num_frames: Number of frames.
-        kind: Kind of all clips; drawn for each if None.
+        kind: Kind of all clips; random for each if None.
         control: Control signal to use in place of the tracking video.
         shard: Number of clips in a shard.
         progress: Called with the numbers of clips done and in total after each shard.

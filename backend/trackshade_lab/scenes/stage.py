@@ -10,7 +10,7 @@ from trackshade_lab.scenes import shading, shapes, textures
 from trackshade_lab.scenes.bodies import rotations, translations
 from trackshade_lab.scenes.captions import COLORS, SECONDARY_COLORS, Color
 from trackshade_lab.scenes.description import Part
-from trackshade_lab.scenes.materials import draw_color, plain_material
+from trackshade_lab.scenes.materials import plain_material, sample_color
 
 Z = np.array([0.0, 0.0, 1.0])
 GROUNDS = {
@@ -26,7 +26,7 @@ GROUNDS = {
 def build_stage(
     rng: np.random.Generator, num_frames: int, azimuth: float, floating: bool, main: np.ndarray
 ) -> tuple[list[Part], str]:
-    """Draw ground and walls, and describe them.
+    """Sample ground and walls, and describe them.
 
     Args:
         rng: Source of random numbers.
@@ -81,7 +81,7 @@ def _surface(
 ) -> tuple[Part, str]:
     cells = int(rng.choice([1, 8, 20]))
     p, f = shapes.sheet(width, height, cells + 1, cells + 1)
-    row, words = _draw_stage_material(rng, main)
+    row, words = _sample_stage_material(rng, main)
     return Part(p, f, row, np.broadcast_to(matrix, (num_frames, 4, 4))), words
 
 
@@ -106,7 +106,7 @@ def _wall(
 
 def _studio(rng: np.random.Generator, num_frames: int, turned: np.ndarray, main: np.ndarray) -> tuple[list[Part], str]:
     """Make a backdrop of one color that curves from the floor up behind the bodies."""
-    name, rgb = _draw_contrasting_color(rng, GROUNDS | COLORS if rng.random() < 0.5 else GROUNDS, main)
+    name, rgb = _sample_contrasting_color(rng, GROUNDS | COLORS if rng.random() < 0.5 else GROUNDS, main)
     away, bend = rng.uniform(1.6, 3.0), rng.uniform(0.6, 1.6)
     angle = np.linspace(0.0, np.pi / 2, 9)
     curve = np.stack([-away - bend * np.sin(angle), bend * (1 - np.cos(angle))], 1)
@@ -121,21 +121,21 @@ def _studio(rng: np.random.Generator, num_frames: int, turned: np.ndarray, main:
     return [part], f"on a {name} backdrop" if rng.random() < 0.5 else f"in a {name} studio"
 
 
-def _draw_contrasting_color(
+def _sample_contrasting_color(
     rng: np.random.Generator, table: dict[str, Color], main: np.ndarray
 ) -> tuple[str, np.ndarray]:
-    """Draw a named color that the main body stands out from."""
-    name, rgb = draw_color(rng, table)
+    """Sample a named color that the main body stands out from."""
+    name, rgb = sample_color(rng, table)
     for _ in range(6):
         if np.abs(np.sqrt(rgb) - np.sqrt(main)).max() > 0.25:
             break
-        name, rgb = draw_color(rng, table)
+        name, rgb = sample_color(rng, table)
     return name, rgb
 
 
-def _draw_stage_material(rng: np.random.Generator, main: np.ndarray) -> tuple[np.ndarray, str]:
+def _sample_stage_material(rng: np.random.Generator, main: np.ndarray) -> tuple[np.ndarray, str]:
     row = plain_material(rng, (0.5, 0.5, 0.5))
-    name, rgb = _draw_contrasting_color(rng, GROUNDS if rng.random() < 0.65 else SECONDARY_COLORS | COLORS, main)
+    name, rgb = _sample_contrasting_color(rng, GROUNDS if rng.random() < 0.65 else SECONDARY_COLORS | COLORS, main)
     row[0:3] = rgb
     row[3:6] = np.clip(rgb * rng.choice([0.4, 0.6, 1.7]), 0.01, 0.9)
     texture, word, cells = [
@@ -160,7 +160,7 @@ def _draw_stage_material(rng: np.random.Generator, main: np.ndarray) -> tuple[np
 
 
 def build_sky(rng: np.random.Generator) -> np.ndarray:
-    """Draw the linear colors [2, 3] of the sky below and above the horizon."""
+    """Sample the linear colors [2, 3] of the sky below and above the horizon."""
     kind = rng.choice(["day", "evening", "plain", "any"], p=[0.4, 0.12, 0.28, 0.2])
     if kind == "day":
         sky = np.array([[0.85, 0.88, 0.92], [0.35, 0.55, 0.85]])
