@@ -43,7 +43,7 @@ $(READY):
 	@echo "Setting up .venv with $$($(PYTHON) --version): about 3 GB, a few minutes."
 	@$(PYTHON) -m venv .venv
 	@echo "  1 of 2: PyTorch" && $(PIP_INSTALL) "$(TORCH)"
-	@echo "  2 of 2: Trackshade, Blender's Python module and the tools" && $(PIP_INSTALL) -e '.[backend,blender,training,dev]'
+	@echo "  2 of 2: Trackshade, Blender's Python module and the tools" && $(PIP_INSTALL) -e '.[backend,blender,lab,dev]'
 	@rm -f .venv/.ready-* && touch $@
 
 setup-5:
@@ -118,7 +118,7 @@ docs: setup
 	@echo "build/docs/index.html"
 
 extension: setup
-	@.venv/bin/python addon/build_extension.py
+	@.venv/bin/python addon/tools/build_extension.py
 
 clean:
 	rm -rf build dist demo

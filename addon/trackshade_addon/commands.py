@@ -30,7 +30,7 @@ from .jobs.composer import capture_scene, place_and_save, with_picture
 from .placement import place, save_copy
 from .properties.placement_options import PlacementOptions
 from .report import Report, interruptible
-from .synthetic import export_scenes
+from .synthetic import render_descriptions
 
 PROGRAM = "blender -b FILE --command trackshade"
 ReportProgress = Callable[[Progress], None]
@@ -165,19 +165,17 @@ def _demo_scene(values: Mapping[str, Any], report: ReportProgress) -> dict[str, 
 
 
 def _synthesise(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
-    out = Path(values["out"] or "synthetic").absolute()
+    source, out = Path(values["descriptions"]).absolute(), Path(values["out"] or "synthetic").absolute()
+    paths = sorted(source.glob("*.npz")) if source.is_dir() else [source]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError("output-unwritable", f"{out} cannot be created: {error.strerror or error}.") from error
-    first, count = values["first_seed"], values["count"]
-    size = (values["width"], values["height"])
 
-    def report_seed(seed: int) -> None:
-        report(Progress("rendering", f"the scene of seed {seed}", seed - first, count))
+    def begin(number: int) -> None:
+        report(Progress("rendering", f"scene {paths[number].stem}", number, len(paths)))
 
-    seeds = range(first, first + count)
-    export_scenes(out, seeds, values["split"], values["length"], size, values["engine"], _write_frames, report_seed)
+    render_descriptions(paths, out, _write_frames, begin)
     return {"out": str(out), "files": {"scenes": str(out)}, "warnings": []}
 
 

@@ -416,7 +416,7 @@ os._exit(0)
 
 
 def test_removing_the_extension_leaves_results_and_environment(tmp_path: Path) -> None:
-    sys.path.insert(0, str(ROOT / "addon"))  # the build's modules are no package
+    sys.path.insert(0, str(ROOT / "addon" / "tools"))  # the build's modules are no package
     import build_extension
 
     package = build_extension.pack(ROOT / "addon" / "trackshade_addon", "linux-x64", [], tmp_path / "made")

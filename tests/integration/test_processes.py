@@ -40,7 +40,7 @@ SHOW = "import json, os, sys; print(json.dumps([sys.path, sys.flags.safe_path, d
 STARTING = ("os.system", "os.popen", "os.spawn", "os.exec", "os.startfile", "os.posix_spawn")
 # Where each way to start a process is used, through `trackshade.core.processes`.
 STARTERS = {
-    "addon/build_extension.py", "addon/extension_wheels.py", "addon/trackshade_addon/backend/running.py",
+    "addon/tools/build_extension.py", "addon/tools/extension_wheels.py", "addon/trackshade_addon/backend/running.py",
     "addon/trackshade_addon/capture/first_frame.py", "backend/trackshade/cli/app.py",
     "backend/trackshade/cli/blender.py",
     "backend/trackshade/client/backend_process.py",
@@ -218,7 +218,7 @@ import sys
 if __name__ == "__main__":
     sys.path.remove("")
     from trackshade_lab.scenes import generate_shards
-    generate_shards({str(tmp_path / "data")!r}, 2, processes=2, shard=1, size=(16, 16), frames=2)
+    generate_shards({str(tmp_path / "data")!r}, 2, processes=2, shard=1, size=(16, 16), num_frames=2)
 """
     variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSTARTUP")}
     subprocess.run([sys.executable, "-c", code], env=variables, check=True)

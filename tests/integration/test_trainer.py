@@ -40,7 +40,7 @@ TINY = {"steps": 4, "autoencoder_steps": 3, "batch": 2, "pooled_text": True, **S
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("shards")
-    generate_shards(folder, 6, size=(32, 24), frames=3)
+    generate_shards(folder, 6, size=(32, 24), num_frames=3)
     return str(folder)
 
 
@@ -186,8 +186,8 @@ def test_batches_follow_from_the_step_and_are_shared_out(data: str, whole: Path)
 
 
 def test_single_pictures_beside_clips_serve_the_steps_of_single_pictures_only(whole: Path, tmp_path: Path):
-    generate_shards(tmp_path / "clips", 3, size=(32, 24), frames=3)
-    generate_shards(tmp_path / "pictures", 9, first_seed=100, size=(32, 24), frames=1)
+    generate_shards(tmp_path / "clips", 3, size=(32, 24), num_frames=3)
+    generate_shards(tmp_path / "pictures", 9, first_seed=100, size=(32, 24), num_frames=1)
     shards = load_shards(tmp_path)
     assert shards.frames == 3
     assert shards.whole.tolist() == [0, 1, 2]
@@ -208,7 +208,7 @@ def test_single_pictures_beside_clips_serve_the_steps_of_single_pictures_only(wh
 
 def test_clips_of_different_lengths_are_refused(tmp_path: Path):
     for frames in (2, 3):
-        generate_shards(tmp_path / str(frames), 1, size=(32, 24), frames=frames)
+        generate_shards(tmp_path / str(frames), 1, size=(32, 24), num_frames=frames)
     with pytest.raises(UsageError, match="different sizes or lengths"):
         load_shards(tmp_path)
 
@@ -383,7 +383,7 @@ def test_a_base_is_trained_as_it_is_asked_without_tracks(data: str, tmp_path: Pa
 def test_a_branch_of_another_control_signal(whole: Path, tmp_path: Path):
     """A base made of a whole model forgets its branch; the branch of a signal is then learned from that signal."""
     clips, base = tmp_path / "depth", tmp_path / "base"
-    generate_shards(clips, 3, size=(32, 24), frames=3, control="depth")
+    generate_shards(clips, 3, size=(32, 24), num_frames=3, control="depth")
     assert averages(whole)["transformer.combine_linears.0.weight"].any()
     train(TrainConfig(out=str(base), data=str(clips), stage="base", start=str(whole), **TINY))
     before = averages(base)

@@ -15,13 +15,13 @@ from PIL import Image
 
 from tests.helpers import result_shots
 from trackshade.cli.blender import run_addon
-from trackshade.cli.dataset import dataset
 from trackshade.config import options
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.results import write_result
+from trackshade_lab.make_dataset import dataset
 from trackshade_lab.scenes import generate_shards, load_shards
 from trackshade_lab.training.dataset import LISTS, Dataset, read_dataset, read_video, write_tracking
 from trackshade_lab.training.sources import Control
@@ -107,7 +107,7 @@ def test_a_result_gives_its_input_render_and_never_its_own_frames(tmp_path: Path
 
 
 def test_shards(tmp_path: Path):
-    generate_shards(tmp_path / "shards", 3, size=(32, 24), frames=2)
+    generate_shards(tmp_path / "shards", 3, size=(32, 24), num_frames=2)
     make(tmp_path / "data", tmp_path / "shards", clips=2)
     shards, entries = load_shards(tmp_path / "shards"), read_dataset(tmp_path / "data")
     assert [entry.prompt for entry in entries] == list(shards.captions[:2])

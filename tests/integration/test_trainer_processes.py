@@ -45,7 +45,7 @@ sys.exit(__main__.main(sys.argv[1:]))
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("shards")
-    generate_shards(folder, 6, size=(32, 24), frames=3)
+    generate_shards(folder, 6, size=(32, 24), num_frames=3)
     return str(folder)
 
 

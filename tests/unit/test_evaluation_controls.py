@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from result_shots import at, shot
 
-from tests.helpers.result_shots import at, shot
 from trackshade.control import tracking_video
 from trackshade.control.signals import control_signal
-from trackshade.core.caption_colors import COLORS
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.core.errors import UsageError
 from trackshade_lab.evaluation.color_words import NAMES, nearest_name, shown_color
@@ -19,6 +18,7 @@ from trackshade_lab.evaluation.held_out import plan
 from trackshade_lab.evaluation.identity import destroy_identity
 from trackshade_lab.evaluation.variants import WAYS, chosen
 from trackshade_lab.scenes import generate_clip, scene_shot
+from trackshade_lab.scenes.captions import COLORS
 
 
 def clip():

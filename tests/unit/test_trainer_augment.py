@@ -32,7 +32,7 @@ def test_captions_that_name_a_side(caption: str, sided: bool):
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**20))
 def test_a_mirrored_first_frame_tells_its_own_places(seed: int):
-    clip = generate_clip(seed, size=(48, 32), frames=3)
+    clip = generate_clip(seed, size=(48, 32), num_frames=3)
     video, tracking = mirror(clip.video, clip.tracking)
     rows, columns = np.nonzero(tracking[0].any(axis=-1))
     place = np.stack([(columns + 0.5) / 48, (rows + 0.5) / 32], axis=1)
@@ -47,7 +47,7 @@ def test_a_mirrored_first_frame_tells_its_own_places(seed: int):
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**20), count=st.integers(5, 60))
 def test_thinned_tracks_are_points_of_the_dense_ones(seed: int, count: int):
-    dense = generate_clip(seed, size=(96, 64), frames=5).tracking
+    dense = generate_clip(seed, size=(96, 64), num_frames=5).tracking
     thin = thin_tracks(dense, np.random.default_rng(seed), count, count)
     assert thin.shape == dense.shape
     first = {tuple(color) for color in thin[0].reshape(-1, 3) if color.any()}

@@ -1,7 +1,46 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Scenes drawn from a seed, for training clips that Blender itself renders: see README.md."""
+"""Renders scenes that `trackshade train data --rendered` describes in files, for training clips; see README.md."""
 
-from .exporting import export_scenes
-from .scene import ENGINES, build_scene
+from __future__ import annotations
 
-__all__ = ["ENGINES", "build_scene", "export_scenes"]
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from trackshade.core.fitting import fit_frames, fit_size
+
+from ..capture import capture
+from ..capture.first_frame import render_sample
+from .build import build_scene
+
+__all__ = ["build_scene", "render_descriptions"]
+
+
+def render_descriptions(
+    paths: Sequence[Path], folder: Path, write_frames: Callable[[Path, np.ndarray], None], report: Callable[[int], None]
+) -> None:
+    """Build, capture and render scenes; leaves the last of them open.
+
+    Args:
+        paths: Files of scene descriptions; see `build.build_scene`.
+        folder: Folder for NAME.shot and NAME.render of each.
+        write_frames: Writes frames [T, H, W, 3] uint8 to a folder.
+        report: Called with the index of each scene before it is built.
+
+    Raises:
+        ShotError: if a file cannot be read, or if an engine cannot render here.
+        OutputError: if the folder cannot be written.
+    """
+    for number, path in enumerate(paths):
+        report(number)
+        build_scene(path)
+        scene = bpy.context.scene
+        frames, fps = scene.frame_end, scene.render.fps
+        size = (scene.render.resolution_x, scene.render.resolution_y)
+        frame_map = fit_frames(1, frames, 1, fps, (frames,))
+        shot = capture(scene, frame_map=frame_map, size_fit=fit_size(size, (1.0, 1.0), (size,)))
+        target = folder / f"{path.stem}.shot"
+        shot.save(target, force=True)
+        write_frames(target.with_suffix(".render"), np.stack([render_sample(shot, t, scene) for t in range(frames)]))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 from trackshade import __version__
 from trackshade.cli import commands, doctor
 from trackshade.cli.blender import OnMessage, run_addon
+from trackshade.cli.lab import lab_module
 from trackshade.cli.progress import ProgressDisplay, print_error, print_result
 from trackshade.cli.shade import shade
 from trackshade.config import options
@@ -96,14 +98,12 @@ def _in_blender(command: str, values: Values, on_message: OnMessage) -> Values:
 
 
 def _dataset(values: Values, on_message: OnMessage) -> Values:
-    from trackshade.cli.dataset import dataset
-    from trackshade_lab.training.sources import Control
-
-    return dataset(
+    lab = importlib.import_module(lab_module("make_dataset"))
+    return lab.dataset(
         Path(values["out"]),
         [Path(source) for source in values["sources"]],
         prompt=values["prompt"],
-        control=Control(values["control"], values["points"]),
+        control=lab.Control(values["control"], values["points"]),
         clips=values["clips"],
         scene_options={name: values[name] for name in ("model", *(option.key for option in options.CAPTURE))},
         blender=values["blender"],
@@ -113,12 +113,12 @@ def _dataset(values: Values, on_message: OnMessage) -> Values:
 
 def _train(arguments: list[str]) -> None:
     if arguments[:1] == ["data"]:
-        _run_module("trackshade_lab.scenes", arguments[1:])
-    _run_module("trackshade_lab.training", arguments)
+        _run_module(lab_module("scenes"), arguments[1:])
+    _run_module(lab_module("training"), arguments)
 
 
 def _evaluate(arguments: list[str]) -> None:
-    _run_module("trackshade_lab.evaluation", arguments)
+    _run_module(lab_module("evaluation"), arguments)
 
 
 def _run_module(module: str, arguments: list[str]) -> NoReturn:

@@ -137,15 +137,7 @@ _BACKEND = (*CONNECTION, Option("--backend-python", "Python interpreter of the b
 _FILE = Option("--out", "File to write.", "FILE", short="-o")
 _FORCE = _Switch("--force", "Replace an existing output.")
 _TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking video depends on
-_SYNTHETIC = (
-    Option("--count", "Number of scenes.", "N", 1, int),
-    Option("--first-seed", "Seed of the first scene; the next ones follow.", "N", 0, int),
-    _choice("--split", "Random number stream of the seeds.", ("train", "held-out")),
-    Option("--engine", "Render engine. Default: one for each scene.", choices=("workbench", "eevee", "cycles")),
-    Option("--width", "Width of the frames in pixels.", "N", 144, int),
-    Option("--height", "Height of the frames in pixels.", "N", 96, int),
-    Option("--length", "Number of frames of a scene.", "N", 17, int),
-)
+_DESCRIPTIONS = Option("descriptions", "Folder of scene descriptions, or one file (.npz).", "FOLDER", required=True)
 _SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
 _IMAGE = Option("picture", "PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "PICTURE", required=True)
 _CAPTURE_ALL = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, _FIRST_FRAME, *_SURFACES)
@@ -173,7 +165,10 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
     "scene": ("Build the demonstration scene.", _FILE_OUTPUT),
-    "synthesise": ("Build and render procedural scenes for training.", (FOLDER, *_SYNTHETIC, JSON)),
+    "synthesise": (
+        "Render generated scenes for training clips. 'trackshade train data --rendered' runs it.",
+        (_DESCRIPTIONS, FOLDER, JSON),
+    ),
 }
 """Description and options of each command that the add-on runs."""
 

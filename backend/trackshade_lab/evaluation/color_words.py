@@ -12,8 +12,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from trackshade.core.caption_colors import COLORS
 from trackshade.core.colors import srgb_to_linear
+from trackshade_lab.scenes.captions import COLORS
 
 NAMES = tuple(COLORS)
 CHANCE = 1 / len(NAMES)

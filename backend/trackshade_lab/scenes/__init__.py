@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Procedural training data: shaded clips with exact tracking videos, drawn by the same code as real
-shots'.
-"""
+"""Generated scenes and clips for training and evaluation, with exact tracking videos."""
 
-from trackshade_lab.scenes.clip import Clip, Split, clip_kinds, generate_clip
+from trackshade_lab.scenes.clip import Clip, Split, clip_kinds, contact_sheet, generate_clip, generate_views, save_sheet
+from trackshade_lab.scenes.description import Scene, scene_shot
 from trackshade_lab.scenes.shards import Shards, generate_shards, load_shards, shard_folders
-from trackshade_lab.scenes.sheet import contact_sheet, save_sheet
-from trackshade_lab.scenes.shots import scene_shot
-from trackshade_lab.scenes.views import generate_views
 
 __all__ = [
     "Clip",
+    "Scene",
     "Shards",
     "Split",
     "clip_kinds",

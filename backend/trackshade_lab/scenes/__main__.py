@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m trackshade_lab.scenes OUT --count 4000`: write shards of procedural clips, or a sheet of them; or
-shards of synthetic scenes that Blender renders.
-"""
+"""`trackshade train data` (or `python -m trackshade_lab.scenes`): generate training clips."""
 
 from __future__ import annotations
 
@@ -9,59 +7,52 @@ import argparse
 import time
 
 from trackshade_lab.scenes import generate_clip, generate_shards, save_sheet
-from trackshade_lab.scenes.rendered import render_shards
+from trackshade_lab.scenes.blender import ENGINES, render_shards
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m trackshade_lab.scenes", description=__doc__)
-    parser.add_argument("out", help="folder for the shards, or with --sheet a picture file")
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--split", choices=("train", "held-out"), default="train")
-    parser.add_argument("--kind")
-    parser.add_argument("--control", default="mesh", help="what stands for the tracking video: none, depth, tracks-N, "
-                        "mesh")  # fmt: skip
-    parser.add_argument("--size", type=int, nargs=2, default=(144, 96), metavar=("W", "H"))
-    parser.add_argument("--frames", type=int, default=17)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--shard", type=int, help="clips of a shard")
-    parser.add_argument("--rendered", action="store_true", help="clips that Blender renders; one process, slow")
-    parser.add_argument("--engine", choices=("workbench", "eevee", "cycles"), help="of rendered clips; any if left out")
-    parser.add_argument("--blender", metavar="PATH", help="the Blender to run; see 'trackshade render --help'")
-    parser.add_argument("--sheet", action="store_true", help="draw a contact sheet of the clips instead")
-    a = parser.parse_args()
-    size = (a.size[0], a.size[1])
+    """Write shards of clips, or a contact sheet of them."""
+    parser = argparse.ArgumentParser(prog="trackshade train data", description="Generate training clips from seeds.")
+    add = parser.add_argument
+    add("out", help="Folder for the shards. With --sheet, an image file.")
+    add("--count", type=int, default=1000, help="Number of clips.")
+    add("--first-seed", type=int, default=0, help="Seed of the first clip. The others follow.")
+    add("--split", choices=("train", "held-out"), default="train", help="Which random numbers the seeds stand for.")
+    add("--kind", help="Kind of all scenes. By default it is random for each clip.")
+    add("--control", default="mesh", help="Control signal in the tracking videos: none, depth, tracks-N or mesh.")
+    add("--size", type=int, nargs=2, default=(144, 96), metavar=("W", "H"), help="Width and height in pixels.")
+    add("--frames", type=int, default=17, help="Number of frames of a clip.")
+    add("--processes", type=int, default=1, help="Number of processes.")
+    add("--shard", type=int, help="Number of clips in a shard.")
+    add("--rendered", action="store_true", help="Let Blender render the clips. Slow, and in one process.")
+    add("--engine", choices=ENGINES, help="Engine for rendered clips. By default it is random for each clip.")
+    add("--blender", metavar="PATH", help="Blender to run, as for 'trackshade render'.")
+    add("--sheet", action="store_true", help="Save a contact sheet of the clips instead of shards.")
+    args = parser.parse_args()
+    size = (args.size[0], args.size[1])
+    common = {"size": size, "num_frames": args.frames}
     start = time.perf_counter()
 
-    def progress(done: int, of: int) -> None:
-        print(f"{done} of {of} clips", flush=True)
+    def report(done: int, total: int) -> None:
+        print(f"{done} of {total} clips", flush=True)
 
-    if a.rendered:
+    if args.rendered:
         render_shards(
-            a.out, a.count, a.first_seed, a.split, size=size, frames=a.frames, engine=a.engine, blender=a.blender,
-            shard=a.shard or 20, progress=progress,
+            args.out, args.count, args.first_seed, args.split, engine=args.engine, blender=args.blender,
+            shard=args.shard or 20, progress=report, **common,
         )  # fmt: skip
-    elif a.sheet:
-        seeds = range(a.first_seed, a.first_seed + a.count)
-        clips = [generate_clip(s, size, a.frames, a.kind, split=a.split, control=a.control) for s in seeds]
-        save_sheet(clips, a.out, columns=2)
+    elif args.sheet:
+        seeds = range(args.first_seed, args.first_seed + args.count)
+        options = {"kind": args.kind, "split": args.split, "control": args.control}
+        save_sheet([generate_clip(seed, **common, **options) for seed in seeds], args.out, columns=2)
     else:
         generate_shards(
-            a.out,
-            a.count,
-            a.first_seed,
-            a.split,
-            a.processes,
-            size=size,
-            frames=a.frames,
-            kind=a.kind,
-            control=a.control,
-            shard=a.shard or 250,
-            progress=progress,
-        )
+            args.out, args.count, args.first_seed, args.split, args.processes, kind=args.kind, control=args.control,
+            shard=args.shard or 250, progress=report, **common,
+        )  # fmt: skip
     seconds = time.perf_counter() - start
-    each = 1e3 * seconds * a.processes / max(a.count, 1)
-    print(f"{a.count} clips in {seconds:.1f} s, {each:.1f} ms a clip and process")
+    milliseconds = 1e3 * seconds * args.processes / max(args.count, 1)
+    print(f"{args.count} clips in {seconds:.1f} s, {milliseconds:.1f} ms per clip and process")
 
 
 if __name__ == "__main__":

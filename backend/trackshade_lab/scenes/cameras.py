@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Camera paths over a clip, and their words."""
+"""Camera paths of generated scenes, and the words that describe them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 UP = np.array([0.0, 0.0, 1.0])
-MOVES = {
+MOVES = {  # probabilities
     "orbit": 0.26,
     "dolly": 0.15,
     "truck": 0.13,
@@ -19,17 +19,21 @@ MOVES = {
     "arc": 0.08,
     "handheld": 0.06,
 }
-UNSEEN_MOVES = ("spiral",)  # kept for held-out clips
+UNSEEN_MOVES = ("spiral",)  # only in held-out clips
 
 
-def ease(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Progress `[T]` from 0 to 1: steady, speeding up, slowing down, or both."""
-    s = np.linspace(0.0, 1.0, frames)
+def sample_ease(rng: np.random.Generator, num_frames: int) -> np.ndarray:
+    """Sample a progress curve [T] from 0 to 1: linear, or with ease in, ease out or both."""
+    s = np.linspace(0.0, 1.0, num_frames)
     return [s, s, s**1.6, 1 - (1 - s) ** 1.6, s * s * (3 - 2 * s)][rng.integers(5)]
 
 
-def look_at(eye: np.ndarray, target: np.ndarray, roll: np.ndarray | float = 0.0) -> np.ndarray:
-    """World to camera `[T, 4, 4]` (x right, y down, z forward) of cameras at `eye` `[T, 3]` that look at `target`."""
+def look_at(
+    eye: np.ndarray,  # [T, 3] world, metres
+    target: np.ndarray,  # [T, 3] world, metres
+    roll: np.ndarray | float = 0.0,  # [T] radians
+) -> np.ndarray:
+    """Return world to camera [T, 4, 4] (x right, y down, z forward) of cameras at `eye` that look at `target`."""
     forward = target - eye
     forward = forward / np.linalg.norm(forward, axis=1, keepdims=True)
     right = np.stack([forward[:, 1], -forward[:, 0], np.zeros(len(eye))], 1)
@@ -44,28 +48,37 @@ def look_at(eye: np.ndarray, target: np.ndarray, roll: np.ndarray | float = 0.0)
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """Where a camera begins, and what it may not do."""
+    """Start of a camera path, and a limit of it.
 
-    target: np.ndarray  # [3] world
+    Attributes:
+        target: [3] point that the camera looks at, world, metres.
+        distance: From the target, metres.
+        azimuth, elevation: Direction from the target to the camera, radians.
+        focal: Focal length, pixels.
+        min_height: Lowest z coordinate of the camera, metres.
+    """
+
+    target: np.ndarray
     distance: float
-    azimuth: float  # radians
+    azimuth: float
     elevation: float
-    focal: float  # px
-    lowest: float  # least height that the eye may have
+    focal: float
+    min_height: float
 
 
 class _Path:
-    """A camera path while it is being made; one method a move, which returns the words."""
+    """A camera path in the making. There is one method per move, which returns words for captions."""
 
-    def __init__(self, rng: np.random.Generator, frames: int, v: Viewpoint) -> None:
-        self.rng, self.s, self.v = rng, ease(rng, frames), v
-        self.distance = np.full(frames, v.distance)
-        self.azimuth = np.full(frames, v.azimuth)
-        self.elevation = np.full(frames, v.elevation)
-        self.aim = np.broadcast_to(v.target, (frames, 3)).copy()
-        self.shift = np.zeros((frames, 3))
-        self.lens = np.full(frames, v.focal)
-        self.roll = np.zeros(frames)
+    def __init__(self, rng: np.random.Generator, num_frames: int, v: Viewpoint) -> None:
+        self.rng, self.s, self.v = rng, sample_ease(rng, num_frames), v
+        # Per frame: distance, azimuth and elevation around the target; the point aimed at; a shift of the camera.
+        self.distance = np.full(num_frames, v.distance)
+        self.azimuth = np.full(num_frames, v.azimuth)
+        self.elevation = np.full(num_frames, v.elevation)
+        self.aim = np.broadcast_to(v.target, (num_frames, 3)).copy()
+        self.shift = np.zeros((num_frames, 3))
+        self.lens = np.full(num_frames, v.focal)
+        self.roll = np.zeros(num_frames)
         self.side = np.array([-np.sin(v.azimuth), np.cos(v.azimuth), 0.0])
         self.sign = int(rng.choice([-1, 1]))
         self.size = float(rng.choice([0.3, 0.6, 1.0, 1.4], p=[0.25, 0.3, 0.3, 0.15]))
@@ -80,11 +93,11 @@ class _Path:
         return words
 
     def dolly(self) -> str:
-        closer = self.sign < 0
-        change = self.rng.uniform(-0.4, -0.2) if closer else self.rng.uniform(0.25, 0.6)
+        is_closer = self.sign < 0
+        change = self.rng.uniform(-0.4, -0.2) if is_closer else self.rng.uniform(0.25, 0.6)
         self.distance = self.distance * (1 + self.s * change * min(self.size, 1.2))
         into, out = ["moves in", "dollies in", "pushes in"], ["pulls back", "dollies out", "moves away"]
-        return str(self.rng.choice(into if closer else out))
+        return str(self.rng.choice(into if is_closer else out))
 
     def truck(self) -> str:
         self.shift = np.outer(self.s, self.side * self.sign * self.v.distance * self.rng.uniform(0.15, 0.3) * self.size)
@@ -99,7 +112,7 @@ class _Path:
     def pan(self) -> str:
         reach = self.v.distance * self.rng.uniform(0.12, 0.26) * self.size
         self.aim = self.aim + np.outer(self.s, self.side * self.sign * reach)
-        # The target moves right of the image where it moves along `side`.
+        # `side` points to the right of the image.
         return str(self.rng.choice(["pans", "turns"])) + (" left" if self.sign < 0 else " right")
 
     def tilt(self) -> str:
@@ -134,25 +147,37 @@ class _Path:
         el, az = self.elevation, self.azimuth
         away = np.stack([np.cos(az) * np.cos(el), np.sin(az) * np.cos(el), np.sin(el)], 1)
         eye = self.v.target + self.shift + self.distance[:, None] * away
-        eye[:, 2] = np.maximum(eye[:, 2], self.v.lowest)
+        eye[:, 2] = np.maximum(eye[:, 2], self.v.min_height)
         return look_at(eye, self.aim, self.roll)
 
 
-def camera(
-    rng: np.random.Generator, frames: int, seconds: float, v: Viewpoint, moving: bool, move: str | None = None
+def sample_camera(
+    rng: np.random.Generator, num_frames: int, seconds: float, v: Viewpoint, is_moving: bool, move: str | None = None
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """World to camera `[T, 4, 4]`, focal lengths `[T]` px, and words; `move` fixes which of the moves it makes."""
-    path = _Path(rng, frames, v)
+    """Sample a camera path.
+
+    Args:
+        rng: Source of random numbers.
+        num_frames: Number of frames T.
+        seconds: Duration of the path.
+        v: Where the camera starts.
+        is_moving: Whether the camera moves.
+        move: Name of a move that the camera makes in any case; random, from `MOVES`, if None.
+
+    Returns:
+        World to camera [T, 4, 4] (OpenCV axes), focal lengths [T] in pixels, and words for captions.
+    """
+    path = _Path(rng, num_frames, v)
     words = ""
-    if moving or move:
-        how = move or str(rng.choice(list(MOVES), p=list(MOVES.values())))
-        words = getattr(path, how)()
+    if is_moving or move:
+        name = move or str(rng.choice(list(MOVES), p=list(MOVES.values())))
+        words = getattr(path, name)()
         second = ("orbit", "dolly", "crane", "zoom")[rng.integers(4)]
-        if move is None and how in ("orbit", "dolly", "truck", "crane") and second != how and rng.random() < 0.18:
+        if move is None and name in ("orbit", "dolly", "truck", "crane") and second != name and rng.random() < 0.18:
             path.size *= 0.6
             path.sign = int(rng.choice([-1, 1]))
             words += " and " + getattr(path, second)()
-        if how == "handheld":
+        if name == "handheld":
             path.shake(float(rng.choice([1.0, 2.0])), seconds)
         elif rng.random() < 0.15:
             path.shake(1.0, seconds)

@@ -1,108 +1,141 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One procedural clip: a shaded video, its tracking video, a caption, and what is true about it."""
+"""Clips: a scene drawn by the numpy renderer, with its tracking video and its caption."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image, ImageDraw
 
-from trackshade.control.raster import Buffers, PaintMode, barycentric, draw, to_screen
+from trackshade.control.raster import Buffers, PaintMode, draw, to_screen
 from trackshade.control.signals import control_signal
 from trackshade.shot.track_colors import MeshRule, inverse_distance, inverse_range
-from trackshade_lab.scenes.scene import KINDS, UNSEEN_KINDS, Scene, build_scene
+from trackshade_lab.scenes import cameras
+from trackshade_lab.scenes.build import KINDS, UNSEEN_KINDS, build_scene
+from trackshade_lab.scenes.captions import write_caption
+from trackshade_lab.scenes.description import FPS, Scene, scene_shot
 from trackshade_lab.scenes.shading import CURVE, nearest_around, shade, vertex_normals
-from trackshade_lab.scenes.shots import scene_shot
 
 Split = Literal["train", "held-out"]
-# Mixed into the seed, so that the two splits draw from streams that never meet, whatever the seeds.
+# Mixed into the seed, so that splits, and further streams of a split, use different random numbers at any seed.
 _SPLIT_KEY = {"train": 0x7472, "held-out": 0x686F}
-_SHADOW_SIZE, _SHADOW_REACH = 128, 3.6  # texels, metres
+_VIEW_STREAM = 0x7677
+_SHADOW_SIZE, _SHADOW_REACH = 128, 3.6  # texels, metres from the center to the edge
 
 
 @dataclass(frozen=True)
 class Clip:
-    video: np.ndarray  # [T, H, W, 3] u8 sRGB
-    tracking: np.ndarray  # [T, H, W, 3] u8, the mesh rule, or another control signal
+    """A rendered scene.
+
+    Attributes:
+        video: [T, H, W, 3] uint8 sRGB frames.
+        tracking: [T, H, W, 3] uint8 tracking video by the mesh rule, or another control signal.
+        caption: One sentence about the scene.
+        kind: Kind of scene; see `clip_kinds`.
+        object_index: [T, H, W] int16: -1 background, 0 ground and walls, 1 the main body, 2.. the other bodies.
+        scene: The scene, if it was asked for.
+    """
+
+    video: np.ndarray
+    tracking: np.ndarray
     caption: str
     kind: str
-    object_index: np.ndarray  # [T, H, W] i16: -1 background, 0 ground and walls, 1 the main body, 2.. the others
-    points: np.ndarray  # [T, N, 2] f32 px, true places of surface points seen in the first frame
-    visible: np.ndarray  # [T, N] bool
-    scene: Scene | None = None  # what was drawn, where it was asked for
+    object_index: np.ndarray
+    scene: Scene | None = None
 
 
 def clip_kinds(split: Split) -> dict[str, float]:
-    """The kinds of a split and how often they come. Held-out clips have more: shapes, textures and camera paths never
-    trained on.
+    """Return the kinds of scenes of a split and their probabilities.
+
+    Held-out clips have additional kinds, with shapes, textures and camera paths that are never trained on.
     """
     if split == "train":
         return dict(KINDS)
     known = 1.0 - sum(UNSEEN_KINDS.values())
-    return {**{kind: known * often for kind, often in KINDS.items()}, **UNSEEN_KINDS}
+    return {**{kind: known * share for kind, share in KINDS.items()}, **UNSEEN_KINDS}
 
 
 def generate_clip(
     seed: int,
     size: tuple[int, int] = (144, 96),
-    frames: int = 17,
+    num_frames: int = 17,
     kind: str | None = None,
     *,
     split: Split = "train",
-    points: int = 0,
     keep_scene: bool = False,
     control: str = "mesh",
 ) -> Clip:
-    """Make the clip of `seed` (0 or more), the same on every machine with the same numpy.
+    """Generate the clip of a seed, the same on every machine with the same version of numpy.
 
-    `size` (w, h) in pixels; `kind` one of `clip_kinds(split)`, else drawn; `points` surface points visible
-    in the first frame are followed; `keep_scene` keeps the scene with the clip; `control` is the signal that stands for
-    the tracking video (see `control.signals`), to learn what each is worth. Raises ValueError for an unknown kind or
-    split, UsageError for an unknown control signal.
+    Args:
+        seed: 0 or more.
+        size: Width and height, pixels.
+        num_frames: Number of frames.
+        kind: One of `clip_kinds(split)`; random if None.
+        split: "train" or "held-out", which never share random numbers.
+        keep_scene: Keep the scene in the clip.
+        control: Control signal to use in place of the tracking video; see `control.signals`.
+
+    Raises:
+        ValueError: for an unknown kind or split.
+        UsageError: for an unknown control signal.
     """
     rng = clip_rng(seed, split)
-    scene = build_scene(rng, draw_kind(rng, split, kind), size, frames)
-    clip = render_clip(scene, size, points, rng)
+    scene = build_scene(rng, sample_kind(rng, split, kind), size, num_frames)
+    clip = render_clip(scene, size)
     if control != "mesh":
         clip = replace(clip, tracking=control_signal(scene_shot(scene, size), control, seed))
     return replace(clip, scene=scene) if keep_scene else clip
 
 
-def clip_rng(seed: int, split: Split) -> np.random.Generator:
-    """The stream of random numbers that a clip is made from. Raises ValueError for an unknown split."""
+def clip_rng(seed: int, split: Split, *stream: int) -> np.random.Generator:
+    """Return the random numbers of a clip, or of a further stream for the same seed.
+
+    Raises:
+        ValueError: for an unknown split.
+    """
     if split not in _SPLIT_KEY:
         raise ValueError(f"unknown split {split!r}: train or held-out")
-    return np.random.default_rng(np.random.SeedSequence([_SPLIT_KEY[split], seed]))
+    return np.random.default_rng(np.random.SeedSequence([_SPLIT_KEY[split], seed, *stream]))
 
 
-def draw_kind(rng: np.random.Generator, split: Split, kind: str | None) -> str:
-    """`kind`, or one that is drawn. Raises ValueError where the split has no such kind."""
+def sample_kind(rng: np.random.Generator, split: Split, kind: str | None) -> str:
+    """Return `kind`, or a random one if it is None.
+
+    Raises:
+        ValueError: if the split has no such kind.
+    """
     kinds = clip_kinds(split)
-    drawn = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
+    sampled = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
     if kind is not None and kind not in kinds:
         raise ValueError(f"unknown kind {kind!r} of split {split!r}: {', '.join(kinds)}")
-    return kind or drawn
+    return kind or sampled
 
 
-def render_clip(
-    scene: Scene, size: tuple[int, int], points: int, rng: np.random.Generator, rule: MeshRule | None = None
-) -> Clip:
-    """Draw a scene. The tracking video has the colors of `rule`, by default of the scene's own first frame."""
-    frames, (w, h) = len(scene.world), size
+def render_clip(scene: Scene, size: tuple[int, int], rule: MeshRule | None = None) -> Clip:
+    """Render a scene.
+
+    Args:
+        scene: The scene, built for frames of `size`.
+        size: Width and height, pixels.
+        rule: Colors of the tracking video; those of the scene's first frame if None.
+    """
+    num_frames, (w, h) = len(scene.world_to_camera), size
     rule = rule or mesh_rule(scene, size)
     still = np.eye(4)
-    video = np.empty((frames, h, w, 3), np.uint8)
-    tracking = np.zeros((frames, h, w, 3), np.uint8)
-    index = np.empty((frames, h, w), np.int16)
-    tracks, seen = np.zeros((frames, points, 2), np.float32), np.zeros((frames, points), bool)
-    anchors = None
+    video = np.empty((num_frames, h, w, 3), np.uint8)
+    tracking = np.zeros((num_frames, h, w, 3), np.uint8)
+    index = np.empty((num_frames, h, w), np.int16)
     fine, coarse = Buffers.empty((2 * w, 2 * h)), Buffers.empty(size)
     normals = np.empty_like(scene.rest)
     body = np.append(scene.body[scene.part], -1).astype(np.int16)  # triangle -1 is the background
     vertices = np.empty((len(scene.rest), 4))
     double = np.diag([2.0, 2.0, 1.0])
-    for t in range(frames):
+    for t in range(num_frames):
         camera, intrinsics = scene.world_to_camera[t], scene.intrinsics[t]
         to_screen(scene.world[t], camera, double @ intrinsics, False, out=vertices)
         fine.clear()
@@ -127,29 +160,27 @@ def render_clip(
             paint=PaintMode.by_rule(rule, scene.world[0], still, tracking[t]),
         )
         index[t] = body[coarse.triangle]
-        if points:
-            if anchors is None:
-                anchors = _anchors(coarse, vertices, scene, points, rng)
-            tracks[t], seen[t] = _follow(anchors, scene, t, coarse.depth)
-    return Clip(video, tracking, scene.caption, scene.kind, index, tracks, seen)
+    return Clip(video, tracking, scene.caption, scene.kind, index)
 
 
 def _inverse(k: np.ndarray) -> np.ndarray:
-    """Of intrinsics without skew."""
+    """Invert intrinsics [3, 3] without skew."""
     fx, fy = 1.0 / k[0, 0], 1.0 / k[1, 1]
     return np.array([[fx, 0.0, -k[0, 2] * fx], [0.0, fy, -k[1, 2] * fy], [0.0, 0.0, 1.0]])
 
 
 def mesh_rule(scene: Scene, size: tuple[int, int]) -> MeshRule:
-    """The coloring of a scene by its camera's first frame."""
+    """Return the coloring of a scene by the first frame of its camera."""
     m = scene.world_to_camera[0]
     limits = inverse_range(inverse_distance(scene.world[0] @ m[:3, :3].T + m[:3, 3]))
     return MeshRule(m, scene.intrinsics[0], False, size, limits)
 
 
 def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Depth `[S, S]` of the bodies (not of the stage) seen from the sun, the nearest around each texel, and world to
-    texels and depth `[3, 4]`.
+    """Render the shadow map of the bodies at frame `t`; the stage casts no shadows.
+
+    Returns:
+        Depth [S, S] from the sun, its minimum around each texel [S, S], and world to texels and depth [3, 4].
     """
     moving = scene.body[scene.part] > 0
     triangles = scene.triangles[moving]
@@ -171,31 +202,104 @@ def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return buffers.depth, nearest, light
 
 
-def _anchors(
-    buffers: Buffers, vertices: np.ndarray, scene: Scene, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Surface points at random pixels of the first frame, four in five on moving bodies: vertices and
-    weights [N, 3].
+def generate_views(
+    seed: int,
+    count: int,
+    size: tuple[int, int] = (144, 96),
+    num_frames: int = 17,
+    kind: str | None = None,
+    *,
+    canonical: bool = False,
+    split: Split = "train",
+) -> list[Clip]:
+    """Generate the scene of a seed as seen by several synchronized cameras.
+
+    The first camera gives `generate_clip(seed)`. Clips keep their scenes, which differ only in camera and caption.
+
+    Args:
+        seed: 0 or more.
+        count: Number of cameras.
+        size: Width and height, pixels.
+        num_frames: Number of frames.
+        kind: Kind of scene; random if None.
+        canonical: Color all tracking videos by the first camera, so that a surface point has one color in all views;
+            else each by its own first frame.
+        split: "train" or "held-out".
+
+    Raises:
+        ValueError: for fewer than one camera, or as `generate_clip`.
     """
-    flat = buffers.triangle.ravel()
-    on_body = np.flatnonzero((flat >= 0) & (scene.body[scene.part[flat]] > 0))
-    on_stage = np.flatnonzero((flat >= 0) & (scene.body[scene.part[flat]] == 0))
-    if len(on_body) == 0 or len(on_stage) == 0:
-        on_body = on_stage = np.flatnonzero(flat >= 0)
-    split = count - count // 5
-    pixels = np.concatenate([rng.choice(on_body, split), rng.choice(on_stage, count - split)])
-    return barycentric(buffers, pixels, vertices, scene.triangles)
+    if count < 1:
+        raise ValueError(f"{count} cameras: one or more")
+    rng = clip_rng(seed, split)
+    scene = build_scene(rng, sample_kind(rng, split, kind), size, num_frames)
+    extra = np.random.default_rng(np.random.SeedSequence([_VIEW_STREAM, seed, len(split)]))
+    scenes = [scene, *(_other_view(extra, scene, size, n) for n in range(1, count))]
+    rule = mesh_rule(scene, size) if canonical else None
+    return [replace(render_clip(s, size, rule), scene=s) for s in scenes]
 
 
-def _follow(anchors, scene: Scene, t: int, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    corners, weights = anchors
-    world = np.einsum("ni,nij->nj", weights, scene.world[t][corners])
-    m, k = scene.world_to_camera[t], scene.intrinsics[t]
-    camera = world @ m[:3, :3].T + m[:3, 3]
-    z = np.maximum(camera[:, 2], 1e-3)
-    pixels = (camera @ k.T)[:, :2] / z[:, None]
-    h, w = depth.shape
-    inside = (camera[:, 2] > 1e-3) & np.all((pixels >= 0) & (pixels < [w, h]), axis=1)
-    j, i = (np.clip(np.floor(pixels[:, a]), 0, n - 1).astype(int) for a, n in ((0, w), (1, h)))
-    # The nearest sample is up to half a pixel away: allow for the slope of the surface there.
-    return pixels, inside & (z <= depth[i, j] * 1.03 + 0.03)
+def _other_view(rng: np.random.Generator, scene: Scene, size: tuple[int, int], n: int) -> Scene:
+    """Return the scene with a camera to one side of the first, static or moving, that shows the main body."""
+    num_frames = len(scene.world_to_camera)
+    main = np.unique(scene.triangles[scene.body[scene.part] == 1])
+    bodies = np.unique(scene.triangles[scene.body[scene.part] > 0])
+    center = scene.world[0, main].mean(axis=0, dtype=np.float64)
+    target = 0.7 * center + 0.3 * scene.world[0, bodies].mean(axis=0, dtype=np.float64)
+    m = scene.world_to_camera[0]
+    offset = -m[:3, :3].T @ m[:3, 3] - target
+    distance = float(np.linalg.norm(offset))
+    azimuth, elevation = float(np.arctan2(offset[1], offset[0])), float(np.arcsin(offset[2] / distance))
+    floating = not np.any(scene.body == 0)
+    view = scene
+    for _ in range(20):
+        v = cameras.Viewpoint(
+            target,
+            distance * rng.uniform(0.85, 1.25),
+            # Neither behind walls nor close to the first camera.
+            azimuth + np.radians(rng.uniform(20, 60)) * (-1) ** n,
+            float(np.clip(elevation + rng.uniform(-0.3, 0.3), -0.5 if floating else 0.08, 0.9)),
+            float(scene.intrinsics[0, 0, 0]) * rng.uniform(0.9, 1.15),
+            -99.0 if floating else 0.15,
+        )
+        moving = bool(rng.random() < 0.5)
+        poses, lens, words = cameras.sample_camera(rng, num_frames, (num_frames - 1) / FPS, v, moving)
+        intrinsics = scene.intrinsics.copy()
+        intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = lens
+        facts = replace(scene.facts, camera=words, is_camera_moving=moving)
+        text = write_caption(rng, facts)
+        view = replace(
+            scene, world_to_camera=poses, intrinsics=intrinsics, facts=facts, caption=text, color=facts.color_in(text)
+        )
+        if all(_is_in_frame(scene.world[t, main], poses[t], intrinsics[t], size) for t in (0, num_frames // 2, -1)):
+            break
+    return view
+
+
+def _is_in_frame(world: np.ndarray, m: np.ndarray, k: np.ndarray, size: tuple[int, int]) -> bool:
+    """Return whether most of the points `world` [V, 3] are inside a camera's frame."""
+    x = world @ m[:3, :3].T + m[:3, 3]
+    uv = x[:, :2] / np.maximum(x[:, 2:], 1e-3) * k[0, 0] + k[:2, 2]
+    return bool(((x[:, 2] > 0.1) & np.all((uv > 0) & (uv < size), axis=1)).mean() > 0.6)
+
+
+def contact_sheet(clips: Sequence[Clip], zoom: int = 1, columns: int = 1, step: int = 2) -> Image.Image:
+    """Show every `step`-th frame of the clips with captions, each video above its tracking video."""
+    _, h, w, _ = clips[0].video.shape
+    shown = range(0, len(clips[0].video), step)
+    cell = (len(shown) * w * zoom + 8, 2 * h * zoom + 18)
+    rows = -(-len(clips) // columns)
+    sheet = Image.new("RGB", (cell[0] * columns, cell[1] * rows), (30, 30, 32))
+    pen = ImageDraw.Draw(sheet)
+    for n, clip in enumerate(clips):
+        x, y = n % columns * cell[0], n // columns * cell[1]
+        pen.text((x + 2, y + 2), f"{clip.kind}: {clip.caption}"[: cell[0] // 6], fill=(220, 220, 220))
+        for row, frames in enumerate((clip.video, clip.tracking)):
+            strip = np.concatenate([frames[t] for t in shown], axis=1).repeat(zoom, 0).repeat(zoom, 1)
+            sheet.paste(Image.fromarray(strip), (x, y + 15 + row * h * zoom))
+    return sheet
+
+
+def save_sheet(clips: Sequence[Clip], path: Path | str, **options: int) -> None:
+    """Save a contact sheet; `options` are those of `contact_sheet`."""
+    contact_sheet(clips, **options).save(path)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shading of procedural frames: textured surfaces under one sun with soft shadows, light and reflections of the sky,
-and gloss.
+"""Shading kernels of the numpy renderer: textures, one sun with soft shadows, ambient light and sky reflections.
 
-A pixel has four samples. All of them are textured; light is computed once for samples of one surface that face the same
-way, because it changes slowly there.
+A pixel has four samples. All of them are textured. Light is computed once for samples of one surface with similar
+normals, because it changes slowly there.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from trackshade.control.compiling import kernel
 from trackshade.control.raster import weigh
 from trackshade_lab.scenes.textures import GLYPHS, GRADIENT, MEANS, PLAIN, TWO_TONE, mix
 
-# A material is a row of floats: base rgb, second rgb (both linear), texture, scale per metre, gloss (highlight),
-# direction xyz, shift, mirror (share of the reflected sky), metal (how far the base color tints reflections).
+# Packed parameters of a material: base rgb, second rgb (both linear), texture number, cells per metre, strength of
+# highlights, direction xyz, shift, share of the reflected sky, and how far the base color tints reflections.
 BASE, SECOND, TEXTURE, SCALE, GLOSS, DIRECTION, SHIFT, MIRROR, METAL, MATERIAL_SIZE = 0, 3, 6, 7, 8, 9, 12, 13, 14, 15
 # The sRGB curve in steps fine enough for 8 bits.
 _CURVE_STEPS = 8192
@@ -34,7 +33,7 @@ CURVE = _srgb_bytes()
 
 @kernel
 def vertex_normals(world, triangles, out):
-    """Area-weighted normals `[V, 3]` f32 of `world` `[V, 3]`, not normalised."""
+    """Write area-weighted normals of `world` [V, 3] to `out` [V, 3] float32, not normalized."""
     out[:] = 0.0
     for f in range(triangles.shape[0]):
         a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
@@ -49,7 +48,7 @@ def vertex_normals(world, triangles, out):
 
 @kernel
 def nearest_around(depth, reach, out):
-    """Least of `depth` `[S, S]` within `reach` texels: where nothing around hides the sun, no more needs looking at."""
+    """Write the minimum of `depth` [S, S] within `reach` texels to `out`, to skip filtering in full light."""
     size = depth.shape[0]
     rows = np.empty_like(depth)
     for i in range(size):
@@ -68,7 +67,7 @@ def nearest_around(depth, reach, out):
 
 @kernel
 def _lit(shadow, nearest, light, softness, x, y, z):
-    """Share of sunlight that reaches a world point: a window of `softness` texels to each side, weighted as a tent."""
+    """Return the share of sunlight at a world point, from a tent filter `softness` texels wide to each side."""
     size = shadow.shape[0]
     u = light[0, 0] * x + light[0, 1] * y + light[0, 2] * z + light[0, 3] - 0.5
     v = light[1, 0] * x + light[1, 1] * y + light[1, 2] * z + light[1, 3] - 0.5
@@ -93,18 +92,18 @@ def _lit(shadow, nearest, light, softness, x, y, z):
     return lit / total if total > 0.0 else 1.0
 
 
-# The helpers below take numbers, not arrays: with arrays passed for each sample, `shade` was a quarter slower.
+# The functions below take numbers, not arrays: `shade` was a quarter slower when it passed arrays for each sample.
 
 
 @kernel
 def _sky_height(x, y, z):
-    """Where a direction of any length is between the sky's lower (0) and upper color (1)."""
+    """Return the mix of the sky's lower (0) and upper color (1) in a direction of any length."""
     return min(max(0.5 + 0.9 * z / math.sqrt(x * x + y * y + z * z), 0.0), 1.0)
 
 
 @kernel
 def _highlight(nx, ny, nz, vx, vy, vz, sx, sy, sz):
-    """Strength of the sun's highlight for a unit normal and unit directions to the eye and the sun."""
+    """Return the strength of the sun's highlight for a unit normal and unit directions to the eye and the sun."""
     hx, hy, hz = vx + sx, vy + sy, vz + sz
     half = (nx * hx + ny * hy + nz * hz) / (math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-20)
     return max(half, 0.0) ** 48
@@ -112,9 +111,7 @@ def _highlight(nx, ny, nz, vx, vy, vz, sx, sy, sz):
 
 @kernel
 def _sharpness(texture, cells):
-    """How much of a texture is drawn where a pixel holds so many of its cells: cells smaller than the samples would
-    flicker, and fade to their mean instead.
-    """
+    """Return how much of a texture to draw at `cells` per pixel; small cells would flicker and fade to their mean."""
     if texture in (TWO_TONE, GRADIENT):
         return 1.0
     return min(max((0.8 - cells) * 2.2, 0.0), 1.0)
@@ -122,7 +119,7 @@ def _sharpness(texture, cells):
 
 @kernel
 def _across(x, y, z, ax, ay, az):
-    """Place along a direction at right angles to (ax, ay, az)."""
+    """Return the coordinate of a point along a perpendicular of (ax, ay, az)."""
     if abs(az) < 0.7:
         return (y * ax - x * ay) / math.sqrt(ax * ax + ay * ay)
     return (z * ay - y * az) / math.sqrt(ay * ay + az * az)
@@ -152,21 +149,38 @@ def shade(
     curve,
     out,
 ):
-    """One frame `[H, W, 3]` u8 sRGB.
+    """Shade one frame.
 
-    triangle [2H, 2W] of the samples; screen vertices [V, 4] of the samples' image; world, normals, rest [V, 3];
-    triangles [F, 3]; part [F] row of `materials` [P, MATERIAL_SIZE]; sun [3] towards the light; shadow [S, S] depth
-    with `nearest` of `nearest_around`, and light [3, 4] world to its texels and depth; softness in texels, 1 or more;
-    eye [3] world; rays [3, 3] homogeneous samples to world directions; focal in pixels of `out`; sky [2, 3] below
-    and above the horizon; curve `CURVE`.
+    Args:
+        triangle: [2H, 2W] triangle number at each sample, -1 for the sky.
+        vertices: [V, 4] screen positions in the image of the samples.
+        world: [V, 3] world positions, metres.
+        normals: [V, 3] vertex normals of any length.
+        rest: [V, 3] object-space positions.
+        triangles: [F, 3] vertex indices.
+        part: [F] row of `materials` for each triangle.
+        materials: [P, MATERIAL_SIZE] packed parameters.
+        sun: [3] unit vector toward the sun.
+        sun_color: [3] linear.
+        ambient: Strength of ambient light.
+        shadow: [S, S] depth of the shadow map.
+        nearest: [S, S] as made by `nearest_around`.
+        light: [3, 4] world to texels and depth of the shadow map.
+        softness: Half width of shadow edges, texels, at least 1.
+        eye: [3] camera position, world.
+        rays: [3, 3] homogeneous sample positions to world directions.
+        focal: Focal length in pixels of `out`.
+        sky: [2, 3] linear colors below and above the horizon.
+        curve: `CURVE`.
+        out: [H, W, 3] uint8 sRGB, written.
     """
     steps = curve.size - 1
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             red = green = blue = 0.0
             lit_part = -1
-            lx = ly = lz = 0.0  # normal that the light belongs to
-            # Scattered light, reflections and how far the base color tints them, metres a pixel.
+            lx = ly = lz = 0.0  # normal that the light was computed for
+            # Diffuse light, reflections, how far the base color tints them, and metres per pixel.
             lr = lg = lb = sr = sg = sb = tint = pixel = 0.0
             for sample in range(4):
                 si, sj = 2 * i + sample // 2, 2 * j + sample % 2
@@ -200,7 +214,7 @@ def shade(
                     distance = math.sqrt(vx * vx + vy * vy + vz * vz) + 1e-20
                     vx, vy, vz = vx / distance, vy / distance, vz / distance
                     cosine = nx * vx + ny * vy + nz * vz
-                    if cosine < 0.0:  # both sides are seen
+                    if cosine < 0.0:  # surfaces are two-sided
                         nx, ny, nz, cosine = -nx, -ny, -nz, -cosine
                     pixel = distance / (focal * max(cosine, 0.06))
                     facing = nx * sun[0] + ny * sun[1] + nz * sun[2]
@@ -208,11 +222,7 @@ def shade(
                     if facing > 0.0:
                         reached = _lit(shadow, nearest, light, softness, x + 0.03 * nx, y + 0.03 * ny, z + 0.03 * nz)
                     around, lit = ambient * (0.7 + 0.3 * nz), facing * reached
-                    lr, lg, lb = (
-                        around + sun_color[0] * lit,
-                        around + sun_color[1] * lit,
-                        around + sun_color[2] * lit,
-                    )
+                    lr, lg, lb = (around + sun_color[0] * lit, around + sun_color[1] * lit, around + sun_color[2] * lit)
                     sr = sg = sb = tint = 0.0
                     if m[GLOSS] > 0.0:
                         shine = 0.0
@@ -251,10 +261,21 @@ def shade(
 
 @kernel
 def _facing_axis(rest, i0, i1, i2):
-    """The axis of its own space that a triangle looks along most."""
+    """Return the object-space axis that a triangle's normal is closest to."""
     ux, uy, uz = rest[i1, 0] - rest[i0, 0], rest[i1, 1] - rest[i0, 1], rest[i1, 2] - rest[i0, 2]
     vx, vy, vz = rest[i2, 0] - rest[i0, 0], rest[i2, 1] - rest[i0, 1], rest[i2, 2] - rest[i0, 2]
     x, y, z = abs(uy * vz - uz * vy), abs(uz * vx - ux * vz), abs(ux * vy - uy * vx)
     if x >= y and x >= z:
         return 0
     return 1 if y >= z else 2
+
+
+@kernel
+def texture_shares(points, material, out):
+    """Write the share of the second color at points [N, 3] of a surface that faces z to `out` [N]."""
+    ax, ay, az = material[DIRECTION], material[DIRECTION + 1], material[DIRECTION + 2]
+    texture, scale = int(material[TEXTURE]), material[SCALE]
+    for n in range(len(points)):
+        x, y, z = points[n, 0] * scale, points[n, 1] * scale, points[n, 2] * scale
+        along, across = x * ax + y * ay + z * az, _across(x, y, z, ax, ay, az)
+        out[n] = mix(texture, x, y, z, along, across, material[SHIFT], 2)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clips on disk: folders of plain .npy files that readers map into memory. Writing is resumable and atomic.
+"""Shards: clips on disk, in folders of .npy files that readers map into memory.
 
-    OUT/shard-000000/  video.npy [N, T, H, W, 3] u8, tracking.npy likewise, captions.json
-A shard exists once it is whole: it is written beside and renamed.
+    OUT/shard-000000/  video.npy [N, T, H, W, 3] uint8, tracking.npy likewise, captions.json
+
+A shard is written under another name and renamed once it is complete, so writing can be interrupted and resumed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -20,16 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import UsageError
 from trackshade.core.processes import SAFE_PATH
 from trackshade_lab.scenes.clip import Split, generate_clip
 
-_VERSION = 2  # of the clips that a seed gives
+_VERSION = 2  # changes when seeds give other clips
 
 
 @dataclass(frozen=True)
 class _Plan:
+    """Which clips a shard holds."""
+
     first_seed: int
     count: int
     size: tuple[int, int]
@@ -40,36 +43,45 @@ class _Plan:
     version: int = _VERSION
 
     def same_clips(self, found: dict) -> bool:
-        """Whether the shard described by `found` holds exactly these clips."""
+        """Return whether a shard with the plan `found` holds exactly these clips."""
         return {"control": "mesh", **found} == json.loads(json.dumps(asdict(self)))
 
 
 @dataclass(frozen=True)
 class Shards:
-    """All clips of a folder, as one sequence over its mapped shards. Some may be of single pictures: T is 1 there."""
+    """All clips of a folder, as one sequence over its memory-mapped shards.
 
-    videos: tuple[np.ndarray, ...]  # each [N, T, H, W, 3] u8
+    Attributes:
+        videos: [N, T, H, W, 3] uint8 of each shard; T is 1 in shards of stills.
+        trackings: Tracking videos, as `videos`.
+        captions: Caption of each clip.
+        kinds: Kind of each clip; see `clip.clip_kinds`.
+        colors: Color name of the main body in each caption, if most of the body shows it, else None.
+        control: Control signal in the tracking videos; see `control.signals`.
+    """
+
+    videos: tuple[np.ndarray, ...]
     trackings: tuple[np.ndarray, ...]
     captions: tuple[str, ...]
     kinds: tuple[str, ...]
-    colors: tuple[str | None, ...]  # the caption's color of the main body, where most of it shows that
-    control: str = "mesh"  # what the tracking videos are; see `control.signals`
+    colors: tuple[str | None, ...]
+    control: str = "mesh"
 
     def __len__(self) -> int:
         return len(self.captions)
 
     @property
     def frames(self) -> int:
-        """T of those that are no single pictures."""
+        """Number of frames of the clips that are not stills."""
         return max(video.shape[1] for video in self.videos)
 
     @cached_property
     def whole(self) -> np.ndarray:
-        """[N] the numbers of the clips that have all frames."""
+        """Indices [N] of the clips that are not stills, unless all are."""
         return np.flatnonzero(np.concatenate([np.full(len(v), v.shape[1] == self.frames) for v in self.videos]))
 
     def __getitem__(self, n: int) -> tuple[np.ndarray, np.ndarray, str, str]:
-        """Video, tracking video, caption and kind of clip `n`."""
+        """Return video, tracking video, caption and kind of clip `n`."""
         if not 0 <= n < len(self):
             raise IndexError(n)
         k = n
@@ -81,7 +93,7 @@ class Shards:
 
     @cached_property
     def named(self) -> np.ndarray:
-        """[N] the numbers of the clips whose caption names their main body's color."""
+        """Indices [N] of the clips whose caption names the main body's color."""
         return np.flatnonzero([color is not None for color in self.colors])
 
 
@@ -93,23 +105,43 @@ def generate_shards(
     processes: int = 1,
     *,
     size: tuple[int, int] = (144, 96),
-    frames: int = 17,
+    num_frames: int = 17,
     kind: str | None = None,
     control: str = "mesh",
     shard: int = 250,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write the clips of seeds first_seed … first_seed + count − 1; returns the shards' folders, in order.
+    """Write the clips of seeds `first_seed` … `first_seed + count − 1` as shards.
 
-    A shard that is there already with the same clips is kept; another in its place raises FileExistsError.
-    `control`: the signal that stands for the tracking video. `progress(done, count)` is called after every shard.
+    A shard that exists already with the same clips is kept.
+
+    Args:
+        out_dir: Folder for the shards.
+        count: Number of clips.
+        first_seed: Seed of the first clip.
+        split: Split of the clips.
+        processes: Number of processes to use.
+        size: Width and height, pixels.
+        num_frames: Number of frames.
+        kind: Kind of all clips; random for each if None.
+        control: Control signal to use in place of the tracking video.
+        shard: Number of clips in a shard.
+        progress: Called with the numbers of clips done and in total after each shard.
+
+    Returns:
+        The folders of the shards, in order.
+
+    Raises:
+        FileExistsError: if a shard with other clips is in the way.
     """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     folders, missing, done = [], [], 0
     for n, offset in enumerate(range(0, count, shard)):
         folder = out / f"shard-{n:06d}"
-        plan = _Plan(first_seed + offset, min(shard, count - offset), (size[0], size[1]), frames, split, kind, control)
+        plan = _Plan(
+            first_seed + offset, min(shard, count - offset), (size[0], size[1]), num_frames, split, kind, control
+        )
         folders.append(folder)
         if folder.exists():
             if not plan.same_clips(json.loads((folder / "captions.json").read_text())["plan"]):
@@ -120,9 +152,9 @@ def generate_shards(
     if progress and done:
         progress(done, count)
     if missing and processes > 1:
-        generate_clip(0, (16, 16), 1)  # compiles the kernels once, for all processes to find on disk
-    # Fresh processes, not forks: the parent may hold threads (torch, numba). One thread in each.
-    with _one_thread(), ProcessPoolExecutor(max(1, processes), multiprocessing.get_context("spawn")) as pool:
+        generate_clip(0, (16, 16), 1)  # compiles the kernels once and caches them for all processes
+    # Spawn processes, because the parent may have threads (torch, numba), which forks break.
+    with _single_threaded(), ProcessPoolExecutor(max(1, processes), multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(partial(_write_shard, folder, plan)): plan.count for folder, plan in missing}
         for future in as_completed(futures):
             future.result()
@@ -133,10 +165,8 @@ def generate_shards(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let processes that start now compute in one thread, as many of them share the cores already, and import nothing
-    from the current folder.
-    """
+def _single_threaded() -> Iterator[None]:
+    """Make processes that start now use one thread each, and import nothing from the current folder."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", SAFE_PATH)
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
@@ -165,10 +195,10 @@ def _clips(plan: _Plan) -> Iterator[ShardClip]:
 
 @dataclass(frozen=True)
 class ShardClip:
-    """A clip on its way into a shard; see `Shards`."""
+    """A clip to write to a shard; see `Shards`."""
 
-    video: np.ndarray  # [T, H, W, 3] u8, as the tracking
-    tracking: np.ndarray
+    video: np.ndarray  # [T, H, W, 3] uint8
+    tracking: np.ndarray  # [T, H, W, 3] uint8
     caption: str
     kind: str
     color: str | None
@@ -177,11 +207,21 @@ class ShardClip:
 def write_shard(
     folder: Path, plan: dict[str, Any], shape: tuple[int, int, int, int], clips: Iterable[ShardClip]
 ) -> None:
-    """Write `clips` as the shard `folder`, whole or not at all; `shape` is [N, T, H, W], `plan` what they are."""
+    """Write a shard completely or not at all.
+
+    Args:
+        folder: Folder of the shard.
+        plan: Description of the clips, to recognize the shard.
+        shape: Number of clips, frames, height and width.
+        clips: The clips.
+    """
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    video = np.lib.format.open_memmap(part / "video.npy", "w+", np.uint8, (*shape, 3))
+    tracking = np.lib.format.open_memmap(part / "tracking.npy", "w+", np.uint8, (*shape, 3))
     captions, kinds, colors = [], [], []
-    with atomic_folder(folder, replace=False) as part:
-        video = np.lib.format.open_memmap(part / "video.npy", "w+", np.uint8, (*shape, 3))
-        tracking = np.lib.format.open_memmap(part / "tracking.npy", "w+", np.uint8, (*shape, 3))
+    try:
         for n, clip in enumerate(clips):
             video[n], tracking[n] = clip.video, clip.tracking
             captions.append(clip.caption)
@@ -189,21 +229,26 @@ def write_shard(
             colors.append(clip.color)
         video.flush()
         tracking.flush()
-        told = {"plan": plan, "captions": captions, "kinds": kinds, "colours": colors}
-        (part / "captions.json").write_text(json.dumps(told, indent=1))
+        texts = {"plan": plan, "captions": captions, "kinds": kinds, "colours": colors}
+        (part / "captions.json").write_text(json.dumps(texts, indent=1))
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def shard_folders(out_dir: Path | str) -> list[Path]:
-    """The whole shards of a folder and of the folders in it, in order."""
+    """Return the shards of a folder and of its subfolders, in order."""
     out = Path(out_dir)
     return sorted([*out.glob("shard-*"), *out.glob("*/shard-*")])
 
 
 def load_shards(out_dir: Path | str) -> Shards:
-    """Map all whole shards of a folder and of the folders in it, in order.
+    """Map all shards of a folder and of its subfolders into memory, in order.
 
-    Raises FileNotFoundError where there is none, UsageError where they hold different control signals, or clips of
-    different sizes or lengths (single pictures may be among them).
+    Raises:
+        FileNotFoundError: if there is none.
+        UsageError: if they hold different control signals, or clips of different sizes or lengths (stills may be
+            mixed with clips).
     """
     folders = shard_folders(out_dir)
     if not folders:

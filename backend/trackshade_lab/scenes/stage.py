@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What procedural scenes stand on and in front of: grounds, walls and studio backdrops, tracked like everything else;
-and skies, which are not.
-"""
+"""Grounds, walls, studio backdrops and skies of generated scenes. All but skies are meshes and are tracked."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from trackshade.core.caption_colors import COLORS, DARKS
 from trackshade.core.colors import srgb_to_linear
 from trackshade_lab.scenes import shading, shapes, textures
-from trackshade_lab.scenes.bodies import Part, rotations, still
-from trackshade_lab.scenes.materials import color, plain
+from trackshade_lab.scenes.bodies import rotations, translations
+from trackshade_lab.scenes.captions import COLORS, SECONDARY_COLORS, Color
+from trackshade_lab.scenes.description import Part
+from trackshade_lab.scenes.materials import plain_material, sample_color
 
 Z = np.array([0.0, 0.0, 1.0])
 GROUNDS = {
-    "grey": DARKS["grey"],
+    "grey": SECONDARY_COLORS["grey"],
     "brown": (0.52, 0.40, 0.28),
     "white": (0.84, 0.84, 0.82),
     "green": (0.34, 0.50, 0.28),
@@ -25,64 +24,89 @@ GROUNDS = {
 
 
 def build_stage(
-    rng: np.random.Generator, frames: int, azimuth: float, floating: bool, main: np.ndarray
+    rng: np.random.Generator, num_frames: int, azimuth: float, floating: bool, main: np.ndarray
 ) -> tuple[list[Part], str]:
-    """Ground and walls as geometry, coarse or fine, and their words; `azimuth` of the camera, which walls face;
-    `main` `[3]` the main body's linear color, which the stage differs from.
+    """Sample ground and walls, and describe them.
+
+    Args:
+        rng: Source of random numbers.
+        num_frames: Number of frames.
+        azimuth: Azimuth of the camera, radians; walls face it.
+        floating: Whether there is no ground.
+        main: [3] linear color of the main body, which the stage avoids.
+
+    Returns:
+        The meshes, and words such as "on a checked grey floor".
     """
     if floating:
         return [], str(rng.choice(["in the air", "in front of the sky", "against a plain background"]))
     turned = rotations(Z, np.array([azimuth + rng.choice([0.0, rng.uniform(-0.7, 0.7)])]))[0]
     kind = str(rng.choice(["open", "wall", "corner", "studio"], p=[0.4, 0.25, 0.15, 0.2]))
     if kind == "studio":
-        return _studio(rng, frames, turned, main)
+        return _studio(rng, num_frames, turned, main)
     half = rng.uniform(5.0, 9.0) if rng.random() < 0.3 else rng.uniform(12.0, 30.0)
-    floor, words = _surface(rng, frames, 2 * half, 2 * half, turned, main)
+    floor, words = _surface(rng, num_frames, 2 * half, 2 * half, turned, main)
     parts, words = [floor], f"on a {words} {rng.choice(['floor', 'ground'])}"
     if kind == "open":
         return parts, words
-    away, high = rng.uniform(1.8, 3.6), rng.uniform(2.4, 5.0)
+    distance, height = rng.uniform(1.8, 3.6), rng.uniform(2.4, 5.0)
     if kind == "wall":
-        wall, name = _wall(rng, frames, turned, 0.0, (away, high, half), main)
+        wall, name = _wall(rng, num_frames, turned, 0.0, (distance, height, half), main)
         return [*parts, wall], f"{words} in front of a {name} wall"
-    # A corner that opens towards the camera, so that a camera which orbits does not pass through its walls.
-    sides = [_wall(rng, frames, turned, angle, (away, high, half), main)[0] for angle in (-np.pi / 4, np.pi / 4)]
+    # The corner opens toward the camera, so that an orbiting camera does not pass through its walls.
+    sides = [
+        _wall(rng, num_frames, turned, angle, (distance, height, half), main)[0] for angle in (-np.pi / 4, np.pi / 4)
+    ]
     if rng.random() < 0.6:
         sides[1].material = sides[0].material
     return parts + sides, f"{words} in a {rng.choice(['corner', 'room'])}"
 
 
+def add_hills(rng: np.random.Generator, stage: list[Part]) -> None:
+    """Sometimes turn a flat ground without walls into hills around a flat middle."""
+    if len(stage) != 1 or rng.random() > 0.3:
+        return
+    ground = stage[0]
+    if np.ptp(ground.rest[:, 2]) > 0:  # a studio backdrop
+        return
+    size = float(np.ptp(ground.rest[:, 0]))
+    p, ground.triangles = shapes.sheet(size, size, 81, 81)
+    waves = sum(np.sin(p @ (*rng.normal(0, 0.7, 2), 0.0) + rng.uniform(0, 6.28)) for _ in range(4))
+    p[:, 2] = 0.25 * np.clip(np.linalg.norm(p[:, :2], axis=1) - 2.5, 0, 3) * np.clip(waves, -1, 1.5)
+    ground.rest = p
+
+
 def _surface(
-    rng: np.random.Generator, frames: int, width: float, height: float, matrix: np.ndarray, main: np.ndarray
+    rng: np.random.Generator, num_frames: int, width: float, height: float, matrix: np.ndarray, main: np.ndarray
 ) -> tuple[Part, str]:
     cells = int(rng.choice([1, 8, 20]))
     p, f = shapes.sheet(width, height, cells + 1, cells + 1)
-    row, words = _stage_material(rng, main)
-    return Part(p, f, row, np.broadcast_to(matrix, (frames, 4, 4))), words
+    row, words = _sample_stage_material(rng, main)
+    return Part(p, f, row, np.broadcast_to(matrix, (num_frames, 4, 4))), words
 
 
 def _wall(
     rng: np.random.Generator,
-    frames: int,
+    num_frames: int,
     turned: np.ndarray,
     angle: float,
     measures: tuple[float, float, float],
     main: np.ndarray,
 ) -> tuple[Part, str]:
-    """A wall at some distance behind the origin, so high, and so many metres to each side."""
-    away, high, half = measures
+    """Make a wall of (distance behind the origin, height, half width) metres."""
+    distance, height, half = measures
     upright = (
         turned
         @ rotations(Z, np.array([angle]))[0]
-        @ still(1, (-away, 0.0, high / 2))[0]
+        @ translations(1, (-distance, 0.0, height / 2))[0]
         @ rotations(np.array([0, 1.0, 0]), np.array([np.pi / 2]))[0]
     )
-    return _surface(rng, frames, high, 2 * half, upright, main)
+    return _surface(rng, num_frames, height, 2 * half, upright, main)
 
 
-def _studio(rng: np.random.Generator, frames: int, turned: np.ndarray, main: np.ndarray) -> tuple[list[Part], str]:
-    """A backdrop of one color that runs from the floor up behind the bodies in a curve."""
-    name, rgb = _apart(rng, GROUNDS | COLORS if rng.random() < 0.5 else GROUNDS, main)
+def _studio(rng: np.random.Generator, num_frames: int, turned: np.ndarray, main: np.ndarray) -> tuple[list[Part], str]:
+    """Make a backdrop of one color that curves from the floor up behind the bodies."""
+    name, rgb = _sample_contrasting_color(rng, GROUNDS | COLORS if rng.random() < 0.5 else GROUNDS, main)
     away, bend = rng.uniform(1.6, 3.0), rng.uniform(0.6, 1.6)
     angle = np.linspace(0.0, np.pi / 2, 9)
     curve = np.stack([-away - bend * np.sin(angle), bend * (1 - np.cos(angle))], 1)
@@ -91,27 +115,27 @@ def _studio(rng: np.random.Generator, frames: int, turned: np.ndarray, main: np.
     p = p.reshape(len(profile), 7, 3)
     p[:, :, 1] *= 26.0
     p[:, :, 0], p[:, :, 2] = profile[:, :1], profile[:, 1:]
-    row = plain(rng, (0.5, 0.5, 0.5))
+    row = plain_material(rng, (0.5, 0.5, 0.5))
     row[0:3] = rgb
-    part = Part(p.reshape(-1, 3), f, row, np.broadcast_to(turned, (frames, 4, 4)))
+    part = Part(p.reshape(-1, 3), f, row, np.broadcast_to(turned, (num_frames, 4, 4)))
     return [part], f"on a {name} backdrop" if rng.random() < 0.5 else f"in a {name} studio"
 
 
-def _apart(
-    rng: np.random.Generator, table: dict[str, tuple[float, float, float]], main: np.ndarray
+def _sample_contrasting_color(
+    rng: np.random.Generator, table: dict[str, Color], main: np.ndarray
 ) -> tuple[str, np.ndarray]:
-    """A named color in front of which the main body can be seen."""
-    name, rgb = color(rng, table)
+    """Sample a named color that the main body stands out from."""
+    name, rgb = sample_color(rng, table)
     for _ in range(6):
         if np.abs(np.sqrt(rgb) - np.sqrt(main)).max() > 0.25:
             break
-        name, rgb = color(rng, table)
+        name, rgb = sample_color(rng, table)
     return name, rgb
 
 
-def _stage_material(rng: np.random.Generator, main: np.ndarray) -> tuple[np.ndarray, str]:
-    row = plain(rng, (0.5, 0.5, 0.5))
-    name, rgb = _apart(rng, GROUNDS if rng.random() < 0.65 else DARKS | COLORS, main)
+def _sample_stage_material(rng: np.random.Generator, main: np.ndarray) -> tuple[np.ndarray, str]:
+    row = plain_material(rng, (0.5, 0.5, 0.5))
+    name, rgb = _sample_contrasting_color(rng, GROUNDS if rng.random() < 0.65 else SECONDARY_COLORS | COLORS, main)
     row[0:3] = rgb
     row[3:6] = np.clip(rgb * rng.choice([0.4, 0.6, 1.7]), 0.01, 0.9)
     texture, word, cells = [
@@ -127,7 +151,7 @@ def _stage_material(rng: np.random.Generator, main: np.ndarray) -> tuple[np.ndar
     row[shading.SCALE] = cells * rng.uniform(0.6, 1.5)
     direction = np.array([*rng.normal(0, 1, 2), 0.0])
     row[shading.DIRECTION : shading.DIRECTION + 3] = direction / np.linalg.norm(direction)
-    # The surface is at z = 0 of its own space: half a cell away from the texture's jumps there.
+    # The surface is at z = 0 in object space: keep it half a cell away from the texture's edges there.
     row[shading.SHIFT] = rng.integers(50) + 0.5
     if rng.random() < 0.15:
         row[shading.GLOSS], row[shading.MIRROR] = 0.2, rng.uniform(0.1, 0.35)
@@ -136,7 +160,7 @@ def _stage_material(rng: np.random.Generator, main: np.ndarray) -> tuple[np.ndar
 
 
 def build_sky(rng: np.random.Generator) -> np.ndarray:
-    """Linear colors `[2, 3]` below and above the horizon: day, evening, one color, or any two."""
+    """Sample the linear colors [2, 3] of the sky below and above the horizon."""
     kind = rng.choice(["day", "evening", "plain", "any"], p=[0.4, 0.12, 0.28, 0.2])
     if kind == "day":
         sky = np.array([[0.85, 0.88, 0.92], [0.35, 0.55, 0.85]])

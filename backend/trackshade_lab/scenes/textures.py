@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Procedural textures: functions of a place in the surface's own space, so that they move with the surface."""
+"""Procedural textures: functions of a point in object space, so that they move with the surface."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from trackshade.control.compiling import inlined, kernel
 
-# Textures, by their number in a material row.
+# Texture numbers in packed materials.
 PLAIN, STRIPES, CHECKS, NOISE, TWO_TONE, SPOTS, GRADIENT, TILES, MARBLE, GLYPHS, RINGS, ZIGZAG = range(12)
-# The mean share of the second color: what a texture fades to where its cells are smaller than pixels.
+# Mean share of the second color, to which a texture fades where its cells are smaller than a pixel.
 MEANS = np.array([0.0, 0.5, 0.5, 0.5, 0.5, 0.26, 0.5, 0.23, 0.34, 0.2, 0.5, 0.5])
 
 
@@ -24,7 +24,7 @@ def _hash(i, j, k):
 
 @kernel
 def noise(x, y, z):
-    """Smooth value noise, 0..1, one cell per unit."""
+    """Return smooth value noise, 0..1, with one cell per unit."""
     i, j, k = math.floor(x), math.floor(y), math.floor(z)
     u, v, w = x - i, y - j, z - k
     u, v, w = u * u * (3 - 2 * u), v * v * (3 - 2 * v), w * w * (3 - 2 * w)
@@ -40,29 +40,36 @@ def noise(x, y, z):
 
 @kernel
 def _glyphs(u, v):
-    """Rows of made-up letters: every cell draws some of six strokes, chosen by its hash, or is a space."""
+    """Return 1 inside invented letters: each cell holds a space or some of six strokes, selected by its hash."""
     row, column = math.floor(v / 1.7), math.floor(u)
     b, a = (v / 1.7 - row) * 1.7 / 1.3, (u - column) / 0.76
     if a > 1.0 or b > 1.0:
         return 0.0
-    chosen = int(_hash(int(column), int(row), 5) * 65535.0)
-    if chosen % 7 == 0:
+    strokes = int(_hash(int(column), int(row), 5) * 65535.0)
+    if strokes % 7 == 0:
         return 0.0
-    if a < 0.24 and (chosen & 1 or not chosen & 2):
+    if a < 0.24 and (strokes & 1 or not strokes & 2):
         return 1.0
-    if a > 0.76 and chosen & 2:
+    if a > 0.76 and strokes & 2:
         return 1.0
-    if (b > 0.84 and chosen & 4) or (b < 0.16 and chosen & 8) or (abs(b - 0.5) < 0.08 and chosen & 16):
+    if (b > 0.84 and strokes & 4) or (b < 0.16 and strokes & 8) or (abs(b - 0.5) < 0.08 and strokes & 16):
         return 1.0
-    return 1.0 if chosen & 32 and abs(a - b) < 0.16 else 0.0
+    return 1.0 if strokes & 32 and abs(a - b) < 0.16 else 0.0
 
 
 @kernel
 def mix(texture, x, y, z, along, across, shift, axis):
-    """Share of the second color, 0..1, at a point of the surface's own space.
+    """Return the share of the second color, 0..1, at a point in object space.
 
-    x, y, z in cells of the texture; `along` and `across` the same place along the material's direction and along one at
-    right angles to it; `axis` that the face looks along most (letters need a plane).
+    Args:
+        texture: Texture number.
+        x: Coordinate of the point, in cells of the texture.
+        y: As `x`.
+        z: As `x`.
+        along: Coordinate of the point along the material's direction.
+        across: Coordinate of the point along a perpendicular of that direction.
+        shift: Offset of the pattern, in cells.
+        axis: Coordinate axis that the face's normal is closest to; letters lie in the plane of the other two.
     """
     if texture == STRIPES:
         return float(math.floor(along + shift) & 1)
@@ -94,7 +101,7 @@ def mix(texture, x, y, z, along, across, shift, axis):
             return _glyphs(x + shift, z + shift)
         return _glyphs(x + shift, y + shift)
     if texture == RINGS:
-        # Rings about the direction's line, a little warped, as in sawn wood.
+        # Slightly distorted rings around the direction, as in sawn wood.
         away = math.sqrt(max(x * x + y * y + z * z - along * along, 0.0))
         ring = 1.3 * away + 0.7 * noise(0.8 * x + shift, 0.8 * y, 0.8 * z)
         ring -= math.floor(ring)

@@ -193,7 +193,7 @@ def _data(config: TrainConfig, accelerator: Accelerator, log: Log) -> Shards:
                 seed_offset(config.seed),
                 processes=max(1, (os.cpu_count() or 2) - 1),
                 size=(config.width, config.height),
-                frames=config.frames,
+                num_frames=config.frames,
                 progress=lambda done, count: log({"stage": "data", "done": done, "count": count}),
             )
     shards = load_shards(config.data)

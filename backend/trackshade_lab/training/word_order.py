@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
-from trackshade.core.caption_colors import COLORS, DARKS
+from trackshade_lab.scenes.captions import COLORS, SECONDARY_COLORS
 
 from .text import tokenize
 
@@ -80,7 +80,7 @@ def teach_order(
 def _colors_in_order(tokens: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
     """[N, _IN_ORDER] the first color words of each text [N, L]; padding where there are fewer."""
     known = tokenizer.get_vocab()
-    colors = torch.tensor([known[word] for word in (*COLORS, *DARKS) if word in known], dtype=torch.int64)
+    colors = torch.tensor([known[word] for word in (*COLORS, *SECONDARY_COLORS) if word in known], dtype=torch.int64)
     named = torch.isin(tokens, colors)
     found = torch.full((len(tokens), _IN_ORDER), tokenizer.pad_token_id)
     rank = named.cumsum(dim=1) - 1

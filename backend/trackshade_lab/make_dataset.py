@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`trackshade dataset`: scenes, shots, results and shards to a dataset folder in the published layout."""
+"""`trackshade dataset`: writes scenes, shots, results and shards to a dataset folder in the published layout."""
 
 from __future__ import annotations
 
@@ -27,12 +27,25 @@ def dataset(
     blender: str | None,
     on_message: OnMessage,
 ) -> dict[str, Any]:
-    """Adds the clips of every source to the dataset `out`, which is made if need be; what was made.
+    """Add the clips of all sources to a dataset, except those that it has already.
 
-    `scene_options`: those of `export` (camera, frames, size, …), for scenes. A clip that is there already is left out.
+    Args:
+        out: Folder of the dataset. It is created if necessary.
+        sources: Scene files, shot files, result folders, and folders of shards.
+        prompt: Caption of all clips. By default a text file beside the source, or the source's own caption.
+        control: Control signal in the tracking videos.
+        clips: Maximum number of clips from each folder of shards.
+        scene_options: Options of the command `export` for scenes, such as camera and frames.
+        blender: Path of the Blender to run.
+        on_message: Receives progress messages.
+
+    Returns:
+        The result to print: "out", "clips", "added", "warnings" and "files".
 
     Raises:
-        UsageError, ShotError: a source cannot be used. OutputError: `out` cannot be written.
+        UsageError: if a source cannot be used.
+        ShotError: if a scene or shot cannot be used.
+        OutputError: if `out` cannot be written.
     """
     if not sources:
         raise UsageError("usage", "No source was given.", "Name scenes, shots, result folders or folders of shards.")
@@ -43,11 +56,11 @@ def dataset(
     for number, (source, kind) in enumerate(zip(sources, kinds, strict=True), start=1):
         found: Iterator[SourceClip]
         if kind == "scene":
-            found = iter([_rendered(source, control, scene_options, blender, on_message)])
+            found = iter([_render_scene(source, control, scene_options, blender, on_message)])
         else:
             found = read_source(source, kind, control, clips)
         for clip in found:
-            chosen = replace(clip, prompt=prompt or _beside(source) or clip.prompt)
+            chosen = replace(clip, prompt=prompt or _read_text_beside(source) or clip.prompt)
             if made.add(chosen.name, chosen.prompt, chosen.video, chosen.tracking, chosen.fps):
                 added += 1
             else:
@@ -63,10 +76,10 @@ def dataset(
     }
 
 
-def _rendered(
+def _render_scene(
     scene: Path, control: Control, scene_options: Mapping[str, Any], blender: str | None, on_message: OnMessage
 ) -> SourceClip:
-    """A scene as `export --input-render` gives it."""
+    """Export a scene with its renders, and read them as a clip."""
     with tempfile.TemporaryDirectory(prefix="trackshade-dataset-") as folder:
         shot = Path(folder) / "scene.shot"
         values = {**scene_options, "scene": str(scene.absolute()), "out": str(shot), "input_render": True}
@@ -74,7 +87,7 @@ def _rendered(
         return shot_clip(shot, control, scene.stem)
 
 
-def _beside(source: Path) -> str:
-    """The words in a text file beside a source, of its name; "" where there is none."""
+def _read_text_beside(source: Path) -> str:
+    """Return the text of the .txt file with the name of a source, or an empty string."""
     path = source.with_suffix(".txt")
     return " ".join(path.read_text(encoding="utf-8").split()) if path.is_file() and path != source else ""

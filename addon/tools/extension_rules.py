@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rules that an extension has to obey, as far as they can be read off its files; each fault is a sentence.
+"""Checks an extension's files against the platform's rules; each fault is a sentence.
 
-From Blender's extension guidelines and what its own tools enforce, and from what this add-on promises besides: nothing
-is written into its folder, and the only network that its own code knows is the client's loopback socket.
+The rules are from Blender's extension guidelines and its own tools, and from what this add-on promises besides: it
+writes nothing to its own folder, and its only network connection is the client's loopback socket.
 """
 
 from __future__ import annotations
@@ -16,50 +16,29 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from extension_wheels import PACKAGES, PLATFORMS, PYTHONS, Wheel
+from extension_wheels import PACKAGES, PYTHONS, names_python, wheel_package, wheel_rank
 
-TERSE = 64  # characters that a tagline or the reason for a permission may have
-PERMISSIONS = {"files", "network", "clipboard", "camera", "microphone"}
 NETWORK_MODULES = ("ftplib", "http", "httpx", "requests", "socket", "socketserver", "ssl", "urllib.request", "urllib3")
 WRITERS = {"mkdir", "open", "rename", "replace", "rmdir", "touch", "unlink", "write_bytes", "write_text"}
-KEPT_OUT = ("__pycache__", "tests", "conftest.py", ".git", ".gitignore", ".DS_Store", "Thumbs.db")
+UNWANTED = ("__pycache__", "tests", "conftest.py", ".git", ".gitignore", ".DS_Store", "Thumbs.db")
 
 
 def manifest_faults(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """What a `blender_manifest.toml` lacks or has in a form that the platform refuses."""
-    for key in ("schema_version", "id", "version", "name", "tagline", "maintainer", "type", "blender_version_min"):
-        if not isinstance(manifest.get(key), str) or not manifest[key].strip():
-            yield f"The manifest has no {key}."
-    if manifest.get("schema_version") != "1.0.0":
-        yield "The manifest's schema_version is not 1.0.0."
-    if manifest.get("type") != "add-on":
-        yield "The manifest's type is not add-on."
-    if not re.fullmatch(r"\d+\.\d+\.\d+", str(manifest.get("version"))):
-        yield f"The version {manifest.get('version')} is not three numbers."
-    if re.search(r"blender", str(manifest.get("name")), re.IGNORECASE):
+    """Check what Blender's validator does not check in a `blender_manifest.toml`."""
+    if re.search(r"blender", manifest["name"], re.IGNORECASE):
         yield "The name contains Blender's, which is a trade mark."
-    yield from _terse("tagline", str(manifest.get("tagline", "")))
-    licences = manifest.get("license")
-    if not licences or not all(str(item).startswith("SPDX:") for item in licences):
+    if not all(item.startswith("SPDX:") for item in manifest["license"]):
         yield "The manifest's license is not a list of SPDX identifiers."
-    permissions = manifest.get("permissions", {})
-    for name, reason in permissions.items():
-        if name not in PERMISSIONS:
-            yield f"There is no permission {name}."
-        yield from _terse(f"reason for {name}", str(reason))
     for needed in ("files", "network"):
-        if needed not in permissions:
+        if needed not in manifest.get("permissions", {}):
             yield f"The permission {needed} is not asked for."
-    for platform in manifest.get("platforms", ()):
-        if platform not in PLATFORMS:
-            yield f"There is no platform {platform}."
 
 
 def code_faults(name: str, source: str) -> Iterator[str]:
-    """What a module of the add-on does that an extension may not; `name` is its path, for the sentences."""
+    """Check that a module of the add-on does nothing that an extension may not; `name` is its path."""
     for node in ast.walk(ast.parse(source, name)):
         where = f"{name}:{getattr(node, 'lineno', 0)}"
-        for module in _imported(node):
+        for module in _imported_modules(node):
             if module.partition(".")[0] in ("trackshade_addon", "bl_ext"):
                 yield f"{where} imports the add-on by an absolute name."
             if any(module == known or module.startswith(f"{known}.") for known in NETWORK_MODULES):
@@ -68,46 +47,45 @@ def code_faults(name: str, source: str) -> Iterator[str]:
             yield f"{where} has a bl_info, which the manifest has taken the place of."
         if _is_attribute(node, "sys", "path") or _is_attribute(node, "site", "addsitedir"):
             yield f"{where} touches Python's search path."
-        if isinstance(node, ast.Call) and _writes_beside_itself(node):
+        if isinstance(node, ast.Call) and _writes_beside_file(node):
             yield f"{where} writes beside its own file."
 
 
 def permission_faults(name: str, source: str, permissions: Mapping[str, str]) -> Iterator[str]:
-    """What a module of the add-on uses and the manifest does not ask for."""
+    """Check that the manifest asks for every permission that a module of the add-on uses."""
     for node in ast.walk(ast.parse(source, name)):
         if isinstance(node, ast.Attribute) and node.attr == "clipboard" and "clipboard" not in permissions:
             yield f"{name}:{node.lineno} uses the clipboard, and the manifest does not ask for it."
 
 
 def wheel_faults(names: Iterable[str], platform: str) -> Iterator[str]:
-    """What the wheels of an extension for one platform lack, or have too much of."""
-    wheels = [Wheel.of(name) for name in names]
-    for wheel in wheels:
-        if wheel.package not in ("trackshade", *PACKAGES):
-            yield f"{wheel.name} does not belong there" + (": numpy is Blender's own." * (wheel.package == "numpy"))
-        elif not wheel.fits_platform(platform):
-            yield f"{wheel.name} is not for {platform}."
+    """Check the file names of the wheels in an extension for one platform."""
+    packages = {name: wheel_package(name) for name in names}
+    for name, package in packages.items():
+        if package not in ("trackshade", *PACKAGES):
+            yield f"{name} does not belong there" + (": numpy is Blender's own." * (package == "numpy"))
+        elif all(wheel_rank(name, python, platform) is None for python in PYTHONS):
+            yield f"{name} is not for {platform}."
     for python in PYTHONS:
-        for package in ("trackshade", *PACKAGES):
-            if not any(wheel.package == package and wheel.fits_python(python) for wheel in wheels):
-                yield f"No wheel of {package} fits Python {python}."
-        if not any(wheel.names_python(python) for wheel in wheels):
+        fitting = {packages[name] for name in packages if wheel_rank(name, python, platform) is not None}
+        yield from (f"No wheel of {p} fits Python {python}." for p in ("trackshade", *PACKAGES) if p not in fitting)
+        if not any(names_python(name, python) for name in packages):
             yield f"No wheel names Python {python}, so listings would not either."
 
 
 def archive_faults(path: Path, package_files: Iterable[str]) -> Iterator[str]:
-    """What is wrong with a built extension.
+    """Check a built extension.
 
     Args:
-        path: the zip.
-        package_files: names that the wheel of trackshade has to hold, relative to its root, and no others.
+        path: The zip.
+        package_files: Names of the files that the wheel of trackshade has to hold, relative to its root, and no others.
     """
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         manifest = tomllib.loads(archive.read("blender_manifest.toml").decode("utf-8"))
         yield from manifest_faults(manifest)
         for name in names:
-            if set(PurePosixPath(name).parts) & set(KEPT_OUT) or name.endswith((".pyc", ".blend1", "~")):
+            if set(PurePosixPath(name).parts) & set(UNWANTED) or name.endswith((".pyc", ".blend1", "~")):
                 yield f"{name} does not belong there."
             if name.endswith(".py"):
                 source = archive.read(name).decode("utf-8")
@@ -125,12 +103,12 @@ def archive_faults(path: Path, package_files: Iterable[str]) -> Iterator[str]:
         else:
             yield from wheel_faults((PurePosixPath(name).name for name in held), platforms[0])
         for name in sorted(held):
-            if Wheel.of(PurePosixPath(name).name).package == "trackshade":
+            if wheel_package(PurePosixPath(name).name) == "trackshade":
                 yield from package_faults(archive.read(name), package_files)
 
 
 def package_faults(wheel: bytes, package_files: Iterable[str]) -> Iterator[str]:
-    """What the wheel of trackshade lacks, or holds besides."""
+    """Check that the wheel of trackshade, as bytes, holds exactly the given files."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = set(package_files)
@@ -138,14 +116,7 @@ def package_faults(wheel: bytes, package_files: Iterable[str]) -> Iterator[str]:
     yield from (f"The package holds {name}, which does not belong there." for name in sorted(held - wanted))
 
 
-def _terse(what: str, text: str) -> Iterator[str]:
-    if len(text) > TERSE:
-        yield f"The {what} has {len(text)} characters; {TERSE} are allowed."
-    if text and not (text[-1].isalnum() or text[-1] in ")]}"):
-        yield f"The {what} ends with punctuation."
-
-
-def _imported(node: ast.AST) -> Iterator[str]:
+def _imported_modules(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -162,8 +133,8 @@ def _is_attribute(node: ast.AST, owner: str, name: str) -> bool:
     )
 
 
-def _writes_beside_itself(call: ast.Call) -> bool:
-    """Whether a call that may write names `__file__` in what it is called on or with."""
+def _writes_beside_file(call: ast.Call) -> bool:
+    """Return whether a call that may write mentions `__file__` in its object or arguments."""
     function = call.func
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     return name in WRITERS and any(isinstance(part, ast.Name) and part.id == "__file__" for part in ast.walk(call))

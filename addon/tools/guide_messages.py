@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps the guide's troubleshooting page in step with the messages that the software prints.
+"""Updates the quotations of error messages in the guide's troubleshooting page.
 
-    python addon/guide_messages.py      rewrites the page's quotations, and names the codes that it has no entry for
+    python addon/tools/guide_messages.py      rewrites the quotations, and lists the codes without an entry
 
-An entry is a heading with the error's code, a quotation of each message that is raised with it (`…` stands for what
-varies), and words of advice. Quotations are made from the code by this script; the rest is written by hand.
+An entry is a heading with the error's code, a quotation of each message that is raised with it (`…` stands for values),
+and advice. Quotations are made from the code by this script; the rest is written by hand.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT / "backend" / "trackshade", ROOT / "backend" / "trackshade_lab", ROOT / "addon" / "trackshade_addon")
 PAGE = ROOT / "addon" / "guide" / "troubleshooting.md"
 VARIES = "…"
@@ -23,18 +23,18 @@ _ENTRY = re.compile(r"^### (\S+)\n((?:\n|>.*\n)*)", re.MULTILINE)
 
 
 def messages() -> dict[str, set[str]]:
-    """The messages of every error code that the software raises."""
+    """Collect the messages of every error code that the software raises."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for folder in SOURCES for path in sorted(folder.rglob("*.py"))]
-    kinds = _kinds(trees)
+    kinds = _error_classes(trees)
     found: dict[str, set[str]] = {}
     for tree in trees:
-        for code, message in _raised(tree, kinds):
+        for code, message in _created_errors(tree, kinds):
             found.setdefault(code, set()).add(message)
     return found
 
 
 def entries(page: str) -> dict[str, str]:
-    """The advice of every entry of the page, without its quotations."""
+    """Return the advice of every entry of the page by its code."""
     found = {}
     matches = list(_ENTRY.finditer(page))
     for match in matches:
@@ -43,18 +43,18 @@ def entries(page: str) -> dict[str, str]:
     return found
 
 
-def renewed(page: str, said: Mapping[str, set[str]]) -> str:
-    """The page with the quotations that belong there now."""
+def renew_quotations(page: str, by_code: Mapping[str, set[str]]) -> str:
+    """Return the page with up-to-date quotations."""
 
     def entry(match: re.Match[str]) -> str:
-        quoted = [f"> {message}" for message in sorted(said.get(match[1], ())) if re.search(r"[A-Za-z]", message)]
+        quoted = [f"> {message}" for message in sorted(by_code.get(match[1], ())) if re.search(r"[A-Za-z]", message)]
         return f"### {match[1]}\n\n" + ("\n>\n".join(quoted) + "\n\n" if quoted else "")
 
     return _ENTRY.sub(entry, page)
 
 
-def _kinds(trees: list[ast.Module]) -> set[str]:
-    """Names of the error classes: TrackshadeError and all that derive from it."""
+def _error_classes(trees: list[ast.Module]) -> set[str]:
+    """Return the names of TrackshadeError and of all classes derived from it."""
     found, before = {"TrackshadeError"}, 0
     classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     while len(found) > before:
@@ -63,8 +63,8 @@ def _kinds(trees: list[ast.Module]) -> set[str]:
     return found
 
 
-def _raised(tree: ast.Module, kinds: set[str]) -> Iterator[tuple[str, str]]:
-    """(code, message) of every error that a module makes."""
+def _created_errors(tree: ast.Module, kinds: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield code and message of every error that a module creates."""
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds):
@@ -75,13 +75,13 @@ def _raised(tree: ast.Module, kinds: set[str]) -> Iterator[tuple[str, str]]:
             if node.func.id == "CancelledError":
                 yield "cancelled", "Cancelled."
             continue
-        message = _text(arguments[1]) if 1 in arguments else ""
+        message = _message_text(arguments[1]) if 1 in arguments else ""
         for code in _codes(arguments[0], node, parents, tree):
             yield code, " ".join(message.split())
 
 
 def _codes(value: ast.expr, call: ast.AST, parents: Mapping[ast.AST, ast.AST], tree: ast.Module) -> Iterator[str]:
-    """The codes that an expression may stand for: itself, or what callers give a function's parameter."""
+    """Yield the codes that an expression may stand for: its value, or what callers pass for a parameter."""
     if isinstance(value, ast.Constant):
         yield str(value.value)
     elif isinstance(value, ast.IfExp):
@@ -101,34 +101,36 @@ def _codes(value: ast.expr, call: ast.AST, parents: Mapping[ast.AST, ast.AST], t
                     yield str(found.value)
 
 
-def _text(value: ast.expr) -> str:
-    """A message as it reads, with … for what varies."""
+def _message_text(value: ast.expr) -> str:
+    """Return a message with … for values."""
     if isinstance(value, ast.Constant):
         return str(value.value)
     if isinstance(value, ast.JoinedStr):
-        return "".join(_text(part) for part in value.values)
+        return "".join(_message_text(part) for part in value.values)
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
-        return _text(value.left) + _text(value.right)
-    if isinstance(value, ast.Subscript):  # a message that is cut to a length
-        return _text(value.value)
+        return _message_text(value.left) + _message_text(value.right)
+    if isinstance(value, ast.Subscript):  # a message cut to a length
+        return _message_text(value.value)
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
         if value.func.attr == "strip":
-            return _text(value.func.value)
+            return _message_text(value.func.value)
         if value.func.attr == "join" and value.args and isinstance(value.args[0], ast.List):
-            return " ".join(_text(part.value if isinstance(part, ast.Starred) else part) for part in value.args[0].elts)
+            return " ".join(
+                _message_text(part.value if isinstance(part, ast.Starred) else part) for part in value.args[0].elts
+            )
     return VARIES
 
 
 def main() -> int:
-    """Rewrites the page; the exit code tells whether entries have to be written or taken out by hand."""
-    said, page = messages(), PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(renewed(page, said), encoding="utf-8")
+    """Rewrite the page; the exit code is 1 if entries have to be written or removed by hand."""
+    by_code, page = messages(), PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(renew_quotations(page, by_code), encoding="utf-8")
     there = entries(page)
-    for code in sorted(said.keys() - there.keys()):
-        print(f"### {code} has no entry: {' | '.join(sorted(said[code]))}")
-    for code in sorted(there.keys() - said.keys()):
+    for code in sorted(by_code.keys() - there.keys()):
+        print(f"### {code} has no entry: {' | '.join(sorted(by_code[code]))}")
+    for code in sorted(there.keys() - by_code.keys()):
         print(f"### {code} has an entry, and nothing raises it.")
-    return 1 if said.keys() ^ there.keys() else 0
+    return 1 if by_code.keys() ^ there.keys() else 0
 
 
 if __name__ == "__main__":
