@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands that report for themselves keep the libraries silent."""
+"""Output of libraries in commands that print their own progress."""
 
 from __future__ import annotations
 
 
 def silence_library_logging() -> None:
-    """No notes and bars of diffusers and transformers between ours."""
+    """Turn off warnings and progress bars of diffusers and transformers."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackshade_lab.scenes import generate_clip
-from trackshade_lab.training.augment import mirror, names_a_side, thin_tracks
+from trackshade_lab.training.diffusion import mirror, names_side, thin_tracks
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from trackshade_lab.training.augment import mirror, names_a_side, thin_tracks
     ],
 )
 def test_captions_that_name_a_side(caption: str, sided: bool):
-    assert names_a_side(caption) is sided
+    assert names_side(caption) is sided
 
 
 @settings(max_examples=4, deadline=None)

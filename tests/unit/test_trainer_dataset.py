@@ -22,9 +22,9 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.results import write_result
+from trackshade_lab.clip_sources import ControlOptions
 from trackshade_lab.scenes import generate_shards, load_shards
-from trackshade_lab.training.dataset import LISTS, Dataset, read_dataset, read_video, write_tracking
-from trackshade_lab.training.sources import Control
+from trackshade_lab.video_dataset import LISTS, DatasetWriter, read_dataset, read_video, write_tracking
 
 SHOT = result_shots.shot([("Square", [result_shots.at(0.1 * t, 0, 0, 0.3 * t) for t in range(4)])], scene="Blue_square")
 
@@ -36,7 +36,7 @@ def write_pictures(folder: Path, frames: np.ndarray) -> None:
 
 
 def make(out: Path, *sources: Path, **changes) -> dict:
-    values = {"prompt": None, "control": Control(), "clips": None, "scene_options": {}, "blender": None}
+    values = {"prompt": None, "control": ControlOptions(), "clips": None, "scene_options": {}, "blender": None}
     return dataset(out, sources, **(values | changes), on_message=lambda message: None)
 
 
@@ -81,7 +81,7 @@ def test_the_same_again_is_left_out_and_more_is_added(shot, tmp_path: Path):
     again = make(tmp_path / "data", path)
     assert (again["clips"], again["added"], len(again["warnings"])) == (1, 0, 1)
     (tmp_path / "spin.txt").write_text("a square\nthat turns\n")
-    make(tmp_path / "data", path, control=Control("points", 100))
+    make(tmp_path / "data", path, control=ControlOptions("points", 100))
     first, second = read_dataset(tmp_path / "data")
     assert (first.prompt, second.prompt) == ("Blue square", "a square that turns")
     assert not np.array_equal(read_video(first.tracking), read_video(second.tracking))
@@ -143,7 +143,7 @@ def test_what_cannot_be_is_a_sentence(shot, tmp_path: Path):
 )
 def test_a_damaged_dataset_is_told(change, words: str, tmp_path: Path):
     video = np.zeros((2, 16, 16, 3), np.uint8)
-    Dataset(tmp_path / "data").add("a", "a box", video, video, 8.0)
+    DatasetWriter(tmp_path / "data").add("a", "a box", video, video, 8.0)
     change(tmp_path / "data")
     with pytest.raises(UsageError, match=words):
         read_dataset(tmp_path / "data")

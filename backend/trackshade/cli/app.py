@@ -232,14 +232,14 @@ def dataset(
 ) -> None:
     """Make a training dataset in the published layout (prompt.txt, videos.txt, trackings.txt)."""
     from trackshade.cli.dataset import dataset as make
-    from trackshade_lab.training.sources import Control
+    from trackshade_lab.clip_sources import ControlOptions
 
     scene_options = {
         "model": model, "camera": camera, "frames": frames, "frame_rule": frame_rule, "size": size,
         "view_layer": view_layer,
     }  # fmt: skip
     with Screen() as screen:
-        result = make(out, sources, prompt=prompt, control=Control(control, points), clips=clips,
+        result = make(out, sources, prompt=prompt, control=ControlOptions(control, points), clips=clips,
                       scene_options=scene_options, blender=blender, on_message=screen.show)  # fmt: skip
     print_result(result, json)
 

@@ -12,8 +12,15 @@ from typing import Any
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.config import options
 from trackshade.core.errors import UsageError
-from trackshade_lab.training.dataset import Dataset
-from trackshade_lab.training.sources import Control, Kind, SourceClip, kind_of, read_source, shot_clip
+from trackshade_lab.clip_sources import (
+    ControlOptions,
+    SourceClip,
+    SourceKind,
+    find_source_kind,
+    read_shot_clip,
+    read_source,
+)
+from trackshade_lab.video_dataset import DatasetWriter
 
 
 def dataset(
@@ -21,7 +28,7 @@ def dataset(
     sources: Sequence[Path],
     *,
     prompt: str | None,
-    control: Control,
+    control: ControlOptions,
     clips: int | None,
     scene_options: Mapping[str, Any],
     blender: str | None,
@@ -36,10 +43,10 @@ def dataset(
     """
     if not sources:
         raise UsageError("usage", "No source was given.", "Name scenes, shots, result folders or folders of shards.")
-    kinds: list[Kind] = [
-        kind_of(source) for source in sources
+    kinds: list[SourceKind] = [
+        find_source_kind(source) for source in sources
     ]  # what is wrong is said before Blender renders for hours
-    made, added, known = Dataset(out), 0, 0
+    made, added, known = DatasetWriter(out), 0, 0
     for number, (source, kind) in enumerate(zip(sources, kinds, strict=True), start=1):
         found: Iterator[SourceClip]
         if kind == "scene":
@@ -64,14 +71,14 @@ def dataset(
 
 
 def _rendered(
-    scene: Path, control: Control, scene_options: Mapping[str, Any], blender: str | None, on_message: OnMessage
+    scene: Path, control: ControlOptions, scene_options: Mapping[str, Any], blender: str | None, on_message: OnMessage
 ) -> SourceClip:
     """A scene as `export --input-render` gives it."""
     with tempfile.TemporaryDirectory(prefix="trackshade-dataset-") as folder:
         shot = Path(folder) / "scene.shot"
         values = {**scene_options, "scene": str(scene.absolute()), "out": str(shot), "input_render": True}
         run_addon(options.arguments("export", values), blender, on_message)
-        return shot_clip(shot, control, scene.stem)
+        return read_shot_clip(shot, control, scene.stem)
 
 
 def _beside(source: Path) -> str:
