@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from trackshade.core.images import psnr
-from trackshade_lab.evaluation.displacement import displacement
-from trackshade_lab.evaluation.fidelity import gradient_energy, pixel_variance, share, ssim
-from trackshade_lab.evaluation.intervals import bootstrap, estimate, paired
+from trackshade_lab.evaluation.image_measures import displacement, gradient_energy, pixel_variance, ratio, ssim
+from trackshade_lab.evaluation.summary import bootstrap_interval, estimate_difference, estimate_mean
 
 
 def disc(x: float, y: float, background: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -104,39 +103,39 @@ def test_gradients_and_variance_of_stripes():
     video[:, :, ::2] = 10
     assert gradient_energy(video) == pytest.approx(100)
     assert pixel_variance(video) == pytest.approx(25)
-    assert share(50.0, 100.0) == 0.5
-    assert np.isnan(share(1.0, 0.0))
+    assert ratio(50.0, 100.0) == 0.5
+    assert np.isnan(ratio(1.0, 0.0))
 
 
 def test_blur_costs_gradient_energy():
     noise = np.random.default_rng(0).integers(0, 256, (2, 20, 20, 3)).astype(np.uint8)
     soft = ((noise.astype(int) + np.roll(noise, 1, 2)) // 2).astype(np.uint8)
-    assert share(gradient_energy(soft), gradient_energy(noise)) < 0.8
+    assert ratio(gradient_energy(soft), gradient_energy(noise)) < 0.8
 
 
 def test_bootstrap_contains_the_mean_and_narrows():
     values = np.random.default_rng(0).normal(5, 1, 400)
-    few, many = bootstrap(values[:20]), bootstrap(values)
+    few, many = bootstrap_interval(values[:20]), bootstrap_interval(values)
     assert many[0] < values.mean() < many[1]
     assert many[1] - many[0] < few[1] - few[0]
 
 
 def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
-    spans = [bootstrap(rng.normal(5, 1, 60), draws=400) for _ in range(200)]
+    spans = [bootstrap_interval(rng.normal(5, 1, 60), resamples=400) for _ in range(200)]
     assert 0.88 < np.mean([low < 5 < high for low, high in spans]) < 0.995
 
 
 def test_estimates_leave_out_what_is_missing():
-    found = estimate([1.0, None, 3.0, float("nan")])
+    found = estimate_mean([1.0, None, 3.0, float("nan")])
     assert (found.mean, found.clips) == (2.0, 2)
-    assert np.isnan(estimate([None]).mean)
+    assert np.isnan(estimate_mean([None]).mean)
 
 
 def test_pairs_are_compared_clip_by_clip():
     """The clips differ far more than the ways do, and that is not the ways' doing."""
     rng = np.random.default_rng(0)
     base = rng.normal(25, 8, 50)
-    found = paired(list(base + rng.normal(1, 0.1, 50)), list(base))
+    found = estimate_difference(list(base + rng.normal(1, 0.1, 50)), list(base))
     assert 0.9 < found.low < found.mean < found.high < 1.1
-    assert paired([1.0, None], [0.5, 2.0]).clips == 1
+    assert estimate_difference([1.0, None], [0.5, 2.0]).clips == 1
