@@ -170,20 +170,13 @@ class DatasetWriter:
 
     def add(
         self,
-        name: str,
+        name: str,  # start of the file names
         prompt: str,
-        video: np.ndarray,  # [T, H, W, 3] uint8
+        video: np.ndarray,  # [T, H, W, 3] uint8 sRGB
         tracking: np.ndarray,  # [T, H, W, 3] uint8
         fps: float,
     ) -> bool:
         """Add a clip, unless the dataset already has the same one.
-
-        Args:
-            name: Start of the file names.
-            prompt: Caption.
-            video: True frames, sRGB.
-            tracking: Tracking video.
-            fps: Frames per second.
 
         Returns:
             Whether the clip was added.

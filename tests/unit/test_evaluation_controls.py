@@ -102,11 +102,11 @@ def test_an_unknown_signal_is_refused():
 
 @pytest.mark.parametrize("name", COLOR_NAMES)
 @pytest.mark.parametrize("light", [0.45, 1.0])
-def test_named_colors_are_known_in_light_and_in_shadow(name: str, light: float):
+def test_named_colors_are_recognized_in_light_and_shadow(name: str, light: float):
     assert nearest_color_name(srgb_to_linear(np.array(COLORS[name])) * light) == name
 
 
-def test_the_color_is_judged_within_the_mask():
+def test_dominant_color_within_a_mask():
     video = np.zeros((2, 20, 20, 3), np.uint8)
     video[:] = np.rint(255 * np.array(COLORS["green"]))
     mask = np.zeros((2, 20, 20), bool)
@@ -129,7 +129,7 @@ def test_the_plan_spreads_clips_over_kinds_and_never_gives_a_clip_its_own_tracks
         plan_clips(3, 0, ("nonsense",))
 
 
-def test_ways_are_chosen_by_name():
+def test_variants_are_selected_by_name():
     assert parse_variants(None) == tuple(VARIANTS)
     assert parse_variants("warp, right") == ("truth", "right", "warp")
     with pytest.raises(UsageError, match="sideways"):

@@ -47,7 +47,7 @@ def measured(small: EvaluationConfig, tmp_path_factory: pytest.TempPathFactory):
     return evaluate(small, out, lines.append), out, lines
 
 
-def test_every_clip_is_measured_in_every_way(measured, small: EvaluationConfig):
+def test_every_variant_of_every_clip_is_measured(measured, small: EvaluationConfig):
     result, out, lines = measured
     assert [clip["extra"] for clip in result["clips"]] == [False, False, False, True]
     for clip in result["clips"]:
@@ -61,7 +61,7 @@ def test_every_clip_is_measured_in_every_way(measured, small: EvaluationConfig):
     assert [path.name for path in (out / "sheets").iterdir()] == [f"{result['clips'][0]['name']}.png"]
 
 
-def test_a_run_that_was_stopped_goes_on_and_measures_nothing_twice(measured, small: EvaluationConfig):
+def test_an_evaluation_is_resumed(measured, small: EvaluationConfig):
     result, out, _ = measured
     kept = out / "clips" / f"{result['clips'][0]['name']}.json"
     changed = json.loads(kept.read_text()) | {"caption": "told apart"}
@@ -74,14 +74,14 @@ def test_a_run_that_was_stopped_goes_on_and_measures_nothing_twice(measured, sma
     assert sum(line.startswith("clip ") for line in lines) == 2
 
 
-def test_other_settings_are_not_mixed_in(measured, small: EvaluationConfig):
+def test_other_settings_are_rejected(measured, small: EvaluationConfig):
     _, out, _ = measured
     other = replace(small, sampling=replace(small.sampling, steps=2))
     with pytest.raises(UsageError, match="other settings"):
         evaluate(other, out, lambda line: None)
 
 
-def test_tables_have_a_row_for_each_way_and_plots_are_drawn(measured, small: EvaluationConfig, tmp_path: Path):
+def test_tables_and_plots(measured, small: EvaluationConfig, tmp_path: Path):
     result, _, _ = measured
     summary = summarize(result)
     assert [row["id"] for row in summary["all"]] == list(small.variants)
@@ -102,7 +102,7 @@ def test_tables_have_a_row_for_each_way_and_plots_are_drawn(measured, small: Eva
         assert Image.open(path).width > 300
 
 
-def test_the_command_prints_tables_and_leaves_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_prints_tables_and_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     arguments = ["--out", str(tmp_path), "--clips", "2", "--spin", "0", "--ways", "right,warp", "--no-text", *SMALL]
     assert main(arguments) == 0
     printed = capsys.readouterr()
@@ -128,7 +128,7 @@ def test_the_command_prints_tables_and_leaves_a_report(tmp_path: Path, capsys: p
         (["--out", "x", "--results", "nowhere"], 3, "no result"),
     ],
 )
-def test_wrong_use_is_one_sentence(
+def test_the_command_prints_errors(
     arguments: list[str], code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -136,7 +136,7 @@ def test_wrong_use_is_one_sentence(
     assert words in capsys.readouterr().err
 
 
-def test_a_training_run_is_found_by_its_export(tmp_path: Path):
+def test_the_export_of_a_training_run_is_found(tmp_path: Path):
     with pytest.raises(ModelError, match="no pipeline"):
         find_pipeline_folder(tmp_path)
     (tmp_path / "export").mkdir()
@@ -177,7 +177,7 @@ def test_results_are_measured_against_the_input_render(tmp_path: Path, capsys: p
     assert len(list((tmp_path / "report" / "sheets").iterdir())) == 2
 
 
-def test_a_result_without_true_frames_says_so(tmp_path: Path):
+def test_results_without_true_frames_raise_errors(tmp_path: Path):
     with pytest.raises(ShotError, match="--input-render"):
         read_result(result_folder(tmp_path / "r", input_render=False))
     damaged = result_folder(tmp_path / "d")

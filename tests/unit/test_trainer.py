@@ -56,7 +56,7 @@ def whole(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(data: str, whole: Path, tmp_path: Path):
+def test_a_resumed_run_equals_the_uninterrupted_one(data: str, whole: Path, tmp_path: Path):
     def stop(entry: dict) -> None:
         if entry.get("step") == 2 and "loss" in entry and entry["stage"] == "joint":
             raise KeyboardInterrupt
@@ -73,7 +73,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(data: str, whole: Path, tmp_path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_within_a_step_waits_for_its_end(number: signal.Signals, data: str, whole: Path, tmp_path: Path):
+def test_signals_are_deferred_to_the_end_of_a_step(number: signal.Signals, data: str, whole: Path, tmp_path: Path):
     """It comes between the two optimizers of the third step; what is saved then is the whole of that step."""
     steps = []
 
@@ -111,7 +111,7 @@ train(FromScratchConfig(**json.loads(sys.argv[1])), end)
 """
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(data: str, whole: Path, tmp_path: Path):
+def test_a_killed_run_resumes_from_its_last_checkpoint(data: str, whole: Path, tmp_path: Path):
     settings = {"out": str(tmp_path), "data": data, "checkpoint_steps": 2, **TINY}
     killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(settings)], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -125,7 +125,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(data: str, whole: Path, t
 
 
 @pytest.mark.parametrize("left", [("checkpoint.part",), ("checkpoint.old",), ("checkpoint.old", "checkpoint.part")])
-def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(left: tuple[str, ...], tmp_path: Path):
+def test_a_kill_while_saving_leaves_a_complete_checkpoint(left: tuple[str, ...], tmp_path: Path):
     """The states between the steps of a write: each has a whole checkpoint, and the next write keeps one."""
     own, progress = {"a.b": torch.ones(2)}, Progress(step=1)
     folder = tmp_path / "checkpoint"
@@ -195,13 +195,13 @@ def test_the_ema_warms_up_as_in_earlier_versions(decay: float, tmp_path: Path):
     assert all(torch.equal(value, trained[name]) for name, value in run.parameters().items())
 
 
-def test_gradient_checkpointing_changes_no_number(data: str, whole: Path, tmp_path: Path):
+def test_gradient_checkpointing_changes_no_results(data: str, whole: Path, tmp_path: Path):
     train(FromScratchConfig(out=str(tmp_path), data=data, **TINY, gradient_checkpointing=True))
     for key, value in averages(tmp_path).items():
         torch.testing.assert_close(value, averages(whole)[key], msg=key)
 
 
-def test_every_option_of_the_data_trains(data: str, tmp_path: Path):
+def test_training_with_all_augmentations(data: str, tmp_path: Path):
     changes = {
         "mirror": True,
         "sparse_tracks_fraction": 0.5,
@@ -222,7 +222,7 @@ def test_every_option_of_the_data_trains(data: str, tmp_path: Path):
     assert b"sheet" in curves
 
 
-def test_batches_follow_from_the_step_and_are_shared_out(data: str, whole: Path):
+def test_batches_depend_on_the_step_and_are_split_among_processes(data: str, whole: Path):
     config = FromScratchConfig(
         out="x",
         data=data,
@@ -246,7 +246,7 @@ def test_batches_follow_from_the_step_and_are_shared_out(data: str, whole: Path)
     assert lengths == {1, 3}
 
 
-def test_single_pictures_beside_clips_serve_the_steps_of_single_pictures_only(whole: Path, tmp_path: Path):
+def test_single_image_shards_are_used_in_single_frame_steps_only(whole: Path, tmp_path: Path):
     generate_shards(tmp_path / "clips", 3, size=(32, 24), frames=3)
     generate_shards(tmp_path / "pictures", 9, first_seed=100, size=(32, 24), frames=1)
     shards = load_shards(tmp_path)
@@ -289,7 +289,7 @@ def test_the_text_encoder_learns_the_order_of_colors():
     assert encoder.state_dict().keys() == before.keys()
 
 
-def test_the_autoencoder_alone(data: str, tmp_path: Path):
+def test_the_autoencoder_stage(data: str, tmp_path: Path):
     made = train(FromScratchConfig(out=str(tmp_path), data=data, **(TINY | {"stage": "autoencoder"})))
     assert made == tmp_path / "autoencoder"
     PatchAutoencoder.from_pretrained(made)
@@ -317,7 +317,7 @@ def test_help_has_every_setting_under_a_heading():
     assert "optimization (with --base):" in shown
 
 
-def test_options_have_new_names_and_the_earlier_ones():
+def test_earlier_option_names_are_accepted():
     """Those that the Makefile and the guides use are among the earlier ones."""
     common = ["--out", "a", "--data", "b", "--minutes", "1"]
     names = {
@@ -350,7 +350,7 @@ def test_options_have_new_names_and_the_earlier_ones():
         (["--out", "a", "--data", "b", "--steps", "0"], "--steps is 0"),
     ],
 )
-def test_wrong_arguments_are_a_sentence(arguments: list[str], words: str):
+def test_invalid_arguments_raise_usage_errors(arguments: list[str], words: str):
     with pytest.raises(UsageError, match=words):
         parse(arguments)
 
@@ -363,7 +363,7 @@ def test_wrong_arguments_are_a_sentence(arguments: list[str], words: str):
         (["export"], "takes a run"),
     ],
 )
-def test_what_goes_wrong_ends_the_command_with_a_sentence(arguments: list[str], words: str, tmp_path: Path, capfd):
+def test_the_command_prints_errors(arguments: list[str], words: str, tmp_path: Path, capfd):
     before = signal.getsignal(signal.SIGTERM)
     try:
         assert main([argument.replace("{}", str(tmp_path)) for argument in arguments]) == 2
@@ -373,7 +373,7 @@ def test_what_goes_wrong_ends_the_command_with_a_sentence(arguments: list[str], 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
-def test_a_command_that_is_told_to_end_saves_first(data: str, tmp_path: Path):
+def test_sigterm_saves_a_checkpoint(data: str, tmp_path: Path):
     settings = TINY | {"steps": 1_000_000}
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
     arguments = ["-m", "trackshade.cli", "train", f"--out={tmp_path}", f"--data={data}", *flags]
@@ -395,7 +395,7 @@ def test_training_changes_base_and_branch(whole: Path):
     assert final["transformer.combine_linears.0.weight"].any()
 
 
-def test_logs_and_sheets(whole: Path):
+def test_log_entries_and_validation_images(whole: Path):
     entries = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
     steps = [entry for entry in entries if "loss" in entry and entry["stage"] == "joint"]
     assert [entry["step"] for entry in steps] == [1, 2, 3, 4]
@@ -440,7 +440,7 @@ def test_base_then_branch(data: str, tmp_path: Path):
     assert all(key.startswith(own) for key in moved)
 
 
-def test_a_base_is_trained_as_it_is_asked_without_tracks(data: str, tmp_path: Path):
+def test_the_base_stage_gets_no_tracks(data: str, tmp_path: Path):
     """Nothing of the branch, and the lookup of a still scene, which a pipeline gives it too."""
 
     class Listener(torch.nn.Module):
@@ -492,7 +492,7 @@ def test_settings_are_checked(wrong: dict):
         FromScratchConfig(out="x", data="y", **(TINY | wrong))
 
 
-def test_rate_rises_then_falls_to_zero():
+def test_linear_schedule_warms_up_and_decays_to_zero():
     rates = [linear_schedule(step, step / 100, 10) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert np.argmax(rates) in (9, 10)
@@ -500,7 +500,7 @@ def test_rate_rises_then_falls_to_zero():
     assert all(a > b for a, b in pairwise(rates[10:]))
 
 
-def test_unknown_words_are_one_word_and_text_is_cut_to_length():
+def test_unknown_words_and_truncation():
     tokenizer = build_tokenizer(["a red box", "A red, red ball"], 6)
     ids = tokenize(tokenizer, ["a RED zebra", "a red a red a red a red"], 6)
     assert ids.shape == (2, 6)

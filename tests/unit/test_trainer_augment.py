@@ -31,7 +31,7 @@ def test_captions_that_name_a_side(caption: str, sided: bool):
 
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**20))
-def test_a_mirrored_first_frame_tells_its_own_places(seed: int):
+def test_mirrored_tracks_encode_mirrored_positions(seed: int):
     clip = generate_clip(seed, size=(48, 32), frames=3)
     video, tracking = mirror(clip.video, clip.tracking)
     rows, columns = np.nonzero(tracking[0].any(axis=-1))
@@ -81,5 +81,5 @@ def test_a_thinned_point_follows_its_surface():
     assert not thin[3, 24:].any()
 
 
-def test_no_tracks_stay_no_tracks():
+def test_thinning_without_tracks():
     assert not thin_tracks(np.zeros((2, 8, 8, 3), np.uint8), np.random.default_rng(0)).any()

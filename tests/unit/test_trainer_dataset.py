@@ -75,7 +75,7 @@ def test_a_shot_and_its_render_become_a_clip(shot, tmp_path: Path):
         assert float(file.streams.video[0].average_rate or 0) == 8.0
 
 
-def test_the_same_again_is_left_out_and_more_is_added(shot, tmp_path: Path):
+def test_duplicates_are_skipped_and_new_clips_added(shot, tmp_path: Path):
     path, _ = shot
     make(tmp_path / "data", path)
     again = make(tmp_path / "data", path)
@@ -87,7 +87,7 @@ def test_the_same_again_is_left_out_and_more_is_added(shot, tmp_path: Path):
     assert not np.array_equal(read_video(first.tracking), read_video(second.tracking))
 
 
-def test_a_result_gives_its_input_render_and_never_its_own_frames(tmp_path: Path):
+def test_results_give_their_input_render(tmp_path: Path):
     video = result_shots.paint(SHOT, {0: result_shots.texture()}).frames
     tracking = tracking_video(SHOT)
     values = {
@@ -114,7 +114,7 @@ def test_shards(tmp_path: Path):
     np.testing.assert_array_equal(read_video(entries[1].tracking), shards[1][1])
 
 
-def test_what_cannot_be_is_a_sentence(shot, tmp_path: Path):
+def test_unusable_sources_raise_errors(shot, tmp_path: Path):
     path, video = shot
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
@@ -141,7 +141,7 @@ def test_what_cannot_be_is_a_sentence(shot, tmp_path: Path):
         (lambda data: [(data / name).write_text("") for name in LISTS], "lists no clips"),
     ],
 )
-def test_a_damaged_dataset_is_told(change, words: str, tmp_path: Path):
+def test_damaged_datasets_raise_errors(change, words: str, tmp_path: Path):
     video = np.zeros((2, 16, 16, 3), np.uint8)
     DatasetWriter(tmp_path / "data").add("a", "a box", video, video, 8.0)
     change(tmp_path / "data")
@@ -149,7 +149,7 @@ def test_a_damaged_dataset_is_told(change, words: str, tmp_path: Path):
         read_dataset(tmp_path / "data")
 
 
-def test_a_file_that_is_no_video_is_told(tmp_path: Path):
+def test_unreadable_videos_raise_errors(tmp_path: Path):
     (tmp_path / "a.mp4").write_bytes(b"words")
     with pytest.raises(UsageError, match="cannot be read as a video"):
         read_video(tmp_path / "a.mp4")

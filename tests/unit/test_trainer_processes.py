@@ -66,7 +66,7 @@ def gradients(run: Path) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if key.endswith(("exp_avg", "momentum_buffer"))}
 
 
-def test_processes_and_pieces_give_the_gradients_of_one(data: str, tmp_path: Path):
+def test_processes_and_accumulation_do_not_change_gradients(data: str, tmp_path: Path):
     train(FromScratchConfig(out=str(tmp_path / "one"), data=data, **TINY))
     train(FromScratchConfig(out=str(tmp_path / "pieces"), data=data, **TINY, gradient_accumulation_steps=2))
     assert "processes 2" in launch(["-m", "trackshade_lab.training"], out=tmp_path / "two", data=data, **TINY)
@@ -84,20 +84,20 @@ def behind(run: Path) -> float:
     return sum((average[key] - newest[key]).abs().sum().item() for key in newest)
 
 
-def test_the_average_follows_what_several_processes_train(data: str, tmp_path: Path):
+def test_ema_with_several_processes(data: str, tmp_path: Path):
     options = {**TINY, "steps": 3, "ema_decay": 0.9}
     train(FromScratchConfig(out=str(tmp_path / "one"), data=data, **options))
     launch(["-m", "trackshade_lab.training"], out=tmp_path / "two", data=data, **options)
     assert behind(tmp_path / "two") == pytest.approx(behind(tmp_path / "one"), rel=0.1)
 
 
-def test_a_process_that_comes_late_finds_the_autoencoder_as_the_first_did(data: str, tmp_path: Path):
+def test_a_late_process_loads_the_same_autoencoder(data: str, tmp_path: Path):
     late = tmp_path / "late.py"
     late.write_text(LATE)
     assert "processes 2" in launch([str(late)], out=tmp_path / "run", data=data, **TINY)
 
 
-def test_clips_are_shared_out_from_one_list_though_one_process_looks_late(tmp_path: Path):
+def test_a_late_process_shares_the_same_list_of_clips(tmp_path: Path):
     late = tmp_path / "late.py"
     late.write_text(LATE)
     base, dataset = write_checkpoint(tmp_path / "base"), DatasetWriter(tmp_path / "data")

@@ -51,7 +51,7 @@ def smooth(*shape: int, size: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("after", [1, 3, 4])
-def test_a_model_with_other_tokens_sees_and_says_the_same(after: int) -> None:
+def test_adapted_weights_give_similar_features_and_outputs(after: int) -> None:
     """The same scene at another resolution, with as many tokens: features and outputs stay near, and far nearer than
     those of start values.
     """
@@ -83,7 +83,7 @@ def test_a_model_with_other_tokens_sees_and_says_the_same(after: int) -> None:
     assert same > 0.9
 
 
-def test_what_fits_is_taken_as_it_is() -> None:
+def test_weights_of_equal_shape_are_copied() -> None:
     old, other = named(model(2)), named(model(2))
     other["transformer.new"] = torch.ones(3)
     taken = adapt_weights(old, other, SCALE)
@@ -91,7 +91,7 @@ def test_what_fits_is_taken_as_it_is() -> None:
     assert torch.equal(taken["transformer.new"], torch.ones(3))
 
 
-def test_the_last_noise_level_has_its_share() -> None:
+def test_terminal_fraction_of_timesteps() -> None:
     for batch, terminal in ((10, 0.6), (6, 0.0), (4, 1.0), (1, 0.5)):
         levels = sample_timesteps(np.random.default_rng(0), batch, 1000, terminal)
         assert levels.shape == (batch,)

@@ -85,7 +85,7 @@ def shade(pipeline: DiffusionShaderPipeline) -> torch.Tensor:
     return pipeline("a box", image, tracking, num_inference_steps=2, generator=generator, output_type="latent").frames
 
 
-def test_only_the_branch_changes_and_the_layout_is_the_published_one(base: Path, tuned: Path):
+def test_only_the_branch_changes_and_the_published_layout_is_exported(base: Path, tuned: Path):
     before, after = stored(base), stored(tuned / "export")
     assert all(torch.equal(after[key], value) for key, value in before.items())
     assert {key for key in after if key not in before} == {key for key in after if key.startswith(BRANCH)}
@@ -103,12 +103,12 @@ def test_only_the_branch_changes_and_the_layout_is_the_published_one(base: Path,
         assert path.stat().st_nlink == 1
 
 
-def test_the_result_is_a_pipeline(tuned: Path):
+def test_the_export_is_a_pipeline(tuned: Path):
     pipeline = DiffusionShaderPipeline.from_pretrained(tuned / "export")
     assert torch.isfinite(shade(pipeline)).all()
 
 
-def test_sheets_and_cache(base: Path, data: Path, tuned: Path, tmp_path: Path):
+def test_validation_images_and_cache(base: Path, data: Path, tuned: Path, tmp_path: Path):
     assert list((tuned / "sheets").glob("*.png"))
     kept = {path: path.stat().st_mtime_ns for path in (data / "cache").iterdir()}
     assert len(kept) == 3 + 4  # clips, and captions with the empty one
@@ -117,7 +117,7 @@ def test_sheets_and_cache(base: Path, data: Path, tuned: Path, tmp_path: Path):
     assert not list(data.rglob("*.pt"))
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(base: Path, data: Path, tuned: Path, tmp_path: Path):
+def test_a_resumed_run_equals_the_uninterrupted_one(base: Path, data: Path, tuned: Path, tmp_path: Path):
     def stop(entry: dict) -> None:
         if entry.get("step") == 2 and "loss" in entry:
             raise KeyboardInterrupt
@@ -132,7 +132,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(base: Path, data: Path, tuned: P
     assert all(torch.equal(value, theirs[key]) for key, value in stored(again).items())
 
 
-def test_a_lora_is_kept_beside_and_fuses_to_the_same(base: Path, data: Path, tmp_path: Path):
+def test_a_fused_lora_equals_the_separate_one(base: Path, data: Path, tmp_path: Path):
     fused, apart = tmp_path / "fused", tmp_path / "apart"
     lora = TINY | {"lora_rank": 2}
     config = FineTuningConfig(out=str(fused), data=str(data), base=str(base), **lora)
@@ -185,7 +185,7 @@ def task(base: Path, data: Path, tuned: Path) -> FineTuningTask:
     )
 
 
-def test_the_loss_is_the_recipes(task: FineTuningTask):
+def test_the_loss_is_the_published_recipe(task: FineTuningTask):
     """Squared error of the clean latents that the prediction means, weighted with 1 / (1 - alpha_bar)."""
     batch = task.get_batch(3)
     velocity = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1))
@@ -201,7 +201,7 @@ def test_every_epoch_shows_every_clip_once(task: FineTuningTask):
     assert all(sorted(epoch) == [0, 1, 2] for epoch in shown.reshape(4, 3))
 
 
-def test_batches_are_as_the_pipeline_encodes_and_are_shared_out(task: FineTuningTask):
+def test_batches_match_the_pipeline_and_are_split_among_processes(task: FineTuningTask):
     full, parts = task.get_batch(5), [task.get_batch(5, part, 2) for part in range(2)]
     for name in ("latents", "image_latents", "tracking_maps", "text", "noise", "timesteps"):
         value = getattr(full, name)
@@ -242,7 +242,7 @@ def test_a_base_with_a_branch_is_trained_on(data: Path, tmp_path: Path):
         ({"batch_size": 3, "gradient_accumulation_steps": 2}, "does not divide evenly"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(base: Path, data: Path, tmp_path: Path, change: dict, words: str):
+def test_unusable_settings_raise_errors(base: Path, data: Path, tmp_path: Path, change: dict, words: str):
     settings = {"out": str(tmp_path), "data": str(data), "base": str(base), **TINY, **change}
     with pytest.raises((UsageError, ModelError), match=words):
         train(FineTuningConfig(**settings))

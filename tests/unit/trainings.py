@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests' trainings have in common."""
+"""Settings that the training tests share."""
 
 from __future__ import annotations
 
-# Every step is reported, one thread computes, in full precision.
+# Log every step; one thread, full precision.
 PLAIN = {"bf16": False, "device": "cpu", "threads": 1, "log_seconds": 0.0, "tensorboard": False}
 
-# A model as small as it can be, made from nothing.
+# The smallest possible model, trained from scratch.
 SMALL = {
     "num_attention_heads": 1,
     "attention_head_dim": 16,

@@ -16,6 +16,7 @@ from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
 from ..silence import silence_library_logging
 
 PROGRAM = "trackshade evaluate"
+_SAMPLING_OPTIONS = ("folder", "size", "frames", "steps", "guidance", "tracking_guidance", "seed")
 DESCRIPTION = """\
 Measure how well a model follows its tracks: JSON, tables and plots in a folder.
 
@@ -136,32 +137,21 @@ def _evaluate_clips(values: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
     controls = () if values.controls is None else tuple(filter(None, values.controls.split(","))) or SIGNALS
     control_models = dict(values.control_model)
+
+    def given(*names: str) -> dict[str, Any]:
+        return {name: getattr(values, name) for name in names}
+
     if unused := [name for name in control_models if name not in controls]:
         raise UsageError("usage", f"--control-model {unused[0]} is unused: the signal is not compared.",
                          "Add it to --controls.")  # fmt: skip
     config = EvaluationConfig(
-        sampling=SamplingConfig.from_defaults(
-            values.model,
-            folder=values.folder,
-            size=values.size,
-            frames=values.frames,
-            steps=values.steps,
-            guidance=values.guidance,
-            tracking_guidance=values.tracking_guidance,
-            seed=values.seed,
-            prompts=not values.no_prompts,
-        ),
-        clips=values.clips,
-        spin=values.spin,
+        sampling=SamplingConfig.from_defaults(values.model, prompts=not values.no_prompts, **given(*_SAMPLING_OPTIONS)),
         kinds=tuple(values.kind),
         variants=parse_variants(values.variants),
         text=not values.no_text,
         controls=controls,
         control_models=control_models,
-        point_rule=values.point_rule,
-        sheets=values.sheets,
-        batch=values.batch,
-        device=values.device,
+        **given("clips", "spin", "point_rule", "sheets", "batch", "device"),
     )
     result = evaluate(config, values.out, _print_message, values.force)
     summary = summarize(result)

@@ -63,23 +63,6 @@ class CameraErrors:
     translation: np.ndarray
 
 
-@dataclass(frozen=True)
-class MeanCameraError:
-    """Means over the frames that count; NaN if there are none.
-
-    Attributes:
-        rotation: Mean rotation error, degrees.
-        translation: Mean translation error, degrees.
-        solved: Fraction of the frames that count for which a camera was found.
-        counted: Fraction of the frames after the first that count.
-    """
-
-    rotation: float
-    translation: float
-    solved: float
-    counted: float
-
-
 def camera_motion(
     world_to_camera: np.ndarray,  # [T, 4, 4]
     points: np.ndarray,  # [P, 3] world, metres
@@ -97,18 +80,9 @@ def camera_errors(
     trusted: np.ndarray,  # [P, T] bool
     world_to_camera: np.ndarray,  # [T, 4, 4]
     intrinsics: np.ndarray,  # [T, 3, 3] pixels
-    width: int,
+    width: int,  # of the frame, px
 ) -> CameraErrors:
-    """Estimate the camera of each frame of a video from followed points, and compare it with the true one.
-
-    Args:
-        followed: Points followed through the video.
-        points: The same points with their world positions.
-        trusted: Points and frames to use.
-        world_to_camera: True camera poses.
-        intrinsics: True camera matrices.
-        width: Of the frame, px.
-    """
+    """Estimate the camera of each frame of a video from trusted followed points, and compare it with the true one."""
     usable = followed.valid & trusted & points.is_static[:, None]
     min_distance = MIN_TRANSLATION * _median_depth(points.world, world_to_camera[0])
     true_centers = _camera_centers(world_to_camera)
@@ -127,38 +101,38 @@ def camera_errors(
     return CameraErrors(rotation, translation)
 
 
-def mean_camera_error(errors: CameraErrors, truth: CameraErrors) -> MeanCameraError:
-    """Average a video's errors over the frames whose camera the true video gives correctly."""
+def mean_camera_errors(errors: CameraErrors, truth: CameraErrors) -> dict[str, float]:
+    """Average a video's errors over the frames that count: those whose camera the true video gives correctly.
+
+    Returns:
+        `rotation`, `translation`: means in degrees; NaN without such frames.
+        `solved`: fraction of the frames that count for which a camera was found.
+        `camera_counted`: fraction of the frames after the first that count.
+    """
     rotation_counts = truth.rotation <= CORRECT[0]  # not for NaN
     translation_counts = rotation_counts & (truth.translation <= CORRECT[1])
     solved = np.isfinite(errors.rotation) & rotation_counts
     translations = errors.translation[translation_counts & np.isfinite(errors.translation)]
-    return MeanCameraError(
-        rotation=float(errors.rotation[solved].mean()) if solved.any() else float("nan"),
-        translation=float(translations.mean()) if len(translations) else float("nan"),
-        solved=float(solved.sum() / rotation_counts.sum()) if rotation_counts.any() else float("nan"),
-        counted=float(rotation_counts[1:].mean()),
-    )
+    return {
+        "rotation": float(errors.rotation[solved].mean()) if solved.any() else float("nan"),
+        "translation": float(translations.mean()) if len(translations) else float("nan"),
+        "solved": float(solved.sum() / rotation_counts.sum()) if rotation_counts.any() else float("nan"),
+        "camera_counted": float(rotation_counts[1:].mean()),
+    }
 
 
 def solve_pose(
     points: np.ndarray,  # [P, 3] world, metres
     pixels: np.ndarray,  # [P, 2]
-    intrinsics: np.ndarray,  # [3, 3]
-    max_error: float,
+    intrinsics: np.ndarray,  # [3, 3] pixels
+    max_error: float,  # reprojection error of an inlier, px
     initial: np.ndarray | None = None,  # [4, 4]
 ) -> np.ndarray | None:
-    """Estimate the camera that sees points at pixels.
-
-    Args:
-        points: World positions.
-        pixels: Where they are seen.
-        intrinsics: Camera matrix, pixels.
-        max_error: Reprojection error of an inlier, px.
-        initial: A likely pose; the one found from it is returned unless another one fits clearly better.
+    """Estimate the camera that sees points at pixels, by RANSAC.
 
     Returns:
-        World to camera [4, 4]; None with too few points or inliers.
+        World to camera [4, 4], refined from `initial` unless another pose fits clearly better; None with too few
+        points or inliers.
     """
     if len(points) < _MIN_POINTS:
         return None

@@ -96,13 +96,7 @@ class VideoGenerator:
         tracking: Sequence[np.ndarray],  # [T, H, W, 3] uint8 each
         seeds: Sequence[int],
     ) -> tuple[list[np.ndarray], float]:
-        """Generate videos.
-
-        Args:
-            prompts: Captions.
-            images: First frames; None generates them, too.
-            tracking: Tracking videos.
-            seeds: Of the noise.
+        """Generate videos from captions, first frames (None generates them, too) and tracking videos.
 
         Returns:
             Videos [T, H, W, 3] uint8, and the seconds that each took.

@@ -110,13 +110,8 @@ def displacement(
 ) -> float:
     """Measure how far an object is from its true place, by template matching.
 
-    In each frame, the object's true pixels are compared with the generated frame at every shift within reach; the
-    shift with the smallest squared difference is the displacement (whole pixels first, then quarters around the best).
-
-    Args:
-        truth: True video.
-        video: Generated video.
-        mask: Pixels of the object in the true video.
+    In each frame, the object's true pixels (`mask`) are compared with the generated frame at every shift within reach;
+    the shift with the smallest squared difference is the displacement (whole pixels first, then quarters around it).
 
     Returns:
         Mean over frames in pixels; NaN if the object is hardly visible.

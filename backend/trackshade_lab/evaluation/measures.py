@@ -10,7 +10,7 @@ import numpy as np
 from trackshade.core.images import psnr
 from trackshade.results.consistency import spread
 
-from .camera import camera_errors, mean_camera_error
+from .camera import camera_errors, mean_camera_errors
 from .clips import EvalTarget
 from .image_measures import PerceptualDistance, displacement, gradient_energy, pixel_variance, ratio, ssim
 from .point_following import end_point_error, follow_points
@@ -58,17 +58,13 @@ def measure(
     truth, generated = target.video[1:], video[1:]
     covered = target.warp.covered[1:]
     followed = follow_points(video, target.points.pixels[:, 0])
-    end_points = end_point_error(followed, target.points, target.trusted, target.width)
     figures = {
         "psnr": psnr(truth, generated),
         "ssim": ssim(truth, generated),
         "psnr_covered": psnr(truth, generated, covered),
         "psnr_uncovered": psnr(truth, generated, ~covered),
         "psnr_new": psnr(truth, generated, target.warp.newly_visible[1:]),
-        "end_px": end_points.pixels,
-        "end_share": end_points.pixels / target.width,
-        "held": end_points.held,
-        "trusted": end_points.trusted,
+        **end_point_error(followed, target.points, target.trusted, target.width),
         "gradient": ratio(gradient_energy(generated), gradient_energy(truth)),
         "variance": ratio(pixel_variance(generated), pixel_variance(truth)),
     }
@@ -81,9 +77,7 @@ def measure(
     if target.camera is not None and target.true_camera_errors is not None:
         poses, intrinsics = target.camera.world_to_camera, target.camera.intrinsics
         errors = camera_errors(followed, target.points, target.trusted, poses, intrinsics, target.width)
-        error = mean_camera_error(errors, target.true_camera_errors)
-        figures |= {"rotation": error.rotation, "translation": error.translation, "solved": error.solved}
-        figures["camera_counted"] = error.counted
+        figures |= mean_camera_errors(errors, target.true_camera_errors)
     return figures
 
 

@@ -34,21 +34,6 @@ class FollowedPoints:
     valid: np.ndarray
 
 
-@dataclass(frozen=True)
-class EndPointError:
-    """End-point error over points and frames in which the true position has moved.
-
-    Attributes:
-        pixels: Mean distance from the true positions, px; NaN with too few points.
-        held: Fraction of the trusted points and frames in which the point was not lost.
-        trusted: Fraction of the visible points and frames that are followed correctly in the true video.
-    """
-
-    pixels: float
-    held: float
-    trusted: float
-
-
 def follow_points(
     video: np.ndarray,  # [T, H, W, 3] uint8
     start: np.ndarray,  # [P, 2] px
@@ -83,13 +68,7 @@ def _optical_flow(
 
 
 def find_trusted(followed: FollowedPoints, points: ReferencePoints, width: int) -> np.ndarray:
-    """Return the points and frames that are followed correctly in the true video, [P, T] bool.
-
-    Args:
-        followed: Points followed through the true video.
-        points: Their true positions.
-        width: Of the frame, px.
-    """
+    """Return the points and frames, [P, T] bool, that are followed correctly in the true video of a width in px."""
     error = np.linalg.norm(followed.pixels - points.pixels, axis=-1)
     correct = followed.valid & _visible_so_far(points) & (error <= _TRUSTED_ERROR * width)
     return np.logical_and.accumulate(correct, axis=1)
@@ -98,26 +77,27 @@ def find_trusted(followed: FollowedPoints, points: ReferencePoints, width: int) 
 def end_point_error(
     followed: FollowedPoints,
     points: ReferencePoints,
-    trusted: np.ndarray,  # [P, T] bool
-    width: int,
-) -> EndPointError:
-    """Compare points followed through a generated video with their true positions.
+    trusted: np.ndarray,  # [P, T] bool, see `find_trusted`
+    width: int,  # of the frame, px
+) -> dict[str, float]:
+    """Compare points followed through a generated video with their true positions, where these have moved.
 
-    Args:
-        followed: Points followed through the generated video.
-        points: Their true positions.
-        trusted: Points and frames to compare, see `find_trusted`.
-        width: Of the frame, px.
+    Returns:
+        `end_px`: mean distance in pixels, and `end_share`: relative to the width; NaN with too few points.
+        `held`: fraction of the trusted points and frames in which the point was not lost.
+        `trusted`: fraction of the visible points and frames that are followed correctly in the true video.
     """
     moved = np.linalg.norm(points.pixels - points.pixels[:, :1], axis=-1) >= _MIN_MOTION * width
     visible, counted = (_visible_so_far(points) & moved)[:, 1:], (trusted & moved)[:, 1:]
     kept = counted & followed.valid[:, 1:]
     error = np.linalg.norm(followed.pixels - points.pixels, axis=-1)[:, 1:][kept]
-    return EndPointError(
-        pixels=float(error.mean()) if len(error) >= _MIN_SAMPLES else float("nan"),
-        held=float(kept.sum() / counted.sum()) if counted.any() else float("nan"),
-        trusted=float(counted.sum() / visible.sum()) if visible.any() else float("nan"),
-    )
+    pixels = float(error.mean()) if len(error) >= _MIN_SAMPLES else float("nan")
+    return {
+        "end_px": pixels,
+        "end_share": pixels / width,
+        "held": float(kept.sum() / counted.sum()) if counted.any() else float("nan"),
+        "trusted": float(counted.sum() / visible.sum()) if visible.any() else float("nan"),
+    }
 
 
 def _visible_so_far(points: ReferencePoints) -> np.ndarray:

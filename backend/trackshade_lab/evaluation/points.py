@@ -48,10 +48,9 @@ class ReferencePoints:
 def texture_strength(
     frame: np.ndarray,  # [H, W, 3] uint8
 ) -> np.ndarray:
-    """Compute how well each pixel's patch can be localized in every direction, [H, W] float32 in levels per pixel.
+    """Compute the texture around each pixel [H, W] float32: the RMS gradient in the weakest direction, in levels.
 
-    It is the root mean square gradient in the weakest direction: the smaller eigenvalue of the structure tensor (Shi
-    and Tomasi 1994), here as a root.
+    It is the root of the structure tensor's smaller eigenvalue (Shi and Tomasi 1994).
     """
     gray = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY).astype(np.float32)
     # OpenCV scales gradients by two.
@@ -65,15 +64,7 @@ def shot_points(
     count: int = _NUM_POINTS,
     seed: int = 0,
 ) -> ReferencePoints:
-    """Choose points on the surfaces of a shot, at textured pixels of its true first frame.
-
-    Args:
-        shot: Gives the exact positions.
-        surfaces: What its camera sees.
-        first_frame: The true first frame.
-        count: Largest number of points.
-        seed: Of the random choice.
-    """
+    """Choose up to `count` points on the surfaces of a shot, at textured pixels of its true first frame."""
     raster = ShotRaster(shot)
     buffers = raster.draw(0)
     num_frames = len(shot.frame_numbers)
@@ -152,7 +143,7 @@ def tracking_video_points(
     count: int = _NUM_POINTS,
     seed: int = 0,
 ) -> ReferencePoints:
-    """Choose points at textured pixels of the true first frame, and find them in each frame by their tracks.
+    """Choose up to `count` points at textured pixels of the true first frame, and find them in each frame by tracks.
 
     A point is visible where a pixel shows its place to within half a pixel, after correction by the pixels around.
     """
@@ -171,12 +162,9 @@ def tracking_video_points(
 
 
 def _find_points(
-    tracks: DenseTracks,
-    t: int,
-    start: np.ndarray,  # [P, 2] px of the first frame
-    start_inverse_depth: np.ndarray,  # [P]
+    tracks: DenseTracks, t: int, start: np.ndarray, start_inverse_depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [P, 2] of frame `t` that show the points, and whether they do [P]."""
+    """Pixels [P, 2] of frame `t` that show the points at `start` [P, 2] of the first frame, and whether they do [P]."""
     height, width = tracks.first_tracked.shape
     inner = np.zeros((height, width), bool)
     inner[1:-1, 1:-1] = True

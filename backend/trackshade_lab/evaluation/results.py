@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +26,11 @@ from .summary import RESULT_MEASURES, variant_rows
 from .variants import VARIANTS
 
 
-@dataclass(frozen=True)
-class RenderedResult:
-    """A result folder; all videos are [T, H, W, 3] uint8.
-
-    Attributes:
-        name: Of the folder.
-        record: Contents of job.json.
-        frames: The result's frames.
-        tracking: Its tracking video.
-        truth: Its input render.
-    """
-
-    name: str
-    record: dict[str, Any]
-    frames: np.ndarray
-    tracking: np.ndarray
-    truth: np.ndarray
-
-
-def read_result(folder: Path) -> RenderedResult:
+def read_result(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
     """Read a result folder.
+
+    Returns:
+        The contents of job.json, and the result's frames, tracking video and input render, [T, H, W, 3] uint8 each.
 
     Raises:
         ShotError: if it is no result, lacks the input render, or was not made with the mesh rule.
@@ -70,13 +53,14 @@ def read_result(folder: Path) -> RenderedResult:
         raise ShotError(
             "no-input-render", f"{folder} has no true frames to measure against.", "Render it with --input-render."
         )
-    videos = [read_image_sequence(folder / part, "Render it again.") for part in ("frames", "tracking", "input")]
-    if len({video.shape for video in videos}) != 1:
-        shapes = ", ".join(str(list(video.shape)) for video in videos)
+    parts = ("frames", "tracking", "input")
+    frames, tracking, truth = (read_image_sequence(folder / part, "Render it again.") for part in parts)
+    if not frames.shape == tracking.shape == truth.shape:
+        shapes = ", ".join(str(list(video.shape)) for video in (frames, tracking, truth))
         raise ShotError(
             "bad-image", f"The frames, tracking and input of {folder} differ: {shapes}.", "Render it again."
         )
-    return RenderedResult(folder.name, record, *videos)
+    return record, frames, tracking, truth
 
 
 def evaluate_results(folders: Sequence[Path], out: Path, on_message: OnMessage) -> dict[str, Any]:
@@ -97,35 +81,35 @@ def evaluate_results(folders: Sequence[Path], out: Path, on_message: OnMessage) 
     distance, note = find_lpips()
     records = []
     for n, folder in enumerate(folders, 1):
-        result = read_result(folder)
-        target = target_from_tracking(result.truth, result.tracking)
+        job, frames, tracking, truth = read_result(folder)
+        target = target_from_tracking(truth, tracking)
         videos = {
-            "truth": result.truth,
-            "right": result.frames,
+            "truth": truth,
+            "right": frames,
             "warp": target.warp.video,
             "inpainted": target.warp.inpainted,
-            "still": np.broadcast_to(result.truth[:1], result.truth.shape),
+            "still": np.broadcast_to(truth[:1], truth.shape),
         }
-        caption = result.record["settings"]["prompt"]
+        caption = job["settings"]["prompt"]
         figures = {variant: measure(target, video, distance) for variant, video in videos.items()}
         records.append(
             {
                 "name": str(folder),
                 "kind": "result",
                 "extra": False,
-                "model": result.record["model"]["name"],
+                "model": job["model"]["name"],
                 "caption": caption,
-                "consistency": result.record.get("consistency"),
+                "consistency": job.get("consistency"),
                 "covered": float(target.warp.covered[1:].mean()),
                 "ways": figures,
-                "frames": {variant: frame_psnr(result.truth, video) for variant, video in videos.items()},
+                "frames": {variant: frame_psnr(truth, video) for variant, video in videos.items()},
                 "controls": {},
             }
         )
         rows = [(VARIANTS[variant], video) for variant, video in videos.items()]
-        write_sheet(out / "sheets" / f"{n:02d}-{result.name}.png", caption, result.tracking, rows)
+        write_sheet(out / "sheets" / f"{n:02d}-{folder.name}.png", caption, tracking, rows)
         on_message(
-            f"result {n} of {len(folders)}, {result.name}: model {figures['right']['psnr']:.1f} dB, "
+            f"result {n} of {len(folders)}, {folder.name}: model {figures['right']['psnr']:.1f} dB, "
             f"warp {figures['warp']['psnr']:.1f} dB"
         )
     report = {"notes": [note], "clips": records}

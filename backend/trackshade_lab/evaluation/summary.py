@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from .variants import VARIANTS
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
+Estimate = dict[str, Any]
 _RESAMPLES = 2000
 _NAN = float("nan")
 _MIN_COUNTED = 0.5  # fraction of a clip's frames whose camera the true video gives, below which it is left out
@@ -40,30 +40,19 @@ _DIFFERENCES = (  # title, set, measure, variant, other variant
 )
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over clips.
-
-    Attributes:
-        mean: NaN without clips.
-        low: Lower end of the 95 % interval; NaN with fewer than two clips.
-        high: Upper end.
-        clips: Number of clips that have a value.
-    """
-
-    mean: float
-    low: float
-    high: float
-    clips: int
-
-
 def estimate_mean(values: Iterable[float | None], seed: int = 0) -> Estimate:
-    """Estimate the mean of the values that are numbers, with its interval."""
+    """Estimate the mean of the values that are numbers.
+
+    Returns:
+        `mean`, NaN without values; `low` and `high`, the 95 % interval, NaN with fewer than two values; `clips`, the
+        number of values.
+    """
     array = np.array([_NAN if value is None else value for value in values], np.float64)
     array = array[np.isfinite(array)]
     if not len(array):
-        return Estimate(_NAN, _NAN, _NAN, 0)
-    return Estimate(float(array.mean()), *bootstrap_interval(array, seed), len(array))
+        return {"mean": _NAN, "low": _NAN, "high": _NAN, "clips": 0}
+    low, high = bootstrap_interval(array, seed)
+    return {"mean": float(array.mean()), "low": low, "high": high, "clips": len(array)}
 
 
 def estimate_difference(values: Iterable[float | None], others: Iterable[float | None]) -> Estimate:
@@ -102,8 +91,8 @@ def summarize(result: Mapping[str, Any]) -> dict[str, Any]:
         "text": _text_rows(records),
         "controls": _control_rows(sets["all"], _CONTROL_MEASURES),
         "controls_spin": _control_rows(spin, ("psnr", "ssim", "psnr_covered", "gradient")),
-        "trusted": asdict(estimate_mean(r["ways"].get("truth", {}).get("trusted") for r in sets["all"])),
-        "seconds": asdict(estimate_mean(record.get("seconds") for record in records)),
+        "trusted": estimate_mean(r["ways"].get("truth", {}).get("trusted") for r in sets["all"]),
+        "seconds": estimate_mean(record.get("seconds") for record in records),
     }
 
 
@@ -117,7 +106,7 @@ def _row(id_: str, title: str, figures: Sequence[Mapping[str, Any]], measures: I
     row: Row = {"id": id_, "title": title, "clips": len(figures)}
     for name in measures:
         if any(name in entry for entry in figures):
-            row[name] = asdict(estimate_mean(entry.get(name) for entry in figures))
+            row[name] = estimate_mean(entry.get(name) for entry in figures)
     return row
 
 
@@ -126,8 +115,8 @@ def _kind_row(kind: str, records: Sequence[Record]) -> Row:
     row: Row = {"id": kind, "title": kind, "clips": len(records)}
     for variant in VARIANTS:
         if variant in records[0]["ways"] and variant != "truth":
-            row[variant] = asdict(estimate_mean(record["ways"][variant]["psnr"] for record in records))
-    return row | {"covered": asdict(estimate_mean(record["covered"] for record in records))}
+            row[variant] = estimate_mean(record["ways"][variant]["psnr"] for record in records)
+    return row | {"covered": estimate_mean(record["covered"] for record in records)}
 
 
 def _difference_rows(sets: Mapping[str, Sequence[Record]]) -> list[Row]:
@@ -136,7 +125,7 @@ def _difference_rows(sets: Mapping[str, Sequence[Record]]) -> list[Row]:
         ways = [record["ways"] for record in sets[set_] if variant in record["ways"] and other in record["ways"]]
         if ways:
             difference = estimate_difference((way[variant][name] for way in ways), (way[other][name] for way in ways))
-            rows.append({"id": f"{set_}:{name}:{variant}-{other}", "title": title, "difference": asdict(difference)})
+            rows.append({"id": f"{set_}:{name}:{variant}-{other}", "title": title, "difference": difference})
     return rows
 
 
@@ -158,7 +147,7 @@ def _camera_rows(records: Sequence[Record]) -> list[Row]:
         row: Row = {"id": variant, "title": VARIANTS[variant]}
         for name, group in groups.items():
             for measure in ("rotation", "translation", "solved"):
-                row[f"{measure}_{name}"] = asdict(estimate_mean(r["ways"][variant].get(measure) for r in group))
+                row[f"{measure}_{name}"] = estimate_mean(r["ways"][variant].get(measure) for r in group)
         rows.append(row)
     return rows
 
@@ -175,9 +164,9 @@ def _text_rows(records: Sequence[Record]) -> list[Row]:
         ("made", "model, text and tracks only"): estimate_mean(float(t["made"] == t["named"]) for t in texts),
         ("truth", "ground truth (ceiling)"): estimate_mean(float(t["truth"] == t["named"]) for t in texts),
         ("common", f"always {common}"): estimate_mean(float(t["named"] == common) for t in texts),
-        ("chance", "chance, one of eight"): Estimate(1 / len(COLOR_NAMES), _NAN, _NAN, count),
+        ("chance", "chance, one of eight"): {"mean": 1 / len(COLOR_NAMES), "low": _NAN, "high": _NAN, "clips": count},
     }
-    return [{"id": i, "title": t, "clips": count, "accuracy": asdict(e)} for (i, t), e in estimates.items()]
+    return [{"id": i, "title": t, "clips": count, "accuracy": e} for (i, t), e in estimates.items()]
 
 
 def _control_rows(records: Sequence[Record], measures: Iterable[str]) -> list[Row]:

@@ -95,22 +95,16 @@ def generate_videos(
 
 
 def destroy_identity(
-    tracking: np.ndarray,  # [T, H, W, 3] uint8
+    tracking: np.ndarray,  # [T, H, W, 3] uint8, by the mesh rule
     object_index: np.ndarray,  # [T, H, W]
     seed: int = 0,
-    cell_size: float = _CELL_SIZE,
+    cell_size: float = _CELL_SIZE,  # relative to the frame's width
 ) -> np.ndarray:
     """Exchange the points of a tracking video, and keep its silhouettes and depths.
 
     Each object's surface is divided into cells by the points' places in the first frame, and the cells' places are
-    exchanged within the object, the same way in every frame. Within a cell places still vary continuously. A model
-    that follows only silhouettes loses nothing by this.
-
-    Args:
-        tracking: Tracking video by the mesh rule.
-        object_index: The object that each pixel shows. An object with a single cell keeps its places.
-        seed: Of the random exchange.
-        cell_size: Side of a cell, relative to the frame's width.
+    exchanged at random within the object, the same way in every frame. Within a cell places still vary continuously.
+    A model that follows only silhouettes loses nothing by this. An object with a single cell keeps its places.
     """
     height, width = tracking.shape[1:3]
     side = cell_size * width  # px

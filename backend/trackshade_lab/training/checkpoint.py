@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from diffusers import CogVideoXDPMScheduler
+from diffusers.loaders.lora_pipeline import CogVideoXLoraLoaderMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -225,9 +226,7 @@ def export_published(folder: Path, base: Path, transformer: TrackingTransformer3
     try:
         with _replace_folder(folder) as part:
             if getattr(transformer, "peft_config", None):
-                from .fine_tuning import save_lora
-
-                save_lora(transformer, part / "lora")
+                _save_lora(transformer, part / "lora")
                 if fuse_lora:
                     transformer.fuse_lora()
                 transformer.unload_lora()
@@ -249,6 +248,19 @@ def export_published(folder: Path, base: Path, transformer: TrackingTransformer3
     except OSError as error:
         raise ModelError("output-unwritable", f"The model cannot be written to {folder}: {error}.") from error
     return folder
+
+
+def _save_lora(transformer: TrackingTransformer3DModel, folder: Path) -> None:
+    """Save the LoRA so that diffusers' `load_lora_weights` and `fine_tuning.load_lora` can load it."""
+    from peft.utils import get_peft_model_state_dict
+
+    config = transformer.peft_config["default"].to_dict()
+    CogVideoXLoraLoaderMixin.save_lora_weights(
+        folder,
+        transformer_lora_layers=get_peft_model_state_dict(transformer),
+        transformer_lora_adapter_metadata={k: sorted(v) if isinstance(v, set) else v for k, v in config.items()},
+        safe_serialization=True,
+    )
 
 
 @contextlib.contextmanager

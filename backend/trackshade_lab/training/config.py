@@ -43,6 +43,11 @@ def setting(text: str, group: str, default: Any = MISSING, choices: tuple[str, .
     return field(default=default, metadata={"help": text, "group": group, "choices": choices, "old": old})
 
 
+def _with_default(cls: type, name: str, default: Any) -> Any:
+    """Declare a setting of a base class with another default value."""
+    return field(default=default, metadata=cls.__dataclass_fields__[name].metadata)  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Settings that every kind of training has."""
@@ -53,7 +58,10 @@ class RunConfig:
         "Training budget in minutes, over all resumes. The learning rate decays to zero at its end.", "run", None
     )
     steps: int | None = setting(
-        "Training budget in optimizer steps. A resumed run is bit for bit the uninterrupted one on a CPU.", "run", None
+        "Training budget in optimizer steps (with --base 2000 if no budget is given). A resumed run is bit for bit the "
+        "uninterrupted one on a CPU.",
+        "run",
+        None,
     )
     seed: int = setting("Random seed. All random draws follow from it and the step number.", "run", 0)
 
@@ -73,6 +81,10 @@ class RunConfig:
         0.998,
         old="average",
     )
+
+    image_dropout: float = setting("Fraction of samples without the first frame.", "conditioning dropout", 0.05)
+    text_dropout: float = setting("Fraction of samples without the caption.", "conditioning dropout", 0.1)
+    track_dropout: float = setting("Fraction of samples without tracks.", "conditioning dropout", 0.1)
 
     device: str = setting("Device: auto, cpu, cuda, cuda:N or mps. Each process of a launch uses its own.", "hardware",
                           "auto")  # fmt: skip
@@ -218,10 +230,6 @@ class FromScratchConfig(RunConfig):
         "Peak learning rate of AdamW, for all other parameters.", "optimization", 1e-3, old="other_rate"
     )
 
-    image_dropout: float = setting("Fraction of samples without the first frame.", "conditioning dropout", 0.05)
-    text_dropout: float = setting("Fraction of samples without the caption.", "conditioning dropout", 0.1)
-    track_dropout: float = setting("Fraction of samples without tracks.", "conditioning dropout", 0.1)
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stage not in STAGES:
@@ -255,18 +263,8 @@ class FineTuningConfig(RunConfig):
     lora_alpha: int | None = setting("Alpha of the LoRA; default: its rank.", "model", None)
     lora_fuse: bool = setting("Fuse the LoRA into the exported weights. lora/ holds it in any case.", "model", True)
 
-    steps: int | None = setting(
-        "Training budget in optimizer steps; 2000 if neither is given. A resumed run equals the uninterrupted one.",
-        "run",
-        None,
-    )
-    batch_size: int = setting("Samples per optimizer step, over all processes.", "optimization", 64, old="batch")
-    ema_decay: float = setting(
-        "Decay of the exponential moving average (EMA) of the weights, which is exported. 0 turns it off.",
-        "optimization",
-        0.0,
-        old="average",
-    )
+    batch_size: int = _with_default(RunConfig, "batch_size", 64)
+    ema_decay: float = _with_default(RunConfig, "ema_decay", 0.0)
     learning_rate: float = setting("Peak learning rate of AdamW.", "optimization", 1e-4, old="rate")
     weight_decay: float = setting("Weight decay of AdamW.", "optimization", 1e-3)
     num_cycles: int = setting("Cycles of the cosine learning-rate schedule.", "optimization", 1, old="restarts")
@@ -277,12 +275,11 @@ class FineTuningConfig(RunConfig):
         "Standard deviation of that logarithm. A negative value adds no noise.", "data", 0.5, old="image_noise_spread"
     )
 
-    image_dropout: float = setting("Fraction of samples without the first frame.", "conditioning dropout", 0.05)
-    text_dropout: float = setting("Fraction of samples without the caption.", "conditioning dropout", 0.0)
-    track_dropout: float = setting("Fraction of samples without tracks.", "conditioning dropout", 0.0)
+    text_dropout: float = _with_default(RunConfig, "text_dropout", 0.0)
+    track_dropout: float = _with_default(RunConfig, "track_dropout", 0.0)
 
-    checkpoint_minutes: float = setting("Minutes between checkpoints.", "logging", 15.0)
-    validation_minutes: float = setting("Minutes between validation samples.", "logging", 60.0, old="sheet_minutes")
+    checkpoint_minutes: float = _with_default(RunConfig, "checkpoint_minutes", 15.0)
+    validation_minutes: float = _with_default(RunConfig, "validation_minutes", 60.0)
     validation_inference_steps: int = setting(
         "Denoising steps of the validation samples.", "logging", 20, old="sheet_steps"
     )

@@ -306,17 +306,8 @@ def thin_tracks(
 ) -> np.ndarray:
     """Thin a dense tracking video to random points, as a point tracker would give it.
 
-    Points of the first frame are drawn as small squares, half as wide as their distance, where their color appears in
-    each frame. A point whose color does not appear is hidden, and not drawn.
-
-    Args:
-        tracking: Dense tracking video.
-        rng: Draws the points, and their number between `min_points` and `max_points`, log-uniformly.
-        min_points: Smallest number of points.
-        max_points: Largest number of points.
-
-    Returns:
-        A tracking video of the same shape.
+    `min_points` to `max_points` points of the first frame (log-uniformly) are drawn as small squares, half as wide as
+    their distance, where their color appears in each frame. A point whose color does not appear is hidden.
     """
     num_frames, height, width, _ = tracking.shape
     thinned = np.zeros_like(tracking)
@@ -340,11 +331,8 @@ def thin_tracks(
     return thinned
 
 
-def _find_colors(
-    frame: np.ndarray,  # [H, W, 3] 8-bit
-    colors: np.ndarray,  # [N, 3] 8-bit
-) -> np.ndarray:
-    """The pixel that shows each color best, as a flat index [N]; -1 where none is near."""
+def _find_colors(frame: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """The pixel of [H, W, 3] that shows each color of [N, 3] best, as a flat index [N]; -1 where none is near."""
     reach = int(np.clip(np.ceil(127.5 / min(frame.shape[:2])), 1, 3))  # half a pixel of the first frame, in levels
     flat, wanted = frame.reshape(-1, 3), colors.astype(np.int64)
     side = 256 + 2 * reach

@@ -12,13 +12,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
-from diffusers.loaders.lora_pipeline import CogVideoXLoraLoaderMixin
 from torch import nn
 
 from trackshade.config import registry
 from trackshade.core.errors import ModelError, UsageError
 from trackshade.models import TrackingTransformer3DModel
-from trackshade.models.attention import PlainAttention
 from trackshade.models.checkpoint import check_strictly, read_json
 from trackshade.models.components import load_components
 from trackshade.pipelines import DiffusionShaderPipeline
@@ -30,7 +28,7 @@ from .config import FineTuningConfig
 from .diffusion import VelocityModel
 from .fine_tuning_task import EncodingCache, FineTuningTask
 from .logging import RunLog
-from .loop import TrainingRun, train_loop
+from .loop import TrainingRun, configure_transformer, train_loop
 
 # Names of transformers with a tracking branch in model_index.json.
 _TRACKING_TRANSFORMERS = ("CogVideoXTransformer3DModelTracking", "TrackingTransformer3DModel")
@@ -63,10 +61,7 @@ def fine_tune(out: Path, config: FineTuningConfig, accelerator: Accelerator, log
     cache = _open_cache(folder, config, transformer)
     _encode_dataset(entries, cache, folder, vae, dtype, accelerator, log)
     transformer.to(accelerator.device)
-    if accelerator.device.type == "cpu":
-        transformer.set_attn_processor(PlainAttention())
-    if config.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing()
+    configure_transformer(transformer, config, accelerator)
     trainable = [parameter for parameter in transformer.parameters() if parameter.requires_grad]
     adamw = torch.optim.AdamW(
         trainable,
@@ -88,19 +83,7 @@ def fine_tune(out: Path, config: FineTuningConfig, accelerator: Accelerator, log
         trainable_only=True,
     )
     run.resume(config.ema_decay)
-    log.start(run.progress.step)
-    log(
-        {
-            "stage": "tune",
-            "event": "start",
-            "step": run.progress.step,
-            "clips": len(entries),
-            "trained_parameters": sum(parameter.numel() for parameter in trainable),
-            "parameters": sum(parameter.numel() for parameter in transformer.parameters()),
-            "device": str(accelerator.device),
-            "processes": accelerator.num_processes,
-        }
-    )
+    run.log_start(len(entries))
     train_loop(run, FineTuningTask(entries, cache, pipeline, config))
     run.finish()
     if accelerator.is_main_process:
@@ -208,19 +191,6 @@ def add_lora(transformer: TrackingTransformer3DModel, rank: int, alpha: int | No
 
     transformer.add_adapter(LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=_LORA_TARGETS))
     return [parameter for name, parameter in transformer.named_parameters() if ".lora_" in name]
-
-
-def save_lora(transformer: TrackingTransformer3DModel, folder: Path) -> None:
-    """Save the LoRA so that diffusers' `load_lora_weights` and `load_lora` can load it."""
-    from peft.utils import get_peft_model_state_dict
-
-    config = transformer.peft_config["default"].to_dict()
-    CogVideoXLoraLoaderMixin.save_lora_weights(
-        folder,
-        transformer_lora_layers=get_peft_model_state_dict(transformer),
-        transformer_lora_adapter_metadata={k: sorted(v) if isinstance(v, set) else v for k, v in config.items()},
-        safe_serialization=True,
-    )
 
 
 def load_lora(transformer: TrackingTransformer3DModel, folder: Path) -> None:

@@ -55,15 +55,7 @@ class EncodingCache:
         max_text_length: int,
         store_pixels: bool,
     ) -> None:
-        """Open or create a cache.
-
-        Args:
-            folder: The cache.
-            vae: Folder of the autoencoder.
-            text_encoder: Folder of the text encoder.
-            tokenizer: Folder of the tokenizer.
-            max_text_length: Tokens of a caption.
-            store_pixels: Whether to store `pixels`.
+        """Open or create the cache in `folder` for the components in the other folders.
 
         Raises:
             UsageError: if the folder cannot be written.
@@ -136,22 +128,16 @@ class EncodingCache:
         os.replace(part, path)
 
 
-def _encode_moments(
-    vae: Any,
-    video: np.ndarray,  # [T, H, W, 3] 8-bit
-) -> torch.Tensor:
-    """Mean and standard deviation [2C, L, h, w] of the unscaled latents."""
+def _encode_moments(vae: Any, video: np.ndarray) -> torch.Tensor:
+    """Mean and standard deviation [2C, L, h, w] of the unscaled latents of [T, H, W, 3] 8-bit."""
     pixels = to_unit(video).permute(3, 0, 1, 2)[None]
     distribution = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
     std = getattr(distribution, "std", None)
     return torch.cat([distribution.mean, torch.zeros_like(distribution.mean) if std is None else std], dim=1)[0]
 
 
-def _sample_latents(
-    moments: torch.Tensor,  # [2C, L, h, w]
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Latents [L, C, h, w], float32, with their moments."""
+def _sample_latents(moments: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Latents [L, C, h, w], float32, with the given moments [2C, L, h, w]."""
     mean, std = moments.float().chunk(2)
     return (mean + std * torch.randn(mean.shape, generator=generator)).transpose(0, 1)
 
@@ -270,13 +256,8 @@ class FineTuningTask:
             timesteps=torch.tensor([timestep]),
         )
 
-    def _encode_image(
-        self,
-        image: torch.Tensor,  # [H, W, 3] u8
-        latent_frames: int,
-        generator: torch.Generator,
-    ) -> torch.Tensor:
-        """Scaled latents of the first frame with noise, zero-padded [1, L, C, h, w]."""
+    def _encode_image(self, image: torch.Tensor, latent_frames: int, generator: torch.Generator) -> torch.Tensor:
+        """Scaled latents of the first frame [H, W, 3] u8 with noise, zero-padded [1, L, C, h, w]."""
         pixels = image.permute(2, 0, 1)[None].float() / 255
         if self.config.image_noise_log_std >= 0:
             log_sigma = torch.randn((), generator=generator)

@@ -27,6 +27,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from trackshade.core.errors import UsageError
+from trackshade.models.attention import PlainAttention
 
 from .checkpoint import Progress, copy_weights, find_checkpoint, load_checkpoint, named_parameters, save_checkpoint
 from .config import RunConfig
@@ -99,6 +100,23 @@ class TrainingRun:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
+
+    def log_start(self, num_clips: int) -> None:
+        """Open the log at the current step, and log what is trained and where."""
+        parameters = [parameter for module in self.modules.values() for parameter in module.parameters()]
+        self.log.start(self.progress.step)
+        self.log(
+            {
+                "stage": self.stage,
+                "event": "start",
+                "step": self.progress.step,
+                "clips": num_clips,
+                "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+                "parameters": sum(p.numel() for p in parameters),
+                "device": str(self.accelerator.device),
+                "processes": self.accelerator.num_processes,
+            }
+        )
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return the parameters that checkpoints hold, by name."""
@@ -308,6 +326,14 @@ def defer_signals() -> Iterator[None]:
             signal.signal(number, handler)
         if received:
             signal.raise_signal(received[0])
+
+
+def configure_transformer(transformer: Any, config: RunConfig, accelerator: Accelerator) -> None:
+    """Choose the attention that suits the device, and turn on gradient checkpointing if configured."""
+    if accelerator.device.type == "cpu":
+        transformer.set_attn_processor(PlainAttention())
+    if config.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:

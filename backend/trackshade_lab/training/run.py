@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from trackshade.core.errors import UsageError
 from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
-from trackshade.models.attention import PlainAttention
 from trackshade.models.checkpoint import weight_files
 
 from ..scenes import Shards, generate_clip, generate_shards, load_shards, shard_folders
@@ -35,7 +34,7 @@ from .config import FineTuningConfig, FromScratchConfig, RunConfig, lock_run_dir
 from .diffusion import SNR_SHIFT, DiffusionTask, VelocityModel, make_scheduler
 from .fine_tuning import branch_parameters, export_fine_tuned, fine_tune
 from .logging import Report, RunLog
-from .loop import TrainingRun, make_accelerator, train_loop
+from .loop import TrainingRun, configure_transformer, make_accelerator, train_loop
 from .text import build_text_encoder, build_tokenizer, pretrain_text_encoder, tokenize
 
 _VALIDATION_CLIPS = 8
@@ -91,10 +90,7 @@ def _train_from_scratch(out: Path, config: FromScratchConfig, accelerator: Accel
             accuracy = pretrain_text_encoder(text_encoder, tokenizer, list(shards.captions), length, steps, config.seed)
             log({"stage": "text", "event": "end", "steps": steps, "named": accuracy})
         text_encoder.requires_grad_(False)  # the transformer's loss would soon undo it
-    if accelerator.device.type == "cpu":
-        transformer.set_attn_processor(PlainAttention())
-    if config.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing()
+    configure_transformer(transformer, config, accelerator)
     run = TrainingRun(
         stage=config.stage,
         out=out,
@@ -116,18 +112,7 @@ def _train_from_scratch(out: Path, config: FromScratchConfig, accelerator: Accel
         transformer.save_config(out / "transformer")
     tokens = tokenize(tokenizer, [*shards.captions, ""], config.max_text_length)
     task = DiffusionTask(shards, vae, tokens, config, tokenizer, validation_clips)
-    log.start(run.progress.step)
-    log(
-        {
-            "stage": config.stage,
-            "event": "start",
-            "step": run.progress.step,
-            "clips": len(shards),
-            "parameters": sum(p.numel() for m in modules.values() for p in m.parameters()),
-            "device": str(accelerator.device),
-            "processes": accelerator.num_processes,
-        }
-    )
+    run.log_start(len(shards))
     train_loop(run, task)
     run.finish()
     if accelerator.is_main_process:

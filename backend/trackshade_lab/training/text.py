@@ -75,12 +75,8 @@ class _WordHeads(nn.Module):
         self.neighbors = nn.ModuleList(nn.Linear(embed_dim, vocabulary_size) for _ in _NEIGHBOR_OFFSETS)
         self.colors = nn.ModuleList(nn.Linear(embed_dim, vocabulary_size) for _ in range(_NUM_COLORS))
 
-    def neighbor_loss(
-        self,
-        embeddings: torch.Tensor,  # [B, L, E]
-        tokens: torch.Tensor,  # [B, L]
-    ) -> torch.Tensor:
-        """Cross-entropy of the words beside each word."""
+    def neighbor_loss(self, embeddings: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of the words beside each of the tokens [B, L], from their embeddings [B, L, E]."""
         length, losses = tokens.shape[1], []
         for head, offset in zip(self.neighbors, _NEIGHBOR_OFFSETS, strict=True):
             words = slice(max(0, -offset), length - max(0, offset))
@@ -90,12 +86,8 @@ class _WordHeads(nn.Module):
             )
         return torch.stack(losses).sum()
 
-    def color_loss(
-        self,
-        embeddings: torch.Tensor,  # [B, E], mean over each text
-        colors: torch.Tensor,  # [B, _NUM_COLORS] token ids
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy of the colors in their order, and the predicted first ones [B]."""
+    def color_loss(self, embeddings: torch.Tensor, colors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy of the colors [B, _NUM_COLORS] from mean embeddings [B, E], and the predicted first colors."""
         logits = [head(embeddings) for head in self.colors]
         losses = [nn.functional.cross_entropy(scores, colors[:, rank]) for rank, scores in enumerate(logits)]
         return torch.stack(losses).sum(), logits[0].argmax(dim=1)
@@ -143,11 +135,8 @@ def pretrain_text_encoder(
     return sum(last) / len(last)
 
 
-def _colors_in_order(
-    tokens: torch.Tensor,  # [N, L]
-    tokenizer: PreTrainedTokenizerFast,
-) -> torch.Tensor:
-    """The first color words of each text [N, _NUM_COLORS], padded."""
+def _colors_in_order(tokens: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
+    """The first color words [N, _NUM_COLORS] of texts [N, L], padded."""
     vocabulary = tokenizer.get_vocab()
     color_ids = torch.tensor([vocabulary[word] for word in (*COLORS, *DARKS) if word in vocabulary], dtype=torch.int64)
     is_color = torch.isin(tokens, color_ids)
