@@ -15,6 +15,7 @@ from .variants import VARIANTS
 Row = Mapping[str, Any]
 _NOT_FOR_TRUTH = ("psnr", "ssim", "lpips", "psnr_covered", "psnr_uncovered", "psnr_new", "object_px")
 _DIFFERENCE = {"difference": Column("difference", 2)}
+_ACCURACY = {"accuracy": Column("accuracy %", 0, percent=True)}
 _CAMERA = {
     "rotation_small": Column("small: rotation °", 2),
     "translation_small": Column("small: direction °", 1),
@@ -79,17 +80,11 @@ def format_report(result: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         "Means over clips, [95 % bootstrap intervals]. All but the camera and the followed points: frames after the "
         "first. " + " ".join(result["notes"]),
         *_section("All clips", format_table(summary["all"], COLUMNS, "variant"), _main_note(summary)),
-        *_section(
-            "Differences, clip by clip",
-            format_table(summary["differences"], {"difference": Column("difference", 2)}, ""),
-        ),
+        *_section("Differences, clip by clip", format_table(summary["differences"], _DIFFERENCE, "")),
         *_section("Spin set: textured bodies that turn in place", format_table(summary["spin"], COLUMNS, "variant")),
         *_section("Kinds of scenes: PSNR dB", _kinds(summary["kinds"])),
         *_section("Camera", format_table(summary["camera"], _CAMERA, "variant"), _camera_note(summary["camera_clips"])),
-        *_section(
-            "Color of the text, first frame dropped",
-            format_table(summary["text"], {"accuracy": Column("accuracy %", 0, percent=True)}, "from"),
-        ),
+        *_section("Color of the text, first frame dropped", format_table(summary["text"], _ACCURACY, "from")),
         *_section("Control signals", format_table(summary["controls"], COLUMNS, "signal"), _controls_note(settings)),
         *_section("Control signals on the spin set", format_table(summary["controls_spin"], COLUMNS, "signal")),
     ]
