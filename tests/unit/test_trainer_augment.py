@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trackshade_lab.scenes import generate_clip
@@ -46,16 +46,16 @@ def test_mirrored_tracks_encode_mirrored_positions(seed: int):
 
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**20), count=st.integers(5, 60))
+@example(seed=524288, count=59)
 def test_thinned_tracks_are_points_of_the_dense_ones(seed: int, count: int):
     dense = generate_clip(seed, size=(96, 64), frames=5).tracking
     thin = thin_tracks(dense, np.random.default_rng(seed), count, count)
     assert thin.shape == dense.shape
-    first = {tuple(color) for color in thin[0].reshape(-1, 3) if color.any()}
-    assert 0 < len(first) <= count
-    assert first <= {tuple(color) for color in dense[0].reshape(-1, 3)}
-    for t in range(1, 5):  # a point keeps its color, and lies where the dense tracks show about the same
-        rows, columns = np.nonzero(thin[t].any(axis=-1))
-        assert {tuple(color) for color in thin[t][rows, columns]} <= first
+    assert thin[0].any()
+    # A point keeps its color. It may first appear in a later frame: in the first one, a nearer square can cover it.
+    points = {tuple(color) for color in thin.reshape(-1, 3) if color.any()}
+    assert len(points) <= count
+    assert points <= {tuple(color) for color in dense[0].reshape(-1, 3)}
     assert (thin.any(axis=-1)).mean() < (dense.any(axis=-1)).mean() or count > 40
 
 

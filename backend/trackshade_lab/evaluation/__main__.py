@@ -9,11 +9,11 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
+from trackshade.core.errors import UsageError
 
-from ..silence import silence_library_logging
+from ..command_line import CommandParser, run_command, silence_library_logging
 
 PROGRAM = "trackshade evaluate"
 _SAMPLING_OPTIONS = ("folder", "size", "frames", "steps", "guidance", "tracking_guidance", "seed")
@@ -28,16 +28,9 @@ Measure how well a model follows its tracks: JSON, tables and plots in a folder.
 The same command resumes an evaluation that was stopped."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError("usage", f"{PROGRAM}: {message}.", f"See: {PROGRAM} --help")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
-    parser = _Parser(
-        prog=PROGRAM, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(PROGRAM, DESCRIPTION)
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="Folder of the report.")
     add("--force", action="store_true", help="Discard what the folder holds, and measure again.")
@@ -102,21 +95,14 @@ def _parse_control_model(text: str) -> tuple[str, str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Evaluate, print the tables, and return the exit code."""
-    try:
-        values = parse(arguments)
-        silence_library_logging()
-        text, tables = _evaluate_results(values) if values.results else _evaluate_clips(values)
-        print(json.dumps(tables) if values.json else text, flush=True)
-    except KeyboardInterrupt:
-        stopped = CancelledError(
-            "cancelled", "Stopped; what was measured is kept.", "Run the same command again to resume."
-        )
-        print(f"trackshade: {stopped}", file=sys.stderr)
-        return stopped.exit_code
-    except TrackshadeError as error:
-        print(f"trackshade: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_command(lambda: _run(arguments), "Stopped; what was measured is kept.")
+
+
+def _run(arguments: Sequence[str]) -> None:
+    values = parse(arguments)
+    silence_library_logging()
+    text, tables = _evaluate_results(values) if values.results else _evaluate_clips(values)
+    print(json.dumps(tables) if values.json else text, flush=True)
 
 
 def _print_message(line: str) -> None:

@@ -16,10 +16,11 @@ import sys
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
+from trackshade.core.errors import UsageError
 
+from ..command_line import CommandParser, run_command, silence_library_logging
 from .config import FineTuningConfig, FromScratchConfig, RunConfig
 
 PROGRAM = "trackshade train"
@@ -34,21 +35,10 @@ Train a model, or resume an interrupted run.
 Several processes: accelerate launch -m trackshade_lab.training ... with the same options."""  # noqa: E501
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError("usage", f"{PROGRAM}: {message}.", f"See: {PROGRAM} --help")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Build the argument parser. Options that are not given are absent from the parsed namespace."""
-    parser = _Parser(
-        prog=PROGRAM,
-        usage=f"{PROGRAM} --out RUN --data FOLDER [--base FOLDER] [options]",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
+    usage = f"{PROGRAM} --out RUN --data FOLDER [--base FOLDER] [options]"
+    parser = CommandParser(PROGRAM, DESCRIPTION, usage=usage, argument_default=argparse.SUPPRESS)
     groups: dict[str, Any] = {}
     parser.add_argument("--json", action="store_true", default=False, help="Print JSON lines instead of sentences.")
     # By name: the field of each class that has such a setting.
@@ -126,43 +116,26 @@ def main(arguments: list[str]) -> int:
     """Train or resume a run, or export one, and return the exit code."""
     # Schedulers send SIGTERM: save a checkpoint and end, as for Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if arguments[:1] == ["export"]:
-            if not 2 <= len(arguments) <= 3 or arguments[1].startswith("-"):
-                raise UsageError("usage", f"{PROGRAM} export takes a run and an optional folder.",
-                                 "export RUN [FOLDER]")  # fmt: skip
-            folder = _export(arguments[1], Path(arguments[2]) if len(arguments) == 3 else None)
-        else:
-            folder = _train(*parse(arguments))
-        if os.environ.get("RANK", "0") == "0":  # the main process of a launch
-            print(folder)
-    except KeyboardInterrupt:
-        stopped = CancelledError(
-            "cancelled", "Stopped; the latest checkpoint is kept.", "Run the same command again to resume from it."
-        )
-        print(f"trackshade: {stopped}", file=sys.stderr)
-        return stopped.exit_code
-    except TrackshadeError as error:
-        print(f"trackshade: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_command(lambda: _run(arguments), "Stopped; the latest checkpoint is kept.")
 
 
-def _export(run: str, folder: Path | None) -> Path:
-    from ..silence import silence_library_logging
-    from .run import export_run
+def _run(arguments: list[str]) -> None:
+    if arguments[:1] == ["export"]:
+        if not 2 <= len(arguments) <= 3 or arguments[1].startswith("-"):
+            raise UsageError("usage", f"{PROGRAM} export takes a run and an optional folder.", "export RUN [FOLDER]")
+        silence_library_logging()
+        from .run import export_run
 
-    silence_library_logging()
-    return export_run(run, folder)
+        folder = export_run(arguments[1], Path(arguments[2]) if len(arguments) == 3 else None)
+    else:
+        config, as_json = parse(arguments)
+        silence_library_logging()
+        from .logging import format_entry
+        from .run import train
 
-
-def _train(config: RunConfig, as_json: bool) -> Path:
-    from ..silence import silence_library_logging
-    from .logging import format_entry
-    from .run import train
-
-    silence_library_logging()
-    return train(config, lambda entry: print(json.dumps(entry) if as_json else format_entry(entry), flush=True))
+        folder = train(config, lambda entry: print(json.dumps(entry) if as_json else format_entry(entry), flush=True))
+    if os.environ.get("RANK", "0") == "0":  # the main process of a launch
+        print(folder)
 
 
 if __name__ == "__main__":
