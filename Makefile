@@ -1,8 +1,11 @@
 # Everything is installed into virtual environments inside this folder; nothing is changed elsewhere.
 #   make setup      .venv: the backend, Blender as a Python module, and the tools
 #   make demo       build a small scene and shade it with the embedded model
-#   make test       all tests, on every bpy that this machine can have
+#   make test       all tests, on every version of Blender that this machine can have
+#   make test-fast  the quick unit tests only: under two minutes
+#   make coverage   unit, integration and Blender tests with the share of the code that they run, in build/coverage/
 #   make lint       ruff and pyright
+#   make docs       API pages from the docstrings, in build/docs/
 #   make bench      the benchmark table
 #   make mini       the embedded model from nothing, data first, into runs/mini: hours; where it was stopped, it goes on
 #   make extension  the add-on as installable zips, one for each platform, and a repository index, in dist/
@@ -29,7 +32,8 @@ READY := .venv/.ready-$(KEY)
 BLENDERS_5 := 5.2 5.3
 PYTEST := -m pytest -p no:cacheprovider
 
-.PHONY: setup setup-5 demo test test-unit test-bpy test-bpy-5.2 test-bpy-5.3 bench lint mini extension clean
+.PHONY: setup setup-5 demo test test-fast test-unit test-integration test-bpy test-bpy-5.2 test-bpy-5.3 coverage bench lint docs mini \
+	extension clean
 
 setup: $(READY)
 
@@ -61,10 +65,13 @@ demo: setup
 # Two suites at a time, each one's output in one piece; all of them run even where one fails.
 test: setup setup-5
 	@echo "Running the tests, two suites at a time; each tells at its end."
-	@$(MAKE) -k -j2 --output-sync=target test-unit test-bpy test-bpy-5.3 test-bpy-5.2
+	@$(MAKE) -k -j2 --output-sync=target test-integration test-bpy test-bpy-5.3 test-unit test-bpy-5.2
 
-test-unit:
-	@echo "tests/unit on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit
+test-fast: setup
+	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"
+
+test-unit test-integration: test-%:
+	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/$*
 
 test-bpy:
 	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/blender
@@ -74,11 +81,20 @@ test-bpy-5.2 test-bpy-5.3: test-bpy-%:
 	@if [ -e .venv-$*/.ready-$(KEY) ]; then echo "tests/blender on bpy $$(.venv-$*/bin/pip show bpy | sed -n 's/^Version: //p')" \
 	&& OMP_NUM_THREADS=1 TRACKSHADE_PYTHON=$(CURDIR)/.venv/bin/python .venv-$*/bin/python $(PYTEST) $(SELECTED) tests/blender; fi
 
+# Slower than `make test` by about half; COVERED=tests/unit measures one suite.
+COVERED := tests/unit tests/integration tests/blender
+coverage: setup
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@OMP_NUM_THREADS=1 .venv/bin/coverage run $(PYTEST) $(COVERED)
+	@.venv/bin/coverage combine -q
+	@.venv/bin/coverage report | tee build/coverage/report.txt | tail -n 1
+
 bench: setup
 	@.venv/bin/python tests/benchmarks/run.py
 
 lint: setup
 	@.venv/bin/ruff check backend addon tests
+	@.venv/bin/ruff format --check -q backend addon tests
 	@.venv/bin/pyright --warnings
 
 # As stated in the model's card, backend/trackshade/models/mini/README.md. The budget is time: see there.
@@ -96,6 +112,10 @@ mini: setup
 	--text-steps 1000 --pooled-text true --batch 2 --mirror true --sparse-tracks 0.1 --track-dropout 0.06 \
 	--clip-norm 0.05 --track-correction 0.1 --average 0.995 --matrix-rate 1.3e-3 --other-rate 1.3e-3 --warmup 50 \
 	--threads 1 --minutes $(MINI_MINUTES)
+
+docs: setup
+	@.venv/bin/pdoc -d google --no-show-source -o build/docs trackshade
+	@echo "build/docs/index.html"
 
 extension: setup
 	@.venv/bin/python addon/build_extension.py

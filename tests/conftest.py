@@ -1,6 +1,91 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""What all tests share: markers by folder, skips of modules whose libraries are missing, and no job or process left."""
+
+from __future__ import annotations
+
 import signal
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.backends import Backend, cancel_jobs
+from tests.helpers.reaper import start_reaper
+from trackshade.client import PrivateBackend
+
+FOLDERS = ("unit", "integration", "blender")
+
+# An environment need not hold every extra of the package: a test module that imports a missing one of these is skipped.
+OPTIONAL = {
+    *("OpenImageIO", "PIL", "accelerate", "av", "bpy", "cv2", "diffusers", "matplotlib", "numba", "peft", "rich"),
+    *("safetensors", "scipy", "tensorboard", "torch", "transformers", "trimesh", "typer"),
+}
 
 # A run that was started in the background ignores Ctrl-C, and its children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the name of its folder."""
+    tests = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(tests).parts[0] if item.path.is_relative_to(tests) else ""
+        if folder in FOLDERS:
+            item.add_marker(folder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip a module that cannot be imported because an optional library is not installed."""
+    report = yield
+    call = getattr(report, "call", None)
+    cause = call.excinfo.value.__cause__ if report.failed and call is not None and call.excinfo else None
+    if isinstance(cause, ModuleNotFoundError) and (cause.name or "").partition(".")[0] in OPTIONAL:
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, f"Skipped: {cause.name} is not installed")
+    return report
+
+
+_REAPER = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have a process end what this run leaves behind, even when it is killed."""
+    config.stash[_REAPER] = start_reaper()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let the reaper see the end of this run."""
+    reaper = config.stash[_REAPER]
+    assert reaper.stdin is not None
+    reaper.stdin.close()
+
+
+_backends: dict[int, Backend | PrivateBackend] = {}  # those that fixtures hold, by the fixture's identity
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+    """Note the backends that fixtures start."""
+    value = yield
+    if isinstance(value, (Backend, PrivateBackend)):
+        _backends[id(fixturedef)] = value
+    return value
+
+
+def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any]) -> None:
+    """Forget a backend that its fixture has ended."""
+    _backends.pop(id(fixturedef), None)
+
+
+@pytest.fixture(autouse=True)
+def no_jobs_left() -> Iterator[None]:
+    """Cancel what a test leaves running in a backend that it shares, so that the next test does not wait for it."""
+    yield
+    for backend in list(_backends.values()):
+        cancel_jobs(backend)

@@ -5,6 +5,11 @@ What needs bpy is imported when the add-on is registered, so that `python -m tra
 that bpy is missing.
 """
 
+import logging
+
+# Without it, Python prints warnings to the console while the add-on is not registered. See `log`.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
 
 def register() -> None:
     """Adds the panel, its operators and the command `blender --command trackshade`."""

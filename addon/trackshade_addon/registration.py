@@ -7,12 +7,12 @@ from typing import Any
 
 import bpy
 
-from . import backend, commands, relocation
+from . import backend, commands, log, relocation
 from .jobs import session
 from .messages import translations
 from .properties import preferences, scene, view_layer
 from .properties.chosen import ADDON
-from .render import engine, handlers, panels
+from .render import engine, handlers
 from .ui import (
     backend_panel,
     checks_fixes,
@@ -42,13 +42,14 @@ _command: Any = None
 def register() -> None:
     """Adds classes, the scene's properties and the command. Timers run only while there is a job."""
     global _command
+    log.attach()
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     scene.attach()
     overlay_panel.attach()
     overlay_view.attach()
     view_layer.attach()
-    panels.attach()
+    engine.show_panels()
     handlers.attach()
     jobs_list.attach()
     looks.attach()
@@ -74,9 +75,10 @@ def unregister() -> None:
     looks.detach()
     jobs_list.detach()
     handlers.detach()
-    panels.detach()
+    engine.hide_panels()
     view_layer.detach()
     overlay_panel.detach()
     scene.detach()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)
+    log.detach()

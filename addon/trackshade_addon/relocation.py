@@ -15,8 +15,8 @@ import bpy
 from trackshade.core.errors import CancelledError, TrackshadeError
 
 from .backend import extension_data
-from .backend.background_task import BackgroundTask
 from .backend.extension_data import Moved
+from .backend.tasks import BackgroundTask
 from .placement.relocated import relocate
 from .properties.chosen import extension_data as data_folder
 from .properties.chosen import unsaved_results_folder
@@ -36,11 +36,13 @@ def attach() -> None:
         bpy.app.handlers.load_post.append(reopened)
     _moved, _work = Moved(), None
     data = data_folder()
-    if data is not None and extension_data.is_there(data):
+    if data is not None and extension_data.has_data(data):
         results = unsaved_results_folder()
-        _moved = extension_data.rename_over(data, results)
+        _moved = extension_data.rename_to_new_folders(data, results)
         if _moved.to_copy and not bpy.app.background:
-            _work = BackgroundTask(lambda work: extension_data.copy_over(data, results, work.report, work), "Moving")
+            _work = BackgroundTask(
+                lambda task: extension_data.copy_to_new_folders(data, results, task.report, task), "Moving"
+            )
             bpy.app.timers.register(_follow, first_interval=TICK, persistent=True)
         _tell(_moved)
     if not bpy.app.background:  # `register` may not look at the open file yet

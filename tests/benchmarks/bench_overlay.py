@@ -19,7 +19,7 @@ import numpy as np
 from mathutils import Matrix
 
 from trackshade.config import registry
-from trackshade_addon.capture import plan
+from trackshade_addon.capture import fit_scene
 from trackshade_addon.overlay import Preview, draw_control, look
 
 FRAMES = range(2, 32)
@@ -67,7 +67,7 @@ def rows() -> list[list[str]]:
     for kind in ("rigid", "deforming", "1000 instances"):
         build(kind, 100_000)
         scene, layer = bpy.context.scene, bpy.context.view_layer
-        preview = Preview(look(scene, layer, *plan(scene, registry.spec("mini"))))
+        preview = Preview(look(scene, layer, *fit_scene(scene, registry.spec("mini"))))
         name = f"tracking colors, 100,000 vertices, {kind}"
         follows = timed(lambda: list(preview.following.things(layer.depsgraph)))  # noqa: B023
         found.append([f"{name}: following", f"{follows:.1f} ms", "<= 33 ms"])

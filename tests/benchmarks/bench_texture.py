@@ -24,19 +24,19 @@ Row = tuple[str, str, str]
 
 def rows() -> list[Row]:
     """(name, value, target) of every figure."""
-    from trackshade.results.texture.bake import bake
-    from trackshade.results.texture.figure import consistency_figure
-    from trackshade.results.texture.views import look
+    from trackshade.results.sheets import consistency_figure
+    from trackshade.results.texture.bake import bake_texture
+    from trackshade.results.texture.views import render_views
 
     shot, uv = _board()
     noise = np.random.default_rng(0).integers(-20, 20, (FRAMES, SIZE[1], SIZE[0], 1))
     video = np.clip(np.linspace(60, 190, SIZE[0])[None, None, :, None] + noise, 0, 255).astype(np.uint8)
     video = np.ascontiguousarray(np.broadcast_to(video, (FRAMES, SIZE[1], SIZE[0], 3)))
-    bake(look(shot, THREADS), video, 0, uv, 64, THREADS)  # compiles
+    bake_texture(render_views(shot, THREADS), video, 0, uv, 64, THREADS)  # compiles
     wall, cpu = time.perf_counter(), time.process_time()
-    baked = bake(look(shot, THREADS), video, 0, uv, TEXELS, THREADS)
+    baked = bake_texture(render_views(shot, THREADS), video, 0, uv, TEXELS, THREADS)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    views = look(shot, THREADS)
+    views = render_views(shot, THREADS)
     figure = time.process_time()
     consistency_figure(views, video, THREADS)
     figure = time.process_time() - figure

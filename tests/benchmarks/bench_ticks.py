@@ -46,7 +46,7 @@ def _measure(folder: Path) -> dict[str, list[float]]:
     import trackshade_addon
     from trackshade.client import connect, later, start_private
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "bpy"))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     trackshade_addon.register()
     with start_private(store=folder / "store") as backend:
         connection = later(connect, backend.info.endpoint, backend.info.token)
@@ -71,14 +71,14 @@ def _jobs(folder: Path, connection: Any) -> list[float]:
     import bpy
 
     from trackshade.config.settings import ShadeSettings
+    from trackshade_addon.capture.request import ShotRequest
     from trackshade_addon.demo_scene import build_demo_scene
     from trackshade_addon.jobs import session
-    from trackshade_addon.jobs.composer import ShotRequest
 
     build_demo_scene(folder / "demo.blend")
     bpy.ops.wm.open_mainfile(filepath=str(folder / "demo.blend"))
-    session._connect = lambda model: connection
     running, times = session.current(), []
+    running.connect = lambda model: connection
     for number in range(JOBS):
         job = running.begin(bpy.context.scene, ShotRequest(first_frame="none"), ShadeSettings(steps=STEPS, seed=number))
         while job.holds_scene:
@@ -91,7 +91,7 @@ def _jobs(folder: Path, connection: Any) -> list[float]:
 
 
 def _placing(folder: Path) -> list[float]:
-    from place_results import fit_size, make_result, new_scene, pictures
+    from tests.helpers.place_results import fit_size, make_result, new_scene, pictures
     from trackshade_addon.placement import prepare
     from trackshade_addon.placement.color import warm_up
 
@@ -120,7 +120,7 @@ def _placing(folder: Path) -> list[float]:
 def _looks() -> list[float]:
     import bpy
 
-    from stage import add, add_camera, grid
+    from tests.helpers.stage import add, add_camera, grid
     from trackshade_addon.ui.checks_watch import watch
 
     bpy.ops.wm.read_factory_settings(use_empty=True)

@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 import zmq
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from backends import Relay, until  # pyright: ignore[reportMissingImports]
+from tests.helpers.backends import Relay, until  # pyright: ignore[reportMissingImports]
 from trackshade.client import Client, start_private
 from trackshade.client.client_socket import Address
 from trackshade.config.settings import ShadeSettings

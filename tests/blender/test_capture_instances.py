@@ -7,7 +7,7 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
+from tests.helpers import stage
 
 
 def collection_instance(scene, *objects: bpy.types.Object, name: str = "Instance") -> bpy.types.Object:

@@ -9,8 +9,8 @@ from typing import ClassVar
 import bpy
 import pytest
 
-import stage
-from test_capture_instances import collection_instance, scatter
+from tests.blender.test_capture_instances import collection_instance, scatter
+from tests.helpers import stage
 
 
 class Witness(bpy.types.RenderEngine):

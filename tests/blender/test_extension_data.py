@@ -17,7 +17,7 @@ import bpy
 import numpy as np
 import pytest
 
-from place_results import make_result, new_scene, numbered
+from tests.helpers.place_results import make_result, new_scene, numbered
 from trackshade import __version__
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError
@@ -27,7 +27,7 @@ from trackshade_addon import relocation
 from trackshade_addon.backend import BackendPrefs, environment, extension_data, moving
 from trackshade_addon.backend.environment import Environment
 from trackshade_addon.backend.extension_data import Moved
-from trackshade_addon.backend.running import Task
+from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.placement import place, remove_result
 from trackshade_addon.placement.collection import PLATE_KEY
 
@@ -81,22 +81,22 @@ def runs(made: Environment | None) -> bool:
 
 
 def current() -> Environment | None:
-    return environment.current(folders.environments_dir())
+    return environment.find_environment(folders.environments_dir())
 
 
-def copy_over(data: Path, task: Task | None = None, report: Callable[..., None] = lambda *_: None) -> Moved:
-    return extension_data.copy_over(data, folders.unsaved_results_dir(), report, task or Task())
+def copy_over(data: Path, task: CancellableTask | None = None, report: Callable[..., None] = lambda *_: None) -> Moved:
+    return extension_data.copy_to_new_folders(data, folders.unsaved_results_dir(), report, task or CancellableTask())
 
 
 def rename_over(data: Path) -> Moved:
-    return extension_data.rename_over(data, folders.unsaved_results_dir())
+    return extension_data.rename_to_new_folders(data, folders.unsaved_results_dir())
 
 
 def test_results_and_environment_are_moved_out_once(here: Path) -> None:
     data = here / "extension"
     files = fill(data)
     (here / "documents" / "scene-001").mkdir(parents=True)  # there is one of that name already
-    assert extension_data.is_there(data)
+    assert extension_data.has_data(data)
     moved = rename_over(data)
     assert (moved.results, moved.environments, moved.error, moved.to_copy) == (
         here / "documents", here / "home" / "backend", None, False)  # fmt: skip
@@ -118,7 +118,7 @@ def test_a_second_blender_s_environment_is_not_needed_any_more(here: Path) -> No
     moved = rename_over(here / "5.3")
     assert moved.environments is None
     assert moved.to_copy  # deleting it takes its time
-    assert runs(environment.current(here / "5.3" / "backend"))
+    assert runs(environment.find_environment(here / "5.3" / "backend"))
     copy_over(here / "5.3")
     assert not (here / "5.3").exists()
     assert current() == first
@@ -133,22 +133,22 @@ def test_to_another_disk_it_is_copied(here: Path, other_disk: Path) -> None:
     assert moved.to_copy
     assert (moved.results, moved.environments) == (None, None)
     assert contents(data / "shaded") == files
-    choice = BackendPrefs(home=folders.environments_dir(), earlier=data / "backend", kind="cpu")
-    assert choice.python() == str(data / "backend" / "env-a1b2c3" / "bin" / "python")  # used from where it is
+    prefs = BackendPrefs(home=folders.environments_dir(), earlier=data / "backend", kind="cpu")
+    assert prefs.python() == str(data / "backend" / "env-a1b2c3" / "bin" / "python")  # used from where it is
     shares: list[float] = []
     moved = copy_over(data, report=lambda share, words: shares.append(share))
     assert (moved.results, moved.environments) == (here / "documents", here / "home" / "backend")
     assert shares
     assert contents(here / "documents") == files
     assert not data.exists()
-    assert runs(choice.made())
-    assert choice.python() == str(here / "home" / "backend" / "env-a1b2c3" / "bin" / "python")
+    assert runs(prefs.environment())
+    assert prefs.python() == str(here / "home" / "backend" / "env-a1b2c3" / "bin" / "python")
 
 
 @needs_another_disk
 @pytest.mark.parametrize("after", [1, 3, 7, 12])
 def test_cancelled_it_stays_where_it_was(here: Path, other_disk: Path, after: int) -> None:
-    data, task, told = other_disk / "extension", Task(), []
+    data, task, told = other_disk / "extension", CancellableTask(), []
     files = fill(data)
 
     def report(share: float, words: str) -> None:
@@ -161,7 +161,7 @@ def test_cancelled_it_stays_where_it_was(here: Path, other_disk: Path, after: in
     whole = {**contents(here / "documents"), **contents(data / "shaded")}
     assert whole == files
     assert not list(here.rglob(f"{moving.PART}*"))
-    assert runs(BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").made())
+    assert runs(BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").environment())
     copy_over(data)
     assert contents(here / "documents") == files
     assert not data.exists()
@@ -197,7 +197,7 @@ def test_ended_at_any_point_it_is_whole_and_goes_on_the_next_time(
         old = contents(data / "shaded") if (data / "shaded").is_dir() else {}
         kept = {name: value for name, value in kept.items() if not name.startswith(".")}
         assert all(kept.get(name, old.get(name)) == value for name, value in files.items())
-        assert BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").made() is not None
+        assert BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").environment() is not None
         rename_over(data)
         copy_over(data)
         assert set(contents(here / "documents")) == set(files), number
@@ -270,7 +270,7 @@ def test_where_the_old_folder_was_chosen_for_everything_it_stays(
     for _ in range(2):
         assert rename_over(data).error is None
         copy_over(data)
-        assert runs(BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").made())
+        assert runs(BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").environment())
 
 
 def test_what_others_have_put_beside_an_environment_stays(here: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_backend_that_runs_keeps_its_environment(here: Path) -> None:
     moved = rename_over(data)
     assert (moved.environments, moved.error) == (None, None)
     assert contents(here / "documents") == files
-    assert runs(environment.current(data / "backend"))
+    assert runs(environment.find_environment(data / "backend"))
     connection_files.remove(folders.shared_dir() / "backend.json", os.getpid())
     assert rename_over(data).environments is not None
     assert runs(current())
@@ -301,8 +301,8 @@ def test_a_backend_that_runs_keeps_its_environment(here: Path) -> None:
 def test_of_two_blenders_one_moves(here: Path) -> None:
     data = here / "extension"
     files = fill(data)
-    with extension_data._held(folders.home() / "moving.lock") as held:
-        assert held
+    with extension_data.lock(folders.home() / "moving.lock") as locked:
+        assert locked
         assert rename_over(data) == Moved()
         assert contents(data / "shaded") == files
     assert rename_over(data).results is not None
@@ -311,10 +311,10 @@ def test_of_two_blenders_one_moves(here: Path) -> None:
 def test_another_version_s_environment_is_moved_as_such(here: Path) -> None:
     data = here / "extension"
     fill(data, results=False)
-    old = environment.current(data / "backend")
+    old = environment.find_environment(data / "backend")
     assert old is not None
     (data / "backend" / "environment.json").unlink()
-    environment.mark(replace(old, version="0.0.1"))
+    environment.write_marker(replace(old, version="0.0.1"))
     rename_over(data)
     made = current()
     assert made is not None
@@ -398,8 +398,8 @@ if step == "install":
     module = sys.modules[NAME]
     from importlib import import_module
     chosen = import_module(NAME + ".properties.chosen")
-    choice = import_module(NAME + ".backend.prefs").choice()
-    said |= {"results": str(chosen.results_folder()), "home": str(choice.home), "python": choice.python()}
+    prefs = import_module(NAME + ".backend.prefs").current_prefs()
+    said |= {"results": str(chosen.results_folder()), "home": str(prefs.home), "python": prefs.python()}
     said["extension"] = str(Path(module.__file__).parent)
     (chosen.results_folder() / "scene-009").mkdir(parents=True)
     chosen.preferences().unsaved_results = str(folder / "chosen")
@@ -442,4 +442,4 @@ def test_removing_the_extension_leaves_results_and_environment(tmp_path: Path) -
     assert not data.exists()
     assert contents(results) == files
     assert (results / "scene-009").is_dir()
-    assert runs(environment.current(home / "backend"))
+    assert runs(environment.find_environment(home / "backend"))

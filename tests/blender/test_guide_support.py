@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The guide's tables of what is captured state what happens when it is tried.
 
-    python tests/blender/test_guide_support.py      writes the tables into the guide
+    python -m tests.blender.test_guide_support      writes the tables into the guide
 
 Each row is one case of `support_cases`: its scene is captured and compared with Blender's own render.
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-import support_cases as cases
-from backends import backend_python
-from test_first_frame_given import FILES
+from tests.blender.test_first_frame_given import FILES
+from tests.helpers import support_cases as cases
+from tests.helpers.backend_python import backend_python
 
 PAGE = Path(__file__).resolve().parents[2] / "addon" / "guide" / "what-is-captured.md"
 TABLES = {
@@ -36,7 +36,7 @@ ROWS = [(table, name) for table, found in TABLES.items() for name in found]
 ALIKE = 0.97  # of the two silhouettes' union; the rest is pixels whose center lies on an edge
 CARRIED = re.compile(r"The topology of \S+ changes at frame .*? nearest surface point\.")
 EEVEE = "BLENDER_EEVEE_NEXT" if cases.bpy.app.version < (5, 0, 0) else "BLENDER_EEVEE"
-RENEW = f"Renew the page: python tests/blender/{Path(__file__).name}"
+RENEW = f"Renew the page: python -m tests.blender.{Path(__file__).stem}"
 
 
 def outcome(table: str, name: str, folder: Path) -> str:

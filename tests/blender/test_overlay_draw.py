@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
-import stage
-from backends import backend_python
+from tests.helpers import stage
+from tests.helpers.backend_python import backend_python
 from trackshade.client import Client, PrivateBackend, connect, start_private
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.shot import Shot
-from trackshade_addon.capture import capture, first_frame, plan
+from trackshade_addon.capture import capture, first_frame, fit_scene
 from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.overlay import Preview, draw_control, look
 
@@ -108,7 +108,7 @@ def projection(shot: Shot, t: int) -> Matrix:
 def compare(client: Client, out: Path) -> np.ndarray:
     """Holds the preview of the present scene against its tracking video, which is returned."""
     scene, layer = bpy.context.scene, bpy.context.view_layer
-    frames, size = plan(scene, spec("mini"))
+    frames, size = fit_scene(scene, spec("mini"))
     shot = capture(scene, layer, frame_map=frames, size_fit=size)
     video, inside = sent(client, shot, out)
     difference = np.abs(seen(shot, Preview(look(scene, layer, frames, size))).astype(int) - video).max(axis=-1)

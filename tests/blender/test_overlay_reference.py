@@ -7,7 +7,7 @@ import bpy
 import numpy as np
 import pytest
 
-import stage
+from tests.helpers import stage
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import mesh_rule
@@ -123,7 +123,7 @@ def test_colors_are_the_job_s_own(busy: Shot) -> None:
             if mesh.holdout:
                 assert (rows[2] @ [0.3, 0.2, 0.1, 1.0]) < 0  # behind the camera: black
             else:
-                np.testing.assert_array_equal(rows.ravel(), rule.numbers(mesh.matrix_world[0])[:12])
+                np.testing.assert_array_equal(rows.ravel(), rule.packed_parameters(mesh.matrix_world[0])[:12])
 
 
 def test_a_surface_that_stays_is_read_and_sent_to_the_card_once(busy: Shot) -> None:

@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 import pytest
 
-from place_results import (
+from tests.helpers.place_results import (
     add_camera,
     levels,
     make_result,

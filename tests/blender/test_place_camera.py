@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 import pytest
 
-from place_results import make_result, new_scene, numbered, render
+from tests.helpers.place_results import make_result, new_scene, numbered, render
 from trackshade.core.fitting import fit_size
 from trackshade.core.geometry import intrinsics, orthographic_intrinsics, project, world_to_camera
 from trackshade_addon.capture.camera import camera_intrinsics

@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 import pytest
 
-from place_results import make_result, new_scene, numbered, png, render
+from tests.helpers.place_results import make_result, new_scene, numbered, png, render
 from trackshade.core.errors import OutputError
 from trackshade_addon.placement import place, save_copy
 

@@ -10,10 +10,11 @@ import bpy
 import numpy as np
 import pytest
 
-from place_results import SIZE, make_result, new_scene, numbered, pictures, render
+from tests.helpers.place_results import SIZE, make_result, new_scene, numbered, pictures, render
 from trackshade.core.fitting import fit_size
+from trackshade_addon.capture.render_guard import compositor_trees, placed_nodes
 from trackshade_addon.placement import place, remove
-from trackshade_addon.placement.compositor import compositor_trees, placed_nodes, remove_from_compositor
+from trackshade_addon.placement.compositor import remove_from_compositor
 from trackshade_addon.placement.strip import remove_strips, strips_of
 
 GROUPS = bpy.app.version >= (5, 0)
@@ -155,7 +156,7 @@ def test_a_picture_of_another_shape_lies_as_it_was_fitted(tmp_path: Path, mode: 
 
 @pytest.mark.parametrize("way", ["compositor", "plate"])
 def test_a_first_frame_is_rendered_without_what_was_placed(tmp_path: Path, way: str) -> None:
-    from stage import shoot
+    from tests.helpers.stage import shoot
     from trackshade_addon.capture.first_frame import render_sample
 
     scene = new_scene()

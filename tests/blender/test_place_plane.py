@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mathutils import Vector
 
-from place_results import levels, make_result, new_scene, numbered, render
+from tests.helpers.place_results import levels, make_result, new_scene, numbered, render
 from trackshade.core.fitting import SizeFit, fit_size
 from trackshade.core.geometry import intrinsics, orthographic_intrinsics, project, world_to_camera
 from trackshade_addon.placement import place

@@ -8,12 +8,12 @@ from pathlib import Path
 import bpy
 import pytest
 
-from backends import backend_python
-from test_place_picture import GROUPS, own_tree
-from texture_stage import set_stage, shade
+from tests.blender.test_place_picture import GROUPS, own_tree
+from tests.helpers.backend_python import backend_python
+from tests.helpers.texture_stage import set_stage, shade
+from tests.helpers.whole_file import differences, whole_file
 from trackshade_addon.placement import place, remove
 from trackshade_addon.placement.placing import PLACEMENT_MODES
-from whole_file import differences, whole_file
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,18 @@ import bpy
 import numpy as np
 import pytest
 
-from backends import backend_python
-from texture_stage import FRAMES, SIZE, alike, look_from_the_side, painted, render, set_stage, shade, state
+from tests.helpers.backend_python import backend_python
+from tests.helpers.texture_stage import (
+    FRAMES,
+    SIZE,
+    alike,
+    look_from_the_side,
+    painted,
+    render,
+    set_stage,
+    shade,
+    state,
+)
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.core.fitting import fit_frames
 from trackshade_addon.placement import place, remove, remove_textures, save_copy

@@ -9,9 +9,9 @@ import bpy
 import numpy as np
 import pytest
 
-from backends import backend_python
-from stage import key
-from texture_stage import FRAMES, SIZE, render, set_stage, shade, state
+from tests.helpers.backend_python import backend_python
+from tests.helpers.stage import key
+from tests.helpers.texture_stage import FRAMES, SIZE, render, set_stage, shade, state
 from trackshade.core.errors import OutputError, ShotError
 from trackshade_addon.placement import place, remove, remove_textures
 from trackshade_addon.placement.coordinates import MAP

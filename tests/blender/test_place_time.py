@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
-import stage
-from backends import backend_python
-from place_results import add_camera, make_result, new_scene, numbered, render
-from texture_stage import FRAMES, set_stage, shade
-from texture_stage import SIZE as STAGE_SIZE
-from texture_stage import render as render_stage
+from tests.helpers import stage
+from tests.helpers.backend_python import backend_python
+from tests.helpers.place_results import add_camera, make_result, new_scene, numbered, render
+from tests.helpers.texture_stage import FRAMES, set_stage, shade
+from tests.helpers.texture_stage import SIZE as STAGE_SIZE
+from tests.helpers.texture_stage import render as render_stage
+from tests.helpers.whole_file import differences, whole_file
 from trackshade_addon.capture import first_frame
 from trackshade_addon.placement import place, remove
 from trackshade_addon.placement.cameras import active_camera
-from trackshade_addon.render.sequence import RenderedSequence
-from whole_file import differences, whole_file
+from trackshade_addon.render.rendered_sequence import RenderedSequence
 
 MAPS = [(100, 50), (100, 200), (50, 100), (24, 25), (100, 300)]
 SHOWN = {0: 0, 1: 1, 2: 2, 3: 3, 5: 5, 8: 8, 11: 11, 12: 12, 13: 0}  # picture by frame; 0: none
@@ -99,7 +99,7 @@ def test_cameras_are_those_that_blender_sees_each_frame_through(tmp_path: Path, 
     place(folder, scene)
     for frame in (1, 3, 7, 12):
         assert np.abs(render(scene, frame, tmp_path / "out.png") - 10 * frame).max() <= 1, frame
-    assert RenderedSequence.of(folder, scene).samples == {frame: frame - 1 for frame in range(1, 13)}
+    assert RenderedSequence.load(folder, scene).samples == {frame: frame - 1 for frame in range(1, 13)}
 
 
 def test_a_camera_that_is_made_again_stands_where_it_stood_in_each_frame(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import bpy
 import numpy as np
 import pytest
 
-import renders
-from backends import backend_python
-from renders import animate, demo, exported
+from tests.helpers import renders
+from tests.helpers.backend_python import backend_python
+from tests.helpers.renders import animate, demo, exported
 from trackshade.client import PrivateBackend
 from trackshade.shot import Shot
 from trackshade.shot.track_set import read_set
@@ -36,12 +36,12 @@ def hooked(folder: Path, picture: str = "none") -> bpy.types.Scene:
     scene.frame_step = 3
     layer = scene.view_layers[0].trackshade
     layer.use_hook, layer.hook_picture = True, picture
-    hook.said.clear()
+    hook.messages.clear()
     return scene
 
 
 def said() -> str:
-    return " ".join(hook.said.values())
+    return " ".join(hook.messages.values())
 
 
 def out(folder: Path) -> list[str]:
@@ -118,11 +118,10 @@ def test_ranges_rendered_apart_join(tmp_path: Path) -> None:
 
 def test_joined_tracks_are_the_capture(tmp_path: Path) -> None:
     """Also where meshes deform, change their topology, appear late, or are instanced."""
-    from stage import key
+    from tests.helpers.stage import key
     from trackshade.config import registry
     from trackshade.shot.joining import join
-    from trackshade_addon.capture import capture
-    from trackshade_addon.capture.plan import plan
+    from trackshade_addon.capture import capture, fit_scene
 
     scene = hooked(tmp_path)
     scene.view_layers[0].trackshade.hook_start = False
@@ -142,7 +141,7 @@ def test_joined_tracks_are_the_capture(tmp_path: Path) -> None:
     scene.collection.objects.link(empty)
     animate(scene)
     spec = registry.spec("mini")
-    frames, size = plan(scene, spec)
+    frames, size = fit_scene(scene, spec)
     whole = capture(scene, scene.view_layers[0], frame_map=frames, size_fit=size)
     joined = join(read_set(tmp_path / "out" / "shot_ViewLayer-tracks"), spec)
     same(joined, whole)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import trackshade_addon
-from stage import add, add_camera, grid, key
+from tests.helpers.stage import add, add_camera, grid, key
 from trackshade.config import registry
 from trackshade.core.images import write_png
 from trackshade_addon.capture.completeness import Gap

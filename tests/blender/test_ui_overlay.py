@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import bpy
 import pytest
 
-import stage
 import trackshade_addon
+from tests.helpers import stage
 from trackshade_addon.ui import overlay_view, overlay_watch
 from trackshade_addon.ui.overlay_watch import Watch
 

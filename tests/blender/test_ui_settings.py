@@ -15,17 +15,19 @@ from hypothesis import strategies as st
 
 import trackshade
 import trackshade_addon
+from trackshade.client.output_folder import OutputFolder
+from trackshade.client.progress import Progress, TimeLeft
 from trackshade.config import checkpoints
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ModelError, ShotError, UsageError
 from trackshade_addon import backend
+from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.jobs import session
-from trackshade_addon.jobs.composer import Progress, ShotRequest
-from trackshade_addon.jobs.job import Job, Placing
+from trackshade_addon.jobs.job import Job
 from trackshade_addon.messages import texts
+from trackshade_addon.placement.options import PlacementOptions
 from trackshade_addon.properties import preferences
 from trackshade_addon.ui import jobs_list
-from trackshade_addon.ui.estimate import TimeLeft
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +70,9 @@ def test_strengths_keep_their_order(scene: bpy.types.Scene) -> None:
 
 def test_placing_is_as_chosen(scene: bpy.types.Scene) -> None:
     own = scene.trackshade
-    assert own.placing() == Placing("both", None, None)
+    assert own.placing() == PlacementOptions("both", None, None)
     own.place_as, own.distance, own.interpolation = "none", 2, "Closest"
-    assert own.placing() == Placing(None, 2, "Closest")
+    assert own.placing() == PlacementOptions(None, 2, "Closest")
 
 
 def test_a_camera_that_has_left_the_scene_is_not_asked_for(scene: bpy.types.Scene) -> None:
@@ -104,7 +106,8 @@ def test_settings_of_a_model_that_is_gone_are_refused_whole(scene: bpy.types.Sce
     with pytest.raises(UsageError, match="no size 8x8"):
         own.take(ShotRequest(size=(8, 8)), ShadeSettings(prompt="new"))
     assert (own.prompt, own.model, own.size) == ("kept", "mini", "auto")
-    job = Job(scene, ShotRequest(model="gone-model"), ShadeSettings(model="gone-model"), Placing(), Path("/nowhere"))
+    out = OutputFolder(Path("/nowhere"))
+    job = Job(scene, ShotRequest(model="gone-model"), ShadeSettings(model="gone-model"), PlacementOptions(), out)
     job.holds_scene = False  # it is over
     session.current().jobs.append(job)
     jobs_list.mirror(choose_newest=True)
@@ -189,18 +192,18 @@ def test_time_left_of_even_steps(steps: int, each: float, done: int) -> None:
     left = TimeLeft()
     done = min(done, steps)
     for step in range(done + 1):
-        left.note("running", step, steps, 100 + step * each)
+        left.update(Progress("running", step=step, steps=steps), 100 + step * each)
     assert left.seconds(100 + done * each) == pytest.approx((steps - done) * each, abs=1e-6)
     assert left.seconds(1e9) == 0  # never below
-    left.note("decoding", None, None, 0)
+    left.update(Progress("decoding"), 0)
     assert left.seconds(0) is None
 
 
 def test_a_line_says_where_a_job_is() -> None:
     assert texts.headline(Progress("running", step=3, steps=6), 65) == "Shading, 3 of 6, 1 min left"
     assert texts.headline(Progress("rendering", "the first frame")) == "Blender waits: rendering the first frame"
-    elsewhere = Progress("rendering", "the first frame, in a Blender of its own", waits=True)
-    assert texts.headline(elsewhere) == "Rendering: the first frame, in a Blender of its own"
+    elsewhere = Progress("rendering", "the first frame, in a separate Blender process", waits=True)
+    assert texts.headline(elsewhere) == "Rendering: the first frame, in a separate Blender process"
     assert texts.headline(Progress("loading", "Drawing the tracks")) == "Loading: Drawing the tracks"
 
 

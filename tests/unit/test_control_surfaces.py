@@ -11,14 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import shots
+from tests.helpers import shots
+from tests.helpers.ray_reference import tracking_frame
 from trackshade.control import tracking_video
-from trackshade.control.reference import tracking_frame
 from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import ShotError
 from trackshade.shot import CameraTrack, Cutout, Geometry, MeshTrack, Shot, Surfaces
-from trackshade.shot.encoding import decode, encode
-from trackshade.shot.model import EXTENSIONS
+from trackshade.shot.parts import EXTENSIONS
 from trackshade.shot.track_colors import mesh_rule
 
 SIZE = (48, 40)
@@ -186,18 +185,18 @@ def test_a_file_keeps_them(tmp_path):
     made = full()
     read = Shot.load(made.save(tmp_path / "it.shot"))
     read.check_values()
-    assert encode(read)[0] == encode(made)[0]
-    for one, other in zip(encode(read)[1], encode(made)[1], strict=True):
+    assert read.encode()[0] == made.encode()[0]
+    for one, other in zip(read.encode()[1], made.encode()[1], strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(label(read), label(made))
 
 
 def test_a_header_of_format_1_still_opens():
     """Which a shot without surfaces is still written in."""
-    header, arrays = encode(shots.small_shot())
+    header, arrays = shots.small_shot().encode()
     assert header["version"] == 1
     assert header.keys() & {"surfaces", "cutouts"} == set()
-    read = decode(msgpack.unpackb(msgpack.packb(header)), arrays)
+    read = Shot.decode(msgpack.unpackb(msgpack.packb(header)), arrays)
     assert read.surfaces == ()
     assert read.meshes[0].surfaces is None
     assert read.geometries[0].materials is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from result_shots import at, shot
+from tests.helpers.result_shots import at, shot
 from trackshade.control import tracking_video
 from trackshade.control.signals import control_signal
 from trackshade.core.caption_colors import COLORS

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from result_shots import at, shot
+from tests.helpers.result_shots import at, shot
 from trackshade.control import tracking_video
 from trackshade.core.geometry import project
 from trackshade_lab.evaluation.camera import (

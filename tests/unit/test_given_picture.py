@@ -18,8 +18,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-import picture_files
-from backends import grid_shot
+from tests.helpers import picture_files
+from tests.helpers.backends import grid_shot
 from trackshade.cli.image_decoder import decode
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import SizeFit, fit_size

@@ -25,7 +25,11 @@ sys.path.insert(0, str(ROOT / "addon"))  # the guide's script is in no package
 
 import guide_messages  # noqa: E402
 
-PAGES = [ROOT / "README.md", ROOT / "addon" / "README.md", ROOT / "backend" / "README.md", *sorted(GUIDE.glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "addon/README.md", "backend/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(GUIDE.glob("*.md")),
+]
 RENEW = "Run: python addon/guide_messages.py (an entry's heading and advice are written by hand)"
 
 
@@ -68,11 +72,11 @@ class OddError(TrackshadeError): pass
 def one(code, what): raise OddError(code, f"It is {what}.")
 def two(): one("first", 1); raise TrackshadeError("second", "Two" if two else "", "Mend it.")
 def three(): raise OddError("third" if three else "fourth", f"{'x'} has "
-    f"failed: {3}"[:9]); Cancelled(); Other("fifth", "No.")
+    f"failed: {3}"[:9]); CancelledError(); Other("fifth", "No.")
 """,
         encoding="utf-8",
     )
-    (tmp_path / "b.py").write_text("class Cancelled(TrackshadeError): pass\n", encoding="utf-8")
+    (tmp_path / "b.py").write_text("class CancelledError(TrackshadeError): pass\n", encoding="utf-8")
     monkeypatch.setattr(guide_messages, "SOURCES", (tmp_path,))
     assert guide_messages.messages() == {
         "first": {"It is …."},
@@ -180,6 +184,7 @@ def wave(frames: int, size: tuple[int, int], fps: float) -> Shot:
     )
 
 
+@pytest.mark.slow
 def test_the_cookbook_runs(tmp_path: Path) -> None:
     spec = registry.spec("mini")
     wave(spec.allowed_frame_counts[0], spec.sizes[0], spec.fps).save(tmp_path / "street.shot")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
+from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
 from trackshade.config.registry import is_present, model_folder, models, spec
 from trackshade.core.errors import ModelError
 from trackshade.models.checkpoint import digest
@@ -91,6 +91,7 @@ def test_mini_fits_its_spec():
     assert (config.sample_width * pipeline.spatial_ratio, config.sample_height * pipeline.spatial_ratio) in MINI.sizes
 
 
+@pytest.mark.slow
 def test_mini_follows_tracks_on_a_scene_it_never_saw():
     """Its own tracks explain a held-out video better than another scene's and better than the first frame repeated."""
     pipeline = load_pipeline(MINI, "cpu")

@@ -18,7 +18,7 @@ from trackshade.core.errors import ModelError
 from trackshade.models import TrackingTransformer3DModel, track_coordinates
 from trackshade.models.track_lookup import TrackLookup
 
-FORWARD = Path(__file__).parent / "data" / "das_forward.safetensors"
+FORWARD = Path(__file__).parents[1] / "data" / "das_forward.safetensors"
 TINY = {
     "num_attention_heads": 2,
     "attention_head_dim": 16,

@@ -19,14 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from result_shots import at, paint, shot, texture
+from tests.helpers.result_shots import at, paint, shot, texture
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import OutputError
 from trackshade.core.fitting import fit_frames, fit_size
 from trackshade.results import write_result
-from trackshade.results.contact_sheet import contact_sheet
-from trackshade.results.record import pretty, shot_digest
+from trackshade.results.record import format_json, shot_digest
+from trackshade.results.sheets import contact_sheet
 from trackshade.results.video import frame_rate, write_video
 
 T = 9
@@ -212,9 +212,9 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 
 _FILL = """
 import resource, sys
-sys.path[:0] = [{tests!r}]
+sys.path.insert(0, {root!r})
 from pathlib import Path
-from test_result import arguments
+from tests.unit.test_result import arguments
 from trackshade.core.errors import OutputError
 from trackshade.results import write_result
 values = arguments()
@@ -230,7 +230,7 @@ except OutputError as error:
 @pytest.mark.parametrize("limit", [10_000, 40_000, 150_000])
 def test_a_disk_that_fills_up_is_a_sentence(tmp_path: Path, limit: int) -> None:
     """A limit on file size stands for a full disk: the same call fails, with the neighboring error number."""
-    script = _FILL.format(tests=str(Path(__file__).parent), limit=limit, folder=str(tmp_path / "partial"))
+    script = _FILL.format(root=str(Path(__file__).parents[2]), limit=limit, folder=str(tmp_path / "partial"))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("output-full "), done.stdout + done.stderr
     assert not (tmp_path / "partial" / "job.json").exists()
@@ -251,8 +251,8 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_pretty_json_reads_back(value: Any) -> None:
-    assert json.loads(pretty(value)) == value
+    assert json.loads(format_json(value)) == value
 
 
 def test_pretty_json_keeps_a_list_of_numbers_on_one_line() -> None:
-    assert pretty({"a": [[1, 2], [3, 4]], "b": {}}) == '{\n  "a": [\n    [1, 2],\n    [3, 4]\n  ],\n  "b": {}\n}'
+    assert format_json({"a": [[1, 2], [3, 4]], "b": {}}) == '{\n  "a": [\n    [1, 2],\n    [3, 4]\n  ],\n  "b": {}\n}'

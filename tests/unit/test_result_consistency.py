@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from result_shots import at, flat, grid, paint, shot, texture
+from tests.helpers.result_shots import at, flat, grid, paint, shot, texture
 from trackshade.results.consistency import measure, sample_points, spread
 from trackshade.shot import Geometry
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from test_result import T, arguments
+from tests.unit.test_result import T, arguments
 from trackshade.results import write_result
 
 pytest.importorskip("bpy")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from shots import camera_track, changing_shot, same, shots, small_shot
+from tests.helpers.shots import camera_track, changing_shot, same, shots, small_shot
 from trackshade.core.errors import ShotError
 from trackshade.shot import Geometry, MeshTrack, Shot
-from trackshade.shot.encoding import VERSION, array_specs, decode, encode
+from trackshade.shot.encoding import VERSION, array_specs
 
 
 def with_geometry(shot: Shot, index: int, geometry: Geometry) -> Shot:
@@ -23,8 +23,8 @@ def with_geometry(shot: Shot, index: int, geometry: Geometry) -> Shot:
 
 @given(shots())
 def test_encode_and_decode_are_inverse(shot: Shot) -> None:
-    header, arrays = encode(shot)
-    assert same(decode(header, arrays), shot)
+    header, arrays = shot.encode()
+    assert same(Shot.decode(header, arrays), shot)
 
 
 @given(shots())
@@ -33,7 +33,7 @@ def test_any_valid_shot_passes_the_value_check(shot: Shot) -> None:
 
 
 def test_header_announces_every_array() -> None:
-    header, arrays = encode(small_shot())
+    header, arrays = small_shot().encode()
     assert [(array.dtype, array.shape) for array in arrays] == array_specs(header)
 
 
@@ -63,9 +63,9 @@ def test_world_positions_follow_the_matrix() -> None:
         (lambda: Geometry(np.zeros((1, 3, 3)), np.zeros((0, 3), np.int32)), "bad-type"),  # type: ignore[arg-type]
         (lambda: Geometry(np.zeros((3, 3), np.float32), np.zeros((0, 3), np.int32)), "bad-shape"),
         (lambda: MeshTrack("m", 0, np.zeros((2, 4, 4)), np.ones(3, bool)), "bad-shape"),
-        (lambda: replace(small_shot(), frames=np.array([1.0, 1.0, 2.0])), "bad-frames"),
-        (lambda: replace(small_shot(), frames=np.array([1.0, np.nan, 2.0])), "bad-frames"),
-        (lambda: replace(small_shot(), frames=np.zeros(0)), "empty-shot"),
+        (lambda: replace(small_shot(), frame_numbers=np.array([1.0, 1.0, 2.0])), "bad-frames"),
+        (lambda: replace(small_shot(), frame_numbers=np.array([1.0, np.nan, 2.0])), "bad-frames"),
+        (lambda: replace(small_shot(), frame_numbers=np.zeros(0)), "empty-shot"),
         (lambda: replace(small_shot(), fps=0.0), "bad-rate"),
         (lambda: replace(small_shot(), size=(0, 64)), "bad-size"),
         (lambda: replace(small_shot(), camera=camera_track(2)), "bad-shape"),
@@ -136,23 +136,23 @@ def test_a_camera_without_focal_length_is_refused() -> None:
     ],
 )
 def test_a_header_from_elsewhere_is_not_trusted(change: dict) -> None:
-    header, arrays = encode(small_shot())
+    header, arrays = small_shot().encode()
     with pytest.raises(ShotError) as caught:
-        decode(header | change, arrays)
+        Shot.decode(header | change, arrays)
     assert caught.value.code == "damaged-shot"
 
 
 def test_a_newer_header_says_which_side_to_update() -> None:
-    header, arrays = encode(small_shot())
+    header, arrays = small_shot().encode()
     with pytest.raises(ShotError, match="Update Trackshade") as caught:
-        decode(header | {"version": VERSION + 1}, arrays)
+        Shot.decode(header | {"version": VERSION + 1}, arrays)
     assert caught.value.code == "shot-too-new"
 
 
 def test_swapped_arrays_are_found() -> None:
-    header, arrays = encode(small_shot())
+    header, arrays = small_shot().encode()
     with pytest.raises(ShotError, match="not those that its header announces"):
-        decode(header, arrays[::-1])
+        Shot.decode(header, arrays[::-1])
 
 
 def test_a_mesh_has_another_geometry_from_each_change_on() -> None:
@@ -180,19 +180,19 @@ def test_points_are_colored_by_their_origin_under_the_first_matrix() -> None:
 
 def test_a_shot_without_changes_is_written_as_it_always_was() -> None:
     """Header and digest of such a shot are those of version 1, which knew no other."""
-    header, _ = encode(small_shot())
+    header, _ = small_shot().encode()
     assert header["version"] == 1
     assert set(header["geometries"][0]) == {"positions", "triangles", "uv"}
     assert set(header["meshes"][0]) == {"name", "geometry", "matrix_world", "visible", "holdout", "pass_index"}
-    assert encode(changing_shot())[0]["version"] == VERSION
+    assert changing_shot().encode()[0]["version"] == VERSION
 
 
 def test_what_a_returning_topology_shares_is_written_once() -> None:
     shot = changing_shot()
-    header, arrays = encode(shot)
+    header, arrays = shot.encode()
     first, _, again = header["geometries"]
     assert first["triangles"] == again["triangles"]
-    assert decode(header, arrays).geometries[0].same_points(decode(header, arrays).geometries[2])
+    assert Shot.decode(header, arrays).geometries[0].same_points(Shot.decode(header, arrays).geometries[2])
 
 
 def changed(**values: object) -> Shot:
@@ -250,9 +250,9 @@ def test_origins_and_births_that_cannot_be_are_named(change: dict, code: str) ->
     ],
 )
 def test_changes_from_elsewhere_are_not_trusted(part: str, change: dict) -> None:
-    header, arrays = encode(changing_shot())
+    header, arrays = changing_shot().encode()
     items = [dict(item) for item in header[part]]
     items[0] |= change
     with pytest.raises(ShotError) as caught:
-        decode(header | {part: items}, arrays)
+        Shot.decode(header | {part: items}, arrays)
     assert caught.value.code == "damaged-shot"

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shots import same, shots, small_shot
+from tests.helpers.shots import same, shots, small_shot
 from trackshade.core.errors import OutputError, ShotError
 from trackshade.shot import Shot
 from trackshade.shot.file import MAGIC

@@ -58,6 +58,7 @@ def test_splits_draw_from_different_streams():
         generate_clip(0, split="test")  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_what_is_kept_back_is_never_trained_on():
     """No training clip has a shape, a texture or a camera path of the unseen kinds, and the unseen kinds have them."""
     assert not set(UNSEEN_MOVES) & set(MOVES)
@@ -99,6 +100,7 @@ def test_clips_are_plausible(kind):
         np.testing.assert_array_equal(clip.tracking[0][still], clip.tracking[-1][still])
 
 
+@pytest.mark.slow
 def test_no_clip_is_degenerate():
     """Over 200 seeds: the main body is seen, something is lit, something moves, and captions fit their limits."""
     words = set()

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import bpy
 
+from trackshade.client.progress import Progress
 from trackshade.core.errors import TrackshadeError
 
-from ..jobs.composer import Progress
 from .translations import CONTEXT
 
 _STATES = {

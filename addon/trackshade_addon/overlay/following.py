@@ -11,10 +11,10 @@ import numpy as np
 from mathutils import Matrix
 
 from trackshade.shot import carrying
-from trackshade.shot.segments import same_bytes
+from trackshade.shot.arrays import same_bytes
 
 from ..capture.geometry import Float32
-from ..capture.instances import Instances, Key, Seen
+from ..capture.instances import Instance, InstanceKey, InstanceReader
 from .reference import Reference, Start, Surface, Surfaces, drawn
 
 MANY = 20000  # vertices; to find the origins of so many on another topology takes longer than a frame may
@@ -32,7 +32,7 @@ class Thing:
         matrix_world: object to world.
     """
 
-    key: Key
+    key: InstanceKey
     start: Start
     surface: Surface
     positions: Float32 | None
@@ -64,7 +64,7 @@ class Following:
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self.waiting: dict[str, None] = {}  # names of what is left out, since it cannot be followed in time
-        self._states: dict[Key, _MeshState] = {}
+        self._states: dict[InstanceKey, _MeshState] = {}
 
     def things(
         self, depsgraph: bpy.types.Depsgraph, space: bpy.types.SpaceView3D | None = None, hurry: bool = False
@@ -79,12 +79,12 @@ class Following:
         # Not `frame_current_final`, which is the stretched time: the reference has frame numbers.
         reference, frame = self.reference, scene.frame_current + scene.frame_subframe
         # By surface and mesh, in this redraw.
-        found: dict[tuple[int, int], tuple[Key, Surface, Float32 | None] | None] = {}
+        found: dict[tuple[int, int], tuple[InstanceKey, Surface, Float32 | None] | None] = {}
         fresh: Surfaces = {}
         self.waiting.clear()
-        reference.materials.begin(depsgraph)
-        for seen in Instances(depsgraph.view_layer).of(depsgraph):
-            if seen.kind != "MESH" or not seen.appearance.visible or not _in_view(seen, space):
+        reference.materials.begin_sample(depsgraph)
+        for seen in InstanceReader(depsgraph.view_layer).read(depsgraph):
+            if seen.kind != "MESH" or not seen.visibility.visible or not _in_view(seen, space):
                 continue
             mesh = seen.obj.data
             if mesh.is_editmode or not mesh.polygons:
@@ -105,8 +105,8 @@ class Following:
                 yield Thing(place[0], start, place[1], place[2], seen.item.matrix_world.copy())
 
     def _find(
-        self, start: Surface, frame: float, seen: Seen, hurry: bool
-    ) -> tuple[Key, Surface, Float32 | None] | None:
+        self, start: Surface, frame: float, seen: Instance, hurry: bool
+    ) -> tuple[InstanceKey, Surface, Float32 | None] | None:
         """What a mesh that began as `start` shows now; None where that has to wait."""
         reader, mesh = self.reference.reader, seen.obj.data
         state = self._states.get(seen.key)
@@ -125,7 +125,7 @@ class Following:
         state.positions = surface.first if positions is None else positions
         return seen.key, surface, positions
 
-    def _carry(self, state: _MeshState, frame: float, seen: Seen) -> Surface:
+    def _carry(self, state: _MeshState, frame: float, seen: Instance) -> Surface:
         """The present topology of a mesh, whose points come from what it showed last."""
         reader, mesh = self.reference.reader, seen.obj.data
         last = state.surface
@@ -143,7 +143,7 @@ class Following:
         return surface
 
 
-def _in_view(seen: Seen, space: bpy.types.SpaceView3D | None) -> bool:
+def _in_view(seen: Instance, space: bpy.types.SpaceView3D | None) -> bool:
     if space is None or space.local_view is None:
         return True
     base = seen.item.parent if seen.item.is_instance and seen.item.parent is not None else seen.obj

@@ -20,9 +20,9 @@ from trackshade.shot.track_colors import MeshRule, mesh_rule
 from ..capture import Capture
 from ..capture.animation import curves, time_of
 from ..capture.geometry import Float32, Int32, MeshReader, Topology
-from ..capture.instances import Instances, Key, Seen
-from ..capture.materials import Looks, Materials
-from ..capture.restore import undisturbed
+from ..capture.instances import Instance, InstanceKey, InstanceReader
+from ..capture.materials import MaterialEvaluator, SlotAppearances
+from ..capture.restore import preserve_scene
 from ..capture.stepping import Stepper, Steps, finish
 
 Row = tuple[float, ...]
@@ -51,7 +51,7 @@ class Surface:
     births: Int32 | None = None
 
 
-Surfaces = dict[tuple[int, Looks], Surface]  # by the mesh's address and how its materials are shown
+Surfaces = dict[tuple[int, SlotAppearances], Surface]  # by the mesh's address and how its materials are shown
 
 
 @dataclass(eq=False)
@@ -83,15 +83,15 @@ class Reference:
     """
 
     rule: MeshRule
-    starts: dict[Key, Start]
-    materials: Materials
+    starts: dict[InstanceKey, Start]
+    materials: MaterialEvaluator
     unseen: tuple[str, ...] = ()
     late: dict[str, None] = field(default_factory=dict)
     reader: MeshReader = field(default_factory=MeshReader)
-    matrices: dict[Key, NDArray[np.float64]] = field(default_factory=dict)
+    matrices: dict[InstanceKey, NDArray[np.float64]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
 
-    def meet(self, frame: float, things: Iterable[Seen]) -> None:
+    def meet(self, frame: float, things: Iterable[Instance]) -> None:
         """Takes the things of a frame that are not known yet."""
         surfaces: Surfaces = {}
         for seen in things:  # each is good until the next
@@ -99,16 +99,16 @@ class Reference:
                 continue
             self.names.add(seen.name)
             self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
-            if seen.key not in self.starts and seen.appearance.visible:
+            if seen.key not in self.starts and seen.visibility.visible:
                 self.begin(frame, seen, surfaces)
 
-    def begin(self, frame: float, seen: Seen, surfaces: Surfaces) -> Start | None:
+    def begin(self, frame: float, seen: Instance, surfaces: Surfaces) -> Start | None:
         """Takes a thing as it is now; None where the render shows nothing of it. `surfaces` are those of this frame."""
         mesh = seen.obj.data
         if mesh.is_editmode or not mesh.polygons:
             return None
-        looks = self.materials.of(seen.obj, mesh, seen.name)
-        if looks and not any(look.shown for look in looks):
+        looks = self.materials.evaluate(seen.obj, mesh, seen.name)
+        if looks and not any(look.is_shown for look in looks):
             return None
         key = mesh.as_pointer(), looks
         surface = surfaces.get(key)
@@ -119,18 +119,18 @@ class Reference:
             topology = self.reader.topology(mesh, seen.by_counts)
             surface = surfaces[key] = Surface(first, triangles, both, one, topology)
         matrix = self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
-        x, y, z = (tuple(row) for row in self.rule.numbers(matrix)[:12].reshape(3, 4).tolist())
-        start = self.starts[seen.key] = Start(frame, surface, (x, y, _BLACK if seen.appearance.holdout else z))
+        x, y, z = (tuple(row) for row in self.rule.packed_parameters(matrix)[:12].reshape(3, 4).tolist())
+        start = self.starts[seen.key] = Start(frame, surface, (x, y, _BLACK if seen.visibility.holdout else z))
         return start
 
 
-def drawn(triangles: Int32, reader: MeshReader, seen: Seen, materials: Materials) -> tuple[Int32, Int32]:
+def drawn(triangles: Int32, reader: MeshReader, seen: Instance, materials: MaterialEvaluator) -> tuple[Int32, Int32]:
     """Those of [F, 3] triangles that are drawn from both sides, and those from one, turned so that it is their front.
 
     Args:
         triangles: of the mesh that is seen.
     """
-    looks = materials.of(seen.obj, seen.obj.data, seen.name)
+    looks = materials.evaluate(seen.obj, seen.obj.data, seen.name)
     if not looks:
         return triangles, triangles[:0]
     slots = reader.slots(seen.obj.data)
@@ -168,28 +168,28 @@ def looking(
     Yields the frames of simulations that were stepped, of how many.
 
     Args:
-        frames, size: as `capture.plan` gives them.
+        frames, size: as `capture.fit_scene` gives them.
         camera: seen through in every frame; by default the scene's own.
         glass: "opaque" or "through", as `Capture` takes it.
 
     Raises:
         ShotError: what a capture would raise.
     """
-    few = replace(frames, frames=tuple(frames.frame_numbers[t] for t in _beginnings(scene, view_layer, frames)))
+    few = replace(frames, frame_numbers=tuple(frames.frame_numbers[t] for t in _beginnings(scene, view_layer, frames)))
     with Capture(scene, view_layer, frame_map=few, size_fit=size, camera=camera, glass=glass) as capture:
         while capture.done < capture.total:
             capture.step()
             if capture.simulated is not None:
                 yield capture.simulated
     shot = capture.shot()
-    reference = Reference(mesh_rule(shot), {}, Materials(view_layer, glass))
-    things = Instances(view_layer)
-    with undisturbed(scene) as changes:
+    reference = Reference(mesh_rule(shot), {}, MaterialEvaluator(view_layer, glass))
+    things = InstanceReader(view_layer)
+    with preserve_scene(scene) as changes:
         stepper = Stepper(scene, view_layer, few.frame_numbers, changes)
         for frame in few.frame_numbers:
             yield from stepper.to(frame)
-            reference.materials.begin(view_layer.depsgraph)
-            reference.meet(frame, things.of(view_layer.depsgraph))
+            reference.materials.begin_sample(view_layer.depsgraph)
+            reference.meet(frame, things.read(view_layer.depsgraph))
     reference.unseen = tuple(dict.fromkeys(mesh.name for mesh in shot.meshes if mesh.name not in reference.names))
     return reference
 

@@ -16,7 +16,7 @@ from mathutils import Matrix
 from trackshade.shot.track_colors import MeshRule
 
 from ..capture.geometry import Float32, Int32
-from ..capture.instances import Key
+from ..capture.instances import InstanceKey
 from .following import Thing
 from .reference import Surface
 
@@ -83,7 +83,7 @@ class Brush:
         self._rule = rule
         self._blocks: dict[float, Any] = {}  # the rule, by gamma
         self._still: dict[int, _Still] = {}  # by identity of the surface
-        self._moving: dict[Key, _Moving] = {}
+        self._moving: dict[InstanceKey, _Moving] = {}
         self._shown: set[int] = set()  # surfaces of the latest redraw, by identity
 
     def begin(self, gamma: float) -> None:
@@ -96,7 +96,7 @@ class Brush:
         program = shader()
         program.bind()
         if gamma not in self._blocks:
-            numbers = self._rule.numbers(np.eye(4))
+            numbers = self._rule.packed_parameters(np.eye(4))
             values = [*numbers[12:16], *numbers[16:18], float(self._rule.orthographic), gamma]
             self._blocks[gamma] = gpu.types.GPUUniformBuf(np.array(values, np.float32))
         program.uniform_block("rule", self._blocks[gamma])

@@ -12,9 +12,8 @@ from typing import Any
 
 from trackshade.core.errors import UsageError
 
-from ..backend import backend_task
-from ..backend.prefs import choice
-from ..backend.running import Task
+from ..backend import current_prefs
+from ..backend.tasks import CancellableTask, run_backend_task
 
 
 class Baking(Future[None]):
@@ -27,7 +26,7 @@ class Baking(Future[None]):
     def __init__(self, python: str, folder: Path, wanted: Mapping[str, Any]) -> None:
         super().__init__()
         self.share = 0.0
-        self._task = Task()
+        self._task = CancellableTask()
         arguments = ("bake", str(folder), json.dumps(wanted))
         threading.Thread(target=self._run, args=(python, arguments), name="trackshade-bake", daemon=True).start()
 
@@ -38,7 +37,7 @@ class Baking(Future[None]):
 
     def _run(self, python: str, arguments: tuple[str, ...]) -> None:
         try:
-            backend_task.send(self._task, python, *arguments, progress=self._note)
+            run_backend_task(self._task, python, *arguments, progress=self._note)
         except BaseException as error:  # noqa: BLE001 - it goes to who asks for the result
             self.set_exception(error)
         else:
@@ -49,12 +48,12 @@ class Baking(Future[None]):
 
 
 def bake(folder: Path, wanted: Mapping[str, Any]) -> Baking:
-    """Begins to bake a result; `wanted` as `trackshade.results.texture.folder.Wanted` has it, as plain values.
+    """Begins to bake a result; `wanted` as `trackshade.results.baking.BakeOptions` has it, as plain values.
 
     Raises:
         UsageError: there is no environment of the backend on this machine.
     """
-    python = choice().python()
+    python = current_prefs().python()
     if python is None:
         raise UsageError(
             "not-set-up", "The backend is not set up yet, and it is what bakes.", "Press Set Up in the Backend panel."

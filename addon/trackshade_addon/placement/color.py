@@ -20,7 +20,7 @@ import numpy as np
 
 from trackshade.core.images import write_png
 
-from ..discard import discard
+from ..capture.render_guard import discard
 
 _INVERSE = {
     "Standard": "sRGB",

@@ -15,6 +15,7 @@ import bpy
 
 from trackshade.core.errors import ShotError
 
+from ..capture.render_guard import OVERLAY_KEY, compositor_trees
 from .collection import PLATE_KEY
 from .plane import drive_by, new_driver
 from .record import Result
@@ -24,7 +25,6 @@ from .timing import follow_frames, forget_drivers, play
 _GROUPS = bpy.app.version >= (5, 0)
 _EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
 _MADE = "trackshade_made"  # on a tree: it was made, or switched on, for a result
-_OVER = "trackshade_over"  # on the node that lays the result over the picture
 _SHIFTED = "trackshade_shifted"  # on that node: the output's name, which made room for it
 _ROOM = 60
 
@@ -54,7 +54,7 @@ def add_to_compositor(scene: bpy.types.Scene, result: Result, image: bpy.types.I
     fitted = make("CompositorNodeScale", 2)
     _fit(fitted, "Crop" if result.fit.mode == "pad" else "Fit")
     over = make("CompositorNodeAlphaOver", 1)
-    over[_OVER] = True
+    over[OVERLAY_KEY] = True
     factor, below, above = _over_inputs(over)
     output.location.x += _ROOM
     over[_SHIFTED] = output.name
@@ -87,14 +87,14 @@ def remove_from_compositor(scene: bpy.types.Scene, tag: str | None = None) -> in
 
 def _remove(scene: bpy.types.Scene, tree: Any, tag: str | None) -> int:
     own = [node for node in tree.nodes if PLATE_KEY in node and tag in (None, node[PLATE_KEY])]
-    overs = [node for node in own if _OVER in node]
+    overs = [node for node in own if OVERLAY_KEY in node]
     for node in overs:
         below = _over_inputs(node)[1]
         fed = below.links[0].from_socket if below.is_linked else None
         for link in list(node.outputs[0].links):
             target = link.to_socket
             tree.links.remove(link)
-            if fed is not None and (fed.node not in own or _OVER in fed.node):
+            if fed is not None and (fed.node not in own or OVERLAY_KEY in fed.node):
                 tree.links.new(fed, target)
         output = tree.nodes.get(node.get(_SHIFTED, ""))
         if output is not None:
@@ -108,20 +108,6 @@ def _remove(scene: bpy.types.Scene, tree: Any, tag: str | None) -> int:
     if tree.get(_MADE) and not any(PLATE_KEY in node for node in tree.nodes):
         _close_tree(scene, tree)
     return len(overs)
-
-
-def placed_nodes(scene: bpy.types.Scene) -> list[bpy.types.Node]:
-    """The nodes that lay results over the picture; muted, they let it through as it was."""
-    return [node for tree in compositor_trees(scene) for node in tree.nodes if _OVER in node]
-
-
-def compositor_trees(scene: bpy.types.Scene) -> list[Any]:
-    """The node trees that a scene is composited by, in their order."""
-    if _EFFECTS:
-        trees = [effect.node_group for effect in scene.compositor_effects]
-    else:
-        trees = [scene.compositing_node_group if _GROUPS else scene.node_tree]
-    return list(dict.fromkeys(tree for tree in trees if tree is not None))
 
 
 def _open_tree(scene: bpy.types.Scene) -> Any:

@@ -13,7 +13,7 @@ import bpy
 
 from trackshade.core.errors import OutputError
 
-from ..render.rest import without_scripts
+from ..capture.render_guard import without_handlers
 from .collection import PLATE_KEY
 
 
@@ -32,7 +32,7 @@ def save_copy(path: Path) -> Path:
     # Written beside its place and then moved there: relative paths stay right, and no half-written file is seen.
     partial = path.with_name(f".{path.stem}.partial.blend")
     try:
-        with _near_paths(), without_scripts("save_"):
+        with _near_paths(), without_handlers("save_"):
             bpy.ops.wm.save_as_mainfile(
                 filepath=str(partial), copy=True, relative_remap=True, check_existing=False, compress=True
             )

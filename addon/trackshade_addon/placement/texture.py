@@ -55,7 +55,7 @@ class Plan:
         maps: name of the UV map, by object.
         changed: names of objects whose faces are other ones than in the shot, so that its tracks do not fit.
         warnings: about what is left out.
-        wanted: for the errand "bake", plain values.
+        wanted: for the backend task "bake", plain values.
     """
 
     folder: Path

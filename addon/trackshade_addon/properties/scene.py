@@ -15,9 +15,9 @@ from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
 from .. import backend
 from ..capture.given_image import IMAGE
-from ..jobs.composer import ShotRequest, sized
-from ..jobs.job import Placing
+from ..capture.request import ShotRequest, with_size
 from ..messages.translations import CONTEXT
+from ..placement.options import PlacementOptions
 from ..ui.shared import MAY_BE_RELATIVE
 
 _DEFAULTS = ShadeSettings()
@@ -317,9 +317,9 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             control_end=round(self.control_end, 4),
         )
 
-    def placing(self) -> Placing:
+    def placing(self) -> PlacementOptions:
         """How the result comes into the scene."""
-        return Placing(
+        return PlacementOptions(
             None if self.place_as == "none" else self.place_as,
             self.distance or None,
             None if self.interpolation == "auto" else self.interpolation,
@@ -337,7 +337,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         Raises ModelError, UsageError where its model, or that size of it, is not there any more; nothing is changed
         then.
         """
-        sized(registry.spec(settings.model), what.size)
+        with_size(registry.spec(settings.model), what.size)
         self.model = settings.model
         self.prompt, self.negative_prompt = settings.prompt, settings.negative_prompt or ""
         self.steps, self.guidance = settings.steps or 0, settings.guidance or 0

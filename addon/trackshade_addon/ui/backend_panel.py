@@ -201,7 +201,7 @@ def _draw_relocation(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
     if work is not None:
         drawing.watch()
         row = layout.row(align=True)
-        row.progress(factor=work.share or 0.0, text=work.words)
+        row.progress(factor=work.progress or 0.0, text=work.message)
         row.operator(TRACKSHADE_OT_cancel_relocation.bl_idname, text="", icon="X")
     for pattern, folder in ((relocation.RESULTS, moved.results), (relocation.ENVIRONMENTS, moved.environments)):
         if folder is not None:
@@ -214,9 +214,9 @@ def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state:
     column = layout.column(align=True)
     for operator, label, icon in buttons(state.kind):
         column.operator(operator, text=label, icon=icon)
-    check = backend.check()
+    check = backend.backend_manager.check_task
     if check is not None:
-        said = check.words if check.running else texts.told(check.error) if check.error else check.result
+        said = check.message if check.running else texts.told(check.error) if check.error else check.result
         draw_text(layout, context, said, "INFO")
     row = column.row(align=True)
     row.operator(TRACKSHADE_OT_show_log.bl_idname, icon="TEXT")
@@ -238,7 +238,7 @@ def buttons(kind: str) -> list[tuple[str, str, str]]:
         ],
     }.get(kind, [])
     again = kind in ("stopped", "ready") or (kind == "failed" and not backend.set_up_failed())
-    return [*found, (set_up, "Set Up Again", "IMPORT")] if again and backend.sets_up() else found
+    return [*found, (set_up, "Set Up Again", "IMPORT")] if again and backend.is_managed() else found
 
 
 def _open(context: bpy.types.Context, text: bpy.types.Text) -> None:

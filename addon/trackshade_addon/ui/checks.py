@@ -9,7 +9,7 @@ from typing import Any
 
 from trackshade.core.geometry import number_in_words, size_in_words
 
-from ..capture.completeness import BLOCKED, FILES, Gap, grouped
+from ..capture.completeness import BLOCKED, FILES, Gap, group_gaps
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 _RENDERABLE = ("PERSP", "ORTHO")
@@ -223,7 +223,7 @@ def _in_picture(facts: Facts) -> Iterator[Finding]:
 
 
 def _complete(facts: Facts) -> Iterator[Finding]:
-    for kind, pattern, names in grouped(facts.gaps):
+    for kind, pattern, names in group_gaps(facts.gaps):
         button: tuple[str, str, Mapping[str, Any]] = ("", "", {})
         if kind in BLOCKED:
             button = "wm.revert_mainfile", "Reload and Run Scripts", {"use_scripts": True}

@@ -33,14 +33,14 @@ from .. import backend
 from ..capture.camera import camera_intrinsics, sees
 from ..capture.completeness import Gap, find_gaps
 from ..capture.geometry import keeps_topology, surface
-from ..capture.given_image import IMAGE, look_at_given
-from ..capture.instances import Instances, Key
-from ..capture.materials import Findings, Materials
-from ..capture.plan import plan
+from ..capture.given_image import IMAGE, read_given_header
+from ..capture.instances import InstanceKey, InstanceReader
+from ..capture.materials import MaterialEvaluator, MaterialNotes
 from ..capture.render_state import RenderState
-from ..capture.restore import fix_camera, undisturbed
+from ..capture.request import ShotRequest
+from ..capture.restore import fix_camera, preserve_scene
+from ..capture.scene_settings import fit_scene
 from ..capture.stepping import Stepper, Steps
-from ..jobs.composer import ShotRequest
 from ..messages import texts
 from ..placement.color import inverse_space
 from ..properties.chosen import RESULTS, preferences, unsaved_results_folder
@@ -59,13 +59,13 @@ _REBUILDS = {"EXPLODE", "FLUID", "REMESH"}
 class Census:
     """What is visible in one frame, or in several."""
 
-    objects: dict[Key, str] = field(default_factory=dict)  # name by instance
-    vertices: dict[Key, int] = field(default_factory=dict)
-    seen: set[Key] = field(default_factory=set)
+    objects: dict[InstanceKey, str] = field(default_factory=dict)  # name by instance
+    vertices: dict[InstanceKey, int] = field(default_factory=dict)
+    seen: set[InstanceKey] = field(default_factory=set)
     meshes: dict[int, int] = field(default_factory=dict)  # bytes that are sent, by evaluated mesh
     changing: dict[str, None] = field(default_factory=dict)
     left_out: dict[str, None] = field(default_factory=dict)  # what renders show and has no surface
-    findings: Findings = field(default_factory=Findings)  # of the materials
+    findings: MaterialNotes = field(default_factory=MaterialNotes)  # of the materials
     through: bool = False  # whether what lets light through is left out
     whole: bool = True
 
@@ -133,7 +133,7 @@ def look_at_frames(
         frames.frame_numbers[t] for t in sorted({0, len(frames.frame_numbers) // 2, len(frames.frame_numbers) - 1})
     ]
     census, seen_first = Census(), 0
-    with undisturbed(scene) as changes:
+    with preserve_scene(scene) as changes:
         if what.camera is not None and what.camera in scene.objects:
             fix_camera(changes, scene, scene.objects[what.camera])
         state = RenderState(changes, scene, view_layer, lambda sentence: None)
@@ -156,7 +156,7 @@ def _settled(scene: bpy.types.Scene, what: ShotRequest) -> tuple[Facts, FrameMap
     try:
         spec = registry.spec(what.model)
         sized = spec if what.size is None else replace(spec, sizes=(what.size,))
-        frames, size = plan(scene, sized, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
+        frames, size = fit_scene(scene, sized, *what.frames, frame_rule=what.frame_rule, size_mode=what.size_mode)
     except TrackshadeError as found:
         error = texts.told(found)
     camera = _camera_name(scene, what)
@@ -222,14 +222,14 @@ def _file_header(chosen: str, changed: int, length: int) -> PictureHeader | Trac
 def _header(chosen: str) -> PictureHeader | TrackshadeError:
     """A picture's header, or why it has none."""
     try:
-        return look_at_given(chosen)
+        return read_given_header(chosen)
     except TrackshadeError as error:
         return error
 
 
 def _of_model(spec: ModelSpec) -> dict[str, Any]:
     state = backend.state()
-    here = bool(backend.choice().address) or registry.is_present(spec)
+    here = bool(backend.current_prefs().address) or registry.is_present(spec)
     loaded = state.kind == "ready" and spec.shipped  # the little model is loaded with the backend
     free = None if loaded else state.free_bytes
     return {"model": spec.title, "model_here": here, "model_memory": spec.memory_bytes, "device_free": free}
@@ -287,13 +287,13 @@ def _census(
     """What the present evaluation shows, as much of it as `limit` seconds allow if that is given."""
     census = Census()
     track = None if camera is None else _track(camera, depsgraph, size)
-    things = Instances(view_layer)
+    things = InstanceReader(view_layer)
     began = time.perf_counter()
-    for seen in things.of(depsgraph):
+    for seen in things.read(depsgraph):
         if limit is not None and time.perf_counter() - began > limit:
             census.whole = False
             break
-        if not seen.appearance.visible:
+        if not seen.visibility.visible:
             continue
         if seen.kind != "MESH":
             if seen.kind not in ("HAIR", "CURVES") or what.hair == "none":
@@ -327,18 +327,18 @@ def _look_at_materials(
     until: float | None,
 ) -> None:
     """Takes out of a census what the render shows through, and finds what there is to say, as far as there is time."""
-    materials = Materials(view_layer, what.glass)
-    materials.begin(depsgraph)
-    for seen in Instances(view_layer).of(depsgraph):
+    materials = MaterialEvaluator(view_layer, what.glass)
+    materials.begin_sample(depsgraph)
+    for seen in InstanceReader(view_layer).read(depsgraph):
         if until is not None and time.perf_counter() > until:
             break
         if seen.key in census.objects and seen.kind == "MESH":
-            looks = materials.of(seen.obj, seen.obj.data, seen.name)
-            if looks and not any(look.shown for look in looks):
+            looks = materials.evaluate(seen.obj, seen.obj.data, seen.name)
+            if looks and not any(look.is_shown for look in looks):
                 del census.objects[seen.key]
                 census.vertices.pop(seen.key)
                 census.seen.discard(seen.key)
-    census.findings, census.through = materials.findings, what.glass == "through"
+    census.findings, census.through = materials.notes, what.glass == "through"
 
 
 def _track(camera: bpy.types.Object, depsgraph: bpy.types.Depsgraph, size: SizeFit) -> CameraTrack | None:

@@ -9,8 +9,8 @@ import bpy
 from trackshade.config import registry
 from trackshade.core.errors import TrackshadeError
 
-from ..capture.auto_camera import auto_camera
-from ..capture.plan import plan
+from ..capture.auto_camera import add_auto_camera
+from ..capture.scene_settings import fit_scene
 from ..capture.stepping import Steps
 from ..jobs.session import current
 from ..messages.texts import tr
@@ -62,11 +62,11 @@ class TRACKSHADE_OT_add_camera(SteppedOperator, _Fix, bpy.types.Operator):
         own, scene = context.scene.trackshade, context.scene
         what = own.what(context.view_layer.name)
         try:
-            frames, _ = plan(scene, registry.spec(what.model), *what.frames, frame_rule=what.frame_rule)
+            frames, _ = fit_scene(scene, registry.spec(what.model), *what.frames, frame_rule=what.frame_rule)
             some = frames.frame_numbers[:: -(-len(frames.frame_numbers) // LOOKED_AT)]
         except TrackshadeError:  # the range is a finding of its own
             some = (float(scene.frame_current),)
-        return auto_camera(scene, scene.view_layers[what.view_layer or context.view_layer.name], [*some])
+        return add_auto_camera(scene, scene.view_layers[what.view_layer or context.view_layer.name], [*some])
 
     def done(self, context: bpy.types.Context, result: bpy.types.Object) -> set[str]:
         context.scene.trackshade.camera = None

@@ -89,7 +89,7 @@ def unwatch() -> None:
 
 def tick() -> float | None:
     """A timer of Blender's: seconds until the next call, or None for no more."""
-    if backend.busy() or relocation.work() is not None:
+    if backend.is_busy() or relocation.work() is not None:
         redraw()
         return TICK
     redraw_settled()

@@ -12,12 +12,13 @@ import bpy
 
 from trackshade.core.errors import CancelledError, TrackshadeError
 
-from ..jobs.job import Home, Job, put
-from ..jobs.session import current
+from ..jobs.job import Job, SceneReference
+from ..jobs.session import Change, current
 from ..messages import texts
 from ..messages.texts import tr
 from ..messages.translations import CONTEXT
-from .drawing import draw_text, redraw_settled
+from ..placement import place
+from .drawing import draw_text, redraw, redraw_settled
 from .jobs_thumbnails import thumbnails
 from .shared import AsksForFolder, InSidebar, begun
 
@@ -55,6 +56,16 @@ def chosen(context: bpy.types.Context) -> Job | None:
     """The job that is chosen in the list."""
     own = context.window_manager.trackshade
     return current().find(own.items[own.active].name) if own.active < len(own.items) else None
+
+
+def show_change(change: Change) -> None:
+    """Show what has changed in the session."""
+    if change in (Change.ADDED, Change.REMOVED):
+        mirror(choose_newest=change is Change.ADDED)
+    elif change is Change.ADVANCED:
+        redraw()
+    else:
+        redraw_settled()
 
 
 @bpy.app.handlers.persistent
@@ -122,9 +133,9 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
         draw_text(layout, context, texts.headline(job.progress, job.seconds_left()), "SORTTIME")
     elif job.error is not None:
         draw_text(layout, context, texts.told(job.error), _ICONS[job.state])
-    elif job.outcome is not None:
-        draw_text(layout, context, tr("Done in {time}", time=texts.duration(job.outcome.seconds)), "CHECKMARK")
-        for warning in job.outcome.warnings:
+    elif job.result is not None:
+        draw_text(layout, context, tr("Done in {time}", time=texts.duration(job.result.seconds)), "CHECKMARK")
+        for warning in job.result.warnings:
             draw_text(layout, context, warning, "INFO")
     facts = tr("{model}, seed {seed}", model=job.settings.model, seed=job.settings.seed)
     draw_text(layout, context, facts, "BLANK1")
@@ -178,7 +189,7 @@ class TRACKSHADE_OT_cancel(OfJob, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         job = current().find(self.job) if self.job else next((j for j in reversed(current().jobs) if j.runs), None)
         if job is not None:
-            current().end(job)
+            current().cancel(only=job)
         redraw_settled()
         return {"FINISHED"}
 
@@ -194,7 +205,6 @@ class TRACKSHADE_OT_remove_job(OfJob, bpy.types.Operator):
         if job is None:
             return {"CANCELLED"}
         current().remove(job)
-        mirror()
         return {"FINISHED"}
 
 
@@ -209,9 +219,7 @@ class TRACKSHADE_OT_clear_jobs(bpy.types.Operator):
         return any(not job.runs for job in current().jobs)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        for job in [job for job in current().jobs if not job.runs]:
-            current().remove(job)
-        mirror()
+        current().remove(*(job for job in current().jobs if not job.runs))
         return {"FINISHED"}
 
 
@@ -245,7 +253,7 @@ class TRACKSHADE_OT_place_again(OfJob, bpy.types.Operator):
         if job is None or job.runs or not job.has_result:
             self.report({"WARNING"}, tr("This job has no result to place"))
             return {"CANCELLED"}
-        return _place(self, job.out, job.home.scene() or context.scene, job)
+        return _place(self, job.out, job.scene.find() or context.scene, job)
 
 
 class TRACKSHADE_OT_place_folder(AsksForFolder, bpy.types.Operator):
@@ -278,7 +286,7 @@ class TRACKSHADE_OT_use_settings(OfJob, bpy.types.Operator):
         job = self.found(context)
         if job is None:
             return {"CANCELLED"}
-        return begun(self, lambda: context.scene.trackshade.take(job.what, job.settings))
+        return begun(self, lambda: context.scene.trackshade.take(job.request, job.settings))
 
 
 def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, job: Job | None = None) -> set[str]:
@@ -286,35 +294,31 @@ def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, j
     if placing.bakes and not bpy.app.background:  # which takes a while: the list shows how far it is
         current().place(scene, folder, placing, job)
         current().follow()
-        keep_listed()
-        mirror(choose_newest=job is None)
         return {"FINISHED"}
     try:
-        for warning in put(folder, scene, placing):
+        for warning in place(folder, scene, **placing.arguments()).warnings:
             operator.report({"WARNING"}, warning)
     except TrackshadeError as error:
         operator.report({"INFO" if isinstance(error, CancelledError) else "ERROR"}, texts.told(error))
         return {"CANCELLED"}
     if job is not None:
-        job.home = Home(scene)  # which may be another by now
+        job.scene = SceneReference(scene)  # which may be another by now
     return {"FINISHED"}
 
 
 def attach() -> None:
+    """Adds the list to Blender, and keeps it what the session holds."""
     bpy.types.WindowManager.trackshade = bpy.props.PointerProperty(type=TrackshadeJobs)
+    bpy.app.handlers.load_post.append(reopened)
+    current().listeners.append(show_change)
 
 
 def detach() -> None:
-    if reopened in bpy.app.handlers.load_post:
-        bpy.app.handlers.load_post.remove(reopened)
+    """Takes it away again."""
+    current().listeners.remove(show_change)
+    bpy.app.handlers.load_post.remove(reopened)
     thumbnails.close()
     del bpy.types.WindowManager.trackshade
-
-
-def keep_listed() -> None:
-    """Mirrors the jobs in files that are opened from now on."""
-    if reopened not in bpy.app.handlers.load_post:
-        bpy.app.handlers.load_post.append(reopened)
 
 
 CLASSES = (

@@ -25,7 +25,7 @@ class Thumbnails:
     def icon(self, job: Job) -> int:
         """Blender's number of the job's icon, 0 where there is no picture yet. Cheap: for `draw`."""
         source: object = job.preview
-        if job.outcome is not None:
+        if job.result is not None:
             source = self._frame(job)
         if source is None:
             return 0
@@ -82,9 +82,9 @@ class Thumbnails:
         self._stale.clear()
 
     def _frame(self, job: Job) -> Path | None:
-        assert job.outcome is not None
-        count = len(job.outcome.record.get("shot", {}).get("frames", ())) or 1
-        path = job.outcome.out / "frames" / f"{count // 2 + 1:04d}.png"
+        assert job.result is not None
+        count = len(job.result.record.get("shot", {}).get("frames", ())) or 1
+        path = job.result.out / "frames" / f"{count // 2 + 1:04d}.png"
         known = self._shown.get(job.uid)
         if known is not None and known[0] == path:
             return path

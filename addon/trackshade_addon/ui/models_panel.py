@@ -58,7 +58,7 @@ class TRACKSHADE_OT_fetch_model(_OfModel, bpy.types.Operator):
         draw_online(column, context, "It is to be downloaded, and Blender may not use the network.")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, lambda: backend.models.fetch(self.model, backend.choice()))
+        return begun(self, lambda: backend.models.fetch(self.model, backend.current_prefs()))
 
 
 class TRACKSHADE_OT_pause_model(_OfModel, bpy.types.Operator):
@@ -88,7 +88,7 @@ class TRACKSHADE_OT_verify_model(_OfModel, bpy.types.Operator):
     bl_label = "Verify"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, lambda: backend.models.verify(self.model, backend.choice()))
+        return begun(self, lambda: backend.models.verify(self.model, backend.current_prefs()))
 
 
 class TRACKSHADE_OT_remove_model(_OfModel, bpy.types.Operator):
@@ -118,7 +118,7 @@ class TRACKSHADE_OT_use_checkpoint(AsksForFolder, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         folder = Path(bpy.path.abspath(self.directory))
-        return begun(self, lambda: backend.models.use_folder(folder, backend.choice()))
+        return begun(self, lambda: backend.models.use_folder(folder, backend.current_prefs()))
 
 
 class TRACKSHADE_OT_move_models(AsksForFolder, bpy.types.Operator):
@@ -138,7 +138,7 @@ class TRACKSHADE_OT_cancel_folder(bpy.types.Operator):
     bl_label = "Cancel"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        work = backend.models.work()
+        work = backend.models.task()
         if work is not None:
             work.cancel()
         return {"FINISHED"}
@@ -161,11 +161,11 @@ def draw_models(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """The list, and what concerns all of them."""
     for row in backend.models.rows():
         _draw_model(layout.box(), context, row)
-    work = backend.models.work()
+    work = backend.models.task()
     if work is not None and work.running:
         drawing.watch()
         line = layout.row(align=True)
-        line.progress(factor=work.share or 0.0, text=work.words)
+        line.progress(factor=work.progress or 0.0, text=work.message)
         line.operator(TRACKSHADE_OT_cancel_folder.bl_idname, text="", icon="X")
     elif work is not None and work.error is not None and not isinstance(work.error, CancelledError):
         draw_text(layout, context, texts.told(work.error), "ERROR")

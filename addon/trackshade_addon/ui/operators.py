@@ -3,16 +3,19 @@
 
 # No postponed annotations here: Blender reads the properties from them.
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import bpy
 
+from trackshade.client.job_run import PAUSE
+from trackshade.client.progress import Progress
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, TrackshadeError
 
 from .. import backend
-from ..jobs.composer import PAUSE, Progress, ShotRequest
+from ..capture.request import ShotRequest
 from ..jobs.job import Job
 from ..jobs.session import current
 from ..messages import texts
@@ -25,10 +28,19 @@ LOOK = 0.1  # seconds between two looks of the other windows whether the capture
 _POINTER = {"LEFTMOUSE", "MOUSEMOVE", "INBETWEEN_MOUSEMOVE"}
 
 
-class _Hold:
-    """What the windows show and do while frames are stepped through; outlives an operator that Blender ends."""
+def _hold_window() -> None:
+    bpy.ops.trackshade.hold("INVOKE_DEFAULT")
 
-    def __init__(self) -> None:
+
+class InputHold:
+    """What the windows show and do while frames are stepped through; outlives an operator that Blender ends.
+
+    Args:
+        hold_window: Holds the input of the context's window.
+    """
+
+    def __init__(self, hold_window: Callable[[], None] = _hold_window) -> None:
+        self._hold_window = hold_window
         self._timer: bpy.types.Timer | None = None
         self._others: list[bpy.types.Timer] = []
         self._workspace = ""
@@ -41,7 +53,7 @@ class _Hold:
         for window in context.window_manager.windows:
             if window != context.window and not _is_held(window):
                 with context.temp_override(window=window):
-                    bpy.ops.trackshade.hold("INVOKE_DEFAULT")
+                    self._hold_window()
 
     def take_other(self, context: bpy.types.Context) -> bpy.types.Timer:
         timer = context.window_manager.event_timer_add(LOOK, window=context.window)
@@ -79,7 +91,7 @@ class _Hold:
             workspace.status_text_set(text)
 
 
-hold = _Hold()
+hold = InputHold()
 
 
 class _Begins:
@@ -102,7 +114,7 @@ class _Begins:
         if not (scene.camera or scene.trackshade.camera or any(marker.camera for marker in scene.timeline_markers)):
             cls.poll_message_set("The scene has no camera")
             return False
-        refusal = backend.refusal()
+        refusal = backend.unavailable_error()
         if refusal is not None:
             cls.poll_message_set(texts.told(refusal))
             return False
@@ -147,7 +159,7 @@ class _Begins:
     def cancel(self, context: bpy.types.Context) -> None:
         """Blender ends the operator, as when its window is closed."""
         if self._job is not None:
-            current().end(self._job)
+            current().cancel(only=self._job)
         hold.let_go()
 
     def begun(self, context: bpy.types.Context) -> Job:
@@ -160,8 +172,6 @@ class _Begins:
         except TrackshadeError as error:
             self.report({"ERROR"}, texts.told(error))
             return None
-        jobs_list.keep_listed()
-        jobs_list.mirror(choose_newest=True)
         return job
 
     def _told(self, job: Job) -> set[str]:
@@ -201,7 +211,8 @@ class TRACKSHADE_OT_hold(bpy.types.Operator):
 
 class TRACKSHADE_OT_shade(_Begins, bpy.types.Operator):
     """Capture the scene's frames, have them shaded, and place the result before the camera. You can go on working
-    as soon as the frames are captured, and queue more jobs"""
+    as soon as the frames are captured, and queue more jobs
+    """
 
     bl_idname = "trackshade.shade"
     bl_label = "Shade"
@@ -220,7 +231,9 @@ class TRACKSHADE_OT_shade(_Begins, bpy.types.Operator):
         own = context.scene.trackshade
         before = current().find(self.redo)
         if before is not None:
-            return current().begin(before.home.scene() or context.scene, before.what, before.settings, before.placing)
+            return current().begin(
+                before.scene.find() or context.scene, before.request, before.settings, before.placement
+            )
         own.new_seed()
         return current().begin(context.scene, own.what(context.view_layer.name), own.settings(), own.placing())
 
@@ -244,9 +257,9 @@ def holds(context: bpy.types.Context, event: bpy.types.Event) -> set[str] | None
     """
     session = current()
     if event.type == "ESC" and event.value == "PRESS":
-        session.end_look()
+        session.end_stepping()
         if session.capturing is not None:
-            session.end(session.capturing)
+            session.cancel(only=session.capturing)
     if not session.holds_scene:
         return None
     return {"PASS_THROUGH"} if event.type in _POINTER and _over_panel(context, event) else {"RUNNING_MODAL"}

@@ -19,7 +19,6 @@ import bpy
 from trackshade.core.errors import TrackshadeError
 
 from ..capture.stepping import Steps
-from ..jobs.composer import planned
 from ..jobs.job import is_edited
 from ..jobs.session import current
 from ..overlay import Preview, looking
@@ -96,7 +95,7 @@ class Watch:
         self._looking = True
         try:
             what = scene.trackshade.what(view_layer.name)
-            frames, size = planned(what, scene)
+            frames, size = what.plan(scene)
             layer = scene.view_layers[what.view_layer or view_layer.name]
             camera = None if what.camera is None else scene.objects.get(what.camera)
             preview = Preview((yield from looking(scene, layer, frames, size, camera, what.glass)))

@@ -13,7 +13,7 @@ from trackshade.core.errors import CancelledError
 from trackshade.core.geometry import number_in_words, size_in_words
 
 from .. import backend
-from ..capture.engines import OWN_ENGINE
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..jobs.job import Job
 from ..jobs.session import current
 from ..messages import texts
@@ -110,7 +110,7 @@ class TRACKSHADE_PT_look(_Part, bpy.types.Panel):
         elif own.first_frame == "image":
             column.template_ID(own, "image", open="image.open")
         elif own.first_frame == "render":
-            if context.scene.render.engine == OWN_ENGINE:
+            if context.scene.render.engine == TRACKSHADE_ENGINE:
                 column.prop(own, "look_engine")
             if self.bl_space_type == "VIEW_3D":  # a render has it made by another Blender
                 draw_text(column, context, tr("Blender waits for this one frame"), "INFO")
@@ -262,11 +262,11 @@ def _draw_rest(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     if job is not None and job.error is not None and texts.told(job.error) != why:  # which follows
         icon = "INFO" if isinstance(job.error, CancelledError) else "ERROR"
         draw_text(layout, context, texts.told(job.error), icon)
-    elif job is not None and job.outcome is not None:
-        placed = job.placing.way is not None and job.home.is_scene(context.scene)
+    elif job is not None and job.result is not None:
+        placed = job.placement.mode is not None and job.scene.is_scene(context.scene)
         said = "Placed: {folder}" if placed else "Fetched: {folder}"
-        draw_text(layout, context, tr(said, folder=job.outcome.out.name), "CHECKMARK")
-        if placed and job.placing.before_camera and context.space_data.region_3d.view_perspective != "CAMERA":
+        draw_text(layout, context, tr(said, folder=job.result.out.name), "CHECKMARK")
+        if placed and job.placement.is_seen_through_camera and context.space_data.region_3d.view_perspective != "CAMERA":
             layout.operator("view3d.view_camera", text="Look Through the Camera", icon="VIEW_CAMERA")
     if state.kind in ("setting-up", "starting"):
         drawing.watch()

@@ -46,7 +46,7 @@ class TRACKSHADE_OT_take_out(OfJob, bpy.types.Operator):
         job = self.found(context)
         if job is None:
             return {"CANCELLED"}
-        remove_result(job.home.scene() or context.scene, job.out)
+        remove_result(job.scene.find() or context.scene, job.out)
         return {"FINISHED"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from ..capture.engines import OWN_ENGINE
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from .panel import Settings, TRACKSHADE_PT_look, TRACKSHADE_PT_model, TRACKSHADE_PT_shot
 
 
@@ -14,7 +14,7 @@ class _InProperties(Settings):
 
     bl_space_type = "PROPERTIES"
     bl_region_type = "WINDOW"
-    COMPAT_ENGINES = {OWN_ENGINE}  # noqa: RUF012 - as Blender wants it
+    COMPAT_ENGINES = {TRACKSHADE_ENGINE}  # noqa: RUF012 - as Blender wants it
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:

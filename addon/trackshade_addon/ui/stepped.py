@@ -13,7 +13,7 @@ import bpy
 from trackshade.core.errors import TrackshadeError
 
 from ..capture.stepping import Steps, finish
-from ..jobs.composer import stepped
+from ..jobs.composer import stepping_progress
 from ..jobs.session import current
 from ..messages import texts
 from .operators import hold, holds
@@ -50,9 +50,9 @@ class SteppedOperator:
         ended = self._go_on(context, AT_ONCE)
         if ended is not None:
             return ended
-        current().begin_look(self._steps)
+        current().begin_stepping(self._steps)
         hold.take(context)
-        hold.show(stepped(self._passed))
+        hold.show(stepping_progress(self._passed))
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
@@ -66,14 +66,14 @@ class SteppedOperator:
             return held
         ended = self._go_on(context, TICK)
         if ended is None:
-            hold.show(stepped(self._passed))
+            hold.show(stepping_progress(self._passed))
             return held
         self.cancel(context)
         return ended
 
     def cancel(self, context: bpy.types.Context) -> None:
         """It is over, or Blender ends the operator, as when its window is closed."""
-        current().end_look()
+        current().end_stepping()
         hold.let_go()
 
     def _go_on(self, context: bpy.types.Context, seconds: float) -> set[str] | None:

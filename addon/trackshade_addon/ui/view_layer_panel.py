@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from ..capture.engines import OWN_ENGINE
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..render import hook
 from .drawing import draw_text
 
@@ -22,7 +22,7 @@ class TRACKSHADE_PT_view_layer(bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.engine != OWN_ENGINE
+        return context.engine != TRACKSHADE_ENGINE
 
     def draw_header(self, context: bpy.types.Context) -> None:
         self.layout.prop(context.view_layer.trackshade, "use_hook", text="")
@@ -38,7 +38,7 @@ class TRACKSHADE_PT_view_layer(bpy.types.Panel):
         place = column.column()
         place.enabled = own.hook_start
         place.prop(own, "hook_place")
-        sentence = hook.said.get(context.view_layer.name)
+        sentence = hook.messages.get(context.view_layer.name)
         if sentence:
             draw_text(layout, context, sentence, "INFO")
 

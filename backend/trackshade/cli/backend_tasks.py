@@ -7,7 +7,7 @@
     fetch MODEL         fetch a model; goes on where an earlier fetch ended
     verify MODEL        compare a fetched model with the digests that it was fetched with
     check FOLDER        whether a folder is a checkpoint that can be loaded, and which known model it is like
-    bake FOLDER WANTED  gather a result's frames into textures; WANTED is a JSON object, see `texture.folder.Wanted`
+    bake FOLDER OPTIONS  bake textures; OPTIONS is a JSON object, see `trackshade.results.baking.BakeOptions`
 
 Each tells by lines on standard output (`trackshade.ipc.json_lines`): {"event": "progress", "done", "total"}, and at
 its end {"event": "result", ...} or {"event": "error", ...}. Standard input is held open by the caller: the task
@@ -110,12 +110,12 @@ def check(folder: str) -> dict[str, Any]:
 
 
 def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:
-    """Bakes a result's textures. Raises as `texture.folder.bake_result`."""
-    from trackshade.results.texture.folder import Wanted, bake_result
+    """Bakes a result's textures. Raises as `bake_result`."""
+    from trackshade.results.baking import BakeOptions, bake_result
 
     tell = _Progress()
     done = bake_result(
-        Path(folder), Wanted.from_dict(json.loads(wanted)), lambda _, share: tell(round(1000 * share), 1000),
+        Path(folder), BakeOptions.from_dict(json.loads(wanted)), lambda _, share: tell(round(1000 * share), 1000),
         _unwanted.is_set,
     )  # fmt: skip
     return {"record": done}

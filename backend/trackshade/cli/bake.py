@@ -10,10 +10,10 @@ from typing import Any
 
 def bake(values: Mapping[str, Any], on_message: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
     """Bakes a result as the options say; what was made. Raises as `bake_result`."""
-    from trackshade.results.texture.folder import FOLDER, Wanted, bake_result
+    from trackshade.results.baking import FOLDER, BakeOptions, bake_result
 
     folder = Path(values["result"]).absolute()
-    wanted = Wanted(
+    wanted = BakeOptions(
         size=values["size"],
         objects=() if values["object"] is None else (values["object"],),
         shot=None if values["shot"] is None else Path(values["shot"]),

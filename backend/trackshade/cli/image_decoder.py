@@ -13,7 +13,7 @@ import numpy as np
 import OpenImageIO as oiio
 
 from trackshade.core.image_files import PictureHeader
-from trackshade.shot.given_image import DecodingFailed, Pixels
+from trackshade.shot.given_image import DecodingError, Pixels
 
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp", "BMP": ".bmp"}
 
@@ -22,7 +22,7 @@ def decode(data: bytes, header: PictureHeader) -> Pixels:
     """Decodes a display-referred picture; see `given_picture.Decoder`.
 
     Raises:
-        DecodingFailed.
+        DecodingError.
     """
     with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
         path = Path(folder) / f"picture{_SUFFIXES[header.format]}"  # the library takes the format from the name first
@@ -30,7 +30,7 @@ def decode(data: bytes, header: PictureHeader) -> Pixels:
         values = _read(path)
     kind = np.uint16 if header.bits == 16 else np.uint8
     if values.dtype != kind or values.shape[2] > 4:
-        raise DecodingFailed(f"it has {values.shape[2]} channels of {values.dtype}")
+        raise DecodingError(f"it has {values.shape[2]} channels of {values.dtype}")
     height, width, channels = values.shape
     pixels: np.ndarray = np.full((height, width, 4), np.iinfo(kind).max, kind)
     pixels[..., :3] = values[..., :3] if channels >= 3 else values[..., :1]
@@ -44,13 +44,13 @@ def _read(path: Path) -> np.ndarray:
     config["oiio:UnassociatedAlpha"] = 1
     picture = oiio.ImageInput.open(str(path), config)
     if picture is None:
-        raise DecodingFailed(_first_line(oiio.geterror(), path) or "it cannot be opened")
+        raise DecodingError(_first_line(oiio.geterror(), path) or "it cannot be opened")
     try:
         spec = picture.spec()
         values = picture.read_image(0, 0, 0, spec.nchannels, spec.format)
         warned = picture.has_error and not path.name.endswith(".jpg")  # many cameras' JPEGs break small rules
         if values is None or warned:
-            raise DecodingFailed(_first_line(picture.geterror(), path) or "its pixels cannot be decoded")
+            raise DecodingError(_first_line(picture.geterror(), path) or "its pixels cannot be decoded")
     finally:
         picture.close()
     return np.asarray(values)

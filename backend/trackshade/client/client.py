@@ -29,7 +29,6 @@ from trackshade.core.errors import CancelledError, ProtocolError, ShotError, Tra
 from trackshade.ipc import ArrayEntry, Manifest
 from trackshade.ipc.chunks import is_small, raw_bytes
 from trackshade.shot import Shot
-from trackshade.shot.encoding import encode
 from trackshade.shot.given_image import given_array, with_first_frame
 
 T = TypeVar("T")
@@ -224,7 +223,7 @@ class Client:
         on_progress: Callable[[int], None] | None,
     ) -> tuple[Manifest, Uploader]:
         """Have everything hashed, and sent where it is missing. Goes on with an uploader that was begun."""
-        header, arrays = encode(shot)
+        header, arrays = shot.encode()
         small = b"".join(raw_bytes(array) for array in arrays if is_small(array.nbytes))
         extra = {
             "packed": np.frombuffer(small, np.uint8) if small else None,

@@ -29,7 +29,6 @@ from trackshade.results import write_result
 from trackshade.server import states
 from trackshade.server.chunk_store import ChunkStore
 from trackshade.shot import Shot
-from trackshade.shot.encoding import decode
 
 if TYPE_CHECKING:
     from trackshade.pipelines import DiffusionShaderPipeline
@@ -72,7 +71,7 @@ class Shader:
         with _timed(timings, "read"):
             reporter.report(states.LOADING, "Reading the shot")
             store = ChunkStore(chunks)
-            shot = decode(manifest.shot, store.arrays(manifest))
+            shot = Shot.decode(manifest.shot, store.arrays(manifest))
             first_frame = _image(store, manifest.first_frame)
             input_render = _image(store, manifest.input_render)
             spec = registry.spec(settings.model)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shot's file: magic, one msgpack header, then raw little-endian buffers, each aligned to 64 bytes.
+r"""The shot's file: magic, one msgpack header, then raw little-endian buffers, each aligned to 64 bytes.
 
-bytes 0..7    b"TRKSHOT\\x01"
+bytes 0..7    b"TRKSHOT\x01"
 bytes 8..15   length of the header, unsigned little-endian
-then          the header of `encoding.encode`, its arrays with "offset" from the start of the file
+then          the header of `encode_shot`, its arrays with "offset" from the start of the file
 """
 
 from __future__ import annotations
@@ -19,23 +19,17 @@ import msgpack
 import numpy as np
 
 from trackshade.core.errors import OutputError, ShotError
-from trackshade.shot.encoding import array_specs, decode, encode
-from trackshade.shot.model import Shot
+from trackshade.shot.encoding import array_specs
 
 MAGIC = b"TRKSHOT\x01"
 _ALIGN = 64
 _MAX_HEADER = 1 << 28
 
 
-def save(shot: Shot, path: Path, force: bool = False) -> Path:
-    """Writes a shot, whole or not at all.
-
-    Raises:
-        OutputError: the file exists and `force` is not set, or the folder cannot be written or is full.
-    """
+def write_file(path: Path, header: dict[str, Any], arrays: list[np.ndarray], force: bool) -> Path:
+    """Write a header and its arrays; see `Shot.save`."""
     if path.exists() and not force:
         raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
-    header, arrays = encode(shot)
     packed, offsets = _pack(header, [array.nbytes for array in arrays])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,12 +54,8 @@ def save(shot: Shot, path: Path, force: bool = False) -> Path:
     return path
 
 
-def load(path: Path) -> Shot:
-    """Maps a shot's file; its arrays are read from disk when they are used.
-
-    Raises:
-        ShotError: missing, damaged, cut short, or written by a newer version.
-    """
+def read_file(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Read a header, and map its arrays; see `Shot.load`."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -93,11 +83,11 @@ def load(path: Path) -> Shot:
         if not isinstance(offset, int) or offset < 16 or offset + count * dtype.itemsize > size:
             raise _damaged(path, "an array is cut short")
         arrays.append(np.frombuffer(buffer, dtype, count, offset).reshape(shape))
-    return decode(header, arrays)
+    return header, arrays
 
 
 def _pack(header: dict[str, Any], sizes: list[int]) -> tuple[bytes, list[int]]:
-    """The packed header with each array's offset in it; offsets depend on the header's own length."""
+    """Return the packed header with each array's offset in it; the offsets depend on the header's length."""
     start = 0
     while True:
         offsets, position = [], start

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pictures that people give for a shot's first frame, fitted to the model's image.
+"""Fits given pictures to a shot, as its first frame.
 
-All ways to give one come here: the panel, the render engine, the commands, track sets and the Python client. Pixels
-are averaged in linear light, so that a picture shrinks to what an engine would have rendered at that size; alpha is
-over black in linear light, as a first frame with a transparent film is.
+The panel, the render engine, the commands, track sets and the Python client all use it. Pixels are averaged in linear
+light, so that a picture is reduced to what an engine would have rendered at that size; alpha is composited over black
+in linear light, as in a first frame with a transparent film.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from trackshade.shot import Shot
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 Decoder = Callable[[bytes, PictureHeader], Pixels]
-"""Gives [H, W, 4] RGBA as stored (before orientation), uint8 or uint16 by the header's bits; raises DecodingFailed."""
+"""Returns [H, W, 4] RGBA as stored (before orientation), uint8 or uint16 by the header's bits; raises DecodingError."""
 
-_SAME_SHAPE = 0.5  # pixels of the model by which two shapes may differ and still be the same
+_TOLERANCE = 0.5  # pixels of the model by which two aspects may differ and still be the same
 
 
-class DecodingFailed(Exception):
-    """A decoder does not get through a file; the message continues "The picture is damaged: "."""
+class DecodingError(Exception):
+    """A file cannot be decoded; the message continues "The picture is damaged: "."""
 
 
 @dataclass(frozen=True, eq=False)
 class GivenPicture:
-    """A picture as it was given.
+    """A decoded picture.
 
     Attributes:
         pixels: [H, W, 3 or 4] uint8 or uint16, upright.
         header: what the values mean.
-        name: for messages, such as its file's name.
+        name: its file's name, or another name for messages.
     """
 
     pixels: Pixels
@@ -54,8 +54,11 @@ class GivenPicture:
         """(width, height) in pixels."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
-    def light(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
-        """[..., 3] linear light of sRGB's primaries, over black, of some of its pixels."""
+    def light(
+        self,
+        pixels: NDArray[Any],  # [..., 3 or 4]
+    ) -> NDArray[np.float64]:
+        """Return the linear light [..., 3] of some of the picture's pixels, with sRGB's primaries, over black."""
         most = np.iinfo(self.pixels.dtype).max
         colors, alpha = pixels[..., :3], None
         if self.header.alpha != "none" and pixels.shape[-1] == 4:
@@ -74,12 +77,14 @@ class GivenPicture:
 
 @dataclass(frozen=True)
 class Placement:
-    """How a picture lies in the model's image: model pixels = picture pixels × scale + offset, each (x, y).
+    """Where a picture is in the model's image: model pixels = picture pixels × scale + offset.
 
     Attributes:
-        kind: "same" (of the model's size), "model" (of its shape), "scaled", "padded", "cut" (the scene's frame), or
-            "covering" (of another shape).
-        statement: the rule in words.
+        kind: "same" (the model's size), "model" (its aspect), "scaled", "padded", "cut" (the scene's frame), or
+            "covering" (another aspect).
+        scale: (x, y).
+        offset: (x, y), model pixels.
+        statement: a sentence about what was done.
     """
 
     kind: str
@@ -89,7 +94,7 @@ class Placement:
 
     @property
     def fits(self) -> bool:
-        """Whether the picture shows the scene's frame or the model's image, as far as its shape tells."""
+        """Whether the picture shows the scene's frame or the model's image, judged by its aspect."""
         return self.kind != "covering"
 
 
@@ -99,8 +104,8 @@ class FittedPicture:
 
     Attributes:
         pixels: [height, width, 3] uint8 sRGB.
-        statement: what was done to it, for results and panels.
-        warnings: sentences about what may not be as wanted.
+        statement: sentences about what was done, for results and the panel.
+        warnings: sentences about what may not be as intended.
     """
 
     pixels: NDArray[np.uint8]
@@ -109,15 +114,19 @@ class FittedPicture:
 
 
 def read_given(path: Path, decode: Decoder) -> GivenPicture:
-    """Reads a picture file.
+    """Read a picture file.
+
+    Args:
+        path: the file.
+        decode: decodes its bytes.
 
     Raises:
-        ShotError: it cannot be read, is damaged or of a kind that is not taken.
+        ShotError: it cannot be read, is damaged or of an unsupported kind.
     """
     data, header = read_whole(path)
     try:
         pixels = decode(data, header)
-    except DecodingFailed as error:
+    except DecodingError as error:
         raise damaged(path, str(error)) from error
     except MemoryError as error:
         raise ShotError(
@@ -125,7 +134,7 @@ def read_given(path: Path, decode: Decoder) -> GivenPicture:
         ) from error
     if pixels.shape != (*header.stored_size[::-1], 4):
         raise damaged(path, f"it has {pixels.shape[1]}×{pixels.shape[0]} pixels and says otherwise")
-    alpha = pixels[..., 3]  # Blender leaves it 0 where it has found no pixels
+    alpha = pixels[..., 3]  # Blender leaves it 0 for pixels that it could not decode
     if not alpha.any():
         raise damaged(path, "it is transparent everywhere")
     if header.alpha == "none" and alpha.min() < np.iinfo(pixels.dtype).max:
@@ -134,10 +143,10 @@ def read_given(path: Path, decode: Decoder) -> GivenPicture:
 
 
 def given_array(pixels: NDArray[Any]) -> GivenPicture:
-    """A picture from Python: [H, W, 3] uint8 sRGB.
+    """Return the picture of an array [H, W, 3] uint8, sRGB.
 
     Raises:
-        ShotError: an array of another kind.
+        ShotError: the array has another type or shape.
     """
     array = np.asarray(pixels)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
@@ -150,7 +159,7 @@ def given_array(pixels: NDArray[Any]) -> GivenPicture:
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """[H, W, C] turned as EXIF's orientation says; a view."""
+    """Return a view of pixels [H, W, C], turned by EXIF's orientation."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -161,47 +170,47 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def place_picture(size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None, shows: str = "any") -> Placement:
-    """Decides how a picture lies in the model's image.
+    """Decide where a picture is in the model's image.
 
-    A picture of the model's shape is the model's image. One of the scene's frame, with its pixel aspect or with square
-    pixels, is fitted as the shot was. Any other is scaled evenly until it covers the scene's frame.
+    A picture with the model's aspect is the model's image. One with the aspect of the scene's frame, with its pixel
+    aspect or with square pixels, is fitted as the shot was. Any other is scaled evenly until it covers the frame.
 
     Args:
-        size: the picture's (width, height) in pixels.
-        model: the model's image.
-        fit: how the scene's frame lies in it; None where that is not known.
-        shows: "frame" where the picture is known to show the scene's frame whatever its shape, else "any".
+        size: (width, height) of the picture, pixels.
+        model: (width, height) of the model's image.
+        fit: how the scene's frame is fitted to it; None if that is not known.
+        shows: "frame" if the picture is known to show the scene's frame whatever its aspect, else "any".
     """
-    said = f"The picture ({size[0]}×{size[1]})"
+    label = f"The picture ({size[0]}×{size[1]})"
     if size == model and shows == "any":
-        return Placement("same", (1.0, 1.0), (0.0, 0.0), f"{said} has the model's size and was taken as it is.")
+        return Placement("same", (1.0, 1.0), (0.0, 0.0), f"{label} has the model's size and was taken as it is.")
     kind = "frame" if shows == "frame" and fit is not None else _kind(size, model, fit)
     target = f"{model[0]}×{model[1]}"
     if kind == "model":
         scale = model[0] / size[0], model[1] / size[1]
-        words = f"{said} has the shape of the model's image and was scaled to {target}."
+        words = f"{label} has the shape of the model's image and was scaled to {target}."
         return Placement("model", scale, (0.0, 0.0), words)
     if kind == "frame" and fit is not None:
         scale = fit.scale[0] * fit.source[0] / size[0], fit.scale[1] * fit.source[1] / size[1]
-        whole = max(abs(value) for value in fit.offset) < _SAME_SHAPE
+        whole = max(abs(value) for value in fit.offset) < _TOLERANCE
         how = "scaled" if whole else "padded" if fit.mode == "pad" else "cut"
-        return Placement(how, scale, fit.offset, f"{said} shows the scene's frame and was {how} to {target}.")
+        return Placement(how, scale, fit.offset, f"{label} shows the scene's frame and was {how} to {target}.")
     left, top, right, bottom = (0.0, 0.0, *model) if fit is None else fit.frame_in_model()
     unit = max((right - left) / size[0], (bottom - top) / size[1])
     offset = (left + right - unit * size[0]) / 2, (top + bottom - unit * size[1]) / 2
     if fit is None:
-        words = f"{said} has another shape than the model's image ({target}), and was cut to it."
+        words = f"{label} has another shape than the model's image ({target}), and was cut to it."
     else:
         frame = f"{fit.source[0]}×{fit.source[1]}"
         words = (
-            f"{said} has another shape than the scene's frame ({frame}) and the model's image ({target}): it was "
+            f"{label} has another shape than the scene's frame ({frame}) and the model's image ({target}): it was "
             "scaled to cover the frame and cut, and may not lie over what moves."
         )
     return Placement("covering", (unit, unit), offset, words)
 
 
 def _kind(size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None) -> str:
-    """What a picture shows by its shape: "model", "frame" or "other"."""
+    """Return what a picture shows by its aspect: "model", "frame" or "other"."""
     if fit is not None and size == fit.source:
         return "frame"
     if _same_shape(size, model, model):
@@ -214,14 +223,14 @@ def _kind(size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None) ->
 
 
 def _same_shape(size: tuple[int, int], shape: tuple[float, float], model: tuple[int, int]) -> bool:
-    """Whether two aspects differ by no more than the rounding of the picture's sides, or half a pixel of the model."""
+    """Return whether two aspects differ at most by rounding of the picture's sides, or half a pixel of the model."""
     width, height = size
     difference = math.log(width * shape[1] / (height * shape[0]))
-    return abs(difference) * max(1, min(width, height) - 1) <= 1 or abs(difference) * max(model) <= _SAME_SHAPE
+    return abs(difference) * max(1, min(width, height) - 1) <= 1 or abs(difference) * max(model) <= _TOLERANCE
 
 
 def fit_picture(given: GivenPicture, model: tuple[int, int], fit: SizeFit | None, shows: str = "any") -> FittedPicture:
-    """Lays a picture into the model's image; beyond its edges they are repeated. Args: as `place_picture`."""
+    """Fit a picture to the model's image; its edges are repeated outside. Arguments are those of `place_picture`."""
     placement = place_picture(given.size, model, fit, shows)
     header = given.header
     untouched = given.pixels.dtype == np.uint8 and header.alpha == "none" and header.encoding.is_srgb
@@ -236,24 +245,29 @@ def fit_picture(given: GivenPicture, model: tuple[int, int], fit: SizeFit | None
 
 
 def with_first_frame(shot: Shot, given: GivenPicture, shows: str = "any") -> tuple[Shot, NDArray[np.uint8]]:
-    """Fits a picture to a shot.
+    """Fit a picture to a shot, as its first frame.
+
+    Args:
+        shot: the shot.
+        given: the picture.
+        shows: see `place_picture`.
 
     Returns:
-        The shot with a statement about the picture in its `source`, and warnings where it has another shape; and the
+        The shot with a statement about the picture in its `source`, and warnings if its aspect differs; and the
         picture, [H, W, 3] uint8 sRGB of the shot's size.
     """
     fitted = fit_picture(given, shot.size, size_fit_of(shot), shows)
-    said = {"name": given.name, "size": list(given.size), "statement": fitted.statement}
+    first_frame = {"name": given.name, "size": list(given.size), "statement": fitted.statement}
     warnings = list(dict.fromkeys([*shot.warnings, *fitted.warnings]))
-    source = {**shot.source, "first_frame": said, "warnings": warnings}
+    source = {**shot.source, "first_frame": first_frame, "warnings": warnings}
     return replace(shot, source=source), fitted.pixels
 
 
 def size_fit_of(shot: Shot) -> SizeFit | None:
-    """How the scene's frame lies in the shot's image; None for a shot that does not say.
+    """Return how the scene's frame is fitted to the shot's image; None if the shot does not say.
 
     Raises:
-        ShotError: it says so in an unknown way.
+        ShotError: the entry is damaged.
     """
     data = shot.source.get("size_fit")
     if not data:

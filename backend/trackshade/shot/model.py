@@ -1,248 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The data model of a shot: frozen dataclasses over read-only arrays.
-
-A geometry that does not deform is stored once (leading dimension 1) and instances share it. World positions are
-computed where they are used, never stored.
-
-A mesh whose vertices or faces change during the shot has one geometry for each run of samples with the same topology
-(`MeshTrack.changes`). Every vertex of a later geometry knows where its surface point comes from: `Geometry.origins` is
-its place in object space at its first moment, `Geometry.births` the sample of that moment. How they are found is
-described in `trackshade.shot.carrying`.
-"""
+"""The shot: an animated scene, seen through one camera, and what must hold for it."""
 
 from __future__ import annotations
 
-import bisect
+import itertools
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trackshade.shot import validation as check
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
-
-EXTENSIONS = ("REPEAT", "EXTEND", "CLIP", "MIRROR")
-"""What lies outside the image of a cut-out: its repetition, its edge, nothing (0), its mirror image."""
-
-
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """A triangle mesh whose vertices keep their identity over the samples that it covers.
-
-    Attributes:
-        positions: [n, V, 3] float32, object space, metres, of the samples `start` to `start + n - 1`. Outside of these
-            the nearest of them holds; n = 1 for a mesh that does not deform.
-        triangles: [F, 3] int32, vertex indices.
-        uv: [F, 3, 2] float32, texture coordinates of the triangles' corners, or None.
-        materials: [F] int32, the material slot of each triangle; None where all triangles have slot 0.
-        more_uv: further texture coordinates, each like `uv`, for cut-outs that do not use `uv`.
-        origins: [V, 3] float32, object-space place of each vertex's surface point at its first moment; None where that
-            is the first of `positions`.
-        births: [V] int32, sample in which each vertex's surface point was first seen; None for `start`.
-        start: sample that `positions` begin with.
-    """
-
-    positions: Float32
-    triangles: NDArray[np.int32]
-    uv: Float32 | None = None
-    materials: NDArray[np.int32] | None = None
-    more_uv: tuple[Float32, ...] = ()
-    origins: Float32 | None = None
-    births: NDArray[np.int32] | None = None
-    start: int = 0
-
-    def __post_init__(self) -> None:
-        check.freeze(self, "positions", np.float32, (None, None, 3))
-        check.freeze(self, "triangles", np.int32, (None, 3))
-        if self.uv is not None:
-            check.freeze(self, "uv", np.float32, (len(self.triangles), 3, 2))
-        if self.materials is not None:
-            check.freeze(self, "materials", np.int32, (len(self.triangles),))
-        check.freeze_all(self, "more_uv", np.float32, (len(self.triangles), 3, 2))
-        if self.origins is not None:
-            check.freeze(self, "origins", np.float32, (self.positions.shape[1], 3))
-        if self.births is not None:
-            check.freeze(self, "births", np.int32, (self.positions.shape[1],))
-
-    @property
-    def deforms(self) -> bool:
-        return len(self.positions) > 1
-
-    @property
-    def first(self) -> Float32:
-        """[V, 3] object-space places of the vertices' surface points at their first moment."""
-        return self.positions[0] if self.origins is None else self.origins
-
-    @property
-    def born(self) -> NDArray[np.int32]:
-        """[V] int32, sample in which each vertex's surface point was first seen."""
-        if self.births is not None:
-            return self.births
-        return np.full(self.positions.shape[1], self.start, np.int32)
-
-    def at(self, t: int) -> Float32:
-        """[V, 3] object-space positions of sample `t`."""
-        return self.positions[self.row(t)]
-
-    def row(self, t: int) -> int:
-        """Index into `positions` of sample `t`."""
-        return min(max(t - self.start, 0), len(self.positions) - 1)
-
-    def same_points(self, other: Geometry) -> bool:
-        """Whether vertex i of one is vertex i of the other: both have the same faces and the same origins."""
-        return self is other or (
-            self.positions.shape[1] == other.positions.shape[1]
-            and check.same_array(self.triangles, other.triangles)
-            and check.same_array(self.first, other.first)
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Cutout:
-    """A part of an image that decides which pixels of a surface are drawn: the alpha of a leaf, for example.
-
-    Attributes:
-        alpha: [H, W] uint8, one channel of the image; the first row is the bottom one (v = 0).
-        opaque: [256] bool, whether a pixel is drawn, by the value sampled from `alpha`.
-        transform: [2, 3] float64, takes texture coordinates (u, v, 1) to image coordinates, 0 to 1 across the image.
-        extension: what lies outside the image, one of `EXTENSIONS`.
-        smooth: whether samples are interpolated linearly, instead of taken from the nearest texel.
-    """
-
-    alpha: NDArray[np.uint8]
-    opaque: Bool
-    transform: Float64
-    extension: str = "REPEAT"
-    smooth: bool = True
-
-    def __post_init__(self) -> None:
-        check.freeze(self, "alpha", np.uint8, (None, None))
-        check.freeze(self, "opaque", np.bool_, (256,))
-        check.freeze(self, "transform", np.float64, (2, 3))
-        check.check_cutout(self)
-
-
-@dataclass(frozen=True, eq=False)
-class Surfaces:
-    """How the camera's render shows the material slots of a mesh. Meshes with the same materials share one.
-
-    The last slot stands for all slots of a geometry beyond it.
-
-    Attributes:
-        front: [T or 1, S] bool, whether the triangles of each slot are drawn where they are seen from their front.
-        back: [T or 1, S] bool, the same where they are seen from behind.
-        cutouts: [S] int32, index into `Shot.cutouts`, or -1.
-        uv_layers: [S] int32, texture coordinates of the cut-out: 0 for `Geometry.uv`, n for `Geometry.more_uv[n - 1]`.
-    """
-
-    front: Bool
-    back: Bool
-    cutouts: NDArray[np.int32]
-    uv_layers: NDArray[np.int32]
-
-    def __post_init__(self) -> None:
-        slots = len(self.cutouts)
-        check.freeze(self, "front", np.bool_, (None, slots))
-        check.freeze(self, "back", np.bool_, (len(self.front), slots))
-        check.freeze(self, "cutouts", np.int32, (None,))
-        check.freeze(self, "uv_layers", np.int32, (slots,))
-
-    def at(self, t: int) -> tuple[Bool, Bool]:
-        """[S] `front` and [S] `back` of sample `t`."""
-        row = t if len(self.front) > 1 else 0
-        return self.front[row], self.back[row]
-
-
-@dataclass(frozen=True, eq=False)
-class MeshTrack:
-    """One visible thing: a geometry under a moving matrix.
-
-    Attributes:
-        name: the object's name; instances carry their instancer's name too.
-        geometry: index into `Shot.geometries`: the first geometry of the mesh.
-        matrix_world: [T, 4, 4] float64, object to world.
-        visible: [T] bool, seen by the camera's render.
-        holdout: hides what is behind it and is itself black.
-        pass_index: the object's pass index.
-        surfaces: index into `Shot.surfaces`; None where both sides of all triangles are drawn in every sample.
-        changes: (sample, index into `Shot.geometries`) where the topology changes: from which sample on the mesh has
-            which geometry; ascending.
-    """
-
-    name: str
-    geometry: int
-    matrix_world: Float64
-    visible: Bool
-    holdout: bool = False
-    pass_index: int = 0
-    surfaces: int | None = None
-    changes: tuple[tuple[int, int], ...] = ()
-
-    def __post_init__(self) -> None:
-        check.freeze(self, "matrix_world", np.float64, (None, 4, 4))
-        check.freeze(self, "visible", np.bool_, (len(self.matrix_world),))
-
-    def geometry_at(self, t: int) -> int:
-        """Index into `Shot.geometries` of the geometry that the mesh has in sample `t`."""
-        found = bisect.bisect_right(self.changes, t, key=lambda change: change[0])
-        return self.changes[found - 1][1] if found else self.geometry
-
-    @property
-    def geometries(self) -> tuple[int, ...]:
-        """Indices of all geometries that the mesh has during the shot, each once, in the order of time."""
-        return tuple(dict.fromkeys((self.geometry, *(index for _, index in self.changes))))
-
-
-@dataclass(frozen=True, eq=False)
-class CameraTrack:
-    """The camera that each sample is seen through.
-
-    Attributes:
-        name: the first sample's camera.
-        sources: [T] name of the camera behind each sample (markers may switch it).
-        intrinsics: [T, 3, 3] float64, pixels of `Shot.size`; pixels per metre where orthographic.
-        world_to_camera: [T, 4, 4] float64, OpenCV axes (x right, y down, z forward).
-        orthographic: [T] bool.
-        clip: [T, 2] float64, near and far along the view axis, metres.
-    """
-
-    name: str
-    sources: tuple[str, ...]
-    intrinsics: Float64
-    world_to_camera: Float64
-    orthographic: Bool
-    clip: Float64
-
-    def __post_init__(self) -> None:
-        count = len(self.sources)
-        check.freeze(self, "intrinsics", np.float64, (count, 3, 3))
-        check.freeze(self, "world_to_camera", np.float64, (count, 4, 4))
-        check.freeze(self, "orthographic", np.bool_, (count,))
-        check.freeze(self, "clip", np.float64, (count, 2))
-
-
-@dataclass(frozen=True, eq=False)
-class ObjectTrack:
-    """The transform of any object of the scene, empties and lights included.
-
-    Attributes:
-        kind: Blender's object type, such as "EMPTY" or "LIGHT".
-        matrix_world: [T, 4, 4] float64, object to world.
-    """
-
-    name: str
-    kind: str
-    matrix_world: Float64
-
-    def __post_init__(self) -> None:
-        check.freeze(self, "matrix_world", np.float64, (None, 4, 4))
+from trackshade.core.errors import ShotError
+from trackshade.shot.arrays import first_bad_sample, freeze
+from trackshade.shot.encoding import decode_shot, encode_shot
+from trackshade.shot.file import read_file, write_file
+from trackshade.shot.parts import CameraTrack, Cutout, Float32, Float64, Geometry, MeshTrack, ObjectTrack, Surfaces
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,13 +25,20 @@ class Shot:
     """An animated scene, seen through one camera over T samples.
 
     Attributes:
-        frame_numbers: [T] float64, scene frame numbers, ascending; sub-frames allowed.
-        fps: rate at which the samples play.
+        frame_numbers: [T] scene frame numbers, ascending; sub-frames are allowed.
+        fps: rate at which the samples play, frames per second.
         size: (width, height) of the image that the intrinsics belong to, pixels.
-        source: where it came from: plain JSON values, such as file, scene, frame map, size fit, warnings.
+        camera: the camera of each sample.
+        geometries: what the meshes name; instances share one.
+        meshes: the visible meshes.
+        objects: transforms of all objects.
+        view_layer: name of the view layer that was captured.
+        source: where the shot came from, as plain JSON values: file, scene, frame map, size fit, warnings.
+        surfaces: what the meshes name.
+        cutouts: what the surfaces name.
 
     Raises:
-        ShotError: when the parts do not fit together. Values are checked by `check_values`.
+        ShotError: the parts do not fit together. Values are checked by `check_values`.
     """
 
     frame_numbers: Float64
@@ -272,56 +54,215 @@ class Shot:
     cutouts: tuple[Cutout, ...] = ()
 
     def __post_init__(self) -> None:
-        check.freeze(self, "frame_numbers", np.float64, (None,))
-        check.check_structure(self)
+        freeze(self, "frame_numbers", np.float64, (None,))
+        _check_timing_and_size(self)
+        count = len(self.frame_numbers)
+        _check_count("the camera", len(self.camera.sources), count)
+        for index, geometry in enumerate(self.geometries):
+            _check_samples(index, geometry, count)
+        for mesh in self.meshes:
+            _check_mesh(self, mesh)
+        for index, surfaces in enumerate(self.surfaces):
+            _check_surfaces(self, index, surfaces)
+        for item in self.objects:
+            _check_count(f"object '{item.name}'", len(item.matrix_world), count)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays, shared ones once."""
-        from trackshade.shot.encoding import encode
-
-        return sum(array.nbytes for array in encode(self)[1])
+        return sum(array.nbytes for array in self.encode()[1])
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """Sentences about what the capture could not represent."""
         return tuple(self.source.get("warnings", ()))
 
     def geometry_of(self, mesh: int, t: int) -> Geometry:
-        """The geometry that mesh `mesh` has in sample `t`."""
+        """Return the geometry that mesh `mesh` has in sample `t`."""
         return self.geometries[self.meshes[mesh].geometry_at(t)]
 
     def world_positions(self, mesh: int, t: int) -> Float32:
-        """[V, 3] float32 world positions, metres, of mesh `mesh` at sample `t`."""
-        return _in_world(self.geometry_of(mesh, t).at(t), self.meshes[mesh].matrix_world[t])
+        """Return the world positions [V, 3] of mesh `mesh` in sample `t`, metres."""
+        return _to_world(self.geometry_of(mesh, t).at(t), self.meshes[mesh].matrix_world[t])
 
     def first_places(self, mesh: int, t: int = 0) -> Float32:
-        """[V, 3] float32, metres: where the vertices that mesh `mesh` has in sample `t` would have been in the first
-        sample. It is what they are colored by: their origins, under the object's first matrix.
+        """Return where the vertices that a mesh has in sample `t` would have been in the first sample.
+
+        These positions determine their colors: the vertices' origins, under the object's first matrix.
+
+        Returns:
+            World positions [V, 3], metres.
         """
-        return _in_world(self.geometry_of(mesh, t).first, self.meshes[mesh].matrix_world[0])
+        return _to_world(self.geometry_of(mesh, t).first, self.meshes[mesh].matrix_world[0])
 
     def check_values(self) -> None:
-        """Looks at every number.
+        """Check every number.
 
         Raises:
-            ShotError: a value is not finite, or a triangle names a vertex that is not there; says which object
-                and frame.
+            ShotError: a value is not finite, or an index names something that is not there; the message says which
+                object and frame.
         """
-        check.check_values(self)
+        camera = self.camera
+        for name in ("intrinsics", "world_to_camera", "clip"):
+            _check_finite(self, getattr(camera, name), f"The {name.replace('_', ' ')} of camera '{camera.name}'")
+        if np.any(camera.intrinsics[:, [0, 1], [0, 1]] <= 0):
+            raise ShotError("bad-camera", f"Camera '{camera.name}' has a focal length that is not above 0.")
+        for item in (*self.meshes, *self.objects):
+            _check_finite(self, item.matrix_world, f"The transform of '{item.name}'")
+        for index, geometry in enumerate(self.geometries):
+            _check_geometry_values(self, geometry, [mesh for mesh in self.meshes if index in mesh.geometries])
+
+    def encode(self) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """Return the shot as a plain header and a list of arrays; see `trackshade.shot.encoding`."""
+        return encode_shot(self)
+
+    @staticmethod
+    def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
+        """Return the shot that `encode` made a header and arrays of.
+
+        Raises:
+            ShotError: something is missing, of a wrong type or out of range.
+        """
+        return decode_shot(Shot, header, arrays)
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> Path:
-        """Writes the shot's file, whole or not at all; see `trackshade.shot.file`."""
-        from trackshade.shot.file import save
+        """Write the shot to a file, whole or not at all.
 
-        return save(self, Path(path), force)
+        Raises:
+            OutputError: the file exists and `force` is not set, or the folder cannot be written or is full.
+        """
+        return write_file(Path(path), *self.encode(), force)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Shot:
-        """Reads a shot's file; arrays are mapped, not read; see `trackshade.shot.file`."""
-        from trackshade.shot.file import load
+        """Read a shot's file; arrays are mapped, and read from disk when they are used.
 
-        return load(Path(path))
+        Raises:
+            ShotError: the file is missing, damaged, cut short, or written by a newer version.
+        """
+        return Shot.decode(*read_file(Path(path)))
 
 
-def _in_world(local: Float32, matrix: Float64) -> Float32:
+def _to_world(
+    local: Float32,  # [V, 3] object space
+    matrix: Float64,  # [4, 4] object to world
+) -> Float32:
     return (local @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+
+
+def _check_timing_and_size(shot: Shot) -> None:
+    if len(shot.frame_numbers) < 1:
+        raise ShotError("empty-shot", "The shot has no frames.", "Choose a range of at least one frame.")
+    if not np.all(np.isfinite(shot.frame_numbers)) or np.any(np.diff(shot.frame_numbers) <= 0):
+        raise ShotError("bad-frames", "The shot's frame numbers must be finite and ascend.")
+    if not (isinstance(shot.fps, (int, float)) and math.isfinite(shot.fps) and shot.fps > 0):
+        raise ShotError("bad-rate", f"The shot's rate is {shot.fps} frames per second; it must be above 0.")
+    if len(shot.size) != 2 or any(not isinstance(n, int) or not 1 <= n <= 65536 for n in shot.size):
+        raise ShotError("bad-size", f"The shot's size {shot.size} must be two whole numbers of pixels.")
+
+
+def _check_count(what: str, actual: int, expected: int) -> None:
+    if actual != expected:
+        raise ShotError("bad-shape", f"The shot has {expected} frames, but {what} has {actual}.")
+
+
+def _check_samples(index: int, geometry: Geometry, count: int) -> None:
+    samples = len(geometry.positions)
+    if not 0 <= geometry.start < count:
+        raise ShotError(
+            "bad-index", f"Geometry {index} starts at sample {geometry.start}; the shot has {count} samples."
+        )
+    if not 1 <= samples <= count - geometry.start:
+        raise ShotError(
+            "bad-shape",
+            f"Geometry {index} has {samples} samples from sample {geometry.start} on; the shot has {count}.",
+            "Store 1 sample where nothing deforms, else one for each frame that the geometry covers.",
+        )
+
+
+def _check_mesh(shot: Shot, mesh: MeshTrack) -> None:
+    """Raise ShotError unless the mesh's indices exist and its geometries cover the samples that show them."""
+    count = len(shot.frame_numbers)
+    _check_count(f"mesh '{mesh.name}'", len(mesh.matrix_world), count)
+    shown = (mesh.geometry, *(index for _, index in mesh.changes))
+    for kind, indices, parts in (("geometry", shown, shot.geometries), ("surfaces", (mesh.surfaces,), shot.surfaces)):
+        for index in indices:
+            if index is not None and not 0 <= index < len(parts):
+                raise ShotError("bad-index", f"Mesh '{mesh.name}' names {kind} {index}; the shot has {len(parts)}.")
+    times = [0, *(t for t, _ in mesh.changes), count]
+    if any(later <= earlier for earlier, later in itertools.pairwise(times)):
+        raise ShotError(
+            "bad-index",
+            f"Mesh '{mesh.name}' changes its geometry at the samples {times[1:-1]}, which must ascend from 1 to at "
+            f"most {count - 1}.",
+        )
+    for index, (begin, end) in zip(shown, itertools.pairwise(times), strict=True):
+        item = shot.geometries[index]
+        last = item.start + len(item.positions)
+        if item.deforms and (mesh.visible[begin : item.start].any() or mesh.visible[max(begin, last) : end].any()):
+            raise ShotError(
+                "bad-shape",
+                f"Geometry {index} has the samples {item.start} to {last - 1}, but '{mesh.name}' shows it in the "
+                f"samples {begin} to {end - 1}; the shot has {count}.",
+                "Store 1 sample where nothing deforms, else one for each frame that shows the geometry.",
+            )
+
+
+def _check_surfaces(shot: Shot, index: int, surfaces: Surfaces) -> None:
+    count = len(shot.frame_numbers)
+    if len(surfaces.front) not in (1, count) or not len(surfaces.cutouts):
+        raise ShotError(
+            "bad-shape",
+            f"Surfaces {index} have {len(surfaces.front)} samples of {len(surfaces.cutouts)} slots; the shot has "
+            f"{count} samples.",
+        )
+    if surfaces.cutouts.min() < -1 or surfaces.cutouts.max() >= len(shot.cutouts):
+        raise ShotError("bad-index", f"Surfaces {index} name a cut-out that is not there.")
+
+
+def _check_finite(
+    shot: Shot,
+    array: Float64,  # [T, ...]
+    what: str,
+) -> None:
+    bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+    if bad.size:
+        raise ShotError("not-finite", f"{what} is not finite at frame {shot.frame_numbers[bad[0]]:g}.")
+
+
+def _check_geometry_values(shot: Shot, geometry: Geometry, users: list[MeshTrack]) -> None:
+    name = users[0].name if users else "unused geometry"
+    vertices, triangles = geometry.positions.shape[1], geometry.triangles
+    if triangles.size and (triangles.min() < 0 or triangles.max() >= vertices):
+        raise ShotError("bad-index", f"A triangle of '{name}' names a vertex that is not there ({vertices} vertices).")
+    if geometry.materials is not None and geometry.materials.size and geometry.materials.min() < 0:
+        raise ShotError("bad-index", f"A triangle of '{name}' has a material slot below 0.")
+    for mesh in users:
+        if mesh.surfaces is not None:
+            _check_cutout_layers(shot.surfaces[mesh.surfaces], geometry, mesh.name)
+    t = first_bad_sample(geometry.positions)
+    if t is not None:
+        bad = int(np.flatnonzero(~np.isfinite(geometry.positions[t]).all(axis=1))[0])
+        frame = f"{shot.frame_numbers[geometry.start + t]:g}{'' if geometry.deforms else ' and all others'}"
+        raise ShotError(
+            "not-finite",
+            f"Vertex {bad} of '{name}' has no finite position at frame {frame}.",
+            "Look for a modifier or driver that divides by zero there.",
+        )
+    if geometry.origins is not None and not np.isfinite(geometry.origins).all():
+        raise ShotError("not-finite", f"The origins of the vertices of '{name}' are not all finite.")
+    births, count = geometry.births, len(shot.frame_numbers)
+    if births is not None and births.size and (births.min() < 0 or births.max() >= count):
+        raise ShotError(
+            "bad-index",
+            f"The vertices of '{name}' are born in samples {births.min()} to {births.max()}; the shot has "
+            f"{count} samples.",
+        )
+
+
+def _check_cutout_layers(surfaces: Surfaces, geometry: Geometry, name: str) -> None:
+    layers = surfaces.uv_layers[surfaces.cutouts >= 0]
+    if layers.size and (
+        layers.min() < 0 or layers.max() > len(geometry.more_uv) or (geometry.uv is None and layers.min() == 0)
+    ):
+        raise ShotError("bad-index", f"A cut-out of '{name}' needs texture coordinates that are not there.")

@@ -83,10 +83,10 @@ def shot_points(
         )
         follower = Follower(shot, int(mesh), shot.meshes[mesh].geometry, corners[of_mesh], weights[of_mesh])
         positions = np.stack(
-            [follower.at(t).places(shot.world_positions(int(mesh), t)) for t in range(num_frames)]
+            [follower.at(t).interpolate(shot.world_positions(int(mesh), t)) for t in range(num_frames)]
         )  # [T, n, 3]
         distance = np.abs(positions - positions[0]).max(axis=2)  # [T, n]
-        exists = np.stack([follower.at(t).there for t in range(num_frames)])
+        exists = np.stack([follower.at(t).exists for t in range(num_frames)])
         world[of_mesh] = positions[0]
         is_static[of_mesh] = (distance < _STATIC).all(axis=0) & exists.all(axis=0)
         front[of_mesh] = _shows_front(shot, int(mesh), corners[of_mesh], positions[0])

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from trackshade.core.errors import OutputError, UsageError
-from trackshade.results.contact_sheet import contact_sheet
+from trackshade.results.sheets import contact_sheet
 
 _HEADER_HEIGHT = 22  # px
 _BACKGROUND, _TEXT_COLOR = (32, 32, 32), (220, 220, 220)

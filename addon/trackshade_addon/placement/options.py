@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a result is placed: the choices of the panel, of a command or of a script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from . import TEXTURE_WAYS
+
+
+@dataclass(frozen=True)
+class PlacementOptions:
+    """How a result is placed; None for the default of `place`.
+
+    Attributes:
+        mode: One of PLACEMENT_MODES, or None to leave the result in its folder.
+        distance: Distance of the plate from the camera in metres.
+        interpolation: Interpolation of the plate's image.
+        texture_size: Texels along a side of a baked texture.
+    """
+
+    mode: str | None = "both"
+    distance: float | None = None
+    interpolation: str | None = None
+    texture_size: int | None = None
+
+    @property
+    def bakes(self) -> bool:
+        """Whether textures are baked, which takes a while and needs the backend's environment."""
+        return self.mode in TEXTURE_WAYS
+
+    @property
+    def has_plate(self) -> bool:
+        """Whether a plate is placed."""
+        return self.mode in ("both", "plate")
+
+    @property
+    def is_seen_through_camera(self) -> bool:
+        """Whether the result is visible in the 3D viewport when looking through the camera."""
+        return self.has_plate or self.mode == "background"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `place` and `prepare`."""
+        return {
+            "as_": self.mode or "both",
+            "distance": self.distance,
+            "interpolation": self.interpolation,
+            "texture_size": self.texture_size,
+        }

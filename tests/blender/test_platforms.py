@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the add-on does on Windows and macOS, with the system's functions faked where this system lacks them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trackshade_addon.backend import environment, interpreter, tasks
+from trackshade_addon.backend.tasks import CancellableTask
+from trackshade_addon.ui import checks_facts
+
+
+def test_an_environments_python_is_where_venv_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.python_of(Path("env")) == Path("env/bin/python")
+    monkeypatch.setattr(environment.sys, "platform", "win32")
+    assert environment.python_of(Path("env")) == Path("env/Scripts/python.exe")
+
+
+@pytest.mark.parametrize(("machine", "kind"), [("arm64", "mps"), ("x86_64", "cpu")])
+def test_the_device_of_a_mac(monkeypatch: pytest.MonkeyPatch, machine: str, kind: str) -> None:
+    monkeypatch.setattr(interpreter.sys, "platform", "darwin")
+    monkeypatch.setattr(interpreter.platform, "machine", lambda: machine)
+    assert interpreter.detect_device(CancellableTask()) == kind
+
+
+def test_a_program_that_takes_too_long_is_ended_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no process group there, and no console window is to open."""
+    started: list[dict[str, Any]] = []
+    popen = subprocess.Popen
+
+    def record(command: list[str], **options: Any) -> subprocess.Popen[str]:
+        started.append(options)
+        return popen(command, **options | {"creationflags": 0})
+
+    def no_group(*_: object) -> None:
+        raise AssertionError("killpg was called")
+
+    monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 0x08000000, raising=False)
+    monkeypatch.setattr(tasks.subprocess, "Popen", record)
+    monkeypatch.setattr(tasks.os, "killpg", no_group)
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.sys, "platform", "win32")
+        result = CancellableTask(0.1).run([sys.executable, "-c", "import time; time.sleep(60)"], limit=0.1)
+    assert result.code != 0
+    assert started[0]["creationflags"] == 0x08000000
+    assert started[0]["start_new_session"] is False
+
+
+def test_free_memory_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setattr(checks_facts.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}.__getitem__)
+    assert checks_facts.free_memory() == 4096 * 500
