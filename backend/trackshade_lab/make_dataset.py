@@ -12,8 +12,15 @@ from typing import Any
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.config import options
 from trackshade.core.errors import UsageError
-from trackshade_lab.training.dataset import Dataset
-from trackshade_lab.training.sources import Control, Kind, SourceClip, kind_of, read_source, shot_clip
+from trackshade_lab.clip_sources import (
+    ControlOptions,
+    SourceClip,
+    SourceKind,
+    find_source_kind,
+    read_shot_clip,
+    read_source,
+)
+from trackshade_lab.video_dataset import DatasetWriter
 
 
 def dataset(
@@ -21,7 +28,7 @@ def dataset(
     sources: Sequence[Path],
     *,
     prompt: str | None,
-    control: Control,
+    control: ControlOptions,
     clips: int | None,
     scene_options: Mapping[str, Any],
     blender: str | None,
@@ -33,7 +40,7 @@ def dataset(
         out: Folder of the dataset. It is created if necessary.
         sources: Scene files, shot files, result folders, and folders of shards.
         prompt: Caption of all clips. By default a text file beside the source, or the source's own caption.
-        control: Control signal in the tracking videos.
+        control: ControlOptions signal in the tracking videos.
         clips: Maximum number of clips from each folder of shards.
         scene_options: Options of the command `export` for scenes, such as camera and frames.
         blender: Path of the Blender to run.
@@ -49,10 +56,10 @@ def dataset(
     """
     if not sources:
         raise UsageError("usage", "No source was given.", "Name scenes, shots, result folders or folders of shards.")
-    kinds: list[Kind] = [
-        kind_of(source) for source in sources
-    ]  # what is wrong is said before Blender renders for hours
-    made, added, known = Dataset(out), 0, 0
+    kinds: list[SourceKind] = [
+        find_source_kind(source) for source in sources
+    ]  # so that errors are reported before Blender renders for hours
+    writer, added, known = DatasetWriter(out), 0, 0
     for number, (source, kind) in enumerate(zip(sources, kinds, strict=True), start=1):
         found: Iterator[SourceClip]
         if kind == "scene":
@@ -61,7 +68,7 @@ def dataset(
             found = read_source(source, kind, control, clips)
         for clip in found:
             chosen = replace(clip, prompt=prompt or _read_text_beside(source) or clip.prompt)
-            if made.add(chosen.name, chosen.prompt, chosen.video, chosen.tracking, chosen.fps):
+            if writer.add(chosen.name, chosen.prompt, chosen.video, chosen.tracking, chosen.fps):
                 added += 1
             else:
                 known += 1
@@ -69,7 +76,7 @@ def dataset(
     warnings = [f"{known} clips were in the dataset already."] if known else []
     return {
         "out": str(out),
-        "clips": len(made.rows),
+        "clips": len(writer.rows),
         "added": added,
         "warnings": warnings,
         "files": {"dataset": str(out.absolute())},
@@ -77,14 +84,14 @@ def dataset(
 
 
 def _render_scene(
-    scene: Path, control: Control, scene_options: Mapping[str, Any], blender: str | None, on_message: OnMessage
+    scene: Path, control: ControlOptions, scene_options: Mapping[str, Any], blender: str | None, on_message: OnMessage
 ) -> SourceClip:
     """Export a scene with its renders, and read them as a clip."""
     with tempfile.TemporaryDirectory(prefix="trackshade-dataset-") as folder:
         shot = Path(folder) / "scene.shot"
         values = {**scene_options, "scene": str(scene.absolute()), "out": str(shot), "input_render": True}
         run_addon(options.to_arguments("export", values), blender, on_message)
-        return shot_clip(shot, control, scene.stem)
+        return read_shot_clip(shot, control, scene.stem)
 
 
 def _read_text_beside(source: Path) -> str:

@@ -16,9 +16,9 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control import tracking_video
 from trackshade.core.errors import ModelError, ShotError, UsageError
 from trackshade.results import write_result
-from trackshade_lab.evaluation import Evaluation, Sampling, evaluate, markdown, summarise
+from trackshade_lab.evaluation import EvaluationConfig, SamplingConfig, evaluate, format_report, summarize
 from trackshade_lab.evaluation.__main__ import main
-from trackshade_lab.evaluation.generator import pipeline_folder
+from trackshade_lab.evaluation.generator import find_pipeline_folder
 from trackshade_lab.evaluation.plots import write_plots
 from trackshade_lab.evaluation.results import read_result
 from trackshade_lab.scenes import generate_clip, scene_shot
@@ -27,12 +27,12 @@ SMALL = ["--size", "48x36", "--frames", "5", "--steps", "1", "--batch", "2"]
 
 
 @pytest.fixture(scope="module")
-def small() -> Evaluation:
-    return Evaluation(
-        Sampling.of("mini", size=(48, 36), frames=5, steps=1),
+def small() -> EvaluationConfig:
+    return EvaluationConfig(
+        SamplingConfig.from_defaults("mini", size=(48, 36), frames=5, steps=1),
         clips=3,
         spin=1,
-        ways=("truth", "ceiling", "right", "warp", "inpainted", "still", "other", "none", "destroyed"),
+        variants=("truth", "ceiling", "right", "warp", "inpainted", "still", "other", "none", "destroyed"),
         controls=("none", "tracks-60"),
         sheets=1,
         batch=2,
@@ -41,17 +41,17 @@ def small() -> Evaluation:
 
 
 @pytest.fixture(scope="module")
-def measured(small: Evaluation, tmp_path_factory: pytest.TempPathFactory):
+def measured(small: EvaluationConfig, tmp_path_factory: pytest.TempPathFactory):
     """One evaluation, its folder and what it said."""
     out, lines = tmp_path_factory.mktemp("report"), []
     return evaluate(small, out, lines.append), out, lines
 
 
-def test_every_clip_is_measured_in_every_way(measured, small: Evaluation):
+def test_every_variant_of_every_clip_is_measured(measured, small: EvaluationConfig):
     result, out, lines = measured
     assert [clip["extra"] for clip in result["clips"]] == [False, False, False, True]
     for clip in result["clips"]:
-        assert tuple(clip["ways"]) == small.ways
+        assert tuple(clip["ways"]) == small.variants
         assert clip["ways"]["truth"]["psnr"] > 100
         assert clip["ways"]["ceiling"]["psnr"] > clip["ways"]["right"]["psnr"]
         assert tuple(clip["controls"]) == ("none", "tracks-60")
@@ -61,7 +61,7 @@ def test_every_clip_is_measured_in_every_way(measured, small: Evaluation):
     assert [path.name for path in (out / "sheets").iterdir()] == [f"{result['clips'][0]['name']}.png"]
 
 
-def test_a_run_that_was_stopped_goes_on_and_measures_nothing_twice(measured, small: Evaluation):
+def test_an_evaluation_is_resumed(measured, small: EvaluationConfig):
     result, out, _ = measured
     kept = out / "clips" / f"{result['clips'][0]['name']}.json"
     changed = json.loads(kept.read_text()) | {"caption": "told apart"}
@@ -74,17 +74,17 @@ def test_a_run_that_was_stopped_goes_on_and_measures_nothing_twice(measured, sma
     assert sum(line.startswith("clip ") for line in lines) == 2
 
 
-def test_other_settings_are_not_mixed_in(measured, small: Evaluation):
+def test_other_settings_are_rejected(measured, small: EvaluationConfig):
     _, out, _ = measured
     other = replace(small, sampling=replace(small.sampling, steps=2))
     with pytest.raises(UsageError, match="other settings"):
         evaluate(other, out, lambda line: None)
 
 
-def test_tables_have_a_row_for_each_way_and_plots_are_drawn(measured, small: Evaluation, tmp_path: Path):
+def test_tables_and_plots(measured, small: EvaluationConfig, tmp_path: Path):
     result, _, _ = measured
-    summary = summarise(result)
-    assert [row["id"] for row in summary["all"]] == list(small.ways)
+    summary = summarize(result)
+    assert [row["id"] for row in summary["all"]] == list(small.variants)
     assert summary["all"][0]["clips"] == 3
     right = next(row for row in summary["all"] if row["id"] == "right")["psnr"]
     values = [clip["ways"]["right"]["psnr"] for clip in result["clips"][:3]]
@@ -93,7 +93,7 @@ def test_tables_have_a_row_for_each_way_and_plots_are_drawn(measured, small: Eva
     difference = next(row for row in summary["differences"] if row["id"] == "all:psnr:right-other")["difference"]
     others = [clip["ways"]["other"]["psnr"] for clip in result["clips"][:3]]
     assert difference["mean"] == pytest.approx(np.mean(np.subtract(values, others)))
-    text = markdown(result, summary)
+    text = format_report(result, summary)
     assert text.count("\n| model, right tracks |") >= 2
     assert "## Control signals" in text
     assert "LPIPS" in text
@@ -102,7 +102,7 @@ def test_tables_have_a_row_for_each_way_and_plots_are_drawn(measured, small: Eva
         assert Image.open(path).width > 300
 
 
-def test_the_command_prints_tables_and_leaves_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_prints_tables_and_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     arguments = ["--out", str(tmp_path), "--clips", "2", "--spin", "0", "--ways", "right,warp", "--no-text", *SMALL]
     assert main(arguments) == 0
     printed = capsys.readouterr()
@@ -128,7 +128,7 @@ def test_the_command_prints_tables_and_leaves_a_report(tmp_path: Path, capsys: p
         (["--out", "x", "--results", "nowhere"], 3, "no result"),
     ],
 )
-def test_wrong_use_is_one_sentence(
+def test_the_command_prints_errors(
     arguments: list[str], code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -136,12 +136,12 @@ def test_wrong_use_is_one_sentence(
     assert words in capsys.readouterr().err
 
 
-def test_a_training_run_is_found_by_its_export(tmp_path: Path):
+def test_the_export_of_a_training_run_is_found(tmp_path: Path):
     with pytest.raises(ModelError, match="no pipeline"):
-        pipeline_folder(tmp_path)
+        find_pipeline_folder(tmp_path)
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "model_index.json").write_text("{}")
-    assert pipeline_folder(tmp_path) == tmp_path / "export"
+    assert find_pipeline_folder(tmp_path) == tmp_path / "export"
 
 
 def result_folder(folder: Path, made: str = "truth", input_render: bool = True) -> Path:
@@ -177,7 +177,7 @@ def test_results_are_measured_against_the_input_render(tmp_path: Path, capsys: p
     assert len(list((tmp_path / "report" / "sheets").iterdir())) == 2
 
 
-def test_a_result_without_true_frames_says_so(tmp_path: Path):
+def test_results_without_true_frames_raise_errors(tmp_path: Path):
     with pytest.raises(ShotError, match="--input-render"):
         read_result(result_folder(tmp_path / "r", input_render=False))
     damaged = result_folder(tmp_path / "d")

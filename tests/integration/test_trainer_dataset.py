@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from trackshade.cli.dataset import dataset
 
 from tests.helpers import result_shots
 from trackshade.cli.blender import run_addon
@@ -21,10 +22,9 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.results import write_result
-from trackshade_lab.make_dataset import dataset
+from trackshade_lab.clip_sources import ControlOptions
 from trackshade_lab.scenes import generate_shards, load_shards
-from trackshade_lab.training.dataset import LISTS, Dataset, read_dataset, read_video, write_tracking
-from trackshade_lab.training.sources import Control
+from trackshade_lab.video_dataset import LISTS, DatasetWriter, read_dataset, read_video, write_tracking
 
 SHOT = result_shots.shot([("Square", [result_shots.at(0.1 * t, 0, 0, 0.3 * t) for t in range(4)])], scene="Blue_square")
 
@@ -36,7 +36,7 @@ def write_pictures(folder: Path, frames: np.ndarray) -> None:
 
 
 def make(out: Path, *sources: Path, **changes) -> dict:
-    values = {"prompt": None, "control": Control(), "clips": None, "scene_options": {}, "blender": None}
+    values = {"prompt": None, "control": ControlOptions(), "clips": None, "scene_options": {}, "blender": None}
     return dataset(out, sources, **(values | changes), on_message=lambda message: None)
 
 
@@ -75,19 +75,19 @@ def test_a_shot_and_its_render_become_a_clip(shot, tmp_path: Path):
         assert float(file.streams.video[0].average_rate or 0) == 8.0
 
 
-def test_the_same_again_is_left_out_and_more_is_added(shot, tmp_path: Path):
+def test_duplicates_are_skipped_and_new_clips_added(shot, tmp_path: Path):
     path, _ = shot
     make(tmp_path / "data", path)
     again = make(tmp_path / "data", path)
     assert (again["clips"], again["added"], len(again["warnings"])) == (1, 0, 1)
     (tmp_path / "spin.txt").write_text("a square\nthat turns\n")
-    make(tmp_path / "data", path, control=Control("points", 100))
+    make(tmp_path / "data", path, control=ControlOptions("points", 100))
     first, second = read_dataset(tmp_path / "data")
     assert (first.prompt, second.prompt) == ("Blue square", "a square that turns")
     assert not np.array_equal(read_video(first.tracking), read_video(second.tracking))
 
 
-def test_a_result_gives_its_input_render_and_never_its_own_frames(tmp_path: Path):
+def test_results_give_their_input_render(tmp_path: Path):
     video = result_shots.paint(SHOT, {0: result_shots.texture()}).frames
     tracking = tracking_video(SHOT)
     values = {
@@ -107,14 +107,14 @@ def test_a_result_gives_its_input_render_and_never_its_own_frames(tmp_path: Path
 
 
 def test_shards(tmp_path: Path):
-    generate_shards(tmp_path / "shards", 3, size=(32, 24), num_frames=2)
+    generate_shards(tmp_path / "shards", 3, size=(32, 24), frames=2)
     make(tmp_path / "data", tmp_path / "shards", clips=2)
     shards, entries = load_shards(tmp_path / "shards"), read_dataset(tmp_path / "data")
     assert [entry.prompt for entry in entries] == list(shards.captions[:2])
     np.testing.assert_array_equal(read_video(entries[1].tracking), shards[1][1])
 
 
-def test_what_cannot_be_is_a_sentence(shot, tmp_path: Path):
+def test_unusable_sources_raise_errors(shot, tmp_path: Path):
     path, video = shot
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
@@ -141,15 +141,15 @@ def test_what_cannot_be_is_a_sentence(shot, tmp_path: Path):
         (lambda data: [(data / name).write_text("") for name in LISTS], "lists no clips"),
     ],
 )
-def test_a_damaged_dataset_is_told(change, words: str, tmp_path: Path):
+def test_damaged_datasets_raise_errors(change, words: str, tmp_path: Path):
     video = np.zeros((2, 16, 16, 3), np.uint8)
-    Dataset(tmp_path / "data").add("a", "a box", video, video, 8.0)
+    DatasetWriter(tmp_path / "data").add("a", "a box", video, video, 8.0)
     change(tmp_path / "data")
     with pytest.raises(UsageError, match=words):
         read_dataset(tmp_path / "data")
 
 
-def test_a_file_that_is_no_video_is_told(tmp_path: Path):
+def test_unreadable_videos_raise_errors(tmp_path: Path):
     (tmp_path / "a.mp4").write_bytes(b"words")
     with pytest.raises(UsageError, match="cannot be read as a video"):
         read_video(tmp_path / "a.mp4")
@@ -158,7 +158,7 @@ def test_a_file_that_is_no_video_is_told(tmp_path: Path):
 def test_a_scene_is_rendered_into_a_clip(tmp_path: Path):
     pytest.importorskip("bpy", reason="renders the scene")
     scene = tmp_path / "demo.blend"
-    run_addon(options.to_arguments("scene", {"out": str(scene)}), None, lambda message: None)
+    run_addon(options.arguments("scene", {"out": str(scene)}), None, lambda message: None)
     try:
         made = make(tmp_path / "data", scene, prompt="balls", scene_options={"model": "mini"})
     except TrackshadeError as error:

@@ -15,20 +15,20 @@ from safetensors.torch import load_file
 from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
 from tests.helpers.trainings import PLAIN, SMALL
 from trackshade_lab.scenes import generate_shards
-from trackshade_lab.training.config import TrainConfig
-from trackshade_lab.training.dataset import Dataset
+from trackshade_lab.training.config import FromScratchConfig
 from trackshade_lab.training.run import train
+from trackshade_lab.video_dataset import DatasetWriter
 
-TINY = {"steps": 1, "batch": 4, "autoencoder_steps": 0, "average": 0.0, **SMALL}
+TINY = {"steps": 1, "batch_size": 4, "autoencoder_steps": 0, "ema_decay": 0.0, **SMALL}
 # The second process is held up once it has been through a function.
 LATE = """
 import os, sys, time
-from trackshade_lab.training import __main__, run, tune
+from trackshade_lab.training import __main__, fine_tuning, run
 
 def late(module, name):
     through = getattr(module, name)
-    def held_up(*given):
-        made = through(*given)
+    def held_up(*given, **named):
+        made = through(*given, **named)
         if os.environ["RANK"] == "1" and name in waits:
             waits.discard(name)
             time.sleep(3)
@@ -36,8 +36,8 @@ def late(module, name):
     waits = {name}
     setattr(module, name, held_up)
 
-late(run, "_adopted")
-late(tune, "_cache")
+late(run, "_copy_component")
+late(fine_tuning, "_open_cache")
 sys.exit(__main__.main(sys.argv[1:]))
 """
 
@@ -66,9 +66,9 @@ def gradients(run: Path) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if key.endswith(("exp_avg", "momentum_buffer"))}
 
 
-def test_processes_and_pieces_give_the_gradients_of_one(data: str, tmp_path: Path):
-    train(TrainConfig(out=str(tmp_path / "one"), data=data, **TINY))
-    train(TrainConfig(out=str(tmp_path / "pieces"), data=data, **TINY, accumulate=2))
+def test_processes_and_accumulation_do_not_change_gradients(data: str, tmp_path: Path):
+    train(FromScratchConfig(out=str(tmp_path / "one"), data=data, **TINY))
+    train(FromScratchConfig(out=str(tmp_path / "pieces"), data=data, **TINY, gradient_accumulation_steps=2))
     assert "processes 2" in launch(["-m", "trackshade_lab.training"], out=tmp_path / "two", data=data, **TINY)
     one = gradients(tmp_path / "one")
     assert any(value.abs().max() > 1e-4 for value in one.values())
@@ -84,27 +84,27 @@ def behind(run: Path) -> float:
     return sum((average[key] - newest[key]).abs().sum().item() for key in newest)
 
 
-def test_the_average_follows_what_several_processes_train(data: str, tmp_path: Path):
-    options = {**TINY, "steps": 3, "average": 0.9}
-    train(TrainConfig(out=str(tmp_path / "one"), data=data, **options))
+def test_ema_with_several_processes(data: str, tmp_path: Path):
+    options = {**TINY, "steps": 3, "ema_decay": 0.9}
+    train(FromScratchConfig(out=str(tmp_path / "one"), data=data, **options))
     launch(["-m", "trackshade_lab.training"], out=tmp_path / "two", data=data, **options)
     assert behind(tmp_path / "two") == pytest.approx(behind(tmp_path / "one"), rel=0.1)
 
 
-def test_a_process_that_comes_late_finds_the_autoencoder_as_the_first_did(data: str, tmp_path: Path):
+def test_a_late_process_loads_the_same_autoencoder(data: str, tmp_path: Path):
     late = tmp_path / "late.py"
     late.write_text(LATE)
     assert "processes 2" in launch([str(late)], out=tmp_path / "run", data=data, **TINY)
 
 
-def test_clips_are_shared_out_from_one_list_though_one_process_looks_late(tmp_path: Path):
+def test_a_late_process_shares_the_same_list_of_clips(tmp_path: Path):
     late = tmp_path / "late.py"
     late.write_text(LATE)
-    base, dataset = write_checkpoint(tmp_path / "base"), Dataset(tmp_path / "data")
+    base, dataset = write_checkpoint(tmp_path / "base"), DatasetWriter(tmp_path / "data")
     rng = np.random.default_rng(0)
     for number in range(4):
         video, tracking = rng.integers(0, 256, (2, FRAMES, HEIGHT, WIDTH, 3), np.uint8)
         dataset.add(str(number), f"a box, number {number}", video, tracking, 8.0)
-    options = {"steps": 1, "batch": 2, "warmup": 1, "rate": 1e-2, **PLAIN}
+    options = {"steps": 1, "batch_size": 2, "warmup_steps": 1, "learning_rate": 1e-2, **PLAIN}
     said = launch([str(late)], out=tmp_path / "run", data=dataset.folder, base=base, **options)
     assert "processes 2" in said

@@ -18,20 +18,19 @@ from tests.helpers.trainings import PLAIN
 from trackshade.core.errors import ModelError, UsageError
 from trackshade.models import TrackingTransformer3DModel
 from trackshade.pipelines import DiffusionShaderPipeline
-from trackshade_lab.training.cache import Cache
-from trackshade_lab.training.config import TuneConfig
-from trackshade_lab.training.dataset import Dataset, read_dataset, read_video
-from trackshade_lab.training.lora import fuse_lora, load_lora
+from trackshade_lab.training.config import FineTuningConfig
+from trackshade_lab.training.fine_tuning import load_lora
+from trackshade_lab.training.fine_tuning_task import EncodingCache, FineTuningTask
 from trackshade_lab.training.run import export_run, train
-from trackshade_lab.training.tune_task import TuneTask
+from trackshade_lab.video_dataset import DatasetWriter, read_dataset, read_video
 
 TINY = {
     "steps": 3,
-    "batch": 2,
-    "tracking_blocks": 2,
-    "warmup": 1,
-    "rate": 1e-2,
-    "sheet_steps": 2,
+    "batch_size": 2,
+    "num_tracking_blocks": 2,
+    "warmup_steps": 1,
+    "learning_rate": 1e-2,
+    "validation_inference_steps": 2,
     **PLAIN,
 }
 BRANCH = ("transformer_blocks_copy.", "initial_combine_linear.", "combine_linears.")
@@ -56,7 +55,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    dataset = Dataset(tmp_path_factory.mktemp("dataset") / "data")
+    dataset = DatasetWriter(tmp_path_factory.mktemp("dataset") / "data")
     rng = np.random.default_rng(0)
     for name in ("one", "two", "three"):
         video, tracking = rng.integers(0, 256, (2, FRAMES, HEIGHT, WIDTH, 3), np.uint8)
@@ -67,7 +66,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tuned")
-    train(TuneConfig(out=str(out), data=str(data), base=str(base), **TINY))
+    train(FineTuningConfig(out=str(out), data=str(data), base=str(base), **TINY))
     return out
 
 
@@ -86,7 +85,7 @@ def shade(pipeline: DiffusionShaderPipeline) -> torch.Tensor:
     return pipeline("a box", image, tracking, num_inference_steps=2, generator=generator, output_type="latent").frames
 
 
-def test_only_the_branch_changes_and_the_layout_is_the_published_one(base: Path, tuned: Path):
+def test_only_the_branch_changes_and_the_published_layout_is_exported(base: Path, tuned: Path):
     before, after = stored(base), stored(tuned / "export")
     assert all(torch.equal(after[key], value) for key, value in before.items())
     assert {key for key in after if key not in before} == {key for key in after if key.startswith(BRANCH)}
@@ -104,26 +103,26 @@ def test_only_the_branch_changes_and_the_layout_is_the_published_one(base: Path,
         assert path.stat().st_nlink == 1
 
 
-def test_the_result_is_a_pipeline(tuned: Path):
+def test_the_export_is_a_pipeline(tuned: Path):
     pipeline = DiffusionShaderPipeline.from_pretrained(tuned / "export")
     assert torch.isfinite(shade(pipeline)).all()
 
 
-def test_sheets_and_cache(base: Path, data: Path, tuned: Path, tmp_path: Path):
+def test_validation_images_and_cache(base: Path, data: Path, tuned: Path, tmp_path: Path):
     assert list((tuned / "sheets").glob("*.png"))
     kept = {path: path.stat().st_mtime_ns for path in (data / "cache").iterdir()}
     assert len(kept) == 3 + 4  # clips, and captions with the empty one
-    train(TuneConfig(out=str(tmp_path), data=str(data), base=str(base), **TINY))
+    train(FineTuningConfig(out=str(tmp_path), data=str(data), base=str(base), **TINY))
     assert {path: path.stat().st_mtime_ns for path in (data / "cache").iterdir()} == kept
     assert not list(data.rglob("*.pt"))
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(base: Path, data: Path, tuned: Path, tmp_path: Path):
+def test_a_resumed_run_equals_the_uninterrupted_one(base: Path, data: Path, tuned: Path, tmp_path: Path):
     def stop(entry: dict) -> None:
         if entry.get("step") == 2 and "loss" in entry:
             raise KeyboardInterrupt
 
-    config = TuneConfig(out=str(tmp_path), data=str(data), base=str(base), **TINY)
+    config = FineTuningConfig(out=str(tmp_path), data=str(data), base=str(base), **TINY)
     with pytest.raises(KeyboardInterrupt):
         train(config, stop)
     train(config)
@@ -133,12 +132,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(base: Path, data: Path, tuned: P
     assert all(torch.equal(value, theirs[key]) for key, value in stored(again).items())
 
 
-def test_a_lora_is_kept_beside_and_fuses_to_the_same(base: Path, data: Path, tmp_path: Path):
+def test_a_fused_lora_equals_the_separate_one(base: Path, data: Path, tmp_path: Path):
     fused, apart = tmp_path / "fused", tmp_path / "apart"
     lora = TINY | {"lora_rank": 2}
-    config = TuneConfig(out=str(fused), data=str(data), base=str(base), **lora)
+    config = FineTuningConfig(out=str(fused), data=str(data), base=str(base), **lora)
     train(config)
-    run_again = TuneConfig(out=str(apart), data=str(data), base=str(base), lora_fuse=False, **lora)
+    run_again = FineTuningConfig(out=str(apart), data=str(data), base=str(base), lora_fuse=False, **lora)
     train(run_again)
     before = stored(base)
     assert all(torch.equal(stored(apart / "export")[key], value) for key, value in before.items())
@@ -147,7 +146,8 @@ def test_a_lora_is_kept_beside_and_fuses_to_the_same(base: Path, data: Path, tmp
     assert all(".attn1.to_" in key and key.startswith("transformer_blocks.") for key in changed)
     transformer = TrackingTransformer3DModel.from_pretrained(apart / "export" / "transformer")
     load_lora(transformer, apart / "export" / "lora")
-    fuse_lora(transformer)
+    transformer.fuse_lora()
+    transformer.unload_lora()
     theirs = stored(fused / "export")
     for key, value in transformer.state_dict().items():
         torch.testing.assert_close(value, theirs[key], msg=key)
@@ -168,56 +168,65 @@ class Fixed(torch.nn.Module):
 
 
 @pytest.fixture
-def task(base: Path, data: Path, tuned: Path) -> TuneTask:
+def task(base: Path, data: Path, tuned: Path) -> FineTuningTask:
     entries = read_dataset(data)
     pipeline = DiffusionShaderPipeline.from_pretrained(tuned / "export")
-    cache = Cache(data / "cache", base / "vae", (base / "text_encoder", base / "tokenizer"), 8, pixels=False)
-    settings = TINY | {"batch": 4, "image_dropout": 0.5}
-    return TuneTask(entries, cache, pipeline, TuneConfig(out="x", data=str(data), base=str(base), **settings))
+    cache = EncodingCache(
+        data / "cache",
+        vae=base / "vae",
+        text_encoder=base / "text_encoder",
+        tokenizer=base / "tokenizer",
+        max_text_length=8,
+        store_pixels=False,
+    )
+    settings = TINY | {"batch_size": 4, "image_dropout": 0.5}
+    return FineTuningTask(
+        entries, cache, pipeline, FineTuningConfig(out="x", data=str(data), base=str(base), **settings)
+    )
 
 
-def test_the_loss_is_the_recipes(task: TuneTask):
+def test_the_loss_is_the_published_recipe(task: FineTuningTask):
     """Squared error of the clean latents that the prediction means, weighted with 1 / (1 - alpha_bar)."""
-    batch = task.batch(3)
+    batch = task.get_batch(3)
     velocity = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1))
     signal = task.scheduler.alphas_cumprod[batch.timesteps].float()[:, None, None, None, None]
     noisy = signal.sqrt() * batch.latents + (1 - signal).sqrt() * batch.noise
     clean = signal.sqrt() * noisy - (1 - signal).sqrt() * velocity
     wanted = ((clean - batch.latents).square() / (1 - signal)).mean()
-    torch.testing.assert_close(task.loss(Fixed(velocity), batch), wanted, rtol=1e-3, atol=0)
+    torch.testing.assert_close(task.compute_loss(Fixed(velocity), batch), wanted, rtol=1e-3, atol=0)
 
 
-def test_every_epoch_shows_every_clip_once(task: TuneTask):
-    shown = np.concatenate([task.picks(step) for step in range(3)])  # 12 places, 4 epochs of 3 clips
+def test_every_epoch_shows_every_clip_once(task: FineTuningTask):
+    shown = np.concatenate([task.pick_clips(step) for step in range(3)])  # 12 places, 4 epochs of 3 clips
     assert all(sorted(epoch) == [0, 1, 2] for epoch in shown.reshape(4, 3))
 
 
-def test_batches_are_as_the_pipeline_encodes_and_are_shared_out(task: TuneTask):
-    full, parts = task.batch(5), [task.batch(5, part, 2) for part in range(2)]
-    for name in ("latents", "image", "tracks", "text", "noise", "timesteps"):
+def test_batches_match_the_pipeline_and_are_split_among_processes(task: FineTuningTask):
+    full, parts = task.get_batch(5), [task.get_batch(5, part, 2) for part in range(2)]
+    for name in ("latents", "image_latents", "tracking_maps", "text", "noise", "timesteps"):
         value = getattr(full, name)
         shared = torch.empty_like(value)
         shared[0::2], shared[1::2] = (getattr(part, name) for part in parts)
         assert torch.equal(shared, value), name
-    dropped = [not image.any() for image in full.image]
-    assert 0 < sum(dropped) < 4 or any(not task.batch(step).image[0].any() for step in range(6, 12))
-    assert not full.image[:, 1:].any()
+    dropped = [not image.any() for image in full.image_latents]
+    assert 0 < sum(dropped) < 4 or any(not task.get_batch(step).image_latents[0].any() for step in range(6, 12))
+    assert not full.image_latents[:, 1:].any()
     # The mean over draws is what the pipeline would give: the tracking latents, then the first frame's alone.
-    clip = task.picks(5)[0]
+    clip = task.pick_clips(5)[0]
     tracking = torch.from_numpy(read_video(task.entries[clip].tracking)).permute(0, 3, 1, 2)[None].float() / 255
     with torch.no_grad():
         drawn = [
             task.pipeline.encode_tracking_video(tracking, "training", torch.Generator().manual_seed(n))
             for n in range(40)
         ]
-        mine = [task._sample(int(clip), n, 0).tracks for n in range(40)]
+        mine = [task.load_sample(int(clip), n, 0).tracking_maps for n in range(40)]
     spread = torch.cat(drawn).std(0).mean()
     assert (torch.cat(drawn).mean(0) - torch.cat(mine).mean(0)).abs().mean() < 0.4 * spread
 
 
 def test_a_base_with_a_branch_is_trained_on(data: Path, tmp_path: Path):
     folder = write_checkpoint(tmp_path / "base")
-    train(TuneConfig(out=str(tmp_path / "run"), data=str(data), base=str(folder), **TINY | {"steps": 1}))
+    train(FineTuningConfig(out=str(tmp_path / "run"), data=str(data), base=str(folder), **TINY | {"steps": 1}))
     before, after = stored(folder), stored(tmp_path / "run" / "export")
     assert before.keys() == after.keys()
     assert {key for key in before if not torch.equal(before[key], after[key])} <= {
@@ -228,13 +237,13 @@ def test_a_base_with_a_branch_is_trained_on(data: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"tracking_blocks": 9}, "cannot have 9 tracking blocks"),
+        ({"num_tracking_blocks": 9}, "cannot have 9 tracking blocks"),
         ({"base": "/nowhere"}, "no model in /nowhere"),
         ({"data": "/nowhere"}, "prompt.txt cannot be read"),
-        ({"batch": 3, "accumulate": 2}, "cannot be shared out"),
+        ({"batch_size": 3, "gradient_accumulation_steps": 2}, "does not divide evenly"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(base: Path, data: Path, tmp_path: Path, change: dict, words: str):
+def test_unusable_settings_raise_errors(base: Path, data: Path, tmp_path: Path, change: dict, words: str):
     settings = {"out": str(tmp_path), "data": str(data), "base": str(base), **TINY, **change}
     with pytest.raises((UsageError, ModelError), match=words):
-        train(TuneConfig(**settings))
+        train(FineTuningConfig(**settings))

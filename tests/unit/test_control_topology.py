@@ -162,7 +162,7 @@ def test_dense_tracks_are_places_of_birth() -> None:
     video = tracking_video(shot, threads=1)
     for t in range(4):
         seen = surfaces.mesh[t] >= 0
-        np.testing.assert_allclose(tracks.place[t][seen, 0] / SIZE[0] * 255, video.frames[t][seen, 0], atol=0.51)
+        np.testing.assert_allclose(tracks.position[t][seen, 0] / SIZE[0] * 255, video.frames[t][seen, 0], atol=0.51)
 
 
 def test_points_of_an_evaluation_follow_too() -> None:
@@ -171,9 +171,9 @@ def test_points_of_an_evaluation_follow_too() -> None:
     _, surfaces = shot_tracks(shot)
     points = shot_points(shot, surfaces, first, 50)
     assert len(points) > 20
-    assert points.seen[:, WHOLE].mean() > 0.9
-    assert points.seen[:, RIGHT].mean() < 0.1
-    assert not points.still.any()  # they are not there all the time
+    assert points.visible[:, WHOLE].mean() > 0.9
+    assert points.visible[:, RIGHT].mean() < 0.1
+    assert not points.is_static.any()  # they are not there all the time
 
 
 def test_all_geometries_of_a_mesh_go_into_its_texture() -> None:

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from trackshade.core.images import psnr
-from trackshade_lab.evaluation.displacement import displacement
-from trackshade_lab.evaluation.fidelity import gradient_energy, pixel_variance, share, ssim
-from trackshade_lab.evaluation.intervals import bootstrap, estimate, paired
+from trackshade_lab.evaluation.image_measures import displacement, gradient_energy, pixel_variance, ratio, ssim
+from trackshade_lab.evaluation.summary import bootstrap_interval, estimate_difference, estimate_mean
 
 
 def disc(x: float, y: float, background: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +39,7 @@ def test_displacement_at_the_edge_of_the_frame():
     assert displacement(truth[None], made[None], mask[None]) == pytest.approx(5, abs=0.5)
 
 
-def test_displacement_is_not_a_number_where_nothing_is_seen():
+def test_displacement_of_an_invisible_object_is_nan():
     truth, mask = disc(48, 32)
     assert np.isnan(displacement(truth[None], truth[None], np.zeros_like(mask)[None]))
 
@@ -50,7 +49,7 @@ def test_psnr_of_a_known_error():
     assert psnr(truth, truth + 10) == pytest.approx(20 * np.log10(25.5))
 
 
-def test_psnr_within_a_mask_sees_nothing_else():
+def test_psnr_within_a_mask():
     truth = np.full((2, 8, 8, 3), 100, np.uint8)
     made, mask = truth.copy(), np.zeros((2, 8, 8), bool)
     made[:, :4] += 10
@@ -77,7 +76,7 @@ def ssim_by_hand(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(values))
 
 
-def test_ssim_is_its_definition():
+def test_ssim_matches_its_definition():
     rng = np.random.default_rng(0)
     a = rng.integers(0, 256, (16, 19)).astype(np.uint8)
     b = np.clip(a + rng.normal(0, 30, a.shape), 0, 255).astype(np.uint8)
@@ -86,14 +85,14 @@ def test_ssim_is_its_definition():
     assert ssim(videos[0], videos[0]) == pytest.approx(1)
 
 
-def test_ssim_of_two_plain_pictures_follows_by_hand():
+def test_ssim_of_two_uniform_images():
     """Without texture it is the luminance term alone."""
     a, b = np.full((1, 20, 20, 3), 100, np.uint8), np.full((1, 20, 20, 3), 150, np.uint8)
     c1 = (0.01 * 255) ** 2
     assert ssim(a, b) == pytest.approx((2 * 100 * 150 + c1) / (100**2 + 150**2 + c1), abs=1e-5)
 
 
-def test_ssim_refuses_pictures_smaller_than_its_window():
+def test_ssim_rejects_small_images():
     small = np.zeros((1, 8, 30, 3), np.uint8)
     with pytest.raises(ValueError, match="11 pixels"):
         ssim(small, small)
@@ -104,39 +103,39 @@ def test_gradients_and_variance_of_stripes():
     video[:, :, ::2] = 10
     assert gradient_energy(video) == pytest.approx(100)
     assert pixel_variance(video) == pytest.approx(25)
-    assert share(50.0, 100.0) == 0.5
-    assert np.isnan(share(1.0, 0.0))
+    assert ratio(50.0, 100.0) == 0.5
+    assert np.isnan(ratio(1.0, 0.0))
 
 
 def test_blur_costs_gradient_energy():
     noise = np.random.default_rng(0).integers(0, 256, (2, 20, 20, 3)).astype(np.uint8)
     soft = ((noise.astype(int) + np.roll(noise, 1, 2)) // 2).astype(np.uint8)
-    assert share(gradient_energy(soft), gradient_energy(noise)) < 0.8
+    assert ratio(gradient_energy(soft), gradient_energy(noise)) < 0.8
 
 
 def test_bootstrap_contains_the_mean_and_narrows():
     values = np.random.default_rng(0).normal(5, 1, 400)
-    few, many = bootstrap(values[:20]), bootstrap(values)
+    few, many = bootstrap_interval(values[:20]), bootstrap_interval(values)
     assert many[0] < values.mean() < many[1]
     assert many[1] - many[0] < few[1] - few[0]
 
 
-def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says():
+def test_bootstrap_coverage():
     rng = np.random.default_rng(1)
-    spans = [bootstrap(rng.normal(5, 1, 60), draws=400) for _ in range(200)]
+    spans = [bootstrap_interval(rng.normal(5, 1, 60), resamples=400) for _ in range(200)]
     assert 0.88 < np.mean([low < 5 < high for low, high in spans]) < 0.995
 
 
-def test_estimates_leave_out_what_is_missing():
-    found = estimate([1.0, None, 3.0, float("nan")])
-    assert (found.mean, found.clips) == (2.0, 2)
-    assert np.isnan(estimate([None]).mean)
+def test_missing_values_are_ignored():
+    found = estimate_mean([1.0, None, 3.0, float("nan")])
+    assert (found["mean"], found["clips"]) == (2.0, 2)
+    assert np.isnan(estimate_mean([None])["mean"])
 
 
-def test_pairs_are_compared_clip_by_clip():
+def test_paired_differences():
     """The clips differ far more than the ways do, and that is not the ways' doing."""
     rng = np.random.default_rng(0)
     base = rng.normal(25, 8, 50)
-    found = paired(list(base + rng.normal(1, 0.1, 50)), list(base))
-    assert 0.9 < found.low < found.mean < found.high < 1.1
-    assert paired([1.0, None], [0.5, 2.0]).clips == 1
+    found = estimate_difference(list(base + rng.normal(1, 0.1, 50)), list(base))
+    assert 0.9 < found["low"] < found["mean"] < found["high"] < 1.1
+    assert estimate_difference([1.0, None], [0.5, 2.0])["clips"] == 1

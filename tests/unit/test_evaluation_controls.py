@@ -7,18 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from result_shots import at, shot
+from trackshade.core.caption_colors import COLORS
 
+from tests.helpers.result_shots import at, shot
 from trackshade.control import tracking_video
 from trackshade.control.signals import control_signal
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.core.errors import UsageError
-from trackshade_lab.evaluation.color_words import NAMES, nearest_name, shown_color
-from trackshade_lab.evaluation.held_out import plan
-from trackshade_lab.evaluation.identity import destroy_identity
-from trackshade_lab.evaluation.variants import WAYS, chosen
+from trackshade_lab.evaluation.clips import plan_clips
+from trackshade_lab.evaluation.image_measures import COLOR_NAMES, dominant_color_name, nearest_color_name
+from trackshade_lab.evaluation.variants import VARIANTS, destroy_identity, parse_variants
 from trackshade_lab.scenes import generate_clip, scene_shot
-from trackshade_lab.scenes.captions import COLORS
 
 
 def clip():
@@ -101,37 +100,37 @@ def test_an_unknown_signal_is_refused():
         control_signal(shot([("square", [np.eye(4)] * 2)]), "tracks-0")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COLOR_NAMES)
 @pytest.mark.parametrize("light", [0.45, 1.0])
-def test_named_colors_are_known_in_light_and_in_shadow(name: str, light: float):
-    assert nearest_name(srgb_to_linear(np.array(COLORS[name])) * light) == name
+def test_named_colors_are_recognized_in_light_and_shadow(name: str, light: float):
+    assert nearest_color_name(srgb_to_linear(np.array(COLORS[name])) * light) == name
 
 
-def test_the_color_is_judged_within_the_mask():
+def test_dominant_color_within_a_mask():
     video = np.zeros((2, 20, 20, 3), np.uint8)
     video[:] = np.rint(255 * np.array(COLORS["green"]))
     mask = np.zeros((2, 20, 20), bool)
     mask[:, 5:15, 5:15] = True
     video[mask] = np.rint(255 * linear_to_srgb(0.6 * srgb_to_linear(np.array(COLORS["purple"]))))
-    assert shown_color(video, mask) == "purple"
-    assert shown_color(video, ~mask) == "green"
-    assert shown_color(video, np.zeros_like(mask)) is None
+    assert dominant_color_name(video, mask) == "purple"
+    assert dominant_color_name(video, ~mask) == "green"
+    assert dominant_color_name(video, np.zeros_like(mask)) is None
 
 
 def test_the_plan_spreads_clips_over_kinds_and_never_gives_a_clip_its_own_tracks():
-    items = plan(24, 5)
+    items = plan_clips(24, 5)
     assert len({item.kind for item in items[:12]}) == 12
     assert [item.kind for item in items[24:]] == ["spin"] * 5
-    assert all(item.extra for item in items[24:])
+    assert all(item.is_extra for item in items[24:])
     assert len({item.name for item in items}) == 29
     assert all(item.other != (item.kind, item.seed) for item in items)
-    assert plan(12, 0) == items[:12]
+    assert plan_clips(12, 0) == items[:12]
     with pytest.raises(UsageError, match="nonsense"):
-        plan(3, 0, ("nonsense",))
+        plan_clips(3, 0, ("nonsense",))
 
 
-def test_ways_are_chosen_by_name():
-    assert chosen(None) == tuple(WAYS)
-    assert chosen("warp, right") == ("truth", "right", "warp")
+def test_variants_are_selected_by_name():
+    assert parse_variants(None) == tuple(VARIANTS)
+    assert parse_variants("warp, right") == ("truth", "right", "warp")
     with pytest.raises(UsageError, match="sideways"):
-        chosen("right,sideways")
+        parse_variants("right,sideways")

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trackshade_lab.scenes import generate_clip
-from trackshade_lab.training.augment import mirror, names_a_side, thin_tracks
+from trackshade_lab.training.diffusion import mirror, names_side, thin_tracks
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ from trackshade_lab.training.augment import mirror, names_a_side, thin_tracks
     ],
 )
 def test_captions_that_name_a_side(caption: str, sided: bool):
-    assert names_a_side(caption) is sided
+    assert names_side(caption) is sided
 
 
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**20))
-def test_a_mirrored_first_frame_tells_its_own_places(seed: int):
-    clip = generate_clip(seed, size=(48, 32), num_frames=3)
+def test_mirrored_tracks_encode_mirrored_positions(seed: int):
+    clip = generate_clip(seed, size=(48, 32), frames=3)
     video, tracking = mirror(clip.video, clip.tracking)
     rows, columns = np.nonzero(tracking[0].any(axis=-1))
     place = np.stack([(columns + 0.5) / 48, (rows + 0.5) / 32], axis=1)
@@ -46,16 +46,16 @@ def test_a_mirrored_first_frame_tells_its_own_places(seed: int):
 
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**20), count=st.integers(5, 60))
+@example(seed=524288, count=59)
 def test_thinned_tracks_are_points_of_the_dense_ones(seed: int, count: int):
-    dense = generate_clip(seed, size=(96, 64), num_frames=5).tracking
+    dense = generate_clip(seed, size=(96, 64), frames=5).tracking
     thin = thin_tracks(dense, np.random.default_rng(seed), count, count)
     assert thin.shape == dense.shape
-    first = {tuple(color) for color in thin[0].reshape(-1, 3) if color.any()}
-    assert 0 < len(first) <= count
-    assert first <= {tuple(color) for color in dense[0].reshape(-1, 3)}
-    for t in range(1, 5):  # a point keeps its color, and lies where the dense tracks show about the same
-        rows, columns = np.nonzero(thin[t].any(axis=-1))
-        assert {tuple(color) for color in thin[t][rows, columns]} <= first
+    assert thin[0].any()
+    # A point keeps its color. It may first appear in a later frame: in the first one, a nearer square can cover it.
+    points = {tuple(color) for color in thin.reshape(-1, 3) if color.any()}
+    assert len(points) <= count
+    assert points <= {tuple(color) for color in dense[0].reshape(-1, 3)}
     assert (thin.any(axis=-1)).mean() < (dense.any(axis=-1)).mean() or count > 40
 
 
@@ -81,5 +81,5 @@ def test_a_thinned_point_follows_its_surface():
     assert not thin[3, 24:].any()
 
 
-def test_no_tracks_stay_no_tracks():
+def test_thinning_without_tracks():
     assert not thin_tracks(np.zeros((2, 8, 8, 3), np.uint8), np.random.default_rng(0)).any()

@@ -6,18 +6,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, cosine_similarity, interpolate, linear
 
-from trackshade.models import WarpGuidedTransformer3DModel
-from trackshade_lab.training.diffusion import spread_levels
-from trackshade_lab.training.resample import adapted
+from trackshade.models import TrackingTransformer3DModel
+from trackshade_lab.training.checkpoint import adapt_weights
+from trackshade_lab.training.diffusion import sample_timesteps
 
 SCALE = 2
 
 
-def model(token: int) -> WarpGuidedTransformer3DModel:
+def model(token: int) -> TrackingTransformer3DModel:
     torch.manual_seed(token)
-    made = WarpGuidedTransformer3DModel(
+    made = TrackingTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
         in_channels=8,
@@ -40,34 +40,32 @@ def model(token: int) -> WarpGuidedTransformer3DModel:
     return made
 
 
-def named(transformer: WarpGuidedTransformer3DModel) -> dict[str, torch.Tensor]:
+def named(transformer: TrackingTransformer3DModel) -> dict[str, torch.Tensor]:
     return {f"transformer.{key}": value.detach() for key, value in transformer.named_parameters()}
 
 
 def smooth(*shape: int, size: int) -> torch.Tensor:
     """A field that is the same at every resolution, but for its sampling."""
     generator = torch.Generator().manual_seed(5)
-    return F.interpolate(torch.randn(*shape, 3, 3, generator=generator), size=(size, size), mode="bicubic")
+    return interpolate(torch.randn(*shape, 3, 3, generator=generator), size=(size, size), mode="bicubic")
 
 
 @pytest.mark.parametrize("after", [1, 3, 4])
-def test_a_model_with_other_tokens_sees_and_says_the_same(after: int) -> None:
+def test_adapted_weights_give_similar_features_and_outputs(after: int) -> None:
     """The same scene at another resolution, with as many tokens: features and outputs stay near, and far nearer than
     those of start values.
     """
     before = 2
     old, new = model(before), model(after)
     fresh = named(new)
-    taken = adapted(named(old), fresh, SCALE)
+    taken = adapt_weights(named(old), fresh, SCALE)
     assert taken.keys() == fresh.keys()
     assert all(taken[key].shape == fresh[key].shape for key in fresh)
     cells = {token: 6 * token for token in (before, after)}
 
-    def patches(
-        transformer: WarpGuidedTransformer3DModel, token: int, weights: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def patches(transformer: TrackingTransformer3DModel, token: int, weights: dict[str, torch.Tensor]) -> torch.Tensor:
         field = smooth(1, 8, size=cells[token])
-        return F.conv2d(field, weights["transformer.patch_embed.proj.weight"], stride=token)
+        return conv2d(field, weights["transformer.patch_embed.proj.weight"], stride=token)
 
     true = patches(old, before, named(old))
     error = (patches(new, after, taken) - true).square().mean()
@@ -76,32 +74,30 @@ def test_a_model_with_other_tokens_sees_and_says_the_same(after: int) -> None:
 
     hidden = torch.randn(1, 36, 32, generator=torch.Generator().manual_seed(1))
 
-    def written(
-        transformer: WarpGuidedTransformer3DModel, token: int, weights: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
-        rows = F.linear(hidden, weights["transformer.proj_out.weight"], weights["transformer.proj_out.bias"])
-        picture = transformer.unpatchify(rows, torch.Size((1, 1, 4, cells[token], cells[token])))
-        return F.adaptive_avg_pool2d(picture[0], 6)  # what a token says on the whole
+    def written(transformer: TrackingTransformer3DModel, token: int, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+        rows = linear(hidden, weights["transformer.proj_out.weight"], weights["transformer.proj_out.bias"])
+        picture = transformer._unpatchify(rows, torch.Size((1, 1, 4, cells[token], cells[token])))
+        return adaptive_avg_pool2d(picture[0], 6)  # what a token says on the whole
 
-    same = F.cosine_similarity(written(old, before, named(old)).flatten(), written(new, after, taken).flatten(), dim=0)
+    same = cosine_similarity(written(old, before, named(old)).flatten(), written(new, after, taken).flatten(), dim=0)
     assert same > 0.9
 
 
-def test_what_fits_is_taken_as_it_is() -> None:
+def test_weights_of_equal_shape_are_copied() -> None:
     old, other = named(model(2)), named(model(2))
     other["transformer.new"] = torch.ones(3)
-    taken = adapted(old, other, SCALE)
+    taken = adapt_weights(old, other, SCALE)
     assert all(torch.equal(taken[key], old[key]) for key in old)
     assert torch.equal(taken["transformer.new"], torch.ones(3))
 
 
-def test_the_last_noise_level_has_its_share() -> None:
+def test_terminal_fraction_of_timesteps() -> None:
     for batch, terminal in ((10, 0.6), (6, 0.0), (4, 1.0), (1, 0.5)):
-        levels = spread_levels(np.random.default_rng(0), batch, 1000, terminal)
+        levels = sample_timesteps(np.random.default_rng(0), batch, 1000, terminal)
         assert levels.shape == (batch,)
         assert levels.min() >= 0
         assert (levels == 999).sum() >= round(terminal * batch)
-    drawn = np.concatenate([spread_levels(np.random.default_rng(n), 6, 1000, 0.5) for n in range(300)])
+    drawn = np.concatenate([sample_timesteps(np.random.default_rng(n), 6, 1000, 0.5) for n in range(300)])
     free = drawn[drawn < 999]
     assert 0.45 < len(free) / len(drawn) < 0.55
     assert abs(free.mean() - 500) < 30

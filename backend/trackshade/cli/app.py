@@ -103,7 +103,7 @@ def _dataset(values: Values, on_message: OnMessage) -> Values:
         Path(values["out"]),
         [Path(source) for source in values["sources"]],
         prompt=values["prompt"],
-        control=lab.Control(values["control"], values["points"]),
+        control=lab.ControlOptions(values["control"], values["points"]),
         clips=values["clips"],
         scene_options={name: values[name] for name in ("model", *(option.key for option in options.CAPTURE))},
         blender=values["blender"],

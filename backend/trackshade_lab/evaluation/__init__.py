@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How well a pipeline follows its tracks, measured on held-out clips and on results with a true answer."""
+"""Evaluation: how well a pipeline follows its tracks, on held-out clips and on results with a true render."""
 
-from .generator import Generator, Sampling
-from .report import summarise
+from .generator import SamplingConfig, VideoGenerator
 from .results import evaluate_results
-from .run import Evaluation, evaluate
-from .tables import markdown
+from .run import EvaluationConfig, evaluate
+from .summary import summarize
+from .tables import format_report
 
-__all__ = ["Evaluation", "Generator", "Sampling", "evaluate", "evaluate_results", "markdown", "summarise"]
+__all__ = [
+    "EvaluationConfig",
+    "SamplingConfig",
+    "VideoGenerator",
+    "evaluate",
+    "evaluate_results",
+    "format_report",
+    "summarize",
+]

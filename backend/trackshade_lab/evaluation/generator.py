@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers and transformers are typed too loosely for these rules.
 # pyright: reportAttributeAccessIssue=false
-"""A pipeline with fixed sampling settings. The noise of a clip follows from its own seed, so that all ways of making
-it start from the same noise, in whatever batch.
+"""A pipeline with fixed sampling settings.
+
+A clip's noise follows from its own seed, so that all variants of it start from the same noise, in whatever batch.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,20 @@ from trackshade.pipelines.loading import default_device, load_pipeline
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How clips are sampled.
+class SamplingConfig:
+    """How clips are sampled. The field names are keys of settings.json and report.json.
 
     Attributes:
-        model: registered name; its sizes and defaults hold for `folder`, too.
-        folder: a pipeline folder, or a training run with one, instead of the registered model.
-        size: (width, height), pixels.
-        prompts: False leaves every prompt empty.
+        model: Name of a registered model; its sizes and defaults also hold for `folder`.
+        folder: Pipeline folder, or training run with one, to use instead of the registered model's weights.
+        size: (width, height) of the clips, px.
+        frames: Frames of a clip.
+        steps: Denoising steps.
+        guidance: Guidance scale.
+        dynamic_guidance: Whether to use the model's dynamic guidance.
+        tracking_guidance: Guidance scale of the tracks.
+        seed: Offset of the clips' seeds.
+        prompts: False uses empty prompts.
     """
 
     model: str
@@ -44,84 +51,74 @@ class Sampling:
     seed: int = 0
     prompts: bool = True
 
-    @staticmethod
-    def of(
-        model: str,
-        folder: str | None = None,
-        size: tuple[int, int] | None = None,
-        frames: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        tracking_guidance: float | None = None,
-        seed: int = 0,
-        prompts: bool = True,
-    ) -> Sampling:
-        """With the model's own settings where None is given. Raises ModelError for an unknown model."""
+    @classmethod
+    def from_defaults(cls, model: str, **settings: Any) -> SamplingConfig:
+        """Use a model's default settings for those that are not given or None.
+
+        Raises:
+            ModelError: for an unknown model.
+        """
         known = spec(model)
-        return Sampling(
-            model,
-            folder,
-            size or known.sizes[0],
-            frames or known.frames[0],
-            steps or known.steps,
-            known.guidance if guidance is None else guidance,
-            known.dynamic_guidance and guidance is None,
-            1.0 if tracking_guidance is None else tracking_guidance,
-            seed,
-            prompts,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"size": list(self.size)}
-
-    def with_folder(self, folder: str) -> Sampling:
-        return replace(self, folder=folder)
+        defaults = {
+            "folder": None,
+            "size": known.sizes[0],
+            "frames": known.allowed_frame_counts[0],
+            "steps": known.steps,
+            "guidance": known.guidance,
+            "dynamic_guidance": known.dynamic_guidance and settings.get("guidance") is None,
+            "tracking_guidance": 1.0,
+        }
+        return cls(model=model, **defaults | {name: value for name, value in settings.items() if value is not None})
 
 
-class Generator:
-    """A loaded pipeline. Raises ModelError where it cannot be loaded."""
+class VideoGenerator:
+    """A loaded pipeline that generates clips."""
 
-    def __init__(self, sampling: Sampling, device: str | None = None) -> None:
+    def __init__(self, sampling: SamplingConfig, device: str | None = None) -> None:
+        """Load the pipeline.
+
+        Raises:
+            ModelError: if it cannot be loaded.
+        """
         self.sampling = sampling
         self.spec: ModelSpec = spec(sampling.model)
         if sampling.folder is None:
             self.pipeline = load_pipeline(self.spec, device)
         else:
-            self.pipeline = DiffusionShaderPipeline.from_pretrained(pipeline_folder(Path(sampling.folder)))
+            self.pipeline = DiffusionShaderPipeline.from_pretrained(find_pipeline_folder(Path(sampling.folder)))
             self.pipeline.to(device or default_device())
         self.pipeline.set_progress_bar_config(disable=True)
 
     def generate(
         self,
         prompts: Sequence[str],
-        images: Sequence[np.ndarray] | None,
-        trackings: Sequence[np.ndarray],
+        images: Sequence[np.ndarray] | None,  # [H, W, 3] uint8 each
+        tracking: Sequence[np.ndarray],  # [T, H, W, 3] uint8 each
         seeds: Sequence[int],
     ) -> tuple[list[np.ndarray], float]:
-        """Videos [T, H, W, 3] uint8 from first frames [H, W, 3] (or none) and tracking videos, all uint8, and the
-        seconds that one took.
+        """Generate videos from captions, first frames (None generates them, too) and tracking videos.
+
+        Returns:
+            Videos [T, H, W, 3] uint8, and the seconds that each took.
         """
-        sampling, began = self.sampling, time.monotonic()
-        extra: dict[str, Any] = (
-            {} if sampling.tracking_guidance <= 1 else {"tracking_guidance_scale": sampling.tracking_guidance}
-        )
+        sampling, start = self.sampling, time.monotonic()
         result = self.pipeline(
             prompt=list(prompts) if sampling.prompts else [""] * len(prompts),
             image=None if images is None else np.stack(images),
-            tracking_video=np.stack(trackings),
+            tracking_video=np.stack(tracking),
             negative_prompt=self.spec.negative_prompt,
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance,
             use_dynamic_cfg=sampling.dynamic_guidance,
+            tracking_guidance_scale=sampling.tracking_guidance,
             generator=torch.Generator().manual_seed(sampling.seed + seeds[0]),
-            latents=self._noise(seeds),
+            latents=self._draw_noise(seeds),
             output_type="uint8",
-            **extra,
         )
-        return list(result.frames), (time.monotonic() - began) / len(prompts)
+        return list(result.frames), (time.monotonic() - start) / len(prompts)
 
-    def _noise(self, seeds: Sequence[int]) -> torch.Tensor:
-        """[B, L, C, h, w] float32."""
+    def _draw_noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        """Initial noise [B, L, C, h, w] float32."""
         pipeline, (width, height) = self.pipeline, self.sampling.size
         shape = (
             (self.sampling.frames - 1) // pipeline.vae_scale_factor_temporal + 1,
@@ -129,21 +126,28 @@ class Generator:
             height // pipeline.vae_scale_factor_spatial,
             width // pipeline.vae_scale_factor_spatial,
         )
-        draws = [torch.Generator().manual_seed(self.sampling.seed + seed) for seed in seeds]
-        return torch.stack([torch.randn(shape, generator=draw) for draw in draws])
+        generators = [torch.Generator().manual_seed(self.sampling.seed + seed) for seed in seeds]
+        return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
     @torch.no_grad()
-    def autoencode(self, video: np.ndarray) -> np.ndarray:
-        """[T, H, W, 3] uint8 after the autoencoder alone."""
+    def autoencode(
+        self,
+        video: np.ndarray,  # [T, H, W, 3] uint8
+    ) -> np.ndarray:
+        """Encode and decode a video with the autoencoder alone."""
         pipeline = self.pipeline
-        unit = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
-        latents = pipeline.encode_video(unit, torch.Generator().manual_seed(self.sampling.seed))
+        pixels = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
+        latents = pipeline.encode_video(pixels, torch.Generator().manual_seed(self.sampling.seed))
         decoded = pipeline.decode_latents(latents * pipeline.vae.config.scaling_factor)
         return (decoded[0] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def pipeline_folder(folder: Path) -> Path:
-    """The folder itself where it holds a pipeline, or the one that a training run exported. Raises ModelError."""
+def find_pipeline_folder(folder: Path) -> Path:
+    """Return the folder itself if it holds a pipeline, or the one that a training run exported.
+
+    Raises:
+        ModelError: if there is none.
+    """
     for candidate in (folder, folder / "export"):
         if (candidate / "model_index.json").is_file():
             return candidate

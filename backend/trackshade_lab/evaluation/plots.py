@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plots of a report, as PNGs."""
+"""The plots of a report, as PNG files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .store import write_bytes
-from .variants import WAYS
+from .variants import VARIANTS
 
 matplotlib.use("Agg")
 Row = Mapping[str, Any]
@@ -26,12 +26,12 @@ _COLORS = {
 
 
 def write_plots(folder: Path, result: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Path]:
-    """Draw what the report has figures for. Raises OutputError."""
+    """Draw the plots for which the report has figures, and return their files. Raises OutputError."""
     plots: dict[str, Callable[[], Figure | None]] = {
         "psnr": lambda: _bars(summary["all"], ("psnr", "psnr_covered", "psnr_uncovered"), "PSNR, dB", "PSNR"),
         "spin": lambda: _bars(summary["spin"], ("psnr", "psnr_covered", "psnr_uncovered"), "PSNR, dB", "Spin set"),
-        "points": lambda: _bars(summary["all"], ("end_px",), "px from the true place", "Followed points"),
-        "sharpness": lambda: _bars(summary["all"], ("gradient", "variance"), "share of the truth's", "Sharpness"),
+        "points": lambda: _bars(summary["all"], ("end_px",), "px", "End-point error"),
+        "sharpness": lambda: _bars(summary["all"], ("gradient", "variance"), "relative to the truth", "Sharpness"),
         "camera": lambda: _camera(summary["camera"]),
         "kinds": lambda: _kinds(summary["kinds"]),
         "frames": lambda: _frames(result["clips"]),
@@ -57,40 +57,46 @@ def _figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _known(row: Row, name: str) -> Mapping[str, Any] | None:
-    """A row's estimate, None where it has none."""
-    found = row.get(name)
-    return found if found is not None and found["mean"] is not None and math.isfinite(found["mean"]) else None
+def _get_estimate(row: Row, name: str) -> Mapping[str, Any] | None:
+    """A row's estimate; None if it has none."""
+    estimate = row.get(name)
+    return estimate if estimate and estimate["mean"] is not None and math.isfinite(estimate["mean"]) else None
 
 
-def _ends(found: Mapping[str, Any]) -> tuple[float, float]:
-    """How far the interval reaches below and above the mean; 0 where there is none."""
-    low, high = (found[end] if found[end] is not None and math.isfinite(found[end]) else found["mean"]
-                 for end in ("low", "high"))  # fmt: skip
-    return max(found["mean"] - low, 0.0), max(high - found["mean"], 0.0)
+def _interval_lengths(estimate: Mapping[str, Any]) -> tuple[float, float]:
+    """Lengths of the interval below and above the mean; 0 if there is none."""
+    mean, ends = estimate["mean"], (estimate["low"], estimate["high"])
+    low, high = (end if end is not None and math.isfinite(end) else mean for end in ends)
+    return max(mean - low, 0.0), max(high - mean, 0.0)
 
 
 def _bars(rows: Sequence[Row], measures: Sequence[str], unit: str, title: str) -> Figure | None:
-    """Horizontal bars with intervals, a group for each row, a bar for each measure."""
+    """Horizontal bars with intervals: a group per row, a bar per measure."""
     names = {"psnr": "all pixels", "psnr_covered": "covered", "psnr_uncovered": "uncovered", "gradient": "gradients",
              "variance": "variance"}  # fmt: skip
     rows = [row for row in rows if not (row["id"] == "truth" and measures[0].startswith("psnr"))]
-    rows = [row for row in rows if any(_known(row, name) for name in measures)]
+    rows = [row for row in rows if any(_get_estimate(row, name) for name in measures)]
     if not rows:
         return None
     figure, axes = _figure(7.5, 0.9 + 0.22 * len(rows) * (len(measures) + 0.6), title)
-    thick = 0.82 / len(measures)
+    thickness = 0.82 / len(measures)
     for n, name in enumerate(measures):
         for y, row in enumerate(rows):
-            if found := _known(row, name):
-                place, reach = y + (n - (len(measures) - 1) / 2) * thick, _ends(found)
+            if estimate := _get_estimate(row, name):
+                position, lengths = y + (n - (len(measures) - 1) / 2) * thickness, _interval_lengths(estimate)
                 color = _COLORS.get(row["id"], "#475569")
-                axes.barh(place, found["mean"], thick * 0.92, color=color, alpha=1 - 0.3 * n)
-                axes.errorbar(found["mean"], place, xerr=[[reach[0]], [reach[1]]], color="#111111", lw=1, capsize=2)
+                axes.barh(position, estimate["mean"], thickness * 0.92, color=color, alpha=1 - 0.3 * n)
+                axes.errorbar(
+                    estimate["mean"], position, xerr=[[lengths[0]], [lengths[1]]], color="#111111", lw=1, capsize=2
+                )
                 axes.annotate(
-                    f"{found['mean']:.3g}" + (f"  {names[name]}" if len(measures) > 1 and y == 0 else ""),
-                    (found["mean"] + reach[1], place), (4, 0), textcoords="offset points", va="center", fontsize=7,
-                )  # fmt: skip
+                    f"{estimate['mean']:.3g}" + (f"  {names[name]}" if len(measures) > 1 and y == 0 else ""),
+                    (estimate["mean"] + lengths[1], position),
+                    (4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7,
+                )
     axes.set_yticks(range(len(rows)), [row["title"] for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.12)
@@ -101,17 +107,23 @@ def _bars(rows: Sequence[Row], measures: Sequence[str], unit: str, title: str) -
 def _camera(rows: Sequence[Row]) -> Figure | None:
     measures = {"rotation_small": "rotation, small", "rotation_large": "rotation, large",
                 "translation_small": "direction, small", "translation_large": "direction, large"}  # fmt: skip
-    if not any(_known(row, name) for row in rows for name in measures):
+    if not any(_get_estimate(row, name) for row in rows for name in measures):
         return None
-    figure, axes = _figure(7.5, 4.2, "Camera error by movement")
+    figure, axes = _figure(7.5, 4.2, "Camera error by motion")
     for x, name in enumerate(measures):
         for n, row in enumerate(rows):
-            if found := _known(row, name):
-                reach = _ends(found)
+            if estimate := _get_estimate(row, name):
+                lengths = _interval_lengths(estimate)
                 axes.errorbar(
-                    x + (n - len(rows) / 2) * 0.09, max(found["mean"], 0.02), yerr=[[reach[0]], [reach[1]]], fmt="o",
-                    ms=5, capsize=2, color=_COLORS.get(row["id"]), label=row["title"],
-                )  # fmt: skip
+                    x + (n - len(rows) / 2) * 0.09,
+                    max(estimate["mean"], 0.02),
+                    yerr=[[lengths[0]], [lengths[1]]],
+                    fmt="o",
+                    ms=5,
+                    capsize=2,
+                    color=_COLORS.get(row["id"]),
+                    label=row["title"],
+                )
     axes.set_xticks(range(len(measures)), list(measures.values()))
     axes.set_yscale("log")
     axes.set_ylabel("degrees")
@@ -125,46 +137,46 @@ def _camera(rows: Sequence[Row]) -> Figure | None:
 def _kinds(rows: Sequence[Row]) -> Figure | None:
     if not rows:
         return None
-    ways = [way for way in ("right", "warp", "still", "destroyed") if way in rows[0]]
+    variants = [variant for variant in ("right", "warp", "still", "destroyed") if variant in rows[0]]
     figure, axes = _figure(9, 4, "PSNR by kind of scene, dB")
-    for n, way in enumerate(ways):
-        means = [row[way]["mean"] for row in rows]
-        reach = np.array([_ends(row[way]) for row in rows]).T
-        places = np.arange(len(rows)) + (n - (len(ways) - 1) / 2) * 0.2
-        axes.bar(places, means, 0.19, yerr=reach, color=_COLORS[way], label=WAYS[way],
+    for n, variant in enumerate(variants):
+        means = [row[variant]["mean"] for row in rows]
+        lengths = np.array([_interval_lengths(row[variant]) for row in rows]).T
+        positions = np.arange(len(rows)) + (n - (len(variants) - 1) / 2) * 0.2
+        axes.bar(positions, means, 0.19, yerr=lengths, color=_COLORS[variant], label=VARIANTS[variant],
                  error_kw={"lw": 0.8, "capsize": 1.5})  # fmt: skip
     axes.set_xticks(range(len(rows)), [row["title"] for row in rows], rotation=30, ha="right", fontsize=8)
-    axes.set_ylim(bottom=max(0, min(row[way]["mean"] for row in rows for way in ways) - 5))
-    axes.legend(fontsize=8, frameon=False, ncols=len(ways), loc="upper center", bbox_to_anchor=(0.5, -0.28))
+    axes.set_ylim(bottom=max(0, min(row[variant]["mean"] for row in rows for variant in variants) - 5))
+    axes.legend(fontsize=8, frameon=False, ncols=len(variants), loc="upper center", bbox_to_anchor=(0.5, -0.28))
     return figure
 
 
 def _frames(records: Sequence[Mapping[str, Any]]) -> Figure | None:
     """PSNR over time."""
-    ways = [way for way in WAYS if way != "truth" and way in records[0]["frames"]]
-    if not ways:
+    variants = [variant for variant in VARIANTS if variant != "truth" and variant in records[0]["frames"]]
+    if not variants:
         return None
     figure, axes = _figure(7.5, 4, "PSNR by frame, dB")
-    for way in ways:
-        values = np.array([record["frames"][way] for record in records])
-        axes.plot(np.arange(2, values.shape[1] + 2), values.mean(axis=0), color=_COLORS[way], label=WAYS[way], lw=1.6)
+    for variant in variants:
+        psnr = np.array([record["frames"][variant] for record in records]).mean(axis=0)
+        axes.plot(np.arange(2, len(psnr) + 2), psnr, color=_COLORS[variant], label=VARIANTS[variant], lw=1.6)
     axes.set_xlabel("frame")
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def _scatter(records: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Each clip: the model against the warp."""
-    chosen = [r for r in records if "right" in r["ways"] and "warp" in r["ways"]]
-    if not chosen:
+    """PSNR of each clip: the model against the warp."""
+    both = [r for r in records if "right" in r["ways"] and "warp" in r["ways"]]
+    if not both:
         return None
     figure, axes = _figure(5, 4.8, "Each clip: PSNR of the model against the warp's, dB")
-    x, y = ([r["ways"][way]["psnr"] for r in chosen] for way in ("warp", "right"))
-    covered = [r["covered"] for r in chosen]
+    x, y = ([r["ways"][variant]["psnr"] for r in both] for variant in ("warp", "right"))
+    covered = [r["covered"] for r in both]
     dots = axes.scatter(x, y, c=covered, cmap="viridis", s=16, vmin=0, vmax=1)
     low, high = min(*x, *y) - 1, max(*x, *y) + 1
     axes.plot([low, high], [low, high], color="#999999", lw=0.8)
     axes.set_xlabel("first frame warped along the tracks")
     axes.set_ylabel("model, right tracks")
-    figure.colorbar(dots, label="share of pixels that the warp knows", shrink=0.8)
+    figure.colorbar(dots, label="fraction of covered pixels", shrink=0.8)
     return figure

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`evaluate`: make held-out clips again in every way and measure them. What is measured is kept clip by clip, so that a
-run that was stopped goes on where it was.
+"""`evaluate`: generate all variants of held-out clips and measure them.
 
-    OUT/settings.json           what is evaluated, and the digest of its weights
+Figures are written clip by clip, so that an evaluation that was stopped is resumed.
+
+    OUT/settings.json           what is evaluated, and a digest of its weights
     OUT/clips/KIND-SEED.json    figures of one clip
-    OUT/sheets/KIND-SEED.png    truth, what was made, and baselines, frame by frame
-    OUT/report.json report.md   figures of all, with intervals; tables
-    OUT/plots/                  the same as pictures
+    OUT/sheets/KIND-SEED.png    truth, generated videos and baselines, frame by frame
+    OUT/report.json report.md   figures of all clips; tables with intervals
+    OUT/plots/                  plots of the tables
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +23,43 @@ import numpy as np
 from trackshade.config.registry import model_folder, spec
 from trackshade.control.signals import PointRule, control_signal
 from trackshade.core.errors import UsageError
-from trackshade.core.images import psnr
 from trackshade.models.checkpoint import digest
 
-from . import store
-from .color_words import shown_color
-from .generator import Generator, Sampling, pipeline_folder
-from .held_out import Held, Item, make_held, plan
-from .measures import measure
-from .perceptual import Distance, find_lpips
-from .sheets import write_sheet
-from .variants import MADE, TEXT, WAYS, generated, make
+from .clips import ClipSpec, HeldOutClip, generate_held_out, plan_clips
+from .generator import SamplingConfig, VideoGenerator, find_pipeline_folder
+from .image_measures import PerceptualDistance, dominant_color_name, find_lpips
+from .measures import frame_psnr, measure
+from .store import EvaluationStore, write_sheet
+from .variants import VARIANTS, generate_videos, make_variant
 
-Progress = Callable[[str], None]
+OnMessage = Callable[[str], None]
 _CONTROL_MEASURES = ("psnr", "ssim", "lpips", "psnr_covered", "psnr_uncovered", "end_px", "end_share", "gradient")
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationConfig:
     """What to evaluate.
 
     Attributes:
-        clips, spin: held-out clips, and further ones of the spin set.
-        ways: of `WAYS`; the truth is always among them.
-        controls: signals of the control table, each fed to its model in `control_models` (a folder), else to the model.
-        sheets: how many clips are drawn.
-        batch: clips that the model makes at a time.
+        sampling: Model and sampling settings.
+        clips: Number of held-out clips.
+        spin: Number of extra clips of the spin set.
+        kinds: Kinds of scenes; all if empty.
+        variants: Of `VARIANTS`, always with the truth.
+        text: Whether to evaluate the color that the text names.
+        controls: Control signals to compare.
+        control_models: Pipeline folders of models trained with a control signal, by signal; else `sampling`'s model.
+        point_rule: Colors of the signals tracks-N.
+        sheets: Number of clips with a contact sheet.
+        batch: Clips generated at a time.
+        device: Of the model; default: the best one.
     """
 
-    sampling: Sampling
+    sampling: SamplingConfig
     clips: int = 108
     spin: int = 24
     kinds: tuple[str, ...] = ()
-    ways: tuple[str, ...] = tuple(WAYS)
+    variants: tuple[str, ...] = tuple(VARIANTS)
     text: bool = True
     controls: tuple[str, ...] = ()
     control_models: Mapping[str, str] = field(default_factory=dict)
@@ -64,156 +69,158 @@ class Evaluation:
     device: str | None = None
 
     def settings(self) -> dict[str, Any]:
-        """What figures depend on; how many clips there are does not change those of one."""
+        """Return what the figures of a clip depend on, as stored in settings.json."""
+        control_weights = dict.fromkeys(self.controls, "")
+        for name, folder in self.control_models.items():
+            if name in control_weights:
+                control_weights[name] = _digest_weights(replace(self.sampling, folder=folder))
         return {
-            "sampling": self.sampling.to_dict(),
-            "weights": weights_digest(self.sampling),
+            "sampling": asdict(self.sampling) | {"size": list(self.sampling.size)},
+            "weights": _digest_weights(self.sampling),
             "kinds": list(self.kinds),
-            "ways": list(self.ways),
+            "ways": list(self.variants),
             "text": self.text,
-            "controls": {
-                name: weights_digest(self.sampling.with_folder(folder))
-                if (folder := self.control_models.get(name))
-                else ""
-                for name in self.controls
-            },
+            "controls": control_weights,
             "point_rule": self.point_rule,
         }
 
 
-def weights_digest(sampling: Sampling) -> str:
-    """Of the weights that are evaluated."""
-    folder = model_folder(spec(sampling.model)) if sampling.folder is None else Path(sampling.folder)
-    return digest(folder if sampling.folder is None else pipeline_folder(folder))
+def _digest_weights(sampling: SamplingConfig) -> str:
+    if sampling.folder is None:
+        return digest(model_folder(spec(sampling.model)))
+    return digest(find_pipeline_folder(Path(sampling.folder)))
 
 
-def evaluate(evaluation: Evaluation, out: Path, say: Progress, force: bool = False) -> dict[str, Any]:
-    """Measure every clip that `out` does not hold yet; the records of all, and how they were made.
+def evaluate(config: EvaluationConfig, out: Path, on_message: OnMessage, force: bool = False) -> dict[str, Any]:
+    """Measure every clip that is not measured yet.
+
+    Args:
+        config: What to evaluate.
+        out: Folder of the evaluation.
+        on_message: Called with lines about the progress.
+        force: Whether to discard figures that the folder holds.
+
+    Returns:
+        The records of all clips, and how they were made.
 
     Raises:
-        UsageError: too few clips, unknown kinds, ways or signals; `out` holds another evaluation.
-        ModelError: a model cannot be loaded or does not take the size. OutputError: `out` cannot be written.
+        UsageError: for too few clips, unknown kinds, variants or signals, or another evaluation in `out`.
+        ModelError: if a model cannot be loaded or does not take the size.
+        OutputError: if `out` cannot be written.
     """
-    if evaluation.clips + evaluation.spin < 2:
+    if config.clips + config.spin < 2:
         raise UsageError("bad-setting", "An interval needs two clips or more.", "Give --clips 2 or more.")
-    items = plan(evaluation.clips, evaluation.spin, evaluation.kinds)
-    kept = store.open_store(out, evaluation.settings(), force)
-    perceptual, note = find_lpips()
-    begun, done = time.monotonic(), 0
-    missing = [chunk for chunk in _chunks(items, evaluation.batch) if not kept.has(chunk)]
-    waiting = sum(map(len, missing))
-    if waiting < len(items):
-        say(f"{len(items) - waiting} of {len(items)} clips are measured already.")
-    workshop = _Workshop(evaluation, out, perceptual, drawn_items(items, evaluation.sheets)) if missing else None
-    for chunk in missing:
-        assert workshop is not None
-        for record in workshop.records(chunk):
-            kept.put(record)
+    specs = plan_clips(config.clips, config.spin, config.kinds)
+    store = EvaluationStore(out, config.settings(), force)
+    distance, note = find_lpips()
+    batches = [specs[first : first + config.batch] for first in range(0, len(specs), config.batch)]
+    batches = [batch for batch in batches if not all(store.has(clip.name) for clip in batch)]
+    remaining = sum(map(len, batches))
+    if remaining < len(specs):
+        on_message(f"{len(specs) - remaining} of {len(specs)} clips are measured already.")
+    start, done = time.monotonic(), 0
+    evaluator = None
+    for batch in batches:
+        evaluator = evaluator or _ClipEvaluator(config, out, distance, {clip.name for clip in specs[: config.sheets]})
+        for record in evaluator.measure_clips(batch):
+            store.write(record)
             done += 1
-            left = (time.monotonic() - begun) / done * (waiting - done)
-            say(f"clip {done} of {waiting}, {record['name']}: {_headline(record)}; about {left / 60:.0f} min left")
+            minutes = (time.monotonic() - start) / done * (remaining - done) / 60
+            scores = [
+                f"{title} {record['ways'][variant]['psnr']:.1f} dB"
+                for variant, title in (("right", "model"), ("warp", "warp"), ("still", "still"))
+                if variant in record["ways"]
+            ]
+            on_message(
+                f"clip {done} of {remaining}, {record['name']}: {', '.join(scores)}; about {minutes:.0f} min left"
+            )
     return {
-        "settings": evaluation.settings() | {"clips": evaluation.clips, "spin": evaluation.spin},
+        "settings": config.settings() | {"clips": config.clips, "spin": config.spin},
         "notes": [note],
-        "clips": [kept.get(item.name) for item in items],
+        "clips": [store.read(clip.name) for clip in specs],
     }
 
 
-def drawn_items(items: Sequence[Item], count: int) -> frozenset[str]:
-    """Names of the clips that get a sheet: of each kind in turn, as the plan has them."""
-    return frozenset(item.name for item in items[:count])
+class _ClipEvaluator:
+    """Measures clips with models that are loaded once."""
 
-
-class _Workshop:
-    """Models and measures, loaded once."""
-
-    def __init__(self, evaluation: Evaluation, out: Path, perceptual: Distance | None, drawn: frozenset[str]) -> None:
-        self.evaluation, self.out, self.perceptual, self.drawn = evaluation, out, perceptual, drawn
-        self.generator = Generator(evaluation.sampling, evaluation.device)
+    def __init__(
+        self, config: EvaluationConfig, out: Path, distance: PerceptualDistance | None, sheet_names: set[str]
+    ) -> None:
+        self.config, self.out, self.distance, self.sheet_names = config, out, distance, sheet_names
+        self.generator = VideoGenerator(config.sampling, config.device)
         self.control_generators = {
-            name: Generator(evaluation.sampling.with_folder(folder), evaluation.device)
-            for name, folder in evaluation.control_models.items()
-            if name in evaluation.controls
+            name: VideoGenerator(replace(config.sampling, folder=folder), config.device)
+            for name, folder in config.control_models.items()
+            if name in config.controls
         }
 
-    def records(self, chunk: Sequence[Item]) -> list[dict[str, Any]]:
-        """Figures of the clips of a chunk."""
-        sampling = self.evaluation.sampling
-        held = [make_held(item, sampling.size, sampling.frames) for item in chunk]
-        records = [_facts(item) for item in held]
-        shown: list[list[tuple[str, np.ndarray]]] = [[] for _ in held]
-        for way in self.evaluation.ways:
-            made = make(way, held, self.generator)
-            for item, record, rows, video in zip(held, records, shown, made.videos, strict=True):
-                record["ways"][way] = measure(item.subject, video, self.perceptual)
-                record["frames"][way] = frame_psnr(item.subject.video, video)
-                rows.append((WAYS[way], video))
-                if way in MADE:
-                    record["seconds"] = made.seconds
-        if self.evaluation.text:
-            self._text(held, records, shown)
-        for name in self.evaluation.controls:
-            self._control(name, held, records, shown)
-        for item, rows in zip(held, shown, strict=True):
-            if item.item.name in self.drawn:
-                write_sheet(self.out / "sheets" / f"{item.item.name}.png", item.caption, item.subject.tracking, rows)
+    def measure_clips(self, specs: Sequence[ClipSpec]) -> list[dict[str, Any]]:
+        """The records of a batch of clips."""
+        sampling = self.config.sampling
+        clips = [generate_held_out(clip, sampling.size, sampling.frames) for clip in specs]
+        records = [_describe_clip(clip) for clip in clips]
+        sheets: list[list[tuple[str, np.ndarray]]] = [[] for _ in clips]
+        for variant in self.config.variants:
+            videos, seconds = make_variant(variant, clips, self.generator)
+            for clip, record, sheet, video in zip(clips, records, sheets, videos, strict=True):
+                record["ways"][variant] = measure(clip.target, video, self.distance)
+                record["frames"][variant] = frame_psnr(clip.target.video, video)
+                sheet.append((VARIANTS[variant], video))
+                if seconds is not None:
+                    record["seconds"] = seconds
+        if self.config.text:
+            self._measure_text(clips, records, sheets)
+        for name in self.config.controls:
+            self._measure_control(name, clips, records, sheets)
+        for clip, sheet in zip(clips, sheets, strict=True):
+            if clip.spec.name in self.sheet_names:
+                path = self.out / "sheets" / f"{clip.spec.name}.png"
+                write_sheet(path, clip.caption, clip.target.tracking, sheet)
         return records
 
-    def _text(self, held: Sequence[Held], records: list[dict[str, Any]], shown: list[list]) -> None:
-        """The color of the text, first frame dropped, for clips whose caption names one that dominates."""
-        chosen = [n for n, item in enumerate(held) if item.color is not None]
-        if not chosen:
+    def _measure_text(self, clips: Sequence[HeldOutClip], records: list[dict[str, Any]], sheets: list[list]) -> None:
+        """The color shown without a first frame, for clips whose caption names a color that dominates."""
+        selected = [n for n, clip in enumerate(clips) if clip.color is not None]
+        if not selected:
             return
-        made = make(TEXT, [held[n] for n in chosen], self.generator)
-        for n, video in zip(chosen, made.videos, strict=True):
-            main = held[n].subject.main
-            assert main is not None  # held-out clips know it
+        tracking = [clips[n].target.tracking for n in selected]
+        videos, _ = generate_videos([clips[n] for n in selected], tracking, self.generator, use_first_frame=False)
+        for n, video in zip(selected, videos, strict=True):
+            mask = clips[n].target.object_mask
+            assert mask is not None  # held-out clips have one
             records[n]["text"] = {
-                "named": held[n].color,
-                "truth": shown_color(held[n].subject.video, main),
-                "made": shown_color(video, main),
+                "named": clips[n].color,
+                "truth": dominant_color_name(clips[n].target.video, mask),
+                "made": dominant_color_name(video, mask),
             }
-            shown[n].append(("text and tracks, no first frame", video))
+            sheets[n].append(("text and tracks, no first frame", video))
 
-    def _control(self, name: str, held: Sequence[Held], records: list[dict[str, Any]], shown: list[list]) -> None:
-        rule = self.evaluation.point_rule
-        signals = [control_signal(item.shot, name, item.seed, rule) for item in held]
-        made = generated(held, signals, self.control_generators.get(name, self.generator))
-        for item, record, rows, video in zip(held, records, shown, made.videos, strict=True):
-            figures = measure(item.subject, video, self.perceptual)
+    def _measure_control(
+        self, name: str, clips: Sequence[HeldOutClip], records: list[dict[str, Any]], sheets: list[list]
+    ) -> None:
+        signals = [control_signal(clip.shot, name, clip.spec.seed, self.config.point_rule) for clip in clips]
+        videos, _ = generate_videos(clips, signals, self.control_generators.get(name, self.generator))
+        for clip, record, sheet, video in zip(clips, records, sheets, videos, strict=True):
+            figures = measure(clip.target, video, self.distance)
             record["controls"][name] = {key: figures[key] for key in _CONTROL_MEASURES if key in figures}
-            rows.append((f"control: {name}", video))
+            sheet.append((f"control: {name}", video))
 
 
-def frame_psnr(truth: np.ndarray, made: np.ndarray) -> list[float]:
-    """[T - 1] dB, of each frame after the first."""
-    return [psnr(a[None], b[None]) for a, b in zip(truth[1:], made[1:], strict=True)]
-
-
-def _facts(held: Held) -> dict[str, Any]:
-    moved = held.subject.movement
+def _describe_clip(clip: HeldOutClip) -> dict[str, Any]:
+    motion = clip.target.camera_motion
+    assert motion is not None  # the shot is known
     return {
-        "name": held.item.name,
-        "kind": held.item.kind,
-        "seed": held.item.seed,
-        "extra": held.item.extra,
-        "caption": held.caption,
-        "covered": float(held.subject.warp.covered[1:].mean()),
-        "movement": None if moved is None else {"degrees": moved.degrees, "share": moved.share, "small": moved.small},
+        "name": clip.spec.name,
+        "kind": clip.spec.kind,
+        "seed": clip.spec.seed,
+        "extra": clip.spec.is_extra,
+        "caption": clip.caption,
+        "covered": float(clip.target.warp.covered[1:].mean()),
+        "movement": {"degrees": motion.degrees, "share": motion.translation, "small": motion.is_small},
         "ways": {},
         "frames": {},
         "controls": {},
         "text": None,
         "seconds": None,
     }
-
-
-def _chunks(items: Sequence[Item], size: int) -> list[list[Item]]:
-    return [list(items[first : first + size]) for first in range(0, len(items), size)]
-
-
-def _headline(record: Mapping[str, Any]) -> str:
-    figures = [
-        (title, record["ways"].get(way)) for way, title in (("right", "model"), ("warp", "warp"), ("still", "still"))
-    ]
-    return ", ".join(f"{title} {found['psnr']:.1f} dB" for title, found in figures if found)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Training of the embedded model: procedural data and the trainer."""
+"""Training of small models from scratch and of the tracking branch of a published base."""

@@ -1,92 +1,131 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a training run is: one frozen dataclass per kind of training, stored as JSON beside its checkpoints.
+# accelerate's names are not marked as exported.
+# pyright: reportPrivateImportUsage=false
+"""Settings of a training run: one frozen dataclass per kind of training, stored as config.json in the run's folder.
 
-Each setting says in its own words what it is for; `arguments.py` makes the command line from them.
+The command line (`__main__.py`) is generated from the fields and their help texts.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import MISSING, dataclass, field
+from pathlib import Path
 from typing import Any
+
+from accelerate import Accelerator
 
 from trackshade.core.errors import UsageError
 
 STAGES = ("joint", "base", "branch", "autoencoder")
-# Settings that may change between a run's parts: they say how long and where it runs, not what it learns.
-FREE = frozenset(
+# Settings that may change when a run is resumed: they affect how long and where it runs, not what it learns.
+_CHANGEABLE = frozenset(
     (
-        *("out", "data", "start", "base", "cache", "device", "threads", "minutes", "steps", "accumulate"),
-        *("gradient_checkpointing", "lora_fuse", "checkpoint_minutes", "checkpoint_steps", "sheet_minutes"),
-        *("sheet_steps", "sheet_clips", "log_seconds", "tensorboard"),
+        *("out", "data", "initialize_from", "base", "cache", "device", "threads", "minutes", "steps"),
+        *("gradient_accumulation_steps", "gradient_checkpointing", "lora_fuse", "checkpoint_minutes"),
+        *("checkpoint_steps", "validation_minutes", "validation_inference_steps", "validation_clips"),
+        *("log_seconds", "tensorboard"),
     )
 )
 
 
-def setting(text: str, group: str, default: Any = MISSING, choices: tuple[str, ...] = ()) -> Any:
-    """A dataclass field with what `--help` says about it, and under which heading."""
-    return field(default=default, metadata={"help": text, "group": group, "choices": choices})
+def setting(text: str, group: str, default: Any = MISSING, choices: tuple[str, ...] = (), old: str = "") -> Any:
+    """Declare a dataclass field with its command-line documentation.
+
+    Args:
+        text: Help text.
+        group: Heading under which `--help` lists the option.
+        default: Default value; without one the option is required.
+        choices: Accepted values, if there are only a few.
+        old: Earlier name, still accepted as an option and in stored configurations.
+    """
+    return field(default=default, metadata={"help": text, "group": group, "choices": choices, "old": old})
+
+
+def _with_default(cls: type, name: str, default: Any) -> Any:
+    """Declare a setting of a base class with another default value."""
+    return field(default=default, metadata=cls.__dataclass_fields__[name].metadata)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every kind of training has."""
+    """Settings that every kind of training has."""
 
-    out: str = setting("folder of the run: checkpoint/, log.jsonl, sheets/, tensorboard/, export/", "run")
-    data: str = setting("folder of the training data", "run")
+    out: str = setting("Folder of the run: checkpoint/, log.jsonl, sheets/, tensorboard/, export/.", "run")
+    data: str = setting("Folder of the training data.", "run")
     minutes: float | None = setting(
-        "budget in minutes over all resumes; the learning rate falls to zero at its end", "run", None
+        "Training budget in minutes, over all resumes. The learning rate decays to zero at its end.", "run", None
     )
     steps: int | None = setting(
-        "budget in optimizer steps instead; a resumed run is then the uninterrupted one, bit for bit on a CPU",
+        "Training budget in optimizer steps (with --base 2000 if no budget is given). A resumed run is bit for bit the "
+        "uninterrupted one on a CPU.",
         "run",
         None,
     )
-    seed: int = setting("everything that is drawn follows from it and the step's number", "run", 0)
+    seed: int = setting("Random seed. All random draws follow from it and the step number.", "run", 0)
 
-    batch: int = setting("samples of one optimizer step, over all processes", "optimization", 6)
-    accumulate: int = setting(
-        "pieces in which each process takes its share of a step: less memory, the same gradients", "optimization", 1
+    batch_size: int = setting("Samples per optimizer step, over all processes.", "optimization", 6, old="batch")
+    gradient_accumulation_steps: int = setting(
+        "Number of forward and backward passes in which each process computes its part of a batch. "
+        "Saves memory; the gradients stay the same.",
+        "optimization",
+        1,
+        old="accumulate",
     )
-    warmup: int = setting("steps until the learning rate is at its height", "optimization", 100)
-    clip_norm: float = setting("largest norm of the gradient", "optimization", 1.0)
-    average: float = setting("decay of the averaged weights, which are exported; 0: none", "optimization", 0.998)
+    warmup_steps: int = setting("Steps of linear learning-rate warm-up.", "optimization", 100, old="warmup")
+    max_grad_norm: float = setting("Norm at which gradients are clipped.", "optimization", 1.0, old="clip_norm")
+    ema_decay: float = setting(
+        "Decay of the exponential moving average (EMA) of the weights, which is exported. 0 turns it off.",
+        "optimization",
+        0.998,
+        old="average",
+    )
 
-    device: str = setting("auto, cpu, cuda, cuda:N or mps; each process of a launch takes its own", "machine", "auto")
-    threads: int = setting("of the CPU; 0: torch's own number", "machine", 0)
-    bf16: bool = setting("products in bfloat16", "machine", True)
+    image_dropout: float = setting("Fraction of samples without the first frame.", "conditioning dropout", 0.05)
+    text_dropout: float = setting("Fraction of samples without the caption.", "conditioning dropout", 0.1)
+    track_dropout: float = setting("Fraction of samples without tracks.", "conditioning dropout", 0.1)
+
+    device: str = setting("Device: auto, cpu, cuda, cuda:N or mps. Each process of a launch uses its own.", "hardware",
+                          "auto")  # fmt: skip
+    threads: int = setting("Number of CPU threads. 0 uses torch's default.", "hardware", 0)
+    bf16: bool = setting("Run the forward pass in bfloat16 mixed precision.", "hardware", True)
     gradient_checkpointing: bool = setting(
-        "keep no activations inside blocks: far less memory, a third more time", "machine", False
+        "Recompute activations in the backward pass: far less memory, about a third slower.", "hardware", False
     )
 
-    checkpoint_minutes: float = setting("between two checkpoints", "watching", 4.0)
-    checkpoint_steps: int | None = setting("besides, a checkpoint every so many steps", "watching", None)
-    sheet_minutes: float = setting("between two sample sheets", "watching", 10.0)
-    log_seconds: float = setting("between two log entries", "watching", 15.0)
-    tensorboard: bool = setting("write tensorboard/ too", "watching", True)
+    checkpoint_minutes: float = setting("Minutes between checkpoints.", "logging", 4.0)
+    checkpoint_steps: int | None = setting("Also save a checkpoint every N optimizer steps.", "logging", None)
+    validation_minutes: float = setting("Minutes between validation samples.", "logging", 10.0, old="sheet_minutes")
+    log_seconds: float = setting("Seconds between log entries.", "logging", 15.0)
+    tensorboard: bool = setting("Also write TensorBoard logs.", "logging", True)
 
     def __post_init__(self) -> None:
         if (self.minutes is None) == (self.steps is None):
             raise UsageError("bad-setting", "Training needs a budget.", "Give either --minutes or --steps.")
-        for name, least in (("batch", 1), ("accumulate", 1), ("steps", 1)):
+        for name in ("batch_size", "gradient_accumulation_steps", "steps"):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError("bad-setting", f"--{name} is {value}.", f"Give {least} or more.")
+            if value is not None and value < 1:
+                raise UsageError("bad-setting", f"--{name.replace('_', '-')} is {value}.", "Give 1 or more.")
         for entry in dataclasses.fields(self):
-            if entry.metadata["group"] == "what is left out" or entry.name == "average":
-                share = getattr(self, entry.name)
-                if not 0 <= share <= 1:
+            if entry.name.endswith(("_dropout", "_fraction")) or entry.name == "ema_decay":
+                value = getattr(self, entry.name)
+                if not 0 <= value <= 1:
                     flag = entry.name.replace("_", "-")
-                    raise UsageError("bad-setting", f"--{flag} is {share}.", "Give a share between 0 and 1.")
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+                    raise UsageError("bad-setting", f"--{flag} is {value}.", "Give a number between 0 and 1.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]):
-        """Of stored values; settings that did not exist then have their defaults. Raises UsageError: unknown ones."""
-        known = {entry.name for entry in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
+        """Build a configuration from stored values.
+
+        Settings that did not exist when they were stored get their defaults; earlier names are translated.
+
+        Raises:
+            UsageError: for settings that this version does not have.
+        """
+        renamed = {entry.metadata["old"]: entry.name for entry in dataclasses.fields(cls) if entry.metadata["old"]}
+        values = {renamed.get(name, name): value for name, value in values.items()}
+        if unknown := sorted(set(values) - {entry.name for entry in dataclasses.fields(cls)}):
             raise UsageError(
                 "other-run",
                 f"The run has settings that this version does not know: {', '.join(unknown)}.",
@@ -96,85 +135,100 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(RunConfig):
-    """A small model from nothing, on procedural clips: autoencoder, base and tracking branch."""
+class FromScratchConfig(RunConfig):
+    """Training of a small model from scratch on procedural clips: autoencoder, base and tracking branch."""
 
-    data: str = setting("folder of shards, or of folders of them; made there where it is empty", "run")
+    data: str = setting(
+        "Folder of shards, or of such folders. If it holds none, procedural clips are generated there.", "run"
+    )
     stage: str = setting(
-        "joint: base and branch together, from scratch the better way; base: without tracks, and without "
-        "what a branch of --start learned; branch: freeze all but the branch, which starts as a copy of the base in "
-        "--start; autoencoder: that alone",
+        "joint: train base and branch together (best from scratch). base: train without tracks. branch: train only the "
+        "tracking branch, which starts as a copy of the base given by --start. autoencoder: train only the "
+        "autoencoder.",
         "run",
         "joint",
         STAGES,
     )
-    start: str | None = setting(
-        "run or pipeline folder whose weights this one starts from; its tokens may have another size", "run", None
+    initialize_from: str | None = setting(
+        "Run or pipeline folder whose weights are the initial values. Its token size may differ.",
+        "run",
+        None,
+        old="start",
     )
 
-    clips: int = setting("procedural clips to make", "data", 10000)
-    width: int = setting("of clips that are made, pixels", "data", 144)
-    height: int = setting("of clips that are made, pixels", "data", 96)
-    frames: int = setting("of clips that are made", "data", 17)
+    num_clips: int = setting("Number of procedural clips to generate.", "data", 10000, old="clips")
+    width: int = setting("Width of generated clips, in pixels.", "data", 144)
+    height: int = setting("Height of generated clips, in pixels.", "data", 96)
+    num_frames: int = setting("Frames of a generated clip.", "data", 17, old="frames")
     mirror: bool = setting(
-        "show half of the clips mirrored, tracks too; never one whose caption names left, right or a sense of turning",
+        "Mirror half of the clips left to right, tracks included, except where the caption names a side or a sense of "
+        "rotation.",
         "data",
         False,
     )
-    sparse_tracks: float = setting(
-        "share of the samples whose tracks are thinned to random points, drawn as small squares", "data", 0.0
-    )
-    terminal: float = setting(
-        "share of the samples at the last noise level, where nothing is seen of the video: for sampling in few steps",
+    sparse_tracks_fraction: float = setting(
+        "Fraction of samples whose tracks are thinned to random points, drawn as small squares.",
         "data",
         0.0,
+        old="sparse_tracks",
     )
-    one_frame: float = setting(
-        "share of the steps that learn from single first frames (as many pictures as a step of clips has), "
-        "by text and tracks alone",
+    terminal_fraction: float = setting(
+        "Fraction of samples trained at the last timestep (pure noise). Helps sampling in few steps.",
         "data",
         0.0,
+        old="terminal",
+    )
+    one_frame_fraction: float = setting(
+        "Fraction of steps that train on single first frames from text and tracks alone, as many images as a step of "
+        "clips has frames.",
+        "data",
+        0.0,
+        old="one_frame",
+    )
+    named_color_fraction: float = setting(
+        "Fraction of those single frames drawn from clips whose caption names the main object's color.",
+        "data",
+        0.0,
+        old="named",
     )
 
-    named: float = setting(
-        "share of those single pictures that is drawn of clips whose caption names their main body's color, so that "
-        "the text is heard sooner; 0: as they come",
-        "data",
-        0.0,
-    )
-
-    text_steps: int = setting(
-        "optimizer steps in which the text encoder first learns by itself which word is beside which, and the order of "
-        "the colors; it is then left as it is. 0: it is trained along",
+    text_pretraining_steps: int = setting(
+        "Optimizer steps in which the text encoder is trained alone on word neighbors and the order of colors; it is "
+        "frozen afterwards. 0 trains it with the transformer.",
         "optimization",
         0,
+        old="text_steps",
     )
 
-    width_heads: int = setting("attention heads", "model", 3)
-    head_dim: int = setting("width of a head", "model", 64)
-    layers: int = setting("blocks", "model", 6)
-    tracking_layers: int = setting("blocks of the tracking branch", "model", 3)
-    token: int = setting("latent cells per side of a token", "model", 2)
-    time_dim: int = setting("width of the noise level's embedding", "model", 192)
-    text_dim: int = setting("width of the text encoder", "model", 64)
-    text_length: int = setting("words of a caption that are read", "model", 24)
+    num_attention_heads: int = setting("Attention heads.", "model", 3, old="width_heads")
+    attention_head_dim: int = setting("Channels of an attention head.", "model", 64, old="head_dim")
+    num_layers: int = setting("Transformer blocks.", "model", 6, old="layers")
+    num_tracking_blocks: int = setting("Blocks of the tracking branch.", "model", 3, old="tracking_layers")
+    token_size: int = setting("Side of a transformer token, in latent cells.", "model", 2, old="token")
+    time_embed_dim: int = setting("Channels of the timestep embedding.", "model", 192, old="time_dim")
+    text_embed_dim: int = setting("Channels of the text encoder.", "model", 64, old="text_dim")
+    max_text_length: int = setting("Tokens of a caption that are used.", "model", 24, old="text_length")
     track_correction: float = setting(
-        "what a unit of output corrects where the first frame shows the surface; elsewhere it is 1", "model", 1.0
+        "Scale of the transformer's output where the warped first frame shows the surface; elsewhere it is 1.",
+        "model",
+        1.0,
     )
-    pooled_text: bool = setting("the mean of the text's vectors modulates every token", "model", False)
-    patch: int = setting("pixels per side of a latent cell", "model", 4)
-    latent_channels: int = setting("of the autoencoder", "model", 16)
-    track_frequencies: int = setting("octaves of the track coordinates; 0: the published forward pass", "model", 6)
+    pooled_text: bool = setting("Add the mean text embedding to the timestep embedding.", "model", False)
+    autoencoder_patch_size: int = setting("Side of a latent cell, in pixels.", "model", 4, old="patch")
+    latent_channels: int = setting("Channels of the latents.", "model", 16)
+    track_frequencies: int = setting(
+        "Octaves of the track coordinates' positional encoding. 0 is the published forward pass.", "model", 6
+    )
 
-    autoencoder_minutes: float = setting("of the decoder's refinement", "autoencoder", 4.0)
-    autoencoder_steps: int | None = setting("optimizer steps of it instead", "autoencoder", None)
+    autoencoder_minutes: float = setting("Minutes of training the decoder's refiner.", "autoencoder", 4.0)
+    autoencoder_steps: int | None = setting("Optimizer steps instead of minutes.", "autoencoder", None)
 
-    matrix_rate: float = setting("height of Muon's learning rate, for the blocks' matrices", "optimization", 1.5e-3)
-    other_rate: float = setting("height of AdamW's learning rate, for the rest", "optimization", 1e-3)
-
-    image_dropout: float = setting("share of the samples without the first frame", "what is left out", 0.05)
-    text_dropout: float = setting("share of the samples without a caption", "what is left out", 0.1)
-    track_dropout: float = setting("share of the samples without tracks", "what is left out", 0.1)
+    muon_learning_rate: float = setting(
+        "Peak learning rate of Muon, for the matrices of the blocks.", "optimization", 1.5e-3, old="matrix_rate"
+    )
+    adamw_learning_rate: float = setting(
+        "Peak learning rate of AdamW, for all other parameters.", "optimization", 1e-3, old="other_rate"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,58 +236,113 @@ class TrainConfig(RunConfig):
             raise UsageError(
                 "bad-setting", f"There is no training stage '{self.stage}'.", f"Choose one of {', '.join(STAGES)}."
             )
-        if self.stage == "branch" and self.start is None:
+        if self.stage == "branch" and self.initialize_from is None:
             raise UsageError(
                 "bad-setting", "The tracking branch alone needs a trained base.", "Give the base's run with --start."
             )
-        for name in ("sparse_tracks", "terminal", "one_frame", "named"):
-            if not 0 <= getattr(self, name) <= 1:
-                flag = name.replace("_", "-")
-                raise UsageError("bad-setting", f"--{flag} is {getattr(self, name)}.", "Give a share between 0 and 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneConfig(RunConfig):
-    """The tracking branch of a published base, on a dataset folder (prompt.txt, videos.txt, trackings.txt).
+class FineTuningConfig(RunConfig):
+    """Training of the tracking branch of a published base on a dataset folder.
 
-    Defaults are the published recipe (arXiv 2501.03847, section 4.1, and the released training script).
+    The defaults are the published recipe (arXiv 2501.03847, section 4.1, and the released training script).
     """
 
-    data: str = setting("dataset folder: prompt.txt, videos.txt, trackings.txt", "run")
+    data: str = setting("Dataset folder with prompt.txt, videos.txt and trackings.txt.", "run")
     base: str = setting(
-        "folder of a CogVideoX image-to-video model, or of one with a tracking branch to train on; or the name of a "
-        "model that is here",
+        "Folder of a CogVideoX image-to-video model, with or without a tracking branch, or the name of an installed "
+        "model.",
         "run",
     )
-    cache: str | None = setting("folder of the encoded clips; the dataset's cache/ if left out", "data", None)
-    tracking_blocks: int = setting("blocks that the branch copies from a base without one", "model", 18)
-    lora_rank: int = setting("rank of a LoRA on the base's attention, trained along; 0: none", "model", 0)
-    lora_alpha: int | None = setting("its scale times the rank; the rank if left out", "model", None)
-    lora_fuse: bool = setting("export the base with the LoRA in its weights; it lies beside them anyway", "model", True)
-
-    steps: int | None = setting(
-        "budget in optimizer steps (2000 if neither is given); a resumed run is the uninterrupted one", "run", None
+    cache: str | None = setting("Folder of the encoded clips; default: cache/ in the dataset.", "data", None)
+    num_tracking_blocks: int = setting(
+        "Blocks that the branch copies from a base without one.", "model", 18, old="tracking_blocks"
     )
-    batch: int = setting("samples of one optimizer step, over all processes", "optimization", 64)
-    average: float = setting("decay of averaged weights, which are then exported; 0: none", "optimization", 0.0)
-    rate: float = setting("height of AdamW's learning rate", "optimization", 1e-4)
-    weight_decay: float = setting("of AdamW", "optimization", 1e-3)
-    restarts: int = setting("cosines that the learning rate goes through", "optimization", 1)
-    image_noise: float = setting("mean of the logarithm of the noise on the first frame", "data", -3.0)
-    image_noise_spread: float = setting("its standard deviation; below 0: no noise", "data", 0.5)
+    lora_rank: int = setting("Rank of a LoRA on the base's attention. 0 trains none.", "model", 0)
+    lora_alpha: int | None = setting("Alpha of the LoRA; default: its rank.", "model", None)
+    lora_fuse: bool = setting("Fuse the LoRA into the exported weights. lora/ holds it in any case.", "model", True)
 
-    image_dropout: float = setting("share of the samples without the first frame", "what is left out", 0.05)
-    text_dropout: float = setting("share of the samples without a caption", "what is left out", 0.0)
-    track_dropout: float = setting("share of the samples without tracks", "what is left out", 0.0)
+    batch_size: int = _with_default(RunConfig, "batch_size", 64)
+    ema_decay: float = _with_default(RunConfig, "ema_decay", 0.0)
+    learning_rate: float = setting("Peak learning rate of AdamW.", "optimization", 1e-4, old="rate")
+    weight_decay: float = setting("Weight decay of AdamW.", "optimization", 1e-3)
+    num_cycles: int = setting("Cycles of the cosine learning-rate schedule.", "optimization", 1, old="restarts")
+    image_noise_log_mean: float = setting(
+        "Mean of the logarithm of the noise's standard deviation on the first frame.", "data", -3.0, old="image_noise"
+    )
+    image_noise_log_std: float = setting(
+        "Standard deviation of that logarithm. A negative value adds no noise.", "data", 0.5, old="image_noise_spread"
+    )
 
-    checkpoint_minutes: float = setting("between two checkpoints", "watching", 15.0)
-    sheet_minutes: float = setting("between two sample sheets", "watching", 60.0)
-    sheet_steps: int = setting("denoising steps of the sample sheet", "watching", 20)
-    sheet_clips: int = setting("clips on the sample sheet, the dataset's first; 0: no sheets", "watching", 1)
+    text_dropout: float = _with_default(RunConfig, "text_dropout", 0.0)
+    track_dropout: float = _with_default(RunConfig, "track_dropout", 0.0)
+
+    checkpoint_minutes: float = _with_default(RunConfig, "checkpoint_minutes", 15.0)
+    validation_minutes: float = _with_default(RunConfig, "validation_minutes", 60.0)
+    validation_inference_steps: int = setting(
+        "Denoising steps of the validation samples.", "logging", 20, old="sheet_steps"
+    )
+    validation_clips: int = setting(
+        "Clips to generate as validation samples, the first of the dataset. 0 generates none.",
+        "logging",
+        1,
+        old="sheet_clips",
+    )
 
     def __post_init__(self) -> None:
         if self.minutes is None and self.steps is None:
             object.__setattr__(self, "steps", 2000)
         super().__post_init__()
-        if self.restarts < 1:
-            raise UsageError("bad-setting", f"--restarts is {self.restarts}.", "Give 1 or more.")
+        if self.num_cycles < 1:
+            raise UsageError("bad-setting", f"--num-cycles is {self.num_cycles}.", "Give 1 or more.")
+
+
+def lock_run_directory(out: Path, config: RunConfig, accelerator: Accelerator) -> None:
+    """Store the configuration in the run's folder, so that no run with other settings continues there.
+
+    Raises:
+        UsageError: if the folder holds another run, or cannot be written.
+    """
+    path = out / "config.json"
+    if path.exists():
+        stored = read_config(out)
+        if type(stored) is not type(config):
+            different = ["another kind of training"]
+        else:
+            names = (entry.name for entry in dataclasses.fields(config) if entry.name not in _CHANGEABLE)
+            different = [name for name in names if getattr(stored, name) != getattr(config, name)]
+        if different:
+            raise UsageError(
+                "other-run",
+                f"{out} holds a run with other settings ({', '.join(different)}).",
+                "Choose another folder with --out.",
+            )
+    accelerator.wait_for_everyone()  # every process compares before the main process writes
+    if accelerator.is_main_process:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(dataclasses.asdict(config), indent=1), encoding="utf-8")
+            part.replace(path)
+        except OSError as error:
+            raise UsageError(
+                "output-unwritable",
+                f"The run cannot be written to {out}: {error.strerror or error}.",
+                "Choose a folder that can be written with --out.",
+            ) from error
+
+
+def read_config(out: Path) -> RunConfig:
+    """Read the configuration of the run in a folder.
+
+    Raises:
+        UsageError: if there is none, or it cannot be read.
+    """
+    try:
+        values: dict[str, Any] = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError("no-run", f"There is no run in {out}.", "Name the folder that was given as --out.") from error
+    except (OSError, ValueError) as error:
+        raise UsageError("damaged-run", f"{out / 'config.json'} cannot be read: {error}.") from error
+    return (FineTuningConfig if "base" in values else FromScratchConfig).from_dict(values)

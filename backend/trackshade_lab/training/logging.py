@@ -1,90 +1,103 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run tells: a line of JSON per entry, TensorBoard beside it, and sentences for people."""
+"""The log of a run: JSON lines in log.jsonl, TensorBoard, validation images, and sentences for the console."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 Report = Callable[[dict[str, Any]], None]
-_CURVES = ("loss", "norm", "rate", "samples_per_second", "psnr", "psnr_other_tracks")
+_SCALARS = ("loss", "norm", "rate", "samples_per_second", "psnr", "psnr_other_tracks")
 
 
-class Log:
-    """Of one run. Entries with a "step" become curves; silent where this is not the first process of a launch."""
+class RunLog:
+    """Writes the log entries of a run; does nothing in other processes than the main one."""
 
-    def __init__(self, out: Path, report: Report | None, *, tensorboard: bool, speaks: bool = True) -> None:
-        self._path, self._report, self._speaks = out / "log.jsonl", report, speaks
-        self._folder = out / "tensorboard"
-        self._wanted = tensorboard and speaks
+    def __init__(self, out: Path, report: Report | None, *, tensorboard: bool, is_main_process: bool = True) -> None:
+        """Open the log of the run in `out`; `report` also gets every entry."""
+        self._out, self._report, self._is_main_process = out, report, is_main_process
+        self._use_tensorboard = tensorboard and is_main_process
         self._writer: Any = None
 
-    def begin(self, step: int) -> None:
-        """Says at which step the curves go on: what an interrupted run drew after it is dropped."""
-        if not self._wanted or self._writer is not None:
+    def start(self, step: int) -> None:
+        """Open TensorBoard at a step; what an interrupted run logged after that step is dropped there."""
+        if not self._use_tensorboard or self._writer is not None:
             return
         if importlib.util.find_spec("tensorboard") is None:
-            self({"event": "note", "text": "TensorBoard is not installed; pip install 'trackshade[training]' has it."})
+            self({"event": "note", "text": "TensorBoard is not installed: pip install 'trackshade[training]'."})
             return
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self._writer = SummaryWriter(self._folder, purge_step=step)
+        self._writer = SummaryWriter(self._out / "tensorboard", purge_step=step)
 
     def __call__(self, entry: dict[str, Any]) -> None:
-        if not self._speaks:
+        """Log an entry; one with a "step" also gets scalars in TensorBoard."""
+        if not self._is_main_process:
             return
         entry = {"time": time.strftime("%H:%M:%S"), **entry}
-        with self._path.open("a", encoding="utf-8") as stream:
+        with (self._out / "log.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
         if self._writer is not None and "step" in entry:
-            for name in _CURVES:
+            for name in _SCALARS:
                 if name in entry:
                     self._writer.add_scalar(f"{entry['stage']}/{name}", entry[name], entry["step"])
             self._writer.flush()
         if self._report:
             self._report(entry)
 
-    def picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        """[H, W, 3] 8-bit, for TensorBoard."""
+    def write_samples(self, clips: Sequence[Sequence[np.ndarray]], step: int) -> None:
+        """Write validation samples to sheets/ as one PNG, and to TensorBoard.
+
+        Args:
+            clips: For each clip its videos (truth, generated, tracking), each [T, H, W, 3] uint8. Videos are drawn
+                below each other, their frames from left to right.
+            step: Optimizer step.
+        """
+        image = np.concatenate([np.concatenate(list(video), axis=1) for videos in clips for video in videos])
+        folder = self._out / "sheets"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"step-{step:06d}.png")
         if self._writer is not None:
-            self._writer.add_image(name, picture, step, dataformats="HWC")
+            self._writer.add_image("sheet", image, step, dataformats="HWC")
 
     def close(self) -> None:
+        """Close TensorBoard."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
 
-def sentence(entry: Mapping[str, Any]) -> str:
-    """An entry in words."""
-    head = " ".join(str(entry[key]) for key in ("time", "stage") if key in entry)
+def format_entry(entry: Mapping[str, Any]) -> str:
+    """Format a log entry for the console."""
+    prefix = " ".join(str(entry[key]) for key in ("time", "stage") if key in entry)
     if "text" in entry:
-        return f"{head} {entry['text']}"
+        return f"{prefix} {entry['text']}"
     if "done" in entry:
-        return f"{head} {entry['done']} of {entry['count']}"
+        return f"{prefix} {entry['done']} of {entry['count']}"
     if "loss" in entry:
-        words = [f"loss {entry['loss']:.4f}", f"{entry['samples_per_second']:.3g} samples/s"]
-        words.append(f"{duration(60 * entry['minutes_left'])} left")
-        return f"{head} step {entry['step']}: " + ", ".join(words)
-    known = {"time", "stage", "event", "step"}
-    more = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in entry.items() if key not in known)
+        return (
+            f"{prefix} step {entry['step']}: loss {entry['loss']:.4f}, {entry['samples_per_second']:.3g} samples/s, "
+            f"{format_duration(60 * entry['minutes_left'])} left"
+        )
+    shown = {key: value for key, value in entry.items() if key not in ("time", "stage", "event", "step")}
+    details = ", ".join(
+        f"{key.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
+        for key, value in shown.items()
+    )
     step = f" step {entry['step']}" if "step" in entry else ""
-    return f"{head}{step} {entry.get('event', '')}".rstrip() + (f": {more}" if more else "")
+    return f"{prefix}{step} {entry.get('event', '')}".rstrip() + (f": {details}" if details else "")
 
 
-def duration(seconds: float) -> str:
-    """ "45 s", "12 min" or "3 h 20 min"."""
+def format_duration(seconds: float) -> str:
+    """Format a duration as "45 s", "12 min" or "3 h 20 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
