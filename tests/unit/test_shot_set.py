@@ -66,7 +66,7 @@ def test_only_exported_frames_are_asked_for(count: int, step: int, rule: str) ->
 
 
 def test_too_short_an_export_is_a_sentence() -> None:
-    with pytest.raises(ShotError, match="Own Range"):
+    with pytest.raises(ShotError, match="Custom Range"):
         dataclasses.replace(ORDER, end=30).frames(SPEC)
 
 
