@@ -216,7 +216,8 @@ def test_batches_match_the_pipeline_and_are_split_among_processes(task: FineTuni
     tracking = torch.from_numpy(read_video(task.entries[clip].tracking)).permute(0, 3, 1, 2)[None].float() / 255
     with torch.no_grad():
         drawn = [
-            task.pipeline.tracking_latents(tracking, "training", torch.Generator().manual_seed(n)) for n in range(40)
+            task.pipeline.encode_tracking_video(tracking, "training", torch.Generator().manual_seed(n))
+            for n in range(40)
         ]
         mine = [task.load_sample(int(clip), n, 0).tracking_maps for n in range(40)]
     spread = torch.cat(drawn).std(0).mean()

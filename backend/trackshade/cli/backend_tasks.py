@@ -101,10 +101,7 @@ def check(folder: str) -> dict[str, Any]:
 
     Raises ModelError.
     """
-    from trackshade.models.layout import read_index
-
-    read_index(Path(folder))  # before torch is loaded, which takes its time
-    from trackshade.models.checking import check_checkpoint
+    from trackshade.models.loading import check_checkpoint
 
     return check_checkpoint(Path(folder))
 

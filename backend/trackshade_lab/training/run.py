@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from trackshade.core.errors import UsageError
-from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
+from trackshade.models import PatchAutoencoder, WarpGuidedTransformer3DModel
 from trackshade.models.checkpoint import weight_files
 
 from ..scenes import Shards, generate_clip, generate_shards, load_shards, shard_folders
@@ -149,8 +149,8 @@ def export_run(run: str | Path, folder: Path | None = None) -> Path:
         for cls, name in ((PatchAutoencoder, "autoencoder"), (PreTrainedTokenizerFast, "tokenizer"))
     )
     if (out / "transformer" / "config.json").exists():
-        values = TrackingTransformer3DModel.load_config(out / "transformer")
-        transformer = TrackingTransformer3DModel.from_config(values)
+        values = WarpGuidedTransformer3DModel.load_config(out / "transformer")
+        transformer = WarpGuidedTransformer3DModel.from_config(values)
         text_encoder = build_text_encoder(len(tokenizer), config.text_embed_dim, config.seed)
     else:  # a run of a version that did not keep the transformer's configuration
         transformer, text_encoder = build_models(load_shards(config.data), len(tokenizer), vae, config)
@@ -161,7 +161,7 @@ def export_run(run: str | Path, folder: Path | None = None) -> Path:
 
 def build_models(
     shards: Shards, vocabulary_size: int, vae: PatchAutoencoder, config: FromScratchConfig
-) -> tuple[TrackingTransformer3DModel, T5EncoderModel]:
+) -> tuple[WarpGuidedTransformer3DModel, T5EncoderModel]:
     """Build transformer and text encoder with their initial weights."""
     height, width = shards.videos[0].shape[2:4]
     token_pixels = config.autoencoder_patch_size * config.token_size
@@ -172,7 +172,7 @@ def build_models(
             "Choose another --token-size or --autoencoder-patch-size.",
         )
     torch.manual_seed(config.seed)
-    transformer = TrackingTransformer3DModel(
+    transformer = WarpGuidedTransformer3DModel(
         num_attention_heads=config.num_attention_heads,
         attention_head_dim=config.attention_head_dim,
         in_channels=2 * config.latent_channels,
@@ -196,7 +196,7 @@ def build_models(
         still_guidance=_STILL_GUIDANCE if config.one_frame_fraction else 0.0,
         pooled_text=config.pooled_text,
     )
-    transformer.initialise_from_scratch(vae.analysis.cpu(), vae.mean.cpu())
+    transformer.initialize_from_scratch(vae.analysis.cpu(), vae.mean.cpu())
     return transformer, build_text_encoder(vocabulary_size, config.text_embed_dim, config.seed)
 
 
@@ -281,7 +281,7 @@ def _copy_component(out: Path, config: FromScratchConfig, accelerator: Accelerat
 def _initialize_weights(modules: dict[str, nn.Module], config: FromScratchConfig) -> None:
     """Load the weights of the run or pipeline to start from, and freeze what the stage does not train."""
     transformer = modules["transformer"]
-    assert isinstance(transformer, TrackingTransformer3DModel)
+    assert isinstance(transformer, WarpGuidedTransformer3DModel)
     branch = branch_parameters(transformer)
     if config.initialize_from:
         target = named_parameters(modules)
