@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, cosine_similarity, interpolate, linear
 
-from trackshade.models import TrackingTransformer3DModel
+from trackshade.models import WarpGuidedTransformer3DModel
 from trackshade_lab.training.checkpoint import adapt_weights
 from trackshade_lab.training.diffusion import sample_timesteps
 
@@ -74,9 +74,11 @@ def test_adapted_weights_give_similar_features_and_outputs(after: int) -> None:
 
     hidden = torch.randn(1, 36, 32, generator=torch.Generator().manual_seed(1))
 
-    def written(transformer: TrackingTransformer3DModel, token: int, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    def written(
+        transformer: WarpGuidedTransformer3DModel, token: int, weights: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         rows = linear(hidden, weights["transformer.proj_out.weight"], weights["transformer.proj_out.bias"])
-        picture = transformer._unpatchify(rows, torch.Size((1, 1, 4, cells[token], cells[token])))
+        picture = transformer.unpatchify(rows, torch.Size((1, 1, 4, cells[token], cells[token])))
         return adaptive_avg_pool2d(picture[0], 6)  # what a token says on the whole
 
     same = cosine_similarity(written(old, before, named(old)).flatten(), written(new, after, taken).flatten(), dim=0)

@@ -37,7 +37,7 @@ _INDEX = {
     "vae": ["trackshade", "PatchAutoencoder"],
     "text_encoder": ["transformers", "T5EncoderModel"],
     "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-    "transformer": ["trackshade", "TrackingTransformer3DModel"],
+    "transformer": ["trackshade", "WarpGuidedTransformer3DModel"],
     "scheduler": ["diffusers", "CogVideoXDDIMScheduler"],
 }
 # What model_index.json of the published checkpoint says.
@@ -244,7 +244,7 @@ def export_published(folder: Path, base: Path, transformer: TrackingTransformer3
                 scheduler.save_pretrained(part / "scheduler")
             (part / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
             _update_json(part / "transformer" / "config.json", {"_class_name": index["transformer"][1]})
-            check_strictly(TrackingTransformer3DModel, part / "transformer")
+            check_strictly(type(transformer), part / "transformer")
     except OSError as error:
         raise ModelError("output-unwritable", f"The model cannot be written to {folder}: {error}.") from error
     return folder
@@ -284,9 +284,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def _update_json(config: Path, changes: dict[str, str]) -> None:
-    """Change a component's config.json; drop the folder it was loaded from, and unused keys of the small model."""
+    """Change a component's config.json, and drop the folder it was loaded from."""
     values = read_json(config) | changes
     values.pop("_name_or_path", None)
-    if changes and not values.get("track_frequencies"):  # the published forward pass
-        values = {key: value for key, value in values.items() if not key.startswith("track_")}
     config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

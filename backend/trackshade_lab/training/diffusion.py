@@ -64,6 +64,9 @@ class VelocityModel(nn.Module):
     ) -> torch.Tensor:
         """Predict the velocity [B, L, C, h, w], float32, for noisy latents and the conditions of a batch."""
         ofs = None if self.transformer.config.ofs_embed_dim is None else noisy.new_full((1,), 2.0)
+        guidance = {}
+        if batch.track_coordinates is not None:
+            guidance = {"track_coordinates": batch.track_coordinates, "first_frame": batch.first_frame}
         with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.bf16):
             text = batch.text if self.text_encoder is None else self.text_encoder(batch.text)[0]
             velocity = self.transformer(
@@ -73,8 +76,7 @@ class VelocityModel(nn.Module):
                 ofs=ofs,
                 image_rotary_emb=rotary,
                 tracking_maps=batch.tracking_maps,
-                track_coordinates=batch.track_coordinates,
-                first_frame=batch.first_frame,
+                **guidance,
             ).sample
         return velocity.float()
 

@@ -17,8 +17,9 @@ from trackshade.models.components import load_components
 
 from trackshade.config import registry
 from trackshade.core.errors import ModelError, UsageError
-from trackshade.models import TrackingTransformer3DModel
+from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel
 from trackshade.models.checkpoint import check_strictly, read_json
+from trackshade.models.loading import COMPONENTS, component_class, load_components
 from trackshade.pipelines import DiffusionShaderPipeline
 from trackshade.pipelines.inputs import check_shape
 
@@ -30,8 +31,6 @@ from .fine_tuning_task import EncodingCache, FineTuningTask
 from .logging import RunLog
 from .loop import TrainingRun, configure_transformer, train_loop
 
-# Names of transformers with a tracking branch in model_index.json.
-_TRACKING_TRANSFORMERS = ("CogVideoXTransformer3DModelTracking", "TrackingTransformer3DModel")
 # Of the base's own blocks; the branch's copies are trained as a whole.
 _LORA_TARGETS = r"transformer_blocks\.\d+\.attn1\.(to_q|to_k|to_v|to_out\.0)"
 _LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -146,8 +145,9 @@ def load_transformer(folder: Path, num_tracking_blocks: int, dtype: torch.dtype)
     """
     entry, weights = read_json(folder / "model_index.json").get("transformer"), folder / "transformer"
     name = str(entry[1]) if isinstance(entry, list) and len(entry) == 2 else ""
-    if name in _TRACKING_TRANSFORMERS:
-        return TrackingTransformer3DModel.from_pretrained(weights, torch_dtype=dtype, local_files_only=True)
+    if name in COMPONENTS["transformer"]:
+        cls = component_class("transformer", name, weights)
+        return cls.from_pretrained(weights, torch_dtype=dtype, local_files_only=True)
     if name != BASE_TRANSFORMER:
         raise ModelError(
             "wrong-weights",
@@ -174,7 +174,7 @@ def branch_parameters(transformer: TrackingTransformer3DModel) -> list[nn.Parame
         transformer.transformer_blocks_copy,
         transformer.initial_combine_linear,
         transformer.combine_linears,
-        transformer.track_lookup,
+        getattr(transformer, "track_lookup", None),
     )
     return [parameter for part in parts if part is not None for parameter in part.parameters()]
 
@@ -217,7 +217,9 @@ def _check_clips(entries: tuple[DatasetEntry, ...], pipeline: DiffusionShaderPip
                 "All clips of a dataset must have one shape.",
             )
     config = pipeline.transformer.config
-    check_shape(first[0], (first[2], first[1]), config, pipeline.spatial_ratio, pipeline.temporal_ratio)
+    check_shape(
+        first[0], (first[2], first[1]), config, pipeline.vae_scale_factor_spatial, pipeline.vae_scale_factor_temporal
+    )
 
 
 def _open_cache(folder: Path, config: FineTuningConfig, transformer: TrackingTransformer3DModel) -> EncodingCache:
@@ -227,7 +229,7 @@ def _open_cache(folder: Path, config: FineTuningConfig, transformer: TrackingTra
         text_encoder=folder / "text_encoder",
         tokenizer=folder / "tokenizer",
         max_text_length=transformer.config.max_text_seq_length,
-        store_pixels=bool(transformer.config.track_frequencies),
+        store_pixels=isinstance(transformer, WarpGuidedTransformer3DModel),
     )
 
 

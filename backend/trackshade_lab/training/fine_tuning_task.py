@@ -264,7 +264,7 @@ class FineTuningTask:
             sigma = math.exp(self.config.image_noise_log_mean + self.config.image_noise_log_std * float(log_sigma))
             # The recipe's noise is for images in -1..1, twice this range.
             pixels = pixels + 0.5 * sigma * torch.randn(pixels.shape, generator=generator)
-        return self.pipeline.first_frame_latents(pixels, latent_frames, generator).float().cpu()
+        return self.pipeline.encode_first_frame(pixels, latent_frames, generator).float().cpu()
 
     def _collate(self, samples: list[Batch]) -> Batch:
         columns = zip(*(vars(sample).values() for sample in samples), strict=True)
@@ -280,7 +280,7 @@ class FineTuningTask:
     def _get_rotary(self, latents: torch.Tensor) -> Rotary | None:
         shape = latents.shape[1:]
         if shape not in self._rotary:
-            self._rotary[shape] = self.pipeline.rotary(shape[0], shape[2], shape[3])
+            self._rotary[shape] = self.pipeline.rotary_embeddings(shape[0], shape[2], shape[3])
         return self._rotary[shape]
 
     def learning_rate_factor(self, step: int, progress: float) -> float:

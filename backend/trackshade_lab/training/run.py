@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from trackshade.core.errors import UsageError
-from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
+from trackshade.models import PatchAutoencoder, WarpGuidedTransformer3DModel
 from trackshade.models.checkpoint import weight_files
 
 from ..scenes import Shards, generate_clip, generate_shards, load_shards, shard_folders
@@ -149,8 +149,8 @@ def export_run(run: str | Path, folder: Path | None = None) -> Path:
         for cls, name in ((PatchAutoencoder, "autoencoder"), (PreTrainedTokenizerFast, "tokenizer"))
     )
     if (out / "transformer" / "config.json").exists():
-        values = TrackingTransformer3DModel.load_config(out / "transformer")
-        transformer = TrackingTransformer3DModel.from_config(values)
+        values = WarpGuidedTransformer3DModel.load_config(out / "transformer")
+        transformer = WarpGuidedTransformer3DModel.from_config(values)
         text_encoder = build_text_encoder(len(tokenizer), config.text_embed_dim, config.seed)
     else:  # a run of a version that did not keep the transformer's configuration
         transformer, text_encoder = build_models(load_shards(config.data), len(tokenizer), vae, config)
@@ -161,7 +161,7 @@ def export_run(run: str | Path, folder: Path | None = None) -> Path:
 
 def build_models(
     shards: Shards, vocabulary_size: int, vae: PatchAutoencoder, config: FromScratchConfig
-) -> tuple[TrackingTransformer3DModel, T5EncoderModel]:
+) -> tuple[WarpGuidedTransformer3DModel, T5EncoderModel]:
     """Build transformer and text encoder with their initial weights."""
     height, width = shards.videos[0].shape[2:4]
     token_pixels = config.autoencoder_patch_size * config.token_size
@@ -172,7 +172,7 @@ def build_models(
             "Choose another --token-size or --autoencoder-patch-size.",
         )
     torch.manual_seed(config.seed)
-    transformer = TrackingTransformer3DModel(
+    transformer = WarpGuidedTransformer3DModel(
         num_attention_heads=config.num_attention_heads,
         attention_head_dim=config.attention_head_dim,
         in_channels=2 * config.latent_channels,
@@ -196,7 +196,7 @@ def build_models(
         still_guidance=_STILL_GUIDANCE if config.one_frame_fraction else 0.0,
         pooled_text=config.pooled_text,
     )
-    transformer.initialise_from_scratch(vae.analysis.cpu(), vae.mean.cpu())
+    transformer.initialize_from_scratch(vae.analysis.cpu(), vae.mean.cpu())
     return transformer, build_text_encoder(vocabulary_size, config.text_embed_dim, config.seed)
 
 
@@ -226,7 +226,7 @@ def _prepare_data(config: FromScratchConfig, accelerator: Accelerator, log: RunL
             config.seed * 1_000_000,
             processes=max(1, (os.cpu_count() or 2) - 1),
             size=(config.width, config.height),
-            frames=config.num_frames,
+            num_frames=config.num_frames,
             progress=lambda done, count: log({"stage": "data", "done": done, "count": count}),
         )
     accelerator.wait_for_everyone()
