@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trackshade.cli.dataset import dataset
+from trackshade_lab.make_dataset import dataset
 
 from tests.helpers import result_shots
 from trackshade.cli.blender import run_addon

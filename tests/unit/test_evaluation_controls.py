@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trackshade.core.caption_colors import COLORS
+from trackshade_lab.scenes.captions import COLORS
 
 from tests.helpers.result_shots import at, shot
 from trackshade.control import tracking_video

@@ -21,7 +21,7 @@ from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "addon" / "guide"
-sys.path.insert(0, str(ROOT / "addon"))  # the guide's script is in no package
+sys.path.insert(0, str(ROOT / "addon" / "tools"))  # the guide's script is in no package
 
 import guide_messages  # noqa: E402
 
@@ -30,7 +30,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted(GUIDE.glob("*.md")),
 ]
-RENEW = "Run: python addon/guide_messages.py (an entry's heading and advice are written by hand)"
+RENEW = "Run: python addon/tools/guide_messages.py (an entry's heading and advice are written by hand)"
 
 
 def blocks(page: Path, language: str) -> Iterator[str]:

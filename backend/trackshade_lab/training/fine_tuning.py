@@ -13,7 +13,6 @@ import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from torch import nn
-from trackshade.models.components import load_components
 
 from trackshade.config import registry
 from trackshade.core.errors import ModelError, UsageError

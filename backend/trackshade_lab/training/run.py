@@ -281,7 +281,7 @@ def _copy_component(out: Path, config: FromScratchConfig, accelerator: Accelerat
 def _initialize_weights(modules: dict[str, nn.Module], config: FromScratchConfig) -> None:
     """Load the weights of the run or pipeline to start from, and freeze what the stage does not train."""
     transformer = modules["transformer"]
-    assert isinstance(transformer, TrackingTransformer3DModel)
+    assert isinstance(transformer, WarpGuidedTransformer3DModel)
     branch = branch_parameters(transformer)
     if config.initialize_from:
         target = named_parameters(modules)
