@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from trackshade.core import atomic_files
 from trackshade.core.errors import OutputError, UsageError
 
 
@@ -70,8 +70,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all, in a folder that is made where it is missing. Raises OutputError."""
+    part = path.with_name(f".{path.name}.part")
     try:
-        atomic_files.write_bytes(path, data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        os.replace(part, path)
     except OSError as error:
         raise OutputError(
             "output-unwritable",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from trackshade.core.atomic_files import atomic_file
 from trackshade.core.errors import UsageError
 
 from .dataset import Entry, read_video
@@ -117,8 +117,9 @@ def draw(moment: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def store(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Whole or not at all; several processes may write the same."""
-    with atomic_file(path) as part:
-        save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part)
+    os.replace(part, path)
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:

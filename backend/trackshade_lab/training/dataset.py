@@ -9,6 +9,7 @@ trackings.txt   tracking/NAME.mp4
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -21,7 +22,6 @@ import av.error
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from trackshade.core.atomic_files import atomic_file
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.results.video import frame_rate, write_video
 
@@ -142,8 +142,11 @@ class Dataset:
             return False
         try:
             for path, write, frames in ((row[1], write_video, video), (row[2], write_tracking, tracking)):
-                with atomic_file(self.folder / path) as part:
-                    write(part, frames, fps)
+                target = self.folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(f".{target.name}.part")
+                write(part, frames, fps)
+                os.replace(part, target)
             self.rows.append(row)
             self._write_lists()
         except (OSError, av.error.FFmpegError) as error:

@@ -19,7 +19,6 @@ from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import ModelError
 from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
 from trackshade.models.checkpoint import check_strictly, read_json, weight_files
@@ -32,7 +31,7 @@ INDEX = {
     "vae": ["trackshade", "PatchAutoencoder"],
     "text_encoder": ["transformers", "T5EncoderModel"],
     "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-    "transformer": ["trackshade", "TrackingTransformer3DModel"],
+    "transformer": ["trackshade", "WarpGuidedTransformer3DModel"],
     "scheduler": ["diffusers", "CogVideoXDDIMScheduler"],
 }
 
@@ -53,19 +52,9 @@ def export(
     text_encoder: nn.Module,
 ) -> Path:
     """Write `folder` anew and whole; returns it. A model card (README.md) that is there is kept."""
-    with atomic_folder(folder, single_writer=True) as part:
-        _export(part, folder, vae, tokenizer, transformer, text_encoder)
-    return folder
-
-
-def _export(
-    part: Path,
-    folder: Path,
-    vae: PatchAutoencoder,
-    tokenizer: PreTrainedTokenizerFast,
-    transformer: nn.Module,
-    text_encoder: nn.Module,
-) -> None:
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     for name, module in (("transformer", transformer), ("text_encoder", text_encoder), ("vae", vae)):
         # bfloat16 keeps three digits: enough for all but the closed-form autoencoder, which is small.
         dtype = torch.float32 if name == "vae" else torch.bfloat16
@@ -77,6 +66,9 @@ def _export(
     (part / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n", encoding="utf-8")
     if (folder / "README.md").exists():
         shutil.copy2(folder / "README.md", part / "README.md")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(part, folder)
+    return folder
 
 
 def export_published(folder: Path, base: Path, transformer: TrackingTransformer3DModel, fuse: bool) -> Path:
@@ -106,7 +98,7 @@ def export_published(folder: Path, base: Path, transformer: TrackingTransformer3
             CogVideoXDPMScheduler.from_config(schedule, timestep_spacing="trailing").save_pretrained(part / "scheduler")
         (part / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         _publish(part / "transformer" / "config.json", index["transformer"][1])
-        check_strictly(TrackingTransformer3DModel, part / "transformer")
+        check_strictly(type(transformer), part / "transformer")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
     except OSError as error:
@@ -132,11 +124,9 @@ def _link(source: str, target: str) -> None:
 
 
 def _publish(config: Path, name: str) -> None:
-    """The class as the index names it, and no keys that the published forward pass does not know."""
+    """The class as the index names it."""
     _forget_path(config)
     values = read_json(config) | {"_class_name": name}
-    if not values.get("track_frequencies"):
-        values = {key: value for key, value in values.items() if not key.startswith("track_")}
     config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

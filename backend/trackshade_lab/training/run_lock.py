@@ -12,7 +12,6 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from trackshade.core.atomic_files import write_bytes
 from trackshade.core.errors import UsageError
 
 from .config import FREE, RunConfig, TrainConfig, TuneConfig
@@ -36,7 +35,10 @@ def claim(out: Path, config: RunConfig, accelerator: Accelerator) -> None:
     accelerator.wait_for_everyone()  # nobody compares with what is about to be written
     if accelerator.is_main_process:
         try:
-            write_bytes(path, json.dumps(config.to_dict(), indent=1).encode())
+            out.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(config.to_dict(), indent=1), encoding="utf-8")
+            part.replace(path)
         except OSError as error:
             raise UsageError(
                 "output-unwritable",

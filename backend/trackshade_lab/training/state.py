@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import UsageError
 
 from .optimizers import pack, unpack
@@ -58,12 +59,18 @@ def save_checkpoint(
     progress: Progress,
 ) -> None:
     """Write the checkpoint so that a kill at any time leaves a whole one."""
-    with atomic_folder(folder, previous=folder.with_name(folder.name + ".old"), single_writer=True) as part:
-        for name, tensors in (("weights", own), ("average", average), ("optimizers", pack(optimizers))):
-            if tensors:
-                parts = {key: value.contiguous().cpu() for key, value in tensors.items()}
-                save_file(parts, part / f"{name}.safetensors")
-        (part / "progress.json").write_text(json.dumps(vars(progress), indent=1), encoding="utf-8")
+    part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for name, tensors in (("weights", own), ("average", average), ("optimizers", pack(optimizers))):
+        if tensors:
+            save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part / f"{name}.safetensors")
+    (part / "progress.json").write_text(json.dumps(vars(progress), indent=1), encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(part, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def find_checkpoint(folder: Path) -> Path | None:
