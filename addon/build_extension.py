@@ -87,7 +87,8 @@ def build(target: Path) -> list[Path]:
 
 def copy_tree(target: Path) -> Path:
     """Copies what the build needs to `target`: what earlier builds left in the tree stays out of it, and what changes
-    in the tree meanwhile, too. All files get one mode and one date, because setuptools passes both on."""
+    in the tree meanwhile, too. All files get one mode and one date, because setuptools passes both on.
+    """
     target.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, target)

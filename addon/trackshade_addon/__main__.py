@@ -9,7 +9,7 @@ import traceback
 
 def _main() -> int:
     try:
-        import bpy  # noqa: F401 - to say in a sentence that it is missing
+        import bpy  # noqa: F401 - to report in a sentence that it is missing
     except ImportError as error:
         print(f"Blender's Python module cannot be loaded: {error}. Install it with: pip install bpy", file=sys.stderr)
         return 3
@@ -20,10 +20,10 @@ def _main() -> int:
 
 try:
     code = _main()
-except BaseException:  # noqa: BLE001 - a defect of ours; the process has to end by the lines below all the same
+except BaseException:  # noqa: BLE001 - whatever happens, the process has to end by the lines below
     traceback.print_exc()
     code = 1
-atexit._run_exitfuncs()  # those of Python, which remove temporary files and end a backend that was started
+atexit._run_exitfuncs()  # Python's, which remove temporary files and end a backend that was started
 sys.stdout.flush()
 sys.stderr.flush()
-os._exit(code)  # not those of the module's C++ part, in which bpy 4.5 can wait for itself for ever
+os._exit(code)  # without the exit handlers of bpy, in which bpy 4.5 can hang

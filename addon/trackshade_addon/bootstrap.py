@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`blender -b --python bootstrap.py -- COMMAND ...`: the add-on's commands in a Blender that may not have it installed.
+"""`blender -b --python bootstrap.py -- COMMAND ...`: the add-on's commands in a Blender without the extension.
 
-Where the extension is missing, its packages are borrowed from the Python that started this: Trackshade's own, and
-pyzmq and msgpack if they are built for Blender's version of Python. Nothing else of that Python gets in.
+If the extension is not installed, its packages are imported from the Python that started this process: Trackshade's
+own, and pyzmq and msgpack if they are built for Blender's version of Python. Nothing else of that Python is importable.
 """
 
 import importlib.machinery
@@ -13,12 +13,12 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-# Set by the command line: {"package": folder of it, ...}
+# Environment variable that the command line sets: {"package": its folder, ...}
 BORROW = "TRACKSHADE_BORROW"
 
 
-class Borrowed:
-    """Finds these packages, and nothing else, in the given folders."""
+class BorrowedPackages:
+    """Finds the given packages, and nothing else, in the given folders."""
 
     def __init__(self, folders: dict[str, str]) -> None:
         self.folders = folders
@@ -26,13 +26,16 @@ class Borrowed:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        """Find a package, as a finder of `sys.meta_path`."""
         if path is None and name in self.folders:
             return importlib.machinery.PathFinder.find_spec(name, [self.folders[name]])
         return None
 
 
 def _main() -> int:
-    sys.meta_path.append(Borrowed(json.loads(os.environ.get(BORROW, "{}"))))  # last: what is installed comes first
+    sys.meta_path.append(
+        BorrowedPackages(json.loads(os.environ.get(BORROW, "{}")))
+    )  # last, so that what is installed comes first
     arguments = sys.argv[sys.argv.index("--") + 1 :]
     try:
         from trackshade import client  # the client brings pyzmq and msgpack in  # noqa: F401
@@ -40,7 +43,9 @@ def _main() -> int:
     except ImportError as error:
         print(error, file=sys.stderr)
         version = ".".join(map(str, sys.version_info[:2]))
-        reason = f"it has not the Trackshade extension, and its Python {version} cannot use the pyzmq installed here."
+        reason = (
+            f"it lacks the Trackshade extension, and its Python {version} cannot use the pyzmq installed here."
+        )
         print("\n@trackshade " + json.dumps({"event": "unusable", "reason": reason}), flush=True)
         return 3
     print("\n" + json_lines.format_line({"event": "progress", "state": "starting", "message": "Blender"}), flush=True)

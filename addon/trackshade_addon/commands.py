@@ -6,9 +6,7 @@ Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 c
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,32 +14,40 @@ from typing import Any
 import bpy
 import numpy as np
 
-from trackshade.client import Client, connect, later
-from trackshade.client.job_result import check_output, free_folder
-from trackshade.config import options
+from trackshade.client.job_run import connect_with_options, run_job, run_to_end
+from trackshade.client.output_folder import OutputFolder
+from trackshade.client.progress import Progress
+from trackshade.config import options, registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, OutputError, TrackshadeError, UsageError
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
 
+from .capture.request import ShotRequest
 from .demo_scene import build_demo_scene
-from .importers import Opened, choose_scene, read_scene
-from .jobs import composer
+from .importers import OpenedScene, choose_scene, read_scene
+from .jobs.composer import capture_scene, place_and_save, with_picture
 from .placement import place, save_copy
+from .properties.placement_options import PlacementOptions
 from .report import Report, interruptible
 from .synthetic import export_scenes
 
-FIRST_PATIENCE, PATIENCE = 10.0, 30.0  # seconds to wait for a backend that was named, and for one that was lost
 PROGRAM = "blender -b FILE --command trackshade"
+ReportProgress = Callable[[Progress], None]
 
 
 def execute(arguments: list[str]) -> int:
-    """What `blender --command trackshade` calls: the exit code."""
+    """Run `blender --command trackshade ...` and return the exit code."""
     return main(PROGRAM, arguments)
 
 
 def main(program: str, arguments: Sequence[str]) -> int:
-    """Runs a command; whatever goes wrong on purpose becomes a sentence and an exit code."""
+    """Run a command and return the exit code; errors are reported in a sentence.
+
+    Args:
+        program: How the program is called, for the usage text.
+        arguments: The command's name and its options.
+    """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(program))
         return 0 if arguments else 2
@@ -61,59 +67,59 @@ def main(program: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _render(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
-    return _run(values, options.shade_settings(values), "shaded", report)
+def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: ReportProgress) -> dict[str, Any]:
+    request, spec = _request(values), registry.spec(settings.model)
+    with (
+        OutputFolder.choose(values["out"], Path(), f"{_stem(values)}-{kind}", spec, values["force"]) as out,
+        connect_with_options(values, settings.needs) as client,  # starts while the scene is read
+    ):
+        opened = _open_scene(values, report)
+        steps = run_job(
+            lambda client: capture_scene(replace(request, remarks=opened.warnings), opened.scene, client),
+            settings,
+            client,
+            out,
+            lambda result: place_and_save(result, opened.scene, PlacementOptions("both")),
+        )
+        return run_to_end(steps, report).to_dict()
 
 
-def _control(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
-    return _run(values, options.control_settings(values), "control", report)
-
-
-def _run(
-    values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: Callable[[composer.Progress], None]
-) -> dict[str, Any]:
-    what = _what(values)
-    out = free_folder(values["out"], _stem(values), kind)
-    check_output(out, values["force"])
-    connecting = _connect(values, settings)  # starts while the scene is read
-    try:
-        opened = _opened(values, report)
-        what = replace(what, remarks=opened.warnings)
-        found = composer.drain(composer.run(opened.scene, what, settings, connecting, out, values["force"]), report)
-    finally:
-        _close(connecting)
-    return found.to_dict()
-
-
-def _export(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
+def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     path = Path(values["out"] or f"{_stem(values)}.shot").absolute()
     picture = path.with_suffix(".png")
     renders = path.with_suffix(".render")
-    for place_taken in (path, picture, *([renders] if values["input_render"] else [])):
-        if place_taken.exists() and not values["force"]:
-            raise OutputError("output-exists", f"{place_taken} exists and was kept.", "Use --force to replace it.")
-    what = _what(values)
-    opened = _opened(values, report)
-    recorded = composer.drain(composer.record(replace(what, remarks=opened.warnings), opened.scene), report)
-    recorded.shot.save(path, force=values["force"])
+    _check_not_taken(values, path, picture, *([renders] if values["input_render"] else []))
+    request = _request(values)
+    opened = _open_scene(values, report)
+    captured = run_to_end(capture_scene(replace(request, remarks=opened.warnings), opened.scene), report)
+    captured.shot.save(path, force=values["force"])
     files = {"shot": str(path)}
-    if recorded.first_frame is not None:
-        write_png(picture, recorded.first_frame)
+    if captured.first_frame is not None:
+        write_png(picture, captured.first_frame)
         files["first_frame"] = str(picture)
-    if recorded.input_render is not None:
-        _write_frames(renders, recorded.input_render)
+    if captured.input_render is not None:
+        _write_frames(renders, captured.input_render)
         files["input_render"] = str(renders)
-    source = recorded.shot.source
+    source = captured.shot.source
     return {
         "out": str(path),
         "files": files,
         "fit": {key: source[key]["statement"] for key in ("frame_map", "size_fit", "first_frame") if key in source},
-        "warnings": list(recorded.shot.warnings),
+        "warnings": list(captured.shot.warnings),
     }
 
 
-def _write_frames(folder: Path, frames: np.ndarray) -> None:
-    """[T, H, W, 3] as 0001.png and so on, in the place of those that are there."""
+def _check_not_taken(values: Mapping[str, Any], *paths: Path) -> None:
+    for path in paths:
+        if path.exists() and not values["force"]:
+            raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
+
+
+def _write_frames(
+    folder: Path,
+    frames: np.ndarray,  # [T, H, W, 3] uint8 sRGB
+) -> None:
+    """Write images as 0001.png and so on, replacing those that are there."""
     try:
         folder.mkdir(exist_ok=True)
         for old in folder.glob("[0-9]*.png"):
@@ -124,60 +130,60 @@ def _write_frames(folder: Path, frames: np.ndarray) -> None:
         write_png(folder / f"{number:04d}.png", frame)
 
 
-def _place(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
+def _place(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     folder = Path(values["result"]).absolute()
     path = Path(values["out"] or folder / "scene.blend").absolute()
-    if path.exists() and not values["force"]:
-        raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
-    opened = _opened(values, report)
-    report(composer.Progress("placing", str(path)))
-    placed = place(folder, opened.scene, as_=values["way"])
+    _check_not_taken(values, path)
+    opened = _open_scene(values, report)
+    report(Progress("placing", str(path)))
+    placed = place(folder, opened.scene, mode=values["way"])
     save_copy(path)
     return {"out": str(path), "files": {"scene": str(path)}, "warnings": [*opened.warnings, *placed.warnings]}
 
 
-def _picture(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
+def _picture(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     out = Path(values["out"] or "first_frame.png").absolute()
-    if out.exists() and not values["force"]:
-        raise OutputError("output-exists", f"{out} exists and was kept.", "Use --force to replace it.")
+    _check_not_taken(values, out)
     if values["shot"] is None:
         raise UsageError("usage", "The picture's shot is not given.", "Name it with --shot FILE.")
-    report(composer.Progress("reading", values["picture"]))
-    shot, picture = composer.with_given(Shot.load(values["shot"]), values["picture"])
+    report(Progress("reading", values["picture"]))
+    shot, picture = with_picture(Shot.load(values["shot"]), values["picture"])
     write_png(out, picture)
-    source = shot.source
-    return {"out": str(out), "files": {"first_frame": str(out)}, "first_frame": source["first_frame"],
-            "warnings": list(shot.warnings)}  # fmt: skip
+    return {
+        "out": str(out),
+        "files": {"first_frame": str(out)},
+        "first_frame": shot.source["first_frame"],
+        "warnings": list(shot.warnings),
+    }
 
 
-def _demo_scene(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
+def _demo_scene(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     path = Path(values["out"] or "demo.blend").absolute()
-    if path.exists() and not values["force"]:
-        raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
-    report(composer.Progress("building", str(path)))
+    _check_not_taken(values, path)
+    report(Progress("building", str(path)))
     return {"out": str(path), "files": {"scene": str(build_demo_scene(path))}, "warnings": []}
 
 
-def _synthesise(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> dict[str, Any]:
+def _synthesise(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     out = Path(values["out"] or "synthetic").absolute()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError("output-unwritable", f"{out} cannot be made: {error.strerror or error}.") from error
+        raise OutputError("output-unwritable", f"{out} cannot be created: {error.strerror or error}.") from error
     first, count = values["first_seed"], values["count"]
     size = (values["width"], values["height"])
 
-    def begun(seed: int) -> None:
-        report(composer.Progress("rendering", f"the scene of seed {seed}", seed - first, count))
+    def report_seed(seed: int) -> None:
+        report(Progress("rendering", f"the scene of seed {seed}", seed - first, count))
 
     seeds = range(first, first + count)
-    export_scenes(out, seeds, values["split"], values["length"], size, values["engine"], _write_frames, begun)
+    export_scenes(out, seeds, values["split"], values["length"], size, values["engine"], _write_frames, report_seed)
     return {"out": str(out), "files": {"scenes": str(out)}, "warnings": []}
 
 
-_COMMANDS: dict[str, Callable[[Mapping[str, Any], Callable[[composer.Progress], None]], dict[str, Any]]] = {
-    "render": _render,
-    "control": _control,
+_COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any]]] = {
+    "render": lambda values, report: _run(values, options.shade_settings(values), "shaded", report),
+    "control": lambda values, report: _run(values, options.control_settings(values), "control", report),
     "export": _export,
     "place": _place,
     "picture": _picture,
@@ -186,9 +192,9 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], Callable[[composer.Progress], 
 }
 
 
-def _what(values: Mapping[str, Any]) -> composer.ShotRequest:
+def _request(values: Mapping[str, Any]) -> ShotRequest:
     mode, size = options.parse_size(values["size"])
-    return composer.ShotRequest(
+    return ShotRequest(
         model=values["model"],
         camera=values["camera"],
         frames=options.parse_frame_range(values["frames"]),
@@ -205,11 +211,11 @@ def _what(values: Mapping[str, Any]) -> composer.ShotRequest:
     )
 
 
-def _opened(values: Mapping[str, Any], report: Callable[[composer.Progress], None]) -> Opened:
-    """The scene of a file, or the one that is open."""
+def _open_scene(values: Mapping[str, Any], report: ReportProgress) -> OpenedScene:
+    """Open the scene of the given file, or take the one that is open."""
     path, name = values["scene"], values["scene_name"]
     if path is not None:
-        report(composer.Progress("opening", path))
+        report(Progress("opening", path))
         return read_scene(
             path,
             scene=name,
@@ -230,36 +236,11 @@ def _opened(values: Mapping[str, Any], report: Callable[[composer.Progress], Non
         raise UsageError(
             "no-animations", f"{file} holds no animations to choose from by name.", "Leave out --animation."
         )
-    return Opened(choose_scene(name))
+    return OpenedScene(choose_scene(name))
 
 
 def _stem(values: Mapping[str, Any]) -> str:
     return Path(values["scene"] or bpy.data.filepath or "scene").stem
-
-
-def _connect(values: Mapping[str, Any], settings: ShadeSettings) -> Future[Client]:
-    python = values["backend_python"] or os.environ.get("TRACKSHADE_PYTHON")
-    curve = None if values["curve"] is None else Path(values["curve"])
-    return later(_connected, values["endpoint"], curve, python, settings.needs)
-
-
-def _connected(endpoint: str | None, curve: Path | None, python: str | None, model: str | None) -> Client:
-    """A backend that loads what is needed already. One that is not there at first is hardly on its way."""
-    client = connect(endpoint, curve=curve, python=python, patience=FIRST_PATIENCE)
-    client.set_patience(PATIENCE)
-    if model is not None:
-        client.warm(model)
-    return client
-
-
-def _close(connecting: Future[Client]) -> None:
-    """Ends the connection and a backend of our own, as soon as there is one."""
-
-    def close(done: Future[Client]) -> None:
-        if done.exception() is None:
-            done.result().close()
-
-    connecting.add_done_callback(close)
 
 
 def _usage(program: str) -> str:

@@ -13,26 +13,33 @@ from trackshade.core.errors import OutputError
 
 from .placement import save_copy
 
-FIRST, LAST, STEP, FPS = 1, 49, 3, 24  # seventeen frames, eight a second: what the embedded model takes
+FIRST, LAST, STEP, FPS = 1, 49, 3, 24  # 17 frames at 8 fps, as the embedded model takes
 
-Color = tuple[float, float, float]  # linear
+Color = tuple[float, float, float]  # linear RGB
 RED, WHITE, BLUE, YELLOW = (0.60, 0.02, 0.02), (0.80, 0.78, 0.72), (0.03, 0.10, 0.55), (0.80, 0.50, 0.03)
 GREEN, LIGHT_GREY, DARK_GREY = (0.03, 0.35, 0.08), (0.36, 0.38, 0.42), (0.16, 0.17, 0.21)
 
 
 def build_demo_scene(path: Path) -> Path:
-    """Replaces what is open by the demonstration scene and saves it.
+    """Replace what is open by the demonstration scene, and save it.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True, load_ui=False)
-    scene = bpy.context.scene
+    scene, mesh = bpy.context.scene, bpy.ops.mesh
     _set_up(scene)
-    _floor()
-    _keyed(_ball(), _hop)
-    _keyed(_cube(), _tumble)
-    _keyed(_torus(), _glide)
+    mesh.primitive_grid_add(x_subdivisions=16, y_subdivisions=16, size=14)
+    _finish_object("Floor", _checked("Floor", LIGHT_GREY, DARK_GREY, 10.0))
+    mesh.primitive_uv_sphere_add(segments=48, ring_count=24, radius=0.75)
+    bpy.ops.object.shade_smooth()
+    _finish_object("Ball", _checked("Ball", RED, WHITE, 3.0), _hop)
+    mesh.primitive_cube_add(size=1.1)
+    bevel = _finish_object("Cube", _striped("Cube", BLUE, YELLOW), _tumble).modifiers.new("Bevel", "BEVEL")
+    bevel.width, bevel.segments = 0.08, 3
+    mesh.primitive_torus_add(major_segments=48, minor_segments=20, major_radius=0.55, minor_radius=0.22)
+    bpy.ops.object.shade_smooth()
+    _finish_object("Torus", _checked("Torus", GREEN, WHITE, 2.0), _glide)
     _light(scene)
     _camera(scene)
     scene.frame_set(FIRST)
@@ -41,7 +48,7 @@ def build_demo_scene(path: Path) -> Path:
     except OSError as error:
         raise OutputError(
             "output-unwritable",
-            f"{path.parent} cannot be made: {error.strerror or error}.",
+            f"{path.parent} cannot be created: {error.strerror or error}.",
             "Choose a folder that can be written.",
         ) from error
     return save_copy(path)
@@ -58,47 +65,22 @@ def _set_up(scene: bpy.types.Scene) -> None:
     scene.view_settings.view_transform = "Standard"
 
 
-def _floor() -> None:
-    bpy.ops.mesh.primitive_grid_add(x_subdivisions=16, y_subdivisions=16, size=14)
-    floor = bpy.context.object
-    floor.name = "Floor"
-    floor.data.materials.append(_checked("Floor", LIGHT_GREY, DARK_GREY, 10.0, "Generated"))
+def _finish_object(
+    name: str, material: bpy.types.Material, motion: Callable[[float], tuple[Color, Color]] | None = None
+) -> bpy.types.Object:
+    """Name the active object, give it a material, and key its location and rotation on every frame.
 
-
-def _ball() -> bpy.types.Object:
-    bpy.ops.mesh.primitive_uv_sphere_add(segments=48, ring_count=24, radius=0.75)
-    ball = bpy.context.object
-    ball.name = "Ball"
-    bpy.ops.object.shade_smooth()
-    ball.data.materials.append(_checked("Ball", RED, WHITE, 3.0, "Generated"))
-    return ball
-
-
-def _cube() -> bpy.types.Object:
-    bpy.ops.mesh.primitive_cube_add(size=1.1)
-    cube = bpy.context.object
-    cube.name = "Cube"
-    bevel = cube.modifiers.new("Bevel", "BEVEL")
-    bevel.width, bevel.segments = 0.08, 3
-    cube.data.materials.append(_striped("Cube", BLUE, YELLOW))
-    return cube
-
-
-def _torus() -> bpy.types.Object:
-    bpy.ops.mesh.primitive_torus_add(major_segments=48, minor_segments=20, major_radius=0.55, minor_radius=0.22)
-    torus = bpy.context.object
-    torus.name = "Torus"
-    bpy.ops.object.shade_smooth()
-    torus.data.materials.append(_checked("Torus", GREEN, WHITE, 2.0, "Generated"))
-    return torus
-
-
-def _keyed(thing: bpy.types.Object, motion: Callable[[float], tuple[Color, Color]]) -> None:
-    """Keys place and rotation on every frame; `motion` gives them for the share 0..1 of the shot."""
-    for frame in range(FIRST, LAST + 1):
-        thing.location, thing.rotation_euler = motion((frame - FIRST) / (LAST - FIRST))
-        thing.keyframe_insert("location", frame=frame)
-        thing.keyframe_insert("rotation_euler", frame=frame)
+    `motion` returns both for a time between 0 (first frame) and 1 (last frame).
+    """
+    obj = bpy.context.object
+    obj.name = name
+    obj.data.materials.append(material)
+    if motion is not None:
+        for frame in range(FIRST, LAST + 1):
+            obj.location, obj.rotation_euler = motion((frame - FIRST) / (LAST - FIRST))
+            obj.keyframe_insert("location", frame=frame)
+            obj.keyframe_insert("rotation_euler", frame=frame)
+    return obj
 
 
 def _hop(s: float) -> tuple[Color, Color]:
@@ -144,34 +126,34 @@ def _camera(scene: bpy.types.Scene) -> None:
     scene.camera = camera
 
 
-def _checked(name: str, one: Color, other: Color, scale: float, coordinates: str) -> bpy.types.Material:
-    material, tree, shader = _material(name)
+def _checked(name: str, color: Color, other: Color, scale: float) -> bpy.types.Material:
+    material, tree, shader = _new_material(name)
     checker = tree.nodes.new("ShaderNodeTexChecker")
-    checker.inputs["Color1"].default_value, checker.inputs["Color2"].default_value = (*one, 1.0), (*other, 1.0)
+    checker.inputs["Color1"].default_value, checker.inputs["Color2"].default_value = (*color, 1.0), (*other, 1.0)
     checker.inputs["Scale"].default_value = scale
-    place = tree.nodes.new("ShaderNodeTexCoord")
-    tree.links.new(place.outputs[coordinates], checker.inputs["Vector"])
+    coordinates = tree.nodes.new("ShaderNodeTexCoord")
+    tree.links.new(coordinates.outputs["Generated"], checker.inputs["Vector"])
     tree.links.new(checker.outputs["Color"], shader.inputs["Base Color"])
     return material
 
 
-def _striped(name: str, one: Color, other: Color) -> bpy.types.Material:
-    material, tree, shader = _material(name)
+def _striped(name: str, color: Color, other: Color) -> bpy.types.Material:
+    material, tree, shader = _new_material(name)
     wave = tree.nodes.new("ShaderNodeTexWave")
     wave.inputs["Scale"].default_value = 0.45
     wave.bands_direction = "DIAGONAL"
     ramp = tree.nodes.new("ShaderNodeValToRGB")
     ramp.color_ramp.interpolation = "CONSTANT"
-    ramp.color_ramp.elements[0].color, ramp.color_ramp.elements[1].color = (*one, 1.0), (*other, 1.0)
+    ramp.color_ramp.elements[0].color, ramp.color_ramp.elements[1].color = (*color, 1.0), (*other, 1.0)
     ramp.color_ramp.elements[1].position = 0.5
-    place = tree.nodes.new("ShaderNodeTexCoord")
-    tree.links.new(place.outputs["Object"], wave.inputs["Vector"])
+    coordinates = tree.nodes.new("ShaderNodeTexCoord")
+    tree.links.new(coordinates.outputs["Object"], wave.inputs["Vector"])
     tree.links.new(wave.outputs["Fac"], ramp.inputs["Fac"])
     tree.links.new(ramp.outputs["Color"], shader.inputs["Base Color"])
     return material
 
 
-def _material(name: str) -> tuple[bpy.types.Material, bpy.types.NodeTree, bpy.types.Node]:
+def _new_material(name: str) -> tuple[bpy.types.Material, bpy.types.NodeTree, bpy.types.Node]:
     material = bpy.data.materials.new(name)
     material.use_nodes = True
     tree = material.node_tree

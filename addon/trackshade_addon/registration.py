@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything that the add-on adds to Blender, in one list, and takes away again in reverse."""
+"""Registers everything that the add-on adds to Blender, and unregisters it in reverse order."""
 
 from __future__ import annotations
 
@@ -7,48 +7,60 @@ from typing import Any
 
 import bpy
 
-from . import backend, commands, relocation
+from . import backend, commands, log, relocation
+from .checks.watch import watcher
 from .jobs import session
 from .messages import translations
-from .properties import preferences, scene, view_layer
-from .properties.chosen import ADDON
-from .render import engine, handlers, panels
+from .overlay import view
+from .properties import scene, view_layer
+from .properties.preferences import ADDON
+from .redraw import cancel_redraw
+from .render import engine, handlers
 from .ui import (
     backend_panel,
-    checks_fixes,
-    checks_watch,
+    checks_operators,
     drawing,
     jobs_list,
     looks,
+    modal,
     models_panel,
     operators,
     overlay_panel,
-    overlay_view,
     panel,
-    placed,
-    render_panel,
-    view_layer_panel,
+    preferences_panel,
+    properties_panels,
 )
 
-CLASSES = (*scene.CLASSES, *preferences.CLASSES, *operators.CLASSES, *checks_fixes.CLASSES, *looks.CLASSES,
-           *panel.CLASSES, *overlay_panel.CLASSES, *jobs_list.CLASSES, *placed.CLASSES, *backend_panel.CLASSES,
-           *models_panel.CLASSES, *view_layer.CLASSES, *render_panel.CLASSES, *view_layer_panel.CLASSES,
-           *engine.CLASSES)  # fmt: skip
 COMMAND = "trackshade"
+PROPERTIES = (
+    (bpy.types.Scene, "trackshade", scene.TrackshadeSettings),
+    (bpy.types.Scene, "trackshade_overlay", scene.TrackshadeOverlay),
+    (bpy.types.ViewLayer, "trackshade", view_layer.TrackshadeLayer),
+    (bpy.types.WindowManager, "trackshade", jobs_list.TrackshadeJobs),
+)
+_MODULES = (
+    *(preferences_panel, operators, modal, checks_operators, looks, panel, overlay_panel),  # parents before subpanels
+    *(jobs_list, backend_panel, models_panel, properties_panels, engine),
+)
+_CLASSES = (
+    *(scene.TrackshadeSettings, scene.TrackshadeOverlay, view_layer.TrackshadeLayer),
+    *(cls for module in _MODULES for cls in module.CLASSES),
+)
 
 _command: Any = None
 
 
 def register() -> None:
-    """Adds classes, the scene's properties and the command. Timers run only while there is a job."""
+    """Registers classes, properties, handlers and the command. Timers run only while there is a job."""
     global _command
-    for cls in CLASSES:
+    log.attach()
+    scene.find_specs = lambda: backend.models.specs()  # without reading the disk each time
+    for cls in _CLASSES:
         bpy.utils.register_class(cls)
-    scene.attach()
-    overlay_panel.attach()
-    overlay_view.attach()
-    view_layer.attach()
-    panels.attach()
+    for owner, name, group in PROPERTIES:
+        setattr(owner, name, bpy.props.PointerProperty(type=group))
+    view.attach()
+    engine.show_panels()
     handlers.attach()
     jobs_list.attach()
     looks.attach()
@@ -58,13 +70,14 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Ends what runs, and takes everything away."""
+    """Ends what is running, and unregisters everything."""
     global _command
     session.current().close()
-    operators.hold.close()
+    modal.input_lock.close()
     drawing.unwatch()
-    checks_watch.watch.close()
-    overlay_view.detach()
+    cancel_redraw()
+    watcher.close()
+    view.detach()
     relocation.detach()
     backend.close()
     if _command is not None:
@@ -74,9 +87,9 @@ def unregister() -> None:
     looks.detach()
     jobs_list.detach()
     handlers.detach()
-    panels.detach()
-    view_layer.detach()
-    overlay_panel.detach()
-    scene.detach()
-    for cls in reversed(CLASSES):
+    engine.hide_panels()
+    for owner, name, _ in reversed(PROPERTIES):
+        delattr(owner, name)
+    for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)
+    log.detach()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a command tells what it does: to a person, to a script (--json), or to the command line that started it."""
+"""Prints the progress and the result of a command: for a person, a script, or the `trackshade` command line."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trackshade.client.progress import Progress
 from trackshade.core.errors import TrackshadeError
 from trackshade.ipc import json_lines
 
-from .jobs.composer import Progress
-
 
 class Report:
-    """Progress and errors go to standard error, the result to standard output.
+    """Prints progress and errors to standard error, and the result to standard output.
 
     What Blender itself and its add-ons print to standard output meanwhile goes to standard error, so that a script
-    reads nothing but the result. Where a command line reads along, everything goes to it in lines of its own instead.
+    reads nothing but the result. If the `trackshade` command line started this process, everything goes to it as JSON
+    lines instead.
     """
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
         self._relay = os.environ.get(json_lines.VARIABLE) == "1"
-        self._latest = ""
         self._out = sys.stdout
         self._python = contextlib.redirect_stdout(sys.stderr)
 
     def __enter__(self) -> Report:
         sys.stdout.flush()
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
-        os.dup2(2, 1)  # and stays so: Blender says goodbye on standard output, too
+        os.dup2(2, 1)  # for good: Blender prints to standard output at its end, too
         self._python.__enter__()
         return self
 
@@ -45,15 +44,14 @@ class Report:
         self._out.close()
 
     def progress(self, progress: Progress) -> None:
-        """Tells where the job is, once for each change."""
+        """Print the progress of the command."""
         if self._relay:
             self._send({"event": "progress", **progress.to_dict()})
-        elif str(progress) != self._latest:
-            self._latest = str(progress)
+        else:
             print(f"trackshade: {progress}", file=sys.stderr, flush=True)
 
     def result(self, result: Mapping[str, Any]) -> None:
-        """Tells what was made."""
+        """Print the result of the command."""
         if self._relay:
             self._send({"event": "result", "result": dict(result)})
         elif self._json:
@@ -65,7 +63,7 @@ class Report:
                 print(f"{name:16}{path}", file=self._out, flush=True)
 
     def error(self, error: TrackshadeError) -> int:
-        """Tells what went wrong; its exit code."""
+        """Print an error, and return its exit code."""
         if self._relay:
             self._send({"event": "error", "error": error.to_dict()})
         else:
@@ -75,18 +73,15 @@ class Report:
         return error.exit_code
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        text = json_lines.format_line(message)
-        if text != self._latest:
-            self._latest = text
-            with contextlib.suppress(BrokenPipeError):  # nobody reads any more: the interrupt is on its way
-                print(text, file=self._out, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # the reader has ended: the interrupt is on its way
+            print(json_lines.format_line(message), file=self._out, flush=True)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and the end of the command line that started this process raise KeyboardInterrupt here.
+    """Raise KeyboardInterrupt in the block on Ctrl-C, on SIGTERM, and when the parent command line ends.
 
-    Blender by itself takes Ctrl-C to mean the end of a render, and Python never hears of it.
+    Without this, Ctrl-C only ends a render in Blender, and Python is not interrupted.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -107,5 +102,5 @@ def _interrupt_at_end_of_input() -> None:
         while os.read(0, 4096):
             continue
     signal.raise_signal(signal.SIGINT)
-    time.sleep(20)  # then whatever is still going on is not worth waiting for
+    time.sleep(20)  # time for an orderly end
     os._exit(130)

@@ -19,8 +19,8 @@ import numpy as np
 from mathutils import Matrix
 
 from trackshade.config import registry
-from trackshade_addon.capture import plan
-from trackshade_addon.overlay import Preview, draw_control, look
+from trackshade_addon.capture import fit_scene
+from trackshade_addon.overlay import Overlay, draw_overlay, read_reference
 
 FRAMES = range(2, 32)
 
@@ -67,14 +67,14 @@ def rows() -> list[list[str]]:
     for kind in ("rigid", "deforming", "1000 instances"):
         build(kind, 100_000)
         scene, layer = bpy.context.scene, bpy.context.view_layer
-        preview = Preview(look(scene, layer, *plan(scene, registry.spec("mini"))))
+        overlay = Overlay(read_reference(scene, layer, *fit_scene(scene, registry.spec("mini"))))
         name = f"tracking colors, 100,000 vertices, {kind}"
-        follows = timed(lambda: list(preview.following.things(layer.depsgraph)))  # noqa: B023
+        follows = timed(lambda: list(overlay.tracker.draw_items(layer.depsgraph)))  # noqa: B023
         found.append([f"{name}: following", f"{follows:.1f} ms", "<= 33 ms"])
         if draws:
             buffer = gpu.types.GPUOffScreen(16, 16)
             with buffer.bind():
-                both = timed(lambda: draw_control(layer.depsgraph, preview, Matrix.Identity(4)))  # noqa: B023
+                both = timed(lambda: draw_overlay(layer.depsgraph, overlay, Matrix.Identity(4)))  # noqa: B023
             found.append([f"{name}: following and drawing", f"{both:.1f} ms", "<= 33 ms"])
     return found
 

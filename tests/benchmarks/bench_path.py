@@ -41,28 +41,30 @@ def rows() -> list[Row]:
 def _measure() -> dict[str, float]:
     import bpy
 
+    from trackshade.client.job_run import CapturedShot, run_to_end
     from trackshade.config.settings import ShadeSettings
-    from trackshade_addon.jobs import composer
+    from trackshade_addon.capture.request import ShotRequest
+    from trackshade_addon.jobs.composer import capture_scene
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     scene.frame_start, scene.frame_end = 1, FRAMES
     _grid(scene)
-    what = composer.ShotRequest(model="das-cogvideox-5b", first_frame="none")
+    what = ShotRequest(model="das-cogvideox-5b", first_frame="none")
     settings = ShadeSettings(model=what.model)
 
-    def record(client: Any) -> composer.CapturedShot:
-        return composer.drain(composer.record(what, scene, client), lambda progress: None)
+    def capture(client: Any) -> CapturedShot:
+        return run_to_end(capture_scene(what, scene, client), lambda progress: None)
 
-    recorded = record(None)
+    captured = capture(None)
 
     def send(client: Future[Any]) -> None:
-        client.result().submit(recorded.shot, settings)
+        client.result().submit(captured.shot, settings)
 
     def both(client: Future[Any]) -> None:
-        client.result().submit(record(client).shot, settings)
+        client.result().submit(capture(client).shot, settings)
 
-    work: dict[str, Callable[[Future[Any]], Any]] = {"capture": lambda _: record(None), "send": send, "both": both}
+    work: dict[str, Callable[[Future[Any]], Any]] = {"capture": lambda _: capture(None), "send": send, "both": both}
     taken: dict[str, list[float]] = {name: [] for name in work}
     for number in range(1 + ROUNDS):
         for name, run in work.items():

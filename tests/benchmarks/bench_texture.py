@@ -24,19 +24,19 @@ Row = tuple[str, str, str]
 
 def rows() -> list[Row]:
     """(name, value, target) of every figure."""
-    from trackshade.results.texture.bake import bake
-    from trackshade.results.texture.figure import consistency_figure
-    from trackshade.results.texture.views import look
+    from trackshade.results.sheets import consistency_figure
+    from trackshade.results.texture.bake import bake_texture
+    from trackshade.results.texture.views import render_views
 
     shot, uv = _board()
     noise = np.random.default_rng(0).integers(-20, 20, (FRAMES, SIZE[1], SIZE[0], 1))
     video = np.clip(np.linspace(60, 190, SIZE[0])[None, None, :, None] + noise, 0, 255).astype(np.uint8)
     video = np.ascontiguousarray(np.broadcast_to(video, (FRAMES, SIZE[1], SIZE[0], 3)))
-    bake(look(shot, THREADS), video, 0, uv, 64, THREADS)  # compiles
+    bake_texture(render_views(shot, THREADS), video, 0, uv, 64, THREADS)  # compiles
     wall, cpu = time.perf_counter(), time.process_time()
-    baked = bake(look(shot, THREADS), video, 0, uv, TEXELS, THREADS)
+    baked = bake_texture(render_views(shot, THREADS), video, 0, uv, TEXELS, THREADS)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    views = look(shot, THREADS)
+    views = render_views(shot, THREADS)
     figure = time.process_time()
     consistency_figure(views, video, THREADS)
     figure = time.process_time() - figure
@@ -94,8 +94,8 @@ def _blender(folder: Path) -> tuple[float, float]:
 def _project(folder: Path) -> None:
     import bpy
 
-    from trackshade_addon.placement.projected import PLACE, Projection, carry_tracks
-    from trackshade_addon.placement.record import Result
+    from trackshade_addon.placement.projection import PROJECTION_ATTRIBUTE, attach_tracks
+    from trackshade_addon.placement.result_folder import ResultFolder
     from trackshade_addon.placement.sequence import FrameChoice
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -110,15 +110,13 @@ def _project(folder: Path) -> None:
     path = folder / "tracks.pc2"
     path.write_bytes(b"POINTCACHE2\0" + head + np.array([FRAMES], "<i4").tobytes() + values.tobytes())
     choices = [FrameChoice(frame, frame - 1, None) for frame in range(1, FRAMES + 1)]
-    result = object.__new__(Result)
+    result = object.__new__(ResultFolder)
     result.__dict__["folder"] = folder
-    projection = object.__new__(Projection)
-    projection.__dict__["choices"] = choices
-    warnings = carry_tracks(grid, scene.collection, result, path, count, projection)
+    warnings = attach_tracks(grid, scene.collection, result, path, count, choices)
     seconds = _step(scene)
     shown = np.empty(3 * count, np.float32)
     view = grid.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    view.data.attributes[PLACE].data.foreach_get("vector", shown)
+    view.data.attributes[PROJECTION_ATTRIBUTE].data.foreach_get("vector", shown)
     if warnings or not np.array_equal(shown, values[scene.frame_current - 1].ravel()):
         raise RuntimeError("the projection is not that of the frame")
     print("seconds a frame", plain, seconds)

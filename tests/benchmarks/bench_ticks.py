@@ -71,14 +71,14 @@ def _jobs(folder: Path, connection: Any) -> list[float]:
     import bpy
 
     from trackshade.config.settings import ShadeSettings
+    from trackshade_addon.capture.request import ShotRequest
     from trackshade_addon.demo_scene import build_demo_scene
     from trackshade_addon.jobs import session
-    from trackshade_addon.jobs.composer import ShotRequest
 
     build_demo_scene(folder / "demo.blend")
     bpy.ops.wm.open_mainfile(filepath=str(folder / "demo.blend"))
-    session._connect = lambda model: connection
     running, times = session.current(), []
+    running.connect = lambda model: connection
     for number in range(JOBS):
         job = running.begin(bpy.context.scene, ShotRequest(first_frame="none"), ShadeSettings(steps=STEPS, seed=number))
         while job.holds_scene:
@@ -104,7 +104,7 @@ def _placing(folder: Path) -> list[float]:
     warm_up(scene)  # as the capture does
     times: list[float] = []
     for _ in range(PLACED):
-        steps = prepare(result, lambda: scene, as_="both")
+        steps = prepare(result, lambda: scene, mode="both")
         while True:
             try:
                 waits = _timed(times, lambda steps=steps: next(steps))
@@ -113,7 +113,7 @@ def _placing(folder: Path) -> list[float]:
                 break
             if waits is not None:
                 waits.exception()
-        _timed(times, lambda ready=ready: ready.put(scene))
+        _timed(times, lambda ready=ready: ready.place(scene))
     return times
 
 
@@ -121,7 +121,7 @@ def _looks() -> list[float]:
     import bpy
 
     from tests.helpers.stage import add, add_camera, grid
-    from trackshade_addon.ui.checks_watch import watch
+    from trackshade_addon.checks.watch import watcher
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
@@ -133,7 +133,7 @@ def _looks() -> list[float]:
     layer.update()
     times: list[float] = []
     for _ in range(LOOKS):
-        _timed(times, lambda: watch.look_at(scene, layer))
+        _timed(times, lambda: watcher.update(scene, layer))
     return times
 
 

@@ -108,7 +108,7 @@ def _keep(scene: Any, folder: Path) -> None:
     from trackshade.core.fitting import FrameMap, fit_size
     from trackshade.shot import Shot
     from trackshade.shot.track_set import Order, frame_name, write_set
-    from trackshade_addon.capture.gathering import Gathering
+    from trackshade_addon.capture.shot_builder import ShotBuilder
 
     order = Order(1, FRAMES, 1, 24.0, "auto", "pad", None, ShadeSettings(), False, "shaded")
     write_set(folder, order)
@@ -116,8 +116,8 @@ def _keep(scene: Any, folder: Path) -> None:
     for frame in range(1, FRAMES + 1):
         scene.frame_set(frame)
         single = FrameMap(frame, frame, 1, "exact", (float(frame),), 24.0, "")
-        gathering = Gathering(bpy.context.view_layer, single, size, alone=True)
-        gathering.put(bpy.context.evaluated_depsgraph_get(), scene.camera)
+        gathering = ShotBuilder(bpy.context.view_layer, single, size, alone=True)
+        gathering.add_sample(bpy.context.evaluated_depsgraph_get(), scene.camera)
         shot = gathering.shot(scene)
         marked = Shot(**{**shot.__dict__, "source": {**shot.source, **gathering.identities()}})
         marked.save(folder / f"{frame_name(frame)}.shot")

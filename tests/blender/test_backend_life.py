@@ -197,19 +197,19 @@ def test_what_is_wrong_is_told_with_the_panels_way_out(tmp_path: Path, monkeypat
     assert state.error is not None
     assert state.error.fix
     assert state.error.fix not in state.message
-    assert texts.told(state.error).startswith(state.message)
+    assert texts.error_text(state.error).startswith(state.message)
 
 
 def test_without_an_environment_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TRACKSHADE_PYTHON")
-    choice = backend.BackendPrefs(home=tmp_path / "none")
-    if choice.python() is not None:
+    prefs = backend.BackendPrefs(home=tmp_path / "none")
+    if prefs.python() is not None:
         pytest.skip("this Python has the backend itself")
     assert backend.state().kind == "missing"
     with pytest.raises(ProtocolError, match="not set up"):
         backend.connect("mini").result()
     assert backend.state().kind == "missing"
-    refusal = backend.refusal()
+    refusal = backend.unavailable_error()
     assert refusal is not None
     assert refusal.code == "not-set-up"
 
@@ -220,7 +220,7 @@ def test_no_job_is_begun_while_the_backend_is_set_up(scene: bpy.types.Scene) -> 
         camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
         scene.camera = camera
         assert bpy.ops.trackshade.shade.poll()
-        backend._life.work = work = backend.BackgroundTask(lambda work: work.cancelled.wait(LONG))
+        backend.backend_manager.set_up_task = work = backend.BackgroundTask(lambda work: work.cancelled.wait(LONG))
         assert not bpy.ops.trackshade.shade.poll()
         with pytest.raises(RuntimeError, match="being set up"):
             bpy.ops.trackshade.shade()
@@ -234,8 +234,8 @@ def test_no_job_is_begun_while_the_backend_is_set_up(scene: bpy.types.Scene) -> 
 def test_a_backend_that_is_served_needs_no_setting_up(home: Path, tmp_path: Path, monkeypatch) -> None:
     """Another program's backend on this machine is used, and a refusal before that is not remembered as a failure."""
     monkeypatch.delenv("TRACKSHADE_PYTHON")
-    chosen = backend.choice()
-    if chosen.python() is None:
+    prefs = backend.current_prefs()
+    if prefs.python() is None:
         assert isinstance(backend.connect("mini").exception(), ProtocolError)
         assert backend.state().kind == "missing"
     command = [sys.executable, "-m", "trackshade.server", "--workers", "0", "--store", str(tmp_path / "store")]

@@ -19,10 +19,10 @@ from tests.helpers.backend_python import backend_python
 from trackshade.config import checkpoints, registry
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError, ModelError, OutputError, UsageError
-from trackshade_addon.backend import BackendPrefs, Models, model_manager, moving
+from trackshade_addon.backend import BackendPrefs, ModelManager, model_manager, moving
 from trackshade_addon.backend.model_manager import ModelRow
 from trackshade_addon.backend.moving import move_models
-from trackshade_addon.backend.running import Task
+from trackshade_addon.backend.tasks import CancellableTask
 
 LONG = 120.0  # seconds: only ever waited for in full by a test that fails
 NAME = "das-cogvideox-5b"
@@ -37,14 +37,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def models() -> Iterator[Models]:
-    made = Models()
+def models() -> Iterator[ModelManager]:
+    made = ModelManager()
     yield made
     made.close()
 
 
 @pytest.fixture
-def choice() -> BackendPrefs:
+def prefs() -> BackendPrefs:
     return BackendPrefs(existing=backend_python())
 
 
@@ -67,7 +67,7 @@ def until(holds: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def row(models: Models, name: str) -> ModelRow:
+def row(models: ModelManager, name: str) -> ModelRow:
     return next(item for item in models.rows() if item.spec.name == name)
 
 
@@ -80,13 +80,17 @@ def fill(folder: Path, name: str = "a-model") -> dict[str, bytes]:
     return files
 
 
+def is_scanning() -> bool:
+    return any(thread.name == "trackshade-models" for thread in threading.enumerate())
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_model_is_fetched_in_pieces_and_verified(models: Models, choice: BackendPrefs, hub: Hub) -> None:
+def test_a_model_is_fetched_in_pieces_and_verified(models: ModelManager, prefs: BackendPrefs, hub: Hub) -> None:
     assert row(models, NAME).state == "absent"
-    work = models.fetch(NAME, choice)
+    work = models.fetch(NAME, prefs)
     until(lambda: (row(models, NAME).progress or 0) > 0.3 or not work.running)
     assert row(models, NAME).state == "fetching", work.error
     assert "MB of 4 MB" in row(models, NAME).message
@@ -95,18 +99,18 @@ def test_a_model_is_fetched_in_pieces_and_verified(models: Models, choice: Backe
     assert isinstance(work.error, CancelledError)
     assert row(models, NAME).state == "part"
     hub.gate.set()
-    again = models.fetch(NAME, choice)
+    again = models.fetch(NAME, prefs)
     assert again.wait(LONG)
     assert again.error is None
     assert any(name.endswith("model.safetensors") and asked for name, asked in hub.ranges)  # it went on
     until(lambda: (row(models, NAME).bytes or 0) > 4 << 20)
     assert row(models, NAME).state == "here"
-    check = models.verify(NAME, choice)
+    check = models.verify(NAME, prefs)
     assert check.wait(LONG)
     assert (check.error, row(models, NAME).message) == (None, "Verified")
     damaged = registry.model_folder(registry.spec(NAME)) / "transformer" / "model.safetensors"
     damaged.write_bytes(b"\0" + damaged.read_bytes()[1:])
-    check = models.verify(NAME, choice)
+    check = models.verify(NAME, prefs)
     assert check.wait(LONG)
     assert isinstance(check.error, ModelError)
     assert row(models, NAME).error is check.error
@@ -116,15 +120,15 @@ def test_a_model_is_fetched_in_pieces_and_verified(models: Models, choice: Backe
     assert row(models, NAME).state == "absent"
 
 
-def test_a_cancelled_fetch_leaves_nothing(models: Models, choice: BackendPrefs, hub: Hub) -> None:
-    work = models.fetch(NAME, choice)
+def test_a_cancelled_fetch_leaves_nothing(models: ModelManager, prefs: BackendPrefs, hub: Hub) -> None:
+    work = models.fetch(NAME, prefs)
     until(lambda: (row(models, NAME).progress or 0) > 0.3 or not work.running)
     assert models.cancel(NAME).wait(LONG)
     assert row(models, NAME).state == "absent"
     assert list(folders.models_dir().iterdir()) == []
 
 
-def test_nothing_is_fetched_offline_or_without_a_backend(models: Models) -> None:
+def test_nothing_is_fetched_offline_or_without_a_backend(models: ModelManager) -> None:
     with pytest.raises(UsageError, match="Allow Online Access"):
         models.fetch(NAME, BackendPrefs(existing="/bin/false", online=False))
     if (nothing := BackendPrefs(home=Path("/nowhere"))).python() is None:
@@ -135,10 +139,10 @@ def test_nothing_is_fetched_offline_or_without_a_backend(models: Models) -> None
     assert "environment does not work" in str(work.error)
 
 
-def test_a_checkpoint_folder_is_checked_and_used(models: Models, choice: BackendPrefs, tmp_path: Path) -> None:
+def test_a_checkpoint_folder_is_checked_and_used(models: ModelManager, prefs: BackendPrefs, tmp_path: Path) -> None:
     folder = tmp_path / "Mein Modell"
     shutil.copytree(MINI, folder)
-    work = models.use_folder(folder, choice)
+    work = models.use_folder(folder, prefs)
     assert work.wait(LONG)
     assert (work.error, work.result) == (None, "mein-modell")
     assert row(models, "mein-modell").state == "here"
@@ -147,7 +151,7 @@ def test_a_checkpoint_folder_is_checked_and_used(models: Models, choice: Backend
     assert folder.is_dir()
     assert all(item.spec.name != "mein-modell" for item in models.rows())
     shutil.rmtree(folder / "vae")
-    work = models.use_folder(folder, choice)
+    work = models.use_folder(folder, prefs)
     assert work.wait(LONG)
     assert isinstance(work.error, ModelError)
     assert "vae" in str(work.error)
@@ -162,7 +166,7 @@ def test_models_move_whole(tmp_path: Path, home: Path, elsewhere: bool) -> None:
     files = fill(folders.models_dir())
     told: list[float] = []
     try:
-        move_models(target, lambda share, words: told.append(share or 0.0), Task())
+        move_models(target, lambda share, words: told.append(share or 0.0), CancellableTask())
         assert folders.models_dir() == target
         assert contents(target) == files
         assert not any(path.is_dir() for path in (home / "models").iterdir())
@@ -176,7 +180,7 @@ def test_a_cancelled_move_changes_nothing(home: Path) -> None:
     target = Path("/dev/shm") / f"trackshade-{os.getpid()}"
     if not target.parent.is_dir() or shutil.disk_usage(target.parent).free < 1 << 26:
         pytest.skip("needs a second file system")
-    files, task = fill(folders.models_dir()), Task()
+    files, task = fill(folders.models_dir()), CancellableTask()
     try:
         with pytest.raises(CancelledError):
             move_models(target, lambda share, words: task.cancel(), task)
@@ -188,7 +192,7 @@ def test_a_cancelled_move_changes_nothing(home: Path) -> None:
 
 
 def test_nothing_is_done_with_models_that_are_being_moved(
-    models: Models, choice: BackendPrefs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: ModelManager, prefs: BackendPrefs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = Path("/dev/shm") / f"trackshade-{os.getpid()}"
     if not target.parent.is_dir() or shutil.disk_usage(target.parent).free < 1 << 26:
@@ -200,17 +204,17 @@ def test_nothing_is_done_with_models_that_are_being_moved(
     try:
         work = models.move(target)
         for call in (
-            lambda: models.fetch(NAME, choice),
+            lambda: models.fetch(NAME, prefs),
             lambda: models.cancel(NAME),
-            lambda: models.verify("mini", choice),
+            lambda: models.verify("mini", prefs),
             lambda: models.remove(NAME),
-            lambda: models.use_folder(MINI, choice),
+            lambda: models.use_folder(MINI, prefs),
             lambda: models.move(tmp_path / "elsewhere"),
         ):
             with pytest.raises(UsageError, match="being moved") as caught:
                 call()
             assert caught.value.code == "models-busy"
-        assert models.work() is work
+        assert models.task() is work
         gate.set()
         assert work.wait(LONG)
         assert (work.error, models.folder()) == (None, target)
@@ -219,21 +223,21 @@ def test_nothing_is_done_with_models_that_are_being_moved(
         shutil.rmtree(target, ignore_errors=True)
 
 
-def test_a_model_that_is_being_checked_does_not_move(models: Models, choice: BackendPrefs, tmp_path: Path) -> None:
-    work = models.verify("mini", choice)
-    for call in (lambda: models.move(tmp_path / "elsewhere"), lambda: models.verify("mini", choice)):
+def test_a_model_that_is_being_checked_does_not_move(models: ModelManager, prefs: BackendPrefs, tmp_path: Path) -> None:
+    work = models.verify("mini", prefs)
+    for call in (lambda: models.move(tmp_path / "elsewhere"), lambda: models.verify("mini", prefs)):
         with pytest.raises(UsageError, match="mini is being"):
             call()
     assert work.wait(LONG)
-    checked = models.use_folder(MINI, choice)
+    checked = models.use_folder(MINI, prefs)
     with pytest.raises(UsageError, match="checkpoint is being checked"):
-        models.use_folder(MINI, choice)
+        models.use_folder(MINI, prefs)
     assert checked.wait(LONG)
 
 
-def test_drawing_the_list_reads_no_file(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawing_the_list_reads_no_file(models: ModelManager, monkeypatch: pytest.MonkeyPatch) -> None:
     models.rows()
-    until(lambda: not models._looking.locked())
+    until(lambda: not is_scanning())
     opened: list[str] = []
     read = Path.read_text
     monkeypatch.setattr(
@@ -241,20 +245,20 @@ def test_drawing_the_list_reads_no_file(models: Models, monkeypatch: pytest.Monk
         "read_text",
         lambda path, **options: (opened.append(threading.current_thread().name), read(path, **options))[1],
     )
-    monkeypatch.setattr(model_manager, "FRESH", -1.0)
+    monkeypatch.setattr(model_manager, "MAX_AGE", -1.0)
     for _ in range(3):
         models.rows()
         models.folder()
         assert models.spec("mini") is not None
-        until(lambda: not models._looking.locked())
+        until(lambda: not is_scanning())
     assert opened
     assert threading.main_thread().name not in opened
 
 
 def test_a_checkpoint_that_another_program_adds_is_listed(
-    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: ModelManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_manager, "FRESH", 0.01)
+    monkeypatch.setattr(model_manager, "MAX_AGE", 0.01)
     assert models.spec("theirs") is None
     checkpoints.register(tmp_path / "theirs", "mini", ())
     until(lambda: models.spec("theirs") is not None)
@@ -266,17 +270,17 @@ def test_a_checkpoint_that_another_program_adds_is_listed(
 def test_models_do_not_move_where_they_cannot(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(folders.models_dir())
     with pytest.raises(UsageError, match="within each other"):
-        move_models(home / "models" / "inner", lambda *_: None, Task())
+        move_models(home / "models" / "inner", lambda *_: None, CancellableTask())
     fill(tmp_path / "taken")
-    with pytest.raises(UsageError, match="has a a-model already"):
-        move_models(tmp_path / "taken", lambda *_: None, Task())
+    with pytest.raises(UsageError, match="already contains a-model"):
+        move_models(tmp_path / "taken", lambda *_: None, CancellableTask())
     with pytest.raises(OutputError, match="cannot be written"):
-        move_models(Path("/proc/models"), lambda *_: None, Task())
+        move_models(Path("/proc/models"), lambda *_: None, CancellableTask())
     assert folders.models_dir() == home / "models"
     monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path / "said"))
     with pytest.raises(UsageError, match="TRACKSHADE_MODELS"):
-        move_models(tmp_path / "else", lambda *_: None, Task())
+        move_models(tmp_path / "else", lambda *_: None, CancellableTask())
 
 
-def test_the_choice_is_what_it_says() -> None:
+def test_an_existing_python_is_used() -> None:
     assert replace(BackendPrefs(existing="/x")).python() == "/x"

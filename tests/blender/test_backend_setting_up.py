@@ -22,10 +22,11 @@ from trackshade import __version__
 from trackshade.config import locks
 from trackshade.core.errors import CancelledError, JobError, OutputError, TrackshadeError, UsageError
 from trackshade.core.processes import environment_python
-from trackshade_addon.backend import environment, interpreter
+from trackshade_addon.backend import environment
 from trackshade_addon.backend.environment import Environment, Source
-from trackshade_addon.backend.installer import Plan, check_version, probe, set_up
-from trackshade_addon.backend.running import Task
+from trackshade_addon.backend.installer import SetUpOptions, check_version, probe, set_up
+from trackshade_addon.backend.interpreter import check_interpreter, find_interpreter
+from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.messages.backend import PipProgress, explain, proxy
 
 IN_LIMITS = """
@@ -33,12 +34,13 @@ import resource, sys
 from pathlib import Path
 from trackshade.core.errors import TrackshadeError
 from trackshade_addon.backend.environment import Source
-from trackshade_addon.backend.running import Task
-from trackshade_addon.backend.installer import Plan, set_up
+from trackshade_addon.backend.tasks import CancellableTask
+from trackshade_addon.backend.installer import SetUpOptions, set_up
 home, wheel, wheels, lock = map(Path, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))
 try:
-    set_up(Plan(home, Source(wheel, True), wheels=wheels, kind="cpu", lock=lock, space=0), lambda *_: None, Task())
+    options = SetUpOptions(home, Source(wheel, True), wheels=wheels, kind="cpu", lock=lock, space=0)
+    set_up(options, lambda *_: None, CancellableTask())
 except TrackshadeError as error:
     print(error.code, error)
 """
@@ -52,16 +54,18 @@ def silent(share: float, words: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def plan(tmp_path_factory: pytest.TempPathFactory) -> SetUpOptions:
     """How to make an environment; its folder is to be replaced."""
     folder = tmp_path_factory.mktemp("offline")
     lock = write_lock(folder / "lock.txt")
     wheels = download_wheels(folder / "wheels", lock)
-    return Plan(folder, Source(build_wheel(folder), True), kind="cpu", wheels=wheels, online=False, lock=lock, space=0)
+    return SetUpOptions(
+        folder, Source(build_wheel(folder), True), kind="cpu", wheels=wheels, online=False, lock=lock, space=0
+    )
 
 
 @pytest.fixture(scope="module")
-def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def whole(plan: SetUpOptions, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment, to be copied. What lies in the folder that Blender stands in, and where a PYTHONPATH leads that
     was set for Blender, has no part in it."""
     folder = tmp_path_factory.mktemp("whole")
@@ -70,7 +74,7 @@ def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Environment:
         patch.chdir(hostile.folder)
         for name in ("PYTHONPATH", "PYTHONUSERBASE"):
             patch.setenv(name, str(hostile.folder))
-        made = set_up(replace(plan, home=folder / "home"), silent, Task())
+        made = set_up(replace(plan, home=folder / "home"), silent, CancellableTask())
     assert hostile.imported() == []
     return made
 
@@ -78,7 +82,7 @@ def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Environment:
 def copied(whole: Environment, home: Path) -> Environment:
     """The same environment in another folder, where it works as well."""
     shutil.copytree(whole.home, home, symlinks=True)
-    made = environment.current(home)
+    made = environment.find_environment(home)
     assert made is not None
     return made
 
@@ -87,16 +91,16 @@ def leftovers(home: Path) -> list[str]:
     return sorted(path.name for path in home.iterdir() if path.name.startswith(("env-", "environment", "downloads")))
 
 
-def test_an_environment_is_made_and_replaced(plan: Plan, whole: Environment, tmp_path: Path) -> None:
+def test_an_environment_is_made_and_replaced(plan: SetUpOptions, whole: Environment, tmp_path: Path) -> None:
     plan = replace(plan, home=tmp_path / "ein Ordner, größer")
     made = copied(whole, plan.home)
     told: list[tuple[float, str]] = []
     # Asked for once more, so something may be wrong with it.
-    again = set_up(plan, lambda share, words: told.append((share, words)), Task())
-    assert environment.current(plan.home) == again
+    again = set_up(plan, lambda share, words: told.append((share, words)), CancellableTask())
+    assert environment.find_environment(plan.home) == again
     assert again.folder != made.folder
     assert (again.version, again.kind) == (__version__, "cpu")
-    assert probe(again.python, Task())["version"] == __version__
+    assert probe(again.python, CancellableTask())["version"] == __version__
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert told[-1] == (1.0, "Ready")
     assert any("Installing" in words for _, words in told)
@@ -104,7 +108,7 @@ def test_an_environment_is_made_and_replaced(plan: Plan, whole: Environment, tmp
     other = plan.home.parent / "other.txt"
     assert plan.lock is not None
     other.write_text(plan.lock.read_text() + "# changed\n")
-    changed = set_up(replace(plan, lock=other), silent, Task())
+    changed = set_up(replace(plan, lock=other), silent, CancellableTask())
     assert changed.folder != again.folder
     assert leftovers(plan.home) == sorted([changed.folder.name, MARKER])
 
@@ -113,7 +117,7 @@ def of_version(made: Environment, version: str) -> Environment:
     """Makes an environment one that another version of the extension has made."""
     made.marker.unlink()
     made = replace(made, version=version)
-    environment.mark(made)
+    environment.write_marker(made)
     module = environment.site_packages(made.folder) / "trackshade" / "__init__.py"
     module.write_text(module.read_text().replace(__version__, version))
     return made
@@ -126,23 +130,27 @@ def version_in(made: Environment) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_versions_share_packages_and_do_not_change_each_other(plan: Plan, whole: Environment, tmp_path: Path) -> None:
+def test_versions_share_packages_and_do_not_change_each_other(
+    plan: SetUpOptions, whole: Environment, tmp_path: Path
+) -> None:
     plan = replace(plan, home=tmp_path / "ein Ordner, größer")
     older = of_version(copied(whole, plan.home), "0.0.1")
     beside = replace(plan, wheels=None, python=str(tmp_path / "no python"))  # needs neither, nor the network
-    ours = set_up(beside, silent, Task())
+    ours = set_up(beside, silent, CancellableTask())
     assert (ours.version, ours.base) == (__version__, older.folder.name)
     assert (version_in(ours), version_in(older)) == (__version__, "0.0.1")
-    assert environment.current(plan.home) == ours
+    assert environment.find_environment(plan.home) == ours
     assert sum(path.stat().st_size for path in ours.folder.rglob("*") if path.is_file()) < 8 << 20
     plan.home.rename(tmp_path / "elsewhere")  # neither is bound to its place
-    moved = environment.every(tmp_path / "elsewhere")
+    moved = environment.list_environments(tmp_path / "elsewhere")
     assert {made.version: version_in(made) for made in moved} == {"0.0.1": "0.0.1", __version__: __version__}
     # The third takes its packages from where they are, not from the second.
-    environment.mark(replace(next(made for made in moved if made.version == "0.0.1"), version="0.0.0", lock="another"))
+    environment.write_marker(
+        replace(next(made for made in moved if made.version == "0.0.1"), version="0.0.0", lock="another")
+    )
     (tmp_path / "elsewhere" / older.marker.name).unlink()
     of_version(next(made for made in moved if made.version == __version__), "9.0.0")
-    third = set_up(replace(beside, home=tmp_path / "elsewhere"), silent, Task())
+    third = set_up(replace(beside, home=tmp_path / "elsewhere"), silent, CancellableTask())
     assert third.base == older.folder.name
     assert version_in(third) == __version__
 
@@ -150,14 +158,14 @@ def test_versions_share_packages_and_do_not_change_each_other(plan: Plan, whole:
 def test_kinds_of_device_do_not_replace_each_other(whole: Environment, tmp_path: Path) -> None:
     for_cpu = copied(whole, tmp_path / "home")
     for_cuda = replace(for_cpu, kind="cuda")
-    environment.mark(for_cuda)
-    assert environment.current(for_cpu.home, "cpu") == for_cpu
-    assert environment.current(for_cpu.home, "cuda") == for_cuda
+    environment.write_marker(for_cuda)
+    assert environment.find_environment(for_cpu.home, "cpu") == for_cpu
+    assert environment.find_environment(for_cpu.home, "cuda") == for_cuda
     os.utime(for_cpu.marker, (1e9, 1e9))
-    assert environment.current(for_cpu.home) == for_cuda  # the one that was used last
-    environment.started(for_cpu)
+    assert environment.find_environment(for_cpu.home) == for_cuda  # the one that was used last
+    environment.note_use(for_cpu)
     os.utime(for_cuda.marker, (1e9, 1e9))
-    assert environment.current(for_cpu.home) == for_cpu
+    assert environment.find_environment(for_cpu.home) == for_cpu
 
 
 def test_an_environment_in_use_outlives_being_replaced(whole: Environment, tmp_path: Path) -> None:
@@ -173,12 +181,12 @@ def test_an_environment_in_use_outlives_being_replaced(whole: Environment, tmp_p
             time.sleep(0.05)
         again = replace(made, folder=made.folder.with_name("env-aaaaaa"))
         shutil.copytree(made.folder, again.folder, symlinks=True)
-        environment.mark(again)
-        environment.sweep(made.home)
+        environment.write_marker(again)
+        environment.remove_unused(made.home)
         assert version_in(made) == __version__  # it is there as a whole
     finally:
         process.communicate()
-    environment.sweep(made.home)
+    environment.remove_unused(made.home)
     assert not made.folder.exists()
     assert version_in(again) == __version__
 
@@ -189,40 +197,42 @@ def test_environments_of_other_versions_go_when_nobody_has_started_them_for_long
     older = of_version(copied(whole, tmp_path / "home"), "0.0.1")
     ours = replace(older, folder=older.folder.with_name("env-aaaaaa"), version=__version__, base=older.folder.name)
     shutil.copytree(older.folder, ours.folder, symlinks=True)
-    environment.mark(ours)
+    environment.write_marker(ours)
     long_ago = time.time() - environment.UNUSED - 60
     os.utime(older.marker, (long_ago, long_ago))
     os.utime(ours.marker, (long_ago, long_ago))
-    environment.sweep(older.home)
-    assert environment.every(older.home) == [ours]
+    environment.remove_unused(older.home)
+    assert environment.list_environments(older.home) == [ours]
     assert older.folder.is_dir()  # whose packages are used
-    environment.mark(replace(ours, base=""))
-    environment.sweep(older.home)
+    environment.write_marker(replace(ours, base=""))
+    environment.remove_unused(older.home)
     assert not older.folder.exists()
 
 
-def test_an_environment_that_cannot_be_built_upon_is_made_anew(plan: Plan, whole: Environment, tmp_path: Path) -> None:
+def test_an_environment_that_cannot_be_built_upon_is_made_anew(
+    plan: SetUpOptions, whole: Environment, tmp_path: Path
+) -> None:
     plan = replace(plan, home=tmp_path / "home")
     made = of_version(copied(whole, plan.home), "0.0.1")
     shutil.rmtree(next(made.folder.rglob("msgpack")))  # damaged meanwhile
     told: list[str] = []
-    again = set_up(plan, lambda share, words: told.append(words), Task())
-    assert "Making it anew" in told
+    again = set_up(plan, lambda share, words: told.append(words), CancellableTask())
+    assert "Making a new environment" in told
     assert again.base == ""
-    assert environment.current(plan.home) == again
-    assert probe(again.python, Task())["version"] == __version__
+    assert environment.find_environment(plan.home) == again
+    assert probe(again.python, CancellableTask())["version"] == __version__
 
 
 def test_what_an_earlier_version_made_counts(whole: Environment, tmp_path: Path) -> None:
     made = copied(whole, tmp_path / "home")
     made.marker.rename(made.home / "environment.json")
-    assert environment.current(made.home) == made
-    environment.mark(made)
+    assert environment.find_environment(made.home) == made
+    environment.write_marker(made)
     assert leftovers(made.home) == sorted([made.folder.name, MARKER])
 
 
 def test_a_dead_proxy_is_named_whatever_pip_is_told(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: SetUpOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "no_proxy", "NO_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -231,13 +241,13 @@ def test_a_dead_proxy_is_named_whatever_pip_is_told(
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
     with pytest.raises(JobError, match=r"proxy 127\.0\.0\.1:9") as caught:
-        set_up(replace(plan, home=tmp_path / "home", wheels=None, online=True), silent, Task())
+        set_up(replace(plan, home=tmp_path / "home", wheels=None, online=True), silent, CancellableTask())
     assert caught.value.code == "proxy"
 
 
-@pytest.mark.parametrize("words", ["Making the environment", "Installing the packages", "Trying it out"])
-def test_a_cancelled_set_up_leaves_nothing(plan: Plan, tmp_path: Path, words: str) -> None:
-    task, seen = Task(), threading.Event()
+@pytest.mark.parametrize("words", ["Making the environment", "Installing the packages", "Testing the environment"])
+def test_a_cancelled_set_up_leaves_nothing(plan: SetUpOptions, tmp_path: Path, words: str) -> None:
+    task, seen = CancellableTask(), threading.Event()
 
     def report(share: float, said: str) -> None:
         if said == words:
@@ -247,11 +257,11 @@ def test_a_cancelled_set_up_leaves_nothing(plan: Plan, tmp_path: Path, words: st
     with pytest.raises(CancelledError):
         set_up(replace(plan, home=tmp_path / "home"), report, task)
     assert seen.is_set()
-    assert environment.current(tmp_path / "home") is None
+    assert environment.find_environment(tmp_path / "home") is None
     assert [name for name in leftovers(tmp_path / "home") if name != "downloads"] == []
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(plan: Plan, tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_leaves_nothing(plan: SetUpOptions, tmp_path: Path) -> None:
     home = tmp_path / "home"
     assert plan.wheels is not None
     command = [sys.executable, "-c", IN_LIMITS, home, plan.source.path, plan.wheels, plan.lock]
@@ -261,71 +271,71 @@ def test_a_full_disk_is_said_and_leaves_nothing(plan: Plan, tmp_path: Path) -> N
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4 << 20  # this process was none of it
 
 
-def test_too_little_room_is_said_beforehand(plan: Plan, tmp_path: Path) -> None:
+def test_too_little_room_is_said_beforehand(plan: SetUpOptions, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"needs about 1048576\.0 GB") as caught:
-        set_up(replace(plan, home=tmp_path / "home", space=1 << 50), silent, Task())
+        set_up(replace(plan, home=tmp_path / "home", space=1 << 50), silent, CancellableTask())
     assert caught.value.code == "disk-full"
 
 
-def test_a_folder_that_cannot_be_written_is_said(plan: Plan, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_said(plan: SetUpOptions, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        set_up(replace(plan, home=tmp_path / "file" / "home"), silent, Task())
+        set_up(replace(plan, home=tmp_path / "file" / "home"), silent, CancellableTask())
     with pytest.raises(OutputError, match="cannot be written"):
-        set_up(replace(plan, home=Path("/proc/trackshade")), silent, Task())
+        set_up(replace(plan, home=Path("/proc/trackshade")), silent, CancellableTask())
 
 
-def test_a_folder_with_other_things_in_it_is_left_alone(plan: Plan, tmp_path: Path) -> None:
+def test_a_folder_with_other_things_in_it_is_left_alone(plan: SetUpOptions, tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_text("")
     with pytest.raises(UsageError, match=r"holiday\.jpg"):
-        set_up(replace(plan, home=tmp_path), silent, Task())
+        set_up(replace(plan, home=tmp_path), silent, CancellableTask())
 
 
-def test_a_missing_wheel_is_named_with_the_way_to_get_it(plan: Plan, tmp_path: Path) -> None:
+def test_a_missing_wheel_is_named_with_the_way_to_get_it(plan: SetUpOptions, tmp_path: Path) -> None:
     lock = tmp_path / "more.txt"
     lock.write_text("msgpack==0.0.1\n")
     with pytest.raises(UsageError, match=r"has no msgpack==0\.0\.1 .*pip download") as caught:
-        set_up(replace(plan, home=tmp_path / "home", lock=lock), silent, Task())
+        set_up(replace(plan, home=tmp_path / "home", lock=lock), silent, CancellableTask())
     assert caught.value.code == "wheel-missing"
 
 
-def test_without_the_network_nothing_is_tried(plan: Plan, tmp_path: Path) -> None:
+def test_without_the_network_nothing_is_tried(plan: SetUpOptions, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Allow Online Access"):
-        set_up(replace(plan, home=tmp_path / "home", wheels=None), silent, Task())
+        set_up(replace(plan, home=tmp_path / "home", wheels=None), silent, CancellableTask())
     assert not (tmp_path / "home").exists()
 
 
-def test_two_set_ups_do_not_meet(plan: Plan, tmp_path: Path) -> None:
+def test_two_set_ups_do_not_meet(plan: SetUpOptions, tmp_path: Path) -> None:
     home = tmp_path / "home"
 
     def report(share: float, said: str) -> None:
         if said == "Making the environment":
             with pytest.raises(UsageError, match="Another Blender"):
-                set_up(replace(plan, home=home), silent, Task())
+                set_up(replace(plan, home=home), silent, CancellableTask())
             raise CancelledError
 
     with pytest.raises(CancelledError):
-        set_up(replace(plan, home=home), report, Task())
+        set_up(replace(plan, home=home), report, CancellableTask())
 
 
 def test_unsuitable_pythons_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be run"):
-        interpreter.look(str(tmp_path / "none"), Task())
+        check_interpreter(str(tmp_path / "none"), CancellableTask())
     other = tmp_path / "python"
     other.write_text("#!/bin/sh\necho hello\n")
     other.chmod(0o700)
-    with pytest.raises(UsageError, match="no Python"):
-        interpreter.look(str(other), Task())
+    with pytest.raises(UsageError, match="does not respond"):
+        check_interpreter(str(other), CancellableTask())
     other.write_text('#!/bin/sh\necho \'{"version": [3, 9, 2], "bits": 64, "venv": true, "ensurepip": true}\'\n')
     with pytest.raises(UsageError, match=r"is Python 3\.9\.2"):
-        interpreter.look(str(other), Task())
+        check_interpreter(str(other), CancellableTask())
     other.write_text('#!/bin/sh\necho \'{"version": [3, 12, 2], "bits": 64, "venv": true, "ensurepip": false}\'\n')
     with pytest.raises(UsageError, match=r"python3\.12-venv"):
-        interpreter.look(str(other), Task())
-    assert interpreter.find("", Task()).version[:2] == sys.version_info[:2]
+        check_interpreter(str(other), CancellableTask())
+    assert find_interpreter("", CancellableTask()).version[:2] == sys.version_info[:2]
 
 
-def test_a_python_without_ensurepip_takes_pip_from_the_folder(plan: Plan, tmp_path: Path) -> None:
+def test_a_python_without_ensurepip_takes_pip_from_the_folder(plan: SetUpOptions, tmp_path: Path) -> None:
     assert plan.wheels is not None
     wheels = tmp_path / "wheels"
     shutil.copytree(plan.wheels, wheels)
@@ -338,12 +348,12 @@ def test_a_python_without_ensurepip_takes_pip_from_the_folder(plan: Plan, tmp_pa
     python.write_text(script)
     python.chmod(0o700)
     with pytest.raises(UsageError, match="a wheel of pip"):
-        set_up(replace(plan, home=tmp_path / "home", python=str(python)), silent, Task())
-    made = set_up(replace(plan, home=tmp_path / "home", python=str(python), wheels=wheels), silent, Task())
-    assert environment.current(tmp_path / "home") == made
+        set_up(replace(plan, home=tmp_path / "home", python=str(python)), silent, CancellableTask())
+    made = set_up(replace(plan, home=tmp_path / "home", python=str(python), wheels=wheels), silent, CancellableTask())
+    assert environment.find_environment(tmp_path / "home") == made
 
 
-def test_a_set_up_ends_with_blender_and_its_leftovers_go(plan: Plan, tmp_path: Path) -> None:
+def test_a_set_up_ends_with_blender_and_its_leftovers_go(plan: SetUpOptions, tmp_path: Path) -> None:
     home = tmp_path / "home"
     script = IN_LIMITS.replace("lambda *_: None", "lambda share, words: print(words, flush=True)")
     script = "\n".join(line for line in script.splitlines() if "RLIMIT" not in line)
@@ -355,17 +365,19 @@ def test_a_set_up_ends_with_blender_and_its_leftovers_go(plan: Plan, tmp_path: P
     blender.communicate()
     left = [name for name in leftovers(home) if name.startswith("env-")]
     assert len(left) == 1
-    assert environment.current(home) is None
+    assert environment.find_environment(home) is None
     limit = time.monotonic() + 60
     while any(left[0] in " ".join(item.info["cmdline"] or ()) for item in psutil.process_iter(["cmdline"])):
         assert time.monotonic() < limit
         time.sleep(0.1)
-    environment.sweep(home)
+    environment.remove_unused(home)
     assert not [name for name in leftovers(home) if name.startswith("env-")]
 
 
 def test_a_program_that_hangs_is_ended() -> None:
-    ended = Task().run([sys.executable, "-c", "import time; print('on', flush=True); time.sleep(600)"], limit=0.5)
+    ended = CancellableTask().run(
+        [sys.executable, "-c", "import time; print('on', flush=True); time.sleep(600)"], limit=0.5
+    )
     assert ended.timed_out
     assert ended.tail in ((), ("on",))
 
@@ -425,11 +437,11 @@ def test_progress_only_grows() -> None:
     shares = []
     for line in lines:
         progress.feed(line)
-        shares.append(progress.share)
+        shares.append(progress.fraction)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert 0.3 < shares[5] < 0.6
-    assert progress.words == "Installed"
+    assert progress.message == "Installed"
 
 
 def test_every_lock_names_each_package_of_the_small_one() -> None:
@@ -440,8 +452,8 @@ def test_every_lock_names_each_package_of_the_small_one() -> None:
     assert not any(name.startswith("nvidia") for name in locks.pins(locks.path("mps")))
 
 
-def test_an_errand_that_cannot_be_run_is_a_sentence(tmp_path: Path) -> None:
+def test_a_backend_task_that_cannot_be_run_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="does not work"):
-        probe(Path("/bin/false"), Task())
+        probe(Path("/bin/false"), CancellableTask())
     with pytest.raises(UsageError, match="cannot be run"):
-        probe(tmp_path / "python", Task())
+        probe(tmp_path / "python", CancellableTask())

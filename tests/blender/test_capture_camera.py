@@ -19,7 +19,7 @@ from trackshade.core import geometry
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import SizeFit
 from trackshade.shot import Shot
-from trackshade_addon.capture import plan
+from trackshade_addon.capture import fit_scene
 from trackshade_addon.capture.animation import curves
 
 pytestmark = pytest.mark.smoke
@@ -234,11 +234,11 @@ def test_a_plan_follows_the_scene(scene):
     scene.render.fps, scene.render.fps_base = 30, 1.001
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 1001, 500, 50
     scene.render.pixel_aspect_y = 2.0
-    frames, size = plan(scene, mini)
+    frames, size = fit_scene(scene, mini)
     assert frames.frame_numbers == tuple(range(10, last + 1, 2))
     assert frames.fps == pytest.approx(30 / 1.001 / 2)
     assert (size.source, size.pixel_aspect, size.size) == ((500, 250), (1.0, 2.0), mini.sizes[0])
-    frames, _ = plan(scene, mini, start=1, end=5, step=0.25)
+    frames, _ = fit_scene(scene, mini, start=1, end=5, step=0.25)
     assert frames.frame_numbers[:3] == (1.0, 1.25, 1.5)
 
 
@@ -248,7 +248,7 @@ def test_a_plan_follows_the_scene(scene):
 )
 def test_a_range_that_cannot_be_taken_is_refused(scene, start, end, rule, code):
     with pytest.raises(ShotError) as caught:
-        plan(scene, spec("mini"), start, end, frame_rule=rule)
+        fit_scene(scene, spec("mini"), start, end, frame_rule=rule)
     assert caught.value.code == code
 
 

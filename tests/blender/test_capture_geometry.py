@@ -184,7 +184,7 @@ def test_rows_are_final_when_they_are_announced(scene):
     moving = stage.add(scene, "Moving", stage.grid())
     moving.modifiers.new("Wave", "WAVE")
     seen: list[tuple[np.ndarray, int, bytes]] = []
-    shot = stage.shoot(scene, 4, rows=lambda array, n: seen.append((array, n, array[:n].tobytes())))
+    shot = stage.shoot(scene, 4, on_rows=lambda array, n: seen.append((array, n, array[:n].tobytes())))
     assert all(array[:n].tobytes() == then for array, n, then in seen)
     final = {}
     for array, n, _ in seen:

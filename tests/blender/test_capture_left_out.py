@@ -24,7 +24,7 @@ from tests.blender.test_capture_see_through import (
 from tests.helpers import stage
 from trackshade.core.errors import ShotError
 from trackshade_addon.capture import capture
-from trackshade_addon.capture.warnings import Kind, Warnings, listed
+from trackshade_addon.capture.warnings import WarningKind, Warnings, list_names
 
 
 @pytest.fixture
@@ -217,14 +217,14 @@ def test_where_nothing_else_is_visible_the_error_says_what_was_left_out(stand):
 
 
 def test_names_are_listed_as_long_as_they_are_few():
-    assert listed(["A"]) == "'A'"
-    assert listed(["A", "B"]) == "'A' and 'B'"
-    assert listed("ABCD") == "'A', 'B', 'C' and 'D'"
-    assert listed("ABCDE") == "'A', 'B', 'C' and 2 more"
+    assert list_names(["A"]) == "A"
+    assert list_names(["A", "B"]) == "A and B"
+    assert list_names("ABCD") == "A, B, C and D"
+    assert list_names("ABCDE") == "A, B, C and 2 more"
     warnings = Warnings()
-    warnings.name(Kind("{names} is.", "{names} are."), "A")
-    warnings.name(Kind("{names} is.", "{names} are."), "A")
-    assert warnings.all() == ["'A' is."]
+    warnings.add_name(WarningKind("{names} is.", "{names} are."), "A")
+    warnings.add_name(WarningKind("{names} is.", "{names} are."), "A")
+    assert warnings.sentences() == ["'A' is."]
 
 
 @pytest.mark.parametrize("kind", ["export", "control"])
@@ -312,7 +312,7 @@ def test_hair_of_particles_is_as_it_renders(stand, tmp_path):
 
 
 def test_more_hair_than_can_be_read_is_left_out_and_said(stand, monkeypatch):
-    monkeypatch.setattr("trackshade_addon.capture.strands.MOST", 100)
+    monkeypatch.setattr("trackshade_addon.capture.strands.MAX_POINTS", 100)
     particles(stand, "Emitter", "HAIR", "PATH")
     assert shoot(stand, hair="strands").warnings == ("The hair of 'Emitter' is not part of the shot.",)
 

@@ -13,7 +13,7 @@ from tests.blender.test_capture_instances import collection_instance, scatter
 from tests.helpers import stage
 from trackshade.core.errors import CancelledError, ShotError
 from trackshade_addon.capture import Capture
-from trackshade_addon.capture.first_frame import render_first_frame
+from trackshade_addon.capture.first_frame import render_sample
 
 # Facts about the running Blender and not about the file, or what is only known after evaluation.
 _SKIP = {
@@ -262,6 +262,6 @@ def test_a_first_frame_leaves_the_scene_as_it_was(scene):
     busy(scene)
     shot = stage.shoot(scene, 4)
     before = snapshot()
-    picture = render_first_frame(shot, scene)
+    picture = render_sample(shot, 0, scene)
     assert picture.shape == (64, 96, 3)
     assert differences(before, snapshot()) == []

@@ -949,8 +949,8 @@ def test_what_cannot_be_told_is_tracked_as_solid_and_said(scene, tmp_path):
     said = " ".join(shot.warnings)
     assert len(shot.warnings) == 2
     assert "'front another_map' is cut out by an image whose UV map it does not have" in said
-    assert "What shows through 'front noise (material noise: the node Noise Texture)'" in said
-    assert "and 2 more cannot be told from their nodes" in said
+    assert "The transparency of 'front noise (material noise: the node Noise Texture)'" in said
+    assert "and 2 more cannot be determined from their nodes" in said
 
 
 def test_an_image_in_a_color_space_that_is_not_followed_is_said(scene):
@@ -1038,14 +1038,15 @@ def test_the_scene_keeps_everything(scene):
 
 def test_a_framing_camera_does_not_frame_fog(scene):
     from trackshade_addon.capture.auto_camera import add_auto_camera
+    from trackshade_addon.capture.stepping import finish
 
     scene.render.engine = "CYCLES"
     stage.add(scene, "Small", stage.grid("Small"))
-    alone = add_auto_camera(scene, scene.view_layers[0], [1.0]).matrix_world.copy()
+    alone = finish(add_auto_camera(scene, scene.view_layers[0], [1.0])).matrix_world.copy()
     box = stage.add(scene, "Box", stage.grid("Box"))
     box.scale = 50, 50, 50
     fog(Card("fog", box))
-    assert add_auto_camera(scene, scene.view_layers[0], [1.0]).matrix_world == alone
+    assert finish(add_auto_camera(scene, scene.view_layers[0], [1.0])).matrix_world == alone
 
 
 @pytest.mark.parametrize("moves", [False, True])

@@ -14,6 +14,8 @@ import pytest
 
 from tests.helpers import simulated, stage
 from tests.helpers.simulated import KINDS, LAST, build, jumped, play, seen
+from trackshade.client.job_run import run_to_end
+from trackshade.client.progress import Progress
 from trackshade.core.errors import CancelledError
 from trackshade.core.fitting import FrameMap
 from trackshade.shot import Shot
@@ -22,13 +24,13 @@ from trackshade_addon.capture.animation import READS_ONLY
 from trackshade_addon.capture.auto_camera import add_auto_camera
 from trackshade_addon.capture.camera import sees
 from trackshade_addon.capture.first_frame import read_picture, render_sample
+from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.capture.simulations import simulations
-from trackshade_addon.capture.stepping import Stepper
-from trackshade_addon.jobs import composer
-from trackshade_addon.jobs.composer import ShotRequest, record
-from trackshade_addon.messages.texts import headline
-from trackshade_addon.overlay import look
-from trackshade_addon.render.capture import gathered
+from trackshade_addon.capture.stepping import Stepper, finish
+from trackshade_addon.jobs.composer import capture_scene
+from trackshade_addon.messages.texts import progress_text
+from trackshade_addon.overlay import read_reference
+from trackshade_addon.render.engine_jobs import RenderContext, capture_evaluation
 
 SPARSE = (1.0, 5.0, 9.0, 13.0)
 
@@ -131,7 +133,7 @@ def test_what_was_played_stays_bit_for_bit(scene, kind):
     assert any("'Thing'" in warning and "played" in warning for warning in shot.warnings)
     if kind != "emitter":  # whose frames Blender's own render discards where its levels are others
         render_sample(shot, 1, scene)
-    add_auto_camera(scene, bpy.context.view_layer, SPARSE)
+    finish(add_auto_camera(scene, bpy.context.view_layer, SPARSE))
     assert scene.frame_current == 9
     for frame, there in zip((9, 4, 7, 2), jumped(9, 4, 7, 2), strict=True):
         np.testing.assert_array_equal(there, shown[frame])
@@ -313,8 +315,8 @@ def test_the_input_render_is_that_of_a_scene_which_is_played(scene, kind, passed
     shine(scene)
     scene.frame_end = 20  # 17 samples, most of them between whole frames
     what = ShotRequest(frames=(4, 20, 1), first_frame="render", input_render=True, keep_played=False)
-    said: list[composer.Progress] = []
-    made = composer.drain(record(what, scene), said.append)
+    said: list[Progress] = []
+    made = run_to_end(capture_scene(what, scene), said.append)
     assert made.first_frame is not None
     assert made.input_render is not None
     np.testing.assert_array_equal(made.first_frame, made.input_render[0])
@@ -343,9 +345,8 @@ def test_the_render_engine_shows_what_is_played(scene, kind):
         bl_label = "Steps"
 
         def render(self, depsgraph: bpy.types.Depsgraph) -> None:
-            steps = gathered(
-                self.frame_set, depsgraph, frame_map(SPARSE), stage.fit(depsgraph.scene), None, Future(), lambda: False
-            )
+            context = RenderContext(self.frame_set, depsgraph, lambda: False)
+            steps = capture_evaluation(context, frame_map(SPARSE), stage.fit(depsgraph.scene), None, Future())
             told = []
             try:
                 while True:
@@ -368,14 +369,14 @@ def test_the_render_engine_shows_what_is_played(scene, kind):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     build(kind)
     shown = play()
-    for t, frame in enumerate(made["shot"].frames):
+    for t, frame in enumerate(made["shot"].frame_numbers):
         assert_shows(made["shot"], t, shown[int(frame)], 2e-2 if frame == 1 else 2e-3)
 
 
 def test_an_added_camera_has_a_falling_body_in_its_frame_to_the_end(scene):
     build("rigid")
     bpy.data.objects.remove(bpy.data.objects["Camera"])
-    camera = add_auto_camera(scene, bpy.context.view_layer, (1.0, 20.0, 40.0))
+    camera = finish(add_auto_camera(scene, bpy.context.view_layer, (1.0, 20.0, 40.0)))
     shot = shoot((1.0, 40.0), camera=camera)
     assert points(shot, 1)[:, 2].mean() < -5
     assert sees(shot.camera, shot.size, 1, points(shot, 1))
@@ -400,11 +401,11 @@ def test_a_capture_can_be_cancelled_between_the_frames_of_a_simulation(scene):
 def test_a_job_says_which_frame_of_a_simulation_it_is_at(scene):
     build("cloth")
     said = []
-    shot = composer.drain(record(ShotRequest(frames=(3, 19, 1), first_frame="none"), scene), said.append).shot
+    shot = run_to_end(capture_scene(ShotRequest(frames=(3, 19, 1), first_frame="none"), scene), said.append).shot
     stepping = [(item.step, item.steps) for item in said if item.state == "stepping"]
-    assert stepping == [(number, 19) for number in range(1, 20) for _ in range(1 if number < 3 else 2)][:-1]
+    assert stepping == [(number, 19) for number in range(1, 20)]
     assert "stepping the simulation, frame 12 of 19" in [str(item) for item in said]
-    assert "Stepping the simulation, frame 12 of 19" in [headline(item) for item in said]
+    assert "Stepping the simulation, frame 12 of 19" in [progress_text(item) for item in said]
     assert said[-1].state == "capturing"
     assert said[-1].step == len(shot.frame_numbers) == 17
 
@@ -413,7 +414,7 @@ def test_a_job_says_which_frame_of_a_simulation_it_is_at(scene):
 def test_a_job_that_is_cancelled_leaves_the_scene_as_it_was(scene, until):
     thing = build("cloth", above=True)
     shine(scene)
-    steps = record(ShotRequest(frames=(5, 21, 1), input_render=True, keep_played=False), scene)
+    steps = capture_scene(ShotRequest(frames=(5, 21, 1), input_render=True, keep_played=False), scene)
     for progress in steps:
         if progress.state == until and (progress.step or 0) >= 3:
             break
@@ -481,7 +482,7 @@ def test_the_tracking_colors_begin_with_the_simulated_first_frame(scene):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     build("rigid")
-    found = look(scene, bpy.context.view_layer, frame_map((9.0, 11.0)), stage.fit(scene))
+    found = read_reference(scene, bpy.context.view_layer, frame_map((9.0, 11.0)), stage.fit(scene))
     matrix = next(iter(found.matrices.values()))
     assert matrix[2, 3] == pytest.approx(shown[9][:, 2].mean(), abs=1e-5)
     assert matrix[2, 3] < -0.2

@@ -402,7 +402,7 @@ def test_rows_are_final_when_they_are_announced(scene):
     bend.deform_method = "TAPER"
     stage.key(bend, "factor", {1: 0.0, 7: 1.0})
     seen: list[tuple[np.ndarray, int, bytes]] = []
-    shot = stage.shoot(scene, 7, rows=lambda array, n: seen.append((array, n, array[:n].tobytes())))
+    shot = stage.shoot(scene, 7, on_rows=lambda array, n: seen.append((array, n, array[:n].tobytes())))
     assert_exact(shot, "Square")
     assert all(array[:n].tobytes() == then for array, n, then in seen)
     final: dict[tuple[int, int], int] = {}

@@ -18,7 +18,7 @@ import pytest
 from tests.helpers import stage
 from tests.helpers.backend_python import backend_python
 from trackshade.cli.blender import run_addon
-from trackshade.client import PrivateBackend, start_private
+from trackshade.client import PrivateBackend, job_run, start_private
 from trackshade.core.errors import JobError
 from trackshade.core.images import write_png
 from trackshade.ipc import json_lines
@@ -54,7 +54,7 @@ def backend(folder: Path) -> Iterator[PrivateBackend]:
 def away(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token, so that only the address is wrong."""
     monkeypatch.setenv("TRACKSHADE_TOKEN", "0" * 32)
-    monkeypatch.setattr(commands, "FIRST_PATIENCE", 0.5)
+    monkeypatch.setattr(job_run, "FIRST_PATIENCE", 0.5)
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:

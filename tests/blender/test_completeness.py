@@ -12,9 +12,16 @@ import pytest
 
 from tests.helpers import stage
 from trackshade.core.errors import ShotError
-from trackshade_addon.capture.completeness import PATTERNS, Gap, find_gaps, require_complete, scripts_allowed, sentences
+from trackshade_addon.capture.completeness import (
+    PATTERNS,
+    Gap,
+    find_gaps,
+    gap_warnings,
+    require_complete,
+    scripts_allowed,
+)
 from trackshade_addon.importers import read_scene
-from trackshade_addon.messages.german import TEXTS
+from trackshade_addon.messages.translations import tables
 
 FRAMES = tuple(float(frame) for frame in range(1, 6))
 
@@ -539,9 +546,9 @@ def test_another_blender_runs_scripts_only_where_this_one_has(scene, tmp_path):
 
 def test_many_are_counted_and_the_first_are_named():
     found = [Gap("image", f"{letter}.png") for letter in "abcdefghijkl"]
-    assert sentences(found) == ["12 textures are missing: a.png, b.png, c.png and 9 more."]
-    assert sentences(found[:2]) == ["2 textures are missing: a.png and b.png."]
-    assert sentences(found[:1]) == ["A texture is missing: a.png."]
+    assert gap_warnings(found) == ["12 textures are missing: a.png, b.png, c.png and 9 more."]
+    assert gap_warnings(found[:2]) == ["2 textures are missing: a.png and b.png."]
+    assert gap_warnings(found[:1]) == ["A texture is missing: a.png."]
     require_complete([])
     with pytest.raises(ShotError, match="incomplete") as caught:
         require_complete([*found, Gap("driver", "location[0] of 'Thing'")])
@@ -551,7 +558,7 @@ def test_many_are_counted_and_the_first_are_named():
 
 
 def test_every_sentence_is_there_in_german():
-    assert {pattern for both in PATTERNS.values() for pattern in both} <= set(TEXTS)
+    assert {pattern for both in PATTERNS.values() for pattern in both} <= {english for _, english in tables()["de_DE"]}
 
 
 def test_the_shot_says_what_it_lacks(scene):

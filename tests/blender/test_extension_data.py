@@ -27,9 +27,10 @@ from trackshade_addon import relocation
 from trackshade_addon.backend import BackendPrefs, environment, extension_data, moving
 from trackshade_addon.backend.environment import Environment
 from trackshade_addon.backend.extension_data import Moved
-from trackshade_addon.backend.running import Task
+from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.placement import place, remove_result
 from trackshade_addon.placement.collection import PLATE_KEY
+from trackshade_addon.placement.moved_results import update_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 SHM = Path("/dev/shm")
@@ -81,22 +82,22 @@ def runs(made: Environment | None) -> bool:
 
 
 def current() -> Environment | None:
-    return environment.current(folders.environments_dir())
+    return environment.find_environment(folders.environments_dir())
 
 
-def copy_over(data: Path, task: Task | None = None, report: Callable[..., None] = lambda *_: None) -> Moved:
-    return extension_data.copy_over(data, folders.unsaved_results_dir(), report, task or Task())
+def copy_over(data: Path, task: CancellableTask | None = None, report: Callable[..., None] = lambda *_: None) -> Moved:
+    return extension_data.copy_to_new_folders(data, folders.unsaved_results_dir(), report, task or CancellableTask())
 
 
 def rename_over(data: Path) -> Moved:
-    return extension_data.rename_over(data, folders.unsaved_results_dir())
+    return extension_data.rename_to_new_folders(data, folders.unsaved_results_dir())
 
 
 def test_results_and_environment_are_moved_out_once(here: Path) -> None:
     data = here / "extension"
     files = fill(data)
     (here / "documents" / "scene-001").mkdir(parents=True)  # there is one of that name already
-    assert extension_data.is_there(data)
+    assert extension_data.has_data(data)
     moved = rename_over(data)
     assert (moved.results, moved.environments, moved.error, moved.to_copy) == (
         here / "documents", here / "home" / "backend", None, False)  # fmt: skip
@@ -118,7 +119,7 @@ def test_a_second_blender_s_environment_is_not_needed_any_more(here: Path) -> No
     moved = rename_over(here / "5.3")
     assert moved.environments is None
     assert moved.to_copy  # deleting it takes its time
-    assert runs(environment.current(here / "5.3" / "backend"))
+    assert runs(environment.find_environment(here / "5.3" / "backend"))
     copy_over(here / "5.3")
     assert not (here / "5.3").exists()
     assert current() == first
@@ -133,22 +134,22 @@ def test_to_another_disk_it_is_copied(here: Path, other_disk: Path) -> None:
     assert moved.to_copy
     assert (moved.results, moved.environments) == (None, None)
     assert contents(data / "shaded") == files
-    choice = BackendPrefs(home=folders.environments_dir(), earlier=data / "backend", kind="cpu")
-    assert choice.python() == str(data / "backend" / "env-a1b2c3" / "bin" / "python")  # used from where it is
+    prefs = BackendPrefs(home=folders.environments_dir(), earlier=data / "backend", kind="cpu")
+    assert prefs.python() == str(data / "backend" / "env-a1b2c3" / "bin" / "python")  # used from where it is
     shares: list[float] = []
     moved = copy_over(data, report=lambda share, words: shares.append(share))
     assert (moved.results, moved.environments) == (here / "documents", here / "home" / "backend")
     assert shares
     assert contents(here / "documents") == files
     assert not data.exists()
-    assert runs(choice.made())
-    assert choice.python() == str(here / "home" / "backend" / "env-a1b2c3" / "bin" / "python")
+    assert runs(prefs.environment())
+    assert prefs.python() == str(here / "home" / "backend" / "env-a1b2c3" / "bin" / "python")
 
 
 @needs_another_disk
 @pytest.mark.parametrize("after", [1, 3, 7, 12])
 def test_cancelled_it_stays_where_it_was(here: Path, other_disk: Path, after: int) -> None:
-    data, task, told = other_disk / "extension", Task(), []
+    data, task, told = other_disk / "extension", CancellableTask(), []
     files = fill(data)
 
     def report(share: float, words: str) -> None:
@@ -161,7 +162,7 @@ def test_cancelled_it_stays_where_it_was(here: Path, other_disk: Path, after: in
     whole = {**contents(here / "documents"), **contents(data / "shaded")}
     assert whole == files
     assert not list(here.rglob(f"{moving.PART}*"))
-    assert runs(BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").made())
+    assert runs(BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").environment())
     copy_over(data)
     assert contents(here / "documents") == files
     assert not data.exists()
@@ -197,7 +198,7 @@ def test_ended_at_any_point_it_is_whole_and_goes_on_the_next_time(
         old = contents(data / "shaded") if (data / "shaded").is_dir() else {}
         kept = {name: value for name, value in kept.items() if not name.startswith(".")}
         assert all(kept.get(name, old.get(name)) == value for name, value in files.items())
-        assert BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").made() is not None
+        assert BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").environment() is not None
         rename_over(data)
         copy_over(data)
         assert set(contents(here / "documents")) == set(files), number
@@ -270,7 +271,7 @@ def test_where_the_old_folder_was_chosen_for_everything_it_stays(
     for _ in range(2):
         assert rename_over(data).error is None
         copy_over(data)
-        assert runs(BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").made())
+        assert runs(BackendPrefs(home=folders.environments_dir(), earlier=data / "backend").environment())
 
 
 def test_what_others_have_put_beside_an_environment_stays(here: Path) -> None:
@@ -292,7 +293,7 @@ def test_a_backend_that_runs_keeps_its_environment(here: Path) -> None:
     moved = rename_over(data)
     assert (moved.environments, moved.error) == (None, None)
     assert contents(here / "documents") == files
-    assert runs(environment.current(data / "backend"))
+    assert runs(environment.find_environment(data / "backend"))
     connection_files.remove(folders.shared_dir() / "backend.json", os.getpid())
     assert rename_over(data).environments is not None
     assert runs(current())
@@ -301,8 +302,8 @@ def test_a_backend_that_runs_keeps_its_environment(here: Path) -> None:
 def test_of_two_blenders_one_moves(here: Path) -> None:
     data = here / "extension"
     files = fill(data)
-    with extension_data._held(folders.home() / "moving.lock") as held:
-        assert held
+    with extension_data.lock(folders.home() / "moving.lock") as locked:
+        assert locked
         assert rename_over(data) == Moved()
         assert contents(data / "shaded") == files
     assert rename_over(data).results is not None
@@ -311,10 +312,10 @@ def test_of_two_blenders_one_moves(here: Path) -> None:
 def test_another_version_s_environment_is_moved_as_such(here: Path) -> None:
     data = here / "extension"
     fill(data, results=False)
-    old = environment.current(data / "backend")
+    old = environment.find_environment(data / "backend")
     assert old is not None
     (data / "backend" / "environment.json").unlink()
-    environment.mark(replace(old, version="0.0.1"))
+    environment.write_marker(replace(old, version="0.0.1"))
     rename_over(data)
     made = current()
     assert made is not None
@@ -326,15 +327,15 @@ def test_another_version_s_environment_is_moved_as_such(here: Path) -> None:
 
 
 @pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize("as_", ["both", "compositor", "sequencer"])
-def test_a_saved_scene_finds_a_result_that_was_moved(here: Path, as_: str, relative: bool) -> None:
+@pytest.mark.parametrize("mode", ["both", "compositor", "sequencer"])
+def test_a_saved_scene_finds_a_result_that_was_moved(here: Path, mode: str, relative: bool) -> None:
     data = here / "extension"
     fill(data, environments=False)
     scene = new_scene()
     bpy.context.preferences.filepaths.use_relative_paths = relative
     (here / "project").mkdir()
     bpy.ops.wm.save_as_mainfile(filepath=str(here / "project" / "shot.blend"))
-    place(data / "shaded" / "scene-001", scene, as_=as_)
+    place(data / "shaded" / "scene-001", scene, mode=mode)
     own = bpy.data.images.load(str(data / "shaded" / "scène 2" / "frames" / "0001.png"))
     own.name, own.use_fake_user = "own", True
     bpy.ops.wm.save_mainfile()
@@ -347,7 +348,7 @@ def test_a_saved_scene_finds_a_result_that_was_moved(here: Path, as_: str, relat
     scene = bpy.context.scene
     new = (here / "documents" / "scene-001").resolve()
     paths = [bpy.path.abspath(image.filepath) for image in bpy.data.images if image.filepath]
-    if as_ == "sequencer":
+    if mode == "sequencer":
         editor = scene.sequence_editor
         strips = editor.strips if hasattr(editor, "strips") else editor.sequences
         paths += [bpy.path.abspath(strips[0].directory) + strips[0].elements[0].filename]
@@ -376,7 +377,7 @@ def test_a_path_that_still_leads_somewhere_is_left_alone(here: Path) -> None:
     kept = Path(shutil.copytree(data, here / "kept"))
     rename_over(data)
     kept.rename(data)  # put back by hand
-    assert relocation.relocate(extension_data.moved_results()) == 0
+    assert update_paths(extension_data.moved_results()) == 0
     assert {image.name: image.filepath for image in bpy.data.images} == before
 
 
@@ -397,14 +398,14 @@ if step == "install":
     bpy.ops.extensions.package_install_files(filepath=package, repo="user_default", enable_on_install=True)
     module = sys.modules[NAME]
     from importlib import import_module
-    chosen = import_module(NAME + ".properties.chosen")
-    choice = import_module(NAME + ".backend.prefs").choice()
-    said |= {"results": str(chosen.results_folder()), "home": str(choice.home), "python": choice.python()}
+    chosen = import_module(NAME + ".properties.preferences")
+    prefs = import_module(NAME + ".backend.prefs").current_prefs()
+    said |= {"results": str(chosen.results_folder()), "home": str(prefs.home), "python": prefs.python()}
     said["extension"] = str(Path(module.__file__).parent)
     (chosen.results_folder() / "scene-009").mkdir(parents=True)
-    chosen.preferences().unsaved_results = str(folder / "chosen")
+    chosen.get_preferences().unsaved_results = str(folder / "chosen")
     said["chosen"] = str(chosen.results_folder())
-    chosen.preferences().results = str(folder / "always")
+    chosen.get_preferences().results = str(folder / "always")
     said["always"] = str(chosen.results_folder())
     index = [repo.module for repo in bpy.context.preferences.extensions.repos].index("user_default")
     bpy.ops.extensions.package_uninstall(repo_index=index, pkg_id="trackshade")
@@ -442,4 +443,4 @@ def test_removing_the_extension_leaves_results_and_environment(tmp_path: Path) -
     assert not data.exists()
     assert contents(results) == files
     assert (results / "scene-009").is_dir()
-    assert runs(environment.current(home / "backend"))
+    assert runs(environment.find_environment(home / "backend"))

@@ -19,7 +19,7 @@ from trackshade.core import colors, geometry
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade_addon.capture import first_frame
-from trackshade_addon.capture.first_frame import read_picture, render_first_frame, render_sample
+from trackshade_addon.capture.first_frame import read_picture, render_sample
 
 pytestmark = pytest.mark.smoke
 
@@ -108,11 +108,11 @@ def test_colors_are_those_that_the_view_transform_shows(scene):
     stage.add_camera(scene, (0, -1, 0))
     stage.add(scene, "Wall", stage.grid()).data.materials.append(glowing("Grey", (0.5, 0.2, 0.05)))
     shot = stage.shoot(scene, 1)
-    picture = render_first_frame(shot, scene)
+    picture = render_sample(shot, 0, scene)
     expected = np.round(255 * colors.linear_to_srgb((0.5, 0.2, 0.05)))
     assert np.abs(picture.reshape(-1, 3) - expected).max() <= 1
     scene.view_settings.view_transform = "AgX"
-    other = render_first_frame(shot, scene)
+    other = render_sample(shot, 0, scene)
     assert np.abs(other.astype(int) - picture).max() > 10
 
 
@@ -121,11 +121,11 @@ def test_plates_are_not_in_the_picture(scene):
     stage.add_camera(scene)
     stage.add(scene, "Thing", stage.grid()).data.materials.append(glowing("White", (1, 1, 1)))
     shot = stage.shoot(scene, 1)
-    before = render_first_frame(shot, scene)
+    before = render_sample(shot, 0, scene)
     plate = stage.add(scene, "Plate", stage.grid("Plate"))
     plate.location.y, plate["trackshade_plate"] = -5, "job"
     plate.data.materials.append(glowing("Red", (1, 0, 0)))
-    np.testing.assert_array_equal(render_first_frame(shot, scene), before)
+    np.testing.assert_array_equal(render_sample(shot, 0, scene), before)
     assert not plate.hide_render
 
 
@@ -137,11 +137,11 @@ def test_what_would_spoil_the_picture_is_off(scene):
     thing.data.materials.append(glowing("White", (1, 1, 1)))
     stage.key(thing, "location", {0: (-3, 0, 0), 2: (3, 0, 0)})
     shot = stage.shoot(scene, 1)
-    before = render_first_frame(shot, scene)
+    before = render_sample(shot, 0, scene)
     render = scene.render
     render.use_motion_blur = render.use_stamp = render.use_border = render.use_crop_to_border = True
     render.border_max_x = 0.3
-    np.testing.assert_array_equal(render_first_frame(shot, scene), before)
+    np.testing.assert_array_equal(render_sample(shot, 0, scene), before)
 
 
 def test_the_wanted_view_layer_is_rendered(scene):
@@ -157,7 +157,7 @@ def test_the_wanted_view_layer_is_rendered(scene):
     second = scene.view_layers.new("Second")
     second.layer_collection.children["Home"].exclude = True
     shot = stage.shoot(scene, 1, view_layer=second)
-    picture = render_first_frame(shot, scene)
+    picture = render_sample(shot, 0, scene)
     assert picture[:, :48].max() > 200
     assert picture[:, 48:].max() < 20
 
@@ -178,7 +178,7 @@ def test_an_engine_that_fails_says_why(scene):
         shot = stage.shoot(scene, 1)
         scene.render.engine = Failing.bl_idname
         with pytest.raises(ShotError, match="the moon is not full") as caught:
-            render_first_frame(shot, scene)
+            render_sample(shot, 0, scene)
         scene.render.engine = "CYCLES"
     finally:
         bpy.utils.unregister_class(Failing)
@@ -191,7 +191,7 @@ import bpy, sys
 sys.path.insert(0, sys.argv[1])
 from tests.helpers import stage
 from trackshade.core.errors import ShotError
-from trackshade_addon.capture.first_frame import render_first_frame
+from trackshade_addon.capture.first_frame import render_sample
 bpy.ops.wm.read_factory_settings(use_empty=True)
 scene = bpy.context.scene
 stage.add_camera(scene)
@@ -199,7 +199,7 @@ stage.add(scene, "Thing", stage.grid())
 shot = stage.shoot(scene, 1)
 scene.render.engine = "BLENDER_WORKBENCH"
 try:
-    render_first_frame(shot, scene)
+    render_sample(shot, 0, scene)
 except ShotError as error:
     print("REFUSED", error.code)
 """

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -18,21 +19,23 @@ from tests.blender.test_first_frame import glowing, plain, png
 from tests.blender.test_ui_checks import STUDIO
 from tests.helpers import stage
 from tests.helpers.backend_python import backend_python
+from trackshade.client.job_run import run_to_end
 from trackshade.core import colors
 from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade_addon import commands
 from trackshade_addon.capture import first_frame
 from trackshade_addon.capture.given_image import (
-    check_given,
+    check_given_image,
     color_management,
-    look_at_given,
-    read_given_picture,
-    read_picture_file,
+    read_given_header,
+    read_given_image,
+    read_image_file,
 )
-from trackshade_addon.jobs.composer import ShotRequest, drain, record, with_given
-from trackshade_addon.ui import checks_facts
-from trackshade_addon.ui.checks import ERROR, NOTE, WARNING, findings
+from trackshade_addon.capture.request import ShotRequest
+from trackshade_addon.checks.facts import read_current_frame
+from trackshade_addon.checks.findings import ERROR, NOTE, WARNING, findings
+from trackshade_addon.jobs.composer import capture_scene, with_picture
 
 FILES = Path(__file__).parents[1] / "helpers" / "picture_files.py"
 
@@ -49,7 +52,7 @@ def test_blender_reads_what_the_backend_reads(scene: bpy.types.Scene, folder: Pa
     with np.load(folder / "reference.npz") as reference:
         assert len(reference.files) > 50
         for name in reference.files:
-            pixels = read_picture_file(folder / name, None).pixels
+            pixels = read_image_file(folder / name, None).pixels
             assert pixels.dtype == reference[name].dtype, name
             np.testing.assert_array_equal(pixels, reference[name], err_msg=name)
     assert len(bpy.data.images) == 0
@@ -60,7 +63,7 @@ def test_blender_reads_what_the_backend_reads(scene: bpy.types.Scene, folder: Pa
 def test_a_files_name_plays_no_part(scene: bpy.types.Scene, tmp_path: Path, name: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (7, 11, 3), np.uint8)
     (tmp_path / name).write_bytes(png(pixels))
-    np.testing.assert_array_equal(read_picture_file(tmp_path / name, None).pixels[..., :3], pixels)
+    np.testing.assert_array_equal(read_image_file(tmp_path / name, None).pixels[..., :3], pixels)
 
 
 def test_damaged_files_give_a_picture_or_a_sentence(scene: bpy.types.Scene, folder: Path, tmp_path: Path) -> None:
@@ -78,7 +81,7 @@ def test_damaged_files_give_a_picture_or_a_sentence(scene: bpy.types.Scene, fold
                     changed[random_.randrange(len(data))] = random_.randrange(256)
             path.write_bytes(changed)
             try:
-                picture = read_picture_file(path, {})
+                picture = read_image_file(path, {})
             except ShotError as error:
                 assert str(path) in str(error)  # noqa: PT017 - some are readable all the same
             else:
@@ -104,7 +107,7 @@ def shown(values: np.ndarray, scene: bpy.types.Scene, path: Path) -> np.ndarray:
     """[H, W, 3] of light as Blender saves it through the scene's view transform, 8 bits."""
     scene.render.image_settings.file_format, scene.render.dither_intensity = "PNG", 0
     save(values, scene, path, "RGB", "8")
-    return read_picture_file(path, None).pixels[..., :3]
+    return read_image_file(path, None).pixels[..., :3]
 
 
 def save(values: np.ndarray, scene: bpy.types.Scene, path: Path, mode: str, depth: str) -> None:
@@ -132,10 +135,10 @@ def test_light_goes_through_the_scenes_view_transform(scene: bpy.types.Scene, tm
         settings.use_white_balance, settings.white_balance_temperature = True, 4000
     values = light_file(tmp_path / "light.exr")
     wanted = shown(values, scene, tmp_path / "shown.png").astype(int)
-    made = read_picture_file(tmp_path / "light.exr", color_management(scene)).pixels[..., :3]
+    made = read_image_file(tmp_path / "light.exr", color_management(scene)).pixels[..., :3]
     assert made.dtype == np.uint16
     assert np.abs(np.rint(made / 257) - wanted).max() <= 1
-    plain_made = read_picture_file(tmp_path / "light.exr", {"view_transform": "Standard"}).pixels[..., :3]
+    plain_made = read_image_file(tmp_path / "light.exr", {"view_transform": "Standard"}).pixels[..., :3]
     expected = np.clip(255 * colors.linear_to_srgb(values), 0, 255)
     assert np.abs(plain_made / 257 - expected).max() <= 1
     assert np.abs(made.astype(int) - plain_made).max() > 3000
@@ -148,7 +151,7 @@ def test_primaries_that_a_file_states_are_read(scene: bpy.types.Scene, folder: P
     assert "ACEScg" in header.notes[0]
     raw = {"view_transform": "Raw"}
     made, values = (
-        read_picture_file(folder / name, raw).pixels[..., :3] / 65535 for name in ("acescg.exr", "light-full.exr")
+        read_image_file(folder / name, raw).pixels[..., :3] / 65535 for name in ("acescg.exr", "light-full.exr")
     )
     to_rec709 = np.array([[1.7051, -0.6218, -0.0833], [-0.1303, 1.1408, -0.0105], [-0.0240, -0.1290, 1.1530]])
     whole = values.max(axis=-1) < 1  # the others were cut off
@@ -159,13 +162,13 @@ def test_primaries_that_a_file_states_are_read(scene: bpy.types.Scene, folder: P
 IN_STUDIO = """
 import sys, numpy as np
 from pathlib import Path
-from trackshade_addon.capture.given_image import color_management, read_picture_file
+from trackshade_addon.capture.given_image import color_management, read_image_file
 import bpy
 folder = Path(sys.argv[1])
 with np.load(folder / "reference.npz") as reference:
     for name in ("color.png", "deep.png", "deep-zip.tif", "baseline.jpg"):
-        assert np.array_equal(read_picture_file(folder / name, None).pixels, reference[name]), name
-picture = read_picture_file(folder / "light.exr", color_management(bpy.context.scene))
+        assert np.array_equal(read_image_file(folder / name, None).pixels, reference[name]), name
+picture = read_image_file(folder / "light.exr", color_management(bpy.context.scene))
 print("read", bpy.context.scene.view_settings.view_transform, picture.size)
 """
 
@@ -186,12 +189,12 @@ def test_an_image_in_blender_is_taken_as_it_is_painted(scene: bpy.types.Scene) -
     image = bpy.data.images.new("Painted", 9, 6, alpha=True)
     image.pixels.foreach_set((values[::-1] / np.float32(255)).reshape(-1))
     before = image.is_dirty, image.source, image.alpha_mode, image.colorspace_settings.name
-    picture = read_given_picture("image:Painted", None)
+    picture = read_given_image("image:Painted", None)
     np.testing.assert_array_equal(picture.pixels, values)
     assert (picture.header.alpha, picture.name) == ("straight", "Painted")
     assert (image.is_dirty, image.source, image.alpha_mode, image.colorspace_settings.name) == before
     image.alpha_mode = "NONE"
-    assert read_given_picture("image:Painted", None).header.alpha == "none"
+    assert read_given_image("image:Painted", None).header.alpha == "none"
     assert list(bpy.data.images) == [image]
 
 
@@ -200,16 +203,16 @@ def test_an_image_in_blender_is_taken_as_it_is_painted(scene: bpy.types.Scene) -
 def test_a_file_that_is_open_in_blender_is_read_as_the_file(scene: bpy.types.Scene, folder: Path, name: str) -> None:
     bpy.data.images.load(str(folder / name)).name = "Open"
     management = {"view_transform": "AgX", "exposure": 0.3}
-    opened, file = (read_given_picture(chosen, management) for chosen in ("image:Open", str(folder / name)))
+    opened, file = (read_given_image(chosen, management) for chosen in ("image:Open", str(folder / name)))
     assert opened.pixels.dtype == file.pixels.dtype
     assert np.abs(opened.pixels[..., :3].astype(int) - file.pixels[..., :3]).max() <= (4 if "deep" in name else 0)
-    assert look_at_given("image:Open").size == file.size
+    assert read_given_header("image:Open").size == file.size
 
 
 def test_images_without_a_picture_are_told(scene: bpy.types.Scene, tmp_path: Path) -> None:
     def code(chosen: str) -> str:
         with pytest.raises(ShotError) as caught:
-            check_given(chosen)
+            check_given_image(chosen)
         return caught.value.code
 
     assert code("image:Nothing") == "bad-picture"
@@ -259,8 +262,8 @@ def test_a_given_render_lies_where_the_own_one_does(scene, tmp_path: Path, size,
     render.filepath = str(tmp_path / "still.png")
     bpy.ops.render.render(write_still=True)
     what = ShotRequest(size_mode=mode, size=(144, 96))
-    own = drain(record(what, scene), lambda _: None)
-    given = drain(record(ShotRequest(**{**what.__dict__, "first_frame": render.filepath}), scene), lambda _: None)
+    own = run_to_end(capture_scene(what, scene), lambda _: None)
+    given = run_to_end(capture_scene(replace(what, first_frame=render.filepath), scene), lambda _: None)
     assert own.first_frame is not None
     assert given.first_frame is not None
     np.testing.assert_allclose(extent(given.first_frame), extent(own.first_frame), atol=1)
@@ -275,9 +278,9 @@ def test_percentages_are_no_matter(scene: bpy.types.Scene, tmp_path: Path) -> No
     scene.render.resolution_x, scene.render.resolution_y, scene.frame_end = 333, 187, 17
     scene.render.filepath = str(tmp_path / "still.png")
     bpy.ops.render.render(write_still=True)
-    own = drain(record(ShotRequest(), scene), lambda _: None)
+    own = run_to_end(capture_scene(ShotRequest(), scene), lambda _: None)
     scene.render.resolution_percentage = 50
-    given = drain(record(ShotRequest(first_frame=scene.render.filepath), scene), lambda _: None)
+    given = run_to_end(capture_scene(ShotRequest(first_frame=scene.render.filepath), scene), lambda _: None)
     assert own.first_frame is not None
     assert given.first_frame is not None
     np.testing.assert_allclose(extent(given.first_frame), extent(own.first_frame), atol=1)
@@ -287,7 +290,7 @@ def test_an_image_in_blender_goes_the_whole_way(scene: bpy.types.Scene) -> None:
     white_square(scene)
     scene.render.resolution_x, scene.render.resolution_y, scene.frame_end = 160, 90, 17
     bpy.data.images.new("Painted", 320, 180).generated_color = (1, 0.5, 0, 1)
-    made = drain(record(ShotRequest(first_frame="image:Painted"), scene), lambda _: None)
+    made = run_to_end(capture_scene(ShotRequest(first_frame="image:Painted"), scene), lambda _: None)
     assert made.shot.source["first_frame"]["name"] == "Painted"
     assert "padded" in made.shot.source["first_frame"]["statement"]
     assert made.first_frame is not None
@@ -301,7 +304,7 @@ def test_a_damaged_picture_is_told_before_the_capture(scene: bpy.types.Scene, tm
     path.write_bytes(png(np.zeros((50, 50, 3), np.uint8))[:-30])
     told = []
     with pytest.raises(ShotError, match="damaged"):
-        drain(record(ShotRequest(first_frame=str(path)), scene), told.append)
+        run_to_end(capture_scene(ShotRequest(first_frame=str(path)), scene), told.append)
     assert {progress.state for progress in told} == {"planning"}
 
 
@@ -312,15 +315,15 @@ def test_the_command_fits_as_the_job_does(scene: bpy.types.Scene, tmp_path: Path
     scene.view_settings.view_transform, scene.view_settings.exposure = "AgX", 0.4
     path = tmp_path / "light.exr"
     light_file(path)
-    shot = drain(record(ShotRequest(first_frame="none"), scene), lambda _: None).shot
+    shot = run_to_end(capture_scene(ShotRequest(first_frame="none"), scene), lambda _: None).shot
     assert shot.source["color_management"]["view_transform"] == "AgX"
     shot.save(tmp_path / "a.shot")
-    wanted = with_given(shot, str(path))[1]
+    wanted = with_picture(shot, str(path))[1]
     bpy.ops.wm.read_factory_settings(use_empty=True)
     arguments = ["picture", str(path), "--shot", str(tmp_path / "a.shot"), "--out", str(tmp_path / "a.png")]
     assert commands.main("test", [*arguments, "--json"]) == 0
     assert '"statement"' in capfd.readouterr().out
-    np.testing.assert_array_equal(read_picture_file(tmp_path / "a.png", None).pixels[..., :3], wanted)
+    np.testing.assert_array_equal(read_image_file(tmp_path / "a.png", None).pixels[..., :3], wanted)
     assert commands.main("test", arguments) == 3  # it is there already
     assert commands.main("test", [*arguments, "--force"]) == 0
 
@@ -340,7 +343,7 @@ def test_the_panel_says_how_an_image_will_be_fitted(tmp_path: Path) -> None:
             path = tmp_path / f"{size}.png"
             path.write_bytes(png(np.zeros((size[1], size[0], 3), np.uint8)) if size else data)
             what = ShotRequest(first_frame=str(path))
-            found = findings(checks_facts.look(scene, bpy.context.view_layer, what))
+            found = findings(read_current_frame(scene, bpy.context.view_layer, what))
             told = [item for item in found if item.code.startswith("picture")]
             return (told[0].level, told[0].text.format(**told[0].values)) if told else None
 
@@ -348,23 +351,25 @@ def test_the_panel_says_how_an_image_will_be_fitted(tmp_path: Path) -> None:
         assert said((144, 96)) is None
         assert said((288, 192)) == (
             NOTE,
-            "The image (288 × 192) has the shape of the model's and is scaled to 144 × 96.",
+            "The image (288 × 192) has the aspect ratio of the model and is scaled to 144 × 96.",
         )
         level, text = said((100, 100)) or ("", "")
         assert level == WARNING
-        assert "another shape than the scene's frame (160 × 90)" in text
+        assert "another aspect ratio than the scene's frame (160 × 90)" in text
         level, text = said(None, b"8BPS and more") or ("", "")
         assert level == ERROR
         assert "Photoshop" in text
         own = scene.trackshade
         own.first_frame, own.image = "image", None
-        assert own.what("").first_frame == ""
+        assert own.shot_request("").first_frame == ""
         own.image = bpy.data.images.new("Painted", 320, 180)
-        what = own.what("")
+        what = own.shot_request("")
         assert what.first_frame == "image:Painted"
-        assert "picture-fit" in {item.code for item in findings(checks_facts.look(scene, bpy.context.view_layer, what))}
+        assert "picture-fit" in {
+            item.code for item in findings(read_current_frame(scene, bpy.context.view_layer, what))
+        }
         own.first_frame, own.image = "render", None
-        own.take(what, own.settings())
+        own.apply_job(what, own.shade_settings())
         assert (own.first_frame, own.image.name) == ("image", "Painted")
         level, text = said(None, png(np.zeros((9, 9, 3), np.uint8))) or ("", "")  # the file has changed
         assert level == WARNING
@@ -375,6 +380,6 @@ def test_the_panel_says_how_an_image_will_be_fitted(tmp_path: Path) -> None:
 def test_first_frames_of_our_own_are_not_fitted(scene: bpy.types.Scene) -> None:
     white_square(scene)
     shot = stage.shoot(scene, 1)
-    picture = first_frame.render_first_frame(shot, scene)
+    picture = first_frame.render_sample(shot, 0, scene)
     assert picture.shape == (shot.size[1], shot.size[0], 3)
     assert "first_frame" not in shot.source

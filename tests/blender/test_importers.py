@@ -17,6 +17,7 @@ from tests.helpers import stage
 from trackshade.core.errors import ShotError, UsageError
 from trackshade_addon.capture.auto_camera import add_auto_camera
 from trackshade_addon.capture.completeness import find_gaps
+from trackshade_addon.capture.stepping import finish
 from trackshade_addon.importers import animation_range, exchange, fbx, open_scene, read_scene
 from trackshade_addon.importers import usd as usd_importer
 
@@ -230,7 +231,7 @@ def test_an_automatic_camera_sees_all_that_moves(scene):
     ground = stage.add(scene, "Ground", stage.grid("Ground"))
     ground.scale = (1000, 1000, 1000)
     scene.frame_set(3)
-    camera = add_auto_camera(scene, scene.view_layers[0], [1, 2, 3, 4, 5])
+    camera = finish(add_auto_camera(scene, scene.view_layers[0], [1, 2, 3, 4, 5]))
     assert scene.camera == camera
     assert scene.frame_current == 3
     shot = stage.shoot(scene, 5)
@@ -255,7 +256,7 @@ def test_an_automatic_camera_sees_all_that_moves(scene):
 
 def test_an_automatic_camera_of_an_empty_scene(scene):
     with pytest.raises(ShotError, match="No surface is visible") as caught:
-        add_auto_camera(scene, scene.view_layers[0], [1])
+        finish(add_auto_camera(scene, scene.view_layers[0], [1]))
     assert caught.value.code == "nothing-visible"
     assert not bpy.data.cameras
 
@@ -268,7 +269,7 @@ def test_an_automatic_camera_sees_what_was_saved_in_edit_mode(scene, tmp_path):
     bpy.ops.wm.save_as_mainfile(filepath=str(path))
     opened = open_scene(path)
     assert opened.objects["Thing"].mode == "EDIT"
-    add_auto_camera(opened, opened.view_layers[0], [1])
+    finish(add_auto_camera(opened, opened.view_layers[0], [1]))
     assert stage.names(stage.shoot(opened)) == ["Thing"]
 
 
@@ -614,19 +615,19 @@ Connections:  {
 \tConnect: "OO", "Model::Quad", "Model::Scene"
 }
 """
-own_reader = pytest.mark.skipif(not fbx.has_own_reader(), reason="this Blender has only the importer that is an add-on")
+builtin_importer = pytest.mark.skipif(not fbx.has_builtin_importer(), reason="this Blender has only the add-on")
 
 
 @pytest.fixture(params=[True, False], ids=["own", "add-on"])
 def reader(request, monkeypatch) -> bool:
     """Each of the two that read FBX: Blender's own, and the add-on alone, as in Blender 4.4 and older."""
-    if request.param and not fbx.has_own_reader():
+    if request.param and not fbx.has_builtin_importer():
         pytest.skip("this Blender has only the importer that is an add-on")
-    monkeypatch.setattr(fbx, "has_own_reader", lambda: request.param)
+    monkeypatch.setattr(fbx, "has_builtin_importer", lambda: request.param)
     return request.param
 
 
-@own_reader
+@builtin_importer
 @pytest.mark.parametrize("text", [TEXT_FBX, OLD_FBX])
 def test_fbx_in_text_and_of_old_versions_opens_in_metres(tmp_path, text):
     (tmp_path / "scene.FBX").write_text(text)
@@ -694,7 +695,7 @@ def test_a_character_with_bones_shape_keys_and_a_camera_keeps_its_range(scene, t
     # By default Blender writes a take for each action, and the camera's is the first.
     with_takes(path)
     read = read_scene(path)
-    assert "2 animations: 'CameraAction', 'RigAction'. 'CameraAction' plays" in read.warnings[0]
+    assert "2 animations: 'CameraAction' and 'RigAction'. 'CameraAction' plays" in read.warnings[0]
     for name in ("CameraAction", "RigAction"):
         opened = read_scene(path, animation=name).scene
         end = opened.frame_end
@@ -704,14 +705,14 @@ def test_a_character_with_bones_shape_keys_and_a_camera_keeps_its_range(scene, t
         assert opened.objects["Body"].data.shape_keys.key_blocks["Smile"].value == pytest.approx(1, abs=0.01)
 
 
-@own_reader
+@builtin_importer
 def test_takes_of_other_programs_are_chosen_by_name(tmp_path):
     takes = [take_text(500, "Take 001", "X", 200), take_text(600, "Idle|Base", "X", -300)]
     text = TEXT_FBX.replace("}\nConnections", "".join(objects for objects, _ in takes) + "}\nConnections")
     path = tmp_path / "scene.fbx"
     path.write_text(text[: text.rindex("}")] + "".join(connections for _, connections in takes) + "}\n")
     read = read_scene(path)
-    assert "2 animations: 'Idle|Base', 'Take 001'. 'Take 001' plays" in read.warnings[0]
+    assert "2 animations: 'Idle|Base' and 'Take 001'. 'Take 001' plays" in read.warnings[0]
     assert travel(read.scene, "Quad") == (2, 0, 0)
     assert travel(read_scene(path, animation="Take 001").scene, "Quad") == (2, 0, 0)
     assert travel(read_scene(path, animation="Idle|Base").scene, "Quad") == (-3, 0, 0)
@@ -746,7 +747,7 @@ def test_a_take_of_an_fbx_file_is_chosen_by_name(scene, tmp_path, reader):
     two_takes(scene)
     path = tmp_path / "scene.fbx"
     bpy.ops.export_scene.fbx(filepath=str(path), bake_anim_use_nla_strips=False, bake_anim_use_all_actions=True)
-    assert "2 animations: 'Walk', 'Wave'. 'Walk' plays" in read_scene(path).warnings[0]
+    assert "2 animations: 'Walk' and 'Wave'. 'Walk' plays" in read_scene(path).warnings[0]
     for name, expected in (("Walk", (2, 0, 0)), ("Wave", (0, 0, 3))):
         chosen = read_scene(path, animation=name)
         assert chosen.warnings == ()
@@ -809,7 +810,7 @@ def test_an_animation_of_a_gltf_file_is_chosen_by_name(tmp_path, suffix):
     before = sorted(tmp_path.iterdir()), path.read_bytes()
     opened = read_scene(path)
     assert opened.warnings == (
-        f"{path.name} has 2 animations: 'Walk', 'Wave'. 'Walk' plays; --animation NAME chooses another.",
+        f"{path.name} has 2 animations: 'Walk' and 'Wave'. 'Walk' plays; --animation NAME chooses another.",
     )
     assert [travel(opened.scene, name) for name in "AB"] == [(3, 0, 0), (0, 0, 0)]
     opened = read_scene(path, animation="Wave")
@@ -817,7 +818,7 @@ def test_an_animation_of_a_gltf_file_is_chosen_by_name(tmp_path, suffix):
     assert [travel(opened.scene, name) for name in "AB"] == [(0, 0, 0), (3, 0, 0)]
     assert tuple(opened.scene.objects["A"].location) == (0, 0, 0)
     assert read_scene(path, animation="Walk").scene.objects["B"].location.z == pytest.approx(5)
-    with pytest.raises(UsageError, match="It has: 'Walk', 'Wave'"):
+    with pytest.raises(UsageError, match="It has: 'Walk' and 'Wave'"):
         read_scene(path, animation="Run")
     assert (sorted(tmp_path.iterdir()), path.read_bytes()) == before
 

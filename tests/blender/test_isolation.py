@@ -17,10 +17,10 @@ from tests.helpers.backend_python import backend_python
 from tests.helpers.hostile import Hostile
 from trackshade.config import registry
 from trackshade_addon import backend
-from trackshade_addon.backend import backend_task, interpreter
-from trackshade_addon.backend.running import Task
+from trackshade_addon.backend.interpreter import check_interpreter
+from trackshade_addon.backend.tasks import CancellableTask, run_backend_task
 from trackshade_addon.capture import first_frame
-from trackshade_addon.render import look
+from trackshade_addon.render.first_frame_process import render_first_frame_elsewhere
 
 LONG = 240.0  # seconds: only ever waited for in full by a test that fails
 
@@ -50,7 +50,7 @@ def test_the_first_frame_in_a_blender_of_its_own(scene: bpy.types.Scene) -> None
     stage.add_camera(scene)
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = 1, False
-    steps = look.first_frame(stage.shoot(scene, 2), lambda call: call())
+    steps = render_first_frame_elsewhere(stage.shoot(scene, 2), lambda call: call())
     pictures = []
 
     def run() -> Iterator[object]:
@@ -64,14 +64,14 @@ def test_the_first_frame_in_a_blender_of_its_own(scene: bpy.types.Scene) -> None
 @pytest.mark.usefixtures("hostile")
 def test_tasks_in_the_backend_s_environment() -> None:
     python = backend_python()
-    assert backend_task.send(Task(), python, "probe")["missing"] == []
-    backend_task.send(Task(), python, "check", str(registry.model_folder(registry.spec("mini"))))
+    assert run_backend_task(CancellableTask(), python, "probe")["missing"] == []
+    run_backend_task(CancellableTask(), python, "check", str(registry.model_folder(registry.spec("mini"))))
 
 
 @pytest.mark.usefixtures("hostile")
 def test_asking_pythons_what_they_are() -> None:
     for python in (sys.executable, backend_python()):
-        assert interpreter.look(python, Task(), has_pip=True).path == python
+        assert check_interpreter(python, CancellableTask(), has_pip=True).path == python
 
 
 def test_the_backend(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,9 @@ from trackshade.client import Client, PrivateBackend, connect, start_private
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.shot import Shot
-from trackshade_addon.capture import capture, first_frame, plan
+from trackshade_addon.capture import capture, first_frame, fit_scene
 from trackshade_addon.demo_scene import build_demo_scene
-from trackshade_addon.overlay import Preview, draw_control, look
+from trackshade_addon.overlay import Overlay, draw_overlay, read_reference
 
 pytestmark = pytest.mark.skipif(not hasattr(gpu, "init"), reason="needs bpy 5.2, which draws without a window")
 
@@ -75,7 +75,7 @@ def inner(index: np.ndarray, depth: np.ndarray) -> np.ndarray:
     return same
 
 
-def seen(shot: Shot, preview: Preview) -> np.ndarray:
+def seen(shot: Shot, overlay: Overlay) -> np.ndarray:
     """[T, H, W, 3] the preview, drawn through the shot's camera as the scene is in each of its frames."""
     scene, layer = bpy.context.scene, bpy.context.view_layer
     gpu.init()
@@ -85,7 +85,7 @@ def seen(shot: Shot, preview: Preview) -> np.ndarray:
     for t, frame in enumerate(shot.frame_numbers):
         scene.frame_set(int(frame), subframe=float(frame % 1))
         with buffer.bind():
-            draw_control(layer.depsgraph, preview, projection(shot, t), background=True)
+            draw_overlay(layer.depsgraph, overlay, projection(shot, t), background=True)
             pixels = gpu.state.active_framebuffer_get().read_color(0, 0, w, h, 4, 0, "UBYTE")
             pixels.dimensions = w * h * 4
             pictures.append(np.array(pixels, np.uint8).reshape(h, w, 4)[::-1, :, :3])
@@ -108,10 +108,12 @@ def projection(shot: Shot, t: int) -> Matrix:
 def compare(client: Client, out: Path) -> np.ndarray:
     """Holds the preview of the present scene against its tracking video, which is returned."""
     scene, layer = bpy.context.scene, bpy.context.view_layer
-    frames, size = plan(scene, spec("mini"))
+    frames, size = fit_scene(scene, spec("mini"))
     shot = capture(scene, layer, frame_map=frames, size_fit=size)
     video, inside = sent(client, shot, out)
-    difference = np.abs(seen(shot, Preview(look(scene, layer, frames, size))).astype(int) - video).max(axis=-1)
+    difference = np.abs(seen(shot, Overlay(read_reference(scene, layer, frames, size))).astype(int) - video).max(
+        axis=-1
+    )
     assert inside.mean() > 0.5
     assert difference[inside].max() <= 1  # a value may lie on the border between two of the 8-bit levels
     assert (difference[inside] == 0).mean() > 0.999

@@ -12,31 +12,31 @@ from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import mesh_rule
 from trackshade_addon.capture.animation import READS_ONLY
-from trackshade_addon.overlay.following import KEPT, MANY, Following, Thing
-from trackshade_addon.overlay.reference import Reference, look
+from trackshade_addon.overlay.reference import Reference, read_reference
+from trackshade_addon.overlay.tracking import KEPT_TOPOLOGIES, SLOW_VERTICES, DrawItem, PointTracker
 
 COUNT = 4
 
 
-def shown(following: Following, frame: int, **options: object) -> dict[str, Thing]:
+def shown(tracker: PointTracker, frame: int, **options: object) -> dict[str, DrawItem]:
     """What is drawn in a frame, by the name of its object or instance."""
     scene, layer = bpy.context.scene, bpy.context.view_layer
     scene.frame_set(frame)
-    names = {start: key for key, start in following.reference.starts.items()}
+    names = {start: key for key, start in tracker.reference.starts.items()}
     objects = {obj.session_uid: obj.name for obj in bpy.data.objects}
-    return {objects[names[item.start][0]]: item for item in following.things(layer.depsgraph, **options)}
+    return {objects[names[item.start][0]]: item for item in tracker.draw_items(layer.depsgraph, **options)}
 
 
-def now(thing: Thing) -> np.ndarray:
+def now(thing: DrawItem) -> np.ndarray:
     """[V, 3] the points of a thing in the world."""
-    positions = thing.surface.first if thing.positions is None else thing.positions
+    positions = thing.mesh.origins if thing.positions is None else thing.positions
     matrix = np.array(thing.matrix_world)
     return positions @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def reference(count: int = COUNT) -> Reference:
     scene = bpy.context.scene
-    return look(scene, bpy.context.view_layer, stage.frames(count), stage.fit(scene))
+    return read_reference(scene, bpy.context.view_layer, stage.frames(count), stage.fit(scene))
 
 
 @pytest.fixture
@@ -64,17 +64,17 @@ def busy(scene: bpy.types.Scene) -> Shot:
 
 
 def test_every_point_is_where_a_capture_has_it(busy: Shot) -> None:
-    following = Following(reference())
+    tracker = PointTracker(reference())
     for frame in (1, 2, 3, 4, 2, 4, 1):  # in any order: nothing depends on it
-        things = shown(following, frame)
+        items = shown(tracker, frame)
         sent = {mesh.name: i for i, mesh in enumerate(busy.meshes) if mesh.visible[frame - 1]}
-        assert set(things) == set(sent)
+        assert set(items) == set(sent)
         for name, mesh in sent.items():
-            np.testing.assert_allclose(now(things[name]), busy.world_positions(mesh, frame - 1), atol=1e-5)
+            np.testing.assert_allclose(now(items[name]), busy.world_positions(mesh, frame - 1), atol=1e-5)
             geometry = busy.geometries[busy.meshes[mesh].geometry]
-            np.testing.assert_array_equal(things[name].surface.triangles, geometry.triangles)
-    assert not following.reference.late
-    assert not following.reference.unseen
+            np.testing.assert_array_equal(items[name].mesh.triangles, geometry.triangles)
+    assert not tracker.reference.late
+    assert not tracker.reference.hidden
 
 
 @pytest.mark.parametrize("old_new", [(100, 200), (100, 50)])
@@ -90,19 +90,19 @@ def test_where_time_is_stretched_things_begin_in_the_frame_that_shows_them(
     scene.render.frame_map_old, scene.render.frame_map_new = old_new
     shot = stage.shoot(scene, 8)
     visible = stage.track(shot, "Late").visible
-    following = Following(reference(8))
+    tracker = PointTracker(reference(8))
     for frame in (8, 7, 6, 3, 2, 1):
-        assert ("Late" in shown(following, frame)) == visible[frame - 1], frame
-    assert not following.reference.late
-    begun = next(start for key, start in following.reference.starts.items() if key[0] == late.session_uid)
+        assert ("Late" in shown(tracker, frame)) == visible[frame - 1], frame
+    assert not tracker.reference.late
+    begun = next(start for key, start in tracker.reference.starts.items() if key[0] == late.session_uid)
     assert begun.frame == 1 + int(np.argmax(visible))
     # What is met later than it was looked for begins anew where an earlier frame shows it.
-    following.reference.starts.clear()
-    following.reference.late["Late"] = None
+    tracker.reference.starts.clear()
+    tracker.reference.late["Late"] = None
     for frame in (8, 7):
         scene.frame_set(frame)
-        assert len(list(following.things(bpy.context.view_layer.depsgraph))) == 2
-    begun = next(start for key, start in following.reference.starts.items() if key[0] == late.session_uid)
+        assert len(list(tracker.draw_items(bpy.context.view_layer.depsgraph))) == 2
+    begun = next(start for key, start in tracker.reference.starts.items() if key[0] == late.session_uid)
     assert begun.frame == 7
 
 
@@ -113,25 +113,25 @@ def test_colors_are_the_job_s_own(busy: Shot) -> None:
     np.testing.assert_array_equal(found.rule.intrinsics, rule.intrinsics)
     assert (found.rule.size, found.rule.orthographic) == (rule.size, rule.orthographic)
     assert found.rule.limits == rule.limits  # the 2nd and 98th percentile of the same vertices
-    things = shown(Following(found), 4)
-    assert "Late" in things
+    items = shown(PointTracker(found), 4)
+    assert "Late" in items
     for mesh in busy.meshes:
         if mesh.visible[3]:
-            start = things[mesh.name].start
-            np.testing.assert_array_equal(start.surface.first, busy.geometries[mesh.geometry].at(0))
+            start = items[mesh.name].start
+            np.testing.assert_array_equal(start.mesh.origins, busy.geometries[mesh.geometry].at(0))
             rows = np.array(start.rows)
             if mesh.holdout:
                 assert (rows[2] @ [0.3, 0.2, 0.1, 1.0]) < 0  # behind the camera: black
             else:
-                np.testing.assert_array_equal(rows.ravel(), rule.numbers(mesh.matrix_world[0])[:12])
+                np.testing.assert_array_equal(rows.ravel(), rule.packed_parameters(mesh.matrix_world[0])[:12])
 
 
 def test_a_surface_that_stays_is_read_and_sent_to_the_card_once(busy: Shot) -> None:
-    following = Following(reference())
+    tracker = PointTracker(reference())
     for frame in (2, 3):
-        things = shown(following, frame)
-        assert things["Moving"].positions is None  # its matrix moves it
-        assert things["Bending"].positions is not None
+        items = shown(tracker, frame)
+        assert items["Moving"].positions is None  # its matrix moves it
+        assert items["Bending"].positions is not None
 
 
 def test_instances_share_a_surface(scene: bpy.types.Scene) -> None:
@@ -139,10 +139,10 @@ def test_instances_share_a_surface(scene: bpy.types.Scene) -> None:
     mesh = stage.grid()
     for number in range(5):
         stage.add(scene, f"Copy {number}", mesh).location.x = number
-    things = shown(Following(reference()), 1)
-    assert len(things) == 5
-    assert len({id(item.surface) for item in things.values()}) == 1
-    assert len({item.key for item in things.values()}) == 1  # so one buffer serves them all
+    items = shown(PointTracker(reference()), 1)
+    assert len(items) == 5
+    assert len({id(item.mesh) for item in items.values()}) == 1
+    assert len({item.key for item in items.values()}) == 1  # so one buffer serves them all
 
 
 def remeshed(scene: bpy.types.Scene, cells: dict[int, int]) -> None:
@@ -163,14 +163,14 @@ def test_another_topology_carries_the_points(scene: bpy.types.Scene) -> None:
     stage.add_camera(scene)
     remeshed(scene, {1: 4, 2: 4, 3: 7, 4: 5})
     shot = stage.shoot(scene, COUNT)
-    following = Following(reference())
+    tracker = PointTracker(reference())
     for frame in (1, 3, 4, 2):
-        thing = shown(following, frame)["Square"]
+        thing = shown(tracker, frame)["Square"]
         np.testing.assert_allclose(now(thing), shot.world_positions(0, frame - 1), atol=1e-5)
         geometry = shot.geometry_of(0, frame - 1)
-        np.testing.assert_array_equal(thing.surface.triangles, geometry.triangles)
-        np.testing.assert_allclose(thing.surface.first, geometry.first, atol=1e-5)
-    assert not following.reference.late
+        np.testing.assert_array_equal(thing.mesh.triangles, geometry.triangles)
+        np.testing.assert_allclose(thing.mesh.origins, geometry.first, atol=1e-5)
+    assert not tracker.reference.late
 
 
 def test_what_grows_is_colored_as_in_the_shot(scene: bpy.types.Scene) -> None:
@@ -188,51 +188,51 @@ def test_what_grows_is_colored_as_in_the_shot(scene: bpy.types.Scene) -> None:
     ball.data.resolution = ball.data.render_resolution = 0.2
     stage.key(ball.data.elements[0], "radius", {1: 1.0, 4: 1.4})
     shot = stage.shoot(scene, COUNT)
-    following = Following(reference())
+    tracker = PointTracker(reference())
     for frame in (1, 2, 3, 4, 2, 3, 1, 4):
-        things = shown(following, frame)
-        assert set(things) == {"Row", "Built", "Mball"}
+        items = shown(tracker, frame)
+        assert set(items) == {"Row", "Built", "Mball"}
         for index, mesh in enumerate(shot.meshes):
             geometry = shot.geometry_of(index, frame - 1)
-            thing = things[mesh.name]
+            thing = items[mesh.name]
             np.testing.assert_allclose(now(thing), shot.world_positions(index, frame - 1), atol=1e-5)
-            np.testing.assert_array_equal(thing.surface.triangles, geometry.triangles)
-            np.testing.assert_array_equal(thing.surface.first, geometry.first)
-    assert not following.reference.late
+            np.testing.assert_array_equal(thing.mesh.triangles, geometry.triangles)
+            np.testing.assert_array_equal(thing.mesh.origins, geometry.first)
+    assert not tracker.reference.late
 
 
 def test_what_came_in_frames_that_were_not_shown_is_told_of(scene: bpy.types.Scene) -> None:
     stage.add_camera(scene)
     row = stage.add(scene, "Row", stage.grid("Row"))
     stage.key(row.modifiers.new("Array", "ARRAY"), "count", {1: 1, 2: 2, 3: 2, 4: 3})
-    following = Following(reference())
-    shown(following, 1)
-    shown(following, 4)
-    assert list(following.reference.late) == ["Row"]
+    tracker = PointTracker(reference())
+    shown(tracker, 1)
+    shown(tracker, 4)
+    assert list(tracker.reference.late) == ["Row"]
 
 
 def test_topologies_of_other_frames_do_not_fill_the_memory(scene: bpy.types.Scene) -> None:
     stage.add_camera(scene)
     remeshed(scene, {frame: 3 + frame for frame in range(1, 25)})
-    following = Following(reference())
+    tracker = PointTracker(reference())
     for frame in range(1, 25):
-        shown(following, frame)
-    (ride,) = following._states.values()
-    assert len(ride.known) == KEPT
-    things = shown(following, 2)  # which is not kept any more
-    assert len(now(things["Square"])) == 36
+        shown(tracker, frame)
+    (ride,) = tracker._states.values()
+    assert len(ride.topologies) == KEPT_TOPOLOGIES
+    items = shown(tracker, 2)  # which is not kept any more
+    assert len(now(items["Square"])) == 36
 
 
 def test_what_cannot_be_carried_in_time_waits(scene: bpy.types.Scene) -> None:
     stage.add_camera(scene)
-    side = int(MANY**0.5) + 1  # more vertices than are carried while it plays
+    side = int(SLOW_VERTICES**0.5) + 1  # more vertices than are carried while it plays
     remeshed(scene, {1: side, 2: side, 3: side + 1})
-    following = Following(reference())
-    assert shown(following, 3, hurry=True) == {}
-    assert list(following.waiting) == ["Square"]
-    assert "Square" in shown(following, 3)
-    assert "Square" in shown(following, 3, hurry=True)  # it is carried already
-    assert not following.waiting
+    tracker = PointTracker(reference())
+    assert shown(tracker, 3, skip_slow=True) == {}
+    assert list(tracker.skipped) == ["Square"]
+    assert "Square" in shown(tracker, 3)
+    assert "Square" in shown(tracker, 3, skip_slow=True)  # it is carried already
+    assert not tracker.skipped
 
 
 def test_what_is_born_later_is_told_of(scene: bpy.types.Scene) -> None:
@@ -250,10 +250,10 @@ def test_what_is_born_later_is_told_of(scene: bpy.types.Scene) -> None:
         group.links.new(put.outputs["Instances"], group.nodes["out"].inputs[0])
     host = stage.add(scene, "Host", stage.triangle())
     host.modifiers.new("More", "NODES").node_group = group
-    following = Following(reference())
+    tracker = PointTracker(reference())
     scene.frame_set(3)
-    assert len(list(following.things(bpy.context.view_layer.depsgraph))) == 3
-    assert list(following.reference.late) == ["Host"]
+    assert len(list(tracker.draw_items(bpy.context.view_layer.depsgraph))) == 3
+    assert list(tracker.reference.late) == ["Host"]
 
 
 def test_what_the_viewport_hides_is_told_of(scene: bpy.types.Scene) -> None:
@@ -261,8 +261,8 @@ def test_what_the_viewport_hides_is_told_of(scene: bpy.types.Scene) -> None:
     stage.add(scene, "Seen", stage.grid())
     stage.add(scene, "Hidden", stage.grid()).hide_viewport = True
     found = reference()
-    assert found.unseen == ("Hidden",)
-    assert set(shown(Following(found), 1)) == {"Seen"}
+    assert found.hidden == ("Hidden",)
+    assert set(shown(PointTracker(found), 1)) == {"Seen"}
 
 
 def test_levels_of_the_viewport_are_drawn_and_those_of_the_render_counted(scene: bpy.types.Scene) -> None:
@@ -272,7 +272,7 @@ def test_levels_of_the_viewport_are_drawn_and_those_of_the_render_counted(scene:
     shot = stage.shoot(scene, COUNT)
     found = reference()
     assert found.rule.limits == mesh_rule(shot).limits
-    thing = shown(Following(found), 1)["Cube"]
+    thing = shown(PointTracker(found), 1)["Cube"]
     assert len(now(thing)) == 81
     assert len(shot.world_positions(0, 0)) == 33**2
     assert levels.levels == 1

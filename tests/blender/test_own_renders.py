@@ -16,15 +16,17 @@ import pytest
 
 from tests.helpers import stage
 from tests.helpers.whole_file import differences, whole_file
-from trackshade_addon.capture.first_frame import read_picture, render_first_frame, render_sample
-from trackshade_addon.jobs import composer
+from trackshade.client.job_run import run_to_end
+from trackshade_addon.capture.first_frame import read_picture, render_sample
+from trackshade_addon.capture.request import ShotRequest
+from trackshade_addon.jobs.composer import capture_scene
 from trackshade_addon.placement import save_copy
-from trackshade_addon.render import look
+from trackshade_addon.render.first_frame_process import render_first_frame_elsewhere
 
 GROUPS = bpy.app.version >= (5, 0)
 EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
 RENDERS = ("render_init", "render_pre", "render_post", "render_write", "render_stats", "render_complete")
-WHAT = composer.ShotRequest(first_frame="render", input_render=True, frames=(1.0, 17.0, 1.0))
+WHAT = ShotRequest(first_frame="render", input_render=True, frames=(1.0, 17.0, 1.0))
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +203,7 @@ def test_a_capture_with_its_renders_writes_none_of_the_users_files(tmp_path: Pat
         if obj.name == "Square":
             obj.location.x += 0.5  # the first frame is another picture than the latest render
 
-    recorded = composer.drain(composer.record(WHAT, scene), lambda progress: None)
+    recorded = run_to_end(capture_scene(WHAT, scene), lambda progress: None)
     save_copy(tmp_path / "copy.blend")
 
     assert disk(folder) == files
@@ -246,8 +248,8 @@ def test_the_first_frame_in_another_blender_writes_none_of_the_users_files(tmp_p
     scripts(folder)
     files, values = disk(folder), whole_file()
     shot = stage.shoot(scene, 1)
-    made = look.first_frame(shot, lambda call: call())
-    picture = composer.drain(made, lambda progress: None)
+    made = render_first_frame_elsewhere(shot, lambda call: call())
+    picture = run_to_end(made, lambda progress: None)
     assert abs(int(picture.max()) - 99) <= 1
     assert disk(folder) == files
     assert differences(values, whole_file()) == []
@@ -258,7 +260,7 @@ def test_a_muted_output_stays_muted(tmp_path: Path) -> None:
     group = bpy.data.node_groups["Local"]
     node = next(node for node in group.nodes if node.type == "OUTPUT_FILE")
     node.mute = True
-    render_first_frame(stage.shoot(scene, 1), scene)
+    render_sample(stage.shoot(scene, 1), 0, scene)
     assert node.mute
     assert not any(node.mute for node in bpy.data.node_groups["Linked"].nodes)
 
@@ -320,7 +322,7 @@ def test_a_failed_render_puts_scripts_and_slots_back(scene: Any) -> None:
     try:
         scene.render.engine = Broken.bl_idname
         with pytest.raises(Exception, match="no light"):
-            render_first_frame(shot, scene)
+            render_sample(shot, 0, scene)
     finally:
         scene.render.engine = "CYCLES"
         bpy.utils.unregister_class(Broken)
@@ -332,7 +334,7 @@ def test_a_failed_render_puts_scripts_and_slots_back(scene: Any) -> None:
 def test_pictures_that_are_read_leave_nothing(scene: Any, tmp_path: Path) -> None:
     stage.add_camera(scene)
     light(scene)
-    render_first_frame(stage.shoot(scene, 1), scene)
+    render_sample(stage.shoot(scene, 1), 0, scene)
     assert [image.name for image in bpy.data.images] == []
     scene.render.filepath = str(tmp_path / "still.png")
     bpy.ops.render.render(write_still=True)

@@ -24,7 +24,7 @@ from tests.helpers.place_results import (
 from trackshade.core.errors import OutputError, ShotError, UsageError
 from trackshade.core.fitting import fit_size
 from trackshade_addon.placement import place, prepare, remove
-from trackshade_addon.placement.color import SAMPLE, changed_share, inverse_space, read_levels, take_sample
+from trackshade_addon.placement.color import SAMPLE, changed_fraction, inverse_space, read_levels, take_sample
 
 pytestmark = pytest.mark.smoke
 
@@ -214,10 +214,10 @@ def test_placing_again_replaces_and_removing_leaves_nothing(tmp_path: Path, way:
     scene = new_scene()
     before = names()
     folder = make_result(tmp_path / "job", numbered(3), [1, 2, 3])
-    placed = place(folder, scene, as_=way)
+    placed = place(folder, scene, mode=way)
     once = names()
     assert once != before
-    placed = place(folder, scene, as_=way)
+    placed = place(folder, scene, mode=way)
     assert names() == once
     remove(placed)
     assert names() == before
@@ -228,8 +228,8 @@ def test_placing_again_replaces_and_removing_leaves_nothing(tmp_path: Path, way:
 
 def test_removing_one_result_keeps_the_others_and_what_the_user_added(tmp_path: Path) -> None:
     scene = new_scene()
-    first = place(make_result(tmp_path / "a" / "job", numbered(1), [1]), scene, as_="both")
-    second = place(make_result(tmp_path / "b" / "job", numbered(1), [1]), scene, as_="both")
+    first = place(make_result(tmp_path / "a" / "job", numbered(1), [1]), scene, mode="both")
+    second = place(make_result(tmp_path / "b" / "job", numbered(1), [1]), scene, mode="both")
     own = bpy.data.objects.new("Own", None)
     bpy.data.collections[first.collection].objects.link(own)
     remove(first)
@@ -245,7 +245,7 @@ def test_the_background_has_the_pictures_and_no_view_transform(tmp_path: Path) -
     scene.view_settings.view_transform = "AgX"
     fit = fit_size((48, 32), (1.0, 1.0), [(48, 36)])
     folder = make_result(tmp_path / "job", numbered(3, (48, 36)), [5, 6, 7], fit=fit)
-    place(folder, scene, as_="background")
+    place(folder, scene, mode="background")
     (background,) = scene.camera.data.background_images
     assert background.image.colorspace_settings.name == "sRGB"
     assert not background.image.use_view_as_render
@@ -262,7 +262,7 @@ def test_the_background_lies_where_the_model_saw_it(tmp_path: Path, mode: str, s
     scene = new_scene(source)
     scene.render.pixel_aspect_y = 1.25
     fit = fit_size(source, (1.0, 1.25), [(48, 32)], mode)
-    place(make_result(tmp_path / "job", numbered(1), [1], fit=fit), scene, as_="background")
+    place(make_result(tmp_path / "job", numbered(1), [1], fit=fit), scene, mode="background")
     data = scene.camera.data
     (background,) = data.background_images
     corners = np.array(data.view_frame(scene=scene))
@@ -287,8 +287,8 @@ def test_bad_input_is_a_sentence_and_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="view layer"):
         place(good, scene, view_layer="None such")
     with pytest.raises(UsageError, match="placed as"):
-        place(good, scene, as_="texture")
-    with pytest.raises(UsageError, match="before the camera"):
+        place(good, scene, mode="texture")
+    with pytest.raises(UsageError, match="in front of the camera"):
         place(good, scene, distance=0)
     with pytest.raises(ShotError, match="no 'Gone'"):
         place(make_result(tmp_path / "gone", numbered(2), [1, 2], cameras=["Camera", "Gone"]), scene)
@@ -334,14 +334,16 @@ def test_a_large_pictures_colors_are_measured_on_a_sample(tmp_path: Path) -> Non
     scene = new_scene()
     scene.view_settings.view_transform = "AgX"
     space = inverse_space(scene)[0]
-    assert changed_share(sample, scene, space)[0] == pytest.approx(changed_share(whole, scene, space)[0], abs=0.03)
+    assert changed_fraction(sample, scene, space)[0] == pytest.approx(
+        changed_fraction(whole, scene, space)[0], abs=0.03
+    )
 
 
 def test_a_result_is_placed_in_steps_that_keep_nothing_of_the_scene(tmp_path: Path) -> None:
     scene = new_scene()
     folder = make_result(tmp_path / "shaded", pictures(3), (1, 2, 3))
     asked = []
-    steps = prepare(folder, lambda: asked.append(1) or scene, as_="both")
+    steps = prepare(folder, lambda: asked.append(1) or scene, mode="both")
     before = {item.name for blocks in (bpy.data.objects, bpy.data.scenes, bpy.data.images) for item in blocks}
     ready = None
     while ready is None:
@@ -354,7 +356,7 @@ def test_a_result_is_placed_in_steps_that_keep_nothing_of_the_scene(tmp_path: Pa
             waits.result()
         assert {i.name for blocks in (bpy.data.objects, bpy.data.scenes, bpy.data.images) for i in blocks} == before
     assert len(asked) == 3
-    assert ready.put(scene).planes
+    assert ready.place(scene).planes
     steps = prepare(folder, lambda: scene)
     next(steps)
     steps.close()  # a job that is cancelled while it is being placed leaves nothing behind

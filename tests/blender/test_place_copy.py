@@ -42,7 +42,7 @@ def test_a_saved_file_is_left_alone_and_the_copy_moves(tmp_path: Path, relative:
     saved = (project / "shot.blend").read_bytes()
     listed = sorted(project.iterdir())
     result = make_result(tmp_path / "results" / "Würfel", numbered(3), [1, 2, 3])
-    place(result, scene, as_="both")
+    place(result, scene, mode="both")
     assert bpy.data.images["Würfel plate"].filepath.startswith("//") == relative
     before = image_paths()
 

@@ -12,9 +12,10 @@ import pytest
 
 from tests.helpers.place_results import SIZE, make_result, new_scene, numbered, pictures, render
 from trackshade.core.fitting import fit_size
+from trackshade_addon.capture.render_guard import compositor_trees, placed_nodes
 from trackshade_addon.placement import place, remove
-from trackshade_addon.placement.compositor import compositor_trees, placed_nodes, remove_from_compositor
-from trackshade_addon.placement.strip import remove_strips, strips_of
+from trackshade_addon.placement.compositor import remove_from_compositor
+from trackshade_addon.placement.sequencer import remove_strips, strips_of
 
 GROUPS = bpy.app.version >= (5, 0)
 EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
@@ -51,7 +52,7 @@ def test_the_compositor_shows_the_result_s_own_pixels_in_its_frames(tmp_path: Pa
     scene.view_settings.view_transform = view
     scene.view_settings.exposure = 1.0
     shown = pictures(3, vivid=False)
-    placed = place(make_result(tmp_path / "r", shown, [2, 3, 4]), scene, as_="compositor")
+    placed = place(make_result(tmp_path / "r", shown, [2, 3, 4]), scene, mode="compositor")
     assert placed.frames == (2, 4)
     for frame in (2, 4):
         assert np.abs(render(scene, frame, tmp_path / "o.png") - shown[frame - 2]).max() <= 2
@@ -65,8 +66,8 @@ def test_a_user_s_nodes_are_only_added_to(tmp_path: Path) -> None:
     tree = own_tree(scene)
     before, nodes = wiring(tree), {node.name for node in tree.nodes}
     plain = render(scene, 2, tmp_path / "o.png")
-    one = place(make_result(tmp_path / "a", numbered(3), [1, 2, 3]), scene, as_="compositor")
-    two = place(make_result(tmp_path / "b", pictures(3), [1, 2, 3]), scene, as_="compositor")
+    one = place(make_result(tmp_path / "a", numbered(3), [1, 2, 3]), scene, mode="compositor")
+    two = place(make_result(tmp_path / "b", pictures(3), [1, 2, 3]), scene, mode="compositor")
     assert len(placed_nodes(scene)) == 2
     assert np.abs(render(scene, 2, tmp_path / "o.png") - pictures(3)[1]).max() <= 2  # the newer one is in front
     remove(two)
@@ -102,7 +103,7 @@ def test_scenes_that_share_nodes_are_named(tmp_path: Path) -> None:
         other.compositor_effects.new("Mine").node_group = tree
     else:
         other.compositing_node_group = tree
-    placed = place(make_result(tmp_path / "r", numbered(1), [1]), scene, as_="compositor")
+    placed = place(make_result(tmp_path / "r", numbered(1), [1]), scene, mode="compositor")
     # As an effect of its own the result stays with its scene.
     assert any("'Second Unit'" in words for words in placed.warnings) != EFFECTS
 
@@ -110,7 +111,7 @@ def test_scenes_that_share_nodes_are_named(tmp_path: Path) -> None:
 def test_a_scene_without_a_compositor_gets_one_and_loses_it_again(tmp_path: Path) -> None:
     scene = new_scene()
     switched = None if GROUPS else scene.use_nodes
-    place(make_result(tmp_path / "r", numbered(2), [1, 2]), scene, as_="compositor")
+    place(make_result(tmp_path / "r", numbered(2), [1, 2]), scene, mode="compositor")
     assert np.abs(render(scene, 1, tmp_path / "o.png") - 10).max() <= 2
     assert remove_from_compositor(scene) == 1
     if GROUPS:
@@ -124,7 +125,7 @@ def test_it_survives_the_file_and_is_taken_out_of_the_opened_one(tmp_path: Path)
     scene = new_scene()
     tree = own_tree(scene)
     before = wiring(tree)
-    place(make_result(tmp_path / "r", numbered(3), [1, 2, 3]), scene, as_="compositor")
+    place(make_result(tmp_path / "r", numbered(3), [1, 2, 3]), scene, mode="compositor")
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "s.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "s.blend"))
     scene = bpy.context.scene
@@ -144,9 +145,9 @@ def test_a_picture_of_another_shape_lies_as_it_was_fitted(tmp_path: Path, mode: 
     scene.world.color = (0, 0, 0)
     for percentage in (100, 50):
         scene.render.resolution_percentage = percentage
-        place(folder, scene, as_="both")
+        place(folder, scene, mode="both")
         plate = render(scene, 1, tmp_path / "plate.png")
-        place(folder, scene, as_="compositor")
+        place(folder, scene, mode="compositor")
         composited = render(scene, 1, tmp_path / "composited.png")
         assert np.mean(np.abs(plate - composited).max(axis=-1) > 12) < 0.07  # but for how its rims are filtered
         assert composited[5, composited.shape[1] // 2 + 3, 0] > 190
@@ -163,7 +164,7 @@ def test_a_first_frame_is_rendered_without_what_was_placed(tmp_path: Path, way: 
     scene.camera.location, scene.camera.rotation_euler = (0, -5, 0), (np.pi / 2, 0, 0)
     made = shoot(scene, 1)
     plain = render_sample(made, 0, scene)
-    place(make_result(tmp_path / "r", numbered(1), [1]), scene, as_=way)
+    place(make_result(tmp_path / "r", numbered(1), [1]), scene, mode=way)
     assert np.array_equal(render_sample(made, 0, scene), plain)
     for plane in [obj for obj in scene.objects if "trackshade_plate" in obj]:  # keyed, as older versions placed it
         for path in ("hide_render", "hide_viewport"):
@@ -179,7 +180,7 @@ def test_the_sequencer_plays_the_result_from_its_frame_on(tmp_path: Path, view: 
     scene.view_settings.view_transform = view
     shown = pictures(3, vivid=False)
     folder = make_result(tmp_path / "r", shown, [2, 4, 6])  # every other frame was shaded
-    placed = place(folder, scene, as_="sequencer")
+    placed = place(folder, scene, mode="sequencer")
     (strip,) = strips_of(scene)
     assert (strip.frame_final_start, strip.frame_final_end) == (2, 7)
     assert placed.frames == (2, 6)
@@ -193,7 +194,7 @@ def test_a_strip_lies_above_the_user_s_and_leaves_them(tmp_path: Path) -> None:
     scene = new_scene()
     scene.sequence_editor_create()
     strips_of(scene).new_effect("Mine", "COLOR", 3, 1, **_end(20))
-    place(make_result(tmp_path / "r", numbered(2), [5, 6]), scene, as_="sequencer")
+    place(make_result(tmp_path / "r", numbered(2), [5, 6]), scene, mode="sequencer")
     mine, own = sorted(strips_of(scene), key=lambda strip: strip.channel)
     assert (mine.name, own.channel) == ("Mine", 4)
     assert np.abs(render(scene, 6, tmp_path / "o.png") - 20).max() <= 2
@@ -221,7 +222,7 @@ def test_the_result_is_the_last_of_several_effects(tmp_path: Path) -> None:
     scene.compositor_effects.active = scene.compositor_effects[0]
     before = [wiring(tree) for tree in trees]
     plain = render(scene, 1, tmp_path / "o.png")
-    placed = place(make_result(tmp_path / "r", numbered(2), [1, 2]), scene, as_="compositor")
+    placed = place(make_result(tmp_path / "r", numbered(2), [1, 2]), scene, mode="compositor")
     assert [wiring(tree) for tree in trees] == before
     assert [item.is_active for item in scene.compositor_effects] == [True, False, False]
     assert np.abs(render(scene, 2, tmp_path / "o.png") - 20).max() <= 2

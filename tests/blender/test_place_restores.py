@@ -33,7 +33,7 @@ def test_every_value_is_put_back(scene: bpy.types.Scene, tmp_path: Path, lived_i
     before = whole_file()
     assert len(before) > 5_000
     for way in PLACEMENT_MODES:
-        placed = place(folder, stage, as_=way)
+        placed = place(folder, stage, mode=way)
         assert differences(before, whole_file()), way
         remove(placed)
         left = differences(before, whole_file())

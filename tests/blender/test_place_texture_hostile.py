@@ -14,9 +14,9 @@ from tests.helpers.stage import key
 from tests.helpers.texture_stage import FRAMES, SIZE, render, set_stage, shade, state
 from trackshade.core.errors import OutputError, ShotError
 from trackshade_addon.placement import place, remove, remove_textures
-from trackshade_addon.placement.coordinates import MAP
-from trackshade_addon.placement.materials import undress
-from trackshade_addon.placement.projected import PLACE, drop_tracks
+from trackshade_addon.placement.materials import restore_materials
+from trackshade_addon.placement.projection import PROJECTION_ATTRIBUTE, detach_tracks
+from trackshade_addon.placement.uv_maps import UV_MAP
 
 
 @pytest.fixture(autouse=True)
@@ -76,13 +76,13 @@ def test_what_is_in_edit_mode_is_left_alone_and_named(stage: bpy.types.Scene, tm
     folder = shade(stage, tmp_path, video=grey(90))
     before = state(stage)
     edit(board, "EDIT")
-    placed = place(folder, stage, as_="projected")
+    placed = place(folder, stage, mode="projected")
     assert placed.warnings == ("'Board' is in Edit Mode, and was given no texture.",)
     assert board.mode == "EDIT"
-    remove_textures(stage, maps=True)
+    remove_textures(stage, uv_maps=True)
     stage.objects["Wall"].hide_render = True
     with pytest.raises(ShotError, match=r"'Board' is in Edit Mode.*'Wall' is not shown in renders any more"):
-        place(folder, stage, as_="baked")
+        place(folder, stage, mode="baked")
     edit(board, "OBJECT")
     assert state(stage) == before
 
@@ -92,10 +92,10 @@ def test_materials_are_put_back_in_edit_mode(stage: bpy.types.Scene, tmp_path: P
     board.data.uv_layers.remove(board.data.uv_layers[0])
     folder = shade(stage, tmp_path, video=grey(90))
     before = state(stage)
-    place(folder, stage, as_="projected")
-    assert MAP in board.data.uv_layers
+    place(folder, stage, mode="projected")
+    assert UV_MAP in board.data.uv_layers
     edit(board, "EDIT")
-    assert remove_textures(stage, maps=True) == 1
+    assert remove_textures(stage, uv_maps=True) == 1
     edit(board, "OBJECT")
     assert state(stage) == before
 
@@ -107,28 +107,28 @@ def test_a_newer_result_takes_the_place_of_an_older_one(stage: bpy.types.Scene, 
         (tmp_path / name).mkdir()
         folders.append(shade(stage, tmp_path / name, video=grey(level)))
     before = state(stage)
-    place(folders[0], stage, as_="projected")
-    placed = place(folders[1], stage, as_=way)
+    place(folders[0], stage, mode="projected")
+    placed = place(folders[1], stage, mode=way)
     assert shown(stage, tmp_path) == pytest.approx(180, abs=1)
     remove(placed)
     assert state(stage) == before
 
 
 def test_a_duplicate_goes_on_wearing_the_projection(stage: bpy.types.Scene, tmp_path: Path) -> None:
-    place(shade(stage, tmp_path, video=grey(90)), stage, as_="projected")
+    place(shade(stage, tmp_path, video=grey(90)), stage, mode="projected")
     board = stage.objects["Board"]
     twin = board.copy()
     twin.name = "Twin"
     stage.collection.objects.link(twin)
-    drop_tracks(board)
-    undress(board)
+    detach_tracks(board)
+    restore_materials(board)
     bpy.data.objects.remove(board)
     values = np.empty(3 * len(twin.data.vertices), np.float32)
     seen = twin.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    seen.data.attributes[PLACE].data.foreach_get("vector", values)
+    seen.data.attributes[PROJECTION_ATTRIBUTE].data.foreach_get("vector", values)
     assert values.any()
     assert shown(stage, tmp_path) == pytest.approx(90, abs=1)
-    assert remove_textures(stage, maps=True) == 1
+    assert remove_textures(stage, uv_maps=True) == 1
     assert not [item for item in bpy.data.objects if "tracks" in item.name]
 
 
@@ -138,7 +138,7 @@ def test_a_linked_mesh_is_not_touched(stage: bpy.types.Scene, tmp_path: Path, wa
     board.data = library(tmp_path, board.data)
     folder = shade(stage, tmp_path, video=grey(90))
     before = state(stage)
-    placed = place(folder, stage, as_=way)
+    placed = place(folder, stage, mode=way)
     assert placed.warnings == ()
     assert shown(stage, tmp_path) == pytest.approx(90, abs=1)
     assert board.data.materials[0].name == "Paint"
@@ -154,7 +154,7 @@ def test_an_override_wears_a_result(stage: bpy.types.Scene, tmp_path: Path) -> N
     linked.override_create(remap_local_usages=True)
     folder = shade(stage, tmp_path, video=grey(90))
     before = state(stage)
-    placed = place(folder, stage, as_="projected")
+    placed = place(folder, stage, mode="projected")
     assert placed.warnings == ()
     assert shown(stage, tmp_path) == pytest.approx(90, abs=1)
     remove(placed)
@@ -171,7 +171,7 @@ def test_who_can_have_no_map_is_named_and_the_others_are_placed(stage: bpy.types
         layer.uv.foreach_set("vector", np.full(2 * len(full.loops), 0.5, np.float32))
     folder = shade(stage, tmp_path, video=grey(90))
     before = state(stage)
-    placed = place(folder, stage, as_="projected")
+    placed = place(folder, stage, mode="projected")
     assert placed.warnings == (
         "'Full' has as many UV maps as Blender takes, none of which can hold a texture, and was given no texture.",
         "'Linked' has a mesh from another file, without a UV map, and was given no texture.",
@@ -188,21 +188,21 @@ def test_a_bake_that_fails_leaves_no_map_behind(stage: bpy.types.Scene, tmp_path
     before = state(stage)
     (folder / "frames" / "0002.png").write_bytes(b"no picture")
     with pytest.raises(OutputError, match=r"0002\.png cannot be read"):
-        place(folder, stage, as_="baked")
+        place(folder, stage, mode="baked")
     assert state(stage) == before
 
 
 def test_the_map_stays_while_another_scene_s_object_wears_it(stage: bpy.types.Scene, tmp_path: Path) -> None:
     board = stage.objects["Board"]
     board.data.uv_layers.remove(board.data.uv_layers[0])
-    place(shade(stage, tmp_path, video=grey(90)), stage, as_="baked")
+    place(shade(stage, tmp_path, video=grey(90)), stage, mode="baked")
     other = bpy.data.scenes.new("Other")
     twin = board.copy()  # of the same mesh
     other.collection.objects.link(twin)
-    remove_textures(stage, maps=True)
-    assert MAP in board.data.uv_layers
-    remove_textures(other, maps=True)
-    assert MAP not in board.data.uv_layers
+    remove_textures(stage, uv_maps=True)
+    assert UV_MAP in board.data.uv_layers
+    remove_textures(other, uv_maps=True)
+    assert UV_MAP not in board.data.uv_layers
 
 
 def test_file_and_result_may_be_moved_together(stage: bpy.types.Scene, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_file_and_result_may_be_moved_together(stage: bpy.types.Scene, tmp_path:
     home.mkdir()
     folder = shade(stage, home, video=grey(90))
     bpy.ops.wm.save_as_mainfile(filepath=str(home / "own.blend"))
-    place(folder, stage, as_="projected")
+    place(folder, stage, mode="projected")
     bpy.ops.wm.save_mainfile()
     home.rename(tmp_path / "moved")
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "moved" / "own.blend"))
@@ -230,7 +230,7 @@ def test_meshes_that_are_never_shown_together_all_get_maps(stage: bpy.types.Scen
     key(wall, "hide_render", {1: True, 4: False})
     folder = shade(stage, tmp_path, video=grey(90))
     before = state(stage)
-    placed = place(folder, stage, as_="projected")
+    placed = place(folder, stage, mode="projected")
     assert placed.warnings == ()
     for frame in (1, 5):
         assert render(stage, frame, tmp_path)[SIZE[1] // 2, SIZE[0] // 2].mean() == pytest.approx(90, abs=1)
@@ -241,7 +241,7 @@ def test_meshes_that_are_never_shown_together_all_get_maps(stage: bpy.types.Scen
 def test_a_tracking_video_is_laid_on_like_a_result(stage: bpy.types.Scene, tmp_path: Path) -> None:
     """As Render Control leaves it."""
     folder = shade(stage, tmp_path, video=grey(90), output="tracking")
-    assert place(folder, stage, as_="projected").warnings == ()
+    assert place(folder, stage, mode="projected").warnings == ()
     assert shown(stage, tmp_path) == pytest.approx(90, abs=1)
 
 
@@ -255,5 +255,5 @@ def test_a_folder_that_cannot_take_the_frames_leaves_the_scene_as_it_was(
     before = state(stage)
     (folder / "reach").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):
-        place(folder, stage, as_="projected")
+        place(folder, stage, mode="projected")
     assert state(stage) == before

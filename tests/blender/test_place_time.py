@@ -22,7 +22,7 @@ from tests.helpers.whole_file import differences, whole_file
 from trackshade_addon.capture import first_frame
 from trackshade_addon.placement import place, remove
 from trackshade_addon.placement.cameras import active_camera
-from trackshade_addon.render.sequence import RenderedSequence
+from trackshade_addon.render.rendered_sequence import RenderedSequence
 
 MAPS = [(100, 50), (100, 200), (50, 100), (24, 25), (100, 300)]
 SHOWN = {0: 0, 1: 1, 2: 2, 3: 3, 5: 5, 8: 8, 11: 11, 12: 12, 13: 0}  # picture by frame; 0: none
@@ -56,7 +56,7 @@ def test_workbench_shows_picture_f_in_frame_f(tmp_path: Path) -> None:
 def test_it_shows_picture_f_in_frame_f(tmp_path: Path, old_new: tuple[int, int], way: str) -> None:
     scene = new_scene(TINY)
     stretch(scene, *old_new)
-    place(make_result(tmp_path / "job", numbered(12, TINY), range(1, 13)), scene, as_=way)
+    place(make_result(tmp_path / "job", numbered(12, TINY), range(1, 13)), scene, mode=way)
     for frame, number in SHOWN.items():
         assert np.abs(render(scene, frame, tmp_path / "out.png") - 10 * number).max() <= 1, frame
 
@@ -65,7 +65,7 @@ def test_a_plate_stays_right_where_time_is_stretched_later(tmp_path: Path) -> No
     scene = new_scene(TINY)
     for way in ("plate", "compositor"):
         stretch(scene, 100, 100)
-        placed = place(make_result(tmp_path / "job", numbered(12, TINY), range(1, 13)), scene, as_=way)
+        placed = place(make_result(tmp_path / "job", numbered(12, TINY), range(1, 13)), scene, mode=way)
         stretch(scene, 100, 50)
         for frame, number in SHOWN.items():
             assert np.abs(render(scene, frame, tmp_path / "out.png") - 10 * number).max() <= 1, (way, frame)
@@ -99,7 +99,7 @@ def test_cameras_are_those_that_blender_sees_each_frame_through(tmp_path: Path, 
     place(folder, scene)
     for frame in (1, 3, 7, 12):
         assert np.abs(render(scene, frame, tmp_path / "out.png") - 10 * frame).max() <= 1, frame
-    assert RenderedSequence.of(folder, scene).samples == {frame: frame - 1 for frame in range(1, 13)}
+    assert RenderedSequence.load(folder, scene).samples == {frame: frame - 1 for frame in range(1, 13)}
 
 
 def test_a_camera_that_is_made_again_stands_where_it_stood_in_each_frame(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_the_background_shows_picture_f_in_frame_f(tmp_path: Path, old_new: tupl
     gpu.init()
     scene = new_scene()
     stretch(scene, *old_new)
-    placed = place(make_result(tmp_path / "job", numbered(12), range(1, 13)), scene, as_="background")
+    placed = place(make_result(tmp_path / "job", numbered(12), range(1, 13)), scene, mode="background")
     shown = {frame: through_the_camera(scene) for frame in (1, 2, 3, 5, 8, 11, 12) if scene.frame_set(frame) is None}
     for frame, level in shown.items():
         assert abs(level - 10 * frame) <= 4, shown  # the viewport draws in 8 bits of linear light
@@ -158,10 +158,10 @@ def test_background_images_of_the_user_keep_their_animation(tmp_path: Path) -> N
     camera: Any = scene.camera.data
     mine = camera.background_images.new()
     mine.driver_add("alpha").driver.expression = "0.25"
-    placed = place(make_result(tmp_path / "job", numbered(2, TINY), [1, 2]), scene, as_="background")
+    placed = place(make_result(tmp_path / "job", numbered(2, TINY), [1, 2]), scene, mode="background")
     later = camera.background_images.new()
     later.driver_add("alpha").driver.expression = "0.75"
-    other = place(make_result(tmp_path / "other", numbered(2, TINY), [1, 2]), scene, as_="background")
+    other = place(make_result(tmp_path / "other", numbered(2, TINY), [1, 2]), scene, mode="background")
     remove(placed)
     scene.frame_set(2)
     assert [round(item.alpha, 2) for item in camera.background_images] == [0.25, 0.75, 1.0]
@@ -178,9 +178,9 @@ def test_taking_it_out_leaves_nothing_of_it(tmp_path: Path, way: str) -> None:
     stretch(scene, 24, 25)
     scene.sequence_editor_create()
     folder = make_result(tmp_path / "job", numbered(3, TINY), [1, 2, 3])
-    remove(place(folder, scene, as_=way))  # what Blender itself makes once stays
+    remove(place(folder, scene, mode=way))  # what Blender itself makes once stays
     before = whole_file()
-    placed = place(folder, scene, as_=way)
+    placed = place(folder, scene, mode=way)
     scene.frame_set(2)
     scene.frame_set(1)
     remove(placed)
@@ -197,7 +197,7 @@ def test_a_projection_shows_picture_f_in_frame_f(
     stretch(scene, *old_new)
     video = np.empty((FRAMES, STAGE_SIZE[1], STAGE_SIZE[0], 3), np.uint8)
     video[:] = (40 * np.arange(1, FRAMES + 1))[:, None, None, None]
-    placed = place(shade(scene, tmp_path, video=video), scene, as_="projected")
+    placed = place(shade(scene, tmp_path, video=video), scene, mode="projected")
     middle = STAGE_SIZE[1] // 2, STAGE_SIZE[0] // 2
     levels = [round(float(render_stage(scene, frame, tmp_path)[middle][0])) for frame in range(1, FRAMES + 1)]
     assert levels == pytest.approx([40, 80, 120, 160, 200], abs=2)

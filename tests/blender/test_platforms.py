@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from trackshade_addon.backend import environment, interpreter, running
-from trackshade_addon.backend.running import Task
+from trackshade_addon.backend import environment, interpreter, tasks
+from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.ui import checks_facts
 
 
@@ -25,7 +25,7 @@ def test_an_environments_python_is_where_venv_puts_it(monkeypatch: pytest.Monkey
 def test_the_device_of_a_mac(monkeypatch: pytest.MonkeyPatch, machine: str, kind: str) -> None:
     monkeypatch.setattr(interpreter.sys, "platform", "darwin")
     monkeypatch.setattr(interpreter.platform, "machine", lambda: machine)
-    assert interpreter.detect(Task()) == kind
+    assert interpreter.detect_device(CancellableTask()) == kind
 
 
 def test_a_program_that_takes_too_long_is_ended_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,12 +41,12 @@ def test_a_program_that_takes_too_long_is_ended_on_windows(monkeypatch: pytest.M
         raise AssertionError("killpg was called")
 
     monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 0x08000000, raising=False)
-    monkeypatch.setattr(running.subprocess, "Popen", record)
-    monkeypatch.setattr(running.os, "killpg", no_group)
+    monkeypatch.setattr(tasks.subprocess, "Popen", record)
+    monkeypatch.setattr(tasks.os, "killpg", no_group)
     with monkeypatch.context() as patch:
-        patch.setattr(running.sys, "platform", "win32")
-        ended = Task(0.1).run([sys.executable, "-c", "import time; time.sleep(60)"], limit=0.1)
-    assert ended.code != 0
+        patch.setattr(tasks.sys, "platform", "win32")
+        result = CancellableTask(0.1).run([sys.executable, "-c", "import time; time.sleep(60)"], limit=0.1)
+    assert result.code != 0
     assert started[0]["creationflags"] == 0x08000000
     assert started[0]["start_new_session"] is False
 

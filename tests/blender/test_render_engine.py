@@ -16,9 +16,9 @@ from trackshade.client import PrivateBackend, connect
 from trackshade.config import registry
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
-from trackshade_addon.capture import capture, plan
+from trackshade_addon.capture import capture, fit_scene
 from trackshade_addon.placement.color import read_levels
-from trackshade_addon.render.exr import read_channels
+from trackshade_addon.render.exported_frame import read_channels
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_an_animation_is_one_job_whose_frames_are_delivered(tmp_path: Path) -> N
 def test_where_time_is_stretched_frame_f_shows_picture_f_of_that_time(tmp_path: Path) -> None:
     scene = demo(tmp_path)
     scene.render.frame_map_old, scene.render.frame_map_new = 100, 150
-    frames, size = plan(scene, registry.spec("mini"))
+    frames, size = fit_scene(scene, registry.spec("mini"))
     wanted = capture(scene, frame_map=frames, size_fit=size)
     assert animate(scene) == {"FINISHED"}
     for number, path in enumerate(exported(tmp_path), start=1):
@@ -254,12 +254,12 @@ def test_the_first_frame_is_rendered_by_another_blender(tmp_path: Path) -> None:
 
 
 def test_blenders_panels_show_with_it_and_are_put_back() -> None:
-    from trackshade_addon.render import panels
+    from trackshade_addon.render import engine
 
     found = [item for item in bpy.types.Panel.__subclasses__() if "TRACKSHADE" in getattr(item, "COMPAT_ENGINES", ())]
     names = {item.__name__ for item in found}
     assert {"RENDER_PT_format", "RENDER_PT_output", "DATA_PT_lens", "TRACKSHADE_PT_render_look"} <= names
-    panels.detach()
+    engine.hide_panels()
     left = [item for item in bpy.types.Panel.__subclasses__() if "TRACKSHADE" in getattr(item, "COMPAT_ENGINES", ())]
-    panels.attach()
+    engine.show_panels()
     assert {item.__name__.partition("_")[0] for item in left} == {"TRACKSHADE"}

@@ -36,12 +36,12 @@ def hooked(folder: Path, picture: str = "none") -> bpy.types.Scene:
     scene.frame_step = 3
     layer = scene.view_layers[0].trackshade
     layer.use_hook, layer.hook_picture = True, picture
-    hook.said.clear()
+    hook.messages.clear()
     return scene
 
 
 def said() -> str:
-    return " ".join(hook.said.values())
+    return " ".join(hook.messages.values())
 
 
 def out(folder: Path) -> list[str]:
@@ -79,7 +79,7 @@ def test_the_same_first_frame_and_seed_give_the_same_frames_everywhere(tmp_path:
     assert np.array_equal(np.stack([read_levels(path) for path in delivered]), truth)
 
     render.engine = "CYCLES"
-    job = session.current().begin(scene, own.what("ViewLayer"), own.settings())
+    job = session.current().begin(scene, own.shot_request("ViewLayer"), own.shade_settings())
     while job.runs:
         session.current().advance()
     assert job.error is None
@@ -121,8 +121,7 @@ def test_joined_tracks_are_the_capture(tmp_path: Path) -> None:
     from tests.helpers.stage import key
     from trackshade.config import registry
     from trackshade.shot.joining import join
-    from trackshade_addon.capture import capture
-    from trackshade_addon.capture.plan import plan
+    from trackshade_addon.capture import capture, fit_scene
 
     scene = hooked(tmp_path)
     scene.view_layers[0].trackshade.hook_start = False
@@ -142,7 +141,7 @@ def test_joined_tracks_are_the_capture(tmp_path: Path) -> None:
     scene.collection.objects.link(empty)
     animate(scene)
     spec = registry.spec("mini")
-    frames, size = plan(scene, spec)
+    frames, size = fit_scene(scene, spec)
     whole = capture(scene, scene.view_layers[0], frame_map=frames, size_fit=size)
     joined = join(read_set(tmp_path / "out" / "shot_ViewLayer-tracks"), spec)
     same(joined, whole)

@@ -22,7 +22,7 @@ from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.shot import Shot
 from trackshade_addon.placement.color import read_levels
 from trackshade_addon.render import hook
-from trackshade_addon.render.exr import read_channels
+from trackshade_addon.render.exported_frame import read_channels
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def hooked(folder: Path, picture: str = "none", start: bool = False) -> bpy.type
     scene.frame_step = 3
     layer = scene.view_layers[0].trackshade
     layer.use_hook, layer.hook_picture, layer.hook_start = True, picture, start
-    hook.said.clear()
+    hook.messages.clear()
     return scene
 
 
@@ -163,7 +163,7 @@ def test_two_renders_of_a_file_at_once_have_a_result_each(tmp_path: Path, backen
     script = (
         "import os, sys, bpy, trackshade_addon; from trackshade.client import connect, later; "
         "from trackshade_addon.jobs import session; trackshade_addon.register(); "
-        f"client = later(connect, {backend.info.endpoint!r}); session._connect = lambda needs: client; "
+        f"client = later(connect, {backend.info.endpoint!r}); session.current().connect = lambda model: client; "
         f"bpy.ops.wm.open_mainfile(filepath={str(tmp_path / 'demo.blend')!r}); "
         "bpy.ops.render.render(animation=True); sys.stdout.flush(); os._exit(0)"
     )
@@ -220,7 +220,7 @@ def test_the_hook_follows_other_formats(media: str, kind: str, tmp_path: Path) -
     scene = hooked(tmp_path, "after", start=True)
     write_as(scene, media, kind)
     animate(scene)
-    assert hook.said["ViewLayer"] == f"Shaded: {tmp_path / 'out' / 'shot_ViewLayer-shaded'}"
+    assert hook.messages["ViewLayer"] == f"Shaded: {tmp_path / 'out' / 'shot_ViewLayer-shaded'}"
 
 
 def test_an_export_of_the_sequencer_is_named(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_an_export_of_the_sequencer_is_named(tmp_path: Path) -> None:
     length = {"length": 60} if bpy.app.version >= (5, 0, 0) else {"frame_end": 60}
     strips.new_effect(name="Red", type="COLOR", channel=1, frame_start=1, **length)
     animate(scene)
-    assert "Frame 1 was exported without view layer 'ViewLayer': the sequencer made it" in hook.said["ViewLayer"]
+    assert "without view layer 'ViewLayer': it came from the sequencer" in hook.messages["ViewLayer"]
     assert {path.suffix for path in tmp_path.glob("out/*")} == {".png"}
 
 
@@ -249,7 +249,7 @@ def test_a_render_that_ends_at_any_frame_leaves_no_tracks(frame: int, tmp_path: 
             animate(scene)
     finally:
         bpy.app.handlers.render_pre.remove(stop)
-    assert "none of its tracks were kept" in hook.said["ViewLayer"]
+    assert "none of its tracks were kept" in hook.messages["ViewLayer"]
     assert {path.suffix for path in tmp_path.glob("out/*")} <= {".png"}
 
 

@@ -22,9 +22,10 @@ from tests.helpers.stage import add, add_camera, grid, key
 from trackshade.config import registry
 from trackshade.core.images import write_png
 from trackshade_addon.capture.completeness import Gap
-from trackshade_addon.ui import checks, checks_facts
-from trackshade_addon.ui.checks import ERROR, NOTE, WARNING, Facts, findings
-from trackshade_addon.ui.checks_watch import watch
+from trackshade_addon.checks import facts as facts_module
+from trackshade_addon.checks.facts import Facts
+from trackshade_addon.checks.findings import ERROR, MEMORY_FRACTION, NOTE, WARNING, findings
+from trackshade_addon.checks.watch import watcher
 
 FINE = Facts(frames=(1.0,), first=True, camera="Camera", camera_kind="PERSP", plan="All.", objects=2, vertices=8,
              sent=1000, seen=2, seen_first=2, memory_free=1 << 33, model="Mini", model_memory=1 << 30)  # fmt: skip
@@ -76,25 +77,26 @@ def test_each_finding_has_its_level_and_its_button(change: dict, code: str, leve
     facts = replace(FINE, **change)
     assert (code, level) in codes(facts)
     found = next(item for item in findings(facts) if item.code == code)
-    assert found.operator
-    assert found.label
+    assert found.button
+    assert found.button.operator
+    assert found.button.label
     assert "{" not in found.text.format(**found.values)
 
 
 def test_the_buttons_for_what_is_missing_are_blender_s_own() -> None:
     gaps = (Gap("image", "a.png"), Gap("driver", "location[0] of 'A'"), Gap("engine", "STUDIO"))
     found = {item.values["names"]: item for item in findings(replace(FINE, gaps=gaps))}
-    assert found["STUDIO"].operator == ""
+    assert found["STUDIO"].button is None
     for name in ("a.png", "location[0] of 'A'"):
-        module, operator = found[name].operator.split(".")
+        module, operator = found[name].button.operator.split(".")
         known = getattr(getattr(bpy.ops, module), operator).get_rna_type().properties
-        assert all(argument in known for argument in found[name].arguments)
+        assert all(argument in known for argument in found[name].button.arguments)
 
 
 @given(st.integers(0, 1 << 40), st.none() | st.integers(1, 1 << 40), st.none() | st.integers(0, 1 << 40))
 def test_memory_is_spoken_of_only_where_it_is_short(sent: int, free: int | None, device: int | None) -> None:
     said = {code for code, _ in codes(replace(FINE, sent=sent, memory_free=free, device_free=device))}
-    assert ("memory" in said) == (free is not None and sent > checks.SHARE * free)
+    assert ("memory" in said) == (free is not None and sent > MEMORY_FRACTION * free)
     assert ("device-memory" in said) == (device is not None and device < FINE.model_memory)
 
 
@@ -116,7 +118,7 @@ def registered() -> Iterator[None]:
 @pytest.fixture
 def stage(scene: bpy.types.Scene, registered: None, monkeypatch: pytest.MonkeyPatch) -> bpy.types.Scene:
     """A grid before a camera, over as many frames as the model takes; there is time enough to look at it."""
-    monkeypatch.setattr(checks_facts, "LIMIT", 60.0)
+    monkeypatch.setattr(facts_module, "TIME_LIMIT", 60.0)
     add_camera(scene)
     add(scene, "Grid", grid())
     scene.view_settings.view_transform = "Standard"
@@ -125,7 +127,7 @@ def stage(scene: bpy.types.Scene, registered: None, monkeypatch: pytest.MonkeyPa
 
 
 def looked(scene: bpy.types.Scene) -> Facts:
-    return watch.look_at(scene, scene.view_layers[0])
+    return watcher.update(scene, scene.view_layers[0]).facts
 
 
 def said(scene: bpy.types.Scene) -> set[str]:
@@ -169,7 +171,7 @@ def test_what_the_scene_lacks_is_told_and_not_looked_for_all_the_time(stage: bpy
     assert said(stage) == {"incomplete"}
     write_png(tmp_path / "bumps.png", np.zeros((4, 4, 3), np.uint8))
     assert said(stage) == {"incomplete"}  # the disk is not asked again at once
-    assert "incomplete" not in {item.code for item in findings(watch.check_now(stage, stage.view_layers[0]))}
+    assert "incomplete" not in {item.code for item in watcher.check(stage, stage.view_layers[0]).findings}
     assert said(stage) == set()
 
 
@@ -203,7 +205,7 @@ def test_the_check_steps_through_the_shot_and_leaves_the_scene_alone(stage: bpy.
     key(late, "location", {1: (500, 0, 0), stage.frame_end: (0, 0, 0)})
     stage.frame_set(4)
     before = state(stage)
-    facts = watch.check_now(stage, stage.view_layers[0])
+    facts = watcher.check(stage, stage.view_layers[0]).facts
     assert facts.frames == (1.0, 1.0 + (stage.frame_end - 1) // 2, float(stage.frame_end))
     assert (facts.seen, facts.seen_first) == (1, 0)
     assert "no-tracks" in {item.code for item in findings(facts)}
@@ -213,7 +215,7 @@ def test_the_check_steps_through_the_shot_and_leaves_the_scene_alone(stage: bpy.
 
 def test_vertices_that_change_are_found(stage: bpy.types.Scene) -> None:
     stage.objects["Grid"].modifiers.new("Remesh", "REMESH")
-    assert "topology" in {item.code for item in findings(watch.check_now(stage, stage.view_layers[0]))}
+    assert "topology" in {item.code for item in watcher.check(stage, stage.view_layers[0]).findings}
 
 
 def material(scene: bpy.types.Scene, name: str, kind: str, socket: str = "Surface") -> bpy.types.Material:
@@ -242,7 +244,7 @@ def test_glass_is_named_and_its_button_chooses(stage: bpy.types.Scene) -> None:
     assert looked(stage).glass == ("Pane",)
     assert (looked(stage).objects, looked(stage).through) == (2, False)
     assert bpy.ops.trackshade.toggle_glass() == {"FINISHED"}
-    assert stage.trackshade.what("").glass == "through"
+    assert stage.trackshade.shot_request("").glass == "through"
     assert (looked(stage).objects, looked(stage).through) == (1, True)
     assert said(stage) == {"glass"}
     assert bpy.ops.trackshade.toggle_glass() == {"FINISHED"}
@@ -267,7 +269,7 @@ def test_what_differs_from_the_render_is_named(stage: bpy.types.Scene) -> None:
     assert said(stage) == {"displaced", "unclear", "left-out"}
     stage.trackshade.hair = "strands"
     assert looked(stage).left_out == ("Fog",)
-    facts = watch.check_now(stage, stage.view_layers[0])
+    facts = watcher.check(stage, stage.view_layers[0]).facts
     assert (facts.displaced, facts.unclear, facts.left_out) == (("Grid",), ("Cloudy",), ("Fog",))
 
 
@@ -321,11 +323,10 @@ colorspaces:
 IN_STUDIO = """
 import bpy, trackshade_addon
 trackshade_addon.register()
-from trackshade_addon.ui.checks_watch import watch
-from trackshade_addon.ui.checks import findings
+from trackshade_addon.checks.watch import watcher
 scene = bpy.context.scene
 print("view", scene.view_settings.view_transform)
-print("found", [item.code for item in findings(watch.look_at(scene, scene.view_layers[0]))])
+print("found", [item.code for item in watcher.update(scene, scene.view_layers[0]).findings])
 try:
     bpy.ops.trackshade.use_standard_colours()
 except RuntimeError as error:
@@ -344,7 +345,7 @@ def test_a_studios_color_configuration_without_standard_colors_is_told(tmp_path:
     )  # fmt: skip
     assert "view Film" in done.stdout, done.stdout + done.stderr
     assert "'color'" in done.stdout
-    assert "said Error: The color configuration that Blender was started with" in done.stdout
+    assert "said Error: Blender's color configuration has no standard colors" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -357,7 +358,7 @@ def test_a_missing_image_is_told_before(stage: bpy.types.Scene, tmp_path: Path) 
 
 
 def test_a_crowd_is_counted_for_a_moment_only(stage: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks_facts, "LIMIT", 0.0)
+    monkeypatch.setattr(facts_module, "TIME_LIMIT", 0.0)
     facts = looked(stage)
     assert not facts.whole
     assert said(stage) == set()  # nobody looked at all of them

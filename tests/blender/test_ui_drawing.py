@@ -21,10 +21,10 @@ def test_lines_fit_in_blenders_own_letters_and_nothing_is_lost(room: float) -> N
 
 
 def test_a_line_takes_as_many_words_as_fit() -> None:
-    assert drawing.wrapped("one two three four", 9, len) == ["one two", "three", "four"]
-    assert drawing.wrapped("", 9, len) == [""]
+    assert drawing.wrap("one two three four", 9, len) == ["one two", "three", "four"]
+    assert drawing.wrap("", 9, len) == [""]
 
 
 def test_a_word_that_is_too_long_is_cut() -> None:
-    assert drawing.wrapped("see /a/long/folder ok", 5, len) == ["see", "/a/lo", "ng/fo", "lder", "ok"]
-    assert drawing.wrapped("ab", 0, len) == ["a", "b"]  # a sidebar that is drawn together
+    assert drawing.wrap("see /a/long/folder ok", 5, len) == ["see", "/a/lo", "ng/fo", "lder", "ok"]
+    assert drawing.wrap("ab", 0, len) == ["a", "b"]  # a sidebar that is drawn together

@@ -18,16 +18,18 @@ import trackshade_addon
 from tests.helpers.backend_python import backend_python
 from tests.helpers.whole_file import differences, whole_file
 from trackshade.client import PrivateBackend, connect, later, start_private
+from trackshade.client.job_run import CapturedShot
+from trackshade.client.progress import Progress
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, OutputError, UsageError
+from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.demo_scene import build_demo_scene
-from trackshade_addon.jobs import job as job_module
 from trackshade_addon.jobs import session
-from trackshade_addon.jobs.composer import ShotRequest
 from trackshade_addon.jobs.job import Job
 from trackshade_addon.placement import place, remove
-from trackshade_addon.properties import chosen
-from trackshade_addon.ui import jobs_list, operators
+from trackshade_addon.properties import preferences
+from trackshade_addon.properties.placement_options import PlacementOptions
+from trackshade_addon.ui import jobs_list, modal
 
 
 def traces() -> dict[str, Any]:
@@ -70,7 +72,7 @@ def served(backend: PrivateBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """A backend that the add-on connects to, once."""
     monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
     connection = later(connect, backend.info.endpoint)
-    monkeypatch.setattr(session, "_connect", lambda model: connection)
+    monkeypatch.setattr(session.current(), "connect", lambda model: connection)
     yield backend
     connection.result().close()
 
@@ -141,7 +143,7 @@ def test_cancelling_a_capture_puts_the_scene_back(demo: bpy.types.Scene) -> None
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_capture_holds_the_input_of_all_windows(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_capture_holds_the_input_of_all_windows(demo: bpy.types.Scene) -> None:
     held = [SimpleNamespace(modal_operators=[SimpleNamespace(bl_idname="TRACKSHADE_OT_hold")])]
     free = [SimpleNamespace(modal_operators=[], number=number) for number in range(3)]
     manager = SimpleNamespace(
@@ -154,16 +156,13 @@ def test_a_capture_holds_the_input_of_all_windows(demo: bpy.types.Scene, monkeyp
         workspace=bpy.context.workspace,
         temp_override=lambda window: nullcontext(taken.append(window)),
     )
-    ops = SimpleNamespace(trackshade=SimpleNamespace(hold=lambda how: None))
-    with monkeypatch.context() as patched:
-        patched.setattr(operators, "bpy", SimpleNamespace(ops=ops))
-        operators._Hold().take(context)
+    modal.InputLock(lock_window=lambda: None).acquire(context)
     assert taken == free[1:]  # the first is the operator's own
 
     job = session.current().begin(demo, ShotRequest(first_frame="none"), ShadeSettings())
     nowhere = SimpleNamespace(screen=None)
-    assert operators.holds(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
-    assert operators.holds(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
+    assert modal.handle_event(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
+    assert modal.handle_event(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
     assert job.state == "cancelled"
 
 
@@ -181,12 +180,12 @@ def test_a_look_at_the_frames_holds_all_windows_until_it_ends(demo: bpy.types.Sc
 
     look = steps()
     next(look)
-    running.begin_look(look)
+    running.begin_stepping(look)
     nowhere = SimpleNamespace(screen=None)
-    assert operators.holds(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
+    assert modal.handle_event(nowhere, SimpleNamespace(type="DEL", value="PRESS")) == {"RUNNING_MODAL"}
     assert demo.frame_current == before + 3
     if end == "escape":  # in any window
-        assert operators.holds(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
+        assert modal.handle_event(nowhere, SimpleNamespace(type="ESC", value="PRESS")) is None
     else:
         running.close()
     assert demo.frame_current == before
@@ -196,8 +195,8 @@ def test_a_look_at_the_frames_holds_all_windows_until_it_ends(demo: bpy.types.Sc
 
 @pytest.mark.usefixtures("registered", "served")
 def test_render_control_asks_for_no_model_and_is_placed(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect, asked = session._connect, []
-    monkeypatch.setattr(session, "_connect", lambda model: asked.append(model) or connect(model))
+    connect, asked = session.current().connect, []
+    monkeypatch.setattr(session.current(), "connect", lambda model: asked.append(model) or connect(model))
     assert bpy.ops.trackshade.control() == {"FINISHED"}
     job = session.current().latest
     assert job is not None
@@ -221,7 +220,6 @@ def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
         while job.holds_scene:  # the first one is at the backend while the second one is captured
             running.advance()
             time.sleep(0.001)
-    jobs_list.mirror(choose_newest=True)
     while running.busy:
         running.advance()
         for job in running.jobs:
@@ -235,7 +233,7 @@ def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
     assert demo.frame_current == 7
     own = bpy.context.window_manager.trackshade
     assert [item.name for item in own.items] == [job.uid for job in reversed(running.jobs)]
-    assert jobs_list.chosen(bpy.context) is running.jobs[1]
+    assert jobs_list.active_job(bpy.context) is running.jobs[1]
     assert jobs_list.thumbnails.icon(running.jobs[1]) >= 0
     assert bpy.ops.trackshade.use_settings() == {"FINISHED"}
     assert (demo.trackshade.seed, demo.trackshade.prompt) == (2, "no 2")
@@ -252,8 +250,8 @@ def test_a_result_whose_folder_somebody_else_took_goes_beside_it(demo: bpy.types
         running.advance()
         time.sleep(0.001)
     assert job.error is None
-    assert job.outcome is not None
-    assert (job.out.name, job.outcome.out) == ("demo-002", job.out)
+    assert job.result is not None
+    assert (job.out.name, job.result.out) == ("demo-002", job.out)
     assert (job.out / "job.json").is_file()
     assert [item for item in demo.camera.children if "demo-002" in item.name]
 
@@ -273,7 +271,7 @@ def test_the_operator_does_it_all_at_once_for_a_script(demo: bpy.types.Scene) ->
     own.prompt = "something else"
     assert bpy.ops.trackshade.shade(redo=job.uid) == {"FINISHED"}
     again = session.current().jobs[-1]
-    assert (again.settings, again.what) == (job.settings, job.what)
+    assert (again.settings, again.request) == (job.settings, job.request)
     assert again.out != job.out
     assert bpy.ops.trackshade.place_folder(directory=str(again.out)) == {"FINISHED"}
 
@@ -316,13 +314,13 @@ def test_a_job_finds_its_scene_in_the_file_that_is_opened_again(demo: bpy.types.
     job = start(demo, ShadeSettings(steps=1))
     bpy.ops.wm.read_homefile(use_factory_startup=True)
     bpy.ops.wm.open_mainfile(filepath=path)
-    assert not job.home.is_scene(bpy.context.scene)
+    assert not job.scene.is_scene(bpy.context.scene)
     finish(job)
     assert job.error is None
-    assert job.home.is_scene(bpy.context.scene)
+    assert job.scene.is_scene(bpy.context.scene)
     assert any("plate" in item.name for item in bpy.context.scene.camera.children)
     bpy.ops.wm.open_mainfile(filepath=path)  # without the plate
-    assert not job.home.is_scene(bpy.context.scene)
+    assert not job.scene.is_scene(bpy.context.scene)
 
 
 @pytest.mark.usefixtures("registered", "served")
@@ -374,7 +372,7 @@ def test_what_is_linked_and_overridden_is_shaded_and_left_as_it_was(tmp_path: Pa
     assert job.error is None
     record = json.loads((job.out / "job.json").read_text(encoding="utf-8"))
     assert record["shot"]["meshes"] == 2
-    placed = place(job.out, scene, as_=way)
+    placed = place(job.out, scene, mode=way)
     assert differences(before, whole_file())
     remove(placed)
     assert differences(before, whole_file()) == []
@@ -430,26 +428,30 @@ def test_the_scene_may_change_while_the_result_is_placed(demo: bpy.types.Scene, 
     assert (job.error, job.state) == (None, "done")
     scene = bpy.context.scene
     assert any("plate" in item.name for item in scene.objects)
-    made = any("one was made" in warning for warning in job.outcome.warnings) if job.outcome is not None else None
+    made = any("one was made" in warning for warning in job.result.warnings) if job.result is not None else None
     assert made == (what != "undo")
 
 
 @pytest.mark.usefixtures("registered", "served")
-def test_a_defect_is_told_too(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
+def test_a_defect_is_told_too(demo: bpy.types.Scene, tmp_path: Path) -> None:
+    def broken(client: object) -> Generator[Progress, None, CapturedShot]:
+        yield Progress("planning")
         raise KeyError("plate")
 
-    monkeypatch.setattr(job_module, "prepare", broken)
-    job = start(demo, ShadeSettings(steps=1))
+    out, failures = session.reserve_output("mini"), []
+    job = Job(demo, ShotRequest(), ShadeSettings(), PlacementOptions(), out, broken, lambda: failures.append(1))
+    session.current().add(job)
     with pytest.raises(KeyError):  # for the console
         finish(job)
+    assert failures == [1]
+    assert not out.path.exists()
     assert not job.runs
     assert "KeyError" in str(job.error)
 
 
 @pytest.mark.usefixtures("registered")
 def test_a_missing_backend_is_told_and_tried_again(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_connect", lambda model: later(start_private, "/nowhere/python"))
+    monkeypatch.setattr(session.current(), "connect", lambda model: later(start_private, "/nowhere/python"))
     running = session.current()
     for _ in range(2):
         job = running.begin(demo, ShotRequest(first_frame="none"), ShadeSettings())
@@ -466,10 +468,10 @@ def test_results_of_an_unsaved_scene_go_to_the_users_folder(
     scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKSHADE_RESULTS", str(tmp_path / "said"))
-    assert chosen.results_folder() == tmp_path / "said"
+    assert preferences.results_folder() == tmp_path / "said"
     monkeypatch.delenv("TRACKSHADE_RESULTS")
     monkeypatch.setenv("XDG_DOCUMENTS_DIR", str(tmp_path / "Dokumente"))
-    assert chosen.results_folder() == tmp_path / "Dokumente" / "Trackshade"
+    assert preferences.results_folder() == tmp_path / "Dokumente" / "Trackshade"
     (tmp_path / "file").touch()
     monkeypatch.setenv("TRACKSHADE_RESULTS", str(tmp_path / "file" / "folder"))
     with pytest.raises(OutputError, match="cannot be written"):

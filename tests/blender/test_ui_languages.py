@@ -12,15 +12,18 @@ import bpy
 import pytest
 
 import trackshade_addon
-from trackshade_addon.messages import german, texts, translations
+from trackshade_addon.messages import texts, translations
 from trackshade_addon.messages.translations import CONTEXT
 
 SOURCE = Path(trackshade_addon.__file__ or "").parent
 
 
+GERMAN = translations.tables()["de_DE"]
+
+
 def translated() -> list[tuple[str, str]]:
     """English and German."""
-    return [(key if isinstance(key, str) else key[1], text) for key, text in german.TEXTS.items()]
+    return sorted({(english, text) for (_, english), text in GERMAN.items()})
 
 
 def gaps(text: str) -> set[str]:
@@ -32,26 +35,51 @@ def said() -> set[str]:
     return {
         node.value
         for path in SOURCE.rglob("*.py")
-        if path.name != "german.py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
 
 
 def sentences() -> Iterator[str]:
-    """Every pattern that the panel fills, and everything that the checks say."""
-    for path in (SOURCE / "ui").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Every pattern that the interface fills, and everything that the checks say."""
+    for path in [*(SOURCE / "ui").glob("*.py"), *(SOURCE / "checks").glob("*.py"), *(SOURCE / "messages").glob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        variables, places = (
+            {"text", "patterns", "_IMAGE_FITS"},
+            {"tr": (0,), "tr_count": (0, 1), "Finding": (2,), "_about": (2,)},
+        )
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and any(
+                isinstance(target, ast.Name) and target.id in variables for target in node.targets
+            ):
+                yield from constants(node.value)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                place = {"tr": 0, "Finding": 2}.get(node.func.id, len(node.args))
-                if place < len(node.args) and isinstance(node.args[place], ast.Constant):
-                    yield ast.literal_eval(node.args[place])
+                for place in places.get(node.func.id, ()):
+                    yield from constants(node.args[place])
+
+
+def constants(node: ast.AST) -> Iterator[str]:
+    """The texts that a node may be: itself, or the choices of a condition."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from constants(node.body)
+        yield from constants(node.orelse)
+    elif isinstance(node, ast.Dict):
+        for value in node.values:
+            yield from constants(value)
+    elif isinstance(node, ast.Tuple):
+        for value in node.elts:
+            yield from constants(value)
 
 
 def test_whatever_the_panel_puts_together_is_translated() -> None:
-    found = {text for text in sentences() if not text.startswith("{") or not text.endswith("}")}
-    assert {"Done in {time}", "The scene has no camera."} <= found
-    found |= {*texts._STATES.values(), "{here}; needs {memory} of memory; {licence}"}
+    found = {text for text in sentences() if text != "{sentence}"}
+    assert {"Done in {time}", "The scene has no camera.", "Out of view in frames {frames}: {names}."} <= found
+    assert {"The image ({size}) shows the scene's frame and is scaled to {model}.", "No problems found"} <= found
+    assert "The first {count} of {requested} frames, up to frame {last}." in found
+    assert "Restored the materials of 1 object" in found
+    found |= {*texts._STATES.values()}
     assert found - {english for english, _ in translated()} == set()
 
 
@@ -66,14 +94,14 @@ def test_a_translation_has_the_same_gaps(english: str, text: str) -> None:
 
 
 def test_a_context_of_its_own_comes_before_the_others() -> None:
-    table = translations.tables()["de_DE"]
+    table = GERMAN
     assert table["Operator", "Shade"] == table["*", "Shade"] == "Schattieren"
-    assert table[CONTEXT, "Fill"] == "Füllend"
-    assert ("*", "Fill") not in table  # which is Blender's own word
+    assert table[CONTEXT, "Crop"] == "Beschneiden"
+    assert ("*", "Crop") not in table  # which is Blender's own word
     assert table[CONTEXT, "View Layer"] == "Ansichtsebene"
     assert ("*", "View Layer") not in table  # which Blender itself translates as "show layer"
-    assert table[CONTEXT, "Redo"] == "Noch einmal"
-    assert ("Operator", "Redo") not in table  # which takes an undo back
+    assert table[CONTEXT, "Repeat"] == "Wiederholen"
+    assert ("Operator", "Repeat") not in table
 
 
 @pytest.fixture
@@ -92,12 +120,12 @@ def in_german() -> Iterator[None]:
 
 @pytest.mark.usefixtures("in_german")
 def test_the_panel_speaks_german_until_it_is_disabled() -> None:
-    assert texts.tr("{state}, {step} of {steps}", state=texts.state_name("running"), step=3, steps=6) == (
+    assert texts.tr("{state}, {step} of {steps}", state=texts.state_text("running"), step=3, steps=6) == (
         "Schattiere, 3 von 6"
     )
     look = bpy.app.translations.pgettext_iface
     assert look("Shade", "Operator") == "Schattieren"
-    assert look("Fill", CONTEXT) == "Füllend"
+    assert look("Crop", CONTEXT) == "Beschneiden"
     trackshade_addon.unregister()
     assert look("Shade", "Operator") == "Shade"
     trackshade_addon.register()

@@ -10,8 +10,8 @@ import pytest
 
 import trackshade_addon
 from tests.helpers import stage
-from trackshade_addon.ui import overlay_view, overlay_watch
-from trackshade_addon.ui.overlay_watch import Watch
+from trackshade_addon.overlay import view, watch
+from trackshade_addon.overlay.watch import OverlayWatcher
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_what_matters(scene: bpy.types.Scene, edit: Callable[[], None]) -> None:
     stage.add(scene, "Grid", mesh)
     bpy.context.view_layer.update()
     said = []
-    bpy.app.handlers.depsgraph_update_post.append(lambda _, depsgraph: said.append(overlay_watch._matters(depsgraph)))
+    bpy.app.handlers.depsgraph_update_post.append(lambda _, depsgraph: said.append(watch._matters(depsgraph)))
     try:
         edit()
         bpy.context.view_layer.update()
@@ -78,35 +78,35 @@ def test_what_matters(scene: bpy.types.Scene, edit: Callable[[], None]) -> None:
     assert any(said) == (edit in CHANGES)
 
 
-def test_a_look_is_kept_until_something_changes(scene: bpy.types.Scene) -> None:
+def test_a_state_is_kept_until_something_changes(scene: bpy.types.Scene) -> None:
     stage.add_camera(scene)
     stage.add(scene, "Grid", stage.grid())
     scene.frame_end = 17
-    layer, watch = bpy.context.view_layer, Watch()
-    assert watch.found(scene, layer) is None
-    found = watch.look_at(scene, layer)
-    assert found.error is None
-    assert watch.found(scene, layer) is found
-    assert not found.old
-    for change in (watch.changed, lambda: setattr(scene, "frame_end", 34)):
-        again = watch.look_at(scene, layer)
+    layer, watcher = bpy.context.view_layer, OverlayWatcher()
+    assert watcher.get(scene, layer) is None
+    state = watcher.update(scene, layer)
+    assert state.error is None
+    assert watcher.get(scene, layer) is state
+    assert not state.is_outdated
+    for change in (watcher.mark_changed, lambda: setattr(scene, "frame_end", 34)):
+        again = watcher.update(scene, layer)
         change()
-        assert watch.found(scene, layer).old
-        assert again.preview is not None  # and is drawn until the new one is there
-    watch.forget()
-    assert watch.found(scene, layer) is None
+        assert watcher.get(scene, layer).is_outdated
+        assert again.overlay is not None  # and is drawn until the new one is there
+    watcher.clear()
+    assert watcher.get(scene, layer) is None
 
 
 def test_a_scene_without_a_camera_has_no_colors_and_says_why(scene: bpy.types.Scene) -> None:
     stage.add(scene, "Grid", stage.grid())
-    found = Watch().look_at(scene, bpy.context.view_layer)
-    assert found.preview is None
-    assert found.error is not None
-    assert found.error.code == "no-camera"
+    state = OverlayWatcher().update(scene, bpy.context.view_layer)
+    assert state.overlay is None
+    assert state.error is not None
+    assert state.error.code == "no-camera"
 
 
 def test_nothing_is_drawn_or_timed_without_a_window(scene: bpy.types.Scene) -> None:
-    overlay_watch.watch.found(scene, bpy.context.view_layer)
-    assert overlay_view._handle is None
-    assert not bpy.app.timers.is_registered(overlay_watch._timer)
-    assert not [found for found, function in overlay_watch._listens() if function in found]
+    watch.watcher.get(scene, bpy.context.view_layer)
+    assert view._handle is None
+    assert not bpy.app.timers.is_registered(watch.watcher._timer)
+    assert not [handlers for handlers, function in watch.watcher.handlers() if function in handlers]

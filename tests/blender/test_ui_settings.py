@@ -15,17 +15,18 @@ from hypothesis import strategies as st
 
 import trackshade
 import trackshade_addon
+from trackshade.client.output_folder import OutputFolder
+from trackshade.client.progress import Progress, TimeLeft
 from trackshade.config import checkpoints
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ModelError, ShotError, UsageError
 from trackshade_addon import backend
+from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.jobs import session
-from trackshade_addon.jobs.composer import Progress, ShotRequest
-from trackshade_addon.jobs.job import Job, Placing
+from trackshade_addon.jobs.job import Job
 from trackshade_addon.messages import texts
-from trackshade_addon.properties import preferences
-from trackshade_addon.ui import jobs_list
-from trackshade_addon.ui.estimate import TimeLeft
+from trackshade_addon.properties.placement_options import PlacementOptions
+from trackshade_addon.ui import jobs_list, preferences_panel
 
 
 @pytest.fixture(autouse=True)
@@ -38,27 +39,27 @@ def registered() -> Iterator[None]:
 def test_the_settings_are_the_jobs(scene: bpy.types.Scene) -> None:
     own = scene.trackshade
     own.prompt, own.seed, own.frame_rule = "a street at night", 5, "step"
-    assert own.settings() == ShadeSettings(prompt="a street at night", seed=5)
-    assert own.what("Layer") == ShotRequest(frame_rule="step", view_layer="Layer")
+    assert own.shade_settings() == ShadeSettings(prompt="a street at night", seed=5)
+    assert own.shot_request("Layer") == ShotRequest(frame_rule="step", view_layer="Layer")
     own.steps, own.guidance, own.negative_prompt = 3, 2.5, "blur"
-    assert own.settings() == ShadeSettings(
+    assert own.shade_settings() == ShadeSettings(
         prompt="a street at night", seed=5, steps=3, guidance=2.5, negative_prompt="blur"
     )
     own.first_frame, own.picture = "file", "/tmp/a.png"
-    assert own.what("Layer").first_frame == "/tmp/a.png"
+    assert own.shot_request("Layer").first_frame == "/tmp/a.png"
     own.use_range, own.first, own.last, own.step, own.size_mode = True, 3, 9, 0.5, "crop"
-    assert own.what("Layer").frames == (3.0, 9.0, 0.5)
-    assert own.what("Layer").size_mode == "crop"
+    assert own.shot_request("Layer").frames == (3.0, 9.0, 0.5)
+    assert own.shot_request("Layer").size_mode == "crop"
     own.view_layer = scene.view_layers[0].name
-    assert own.what("Layer").view_layer == scene.view_layers[0].name
+    assert own.shot_request("Layer").view_layer == scene.view_layers[0].name
     own.view_layer = "gone"
-    assert own.what("Layer").view_layer == "Layer"
+    assert own.shot_request("Layer").view_layer == "Layer"
 
 
 def test_strengths_keep_their_order(scene: bpy.types.Scene) -> None:
     own = scene.trackshade
     own.control_scale, own.control_start, own.control_end = 0.7, 0.25, 0.5
-    found = own.settings()
+    found = own.shade_settings()
     assert (found.control_scale, found.control_start, found.control_end) == (0.7, 0.25, 0.5)
     own.control_start = 0.75
     assert own.control_end == 0.75
@@ -68,18 +69,18 @@ def test_strengths_keep_their_order(scene: bpy.types.Scene) -> None:
 
 def test_placing_is_as_chosen(scene: bpy.types.Scene) -> None:
     own = scene.trackshade
-    assert own.placing() == Placing("both", None, None)
+    assert own.placement_options() == PlacementOptions("both", None, None)
     own.place_as, own.distance, own.interpolation = "none", 2, "Closest"
-    assert own.placing() == Placing(None, 2, "Closest")
+    assert own.placement_options() == PlacementOptions(None, 2, "Closest")
 
 
 def test_a_camera_that_has_left_the_scene_is_not_asked_for(scene: bpy.types.Scene) -> None:
     camera = bpy.data.objects.new("Other", bpy.data.cameras.new("Other"))
     scene.collection.objects.link(camera)
     scene.trackshade.camera = camera
-    assert scene.trackshade.what("Layer").camera == "Other"
+    assert scene.trackshade.shot_request("Layer").camera == "Other"
     scene.collection.objects.unlink(camera)
-    assert scene.trackshade.what("Layer").camera is None
+    assert scene.trackshade.shot_request("Layer").camera is None
 
 
 def test_a_jobs_settings_can_be_taken_back(scene: bpy.types.Scene) -> None:
@@ -87,27 +88,28 @@ def test_a_jobs_settings_can_be_taken_back(scene: bpy.types.Scene) -> None:
     what = ShotRequest(frames=(2.0, 18.0, 2.0), size_mode="crop", frame_rule="step", first_frame="none")
     settings = ShadeSettings(prompt="clay", seed=9, steps=3, control_start=0.5, control_end=0.75)
     own.control_end = 0.25
-    own.take(what, settings)
-    assert own.settings() == settings
-    assert own.what("Layer") == replace(what, view_layer="Layer")
-    own.new_seed()
+    own.apply_job(what, settings)
+    assert own.shade_settings() == settings
+    assert own.shot_request("Layer") == replace(what, view_layer="Layer")
+    own.randomize_seed()
     assert own.seed == 9  # which is locked
     own.seed_lock = False
-    assert len({own.new_seed() or own.seed for _ in range(3)}) == 3
+    assert len({own.randomize_seed() or own.seed for _ in range(3)}) == 3
 
 
 def test_settings_of_a_model_that_is_gone_are_refused_whole(scene: bpy.types.Scene) -> None:
     own = scene.trackshade
     own.prompt = "kept"
     with pytest.raises(ModelError, match="gone-model"):
-        own.take(ShotRequest(model="gone-model"), ShadeSettings(model="gone-model", prompt="new"))
+        own.apply_job(ShotRequest(model="gone-model"), ShadeSettings(model="gone-model", prompt="new"))
     with pytest.raises(UsageError, match="no size 8x8"):
-        own.take(ShotRequest(size=(8, 8)), ShadeSettings(prompt="new"))
+        own.apply_job(ShotRequest(size=(8, 8)), ShadeSettings(prompt="new"))
     assert (own.prompt, own.model, own.size) == ("kept", "mini", "auto")
-    job = Job(scene, ShotRequest(model="gone-model"), ShadeSettings(model="gone-model"), Placing(), Path("/nowhere"))
+    out = OutputFolder(Path("/nowhere"))
+    job = Job(scene, ShotRequest(model="gone-model"), ShadeSettings(model="gone-model"), PlacementOptions(), out)
     job.holds_scene = False  # it is over
     session.current().jobs.append(job)
-    jobs_list.mirror(choose_newest=True)
+    jobs_list.update_list(select_newest=True)
     with pytest.raises(RuntimeError, match="no model named 'gone-model'"):  # how a script hears of a report
         bpy.ops.trackshade.use_settings()
     assert own.prompt == "kept"
@@ -117,18 +119,20 @@ def test_a_checkpoint_is_in_the_menu_from_when_it_is_registered(
     scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
-    monkeypatch.setattr(backend, "models", backend.Models())
+    monkeypatch.setattr(backend, "models", backend.ModelManager())
     own = scene.trackshade
     with pytest.raises(TypeError):
         own.model = "mine"
     checkpoints.register(tmp_path / "mine", "das-cogvideox-5b", ())
-    backend.models._changed()  # as at the end of what the panel does
+    backend.models._note_change()  # as at the end of what the panel does
     own.model, own.size = "mine", "720x480"
-    assert own.what("Layer").size == (720, 480)
+    assert own.shot_request("Layer").size == (720, 480)
     backend.models.remove("mine")
-    assert own.what("Layer") == ShotRequest(view_layer="Layer")  # the menu has it no more, and Blender takes the first
+    assert own.shot_request("Layer") == ShotRequest(
+        view_layer="Layer"
+    )  # the menu has it no more, and Blender takes the first
     checkpoints.register(tmp_path / "mine", "mini", ())  # of other sizes now
-    backend.models._changed()
+    backend.models._note_change()
     own.model = "mine"
     with pytest.raises(TypeError):
         own.size = "720x480"
@@ -162,7 +166,7 @@ def test_the_looks_that_come_along_are_listed_and_each_can_be_used(scene: bpy.ty
         own.control_end = 0.25
         bpy.ops.script.execute_preset(filepath=str(path), menu_idname="TRACKSHADE_MT_looks")
         prompts.add(own.prompt)
-        found = own.settings()
+        found = own.shade_settings()
         assert (found.steps, found.seed, found.model) == (3, 5, "mini")
         assert found.control_end >= 0.5
         assert bool(own.prompt) == (own.first_frame == "none")
@@ -189,27 +193,29 @@ def test_time_left_of_even_steps(steps: int, each: float, done: int) -> None:
     left = TimeLeft()
     done = min(done, steps)
     for step in range(done + 1):
-        left.note("running", step, steps, 100 + step * each)
+        left.update(Progress("running", step=step, steps=steps), 100 + step * each)
     assert left.seconds(100 + done * each) == pytest.approx((steps - done) * each, abs=1e-6)
     assert left.seconds(1e9) == 0  # never below
-    left.note("decoding", None, None, 0)
+    left.update(Progress("decoding"), 0)
     assert left.seconds(0) is None
 
 
 def test_a_line_says_where_a_job_is() -> None:
-    assert texts.headline(Progress("running", step=3, steps=6), 65) == "Shading, 3 of 6, 1 min left"
-    assert texts.headline(Progress("rendering", "the first frame")) == "Blender waits: rendering the first frame"
-    elsewhere = Progress("rendering", "the first frame, in a Blender of its own", waits=True)
-    assert texts.headline(elsewhere) == "Rendering: the first frame, in a Blender of its own"
-    assert texts.headline(Progress("loading", "Drawing the tracks")) == "Loading: Drawing the tracks"
+    assert texts.progress_text(Progress("running", step=3, steps=6), 65) == "Shading, 3 of 6, 1 min left"
+    assert (
+        texts.progress_text(Progress("rendering", "the first frame")) == "Blender is waiting: rendering the first frame"
+    )
+    elsewhere = Progress("rendering", "the first frame, in a separate Blender process", waits=True)
+    assert texts.progress_text(elsewhere) == "Rendering: the first frame, in a separate Blender process"
+    assert texts.progress_text(Progress("loading", "Drawing the tracks")) == "Loading: Drawing the tracks"
 
 
 def test_errors_speak_of_the_panel_not_of_options() -> None:
     """Whatever way out the capture's errors name, in Blender it is none of the command line."""
     error = ShotError("no-camera", "No camera.", "Add one, or let --camera auto make one.")
-    assert texts.told(error) == "No camera. Press Add Framing Camera, or choose a camera under Shot."
-    assert texts.told(ShotError("x", "A.", "Do B.")) == "A. Do B."
-    assert texts.told(ShotError("unheard-of", "A.", "Use --b.")) == "A."
+    assert texts.error_text(error) == "No camera. Press Add Framing Camera, or select a camera under Shot."
+    assert texts.error_text(ShotError("x", "A.", "Do B.")) == "A. Do B."
+    assert texts.error_text(ShotError("unheard-of", "A.", "Use --b.")) == "A."
 
 
 def test_every_way_out_that_names_a_command_has_one_in_the_panel() -> None:
@@ -221,14 +227,14 @@ def test_every_way_out_that_names_a_command_has_one_in_the_panel() -> None:
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.endswith("Error"):
                 said = [ast.unparse(part) for part in call.args[2:3]]
-                if said and texts.speaks_of_commands(said[0]) and isinstance(call.args[0], ast.Constant):
+                if said and texts.mentions_commands(said[0]) and isinstance(call.args[0], ast.Constant):
                     found.add(call.args[0].value)
     assert len(found) > 3
     assert found - texts.FIXES.keys() == set()
 
 
 def test_a_path_beside_the_file_is_none_that_blender_shows_in_red(scene: bpy.types.Scene) -> None:
-    paths = (preferences.TrackshadePreferences.bl_rna, "results"), (scene.trackshade.bl_rna, "picture")
+    paths = (preferences_panel.TrackshadePreferences.bl_rna, "results"), (scene.trackshade.bl_rna, "picture")
     for owner, name in paths:
         found = owner.properties[name]
         assert found.subtype in ("DIR_PATH", "FILE_PATH")

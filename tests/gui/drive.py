@@ -120,8 +120,12 @@ def watched() -> dict[str, list[float]]:
     session = module("session")
     spent: dict[str, list[float]] = {"ticks of jobs": [], "looks of the checks": [], "panels drawn": []}
     timed(session.Session, "advance", spent["ticks of jobs"], lambda: not session.current().holds_scene)
-    timed(module("checks_watch").Watch, "look", spent["looks of the checks"], lambda: True)
-    panels = [module("panel")._Part, module("panel").TRACKSHADE_PT_shade, module("jobs_list").TRACKSHADE_PT_jobs]
+    timed(module("checks.watch").ChecksWatcher, "run", spent["looks of the checks"], lambda: True)
+    panels = [
+        module("panel").SettingsPanel,
+        module("panel").TRACKSHADE_PT_shade,
+        module("jobs_list").TRACKSHADE_PT_jobs,
+    ]
     spent["waits for the interpreter"] = waits = []  # which threads that send and fetch hold by turns
 
     def probe() -> float:

@@ -32,14 +32,14 @@ def colors(shown: bool, opacity: float = 1.0, background: bool = False) -> None:
 
 def looks() -> list[Any]:
     """Notes every look at the first frame."""
-    watch, noted = module("overlay_watch").watch, []
-    call = watch.look_at
+    watcher, noted = module("overlay.watch").watcher, []
+    call = watcher.update
 
-    def look_at(*arguments: Any) -> Any:
+    def update(*arguments: Any) -> Any:
         noted.append(arguments)
         return call(*arguments)
 
-    watch.look_at = look_at
+    watcher.update = update
     return noted
 
 
@@ -48,13 +48,13 @@ def compare(name: str) -> None:
     where = view()
     region, window = where["region"], where["window"]
     space = where["area"].spaces.active
-    shown = module("overlay_watch").watch.found(window.scene, window.view_layer)
+    shown = module("overlay.watch").watcher.get(window.scene, window.view_layer)
     draw = module("overlay.draw")
     buffer = gpu.types.GPUOffScreen(region.width, region.height)
     with buffer.bind():
         gpu.state.viewport_set(0, 0, region.width, region.height)
         matrix = space.region_3d.perspective_matrix
-        draw.draw_control(window.view_layer.depsgraph, shown.preview, matrix, background=True)
+        draw.draw_overlay(window.view_layer.depsgraph, shown.overlay, matrix, background=True)
         pixels = gpu.state.active_framebuffer_get().read_color(0, 0, region.width, region.height, 4, 0, "UBYTE")
     pixels.dimensions = region.width * region.height * 4
     drawn = np.array(pixels, np.uint8).reshape(region.height, region.width, 4)[..., :3].astype(int)
@@ -165,8 +165,8 @@ def drive() -> Steps:
     assert len(noted) == looked + 1
 
     print("switched off")
-    drawing = module("overlay_view")
-    sys.modules[drawing.__name__.rpartition(".ui.")[0]].unregister()
+    drawing = module("overlay.view")
+    sys.modules[drawing.__name__.rpartition(".overlay.")[0]].unregister()
     assert drawing._handle is None
     yield from picture(OUT, "switched-off")
 

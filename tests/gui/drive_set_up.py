@@ -47,7 +47,7 @@ def drive() -> Steps:
     assert backend.state().kind == "missing", "a backend is set up already"
     assert not bpy.ops.trackshade.shade.poll()
     yield from picture(OUT, "fresh")
-    own = module("chosen").preferences()
+    own = module("properties.preferences").get_preferences()
     own.wheels_folder, own.base_python = str(WHEELS), str(PYTHON[0]) if PYTHON else ""
     press("set_up")
     yield from until(lambda: backend.state().kind != "setting-up" or (backend.state().progress or 0) > 0.1)
@@ -55,14 +55,14 @@ def drive() -> Steps:
     press("cancel_set_up")
     yield from until(lambda: backend.state().kind != "setting-up")
     assert backend.state().kind == "missing", backend.state().message
-    assert not list(backend.choice().home.glob("env-*")), "a cancelled set-up has left something"
+    assert not list(backend.current_prefs().home.glob("env-*")), "a cancelled set-up has left something"
     press("set_up")
     yield from until(lambda: backend.state().kind != "setting-up")
     assert backend.state().kind == "stopped", backend.state().message
     yield from picture(OUT, "set-up")
     press("shade")
-    yield from until(lambda: not module("ui.session").current().busy)
-    job = module("ui.session").current().latest
+    yield from until(lambda: not module("jobs.session").current().busy)
+    job = module("jobs.session").current().latest
     assert job.error is None, job.error
     assert any("plate" in item.name for item in bpy.context.scene.objects)
     with bpy.context.temp_override(**view()):

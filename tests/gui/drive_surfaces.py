@@ -45,7 +45,7 @@ def place(way: str) -> Steps:
     while session.busy:
         assert time.monotonic() < limit, "the bake takes too long"
         yield 0.2
-    assert any("trackshade_materials" in obj for obj in scene().objects), session.jobs[0].outcome
+    assert any("trackshade_materials" in obj for obj in scene().objects), session.jobs[0].result
 
 
 def shown(name: str) -> np.ndarray:

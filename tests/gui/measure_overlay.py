@@ -54,10 +54,10 @@ def build(kind: str, vertices: int) -> None:
 
 def playback(what: str) -> Steps:
     """Plays for a while and prints one row."""
-    drawing = module("overlay_view")
+    drawing = module("overlay.view")
     times: list[float] = []
     frames = [0]
-    call = drawing.draw_control
+    call = drawing.draw_overlay
 
     def timed(*arguments: object, **options: object) -> None:
         began = time.perf_counter()
@@ -67,7 +67,7 @@ def playback(what: str) -> Steps:
     def count(*_: object) -> None:
         frames[0] += 1
 
-    drawing.draw_control = timed
+    drawing.draw_overlay = timed
     bpy.app.handlers.frame_change_post.append(count)
     with bpy.context.temp_override(**view()):
         bpy.ops.screen.animation_play()
@@ -80,7 +80,7 @@ def playback(what: str) -> Steps:
     with bpy.context.temp_override(**view()):
         bpy.ops.screen.animation_cancel(restore_frame=True)
     bpy.app.handlers.frame_change_post.remove(count)
-    drawing.draw_control = call
+    drawing.draw_overlay = call
     ours = f"{1000 * sorted(times)[len(times) // 2]:10.1f}" if times else "         -"
     print(f"{what:40}{rate:10.1f}{work:10.0f}{ours}", flush=True)
 

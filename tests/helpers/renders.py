@@ -27,7 +27,7 @@ def served(store: Path) -> Iterator[PrivateBackend]:
     with start_private(backend_python(), store) as backend, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRACKSHADE_TOKEN", backend.info.token)
         connection = later(connect, backend.info.endpoint)
-        patch.setattr(session, "_connect", lambda model: connection)
+        patch.setattr(session.current(), "connect", lambda model: connection)
         trackshade_addon.register()
         yield backend
         trackshade_addon.unregister()

@@ -24,7 +24,7 @@ from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap
 from trackshade.shot import Shot
-from trackshade_addon.capture.given_image import read_picture_file
+from trackshade_addon.capture.given_image import read_image_file
 from trackshade_addon.importers import read_scene
 
 SIZE = (60, 40)
@@ -902,7 +902,7 @@ def taken(picture: str | bytes, folder: Path) -> str:
     if isinstance(picture, bytes):
         path.write_bytes(picture + bytes(64))
     try:
-        header = read_picture_file(path, None).header
+        header = read_image_file(path, None).header
     except ShotError as error:
         return f"refused (`{error.code}`)"
     light = "taken as light, through the scene's view transform" if header.scene_linear else "taken"

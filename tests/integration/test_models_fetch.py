@@ -19,7 +19,7 @@ from trackshade.config.registry import model_folder, spec
 from trackshade.core.errors import CancelledError, ModelError
 from trackshade.models import download as fetching
 from trackshade.models.download import fetch, licence_text, list_files, verify
-from trackshade.models.loading import load_pipeline
+from trackshade.pipelines.loading import load_pipeline
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SPEC = dataclasses.replace(spec("das-cogvideox-5b"), repo="maker/model", revision=COMMIT)
@@ -194,22 +194,22 @@ def test_a_second_fetch_asks_nothing(hub: Hub):
 
 def test_a_broken_connection_is_resumed_in_the_middle_of_a_file(hub: Hub):
     name = "transformer/diffusion_pytorch_model.safetensors"
-    hub.cut[name] = fetching.CHUNK + 1000
+    hub.cut[name] = fetching.CHUNK_SIZE + 1000
     folder = fetch(SPEC, endpoint=hub.url)
     verify(folder)
-    assert [asked for n, asked in hub.ranges if n == name] == [None, f"bytes={fetching.CHUNK}-"]
+    assert [asked for n, asked in hub.ranges if n == name] == [None, f"bytes={fetching.CHUNK_SIZE}-"]
 
 
 def test_a_cancelled_fetch_keeps_what_it_has(hub: Hub):
     name = "transformer/diffusion_pytorch_model.safetensors"
     progress: list[int] = []
     total = list_files(SPEC, hub.url).size
-    before = sum(len(data) for n, data in hub.files.items() if n < name and fetching.wanted(n))
+    before = sum(len(data) for n, data in hub.files.items() if n < name and fetching.is_allowed(n))
     with pytest.raises(CancelledError):
         fetch(
             SPEC,
             lambda done, _: progress.append(done),
-            lambda: progress[-1] > before + fetching.CHUNK,
+            lambda: progress[-1] > before + fetching.CHUNK_SIZE,
             endpoint=hub.url,
         )
     assert before < progress[-1] < total
@@ -218,7 +218,7 @@ def test_a_cancelled_fetch_keeps_what_it_has(hub: Hub):
     verify(fetch(SPEC, endpoint=hub.url))
     again = dict(hub.ranges)
     assert "model_index.json" not in again  # what was whole is kept,
-    assert again[name] == f"bytes={fetching.CHUNK}-"  # and what was begun goes on
+    assert again[name] == f"bytes={fetching.CHUNK_SIZE}-"  # and what was begun goes on
 
 
 def test_a_damaged_file_is_found_and_fetched_anew(hub: Hub):
@@ -254,7 +254,7 @@ def test_a_full_disk_is_said_before_anything_is_fetched(hub: Hub, monkeypatch: p
         listing, files=(*listing.files, fetching.RemoteFile("x/y.safetensors", 1 << 60, None, None))
     )
     with pytest.raises(ModelError, match="GB free"):
-        fetching._make_room(model_folder(SPEC), huge)
+        fetching._check_disk_space(model_folder(SPEC), huge)
 
 
 def test_no_hub_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -29,7 +29,7 @@ from trackshade.shot.input_image import fit_image, input_image_from_array
 
 MINI = spec("mini")
 COUNT, SIZE = MINI.allowed_frame_counts[0], MINI.sizes[0]
-PICTURE = np.zeros((*SIZE[::-1], 3), np.uint8)  # without one, a first frame is made before, in as many steps
+IMAGE = np.zeros((*SIZE[::-1], 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,19 @@ def test_a_job_from_submit_to_result(backend: Backend, client: Client, tmp_path:
     assert not partials(backend)
 
 
+def test_a_first_frame_from_the_prompt_is_a_named_stage_of_the_job(client: Client) -> None:
+    job = client.submit(square(), ShadeSettings(prompt="a red square", steps=4, preview_every=3))
+    running = [e for e in client.events(job) if e.state == "running"]
+    assert [(e.step, e.steps) for e in running] == [(step, 8) for step in range(9)]
+    assert [e.message for e in running] == [
+        "First frame from the prompt",
+        *(f"First frame from the prompt, step {step} of 4" for step in range(1, 5)),
+        *[""] * 4,
+    ]
+    previews = [e.step for e in running if e.preview]
+    assert previews == [3, 6]
+
+
 def test_a_tracking_video_needs_no_model(client: Client, tmp_path: Path) -> None:
     """It is the video that the model would be given, with what else is known of its pixels."""
     shot = square()
@@ -135,13 +148,17 @@ def test_the_same_job_again_is_the_same_picture(client: Client, tmp_path: Path) 
     assert worker(client) == pid  # and the model stayed where it was
 
 
-def test_a_running_job_is_cancelled_between_steps(backend: Backend, client: Client) -> None:
+@pytest.mark.parametrize("image", [None, IMAGE], ids=["first frame", "video"])
+def test_a_running_job_is_cancelled_between_steps(backend: Backend, client: Client, image: np.ndarray | None) -> None:
     pid = worker(client)
-    job = client.submit(square(), ShadeSettings(steps=1000), PICTURE)
+    job = client.submit(square(), ShadeSettings(steps=1000), image)
     stream = client.events(job)
-    next(e for e in stream if e.step)
+    first = next(e for e in stream if e.step)
+    assert (first.steps, "First frame" in first.message) == ((2000, True) if image is None else (1000, False))
     client.cancel(job)
-    assert list(stream)[-1].state == "cancelled"
+    after = list(stream)
+    assert after[-1].state == "cancelled"
+    assert len(after) < 100
     assert worker(client) == pid
     assert not partials(backend)
     with pytest.raises(CancelledError):
@@ -160,7 +177,7 @@ def test_a_job_cancelled_while_it_is_decoded_leaves_all_or_nothing(backend: Back
 
 
 def test_jobs_wait_their_turn(client: Client) -> None:
-    running = client.submit(square(), ShadeSettings(steps=1000), PICTURE)
+    running = client.submit(square(), ShadeSettings(steps=1000))
     next(e for e in client.events(running) if e.step)
     waiting = client.submit(square(), ShadeSettings(steps=1))
     assert [e.state for e in client.events(waiting, timeout=0.1)] == ["queued"]
@@ -234,7 +251,7 @@ def test_a_result_that_does_not_fit_on_the_disk_fails_the_job(backend: Backend, 
 
 
 def test_events_outlast_a_full_disk(backend: Backend, client: Client) -> None:
-    job = client.submit(square(), ShadeSettings(steps=6))
+    job = client.submit(square(), ShadeSettings(steps=6), IMAGE)
     stream = client.events(job)
     events = [next(e for e in stream if e.state == "running")]
     with limited_file_size(backend.pid, 1000):
@@ -246,7 +263,7 @@ def test_events_outlast_a_full_disk(backend: Backend, client: Client) -> None:
 
 
 def test_a_broker_killed_in_the_middle_loses_nothing(backend: Backend, client: Client, tmp_path: Path) -> None:
-    job = client.submit(square(), ShadeSettings(steps=24, seed=5), PICTURE)
+    job = client.submit(square(), ShadeSettings(steps=24, seed=5))
     stream = client.events(job)
     events = [next(stream)]
     while not events[-1].step:

@@ -15,8 +15,8 @@ import pytest
 
 from trackshade.control.raster import barycentric
 from trackshade.control.scene import ShotRaster
-from trackshade.results.texture.bake import Baked, bake
-from trackshade.results.texture.views import look
+from trackshade.results.texture.bake import BakedTexture, bake_texture
+from trackshade.results.texture.views import render_views
 from trackshade.shot import Shot
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "texture_scene.py"
@@ -31,7 +31,7 @@ class Truth:
     video: np.ndarray  # [T, H, W, 3] uint8, Cycles' renders of the shot
     seen: np.ndarray  # [H, W, 3] uint8, Cycles' render through the second camera, middle frame
     texture: np.ndarray  # [S, S, 3] uint8, what the scene is painted with
-    baked: tuple[Baked, ...]
+    baked: tuple[BakedTexture, ...]
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,12 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (folder / "texture.npy").is_file(), done.stdout[-2000:] + done.stderr[-2000:]
     shot, video = Shot.load(folder / "tracks.shot"), np.load(folder / "video.npy")
-    views = look(shot, 2)
+    views = render_views(shot, 2)
     baked = []
     for n, track in enumerate(shot.meshes):
         uv = shot.geometries[track.geometry].uv
         assert uv is not None
-        baked.append(bake(views, video, n, uv, TEXELS, 2))
+        baked.append(bake_texture(views, video, n, uv, TEXELS, 2))
     return Truth(
         shot, Shot.load(folder / "second.shot"), video, np.load(folder / "second.npy"),
         np.load(folder / "texture.npy"), tuple(baked),
@@ -87,7 +87,7 @@ def test_another_camera_sees_what_it_would_have_rendered(truth: Truth) -> None:
         column, row = (uv * TEXELS).astype(int).T
         made.reshape(-1, 3)[pixels] = baked.color[TEXELS - 1 - row, column]
         known.ravel()[pixels] = baked.covered[TEXELS - 1 - row, column]
-    inner = known & (look(truth.second, 1).owner[t] >= 0)  # a silhouette's pixels hold what is behind
+    inner = known & (render_views(truth.second, 1).clear_mesh[t] >= 0)  # a silhouette's pixels hold what is behind
     assert inner.sum() > 0.5 * (buffers.label >= 0).sum()
     assert psnr((made - truth.seen)[inner]) >= 30
 

@@ -207,7 +207,8 @@ def test_batches_are_as_the_pipeline_encodes_and_are_shared_out(task: TuneTask):
     tracking = torch.from_numpy(read_video(task.entries[clip].tracking)).permute(0, 3, 1, 2)[None].float() / 255
     with torch.no_grad():
         drawn = [
-            task.pipeline.tracking_latents(tracking, "training", torch.Generator().manual_seed(n)) for n in range(40)
+            task.pipeline.encode_tracking_video(tracking, "training", torch.Generator().manual_seed(n))
+            for n in range(40)
         ]
         mine = [task._sample(int(clip), n, 0).tracks for n in range(40)]
     spread = torch.cat(drawn).std(0).mean()

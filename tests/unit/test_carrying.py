@@ -40,7 +40,7 @@ def test_vertices_at_the_same_place_are_the_same_in_any_order() -> None:
     found = put(Surface(positions, triangles, origins, births), positions[order], inverse[triangles].astype(np.int32))
     np.testing.assert_array_equal(found.origins, origins[order])
     np.testing.assert_array_equal(found.births, births[order])
-    assert found.exact
+    assert found.is_exact
 
 
 def test_vertices_that_lie_on_each_other_are_told_apart_by_their_order() -> None:
@@ -72,7 +72,7 @@ def test_what_is_added_is_new_and_the_rest_keeps_its_identity(moved: bool) -> No
     np.testing.assert_array_equal(found.births, [0] * count + [1] * (len(more) - count))
     np.testing.assert_array_equal(found.origins[:count], positions)
     np.testing.assert_array_equal(found.origins[count:], more[count:])
-    assert found.exact
+    assert found.is_exact
 
 
 def test_a_still_surface_with_more_columns_is_not_taken_for_a_moving_one() -> None:
@@ -103,7 +103,7 @@ def test_a_body_that_moves_and_is_remeshed_keeps_its_points() -> None:
     other, faces = ball(33, 1.06)
     found = put(fresh(positions, triangles), other, faces)
     assert not found.births.any()
-    assert not found.exact
+    assert not found.is_exact
     np.testing.assert_allclose(found.origins, other / np.float32(1.06), atol=0.02)
 
 

@@ -115,7 +115,7 @@ def test_the_models_folder_can_be_chosen(tmp_path: Path, home: Path, monkeypatch
 
 
 def test_missing_weights_name_the_folder(tmp_path: Path) -> None:
-    from trackshade.models.loading import load_pipeline
+    from trackshade.pipelines.loading import load_pipeline
 
     made = checkpoints.register(tmp_path / "gone", "mini", names())
     with pytest.raises(ModelError, match="gone"):

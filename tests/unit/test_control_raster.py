@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.ray_reference import trace
 from trackshade.control.compiling import kernel
 from trackshade.control.raster import Buffers, barycentric, draw, to_screen
-from trackshade.control.reference import trace
 
 SIZE = (40, 28)
 PERSPECTIVE = np.array([[36.0, 0, 20.5], [0, 34.0, 13.0], [0, 0, 1]])

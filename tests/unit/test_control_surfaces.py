@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import shots
+from tests.helpers.ray_reference import tracking_frame
 from trackshade.control import tracking_video
-from trackshade.control.reference import tracking_frame
 from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import ShotError
 from trackshade.shot import CameraTrack, Cutout, Geometry, MeshTrack, Shot, Surfaces

@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.helpers.ray_reference import tracking_frame
 from trackshade.control import tracking_video
 from trackshade.control.points import choose_points, draw_points
 from trackshade.control.raster import barycentric
-from trackshade.control.reference import tracking_frame
 from trackshade.control.scene import ShotRaster
 from trackshade.control.signals import control_signal
 from trackshade.results.consistency import measure
-from trackshade.results.texture.bake import bake
+from trackshade.results.texture.bake import bake_texture
 from trackshade.results.texture.projection import write_tracks
-from trackshade.results.texture.views import look
+from trackshade.results.texture.views import render_views
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 from trackshade.shot.segments import History, geometries_of
 from trackshade_lab.evaluation.points import shot_points
@@ -178,11 +178,11 @@ def test_points_of_an_evaluation_follow_too() -> None:
 
 def test_all_geometries_of_a_mesh_go_into_its_texture() -> None:
     shot = growing()
-    views = look(shot, 1)
+    views = render_views(shot, 1)
     video = painted(shot)
     by_geometry = {index: shot.geometries[index].uv for index in shot.meshes[0].geometries}
-    whole = bake(views, video, 0, by_geometry, 64, 1)
-    half = bake(views, video, 0, {0: by_geometry[0]}, 64, 1)
+    whole = bake_texture(views, video, 0, by_geometry, 64, 1)
+    half = bake_texture(views, video, 0, {0: by_geometry[0]}, 64, 1)
     assert whole.coverage > 0.8
     right = (np.arange(64) + 0.5) / 64 > 0.55
     assert whole.covered[:, right].mean() > 0.7

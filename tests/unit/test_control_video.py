@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackshade.control import dense_colors, point_colors, tracking_video
-from trackshade.control.reference import tracking_frame
+from tests.helpers.ray_reference import tracking_frame
+from trackshade.control import point_colors, tracking_video
 from trackshade.core.colors import to_uint8
 from trackshade.core.errors import CancelledError, ShotError, UsageError
 from trackshade.core.geometry import world_to_camera
@@ -247,9 +247,6 @@ def test_visible_vertices():
     assert video.visible_vertices(1)[1].mean() > 0.9
     assert video.visible_vertices(2)[0].mean() > 0.97
     assert not video.visible_vertices(2)[1].any()
-    whole = video.visible_table()
-    assert whole.shape == (2, 8 + 81 + 81)
-    np.testing.assert_array_equal(whole[:, :8], table)
 
 
 def test_points_mode():
@@ -297,13 +294,10 @@ def test_fewer_pixels_than_points():
 
 def test_rules_of_normalisation():
     pixels, depth = np.array([[10.0, 5.0], [30.0, 25.0], [20.0, 15.0]]), np.array([1.0, 2.0, 4.0])
-    dense = dense_colors(pixels, depth, (40, 50))
-    np.testing.assert_allclose(dense[:, :2], [[0.25, 0.1], [0.75, 0.5], [0.5, 0.3]], atol=1e-6)
     tracks = point_colors(pixels, depth)
     np.testing.assert_allclose(tracks[:, :2], [[0, 0], [1, 1], [0.5, 0.5]], atol=1e-6)
     low, high = np.percentile(1 / depth, [2, 98])
     np.testing.assert_allclose(tracks[:, 2], np.clip((1 / depth - low) / (high - low), 0, 1), atol=1e-6)
-    np.testing.assert_allclose(tracks[:, 2], dense[:, 2])
     assert point_colors(np.zeros((0, 2)), np.zeros(0)).shape == (0, 3)
 
 

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +18,11 @@ import torch
 from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
 from trackshade.config.registry import is_present, model_folder, models, spec
 from trackshade.core.errors import ModelError
+from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel
 from trackshade.models.checkpoint import digest
-from trackshade.models.components import CLASSES
-from trackshade.models.layout import NAMES
-from trackshade.models.loading import load_pipeline
+from trackshade.models.loading import COMPONENTS, check_checkpoint, component_class
+from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.pipelines.loading import load_pipeline
 from trackshade_lab.scenes import generate_clip
 
 MINI = spec("mini")
@@ -88,7 +92,10 @@ def test_mini_fits_its_spec():
     config = pipeline.transformer.config
     assert config.max_text_seq_length == MINI.text_length
     assert config.sample_frames in MINI.allowed_frame_counts
-    assert (config.sample_width * pipeline.spatial_ratio, config.sample_height * pipeline.spatial_ratio) in MINI.sizes
+    assert (
+        config.sample_width * pipeline.vae_scale_factor_spatial,
+        config.sample_height * pipeline.vae_scale_factor_spatial,
+    ) in MINI.sizes
 
 
 @pytest.mark.slow
@@ -127,13 +134,53 @@ def test_mini_starts_from_text_and_tracks_alone():
 
 def test_another_loader_can_be_named():
     with pytest.raises(ModuleNotFoundError):
-        load_pipeline(dataclasses.replace(MINI, loader="trackshade.models.nowhere:load"))
+        load_pipeline(dataclasses.replace(MINI, loader="trackshade.pipelines.nowhere:load"))
 
 
-def test_what_a_checkpoint_may_name_is_what_can_be_loaded() -> None:
-    assert {name: set(classes) for name, classes in CLASSES.items()} == {
-        name: set(known) for name, known in NAMES.items()
-    }
+@pytest.mark.parametrize(("name", "class_name"), [(n, c) for n, known in COMPONENTS.items() for c in known])
+def test_every_class_that_a_checkpoint_may_name_can_be_imported(name: str, class_name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert hasattr(component_class(name, class_name, tmp_path), "from_pretrained")
+
+
+def rename_transformer(folder: Path, class_name: str, **config: Any) -> None:
+    """Change a checkpoint's files to what another version wrote."""
+    index_path, config_path = folder / "model_index.json", folder / "transformer" / "config.json"
+    index = json.loads(index_path.read_text())
+    index_path.write_text(json.dumps(index | {"transformer": ["trackshade", class_name]}))
+    values = json.loads(config_path.read_text())
+    config_path.write_text(json.dumps(values | config | {"_class_name": class_name}))
+
+
+def test_a_checkpoint_from_before_the_two_classes_loads_as_the_warp_guided_one(tmp_path: Path) -> None:
+    """mini's files as earlier versions wrote them make the same video bit for bit."""
+    folder = Path(shutil.copytree(model_folder(MINI), tmp_path / "mini"))
+    rename_transformer(folder, "TrackingTransformer3DModel")
+    old, new = DiffusionShaderPipeline.from_pretrained(folder), load_pipeline(MINI, "cpu")
+    old.set_progress_bar_config(disable=True)
+    assert type(old.transformer) is type(new.transformer) is WarpGuidedTransformer3DModel
+    clip = generate_clip(3, split="held-out")
+    ours, theirs = (
+        pipeline(
+            clip.caption,
+            tracking_video=clip.tracking,
+            num_inference_steps=1,
+            guidance_scale=1.0,
+            generator=torch.Generator().manual_seed(0),
+            output_type="latent",
+        ).frames
+        for pipeline in (old, new)
+    )
+    assert torch.equal(ours, theirs)
+    assert check_checkpoint(folder)["like"] == "mini"
+
+
+def test_a_published_checkpoint_from_before_the_two_classes_loads_as_the_published_one(tmp_path: Path) -> None:
+    switched_off = {"track_frequencies": 0, "track_scale": 8, "still_guidance": 0.0, "pooled_text": False}
+    rename_transformer(write_checkpoint(tmp_path), "TrackingTransformer3DModel", **switched_off)
+    transformer = DiffusionShaderPipeline.from_pretrained(tmp_path).transformer
+    assert type(transformer) is TrackingTransformer3DModel
+    assert check_checkpoint(tmp_path)["like"] == "das-cogvideox-5b"
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused_without_torch(tmp_path: Path) -> None:

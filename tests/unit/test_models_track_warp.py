@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackshade.models import track_coordinates
-from trackshade.models.track_warp import fill, move_first
+from trackshade.models.track_warp import pull_push, warp_first_frame
 
 HEIGHT, WIDTH = 24, 36
 
@@ -29,7 +29,7 @@ def eight_bits(tracking: torch.Tensor) -> torch.Tensor:
 
 
 def move(first: torch.Tensor, *frames: torch.Tensor):
-    return move_first(first[None], track_coordinates(torch.stack(frames)[None]))
+    return warp_first_frame(first[None], track_coordinates(torch.stack(frames)[None]))
 
 
 @settings(max_examples=30, deadline=None)
@@ -39,7 +39,7 @@ def test_what_was_seen_keeps_its_colors(shift: int, seed: int):
     moved = move(first, plane(0.5), plane(0.5, shift))
     torch.testing.assert_close(moved.colors[0, 0], first, atol=1e-3, rtol=0)
     torch.testing.assert_close(moved.colors[0, 1, :, :, shift:], first[:, :, : WIDTH - shift], atol=1e-3, rtol=0)
-    assert moved.known[0].min() == 1
+    assert moved.visibility[0].min() == 1
 
 
 def test_the_steps_of_eight_bits_are_taken_out():
@@ -73,7 +73,7 @@ def test_hidden_ground_takes_the_color_of_ground():
     after[:, moved_box] = before[:, box]
     moved = move(first, before, after)
     free = box & ~moved_box
-    assert moved.known[0, 1, 0][free].max() == 0
+    assert moved.visibility[0, 1, 0][free].max() == 0
     torch.testing.assert_close(
         moved.colors[0, 1][:, free], green[:, None].expand(-1, int(free.sum())), atol=0.02, rtol=0
     )
@@ -87,7 +87,7 @@ def test_what_no_track_tells_about_stays():
     nothing = torch.zeros(3, HEIGHT, WIDTH)
     moved = move(first, nothing, nothing)
     torch.testing.assert_close(moved.colors[0, 1], first)
-    assert moved.known.min() == 1
+    assert moved.visibility.min() == 1
 
 
 def test_sky_behind_what_left_is_filled_from_around_it():
@@ -98,18 +98,18 @@ def test_sky_behind_what_left_is_filled_from_around_it():
     first[:, box] = 0.0
     before = plane(0.9) * box
     moved = move(first, before, torch.zeros_like(before))
-    assert moved.known[0, 1, 0][box].max() == 0
+    assert moved.visibility[0, 1, 0][box].max() == 0
     torch.testing.assert_close(moved.colors[0, 1, 2], torch.ones(HEIGHT, WIDTH), atol=1e-3, rtol=0)
 
 
 def test_clips_of_a_batch_do_not_mix():
     first = torch.rand(2, 3, HEIGHT, WIDTH)
     tracking = torch.stack([torch.stack([plane(0.5), plane(0.5, 3)]), torch.rand(2, 3, HEIGHT, WIDTH)])
-    both = move_first(first, track_coordinates(tracking))
+    both = warp_first_frame(first, track_coordinates(tracking))
     for index in range(2):
-        alone = move_first(first[index : index + 1], track_coordinates(tracking[index : index + 1]))
+        alone = warp_first_frame(first[index : index + 1], track_coordinates(tracking[index : index + 1]))
         torch.testing.assert_close(both.colors[index], alone.colors[0])
-        torch.testing.assert_close(both.known[index], alone.known[0])
+        torch.testing.assert_close(both.visibility[index], alone.visibility[0])
 
 
 @settings(max_examples=40, deadline=None)
@@ -119,7 +119,7 @@ def test_filling_keeps_what_is_known_and_invents_no_colors(sides: list[int], see
     known = (torch.rand(2, 1, *sides, generator=generator) < 0.4).float()
     known.flatten(2)[..., 0] = 1.0
     values = torch.randn(2, 3, *sides, generator=generator)
-    filled = fill(values * known, known)
+    filled = pull_push(values * known, known)
     torch.testing.assert_close(filled * known, values * known)
     for picture, original, mask in zip(filled, values, known, strict=True):
         seen = original[:, mask[0] > 0]  # [3, N]

@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from trackshade.core.errors import ModelError
-from trackshade.models import TrackingTransformer3DModel, track_coordinates
-from trackshade.models.track_lookup import TrackLookup
+from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel, track_coordinates
+from trackshade.models.warp_guided import TrackLookup
 
 FORWARD = Path(__file__).parents[1] / "data" / "das_forward.safetensors"
 TINY = {
@@ -90,7 +90,7 @@ def test_the_tracks_strength_goes_from_the_base_alone_to_as_trained():
         base = model(*given, image_rotary_emb=rotary).sample
         full = model(*given, image_rotary_emb=rotary, tracking_maps=maps).sample
         none, half, one = (
-            model(*given, image_rotary_emb=rotary, tracking_maps=maps, tracking_scale=scale).sample
+            model(*given, image_rotary_emb=rotary, tracking_maps=maps, control_scale=scale).sample
             for scale in (0.0, 0.5, 1.0)
         )
     assert torch.equal(none, base)
@@ -101,7 +101,7 @@ def test_the_tracks_strength_goes_from_the_base_alone_to_as_trained():
 def test_from_base_predicts_what_the_base_predicts():
     torch.manual_seed(0)
     base = CogVideoXTransformer3DModel(**TINY).eval()
-    model = TrackingTransformer3DModel.from_base(base, num_tracking_blocks=2, track_frequencies=0).eval()
+    model = TrackingTransformer3DModel.from_base(base, num_tracking_blocks=2).eval()
     given = inputs()
     with torch.no_grad():
         expected = base(given["hidden_states"], given["encoder_hidden_states"], given["timestep"]).sample
@@ -156,10 +156,10 @@ def test_too_many_tracking_blocks():
         TrackingTransformer3DModel(**TINY, num_tracking_blocks=4)
 
 
-def lookup_model(**config: float) -> TrackingTransformer3DModel:
+def lookup_model(**config: float) -> WarpGuidedTransformer3DModel:
     torch.manual_seed(0)
     options = {"num_tracking_blocks": 2, "track_frequencies": 4, "track_scale": 4}
-    return TrackingTransformer3DModel(**TINY, **options, **config).eval()
+    return WarpGuidedTransformer3DModel(**TINY, **options, **config).eval()
 
 
 def test_lookup_shares_the_published_parameters():
@@ -177,7 +177,7 @@ def test_a_model_with_a_lookup_is_led_towards_a_still_scene():
     still = given | {"tracking_maps": torch.zeros_like(given["tracking_maps"])}
     with torch.no_grad():
         full = model(**given, track_coordinates=coordinates).sample
-        none = model(**given, track_coordinates=coordinates, tracking_scale=0.0).sample
+        none = model(**given, track_coordinates=coordinates, control_scale=0.0).sample
         untracked = model(**still, track_coordinates=torch.zeros_like(coordinates)).sample
     torch.testing.assert_close(none, untracked)
     assert (full - none).abs().max() > 1e-3
@@ -185,9 +185,7 @@ def test_a_model_with_a_lookup_is_led_towards_a_still_scene():
 
 def test_a_control_without_places_leaves_the_lookup_still():
     torch.manual_seed(0)
-    model = TrackingTransformer3DModel(
-        **TINY, num_tracking_blocks=2, track_frequencies=4, track_scale=4, track_places=False
-    ).eval()
+    model = lookup_model(track_places=False)
     for linear in (model.proj_out, model.initial_combine_linear, *model.combine_linears):
         torch.nn.init.normal_(linear.weight, std=0.1)
     given = inputs() | {"first_frame": torch.rand(2, 3, 16, 16)}
@@ -203,7 +201,7 @@ def test_a_control_without_places_leaves_the_lookup_still():
 def test_pooled_text_starts_as_the_model_without_and_then_modulates():
     base = CogVideoXTransformer3DModel(**TINY).eval()
     plain = TrackingTransformer3DModel.from_base(base, num_tracking_blocks=2).eval()
-    model = TrackingTransformer3DModel.from_base(base, num_tracking_blocks=2, pooled_text=True).eval()
+    model = WarpGuidedTransformer3DModel.from_base(base, 2, track_frequencies=0, pooled_text=True).eval()
     assert set(model.state_dict()) - set(plain.state_dict()) == {
         f"pooled_text_proj.linear_{layer}.{kind}" for layer in (1, 2) for kind in ("weight", "bias")
     }
@@ -216,10 +214,10 @@ def test_pooled_text_starts_as_the_model_without_and_then_modulates():
 
 
 def test_lookup_starts_as_the_moved_first_frame():
-    """After `initialise`, the moved latents are those of the picture moved by whole cells."""
+    """After `initialize_encoder`, the moved latents are those of the picture moved by whole cells."""
     lookup = lookup_of(48)
     mean = torch.rand(48) - 0.5
-    lookup.initialise(torch.eye(48), mean)
+    lookup.initialize_encoder(torch.eye(48), mean)
     columns, rows = torch.meshgrid((torch.arange(16) + 0.5) / 16, (torch.arange(16) + 0.5) / 16, indexing="xy")
     tracking = torch.stack(
         [torch.stack([columns, rows, 0 * rows + 0.5]), torch.stack([columns.roll(4, 1), rows, 0 * rows + 0.5])]
@@ -227,13 +225,13 @@ def test_lookup_starts_as_the_moved_first_frame():
     first = torch.rand(1, 3, 16, 16) * 2 - 1
     latents = F.pixel_unshuffle(first, 4) - mean[:, None, None]
     with torch.no_grad():
-        moved = lookup(track_coordinates(tracking[None]), first).moved
+        moved = lookup(track_coordinates(tracking[None]), first).warped
     torch.testing.assert_close(moved[0, 0], latents[0], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(moved[0, 1, :, :, 1:], latents[0, :, :, :-1], rtol=1e-3, atol=1e-3)
 
 
 def lookup_of(latent_channels: int = 4) -> TrackLookup:
-    return TrackLookup(8, latent_channels, frequencies=4, scale=4, patch=2, snr_shift=3.0)
+    return TrackLookup(8, latent_channels, frequencies=4, scale=4, patch_size=2, snr_shift=3.0)
 
 
 def test_the_velocity_is_that_of_the_best_guess():
@@ -279,14 +277,14 @@ def test_without_a_first_frame_nothing_is_known():
     first[1] = 0
     with torch.no_grad():
         found = lookup_of()(track_coordinates(tracking), first)
-    assert found.known[0].max() > 0
-    assert found.known[1].max() == 0
-    assert found.moved[1].abs().max() == 0
+    assert found.visibility[0].max() > 0
+    assert found.visibility[1].max() == 0
+    assert found.warped[1].abs().max() == 0
 
 
 def test_a_model_with_a_lookup_starts_from_the_moved_first_frame():
     model = lookup_model()
-    model.initialise_from_scratch(torch.randn(4, 48), torch.randn(48))
+    model.initialize_from_scratch(torch.randn(4, 48), torch.randn(48))
     latents, coordinates = torch.randn(1, 3, 8, 4, 4), track_coordinates(torch.rand(1, 3, 3, 16, 16))
     first = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
@@ -301,7 +299,7 @@ def test_a_model_with_a_lookup_starts_from_the_moved_first_frame():
         )[0]
         lookup = model.track_lookup
         assert lookup is not None
-        moved = lookup(coordinates, first).moved
+        moved = lookup(coordinates, first).warped
     torch.testing.assert_close(velocity, -moved, rtol=1e-3, atol=1e-3)
 
 
@@ -317,7 +315,7 @@ def test_what_the_first_frame_shows_is_corrected_less():
     assert whole.track_lookup is not None
     with torch.no_grad():
         looked_up = whole.track_lookup(given["track_coordinates"], first)
-        full, less = (-model(**given).sample - looked_up.moved for model in (whole, part))
-    assert looked_up.known[1].max() == 0 < looked_up.known[0].min() < looked_up.known[0].max() == 1
-    torch.testing.assert_close(less, full * (1 - 0.75 * looked_up.known), rtol=1e-2, atol=1e-2)
+        full, less = (-model(**given).sample - looked_up.warped for model in (whole, part))
+    assert looked_up.visibility[1].max() == 0 < looked_up.visibility[0].min() < looked_up.visibility[0].max() == 1
+    torch.testing.assert_close(less, full * (1 - 0.75 * looked_up.visibility), rtol=1e-2, atol=1e-2)
     assert full.abs().amax(dim=(1, 2, 3, 4)).min() > 0.1

@@ -15,9 +15,9 @@ from PIL import Image
 
 from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
 from trackshade.core.errors import CancelledError, ModelError
-from trackshade.models import TrackingTransformer3DModel
+from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel
 from trackshade.pipelines import DiffusionShaderPipeline
-from trackshade.pipelines.diffusion_shader import dynamic_guidance, out_of_memory_explained
+from trackshade.pipelines.diffusion_shader import dynamic_guidance, explain_out_of_memory
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -73,8 +73,8 @@ def test_a_seed_means_the_same(pipeline):
         {"guidance_scale": 4.0},
         {"use_dynamic_cfg": True},
         {"tracking_range": "demo"},
-        {"tracking_scale": 0.5},
-        {"tracking_span": (0.5, 1.0)},
+        {"control_scale": 0.5},
+        {"control_start": 0.5},
     ],
 )
 def test_every_input_matters(pipeline, change):
@@ -85,9 +85,9 @@ def test_every_input_matters(pipeline, change):
 
 def test_a_span_of_no_step_is_no_strength(pipeline):
     as_trained = shade(pipeline, output_type="latent")
-    never = shade(pipeline, output_type="latent", tracking_span=(0.0, 0.1))  # the first step's middle is later
-    assert torch.equal(never, shade(pipeline, output_type="latent", tracking_scale=0.0))
-    assert torch.equal(as_trained, shade(pipeline, output_type="latent", tracking_span=(0.1, 0.9)))
+    never = shade(pipeline, output_type="latent", control_end=0.1)  # the first step's middle is later
+    assert torch.equal(never, shade(pipeline, output_type="latent", control_scale=0.0))
+    assert torch.equal(as_trained, shade(pipeline, output_type="latent", control_start=0.1, control_end=0.9))
 
 
 def test_forms_of_input_are_the_same(pipeline):
@@ -169,7 +169,7 @@ def test_first_frame_latents_are_scaled_and_padded(folder: Path, tmp_path: Path)
     inverted = DiffusionShaderPipeline.from_pretrained(folder)
     image = torch.tensor(IMAGE).movedim(-1, 0)[None] / 255
     first, second = (
-        p.first_frame_latents(image, 3, torch.Generator().manual_seed(0)).detach() for p in (plain, inverted)
+        p.encode_first_frame(image, 3, torch.Generator().manual_seed(0)).detach() for p in (plain, inverted)
     )
     assert first.shape == (1, 3, 4, HEIGHT // 8, WIDTH // 8)
     assert not first[:, 1:].any()
@@ -180,7 +180,7 @@ def test_first_frame_latents_are_scaled_and_padded(folder: Path, tmp_path: Path)
 def test_the_demo_range_changes_the_video_but_not_the_tracking_image(pipeline):
     video = torch.tensor(TRACKING).movedim(-1, 1)[None] / 255
     with torch.no_grad():
-        trained, demo = (pipeline.tracking_latents(video, way, None) for way in ("training", "demo"))
+        trained, demo = (pipeline.encode_tracking_video(video, way, None) for way in ("training", "demo"))
         first = pipeline.vae.encode(video[:, :1].transpose(1, 2) * 2 - 1).latent_dist.mode()
     assert trained.shape[2] == 8
     assert (trained[:, :, :4] - demo[:, :, :4]).abs().mean() > 0.05
@@ -269,7 +269,7 @@ def test_learned_positions_admit_one_size(tmp_path: Path):
 
 
 def test_out_of_memory_is_explained():
-    with pytest.raises(ModelError) as caught, out_of_memory_explained():
+    with pytest.raises(ModelError) as caught, explain_out_of_memory():
         torch.empty(1 << 60, dtype=torch.uint8)
     assert caught.value.code == "out-of-memory"
 
@@ -277,7 +277,7 @@ def test_out_of_memory_is_explained():
 def test_slicing_and_tiling_are_options(folder: Path):
     pipeline = DiffusionShaderPipeline.from_pretrained(folder)
     assert not pipeline.vae.use_tiling
-    pipeline.enable_vae_saving()
+    pipeline.enable_vae_tiling()
     assert pipeline.vae.use_tiling
     assert pipeline.vae.use_slicing
 
@@ -328,13 +328,78 @@ def test_pickled_weights_are_not_read(tmp_path: Path):
         DiffusionShaderPipeline.from_pretrained(tmp_path)
 
 
+@pytest.fixture
+def stills(folder: Path) -> DiffusionShaderPipeline:
+    """A pipeline whose model makes a first frame from prompt and tracks."""
+    pipeline = DiffusionShaderPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.transformer.register_to_config(still_guidance=2.0)
+    return pipeline
+
+
+def test_a_first_frame_is_a_stage_that_calls_back(stills):
+    seen = []
+
+    def callback(pipe, step, timestep, tensors):
+        seen.append((pipe.stage, step, timestep, pipe.num_timesteps, tensors["latents"].shape[1]))
+
+    shade(stills, image=None, guidance_scale=1.0, callback_on_step_end=callback)
+    assert [(stage, step) for stage, step, *_ in seen] == [
+        *(("first frame", step) for step in range(3)), *(("video", step) for step in range(3, 6)),
+    ]  # fmt: skip
+    assert [timestep for _, _, timestep, _, _ in seen[:3]] == [timestep for _, _, timestep, _, _ in seen[3:]]
+    assert {count for *_, count, _ in seen} == {6}
+    assert [length for *_, length in seen] == [1] * 3 + [3] * 3
+    seen.clear()
+    shade(stills, callback_on_step_end=callback)
+    assert [(stage, step, count) for stage, step, _, count, _ in seen] == [("video", step, 3) for step in range(3)]
+
+
+def test_the_first_frame_stage_is_a_call_for_one_frame(stills):
+    """Making the first frame in a call of its own, with the same generator, comes to the same video bit for bit."""
+    generator = torch.Generator().manual_seed(1)
+    still = shade(stills, image=None, tracking_video=TRACKING[:1], generator=generator, output_type="pt")
+    video = shade(stills, image=still[:, 0], generator=generator, output_type="latent")
+    assert torch.equal(video, shade(stills, image=None, output_type="latent"))
+
+
+@pytest.mark.parametrize(("after", "left"), [(0, "step 2 of 6"), (2, "decoding"), (3, "step 5 of 6")])
+def test_a_stop_is_obeyed_in_every_stage(stills, after: int, left: str):
+    steps = []
+
+    def callback(pipe, step, timestep, tensors):
+        steps.append(step)
+        if step == after:
+            pipe.stop()
+
+    with pytest.raises(CancelledError, match=left):
+        shade(stills, image=None, callback_on_step_end=callback)
+    assert steps == list(range(after + 1))
+    assert stills.interrupt
+
+
+@pytest.mark.parametrize("method", ["encode_prompt", "prepare_conditioning", "decode_latents"])
+def test_a_stop_between_the_steps_is_not_lost(stills, monkeypatch: pytest.MonkeyPatch, method: str):
+    called, original = [], getattr(stills, method)
+
+    def stopping(*arguments, **options):
+        called.append(method)
+        stills.stop()
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(stills, method, stopping)
+    with pytest.raises(CancelledError):
+        shade(stills, image=None)
+    assert called == [method]
+
+
 def test_a_first_frame_of_its_own_obeys_the_same_strength(tmp_path: Path):
     """Where the tracks do not lead the video, they do not lead the first frame that is made before it."""
     pipeline = DiffusionShaderPipeline.from_pretrained(write_checkpoint(tmp_path))
     pipeline.set_progress_bar_config(disable=True)
     pipeline.transformer.register_to_config(still_guidance=1.0)
     others = TRACKING[:, :, ::-1].copy()
-    without = [shade(pipeline, image=None, tracking_video=t, tracking_scale=0.0) for t in (TRACKING, others)]
+    without = [shade(pipeline, image=None, tracking_video=t, control_scale=0.0) for t in (TRACKING, others)]
     np.testing.assert_array_equal(*without)
     led = [shade(pipeline, image=None, tracking_video=t) for t in (TRACKING, others)]
     assert (led[0] != led[1]).any()
@@ -356,7 +421,7 @@ def test_a_first_frame_of_its_own_is_guided_as_the_model_asks(tmp_path: Path):
 def test_a_scheduler_of_another_noise_schedule_is_refused(pipeline):
     """The lookup's own estimate of the clean latents is right for one schedule only."""
     settings: dict[str, Any] = TRANSFORMER | {"track_frequencies": 2, "track_scale": 8, "track_snr_shift": 3.0}
-    others = (pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, TrackingTransformer3DModel(**settings))
+    others = (pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, WarpGuidedTransformer3DModel(**settings))
     DiffusionShaderPipeline(*others, CogVideoXDDIMScheduler(snr_shift_scale=3.0, rescale_betas_zero_snr=True))
     for shift, zero in ((1.0, True), (3.0, False)):
         wrong = CogVideoXDDIMScheduler(snr_shift_scale=shift, rescale_betas_zero_snr=zero)

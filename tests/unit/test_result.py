@@ -25,8 +25,8 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import OutputError
 from trackshade.core.fitting import fit_frames, fit_size
 from trackshade.results import write_result
-from trackshade.results.contact_sheet import contact_sheet
-from trackshade.results.record import pretty, shot_digest
+from trackshade.results.record import format_json, shot_digest
+from trackshade.results.sheets import contact_sheet
 from trackshade.results.video import frame_rate, write_video
 
 T = 9
@@ -251,8 +251,8 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_pretty_json_reads_back(value: Any) -> None:
-    assert json.loads(pretty(value)) == value
+    assert json.loads(format_json(value)) == value
 
 
 def test_pretty_json_keeps_a_list_of_numbers_on_one_line() -> None:
-    assert pretty({"a": [[1, 2], [3, 4]], "b": {}}) == '{\n  "a": [\n    [1, 2],\n    [3, 4]\n  ],\n  "b": {}\n}'
+    assert format_json({"a": [[1, 2], [3, 4]], "b": {}}) == '{\n  "a": [\n    [1, 2],\n    [3, 4]\n  ],\n  "b": {}\n}'

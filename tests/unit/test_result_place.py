@@ -13,7 +13,7 @@ from trackshade.results import write_result
 
 pytest.importorskip("bpy")
 
-from trackshade_addon.placement.record import read_result
+from trackshade_addon.placement.result_folder import read_result
 
 
 def test_the_add_on_reads_a_written_result(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_the_add_on_reads_a_written_result(tmp_path: Path) -> None:
     assert result.sources == ("Camera",)
     assert result.view_layer == shot.view_layer
     assert result.fit.to_dict() == shot.source["size_fit"]
-    assert len(result.pictures) == T
+    assert len(result.images) == T
     assert np.array_equal(result.camera.world_to_camera, shot.camera.world_to_camera)
     assert np.allclose(result.frame_intrinsics, shot.camera.intrinsics)
     assert result.nearest == pytest.approx(values["tracking"].depth.min())

@@ -19,7 +19,7 @@ from trackshade.core.errors import ShotError
 from trackshade.core.fitting import SizeFit
 from trackshade.shot import Cutout, Geometry, MeshTrack, Shot, Surfaces
 from trackshade.shot.joining import join
-from trackshade.shot.track_set import FIRST, Order, frame_name, free_result, read_set, write_set
+from trackshade.shot.track_set import FIRST, Order, frame_name, read_set, write_set
 
 SPEC = registry.spec("mini")
 ORDER = Order(1, 49, 3, 24.0, "auto", "pad", None, ShadeSettings(seed=7), True, "shot-shaded")
@@ -41,7 +41,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     said = " ".join(tracks.missing(SPEC))
     assert said == "the tracks of frames 28, 31, 34, 37, 40, 43, 46, 49 the picture of frame 1"
     with pytest.raises(ShotError, match="frames 28, 31"):
-        tracks.complete_or_raise(SPEC)
+        tracks.check_complete(SPEC)
     fill(tmp_path, range(28, 50, 3))
     (tmp_path / FIRST).write_bytes(b"picture")
     assert tracks.missing(SPEC) == []
@@ -52,7 +52,7 @@ def test_one_of_two_machines_shades_a_set(tmp_path: Path) -> None:
     fill(tmp_path, range(1, 50, 3))
     assert tracks.claim(SPEC)
     assert not read_set(tmp_path).claim(SPEC)
-    tracks.give_back()
+    tracks.release()
     assert tracks.claim(SPEC)
 
 
@@ -77,10 +77,6 @@ def test_no_set_and_a_damaged_one_are_sentences(tmp_path: Path) -> None:
         (tmp_path / "set.json").write_text(text)
         with pytest.raises(ShotError, match="damaged"):
             read_set(tmp_path)
-
-
-def test_results_do_not_take_each_others_place(tmp_path: Path) -> None:
-    assert [free_result(tmp_path, "a").name for _ in range(3)] == ["a", "a-2", "a-3"]
 
 
 def surfaced(frame: int, shown: bool) -> Shot:

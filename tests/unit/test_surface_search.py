@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackshade.shot.surface_search import SurfaceSearch, closest_weights, vertex_normals
+from trackshade.shot.mesh_geometry import closest_weights, vertex_normals
+from trackshade.shot.surface_search import SurfaceSearch
 
 
 def ball(rings: int, radius: float = 1.0, squash: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -154,5 +155,5 @@ def test_an_open_rim_is_told_from_edges_inside() -> None:
     search = SurfaceSearch(positions, triangles)
     points = np.array([(-0.5, 10.2, 0), (-0.5, 10.2, 3), (10, 10, 1), (10.5, 10, 2), (29.75, 29.0, 0)], np.float32)
     found = search.nearest(points)
-    aside = search.aside(points, found.triangle, found.weights)
+    aside = search.beyond_rim(points, found.triangle, found.weights)
     np.testing.assert_allclose(aside, [0.5, 0.5, 0, 0, 0.75], atol=1e-5)

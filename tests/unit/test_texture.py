@@ -21,13 +21,13 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
 from trackshade.core.errors import CancelledError, OutputError, ShotError, UsageError
 from trackshade.results import write_result
-from trackshade.results.texture.bake import bake, fitting_size
-from trackshade.results.texture.figure import consistency_figure, variation_in_frame
+from trackshade.results.baking import BakeOptions, bake_result
+from trackshade.results.sheets import consistency_figure, variation_in_frame
+from trackshade.results.texture.bake import bake_texture, choose_size
 from trackshade.results.texture.fill import fill
-from trackshade.results.texture.folder import Wanted, bake_result
-from trackshade.results.texture.heat import LEVELS, UNKNOWN, heat, ramp
-from trackshade.results.texture.texels import texels
-from trackshade.results.texture.views import look, views_of
+from trackshade.results.texture.heat import LEVELS, UNKNOWN, color_map, heat_map
+from trackshade.results.texture.texels import find_texels
+from trackshade.results.texture.views import render_views, views_from_buffers
 from trackshade.shot import Geometry, Shot
 
 T = 7
@@ -70,12 +70,12 @@ def baked(made: Shot, video: np.ndarray, size: int = 64, mesh: int = 0, uv: np.n
     track = made.meshes[mesh]
     coordinates = made.geometries[track.geometry].uv if uv is None else uv
     assert coordinates is not None
-    return bake(look(made, 2), video, mesh, coordinates, size, 2)
+    return bake_texture(render_views(made, 2), video, mesh, coordinates, size, 2)
 
 
 def test_every_texel_inside_a_triangle_has_its_place() -> None:
     geometry = square()
-    found = texels(square_uv(geometry), 32)
+    found = find_texels(square_uv(geometry), 32)
     assert np.array_equal(found.target, np.arange(32 * 32))
     assert found.shared == 0
     corners = geometry.positions[0][geometry.triangles[found.triangle]].astype(np.float64)
@@ -88,7 +88,7 @@ def test_every_texel_inside_a_triangle_has_its_place() -> None:
 
 @given(hnp.arrays(np.float32, (5, 3, 2), elements=st.floats(0, 1, width=32)), st.sampled_from([1, 7, 16]))
 def test_any_triangles_give_places_that_lie_on_them(uv: np.ndarray, size: int) -> None:
-    found = texels(uv, size)
+    found = find_texels(uv, size)
     assert np.all(np.diff(found.target) > 0)
     assert len(found.triangle) == found.start[-1]
     b, c = found.weights.astype(np.float64).T
@@ -189,11 +189,11 @@ def test_instances_of_one_mesh_get_colors_of_their_own() -> None:
 
 def test_a_texture_is_a_little_finer_than_the_picture() -> None:
     made = moving()
-    views = look(made, 1)
+    views = render_views(made, 1)
     uv = square_uv(made.geometries[0])
-    pixels = max(int((owner == 0).sum()) for owner in views.owner)
-    assert pixels**0.5 < fitting_size(views, 0, uv, 2048) <= 5 * pixels**0.5
-    assert fitting_size(views, 0, uv, 64) == 64
+    pixels = max(int((owner == 0).sum()) for owner in views.clear_mesh)
+    assert pixels**0.5 < choose_size(views, 0, uv, 2048) <= 5 * pixels**0.5
+    assert choose_size(views, 0, uv, 64) == 64
 
 
 @settings(max_examples=30)
@@ -221,22 +221,22 @@ def test_the_heat_map_shows_where_it_swims() -> None:
     left, right = found.variation[:, :24], found.variation[:, 40:]
     assert np.nanmax(left) < 3
     assert np.nanpercentile(right[:, :-2], 5) > 8
-    picture = heat(found.variation, found.island)
+    picture = heat_map(found.variation, found.island)
     assert picture[:, 40:].astype(int).sum() > 4 * picture[:, :24].astype(int).sum()
-    values, has = variation_in_frame(look(made, 1), video, 3)
+    values, has = variation_in_frame(render_views(made, 1), video, 3)
     assert has.any()
     shown = values[has]
     assert np.nanmedian(shown[shown > 5]) == pytest.approx(float(np.nanmedian(right)), rel=0.2)
 
 
 def test_the_colors_of_heat_grow_lighter_and_are_labelled() -> None:
-    light = ramp(np.linspace(0, 1, 33)).astype(float) @ [0.2126, 0.7152, 0.0722]
+    light = color_map(np.linspace(0, 1, 33)).astype(float) @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(light) > 0).all()
-    assert tuple(ramp(np.array([np.nan]))[0]) == UNKNOWN
+    assert tuple(color_map(np.array([np.nan]))[0]) == UNKNOWN
     made = moving()
-    figure = np.asarray(consistency_figure(look(made, 1), painted(made)))
-    assert np.array_equal(figure, np.asarray(consistency_figure(look(made, 2), painted(made), 2)))
-    brightest = ramp(np.array([LEVELS / LEVELS]))[0]
+    figure = np.asarray(consistency_figure(render_views(made, 1), painted(made)))
+    assert np.array_equal(figure, np.asarray(consistency_figure(render_views(made, 2), painted(made), 2)))
+    brightest = color_map(np.array([LEVELS / LEVELS]))[0]
     assert (figure == brightest).all(axis=2).any()  # the bar's end
 
 
@@ -253,7 +253,7 @@ def test_a_result_bakes_by_itself(tmp_path: Path) -> None:
     made = moving()
     folder = result(tmp_path / "r", made, painted(made))
     told: list[float] = []
-    record = bake_result(folder, Wanted(size=64, projection=True), lambda what, share: told.append(share))
+    record = bake_result(folder, BakeOptions(size=64, projection=True), lambda what, share: told.append(share))
     assert told == sorted(told)
     assert told[-1] < 1
     (entry,) = record["meshes"]
@@ -266,7 +266,7 @@ def test_a_result_bakes_by_itself(tmp_path: Path) -> None:
     assert (np.asarray(Image.open(there / entry["coverage"])) == 0).sum() == entry["uncovered_texels"]
     assert np.asarray(Image.open(there / entry["variation"])).shape == (64, 64, 3)
     assert Image.open(folder / "consistency.png").width > 300
-    again = bake_result(folder, Wanted())
+    again = bake_result(folder, BakeOptions())
     assert again["meshes"][0]["size"] == 256
     assert not (there / "reach").exists()  # the earlier one is replaced as a whole
 
@@ -275,7 +275,7 @@ def test_the_projection_says_where_each_point_is_in_the_picture(tmp_path: Path) 
     for orthographic in (False, True):
         made = moving(orthographic=orthographic)
         folder = result(tmp_path / f"{orthographic}", made, painted(made))
-        record = bake_result(folder, Wanted(size=64, projection=True))
+        record = bake_result(folder, BakeOptions(size=64, projection=True))
         entry, decode = record["meshes"][0], record["projection"]
         data = (folder / "texture" / entry["tracks"]).read_bytes()
         assert data[:12] == b"POINTCACHE2\0"
@@ -311,17 +311,17 @@ def test_mesh_by_mesh_reasons_and_what_stays_out(tmp_path: Path) -> None:
         meshes=(*made.meshes, replace(made.meshes[0], name="Bare", geometry=1)),
     )  # fmt: skip
     folder = result(tmp_path / "r", both, painted(made))
-    record = bake_result(folder, Wanted(size=64))
+    record = bake_result(folder, BakeOptions(size=64))
     assert [entry["name"] for entry in record["meshes"]] == ["Square"]
     assert [item["code"] for item in record["left_out"]] == ["no-coordinates"]
     assert "'Bare' has no texture coordinates" in record["warnings"][-1]
     with pytest.raises(ShotError, match="'Bare' has no texture coordinates"):
-        bake_result(folder, Wanted(objects=("Bare",)))
+        bake_result(folder, BakeOptions(objects=("Bare",)))
     with pytest.raises(UsageError, match="no mesh 'Cube'"):
-        bake_result(folder, Wanted(objects=("Cube",)))
+        bake_result(folder, BakeOptions(objects=("Cube",)))
     given = replace(both, geometries=(bare, replace(bare, uv=square_uv(bare))))
     given.save(tmp_path / "given.shot")
-    record = bake_result(folder, Wanted(size=64, coordinates=tmp_path / "given.shot"))
+    record = bake_result(folder, BakeOptions(size=64, coordinates=tmp_path / "given.shot"))
     assert [entry["name"] for entry in record["meshes"]] == ["Square", "Bare"]
 
 
@@ -331,21 +331,21 @@ def test_what_is_missing_or_wrong_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no result in"):
         bake_result(tmp_path)
     with pytest.raises(UsageError, match="3 × 3"):
-        bake_result(folder, Wanted(size=3))
+        bake_result(folder, BakeOptions(size=3))
     with pytest.raises(CancelledError):
-        bake_result(folder, Wanted(size=64), cancel=lambda: True)
+        bake_result(folder, BakeOptions(size=64), cancel=lambda: True)
     assert not (folder / "texture").exists()
     assert list(folder.glob(".texture*")) == []
     (folder / "tracks.shot").rename(tmp_path / "kept.shot")
     with pytest.raises(ShotError, match="does not hold its shot"):
         bake_result(folder)
-    assert bake_result(folder, Wanted(size=64, shot=tmp_path / "kept.shot"))["meshes"]
+    assert bake_result(folder, BakeOptions(size=64, shot=tmp_path / "kept.shot"))["meshes"]
     moving(orthographic=True).save(tmp_path / "other.shot")
     with pytest.raises(ShotError, match="is not the shot"):
-        bake_result(folder, Wanted(shot=tmp_path / "other.shot"))
+        bake_result(folder, BakeOptions(shot=tmp_path / "other.shot"))
     (folder / "frames" / "0003.png").write_bytes(b"no")
     with pytest.raises(OutputError, match=r"frames/0003\.png cannot be read"):
-        bake_result(folder, Wanted(shot=tmp_path / "kept.shot"))
+        bake_result(folder, BakeOptions(shot=tmp_path / "kept.shot"))
 
 
 def test_the_errand_bakes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -359,6 +359,6 @@ def test_the_errand_bakes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_views_are_the_same_from_frames_that_were_drawn_before() -> None:
     made = moving()
     video = tracking_video(made)
-    one, other = look(made, 2), views_of(made, video.depth, video.object_index)
-    assert np.array_equal(one.owner, other.owner)
-    assert np.array_equal(one.reach, other.reach)
+    one, other = render_views(made, 2), views_from_buffers(made, video.depth, video.object_index)
+    assert np.array_equal(one.clear_mesh, other.clear_mesh)
+    assert np.array_equal(one.depth_limit, other.depth_limit)

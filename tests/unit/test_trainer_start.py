@@ -8,16 +8,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trackshade.models import TrackingTransformer3DModel
+from trackshade.models import WarpGuidedTransformer3DModel
 from trackshade_lab.training.diffusion import spread_levels
 from trackshade_lab.training.resample import adapted
 
 SCALE = 2
 
 
-def model(token: int) -> TrackingTransformer3DModel:
+def model(token: int) -> WarpGuidedTransformer3DModel:
     torch.manual_seed(token)
-    made = TrackingTransformer3DModel(
+    made = WarpGuidedTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
         in_channels=8,
@@ -40,7 +40,7 @@ def model(token: int) -> TrackingTransformer3DModel:
     return made
 
 
-def named(transformer: TrackingTransformer3DModel) -> dict[str, torch.Tensor]:
+def named(transformer: WarpGuidedTransformer3DModel) -> dict[str, torch.Tensor]:
     return {f"transformer.{key}": value.detach() for key, value in transformer.named_parameters()}
 
 
@@ -63,7 +63,9 @@ def test_a_model_with_other_tokens_sees_and_says_the_same(after: int) -> None:
     assert all(taken[key].shape == fresh[key].shape for key in fresh)
     cells = {token: 6 * token for token in (before, after)}
 
-    def patches(transformer: TrackingTransformer3DModel, token: int, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    def patches(
+        transformer: WarpGuidedTransformer3DModel, token: int, weights: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         field = smooth(1, 8, size=cells[token])
         return F.conv2d(field, weights["transformer.patch_embed.proj.weight"], stride=token)
 
@@ -74,9 +76,11 @@ def test_a_model_with_other_tokens_sees_and_says_the_same(after: int) -> None:
 
     hidden = torch.randn(1, 36, 32, generator=torch.Generator().manual_seed(1))
 
-    def written(transformer: TrackingTransformer3DModel, token: int, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    def written(
+        transformer: WarpGuidedTransformer3DModel, token: int, weights: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         rows = F.linear(hidden, weights["transformer.proj_out.weight"], weights["transformer.proj_out.bias"])
-        picture = transformer._unpatchify(rows, torch.Size((1, 1, 4, cells[token], cells[token])))
+        picture = transformer.unpatchify(rows, torch.Size((1, 1, 4, cells[token], cells[token])))
         return F.adaptive_avg_pool2d(picture[0], 6)  # what a token says on the whole
 
     same = F.cosine_similarity(written(old, before, named(old)).flatten(), written(new, after, taken).flatten(), dim=0)

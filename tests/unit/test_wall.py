@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "backend" / "trackshade"
 ADDON = ROOT / "addon" / "trackshade_addon"
@@ -18,7 +20,7 @@ LIGHT = ("core", "config", "shot", "ipc", "client")
 # What Blender's Python brings; pxr is USD's own module.
 BLENDER = {
     *("_cycles", "addon_utils", "bl_operators", "bl_ui", "blf", "bmesh", "bpy", "bpy_extras", "gpu", "imbuf"),
-    *("mathutils", "pxr"),
+    *("mathutils", "OpenImageIO", "pxr"),
 }
 LIST_MODULES = """
 import importlib, json, pkgutil, sys
@@ -83,4 +85,14 @@ def allowed(path: Path, name: str) -> bool:
         return top in BLENDER or top == "numpy"
     if light:
         return top in {"numpy", "zmq", "msgpack"}
-    return top not in {*BLENDER, "trackshade_addon"} - {"pxr"}
+    return top not in {*BLENDER, "trackshade_addon"} - {"pxr", "OpenImageIO"}
+
+
+@pytest.mark.parametrize("folder", ["capture", "jobs", "placement", "render"])
+def test_only_the_interface_knows_of_the_interface(folder: str) -> None:
+    """Jobs run without a panel; the panel listens to the session."""
+    for path in (ADDON / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                names = {node.module or "", *(alias.name for alias in node.names if node.module is None)}
+                assert not any(name.split(".")[0] == "ui" for name in names), path

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The environments on the disk: which there are, and when one counts as made.
+"""The backend's environments on disk, and the rules by which one is complete, current or unused. Does not import bpy.
 
-    FOLDER/environment-0.1.0-cpu.json   names the environment of that version of Trackshade for that kind of device;
-                                        written last, in one step
-    FOLDER/env-xxxxxx/                  a virtual environment; any that no such file names is a leftover
-    FOLDER/downloads/                   pip's, so that a second try need not download again; removed at the end
-    FOLDER/setup.lock                   held by who sets up
+    FOLDER/environment-0.1.0-cpu.json   marker: names the environment of that version of Trackshade for that kind of
+                                        device; written last and atomically
+    FOLDER/env-xxxxxx/                  a virtual environment; it is a leftover if no marker names it
+    FOLDER/downloads/                   pip's cache, kept until a set-up succeeds, so that a retry downloads less
+    FOLDER/setup.lock                   locked during a set-up
 
-All Blenders of a user share the folder, and each may have another version of Trackshade: each version has its own file
-and its own environment, so that none changes what another uses. An environment for a new version with the same locked
-packages is a small one that holds Trackshade alone and takes everything else from the larger one, its `base`.
+All Blenders of a user share the folder, and each may have another version of Trackshade. Each version has its own
+marker and environment, so that none changes what another uses. If a new version needs the same locked packages as an
+existing environment, it gets a small environment with Trackshade alone, which takes all other packages from the
+existing one, its `base`.
 
-An `environment.json` is of an earlier version of Trackshade, which named one environment for all; it still counts.
-Knows nothing of bpy.
+A marker named `environment.json` was written by an earlier version of Trackshade, which had one environment for all.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,20 +42,23 @@ from ..messages.backend import cannot_write
 MARKERS = "environment*.json"
 DOWNLOADS = "downloads"
 LOCK = "setup.lock"
-UNUSED = 180 * 86400.0  # seconds after which a set-up removes environments of other versions that nobody started
+UNUSED = 180 * 86400.0  # seconds after which a set-up removes environments of other versions that were not started
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment that was made whole.
+    """A complete environment.
 
     Attributes:
-        home: the folder with the marker; `folder`: the environment itself.
-        kind: of device, "cuda", "cpu" or "mps".
-        version: of Trackshade in it.
-        lock: digest of the lock that it was made from.
-        probe: what it said of itself at its end.
-        base: name of the environment that it takes its packages from; "" where it has its own.
+        home: folder that holds the marker.
+        folder: the virtual environment.
+        kind: device that it was made for: "cuda", "cpu" or "mps".
+        version: version of Trackshade in it.
+        lock: digest of the lock file that it was made from.
+        probe: what the probe found in it when it was complete.
+        base: name of the environment that it takes its packages from; "" if it has its own.
     """
 
     home: Path
@@ -67,16 +71,26 @@ class Environment:
 
     @property
     def python(self) -> Path:
+        """Its interpreter."""
         return python_of(self.folder)
 
     @property
     def marker(self) -> Path:
+        """The file that makes it count."""
         return self.home / f"environment-{self.version}-{self.kind}.json"
 
     @property
     def packages(self) -> Path:
-        """The environment that has the packages."""
+        """The virtual environment that holds its packages: itself or its base."""
         return self.home / self.base if self.base else self.folder
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where to install Trackshade from: a wheel or, in development, the folder of the source."""
+
+    path: Path
+    is_wheel: bool
 
 
 def python_of(folder: Path) -> Path:
@@ -85,122 +99,129 @@ def python_of(folder: Path) -> Path:
 
 
 def site_packages(folder: Path) -> Path:
-    """The folder of packages of a virtual environment."""
+    """The folder of installed packages in a virtual environment."""
     return next(path for path in folder.rglob("site-packages") if path.is_dir())
 
 
-def every(home: Path) -> list[Environment]:
-    """All environments in this folder that are whole and whose Python is there, the one started last first."""
+def list_environments(home: Path) -> list[Environment]:
+    """Lists the complete environments in a folder whose Python exists, most recently used first."""
     found: list[tuple[float, Environment]] = []
     for marker in home.glob(MARKERS):
-        with contextlib.suppress(OSError):  # gone meanwhile
-            made = _read(marker)
-            if made is not None:
-                found.append((marker.stat().st_mtime, made))
-    return [made for _, made in sorted(found, key=lambda item: item[0], reverse=True)]
+        with contextlib.suppress(OSError):  # deleted in the meantime
+            environment = _read_marker(marker)
+            if environment is not None:
+                found.append((marker.stat().st_mtime, environment))
+    return [environment for _, environment in sorted(found, key=lambda item: item[0], reverse=True)]
 
 
-def current(home: Path, kind: str = "auto") -> Environment | None:
-    """The environment that this version of Trackshade uses; one of another version where there is none of this, which
-    a set-up makes the most of. None where there is none at all.
+def find_environment(home: Path, kind: str = "auto") -> Environment | None:
+    """Finds the environment to use: of this version and kind if possible, else of this version, this kind, or any.
 
     Args:
-        kind: of device. One of this kind is preferred.
+        home: folder of the environments.
+        kind: preferred kind of device.
     """
-    found = every(home)
-    for wanted in (
-        lambda made: made.version == trackshade.__version__ and made.kind == kind,
-        lambda made: made.version == trackshade.__version__,
-        lambda made: made.kind == kind,
-    ):
-        for made in found:
-            if wanted(made):
-                return made
-    return found[0] if found else None
+    version = trackshade.__version__
+    # `min` keeps the order of equals: the most recently used one.
+    return min(list_environments(home), key=lambda item: (item.version != version, item.kind != kind), default=None)
 
 
-def mark(made: Environment) -> None:
-    """Makes it the environment of its version and kind. Raises OutputError."""
-    earlier = [path for path in made.home.glob(MARKERS) if path != made.marker and _is_replaced(_read(path), made)]
-    value = {"environment": made.folder.name, "kind": made.kind, "version": made.version, "lock": made.lock,
-             "probe": dict(made.probe), "base": made.base}  # fmt: skip
-    write_json(made.marker, value)
-    for path in earlier:
+def write_marker(environment: Environment) -> None:
+    """Makes an environment the one of its version and kind.
+
+    Raises:
+        OutputError: the marker cannot be written.
+    """
+    replaced = []
+    for path in environment.home.glob(MARKERS):
+        old = _read_marker(path) if path != environment.marker else None
+        if old is not None and (old.version, old.kind) == (environment.version, environment.kind):
+            replaced.append(path)
+    value = {"environment": environment.folder.name, "kind": environment.kind, "version": environment.version,
+             "lock": environment.lock, "probe": dict(environment.probe), "base": environment.base}  # fmt: skip
+    write_json(environment.marker, value)
+    for path in replaced:
         path.unlink(missing_ok=True)
 
 
-def started(made: Environment) -> None:
-    """Notes that it was used now."""
-    with contextlib.suppress(OSError):  # a folder that may only be read, which nobody sweeps either
-        os.utime(made.marker)
+def note_use(environment: Environment) -> None:
+    """Records that an environment is used now."""
+    with contextlib.suppress(OSError):  # in a read-only folder, where nothing is ever removed either
+        os.utime(environment.marker)
 
 
-def sweep(home: Path) -> None:
-    """Removes what earlier attempts left, what has been replaced, and environments of other versions that have not been
-    started for half a year. What is in use stays for the next time."""
-    for made in every(home):
+def remove_unused(home: Path) -> None:
+    """Removes incomplete and replaced environments, and those of other versions that were not used for half a year.
+
+    Environments that a process runs in are kept until the next time.
+    """
+    for environment in list_environments(home):
         with contextlib.suppress(OSError):
-            if made.version != trackshade.__version__ and time.time() - made.marker.stat().st_mtime > UNUSED:
-                made.marker.unlink()
-    named = {name for made in every(home) for name in (made.folder.name, made.base)}
-    for path in sorted(home.glob("env-*"), key=lambda path: not _base_of(path)):  # those on top of others first
-        if path.name not in named and not _in_use(path, home):
+            unused = time.time() - environment.marker.stat().st_mtime > UNUSED
+            if environment.version != trackshade.__version__ and unused:
+                environment.marker.unlink()
+    named = {name for environment in list_environments(home) for name in (environment.folder.name, environment.base)}
+    for path in sorted(
+        home.glob("env-*"), key=lambda path: not _read_base(path)
+    ):  # those with a base before their base
+        if path.name not in named and not _is_in_use(path, home):
+            _log.info("Removing the environment %s", path)
             shutil.rmtree(path, ignore_errors=True)
 
 
-def note_base(folder: Path, base: str) -> None:
-    """Writes into an environment which other one it takes its packages from."""
+def write_base(folder: Path, base: str) -> None:
+    """Records in a virtual environment the name of the one that it takes its packages from."""
     (folder / "base.txt").write_text(base, encoding="utf-8")
 
 
-def _base_of(folder: Path) -> str:
+def _read_base(folder: Path) -> str:
     try:
         return (folder / "base.txt").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return ""
 
 
-def _in_use(folder: Path, home: Path) -> bool:
-    """Whether a process runs in an environment, or in one on top of it."""
-    others: Iterable[Path] = home.glob("env-*")
-    stack = [folder, *(path for path in others if _base_of(path) == folder.name)]
+def _is_in_use(folder: Path, home: Path) -> bool:
+    """Whether a process runs in an environment, or in one based on it."""
+    stack = [folder, *(path for path in home.glob("env-*") if _read_base(path) == folder.name)]
     return any(count_owners(path / IN_USE) for path in stack)
 
 
-def _read(marker: Path) -> Environment | None:
+def _read_marker(marker: Path) -> Environment | None:
     home = marker.parent
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
         names = [str(found["environment"]), str(found.get("base", ""))]
         if any(Path(name).name != name for name in names if name):
             return None
-        made = Environment(
+        environment = Environment(
             home, home / names[0], found["kind"], found["version"], found["lock"], found["probe"], names[1]
         )
-        # Follows the link to the Python that it was made with.
-        return made if made.python.exists() and made.packages.is_dir() else None
+        # `exists` follows the link to the Python that the environment was made with.
+        return environment if environment.python.exists() and environment.packages.is_dir() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _is_replaced(old: Environment | None, new: Environment) -> bool:
-    return old is not None and (old.version, old.kind) == (new.version, new.kind)
-
-
-def digest(lock: Path) -> str:
+def lock_digest(lock: Path) -> str:
+    """Digest of a lock file, by which environments with the same packages are found."""
     return hashlib.blake2b(lock.read_bytes(), digest_size=8).hexdigest()
 
 
 def check_folder(home: Path, space: int) -> None:
-    """Makes the folder and tries it out.
+    """Creates the folder of environments if necessary, and checks that it can be used.
+
+    Args:
+        home: the folder.
+        space: bytes that are needed.
 
     Raises:
-        OutputError: it cannot be written, or its disk has less than `space` bytes free.
-        UsageError: it is a folder with other things in it.
+        OutputError: it cannot be written, or its disk has too little space.
+        UsageError: it holds other files.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
-        strangers = [path.name for path in home.iterdir() if not is_ours(path.name)]
+        foreign = [path.name for path in home.iterdir() if not is_ours(path.name)]
         with tempfile.TemporaryFile(dir=home) as file:
             file.write(b"\0" * 4096)
             file.flush()
@@ -208,12 +229,12 @@ def check_folder(home: Path, space: int) -> None:
         free = shutil.disk_usage(home).free
     except OSError as error:
         raise cannot_write(home, error) from error
-    if strangers:
+    if foreign:
         raise UsageError(
-            "folder-not-empty", f"{home} has other things in it, such as {strangers[0]}.", "Choose an empty folder."
+            "folder-not-empty", f"{home} contains other files, such as {foreign[0]}.", "Choose an empty folder."
         )
-    have = sum(path.stat().st_size for path in (home / DOWNLOADS).rglob("*") if path.is_file())
-    if free + have < space:
+    downloaded = sum(path.stat().st_size for path in (home / DOWNLOADS).rglob("*") if path.is_file())
+    if free + downloaded < space:
         raise OutputError(
             "disk-full",
             f"The environment needs about {format_size(space)}; the disk of {home} has {format_size(free)} free.",
@@ -222,22 +243,15 @@ def check_folder(home: Path, space: int) -> None:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a set-up makes files or folders of that name."""
+    """Whether a set-up creates files or folders of this name."""
     return name in (DOWNLOADS, LOCK) or name.startswith(("env-", ".")) or Path(name).match(MARKERS)
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where the environment gets Trackshade from: a wheel, or in development the folder of its source."""
-
-    path: Path
-    is_wheel: bool
-
-
 def find_source(extension: Path) -> Source:
-    """The wheel that the extension (its folder) brought, else the source tree that this runs from.
+    """Finds the wheel of Trackshade in the extension's folder, else the source tree that this runs from.
 
-    Raises UsageError where neither is there.
+    Raises:
+        UsageError: there is neither.
     """
     wheels = sorted((extension / "wheels").glob("trackshade-*.whl"))
     if wheels:

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moves what earlier versions kept in the extension's own data folder, which Blender deletes with the extension.
+"""Moves what earlier versions kept in the extension's data folder, which Blender deletes with the extension.
 
-    DATA/shaded/    results of scenes that were never saved; to the folder that those go to now
-    DATA/backend/   environments; to the one folder of all Blenders
+    DATA/shaded/    results of scenes that were never saved; moved to the folder where these go now
+    DATA/backend/   environments; moved to the folder that all Blenders share
 
-A virtual environment can be moved: Trackshade only ever runs its Python with `-m` or `-c`, and that finds its packages
-from where it lies itself. (Scripts such as `pip` in it name the old path; making the environment again renews them.)
+A virtual environment can be moved, because Trackshade runs its Python only with `-m` or `-c`, and Python finds the
+packages relative to itself. (Scripts such as `pip` contain the old path; making the environment again renews them.)
 
-Whatever goes wrong, or ends it early, each result and each environment is whole either where it was or where it goes,
-and is used from there; the next start of Blender tries again. Old and new path of each result are noted in
-`moved.json`, so that scenes that show one still find it. Knows nothing of bpy.
+However a move ends early, each result and each environment is complete in the old place or in the new one, and is used
+from there; the next start of Blender tries again. `moved.json` records old and new path of each result, so that scenes
+that show one still find it. Does not import bpy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -30,10 +31,12 @@ from trackshade.ipc.locks import IN_USE, FileLock
 from . import environment, moving
 from .environment import Environment
 from .moving import PART, Report
-from .running import Task
+from .tasks import CancellableTask
 
 MOVED = "moved.json"
 RESULTS, ENVIRONMENTS = "shaded", "backend"  # in the extension's data folder
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Moved:
         results: where results were moved, or None.
         environments: where an environment was moved, or None.
         error: why something stayed where it was, or None.
-        to_copy: something is on another disk than where it goes, and is to be copied (see `copy_over`).
+        to_copy: whether something must be copied to another disk; see `copy_to_new_folders`.
     """
 
     results: Path | None = None
@@ -53,152 +56,158 @@ class Moved:
     to_copy: bool = False
 
 
-def is_there(data: Path) -> bool:
+def has_data(data: Path) -> bool:
     """Whether an extension's data folder holds anything to move."""
     return os.path.isdir(data / RESULTS) or os.path.isdir(data / ENVIRONMENTS)
 
 
-def rename_over(data: Path, results: Path) -> Moved:
-    """Moves all that lies on the same disk as where it goes, in milliseconds.
+def rename_to_new_folders(data: Path, results: Path) -> Moved:
+    """Moves everything whose new place is on the same disk, in milliseconds.
 
     Args:
         data: the extension's data folder.
-        results: where the results of scenes go that were never saved.
+        results: new folder of the results.
     """
-    return _move(data, results, None, Task())
+    return _move(data, results, None, CancellableTask())
 
 
-def copy_over(data: Path, results: Path, report: Report, task: Task) -> Moved:
-    """Moves the rest by copying, comparing and then deleting it. Raises Cancelled; what is whole by then was moved."""
+def copy_to_new_folders(data: Path, results: Path, report: Report, task: CancellableTask) -> Moved:
+    """Moves the rest, as `rename_to_new_folders`, by copying, comparing and deleting.
+
+    Raises:
+        CancelledError: the task was cancelled; what was complete by then has been moved.
+    """
     return _move(data, results, report, task)
 
 
 def moved_results() -> dict[Path, Path]:
-    """New path of each result that was moved, by its old one, as far as it is there."""
-    noted = _noted().items()
-    return {Path(old): Path(new) for old, new in noted if os.path.exists(new) and not os.path.lexists(old)}
+    """New path of each result that was moved and exists, by its old path."""
+    recorded = _read_record().items()
+    return {Path(old): Path(new) for old, new in recorded if os.path.exists(new) and not os.path.lexists(old)}
 
 
-def _move(data: Path, results: Path, report: Report | None, task: Task) -> Moved:
+def _move(data: Path, results: Path, report: Report | None, task: CancellableTask) -> Moved:
     moved = Moved()
     try:
-        with _held(folders.home() / "moving.lock") as alone:
-            for move in (_move_results, _move_environments) if alone else ():  # else another Blender does it
+        with lock(folders.home() / "moving.lock") as locked:
+            for move in (_move_results, _move_environments) if locked else ():  # else another Blender moves it
                 try:
                     move(data, results, report, task, moved)
                 except (OSError, OutputError) as error:
                     moved.error = _not_moved(data, error)
-            with contextlib.suppress(OSError):  # it holds something of somebody else's
-                data.rmdir()
+            _remove_if_empty(data)
     except OSError as error:
         moved.error = _not_moved(data, error)
+    _log.info("Moving out of %s: %s", data, moved)
     return moved
 
 
-def _move_results(data: Path, results: Path, report: Report | None, task: Task, moved: Moved) -> None:
+def _move_results(data: Path, results: Path, report: Report | None, task: CancellableTask, moved: Moved) -> None:
     source = data / RESULTS
-    if not source.is_dir() or _lies_in(results, source):
+    if not source.is_dir() or _is_inside(results, source):
         return
     items = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-    noted = _noted()
+    recorded = _read_record()
     places: dict[Path, Path] = {}
     for item in items:
-        copied = Path(noted[str(item)]) if str(item) in noted else None
-        if copied is None or not copied.exists():
-            places[item] = _free(results / item.name, places.values())
-        elif report is None:  # Blender was ended after it was copied, or before: comparing takes its time
-            moved.to_copy = True
-        elif moving.same(item, copied):
-            moving.delete([item])
-        else:
-            places[item] = _free(results / item.name, places.values())
+        copied = Path(recorded[str(item)]) if str(item) in recorded else None
+        if copied is not None and copied.exists():  # Blender ended before the original was deleted, or while copying
+            if report is None:  # comparing takes long
+                moved.to_copy = True
+                continue
+            if moving.is_same(item, copied):
+                moving.delete([item])
+                continue
+        places[item] = _free_path(results / item.name, places.values())
     if places:
         results.mkdir(parents=True, exist_ok=True)
-        _note({**noted, **{str(old): str(new) for old, new in places.items()}})
+        _write_record({**recorded, **{str(old): str(new) for old, new in places.items()}})
         try:
             if not moving.rename(places):
                 moved.to_copy = moved.to_copy or report is None
                 if report is not None:
-                    _sweep(results)
+                    _remove_incomplete(results)
                     moving.copy(places, results, report, task)
                     moving.delete(places)
-        finally:  # what is still there was not moved
-            here = {str(old) for old in places if os.path.lexists(old)}
-            _note({old: new for old, new in _noted().items() if old not in here})
+        finally:  # what still exists was not moved
+            remaining = {str(old) for old in places if os.path.lexists(old)}
+            _write_record({old: new for old, new in _read_record().items() if old not in remaining})
     if items and not moved.to_copy:
         moved.results = results
-    with contextlib.suppress(OSError):
-        source.rmdir()
+    _remove_if_empty(source)
 
 
-def _move_environments(data: Path, results: Path, report: Report | None, task: Task, moved: Moved) -> None:
+def _move_environments(data: Path, results: Path, report: Report | None, task: CancellableTask, moved: Moved) -> None:
     source, home = data / ENVIRONMENTS, folders.environments_dir()
-    if not source.is_dir() or _lies_in(home, source) or _lies_in(folders.home(), source):
+    if not source.is_dir() or _is_inside(home, source) or _is_inside(folders.home(), source):
         return
     with contextlib.ExitStack() as stack:
-        locks = [source / environment.LOCK, home / environment.LOCK]
+        paths = [source / environment.LOCK, home / environment.LOCK]
         if report is None:  # nothing may run from what is renamed; copying disturbs nobody
-            locks.append(folders.shared_dir() / "starting.lock")
-        held = [stack.enter_context(_held(path)) for path in locks]
-        if not all(held) or (report is None and _runs()):
+            paths.append(folders.shared_dir() / "starting.lock")
+        locked = [stack.enter_context(lock(path)) for path in paths]
+        if not all(locked) or (report is None and _is_backend_running()):
             return  # the next start of Blender moves it
-        for made in environment.every(source):
-            if any((made.version, made.kind) == (other.version, other.kind) for other in environment.every(home)):
-                continue  # another Blender's was moved, or is the copy of this one
-            moves = {made.packages: home / made.packages.name, made.folder: home / made.folder.name}
+        present = {(item.version, item.kind) for item in environment.list_environments(home)}
+        for item in environment.list_environments(source):
+            if (item.version, item.kind) in present:
+                continue  # another Blender's was moved, or this one was copied
+            moves = {item.packages: home / item.packages.name, item.folder: home / item.folder.name}
             moves = {old: new for old, new in moves.items() if not new.exists()}
-            environment.mark(replace(made, home=home, folder=home / made.folder.name))  # counts once it is there
+            environment.write_marker(replace(item, home=home, folder=home / item.folder.name))  # counts once moved
             if report is not None:
-                _sweep(home)
+                _remove_incomplete(home)
                 moving.copy(moves, home, report, task)
             elif not moving.rename(moves):
                 moved.to_copy = True
                 continue
-            (home / made.folder.name / IN_USE).mkdir(exist_ok=True)
+            present.add((item.version, item.kind))
+            (home / item.folder.name / IN_USE).mkdir(exist_ok=True)
             moved.environments = home
-            _forget(source, made)
+            _delete_markers(source, item)
     if report is None:  # deleting an environment takes seconds
         moved.to_copy = moved.to_copy or any(source.glob("env-*"))
-    if (report is None and not moved.to_copy) or (report is not None and not _runs()):
+    if (report is None and not moved.to_copy) or (report is not None and not _is_backend_running()):
         moving.delete(path for path in source.iterdir() if environment.is_ours(path.name))
-        with contextlib.suppress(OSError):  # it holds something of somebody else's
-            source.rmdir()
+        _remove_if_empty(source)
 
 
-def _lies_in(folder: Path, source: Path) -> bool:
-    """Whether a folder that things go to is the one that they are in, or within it, as somebody may have chosen: they
-    stay, then."""
+def _is_inside(folder: Path, source: Path) -> bool:
+    """Whether a new folder is the old one or lies in it, by the user's choice; then nothing is moved."""
     return folder.resolve().is_relative_to(source.resolve())
 
 
-def _forget(source: Path, made: Environment) -> None:
-    """Takes away the file that makes it count where it was."""
+def _delete_markers(source: Path, item: Environment) -> None:
     for marker in source.glob(environment.MARKERS):
-        if marker.name in ("environment.json", made.marker.name):
+        if marker.name in ("environment.json", item.marker.name):
             marker.unlink()
 
 
-def _runs() -> bool:
-    """Whether the backend that all Blenders share runs, perhaps from an environment that is to be moved."""
+def _is_backend_running() -> bool:
+    """Whether the backend that all Blenders share is running, possibly from an environment that is to be moved."""
     try:
         info = connection_files.read(folders.shared_dir() / "backend.json")
-    except TrackshadeError:  # damaged; then nobody can use it
+    except TrackshadeError:  # the file is damaged, so nobody can use the backend
         return False
     return info is not None and info.is_alive()
 
 
-def _free(path: Path, taken: Iterable[Path]) -> Path:
-    """A path beside `path` that is not there yet: itself, or with a number."""
+def _free_path(path: Path, taken: Iterable[Path]) -> Path:
+    """Returns `path`, with a number appended if it exists or is taken."""
     names = (path if number == 1 else path.with_name(f"{path.name}-{number}") for number in count(1))
     return next(item for item in names if not os.path.lexists(item) and item not in taken)
 
 
-def _sweep(folder: Path) -> None:
-    """Removes copies that were never finished."""
+def _remove_incomplete(folder: Path) -> None:
     moving.delete(folder.glob(f"{PART}*"))
 
 
-def _noted() -> dict[str, str]:
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it holds files that are not ours
+        folder.rmdir()
+
+
+def _read_record() -> dict[str, str]:
     try:
         found = json.loads((folders.home() / MOVED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -206,7 +215,7 @@ def _noted() -> dict[str, str]:
     return {str(old): str(new) for old, new in found.items()} if isinstance(found, dict) else {}
 
 
-def _note(places: Mapping[str, str]) -> None:
+def _write_record(places: Mapping[str, str]) -> None:
     atomic_files.write_json(folders.home() / MOVED, places)
 
 
@@ -220,15 +229,15 @@ def _not_moved(data: Path, error: OSError | OutputError) -> OutputError:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[bool]:
-    """Holds a lock; whether it could be had."""
+def lock(path: Path) -> Iterator[bool]:
+    """Locks a file for the duration of the block; yields whether that succeeded."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(path)
+        file_lock = FileLock(path)
     except BlockingIOError:
         yield False
         return
     try:
         yield True
     finally:
-        lock.release()
+        file_lock.release()

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the environment: a virtual environment beside any earlier one, filled from a lock, tried, and only then named.
+"""Makes the backend's environment: a virtual environment, filled from a lock file, tested, and only then marked.
 
-Whatever ends it early leaves nothing that counts as whole. Knows nothing of bpy; runs in a thread of its own.
+However a set-up ends early, nothing that it leaves counts as an environment. Does not import bpy; runs in a thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -17,18 +18,19 @@ from typing import Any
 
 import trackshade
 from trackshade.config import locks
-from trackshade.core.errors import JobError, UsageError
+from trackshade.core.errors import JobError, TrackshadeError, UsageError
 from trackshade.core.processes import ProcessCommand, isolated_python
 from trackshade.ipc.locks import IN_USE, FileLock
 
 from ..messages.backend import PipProgress, explain, unwritable
-from . import backend_task, environment, interpreter
+from . import environment
 from .environment import Environment, Source
-from .interpreter import Interpreter
-from .running import WATCHED, Ended, Task
+from .interpreter import Interpreter, detect_device, find_interpreter
+from .tasks import WATCHED, CancellableTask, ProgramResult, run_backend_task
 
-Report = Callable[[float, str], None]  # share done, what is being done
+Report = Callable[[float, str], None]  # fraction done, what is being done
 PROBE_LIMIT = 300.0  # seconds: the first import of torch from a slow disk, with a virus scanner
+# pip's settings that would make it install into another place, or other packages than the lock's.
 REFUSED = (
     "PIP_TARGET",
     "PIP_PREFIX",
@@ -38,21 +40,25 @@ REFUSED = (
     "PIP_NO_BINARY",
     "PIP_REQUIREMENT",
 )
-MADE, FILLED, TRIED = 0.04, 0.93, 1.0  # of the whole, at the end of each step
+MADE, FILLED, TESTED = 0.04, 0.93, 1.0  # fraction of the whole at the end of each step
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to make.
+class SetUpOptions:
+    """What to install, and from where.
 
     Attributes:
-        home: folder of the environment (see `environment`).
-        python: to make it with; "" to find one.
-        kind: "cuda", "cpu", "mps", or "auto".
-        wheels: a folder of wheels to use instead of the network.
-        index: address of a vendor's package index to look in too, or "".
+        home: folder of the environments; see `environment`.
+        source: where to install Trackshade from.
+        python: Python to make the environment with; "" to find one.
+        kind: device to make it for: "cuda", "cpu", "mps", or "auto".
+        wheels: folder of wheels to use instead of the network, or None.
+        index: URL of an additional package index, or "".
         online: whether the network may be used.
-        lock, space: for tests: another lock, and the bytes that it needs.
+        lock: lock file, for tests; None for that of the kind of device.
+        space: bytes that the environment needs, for tests; None for those of the kind of device.
     """
 
     home: Path
@@ -66,210 +72,249 @@ class Plan:
     space: int | None = None
 
 
-def set_up(plan: Plan, report: Report, task: Task) -> Environment:
-    """Makes the environment of this version of Trackshade. Where there is one of another version with the packages that
-    the lock says, it is made on top of that, for which neither the network nor another Python is needed.
+@dataclass(frozen=True)
+class _SetUp:
+    """A set-up in progress: its options, the lock file, and the Python, which names itself in error messages."""
+
+    options: SetUpOptions
+    kind: str
+    lock: Path
+    python: str
+    report: Report
+    task: CancellableTask
+
+    def error(self, tail: tuple[str, ...] | list[str], wheels: Path | None = None) -> TrackshadeError:
+        return explain(tail, self.options.home, wheels, self.lock, self.python)
+
+
+def set_up(options: SetUpOptions, report: Report, task: CancellableTask) -> Environment:
+    """Makes the environment of this version of Trackshade.
+
+    If there is one of another version with the same locked packages, the new one is based on it. That needs neither
+    the network nor another Python.
+
+    Args:
+        options: what to install.
+        report: called as report(fraction, message).
+        task: runs the programs, and cancels them.
 
     Raises:
-        OutputError: the folder cannot be written, or its disk is full. UsageError: no suitable Python, wheels missing.
-        JobError: network, proxy, or whatever else went wrong. Cancelled.
+        OutputError: the folder cannot be written, or its disk is full.
+        UsageError: there is no suitable Python, or wheels are missing.
+        JobError: the network, a proxy or something else failed.
+        CancelledError: the task was cancelled.
     """
+    home = options.home
     report(0.0, "Checking")
-    kind = interpreter.detect(task) if plan.kind == "auto" else plan.kind
-    lock = plan.lock or locks.path(kind)
-    if _to_renew(plan.home, kind, lock) is None:
-        _check_way(plan)
-    environment.check_folder(plan.home, 0)
-    with _alone(plan.home):
-        environment.sweep(plan.home)
-        other = _to_renew(plan.home, kind, lock)
+    kind = detect_device(task) if options.kind == "auto" else options.kind
+    lock = options.lock or locks.path(kind)
+    if _find_base(home, kind, lock) is None:
+        _check_package_source(options)
+    environment.check_folder(home, 0)
+    with _lock_folder(home):
+        environment.remove_unused(home)
+        other = _find_base(home, kind, lock)
         if other is not None:
             try:
-                return _renew(plan, other, lock, report, task)
-            except (JobError, UsageError):
-                report(0.0, "Making it anew")  # more than Trackshade is wrong with it
-        _check_way(plan)
-        python = interpreter.find(plan.python, task, _pip_wheel(plan) is not None)
-        environment.check_folder(plan.home, locks.SPACE[kind] if plan.space is None else plan.space)
-        return _make(plan, python, kind, lock, report, task)
+                return _derive(_SetUp(options, kind, lock, str(other.python), report, task), other)
+            except (JobError, UsageError) as error:
+                _log.warning("The environment %s cannot be built upon: %s", other.folder, error)
+                report(0.0, "Making a new environment")
+        _check_package_source(options)
+        python = find_interpreter(options.python, task, _pip_wheel(options) is not None)
+        _log.info("Setting up for %s with %s (%s)", kind, python.path, python)
+        environment.check_folder(home, locks.SPACE[kind] if options.space is None else options.space)
+        return _make(_SetUp(options, kind, lock, str(python), report, task), python)
 
 
 def is_outdated(home: Path, kind: str) -> bool:
-    """Whether `set_up` would make an environment for this version of Trackshade alone, on top of one in this folder."""
-    made = environment.current(home, kind)
-    kind = made.kind if made is not None and kind == "auto" else kind
-    return made is not None and _to_renew(home, kind, locks.path(kind)) is not None
+    """Whether `set_up` would only add this version of Trackshade to an existing environment's packages."""
+    found = environment.find_environment(home, kind)
+    kind = found.kind if found is not None and kind == "auto" else kind
+    return found is not None and _find_base(home, kind, locks.path(kind)) is not None
 
 
-def probe(python: Path | str, task: Task) -> dict[str, Any]:
-    """What an environment says of itself (see `trackshade.cli.backend_tasks`).
+def probe(python: Path | str, task: CancellableTask) -> dict[str, Any]:
+    """Asks an environment for its version, devices and missing packages; see `trackshade.cli.backend_tasks`.
 
-    Raises UsageError where there is none or it has another version of Trackshade, JobError where it does not work.
+    Raises:
+        UsageError: the Python cannot be run, or has another version of Trackshade.
+        JobError: the environment does not work.
     """
-    found = backend_task.send(task, python, "probe", limit=PROBE_LIMIT)
+    found = run_backend_task(task, python, "probe", limit=PROBE_LIMIT)
     check_version(str(found.get("version", "")))
     return found
 
 
-def check_version(version: str, ours_to_make: bool = False) -> None:
-    """Raises UsageError that says which side to update, where a backend is not of this add-on's version.
+def check_version(version: str, is_own: bool = False) -> None:
+    """Checks that a backend has this add-on's version.
 
     Args:
-        ours_to_make: it is an environment that Set Up makes, one for each version.
+        version: the backend's version of Trackshade.
+        is_own: whether Set Up makes the environment, one for each version.
+
+    Raises:
+        UsageError: it has another version; the error says which side to update.
     """
     ours = trackshade.__version__
     if version != ours:
-        older = ours_to_make or _numbers(version) < _numbers(ours)
+        older = is_own or _version_numbers(version) < _version_numbers(ours)
         fix = "Set up the backend again to update it." if older else "Update the Trackshade extension in Blender."
         raise UsageError(
             "version-mismatch", f"The environment has Trackshade {version or '?'}, the add-on is {ours}.", fix
         )
 
 
-def _make(plan: Plan, python: Interpreter, kind: str, lock: Path, report: Report, task: Task) -> Environment:
-    folder = plan.home / f"env-{secrets.token_hex(3)}"
-    try:
-        report(0.01, "Making the environment")
-        how = [] if python.ensurepip else ["--without-pip"]
-        start = isolated_python(python.path, "-c", WATCHED, "venv", *how, str(folder))
-        ended = task.run(start.command, variables=_variables(start))
-        if ended.code == 0 and not python.ensurepip:
-            ended = _install_pip(plan, folder, task)
-        if ended.code != 0:
-            raise explain(ended.tail, plan.home, None, lock, str(python))
-        _install(plan, folder, ["-r", str(lock)], lock, str(python), report, task)
-        _install_trackshade(plan, folder, lock, str(python), report, task)
-        made = _tried_out(plan, folder, kind, lock, report, task)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise explain([str(error)], plan.home, None, lock, str(python)) from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(plan.home / environment.DOWNLOADS, ignore_errors=True)
-    environment.sweep(plan.home)
-    report(TRIED, "Ready")
+def _make(job: _SetUp, python: Interpreter) -> Environment:
+    """Makes an environment with all packages."""
+    home = job.options.home
+    with _new_folder(job) as folder:
+        job.report(0.01, "Making the environment")
+        pip = [] if python.ensurepip else ["--without-pip"]
+        start = isolated_python(python.path, "-c", WATCHED, "venv", *pip, str(folder))
+        result = job.task.run(start.command, variables=_variables(start))
+        if result.code == 0 and not python.ensurepip:
+            result = _install_pip(job, folder)
+        if result.code != 0:
+            raise job.error(result.tail)
+        _install(job, folder, ["-r", str(job.lock)])
+        _install_trackshade(job, folder)
+        made = _test(job, folder)
+    shutil.rmtree(home / environment.DOWNLOADS, ignore_errors=True)
+    environment.remove_unused(home)
+    job.report(TESTED, "Ready")
     return made
 
 
-def _to_renew(home: Path, kind: str, lock: Path) -> Environment | None:
-    """An environment of another version of Trackshade with the packages of this lock, where this version has none."""
-    found = [made for made in environment.every(home) if made.kind == kind]
-    if any(made.version == trackshade.__version__ for made in found):
+def _find_base(home: Path, kind: str, lock: Path) -> Environment | None:
+    """Finds an environment of another version with the packages of this lock; None if this version has one itself."""
+    found = [item for item in environment.list_environments(home) if item.kind == kind]
+    if any(item.version == trackshade.__version__ for item in found):
         return None
-    return next((made for made in found if made.lock == environment.digest(lock)), None)
+    return next((item for item in found if item.lock == environment.lock_digest(lock)), None)
 
 
-def _renew(plan: Plan, other: Environment, lock: Path, report: Report, task: Task) -> Environment:
-    """An environment with Trackshade alone, a matter of seconds, that takes its packages from that of another version,
-    which stays as it is."""
+def _derive(job: _SetUp, other: Environment) -> Environment:
+    """Makes an environment with Trackshade alone, in seconds, that takes its packages from another one."""
     base = other.packages
-    folder = plan.home / f"env-{secrets.token_hex(3)}"
-    try:
+    with _new_folder(job) as folder:
         start = isolated_python(environment.python_of(base), "-c", WATCHED, "venv", "--without-pip", str(folder))
-        ended = task.run(start.command, variables=_variables(start))
-        if ended.code != 0:
-            raise explain(ended.tail, plan.home, None, lock, str(other.python))
-        environment.note_base(folder, base.name)
-        inside = environment.site_packages(base).relative_to(plan.home).parts
+        result = job.task.run(start.command, variables=_variables(start))
+        if result.code != 0:
+            raise job.error(result.tail)
+        environment.write_base(folder, base.name)
+        inside = environment.site_packages(base).relative_to(job.options.home).parts
         # Relative to this environment, so that the folder of both can be moved. `site` runs lines that begin so.
         line = f"import os, site, sys; site.addsitedir(os.path.join(os.path.dirname(sys.prefix), *{inside!r}))"
         (environment.site_packages(folder) / "trackshade-base.pth").write_text(f"{line}\n", encoding="utf-8")
-        _install_trackshade(plan, folder, lock, str(other.python), report, task)
-        made = _tried_out(plan, folder, other.kind, lock, report, task, base.name)
-    except OSError as error:
+        _install_trackshade(job, folder)
+        made = _test(job, folder, base.name)
+    job.report(TESTED, "Ready")
+    return made
+
+
+@contextlib.contextmanager
+def _new_folder(job: _SetUp) -> Iterator[Path]:
+    """Yields the folder of a new environment, and removes it if the block fails."""
+    folder = job.options.home / f"env-{secrets.token_hex(3)}"
+    try:
+        yield folder
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise explain([str(error)], plan.home, None, lock, str(other.python)) from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise job.error([str(error)]) from error
         raise
-    report(TRIED, "Ready")
-    return made
 
 
-def _tried_out(
-    plan: Plan, folder: Path, kind: str, lock: Path, report: Report, task: Task, base: str = ""
-) -> Environment:
-    """Makes it the environment of this version if it works."""
-    report(FILLED, "Trying it out")
+def _test(job: _SetUp, folder: Path, base: str = "") -> Environment:
+    """Makes a folder the environment of this version if it works.
+
+    Raises:
+        JobError: a package of the lock is missing from it, or cannot be loaded.
+    """
+    job.report(FILLED, "Testing the environment")
     (folder / IN_USE).mkdir(exist_ok=True)
-    facts = _tried(folder, lock, task)
-    made = Environment(plan.home, folder, kind, facts["version"], environment.digest(lock), facts, base)
-    task.check()
-    environment.mark(made)
+    facts = probe(environment.python_of(folder), job.task)
+    wanted = {{"pillow": "PIL", "pyzmq": "zmq"}.get(name, name.replace("-", "_")) for name in locks.pins(job.lock)}
+    missing = sorted(wanted & set(facts["missing"]))
+    if missing or "broken" in facts:
+        reason = facts.get("broken") or f"{', '.join(missing)} cannot be found"
+        raise JobError("set-up-failed", f"The new environment does not work: {reason}.", "Try again, or see the log.")
+    digest = environment.lock_digest(job.lock)
+    made = Environment(job.options.home, folder, job.kind, facts["version"], digest, facts, base)
+    job.task.check()
+    environment.write_marker(made)
+    _log.info("Made the environment %s: %s", folder, facts)
     return made
 
 
-def _pip_wheel(plan: Plan) -> Path | None:
-    """Pip itself, where the folder of wheels has it."""
-    found = sorted(plan.wheels.glob("pip-*.whl")) if plan.wheels is not None else []
+def _pip_wheel(options: SetUpOptions) -> Path | None:
+    """The wheel of pip in the folder of wheels, if any."""
+    found = sorted(options.wheels.glob("pip-*.whl")) if options.wheels is not None else []
     return found[-1] if found else None
 
 
-def _install_pip(plan: Plan, folder: Path, task: Task) -> Ended:
-    """Has pip install itself: a wheel is an archive that Python can run from."""
-    wheel = str(_pip_wheel(plan))
+def _install_pip(job: _SetUp, folder: Path) -> ProgramResult:
+    """Has pip install itself from its wheel, which Python can import from like from a folder."""
+    wheel = str(_pip_wheel(job.options))
     code = f"import sys; sys.path.insert(0, {wheel!r})\n{WATCHED}"
     start = isolated_python(environment.python_of(folder), "-c", code, "pip", "install", "--no-index", wheel)
-    return task.run(start.command, variables=_variables(start, offline=True))
+    return job.task.run(start.command, variables=_variables(start, offline=True))
 
 
-def _install_trackshade(plan: Plan, folder: Path, lock: Path, python: str, report: Report, task: Task) -> None:
-    if plan.source.is_wheel:
-        what = ["--no-deps", "--force-reinstall", "--no-index", str(plan.source.path)]
-        _install(plan, folder, what, lock, python, report, task)
+def _install_trackshade(job: _SetUp, folder: Path) -> None:
+    source = job.options.source
+    if source.is_wheel:
+        _install(job, folder, ["--no-deps", "--force-reinstall", "--no-index", str(source.path)])
         return
-    (environment.site_packages(folder) / "trackshade-source.pth").write_text(f"{plan.source.path}\n", encoding="utf-8")
+    (environment.site_packages(folder) / "trackshade-source.pth").write_text(f"{source.path}\n", encoding="utf-8")
 
 
-def _install(plan: Plan, folder: Path, what: list[str], lock: Path, python: str, report: Report, task: Task) -> None:
-    progress = PipProgress(locks.pins(lock) if "-r" in what else ["trackshade"])
+def _install(job: _SetUp, folder: Path, what: list[str]) -> None:
+    """Runs `pip install` with the arguments `what`."""
+    options, is_lock = job.options, "-r" in what
+    progress = PipProgress(locks.pins(job.lock) if is_lock else ["trackshade"])
 
     def on_line(line: str) -> None:
         progress.feed(line)
-        if "-r" in what:
-            report(MADE + (FILLED - MADE) * progress.share, progress.words)
+        if is_lock:
+            job.report(MADE + (FILLED - MADE) * progress.fraction, progress.message)
 
-    # pip says why it cannot connect only where it tries again.
-    options = ["--only-binary=:all:", "--no-input", "--no-color", "--disable-pip-version-check", "--retries=4",
-               f"--cache-dir={plan.home / environment.DOWNLOADS}"]  # fmt: skip
-    if _tells_progress(folder):
-        options.append("--progress-bar=raw")
-    if plan.wheels is not None:
-        options += ["--no-index", f"--find-links={plan.wheels}"]
-    elif plan.index:
-        options.append(f"--extra-index-url={plan.index}")
-    start = isolated_python(environment.python_of(folder), "-c", WATCHED, "pip", "install", *options, *what)
+    # pip says why it cannot connect only when it tries again.
+    arguments = ["--only-binary=:all:", "--no-input", "--no-color", "--disable-pip-version-check", "--retries=4",
+                 f"--cache-dir={options.home / environment.DOWNLOADS}"]  # fmt: skip
+    if _reports_progress(folder):
+        arguments.append("--progress-bar=raw")
+    if options.wheels is not None:
+        arguments += ["--no-index", f"--find-links={options.wheels}"]
+    elif options.index:
+        arguments.append(f"--extra-index-url={options.index}")
+    start = isolated_python(environment.python_of(folder), "-c", WATCHED, "pip", "install", *arguments, *what)
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     try:
-        variables = _variables(start, plan.wheels is not None)
+        variables = _variables(start, options.wheels is not None)
         variables |= {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
-        ended: Ended = task.run(start.command, on_line, variables=variables)
+        result = job.task.run(start.command, on_line, variables=variables)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    if ended.code != 0:
-        raise explain(ended.tail, plan.home, plan.wheels, lock, python)
+    if result.code != 0:
+        _log.warning("pip ended with code %d:\n%s", result.code, "\n".join(result.tail))
+        raise job.error(result.tail, options.wheels)
 
 
-def _tried(folder: Path, lock: Path, task: Task) -> dict[str, Any]:
-    """What it says of itself. Raises JobError where something of the lock is missing from it or cannot be loaded."""
-    facts = probe(environment.python_of(folder), task)
-    wanted = {{"pillow": "PIL", "pyzmq": "zmq"}.get(name, name.replace("-", "_")) for name in locks.pins(lock)}
-    missing = sorted(wanted & set(facts["missing"]))
-    if missing or "broken" in facts:
-        said = facts.get("broken") or f"{', '.join(missing)} cannot be found"
-        raise JobError("set-up-failed", f"The new environment does not work: {said}.", "Try again, or see the log.")
-    return facts
+def _check_package_source(options: SetUpOptions) -> None:
+    """Checks that there is a folder of wheels, or that the network may be used.
 
-
-def _check_way(plan: Plan) -> None:
-    if plan.wheels is not None:
-        if not plan.wheels.is_dir():
+    Raises:
+        UsageError: there is neither.
+    """
+    if options.wheels is not None:
+        if not options.wheels.is_dir():
             raise UsageError(
-                "wheel-missing", f"There is no folder {plan.wheels}.", "Choose the folder of wheels again."
+                "wheel-missing", f"There is no folder {options.wheels}.", "Choose the folder of wheels again."
             )
-    elif not plan.online:
+    elif not options.online:
         raise UsageError(
             "offline",
             "Blender may not use the network, and the set-up has to download packages.",
@@ -278,12 +323,14 @@ def _check_way(plan: Plan) -> None:
 
 
 @contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Two Blenders never make the same environment."""
+def _lock_folder(home: Path) -> Iterator[None]:
+    """Prevents two Blenders from setting up in the same folder at once."""
     try:
         lock = FileLock(home / environment.LOCK)
     except BlockingIOError as error:
-        raise UsageError("set-up-runs", f"Another Blender is setting up {home}.", "Wait for it.") from error
+        raise UsageError(
+            "set-up-runs", f"Another Blender is setting up {home}.", "Wait until it has finished."
+        ) from error
     except OSError as error:
         raise unwritable(home, error.strerror) from error
     try:
@@ -292,14 +339,14 @@ def _alone(home: Path) -> Iterator[None]:
         lock.release()
 
 
-def _tells_progress(folder: Path) -> bool:
-    """Whether this pip can tell its progress in numbers (24.1 and later)."""
+def _reports_progress(folder: Path) -> bool:
+    """Whether the environment's pip can print its progress as numbers (24.1 and later)."""
     found = next(iter(folder.rglob("pip-*.dist-info")), None)
-    return found is not None and _numbers(found.name.removeprefix("pip-").removesuffix(".dist-info")) >= (24, 1)
+    return found is not None and _version_numbers(found.name.removeprefix("pip-").removesuffix(".dist-info")) >= (24, 1)
 
 
 def _variables(start: ProcessCommand, offline: bool = False) -> dict[str, str]:
-    """A start's variables, proxies and pip's own settings among them, without what would lead pip elsewhere."""
+    """A program's environment variables, including proxies and pip's settings, but for `REFUSED`."""
     variables = {name: value for name, value in start.variables.items() if name not in REFUSED}
     if offline:
         variables["PIP_CONFIG_FILE"] = os.devnull
@@ -308,6 +355,6 @@ def _variables(start: ProcessCommand, offline: bool = False) -> dict[str, str]:
     return variables
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _version_numbers(version: str) -> tuple[int, ...]:
     parts = version.split("+")[0].split(".")
     return tuple(int(part) if part.isdecimal() else 0 for part in parts)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which Python an environment is made with, and for which kind of device. Runs programs: not for the main thread."""
+"""Finds the Python to make an environment with, and the kind of device. Runs programs: not on the main thread."""
 
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import sys
 from dataclasses import dataclass
@@ -12,19 +13,21 @@ from trackshade.config import locks
 from trackshade.core.errors import UsageError
 from trackshade.core.processes import find_program, isolated_python
 
-from .running import Task
+from .tasks import CancellableTask
 
-TIME_LIMIT = 60.0  # seconds: a virus scanner may look at a Python that it sees for the first time
-_ASK = """
+TIME_LIMIT = 60.0  # seconds: a virus scanner may examine a Python that it sees for the first time
+_DESCRIBE = """
 import importlib.util, json, struct, sys
 print(json.dumps({"version": list(sys.version_info[:3]), "bits": struct.calcsize("P") * 8,
                   **{name: importlib.util.find_spec(name) is not None for name in ("venv", "ensurepip")}}))
 """
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python that can make environments; one without `ensurepip` (Debian's own) has to be given pip."""
+    """A Python that can make environments. One without `ensurepip` (such as Debian's) needs pip from elsewhere."""
 
     path: str
     version: tuple[int, ...]
@@ -34,44 +37,52 @@ class Interpreter:
         return f"Python {'.'.join(map(str, self.version[:2]))} ({platform.machine()})"
 
 
-def find(chosen: str, task: Task, has_pip: bool = False) -> Interpreter:
-    """The chosen Python, else Blender's own where it can make environments, else one that is on the path. `has_pip`
-    says that pip comes from elsewhere.
+def find_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -> Interpreter:
+    """Finds a Python that can make environments.
 
-    Raises UsageError("wrong-python") that says what is wrong with it.
+    Args:
+        path: the Python to use; "" for Blender's own or, if that cannot make environments, one on the path.
+        task: runs the candidates.
+        has_pip: whether pip is available even if the Python lacks `ensurepip`.
+
+    Raises:
+        UsageError: code "wrong-python", with the reason; if several were tried, that of the first.
     """
-    if chosen:
-        return look(chosen, task, has_pip)
+    if path:
+        return check_interpreter(path, task, has_pip)
     names = [f"python3.{minor}" for minor in (13, 12, 11, 14)] + ["python3", "python"]
-    candidates = [find_program(name) for name in names]
-    candidates.insert(0, sys.executable)
     first: UsageError | None = None
-    for candidate in candidates:
+    for candidate in (sys.executable, *map(find_program, names)):
         if candidate:
             try:
-                return look(candidate, task, has_pip)
+                return check_interpreter(candidate, task, has_pip)
             except UsageError as error:
+                _log.info("%s", error)
                 first = first or error
     raise first or UsageError("wrong-python", "No Python was found.", "Choose one in the preferences, 3.11 to 3.14.")
 
 
-def look(path: str, task: Task, has_pip: bool = False) -> Interpreter:
-    """Raises UsageError("wrong-python") where it cannot make an environment for the backend."""
+def check_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -> Interpreter:
+    """Runs a Python to see whether it can make environments. See `find_interpreter`.
+
+    Raises:
+        UsageError: code "wrong-python", with the reason.
+    """
     choose = "Choose another Python in the preferences, 3.11 to 3.14."
     try:
-        start = isolated_python(path, "-c", _ASK)
-        ended = task.run(start.command, variables=start.variables, limit=TIME_LIMIT)
-        facts = json.loads(ended.tail[-1])
+        start = isolated_python(path, "-c", _DESCRIBE)
+        result = task.run(start.command, variables=start.variables, limit=TIME_LIMIT)
+        facts = json.loads(result.tail[-1])
         version, bits = tuple(facts["version"]), facts["bits"]
         venv, ensurepip = facts["venv"], facts["ensurepip"]
     except OSError as error:
         raise UsageError("wrong-python", f"{path} cannot be run: {error.strerror}.", choose) from error
     except (IndexError, ValueError, KeyError, TypeError) as error:
-        raise UsageError("wrong-python", f"{path} is no Python that answers.", choose) from error
+        raise UsageError("wrong-python", f"{path} does not respond like a Python interpreter.", choose) from error
     oldest, newest = locks.PYTHONS
     if not oldest <= version[:2] <= newest or bits != 64:
-        said = ".".join(map(str, version))
-        raise UsageError("wrong-python", f"{path} is Python {said} ({bits} bits).", choose)
+        number = ".".join(map(str, version))
+        raise UsageError("wrong-python", f"{path} is Python {number} ({bits} bits).", choose)
     if not venv or not (ensurepip or has_pip):
         raise UsageError(
             "wrong-python",
@@ -82,15 +93,15 @@ def look(path: str, task: Task, has_pip: bool = False) -> Interpreter:
     return Interpreter(path, version, ensurepip)
 
 
-def detect(task: Task) -> str:
-    """The kind of device here: "cuda", "mps" or "cpu"."""
+def detect_device(task: CancellableTask) -> str:
+    """Detects the kind of device of this machine: "cuda", "mps" or "cpu"."""
     if sys.platform == "darwin":
         return "mps" if platform.machine() == "arm64" else "cpu"
     tool = find_program("nvidia-smi")
     if tool is None:
         return "cpu"
     try:
-        ended = task.run([tool, "-L"], limit=TIME_LIMIT)
+        result = task.run([tool, "-L"], limit=TIME_LIMIT)
     except OSError:
         return "cpu"
-    return "cuda" if ended.code == 0 and any(line.startswith("GPU ") for line in ended.tail) else "cpu"
+    return "cuda" if result.code == 0 and any(line.startswith("GPU ") for line in result.tail) else "cpu"

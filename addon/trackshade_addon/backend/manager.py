@@ -1,45 +1,51 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The backend's life: set up, started on first need, shared with other Blenders, watched, given up, ended.
+"""The backend process as this Blender uses it: set-up, start on first need, connection, status, and end.
 
-Everything here returns at once. Threads do the work; they end with Blender, and the backend ends with the last Blender
-that holds it.
+Every call returns at once and must come from Blender's main thread; other threads do the work. They end with Blender,
+and the backend, which all Blenders share, ends with the last Blender that is connected to it.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from trackshade.client import Client, connect, find_served, later
 from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeError, UsageError
 
-from . import environment, installer
-from .background_task import BackgroundTask
-from .installer import Plan
-from .prefs import BackendPrefs
+from . import installer
+from .environment import Environment, find_source, note_use
+from .installer import SetUpOptions
+from .prefs import BackendPrefs, current_prefs, extension_folder
+from .tasks import BackgroundTask
 
-LOOK_EVERY = 2.0  # seconds between two questions for the backend's status
-STALE = 7.0  # seconds without an answer after which it counts as away
-SETTLE = 5.0  # seconds that disabling the add-on waits for a set-up to put its things away
+STATUS_INTERVAL = 2.0  # seconds between two requests for the backend's status
+STALE = 7.0  # seconds without an answer after which the backend counts as away
+SETTLE = 5.0  # seconds that disabling the add-on waits for a set-up to clean up
 KINDS = ("missing", "setting-up", "stopped", "starting", "ready", "failed")
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class BackendState:
-    """What a panel shows.
+    """The backend's state, for a panel.
 
     Attributes:
         kind: one of KINDS.
-        message: a sentence, or ""; of an error only what is wrong, not what to do.
-        error: why there is none, or None.
-        progress: 0 to 1, or None.
+        message: a sentence, or ""; for an error what is wrong, without what to do about it.
+        error: why there is no backend, or None.
+        progress: 0 to 1, or None if unknown.
         device: name of the device, or "".
-        version: of the backend's Trackshade, or "".
-        free_bytes, total_bytes: of the device's memory, where they are known.
+        version: version of the backend's Trackshade, or "".
+        free_bytes: free memory of the device, if known.
+        total_bytes: total memory of the device, if known.
     """
 
     kind: str
@@ -52,176 +58,248 @@ class BackendState:
     total_bytes: int | None = None
 
 
+class _Cached(Generic[T]):
+    """Remembers for a second what a function of the preferences returned: panels ask whenever they are drawn."""
+
+    def __init__(self, function: Callable[[BackendPrefs], T]) -> None:
+        self._function = function
+        self._latest: tuple[float, BackendPrefs, T] | None = None
+
+    def __call__(self, prefs: BackendPrefs) -> T:
+        if self._latest is None or self._latest[1] != prefs or time.monotonic() - self._latest[0] > 1.0:
+            self._latest = time.monotonic(), prefs, self._function(prefs)
+        return self._latest[2]
+
+
 class BackendManager:
-    """One for each Blender."""
+    """Manages the backend of one Blender, by its preferences.
+
+    Attributes:
+        set_up_task: the latest set-up, or None.
+        check_task: the latest check of an existing environment, or None; its result is a sentence.
+        error: why the backend failed, or None; a new attempt clears it.
+        status: the backend's latest status.
+    """
 
     def __init__(self) -> None:
-        self.work: BackgroundTask | None = None  # the latest set-up
-        self.error: TrackshadeError | None = None  # why there is no backend; cleared by a new try
+        self.set_up_task: BackgroundTask | None = None
+        self.check_task: BackgroundTask | None = None
+        self.error: TrackshadeError | None = None
         self.status: Mapping[str, Any] = {}
         self._lock = threading.RLock()
         self._client: Future[Client] | None = None
-        self._answered = 0.0
-        self._over = threading.Event()  # of the present connection
-        self._made: tuple[float, BackendPrefs | None, environment.Environment | None] = (float("-inf"), None, None)
-        self._looked: tuple[float, BackendPrefs | None, TrackshadeError | None] = (float("-inf"), None, None)
+        self._answered = 0.0  # when the status came last
+        self._disconnected = threading.Event()  # ends the thread that watches the present connection
+        self._environment = _Cached(_own_environment)
+        self._obstacle = _Cached(_find_obstacle)
 
-    # the connection
+    # Connection
 
-    def connect(self, choice: BackendPrefs, model: str | None) -> Future[Client]:
-        """The connection of this Blender, made if there is none; the backend loads the model, if any, already.
+    def connect(self, model: str | None = "mini") -> Future[Client]:
+        """Returns the connection of this Blender, and starts the backend if necessary.
 
-        Fails with the reason where the backend was given up, until `try_again`.
+        Args:
+            model: name of a model to load in advance, or None.
+
+        Returns:
+            A future of the client, which callers must not close. It fails with the reason if there can be no
+            connection; after the backend has failed repeatedly, it fails until `retry`.
         """
+        prefs = current_prefs()
         with self._lock:
             client = self._client
             if client is None or (client.done() and client.exception() is not None):
                 if self.error is not None and self.error.code == "backend-gave-up":
                     return _failed(self.error)
-                if self.work is not None and self.work.running:
+                if self._is_setting_up():
                     return _failed(_set_up_runs())
-                refused = _refused(choice)
-                if refused is not None:
-                    return _failed(refused)  # which `state` finds out for itself
-                client = self._begin(choice, model)
+                obstacle = _find_obstacle(prefs)
+                if obstacle is not None:
+                    return _failed(obstacle)  # not remembered: `state` finds it as well
+                client = self._start(prefs, model)
             elif client.done() and model is not None:
                 later(client.result().warm, model)
             return client
 
-    def _begin(self, choice: BackendPrefs, model: str | None) -> Future[Client]:
+    def _start(self, prefs: BackendPrefs, model: str | None) -> Future[Client]:
+        python = prefs.python()
+        _log.info("Connecting to the backend (%s)", prefs.address or python)
         self.error, self.status = None, {}
-        self._over = over = threading.Event()
-        self._client = client = later(_connected, choice.address or None, choice.python(), choice.kind, model)
-        made = None if choice.existing else choice.made()
-        if made is not None:
-            environment.started(made)
-        threading.Thread(target=self._watch, args=(client, over), name="trackshade-watch", daemon=True).start()
+        self._disconnected = disconnected = threading.Event()
+        self._client = client = later(_connect, prefs.address or None, python, prefs.kind, model)
+        environment = _own_environment(prefs)
+        if environment is not None:
+            note_use(environment)
+        threading.Thread(target=self._watch, args=(client, disconnected), name="trackshade-watch", daemon=True).start()
         return client
 
-    def _watch(self, connecting: Future[Client], over: threading.Event) -> None:
-        """Asks how it is for as long as there is a connection."""
+    def _watch(self, connecting: Future[Client], disconnected: threading.Event) -> None:
+        """Requests the status as long as there is a connection."""
         try:
             client = connecting.result()
-            while not over.is_set():
+            _log.info("Connected to the backend")
+            while not disconnected.is_set():
                 self.status = client.status()
                 self._answered = time.monotonic()
-                over.wait(LOOK_EVERY)
+                disconnected.wait(STATUS_INTERVAL)
         except TrackshadeError as error:
             with self._lock:
-                if over.is_set() or self._client is not connecting:
+                if disconnected.is_set() or self._client is not connecting:
                     return
                 self.error, self._client = error, None
+            _log.warning("The backend is not available: %s", error)
             _close(connecting)
 
     def client(self) -> Client | None:
-        """The connection if it is there now."""
+        """The connection if it is established."""
         future = self._client
         return future.result() if future is not None and future.done() and future.exception() is None else None
 
     def stop(self) -> None:
-        """Lets go of the backend; it ends unless another Blender holds it."""
+        """Disconnects from the backend, which ends unless another Blender uses it."""
         with self._lock:
             client, self._client = self._client, None
-            self._over.set()
+            self._disconnected.set()
             self.status = {}
             self.error = None
-            if self.work is not None and not self.work.running:
-                self.work.error = None  # seen, and something else is tried
+            if self.set_up_task is not None and not self.set_up_task.running:
+                self.set_up_task.error = None  # it was shown
         if client is not None:
             client.add_done_callback(lambda done: later(_close, done))
 
-    def try_again(self, choice: BackendPrefs, model: str) -> Future[Client]:
-        """Starts anew after it was given up."""
-        self.stop()
-        return self.connect(choice, model)
+    def retry(self) -> None:
+        """Repeats what failed last: the set-up, or the start of the backend.
+
+        Raises:
+            UsageError: as `set_up`.
+        """
+        if self.set_up_failed():
+            self.set_up()
+        else:
+            self.stop()
+            self.connect()
 
     def free_memory(self) -> Future[int] | None:
-        """Has the backend give memory back; how many of its workers are busy and keep theirs. None without one."""
+        """Frees the device's memory.
+
+        Returns:
+            How many workers are busy and keep theirs; None if there is no connection.
+        """
         client = self.client()
         return None if client is None else later(client.free)
 
-    # the set-up
+    # Set-up
 
-    def set_up(self, plan: Plan) -> BackgroundTask:
-        """Begins to make the environment; the backend of an earlier one is let go of first.
+    def set_up(self) -> BackgroundTask:
+        """Starts making or updating the environment, after disconnecting from the backend.
 
-        Raises UsageError where one is being made already.
+        Raises:
+            UsageError: a set-up is running already, or the wheel of Trackshade is missing.
         """
+        prefs, source = current_prefs(), find_source(extension_folder())
+        options = SetUpOptions(prefs.home, source, prefs.base, prefs.kind, prefs.wheels, prefs.index, prefs.online)
         with self._lock:
-            if self.work is not None and self.work.running:
+            if self._is_setting_up():
                 raise _set_up_runs()
             self.stop()
-            self.work = BackgroundTask(lambda work: installer.set_up(plan, work.report, work), "Checking")
-            return self.work
+            self.set_up_task = BackgroundTask(lambda task: installer.set_up(options, task.report, task), "Checking")
+            return self.set_up_task
 
-    @property
     def set_up_failed(self) -> bool:
-        """Whether what failed last was the set-up."""
+        """Whether the set-up, and not the start of the backend, failed last."""
         error = self._set_up_error()
         return error is not None and not isinstance(error, CancelledError) and self.error is None
 
     def cancel_set_up(self) -> None:
-        if self.work is not None:
-            self.work.cancel()
+        """Cancels the set-up, if one is running."""
+        if self.set_up_task is not None:
+            self.set_up_task.cancel()
+
+    def needs_packages(self) -> bool:
+        """Whether `set_up` would have to download packages although Blender may not use the network."""
+        prefs = current_prefs()
+        return not (prefs.online or prefs.wheels is not None or installer.is_outdated(prefs.home, prefs.kind))
+
+    def check_environment(self) -> BackgroundTask:
+        """Starts checking the existing environment that the preferences name."""
+        python = current_prefs().existing
+
+        def check(task: BackgroundTask) -> str:
+            found = installer.probe(python, task)
+            if "broken" in found or found["missing"]:
+                reason = found.get("broken") or f"{', '.join(found['missing'])} cannot be found"
+                raise UsageError(
+                    "no-backend", f"{python} is incomplete: {reason}.", "Install Trackshade's backend in it."
+                )
+            return f"{python} has Trackshade {found['version']}, on {found['devices'][0]['name']}."
+
+        self.check_task = BackgroundTask(check, "Checking the environment")
+        return self.check_task
 
     def close(self) -> None:
-        """Ends everything, as Blender is about to end or the add-on to be disabled."""
+        """Ends everything, before Blender ends or the add-on is disabled."""
+        if self.check_task is not None:
+            self.check_task.cancel()
+            self.check_task = None
         self.cancel_set_up()
         self.stop()
-        if self.work is not None:
-            self.work.wait(SETTLE)
+        if self.set_up_task is not None:
+            self.set_up_task.wait(SETTLE)
 
-    # what to show
+    # State
 
-    def state(self, choice: BackendPrefs) -> BackendState:
-        if self.work is not None and self.work.running:
-            return BackendState("setting-up", self.work.words, progress=self.work.share)
-        client, made = self._client, self.made(choice)
-        facts: dict[str, Any] = _facts(made, self.status)
+    def state(self) -> BackendState:
+        """The state to show in a panel."""
+        prefs = current_prefs()
+        if self.set_up_task is not None and self.set_up_task.running:
+            return BackendState("setting-up", self.set_up_task.message, progress=self.set_up_task.progress)
+        client, environment = self._client, self._environment(prefs)
+        facts = _describe(environment, self.status)
         if client is not None and not client.done():
             return BackendState("starting", "The backend is starting", **facts)
         if client is not None and client.exception() is None:
             if time.monotonic() - self._answered > STALE and self.status:
                 return BackendState("starting", "Waiting for the backend", **facts)
-            return BackendState("ready", _note(made), **facts)
-        error = self.error or _failure(client) or self._set_up_error()
+            return BackendState("ready", _device_note(environment), **facts)
+        error = self.error or _connection_error(client) or self._set_up_error()
         if error is not None and not isinstance(error, CancelledError) and error.code != "not-set-up":
             return BackendState("failed", error.message, error, **facts)
-        refused = self._refusal(choice)
-        if refused is not None:
-            return BackendState("missing", refused.message, refused, **facts)
-        return BackendState("stopped", _note(made), **facts)
+        obstacle = self._obstacle(prefs)
+        if obstacle is not None:
+            return BackendState("missing", obstacle.message, obstacle, **facts)
+        return BackendState("stopped", _device_note(environment), **facts)
 
-    def made(self, choice: BackendPrefs) -> environment.Environment | None:
-        """Our own environment, looked for at most once a second."""
-        when, asked, made = self._made
-        if asked != choice or time.monotonic() - when > 1.0:
-            made = choice.made()
-            self._made = (time.monotonic(), choice, made)
-        return None if choice.existing else made
+    def environment(self) -> Environment | None:
+        """The environment that Set Up made, as of a second ago; None if another one is used."""
+        return self._environment(current_prefs())
 
-    def refusal(self, choice: BackendPrefs) -> TrackshadeError | None:
-        """Why there is no connection, and none can be made as things are."""
-        if self.work is not None and self.work.running:
+    def is_managed(self) -> bool:
+        """Whether the backend runs in an environment of Set Up, not in an existing one or elsewhere."""
+        prefs = current_prefs()
+        return not (prefs.existing or prefs.address)
+
+    def is_busy(self) -> bool:
+        """Whether something is in progress that a panel shows."""
+        tasks = [task for task in (self.check_task, self.set_up_task) if task is not None]
+        return any(task.running for task in tasks) or self.state().kind == "starting"
+
+    def unavailable_error(self) -> TrackshadeError | None:
+        """Why no job can be started: there is no backend that runs or could be started. None if one can."""
+        if self._is_setting_up():
             return _set_up_runs()
-        return None if self._client is not None else self._refusal(choice)
+        return None if self._client is not None else self._obstacle(current_prefs())
 
-    def _refusal(self, choice: BackendPrefs) -> TrackshadeError | None:
-        """Why there can be no connection as things are chosen, looked for at most once a second."""
-        when, asked, refused = self._looked
-        if asked != choice or time.monotonic() - when > 1.0:
-            refused = _refused(choice)
-            self._looked = (time.monotonic(), choice, refused)
-        return refused
+    def _is_setting_up(self) -> bool:
+        return self.set_up_task is not None and self.set_up_task.running
 
     def _set_up_error(self) -> TrackshadeError | None:
-        return None if self.work is None else self.work.error
+        return None if self.set_up_task is None else self.set_up_task.error
 
 
-def _connected(address: str | None, python: str | None, kind: str, model: str | None) -> Client:
+def _connect(address: str | None, python: str | None, kind: str, model: str | None) -> Client:
     options = [] if kind == "auto" else ["--device", kind]
     info = None if address or python else find_served()
-    if info is not None:  # nothing is set up here, so no other one is to be started
+    if info is not None:  # no environment here, but another program of this user runs a backend
         client = connect(info.endpoint, info.token)
     else:
         client = connect(address, python=python, shared=True, options=options)
@@ -234,33 +312,31 @@ def _connected(address: str | None, python: str | None, kind: str, model: str | 
     return client
 
 
-def _refused(choice: BackendPrefs) -> TrackshadeError | None:
-    if choice.address:
+def _own_environment(prefs: BackendPrefs) -> Environment | None:
+    return None if prefs.existing else prefs.environment()
+
+
+def _find_obstacle(prefs: BackendPrefs) -> TrackshadeError | None:
+    """Why a backend cannot be reached or started with these preferences, or None."""
+    if prefs.address:
         return None
-    if choice.python() is None:
-        return None if _is_served() else _not_set_up()
-    made = None if choice.existing else choice.made()
-    if made is not None:
+    if prefs.python() is None:
         try:
-            installer.check_version(made.version, ours_to_make=True)
+            is_served = find_served() is not None
+        except ProtocolError:
+            is_served = False
+        return None if is_served else ProtocolError("not-set-up", "The backend is not set up yet.", "Press Set Up.")
+    environment = _own_environment(prefs)
+    if environment is not None:
+        try:
+            installer.check_version(environment.version, is_own=True)
         except UsageError as error:
             return error
     return None
 
 
-def _is_served() -> bool:
-    try:
-        return find_served() is not None
-    except ProtocolError:
-        return False
-
-
-def _not_set_up() -> ProtocolError:
-    return ProtocolError("not-set-up", "The backend is not set up yet.", "Press Set Up.")
-
-
 def _set_up_runs() -> UsageError:
-    return UsageError("set-up-runs", "The backend is being set up.", "Wait for it, or cancel it.")
+    return UsageError("set-up-runs", "The backend is being set up.", "Wait until it has finished, or cancel it.")
 
 
 def _close(connecting: Future[Client]) -> None:
@@ -274,29 +350,30 @@ def _failed(error: TrackshadeError) -> Future[Client]:
     return future
 
 
-def _failure(client: Future[Client] | None) -> TrackshadeError | None:
-    """Why there is no connection, of one that was tried."""
+def _connection_error(client: Future[Client] | None) -> TrackshadeError | None:
+    """Why connecting failed, or None."""
     error = None if client is None else client.exception()
     if error is None or isinstance(error, TrackshadeError):
         return error
     return ProtocolError("defect", f"Trackshade has failed ({type(error).__name__}: {error}).", "Report it.")
 
 
-def _facts(made: environment.Environment | None, status: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(environment: Environment | None, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Device, version and memory for a BackendState, from the backend's status or else from the environment."""
     memory = status.get("memory") or {}
-    devices = made.probe.get("devices") if made is not None else None
+    devices = environment.probe.get("devices") if environment is not None else None
     first = devices[0] if devices else {}
     return {
         "device": str(memory.get("name") or first.get("name") or ""),
-        "version": str(status.get("package") or (made.version if made is not None else "")),
+        "version": str(status.get("package") or (environment.version if environment is not None else "")),
         "free_bytes": memory.get("free"),
         "total_bytes": memory.get("total") or first.get("total"),
     }
 
 
-def _note(made: environment.Environment | None) -> str:
-    """What is worth knowing of an environment that works."""
-    devices = made.probe.get("devices") if made is not None else None
-    if made is not None and made.kind == "cuda" and devices and devices[0].get("device") == "cpu":
+def _device_note(environment: Environment | None) -> str:
+    """A hint about an environment that works but does not use the GPU, or ""."""
+    devices = environment.probe.get("devices") if environment is not None else None
+    if environment is not None and environment.kind == "cuda" and devices and devices[0].get("device") == "cpu":
         return "This PyTorch cannot use the NVIDIA GPU: name its package index in the preferences, and set up again."
     return ""

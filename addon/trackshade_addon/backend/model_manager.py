@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The models: which are there, fetching and checking them, the folder that they are in, checkpoints of one's own.
+"""The models: which are present; fetching, verifying and removing them; the models folder; the user's checkpoints.
 
-What takes its time is a task in the backend's environment (`trackshade.cli.backend_tasks`), or a thread; see
-`BackgroundTask`.
+Long work is done by a `BackgroundTask`, mostly in the backend's environment (`trackshade.cli.backend_tasks`).
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
@@ -20,24 +20,27 @@ from trackshade.core import folders
 from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
 from trackshade.core.text import format_size
 
-from . import backend_task, moving
-from .background_task import BackgroundTask
+from . import moving
 from .prefs import BackendPrefs
+from .tasks import BackgroundTask, run_backend_task
 
-FRESH = 3.0  # seconds for which sizes on the disk are believed
-MOVING = ""  # in place of a model's name: the folder of all
+MAX_AGE = 3.0  # seconds after which the disk is scanned again
+ALL = ""  # in place of a model's name: the folder of all models
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A line of the list.
+    """A row of the panel's list.
 
     Attributes:
-        state: "here", "absent", "part" (begun), "fetching", "checking", "removing".
-        bytes: on the disk, where it is known.
-        progress: 0 to 1 while something goes on, where it can be told.
-        message: what goes on, or what went well.
-        error: what went wrong, or None.
+        spec: the model.
+        state: "here", "absent", "part" (partly fetched), "fetching", "checking" or "removing".
+        bytes: size on disk, if known.
+        progress: 0 to 1 during a task, if known.
+        message: what is being done, or a success.
+        error: why the latest task failed, or None.
     """
 
     spec: registry.ModelSpec
@@ -49,13 +52,14 @@ class ModelRow:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What a look at the disk found.
+class _Scan:
+    """The models on disk.
 
     Attributes:
-        folder: of the fetched models.
+        folder: folder of the fetched models.
+        specs: all models.
         states: "here", "part" or "absent", by model.
-        sizes: bytes, by model; only of those that were measured.
+        sizes: bytes by model, of those that were measured.
     """
 
     folder: Path
@@ -64,231 +68,266 @@ class _Found:
     sizes: Mapping[str, int]
 
 
-class Models:
-    """One for each Blender. Everything returns at once, and no file is read by what draws: that is a thread's work."""
+class ModelManager:
+    """Manages the models of one Blender.
+
+    Every call returns at once. The disk is scanned by a thread, so that drawing the list reads no file.
+    """
 
     def __init__(self) -> None:
-        self._works: dict[str, tuple[str, BackgroundTask]] = {}  # by model: what is done, and the latest work
-        self._found: _Found | None = None
-        self._changes = 0  # made from here
-        self._looked = float("-inf")
-        self._looking = threading.Lock()  # held by the thread that looks
+        self._tasks: dict[str, tuple[str, BackgroundTask]] = {}  # by model: the latest task and its kind
+        self._scan: _Scan | None = None
+        self._changes = 0  # made by this Blender
+        self._scanned = float("-inf")
+        self._scanning = threading.Lock()  # held by the thread that scans
         self._lock = threading.Lock()
 
     def rows(self) -> list[ModelRow]:
-        """The list; sizes come a moment later."""
-        found = self._latest()
-        return [self._row(spec, found) for spec in found.specs]
+        """The rows of the list; sizes appear a moment later."""
+        scan = self._latest_scan()
+        return [self._row(spec, scan) for spec in scan.specs]
 
     def specs(self) -> tuple[registry.ModelSpec, ...]:
         """All models."""
-        return self._latest().specs
+        return self._latest_scan().specs
 
     def spec(self, name: str) -> registry.ModelSpec | None:
-        """The model of that name, None where there is none."""
+        """The model of a name, or None."""
         return next((spec for spec in self.specs() if spec.name == name), None)
 
     def folder(self) -> Path:
-        """Of the fetched models."""
-        return self._latest().folder
+        """The folder of the fetched models."""
+        return self._latest_scan().folder
 
-    def work(self, name: str = MOVING) -> BackgroundTask | None:
-        """The latest work on a model, or on the folder of all."""
-        found = self._works.get(name)
+    def task(self, name: str = ALL) -> BackgroundTask | None:
+        """The latest task on a model, or on the folder of all; None if there was none."""
+        found = self._tasks.get(name)
         return None if found is None else found[1]
 
-    def busy(self) -> bool:
-        return any(work.running for _, work in self._works.values())
+    def is_busy(self) -> bool:
+        """Whether any task is running."""
+        return any(task.running for _, task in self._tasks.values())
 
-    def fetch(self, name: str, choice: BackendPrefs) -> BackgroundTask:
-        """Fetches a model, or goes on where an earlier fetch ended. Raises UsageError."""
-        if not choice.online:
+    def fetch(self, name: str, prefs: BackendPrefs) -> BackgroundTask:
+        """Fetches a model, or continues an earlier fetch.
+
+        Raises:
+            UsageError: the network may not be used, there is no backend, or the model is in use.
+        """
+        if not prefs.online:
             raise UsageError(
                 "offline",
                 "Blender may not use the network.",
                 "Turn on 'Allow Online Access' (Preferences > System > Network), or use a checkpoint folder.",
             )
-        return self._errand("fetching", name, choice, "fetch", name)
+        return self._run_backend_task("fetching", name, prefs, "fetch", name)
 
     def pause(self, name: str) -> None:
-        """Ends a fetch; the next one goes on from there."""
-        work = self.work(name)
-        if work is not None:
-            work.cancel()
+        """Stops a fetch; the next one continues from there."""
+        task = self.task(name)
+        if task is not None:
+            task.cancel()
 
     def cancel(self, name: str) -> BackgroundTask:
-        """Ends a fetch and removes what it had got. Raises UsageError where the models are being moved."""
-        self._free(MOVING)
-        self.pause(name)
-        earlier = self.work(name)
-        folder = _part(registry.spec(name))
+        """Stops a fetch and deletes what was fetched.
 
-        def remove(work: BackgroundTask) -> None:
+        Raises:
+            UsageError: the models are being moved.
+        """
+        self._check_idle(ALL)
+        self.pause(name)
+        earlier = self.task(name)
+        folder = _partial_folder(registry.spec(name))
+
+        def remove(task: BackgroundTask) -> None:
             if earlier is not None:
                 earlier.wait()
             shutil.rmtree(folder, ignore_errors=True)
 
         return self._begin("removing", name, "Removing", remove)
 
-    def verify(self, name: str, choice: BackendPrefs) -> BackgroundTask:
-        """Compares a model's files with what they should be. Raises UsageError."""
-        return self._errand("checking", name, choice, "verify", name)
+    def verify(self, name: str, prefs: BackendPrefs) -> BackgroundTask:
+        """Compares a model's files with their published digests.
+
+        Raises:
+            UsageError: there is no backend, or the model is in use.
+        """
+        return self._run_backend_task("checking", name, prefs, "verify", name)
 
     def remove(self, name: str) -> BackgroundTask | None:
-        """Deletes a fetched model; a checkpoint of one's own only leaves the list. Raises UsageError, OutputError."""
+        """Deletes a fetched model. A checkpoint of the user is only removed from the list, at once.
+
+        Raises:
+            UsageError: the model is part of Trackshade, or in use.
+            OutputError: the list of checkpoints cannot be written.
+        """
         spec = registry.spec(name)
         if spec.shipped:
             raise UsageError("shipped", f"{name} is part of Trackshade.")
-        self._free(name)
+        self._check_idle(name)
         if spec.folder:
             checkpoints.unregister(name)
-            self._changed()
+            self._note_change()
             return None
         folder = registry.model_folder(spec)
 
-        def remove(work: BackgroundTask) -> None:
+        def remove(task: BackgroundTask) -> None:
+            _log.info("Removing the model %s from %s", name, folder)
             shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(_part(spec), ignore_errors=True)
+            shutil.rmtree(_partial_folder(spec), ignore_errors=True)
 
         return self._begin("removing", name, "Removing", remove)
 
-    def use_folder(self, folder: Path, choice: BackendPrefs) -> BackgroundTask:
-        """Has the backend's environment check a checkpoint, then adds it to the models. Raises UsageError."""
-        python = _python(choice)
-        self._free(MOVING)
+    def use_folder(self, folder: Path, prefs: BackendPrefs) -> BackgroundTask:
+        """Has the backend check a folder with a checkpoint, then adds it to the models.
 
-        def check(work: BackgroundTask) -> str:
-            found = backend_task.send(work, python, "check", str(folder), on_line=work.lines.append)
+        Raises:
+            UsageError: there is no backend, or the models are in use.
+        """
+        python = _python(prefs)
+        self._check_idle(ALL)
+
+        def check(task: BackgroundTask) -> str:
+            found = run_backend_task(task, python, "check", str(folder), on_line=task.log_lines.append)
             taken = tuple(item.name for item in registry.models())
             return checkpoints.register(folder, str(found["like"]), taken).name
 
-        return self._begin("checking", MOVING, "Checking the checkpoint", check)
+        return self._begin("checking", ALL, "Checking the checkpoint", check)
 
     def move(self, target: Path) -> BackgroundTask:
-        """Moves all models to another folder. Raises UsageError while anything is done with one."""
-        for name in self._works:
-            self._free(name)
-        return self._begin("moving", MOVING, "Moving", lambda work: moving.move_models(target, work.report, work))
+        """Moves all models to another folder.
+
+        Raises:
+            UsageError: a model is in use.
+        """
+        for name in self._tasks:
+            self._check_idle(name)
+        return self._begin("moving", ALL, "Moving", lambda task: moving.move_models(target, task.report, task))
 
     def close(self) -> None:
-        """Ends what runs; fetches go on from there the next time."""
-        for _, work in self._works.values():
-            work.cancel()
-        for _, work in self._works.values():
-            work.wait(2.0)
+        """Ends all tasks; fetches continue the next time."""
+        for _, task in self._tasks.values():
+            task.cancel()
+        for _, task in self._tasks.values():
+            task.wait(2.0)
 
-    def _errand(self, kind: str, name: str, choice: BackendPrefs, *arguments: str) -> BackgroundTask:
-        registry.spec(name)
-        python = _python(choice)
-        self._free(name)
-        words = "Fetching" if kind == "fetching" else "Checking"
+    def _run_backend_task(self, kind: str, name: str, prefs: BackendPrefs, *arguments: str) -> BackgroundTask:
+        registry.spec(name)  # raises UsageError for an unknown name
+        python = _python(prefs)
+        self._check_idle(name)
+        message = "Fetching" if kind == "fetching" else "Checking"
 
-        def run(work: BackgroundTask) -> dict[str, Any]:
+        def run(task: BackgroundTask) -> dict[str, Any]:
             def progress(done: int, total: int) -> None:
-                work.report(done / total, f"{words}, {format_size(done)} of {format_size(total)}")
+                task.report(done / total, f"{message}, {format_size(done)} of {format_size(total)}")
 
-            return backend_task.send(work, python, *arguments, progress=progress, on_line=work.lines.append)
+            return run_backend_task(task, python, *arguments, progress=progress, on_line=task.log_lines.append)
 
-        return self._begin(kind, name, words, run)
+        return self._begin(kind, name, message, run)
 
-    def _begin(self, kind: str, name: str, words: str, call: Callable[[BackgroundTask], Any]) -> BackgroundTask:
-        def whole(work: BackgroundTask) -> Any:
+    def _begin(self, kind: str, name: str, message: str, function: Callable[[BackgroundTask], Any]) -> BackgroundTask:
+        def run(task: BackgroundTask) -> Any:
+            _log.info("%s: %s", message, name or "all models")
             try:
-                return call(work)
+                return function(task)
             finally:
-                self._changed()
+                self._note_change()
 
-        work = BackgroundTask(whole, words)
-        self._works[name] = kind, work
-        return work
+        task = BackgroundTask(run, message)
+        self._tasks[name] = kind, task
+        return task
 
-    def _free(self, name: str) -> None:
-        """Raises UsageError where something is done with this model, or with all."""
-        kind, work = self._works.get(MOVING, ("", None))
-        if work is not None and work.running and kind == "moving":
-            raise UsageError("models-busy", "The models are being moved.", "Wait for it, or cancel it.")
-        if work is not None and work.running and name == MOVING:
-            raise UsageError("models-busy", "A checkpoint is being checked.", "Wait for it, or cancel it.")
-        work = self.work(name)
-        if work is not None and work.running:
-            raise UsageError("models-busy", f"{name} is being fetched or checked.", "Wait for it, or pause it.")
+    def _check_idle(self, name: str) -> None:
+        """Raises UsageError if a task is running on this model, or on the folder of all."""
+        kind, task = self._tasks.get(ALL, ("", None))
+        if task is not None and task.running and kind == "moving":
+            raise UsageError("models-busy", "The models are being moved.", "Wait until it has finished, or cancel it.")
+        if task is not None and task.running and name == ALL:
+            raise UsageError(
+                "models-busy", "A checkpoint is being checked.", "Wait until it has finished, or cancel it."
+            )
+        task = self.task(name)
+        if task is not None and task.running:
+            raise UsageError(
+                "models-busy", f"{name} is being fetched or checked.", "Wait until it has finished, or pause it."
+            )
 
-    def _row(self, spec: registry.ModelSpec, found: _Found) -> ModelRow:
-        kind, work = self._works.get(spec.name, ("", None))
-        size = found.sizes.get(spec.name)
-        if work is not None and work.running:
-            return ModelRow(spec, kind, size, work.share, work.words)
-        state, error = found.states[spec.name], None if work is None else work.error
+    def _row(self, spec: registry.ModelSpec, scan: _Scan) -> ModelRow:
+        kind, task = self._tasks.get(spec.name, ("", None))
+        size = scan.sizes.get(spec.name)
+        if task is not None and task.running:
+            return ModelRow(spec, kind, size, task.progress, task.message)
+        state, error = scan.states[spec.name], None if task is None else task.error
         if error is not None and not isinstance(error, CancelledError):
             return ModelRow(spec, state, size, error=error)
-        checked = work is not None and kind == "checking" and error is None
-        return ModelRow(spec, state, size, message="Verified" if checked else "")
+        verified = task is not None and kind == "checking" and error is None
+        return ModelRow(spec, state, size, message="Verified" if verified else "")
 
-    # what is on the disk
+    # Scanning the disk
 
-    def _latest(self) -> _Found:
-        """What was found last. Looked for again in a thread where that is old, and here only the first time."""
-        if self._found is None:
-            self._found = _look({})
-        if time.monotonic() - self._looked > FRESH and self._looking.acquire(blocking=False):
-            threading.Thread(target=self._look_again, name="trackshade-models", daemon=True).start()
-        return self._found
+    def _latest_scan(self) -> _Scan:
+        """The latest scan. A thread renews one that is too old; only the first is made here, without sizes."""
+        if self._scan is None:
+            self._scan = _scan({})
+        if time.monotonic() - self._scanned > MAX_AGE and self._scanning.acquire(blocking=False):
+            threading.Thread(target=self._scan_again, name="trackshade-models", daemon=True).start()
+        return self._scan
 
-    def _look_again(self) -> None:
+    def _scan_again(self) -> None:
         try:
             while True:
                 changes = self._changes
-                found = _look({})
-                found = replace(found, sizes=_sizes(found.specs))
+                scan = _scan({})
+                scan = replace(scan, sizes=_measure(scan.specs))
                 with self._lock:
-                    if changes == self._changes:  # else it may have changed after it was looked at
-                        self._found, self._looked = found, time.monotonic()
+                    if changes == self._changes:  # else it may be older than the change
+                        self._scan, self._scanned = scan, time.monotonic()
                         return
         finally:
-            self._looking.release()
+            self._scanning.release()
 
-    def _changed(self) -> None:
-        """Something was done here; sizes are measured with the next look."""
+    def _note_change(self) -> None:
+        """Scans anew after a change; sizes follow with the next scan."""
         with self._lock:
             self._changes += 1
-        found = _look({} if self._found is None else self._found.sizes)
+        scan = _scan({} if self._scan is None else self._scan.sizes)
         with self._lock:
-            self._found, self._looked = found, float("-inf")
+            self._scan, self._scanned = scan, float("-inf")
 
 
-def _look(sizes: Mapping[str, int]) -> _Found:
+def _scan(sizes: Mapping[str, int]) -> _Scan:
     specs = registry.models()
-    return _Found(folders.models_dir(), specs, {spec.name: _state(spec) for spec in specs}, sizes)
+    return _Scan(folders.models_dir(), specs, {spec.name: _state(spec) for spec in specs}, sizes)
 
 
 def _state(spec: registry.ModelSpec) -> str:
     try:
         if registry.is_present(spec):
             return "here"
-        return "part" if _part(spec).is_dir() else "absent"
-    except OSError:  # in a folder that may not be looked into
+        return "part" if _partial_folder(spec).is_dir() else "absent"
+    except OSError:  # the folder may not be read
         return "absent"
 
 
-def _sizes(specs: Iterable[registry.ModelSpec]) -> dict[str, int]:
-    """Bytes of each model that is here, whole or in part."""
+def _measure(specs: Iterable[registry.ModelSpec]) -> dict[str, int]:
+    """Bytes on disk of each model, complete or partial."""
     return {
         spec.name: _size(folder)
         for spec in specs
-        for folder in (_part(spec), registry.model_folder(spec))  # the latter counts where both are there
+        for folder in (_partial_folder(spec), registry.model_folder(spec))  # the latter counts if both exist
         if folder.is_dir()
     }
 
 
-def _python(choice: BackendPrefs) -> str:
-    python = choice.python()
+def _python(prefs: BackendPrefs) -> str:
+    python = prefs.python()
     if python is None:
         raise UsageError("not-set-up", "The backend is not set up yet.", "Press Set Up.")
     return python
 
 
-def _part(spec: registry.ModelSpec) -> Path:
-    """What a fetch that was begun has got."""
+def _partial_folder(spec: registry.ModelSpec) -> Path:
+    """Where a fetch collects the files of a model until it is complete."""
     folder = registry.model_folder(spec)
     return folder.with_name(folder.name + ".part")
 
@@ -298,6 +337,6 @@ def _size(folder: Path) -> int:
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # gone meanwhile
+        except OSError:  # deleted in the meantime
             continue
     return total

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moves folders: within one file system by renaming them, to another one by copying and comparing first.
+"""Moves folders: by renaming within a file system, by copying, comparing and deleting to another one.
 
-What was there before is deleted last, so that whatever ends a move early leaves one whole copy. Knows nothing of bpy.
-Copying takes its time and belongs into a thread of its own.
+The originals are deleted last, so that a complete copy is left however a move ends early. Does not import bpy. Copying
+takes long and belongs in a thread.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import secrets
 import shutil
@@ -21,60 +22,77 @@ from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.text import format_size
 
 from ..messages.backend import cannot_write
-from .running import Task
+from .tasks import CancellableTask
 
-BLOCK = 4 << 20
-PART = ".moving-"  # begins the names of folders that hold copies which are not whole yet
-Report = Callable[[float | None, str], None]
+BLOCK = 4 << 20  # bytes that are read at a time
+PART = ".moving-"  # prefix of folders that hold incomplete copies
+Report = Callable[[float | None, str], None]  # fraction done, what is being done
+
+_log = logging.getLogger(__name__)
 
 
-def move_models(target: Path, report: Report, task: Task) -> Path:
-    """Moves every model to `target` and makes it the folder of models for every program of this user.
+def move_models(target: Path, report: Report, task: CancellableTask) -> Path:
+    """Moves all models, and makes `target` the models folder for every program of this user.
 
-    Raises OutputError (unwritable, too small, full, a copy that differs), UsageError where the folder is set by
-    TRACKSHADE_MODELS or lies within itself, Cancelled; the models are then where they were.
+    Args:
+        target: the new folder.
+        report: called as report(fraction, message) while files are copied.
+        task: cancels the move.
+
+    Returns:
+        The absolute path of the new folder.
+
+    Raises:
+        OutputError: the folder cannot be written, its disk is full, or a copy differs. The models stay where they were.
+        UsageError: TRACKSHADE_MODELS sets the folder, or one folder lies in the other.
+        CancelledError: the task was cancelled. The models stay where they were.
     """
     source, target = folders.models_dir().absolute(), target.absolute()
-    said = os.environ.get("TRACKSHADE_MODELS")
-    if said:
-        raise UsageError("models-folder-set", f"TRACKSHADE_MODELS is set to {said}.", "Change or unset that variable.")
+    variable = os.environ.get("TRACKSHADE_MODELS")
+    if variable:
+        raise UsageError(
+            "models-folder-set",
+            f"The environment variable TRACKSHADE_MODELS sets the models folder: {variable}.",
+            "Change that variable.",
+        )
     if source == target:
         return target
     if target.is_relative_to(source) or source.is_relative_to(target):
         raise UsageError("models-folder", f"{target} and {source} lie within each other.", "Choose another folder.")
-    moved = [path for path in sorted(source.iterdir()) if path.is_dir()] if source.is_dir() else []
+    models = [path for path in sorted(source.iterdir()) if path.is_dir()] if source.is_dir() else []
     try:
         target.mkdir(parents=True, exist_ok=True)
-        taken = [path.name for path in moved if (target / path.name).exists()]
+        taken = [path.name for path in models if (target / path.name).exists()]
         if taken:
-            raise UsageError("models-folder", f"{target} has a {taken[0]} already.", "Choose another folder.")
-        places = {path: target / path.name for path in moved}
-        if rename(places):
-            done = False
-            try:
-                folders.choose_models_dir(target)
-                done = True
-            finally:
-                if not done:
-                    rename({new: old for old, new in places.items()})
-        else:
+            raise UsageError("models-folder", f"{target} already contains {taken[0]}.", "Choose another folder.")
+        places = {path: target / path.name for path in models}
+        renamed = rename(places)
+        if not renamed:
             copy(places, target, report, task)
-            try:
-                folders.choose_models_dir(target)
-            except BaseException:
+        try:
+            folders.choose_models_dir(target)
+        except BaseException:
+            if renamed:
+                rename({new: old for old, new in places.items()})
+            else:
                 delete(places.values())
-                raise
-            delete(moved)
+            raise
+        if not renamed:
+            delete(models)
     except OSError as error:
         raise cannot_write(target, error) from error
+    _log.info("Moved the models from %s to %s", source, target)
     return target
 
 
 def rename(places: Mapping[Path, Path]) -> bool:
-    """Renames each old path to its new one, all or none; False where they are not in one file system.
+    """Renames each old path to its new one: all of them or none.
+
+    Returns:
+        False if old and new paths are in different file systems; then nothing was renamed.
 
     Raises:
-        OSError: one cannot be renamed.
+        OSError: a path cannot be renamed.
     """
     done: list[tuple[Path, Path]] = []
     try:
@@ -90,40 +108,56 @@ def rename(places: Mapping[Path, Path]) -> bool:
     return True
 
 
-def copy(places: Mapping[Path, Path], target: Path, report: Report, task: Task) -> None:
-    """Copies each old path, a file or a folder, to its new one in the folder `target`, and compares what was written
-    with what was read. New paths appear whole, when all are. Links stay links.
+def copy(places: Mapping[Path, Path], target: Path, report: Report, task: CancellableTask) -> None:
+    """Copies files and folders, and compares the copies with the originals.
+
+    The new paths appear together, when all copies are complete; after an error there are none. Links are copied as
+    links.
+
+    Args:
+        places: new path of each file or folder, in the folder `target`.
+        target: the folder that they are copied to.
+        report: called as report(fraction, message).
+        task: cancels the copying.
 
     Raises:
-        OutputError: not enough room, or a copy that differs. OSError: from the file system. Cancelled. Nothing of the
-            copies is left then.
+        OutputError: there is not enough space, or a copy differs.
+        OSError: from the file system.
+        CancelledError: the task was cancelled.
     """
-    files = [(old, path) for old in places for path in _walk(old) if path.is_file() and not path.is_symlink()]
-    total = sum(path.stat().st_size for _, path in files)
+    part = target / f"{PART}{secrets.token_hex(3)}"
+    copies = [
+        (old.name, path, part / new.name / path.relative_to(old)) for old, new in places.items() for path in _walk(old)
+    ]
+    files = [item for item in copies if item[1].is_file() and not item[1].is_symlink()]
+    total = sum(path.stat().st_size for _, path, _ in files)
     free = shutil.disk_usage(target).free
     if free < total:
         raise OutputError(
             "disk-full",
-            f"What is moved needs {format_size(total)}; the disk of {target} has {format_size(free)} free.",
+            f"Moving needs {format_size(total)}; the disk of {target} has {format_size(free)} free.",
             "Make room, or choose a folder on another disk.",
         )
-    part = target / f"{PART}{secrets.token_hex(3)}"
     placed: list[Path] = []
     try:
-        for old, new in places.items():
-            _copy_frame(old, part / new.name)
+        part.mkdir()
+        for _, path, copied in copies:  # folders before their content
+            if path.is_symlink():
+                os.symlink(os.readlink(path), copied, target_is_directory=path.is_dir())
+            elif path.is_dir():
+                copied.mkdir()
         digests: list[bytes] = []
         done = 0
-        for old, path in files:
-            digests.append(_copy_file(path, _at(path, old, part / places[old].name), task))
+        for name, path, copied in files:
+            digests.append(_copy_file(path, copied, task))
             done += path.stat().st_size
-            report(0.5 * done / max(1, total), f"Copying {old.name}")
+            report(0.5 * done / max(1, total), f"Copying {name}")
         done = 0
-        for (old, path), digest in zip(files, digests, strict=True):
-            if _digest(_at(path, old, part / places[old].name), task) != digest:
+        for (name, path, copied), digest in zip(files, digests, strict=True):
+            if _digest(copied, task) != digest:
                 raise OutputError("copy-differs", f"The copy of {path} differs from it.", "Check that disk.")
             done += path.stat().st_size
-            report(0.5 + 0.5 * done / max(1, total), f"Comparing {old.name}")
+            report(0.5 + 0.5 * done / max(1, total), f"Comparing {name}")
         task.check()
         for new in places.values():
             os.rename(part / new.name, new)
@@ -136,7 +170,7 @@ def copy(places: Mapping[Path, Path], target: Path, report: Report, task: Task) 
 
 
 def delete(paths: Iterable[Path]) -> None:
-    """Deletes files and folders as far as that is allowed."""
+    """Deletes files and folders; what may not be deleted stays."""
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -145,9 +179,9 @@ def delete(paths: Iterable[Path]) -> None:
                 path.unlink()
 
 
-def same(one: Path, other: Path) -> bool:
+def is_same(one: Path, other: Path) -> bool:
     """Whether two files or folders hold the same names, links and bytes."""
-    task = Task()
+    task = CancellableTask()
     ones, others = list(_walk(one)), list(_walk(other))
     if [path.relative_to(one) for path in ones] != [path.relative_to(other) for path in others]:
         return False
@@ -164,44 +198,32 @@ def same(one: Path, other: Path) -> bool:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """A file or folder and all that is in it, folders first, in order; links are not followed."""
+    """A file or folder and everything in it, folders before their content, in order; links are not followed."""
     yield path
     if path.is_dir() and not path.is_symlink():
         for item in sorted(path.iterdir()):
             yield from _walk(item)
 
 
-def _at(path: Path, old: Path, new: Path) -> Path:
-    return new / path.relative_to(old) if path != old else new
+def _copy_file(path: Path, copied: Path, task: CancellableTask) -> bytes:
+    """Copies a file and returns the digest of what was read.
 
-
-def _copy_frame(old: Path, new: Path) -> None:
-    """Makes the folders and links of a copy."""
-    new.parent.mkdir(parents=True, exist_ok=True)
-    for path in _walk(old):
-        copied = _at(path, old, new)
-        if path.is_symlink():
-            os.symlink(os.readlink(path), copied, target_is_directory=path.is_dir())
-        elif path.is_dir():
-            copied.mkdir()
-
-
-def _copy_file(path: Path, copied: Path, task: Task) -> bytes:
-    """Copies, a large file to the disk itself, so that comparing says something; the digest of what was read."""
+    A large file is flushed to the disk, so that comparing reads what the disk holds.
+    """
     state = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as read, copied.open("wb") as write:
-        while block := read.read(BLOCK):
+    with path.open("rb") as source, copied.open("wb") as target:
+        while block := source.read(BLOCK):
             task.check()
             state.update(block)
-            write.write(block)
-        write.flush()
-        if write.tell() > BLOCK:  # an environment has tens of thousands of small ones
-            os.fsync(write.fileno())
+            target.write(block)
+        target.flush()
+        if target.tell() > BLOCK:  # an environment has tens of thousands of small files
+            os.fsync(target.fileno())
     shutil.copystat(path, copied)
     return state.digest()
 
 
-def _digest(path: Path, task: Task) -> bytes:
+def _digest(path: Path, task: CancellableTask) -> bytes:
     state = hashlib.blake2b(digest_size=16)
     with path.open("rb") as stream:
         while block := stream.read(BLOCK):

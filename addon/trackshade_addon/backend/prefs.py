@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the preferences say about the backend, read once on Blender's main thread and handed to other threads."""
+"""The backend's settings in the add-on's preferences, read on Blender's main thread and passed to other threads."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ import bpy
 
 from trackshade.core import folders
 
-from ..properties.chosen import extension_data, preferences
-from . import environment
+from ..properties.preferences import extension_data_folder, get_preferences
+from .environment import Environment, find_environment
 from .extension_data import ENVIRONMENTS
 
-FRESH = 1.0  # seconds for which a look at the disk is believed
+MAX_AGE = 1.0  # seconds after which the disk is looked at again
 _earlier: tuple[float, Path | None] = (float("-inf"), None)
 
 
 @dataclass(frozen=True)
 class BackendPrefs:
-    """Attributes:
-    existing: Python of an environment that somebody made, "" for our own.
-    address: of a backend that runs elsewhere, or "".
-    home: folder of the environments that Set Up makes.
-    earlier: folder that they were in with earlier versions, as long as it has not been moved; or None.
-    base: Python to make it with, "" to find one.
-    kind: "auto", "cuda", "cpu", "mps".
-    wheels: folder of wheels to set up from, or None.
-    index: a vendor's package index, or "".
-    online: Blender may use the network.
+    """The backend's settings.
+
+    Attributes:
+        existing: Python of an environment made by the user; "" to use the one that Set Up makes.
+        address: address of a backend that runs elsewhere, or "".
+        home: folder of the environments that Set Up makes.
+        earlier: folder in which earlier versions kept them, until they are moved; or None.
+        base: Python to make the environment with; "" to find one.
+        kind: device to make it for: "auto", "cuda", "cpu" or "mps".
+        wheels: folder of wheels to install from, or None.
+        index: URL of an additional package index, or "".
+        online: whether Blender may use the network.
     """
 
     existing: str = ""
@@ -47,65 +49,59 @@ class BackendPrefs:
     online: bool = True
 
     def python(self) -> str | None:
-        """Interpreter of the chosen environment; None where it is still to be made."""
+        """The interpreter that runs the backend; None if there is no environment yet."""
         if self.existing:
             return self.existing
-        made = self.made()
-        if made is not None:
-            return str(made.python)
+        environment = self.environment()
+        if environment is not None:
+            return str(environment.python)
         # Blender as a module of a Python that has the backend itself.
         return sys.executable if importlib.util.find_spec("torch") is not None else None
 
-    def made(self) -> environment.Environment | None:
-        """The environment that Set Up made; see `environment.current`."""
-        made = environment.current(self.home, self.kind)
-        if made is None and self.earlier is not None:
-            made = environment.current(self.earlier, self.kind)
-        return made
+    def environment(self) -> Environment | None:
+        """The environment that Set Up made; see `find_environment`."""
+        found = find_environment(self.home, self.kind)
+        if found is None and self.earlier is not None:
+            found = find_environment(self.earlier, self.kind)
+        return found
 
 
-def choice() -> BackendPrefs:
-    """What is chosen now. Main thread only."""
-    own = preferences()
-    if own is None:  # registered without being enabled
+def current_prefs() -> BackendPrefs:
+    """The settings as they are now. Main thread only."""
+    online = bool(getattr(bpy.app, "online_access", True))
+    prefs = get_preferences()
+    if prefs is None:  # registered without being enabled
         python = os.environ.get("TRACKSHADE_PYTHON", "")
-        return BackendPrefs(existing=python, home=default_home(), earlier=earlier_home(), online=_online())
+        return BackendPrefs(python, home=folders.environments_dir(), earlier=_earlier_home(), online=online)
+    folder = _path(prefs.environment_folder)
+    wheels = _path(prefs.wheels_folder)
     return BackendPrefs(
-        existing=_path(own.python) or os.environ.get("TRACKSHADE_PYTHON", ""),
-        address=own.endpoint.strip(),
-        home=Path(_path(own.environment_folder)) if own.environment_folder else default_home(),
-        earlier=None if own.environment_folder else earlier_home(),
-        base=_path(own.base_python),
-        kind=own.device,
-        wheels=Path(_path(own.wheels_folder)) if own.wheels_folder else None,
-        index=own.package_index.strip(),
-        online=_online(),
+        existing=_path(prefs.python) or os.environ.get("TRACKSHADE_PYTHON", ""),
+        address=prefs.endpoint.strip(),
+        home=Path(folder) if folder else folders.environments_dir(),
+        earlier=None if folder else _earlier_home(),
+        base=_path(prefs.base_python),
+        kind=prefs.device,
+        wheels=Path(wheels) if wheels else None,
+        index=prefs.package_index.strip(),
+        online=online,
     )
 
 
-def default_home() -> Path:
-    """The folder of the environments that Set Up makes where none is chosen."""
-    return folders.environments_dir()
-
-
-def earlier_home() -> Path | None:
-    """Where earlier versions kept them: in a folder that Blender deletes with the extension. None where it is gone."""
+def _earlier_home() -> Path | None:
+    """The folder in the extension's data where earlier versions kept environments; None if it does not exist."""
     global _earlier
-    if time.monotonic() - _earlier[0] > FRESH:  # what draws asks for it, too
-        data = extension_data()
-        there = data is not None and os.path.isdir(data / ENVIRONMENTS)
-        _earlier = time.monotonic(), data / ENVIRONMENTS if data is not None and there else None
+    if time.monotonic() - _earlier[0] > MAX_AGE:  # panels ask whenever they are drawn
+        data = extension_data_folder()
+        exists = data is not None and os.path.isdir(data / ENVIRONMENTS)
+        _earlier = time.monotonic(), data / ENVIRONMENTS if data is not None and exists else None
     return _earlier[1]
 
 
 def extension_folder() -> Path:
-    """The folder that the extension was installed in; read only."""
+    """The folder in which the extension is installed, to be read only."""
     return Path(__file__).parents[1]
 
 
 def _path(text: str) -> str:
     return bpy.path.abspath(text) if text else ""
-
-
-def _online() -> bool:
-    return bool(getattr(bpy.app, "online_access", True))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is animated, and the values that stepping frames would overwrite."""
+"""What is animated, the stretched time of a scene, and the animated values that stepping frames overwrites."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import bpy
 import numpy as np
 
-READS_ONLY = "trackshade_reads_only"  # attribute of handlers of our own, which change nothing
+READS_ONLY = "trackshade_reads_only"  # attribute of our own handlers, which change nothing
 
 
-class Value(NamedTuple):
-    """An animated property as it stood: `data[path]`, or its component `component` where it is an array."""
+class AnimatedValue(NamedTuple):
+    """The value of an animated property, or of a component if it is an array."""
 
     owner: bpy.types.ID
     path: str
@@ -23,7 +23,7 @@ class Value(NamedTuple):
 
 
 def animated_ids() -> Iterator[bpy.types.ID]:
-    """All data blocks with animation, embedded node trees included."""
+    """All data-blocks with animation, including embedded node trees."""
     for prop in bpy.data.bl_rna.properties:
         if prop.type != "COLLECTION":
             continue
@@ -36,7 +36,7 @@ def animated_ids() -> Iterator[bpy.types.ID]:
 
 
 def curves(owner: bpy.types.ID) -> Iterator[bpy.types.FCurve]:
-    """The F-curves that move a data block: those of its action and of its non-linear strips."""
+    """The F-curves that animate a data-block: those of its action and of its NLA strips."""
     animation = owner.animation_data
     if animation is None:
         return
@@ -47,7 +47,7 @@ def curves(owner: bpy.types.ID) -> Iterator[bpy.types.FCurve]:
 
 
 def action_curves(action: bpy.types.Action | None, slot: Any) -> Iterable[bpy.types.FCurve]:
-    """The F-curves of an action's slot; Blender before 4.4 has neither slots nor layers."""
+    """The F-curves of an action's slot; before Blender 4.4 there are no slots, and all curves count."""
     if action is None:
         return
     if not hasattr(action, "layers"):
@@ -61,49 +61,51 @@ def action_curves(action: bpy.types.Action | None, slot: Any) -> Iterable[bpy.ty
 
 
 def animated_paths(owner: bpy.types.ID) -> frozenset[str]:
-    """The paths of all properties that F-curves or drivers move."""
+    """The data paths that F-curves or drivers animate."""
     if owner.animation_data is None:
         return frozenset()
     return frozenset(curve.data_path for curve in [*curves(owner), *owner.animation_data.drivers])
 
 
 def is_stretched(scene: bpy.types.Scene) -> bool:
-    """Whether the scene's time is stretched, in Output Properties > Frame Range."""
+    """Whether Time Stretching (Output Properties > Frame Range) is in use."""
     return scene.render.frame_map_old != scene.render.frame_map_new
 
 
 def time_of(scene: bpy.types.Scene, frame: float) -> float:
-    """The time, in frames, at which Blender evaluates the animation when it renders `frame`."""
+    """The time in frames at which Blender evaluates animation when it renders `frame`."""
     return frame * scene.render.frame_map_old / scene.render.frame_map_new
 
 
 def whole_time(scene: bpy.types.Scene, frame: int) -> int:
-    """The whole part of a frame's time, for markers and image users: in Blender's precision, rounded towards zero."""
+    """The time of a frame as markers and image users see it: rounded towards zero, in Blender's single precision."""
     render = scene.render
     return int(np.float32(frame) * (np.float32(render.frame_map_old) / np.float32(render.frame_map_new)))
 
 
 def has_frame_scripts() -> bool:
-    """Whether scripts run on frame changes: then anything may be another thing in the next frame."""
+    """Whether scripts run on frame changes, which may change anything from one frame to the next."""
     found = [*bpy.app.handlers.frame_change_pre, *bpy.app.handlers.frame_change_post]
     return any(not hasattr(script, READS_ONLY) for script in found)
 
 
-def animated_values() -> list[Value]:
-    """The present value of everything that an F-curve moves."""
+def animated_values() -> list[AnimatedValue]:
+    """The present values of all properties that F-curves animate."""
     values = []
     for owner in animated_ids():
         for curve in curves(owner):
-            # A curve may name a property that is not there any more; then nothing can be lost either.
+            # A curve may refer to a property that no longer exists.
             with contextlib.suppress(ValueError, IndexError, TypeError, AttributeError):
                 values.append(
-                    Value(owner, curve.data_path, curve.array_index, _read(owner, curve.data_path, curve.array_index))
+                    AnimatedValue(
+                        owner, curve.data_path, curve.array_index, _read(owner, curve.data_path, curve.array_index)
+                    )
                 )
     return values
 
 
-def put_back(values: list[Value]) -> None:
-    """Writes those that differ now."""
+def restore_values(values: list[AnimatedValue]) -> None:
+    """Sets those properties whose values have changed."""
     for owner, path, index, value in values:
         with contextlib.suppress(ReferenceError, ValueError, IndexError, TypeError, AttributeError):
             if _read(owner, path, index) != value:

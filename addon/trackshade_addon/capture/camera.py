@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The camera of each sample: its settings in Blender's terms, turned into a track by `trackshade.core.geometry`."""
+"""The camera of each sample: Blender's settings, converted by `trackshade.core.geometry` to a track."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from trackshade.core.errors import ShotError
 from trackshade.core.fitting import SizeFit
 from trackshade.shot import CameraTrack
 
-from .objects import Matrices
+from .transforms import TransformTrack
 
 
 def camera_intrinsics(camera: bpy.types.Camera, name: str, fit: SizeFit) -> np.ndarray:
-    """[3, 3] of a camera's data in pixels of the model's image (pixels per metre where orthographic).
+    """Intrinsics of a camera.
+
+    Args:
+        camera: the camera's data.
+        name: the camera's name, for the error.
+        fit: fits the render's frame to the image of the model.
+
+    Returns:
+        [3, 3] in pixels of the model's image; in pixels per metre for an orthographic camera.
 
     Raises:
-        ShotError: the camera is panoramic or of another type that has no image plane.
+        ShotError: the camera is panoramic or of another type without an image plane.
     """
     frame = {
         "sensor_fit": camera.sensor_fit,
@@ -40,21 +48,26 @@ def camera_intrinsics(camera: bpy.types.Camera, name: str, fit: SizeFit) -> np.n
     )
 
 
-class CameraRecording:
-    """The camera over the samples seen so far."""
+class CameraBuilder:
+    """Builds the camera's track, sample by sample.
+
+    Args:
+        total: number of samples.
+        fit: fits the render's frame to the image of the model.
+    """
 
     def __init__(self, total: int, fit: SizeFit) -> None:
         self._fit = fit
         self._frames: list[float] = []
         self._sources: list[str] = []
-        self._matrices = Matrices(total)  # camera to world, Blender's axes
+        self._matrices = TransformTrack(total)  # camera to world, Blender's axes
         self._intrinsics = np.empty((total, 3, 3), np.float64)
         self._orthographic = np.empty(total, np.bool_)
         self._clip = np.empty((total, 2), np.float64)
-        self._known: dict[tuple[object, ...], np.ndarray] = {}  # settings that seldom change -> intrinsics
+        self._known: dict[tuple[object, ...], np.ndarray] = {}  # by settings, which rarely change
 
-    def put(self, t: int, frame: float, camera: bpy.types.Object | None, depsgraph: bpy.types.Depsgraph) -> None:
-        """Takes sample `t` of the original object `camera`, which the scene is seen through in this frame.
+    def add_sample(self, t: int, frame: float, camera: bpy.types.Object | None, depsgraph: bpy.types.Depsgraph) -> None:
+        """Reads sample `t`, in which the original object `camera` is the scene's camera.
 
         Raises:
             ShotError: there is no camera, or it has no image plane.
@@ -82,29 +95,29 @@ class CameraRecording:
             k = self._known[settings] = camera_intrinsics(data, camera.name, self._fit)
         self._frames.append(frame)
         self._sources.append(camera.name)
-        self._matrices.put(t, evaluated.matrix_world)
+        self._matrices.set(t, evaluated.matrix_world)
         self._intrinsics[t] = k
         self._orthographic[t] = data.type == "ORTHO"
         self._clip[t] = data.clip_start, data.clip_end
 
     def track(self) -> CameraTrack:
-        """The whole track.
+        """The track of all samples.
 
         Raises:
-            ShotError: the camera has no extent or no finite transform in some frame.
+            ShotError: in some frame the camera is scaled to zero or its transform is not finite.
         """
-        matrices = self._matrices.complete()
-        sound = np.isfinite(matrices).all(axis=(1, 2)) & matrices[:, :3, :3].any(axis=1).all(axis=1)
-        if not sound.all():
-            t = int(np.argmin(sound))
+        matrices = self._matrices.finish()
+        valid = np.isfinite(matrices).all(axis=(1, 2)) & matrices[:, :3, :3].any(axis=1).all(axis=1)
+        if not valid.all():
+            t = int(np.argmin(valid))
             raise ShotError(
                 "bad-camera",
                 f"Camera '{self._sources[t]}' is scaled to nothing or has no finite transform at frame "
                 f"{self._frames[t]:g}.",
                 "Give the camera and its parents a scale above zero.",
             )
-        still = np.array_equal(matrices, np.broadcast_to(matrices[:1], matrices.shape))
-        inverse = geometry.world_to_camera(matrices[:1] if still else matrices)
+        is_static = np.array_equal(matrices, np.broadcast_to(matrices[:1], matrices.shape))
+        inverse = geometry.world_to_camera(matrices[:1] if is_static else matrices)
         return CameraTrack(
             name=self._sources[0],
             sources=tuple(self._sources),
@@ -115,11 +128,17 @@ class CameraRecording:
         )
 
 
-def sees(camera: CameraTrack, size: tuple[int, int], t: int, corners: np.ndarray) -> bool:
-    """Whether a box, given by its corners [8, 3] in the world, may reach into the image of sample `t`.
+def sees(camera: CameraTrack, size: tuple[int, int], t: int, corners: np.ndarray) -> bool:  # corners [8, 3]
+    """Whether a box may be visible in the image of sample `t`.
 
-    False is certain: all corners are beyond one side of what the camera sees. For a box beside an edge of the
-    image, True may be wrong.
+    False is certain: all corners are beyond one side of the camera's frustum. True may be wrong for a box beside an
+    edge of the image.
+
+    Args:
+        camera: the camera's track.
+        size: width and height of the image in pixels.
+        t: index of the sample.
+        corners: corners of the box, in the world.
     """
     matrix, k = camera.world_to_camera[t], camera.intrinsics[t]
     x, y, z = (corners @ matrix[:3, :3].T + matrix[:3, 3]).T
@@ -127,7 +146,7 @@ def sees(camera: CameraTrack, size: tuple[int, int], t: int, corners: np.ndarray
     if np.all(z < near) or np.all(z > far):
         return False
     depth = 1.0 if camera.orthographic[t] else z
-    u = k[0, 0] * x + k[0, 2] * depth  # pixels times depth, so that no point is too near for a division
+    u = k[0, 0] * x + k[0, 2] * depth  # pixels times depth, which avoids dividing by a depth near zero
     v = k[1, 1] * y + k[1, 2] * depth
     beyond = (u < 0, v < 0, u > size[0] * depth, v > size[1] * depth)
     return not any(np.all(side) for side in beyond)

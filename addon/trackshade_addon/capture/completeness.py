@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a view layer's picture needs and does not get: missing files and data, blocked drivers and scripts.
+"""Finds what the render of a view layer lacks: missing files and data, blocked drivers and scripts.
 
-Blender itself says this on its console only and carries on: without the library, with a pink texture, or with a rig
-that stands still. Only reading happens here; nothing is loaded and nothing is changed.
+Blender reports this on its console only, and continues without the library, with a pink texture, or with a rig that
+does not move. This module only reads; it loads and changes nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import bpy
 from trackshade.core.errors import ShotError
 
 from .animation import animated_paths
-from .engines import WORKBENCH, look_engine
-from .missing_caches import missing_caches
-from .missing_files import Files, missing_cache_files, missing_images, missing_volume
+from .missing_files import FileIndex, missing_cache_files, missing_caches, missing_images, missing_volume
+from .render_guard import compositor_trees
+from .scene_settings import WORKBENCH, first_frame_engine
 from .simulations import speed
 from .visibility import PLATE_KEY, is_plate
+from .warnings import list_names
 
-# By kind of gap: the sentence for one and for several. Those of the panel are translated by these patterns.
+# By kind of gap: the sentence about one and about several. The panel's translations have these patterns as keys.
 PATTERNS: dict[str, tuple[str, str]] = {
     "library": (
         "A linked library is missing, and with it what it holds: {names}.",
@@ -66,13 +67,13 @@ PATTERNS: dict[str, tuple[str, str]] = {
     "broken_driver": ("A driver fails: {names}.", "{count} drivers fail: {names}."),
 }
 BLOCKED = ("driver", "script")
-FILES = ("library", "image", "clip", "font", "volume", "cache")  # that Blender's Find Missing Files looks for
+FILES = ("library", "image", "clip", "font", "volume", "cache")  # kinds that Blender's Find Missing Files looks for
 _TRUST = "Where you trust the file, allow them: --trust-scripts, or Auto Run Python Scripts in the preferences."
-_NAMES = 3  # that a warning lists
-_ALL_NAMES = 20  # that an error lists
+_MAX_NAMES = 3  # names that a warning lists
+_MAX_ERROR_NAMES = 20  # names that an error lists
 
-# Types that no picture depends on, or that hold nothing which may be missing.
-_PASSED_OVER = {
+# Types of data that no render depends on, or in which nothing can be missing.
+_IGNORED = {
     "all_ids", "annotations", "brushes", "libraries", "linestyles", "palettes", "paint_curves", "scenes", "screens",
     "sounds", "speakers", "texts", "window_managers", "workspaces",
 }  # fmt: skip
@@ -84,58 +85,59 @@ class Gap:
 
     Attributes:
         kind: a key of `PATTERNS`.
-        name: for a person: a file, a data-block, or what a driver drives.
+        name: a file, a data-block, or the property of a driver, for messages.
     """
 
     kind: str
     name: str
 
 
-_noticed: dict[int, tuple[Gap, ...]] = {}  # by session number of the scene
+_noted: dict[int, tuple[Gap, ...]] = {}  # by session uid of the scene
 
 
-def notice(scene: bpy.types.Scene, gaps: Iterable[Gap]) -> None:
-    """Remembers gaps of a scene that were to be seen only while its file was read."""
-    _noticed[scene.session_uid] = tuple(gaps)
+def note_gaps(scene: bpy.types.Scene, gaps: Iterable[Gap]) -> None:
+    """Remembers gaps of a scene that could be found only while its file was read."""
+    _noted[scene.session_uid] = tuple(gaps)
 
 
 def find_gaps(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: Sequence[float] = ()) -> tuple[Gap, ...]:
-    """What the picture of a view layer lacks.
+    """Finds what the render of a view layer lacks.
 
     Args:
-        scene, view_layer: the original ones, evaluated at least once: only then Blender knows of drivers that fail.
-        frames: scene frames of the shot, for files of which there is one each frame; the present one if empty.
+        scene: the original scene, evaluated at least once, since only then Blender knows of drivers that fail.
+        view_layer: the original view layer.
+        frames: scene frames of the shot, for sequences of files; the present one if empty.
 
     Returns:
-        gaps of data that the view layer's picture depends on, in the order of `PATTERNS`, then by name.
+        Gaps in data that the render of the view layer depends on, in the order of `PATTERNS`, then by name.
     """
     frames = frames or (float(scene.frame_current),)
-    files = Files()
+    files = FileIndex()
     candidates: dict[bpy.types.ID, list[Gap]] = defaultdict(list)
     for owner, kind, name in _candidates(scene, frames, files):
         candidates[owner].append(Gap(kind, name))
     found = {Gap("clip", name) for name in _missing_clips(scene, files)}
     found.update(Gap("image", name) for name in _missing_in_compositor(scene, frames, files))
     found.update(_blocked_scripts())
-    found.update(_noticed.get(scene.session_uid, ()))
+    found.update(_noted.get(scene.session_uid, ()))
     if candidates:
-        needed = _needed(scene, view_layer)
+        needed = _dependencies(scene, view_layer)
         found.update(gap for owner, gaps in candidates.items() if owner in needed for gap in gaps)
     order = list(PATTERNS)
     return tuple(sorted(found, key=lambda gap: (order.index(gap.kind), gap.name)))
 
 
-def sentences(gaps: Iterable[Gap]) -> list[str]:
-    """A sentence for each kind of gap, with the count and the first names; for what is blocked, how to allow it."""
-    said = []
-    for kind, pattern, names in grouped(gaps):
-        sentence = pattern.format(count=len(names), names=listed(names, _NAMES))
-        said.append(f"{sentence} {_TRUST}" if kind in BLOCKED else sentence)
-    return said
+def gap_warnings(gaps: Iterable[Gap]) -> list[str]:
+    """Makes a warning for each kind of gap, with the first names and, for what is blocked, how to allow it."""
+    warnings = []
+    for kind, pattern, names in group_gaps(gaps):
+        sentence = pattern.format(count=len(names), names=list_names(names, _MAX_NAMES))
+        warnings.append(f"{sentence} {_TRUST}" if kind in BLOCKED else sentence)
+    return warnings
 
 
-def grouped(gaps: Iterable[Gap]) -> Iterator[tuple[str, str, list[str]]]:
-    """For each kind of gap: the kind, the pattern for as many, and the names."""
+def group_gaps(gaps: Iterable[Gap]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yields each kind of gap with its pattern, for one or several, and the names."""
     names: dict[str, list[str]] = defaultdict(list)
     for gap in gaps:
         names[gap.kind].append(gap.name)
@@ -144,32 +146,27 @@ def grouped(gaps: Iterable[Gap]) -> Iterator[tuple[str, str, list[str]]]:
         yield kind, one if len(found) == 1 else several, found
 
 
-def listed(names: Sequence[str], most: int) -> str:
-    """The first names and how many more there are."""
-    shown, more = names[:most], len(names) - most
-    if more > 0:
-        return f"{', '.join(shown)} and {more} more"
-    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
-
-
 def require_complete(gaps: Sequence[Gap]) -> None:
-    """Raises ShotError that lists the gaps, if there are any."""
+    """Raises a ShotError that lists the gaps, if there are any."""
     if not gaps:
         return
     blocked = any(gap.kind in BLOCKED for gap in gaps)
-    said = [pattern.format(count=len(names), names=listed(names, _ALL_NAMES)) for _, pattern, names in grouped(gaps)]
+    sentences = [
+        pattern.format(count=len(names), names=list_names(names, _MAX_ERROR_NAMES))
+        for _, pattern, names in group_gaps(gaps)
+    ]
     raise ShotError(
         "incomplete-scene",
-        " ".join(["The scene is incomplete.", *said]),
+        " ".join(["The scene is incomplete.", *sentences]),
         "Restore what is missing" + (", or allow scripts with --trust-scripts" if blocked else "")
         + "; without --strict, it is left out and named in a warning.",
     )  # fmt: skip
 
 
 def scripts_allowed(scene: bpy.types.Scene) -> bool:
-    """Whether Python scripts of the open file may run, as far as Blender tells; where it does not, they may not.
+    """Whether Python scripts of the open file may run. False if that cannot be known.
 
-    Blender says only that it has blocked something. Where it has not, either nothing was there to block, or it ran.
+    Blender only reports that it has blocked something. If it has not, there was nothing to block, or it ran.
     """
     if bpy.app.autoexec_fail:
         return False
@@ -185,11 +182,11 @@ def scripts_allowed(scene: bpy.types.Scene) -> bool:
 
 
 def _candidates(
-    scene: bpy.types.Scene, frames: Sequence[float], files: Files
+    scene: bpy.types.Scene, frames: Sequence[float], files: FileIndex
 ) -> Iterator[tuple[bpy.types.ID, str, str]]:
-    """The owner, kind and name of each gap in the file, whether the picture needs its owner or not."""
+    """Yields owner, kind and name of each gap in the file, whether the render depends on the owner or not."""
     blocked = bpy.app.autoexec_fail
-    times = [frame * speed(scene) for frame in frames]  # which caches go by
+    times = [frame * speed(scene) for frame in frames]  # the frames of caches
     idle: set[bpy.types.Image] = set()
     users: dict[bpy.types.Image, list[Any]] = defaultdict(list)
     linked = bool(bpy.data.libraries)
@@ -197,20 +194,17 @@ def _candidates(
         if linked and block.is_missing:
             yield (block, *_missing_link(block))
             continue
-        for kind, name in _drivers(block, blocked):
-            yield block, kind, name
+        yield from ((block, *gap) for gap in _drivers(block, blocked))
         tree = block if isinstance(block, bpy.types.NodeTree) else getattr(block, "node_tree", None)
         if tree is not None:
-            for kind, name in _drivers(tree, blocked) if tree is not block else ():
-                yield block, kind, name
-            for kind, name in _nodes(block, tree, users, idle, files):
-                yield block, kind, name
+            if tree is not block:
+                yield from ((block, *gap) for gap in _drivers(tree, blocked))
+            yield from ((block, *gap) for gap in _nodes(block, tree, users, idle, files))
         if isinstance(block, bpy.types.Object):
-            for kind, name in missing_caches(block, times, files):
-                yield block, kind, name
+            yield from ((block, *gap) for gap in missing_caches(block, times, files))
         elif isinstance(block, bpy.types.ImageTexture) and block.image is not None:
             users[block.image].append(block.image_user)
-    workbench = look_engine(scene) == WORKBENCH  # which shows the image of the active node, linked or not
+    workbench = first_frame_engine(scene) == WORKBENCH  # shows the image of the active node, linked or not
     for image, name in missing_images(users, frames, files):
         if workbench or image not in idle or image in users:
             yield image, "image", name
@@ -221,29 +215,28 @@ def _candidates(
         if volume.packed_file is None and (name := missing_volume(volume, frames, files)):
             yield volume, "volume", name
     for cache in bpy.data.cache_files:
-        for name in missing_cache_files(cache, frames, files):
-            yield cache, "cache", name
+        yield from ((cache, "cache", name) for name in missing_cache_files(cache, frames, files))
 
 
 def _blocks() -> Iterator[bpy.types.ID]:
     for prop in bpy.data.bl_rna.properties:
-        if prop.type == "COLLECTION" and prop.identifier not in _PASSED_OVER:
+        if prop.type == "COLLECTION" and prop.identifier not in _IGNORED:
             yield from getattr(bpy.data, prop.identifier)
 
 
 def _missing_link(block: bpy.types.ID) -> tuple[str, str]:
-    """The kind and name for a placeholder of linked data that could not be found."""
+    """The kind and name of the gap for a placeholder of linked data."""
     override = block.override_library
     linked = block if override is None or override.reference is None else override.reference
     library = getattr(linked, "library", None)
     if library is not None and library.is_missing:
-        return "library", Files.name(library.filepath)
-    place = "" if library is None else f" of {Files.name(library.filepath)}"
+        return "library", FileIndex.name(library.filepath)
+    place = "" if library is None else f" of {FileIndex.name(library.filepath)}"
     return "linked", f"{block.bl_rna.name.lower()} '{block.name}'{place}"
 
 
 def _drivers(owner: Any, blocked: bool) -> Iterator[tuple[str, str]]:
-    """Drivers that did not run, or failed, when they were evaluated last."""
+    """Yields kind and name of drivers that did not run, or failed, in the latest evaluation."""
     animation = getattr(owner, "animation_data", None)
     if animation is None:
         return
@@ -251,18 +244,18 @@ def _drivers(owner: Any, blocked: bool) -> Iterator[tuple[str, str]]:
         driver = curve.driver
         if curve.mute or (curve.is_valid and driver.is_valid):
             continue
-        name = f"{_property(owner, curve)} of '{_owner_name(owner)}'"
+        name = f"{_driven_path(owner, curve)} of '{_owner_name(owner)}'"
         if blocked and driver.type == "SCRIPTED" and not driver.is_simple_expression and _compiles(driver.expression):
             yield "driver", name
         else:
             yield "broken_driver", name
 
 
-def _property(owner: Any, curve: bpy.types.FCurve) -> str:
-    """The path of what a driver drives, with the index of a vector's component."""
+def _driven_path(owner: Any, curve: bpy.types.FCurve) -> str:
+    """The data path of a driver, with the index of an array's component."""
     try:
         value = owner.path_resolve(curve.data_path)
-    except ValueError:  # it is not there any more
+    except ValueError:  # it no longer exists
         return curve.data_path
     is_vector = hasattr(value, "__len__") and not isinstance(value, str)
     return f"{curve.data_path}[{curve.array_index}]" if is_vector else curve.data_path
@@ -290,9 +283,12 @@ def _nodes(
     tree: bpy.types.NodeTree,
     users: dict[bpy.types.Image, list[Any]],
     idle: set[bpy.types.Image],
-    files: Files,
+    files: FileIndex,
 ) -> Iterator[tuple[str, str]]:
-    """Nodes whose type or file is missing; notes who plays which image, and images of nodes that lead nowhere."""
+    """Yields kind and name of nodes whose type or file is missing.
+
+    Adds the users of images to `users`, and images of nodes whose outputs are not linked to `idle`.
+    """
     for node in tree.nodes:
         kind = node.bl_idname
         image = getattr(node, "image", None)
@@ -315,35 +311,35 @@ def _nodes(
 
 
 def _blocked_scripts() -> Iterator[Gap]:
-    """Text blocks that are to run when the file is opened, and were not allowed to."""
+    """Yields text blocks that should run when the file is opened, but were not allowed to."""
     if bpy.app.autoexec_fail:
         for text in bpy.data.texts:
             if text.use_module:
                 yield Gap("script", text.name)
 
 
-def _missing_clips(scene: bpy.types.Scene, files: Files) -> Iterator[str]:
-    """Of the clips that the compositor shows. Constraints need only a clip's tracks, which the .blend holds."""
+def _missing_clips(scene: bpy.types.Scene, files: FileIndex) -> Iterator[str]:
+    """Yields missing clips of the compositor. Constraints only need a clip's tracks, which are in the .blend."""
     for node in _compositor_nodes(scene):
         clip: Any = getattr(node, "clip", None)
         if clip is not None and not files.has(clip, clip.filepath):
             yield files.name(clip.filepath)
 
 
-def _missing_in_compositor(scene: bpy.types.Scene, frames: Sequence[float], files: Files) -> Iterator[str]:
+def _missing_in_compositor(scene: bpy.types.Scene, frames: Sequence[float], files: FileIndex) -> Iterator[str]:
     users: dict[bpy.types.Image, list[Any]] = defaultdict(list)
     for node in _compositor_nodes(scene):
         image = getattr(node, "image", None)
         if isinstance(image, bpy.types.Image):
-            users[image].append(node)  # the node has an image user's properties itself
+            users[image].append(node)  # the node has the properties of an image user
     for image, name in missing_images(users, frames, files):
         if image in users:
             yield name
 
 
 def _compositor_nodes(scene: bpy.types.Scene) -> Iterator[Any]:
-    """Nodes that composite the picture, those in groups too; results that Trackshade placed are switched off."""
-    trees, seen = _compositor_trees(scene), set()
+    """Yields the nodes that composite the render, also in groups, except results that Trackshade placed."""
+    trees, seen = _active_compositor_trees(scene), set()
     while trees:
         tree = trees.pop()
         if tree in seen:
@@ -357,27 +353,24 @@ def _compositor_nodes(scene: bpy.types.Scene) -> Iterator[Any]:
                 trees.append(node.node_tree)
 
 
-def _compositor_trees(scene: bpy.types.Scene) -> list[Any]:
+def _active_compositor_trees(scene: Any) -> list[Any]:
     """The node trees that composite the scene's renders."""
-    if not scene.render.use_compositing:
+    if not scene.render.use_compositing or (bpy.app.version < (5, 0) and not scene.use_nodes):
         return []
     if hasattr(scene, "compositor_effects"):  # Blender 5.3 and newer
-        trees = [effect.node_group for effect in scene.compositor_effects if effect.enable_for_render]
-    elif bpy.app.version >= (5, 0):
-        trees = [scene.compositing_node_group]
-    else:
-        trees = [scene.node_tree if scene.use_nodes else None]
-    return [tree for tree in trees if tree is not None]
+        groups = [effect.node_group for effect in scene.compositor_effects if effect.enable_for_render]
+        return [group for group in groups if group is not None]
+    return compositor_trees(scene)
 
 
-def _needed(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> set[bpy.types.ID]:
-    """All data that the view layer's picture depends on, by what uses what."""
+def _dependencies(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> set[bpy.types.ID]:
+    """All data-blocks that the render of the view layer depends on."""
     uses: dict[bpy.types.ID, list[bpy.types.ID]] = defaultdict(list)
     for used, owners in bpy.data.user_map().items():
         for owner in owners:
             uses[owner].append(used)
     waiting = list(_roots(scene, view_layer))
-    needed: set[bpy.types.ID] = {scene, *_compositor_trees(scene)}  # whose own nodes and drivers count
+    needed: set[bpy.types.ID] = {scene, *_active_compositor_trees(scene)}
     while waiting:
         block = waiting.pop()
         if block in needed:
@@ -390,21 +383,21 @@ def _needed(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> set[bpy.
 
 
 def _depends(owner: bpy.types.ID, used: bpy.types.ID) -> bool:
-    """Whether the picture of `owner` depends on what it uses. Background images are not rendered, say."""
+    """Whether the render of `owner` depends on what it uses, unlike on a background image."""
     if isinstance(used, bpy.types.Scene | bpy.types.Library | bpy.types.WorkSpace | bpy.types.Screen):
         return False
-    if isinstance(used, bpy.types.Image):  # what geometry nodes of an object use is no reference picture
+    if isinstance(used, bpy.types.Image):  # reference images of cameras and empties are not rendered
         return not isinstance(owner, bpy.types.Camera) and getattr(owner, "data", None) != used
     if isinstance(owner, bpy.types.Collection):
         if isinstance(used, bpy.types.Collection):
             return not used.hide_render
         if isinstance(used, bpy.types.Object):
-            return _may_be_shown(used)
+            return _may_render(used)
     return True
 
 
 def _roots(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Iterator[bpy.types.ID]:
-    """The data-blocks that the picture begins with."""
+    """Yields the data-blocks that the render directly depends on."""
     yield from (item for item in (scene.world, view_layer.material_override, scene.camera) if item is not None)
     override = getattr(view_layer, "world_override", None)
     if override is not None:
@@ -418,9 +411,9 @@ def _roots(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Iterator[
             continue
         if layer.collection.is_missing:
             yield layer.collection
-        yield from (obj for obj in layer.collection.objects if not is_plate(obj) and _may_be_shown(obj))
+        yield from (obj for obj in layer.collection.objects if not is_plate(obj) and _may_render(obj))
 
 
-def _may_be_shown(obj: bpy.types.Object) -> bool:
-    """Whether renders show an object, or may in another frame."""
+def _may_render(obj: bpy.types.Object) -> bool:
+    """Whether renders show an object in this frame, or may in another."""
     return not obj.hide_render or "hide_render" in animated_paths(obj)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images that decide which pixels of a surface are drawn, as a shot has them."""
+"""Images that cut out surfaces: which of their pixels are drawn."""
 
 from __future__ import annotations
 
@@ -7,63 +7,71 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
+from trackshade.core.colors import srgb_to_linear
 from trackshade.shot import Cutout
 from trackshade.shot.parts import EXTENSIONS
 
 from .shader_math import LUMINANCE
-from .shader_nodes import DATA_SPACES, LINEAR_SPACES, Source
+from .shader_values import DATA_SPACES, LINEAR_SPACES, ImageChannel
 
-MOST = 2048  # texels along a side; larger images are averaged down to it
+MAX_SIDE = 2048  # texels along a side; larger images are averaged down to it
 _CHANNELS = {"red": 0, "green": 1, "blue": 2, "alpha": 3}
 
 
 class Cutouts:
-    """The cut-outs of a capture; those that are alike are one.
+    """The cutouts of a capture, each once.
 
     Attributes:
-        found: in the order of their numbers.
+        found: the cutouts by index.
     """
 
     def __init__(self) -> None:
         self.found: list[Cutout] = []
         self._images: dict[tuple[int, str], NDArray[np.uint8] | None] = {}
-        self._numbers: dict[tuple[Source, tuple[bool, ...]], int] = {}
+        self._indices: dict[tuple[ImageChannel, tuple[bool, ...]], int] = {}
 
-    def of(self, image: bpy.types.Image, source: Source, opaque: tuple[bool, ...]) -> int | bool:
-        """The number of a cut-out; True where all of the image is opaque, False where nothing is.
+    def add(self, image: bpy.types.Image, source: ImageChannel, opaque: tuple[bool, ...]) -> int | bool:
+        """Adds a cutout.
 
-        An image that has no pixels to read counts as opaque, as it renders.
+        Args:
+            image: the image.
+            source: the channel, and how it is mapped to the surface.
+            opaque: for each of the channel's 256 levels, whether it is drawn.
+
+        Returns:
+            The cutout's index; True if the whole image is drawn, False if nothing is. An image without readable pixels
+            renders opaque, so it is drawn.
         """
         key = source, opaque
-        if key in self._numbers:
-            return self._numbers[key]
-        place = source.image, source.channel
-        if place not in self._images:
-            self._images[place] = _read(image, source.channel)
-        values, flags = self._images[place], np.array(opaque, np.bool_)
+        if key in self._indices:
+            return self._indices[key]
+        channel = source.image, source.channel
+        if channel not in self._images:
+            self._images[channel] = _read(image, source.channel)
+        values, flags = self._images[channel], np.array(opaque, np.bool_)
         if values is None:
             return True
         drawn = flags[np.unique(values)]
-        outside = source.extension == "CLIP"  # then the image's surroundings have the value 0
+        outside = source.extension == "CLIP"  # the value is 0 outside of the image
         if not source.smooth and (drawn.all() or not drawn.any()) and not (outside and flags[0] != drawn[0]):
             return bool(drawn.all())
-        if source.smooth and _alike(flags, values, outside):
+        if source.smooth and _is_uniform(flags, values, outside):
             return bool(flags[values.flat[0]])
         extension = source.extension if source.extension in EXTENSIONS else "REPEAT"
         matrix = np.array(source.matrix, np.float64).reshape(2, 3)
-        self._numbers[key] = len(self.found)
+        self._indices[key] = len(self.found)
         self.found.append(Cutout(values, flags, matrix, extension, source.smooth))
-        return self._numbers[key]
+        return self._indices[key]
 
 
-def _alike(flags: NDArray[np.bool_], values: NDArray[np.uint8], outside: bool) -> bool:
-    """Whether all interpolated values are drawn, or none of them."""
+def _is_uniform(flags: NDArray[np.bool_], values: NDArray[np.uint8], outside: bool) -> bool:
+    """Whether all interpolated values are drawn, or none are."""
     low, high = (0 if outside else int(values.min())), int(values.max())
     return bool((flags[low : high + 1] == flags[low]).all())
 
 
 def _read(image: bpy.types.Image, channel: str) -> NDArray[np.uint8] | None:
-    """[H, W] a channel of an image, its bottom row first; None where there is nothing to read."""
+    """Reads a channel [H, W] of an image, bottom row first, as levels 0 to 255; None if it has no pixels."""
     width, height = image.size
     channels = image.channels
     if not width or not height or not channels or (not image.has_data and not len(image.pixels)):
@@ -79,31 +87,25 @@ def _read(image: bpy.types.Image, channel: str) -> NDArray[np.uint8] | None:
     if image.is_float or data or image.colorspace_settings.name in LINEAR_SPACES:
         values = color @ LUMINANCE if channel == "grey" else color[..., _CHANNELS[channel]]
     else:
-        chosen = color if channel == "grey" else color[..., _CHANNELS[channel]]
-        values = _LINEAR[(np.clip(chosen, 0, 1) * 255 + 0.5).astype(np.uint8)]
+        selected = color if channel == "grey" else color[..., _CHANNELS[channel]]
+        values = _SRGB_TO_LINEAR[(np.clip(selected, 0, 1) * 255 + 0.5).astype(np.uint8)]
         values = values @ LUMINANCE.astype(np.float32) if channel == "grey" else values
-    if not data and image.alpha_mode in ("STRAIGHT", "PREMUL"):  # renders have no color where there is no alpha
+    if not data and image.alpha_mode in ("STRAIGHT", "PREMUL"):  # renders are black where alpha is 0
         values = np.where(alpha > 0, values, 0)
     return _levels(values)
 
 
 def _levels(values: np.ndarray) -> NDArray[np.uint8]:
-    return (np.clip(_smaller(values), 0, 1) * 255 + 0.5).astype(np.uint8)
+    return (np.clip(_downscale(values), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _linear() -> NDArray[np.float32]:
-    """[256] the light of sRGB's levels."""
-    level = np.arange(256) / 255
-    return np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4).astype(np.float32)
+_SRGB_TO_LINEAR = srgb_to_linear(np.arange(256) / 255).astype(np.float32)  # [256]
 
 
-_LINEAR = _linear()
-
-
-def _smaller(values: np.ndarray) -> np.ndarray:
-    """An image [H, W] of at most `MOST` texels along a side, each the mean of whole texels."""
+def _downscale(values: np.ndarray) -> np.ndarray:
+    """Reduces an image [H, W] to at most `MAX_SIDE` texels along a side by averaging blocks of texels."""
     height, width = values.shape
-    factor = -(-max(height, width) // MOST)
+    factor = -(-max(height, width) // MAX_SIDE)
     if factor == 1:
         return values
     rows, columns = max(1, height // factor), max(1, width // factor)

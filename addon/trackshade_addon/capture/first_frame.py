@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Renders samples of a shot by the scene's own engine, at the model's size and through the shot's camera."""
+"""Renders samples of a shot with the scene's render engine, at the model's size and with the shot's camera."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
@@ -20,19 +21,18 @@ from trackshade.core.errors import ShotError
 from trackshade.core.processes import blender, this_python
 from trackshade.shot import Shot
 
-from ..discard import discard
-from ..placement.compositor import placed_nodes
-from ..render.outputs import kept_frames, spare_slot, write_nothing
-from ..render.rest import own_render
 from .animation import curves
-from .engines import look_engine
+from .render_guard import disable_outputs, discard, keep_frames, own_render, placed_nodes, spare_slot
 from .render_state import RenderState
-from .restore import Changes, fix_camera, undisturbed
+from .restore import Changes, fix_camera, preserve_scene
+from .scene_settings import first_frame_engine
 from .simulations import simulations
 from .stepping import Stepper, Steps, finish
 from .visibility import is_plate
 
 Picture = NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 _GPU_ENGINES = {"BLENDER_WORKBENCH", "BLENDER_EEVEE", "BLENDER_EEVEE_NEXT"}
 _PROBE = """
@@ -44,16 +44,6 @@ bpy.ops.render.render()
 _FIX = "Give a picture with --first-frame PATH, or choose another render engine."
 
 
-def render_first_frame(
-    shot: Shot,
-    scene: bpy.types.Scene | None = None,
-    view_layer: bpy.types.ViewLayer | None = None,
-    keep_played: bool = True,
-) -> Picture:
-    """The shot's first sample as the scene's own engine renders it; see `render_sample`."""
-    return render_sample(shot, 0, scene, view_layer, keep_played)
-
-
 def render_sample(
     shot: Shot,
     t: int,
@@ -61,7 +51,7 @@ def render_sample(
     view_layer: bpy.types.ViewLayer | None = None,
     keep_played: bool = True,
 ) -> Picture:
-    """Renders sample `t` of a shot; the scene is left as it was. See `SampleRenderer`.
+    """Renders sample `t` of a shot, [H, W, 3] uint8, and restores the scene. See `SampleRenderer`.
 
     Raises:
         ShotError: the engine cannot render here.
@@ -71,20 +61,20 @@ def render_sample(
 
 
 class SampleRenderer:
-    """Renders samples of a shot that was captured from a scene; the scene is as it was at the end of the `with` block.
+    """Renders samples of a shot that was captured from a scene. The end of the `with` block restores the scene.
 
-    Motion blur, burnt-in metadata, render regions and the sequencer are switched off: the picture must lie exactly
-    over the shot's tracks. Plates that Trackshade placed are hidden. The compositor is part of the look and stays,
-    except that it rests where it would miss other view layers. Nothing is written to disk (see `render.outputs`), no
-    scripts on renders run, and the user's render slots keep their pictures.
+    Motion blur, burnt-in metadata, render regions and the sequencer are disabled, since the image must match the shot's
+    tracks exactly. Plates that Trackshade placed are hidden. The compositor is applied, unless it would lack other view
+    layers. No other files are written, no render handlers run, and the user's render slots are kept (`render_guard`).
 
-    Simulations that are not baked are stepped on the way from one sample to the next: a render does not simulate, it
-    shows the frames that the viewport's evaluation has simulated.
+    Simulations that are not baked are stepped from one sample to the next: a render does not simulate, but shows the
+    frames that the viewport's evaluation simulated.
 
     Args:
-        shot: the samples.
-        scene, view_layer: what is rendered; by default the context's scene and the shot's view layer.
-        keep_played: as `Capture` has it, so that pictures show what the shot holds.
+        shot: the shot.
+        scene: the scene; None for the context's.
+        view_layer: the view layer; None for the shot's.
+        keep_played: as for `Capture`, so that images match the shot.
     """
 
     def __init__(
@@ -109,10 +99,13 @@ class SampleRenderer:
         self._stack.close()
 
     def render(self, t: int) -> Generator[Steps, None, Picture]:
-        """Renders sample `t`. Yields the frames of simulations that were stepped on the way, of how many.
+        """Renders sample `t`.
+
+        Yields:
+            Progress of stepping simulations.
 
         Returns:
-            [H, W, 3] uint8, sRGB as the scene's view transform shows it; black where the film is transparent.
+            [H, W, 3] uint8, sRGB after the scene's view transform; black where the film is transparent.
 
         Raises:
             ShotError: the engine cannot render here.
@@ -121,34 +114,34 @@ class SampleRenderer:
         return self.picture(t)
 
     def approach(self, t: int) -> Iterator[Steps]:
-        """Brings the scene to sample `t`, a frame at a time where something is simulated."""
+        """Steps the scene to sample `t`, frame by frame if something is simulated."""
         if self._stepper is None:
             self._stepper = self._open()
         yield from self._stepper.to(float(self._shot.frame_numbers[t]))
 
     def picture(self, t: int) -> Picture:
-        """Renders sample `t`, at which the scene is. Returns and raises: as `render`."""
+        """Renders sample `t`, which the scene must be at; see `render`."""
         return _picture(self._shot, t, self._scene, self._view_layer)
 
     def _open(self) -> Stepper:
-        _graphics_or_raise(look_engine(self._scene))
+        _check_graphics(first_frame_engine(self._scene))
         self._stack.callback(_remove_images, set(bpy.data.images))
-        changes = self._stack.enter_context(undisturbed(self._scene))
-        followed = None
-        if simulations(self._scene, self._view_layer):  # which run as they did for the shot
+        changes = self._stack.enter_context(preserve_scene(self._scene))
+        follow = None
+        if simulations(self._scene, self._view_layer):  # they must run as in the capture
             state = RenderState(changes, self._scene, self._view_layer, lambda sentence: None, self._keep_played)
-            followed = state.follow
+            follow = state.follow
         frames = [float(frame) for frame in self._shot.frame_numbers]
-        return Stepper(self._scene, self._view_layer, frames, changes, followed)
+        return Stepper(self._scene, self._view_layer, frames, changes, follow)
 
 
 def _remove_images(known: set[bpy.types.Image]) -> None:
-    """Removes what rendering has added, such as the render result."""
+    """Removes images that rendering created, such as the render result."""
     for image in set(bpy.data.images) - known:
         bpy.data.images.remove(image)
 
 
-def _graphics_or_raise(engine: str) -> None:
+def _check_graphics(engine: str) -> None:
     if engine in _GPU_ENGINES and bpy.app.background and not _has_graphics():
         raise ShotError(
             "render-failed",
@@ -160,21 +153,21 @@ def _graphics_or_raise(engine: str) -> None:
 
 
 def _picture(shot: Shot, t: int, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Picture:
-    """Renders sample `t`, at which the scene is."""
-    engine = look_engine(scene)
+    """Renders sample `t`, which the scene is at."""
+    engine = first_frame_engine(scene)
     changes = Changes()
     with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, _camera(shot, t) as camera:
         path = Path(folder) / "frame.png"
         try:
             _prepare(changes, scene, view_layer, shot.size, path)
             fix_camera(changes, scene, camera)
-            with kept_frames(scene), spare_slot(scene):
+            with keep_frames(scene), spare_slot(scene):
                 _render(scene, engine)
             if not path.is_file():
                 raise ShotError("render-failed", f"{_title(engine)} rendered the first frame to no file.", _FIX)
             picture = read_picture(path)
         finally:
-            changes.undo()  # before the camera goes
+            changes.undo()  # before the camera is removed
     width, height = shot.size
     if picture.shape != (height, width, 3):
         raise ShotError(
@@ -186,10 +179,16 @@ def _picture(shot: Shot, t: int, scene: bpy.types.Scene, view_layer: bpy.types.V
 
 
 def read_picture(path: Path) -> Picture:
-    """[H, W, 3] uint8 of a picture file as it is displayed (8-bit sRGB), through Blender's reader.
+    """Reads an image file with Blender.
+
+    Args:
+        path: the file.
+
+    Returns:
+        [H, W, 3] uint8 as displayed, sRGB.
 
     Raises:
-        ShotError: the file is missing or is no picture.
+        ShotError: the file is missing or not an image.
     """
     try:
         image = bpy.data.images.load(str(path), check_existing=False)
@@ -200,7 +199,7 @@ def read_picture(path: Path) -> Picture:
         if not width or not height:
             raise ShotError("bad-picture", f"{path} cannot be read as a picture.", "Give a PNG or JPEG file.")
         pixels = np.empty((height, width, image.channels), np.float32)
-        image.pixels.foreach_get(pixels.reshape(-1))  # byte images give their values as stored, bottom row first
+        image.pixels.foreach_get(pixels.reshape(-1))  # 8-bit values as stored, bottom row first
         if image.channels < 3:
             pixels = np.repeat(pixels[..., :1], 3, axis=2)
         return np.ascontiguousarray(colors.to_uint8(pixels[::-1, :, :3]))
@@ -215,9 +214,9 @@ def _prepare(
     size: tuple[int, int],
     path: Path,
 ) -> None:
-    """Sets the scene up for one plain 8-bit picture of one view layer."""
+    """Changes settings to render an 8-bit image of one view layer to `path`."""
     render, output = scene.render, scene.render.image_settings
-    single = sum(layer.use for layer in scene.view_layers) <= 1 or len(scene.view_layers) == 1
+    is_single = sum(layer.use for layer in scene.view_layers) <= 1 or len(scene.view_layers) == 1
     for layer in scene.view_layers:
         changes.set(layer, "use", layer == view_layer)
     for name, value in {
@@ -235,15 +234,15 @@ def _prepare(
         "use_file_extension": True,
         "use_overwrite": True,
         "filepath": str(path),
-        "engine": look_engine(scene),
+        "engine": first_frame_engine(scene),
     }.items():
         changes.set(render, name, value)
-    if not single:
+    if not is_single:
         changes.set(render, "use_compositing", False)
-    write_nothing(changes)
+    disable_outputs(changes)
     for node in placed_nodes(scene):
         changes.set(node, "mute", True)
-    # Depth and color mode depend on the format, and the format on the medium.
+    # Depth and color mode depend on the format, and the format on the media type.
     changes.keep(output, "media_type", "file_format", "color_mode", "color_depth", "color_management")
     if hasattr(output, "media_type"):  # Blender 5.0 and newer
         output.media_type = "IMAGE"
@@ -264,7 +263,7 @@ def _prepare(
 
 @contextlib.contextmanager
 def _camera(shot: Shot, t: int) -> Iterator[bpy.types.Object]:
-    """A camera with the shot's intrinsics, for a while; depth of field is that of the camera it was captured from."""
+    """Yields a temporary camera with the shot's intrinsics and the depth of field of the captured camera."""
     source = bpy.data.objects.get(shot.camera.sources[t])
     if source is not None and isinstance(source.data, bpy.types.Camera):
         data = source.data.copy()
@@ -289,19 +288,19 @@ def _camera(shot: Shot, t: int) -> Iterator[bpy.types.Object]:
 
 def _render(scene: bpy.types.Scene, engine: str) -> None:
     try:
-        # The operator renders a scene at the frame of the context's own scene.
+        # The operator renders a scene at the current frame of the context's scene.
         with own_render(), bpy.context.temp_override(scene=scene):
             result = bpy.ops.render.render(write_still=True, use_viewport=False, scene=scene.name)
-    except RuntimeError as error:  # what Blender's operators raise, whatever went wrong inside
+    except RuntimeError as error:  # all that Blender's operators raise
         lines = [line.strip().removeprefix("Error:").strip() for line in str(error).splitlines() if line.strip()]
-        said = lines[-1].rstrip(".") if lines else "no reason was given"
-        raise ShotError("render-failed", f"{_title(engine)} cannot render the first frame: {said}.", _FIX) from error
+        reason = lines[-1].rstrip(".") if lines else "no reason was given"
+        raise ShotError("render-failed", f"{_title(engine)} cannot render the first frame: {reason}.", _FIX) from error
     if "FINISHED" not in result:
         raise ShotError("render-failed", f"{_title(engine)} stopped before the first frame was rendered.", _FIX)
 
 
 def _can_denoise() -> bool:
-    """Whether this Blender was built with the denoiser; without, Cycles fails instead of doing without."""
+    """Whether this Blender was built with the denoiser, without which Cycles would fail."""
     import _cycles
 
     return getattr(_cycles, "with_openimagedenoise", True)
@@ -311,7 +310,7 @@ def _can_denoise() -> bool:
 def _has_graphics() -> bool:
     """Whether a Blender without a window can use the graphics driver.
 
-    Where there is none, Blender's rasterising engines end their whole process, so another process tries it.
+    This is tried in another process, since without a driver Blender's rasterizing engines end the whole process.
     """
     binary = bpy.app.binary_path  # empty where bpy is a Python module
     try:
@@ -320,8 +319,11 @@ def _has_graphics() -> bool:
         else:
             start = this_python("-c", _PROBE)
         done = subprocess.run(start.command, env=start.variables, capture_output=True, timeout=300, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired) as error:
+        _log.warning("The test for graphics failed: %s", error)
         return False
+    if done.returncode:
+        _log.warning("There are no graphics: %s", done.stderr.decode(errors="replace")[-2000:])
     return done.returncode == 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads evaluated meshes into arrays: positions, triangles, texture coordinates and what tells topologies apart."""
+"""Reads evaluated meshes into arrays: positions, triangles, UV maps, material slots and topology."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 Readable = bpy.types.Mesh | Strands
 
-# Modifiers that move vertices or write layers, but never make or remove a vertex or a face.
+# Modifiers that move vertices or write attributes, but never add or remove a vertex or a face.
 _KEEPS_TOPOLOGY = frozenset(
     {
         "ARMATURE", "CAST", "CLOTH", "COLLISION", "CORRECTIVE_SMOOTH", "CURVE", "DATA_TRANSFER", "DISPLACE",
@@ -34,11 +34,11 @@ _KEEPS_TOPOLOGY = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """What two samples must share for vertex i of one to be vertex i of the other.
+    """What two samples must have in common for their vertices to correspond by index.
 
     Attributes:
-        counts: vertices, edges, face corners, faces.
-        corners: [L] vertex index of each face corner; None where the counts say it all (`keeps_topology`).
+        counts: numbers of vertices, edges, face corners and faces.
+        corners: [L] vertex index of each face corner; None if the counts suffice (`keeps_topology`).
     """
 
     counts: tuple[int, int, int, int]
@@ -46,16 +46,16 @@ class Topology:
 
 
 def keeps_topology(obj: bpy.types.Object) -> bool:
-    """Whether the object's own mesh has the same vertices and faces in every frame, by construction.
+    """Whether an object's mesh has the same vertices and faces in every frame by construction.
 
-    Scripts that run on frame changes may rebuild meshes, so where there are any, nothing is taken for granted.
+    If scripts run on frame changes, this is never assumed, since they may rebuild meshes.
     """
     return not has_frame_scripts() and all(modifier.type in _KEEPS_TOPOLOGY for modifier in obj.modifiers)
 
 
 @contextlib.contextmanager
 def surface(obj: bpy.types.Object) -> Iterator[bpy.types.Mesh]:
-    """The mesh of an evaluated mesh object; in Edit Mode, when its own arrays are empty, one that is made for it."""
+    """Yields the mesh of an evaluated mesh object; in Edit Mode, when its arrays are empty, a temporary one."""
     if not obj.data.is_editmode:
         yield obj.data
         return
@@ -66,10 +66,10 @@ def surface(obj: bpy.types.Object) -> Iterator[bpy.types.Mesh]:
 
 
 def empty(dtype: type[np.generic], *shape: int) -> np.ndarray:
-    """An array like numpy's, which lies in huge pages where it is large.
+    """Allocates an array like `numpy.empty`, aligned so that a large one lies in huge pages.
 
-    Most of the time that a capture takes beside Blender's own is the system handing out fresh memory a small page at
-    a time. numpy asks for huge pages from 4 MiB on, and they begin at multiples of 2 MiB.
+    Apart from Blender's evaluation, most of a capture's time is the system's allocation of memory in small pages.
+    numpy requests huge pages from 4 MiB on, and they begin at multiples of 2 MiB.
     """
     page = 1 << 21
     size = np.dtype(dtype).itemsize * math.prod(shape)
@@ -81,7 +81,7 @@ def empty(dtype: type[np.generic], *shape: int) -> np.ndarray:
 
 
 class _Scratch:
-    """Memory for one array at a time, which grows with the largest."""
+    """Memory for one array at a time, as large as the largest so far."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
@@ -94,9 +94,9 @@ class _Scratch:
 
 
 class MeshReader:
-    """Reads evaluated meshes.
+    """Reads evaluated meshes into arrays.
 
-    Positions, and face corners, that are not read into an array of the caller's are good until the next such reading.
+    Positions and face corners that are not read into the caller's array are valid until the next call.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class MeshReader:
         self._corners = _Scratch()
 
     def positions(self, mesh: Readable, out: Float32 | None = None) -> Float32:
-        """[V, 3] object space, metres; into `out`, or into the scratch array."""
+        """Reads positions [V, 3] in object space, metres, into `out` or a temporary array."""
         if isinstance(mesh, Strands):
             if out is None:
                 return mesh.positions
@@ -116,7 +116,7 @@ class MeshReader:
         return out
 
     def corners(self, mesh: Readable) -> Int32:
-        """[L] vertex index of each face corner, in the scratch array."""
+        """Reads the vertex index of each face corner [L] into a temporary array."""
         if isinstance(mesh, Strands):
             return mesh.triangles.reshape(-1)
         corners = self._corners.array(np.int32, len(mesh.loops))
@@ -125,15 +125,17 @@ class MeshReader:
         return corners
 
     def topology(self, mesh: Readable, by_counts: bool) -> Topology:
+        """Reads the topology, without the face corners if `by_counts`."""
         return Topology(counts(mesh), None if by_counts else self.corners(mesh).copy())
 
     def has_topology(self, mesh: Readable, topology: Topology) -> bool:
+        """Whether a mesh has this topology."""
         if counts(mesh) != topology.counts:
             return False
         return topology.corners is None or np.array_equal(self.corners(mesh), topology.corners)
 
     def triangles(self, mesh: Readable) -> tuple[Int32, Float32 | None]:
-        """[F, 3] vertex indices, and [F, 3, 2] coordinates of the layer that renders use, where there is one."""
+        """Reads the vertices [F, 3] of each triangle, and their UVs [F, 3, 2] in the map that renders use, if any."""
         if isinstance(mesh, Strands):
             return mesh.triangles, None
         triangles = triangle_corners(mesh)  # [F, 3] face corners
@@ -145,12 +147,12 @@ class MeshReader:
         corner_uv = self._corners.array(np.float32, len(mesh.loops), 2)
         layer.uv.foreach_get("vector", corner_uv.reshape(-1))
         uv = empty(np.float32, *triangles.shape, 2)
-        # One 8-byte item for each pair: numpy gathers these several times faster than rows of two.
+        # As one 8-byte item per pair, which numpy gathers several times faster than rows of two.
         _gather(corner_uv.view(np.float64)[:, 0], triangles, uv.view(np.float64)[..., 0])
         return vertices, uv
 
     def slots(self, mesh: Readable) -> Int32 | None:
-        """[F] the material slot of each triangle; None where all have the first."""
+        """Reads the material slot [F] of each triangle; None if all have the first."""
         if isinstance(mesh, Strands):
             return None
         attribute = mesh.attributes.get("material_index")
@@ -165,8 +167,8 @@ class MeshReader:
         mesh.loop_triangle_polygons.foreach_get("value", faces)
         return np.maximum(by_face, 0)[faces]
 
-    def layer(self, mesh: Readable, name: str) -> Float32 | None:
-        """[F, 3, 2] the coordinates of a layer by name; None where there is none of that name."""
+    def uv_map(self, mesh: Readable, name: str) -> Float32 | None:
+        """Reads the UVs [F, 3, 2] of a map by name; None if there is no such map."""
         layer = None if isinstance(mesh, Strands) else mesh.uv_layers.get(name)
         if layer is None or isinstance(mesh, Strands):
             return None
@@ -176,24 +178,25 @@ class MeshReader:
 
 
 def _gather(source: np.ndarray, index: Int32, out: np.ndarray) -> None:
-    """out = source[index], a piece at a time: numpy makes a wider copy of the indices, which is never large then."""
+    """Computes out = source[index] in pieces, since numpy makes a wider copy of the indices."""
     piece = 1 << 14
     for start in range(0, len(index), piece):
-        # Mode "raise" would fill another array first.
+        # Mode "raise" would write to a temporary array first.
         np.take(source, index[start : start + piece], out=out[start : start + piece], mode="clip")
 
 
 def counts(mesh: Readable) -> tuple[int, int, int, int]:
+    """Numbers of vertices, edges, face corners and faces."""
     if isinstance(mesh, Strands):
         return mesh.counts
     return len(mesh.vertices), len(mesh.edges), len(mesh.loops), len(mesh.polygons)
 
 
 def triangle_corners(mesh: bpy.types.Mesh) -> Int32:
-    """[F, 3] the face corners of each triangle, a view that lives no longer than the mesh.
+    """The face corners [F, 3] of each triangle, in memory that is valid no longer than the mesh.
 
-    Blender keeps this very array, but `foreach_get` fills ours through a getter for each triangle, which for a
-    large mesh takes longer than all else in a capture. So its memory is read where it has the expected layout.
+    Blender stores exactly this array, but `foreach_get` copies it through a getter per triangle, which for a large mesh
+    takes longer than the rest of a capture. So the memory is read directly if it has the expected layout.
     """
     mesh.calc_loop_triangles()
     items = mesh.loop_triangles

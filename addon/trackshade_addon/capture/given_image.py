@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the pictures that people give for a first frame, files and images that are open in Blender; main thread only.
+"""Reads images that the user gives for the first frame: files, and images open in Blender. Main thread only.
 
-What the values mean is decided in `trackshade.shot.input_image`, for Blender's side and the backend's. Scene-linear
-pictures go through the view transform that the shot was captured with.
+`trackshade.shot.input_image` interprets the values, for Blender and the backend alike. Scene-linear images go through
+the view transform that the shot was captured with.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,59 +22,56 @@ from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import MAX_PIXELS, ImageHeader, read_header, read_image_bytes
 from trackshade.shot.input_image import DecodingError, InputImage, Pixels, load_input_image
 
-from ..discard import discard
+from .render_guard import discard
 
-IMAGE = "image:"  # before an image's name, where a path may stand, too
+IMAGE = "image:"  # prefix of the name of an image in Blender, in place of a path
+_log = logging.getLogger(__name__)
 _DATA = "Non-Color"
 _DISPLAY_SPACES = ("sRGB", _DATA)
 _VIEW = ("view_transform", "look", "exposure", "gamma", "use_curve_mapping")
 _WHITE_BALANCE = ("use_white_balance", "white_balance_temperature", "white_balance_tint")  # Blender 4.3 and newer
 
 
-def check_given(chosen: str) -> ImageHeader:
-    """Looks at a chosen picture before any work: a path, or IMAGE and the name of an image in Blender.
-
-    Raises:
-        ShotError: it cannot be read, is damaged or of a kind that is not taken.
-    """
-    if chosen.startswith(IMAGE):
-        return _image_header(_image(chosen))
-    return read_image_bytes(Path(chosen))[1]
-
-
-def look_at_given(chosen: str) -> ImageHeader:
-    """As `check_given`, but of a file it reads the header only."""
-    return check_given(chosen) if chosen.startswith(IMAGE) else read_header(Path(chosen))
-
-
-def read_given_picture(chosen: str, color_management: Mapping[str, Any] | None) -> InputImage:
-    """Reads a chosen picture. Args and Raises: as `check_given` and `read_picture_file`."""
-    if chosen.startswith(IMAGE):
-        return _read_image(_image(chosen), color_management or {})
-    return read_picture_file(Path(chosen), color_management)
-
-
-def read_picture_file(path: Path, color_management: Mapping[str, Any] | None) -> InputImage:
-    """Reads a picture file.
+def check_given_image(source: str) -> ImageHeader:
+    """Checks a given image before any work.
 
     Args:
-        color_management: the scene's, as `color_management` gives it; for scene-linear pictures.
+        source: path of a file, or IMAGE followed by the name of an image in Blender.
 
     Raises:
-        ShotError: it cannot be read, is damaged or of a kind that is not taken.
+        ShotError: the image cannot be read, is damaged or of an unsupported type.
     """
+    if source.startswith(IMAGE):
+        return _image_header(_image(source))
+    return read_image_bytes(Path(source))[1]
+
+
+def read_given_header(source: str) -> ImageHeader:
+    """Like `check_given_image`, but reads only the header of a file."""
+    return check_given_image(source) if source.startswith(IMAGE) else read_header(Path(source))
+
+
+def read_given_image(source: str, color_management: Mapping[str, Any] | None) -> InputImage:
+    """Reads a given image, with the scene's color management for a scene-linear one. See `check_given_image`."""
+    if source.startswith(IMAGE):
+        return _read_image(_image(source), color_management or {})
+    return read_image_file(Path(source), color_management)
+
+
+def read_image_file(path: Path, color_management: Mapping[str, Any] | None) -> InputImage:
+    """Reads an image file, as `read_given_image`."""
 
     def decode(data: bytes, header: ImageHeader) -> Pixels:
         if header.scene_linear:
-            return _developed(data, header, color_management or {})
-        with _loaded(data, _DATA) as image:
-            return _stored(_values(image), np.uint16 if header.bits == 16 else np.uint8)
+            return _read_linear(data, header, color_management or {})
+        with _load(data, _DATA) as image:
+            return _quantize(_values(image), np.uint16 if header.bits == 16 else np.uint8)
 
     return load_input_image(path, decode)
 
 
 def color_management(scene: bpy.types.Scene) -> dict[str, Any]:
-    """How a scene shows light, as plain values for a shot's `source`."""
+    """The color management settings of a scene, as plain values for a shot's `source`."""
     view = scene.view_settings
     found: dict[str, Any] = {"display_device": scene.display_settings.display_device}
     found |= {name: getattr(view, name) for name in (*_VIEW, *_WHITE_BALANCE) if hasattr(view, name)}
@@ -87,8 +85,8 @@ def color_management(scene: bpy.types.Scene) -> dict[str, Any]:
     return found
 
 
-def _image(chosen: str) -> bpy.types.Image:
-    name = chosen.removeprefix(IMAGE)
+def _image(source: str) -> bpy.types.Image:
+    name = source.removeprefix(IMAGE)
     image = bpy.data.images.get(name)
     if image is None:
         raise ShotError("bad-picture", f"There is no image '{name}' in this file.", "Choose another image.")
@@ -116,23 +114,23 @@ def _image_header(image: bpy.types.Image) -> ImageHeader:
     if image.is_float and space not in _DISPLAY_SPACES:
         return ImageHeader("image", (width, height), 32, linear_space=space)
     alpha = "none" if image.alpha_mode == "NONE" or image.channels < 4 else "straight"
-    # Blender holds deep pictures as light, premultiplied; they are turned back, and nothing of alpha is left to do.
+    # Blender stores images of more than 8 bits scene linear and premultiplied; they are converted back, without alpha.
     return ImageHeader("image", (width, height), *((16, "none") if image.is_float else (8, alpha)))
 
 
 def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> InputImage:
-    """The picture that an image shows in Blender, with what was painted on it; the image is not changed."""
+    """Reads an image of Blender as it is displayed, including what was painted on it."""
     header = _image_header(image)
     try:
         if header.scene_linear:
-            pixels = _shown(image, management)
+            pixels = _render_image(image, management)
         elif image.is_float:
             pixels = _values(image)
             if image.colorspace_settings.name == "sRGB":
                 pixels[..., :3] = linear_to_srgb(pixels[..., :3])
-            pixels = _stored(pixels, np.uint16)
+            pixels = _quantize(pixels, np.uint16)
         else:
-            pixels = _stored(_values(image), np.uint8)
+            pixels = _quantize(_values(image), np.uint8)
     except (DecodingError, MemoryError) as error:
         raise ShotError(
             "bad-picture", f"The image '{image.name}' cannot be read: {error}.", "Choose another image."
@@ -140,15 +138,19 @@ def _read_image(image: bpy.types.Image, management: Mapping[str, Any]) -> InputI
     return InputImage(pixels, header, image.name)
 
 
-def _developed(data: bytes, header: ImageHeader, management: Mapping[str, Any]) -> Pixels:
-    """[H, W, 4] uint16 of a scene-linear picture file as the scene shows it."""
-    with _loaded(data, header.linear_space) as image:
+def _read_linear(data: bytes, header: ImageHeader, management: Mapping[str, Any]) -> Pixels:
+    """Reads a scene-linear image file as the scene shows it, [H, W, 4] uint16."""
+    with _load(data, header.linear_space) as image:
         image.alpha_mode = "PREMUL"
-        return _shown(image, management)
+        return _render_image(image, management)
 
 
-def _shown(image: bpy.types.Image, management: Mapping[str, Any]) -> Pixels:
-    """[H, W, 4] uint16 of a scene-linear image as the scene shows it, on an sRGB display, over black."""
+def _render_image(image: bpy.types.Image, management: Mapping[str, Any]) -> Pixels:
+    """Applies the scene's view transform to a scene-linear image, for an sRGB display and over black.
+
+    Returns:
+        [H, W, 4] uint16.
+    """
     scene = bpy.data.scenes.new("Trackshade first frame")
     try:
         _apply(management, scene)
@@ -163,23 +165,25 @@ def _shown(image: bpy.types.Image, management: Mapping[str, Any]) -> Pixels:
             try:
                 image.save_render(str(path), scene=scene)
             except RuntimeError as error:
-                raise DecodingError(_said(error)) from error
-            with _loaded(path.read_bytes(), _DATA) as shown:
-                return _stored(_values(shown), np.uint16)
+                raise DecodingError(_reason(error)) from error
+            with _load(path.read_bytes(), _DATA) as shown:
+                return _quantize(_values(shown), np.uint16)
     finally:
         discard(scene)
 
 
 def _apply(management: Mapping[str, Any], scene: bpy.types.Scene) -> None:
-    """Gives a new scene these settings. Those that this Blender does not know keep their defaults."""
+    """Applies color management settings to a new scene, except those that this Blender does not know."""
     view = scene.view_settings
-    with suppress(TypeError):  # a studio's configuration without that display
+    with suppress(TypeError):  # the OpenColorIO configuration has no such display
         scene.display_settings.display_device = "sRGB"
     for name in (*_VIEW, *_WHITE_BALANCE):
         if name not in management or not hasattr(view, name):
             continue
-        with suppress(TypeError):  # a view transform or look of another configuration
+        try:
             setattr(view, name, management[name])
+        except TypeError:  # a view transform or look of another configuration
+            _log.warning("The color management has no %s %r", name, management[name])
     curves = management.get("curves")
     if curves is not None and view.use_curve_mapping:
         mapping = view.curve_mapping
@@ -195,10 +199,14 @@ def _apply(management: Mapping[str, Any], scene: bpy.types.Scene) -> None:
 
 
 @contextmanager
-def _loaded(data: bytes, space: str) -> Iterator[bpy.types.Image]:
-    """A picture file in memory as an image, for a while; its values are read by the color space `space`.
+def _load(data: bytes, space: str) -> Iterator[bpy.types.Image]:
+    """Loads an image file for the duration of the block.
 
-    From memory, so that nothing in the file's path or name plays a part: numbers of sequences, tiles, movies.
+    It is loaded from memory, so that its name is not taken for that of a sequence, a tile or a movie.
+
+    Args:
+        data: content of the file.
+        space: color space of its values.
     """
     image = bpy.data.images.new("Trackshade first frame", 1, 1)
     try:
@@ -210,14 +218,15 @@ def _loaded(data: bytes, space: str) -> Iterator[bpy.types.Image]:
             raise DecodingError("its pixels cannot be decoded")
         yield image
     except RuntimeError as error:
-        raise DecodingError(_said(error)) from error
+        raise DecodingError(_reason(error)) from error
     finally:
         discard(image)
 
 
 def _set_space(image: bpy.types.Image, space: str) -> None:
-    """Has an image read by a color space; where a studio's configuration has none of that name, by its own for data,
-    or for light the one it has chosen itself.
+    """Sets the color space of an image.
+
+    If the OpenColorIO configuration has no such space, this uses its space for data, or its default for color.
     """
     settings = image.colorspace_settings
     try:
@@ -232,7 +241,7 @@ def _set_space(image: bpy.types.Image, space: str) -> None:
 
 
 def _values(image: bpy.types.Image) -> np.ndarray:
-    """[H, W, 4] float32, top row first."""
+    """Reads the values of an image, [H, W, 4] float32, top row first."""
     width, height = image.size
     channels = image.channels
     if not width or not height or channels not in (1, 3, 4):
@@ -247,13 +256,13 @@ def _values(image: bpy.types.Image) -> np.ndarray:
     return pixels
 
 
-def _stored(values: np.ndarray, kind: type) -> Pixels:
-    """Whole numbers of values 0..1, which are overwritten: a large picture is not held more often than it must be."""
+def _quantize(values: np.ndarray, kind: type) -> Pixels:
+    """Converts values 0 to 1 to integers of a type. Overwrites the values, to save memory for large images."""
     np.clip(values, 0, 1, out=values)
     values *= np.iinfo(kind).max
     np.rint(values, out=values)
     return values.astype(kind)
 
 
-def _said(error: RuntimeError) -> str:
+def _reason(error: RuntimeError) -> str:
     return str(error).strip().rsplit(": ", 1)[-1] or "Blender gave no reason"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The surfaces of an evaluated frame: objects and instances of every kind, each with an identity that lasts."""
+"""The objects and instances of an evaluated frame that have a surface or hair, each with a lasting identity."""
 
 from __future__ import annotations
 
@@ -9,105 +9,111 @@ from typing import NamedTuple
 import bpy
 
 from .geometry import keeps_topology
-from .visibility import Appearance, Visibility, is_dupli_source, is_plate, shows_source
+from .visibility import InstanceVisibility, Visibility, is_dupli_source, is_plate, is_source_itself
 from .warnings import WITHOUT_SURFACE
 
-# What finds an instance again in another frame: its object, its instancer (0: none) and its place in that.
-Key = tuple[int, int, tuple[int, ...]]
+# Identifies an instance over the frames: its object, its instancer (0 for none) and its persistent id.
+InstanceKey = tuple[int, int, tuple[int, ...]]
 
 
-class Facts(NamedTuple):
-    """What holds of an original object in every frame."""
+class _ObjectFacts(NamedTuple):
+    """Properties of an original object that are the same in every frame."""
 
     name: str
     pass_index: int
-    plate: bool
-    dupli_source: bool
+    is_plate: bool
+    is_dupli_source: bool
     keeps_topology: bool
     hair: tuple[str, ...]  # names of the particle systems that render as hair
 
 
-class Seen(NamedTuple):
-    """A mesh or something without surface in one frame; good only until the next one is asked for.
+class Instance(NamedTuple):
+    """A mesh, or something without a surface, in one frame; valid only until the next one is requested.
 
     Attributes:
-        kind: "MESH", or one of `WITHOUT_SURFACE`.
-        name: the object's; an instance carries its instancer's too.
-        by_counts: its counts of vertices and faces alone tell whether the topology is another one.
+        key: its identity.
+        name: the object's name; an instance's name begins with that of its instancer.
+        obj: the evaluated object.
+        item: the instance in the depsgraph.
+        visibility: whether the render shows it.
+        pass_index: pass index of the object.
+        by_counts: whether equal counts of vertices and faces mean equal topology.
+        kind: "MESH", or a key of `WITHOUT_SURFACE`.
+        system: name of the particle system if `kind` is "HAIR".
     """
 
-    key: Key
+    key: InstanceKey
     name: str
     obj: bpy.types.Object
     item: bpy.types.DepsgraphObjectInstance
-    appearance: Appearance
+    visibility: InstanceVisibility
     pass_index: int
     by_counts: bool
     kind: str
-    system: str = ""  # name of the particle system, where `kind` is "HAIR"
+    system: str = ""
 
 
-class Instances:
-    """Goes through the instances of a view layer's frames."""
+class InstanceReader:
+    """Reads the instances of a view layer, frame by frame."""
 
     def __init__(self, view_layer: bpy.types.ViewLayer) -> None:
         self._visibility = Visibility(view_layer)
-        self._facts: dict[int, Facts] = {}
+        self._facts: dict[int, _ObjectFacts] = {}
         self._names: dict[tuple[int, int], str] = {}
 
-    def of(self, depsgraph: bpy.types.Depsgraph) -> Iterator[Seen]:
-        """All that has extent in the present frame, hidden or not; plates of Trackshade's own are left out."""
-        self._visibility.begin()
+    def read(self, depsgraph: bpy.types.Depsgraph) -> Iterator[Instance]:
+        """Yields everything with extent in the present frame, hidden or not, except plates of Trackshade."""
+        self._visibility.begin_sample()
         for item in depsgraph.object_instances:
             obj = item.object
             kind = obj.type
             original = obj.original
-            # Curves that nodes make of anything else than a curve come as one, and render as hair.
+            # Geometry nodes of anything but a curve object output their curves as one, and these render as hair.
             if kind == "CURVE" and item.is_instance and original.type not in ("CURVE", "FONT", "SURFACE"):
                 kind = "CURVES"
-            # Whatever evaluates to a mesh, a text say, also comes as an instance of that mesh.
+            # Whatever evaluates to a mesh, such as a text, also appears as an instance of that mesh.
             if kind != "MESH" and kind not in WITHOUT_SURFACE:
                 continue
             if not item.show_self and not item.show_particles:
                 continue
             uid = original.session_uid
-            facts = self._facts.get(uid) or self._learn(uid, original)
-            if facts.plate or (facts.dupli_source and shows_source(item)):
+            facts = self._facts.get(uid) or self._read_facts(uid, original)
+            if facts.is_plate or (facts.is_dupli_source and is_source_itself(item)):
                 continue
-            parent, parent_uid, place = None, 0, ()
+            parent, parent_uid, persistent_id = None, 0, ()
             if item.is_instance:
                 parent = item.parent
-                assert parent is not None  # every instance has its instancer
+                assert parent is not None  # every instance has an instancer
                 parent_uid = parent.original.session_uid
-                place = tuple(item.persistent_id)
+                persistent_id = tuple(item.persistent_id)
             name = self._names.get((uid, parent_uid))
             if name is None:
                 name = facts.name
                 if parent is not None and parent_uid != uid:
                     name = f"{parent.original.name}/{name}"
                 self._names[uid, parent_uid] = name
-            key, appearance = (uid, parent_uid, place), self._visibility.of(obj, uid, parent, parent_uid)
+            key, visibility = (uid, parent_uid, persistent_id), self._visibility.find(obj, uid, parent, parent_uid)
             if item.show_self:
                 by_counts = facts.keeps_topology and parent_uid != uid
-                yield Seen(key, name, obj, item, appearance, facts.pass_index, by_counts, kind)
+                yield Instance(key, name, obj, item, visibility, facts.pass_index, by_counts, kind)
             if item.show_particles and kind == "MESH":
                 for index, system in enumerate(facts.hair):
-                    key = uid, parent_uid, (*place, -1 - index)
-                    yield Seen(key, name, obj, item, appearance, facts.pass_index, False, "HAIR", system)
+                    key = uid, parent_uid, (*persistent_id, -1 - index)
+                    yield Instance(key, name, obj, item, visibility, facts.pass_index, False, "HAIR", system)
 
-    def _learn(self, uid: int, original: bpy.types.Object) -> Facts:
-        facts = self._facts[uid] = Facts(
+    def _read_facts(self, uid: int, original: bpy.types.Object) -> _ObjectFacts:
+        facts = self._facts[uid] = _ObjectFacts(
             name=original.name,
             pass_index=original.pass_index,
-            plate=is_plate(original),
-            dupli_source=is_dupli_source(original),
+            is_plate=is_plate(original),
+            is_dupli_source=is_dupli_source(original),
             keeps_topology=keeps_topology(original),
-            hair=tuple(_hair(original)),
+            hair=tuple(_hair_systems(original)),
         )
         return facts
 
 
-def _hair(obj: bpy.types.Object) -> Iterator[str]:
+def _hair_systems(obj: bpy.types.Object) -> Iterator[str]:
     """Names of an object's particle systems that render as hair; no engine renders other particles as lines."""
     for modifier in obj.modifiers:
         if modifier.type != "PARTICLE_SYSTEM" or not (modifier.show_render or obj.animation_data):

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the viewport's evaluation hold what a render holds, for as long as a capture lasts.
+"""Makes the viewport's evaluation contain what a render contains, for the duration of a capture.
 
-Python can step frames only of the evaluation that the viewport shows, and that one obeys the viewport's switches: the
-eye and the screen icon of objects and collections, modifiers' viewport switches and levels, viewport resolutions of
-curves. A shot must match the render. So wherever the two differ, the viewport's value is set to the render's through
-`Changes`, which puts all back. An object that renders leave out stays in the evaluation where it belongs to the view
-layer (its transform is still recorded, and hiding it would take it out of the selection); `visibility` drops it.
+Python can step frames only of the viewport's evaluation, which follows the viewport's settings: eye and screen icons of
+objects and collections, viewport switches and levels of modifiers, viewport resolutions of curves. A shot must match
+the render. So wherever the two differ, the viewport's value is set to the render's through `Changes`, which
+reverts everything. An object that renders leave out stays in the evaluation if it belongs to the view layer: its
+transform is still captured, and hiding it would deselect it. `visibility` leaves it out.
 
-Where the render's value is animated it is followed from frame to frame, and animation of the viewport's value rests.
+If the render's value is animated, the viewport's value follows it in every frame, and its own animation is muted.
 
-What cannot be brought over is left as the viewport has it, with a warning: geometry nodes that ask whether they are in
-the viewport, emitters that show a share of their particles, and whatever a simulation depends on whose frames were
-played. Blender discards those frames at any change of what they depend on, and undoing the change does not bring them
-back (`simulations.PlayedFrames`). Animated switches of what a simulation depends on are not followed: each change would
-start the simulation anew.
+What cannot be matched is captured as in the viewport, with a warning: geometry nodes that test whether they are in the
+viewport, emitters that display a percentage of their particles, and everything that a simulation with played frames
+depends on. Blender discards these frames at any change, and reverting the change does not restore them
+(`simulations.PlayedFrames`). Animated switches are not followed for what a simulation depends on: each change would
+restart the simulation.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LEVELS = {
 
 @dataclass(frozen=True)
 class _Pair:
-    """A property that `holder`, a part of `owner`, has once for the viewport and once for renders."""
+    """A property of `holder`, a part of `owner`, with a value for the viewport and one for renders."""
 
     owner: bpy.types.ID
     holder: Any
@@ -47,25 +47,28 @@ class _Pair:
 
     @property
     def title(self) -> str:
-        """What has the property, for messages."""
+        """The holder's name, for messages."""
         if self.holder == self.owner:
             return f"'{self.owner.name}'"
         return f"Modifier '{self.holder.name}' of '{self.owner.name}'"
 
     def path(self, name: str) -> str:
+        """The data path from the owner to a property of the holder."""
         if self.holder == self.owner:
             return name
         return f"{self.holder.path_from_id()}.{name}"
 
 
 class RenderState:
-    """Holds the viewport's evaluation to the render's switches.
+    """Matches the viewport's evaluation to the render.
 
     Args:
-        changes: puts everything back.
-        warn: gets a sentence for each thing that cannot be brought over.
-        keep_played: whether frames that were played of simulations that are not baked stay in memory.
-        strands: whether hair is captured, and has as many points as it renders with.
+        changes: reverts everything.
+        scene: the scene.
+        view_layer: the view layer that is captured.
+        warn: called with a sentence for everything that cannot be matched.
+        keep_played: whether played frames of simulations that are not baked are kept.
+        strands: whether hair is captured, and therefore needs the number of points that it renders with.
     """
 
     def __init__(
@@ -94,10 +97,10 @@ class RenderState:
             self._match_particles(obj)
         self._match_resolutions()
         self._match_simplify(scene)
-        _warn_of_viewport_nodes(warn)
+        _warn_about_viewport_nodes(warn)
 
     def follow(self, depsgraph: bpy.types.Depsgraph) -> None:
-        """Brings over the values that animation gave the render's switches in this frame."""
+        """Sets the viewport's values to those that the render's properties have in this frame by animation."""
         changed = False
         for pair in self._followed:
             value = pair.owner.evaluated_get(depsgraph).path_resolve(pair.path(pair.render))
@@ -106,7 +109,7 @@ class RenderState:
             depsgraph.update()
 
     def _show_collections(self, view_layer: bpy.types.ViewLayer) -> None:
-        """Shows the view layer's collections that render; shows and hides instanced ones as they render."""
+        """Shows the view layer's collections; shows or hides others, which may be instanced, as in the render."""
         inside: set[int] = set()
 
         def walk(layer: bpy.types.LayerCollection) -> None:
@@ -124,26 +127,28 @@ class RenderState:
     def _show_object(
         self, obj: bpy.types.Object, view_layer: bpy.types.ViewLayer | None, animated: frozenset[str]
     ) -> None:
-        """Shows an object that renders in some frame; hides one that never does, unless a view layer holds it."""
+        """Shows an object that renders in some frame; hides one that never does, unless it is in the view layer."""
         never = obj.hide_render and "hide_render" not in animated
-        kept = self._frames.discarded_by(obj, hiding="hide_viewport" not in animated)
-        if kept is None:
-            self._rest(obj, "hide_viewport", animated)
+        simulation = self._frames.discarded_by(obj, hiding="hide_viewport" not in animated)
+        if simulation is None:
+            self._mute(obj, "hide_viewport", animated)
             if not never or view_layer is None:
                 self._changes.set(obj, "hide_viewport", never)
         elif obj.hide_viewport and not never:
-            self._keep(f"'{obj.name}' is hidden in the viewport and is not captured", kept)
+            self._warn_kept(f"'{obj.name}' is hidden in the viewport and is not captured", simulation)
         if not never and view_layer is not None:
             self._changes.hide(obj, view_layer, False)
 
     def _match(self, pair: _Pair, animated: frozenset[str]) -> None:
         wanted = getattr(pair.holder, pair.render)
         follows = pair.path(pair.render) in animated
-        rests = pair.path(pair.viewport) in animated
-        kept = self._frames.discarded_by(pair.owner)
-        if kept is not None:
-            if follows or rests or getattr(pair.holder, pair.viewport) != wanted:
-                self._keep(f"{pair.title} is captured as the viewport has it, which is not as it renders", kept)
+        is_animated = pair.path(pair.viewport) in animated
+        simulation = self._frames.discarded_by(pair.owner)
+        if simulation is not None:
+            if follows or is_animated or getattr(pair.holder, pair.viewport) != wanted:
+                self._warn_kept(
+                    f"{pair.title} is captured as the viewport has it, which is not as it renders", simulation
+                )
             return
         simulated = self._frames.disturbed_by(pair.owner)
         if follows and simulated is not None:
@@ -153,28 +158,29 @@ class RenderState:
             )
             animated = animated - {pair.path(pair.render)}
         if animated:
-            self._rest(pair.owner, pair.path(pair.viewport), animated)
+            self._mute(pair.owner, pair.path(pair.viewport), animated)
             if pair.path(pair.render) in animated:
                 self._followed.append(pair)
         self._changes.set(pair.holder, pair.viewport, wanted)
 
-    def _keep(self, what: str, kept: str) -> None:
-        """Says what is not as in the render, for the sake of whose frames."""
+    def _warn_kept(self, problem: str, simulation: str) -> None:
+        """Warns of what does not match the render because the frames of a simulation are kept."""
         self._warn(
-            f"{what}: a change would discard the frames of {kept} that were played. Make the two alike, or bake "
-            "the simulation."
+            f"{problem}: a change would discard the frames of {simulation} that were played. Make the two alike, "
+            "or bake the simulation."
         )
 
     def _set(self, owner: bpy.types.ID, holder: Any, name: str, value: Any) -> None:
-        """Sets a property of a part of `owner` unless that would discard played frames."""
+        """Sets a property of a part of `owner`, unless that would discard played frames."""
         if getattr(holder, name) == value:
             return
-        kept = self._frames.discarded_by(owner)
-        if kept is None:
+        simulation = self._frames.discarded_by(owner)
+        if simulation is None:
             self._changes.set(holder, name, value)
         else:
             label = holder.bl_rna.properties[name].name
-            self._keep(f"'{owner.name}' is captured with the viewport's {label}, which is not that of renders", kept)
+            problem = f"'{owner.name}' is captured with the viewport's {label}, which is not that of renders"
+            self._warn_kept(problem, simulation)
 
     def _match_particles(self, obj: bpy.types.Object) -> None:
         for system in obj.particle_systems:
@@ -195,8 +201,8 @@ class RenderState:
         for curve in bpy.data.curves:
             for direction in ("u", "v"):
                 resolution = getattr(curve, f"render_resolution_{direction}")
-                if resolution:  # 0 means the viewport's
-                    for holder in curve.splines or [curve]:  # a text has no splines of its own
+                if resolution:  # 0 means that of the viewport
+                    for holder in curve.splines or [curve]:  # a text has no splines
                         self._set(curve, holder, f"resolution_{direction}", resolution)
         for ball in bpy.data.metaballs:
             self._set(ball, ball, "resolution", ball.render_resolution)
@@ -209,12 +215,12 @@ class RenderState:
             wanted = getattr(render, f"{name}_render")
             if self._frames.any is None:
                 self._changes.set(render, name, wanted)
-            elif getattr(render, name) != wanted:  # Blender takes it for a change of every object
+            elif getattr(render, name) != wanted:  # it counts as a change of every object
                 label = render.bl_rna.properties[name].name
-                self._keep(f"The scene is captured with the viewport's Simplify ({label})", self._frames.any)
+                self._warn_kept(f"The scene is captured with the viewport's Simplify ({label})", self._frames.any)
 
-    def _rest(self, owner: bpy.types.ID, path: str, animated: frozenset[str]) -> None:
-        """Mutes what would write a property that is set here."""
+    def _mute(self, owner: bpy.types.ID, path: str, animated: frozenset[str]) -> None:
+        """Mutes the animation of a property."""
         if path in animated:
             for curve in [*curves(owner), *owner.animation_data.drivers]:
                 if curve.data_path == path:
@@ -229,7 +235,7 @@ def _pairs(obj: bpy.types.Object) -> Iterator[_Pair]:
             yield _Pair(obj, modifier, *_LEVELS[modifier.type])
 
 
-def _warn_of_viewport_nodes(warn: Callable[[str], None]) -> None:
+def _warn_about_viewport_nodes(warn: Callable[[str], None]) -> None:
     for group in bpy.data.node_groups:
         if group.bl_idname == "GeometryNodeTree" and any(
             node.bl_idname == "GeometryNodeIsViewport" for node in group.nodes

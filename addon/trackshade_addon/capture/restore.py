@@ -1,71 +1,72 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leaves the user's scene as it was: whatever is changed for a while is put back, also after an error."""
+"""Restores the user's scene: what is changed temporarily is set back, also after an error."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import bpy
 
-from .animation import animated_values, put_back
+from .animation import animated_values, restore_values
 
 
 class Changes:
-    """Properties set for a while; `undo` puts them back, the latest first."""
+    """Temporary changes of properties, which `undo` reverts in reverse order.
+
+    Attributes:
+        starts: start frames of simulations that may run with changed properties.
+        continued: start frames of simulations that continued from frames that were played.
+    """
 
     def __init__(self) -> None:
-        self._undo: list[tuple[Any, str, Any]] = []
-        self.starts: set[int] = set()  # frames in which simulations begin that may run with changed properties
-        self.continued: set[int] = set()  # frames in which those begin that went on from frames that were played
+        self._undo: list[Callable[[], object]] = []
+        self.starts: set[int] = set()
+        self.continued: set[int] = set()
 
     def set(self, holder: Any, name: str, value: Any) -> bool:
-        """Sets a property and remembers what it was; does nothing and returns False where it is so already."""
+        """Sets a property and remembers its value; returns False if it has the new value already."""
         before = getattr(holder, name)
         if before == value:
             return False
-        self._undo.append((holder, name, before))
+        self._undo.append(partial(setattr, holder, name, before))
         setattr(holder, name, value)
         return True
 
     def keep(self, holder: Any, *names: str) -> None:
-        """Remembers properties that depend on each other; `undo` puts them back in the order of `names`."""
+        """Remembers properties that depend on each other; `undo` sets them back in the order of `names`."""
         for name in reversed(names):
-            # An enumeration reads as "" where an old file holds a value that this Blender no longer knows.
+            # An enumeration reads as "" if an old file has a value that this Blender no longer knows.
             if getattr(holder, name, "") != "":
-                self._undo.append((holder, name, getattr(holder, name)))
+                self._undo.append(partial(setattr, holder, name, getattr(holder, name)))
 
     def hide(self, obj: bpy.types.Object, view_layer: bpy.types.ViewLayer, hidden: bool) -> None:
-        """The same for the eye of an object in a view layer, which is no property."""
+        """Hides or shows an object in a view layer with its eye icon, which is not a property."""
         before = obj.hide_get(view_layer=view_layer)
         if before != hidden:
-            self._undo.append((obj, "", (view_layer, before)))
+            self._undo.append(lambda: obj.hide_set(before, view_layer=view_layer))
             obj.hide_set(hidden, view_layer=view_layer)
 
     def undo(self) -> bool:
-        """Puts everything back; whether there was anything."""
+        """Reverts all changes; returns whether there were any."""
         changed = bool(self._undo)
         while self._undo:
-            holder, name, before = self._undo.pop()
-            # What the user has deleted meanwhile needs no putting back.
-            with contextlib.suppress(ReferenceError):
-                if name:
-                    setattr(holder, name, before)
-                else:
-                    holder.hide_set(before[1], view_layer=before[0])
+            with contextlib.suppress(ReferenceError):  # the user may have deleted it in the meantime
+                self._undo.pop()()
         return changed
 
 
 @contextlib.contextmanager
-def undisturbed(scene: bpy.types.Scene) -> Iterator[Changes]:
-    """Work may step the scene's frames and set properties through the yielded `Changes`; all is put back at the end.
+def preserve_scene(scene: bpy.types.Scene) -> Iterator[Changes]:
+    """Restores a scene after its frames were stepped and properties were set through the yielded `Changes`.
 
-    Stepping frames writes every animated property, so those are put back as well: a pose that the user has changed
-    but not keyed yet is still there afterwards. Simulations that have run with changed properties drop the frames of
-    that: they do as their start is passed with the properties put back. Where a simulation went on from frames that
-    were played, Blender may take the added ones for inexact, and would discard frames of the user's, too, as soon as an
-    earlier one is shown. Showing the start has it take all of them for exact.
+    Stepping frames sets every animated property, so these are restored as well: a pose that the user has changed but
+    not keyed yet is kept. Simulations that ran with changed properties discard those frames when their start is shown
+    with the properties restored. If a simulation continued from frames that the user had played, Blender may take the
+    added frames for inexact, and would discard the user's frames with them as soon as an earlier one is shown. Showing
+    the start makes it take all of them for exact.
     """
     frame, subframe = scene.frame_current, scene.frame_subframe
     camera = scene.camera
@@ -78,23 +79,23 @@ def undisturbed(scene: bpy.types.Scene) -> Iterator[Changes]:
         with contextlib.suppress(ReferenceError):
             for start in sorted(changes.continued | (changes.starts if changed else set())):
                 scene.frame_set(start)
-            scene.frame_set(frame, subframe=subframe)  # which also sets the camera that a marker names
-            if scene.camera != camera:  # setting it has the whole scene evaluated, even if it is set already
+            scene.frame_set(frame, subframe=subframe)  # also sets the camera of a marker
+            if scene.camera != camera:  # setting it evaluates the whole scene, even without a change
                 scene.camera = camera
-            put_back(values)
+            restore_values(values)
             for layer in scene.view_layers:
                 if layer.depsgraph is not None:
                     layer.depsgraph.update()
 
 
 def set_frame(scene: bpy.types.Scene, frame: float) -> None:
-    """Steps the scene to a frame number, sub-frames included."""
+    """Sets the scene's frame, including the subframe."""
     whole, subframe = split_frame(frame)
     scene.frame_set(whole, subframe=subframe)
 
 
 def split_frame(frame: float) -> tuple[int, float]:
-    """(whole, sub-frame) of a frame number, as Blender takes it; what is nearly whole is."""
+    """Splits a frame number into a whole frame and a subframe; rounds what is almost whole."""
     whole = int(frame // 1)
     subframe = frame - whole
     if subframe > 1 - 1e-6:
@@ -103,7 +104,7 @@ def split_frame(frame: float) -> tuple[int, float]:
 
 
 def fix_camera(changes: Changes, scene: bpy.types.Scene, camera: bpy.types.Object) -> None:
-    """Makes `camera` the one that every frame is seen through, whatever the timeline's markers say."""
+    """Makes `camera` the camera of every frame, regardless of markers."""
     for marker in scene.timeline_markers:
         changes.set(marker, "camera", None)
     changes.set(scene, "camera", camera)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the shader editor's converter nodes compute, over arrays.
+"""The functions of converter nodes in the shader editor, over arrays.
 
-`FUNCTIONS` has for each type of node a function of (node, output) that returns what the node computes, a function of
-the arrays of its inputs ([N] numbers, [N, 3] colors and vectors), and those inputs; None where that is not known.
+`FUNCTIONS` maps the type of a node to a function of (node, output). That returns a function of arrays (numbers [N],
+colors and vectors [N, 3]) and the inputs to apply it to; None and [] for a setting that is not supported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
 def luminance(color: Values) -> Values:
-    """[N] of scene-linear colors [N, 3]."""
+    """Luminance [N] of scene-linear colors [N, 3]."""
     return color @ LUMINANCE
 
 
@@ -80,7 +80,7 @@ _BLEND: Mapping[str, Callable[[Values, Values], Values]] = {
 }
 
 
-def _clamped(function: Callable[..., Values], clamp: bool) -> Callable[..., Values]:
+def _with_clamp(function: Callable[..., Values], clamp: bool) -> Callable[..., Values]:
     return (lambda *values: np.clip(function(*values), 0, 1)) if clamp else function
 
 
@@ -88,7 +88,7 @@ def _math(node: Any, output: Any) -> tuple[Function, Inputs]:
     count, function = _MATH.get(node.operation, (0, None))
     if function is None:
         return None, []
-    return _clamped(function, node.use_clamp), list(node.inputs)[:count]
+    return _with_clamp(function, node.use_clamp), list(node.inputs)[:count]
 
 
 def _clamp(node: Any, output: Any) -> tuple[Function, Inputs]:
@@ -103,20 +103,20 @@ def _map_range(node: Any, output: Any) -> tuple[Function, Inputs]:
         return None, []
     names = ["Value", "From Min", "From Max", "To Min", "To Max"] + (["Steps"] if kind == "STEPPED" else [])
 
-    def mapped(x: Values, low: Values, high: Values, to_low: Values, to_high: Values, *steps: Values) -> Values:
-        share = np.where(high != low, (x - low) / (high - low), 0)
+    def map_range(x: Values, low: Values, high: Values, to_low: Values, to_high: Values, *steps: Values) -> Values:
+        fraction = np.where(high != low, (x - low) / (high - low), 0)
         if steps:
-            share = np.where(steps[0] > 0, np.floor(share * (steps[0] + 1)) / steps[0], 0)
+            fraction = np.where(steps[0] > 0, np.floor(fraction * (steps[0] + 1)) / steps[0], 0)
         elif kind != "LINEAR":
-            share = np.clip(share, 0, 1)
-            smoother = share**3 * (share * (share * 6 - 15) + 10)
-            share = share**2 * (3 - 2 * share) if kind == "SMOOTHSTEP" else smoother
-        made = to_low + share * (to_high - to_low)
+            fraction = np.clip(fraction, 0, 1)
+            smoother = fraction**3 * (fraction * (fraction * 6 - 15) + 10)
+            fraction = fraction**2 * (3 - 2 * fraction) if kind == "SMOOTHSTEP" else smoother
+        result = to_low + fraction * (to_high - to_low)
         if node.clamp and kind in ("LINEAR", "STEPPED"):
-            made = np.clip(made, np.minimum(to_low, to_high), np.maximum(to_low, to_high))
-        return made
+            result = np.clip(result, np.minimum(to_low, to_high), np.maximum(to_low, to_high))
+        return result
 
-    return mapped, [node.inputs[name] for name in names]
+    return map_range, [node.inputs[name] for name in names]
 
 
 def _mix(node: Any, output: Any) -> tuple[Function, Inputs]:
@@ -126,25 +126,21 @@ def _mix(node: Any, output: Any) -> tuple[Function, Inputs]:
         return None, []
     by_identifier = {item.identifier: item for item in node.inputs}
     inputs = [by_identifier[f"{name}_{part}"] for name, part in (("Factor", "Float"), ("A", kind), ("B", kind))]
-    return _blended(blend, node.clamp_factor, node.data_type == "RGBA" and node.clamp_result), inputs
+    return _blend(blend, node.clamp_factor, node.data_type == "RGBA" and node.clamp_result), inputs
 
 
 def _mix_rgb(node: Any, output: Any) -> tuple[Function, Inputs]:
     blend = _BLEND.get(node.blend_type)
-    return (None if blend is None else _blended(blend, True, node.use_clamp)), list(node.inputs)[:3]
+    return (None if blend is None else _blend(blend, True, node.use_clamp)), list(node.inputs)[:3]
 
 
-def _blended(blend: Callable[[Values, Values], Values], clamp_factor: bool, clamp: bool) -> Callable[..., Values]:
-    def mixed(factor: Values, a: Values, b: Values) -> Values:
+def _blend(blend: Callable[[Values, Values], Values], clamp_factor: bool, clamp: bool) -> Callable[..., Values]:
+    def mix(factor: Values, a: Values, b: Values) -> Values:
         factor = np.clip(factor, 0, 1) if clamp_factor else factor
         factor = factor.reshape(-1, *[1] * (a.ndim - 1))
         return a + factor * (blend(a, b) - a)
 
-    return _clamped(mixed, clamp)
-
-
-def _invert(node: Any, output: Any) -> tuple[Function, Inputs]:
-    return lambda f, c: c + f[:, None] * (1 - 2 * c), list(node.inputs)[:2]
+    return _with_clamp(mix, clamp)
 
 
 def _ramp(node: Any, output: Any) -> tuple[Function, Inputs]:
@@ -152,8 +148,8 @@ def _ramp(node: Any, output: Any) -> tuple[Function, Inputs]:
     alpha = output == node.outputs[1]
 
     def ramp(x: Values) -> Values:
-        made = np.array([tuple(evaluate(float(value))) for value in x])
-        return made[:, 3] if alpha else made[:, :3]
+        result = np.array([tuple(evaluate(float(value))) for value in x])
+        return result[:, 3] if alpha else result[:, :3]
 
     return ramp, list(node.inputs)[:1]
 
@@ -162,8 +158,8 @@ def _float_curve(node: Any, output: Any) -> tuple[Function, Inputs]:
     mapping = node.mapping
 
     def curve(factor: Values, x: Values) -> Values:
-        made = np.array([mapping.evaluate(mapping.curves[0], float(value)) for value in x])
-        return x + factor * (made - x)
+        result = np.array([mapping.evaluate(mapping.curves[0], float(value)) for value in x])
+        return x + factor * (result - x)
 
     mapping.initialize()
     return curve, list(node.inputs)[:2]
@@ -177,34 +173,28 @@ def _rgb_curves(node: Any, output: Any) -> tuple[Function, Inputs]:
         def along(index: int, x: float) -> float:
             return mapping.evaluate(mapping.curves[index], mapping.evaluate(mapping.curves[3], x))
 
-        made = np.array([[along(index, float(x)) for index, x in enumerate(row)] for row in color])
-        return color + factor[:, None] * (made - color)
+        result = np.array([[along(index, float(x)) for index, x in enumerate(row)] for row in color])
+        return color + factor[:, None] * (result - color)
 
     return curve, list(node.inputs)[:2]
 
 
-def _contrast(node: Any, output: Any) -> tuple[Function, Inputs]:
-    def contrast(color: Values, bright: Values, contrast: Values) -> Values:
-        return np.maximum((1 + contrast[:, None]) * color + (bright - contrast * 0.5)[:, None], 0)
-
-    return contrast, list(node.inputs)[:3]
+def _contrast(color: Values, bright: Values, contrast: Values) -> Values:
+    return np.maximum((1 + contrast[:, None]) * color + (bright - contrast * 0.5)[:, None], 0)
 
 
-def _gamma(node: Any, output: Any) -> tuple[Function, Inputs]:
-    return lambda color, gamma: np.where(color > 0, np.power(color, gamma[:, None]), color), list(node.inputs)[:2]
+def _simple(count: int, function: Callable[..., Values]) -> Callable[[Any, Any], tuple[Function, Inputs]]:
+    """For a node without settings, whose function takes the first `count` inputs."""
+    return lambda node, output: (function, list(node.inputs)[:count])
 
 
-def _grey(node: Any, output: Any) -> tuple[Function, Inputs]:
-    return luminance, list(node.inputs)[:1]
-
-
-def _combined(node: Any, output: Any) -> tuple[Function, Inputs]:
+def _combine(node: Any, output: Any) -> tuple[Function, Inputs]:
     if getattr(node, "mode", "RGB") != "RGB":
         return None, []
     return lambda a, b, c: np.stack(np.broadcast_arrays(a, b, c), -1), list(node.inputs)[:3]
 
 
-def _separated(node: Any, output: Any) -> tuple[Function, Inputs]:
+def _separate(node: Any, output: Any) -> tuple[Function, Inputs]:
     index = list(node.outputs).index(output)
     return lambda vector: vector[:, index], list(node.inputs)[:1]
 
@@ -215,15 +205,15 @@ FUNCTIONS: Mapping[str, Callable[[Any, Any], tuple[Function, Inputs]]] = {
     "MAP_RANGE": _map_range,
     "MIX": _mix,
     "MIX_RGB": _mix_rgb,
-    "INVERT": _invert,
+    "INVERT": _simple(2, lambda f, c: c + f[:, None] * (1 - 2 * c)),
     "VALTORGB": _ramp,
     "CURVE_FLOAT": _float_curve,
     "CURVE_RGB": _rgb_curves,
-    "BRIGHTCONTRAST": _contrast,
-    "GAMMA": _gamma,
-    "RGBTOBW": _grey,
-    "COMBINE_COLOR": _combined,
-    "COMBRGB": _combined,
-    "COMBXYZ": _combined,
-    "SEPXYZ": _separated,
+    "BRIGHTCONTRAST": _simple(3, _contrast),
+    "GAMMA": _simple(2, lambda color, gamma: np.where(color > 0, np.power(color, gamma[:, None]), color)),
+    "RGBTOBW": _simple(1, luminance),
+    "COMBINE_COLOR": _combine,
+    "COMBRGB": _combine,
+    "COMBXYZ": _combine,
+    "SEPXYZ": _separate,
 }

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which state of a scene comes from the frame before, and what would discard frames of it that were played.
+"""Simulations: which state depends on the previous frame, and which changes would discard frames that were played.
 
-Rigid bodies, cloth, soft bodies, particles, dynamic paint, fluids that are replayed, simulation zones of geometry nodes
-and the iTaSC solver's simulation derive a frame from the one before. Where they are not baked, a frame is right only if
-every whole frame from their start was evaluated. Scripts that run on frame changes may keep such a state, too.
+Rigid bodies, cloth, soft bodies, particles, dynamic paint, fluids in replay mode, simulation zones of geometry nodes
+and the simulation mode of the iTaSC solver compute a frame from the previous one. Unless they are baked, a frame is
+correct only if every whole frame since their start was evaluated. Scripts on frame changes may keep such state, too.
 
-What holds of Blender 4.2 to 5.3, by experiment:
+Behavior of Blender 4.2 to 5.3, found by experiment:
 
-- Point caches are shared by all evaluations of a scene, but only the viewport's simulates rigid bodies, soft bodies and
-  simulation zones; that of a render reads the frames that the viewport has simulated.
-- A jump past the last frame of a point cache makes one large step, and its result stays in the cache, whose `info` then
-  says since which frame it is not exact. Tagging the object while the scene is at the cache's start empties the cache.
-- To go on from the last frame of a point cache is exact. Once its start was passed again, Blender takes further frames
-  for inexact, and discards all that follow an earlier one as soon as that is shown. Showing the start again keeps them.
-- A change of any property of an object but its eye marks its point cache as outdated, and so does a change of a
-  colliding object or a force field, and of any member of a rigid body world; the played frames are then gone. Values
-  that are set back do not bring them back. A baked cache is not affected.
-- Point caches, fluids and simulation zones count frames of the time that Time Stretching makes of the scene's frames.
-- A simulation zone keeps its frames after such a change, of its own object or one that its nodes refer to, until the
-  start is passed the next time; then they are computed anew. Python cannot ask which frames it has.
+- All evaluations of a scene share point caches, but only the viewport's simulates rigid bodies, soft bodies and
+  simulation zones; that of a render reads the frames that the viewport simulated.
+- A jump past the last frame of a point cache computes one large step. The result stays in the cache, whose `info` then
+  states the frame since which it is not exact. Tagging the object while the scene is at its start empties the cache.
+- Continuing from the last frame of a point cache is exact. After its start was shown again, Blender takes new frames
+  for inexact, and discards all that follow an earlier one when that is shown. Showing the start again keeps them.
+- A change of any property of an object, except hiding it with its eye icon, marks its point cache as outdated. So does
+  a change of a colliding object, of a force field, and of any member of a rigid body world. The played frames are then
+  lost, even if the value is set back. Baked caches are not affected.
+- Point caches, fluids and simulation zones count frames of the time after Time Stretching.
+- After such a change, of its object or one that its nodes refer to, a simulation zone keeps its frames until its start
+  is shown the next time; then they are computed anew. Python has no access to which frames it has.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ import bpy
 
 from .animation import has_frame_scripts
 
-Zones = dict[int, bool]  # by session number of a node group, whether it has a simulation zone
-FIRST = 1  # first frame that point caches hold: those before it are simulated, but not kept
+Zones = dict[int, bool]  # by session uid of a node group, whether it has a simulation zone
+FIRST = 1  # first frame that point caches store; frames before it are simulated, but not stored
 _PARENTHESES = re.compile(r"[(\uff08][^)\uff09]*[)\uff09]")
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """State that comes from the frame before and is not baked.
+    """A simulation that is not baked.
 
     Attributes:
-        name: of what has it, for messages.
-        start: whole frame of the scene in which it begins.
-        end: whole frame of the scene after which nothing changes any more; None if it never ends.
-        owner: original object that has it, or one of the bodies of a rigid body world; None for scripts.
-        cache: its point cache, if it has one.
-        keeps_frames: whether a frame that was passed can be shown again.
-        speed: frames of its cache in a frame of the scene.
+        name: its name, for messages.
+        start: first whole frame of the scene.
+        end: last whole frame of the scene in which anything changes; None if it never ends.
+        owner: original object, or one of the bodies of a rigid body world; None for scripts.
+        cache: its point cache, or None.
+        keeps_frames: whether a frame that was simulated can be shown again.
+        speed: frames of its cache per frame of the scene.
     """
 
     name: str
@@ -62,9 +62,7 @@ class Simulation:
     speed: float = 1.0
 
     def reach(self) -> int:
-        """The last whole frame of the scene up to which all are known to be simulated and valid; before the start if
-        none is.
-        """
+        """The last whole frame of the scene up to which all are simulated and valid; before the start if none is."""
         if self.cache is None or self.cache.is_outdated or self.cache.frame_step != 1:
             return self.start - 1
         first = self.cache.frame_start
@@ -77,26 +75,26 @@ class Simulation:
         return self.start if count and inexact is None else self.start - 1
 
     def reaches(self, frame: int) -> bool:
-        """Whether a jump to a frame is right: what it depends on is simulated, or nothing is before the start."""
+        """Whether the scene can jump to a frame: it is before the start, or all that it depends on is simulated."""
         return frame < self.start or self.reach() >= (frame if self.end is None else min(frame, self.end))
 
     def holds_frames(self) -> bool:
-        """Whether its point cache holds more than the start, valid or not."""
+        """Whether its point cache holds more than the start frame, valid or not."""
         return self.cache is not None and cached_frames(self.cache)[0] > 1
 
 
 def cached_frames(cache: Any) -> tuple[int, int | None]:
-    """How many frames a point cache holds, and the frame after which they are not exact (None: all are).
+    """The number of frames in a point cache, and the frame since which they are not exact; None if all are.
 
-    Only the cache's `info`, a sentence in the interface's language, tells: "8 frames in memory (4 KiB), not exact
-    since frame 5".
+    They are read from the cache's `info`, a sentence in the language of the interface, such as "8 frames in memory
+    (4 KiB), not exact since frame 5".
     """
     numbers = [int(number) for number in re.findall(r"-?\d+", _PARENTHESES.sub("", cache.info))]
     return (numbers[0] if numbers else 0), (numbers[1] if len(numbers) > 1 else None)
 
 
 def kept_on_disk(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> list[str]:
-    """Names of the simulations that are not baked and write each new frame beside the file."""
+    """Names of the simulations that are not baked and write every frame to the disk."""
     if not bpy.data.filepath:
         return []
     found = (item for item in simulations(scene, view_layer) if item.cache is not None and item.cache.use_disk_cache)
@@ -104,15 +102,15 @@ def kept_on_disk(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> lis
 
 
 def speed(scene: bpy.types.Scene) -> float:
-    """Frames that animation and simulations go on by in one frame of the scene: 1 without Time Stretching."""
+    """Frames of animation and simulations per frame of the scene; 1 without Time Stretching."""
     return scene.render.frame_map_old / scene.render.frame_map_new
 
 
 def scene_frames(scene: bpy.types.Scene, first: int, last: int) -> tuple[int, int]:
-    """The whole frames of a scene in which the frames `first` to `last` of its stretched time are passed.
+    """Converts frames of the stretched time to the whole frames of the scene that contain them.
 
-    Where the time runs faster, the first one may be passed by: then it is the frame after that, from which on Blender
-    plays. Where it runs slower, `last` is shown until the frame after it.
+    If the time runs faster, `first` may lie between two frames of the scene; Blender plays from the second one on. If
+    it runs slower, `last` is shown in several frames of the scene.
     """
     rate = speed(scene)
     start = first / rate
@@ -121,10 +119,10 @@ def scene_frames(scene: bpy.types.Scene, first: int, last: int) -> tuple[int, in
 
 
 def was_played(cache: Any) -> bool:
-    """Whether a point cache holds frames that are worth keeping."""
+    """Whether a point cache that is not baked holds valid frames after its start."""
     count, inexact = cached_frames(cache)
     return (
-        not _is_settled(cache)
+        not _is_read_only(cache)
         and not cache.is_outdated
         and count > 1
         and (inexact is None or inexact > cache.frame_start)
@@ -132,16 +130,16 @@ def was_played(cache: Any) -> bool:
 
 
 def simulations(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> list[Simulation]:
-    """What the evaluation of a view layer derives from the frame before, as far as it is not baked.
+    """The simulations of a view layer that are not baked.
 
-    Modifiers that are switched off in the viewport do not count, nor do objects that are not evaluated; objects that
-    are evaluated and not rendered do, since others may collide with them.
+    Modifiers disabled in the viewport and objects that are not evaluated do not count. Objects that are evaluated but
+    not rendered do, since others may collide with them.
     """
     found = list(_rigid_bodies(scene))
     zones: Zones = {}
     of_objects = [item for obj in bpy.data.objects if obj.users for item in _of_object(scene, obj, zones)]
     if of_objects:
-        view_layer.update()  # what was shown or hidden since is not in the evaluation yet
+        view_layer.update()  # after objects were shown or hidden
         evaluated = {item.original.session_uid for item in view_layer.depsgraph.ids}
         found += [item for item in of_objects if item.owner is not None and item.owner.session_uid in evaluated]
     if has_frame_scripts():
@@ -151,7 +149,7 @@ def simulations(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> list
 
 def _rigid_bodies(scene: bpy.types.Scene) -> Iterator[Simulation]:
     world = scene.rigidbody_world
-    if world is None or not world.enabled or world.collection is None or _is_settled(world.point_cache):
+    if world is None or not world.enabled or world.collection is None or _is_read_only(world.point_cache):
         return
     objects = world.collection.all_objects
     bodies = [obj for obj in objects if obj.rigid_body is not None and obj.rigid_body.type == "ACTIVE"]
@@ -163,10 +161,10 @@ def _rigid_bodies(scene: bpy.types.Scene) -> Iterator[Simulation]:
 
 def _of_object(scene: bpy.types.Scene, obj: bpy.types.Object, zones: Zones) -> Iterator[Simulation]:
     for name, cache in point_caches(obj):
-        if not _is_settled(cache):
-            # Dynamic paint caches on the disk only, and nothing where the file was never saved.
-            painted = any(cache == surface.point_cache for surface in _painted(obj))
-            keeps = cache.frame_start >= FIRST and not painted
+        if not _is_read_only(cache):
+            # Dynamic paint caches only on disk, and not at all if the file was never saved.
+            is_paint = any(cache == surface.point_cache for surface in _paint_surfaces(obj))
+            keeps = cache.frame_start >= FIRST and not is_paint
             times = scene_frames(scene, cache.frame_start, cache.frame_end)
             yield Simulation(name, *times, obj, cache, keeps, speed(scene))
     for modifier in obj.modifiers:
@@ -187,7 +185,7 @@ def _of_object(scene: bpy.types.Scene, obj: bpy.types.Object, zones: Zones) -> I
 
 
 def point_caches(obj: bpy.types.Object) -> Iterator[tuple[str, Any]]:
-    """Names for messages and point caches of what an object simulates in the viewport."""
+    """The names, for messages, and point caches of what an object simulates in the viewport."""
     for modifier in obj.modifiers:
         if not modifier.show_viewport:
             continue
@@ -199,12 +197,12 @@ def point_caches(obj: bpy.types.Object) -> Iterator[tuple[str, Any]]:
             system = modifier.particle_system
             if system.settings.type == "EMITTER" or system.use_hair_dynamics:
                 yield f"the particles '{system.name}' of '{obj.name}'", system.point_cache
-    for surface in _painted(obj):
+    for surface in _paint_surfaces(obj):
         yield f"the dynamic paint '{surface.name}' of '{obj.name}'", surface.point_cache
 
 
-def _painted(obj: bpy.types.Object) -> Iterator[Any]:
-    """The surfaces of dynamic paint that an object has, as far as they are simulated."""
+def _paint_surfaces(obj: bpy.types.Object) -> Iterator[Any]:
+    """The dynamic paint surfaces of an object that are simulated."""
     for modifier in obj.modifiers:
         if modifier.type == "DYNAMIC_PAINT" and modifier.show_viewport and modifier.canvas_settings is not None:
             for surface in modifier.canvas_settings.canvas_surfaces:
@@ -212,13 +210,13 @@ def _painted(obj: bpy.types.Object) -> Iterator[Any]:
                     yield surface
 
 
-def _is_settled(cache: Any) -> bool:
-    """Whether a point cache is only read: then a jump to any frame is right."""
+def _is_read_only(cache: Any) -> bool:
+    """Whether a point cache is baked or external, so that any frame can be shown."""
     return cache.is_baked or cache.use_external
 
 
 def _is_replayed_fluid(modifier: Any) -> bool:
-    """Whether a modifier is a fluid that is simulated as the scene is played; others show nothing until baked."""
+    """Whether a modifier is a fluid in replay mode; other fluids show nothing until they are baked."""
     return (
         modifier.type == "FLUID" and modifier.fluid_type == "DOMAIN" and modifier.domain_settings.cache_type == "REPLAY"
     )
@@ -236,19 +234,19 @@ def _has_simulating_ik(obj: bpy.types.Object) -> bool:
 
 
 def _simulates(obj: bpy.types.Object, modifier: Any, zones: Zones) -> bool:
-    """Whether a geometry nodes modifier has a simulation zone that is not baked to the disk.
+    """Whether a geometry nodes modifier has a simulation zone that is not baked to disk.
 
-    Nothing tells of a bake that is packed into the file. To step through one is as right as to jump.
+    A bake packed into the file cannot be detected; stepping through it gives the same result as jumping.
     """
     group = modifier.node_group
     return group is not None and has_simulation_zone(group, zones) and not _baked_on_disk(obj, modifier)
 
 
 def has_simulation_zone(group: bpy.types.NodeTree, zones: Zones) -> bool:
-    """Whether a node group has a simulation zone, in nested groups as well. `zones` remembers the answers."""
+    """Whether a node group or a group nested in it has a simulation zone; `zones` caches the results."""
     known = zones.get(group.session_uid)
     if known is None:
-        zones[group.session_uid] = False  # for a group that is nested in itself
+        zones[group.session_uid] = False  # in case the group contains itself
         known = zones[group.session_uid] = any(
             node.bl_idname == "GeometryNodeSimulationOutput"
             or (getattr(node, "node_tree", None) is not None and has_simulation_zone(node.node_tree, zones))
@@ -272,43 +270,42 @@ def _has_baked_files(obj: bpy.types.Object, modifier: Any, bake: Any) -> bool:
 
 
 class PlayedFrames:
-    """Simulated frames in memory, and the data blocks whose change would discard them or disturb a simulation.
+    """Frames of simulations that were played, and the data-blocks whose change would discard them.
 
     Args:
-        keep: whether frames that were played are kept. A process that has only just opened its file has played none.
+        keep: whether frames that were played are to be kept. A process that has just opened its file has played none.
     """
 
     def __init__(self, keep: bool = True) -> None:
         self._keep = keep
-        self._played: dict[int, str] = {}  # by session number of a data block: whose frames its change discards
-        self._hidden: dict[int, str] = {}  # the same where an object's screen icon alone does
-        self._stepped: dict[int, str] = {}  # what is simulated now, played or not
+        self._played: dict[int, str] = {}  # by session uid of a data-block: whose frames its change discards
+        self._hidden: dict[int, str] = {}  # the same for changes of an object's screen icon alone
+        self._stepped: dict[int, str] = {}  # by session uid: what its change between frames restarts, played or not
         self._read()
 
     @property
     def any(self) -> str | None:
-        """The name of some simulation with frames to be kept, or None."""
+        """The name of any simulation with frames to keep, or None."""
         return next(iter(self._played.values()), None)
 
     def discarded_by(self, block: bpy.types.ID, hiding: bool = False) -> str | None:
-        """Whose played frames a change of a data block discards; None: nobody's.
+        """The name of the simulation whose played frames a change of a data-block would discard, or None.
 
-        Args:
-            hiding: the change is that of an object's screen icon.
+        `hiding`: only the screen icon (Disable in Viewports) of an object changes.
         """
         return (self._hidden if hiding else self._played).get(block.session_uid)
 
     def disturbed_by(self, block: bpy.types.ID, hiding: bool = False) -> str | None:
-        """What a change of a data block between two frames would start anew; None: nothing."""
+        """The name of the simulation that a change of a data-block between two frames would restart, or None."""
         return self.discarded_by(block, hiding) or self._stepped.get(block.session_uid)
 
     def _read(self) -> None:
         objects = [obj for obj in bpy.data.objects if obj.users]
-        colliding = [obj for obj in objects if _acts_on_others(obj)]
+        colliding = [obj for obj in objects if _affects_others(obj)]
         zones: Zones = {}
         for obj in objects:
             for name, cache in point_caches(obj):
-                if not _is_settled(cache):
+                if not _is_read_only(cache):
                     played = was_played(cache) and (self._keep or cache.use_disk_cache)
                     self._add([obj, *colliding], name, played)
                     if played and obj.particle_systems:
@@ -335,7 +332,7 @@ class PlayedFrames:
                 self._hidden.update((obj.session_uid, simulation.name) for obj in members)
 
     def _add(self, objects: Iterable[bpy.types.Object], name: str, played: bool, restarts: bool = True) -> None:
-        """Notes objects on which a simulation depends; `restarts`: a change between two frames starts it anew."""
+        """Records objects that a simulation depends on, and whether their change between two frames restarts it."""
         for obj in objects:
             blocks = [obj, *([obj.data] if obj.data is not None else [])]
             for block in [*blocks, *(system.settings for system in obj.particle_systems)]:
@@ -345,7 +342,7 @@ class PlayedFrames:
                     self._played.setdefault(block.session_uid, name)
 
 
-def _acts_on_others(obj: bpy.types.Object) -> bool:
+def _affects_others(obj: bpy.types.Object) -> bool:
     return _is_field(obj) or any(item.type in ("COLLISION", "DYNAMIC_PAINT", "FLUID") for item in obj.modifiers)
 
 
@@ -354,7 +351,7 @@ def _is_field(obj: bpy.types.Object) -> bool:
 
 
 def _referred_to(obj: bpy.types.Object) -> list[bpy.types.Object]:
-    """An object and all objects that it refers to in some way, directly or through other data blocks."""
+    """An object and all objects that it refers to, directly or through other data-blocks."""
     uses: dict[bpy.types.ID, set[bpy.types.ID]] = {}
     for block, users in bpy.data.user_map().items():
         for user in users:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks of material slots, sample by sample, as the surfaces of a shot."""
+"""The appearance of material slots over the samples, as the surfaces of a shot."""
 
 from __future__ import annotations
 
@@ -9,75 +9,91 @@ import numpy as np
 
 from trackshade.shot import Surfaces
 
-from .cutouts import Cutouts
-from .materials import PLAIN, Look, Looks
-from .recording import Recording
-from .warnings import Kind, Warnings
+from .geometry_builder import GeometryBuilder
+from .materials import OPAQUE, SlotAppearance, SlotAppearances
+from .warnings import WarningKind, Warnings
 
-CHANGED_CUTOUT = Kind(
+CHANGED_CUTOUT = WarningKind(
     "The image that cuts out {names}, or its place, changes over time: the shot keeps the first.",
     "The images that cut out {names}, or their places, change over time: the shot keeps the first.",
 )
-NO_COORDINATES = Kind(
-    "{names} is cut out by an image whose UV map it does not have: it is tracked as solid.",
-    "{names} are cut out by images whose UV maps they do not have: they are tracked as solid.",
+NO_COORDINATES = WarningKind(
+    "{names} is cut out by an image whose UV map it does not have: it is tracked as opaque.",
+    "{names} are cut out by images whose UV maps they do not have: they are tracked as opaque.",
 )
 
 
 class SurfaceTable:
-    """The surfaces of a shot; meshes that look alike in every sample share one."""
+    """Collects the surfaces of a shot; meshes that look the same in every sample share one.
 
-    def __init__(self, total: int, cutouts: Cutouts, warnings: Warnings) -> None:
+    Args:
+        total: number of samples.
+        warnings: receives warnings.
+
+    Attributes:
+        surfaces: the surfaces by index.
+    """
+
+    def __init__(self, total: int, warnings: Warnings) -> None:
         self.surfaces: list[Surfaces] = []
-        self._total, self._cutouts, self._warnings = total, cutouts, warnings
-        self._known: dict[tuple[int, bytes], int] = {}
+        self._total, self._warnings = total, warnings
+        self._indices: dict[tuple[int, bytes], int] = {}
 
-    def of(self, name: str, looks: Mapping[int, Looks], visible: np.ndarray, recording: Recording | None) -> int | None:
-        """The number of a mesh's surfaces; None where all of it is solid.
+    def add(
+        self,
+        name: str,
+        appearances: Mapping[int, SlotAppearances],
+        visible: np.ndarray,  # [T] bool
+        geometry: GeometryBuilder | None,
+    ) -> int | None:
+        """Adds the surfaces of a mesh.
 
         Args:
-            name: the object's.
-            looks: by sample, where not all of the mesh is solid.
-            visible: [T] in which samples it is seen at all.
-            recording: its geometry.
+            name: the object's name.
+            appearances: by sample, the appearance of each slot, unless all of the mesh is opaque.
+            visible: whether the mesh is visible in each sample.
+            geometry: its geometry.
+
+        Returns:
+            The index of its surfaces; None if all of it is opaque.
         """
-        if not looks or recording is None:
+        if not appearances or geometry is None:
             return None
-        count = max(map(len, looks.values()))
+        count = max(map(len, appearances.values()))
         sides = np.ones((2, self._total, count), np.bool_)  # front and back
         for t in range(self._total):
             if visible[t]:
-                found = _filled(looks.get(t, ()), count)
-                sides[:, t] = [look.front for look in found], [look.back for look in found]
+                slots = _extend(appearances.get(t, ()), count)
+                sides[:, t] = [slot.front for slot in slots], [slot.back for slot in slots]
             elif t:
                 sides[:, t] = sides[:, t - 1]
-        chosen = [self._cutout(name, [_filled(looks.get(int(t), ()), count)[slot] for t in np.flatnonzero(visible)],
-                               recording) for slot in range(count)]  # fmt: skip
-        cutouts, layers = np.array(chosen, np.int32).T.copy()
+        by_sample = [_extend(appearances.get(int(t), ()), count) for t in np.flatnonzero(visible)]
+        found = [self._cutout(name, list(samples), geometry) for samples in zip(*by_sample, strict=True)]
+        cutouts, layers = np.array(found or [(-1, 0)] * count, np.int32).T.copy()
         key = count, b"".join(part.tobytes() for part in (sides, cutouts, layers))
-        if key not in self._known:
-            self._known[key] = len(self.surfaces)
+        if key not in self._indices:
+            self._indices[key] = len(self.surfaces)
             front, back = sides[:, :1] if (sides == sides[:, :1]).all() else sides
             self.surfaces.append(Surfaces(front.copy(), back.copy(), cutouts, layers))
-        return self._known[key]
+        return self._indices[key]
 
-    def _cutout(self, name: str, looks: list[Look], recording: Recording) -> tuple[int, int]:
-        """The cut-out of a slot, -1 for none, and its layer of texture coordinates."""
-        shown = [look for look in looks if look.shown]
-        first = next((look for look in shown if look.cutout is not None), None)
+    def _cutout(self, name: str, samples: list[SlotAppearance], geometry: GeometryBuilder) -> tuple[int, int]:
+        """The cutout of a slot, -1 for none, and the index of its UV map."""
+        shown = [sample for sample in samples if sample.is_shown]
+        first = next((sample for sample in shown if sample.cutout is not None), None)
         if first is None or first.cutout is None:
             return -1, 0
-        moved = recording.coordinates_change
-        if moved or any((look.cutout, look.uv) != (first.cutout, first.uv) for look in shown):
-            self._warnings.name(CHANGED_CUTOUT, name)
-        if first.uv in (None, recording.uv_name) and recording.has_uv:
+        changes = any((sample.cutout, sample.uv) != (first.cutout, first.uv) for sample in shown)
+        if geometry.uv_changes or changes:
+            self._warnings.add_name(CHANGED_CUTOUT, name)
+        if first.uv in (None, geometry.uv_name) and geometry.has_uv:
             return first.cutout, 0
-        if first.uv in recording.layers:
-            return first.cutout, 1 + recording.layers.index(first.uv)
-        self._warnings.name(NO_COORDINATES, name)
+        if first.uv in geometry.uv_maps:
+            return first.cutout, 1 + geometry.uv_maps.index(first.uv)
+        self._warnings.add_name(NO_COORDINATES, name)
         return -1, 0
 
 
-def _filled(looks: Looks, count: int) -> Looks:
-    """Looks of `count` slots; the last stands for those beyond it."""
-    return looks + (looks[-1] if looks else PLAIN,) * (count - len(looks))
+def _extend(slots: SlotAppearances, count: int) -> SlotAppearances:
+    """Repeats the last of the slots until there are `count`."""
+    return slots + (slots[-1] if slots else OPAQUE,) * (count - len(slots))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the camera's render shows an instance, by the rules that its engine follows.
+"""Whether the camera's render shows an instance, by the rules of its engine.
 
-An instance is seen when neither its object nor what instances it is hidden from renders or from the camera, nor in a
-collection that is indirect only in the view layer. Hidden in the viewport means nothing here: `render_state` makes
-the evaluation hold what a render holds. EEVEE shows what is indirect only; Workbench shows that, what is hidden from
-the camera, and holdouts like everything else.
+An instance is visible unless its object or its instancer is hidden from renders or from the camera, or lies in a
+collection that is indirect only in the view layer. Viewport visibility does not matter here: `render_state` makes the
+evaluation contain what a render contains. EEVEE shows what is indirect only; Workbench shows that, what is hidden from
+the camera, and holdouts.
 """
 
 from __future__ import annotations
@@ -15,59 +15,65 @@ from typing import Any, NamedTuple
 import bpy
 
 from .animation import animated_paths, has_frame_scripts
-from .engines import EEVEE, WORKBENCH, look_engine
+from .scene_settings import EEVEE, WORKBENCH, first_frame_engine
 
-# Custom property of the planes that Trackshade makes for its results; they are no part of the shot.
+# Custom property of the planes that Trackshade makes for its results; they are not part of the shot.
 PLATE_KEY = "trackshade_plate"
 
 _SWITCHES = {"hide_render", "visible_camera", "is_holdout"}
-_NO_INDEX = 2**31 - 1  # fills the levels of a persistent id that are not used
+_UNUSED_LEVEL = 2**31 - 1  # fills the unused levels of a persistent id
 
 
-class Appearance(NamedTuple):
+class InstanceVisibility(NamedTuple):
+    """Whether the render shows an instance, and whether it is a holdout."""
+
     visible: bool
     holdout: bool
 
 
 class Visibility:
-    """Answers for one sample; instances of one object by one instancer share an answer."""
+    """Finds the visibility of instances, one sample at a time; all instances of an object by one instancer share it."""
 
     def __init__(self, view_layer: bpy.types.ViewLayer) -> None:
         self._view_layer = view_layer
         scene = view_layer.id_data
         assert isinstance(scene, bpy.types.Scene)
-        engine = look_engine(scene)
+        engine = first_frame_engine(scene)
         self._has_rays = engine != WORKBENCH
         self._has_indirect = self._has_rays and engine not in EEVEE
-        self._known: dict[tuple[int, int], Appearance] = {}  # in this sample
-        self._lasting: dict[tuple[int, int], Appearance] = {}  # in all samples
-        self._constant: dict[int, bool] = {}  # whether an object's switches are
+        self._known: dict[tuple[int, int], InstanceVisibility] = {}  # in this sample
+        self._constant: dict[tuple[int, int], InstanceVisibility] = {}  # in all samples
+        self._is_static: dict[int, bool] = {}  # by object, whether its switches never change
         self._hidden = _hidden_in_layer(view_layer)
         self._hidden_in: dict[int, set[int]] = {}  # by instanced collection
 
-    def begin(self) -> None:
-        """Starts a sample: everything may have changed."""
-        self._known = dict(self._lasting)
+    def begin_sample(self) -> None:
+        """Starts a sample, in which everything may have changed."""
+        self._known = dict(self._constant)
 
-    def of(self, obj: bpy.types.Object, uid: int, parent: bpy.types.Object | None, parent_uid: int) -> Appearance:
-        """The appearance of evaluated `obj` as instanced by evaluated `parent` (None where it stands for itself)."""
+    def find(
+        self, obj: bpy.types.Object, uid: int, parent: bpy.types.Object | None, parent_uid: int
+    ) -> InstanceVisibility:
+        """Finds the visibility of an evaluated object, or of its instances by an evaluated `parent`."""
         key = uid, parent_uid
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = self._look(obj, parent)
-            if self._is_constant(obj, uid) and (parent is None or self._is_constant(parent, parent_uid)):
-                self._lasting[key] = known
+            known = self._known[key] = self._evaluate(obj, parent)
+            if self._has_static_switches(obj, uid) and (
+                parent is None or self._has_static_switches(parent, parent_uid)
+            ):
+                self._constant[key] = known
         return known
 
-    def _is_constant(self, obj: bpy.types.Object, uid: int) -> bool:
-        constant = self._constant.get(uid)
-        if constant is None:
-            constant = not has_frame_scripts() and not animated_paths(obj.original) & _SWITCHES
-            self._constant[uid] = constant
-        return constant
+    def _has_static_switches(self, obj: bpy.types.Object, uid: int) -> bool:
+        static = self._is_static.get(uid)
+        if static is None:
+            static = not has_frame_scripts() and not animated_paths(obj.original) & _SWITCHES
+            self._is_static[uid] = static
+        return static
 
-    def _look(self, obj: bpy.types.Object, parent: bpy.types.Object | None) -> Appearance:
-        base = obj if parent is None else parent  # the one that is in the view layer itself
+    def _evaluate(self, obj: bpy.types.Object, parent: bpy.types.Object | None) -> InstanceVisibility:
+        base = obj if parent is None else parent  # the one that belongs to the view layer
         original = base.original
         layer = self._view_layer
         holdout = self._has_rays and (obj.is_holdout or base.is_holdout or original.holdout_get(view_layer=layer))
@@ -76,12 +82,12 @@ class Visibility:
             and (not self._has_rays or (base.visible_camera and obj.visible_camera))
             and (holdout or not (self._has_indirect and original.indirect_only_get(view_layer=layer)))
             and original.session_uid not in self._hidden
-            and (parent is None or not self._left_out(obj, original))
+            and (parent is None or not self._is_skipped(obj, original))
         )
-        return Appearance(visible, holdout)
+        return InstanceVisibility(visible, holdout)
 
-    def _left_out(self, obj: bpy.types.Object, instancer: bpy.types.Object) -> bool:
-        """Whether a render's instancer passes the object over; instances that nodes make are never passed over."""
+    def _is_skipped(self, obj: bpy.types.Object, instancer: bpy.types.Object) -> bool:
+        """Whether the instancer leaves the object out of renders; instances of geometry nodes are never left out."""
         if instancer.instance_type == "COLLECTION" and instancer.instance_collection is not None:
             collection = instancer.instance_collection
             hidden = self._hidden_in.get(collection.session_uid)
@@ -97,39 +103,45 @@ def is_plate(obj: bpy.types.Object) -> bool:
 
 
 def is_dupli_source(obj: bpy.types.Object) -> bool:
-    """Whether an original object's parent instances it on vertices or faces: then renders do not show it itself."""
+    """Whether an original object's parent instances it on vertices or faces; renders then do not show the object."""
     return obj.parent is not None and obj.parent.instance_type in ("VERTS", "FACES")
 
 
-def shows_source(item: bpy.types.DepsgraphObjectInstance) -> bool:
-    """Whether an instance of an `is_dupli_source` object is such an object itself, not one of those on its parent.
+def is_source_itself(item: bpy.types.DepsgraphObjectInstance) -> bool:
+    """Whether an instance of an `is_dupli_source` object is the object itself, not an instance on its parent.
 
-    Inside an instanced collection only the depth of the persistent id tells the two apart.
+    In an instanced collection, only the depth of the persistent id distinguishes the two.
     """
     if not item.is_instance:
         return True
     if item.parent.original == item.object.original.parent:
         return False
-    return sum(part != _NO_INDEX for part in item.persistent_id) < 2
+    return sum(part != _UNUSED_LEVEL for part in item.persistent_id) < 2
 
 
 def _hidden_in_layer(view_layer: bpy.types.ViewLayer) -> set[int]:
-    """Identifiers of the view layer's objects that are only in collections which renders leave out."""
+    """Session uids of the view layer's objects that are only in collections left out of renders."""
     return _hidden(view_layer.layer_collection, lambda item: (item.collection, item.exclude))
 
 
 def _hidden_in_collection(collection: bpy.types.Collection) -> set[int]:
-    """The same for a collection that is instanced; its own switch counts too."""
+    """The same for an instanced collection, whose own switch counts too."""
     return _hidden(collection, lambda item: (item, False))
 
 
-def _hidden(root: Any, look: Callable[[Any], tuple[bpy.types.Collection, bool]]) -> set[int]:
+def _hidden(root: Any, describe: Callable[[Any], tuple[bpy.types.Collection, bool]]) -> set[int]:
+    """Session uids of objects that are only in hidden collections below `root`.
+
+    Args:
+        root: a collection or layer collection.
+        describe: returns the collection of such an item, and whether it is excluded.
+    """
     shown: set[int] = set()
     found: set[int] = set()
 
     def walk(item: Any, hidden: bool) -> None:
-        collection, excluded = look(item)
-        hidden = hidden or collection.hide_render  # exclusion, unlike this, does not reach the children
+        collection, excluded = describe(item)
+        hidden = hidden or collection.hide_render  # unlike this, exclusion does not affect the children
         (found if hidden or excluded else shown).update(obj.session_uid for obj in collection.objects)
         for child in item.children:
             walk(child, hidden)

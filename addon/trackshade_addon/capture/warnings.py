@@ -1,46 +1,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sentences about what the shot does not show as the render does: one for each kind, with the names of the objects."""
+"""Warnings about what a shot does not show as the render does: one sentence for each kind, naming the objects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-_NAMED = 3  # names that a sentence lists
 
-
-class Kind(NamedTuple):
-    """A sentence about one object, and the same about several; `{names}` stands for them."""
+class WarningKind(NamedTuple):
+    """A sentence about one object, and one about several; `{names}` is replaced by their names."""
 
     one: str
     many: str
 
 
-def _not_part(one: str, many: str) -> Kind:
+def _left_out(one: str, many: str) -> WarningKind:
     rest = "not part of the shot."
-    return Kind(f"{{names}} is {one} and is {rest}", f"{{names}} are {many} and are {rest}")
+    return WarningKind(f"{{names}} is {one} and is {rest}", f"{{names}} are {many} and are {rest}")
 
 
-# What has extent but no surface of its own, by Blender's type of object, and "HAIR" for that of particle systems.
-# Everything else that is seen evaluates to meshes.
+# What is visible but has no surface, by object type; "HAIR" is that of particle systems. Everything else that is
+# visible evaluates to meshes.
 WITHOUT_SURFACE = {
-    "CURVES": _not_part("hair curves", "hair curves"),
-    "POINTCLOUD": _not_part("a point cloud", "point clouds"),
-    "VOLUME": _not_part("a volume", "volumes"),
-    "GPENCIL": _not_part("grease pencil", "grease pencil"),
-    "GREASEPENCIL": _not_part("grease pencil", "grease pencil"),
-    "HAIR": Kind("The hair of {names} is not part of the shot.", "The hair of {names} is not part of the shot."),
+    "CURVES": _left_out("hair curves", "hair curves"),
+    "POINTCLOUD": _left_out("a point cloud", "point clouds"),
+    "VOLUME": _left_out("a volume", "volumes"),
+    "GPENCIL": _left_out("grease pencil", "grease pencil"),
+    "GREASEPENCIL": _left_out("grease pencil", "grease pencil"),
+    "HAIR": WarningKind("The hair of {names} is not part of the shot.", "The hair of {names} is not part of the shot."),
 }
-UNKNOWN_ALPHA = Kind(
-    "What shows through {names} cannot be told from its nodes: it is tracked as solid.",
-    "What shows through {names} cannot be told from their nodes: they are tracked as solid.",
+UNKNOWN_ALPHA = WarningKind(
+    "The transparency of {names} cannot be determined from its nodes: it is tracked as opaque.",
+    "The transparency of {names} cannot be determined from their nodes: they are tracked as opaque.",
 )
-DISPLACED = Kind(
+DISPLACED = WarningKind(
     "The render displaces {names}: the tracks follow the surface without its material's displacement.",
     "The render displaces {names}: the tracks follow the surfaces without their materials' displacement.",
 )
-DICED = Kind(
+DICED = WarningKind(
     "Cycles subdivides {names} while it renders: the tracks follow the modifier's own levels.",
     "Cycles subdivides {names} while it renders: the tracks follow the modifiers' own levels.",
 )
@@ -48,30 +46,35 @@ DICED = Kind(
 
 @dataclass(eq=False)
 class Warnings:
-    """Sentences, each once, and names that share one."""
+    """Collects warnings.
 
-    sentences: dict[str, None] = field(default_factory=dict)
-    names: dict[Kind, dict[str, None]] = field(default_factory=dict)
+    Attributes:
+        texts: complete sentences, each once.
+        names: for each kind, the names of objects that it is about, each once.
+    """
+
+    texts: dict[str, None] = field(default_factory=dict)
+    names: dict[WarningKind, dict[str, None]] = field(default_factory=dict)
 
     def add(self, sentence: str) -> None:
-        self.sentences.setdefault(sentence)
+        """Adds a sentence."""
+        self.texts.setdefault(sentence)
 
-    def name(self, kind: Kind, name: str) -> None:
+    def add_name(self, kind: WarningKind, name: str) -> None:
         """Adds a name to the sentence of a kind."""
         self.names.setdefault(kind, {}).setdefault(name)
 
-    def all(self) -> list[str]:
-        """The sentences as they are told."""
-        told = (
-            (kind.one if len(names) == 1 else kind.many).format(names=listed(names))
+    def sentences(self) -> list[str]:
+        """All warnings."""
+        about_objects = (
+            (kind.one if len(names) == 1 else kind.many).format(names=list_names([f"'{name}'" for name in names]))
             for kind, names in self.names.items()
         )
-        return list(dict.fromkeys([*self.sentences, *told]))
+        return list(dict.fromkeys([*self.texts, *about_objects]))
 
 
-def listed(names: Iterable[str]) -> str:
-    """The first few of some names, and how many more there are."""
-    quoted = [f"'{name}'" for name in names]
-    if len(quoted) > _NAMED + 1:
-        return f"{', '.join(quoted[:_NAMED])} and {len(quoted) - _NAMED} more"
-    return " and ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else "".join(quoted)
+def list_names(names: Sequence[str], limit: int = 3) -> str:
+    """Lists names in a sentence: "A, B and C", or "A, B, C and 4 more" if there are more than `limit` + 1."""
+    if len(names) > limit + 1:
+        return f"{', '.join(names[:limit])} and {len(names) - limit} more"
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)

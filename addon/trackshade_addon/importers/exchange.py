@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all imports have in common: an empty scene before, and a range, a rate, a camera and light afterwards."""
+"""What all importers share: an empty scene before; a frame range, rate, camera and light afterwards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import mmap
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import bpy
 from trackshade.core.errors import ShotError
 
 from ..capture.animation import action_curves
-from .refusals import damaged, refused, unsupported
+from .errors import damaged_error, import_error, list_animations, unsupported_error
 
 _SURFACES = {"MESH", "CURVE", "SURFACE", "FONT", "META", "CURVES", "POINTCLOUD", "VOLUME", "GPENCIL", "GREASEPENCIL"}
 _MATERIALS = re.compile(rb"^mtllib[ \t]+(.+)$", re.MULTILINE)
@@ -28,12 +28,12 @@ _NTSC = 1.001  # 24, 30 and 60 frames per second are often this much slower
 
 @dataclass(frozen=True)
 class Imported:
-    """What a format's importer found.
+    """What the importer of a format found.
 
     Attributes:
-        range: first and last scene frame as the file has them; None where it does not say.
-        warnings: sentences about what was chosen where the file left a choice.
-        missing: names of files that the file refers to and that are not there.
+        range: first and last scene frame as stated in the file, or None.
+        warnings: sentences about choices that were made for the user.
+        missing: names of missing files that the file refers to.
     """
 
     range: tuple[int, int] | None = None
@@ -42,22 +42,21 @@ class Imported:
 
 
 def import_into_empty(file: Path, importer: Callable[[], Imported]) -> Imported:
-    """Replaces what is open by an empty scene, imports into it, and makes what came renderable.
+    """Imports a file into an empty scene, which replaces what is open, and makes the scene renderable.
 
     Raises:
-        ShotError: the file is damaged, of a form that this Blender does not read, or empty.
+        ShotError: the file is damaged, unsupported or empty.
     """
     clear()
     scene = bpy.context.scene
     default = scene.frame_start, scene.frame_end
     try:
         imported = importer()
-    except RuntimeError as error:  # what Blender's operators raise, whatever went wrong inside
-        raise refused(file, str(error)) from error
+    except RuntimeError as error:  # all that Blender's operators raise
+        raise import_error(file, str(error)) from error
     _check_content(file, imported)
     scene = bpy.context.scene
-    found = imported.range or animation_range(scene)
-    scene.frame_start, scene.frame_end = found or default
+    scene.frame_start, scene.frame_end = imported.range or animation_range(scene) or default
     if scene.camera is None:
         cameras = [obj for obj in scene.objects if obj.type == "CAMERA"]
         scene.camera = min(cameras, key=lambda obj: obj.name) if cameras else None
@@ -68,31 +67,26 @@ def import_into_empty(file: Path, importer: Callable[[], Imported]) -> Imported:
 
 def clear() -> None:
     """Replaces what is open by an empty scene."""
-    # Not read_factory_settings: that would also switch off the user's add-ons, this one among them.
+    # Not read_factory_settings, which would also disable the user's add-ons.
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True, load_ui=False)
 
 
 def run(file: Path, operators: Any, name: str, **options: Any) -> None:
-    """Runs an import operator on a file.
-
-    Args:
-        operators: the module of `bpy.ops` that has it.
-        name: of the operator there.
-        options: its properties, besides the path.
+    """Runs an import operator of a module of `bpy.ops` on a file; `options` are its other properties.
 
     Raises:
-        ShotError: this Blender was built without it, or it was cancelled without a word.
-        RuntimeError: it reports an error.
+        ShotError: this Blender was built without the operator, or the operator stopped without a reason.
+        RuntimeError: the operator reported an error.
     """
     if name not in dir(operators):
-        raise unsupported(file, "this build of it has no importer for the type", "Use a Blender that has one.")
+        raise unsupported_error(file, "this build of it has no importer for the type", "Use a Blender that has one.")
     result = getattr(operators, name)(filepath=str(file), **options)
     if "FINISHED" not in result:
-        raise damaged(file, "its importer stopped without a reason")
+        raise damaged_error(file, "its importer stopped without a reason")
 
 
 def set_rate(scene: bpy.types.Scene, rate: float) -> None:
-    """Sets the frames per second, a fraction by the rate's base: 23.976 is 24 / 1.001."""
+    """Sets the frames per second; a fraction becomes a rate and a base, such as 24 / 1.001 for 23.976."""
     render = scene.render
     for base in (1.0, _NTSC):
         whole = round(rate * base)
@@ -104,7 +98,7 @@ def set_rate(scene: bpy.types.Scene, rate: float) -> None:
 
 
 def enable(module: str) -> None:
-    """Switches on an importer of Blender's own that is an add-on, for this session only."""
+    """Enables an importer that is one of Blender's own add-ons, for this session only."""
     import addon_utils
 
     if not addon_utils.check(module)[1]:
@@ -112,9 +106,9 @@ def enable(module: str) -> None:
 
 
 def animation_range(scene: bpy.types.Scene) -> tuple[int, int] | None:
-    """First and last whole frame that contain the animation of the scene's objects and their data, or None."""
+    """The whole frames from the first to the last keyframe of the scene's objects and their data; None without any."""
     starts, ends = [], []
-    for owner in _animated(scene):
+    for owner in _animated_blocks(scene):
         animation = owner.animation_data
         strips = [strip for track in animation.nla_tracks if not track.mute for strip in track.strips]
         for strip in strips:
@@ -126,12 +120,12 @@ def animation_range(scene: bpy.types.Scene) -> tuple[int, int] | None:
             ends.append(last)
     if not starts or max(ends) <= min(starts):
         return None
-    # Importers turn seconds into frames, the older FBX one without the rate's base: 9.01 means 9.
+    # Importers convert seconds to frames, the older FBX importer without the rate's base: 9.01 means 9.
     return math.floor(min(starts) + _NOISE), math.ceil(max(ends) - _NOISE)
 
 
 def camera_warning(scene: bpy.types.Scene, file: Path) -> tuple[str, ...]:
-    """A sentence about which camera is used, where an imported scene has several."""
+    """A sentence about the camera that is used, if an imported scene has several."""
     names = sorted(obj.name for obj in scene.objects if obj.type == "CAMERA")
     if len(names) < 2 or scene.camera is None:
         return ()
@@ -139,11 +133,21 @@ def camera_warning(scene: bpy.types.Scene, file: Path) -> tuple[str, ...]:
     return (f"{file.name} has {len(names)} cameras: {known}. '{scene.camera.name}' is used; --camera chooses another.",)
 
 
+def animations_warning(file: Path, names: Sequence[str], playing: str) -> tuple[str, ...]:
+    """A sentence about the animation that plays, if a file has several."""
+    if len(names) < 2:
+        return ()
+    return (
+        f"{file.name} has {len(names)} animations: {list_animations(names)}. '{playing}' plays; --animation NAME "
+        "chooses another.",
+    )
+
+
 def import_obj(file: Path, animation: str | None) -> Imported:
     """Imports a Wavefront OBJ file."""
     run(file, bpy.ops.wm, "obj_import")
     if not bpy.context.scene.objects and not _is_obj(file):
-        raise damaged(file, "it is no OBJ file")
+        raise damaged_error(file, "it is not an OBJ file")
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         libraries = [os.fsdecode(name.strip()) for name in _MATERIALS.findall(content)]
     return Imported(missing=tuple(name for name in dict.fromkeys(libraries) if not (file.parent / name).is_file()))
@@ -163,7 +167,7 @@ def import_stl(file: Path, animation: str | None) -> Imported:
 
 
 def _is_obj(file: Path) -> bool:
-    """Whether a file is text with lines of an OBJ file in it; the importer passes over all others."""
+    """Whether a file is text with statements of OBJ; the importer ignores everything else."""
     with file.open("rb") as stream:
         head = stream.read(1 << 16)
     words = {line.split(None, 1)[0] for line in head.splitlines() if line.strip()}
@@ -171,9 +175,9 @@ def _is_obj(file: Path) -> bool:
 
 
 def _check_stl(file: Path) -> None:
-    """Raises ShotError for what is neither a whole binary STL file nor text; the importer reads anything as triangles.
+    """Raises ShotError if a file is not a complete binary STL file or text; the importer reads anything as triangles.
 
-    A binary file has 80 bytes of any kind, the count of its triangles, and 50 bytes for each.
+    A binary file has a header of 80 bytes, the number of triangles, and 50 bytes per triangle.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
@@ -182,17 +186,17 @@ def _check_stl(file: Path) -> None:
     if size == 84 + 50 * triangles:
         return
     if not head.lstrip().startswith(b"solid"):
-        cut = triangles >= 0 and 84 + 50 * triangles > size
-        raise damaged(file, "it is cut short" if cut else "it is no STL file")
+        is_truncated = triangles >= 0 and 84 + 50 * triangles > size
+        raise damaged_error(file, "it is cut short" if is_truncated else "it is not an STL file")
 
 
 def _check_content(file: Path, imported: Imported) -> None:
-    """Raises ShotError where nothing came that could be seen."""
+    """Raises ShotError if nothing visible was imported."""
     objects = [obj for scene in bpy.data.scenes for obj in scene.objects]
     if any(obj.type in _SURFACES or obj.instance_collection is not None for obj in objects):
         return
     kinds = Counter(obj.type.replace("_", " ").lower() for obj in objects)
-    held = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(kinds.items()))
+    content = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(kinds.items()))
     if imported.missing:
         names = ", ".join(imported.missing)
         raise ShotError(
@@ -202,13 +206,13 @@ def _check_content(file: Path, imported: Imported) -> None:
         )
     raise ShotError(
         "empty-file",
-        f"{file.name} can be read, and nothing in it has a surface{f' (it holds {held})' if held else ''}.",
+        f"{file.name} can be read, and nothing in it has a surface{f' (it holds {content})' if content else ''}.",
         "Export it again with the meshes that are to be shaded; what is hidden there may have been left out.",
     )
 
 
-def _animated(scene: bpy.types.Scene) -> Iterator[bpy.types.ID]:
-    """What may be animated in an imported scene: objects, their data, shape keys and materials, and the world."""
+def _animated_blocks(scene: bpy.types.Scene) -> Iterator[bpy.types.ID]:
+    """The animated data-blocks among objects, their data, shape keys and materials, and the world."""
     seen: set[bpy.types.ID] = set()
     for obj in scene.objects:
         materials = [slot.material for slot in obj.material_slots if slot.material is not None]
@@ -220,12 +224,15 @@ def _animated(scene: bpy.types.Scene) -> Iterator[bpy.types.ID]:
 
 
 def _make_renderable(scene: bpy.types.Scene) -> None:
-    """Exchange formats carry no engine and often no light: Cycles runs on any machine, and day light shows shape."""
+    """Chooses Cycles, which runs on any machine, and adds daylight if there is no light.
+
+    Exchange formats have no render settings, and often no light.
+    """
     scene.render.engine = "CYCLES"
     scene.cycles.samples = 64
     if scene.world is None:
         scene.world = bpy.data.worlds.new("Trackshade Daylight")
-    if any(obj.type == "LIGHT" for obj in scene.objects) or _world_shines(scene.world):
+    if any(obj.type == "LIGHT" for obj in scene.objects) or _has_sky(scene.world):
         return
     if scene.world.node_tree is None:
         scene.world.use_nodes = True
@@ -241,7 +248,7 @@ def _make_renderable(scene: bpy.types.Scene) -> None:
     scene.collection.objects.link(sun)
 
 
-def _world_shines(world: bpy.types.World) -> bool:
-    """Whether the world has nodes of its own making: a picture or a sky, say."""
+def _has_sky(world: bpy.types.World) -> bool:
+    """Whether the world has other nodes than the default ones, such as an image or a sky."""
     tree = world.node_tree
     return tree is not None and any(node.type not in ("BACKGROUND", "OUTPUT_WORLD") for node in tree.nodes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Imports glTF with the animation that is wanted of those that it holds."""
+"""Imports glTF with one of its animations."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any, BinaryIO
 
 import bpy
 
-from .animations import check_animation, several_animations
-from .exchange import Imported, enable, run
-from .refusals import damaged, unsupported
+from .errors import check_animation, damaged_error, unsupported_error
+from .exchange import Imported, animations_warning, enable, run
 
 _MAGIC, _JSON = b"glTF", 0x4E4F534A
 
 
 def import_gltf(file: Path, animation: str | None) -> Imported:
-    """Imports a .glb or .gltf file.
+    """Imports a .glb or .gltf file, and plays the animation of a name; None for the first.
 
-    Blender plays the first animation. Where another one is wanted, the importer is given a copy of the file that
-    holds no other, so that what it does not move stands as the file has it.
+    Blender's importer plays the first animation. To play another one, it is given a copy of the file without the
+    others, so that what the animation does not move stays as the file has it.
 
     Raises:
-        ShotError: it cannot be read. UsageError: it has no animation of that name.
+        ShotError: the file cannot be read.
+        UsageError: it has no animation of that name.
     """
     enable("io_scene_gltf2")
     content = _content(file)
@@ -43,11 +43,11 @@ def import_gltf(file: Path, animation: str | None) -> Imported:
             copy = Path(folder) / file.name
             _write(copy, content, file)
             run(copy, bpy.ops.import_scene, "gltf")
-    return Imported(warnings=several_animations(file, names, names[0]) if animation is None and names else ())
+    return Imported(warnings=animations_warning(file, names, names[0]) if animation is None and names else ())
 
 
 def _content(file: Path) -> dict[str, Any]:
-    """The JSON part of a file. Raises ShotError where it has none."""
+    """Reads the JSON part of a file. Raises ShotError if it has none."""
     try:
         with file.open("rb") as stream:
             if file.suffix.lower() == ".glb":
@@ -56,21 +56,21 @@ def _content(file: Path) -> dict[str, Any]:
                 text = stream.read()
         content = json.loads(text.decode("utf-8-sig"))
         if not isinstance(content, dict) or not isinstance(content.get("asset"), dict):
-            raise ValueError("it is no glTF file")
+            raise ValueError("it is not a glTF file")
         animations = content.get("animations") or []
         if not all(isinstance(item, dict) for item in animations):
-            raise ValueError("its animations are none")
+            raise ValueError("its list of animations is invalid")
     except (ValueError, struct.error, RecursionError) as error:
-        raise damaged(file, str(error).rstrip(".")) from error
+        raise damaged_error(file, str(error).rstrip(".")) from error
     return content
 
 
 def _read_chunk(file: Path, stream: BinaryIO) -> bytes:
     magic, version, length = struct.unpack("<4sII", stream.read(12))
     if magic != _MAGIC:
-        raise ValueError("it is no glTF file")
+        raise ValueError("it is not a glTF file")
     if version != 2:
-        raise unsupported(file, f"it is of glTF's version {version}")
+        raise unsupported_error(file, f"it is of glTF's version {version}")
     if length > file.stat().st_size:
         raise ValueError("it is cut short")
     size, kind = struct.unpack("<II", stream.read(8))
@@ -80,7 +80,7 @@ def _read_chunk(file: Path, stream: BinaryIO) -> bytes:
 
 
 def _write(copy: Path, content: dict[str, Any], file: Path) -> None:
-    """Writes a file with another description; what lies beside the original is named by its whole path."""
+    """Writes a copy of `file` with other JSON, in which files beside the original are named by absolute paths."""
     for item in (*(content.get("buffers") or ()), *(content.get("images") or ())):
         uri = item.get("uri")
         if isinstance(uri, str) and not uri.startswith("data:"):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Opens a scene file, and tells what is to be known of it: what was chosen, and what was missing while it was read."""
+"""Opens scene files, with warnings about choices that were made, and notes of what was missing during the import."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -16,15 +17,17 @@ import bpy
 
 from trackshade.core.errors import ShotError, UsageError
 
-from ..capture.completeness import Gap, notice
-from ..capture.engines import OWN_ENGINE
+from ..capture.completeness import Gap, note_gaps
+from ..capture.scene_settings import TRACKSHADE_ENGINE
 from . import alembic, exchange, fbx, gltf, usd
+from .errors import damaged_error, import_error, too_new_error
 from .exchange import Imported
-from .refusals import damaged, refused, too_new
 
-# Blender's own name for a .blend, for its backups (.blend1, .blend2, ...) and for what a crash has left (.blend@).
+# A .blend, a backup of one (.blend1, .blend2, ...) or what a crash during saving leaves (.blend@).
 _BLEND = re.compile(r"\.blend(\d+|@)?", re.IGNORECASE)
 _ENGINE = re.compile(r"Engine '([^']*)' not available for scene '([^']*)'")
+
+_log = logging.getLogger(__name__)
 
 _IMPORTERS: dict[str, Callable[[Path, str | None], Imported]] = {
     ".glb": gltf.import_gltf,
@@ -43,12 +46,12 @@ _WITH_ANIMATIONS = (".glb", ".gltf", ".fbx")
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedScene:
     """A scene that was opened.
 
     Attributes:
-        scene: the one that was asked for; it is the window's scene, too.
-        warnings: sentences about what was chosen where the file left a choice.
+        scene: the scene, which is also that of the window.
+        warnings: sentences about choices that were made for the user.
     """
 
     scene: bpy.types.Scene
@@ -56,7 +59,7 @@ class Opened:
 
 
 def open_scene(path: str | os.PathLike[str], *, trust_scripts: bool = False) -> bpy.types.Scene:
-    """Replaces what is open by the scene of a file; see `read_scene`."""
+    """Opens a scene file, which replaces what is open; see `read_scene`."""
     return read_scene(path, trust_scripts=trust_scripts).scene
 
 
@@ -67,22 +70,23 @@ def read_scene(
     trust_scripts: bool = False,
     animation: str | None = None,
     camera: str | None = None,
-) -> Opened:
-    """Replaces what is open by the scene of a file; nothing is ever written to the file.
+) -> OpenedScene:
+    """Opens a scene file, which replaces what is open. Nothing is ever written to the file.
 
     Args:
         path: .blend (or a backup of one, such as .blend1), .glb, .gltf, .usd, .usda, .usdc, .usdz, .abc, .fbx, .obj,
             .ply or .stl.
-        scene: name of the scene, where the file has several; the active one if left out.
-        trust_scripts: lets a .blend run the Python scripts and drivers that it holds.
-        animation: name of the animation (FBX: take) to play; the file's first if left out.
-        camera: the camera that was asked for; if left out, a file with several is told about.
+        scene: name of the scene; None for the active one.
+        trust_scripts: whether a .blend may run its Python scripts and drivers.
+        animation: name of the animation (FBX: take) to play; None for the file's first.
+        camera: name of the camera that the caller will use; without one, a warning says if the file has several.
 
     Raises:
-        ShotError: missing, unreadable, damaged, too new, of an unknown type or form, or without content.
+        ShotError: the file is missing, unreadable, damaged, too new, unsupported or empty.
         UsageError: the file has no scene or animation of that name.
     """
     file = Path(path).expanduser().absolute()
+    _log.info("Opening %s", file)
     suffix = file.suffix.lower()
     is_blend = _BLEND.fullmatch(suffix) is not None
     if not is_blend and suffix not in _IMPORTERS:
@@ -98,13 +102,13 @@ def read_scene(
     if is_blend:
         gaps = _open_blend(file, trust_scripts)
         chosen = choose_scene(scene)
-        notice(chosen, gaps.get(chosen.name, ()))
-        return Opened(chosen)
+        note_gaps(chosen, gaps.get(chosen.name, ()))
+        return OpenedScene(chosen)
     imported = exchange.import_into_empty(file, lambda: _IMPORTERS[suffix](file, animation))
     chosen = choose_scene(scene)
-    notice(chosen, [Gap("image" if _is_picture(name) else "reference", name) for name in imported.missing])
+    note_gaps(chosen, [Gap("image" if _is_picture(name) else "reference", name) for name in imported.missing])
     warnings = [*imported.warnings, *(exchange.camera_warning(chosen, file) if camera is None else ())]
-    return Opened(chosen, tuple(warnings))
+    return OpenedScene(chosen, tuple(warnings))
 
 
 def _is_picture(name: str) -> bool:
@@ -112,10 +116,14 @@ def _is_picture(name: str) -> bool:
 
 
 def choose_scene(name: str | None) -> bpy.types.Scene:
-    """Makes the scene of that name the window's, or takes the one that is.
+    """Makes a scene that of the window.
+
+    Args:
+        name: name of the scene; None for the window's present one.
 
     Raises:
-        UsageError: there is none of that name. ShotError: there is none at all.
+        UsageError: there is no scene of that name.
+        ShotError: there is no scene at all.
     """
     if name is None:
         scene = bpy.context.scene
@@ -134,8 +142,8 @@ def choose_scene(name: str | None) -> bpy.types.Scene:
 def _check_readable(file: Path) -> None:
     try:
         if not file.is_file():
-            what = "is a folder" if file.is_dir() else "does not exist"
-            raise ShotError("missing-file", f"The scene file {file} {what}.", "Check the path.")
+            problem = "is a folder" if file.is_dir() else "does not exist"
+            raise ShotError("missing-file", f"The scene file {file} {problem}.", "Check the path.")
         with file.open("rb") as stream:
             empty = not stream.read(1)
     except OSError as error:
@@ -145,27 +153,27 @@ def _check_readable(file: Path) -> None:
 
 
 def _open_blend(file: Path, trust_scripts: bool) -> dict[str, list[Gap]]:
-    """Opens a .blend; by scene, what was seen to be missing only while it was read."""
-    said: list[str] = []
+    """Opens a .blend; returns by scene what only Blender's output during the import reports as missing."""
+    output: list[str] = []
     try:
-        with _console(said):
+        with _captured_output(output):
             result = bpy.ops.wm.open_mainfile(filepath=str(file), load_ui=False, use_scripts=trust_scripts)
     except RuntimeError as error:
-        raise refused(file, str(error)) from error
+        raise import_error(file, str(error)) from error
     if "FINISHED" not in result:
-        raise damaged(file, "Blender did not open it")
+        raise damaged_error(file, "Blender did not open it")
     if bpy.data.version[:2] > bpy.app.version[:2]:  # Blender only warns that it may lose data
-        raise too_new(file)
+        raise too_new_error(file)
     gaps: dict[str, list[Gap]] = {}
-    for engine, scene in _ENGINE.findall("".join(said)):
-        if engine != OWN_ENGINE:
+    for engine, scene in _ENGINE.findall("".join(output)):
+        if engine != TRACKSHADE_ENGINE:
             gaps.setdefault(scene, []).append(Gap("engine", engine))
     return gaps
 
 
 @contextlib.contextmanager
-def _console(said: list[str]) -> Iterator[None]:
-    """Appends to `said` what Blender prints meanwhile, and passes it on to standard error afterwards."""
+def _captured_output(output: list[str]) -> Iterator[None]:
+    """Appends what Blender prints during the block to `output`, and passes it on to standard error afterwards."""
     with tempfile.TemporaryFile() as file:
         streams = (1, 2)
         for stream in (sys.stdout, sys.stderr):
@@ -183,6 +191,6 @@ def _console(said: list[str]) -> Iterator[None]:
                 os.close(copy)
             file.seek(0)
             text = file.read()
-            said.append(text.decode("utf-8", "replace"))
-            with contextlib.suppress(OSError):  # nobody reads any more
+            output.append(text.decode("utf-8", "replace"))
+            with contextlib.suppress(OSError):  # nobody reads it any more
                 os.write(2, text)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Imports USD. Blender's importer leaves the scene's rate and, where no range is written, its range to others.
+"""Imports USD with its frame rate and range.
 
-Blender brings USD's own Python package, `pxr`, which tells both. A build without it leaves what the text form says.
+Blender's importer does not set the scene's rate, nor its range if the file does not state one. Both are read with USD's
+Python package `pxr`, which comes with Blender. In a build without it, they are read from the text form alone.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import Any
 
 import bpy
 
+from .errors import damaged_error, import_error, unsupported_error
 from .exchange import Imported, run, set_rate
-from .refusals import damaged, refused, unsupported
 
-_RATE = 24.0  # of a stage that does not say
+_RATE = 24.0  # frames per second of a stage that does not state its rate
 _REASON = re.compile(r" : '(.*?)\s*'(?=\s*(?:Error in|$))", re.DOTALL)
 _SAMPLES = re.compile(r"\btimeSamples\s*=\s*\{([^}]*)\}")
 _TIME = re.compile(r"(?:^|,)\s*([-+.\deE]+)\s*:")
@@ -31,13 +32,13 @@ _HEADER = re.compile(r"^\s*(timeCodesPerSecond|framesPerSecond)\s*=\s*([-+.\deE]
 
 @dataclass(frozen=True)
 class _Stage:
-    """What a stage says of itself.
+    """What was read from a USD stage.
 
     Attributes:
         rate: time codes per second. Blender takes a time code for a frame.
-        range: first and last time code, as written or as the animation has them; None for a stage that stands still.
-        missing: names of layers, payloads and textures that are not there.
-        source: USD's own stage; while it is held, Blender's importer does not read the layers again.
+        range: first and last time code, as stated or else of the animation; None if nothing moves.
+        missing: names of missing layers, payloads and textures.
+        source: the stage; as long as it exists, Blender's importer does not read the layers again.
     """
 
     rate: float
@@ -47,10 +48,10 @@ class _Stage:
 
 
 def import_usd(file: Path, animation: str | None) -> Imported:
-    """Imports a USD file of any of its forms, with the range and the rate that it was made with.
+    """Imports a USD file of any form, with its range and rate.
 
     Raises:
-        ShotError: it cannot be read.
+        ShotError: the file cannot be read.
     """
     if file.suffix.lower() == ".usdz":
         _check_archive(file)
@@ -60,17 +61,20 @@ def import_usd(file: Path, animation: str | None) -> Imported:
     scene = bpy.context.scene
     warnings: tuple[str, ...] = ()
     if stage is None:
-        warnings = (f"The rate of {file.name} could not be read; {_RATE:g} frames per second are taken.",)
+        warnings = (f"The rate of {file.name} could not be read; {_RATE:g} frames per second are assumed.",)
     set_rate(scene, _RATE if stage is None else stage.rate)
     found = None if stage is None else stage.range
-    if (found is None or pxr is None) and scene.frame_end > scene.frame_start:  # as the file says, Blender has found
+    if (found is None or pxr is None) and scene.frame_end > scene.frame_start:  # which Blender has read from the file
         found = scene.frame_start, scene.frame_end
     whole = None if found is None else (math.floor(found[0]), math.ceil(found[1]))
     return Imported(whole, warnings, () if stage is None else stage.missing)
 
 
 def _pxr() -> Any:
-    """USD's Python package, or None. Blender as a Python module has it in a folder that is not on the path."""
+    """Imports the modules Tf, Usd and UsdUtils of USD; None if there are none.
+
+    Blender as a Python module has them in a folder that is not on the path.
+    """
     if "pxr" not in sys.modules and importlib.util.find_spec("pxr") is None:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         folder = Path(bpy.utils.resource_path("LOCAL"), "python", "lib", version, "site-packages")
@@ -92,10 +96,10 @@ def _read(pxr: Any, file: Path) -> _Stage:
     try:
         stage = usd.Stage.Open(str(file))
     except tf.ErrorException as error:
-        raise refused(file, _reason(error)) from error
+        raise import_error(file, _reason(error)) from error
     rate = stage.GetTimeCodesPerSecond()
     start, end = stage.GetStartTimeCode(), stage.GetEndTimeCode()
-    found = (start, end) if stage.HasAuthoredTimeCodeRange() and end > start else _animated(usd, stage)
+    found = (start, end) if stage.HasAuthoredTimeCodeRange() and end > start else _sampled_range(usd, stage)
     missing = [path for path in utils.ComputeAllDependencies(str(file))[2] if not _has_tiles(path)]
     composed = _composed_files(stage)
     names = sorted({name for path in missing if (name := _file_name(path)) in composed})
@@ -107,8 +111,7 @@ def _file_name(path: str) -> str:
 
 
 def _composed_files(stage: Any) -> set[str]:
-    """Names of the files that the composed stage asks for: not those of variants that are not chosen and of prims that
-    are not active."""
+    """Names of the files that the composed stage refers to, without inactive prims and variants not selected."""
     found = set()
     for error in stage.GetCompositionErrors():
         site = stage.GetPrimAtPath(str(error.rootSite).rpartition("<")[2].rstrip(">"))
@@ -124,12 +127,12 @@ def _composed_files(stage: Any) -> set[str]:
 
 
 def _has_tiles(path: str) -> bool:
-    """Whether a path stands for the tiles of a texture, and some are there."""
+    """Whether a path stands for the tiles of a texture, some of which exist."""
     return "<UDIM>" in path and bool(glob.glob(glob.escape(path).replace("<UDIM>", "[0-9][0-9][0-9][0-9]")))
 
 
-def _animated(usd: Any, stage: Any) -> tuple[float, float] | None:
-    """First and last time code at which some attribute has a sample; None where nothing moves."""
+def _sampled_range(usd: Any, stage: Any) -> tuple[float, float] | None:
+    """First and last time code at which an attribute has a sample; None if nothing moves."""
     low, high = math.inf, -math.inf
     for prim in stage.Traverse(usd.TraverseInstanceProxies()):
         for attribute in prim.GetAuthoredAttributes():
@@ -141,26 +144,26 @@ def _animated(usd: Any, stage: Any) -> tuple[float, float] | None:
 
 
 def _reason(error: Exception) -> str:
-    """The first of the reasons that USD gives, without where in its source they were found."""
-    reasons = [said for said in _REASON.findall(str(error)) if not said.startswith("Failed to open layer")]
-    return reasons[0] if reasons else "it is no USD file, or was cut short"
+    """The first reason in a USD error, without the places in USD's source."""
+    reasons = [text for text in _REASON.findall(str(error)) if not text.startswith("Failed to open layer")]
+    return reasons[0] if reasons else "it is not a USD file, or was cut short"
 
 
 def _check_archive(file: Path) -> None:
-    """Raises ShotError for a .usdz that USD cannot look into; USD itself does not say why."""
+    """Raises ShotError for a .usdz that USD cannot read, since USD does not say why."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except zipfile.BadZipFile as error:
-        raise damaged(file, "it is no whole archive") from error
+        raise damaged_error(file, "it is not a complete archive") from error
     if any(entry.flag_bits & 1 for entry in entries):
-        raise unsupported(file, "it is encrypted", "Export it without a password.")
+        raise unsupported_error(file, "it is encrypted", "Export it without a password.")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise unsupported(file, "its archive is compressed", "Pack it again without compression.")
+        raise unsupported_error(file, "its archive is compressed", "Pack it again without compression.")
 
 
 def _read_text(file: Path) -> _Stage | None:
-    """What the text form says, without USD's package; None for the binary forms."""
+    """Reads the text form without USD's package; returns None for the binary forms."""
     with file.open("rb") as stream:
         if stream.read(5) != b"#usda":
             return None

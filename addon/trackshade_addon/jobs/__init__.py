@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one path of a job: capture, submit, follow, fetch, place."""
+"""Jobs: their one path from a scene to a placed result, and those of this Blender."""

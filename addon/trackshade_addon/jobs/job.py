@@ -1,141 +1,133 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One job of the panel: what was asked for, where it is, and what came of it."""
+"""One job of this Blender: what was asked for, how far it is, and its result."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import secrets
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bpy
 
 from trackshade.client import Client
 from trackshade.client.job_result import JobResult
+from trackshade.client.job_run import CapturedShot, CaptureStep, run_job
+from trackshade.client.output_folder import OutputFolder
+from trackshade.client.progress import Progress, TimeLeft
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, ShotError, TrackshadeError
 
-from ..placement import TEXTURE_WAYS, Baking, Ready, ReadyTexture, place, prepare
+from ..capture.request import ShotRequest
 from ..placement.color import warm_up
-from ..ui.estimate import TimeLeft
-from .composer import CapturedShot, Progress, ShotRequest, record, shade
+from ..properties.placement_options import PlacementOptions
+from .composer import capture_scene, prepare_placement
 
-# What somebody holds the mouse for: moving, sculpting, painting. Looking around is none of it.
+# Modal operators that edit the scene: moving, sculpting, painting. Navigation is not among them.
 _EDITS = ("TRANSFORM_OT", "GIZMOGROUP_OT", "OBJECT_OT", "MESH_OT", "POSE_OT", "ANIM_OT", "GRAPH_OT", "CURVE_OT",
           "SCULPT_OT", "SCULPT_CURVES_OT", "PAINT_OT", "GREASE_PENCIL_OT")  # fmt: skip
 
-Recorder = Callable[[Future[Client]], Generator[Progress, None, CapturedShot]]
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Placing:
-    """How the result comes into the scene; None for what `place` chooses, `way` None for not at all."""
-
-    way: str | None = "both"
-    distance: float | None = None
-    interpolation: str | None = None
-    texture_size: int | None = None
-
-    @property
-    def bakes(self) -> bool:
-        """Whether it takes a while, in the backend's environment."""
-        return self.way in TEXTURE_WAYS
-
-    @property
-    def before_camera(self) -> bool:
-        """Whether it is to be seen through the camera, in the 3D view."""
-        return self.way in ("both", "plate", "background")
-
-    def options(self) -> dict[str, Any]:
-        """As `place` takes them."""
-        return {
-            "as_": self.way or "both",
-            "distance": self.distance,
-            "interpolation": self.interpolation,
-            "texture_size": self.texture_size,
-        }
-
-
-class Home:
-    """The scene that a job was begun in. References to it do not outlive an undo; its session number does."""
+class SceneReference:
+    """Finds the scene that a job was started in. Python references do not outlive an undo; session numbers do."""
 
     def __init__(self, scene: bpy.types.Scene) -> None:
         self.name = scene.name
-        self._number = scene.session_uid
+        self._session_uid = scene.session_uid
         self._file = bpy.data.filepath
 
     def is_scene(self, scene: bpy.types.Scene) -> bool:
-        """Whether this is the very scene, and what was put into it may still be there: its file was not opened anew."""
-        return scene.session_uid == self._number
+        """Return whether this is the very scene, whose file was not opened again."""
+        return scene.session_uid == self._session_uid
 
-    def scene(self) -> bpy.types.Scene | None:
-        """The scene under whatever name, also where its file was opened once more; None if it is gone."""
+    def find(self) -> bpy.types.Scene | None:
+        """Return the scene, also if it was renamed or its file was opened again; None if it is gone."""
         for scene in bpy.data.scenes:
             if self.is_scene(scene):
                 return scene
-        same = bool(self._file) and bpy.data.filepath == self._file
-        return bpy.data.scenes.get(self.name) if same else None
+        is_same_file = bool(self._file) and bpy.data.filepath == self._file
+        return bpy.data.scenes.get(self.name) if is_same_file else None
 
-    def scene_or_raise(self, fix: str | None = None) -> bpy.types.Scene:
-        """Raises ShotError where it is gone, with what to do about that."""
-        scene = self.scene()
+    def find_or_raise(self, fix: str | None = None) -> bpy.types.Scene:
+        """Return the scene.
+
+        Raises:
+            ShotError: It is gone; `fix` says what can be done.
+        """
+        scene = self.find()
         if scene is None:
             raise ShotError("scene-gone", f"Scene '{self.name}' is not open any more.", fix)
         return scene
 
 
 class Job:
-    """A job from its capture to its plate.
+    """A job from its capture to its placed result, advanced a little at a time.
 
     Attributes:
-        uid: its name in the panel's list.
-        title: what the list shows.
-        out: folder of the result.
-        progress: where it is, or None once it is over.
-        holds_scene: it is stepping through the scene's frames, which nobody may change meanwhile.
-        error, outcome: how it ended; both None before.
-        preview: bytes of the newest picture of what it makes, or None.
+        uid: Its name in the panel's list.
+        title: What the list shows.
+        scene: The scene that it was started in.
+        progress: How far it is, or None once it is over.
+        holds_scene: It is stepping through the scene's frames, and nothing may change the scene meanwhile.
+        error: Why it failed or was cancelled, or None.
+        result: Its result, or None.
+        preview: Bytes of the newest preview image, or None.
     """
 
     def __init__(
         self,
         scene: bpy.types.Scene,
-        what: ShotRequest,
+        request: ShotRequest,
         settings: ShadeSettings,
-        placing: Placing,
-        out: Path,
-        recorder: Recorder | None = None,
-        failed: Callable[[], None] | None = None,
-        another: Callable[[], Path] | None = None,
+        placement: PlacementOptions,
+        out: OutputFolder,
+        capture: CaptureStep | None = None,
+        on_failure: Callable[[], None] | None = None,
     ) -> None:
-        """`recorder` gives the scene's side of the job where nothing is to be captured any more; `failed` is called
-        where it ends without a result; `another` names a free folder where somebody else took `out` meanwhile.
+        """Create a job that is not running yet.
+
+        Args:
+            scene: The scene that is captured, and in which the result is placed.
+            request: What is captured.
+            settings: How it is shaded.
+            placement: How the result is placed.
+            out: Where the result goes.
+            capture: Obtains the shot without stepping through the scene; None to capture the scene.
+            on_failure: Called if the job ends without a result.
         """
         self.uid = secrets.token_hex(4)
-        self.home = Home(scene)
-        self.what, self.settings, self.placing, self.out = what, settings, placing, out
-        self.title = settings.prompt.strip() or (out.name if settings.needs else f"{out.name}, control")
+        self.scene = SceneReference(scene)
+        self.request, self.settings, self.placement = request, settings, placement
+        self.title = settings.prompt.strip() or (out.path.name if settings.needs else f"{out.path.name}, control")
         self.progress: Progress | None = Progress("starting")
-        self.holds_scene = recorder is None
-        self._recorder, self._failed, self._another = recorder, failed, another
+        self.holds_scene = capture is None
         self.error: TrackshadeError | None = None
-        self.outcome: JobResult | None = None
+        self.result: JobResult | None = None
         self.preview: bytes | None = None
-        self.left = TimeLeft()
+        self._out, self._capture_step, self._on_failure = out, capture, on_failure
+        self._time_left = TimeLeft()
         self._steps: Generator[Progress, None, JobResult] | None = None
 
     @property
+    def out(self) -> Path:
+        """Folder of the result."""
+        return self._out.path
+
+    @property
     def runs(self) -> bool:
+        """Whether it is running."""
         return self._steps is not None
 
     @property
     def state(self) -> str:
-        """A state of `Progress`, or "done", "failed", "cancelled"."""
+        """A state of `Progress`, or "done", "failed" or "cancelled"."""
         if self.progress is not None:
             return self.progress.state
         if self.error is None:
@@ -144,8 +136,8 @@ class Job:
 
     @property
     def has_result(self) -> bool:
-        """Whether its folder holds a result, also where placing it failed."""
-        return self.outcome is not None or (not self.runs and (self.out / "job.json").is_file())
+        """Whether its folder holds a result, also if placing it failed."""
+        return self.result is not None or (not self.runs and (self.out / "job.json").is_file())
 
     @property
     def factor(self) -> float:
@@ -154,147 +146,132 @@ class Job:
         return (now.step or 0) / now.steps if now is not None and now.steps else 0.0
 
     def seconds_left(self) -> float | None:
-        return self.left.seconds(time.monotonic()) if self.progress is not None else None
+        """Return the estimated seconds until the end of its present state, or None."""
+        return self._time_left.seconds(time.monotonic()) if self.progress is not None else None
 
     def begin(self, connect: Callable[[str | None], Future[Client]], scene_is_held: Callable[[], bool]) -> None:
-        """Starts it; it goes on with each `advance`.
+        """Start the job; it goes on with each `advance`.
 
         Args:
-            connect: the connection to a backend that loads this model, if any.
-            scene_is_held: whether a job captures, so that nothing may be placed.
+            connect: Returns the connection to a backend that loads the given model, if any.
+            scene_is_held: Returns whether frames of the scene are being stepped through, so that nothing can be placed.
         """
-        self._steps = self._path(connect, scene_is_held)
 
-    def begin_placing(self, placing: Placing, scene_is_held: Callable[[], bool]) -> None:
-        """Starts to place its result, which it has; it goes on with each `advance`."""
-        self.placing, self.error, self.holds_scene = placing, None, False
+        def place(result: JobResult) -> Generator[Progress, None, JobResult]:
+            return result.placed((yield from self._place(result.out, scene_is_held)))
+
+        def run() -> Generator[Progress, None, JobResult]:
+            step = place if self.placement.mode is not None else None
+            return (yield from run_job(self._capture, self.settings, connect(self.settings.needs), self._out, step))
+
+        self._steps = run()
+
+    def begin_placing(self, placement: PlacementOptions, scene_is_held: Callable[[], bool]) -> None:
+        """Start to place the result that its folder holds; it goes on with each `advance`."""
+
+        def run() -> Generator[Progress, None, JobResult]:
+            start = time.monotonic()
+            warnings = yield from self._place(self.out, scene_is_held)
+            return JobResult.load(self.uid, self.out, time.monotonic() - start).placed(warnings)
+
+        self.placement, self.error, self.holds_scene = placement, None, False
         self.progress = Progress("placing")
-        self._steps = self._place_again(scene_is_held)
+        self._steps = run()
 
     def advance(self, until: float) -> None:
-        """Does the next bit of work, up to `until` (monotonic seconds). What goes wrong ends it and is in `error`."""
+        """Do the next bit of work, up to the time `until` (monotonic seconds). An error ends the job."""
         if self._steps is None:
             return
         try:
             while True:
-                self._note(next(self._steps))
+                self._update(next(self._steps))
                 waits = self.progress is not None and self.progress.waits
                 if waits or self.holds_scene or time.monotonic() >= until:
                     break
         except StopIteration as done:
-            self._ended(outcome=done.value)
+            self._end(result=done.value)
         except TrackshadeError as error:
-            self._ended(error=error)
-        except ReferenceError:  # Blender's word for data that is gone
-            self._ended(error=ShotError("scene-gone", "The scene was closed or undone while it was being captured."))
+            self._end(error=error)
+        except ReferenceError:  # raised by Blender for data that is gone
+            self._end(error=ShotError("scene-gone", "The scene was closed or undone while it was being captured."))
         except BaseException as error:
-            self._ended(error=defect(error))
+            _log.exception("Unexpected error")
+            self._end(error=unexpected_error(error))
             raise
 
     def cancel(self, reason: TrackshadeError | None = None) -> None:
-        """Ends it: the scene is as it was, and the backend is told."""
+        """End the job: the scene is restored, and the backend is asked to cancel."""
         if self._steps is None:
             return
         try:
-            with contextlib.suppress(ReferenceError):  # what is gone needs no putting back
+            with contextlib.suppress(ReferenceError):  # data that is gone needs no restoring
                 self._steps.close()
         finally:
-            self._ended(error=reason or CancelledError())
+            self._end(error=reason or CancelledError())
 
-    def _path(
-        self, connect: Callable[[str | None], Future[Client]], scene_is_held: Callable[[], bool]
-    ) -> Generator[Progress, None, JobResult]:
-        began = time.monotonic()
-        client = connect(self.settings.needs)
-        if self._recorder is None:
-            recorded = yield from record(self.what, self.home.scene_or_raise(), client)
-        else:
-            recorded = yield from self._recorder(client)
-        if self.placing.way in ("both", "plate") and self.holds_scene:
-            warm_up(self.home.scene_or_raise())  # while Blender is held anyway
+    def _capture(self, client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
+        if self._capture_step is not None:
+            return (yield from self._capture_step(client))
+        captured = yield from capture_scene(self.request, self.scene.find_or_raise(), client)
+        if self.placement.has_plate:
+            warm_up(self.scene.find_or_raise())  # while Blender is held anyway
         self.holds_scene = False
-        job, self.out = yield from shade(recorded, self.settings, client, self.out, another=self._another)
-        if self.placing.way is None:
-            return JobResult.of(job, self.out, time.monotonic() - began)
-        warnings = yield from self._place(scene_is_held)
-        return JobResult.of(job, self.out, time.monotonic() - began, placing=warnings)
+        return captured
 
-    def _place(self, scene_is_held: Callable[[], bool]) -> Generator[Progress, None, tuple[str, ...]]:
-        """Places its result; sentences about what will not look as it was made."""
-        home = functools.partial(self.home.scene_or_raise, f"Its result is in {self.out}.")
-        if self.placing.bakes:  # which looks at a frame of the scene first
-            yield from _until_free(scene_is_held)
-        ready = yield from _prepared(self.out, home, self.placing)
-        yield from _until_free(scene_is_held)
-        scene = home()
-        warnings = ready.put(scene).warnings
-        self.home = Home(scene)  # which is another where the file was opened once more
+    def _place(self, folder: Path, scene_is_held: Callable[[], bool]) -> Generator[Progress, None, tuple[str, ...]]:
+        """Place the result of a folder; return warnings."""
+        find_scene = functools.partial(self.scene.find_or_raise, f"Its result is in {folder}.")
+        if self.placement.bakes:  # which looks at a frame of the scene first
+            yield from _wait_for_scene(scene_is_held)
+        ready = yield from prepare_placement(folder, find_scene, self.placement)
+        yield from _wait_for_scene(scene_is_held)
+        scene = find_scene()
+        warnings = ready.place(scene).warnings
+        self.scene = SceneReference(scene)  # another one if the file was opened again
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Place Shaded Result")
         return warnings
 
-    def _place_again(self, scene_is_held: Callable[[], bool]) -> Generator[Progress, None, JobResult]:
-        began = time.monotonic()
-        warnings = yield from self._place(scene_is_held)
-        return JobResult.of(self.uid, self.out, time.monotonic() - began, placing=warnings)
-
-    def _note(self, progress: Progress) -> None:
+    def _update(self, progress: Progress) -> None:
         self.progress = progress
         self.preview = progress.preview or self.preview
         if not progress.waits:
-            self.left.note(progress.state, progress.step, progress.steps, time.monotonic())
+            self._time_left.update(progress, time.monotonic())
 
-    def _ended(self, outcome: JobResult | None = None, error: TrackshadeError | None = None) -> None:
+    def _end(self, result: JobResult | None = None, error: TrackshadeError | None = None) -> None:
         self._steps = None
         self.progress = None
         self.holds_scene = False
-        self.outcome = outcome
+        self.result = result
         self.error = error
-        if error is not None and self._failed is not None and not self.has_result:
-            self._failed()
-
-
-def put(folder: Path, scene: bpy.types.Scene, placing: Placing) -> tuple[str, ...]:
-    """Places a result at once; sentences about what will not look as it was made. Raises as `place`."""
-    return place(folder, scene, **placing.options()).warnings
-
-
-def _until_free(scene_is_held: Callable[[], bool]) -> Generator[Progress, None, None]:
-    """A render reads the scene in a thread of its own, a capture steps through its frames, and a step of undo in the
-    middle of an edit would keep half of that.
-    """
-    while bpy.app.is_job_running("RENDER") or scene_is_held() or is_edited():
-        yield Progress("placing", "when the scene is free", waits=True)
+        self._out.release()
+        if error is None:
+            _log.info("Job done: %s", self.out)
+        else:
+            _log.log(logging.INFO if isinstance(error, CancelledError) else logging.ERROR, "Job ended: %s", error)
+        if error is not None and self._on_failure is not None and not self.has_result:
+            self._on_failure()
 
 
 def is_edited() -> bool:
-    """Whether an edit is going on that ends with a click or Esc."""
+    """Return whether an edit of the scene is going on, which ends with a click or Esc."""
     windows = bpy.context.window_manager.windows
     return any(item.bl_idname.startswith(_EDITS) for window in windows for item in window.modal_operators)
 
 
-def _prepared(
-    folder: Path, find_scene: Callable[[], bpy.types.Scene], placing: Placing
-) -> Generator[Progress, None, Ready | ReadyTexture]:
-    steps = prepare(folder, find_scene, **placing.options())
-    with contextlib.closing(steps):
-        while True:
-            try:
-                waits = next(steps)
-            except StopIteration as done:
-                return done.value
-            # Each of them is long enough for a tick of its own.
-            yield Progress("placing", waits=True)
-            while waits is not None and not waits.done():
-                if isinstance(waits, Baking):
-                    yield Progress("baking", step=round(100 * waits.share), steps=100, waits=True)
-                else:
-                    yield Progress("placing", waits=True)
-
-
-def defect(error: BaseException) -> TrackshadeError:
-    """Words for what should not happen."""
-    said = f"{type(error).__name__}: {error}".rstrip(": ")
+def unexpected_error(error: BaseException) -> TrackshadeError:
+    """Return the error that is shown for an exception that should not happen."""
+    reason = f"{type(error).__name__}: {error}".rstrip(": ")
     return TrackshadeError(
-        "defect", f"Trackshade has failed ({said}).", "Save what Blender's system console shows for a report."
+        "defect", f"Trackshade has failed ({reason}).", "Save what Blender's system console shows for a report."
     )
+
+
+def _wait_for_scene(scene_is_held: Callable[[], bool]) -> Generator[Progress, None, None]:
+    """Wait until the scene may be changed.
+
+    A render reads the scene in a thread of its own, a capture steps through its frames, and an undo step in the middle
+    of an edit would keep half of that edit.
+    """
+    while bpy.app.is_job_running("RENDER") or scene_is_held() or is_edited():
+        yield Progress("placing", "when the scene is free", waits=True)

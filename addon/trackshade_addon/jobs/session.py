@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel's jobs: advanced a little at each tick, on Blender's main thread, without ever waiting.
+"""The jobs of this Blender: advanced a little at each tick of a timer, on the main thread, without ever waiting.
 
-One job captures at a time; those that were captured wait at the backend for their turn.
+One job captures at a time; the captured ones wait at the backend for their turn.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
+import enum
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -17,182 +16,212 @@ from typing import Any
 import bpy
 
 from trackshade.client import Client
-from trackshade.client.job_result import check_output
+from trackshade.client.job_run import CANCEL_PATIENCE, wait_for_cancellations
+from trackshade.client.output_folder import OutputFolder
+from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError, TrackshadeError, UsageError
 
 from .. import backend
-from ..properties.chosen import results_folder
-from ..ui.drawing import redraw, redraw_settled
-from .composer import ShotRequest, settle
-from .job import Job, Placing
+from ..capture.request import ShotRequest
+from ..properties.placement_options import PlacementOptions
+from ..properties.preferences import results_folder
+from .job import Job
 
 TICK = 0.05  # seconds between two ticks while the backend works
-BUDGET = 0.01  # seconds that a tick may take where steps are short
-SETTLE = 3.0  # seconds that the end of Blender waits for the backend to hear of it
-KEPT = 50  # jobs that are over and stay in the list
+BUDGET = 0.01  # seconds of work in a tick whose steps are short
+CLOSE_PATIENCE = 3.0  # seconds that Blender waits at its end until the backend has heard of cancelled jobs
+MAX_FINISHED = 50  # jobs that are over and stay in the list
 
 
-def _connect(model: str | None) -> Future[Client]:
-    return backend.connect(model)
+class Change(enum.Enum):
+    """What has changed in a session, for those who show it."""
+
+    ADDED = enum.auto()  # a job was added as the newest
+    REMOVED = enum.auto()  # jobs were removed
+    ADVANCED = enum.auto()  # jobs have advanced
+    FINISHED = enum.auto()  # no job is running any more
 
 
 class Session:
-    """The jobs of this Blender, oldest first."""
+    """The jobs of this Blender, oldest first.
 
-    def __init__(self) -> None:
+    Attributes:
+        jobs: The jobs, including those that are over.
+        connect: Returns the connection to a backend that loads the given model, if any.
+        listeners: Called with each `Change`, on the main thread and never while Blender draws.
+    """
+
+    def __init__(self, connect: Callable[[str | None], Future[Client]] = backend.connect) -> None:
         self.jobs: list[Job] = []
-        self._look: Generator[Any, None, Any] | None = None  # of an operator that steps through the scene's frames
+        self.connect = connect
+        self.listeners: list[Callable[[Change], None]] = []
+        self._stepping: Generator[Any, None, Any] | None = None  # of an operator
 
     @property
     def busy(self) -> bool:
+        """Whether a job is running."""
         return any(job.runs for job in self.jobs)
 
     @property
     def capturing(self) -> Job | None:
-        """The job that holds the scene."""
+        """The job that holds the scene, or None."""
         return next((job for job in self.jobs if job.holds_scene), None)
 
     @property
-    def looks(self) -> bool:
-        """Whether an operator that is no job steps through the scene's frames."""
-        return self._look is not None
-
-    @property
     def holds_scene(self) -> bool:
-        """Whether somebody steps through the scene's frames, which must not change meanwhile."""
-        return self.looks or self.capturing is not None
+        """Whether the scene's frames are being stepped through, so that nothing may change the scene."""
+        return self._stepping is not None or self.capturing is not None
 
     @property
     def latest(self) -> Job | None:
+        """The newest job, or None."""
         return self.jobs[-1] if self.jobs else None
 
     def find(self, uid: str) -> Job | None:
+        """Return the job of that name, or None."""
         return next((job for job in self.jobs if job.uid == uid), None)
 
     def begin(
-        self, scene: bpy.types.Scene, what: ShotRequest, settings: ShadeSettings, placing: Placing | None = None
+        self,
+        scene: bpy.types.Scene,
+        request: ShotRequest,
+        settings: ShadeSettings,
+        placement: PlacementOptions | None = None,
     ) -> Job:
-        """Starts a job; it goes on with each `advance`.
+        """Start a job that captures the scene; it goes on with each `advance`.
 
         Raises:
-            UsageError: another one is being captured. OutputError: there is no place for the result.
+            UsageError: Another job is being captured.
+            OutputError: The result cannot be written.
         """
         if self.holds_scene:
             raise UsageError("capturing", "Another job is being captured.", "Wait until it has its frames.")
-        free = functools.partial(self._free, results_folder(), Path(bpy.data.filepath or "scene").stem)
-        out = free()
-        check_output(out, force=False)
-        return self.add(Job(scene, what, settings, placing or Placing(), out, another=free))
+        out = reserve_output(settings.model)
+        return self.add(Job(scene, request, settings, placement or PlacementOptions(), out))
 
     def add(self, job: Job) -> Job:
-        """Starts a job that was made elsewhere."""
-        self.jobs.append(job)
-        self._forget_old()
-        if closing not in bpy.app.handlers.load_pre:
-            bpy.app.handlers.load_pre.append(closing)
-        job.begin(_connect, lambda: self.holds_scene)
+        """Start a job."""
+        self._list(job)
+        if on_load_pre not in bpy.app.handlers.load_pre:
+            bpy.app.handlers.load_pre.append(on_load_pre)
+        job.begin(self.connect, lambda: self.holds_scene)
         return job
 
-    def place(self, scene: bpy.types.Scene, folder: Path, placing: Placing, job: Job | None = None) -> Job:
-        """Starts to place a result that is there; `job` is the one that it is of, where that is in the list."""
+    def place(self, scene: bpy.types.Scene, folder: Path, placement: PlacementOptions, job: Job | None = None) -> Job:
+        """Start to place an existing result; `job` is the job that made it, if it is in the list."""
         if job is None:
-            job = Job(scene, ShotRequest(), ShadeSettings(), placing, folder)
-            self.jobs.append(job)
-            self._forget_old()
-        job.begin_placing(placing, lambda: self.holds_scene)
+            job = Job(scene, ShotRequest(), ShadeSettings(), placement, OutputFolder(folder))
+            self._list(job)
+        job.begin_placing(placement, lambda: self.holds_scene)
         return job
 
     def advance(self, only: Job | None = None) -> None:
-        """Does the next bit of work of one job, or of all that hold no scene and, without a window, the one that does.
+        """Do the next bit of work of one job, or of all that run.
 
-        A modal operator advances the job that captures.
+        In a window, a modal operator advances the job that captures.
         """
         until = time.monotonic() + BUDGET
-        for job in [only] if only is not None else self._to_advance():
+        running = [job for job in self.jobs if job.runs and (not job.holds_scene or bpy.app.background)]
+        for job in [only] if only is not None else running:
             job.advance(until)
-        self._settle_handlers()
+        self._remove_handler()
 
-    def cancel(self, reason: TrackshadeError | None = None) -> None:
-        """Ends all jobs."""
-        for job in self.jobs:
+    def cancel(self, reason: TrackshadeError | None = None, only: Job | None = None) -> None:
+        """Cancel one job, or all."""
+        for job in [only] if only is not None else self.jobs:
             job.cancel(reason)
-        self._settle_handlers()
+        if bpy.app.background:  # the process may be about to end
+            wait_for_cancellations(CANCEL_PATIENCE)
+        self._remove_handler()
 
-    def end(self, job: Job, reason: TrackshadeError | None = None) -> None:
-        """Cancels one job."""
-        job.cancel(reason)
-        self._settle_handlers()
+    def begin_stepping(self, steps: Generator[Any, None, Any]) -> None:
+        """Hold the scene for an operator that steps through its frames; closing `steps` restores the scene."""
+        self._stepping = steps
 
-    def begin_look(self, steps: Generator[Any, None, Any]) -> None:
-        """An operator steps through the scene's frames from now on; closing `steps` puts the scene back."""
-        self._look = steps
+    def end_stepping(self) -> None:
+        """Stop the operator's stepping, wherever it is, and restore the scene."""
+        steps, self._stepping = self._stepping, None
+        if steps is not None:
+            steps.close()
 
-    def end_look(self) -> None:
-        """Ends that, wherever it is; the scene is as it was before."""
-        look, self._look = self._look, None
-        if look is not None:
-            look.close()
-
-    def remove(self, job: Job) -> None:
-        """Takes a job out of the list; cancels it first. Its result stays."""
-        job.cancel()
-        self.jobs.remove(job)
-        self._settle_handlers()
+    def remove(self, *jobs: Job) -> None:
+        """Remove jobs from the list, after cancelling them. Their results stay on disk."""
+        for job in jobs:
+            self.cancel(only=job)
+            self.jobs.remove(job)
+        self._notify(Change.REMOVED)
 
     def close(self) -> None:
-        """Ends the jobs and forgets them."""
-        self.end_look()
-        self.cancel()
-        settle(SETTLE)
+        """Cancel all jobs and forget them: Blender ends, or the add-on is disabled."""
+        self.end_stepping()
+        for job in self.jobs:
+            job.cancel()
+        wait_for_cancellations(CLOSE_PATIENCE)
         self.jobs.clear()
+        self._remove_handler()
         if bpy.app.timers.is_registered(tick):
             bpy.app.timers.unregister(tick)
 
     def follow(self) -> None:
-        """Goes on by a timer, from where the scene is free again; also while another file is open."""
+        """Advance the jobs by a timer, which goes on when another file is opened."""
         if not bpy.app.timers.is_registered(tick):
             bpy.app.timers.register(tick, first_interval=TICK, persistent=True)
 
-    def _to_advance(self) -> list[Job]:
-        """All that run. One that captures is its operator's to advance, where there is a window."""
-        return [job for job in self.jobs if job.runs and (not job.holds_scene or bpy.app.background)]
+    def tick(self) -> float | None:
+        """Advance all jobs; return the seconds until the next call, or None if no job is running any more."""
+        self.advance()
+        self._notify(Change.ADVANCED if self.busy else Change.FINISHED)
+        return TICK if self.busy else None
 
-    def _free(self, folder: Path, stem: str) -> Path:
-        taken = {job.out for job in self.jobs if job.runs}
-        paths = (folder / f"{stem}-{n:03d}" for n in itertools.count(1))
-        return next(path for path in paths if path not in taken and not path.exists())
+    def _list(self, job: Job) -> None:
+        finished = [job for job in self.jobs if not job.runs]
+        for old in finished[: max(0, len(finished) - MAX_FINISHED)]:
+            self.jobs.remove(old)
+        self.jobs.append(job)
+        self._notify(Change.ADDED)
 
-    def _forget_old(self) -> None:
-        over = [job for job in self.jobs if not job.runs]
-        for job in over[: max(0, len(over) - KEPT)]:
-            self.jobs.remove(job)
+    def _notify(self, change: Change) -> None:
+        for listener in list(self.listeners):
+            listener(change)
 
-    def _settle_handlers(self) -> None:
-        if not self.busy and closing in bpy.app.handlers.load_pre:
-            bpy.app.handlers.load_pre.remove(closing)
+    def _remove_handler(self) -> None:
+        if not self.busy and on_load_pre in bpy.app.handlers.load_pre:
+            bpy.app.handlers.load_pre.remove(on_load_pre)
+
+
+def reserve_output(model: str) -> OutputFolder:
+    """Reserve a new folder for a result of the open file, where the preferences say. Main thread only.
+
+    Raises:
+        ModelError: The model is unknown.
+        OutputError: The folder cannot be created, or the disk has too little space.
+    """
+    return OutputFolder.reserve(
+        results_folder(),
+        Path(bpy.data.filepath or "scene").stem,
+        registry.spec(model),
+        numbered=True,
+        fix="Choose another folder for the results in the add-on's preferences.",
+    )
 
 
 @bpy.app.handlers.persistent
-def closing(*_: object) -> None:
-    """Before another file is opened: a capture ends while its scene is still there to be put back."""
-    job = _current.capturing
+def on_load_pre(*_: object) -> None:
+    """End the capture before another file is opened, while its scene is still there to be restored."""
+    job = _session.capturing
     if job is not None:
-        _current.end(job, ShotError("scene-gone", "The file was closed while it was being captured."))
+        _session.cancel(ShotError("scene-gone", "The file was closed while it was being captured."), job)
 
 
 def tick() -> float | None:
-    """A timer of Blender's: seconds until the next call, or None for no more."""
-    _current.advance()
-    if _current.busy:
-        redraw()
-        return TICK
-    redraw_settled()
-    return None
+    """Advance the jobs, as a timer of Blender."""
+    return _session.tick()
 
 
 def current() -> Session:
-    return _current
+    """Return the session of this Blender."""
+    return _session
 
 
-_current = Session()
+_session = Session()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What pip says, in words for an artist: how far it is, and why it failed."""
+"""The output of pip as texts for the user: how far it is, and why it failed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from trackshade.core.errors import JobError, OutputError, TrackshadeError, UsageError
 
-LARGE = {"torch": 40.0, "triton": 5.0, "llvmlite": 2.0, "scipy": 2.0, "transformers": 1.0}  # of the time, about
-CUDA = 4.0  # for each of the libraries that PyTorch brings
-INSTALL_FROM = 0.85  # share of the way where all is there and is being installed
+WEIGHTS = {"torch": 40.0, "triton": 5.0, "llvmlite": 2.0, "scipy": 2.0, "transformers": 1.0}  # approximate durations
+CUDA_WEIGHT = 4.0  # of each of the CUDA libraries that PyTorch needs
+INSTALL_FROM = 0.85  # progress at which all packages are downloaded
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _COLLECTING = re.compile(r"Collecting ([A-Za-z0-9._-]+)")
@@ -24,54 +24,72 @@ _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy"
 
 
 class PipProgress:
-    """Follows pip's lines: `share` 0 to 1 and `words`."""
+    """Follows the output of pip.
+
+    Args:
+        names: Names of the packages that are installed.
+
+    Attributes:
+        fraction: Progress, 0 to 1.
+        message: What pip is doing.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._weights = {name: LARGE.get(name, 1.0) for name in names}
+        self._weights = {name: WEIGHTS.get(name, 1.0) for name in names}
         self._begun: set[str] = set()
         self._now = ""
-        self._part = 1.0
-        self.share = 0.0
-        self.words = "Looking for packages"
+        self._part = 1.0  # of the present package, 0 to 1
+        self.fraction = 0.0
+        self.message = "Looking for packages"
 
     def feed(self, line: str) -> None:
+        """Reads a line of the output."""
         text = line.strip()
         if found := _COLLECTING.match(text):
             self._now = found[1].lower().replace("_", "-")
             self._begun.add(self._now)
-            self._weights.setdefault(self._now, CUDA if self._now.startswith("nvidia") else 1.0)
+            self._weights.setdefault(self._now, CUDA_WEIGHT if self._now.startswith("nvidia") else 1.0)
             self._part = 0.0
-            self.words = f"Looking for {self._now}"
+            self.message = f"Looking for {self._now}"
         elif found := _DOWNLOADING.match(text):
-            self.words = f"Downloading {found[1].replace('_', '-')} ({found[2]})"
+            self.message = f"Downloading {found[1].replace('_', '-')} ({found[2]})"
         elif found := _RAW.match(text):
             self._part = int(found[1]) / max(1, int(found[2]))
         elif text.startswith("Installing collected packages"):
-            self.share, self.words = max(self.share, INSTALL_FROM), "Installing the packages"
+            self.fraction, self.message = max(self.fraction, INSTALL_FROM), "Installing the packages"
             return
         elif text.startswith("Successfully installed"):
-            self.share, self.words = 1.0, "Installed"
+            self.fraction, self.message = 1.0, "Installed"
             return
         else:
             return
         done = sum(self._weights[name] for name in self._begun) - (1 - self._part) * self._weights.get(self._now, 0)
-        self.share = max(self.share, min(INSTALL_FROM, INSTALL_FROM * done / max(1.0, sum(self._weights.values()))))
+        fraction = done / max(1.0, sum(self._weights.values()))
+        self.fraction = max(self.fraction, INSTALL_FROM * min(1.0, fraction))
 
 
 def explain(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path, python: str) -> TrackshadeError:
-    """Why pip failed. `folder` is that of the environment, `wheels` the folder that it had to do with."""
+    """Returns an error that says why pip failed.
+
+    Args:
+        tail: The last lines of its output.
+        folder: Folder of the environment.
+        wheels: Folder of wheels that was used instead of the network, or None.
+        lock: File with the packages to install.
+        python: Name of the Python that was used.
+    """
     text = "\n".join(tail)
     return (
         _disk(text, folder)
         or _python(text, python)
         or (_not_in_folder(text, wheels, lock, python) if wheels is not None else _network(text))
         or _no_wheel(text, python)
-        or JobError("set-up-failed", _last_words(text), "See the log, then try again: what was downloaded is kept.")
+        or JobError("set-up-failed", _last_line(text), "See the log, then try again. Downloaded packages are kept.")
     )
 
 
 def proxy(variables: Mapping[str, str] = os.environ) -> str | None:
-    """The proxy that the environment names, without anybody's password."""
+    """Returns the proxy that environment variables set, without user name and password; None where there is none."""
     for name in _PROXIES:
         if variables.get(name):
             parts = urlsplit(variables[name])
@@ -80,17 +98,19 @@ def proxy(variables: Mapping[str, str] = os.environ) -> str | None:
 
 
 def disk_full(folder: Path) -> OutputError:
+    """Returns an error about a full disk."""
     return OutputError("disk-full", f"The disk of {folder} is full.", "Make room, or choose a folder on another disk.")
 
 
 def unwritable(folder: Path, reason: str | None) -> OutputError:
+    """Returns an error about a folder that cannot be written to."""
     return OutputError(
         "unwritable", f"{folder} cannot be written{f': {reason}' if reason else ''}.", "Choose another folder."
     )
 
 
 def cannot_write(folder: Path, error: OSError) -> OutputError:
-    """Why a folder could not be written to."""
+    """Returns an error that says why a folder could not be written to."""
     return disk_full(folder) if error.errno in _FULL else unwritable(folder, error.strerror)
 
 
@@ -114,13 +134,13 @@ def _network(text: str) -> TrackshadeError | None:
         return JobError(
             "proxy",
             f"The proxy {via or 'of this computer'} does not let pip through.",
-            "Check HTTPS_PROXY (with name and password if it wants them), or use a folder of wheels.",
+            "Check HTTPS_PROXY (with user name and password if required), or use a folder of wheels.",
         )
     if re.search(r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerificationError", text):
         return JobError(
             "certificate",
-            "The package index shows a certificate that this computer does not trust.",
-            "Check the clock; behind a company's proxy set PIP_CERT to its certificate.",
+            "The package index has a certificate that this computer does not trust.",
+            "Check the clock. Behind a company's proxy, set PIP_CERT to its certificate.",
         )
     if re.search(
         r"NewConnectionError|Failed to establish|Name or service not known|getaddrinfo|name resolution"
@@ -161,8 +181,8 @@ def _missing(text: str) -> str | None:
     return found[1] if found else None
 
 
-def _last_words(text: str) -> str:
+def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    said = (errors or lines or ["it said nothing"])[-1]
-    return f"The set-up failed: {said[:300]}"
+    last = (errors or lines or ["there was no output"])[-1]
+    return f"The set-up failed: {last[:300]}"

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the panel says, in an artist's words and in Blender's language.
+"""Texts of the interface, in Blender's language.
 
-Sentences that are put together here go through `tr`, so that a translation of the pattern is found before its gaps are
-filled. What the job path raises speaks to people at a command line too; where its way out is an option of a command,
-`told` names the panel's setting instead.
+Sentences that are put together here go through `tr`, so that the pattern is translated before it is filled. Errors are
+also shown at the command line; if the fix of one is an option of a command, `error_text` names the setting of the panel
+instead.
 """
 
 from __future__ import annotations
 
 import bpy
 
+from trackshade.client.progress import Progress
 from trackshade.core.errors import TrackshadeError
+from trackshade.core.fitting import FrameMap
 
-from ..jobs.composer import Progress
 from .translations import CONTEXT
 
 _STATES = {
@@ -22,84 +23,107 @@ _STATES = {
     "rendering": "Rendering",
     "starting": "Starting the backend",
     "sending": "Sending the shot",
-    "queued": "Waiting for its turn",
+    "queued": "Waiting for other jobs",
     "loading": "Loading",
     "running": "Shading",
     "decoding": "Decoding the frames",
-    "fetching": "Fetching the result",
+    "fetching": "Receiving the result",
     "baking": "Baking the textures",
     "placing": "Placing the result",
     "done": "Done",
     "failed": "Failed",
-    "cancelled": "Cancelled",
+    "cancelled": "Canceled",
 }
-_SAID_ALREADY = ("starting", "decoding", "fetching", "planning")  # states whose details add nothing in a line
+_WITHOUT_DETAIL = ("starting", "decoding", "fetching", "planning")  # states whose message says no more than their name
 
-# The way out in Blender, by the error's code, of errors whose own speaks of options or commands.
+# What to do in Blender about an error whose own fix mentions options or commands, by the code of the error.
 FIXES = {
-    "no-camera": "Press Add Framing Camera, or choose a camera under Shot.",
+    "no-camera": "Press Add Framing Camera, or select a camera under Shot.",
     "nothing-visible": "Point the camera at the scene and check its clip distances, or press Add Framing Camera.",
-    "render-failed": "Choose another render engine, or set First Frame to Image under Look.",
-    "output-exists": "Choose another folder for the results in the add-on's preferences.",
-    "output-not-ours": "Choose another folder for the results in the add-on's preferences.",
+    "render-failed": "Select another render engine, or set First Frame to Image File under Look.",
+    "output-exists": "Select another folder for results in the add-on's preferences.",
+    "output-not-ours": "Select another folder for results in the add-on's preferences.",
     "incomplete-scene": "Use File > External Data > Find Missing Files, or open the file with Trust Source.",
-    "no-animations": "Open the file without choosing an animation.",
-    "missing-weights": "Fetch the model under Models.",
-    "unknown-device": "Choose another device in the add-on's preferences.",
-    "backend-incomplete": "Press Set Up under Backend, or choose another Python in the add-on's preferences.",
-    "backend-unreachable": "Start it in the Backend panel, or empty its address in the add-on's preferences.",
+    "no-animations": "Open the file without selecting an animation.",
+    "missing-weights": "Download the model under Models.",
+    "unknown-device": "Select another device in the add-on's preferences.",
+    "backend-incomplete": "Press Set Up under Backend, or select another Python in the add-on's preferences.",
+    "backend-unreachable": "Start it in the Backend panel, or clear its address in the add-on's preferences.",
 }
 
 
 def tr(text: str, **values: object) -> str:
-    """A sentence in Blender's language, its gaps filled."""
+    """Translates a pattern to Blender's language and fills in the values."""
     return bpy.app.translations.pgettext_iface(text, CONTEXT).format(**values)
 
 
-def fix_of(error: TrackshadeError) -> str | None:
-    """What to do about an error, as the panel says it."""
-    fix = error.fix
-    if fix is None or not speaks_of_commands(fix):
-        return fix
-    found = FIXES.get(error.code)
-    return None if found is None else tr(found)
+def fix_text(error: TrackshadeError) -> str | None:
+    """Returns what to do about an error in the interface, or None."""
+    if error.fix is None or not mentions_commands(error.fix):
+        return error.fix
+    fix = FIXES.get(error.code)
+    return None if fix is None else tr(fix)
 
 
-def speaks_of_commands(text: str) -> bool:
+def mentions_commands(text: str) -> bool:
+    """Returns whether a text mentions commands or their options."""
     return "--" in text or "`" in text
 
 
-def told(error: TrackshadeError) -> str:
-    """An error as the panel says it."""
-    fix = fix_of(error)
+def error_text(error: TrackshadeError) -> str:
+    """Returns the message of an error and what to do about it in the interface."""
+    fix = fix_text(error)
     return error.message if fix is None else f"{error.message} {fix}"
 
 
-def state_name(state: str) -> str:
+def state_text(state: str) -> str:
+    """Returns the name of a job's state."""
     return tr(_STATES.get(state, state.capitalize()))
 
 
-def headline(progress: Progress, seconds_left: float | None = None) -> str:
-    """Where a job is, in one line."""
-    words = state_name(progress.state)
-    held = progress.state == "rendering" and not progress.waits  # by what this very Blender renders
-    if held:
-        words = tr("Blender waits: rendering {what}", what=progress.message)
+def progress_text(progress: Progress, seconds_left: float | None = None) -> str:
+    """Returns the progress of a job in one line."""
+    text = state_text(progress.state)
+    blocks = progress.state == "rendering" and not progress.waits  # this Blender renders
+    if blocks:
+        text = tr("Blender is waiting: rendering {what}", what=progress.message)
     if progress.state == "stepping":
-        words = tr("{state}, frame {step} of {steps}", state=words, step=progress.step, steps=progress.steps)
+        text = tr("{state}, frame {step} of {steps}", state=text, step=progress.step, steps=progress.steps)
     elif progress.step is not None and progress.steps is not None:
-        words = tr("{state}, {step} of {steps}", state=words, step=progress.step, steps=progress.steps)
-    elif progress.message and progress.state not in _SAID_ALREADY and not held:
-        words = tr("{state}: {detail}", state=words, detail=progress.message.partition("\n")[0])
+        text = tr("{state}, {step} of {steps}", state=text, step=progress.step, steps=progress.steps)
+    elif progress.message and progress.state not in _WITHOUT_DETAIL and not blocks:
+        text = tr("{state}: {detail}", state=text, detail=progress.message.partition("\n")[0])
     if seconds_left is not None:
-        words = tr("{state}, {time} left", state=words, time=duration(seconds_left))
-    return words
+        text = tr("{state}, {time} left", state=text, time=duration_text(seconds_left))
+    return text
 
 
-def duration(seconds: float) -> str:
-    """About how long, in words."""
+def duration_text(seconds: float) -> str:
+    """Returns a duration, rounded."""
     if seconds < 55:
         return tr("{count} s", count=max(1, round(seconds)))
     if seconds < 3570:
         return tr("{count} min", count=max(1, round(seconds / 60)))
     return tr("{hours} h {minutes} min", hours=int(seconds // 3600), minutes=int(seconds % 3600 // 60))
+
+
+def frame_map_text(frame_map: FrameMap) -> str:
+    """Returns a sentence about which scene frames a model's frames show."""
+    patterns = {
+        "exact": "All {requested} frames from {start} to {end}.",
+        "choose": "The first {count} of {requested} frames, up to frame {last}.",
+        "step": "{count} of {requested} frames with a step of {step}, up to frame {last}.",
+        "resample": "{count} frames, spread evenly over frames {start} to {end} with a step of about {step}.",
+    }
+    numbers = frame_map.frame_numbers
+    first, last = numbers[0], numbers[len(numbers) - 1]
+    step = (last - first) / (len(numbers) - 1) if len(numbers) > 1 else frame_map.step
+    return tr(
+        patterns[frame_map.rule],
+        count=len(numbers),
+        requested=frame_map.requested,
+        start=f"{frame_map.start:g}",
+        end=f"{frame_map.end:g}",
+        last=f"{last:g}",
+        step=f"{round(step, 2):g}",
+    )

@@ -1,38 +1,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel in Blender's languages. A language is a module with TEXTS, such as `german`, and a line in `tables`.
+"""Translations of the interface. A language is a TOML file named after its locale, such as `de_DE.toml`.
 
-Blender finds a text by a context too. Labels of buttons are in Blender's "Operator", the others in its default; words
-that Blender uses in another sense, such as "Fill", are in CONTEXT, which their properties name.
+Blender looks a text up in a context, too. Labels of buttons are in Blender's context "Operator", others in its default
+context; words that Blender uses in another sense, such as "Crop", are in CONTEXT, which their properties name.
 """
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import bpy
 
-from . import german
-
 CONTEXT = "Trackshade"
-_EVERYWHERE = ("*", "Operator", CONTEXT)
+_CONTEXTS = ("*", "Operator", CONTEXT)
 
 Table = dict[tuple[str, str], str]  # by context and English text
 
 
 def tables() -> dict[str, Table]:
-    """By locale, as Blender takes them."""
-    return {"de_DE": _in_contexts(german.TEXTS)}
+    """Returns the table of each locale, as Blender takes them."""
+    paths = sorted(Path(__file__).parent.glob("*.toml"))
+    return {path.stem: _expand_contexts(tomllib.loads(path.read_text(encoding="utf-8"))) for path in paths}
 
 
-def _in_contexts(texts: dict[str | tuple[str, str], str]) -> Table:
-    """A text without a context is for all of them, but where it has one of its own."""
-    everywhere = {
-        (context, key): text for key, text in texts.items() if isinstance(key, str) for context in _EVERYWHERE
-    }
-    return everywhere | {key: text for key, text in texts.items() if isinstance(key, tuple)}
+def _expand_contexts(tables: dict[str, dict[str, str]]) -> Table:
+    """Adds the table "texts" to all contexts in which a text has no translation of its own."""
+    texts = tables.pop("texts")
+    everywhere = {(context, english): text for english, text in texts.items() for context in _CONTEXTS}
+    return everywhere | {(name, english): text for name, table in tables.items() for english, text in table.items()}
 
 
 def attach(owner: str) -> None:
+    """Registers the translations for an add-on."""
     bpy.app.translations.register(owner, tables())
 
 
 def detach(owner: str) -> None:
+    """Unregisters the translations of an add-on."""
     bpy.app.translations.unregister(owner)

@@ -1,71 +1,139 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draws the tracking colors of an evaluated view layer into the framebuffer that is bound."""
+"""Drawing the tracking colors of an evaluated view layer with the GPU.
+
+The shader does for each pixel what `control/ink.py` does: it interpolates where the surface point is in the first
+frame, and colors that. It needs a GPU context, so nothing here may be called except while Blender draws.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 import gpu
+import numpy as np
 from mathutils import Matrix
 
-from .following import Following, Thing
-from .reference import Reference
-from .shader import Brush
+from trackshade.shot.track_colors import MeshRule
 
-# Blender lays what draw handlers paint over the picture with this gamma, whatever the view transform is. Colors to
-# this power come out as they are.
+from ..capture.geometry import Float32, Int32
+from ..capture.instances import InstanceKey
+from .reference import OverlayMesh, Reference
+from .tracking import DrawItem, PointTracker
+
+# Blender applies this gamma to what draw handlers draw, whatever the view transform is. Colors to this power arrive
+# unchanged.
 VIEWPORT_GAMMA = 2.2
 
+_RULE = "struct Rule { vec4 frame; vec4 range; };"
+_VERTEX = """
+void main()
+{
+    vec4 origin = vec4(first, 1.0);
+    camera_point = vec3(dot(row_x, origin), dot(row_y, origin), dot(row_z, origin));
+    gl_Position = clip * vec4(pos, 1.0);
+}
+"""
+_FRAGMENT = """
+void main()
+{
+    float inverse_depth = rule.range.z > 0.5 ? 1.0 : 1.0 / camera_point.z;
+    vec2 uv = rule.frame.xy * camera_point.xy * inverse_depth + rule.frame.zw;
+    bool inside = camera_point.z > 0.0 && all(greaterThanEqual(uv, vec2(0.0))) && all(lessThanEqual(uv, vec2(1.0)));
+    float blue = clamp((1.0 / length(camera_point) - rule.range.x) * rule.range.y, 0.0, 1.0);
+    vec3 color = inside ? floor(vec3(uv, blue) * 255.0 + 0.5) / 255.0 : vec3(0.0);
+    out_color = vec4(pow(color, vec3(rule.range.w)), opacity);
+}
+"""
+_ROWS = ("row_x", "row_y", "row_z")
 
-class Preview:
-    """A reference on the screen: what is followed of it, and its buffers."""
+Batches = tuple[Any, Any]
+
+_shader: Any = None
+
+
+def _compiled_shader() -> Any:
+    global _shader
+    if _shader is None:
+        info = gpu.types.GPUShaderCreateInfo()
+        info.typedef_source(_RULE)
+        info.uniform_buf(0, "Rule", "rule")
+        info.push_constant("MAT4", "clip")
+        for name in _ROWS:
+            info.push_constant("VEC4", name)
+        info.push_constant("FLOAT", "opacity")  # 116 bytes in all; every GPU has room for 128
+        info.vertex_in(0, "VEC3", "pos")
+        info.vertex_in(1, "VEC3", "first")
+        interface = gpu.types.GPUStageInterfaceInfo("trackshade_control")
+        interface.smooth("VEC3", "camera_point")
+        info.vertex_out(interface)
+        info.fragment_out(0, "VEC4", "out_color")
+        info.vertex_source(_VERTEX)
+        info.fragment_source(_FRAGMENT)
+        _shader = gpu.shader.create_from_info(info)
+    return _shader
+
+
+def free_shader() -> None:
+    """Frees the compiled shader."""
+    global _shader
+    _shader = None
+
+
+class Overlay:
+    """A reference on the screen: what is followed of it, and its GPU buffers."""
 
     def __init__(self, reference: Reference) -> None:
-        self.following = Following(reference)
-        self.brush = Brush(reference.rule)
+        self.tracker = PointTracker(reference)
+        self.buffers = OverlayBuffers(reference.rule)
 
 
-def draw_control(
+def draw_overlay(
     depsgraph: bpy.types.Depsgraph,
-    preview: Preview,
+    overlay: Overlay,
     projection: Matrix,
     *,
     gamma: float = 1.0,
     opacity: float = 1.0,
     background: bool = False,
     space: bpy.types.SpaceView3D | None = None,
-    hurry: bool = False,
+    skip_slow: bool = False,
 ) -> None:
-    """Draws every surface that renders show in the colors of the shot's tracking video, near over far.
+    """Draws every surface that renders show in the colors of the shot's tracking video, the nearest in front.
 
-    The framebuffer needs a depth, which is cleared.
+    The active framebuffer needs a depth buffer, which is cleared.
 
     Args:
-        depsgraph: what to draw, as it is evaluated.
-        projection: world to screen, such as `RegionView3D.perspective_matrix`.
-        gamma: 1 for exact bytes in a buffer of one's own, `VIEWPORT_GAMMA` in a draw handler of the 3D view.
-        opacity: of the surfaces, 0 to 1.
-        background: paint all else black, as the tracking video has it.
-        space, hurry: see `Following.things`.
+        depsgraph: Evaluation to draw.
+        overlay: The overlay.
+        projection: World to clip space, such as `RegionView3D.perspective_matrix`.
+        gamma: 1 for exact bytes in an offscreen buffer, `VIEWPORT_GAMMA` in a draw handler of the 3D viewport.
+        opacity: Opacity of the surfaces, 0 to 1.
+        background: Whether to draw everything else black, as in the tracking video.
+        space: See `PointTracker.draw_items`.
+        skip_slow: See `PointTracker.draw_items`.
     """
-    things = list(preview.following.things(depsgraph, space, hurry))
-    frame = gpu.state.active_framebuffer_get()
+    items = list(overlay.tracker.draw_items(depsgraph, space, skip_slow))
+    framebuffer = gpu.state.active_framebuffer_get()
     if background:
-        frame.clear(color=(0.0, 0.0, 0.0, 1.0), depth=1.0)
+        framebuffer.clear(color=(0.0, 0.0, 0.0, 1.0), depth=1.0)
     else:
-        frame.clear(depth=1.0)
+        framebuffer.clear(depth=1.0)
     before = gpu.state.blend_get(), gpu.state.depth_test_get(), gpu.state.depth_mask_get()
     try:
-        preview.brush.begin(gamma)
+        overlay.buffers.begin_redraw(gamma)
         gpu.state.depth_mask_set(True)
         gpu.state.blend_set("NONE")
         gpu.state.depth_test_set("LESS")
-        if opacity < 1.0:  # first which surface is the nearest, then that one alone
+        if opacity < 1.0:  # first only the depth, then only the nearest surface
             gpu.state.color_mask_set(False, False, False, False)
-            _paint(preview.brush, things, projection, opacity)
+            for item in items:
+                overlay.buffers.draw(item, projection, opacity)
             gpu.state.color_mask_set(True, True, True, True)
             gpu.state.blend_set("ALPHA")
             gpu.state.depth_test_set("EQUAL")
-        _paint(preview.brush, things, projection, opacity)
+        for item in items:
+            overlay.buffers.draw(item, projection, opacity)
     finally:
         gpu.state.color_mask_set(True, True, True, True)
         gpu.state.blend_set(before[0])
@@ -73,6 +141,99 @@ def draw_control(
         gpu.state.depth_mask_set(before[2])
 
 
-def _paint(brush: Brush, things: list[Thing], projection: Matrix, opacity: float) -> None:
-    for thing in things:
-        brush.paint(thing, projection, opacity)
+class OverlayBuffers:
+    """Draws the meshes of one reference; keeps what does not change on the GPU."""
+
+    def __init__(self, rule: MeshRule) -> None:
+        self._rule = rule
+        self._uniforms: dict[float, Any] = {}  # the rule, by gamma
+        self._static: dict[int, _StaticBuffers] = {}  # by identity of the mesh
+        self._moving: dict[InstanceKey, _MovingBuffers] = {}
+        self._drawn: set[int] = set()  # meshes of the latest redraw, by identity
+
+    def begin_redraw(self, gamma: float) -> None:
+        """Binds the shader for another redraw, which writes colors to the power of `gamma`."""
+        if len(self._static) > 2 * len(self._drawn):
+            # Topologies that meshes had in other frames would fill the GPU's memory.
+            self._static = {key: item for key, item in self._static.items() if key in self._drawn}
+            self._moving = {key: item for key, item in self._moving.items() if id(item.static.mesh) in self._static}
+        self._drawn.clear()
+        shader = _compiled_shader()
+        shader.bind()
+        if gamma not in self._uniforms:
+            numbers = self._rule.packed_parameters(np.eye(4))
+            values = [*numbers[12:16], *numbers[16:18], float(self._rule.orthographic), gamma]
+            self._uniforms[gamma] = gpu.types.GPUUniformBuf(np.array(values, np.float32))
+        shader.uniform_block("rule", self._uniforms[gamma])
+
+    def draw(self, item: DrawItem, projection: Matrix, opacity: float) -> None:
+        """Draws a mesh; `projection` is world to clip space."""
+        shader = _compiled_shader()
+        shader.uniform_float("clip", projection @ item.matrix_world)
+        for name, row in zip(_ROWS, item.start.rows, strict=True):
+            shader.uniform_float(name, row)
+        shader.uniform_float("opacity", opacity)
+        two_sided, one_sided = self._batches(item)
+        if two_sided is not None:
+            two_sided.draw(shader)
+        if one_sided is not None:
+            gpu.state.face_culling_set("FRONT" if item.matrix_world.determinant() < 0 else "BACK")
+            one_sided.draw(shader)
+            gpu.state.face_culling_set("NONE")
+
+    def _batches(self, item: DrawItem) -> Batches:
+        """Returns what is drawn from both sides, and from one; None where there is nothing."""
+        mesh = item.mesh
+        static = self._static.get(id(mesh))
+        if static is None:
+            static = self._static[id(mesh)] = _StaticBuffers(mesh)
+        self._drawn.add(id(mesh))
+        if item.positions is None:
+            self._moving.pop(item.key, None)
+            return static.batches
+        moving = self._moving.get(item.key)
+        if moving is None or moving.static is not static or not np.array_equal(moving.positions, item.positions):
+            moving = self._moving[item.key] = _MovingBuffers(static, item.positions)
+        return moving.batches
+
+
+class _StaticBuffers:
+    """A mesh with its vertices at their origins."""
+
+    def __init__(self, mesh: OverlayMesh) -> None:
+        self.mesh = mesh  # kept, so that no other mesh gets its identity
+        self.origins = _vertex_buffer("first", mesh.origins)
+        self.indices = [_index_buffer(item) if len(item) else None for item in (mesh.two_sided, mesh.one_sided)]
+        self.batches = self.with_positions(mesh.origins)
+
+    def with_positions(self, positions: Float32) -> Batches:
+        buffer = _vertex_buffer("pos", positions)
+        two_sided, one_sided = (self._batch(buffer, indices) for indices in self.indices)
+        return two_sided, one_sided
+
+    def _batch(self, positions: Any, indices: Any) -> Any:
+        if indices is None:
+            return None
+        batch = gpu.types.GPUBatch(type="TRIS", buf=positions, elem=indices)
+        batch.vertbuf_add(self.origins)
+        return batch
+
+
+class _MovingBuffers:
+    """A mesh with its vertices at their present positions."""
+
+    def __init__(self, static: _StaticBuffers, positions: Float32) -> None:
+        self.static, self.positions = static, positions
+        self.batches = static.with_positions(positions)
+
+
+def _vertex_buffer(name: str, values: Float32) -> Any:
+    layout = gpu.types.GPUVertFormat()
+    layout.attr_add(id=name, comp_type="F32", len=3, fetch_mode="FLOAT")
+    buffer = gpu.types.GPUVertBuf(layout, len(values))
+    buffer.attr_fill(name, values)
+    return buffer
+
+
+def _index_buffer(triangles: Int32) -> Any:
+    return gpu.types.GPUIndexBuf(type="TRIS", seq=triangles)

@@ -1,22 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way back: a result as a plate before its camera, as its background image, over the rendered picture, on the
-surfaces that it shows, and as a file of its own.
-"""
+"""Bringing results into a scene: as a plate, background image, compositor nodes, strip or textures, or as a copy."""
 
-from .baking import Baking
-from .copy import save_copy
-from .placed import Placed
-from .placing import Ready, place, prepare, remove
-from .removing import remove_result, remove_textures
-from .texture import PLACEMENT_MODES as TEXTURE_WAYS
-from .texture import ReadyTexture
+from .collection import PlacedResult
+from .placing import PreparedResult, place, prepare, remove
+from .removal import remove_result, remove_textures
+from .scene_copy import save_copy
+from .surfaces import PreparedTextures, TextureBake
 
 __all__ = [
-    "TEXTURE_WAYS",
-    "Baking",
-    "Placed",
-    "Ready",
-    "ReadyTexture",
+    "PlacedResult",
+    "PreparedResult",
+    "PreparedTextures",
+    "TextureBake",
     "place",
     "prepare",
     "remove",

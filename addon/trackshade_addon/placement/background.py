@@ -1,36 +1,75 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The result as a camera's background image, for looking at it in the viewport."""
+"""Results as background images of cameras, for the viewport."""
 
 from __future__ import annotations
 
+import re
+
 import bpy
 
-from trackshade.core.fitting import SizeFit
+from ..capture.animation import curves
+from .collection import PLATE_KEY, tag
+from .drivers import clear_empty_animation
+from .result_folder import ResultFolder
+from .sequence import Sequence, load_sequence, play_in_viewport
 
-from .sequence import Sequence
-from .timing import play_by_time
+_SWITCHED_KEY = "trackshade_showed_backgrounds"  # on a camera whose background images were switched off before
+_PATH = re.compile(r"background_images\[(\d+)\]")
 
 
-def add_background(
-    camera: bpy.types.Camera,
-    image: bpy.types.Image,
-    sequence: Sequence,
-    fit: SizeFit,
-    scene: bpy.types.Scene,
-) -> bpy.types.CameraBackgroundImage:
-    """Shows a sequence over what the camera sees, lying as `fit` says.
+def add_backgrounds(
+    result: ResultFolder, cameras: list[bpy.types.Object], sequence: Sequence, scene: bpy.types.Scene
+) -> list[str]:
+    """Gives cameras a background image in front of the scene, which the meshes that it shows would hide otherwise.
 
-    In front, since the meshes that it shows would hide it; the artist sets its opacity, as of any background image.
+    The model's image and the scene's frame have the same center, and one side in common: padded, the image just covers
+    the frame, which is Blender's frame method "crop"; cropped, it just fits inside, which is "fit". Both keep the
+    image's aspect under any pixel aspect of the scene.
 
-    The model's image and the scene's frame have the same center, and one side in common: padded, the image
-    just covers the frame, which is Blender's frame method "crop"; cropped, it just fits inside, which is
-    "fit". Both keep the image's aspect under any pixel aspect of the scene.
+    Returns:
+        Warnings about cameras that cannot be given one.
     """
-    background = camera.background_images.new()
-    background.image = image
-    background.frame_method = "CROP" if fit.mode == "pad" else "FIT"
-    background.alpha = 1.0
-    background.display_depth = "FRONT"
-    play_by_time(background.image_user, sequence, scene)
-    camera.show_background_images = True
-    return background
+    warnings = []
+    image = None
+    for data in dict.fromkeys(camera.data for camera in cameras):
+        if data.library is not None:
+            warnings.append(f"Camera data '{data.name}' is linked from a library and was given no background image.")
+            continue
+        if image is None:
+            # The viewport draws background images over the finished picture: there is no view transform to undo.
+            image = tag(load_sequence(f"{result.name} background", sequence, "sRGB"), result)
+        if not data.show_background_images:
+            data[_SWITCHED_KEY] = True
+        background = data.background_images.new()
+        background.image = image
+        background.frame_method = "CROP" if result.fit.mode == "pad" else "FIT"
+        background.alpha = 1.0
+        background.display_depth = "FRONT"
+        play_in_viewport(background.image_user, sequence, scene)
+        data.show_background_images = True
+    return warnings
+
+
+def remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:
+    """Removes the background images of the result with this folder from a camera."""
+    images = [item for item in data.background_images if item.image is not None and item.image.get(PLATE_KEY) == tag]
+    for item in images:
+        item.image = None  # otherwise the image keeps a user
+        _remove(data, item)
+    others = any(item.image is not None and PLATE_KEY in item.image for item in data.background_images)
+    if images and not others and data.get(_SWITCHED_KEY):
+        data.show_background_images = False
+        del data[_SWITCHED_KEY]
+
+
+def _remove(data: bpy.types.Camera, item: bpy.types.CameraBackgroundImage) -> None:
+    """Removes a background image and renumbers the animation of those after it."""
+    index = list(data.background_images).index(item)
+    item.image_user.driver_remove("frame_offset")
+    data.background_images.remove(item)
+    if data.animation_data is not None:
+        for curve in [*curves(data), *data.animation_data.drivers]:
+            found = _PATH.match(curve.data_path)
+            if found and int(found[1]) > index:
+                curve.data_path = f"background_images[{int(found[1]) - 1}]{curve.data_path[found.end() :]}"
+        clear_empty_animation(data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cameras that a result was made through: found again in the scene, or made again from the record."""
+"""The cameras of a result: found in the scene, or made again from the result's record."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from trackshade.core.geometry import camera_to_blender, orthographic_camera_sett
 
 from ..capture.animation import curves, time_of, whole_time
 from .collection import PLATE_KEY, tag
-from .record import Result
+from .result_folder import ResultFolder
 
 
-def find_cameras(scene: bpy.types.Scene, result: Result) -> dict[str, bpy.types.Object]:
-    """The cameras that the result was made through, by name; empty where it has a single one that the scene lacks.
-    A camera that placing this result has made does not count.
+def find_cameras(scene: bpy.types.Scene, result: ResultFolder) -> dict[str, bpy.types.Object]:
+    """Finds the cameras that the result was made through. A camera that placing this result has made does not count.
+
+    Returns:
+        The cameras by name; empty where the result has a single one that the scene lacks.
 
     Raises:
-        ShotError: the scene lacks one of several.
+        ShotError: The scene lacks one of several.
     """
     found = {}
     for name in result.sources:
         camera = scene.objects.get(name)
-        own = camera is not None and camera.get(PLATE_KEY) == str(result.folder)
-        if camera is not None and isinstance(camera.data, bpy.types.Camera) and not own:
+        placed = camera is not None and camera.get(PLATE_KEY) == str(result.folder)
+        if camera is not None and isinstance(camera.data, bpy.types.Camera) and not placed:
             found[name] = camera
         elif len(result.sources) > 1:
             raise ShotError(
@@ -41,8 +43,8 @@ def find_cameras(scene: bpy.types.Scene, result: Result) -> dict[str, bpy.types.
     return found
 
 
-def make_camera(scene: bpy.types.Scene, result: Result) -> bpy.types.Object:
-    """A camera that sees what the samples saw, by the result's record. It becomes the scene's if that has none."""
+def make_camera(scene: bpy.types.Scene, result: ResultFolder) -> bpy.types.Object:
+    """Makes a camera that moves as the result's record says. It becomes the scene's camera if there is none."""
     track = result.camera
     frames = [time_of(scene, sample) for sample in result.samples]
     data = tag(bpy.data.cameras.new(track.name), result)
@@ -51,17 +53,18 @@ def make_camera(scene: bpy.types.Scene, result: Result) -> bpy.types.Object:
     square = np.diag([1.0, ay / ax, 1.0]) @ result.frame_intrinsics  # as if the frame's pixels were square
     size = (width, height * ay / ax)
     read = orthographic_camera_settings if track.orthographic[0] else perspective_camera_settings
-    for name, values in _columns([read(k, size) for k in square]).items():
-        _animate(data, name, values, frames)
+    lenses = [read(k, size) for k in square]
+    for name in lenses[0]:
+        _animate(data, name, [lens[name] for lens in lenses], frames)
     _animate(data, "clip_start", track.clip[:, 0].tolist(), frames)
     _animate(data, "clip_end", track.clip[:, 1].tolist(), frames)
     camera.rotation_mode = "QUATERNION"
-    places = [Matrix(matrix.tolist()) for matrix in camera_to_blender(track.world_to_camera)]
-    turns = [place.to_quaternion() for place in places]
-    for before, after in pairwise(turns):
+    matrices = [Matrix(matrix.tolist()) for matrix in camera_to_blender(track.world_to_camera)]
+    rotations = [matrix.to_quaternion() for matrix in matrices]
+    for before, after in pairwise(rotations):
         after.make_compatible(before)
-    _animate(camera, "rotation_quaternion", [tuple(turn) for turn in turns], frames)
-    _animate(camera, "location", [tuple(place.translation) for place in places], frames)
+    _animate(camera, "rotation_quaternion", [tuple(rotation) for rotation in rotations], frames)
+    _animate(camera, "location", [tuple(matrix.translation) for matrix in matrices], frames)
     for block in (data, camera):
         if block.animation_data is not None and block.animation_data.action is not None:
             tag(block.animation_data.action, result)
@@ -73,12 +76,8 @@ def make_camera(scene: bpy.types.Scene, result: Result) -> bpy.types.Object:
     return camera
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
-
-
 def _animate(block: bpy.types.ID, name: str, values: list[Any], frames: list[float]) -> None:
-    """Sets a property, with keys where it changes."""
+    """Sets a property, with keyframes if it changes."""
     setattr(block, name, values[0])
     if any(value != values[0] for value in values):
         for value, frame in zip(values, frames, strict=True):
@@ -87,20 +86,21 @@ def _animate(block: bpy.types.ID, name: str, values: list[Any], frames: list[flo
 
 
 def active_camera(scene: bpy.types.Scene) -> Callable[[int], str | None]:
-    """The camera that each frame is seen through: that of the last marker with a camera, as Blender switches
-    them. Markers go by the scene's time, which may be stretched.
+    """Returns a function that tells the name of the camera that Blender uses in a frame.
+
+    It is that of the last timeline marker with a camera. Markers go by the scene's time, which may be stretched.
     """
-    named: dict[int, str] = {}
+    by_frame: dict[int, str] = {}
     for marker in scene.timeline_markers:
         if marker.camera is not None and not marker.camera.hide_render:
-            named.setdefault(marker.frame, marker.camera.name)
-    bound = sorted(named.items())
-    fixed = None if scene.camera is None else scene.camera.name
+            by_frame.setdefault(marker.frame, marker.camera.name)
+    markers = sorted(by_frame.items())
+    scene_camera = None if scene.camera is None else scene.camera.name
 
     def active(frame: int) -> str | None:
-        if not bound:
-            return fixed
+        if not markers:
+            return scene_camera
         time = whole_time(scene, frame)
-        return next((name for at, name in reversed(bound) if at <= time), bound[0][1])
+        return next((name for start, name in reversed(markers) if start <= time), markers[0][1])
 
     return active

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where placed results live in a scene: the collection "Trackshade", and in it one collection per result.
+"""The collection that holds a result in a scene, and how data-blocks of a result are marked.
 
-Every data block that placing makes carries the result's folder as a custom property; by it they are found again.
+A scene has one collection "Trackshade", and in it one collection per result. Every data-block that placing makes
+carries the result's folder as a custom property, by which it is found again.
 """
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,71 +17,101 @@ import bpy
 from trackshade.core.errors import UsageError
 
 from ..capture.visibility import PLATE_KEY
-from .record import Result
+from .result_folder import ResultFolder
 
 _NAME = "Trackshade"
-_ROOT_KEY = "trackshade_results"  # marks the collection "Trackshade", whatever its name has become
+_ROOT_KEY = "trackshade_results"  # marks the collection "Trackshade", even if it is renamed
 Block = TypeVar("Block", bound=bpy.types.ID)
 
 
-def tag(block: Block, result: Result) -> Block:
-    """Marks a data block as part of a placed result."""
+@dataclass(frozen=True)
+class PlacedResult:
+    """What placing a result has added to a scene. It holds names, not references, so that it survives an undo."""
+
+    folder: Path  # folder of the result, by which `remove` finds what belongs to it
+    scene: str  # name of the scene
+    # Name of the collection with the plates; "" where there is none. The collection has the warnings as a custom
+    # property.
+    collection: str
+    planes: tuple[str, ...]  # names of the plates, one for each camera
+    cameras: tuple[str, ...]  # names of the cameras
+    frames: tuple[int, int]  # first and last scene frame in which the result is shown
+    color_space: str  # color space of the plate's images
+    warnings: tuple[str, ...]  # sentences about what will not look as it was made
+
+
+def tag(block: Block, result: ResultFolder) -> Block:
+    """Marks a data-block as part of a placed result, and returns it."""
     block[PLATE_KEY] = str(result.folder)
     return block
 
 
 def stored_path(path: Path) -> str:
-    """A file's path as the scene keeps it: beside the open file, where the preferences say so, so that both may be
-    moved together."""
+    """Returns a path as the scene should store it.
+
+    It is relative to the open file where Blender's preferences say so, so that both may be moved together.
+    """
     if bpy.data.is_saved and bpy.context.preferences.filepaths.use_relative_paths:
         with contextlib.suppress(ValueError):  # on another drive than the file
             return bpy.path.relpath(str(path))
     return str(path)
 
 
-def shown_layer(scene: bpy.types.Scene, wanted: str | None, result: Result) -> str | None:
-    """Name of the view layer that shows the result, None for all of them.
+def choose_view_layer(scene: bpy.types.Scene, name: str | None, result: ResultFolder) -> str | None:
+    """Returns the name of the view layer that shows the result, or None for all of them.
+
+    Args:
+        scene: The scene.
+        name: View layer that was asked for; None for the captured one, or all where the scene has lost that.
+        result: The result.
 
     Raises:
-        UsageError: the scene has no view layer of the wanted name.
+        UsageError: The scene has no view layer of this name.
     """
-    if wanted is None:
+    if name is None:
         return result.view_layer if result.view_layer in scene.view_layers else None
-    if wanted not in scene.view_layers:
+    if name not in scene.view_layers:
         names = ", ".join(layer.name for layer in scene.view_layers)
-        raise UsageError("unknown-view-layer", f"The scene has no view layer '{wanted}'.", f"It has: {names}.")
-    return wanted
+        raise UsageError("unknown-view-layer", f"The scene has no view layer '{name}'.", f"It has: {names}.")
+    return name
 
 
-def make_home(scene: bpy.types.Scene, result: Result, layer: str | None) -> bpy.types.Collection:
-    """The result's collection, in view layer `layer` only (None: in all)."""
-    root = root_collection(scene)
+def make_result_collection(
+    scene: bpy.types.Scene, result: ResultFolder, view_layer: str | None
+) -> bpy.types.Collection:
+    """Makes the collection of a result, visible only in `view_layer` unless that is None."""
+    root = _root_collection(scene)
     if root is None:
         root = bpy.data.collections.new(_NAME)
         root[_ROOT_KEY] = True
         scene.collection.children.link(root)
-    home = tag(bpy.data.collections.new(result.name), result)
-    root.children.link(home)
-    for view_layer in scene.view_layers:
-        if layer is not None and view_layer.name != layer:
-            found = _layer_collection(view_layer.layer_collection, home)
+    collection = tag(bpy.data.collections.new(result.name), result)
+    root.children.link(collection)
+    for layer in scene.view_layers:
+        if view_layer is not None and layer.name != view_layer:
+            found = _layer_collection(layer.layer_collection, collection)
             if found is not None:
                 found.exclude = True
-    return home
+    return collection
 
 
-def root_collection(scene: bpy.types.Scene) -> bpy.types.Collection | None:
-    """The collection of all placed results, if the scene has one."""
+def remove_empty_collections(scene: bpy.types.Scene) -> None:
+    """Removes the collections of results that hold nothing any more, and "Trackshade" itself if it is empty."""
+    root = _root_collection(scene)
+    if root is not None:
+        for item in [item for item in root.children if PLATE_KEY in item and not (item.objects or item.children)]:
+            bpy.data.collections.remove(item)
+        if not (root.objects or root.children):
+            bpy.data.collections.remove(root)
+
+
+def _root_collection(scene: bpy.types.Scene) -> bpy.types.Collection | None:
     return next((item for item in scene.collection.children if _ROOT_KEY in item), None)
 
 
 def _layer_collection(
-    parent: bpy.types.LayerCollection, wanted: bpy.types.Collection
+    parent: bpy.types.LayerCollection, collection: bpy.types.Collection
 ) -> bpy.types.LayerCollection | None:
-    if parent.collection == wanted:
+    if parent.collection == collection:
         return parent
-    return next((found for child in parent.children if (found := _layer_collection(child, wanted))), None)
-
-
-def holds_anything(collection: bpy.types.Collection) -> bool:
-    return bool(collection.objects or collection.children)
+    return next((found for child in parent.children if (found := _layer_collection(child, collection))), None)

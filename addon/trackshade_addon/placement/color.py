@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Color that comes out as it went in: the inverse of the scene's own view transform, and a measure of how
-well.
+"""Keeping a result's colors unchanged: the inverse of the scene's view transform, and how exact it is.
 
-The pictures of a result are finished sRGB. A render takes scene-linear light through the view transform, so a
-plate needs its images read by the inverse of that transform. Blender offers the inverse of most transforms as
-a color space. It undoes the exposure too, which a plate's emission divides out (see `plane`), but not looks,
-curves or gamma.
+The images of a result are finished sRGB. A render takes scene-linear light through the view transform, so a plate
+needs its images read with the inverse of that transform. Blender offers the inverse of most transforms as a color
+space. The exposure is divided out in the plate's emission (see `materials`); looks, curves and gamma cannot be undone.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import numpy as np
 
 from trackshade.core.images import write_png
 
-from ..discard import discard
+from ..capture.render_guard import discard
 
 _INVERSE = {
     "Standard": "sRGB",
@@ -32,12 +30,19 @@ _INVERSE = {
     "Raw": "Non-Color",
 }
 TOLERANCE = 2  # levels of 255
-SAMPLE = 10_000  # pixels that tell enough of a picture
+SAMPLE = 10_000  # pixels of an image that are checked, at most
 
 
 def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma: bool = False) -> tuple[str, list[str]]:
-    """The color space to read a plate's images by, and sentences about what keeps the pixels from arriving
-    unchanged; `what` they speak of, and whether who reads them undoes the gamma.
+    """Chooses the color space for reading a result's images, so that the scene shows them unchanged.
+
+    Args:
+        scene: The scene.
+        what: What the warnings call the images.
+        undoes_gamma: Whether the caller undoes the gamma of the view settings.
+
+    Returns:
+        The name of the color space, and warnings about what will change the colors nevertheless.
     """
     view = scene.view_settings
     known = color_spaces()
@@ -69,43 +74,48 @@ def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma:
 
 
 def color_spaces() -> set[str]:
-    """Names of all color spaces that images can be read by."""
+    """Returns the names of all color spaces that images can be read with."""
     return {
         item.identifier for item in bpy.types.ColorManagedInputColorspaceSettings.bl_rna.properties["name"].enum_items
     }
 
 
-def take_sample(picture: Path, folder: Path) -> Path:
-    """A small picture in `folder`: every n-th pixel of `picture` as it is, SAMPLE in all at most."""
-    image = imbuf.load(str(picture))
+def take_sample(path: Path, folder: Path) -> Path:
+    """Writes a small image to `folder`: every n-th pixel of the image at `path`, SAMPLE in all at most."""
+    image = imbuf.load(str(path))
     try:
         width, height = image.size
         shrink = max(1.0, math.sqrt(width * height / SAMPLE))
         image.resize((max(1, int(width / shrink)), max(1, int(height / shrink))), method="FAST")
-        path = folder / "sample.png"
-        imbuf.write(image, filepath=str(path))
+        sample = folder / "sample.png"
+        imbuf.write(image, filepath=str(sample))
     finally:
         image.free()
-    return path
+    return sample
 
 
 def warm_up(scene: bpy.types.Scene) -> None:
-    """Has Blender make its tables of the scene's colors, which takes it up to a second the first time."""
+    """Makes Blender compute its tables for the scene's colors, which takes up to a second the first time."""
     with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
         write_png(Path(folder) / "grey.png", np.full((4, 4, 3), 128, np.uint8))
-        changed_share(Path(folder) / "grey.png", scene, inverse_space(scene)[0])
+        changed_fraction(Path(folder) / "grey.png", scene, inverse_space(scene)[0])
 
 
-def changed_share(picture: Path, scene: bpy.types.Scene, space: str) -> tuple[float, int]:
-    """How a picture comes out of the scene's view transform when it is read by `space`.
+def changed_fraction(path: Path, scene: bpy.types.Scene, space: str) -> tuple[float, int]:
+    """Measures how much the scene's view transform changes an image that is read with a color space.
 
-    Blender itself computes it. A transform cannot show every color (AgX no fully saturated one), and then
-    the inverse meets only the nearest.
+    Blender itself computes it. A transform cannot show every color (AgX no fully saturated one), and then the inverse
+    yields only the nearest.
+
+    Args:
+        path: The image file.
+        scene: Scene with the view transform.
+        space: Name of the color space.
 
     Returns:
-        The share of its pixels that change by more than TOLERANCE, 0..1, and the largest change, in levels.
+        The fraction of the pixels that change by more than TOLERANCE, and the largest change in levels of 255.
     """
-    image = bpy.data.images.load(str(picture), check_existing=False)
+    image = bpy.data.images.load(str(path), check_existing=False)
     check = bpy.data.scenes.new("Trackshade color check")
     try:
         image.colorspace_settings.name = space
@@ -121,37 +131,37 @@ def changed_share(picture: Path, scene: bpy.types.Scene, space: str) -> tuple[fl
         with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
             shown = Path(folder) / "shown.png"
             image.save_render(str(shown), scene=check)
-            change = np.abs(read_levels(shown) - read_levels(picture)).max(axis=-1)
+            change = np.abs(read_levels(shown) - read_levels(path)).max(axis=-1)
     finally:
         discard(check)
         discard(image)
     return float((change > TOLERANCE).mean()), int(change.max())
 
 
-def linear_pixels(picture: Path, space: str) -> np.ndarray:
-    """[H, W, 3] float32 scene-linear of a picture that is read by `space`, top row first; by Blender itself."""
-    image = bpy.data.images.load(str(picture), check_existing=False)
+def linear_pixels(path: Path, space: str) -> np.ndarray:
+    """Reads an image with a color space as [H, W, 3] float32 scene-linear pixels, top row first."""
+    image = bpy.data.images.load(str(path), check_existing=False)
     writer = bpy.data.scenes.new("Trackshade color")
     try:
         image.colorspace_settings.name = space
         output = writer.render.image_settings
         output.file_format, output.color_mode, output.color_depth, output.exr_codec = "OPEN_EXR", "RGB", "32", "ZIP"
         with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
-            light = Path(folder) / "light.exr"
-            image.save_render(str(light), scene=writer)
-            return _values(light)[..., :3]
+            linear = Path(folder) / "light.exr"
+            image.save_render(str(linear), scene=writer)
+            return _read_pixels(linear)[..., :3]
     finally:
         discard(writer)
         discard(image)
 
 
 def read_levels(path: Path) -> np.ndarray:
-    """[H, W, 3] 0..255 of an 8-bit picture, top row first, untouched by color management."""
-    return np.rint(_values(path, "Non-Color")[..., :3] * 255)
+    """Reads an 8-bit image without color management as [H, W, 3], 0 to 255, top row first."""
+    return np.rint(_read_pixels(path, "Non-Color")[..., :3] * 255)
 
 
-def _values(path: Path, space: str | None = None) -> np.ndarray:
-    """[H, W, C] float32 of an image file, top row first."""
+def _read_pixels(path: Path, space: str | None = None) -> np.ndarray:
+    """Reads an image file as [H, W, C] float32, top row first."""
     image = bpy.data.images.load(str(path), check_existing=False)
     try:
         if space is not None:

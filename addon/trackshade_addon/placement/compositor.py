@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A result in the compositor: laid over the picture just before the output, in the frames that it has.
+"""Results in the compositor: laid over the image just before the output, in the frames that they have.
 
-Only nodes of ours are added, between the output and what fed it; taking them out joins the two again, whatever else
-was changed meanwhile. Up to Blender 4.5 a scene has a tree of its own with a Composite node; from 5.0 on it uses a
-node group, whose Group Output is the picture; from 5.3 on it has several, one after the other, as effects, and ours is
-the last.
+Nodes are only added, between the output and what fed it; removing them joins the two again, whatever else was changed
+meanwhile. Up to Blender 4.5 a scene has an embedded node tree with a Composite node; from 5.0 on it uses a node group,
+whose Group Output is the image; from 5.3 on it has several, one after the other, as effects, and ours is the last.
 """
 
 from __future__ import annotations
@@ -15,62 +14,65 @@ import bpy
 
 from trackshade.core.errors import ShotError
 
+from ..capture.render_guard import OVERLAY_KEY, compositor_trees
 from .collection import PLATE_KEY
-from .plane import drive_by, new_driver
-from .record import Result
-from .sequence import Sequence
-from .timing import follow_frames, forget_drivers, play
+from .drivers import clear_empty_animation, drive, drive_by_frame
+from .result_folder import ResultFolder
+from .sequence import Sequence, play
 
-_GROUPS = bpy.app.version >= (5, 0)
-_EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
+_HAS_GROUPS = bpy.app.version >= (5, 0)
+_HAS_EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
 _MADE = "trackshade_made"  # on a tree: it was made, or switched on, for a result
-_OVER = "trackshade_over"  # on the node that lays the result over the picture
-_SHIFTED = "trackshade_shifted"  # on that node: the output's name, which made room for it
+_SHIFTED = "trackshade_shifted"  # on that node: the name of the output node, which was moved to make room for it
 _ROOM = 60
 
 
-def add_to_compositor(scene: bpy.types.Scene, result: Result, image: bpy.types.Image, sequence: Sequence) -> list[str]:
-    """Lays a result's pictures over the scene's composited picture; sentences about what keeps it from being seen.
+def add_to_compositor(
+    scene: bpy.types.Scene, result: ResultFolder, image: bpy.types.Image, sequence: Sequence
+) -> list[str]:
+    """Lays a result's images over the scene's composited image.
+
+    Returns:
+        Warnings about what keeps it from being seen.
 
     Raises:
-        ShotError: the scene's tree belongs to another file.
+        ShotError: The scene's node tree is linked from another file.
     """
     tree = _open_tree(scene)
-    output = _output(tree, result)
-    fed = output.inputs[0].links[0].from_socket if output.inputs[0].is_linked else None
-    nodes: list[Any] = []
+    output = _find_output(tree, result)
+    source = output.inputs[0].links[0].from_socket if output.inputs[0].is_linked else None
 
-    def make(kind: str, place: int) -> Any:
+    def make(kind: str, column: int) -> Any:
         node = tree.nodes.new(kind)
         node[PLATE_KEY] = str(result.folder)
-        node.location = (output.location.x - 190 * place, output.location.y - (250 if place > 1 else 0))
-        nodes.append(node)
+        node.location = (output.location.x - 190 * column, output.location.y - (250 if column > 1 else 0))
         return node
 
-    picture = make("CompositorNodeImage", 4)
-    picture.image, picture.label = image, result.name
-    play(picture, sequence)
+    frames = make("CompositorNodeImage", 4)
+    frames.image, frames.label = image, result.name
+    play(frames, sequence)
     exposure = make("CompositorNodeExposure", 3)
-    fitted = make("CompositorNodeScale", 2)
-    _fit(fitted, "Crop" if result.fit.mode == "pad" else "Fit")
+    scale = make("CompositorNodeScale", 2)
+    _fit_to_render(scale, "Crop" if result.fit.mode == "pad" else "Fit")
     over = make("CompositorNodeAlphaOver", 1)
-    over[_OVER] = True
+    over[OVERLAY_KEY] = True
     factor, below, above = _over_inputs(over)
     output.location.x += _ROOM
     over[_SHIFTED] = output.name
-    if fed is None:
+    if source is None:
         layers = make("CompositorNodeRLayers", 5)
         layers.scene = scene
         layers.location.y = output.location.y
-        fed = layers.outputs["Image"]
+        source = layers.outputs["Image"]
     link = tree.links.new
-    link(picture.outputs["Image"], exposure.inputs["Image"])
-    link(exposure.outputs[0], fitted.inputs["Image"])
-    link(fitted.outputs[0], above)
-    link(fed, below)
+    link(frames.outputs["Image"], exposure.inputs["Image"])
+    link(exposure.outputs[0], scale.inputs["Image"])
+    link(scale.outputs[0], above)
+    link(source, below)
     link(over.outputs[0], output.inputs[0])
-    _drive_exposure(exposure, scene)
-    follow_frames(factor, "default_value", {sequence.start - 1: 0, sequence.start: 1, sequence.end + 1: 0})
+    stops = {"stops": ("SCENE", scene, "view_settings.exposure")}
+    drive(exposure.inputs["Exposure"], "default_value", "-stops", stops)
+    drive_by_frame(factor, "default_value", {sequence.start - 1: 0, sequence.start: 1, sequence.end + 1: 0})
     warnings = []
     if others := [other.name for other in bpy.data.scenes if other != scene and tree in compositor_trees(other)]:
         named = ", ".join(f"'{name}'" for name in others)
@@ -81,52 +83,38 @@ def add_to_compositor(scene: bpy.types.Scene, result: Result, image: bpy.types.I
 
 
 def remove_from_compositor(scene: bpy.types.Scene, tag: str | None = None) -> int:
-    """Takes a result, any or the one of this folder, out of the compositor; how many there were."""
+    """Removes results, all or the one of this folder, from the compositor and returns how many there were."""
     return sum(_remove(scene, tree, tag) for tree in compositor_trees(scene))
 
 
 def _remove(scene: bpy.types.Scene, tree: Any, tag: str | None) -> int:
-    own = [node for node in tree.nodes if PLATE_KEY in node and tag in (None, node[PLATE_KEY])]
-    overs = [node for node in own if _OVER in node]
+    nodes = [node for node in tree.nodes if PLATE_KEY in node and tag in (None, node[PLATE_KEY])]
+    overs = [node for node in nodes if OVERLAY_KEY in node]
     for node in overs:
         below = _over_inputs(node)[1]
-        fed = below.links[0].from_socket if below.is_linked else None
+        source = below.links[0].from_socket if below.is_linked else None
         for link in list(node.outputs[0].links):
             target = link.to_socket
             tree.links.remove(link)
-            if fed is not None and (fed.node not in own or _OVER in fed.node):
-                tree.links.new(fed, target)
+            if source is not None and (source.node not in nodes or OVERLAY_KEY in source.node):
+                tree.links.new(source, target)
         output = tree.nodes.get(node.get(_SHIFTED, ""))
         if output is not None:
             output.location.x -= _ROOM
-    for node in own:
+    for node in nodes:
         for socket in node.inputs:
             if hasattr(socket, "default_value"):
                 socket.driver_remove("default_value")
         tree.nodes.remove(node)
-    forget_drivers(tree)
+    clear_empty_animation(tree)
     if tree.get(_MADE) and not any(PLATE_KEY in node for node in tree.nodes):
         _close_tree(scene, tree)
     return len(overs)
 
 
-def placed_nodes(scene: bpy.types.Scene) -> list[bpy.types.Node]:
-    """The nodes that lay results over the picture; muted, they let it through as it was."""
-    return [node for tree in compositor_trees(scene) for node in tree.nodes if _OVER in node]
-
-
-def compositor_trees(scene: bpy.types.Scene) -> list[Any]:
-    """The node trees that a scene is composited by, in their order."""
-    if _EFFECTS:
-        trees = [effect.node_group for effect in scene.compositor_effects]
-    else:
-        trees = [scene.compositing_node_group if _GROUPS else scene.node_tree]
-    return list(dict.fromkeys(tree for tree in trees if tree is not None))
-
-
 def _open_tree(scene: bpy.types.Scene) -> Any:
-    """The tree to add nodes to; made, or switched on, where there is none."""
-    if _EFFECTS:
+    """Returns the tree to add nodes to; it is made, or switched on, where there is none."""
+    if _HAS_EFFECTS:
         return next((tree for tree in compositor_trees(scene) if _MADE in tree), None) or _add_effect(scene)
     tree = next(iter(compositor_trees(scene)), None)
     if tree is not None and tree.library is not None:
@@ -135,7 +123,7 @@ def _open_tree(scene: bpy.types.Scene) -> Any:
             f"The compositor's nodes of scene '{scene.name}' are linked from another file.",
             "Make them local, or place the result in another way.",
         )
-    if _GROUPS:
+    if _HAS_GROUPS:
         if tree is None:
             tree = scene.compositing_node_group = _new_group()
     elif not scene.use_nodes:
@@ -145,8 +133,10 @@ def _open_tree(scene: bpy.types.Scene) -> Any:
 
 
 def _switch_on(scene: Any) -> Any:
-    """The scene's own tree. Where there was none, it begins with Blender's first nodes, but for the viewer: the image
-    that comes with it would stay in the file."""
+    """Switches on the scene's embedded tree.
+
+    A new tree has Blender's default nodes except the viewer: the image that comes with it would stay in the file.
+    """
     bare, known = scene.node_tree is None, set(bpy.data.images)
     scene.use_nodes = True
     tree = scene.node_tree
@@ -166,7 +156,7 @@ def _new_group() -> Any:
 
 
 def _add_effect(scene: Any) -> Any:
-    """A last effect, which lets the picture through; which one is active stays the same."""
+    """Adds a last effect, which lets the image through, and leaves the active effect as it is."""
     effects = scene.compositor_effects
     active = next((effect for effect in effects if effect.is_active), None)
     tree = effects.new("Trackshade").node_group = _new_group()
@@ -182,22 +172,22 @@ def _add_effect(scene: Any) -> Any:
 def _close_tree(scene: Any, tree: Any) -> None:
     """Removes a tree that was made, or switches it off again, unless an artist has added nodes to it."""
     del tree[_MADE]
-    if _EFFECTS:
+    if _HAS_EFFECTS:
         if {node.bl_idname for node in tree.nodes} <= {"NodeGroupInput", "NodeGroupOutput"} and tree.users == 1:
             scene.compositor_effects.remove(next(item for item in scene.compositor_effects if item.node_group == tree))
             bpy.data.node_groups.remove(tree)
-    elif not _GROUPS:
+    elif not _HAS_GROUPS:
         scene.use_nodes = False
     elif not tree.nodes and tree.users == 1:
         scene.compositing_node_group = None
         bpy.data.node_groups.remove(tree)
 
 
-def _output(tree: Any, result: Result) -> Any:
-    """The node that is the picture; made where there is none."""
-    kind = "NodeGroupOutput" if _GROUPS else "CompositorNodeComposite"
+def _find_output(tree: Any, result: ResultFolder) -> Any:
+    """Returns the output node; it is made where there is none."""
+    kind = "NodeGroupOutput" if _HAS_GROUPS else "CompositorNodeComposite"
     found = [node for node in tree.nodes if node.bl_idname == kind]
-    if _GROUPS:
+    if _HAS_GROUPS:
         found.sort(key=lambda node: not node.is_active_output)
         if not any(item.item_type == "SOCKET" and item.in_out == "OUTPUT" for item in tree.interface.items_tree):
             tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
@@ -205,13 +195,13 @@ def _output(tree: Any, result: Result) -> Any:
         found.sort(key=lambda node: not node.inputs[0].is_linked)
     if found:
         return found[0]
-    made = tree.nodes.new(kind)
-    made[PLATE_KEY] = str(result.folder)
-    return made
+    node = tree.nodes.new(kind)
+    node[PLATE_KEY] = str(result.folder)
+    return node
 
 
-def _fit(node: Any, method: str) -> None:
-    """Has a Scale node lay its picture over the render's frame."""
+def _fit_to_render(node: Any, method: str) -> None:
+    """Sets a Scale node to fit its image to the render's frame."""
     if "Frame Type" in node.inputs:  # from Blender 5.0 on
         node.inputs["Type"].default_value = "Render Size"
         node.inputs["Frame Type"].default_value = method
@@ -220,13 +210,7 @@ def _fit(node: Any, method: str) -> None:
 
 
 def _over_inputs(node: Any) -> tuple[Any, Any, Any]:
-    """Factor, background and foreground of an Alpha Over node, in the order of any Blender."""
+    """Returns factor, background and foreground of an Alpha Over node, whatever their order in this Blender."""
     factor = next(socket for socket in node.inputs if socket.identifier == "Fac")
     below, above = [socket for socket in node.inputs if socket.type == "RGBA"]
     return factor, below, above
-
-
-def _drive_exposure(node: Any, scene: bpy.types.Scene) -> None:
-    driver = new_driver(node.inputs["Exposure"], "default_value")
-    drive_by(driver, "stops", "SCENE", scene, "view_settings.exposure", "-stops")
-    driver.expression = "-stops"

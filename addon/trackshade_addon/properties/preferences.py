@@ -1,108 +1,116 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The add-on's preferences: the backend's environment, the folders, and where results go."""
+"""The add-on's preferences: the backend's environment, its address, and folders. Main thread only."""
 
 # No postponed annotations here: Blender reads the properties from them.
+from pathlib import Path
+
 import bpy
 
 from trackshade.core import folders
 
-from .. import backend
-from ..ui.backend_panel import draw_backend
-from ..ui.drawing import draw_text
-from ..ui.models_panel import draw_models
-from ..ui.shared import MAY_BE_RELATIVE
-from .chosen import ADDON, RESULTS
+ADDON = __name__.rsplit(".", 2)[0]  # the add-on's package, as Blender calls it
+DEFAULT_RESULTS = "//shaded"
+# Options of a path that may be relative to the file; newer Blenders show such a path in red without them.
+RELATIVE_PATH = (
+    {"PATH_SUPPORTS_BLEND_RELATIVE"}
+    if "is_path_supports_blend_relative" in bpy.types.Property.bl_rna.properties
+    else set[str]()
+)
 
 
-class TrackshadePreferences(bpy.types.AddonPreferences):
-    """Preferences of the add-on."""
-
-    bl_idname = ADDON
+class PreferencesProperties:
+    """Properties of the preferences; `ui.preferences_panel` draws them."""
 
     python: bpy.props.StringProperty(
         name="Existing Python",
-        description="Python of an environment that has Trackshade's backend already. Leave empty to use the one "
-        "that Set Up makes",
+        description="Python executable of an environment in which Trackshade's backend is installed. Leave empty to "
+        "use the environment made by Set Up",
         subtype="FILE_PATH",
     )
     endpoint: bpy.props.StringProperty(
         name="Backend Address",
-        description="Of a backend that runs already, perhaps on another computer. Leave empty for the one of this "
-        "computer, which starts by itself",
+        description="Address of a running backend, for example on another computer. Leave empty to use a backend on "
+        "this computer, which starts automatically",
     )
     environment_folder: bpy.props.StringProperty(
         name="Environment Folder",
-        description="Where Set Up puts PyTorch and the other libraries: several gigabytes. Leave empty for one folder "
-        "that all versions of Blender share",
+        description="Folder in which Set Up installs PyTorch and other libraries, which take several gigabytes. Leave "
+        "empty for a folder that all versions of Blender share",
         subtype="DIR_PATH",
     )
     base_python: bpy.props.StringProperty(
         name="Python",
-        description="Python 3.11 to 3.14 to make the environment with. Leave empty to use Blender's own where that "
-        "is possible",
+        description="Python 3.11 to 3.14 to create the environment with. Leave empty to use Blender's Python if "
+        "possible",
         subtype="FILE_PATH",
     )
     device: bpy.props.EnumProperty(
         name="Device",
-        description="What shades: the environment is made for it",
+        description="Device that the environment is created for",
         items=[
-            ("auto", "Automatic", "An NVIDIA or Apple GPU where there is one, else the processor"),
+            ("auto", "Automatic", "An NVIDIA or Apple GPU if there is one, otherwise the CPU"),
             ("cuda", "NVIDIA GPU", "PyTorch with CUDA"),
             ("mps", "Apple GPU", "PyTorch with Metal"),
-            ("cpu", "Processor", "No GPU: enough for the small embedded model"),
+            ("cpu", "CPU", "PyTorch without GPU support, which is enough for the small embedded model"),
         ],
         default="auto",
     )
     wheels_folder: bpy.props.StringProperty(
-        name="Folder of Wheels",
-        description="Set up without the network, from packages that were downloaded elsewhere",
+        name="Wheels Folder",
+        description="Folder with downloaded packages, for setting up without network access",
         subtype="DIR_PATH",
     )
     package_index: bpy.props.StringProperty(
         name="Package Index",
-        description="Address of one more package index, such as a GPU vendor's or your company's. Leave empty if "
-        "nobody told you one",
+        description="Address of an additional package index, for example that of a GPU vendor or your company",
     )
     results: bpy.props.StringProperty(
         name="Results",
-        description="Folder of the results; // is the file's own folder",
-        default=RESULTS,
+        description="Folder for results. // is the folder of the Blender file",
+        default=DEFAULT_RESULTS,
         subtype="DIR_PATH",
-        options=MAY_BE_RELATIVE,
+        options=RELATIVE_PATH,
     )
-
     unsaved_results: bpy.props.StringProperty(
-        name="Unsaved Scenes",
-        description="Folder of the results of scenes that were never saved. Leave empty for the folder Trackshade in "
+        name="Unsaved Files",
+        description="Folder for results of files that have not been saved. Leave empty for the folder Trackshade in "
         "your documents",
         subtype="DIR_PATH",
     )
 
-    def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
-        column = layout.column()
-        column.prop(self, "results")
-        column.prop(self, "unsaved_results", placeholder=str(folders.unsaved_results_dir()))
-        header, body = layout.panel("TRACKSHADE_preferences_backend")
-        header.label(text="Backend")
-        if body is not None:
-            draw_backend(body, context)
-            column = body.column(heading="Set Up")
-            column.enabled = backend.state().kind != "setting-up"
-            for name in ("device", "environment_folder", "base_python", "wheels_folder", "package_index"):
-                column.prop(self, name)
-            column = body.column(heading="Instead")
-            column.prop(self, "python")
-            column.prop(self, "endpoint")
-            if self.python:
-                column.operator("trackshade.check_environment", icon="CHECKMARK")
-        header, body = layout.panel("TRACKSHADE_preferences_models")
-        header.label(text="Models")
-        if body is not None:
-            draw_models(body, context)
-            draw_text(body, context, str(backend.models.folder()), "FILE_FOLDER")
+
+def get_preferences() -> bpy.types.AddonPreferences | None:
+    """Returns the add-on's preferences; None where it was registered without being enabled."""
+    addon = bpy.context.preferences.addons.get(ADDON)
+    return None if addon is None else addon.preferences
 
 
-CLASSES = (TrackshadePreferences,)
+def extension_data_folder() -> Path | None:
+    """Returns the folder in which Blender lets an extension keep data, and which it deletes with the extension.
+
+    Earlier versions kept results and environments there. The folder need not exist; None where the add-on is not
+    installed as an extension.
+    """
+    if not ADDON.startswith("bl_ext."):
+        return None
+    try:
+        return Path(bpy.utils.extension_path_user(ADDON))
+    except ValueError:  # a repository without a folder
+        return None
+
+
+def unsaved_results_folder() -> Path:
+    """Returns the folder for results of files that have not been saved; it need not exist."""
+    preferences = get_preferences()
+    chosen = preferences.unsaved_results if preferences is not None else ""
+    is_relative = chosen.startswith("//")  # to a file that does not exist
+    return Path(chosen).expanduser() if chosen and not is_relative else folders.unsaved_results_dir()
+
+
+def results_folder() -> Path:
+    """Returns the folder for the next results; it need not exist."""
+    preferences = get_preferences()
+    chosen = preferences.results if preferences is not None else DEFAULT_RESULTS
+    if chosen and (bpy.data.filepath or not chosen.startswith("//")):
+        return Path(bpy.path.abspath(chosen))
+    return unsaved_results_folder()

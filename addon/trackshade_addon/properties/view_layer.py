@@ -1,51 +1,42 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an artist sets for a view layer: the engine's passes, and the hook on exports. Saved with the scene."""
+"""Settings of a view layer, saved with the scene: the engine's passes, and shading of exports."""
 
 # No postponed annotations here: Blender reads the properties from them.
 import bpy
+
+from .scene import FIRST_FRAME_DESCRIPTION, FROM_PROMPT
 
 
 class TrackshadeLayer(bpy.types.PropertyGroup):
     """Settings of one view layer."""
 
     use_pass_tracking: bpy.props.BoolProperty(
-        name="Tracking", description="Deliver the tracking video that led the model as a pass", default=False
+        name="Tracking", description="Deliver the tracking video that controls the model as a pass", default=False
     )
     use_hook: bpy.props.BoolProperty(
         name="Shade Exports",
-        description="Keep the tracks of this view layer with every frame of an animation that is rendered, by whatever "
-        "engine, and have them shaded when it is complete",
+        description="Record the tracks of this view layer with every frame of an animation that is rendered, with any "
+        "render engine, and shade them when the animation is complete",
         default=False,
     )
     hook_picture: bpy.props.EnumProperty(
         name="First Frame",
-        description="What the video starts from and takes its colors and light from",
+        description=FIRST_FRAME_DESCRIPTION,
         items=[
-            ("after", "Composited", "The first exported frame as the compositor made it"),
-            ("before", "This Layer", "The first exported frame as the engine rendered this layer"),
-            ("none", "Generated", "Start from the prompt alone"),
+            ("after", "Composited", "The first exported frame after compositing"),
+            ("before", "View Layer", "The first exported frame of this view layer before compositing"),
+            FROM_PROMPT[:3],
         ],
         default="after",
     )
     hook_start: bpy.props.BoolProperty(
         name="Shade When Complete",
-        description="Have the tracks shaded when the last of them is there. Without, `trackshade shade` does it later",
+        description="Shade the tracks when the last frame is rendered. If disabled, shade them later with the command "
+        "`trackshade shade`",
         default=True,
     )
     hook_place: bpy.props.BoolProperty(
-        name="Place the Result",
-        description="Bring the result into the scene as under Placing; without a window, into a copy of the scene",
+        name="Place Result",
+        description="Add the result to the scene with the placement settings; without a window, to a copy of the scene",
         default=False,
     )
-
-
-def attach() -> None:
-    """Gives every view layer its settings."""
-    bpy.types.ViewLayer.trackshade = bpy.props.PointerProperty(type=TrackshadeLayer)
-
-
-def detach() -> None:
-    del bpy.types.ViewLayer.trackshade
-
-
-CLASSES = (TrackshadeLayer,)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Passes of the render result: which there are, and arrays put into them."""
+"""The passes of a render: which ones are requested, and their arrays delivered into Blender's render result."""
 
 from __future__ import annotations
 
@@ -11,32 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 COMBINED, DEPTH, INDEX, TRACKING = "Combined", "Depth", "Object Index", "Tracking"
-# What Blender calls the passes that it knows, before and from 5.0 on.
-_BLENDERS = {DEPTH: ("Z", "Depth"), INDEX: ("IndexOB", "Object Index")}
+# Number of channels, their names, and the type of the compositor's socket.
+_FORMATS = {
+    COMBINED: (4, "RGBA", "COLOR"),
+    DEPTH: (1, "Z", "VALUE"),
+    INDEX: (1, "X", "VALUE"),
+    TRACKING: (3, "RGB", "COLOR"),
+}
+# Blender's names of these passes, before and from 5.0 on.
+_BLENDER_NAMES = {DEPTH: ("Z", "Depth"), INDEX: ("IndexOB", "Object Index")}
 
 
 def pass_name(name: str) -> str:
-    """What this Blender calls a pass."""
-    names = _BLENDERS.get(name)
+    """Return the name of a pass in this version of Blender."""
+    names = _BLENDER_NAMES.get(name)
     return name if names is None else names[bpy.app.version >= (5, 0, 0)]
 
 
-def wanted(layer: bpy.types.ViewLayer) -> set[str]:
-    """The passes that a view layer asks for."""
-    chosen = {DEPTH: layer.use_pass_z, INDEX: layer.use_pass_object_index, TRACKING: layer.trackshade.use_pass_tracking}
-    return {COMBINED, *(name for name, on in chosen.items() if on)}
+def requested_passes(layer: bpy.types.ViewLayer) -> list[str]:
+    """Return the passes that a view layer requests."""
+    requested = {
+        COMBINED: True,
+        DEPTH: layer.use_pass_z,
+        INDEX: layer.use_pass_object_index,
+        TRACKING: layer.trackshade.use_pass_tracking,
+    }
+    return [name for name, is_requested in requested.items() if is_requested]
 
 
 def register(engine: bpy.types.RenderEngine, scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> None:
-    """Tells Blender which passes there will be, for the compositor's sockets."""
-    engine.register_pass(scene, layer, COMBINED, 4, "RGBA", "COLOR")
-    asked = wanted(layer)
-    if DEPTH in asked:
-        engine.register_pass(scene, layer, pass_name(DEPTH), 1, "Z", "VALUE")
-    if INDEX in asked:
-        engine.register_pass(scene, layer, pass_name(INDEX), 1, "X", "VALUE")
-    if TRACKING in asked:
-        engine.register_pass(scene, layer, TRACKING, 3, "RGB", "COLOR")
+    """Tell Blender which passes there will be, for the sockets of the compositor."""
+    for name in requested_passes(layer):
+        engine.register_pass(scene, layer, pass_name(name), *_FORMATS[name])
 
 
 def deliver(
@@ -45,12 +51,16 @@ def deliver(
     layer: bpy.types.ViewLayer,
     passes: Mapping[str, Callable[[], NDArray[np.float32]]],
 ) -> None:
-    """Puts pictures [H, W] or [H, W, C] of the whole frame, top row first, into the render result.
+    """Put the passes of a frame into the render result, or their part if only a region is rendered.
 
-    Where only a region is rendered, its part of them.
+    Args:
+        engine: The engine that renders.
+        scene: The evaluated scene.
+        layer: The evaluated view layer.
+        passes: By name, functions that return [H, W] or [H, W, C] arrays of the whole frame, top row first.
     """
     if TRACKING in passes:
-        engine.add_pass(TRACKING, 3, "RGB", layer=layer.name)
+        engine.add_pass(TRACKING, *_FORMATS[TRACKING][:2], layer=layer.name)
     width, height = engine.resolution_x, engine.resolution_y
     pictures = {pass_name(name): make() for name, make in passes.items()}
     result: Any = engine.begin_result(0, 0, width, height, layer=layer.name)  # which is cut to the region
@@ -66,7 +76,7 @@ def deliver(
 
 
 def _corner(scene: bpy.types.Scene, width: int, height: int) -> tuple[int, int]:
-    """The lower left corner of what is rendered, pixels from the frame's own; rounded down as Blender does."""
+    """Return the lower left corner of the rendered region in pixels, rounded down as Blender does."""
     render = scene.render
     if not render.use_border:
         return 0, 0

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One view layer of an animation that is exported: its tracks, frame by frame, and the picture of the first one.
+"""Exports the tracks of a view layer while its animation is rendered, and the picture of the first frame.
 
-Everything goes to a hidden folder beside the export. What that holds joins the layer's track set when the render is
-complete, and is removed when it was cancelled or fails.
+Everything goes to a hidden folder beside the exported frames. Its files join the layer's track set when the render is
+complete, and are removed when it is cancelled or fails.
 """
 
 from __future__ import annotations
 
-import contextlib
+import glob
 import os
 import platform
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -19,106 +20,127 @@ import bpy
 from trackshade.config import registry
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap, SizeFit
+from trackshade.core.processes import is_process_alive
 from trackshade.shot import Shot
 from trackshade.shot.track_set import FIRST, Order, TrackSet, frame_name, unwritable, write_set
 
-from ..capture.gathering import Gathering
-from ..capture.plan import frame_rate, render_size
-from .refusals import refuse_region, refuse_stereo
-from .snapshot import display_picture, save_result
+from ..capture.scene_settings import frame_rate, render_size
+from ..capture.shot_builder import ShotBuilder
+from .exported_frame import save_render_result, write_display_picture
 
-_SNAPSHOT = "first.exr"
+_RENDER_RESULT = "first.exr"
 _NUMBERS = re.compile(r"(\d+-)?-?\d+$")  # at the end of an exported file's name
 _UNSAFE = re.compile(r"[^\w .()+-]")
 
 
 class LayerExport:
-    """What a render keeps of one of its view layers.
+    """The tracks that a render exports of one of its view layers.
 
     Attributes:
-        folder: of the layer's track set.
-        order: what is to become of the set.
+        layer: Name of the view layer.
+        folder: Folder of the layer's track set.
+        order: How the set will be shaded.
     """
 
     def __init__(self, scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> None:
-        """Raises ShotError, ModelError, UsageError for what cannot be shaded; nothing is written yet."""
-        render, own, chosen = scene.render, scene.trackshade, layer.trackshade
+        """Check that the export can be shaded; nothing is written yet.
+
+        Raises:
+            ShotError: The render or its range cannot be shaded.
+            ModelError: The model is unknown.
+        """
+        render, settings, options = scene.render, scene.trackshade, layer.trackshade
+        has_picture = options.hook_picture != "none"
         refuse_stereo(render)
-        if chosen.hook_picture != "none":
+        if has_picture:
             refuse_region(render)
-        what = own.what(layer.name)
-        beside, name = _place(scene, layer)
-        start, end, step = (
-            (own.first, own.last, max(1, round(own.step)))
-            if own.use_range
-            else (scene.frame_start, scene.frame_end, scene.frame_step)
-        )
+        request = settings.shot_request(layer.name)
+        parent, name = _export_place(scene, layer)
+        start, end, step = scene.frame_start, scene.frame_end, scene.frame_step
+        if settings.use_range:
+            start, end, step = settings.first, settings.last, max(1, round(settings.step))
         self.order = Order(
-            start, end, step, frame_rate(scene), what.frame_rule, what.size_mode, what.size,
-            own.settings(), chosen.hook_picture != "none", f"{name}-shaded",
-        )  # fmt: skip
-        self.order.frames(registry.spec(what.model))
+            start=start,
+            end=end,
+            step=step,
+            fps=frame_rate(scene),
+            frame_rule=request.frame_rule,
+            size_mode=request.size_mode,
+            size=request.size,
+            settings=settings.settings(),
+            picture=has_picture,
+            result=f"{name}-shaded",
+        )
+        self.order.frames(registry.spec(request.model))
         self.layer = layer.name
-        self.folder = beside / f"{name}-tracks"
-        self._run = beside / f".{name}-tracks.{platform.node()}.{os.getpid()}"
-        self._composited = chosen.hook_picture == "after"
-        self._gathered: tuple[int, Shot] | None = None
-        self._surfaces = {"glass": what.glass, "hair": what.hair}
+        self.folder = parent / f"{name}-tracks"
+        self._run_folder = parent / f".{name}-tracks.{platform.node()}.{os.getpid()}"
+        self._is_composited = options.hook_picture == "after"
+        self._gathered: tuple[int, Shot] | None = None  # frame and its tracks
+        self._surfaces = {"glass": request.glass, "hair": request.hair}
 
     def gather(self, depsgraph: bpy.types.Depsgraph, scene: bpy.types.Scene) -> None:
-        """Takes the frame that the render holds now, once. Raises ShotError as a capture."""
+        """Gather the tracks of the frame that is rendered now, once.
+
+        Raises:
+            ShotError: What the scene shows cannot be captured.
+        """
         frame = scene.frame_current
         if self._gathered is not None and self._gathered[0] == frame:
             return
         size = render_size(scene)
         aspect = scene.render.pixel_aspect_x, scene.render.pixel_aspect_y
-        own = SizeFit(size, aspect, size, "pad", (1.0, 1.0), (0.0, 0.0), "")
-        single = FrameMap(frame, frame, 1, "exact", (float(frame),), frame_rate(scene), "")
-        gathering = Gathering(depsgraph.view_layer, single, own, alone=True, **self._surfaces)
-        gathering.put(depsgraph, scene.camera)
-        shot = gathering.shot(scene)
-        marked = {**shot.source, **gathering.identities()}
-        self._gathered = frame, Shot(**{**shot.__dict__, "source": marked})
+        frame_size = SizeFit(size, aspect, size, "pad", (1.0, 1.0), (0.0, 0.0), "")
+        single_frame = FrameMap(frame, frame, 1, "exact", (float(frame),), frame_rate(scene), "")
+        builder = ShotBuilder(depsgraph.view_layer, single_frame, frame_size, is_partial=True, **self._surfaces)
+        builder.add_sample(depsgraph, scene.camera)
+        shot = builder.shot(scene)
+        self._gathered = frame, replace(shot, source={**shot.source, **builder.identities()})
 
     def keep(self, scene: bpy.types.Scene) -> None:
-        """The gathered frame was exported.
+        """Keep the gathered tracks, because their frame was written.
 
         Raises:
-            OutputError: its tracks cannot be kept. ShotError: nothing of this layer has been rendered yet.
+            OutputError: The tracks cannot be written.
+            ShotError: Nothing of this layer has been rendered yet.
         """
         if self._gathered is None:
             raise ShotError(
                 "no-layer-picture",
-                f"Frame {scene.frame_current} was exported without view layer '{self.layer}': the sequencer made it, "
-                "or only another layer was rendered.",
+                f"Frame {scene.frame_current} was exported without view layer '{self.layer}': it came from the "
+                "sequencer, or only another layer was rendered.",
                 "Switch off Sequencer and Render Single Layer, or this layer's Trackshade switch.",
             )
         if self._gathered[0] != scene.frame_current:
-            return  # the sequencer made this one: it is missing in the set
+            return  # this frame came from the sequencer: it is missing in the set
         frame, shot = self._gathered
-        if not self._run.exists():
-            _remove_left(self._run)
-        shot.save(self._run / f"{frame_name(frame)}.shot", force=True)
+        if not self._run_folder.exists():
+            _remove_leftovers(self._run_folder)
+        shot.save(self._run_folder / f"{frame_name(frame)}.shot", force=True)
         if self.order.picture and frame == self.order.start:
-            save_result(scene, self._run / _SNAPSHOT)
+            save_render_result(scene, self._run_folder / _RENDER_RESULT)
 
     def complete(self, scene: bpy.types.Scene) -> TrackSet | None:
-        """The set that what was kept has joined; None where nothing was exported. Main thread only.
+        """Move the tracks that were kept into the layer's set. Main thread only.
+
+        Returns:
+            The set, or None if nothing was exported.
 
         Raises:
-            OutputError, ShotError: it cannot be written, or the first frame has no picture; nothing of this is left.
+            OutputError: The set cannot be written; nothing of this render is left.
+            ShotError: The first frame has no picture; nothing of this render is left.
         """
-        if not self._run.is_dir():
+        if not self._run_folder.is_dir():
             return None
         try:
-            saved = self._run / _SNAPSHOT
+            saved = self._run_folder / _RENDER_RESULT
             if saved.is_file():
-                display_picture(saved, self.layer, self._composited, scene, self._run / FIRST)
+                write_display_picture(saved, self.layer, self._is_composited, scene, self._run_folder / FIRST)
                 saved.unlink()
             tracks = write_set(self.folder, self.order)
-            for path in sorted(self._run.iterdir()):
+            for path in sorted(self._run_folder.iterdir()):
                 os.replace(path, self.folder / path.name)
-            self._run.rmdir()
+            self._run_folder.rmdir()
         except OSError as error:
             raise unwritable(self.folder, error.strerror or str(error)) from error
         finally:
@@ -126,37 +148,41 @@ class LayerExport:
         return tracks
 
     def drop(self) -> None:
-        """Leaves nothing of this render behind."""
+        """Remove the files of this render."""
         self._gathered = None
-        shutil.rmtree(self._run, ignore_errors=True)
+        shutil.rmtree(self._run_folder, ignore_errors=True)
 
 
-def _place(scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> tuple[Path, str]:
-    """The folder of the export, and the layer's name for files there: after the exported files' own."""
+def refuse_stereo(render: bpy.types.RenderSettings) -> None:
+    """Raise ShotError if the scene asks for several views."""
+    if render.use_multiview:
+        raise ShotError(
+            "stereo",
+            "Trackshade shades one view, and the scene asks for stereo.",
+            "Switch off Stereoscopy in the Output Properties.",
+        )
+
+
+def refuse_region(render: bpy.types.RenderSettings) -> None:
+    """Raise ShotError if exported frames show only a part of what is tracked."""
+    if render.use_border:
+        raise ShotError(
+            "region",
+            "Only a region of the frame is rendered, and the shot's first frame has to show all of it.",
+            "Switch off Render Region in the Output Properties, or choose From Prompt for the layer's First Frame.",
+        )
+
+
+def _export_place(scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> tuple[Path, str]:
+    """Return the folder of the exported frames, and the name of the layer's files there, which begins like theirs."""
     first = Path(bpy.path.abspath(scene.render.frame_path(frame=scene.frame_start)))
     return first.parent, _NUMBERS.sub("", first.stem) + _UNSAFE.sub("_", layer.name)
 
 
-def _remove_left(run: Path) -> None:
-    """Removes what a render on this machine has left whose Blender was killed."""
+def _remove_leftovers(run: Path) -> None:
+    """Remove the files of renders on this machine whose Blender was killed."""
     stem, _, _ = run.name.rpartition(".")
-    for old in run.parent.glob(f"{_glob_safe(stem)}.*"):
+    for old in run.parent.glob(f"{glob.escape(stem)}.*"):
         pid = old.name.rpartition(".")[2]
-        if pid.isdigit() and not _lives(int(pid)):
+        if pid.isdigit() and not is_process_alive(int(pid)):
             shutil.rmtree(old, ignore_errors=True)
-
-
-def _glob_safe(text: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", text)
-
-
-def _lives(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # asking would end it
-    with contextlib.suppress(ProcessLookupError):
-        try:
-            os.kill(pid, 0)
-        except PermissionError:
-            return True
-        return True
-    return False

@@ -1,34 +1,35 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Blender's render handlers, as the engine and the hook need them. In a window they run in the thread of the render."""
+"""Blender's render handlers for the engine and the hook. In a window they run in the thread of the render."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import bpy
 
-from .. import discard
+from ..capture import render_guard
+from ..capture.render_guard import is_own_render
 from . import engine
 from .hook import Hook
-from .rest import is_own_render
-from .starting import start
 
-_hook = Hook(start)
-_frames: set[int] = set()  # session numbers of the scenes of which a frame is being rendered
+_hook = Hook()
+_frames: set[int] = set()  # session numbers of the scenes whose frame is being rendered
 
 
-def _is_part(scene: bpy.types.Scene) -> bool:
-    """Whether a render is our own first frame's, or belongs to another scene's frame, which has this one as a strip."""
+def _is_nested(scene: bpy.types.Scene) -> bool:
+    """Return whether a render is internal, or part of another scene's frame, which has this scene as a strip."""
     return is_own_render() or any(number != scene.session_uid for number in _frames)
 
 
 def _init(scene: bpy.types.Scene, *_: object) -> None:
-    if not _is_part(scene):
-        discard.render_begins()
+    if not _is_nested(scene):
+        render_guard.on_render_init()
         engine.forget()
         _hook.init(scene)
 
 
 def _pre(scene: bpy.types.Scene, *_: object) -> None:
-    if not _is_part(scene):
+    if not _is_nested(scene):
         _hook.pre(scene)
     if not is_own_render():
         _frames.add(scene.session_uid)
@@ -40,24 +41,24 @@ def _post(scene: bpy.types.Scene, *_: object) -> None:
 
 
 def _write(scene: bpy.types.Scene, *_: object) -> None:
-    if not _is_part(scene):
+    if not _is_nested(scene):
         _hook.write(scene)
 
 
-def _complete(scene: bpy.types.Scene, *_: object) -> None:
+def _end(scene: bpy.types.Scene, finish: Callable[[bpy.types.Scene], None]) -> None:
     _post(scene)
-    if not _is_part(scene):
+    if not _is_nested(scene):
         engine.forget()
-        discard.render_ends()
-        _hook.complete(scene)
+        render_guard.on_render_end()
+        finish(scene)
+
+
+def _complete(scene: bpy.types.Scene, *_: object) -> None:
+    _end(scene, _hook.complete)
 
 
 def _cancel(scene: bpy.types.Scene, *_: object) -> None:
-    _post(scene)
-    if not _is_part(scene):
-        engine.forget()
-        discard.render_ends()
-        _hook.cancel(scene)
+    _end(scene, _hook.cancel)
 
 
 _HANDLERS = {
@@ -71,13 +72,13 @@ _HANDLERS = {
 
 
 def attach() -> None:
-    """Adds them; they stay when another file is opened."""
+    """Add the handlers; they stay when another file is opened."""
     for name, handler in _HANDLERS.items():
         getattr(bpy.app.handlers, name).append(bpy.app.handlers.persistent(handler))
 
 
 def detach() -> None:
-    """Takes them away; what a render that goes on has kept so far is not kept."""
+    """Remove the handlers, and drop the tracks of a render that is going on."""
     _hook.cancel()
     _frames.clear()
     for name, handler in _HANDLERS.items():

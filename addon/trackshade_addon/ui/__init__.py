@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel in the 3D view's sidebar, and what its buttons do."""
+"""Panels, operators and lists: they draw what is known and call what does the work."""

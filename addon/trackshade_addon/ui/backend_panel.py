@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The backend in the sidebar: how it is, and what can be done about it."""
+"""The state of the backend in the sidebar and the preferences, and the buttons for it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from trackshade.core.text import format_size
 from .. import backend, relocation
 from ..messages import texts
 from ..messages.texts import tr
-from ..properties.chosen import preferences
-from . import drawing
-from .drawing import draw_online, draw_text
-from .shared import InSidebar, begun
+from ..properties.preferences import get_preferences
+from .drawing import ActionOperator, SidebarPanel, draw_online, draw_progress, draw_text
 
 LOG_NAME = "Trackshade Log"
-SHOWN = 40  # lines of its end that a text editor begins with
+LOG_LINES = 40  # lines at its end that a text editor shows first
 _TITLES = {
     "missing": ("Not set up", "ERROR"),
     "setting-up": ("Setting up", "SORTTIME"),
@@ -27,65 +25,62 @@ _TITLES = {
 }
 
 
-class TRACKSHADE_OT_set_up(bpy.types.Operator):
-    """Make the environment that does the shading, outside Blender. Downloads gigabytes once; you can go on working"""
+class TRACKSHADE_OT_set_up(ActionOperator, bpy.types.Operator):
+    """Create the Python environment of the backend. Downloads several gigabytes while you can continue to work"""
 
     bl_idname = "trackshade.set_up"
     bl_label = "Set Up"
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Asks where packages come from where nobody has said so."""
+        """Asks where packages come from, if they cannot be downloaded."""
         if not backend.needs_packages():
             return self.execute(context)
         return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Set Up")
 
     def draw(self, context: bpy.types.Context) -> None:
         column = self.layout.column()
-        draw_online(column, context, "The set-up has to download packages, and Blender may not use the network.")
-        own = preferences()
-        if own is not None:
-            column.label(text="Or without the network, from packages that were downloaded elsewhere:")
-            column.prop(own, "wheels_folder")
+        draw_online(column, context, "The set-up needs network access, which is disabled in Blender.")
+        preferences = get_preferences()
+        if preferences is not None:
+            column.label(text="To set up offline, select a folder with downloaded packages:")
+            column.prop(preferences, "wheels_folder")
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, backend.set_up)
+    def act(self, context: bpy.types.Context) -> None:
+        backend.set_up()
 
 
-class TRACKSHADE_OT_cancel_set_up(bpy.types.Operator):
-    """Stop the set-up. What was downloaded is kept for the next time; nothing half-made is used"""
+class TRACKSHADE_OT_cancel_set_up(ActionOperator, bpy.types.Operator):
+    """Cancel the set-up. Downloaded packages are kept for the next time"""
 
     bl_idname = "trackshade.cancel_set_up"
     bl_label = "Cancel"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def act(self, context: bpy.types.Context) -> None:
         backend.cancel_set_up()
-        return {"FINISHED"}
 
 
-class TRACKSHADE_OT_start_backend(bpy.types.Operator):
-    """Start the shading process now, or once more after it failed. It starts by itself with the first job"""
+class TRACKSHADE_OT_start_backend(ActionOperator, bpy.types.Operator):
+    """Start the backend now, or again after a failure. It starts automatically with the first job"""
 
     bl_idname = "trackshade.start_backend"
     bl_label = "Start"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, backend.retry)
+    def act(self, context: bpy.types.Context) -> None:
+        backend.retry()
 
 
-class TRACKSHADE_OT_stop_backend(bpy.types.Operator):
-    """End the shading process, which gives all its memory back. It goes on while another Blender uses it"""
+class TRACKSHADE_OT_stop_backend(ActionOperator, bpy.types.Operator):
+    """Stop the backend to free its memory. It keeps running while another Blender uses it"""
 
     bl_idname = "trackshade.stop_backend"
     bl_label = "Stop"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def act(self, context: bpy.types.Context) -> None:
         backend.stop()
-        drawing.redraw()
-        return {"FINISHED"}
 
 
-class TRACKSHADE_OT_free_memory(bpy.types.Operator):
-    """Take the model out of the graphics card's memory, for instance before a render. The next job loads it again"""
+class TRACKSHADE_OT_free_memory(ActionOperator, bpy.types.Operator):
+    """Remove the model from GPU memory, for example before a render. The next job loads it again"""
 
     bl_idname = "trackshade.free_memory"
     bl_label = "Free VRAM"
@@ -93,75 +88,70 @@ class TRACKSHADE_OT_free_memory(bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         if backend.state().kind != "ready":
-            cls.poll_message_set("No backend is running")
+            cls.poll_message_set("The backend is not running")
             return False
         return True
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def act(self, context: bpy.types.Context) -> None:
         backend.free_memory()
-        drawing.watch()
-        self.report({"INFO"}, "Memory is given back by what does not work on a job")
-        return {"FINISHED"}
+        self.report({"INFO"}, tr("Models that no job uses are removed from memory"))
 
 
-class TRACKSHADE_OT_show_log(bpy.types.Operator):
-    """Show what the shading process and the set-up said last, in a text of this file"""
+class TRACKSHADE_OT_show_log(ActionOperator, bpy.types.Operator):
+    """Show the latest log of the backend and the set-up in a text data-block"""
 
     bl_idname = "trackshade.show_log"
     bl_label = "Log"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def act(self, context: bpy.types.Context) -> None:
         text = bpy.data.texts.get(LOG_NAME) or bpy.data.texts.new(LOG_NAME)
         text.clear()
         text.write(backend.log_tail())
-        text.cursor_set(max(0, len(text.lines) - SHOWN))
+        text.cursor_set(max(0, len(text.lines) - LOG_LINES))
         if not bpy.app.background:
             _open(context, text)
-        return {"FINISHED"}
 
 
-class TRACKSHADE_OT_copy_diagnostics(bpy.types.Operator):
-    """Copy versions, device, folders and the last log lines, without passwords, to the clipboard for a bug report"""
+class TRACKSHADE_OT_copy_diagnostics(ActionOperator, bpy.types.Operator):
+    """Copy versions, device, folders and log to the clipboard for a bug report. Passwords are left out"""
 
     bl_idname = "trackshade.copy_diagnostics"
     bl_label = "Copy Diagnostics"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def act(self, context: bpy.types.Context) -> None:
         context.window_manager.clipboard = backend.diagnostics()
-        self.report({"INFO"}, "Copied to the clipboard")
-        return {"FINISHED"}
+        self.report({"INFO"}, tr("Copied to the clipboard"))
 
 
-class TRACKSHADE_OT_cancel_relocation(bpy.types.Operator):
-    """Stop. What is not moved yet stays where it is and is used from there"""
+class TRACKSHADE_OT_cancel_relocation(ActionOperator, bpy.types.Operator):
+    """Cancel. Files that have not been moved are used from their old folder"""
 
     bl_idname = "trackshade.cancel_relocation"
     bl_label = "Cancel"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        work = relocation.work()
-        if work is not None:
-            work.cancel()
-        return {"FINISHED"}
+    def act(self, context: bpy.types.Context) -> None:
+        task = relocation.task()
+        if task is not None:
+            task.cancel()
 
 
-class TRACKSHADE_OT_check_environment(bpy.types.Operator):
-    """Ask the chosen Python whether it has Trackshade's backend, and of which version"""
+class TRACKSHADE_OT_check_environment(ActionOperator, bpy.types.Operator):
+    """Check whether Trackshade's backend is installed for this Python, and which version"""
 
     bl_idname = "trackshade.check_environment"
-    bl_label = "Check This Environment"
+    bl_label = "Check Environment"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, backend.check_environment)
+    def act(self, context: bpy.types.Context) -> None:
+        backend.check_environment()
 
 
-class TRACKSHADE_PT_backend(InSidebar, bpy.types.Panel):
-    """State of the shading process."""
+class TRACKSHADE_PT_backend(SidebarPanel, bpy.types.Panel):
+    """State of the backend."""
 
     bl_idname = "TRACKSHADE_PT_backend"
     bl_label = "Backend"
     bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender requires it
     bl_order = 90
 
     def draw_header_preset(self, context: bpy.types.Context) -> None:
@@ -172,22 +162,19 @@ class TRACKSHADE_PT_backend(InSidebar, bpy.types.Panel):
 
 
 def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """State, and the buttons that make sense in it."""
+    """Draws the state of the backend, and the buttons for it."""
     _draw_relocation(layout, context)
     state = backend.state()
     title, icon = _TITLES[state.kind]
     column = layout.column()
     if state.kind in ("setting-up", "starting"):
-        drawing.watch()
-        row = column.row(align=True)
-        row.progress(factor=state.progress or 0.0, text=state.message or title)
-        if state.kind == "setting-up":
-            row.operator(TRACKSHADE_OT_cancel_set_up.bl_idname, text="", icon="X")
+        cancel = TRACKSHADE_OT_cancel_set_up.bl_idname if state.kind == "setting-up" else ""
+        draw_progress(column, state.progress, state.message or title, cancel)
     else:
         column.label(text=title, icon=icon)
-        said = state.message if state.error is None else texts.told(state.error)
-        if said:
-            draw_text(column, context, said)
+        message = state.message if state.error is None else texts.error_text(state.error)
+        if message:
+            draw_text(column, context, message)
     free, total = format_size(state.free_bytes), format_size(state.total_bytes)
     memory = tr("{free} of {total} free", free=free, total=total) if state.free_bytes else ""
     if state.device or memory:
@@ -196,53 +183,51 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
 
 
 def _draw_relocation(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """What was moved out of the extension's folder in this session, or is being moved."""
-    work, moved = relocation.work(), relocation.moved()
-    if work is not None:
-        drawing.watch()
-        row = layout.row(align=True)
-        row.progress(factor=work.share or 0.0, text=work.words)
-        row.operator(TRACKSHADE_OT_cancel_relocation.bl_idname, text="", icon="X")
+    """Draws what was moved out of the extension's folder in this session, or is being moved."""
+    task, moved = relocation.task(), relocation.moved()
+    if task is not None:
+        draw_progress(layout, task.progress, task.message, TRACKSHADE_OT_cancel_relocation.bl_idname)
     for pattern, folder in ((relocation.RESULTS, moved.results), (relocation.ENVIRONMENTS, moved.environments)):
         if folder is not None:
             draw_text(layout, context, tr(pattern, folder=folder), "INFO")
     if moved.error is not None:
-        draw_text(layout, context, texts.told(moved.error), "ERROR")
+        draw_text(layout, context, texts.error_text(moved.error), "ERROR")
 
 
 def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state: backend.BackendState) -> None:
     column = layout.column(align=True)
     for operator, label, icon in buttons(state.kind):
         column.operator(operator, text=label, icon=icon)
-    check = backend.check()
+    check = backend.backend_manager.check_task
     if check is not None:
-        said = check.words if check.running else texts.told(check.error) if check.error else check.result
-        draw_text(layout, context, said, "INFO")
+        message = check.message if check.running else texts.error_text(check.error) if check.error else check.result
+        draw_text(layout, context, message, "INFO")
     row = column.row(align=True)
     row.operator(TRACKSHADE_OT_show_log.bl_idname, icon="TEXT")
     row.operator(TRACKSHADE_OT_copy_diagnostics.bl_idname, text="Diagnostics", icon="COPYDOWN")
-    if context.area is not None and context.area.type != "PREFERENCES":  # which shows the same
+    if context.area is not None and context.area.type != "PREFERENCES":
         row.operator("trackshade.show_preferences", text="", icon="PREFERENCES")
 
 
 def buttons(kind: str) -> list[tuple[str, str, str]]:
-    """Operators, labels and icons that make sense in a state of the backend, the one that helps most first."""
+    """Returns operators, labels and icons for a state of the backend, the most useful first."""
     set_up, start = TRACKSHADE_OT_set_up.bl_idname, TRACKSHADE_OT_start_backend.bl_idname
+    failed = backend.set_up_failed()
     found = {
         "missing": [(set_up, "Set Up", "IMPORT")],
-        "failed": [(set_up if backend.set_up_failed() else start, "Try Again", "FILE_REFRESH")],
+        "failed": [(set_up if failed else start, "Try Again", "FILE_REFRESH")],
         "stopped": [(start, "Start", "PLAY")],
         "ready": [
             (TRACKSHADE_OT_free_memory.bl_idname, "Free VRAM", "MEMORY"),
             (TRACKSHADE_OT_stop_backend.bl_idname, "Stop", "PAUSE"),
         ],
     }.get(kind, [])
-    again = kind in ("stopped", "ready") or (kind == "failed" and not backend.set_up_failed())
-    return [*found, (set_up, "Set Up Again", "IMPORT")] if again and backend.sets_up() else found
+    again = kind in ("stopped", "ready") or (kind == "failed" and not failed)
+    return [*found, (set_up, "Set Up Again", "IMPORT")] if again and backend.is_managed() else found
 
 
 def _open(context: bpy.types.Context, text: bpy.types.Text) -> None:
-    """Shows a text in a text editor that is open, else in a window of its own."""
+    """Shows a text in an open text editor, or in a new window."""
     for window in context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "TEXT_EDITOR":

@@ -1,24 +1,66 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What several panels draw, and what keeps them up to date while something goes on."""
+"""What panels and operators share: wrapped text, mixin classes, and redrawing while the backend is busy."""
 
-from __future__ import annotations
-
+# No postponed annotations here: Blender reads the properties from them.
 import bisect
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import blf
 import bpy
 
-from .. import backend, relocation
+from trackshade.core.errors import TrackshadeError
 
-CATEGORY = "Trackshade"  # of the sidebar's tab
-TICK = 0.2  # seconds between two redraws while something goes on
-SETTLE = 0.1  # seconds until a redraw after which all parts lie in their places
-_BESIDE = 78.0  # pixels at scale 1 beside a text: its icon, the panel's frame, and the tabs
-_BOX = 16.0  # and the frame of a box
+from .. import backend, relocation
+from ..messages import texts
+from ..messages.texts import tr
+from ..redraw import redraw, redraw_settled
+
+CATEGORY = "Trackshade"  # tab of the sidebar
+TICK = 0.2  # seconds between two redraws while the backend is busy
+_MARGIN = 78.0  # pixels at scale 1 beside a text: its icon, the panel's frame, and the tabs
+_BOX = 16.0  # frame of a box
 _BUTTON = 22.0  # a button that is only an icon
-_AREAS = {"VIEW_3D", "PREFERENCES"}
+
+
+class SidebarPanel:
+    """A panel in the sidebar of the 3D viewport."""
+
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = CATEGORY
+
+
+class ActionOperator:
+    """An operator that does one thing at once, or starts it. A subclass defines `act`."""
+
+    report: Any
+
+    def act(self, context: bpy.types.Context) -> None:
+        """Does it. May raise TrackshadeError, which is reported."""
+        raise NotImplementedError
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            self.act(context)
+        except TrackshadeError as error:
+            self.report({"ERROR"}, texts.error_text(error))
+            return {"CANCELLED"}
+        redraw()
+        watch()
+        return {"FINISHED"}
+
+
+class FolderOperator(ActionOperator):
+    """An operator that asks for a folder first."""
+
+    directory: bpy.props.StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
+    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
 
 
 def draw_text(
@@ -29,39 +71,55 @@ def draw_text(
     boxed: bool = False,
     buttons: int = 0,
 ) -> None:
-    """A sentence over as many lines as the region's width asks for; `boxed` where `layout` is a box's, and `buttons`
-    where so many that are only icons stand beside it.
+    """Draws a text over as many lines as the width of the region requires.
+
+    Args:
+        layout: Layout to draw in.
+        context: The context.
+        text: The text, already translated.
+        icon: Icon beside the first line.
+        boxed: Whether the layout is in a box.
+        buttons: Number of icon buttons beside the text.
     """
     region = context.region
     scale = context.preferences.system.ui_scale
-    room = (300 if region is None else region.width) - (_BESIDE + _BOX * boxed + _BUTTON * buttons) * scale
+    width = (300 if region is None else region.width) - (_MARGIN + _BOX * boxed + _BUTTON * buttons) * scale
     column = layout.column(align=True)
-    for number, line in enumerate(_lines(text, room, context.preferences.ui_styles[0].widget.points * scale)):
+    for number, line in enumerate(_lines(text, width, context.preferences.ui_styles[0].widget.points * scale)):
         column.label(text=line, icon=icon if number == 0 or icon == "NONE" else "BLANK1", translate=False)
 
 
-def draw_online(layout: bpy.types.UILayout, context: bpy.types.Context, why: str) -> None:
-    """Why the network is wanted, and Blender's own switch for it where that is off."""
+def draw_progress(layout: bpy.types.UILayout, progress: float | None, text: str, cancel: str = "") -> None:
+    """Draws a progress bar, with a button for the operator `cancel` if given, and keeps it up to date."""
+    watch()
+    row = layout.row(align=True)
+    row.progress(factor=progress or 0.0, text=text)
+    if cancel:
+        row.operator(cancel, text="", icon="X")
+
+
+def draw_online(layout: bpy.types.UILayout, context: bpy.types.Context, reason: str) -> None:
+    """Draws why network access is needed, and Blender's setting for it, if it is disabled."""
     if bpy.app.online_access:
         return
-    layout.label(text=why, icon="INTERNET_OFFLINE")
+    layout.label(text=reason, icon="INTERNET_OFFLINE")
     row = layout.row()
-    row.enabled = not bpy.app.online_access_override  # Blender was started with it off
+    row.enabled = not bpy.app.online_access_override  # Blender was started offline
     row.prop(context.preferences.system, "use_online_access", text="Allow Online Access")
 
 
-def wrapped(text: str, room: float, width: Callable[[str], float]) -> list[str]:
-    """The lines of a text, none wider than `room` as `width` measures them; a word that is too long is cut."""
+def wrap(text: str, width: float, measure: Callable[[str], float]) -> list[str]:
+    """Breaks a text into lines that are not wider than `width` by `measure`; a word that is too long is cut."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if width(longer) <= room:
+        if measure(longer) <= width:
             lines[-1] = longer
             continue
         if lines[-1]:
             lines.append("")
-        while len(word) > 1 and width(word) > room:
-            cut = max(1, bisect.bisect_right(range(1, len(word)), room, key=lambda n, word=word: width(word[:n])))
+        while len(word) > 1 and measure(word) > width:
+            cut = max(1, bisect.bisect_right(range(1, len(word)), width, key=lambda n, word=word: measure(word[:n])))
             lines[-1:] = [word[:cut], ""]
             word = word[cut:]
         lines[-1] = word
@@ -69,42 +127,33 @@ def wrapped(text: str, room: float, width: Callable[[str], float]) -> list[str]:
 
 
 @functools.lru_cache(256)
-def _lines(text: str, room: float, points: float) -> list[str]:
-    """In Blender's own letters; kept, since panels are drawn many times a second."""
+def _lines(text: str, width: float, points: float) -> list[str]:
+    """Breaks a text in Blender's font; cached, since panels are drawn many times a second."""
     blf.size(0, points)
-    return wrapped(text, room, lambda line: blf.dimensions(0, line)[0])
+    return wrap(text, width, lambda line: blf.dimensions(0, line)[0])
+
+
+def tr_count(one: str, many: str, count: int) -> str:
+    """Translates the pattern for one or for many things."""
+    return tr(one if count == 1 else many, count=count)
 
 
 def watch() -> None:
-    """Redraws until nothing goes on any more; nothing in a Blender without a window."""
+    """Redraws until the backend is idle, unless Blender has no window."""
     if not bpy.app.background and not bpy.app.timers.is_registered(tick):
         bpy.app.timers.register(tick, first_interval=TICK, persistent=True)
 
 
 def unwatch() -> None:
-    for timer in (tick, redraw):
-        if bpy.app.timers.is_registered(timer):
-            bpy.app.timers.unregister(timer)
+    """Ends the redrawing."""
+    if bpy.app.timers.is_registered(tick):
+        bpy.app.timers.unregister(tick)
 
 
 def tick() -> float | None:
-    """A timer of Blender's: seconds until the next call, or None for no more."""
-    if backend.busy() or relocation.work() is not None:
+    """Redraws, for a timer; returns the seconds until the next call, or None if there is none."""
+    if backend.is_busy() or relocation.task() is not None:
         redraw()
         return TICK
     redraw_settled()
     return None
-
-
-def redraw_settled() -> None:
-    """Redraws where parts may get another height: those below a part move to their places only in the next redraw."""
-    redraw()
-    if not bpy.app.background and not bpy.app.timers.is_registered(redraw):
-        bpy.app.timers.register(redraw, first_interval=SETTLE)
-
-
-def redraw() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type in _AREAS:
-                area.tag_redraw()

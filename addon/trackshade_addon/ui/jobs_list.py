@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The jobs in the sidebar: the list, and what can be done with the one that is chosen.
+"""The list of jobs in the sidebar, and operators on jobs and their results.
 
-Blender's list needs a collection of its own. It holds names only, mirrors the session's jobs, and is written outside
+Blender's list needs a collection property. It holds only the identifiers of the session's jobs, and is written outside
 of drawing; what a row shows comes from the session.
 """
 
@@ -12,59 +12,71 @@ import bpy
 
 from trackshade.core.errors import CancelledError, TrackshadeError
 
-from ..jobs.job import Home, Job, put
-from ..jobs.session import current
+from ..capture import PLATE_KEY
+from ..jobs.job import Job, SceneReference
+from ..jobs.session import Change, current
 from ..messages import texts
 from ..messages.texts import tr
 from ..messages.translations import CONTEXT
-from .drawing import draw_text, redraw_settled
+from ..placement import place, remove_result, remove_textures
+from ..redraw import redraw, redraw_settled
+from .drawing import FolderOperator, SidebarPanel, draw_text, tr_count
 from .jobs_thumbnails import thumbnails
-from .shared import AsksForFolder, InSidebar, begun
+from .modal import is_scene_free
 
 _ICONS = {"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL", "running": "RENDER_ANIMATION"}
 
 
 class TrackshadeJobItem(bpy.types.PropertyGroup):
-    """A row; its name is the job's."""
+    """A row; its name is the identifier of the job."""
 
 
 class TrackshadeJobs(bpy.types.PropertyGroup):
-    """The rows, and which of them is chosen."""
+    """The rows, and which of them is active."""
 
     items: bpy.props.CollectionProperty(type=TrackshadeJobItem)
-    active: bpy.props.IntProperty(name="Job", description="The job that the buttons below are for", default=0)
+    active: bpy.props.IntProperty(name="Job", description="Job that the buttons below apply to")
 
 
-def mirror(choose_newest: bool = False) -> None:
-    """Makes the list what the session holds, newest first. Not to be called while drawing."""
-    jobs = [job.uid for job in reversed(current().jobs)]
-    thumbnails.forget(set(jobs))
+def update_list(select_newest: bool = False) -> None:
+    """Makes the list the jobs of the session, newest first. Must not be called while drawing."""
+    uids = [job.uid for job in reversed(current().jobs)]
+    thumbnails.keep(set(uids))
     for manager in bpy.data.window_managers:
-        own = manager.trackshade
-        if [item.name for item in own.items] != jobs:
-            before = own.items[own.active].name if own.active < len(own.items) else ""
-            own.items.clear()
-            for uid in jobs:
-                own.items.add().name = uid
-            own.active = jobs.index(before) if before in jobs else 0
-        if choose_newest:
-            own.active = 0
+        jobs = manager.trackshade
+        if [item.name for item in jobs.items] != uids:
+            active = jobs.items[jobs.active].name if jobs.active < len(jobs.items) else ""
+            jobs.items.clear()
+            for uid in uids:
+                jobs.items.add().name = uid
+            jobs.active = uids.index(active) if active in uids else 0
+        if select_newest:
+            jobs.active = 0
 
 
-def chosen(context: bpy.types.Context) -> Job | None:
-    """The job that is chosen in the list."""
-    own = context.window_manager.trackshade
-    return current().find(own.items[own.active].name) if own.active < len(own.items) else None
+def active_job(context: bpy.types.Context) -> Job | None:
+    """Returns the job that is active in the list."""
+    jobs = context.window_manager.trackshade
+    return current().find(jobs.items[jobs.active].name) if jobs.active < len(jobs.items) else None
+
+
+def _on_change(change: Change) -> None:
+    if change in (Change.ADDED, Change.REMOVED):
+        update_list(select_newest=change is Change.ADDED)
+    elif change is Change.ADVANCED:
+        redraw()
+    else:
+        redraw_settled()
 
 
 @bpy.app.handlers.persistent
-def reopened(*_: object) -> None:
-    """Another file brings window managers of its own, without rows."""
-    mirror()
+def _on_load(*_: object) -> None:
+    """Updates the list, since another file has other window managers, without rows."""
+    update_list()
 
 
 class TRACKSHADE_UL_jobs(bpy.types.UIList):
-    """A row: how the job is, and its end."""
+    """List of jobs."""
 
     bl_idname = "TRACKSHADE_UL_jobs"
 
@@ -83,14 +95,14 @@ class TRACKSHADE_UL_jobs(bpy.types.UIList):
             row.operator(TRACKSHADE_OT_cancel.bl_idname, text="", icon="X", emboss=False).job = job.uid
 
     def filter_items(self, context: bpy.types.Context, data, name: str) -> tuple[list[int], list[int]]:
-        """Searches what the rows show, which is not their names."""
+        """Searches the titles that the rows show, not the names of the items."""
         wanted = self.filter_name.lower()
         titles = [job.title.lower() if (job := current().find(item.name)) else "" for item in getattr(data, name)]
         return [self.bitflag_filter_item if wanted in title else 0 for title in titles], []
 
 
-class TRACKSHADE_PT_jobs(InSidebar, bpy.types.Panel):
-    """What runs, what is done, and doing it again."""
+class TRACKSHADE_PT_jobs(SidebarPanel, bpy.types.Panel):
+    """Running and finished jobs."""
 
     bl_idname = "TRACKSHADE_PT_jobs"
     bl_label = "Jobs"
@@ -99,16 +111,16 @@ class TRACKSHADE_PT_jobs(InSidebar, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
-        own = context.window_manager.trackshade
-        if not own.items:
-            layout.label(text="No job yet", icon="INFO")
+        jobs = context.window_manager.trackshade
+        if not jobs.items:
+            layout.label(text="No jobs", icon="INFO")
         else:
             row = layout.row()
-            row.template_list(TRACKSHADE_UL_jobs.bl_idname, "", own, "items", own, "active", rows=3, maxrows=6)
+            row.template_list(TRACKSHADE_UL_jobs.bl_idname, "", jobs, "items", jobs, "active", rows=3, maxrows=6)
             side = row.column(align=True)
             side.operator(TRACKSHADE_OT_remove_job.bl_idname, text="", icon="REMOVE")
             side.operator(TRACKSHADE_OT_clear_jobs.bl_idname, text="", icon="TRASH")
-            job = chosen(context)
+            job = active_job(context)
             if job is not None:
                 _draw_job(layout, context, job)
         layout.operator(TRACKSHADE_OT_place_folder.bl_idname, icon="FILE_FOLDER")
@@ -119,54 +131,62 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     if icon:
         layout.template_icon(icon_value=icon, scale=6.0)
     if job.progress is not None:
-        draw_text(layout, context, texts.headline(job.progress, job.seconds_left()), "SORTTIME")
+        draw_text(layout, context, texts.progress_text(job.progress, job.seconds_left()), "SORTTIME")
     elif job.error is not None:
-        draw_text(layout, context, texts.told(job.error), _ICONS[job.state])
-    elif job.outcome is not None:
-        draw_text(layout, context, tr("Done in {time}", time=texts.duration(job.outcome.seconds)), "CHECKMARK")
-        for warning in job.outcome.warnings:
+        draw_text(layout, context, texts.error_text(job.error), _ICONS[job.state])
+    elif job.result is not None:
+        draw_text(layout, context, tr("Done in {time}", time=texts.duration_text(job.result.seconds)), "CHECKMARK")
+        for warning in job.result.warnings:
             draw_text(layout, context, warning, "INFO")
-    facts = tr("{model}, seed {seed}", model=job.settings.model, seed=job.settings.seed)
-    draw_text(layout, context, facts, "BLANK1")
+    model = tr("{model}, seed {seed}", model=job.settings.model, seed=job.settings.seed)
+    draw_text(layout, context, model, "BLANK1")
     buttons = layout.column(align=True)
     row = buttons.row(align=True)
     if job.runs:
         row.operator(TRACKSHADE_OT_cancel.bl_idname, icon="X").job = job.uid
     else:
-        row.operator("trackshade.shade", text="Redo", text_ctxt=CONTEXT, icon="FILE_REFRESH").redo = job.uid
+        row.operator("trackshade.shade", text="Repeat", text_ctxt=CONTEXT, icon="FILE_REFRESH").redo = job.uid
     folder = row.row(align=True)
     folder.enabled = job.has_result
     folder.operator(TRACKSHADE_OT_open_folder.bl_idname, icon="FOLDER_REDIRECT").job = job.uid
     row = buttons.row(align=True)
     row.enabled = job.has_result
     row.operator(TRACKSHADE_OT_place_again.bl_idname, icon="IMAGE_PLANE").job = job.uid
-    row.operator("trackshade.take_out", icon="TRASH").job = job.uid
+    row.operator(TRACKSHADE_OT_take_out.bl_idname, icon="TRASH").job = job.uid
     row = buttons.row(align=True)
     row.operator(TRACKSHADE_OT_use_settings.bl_idname, icon="COPYDOWN").job = job.uid
 
 
-class OfJob:
-    """What the operators on one job share; without a name they mean the one that is chosen in the list."""
+class JobOperator:
+    """An operator on one job, by default on the active one."""
 
     job: bpy.props.StringProperty(name="Job", options={"HIDDEN", "SKIP_SAVE"})
-
-    def found(self, context: bpy.types.Context) -> Job | None:
-        return current().find(self.job) if self.job else chosen(context)
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         return bool(current().jobs)
 
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        job = current().find(self.job) if self.job else active_job(context)
+        return {"CANCELLED"} if job is None else self.act(context, job)
 
-def is_free(operator: type[bpy.types.Operator]) -> bool:
-    """Whether the scene may be changed, for `poll`: a step of undo during a capture would keep a frame of that."""
-    if current().holds_scene:
-        operator.poll_message_set("The scene is being captured")
-    return not current().holds_scene
+    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
+        """Does it, and returns what the operator returns."""
+        raise NotImplementedError
 
 
-class TRACKSHADE_OT_cancel(OfJob, bpy.types.Operator):
-    """Stop this job. The scene is as it was, and nothing half done is left"""
+class SceneJobOperator(JobOperator):
+    """An operator on one job that changes a scene."""
+
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 - as Blender requires it
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return bool(current().jobs) and is_scene_free(cls)
+
+
+class TRACKSHADE_OT_cancel(JobOperator, bpy.types.Operator):
+    """Cancel this job. The scene is restored, and partial results are removed"""
 
     bl_idname = "trackshade.cancel"
     bl_label = "Cancel"
@@ -178,28 +198,24 @@ class TRACKSHADE_OT_cancel(OfJob, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         job = current().find(self.job) if self.job else next((j for j in reversed(current().jobs) if j.runs), None)
         if job is not None:
-            current().end(job)
+            current().cancel(only=job)
         redraw_settled()
         return {"FINISHED"}
 
 
-class TRACKSHADE_OT_remove_job(OfJob, bpy.types.Operator):
-    """Take this job off the list; if it still runs it is cancelled. The files of its result stay"""
+class TRACKSHADE_OT_remove_job(JobOperator, bpy.types.Operator):
+    """Remove this job from the list, and cancel it if it is running. The files of its result are kept"""
 
     bl_idname = "trackshade.remove_job"
     bl_label = "Remove Job"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        job = self.found(context)
-        if job is None:
-            return {"CANCELLED"}
+    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
         current().remove(job)
-        mirror()
         return {"FINISHED"}
 
 
 class TRACKSHADE_OT_clear_jobs(bpy.types.Operator):
-    """Take all jobs that are over off the list. The files of their results stay"""
+    """Remove all finished jobs from the list. The files of their results are kept"""
 
     bl_idname = "trackshade.clear_jobs"
     bl_label = "Clear Finished Jobs"
@@ -209,112 +225,126 @@ class TRACKSHADE_OT_clear_jobs(bpy.types.Operator):
         return any(not job.runs for job in current().jobs)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        for job in [job for job in current().jobs if not job.runs]:
-            current().remove(job)
-        mirror()
+        current().remove(*(job for job in current().jobs if not job.runs))
         return {"FINISHED"}
 
 
-class TRACKSHADE_OT_open_folder(OfJob, bpy.types.Operator):
-    """Show the folder with this job's video, frames and record"""
+class TRACKSHADE_OT_open_folder(JobOperator, bpy.types.Operator):
+    """Open the folder with the video, frames and record of this job"""
 
     bl_idname = "trackshade.open_folder"
-    bl_label = "Folder"
+    bl_label = "Open Folder"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        job = self.found(context)
-        if job is None or not job.out.is_dir():
+    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
+        if not job.out.is_dir():
             self.report({"WARNING"}, tr("This job has no folder yet"))
             return {"CANCELLED"}
         return bpy.ops.wm.path_open(filepath=str(job.out))
 
 
-class TRACKSHADE_OT_place_again(OfJob, bpy.types.Operator):
-    """Place this job's result once more, in the place of the earlier plate, by the settings under Placing"""
+class TRACKSHADE_OT_place_again(SceneJobOperator, bpy.types.Operator):
+    """Place the result of this job with the current placement settings. It replaces the earlier placement"""
 
     bl_idname = "trackshade.place_again"
     bl_label = "Place"
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 - as Blender wants it
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return bool(current().jobs) and is_free(cls)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        job = self.found(context)
-        if job is None or job.runs or not job.has_result:
+    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
+        if job.runs or not job.has_result:
             self.report({"WARNING"}, tr("This job has no result to place"))
             return {"CANCELLED"}
-        return _place(self, job.out, job.home.scene() or context.scene, job)
+        return _place(self, job.out, job.scene.find() or context.scene, job)
 
 
-class TRACKSHADE_OT_place_folder(AsksForFolder, bpy.types.Operator):
-    """Place a result that was made earlier, or at the command line: choose its folder"""
+class TRACKSHADE_OT_place_folder(FolderOperator, bpy.types.Operator):
+    """Place a result of an earlier session or of the command line from its folder"""
 
     bl_idname = "trackshade.place_folder"
-    bl_label = "Place a Result"
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 - as Blender wants it
+    bl_label = "Place Result from Folder"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return is_free(cls)
+        return is_scene_free(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return _place(self, Path(bpy.path.abspath(self.directory)), context.scene)
 
 
-class TRACKSHADE_OT_use_settings(OfJob, bpy.types.Operator):
-    """Set the panel to what this job was made with, its seed included and locked"""
+class TRACKSHADE_OT_take_out(SceneJobOperator, bpy.types.Operator):
+    """Remove the result of this job from the scene: plate, background, nodes, strip and textures. Its files are kept"""
 
-    bl_idname = "trackshade.use_settings"
-    bl_label = "Use Its Settings"
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 - as Blender wants it
+    bl_idname = "trackshade.take_out"
+    bl_label = "Remove from Scene"
+
+    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
+        remove_result(job.scene.find() or context.scene, job.out)
+        return {"FINISHED"}
+
+
+class TRACKSHADE_OT_restore_materials(bpy.types.Operator):
+    """Restore the materials that objects had before a result was placed on them"""
+
+    bl_idname = "trackshade.restore_materials"
+    bl_label = "Restore Materials"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return bool(current().jobs) and is_free(cls)
+        if not any(PLATE_KEY in material for material in bpy.data.materials):
+            cls.poll_message_set("No object shows a result")
+            return False
+        return is_scene_free(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        job = self.found(context)
-        if job is None:
+        count = remove_textures(context.scene, uv_maps=True)
+        message = tr_count("Restored the materials of 1 object", "Restored the materials of {count} objects", count)
+        self.report({"INFO"}, message)
+        return {"FINISHED"}
+
+
+class TRACKSHADE_OT_use_settings(SceneJobOperator, bpy.types.Operator):
+    """Use the settings of this job for the next one, including its seed, which is locked"""
+
+    bl_idname = "trackshade.use_settings"
+    bl_label = "Use Settings"
+
+    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
+        try:
+            context.scene.trackshade.apply_job(job.request, job.settings)
+        except TrackshadeError as error:
+            self.report({"ERROR"}, texts.error_text(error))
             return {"CANCELLED"}
-        return begun(self, lambda: context.scene.trackshade.take(job.what, job.settings))
+        return {"FINISHED"}
 
 
 def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, job: Job | None = None) -> set[str]:
-    placing = scene.trackshade.placing()
-    if placing.bakes and not bpy.app.background:  # which takes a while: the list shows how far it is
-        current().place(scene, folder, placing, job)
+    options = scene.trackshade.placement_options()
+    if options.bakes and not bpy.app.background:  # takes a while, so the list shows the progress
+        current().place(scene, folder, options, job)
         current().follow()
-        keep_listed()
-        mirror(choose_newest=job is None)
         return {"FINISHED"}
     try:
-        for warning in put(folder, scene, placing):
+        for warning in place(folder, scene, **options.arguments()).warnings:
             operator.report({"WARNING"}, warning)
     except TrackshadeError as error:
-        operator.report({"INFO" if isinstance(error, CancelledError) else "ERROR"}, texts.told(error))
+        operator.report({"INFO" if isinstance(error, CancelledError) else "ERROR"}, texts.error_text(error))
         return {"CANCELLED"}
     if job is not None:
-        job.home = Home(scene)  # which may be another by now
+        job.scene = SceneReference(scene)  # which may be another one by now
     return {"FINISHED"}
 
 
 def attach() -> None:
-    bpy.types.WindowManager.trackshade = bpy.props.PointerProperty(type=TrackshadeJobs)
+    """Updates the list whenever the session or the file changes."""
+    bpy.app.handlers.load_post.append(_on_load)
+    current().listeners.append(_on_change)
 
 
 def detach() -> None:
-    if reopened in bpy.app.handlers.load_post:
-        bpy.app.handlers.load_post.remove(reopened)
+    """Ends the updates and removes the icons."""
+    current().listeners.remove(_on_change)
+    bpy.app.handlers.load_post.remove(_on_load)
     thumbnails.close()
-    del bpy.types.WindowManager.trackshade
-
-
-def keep_listed() -> None:
-    """Mirrors the jobs in files that are opened from now on."""
-    if reopened not in bpy.app.handlers.load_post:
-        bpy.app.handlers.load_post.append(reopened)
 
 
 CLASSES = (
@@ -327,6 +357,8 @@ CLASSES = (
     TRACKSHADE_OT_open_folder,
     TRACKSHADE_OT_place_again,
     TRACKSHADE_OT_place_folder,
+    TRACKSHADE_OT_take_out,
+    TRACKSHADE_OT_restore_materials,
     TRACKSHADE_OT_use_settings,
     TRACKSHADE_PT_jobs,
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small pictures of jobs, as Blender's icons."""
+"""Preview icons of jobs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from ..jobs.job import Job
 
 
 class Thumbnails:
-    """An icon for each job: its newest preview while it runs, a frame of its result afterwards."""
+    """An icon for each job: its latest preview while it runs, then a frame of its result."""
 
     def __init__(self) -> None:
         self._icons: previews.ImagePreviewCollection | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._shown: dict[str, tuple[object, str]] = {}  # by job: what its icon shows, and the icon's key
+        self._shown: dict[str, tuple[object, str]] = {}  # by job: source of its icon, and the icon's key
         self._stale: list[str] = []  # keys of icons that a region may still show
         self._numbers = itertools.count()
 
     def icon(self, job: Job) -> int:
-        """Blender's number of the job's icon, 0 where there is no picture yet. Cheap: for `draw`."""
-        source: object = job.preview
-        if job.outcome is not None:
-            source = self._frame(job)
+        """Returns the ID of the job's icon, 0 where there is none yet. Fast enough for drawing."""
+        source: object = job.preview if job.result is None else self._find_frame(job)
         if source is None:
             return 0
         shown = self._shown.get(job.uid)
@@ -34,11 +32,12 @@ class Thumbnails:
             shown = self._load(job, source)
         return 0 if shown is None or self._icons is None else self._icons[shown[1]].icon_id
 
-    def forget(self, uids: set[str]) -> None:
-        """Drops the icons of jobs that are not among these."""
+    def keep(self, uids: set[str]) -> None:
+        """Removes the icons of all jobs but these."""
         self._stale += [self._shown.pop(uid)[1] for uid in self._shown.keys() - uids]
 
     def close(self) -> None:
+        """Removes all icons and their files."""
         if self._icons is not None:
             previews.remove(self._icons)
             self._icons = None
@@ -52,10 +51,10 @@ class Thumbnails:
         key = f"{job.uid}-{next(self._numbers)}"
         try:
             path = source if isinstance(source, Path) else self._write(key, source)
-        except OSError:  # a full disk: a picture less
+        except OSError:  # a full disk: no icon
             return None
         icons = self._icons = previews.new() if self._icons is None else self._icons
-        self._sweep()
+        self._remove_stale()
         before = self._shown.pop(job.uid, None)
         if before is not None:
             self._stale.append(before[1])
@@ -63,16 +62,16 @@ class Thumbnails:
         self._shown[job.uid] = source, key
         return self._shown[job.uid]
 
-    def _write(self, key: str, picture: object) -> Path:
-        assert isinstance(picture, bytes)
+    def _write(self, key: str, image: object) -> Path:
+        assert isinstance(image, bytes)
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="trackshade-")
-        path = Path(self._folder.name) / (key + (".png" if picture.startswith(b"\x89PNG") else ".jpg"))
-        path.write_bytes(picture)
+        path = Path(self._folder.name) / (key + (".png" if image.startswith(b"\x89PNG") else ".jpg"))
+        path.write_bytes(image)
         return path
 
-    def _sweep(self) -> None:
-        """Drops the icons that were replaced before the last redraw."""
+    def _remove_stale(self) -> None:
+        """Removes the icons that were replaced before the last redraw."""
         for key in self._stale:
             if self._icons is not None and key in self._icons:
                 del self._icons[key]
@@ -81,10 +80,10 @@ class Thumbnails:
                     path.unlink(missing_ok=True)
         self._stale.clear()
 
-    def _frame(self, job: Job) -> Path | None:
-        assert job.outcome is not None
-        count = len(job.outcome.record.get("shot", {}).get("frames", ())) or 1
-        path = job.outcome.out / "frames" / f"{count // 2 + 1:04d}.png"
+    def _find_frame(self, job: Job) -> Path | None:
+        assert job.result is not None
+        count = len(job.result.record.get("shot", {}).get("frames", ())) or 1
+        path = job.result.out / "frames" / f"{count // 2 + 1:04d}.png"
         known = self._shown.get(job.uid)
         if known is not None and known[0] == path:
             return path

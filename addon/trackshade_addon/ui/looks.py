@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks: prompt, first frame and strengths under a name, kept for all files by Blender's own presets."""
+"""Look presets: prompt, first frame and strengths under a name, stored with Blender's other presets for all files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import bpy
 from bl_operators.presets import AddPresetBase
 from bl_ui.utils import PresetPanel
 
-_HOME = Path(__file__).parents[1]  # of the folder `presets`
-FOLDER = "trackshade/looks"  # in the user's folder of presets
+_PRESETS_PARENT = Path(__file__).parents[1]  # of the folder `presets`
+FOLDER = "trackshade/looks"  # in a folder of presets
 NAMES = (
     *("prompt", "negative_prompt", "first_frame", "picture", "model", "steps", "guidance"),
     *("control_scale", "control_start", "control_end"),
@@ -18,20 +18,20 @@ NAMES = (
 
 
 class TRACKSHADE_MT_looks(bpy.types.Menu):
-    """The looks by name."""
+    """Menu of look presets."""
 
     bl_idname = "TRACKSHADE_MT_looks"
-    bl_label = "Looks"
+    bl_label = "Look Presets"
     preset_subdir = FOLDER
     preset_operator = "script.execute_preset"
     draw = bpy.types.Menu.draw_preset
 
 
 class TRACKSHADE_OT_look_add(AddPresetBase, bpy.types.Operator):
-    """Keep the present look under a name, for this and all other files. The seed and the shot are not part of it"""
+    """Add the current look as a preset for all files. It does not include the seed and the shot"""
 
     bl_idname = "trackshade.look_add"
-    bl_label = "Add Look"
+    bl_label = "Add Look Preset"
     preset_menu = "TRACKSHADE_MT_looks"
     preset_subdir = FOLDER
     preset_defines = ("own = bpy.context.scene.trackshade",)
@@ -39,10 +39,10 @@ class TRACKSHADE_OT_look_add(AddPresetBase, bpy.types.Operator):
 
 
 class TRACKSHADE_PT_looks(PresetPanel, bpy.types.Panel):
-    """The looks, in the header of the panel Look."""
+    """Look presets in the header of the panel."""
 
     bl_idname = "TRACKSHADE_PT_looks"
-    bl_label = "Looks"
+    bl_label = "Look Presets"
     bl_space_type = "VIEW_3D"
     bl_region_type = "HEADER"
     preset_subdir = FOLDER
@@ -51,12 +51,13 @@ class TRACKSHADE_PT_looks(PresetPanel, bpy.types.Panel):
 
 
 def attach() -> None:
-    """The looks that come with the add-on are listed with the user's own."""
-    bpy.utils.register_preset_path(str(_HOME))
+    """Lists the presets of the add-on with the user's presets."""
+    bpy.utils.register_preset_path(str(_PRESETS_PARENT))
 
 
 def detach() -> None:
-    bpy.utils.unregister_preset_path(str(_HOME))
+    """Removes the presets of the add-on from the list."""
+    bpy.utils.unregister_preset_path(str(_PRESETS_PARENT))
 
 
 CLASSES = (TRACKSHADE_MT_looks, TRACKSHADE_OT_look_add, TRACKSHADE_PT_looks)

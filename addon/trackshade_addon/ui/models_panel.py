@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The models in the sidebar: which are here, and fetching, checking, adding and moving them."""
+"""The models in the sidebar and the preferences: downloading, verifying, adding and moving them."""
 
 # No postponed annotations here: Blender reads the properties from them.
 from pathlib import Path
@@ -13,34 +13,25 @@ from .. import backend
 from ..backend.model_manager import ModelRow
 from ..messages import texts
 from ..messages.texts import tr
-from . import drawing
-from .drawing import draw_online, draw_text
-from .shared import AsksForFolder, InSidebar, begun
+from .drawing import ActionOperator, FolderOperator, SidebarPanel, draw_online, draw_progress, draw_text
 
-_ICONS = {
-    "here": "CHECKMARK",
-    "absent": "IMPORT",
-    "part": "PAUSE",
-    "fetching": "SORTTIME",
-    "checking": "SORTTIME",
-    "removing": "SORTTIME",
-}
+_ICONS = {"here": "CHECKMARK", "absent": "IMPORT", "part": "PAUSE"}
 
 
-class _OfModel:
-    """What the operators on one model share."""
+class _ModelOperator(ActionOperator):
+    """An operator on one model."""
 
     model: bpy.props.StringProperty(name="Model", options={"HIDDEN", "SKIP_SAVE"})
 
 
-class TRACKSHADE_OT_fetch_model(_OfModel, bpy.types.Operator):
-    """Download this model, or go on where an earlier download ended. Its licence is shown first"""
+class TRACKSHADE_OT_fetch_model(_ModelOperator, bpy.types.Operator):
+    """Download this model, or continue an earlier download. The license is shown first"""
 
     bl_idname = "trackshade.fetch_model"
-    bl_label = "Fetch Model"
+    bl_label = "Download Model"
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Accept and Fetch")
+        return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Accept and Download")
 
     def draw(self, context: bpy.types.Context) -> None:
         column = self.layout.column()
@@ -48,109 +39,109 @@ class TRACKSHADE_OT_fetch_model(_OfModel, bpy.types.Operator):
         if spec is None:
             return
         column.label(text=spec.title, translate=False)
-        column.label(text=f"Licence: {spec.licence}", translate=False)
+        column.label(text=tr("License: {license}", license=spec.licence), translate=False)
         if spec.licence_url:
-            column.operator("wm.url_open", text="Read the Licence", icon="URL").url = spec.licence_url
-        column.label(text=f"Needs {format_size(spec.memory_bytes)} of memory on the device", translate=False)
-        column.label(text=f"Goes to {backend.models.folder()}", translate=False)
+            column.operator("wm.url_open", text="Read License", icon="URL").url = spec.licence_url
+        memory = tr("Memory on the device: {size}", size=format_size(spec.memory_bytes))
+        column.label(text=memory, translate=False)
+        column.label(text=tr("Folder: {folder}", folder=backend.models.folder()), translate=False)
         if spec.repo:
-            column.label(text=f"From {spec.repo}, at revision {spec.revision}", translate=False)
-        draw_online(column, context, "It is to be downloaded, and Blender may not use the network.")
+            source = tr("Source: {repository}, revision {revision}", repository=spec.repo, revision=spec.revision)
+            column.label(text=source, translate=False)
+        draw_online(column, context, "The download needs network access, which is disabled in Blender.")
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, lambda: backend.models.fetch(self.model, backend.choice()))
+    def act(self, context: bpy.types.Context) -> None:
+        backend.models.fetch(self.model, backend.current_prefs())
 
 
-class TRACKSHADE_OT_pause_model(_OfModel, bpy.types.Operator):
-    """Stop this download; the next one goes on from there"""
+class TRACKSHADE_OT_pause_model(_ModelOperator, bpy.types.Operator):
+    """Pause this download. It can be continued later"""
 
     bl_idname = "trackshade.pause_model"
     bl_label = "Pause"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, lambda: backend.models.pause(self.model))
+    def act(self, context: bpy.types.Context) -> None:
+        backend.models.pause(self.model)
 
 
-class TRACKSHADE_OT_cancel_model(_OfModel, bpy.types.Operator):
-    """Stop this download, and delete what has arrived"""
+class TRACKSHADE_OT_cancel_model(_ModelOperator, bpy.types.Operator):
+    """Cancel this download and delete its files"""
 
     bl_idname = "trackshade.cancel_model"
     bl_label = "Cancel"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, lambda: backend.models.cancel(self.model))
+    def act(self, context: bpy.types.Context) -> None:
+        backend.models.cancel(self.model)
 
 
-class TRACKSHADE_OT_verify_model(_OfModel, bpy.types.Operator):
-    """Compare every file of this model with what it should be; takes a while for a large one"""
+class TRACKSHADE_OT_verify_model(_ModelOperator, bpy.types.Operator):
+    """Compare the checksums of all files of this model, which takes a while for a large model"""
 
     bl_idname = "trackshade.verify_model"
     bl_label = "Verify"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, lambda: backend.models.verify(self.model, backend.choice()))
+    def act(self, context: bpy.types.Context) -> None:
+        backend.models.verify(self.model, backend.current_prefs())
 
 
-class TRACKSHADE_OT_remove_model(_OfModel, bpy.types.Operator):
-    """Delete this model from the disk. A checkpoint folder of your own stays, and only leaves the list"""
+class TRACKSHADE_OT_remove_model(_ModelOperator, bpy.types.Operator):
+    """Delete this model from disk. A checkpoint folder of yours is only removed from the list"""
 
     bl_idname = "trackshade.remove_model"
     bl_label = "Remove Model"
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         row = next((row for row in backend.models.rows() if row.spec.name == self.model), None)
-        what = ""
+        message = ""
         if row is not None and row.spec.folder:
-            what = tr("It leaves the list; its files stay where they are")
+            message = tr("The model is removed from the list; its files are kept")
         elif row is not None and row.bytes:
-            what = tr("Its {size} are deleted from the disk", size=format_size(row.bytes))
-        return context.window_manager.invoke_confirm(self, event, message=what)
+            message = tr("Its files ({size}) are deleted from disk", size=format_size(row.bytes))
+        return context.window_manager.invoke_confirm(self, event, message=message)
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, lambda: backend.models.remove(self.model))
+    def act(self, context: bpy.types.Context) -> None:
+        backend.models.remove(self.model)
 
 
-class TRACKSHADE_OT_use_checkpoint(AsksForFolder, bpy.types.Operator):
-    """Use a checkpoint that is on your disk, in diffusers' layout. It is checked before, and stays where it is"""
+class TRACKSHADE_OT_use_checkpoint(FolderOperator, bpy.types.Operator):
+    """Use a checkpoint folder on your disk, in the layout of diffusers. It is checked first and stays where it is"""
 
     bl_idname = "trackshade.use_checkpoint"
     bl_label = "Use This Checkpoint Folder"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        folder = Path(bpy.path.abspath(self.directory))
-        return begun(self, lambda: backend.models.use_folder(folder, backend.choice()))
+    def act(self, context: bpy.types.Context) -> None:
+        backend.models.use_folder(Path(bpy.path.abspath(self.directory)), backend.current_prefs())
 
 
-class TRACKSHADE_OT_move_models(AsksForFolder, bpy.types.Operator):
-    """Move all models to another folder. They are copied and compared before the old ones are deleted"""
+class TRACKSHADE_OT_move_models(FolderOperator, bpy.types.Operator):
+    """Move all models to another folder. They are copied and compared before the old files are deleted"""
 
     bl_idname = "trackshade.move_models"
     bl_label = "Move Models Here"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return begun(self, lambda: backend.models.move(Path(bpy.path.abspath(self.directory))))
+    def act(self, context: bpy.types.Context) -> None:
+        backend.models.move(Path(bpy.path.abspath(self.directory)))
 
 
-class TRACKSHADE_OT_cancel_folder(bpy.types.Operator):
-    """Stop; everything stays where it was"""
+class TRACKSHADE_OT_cancel_folder(ActionOperator, bpy.types.Operator):
+    """Cancel. All files stay where they were"""
 
     bl_idname = "trackshade.cancel_folder"
     bl_label = "Cancel"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        work = backend.models.work()
-        if work is not None:
-            work.cancel()
-        return {"FINISHED"}
+    def act(self, context: bpy.types.Context) -> None:
+        task = backend.models.task()
+        if task is not None:
+            task.cancel()
 
 
-class TRACKSHADE_PT_models(InSidebar, bpy.types.Panel):
+class TRACKSHADE_PT_models(SidebarPanel, bpy.types.Panel):
     """The models and their folder."""
 
     bl_idname = "TRACKSHADE_PT_models"
     bl_label = "Models"
     bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender wants it
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender requires it
     bl_order = 91
 
     def draw(self, context: bpy.types.Context) -> None:
@@ -158,19 +149,16 @@ class TRACKSHADE_PT_models(InSidebar, bpy.types.Panel):
 
 
 def draw_models(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """The list, and what concerns all of them."""
+    """Draws the list of models, and the buttons for all of them."""
     for row in backend.models.rows():
         _draw_model(layout.box(), context, row)
-    work = backend.models.work()
-    if work is not None and work.running:
-        drawing.watch()
-        line = layout.row(align=True)
-        line.progress(factor=work.share or 0.0, text=work.words)
-        line.operator(TRACKSHADE_OT_cancel_folder.bl_idname, text="", icon="X")
-    elif work is not None and work.error is not None and not isinstance(work.error, CancelledError):
-        draw_text(layout, context, texts.told(work.error), "ERROR")
+    task = backend.models.task()
+    if task is not None and task.running:
+        draw_progress(layout, task.progress, task.message, TRACKSHADE_OT_cancel_folder.bl_idname)
+    elif task is not None and task.error is not None and not isinstance(task.error, CancelledError):
+        draw_text(layout, context, texts.error_text(task.error), "ERROR")
     column = layout.column(align=True)
-    column.operator(TRACKSHADE_OT_use_checkpoint.bl_idname, text="Use a Checkpoint Folder", icon="FILE_FOLDER")
+    column.operator(TRACKSHADE_OT_use_checkpoint.bl_idname, text="Use Checkpoint Folder", icon="FILE_FOLDER")
     line = column.row(align=True)
     line.operator(TRACKSHADE_OT_move_models.bl_idname, text="Move Models")
     line.operator("wm.path_open", text="", icon="FOLDER_REDIRECT").filepath = str(backend.models.folder())
@@ -179,27 +167,29 @@ def draw_models(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
 def _draw_model(layout: bpy.types.UILayout, context: bpy.types.Context, row: ModelRow) -> None:
     spec = row.spec
     line = layout.row()
-    offered = _buttons(row)
-    draw_text(line.column(), context, spec.title, _ICONS[row.state], boxed=True, buttons=len(offered))
+    operators = _operators(row)
+    icon = _ICONS.get(row.state, "SORTTIME")
+    draw_text(line.column(), context, spec.title, icon, boxed=True, buttons=len(operators))
     buttons = line.row(align=True)
     buttons.alignment = "RIGHT"
-    for operator, icon in offered:
+    for operator, icon in operators:
         buttons.operator(operator, text="", icon=icon).model = spec.name
-    here = format_size(row.bytes) if row.bytes is not None else tr("here" if row.state == "here" else "not here")
+    size = tr("Not downloaded")
+    if row.bytes is not None or row.state == "here":
+        size = tr("Downloaded") if row.bytes is None else format_size(row.bytes)
     memory = format_size(spec.memory_bytes)
-    facts = tr("{here}; needs {memory} of memory; {licence}", here=here, memory=memory, licence=spec.licence)
-    draw_text(layout, context, facts)
+    draw_text(layout, context, tr("{size}, memory: {memory}, license: {license}", size=size, memory=memory,
+                                  license=spec.licence))  # fmt: skip
     if row.state in ("fetching", "checking", "removing"):
-        drawing.watch()
-        layout.progress(factor=row.progress or 0.0, text=row.message)
+        draw_progress(layout, row.progress, row.message)
     elif row.error is not None:
-        draw_text(layout, context, texts.told(row.error), "ERROR")
+        draw_text(layout, context, texts.error_text(row.error), "ERROR")
     elif row.message:
         draw_text(layout, context, row.message, "INFO")
 
 
-def _buttons(row: ModelRow) -> list[tuple[str, str]]:
-    """Operators and icons that make sense for a model."""
+def _operators(row: ModelRow) -> list[tuple[str, str]]:
+    """Returns operators for a model in its state, with their icons."""
     if row.state == "fetching":
         return [(TRACKSHADE_OT_pause_model.bl_idname, "PAUSE"), (TRACKSHADE_OT_cancel_model.bl_idname, "X")]
     if row.state == "checking":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The buttons Shade and Render Control: begin a job, and hold all windows' input for as long as it captures."""
+"""The buttons Shade and Render Tracking Video, which start a job."""
 
 # No postponed annotations here: Blender reads the properties from them.
 import time
@@ -8,92 +8,31 @@ from typing import Any
 
 import bpy
 
+from trackshade.client.job_run import PAUSE
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, TrackshadeError
 
 from .. import backend
-from ..jobs.composer import PAUSE, Progress, ShotRequest
 from ..jobs.job import Job
 from ..jobs.session import current
 from ..messages import texts
 from ..messages.texts import tr
-from . import jobs_list
-from .drawing import CATEGORY, redraw, redraw_settled
-
-STEP = 0.001  # seconds between two captured frames: just long enough for Blender to look at its input
-LOOK = 0.1  # seconds between two looks of the other windows whether the capture is over
-_POINTER = {"LEFTMOUSE", "MOUSEMOVE", "INBETWEEN_MOUSEMOVE"}
+from ..redraw import redraw_settled
+from .modal import handle_event, input_lock, is_scene_free
 
 
-class _Hold:
-    """What the windows show and do while frames are stepped through; outlives an operator that Blender ends."""
-
-    def __init__(self) -> None:
-        self._timer: bpy.types.Timer | None = None
-        self._others: list[bpy.types.Timer] = []
-        self._workspace = ""
-
-    def take(self, context: bpy.types.Context) -> None:
-        self.let_go()
-        self._timer = context.window_manager.event_timer_add(STEP, window=context.window)
-        self._workspace = context.workspace.name
-        context.window_manager.progress_begin(0, 1)
-        for window in context.window_manager.windows:
-            if window != context.window and not _is_held(window):
-                with context.temp_override(window=window):
-                    bpy.ops.trackshade.hold("INVOKE_DEFAULT")
-
-    def take_other(self, context: bpy.types.Context) -> bpy.types.Timer:
-        timer = context.window_manager.event_timer_add(LOOK, window=context.window)
-        self._others.append(timer)
-        return timer
-
-    def let_go_other(self, timer: bpy.types.Timer) -> None:
-        if timer in self._others:
-            self._others.remove(timer)
-            bpy.context.window_manager.event_timer_remove(timer)
-
-    def show(self, progress: Progress) -> None:
-        if progress.steps:
-            bpy.context.window_manager.progress_update((progress.step or 0) / progress.steps)
-        self._status(tr("Trackshade: {state}   Esc: cancel", state=texts.headline(progress)))
-        redraw()
-
-    def let_go(self) -> None:
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            bpy.context.window_manager.event_timer_remove(timer)
-            bpy.context.window_manager.progress_end()
-            self._status(None)
-            redraw_settled()
-
-    def close(self) -> None:
-        """The add-on is about to be disabled."""
-        self.let_go()
-        for timer in list(self._others):
-            self.let_go_other(timer)
-
-    def _status(self, text: str | None) -> None:
-        workspace = bpy.data.workspaces.get(self._workspace)
-        if workspace is not None:
-            workspace.status_text_set(text)
-
-
-hold = _Hold()
-
-
-class _Begins:
-    """An operator that begins a job."""
+class _JobOperator:
+    """An operator that starts a job, and captures its frames while the input of all windows is locked."""
 
     poll_message_set: Any
     report: Any
-    bl_options = {"REGISTER"}  # noqa: RUF012 - as Blender wants it
+    bl_options = {"REGISTER"}  # noqa: RUF012 - as Blender requires it
 
     _job: Job | None = None
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if not jobs_list.is_free(cls):
+        if not is_scene_free(cls):
             return False
         if bpy.app.is_job_running("RENDER"):
             cls.poll_message_set("Blender is rendering")
@@ -102,173 +41,107 @@ class _Begins:
         if not (scene.camera or scene.trackshade.camera or any(marker.camera for marker in scene.timeline_markers)):
             cls.poll_message_set("The scene has no camera")
             return False
-        refusal = backend.refusal()
-        if refusal is not None:
-            cls.poll_message_set(texts.told(refusal))
+        error = backend.unavailable_error()
+        if error is not None:
+            cls.poll_message_set(texts.error_text(error))
             return False
         return True
 
+    def begin(self, context: bpy.types.Context) -> Job:
+        """Starts and returns the job. May raise TrackshadeError."""
+        raise NotImplementedError
+
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """The whole job at once, for scripts; Blender waits."""
-        job = self._begin(context)
-        if job is None:
-            return {"CANCELLED"}
+        """Does the whole job at once, for scripts; Blender waits."""
+        try:
+            job = self.begin(context)
+        except TrackshadeError as error:
+            return self._fail(error)
         while job.runs:
             current().advance(job)
             if job.progress is not None and job.progress.waits:
                 time.sleep(PAUSE)
-        return self._told(job)
+        return self._finish(job)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        self._job = self._begin(context)
-        if self._job is None:
-            return {"CANCELLED"}
-        hold.take(context)
+        try:
+            self._job = self.begin(context)
+        except TrackshadeError as error:
+            return self._fail(error)
+        input_lock.acquire(context)
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """One frame at each tick; the scene is not to be touched until all are captured, so events end here."""
+        """Captures a frame with each timer event; the scene cannot be used until all are captured."""
         job = self._job
         assert job is not None
         if event.type == "TIMER":
             current().advance(job)
             if job.progress is not None:
-                hold.show(job.progress)
-        held = holds(context, event)
-        if held is not None:
-            return held
-        hold.let_go()
+                input_lock.show(job.progress)
+        handled = handle_event(context, event)
+        if handled is not None:
+            return handled
+        input_lock.release()
         if job.runs:
             current().follow()
             return {"FINISHED"}
-        return self._told(job)
+        return self._finish(job)
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Blender ends the operator, as when its window is closed."""
+        """Cancels the job when Blender ends the operator because its window is closed."""
         if self._job is not None:
-            current().end(self._job)
-        hold.let_go()
+            current().cancel(only=self._job)
+        input_lock.release()
 
-    def begun(self, context: bpy.types.Context) -> Job:
-        """The job. Raises TrackshadeError."""
-        raise AssertionError("each operator begins its own")
-
-    def _begin(self, context: bpy.types.Context) -> Job | None:
-        try:
-            job = self.begun(context)
-        except TrackshadeError as error:
-            self.report({"ERROR"}, texts.told(error))
-            return None
-        jobs_list.keep_listed()
-        jobs_list.mirror(choose_newest=True)
-        return job
-
-    def _told(self, job: Job) -> set[str]:
+    def _finish(self, job: Job) -> set[str]:
         redraw_settled()
-        if job.error is not None:
-            self.report({"INFO" if isinstance(job.error, CancelledError) else "ERROR"}, texts.told(job.error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+        return {"FINISHED"} if job.error is None else self._fail(job.error)
+
+    def _fail(self, error: TrackshadeError) -> set[str]:
+        self.report({"INFO" if isinstance(error, CancelledError) else "ERROR"}, texts.error_text(error))
+        return {"CANCELLED"}
 
 
-class TRACKSHADE_OT_hold(bpy.types.Operator):
-    """Hold one more window's input for as long as the scene's frames are stepped through"""
-
-    bl_idname = "trackshade.hold"
-    bl_label = "Hold Window"
-    bl_options = {"INTERNAL"}  # noqa: RUF012 - as Blender wants it
-
-    _timer: bpy.types.Timer | None = None
-
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        self._timer = hold.take_other(context)
-        context.window_manager.modal_handler_add(self)
-        return {"RUNNING_MODAL"}
-
-    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        held = holds(context, event)
-        if held is not None:
-            return held
-        self.cancel(context)
-        return {"FINISHED", "PASS_THROUGH"}
-
-    def cancel(self, context: bpy.types.Context) -> None:
-        """Its window is closed."""
-        if self._timer is not None:
-            hold.let_go_other(self._timer)
-
-
-class TRACKSHADE_OT_shade(_Begins, bpy.types.Operator):
-    """Capture the scene's frames, have them shaded, and place the result before the camera. You can go on working
-    as soon as the frames are captured, and queue more jobs"""
+class TRACKSHADE_OT_shade(_JobOperator, bpy.types.Operator):
+    """Capture and shade the shot, and place the result. You can continue to work once all frames are captured"""
 
     bl_idname = "trackshade.shade"
     bl_label = "Shade"
 
     redo: bpy.props.StringProperty(
-        name="Redo", description="Job to do again, with its settings and its seed", options={"HIDDEN", "SKIP_SAVE"}
+        name="Repeat", description="Job to repeat with its settings and seed", options={"HIDDEN", "SKIP_SAVE"}
     )
 
     @classmethod
     def description(cls, context: bpy.types.Context, properties: bpy.types.OperatorProperties) -> str:
         if properties.redo:
-            return tr("Capture the scene as it is now and shade it with this job's settings and seed")
+            return tr("Capture the scene as it is now and shade it with the settings and seed of this job")
         return ""
 
-    def begun(self, context: bpy.types.Context) -> Job:
-        own = context.scene.trackshade
-        before = current().find(self.redo)
-        if before is not None:
-            return current().begin(before.home.scene() or context.scene, before.what, before.settings, before.placing)
-        own.new_seed()
-        return current().begin(context.scene, own.what(context.view_layer.name), own.settings(), own.placing())
+    def begin(self, context: bpy.types.Context) -> Job:
+        settings, session = context.scene.trackshade, current()
+        earlier = session.find(self.redo)
+        if earlier is not None:
+            scene = earlier.scene.find() or context.scene
+            return session.begin(scene, earlier.request, earlier.settings, earlier.placement)
+        settings.randomize_seed()
+        request = settings.shot_request(context.view_layer.name)
+        return session.begin(context.scene, request, settings.shade_settings(), settings.placement_options())
 
 
-class TRACKSHADE_OT_control(_Begins, bpy.types.Operator):
-    """Make the tracking video as a model would be sent it, and place it like a result. Needs no model"""
+class TRACKSHADE_OT_control(_JobOperator, bpy.types.Operator):
+    """Render the tracking video that controls the model, and place it like a result. It needs no model"""
 
     bl_idname = "trackshade.control"
-    bl_label = "Render Control"
+    bl_label = "Render Tracking Video"
 
-    def begun(self, context: bpy.types.Context) -> Job:
-        own = context.scene.trackshade
-        what: ShotRequest = replace(own.what(context.view_layer.name), first_frame="none")
-        settings = ShadeSettings(model=what.model, output="tracking")
-        return current().begin(context.scene, what, settings, own.placing())
-
-
-def holds(context: bpy.types.Context, event: bpy.types.Event) -> set[str] | None:
-    """What becomes of an event while the scene's frames are stepped through: Esc ends that, and only the panel goes on,
-    where nothing but a job's cancel button is enabled. None where the scene is free again.
-    """
-    session = current()
-    if event.type == "ESC" and event.value == "PRESS":
-        session.end_look()
-        if session.capturing is not None:
-            session.end(session.capturing)
-    if not session.holds_scene:
-        return None
-    return {"PASS_THROUGH"} if event.type in _POINTER and _over_panel(context, event) else {"RUNNING_MODAL"}
+    def begin(self, context: bpy.types.Context) -> Job:
+        settings = context.scene.trackshade
+        request = replace(settings.shot_request(context.view_layer.name), first_frame="none")
+        shade_settings = ShadeSettings(model=request.model, output="tracking")
+        return current().begin(context.scene, request, shade_settings, settings.placement_options())
 
 
-def _is_held(window: bpy.types.Window) -> bool:
-    return any(item.bl_idname == TRACKSHADE_OT_hold.__name__ for item in window.modal_operators)
-
-
-def _over_panel(context: bpy.types.Context, event: bpy.types.Event) -> bool:
-    """Whether the mouse is over a sidebar that shows the panel."""
-    for area in context.screen.areas if context.screen is not None else ():
-        for region in area.regions:
-            if (
-                area.type == "VIEW_3D"
-                and region.type == "UI"
-                and region.active_panel_category == CATEGORY
-                and 0 <= event.mouse_x - region.x < region.width
-                and 0 <= event.mouse_y - region.y < region.height
-            ):
-                return True
-    return False
-
-
-CLASSES = (TRACKSHADE_OT_shade, TRACKSHADE_OT_control, TRACKSHADE_OT_hold)
+CLASSES = (TRACKSHADE_OT_shade, TRACKSHADE_OT_control)

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from trackshade.cli.blender import run_addon
-from trackshade.client import Client, connect
-from trackshade.client.job_result import JobResult, check_output, free_folder
+from trackshade.client import Client
+from trackshade.client.job_run import CapturedShot, connect_with_options, run_job, run_to_end
+from trackshade.client.output_folder import OutputFolder
+from trackshade.client.progress import Progress
 from trackshade.config import options
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import CancelledError, ShotError, TrackshadeError
+from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade.shot import Shot
 from trackshade.shot.input_image import attach_first_frame, load_input_image
@@ -30,94 +31,88 @@ OnMessage = Callable[[Mapping[str, Any]], None]
 
 
 def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
-    """Shades a shot as the options say; what was made.
+    """Shade a shot file or a track set, and return what `--json` prints about the result.
+
+    Args:
+        values: The command's options; see `trackshade.config.options`.
+        on_message: Called with each progress message.
 
     Raises:
-        ShotError: no shot, or a picture that is none. OutputError: no place for the result.
-        ProtocolError, ModelError, JobError: from the backend.
+        ShotError: There is no shot, it is damaged, or its first frame cannot be read.
+        OutputError: The result cannot be written.
+        ProtocolError: The backend cannot be reached.
+        ModelError: The backend cannot run the model.
+        JobError: The job failed.
     """
-    began = time.monotonic()
     path = Path(values["shot"])
-    if path.is_dir():
-        tracks = read_set(path)
-        settings = _settings(tracks.order.settings, values)
-        on_message({"state": "planning", "message": "joining the tracks"})
-        shot = join(tracks, spec(settings.model))
-        out = Path(values["out"]).absolute() if values["out"] is not None else None
-        out = out or _beside(path.absolute().parent, tracks.order.result)
-        beside, shows = path / FIRST if tracks.order.picture else None, "frame"
-    else:
-        settings = options.shade_settings(values)
-        shot = Shot.load(path)
-        out = free_folder(values["out"], path.stem)
-        beside, shows = path.with_suffix(".png"), "any"
-    shot, first = _first_frame(shot, values["first_frame"], beside, shows, values.get("blender"), on_message)
-    shot.check_values()
-    check_output(out, values["force"], spec(settings.model))
-    on_message({"state": "starting", "message": "the backend"})
-    curve = None if values["curve"] is None else Path(values["curve"])
-    with connect(values["endpoint"], curve=curve, python=values["backend_python"], patience=10) as client:
-        client.set_patience(30)
-        on_message({"state": "sending", "message": "the shot"})
-        job = client.submit(shot, settings, first)
-        try:
-            client.wait(job, lambda event: on_message(
-                {"state": event.state, "message": event.message, "step": event.step, "steps": event.steps}
-            ))  # fmt: skip
-        except KeyboardInterrupt:
-            _withdraw(client, job)
-            raise CancelledError from None
-        client.fetch(job, out, values["force"])
-    return JobResult.of(job, out, time.monotonic() - began).to_dict()
+    tracks = read_set(path) if path.is_dir() else None
+    shot = Shot.load(path) if tracks is None else None
+    settings = options.shade_settings(values) if tracks is None else _settings(tracks.order.settings, values)
+    model = spec(settings.model)
+    parent, name = (Path(), f"{path.stem}-shaded") if tracks is None else (path.absolute().parent, tracks.order.result)
 
+    def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
+        if shot is not None:
+            return add_first_frame(shot, path.with_suffix(".png"), "any", values, on_message)
+        assert tracks is not None
+        yield Progress("planning", "joining the tracks")
+        picture = path / FIRST if tracks.order.picture else None
+        return add_first_frame(join(tracks, model), picture, "frame", values, on_message)
 
-def _withdraw(client: Client, job: str) -> None:
-    try:
-        client.set_patience(2.0)
-        client.cancel(job)
-    except TrackshadeError:
-        return  # it is away, or the job is over: there is nothing to cancel
+    with (
+        OutputFolder.choose(values["out"], parent, name, model, values["force"]) as out,
+        connect_with_options(values, None) as client,
+    ):
+        steps = run_job(load_shot, settings, client, out)
+        return run_to_end(steps, lambda progress: on_message(progress.to_dict())).to_dict()
 
 
 def _settings(kept: ShadeSettings, values: Mapping[str, Any]) -> ShadeSettings:
-    """Those that the export was made with, but for what the options say otherwise."""
-    plain, said = ShadeSettings(), options.shade_settings(values)
-    changed = {name: value for name, value in said.to_dict().items() if value != getattr(plain, name)}
-    return replace(kept, **changed)
+    """Return the settings that the export was made with, overridden by the options that differ from their defaults."""
+    defaults = ShadeSettings()
+    given = options.shade_settings(values).to_dict()
+    return replace(kept, **{name: value for name, value in given.items() if value != getattr(defaults, name)})
 
 
-def _beside(folder: Path, name: str) -> Path:
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(folder / item for item in names if not (folder / item).exists())
-
-
-def _first_frame(
-    shot: Shot, chosen: str | None, beside: Path | None, shows: str, blender: str | None, on_message: OnMessage
-) -> tuple[Shot, np.ndarray | None]:
-    """The shot with the chosen picture, else the one that lies beside it, fitted to its image: [H, W, 3] uint8.
+def add_first_frame(
+    shot: Shot, beside: Path | None, shows: str, values: Mapping[str, Any], on_message: OnMessage
+) -> CapturedShot:
+    """Return a shot with the first frame that the options name, else with the picture beside it if there is one.
 
     Args:
-        beside: the picture that is taken where none is chosen and it is there.
-        shows: what `beside` shows; see `input_image.place_image`.
+        shot: The shot.
+        beside: Picture that is used if the options name none and it exists.
+        shows: What `beside` shows; see `attach_first_frame`.
+        values: The command's options.
+        on_message: Called with each progress message.
 
     Raises:
-        ShotError: it cannot be read, is damaged or of a kind that is not taken.
+        ShotError: The picture cannot be read, is damaged or of an unsupported kind, or the shot's values are invalid.
     """
-    if chosen is not None:
-        beside, shows = (None if chosen == "none" else Path(chosen)), "any"
-    elif beside is not None and not beside.exists():
-        beside = None
-    if beside is None:
-        return shot, None
-    if read_header(beside).scene_linear:
-        return _shown_by_blender(shot, beside, blender, on_message)
-    from trackshade.cli.image_decoder import decode
+    named = values["first_frame"]
+    if named is not None:
+        picture, shows = (None if named == "none" else Path(named)), "any"
+    else:
+        picture = beside if beside is not None and beside.exists() else None
+    first = None
+    if picture is not None and read_header(picture).scene_linear:
+        shot, first = _developed_by_blender(shot, picture, values.get("blender"), on_message)
+    elif picture is not None:
+        from trackshade.cli.image_decoder import decode
 
-    return attach_first_frame(shot, load_input_image(beside, decode), shows)
+        shot, first = attach_first_frame(shot, load_input_image(picture, decode), shows)
+    shot.check_values()
+    return CapturedShot(shot, first)
 
 
-def _shown_by_blender(shot: Shot, path: Path, blender: str | None, on_message: OnMessage) -> tuple[Shot, np.ndarray]:
-    """The same for a scene-linear picture: Blender shows it through the view transform of the shot's scene."""
+def _developed_by_blender(
+    shot: Shot, path: Path, blender: str | None, on_message: OnMessage
+) -> tuple[Shot, np.ndarray]:
+    """Have Blender convert a scene-linear picture by the view transform of the shot's scene.
+
+    Returns:
+        The shot, and the picture as its first frame: [H, W, 3] uint8 sRGB at the shot's size.
+    """
     from trackshade.cli.image_decoder import decode
 
     on_message({"state": "reading", "message": f"{path.name}, in Blender"})
@@ -126,7 +121,7 @@ def _shown_by_blender(shot: Shot, path: Path, blender: str | None, on_message: O
         replace(shot, geometries=(), meshes=(), objects=()).save(sample)
         values = {"picture": str(path.absolute()), "shot": str(sample), "out": str(out)}
         try:
-            made = run_addon(options.to_arguments("picture", values), blender, on_message)
+            answer = run_addon(options.to_arguments("picture", values), blender, on_message)
         except ShotError as error:
             if error.code != "no-blender":
                 raise
@@ -136,5 +131,5 @@ def _shown_by_blender(shot: Shot, path: Path, blender: str | None, on_message: O
                 f"Give a PNG instead, or a Blender: {error.fix}",
             ) from error
         picture = decode(out.read_bytes(), read_header(out))[..., :3]
-    source = {**shot.source, "first_frame": made["first_frame"], "warnings": made["warnings"]}
+    source = {**shot.source, "first_frame": answer["first_frame"], "warnings": answer["warnings"]}
     return replace(shot, source=source), np.ascontiguousarray(picture)

@@ -83,7 +83,7 @@ _MODELS = (
         licence_url="https://spdx.org/licenses/GPL-3.0-or-later.html",
         repo="",
         revision="",
-        loader="trackshade.models.loading:load_diffusers",
+        loader="trackshade.pipelines.loading:load_diffusers",
         shipped=True,
     ),
     ModelSpec(
@@ -105,7 +105,7 @@ _MODELS = (
         licence_url="https://huggingface.co/THUDM/CogVideoX-5b-I2V/blob/main/LICENSE",
         repo="EXCAI/Diffusion-As-Shader",
         revision="53122de",
-        loader="trackshade.models.loading:load_diffusers",
+        loader="trackshade.pipelines.loading:load_diffusers",
         shipped=False,
     ),
 )

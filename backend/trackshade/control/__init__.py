@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Control: from a Shot to the tracking video that steers the model. numpy and numba only."""
+"""Control: from a Shot to the tracking video that conditions the model. numpy and numba only."""
 
 from trackshade.control.points import PointTracks
 from trackshade.control.video import TrackingVideo, tracking_video
-from trackshade.shot.track_colors import MeshRule, dense_colors, point_colors
+from trackshade.shot.track_colors import MeshRule, point_colors
 
-__all__ = ["MeshRule", "PointTracks", "TrackingVideo", "dense_colors", "point_colors", "tracking_video"]
+__all__ = ["MeshRule", "PointTracks", "TrackingVideo", "point_colors", "tracking_video"]

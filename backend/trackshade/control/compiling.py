@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How our kernels are compiled: by numba, without the GIL, kept on disk between runs where that is possible."""
+"""How kernels are compiled: by numba, without the GIL, and cached on disk if a folder can be written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Like `kernel`, for small functions that kernels call once per pixel."""
+    """Compile a small function that kernels call once per pixel; like `kernel`, but inlined."""
     return _compile(function, inline="always")
 
 
@@ -23,5 +23,5 @@ def _compile(function: Callable[..., Any], inline: str) -> Any:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "inline": inline}
     try:
         return njit(cache=True, **options)(function)
-    except RuntimeError:  # numba finds no folder that it may write to: neither beside the file nor in the home
+    except RuntimeError:  # numba can write neither beside the file nor in the user's home folder
         return njit(**options)(function)

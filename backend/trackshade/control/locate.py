@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds points of a surface again after its topology has changed.
 
-A surface point is known by its origin and its birth (`Geometry.origins`, `Geometry.births`): those are the same in
-every geometry that a mesh has. So a point is looked for on the new geometry where that lies at its vertices' origins.
-Where nothing is near, or what is near was born in another sample, its surface has vanished.
+A surface point is identified by its origin and its birth (`Geometry.origins`, `Geometry.births`), which are the same in
+all geometries that a mesh has. So a point is searched on the new geometry with its vertices at their origins. If
+nothing is near, or what is near was born in another sample, the point's surface has vanished.
 """
 
 from __future__ import annotations
@@ -15,55 +15,64 @@ import numpy as np
 from trackshade.shot import Geometry, Shot
 from trackshade.shot.surface_search import SurfaceSearch
 
-NEAR = 0.25  # edge lengths of the triangle found within which it is the point's own
-ASIDE = 0.05  # edge lengths along the surface beyond its rim within which a point still is on it
+MAX_DISTANCE = 0.25  # edge lengths of the triangle found within which it has the point
+MAX_BEYOND_RIM = 0.05  # edge lengths along the surface beyond its rim within which a point still is on it
 
 
 @dataclass(frozen=True, eq=False)
-class Located:
+class LocatedPoints:
     """Points on a geometry.
 
     Attributes:
         corners: [N, 3] int32, vertices of each point's triangle.
         weights: [N, 3] float64, barycentric.
-        there: [N] bool, the geometry has the point.
+        exists: [N] bool, whether the geometry has the point.
     """
 
     corners: np.ndarray
     weights: np.ndarray
-    there: np.ndarray
+    exists: np.ndarray
 
-    def places(self, positions: np.ndarray) -> np.ndarray:
-        """[N, 3] the points, given the positions [V, 3] of the geometry; anything where a point is not there."""
+    def interpolate(
+        self,
+        positions: np.ndarray,  # [V, 3]
+    ) -> np.ndarray:
+        """Return the points' positions [N, 3] from those of the vertices; undefined for points that do not exist."""
         return np.einsum("nc,ncx->nx", self.weights, positions[self.corners])
 
 
-def locate(origins: np.ndarray, births: np.ndarray, target: Geometry) -> Located:
-    """The points with these origins [N, 3] float32 and births [N] on a geometry of their mesh."""
+def locate(
+    origins: np.ndarray,  # [N, 3] float32 object space, metres
+    births: np.ndarray,  # [N] samples
+    target: Geometry,
+) -> LocatedPoints:
+    """Find points on a geometry of their mesh, by their origins and births."""
     corners = np.zeros((len(origins), 3), np.int32)
     weights = np.tile([1.0, 0.0, 0.0], (len(origins), 1))
-    there = np.zeros(len(origins), np.bool_)
+    exists = np.zeros(len(origins), np.bool_)
     if len(target.triangles) and len(origins):
         search = SurfaceSearch(target.first, target.triangles)
-        found = search.nearest(np.ascontiguousarray(origins), limit=NEAR * float(search.edge.max()))
-        some = np.flatnonzero(found.triangle >= 0)
-        triangle, weight = found.triangle[some], found.weights[some]
+        nearest = search.nearest(np.ascontiguousarray(origins), limit=MAX_DISTANCE * float(search.edge.max()))
+        near = np.flatnonzero(nearest.triangle >= 0)
+        triangle, weight = nearest.triangle[near], nearest.weights[near]
         edge = search.edge[triangle]
-        corners[some], weights[some] = target.triangles[triangle], weight
-        there[some] = found.distance[some] <= NEAR * edge
-        there[some] &= search.aside(origins[some], triangle, weight) <= ASIDE * edge
-        there[some] &= (target.born[target.triangles[triangle]] == births[some, None]).any(axis=1)
-    return Located(corners, weights, there)
+        corners[near], weights[near] = target.triangles[triangle], weight
+        exists[near] = nearest.distance[near] <= MAX_DISTANCE * edge
+        exists[near] &= search.beyond_rim(origins[near], triangle, weight) <= MAX_BEYOND_RIM * edge
+        exists[near] &= (target.born[target.triangles[triangle]] == births[near, None]).any(axis=1)
+    return LocatedPoints(corners, weights, exists)
 
 
 class Follower:
-    """Points of one mesh over all samples of a shot; what is found is kept.
+    """Follows points of one mesh over all samples of a shot, and caches where they are.
 
     Args:
+        shot: the shot.
         mesh: index into `Shot.meshes`.
         geometry: index into `Shot.geometries` of the geometry that `corners` and `weights` belong to: one for all
             points, or [N].
-        corners, weights: [N, 3] each, vertices of the points' triangles and barycentric weights.
+        corners: [N, 3] vertices of the points' triangles.
+        weights: [N, 3] barycentric weights.
     """
 
     def __init__(
@@ -71,36 +80,36 @@ class Follower:
     ) -> None:
         self._shot, self._track = shot, shot.meshes[mesh]
         self._corners, self._weights = corners, weights
-        self._source = np.broadcast_to(geometry, len(corners))
+        self._sources = np.broadcast_to(geometry, len(corners))
         self._origins, self._births = np.zeros((len(corners), 3), np.float32), np.zeros(len(corners), np.int32)
-        for index in np.unique(self._source).tolist():
-            own, source = np.flatnonzero(self._source == index), shot.geometries[index]
-            places = source.first[corners[own]].astype(np.float64)
-            self._origins[own] = np.einsum("nc,ncx->nx", weights[own], places)
-            self._births[own] = source.born[corners[own, weights[own].argmax(axis=1)]]
-        self._found: dict[int, Located] = {}
+        for index in np.unique(self._sources).tolist():
+            points, source = np.flatnonzero(self._sources == index), shot.geometries[index]
+            origins = source.first[corners[points]].astype(np.float64)
+            self._origins[points] = np.einsum("nc,ncx->nx", weights[points], origins)
+            self._births[points] = source.born[corners[points, weights[points].argmax(axis=1)]]
+        self._located: dict[int, LocatedPoints] = {}
 
-    def at(self, t: int) -> Located:
-        """The points on the geometry of sample `t`."""
+    def at(self, t: int) -> LocatedPoints:
+        """Return the points on the geometry of sample `t`."""
         index = self._track.geometry_at(t)
-        if index not in self._found:
-            self._found[index] = self._locate(self._shot.geometries[index])
-        return self._found[index]
+        if index not in self._located:
+            self._located[index] = self._locate(self._shot.geometries[index])
+        return self._located[index]
 
-    def _locate(self, target: Geometry) -> Located:
-        sources = np.unique(self._source).tolist()
+    def _locate(self, target: Geometry) -> LocatedPoints:
+        sources = np.unique(self._sources).tolist()
         same = [index for index in sources if self._shot.geometries[index].same_points(target)]
-        exact = np.isin(self._source, same)
-        found = Located(self._corners.astype(np.int32), self._weights.astype(np.float64), exact)
-        other = np.flatnonzero(~exact)
-        if len(other):
-            located = locate(self._origins[other], self._births[other], target)
-            found.corners[other], found.weights[other] = located.corners, located.weights
-            found.there[other] = located.there
-        return found
+        exact = np.isin(self._sources, same)
+        points = LocatedPoints(self._corners.astype(np.int32), self._weights.astype(np.float64), exact)
+        others = np.flatnonzero(~exact)
+        if len(others):
+            located = locate(self._origins[others], self._births[others], target)
+            points.corners[others], points.weights[others] = located.corners, located.weights
+            points.exists[others] = located.exists
+        return points
 
-    def places(self, t: int) -> np.ndarray:
-        """[N, 3] object-space places in sample `t`; NaN where the mesh does not have the point."""
-        found = self.at(t)
-        places = found.places(self._shot.geometries[self._track.geometry_at(t)].at(t))
-        return places if found.there.all() else np.where(found.there[:, None], places, np.nan)
+    def positions(self, t: int) -> np.ndarray:
+        """Return object-space positions [N, 3] in sample `t`; NaN where the mesh does not have the point."""
+        points = self.at(t)
+        positions = points.interpolate(self._shot.geometries[self._track.geometry_at(t)].at(t))
+        return positions if points.exists.all() else np.where(points.exists[:, None], positions, np.nan)

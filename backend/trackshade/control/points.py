@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The second way to draw a tracking video: points on the visible surface, like the published training data.
+"""Tracking videos of sampled points on the visible surfaces, like the published training data.
 
-There, a 70 × 70 grid of tracks was drawn over 720 × 480 pixels as rectangles about half the spacing of the
-points, 1.5 : 1 like the grid's cells. Here a grid is laid over the first frame so finely that the wanted
-number of its points falls on surfaces. Where a mesh changes its topology, its points are found again by their origins
-(`locate`), and one whose surface has vanished is not drawn.
+There, a 70 × 70 grid of tracks was drawn over 720 × 480 pixels as rectangles about half the spacing of the points,
+1.5 : 1 like the grid's cells. Here a grid is laid over the first frame so finely that the requested number of its
+points falls on surfaces. If a mesh changes its topology, its points are found again by their origins (`locate`), and a
+point whose surface has vanished is not drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trackshade.control.compiling import kernel
 from trackshade.control.locate import Follower
 from trackshade.control.raster import Buffers, barycentric, to_screen
 from trackshade.control.scene import ShotRaster
-from trackshade.control.visibility import seen, slopes
+from trackshade.control.visibility import depth_slopes, is_visible
 from trackshade.core.colors import to_uint8
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import point_colors
@@ -26,20 +26,29 @@ from trackshade.shot.track_colors import point_colors
 
 @dataclass(frozen=True, eq=False)
 class PointTracks:
-    """Points fixed to surfaces, ordered by mesh."""
+    """Points fixed to surfaces, ordered by mesh.
 
-    mesh: np.ndarray  # [N] i32, index of Shot.meshes
-    corners: np.ndarray  # [N, 3] i32, vertices of the point's triangle
-    weights: np.ndarray  # [N, 3] f64, barycentric
-    colors: np.ndarray  # [N, 3] f32, 0..1
-    spacing: tuple[float, float]  # of the grid they were taken from, px
-    followers: Mapping[int, Follower] = field(default_factory=dict)  # by mesh, for those whose topology changes
+    Attributes:
+        mesh: [N] int32, index into `Shot.meshes`.
+        corners: [N, 3] int32, vertices of the point's triangle.
+        weights: [N, 3] float64, barycentric.
+        colors: [N, 3] float32 in 0..1.
+        spacing: (x, y) of the grid that they were taken from, pixels.
+        followers: by mesh, for meshes whose topology changes.
+    """
+
+    mesh: np.ndarray
+    corners: np.ndarray
+    weights: np.ndarray
+    colors: np.ndarray
+    spacing: tuple[float, float]
+    followers: Mapping[int, Follower] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.mesh)
 
     def on_screen(self, shot: Shot, t: int) -> np.ndarray:
-        """Screen vertices `[N, 4]` f64 of the points at sample `t` (see `raster`); NaN where a point has vanished."""
+        """Return the points' screen vertices [N, 4] in sample `t` (see `raster`); NaN where a point has vanished."""
         camera = shot.camera
         out = np.empty((len(self), 4))
         for mesh in np.unique(self.mesh):
@@ -47,7 +56,7 @@ class PointTracks:
             track = shot.meshes[mesh]
             follower = self.followers.get(int(mesh))
             if follower is not None:
-                local = follower.places(t)
+                local = follower.positions(t)
             else:
                 positions = shot.geometries[track.geometry].at(t)
                 local = np.einsum("nc,ncx->nx", self.weights[mine], positions[self.corners[mine]])
@@ -61,9 +70,16 @@ class PointTracks:
 
 
 def choose_points(raster: ShotRaster, count: int, seed: int = 0) -> PointTracks:
-    """Points spread evenly over what the first sample shows, holdouts left out, colored by the rule of the
-    training data. `raster` must have drawn sample 0. Fewer than `count` only where fewer pixels show a
-    surface; `seed` shifts the grid and decides which surplus points are left out."""
+    """Choose points spread evenly over what the first sample shows, except holdouts.
+
+    Args:
+        raster: must have drawn sample 0.
+        count: number of points; fewer are returned only if fewer pixels show a surface.
+        seed: shifts the grid, and decides which surplus points are left out.
+
+    Returns:
+        The points, colored by the rule of the training data.
+    """
     shot, buffers = raster.shot, raster.buffers
     holdout = np.array([m.holdout for m in shot.meshes] + [True])  # the last entry is label -1, nothing
     usable = ~holdout[buffers.label]
@@ -83,14 +99,20 @@ def choose_points(raster: ShotRaster, count: int, seed: int = 0) -> PointTracks:
                 follower.at(t)  # now, since frames are drawn by several threads
             followers[int(mesh)] = follower
     width = shot.size[0]
-    places = np.stack([pixels % width + 0.5, pixels // width + 0.5], axis=1)
-    colors = point_colors(places, buffers.depth.ravel()[pixels])
+    centers = np.stack([pixels % width + 0.5, pixels // width + 0.5], axis=1)
+    colors = point_colors(centers, buffers.depth.ravel()[pixels])
     return PointTracks(meshes, corners, weights, colors, spacing, followers)
 
 
-def _even_pixels(usable: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, float]]:
-    """Flat pixels `[N]` i32 of the mask `[H, W]` on the coarsest g × g grid that has `count` points on it,
-    and the grid's spacing (x, y) px. Cells have the frame's aspect: 1.5 : 1 at 720 × 480."""
+def _even_pixels(
+    usable: np.ndarray,  # [H, W] bool
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return flat pixels [N] on the coarsest g × g grid that has `count` usable ones, and its spacing (x, y).
+
+    Cells have the frame's aspect: 1.5 : 1 at 720 × 480.
+    """
     h, w = usable.shape
     area = int(usable.sum())
     phase = rng.uniform(0.25, 0.75, 2)
@@ -108,39 +130,44 @@ def _even_pixels(usable: np.ndarray, count: int, rng: np.random.Generator) -> tu
         grid += 1
 
 
-def draw_points(points: PointTracks, shot: Shot, t: int, surfaces: Buffers, out: np.ndarray) -> np.ndarray:
-    """Draw the points of sample `t` into `out` `[H, W, 3]` u8, near ones over far ones; returns which are
-    seen `[N]`.
+def draw_points(
+    points: PointTracks,
+    shot: Shot,
+    t: int,
+    surfaces: Buffers,
+    out: np.ndarray,  # [H, W, 3] uint8
+) -> np.ndarray:
+    """Draw the points of sample `t`, near ones over far ones; returns which are visible, [N] bool.
 
-    A point whose center is behind a surface of `surfaces` is not drawn, and a rectangle does not cover what
-    is clearly nearer than its point.
+    A point whose center is behind a surface is not drawn, and a rectangle does not cover what is clearly nearer than
+    its point.
     """
     near, far = (float(c) for c in shot.camera.clip[t])
-    placed = points.on_screen(shot, t)
-    shown = np.array([m.visible[t] for m in shot.meshes], bool)
-    visible = seen(placed, surfaces.depth, near, far) & shown[points.mesh]
-    mine = np.flatnonzero(visible)
-    places = placed[mine, :2]
+    vertices = points.on_screen(shot, t)
+    is_shown = np.array([m.visible[t] for m in shot.meshes], bool)
+    visible = is_visible(vertices, surfaces.depth, near, far) & is_shown[points.mesh]
+    drawn = np.flatnonzero(visible)
+    pixels, depth = vertices[drawn, :2], vertices[drawn, 3]
     size = (max(1, round(points.spacing[0] / 2)), max(1, round(points.spacing[1] / 2)))
-    i, j = places[:, 1].astype(np.int64), places[:, 0].astype(np.int64)
-    right, down = slopes(surfaces.depth, i, j)
-    reach = placed[mine, 3] * 0.995 - (right * (size[0] / 2 + 0.5) + down * (size[1] / 2 + 0.5))
-    _rectangles(places, placed[mine, 3], reach, to_uint8(points.colors[mine]), size, surfaces.depth, out)
+    i, j = pixels[:, 1].astype(np.int64), pixels[:, 0].astype(np.int64)
+    right, down = depth_slopes(surfaces.depth, i, j)
+    least = depth * 0.995 - (right * (size[0] / 2 + 0.5) + down * (size[1] / 2 + 0.5))
+    _draw_rectangles(pixels, depth, least, to_uint8(points.colors[drawn]), size, surfaces.depth, out)
     return visible
 
 
 @kernel
-def _rectangles(places, z, reach, colors, size, surface, out):
+def _draw_rectangles(pixels, z, least, colors, size, surface, out):
     height, width = surface.shape
     drawn = np.full((height, width), np.inf)
-    for n in range(places.shape[0]):
-        x, y = places[n]
+    for n in range(pixels.shape[0]):
+        x, y = pixels[n]
         # The rectangle of whole pixels whose center is nearest; every point has the same size in every frame.
         left, top = round(x - 0.5 * size[0]), round(y - 0.5 * size[1])
         for i in range(max(top, 0), min(top + size[1], height)):
             for j in range(max(left, 0), min(left + size[0], width)):
-                own = i == int(y) and j == int(x)
-                if z[n] < drawn[i, j] and (own or reach[n] <= surface[i, j]):
+                is_center = i == int(y) and j == int(x)
+                if z[n] < drawn[i, j] and (is_center or least[n] <= surface[i, j]):
                     drawn[i, j] = z[n]
                     for a in range(3):
                         out[i, j, a] = colors[n, a]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A z-buffer for triangles, without a GPU and without the GIL.
 
-Vertices come as screen vertices `[V, 4] = (u, v, q, z)`: pixels u and v, z the depth along the camera's axis
+Vertices are given as screen vertices [V, 4] = (u, v, q, z): pixels u and v, z the depth along the camera's axis
 in metres, q = 1 / z for a perspective camera and 1 for an orthographic one. Weights that are linear on the
 surface are q times weights that are linear on the screen, which is what makes interpolation
 perspective-correct.
@@ -24,26 +24,56 @@ Rules:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from trackshade.control.compiling import inlined, kernel
-from trackshade.control.paint_modes import BLACK, PLACES, PaintMode, paint_place
-from trackshade.control.paint_modes import NOTHING as INVISIBLE
 from trackshade.control.surfaces import NO_SLOTS, Slots, is_opaque
+from trackshade.shot.track_colors import MeshRule
 
 NOTHING = -1  # triangle and label of the background
+INVISIBLE, BLACK, COLORED, COLORED_ORTHOGRAPHIC = range(4)  # kinds of paint
 # Not along a diagonal: edges are often at 45 degrees.
 SAMPLE_X, SAMPLE_Y = 0.5 + 1.0e-7, 0.5 + 0.618e-7
 IN_FRONT = 1e6  # q of a vertex that is surely in front of the camera: 0 < q < IN_FRONT
 
-NO_INK = PaintMode(INVISIBLE, np.zeros((0, 3), np.float32))
+
+@dataclass(frozen=True, eq=False)
+class PaintMode:
+    """How the pixels of a mesh are painted while it is drawn.
+
+    Attributes:
+        kind: nothing is painted, black, or the color of each surface point by a rule.
+        first: [V, 3] float32, object-space positions of the vertices in the first frame (`Geometry.first`).
+        parameters: [18] float64, see `MeshRule.packed_parameters`.
+        out: [H, W, 3] uint8, image that is painted.
+    """
+
+    kind: int
+    first: np.ndarray
+    parameters: np.ndarray = field(default_factory=lambda: np.zeros(18))
+    out: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
+
+    @classmethod
+    def by_rule(
+        cls,
+        rule: MeshRule,
+        first: np.ndarray,  # [V, 3] float32 object space, metres
+        matrix_world: np.ndarray,  # [4, 4] object to world in the first frame
+        out: np.ndarray,  # [H, W, 3] uint8
+    ) -> PaintMode:
+        """Return the mode that paints each surface point by a rule, from its position in the first frame."""
+        kind = COLORED_ORTHOGRAPHIC if rule.orthographic else COLORED
+        return cls(kind, first, rule.packed_parameters(matrix_world), out)
+
+
+UNPAINTED = PaintMode(INVISIBLE, np.zeros((0, 3), np.float32))
 
 
 @dataclass(frozen=True)
 class Buffers:
-    """What is seen at every pixel, written by `draw`."""
+    """What is visible at every pixel, written by `draw`."""
 
     depth: np.ndarray  # [H, W] f32, metres along the camera's axis, inf where nothing is
     triangle: np.ndarray  # [H, W] i32, index within its mesh, -1 where nothing is
@@ -51,7 +81,7 @@ class Buffers:
 
     @classmethod
     def empty(cls, size: tuple[int, int]) -> Buffers:
-        """Buffers of `size` (w, h) that show nothing."""
+        """Return buffers of `size` (width, height) that show the background."""
         w, h = size
         return cls(
             np.full((h, w), np.inf, np.float32),
@@ -60,22 +90,20 @@ class Buffers:
         )
 
     def clear(self) -> None:
+        """Reset all pixels to the background."""
         self.depth.fill(np.inf)
         self.triangle.fill(NOTHING)
         self.label.fill(NOTHING)
 
 
 def to_screen(
-    positions: np.ndarray,
-    to_camera: np.ndarray,
-    intrinsics: np.ndarray,
+    positions: np.ndarray,  # [V, 3] object space, metres
+    to_camera: np.ndarray,  # [4, 4] object to camera space: x right, y down, z forward
+    intrinsics: np.ndarray,  # [3, 3] pixels; pixels per metre if orthographic
     orthographic: bool,
-    out: np.ndarray | None = None,
+    out: np.ndarray | None = None,  # [V, 4] float64
 ) -> np.ndarray:
-    """Screen vertices `[V, 4]` f64 of `positions` `[V, 3]`, which `to_camera` `[4, 4]` brings into the
-    camera's frame (x right, y down, z forward, metres); `intrinsics` `[3, 3]` in pixels (orthographic:
-    pixels per metre).
-    """
+    """Project points; returns screen vertices [V, 4] float64, in `out` if it is given."""
     if out is None:
         out = np.empty((len(positions), 4), np.float64)
     # Copies: numba would compile once more for views that cannot be written.
@@ -100,26 +128,53 @@ def _to_screen(positions, to_camera, k, orthographic, out):
 
 def draw(
     buffers: Buffers,
-    vertices: np.ndarray,
-    triangles: np.ndarray,
+    vertices: np.ndarray,  # [V, 4] float64 screen vertices
+    triangles: np.ndarray,  # [F, 3] int32
     label: int,
     near: float = 1e-6,
     far: float = math.inf,
-    ink: PaintMode = NO_INK,
+    paint: PaintMode = UNPAINTED,
     surfaces: Slots | None = None,
     mirrored: bool = False,
 ) -> None:
-    """Draw a mesh into `buffers`: screen vertices `[V, 4]`, `triangles` `[F, 3]` i32. Only what lies between
-    `near` and `far` (metres along the camera's axis) is drawn; `label` is written where it is seen, and `ink`
-    paints there. `surfaces` says what the render shows through; a `mirrored` mesh, whose matrix has a negative
-    determinant, has its front where its triangles turn the other way round.
+    """Draw a mesh.
+
+    Args:
+        buffers: what is drawn into.
+        vertices: the mesh's vertices on the screen.
+        triangles: its triangles.
+        label: number that is written where the mesh is visible.
+        near: least depth that is drawn, metres along the camera's axis.
+        far: greatest depth that is drawn.
+        paint: how its pixels are painted.
+        surfaces: which sides are drawn, and cut-outs; everything is drawn if None.
+        mirrored: whether the mesh's matrix has a negative determinant, which turns its triangles inside out.
     """
     near = max(near, 1e-6)
     _draw(
         buffers.depth, buffers.triangle, buffers.label, vertices, triangles, label, near, far,
-        ink.kind, ink.first, ink.numbers, ink.out,
+        paint.kind, paint.first, paint.parameters, paint.out,
         None if surfaces is None else True, mirrored, *(surfaces or NO_SLOTS),
     )  # fmt: skip
+
+
+@inlined
+def _paint_point(kind, n, px, py, pz, out, i, j):
+    """Paint pixel (i, j) by a point's object-space position in the first frame; n: `MeshRule.packed_parameters`."""
+    x = n[0] * px + n[1] * py + n[2] * pz + n[3]
+    y = n[4] * px + n[5] * py + n[6] * pz + n[7]
+    z = n[8] * px + n[9] * py + n[10] * pz + n[11]
+    distance = math.sqrt(x * x + y * y + z * z)
+    both = 1.0 / (z * distance)  # one division for two inverses: this is the innermost loop
+    q = both * distance if kind == COLORED else 1.0
+    red, green = n[12] * x * q + n[14], n[13] * y * q + n[15]
+    if z > 0.0 and red >= 0.0 and red <= 1.0 and green >= 0.0 and green <= 1.0:
+        blue = (both * z - n[16]) * n[17]
+        out[i, j, 0] = np.uint8(red * 255.0 + 0.5)
+        out[i, j, 1] = np.uint8(green * 255.0 + 0.5)
+        out[i, j, 2] = np.uint8(min(max(blue, 0.0), 1.0) * 255.0 + 0.5)
+    else:
+        out[i, j, 0] = out[i, j, 1] = out[i, j, 2] = 0
 
 
 @inlined
@@ -129,9 +184,11 @@ def _in_front(q0, q1, q2):
 
 @kernel
 def _homogeneous_edge(u0, v0, q0, u1, v1, q1):
-    """Edge function (A, B, C), A·x + B·y + C = 0 on the line through two points, and the factor that makes
-    it that of the homogeneous points. Of two points in front of the camera, it is the plain edge function of
-    the screen, so that neighbors which are not cut agree with it exactly."""
+    """Return the edge function (A, B, C) of two points, and the factor that makes it that of the homogeneous points.
+
+    A·x + B·y + C = 0 on the line through them. For two points in front of the camera it is the plain edge function of
+    the screen, so that neighbors which are not cut agree with it exactly.
+    """
     if 0.0 < q0 < IN_FRONT and 0.0 < q1 < IN_FRONT:
         return v0 - v1, u1 - u0, u0 * v1 - v0 * u1, 1.0 / (q0 * q1)
     w0, w1 = 1.0 / q0, 1.0 / q1
@@ -141,7 +198,7 @@ def _homogeneous_edge(u0, v0, q0, u1, v1, q1):
 
 @kernel
 def _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2):
-    """The three edge functions, their factors and the triangle's orientation, where some vertex is behind."""
+    """Return edge functions, factors and orientation of a triangle with a vertex behind the camera."""
     a0, b0, c0, s0 = _homogeneous_edge(u1, v1, q1, u2, v2, q2)
     a1, b1, c1, s1 = _homogeneous_edge(u2, v2, q2, u0, v0, q0)
     a2, b2, c2, s2 = _homogeneous_edge(u0, v0, q0, u1, v1, q1)
@@ -151,7 +208,7 @@ def _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2):
 
 @kernel
 def _draw(
-    depth, triangle, labels, vertices, triangles, label, near, far, ink, first, numbers, out,
+    depth, triangle, labels, vertices, triangles, label, near, far, paint, first, parameters, out,
     by_slot, mirrored, slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
 ):  # fmt: skip
     # numba compiles this once for `by_slot` None, without what belongs to slots, and once with.
@@ -218,19 +275,19 @@ def _draw(
                     depth[i, j] = z32
                     triangle[i, j] = f
                     labels[i, j] = label
-                    if ink >= PLACES:
+                    if paint >= COLORED:
                         e0, e1, e2 = e0 * scale, e1 * scale, e2 * scale
                         x = e0 * first[n0, 0] + e1 * first[n1, 0] + e2 * first[n2, 0]
                         y = e0 * first[n0, 1] + e1 * first[n1, 1] + e2 * first[n2, 1]
                         z = e0 * first[n0, 2] + e1 * first[n1, 2] + e2 * first[n2, 2]
-                        paint_place(ink, numbers, x, y, z, out, i, j)
-                    elif ink == BLACK:
+                        _paint_point(paint, parameters, x, y, z, out, i, j)
+                    elif paint == BLACK:
                         out[i, j, 0] = out[i, j, 1] = out[i, j, 2] = 0
 
 
 @kernel
 def _cut_box(u0, v0, q0, u1, v1, q1, u2, v2, q2, near):
-    """Pixel bounds (left, top, right, bottom) of the part of a triangle that is beyond the near plane."""
+    """Return pixel bounds (left, top, right, bottom) of the part of a triangle beyond the near plane."""
     left = top = np.inf
     right = bottom = -np.inf
     us, vs, ws = (u0, u1, u2), (v0, v1, v2), (1.0 / q0, 1.0 / q1, 1.0 / q2)
@@ -250,10 +307,17 @@ def _cut_box(u0, v0, q0, u1, v1, q1, u2, v2, q2, near):
 
 
 def barycentric(
-    buffers: Buffers, pixels: np.ndarray, vertices: np.ndarray, triangles: np.ndarray
+    buffers: Buffers,
+    pixels: np.ndarray,  # [N] flat indices of pixels that show the mesh
+    vertices: np.ndarray,  # [V, 4] screen vertices
+    triangles: np.ndarray,  # [F, 3]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is seen at flat `pixels` `[N]` of one mesh: vertex indices `[N, 3]` i32 and perspective-correct
-    weights `[N, 3]` f64 (sum 1). An attribute of the surface point is the weighted sum of its vertices'."""
+    """Return the surface points of a mesh at pixels.
+
+    Returns:
+        Vertex indices [N, 3] int32 and perspective-correct weights [N, 3] float64 with the sum 1. An attribute of the
+        surface point is the weighted sum of its vertices' attributes.
+    """
     corners = np.empty((len(pixels), 3), np.int32)
     weights = np.empty((len(pixels), 3), np.float64)
     _barycentric(buffers.triangle, pixels, vertices, triangles, corners, weights)
@@ -274,7 +338,7 @@ def _barycentric(triangle, pixels, vertices, triangles, corners, weights):
 
 @inlined
 def weigh(vertices, n0, n1, n2, px, py):
-    """Perspective-correct weights of three vertices at the sample (px, py)."""
+    """Return the perspective-correct weights of three vertices at the sample (px, py)."""
     u0, v0, q0 = vertices[n0, 0] - px, vertices[n0, 1] - py, vertices[n0, 2]
     u1, v1, q1 = vertices[n1, 0] - px, vertices[n1, 1] - py, vertices[n1, 2]
     u2, v2, q2 = vertices[n2, 0] - px, vertices[n2, 1] - py, vertices[n2, 2]
@@ -288,8 +352,7 @@ def weigh(vertices, n0, n1, n2, px, py):
 
 @kernel
 def _cut_weights(u0, v0, q0, u1, v1, q1, u2, v2, q2):
-    """Like the plain weights (screen places relative to the sample), times all three depths: at a vertex in
-    the camera's plane, u and v grow as fast as the depth goes to zero."""
+    """Return the plain weights, times all three depths: at a vertex in the camera's plane, u and v are infinite."""
     w0, w1, w2 = 1.0 / q0, 1.0 / q1, 1.0 / q2
     x0, y0, x1, y1, x2, y2 = u0 * w0, v0 * w0, u1 * w1, v1 * w1, u2 * w2, v2 * w2
     return x1 * y2 - y1 * x2, x2 * y0 - y2 * x0, x0 * y1 - y0 * x1

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Control signals of a shot, to compare what each is worth (Gu et al. 2025, table 3).
+"""Control signals of a shot, to compare them (Gu et al. 2025, table 3).
 
-    none        black: nothing to follow
+    none        black: no control
     depth       inverse depth of every pixel in grey, between its 2nd and 98th percentile over the shot
     tracks-N    N points of the first frame's surfaces, drawn as rectangles like the published training data
     mesh        every surface point (what `trackshade render` uses)
 
-The rectangles are colored by the rule of the mesh signal (a point's place in the frame), so that the signals differ
-in how dense they are and in nothing else; `point_rule` "points" gives them the published data's own colors.
+The rectangles are colored by the rule of the mesh signal (a point's position in the frame), so that the signals differ
+in density only; `point_rule` "points" uses the published data's colors.
 """
 
 from __future__ import annotations
@@ -31,24 +31,34 @@ PointRule = Literal["mesh", "points"]
 
 
 def control_signal(shot: Shot, name: str, seed: int = 0, point_rule: PointRule = "mesh") -> np.ndarray:
-    """The signal `name` of a shot, [T, H, W, 3] uint8. Raises UsageError for an unknown name."""
+    """Return a control signal of a shot, [T, H, W, 3] uint8.
+
+    Args:
+        shot: the shot.
+        name: one of `SIGNALS`, or "tracks-N".
+        seed: which points are chosen.
+        point_rule: how points are colored.
+
+    Raises:
+        UsageError: the name is unknown.
+    """
     count, (width, height) = len(shot.frame_numbers), shot.size
     if name == "none":
         return np.zeros((count, height, width, 3), np.uint8)
     if name == "mesh":
         return tracking_video(shot, threads=1).frames
     if name == "depth":
-        return depth_video(shot)
+        return _depth_video(shot)
     found = re.fullmatch(r"tracks-([1-9]\d*)", name)
     if found is None:
         raise UsageError(
             "unknown-control", f"There is no control signal '{name}'.", f"Take {', '.join(SIGNALS)}, or tracks-N."
         )
-    return point_video(shot, int(found[1]), seed, point_rule)
+    return _point_video(shot, int(found[1]), seed, point_rule)
 
 
-def depth_video(shot: Shot) -> np.ndarray:
-    """[T, H, W, 3] uint8, near bright; far and where nothing is, black."""
+def _depth_video(shot: Shot) -> np.ndarray:
+    """Return the inverse depth as grey, [T, H, W, 3] uint8: near is bright, far and the background are black."""
     raster = ShotRaster(shot)
     inverse = np.stack([1.0 / raster.draw(t).depth for t in range(len(shot.frame_numbers))])  # 0 where nothing is
     seen = inverse > 0
@@ -56,21 +66,21 @@ def depth_video(shot: Shot) -> np.ndarray:
     return np.repeat(to_uint8(grey)[..., None], 3, axis=-1)
 
 
-def point_video(shot: Shot, count: int, seed: int, point_rule: PointRule) -> np.ndarray:
-    """[T, H, W, 3] uint8 with `count` tracks, or as many as the first frame has pixels of surfaces."""
+def _point_video(shot: Shot, count: int, seed: int, point_rule: PointRule) -> np.ndarray:
+    """Return a video with `count` points, [T, H, W, 3] uint8; fewer if the first frame has fewer pixels of surfaces."""
     raster = ShotRaster(shot)
     raster.draw(0)
     points = choose_points(raster, count, seed)
     if point_rule == "mesh":
-        points = dataclasses.replace(points, colors=mesh_rule(shot).colors(_world(shot, points)))
+        points = dataclasses.replace(points, colors=mesh_rule(shot).colors(_world_positions(shot, points)))
     frames = np.zeros((len(shot.frame_numbers), shot.size[1], shot.size[0], 3), np.uint8)
     for t, frame in enumerate(frames):
         draw_points(points, shot, t, raster.draw(t), frame)
     return frames
 
 
-def _world(shot: Shot, points: PointTracks) -> np.ndarray:
-    """[N, 3] places of the points in the first frame, metres."""
+def _world_positions(shot: Shot, points: PointTracks) -> np.ndarray:
+    """Return the points' world positions in the first frame, [N, 3], metres."""
     world = np.empty((len(points), 3))
     for mesh in np.unique(points.mesh):
         own = points.mesh == mesh

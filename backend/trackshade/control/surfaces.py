@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the rasteriser needs to know of the material slots of a mesh: which sides it draws, and the cut-outs' images.
+"""Material slots of a mesh for the rasterizer: which sides are drawn, and the images of cut-outs.
 
 `Slots` is a plain tuple of arrays, so that kernels can take it.
 """
@@ -51,37 +51,37 @@ NO_SLOTS = Slots(
     np.zeros((0, 0, 3, 2), np.float32), np.zeros((0, 5), np.int64), np.zeros((0, 2, 3), np.float64),
     np.zeros((0, 256), np.bool_), np.zeros(0, np.uint8),
 )  # fmt: skip
-"""Stands for the slots of a mesh that has no surfaces; nothing looks into it."""
+"""Slots of a mesh without surfaces; nothing reads them."""
 
 
 class ShotSlots:
-    """The slots of a shot's meshes; what several meshes and samples share is made once."""
+    """Makes the slots of a shot's meshes, once for all meshes and samples that share them."""
 
     def __init__(self, shot: Shot) -> None:
         self._shot = shot
         self._images: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
-        self._known: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._corners: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def of(self, mesh: int, t: int) -> Slots | None:
-        """The slots of mesh `mesh` in sample `t`; None where both sides of all its triangles are drawn whole."""
+        """Return the slots of a mesh in sample `t`; None if both sides of all its triangles are drawn."""
         track = self._shot.meshes[mesh]
         if track.surfaces is None:
             return None
         surfaces = self._shot.surfaces[track.surfaces]
         front, back = surfaces.at(t)
         key = track.geometry_at(t), track.surfaces
-        if key not in self._known:
-            self._known[key] = self._corners(*key)
+        if key not in self._corners:
+            self._corners[key] = self._read_corners(*key)
         if self._images is None:
-            self._images = self._packed()
-        slots, uv = self._known[key]
+            self._images = self._pack_cutouts()
+        slots, uv = self._corners[key]
         # Copies: numba would compile once more for arrays that cannot be written.
         return Slots(
             slots, front.copy(), back.copy(), surfaces.cutouts.copy(), surfaces.uv_layers.copy(), uv, *self._images
         )
 
-    def _corners(self, geometry: int, surfaces: int) -> tuple[np.ndarray, np.ndarray]:
-        """[F] slots, those beyond the last one taken for it, and [L, F, 3, 2] texture coordinates."""
+    def _read_corners(self, geometry: int, surfaces: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return slots [F], those beyond the last one counted as it, and texture coordinates [L, F, 3, 2]."""
         item, last = self._shot.geometries[geometry], len(self._shot.surfaces[surfaces].cutouts) - 1
         count = len(item.triangles)
         slots = np.zeros(count, np.int32) if item.materials is None else np.clip(item.materials, 0, last)
@@ -90,7 +90,7 @@ class ShotSlots:
         first = np.zeros((count, 3, 2), np.float32) if item.uv is None else item.uv
         return slots, np.stack([first, *item.more_uv])
 
-    def _packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _pack_cutouts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         cutouts = self._shot.cutouts
         sizes, start = np.zeros((len(cutouts), 5), np.int64), 0
         for index, cutout in enumerate(cutouts):
@@ -106,8 +106,8 @@ class ShotSlots:
 
 
 @inlined
-def texel(texels, start, height, width, extension, row, column):
-    """The value of a texel; what lies outside the image by its extension."""
+def _texel(texels, start, height, width, extension, row, column):
+    """Return the value of a texel; outside the image by its extension."""
     if extension == CLIP:
         if row < 0 or row >= height or column < 0 or column >= width:
             return 0.0
@@ -123,7 +123,7 @@ def texel(texels, start, height, width, extension, row, column):
 
 @kernel
 def is_opaque(sizes, rules, opaque, texels, cutout, u, v):
-    """Whether a cut-out draws the surface point with texture coordinates (u, v)."""
+    """Return whether a cut-out draws the surface point with texture coordinates (u, v)."""
     # Element by element: a row of an array would be an object of its own, for each pixel.
     start, height, width = sizes[cutout, 0], sizes[cutout, 1], sizes[cutout, 2]
     extension, smooth = sizes[cutout, 3], sizes[cutout, 4]
@@ -132,7 +132,7 @@ def is_opaque(sizes, rules, opaque, texels, cutout, u, v):
     if not (abs(x) < 1e9 and abs(y) < 1e9):
         return True
     if smooth == 0:
-        value = texel(texels, start, height, width, extension, math.floor(y), math.floor(x))
+        value = _texel(texels, start, height, width, extension, math.floor(y), math.floor(x))
         return opaque[cutout, int(value)]
     x, y = x - 0.5, y - 0.5
     column, row = math.floor(x), math.floor(y)
@@ -142,10 +142,10 @@ def is_opaque(sizes, rules, opaque, texels, cutout, u, v):
         low = (1.0 - right) * texels[at] + right * texels[at + 1]
         high = (1.0 - right) * texels[at + width] + right * texels[at + width + 1]
         return opaque[cutout, int((1.0 - up) * low + up * high + 0.5)]
-    low = (1.0 - right) * texel(texels, start, height, width, extension, row, column) + right * texel(
+    low = (1.0 - right) * _texel(texels, start, height, width, extension, row, column) + right * _texel(
         texels, start, height, width, extension, row, column + 1
     )
-    high = (1.0 - right) * texel(texels, start, height, width, extension, row + 1, column) + right * texel(
+    high = (1.0 - right) * _texel(texels, start, height, width, extension, row + 1, column) + right * _texel(
         texels, start, height, width, extension, row + 1, column + 1
     )
     return opaque[cutout, int((1.0 - up) * low + up * high + 0.5)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shot to tracking video, frame by frame."""
+"""Draws the tracking video of a shot, frame by frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trackshade.control.locate import Follower
 from trackshade.control.points import PointTracks, choose_points, draw_points
 from trackshade.control.raster import NOTHING, Buffers
 from trackshade.control.scene import ShotRaster
-from trackshade.control.visibility import seen
+from trackshade.control.visibility import is_visible
 from trackshade.core.errors import CancelledError, ShotError, UsageError
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import MeshRule, mesh_rule
@@ -26,14 +26,15 @@ Mode = Literal["mesh", "points"]
 
 @dataclass(frozen=True, eq=False)
 class TrackingVideo:
-    """A tracking video and what the camera sees at each of its pixels.
+    """A tracking video, and what the camera sees at each of its pixels.
 
     Attributes:
-        frames: [T, H, W, 3] uint8, exact RGB, black where there is nothing to follow.
-        object_index: [T, H, W] int32, index of `Shot.meshes`, holdouts included, -1 where nothing is.
-        depth: [T, H, W] float32, metres along the camera's axis, inf where nothing is.
-        rule: the mesh rule of the shot.
-        points: the tracks that were drawn, in mode "points".
+        shot: the shot.
+        frames: [T, H, W, 3] uint8, exact RGB, black where nothing is tracked.
+        object_index: [T, H, W] int32, index into `Shot.meshes`, holdouts included; -1 for the background.
+        depth: [T, H, W] float32, metres along the camera's axis; inf for the background.
+        rule: the color rule of the shot's surfaces.
+        points: the points that were drawn, in mode "points".
     """
 
     shot: Shot
@@ -44,13 +45,12 @@ class TrackingVideo:
     points: PointTracks | None
 
     def colors(self, mesh: int, t: int = 0) -> np.ndarray:
-        """Colors [V, 3] float32, 0..1, of the vertices that a mesh has in sample `t`, by the mesh rule; black for a
-        holdout."""
+        """Return colors [V, 3] in 0..1 of the vertices that a mesh has in sample `t`; black for a holdout."""
         first = self.shot.first_places(mesh, t)
         return np.zeros_like(first) if self.shot.meshes[mesh].holdout else self.rule.colors(first)
 
     def visible_vertices(self, mesh: int) -> np.ndarray:
-        """[T, V] bool: which vertices of a mesh's first geometry the camera sees, by the depth of what is drawn."""
+        """Return which vertices of a mesh's first geometry the camera sees, [T, V] bool."""
         track = self.shot.meshes[mesh]
         count = len(self.shot.geometries[track.geometry].first)
         alone = np.repeat(np.arange(count, dtype=np.int32)[:, None], 3, axis=1), np.tile([1.0, 0.0, 0.0], (count, 1))
@@ -59,14 +59,9 @@ class TrackingVideo:
         table = np.zeros((len(self.frames), count), np.bool_)
         for t in np.flatnonzero(track.visible).tolist():
             near, far = self.shot.camera.clip[t]
-            positions = None if track.geometry_at(t) == track.geometry else points.places(t)
-            table[t] = seen(raster.vertices(mesh, t, positions), self.depth[t], float(near), float(far))
+            positions = None if track.geometry_at(t) == track.geometry else points.positions(t)
+            table[t] = is_visible(raster.vertices(mesh, t, positions), self.depth[t], float(near), float(far))
         return table
-
-    def visible_table(self) -> np.ndarray:
-        """[T, Vtotal] bool: `visible_vertices` of all meshes side by side, in the order of `Shot.meshes`."""
-        tables = [self.visible_vertices(mesh) for mesh in range(len(self.shot.meshes))]
-        return np.concatenate([np.zeros((len(self.frames), 0), np.bool_), *tables], axis=1)
 
 
 def tracking_video(
@@ -81,16 +76,18 @@ def tracking_video(
     """Draw the tracking video of a shot.
 
     Args:
-        mode: "mesh" colors every surface point (see `MeshRule`); "points" draws `points` tracks (see
-        `points`). seed: which points are chosen, in mode "points".
+        shot: the shot.
+        mode: "mesh" colors every surface point (see `MeshRule`); "points" draws sampled points (see `points`).
+        points: number of points, in mode "points".
+        seed: which points are chosen, in mode "points".
         progress: called as progress(done, total) after every frame, in the calling thread.
-        cancel: asked before every frame whether to stop.
-        threads: frames drawn at a time; by default one for each core.
+        cancel: called before every frame; returns whether to stop.
+        threads: number of frames drawn at a time; one for each core if None.
 
     Raises:
         ShotError: "no-tracks", the first frame shows no surface to follow; or what `Shot.check_values` finds.
         UsageError: unknown mode, or fewer than one point.
-        Cancelled: `cancel` said so.
+        CancelledError: `cancel` returned True.
     """
     if mode not in ("mesh", "points"):
         raise UsageError("unknown-control", f"There is no tracking mode {mode!r}.", "Use mesh or points.")
@@ -99,7 +96,7 @@ def tracking_video(
     _check_cancel(cancel)
     shot.check_values()  # The kernels trust indices.
     rule = mesh_rule(shot)
-    chosen = _first_frame(shot, points if mode == "points" else None, seed)
+    tracks = _check_first_frame(shot, points if mode == "points" else None, seed)
     count, (w, h) = len(shot.frame_numbers), shot.size
     video = TrackingVideo(
         shot,
@@ -107,7 +104,7 @@ def tracking_video(
         np.empty((count, h, w), np.int32),
         np.empty((count, h, w), np.float32),
         rule,
-        chosen,
+        tracks,
     )
     workers = min(count, threads or os.cpu_count() or 1)
     rasters: SimpleQueue[ShotRaster] = SimpleQueue()
@@ -136,8 +133,10 @@ def _completed(
     workers: int,
     cancel: Callable[[], bool] | None,
 ) -> Iterator[Future[None]]:
-    """Futures of work(0) … work(count − 1) as they end; never more than `workers` begun, so that ending early
-    waits for those only."""
+    """Yield futures of work(0) … work(count - 1) as they end.
+
+    Never more than `workers` have begun, so that ending early waits for those only.
+    """
     pending: set[Future[None]] = set()
     for t in range(count):
         _check_cancel(cancel)
@@ -157,8 +156,8 @@ def _draw_frame(video: TrackingVideo, raster: ShotRaster, t: int) -> None:
         draw_points(video.points, video.shot, t, buffers, video.frames[t])
 
 
-def _first_frame(shot: Shot, points: int | None, seed: int) -> PointTracks | None:
-    """Look at the first frame: are there tracks, and if points are wanted, which."""
+def _check_first_frame(shot: Shot, points: int | None, seed: int) -> PointTracks | None:
+    """Raise ShotError unless the first frame shows a mesh; return the chosen points if a number is given."""
     raster = ShotRaster(shot)
     labels = np.unique(raster.draw(0).label)
     if not any(label != NOTHING and not shot.meshes[label].holdout for label in labels):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which points are seen: in front of the camera, inside the frame and not behind a surface.
+"""Which points are visible: in front of the camera, inside the frame and not behind a surface.
 
-The depth buffer knows the surface at pixel centers only, a point lies up to half a pixel beside one. So a
-point counts as seen when it is no deeper than the surface may be half a pixel away, by the slope between
-neighboring pixels (the smaller of the two sides, which a silhouette does not spoil).
+The depth buffer has the surface at pixel centers only, and a point lies up to half a pixel beside one. So a point
+counts as visible if it is no deeper than the surface may be half a pixel away, by the slope between neighboring pixels
+(the smaller of the two sides, which a silhouette does not affect).
 """
 
 from __future__ import annotations
@@ -14,24 +14,35 @@ import numpy as np
 
 from trackshade.control.compiling import kernel
 
-RELATIVE = 1e-3  # of the depth, beside the slope: covers float32 and curvature within a pixel
+RELATIVE = 1e-3  # of the depth, added to the slope: covers float32 and curvature within a pixel
 
 
-def seen(vertices: np.ndarray, depth: np.ndarray, near: float = 1e-6, far: float = math.inf) -> np.ndarray:
-    """Whether points are seen `[N]` bool: screen vertices `[N, 4]` (see `raster`) against `depth` `[H, W]`
-    f32, metres along the camera's axis, inf where nothing is."""
+def is_visible(
+    vertices: np.ndarray,  # [N, 4] screen vertices, see `raster`
+    depth: np.ndarray,  # [H, W] float32, metres along the camera's axis, inf for the background
+    near: float = 1e-6,
+    far: float = math.inf,
+) -> np.ndarray:
+    """Return which points are visible, [N] bool; `near` and `far` are limits of the depth, metres."""
     out = np.empty(len(vertices), np.bool_)
-    _seen(vertices, depth, max(near, 1e-6), far, out)
+    _is_visible(vertices, depth, max(near, 1e-6), far, out)
     return out
 
 
-def reach(depth: np.ndarray, out: np.ndarray) -> None:
-    """Writes the greatest depth at which a point in each pixel still counts as seen, `out` `[H, W]` f32, metres."""
-    _reach(depth, out)
+def depth_limits(
+    depth: np.ndarray,  # [H, W] float32, metres
+    out: np.ndarray,  # [H, W] float32
+) -> None:
+    """Write the greatest depth at which a point in each pixel still counts as visible, metres."""
+    _depth_limits(depth, out)
 
 
-def slopes(depth: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Change of depth per pixel, (to the right, downwards) `[N]` each, metres, at pixels (i, j)."""
+def depth_slopes(
+    depth: np.ndarray,  # [H, W] float32, metres
+    i: np.ndarray,  # [N] rows
+    j: np.ndarray,  # [N] columns
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the change of depth per pixel to the right and downwards, [N] each, metres."""
     right, down = np.empty(len(i)), np.empty(len(i))
     _slopes(depth, i, j, right, down)
     return right, down
@@ -60,32 +71,25 @@ def _slopes(depth, i, j, right, down):
 
 
 @kernel
-def _seen(vertices, depth, near, far, out):
+def _is_visible(vertices, depth, near, far, out):
     height, width = depth.shape
     for n in range(vertices.shape[0]):
         x, y, q, z = vertices[n, 0], vertices[n, 1], vertices[n, 2], vertices[n, 3]
         out[n] = False
-        if not (q > 0.0 and z >= near and z <= far):
-            continue
-        if not (x >= 0.0 and x < width and y >= 0.0 and y < height):
-            continue
-        i, j = int(y), int(x)
-        d = np.float64(depth[i, j])
-        if z <= d:
-            out[n] = True
-            continue
-        out[n] = z <= _limit(depth, i, j)
+        if q > 0.0 and z >= near and z <= far and x >= 0.0 and x < width and y >= 0.0 and y < height:
+            i, j = int(y), int(x)
+            out[n] = z <= depth[i, j] or z <= _depth_limit(depth, i, j)
 
 
 @kernel
-def _limit(depth, i, j):
+def _depth_limit(depth, i, j):
     right, down = _slope(depth, i, j)
     d = np.float64(depth[i, j])
     return d + 0.5 * (right + down) + RELATIVE * d
 
 
 @kernel
-def _reach(depth, out):
+def _depth_limits(depth, out):
     for i in range(depth.shape[0]):
         for j in range(depth.shape[1]):
-            out[i, j] = _limit(depth, i, j)
+            out[i, j] = _depth_limit(depth, i, j)

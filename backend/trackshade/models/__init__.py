@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Model classes, their loaders, and the embedded model `mini` (in the folder `mini`).
+"""Model classes, reading and fetching of checkpoints, and the embedded model `mini` (in the folder `mini`).
 
-The classes are imported when they are asked for, since they bring torch: looking where a model lies needs none of it.
+Classes are imported on first use, because they import torch and most callers of this package do not need it.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .das import TrackingTransformer3DModel
     from .patch_autoencoder import PatchAutoencoder
-    from .track_lookup import track_coordinates
-    from .tracking_transformer import TrackingTransformer3DModel
+    from .track_warp import track_coordinates
+    from .warp_guided import WarpGuidedTransformer3DModel
 
-__all__ = ["PatchAutoencoder", "TrackingTransformer3DModel", "track_coordinates"]
+__all__ = ["PatchAutoencoder", "TrackingTransformer3DModel", "WarpGuidedTransformer3DModel", "track_coordinates"]
 
-_HOMES = {
+_MODULES = {
     "PatchAutoencoder": "patch_autoencoder",
-    "TrackingTransformer3DModel": "tracking_transformer",
-    "track_coordinates": "track_lookup",
+    "TrackingTransformer3DModel": "das",
+    "WarpGuidedTransformer3DModel": "warp_guided",
+    "track_coordinates": "track_warp",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)

@@ -1,88 +1,121 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Strict reading of checkpoints in diffusers' layout: safetensors only, every tensor accounted for."""
+"""Strict reading of checkpoints in diffusers' layout: safetensors only, every tensor accounted for.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from ..core.errors import ModelError
-from .layout import read_json
+
+INDEX = "model_index.json"
+_FETCH = "Fetch the model with `trackshade models fetch NAME`."
+_FETCH_AGAIN = "Fetch the model again."
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a checkpoint.
+
+    Raises:
+        ModelError: if the file is missing or damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError("missing-weights", f"{path} is missing.", _FETCH) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError("damaged-weights", f"{path} cannot be read: {error}.", _FETCH_AGAIN) from error
+    if not isinstance(value, dict):
+        raise ModelError("damaged-weights", f"{path} is not a JSON object.", _FETCH_AGAIN)
+    return value
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of one component folder (one file, or the shards that an index names)."""
+    """List the safetensors files of a component folder: one file, or the shards that its index names.
+
+    Raises:
+        ModelError: if the index is damaged or names files outside the folder.
+    """
     indices = sorted(folder.glob("*.safetensors.index.json"))
-    if indices:
-        weight_map = json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
-        if any(Path(name).name != name for name in names):
-            raise ModelError(
-                "damaged-weights", f"{indices[0]} names files outside its folder.", "Fetch the model again."
-            )
-        return [folder / name for name in names]
-    return sorted(path for path in folder.glob("*.safetensors"))
+    if not indices:
+        return sorted(folder.glob("*.safetensors"))
+    weight_map = read_json(indices[0]).get("weight_map")
+    names = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else [""]
+    if any(not name or Path(name).name != name for name in names):
+        raise ModelError("damaged-weights", f"{indices[0]} names files outside its folder.", _FETCH_AGAIN)
+    return [folder / name for name in names]
 
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each stored tensor, from the headers alone."""
+    """Read the names and shapes of all stored tensors from the headers of a component's files.
+
+    Raises:
+        ModelError: if weights are missing or damaged.
+    """
     files = weight_files(folder)
     if not files:
-        raise ModelError(
-            "missing-weights",
-            f"There are no safetensors weights in {folder}.",
-            "Fetch the model with `trackshade models fetch NAME`.",
-        )
+        raise ModelError("missing-weights", f"There are no safetensors weights in {folder}.", _FETCH)
     shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
         try:
             with safe_open(path, framework="numpy") as stored:
                 shapes.update({key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()})  # noqa: SIM118 (a file, not a dict)
         except (OSError, SafetensorError) as error:
-            raise ModelError("damaged-weights", f"{path} cannot be read: {error}.", "Fetch the model again.") from error
+            raise ModelError("damaged-weights", f"{path} cannot be read: {error}.", _FETCH_AGAIN) from error
     return shapes
 
 
-def check_strictly(cls: type, path: str | Path, subfolder: str | None = None) -> None:
-    """Compare the stored tensors with those of a model of class `cls` built from the stored configuration (without
-    memory for it).
+def check_strictly(cls: Any, path: str | Path, subfolder: str | None = None) -> None:
+    """Compare the stored tensors with those of a model built from the stored configuration (on the meta device).
 
-    Raises ModelError naming missing, unexpected and misshapen tensors.
+    Args:
+        cls: Model class of diffusers' kind.
+        path: Folder of the component, or of the pipeline if `subfolder` is given.
+        subfolder: Folder of the component in `path`.
+
+    Raises:
+        ModelError: naming missing and unexpected tensors and those of another shape.
     """
+    import torch
+
     folder = Path(path) / subfolder if subfolder else Path(path)
     if not folder.is_dir():
-        raise ModelError(
-            "missing-weights",
-            f"There is no model folder {folder}.",
-            "Fetch the model with `trackshade models fetch NAME`.",
-        )
+        raise ModelError("missing-weights", f"There is no model folder {folder}.", _FETCH)
     config = {key: value for key, value in read_json(folder / "config.json").items() if not key.startswith("_")}
     with torch.device("meta"):
         model = cls.from_config(config)
-    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     stored = tensor_shapes(folder)
-    problems = [f"{key} is missing" for key in wanted if key not in stored]
-    problems += [f"{key} is unexpected" for key in stored if key not in wanted]
+    problems = [f"{key} is missing" for key in expected if key not in stored]
+    problems += [f"{key} is unexpected" for key in stored if key not in expected]
     problems += [
-        f"{key} has shape {list(stored[key])} instead of {list(wanted[key])}"
-        for key in wanted
-        if key in stored and stored[key] != wanted[key]
+        f"{key} has shape {list(stored[key])} instead of {list(expected[key])}"
+        for key in expected
+        if key in stored and stored[key] != expected[key]
     ]
+    raise_problems(problems, folder, cls.__name__)
+
+
+def raise_problems(problems: list[str], folder: Path, model_name: str) -> None:
+    """Raise a ModelError that names the first of some problems with the tensors in a folder, if there are any."""
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ModelError(
             "wrong-weights",
-            f"The weights in {folder} are not those of {cls.__name__}: {'; '.join(problems[:5])}{more}.",
+            f"The weights in {folder} are not those of {model_name}: {'; '.join(problems[:5])}{more}.",
             "Fetch the model again, or choose the model that these weights belong to.",
         )
 
 
 def digest(folder: Path) -> str:
-    """BLAKE2b digest of a checkpoint: of the name and the bytes of every configuration and weight file, in order."""
+    """Return the BLAKE2b digest of a checkpoint: of names and bytes of its configuration and weight files, in order."""
     state = hashlib.blake2b(digest_size=16)
     for path in sorted(folder.rglob("*")):
         if path.suffix not in (".safetensors", ".json", ".model") or any(

@@ -1,114 +1,174 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a registry entry to a pipeline on a device."""
+"""Pipeline components from a folder in diffusers' layout.
+
+Only the classes named here are built, so a checkpoint can never bring code. They are imported on use: that a folder is
+no checkpoint is found without torch.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ..config.registry import ModelSpec, is_present, model_folder
 from ..core.errors import ModelError
+from .checkpoint import INDEX, check_strictly, raise_problems, read_json, tensor_shapes
 
 if TYPE_CHECKING:
     import torch
 
-    from ..pipelines import DiffusionShaderPipeline
+# Component -> class name in model_index.json -> module and class.
+COMPONENTS: dict[str, dict[str, str]] = {
+    "vae": {
+        "AutoencoderKLCogVideoX": "diffusers:AutoencoderKLCogVideoX",
+        "PatchAutoencoder": "trackshade.models:PatchAutoencoder",
+    },
+    "text_encoder": {"T5EncoderModel": "transformers:T5EncoderModel"},
+    "tokenizer": {
+        "T5Tokenizer": "transformers:T5Tokenizer",
+        "T5TokenizerFast": "transformers:T5TokenizerFast",
+        "PreTrainedTokenizerFast": "transformers:PreTrainedTokenizerFast",
+        "TokenizersBackend": "transformers:PreTrainedTokenizerFast",  # its name since transformers 5
+    },
+    "transformer": {
+        "TrackingTransformer3DModel": "trackshade.models:TrackingTransformer3DModel",
+        "WarpGuidedTransformer3DModel": "trackshade.models:WarpGuidedTransformer3DModel",
+        # The published checkpoint's name.
+        "CogVideoXTransformer3DModelTracking": "trackshade.models:TrackingTransformer3DModel",
+    },
+    "scheduler": {
+        "CogVideoXDDIMScheduler": "diffusers:CogVideoXDDIMScheduler",
+        "CogVideoXDPMScheduler": "diffusers:CogVideoXDPMScheduler",
+    },
+}
 
-Progress = Callable[[float, str], None]  # share done 0..1, what is being done
-OFFLOADS = ("none", "model", "sequential")
 
+def read_index(folder: Path, exclude: Collection[str] = ()) -> dict[str, str]:
+    """Read which class each component of a checkpoint has.
 
-def default_device() -> str:
-    """The best device here: "cuda", "mps" or "cpu"."""
-    import torch
+    Args:
+        folder: Folder in diffusers' layout.
+        exclude: Components that need not be named.
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def load_pipeline(
-    spec: ModelSpec,
-    device: str | None = None,
-    dtype: torch.dtype | None = None,
-    progress: Progress | None = None,
-    offload: str = "none",
-    vae_saving: bool | None = None,
-) -> DiffusionShaderPipeline:
-    """The pipeline of `spec`, ready to call.
-
-    `device`: None for the best one here. `dtype`: None for float32 on a CPU and bfloat16 elsewhere. `offload`:
-    "none", "model" (parts
-    visit the device in turn) or "sequential" (layers do: least memory, slowest); without effect on a CPU.
-    `vae_saving`: slice and tile the
-    autoencoder, which changes the numbers slightly; None for where memory needs it.
-    Raises ModelError: weights missing, damaged or wrong; out of memory; unknown device.
+    Raises:
+        ModelError: if there is no index, if it is damaged, or if it names other classes than those in COMPONENTS.
     """
-    module, _, function = spec.loader.partition(":")
-    loader = getattr(importlib.import_module(module), function)
-    return loader(spec, device=device, dtype=dtype, progress=progress, offload=offload, vae_saving=vae_saving)
-
-
-def load_diffusers(
-    spec: ModelSpec,
-    device: str | None = None,
-    dtype: torch.dtype | None = None,
-    progress: Progress | None = None,
-    offload: str = "none",
-    vae_saving: bool | None = None,
-) -> DiffusionShaderPipeline:
-    """Loader of checkpoints in diffusers' layout; see `load_pipeline`."""
-    report = progress or (lambda share, what: None)
-    folder = model_folder(spec)
-    if not is_present(spec):
+    if not (folder / INDEX).is_file():
         raise ModelError(
-            "missing-weights",
-            f"The weights of {spec.name} are not on this machine (looked in {folder}).",
-            _how_to_get(spec),
+            "not-a-checkpoint",
+            f"{folder} has no {INDEX}.",
+            "Choose the folder of a checkpoint in diffusers' layout, the one with its transformer and vae folders.",
         )
-    if offload not in OFFLOADS:
-        raise ModelError(
-            "bad-input", f"There is no offload option '{offload}'.", f"Choose one of {', '.join(OFFLOADS)}."
-        )
-    report(0.0, "starting torch")
-    import torch
+    index, class_names = read_json(folder / INDEX), {}
+    for name, known in COMPONENTS.items():
+        if name in exclude:
+            continue
+        entry = index.get(name)
+        class_names[name] = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+        if class_names[name] not in known:
+            raise ModelError(
+                "wrong-weights",
+                f"The {name} in {folder / INDEX} is {class_names[name]}, not one of {', '.join(known)}.",
+                "Choose a Diffusion as Shader checkpoint in diffusers' layout.",
+            )
+    return class_names
 
-    from ..pipelines import DiffusionShaderPipeline
-    from ..pipelines.diffusion_shader import out_of_memory_explained
 
+def transformer_class_name(config: Mapping[str, Any]) -> str:
+    """Return the name of the transformer class that a stored configuration is for.
+
+    Earlier versions had one class for both kinds of transformer. Its configuration says which kind it is.
+    """
+    warp_guided = any(config.get(key) for key in ("track_frequencies", "still_guidance", "pooled_text"))
+    return "WarpGuidedTransformer3DModel" if warp_guided else "TrackingTransformer3DModel"
+
+
+def component_class(name: str, class_name: str, folder: Path) -> Any:
+    """Import the class of a component.
+
+    Args:
+        name: Component, a key of COMPONENTS.
+        class_name: What model_index.json says.
+        folder: The component's folder, whose configuration decides between the kinds of transformer.
+    """
+    if name == "transformer" and class_name != "WarpGuidedTransformer3DModel":
+        class_name = transformer_class_name(read_json(folder / "config.json"))
+    module, _, attribute = COMPONENTS[name][class_name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def load_components(folder: Path, dtype: torch.dtype, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Load all components that `model_index.json` names, except those in `given`, which are taken over.
+
+    The patch autoencoder stays in float32: it is small, and its decoding is the result.
+
+    Raises:
+        ModelError: naming what is missing or wrong.
+    """
+    components: dict[str, Any] = dict(given or {})
+    for name, class_name in read_index(folder, components).items():
+        with _explain_damage(name, folder / name, "Fetch the model with `trackshade models fetch NAME`."):
+            components[name] = _load_component(name, class_name, folder / name, dtype)
+    return components
+
+
+def check_checkpoint(folder: Path) -> dict[str, Any]:
+    """Compare a checkpoint with the classes that it names, from the headers of its weights alone.
+
+    Returns:
+        {"like": name of the registered model of the same kind, "bytes": size of its files}.
+
+    Raises:
+        ModelError: naming what is missing, unknown or of another shape.
+    """
+    class_names = read_index(folder)
+    for name, class_name in class_names.items():
+        with _explain_damage(name, folder / name, "Choose the whole checkpoint."):
+            cls = component_class(name, class_name, folder / name)
+            if name in ("scheduler", "tokenizer"):
+                cls.from_pretrained(folder / name, local_files_only=True)
+            elif name == "text_encoder":
+                tensor_shapes(folder / name)
+            else:
+                check_strictly(cls, folder / name)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {"like": "mini" if class_names["vae"] == "PatchAutoencoder" else "das-cogvideox-5b", "bytes": size}
+
+
+@contextmanager
+def _explain_damage(name: str, folder: Path, fix: str) -> Iterator[None]:
+    """Turn the libraries' complaints about a component into a ModelError."""
+    if not folder.is_dir():
+        raise ModelError("missing-weights", f"The folder {folder} is missing.", fix)
     try:
-        place = torch.device(device or default_device())
-    except RuntimeError as error:
-        raise ModelError("unknown-device", f"There is no device '{device}'.", "Use cpu, cuda or cuda:N.") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("unknown-device", "There is no CUDA device that torch can use.", "Use --device cpu.")
-    precision = dtype or (torch.float32 if place.type == "cpu" else torch.bfloat16)
-    report(0.1, f"loading {spec.name}")
-    with out_of_memory_explained():
-        pipeline = DiffusionShaderPipeline.from_pretrained(folder, torch_dtype=precision)
-        pipeline.set_progress_bar_config(disable=True)
-        report(0.8, f"moving {spec.name} to {place}")
-        if offload == "none" or place.type == "cpu":
-            pipeline.to(place)
-        elif offload == "model":
-            pipeline.enable_model_cpu_offload(device=place)
-        else:
-            pipeline.enable_sequential_cpu_offload(device=place)
-        if _small(place, spec) if vae_saving is None else vae_saving:
-            pipeline.enable_vae_saving()
-    report(1.0, "ready")
-    return pipeline
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            "damaged-weights",
+            f"The {name} in {folder} cannot be loaded: {error}",
+            "Fetch the model again, or choose another folder.",
+        ) from error
 
 
-def _how_to_get(spec: ModelSpec) -> str:
-    if spec.folder:
-        return "Choose its folder again."
-    return "Reinstall Trackshade." if spec.shipped else f"Fetch them with `trackshade models fetch {spec.name}`."
-
-
-def _small(device: torch.device, spec: ModelSpec) -> bool:
-    """Whether a device has less memory than the model's autoencoder wants at once."""
+def _load_component(name: str, class_name: str, folder: Path, dtype: torch.dtype) -> Any:
     import torch
 
-    return device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < 1.2 * spec.memory_bytes
+    cls = component_class(name, class_name, folder)
+    if name in ("scheduler", "tokenizer"):
+        return cls.from_pretrained(folder, local_files_only=True)
+    if name == "text_encoder":
+        tensor_shapes(folder)  # names a missing or damaged file
+        model, info = cls.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+        problems = [f"{key} is missing" for key in sorted(info["missing_keys"])]
+        problems += [f"{key} is unexpected" for key in sorted(info["unexpected_keys"])]
+        problems += [f"{entry[0]} has another shape" for entry in sorted(info["mismatched_keys"])]
+        raise_problems(problems, folder, "a text encoder")
+        return model.eval()
+    check_strictly(cls, folder)
+    if class_name == "PatchAutoencoder":
+        dtype = torch.float32
+    return cls.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True).eval()

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers and transformers are typed too loosely for these rules.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
-"""An autoencoder of small patches, each frame by itself: principal components in, principal components and a small
-refiner out.
-"""
+"""An autoencoder of small patches of single frames: principal components, and a small network that refines them."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.autoencoders.vae import DecoderOutput, IdentityDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
@@ -20,21 +16,8 @@ from torch import nn
 from .checkpoint import check_strictly
 
 
-@dataclass(frozen=True)
-class PointDistribution:
-    """The latent "distribution" of a deterministic encoder: `sample` and `mode` are the same."""
-
-    mean: torch.Tensor  # [B, C, T, h, w]
-
-    def sample(self, generator: torch.Generator | None = None) -> torch.Tensor:
-        return self.mean
-
-    def mode(self) -> torch.Tensor:
-        return self.mean
-
-
 class Refiner(nn.Module):
-    """Latents to a correction of the linear decoding, zero at first: convolutions on the latent grid."""
+    """Corrects the linear decoding by convolutions on the latent grid; the correction is zero at first."""
 
     def __init__(self, channels: int, width: int, layers: int, out_channels: int):
         super().__init__()
@@ -44,7 +27,11 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        latents: torch.Tensor,  # [N, C, h, w]
+    ) -> torch.Tensor:
+        """Return the correction of each patch, [N, out_channels, h, w]."""
         hidden = self.conv_in(latents)
         for layer in self.layers:
             hidden = hidden + layer(F.silu(hidden))
@@ -52,9 +39,18 @@ class Refiner(nn.Module):
 
 
 class PatchAutoencoder(ModelMixin, ConfigMixin):
-    """Encodes p x p RGB patches of each frame by itself; called like diffusers' AutoencoderKLCogVideoX.
+    """Encodes p x p RGB patches of each frame by itself; has the interface of diffusers' AutoencoderKLCogVideoX.
 
     Time is not mixed: frame t of the latents depends on frame t of the video alone.
+
+    Args:
+        patch_size: Side p of a patch, pixels.
+        latent_channels: Channels of a latent cell.
+        refiner_width: Channels of the refiner's hidden layers.
+        refiner_layers: Number of the refiner's hidden layers.
+        scaling_factor: Factor from encoded to diffused latents.
+        invert_scale_latents: Whether first-frame latents are divided by the factor instead.
+        temporal_compression_ratio: Frames per latent frame; 1, since time is not mixed.
     """
 
     @register_to_config
@@ -77,8 +73,10 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """Load from a local folder, strictly: a missing, unexpected or misshapen tensor is a ModelError that names
-        it.
+        """Load from a local folder, strictly.
+
+        Raises:
+            ModelError: naming the tensors that are missing, unexpected or of another shape.
         """
         kwargs.setdefault("use_safetensors", True)
         check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
@@ -86,17 +84,21 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
 
     @property
     def spatial_compression_ratio(self) -> int:
+        """Pixels per side of a latent cell."""
         return self.config.patch_size
 
     @torch.no_grad()
-    def fit(self, frames: torch.Tensor) -> None:
-        """Set the linear part in closed form from example frames [N, 3, H, W] in -1..1.
+    def fit(
+        self,
+        images: torch.Tensor,  # [N, 3, H, W] in -1..1
+    ) -> None:
+        """Set the linear part in closed form: the principal components of the patches of example images.
 
-        Each component is divided by the square root of its standard deviation (half-way to whitening, so that
-        neither the mean color
-        nor the finest detail rules the diffusion loss), then all by one number: latents have unit RMS.
+        Each component is divided by the square root of its standard deviation (half-way to whitening, so that neither
+        the mean color nor the finest detail dominates the diffusion loss). Then all are scaled alike, so that latents
+        have unit RMS.
         """
-        patches = F.pixel_unshuffle(frames.double(), self.config.patch_size).permute(0, 2, 3, 1).flatten(0, 2)
+        patches = F.pixel_unshuffle(images.double(), self.config.patch_size).permute(0, 2, 3, 1).flatten(0, 2)
         mean = patches.mean(0)
         covariance = (patches - mean).T @ (patches - mean) / len(patches)
         variances, vectors = torch.linalg.eigh(covariance)
@@ -109,23 +111,34 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self.analysis.copy_((basis * gains).T)
         self.synthesis.copy_(basis / gains)
 
-    def encode(self, x: torch.Tensor, return_dict: bool = True):
-        """[B, 3, T, H, W] in -1..1 -> latent_dist of [B, C, T, H/p, W/p]."""
-        batch, _, frames, _, _ = x.shape
+    def encode(
+        self,
+        x: torch.Tensor,  # [B, 3, T, H, W] in -1..1
+        return_dict: bool = True,
+    ):
+        """Return the latents [B, C, T, H/p, W/p] as a distribution without variance, `latent_dist`."""
+        batch, _, num_frames, _, _ = x.shape
         patches = F.pixel_unshuffle(x.transpose(1, 2).flatten(0, 1), self.config.patch_size)  # [B*T, values, h, w]
         latents = F.conv2d(patches - self.mean[:, None, None], self.analysis[:, :, None, None])
-        latents = latents.unflatten(0, (batch, frames)).transpose(1, 2)
-        distribution = PointDistribution(latents)
+        latents = latents.unflatten(0, (batch, num_frames)).transpose(1, 2)
+        distribution = IdentityDistribution(latents)
         return AutoencoderKLOutput(latent_dist=distribution) if return_dict else (distribution,)
 
-    def decode(self, z: torch.Tensor, return_dict: bool = True):
-        """[B, C, T, h, w] -> sample [B, 3, T, H, W] in -1..1 (not clipped)."""
-        batch, _, frames, _, _ = z.shape
+    def decode(
+        self,
+        z: torch.Tensor,  # [B, C, T, h, w]
+        return_dict: bool = True,
+    ):
+        """Return the video [B, 3, T, H, W] as `sample`: -1..1, not clipped."""
+        batch, _, num_frames, _, _ = z.shape
         latents = z.transpose(1, 2).flatten(0, 1)
         patches = F.conv2d(latents, self.synthesis[:, :, None, None]) + self.mean[:, None, None] + self.refiner(latents)
-        sample = F.pixel_shuffle(patches, self.config.patch_size).unflatten(0, (batch, frames)).transpose(1, 2)
+        sample = F.pixel_shuffle(patches, self.config.patch_size).unflatten(0, (batch, num_frames)).transpose(1, 2)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
-    def forward(self, sample: torch.Tensor) -> DecoderOutput:
+    def forward(
+        self,
+        sample: torch.Tensor,  # [B, 3, T, H, W] in -1..1
+    ) -> DecoderOutput:
         """Encode and decode."""
         return self.decode(self.encode(sample).latent_dist.mode())

@@ -2,8 +2,9 @@
 # The classes of diffusers and transformers are typed too loosely for these rules.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIncompatibleMethodOverride=false
 # pyright: reportPrivateImportUsage=false, reportReturnType=false
-"""Image-to-video diffusion conditioned on a tracking video (Diffusion as Shader, arXiv 2501.03847), in diffusers'
-conventions.
+"""Image-to-video diffusion conditioned on a tracking video (Diffusion as Shader, arXiv 2501.03847).
+
+The pipeline follows the conventions of diffusers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,31 +27,86 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from ..core.errors import CancelledError, ModelError
-from ..models.track_lookup import track_coordinates
-from .inputs import as_images, as_videos, check_schedule, check_shape
+from ..models.loading import load_components
+from ..models.track_warp import track_coordinates
+from ..models.warp_guided import WarpGuidedTransformer3DModel
+from .inputs import check_shape, to_images, to_videos
 
 StepCallback = Callable[["DiffusionShaderPipeline", int, int, dict[str, torch.Tensor]], dict[str, torch.Tensor] | None]
+TRACKING_RANGES = ("training", "demo")
+OUTPUT_TYPES = ("np", "uint8", "pt", "pil", "latent")
 
 
 @dataclass
 class DiffusionShaderOutput(BaseOutput):
-    """frames: per `output_type`, [B, T, H, W, 3] uint8 or float in 0..1, [B, T, 3, H, W] tensor, lists of PIL
-    images, or latents.
+    """Output of the pipeline.
+
+    Attributes:
+        frames: By `output_type`: "np" [B, T, H, W, 3] float in 0..1, "uint8" the same in 8 bits, "pt" tensor
+            [B, T, 3, H, W] in 0..1, "pil" a list of images per video, "latent" [B, L, C, h, w].
     """
 
     frames: Any
 
 
-def dynamic_guidance(guidance: float, timestep: int, steps: int) -> float:
-    """The released demonstration's guidance at a timestep in 0..999: erratic by construction, kept for parity
-    (float64).
+@dataclass(frozen=True)
+class Conditioning:
+    """What a stage is conditioned on besides the text.
+
+    Attributes:
+        tracking_video: [B, T, 3, H, W] in 0..1.
+        first_frame: [B, 3, H, W] in 0..1, or None.
+        tracking_maps: [B, L, 2C, h, w] latents of the tracking video and of its first frame.
+        image_latents: [B, L, C, h, w] latents of the first frame, then zeros.
     """
-    return 1 + guidance * (1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5.0)) / 2
+
+    tracking_video: torch.Tensor
+    first_frame: torch.Tensor | None
+    tracking_maps: torch.Tensor
+    image_latents: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a stage is denoised; see `DiffusionShaderPipeline.__call__`."""
+
+    prompt_embeds: torch.Tensor  # [B, length, E]
+    negative_prompt_embeds: torch.Tensor | None  # [B, length, E]
+    num_inference_steps: int
+    guidance_scale: float
+    use_dynamic_cfg: bool
+    tracking_guidance_scale: float
+    control_scale: float
+    control_start: float
+    control_end: float
+    generator: torch.Generator | None
+    callback_on_step_end: StepCallback | None
+    callback_on_step_end_tensor_inputs: tuple[str, ...]
+
+    def control_scale_at(self, step: int) -> float:
+        """Return the strength of the tracks in a step; the step's middle decides whether it is within the range."""
+        fraction = (step + 0.5) / self.num_inference_steps
+        return self.control_scale if self.control_start <= fraction <= self.control_end else 0.0
+
+    def guidance_scale_at(self, timestep: int) -> float:
+        """Return the scale of classifier-free guidance at a timestep."""
+        if self.use_dynamic_cfg:
+            return dynamic_guidance(self.guidance_scale, timestep, self.num_inference_steps)
+        return self.guidance_scale
+
+
+def dynamic_guidance(guidance_scale: float, timestep: int, num_inference_steps: int) -> float:
+    """Return the released demonstration's guidance scale at a timestep in 0..999.
+
+    It is erratic, since it compares the timestep with the number of steps; kept for parity (in float64).
+    """
+    fraction = (num_inference_steps - timestep) / num_inference_steps
+    return 1 + guidance_scale * (1 - math.cos(math.pi * fraction**5.0)) / 2
 
 
 @contextmanager
-def out_of_memory_explained() -> Iterator[None]:
-    """Turn the allocator's complaints into a ModelError."""
+def explain_out_of_memory() -> Iterator[None]:
+    """Turn the allocators' errors into a ModelError."""
     fix = "Use the offload option, fewer frames or a smaller model, or free memory on the device."
     try:
         yield
@@ -63,11 +119,19 @@ def out_of_memory_explained() -> Iterator[None]:
 
 
 class DiffusionShaderPipeline(DiffusionPipeline):
-    """Shades a shot: the first frame gives appearance, the tracking video all motion, the prompt the rest.
+    """Shades a shot: the first frame gives the appearance, the tracking video all motion, the prompt the rest.
 
-    Components: `vae`, `text_encoder`, `tokenizer`, `transformer` (TrackingTransformer3DModel), `scheduler`; the
-    same class serves the
-    published 5B checkpoint and the embedded model.
+    The same class serves the published 5B checkpoint and the embedded model.
+
+    Args:
+        tokenizer: T5 tokenizer.
+        text_encoder: T5 encoder.
+        vae: AutoencoderKLCogVideoX or PatchAutoencoder.
+        transformer: TrackingTransformer3DModel or WarpGuidedTransformer3DModel.
+        scheduler: CogVideoXDPMScheduler or CogVideoXDDIMScheduler.
+
+    Raises:
+        ModelError: if transformer and scheduler are for different noise schedules.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -75,11 +139,15 @@ class DiffusionShaderPipeline(DiffusionPipeline):
 
     def __init__(self, tokenizer, text_encoder, vae, transformer, scheduler) -> None:
         super().__init__()
-        check_schedule(transformer, scheduler)
+        if isinstance(transformer, WarpGuidedTransformer3DModel):
+            transformer.check_scheduler(scheduler)
         self.register_modules(
             tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
         )
         self._interrupt = False
+        self._stage = "video"
+        self._num_timesteps = 0
+        self._guidance_scale = 1.0
 
     @classmethod
     def from_pretrained(
@@ -87,114 +155,280 @@ class DiffusionShaderPipeline(DiffusionPipeline):
     ):
         """Load a local folder in diffusers' layout: safetensors only, strictly, and only known classes.
 
-        `components` replaces single components. Raises ModelError naming what is missing or wrong.
-        """
-        from ..models.components import load_components
+        Args:
+            pretrained_model_name_or_path: The folder.
+            torch_dtype: Precision of the weights.
+            components: Components to use instead of those in the folder.
 
+        Raises:
+            ModelError: naming what is missing or wrong.
+        """
         return cls(**load_components(Path(pretrained_model_name_or_path), torch_dtype, components))
 
-    # Ratios of the autoencoder
+    # Properties of the model and of the running call
 
     @property
-    def spatial_ratio(self) -> int:
-        """Pixels per latent cell."""
+    def vae_scale_factor_spatial(self) -> int:
+        """Pixels per side of a latent cell."""
         if hasattr(self.vae, "spatial_compression_ratio"):
             return int(self.vae.spatial_compression_ratio)
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
-    def temporal_ratio(self) -> int:
+    def vae_scale_factor_temporal(self) -> int:
         """Frames per latent frame."""
         return int(self.vae.config.temporal_compression_ratio)
 
     @property
+    def still_guidance(self) -> float:
+        """Least guidance scale at which the model makes a first frame; 0 for models that make none."""
+        return getattr(self.transformer.config, "still_guidance", 0.0)
+
+    @property
+    def stage(self) -> str:
+        """What is being denoised: "first frame" or "video"."""
+        return self._stage
+
+    @property
+    def num_timesteps(self) -> int:
+        """Number of steps of the running call, of all its stages."""
+        return self._num_timesteps
+
+    @property
+    def guidance_scale(self) -> float:
+        """Scale of classifier-free guidance in the running stage."""
+        return self._guidance_scale
+
+    @property
     def interrupt(self) -> bool:
+        """Whether the running call ends before its next step."""
         return self._interrupt
 
+    def stages(self, num_frames: int, has_first_frame: bool) -> tuple[str, ...]:
+        """Return the stages of a call: "video", preceded by "first frame" if the model makes the first frame itself."""
+        makes_first_frame = not has_first_frame and num_frames > 1 and self.still_guidance > 0
+        return ("first frame", "video") if makes_first_frame else ("video",)
+
     def stop(self) -> None:
-        """End the running call at the next step with `CancelledError`; may be called from the step callback or another
-        thread.
+        """End the running call before its next step with `CancelledError`.
+
+        May be called from the step callback or from another thread.
         """
         self._interrupt = True
 
-    def enable_vae_saving(self) -> None:
-        """Slice and tile the autoencoder where it can: less memory, numbers slightly different."""
+    def enable_vae_tiling(self) -> None:
+        """Let the autoencoder work in slices and tiles if it can: less memory, slightly different numbers."""
         for name in ("enable_slicing", "enable_tiling"):
             if hasattr(self.vae, name):
                 getattr(self.vae, name)()
 
-    # Phases
+    # Steps of a call
 
-    def encode_text(self, texts: list[str], length: int) -> torch.Tensor:
-        """[B, length, E]; the text encoder sees padding as text, as in training."""
-        tokens = self.tokenizer(
-            texts,
-            padding="max_length",
-            max_length=length,
-            truncation=True,
-            add_special_tokens=True,
-            return_tensors="pt",
-        ).input_ids
-        return self.text_encoder(tokens.to(self._execution_device))[0].to(self.transformer.dtype)
+    def check_inputs(
+        self,
+        tracking_video: torch.Tensor,  # [B, T, 3, H, W]
+        latents: torch.Tensor | None,
+        tracking_range: str,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: tuple[str, ...],
+    ) -> None:
+        """Check the inputs of a call. Raises ModelError."""
+        unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
+        if unknown:
+            raise ModelError("bad-input", f"The step callback cannot have {', '.join(sorted(unknown))}.")
+        if tracking_range not in TRACKING_RANGES:
+            raise ModelError("bad-input", f"There is no tracking range '{tracking_range}'.", "Use training or demo.")
+        if output_type not in OUTPUT_TYPES:
+            raise ModelError(
+                "bad-input", f"There is no output type '{output_type}'.", "Use np, uint8, pt, pil or latent."
+            )
+        _, num_frames, _, height, width = tracking_video.shape
+        check_shape(
+            num_frames,
+            (width, height),
+            self.transformer.config,
+            self.vae_scale_factor_spatial,
+            self.vae_scale_factor_temporal,
+        )
+        shape = self._latent_shape(tracking_video)
+        if latents is not None and tuple(latents.shape) != shape:
+            raise ModelError("bad-input", f"The start noise must be {list(shape)}, not {list(latents.shape)}.")
 
-    def encode_video(self, video: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        """[B, T, 3, H, W] in the autoencoder's range -> unscaled latents [B, L, C, h, w]."""
+    def encode_prompt(
+        self, prompts: list[str], negative_prompt: str | None, do_classifier_free_guidance: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return embeddings [B, length, E] of the prompts and, with guidance, of the negative prompt."""
+        negative = [negative_prompt or ""] * len(prompts)
+        return self._encode_text(prompts), self._encode_text(negative) if do_classifier_free_guidance else None
+
+    def encode_video(
+        self,
+        video: torch.Tensor,  # [B, T, 3, H, W] in the autoencoder's range
+        generator: torch.Generator | None,
+    ) -> torch.Tensor:
+        """Return unscaled latents of videos, [B, L, C, h, w]."""
         videos = video.transpose(1, 2).to(self._execution_device, self.vae.dtype)
         latents = [self.vae.encode(one[None]).latent_dist.sample(generator) for one in videos]
         return torch.cat(latents).transpose(1, 2)
 
-    def first_frame_latents(
-        self, image: torch.Tensor, latent_frames: int, generator: torch.Generator | None
+    def encode_first_frame(
+        self,
+        image: torch.Tensor,  # [B, 3, H, W] in 0..1
+        num_latent_frames: int,
+        generator: torch.Generator | None,
     ) -> torch.Tensor:
-        """[B, 3, H, W] in 0..1 -> its scaled latents, then zeros: [B, L, C, h, w]."""
+        """Return scaled latents of images, followed by zeros for the other latent frames, [B, L, C, h, w]."""
         latents = self.encode_video(image[:, None] * 2 - 1, generator)
         factor = self.vae.config.scaling_factor
         # The base model was trained on latents divided by the factor; its configuration says so.
         latents = latents / factor if self.vae.config.invert_scale_latents else latents * factor
-        return torch.cat([latents, latents.new_zeros(len(latents), latent_frames - 1, *latents.shape[2:])], dim=1)
+        return torch.cat([latents, latents.new_zeros(len(latents), num_latent_frames - 1, *latents.shape[2:])], dim=1)
 
-    def tracking_latents(
-        self, video: torch.Tensor, tracking_range: str, generator: torch.Generator | None
+    def encode_tracking_video(
+        self,
+        video: torch.Tensor,  # [B, T, 3, H, W] in 0..1
+        tracking_range: str,
+        generator: torch.Generator | None,
     ) -> torch.Tensor:
-        """[B, T, 3, H, W] in 0..1 -> [B, L, 2C, h, w]: tracking latents, and the first tracking frame's, zero-
-        padded.
-        """
+        """Return latents [B, L, 2C, h, w] of the tracking video and of its first frame (`encode_first_frame`)."""
         ranged = video if tracking_range == "demo" else video * 2 - 1
         latents = self.encode_video(ranged, generator) * self.vae.config.scaling_factor
-        return torch.cat([latents, self.first_frame_latents(video[:, 0], latents.shape[1], generator)], dim=2)
+        return torch.cat([latents, self.encode_first_frame(video[:, 0], latents.shape[1], generator)], dim=2)
 
-    def rotary(self, latent_frames: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Rotary tables for a latent grid, or None for models without."""
+    def prepare_conditioning(
+        self,
+        tracking_video: torch.Tensor,  # [B, T, 3, H, W] in 0..1
+        first_frame: torch.Tensor | None,  # [B, 3, H, W] in 0..1
+        tracking_range: str,
+        generator: torch.Generator | None,
+    ) -> Conditioning:
+        """Encode the first frame (zeros if there is none) and the tracking video."""
+        shape, dtype = self._latent_shape(tracking_video), self.transformer.dtype
+        if first_frame is None:
+            image_latents = torch.zeros(shape, device=self._execution_device, dtype=dtype)
+        else:
+            image_latents = self.encode_first_frame(first_frame, shape[1], generator).to(dtype)
+        tracking_maps = self.encode_tracking_video(tracking_video, tracking_range, generator).to(dtype)
+        return Conditioning(tracking_video, first_frame, tracking_maps, image_latents)
+
+    def prepare_latents(
+        self,
+        shape: tuple[int, ...],
+        generator: torch.Generator | None,
+        latents: torch.Tensor | None = None,  # [B, L, C, h, w]
+    ) -> torch.Tensor:
+        """Return start noise [B, L, C, h, w]: `latents`, or drawn in float32, so that a seed means the same always."""
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
+        return latents.to(self._execution_device, self.transformer.dtype) * self.scheduler.init_noise_sigma
+
+    def rotary_embeddings(
+        self, num_latent_frames: int, height: int, width: int
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return cosines and sines for a grid of latent cells, [L*h*w/p^2, head dim] each; None for models without."""
         config = self.transformer.config
         if not config.use_rotary_positional_embeddings:
             return None
         p, p_t = config.patch_size, config.patch_size_t
         grid, base = (height // p, width // p), (config.sample_height // p, config.sample_width // p)
-        if p_t is None:
-            crops = get_resize_crop_region_for_grid(grid, base[1], base[0])
+        if p_t is None:  # CogVideoX 1.0
             return get_3d_rotary_pos_embed(
-                config.attention_head_dim, crops, grid, latent_frames, device=self._execution_device
+                embed_dim=config.attention_head_dim,
+                crops_coords=get_resize_crop_region_for_grid(grid, base[1], base[0]),
+                grid_size=grid,
+                temporal_size=num_latent_frames,
+                device=self._execution_device,
             )
         return get_3d_rotary_pos_embed(
-            config.attention_head_dim,
-            None,
-            grid,
-            (latent_frames + p_t - 1) // p_t,
+            embed_dim=config.attention_head_dim,
+            crops_coords=None,
+            grid_size=grid,
+            temporal_size=(num_latent_frames + p_t - 1) // p_t,
             grid_type="slice",
             max_size=base,
             device=self._execution_device,
         )
 
-    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """[B, L, C, h, w] -> [B, T, 3, H, W] float32 in 0..1."""
+    def denoise(
+        self,
+        latents: torch.Tensor,  # [B, L, C, h, w] noise
+        conditioning: Conditioning,
+        sampling: Sampling,
+        first_step: int = 0,
+    ) -> torch.Tensor:
+        """Denoise latents.
+
+        Args:
+            latents: Start noise.
+            conditioning: First frame and tracks.
+            sampling: Steps, guidance, and the callback.
+            first_step: Steps of the call that came before, which the callback's step counts in.
+
+        Returns:
+            Clean latents, [B, L, C, h, w].
+
+        Raises:
+            CancelledError: after `stop`.
+        """
+        self._guidance_scale = sampling.guidance_scale
+        is_guided, is_tracking_guided = sampling.guidance_scale > 1, sampling.tracking_guidance_scale > 1
+        # Predictions in a batch, in this order: without the prompt, without the tracks, with both.
+        has_tracks = [True] * is_guided + [False] * is_tracking_guided + [True]
+        image_latents = torch.cat([conditioning.image_latents] * len(has_tracks))
+        inputs = self._transformer_inputs(latents, conditioning, sampling, has_tracks)
+        self.scheduler.set_timesteps(sampling.num_inference_steps, device=self._execution_device)
+        timesteps, denoised = self.scheduler.timesteps, None
+        with self.progress_bar(total=len(timesteps)) as progress_bar:
+            for step, t in enumerate(timesteps):
+                self._raise_if_interrupted(f"step {first_step + step + 1} of {self._num_timesteps}")
+                model_input = self.scheduler.scale_model_input(torch.cat([latents] * len(has_tracks)), t)
+                model_input = torch.cat([model_input, image_latents], dim=2)
+                velocities = self.transformer(
+                    model_input,
+                    timestep=t.expand(len(model_input)),
+                    control_scale=sampling.control_scale_at(step),
+                    return_dict=False,
+                    **inputs,
+                )[0].float()
+                *others, conditioned = velocities.chunk(len(has_tracks))
+                velocity = conditioned
+                if is_guided:
+                    velocity = others[0] + sampling.guidance_scale_at(int(t)) * (conditioned - others[0])
+                if is_tracking_guided:
+                    velocity = velocity + (sampling.tracking_guidance_scale - 1) * (conditioned - others[-1])
+                previous = timesteps[step - 1] if step else None
+                stepped, denoised = self._scheduler_step(velocity, denoised, t, previous, latents, sampling.generator)
+                latents = stepped.to(self.transformer.dtype)
+                if sampling.callback_on_step_end is not None:
+                    tensors = {
+                        "latents": latents,
+                        "denoised": denoised,
+                        "prompt_embeds": sampling.prompt_embeds,
+                        "negative_prompt_embeds": sampling.negative_prompt_embeds if is_guided else None,
+                    }
+                    callback_kwargs = {name: tensors[name] for name in sampling.callback_on_step_end_tensor_inputs}
+                    outputs = sampling.callback_on_step_end(self, first_step + step, int(t), callback_kwargs) or {}
+                    latents = outputs.get("latents", latents)
+                progress_bar.update()
+        self._raise_if_interrupted("decoding")
+        return latents
+
+    def decode_latents(
+        self,
+        latents: torch.Tensor,  # [B, L, C, h, w]
+    ) -> torch.Tensor:
+        """Return videos, [B, T, 3, H, W] float32 in 0..1."""
         scaled = latents.transpose(1, 2).to(self.vae.dtype) / self.vae.config.scaling_factor
         return (self.vae.decode(scaled).sample.float() / 2 + 0.5).clamp(0, 1).transpose(1, 2)
 
     @torch.no_grad()
-    def preview_frame(self, denoised: torch.Tensor) -> np.ndarray:
-        """[H, W, 3] 8-bit: the middle frame of the estimate `denoised` [B, L, C, h, w], decoded alone (approximate)."""
+    def preview_frame(
+        self,
+        denoised: torch.Tensor,  # [B, L, C, h, w]
+    ) -> np.ndarray:
+        """Return the middle frame of an estimate, decoded alone (which is approximate), [H, W, 3] uint8."""
         middle = denoised.shape[1] // 2
-        return _to_bytes(self.decode_latents(denoised[:1, middle : middle + 1]))[0, 0]
+        return _to_uint8(self.decode_latents(denoised[:1, middle : middle + 1]))[0, 0]
 
     @torch.no_grad()
     def __call__(
@@ -202,16 +436,17 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         prompt: str | list[str],
         image: Any = None,
         tracking_video: Any = None,
-        negative_prompt: str = "",
+        negative_prompt: str | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 6.0,
         use_dynamic_cfg: bool = False,
         tracking_guidance_scale: float = 1.0,
         generator: torch.Generator | None = None,
         tracking_range: str = "training",
-        tracking_scale: float = 1.0,
-        tracking_span: tuple[float, float] = (0.0, 1.0),
-        latents: torch.Tensor | None = None,
+        control_scale: float = 1.0,
+        control_start: float = 0.0,
+        control_end: float = 1.0,
+        latents: torch.Tensor | None = None,  # [B, L, C, h, w]
         output_type: str = "np",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
@@ -220,180 +455,173 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         """Generate one video per prompt.
 
         Args:
-            prompt: one text or a list.
-            image: first frame(s): 8-bit [H, W, 3], tensor [3, H, W] in 0..1 or PIL; None for models trained with
-                image dropout. Models trained on stills make the first frame from text and tracks before the video
-                (guided at least as `still_guidance` of the transformer's configuration says).
-            tracking_video: 8-bit [T, H, W, 3] (or a batch, or tensors [T, 3, H, W] in 0..1), exact tracking colors.
-                It sets frames and size.
-            guidance_scale: classifier-free guidance; up to 1 means none. use_dynamic_cfg: see `dynamic_guidance`.
-            tracking_guidance_scale: the same for the tracks: above 1 away from what the model makes without them.
-            generator: a CPU generator, so that a seed means the same on every device.
+            prompt: A text or a list of texts.
+            image: First frame or frames: 8-bit [H, W, 3], tensor [3, H, W] in 0..1 or PIL image. If it is None, models
+                trained on single frames first make one from prompt and tracks, in as many steps as the video, guided at
+                least by `still_guidance`. Other models go without.
+            tracking_video: 8-bit [T, H, W, 3] (or a batch, or tensors [T, 3, H, W] in 0..1) with exact tracking colors.
+                It determines the number of frames and their size.
+            negative_prompt: What to avoid.
+            num_inference_steps: Denoising steps of each stage.
+            guidance_scale: Scale of classifier-free guidance; none up to 1.
+            use_dynamic_cfg: Whether to vary the guidance scale as in `dynamic_guidance`.
+            tracking_guidance_scale: Scale of guidance away from what the model makes without tracks; none up to 1.
+            generator: CPU generator, so that a seed means the same on every device.
             tracking_range: "training" feeds the autoencoder [-1, 1], "demo" [0, 1] as the released demonstration does.
-            tracking_scale: how strongly the tracks lead (`TrackingTransformer3DModel.forward`); 1 as trained.
-            tracking_span: shares of the steps from which and up to which they lead; they do not in the others.
-            latents: [B, L, C, h, w] start noise instead of drawing it.
-            output_type: "np" (float 0..1), "uint8", "pt", "pil" or "latent".
-            callback_on_step_end: called after each step with (pipeline, step, timestep, tensors by the names in
-                `callback_on_step_end_tensor_inputs`: latents, denoised, prompt_embeds, negative_prompt_embeds); what
-                it returns as latents replaces them; it may raise, or call `stop`.
+            control_scale: Strength of the tracks, see the transformer's `forward`; 1 as trained.
+            control_start: Fraction of the steps after which the tracks are used.
+            control_end: Fraction of the steps after which they are no longer used.
+            latents: Start noise of the video, drawn if None.
+            output_type: "np", "uint8", "pt", "pil" or "latent", see `DiffusionShaderOutput`.
+            return_dict: Whether to return `DiffusionShaderOutput` instead of a tuple.
+            callback_on_step_end: Called after each step, of the first frame as well (see `stage`), with (pipeline,
+                step, timestep, tensors). `step` counts through all stages (see `num_timesteps`). If it returns a
+                dictionary with `latents`, these replace the pipeline's. It may raise, or call `stop`.
+            callback_on_step_end_tensor_inputs: Names of the tensors that it gets: latents, denoised, prompt_embeds,
+                negative_prompt_embeds.
 
         Raises:
-            ModelError: input that the model cannot take, or out of memory. Cancelled: after `stop`.
+            ModelError: if the model cannot take the input, or memory does not suffice.
+            CancelledError: after `stop`.
         """
         self._interrupt = False
-        with out_of_memory_explained():
+        with explain_out_of_memory():
             # 1. Check inputs
             prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-            unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
-            if unknown:
-                raise ModelError("bad-input", f"The step callback cannot have {', '.join(sorted(unknown))}.")
-            if tracking_range not in ("training", "demo"):
-                raise ModelError(
-                    "bad-input", f"There is no tracking range '{tracking_range}'.", "Use training or demo."
-                )
-            if output_type not in ("np", "uint8", "pt", "pil", "latent"):
-                raise ModelError(
-                    "bad-input", f"There is no output type '{output_type}'.", "Use np, uint8, pt, pil or latent."
-                )
-            if tracking_video is None:
-                raise ModelError("bad-input", "A tracking video is needed.")
-            tracking = as_videos(tracking_video, len(prompts))  # [B, T, 3, H, W] 0..1
-            frames, height, width = tracking.shape[1], tracking.shape[3], tracking.shape[4]
-            check_shape(frames, (width, height), self.transformer.config, self.spatial_ratio, self.temporal_ratio)
-            device, dtype = self._execution_device, self.transformer.dtype
+            tracking_video = to_videos(tracking_video, len(prompts))  # [B, T, 3, H, W]
+            _, num_frames, _, height, width = tracking_video.shape
+            first_frame = None if image is None else to_images(image, len(prompts), (width, height))
+            self.check_inputs(tracking_video, latents, tracking_range, output_type, callback_on_step_end_tensor_inputs)
+            stages = self.stages(num_frames, has_first_frame=first_frame is not None)
+            self._num_timesteps = num_inference_steps * len(stages)
+            still_guidance = self.still_guidance if "first frame" in stages else 0.0
+            still_guidance_scale = max(guidance_scale, still_guidance)
 
-            # 2. Text
-            length = self.transformer.config.max_text_seq_length
-            guided, led = guidance_scale > 1.0, tracking_guidance_scale > 1.0
-            positive = self.encode_text(prompts, length)
-            negative = self.encode_text([negative_prompt or ""] * len(prompts), length) if guided else None
-            # One after the other: without the prompt, without the tracks, with both.
-            text = torch.cat(([] if negative is None else [negative]) + [positive] * (2 if led else 1))
+            # 2. Encode the prompt
+            prompt_embeds, negative_prompt_embeds = self.encode_prompt(
+                prompts, negative_prompt, do_classifier_free_guidance=still_guidance_scale > 1
+            )
+            sampling = Sampling(
+                prompt_embeds=prompt_embeds,
+                negative_prompt_embeds=negative_prompt_embeds,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                use_dynamic_cfg=use_dynamic_cfg,
+                tracking_guidance_scale=tracking_guidance_scale,
+                control_scale=control_scale,
+                control_start=control_start,
+                control_end=control_end,
+                generator=generator,
+                callback_on_step_end=callback_on_step_end,
+                callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            )
 
-            # 3. First frame and tracks
-            grid = (height // self.spatial_ratio, width // self.spatial_ratio)
-            channels = self.transformer.config.in_channels // 2
-            shape = (len(prompts), (frames - 1) // self.temporal_ratio + 1, channels, *grid)
-            if image is None and frames > 1 and self.transformer.config.still_guidance:
-                if self._interrupt:
-                    raise CancelledError("cancelled", "Stopped before the first frame.")
-                still = self(
-                    prompts,
-                    None,
-                    tracking[:, :1],
-                    negative_prompt,
-                    num_inference_steps,
-                    max(guidance_scale, self.transformer.config.still_guidance),
-                    use_dynamic_cfg,
-                    tracking_guidance_scale,
-                    tracking_scale=tracking_scale,
-                    tracking_span=tracking_span,
-                    tracking_range=tracking_range,
-                    generator=generator,
-                    output_type="pt",
+            # 3. Make the first frame
+            if "first frame" in stages:
+                first_frame = self._make_first_frame(
+                    tracking_video[:, :1], tracking_range, replace(sampling, guidance_scale=still_guidance_scale)
                 )
-                assert isinstance(still, DiffusionShaderOutput)
-                image = still.frames[:, 0]
-            pictures = None
-            if image is None:
-                image_latents = torch.zeros(shape, device=device, dtype=dtype)
-            else:
-                pictures = as_images(image, len(prompts), (width, height))
-                image_latents = self.first_frame_latents(pictures, shape[1], generator).to(dtype)
-            maps = self.tracking_latents(tracking, tracking_range, generator).to(dtype)
 
-            # 4. Noise, drawn in float32 so that a seed means the same in every precision
-            if latents is None:
-                latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-            elif tuple(latents.shape) != shape:
-                raise ModelError("bad-input", f"The start noise must be {list(shape)}, not {list(latents.shape)}.")
-            sample = latents.to(device, dtype) * self.scheduler.init_noise_sigma
+            # 4. Prepare first frame, tracks and noise
+            self._stage = "video"
+            conditioning = self.prepare_conditioning(tracking_video, first_frame, tracking_range, generator)
+            latents = self.prepare_latents(self._latent_shape(tracking_video), generator, latents)
 
             # 5. Denoise
-            tracked = [True] * guided + [False] * led + [True]
-            images = torch.cat([image_latents] * len(tracked))
-            condition = {
-                "encoder_hidden_states": text,
-                "tracking_maps": torch.cat([maps * with_tracks for with_tracks in tracked]),
-                "image_rotary_emb": self.rotary(shape[1], *grid),
-            }
-            if self.transformer.config.track_frequencies:
-                coordinates = track_coordinates(tracking).to(device)
-                condition["track_coordinates"] = torch.cat([coordinates * with_tracks for with_tracks in tracked])
-                if pictures is not None:
-                    condition["first_frame"] = torch.cat([pictures.to(device) * 2 - 1] * len(tracked))
-            if self.transformer.config.ofs_embed_dim is not None:
-                condition["ofs"] = sample.new_full((1,), 2.0)
-            self.scheduler.set_timesteps(num_inference_steps, device=device)
-            timesteps, estimate = self.scheduler.timesteps, None
-            with self.progress_bar(total=len(timesteps)) as progress:
-                for step, t in enumerate(timesteps):
-                    if self._interrupt:
-                        raise CancelledError("cancelled", f"Stopped before step {step + 1} of {len(timesteps)}.")
-                    condition["tracking_scale"] = _scale_at(step, len(timesteps), tracking_scale, tracking_span)
-                    *without, toward = self._predict(sample, t, images, condition).chunk(len(tracked))
-                    velocity = toward
-                    if guided:
-                        scale = (
-                            dynamic_guidance(guidance_scale, int(t), num_inference_steps)
-                            if use_dynamic_cfg
-                            else guidance_scale
-                        )
-                        velocity = without[0] + scale * (toward - without[0])
-                    if led:
-                        velocity = velocity + (tracking_guidance_scale - 1) * (toward - without[-1])
-                    previous = timesteps[step - 1] if step else None
-                    sample, estimate = self._step(velocity, estimate, t, previous, sample, generator)
-                    sample = sample.to(dtype)
-                    if callback_on_step_end is not None:
-                        tensors = {
-                            "latents": sample,
-                            "denoised": estimate,
-                            "prompt_embeds": positive,
-                            "negative_prompt_embeds": negative,
-                        }
-                        asked = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
-                        changed = callback_on_step_end(self, step, int(t), asked) or {}
-                        sample = changed.get("latents", sample)
-                    progress.update()
+            latents = self.denoise(
+                latents, conditioning, sampling, first_step=self._num_timesteps - num_inference_steps
+            )
 
             # 6. Decode
-            if self._interrupt:
-                raise CancelledError("cancelled", "Stopped before decoding.")
-            result = sample if output_type == "latent" else _convert(self.decode_latents(sample), output_type)
+            frames = latents if output_type == "latent" else _convert(self.decode_latents(latents), output_type)
             self.maybe_free_model_hooks()
-        return DiffusionShaderOutput(frames=result) if return_dict else (result,)
+        return DiffusionShaderOutput(frames=frames) if return_dict else (frames,)
 
-    def _predict(
-        self, sample: torch.Tensor, t: torch.Tensor, image_latents: torch.Tensor, condition: dict[str, Any]
+    def _make_first_frame(
+        self,
+        tracking_frame: torch.Tensor,  # [B, 1, 3, H, W] in 0..1
+        tracking_range: str,
+        sampling: Sampling,
     ) -> torch.Tensor:
-        """The transformer's velocity in float32, for as many variants of the condition as there are images."""
-        repeated = torch.cat([sample] * (len(image_latents) // len(sample)))
-        hidden = torch.cat([self.scheduler.scale_model_input(repeated, t), image_latents], dim=2)
-        return self.transformer(hidden, timestep=t.expand(len(hidden)), return_dict=False, **condition)[0].float()
+        """Return first frames made from text and tracks, [B, 3, H, W] in 0..1."""
+        self._stage = "first frame"
+        conditioning = self.prepare_conditioning(tracking_frame, None, tracking_range, sampling.generator)
+        latents = self.prepare_latents(self._latent_shape(tracking_frame), sampling.generator)
+        first_frame = self.decode_latents(self.denoise(latents, conditioning, sampling))[:, 0]
+        self.maybe_free_model_hooks()
+        return first_frame
 
-    def _step(self, velocity, estimate, t, previous, sample, generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """One scheduler step: the next sample and the estimate of the clean latents."""
+    def _encode_text(self, texts: list[str]) -> torch.Tensor:
+        """Return [B, length, E]; the text encoder sees padding as text, as in training."""
+        tokens = self.tokenizer(
+            texts,
+            padding="max_length",
+            max_length=self.transformer.config.max_text_seq_length,
+            truncation=True,
+            add_special_tokens=True,
+            return_tensors="pt",
+        ).input_ids
+        return self.text_encoder(tokens.to(self._execution_device))[0].to(self.transformer.dtype)
+
+    def _latent_shape(self, tracking_video: torch.Tensor) -> tuple[int, ...]:
+        """Return (B, L, C, h, w) for a tracking video [B, T, 3, H, W]."""
+        batch_size, num_frames, _, height, width = tracking_video.shape
+        return (
+            batch_size,
+            (num_frames - 1) // self.vae_scale_factor_temporal + 1,
+            self.transformer.config.in_channels // 2,
+            height // self.vae_scale_factor_spatial,
+            width // self.vae_scale_factor_spatial,
+        )
+
+    def _transformer_inputs(
+        self, latents: torch.Tensor, conditioning: Conditioning, sampling: Sampling, has_tracks: list[bool]
+    ) -> dict[str, Any]:
+        """Return the transformer's inputs that are the same in all steps, for a batch as described by `has_tracks`."""
+        text = [sampling.prompt_embeds] * len(has_tracks)
+        if sampling.guidance_scale > 1:
+            text[0] = sampling.negative_prompt_embeds
+        _, num_latent_frames, _, height, width = latents.shape
+        inputs = {
+            "encoder_hidden_states": torch.cat(text),
+            "tracking_maps": torch.cat([conditioning.tracking_maps * tracks for tracks in has_tracks]),
+            "image_rotary_emb": self.rotary_embeddings(num_latent_frames, height, width),
+        }
+        if self.transformer.config.ofs_embed_dim is not None:
+            inputs["ofs"] = latents.new_full((1,), 2.0)
+        if isinstance(self.transformer, WarpGuidedTransformer3DModel):
+            coordinates = track_coordinates(conditioning.tracking_video).to(self._execution_device)
+            inputs["track_coordinates"] = torch.cat([coordinates * tracks for tracks in has_tracks])
+            if conditioning.first_frame is not None:
+                first_frame = conditioning.first_frame.to(self._execution_device) * 2 - 1
+                inputs["first_frame"] = torch.cat([first_frame] * len(has_tracks))
+        return inputs
+
+    def _scheduler_step(
+        self, velocity, denoised, timestep, previous_timestep, latents, generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the latents of the next step and the estimate of the clean latents."""
         if isinstance(self.scheduler, CogVideoXDPMScheduler):
-            return self.scheduler.step(velocity, estimate, t, previous, sample, generator=generator, return_dict=False)
-        return self.scheduler.step(velocity, t, sample, generator=generator, return_dict=False)
+            return self.scheduler.step(
+                velocity, denoised, timestep, previous_timestep, latents, generator=generator, return_dict=False
+            )
+        return self.scheduler.step(velocity, timestep, latents, generator=generator, return_dict=False)
+
+    def _raise_if_interrupted(self, next_action: str) -> None:
+        if self._interrupt:
+            raise CancelledError("cancelled", f"Stopped before {next_action}.")
 
 
-def _scale_at(step: int, steps: int, scale: float, span: tuple[float, float]) -> float:
-    """The tracks' scale in a step, which stands for the share of the steps that its middle is at."""
-    return scale if span[0] <= (step + 0.5) / steps <= span[1] else 0.0
-
-
-def _to_bytes(video: torch.Tensor) -> np.ndarray:
+def _to_uint8(video: torch.Tensor) -> np.ndarray:
     """[B, T, 3, H, W] in 0..1 -> [B, T, H, W, 3] 8-bit."""
     return (video * 255).round().byte().movedim(2, -1).cpu().numpy()
 
 
 def _convert(video: torch.Tensor, output_type: str) -> Any:
+    """Convert videos [B, T, 3, H, W] in 0..1 to the output type."""
     if output_type == "pt":
         return video
     if output_type == "np":
         return video.movedim(2, -1).cpu().numpy()
-    pictures = _to_bytes(video)
-    return pictures if output_type == "uint8" else [[Image.fromarray(frame) for frame in one] for one in pictures]
+    images = _to_uint8(video)
+    return images if output_type == "uint8" else [[Image.fromarray(image) for image in one] for one in images]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Result: what a job leaves behind: frames, videos, a contact sheet, a measured figure and the record."""
+"""Results: frames, videos, overview images, measured consistency, textures and the record of a job."""
 
 from trackshade.results.write import write_result
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job's record: everything that is needed to make a result again, as JSON that people can read."""
+"""The job's record: everything that is needed to make a result again, as readable JSON."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def job_record(
     settings: ShadeSettings,
     spec: ModelSpec,
     *,
-    first_frame: np.ndarray | None,
-    input_render: np.ndarray | None,
+    first_frame: np.ndarray | None,  # [H, W, 3] uint8
+    input_render: np.ndarray | None,  # [T, H, W, 3] uint8
     nearest: float | None,
     consistency: Consistency,
     files: Sequence[str],
@@ -36,7 +36,7 @@ def job_record(
     warnings: Sequence[str],
     model_digests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The content of `job.json`: plain values only. `nearest` is the least depth that the camera saw, metres."""
+    """Return the content of `job.json`, plain values only; `nearest` is the least visible depth, metres."""
     return {
         "format": FORMAT,
         "trackshade": trackshade.__version__,
@@ -44,15 +44,15 @@ def job_record(
         "model": {"name": spec.name, "digests": dict(model_digests), "spec": spec.to_dict()},
         "settings": settings.to_dict(),
         "seed": settings.seed,
-        "used": {  # the settings with the model's defaults in the place of None
+        "used": {  # the settings, with the model's defaults instead of None
             "steps": spec.steps if settings.steps is None else settings.steps,
             "guidance": spec.guidance if settings.guidance is None else settings.guidance,
             "dynamic_guidance": spec.dynamic_guidance and settings.guidance is None,
             "negative_prompt": (spec.negative_prompt if settings.negative_prompt is None else settings.negative_prompt),
         },
-        "shot": _shot(shot) | {"nearest": nearest},
-        "first_frame": None if first_frame is None else {"file": "first_frame.png", "digest": digest(first_frame)},
-        "input_render": None if input_render is None else {"digest": digest(input_render)},
+        "shot": _describe_shot(shot) | {"nearest": nearest},
+        "first_frame": None if first_frame is None else {"file": "first_frame.png", "digest": _digest(first_frame)},
+        "input_render": None if input_render is None else {"digest": _digest(input_render)},
         "consistency": consistency.to_dict(),
         "timings": {name: round(float(seconds), 3) for name, seconds in timings.items()},
         "warnings": list(warnings),
@@ -60,15 +60,15 @@ def job_record(
     }
 
 
-def digest(array: np.ndarray) -> str:
-    """BLAKE2b of an array's type, shape and bytes."""
+def _digest(array: np.ndarray) -> str:
+    """Return the BLAKE2b of an array's type, shape and bytes."""
     state = hashlib.blake2b(f"{array.dtype.str}{list(array.shape)}".encode(), digest_size=32)
     state.update(_bytes(array))
     return state.hexdigest()
 
 
 def shot_digest(shot: Shot) -> str:
-    """BLAKE2b of everything in a shot but where it came from: equal shots have equal digests."""
+    """Return the BLAKE2b of everything in a shot except its source: equal shots have equal digests."""
     header, arrays = shot.encode()
     header = {key: value for key, value in header.items() if key != "source"}
     state = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=32)
@@ -77,18 +77,20 @@ def shot_digest(shot: Shot) -> str:
     return state.hexdigest()
 
 
-def pretty(value: Any, indent: str = "") -> str:
-    """JSON with one entry per line, but lists of plain values on one line: a matrix stays readable.
+def format_json(value: Any, indent: str = "") -> str:
+    """Return JSON with one entry per line, but lists of plain values on one line: a matrix stays readable.
 
     Raises:
         ValueError: a number that JSON does not know (NaN, infinity).
     """
     deeper = indent + "  "
     if isinstance(value, dict) and value:
-        lines = [f"{deeper}{json.dumps(str(key), ensure_ascii=False)}: {pretty(value[key], deeper)}" for key in value]
+        lines = [
+            f"{deeper}{json.dumps(str(key), ensure_ascii=False)}: {format_json(value[key], deeper)}" for key in value
+        ]
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
     if isinstance(value, (list, tuple)) and any(isinstance(item, (dict, list, tuple)) for item in value):
-        return "[\n" + ",\n".join(deeper + pretty(item, deeper) for item in value) + f"\n{indent}]"
+        return "[\n" + ",\n".join(deeper + format_json(item, deeper) for item in value) + f"\n{indent}]"
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
@@ -96,7 +98,7 @@ def _bytes(array: np.ndarray) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _shot(shot: Shot) -> dict[str, Any]:
+def _describe_shot(shot: Shot) -> dict[str, Any]:
     camera = shot.camera
     return {
         "digest": shot_digest(shot),
@@ -114,7 +116,7 @@ def _shot(shot: Shot) -> dict[str, Any]:
             "sources": list(camera.sources),
             "orthographic": camera.orthographic.tolist(),
             "clip": camera.clip.tolist(),
-            "intrinsics": camera.intrinsics.reshape(-1, 9).tolist(),  # row by row, one frame a line
+            "intrinsics": camera.intrinsics.reshape(-1, 9).tolist(),  # row by row, one frame on a line
             "world_to_camera": camera.world_to_camera.reshape(-1, 16).tolist(),
         },
     }

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes a job's result into a folder that nobody looks at yet; the caller renames it when all of it is
-there.
-"""
+"""Writes a job's result into a new folder, which the caller renames when it is complete."""
 
 from __future__ import annotations
 
@@ -19,10 +17,9 @@ from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import OutputError
 from trackshade.results.consistency import measure
-from trackshade.results.contact_sheet import contact_sheet
-from trackshade.results.record import job_record, pretty
-from trackshade.results.texture.figure import consistency_figure
-from trackshade.results.texture.views import views_of
+from trackshade.results.record import format_json, job_record
+from trackshade.results.sheets import consistency_figure, contact_sheet
+from trackshade.results.texture.views import views_from_buffers
 from trackshade.results.video import write_video
 from trackshade.shot import Shot
 
@@ -33,42 +30,49 @@ if TYPE_CHECKING:
 def write_result(
     folder: Path,
     *,
-    frames: np.ndarray,
+    frames: np.ndarray,  # [T, H, W, 3] uint8 sRGB
     tracking: TrackingVideo,
     shot: Shot,
     settings: ShadeSettings,
     spec: ModelSpec,
-    first_frame: np.ndarray | None,
-    input_render: np.ndarray | None,
+    first_frame: np.ndarray | None,  # [H, W, 3] uint8 sRGB
+    input_render: np.ndarray | None,  # [T, H, W, 3] uint8 sRGB
     timings: Mapping[str, float],
     warnings: Sequence[str],
     model_digests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Writes everything that a job leaves behind and returns its record, the content of `job.json`.
+    """Write all files of a result.
 
-        frames/0001.png …   the shaded video, exact            video.mp4      the same, for looking
-        tracking/0001.png … what steered the model, exact      tracking.mp4   the same, for looking
-        first_frame.png     the first frame that was given     sheet.png      both, side by side
-        input/0001.png …    the input render, where one was given
-        depth.npy, object_index.npy   what the camera sees, as `TrackingVideo` has it, where that was all that was asked
-        tracks.shot         the shot itself, by which the frames are laid onto its surfaces
-        consistency.png     how much the colors of what is seen vary through time, where it was shaded
+        frames/0001.png …   the shaded video, exact            video.mp4      the same, for viewing
+        tracking/0001.png … the tracking video, exact          tracking.mp4   the same, for viewing
+        first_frame.png     the given first frame              sheet.png      both, side by side
+        input/0001.png …    the input render, if one was given
+        depth.npy, object_index.npy   as in `TrackingVideo`, for a job that asked for the tracking video only
+        tracks.shot         the shot, with which the frames are projected onto its surfaces
+        consistency.png     how much the colors of surfaces vary through time, for a shaded job
         job.json            the record, written last
 
-    Equal input makes equal files (timings and versions aside).
+    Equal input makes equal files, except for timings and versions.
 
     Args:
-        folder: exists, or its parent does; the caller renames it once this returns, and drops it when this
-            raises.
-        frames: [T, H, W, 3] uint8 sRGB, one per sample of the shot.
-        tracking: of the same size.
-        first_frame: [H, W, 3] uint8 sRGB, or None.
-        input_render: [T, H, W, 3] uint8 sRGB, or None.
+        folder: exists, or its parent does; the caller renames it afterwards, or removes it if this raises.
+        frames: the shaded video, a frame for each sample of the shot.
+        tracking: the tracking video, of the same size.
+        shot: the shot.
+        settings: the job's settings.
+        spec: the model.
+        first_frame: the first frame that was given.
+        input_render: the scene's own render.
         timings: seconds by name.
+        warnings: sentences for the record.
+        model_digests: digests of the model's weights, by component.
+
+    Returns:
+        The record, the content of `job.json`.
 
     Raises:
         OutputError: the folder cannot be written, or its disk is full.
-        ValueError: pictures of another shape or type than the shot's.
+        ValueError: images have another shape or type than the shot's.
     """
     shape = (len(shot.frame_numbers), shot.size[1], shot.size[0], 3)
     _check("frames", frames, shape)
@@ -91,7 +95,7 @@ def write_result(
         spec,
         first_frame=first_frame,
         input_render=input_render,
-        nearest=_nearest(tracking.depth),
+        nearest=_least_depth(tracking.depth),
         consistency=measure(shot, tracking, frames, input_render),
         files=[*files, "job.json"],
         timings=timings,
@@ -110,19 +114,19 @@ def write_result(
         if first_frame is not None:
             _save(folder / "first_frame.png", first_frame)
         if settings.output == "video":
-            views = views_of(shot, tracking.depth, tracking.object_index)
+            views = views_from_buffers(shot, tracking.depth, tracking.object_index)
             consistency_figure(views, frames, os.cpu_count() or 1).save(folder / "consistency.png")
         shot.save(folder / "tracks.shot")
         for name, values in passes.items():
             np.save(folder / f"{name}.npy", values, allow_pickle=False)
-        (folder / "job.json").write_text(pretty(record) + "\n", encoding="utf-8")
+        (folder / "job.json").write_text(format_json(record) + "\n", encoding="utf-8")
     except (OSError, av.error.FFmpegError) as error:
         raise _unwritable(folder, error) from error
     return record
 
 
-def _nearest(depth: np.ndarray) -> float | None:
-    """Least depth of [T, H, W], metres, or None where nothing was seen."""
+def _least_depth(depth: np.ndarray) -> float | None:
+    """Return the least depth of [T, H, W], metres, or None if nothing is visible."""
     least = float(depth.min())
     return least if np.isfinite(least) else None
 

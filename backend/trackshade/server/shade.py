@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from trackshade.pipelines import DiffusionShaderPipeline
 
 PREVIEW_SIZE = 320  # pixels of the longer side, at most
+FIRST_FRAME_STAGE = "First frame from the prompt"
 
 
 class Reporter(Protocol):
@@ -131,7 +132,7 @@ class JobRunner:
         self._loaded = None  # two models at once may not fit
         report(states.LOADING, "Loading PyTorch")
         from trackshade.models.checkpoint import digest
-        from trackshade.models.loading import load_pipeline
+        from trackshade.pipelines.loading import load_pipeline
 
         def progress(share: float, what: str) -> None:
             report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
@@ -192,21 +193,23 @@ def _shade(
     first_frame: np.ndarray | None,
     reporter: Reporter,
 ) -> np.ndarray:
-    """The shaded frames, uint8 [T, H, W, 3]."""
+    """Run the pipeline, reporting each step; returns the shaded frames, uint8 [T, H, W, 3]."""
     import torch
 
     steps = spec.steps if settings.steps is None else settings.steps
-    every = settings.preview_every
+    stages = pipeline.stages(len(tracking.frames), has_first_frame=first_frame is not None)
+    total = steps * len(stages)  # the first frame takes as many as the video
 
-    def after_step(pipe: DiffusionShaderPipeline, step: int, _: int, tensors: dict[str, Any]) -> None:
+    def on_step_end(pipe: DiffusionShaderPipeline, step: int, _: int, tensors: dict[str, Any]) -> None:
         done = step + 1
-        wanted = every and done % every == 0 and done < steps
-        preview = encode_preview(pipe.preview_frame(tensors["denoised"])) if wanted else None
-        reporter.report(states.RUNNING, preview=preview, step=done, steps=steps)
-        if done == steps:
+        is_due = settings.preview_every and done % settings.preview_every == 0 and done < total
+        preview = encode_preview(pipe.preview_frame(tensors["denoised"])) if is_due else None
+        message = f"{FIRST_FRAME_STAGE}, step {done} of {steps}" if pipe.stage == "first frame" else ""
+        reporter.report(states.RUNNING, message, preview, step=done, steps=total)
+        if done == total:
             reporter.report(states.DECODING, "Decoding the frames")
 
-    reporter.report(states.RUNNING, step=0, steps=steps)
+    reporter.report(states.RUNNING, FIRST_FRAME_STAGE if "first frame" in stages else "", step=0, steps=total)
     output: Any = pipeline(
         settings.prompt,
         image=None if first_frame is None else np.array(first_frame),
@@ -217,10 +220,11 @@ def _shade(
         use_dynamic_cfg=spec.dynamic_guidance and settings.guidance is None,
         generator=torch.Generator("cpu").manual_seed(settings.seed),
         tracking_range=settings.tracking_range,
-        tracking_scale=settings.control_scale,
-        tracking_span=(settings.control_start, settings.control_end),
+        control_scale=settings.control_scale,
+        control_start=settings.control_start,
+        control_end=settings.control_end,
         output_type="uint8",
-        callback_on_step_end=after_step,
+        callback_on_step_end=on_step_end,
         callback_on_step_end_tensor_inputs=("denoised",),
     )
     return output[0][0]

@@ -4,8 +4,8 @@
 The header holds only maps, lists, strings and numbers; an array stands in it as its index in the list, beside its dtype
 and shape, so that a reader knows what to expect before it has a single byte of it.
 
-Version 2 adds optional keys (`_ADDED`). A header that needs none of them is written as version 1, so that a shot without
-changes of topology keeps the bytes and the digest that it had before.
+Version 2 adds optional keys (`_ADDED`). A header that needs none of them is written as version 1, so that a shot
+without changes of topology keeps the bytes and the digest that it had before.
 """
 
 from __future__ import annotations

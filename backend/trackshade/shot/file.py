@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shot's file: magic, one msgpack header, then raw little-endian buffers, each aligned to 64 bytes.
+r"""The shot's file: magic, one msgpack header, then raw little-endian buffers, each aligned to 64 bytes.
 
-bytes 0..7    b"TRKSHOT\\x01"
+bytes 0..7    b"TRKSHOT\x01"
 bytes 8..15   length of the header, unsigned little-endian
 then          the header of `encode_shot`, its arrays with "offset" from the start of the file
 """

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Joins the samples of a track set to one shot, as a capture of the same frames would have made it.
 
-A mesh is known again by its name and its place in what instances it. What is told of recordings in a capture holds
-here, too: what does not deform is stored once, points are carried across changes of topology by the same
-`trackshade.shot.segments`, and where a thing is not seen its latest state holds.
+A mesh is identified by its name and its position among the instances. As in a capture, geometry that does not deform is
+stored once, points are carried across changes of topology by `trackshade.shot.segments`, and a mesh that is not visible
+keeps its latest state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -21,65 +22,57 @@ from trackshade.shot.parts import CameraTrack, Cutout, Geometry, MeshTrack, Obje
 from trackshade.shot.segments import History, Segment, SlotVariants, carried_warning, geometries_of
 from trackshade.shot.track_set import TrackSet
 
-Key = tuple[str, tuple[int, ...], int]  # name, place, how many such came before it in the frame
-Part = tuple[int, int]  # sample, geometry in its shot
-
-
-@dataclass
-class _Thing:
-    """A mesh over the samples: in which it was seen, as which mesh of that sample's shot."""
-
-    seen: dict[int, int] = field(default_factory=dict)
+MeshKey = tuple[str, tuple[int, ...], int]  # name, position among the instances, number of equal ones before it
+MeshIndices = dict[int, int]  # by sample in which a mesh is visible: its index in that sample's shot
+GeometryIndices = tuple[tuple[int, int], ...]  # (sample, index of the geometry in that sample's shot)
 
 
 def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
-    """The shot of the frames that the model gets.
+    """Return the shot of the frames that the model takes.
 
     Raises:
         ShotError: tracks are missing or damaged, or of renders of another size.
     """
     order = tracks.order
     frames = order.frames(spec)
-    tracks.complete_or_raise(spec)
+    tracks.check_complete(spec)
     samples = [Shot.load(tracks.path(frame)) for frame in frames.frame_numbers]
-    fit = _fit(tracks, samples, spec)
-    things: dict[Key, _Thing] = {}
+    fit = _fit_sizes(tracks, samples, spec)
+    meshes: dict[MeshKey, MeshIndices] = {}
     for t, sample in enumerate(samples):
-        for mesh, key in enumerate(_keys(sample)):
-            things.setdefault(key, _Thing()).seen[t] = mesh
+        for mesh, key in enumerate(_mesh_keys(sample)):
+            meshes.setdefault(key, {})[t] = mesh
     warnings = dict.fromkeys(text for sample in samples for text in sample.warnings)
-    histories: dict[tuple[Part, ...], History] = {}  # by the geometry in each sample
-    parts = [
-        tuple((t, samples[t].meshes[mesh].geometry) for t, mesh in thing.seen.items()) for thing in things.values()
-    ]
+    histories: dict[GeometryIndices, History] = {}
+    parts = [tuple((t, samples[t].meshes[mesh].geometry) for t, mesh in indices.items()) for indices in meshes.values()]
     not_solid = {
         (t, mesh.geometry) for t, sample in enumerate(samples) for mesh in sample.meshes if mesh.surfaces is not None
     }
-    for (name, _, _), own in zip(things, parts, strict=True):
-        if own not in histories:
-            history = histories[own] = _history(samples, own, not_solid)
+    for (name, _, _), part in zip(meshes, parts, strict=True):
+        if part not in histories:
+            history = histories[part] = _join_geometry(samples, part, not_solid)
             if history.carried:
                 warnings[carried_warning(name, [frames.frame_numbers[t] for t in history.carried])] = None
     finished = {
         id(segment): geometry
-        for own, history in histories.items()
-        for segment, geometry in _with_materials(samples, own, history)
+        for part, history in histories.items()
+        for segment, geometry in _with_materials(samples, part, history)
     }
     geometries, numbers = geometries_of(histories.values(), lambda segment: finished[id(segment)])
-    looks = _Looks(samples)
-    meshes = []
-    for ((name, _, _), thing), own in zip(things.items(), parts, strict=True):
-        track = _mesh(samples, thing, name, *histories[own].track(numbers))
-        meshes.append(replace(track, surfaces=looks.of(thing)))
+    surfaces = _SurfaceJoiner(samples)
+    tracks_of_meshes = []
+    for ((name, _, _), indices), part in zip(meshes.items(), parts, strict=True):
+        track = _join_mesh(samples, indices, name, *histories[part].track(numbers))
+        tracks_of_meshes.append(replace(track, surfaces=surfaces.join(indices)))
     first = samples[0].source
     return Shot(
         frame_numbers=np.array(frames.frame_numbers, np.float64),
         fps=frames.fps,
         size=fit.size,
-        camera=_camera([sample.camera for sample in samples], fit),
+        camera=_join_cameras([sample.camera for sample in samples], fit),
         geometries=geometries,
-        meshes=tuple(meshes),
-        objects=_objects(samples),
+        meshes=tuple(tracks_of_meshes),
+        objects=_join_objects(samples),
         view_layer=samples[0].view_layer,
         source={
             "file": first.get("file", ""),
@@ -90,18 +83,18 @@ def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
             "color_management": first.get("color_management", {}),
             "warnings": list(warnings),
         },
-        surfaces=tuple(looks.surfaces),
-        cutouts=tuple(looks.cutouts),
+        surfaces=tuple(surfaces.surfaces),
+        cutouts=tuple(surfaces.cutouts),
     )
 
 
-def _fit(tracks: TrackSet, samples: list[Shot], spec: ModelSpec) -> SizeFit:
+def _fit_sizes(tracks: TrackSet, samples: list[Shot], spec: ModelSpec) -> SizeFit:
     sizes = {sample.size for sample in samples}
     if len(sizes) > 1:
-        said = " and ".join(sorted(f"{width}×{height}" for width, height in sizes))
+        text = " and ".join(sorted(f"{width}×{height}" for width, height in sizes))
         raise ShotError(
             "mixed-set",
-            f"The tracks in {tracks.folder} are of renders of different sizes: {said}.",
+            f"The tracks in {tracks.folder} are of renders of different sizes: {text}.",
             "Render all frames at one size.",
         )
     order = tracks.order
@@ -109,30 +102,27 @@ def _fit(tracks: TrackSet, samples: list[Shot], spec: ModelSpec) -> SizeFit:
     return fit_size(samples[0].size, aspect, (order.size,) if order.size else spec.sizes, order.size_mode)
 
 
-def _keys(sample: Shot) -> list[Key]:
+def _mesh_keys(sample: Shot) -> list[MeshKey]:
     counts: dict[tuple[str, tuple[int, ...]], int] = {}
     keys = []
-    places = sample.source.get("keys")
-    if not isinstance(places, list) or len(places) != len(sample.meshes):
-        raise _unnamed()
-    for mesh, place in zip(sample.meshes, places, strict=True):
-        key = mesh.name, tuple(place)
+    for mesh, position in zip(sample.meshes, _listed(sample, "keys", len(sample.meshes)), strict=True):
+        key = mesh.name, tuple(position)
         keys.append((*key, counts.get(key, 0)))
         counts[key] = counts.get(key, 0) + 1
     return keys
 
 
-def _history(samples: list[Shot], own: tuple[Part, ...], not_solid: set[Part]) -> History:
-    """The geometries over all samples, from those in which it is seen.
+def _join_geometry(samples: list[Shot], part: GeometryIndices, not_solid: set[tuple[int, int]]) -> History:
+    """Return a mesh's geometries over all samples, from those in which it is visible.
 
-    Args:
-        not_solid: the geometries of meshes with surfaces, whose material slots matter.
+    `not_solid` are the geometries of meshes with surfaces, whose material slots matter.
     """
     history: History | None = None
     variants, slots_matter = SlotVariants(), False
     latest: tuple[str, int] | None = None
-    for t, index in own:
-        geometry, topology = samples[t].geometries[index], _topology(samples, t, index)
+    for t, index in part:
+        topologies = _listed(samples[t], "topology", len(samples[t].geometries))
+        geometry, topology = samples[t].geometries[index], str(topologies[index])
         slots_matter |= (t, index) in not_solid
         number = variants.number(topology, geometry.materials, slots_matter)
         key = latest if latest is not None and latest[0] == topology and not slots_matter else (topology, number)
@@ -140,14 +130,14 @@ def _history(samples: list[Shot], own: tuple[Part, ...], not_solid: set[Part]) -
             history = History(len(samples), key, geometry.positions[0], geometry.triangles, geometry.uv)
         history.put(t, key, geometry.positions[0], lambda item=geometry: (item.triangles, item.uv))
         latest = key
-    assert history is not None  # every thing is seen in some sample
+    assert history is not None  # every mesh is visible in some sample
     history.complete()
     return history
 
 
-def _with_materials(samples: list[Shot], own: tuple[Part, ...], history: History) -> Iterator[tuple[Segment, Geometry]]:
-    """The geometries of a history, with slots and further texture coordinates from the samples that they are of."""
-    sources = [samples[t].geometries[index] for t, index in own]
+def _with_materials(samples: list[Shot], part: GeometryIndices, history: History) -> Iterator[tuple[Segment, Geometry]]:
+    """Yield the geometries of a history, with the slots and further texture coordinates of their samples."""
+    sources = [samples[t].geometries[index] for t, index in part]
     by_triangles = {id(item.triangles): item for item in reversed(sources)}
     count = max(len(item.more_uv) for item in sources)
     for segment in history.segments:
@@ -157,31 +147,28 @@ def _with_materials(samples: list[Shot], own: tuple[Part, ...], history: History
         yield segment, replace(segment.geometry, materials=item.materials, more_uv=more)
 
 
-def _topology(samples: list[Shot], t: int, index: int) -> str:
-    digests = samples[t].source.get("topology")
-    if not isinstance(digests, list) or len(digests) != len(samples[t].geometries):
-        raise _unnamed()
-    return str(digests[index])
+def _listed(sample: Shot, key: str, count: int) -> list[Any]:
+    """Return a list of a sample's source that has an item for each mesh or geometry."""
+    items = sample.source.get(key)
+    if not isinstance(items, list) or len(items) != count:
+        raise ShotError("damaged-shot", "The tracks of a frame do not name their meshes.", "Render the export again.")
+    return items
 
 
-def _unnamed() -> ShotError:
-    return ShotError("damaged-shot", "The tracks of a frame do not name their meshes.", "Render the export again.")
-
-
-def _mesh(
-    samples: list[Shot], thing: _Thing, name: str, geometry: int, changes: tuple[tuple[int, int], ...]
+def _join_mesh(
+    samples: list[Shot], indices: MeshIndices, name: str, geometry: int, changes: tuple[tuple[int, int], ...]
 ) -> MeshTrack:
     visible = np.zeros(len(samples), np.bool_)
-    visible[list(thing.seen)] = True
-    first = next(iter(thing.seen))
-    track = samples[first].meshes[thing.seen[first]]
-    matrices = {t: samples[t].meshes[mesh].matrix_world[0] for t, mesh in thing.seen.items()}
-    held = _held(matrices, len(samples))
+    visible[list(indices)] = True
+    first = next(iter(indices))
+    track = samples[first].meshes[indices[first]]
+    matrices = {t: samples[t].meshes[mesh].matrix_world[0] for t, mesh in indices.items()}
+    held = _hold_matrices(matrices, len(samples))
     return MeshTrack(name, geometry, held, visible, track.holdout, track.pass_index, changes=changes)
 
 
-class _Looks:
-    """Surfaces over all samples; things that look alike in every sample share one."""
+class _SurfaceJoiner:
+    """Joins the surfaces of meshes over all samples; meshes with equal ones share them."""
 
     def __init__(self, samples: list[Shot]) -> None:
         self.surfaces: list[Surfaces] = []
@@ -190,10 +177,10 @@ class _Looks:
         self._known: dict[bytes, int] = {}
         self._images: dict[tuple[object, ...], int] = {}
 
-    def of(self, thing: _Thing) -> int | None:
-        """Index of the thing's surfaces, as a capture has them: the first sample's cut-outs count."""
+    def join(self, indices: MeshIndices) -> int | None:
+        """Return the index of a mesh's surfaces. As in a capture, the cut-outs of its first sample are used."""
         found: dict[int, Surfaces] = {}
-        for t, mesh in thing.seen.items():
+        for t, mesh in indices.items():
             index = self._samples[t].meshes[mesh].surfaces
             if index is not None:
                 found[t] = self._samples[t].surfaces[index]
@@ -210,7 +197,7 @@ class _Looks:
                 for slot in np.flatnonzero((cutouts < 0) & (item.cutouts[have] >= 0)):
                     cutouts[slot] = self._cutout(self._samples[t].cutouts[item.cutouts[have[slot]]])
                     layers[slot] = item.uv_layers[have[slot]]
-            elif t not in thing.seen and t:
+            elif t not in indices and t:
                 sides[:, t] = sides[:, t - 1]
         key = repr(slots).encode() + b"".join(part.tobytes() for part in (sides, cutouts, layers))
         if key not in self._known:
@@ -229,25 +216,25 @@ class _Looks:
         return self._images[key]
 
 
-def _held(matrices: dict[int, np.ndarray], count: int) -> np.ndarray:
-    """[T, 4, 4]: between samples a thing stays where it was, before the first where it appears."""
+def _hold_matrices(matrices: dict[int, np.ndarray], count: int) -> np.ndarray:
+    """Return matrices [T, 4, 4] with those that are missing replaced by the latest, at the beginning by the first."""
     latest = next(iter(matrices.values()))
-    made = np.empty((count, 4, 4), np.float64)
+    held = np.empty((count, 4, 4), np.float64)
     for t in range(count):
-        made[t] = latest = matrices.get(t, latest)
-    return made
+        held[t] = latest = matrices.get(t, latest)
+    return held
 
 
-def _objects(samples: list[Shot]) -> tuple[ObjectTrack, ...]:
+def _join_objects(samples: list[Shot]) -> tuple[ObjectTrack, ...]:
     found: dict[str, tuple[str, dict[int, np.ndarray]]] = {}
     for t, sample in enumerate(samples):
         for item in sample.objects:
             if t == 0 or item.name in found:
                 found.setdefault(item.name, (item.kind, {}))[1][t] = item.matrix_world[0]
-    return tuple(ObjectTrack(name, kind, _held(rows, len(samples))) for name, (kind, rows) in found.items())
+    return tuple(ObjectTrack(name, kind, _hold_matrices(rows, len(samples))) for name, (kind, rows) in found.items())
 
 
-def _camera(cameras: list[CameraTrack], fit: SizeFit) -> CameraTrack:
+def _join_cameras(cameras: list[CameraTrack], fit: SizeFit) -> CameraTrack:
     return CameraTrack(
         name=cameras[0].name,
         sources=tuple(camera.sources[0] for camera in cameras),

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The geometries of one mesh as its samples come in: one segment for each run of samples with the same topology.
+"""Builds the geometries of a mesh from its samples: one segment for each run of samples with the same topology.
 
-A capture and the joining of a track set both build their geometries here, so that they make the same of the same
-samples.
+A capture and the joining of a track set both use it, so that equal samples make equal geometries.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,119 +20,104 @@ from trackshade.shot.parts import Geometry
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
-Faces = Callable[[], tuple[Int32, Float32 | None]]  # triangles and texture coordinates, read when they are needed
+Faces = Callable[[], tuple[Int32, Float32 | None]]  # triangles and texture coordinates, read only if they are needed
 Allocate = Callable[[tuple[int, ...]], Float32]
 
-_FEW = 4  # segments of a mesh that have room for all samples from the beginning; later ones grow
+_PREALLOCATED = 4  # segments of a mesh that have room for all samples from the beginning; later ones grow
 
 
 def _allocate(shape: tuple[int, ...]) -> Float32:
     return np.empty(shape, np.float32)
 
 
+@dataclass(eq=False)
 class Segment:
     """Samples of one topology: the first one alone until a later one differs, from then on a row for each.
 
     Attributes:
         start: sample that it begins with.
-        triangles, uv, origins, births: as in `Geometry`.
+        first: [V, 3] positions of that sample, object space, metres.
+        triangles: as in `Geometry`, like `uv`, `origins` and `births`.
+        room: number of samples that there will be at most; None for memory that grows.
+        allocate: allocates memory for samples.
     """
 
-    def __init__(
-        self,
-        start: int,
-        first: Float32,
-        triangles: Int32,
-        uv: Float32 | None,
-        origins: Float32 | None,
-        births: Int32 | None,
-        room: int | None,
-        allocate: Allocate,
-    ) -> None:
-        """`room`: samples that there will be at most; None for memory that grows."""
-        self.start = start
-        self.triangles, self.uv, self.origins, self.births = triangles, uv, origins, births
-        self._first = first
-        self._rows: Float32 | None = None
-        self._room = room
-        self._allocate = allocate
-        self._geometry: Geometry | None = None
-        self._born: Int32 | None = births
+    start: int
+    first: Float32
+    triangles: Int32
+    uv: Float32 | None
+    origins: Float32 | None
+    births: Int32 | None
+    room: int | None
+    allocate: Allocate
+    _rows: Float32 | None = field(default=None, init=False)
+    _geometry: Geometry | None = field(default=None, init=False)
 
     @property
     def deforms(self) -> bool:
+        """Whether a sample differs from the first one."""
         return self._rows is not None
 
     @property
-    def first(self) -> Float32:
-        """[V, 3] positions of the first sample."""
-        return self._first
-
-    @property
-    def place(self) -> Float32:
+    def point_origins(self) -> Float32:
         """[V, 3] origins of the vertices, the same array at every call."""
-        return self._first if self.origins is None else self.origins
+        return self.first if self.origins is None else self.origins
 
-    @property
-    def born(self) -> Int32:
+    @cached_property
+    def point_births(self) -> Int32:
         """[V] births of the vertices, the same array at every call."""
-        if self._born is None:
-            self._born = np.full(len(self._first), self.start, np.int32)
-        return self._born
+        return np.full(len(self.first), self.start, np.int32) if self.births is None else self.births
 
     @property
     def streams(self) -> bool:
         """Whether `rows` is the memory that the geometry will have."""
-        return self._rows is not None and self._room is not None
+        return self._rows is not None and self.room is not None
 
     @property
     def rows(self) -> Float32:
-        """[n, V, 3]: the memory of all samples, written or not."""
-        return self._first[None] if self._rows is None else self._rows
+        """[n, V, 3] memory of all samples, written or not."""
+        return self.first[None] if self._rows is None else self._rows
 
     def at(self, t: int) -> Float32:
-        """[V, 3] positions of a sample that was written."""
-        return self._first if self._rows is None else self._rows[t - self.start]
+        """Return the positions [V, 3] of a sample that was written."""
+        return self.first if self._rows is None else self._rows[t - self.start]
 
     def slot(self, t: int, written: int) -> Float32:
-        """The memory for sample `t`, for a segment that deforms; samples since `written`, the latest, are filled."""
+        """Return the memory for sample `t` of a segment that deforms; fills samples after `written`, the latest one."""
         assert self._rows is not None
         if t - self.start >= len(self._rows):
-            grown = self._allocate((2 * (t - self.start + 1), *self._first.shape))
+            grown = self.allocate((2 * (t - self.start + 1), *self.first.shape))
             grown[: written - self.start + 1] = self._rows[: written - self.start + 1]
             self._rows = grown
         self._rows[written - self.start + 1 : t - self.start] = self._rows[max(written - self.start, 0)]
         return self._rows[t - self.start]
 
     def put(self, t: int, written: int, sample: Float32) -> None:
-        """Takes the positions [V, 3] of sample `t`; `written` is the latest before."""
+        """Copy the positions [V, 3] of sample `t`; `written` is the latest sample before."""
         if self._rows is None:
-            if same_bytes(sample, self._first):
+            if same_bytes(sample, self.first):
                 return
-            room = self._room or 2 * (t - self.start + 1)
-            self._rows = self._allocate((room, *self._first.shape))
-            self._rows[: t - self.start] = self._first
+            self._rows = self.allocate((self.room or 2 * (t - self.start + 1), *self.first.shape))
+            self._rows[: t - self.start] = self.first
         self.slot(t, max(written, self.start))[:] = sample
 
     def copy(self, t: int) -> Segment:
-        """Another one with the same samples before `t`."""
-        twin = Segment(
-            self.start, self._first, self.triangles, self.uv, self.origins, self.births, self._room, self._allocate
-        )
+        """Return another segment with the same samples before `t`."""
+        twin = replace(self)
         if self._rows is not None:
             before = self._rows[: t - self.start]
-            if any(not same_bytes(row, self._first) for row in before):
-                twin._rows = self._allocate(self._rows.shape)
+            if any(not same_bytes(row, self.first) for row in before):
+                twin._rows = self.allocate(self._rows.shape)
                 twin._rows[: t - self.start] = before
         return twin
 
     def close(self, last: int) -> Geometry:
-        """The geometry, once all samples up to `last` are written; later ones are not part of it."""
+        """Return the geometry, once all samples up to `last` are written; later ones are not part of it."""
         if self._geometry is None:
-            positions = self._first[None]
+            positions = self.first[None]
             if self._rows is not None:
                 positions = self._rows[: last - self.start + 1]
-                if self._room is None:
+                if self.room is None:
                     positions = self._rows = positions.copy()
             self._geometry = Geometry(
                 positions, self.triangles, self.uv, origins=self.origins, births=self.births, start=self.start
@@ -139,7 +125,8 @@ class Segment:
         return self._geometry
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
+        """Whether the geometry is complete."""
         return self._geometry is not None
 
     @property
@@ -150,14 +137,14 @@ class Segment:
 
 
 class History:
-    """The segments of one mesh over the samples seen so far.
+    """The segments of one mesh over the samples so far.
 
     Attributes:
         segments: each once, in the order of time.
         changes: (sample, segment) from which on the mesh has another topology.
         carried: samples in which points were carried across by the nearest point of a surface that moved.
         written: latest sample that was put; -1 for none.
-        finished: arrays that have got their final values and were not reported yet.
+        finished: arrays that have their final values and were not reported yet.
     """
 
     def __init__(
@@ -169,7 +156,16 @@ class History:
         uv: Float32 | None,
         allocate: Allocate = _allocate,
     ) -> None:
-        """Begins with a mesh's first sample. `topology`: equal for meshes whose vertices and faces correspond."""
+        """Begin with a mesh's first sample.
+
+        Args:
+            total: number of samples that there will be.
+            topology: a key, equal for meshes whose vertices and faces correspond.
+            first: [V, 3] positions of the first sample.
+            triangles: [F, 3] vertex indices.
+            uv: [F, 3, 2] texture coordinates, or None.
+            allocate: allocates memory for samples.
+        """
         self.segments = [Segment(0, first, triangles, uv, None, None, total, allocate)]
         self.changes: list[tuple[int, Segment]] = []
         self.carried: list[int] = []
@@ -178,18 +174,19 @@ class History:
         self._total = total
         self._allocate = allocate
         self._current = self.segments[0]
-        self._own = True  # whether the current segment is no other history's
-        self._open = True  # whether it goes up to the present
+        self._is_owner = True  # whether no other history has the current segment
+        self._is_open = True  # whether it includes the latest sample
         self._known: dict[Hashable, Segment] = {topology: self._current}
         self._topology = topology
 
     @property
     def current(self) -> Segment:
+        """The segment of the latest sample."""
         return self._current
 
     @property
     def topology(self) -> Hashable:
-        """Of the latest sample."""
+        """The key of the latest sample's topology."""
         return self._topology
 
     @property
@@ -198,49 +195,47 @@ class History:
         return bool(self.changes)
 
     def at(self, t: int) -> Float32:
-        """[V, 3] positions of a sample that was put."""
-        found = self.segments[0]
-        for sample, segment in self.changes:
-            if sample <= t:
-                found = segment
-        return found.at(t) if found.deforms else found.first
+        """Return the positions [V, 3] of a sample that was put."""
+        segments = [segment for sample, segment in self.changes if sample <= t]
+        return (segments[-1] if segments else self.segments[0]).at(t)
 
     def slot(self, t: int) -> Float32 | None:
-        """Memory into which sample `t` may be read, where it has the latest topology; then `wrote(t)` is to follow."""
-        if not self._current.deforms or not self._own or not self._open:
+        """Return memory into which sample `t` may be read if it has the latest topology; then call `wrote(t)`."""
+        if not self._current.deforms or not self._is_owner or not self._is_open:
             return None
         return self._current.slot(t, self.written)
 
     def wrote(self, t: int) -> None:
+        """Note that sample `t` was read into the memory that `slot` returned."""
         self.written = t
 
     def put(self, t: int, topology: Hashable, positions: Float32, faces: Faces) -> None:
-        """Takes sample `t`.
+        """Add sample `t`.
 
         Args:
+            t: the sample.
+            topology: key of its topology.
             positions: [V, 3], which are copied.
-            faces: asked for triangles and texture coordinates where the topology is a new one.
+            faces: called for triangles and texture coordinates if the topology is new.
         """
         if topology == self._topology:
-            if same_bytes(positions, self._current.first) and not self._current.deforms:
-                self.written = t
-                return
-            if not self._open:
-                self._again(t, topology, positions)
-            else:
-                if not self._own:
-                    self._replace(self._current, self._current.copy(t))
-                self._current.put(t, self.written, positions)
-        elif topology in self._known:
-            self._close()
-            self._again(t, topology, positions)
+            if self._current.deforms or not same_bytes(positions, self._current.first):
+                if not self._is_open:
+                    self._return(t, topology, positions)
+                else:
+                    if not self._is_owner:
+                        self._replace(self._current, self._current.copy(t))
+                    self._current.put(t, self.written, positions)
         else:
             self._close()
-            self._change(t, topology, positions, faces)
+            if topology in self._known:
+                self._return(t, topology, positions)
+            else:
+                self._change(t, topology, positions, faces)
         self.written = t
 
     def fork(self, t: int) -> History:
-        """Another history with the same samples before `t`, for a mesh that parts from the others there."""
+        """Return another history with the same samples before `t`, for a mesh that differs from the others there."""
         twin = object.__new__(History)
         twin.__dict__.update(self.__dict__)
         twin.changes = [change for change in self.changes if change[0] < t]
@@ -249,8 +244,8 @@ class History:
         twin.finished = []
         twin.written = min(self.written, t - 1)
         twin._current = twin.changes[-1][1] if twin.changes else twin.segments[0]
-        twin._own = False
-        twin._open = not twin.changes or twin.changes[-1][0] == twin._current.start  # it did not come back
+        twin._is_owner = False
+        twin._is_open = not twin.changes or twin.changes[-1][0] == twin._current.start  # it did not come back
         twin._known = {}
         for key, latest in self._known.items():
             for segment in twin.segments:
@@ -261,46 +256,41 @@ class History:
         return twin
 
     def track(self, numbers: Mapping[int, int]) -> tuple[int, tuple[tuple[int, int], ...]]:
-        """`MeshTrack.geometry` and `MeshTrack.changes`, given indices by identity of the segments."""
+        """Return `MeshTrack.geometry` and `MeshTrack.changes`, from indices by identity of the segments."""
         return numbers[id(self.segments[0])], tuple((t, numbers[id(segment)]) for t, segment in self.changes)
 
     def complete(self) -> None:
-        """Ends the history: what holds the latest sample holds it to the end."""
+        """End the history: the latest sample holds to the end."""
         if not self.changes and self._current.deforms and self.written < self._total - 1:
             self._current.slot(self._total - 1, self.written)[:] = self._current.at(self.written)
             self.written = self._total - 1
         self._close()
 
-    def _surface(self) -> Surface:
-        """The mesh as it was seen last."""
-        segment = self._current
-        return Surface(self.at(self.written), segment.triangles, segment.place, segment.born)
-
     def _close(self) -> None:
-        if self._open and self._own:
+        if self._is_open and self._is_owner:
             geometry = self._current.close(self.written)
             self.finished.append(geometry.positions)
-        self._open = False
+        self._is_open = False
 
     def _change(self, t: int, topology: Hashable, positions: Float32, faces: Faces) -> None:
         triangles, uv = faces()
-        found = carry(self._surface(), positions, triangles, t)
-        if not found.exact:
+        current = self._current
+        before = Surface(self.at(self.written), current.triangles, current.point_origins, current.point_births)
+        found = carry(before, positions, triangles, t)
+        if not found.is_exact:
             self.carried.append(t)
         self._begin(t, topology, positions, triangles, uv, found.origins, found.births)
-        self.finished += [triangles, found.origins, found.births] if uv is None else [
-            triangles, uv, found.origins, found.births
-        ]  # fmt: skip
+        self.finished += [triangles, *([] if uv is None else [uv]), found.origins, found.births]
 
-    def _again(self, t: int, topology: Hashable, positions: Float32) -> None:
-        """Goes on with a topology that was there before: its vertices are the same points again."""
+    def _return(self, t: int, topology: Hashable, positions: Float32) -> None:
+        """Continue with a topology that was there before: its vertices are the same points again."""
         earlier = self._known[topology]
-        if not earlier.deforms and earlier.closed and same_bytes(positions, earlier.first):
+        if not earlier.deforms and earlier.is_closed and same_bytes(positions, earlier.first):
             self.changes.append((t, earlier))
-            self._current, self._topology, self._own, self._open = earlier, topology, True, False
+            self._current, self._topology, self._is_owner, self._is_open = earlier, topology, True, False
             return
-        self._begin(t, topology, positions, earlier.triangles, earlier.uv, earlier.place, earlier.born)
-        self.finished += [earlier.place, earlier.born]
+        self._begin(t, topology, positions, earlier.triangles, earlier.uv, earlier.point_origins, earlier.point_births)
+        self.finished += [earlier.point_origins, earlier.point_births]
 
     def _begin(
         self,
@@ -314,41 +304,44 @@ class History:
     ) -> None:
         first = self._allocate(positions.shape)
         first[:] = positions
-        room = self._total - t if len(self.segments) < _FEW else None
+        room = self._total - t if len(self.segments) < _PREALLOCATED else None
         segment = Segment(t, first, triangles, uv, origins, births, room, self._allocate)
         self.segments.append(segment)
         self.changes.append((t, segment))
         self._known[topology] = segment
-        self._current, self._topology, self._own, self._open = segment, topology, True, True
+        self._current, self._topology, self._is_owner, self._is_open = segment, topology, True, True
 
     def _replace(self, old: Segment, new: Segment) -> None:
-        """Takes a segment of its own in the place of one that others have, too."""
+        """Replace a segment that other histories have, too."""
         self.segments = [new if segment is old else segment for segment in self.segments]
         self.changes = [(t, new if segment is old else segment) for t, segment in self.changes]
         self._known = {key: new if segment is old else segment for key, segment in self._known.items()}
-        self._current, self._own = new, True
+        self._current, self._is_owner = new, True
 
 
 class SlotVariants:
     """Numbers the material slots that meshes of the same topology have in turn.
 
-    Where not all of a mesh is solid, other slots are a change like another topology.
+    If parts of a mesh are not solid, other slots are a change like another topology.
     """
 
     def __init__(self) -> None:
         self._known: dict[Hashable, dict[bytes, int]] = {}
 
     def number(self, topology: Hashable, slots: Int32 | None, matter: bool = True) -> int:
-        """0 for the slots that a topology had first, and where slots do not matter.
+        """Return 0 for the slots that a topology had first, and if slots do not matter; else a number.
 
         Args:
-            slots: [F], or None where all triangles have slot 0.
+            topology: key of the topology.
+            slots: [F] material slots, or None if all triangles have slot 0.
+            matter: whether slots matter.
         """
         digest = b"" if slots is None else hashlib.blake2b(slots.data, digest_size=16).digest()
         known = self._known.setdefault(topology, {digest: 0})
         return known.setdefault(digest, len(known)) if matter else 0
 
     def copy(self) -> SlotVariants:
+        """Return a copy that numbers independently."""
         twin = SlotVariants()
         twin._known = {topology: dict(known) for topology, known in self._known.items()}
         return twin
@@ -357,10 +350,11 @@ class SlotVariants:
 def geometries_of(
     histories: Iterable[History], finish: Callable[[Segment], Geometry] = lambda segment: segment.geometry
 ) -> tuple[tuple[Geometry, ...], dict[int, int]]:
-    """The geometries of complete histories, those that several share once; and by identity of a segment its index.
+    """Return the geometries of complete histories, shared ones once, and their indices by identity of the segment.
 
     Args:
-        finish: makes the geometry of a segment, with what is known of it elsewhere.
+        histories: the histories.
+        finish: returns the geometry of a segment, with what the caller adds to it.
     """
     found: list[Geometry] = []
     numbers: dict[int, int] = {}
@@ -373,7 +367,7 @@ def geometries_of(
 
 
 def carried_warning(name: str, frames: Sequence[float]) -> str:
-    """A sentence about a mesh whose points were carried across changes of topology at `frames`, not exactly."""
+    """Return the warning about a mesh whose points were not carried exactly across changes at `frames`."""
     shown = ", ".join(f"{frame:g}" for frame in frames[:5])
     more = f" and {len(frames) - 5} more" if len(frames) > 5 else ""
     return (

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Nearest points of a triangle mesh for many query points at once, with numpy alone.
 
-Blender's Python has no spatial index that is asked from numpy, and asking its BVH tree point by point takes seconds
-for a mesh of a hundred thousand vertices. Here all queries go through the same few vectorised steps:
+Blender's Python has no spatial index for numpy, and querying its BVH tree point by point takes seconds for a mesh of a
+hundred thousand vertices. Here all queries go through the same few vectorized steps:
 
-1. Sample points of all triangles (the centroid; several along a thin triangle) lie in hash tables of grid cells, one
+1. Sample points of all triangles (the centroid; several along a thin triangle) are in hash tables of grid cells, one
    table for each size of triangles. A cell keeps one sample. A query looks into the 2 × 2 × 2 cells around it and takes
-   the nearest sample. Triangles are told apart by the direction that they face, too, so that a query on the front of a
-   thin sheet finds the front; only where that finds nothing near are all directions looked at.
+   the nearest sample. Triangles are also distinguished by the direction that they face, so that a query on the front of
+   a thin sheet finds the front; all directions are searched only if that finds nothing near.
 2. From the sample's triangle the query walks over the mesh: of the triangles around the corner that is nearest to the
    closest point so far, it takes the closest one, until none is closer. A table of the first and the last triangle that
    has a vertex as its first, second or third corner serves as the neighborhood: six triangles, which is all or most of
    them. Vertices with many triangles, such as poles, have a list of them.
 3. Queries far from the surface look into coarser and coarser grids.
 
-Where there are few points or few triangles, each is tried with each.
+If there are few points or few triangles, every pair is tried.
 
-The answer is the nearest point but for rare cases in which another part of the surface is about as near
+The result is the nearest point except for rare cases in which another part of the surface is about as near
 (`tests/unit/test_surface_search.py` compares the distances with those of an exact search). It is the same on every
 machine and depends on the arrays alone.
 """
@@ -29,19 +29,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trackshade.shot.mesh_geometry import closest_weights, cross, dot, facing, normalized, row_dot, triangles_around
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 
 _BLOCK = 1 << 14  # queries at a time, so that their arrays stay in the processor's cache
-_MANY = 12  # triangles at a vertex, above which all of them are looked at one by one
-_FEW_PAIRS = 1 << 19  # points times triangles, up to which each is tried with each
+_MANY = 12  # triangles at a vertex above which all of them are listed
+_FEW_PAIRS = 1 << 19  # points times triangles up to which every pair is tried
 _STEPS = 12  # of a walk, at most
 _STEPS_AHEAD = 4  # cells along the normals
 _FINER = 4.0  # ratio of the cells of two tables
 _COARSER = 0.5  # of a band: step to the next coarser grid for points far away
 _BANDS = 6  # tables for larger or smaller triangles than the median one, at most, in each direction
-_FEW = 4096  # triangles of a size
+_FEW = 4096  # triangles of a size that have more samples each
 _PRIMES = np.array([73856093, 19349663, 83492791], np.int64)
 _FACING = 15485863  # prime, for the direction that a triangle faces
 _AROUND = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.int64)
@@ -52,9 +54,9 @@ class Nearest:
     """The nearest points of a surface.
 
     Attributes:
-        triangle: [N] int64, triangle on which the point lies; -1 where none was found within the limit.
+        triangle: [N] int64, triangle of the point; -1 if none was found within the limit.
         weights: [N, 3] float64, barycentric.
-        distance: [N] float64; inf where none was found.
+        distance: [N] float64; inf if none was found.
     """
 
     triangle: NDArray[np.int64]
@@ -63,18 +65,31 @@ class Nearest:
 
 
 @dataclass(frozen=True, eq=False)
+class _Best:
+    """The nearest triangles so far: their indices [n], -1 for none, and squared distances [n]; changed in place."""
+
+    triangle: NDArray[np.int64]
+    squared: Float32
+
+    @staticmethod
+    def none(count: int) -> _Best:
+        return _Best(np.full(count, -1, np.int64), np.full(count, np.inf, np.float32))
+
+
+@dataclass(frozen=True, eq=False)
 class _Table:
-    """Samples by the cell that they lie in.
+    """Samples by the grid cell that they lie in.
 
     Attributes:
-        cell: its side, metres.
-        sample: [2^k] int32, a sample of the cell with this hash, -1 where there is none.
+        cell: side of a cell, metres.
+        sample: [2^k] int32, a sample of the cell with this hash; -1 if there is none.
     """
 
     cell: float
     sample: Int32
 
     def keys(self, cells: NDArray[np.int64], facing: NDArray[np.int64] | int) -> NDArray[np.int64]:
+        """Return the hashes of cells [3, n] and of the directions that triangles face."""
         x, y, z = cells * _PRIMES[:, None]
         return (x ^ y ^ z ^ (facing * _FACING)) & (len(self.sample) - 1)
 
@@ -84,8 +99,8 @@ class _Fans:
     """All triangles of the vertices that have many: poles, and the corners of large faces with many sides.
 
     Attributes:
-        number: [V] int32, which of the fans a vertex has, -1 for most.
-        triangles: of each fan.
+        number: [V] int32, index of the vertex's fan, -1 for most.
+        triangles: the triangles of each fan.
     """
 
     number: Int32
@@ -93,7 +108,7 @@ class _Fans:
 
     @staticmethod
     def of(vertices: int, triangles: Int32) -> _Fans | None:
-        """None where no vertex has many."""
+        """Return the fans of a mesh; None if no vertex has many triangles."""
         counts = np.bincount(triangles.reshape(-1), minlength=vertices)
         large = np.flatnonzero(counts > _MANY)
         if not len(large):
@@ -102,12 +117,11 @@ class _Fans:
         number[large] = np.arange(len(large))
         fans = number[triangles]
         rows, columns = np.nonzero(fans >= 0)
-        own = fans[rows, columns]
-        order = np.argsort(own, kind="stable")
+        order = np.argsort(fans[rows, columns], kind="stable")
         return _Fans(number, np.split(rows[order], np.cumsum(counts[large])[:-1]))
 
     def around(self, vertices: Int32) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """For vertices [n], some of them that have one fan, and the triangles of that."""
+        """Yield indices into vertices [n] that have the same fan, and its triangles."""
         numbers = self.number[vertices]
         for number in np.unique(numbers[numbers >= 0]).tolist():
             which, fan = np.flatnonzero(numbers == number), self.triangles[number]
@@ -122,6 +136,10 @@ class SurfaceSearch:
     Args:
         positions: [V, 3] vertices, any unit.
         triangles: [F, 3] vertex indices, F > 0.
+
+    Attributes:
+        diagonal: of the surface's bounding box.
+        edge: [F] mean length of each triangle's edges.
     """
 
     def __init__(self, positions: Float32, triangles: Int32) -> None:
@@ -136,13 +154,13 @@ class SurfaceSearch:
         self._corner = [corner - self._center[:, None] for corner in corners]
         self._prepare()
         self._tables: dict[tuple[float, bool], _Table] = {}
-        self._around = _triangles_around(len(positions), triangles)
+        self._around = triangles_around(len(positions), triangles)
         self._fans = _Fans.of(len(positions), triangles)
 
     def _prepare(self) -> None:
         a, b, c = self._corner
         e1, e2 = b - a, c - a
-        d11, d12, d22 = _dot(e1, e1), _dot(e1, e2), _dot(e2, e2)
+        d11, d12, d22 = dot(e1, e1), dot(e1, e2), dot(e2, e2)
         determinant = d11 * d22 - d12 * d12
         third = d11 - 2 * d12 + d22  # squared length of the edge between the second and the third corner
         with np.errstate(divide="ignore"):
@@ -152,16 +170,15 @@ class SurfaceSearch:
         inverse[0][thin] = 0.0
         self._rows = [*a, *e1, *e2, d11, d12, d22, *inverse]
         self._thin = thin if thin.any() else None
-        normal = np.stack([e1[1] * e2[2] - e1[2] * e2[1], e1[2] * e2[0] - e1[0] * e2[2], e1[0] * e2[1] - e1[1] * e2[0]])
-        self._facing = facing(normal)
-        self._normal = normal
-        self._sizes(d11, d22, np.maximum(third, 0))
+        self._normal = cross(e1, e2)
+        self._facing = facing(self._normal)
+        self._choose_samples(d11, d22, np.maximum(third, 0))
 
-    def _sizes(self, d11: Float32, d22: Float32, third: Float32) -> None:
-        """Chooses the samples of each triangle and the table that they go into."""
+    def _choose_samples(self, d11: Float32, d22: Float32, third: Float32) -> None:
+        """Choose the samples of each triangle, from the squared lengths of its edges, and their tables."""
         longest = np.sqrt(np.maximum(np.maximum(d11, d22), third))
         shortest = np.sqrt(np.minimum(np.minimum(d11, d22), third))
-        self.edge = (np.sqrt(d11) + np.sqrt(d22) + np.sqrt(third)) / np.float32(3)  # [F] mean length of the edges
+        self.edge = (np.sqrt(d11) + np.sqrt(d22) + np.sqrt(third)) / np.float32(3)
         a, b, c = self._corner
         count = len(longest)
         most = 64 if count < 5000 else 16 if count < 50000 else 4
@@ -188,7 +205,7 @@ class SurfaceSearch:
         self._typical = max(typical, 1e-6 * self.diagonal, 1e-30)
         band = np.rint(np.log(size / np.float32(self._typical)) / np.log(_FINER)) if count > 1 else np.zeros(count)
         band = np.clip(band, -_BANDS, _BANDS).astype(np.int8)
-        # Where there are few triangles of a size, each has more samples: what is near it is found more surely.
+        # If there are few triangles of a size, each has more samples: they are found more reliably.
         few = np.bincount(band + _BANDS, minlength=2 * _BANDS + 1)[band + _BANDS] <= _FEW
         alone = np.flatnonzero(few & (along == 1))
         for near, one, other in ((a, b, c), (b, c, a), (c, a, b)):
@@ -199,7 +216,7 @@ class SurfaceSearch:
         self._bands = [band - _BANDS for band in np.flatnonzero(np.bincount(self._band + _BANDS)).tolist()]
 
     def _table(self, band: float, oriented: bool, everything: bool = False) -> _Table:
-        """The table of the triangles of a size; of all of them in a grid of that size where `everything` is set."""
+        """Return the table of the triangles of a size, or of all triangles in a grid of that size (`everything`)."""
         key = (band + (1000 if everything else 0), oriented)
         if key not in self._tables:
             cell = 1.5 * self._typical * _FINER**band
@@ -214,31 +231,34 @@ class SurfaceSearch:
             self._tables[key] = table
         return self._tables[key]
 
-    def nearest(self, points: Float32, normals: Float32 | None = None, limit: float = np.inf) -> Nearest:
-        """The nearest points of the surface.
+    def nearest(
+        self,
+        points: Float32,  # [N, 3]
+        normals: Float32 | None = None,  # [N, 3]
+        limit: float = np.inf,
+    ) -> Nearest:
+        """Find the nearest points of the surface.
 
         Args:
-            points: [N, 3] float32.
-            normals: [N, 3] directions, of any length, that the points' own surface faces; a part of the surface that
-                faces about the same way is preferred where it is near.
-            limit: farther than about this, nothing needs to be found.
+            points: the queries.
+            normals: directions, of any length, that the queries' surface faces; a part of the surface that faces about
+                the same way is preferred if it is near.
+            limit: distance beyond about which nothing needs to be found.
         """
-        triangle = np.full(len(points), -1, np.int64)
+        best = _Best.none(len(points))
+        centered = np.ascontiguousarray((points - self._center).T)
         if len(points) * len(self._triangles) <= _FEW_PAIRS:
-            self._try_all(np.ascontiguousarray((points - self._center).T), normals, triangle)
-            return self._exact(points, triangle)
-        squared = np.full(len(points), np.inf, np.float32)
-        centerd = np.ascontiguousarray((points - self._center).T)
+            self._try_all(centered, normals, best.triangle)
+            return self._refine(points, best.triangle)
         for first in range(0, len(points), _BLOCK):
-            piece = slice(first, first + _BLOCK)
-            self._search(
-                np.ascontiguousarray(centerd[:, piece]), None if normals is None else normals[piece].T, limit,
-                triangle[piece], squared[piece],
-            )  # fmt: skip
-        return self._exact(points, triangle)
+            part = slice(first, first + _BLOCK)
+            part_normals = None if normals is None else normals[part].T
+            part_best = _Best(best.triangle[part], best.squared[part])
+            self._search(np.ascontiguousarray(centered[:, part]), part_normals, limit, part_best)
+        return self._refine(points, best.triangle)
 
     def _try_all(self, points: Float32, normals: Float32 | None, triangle: NDArray[np.int64]) -> None:
-        """Tries all triangles, for few of them or few points [3, n]."""
+        """Try all triangles, if there are few of them or few points [3, n]."""
         count, number = points.shape[1], len(self._triangles)
         if not count:
             return
@@ -247,32 +267,26 @@ class SurfaceSearch:
         triangle[:] = squared.argmin(axis=1)
         if normals is not None:
             alike = facing(normals.T)[:, None] == self._facing[None]
-            own = np.where(alike, squared, np.float32(np.inf))
-            best = own.argmin(axis=1)
-            near = np.take_along_axis(own, best[:, None], axis=1)[:, 0] <= self._typical**2
+            of_alike = np.where(alike, squared, np.float32(np.inf))
+            best = of_alike.argmin(axis=1)
+            near = np.take_along_axis(of_alike, best[:, None], axis=1)[:, 0] <= self._typical**2
             triangle[near] = best[near]
 
-    def _search(
-        self,
-        points: Float32,
-        normals: Float32 | None,
-        limit: float,
-        triangle: NDArray[np.int64],
-        squared: Float32,
-    ) -> None:
-        """Finds triangles for a block of points [3, n], into `triangle` and `squared`."""
+    def _search(self, points: Float32, normals: Float32 | None, limit: float, best: _Best) -> None:
+        """Find triangles for a block of points [3, n]."""
+        triangle, squared = best.triangle, best.squared
         if normals is not None:
             faces = facing(normals).astype(np.int64)
-            self._start(points, points, faces, self._bands, False, triangle, squared)
-            self._walk(points, triangle, squared)
+            self._look_up(points, points, faces, self._bands, False, best)
+            self._walk(points, best)
             again = np.flatnonzero(~(squared <= self._typical**2))
-            self._along(points, normals, faces, again, triangle, squared)
+            self._search_along(points, normals, faces, again, best)
             # What is not near on that side may be nearer on another: a thin sheet turned over, a sharp edge.
             again = np.flatnonzero(~(squared <= self._typical**2))
         else:
             again = np.arange(points.shape[1])
         if len(again):
-            self._try(points, again, self._bands, False, triangle, squared)
+            self._search_all_facing(points, again, self._bands, False, best)
         band = max(self._bands)
         while True:
             band += _COARSER
@@ -280,7 +294,7 @@ class SurfaceSearch:
             cell = 1.5 * self._typical * _FINER**band
             if not len(missing) or cell / 4 > min(limit, 4 * self.diagonal):
                 break
-            self._try(points, missing, [band], True, triangle, squared)
+            self._search_all_facing(points, missing, [band], True, best)
         missing = np.flatnonzero(triangle < 0)
         if len(missing) and not np.isfinite(limit):
             triangle[missing] = 0
@@ -292,116 +306,91 @@ class SurfaceSearch:
                 np.ascontiguousarray(points[:, far]), triangle[far], squared[far], thorough=True
             )
 
-    def _along(
-        self,
-        points: Float32,
-        normals: Float32,
-        faces: NDArray[np.int64],
-        which: NDArray[np.int64],
-        triangle: NDArray[np.int64],
-        squared: Float32,
+    def _search_along(
+        self, points: Float32, normals: Float32, faces: NDArray[np.int64], which: NDArray[np.int64], best: _Best
     ) -> None:
-        """Looks along the normals of the points `which`, on both sides: a surface that has moved is there."""
+        """Search along the normals of the points `which`, on both sides, where a surface that has moved is."""
         if not len(which):
             return
-        own, ahead, faces = np.ascontiguousarray(points[:, which]), normals[:, which], faces[which]
-        ahead = ahead / np.maximum(np.sqrt(_dot(ahead, ahead)), np.float32(1e-30))
-        found, distance = np.full(len(which), -1, np.int64), np.full(len(which), np.inf, np.float32)
+        points, ahead, faces = np.ascontiguousarray(points[:, which]), normalized(normals[:, which]), faces[which]
+        found = _Best.none(len(which))
         cell = np.float32(1.5 * self._typical)
-        open_ = np.arange(len(which))  # those for which nothing was found on the way yet
+        remaining = np.arange(len(which))  # those for which nothing was found so far
         for step in range(1, _STEPS_AHEAD + 1):
-            place, side = own[:, open_], ahead[:, open_] * (cell * step)
-            some, near = np.full(len(open_), -1, np.int64), np.full(len(open_), np.inf, np.float32)
+            place, side = points[:, remaining], ahead[:, remaining] * (cell * step)
+            here = _Best.none(len(remaining))
             for away in (side, -side):
-                self._start(place + away, place, faces[open_], self._bands, False, some, near)
-            found[open_], distance[open_] = some, near
-            open_ = open_[some < 0]
-            if not len(open_):
+                self._look_up(place + away, place, faces[remaining], self._bands, False, here)
+            found.triangle[remaining], found.squared[remaining] = here.triangle, here.squared
+            remaining = remaining[here.triangle < 0]
+            if not len(remaining):
                 break
-        self._improve(own, which, found, distance, triangle, squared)
+        self._improve(points, which, found, best)
 
-    def _try(
-        self,
-        points: Float32,
-        which: NDArray[np.int64],
-        bands: Sequence[float],
-        everything: bool,
-        triangle: NDArray[np.int64],
-        squared: Float32,
+    def _search_all_facing(
+        self, points: Float32, which: NDArray[np.int64], bands: Sequence[float], everything: bool, best: _Best
     ) -> None:
-        """Looks for something nearer for the points `which`, whatever it faces."""
-        own = np.ascontiguousarray(points[:, which])
-        found, distance = np.full(len(which), -1, np.int64), np.full(len(which), np.inf, np.float32)
-        self._start(own, own, None, bands, everything, found, distance)
-        self._improve(own, which, found, distance, triangle, squared)
+        """Search something nearer for the points `which`, whatever it faces."""
+        points, found = np.ascontiguousarray(points[:, which]), _Best.none(len(which))
+        self._look_up(points, points, None, bands, everything, found)
+        self._improve(points, which, found, best)
 
-    def _improve(
-        self,
-        points: Float32,
-        which: NDArray[np.int64],
-        found: NDArray[np.int64],
-        distance: Float32,
-        triangle: NDArray[np.int64],
-        squared: Float32,
-    ) -> None:
-        """Walks from triangles `found` [n] for the points `which` [n], and keeps what is nearer than before."""
-        reach = np.sqrt(squared[which]) + np.float32(0.25 * self._typical)
-        hopeful = np.flatnonzero((found >= 0) & (found != triangle[which]) & (distance < reach * reach))
+    def _improve(self, points: Float32, which: NDArray[np.int64], found: _Best, best: _Best) -> None:
+        """Walk from the triangles `found` for the points `which` [n], and keep what is nearer than before."""
+        reach = np.sqrt(best.squared[which]) + np.float32(0.25 * self._typical)
+        is_hopeful = (found.triangle >= 0) & (found.triangle != best.triangle[which]) & (found.squared < reach * reach)
+        hopeful = np.flatnonzero(is_hopeful)
         if not len(hopeful):
             return
-        which = which[hopeful]
-        found, distance = self._walked(np.ascontiguousarray(points[:, hopeful]), found[hopeful], distance[hopeful])
-        better = np.flatnonzero(distance < squared[which])
-        triangle[which[better]], squared[which[better]] = found[better], distance[better]
+        which, points = which[hopeful], np.ascontiguousarray(points[:, hopeful])
+        triangle, squared = self._walked(points, found.triangle[hopeful], found.squared[hopeful])
+        better = np.flatnonzero(squared < best.squared[which])
+        best.triangle[which[better]], best.squared[which[better]] = triangle[better], squared[better]
 
-    def _start(
+    def _look_up(
         self,
-        places: Float32,
-        points: Float32,
-        faces: NDArray[np.int64] | None,
+        places: Float32,  # [3, n]
+        points: Float32,  # [3, n]
+        faces: NDArray[np.int64] | None,  # [n]
         bands: Sequence[float],
         everything: bool,
-        triangle: NDArray[np.int64],
-        squared: Float32,
+        best: _Best,
     ) -> None:
-        """The triangle of the sample in the cells around each of the places [3, n] that is nearest to the point."""
+        """Find the triangle of the sample in the cells around each place that is nearest to the point."""
         for band in bands:
             table = self._table(band, faces is not None, everything)
             corner = np.floor(places * np.float32(1 / table.cell) - np.float32(0.5)).astype(np.int64)
-            best, near = np.full(points.shape[1], -1, np.int32), np.full(points.shape[1], np.inf, np.float32)
+            nearest, near = np.full(points.shape[1], -1, np.int32), np.full(points.shape[1], np.inf, np.float32)
             for offset in _AROUND:
                 sample = table.sample[table.keys(corner + offset[:, None], 0 if faces is None else faces)]
-                there = np.take(self._place, sample, axis=1, mode="wrap")
-                away = there - points
-                distance = _dot(away, away)
+                position = np.take(self._place, sample, axis=1, mode="wrap")
+                away = position - points
+                distance = dot(away, away)
                 # Another cell with the same hash is no neighbor.
-                aside = there - places if places is not points else away
-                take = (sample >= 0) & (distance < near) & (_dot(aside, aside) < np.float32(6.75 * table.cell**2))
-                best[take], near[take] = sample[take], distance[take]
-            some = np.flatnonzero(best >= 0)
+                aside = position - places if places is not points else away
+                take = (sample >= 0) & (distance < near) & (dot(aside, aside) < np.float32(6.75 * table.cell**2))
+                nearest[take], near[take] = sample[take], distance[take]
+            some = np.flatnonzero(nearest >= 0)
             if not len(some):
                 continue
-            own = self._owner[best[some]].astype(np.int64)
-            distance = self._closest(own, points[:, some])[2]
-            better = distance < squared[some]
-            triangle[some[better]], squared[some[better]] = own[better], distance[better]
+            triangle = self._owner[nearest[some]].astype(np.int64)
+            distance = self._closest(triangle, points[:, some])[2]
+            better = distance < best.squared[some]
+            best.triangle[some[better]], best.squared[some[better]] = triangle[better], distance[better]
 
-    def _walk(self, points: Float32, triangle: NDArray[np.int64], squared: Float32) -> None:
-        some = np.flatnonzero(triangle >= 0)
-        if len(some) == len(triangle):
-            triangle[:], squared[:] = self._walked(points, triangle, squared)
-        elif len(some):
-            found = self._walked(np.ascontiguousarray(points[:, some]), triangle[some], squared[some])
-            triangle[some], squared[some] = found
+    def _walk(self, points: Float32, best: _Best) -> None:
+        some = np.flatnonzero(best.triangle >= 0)
+        if len(some):
+            walked = self._walked(np.ascontiguousarray(points[:, some]), best.triangle[some], best.squared[some])
+            best.triangle[some], best.squared[some] = walked
 
     def _walked(
         self, points: Float32, triangle: NDArray[np.int64], squared: Float32, thorough: bool = False
     ) -> tuple[NDArray[np.int64], Float32]:
-        """Goes on to closer triangles from those given, as long as there are any.
+        """Return closer triangles than those given, and their squared distances.
 
-        Args:
-            thorough: begin around the two corners that are not the nearest one, where a walk around that has ended:
-                for points so far away that the distances to neighboring triangles hardly differ.
+        `thorough` begins around the two corners that are not the nearest one, after a walk around that has ended: for
+        points so far away that the distances to neighboring triangles hardly differ.
         """
         triangle, squared = triangle.copy(), squared.copy()
         b, c, _ = self._closest(triangle, points)
@@ -411,7 +400,6 @@ class SurfaceSearch:
         for step in range(_STEPS):
             corner = np.where(b > c, np.where(2 * b + c > 1, 1, 0), np.where(2 * c + b > 1, 2, 0))
             vertex = self._triangles[triangle[active], corner]
-            around = [vertex]
             if thorough and step == 0:
                 around = [self._triangles[triangle[active], (corner + k) % 3] for k in (1, 2)]
             else:
@@ -421,12 +409,12 @@ class SurfaceSearch:
             if not len(active):
                 break
             before[active] = vertex
-            own = points[:, active]
+            queries = points[:, active]
             best, near = triangle[active], squared[active]
             for vertices in around:
                 for neighbors in self._around:
                     other = neighbors[vertices].astype(np.int64)
-                    other_b, other_c, distance = self._closest(other, own)
+                    other_b, other_c, distance = self._closest(other, queries)
                     closer = distance < near
                     np.copyto(best, other, where=closer)
                     np.copyto(near, distance, where=closer)
@@ -434,19 +422,15 @@ class SurfaceSearch:
                     np.copyto(c, other_c, where=closer)
                 if self._fans is not None:
                     for which, fan in self._fans.around(vertices):
-                        pairs = np.tile(fan, len(which)), np.repeat(own[:, which], len(fan), axis=1)
+                        pairs = np.tile(fan, len(which)), np.repeat(queries[:, which], len(fan), axis=1)
                         other_b, other_c, distance = self._closest(*pairs)
                         table = distance.reshape(len(which), len(fan))
                         least = table.argmin(axis=1)
                         at = least + len(fan) * np.arange(len(which))
                         closer = distance[at] < near[which]
                         which, at, least = which[closer], at[closer], least[closer]
-                        best[which], near[which], b[which], c[which] = (
-                            fan[least],
-                            distance[at],
-                            other_b[at],
-                            other_c[at],
-                        )
+                        best[which], near[which] = fan[least], distance[at]
+                        b[which], c[which] = other_b[at], other_c[at]
             improved = best != triangle[active]
             if not thorough:
                 improved &= ~((b > 0) & (c > 0) & (b + c < 1))  # inside a triangle, nothing beside it is closer
@@ -455,17 +439,18 @@ class SurfaceSearch:
         return triangle, squared
 
     def _settled(self, triangle: NDArray[np.int64], b: Float32, c: Float32, squared: Float32) -> NDArray[np.bool_]:
-        """[n] whether a closest point is inside its triangle and so near that no other is worth looking for."""
+        """Return whether a closest point is inside its triangle and so near that no other can be nearer; [n]."""
         near = np.float32(0.5) * self.edge[triangle]
         return (b > 0) & (c > 0) & (b + c < 1) & (squared <= near * near)
 
     def _closest(self, triangle: NDArray[np.int64], points: Float32) -> tuple[Float32, Float32, Float32]:
-        """Weights of the second and the third corner, and squared distances, of the closest points of triangles [n] to
-        points [3, n].
+        """Find the closest points of triangles [n] to points [3, n].
+
+        Returns:
+            The weights of the second and of the third corner, and squared distances, [n] each.
         """
-        rows = self._rows
         ax, ay, az, ux, uy, uz, vx, vy, vz, d11, d12, d22, inverse, inverse_1, inverse_2, inverse_3 = (
-            row[triangle] for row in rows
+            row[triangle] for row in self._rows
         )
         x, y, z = points[0] - ax, points[1] - ay, points[2] - az
         s1, s2 = x * ux + y * uy + z * uz, x * vx + y * vy + z * vz
@@ -489,154 +474,56 @@ class SurfaceSearch:
         x, y, z = x - b * ux - c * vx, y - b * uy - c * vy, z - b * uz - c * vz
         return b, c, x * x + y * y + z * z
 
-    def _exact(self, points: Float32, triangle: NDArray[np.int64]) -> Nearest:
-        """Weights and distances for the triangles that were found, in double precision."""
+    def _refine(self, points: Float32, triangle: NDArray[np.int64]) -> Nearest:
+        """Return weights and distances on the triangles that were found, in double precision."""
         weights, distance = np.zeros((len(points), 3)), np.full(len(points), np.inf)
         for first in range(0, len(points), _BLOCK):
             some = first + np.flatnonzero(triangle[first : first + _BLOCK] >= 0)
-            if not len(some):
-                continue
             corners = self._positions[self._triangles[triangle[some]]].astype(np.float64)  # [n, 3, 3]
-            own, found = closest_weights(points[some].astype(np.float64), corners)
-            weights[some] = own
-            distance[some] = found
+            weights[some], distance[some] = closest_weights(points[some].astype(np.float64), corners)
         return Nearest(triangle, weights, distance)
 
-    def aside(self, points: Float32, triangle: NDArray[np.int64], weights: Float64) -> Float64:
-        """[N] how far points [N, 3] lie beyond the open rim of the surface, along it; 0 where their nearest points,
-        given as weights on triangles, are not on its rim.
+    def beyond_rim(
+        self,
+        points: Float32,  # [N, 3]
+        triangle: NDArray[np.int64],  # [N]
+        weights: Float64,  # [N, 3]
+    ) -> Float64:
+        """Return how far points lie beyond the open rim of the surface, along it, [N].
+
+        Their nearest points are given as weights on triangles; 0 if these are not on the rim.
         """
         corners = self._triangles[triangle]
         rim = np.zeros(len(triangle), np.bool_)
         for k in range(3):
             on = np.flatnonzero(weights[:, k] <= 1e-6)  # on the edge opposite of corner k
             if len(on):
-                rim[on] |= self._open(corners[on, (k + 1) % 3], corners[on, (k + 2) % 3], triangle[on])
+                rim[on] |= self._is_open(corners[on, (k + 1) % 3], corners[on, (k + 2) % 3], triangle[on])
         offset = points - np.einsum("nk,nkc->nc", weights, self._positions[corners].astype(np.float64))
         normal = self._normal[:, triangle].T.astype(np.float64)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
-        along = offset - normal * _row_dot(offset, normal)[:, None]
+        along = offset - normal * row_dot(offset, normal)[:, None]
         return np.where(rim, np.linalg.norm(along, axis=1), 0.0)
 
-    def _open(self, a: Int32, b: Int32, own: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """[N] whether the edges between vertices a and b belong to the triangles `own` alone."""
+    def _is_open(self, a: Int32, b: Int32, own: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether the edges between vertices a and b belong to the triangles `own` alone, [N]."""
         alone = np.ones(len(a), np.bool_)
         for start, end in ((a, b), (b, a)):
             for neighbors in self._around:
                 found = neighbors[start]
                 alone &= (found == own) | (self._triangles[found] != end[:, None]).all(axis=1)
-        # The neighborhood may lack triangles, so what seems to be alone is looked for among all.
+        # The neighborhood may lack triangles, so all triangles are searched for edges that seem to be open.
         some = np.flatnonzero(alone)
         if len(some):
-            wanted, place = np.unique(self._edge_keys(a[some], b[some]), return_inverse=True)
-            counts = np.zeros(len(wanted), np.int64)
+            edges, place = np.unique(self._edge_keys(a[some], b[some]), return_inverse=True)
+            counts = np.zeros(len(edges), np.int64)
             for k in range(3):
                 keys = self._edge_keys(self._triangles[:, k], self._triangles[:, (k + 1) % 3])
-                at = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
-                counts += np.bincount(at[wanted[at] == keys], minlength=len(wanted))
+                at = np.minimum(np.searchsorted(edges, keys), len(edges) - 1)
+                counts += np.bincount(at[edges[at] == keys], minlength=len(edges))
             alone[some] = counts[place.reshape(-1)] == 1
         return alone
 
     def _edge_keys(self, a: Int32, b: Int32) -> NDArray[np.int64]:
-        """[N] a number for each edge, whichever end comes first."""
+        """Return a number for each edge, whichever end comes first, [N]."""
         return np.minimum(a, b).astype(np.int64) * len(self._positions) + np.maximum(a, b)
-
-
-def closest_weights(points: Float64, corners: Float64) -> tuple[Float64, Float64]:
-    """Barycentric weights [N, 3] of the points of triangles [N, 3, 3] that are closest to points [N, 3], and the
-    distances [N].
-    """
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-    u, v, w = b - a, c - a, points - a
-    d11, d12, d22 = _row_dot(u, u), _row_dot(u, v), _row_dot(v, v)
-    s1, s2 = _row_dot(w, u), _row_dot(w, v)
-    determinant = d11 * d22 - d12 * d12
-    third = d11 - 2 * d12 + d22
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inside_b, inside_c = (d22 * s1 - d12 * s2) / determinant, (d11 * s2 - d12 * s1) / determinant
-        on1 = np.clip(np.nan_to_num(s1 / d11), 0, 1)
-        on2 = np.clip(np.nan_to_num(s2 / d22), 0, 1)
-        on3 = np.clip(np.nan_to_num((s2 - s1 + d11 - d12) / third), 0, 1)
-        inside = (determinant > 1e-14 * d11 * d22) & (inside_b >= 0) & (inside_c >= 0) & (inside_b + inside_c <= 1)
-    zero = np.zeros_like(on1)
-    choices_b, choices_c = np.stack([inside_b, on1, zero, 1 - on3]), np.stack([inside_c, zero, on2, on3])
-    with np.errstate(invalid="ignore", over="ignore"):  # of a triangle without area, the inside is none
-        far = choices_b * (choices_b * d11 - 2 * s1) + choices_c * (choices_c * d22 - 2 * s2)
-        far += 2 * choices_b * choices_c * d12
-    far[0] = np.where(inside, -np.inf, np.inf)
-    best = far.argmin(axis=0)[None]
-    second, last = np.take_along_axis(choices_b, best, 0)[0], np.take_along_axis(choices_c, best, 0)[0]
-    weights = np.maximum(np.stack([1 - second - last, second, last], axis=1), 0)
-    away = w - second[:, None] * u - last[:, None] * v
-    return weights, np.sqrt(_row_dot(away, away))
-
-
-def facing(normals: Float32) -> NDArray[np.int8]:
-    """[N] int8, 0 to 5: the axis that directions [3, N] are nearest to, and its sign."""
-    size = np.abs(normals)
-    x, y, z = size
-    axis = np.where((x >= y) & (x >= z), 0, np.where(y >= z, 1, 2)).astype(np.int8)
-    sign = np.where(axis == 0, normals[0] < 0, np.where(axis == 1, normals[1] < 0, normals[2] < 0))
-    return (2 * axis + sign).astype(np.int8)
-
-
-def vertex_normals(positions: Float32, triangles: Int32) -> Float32:
-    """[V, 3] float32, of any length: the direction that some triangle of each vertex faces; zero without one."""
-    a, b, c = (positions[triangles[:, k]] for k in range(3))
-    u, v = b - a, c - a
-    normal = np.empty_like(u)
-    for k in range(3):
-        i, j = (k + 1) % 3, (k + 2) % 3
-        normal[:, k] = u[:, i] * v[:, j] - u[:, j] * v[:, i]
-    found = np.zeros(positions.shape, np.float32)
-    for k in range(3):
-        found[triangles[:, k]] = normal
-    return found
-
-
-def slopes(
-    directions: NDArray[np.floating], vertices: NDArray[np.int64], positions: Float32, triangles: Int32
-) -> tuple[Float32, Float32]:
-    """[N] float32 each: the least and the greatest cosine, without its sign, between directions [N, 3] at vertices [N]
-    of a mesh and the normals of the vertices' faces (of up to six of them).
-    """
-    columns = np.ascontiguousarray(positions.T)
-    a, b, c = (np.take(columns, triangles[:, k], axis=1) for k in range(3))
-    u, v = b - a, c - a
-    normal = np.stack([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]])
-    normal /= np.maximum(np.sqrt(_dot(normal, normal)), np.float32(1e-30))
-    ahead = np.ascontiguousarray(directions.T, dtype=np.float32)
-    ahead /= np.maximum(np.sqrt(_dot(ahead, ahead)), np.float32(1e-30))
-    least, most = np.ones(len(vertices), np.float32), np.zeros(len(vertices), np.float32)
-    for neighbors in _triangles_around(len(positions), triangles):
-        cosine = np.abs(_dot(np.take(normal, neighbors[vertices], axis=1), ahead))
-        np.minimum(least, cosine, out=least)
-        np.maximum(most, cosine, out=most)
-    return least, most
-
-
-def _triangles_around(vertices: int, triangles: Int32) -> list[Int32]:
-    """Six tables [V] int32 of triangles at each vertex; triangles stand there twice where there are fewer."""
-    numbers = np.arange(len(triangles), dtype=np.int32)
-    tables = []
-    for k in range(3):
-        corner = triangles[:, k]
-        last, first = np.full(vertices, -1, np.int32), np.full(vertices, -1, np.int32)
-        last[corner] = numbers
-        first[corner[::-1]] = numbers[::-1]
-        tables += [last, first]
-    any_one = tables[0].copy()
-    for table in tables[1:]:
-        np.copyto(any_one, table, where=any_one < 0)
-    np.maximum(any_one, 0, out=any_one)
-    for table in tables:
-        np.copyto(table, any_one, where=table < 0)
-    return tables
-
-
-def _dot(a: Float32, b: Float32) -> Float32:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-def _row_dot(a: Float64, b: Float64) -> Float64:
-    return np.einsum("nc,nc->n", a, b)

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The color of a point: where it is in the first frame (Gu et al. 2025, "Diffusion as Shader", and its
-code).
+"""Track colors: the color of a surface point, by its position in the first frame.
+
+As in Gu et al. 2025, "Diffusion as Shader", and its code: red and green are the position in the image, blue grows from
+far to near. Colors here are floats in 0..1 and are data: no color management is applied. The viewport overlay uses the
+same rule as the tracking video.
 
 A point that its mesh gets only later (a topology that changes) is colored by where it would have been in the first
-sample: its object-space place at its first moment (`Geometry.origins`), under its object's matrix of the first sample.
-So colors are continuous over a surface that grows, and a point keeps its color from then on.
-
-All rules share the idea: red and green are the place in the image, blue grows from far to near. They differ
-in how the three are normalised. Colors here are floats in 0..1 and are data: no color management ever
-touches them. Light, so that Blender's viewport is painted by the very rule that the tracking video is drawn by.
+sample: its object-space position in its own first sample (`Geometry.origins`), under its object's matrix of the first
+sample. So colors are continuous over a surface that grows, and a point keeps its color from then on.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from trackshade.shot import Shot
 PERCENTILES = (2.0, 98.0)
 
 
-def inverse_range(inverse: np.ndarray) -> tuple[float, float]:
-    """The 2nd and 98th percentile of inverse depths or distances, of those that are finite; (0, 0) of
-    nothing.
-    """
+def inverse_range(
+    inverse: np.ndarray,  # any shape, 1 / metres
+) -> tuple[float, float]:
+    """Return the 2nd and 98th percentile of the finite values; (0, 0) if there are none."""
     inverse = inverse[np.isfinite(inverse)]
     if inverse.size == 0:
         return 0.0, 0.0
@@ -34,8 +33,11 @@ def inverse_range(inverse: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def nearness(inverse: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Blue: `inverse` mapped from `limits` to 0..1 and clipped; 0 where the limits leave no range."""
+def nearness(
+    inverse: np.ndarray,  # any shape, 1 / metres
+    limits: tuple[float, float],
+) -> np.ndarray:
+    """Map inverse depths or distances from `limits` to 0..1, clipped; 0 if the limits leave no range."""
     low, high = limits
     span = high - low
     if not span > 0.0:
@@ -43,46 +45,59 @@ def nearness(inverse: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return np.clip((inverse - low) / span, 0.0, 1.0)
 
 
-def inverse_distance(positions_camera: np.ndarray) -> np.ndarray:
-    """1 / euclidean distance to the camera `[N]`, per metre, of points `[N, 3]` in its frame; inf at the
-    camera itself.
-    """
+def inverse_distance(
+    positions_camera: np.ndarray,  # [N, 3] camera space, metres
+) -> np.ndarray:
+    """Return 1 / distance to the camera, [N]; inf at the camera itself."""
     with np.errstate(divide="ignore"):
         return 1.0 / np.linalg.norm(np.asarray(positions_camera, np.float64), axis=1)
 
 
 @dataclass(frozen=True, eq=False)
 class MeshRule:
-    """The mesh rule of one shot: the first frame's camera and the range of inverse distances.
+    """The color rule of one shot's surfaces: the first frame's camera and the range of inverse distances.
 
-    R = x / W and G = y / H in the image (the camera view's x and 1 − y), B = `nearness` of the inverse
-    euclidean distance. Black outside the frame and behind the camera. Hidden points have the color of their
-    place, like seen ones.
+    R = x / W and G = y / H in the image, B = `nearness` of the inverse Euclidean distance. Outside the frame and behind
+    the camera it is black. Hidden points have the color of their position, like visible ones.
+
+    Attributes:
+        world_to_camera: [4, 4] float64, OpenCV axes.
+        intrinsics: [3, 3] float64, pixels; pixels per metre if orthographic.
+        orthographic: whether the camera is orthographic.
+        size: (width, height) of the image, pixels.
+        limits: percentiles of the inverse distances of all vertices of the scene, 1 / metres.
     """
 
-    world_to_camera: np.ndarray  # [4, 4] f64, OpenCV axes
-    intrinsics: np.ndarray  # [3, 3] f64, pixels (orthographic: pixels per metre)
+    world_to_camera: np.ndarray
+    intrinsics: np.ndarray
     orthographic: bool
     size: tuple[int, int]
-    limits: tuple[float, float]  # per metre, percentiles over all vertices of the scene
+    limits: tuple[float, float]
 
-    def colors(self, world: np.ndarray) -> np.ndarray:
-        """Colors `[N, 3]` f32 of points `[N, 3]` that are at `world`, metres, in the first frame."""
+    def colors(
+        self,
+        world: np.ndarray,  # [N, 3] world positions in the first frame, metres
+    ) -> np.ndarray:
+        """Return the colors of points, [N, 3] float32 in 0..1."""
         m = self.world_to_camera
         camera = np.asarray(world, np.float64) @ m[:3, :3].T + m[:3, 3]
-        place = project(camera, self.intrinsics, self.orthographic) / self.size
+        image = project(camera, self.intrinsics, self.orthographic) / self.size
         blue = nearness(inverse_distance(camera), self.limits)
-        inside = (camera[:, 2] > 0.0) & np.all((place >= 0.0) & (place <= 1.0), axis=1)
-        return np.where(inside[:, None], np.column_stack([place, blue]), 0.0).astype(np.float32)
+        inside = (camera[:, 2] > 0.0) & np.all((image >= 0.0) & (image <= 1.0), axis=1)
+        return np.where(inside[:, None], np.column_stack([image, blue]), 0.0).astype(np.float32)
 
-    def numbers(self, matrix_world: np.ndarray) -> np.ndarray:
-        """The rule for kernels and shaders, `[18]` f64: object to the first frame's camera (12, row by row), focal
-        lengths and center as shares of the frame (4), the range of inverse distances as its low end and the inverse of
-        its width (2). `matrix_world` `[4, 4]` takes the object to the world in the first frame.
+    def packed_parameters(
+        self,
+        matrix_world: np.ndarray,  # [4, 4] object to world in the first frame
+    ) -> np.ndarray:
+        """Return the rule as parameters of a kernel or shader, [18] float64.
 
-        A point's place is interpolated and then colored, instead of interpolating the vertices' colors: on a fine
+        They are: object to the first frame's camera (12, row by row); focal lengths and center as fractions of the
+        frame (4); the low end of the range of inverse distances, and 1 / its width (2).
+
+        A point's position is interpolated and then colored, instead of interpolating the vertices' colors: on a fine
         mesh the two are the same, and on a coarse one (a floor of two triangles that reach behind the camera) every
-        point still has the color of its own place.
+        point still has the color of its own position.
         """
         w, h = self.size
         k, (low, high) = self.intrinsics, self.limits
@@ -92,9 +107,12 @@ class MeshRule:
 
 
 def mesh_rule(shot: Shot) -> MeshRule:
-    """The mesh rule of a shot. Its range of distances is taken over all vertices of the meshes that are drawn
-    in color in some sample. Of a mesh whose topology changes, the vertices of its first geometry count: what comes
-    later is clipped to their range, and does not change the colors of what was there before."""
+    """Return the color rule of a shot's surfaces.
+
+    The range of distances is taken over all vertices of the meshes that are drawn in color in some sample. Of a mesh
+    whose topology changes, the vertices of its first geometry count: what comes later is clipped to their range, and
+    does not change the colors of what was there before.
+    """
     camera = shot.camera
     inverse = [np.zeros(0, np.float32)]
     for track in shot.meshes:
@@ -111,27 +129,24 @@ def mesh_rule(shot: Shot) -> MeshRule:
     )
 
 
-def dense_colors(pixels: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The dense-depth and CoTracker rule: `pixels` `[N, 2]` and `depth` `[N]` (metres along the axis) of the
-    first frame to `[N, 3]` f32: R, G = x / W, y / H clipped, B = 1/z between its own 2nd and 98th
-    percentile.
+def point_colors(
+    pixels: np.ndarray,  # [N, 2] in the first frame
+    depth: np.ndarray,  # [N] metres along the camera's axis
+) -> np.ndarray:
+    """Color sampled points by the rule of the published training data (SpatialTracker).
+
+    R and G run from 0 to 1 between the least and the greatest x and y of the points in the first frame; B is 1 / depth
+    between its own 2nd and 98th percentile.
+
+    Returns:
+        Colors [N, 3] float32 in 0..1.
     """
-    with np.errstate(divide="ignore"):
-        inverse = 1.0 / np.asarray(depth, np.float64)
-    place = np.clip(np.asarray(pixels, np.float64) / np.asarray(size, np.float64), 0.0, 1.0)
-    blue = nearness(inverse, inverse_range(inverse))
-    return np.concatenate([place, blue[:, None]], axis=1).astype(np.float32)
-
-
-def point_colors(pixels: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """The rule of the published training data (SpatialTracker): like `dense_colors`, but R and G run from 0
-    to 1 between the least and the greatest x and y of the first frame's tracks."""
     pixels = np.asarray(pixels, np.float64)
     if len(pixels) == 0:
         return np.zeros((0, 3), np.float32)
     low, span = pixels.min(axis=0), np.ptp(pixels, axis=0)
-    place = (pixels - low) / np.where(span > 0.0, span, 1.0)
+    image = (pixels - low) / np.where(span > 0.0, span, 1.0)
     with np.errstate(divide="ignore"):
         inverse = 1.0 / np.asarray(depth, np.float64)
     blue = nearness(inverse, inverse_range(inverse))
-    return np.concatenate([place, blue[:, None]], axis=1).astype(np.float32)
+    return np.concatenate([image, blue[:, None]], axis=1).astype(np.float32)

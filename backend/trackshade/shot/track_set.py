@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tracks kept frame by frame beside an export, by one render or by several machines, and what is to become of them.
+"""Track sets: tracks kept frame by frame beside an export, by one render or by several machines.
 
-set.json      the order: range, sizes, settings (`Order`)
-0001.shot …   one sample each, at the render's own size; its source names each mesh by "keys"
-first.png     the export's first frame, where it gives the look
+set.json      how the set is to be shaded: range, sizes, settings (`Order`)
+0001.shot …   one sample each, at the render's size; its source identifies each mesh by "keys"
+first.png     the export's first frame, if it is the first frame of the job
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -31,15 +30,18 @@ _FRAME = re.compile(r"(-?\d{4,})\.shot")
 
 @dataclass(frozen=True)
 class Order:
-    """What is to become of a set.
+    """How a set is to be shaded.
 
     Attributes:
-        start, end, step: the exported range, scene frames.
-        fps: the scene's rate.
-        frame_rule, size_mode: how range and frame are fitted to the model's; see `trackshade.core.fitting`.
-        size: (width, height) of the model's, where it has several; None for the nearest in aspect.
-        settings: how it is shaded.
-        picture: whether the first exported frame gives the look; then the set needs `first.png`.
+        start: first scene frame of the exported range.
+        end: last scene frame of the range.
+        step: step of the range.
+        fps: the scene's rate, frames per second.
+        frame_rule: how the range is fitted to the model's frame counts; see `trackshade.core.fitting`.
+        size_mode: how the render is fitted to the model's size.
+        size: (width, height) of the model, if it has several; None for the nearest in aspect.
+        settings: the job's settings.
+        picture: whether the first exported frame is the job's first frame; then the set needs `first.png`.
         result: name of the result's folder, beside the set's.
     """
 
@@ -55,9 +57,10 @@ class Order:
     result: str
 
     def frames(self, spec: ModelSpec) -> FrameMap:
-        """Those of the exported frames that the model gets; whole ones, since no others were exported.
+        """Return which of the exported frames the model takes; whole ones, since no others were exported.
 
-        Raises ShotError where there are too few.
+        Raises:
+            ShotError: there are too few.
         """
         count = (self.end - self.start) // self.step + 1
         rule = (
@@ -68,54 +71,65 @@ class Order:
             raise ShotError(
                 "too-few-frames",
                 f"The export has {count} frames, and the model takes {allowed}.",
-                "Render a longer range, or every frame of it; on a farm, name the whole range as Own Range under Shot.",
+                "Render a longer range, or every frame of it; on a farm, name the whole range as Custom Range under Shot.",
             )
         return fit_frames(self.start, self.end, self.step, self.fps, spec.allowed_frame_counts, rule)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the plain values of the file."""
         return {"format": FORMAT, **dataclasses.asdict(self)}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Order:
-        """Raises KeyError, TypeError, ValueError, UsageError for what `to_dict` has not made."""
+        """Return the order of plain values.
+
+        Raises:
+            KeyError: a value is missing. TypeError, ValueError and UsageError: a value cannot be used.
+        """
         values = {field.name: data[field.name] for field in dataclasses.fields(Order)}
         values["settings"] = ShadeSettings.from_dict(values["settings"])
         values["size"] = None if values["size"] is None else tuple(values["size"])
         order = Order(**values)
         numbers = order.start, order.end, order.step
         if not all(isinstance(n, int) for n in numbers) or order.step < 1 or not math.isfinite(order.fps):
-            raise ValueError("its range is none")
+            raise ValueError("its range is not valid")
         if Path(order.result).name != order.result:
-            raise ValueError("its result is to go elsewhere")
+            raise ValueError("its result is not beside it")
         return order
 
 
 @dataclass(frozen=True)
 class TrackSet:
-    """A folder of tracks."""
+    """A folder of tracks.
+
+    Attributes:
+        folder: the folder.
+        order: how the set is to be shaded.
+    """
 
     folder: Path
     order: Order
 
     def path(self, frame: float) -> Path:
+        """Return the file of a frame's tracks."""
         return self.folder / f"{frame_name(frame)}.shot"
 
     def frames(self) -> set[int]:
-        """The frames whose tracks are there."""
+        """Return the frames whose tracks exist."""
         names = (_FRAME.fullmatch(path.name) for path in self.folder.iterdir())
         return {int(name[1]) for name in names if name is not None}
 
     def missing(self, spec: ModelSpec) -> list[str]:
-        """What the model needs and is not there, in words; empty for a complete set. Raises as `Order.frames`."""
-        there = self.frames()
-        lacking = [int(frame) for frame in self.order.frames(spec).frame_numbers if int(frame) not in there]
-        found = [f"the tracks of {_spans(lacking)}"] if lacking else []
+        """Return descriptions of what the model needs and is missing; empty for a complete set."""
+        existing = self.frames()
+        frames = [int(frame) for frame in self.order.frames(spec).frame_numbers if int(frame) not in existing]
+        missing = [f"the tracks of {_format_frames(frames)}"] if frames else []
         if self.order.picture and not (self.folder / FIRST).is_file():
-            found.append(f"the picture of frame {self.order.start}")
-        return found
+            missing.append(f"the picture of frame {self.order.start}")
+        return missing
 
-    def complete_or_raise(self, spec: ModelSpec) -> None:
-        """Raises ShotError("incomplete-set") that names what is missing."""
+    def check_complete(self, spec: ModelSpec) -> None:
+        """Raise ShotError("incomplete-set"), which names what is missing, unless the set is complete."""
         missing = self.missing(spec)
         if missing:
             raise ShotError(
@@ -125,33 +139,36 @@ class TrackSet:
             )
 
     def claim(self, spec: ModelSpec) -> bool:
-        """Takes the set as it is for shading; False where another process took just these frames before."""
-        stamp = sum(self.path(frame).stat().st_mtime_ns for frame in self.order.frames(spec).frame_numbers) & (
-            2**64 - 1
-        )
-        for old in self.folder.glob("claimed-*"):
-            if old.name != f"claimed-{stamp:016x}":
-                old.unlink(missing_ok=True)
+        """Claim the set for shading; returns False if another process has claimed these very frames."""
+        frames = self.order.frames(spec).frame_numbers
+        stamp = sum(self.path(frame).stat().st_mtime_ns for frame in frames) & (2**64 - 1)
+        claim = self.folder / f"claimed-{stamp:016x}"
+        self.release(keep=claim)
         try:
-            os.close(os.open(self.folder / f"claimed-{stamp:016x}", os.O_CREAT | os.O_EXCL))
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return False
         return True
 
-    def give_back(self) -> None:
-        """It may be claimed again: its shading failed."""
-        for old in self.folder.glob("claimed-*"):
-            old.unlink(missing_ok=True)
+    def release(self, keep: Path | None = None) -> None:
+        """Remove all claims except `keep`, so that the set may be claimed again."""
+        for claim in self.folder.glob("claimed-*"):
+            if claim != keep:
+                claim.unlink(missing_ok=True)
 
 
 def frame_name(frame: float) -> str:
-    """What a whole frame's file is called: 0012, or -0003."""
+    """Return the name of a whole frame's file without its suffix, such as 0012 or -0003."""
     whole = round(frame)
     return f"{'-' if whole < 0 else ''}{abs(whole):04d}"
 
 
 def write_set(folder: Path, order: Order) -> TrackSet:
-    """Makes or renews a set's order; tracks that are there stay. Raises OutputError."""
+    """Write a set's order; existing tracks stay.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / FILE, order.to_dict())
@@ -163,7 +180,11 @@ def write_set(folder: Path, order: Order) -> TrackSet:
 
 
 def read_set(folder: Path) -> TrackSet:
-    """Raises ShotError where the folder holds no set, or a damaged one."""
+    """Read a set's order.
+
+    Raises:
+        ShotError: the folder holds no set, or a damaged one.
+    """
     path = folder / FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -186,21 +207,8 @@ def read_set(folder: Path) -> TrackSet:
         raise ShotError("damaged-set", f"{path} is damaged: {error}.", "Render the export again.") from error
 
 
-def free_result(folder: Path, name: str) -> Path:
-    """A new empty folder `name` in `folder`, or with a number where that is taken. Raises OutputError."""
-    try:
-        number = 1
-        while True:
-            out = folder / (name if number == 1 else f"{name}-{number}")
-            with contextlib.suppress(FileExistsError):
-                out.mkdir(parents=True)
-                return out
-            number += 1
-    except OSError as error:
-        raise unwritable(folder, error.strerror or str(error)) from error
-
-
 def unwritable(folder: Path, reason: str) -> OutputError:
+    """Return the error of an output folder that cannot be written."""
     return OutputError(
         "output-unwritable",
         f"Nothing can be written to {folder}: {reason.rstrip('.')}.",
@@ -208,14 +216,14 @@ def unwritable(folder: Path, reason: str) -> OutputError:
     )
 
 
-def _spans(frames: list[int]) -> str:
-    """1, 4 and 7 as words; runs of neighbors as 1 to 25."""
+def _format_frames(frames: list[int]) -> str:
+    """Return frames as text, such as "frames 1, 4 and 7"; runs of neighbors as "1 to 25"."""
     runs: list[list[int]] = []
     for frame in frames:
         if runs and frame == runs[-1][-1] + 1:
             runs[-1].append(frame)
         else:
             runs.append([frame])
-    words = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
-    shown = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+    texts = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    shown = ", ".join(texts[:8]) + (f" and {len(texts) - 8} more" if len(texts) > 8 else "")
     return f"frame {shown}" if len(frames) == 1 else f"frames {shown}"

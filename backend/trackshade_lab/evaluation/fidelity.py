@@ -52,5 +52,5 @@ def pixel_variance(video: np.ndarray) -> float:
 
 
 def share(made: float, truth: float) -> float:
-    """made / truth; NaN where the truth is flat."""
+    """Made / truth; NaN where the truth is flat."""
     return made / truth if truth > 1e-6 else float("nan")

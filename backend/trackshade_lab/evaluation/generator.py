@@ -18,8 +18,8 @@ import torch
 
 from trackshade.config.registry import ModelSpec, spec
 from trackshade.core.errors import ModelError
-from trackshade.models.loading import default_device, load_pipeline
 from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.pipelines.loading import default_device, load_pipeline
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ class Generator:
         """[B, L, C, h, w] float32."""
         pipeline, (width, height) = self.pipeline, self.sampling.size
         shape = (
-            (self.sampling.frames - 1) // pipeline.temporal_ratio + 1,
+            (self.sampling.frames - 1) // pipeline.vae_scale_factor_temporal + 1,
             pipeline.transformer.config.in_channels // 2,
-            height // pipeline.spatial_ratio,
-            width // pipeline.spatial_ratio,
+            height // pipeline.vae_scale_factor_spatial,
+            width // pipeline.vae_scale_factor_spatial,
         )
         draws = [torch.Generator().manual_seed(self.sampling.seed + seed) for seed in seeds]
         return torch.stack([torch.randn(shape, generator=draw) for draw in draws])

@@ -73,10 +73,10 @@ def shot_points(shot: Shot, surfaces: Surfaces, first: np.ndarray, count: int = 
         corners[own], weights[own] = barycentric(buffers, pixels[own], raster.vertices(int(mesh), 0), triangles)
         follower = Follower(shot, int(mesh), shot.meshes[mesh].geometry, corners[own], weights[own])
         places = np.stack(
-            [follower.at(t).places(shot.world_positions(int(mesh), t)) for t in range(len(shot.frame_numbers))]
+            [follower.at(t).interpolate(shot.world_positions(int(mesh), t)) for t in range(len(shot.frame_numbers))]
         )  # [T, n, 3]
         moved = np.abs(places - places[0]).max(axis=2)  # [T, n]
-        gone = ~np.stack([follower.at(t).there for t in range(len(shot.frame_numbers))])
+        gone = ~np.stack([follower.at(t).exists for t in range(len(shot.frame_numbers))])
         world[own], still[own] = places[0], (moved < _STILL).all(axis=0) & ~gone.any(axis=0)
         front[own] = _front(shot, int(mesh), corners[own], places[0])
     found = SurfacePoints(meshes.astype(np.int64), geometry, corners, weights, front)

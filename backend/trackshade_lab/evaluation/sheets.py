@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from trackshade.results.contact_sheet import contact_sheet
+from trackshade.results.sheets import contact_sheet
 
 from .store import write_bytes
 

@@ -16,7 +16,7 @@ from trackshade.control.raster import NOTHING, barycentric
 from trackshade.control.scene import ShotRaster
 from trackshade.core.geometry import project
 from trackshade.models import track_coordinates
-from trackshade.models.track_warp import first_places
+from trackshade.models.track_warp import dequantize_coordinates
 from trackshade.shot import Shot
 
 
@@ -100,7 +100,7 @@ def video_tracks(tracking: np.ndarray) -> DenseTracks:
     height, width = tracking.shape[1:3]
     tracked = tracking.any(axis=-1)
     coordinates = track_coordinates(torch.from_numpy(np.ascontiguousarray(tracking)).movedim(-1, 1)[None].float() / 255)
-    smooth = first_places(coordinates)[0].movedim(1, -1).numpy() * 255
+    smooth = dequantize_coordinates(coordinates)[0].movedim(1, -1).numpy() * 255
     place = smooth[..., :2] * (np.array([width, height], np.float32) / 255)
     place = np.where(tracked[..., None], place, pixel_centers((width, height)))
     nearness = np.where(tracked, smooth[..., 2] + 1, 0).astype(np.float32)

@@ -40,7 +40,8 @@ class Made:
 
 def chosen(names: str | None) -> tuple[str, ...]:
     """The ways in a comma-separated list, in the tables' order, the truth always among them;
-    all without a list. Raises UsageError."""
+    all without a list. Raises UsageError.
+    """
     if not names:
         return tuple(WAYS)
     asked = [name.strip() for name in names.split(",") if name.strip()]

@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from trackshade.control.paint_modes import PaintMode
-from trackshade.control.raster import Buffers, barycentric, draw, to_screen
+from trackshade.control.raster import Buffers, PaintMode, barycentric, draw, to_screen
 from trackshade.control.signals import control_signal
 from trackshade.shot.track_colors import MeshRule, inverse_distance, inverse_range
 from trackshade_lab.scenes.scene import KINDS, UNSEEN_KINDS, Scene, build_scene
@@ -119,7 +118,14 @@ def render_clip(
         )  # fmt: skip
         vertices[:, :2] *= 0.5
         coarse.clear()
-        draw(coarse, vertices, scene.triangles, 0, 0.02, ink=PaintMode.by(rule, scene.world[0], still, tracking[t]))
+        draw(
+            coarse,
+            vertices,
+            scene.triangles,
+            0,
+            0.02,
+            paint=PaintMode.by_rule(rule, scene.world[0], still, tracking[t]),
+        )
         index[t] = body[coarse.triangle]
         if points:
             if anchors is None:

@@ -135,7 +135,8 @@ def generate_shards(
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Let processes that start now compute in one thread, as many of them share the cores already, and import nothing
-    from the current folder."""
+    from the current folder.
+    """
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", SAFE_PATH)
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))

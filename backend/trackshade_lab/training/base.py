@@ -15,9 +15,9 @@ from trackshade.config import registry
 from trackshade.core.errors import ModelError, UsageError
 from trackshade.models import TrackingTransformer3DModel
 from trackshade.models.checkpoint import check_strictly, read_json
+from trackshade.models.loading import COMPONENTS, component_class
 
 PLAIN = "CogVideoXTransformer3DModel"
-TRACKING = ("CogVideoXTransformer3DModelTracking", "TrackingTransformer3DModel")
 
 
 def base_folder(name: str) -> Path:
@@ -50,8 +50,9 @@ def load_transformer(folder: Path, blocks: int, dtype: torch.dtype) -> TrackingT
     Raises ModelError: of another kind, or not image-to-video, or not loadable.
     """
     name, part = transformer_class(folder), folder / "transformer"
-    if name in TRACKING:
-        return TrackingTransformer3DModel.from_pretrained(part, torch_dtype=dtype, local_files_only=True)
+    if name in COMPONENTS["transformer"]:
+        cls = component_class("transformer", name, part)
+        return cls.from_pretrained(part, torch_dtype=dtype, local_files_only=True)
     if name != PLAIN:
         raise ModelError(
             "wrong-weights",
@@ -78,6 +79,6 @@ def branch_parameters(transformer: TrackingTransformer3DModel) -> list[nn.Parame
         transformer.transformer_blocks_copy,
         transformer.initial_combine_linear,
         transformer.combine_linears,
-        transformer.track_lookup,
+        getattr(transformer, "track_lookup", None),
     )
     return [parameter for part in parts if part is not None for parameter in part.parameters()]

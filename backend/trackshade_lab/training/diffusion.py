@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel, track_coordinates
+from trackshade.models import PatchAutoencoder, WarpGuidedTransformer3DModel, track_coordinates
 from trackshade.pipelines import DiffusionShaderPipeline
 
 from ..scenes import Clip, Shards
@@ -49,7 +49,7 @@ def spread_levels(rng: np.random.Generator, batch: int, levels: int, terminal: f
 class Predictor(nn.Module):
     """Transformer and text encoder as the one module that processes exchange gradients of."""
 
-    def __init__(self, transformer: TrackingTransformer3DModel, text_encoder: nn.Module, bf16: bool) -> None:
+    def __init__(self, transformer: WarpGuidedTransformer3DModel, text_encoder: nn.Module, bf16: bool) -> None:
         super().__init__()
         self.transformer, self.text_encoder, self.bf16 = transformer, text_encoder, bf16
 

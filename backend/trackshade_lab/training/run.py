@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from trackshade.core.errors import UsageError
-from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
+from trackshade.models import PatchAutoencoder, WarpGuidedTransformer3DModel
 from trackshade.models.attention import PlainAttention
 from trackshade.models.checkpoint import weight_files
 
@@ -74,7 +74,7 @@ def _train(out: Path, config: TrainConfig, accelerator: Accelerator, log: Log) -
     for module in modules.values():
         module.to(accelerator.device)
     transformer, text_encoder = modules["transformer"], modules["text_encoder"]
-    assert isinstance(transformer, TrackingTransformer3DModel)
+    assert isinstance(transformer, WarpGuidedTransformer3DModel)
     assert isinstance(text_encoder, T5EncoderModel)
     if config.text_steps:
         if find_checkpoint(out / "checkpoint") is None:
@@ -136,8 +136,8 @@ def export_run(run: str | Path, target: Path | None = None) -> Path:
     vae = PatchAutoencoder.from_pretrained(_part(out, config, "autoencoder"))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(_part(out, config, "tokenizer"))
     if (out / "transformer" / "config.json").exists():
-        kept = TrackingTransformer3DModel.load_config(out / "transformer")
-        transformer: nn.Module = TrackingTransformer3DModel.from_config(kept)  # type: ignore[assignment]
+        kept = WarpGuidedTransformer3DModel.load_config(out / "transformer")
+        transformer: nn.Module = WarpGuidedTransformer3DModel.from_config(kept)  # type: ignore[assignment]
         text_encoder = build_text_encoder(len(tokenizer), config.text_dim, config.seed)
         modules: dict[str, nn.Module] = {"transformer": transformer, "text_encoder": text_encoder}
     else:  # a run of before the configuration was kept
@@ -156,7 +156,7 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
             "Choose another --token or --patch.",
         )
     torch.manual_seed(config.seed)
-    transformer = TrackingTransformer3DModel(
+    transformer = WarpGuidedTransformer3DModel(
         num_attention_heads=config.width_heads,
         attention_head_dim=config.head_dim,
         in_channels=2 * config.latent_channels,
@@ -180,7 +180,7 @@ def build_modules(shards: Shards, vocabulary: int, vae: PatchAutoencoder, config
         still_guidance=STILL_GUIDANCE if config.one_frame else 0.0,
         pooled_text=config.pooled_text,
     )
-    transformer.initialise_from_scratch(vae.analysis.cpu(), vae.mean.cpu())
+    transformer.initialize_from_scratch(vae.analysis.cpu(), vae.mean.cpu())
     return {"transformer": transformer, "text_encoder": build_text_encoder(vocabulary, config.text_dim, config.seed)}
 
 
@@ -263,7 +263,7 @@ def _known_weights(start: Path) -> dict[str, torch.Tensor]:
 def _start_from(modules: dict[str, nn.Module], config: TrainConfig) -> None:
     """Start values from another run's averaged weights; freeze what the stage does not train."""
     transformer = modules["transformer"]
-    assert isinstance(transformer, TrackingTransformer3DModel)
+    assert isinstance(transformer, WarpGuidedTransformer3DModel)
     branch = branch_parameters(transformer)
     if config.start:
         own = weights(modules)

@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 
 from trackshade.core.errors import UsageError
-from trackshade.models import TrackingTransformer3DModel
+from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel
 from trackshade.models.attention import PlainAttention
-from trackshade.models.components import load_components
+from trackshade.models.loading import load_components
 from trackshade.pipelines import DiffusionShaderPipeline
 from trackshade.pipelines.inputs import check_shape
 
@@ -125,14 +125,21 @@ def _check_clips(entries: tuple[Entry, ...], pipeline: DiffusionShaderPipeline) 
                 "All clips of a dataset must have one shape.",
             )
     config = pipeline.transformer.config
-    check_shape(first[0], (first[2], first[1]), config, pipeline.spatial_ratio, pipeline.temporal_ratio)
+    check_shape(
+        first[0],
+        (first[2], first[1]),
+        config,
+        pipeline.vae_scale_factor_spatial,
+        pipeline.vae_scale_factor_temporal,
+    )
 
 
 def _cache(folder: Path, config: TuneConfig, transformer: TrackingTransformer3DModel) -> Cache:
     where = Path(config.cache) if config.cache else Path(config.data) / "cache"
     text = (folder / "text_encoder", folder / "tokenizer")
     length = transformer.config.max_text_seq_length
-    return Cache(where, folder / "vae", text, length, pixels=bool(transformer.config.track_frequencies))
+    pixels = isinstance(transformer, WarpGuidedTransformer3DModel)
+    return Cache(where, folder / "vae", text, length, pixels=pixels)
 
 
 def _encode(entries, cache: Cache, folder: Path, vae, dtype, accelerator: Accelerator, log: Log) -> None:

@@ -62,6 +62,9 @@ class Predictor(nn.Module):
     def forward(self, noisy: torch.Tensor, batch: Batch, timesteps: torch.Tensor, rotary: Rotary | None):
         """The predicted velocity [B, L, C, h, w], float32."""
         ofs = None if self.transformer.config.ofs_embed_dim is None else noisy.new_full((1,), 2.0)
+        guidance = {}
+        if batch.coordinates is not None:
+            guidance = {"track_coordinates": batch.coordinates, "first_frame": batch.first}
         with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.bf16):
             predicted = self.transformer(
                 torch.cat([noisy, batch.image], dim=2),
@@ -70,8 +73,7 @@ class Predictor(nn.Module):
                 ofs=ofs,
                 image_rotary_emb=rotary,
                 tracking_maps=batch.tracks,
-                track_coordinates=batch.coordinates,
-                first_frame=batch.first,
+                **guidance,
             ).sample
         return predicted.float()
 
@@ -154,7 +156,7 @@ class TuneTask:
             sigma = math.exp(self.config.image_noise + self.config.image_noise_spread * float(drawn))
             # Half of it: the recipe's noise is for pictures in -1..1.
             picture = picture + 0.5 * sigma * torch.randn(picture.shape, generator=generator)
-        return self.pipeline.first_frame_latents(picture, frames, generator).float().cpu()
+        return self.pipeline.encode_first_frame(picture, frames, generator).float().cpu()
 
     def loss(self, predictor: nn.Module, batch: Batch) -> torch.Tensor:
         """The recipe's: squared error of the clean latents that the velocity means, weighted with 1 / (1 - alpha_bar).
@@ -171,7 +173,7 @@ class TuneTask:
         """For [B, L, C, h, w]."""
         shape = latents.shape[1:]
         if shape not in self._rotary:
-            self._rotary[shape] = self.pipeline.rotary(shape[0], shape[2], shape[3])
+            self._rotary[shape] = self.pipeline.rotary_embeddings(shape[0], shape[2], shape[3])
         return self._rotary[shape]
 
     def rate(self, step: int, share: float) -> float:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fills what no frame shows, and the gutters around the islands, from the texels next to it.
+"""Fills texels that no frame shows, and the gutters around islands, from the texels next to them.
 
-First the covered texels grow by a few texels, so that a bilinear look-up at an island's rim meets its own colors.
-The rest is filled by push-pull (Gortler et al. 1996, "The lumigraph", section 3.4): averages over ever larger squares
-of what is known, taken back into the unknown from the smallest square that knows something.
+First the covered texels grow by a few texels, so that bilinear samples at an island's rim have its own colors. The rest
+is filled by push-pull (Gortler et al. 1996, "The lumigraph", section 3.4): averages of known texels over larger and
+larger squares are taken back into the unknown, from the smallest square that has a known texel.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from trackshade.control.compiling import kernel
 RIM = 4  # texels
 
 
-def fill(values: np.ndarray, known: np.ndarray, rim: int = RIM) -> np.ndarray:
-    """[S, S, C] float32 `values`, with those that are not `known` [S, S] bool replaced; all zero where none is.
+def fill(
+    values: np.ndarray,  # [S, S, C] float32
+    known: np.ndarray,  # [S, S] bool
+    rim: int = RIM,
+) -> np.ndarray:
+    """Return the values with unknown ones filled, [S, S, C] float32; all zero if none is known.
 
-    S is any size; the values that are known stay as they are.
+    Known values stay as they are. `rim` is the number of texels by which they grow first.
     """
     values = np.where(known[..., None], values, np.float32(0)).astype(np.float32)
     weight = known.astype(np.float32)
@@ -81,7 +85,7 @@ def _pull(values, weight, out, out_weight):
 
 @kernel
 def _push(coarse, weight, out):
-    """Bilinear from the coarser level into what is unknown."""
+    """Interpolate the coarser level bilinearly into unknown texels."""
     height, width, channels = out.shape
     for i in range(height):
         y = 0.5 * i - 0.25

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A video's colors at places on a moving surface, over all frames in which they are clearly seen, made one.
+"""Gathers a video's colors at points of a moving surface, over all frames in which they are clearly visible.
 
-A place is looked for in every frame: its triangle's vertices of that frame give its point, the camera of that frame
-its pixel. It counts where that pixel is clear (`views`), shows this mesh, and the point is not deeper than what is
-seen there. The frame is sampled bilinearly. Each sample weighs
+A point is projected into every frame, by its triangle's vertices and the camera of that frame. It counts if its pixel
+is clear (`views`) and shows this mesh, and if it is not deeper than what is visible there. The frame is sampled
+bilinearly. The weight of each sample is
 
     cos(viewing angle) × pixels per area of surface,
 
-so that near and frontal views outweigh far and slanting ones. The color is the weighted geometric median of the
-samples (Weiszfeld 1937, "Sur le point pour lequel la somme des distances de n points donnés est minimum"), which a
-minority of frames that flicker, or show a reflection, does not move; within `SOFT` levels it is the weighted mean.
+so that near and frontal views outweigh far and slanting ones. The color is the weighted geometric median of the samples
+(Weiszfeld 1937, "Sur le point pour lequel la somme des distances de n points donnés est minimum"), which a minority of
+frames that flicker, or show a reflection, does not move; within `SOFT` levels it is the weighted mean.
 
 Colors stay in the 8-bit values of the video, in which steps look alike and a flat color comes out as it went in.
 """
@@ -24,56 +24,61 @@ from dataclasses import dataclass
 import numpy as np
 
 from trackshade.control.compiling import inlined, kernel
-from trackshade.results.texture.texels import Places
+from trackshade.results.texture.texels import TargetPoints
 from trackshade.results.texture.views import Views
 from trackshade.shot import Shot
 
 SOFT = 3.0  # levels
-GRAZING = 0.08  # cosine of the viewing angle below which nothing is taken
-_ROUNDS = 8
+GRAZING = 0.08  # cosine of the viewing angle below which samples are ignored
+_ITERATIONS = 8
 _BLOCK = 1 << 15  # targets that a thread takes at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Gathered:
+class GatheredColors:
     """What the video shows at N targets.
 
     Attributes:
-        color: [N, 3] float32, levels 0..255; NaN where nothing was seen.
-        seen: [N] int32, how many samples that is made of.
+        color: [N, 3] float32, levels 0..255; NaN where there are no samples.
+        count: [N] int32, number of samples.
         variation: [N] float32, standard deviation of the samples (n - 1 in the denominator; root mean square of the
-            channels), levels, as `result.consistency` defines it; NaN where fewer than two were seen.
+            channels), levels, as `results.consistency` defines it; NaN where there are fewer than two samples.
     """
 
     color: np.ndarray
-    seen: np.ndarray
+    count: np.ndarray
     variation: np.ndarray
 
 
-def gather(
+def gather_colors(
     views: Views,
-    video: np.ndarray,
+    video: np.ndarray,  # [T, H, W, 3] uint8
     mesh: int,
-    places: Places,
+    points: TargetPoints,
     threads: int,
     progress: Callable[[int], None] = lambda count: None,
     geometry: int | None = None,
-) -> Gathered:
-    """Gathers `video` [T, H, W, 3] uint8 at places of a mesh.
+) -> GatheredColors:
+    """Gather the colors of a video at points of a mesh.
 
     Args:
-        progress: told how many more targets are done, in this thread.
-        geometry: index into `Shot.geometries` of the geometry that the places are on, by default the mesh's first one.
-            Only samples in which the mesh has it, or one with the same points, are looked at.
+        views: what the camera sees.
+        video: the video, a frame for each sample of the shot.
+        mesh: index into `Shot.meshes`.
+        points: the points, by target.
+        threads: number of threads.
+        progress: called with the number of further targets that are done, in the calling thread.
+        geometry: index into `Shot.geometries` of the geometry that the points are on; the mesh's first one if None.
+            Only frames in which the mesh has it, or one with the same points, are used.
     """
     shot = views.shot
     track = shot.meshes[mesh]
     if geometry is None:
         geometry = track.geometry
-    positions, rows = samples_of(shot, mesh, geometry)
+    positions, rows = _samples_with(shot, mesh, geometry)
     triangles, camera = shot.geometries[geometry].triangles, shot.camera
-    count = len(places.target)
-    out = Gathered(np.empty((count, 3), np.float32), np.empty(count, np.int32), np.empty(count, np.float32))
+    count = len(points.target)
+    out = GatheredColors(np.empty((count, 3), np.float32), np.empty(count, np.int32), np.empty(count, np.float32))
     to_camera = camera.world_to_camera @ track.matrix_world
     k = camera.intrinsics
     lens = np.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], axis=1)
@@ -85,13 +90,13 @@ def gather(
         np.array(camera.clip),
         np.where(track.visible, rows, -1),
     )
-    most = int(np.diff(places.start).max(initial=0)) * len(video)
+    most = int(np.diff(points.start).max(initial=0)) * len(video)
 
     def work(first: int) -> int:
         last = min(first + _BLOCK, count)
         _gather(
-            positions, triangles, *state, views.owner, views.reach, video, mesh,
-            places.start, places.triangle, places.weights, first, last, most, out.color, out.seen, out.variation,
+            positions, triangles, *state, views.clear_mesh, views.depth_limit, video, mesh,
+            points.start, points.triangle, points.weights, first, last, most, out.color, out.count, out.variation,
         )  # fmt: skip
         return last - first
 
@@ -101,14 +106,16 @@ def gather(
     return out
 
 
-def samples_of(shot: Shot, mesh: int, geometry: int) -> tuple[np.ndarray, np.ndarray]:
-    """The positions [n, V, 3] of a mesh in the samples in which it has a geometry, or one with the same points, and
-    which of them is that of each sample: [T] int64, -1 where it has another topology.
+def _samples_with(shot: Shot, mesh: int, geometry: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of a mesh in the samples in which it has a geometry, or one with the same points.
+
+    Returns:
+        The positions [n, V, 3], and the row of each sample in them, [T] int64; -1 where it has another topology.
     """
-    track, wanted = shot.meshes[mesh], shot.geometries[geometry]
-    alike = [index for index in track.geometries if shot.geometries[index].same_points(wanted)]
-    parts = [shot.geometries[index].positions for index in alike]
-    starts = dict(zip(alike, np.cumsum([0, *(len(part) for part in parts)]).tolist(), strict=False))
+    track, target = shot.meshes[mesh], shot.geometries[geometry]
+    same = [index for index in track.geometries if shot.geometries[index].same_points(target)]
+    parts = [shot.geometries[index].positions for index in same]
+    starts = dict(zip(same, np.cumsum([0, *(len(part) for part in parts)]).tolist(), strict=False))
     rows = np.full(len(shot.frame_numbers), -1, np.int64)
     for t in range(len(rows)):
         index = track.geometry_at(t)
@@ -119,13 +126,13 @@ def samples_of(shot: Shot, mesh: int, geometry: int) -> tuple[np.ndarray, np.nda
 
 @kernel
 def _gather(
-    positions, triangles, to_camera, lens, orthographic, clip, rows, owner, reach, video, mesh,
-    start, triangle, weights, first, last, most, color, seen, variation,
+    positions, triangles, to_camera, lens, orthographic, clip, rows, clear_mesh, depth_limit, video, mesh,
+    start, triangle, weights, first, last, most, color, counts, variation,
 ):  # fmt: skip
-    height, width = owner.shape[1], owner.shape[2]
+    height, width = clear_mesh.shape[1], clear_mesh.shape[2]
     samples, weight = np.empty((most, 3), np.float32), np.empty(most, np.float32)
     for n in range(first, last):
-        found = 0
+        count = 0
         for p in range(start[n], start[n + 1]):
             f = triangle[p]
             n0, n1, n2 = triangles[f, 0], triangles[f, 1], triangles[f, 2]
@@ -149,16 +156,16 @@ def _gather(
                 if not (u >= 1.0 and u < width - 1.0 and v >= 1.0 and v < height - 1.0):
                     continue
                 i, j = int(v), int(u)
-                if owner[t, i, j] != mesh or z > reach[t, i, j]:
+                if clear_mesh[t, i, j] != mesh or z > depth_limit[t, i, j]:
                     continue
                 w = _weight(at, n0, n1, n2, m, x, y, z, orthographic[t], lens[t, 0] * lens[t, 1])
                 if w > 0.0:
-                    _sample(video[t], u - 0.5, v - 0.5, samples[found])
-                    weight[found] = w
-                    found += 1
-        seen[n] = found
-        variation[n] = _deviation(samples, found)
-        _median(samples, weight, found, color[n])
+                    _sample(video[t], u - 0.5, v - 0.5, samples[count])
+                    weight[count] = w
+                    count += 1
+        counts[n] = count
+        variation[n] = _deviation(samples, count)
+        _median(samples, weight, count, color[n])
 
 
 @inlined
@@ -173,8 +180,10 @@ def _edge(at, n0, n1, m):
 
 @kernel
 def _weight(at, n0, n1, n2, m, x, y, z, orthographic, focal):
-    """cos × pixels per triangle at the camera-space point (x, y, z); 0 where it is seen too slantingly. Either side
-    counts, as either is drawn: a negative scale turns triangles over."""
+    """Return cos × pixels per triangle at the camera-space point (x, y, z); 0 at grazing angles.
+
+    Either side counts, as either is drawn: a negative scale turns triangles over.
+    """
     ex, ey, ez = _edge(at, n0, n1, m)
     gx, gy, gz = _edge(at, n0, n2, m)
     nx, ny, nz = ey * gz - ez * gy, ez * gx - ex * gz, ex * gy - ey * gx
@@ -190,7 +199,7 @@ def _weight(at, n0, n1, n2, m, x, y, z, orthographic, focal):
 
 @kernel
 def _sample(frame, x, y, out):
-    """Bilinear; (x, y) counts from the center of the first pixel and lies at least half a pixel inside."""
+    """Sample bilinearly; (x, y) counts from the center of the first pixel and is at least half a pixel inside."""
     i, j = int(y), int(x)
     s, r = x - j, y - i
     for k in range(3):
@@ -216,16 +225,16 @@ def _deviation(samples, count):
 
 @kernel
 def _median(samples, weight, count, out):
-    """The weighted geometric median of the first `count` samples; NaN of none. It begins at the weighted mean."""
+    """Write the weighted geometric median of the first `count` samples, from the weighted mean on; NaN of none."""
     if count == 0:
         out[0] = out[1] = out[2] = np.nan
         return
     r = g = b = 0.0
-    for turn in range(_ROUNDS + 1):
+    for iteration in range(_ITERATIONS + 1):
         total = nr = ng = nb = 0.0
         for n in range(count):
             w = np.float64(weight[n])
-            if turn > 0:
+            if iteration > 0:
                 dr, dg, db = samples[n, 0] - r, samples[n, 1] - g, samples[n, 2] - b
                 w /= max(SOFT, math.sqrt(dr * dr + dg * dg + db * db))
             total += w
@@ -233,8 +242,8 @@ def _median(samples, weight, count, out):
             ng += w * samples[n, 1]
             nb += w * samples[n, 2]
         nr, ng, nb = nr / total, ng / total, nb / total
-        moved = max(abs(nr - r), abs(ng - g), abs(nb - b))
+        change = max(abs(nr - r), abs(ng - g), abs(nb - b))
         r, g, b = nr, ng, nb
-        if turn > 0 and moved < 0.1:
+        if iteration > 0 and change < 0.1:
             break
     out[0], out[1], out[2] = r, g, b

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Surface points by the texel that they color: which places of a mesh its texture coordinates lay on each texel.
+"""Surface points by the texel that they color: which points of a mesh its texture coordinates map to each texel.
 
 Texel (row i, column j) of a texture of S × S has its center at u = (j + 0.5) / S, v = 1 - (i + 0.5) / S. Where
-coordinates overlap, a texel has several places.
+coordinates overlap, a texel has several points.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 
 from trackshade.control.compiling import inlined, kernel
 
-_RIM = 1e-5  # barycentric: nearer to an edge than this, a place may belong to both triangles of the edge
+_RIM = 1e-5  # barycentric: nearer to an edge than this, a point may belong to both triangles of the edge
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
-    """Places on triangles, those of one target (a texel, say) side by side.
+class TargetPoints:
+    """Points on triangles, grouped by the target that they color, such as a texel or a pixel.
 
     Attributes:
-        target: [N] int64, ascending: what each group of places colors, such as a flat texel.
-        start: [N + 1] int64: the places of target n are start[n] to start[n + 1].
+        target: [N] int64, ascending, flat indices of the targets.
+        start: [N + 1] int64: the points of target n are start[n] to start[n + 1].
         triangle: [P] int32.
         weights: [P, 2] float32, barycentric, of the triangle's second and third vertex.
     """
@@ -35,25 +35,23 @@ class Places:
 
 
 @dataclass(frozen=True, eq=False)
-class Texels(Places):
+class Texels(TargetPoints):
     """The texels of a square texture that a mesh covers.
 
     Attributes:
         size: texels along a side.
-        shared: share of the covered texels that show more than one place of the mesh.
+        shared: fraction of the covered texels that show more than one point of the mesh.
     """
 
     size: int
     shared: float
 
 
-def outside(uv: np.ndarray) -> bool:
-    """Whether coordinates [F, 3, 2] leave the unit square, as those of UDIM tiles do."""
-    return bool(len(uv)) and not bool(np.all((uv >= -1e-4) & (uv <= 1 + 1e-4)))
-
-
-def texels(uv: np.ndarray, size: int) -> Texels:
-    """The texels whose centers the triangles with coordinates `uv` [F, 3, 2] float32 cover."""
+def find_texels(
+    uv: np.ndarray,  # [F, 3, 2] float32 texture coordinates
+    size: int,
+) -> Texels:
+    """Return the texels whose centers the triangles cover, in a texture of `size` × `size`."""
     uv = np.ascontiguousarray(uv, np.float32)
     counts = np.zeros(size * size + 1, np.int64)
     inner = np.zeros(size * size, np.uint8)
@@ -78,14 +76,14 @@ def _corners(uv, f, size):
 
 @kernel
 def _box(x0, x1, x2, size):
-    """First and last texel whose center may lie between."""
+    """Return the first and last texel whose center may lie between."""
     low, high = min(x0, x1, x2), max(x0, x1, x2)
     return max(0, math.ceil(low - 0.5 - 1e-6)), min(size - 1, math.floor(high - 0.5 + 1e-6))
 
 
 @kernel
 def _weights(x0, y0, x1, y1, x2, y2, x, y):
-    """Barycentric weights of the second and third corner; NaN where the triangle has no area."""
+    """Return the barycentric weights of the second and third corner; NaN if the triangle has no area."""
     area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
     second = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) / area
     third = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) / area

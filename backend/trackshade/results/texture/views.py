@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the camera sees in every frame, as gathering asks for it: whose surface a pixel surely shows, and how far in.
+"""What the camera sees in every frame: the mesh that each pixel clearly shows, and up to which depth.
 
-A pixel is *clear* where the 3×3 pixels around it show one mesh without a jump in depth, and lie inside the frame. At a
-silhouette a render's pixel holds what is behind, too, so that only clear pixels are taken for a surface's color.
+A pixel is *clear* if the 3×3 pixels around it show one mesh without a jump in depth, and lie inside the frame. At a
+silhouette a render's pixel also holds what is behind, so that only clear pixels are used for a surface's color.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from trackshade.control.compiling import kernel
 from trackshade.control.scene import ShotRaster
-from trackshade.control.visibility import reach
+from trackshade.control.visibility import depth_limits
 from trackshade.shot import Shot
 
-BEND = 0.01  # of the depth: second differences above it are a jump
+MAX_BEND = 0.01  # of the depth: second differences above it are a jump
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +26,24 @@ class Views:
     """All frames of a shot, as its camera sees them.
 
     Attributes:
-        owner: [T, H, W] int32, index of the mesh that a clear pixel shows, -1 elsewhere.
-        reach: [T, H, W] float32, greatest depth at which a point in the pixel is still seen, metres along the
-            camera's axis; inf where nothing is.
+        shot: the shot.
+        clear_mesh: [T, H, W] int32, index of the mesh that a clear pixel shows, -1 elsewhere.
+        depth_limit: [T, H, W] float32, greatest depth at which a point in the pixel is still visible, metres along the
+            camera's axis; inf for the background.
     """
 
     shot: Shot
-    owner: np.ndarray
-    reach: np.ndarray
+    clear_mesh: np.ndarray
+    depth_limit: np.ndarray
 
 
-def look(shot: Shot, threads: int, progress: Callable[[], None] = lambda: None) -> Views:
-    """Draws every frame of a shot; `progress` is called after each, in this thread.
+def render_views(shot: Shot, threads: int, progress: Callable[[], None] = lambda: None) -> Views:
+    """Draw every frame of a shot.
+
+    Args:
+        shot: the shot.
+        threads: number of frames drawn at a time.
+        progress: called after every frame, in the calling thread.
 
     Raises:
         ShotError: what `Shot.check_values` finds.
@@ -49,8 +55,8 @@ def look(shot: Shot, threads: int, progress: Callable[[], None] = lambda: None) 
     def draw(times: np.ndarray) -> None:
         raster = ShotRaster(shot)
         for t in times:
-            seen = raster.draw(int(t))
-            _look(views, int(t), seen.depth, seen.label)
+            buffers = raster.draw(int(t))
+            _fill_view(views, int(t), buffers.depth, buffers.label)
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(draw, np.array_split(np.arange(count), count)):
@@ -58,25 +64,29 @@ def look(shot: Shot, threads: int, progress: Callable[[], None] = lambda: None) 
     return views
 
 
-def views_of(shot: Shot, depth: np.ndarray, label: np.ndarray) -> Views:
-    """The same from frames that were drawn before: depth [T, H, W] f32, metres, and label [T, H, W] i32."""
+def views_from_buffers(
+    shot: Shot,
+    depth: np.ndarray,  # [T, H, W] float32, metres
+    label: np.ndarray,  # [T, H, W] int32
+) -> Views:
+    """Return the views of frames that were drawn before."""
     views = Views(shot, np.empty(label.shape, np.int32), np.empty(depth.shape, np.float32))
     for t in range(len(depth)):
-        _look(views, t, depth[t], label[t])
+        _fill_view(views, t, depth[t], label[t])
     return views
 
 
-def _look(views: Views, t: int, depth: np.ndarray, label: np.ndarray) -> None:
-    _clear(depth, label, bool(views.shot.camera.orthographic[t]), views.owner[t])
-    reach(depth, views.reach[t])
+def _fill_view(views: Views, t: int, depth: np.ndarray, label: np.ndarray) -> None:
+    _find_clear(depth, label, bool(views.shot.camera.orthographic[t]), views.clear_mesh[t])
+    depth_limits(depth, views.depth_limit[t])
 
 
 @kernel
-def _clear(depth, label, orthographic, owner):
-    """1/z is linear over the screen where a surface is flat (z itself for an orthographic camera), so that second
-    differences show jumps and not slopes."""
+def _find_clear(depth, label, orthographic, out):
+    # 1/z is linear over the screen where a surface is flat (z itself for an orthographic camera), so that second
+    # differences show jumps and not slopes.
     height, width = depth.shape
-    owner[:] = -1
+    out[:] = -1
     for i in range(1, height - 1):
         for j in range(1, width - 1):
             mesh = label[i, j]
@@ -93,8 +103,8 @@ def _clear(depth, label, orthographic, owner):
             for a, b in ((0, 1), (1, 0), (1, 1), (1, -1)):
                 ends = _linear(depth[i - a, j - b], orthographic) + _linear(depth[i + a, j + b], orthographic)
                 bend = max(bend, abs(ends - 2.0 * middle))
-            if bend <= BEND * abs(middle):
-                owner[i, j] = mesh
+            if bend <= MAX_BEND * abs(middle):
+                out[i, j] = mesh
 
 
 @kernel

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Programs that run outside Blender's main thread, with progress and cancellation. Does not import bpy.
+
+`CancellableTask` runs programs one after another, `BackgroundTask` runs a function in a thread for a panel to follow,
+and `run_backend_task` runs one command of `trackshade.cli.backend_tasks` in the backend's environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from trackshade.core.errors import CancelledError, JobError, TrackshadeError, UsageError
+from trackshade.core.processes import environment_python
+from trackshade.ipc import json_lines
+
+TAIL = 200  # lines of a program's output that are kept
+LOG_LINES = 300  # lines that a background task keeps for the log
+END_TIME = 3.0  # seconds that a cancelled program has to clean up
+
+# Runs a module and exits when standard input closes, that is, when the program that started it is gone.
+WATCHED = """
+import os, runpy, sys, threading
+def watch():
+    while os.read(0, 4096):
+        pass
+    os._exit(130)
+threading.Thread(target=watch, daemon=True).start()
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProgramResult:
+    """The exit code and the last lines of a program, and whether it was ended because it exceeded its time limit."""
+
+    code: int
+    tail: tuple[str, ...]
+    timed_out: bool = False
+
+
+class CancellableTask:
+    """Runs programs one after another; can be cancelled from any thread.
+
+    Args:
+        patience: seconds between closing a cancelled program's standard input and killing it. Use 0 for a program that
+            does not watch its standard input.
+    """
+
+    def __init__(self, patience: float = END_TIME) -> None:
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self.cancelled = threading.Event()
+
+    def check(self) -> None:
+        """Raises CancelledError if the task was cancelled."""
+        if self.cancelled.is_set():
+            raise CancelledError
+
+    def cancel(self) -> None:
+        """Ends the program that is running; returns immediately."""
+        self.cancelled.set()
+        with self._lock:
+            process = self._process
+        if process is not None:
+            threading.Thread(target=_end, args=(process, self._patience), name="trackshade-end", daemon=True).start()
+
+    def run(
+        self,
+        command: Sequence[str],
+        on_line: Callable[[str], None] | None = None,
+        *,
+        variables: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        limit: float | None = None,
+    ) -> ProgramResult:
+        """Runs a program to its end.
+
+        Args:
+            command: the program and its arguments.
+            on_line: called with each non-empty line of its output.
+            variables: its environment variables; None to inherit Blender's.
+            folder: its working directory; None to inherit Blender's.
+            limit: seconds after which it is ended.
+
+        Raises:
+            CancelledError: the task was cancelled.
+            OSError: the program cannot be started.
+        """
+        self.check()
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            encoding="utf-8", errors="replace", env=None if variables is None else dict(variables), cwd=folder,
+            creationflags=subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0,
+            start_new_session=sys.platform != "win32",
+        )  # fmt: skip
+        with self._lock:
+            self._process = process
+        timed_out = threading.Event()
+        end = partial(_end, process, self._patience)
+        timer = threading.Timer(limit, lambda: (timed_out.set(), end())) if limit is not None else None
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        try:
+            if self.cancelled.is_set():  # between the check and the start
+                end()
+            tail = self._read(process, on_line)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            with self._lock:
+                self._process = None
+            end()
+        self.check()
+        return ProgramResult(process.returncode, tuple(tail), timed_out.is_set())
+
+    def _read(self, process: subprocess.Popen[str], on_line: Callable[[str], None] | None) -> deque[str]:
+        tail: deque[str] = deque(maxlen=TAIL)
+        assert process.stdout is not None
+        for line in process.stdout:
+            text = line.rstrip()
+            tail.append(text)
+            if on_line is not None and text:
+                on_line(text)
+        process.wait()
+        return tail
+
+
+class BackgroundTask(CancellableTask):
+    """Calls `function(task)` in a thread of its own.
+
+    Args:
+        function: the work; receives this task, to report progress and to run programs.
+        message: what is being done, for the panel.
+
+    Attributes:
+        progress: fraction that is done, 0 to 1; None if unknown.
+        message: what is being done, for the panel.
+        error: why the function failed, or None.
+        result: what the function returned.
+        log_lines: the latest messages and lines of output, for the log.
+    """
+
+    def __init__(self, function: Callable[[BackgroundTask], Any], message: str = "") -> None:
+        super().__init__()
+        self.progress: float | None = None
+        self.message = message
+        self.error: TrackshadeError | None = None
+        self.result: Any = None
+        self.log_lines: deque[str] = deque(maxlen=LOG_LINES)
+        self._function = function
+        self._thread = threading.Thread(target=self._run, name="trackshade-work", daemon=True)
+        self._thread.start()
+
+    def report(self, progress: float | None, message: str) -> None:
+        """Sets the progress, 0 to 1, and the message that the panel shows."""
+        self.progress, self.message = progress, message
+        if not self.log_lines or self.log_lines[-1] != message:
+            self.log_lines.append(message)
+
+    def cancel(self) -> None:
+        """Asks the function to end; returns immediately."""
+        super().cancel()
+        if self.running:
+            self.message = "Stopping"
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is alive."""
+        return self._thread.is_alive()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits for the end; returns whether it came in time."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self.result = self._function(self)
+        except CancelledError as error:
+            self.error = error
+            return
+        except TrackshadeError as error:
+            self.error = error
+            _log.warning("%s: %s", self.message, error)
+        except Exception as error:  # noqa: BLE001 - a defect must be shown, not lost in a thread
+            self.error = JobError("defect", f"Trackshade has failed ({type(error).__name__}: {error}).", "Report it.")
+            _log.exception("%s: failed", self.message)
+        if self.error is not None:
+            self.log_lines.append(str(self.error))
+
+
+def run_backend_task(
+    task: CancellableTask,
+    python: Path | str,
+    *arguments: str,
+    progress: Callable[[int, int], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
+    limit: float | None = None,
+) -> dict[str, Any]:
+    """Runs a command of `trackshade.cli.backend_tasks` to its end.
+
+    Args:
+        task: runs the program, and cancels it.
+        python: interpreter of the backend's environment.
+        arguments: the command and its arguments.
+        progress: called as progress(done, total), in bytes or steps.
+        on_line: called with each line of output that is not a message.
+        limit: seconds after which the program is ended.
+
+    Returns:
+        The result that the command prints.
+
+    Raises:
+        UsageError: the interpreter cannot be run.
+        JobError: the program ended without a result.
+        CancelledError: the task was cancelled.
+        TrackshadeError: the command failed with this error.
+    """
+    answer: dict[str, Any] = {}
+
+    def receive(line: str) -> None:
+        message = json_lines.parse_line(line)
+        if message is None:
+            if on_line is not None:
+                on_line(line)
+        elif message.get("event") != "progress":
+            answer.update(message)
+        elif progress is not None:
+            progress(int(message["done"]), max(1, int(message["total"])))
+
+    try:
+        start = environment_python(python, "-m", "trackshade.cli.backend_tasks", *arguments)
+        result = task.run(start.command, receive, variables=start.variables, limit=limit)
+    except OSError as error:
+        raise UsageError(
+            "wrong-python", f"{python} cannot be run: {error.strerror}.", "Choose another Python."
+        ) from error
+    if answer.get("event") == "error":
+        raise TrackshadeError.from_dict(answer)
+    if answer.get("event") != "result":
+        reason = next((line for line in reversed(result.tail) if line.strip()), "it printed nothing")
+        if result.timed_out:
+            reason = f"it did not answer within {limit:.0f} seconds"
+        _log.warning("%s in %s ended with code %d: %s", arguments[0], python, result.code, "\n".join(result.tail[-20:]))
+        raise JobError(
+            "backend-task-failed",
+            f"The backend's environment does not work ({python}): {reason[:300]}",
+            "Set the backend up again, or choose another environment.",
+        )
+    return answer
+
+
+def _end(process: subprocess.Popen[str], patience: float) -> None:
+    """Ends a program and everything that it started."""
+    if process.stdin is not None and not process.stdin.closed:
+        with contextlib.suppress(OSError):  # the program has ended already
+            process.stdin.close()
+    try:
+        process.wait(patience if process.returncode is None else 0)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    if sys.platform == "win32":
+        process.kill()
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except OSError:  # ended in the meantime
+        return
+    process.wait()

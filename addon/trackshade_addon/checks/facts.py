@@ -1,0 +1,461 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Facts about a scene that matter for a job, read without changing the scene.
+
+`read_current_frame` reads what Blender has evaluated for the current frame, within a time limit, so that a timer may
+call it while the user works. `read_frames` steps to the shot's first, middle and last frame, as a capture does, and
+restores the scene.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+import time
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from trackshade.config import registry
+from trackshade.config.registry import ModelSpec
+from trackshade.core import geometry
+from trackshade.core.errors import TrackshadeError
+from trackshade.core.fitting import FrameMap, SizeFit
+from trackshade.core.image_headers import ImageHeader
+from trackshade.shot import CameraTrack
+from trackshade.shot.input_image import place_image
+
+from .. import backend
+from ..capture.camera import camera_intrinsics, sees
+from ..capture.completeness import Gap, find_gaps
+from ..capture.geometry import keeps_topology, surface
+from ..capture.given_image import IMAGE, read_given_header
+from ..capture.instances import InstanceKey, InstanceReader
+from ..capture.materials import MaterialEvaluator, MaterialNotes
+from ..capture.render_state import RenderState
+from ..capture.request import ShotRequest
+from ..capture.restore import fix_camera, preserve_scene
+from ..capture.stepping import Stepper, Steps
+from ..messages import texts
+from ..placement.color import inverse_space
+from ..properties.preferences import DEFAULT_RESULTS, get_preferences, unsaved_results_folder
+
+CAMERA_TYPES = ("PERSP", "ORTHO")
+TIME_LIMIT = 0.006  # seconds that reading the current frame may take
+GAPS_TIME_FRACTION = 0.005  # of the time, at most, that is spent on finding gaps while the user works
+GAPS_RENEWAL = 5.0  # seconds after which gaps are looked for again, at the earliest
+MAX_NAMES = 20  # of objects
+_STATIC_MODIFIERS = {
+    *("ARRAY", "BEVEL", "DECIMATE", "EDGE_SPLIT", "MASK", "MIRROR", "MULTIRES", "SCREW", "SKIN", "SOLIDIFY"),
+    *("SUBSURF", "TRIANGULATE", "UV_PROJECT", "WELD", "WEIGHTED_NORMAL", "WIREFRAME"),
+}
+_REBUILDING_MODIFIERS = {"EXPLODE", "FLUID", "REMESH"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about a scene; None for what is not known."""
+
+    frames: tuple[float, ...] = ()  # scene frames that were read
+    first: bool = False  # whether the shot's first frame is one of them
+    camera: str | None = None  # name of the camera, or None
+    camera_kind: str = ""  # type of the camera, as Blender's; "" where the object is no camera
+    plan: str = ""  # how the frame range is fitted to the model, in words
+    plan_error: str = ""  # why it cannot be fitted
+    rule: str = "exact"  # rule by which it is fitted: "exact", "choose", "step" or "resample"
+    objects: int = 0  # number of objects that are sent to the backend
+    vertices: int = 0  # number of their vertices
+    sent: int = 0  # number of bytes
+    whole: bool = True  # whether everything was counted; if not, there is more
+    seen: int = 0  # number of objects that are in view in any of the frames
+    seen_first: int = 0  # number of objects that are in view in the first frame
+    unseen: tuple[str, ...] = ()  # names of objects that are not in view in any of them
+    changing: tuple[str, ...] = ()  # names of objects whose vertices differ between frames
+    unrendered: tuple[str, ...] = ()  # names of visible objects that are hidden in renders
+    left_out: tuple[str, ...] = ()  # names of objects that renders show and the shot does not contain
+    displaced: tuple[str, ...] = ()  # names of objects that are displaced by their materials
+    diced: tuple[str, ...] = ()  # names of objects that Cycles subdivides while rendering
+    unclear: tuple[str, ...] = ()  # names of objects whose transparency cannot be determined
+    glass: tuple[str, ...] = ()  # names of objects that let more than half of the light through
+    through: bool = False  # whether those are left out of the shot
+    memory_free: int | None = None  # free main memory, bytes
+    device_free: int | None = None  # free memory of the device, bytes
+    model_memory: int = 0  # memory that the model needs on the device, bytes
+    model: str = ""  # title of the model
+    model_here: bool = True  # whether its weights are on this computer
+    saved: bool = True  # whether the file has been saved
+    relative: bool = False  # whether results are stored relative to the file
+    unsaved_results: str = ""  # folder for results of files that have not been saved
+    picture: str | None = None  # path of the image for the first frame; None where none is used
+    picture_error: str = ""  # why it cannot be read
+    picture_kind: str = ""  # how it will be fitted (see `given_image.Placement`)
+    picture_values: Mapping[str, str] = field(default_factory=dict)  # sizes for the sentence about that
+    picture_warnings: tuple[str, ...] = ()  # sentences about what of it cannot be read as intended
+    color: tuple[str, ...] = ()  # sentences about what changes colors on the way
+    gaps: tuple[Gap, ...] = ()  # missing files and data, blocked drivers and scripts
+
+
+@dataclass
+class _Census:
+    """What is visible in one frame, or in several."""
+
+    objects: dict[InstanceKey, str] = field(default_factory=dict)  # name by instance
+    vertices: dict[InstanceKey, int] = field(default_factory=dict)  # number of vertices by instance
+    seen: set[InstanceKey] = field(default_factory=set)  # instances in view of the camera
+    meshes: dict[int, int] = field(default_factory=dict)  # bytes that are sent, by address of the evaluated mesh
+    changing: dict[str, None] = field(default_factory=dict)  # names of objects whose vertices change
+    left_out: dict[str, None] = field(default_factory=dict)  # names of objects without a surface that renders show
+    notes: MaterialNotes = field(default_factory=MaterialNotes)  # what there is to say about materials
+    whole: bool = True  # whether everything was counted
+
+    def add(self, other: _Census) -> None:
+        """Adds what another frame shows."""
+        for key in self.vertices.keys() & other.vertices.keys():
+            if self.vertices[key] != other.vertices[key]:
+                self.changing[self.objects[key]] = None
+        self.objects |= other.objects
+        self.vertices |= other.vertices
+        self.seen |= other.seen
+        self.changing |= other.changing
+        self.left_out |= other.left_out
+        self.notes.add(other.notes)
+        self.whole &= other.whole
+        if sum(other.meshes.values()) > sum(self.meshes.values()):
+            self.meshes = other.meshes
+
+
+@dataclass
+class _KnownGaps:
+    """Gaps that were found a while ago; finding them reads the disk and goes through all data."""
+
+    key: Any  # the file, and other things whose change makes them outdated at once
+    gaps: tuple[Gap, ...]
+    due: float  # when to look for them again, by the monotonic clock
+
+
+_known_gaps: dict[int, _KnownGaps] = {}  # by scene
+
+
+def read_current_frame(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, request: ShotRequest) -> Facts:
+    """Reads the facts of the current frame, as the viewport has evaluated it, within a time limit."""
+    view_layer.update()  # the evaluation may still point to the freed memory of what a script has removed
+    facts, frames, size = _read_settings(scene, request)
+    depsgraph = view_layer.depsgraph
+    if depsgraph is None or frames is None or size is None:
+        return facts
+    camera = _find_camera(scene, request) if facts.camera_kind in CAMERA_TYPES else None
+    census = _count(view_layer, depsgraph, camera, size, len(frames.frame_numbers), request, TIME_LIMIT)
+    now = scene.frame_current + scene.frame_subframe
+    seen_first = len(census.seen) if abs(now - frames.frame_numbers[0]) < 1e-3 else None
+    gaps = _find_gaps(scene, view_layer, frames, renew=False)
+    return _with_census(facts, census, (now,), seen_first, frames, gaps, view_layer, request)
+
+
+def read_frames(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, request: ShotRequest
+) -> Generator[Steps, None, Facts]:
+    """Reads the facts of the shot's first, middle and last frame, and restores the scene. Takes Blender's time.
+
+    Yields how many frames of simulations were stepped, and of how many.
+    """
+    facts, frames, size = _read_settings(scene, request)
+    if frames is None or size is None:
+        return facts
+    count = len(frames.frame_numbers)
+    samples = [frames.frame_numbers[t] for t in sorted({0, count // 2, count - 1})]
+    census, seen_first = _Census(), 0
+    with preserve_scene(scene) as changes:
+        if request.camera is not None and request.camera in scene.objects:
+            fix_camera(changes, scene, scene.objects[request.camera])
+        state = RenderState(changes, scene, view_layer, lambda sentence: None)
+        stepper = Stepper(scene, view_layer, samples, changes, state.follow)
+        for sample in samples:
+            yield from stepper.to(sample)
+            found = _count(view_layer, view_layer.depsgraph, scene.camera, size, count, request, None)
+            if sample == samples[0]:
+                seen_first = len(found.seen)
+            census.add(found)
+    gaps = _find_gaps(scene, view_layer, frames, renew=True)
+    return _with_census(facts, census, tuple(samples), seen_first, frames, gaps, view_layer, request)
+
+
+def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts, FrameMap | None, SizeFit | None]:
+    """Reads what does not depend on the frame."""
+    spec, frames, size, error = None, None, None, ""
+    try:
+        spec = registry.spec(request.model)
+        frames, size = request.plan(scene)
+    except TrackshadeError as found:
+        error = texts.error_text(found)
+    camera = _find_camera(scene, request)
+    preferences = get_preferences()
+    picture = None if request.first_frame in ("render", "none") else request.first_frame
+    facts = Facts(
+        camera=None if camera is None else camera.name,
+        camera_kind=camera.data.type if camera is not None and isinstance(camera.data, bpy.types.Camera) else "",
+        plan="" if frames is None else texts.frame_map_text(frames),
+        plan_error=error,
+        rule="exact" if frames is None else frames.rule,
+        memory_free=free_memory(),
+        saved=bool(bpy.data.filepath),
+        unsaved_results=str(unsaved_results_folder()),
+        relative=(preferences.results if preferences is not None else DEFAULT_RESULTS).startswith("//"),
+        picture=picture,
+        color=tuple(inverse_space(scene)[1]),
+        **(_read_image(picture, size) if picture else {}),
+        **(_read_model(spec) if spec is not None else {}),
+    )
+    return facts, frames, size
+
+
+def _find_gaps(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: FrameMap, renew: bool
+) -> tuple[Gap, ...]:
+    """Finds gaps; unless `renew`, returns those found a while ago where finding them takes long."""
+    key = bpy.data.filepath, view_layer.name, frames.frame_numbers, len(bpy.data.objects), len(bpy.data.images)
+    known = _known_gaps.get(scene.session_uid)
+    began = time.monotonic()
+    if known is not None and not renew and known.key == key and began < known.due:
+        return known.gaps
+    gaps = find_gaps(scene, view_layer, frames.frame_numbers)
+    ended = time.monotonic()
+    _known_gaps.clear()  # also those of scenes that are gone
+    due = ended + max(GAPS_RENEWAL, (ended - began) / GAPS_TIME_FRACTION)
+    _known_gaps[scene.session_uid] = _KnownGaps(key, gaps, due)
+    return gaps
+
+
+def _read_image(name: str, size: SizeFit | None) -> dict[str, Any]:
+    """Reads the header of an image for the first frame, and how the image will be fitted."""
+    try:
+        stat = None if name.startswith(IMAGE) else Path(name).stat()
+    except (OSError, ValueError):
+        stat = None
+    header = _read_header(name) if stat is None else _read_file_header(name, stat.st_mtime_ns, stat.st_size)
+    if isinstance(header, TrackshadeError):
+        return {"picture_error": texts.error_text(header)}
+    if size is None:
+        return {"picture_warnings": header.warnings}
+    sizes = {"size": header.size, "model": size.size, "frame": size.source}
+    return {
+        "picture_kind": place_image(header.size, size.size, size).kind,
+        "picture_values": {name: f"{width} × {height}" for name, (width, height) in sizes.items()},
+        "picture_warnings": header.warnings,
+    }
+
+
+@functools.lru_cache(maxsize=8)
+def _read_file_header(name: str, changed: int, length: int) -> ImageHeader | TrackshadeError:
+    """Reads the header of a file, again if the file has changed."""
+    return _read_header(name)
+
+
+def _read_header(name: str) -> ImageHeader | TrackshadeError:
+    try:
+        return read_given_header(name)
+    except TrackshadeError as error:
+        return error
+
+
+def _read_model(spec: ModelSpec) -> dict[str, Any]:
+    state = backend.state()
+    here = bool(backend.current_prefs().address) or registry.is_present(spec)
+    loaded = state.kind == "ready" and spec.shipped  # the embedded model is loaded with the backend
+    free = None if loaded else state.free_bytes
+    return {"model": spec.title, "model_here": here, "model_memory": spec.memory_bytes, "device_free": free}
+
+
+def _with_census(
+    facts: Facts,
+    census: _Census,
+    frames: tuple[float, ...],
+    seen_first: int | None,
+    frame_map: FrameMap,
+    gaps: tuple[Gap, ...],
+    view_layer: bpy.types.ViewLayer,
+    request: ShotRequest,
+) -> Facts:
+    unseen = dict.fromkeys(name for key, name in census.objects.items() if key not in census.seen)
+    matrices = 128 * len(frame_map.frame_numbers) * len(census.objects)
+    return replace(
+        facts,
+        frames=frames,
+        first=seen_first is not None,
+        objects=len(census.objects),
+        vertices=sum(census.vertices.values()),
+        sent=sum(census.meshes.values()) + matrices,
+        whole=census.whole,
+        seen=len(census.seen),
+        seen_first=seen_first or 0,
+        unseen=tuple(unseen)[:MAX_NAMES],
+        unrendered=() if census.objects else _hidden_in_renders(view_layer),
+        changing=tuple(census.changing)[:MAX_NAMES],
+        left_out=tuple(census.left_out)[:MAX_NAMES],
+        displaced=_object_names(census.notes.displaced),
+        diced=tuple(census.notes.diced)[:MAX_NAMES],
+        unclear=_object_names(census.notes.unknown),
+        glass=tuple(census.notes.partly)[:MAX_NAMES],
+        through=request.glass == "through",
+        gaps=gaps,
+    )
+
+
+def _object_names(pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Returns the names of the objects in (object, material) pairs, each once."""
+    return tuple(dict.fromkeys(name for name, _ in pairs))[:MAX_NAMES]
+
+
+def _find_camera(scene: bpy.types.Scene, request: ShotRequest) -> bpy.types.Object | None:
+    """Returns the camera of the first frame."""
+    if request.camera is not None and request.camera in scene.objects:
+        return scene.objects[request.camera]
+    return scene.camera or next((marker.camera for marker in scene.timeline_markers if marker.camera), None)
+
+
+def _count(
+    view_layer: bpy.types.ViewLayer,
+    depsgraph: bpy.types.Depsgraph,
+    camera: bpy.types.Object | None,
+    size: SizeFit,
+    samples: int,
+    request: ShotRequest,
+    limit: float | None,
+) -> _Census:
+    """Counts what an evaluation shows, as much of it as `limit` seconds allow."""
+    census = _Census()
+    track = None if camera is None else _camera_track(camera, depsgraph, size)
+    until = None if limit is None else time.perf_counter() + limit
+    for seen in InstanceReader(view_layer).read(depsgraph):
+        if until is not None and time.perf_counter() > until:
+            census.whole = False
+            break
+        if not seen.visibility.visible:
+            continue
+        if seen.kind != "MESH":
+            if seen.kind not in ("HAIR", "CURVES") or request.hair == "none":
+                census.left_out.setdefault(seen.name)
+            continue
+        with surface(seen.obj) as mesh:
+            if not mesh.polygons:
+                continue
+            original = seen.obj.original
+            census.objects[seen.key] = seen.name
+            census.vertices[seen.key] = len(mesh.vertices)
+            address = seen.obj.data.as_pointer()
+            if address not in census.meshes:
+                census.meshes[address] = _mesh_bytes(mesh, samples if may_deform(original) else 1)
+                if may_rebuild(original):
+                    census.changing[seen.name] = None
+        corners = np.array([tuple(corner) for corner in seen.obj.bound_box], np.float64)  # [8, 3] object space
+        matrix = np.array(seen.item.matrix_world)
+        world = corners @ matrix[:3, :3].T + matrix[:3, 3]
+        if track is None or sees(track, size.size, 0, world):
+            census.seen.add(seen.key)
+    _read_materials(census, view_layer, depsgraph, request, until)
+    return census
+
+
+def _read_materials(
+    census: _Census,
+    view_layer: bpy.types.ViewLayer,
+    depsgraph: bpy.types.Depsgraph,
+    request: ShotRequest,
+    until: float | None,
+) -> None:
+    """Removes fully transparent objects from a census, and adds findings about materials, as far as there is time."""
+    materials = MaterialEvaluator(view_layer, request.glass)
+    materials.begin_sample(depsgraph)
+    for seen in InstanceReader(view_layer).read(depsgraph):
+        if until is not None and time.perf_counter() > until:
+            break
+        if seen.key in census.objects and seen.kind == "MESH":
+            looks = materials.evaluate(seen.obj, seen.obj.data, seen.name)
+            if looks and not any(look.is_shown for look in looks):
+                del census.objects[seen.key]
+                census.vertices.pop(seen.key)
+                census.seen.discard(seen.key)
+    census.notes = materials.notes
+
+
+def _camera_track(camera: bpy.types.Object, depsgraph: bpy.types.Depsgraph, size: SizeFit) -> CameraTrack | None:
+    """Returns the camera in this one frame; None where it cannot see anything."""
+    evaluated = camera.evaluated_get(depsgraph)
+    data = evaluated.data
+    if not isinstance(data, bpy.types.Camera) or data.type not in CAMERA_TYPES:
+        return None
+    matrix = np.array(evaluated.matrix_world, np.float64)
+    if not np.isfinite(matrix).all() or not matrix[:3, :3].any(axis=0).all():
+        return None
+    return CameraTrack(
+        name=camera.name,
+        sources=(camera.name,),
+        intrinsics=camera_intrinsics(data, camera.name, size)[None],
+        world_to_camera=geometry.world_to_camera(matrix)[None],
+        orthographic=np.array([data.type == "ORTHO"]),
+        clip=np.array([[data.clip_start, data.clip_end]], np.float64),
+    )
+
+
+def _mesh_bytes(mesh: bpy.types.Mesh, samples: int) -> int:
+    """Returns the size of a mesh as it is sent: positions, triangles, texture coordinates."""
+    triangles = len(mesh.loops) - 2 * len(mesh.polygons)
+    return 12 * samples * len(mesh.vertices) + triangles * (12 + (24 if mesh.uv_layers else 0))
+
+
+def may_deform(obj: bpy.types.Object) -> bool:
+    """Returns whether an original object's mesh may have other positions in other frames, judging by its settings."""
+    if obj.type != "MESH" or obj.data is None:
+        return True  # curves, text and metaballs are evaluated anew
+    animated = obj.data.animation_data is not None or obj.data.shape_keys is not None
+    deformed = any(item.type not in _STATIC_MODIFIERS for item in obj.modifiers)
+    return animated or deformed or obj.parent_type == "ARMATURE"
+
+
+def may_rebuild(obj: bpy.types.Object) -> bool:
+    """Returns whether an original object certainly has other vertices in other frames."""
+    rebuilds = any(item.type in _REBUILDING_MODIFIERS and item.show_render for item in obj.modifiers)
+    return rebuilds and not keeps_topology(obj)
+
+
+def _hidden_in_renders(view_layer: bpy.types.ViewLayer) -> tuple[str, ...]:
+    """Returns the names of objects with a surface that are visible in the viewport but not in renders."""
+    kinds = ("MESH", "CURVE", "SURFACE", "FONT", "META")
+    objects: Iterable[bpy.types.Object] = view_layer.objects
+    hidden = (obj for obj in objects if obj.type in kinds and obj.hide_render)
+    return tuple(obj.name for obj in hidden if obj.visible_get(view_layer=view_layer))[:MAX_NAMES]
+
+
+def free_memory() -> int | None:
+    """Returns the main memory that is available, bytes; None where the system does not tell."""
+    if sys.platform == "win32":
+        return _free_on_windows()
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # macOS compresses and swaps early
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _free_on_windows() -> int | None:
+    class Status(ctypes.Structure):
+        _fields_ = [
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in ("total", "free", "a", "b", "c", "d", "e")),
+        ]
+
+    status = Status()
+    status.length = ctypes.sizeof(Status)
+    call = getattr(ctypes, "windll").kernel32.GlobalMemoryStatusEx  # noqa: B009 - only Windows has it
+    return status.free if call(ctypes.byref(status)) else None

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Removing results from a scene, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from .background import remove_backgrounds
+from .collection import PLATE_KEY, remove_empty_collections
+from .compositor import remove_from_compositor
+from .materials import overridden_objects, restore_materials
+from .projection import TRACKS_KEY, detach_tracks
+from .sequencer import remove_strips
+from .uv_maps import remove_uv_maps
+
+
+def remove_result(scene: bpy.types.Scene, folder: Path, uv_maps: bool = True) -> None:
+    """Removes everything of a result from a scene. The result's files stay.
+
+    Args:
+        scene: The scene.
+        folder: Folder of the result.
+        uv_maps: Whether to remove the UV maps that were added for it, too.
+    """
+    tag = str(folder)
+    remove_textures(scene, tag, uv_maps)
+    remove_from_compositor(scene, tag)
+    remove_strips(scene, tag)
+    for obj in [item for item in scene.objects if item.get(PLATE_KEY) == tag]:
+        bpy.data.objects.remove(obj)
+    for data in {item.data for item in scene.objects if isinstance(item.data, bpy.types.Camera)}:
+        remove_backgrounds(data, tag)
+    remove_unused(scene, tag)
+
+
+def remove_textures(scene: bpy.types.Scene, tag: str | None = None, uv_maps: bool = False) -> int:
+    """Restores the materials of all objects that show a result.
+
+    Args:
+        scene: The scene.
+        tag: Folder of the result; None for any.
+        uv_maps: Whether to remove the UV maps that were added, too.
+
+    Returns:
+        The number of objects.
+    """
+    objects = overridden_objects(scene, tag)
+    for obj in objects:
+        detach_tracks(obj)
+        restore_materials(obj)
+    for obj in [item for item in scene.objects if item.get(TRACKS_KEY) and tag in (None, item.get(PLATE_KEY))]:
+        bpy.data.objects.remove(obj)
+    if uv_maps:
+        remove_uv_maps(objects)
+    remove_unused(scene, tag)
+    return len(objects)
+
+
+def remove_unused(scene: bpy.types.Scene, tag: str | None = None) -> None:
+    """Removes data-blocks of a result (None: of any) that nothing uses any more, and empty collections."""
+    for blocks in (bpy.data.meshes, bpy.data.cameras, bpy.data.materials, bpy.data.node_groups, bpy.data.images,
+                   bpy.data.actions):  # fmt: skip
+        for block in [item for item in blocks if item.users == 0 and PLATE_KEY in item]:
+            if tag in (None, block[PLATE_KEY]):
+                blocks.remove(block)
+    remove_empty_collections(scene)

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Results on the surfaces that they show: as baked textures, as projected frames, or as a heat map.
+
+Baked, each object shows one still texture: the median of all frames. Projected, it shows in each frame the pixels of
+that frame, wherever the shot's camera saw its points in it, and the baked texture elsewhere. The heat map shows how
+much each point's color varies over the frames.
+
+The textures come from the result's folder `texture`, which the backend's environment makes (`trackshade bake`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from trackshade.client import later
+from trackshade.core.errors import OutputError, ShotError, UsageError
+from trackshade.shot import Geometry, Shot
+
+from ..backend import current_prefs
+from ..backend.tasks import CancellableTask, run_backend_task
+from .collection import PlacedResult, choose_view_layer, make_result_collection, stored_path, tag
+from .color import inverse_space
+from .materials import make_texture_material, override_materials
+from .projection import Projection, attach_tracks, detach_tracks
+from .removal import remove_result, remove_textures, remove_unused
+from .result_folder import ResultFolder, read_result
+from .sequence import choose_frames, load_sequence, write_sequence
+from .uv_maps import capture_coordinates, choose_uv_maps, find_textured_objects, remove_uv_maps
+
+TRACKS = "tracks.shot"
+COORDINATES = "coordinates.shot"
+FORMAT = 1
+_KINDS = ("texture", "variation")
+_SAME_EDGES = 0.6  # two thirds of a quad mesh's edges are no diagonals
+
+
+class TextureBake(Future[None]):
+    """A bake of a result's textures by the backend's environment, in another process.
+
+    Attributes:
+        progress: 0 to 1.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """Starts the bake.
+
+        Args:
+            folder: Folder of the result.
+            options: Plain values for `trackshade.results.texture.folder.Wanted`.
+
+        Raises:
+            UsageError: There is no environment of the backend on this computer.
+        """
+        python = current_prefs().python()
+        if python is None:
+            raise UsageError(
+                "not-set-up",
+                "The backend is not set up yet, and it is needed to bake textures.",
+                "Press Set Up in the Backend panel.",
+            )
+        super().__init__()
+        self.progress = 0.0
+        self._task = CancellableTask()
+        arguments = (python, "bake", str(folder), json.dumps(options))
+        threading.Thread(target=self._run, args=arguments, name="trackshade-bake", daemon=True).start()
+
+    def stop(self) -> None:
+        """Cancels the bake if it is still running, and keeps an earlier one. Returns at once."""
+        if not self.done():
+            self._task.cancel()
+
+    def _run(self, python: str, *arguments: str) -> None:
+        try:
+            run_backend_task(self._task, python, *arguments, progress=self._report)
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            self.set_exception(error)
+        else:
+            self.set_result(None)
+
+    def _report(self, done: int, total: int) -> None:
+        self.progress = done / total
+
+
+@dataclass(frozen=True)
+class TexturePlan:
+    """What to bake, and for which objects."""
+
+    folder: Path  # folder of the result
+    uv_maps: dict[str, str]  # name of the UV map by object
+    changed: frozenset[str]  # names of objects whose faces differ from those in the shot, so that its tracks do not fit
+    warnings: tuple[str, ...]  # sentences about what is left out
+    options: dict[str, Any]  # plain values for the backend task "bake"
+
+    def discard(self) -> None:
+        """Removes the UV maps that were added for it."""
+        remove_uv_maps([obj for obj in bpy.data.objects if obj.name in self.uv_maps])
+
+
+@dataclass(frozen=True)
+class PreparedTextures:
+    """A result whose textures are baked."""
+
+    plan: TexturePlan
+    mode: str
+
+    def place(self, scene: bpy.types.Scene) -> PlacedResult:
+        """Puts the textures onto the scene's objects, within milliseconds.
+
+        Raises:
+            OutputError: The textures are missing or damaged.
+            ShotError: The scene lacks the objects.
+        """
+        try:
+            return _place_textures(self.plan, scene, self.mode)
+        except BaseException:
+            self.plan.discard()
+            raise
+
+
+def prepare_textures(
+    folder: Path, find_scene: Callable[[], bpy.types.Scene], mode: str, size: int | None = None
+) -> Generator[Future[Any] | None, None, PreparedTextures]:
+    """Does all that takes time, in steps. A step yields the future that it waits for: a thread or a process.
+
+    The scene may change between two steps, so each asks `find_scene` for it. One of them steps through a frame of it.
+
+    Args:
+        folder: Folder of the result.
+        find_scene: Returns the scene.
+        mode: One of TEXTURE_MODES.
+        size: Texels along a side of a texture; None for what the images show.
+
+    Raises:
+        OutputError: There is no result, or it cannot be written to.
+        ShotError: It does not contain its shot, or nothing of it is in the scene.
+        UsageError: There is no environment to bake in.
+        TrackshadeError: What the bake raises.
+    """
+    reading = later(_read_result_and_shot, folder)
+    yield reading
+    result, shot = reading.result()
+    plan = _plan_textures(result, shot, find_scene(), size)
+    try:
+        baking = TextureBake(plan.folder, plan.options)
+        try:
+            yield baking
+            baking.result()
+        finally:
+            baking.stop()
+    except BaseException:
+        plan.discard()
+        raise
+    return PreparedTextures(plan, mode)
+
+
+def _plan_textures(result: ResultFolder, shot: Shot, scene: bpy.types.Scene, size: int | None) -> TexturePlan:
+    """Finds the objects to texture, gives meshes UV maps where they need one, and writes the texture coordinates.
+
+    Textures of this result that the scene shows are removed first.
+
+    Raises:
+        OutputError: The coordinates cannot be written.
+        ShotError: Nothing of the result is in the scene.
+    """
+    remove_textures(scene, str(result.folder))
+    objects, excluded = find_textured_objects(scene, shot)
+    uv_maps, without_map = choose_uv_maps(objects)
+    excluded |= without_map
+    if not uv_maps:
+        raise _no_surface(scene, _exclusion_warnings(excluded))
+    path = result.folder / COORDINATES
+    try:
+        current = capture_coordinates(scene, result, shot, uv_maps, path)
+        hidden = uv_maps.keys() - {track.name for track in current.meshes}
+        excluded |= dict.fromkeys(hidden, "is not shown in renders any more")
+        remove_uv_maps([objects[name] for name in hidden])
+        uv_maps = {name: uv_map for name, uv_map in uv_maps.items() if name not in hidden}
+        if not uv_maps:
+            raise _no_surface(scene, _exclusion_warnings(excluded))
+        changed = _changed_meshes(shot, current, uv_maps)
+    except BaseException:
+        remove_uv_maps(list(objects.values()))
+        raise
+    warnings = _exclusion_warnings(excluded)
+    warnings += [
+        f"'{name}' has other faces than when it was captured: its texture is laid on as it was then, and its tracks "
+        "are not used. Shade it again."
+        for name in sorted(changed)
+    ]
+    # The projection is always written, so that scenes which show it go on doing so.
+    options = {"objects": sorted(uv_maps), "coordinates": str(path), "size": size, "projection": True}
+    return TexturePlan(result.folder, uv_maps, changed, tuple(warnings), options)
+
+
+def _place_textures(plan: TexturePlan, scene: bpy.types.Scene, mode: str) -> PlacedResult:
+    result = read_result(plan.folder)
+    record = _read_texture_record(result)
+    remove_result(scene, result.folder, uv_maps=False)
+    space, warnings = inverse_space(scene, "the texture")
+    warnings = [*plan.warnings, *warnings, *record["warnings"]]
+    projection = _load_projection(result, record, space) if mode == "projected" else None
+    collection = make_result_collection(scene, result, choose_view_layer(scene, None, result))
+    kind = "variation" if mode == "heat" else "texture"
+    count = 0
+    for entry in record["meshes"]:
+        name = entry["name"]
+        obj = scene.objects.get(name)
+        if obj is None or name not in plan.uv_maps:
+            continue
+        image = _load_texture(result, entry[kind], f"{result.name} {name}", space)
+        material = make_texture_material(f"{result.name} {name}", image, plan.uv_maps[name], scene, projection)
+        detach_tracks(obj)
+        override_materials(obj, tag(material, result), str(result.folder))
+        if projection is not None and name not in plan.changed:
+            path = result.folder / "texture" / entry["tracks"]
+            vertices = int(entry["vertices"])
+            warnings += attach_tracks(obj, collection, result, path, vertices, projection.choices)
+        count += 1
+    collection_name = collection.name if collection.objects else ""
+    remove_unused(scene)
+    if not count:
+        raise _no_surface(scene)
+    return PlacedResult(
+        folder=result.folder,
+        scene=scene.name,
+        collection=collection_name,
+        planes=(),
+        cameras=(),
+        frames=(math.ceil(result.samples[0]), math.floor(result.samples[-1])),
+        color_space=space,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _exclusion_warnings(reasons: Mapping[str, str]) -> list[str]:
+    return [f"'{name}' {reason}, and was given no texture." for name, reason in sorted(reasons.items())]
+
+
+def _no_surface(scene: bpy.types.Scene, reasons: Sequence[str] = ()) -> ShotError:
+    return ShotError(
+        "no-surface",
+        f"Scene '{scene.name}' has none of the meshes that the result shows, or none that can be given a texture."
+        + "".join(f" {reason}" for reason in reasons[:3]),
+        "Open the file that it was made from, and leave Edit Mode.",
+    )
+
+
+def _read_result_and_shot(folder: Path) -> tuple[ResultFolder, Shot]:
+    result = read_result(folder)
+    path = result.folder / TRACKS
+    if not path.is_file():
+        raise ShotError(
+            "tracks-missing",
+            f"The result in {result.folder} does not hold its shot ({TRACKS}), so its surfaces are not known.",
+            "Shade the shot again.",
+        )
+    return result, Shot.load(path)
+
+
+def _changed_meshes(shot: Shot, current: Shot, uv_maps: dict[str, str]) -> frozenset[str]:
+    """Returns the names of the meshes whose vertices have changed since the shot."""
+    geometries = {track.name: [current.geometries[index] for index in track.geometries] for track in current.meshes}
+    return frozenset(
+        track.name
+        for track in shot.meshes
+        if track.name in uv_maps
+        and track.name in geometries
+        and not any(_same_vertices(shot.geometries[track.geometry], item) for item in geometries[track.name])
+    )
+
+
+def _same_vertices(one: Geometry, other: Geometry) -> bool:
+    """Returns whether two meshes have the same vertices in the same order, by the edges between them.
+
+    Diagonals of four-sided faces do not count: they are a matter of rounding.
+    """
+    if one.positions.shape[1] != other.positions.shape[1]:
+        return False
+    if np.array_equal(one.triangles, other.triangles):
+        return True
+    if not one.deforms and not np.allclose(one.at(0), other.at(0), rtol=0, atol=1e-4 * float(np.ptp(one.at(0)))):
+        return False
+    edges = _edges(one)
+    return bool(np.isin(edges, _edges(other)).mean() > _SAME_EDGES) if len(edges) else True
+
+
+def _edges(geometry: Geometry) -> np.ndarray:
+    """Returns one number for each edge of the triangles."""
+    pairs = np.concatenate(
+        [geometry.triangles[:, [0, 1]], geometry.triangles[:, [1, 2]], geometry.triangles[:, [2, 0]]]
+    )
+    low, high = pairs.min(axis=1).astype(np.int64), pairs.max(axis=1).astype(np.int64)
+    return np.unique(low * geometry.positions.shape[1] + high)
+
+
+def _read_texture_record(result: ResultFolder) -> dict[str, Any]:
+    path = result.folder / "texture" / "texture.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        known = record["format"] <= FORMAT and isinstance(record["warnings"], list)
+        files = [result.folder / "texture" / entry[kind] for entry in record["meshes"] for kind in _KINDS]
+        if not known or not all(isinstance(entry["name"], str) for entry in record["meshes"]):
+            raise ValueError("its format is not known")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            "damaged-textures", f"The textures of {result.folder} cannot be read ({error}).", "Bake them again."
+        ) from error
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise OutputError("damaged-textures", f"The textures of {result.folder} lack {missing[0]}.", "Bake them again.")
+    return record
+
+
+def _load_projection(result: ResultFolder, record: dict[str, Any], space: str) -> Projection:
+    choices = choose_frames(result, lambda frame: None)
+    keys = record["projection"]
+    depths = [result.folder / "texture" / keys["reach"] / image.name for image in result.images]
+    frames = write_sequence(result, choices)
+    depth_frames = write_sequence(result, choices, depths, "reach")
+    return Projection(
+        choices=choices,
+        frames=frames,
+        image=tag(load_sequence(f"{result.name} projection", frames, space), result),
+        depth_frames=depth_frames,
+        depth_image=tag(load_sequence(f"{result.name} reach", depth_frames, "Non-Color"), result),
+        low=float(keys["low"]),
+        high=float(keys["high"]),
+        orthographic=bool(keys["orthographic"]),
+    )
+
+
+def _load_texture(result: ResultFolder, file: str, name: str, space: str) -> bpy.types.Image:
+    image = tag(bpy.data.images.load(str(result.folder / "texture" / file), check_existing=False), result)
+    image.name, image.filepath = name, stored_path(result.folder / "texture" / file)
+    image.colorspace_settings.name = space
+    return image

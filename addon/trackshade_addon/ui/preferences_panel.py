@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The add-on's preferences as Blender shows them, and the button that opens them."""
+
+from __future__ import annotations
+
+import bpy
+
+from trackshade.core import folders
+
+from .. import backend
+from ..properties.preferences import ADDON, PreferencesProperties
+from .backend_panel import draw_backend
+from .drawing import draw_text
+from .models_panel import draw_models
+
+
+class TrackshadePreferences(PreferencesProperties, bpy.types.AddonPreferences):
+    """Preferences of the add-on."""
+
+    bl_idname = ADDON
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        column = layout.column()
+        column.prop(self, "results")
+        column.prop(self, "unsaved_results", placeholder=str(folders.unsaved_results_dir()))
+        header, body = layout.panel("TRACKSHADE_preferences_backend")
+        header.label(text="Backend")
+        if body is not None:
+            draw_backend(body, context)
+            column = body.column(heading="Set Up")
+            column.enabled = backend.state().kind != "setting-up"
+            for name in ("device", "environment_folder", "base_python", "wheels_folder", "package_index"):
+                column.prop(self, name)
+            column = body.column(heading="Alternatives")
+            column.prop(self, "python")
+            column.prop(self, "endpoint")
+            if self.python:
+                column.operator("trackshade.check_environment", icon="CHECKMARK")
+        header, body = layout.panel("TRACKSHADE_preferences_models")
+        header.label(text="Models")
+        if body is not None:
+            draw_models(body, context)
+            draw_text(body, context, str(backend.models.folder()), "FILE_FOLDER")
+
+
+class TRACKSHADE_OT_show_preferences(bpy.types.Operator):
+    """Open the add-on's preferences, with settings for models and folders"""
+
+    bl_idname = "trackshade.show_preferences"
+    bl_label = "Preferences"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        if bpy.app.background or context.preferences.addons.get(ADDON) is None:
+            return {"CANCELLED"}
+        return bpy.ops.preferences.addon_show(module=ADDON)
+
+
+CLASSES = (TrackshadePreferences, TRACKSHADE_OT_show_preferences)

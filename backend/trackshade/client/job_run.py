@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The path of a job: capture, submit, follow, fetch, place. Panel, render engine, hook, commands and scripts share it.
+
+The path is a generator that does a little at each `next` and never waits for the backend. A timer or a modal operator
+of Blender can drive it, and so can a loop that sleeps (`run_to_end`).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_all
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from trackshade.client import Client, JobEvent, connect, later
+from trackshade.client.job_result import JobResult
+from trackshade.client.output_folder import OutputFolder
+from trackshade.client.progress import Progress, wait_for
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import CancelledError, OutputError
+from trackshade.shot import Shot
+
+T = TypeVar("T")
+PAUSE = 0.02  # seconds that a loop sleeps while the path waits
+FIRST_PATIENCE, PATIENCE = 10.0, 30.0  # seconds to wait for a backend that was named, and for one that was lost
+CANCEL_PATIENCE = 5.0  # seconds to wait until the backend has heard of a cancelled job
+
+_cancelling: set[Future[None]] = set()  # requests to cancel a job that are not answered yet
+
+
+@dataclass(frozen=True)
+class CapturedShot:
+    """What a job sends to the backend.
+
+    Attributes:
+        shot: The shot.
+        first_frame: [H, W, 3] uint8 sRGB image of the first sample at the shot's size, or None.
+        input_render: [T, H, W, 3] uint8 sRGB renders of all samples at the shot's size, or None.
+    """
+
+    shot: Shot
+    first_frame: np.ndarray | None = None
+    input_render: np.ndarray | None = None
+
+
+CaptureStep = Callable[[Future[Client]], Generator[Progress, None, CapturedShot]]
+PlacementStep = Callable[[JobResult], Generator[Progress, None, JobResult]]
+
+
+def run_job(
+    capture: CaptureStep,
+    settings: ShadeSettings,
+    client: Future[Client],
+    out: OutputFolder,
+    place: PlacementStep | None = None,
+) -> Generator[Progress, None, JobResult]:
+    """Run a whole job, from its shot to its placed result.
+
+    Args:
+        capture: Obtains the shot: captures the scene, reads a render, joins tracks or loads a file. Called with the
+            client, so that frames can be uploaded while later ones are captured.
+        settings: How the shot is shaded.
+        client: Connection to the backend, which may still be on its way.
+        out: Where the result goes.
+        place: Brings the result into a scene; None to leave it in its folder.
+
+    Raises:
+        TrackshadeError: As raised by `capture`, `shade_shot` and `place`.
+    """
+    start = time.monotonic()
+    captured = yield from capture(client)
+    result = yield from shade_shot(captured, settings, client, out)
+    if place is not None:
+        result = yield from place(result)
+    return replace(result, seconds=time.monotonic() - start)
+
+
+def shade_shot(
+    captured: CapturedShot, settings: ShadeSettings, client: Future[Client], out: OutputFolder
+) -> Generator[Progress, None, JobResult]:
+    """Have the backend shade a shot, and fetch the result.
+
+    If the generator is closed or fails while the job is running, the backend is asked to cancel the job.
+
+    Raises:
+        ProtocolError: The backend cannot be reached.
+        ModelError: The backend cannot run the model.
+        JobError: The job failed.
+        OutputError: The output folder is taken or cannot be written.
+        CancelledError: The job was cancelled by another client.
+    """
+    start = time.monotonic()
+    backend = yield from wait_for(client, "starting", "the backend")
+    job = secrets.token_hex(8)
+    chunks_left = [0]  # of one megabyte each
+    submitted: Future[str] | None = None
+    is_over = False
+
+    def remaining() -> str:
+        return f"{chunks_left[0]} MB to go" if chunks_left[0] else "the shot"
+
+    try:
+        submitted = later(
+            backend.submit,
+            captured.shot,
+            settings,
+            captured.first_frame,
+            captured.input_render,
+            job,
+            lambda count: chunks_left.__setitem__(0, count),
+        )
+        yield from wait_for(
+            submitted, "sending", lambda: f"{chunks_left[0]} MB to go" if chunks_left[0] else "the shot"
+        )
+        last = yield from _follow(backend, job)
+        is_over = True
+        if last.error is not None:
+            raise last.error
+        if last.state == "cancelled":
+            raise CancelledError("cancelled", "The job was cancelled.")
+        yield from _fetch(backend, job, out)
+    finally:
+        if submitted is not None and not is_over:
+            request = later(_cancel, backend, job, submitted)
+            _cancelling.add(request)
+            request.add_done_callback(_cancelling.discard)
+    return JobResult.load(job, out.path, time.monotonic() - start)
+
+
+def run_to_end(
+    steps: Generator[Progress, None, T],
+    report: Callable[[Progress], None],
+    check: Callable[[], None] | None = None,
+    cancel_patience: float = CANCEL_PATIENCE,
+) -> T:
+    """Run a path to its end, sleeping while it waits, in a thread that has nothing else to do.
+
+    Args:
+        steps: The path.
+        report: Called with the progress each time that it has changed.
+        check: Called after each step; may raise to end the path.
+        cancel_patience: Seconds to wait for the backend to hear that a job was cancelled. Without, it runs on until
+            the connection ends.
+
+    Raises:
+        CancelledError: On Ctrl-C, after the path has restored everything that it changed.
+        TrackshadeError: As raised by the path.
+    """
+    latest = None
+    try:
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as end:
+                return end.value
+            if progress.to_dict() != latest:
+                latest = progress.to_dict()
+                report(progress)
+            if check is not None:
+                check()
+            if progress.waits:
+                time.sleep(PAUSE)
+    except KeyboardInterrupt:
+        raise CancelledError from None
+    finally:
+        steps.close()
+        wait_for_cancellations(cancel_patience)
+
+
+def wait_for_cancellations(seconds: float) -> None:
+    """Wait until the backend knows which jobs were cancelled; it would run the others to their end."""
+    wait_for_all(list(_cancelling), seconds)
+
+
+@contextmanager
+def connect_with_options(options: Mapping[str, Any], model: str | None) -> Iterator[Future[Client]]:
+    """Connect to a backend as the options of a command say, in a thread; the connection ends with the block.
+
+    Args:
+        options: The command's "endpoint", "curve" and "backend_python"; see `trackshade.config.options`.
+        model: Model that the backend loads in advance, or None.
+    """
+    curve = None if options["curve"] is None else Path(options["curve"])
+    python = options["backend_python"] or os.environ.get("TRACKSHADE_PYTHON")
+
+    def open_connection() -> Client:
+        # A backend that does not answer at first is probably not on its way.
+        client = connect(options["endpoint"], curve=curve, python=python, patience=FIRST_PATIENCE)
+        client.set_patience(PATIENCE)
+        if model is not None:
+            client.warm(model)
+        return client
+
+    def close_connection(done: Future[Client]) -> None:
+        if done.exception() is None:
+            done.result().close()
+
+    connecting = later(open_connection)
+    try:
+        yield connecting
+    finally:
+        connecting.add_done_callback(close_connection)
+
+
+def _follow(client: Client, job: str) -> Generator[Progress, None, JobEvent]:
+    """Yield the progress of a job as its events arrive; return the last event."""
+    latest = Progress("queued", waits=True)
+    while True:
+        for event in client.poll(job):
+            latest = Progress(event.state, event.message, event.step, event.steps, preview=event.preview)
+            yield latest
+            if event.final:
+                return event
+        yield replace(latest, waits=True, preview=None)
+
+
+def _fetch(client: Client, job: str, out: OutputFolder) -> Generator[Progress, None, None]:
+    """Fetch a result; into another new folder if somebody else has put something into the reserved one."""
+    while True:
+        try:
+            yield from wait_for(later(client.fetch, job, out.path, out.force), "fetching", str(out.path))
+            return
+        except OutputError as error:
+            if error.code != "output-exists" or not out.reserve_next():
+                raise
+
+
+def _cancel(client: Client, job: str, submitted: Future[str]) -> None:
+    """Cancel a job, which may still be on its way to the backend."""
+    submitted.result()
+    client.cancel(job)

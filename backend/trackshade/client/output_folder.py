@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Folders for results: checked before any work, and reserved so that no two jobs get the same one."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from trackshade.config.registry import ModelSpec
+from trackshade.core.errors import OutputError
+from trackshade.core.text import format_size
+
+
+class OutputFolder:
+    """The folder that a job puts its result in.
+
+    A context manager: at the end of the block, a reserved folder that is still empty is removed again.
+
+    Attributes:
+        path: The folder.
+        force: Whether an older result in it is replaced.
+    """
+
+    def __init__(self, path: Path, force: bool = False, following: Iterator[Path] | None = None) -> None:
+        """Use a folder without checking it. Where it was reserved, `following` reserves other ones."""
+        self.path = path
+        self.force = force
+        self._following = following
+
+    @staticmethod
+    def reserve(
+        parent: Path, name: str, spec: ModelSpec, *, numbered: bool = False, fix: str = "Choose a writable folder."
+    ) -> OutputFolder:
+        """Create a new, empty folder, atomically: no other process gets the same one.
+
+        Args:
+            parent: Folder for results; created if it is missing.
+            name: Name of the folder. If it is taken, "NAME-2", "NAME-3" and so on.
+            spec: Model of the job, which says how much space a result needs.
+            numbered: Use "NAME-001", "NAME-002" and so on instead.
+            fix: What the user can do if nothing can be written to `parent`.
+
+        Raises:
+            OutputError: The folder cannot be created, or the disk has too little space.
+        """
+        following = _reserve_folders(parent, name, numbered, fix)
+        out = OutputFolder(next(following), following=following)
+        try:
+            check_output(out.path, spec)
+        except OutputError:
+            out.release()
+            raise
+        return out
+
+    @staticmethod
+    def choose(named: str | None, parent: Path, name: str, spec: ModelSpec, force: bool) -> OutputFolder:
+        """Return the folder that the option --out names, which need not exist, or without it a new one.
+
+        Raises:
+            OutputError: The folder is taken, cannot be written, or has too little space.
+        """
+        if named is None:
+            return OutputFolder.reserve(parent.absolute(), name, spec)
+        out = OutputFolder(Path(named).absolute(), force)
+        check_output(out.path, spec, force)
+        return out
+
+    def reserve_next(self) -> bool:
+        """Move on to another new folder, because this one was taken by somebody else; False if there is no other."""
+        if self._following is None:
+            return False
+        self.path = next(self._following)
+        return True
+
+    def release(self) -> None:
+        """Remove a reserved folder that no result was put in."""
+        if self._following is not None:
+            with contextlib.suppress(OSError):  # it has a result
+                self.path.rmdir()
+
+    def __enter__(self) -> OutputFolder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+
+def check_output(out: Path, spec: ModelSpec, force: bool = False) -> None:
+    """Check, before any work, that a result of a model can be put into a folder; changes nothing.
+
+    Raises:
+        OutputError: The folder is taken, holds something else than a result, cannot be written or has too little
+            space.
+    """
+    try:
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        if taken and not force:
+            raise OutputError("output-exists", f"{out} exists and was kept.", "Choose another --out, or use --force.")
+        if taken and not (out / "job.json").is_file():
+            raise OutputError(
+                "output-not-ours",
+                f"{out} holds something else than a result, and was kept in spite of --force.",
+                "Choose another --out.",
+            )
+        existing = next(parent for parent in [out, *out.absolute().parents] if parent.exists())
+        with tempfile.TemporaryFile(dir=existing.parent if existing == out else existing):
+            free = shutil.disk_usage(existing).free
+    except OSError as error:
+        raise _unwritable(out, error, "Choose a folder that can be written.") from error
+    width, height = max(spec.sizes, key=lambda size: size[0] * size[1])
+    # Two exact image sequences; videos are far smaller.
+    needed = 6 * max(spec.allowed_frame_counts) * width * height
+    if free < needed:
+        raise OutputError(
+            "output-full",
+            f"The disk of {out} has {format_size(free)} left; a result takes up to {format_size(needed)}.",
+            "Free some space, or choose another folder.",
+        )
+
+
+def _reserve_folders(parent: Path, name: str, numbered: bool, fix: str) -> Iterator[Path]:
+    """Create one folder after the other, skipping the names that are taken."""
+    for number in itertools.count(1):
+        suffix = f"-{number:03d}" if numbered else f"-{number}" if number > 1 else ""
+        path = parent / f"{name}{suffix}"
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError as error:
+            if not parent.is_dir():
+                raise _unwritable(parent, error, fix) from error
+            continue
+        except OSError as error:
+            raise _unwritable(parent, error, fix) from error
+        yield path
+
+
+def _unwritable(folder: Path, error: OSError, fix: str) -> OutputError:
+    return OutputError(
+        "output-unwritable", f"The result cannot be written to {folder}: {error.strerror or error}.", fix
+    )

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Loading of pipelines by their registry entries, onto a device."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..config.registry import ModelSpec, is_present, model_folder
+from ..core.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+    from .diffusion_shader import DiffusionShaderPipeline
+
+Progress = Callable[[float, str], None]  # fraction done, 0 to 1, and what is being done
+OFFLOADS = ("none", "model", "sequential")
+
+
+def default_device() -> str:
+    """Return the best device of this machine: "cuda", "mps" or "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_pipeline(
+    spec: ModelSpec,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    progress: Progress | None = None,
+    offload: str = "none",
+    vae_tiling: bool | None = None,
+) -> DiffusionShaderPipeline:
+    """Load the pipeline of a registered model, ready to call.
+
+    Args:
+        spec: Registry entry; its `loader` names the function that builds the pipeline.
+        device: Device of torch. None: the best one of this machine.
+        dtype: Precision. None: float32 on a CPU and bfloat16 elsewhere.
+        progress: Called with the fraction done and with what is being done.
+        offload: "none", "model" (components visit the device in turn) or "sequential" (layers do: least memory,
+            slowest). Without effect on a CPU.
+        vae_tiling: Whether the autoencoder works in slices and tiles, which changes the numbers slightly. None: where
+            the device has little memory.
+
+    Raises:
+        ModelError: if weights are missing, damaged or wrong, memory does not suffice, or there is no such device.
+    """
+    module, _, function = spec.loader.partition(":")
+    loader = getattr(importlib.import_module(module), function)
+    return loader(spec, device=device, dtype=dtype, progress=progress, offload=offload, vae_tiling=vae_tiling)
+
+
+def load_diffusers(
+    spec: ModelSpec,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    progress: Progress | None = None,
+    offload: str = "none",
+    vae_tiling: bool | None = None,
+) -> DiffusionShaderPipeline:
+    """Load a checkpoint in diffusers' layout; see `load_pipeline`."""
+    report = progress or (lambda fraction, message: None)
+    if not is_present(spec):
+        raise ModelError(
+            "missing-weights",
+            f"The weights of {spec.name} are not on this machine (looked in {model_folder(spec)}).",
+            _how_to_get(spec),
+        )
+    if offload not in OFFLOADS:
+        raise ModelError(
+            "bad-input", f"There is no offload option '{offload}'.", f"Choose one of {', '.join(OFFLOADS)}."
+        )
+    report(0.0, "starting torch")
+    import torch
+
+    from .diffusion_shader import DiffusionShaderPipeline, explain_out_of_memory
+
+    try:
+        torch_device = torch.device(device or default_device())
+    except RuntimeError as error:
+        raise ModelError("unknown-device", f"There is no device '{device}'.", "Use cpu, cuda or cuda:N.") from error
+    if torch_device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("unknown-device", "There is no CUDA device that torch can use.", "Use --device cpu.")
+    on_cpu = torch_device.type == "cpu"
+    report(0.1, f"loading {spec.name}")
+    with explain_out_of_memory():
+        pipeline = DiffusionShaderPipeline.from_pretrained(
+            model_folder(spec), torch_dtype=dtype or (torch.float32 if on_cpu else torch.bfloat16)
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        report(0.8, f"moving {spec.name} to {torch_device}")
+        if offload == "none" or on_cpu:
+            pipeline.to(torch_device)
+        elif offload == "model":
+            pipeline.enable_model_cpu_offload(device=torch_device)
+        else:
+            pipeline.enable_sequential_cpu_offload(device=torch_device)
+        if _has_little_memory(torch_device, spec) if vae_tiling is None else vae_tiling:
+            pipeline.enable_vae_tiling()
+    report(1.0, "ready")
+    return pipeline
+
+
+def _how_to_get(spec: ModelSpec) -> str:
+    if spec.folder:
+        return "Choose its folder again."
+    return "Reinstall Trackshade." if spec.shipped else f"Fetch them with `trackshade models fetch {spec.name}`."
+
+
+def _has_little_memory(device: torch.device, spec: ModelSpec) -> bool:
+    """Whether a device has less memory than the model's autoencoder needs at once."""
+    import torch
+
+    return device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < 1.2 * spec.memory_bytes
