@@ -7,7 +7,7 @@
     fetch MODEL         download a model; an interrupted download is continued
     verify MODEL        compare a downloaded model with its digests
     check FOLDER        check that a folder is a checkpoint that can be loaded, and find its base model
-    bake FOLDER WANTED  bake a result into textures; WANTED is a JSON object, see `texture.folder.Wanted`
+    bake FOLDER OPTIONS bake a result into textures; OPTIONS is a JSON object, see `trackshade.results.baking.BakeOptions`
 
 A task prints lines (`trackshade.ipc.json_lines`): {"event": "progress", "done", "total"}, and at its end
 {"event": "result", ...} or {"event": "error", ...}. The caller holds standard input open; the task is cancelled when
@@ -105,24 +105,21 @@ def check(folder: str) -> dict[str, Any]:
     Raises:
         ModelError: The folder is not a checkpoint that can be loaded.
     """
-    from trackshade.models.layout import read_index
-
-    read_index(Path(folder))  # before the slow import of torch
-    from trackshade.models.checking import check_checkpoint
+    from trackshade.models.loading import check_checkpoint
 
     return check_checkpoint(Path(folder))
 
 
 def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:
-    """Bakes a result into textures. Raises as `texture.folder.bake_result`."""
-    from trackshade.results.texture.folder import Wanted, bake_result
+    """Bakes a result into textures. Raises as `bake_result`."""
+    from trackshade.results.baking import BakeOptions, bake_result
 
     progress = _Progress()
 
     def report(_: str, fraction: float) -> None:
         progress(round(1000 * fraction), 1000)
 
-    return {"record": bake_result(Path(folder), Wanted.from_dict(json.loads(wanted)), report, _cancelled.is_set)}
+    return {"record": bake_result(Path(folder), BakeOptions.from_dict(json.loads(wanted)), report, _cancelled.is_set)}
 
 
 class _Progress:

@@ -110,9 +110,9 @@ def make_demo(values: Values, on_message: OnMessage) -> dict[str, Any]:
 
 def bake_textures(values: Values, on_message: OnMessage) -> dict[str, Any]:
     """Bakes a result into textures; returns the result to print. Raises as `bake_result`."""
-    from trackshade.results.texture.folder import FOLDER, Wanted, bake_result
+    from trackshade.results.baking import FOLDER, BakeOptions, bake_result
 
-    wanted = Wanted(
+    wanted = BakeOptions(
         size=values["size"],
         objects=() if values["object"] is None else (values["object"],),
         shot=None if values["shot"] is None else Path(values["shot"]),

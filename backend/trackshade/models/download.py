@@ -29,7 +29,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
-from trackshade.core import atomic_files, folders
+from trackshade.core import atomic_files
 from trackshade.core.text import format_size
 
 from ..config.registry import ModelSpec, model_folder
