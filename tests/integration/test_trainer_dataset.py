@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trackshade_lab.make_dataset import dataset
 
 from tests.helpers import result_shots
 from trackshade.cli.blender import run_addon
@@ -23,6 +22,7 @@ from trackshade.control.video import tracking_video
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.results import write_result
 from trackshade_lab.clip_sources import ControlOptions
+from trackshade_lab.make_dataset import dataset
 from trackshade_lab.scenes import generate_shards, load_shards
 from trackshade_lab.video_dataset import LISTS, DatasetWriter, read_dataset, read_video, write_tracking
 

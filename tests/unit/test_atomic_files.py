@@ -27,9 +27,14 @@ def test_a_file_appears_when_the_block_ends_and_keeps_its_suffix(tmp_path: Path)
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
-        temporary.write_text("new")
-        raise KeyboardInterrupt
+
+    def write() -> None:
+        with atomic_file(path) as temporary:
+            temporary.write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -79,9 +84,14 @@ def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None
     path = tmp_path / "result"
     path.mkdir()
     fill(path, "old")
-    with pytest.raises(ValueError, match="broken"), atomic_folder(path) as temporary:
-        fill(temporary, "new")
-        raise ValueError("broken")
+
+    def write() -> None:
+        with atomic_folder(path) as temporary:
+            fill(temporary, "new")
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        write()
     assert word(path) == "old"
     assert list(tmp_path.iterdir()) == [path]
 

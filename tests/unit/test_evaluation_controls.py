@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trackshade_lab.scenes.captions import COLORS
 
 from tests.helpers.result_shots import at, shot
 from trackshade.control import tracking_video
@@ -18,6 +17,7 @@ from trackshade_lab.evaluation.clips import plan_clips
 from trackshade_lab.evaluation.image_measures import COLOR_NAMES, dominant_color_name, nearest_color_name
 from trackshade_lab.evaluation.variants import VARIANTS, destroy_identity, parse_variants
 from trackshade_lab.scenes import generate_clip, scene_shot
+from trackshade_lab.scenes.captions import COLORS
 
 
 def clip():

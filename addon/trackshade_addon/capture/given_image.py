@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads images that the user gives for the first frame: files, and images open in Blender. Main thread only.
 
-`trackshade.shot.given_image` interprets the values, for Blender and the backend alike. Scene-linear images go through
+`trackshade.shot.input_image` interprets the values, for Blender and the backend alike. Scene-linear images go through
 the view transform that the shot was captured with.
 """
 

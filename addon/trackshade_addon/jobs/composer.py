@@ -134,7 +134,7 @@ def with_picture(shot: Shot, picture: str, shows: str = "any") -> tuple[Shot, np
     Args:
         shot: The shot.
         picture: Path of a file, or "image:" and the name of an image in Blender.
-        shows: What the picture shows; see `with_first_frame`.
+        shows: What the picture shows; see `attach_first_frame`.
 
     Returns:
         The shot, and the picture fitted to it: [H, W, 3] uint8 sRGB.

@@ -82,7 +82,7 @@ def add_first_frame(
     Args:
         shot: The shot.
         beside: Picture that is used if the options name none and it exists.
-        shows: What `beside` shows; see `with_first_frame`.
+        shows: What `beside` shows; see `attach_first_frame`.
         values: The command's options.
         on_message: Called with each progress message.
 
