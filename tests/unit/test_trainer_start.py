@@ -15,9 +15,9 @@ from trackshade_lab.training.diffusion import sample_timesteps
 SCALE = 2
 
 
-def model(token: int) -> TrackingTransformer3DModel:
+def model(token: int) -> WarpGuidedTransformer3DModel:
     torch.manual_seed(token)
-    made = TrackingTransformer3DModel(
+    made = WarpGuidedTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
         in_channels=8,
@@ -40,7 +40,7 @@ def model(token: int) -> TrackingTransformer3DModel:
     return made
 
 
-def named(transformer: TrackingTransformer3DModel) -> dict[str, torch.Tensor]:
+def named(transformer: WarpGuidedTransformer3DModel) -> dict[str, torch.Tensor]:
     return {f"transformer.{key}": value.detach() for key, value in transformer.named_parameters()}
 
 
@@ -63,7 +63,9 @@ def test_adapted_weights_give_similar_features_and_outputs(after: int) -> None:
     assert all(taken[key].shape == fresh[key].shape for key in fresh)
     cells = {token: 6 * token for token in (before, after)}
 
-    def patches(transformer: TrackingTransformer3DModel, token: int, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    def patches(
+        transformer: WarpGuidedTransformer3DModel, token: int, weights: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         field = smooth(1, 8, size=cells[token])
         return conv2d(field, weights["transformer.patch_embed.proj.weight"], stride=token)
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import OpenImageIO as oiio  # noqa: N813 - the name in its documentation
+import OpenImageIO as oiio
 
 from trackshade.core.image_headers import ImageHeader
 from trackshade.shot.input_image import DecodingError, Pixels
