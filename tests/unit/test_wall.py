@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "backend" / "trackshade"
 ADDON = ROOT / "addon" / "trackshade_addon"
 LAB = ROOT / "backend" / "trackshade_lab"
+ORDER = ("core", "config", "shot", "control", "models", "pipelines", "results", "ipc", "client", "server", "cli")
 LIGHT = ("core", "config", "shot", "ipc", "client")
 # What Blender's Python brings; pxr is USD's own module.
 BLENDER = {
@@ -37,13 +39,24 @@ print(json.dumps(sorted(tops - third - set(sys.stdlib_module_names))))
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Absolute module names that a file imports, anywhere in it."""
+    """Yield the absolute names that a module imports, anywhere in it; of `from a import b`, `a` and `a.b`."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package.pop()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name of a module of one of the three packages."""
+    root = next(folder.parent for folder in (PACKAGE, LAB, ADDON) if path.is_relative_to(folder))
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
 
 
 def test_the_light_ring_imports_only_numpy_zmq_and_msgpack() -> None:
@@ -82,7 +95,7 @@ def allowed(path: Path, name: str) -> bool:
     if top == "trackshade_lab":
         return path.is_relative_to(LAB) or path.is_relative_to(PACKAGE / "cli")
     if in_addon:
-        return top in BLENDER or top == "numpy"
+        return top in {*BLENDER, "numpy", "trackshade_addon"}
     if light:
         return top in {"numpy", "zmq", "msgpack"}
     return top not in {*BLENDER, "trackshade_addon"} - {"pxr", "OpenImageIO"}
@@ -96,3 +109,35 @@ def test_only_the_interface_knows_of_the_interface(folder: str) -> None:
             if isinstance(node, ast.ImportFrom) and node.level:
                 names = {node.module or "", *(alias.name for alias in node.names if node.module is None)}
                 assert not any(name.split(".")[0] == "ui" for name in names), path
+
+
+def test_modules_import_each_other_without_cycles() -> None:
+    """Those inside functions count, too: importing a module later does not make the two separate."""
+    paths = {module_name(path): path for folder in (PACKAGE, LAB, ADDON) for path in folder.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        names = set(imports(path))
+        # A package that is named only to reach a module in it is not itself imported for its own contents.
+        reached = {item.rpartition(".")[0] for item in names if item in paths}
+        graph[name] = {item for item in names if item in paths and item != name and item not in reached}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_packages_import_downwards() -> None:
+    """`ORDER` lists the packages of `trackshade` from the lowest to the highest."""
+    upward = [
+        f"{module_name(path)} imports {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for name in sorted(set(imports(path)))
+        if level(name) > level(module_name(path)) >= 0
+    ]
+    assert not upward, "\n" + "\n".join(upward)
+
+
+def level(name: str) -> int:
+    """Return the position of a module's package in `ORDER`; -1 for modules that are in none."""
+    parts = name.split(".")
+    return ORDER.index(parts[1]) if parts[0] == "trackshade" and len(parts) > 1 and parts[1] in ORDER else -1
