@@ -41,7 +41,7 @@ AUGMENTED = {"mirror": True, "sparse_tracks_fraction": 0.5, "one_frame_fraction"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("shards")
-    generate_shards(folder, 6, size=(32, 24), frames=3)
+    generate_shards(folder, 6, size=(32, 24), num_frames=3)
     return str(folder)
 
 
@@ -247,8 +247,8 @@ def test_batches_depend_on_the_step_and_are_split_among_processes(data: str, who
 
 
 def test_single_image_shards_are_used_in_single_frame_steps_only(whole: Path, tmp_path: Path):
-    generate_shards(tmp_path / "clips", 3, size=(32, 24), frames=3)
-    generate_shards(tmp_path / "pictures", 9, first_seed=100, size=(32, 24), frames=1)
+    generate_shards(tmp_path / "clips", 3, size=(32, 24), num_frames=3)
+    generate_shards(tmp_path / "pictures", 9, first_seed=100, size=(32, 24), num_frames=1)
     shards = load_shards(tmp_path)
     assert shards.frames == 3
     assert shards.whole.tolist() == [0, 1, 2]
@@ -270,7 +270,7 @@ def test_single_image_shards_are_used_in_single_frame_steps_only(whole: Path, tm
 
 def test_clips_of_different_lengths_are_refused(tmp_path: Path):
     for frames in (2, 3):
-        generate_shards(tmp_path / str(frames), 1, size=(32, 24), frames=frames)
+        generate_shards(tmp_path / str(frames), 1, size=(32, 24), num_frames=frames)
     with pytest.raises(UsageError, match="different sizes or lengths"):
         load_shards(tmp_path)
 
@@ -462,7 +462,7 @@ def test_the_base_stage_gets_no_tracks(data: str, tmp_path: Path):
 def test_a_branch_of_another_control_signal(whole: Path, tmp_path: Path):
     """A base made of a whole model forgets its branch; the branch of a signal is then learned from that signal."""
     clips, base = tmp_path / "depth", tmp_path / "base"
-    generate_shards(clips, 3, size=(32, 24), frames=3, control="depth")
+    generate_shards(clips, 3, size=(32, 24), num_frames=3, control="depth")
     assert averages(whole)["transformer.combine_linears.0.weight"].any()
     train(FromScratchConfig(out=str(base), data=str(clips), stage="base", initialize_from=str(whole), **TINY))
     before = averages(base)

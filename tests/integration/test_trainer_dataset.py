@@ -107,7 +107,7 @@ def test_results_give_their_input_render(tmp_path: Path):
 
 
 def test_shards(tmp_path: Path):
-    generate_shards(tmp_path / "shards", 3, size=(32, 24), frames=2)
+    generate_shards(tmp_path / "shards", 3, size=(32, 24), num_frames=2)
     make(tmp_path / "data", tmp_path / "shards", clips=2)
     shards, entries = load_shards(tmp_path / "shards"), read_dataset(tmp_path / "data")
     assert [entry.prompt for entry in entries] == list(shards.captions[:2])
@@ -158,7 +158,7 @@ def test_unreadable_videos_raise_errors(tmp_path: Path):
 def test_a_scene_is_rendered_into_a_clip(tmp_path: Path):
     pytest.importorskip("bpy", reason="renders the scene")
     scene = tmp_path / "demo.blend"
-    run_addon(options.arguments("scene", {"out": str(scene)}), None, lambda message: None)
+    run_addon(options.to_arguments("scene", {"out": str(scene)}), None, lambda message: None)
     try:
         made = make(tmp_path / "data", scene, prompt="balls", scene_options={"model": "mini"})
     except TrackshadeError as error:

@@ -32,7 +32,7 @@ def test_captions_that_name_a_side(caption: str, sided: bool):
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**20))
 def test_mirrored_tracks_encode_mirrored_positions(seed: int):
-    clip = generate_clip(seed, size=(48, 32), frames=3)
+    clip = generate_clip(seed, size=(48, 32), num_frames=3)
     video, tracking = mirror(clip.video, clip.tracking)
     rows, columns = np.nonzero(tracking[0].any(axis=-1))
     place = np.stack([(columns + 0.5) / 48, (rows + 0.5) / 32], axis=1)
@@ -48,7 +48,7 @@ def test_mirrored_tracks_encode_mirrored_positions(seed: int):
 @given(seed=st.integers(0, 2**20), count=st.integers(5, 60))
 @example(seed=524288, count=59)
 def test_thinned_tracks_are_points_of_the_dense_ones(seed: int, count: int):
-    dense = generate_clip(seed, size=(96, 64), frames=5).tracking
+    dense = generate_clip(seed, size=(96, 64), num_frames=5).tracking
     thin = thin_tracks(dense, np.random.default_rng(seed), count, count)
     assert thin.shape == dense.shape
     assert thin[0].any()
