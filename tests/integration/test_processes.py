@@ -40,7 +40,7 @@ SHOW = "import json, os, sys; print(json.dumps([sys.path, sys.flags.safe_path, d
 STARTING = ("os.system", "os.popen", "os.spawn", "os.exec", "os.startfile", "os.posix_spawn")
 # Where each way to start a process is used, through `trackshade.core.processes`.
 STARTERS = {
-    "addon/tools/build_extension.py", "addon/tools/extension_wheels.py", "addon/trackshade_addon/backend/running.py",
+    "addon/tools/build_extension.py", "addon/tools/extension_wheels.py", "addon/trackshade_addon/backend/tasks.py",
     "addon/trackshade_addon/capture/first_frame.py", "backend/trackshade/cli/app.py",
     "backend/trackshade/cli/blender.py",
     "backend/trackshade/client/backend_process.py",
