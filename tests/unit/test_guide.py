@@ -62,7 +62,7 @@ def test_every_error_has_an_entry_and_every_entry_an_error() -> None:
 
 def test_the_page_quotes_the_messages_of_now() -> None:
     page = guide_messages.PAGE.read_text(encoding="utf-8")
-    assert guide_messages.renewed(page, guide_messages.messages()) == page, RENEW
+    assert guide_messages.renew_quotations(page, guide_messages.messages()) == page, RENEW
 
 
 def test_messages_are_read_off_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def three(): raise OddError("third" if three else "fourth", f"{'x'} has "
         "cancelled": {"Cancelled."},
     }
     page = "# Page\n\n### first\n\n> Old.\n\nAdvice.\n\n### second\nMore.\n## End\n"
-    assert guide_messages.renewed(page, guide_messages.messages()) == (
+    assert guide_messages.renew_quotations(page, guide_messages.messages()) == (
         "# Page\n\n### first\n\n> It is ….\n\nAdvice.\n\n### second\n\nMore.\n## End\n"
     )
     assert guide_messages.entries(page) == {"first": "Advice.", "second": "More."}
