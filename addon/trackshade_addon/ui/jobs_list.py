@@ -324,7 +324,7 @@ def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, j
         current().follow()
         return {"FINISHED"}
     try:
-        for warning in place(folder, scene, **options.to_arguments()).warnings:
+        for warning in place(folder, scene, **options.arguments()).warnings:
             operator.report({"WARNING"}, warning)
     except TrackshadeError as error:
         operator.report({"INFO" if isinstance(error, CancelledError) else "ERROR"}, texts.error_text(error))

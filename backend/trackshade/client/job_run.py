@@ -117,9 +117,7 @@ def shade_shot(
             job,
             lambda count: chunks_left.__setitem__(0, count),
         )
-        yield from wait_for(
-            submitted, "sending", lambda: f"{chunks_left[0]} MB to go" if chunks_left[0] else "the shot"
-        )
+        yield from wait_for(submitted, "sending", remaining)
         last = yield from _follow(backend, job)
         is_over = True
         if last.error is not None:

@@ -103,7 +103,7 @@ SAMPLING_OPTIONS = (
     *CONTROL,
     Option("--control-scale", "Strength of the tracks: 1 as in training, 0 ignores them.", "X", 1.0, float),
     Option("--control-start", "Fraction of the steps at which the tracks begin to apply.", "X", 0.0, float),
-    Option("--control-end", "Fraction of the steps at which the tracks stop to apply.", "X", 1.0, float),
+    Option("--control-end", "Fraction of the steps at which the tracks stop applying.", "X", 1.0, float),
     _choice("--tracking-range", "Value range of the tracking video: as in training or the demo.", TRACKING_RANGES),
 )
 CONNECTION = (
