@@ -19,10 +19,11 @@ from tests.helpers import renders
 from tests.helpers.renders import animate, demo, exported, still
 from trackshade.client import PrivateBackend
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
+from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade_addon.placement.color import read_levels
 from trackshade_addon.render import hook
-from trackshade_addon.render.exported_frame import read_channels
+from trackshade_addon.render.exr import read_channels
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,24 @@ def test_the_engine_delivers_light(tmp_path: Path) -> None:
     light = np.stack([channels[name] for name in "RGB"], axis=-1)
     levels = read_levels(tmp_path / RESULT / "frames" / "0003.png")
     assert np.abs(light - srgb_to_linear(levels / 255)).max() < 1e-6
+
+
+@pytest.mark.parametrize("damage", ["text", "cut off", "compressed", "missing"])
+def test_an_unreadable_render_result_is_named(tmp_path: Path, damage: str) -> None:
+    scene = demo(tmp_path)
+    write_as(scene, "IMAGE", "OPEN_EXR")
+    scene.render.image_settings.exr_codec = "ZIP" if damage == "compressed" else "NONE"
+    path = tmp_path / "light.exr"
+    image = bpy.data.images.new("Light", 8, 8, float_buffer=True)
+    image.save_render(str(path), scene=scene)
+    if damage == "text":
+        path.write_text("light")
+    elif damage == "cut off":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "missing":
+        path.unlink()
+    with pytest.raises(ShotError, match="light.exr cannot be read"):
+        read_channels(path)
 
 
 def test_the_compositor_gets_the_passes_and_may_resize(tmp_path: Path) -> None:

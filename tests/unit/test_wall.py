@@ -19,10 +19,10 @@ ADDON = ROOT / "addon" / "trackshade_addon"
 LAB = ROOT / "backend" / "trackshade_lab"
 ORDER = ("core", "config", "shot", "control", "models", "pipelines", "results", "ipc", "client", "server", "cli")
 LIGHT = ("core", "config", "shot", "ipc", "client")
-# What Blender's Python brings; pxr is USD's own module.
+# What every Blender's Python brings, the bpy packages' as well; pxr is USD's own module.
 BLENDER = {
     *("_cycles", "addon_utils", "bl_operators", "bl_ui", "blf", "bmesh", "bpy", "bpy_extras", "gpu", "imbuf"),
-    *("mathutils", "OpenImageIO", "pxr"),
+    *("mathutils", "pxr"),
 }
 LIST_MODULES = """
 import importlib, json, pkgutil, sys
@@ -98,7 +98,7 @@ def allowed(path: Path, name: str) -> bool:
         return top in {*BLENDER, "numpy", "trackshade_addon"}
     if light:
         return top in {"numpy", "zmq", "msgpack"}
-    return top not in {*BLENDER, "trackshade_addon"} - {"pxr", "OpenImageIO"}
+    return top not in {*BLENDER, "trackshade_addon"} - {"pxr"}
 
 
 @pytest.mark.parametrize("folder", ["capture", "jobs", "placement", "render"])

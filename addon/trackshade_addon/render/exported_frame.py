@@ -12,12 +12,12 @@ from pathlib import Path
 
 import bpy
 import numpy as np
-from numpy.typing import NDArray
 
 from trackshade.core.errors import OutputError, ShotError
 
 from ..capture.render_guard import discard, image_format, own_render, render_result
 from ..capture.scene_settings import TRACKSHADE_ENGINE
+from .exr import read_channels
 
 _FIX = "Choose None for the first frame in the view layer's Trackshade panel, or export with Blender's own engines."
 
@@ -103,24 +103,3 @@ def _save(image: bpy.types.Image, path: Path, scene: bpy.types.Scene) -> None:
             f"The first frame cannot be written to {path}: {str(error).strip().rsplit(': ', 1)[-1].rstrip('.')}.",
             "Choose an output folder that can be written and has space.",
         ) from error
-
-
-def read_channels(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read the channels of an OpenEXR file.
-
-    Returns:
-        [H, W] values by channel, such as "View Layer.Combined.R"; top row first.
-
-    Raises:
-        ShotError: The file cannot be read.
-    """
-    import OpenImageIO  # comes with Blender
-
-    image = OpenImageIO.ImageInput.open(str(path))
-    values = None if image is None else image.read_image("float")
-    if image is None or values is None:
-        reason = OpenImageIO.geterror() if image is None else image.geterror()
-        raise ShotError("bad-picture", f"{path} cannot be read: {reason}.", "Render the export again.")
-    names = image.spec().channelnames
-    image.close()
-    return {name: values[..., channel] for channel, name in enumerate(names)}
