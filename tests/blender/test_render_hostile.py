@@ -115,7 +115,7 @@ def test_an_unreadable_render_result_is_named(tmp_path: Path, damage: str) -> No
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "missing":
         path.unlink()
-    with pytest.raises(ShotError, match="light.exr cannot be read"):
+    with pytest.raises(ShotError, match=r"light\.exr cannot be read"):
         read_channels(path)
 
 
