@@ -17,7 +17,20 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "backend" / "trackshade"
 ADDON = ROOT / "addon" / "trackshade_addon"
 LAB = ROOT / "backend" / "trackshade_lab"
-ORDER = ("core", "config", "shot", "control", "models", "pipelines", "results", "ipc", "client", "server", "cli")
+ORDER = (
+    "core",
+    "config",
+    "shot",
+    "control",
+    "propagation",
+    "models",
+    "pipelines",
+    "results",
+    "ipc",
+    "client",
+    "server",
+    "cli",
+)
 LIGHT = ("core", "config", "shot", "ipc", "client")
 # What every Blender's Python brings, the bpy packages' as well; pxr is USD's own module.
 BLENDER = {
