@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stills by image models, on tiny random components of the published classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.tiny_image_models import corrupt, write_image_model
+from trackshade.config.image_models import image_model, image_models
+from trackshade.core.errors import CancelledError, ModelError
+from trackshade.pipelines.look_stills import LookPipeline
+
+SIZE = (64, 48)
+FAMILIES = ("sd15", "sdxl", "flux")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def look(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LookPipeline:
+    folder = write_image_model(tmp_path_factory.mktemp(request.param) / "model", request.param)
+    return LookPipeline.load(image_model(f"{request.param}:{folder}"), device="cpu")
+
+
+def ramp(reverse: bool = False) -> np.ndarray:
+    gray = np.linspace(0, 255, SIZE[0]).astype(np.uint8)[:: -1 if reverse else 1]
+    return np.broadcast_to(gray[None, :, None], (SIZE[1], SIZE[0], 3)).copy()
+
+
+def paint(look: LookPipeline, depth: np.ndarray, seed: int = 0, **options: object) -> np.ndarray:
+    (still,) = look.paint("a red robot", depth, [seed], steps=2, **options)  # type: ignore[arg-type]
+    return still
+
+
+def test_a_still_is_painted_at_the_size_of_its_depth(look: LookPipeline) -> None:
+    still = paint(look, ramp())
+    assert still.shape == (SIZE[1], SIZE[0], 3)
+    assert still.dtype == np.uint8
+    assert np.array_equal(still, paint(look, ramp()))
+    assert not np.array_equal(still, paint(look, ramp(), seed=1))
+    assert not np.array_equal(still, paint(look, ramp(reverse=True)))  # the depth is read
+
+
+def test_each_still_depends_on_its_own_seed(look: LookPipeline) -> None:
+    stills = list(look.paint("a red robot", ramp(), [3, 4], steps=2))
+    assert np.array_equal(stills[1], paint(look, ramp(), seed=4))
+
+
+def test_an_image_is_changed_by_the_strength_and_within_the_mask_only(look: LookPipeline) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
+    changed = paint(look, ramp(), image=image, strength=0.5)
+    assert not np.array_equal(changed, paint(look, ramp(), image=255 - image, strength=0.5))
+    mask = np.zeros((SIZE[1], SIZE[0]), bool)
+    mask[:, 32:] = True
+    inside = paint(look, ramp(), image=image, mask=mask, strength=1.0)
+    assert np.array_equal(inside[:, :32], image[:, :32])
+    assert not np.array_equal(inside[:, 32:], image[:, 32:])
+
+
+def test_steps_are_reported_and_can_be_cancelled(look: LookPipeline) -> None:
+    done: list[tuple[int, int]] = []
+    list(look.paint("a red robot", ramp(), [0, 1], steps=2, on_step=lambda *step: done.append(step)))
+    assert done[-1][0] == done[-1][1] == len(done)
+    assert [step for step, _ in done] == list(range(1, len(done) + 1))
+
+    def cancel(step: int, total: int) -> None:
+        raise CancelledError("cancelled", "Cancelled.")
+
+    with pytest.raises(CancelledError):
+        list(look.paint("a red robot", ramp(), [0], steps=2, on_step=cancel))
+
+
+def test_inputs_of_other_sizes_are_named(look: LookPipeline) -> None:
+    with pytest.raises(ModelError, match="The image is 10 × 10, the depth 64 × 48"):
+        paint(look, ramp(), image=np.zeros((10, 10, 3), np.uint8))
+    with pytest.raises(ModelError, match="A mask needs the image"):
+        paint(look, ramp(), mask=np.ones((SIZE[1], SIZE[0]), bool))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpoints_are_read_strictly(tmp_path: Path, family: str) -> None:
+    folder = write_image_model(tmp_path / "model", family)
+    network = "transformer" if family == "flux" else "unet"
+    corrupt(folder, "", network, '["some_package", "SomeCode"]')
+    with pytest.raises(ModelError, match=f"The {network} in .* is SomeCode"):
+        LookPipeline.load(image_model(f"{family}:{folder}"), device="cpu")
+    folder = write_image_model(tmp_path / "other", family)
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="cannot be read"):
+        LookPipeline.load(image_model(f"{family}:{folder}"), device="cpu")
+
+
+def test_other_files_and_folders_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path / "models"))
+    with pytest.raises(ModelError, match="not on this machine"):
+        LookPipeline.load(image_model("sdxl-depth"), device="cpu")
+    pickled = tmp_path / "look.ckpt"
+    pickled.write_bytes(b"x")
+    write_image_model(tmp_path / "models" / "sd15-depth", "sd15")
+    with pytest.raises(ModelError, match=r"not a \.safetensors file"):
+        LookPipeline.load(image_model(f"sd15:{pickled}"), device="cpu")
+    with pytest.raises(ModelError, match=r"not a \.safetensors file"):
+        LookPipeline.load(image_model("sd15-depth"), device="cpu", loras=[(pickled, 1.0)])
+    with pytest.raises(ModelError, match="Known models: sd15-depth, sdxl-depth, flux-depth"):
+        image_model("imagen")
+
+
+def test_a_lora_changes_the_still(tmp_path: Path) -> None:
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    folder = write_image_model(tmp_path / "model", "sd15")
+    spec = image_model(f"sd15:{folder}")
+    plain = LookPipeline.load(spec, device="cpu")
+    unet = plain.pipe.unet
+    unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_q"], init_lora_weights=False))
+    state = {
+        f"unet.{key.replace('.default', '')}": value.contiguous()
+        for key, value in unet.state_dict().items()
+        if "lora_" in key
+    }
+    save_file(state, tmp_path / "style.safetensors")
+    styled = LookPipeline.load(spec, device="cpu", loras=[(tmp_path / "style.safetensors", 1.0)])
+    weak = LookPipeline.load(spec, device="cpu", loras=[(tmp_path / "style.safetensors", 0.0)])
+    fresh = LookPipeline.load(spec, device="cpu")
+    assert not np.array_equal(paint(styled, ramp()), paint(fresh, ramp()))
+    assert np.array_equal(paint(weak, ramp()), paint(fresh, ramp()))
+
+
+@pytest.mark.parametrize("spec", image_models(), ids=lambda spec: spec.name)
+@pytest.mark.parametrize("size", [(1920, 1080), (720, 1280), (640, 640), (33, 7)])
+def test_stills_have_about_the_trained_area_and_the_aspect(spec: object, size: tuple[int, int]) -> None:
+    spec = replace(spec)  # type: ignore[type-var]
+    width, height = spec.size_for(size)
+    assert width % spec.multiple == height % spec.multiple == 0
+    assert 0.8 < width * height / spec.area < 1.25
+    assert abs(width / height / (size[0] / size[1]) - 1) < 0.1
