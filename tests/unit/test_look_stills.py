@@ -8,11 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.helpers.shots import shots
 from tests.helpers.tiny_image_models import corrupt, write_image_model
 from trackshade.config.image_models import image_model, image_models
+from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import CancelledError, ModelError
-from trackshade.pipelines.look_stills import LookPipeline
+from trackshade.pipelines.look_stills import LookPipeline, depth_image
+from trackshade.shot import Shot
 
 SIZE = (64, 48)
 FAMILIES = ("sd15", "sdxl", "flux")
@@ -138,3 +143,20 @@ def test_stills_have_about_the_trained_area_and_the_aspect(spec: object, size: t
     assert width % spec.multiple == height % spec.multiple == 0
     assert 0.8 < width * height / spec.area < 1.25
     assert abs(width / height / (size[0] / size[1]) - 1) < 0.1
+
+
+@settings(max_examples=30, deadline=None)
+@given(shots(), st.data())
+def test_the_depth_image_is_the_inverse_depth_of_that_frame_at_that_size(shot: Shot, data: st.DataObject) -> None:
+    t = data.draw(st.integers(0, len(shot.frame_numbers) - 1))
+    depth = ShotRaster(shot).draw(t).depth
+    image = depth_image(shot, t, shot.size)
+    assert image.shape == (shot.size[1], shot.size[0], 3)
+    seen = np.isfinite(depth)
+    assert (image[~seen] == 0).all()
+    if seen.any():
+        order = np.argsort(depth[seen], kind="stable")
+        assert (np.diff(image[seen][order, 0].astype(int)) <= 0).all()  # nearer is never darker
+        assert image[seen].max() == 255 or np.ptp(depth[seen]) == 0
+    twice = depth_image(shot, t, (2 * shot.size[0], 2 * shot.size[1]))
+    assert twice.shape == (2 * shot.size[1], 2 * shot.size[0], 3)
