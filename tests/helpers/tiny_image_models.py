@@ -33,23 +33,25 @@ from trackshade_lab.training.text import build_tokenizer
 WIDTH = 32  # of the text embeddings
 
 
-def write_image_model(folder: Path, family: str) -> Path:
+def write_image_model(folder: Path, family: str, variant: str | None = None, control: bool = True) -> Path:
     """Write a checkpoint, with its ControlNet in `controlnet` where the family has one."""
     torch.manual_seed(0)
     if family == "flux":
         _flux().save_pretrained(folder)
         return folder
     pipe = _sd15() if family == "sd15" else _sdxl()
-    pipe.save_pretrained(folder)
-    control = ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(4, 4, 8, 8))
+    pipe.save_pretrained(folder, variant=variant)
+    if not control:
+        return folder
+    net = ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(4, 4, 8, 8))
     with torch.no_grad():  # a trained one: its outputs begin at zero
         for block in (
-            *control.controlnet_down_blocks,
-            control.controlnet_mid_block,
-            control.controlnet_cond_embedding.conv_out,
+            *net.controlnet_down_blocks,
+            net.controlnet_mid_block,
+            net.controlnet_cond_embedding.conv_out,
         ):
             block.weight.normal_(std=0.5)
-    control.save_pretrained(folder / "controlnet")
+    net.save_pretrained(folder / "controlnet", variant=variant)
     return folder
 
 

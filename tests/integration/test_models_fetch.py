@@ -15,24 +15,31 @@ from urllib.parse import unquote
 import pytest
 
 from tests.helpers.tiny_checkpoint import write_checkpoint
+from tests.helpers.tiny_image_models import write_image_model
+from trackshade.config.image_models import image_model, is_image_model_present
 from trackshade.config.registry import model_folder, spec
 from trackshade.core.errors import CancelledError, ModelError
 from trackshade.models import download as fetching
-from trackshade.models.download import fetch, licence_text, list_files, verify
+from trackshade.models.download import downloads_of, fetch, licence_text, list_files, verify
 from trackshade.pipelines.loading import load_pipeline
+from trackshade.pipelines.look_stills import LookPipeline
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SPEC = dataclasses.replace(spec("das-cogvideox-5b"), repo="maker/model", revision=COMMIT)
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves one repository from memory; `cut` breaks the connection after that many bytes of a file, once."""
+    """Serves `files` as maker/model, and `others`, from memory.
+
+    `cut` breaks the connection after that many bytes of a file, once.
+    """
 
     daemon_threads = True
 
     def __init__(self, files: dict[str, bytes]):
         super().__init__(("127.0.0.1", 0), Answer)
         self.files = files
+        self.others: dict[str, dict[str, bytes]] = {}
         self.cut: dict[str, int] = {}
         self.damaged: set[str] = set()
         self.ranges: list[tuple[str, str | None]] = []
@@ -65,17 +72,20 @@ class Answer(BaseHTTPRequestHandler):
                 for commit in ("f" * 40, COMMIT)
             ]
             return self.send(200, json.dumps(commits).encode(), body, {"Content-Type": "application/json"})
-        if path.startswith("/api/models/maker/model"):
-            return self.send(200, json.dumps(self.listing()).encode(), body, {"Content-Type": "application/json"})
-        prefix = f"/maker/model/resolve/{COMMIT}/"
+        words = path.removeprefix("/api/models").split("/")
+        repo = "/".join(words[1:3])
+        files = self.server.files if repo == "maker/model" else self.server.others.get(repo, {})
+        if path.startswith("/api/models/"):
+            return self.send(200, json.dumps(self.listing(files)).encode(), body, {"Content-Type": "application/json"})
+        prefix = f"/{repo}/resolve/{COMMIT}/"
         name = path.removeprefix(prefix)
-        if not path.startswith(prefix) or name not in self.server.files:
+        if not path.startswith(prefix) or name not in files:
             return self.send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
-        data = self.server.files[name]
+        data = files[name]
         if name in self.server.damaged:
             data = data[:-1] + bytes([data[-1] ^ 1])
         head = {
-            "ETag": f'"{hashlib.sha256(self.server.files[name]).hexdigest()}"',
+            "ETag": f'"{hashlib.sha256(files[name]).hexdigest()}"',
             "X-Repo-Commit": COMMIT,
             "Accept-Ranges": "bytes",
         }
@@ -104,9 +114,9 @@ class Answer(BaseHTTPRequestHandler):
             return
         self.wfile.write(data)
 
-    def listing(self) -> dict:
+    def listing(self, files: dict[str, bytes]) -> dict:
         siblings = []
-        for name, data in self.server.files.items():
+        for name, data in files.items():
             entry: dict = {"rfilename": name, "size": len(data)}
             if name.endswith(".safetensors"):
                 entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
@@ -164,11 +174,11 @@ def test_fetched_verified_and_loaded(hub: Hub):
 
 
 def test_a_shortened_hash_is_looked_up(hub: Hub):
-    listing = list_files(dataclasses.replace(SPEC, revision=COMMIT[:7]), hub.url)
+    listing = list_files(*downloads_of(dataclasses.replace(SPEC, revision=COMMIT[:7])), hub.url)
     assert listing.commit == COMMIT
     assert f"/api/models/maker/model/revision/{COMMIT}" in hub.asked
     with pytest.raises(ModelError, match="0 commits"):
-        list_files(dataclasses.replace(SPEC, revision="abcdefa"), hub.url)
+        list_files(*downloads_of(dataclasses.replace(SPEC, revision="abcdefa")), hub.url)
 
 
 def test_neither_code_nor_pickles_come(hub: Hub):
@@ -203,7 +213,7 @@ def test_a_broken_connection_is_resumed_in_the_middle_of_a_file(hub: Hub):
 def test_a_cancelled_fetch_keeps_what_it_has(hub: Hub):
     name = "transformer/diffusion_pytorch_model.safetensors"
     progress: list[int] = []
-    total = list_files(SPEC, hub.url).size
+    total = list_files(*downloads_of(SPEC), hub.url).size
     before = sum(len(data) for n, data in hub.files.items() if n < name and fetching.is_allowed(n))
     with pytest.raises(CancelledError):
         fetch(
@@ -243,13 +253,13 @@ def test_verify_names_a_file_changed_later(hub: Hub):
 def test_paths_that_leave_the_folder_are_not_listed(hub: Hub):
     hub.files["../evil.json"] = b"{}"
     hub.files["/tmp/evil.json"] = b"{}"
-    listed = {file.path for file in list_files(SPEC, hub.url).files}
+    listed = {file.path for file in list_files(*downloads_of(SPEC), hub.url).files}
     assert not any("evil" in path for path in listed)
     assert "model_index.json" in listed
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(hub: Hub, monkeypatch: pytest.MonkeyPatch):
-    listing = list_files(SPEC, hub.url)
+    listing = list_files(*downloads_of(SPEC), hub.url)
     huge = dataclasses.replace(
         listing, files=(*listing.files, fetching.RemoteFile("x/y.safetensors", 1 << 60, None, None))
     )
@@ -266,7 +276,30 @@ def test_no_hub_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 def test_the_embedded_model_needs_no_fetch():
     with pytest.raises(ModelError, match="part of Trackshade"):
-        list_files(spec("mini"))
+        fetch(spec("mini"))
+
+
+def test_an_image_model_comes_from_two_repositories(hub: Hub, tmp_path: Path):
+    folder = write_image_model(tmp_path / "image", "sdxl", variant="fp16")
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    control = {name.removeprefix("controlnet/"): data for name, data in files.items() if name.startswith("controlnet/")}
+    full = {"unet/diffusion_pytorch_model.safetensors": b"twice the size", "vae_1_0/config.json": b"{}"}
+    hub.others = {"maker/base": files | full, "maker/control": control}
+    model = dataclasses.replace(
+        image_model("sdxl-depth"), repo="maker/base", revision=COMMIT, controlnet=("maker/control", COMMIT)
+    )
+    assert not is_image_model_present(model)
+    seen: list[tuple[int, int]] = []
+    fetch(model, lambda done, total: seen.append((done, total)), endpoint=hub.url)
+    assert is_image_model_present(model)
+    assert seen[-1][0] == seen[-1][1]
+    assert not {"unet/diffusion_pytorch_model.safetensors", "vae_1_0/config.json"} & {name for name, _ in hub.ranges}
+    assert "maker/base and maker/control" in licence_text(model)
+    assert LookPipeline.load(model, device="cpu").pipe.controlnet.config["cross_attention_dim"] == 64
+    with pytest.raises(ModelError, match="you download it yourself"):
+        fetch(image_model("flux-depth"))
 
 
 def test_the_licence_is_named():

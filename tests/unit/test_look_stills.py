@@ -104,7 +104,12 @@ def test_other_files_and_folders_are_named(tmp_path: Path, monkeypatch: pytest.M
         LookPipeline.load(image_model("sdxl-depth"), device="cpu")
     pickled = tmp_path / "look.ckpt"
     pickled.write_bytes(b"x")
-    write_image_model(tmp_path / "models" / "sd15-depth", "sd15")
+    model = write_image_model(tmp_path / "models" / "sd15-depth", "sd15")
+    with pytest.raises(ModelError, match="The depth ControlNet is not on this machine"):
+        LookPipeline.load(
+            image_model(f"sd15:{write_image_model(tmp_path / 'own', 'sd15', control=False)}"), device="cpu"
+        )
+    (model / "controlnet").rename(tmp_path / "models" / "sd15-depth-controlnet")
     with pytest.raises(ModelError, match=r"not a \.safetensors file"):
         LookPipeline.load(image_model(f"sd15:{pickled}"), device="cpu")
     with pytest.raises(ModelError, match=r"not a \.safetensors file"):

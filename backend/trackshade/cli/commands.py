@@ -17,7 +17,7 @@ from rich.table import Table
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.cli.progress import ProgressDisplay
 from trackshade.client import Client, connect, find_served, start_private
-from trackshade.config import options, registry
+from trackshade.config import image_models, options, registry
 from trackshade.core.errors import CancelledError, UsageError
 from trackshade.core.text import format_size, join_or
 from trackshade.ipc.connection_files import ConnectionInfo
@@ -67,6 +67,10 @@ def print_models(values: Values) -> None:
         sizes = join_or(f"{width}×{height}" for width, height in item["sizes"])
         accepts = f"{join_or(item['frames'])} frames of {sizes}"
         rows.append([item["name"], weights, accepts, format_size(item["memory_bytes"]), item["licence"]])
+    for image in image_models.image_models():
+        weights = "present" if image_models.is_image_model_present(image) else "not downloaded"
+        accepts = f"a still of about {image.area / 1e6:.1f} megapixels"
+        rows.append([image.name, weights, accepts, format_size(image.memory_bytes), image.licence])
     _print_table(["model", "weights", "accepts", "memory", "licence"], rows)
 
 
@@ -79,10 +83,12 @@ def fetch_model(values: Values) -> None:
     """
     from trackshade.models.download import fetch, licence_text
 
-    model = registry.spec(values["name"])
+    name = values["name"]
+    known = {item.name: item for item in image_models.image_models()}
+    model = known[name] if name in known else registry.spec(name)
     with ProgressDisplay() as display:
         display.print(licence_text(model))
-        if not values["yes"] and not model.shipped:
+        if not values["yes"] and model.repo:
             if not display.is_interactive:
                 raise UsageError("licence", "Nobody is there to accept the licence.", "Read it, then use --yes.")
             with display.paused():

@@ -12,21 +12,6 @@ from trackshade.core.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Source:
-    """A repository that part of a model's weights come from.
-
-    Attributes:
-        repo: Hugging Face repository.
-        revision: Commit that is downloaded.
-        folder: Folder of the model that its files go to; empty for the model's own.
-    """
-
-    repo: str
-    revision: str
-    folder: str = ""
-
-
-@dataclass(frozen=True)
 class ImageModelSpec:
     """Properties of an image model that are needed before it is loaded.
 
@@ -40,9 +25,11 @@ class ImageModelSpec:
         guidance: Default guidance scale.
         negative_prompt: Default negative prompt.
         memory_bytes: Device memory that a still needs, with model offloading.
-        license: License of the weights.
-        license_url: Where the license can be read.
-        sources: Where the weights are downloaded from; empty if the user has to provide the folder.
+        licence: Licence of the weights.
+        licence_url: Where the licence can be read.
+        repo: Hugging Face repository of the weights; empty if the user has to provide the folder.
+        revision: Commit that is downloaded.
+        controlnet: Repository and commit of its depth ControlNet.
         folder: Folder of the user's own checkpoint, otherwise empty.
     """
 
@@ -55,9 +42,11 @@ class ImageModelSpec:
     guidance: float
     negative_prompt: str
     memory_bytes: int
-    license: str
-    license_url: str
-    sources: tuple[Source, ...]
+    licence: str
+    licence_url: str
+    repo: str = ""
+    revision: str = ""
+    controlnet: tuple[str, str] = ("", "")
     folder: str = ""
 
     def size_for(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -78,12 +67,11 @@ _MODELS = (
         guidance=7.5,
         negative_prompt="lowres, blurry, watermark, text, worst quality",
         memory_bytes=5 << 30,
-        license="CreativeML Open RAIL-M",
-        license_url="https://huggingface.co/spaces/CompVis/stable-diffusion-license",
-        sources=(
-            Source("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"),
-            Source("lllyasviel/control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87", "controlnet"),
-        ),
+        licence="CreativeML Open RAIL-M",
+        licence_url="https://huggingface.co/spaces/CompVis/stable-diffusion-license",
+        repo="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        controlnet=("lllyasviel/control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
     ),
     ImageModelSpec(
         name="sdxl-depth",
@@ -95,12 +83,11 @@ _MODELS = (
         guidance=6.0,
         negative_prompt="lowres, blurry, watermark, text, worst quality",
         memory_bytes=8 << 30,
-        license="CreativeML Open RAIL++-M",
-        license_url="https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",
-        sources=(
-            Source("stabilityai/stable-diffusion-xl-base-1.0", "462165984030d82259a11f4367a4eed129e94a7b"),
-            Source("diffusers/controlnet-depth-sdxl-1.0", "17bb97973f29801224cd66f192c5ffacf82648b4", "controlnet"),
-        ),
+        licence="CreativeML Open RAIL++-M",
+        licence_url="https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",
+        repo="stabilityai/stable-diffusion-xl-base-1.0",
+        revision="462165984030d82259a11f4367a4eed129e94a7b",
+        controlnet=("diffusers/controlnet-depth-sdxl-1.0", "17bb97973f29801224cd66f192c5ffacf82648b4"),
     ),
     ImageModelSpec(
         name="flux-depth",
@@ -112,9 +99,8 @@ _MODELS = (
         guidance=10.0,
         negative_prompt="",
         memory_bytes=24 << 30,
-        license="FLUX.1 [dev] Non-Commercial License",
-        license_url="https://huggingface.co/black-forest-labs/FLUX.1-Depth-dev/blob/main/LICENSE.md",
-        sources=(),
+        licence="FLUX.1 [dev] Non-Commercial License",
+        licence_url="https://huggingface.co/black-forest-labs/FLUX.1-Depth-dev/blob/main/LICENSE.md",
     ),
 )
 
@@ -145,8 +131,9 @@ def image_model(name: str) -> ImageModelSpec:
             base,
             name=f"{family}-{location.stem}".lower(),
             title=location.stem,
-            license="That of your checkpoint",
-            license_url="",
+            licence="That of your checkpoint",
+            licence_url="",
+            repo="",
             folder=str(location),
         )
     known = ", ".join(item.name for item in _MODELS)
@@ -162,10 +149,18 @@ def image_model_folder(model: ImageModelSpec) -> Path:
     return Path(model.folder) if model.folder else folders.models_dir() / model.name
 
 
-def depth_model_folder(model: ImageModelSpec) -> Path:
-    """Return the folder of the depth ControlNet, which the user's own checkpoints share with the known model."""
-    own = image_model_folder(model)
-    if (own / "controlnet").is_dir():
-        return own / "controlnet"
-    base = next(item for item in _MODELS if item.family == model.family)
-    return folders.models_dir() / base.name / "controlnet"
+def controlnet_folder(model: ImageModelSpec) -> Path:
+    """Return the folder of the depth ControlNet: the user's own in `controlnet`, else that of the known model."""
+    own = image_model_folder(model) / "controlnet"
+    known = next(item for item in _MODELS if item.family == model.family)
+    return own if own.is_dir() else folders.models_dir() / f"{known.name}-controlnet"
+
+
+def is_image_model_present(model: ImageModelSpec) -> bool:
+    """Return whether the weights are on this machine, completely downloaded."""
+    if model.folder:
+        return Path(model.folder).exists()
+    parts = [image_model_folder(model) / "model_index.json"]
+    if model.controlnet[0]:
+        parts.append(controlnet_folder(model) / "config.json")
+    return all(part.is_file() for part in parts)

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from trackshade.core.text import format_size
 
+from ..config.image_models import ImageModelSpec, controlnet_folder, image_model_folder
 from ..config.registry import ModelSpec, model_folder
 from ..core import folders
 from ..core.errors import CancelledError, ModelError
@@ -38,9 +39,54 @@ from .checkpoint import INDEX, read_json
 
 # Never pickles (.bin, .pt, .ckpt), never code (.py).
 ALLOWED = (INDEX, "*/*.json", "*/*.safetensors", "*/spiece.model", "*/*.txt", "LICENSE*", "README.md")
+_IMAGE_COMPONENTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
+# Half precision, which the image models are made for.
+_IMAGE_MODEL = (
+    *(INDEX, "LICENSE*", "README.md"),
+    *(f"{name}/{kind}" for name in _IMAGE_COMPONENTS for kind in ("*.json", "*.txt", "*.fp16.safetensors")),
+)
+_CONTROLNET = ("config.json", "*.fp16.safetensors", "LICENSE*", "README.md")
 MANIFEST = "manifest.json"
 CHUNK_SIZE = 1 << 18  # bytes between two reports of progress, and between two chances to cancel
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+@dataclass(frozen=True)
+class Download:
+    """What is fetched from one repository.
+
+    Attributes:
+        spec: Model that it belongs to.
+        repo: Hugging Face repository.
+        revision: Commit.
+        folder: Folder that the files go to.
+        allowed: Patterns of the files that are fetched.
+        index: File that the repository has to have, and that tells that the folder is complete.
+    """
+
+    spec: ModelSpec | ImageModelSpec
+    repo: str
+    revision: str
+    folder: Path
+    allowed: tuple[str, ...] = ALLOWED
+    index: str = INDEX
+
+    @property
+    def part(self) -> Path:
+        """The folder while it is being fetched."""
+        return self.folder.with_name(self.folder.name + ".part")
+
+
+def downloads_of(spec: ModelSpec | ImageModelSpec) -> tuple[Download, ...]:
+    """Return what has to be fetched for a model; nothing if it is shipped or the user's own."""
+    if isinstance(spec, ModelSpec):
+        return () if spec.shipped or not spec.repo else (Download(spec, spec.repo, spec.revision, model_folder(spec)),)
+    if not spec.repo:
+        return ()
+    return (
+        Download(spec, spec.repo, spec.revision, image_model_folder(spec), _IMAGE_MODEL),
+        Download(spec, *spec.controlnet, controlnet_folder(spec), _CONTROLNET, "config.json"),
+    )
 
 
 @dataclass(frozen=True)
@@ -97,57 +143,54 @@ class Listing:
         return sum(file.size for file in self.files)
 
 
-def licence_text(spec: ModelSpec) -> str:
+def licence_text(spec: ModelSpec | ImageModelSpec) -> str:
     """Return what to show before fetching: the licence's name and address, and where the weights come from."""
+    repos = " and ".join(item.repo for item in downloads_of(spec)) or spec.repo
     terms = f"{spec.title}: {spec.licence}. Read it at {spec.licence_url}."
-    return f"{terms} Weights: {spec.repo}, fetched by you from the Hugging Face hub."
+    return f"{terms} Weights: {repos}, fetched by you from the Hugging Face hub."
 
 
-def is_allowed(path: str) -> bool:
+def is_allowed(path: str, allowed: tuple[str, ...] = ALLOWED) -> bool:
     """Whether a file of a repository is fetched: it is of a known kind and stays within its folder."""
     parts = PurePosixPath(path)
     stays = not parts.is_absolute() and ".." not in parts.parts and "\\" not in path and ":" not in path
-    return stays and any(fnmatch.fnmatchcase(path, pattern) for pattern in ALLOWED)
+    return stays and any(fnmatch.fnmatchcase(path, pattern) for pattern in allowed)
 
 
-def list_files(spec: ModelSpec, endpoint: str | None = None) -> Listing:
-    """List the files to fetch, of the spec's revision or of the commit that an earlier fetch began with.
+def list_files(download: Download, endpoint: str | None = None) -> Listing:
+    """List the files to fetch, of the stated revision or of the commit that an earlier fetch began with.
 
     Args:
-        spec: Registry entry.
+        download: What is fetched.
         endpoint: Address of the hub; None for the usual one.
 
     Raises:
-        ModelError: if the model is not fetched at all, the hub does not answer, or it does not know the repository.
+        ModelError: if the hub does not answer, or it does not know the repository.
     """
-    if spec.shipped or not spec.repo:
-        raise ModelError("nothing-to-fetch", f"The model {spec.name} is part of Trackshade; there is nothing to fetch.")
-    begun = _part_folder(spec) / MANIFEST
-    hub, revision = HfApi(endpoint=endpoint), spec.revision
+    begun = download.part / MANIFEST
+    hub, revision, repo = HfApi(endpoint=endpoint), download.revision, download.repo
     try:
-        revision = str(read_json(begun)["commit"]) if begun.is_file() else _full_hash(hub, spec.repo, revision)
-        info = hub.model_info(spec.repo, revision=revision, files_metadata=True)
+        revision = str(read_json(begun)["commit"]) if begun.is_file() else _full_hash(hub, repo, revision)
+        info = hub.model_info(repo, revision=revision, files_metadata=True)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ModelError(
-            "unknown-repository", f"The hub has no {spec.repo} at revision {revision}.", "Update Trackshade."
+            "unknown-repository", f"The hub has no {repo} at revision {revision}.", "Update Trackshade."
         ) from error
     except (httpx2.HTTPError, OSError) as error:
         raise _unreachable(error) from error
     files = []
     for item in info.siblings or []:
-        if is_allowed(item.rfilename):
+        if is_allowed(item.rfilename, download.allowed):
             sha256 = item.lfs.sha256 if item.lfs else None
             blob = None if sha256 else item.blob_id
             files.append(RemoteFile(path=item.rfilename, size=int(item.size or 0), sha256=sha256, blob=blob))
-    if not any(file.path == INDEX for file in files) or info.sha is None:
-        raise ModelError(
-            "wrong-weights", f"{spec.repo} is not a pipeline in diffusers' layout.", "Choose another model."
-        )
+    if not any(file.path == download.index for file in files) or info.sha is None:
+        raise ModelError("wrong-weights", f"{repo} is not a pipeline in diffusers' layout.", "Choose another model.")
     return Listing(info.sha, tuple(sorted(files, key=lambda file: file.path)))
 
 
 def fetch(
-    spec: ModelSpec,
+    spec: ModelSpec | ImageModelSpec,
     progress: Progress | None = None,
     is_cancelled: Callable[[], bool] | None = None,
     endpoint: str | None = None,
@@ -164,40 +207,47 @@ def fetch(
         The model's folder.
 
     Raises:
-        ModelError: if the hub does not answer, the disk is full, or a file is damaged.
+        ModelError: if the model is not fetched at all, the hub does not answer, the disk is full, or a file is damaged.
         CancelledError: if it was cancelled.
     """
-    target, part = model_folder(spec), _part_folder(spec)
-    if (target / INDEX).is_file():
-        verify(target, sizes_only=True)
-        return target
-    listing = list_files(spec, endpoint)
-    _check_disk_space(part, listing)
-    manifest = {
-        "name": spec.name,
-        "repo": spec.repo,
-        "commit": listing.commit,
-        "licence": spec.licence,
-        "licence_url": spec.licence_url,
-        "files": [asdict(file) for file in listing.files],
-    }
-    folders.write_json(part / MANIFEST, manifest)
+    downloads = downloads_of(spec)
+    if not downloads:
+        why = "you download it yourself" if isinstance(spec, ImageModelSpec) else "it is part of Trackshade"
+        raise ModelError("nothing-to-fetch", f"There is nothing to fetch for the model {spec.name}: {why}.")
+    listings: list[tuple[Download, Listing]] = []
+    for download in downloads:
+        if (download.folder / download.index).is_file():
+            verify(download.folder, sizes_only=True)
+        else:
+            listings.append((download, list_files(download, endpoint)))
+    total = sum(listing.size for _, listing in listings)
     finished = 0  # bytes of the files before
 
     def report(done: int) -> None:
         if progress:
-            progress(finished + done, listing.size)
+            progress(finished + done, total)
         if is_cancelled and is_cancelled():
             raise CancelledError("cancelled", "Fetching was stopped; the next fetch goes on from here.")
 
-    for file in listing.files:
-        url = hf_hub_url(spec.repo, file.path, revision=listing.commit, endpoint=endpoint)
-        _fetch_file(url, file, part, report)
-        finished += file.size
-        if progress:
-            progress(finished, listing.size)
-    os.replace(part, target)
-    return target
+    for download, listing in listings:
+        _check_disk_space(download.part, listing)
+        manifest = {
+            "name": spec.name,
+            "repo": download.repo,
+            "commit": listing.commit,
+            "licence": spec.licence,
+            "licence_url": spec.licence_url,
+            "files": [asdict(file) for file in listing.files],
+        }
+        folders.write_json(download.part / MANIFEST, manifest)
+        for file in listing.files:
+            url = hf_hub_url(download.repo, file.path, revision=listing.commit, endpoint=endpoint)
+            _fetch_file(url, file, download.part, report)
+            finished += file.size
+            if progress:
+                progress(finished, total)
+        os.replace(download.part, download.folder)
+    return downloads[0].folder
 
 
 def verify(folder: Path, sizes_only: bool = False) -> None:
@@ -276,11 +326,6 @@ def _progress_bar(report: Callable[[int], None]) -> type[tqdm]:
             return None
 
     return Bar
-
-
-def _part_folder(spec: ModelSpec) -> Path:
-    folder = model_folder(spec)
-    return folder.with_name(folder.name + ".part")
 
 
 def _check_disk_space(part: Path, listing: Listing) -> None:

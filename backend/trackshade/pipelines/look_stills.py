@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..config.image_models import ImageModelSpec, depth_model_folder, image_model_folder
+from ..config.image_models import ImageModelSpec, controlnet_folder, image_model_folder, image_models
 from ..control.scene import ShotRaster
 from ..core.errors import ModelError
 from ..models.checkpoint import INDEX, check_strictly, read_json
@@ -292,7 +292,7 @@ def _load(spec: ImageModelSpec, dtype: torch.dtype) -> Any:
         raise ModelError("missing-weights", f"The weights of {spec.name} are not on this machine: {location}.", _FETCH)
     options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
     if spec.family != "flux":
-        options["controlnet"] = _load_controlnet(depth_model_folder(spec), dtype)
+        options["controlnet"] = _load_controlnet(controlnet_folder(spec), dtype)
         if spec.family == "sd15":
             options |= {"safety_checker": None, "requires_safety_checker": False}
     cls = getattr(diffusers, family.from_prompt)
@@ -313,7 +313,7 @@ def _load(spec: ImageModelSpec, dtype: torch.dtype) -> Any:
 
 
 def _load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
-    from diffusers import ControlNetModel
+    from diffusers.models import ControlNetModel
 
     if not folder.is_dir():
         raise ModelError("missing-weights", f"The depth ControlNet is not on this machine: {folder}.", _FETCH)
@@ -326,7 +326,7 @@ def _load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
 
 def _layout_folder(spec: ImageModelSpec) -> Path:
     """Return the folder of the known model of a family, whose configurations a single file is loaded with."""
-    folder = depth_model_folder(replace(spec, folder="")).parent
+    folder = image_model_folder(next(item for item in image_models() if item.family == spec.family))
     if not (folder / INDEX).is_file():
         raise ModelError(
             "missing-weights",
