@@ -313,7 +313,7 @@ def _load(spec: ImageModelSpec, dtype: torch.dtype) -> Any:
 
 
 def _load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
-    from diffusers.models import ControlNetModel
+    from diffusers.models.controlnets.controlnet import ControlNetModel
 
     if not folder.is_dir():
         raise ModelError("missing-weights", f"The depth ControlNet is not on this machine: {folder}.", _FETCH)
