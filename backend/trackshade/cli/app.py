@@ -48,7 +48,7 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Args:
         arguments: Its arguments; those of this process by default.
@@ -122,7 +122,7 @@ def _evaluate(arguments: list[str]) -> None:
 
 
 def _run_module(module: str, arguments: list[str]) -> NoReturn:
-    """Runs a module that has a command line of its own, and exits with its exit code."""
+    """Run a module that has a command line of its own, and exit with its exit code."""
     start = this_python("-m", module, *arguments)
     process = subprocess.Popen(start.command, env=start.variables)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # which it takes as a request to save and end
@@ -134,7 +134,7 @@ def _run_module(module: str, arguments: list[str]) -> NoReturn:
 
 
 def _addon_command(name: str, make: Callable[[Values, OnMessage], Values] | None = None) -> Command:
-    """Makes a command with the options that it has in Blender; the scene file is required here."""
+    """Make a command with the options that it has in Blender; the scene file is required here."""
     description, own = options.COMMANDS[name]
     own = tuple(replace(option, required=True) if option == options.SCENE else option for option in own)
     return Command(description, (*own, _BLENDER), make=make or partial(_in_blender, name))

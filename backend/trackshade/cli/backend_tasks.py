@@ -47,7 +47,7 @@ _cancelled = threading.Event()
 
 
 def probe() -> dict[str, Any]:
-    """Returns versions, missing packages, and the devices that torch can use, the best first."""
+    """Return versions, missing packages, and the devices that torch can use, the best first."""
     missing = [name for name in NEEDED.split() if importlib.util.find_spec(name) is None]
     facts: dict[str, Any] = {
         "version": __version__,
@@ -78,7 +78,7 @@ def _torch_facts() -> dict[str, Any]:
 
 
 def fetch(name: str) -> dict[str, Any]:
-    """Downloads a model. Raises ModelError or CancelledError."""
+    """Download a model. Raise ModelError or CancelledError."""
     from trackshade.models.download import fetch as fetch_weights
 
     folder = fetch_weights(registry.spec(name), _Progress(), _cancelled.is_set)
@@ -86,7 +86,7 @@ def fetch(name: str) -> dict[str, Any]:
 
 
 def verify(name: str) -> dict[str, Any]:
-    """Compares all files of a downloaded model with their digests. Raises ModelError."""
+    """Compare all files of a downloaded model with their digests. Raise ModelError."""
     from trackshade.models.download import verify as verify_files
 
     model = registry.spec(name)
@@ -100,7 +100,7 @@ def verify(name: str) -> dict[str, Any]:
 
 
 def check(folder: str) -> dict[str, Any]:
-    """Checks every component without loading it: classes, tensors by name and shape, tokenizer, scheduler.
+    """Check every component without loading it: classes, tensors by name and shape, tokenizer, scheduler.
 
     Raises:
         ModelError: The folder is not a checkpoint that can be loaded.
@@ -111,7 +111,7 @@ def check(folder: str) -> dict[str, Any]:
 
 
 def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:
-    """Bakes a result into textures. Raises as `trackshade.results.baking.bake_result`."""
+    """Bake a result into textures. Raise as `trackshade.results.baking.bake_result`."""
     from trackshade.results.baking import BakeOptions, bake_result
 
     progress = _Progress()
@@ -145,7 +145,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a task, prints its end and returns the exit code."""
+    """Run a task, print its end and return the exit code."""
     call_when_input_closes(_cancel)
     lock = lock_environment()
     try:
@@ -163,7 +163,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parse_task(arguments: list[str]) -> Callable[[], dict[str, Any]]:
-    """Returns the task with its arguments. Raises UsageError."""
+    """Return the task with its arguments. Raise UsageError."""
     if not arguments or arguments[0] not in TASKS:
         raise UsageError("usage", f"Name a task: {', '.join(TASKS)}.")
     name, *rest = arguments

@@ -45,7 +45,7 @@ class Host:
 
 
 def run_addon(arguments: Sequence[str], blender: str | None, on_message: OnMessage) -> dict[str, Any]:
-    """Runs a command of the add-on.
+    """Run a command of the add-on.
 
     Args:
         arguments: The command's name and arguments; see `to_arguments`.
@@ -76,7 +76,7 @@ def run_addon(arguments: Sequence[str], blender: str | None, on_message: OnMessa
 
 
 def blender_version(path: str) -> tuple[int, int] | None:
-    """Returns (major, minor) of a Blender binary; None for other programs."""
+    """Return (major, minor) of a Blender binary; None for other programs."""
     try:
         start = start_blender(path, "--version")
         done = subprocess.run(start.command, env=start.variables, capture_output=True, text=True, timeout=60)
@@ -136,7 +136,7 @@ def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[st
 
 
 def _take_result(final: dict[str, Any] | None, stage: Mapping[str, Any], code: int, log: str) -> dict[str, Any]:
-    """Returns the result in the process's last message.
+    """Return the result in the process's last message.
 
     Args:
         final: The last message, or None.
@@ -178,7 +178,7 @@ def _signal_name(number: int) -> str:
 def _listen(
     process: subprocess.Popen[str], log: Any, on_message: OnMessage
 ) -> tuple[dict[str, Any] | None, Mapping[str, Any]]:
-    """Passes progress on until the process closes its output.
+    """Pass progress on until the process closes its output.
 
     Returns:
         The last other message, and the last progress.
@@ -199,7 +199,7 @@ def _listen(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Interrupts the process by closing its input, and kills it if it does not end in time."""
+    """Interrupt the process by closing its input, and kill it if it does not end in time."""
     assert process.stdin is not None
     process.stdin.close()
     try:
@@ -210,7 +210,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _variables() -> dict[str, str]:
-    """Returns environment variables for the add-on's commands."""
+    """Return environment variables for the add-on's commands."""
     packages = ("trackshade", "trackshade_addon", "zmq", "msgpack")
     folders = {}
     for name in packages:

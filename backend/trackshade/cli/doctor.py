@@ -33,13 +33,13 @@ Facts = dict[str, dict[str, Any]]
 
 
 def print_facts(values: Mapping[str, Any]) -> None:
-    """Prints the facts as text or JSON."""
+    """Print the facts as text or JSON."""
     facts = collect_facts(values["blender"])
     print(json.dumps(facts, indent=1) if values["json"] else format_facts(facts))
 
 
 def collect_facts(blender: str | None = None) -> Facts:
-    """Returns sections of names and plain values; "problems" holds sentences about what is missing."""
+    """Return sections of names and plain values; "problems" holds sentences about what is missing."""
     found: Facts = {
         "trackshade": {"version": __version__, "protocol": PROTOCOL, "folder": str(Path(__file__).parents[1])},
         "system": {
@@ -60,7 +60,7 @@ def collect_facts(blender: str | None = None) -> Facts:
 
 
 def format_facts(facts: Facts) -> str:
-    """Formats the facts as text."""
+    """Format the facts as text."""
     lines = []
     for section, items in facts.items():
         lines.append(section)

@@ -49,7 +49,7 @@ def start_private(
     *,
     options: Sequence[str] = (),
 ) -> PrivateBackend:
-    """Starts a backend for this process only; returns when clients can connect, within a second or two.
+    """Start a backend for this process only; return when clients can connect, within a second or two.
 
     Args:
         python: Interpreter of the backend's environment. Default: TRACKSHADE_PYTHON, or this interpreter.
@@ -98,7 +98,7 @@ class PrivateBackend:
         return self._process.pid
 
     def address(self) -> Address:
-        """Returns where to connect. Raises ProtocolError("backend-ended")."""
+        """Return where to connect. Raise ProtocolError("backend-ended")."""
         if self._process.poll() is not None:
             raise ProtocolError(
                 "backend-ended",
@@ -108,7 +108,7 @@ class PrivateBackend:
         return Address(self.info.endpoint, self.info.token)
 
     def close(self) -> None:
-        """Ends the backend and waits for it; it queues its jobs for the next one."""
+        """End the backend and wait for it; it queues its jobs for the next one."""
         atexit.unregister(self.close)
         if self._process.stdin is not None:
             self._process.stdin.close()
@@ -131,7 +131,7 @@ class PrivateBackend:
 def start_shared(
     python: str | os.PathLike[str] | None = None, *, folder: Path | None = None, options: Sequence[str] = ()
 ) -> SharedBackend:
-    """Returns the shared backend, started if it does not run, when clients can connect.
+    """Return the shared backend, started if it does not run, when clients can connect.
 
     Args:
         python: Interpreter of the backend's environment. Default: TRACKSHADE_PYTHON, or this interpreter.
@@ -157,7 +157,7 @@ def start_shared(
 
 
 def join_shared(folder: Path | None = None) -> SharedBackend | None:
-    """Returns the shared backend if it runs now. If it dies later, it is not started again."""
+    """Return the shared backend if it runs now. If it dies later, it is not started again."""
     folder = folder or shared_dir()
     if _find_running(folder) is None:
         return None
@@ -195,7 +195,7 @@ class SharedBackend:
             raise _unwritable(folder, error) from error
 
     def address(self) -> Address:
-        """Returns where to connect; starts the backend if it does not run.
+        """Return where to connect; start the backend if it does not run.
 
         Raises:
             ProtocolError: "backend-not-started", "backend-gave-up", "backend-ended" or "disk-full".
@@ -208,11 +208,11 @@ class SharedBackend:
             return Address(info.endpoint, info.token)
 
     def count_others(self) -> int:
-        """Returns how many other programs use it."""
+        """Return how many other programs use it."""
         return max(0, count_owners(self.folder / "owners") - (not self._is_closed))
 
     def close(self) -> None:
-        """Ends the use of the backend, and waits for its end if no other program uses it."""
+        """End the use of the backend, and wait for its end if no other program uses it."""
         with self._lock:
             if self._is_closed:
                 return
@@ -252,7 +252,7 @@ class SharedBackend:
         return info
 
     def _start_exclusively(self, python: str) -> ConnectionInfo:
-        """Starts the backend, or waits for another program that does so."""
+        """Start the backend, or wait for another program that does so."""
         limit = time.monotonic() + START_TIME
         while True:
             try:
@@ -312,7 +312,7 @@ class FailureCounter:
         self._started = 0.0
 
     def check(self) -> None:
-        """Raises ProtocolError("backend-gave-up") with the latest reason after MAX_FAILURES failures."""
+        """Raise ProtocolError("backend-gave-up") with the latest reason after MAX_FAILURES failures."""
         if self.count >= MAX_FAILURES:
             raise ProtocolError(
                 "backend-gave-up",
@@ -321,16 +321,16 @@ class FailureCounter:
             )
 
     def note_start(self) -> None:
-        """Notes that the backend was started now."""
+        """Note that the backend was started now."""
         self._started = time.monotonic()
 
     def add(self, reason: str) -> None:
-        """Counts a failed start."""
+        """Count a failed start."""
         self.count += 1
         self._reason = reason
 
     def add_end(self, reason: str) -> None:
-        """Counts an unexpected end; if the backend has run for long, it is the first failure again."""
+        """Count an unexpected end; if the backend has run for long, it is the first failure again."""
         if time.monotonic() - self._started > STABLE_AFTER:
             self.count = 0
         self.add(reason)
@@ -341,7 +341,7 @@ def _choose_python(python: str | os.PathLike[str] | None) -> str:
 
 
 def _start_server(python: str, arguments: list[str], log: Path, **popen: Any) -> subprocess.Popen[bytes]:
-    """Starts a backend that writes to a log. Raises ProtocolError."""
+    """Start a backend that writes to a log. Raise ProtocolError."""
     try:
         start = environment_python(python, "-m", "trackshade.server", *arguments)
         is_too_long = log.exists() and log.stat().st_size > LOG_LIMIT
@@ -357,7 +357,7 @@ def _start_server(python: str, arguments: list[str], log: Path, **popen: Any) ->
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], file: Path, log: Path, limit: float) -> ConnectionInfo:
-    """Waits until a backend writes its connection file, at most until `limit` (monotonic seconds).
+    """Wait until a backend writes its connection file, at most until `limit` (monotonic seconds).
 
     Raises:
         ProtocolError: "backend-not-started", with the last line of its log.
@@ -384,7 +384,7 @@ def _find_running(folder: Path) -> ConnectionInfo | None:
 
 
 def _wait_for_store(store: Path, limit: float) -> None:
-    """Waits while an earlier backend that is ending holds the store."""
+    """Wait while an earlier backend that is ending holds the store."""
     while (store / "lock").exists():
         try:
             FileLock(store / "lock").release()

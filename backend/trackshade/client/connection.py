@@ -87,7 +87,7 @@ class Connection:
     def request(
         self, kind: str, body: Mapping[str, Any], on_answer: Callable[[Future[Message]], None] | None = None
     ) -> Future[Message]:
-        """Sends a request.
+        """Send a request.
 
         Args:
             kind: Type of the message.
@@ -101,12 +101,12 @@ class Connection:
         return self._ask(Message(kind, next(self._numbers), body), on_answer)
 
     def send_chunk(self, digest: bytes, data: memoryview) -> Future[Message]:
-        """Sends a chunk as soon as there is credit for it. `data` must not change until it is answered."""
+        """Send a chunk as soon as there is credit for it. `data` must not change until it is answered."""
         entry = BufferEntry.of_bytes(len(data), digest)
         return self._ask(Message("chunk", next(self._numbers), {}, (entry,), (data,)))
 
     def subscribe(self, job: str, since: int) -> Subscription:
-        """Subscribes to the events of a job after number `since`; lasts over losses of the connection."""
+        """Subscribe to the events of a job after number `since`; lasts over losses of the connection."""
         subscription = Subscription(job, since, self.request)
         subscription.since = self._clock()
         with self._lock:
@@ -115,7 +115,7 @@ class Connection:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Ends a subscription."""
+        """End a subscription."""
         with self._lock:
             self._subscriptions.discard(subscription)
 
@@ -125,7 +125,7 @@ class Connection:
         return self._socket.sent_bytes
 
     def close(self) -> None:
-        """Ends the session; unanswered requests fail."""
+        """End the session; unanswered requests fail."""
         self._closing = True
         self._socket.wake()
         if threading.current_thread() is not self._thread:
@@ -146,7 +146,7 @@ class Connection:
         return request.future
 
     def _clock(self) -> float:
-        """Returns seconds, without those in which the thread could not run.
+        """Return seconds, without those in which the thread could not run.
 
         Blender holds the interpreter lock while it renders or opens a file; that time must not count as a backend that
         does not answer.
@@ -177,7 +177,7 @@ class Connection:
             self._reconnect()
 
     def _tick(self) -> float:
-        """Updates the clock. Time since the last call above MAX_TURN counts as blocked."""
+        """Update the clock. Time since the last call above MAX_TURN counts as blocked."""
         now = time.monotonic()
         self._blocked += max(0.0, now - self._last_tick - MAX_TURN)
         self._last_tick = now
@@ -225,7 +225,7 @@ class Connection:
         self._socket.send(Message("hello", self._hello, body))
 
     def _reconnect(self) -> None:
-        """Starts again with finding the address."""
+        """Start again with finding the address."""
         self._is_welcome = False
         self._lost = self._clock()
         self._socket.disconnect()
@@ -349,7 +349,7 @@ class Connection:
 
 
 def wait(future: Future[T]) -> T:
-    """Waits for the result of a future, in short intervals so that Ctrl-C works on every system."""
+    """Wait for the result of a future, in short intervals so that Ctrl-C works on every system."""
     while True:
         try:
             return future.result(0.5)

@@ -31,7 +31,7 @@ def connect(
     shared: bool = False,
     options: Sequence[str] = (),
 ) -> Client:
-    """Connects to a backend and waits for its first answer.
+    """Connect to a backend and wait for its first answer.
 
     Without `endpoint`, it is the backend of `trackshade serve` on this machine, or the shared one if it runs, or a new
     private one. With `shared`, the shared one is started instead of a private one.
@@ -90,7 +90,7 @@ def _checked(client: Client, patience: float | None = None) -> Client:
 
 
 def find_served() -> ConnectionInfo | None:
-    """Finds the backend of `trackshade serve` on this machine; None if none runs.
+    """Find the backend of `trackshade serve` on this machine; None if none runs.
 
     Raises:
         ProtocolError: The connection file is damaged.
@@ -100,7 +100,7 @@ def find_served() -> ConnectionInfo | None:
 
 
 def _served_address(keys: ClientKeys | None) -> Address:
-    """Returns the address; called again after every loss, as that of a restarted backend may differ."""
+    """Return the address; called again after every loss, as that of a restarted backend may differ."""
     info = find_served()
     if info is None:
         raise ProtocolError(

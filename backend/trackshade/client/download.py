@@ -18,7 +18,7 @@ MAX_FILES = 100_000
 
 
 def download_result(connection: Connection, job: str, out: Path, force: bool) -> None:
-    """Downloads the result of a finished job.
+    """Download the result of a finished job.
 
     Args:
         connection: The connection to the backend.
@@ -48,7 +48,7 @@ def download_result(connection: Connection, job: str, out: Path, force: bool) ->
 
 
 def _list_files(answer: Message) -> dict[str, int]:
-    """Returns the size of each file by its name; names are checked, as they could lead elsewhere."""
+    """Return the size of each file by its name; names are checked, as they could lead elsewhere."""
     files = {}
     for item in require(answer.body, "files", list):
         if not isinstance(item, dict):
@@ -60,7 +60,7 @@ def _list_files(answer: Message) -> dict[str, int]:
 
 
 def _write(connection: Connection, job: str, files: dict[str, int], folder: Path) -> None:
-    """Requests a few pieces in advance and writes them in order."""
+    """Request a few pieces in advance and write them in order."""
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch(exist_ok=False)

@@ -65,7 +65,7 @@ class JobEvent:
 
     @staticmethod
     def from_body(body: Mapping[str, Any], preview: bytes | None) -> JobEvent:
-        """Reads the event in a message's body; fields that this version does not know are in `more`."""
+        """Read the event in a message's body; fields that this version does not know are in `more`."""
         error = body.get("error")
         return JobEvent(
             job=str(body["job"]),
@@ -112,12 +112,12 @@ class Subscription:
         self._is_requesting = threading.Lock()  # held until the answer
 
     def request_missed(self) -> None:
-        """Requests all events after the latest one; the backend sends later ones by itself."""
+        """Request all events after the latest one; the backend sends later ones by itself."""
         if not self.ended and self._is_requesting.acquire(blocking=False):
             self._request("events", {"job": self.job, "since": self.last}, self._take_answer)
 
     def take(self, message: Message) -> None:
-        """Takes an event that the backend sent, of any job. A gap in the numbers shows that some were lost."""
+        """Take an event that the backend sent, of any job. A gap in the numbers shows that some were lost."""
         if message.body.get("job") != self.job:
             return
         seq = message.body.get("seq")
@@ -127,7 +127,7 @@ class Subscription:
             self.request_missed()
 
     def fail(self, error: TrackshadeError) -> None:
-        """Ends the subscription with an error."""
+        """End the subscription with an error."""
         if not self.ended:
             self.ended = True
             self.arrived.put(error)

@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 def list_checkpoints() -> tuple[Checkpoint, ...]:
-    """Returns the registered checkpoints; none if the file cannot be read."""
+    """Return the registered checkpoints; none if the file cannot be read."""
     try:
         items = json.loads(_file().read_text(encoding="utf-8"))
         return tuple(Checkpoint(**{key: str(value) for key, value in item.items()}) for item in items)
@@ -48,7 +48,7 @@ def list_checkpoints() -> tuple[Checkpoint, ...]:
 
 
 def register(folder: Path, like: str, known: Sequence[str], title: str = "") -> Checkpoint:
-    """Registers a folder that the backend has checked, or updates its entry.
+    """Register a folder that the backend has checked, or update its entry.
 
     Args:
         folder: The checkpoint's folder.
@@ -73,7 +73,7 @@ def register(folder: Path, like: str, known: Sequence[str], title: str = "") -> 
 
 
 def unregister(name: str) -> None:
-    """Removes a checkpoint from the list; its files stay.
+    """Remove a checkpoint from the list; its files stay.
 
     Raises:
         UsageError: There is no checkpoint with this name.

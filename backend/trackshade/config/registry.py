@@ -60,7 +60,7 @@ class ModelSpec:
     folder: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form, whose key "frames" holds `allowed_frame_counts`."""
+        """Return the JSON form, whose key "frames" holds `allowed_frame_counts`."""
         data = asdict(self)
         frames = list(data.pop("allowed_frame_counts"))
         return data | {"frames": frames, "sizes": [list(size) for size in self.sizes]}
@@ -112,12 +112,12 @@ _MODELS = (
 
 
 def models() -> tuple[ModelSpec, ...]:
-    """Returns all models, the embedded one first and registered checkpoints last."""
+    """Return all models, the embedded one first and registered checkpoints last."""
     return (*_MODELS, *_registered())
 
 
 def _registered() -> Iterator[ModelSpec]:
-    """Yields the registered checkpoints in order, each with the properties of its base model."""
+    """Yield the registered checkpoints in order, each with the properties of its base model."""
     known = {item.name: item for item in _MODELS}
     for item in checkpoints.list_checkpoints():
         if item.like in known and item.name not in known and checkpoints.NAME.fullmatch(item.name):
@@ -135,7 +135,7 @@ def _registered() -> Iterator[ModelSpec]:
 
 
 def spec(name: str) -> ModelSpec:
-    """Returns the model with a name.
+    """Return the model with a name.
 
     Raises:
         ModelError: There is none.
@@ -148,12 +148,12 @@ def spec(name: str) -> ModelSpec:
 
 
 def model_folder(model: ModelSpec) -> Path:
-    """Returns the folder of a model's weights, also if they are not downloaded yet."""
+    """Return the folder of a model's weights, also if they are not downloaded yet."""
     if model.folder:
         return Path(model.folder)
     return (Path(trackshade.__file__).parent / "models" if model.shipped else folders.models_dir()) / model.name
 
 
 def is_present(model: ModelSpec) -> bool:
-    """Returns whether the weights are on this machine, completely downloaded."""
+    """Return whether the weights are on this machine, completely downloaded."""
     return (model_folder(model) / "model_index.json").is_file()

@@ -21,7 +21,7 @@ from trackshade.core.errors import OutputError
 
 @contextmanager
 def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; what is written there becomes `path` when the block ends.
+    """Yield a path beside `path` to write to; what is written there becomes `path` when the block ends.
 
     The folder is created where it is missing. The yielded name has the suffix of `path`, because libraries choose a
     format by it. After an error in the block, the temporary file is deleted and `path` is as before.
@@ -50,7 +50,7 @@ def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
 def atomic_folder(
     path: Path, *, replace: bool = True, previous: Path | None = None, single_writer: bool = False
 ) -> Iterator[Path]:
-    """Yields a new folder beside `path` to fill; it becomes `path` when the block ends.
+    """Yield a new folder beside `path` to fill; it becomes `path` when the block ends.
 
     A folder that is at `path` then is set aside, and deleted once the new one has its place; a file there is an error.
     After an error, the new folder is deleted and `path` is as before.
@@ -91,7 +91,7 @@ def atomic_folder(
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Writes a file in one step.
+    """Write a file in one step.
 
     Args:
         path: The file to write.
@@ -108,7 +108,7 @@ def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a small JSON file in one step.
+    """Write a small JSON file in one step.
 
     Raises:
         OutputError: It cannot be written.

@@ -34,7 +34,7 @@ class TrackshadeError(Exception):
         return self.message if self.fix is None else f"{self.message} {self.fix}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns a form for msgpack and JSON, the inverse of `from_dict`."""
+        """Return a form for msgpack and JSON, the inverse of `from_dict`."""
         return {
             "kind": type(self).__name__,
             "code": self.code,
@@ -45,7 +45,7 @@ class TrackshadeError(Exception):
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> TrackshadeError:
-        """Rebuilds an error from another process or the job store; an unknown kind becomes a `JobError`."""
+        """Rebuild an error from another process or the job store; an unknown kind becomes a `JobError`."""
         cls = _KINDS.get(str(data.get("kind")), JobError)
         fix = data.get("fix")
         exit_code = data.get("exit_code")

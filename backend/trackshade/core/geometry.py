@@ -19,7 +19,7 @@ _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def world_to_camera(matrix_world: ArrayLike) -> Matrix:
-    """Converts a Blender camera's `matrix_world` to a world-to-camera matrix with OpenCV's axes.
+    """Convert a Blender camera's `matrix_world` to a world-to-camera matrix with OpenCV's axes.
 
     Args:
         matrix_world: [..., 4, 4] camera to world with Blender's axes. Its scale is ignored, as Blender ignores it.
@@ -39,7 +39,7 @@ def world_to_camera(matrix_world: ArrayLike) -> Matrix:
 
 
 def camera_to_blender(world_to_camera_matrix: ArrayLike) -> Matrix:
-    """Converts [..., 4, 4] world-to-camera matrices back to `matrix_world` with Blender's camera axes."""
+    """Convert [..., 4, 4] world-to-camera matrices back to `matrix_world` with Blender's camera axes."""
     return np.linalg.inv(_FLIP @ np.asarray(world_to_camera_matrix, np.float64))
 
 
@@ -54,7 +54,7 @@ def intrinsics(
     size: tuple[int, int],
     pixel_aspect: tuple[float, float] = (1.0, 1.0),
 ) -> Matrix:
-    """Computes the pinhole intrinsics of a Blender perspective camera.
+    """Compute the pinhole intrinsics of a Blender perspective camera.
 
     Follows Blender's `BKE_camera_params_compute_viewplane`: with sensor fit AUTO the sensor width spans the longer
     side, and a shift is a share of the fitted side.
@@ -86,13 +86,13 @@ def orthographic_intrinsics(
     size: tuple[int, int],
     pixel_aspect: tuple[float, float] = (1.0, 1.0),
 ) -> Matrix:
-    """Computes a Blender orthographic camera's intrinsics: [3, 3] float64, focal entries in pixels per metre."""
+    """Compute a Blender orthographic camera's intrinsics: [3, 3] float64, focal entries in pixels per metre."""
     horizontal = _fits_horizontally(sensor_fit, size, pixel_aspect)
     return _matrix(1.0 / ortho_scale, horizontal, shift_x, shift_y, size, pixel_aspect)
 
 
 def perspective_camera_settings(k: ArrayLike, size: tuple[float, float], sensor_width: float = 36.0) -> dict[str, Any]:
-    """Returns properties of `bpy.types.Camera` that give these perspective intrinsics (square pixels)."""
+    """Return properties of `bpy.types.Camera` that give these perspective intrinsics (square pixels)."""
     matrix = np.asarray(k, np.float64)
     settings = _shift_settings(matrix, size)
     return settings | {
@@ -103,13 +103,13 @@ def perspective_camera_settings(k: ArrayLike, size: tuple[float, float], sensor_
 
 
 def orthographic_camera_settings(k: ArrayLike, size: tuple[float, float]) -> dict[str, Any]:
-    """Returns properties of `bpy.types.Camera` that give these orthographic intrinsics (square pixels)."""
+    """Return properties of `bpy.types.Camera` that give these orthographic intrinsics (square pixels)."""
     matrix = np.asarray(k, np.float64)
     return _shift_settings(matrix, size) | {"type": "ORTHO", "ortho_scale": float(size[0] / matrix[0, 0])}
 
 
 def project(points_camera: ArrayLike, k: ArrayLike, orthographic: bool) -> Matrix:
-    """Projects camera-space points to pixels.
+    """Project camera-space points to pixels.
 
     Args:
         points_camera: [..., 3] in OpenCV camera space, metres.
@@ -142,7 +142,7 @@ def _matrix(
     size: tuple[int, int],
     pixel_aspect: tuple[float, float],
 ) -> Matrix:
-    """Builds the intrinsics; `focal` is in units of the fitted side, and y has pixels of another height than x."""
+    """Build the intrinsics; `focal` is in units of the fitted side, and y has pixels of another height than x."""
     aspect = pixel_aspect[1] / pixel_aspect[0]
     fitted = size[0] if horizontal else aspect * size[1]  # in pixel widths
     focal_x = focal * fitted

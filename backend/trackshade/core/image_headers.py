@@ -105,7 +105,7 @@ class _UnsupportedError(Exception):
 
 
 def read_header(path: Path) -> ImageHeader:
-    """Reads the header of an image file, and as little else of the file as possible.
+    """Read the header of an image file, and as little else of the file as possible.
 
     Raises:
         ShotError: The file cannot be read, is not an image or has an unsupported format.
@@ -115,7 +115,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def read_image_bytes(path: Path) -> tuple[bytes, ImageHeader]:
-    """Reads an image file and checks that it is complete.
+    """Read an image file and check that it is complete.
 
     Returns:
         The file's bytes, and its header.
@@ -136,7 +136,7 @@ def read_image_bytes(path: Path) -> tuple[bytes, ImageHeader]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turns the errors of reading a file into ShotError."""
+    """Turn the errors of reading a file into ShotError."""
     try:
         yield
     except _UnsupportedError as error:
@@ -153,7 +153,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def open_image(path: Path) -> BinaryIO:
-    """Opens a regular file of at most MAX_BYTES for reading.
+    """Open a regular file of at most MAX_BYTES for reading.
 
     Raises:
         ShotError: The file does not exist, is not a regular file, is empty or is too large.
@@ -180,7 +180,7 @@ def open_image(path: Path) -> BinaryIO:
 
 
 def damaged_image(path: Path, reason: str) -> ShotError:
-    """Makes the error for a file that cannot be decoded."""
+    """Make the error for a file that cannot be decoded."""
     return ShotError("bad-picture", f"The picture {path} is damaged: {reason.strip().rstrip('.')}.", _SAVE_AGAIN)
 
 
@@ -230,7 +230,7 @@ class _ExactReader:
         return self
 
     def rest(self, count: int) -> bytes:
-        """Reads at most `count` bytes."""
+        """Read at most `count` bytes."""
         return self._file.read(count)
 
 
@@ -254,7 +254,7 @@ def _png(reader: _ExactReader) -> ImageHeader:
 
 
 def _png_chunks(reader: _ExactReader) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the first chunk of each type that says how to read the pixels."""
+    """Yield the first chunk of each type that says how to read the pixels."""
     reader.take(8)
     wanted = {b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"acTL"}
     for _ in range(_MAX_PARTS):
@@ -273,7 +273,7 @@ def _png_chunks(reader: _ExactReader) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _png_encoding(header: ImageHeader, chunks: dict[bytes, bytes]) -> ImageHeader:
-    """Applies the color chunks in the order of the PNG specification: cICP, iCCP, sRGB, then gAMA and cHRM."""
+    """Apply the color chunks in the order of the PNG specification: cICP, iCCP, sRGB, then gAMA and cHRM."""
     if len(chunks.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, _ = chunks[b"cICP"]
         if transfer in (16, 18):
@@ -305,7 +305,7 @@ def _png_encoding(header: ImageHeader, chunks: dict[bytes, bytes]) -> ImageHeade
 
 
 def _check_png(data: bytes) -> None:
-    """Checks the checksums of the chunks, and that the compressed pixels are complete."""
+    """Check the checksums of the chunks, and that the compressed pixels are complete."""
     at, bodies = 8, []
     for _ in range(_MAX_PARTS):
         if at + 12 > len(data):
@@ -333,7 +333,7 @@ def _check_png(data: bytes) -> None:
 
 
 def _png_bytes(data: bytes) -> int:
-    """Computes how many bytes the uncompressed rows have, with their filter bytes."""
+    """Compute how many bytes the uncompressed rows have, with their filter bytes."""
     width, height, depth, kind, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
     passes = [(0, 0, 1, 1)]
@@ -400,7 +400,7 @@ def _jpeg_marker(reader: _ExactReader) -> int:
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Checks that there are pixels and an end marker. Data after it, as some phones append, is ignored."""
+    """Check that there are pixels and an end marker. Data after it, as some phones append, is ignored."""
     file = io.BytesIO(data)
     reader = _ExactReader(file)
     reader.skip(2)
@@ -465,7 +465,7 @@ def _tiff(reader: _ExactReader) -> ImageHeader:
 
 
 def _tiff_tags(reader: _ExactReader, base: int) -> tuple[dict[int, tuple | bytes], int]:
-    """Reads the first directory of a TIFF file or an EXIF block: its tags, and the next directory's offset or 0."""
+    """Read the first directory of a TIFF file or an EXIF block: its tags, and the next directory's offset or 0."""
     start = reader.at(base).take(8)
     order = {b"II": "<", b"MM": ">"}.get(start[:2])
     if order is None:
@@ -513,7 +513,7 @@ _TIFF_WANTED = {254, 256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 284, 322,
 def _check_tiff_strips(
     reader: _ExactReader, tags: dict[int, tuple | bytes], depth: int, samples: int, size: tuple
 ) -> None:
-    """Raises _DamagedError where pixels lie beyond the end of the file, or are fewer than the size says."""
+    """Raise _DamagedError where pixels lie beyond the end of the file, or are fewer than the size says."""
     for offset, count in _tiff_parts(tags):
         if count and len(reader.at(int(offset) + int(count) - 1).rest(1)) != 1:
             raise _DamagedError("its end is missing")
@@ -524,7 +524,7 @@ def _check_tiff_strips(
 
 
 def _tiff_parts(tags: dict[int, tuple | bytes]) -> list[tuple[int, int]]:
-    """Returns the offset and length in bytes of each tile, or of each strip in a file without tiles."""
+    """Return the offset and length in bytes of each tile, or of each strip in a file without tiles."""
     offset, count = (324, 325) if 324 in tags else (273, 279)
     offsets, counts = tags.get(offset, ()), tags.get(count, ())
     if not offsets or len(offsets) != len(counts):
@@ -533,7 +533,7 @@ def _tiff_parts(tags: dict[int, tuple | bytes]) -> list[tuple[int, int]]:
 
 
 def _check_tiff(data: bytes) -> None:
-    """Checks that deflate-compressed pixels are complete; LZW and PackBits would need a decoder."""
+    """Check that deflate-compressed pixels are complete; LZW and PackBits would need a decoder."""
     tags, _ = _tiff_tags(_ExactReader(io.BytesIO(data)), 0)
 
     def first(tag: int, default: int) -> int:
@@ -706,7 +706,7 @@ def _orientation(value: int) -> int:
 
 
 def _exif_orientation(block: bytes) -> int:
-    """Returns the EXIF orientation; 1 if it is missing or the EXIF block is damaged, since the pixels may be intact."""
+    """Return the EXIF orientation; 1 if it is missing or the EXIF block is damaged, since the pixels may be intact."""
     try:
         values = _tiff_tags(_ExactReader(io.BytesIO(block)), 0)[0].get(274, ()) if block else ()
     except (_DamagedError, struct.error):
@@ -715,7 +715,7 @@ def _exif_orientation(block: bytes) -> int:
 
 
 def _exif_says_adobe(block: bytes) -> bool:
-    """Returns whether the EXIF interoperability index says Adobe RGB ("R03")."""
+    """Return whether the EXIF interoperability index says Adobe RGB ("R03")."""
     if not block:
         return False
     reader = _ExactReader(io.BytesIO(block))

@@ -16,7 +16,7 @@ _MIN_SQUARED_ERROR = 1e-6  # squared levels: equal images have a PSNR of 108 dB 
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Writes an image as a PNG file in its simplest form (PNG specification, third edition).
+    """Write an image as a PNG file in its simplest form (PNG specification, third edition).
 
     Args:
         path: The file.
@@ -52,7 +52,7 @@ def psnr(
     image: np.ndarray,  # the same shape
     mask: np.ndarray | None = None,  # [..., H, W] bool
 ) -> float:
-    """Computes the peak signal-to-noise ratio in dB over all pixels, or over those of `mask`.
+    """Compute the peak signal-to-noise ratio in dB over all pixels, or over those of `mask`.
 
     Returns:
         NaN where the mask is empty.

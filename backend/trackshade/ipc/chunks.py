@@ -24,27 +24,27 @@ SMALL_BYTES = 1 << 16  # arrays below this are packed
 
 
 def is_small(nbytes: int) -> bool:
-    """Returns whether an array of this size is packed with others."""
+    """Return whether an array of this size is packed with others."""
     return 0 < nbytes < SMALL_BYTES
 
 
 def digest_of(data: bytes | memoryview) -> bytes:
-    """Computes BLAKE2b with 32 bytes of output. Releases the interpreter lock while it hashes a large buffer."""
+    """Compute BLAKE2b with 32 bytes of output; the interpreter lock is released while a large buffer is hashed."""
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
 def chunk_count(nbytes: int) -> int:
-    """Returns how many chunks an array of this many bytes has."""
+    """Return how many chunks an array of this many bytes has."""
     return -(-nbytes // CHUNK_BYTES)
 
 
 def chunk_size(nbytes: int, index: int) -> int:
-    """Returns the number of bytes of one chunk: CHUNK_BYTES except for the last."""
+    """Return the number of bytes of one chunk: CHUNK_BYTES except for the last."""
     return min(CHUNK_BYTES, nbytes - index * CHUNK_BYTES)
 
 
 def raw_bytes(array: np.ndarray) -> memoryview:
-    """Returns the bytes of a C-contiguous little-endian array without a copy. Raises ValueError for other arrays."""
+    """Return the bytes of a C-contiguous little-endian array without a copy. Raise ValueError for other arrays."""
     if not array.flags.c_contiguous or array.dtype.str.startswith(">"):
         raise ValueError(f"an array of dtype {array.dtype.str} must be C-contiguous and little-endian")
     if array.nbytes == 0:
@@ -69,17 +69,17 @@ class ArrayEntry:
         return math.prod(self.shape) * int(self.dtype[2:])
 
     def chunk_sizes(self) -> Iterator[tuple[bytes, int]]:
-        """Yields each chunk's digest and its number of bytes."""
+        """Yield each chunk's digest and its number of bytes."""
         for index, digest in enumerate(self.chunks):
             yield digest, chunk_size(self.nbytes, index)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the form that is sent."""
+        """Return the form that is sent."""
         return {"dtype": self.dtype, "shape": list(self.shape), "chunks": list(self.chunks)}
 
     @staticmethod
     def from_dict(found: Any) -> ArrayEntry:
-        """Reads and checks that form. Raises ProtocolError("malformed-manifest")."""
+        """Read and check that form. Raise ProtocolError("malformed-manifest")."""
         if not isinstance(found, dict) or set(found) != {"dtype", "shape", "chunks"}:
             raise _malformed("an array is not described by dtype, shape and chunks")
         if not protocol.is_array_type(found["dtype"], found["shape"]):
@@ -112,16 +112,16 @@ class Manifest:
     input_render: ArrayEntry | None = None
 
     def entries(self) -> tuple[ArrayEntry, ...]:
-        """Returns all arrays with chunks, the images last."""
+        """Return all arrays with chunks, the images last."""
         extra = (self.packed, self.first_frame, self.input_render)
         return (*(e for e in self.arrays if e.chunks), *(e for e in extra if e is not None))
 
     def chunk_sizes(self) -> dict[bytes, int]:
-        """Returns the number of bytes of each chunk by its digest."""
+        """Return the number of bytes of each chunk by its digest."""
         return {digest: size for entry in self.entries() for digest, size in entry.chunk_sizes()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the form that is sent."""
+        """Return the form that is sent."""
         return {
             "shot": dict(self.shot),
             "arrays": [entry.to_dict() for entry in self.arrays],
@@ -132,7 +132,7 @@ class Manifest:
 
     @staticmethod
     def from_dict(found: Any) -> Manifest:
-        """Reads and checks that form. Raises ProtocolError("malformed-manifest")."""
+        """Read and check that form. Raise ProtocolError("malformed-manifest")."""
         if not isinstance(found, dict) or set(found) != {"shot", "arrays", *_EXTRA}:
             raise _malformed("it does not consist of shot, arrays, packed, first_frame and input_render")
         if not isinstance(found["shot"], dict) or not isinstance(found["arrays"], list):

@@ -24,12 +24,12 @@ class ConnectionInfo:
     curve: bool = False  # reachable with CURVE keys only
 
     def is_alive(self) -> bool:
-        """Returns whether a process with the backend's id runs on this machine."""
+        """Return whether a process with the backend's id runs on this machine."""
         return is_process_alive(self.pid)
 
 
 def write(path: Path, info: ConnectionInfo) -> None:
-    """Writes the file with mode 0600 in one step.
+    """Write the file with mode 0600 in one step.
 
     Raises:
         OutputError: "unwritable".
@@ -45,7 +45,7 @@ def write(path: Path, info: ConnectionInfo) -> None:
 
 
 def read(path: Path) -> ConnectionInfo | None:
-    """Reads the file; None if it does not exist.
+    """Read the file; None if it does not exist.
 
     Raises:
         ProtocolError: "bad-connection-file".
@@ -69,7 +69,7 @@ def read(path: Path) -> ConnectionInfo | None:
 
 
 def remove(path: Path, pid: int) -> None:
-    """Deletes the file if it still belongs to the backend with this process id."""
+    """Delete the file if it still belongs to the backend with this process id."""
     try:
         info = read(path)
         if info is not None and info.pid == pid:

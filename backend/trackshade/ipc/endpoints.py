@@ -41,7 +41,7 @@ class ClientKeys:
 
 
 def check_bind(endpoint: str, curve: bool) -> None:
-    """Checks that a backend may listen at an address.
+    """Check that a backend may listen at an address.
 
     Args:
         endpoint: `ipc://PATH`, `tcp://127.0.0.1:PORT` or, with CURVE keys, any `tcp://` address.
@@ -64,7 +64,7 @@ def check_bind(endpoint: str, curve: bool) -> None:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Returns whether only this machine reaches the endpoint. Raises UsageError if it is not `tcp://HOST:PORT`."""
+    """Return whether only this machine reaches the endpoint. Raise UsageError if it is not `tcp://HOST:PORT`."""
     match = _TCP.fullmatch(endpoint)
     if match is None or (match[2] != "*" and int(match[2]) > 65535):
         raise UsageError("bad-endpoint", f"{endpoint} is not an endpoint.", "Write tcp://HOST:PORT or ipc://PATH.")
@@ -76,7 +76,7 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def create_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
-    """Creates a backend's CURVE keys in `folder`, and for each client a folder `folder/for-NAME` to copy to it."""
+    """Create a backend's CURVE keys in `folder`, and for each client a folder `folder/for-NAME` to copy to it."""
     (folder / "clients").mkdir(parents=True, exist_ok=True, mode=0o700)
     zmq.auth.create_certificates(folder, "server")
     server = (folder / "server.key").read_text()
@@ -91,7 +91,7 @@ def create_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
 
 
 def read_server_keys(folder: Path) -> ServerKeys:
-    """Reads a backend's keys. Raises UsageError("no-keys")."""
+    """Read a backend's keys. Raise UsageError("no-keys")."""
     public, secret = _certificate(folder / "server.key_secret")
     if not any((folder / "clients").glob("*.key")):
         raise UsageError("no-keys", f"{folder / 'clients'} has no client's public key (NAME.key).")
@@ -99,7 +99,7 @@ def read_server_keys(folder: Path) -> ServerKeys:
 
 
 def read_client_keys(folder: Path) -> ClientKeys:
-    """Reads a client's keys. Raises UsageError("no-keys")."""
+    """Read a client's keys. Raise UsageError("no-keys")."""
     server, _ = _certificate(folder / "server.key", secret=False)
     public, secret = _certificate(folder / "client.key_secret")
     return ClientKeys(server, secret, public)
@@ -116,7 +116,7 @@ def _certificate(path: Path, secret: bool = True) -> tuple[bytes, bytes]:
 
 
 def curve_refused(endpoint: str) -> ProtocolError:
-    """Makes the error for a backend that refuses the CURVE handshake."""
+    """Make the error for a backend that refuses the CURVE handshake."""
     return ProtocolError(
         "wrong-keys",
         f"The backend at {endpoint} does not accept this client's CURVE keys.",

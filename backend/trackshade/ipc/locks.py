@@ -37,7 +37,7 @@ class FileLock:
             raise
 
     def release(self) -> None:
-        """Releases the lock; the file stays."""
+        """Release the lock; the file stays."""
         os.close(self._file)
 
 
@@ -80,7 +80,7 @@ class OwnerLock:
             self._lock.release()
 
     def release(self) -> None:
-        """Gives up ownership. Calling it again does nothing."""
+        """Give up ownership. Calling it again does nothing."""
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
@@ -89,7 +89,7 @@ class OwnerLock:
 
 
 def count_owners(folder: Path) -> int:
-    """Returns how many owners the folder has now."""
+    """Return how many owners the folder has now."""
     return sum(_is_held(path) for path in folder.glob(f"*{_SUFFIX}"))
 
 
@@ -110,7 +110,7 @@ def _is_held(path: Path) -> bool:
 
 
 def lock_environment() -> OwnerLock | None:
-    """Locks the Python environment of this process, so that Set Up does not remove it meanwhile.
+    """Lock the Python environment of this process, so that Set Up does not remove it meanwhile.
 
     Returns:
         The lock; None if Set Up did not create the environment, or it is read-only and so nobody can remove it.

@@ -37,7 +37,7 @@ class BufferEntry:
 
     @staticmethod
     def of_bytes(nbytes: int, digest: bytes) -> BufferEntry:
-        """Describes a buffer of plain bytes."""
+        """Describe a buffer of plain bytes."""
         return BufferEntry("|u1", (nbytes,), digest)
 
 
@@ -54,18 +54,18 @@ class Message:
 
 
 def with_buffers(kind: str, number: int, body: Mapping[str, Any], *buffers: bytes) -> Message:
-    """Makes a message with buffers of plain bytes."""
+    """Make a message with buffers of plain bytes."""
     entries = tuple(BufferEntry.of_bytes(len(data), digest_of(data)) for data in buffers)
     return Message(kind, number, body, entries, buffers)
 
 
 def error_reply(number: int, error: TrackshadeError) -> Message:
-    """Makes the error reply to the request with this id."""
+    """Make the error reply to the request with this id."""
     return Message("error", number, error.to_dict())
 
 
 def encode(message: Message) -> list[Buffer]:
-    """Returns the frames of a message; buffers are passed on without a copy."""
+    """Return the frames of a message; buffers are passed on without a copy."""
     header: dict[str, Any] = {"v": message.v, "type": message.type, "id": message.id, "body": message.body}
     if message.entries:
         header["buffers"] = [{"dtype": e.dtype, "shape": e.shape, "digest": e.digest} for e in message.entries]
@@ -73,14 +73,14 @@ def encode(message: Message) -> list[Buffer]:
 
 
 def pack(value: Mapping[str, Any]) -> bytes:
-    """Encodes a map as msgpack."""
+    """Encode a map as msgpack."""
     packed = msgpack.packb(value, use_bin_type=True)
     assert packed is not None  # only a stream of its own returns None
     return packed
 
 
 def decode(frames: Sequence[Buffer]) -> Message:
-    """Decodes frames, the header first.
+    """Decode frames, the header first.
 
     `hello` and `error` are decoded in every protocol version; `v` is the sender's.
 
@@ -105,7 +105,7 @@ def decode(frames: Sequence[Buffer]) -> Message:
 
 
 def request_id(frames: Sequence[Buffer]) -> int:
-    """Returns the id for an error reply to invalid frames: 0 if none can be read."""
+    """Return the id for an error reply to invalid frames: 0 if none can be read."""
     try:
         header = msgpack.unpackb(frames[0], raw=False, strict_map_key=True)
     except (IndexError, ValueError, RecursionError, msgpack.UnpackException):

@@ -12,7 +12,7 @@ from trackshade.server.serve import log_to_stderr, serve
 
 
 def main() -> int:
-    """Serves as the command line says; returns the exit code."""
+    """Serve as the command line says; return the exit code."""
     log_to_stderr()
     lock = lock_environment()
     try:

@@ -122,12 +122,12 @@ class JobStore:
             raise _damaged_error(folder, error) from error
 
     def close(self) -> None:
-        """Closes the database and releases the lock."""
+        """Close the database and release the lock."""
         self._database.close()
         self._lock.release()
 
     def add(self, job: str, manifest: Manifest, settings: Mapping[str, Any]) -> tuple[StoredJob, bool]:
-        """Adds a job, or finds the same one.
+        """Add a job, or find the same one.
 
         Returns:
             The job, and whether it is new.
@@ -152,45 +152,45 @@ class JobStore:
         return self.job(job), True
 
     def job(self, job: str) -> StoredJob:
-        """Returns a job. Raises ProtocolError("unknown-job")."""
+        """Return a job. Raise ProtocolError("unknown-job")."""
         row = self._one(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", job)
         if row is None:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
         return _job(row)
 
     def jobs(self, wanted: tuple[str, ...] | None = None) -> list[StoredJob]:
-        """Returns all jobs, or those in one of these states, oldest first."""
+        """Return all jobs, or those in one of these states, oldest first."""
         where = "" if wanted is None else f"WHERE state IN ({','.join('?' * len(wanted))})"
         rows = self._database.execute(f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY position", wanted or ())
         return [_job(row) for row in rows]
 
     def request(self, job: str) -> tuple[Manifest, dict[str, Any]]:
-        """Returns a job's manifest and settings."""
+        """Return a job's manifest and settings."""
         row = self._one("SELECT manifest, settings FROM jobs WHERE id = ?", job)
         if row is None:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
         return Manifest.from_dict(msgpack.unpackb(row[0])), msgpack.unpackb(row[1])
 
     def record_event(self, job: str, body: Mapping[str, Any], preview: bytes | None = None) -> StoredEvent:
-        """Stores an event, whose `state`, if it has one, becomes the job's; returns it with its number."""
+        """Store an event, whose `state`, if it has one, becomes the job's; return it with its number."""
         with self._writing():
             if "state" in body:
                 self._database.execute("UPDATE jobs SET state = ? WHERE id = ?", (body["state"], job))
             return self._add_event(job, body, preview)
 
     def mark_cancel(self, job: str) -> None:
-        """Stores that a client has cancelled a job, also for after a restart."""
+        """Store that a client has cancelled a job, also for after a restart."""
         with self._writing():
             self._database.execute("UPDATE jobs SET cancel = 1 WHERE id = ?", (job,))
 
     def count_death(self, job: str) -> int:
-        """Counts a worker that died while it ran a job; returns how many there were."""
+        """Count a worker that died while it ran a job; return how many there were."""
         with self._writing():
             self._database.execute("UPDATE jobs SET deaths = deaths + 1 WHERE id = ?", (job,))
         return self.job(job).deaths
 
     def events(self, job: str, since: int) -> list[StoredEvent]:
-        """Returns the events numbered above `since`. Raises ProtocolError("unknown-job")."""
+        """Return the events numbered above `since`. Raise ProtocolError("unknown-job")."""
         self.job(job)
         rows = self._database.execute(
             "SELECT job, seq, time, body, preview FROM events WHERE job = ? AND seq > ? ORDER BY seq",
@@ -199,27 +199,27 @@ class JobStore:
         return [StoredEvent(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4]) for row in rows]
 
     def last_event(self, job: str) -> StoredEvent:
-        """Returns the latest event of a job."""
+        """Return the latest event of a job."""
         row = self._one("SELECT job, seq, time, body, preview FROM events WHERE job = ? ORDER BY seq DESC LIMIT 1", job)
         if row is None:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
         return StoredEvent(row[0], row[1], row[2], msgpack.unpackb(row[3]), None)
 
     def result(self, job: str) -> Path:
-        """Returns the folder of a job's result, which exists only once it is complete."""
+        """Return the folder of a job's result, which exists only once it is complete."""
         return self.folder / "results" / job
 
     def partial(self, job: str) -> Path:
-        """Returns the path of a new folder for a worker to write; it is renamed to `result` when it is complete."""
+        """Return the path of a new folder for a worker to write; it is renamed to `result` when it is complete."""
         return self.folder / "results" / f".partial-{job}-{secrets.token_hex(4)}"
 
     def remove_partial(self, job: str) -> None:
-        """Deletes what a worker left behind."""
+        """Delete what a worker left behind."""
         for path in (self.folder / "results").glob(f".partial-{job}-*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def recover(self) -> None:
-        """Puts jobs that ran when the last broker ended in a state from which they continue."""
+        """Put jobs that ran when the last broker ended in a state from which they continue."""
         for path in (self.folder / "results").glob(".partial-*"):
             shutil.rmtree(path, ignore_errors=True)
         for job in self.jobs(ACTIVE_STATES):
@@ -235,7 +235,7 @@ class JobStore:
                 self.record_event(job.id, {"state": QUEUED, "message": "The backend was restarted."})
 
     def clean(self, chunk_days: float, keep: int | None) -> None:
-        """Deletes all but the latest `keep` finished jobs, and chunks that were not used for `chunk_days`."""
+        """Delete all but the latest `keep` finished jobs, and chunks that were not used for `chunk_days`."""
         finished = self.jobs(FINAL_STATES)
         for job in finished[: max(0, len(finished) - keep)] if keep is not None else ():
             with self._writing():
@@ -261,7 +261,7 @@ class JobStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """A transaction; a full disk becomes an OutputError."""
+        """Run the block in a transaction; turn a full disk into an OutputError."""
         try:
             self._database.execute("BEGIN IMMEDIATE")
             yield
@@ -275,7 +275,7 @@ class JobStore:
 
 
 def event_body(event: StoredEvent) -> dict[str, Any]:
-    """Returns an event as it is sent. Its preview is sent as a buffer, in the order of the events that have one."""
+    """Return an event as it is sent. Its preview is sent as a buffer, in the order of the events that have one."""
     return {
         **event.body,
         "job": event.job,
@@ -299,7 +299,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _read_or_create_token(path: Path) -> str:
-    """Reads or creates the token, which stays the same, so that clients find a restarted backend again."""
+    """Read or create the token, which stays the same, so that clients find a restarted backend again."""
     try:
         token = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:

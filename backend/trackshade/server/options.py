@@ -50,7 +50,7 @@ class ServeOptions:
 
     @staticmethod
     def from_values(values: Mapping[str, Any]) -> ServeOptions:
-        """Makes the options from values of the command line, by their keys."""
+        """Make the options from values of the command line, by their keys."""
         given = {key: value for key, value in values.items() if value is not None}
         devices, workers = given.pop("device", ["auto"]), given.pop("workers", None)
         if workers is not None:
@@ -74,6 +74,6 @@ _OPTIONS = (
 
 
 def parse_options(arguments: Sequence[str]) -> ServeOptions:
-    """Parses the command line of `python -m trackshade.server`. Raises UsageError."""
+    """Parse the command line of `python -m trackshade.server`. Raise UsageError."""
     parser = parser_of("python -m trackshade.server", "Run a backend.", _OPTIONS)
     return ServeOptions.from_values(vars(parser.parse_args(arguments)))

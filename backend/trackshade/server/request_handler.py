@@ -71,7 +71,7 @@ class RequestHandler:
         }
 
     def answer(self, session: Session, message: Message) -> Message:
-        """Returns the reply to a request.
+        """Return the reply to a request.
 
         Raises:
             ProtocolError: The request is unknown or malformed.

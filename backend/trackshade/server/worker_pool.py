@@ -78,11 +78,11 @@ class WorkerPool:
         self._cancel_grace = cancel_grace
 
     def find_idle(self) -> WorkerSlot | None:
-        """Returns a worker that is ready and has no job."""
+        """Return a worker that is ready and has no job."""
         return next((s for s in self._slots if s.identity is not None and s.job is None), None)
 
     def start_for(self, waiting: int) -> None:
-        """Starts as many workers as there are waiting jobs, if there are devices for them."""
+        """Start as many workers as there are waiting jobs, if there are devices for them."""
         now = time.monotonic()
         available = sum(s.process is not None and s.job is None for s in self._slots)
         for slot in self._slots:
@@ -93,13 +93,13 @@ class WorkerPool:
                 available += 1
 
     def run(self, slot: WorkerSlot, job: str, body: Mapping[str, Any]) -> None:
-        """Gives a job to an idle worker."""
+        """Give a job to an idle worker."""
         assert slot.identity is not None
         slot.job, slot.kill_at = job, None
         self._socket.send(slot.identity, Message("run", 0, {"job": job, **body}))
 
     def load_model(self, model: str) -> None:
-        """Makes an idle worker load a model before there is a job for it."""
+        """Make an idle worker load a model before there is a job for it."""
         self.start_for(1)
         for slot in self._slots:
             if slot.process is not None and slot.job is None:
@@ -113,7 +113,7 @@ class WorkerPool:
             slot.model_to_load = None
 
     def cancel(self, job: str) -> None:
-        """Asks the worker that runs a job to stop; it is killed if it does not within the grace period."""
+        """Ask the worker that runs a job to stop; it is killed if it does not within the grace period."""
         for slot in self._slots:
             if slot.job == job and slot.kill_at is None:
                 slot.kill_at = time.monotonic() + self._cancel_grace
@@ -121,14 +121,14 @@ class WorkerPool:
                     self._socket.send(slot.identity, Message("cancel", 0, {"job": job}))
 
     def end_idle(self) -> tuple[int, int]:
-        """Ends the workers without a job; returns how many, and how many are busy."""
+        """End the workers without a job; return how many, and how many are busy."""
         idle = [s for s in self._slots if s.process is not None and s.job is None]
         for slot in idle:
             _end(slot)
         return len(idle), sum(s.job is not None for s in self._slots)
 
     def receive(self, on_message: Callable[[str, Message], None]) -> None:
-        """Passes the messages of workers about their jobs to `on_message(job, message)`."""
+        """Pass the messages of workers about their jobs to `on_message(job, message)`."""
         for identity, frames in self._socket.receive(MESSAGES_PER_TURN):
             try:
                 message = decode(frames)
@@ -148,7 +148,7 @@ class WorkerPool:
             on_message(job, message)
 
     def check(self, idle_limit: float) -> list[WorkerDeath]:
-        """Kills workers that do not answer a cancel, ends idle ones, and returns those that have died.
+        """Kill workers that do not answer a cancel, end idle ones, and return those that have died.
 
         Args:
             idle_limit: Seconds without a job after which a worker is ended.
@@ -167,18 +167,18 @@ class WorkerPool:
         return deaths
 
     def close(self) -> list[str]:
-        """Ends all workers; returns the jobs that they were running."""
+        """End all workers; return the jobs that they were running."""
         jobs = [slot.job for slot in self._slots if slot.job is not None]
         for slot in self._slots:
             _end(slot)
         return jobs
 
     def is_busy(self) -> bool:
-        """Returns whether a worker has a job."""
+        """Return whether a worker has a job."""
         return any(slot.job is not None for slot in self._slots)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Returns the device, process id and job of each worker."""
+        """Return the device, process id and job of each worker."""
         return [
             {
                 "device": s.device,
@@ -248,7 +248,7 @@ class WorkerPool:
 
 
 def _end(slot: WorkerSlot) -> None:
-    """Ends a worker: closing its standard input asks it to end, and it is killed if it does not in half a second."""
+    """End a worker: closing its standard input asks it to end, and it is killed if it does not in half a second."""
     process = slot.process
     if process is None:
         return

@@ -243,7 +243,7 @@ def _common_start(before: Surface, positions: Float32, triangles: Int32) -> Int6
 
 
 def _moved(before: Surface, positions: Float32, vertices: Int64) -> bool:
-    """Return whether most vertices are the ones with the same indices before, moved; compares some of them.
+    """Return whether most vertices are the ones with the same indices before, moved; compare some of them.
 
     They are not if a good part of the mesh is far nearer to the surface before than they are to where they were: then
     the surface has been resampled, or cut off in front, and equal indices are different points.

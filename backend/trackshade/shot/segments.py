@@ -83,7 +83,7 @@ class Segment:
         return self.first if self._rows is None else self._rows[t - self.start]
 
     def slot(self, t: int, written: int) -> Float32:
-        """Return the memory for sample `t` of a segment that deforms; fills samples after `written`, the latest one."""
+        """Return the memory for sample `t` of a segment that deforms; fill samples after `written`, the latest one."""
         assert self._rows is not None
         if t - self.start >= len(self._rows):
             grown = self.allocate((2 * (t - self.start + 1), *self.first.shape))

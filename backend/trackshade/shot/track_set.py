@@ -139,7 +139,7 @@ class TrackSet:
             )
 
     def claim(self, spec: ModelSpec) -> bool:
-        """Claim the set for shading; returns False if another process has claimed these very frames."""
+        """Claim the set for shading; return False if another process has claimed these very frames."""
         frames = self.order.frames(spec).frame_numbers
         stamp = sum(self.path(frame).stat().st_mtime_ns for frame in frames) & (2**64 - 1)
         claim = self.folder / f"claimed-{stamp:016x}"
