@@ -18,6 +18,24 @@ from typing import Any
 
 from trackshade.core.errors import OutputError
 
+FIX_FOLDER = "Choose a folder that can be written and has space."
+
+
+@contextmanager
+def writing(what: str, path: Path, fix: str = FIX_FOLDER) -> Iterator[None]:
+    """Turn an OSError of the block into OutputError("output-unwritable").
+
+    Args:
+        what: What the block writes, such as "The shot".
+        path: Where it writes it.
+        fix: What the user can do about it.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError("output-unwritable", f"{what} cannot be written to {path}: {reason}.", fix) from error
+
 
 @contextmanager
 def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
@@ -91,12 +109,7 @@ def atomic_folder(
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Write a file in one step.
-
-    Args:
-        path: The file to write.
-        data: Its contents.
-        private: Whether only this user may read it (mode 0600).
+    """Write a file in one step; with `private`, only this user may read it (mode 0600).
 
     Raises:
         OSError: It cannot be written.
@@ -108,16 +121,9 @@ def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a small JSON file in one step.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write a small JSON file in one step. Raise OutputError("unwritable")."""
     try:
         write_bytes(path, json.dumps(value, indent=1).encode())
     except OSError as error:
-        raise OutputError(
-            "unwritable",
-            f"{path} cannot be written: {error.strerror}.",
-            f"Make {path.parent} a folder that you can write to.",
-        ) from error
+        fix = f"Make {path.parent} a folder that you can write to."
+        raise OutputError("unwritable", f"{path} cannot be written: {error.strerror}.", fix) from error

@@ -143,10 +143,8 @@ def _icc_curve(data: bytes) -> Curve:
     kind = data[:4]
     if kind == b"curv":
         (count,) = struct.unpack_from(">I", data, 8)
-        if count == 0:
-            return Curve("gamma", (1.0,))
-        if count == 1:
-            return _gamma(struct.unpack_from(">H", data, 12)[0] / 256)
+        if count <= 1:
+            return _gamma(struct.unpack_from(">H", data, 12)[0] / 256 if count else 1.0)
         if count > 65536:
             raise ValueError("the curve is too long")
         return Curve("table", tuple(value / 65535 for value in struct.unpack_from(f">{count}H", data, 12)))
@@ -159,12 +157,9 @@ def _icc_curve(data: bytes) -> Curve:
     a, b, *more = rest
     if a == 0:
         raise ValueError("the curve is flat")
-    if form == 1:
-        return Curve("parameters", (g, a, b, 0.0, -b / a, 0.0, 0.0))
-    if form == 2:
-        return Curve("parameters", (g, a, b, 0.0, -b / a, more[0], more[0]))
-    c, d, e, f = (*more, 0.0, 0.0)[:4]
-    return Curve("parameters", (g, a, b, c, d, e, f))
+    if form <= 2:  # constant below -b / a
+        return Curve("parameters", (g, a, b, 0.0, -b / a, *(more or [0.0]) * 2))
+    return Curve("parameters", (g, a, b, *(*more, 0.0, 0.0)[:4]))
 
 
 def _gamma(exponent: float) -> Curve:
@@ -204,15 +199,13 @@ def _encoding(name: str, curves: tuple[Curve, Curve, Curve], matrix: Float64 | N
 
 def _matrix_of_primaries(primaries: tuple[float, ...]) -> Float64 | None:
     """Compute the [3, 3] matrix from these primaries to sRGB's; None for degenerate primaries."""
+    pairs = zip(primaries[::2], primaries[1::2], strict=True)
     try:
-        return np.linalg.inv(_SRGB_D50) @ _primaries_to_d50(primaries)
+        *columns, white = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in pairs])
+        to_xyz = np.transpose(columns)
+        to_xyz = to_xyz * np.linalg.solve(to_xyz, white)
+        gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
+        to_d50 = np.linalg.inv(_BRADFORD) @ np.diag(gains) @ _BRADFORD @ to_xyz
+        return np.linalg.inv(_SRGB_D50) @ to_d50
     except (np.linalg.LinAlgError, ZeroDivisionError):
         return None
-
-
-def _primaries_to_d50(primaries: tuple[float, ...]) -> Float64:
-    points = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in zip(primaries[::2], primaries[1::2], strict=True)])
-    columns, white = points[:3].T, points[3]
-    columns = columns * np.linalg.solve(columns, white)
-    gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
-    return np.linalg.inv(_BRADFORD) @ np.diag(gains) @ _BRADFORD @ columns

@@ -36,12 +36,7 @@ FOLDERS = ("TRACKSHADE_HOME", "TRACKSHADE_MODELS", "TRACKSHADE_RESULTS")
 
 @dataclass(frozen=True)
 class ProcessCommand:
-    """The arguments `args` and `env` of a subprocess, which belong together.
-
-    Attributes:
-        command: Program and its arguments.
-        variables: All environment variables of the process.
-    """
+    """How to start a process: the program with its arguments, and all of its environment variables."""
 
     command: list[str]
     variables: dict[str, str]
@@ -55,11 +50,9 @@ def this_python(*arguments: str) -> ProcessCommand:
     Args:
         *arguments: "-m" and a module or "-c" and code, and their arguments.
     """
-    flags = ["-P"]
+    flags = ["-P", *["-E"] * bool(sys.flags.ignore_environment), *["-s"] * bool(sys.flags.no_user_site)]
     if sys.flags.isolated:
         flags = ["-I"]
-    else:
-        flags += ["-E"] * bool(sys.flags.ignore_environment) + ["-s"] * bool(sys.flags.no_user_site)
     variables = _variables(dict(os.environ))
     folders = [_package_folder(), *_searched_folders(variables.pop("PYTHONPATH", ""))]
     if found := [folder for folder in folders if folder is not None]:

@@ -31,20 +31,21 @@ def crop_to_frame(image: NDArray[Any], fit: SizeFit, size: tuple[int, int]) -> N
 
 def crop_to_frame_nearest(image: NDArray[Any], fit: SizeFit, size: tuple[int, int]) -> NDArray[Any]:
     """Do the same with the nearest pixel: for depths and indices, which must not be mixed."""
-    (sx, sy), (ox, oy) = _model_to_frame(fit, size)
-    columns = (np.arange(size[0]) + 0.5 - ox) / sx
-    rows = (np.arange(size[1]) + 0.5 - oy) / sy
+    columns, rows = _model_coordinates(fit, size)
     height, width = image.shape[:2]
     return image[np.clip(rows, 0, height - 1).astype(int)][:, np.clip(columns, 0, width - 1).astype(int)]
 
 
 def frame_coverage(fit: SizeFit, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Compute which pixels of the scene's frame, rendered at `size`, lie in the model's image: [height, width]."""
+    columns, rows = _model_coordinates(fit, size)
+    return ((rows > 0) & (rows < fit.size[1]))[:, None] & ((columns > 0) & (columns < fit.size[0]))[None, :]
+
+
+def _model_coordinates(fit: SizeFit, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the centers of the frame's columns [width] and rows [height] lie in the model's image, pixels."""
     (sx, sy), (ox, oy) = _model_to_frame(fit, size)
-    columns = (np.arange(size[0]) + 0.5 - ox) / sx
-    rows = (np.arange(size[1]) + 0.5 - oy) / sy
-    inside = (columns > 0) & (columns < fit.size[0]), (rows > 0) & (rows < fit.size[1])
-    return inside[1][:, None] & inside[0][None, :]
+    return (np.arange(size[0]) + 0.5 - ox) / sx, (np.arange(size[1]) + 0.5 - oy) / sy
 
 
 def _model_to_frame(fit: SizeFit, size: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
