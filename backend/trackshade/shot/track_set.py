@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError
 from trackshade.core.fitting import FrameMap, fit_frames
+from trackshade.core.text import join_or
 
 FORMAT = 1
 FILE, FIRST = "set.json", "first.png"
@@ -63,14 +63,12 @@ class Order:
             ShotError: there are too few.
         """
         count = (self.end - self.start) // self.step + 1
-        rule = (
-            self.frame_rule if self.frame_rule in ("choose", "step") or count in spec.allowed_frame_counts else "step"
-        )
+        is_exact = self.frame_rule == "choose" or count in spec.allowed_frame_counts
+        rule = self.frame_rule if is_exact else "step"
         if count < min(spec.allowed_frame_counts):
-            allowed = " or ".join(map(str, sorted(spec.allowed_frame_counts)))
             raise ShotError(
                 "too-few-frames",
-                f"The export has {count} frames, and the model takes {allowed}.",
+                f"The export has {count} frames, and the model takes {join_or(sorted(spec.allowed_frame_counts))}.",
                 "Render a longer range, or every frame of it. On a farm, set the whole range as Custom Range in Shot.",
             )
         return fit_frames(self.start, self.end, self.step, self.fps, spec.allowed_frame_counts, rule)
@@ -100,12 +98,7 @@ class Order:
 
 @dataclass(frozen=True)
 class TrackSet:
-    """A folder of tracks.
-
-    Attributes:
-        folder: the folder.
-        order: how the set is to be shaded.
-    """
+    """A folder of tracks, and how it is to be shaded."""
 
     folder: Path
     order: Order
@@ -145,7 +138,7 @@ class TrackSet:
         claim = self.folder / f"claimed-{stamp:016x}"
         self.release(keep=claim)
         try:
-            os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
+            claim.touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
