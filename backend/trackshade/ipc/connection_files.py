@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,37 +30,20 @@ class ConnectionInfo:
 
 
 def write(path: Path, info: ConnectionInfo) -> None:
-    """Write the file with mode 0600 in one step.
-
-    Raises:
-        OutputError: "unwritable".
-    """
+    """Write the file with mode 0600 in one step. Raise OutputError("unwritable")."""
     try:
         write_bytes(path, json.dumps(asdict(info)).encode(), private=True)
     except OSError as error:
-        raise OutputError(
-            "unwritable",
-            f"The connection file {path} cannot be written: {error.strerror}.",
-            "Choose another folder.",
-        ) from error
+        message = f"The connection file {path} cannot be written: {error.strerror}."
+        raise OutputError("unwritable", message, "Choose another folder.") from error
 
 
 def read(path: Path) -> ConnectionInfo | None:
-    """Read the file; None if it does not exist.
-
-    Raises:
-        ProtocolError: "bad-connection-file".
-    """
+    """Read the file; None if it does not exist. Raise ProtocolError("bad-connection-file")."""
+    types = {"endpoint": str, "token": str, "pid": int, "version": str, "protocol": int, "curve": bool}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return ConnectionInfo(
-            str(found["endpoint"]),
-            str(found["token"]),
-            int(found["pid"]),
-            str(found["version"]),
-            int(found["protocol"]),
-            bool(found["curve"]),
-        )
+        return ConnectionInfo(**{name: convert(found[name]) for name, convert in types.items()})
     except (FileNotFoundError, NotADirectoryError):  # a file where its folder should be
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -70,9 +54,13 @@ def read(path: Path) -> ConnectionInfo | None:
 
 def remove(path: Path, pid: int) -> None:
     """Delete the file if it still belongs to the backend with this process id."""
-    try:
+    with contextlib.suppress(OSError, ProtocolError):  # another backend's by now, or gone
         info = read(path)
         if info is not None and info.pid == pid:
             path.unlink(missing_ok=True)
-    except (OSError, ProtocolError):
-        return  # another backend's by now, or gone
+
+
+def find_running(path: Path) -> ConnectionInfo | None:
+    """Return the backend of a connection file if it runs. Raise ProtocolError("bad-connection-file")."""
+    info = read(path)
+    return info if info is not None and info.is_alive() else None

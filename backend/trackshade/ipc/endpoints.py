@@ -54,13 +54,12 @@ def check_bind(endpoint: str, curve: bool) -> None:
         if not 0 < len(os.fsencode(endpoint[6:])) <= IPC_PATH_LIMIT:
             raise UsageError("bad-endpoint", f"The path in {endpoint} is empty or too long for a socket.")
         return
-    if is_loopback(endpoint) or curve:
-        return
-    raise UsageError(
-        "open-endpoint",
-        f"{endpoint} can be reached from other machines, and there are no CURVE keys.",
-        "Listen on tcp://127.0.0.1:* or give a folder of CURVE keys.",
-    )
+    if not is_loopback(endpoint) and not curve:
+        raise UsageError(
+            "open-endpoint",
+            f"{endpoint} can be reached from other machines, and there are no CURVE keys.",
+            "Listen on tcp://127.0.0.1:* or give a folder of CURVE keys.",
+        )
 
 
 def is_loopback(endpoint: str) -> bool:

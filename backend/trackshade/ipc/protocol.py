@@ -43,11 +43,7 @@ _DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
 
 
 def check_protocol(client: int, backend: int, *, client_package: str, backend_package: str) -> None:
-    """Check that both sides have the same protocol version.
-
-    Raises:
-        ProtocolError: "version-mismatch", with the side to update.
-    """
+    """Raise ProtocolError("version-mismatch"), with the side to update, unless both have the same version."""
     if client == backend:
         return
     side = "the add-on or command that connects" if client < backend else "the backend"
@@ -75,11 +71,13 @@ def is_array_type(dtype: Any, shape: Any) -> bool:
     )
 
 
-def is_job_id(value: str) -> bool:
-    """Return whether the value may be a job id: letters, digits, `-` and `_`, at most 64.
+def is_list_of_digests(value: Any) -> bool:
+    """Return whether the value is a list of chunk digests."""
+    return isinstance(value, list) and all(isinstance(v, bytes) and len(v) == DIGEST_BYTES for v in value)
 
-    A job id also names a folder, so reserved names of Windows are refused.
-    """
+
+def is_job_id(value: str) -> bool:
+    """Return whether the value may be a job id and the name of a folder: at most 64 letters, digits, `-` and `_`."""
     return _JOB_ID.fullmatch(value) is not None and _DEVICE_NAME.fullmatch(value) is None
 
 
@@ -87,8 +85,7 @@ def is_file_name(value: str) -> bool:
     """Return whether the value is a plain relative path such as `frames/0001.png` on every system."""
     parts = value.split("/")
     return len(parts) <= 4 and all(
-        _PATH_PART.fullmatch(part) is not None and _DEVICE_NAME.fullmatch(part) is None and not part.endswith(".")
-        for part in parts
+        _PATH_PART.fullmatch(part) and not _DEVICE_NAME.fullmatch(part) and not part.endswith(".") for part in parts
     )
 
 
@@ -123,7 +120,7 @@ def require_job_id(body: Mapping[str, Any], name: str = "job") -> str:
 def require_digests(body: Mapping[str, Any], name: str = "digests") -> list[bytes]:
     """Return a list of chunk digests."""
     values = require(body, name, list)
-    if not all(isinstance(v, bytes) and len(v) == DIGEST_BYTES for v in values):
+    if not is_list_of_digests(values):
         raise ProtocolError("malformed-message", f"A message's {name!r} are not digests of {DIGEST_BYTES} bytes.")
     return values
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 
@@ -24,19 +25,14 @@ class SelfPipe:
         if self._is_set:  # the reader has not cleared it yet, and will see what there is now as well
             return
         self._is_set = True
-        try:
+        with contextlib.suppress(OSError):  # full of earlier calls, which end the poll as well, or closed
             self._writer.send(b"\0")
-        except BlockingIOError:
-            return  # full of earlier calls, which end the poll as well
-        except OSError:
-            return  # closed: nobody polls any more
 
     def clear(self) -> None:
         """Reset it. Call it before looking for work, because work that comes later sets it again."""
         try:
-            self._reader.recv(4096)
-        except BlockingIOError:
-            return
+            with contextlib.suppress(BlockingIOError):
+                self._reader.recv(4096)
         finally:
             self._is_set = False
 
