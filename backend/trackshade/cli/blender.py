@@ -18,7 +18,7 @@ from typing import Any
 
 from trackshade.cli.system import advice, missing_libraries
 from trackshade.core.errors import JobError, ShotError, TrackshadeError, UsageError
-from trackshade.core.processes import ProcessCommand, find_program, this_python
+from trackshade.core.processes import ProcessCommand, end_process, find_program, this_python
 from trackshade.core.processes import blender as start_blender
 from trackshade.ipc import json_lines
 
@@ -125,8 +125,10 @@ def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[st
             final, stage = _listen(process, output, on_message)
             process.wait()
         except BaseException:
-            _end(process)
-            Path(log).unlink(missing_ok=True)
+            try:
+                end_process(process, GRACE)  # which interrupts it
+            finally:
+                Path(log).unlink(missing_ok=True)
             raise
     try:
         return _take_result(final, stage, process.returncode, log)
@@ -196,17 +198,6 @@ def _listen(
         else:
             final = message
     return final, stage
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Interrupt the process by closing its input, and kill it if it does not end in time."""
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        process.wait(GRACE)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        process.kill()
-        process.wait()
 
 
 def _variables() -> dict[str, str]:

@@ -12,6 +12,7 @@ succession. Its folder:
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import subprocess
@@ -21,22 +22,20 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from trackshade.client.client_socket import Address
 from trackshade.core.errors import ProtocolError
 from trackshade.core.folders import shared_dir
-from trackshade.core.processes import environment_python, is_process_alive, last_log_line
+from trackshade.core.processes import end_process, environment_python, is_process_alive, last_log_line, open_log
 from trackshade.ipc import connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
-from trackshade.ipc.locks import FileLock, OwnerLock, count_owners
+from trackshade.ipc.locks import OwnerLock, count_owners, wait_for_lock
 
 START_TIME = 30.0  # seconds: far more than it takes, for a busy machine
 END_TIME = 10.0  # seconds
 RETRY_AFTER = 0.5  # seconds
 MIN_DISK_SPACE = 1 << 20  # bytes without which a backend cannot begin to work
-LOG_LIMIT = 1 << 20  # bytes after which a new start begins a new log
 MAX_FAILURES = 3  # in succession, after which a shared backend is not started again
 STABLE_AFTER = 60.0  # seconds that a backend has to run for its earlier failures not to count any more
 # A shared backend must survive Ctrl-C in the terminal of the program that started it, and the end of that program.
@@ -44,10 +43,7 @@ _FLAGS = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP if sy
 
 
 def start_private(
-    python: str | os.PathLike[str] | None = None,
-    store: Path | None = None,
-    *,
-    options: Sequence[str] = (),
+    python: str | os.PathLike[str] | None = None, store: Path | None = None, *, options: Sequence[str] = ()
 ) -> PrivateBackend:
     """Start a backend for this process only; return when clients can connect, within a second or two.
 
@@ -64,18 +60,13 @@ def start_private(
     arguments = ["--private", *options, "--connection-file", os.fspath(file)]
     if store is not None:
         arguments += ["--store", os.path.abspath(store)]
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
         process = _start_server(_choose_python(python), arguments, log, stdin=subprocess.PIPE)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    backend = PrivateBackend(process, folder)
-    try:
+        backend = undo.enter_context(PrivateBackend(process, folder))
         backend.info = _wait_until_ready(process, file, log, time.monotonic() + START_TIME)
-    except BaseException:
-        backend.close()
-        raise
-    return backend
+        undo.pop_all()
+        return backend
 
 
 class PrivateBackend:
@@ -100,31 +91,20 @@ class PrivateBackend:
     def address(self) -> Address:
         """Return where to connect. Raise ProtocolError("backend-ended")."""
         if self._process.poll() is not None:
-            raise ProtocolError(
-                "backend-ended",
-                f"The private backend has ended. {last_log_line(self._folder / 'log')}".strip(),
-                "Start it again.",
-            )
+            reason = last_log_line(self._folder / "log")
+            raise ProtocolError("backend-ended", f"The private backend has ended. {reason}".strip(), "Start it again.")
         return Address(self.info.endpoint, self.info.token)
 
     def close(self) -> None:
         """End the backend and wait for it; it queues its jobs for the next one."""
         atexit.unregister(self.close)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
-            self._process.wait(END_TIME)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process, END_TIME)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> PrivateBackend:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
@@ -254,30 +234,28 @@ class SharedBackend:
     def _start_exclusively(self, python: str) -> ConnectionInfo:
         """Start the backend, or wait for another program that does so."""
         limit = time.monotonic() + START_TIME
-        while True:
-            try:
-                lock = FileLock(self.folder / "starting.lock")
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > limit:
-                    raise ProtocolError(
-                        "backend-not-started",
-                        "Another program has been starting the backend for too long.",
-                        "Close other Blenders and commands of Trackshade, and try again.",
-                    ) from error
-                time.sleep(0.05)
-            except OSError as error:
-                raise _unwritable(self.folder, error) from error
+        try:
+            lock = wait_for_lock(self.folder / "starting.lock", limit)
+        except BlockingIOError as error:
+            raise ProtocolError(
+                "backend-not-started",
+                "Another program has been starting the backend for too long.",
+                "Close other Blenders and commands of Trackshade, and try again.",
+            ) from error
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
         try:
             return _find_running(self.folder) or self._start_locked(python, limit)
         finally:
             lock.release()
 
     def _start_locked(self, python: str, limit: float) -> ConnectionInfo:
-        _wait_for_store(self.folder / "jobs", limit)
-        file, log = self.folder / "backend.json", self.folder / "log"
-        arguments = ["--store", str(self.folder / "jobs"), "--owners", str(self.folder / "owners")]
+        file, log, store = self.folder / "backend.json", self.folder / "log", self.folder / "jobs"
+        arguments = ["--store", str(store), "--owners", str(self.folder / "owners")]
         arguments += ["--connection-file", str(file), *self._options]
+        if (store / "lock").exists():  # an earlier backend that is ending may hold it
+            with contextlib.suppress(OSError):  # the new backend reports it
+                wait_for_lock(store / "lock", limit).release()
         try:
             file.unlink(missing_ok=True)
         except OSError as error:
@@ -326,8 +304,7 @@ class FailureCounter:
 
     def add(self, reason: str) -> None:
         """Count a failed start."""
-        self.count += 1
-        self._reason = reason
+        self.count, self._reason = self.count + 1, reason
 
     def add_end(self, reason: str) -> None:
         """Count an unexpected end; if the backend has run for long, it is the first failure again."""
@@ -344,8 +321,7 @@ def _start_server(python: str, arguments: list[str], log: Path, **popen: Any) ->
     """Start a backend that writes to a log. Raise ProtocolError."""
     try:
         start = environment_python(python, "-m", "trackshade.server", *arguments)
-        is_too_long = log.exists() and log.stat().st_size > LOG_LIMIT
-        with open(log, "wb" if is_too_long else "ab") as output:
+        with open_log(log) as output:
             process: Any = subprocess.Popen(start.command, stdout=output, stderr=output, env=start.variables, **popen)
             return process
     except OSError as error:
@@ -363,8 +339,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], file: Path, log: Path, l
         ProtocolError: "backend-not-started", with the last line of its log.
     """
     while True:
-        info = connection_files.read(file)
-        if info is not None:
+        if info := connection_files.read(file):
             return info
         if process.poll() is not None or time.monotonic() > limit:
             raise ProtocolError(
@@ -376,25 +351,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], file: Path, log: Path, l
 
 
 def _find_running(folder: Path) -> ConnectionInfo | None:
-    try:
-        info = connection_files.read(folder / "backend.json")
-    except ProtocolError:  # damaged; the next start replaces it
-        return None
-    return info if info is not None and info.is_alive() else None
-
-
-def _wait_for_store(store: Path, limit: float) -> None:
-    """Wait while an earlier backend that is ending holds the store."""
-    while (store / "lock").exists():
-        try:
-            FileLock(store / "lock").release()
-            return
-        except BlockingIOError:
-            if time.monotonic() > limit:
-                return  # the new backend reports it
-            time.sleep(0.05)
-        except OSError:
-            return
+    with contextlib.suppress(ProtocolError):  # a damaged file, which the next start replaces
+        return connection_files.find_running(folder / "backend.json")
 
 
 def _unwritable(folder: Path, error: OSError) -> ProtocolError:
@@ -404,7 +362,5 @@ def _unwritable(folder: Path, error: OSError) -> ProtocolError:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(OSError):  # it has ended
         os.kill(pid, 9)
-    except OSError:
-        return  # it has ended

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -113,10 +112,7 @@ class Client:
         """
         subscription = self._connection.subscribe(job, since)
         try:
-            while True:
-                event = _next(subscription, timeout)
-                if event is None:
-                    return
+            while event := _next(subscription, timeout):
                 yield event
                 if event.final:
                     return
@@ -162,10 +158,9 @@ class Client:
             TrackshadeError: The job's error if it failed, or CancelledError.
         """
         last: JobEvent | None = None
-        for event in self.events(job):
-            last = event
+        for last in self.events(job):
             if on_event is not None:
-                on_event(event)
+                on_event(last)
         if last is None:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
         if last.error is not None:
@@ -204,11 +199,6 @@ class Client:
         """Return facts about the backend: versions, process id, store, workers, memory."""
         return {**self._connection.backend, **self._ask("status", {})}
 
-    @property
-    def sent_bytes(self) -> int:
-        """Number of bytes sent so far."""
-        return self._connection.sent_bytes
-
     def check(self) -> None:
         """Wait for an answer of the backend. Raise ProtocolError."""
         self._ask("ping", {})
@@ -227,9 +217,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _ask(self, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -257,7 +245,9 @@ class Client:
             if array is not None:
                 uploader.add(array, len(array))
         uploader.finish(on_progress)
-        entries = tuple(_packed(a) if is_small(a.nbytes) else uploader.entry(a) for a in arrays)
+        entries = tuple(
+            ArrayEntry(a.dtype.str, a.shape, ()) if is_small(a.nbytes) else uploader.entry(a) for a in arrays
+        )
         named = {name: None if array is None else uploader.entry(array) for name, array in extra.items()}
         return Manifest(header, entries, **named), uploader
 
@@ -280,10 +270,6 @@ def _image(array: np.ndarray | None, dimensions: int) -> np.ndarray | None:
         what = "The first frame" if dimensions == 3 else "The input render"
         raise ShotError("bad-image", f"{what} must be 8-bit RGB; it is {array.dtype} {list(array.shape)}.")
     return np.ascontiguousarray(array)
-
-
-def _packed(array: np.ndarray) -> ArrayEntry:
-    return ArrayEntry(array.dtype.str, array.shape, ())
 
 
 def _next(subscription: Subscription, timeout: float | None) -> JobEvent | None:

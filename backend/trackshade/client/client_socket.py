@@ -35,14 +35,9 @@ class Disconnect(enum.IntFlag):
 
 
 class ClientSocket:
-    """A DEALER socket that can be opened again. Only `wake` may be called from another thread.
-
-    Attributes:
-        sent_bytes: Number of bytes sent so far.
-    """
+    """A DEALER socket that can be opened again. Only `wake` may be called from another thread."""
 
     def __init__(self) -> None:
-        self.sent_bytes = 0
         self._context = zmq.Context(io_threads=1)
         self._wake = SelfPipe()
         self._socket: zmq.Socket | None = None
@@ -88,9 +83,7 @@ class ClientSocket:
     def send(self, message: Message) -> None:
         """Send a message without copying its buffers. Do nothing while there is no socket."""
         if self._socket is not None:
-            frames = encode(message)
-            self.sent_bytes += sum(map(len, frames))
-            self._socket.send_multipart(frames, copy=False)
+            self._socket.send_multipart(encode(message), copy=False)
 
     def wait(self, milliseconds: int) -> None:
         """Wait for input, a lost connection or a call of `wake`."""

@@ -7,6 +7,7 @@ may safely arrive twice.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -40,7 +41,7 @@ _FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "
 class _Request:
     message: Message
     future: Future[Message]
-    since: float  # seconds of the connection's clock
+    created: float  # seconds of the connection's clock
 
 
 class Connection:
@@ -64,7 +65,7 @@ class Connection:
         self._client = client
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._new_requests: deque[_Request] = deque()  # not yet taken by the thread
+        self._new_requests: list[_Request] = []  # not yet taken by the thread
         self._subscriptions: set[Subscription] = set()
         self._fatal: TrackshadeError | None = None
         self._closing = False
@@ -72,8 +73,8 @@ class Connection:
         # Used by the thread only.
         self._address: Address | None = None
         self._last_error: TrackshadeError | None = None
-        self._is_welcome = False
-        self._hello = 0
+        self._is_accepted = False  # whether the backend has answered the latest hello
+        self._hello = 0  # id of the latest hello
         self._window = CREDITS
         self._pending: dict[int, _Request] = {}
         self._chunks: deque[_Request] = deque()  # waiting for credit
@@ -108,7 +109,7 @@ class Connection:
     def subscribe(self, job: str, since: int) -> Subscription:
         """Subscribe to the events of a job after number `since`; lasts over losses of the connection."""
         subscription = Subscription(job, since, self.request)
-        subscription.since = self._clock()
+        subscription.created = self._clock()
         with self._lock:
             self._subscriptions.add(subscription)
         subscription.request_missed()
@@ -118,11 +119,6 @@ class Connection:
         """End a subscription."""
         with self._lock:
             self._subscriptions.discard(subscription)
-
-    @property
-    def sent_bytes(self) -> int:
-        """Number of bytes sent so far."""
-        return self._socket.sent_bytes
 
     def close(self) -> None:
         """End the session; unanswered requests fail."""
@@ -139,10 +135,10 @@ class Connection:
             refused = self._fatal or (_closed() if self._closing else None)
             if refused is None:
                 self._new_requests.append(request)
-        if refused is not None:
-            request.future.set_exception(refused)
-        else:
+        if refused is None:
             self._socket.wake()
+        else:
+            request.future.set_exception(refused)
         return request.future
 
     def _clock(self) -> float:
@@ -173,7 +169,7 @@ class Connection:
         event = self._socket.take_disconnect()
         if event is Disconnect.KEYS_REFUSED and self._address is not None:
             self._fail_for_good(curve_refused(self._address.endpoint))
-        elif event is Disconnect.LOST and self._is_welcome:
+        elif event is Disconnect.LOST and self._is_accepted:
             self._reconnect()
 
     def _tick(self) -> float:
@@ -187,7 +183,7 @@ class Connection:
         now = self._tick()
         if self._fatal is not None:
             return
-        if self._is_welcome:
+        if self._is_accepted:
             if now - self._heard > LOST_AFTER and not self._socket.has_input():  # the thread may have been blocked
                 self._reconnect()
             elif now - max(self._heard, self._pinged) > PING_AFTER:
@@ -195,8 +191,8 @@ class Connection:
                 self._socket.send(Message("ping", 0))
         elif not self._socket.is_open or (now - self._opened > HELLO_EVERY and not self._socket.has_input()):
             self._open()
-        if not self._is_welcome:
-            self._fail_late(now)
+        if not self._is_accepted:
+            self._fail_overdue(now)
 
     def _open(self) -> None:
         self._socket.disconnect()
@@ -214,40 +210,34 @@ class Connection:
 
     def _say_hello(self) -> None:
         assert self._address is not None
-        self._is_welcome = False
+        self._is_accepted = False
         self._hello = next(self._numbers)
-        body = {
-            "protocol": PROTOCOL,
-            "package": __version__,
-            "token": self._address.token,
-            "client": self._client,
-        }
-        self._socket.send(Message("hello", self._hello, body))
+        own = {"protocol": PROTOCOL, "package": __version__, "client": self._client}
+        self._socket.send(Message("hello", self._hello, {**own, "token": self._address.token}))
 
     def _reconnect(self) -> None:
         """Start again with finding the address."""
-        self._is_welcome = False
+        self._is_accepted = False
         self._lost = self._clock()
         self._socket.disconnect()
 
     def _take_new_requests(self) -> None:
-        while True:
-            with self._lock:
-                if not self._new_requests:
-                    return
-                request = self._new_requests.popleft()
-            self._pending[request.message.id] = request
+        with self._lock:
+            requests = list(self._new_requests)
+            self._new_requests.clear()
+            self._pending.update((request.message.id, request) for request in requests)
+        for request in requests:
             self._dispatch(request)
 
     def _dispatch(self, request: _Request) -> None:
         if request.message.type == "chunk":
             self._chunks.append(request)
             self._send_chunks()
-        elif self._is_welcome:
+        elif self._is_accepted:
             self._socket.send(request.message)
 
     def _send_chunks(self) -> None:
-        while self._is_welcome and self._chunks and len(self._chunks_out) < self._window:
+        while self._is_accepted and self._chunks and len(self._chunks_out) < self._window:
             request = self._chunks.popleft()
             self._chunks_out.add(request.message.id)
             self._socket.send(request.message)
@@ -261,13 +251,13 @@ class Connection:
         elif message.type == "error" and message.id == self._hello:
             self._take_refusal(TrackshadeError.from_dict(dict(message.body)))
         elif message.type == "error" and message.body.get("code") == "hello-first":
-            if self._is_welcome:  # the backend was restarted at the same address
+            if self._is_accepted:  # the backend was restarted at the same address
                 self._say_hello()
         elif message.type in ("reply", "error"):
             self._take_answer(message)
 
     def _take_welcome(self, message: Message) -> None:
-        self._is_welcome = True
+        self._is_accepted = True
         self.backend = message.body
         self._window = int(message.body.get("window", 1))
         self._chunks.clear()
@@ -278,16 +268,11 @@ class Connection:
             subscription.request_missed()
 
     def _take_refusal(self, error: TrackshadeError) -> None:
-        if error.code == "wrong-token" and self._has_moved():
-            self._reconnect()
-        else:
-            self._fail_for_good(error)
-
-    def _has_moved(self) -> bool:
-        try:
-            return self._find() != self._address
-        except TrackshadeError:
-            return False
+        with contextlib.suppress(TrackshadeError):
+            if error.code == "wrong-token" and self._find() != self._address:  # another backend has this address now
+                self._reconnect()
+                return
+        self._fail_for_good(error)
 
     def _take_answer(self, message: Message) -> None:
         request = self._pending.pop(message.id, None)
@@ -303,14 +288,15 @@ class Connection:
         else:
             request.future.set_result(message)
 
-    def _fail_late(self, now: float) -> None:
-        late = [r for r in self._pending.values() if now - max(r.since, self._lost) > self.patience]
-        for request in late:
+    def _fail_overdue(self, now: float) -> None:
+        """Fail what has waited longer than `patience` for a connection."""
+        overdue = [r for r in self._pending.values() if now - max(r.created, self._lost) > self.patience]
+        for request in overdue:
             del self._pending[request.message.id]
             request.future.set_exception(self._unreachable())
         if now - self._lost > self.patience:
             for subscription in self._copy_of_subscriptions():
-                if now - subscription.since > self.patience:
+                if now - subscription.created > self.patience:
                     subscription.fail(self._unreachable())
                     self.unsubscribe(subscription)
 
@@ -327,7 +313,7 @@ class Connection:
     def _fail_for_good(self, error: TrackshadeError) -> None:
         with self._lock:
             self._fatal = error
-        self._is_welcome = False
+        self._is_accepted = False
         self._socket.disconnect()
         self._fail_all(error)
 

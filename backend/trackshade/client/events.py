@@ -54,14 +54,8 @@ class JobEvent:
         return self.state in FINAL_STATES
 
     def __str__(self) -> str:
-        words = [self.state]
-        if self.step is not None and self.steps is not None:
-            words.append(f"{self.step}/{self.steps}")
-        if self.message:
-            words.append(self.message)
-        if self.error is not None:
-            words.append(str(self.error))
-        return " ".join(words)
+        count = f"{self.step}/{self.steps}" if self.step is not None and self.steps is not None else ""
+        return " ".join(filter(None, (self.state, count, self.message, str(self.error or ""))))
 
     @staticmethod
     def from_body(body: Mapping[str, Any], preview: bytes | None) -> JobEvent:
@@ -91,7 +85,7 @@ class Subscription:
     Attributes:
         job: Job id.
         last: Number of the latest event in `arrived`.
-        since: When it began, in seconds of the connection's clock.
+        created: When it began, in seconds of the connection's clock.
         ended: Whether nothing more arrives.
         arrived: The events in order. An error is the last item.
 
@@ -105,7 +99,7 @@ class Subscription:
     def __init__(self, job: str, last: int, request: Request) -> None:
         self.job = job
         self.last = last
-        self.since = time.monotonic()
+        self.created = time.monotonic()
         self.ended = False
         self.arrived: queue.SimpleQueue[JobEvent | TrackshadeError] = queue.SimpleQueue()
         self._request = request

@@ -16,17 +16,16 @@ import numpy as np
 from trackshade.client.connection import Connection
 from trackshade.core.errors import TrackshadeError
 from trackshade.ipc import CHUNK_BYTES, DIGEST_BYTES, ArrayEntry, Message, chunk_count, digest_of
-from trackshade.ipc.chunks import chunk_size, is_small, raw_bytes
+from trackshade.ipc.chunks import is_small, raw_bytes
 
 CHUNKS_PER_REQUEST = 8  # a larger number costs fewer requests, a smaller one sends the first chunk earlier
 _NO_DIGEST = b""
 
 
 class _UploadedArray:
-    """An array that is sent. Holding it keeps its address from being reused."""
+    """An array that is sent. Holding its memory keeps its address from being reused."""
 
     def __init__(self, array: np.ndarray) -> None:
-        self.array = array
         self.bytes = raw_bytes(array)
         self.digests = [_NO_DIGEST] * chunk_count(array.nbytes)
         self.begun = 0  # number of chunks whose hashing was requested
@@ -99,8 +98,7 @@ class Uploader:
         """Return the bytes of a chunk that was added."""
         for upload in self._arrays.values():
             if digest in upload.digests:
-                start = upload.digests.index(digest) * CHUNK_BYTES
-                return upload.bytes[start : start + CHUNK_BYTES]
+                return upload.bytes[upload.digests.index(digest) * CHUNK_BYTES :][:CHUNK_BYTES]
         return None
 
     def _find(self, array: np.ndarray) -> _UploadedArray:
@@ -111,8 +109,7 @@ class Uploader:
             return self._arrays[key]
 
     def _hash(self, upload: _UploadedArray, index: int) -> None:
-        start = index * CHUNK_BYTES
-        data = upload.bytes[start : start + chunk_size(len(upload.bytes), index)]
+        data = upload.bytes[index * CHUNK_BYTES :][:CHUNK_BYTES]
         digest = digest_of(data)
         with self._state:
             upload.digests[index] = digest

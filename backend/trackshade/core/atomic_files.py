@@ -37,6 +37,11 @@ def writing(what: str, path: Path, fix: str = FIX_FOLDER) -> Iterator[None]:
         raise OutputError("output-unwritable", f"{what} cannot be written to {path}: {reason}.", fix) from error
 
 
+def is_occupied(path: Path) -> bool:
+    """Return whether something is at a path, other than an empty folder. Raise OSError."""
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
 @contextmanager
 def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """Yield a path beside `path` to write to; what is written there becomes `path` when the block ends.

@@ -15,18 +15,22 @@ Programs are looked up with `find_program`, which never searches the current fol
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import trackshade
 
+LOG_LIMIT = 1 << 20  # bytes after which a new process begins a new log
 SAFE_PATH = "PYTHONSAFEPATH"
 # Variables of Python that do not add code.
 HARMLESS = ("PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONHASHSEED", "PYTHONUTF8")
@@ -202,6 +206,24 @@ def call_when_input_closes(callback: Callable[[], object]) -> None:
         callback()
 
     threading.Thread(target=wait, name="standard input", daemon=True).start()
+
+
+def end_process(process: subprocess.Popen[Any], seconds: float) -> None:
+    """Ask a process to end by closing its standard input, and kill it if it still runs after some seconds."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    finally:
+        process.kill()  # does nothing if it has ended
+        process.wait()
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log to append to it; begin a new one if it has more than LOG_LIMIT bytes."""
+    is_too_long = path.exists() and path.stat().st_size > LOG_LIMIT
+    return open(path, "wb" if is_too_long else "ab")
 
 
 def last_log_line(log: Path, start: int = 0) -> str:

@@ -56,6 +56,27 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def wait_for_lock(path: Path, until: float, pause: float = 0.05) -> FileLock:
+    """Take a lock as soon as its holder releases it.
+
+    Args:
+        path: The lock's file.
+        until: Time after which to give up, monotonic seconds.
+        pause: Seconds between two attempts.
+
+    Raises:
+        BlockingIOError: Another process still holds it.
+        OSError: The file cannot be created.
+    """
+    while True:
+        try:
+            return FileLock(path)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(pause)
+
+
 class OwnerLock:
     """Makes this process an owner of `folder` until `release` or the end of the process.
 
@@ -68,13 +89,7 @@ class OwnerLock:
         self._path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
         limit = time.monotonic() + _MAX_WAIT
         while True:
-            try:
-                self._lock: FileLock | None = FileLock(self._path)
-            except BlockingIOError:  # another process checks whether it is held
-                if time.monotonic() > limit:
-                    raise
-                time.sleep(0.01)
-                continue
+            self._lock: FileLock | None = wait_for_lock(self._path, limit, 0.01)
             if self._path.exists():  # otherwise it was removed as stale just before it was locked
                 return
             self._lock.release()

@@ -7,6 +7,7 @@ dies, and the worker ends. Ending a worker frees the device's memory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trackshade.core.errors import JobError, ProtocolError
-from trackshade.core.processes import last_log_line, this_python
+from trackshade.core.processes import end_process, last_log_line, open_log, this_python
 from trackshade.ipc import Message, decode
 from trackshade.server.memory import CUDA_DEVICE_ORDER
 from trackshade.server.router_socket import RouterSocket
@@ -29,7 +30,7 @@ log = logging.getLogger("trackshade.broker")
 MAX_START_FAILURES = 3
 """After so many workers that died before they were ready, the queued jobs fail with the reason."""
 RESTART_DELAY = 0.5  # seconds, doubled with every death in succession
-LOG_LIMIT = 1 << 20  # bytes after which a new worker begins a new log
+END_TIME = 0.5  # seconds that a worker may take to end
 MESSAGES_PER_TURN = 64
 
 
@@ -180,22 +181,15 @@ class WorkerPool:
     def describe(self) -> list[dict[str, Any]]:
         """Return the device, process id and job of each worker."""
         return [
-            {
-                "device": s.device,
-                "pid": s.process.pid if s.process else None,
-                "job": s.job,
-                "ready": s.identity is not None,
-            }
+            {"device": s.device, "pid": s.process and s.process.pid, "job": s.job, "ready": s.identity is not None}
             for s in self._slots
         ]
 
     def _start(self, slot: WorkerSlot) -> None:
         slot.token, slot.identity, slot.job = secrets.token_urlsafe(32), None, None
         slot.model_to_load = slot.kill_at = None
-        path = self._logs / f"worker-{slot.number}.log"
-        too_long = path.exists() and path.stat().st_size > LOG_LIMIT
         start = this_python("-m", "trackshade.server.worker")
-        with open(path, "wb" if too_long else "ab") as log:
+        with open_log(self._logs / f"worker-{slot.number}.log") as log:
             slot.log_start = log.tell()
             slot.process = subprocess.Popen(
                 start.command,
@@ -205,18 +199,11 @@ class WorkerPool:
                 cwd=self._logs,
                 env={"CUDA_DEVICE_ORDER": CUDA_DEVICE_ORDER, "TQDM_DISABLE": "1", **start.variables},
             )
-        hello = {
-            "endpoint": self._socket.endpoint,
-            "token": slot.token,
-            "device": slot.device,
-            "parent": os.getpid(),
-        }
+        hello = {"endpoint": self._socket.endpoint, "token": slot.token, "device": slot.device, "parent": os.getpid()}
         assert slot.process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died at once, which `check` notices
             slot.process.stdin.write(json.dumps(hello).encode() + b"\n")
             slot.process.stdin.flush()
-        except BrokenPipeError:
-            return  # it died at once, which `check` notices
 
     def _announce(self, identity: bytes, token: str) -> None:
         for slot in self._slots:
@@ -241,22 +228,12 @@ class WorkerPool:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         log = self._logs / f"worker-{slot.number}.log"
         last = last_log_line(log, slot.log_start)
-        fix = f"See {log}."
-        if code == -9:
-            fix = "It may have run out of memory: try a smaller size or another model, and see the log."
+        by_memory = "It may have run out of memory: try a smaller size or another model, and see the log."
+        fix = by_memory if code == -9 else f"See {log}."
         return JobError("worker-died", f"The worker on {slot.device} {how}. {last}".strip(), fix)
 
 
 def _end(slot: WorkerSlot) -> None:
-    """End a worker: closing its standard input asks it to end, and it is killed if it does not in half a second."""
-    process = slot.process
-    if process is None:
-        return
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        process.wait(0.5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    slot.process, slot.identity, slot.job, slot.kill_at = None, None, None, None
+    if slot.process is not None:
+        end_process(slot.process, END_TIME)
+        slot.process, slot.identity, slot.job, slot.kill_at = None, None, None, None
