@@ -7,12 +7,13 @@ Jobs read verified chunks only. There is no index of the files that could disagr
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +73,8 @@ class ChunkStore:
         path = self._name(digest)
         temporary = f"{path}.tmp"
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-            try:
-                _write_all(file, data)
-            finally:
-                os.close(file)
+            with open(temporary, "wb", opener=functools.partial(os.open, mode=0o600)) as file:
+                file.write(data)
             os.replace(temporary, path + ".new")
         except OSError as error:
             Path(temporary).unlink(missing_ok=True)
@@ -153,14 +151,6 @@ class ChunkStore:
         return whole
 
 
-@dataclass(frozen=True)
-class VerifiedChunk:
-    """A chunk got its final name (`is_intact`), or was deleted because its bytes do not have that digest."""
-
-    digest: bytes
-    is_intact: bool
-
-
 class ChunkVerifier:
     """Verifies chunks in a thread of its own: between uploads, or at once for a waiting job.
 
@@ -176,7 +166,7 @@ class ChunkVerifier:
         self.pending: dict[bytes, bool] = dict.fromkeys(chunks.unverified(), False)
         self._added = 0.0  # when the last chunk was added
         self._chunks = chunks
-        self._results: queue.SimpleQueue[VerifiedChunk] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[bytes, bool]] = queue.SimpleQueue()
         self._wake = wake
         self._work: queue.SimpleQueue[Sequence[bytes] | None] = queue.SimpleQueue()  # None ends the thread
         self._closing = False
@@ -201,15 +191,13 @@ class ChunkVerifier:
         if time.monotonic() - self._added > VERIFY_AFTER:
             self.verify_pending()
 
-    def take_results(self) -> list[VerifiedChunk]:
-        """Return the chunks verified since the last call, which are no longer pending."""
-        results = []
-        while True:
-            try:
-                results.append(self._results.get_nowait())
-            except queue.Empty:
-                return results
-            self.pending.pop(results[-1].digest, None)
+    def take_results(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield the chunks verified since the last call: the digest, and whether the bytes have it."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                digest, is_intact = self._results.get_nowait()
+                self.pending.pop(digest, None)
+                yield digest, is_intact
 
     def close(self) -> None:
         """End the thread; the remaining chunks are verified after the next start."""
@@ -222,27 +210,18 @@ class ChunkVerifier:
             for digest in digests:
                 if self._closing:
                     return
-                self._results.put(VerifiedChunk(digest, self._verify(digest)))
+                try:
+                    is_intact = self._chunks.verify(digest)
+                except OSError:
+                    is_intact = False  # the client sends an unreadable chunk again
+                self._results.put((digest, is_intact))
                 self._wake()
-
-    def _verify(self, digest: bytes) -> bool:
-        try:
-            return self._chunks.verify(digest)
-        except OSError:
-            return False  # the client sends an unreadable chunk again
 
 
 def storage_error(error: OSError, folder: Path) -> OutputError:
     """Make the error for a store that cannot be written."""
-    reason = error.strerror or str(error)
     return OutputError(
         "store-unwritable",
-        f"The backend cannot write to its job store {folder}: {reason}.",
+        f"The backend cannot write to its job store {folder}: {error.strerror or error}.",
         "Free some space there, or start the backend with another store folder.",
     )
-
-
-def _write_all(file: int, data: bytes | memoryview) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]

@@ -34,6 +34,7 @@ MAX_RESTARTS = 5
 """A job that ran each time the backend was killed, more often than this, fails: it may be the cause."""
 
 _JOB_COLUMNS = "id, created, state, settings, deaths, restarts, cancel"
+_EVENT_COLUMNS = "job, seq, time, body, preview"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
     position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, created REAL NOT NULL,
@@ -49,44 +50,26 @@ CREATE TABLE IF NOT EXISTS events (
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A row of the job table.
+    """A row of the job table."""
 
-    Attributes:
-        id: Job id, chosen by the client.
-        created: Seconds since 1970.
-        state: One of the states in `trackshade.ipc.protocol`.
-        settings: As `ShadeSettings.to_dict`.
-        deaths: How many workers died while they ran it.
-        restarts: How many brokers were killed while it ran.
-        cancel: Whether a client has cancelled it.
-    """
-
-    id: str
-    created: float
-    state: str
-    settings: Mapping[str, Any]
-    deaths: int
-    restarts: int
-    cancel: bool
+    id: str  # chosen by the client
+    created: float  # seconds since 1970
+    state: str  # one of the states in `trackshade.ipc.protocol`
+    settings: Mapping[str, Any]  # as `ShadeSettings.to_dict`
+    deaths: int  # workers that died while they ran it
+    restarts: int  # brokers that were killed while it ran
+    cancel: bool  # whether a client has cancelled it
 
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """A row of the event table.
+    """A row of the event table."""
 
-    Attributes:
-        job: Job id.
-        seq: Number of the event within the job, from 1.
-        time: Seconds since 1970.
-        body: State and details.
-        preview: Bytes of a small image, or None.
-    """
-
-    job: str
-    seq: int
-    time: float
-    body: Mapping[str, Any]
-    preview: bytes | None = None
+    job: str  # job id
+    seq: int  # number of the event within the job, from 1
+    time: float  # seconds since 1970
+    body: Mapping[str, Any]  # state and details
+    preview: bytes | None = None  # bytes of a small image
 
 
 class JobStore:
@@ -103,11 +86,8 @@ class JobStore:
                 (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = FileLock(folder / "lock")
         except BlockingIOError as error:
-            raise OutputError(
-                "store-in-use",
-                f"Another backend is using the job store {folder}.",
-                "Connect to that backend, end it, or choose another store folder.",
-            ) from error
+            fix = "Connect to that backend, end it, or choose another store folder."
+            raise OutputError("store-in-use", f"Another backend is using the job store {folder}.", fix) from error
         except OSError as error:
             raise storage_error(error, folder) from error
         try:
@@ -119,7 +99,8 @@ class JobStore:
             raise storage_error(error, folder) from error
         except sqlite3.Error as error:
             self._lock.release()
-            raise _damaged_error(folder, error) from error
+            fix = "Move that folder away, or start the backend with another store folder."
+            raise OutputError("store-damaged", f"The job list in {folder} cannot be read: {error}.", fix) from error
 
     def close(self) -> None:
         """Close the database and release the lock."""
@@ -138,10 +119,10 @@ class JobStore:
         """
         packed = (pack(dict(settings)), pack(manifest.to_dict()))
         digest = digest_of(b"".join(packed))
-        row = self._one("SELECT digest FROM jobs WHERE id = ?", job)
+        row = self._database.execute("SELECT digest FROM jobs WHERE id = ?", (job,)).fetchone()
+        if row is not None and row[0] != digest:
+            raise ProtocolError("job-exists", f"There is another job with the id {job}.", "Take a new id.")
         if row is not None:
-            if row[0] != digest:
-                raise ProtocolError("job-exists", f"There is another job with the id {job}.", "Take a new id.")
             return self.job(job), False
         with self._writing():
             self._database.execute(
@@ -153,10 +134,7 @@ class JobStore:
 
     def job(self, job: str) -> StoredJob:
         """Return a job. Raise ProtocolError("unknown-job")."""
-        row = self._one(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", job)
-        if row is None:
-            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
-        return _job(row)
+        return _job(self._row_of(job, f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?"))
 
     def jobs(self, wanted: tuple[str, ...] | None = None) -> list[StoredJob]:
         """Return all jobs, or those in one of these states, oldest first."""
@@ -166,10 +144,8 @@ class JobStore:
 
     def request(self, job: str) -> tuple[Manifest, dict[str, Any]]:
         """Return a job's manifest and settings."""
-        row = self._one("SELECT manifest, settings FROM jobs WHERE id = ?", job)
-        if row is None:
-            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
-        return Manifest.from_dict(msgpack.unpackb(row[0])), msgpack.unpackb(row[1])
+        manifest, settings = map(msgpack.unpackb, self._row_of(job, "SELECT manifest, settings FROM jobs WHERE id = ?"))
+        return Manifest.from_dict(manifest), settings
 
     def record_event(self, job: str, body: Mapping[str, Any], preview: bytes | None = None) -> StoredEvent:
         """Store an event, whose `state`, if it has one, becomes the job's; return it with its number."""
@@ -192,18 +168,13 @@ class JobStore:
     def events(self, job: str, since: int) -> list[StoredEvent]:
         """Return the events numbered above `since`. Raise ProtocolError("unknown-job")."""
         self.job(job)
-        rows = self._database.execute(
-            "SELECT job, seq, time, body, preview FROM events WHERE job = ? AND seq > ? ORDER BY seq",
-            (job, since),
-        )
-        return [StoredEvent(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4]) for row in rows]
+        query = f"SELECT {_EVENT_COLUMNS} FROM events WHERE job = ? AND seq > ? ORDER BY seq"
+        return [_event(row) for row in self._database.execute(query, (job, since))]
 
     def last_event(self, job: str) -> StoredEvent:
         """Return the latest event of a job."""
-        row = self._one("SELECT job, seq, time, body, preview FROM events WHERE job = ? ORDER BY seq DESC LIMIT 1", job)
-        if row is None:
-            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
-        return StoredEvent(row[0], row[1], row[2], msgpack.unpackb(row[3]), None)
+        query = f"SELECT {_EVENT_COLUMNS} FROM events WHERE job = ? ORDER BY seq DESC LIMIT 1"
+        return _event(self._row_of(job, query))
 
     def result(self, job: str) -> Path:
         """Return the folder of a job's result, which exists only once it is complete."""
@@ -228,7 +199,12 @@ class JobStore:
             elif job.cancel:
                 self.record_event(job.id, {"state": CANCELLED})
             elif job.restarts >= MAX_RESTARTS:
-                self.record_event(job.id, {"state": FAILED, "error": _gave_up_error().to_dict()})
+                error = JobError(
+                    "backend-killed",
+                    f"The backend was killed {MAX_RESTARTS + 1} times while it worked on this job.",
+                    "Try a smaller size, fewer frames or another model.",
+                )
+                self.record_event(job.id, {"state": FAILED, "error": error.to_dict()})
             else:
                 with self._writing():
                     self._database.execute("UPDATE jobs SET restarts = restarts + 1 WHERE id = ?", (job.id,))
@@ -248,16 +224,18 @@ class JobStore:
 
     def _add_event(self, job: str, body: Mapping[str, Any], preview: bytes | None) -> StoredEvent:
         now = time.time()
-        row = self._one("SELECT coalesce(max(seq), 0) + 1 FROM events WHERE job = ?", job)
-        seq = row[0] if row else 1
+        (seq,) = self._row_of(job, "SELECT coalesce(max(seq), 0) + 1 FROM events WHERE job = ?")
         self._database.execute(
             "INSERT INTO events (job, seq, time, body, preview) VALUES (?, ?, ?, ?, ?)",
             (job, seq, now, pack(dict(body)), preview),
         )
         return StoredEvent(job, seq, now, dict(body), preview)
 
-    def _one(self, query: str, *values: Any) -> tuple[Any, ...] | None:
-        return self._database.execute(query, values).fetchone()
+    def _row_of(self, job: str, query: str) -> tuple[Any, ...]:
+        row = self._database.execute(query, (job,)).fetchone()
+        if row is None:
+            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
+        return row
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -276,17 +254,18 @@ class JobStore:
 
 def event_body(event: StoredEvent) -> dict[str, Any]:
     """Return an event as it is sent. Its preview is sent as a buffer, in the order of the events that have one."""
-    return {
-        **event.body,
-        "job": event.job,
-        "seq": event.seq,
-        "time": event.time,
-        "preview": event.preview is not None,
-    }
+    more = {"job": event.job, "seq": event.seq, "time": event.time, "preview": event.preview is not None}
+    return {**event.body, **more}
 
 
 def _job(row: tuple[Any, ...]) -> StoredJob:
-    return StoredJob(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4], row[5], bool(row[6]))
+    name, created, state, settings, deaths, restarts, cancel = row
+    return StoredJob(name, created, state, msgpack.unpackb(settings), deaths, restarts, bool(cancel))
+
+
+def _event(row: tuple[Any, ...]) -> StoredEvent:
+    job, seq, moment, body, preview = row
+    return StoredEvent(job, seq, moment, msgpack.unpackb(body), preview)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -316,19 +295,3 @@ def _summary(result: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _gave_up_error() -> JobError:
-    return JobError(
-        "backend-killed",
-        f"The backend was killed {MAX_RESTARTS + 1} times while it worked on this job.",
-        "Try a smaller size, fewer frames or another model.",
-    )
-
-
-def _damaged_error(folder: Path, error: sqlite3.Error) -> OutputError:
-    return OutputError(
-        "store-damaged",
-        f"The job list in {folder} cannot be read: {error}.",
-        "Move that folder away, or start the backend with another store folder.",
-    )

@@ -55,7 +55,9 @@ def measure_memory(device: str) -> dict[str, Any]:
         return {}  # nvidia-smi does not report parts of a GPU
     gpus = visible_gpus(query_gpus(), wanted)
     index = int(number or 0)
-    return gpus[index].to_dict() if index < len(gpus) else measure_main_memory()
+    if index >= len(gpus):
+        return measure_main_memory()
+    return {"name": gpus[index].name, "free": gpus[index].free, "total": gpus[index].total}
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,6 @@ class Gpu:
     name: str
     free: int
     total: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields that are sent to clients."""
-        return {"name": self.name, "free": self.free, "total": self.total}
 
 
 def visible_gpus(gpus: list[Gpu], wanted: str | None) -> list[Gpu]:

@@ -42,11 +42,8 @@ class RouterSocket:
             self.socket.bind(endpoint)
         except (OSError, zmq.ZMQError) as error:
             self.socket.close()
-            raise UsageError(
-                "endpoint-taken",
-                f"The backend cannot listen on {endpoint}: {error.strerror}.",
-                "Choose another.",
-            ) from error
+            message = f"The backend cannot listen on {endpoint}: {error.strerror}."
+            raise UsageError("endpoint-taken", message, "Choose another.") from error
         self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
 
     def receive(self, limit: int) -> Iterator[tuple[bytes, list[memoryview]]]:
@@ -70,12 +67,10 @@ class RouterSocket:
         """Send a message; return False if the peer is gone or does not read."""
         try:
             self.socket.send_multipart([identity, *encode(message)], zmq.NOBLOCK)
-        except zmq.Again:
-            return False
         except zmq.ZMQError as error:
-            if error.errno == zmq.EHOSTUNREACH:
-                return False
-            raise
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            return False
         return True
 
     def close(self) -> None:

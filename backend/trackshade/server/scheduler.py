@@ -113,15 +113,11 @@ class Scheduler:
 
     def take_verified(self) -> None:
         """Take the results of the thread that verifies chunks."""
-        for chunk in self._verifier.take_results():
-            for job, unverified in list(self._queue.items()):
-                if chunk.digest not in unverified:
-                    continue
-                unverified.discard(chunk.digest)
-                if not chunk.is_intact:
-                    error = JobError(
-                        "damaged-chunk", "A part of the shot was damaged on its way.", "Send the shot again."
-                    )
+        error = JobError("damaged-chunk", "A part of the shot was damaged on its way.", "Send the shot again.")
+        for digest, is_intact in self._verifier.take_results():
+            for job in [job for job, unverified in self._queue.items() if digest in unverified]:
+                self._queue[job].discard(digest)
+                if not is_intact:
                     self._finish(job, {"state": FAILED, "error": error.to_dict()})
 
     def take_message(self, job: str, message: Message) -> None:

@@ -139,19 +139,13 @@ def _as_job_error(error: Exception) -> JobError:
             f"The backend's Python, {sys.executable}, has no package {error.name}.",
             "Install trackshade[backend] there, or choose a Python that has it (--backend-python).",
         )
-    return JobError(
-        "job-failed",
-        f"The job failed in the backend: {type(error).__name__}: {error}"[:500],
-        "See the worker's log.",
-    )
+    message = f"The job failed in the backend: {type(error).__name__}: {error}"[:500]
+    return JobError("job-failed", message, "See the worker's log.")
 
 
 def _out_of_memory(which: str) -> JobError:
-    return JobError(
-        "out-of-memory",
-        f"There is not enough of {which} for this job.",
-        "Choose a smaller model, or end other programs that use the device.",
-    )
+    fix = "Choose a smaller model, or end other programs that use the device."
+    return JobError("out-of-memory", f"There is not enough of {which} for this job.", fix)
 
 
 def main() -> None:
