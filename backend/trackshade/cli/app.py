@@ -31,14 +31,9 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Command:
-    """A command of this program.
+    """A command of this program, which is run by one of two functions.
 
-    Attributes:
-        description: What it does.
-        options: Its options.
-        run: Runs it with the values of its options.
-        make: Runs it, too, but reports progress with "state" and details to its second argument, and returns a result
-            that is printed.
+    `make` reports progress with "state" and details to its second argument, and returns a result that is printed.
     """
 
     description: str
@@ -191,7 +186,7 @@ COMMANDS: Mapping[str, Command] = {
         "Download the weights of a model. An interrupted download is continued.",
         (
             Option("name", "Name of the model.", "NAME", required=True),
-            Option("--yes", "Accept the licence without asking.", default=False, kind=bool),
+            Option("--yes", "Accept the license without asking.", default=False, kind=bool),
         ),
         commands.fetch_model,
     ),

@@ -49,13 +49,8 @@ _cancelled = threading.Event()
 def probe() -> dict[str, Any]:
     """Return versions, missing packages, and the devices that torch can use, the best first."""
     missing = [name for name in NEEDED.split() if importlib.util.find_spec(name) is None]
-    facts: dict[str, Any] = {
-        "version": __version__,
-        "protocol": PROTOCOL,
-        "python": platform.python_version(),
-        "missing": missing,
-        "devices": [],
-    }
+    facts: dict[str, Any] = {"version": __version__, "protocol": PROTOCOL, "python": platform.python_version()}
+    facts |= {"missing": missing, "devices": []}
     if "torch" not in missing:
         try:
             facts |= _torch_facts()
@@ -81,8 +76,7 @@ def fetch(name: str) -> dict[str, Any]:
     """Download a model. Raise ModelError or CancelledError."""
     from trackshade.models.download import fetch as fetch_weights
 
-    folder = fetch_weights(registry.spec(name), _Progress(), _cancelled.is_set)
-    return {"folder": str(folder)}
+    return {"folder": str(fetch_weights(registry.spec(name), _Progress(), _cancelled.is_set))}
 
 
 def verify(name: str) -> dict[str, Any]:
@@ -100,11 +94,7 @@ def verify(name: str) -> dict[str, Any]:
 
 
 def check(folder: str) -> dict[str, Any]:
-    """Check every component without loading it: classes, tensors by name and shape, tokenizer, scheduler.
-
-    Raises:
-        ModelError: The folder is not a checkpoint that can be loaded.
-    """
+    """Check every component of a checkpoint without loading it. Raise ModelError."""
     from trackshade.models.loading import check_checkpoint
 
     return check_checkpoint(Path(folder))
@@ -135,13 +125,7 @@ class _Progress:
             _print_line({"event": "progress", "done": done, "total": total})
 
 
-TASKS: dict[str, Callable[..., dict[str, Any]]] = {
-    "probe": probe,
-    "fetch": fetch,
-    "verify": verify,
-    "check": check,
-    "bake": bake,
-}
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {task.__name__: task for task in (probe, fetch, verify, check, bake)}
 
 
 def main(arguments: list[str]) -> int:

@@ -67,26 +67,26 @@ def print_models(values: Values) -> None:
         sizes = join_or(f"{width}×{height}" for width, height in item["sizes"])
         accepts = f"{join_or(item['frames'])} frames of {sizes}"
         rows.append([item["name"], weights, accepts, format_size(item["memory_bytes"]), item["licence"]])
-    _print_table(["model", "weights", "accepts", "memory", "licence"], rows)
+    _print_table(["model", "weights", "accepts", "memory", "license"], rows)
 
 
 def fetch_model(values: Values) -> None:
-    """Download a model once its licence is accepted, and print its folder.
+    """Download a model once its license is accepted, and print its folder.
 
     Raises:
         ModelError: The model is unknown or cannot be downloaded.
-        CancelledError: The licence was not accepted.
+        CancelledError: The license was not accepted.
     """
-    from trackshade.models.download import fetch, licence_text
+    from trackshade.models.download import fetch, license_text
 
     model = registry.spec(values["name"])
     with ProgressDisplay() as display:
-        display.print(licence_text(model))
+        display.print(license_text(model))
         if not values["yes"] and not model.shipped:
             if not display.is_interactive:
-                raise UsageError("licence", "Nobody is there to accept the licence.", "Read it, then use --yes.")
+                raise UsageError("licence", "Nobody is there to accept the license.", "Read it, then use --yes.")
             with display.paused():
-                print("Download the weights under this licence? [y/N] ", end="", file=sys.stderr, flush=True)
+                print("Download the weights under this license? [y/N] ", end="", file=sys.stderr, flush=True)
                 if input().strip().lower() not in ("y", "yes"):
                     raise CancelledError("cancelled", "Nothing was fetched.")
 

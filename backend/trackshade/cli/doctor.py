@@ -40,20 +40,16 @@ def print_facts(values: Mapping[str, Any]) -> None:
 
 def collect_facts(blender: str | None = None) -> Facts:
     """Return sections of names and plain values; "problems" holds sentences about what is missing."""
+    python = {"python": platform.python_version(), "executable": sys.executable}
     found: Facts = {
         "trackshade": {"version": __version__, "protocol": PROTOCOL, "folder": str(Path(__file__).parents[1])},
-        "system": {
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "executable": sys.executable,
-            "processors": os.cpu_count(),
-        },
+        "system": {"system": platform.platform(), **python, "processors": os.cpu_count()},
         "packages": {name: _version(name) for name in PACKAGES.split()},
         "devices": _devices(),
         "models": _models(),
         "blender": _blender(blender),
         "backend": _backend(),
-        "folders": _folders(),
+        "folders": {"home": _disk(folders.home()), "models": _disk(folders.models_dir())},
     }
     found["problems"] = {str(n): sentence for n, sentence in enumerate(_problems(found), start=1)}
     return found
@@ -124,10 +120,6 @@ def _free_port() -> str:
             return "can be opened"
     except OSError as error:
         return f"cannot be opened: {error}"
-
-
-def _folders() -> dict[str, Any]:
-    return {"home": _disk(folders.home()), "models": _disk(folders.models_dir())}
 
 
 def _disk(folder: Path) -> str:

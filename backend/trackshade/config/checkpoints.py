@@ -23,19 +23,12 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A registered folder.
+    """A registered folder."""
 
-    Attributes:
-        name: Model name.
-        title: Name shown to the user.
-        folder: Absolute path.
-        like: Name of the built-in model that it is based on.
-    """
-
-    name: str
-    title: str
-    folder: str
-    like: str
+    name: str  # model name
+    title: str  # name shown to the user
+    folder: str  # absolute path
+    like: str  # name of the built-in model that it is based on
 
 
 def list_checkpoints() -> tuple[Checkpoint, ...]:

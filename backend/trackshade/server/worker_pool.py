@@ -54,19 +54,12 @@ class WorkerSlot:
 
 @dataclass(frozen=True)
 class WorkerDeath:
-    """A worker that ended unexpectedly.
+    """A worker that ended unexpectedly."""
 
-    Attributes:
-        job: The job that it was running, or None.
-        was_cancelled: Whether it was killed because it did not answer a cancel.
-        error: Why it ended.
-        gave_up: Whether workers have died so often before they were ready that queued jobs should fail.
-    """
-
-    job: str | None
-    was_cancelled: bool
-    error: JobError
-    gave_up: bool
+    job: str | None  # the job that it was running, or None
+    was_cancelled: bool  # whether it was killed because it did not answer a cancel
+    error: JobError  # why it ended
+    gave_up: bool  # whether workers have died so often before they were ready that queued jobs should fail
 
 
 class WorkerPool:

@@ -60,34 +60,21 @@ _SAMPLES = 2048  # vertices that are compared before all are
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A mesh in one sample, and where its points come from.
+    """A mesh in one sample, and where its points come from."""
 
-    Attributes:
-        positions: [V, 3] object space, metres.
-        triangles: [F, 3], F > 0.
-        origins: [V, 3] object-space positions of the points in their first samples.
-        births: [V] these samples.
-    """
-
-    positions: Float32
-    triangles: Int32
-    origins: Float32
-    births: Int32
+    positions: Float32  # [V, 3] object space, metres
+    triangles: Int32  # [F, 3], F > 0
+    origins: Float32  # [V, 3] object-space positions of the points in their first samples
+    births: Int32  # [V] these samples
 
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """Where the points of a mesh come from.
+    """Where the points of a mesh come from."""
 
-    Attributes:
-        origins: [V, 3], see `Surface`.
-        births: [V], see `Surface`.
-        is_exact: whether no point is the nearest point of a surface that has moved meanwhile.
-    """
-
-    origins: Float32
-    births: Int32
-    is_exact: bool
+    origins: Float32  # [V, 3], see `Surface`
+    births: Int32  # [V], see `Surface`
+    is_exact: bool  # whether no point is the nearest point of a surface that has moved meanwhile
 
 
 def carry(

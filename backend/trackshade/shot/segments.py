@@ -29,24 +29,16 @@ _ALLOCATE: Allocate = functools.partial(np.empty, dtype=np.float32)
 
 @dataclass(eq=False)
 class Segment:
-    """Samples of one topology: the first one alone until a later one differs, from then on a row for each.
+    """Samples of one topology: the first one alone until a later one differs, from then on a row for each."""
 
-    Attributes:
-        start: sample that it begins with.
-        first: [V, 3] positions of that sample, object space, metres.
-        triangles: as in `Geometry`, like `uv`, `origins` and `births`.
-        room: number of samples that there will be at most; None for memory that grows.
-        allocate: allocates memory for samples.
-    """
-
-    start: int
-    first: Float32
-    triangles: Int32
+    start: int  # sample that it begins with
+    first: Float32  # [V, 3] positions of that sample, object space, metres
+    triangles: Int32  # as in `Geometry`, like `uv`, `origins` and `births`
     uv: Float32 | None
     origins: Float32 | None
     births: Int32 | None
-    room: int | None
-    allocate: Allocate
+    room: int | None  # number of samples that there will be at most; None for memory that grows
+    allocate: Allocate  # allocates memory for samples
     _rows: Float32 | None = field(default=None, init=False)
     _geometry: Geometry | None = field(default=None, init=False)
 

@@ -51,17 +51,11 @@ _AROUND = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)], 
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """The nearest points of a surface.
+    """The nearest points of a surface."""
 
-    Attributes:
-        triangle: [N] int64, triangle of the point; -1 if none was found within the limit.
-        weights: [N, 3] float64, barycentric.
-        distance: [N] float64; inf if none was found.
-    """
-
-    triangle: NDArray[np.int64]
-    weights: Float64
-    distance: Float64
+    triangle: NDArray[np.int64]  # [N] int64, triangle of the point; -1 if none was found within the limit
+    weights: Float64  # [N, 3] float64, barycentric
+    distance: Float64  # [N] float64; inf if none was found
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +72,10 @@ class _Best:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Samples by the grid cell that they lie in.
+    """Samples by the grid cell that they lie in."""
 
-    Attributes:
-        cell: side of a cell, metres.
-        sample: [2^k] int32, a sample of the cell with this hash; -1 if there is none.
-    """
-
-    cell: float
-    sample: Int32
+    cell: float  # side of a cell, metres
+    sample: Int32  # [2^k] int32, a sample of the cell with this hash; -1 if there is none
 
     def keys(self, cells: NDArray[np.int64], facing: NDArray[np.int64] | int) -> NDArray[np.int64]:
         """Return the hashes of cells [3, n] and of the directions that triangles face."""
@@ -96,15 +85,10 @@ class _Table:
 
 @dataclass(frozen=True, eq=False)
 class _Fans:
-    """All triangles of the vertices that have many: poles, and the corners of large faces with many sides.
+    """All triangles of the vertices that have many: poles, and the corners of large faces with many sides."""
 
-    Attributes:
-        number: [V] int32, index of the vertex's fan, -1 for most.
-        triangles: the triangles of each fan.
-    """
-
-    number: Int32
-    triangles: list[NDArray[np.int64]]
+    number: Int32  # [V] int32, index of the vertex's fan, -1 for most
+    triangles: list[NDArray[np.int64]]  # the triangles of each fan
 
     @staticmethod
     def of(vertices: int, triangles: Int32) -> _Fans | None:

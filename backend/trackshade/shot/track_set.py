@@ -30,31 +30,18 @@ _FRAME = re.compile(r"(-?\d{4,})\.shot")
 
 @dataclass(frozen=True)
 class Order:
-    """How a set is to be shaded.
+    """How a set is to be shaded."""
 
-    Attributes:
-        start: first scene frame of the exported range.
-        end: last scene frame of the range.
-        step: step of the range.
-        fps: the scene's rate, frames per second.
-        frame_rule: how the range is fitted to the model's frame counts; see `trackshade.core.fitting`.
-        size_mode: how the render is fitted to the model's size.
-        size: (width, height) of the model, if it has several; None for the nearest in aspect.
-        settings: the job's settings.
-        picture: whether the first exported frame is the job's first frame; then the set needs `first.png`.
-        result: name of the result's folder, beside the set's.
-    """
-
-    start: int
-    end: int
-    step: int
-    fps: float
-    frame_rule: str
-    size_mode: str
-    size: tuple[int, int] | None
-    settings: ShadeSettings
-    picture: bool
-    result: str
+    start: int  # first scene frame of the exported range
+    end: int  # last scene frame of the range
+    step: int  # step of the range
+    fps: float  # the scene's rate, frames per second
+    frame_rule: str  # how the range is fitted to the model's frame counts; see `trackshade.core.fitting`
+    size_mode: str  # how the render is fitted to the model's size
+    size: tuple[int, int] | None  # (width, height) of the model, if it has several; None for the nearest in aspect
+    settings: ShadeSettings  # the job's settings
+    picture: bool  # whether the first exported frame is the job's first frame; then the set needs `first.png`
+    result: str  # name of the result's folder, beside the set's
 
     def frames(self, spec: ModelSpec) -> FrameMap:
         """Return which of the exported frames the model takes; whole ones, since no others were exported.
