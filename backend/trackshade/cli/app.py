@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 from trackshade import __version__
 from trackshade.cli import commands, doctor
 from trackshade.cli.blender import OnMessage, run_addon
-from trackshade.cli.lab import lab_module
 from trackshade.cli.progress import ProgressDisplay, print_error, print_result
 from trackshade.cli.shade import shade
 from trackshade.config import options
@@ -92,8 +91,19 @@ def _in_blender(command: str, values: Values, on_message: OnMessage) -> Values:
     return run_addon(options.to_arguments(command, values), values["blender"], on_message)
 
 
+def _lab_module(name: str) -> str:
+    """Return the full name of a module of `trackshade_lab`, which the extension's installation does not have."""
+    if importlib.util.find_spec("trackshade_lab") is None:
+        raise UsageError(
+            "no-lab",
+            "Training, datasets and evaluation are not part of this installation.",
+            "Install Trackshade from its source folder: pip install '.[backend,lab]'.",
+        )
+    return f"trackshade_lab.{name}"
+
+
 def _dataset(values: Values, on_message: OnMessage) -> Values:
-    lab = importlib.import_module(lab_module("make_dataset"))
+    lab = importlib.import_module(_lab_module("make_dataset"))
     return lab.dataset(
         Path(values["out"]),
         [Path(source) for source in values["sources"]],
@@ -108,12 +118,12 @@ def _dataset(values: Values, on_message: OnMessage) -> Values:
 
 def _train(arguments: list[str]) -> None:
     if arguments[:1] == ["data"]:
-        _run_module(lab_module("scenes"), arguments[1:])
-    _run_module(lab_module("training"), arguments)
+        _run_module(_lab_module("scenes"), arguments[1:])
+    _run_module(_lab_module("training"), arguments)
 
 
 def _evaluate(arguments: list[str]) -> None:
-    _run_module(lab_module("evaluation"), arguments)
+    _run_module(_lab_module("evaluation"), arguments)
 
 
 def _run_module(module: str, arguments: list[str]) -> NoReturn:

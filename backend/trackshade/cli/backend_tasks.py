@@ -34,7 +34,7 @@ from trackshade.config import registry
 from trackshade.core.errors import CancelledError, ModelError, TrackshadeError, UsageError
 from trackshade.core.processes import call_when_input_closes
 from trackshade.ipc import PROTOCOL, json_lines
-from trackshade.ipc.locks import lock_environment
+from trackshade.ipc.locks import locked_environment
 
 NEEDED = (
     "torch diffusers transformers accelerate safetensors huggingface_hub "
@@ -131,18 +131,15 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {task.__name__: task for task 
 def main(arguments: list[str]) -> int:
     """Run a task, print its end and return the exit code."""
     call_when_input_closes(_cancel)
-    lock = lock_environment()
     try:
-        _print_line({"event": "result", **_parse_task(arguments)()})
+        with locked_environment():
+            _print_line({"event": "result", **_parse_task(arguments)()})
     except TrackshadeError as error:
         _print_line({"event": "error", **error.to_dict()})
         return error.exit_code
     except KeyboardInterrupt:
         _print_line({"event": "error", **CancelledError().to_dict()})
         return 130
-    finally:
-        if lock is not None:
-            lock.release()
     return 0
 
 

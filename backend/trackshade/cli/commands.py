@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -150,16 +150,14 @@ def serve(values: Values) -> None:
 @contextmanager
 def _backend(values: Values) -> Iterator[Client]:
     """Connect to the given or served backend, or to a new one without workers that reads the job store."""
-    if values["endpoint"] is not None or find_served() is not None:
-        curve = None if values["curve"] is None else Path(values["curve"])
-        with connect(values["endpoint"], curve=curve) as client:
-            yield client
-        return
-    with (
-        start_private(options=["--workers", "0"]) as backend,
-        connect(backend.info.endpoint, backend.info.token) as client,
-    ):
-        yield client
+    with ExitStack() as stack:
+        if values["endpoint"] is not None or find_served() is not None:
+            curve = None if values["curve"] is None else Path(values["curve"])
+            client = connect(values["endpoint"], curve=curve)
+        else:
+            backend = stack.enter_context(start_private(options=["--workers", "0"]))
+            client = connect(backend.info.endpoint, backend.info.token)
+        yield stack.enter_context(client)
 
 
 def _print_table(columns: list[str], rows: list[list[str]]) -> None:

@@ -23,7 +23,6 @@ from trackshade.client.client_socket import Address, ClientSocket, Disconnect
 from trackshade.client.events import Subscription
 from trackshade.core.errors import ProtocolError, TrackshadeError
 from trackshade.ipc import PROTOCOL, Message
-from trackshade.ipc.endpoints import curve_refused
 from trackshade.ipc.messages import BufferEntry
 from trackshade.ipc.protocol import CREDITS
 
@@ -55,7 +54,7 @@ class Connection:
         find: Returns the address. Called again whenever the connection is lost, as the address of a restarted backend
             may differ.
         client: Name of this client, for the backend.
-        patience: See above.
+        patience: The attribute.
     """
 
     def __init__(self, find: Callable[[], Address], client: str, patience: float) -> None:
@@ -168,7 +167,9 @@ class Connection:
             self._take_message(message)
         event = self._socket.take_disconnect()
         if event is Disconnect.KEYS_REFUSED and self._address is not None:
-            self._fail_for_good(curve_refused(self._address.endpoint))
+            message = f"The backend at {self._address.endpoint} does not accept this client's CURVE keys."
+            fix = "Copy the client's public key into the backend's folder of clients, and its server.key here."
+            self._fail_for_good(ProtocolError("wrong-keys", message, fix))
         elif event is Disconnect.LOST and self._is_accepted:
             self._reconnect()
 

@@ -53,36 +53,25 @@ def register(folder: Path, like: str, known: Sequence[str], title: str = "") -> 
         OutputError: The list cannot be written.
     """
     folder = folder.absolute()
-    others, names = [], set()
-    for item in list_checkpoints():
-        if Path(item.folder) == folder:
-            names.add(item.name)
-        else:
-            others.append(item)
-    taken = {*known, *(item.name for item in others)} - names
-    checkpoint = Checkpoint(_free_name(folder.name, taken), title or folder.name, str(folder), like)
+    items = list_checkpoints()
+    others = [item for item in items if Path(item.folder) != folder]
+    own = {item.name for item in items} - {item.name for item in others}
+    taken = {*known, *(item.name for item in others)} - own
+    stem = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._")[:40] or "checkpoint"
+    names = [stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))]
+    name = next(name for name in names if name not in taken)
+    checkpoint = Checkpoint(name, title or folder.name, str(folder), like)
     _save([*others, checkpoint])
     return checkpoint
 
 
 def unregister(name: str) -> None:
-    """Remove a checkpoint from the list; its files stay.
-
-    Raises:
-        UsageError: There is no checkpoint with this name.
-        OutputError: The list cannot be written.
-    """
+    """Remove a checkpoint from the list; its files stay. Raise UsageError or OutputError."""
     before = list_checkpoints()
     after = [item for item in before if item.name != name]
     if len(after) == len(before):
         raise UsageError("unknown-checkpoint", f"There is no checkpoint named '{name}'.")
     _save(after)
-
-
-def _free_name(folder_name: str, taken: set[str]) -> str:
-    stem = re.sub(r"[^a-z0-9._-]+", "-", folder_name.lower()).strip("-._")[:40] or "checkpoint"
-    names = [stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))]
-    return next(name for name in names if name not in taken)
 
 
 def _save(items: list[Checkpoint]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import zmq
 import zmq.auth
 
-from trackshade.core.errors import ProtocolError, UsageError
+from trackshade.core.errors import UsageError
 
 IPC_PATH_LIMIT = 100  # a Unix socket's path is limited to about 107 bytes
 _TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:\s/]+):(\*|\d{1,5})")
@@ -112,12 +112,3 @@ def _certificate(path: Path, secret: bool = True) -> tuple[bytes, bytes]:
     if secret and private is None:
         raise UsageError("no-keys", f"{path} has no secret key.")
     return public, private or b""
-
-
-def curve_refused(endpoint: str) -> ProtocolError:
-    """Make the error for a backend that refuses the CURVE handshake."""
-    return ProtocolError(
-        "wrong-keys",
-        f"The backend at {endpoint} does not accept this client's CURVE keys.",
-        "Copy the client's public key into the backend's folder of clients, and its server.key here.",
-    )

@@ -13,6 +13,7 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 IN_USE = "in-use"  # folder in an environment created by Set Up: the locks of the processes that run in it
@@ -124,16 +125,15 @@ def _is_held(path: Path) -> bool:
     return False
 
 
-def lock_environment() -> OwnerLock | None:
-    """Lock the Python environment of this process, so that Set Up does not remove it meanwhile.
-
-    Returns:
-        The lock; None if Set Up did not create the environment, or it is read-only and so nobody can remove it.
-    """
-    folder = Path(sys.prefix) / IN_USE
-    if not folder.is_dir():
-        return None
+@contextlib.contextmanager
+def locked_environment() -> Iterator[None]:
+    """Lock the Python environment of this process in the block, so that Set Up does not remove it meanwhile."""
+    folder, lock = Path(sys.prefix) / IN_USE, None
+    if folder.is_dir():  # otherwise Set Up did not create it
+        with contextlib.suppress(OSError):  # it is read-only, so nobody can remove it
+            lock = OwnerLock(folder)
     try:
-        return OwnerLock(folder)
-    except OSError:
-        return None
+        yield
+    finally:
+        if lock is not None:
+            lock.release()

@@ -95,13 +95,13 @@ def _open_store(options: ServeOptions) -> JobStore:
     default = folders.jobs_dir()
     if not options.private:
         return JobStore(default)
-    for number in range(1, MAX_PRIVATE_STORES + 1):
+    for number in range(1, MAX_PRIVATE_STORES):
         try:
             return JobStore(default if number == 1 else default.with_name(f"{default.name}-{number}"))
         except OutputError as error:
-            if error.code != "store-in-use" or number == MAX_PRIVATE_STORES:
+            if error.code != "store-in-use":
                 raise
-    raise AssertionError("unreachable")
+    return JobStore(default.with_name(f"{default.name}-{MAX_PRIVATE_STORES}"))
 
 
 def _local_endpoint(store: Path, name: str) -> str:

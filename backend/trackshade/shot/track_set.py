@@ -152,10 +152,9 @@ def write_set(folder: Path, order: Order) -> TrackSet:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / FILE, order.to_dict())
-    except OutputError as error:
-        raise unwritable(folder, error.message) from error
-    except OSError as error:
-        raise unwritable(folder, error.strerror or str(error)) from error
+    except (OutputError, OSError) as error:
+        reason = error.message if isinstance(error, OutputError) else error.strerror or str(error)
+        raise unwritable(folder, reason) from error
     return TrackSet(folder, order)
 
 
