@@ -167,9 +167,11 @@ class Connection:
             self._take_message(message)
         event = self._socket.take_disconnect()
         if event is Disconnect.KEYS_REFUSED and self._address is not None:
-            message = f"The backend at {self._address.endpoint} does not accept this client's CURVE keys."
+            where = self._address.endpoint
             fix = "Copy the client's public key into the backend's folder of clients, and its server.key here."
-            self._fail_for_good(ProtocolError("wrong-keys", message, fix))
+            self._fail_for_good(
+                ProtocolError("wrong-keys", f"The backend at {where} does not accept this client's CURVE keys.", fix)
+            )
         elif event is Disconnect.LOST and self._is_accepted:
             self._reconnect()
 

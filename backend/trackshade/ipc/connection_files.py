@@ -34,8 +34,10 @@ def write(path: Path, info: ConnectionInfo) -> None:
     try:
         write_bytes(path, json.dumps(asdict(info)).encode(), private=True)
     except OSError as error:
-        message = f"The connection file {path} cannot be written: {error.strerror}."
-        raise OutputError("unwritable", message, "Choose another folder.") from error
+        fix = "Choose another folder."
+        raise OutputError(
+            "unwritable", f"The connection file {path} cannot be written: {error.strerror}.", fix
+        ) from error
 
 
 def read(path: Path) -> ConnectionInfo | None:

@@ -42,8 +42,9 @@ class RouterSocket:
             self.socket.bind(endpoint)
         except (OSError, zmq.ZMQError) as error:
             self.socket.close()
-            message = f"The backend cannot listen on {endpoint}: {error.strerror}."
-            raise UsageError("endpoint-taken", message, "Choose another.") from error
+            raise UsageError(
+                "endpoint-taken", f"The backend cannot listen on {endpoint}: {error.strerror}.", "Choose another."
+            ) from error
         self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
 
     def receive(self, limit: int) -> Iterator[tuple[bytes, list[memoryview]]]:

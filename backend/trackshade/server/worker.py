@@ -139,8 +139,8 @@ def _as_job_error(error: Exception) -> JobError:
             f"The backend's Python, {sys.executable}, has no package {error.name}.",
             "Install trackshade[backend] there, or choose a Python that has it (--backend-python).",
         )
-    message = f"The job failed in the backend: {type(error).__name__}: {error}"[:500]
-    return JobError("job-failed", message, "See the worker's log.")
+    kind, fix = type(error).__name__, "See the worker's log."
+    return JobError("job-failed", f"The job failed in the backend: {kind}: {error}"[:500], fix)
 
 
 def _out_of_memory(which: str) -> JobError:
