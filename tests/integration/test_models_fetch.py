@@ -20,7 +20,7 @@ from trackshade.config.image_models import image_model, is_image_model_present
 from trackshade.config.registry import model_folder, spec
 from trackshade.core.errors import CancelledError, ModelError
 from trackshade.models import download as fetching
-from trackshade.models.download import downloads_of, fetch, licence_text, list_files, verify
+from trackshade.models.download import downloads_of, fetch, license_text, list_files, verify
 from trackshade.pipelines.loading import load_pipeline
 from trackshade.pipelines.look_stills import LookPipeline
 
@@ -296,12 +296,12 @@ def test_an_image_model_comes_from_two_repositories(hub: Hub, tmp_path: Path):
     assert is_image_model_present(model)
     assert seen[-1][0] == seen[-1][1]
     assert not {"unet/diffusion_pytorch_model.safetensors", "vae_1_0/config.json"} & {name for name, _ in hub.ranges}
-    assert "maker/base and maker/control" in licence_text(model)
+    assert "maker/base and maker/control" in license_text(model)
     assert LookPipeline.load(model, device="cpu").pipe.controlnet.config["cross_attention_dim"] == 64
     with pytest.raises(ModelError, match="you download it yourself"):
         fetch(image_model("flux-depth"))
 
 
-def test_the_licence_is_named():
-    assert SPEC.licence in licence_text(SPEC)
-    assert SPEC.licence_url in licence_text(SPEC)
+def test_the_license_is_named():
+    assert SPEC.license in license_text(SPEC)
+    assert SPEC.license_url in license_text(SPEC)

@@ -25,8 +25,8 @@ class ImageModelSpec:
         guidance: Default guidance scale.
         negative_prompt: Default negative prompt.
         memory_bytes: Device memory that a still needs, with model offloading.
-        licence: Licence of the weights.
-        licence_url: Where the licence can be read.
+        license: License of the weights.
+        license_url: Where the license can be read.
         repo: Hugging Face repository of the weights; empty if the user has to provide the folder.
         revision: Commit that is downloaded.
         controlnet: Repository and commit of its depth ControlNet.
@@ -42,8 +42,8 @@ class ImageModelSpec:
     guidance: float
     negative_prompt: str
     memory_bytes: int
-    licence: str
-    licence_url: str
+    license: str
+    license_url: str
     repo: str = ""
     revision: str = ""
     controlnet: tuple[str, str] = ("", "")
@@ -67,8 +67,8 @@ _MODELS = (
         guidance=7.5,
         negative_prompt="lowres, blurry, watermark, text, worst quality",
         memory_bytes=5 << 30,
-        licence="CreativeML Open RAIL-M",
-        licence_url="https://huggingface.co/spaces/CompVis/stable-diffusion-license",
+        license="CreativeML Open RAIL-M",
+        license_url="https://huggingface.co/spaces/CompVis/stable-diffusion-license",
         repo="stable-diffusion-v1-5/stable-diffusion-v1-5",
         revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
         controlnet=("lllyasviel/control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
@@ -83,8 +83,8 @@ _MODELS = (
         guidance=6.0,
         negative_prompt="lowres, blurry, watermark, text, worst quality",
         memory_bytes=8 << 30,
-        licence="CreativeML Open RAIL++-M",
-        licence_url="https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",
+        license="CreativeML Open RAIL++-M",
+        license_url="https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",
         repo="stabilityai/stable-diffusion-xl-base-1.0",
         revision="462165984030d82259a11f4367a4eed129e94a7b",
         controlnet=("diffusers/controlnet-depth-sdxl-1.0", "17bb97973f29801224cd66f192c5ffacf82648b4"),
@@ -99,8 +99,8 @@ _MODELS = (
         guidance=10.0,
         negative_prompt="",
         memory_bytes=24 << 30,
-        licence="FLUX.1 [dev] Non-Commercial License",
-        licence_url="https://huggingface.co/black-forest-labs/FLUX.1-Depth-dev/blob/main/LICENSE.md",
+        license="FLUX.1 [dev] Non-Commercial License",
+        license_url="https://huggingface.co/black-forest-labs/FLUX.1-Depth-dev/blob/main/LICENSE.md",
     ),
 )
 
@@ -131,8 +131,8 @@ def image_model(name: str) -> ImageModelSpec:
             base,
             name=f"{family}-{location.stem}".lower(),
             title=location.stem,
-            licence="That of your checkpoint",
-            licence_url="",
+            license="That of your checkpoint",
+            license_url="",
             repo="",
             folder=str(location),
         )

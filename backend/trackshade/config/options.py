@@ -15,7 +15,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
-from trackshade.config.settings import CONTROLS, GLASS, HAIR, TRACKING_RANGES, ShadeSettings
+from trackshade.config.settings import (
+    CONTROLS,
+    GLASS,
+    HAIR,
+    IMAGE_FORMATS,
+    KEY_PICTURES,
+    LIGHTS,
+    OUTPUT_SIZES,
+    TRACKING_RANGES,
+    ShadeSettings,
+)
 from trackshade.core.errors import UsageError
 from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
@@ -63,7 +73,7 @@ _Switch = partial(Option, kind=bool, default=False)
 
 
 def _choice(name: str, text: str, choices: tuple[str, ...]) -> Option:
-    """Makes an option with fixed choices; the first one is the default."""
+    """Make an option with fixed choices; the first one is the default."""
     return Option(name, text, default=choices[0], choices=choices)
 
 
@@ -77,9 +87,7 @@ JSON = _Switch("--json", "Print one JSON object to standard output at the end.")
 PLACEMENT = _choice(
     "--way", "Where the result is placed: on a plane, over the render, or on the surfaces.", PLACEMENT_MODES
 )
-CAPTURE = (
-    Option("--camera", "Name of the camera. 'auto' creates one that frames the animated objects.", "NAME|auto"),
-    Option("--frames", "First and last scene frame, and the step.", "A-B[:STEP]"),
+FITTING = (
     _choice("--frame-rule", "How the frame range is fitted to the model's frame counts.", FRAME_RULES),
     Option(
         "--size",
@@ -87,6 +95,11 @@ CAPTURE = (
         "pad|crop|WxH[:pad|crop]",
         "pad",
     ),
+)
+CAPTURE = (
+    Option("--camera", "Name of the camera. 'auto' creates one that frames the animated objects.", "NAME|auto"),
+    Option("--frames", "First and last scene frame, and the step.", "A-B[:STEP]"),
+    *FITTING,
     Option("--view-layer", "Name of the view layer. Default: the active one.", "NAME"),
 )
 CONTROL = (
@@ -105,6 +118,18 @@ SAMPLING_OPTIONS = (
     Option("--control-start", "Fraction of the steps at which the tracks begin to apply.", "X", 0.0, float),
     Option("--control-end", "Fraction of the steps at which the tracks stop applying.", "X", 1.0, float),
     _choice("--tracking-range", "Value range of the tracking video: as in training or the demo.", TRACKING_RANGES),
+    _choice(
+        "--key-pictures",
+        "Pictures that are carried to all frames: the first frame alone, the model's video, too, or what suits the "
+        "model (auto).",
+        KEY_PICTURES,
+    ),
+    _choice(
+        "--output-size", "Every frame at the scene's own size (full), or the model's frames as they are.", OUTPUT_SIZES
+    ),
+    _choice("--light", "What the light changes with: clay renders of the scene, its input render, or nothing.", LIGHTS),
+    _choice("--image-format", "Frames of 8 bits (png), or scene-linear half floats (exr).", IMAGE_FORMATS),
+    _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
 )
 CONNECTION = (
     Option("--endpoint", "Address of a running backend. Default: the one on this machine, or a new one.", "ADDRESS"),
@@ -160,7 +185,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "export": ("Capture a scene to a shot file and its first frame.", (*_CAPTURE_ALL, _EXPORT_RENDER, *_FILE_OUTPUT)),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
-        (_SHOT_FILE, MODEL, _SHADE_FIRST_FRAME, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+        (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
     ),
     "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
@@ -177,7 +202,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse's parser, but wrong usage raises UsageError, and a value may begin with one dash."""
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Joins a long option with a value that begins with one dash, such as --frames=-10--1."""
+        """Join a long option with a value that begins with one dash, such as --frames=-10--1."""
         arguments: list[str] = []
         for word in sys.argv[1:] if args is None else args:
             action = self._option_string_actions.get(arguments[-1]) if arguments and "--" not in arguments else None
@@ -194,13 +219,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(command: str, prog: str) -> argparse.ArgumentParser:
-    """Builds the parser of a command in `COMMANDS`; see `parser_of`."""
+    """Build the parser of a command in `COMMANDS`; see `parser_of`."""
     description, options = COMMANDS[command]
     return parser_of(f"{prog} {command}", description, options)
 
 
 def parser_of(prog: str, description: str, options: Sequence[Option]) -> argparse.ArgumentParser:
-    """Builds a parser whose `parse_args` raises UsageError, and SystemExit(0) for --help.
+    """Build a parser whose `parse_args` raises UsageError, and SystemExit(0) for --help.
 
     Args:
         prog: The command as typed.
@@ -242,7 +267,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
-    """Returns the arguments with which a command in `COMMANDS` has these values, its name first.
+    """Return the arguments with which a command in `COMMANDS` has these values, its name first.
 
     Args:
         command: The command.
@@ -263,18 +288,24 @@ def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
-    """Makes the settings of a job from a command's values. Raises UsageError."""
-    return ShadeSettings(model=values["model"], **{option.key: values[option.key] for option in SAMPLING_OPTIONS})
+    """Make the settings of a job from a command's values. Raise UsageError."""
+    sampling = {option.key: values[option.key] for option in SAMPLING_OPTIONS}
+    return ShadeSettings(model=values["model"], **_fitting(values), **sampling)
 
 
 def control_settings(values: Mapping[str, Any]) -> ShadeSettings:
-    """Makes the settings of a job that ends with the tracking video. Raises UsageError."""
+    """Make the settings of a job that ends with the tracking video. Raise UsageError."""
     tracking = {option.key: values[option.key] for option in _TRACKING_VIDEO}
-    return ShadeSettings(model=values["model"], output="tracking", **tracking)
+    return ShadeSettings(model=values["model"], output="tracking", **_fitting(values), **tracking)
+
+
+def _fitting(values: Mapping[str, Any]) -> dict[str, Any]:
+    size_mode, model_size = parse_size(values["size"])
+    return {"frame_rule": values["frame_rule"], "size_mode": size_mode, "model_size": model_size}
 
 
 def parse_frame_range(text: str | None) -> tuple[float | None, float | None, float | None]:
-    """Parses "A-B" or "A-B:STEP".
+    """Parse "A-B" or "A-B:STEP".
 
     Returns:
         First frame, last frame and step; None for those not given. `fit_frames` checks whether the range makes sense.
@@ -293,7 +324,7 @@ def parse_frame_range(text: str | None) -> tuple[float | None, float | None, flo
 
 
 def parse_size(text: str) -> tuple[str, tuple[int, int] | None]:
-    """Parses "pad", "crop", "WxH", "WxH:pad" or "WxH:crop".
+    """Parse "pad", "crop", "WxH", "WxH:pad" or "WxH:crop".
 
     Returns:
         "pad" or "crop", and the model's (width, height) or None.

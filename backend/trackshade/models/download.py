@@ -143,10 +143,10 @@ class Listing:
         return sum(file.size for file in self.files)
 
 
-def licence_text(spec: ModelSpec | ImageModelSpec) -> str:
-    """Return what to show before fetching: the licence's name and address, and where the weights come from."""
+def license_text(spec: ModelSpec | ImageModelSpec) -> str:
+    """Return what to show before fetching: the license's name and address, and where the weights come from."""
     repos = " and ".join(item.repo for item in downloads_of(spec)) or spec.repo
-    terms = f"{spec.title}: {spec.licence}. Read it at {spec.licence_url}."
+    terms = f"{spec.title}: {spec.license}. Read it at {spec.license_url}."
     return f"{terms} Weights: {repos}, fetched by you from the Hugging Face hub."
 
 
@@ -235,8 +235,8 @@ def fetch(
             "name": spec.name,
             "repo": download.repo,
             "commit": listing.commit,
-            "licence": spec.licence,
-            "licence_url": spec.licence_url,
+            "licence": spec.license,
+            "licence_url": spec.license_url,
             "files": [asdict(file) for file in listing.files],
         }
         folders.write_json(download.part / MANIFEST, manifest)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError
 from trackshade.core.fitting import FrameMap, fit_frames
+from trackshade.core.text import join_or
 
 FORMAT = 1
 FILE, FIRST = "set.json", "first.png"
@@ -30,31 +30,18 @@ _FRAME = re.compile(r"(-?\d{4,})\.shot")
 
 @dataclass(frozen=True)
 class Order:
-    """How a set is to be shaded.
+    """How a set is to be shaded."""
 
-    Attributes:
-        start: first scene frame of the exported range.
-        end: last scene frame of the range.
-        step: step of the range.
-        fps: the scene's rate, frames per second.
-        frame_rule: how the range is fitted to the model's frame counts; see `trackshade.core.fitting`.
-        size_mode: how the render is fitted to the model's size.
-        size: (width, height) of the model, if it has several; None for the nearest in aspect.
-        settings: the job's settings.
-        picture: whether the first exported frame is the job's first frame; then the set needs `first.png`.
-        result: name of the result's folder, beside the set's.
-    """
-
-    start: int
-    end: int
-    step: int
-    fps: float
-    frame_rule: str
-    size_mode: str
-    size: tuple[int, int] | None
-    settings: ShadeSettings
-    picture: bool
-    result: str
+    start: int  # first scene frame of the exported range
+    end: int  # last scene frame of the range
+    step: int  # step of the range
+    fps: float  # the scene's rate, frames per second
+    frame_rule: str  # how the range is fitted to the model's frame counts; see `trackshade.core.fitting`
+    size_mode: str  # how the render is fitted to the model's size
+    size: tuple[int, int] | None  # (width, height) of the model, if it has several; None for the nearest in aspect
+    settings: ShadeSettings  # the job's settings
+    picture: bool  # whether the first exported frame is the job's first frame; then the set needs `first.png`
+    result: str  # name of the result's folder, beside the set's
 
     def frames(self, spec: ModelSpec) -> FrameMap:
         """Return which of the exported frames the model takes; whole ones, since no others were exported.
@@ -63,14 +50,12 @@ class Order:
             ShotError: there are too few.
         """
         count = (self.end - self.start) // self.step + 1
-        rule = (
-            self.frame_rule if self.frame_rule in ("choose", "step") or count in spec.allowed_frame_counts else "step"
-        )
+        is_exact = self.frame_rule == "choose" or count in spec.allowed_frame_counts
+        rule = self.frame_rule if is_exact else "step"
         if count < min(spec.allowed_frame_counts):
-            allowed = " or ".join(map(str, sorted(spec.allowed_frame_counts)))
             raise ShotError(
                 "too-few-frames",
-                f"The export has {count} frames, and the model takes {allowed}.",
+                f"The export has {count} frames, and the model takes {join_or(sorted(spec.allowed_frame_counts))}.",
                 "Render a longer range, or every frame of it. On a farm, set the whole range as Custom Range in Shot.",
             )
         return fit_frames(self.start, self.end, self.step, self.fps, spec.allowed_frame_counts, rule)
@@ -100,12 +85,7 @@ class Order:
 
 @dataclass(frozen=True)
 class TrackSet:
-    """A folder of tracks.
-
-    Attributes:
-        folder: the folder.
-        order: how the set is to be shaded.
-    """
+    """A folder of tracks, and how it is to be shaded."""
 
     folder: Path
     order: Order
@@ -139,13 +119,13 @@ class TrackSet:
             )
 
     def claim(self, spec: ModelSpec) -> bool:
-        """Claim the set for shading; returns False if another process has claimed these very frames."""
+        """Claim the set for shading; return False if another process has claimed these very frames."""
         frames = self.order.frames(spec).frame_numbers
         stamp = sum(self.path(frame).stat().st_mtime_ns for frame in frames) & (2**64 - 1)
         claim = self.folder / f"claimed-{stamp:016x}"
         self.release(keep=claim)
         try:
-            os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
+            claim.touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
@@ -172,10 +152,9 @@ def write_set(folder: Path, order: Order) -> TrackSet:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / FILE, order.to_dict())
-    except OutputError as error:
-        raise unwritable(folder, error.message) from error
-    except OSError as error:
-        raise unwritable(folder, error.strerror or str(error)) from error
+    except (OutputError, OSError) as error:
+        reason = error.message if isinstance(error, OutputError) else error.strerror or str(error)
+        raise unwritable(folder, reason) from error
     return TrackSet(folder, order)
 
 
