@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from tests.helpers.shots import shots
+from tests.helpers.shots import shots, small_shot
 from tests.helpers.tiny_image_models import corrupt, write_image_model
 from trackshade.config.image_models import image_model, image_models
+from trackshade.config.settings import ShadeSettings
 from trackshade.control.scene import ShotRaster
-from trackshade.core.errors import CancelledError, ModelError
+from trackshade.core.errors import CancelledError, ModelError, UsageError
 from trackshade.pipelines.look_stills import LookPipeline, depth_image
+from trackshade.server.stills import parse_lora, write_stills
 from trackshade.shot import Shot
 
 SIZE = (64, 48)
@@ -165,3 +169,38 @@ def test_the_depth_image_is_the_inverse_depth_of_that_frame_at_that_size(shot: S
         assert image[seen].max() == 255 or np.ptp(depth[seen]) == 0
     twice = depth_image(shot, t, (2 * shot.size[0], 2 * shot.size[1]))
     assert twice.shape == (2 * shot.size[1], 2 * shot.size[0], 3)
+
+
+def test_stills_of_a_job_are_written_with_a_sheet(look: LookPipeline, tmp_path: Path) -> None:
+    shot = replace(small_shot(), size=(120, 80))
+    settings = ShadeSettings(output="stills", image_model="sd15-depth", stills=3, seed=5, steps=2)
+    look.spec = replace(look.spec, area=64 * 48)
+    reports: list[dict[str, object]] = []
+    entry = write_stills(
+        tmp_path, look, shot, settings, lambda *words, **more: reports.append({"words": words, **more}), None
+    )
+    assert [item["seed"] for item in entry["stills"]] == [5, 6, 7]
+    images = [np.asarray(Image.open(tmp_path / item["path"])) for item in entry["stills"]]
+    assert {image.shape for image in images} == {(80, 120, 3)}
+    assert not np.array_equal(images[0], images[1])
+    assert Image.open(tmp_path / entry["sheet"]).width > 3 * 120
+    assert reports[-1]["step"] == reports[-1]["steps"]
+    assert "Look 3 of 3" in str(reports[-1]["words"])
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "strength"),
+    [("a.safetensors", "a.safetensors", 1.0), ("a.safetensors:0.5", "a.safetensors", 0.5), ("C:/a.b", "C:/a.b", 1.0)],
+)
+def test_loras_have_a_strength(text: str, path: str, strength: float) -> None:
+    assert parse_lora(text) == (Path(path), strength)
+
+
+def test_wrong_settings_of_stills_are_named() -> None:
+    with pytest.raises(UsageError, match="'x' is not the strength"):
+        parse_lora("a.safetensors:x")
+    for wrong in ({"output": "stills"}, {"stills": 0}, {"strength": 2.0}, {"loras": "style"}, {"image_model": 3}):
+        with pytest.raises(UsageError):
+            ShadeSettings(**wrong)  # type: ignore[arg-type]
+    stored = ShadeSettings(loras=("a.safetensors:0.5",), image_model="sd15-depth")
+    assert ShadeSettings.from_dict(json.loads(json.dumps(stored.to_dict()))) == stored

@@ -14,7 +14,7 @@ from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 CONTROLS = ("mesh", "points")
 GLASS = ("opaque", "through")
 HAIR = ("none", "strands")
-OUTPUTS = ("video", "tracking")
+OUTPUTS = ("video", "tracking", "stills")
 KEY_PICTURES = ("auto", "first-frame", "video")
 OUTPUT_SIZES = ("full", "model")
 LIGHTS = ("clay", "none", "render")
@@ -41,7 +41,13 @@ class ShadeSettings:
         tracking_range: Value range in which the autoencoder gets the tracking video: "training" [-1, 1] or
             "demo" [0, 1] (as in the released demo).
         preview_every: Every n-th step comes with a preview; 0 for none.
-        output: "video" for the shaded video, or "tracking" for the tracking video only, which needs no model.
+        output: "video" for the shaded video, "tracking" for the tracking video only, which needs no model, or "stills"
+            for stills of the first frame by an image model, to choose a look from.
+        image_model: Name of an image model that paints the first frame where none was sent, and the stills; empty for
+            none. See `trackshade.config.image_models.image_model`.
+        stills: Number of stills.
+        strength: How far the image model changes the picture that it starts from: 0 not at all, 1 as if there was none.
+        loras: LoRA files of the image model, each with its strength, such as "style.safetensors:0.7".
         frame_rule: How the shot's frames are fitted to the model's frame counts; see `core.fitting.fit_frames`.
         size_mode: How the shot's image is fitted to the model's: "pad" or "crop"; see `core.fitting.SizeFit`.
         model_size: (width, height) of the model's image, pixels; None for the nearest in aspect.
@@ -69,6 +75,10 @@ class ShadeSettings:
     tracking_range: str = "training"
     preview_every: int = 5
     output: str = "video"
+    image_model: str = ""
+    stills: int = 4
+    strength: float = 0.7
+    loras: tuple[str, ...] = ()
     frame_rule: str = "auto"
     size_mode: str = "pad"
     model_size: tuple[int, int] | None = None
@@ -113,6 +123,13 @@ class ShadeSettings:
         require(size is None or is_size, "model size", size, "a width and a height, pixels")
         object.__setattr__(self, "model_size", None if size is None else tuple(size))  # a list once it was stored
         require(isinstance(self.alpha, bool), "alpha", self.alpha, "true or false")
+        is_name = isinstance(self.image_model, str) and (bool(self.image_model) or self.output != "stills")
+        require(is_name, "image model", self.image_model, "an image model's name")
+        require(_is_integer(self.stills, 1, 64), "number of stills", self.stills, "1 to 64")
+        require(_is_number(self.strength, 0, 1), "strength", self.strength, "0 to 1")
+        are_texts = isinstance(self.loras, (tuple, list)) and all(isinstance(item, str) for item in self.loras)
+        require(are_texts, "LoRA files", self.loras, "a list of files")
+        object.__setattr__(self, "loras", tuple(self.loras))
 
     @property
     def needs(self) -> str | None:
@@ -122,7 +139,7 @@ class ShadeSettings:
     def to_dict(self) -> dict[str, Any]:
         """Returns the form that is sent and stored."""
         size = self.model_size
-        return {**asdict(self), "model_size": None if size is None else list(size)}
+        return {**asdict(self), "model_size": None if size is None else list(size), "loras": list(self.loras)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ShadeSettings:

@@ -23,6 +23,7 @@ from ..control.scene import ShotRaster
 from ..core.errors import ModelError
 from ..models.checkpoint import INDEX, check_strictly, read_json
 from ..shot import Shot
+from ..shot.fitting import sample_shot
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +85,10 @@ def depth_image(shot: Shot, t: int, size: tuple[int, int]) -> np.ndarray:
         [h, w, 3] uint8 gray: inverse depth, white at the nearest surface and black at the farthest and where nothing
         is.
     """
-    depth = ShotRaster(_at_size(shot, t, size)).draw(0).depth
+    one = sample_shot(shot, [t])
+    scale = np.diag([size[0] / shot.size[0], size[1] / shot.size[1], 1.0])
+    camera = replace(one.camera, intrinsics=scale @ one.camera.intrinsics)
+    depth = ShotRaster(replace(one, size=size, camera=camera)).draw(0).depth
     with np.errstate(divide="ignore"):
         inverse = np.where(np.isfinite(depth), 1.0 / depth, 0.0)
     seen = inverse > 0
@@ -94,44 +98,6 @@ def depth_image(shot: Shot, t: int, size: tuple[int, int]) -> np.ndarray:
     low = 0.0 if not seen.all() else low  # black is kept for what is infinitely far
     gray = np.rint(255.0 * np.clip((inverse - low) / max(high - low, 1e-12), 0.0, 1.0))
     return np.repeat(np.where(seen, gray, 0.0).astype(np.uint8)[..., None], 3, axis=-1)
-
-
-def _at_size(shot: Shot, t: int, size: tuple[int, int]) -> Shot:
-    """Return one sample of a shot, seen at another size."""
-    scale = np.diag([size[0] / shot.size[0], size[1] / shot.size[1], 1.0])
-    camera, row = shot.camera, slice(t, t + 1)
-    geometries = {mesh.geometry_at(t): shot.geometries[mesh.geometry_at(t)] for mesh in shot.meshes if mesh.visible[t]}
-    index = {old: new for new, old in enumerate(geometries)}
-    return Shot(
-        shot.frame_numbers[row],
-        shot.fps,
-        size,
-        replace(
-            camera,
-            sources=camera.sources[row],
-            intrinsics=scale @ camera.intrinsics[row],
-            world_to_camera=camera.world_to_camera[row],
-            orthographic=camera.orthographic[row],
-            clip=camera.clip[row],
-        ),
-        tuple(
-            replace(item, positions=item.at(t)[None], start=0, births=None, origins=None)
-            for item in geometries.values()
-        ),
-        tuple(
-            replace(
-                mesh,
-                geometry=index[mesh.geometry_at(t)],
-                matrix_world=mesh.matrix_world[row],
-                visible=mesh.visible[row],
-                changes=(),
-            )
-            for mesh in shot.meshes
-            if mesh.visible[t]
-        ),
-        surfaces=tuple(replace(item, front=item.at(t)[0][None], back=item.at(t)[1][None]) for item in shot.surfaces),
-        cutouts=shot.cutouts,
-    )
 
 
 class LookPipeline:

@@ -49,6 +49,24 @@ def contact_sheet(
     return sheet
 
 
+def still_sheet(
+    stills: Sequence[tuple[str, np.ndarray]],  # label, [H, W, 3] uint8
+) -> Image.Image:
+    """Arrange stills of one size in rows of at most four, each with its label, to choose one from."""
+    gap, font_size = 8, 15
+    font = ImageFont.load_default(font_size)
+    images = [_scaled(still, 480) for _, still in stills]
+    (width, height), columns = images[0].size, min(len(images), 4)
+    rows, cell = -(-len(images) // columns), (width + gap, height + font_size + 2 * gap)
+    sheet = Image.new("RGB", (columns * cell[0] + gap, rows * cell[1] + gap), _BACKGROUND)
+    pen = ImageDraw.Draw(sheet)
+    for number, (image, (label, _)) in enumerate(zip(images, stills, strict=True)):
+        x, y = gap + number % columns * cell[0], gap + number // columns * cell[1]
+        pen.text((x, y), label, _TEXT, font)
+        sheet.paste(image, (x, y + font_size + gap))
+    return sheet
+
+
 def consistency_figure(
     views: Views,
     video: np.ndarray,  # [T, H, W, 3] uint8

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stills of one frame for a job: the first frame that it starts from, or several to choose a look from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from trackshade.config.image_models import image_model
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.atomic_files import writing
+from trackshade.core.errors import UsageError
+from trackshade.ipc import protocol as states
+from trackshade.results.sheets import still_sheet
+from trackshade.shot import Shot
+
+if TYPE_CHECKING:
+    from trackshade.pipelines.look_stills import LookPipeline
+
+Report = Callable[..., None]
+FOLDER = "stills"
+
+
+def load_look(settings: ShadeSettings, device: str | None, report: Report) -> LookPipeline:
+    """Load the image model of a job, with its LoRA files.
+
+    Raises:
+        ModelError: The model is unknown, or its weights are missing or damaged.
+    """
+    report(states.LOADING, "Loading PyTorch")
+    from trackshade.pipelines.look_stills import LookPipeline
+
+    def progress(share: float, what: str) -> None:
+        report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
+
+    loras = [parse_lora(text) for text in settings.loras]
+    return LookPipeline.load(image_model(settings.image_model), device=device, loras=loras, progress=progress)
+
+
+def parse_lora(text: str) -> tuple[Path, float]:
+    """Parse a LoRA file and its strength, such as "style.safetensors:0.7"; the strength is 1 if it is not given.
+
+    Raises:
+        UsageError: The strength is not a number.
+    """
+    path, colon, strength = text.rpartition(":")
+    if not colon or strength.startswith(("/", "\\")):  # no strength; a drive's colon is followed by a slash
+        return Path(text), 1.0
+    try:
+        return Path(path), float(strength)
+    except ValueError as error:
+        raise UsageError("bad-setting", f"'{strength}' is not the strength of a LoRA.", "Write FILE:0.7.") from error
+
+
+def paint_stills(
+    look: LookPipeline,
+    shot: Shot,
+    t: int,
+    settings: ShadeSettings,
+    count: int,
+    report: Report,
+    image: np.ndarray | None = None,  # [H, W, 3] uint8 sRGB, of the shot's size
+    mask: np.ndarray | None = None,  # [H, W] bool
+) -> Iterator[np.ndarray]:
+    """Paint stills of sample `t`, the first one by the job's seed and each further one by the next seed.
+
+    Args:
+        look: The image model.
+        shot: The shot.
+        t: The sample.
+        settings: Prompt, steps, guidance and strength; None stands for the model's default.
+        count: Number of stills.
+        report: Receives the steps; raises CancelledError if the job was cancelled.
+        image: Image to start from.
+        mask: Where the image is painted anew; None for everywhere.
+
+    Yields:
+        [H, W, 3] uint8 sRGB of the shot's size.
+    """
+    from trackshade.pipelines.look_stills import depth_image
+
+    size = look.spec.size_for(shot.size)
+
+    def on_step(done: int, total: int) -> None:
+        name = "The look" if count == 1 else f"Look {min((done - 1) * count // total, count - 1) + 1} of {count}"
+        report(states.RUNNING, name, step=done, steps=total)
+
+    for still in look.paint(
+        settings.prompt,
+        depth_image(shot, t, size),
+        range(settings.seed, settings.seed + count),
+        image=None if image is None else _resized(image, size),
+        mask=None if mask is None else _resized(mask.astype(np.uint8) * 255, size) > 127,
+        strength=settings.strength,
+        negative_prompt=settings.negative_prompt,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        control_scale=settings.control_scale,
+        on_step=on_step,
+    ):
+        full = _resized(still, shot.size)
+        yield full if image is None or mask is None else np.where(mask[..., None], full, image)
+
+
+def write_stills(
+    folder: Path, look: LookPipeline, shot: Shot, settings: ShadeSettings, report: Report, image: np.ndarray | None
+) -> dict[str, Any]:
+    """Write the stills of the first frame, and a sheet to choose from.
+
+    Returns:
+        Their part of the record: paths relative to `folder`, and the seed of each.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    stills, entries = [], []
+    with writing("The stills", folder):
+        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        for still in paint_stills(look, shot, 0, settings, settings.stills, report, image):
+            seed, path = settings.seed + len(stills), f"{FOLDER}/{len(stills) + 1:04d}.png"
+            Image.fromarray(still).save(folder / path)
+            stills.append((f"{path}, seed {seed}", still))
+            entries.append({"path": path, "seed": seed})
+        still_sheet(stills).save(folder / "stills.png")
+    return {"sheet": "stills.png", "stills": entries}
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an image [H, W] or [H, W, 3] uint8 at another (width, height), by Lanczos."""
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
