@@ -42,13 +42,10 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line, by default that of this process, and return the exit code.
 
-    Args:
-        arguments: Its arguments; those of this process by default.
-
-    Returns:
-        The exit code. SystemExit is raised after help and by commands that pass their arguments on.
+    Raises:
+        SystemExit: After help, and by commands that pass their arguments on.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, signal.default_int_handler)

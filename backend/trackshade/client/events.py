@@ -89,11 +89,8 @@ class Subscription:
         ended: Whether nothing more arrives.
         arrived: The events in order. An error is the last item.
 
-    Args:
-        job: Job id.
-        last: Number of the event after which to begin.
-        request: Sends a request. Its answer has to be taken by the thread that calls `take`, so that events sent after
-            an answer are taken after it.
+    It begins after the event `last`. The answer of `request` has to be taken by the thread that calls `take`, so that
+    events sent after an answer are taken after it.
     """
 
     def __init__(self, job: str, last: int, request: Request) -> None:

@@ -36,11 +36,7 @@ class JobResult:
 
     @staticmethod
     def load(job: str, folder: Path, seconds: float) -> JobResult:
-        """Read a fetched result.
-
-        Raises:
-            OutputError: The record cannot be read.
-        """
+        """Read a fetched result. Raise OutputError("damaged-result") if its record cannot be read."""
         try:
             record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

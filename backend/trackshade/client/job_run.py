@@ -180,11 +180,9 @@ def wait_for_cancellations(seconds: float) -> None:
 
 @contextmanager
 def connect_with_options(options: Mapping[str, Any], model: str | None) -> Iterator[Future[Client]]:
-    """Connect to a backend as the options of a command say, in a thread; the connection ends with the block.
+    """Connect to a backend in a thread, as the options of a command say; the connection ends with the block.
 
-    Args:
-        options: The command's "endpoint", "curve" and "backend_python"; see `trackshade.config.options`.
-        model: Model that the backend loads in advance, or None.
+    The options are "endpoint", "curve" and "backend_python". The backend loads `model`, if given, in advance.
     """
     curve = None if options["curve"] is None else Path(options["curve"])
     python = options["backend_python"] or os.environ.get("TRACKSHADE_PYTHON")

@@ -102,11 +102,9 @@ def named_encoding(name: str) -> Encoding:
 
 
 def encoding_of_chromaticities(primaries: tuple[float, ...] | None, exponent: float | None) -> Encoding:
-    """Return the encoding of a PNG's cHRM and gAMA chunks.
+    """Return the encoding of a PNG's cHRM and gAMA chunks; sRGB's primaries and curve for None.
 
-    Args:
-        primaries: x and y of red, green, blue and white; None for sRGB's.
-        exponent: Exponent from stored values to light; None for sRGB's curve.
+    `primaries` are x and y of red, green, blue and white; `exponent` leads from stored values to light.
     """
     curve = Curve() if exponent is None else Curve("gamma", (exponent,))
     matrix = None if primaries is None else _matrix_of_primaries(primaries)

@@ -127,10 +127,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def read_image_bytes(path: Path) -> tuple[bytes, ImageHeader]:
-    """Read an image file and check that it is complete.
-
-    Returns:
-        The file's bytes, and its header.
+    """Read an image file's bytes and its header, and check that it is complete.
 
     Raises:
         ShotError: The file cannot be read, is not an image, has an unsupported format or is damaged.

@@ -15,12 +15,7 @@ _BLOCK_ROWS = 64  # rows of the source that are converted and filtered at a time
 
 
 def crop_to_frame(image: NDArray[Any], fit: SizeFit, size: tuple[int, int]) -> NDArray[np.float64]:
-    """Resample an image of the model's size to the scene's frame.
-
-    Args:
-        image: [h, w, C] of the model's size.
-        fit: How the model's image lies over the scene's frame.
-        size: (width, height) that the frame is rendered at, pixels.
+    """Resample an image [h, w, C] of the model's size to the scene's frame, which is rendered at `size`, pixels.
 
     Returns:
         [height, width, C]. Pixels that the model did not see repeat the image's edges.

@@ -86,12 +86,9 @@ def pack(value: Mapping[str, Any]) -> bytes:
 
 
 def decode(frames: Sequence[Buffer]) -> Message:
-    """Decode frames, the header first.
+    """Decode frames, the header first. Raise ProtocolError if they are not a valid message.
 
     `hello` and `error` are decoded in every protocol version; `v` is the sender's.
-
-    Raises:
-        ProtocolError: The frames are not a valid message.
     """
     header = _header(frames)
     version, kind, number = header["v"], header["type"], header["id"]

@@ -41,11 +41,9 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|xpu(:\d+)?")
 
 
 def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, until the owners end, or until idle for `idle_exit`. For the main thread.
+    """Serve until SIGINT or SIGTERM, until the owners end, or until idle for `idle_exit`, in the main thread.
 
-    Args:
-        options: The options.
-        on_ready: Called when clients can connect.
+    `on_ready` is called when clients can connect.
 
     Raises:
         UsageError: The endpoint cannot be used ("open-endpoint" without CURVE keys), keys are missing, or a device

@@ -133,23 +133,14 @@ class History:
 
     def __init__(
         self,
-        total: int,
-        topology: Hashable,
-        first: Float32,
-        triangles: Int32,
-        uv: Float32 | None,
-        allocate: Allocate = _ALLOCATE,
+        total: int,  # number of samples that there will be
+        topology: Hashable,  # a key, equal for meshes whose vertices and faces correspond
+        first: Float32,  # [V, 3] positions of the first sample
+        triangles: Int32,  # [F, 3] vertex indices
+        uv: Float32 | None,  # [F, 3, 2] texture coordinates
+        allocate: Allocate = _ALLOCATE,  # allocates memory for samples
     ) -> None:
-        """Begin with a mesh's first sample.
-
-        Args:
-            total: number of samples that there will be.
-            topology: a key, equal for meshes whose vertices and faces correspond.
-            first: [V, 3] positions of the first sample.
-            triangles: [F, 3] vertex indices.
-            uv: [F, 3, 2] texture coordinates, or None.
-            allocate: allocates memory for samples.
-        """
+        """Begin with a mesh's first sample."""
         self.segments = [Segment(0, first, triangles, uv, None, None, total, allocate)]
         self.changes: list[tuple[int, Segment]] = []
         self.carried: list[int] = []
@@ -184,14 +175,7 @@ class History:
         self.written = t
 
     def put(self, t: int, topology: Hashable, positions: Float32, faces: Faces) -> None:
-        """Add sample `t`.
-
-        Args:
-            t: the sample.
-            topology: key of its topology.
-            positions: [V, 3], which are copied.
-            faces: called for triangles and texture coordinates if the topology is new.
-        """
+        """Add sample `t`; copy its positions [V, 3]. Its faces are read only if its topology is new."""
         if topology != self.topology:
             self._close()
             if topology in self._known:
@@ -302,12 +286,9 @@ class SlotVariants:
         self._known: dict[Hashable, dict[bytes, int]] = {}
 
     def number(self, topology: Hashable, slots: Int32 | None, matter: bool = True) -> int:
-        """Return 0 for the slots that a topology had first, and if slots do not matter; else a number.
+        """Return 0 for the slots [F] that a topology had first, and if slots do not `matter`; else a number.
 
-        Args:
-            topology: key of the topology.
-            slots: [F] material slots, or None if all triangles have slot 0.
-            matter: whether slots matter.
+        None stands for slot 0 of all triangles.
         """
         digest = b"" if slots is None else hashlib.blake2b(slots.data, digest_size=16).digest()
         known = self._known.setdefault(topology, {digest: 0})
@@ -325,18 +306,10 @@ def geometries_of(
 ) -> tuple[tuple[Geometry, ...], dict[int, int]]:
     """Return the geometries of complete histories, shared ones once, and their indices by identity of the segment.
 
-    Args:
-        histories: the histories.
-        finish: returns the geometry of a segment, with what the caller adds to it.
+    `finish` returns the geometry of a segment, with what the caller adds to it.
     """
-    found: list[Geometry] = []
-    numbers: dict[int, int] = {}
-    for history in histories:
-        for segment in history.segments:
-            if id(segment) not in numbers:
-                numbers[id(segment)] = len(found)
-                found.append(finish(segment))
-    return tuple(found), numbers
+    segments = {id(segment): segment for history in histories for segment in history.segments}
+    return tuple(map(finish, segments.values())), {key: number for number, key in enumerate(segments)}
 
 
 def carried_warning(name: str, frames: Sequence[float]) -> str:

@@ -136,10 +136,7 @@ def point_colors(
     """Color sampled points by the rule of the published training data (SpatialTracker).
 
     R and G run from 0 to 1 between the least and the greatest x and y of the points in the first frame; B is 1 / depth
-    between its own 2nd and 98th percentile.
-
-    Returns:
-        Colors [N, 3] float32 in 0..1.
+    between its own 2nd and 98th percentile. The colors are [N, 3] float32 in 0..1.
     """
     pixels = np.asarray(pixels, np.float64)
     if len(pixels) == 0:
