@@ -70,13 +70,9 @@ def start_private(
 
 
 class PrivateBackend:
-    """A running private backend. A context manager; `close` ends it, and so does the end of this process.
+    """A running private backend. A context manager; `close` ends it, and so does the end of this process."""
 
-    Attributes:
-        info: Where it listens, and its token.
-    """
-
-    info: ConnectionInfo
+    info: ConnectionInfo  # where it listens, and its token
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self._process = process

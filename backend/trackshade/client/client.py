@@ -37,10 +37,8 @@ class Client:
 
     `submit`, `fetch`, `wait` and `events` take long: run them with `later` in a thread that must not wait.
 
-    Args:
-        find: Returns the backend's address; see `Connection`.
-        patience: Seconds that a backend may be away before calls fail.
-        process: A backend that belongs to the client: `close` ends it unless other programs share it. Or None.
+    `find` and `patience` are those of `Connection`. `process` is a backend that belongs to the client: `close` ends it
+    unless other programs share it.
     """
 
     def __init__(

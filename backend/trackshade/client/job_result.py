@@ -16,23 +16,14 @@ _FILE_KEYS = {"tracking.mp4": "tracking_video", "job.json": "record"}  # the oth
 
 @dataclass(frozen=True)
 class JobResult:
-    """A finished job.
+    """A finished job."""
 
-    Attributes:
-        job: Id of the job.
-        out: Folder of the result.
-        record: Contents of its job.json.
-        warnings: Sentences of the capture, the job and the placement.
-        seconds: How long it took.
-        scene_file: Copy of the scene that shows the result, or None.
-    """
-
-    job: str
-    out: Path
-    record: dict[str, Any]
-    warnings: tuple[str, ...]
-    seconds: float
-    scene_file: Path | None = None
+    job: str  # id of the job
+    out: Path  # folder of the result
+    record: dict[str, Any]  # contents of its job.json
+    warnings: tuple[str, ...]  # sentences of the capture, the job and the placement
+    seconds: float  # how long it took
+    scene_file: Path | None = None  # copy of the scene that shows the result, or None
 
     @staticmethod
     def load(job: str, folder: Path, seconds: float) -> JobResult:

@@ -38,17 +38,11 @@ _cancelling: set[Future[None]] = set()  # requests to cancel a job that are not 
 
 @dataclass(frozen=True)
 class CapturedShot:
-    """What a job sends to the backend.
+    """What a job sends to the backend."""
 
-    Attributes:
-        shot: The shot.
-        first_frame: [H, W, 3] uint8 sRGB image of the first sample at the shot's size, or None.
-        input_render: [T, H, W, 3] uint8 sRGB renders of all samples at the shot's size, or None.
-    """
-
-    shot: Shot
-    first_frame: np.ndarray | None = None
-    input_render: np.ndarray | None = None
+    shot: Shot  # the shot
+    first_frame: np.ndarray | None = None  # [H, W, 3] uint8 sRGB image of the first sample at the shot's size, or None
+    input_render: np.ndarray | None = None  # [T, H, W, 3] uint8 sRGB renders of all samples at the shot's size, or None
 
 
 CaptureStep = Callable[[Future[Client]], Generator[Progress, None, CapturedShot]]
@@ -91,11 +85,7 @@ def shade_shot(
     If the generator is closed or fails while the job is running, the backend is asked to cancel the job.
 
     Raises:
-        ProtocolError: The backend cannot be reached.
-        ModelError: The backend cannot run the model.
-        JobError: The job failed.
-        OutputError: The output folder is taken or cannot be written.
-        CancelledError: The job was cancelled by another client.
+        TrackshadeError: The backend cannot be reached, the job failed or was cancelled, or the output is not possible.
     """
     start = time.monotonic()
     backend = yield from wait_for(client, "starting", "the backend")

@@ -119,17 +119,7 @@ class Segment:
 
 
 class History:
-    """The segments of one mesh over the samples so far.
-
-    Attributes:
-        segments: each once, in the order of time.
-        changes: (sample, segment) from which on the mesh has another topology.
-        current: the segment of the latest sample.
-        topology: the key of the latest sample's topology.
-        carried: samples in which points were carried across by the nearest point of a surface that moved.
-        written: latest sample that was put; -1 for none.
-        finished: arrays that have their final values and were not reported yet.
-    """
+    """The segments of one mesh over the samples so far."""
 
     def __init__(
         self,
@@ -141,14 +131,15 @@ class History:
         allocate: Allocate = _ALLOCATE,  # allocates memory for samples
     ) -> None:
         """Begin with a mesh's first sample."""
-        self.segments = [Segment(0, first, triangles, uv, None, None, total, allocate)]
-        self.changes: list[tuple[int, Segment]] = []
-        self.carried: list[int] = []
-        self.written = -1
+        self.segments = [Segment(0, first, triangles, uv, None, None, total, allocate)]  # each once, by time
+        self.changes: list[tuple[int, Segment]] = []  # from which samples on the mesh has another topology
+        self.carried: list[int] = []  # samples in which points were carried to a surface that moved
+        self.written = -1  # latest sample that was put
+        # Arrays that have their final values and were not reported yet.
         self.finished: list[NDArray] = [triangles] if uv is None else [triangles, uv]
         self._total = total
         self._allocate = allocate
-        self.current = self.segments[0]
+        self.current = self.segments[0]  # the segment of the latest sample
         self._is_owner = True  # whether no other history has the current segment
         self._is_open = True  # whether it includes the latest sample
         self._known: dict[Hashable, Segment] = {topology: self.current}
