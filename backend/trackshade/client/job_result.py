@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,21 +46,18 @@ class JobResult:
         if self.scene_file is not None:
             files["scene"] = str(self.scene_file)
         shot = self.record.get("shot", {})
+        # How the range, the frame and a given first frame were fitted.
+        statements = {key: (shot.get(key) or {}).get("statement") for key in ("frame_map", "size_fit")}
+        if picture := shot.get("source", {}).get("first_frame"):
+            statements["first_frame"] = picture["statement"]
         return {
             "job": self.job,
             "out": str(self.out),
             "files": files,
-            "fit": _statements(shot),
+            "fit": statements,
             "model": self.record.get("model", {}).get("name"),
             "seed": self.record.get("seed"),
             "consistency": self.record.get("consistency"),
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 2),
         }
-
-
-def _statements(shot: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return how the range, the frame and a given first frame were fitted, from a record's entry "shot"."""
-    statements = {key: (shot.get(key) or {}).get("statement") for key in ("frame_map", "size_fit")}
-    picture = shot.get("source", {}).get("first_frame")
-    return statements if picture is None else {**statements, "first_frame": picture["statement"]}

@@ -125,18 +125,11 @@ def shade_shot(
 
 def run_to_end(
     steps: Generator[Progress, None, T],
-    report: Callable[[Progress], None],
-    check: Callable[[], None] | None = None,
-    cancel_patience: float = CANCEL_PATIENCE,
+    report: Callable[[Progress], None],  # called with the progress each time that it has changed
+    check: Callable[[], None] | None = None,  # called after each step; may raise to end the path
+    cancel_patience: float = CANCEL_PATIENCE,  # seconds to wait for the backend to hear that a job was cancelled
 ) -> T:
     """Run a path to its end, sleeping while it waits, in a thread that has nothing else to do.
-
-    Args:
-        steps: The path.
-        report: Called with the progress each time that it has changed.
-        check: Called after each step; may raise to end the path.
-        cancel_patience: Seconds to wait for the backend to hear that a job was cancelled. Without, it runs on until
-            the connection ends.
 
     Raises:
         CancelledError: On Ctrl-C, after the path has restored everything that it changed.

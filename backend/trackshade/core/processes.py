@@ -117,10 +117,7 @@ def find_program(name: str) -> str | None:
 def absolute_program(program: str | os.PathLike[str]) -> str:
     """Return the absolute path of a program: a bare name is looked up, a path is relative to the current folder.
 
-    Links are not followed: the interpreter of a virtual environment is one.
-
-    Raises:
-        FileNotFoundError: There is no such program on the path.
+    Links are not followed: the interpreter of a virtual environment is one. Raise FileNotFoundError.
     """
     path = os.fspath(program)
     if os.path.dirname(path):
@@ -243,9 +240,6 @@ def _searched_folders(python_path: str) -> list[str]:
 
 
 def _package_folder() -> str | None:
-    """Return the folder that `trackshade` was imported from.
-
-    It is None for an installed package, whose folder must not come before the standard library.
-    """
+    """Return the folder of `trackshade`; None for an installed one, which must not precede the standard library."""
     folder = Path(trackshade.__file__).absolute().parents[1]
     return None if folder.name in ("site-packages", "dist-packages") else str(folder)

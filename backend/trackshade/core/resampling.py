@@ -50,21 +50,15 @@ def _model_to_frame(fit: SizeFit, size: tuple[int, int]) -> tuple[tuple[float, f
 
 
 def resample(
-    image: NDArray[Any],
-    size: tuple[int, int],
-    scale: tuple[float, float],
-    offset: tuple[float, float],
+    image: NDArray[Any],  # [H, W, C]
+    size: tuple[int, int],  # (width, height) of the result, pixels
+    scale: tuple[float, float],  # (x, y): new coordinates are old ones times `scale` plus `offset`
+    offset: tuple[float, float],  # (x, y), new pixels
     values: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> NDArray[np.float64]:
     """Resample an image with a triangle filter, as wide as the larger of an old and a new pixel.
 
-    Args:
-        image: [H, W, C].
-        size: (width, height) of the result, pixels.
-        scale: (x, y): new coordinates are old ones times `scale` plus `offset`.
-        offset: (x, y), new pixels.
-        values: Converts some rows [h, W, C] to the values that are averaged, such as linear light. By default the
-            image's values are averaged as they are.
+    If `values` is given, it converts some rows [h, W, C] to the values that are averaged, such as linear light.
 
     Returns:
         [height, width, C]. Beyond the image, its edges are repeated.
