@@ -17,10 +17,7 @@ from trackshade.core.text import format_size
 
 
 class OutputFolder:
-    """The folder that a job puts its result in.
-
-    A context manager: at the end of the block, a reserved folder that is still empty is removed again.
-    """
+    """The folder that a job puts its result in. A context manager that removes it again if it is new and empty."""
 
     def __init__(self, path: Path, force: bool = False, following: Iterator[Path] | None = None) -> None:
         """Use a folder without checking it. Where it was reserved, `following` reserves other ones."""

@@ -66,9 +66,7 @@ def intrinsics(
 def orthographic_intrinsics(*, ortho_scale: float, **frame: Any) -> Matrix:
     """Compute a Blender orthographic camera's intrinsics: [3, 3] float64, focal entries in pixels per metre.
 
-    Args:
-        ortho_scale: Metres that the fitted side spans.
-        **frame: `sensor_fit`, `shift_x`, `shift_y`, `size` and `pixel_aspect` as in `intrinsics`.
+    The fitted side spans `ortho_scale` metres. `frame` holds the arguments of `intrinsics` from `sensor_fit` on.
     """
     return _intrinsics(1.0 / ortho_scale, **frame)
 
