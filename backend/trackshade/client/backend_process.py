@@ -165,7 +165,7 @@ class SharedBackend:
             raise _unwritable(folder, error) from error
 
     def address(self) -> Address:
-        """Return where to connect; start the backend if it does not run. Raise ProtocolError."""
+        """Return where to connect; start the backend if it does not run. Raise ProtocolError if it cannot run."""
         with self._lock:
             if self._is_closed:
                 raise ProtocolError("backend-ended", "The backend is not wanted any more.")

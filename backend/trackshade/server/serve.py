@@ -130,8 +130,7 @@ def _install_exits(broker: Broker, wake: SelfPipe, options: ServeOptions, ended:
     # Ctrl-C in a terminal reaches the whole process group, and a backend with an owner exits with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN if options.has_owner else end)
     if options.owners is not None:
-        waiting = (options.owners, end, ended)
-        threading.Thread(target=_wait_for_owners, args=waiting, name="owners", daemon=True).start()
+        threading.Thread(target=_wait_for_owners, args=(options.owners, end, ended), name="owners", daemon=True).start()
     if options.private:
         call_when_input_closes(end)
 
