@@ -116,7 +116,8 @@ def request_id(frames: Sequence[Buffer]) -> int:
 
 def _header(frames: Sequence[Buffer]) -> dict[str, Any]:
     _require(frames, "malformed-message", "is empty")
-    (header_size, *sizes), most, large = map(len, frames), protocol.MAX_BUFFERS, protocol.MAX_BUFFER_BYTES
+    header_size, *sizes = map(len, frames)
+    most, large = protocol.MAX_BUFFERS, protocol.MAX_BUFFER_BYTES
     _require(len(sizes) <= most, "oversized-message", f"has more than {most} buffers")
     _require(header_size <= protocol.MAX_HEADER_BYTES, "oversized-message", f"has a header of {header_size} bytes")
     _require(max(sizes, default=0) <= large, "oversized-message", f"has a buffer of more than {large} bytes")

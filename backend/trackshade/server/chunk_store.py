@@ -38,8 +38,7 @@ class ChunkStore:
         return Path(self._name(digest))
 
     def _name(self, digest: bytes) -> str:
-        name = digest.hex()
-        return f"{self._prefix}{name[:2]}/{name}"
+        return f"{self._prefix}{digest[:1].hex()}/{digest.hex()}"
 
     def size(self, digest: bytes) -> int | None:
         """Return the number of bytes of a stored chunk, verified or not; None if it is not stored."""
