@@ -29,7 +29,7 @@ _task: BackgroundTask | None = None
 
 
 def attach() -> None:
-    """Moves what can be moved at once, and starts to copy the rest. To be called at the end of `register`."""
+    """Move what can be moved at once, and start to copy the rest. To be called at the end of `register`."""
     global _moved, _task
     if on_load not in bpy.app.handlers.load_post:
         bpy.app.handlers.load_post.append(on_load)
@@ -49,7 +49,7 @@ def attach() -> None:
 
 
 def detach() -> None:
-    """Ends the copying; folders that were copied completely stay moved."""
+    """End the copying; folders that were copied completely stay moved."""
     for timer in (_follow, on_load):
         if bpy.app.timers.is_registered(timer):
             bpy.app.timers.unregister(timer)
@@ -61,25 +61,25 @@ def detach() -> None:
 
 
 def task() -> BackgroundTask | None:
-    """Returns the task that copies files, while it runs."""
+    """Return the task that copies files, while it runs."""
     return _task if _task is not None and _task.running else None
 
 
 def moved() -> Moved:
-    """Returns what was moved in this session."""
+    """Return what was moved in this session."""
     return _moved
 
 
 @bpy.app.handlers.persistent
 def on_load(*_: object) -> None:
-    """Updates the paths of the open file to results that were moved."""
+    """Update the paths of the open file to results that were moved."""
     count = update_paths(extension_data.moved_results())
     if count:
         print(f"Trackshade: updated {count} path{'s' * (count != 1)} to results that were moved.", file=sys.stderr)
 
 
 def _follow() -> float | None:
-    """Waits for the end of the copying, for a timer."""
+    """Wait for the end of the copying, for a timer."""
     global _moved
     if _task is None:
         return None

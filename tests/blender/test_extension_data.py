@@ -24,8 +24,8 @@ from trackshade.core.errors import CancelledError
 from trackshade.ipc import PROTOCOL, connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
 from trackshade_addon import relocation
-from trackshade_addon.backend import BackendPrefs, environment, extension_data, moving
-from trackshade_addon.backend.environment import Environment
+from trackshade_addon.backend import environment, extension_data, moving
+from trackshade_addon.backend.environment import BackendPrefs, Environment
 from trackshade_addon.backend.extension_data import Moved
 from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.placement import place, remove_result

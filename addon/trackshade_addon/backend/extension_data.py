@@ -57,12 +57,12 @@ class Moved:
 
 
 def has_data(data: Path) -> bool:
-    """Whether an extension's data folder holds anything to move."""
+    """Return whether an extension's data folder holds anything to move."""
     return os.path.isdir(data / RESULTS) or os.path.isdir(data / ENVIRONMENTS)
 
 
 def rename_to_new_folders(data: Path, results: Path) -> Moved:
-    """Moves everything whose new place is on the same disk, in milliseconds.
+    """Move everything whose new place is on the same disk, in milliseconds.
 
     Args:
         data: the extension's data folder.
@@ -72,7 +72,7 @@ def rename_to_new_folders(data: Path, results: Path) -> Moved:
 
 
 def copy_to_new_folders(data: Path, results: Path, report: Report, task: CancellableTask) -> Moved:
-    """Moves the rest, as `rename_to_new_folders`, by copying, comparing and deleting.
+    """Move the rest, as `rename_to_new_folders`, by copying, comparing and deleting.
 
     Raises:
         CancelledError: the task was cancelled; what was complete by then has been moved.
@@ -81,7 +81,7 @@ def copy_to_new_folders(data: Path, results: Path, report: Report, task: Cancell
 
 
 def moved_results() -> dict[Path, Path]:
-    """New path of each result that was moved and exists, by its old path."""
+    """Return the new path of each result that was moved and exists, by its old path."""
     recorded = _read_record().items()
     return {Path(old): Path(new) for old, new in recorded if os.path.exists(new) and not os.path.lexists(old)}
 
@@ -173,7 +173,7 @@ def _move_environments(data: Path, results: Path, report: Report | None, task: C
 
 
 def _is_inside(folder: Path, source: Path) -> bool:
-    """Whether a new folder is the old one or lies in it, by the user's choice; then nothing is moved."""
+    """Return whether a new folder is the old one or lies in it, by the user's choice; then nothing is moved."""
     return folder.resolve().is_relative_to(source.resolve())
 
 
@@ -184,7 +184,7 @@ def _delete_markers(source: Path, item: Environment) -> None:
 
 
 def _is_backend_running() -> bool:
-    """Whether the backend that all Blenders share is running, possibly from an environment that is to be moved."""
+    """Return whether the backend that all Blenders share is running, possibly from an environment to be moved."""
     try:
         info = connection_files.read(folders.shared_dir() / "backend.json")
     except TrackshadeError:  # the file is damaged, so nobody can use the backend
@@ -193,7 +193,7 @@ def _is_backend_running() -> bool:
 
 
 def _free_path(path: Path, taken: Iterable[Path]) -> Path:
-    """Returns `path`, with a number appended if it exists or is taken."""
+    """Return `path`, with a number appended if it exists or is taken."""
     names = (path if number == 1 else path.with_name(f"{path.name}-{number}") for number in count(1))
     return next(item for item in names if not os.path.lexists(item) and item not in taken)
 
@@ -230,7 +230,7 @@ def _not_moved(data: Path, error: OSError | OutputError) -> OutputError:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[bool]:
-    """Locks a file for the duration of the block; yields whether that succeeded."""
+    """Lock a file for the duration of the block; yield whether that succeeded."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         file_lock = FileLock(path)

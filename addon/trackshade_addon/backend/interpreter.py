@@ -38,7 +38,7 @@ class Interpreter:
 
 
 def find_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -> Interpreter:
-    """Finds a Python that can make environments.
+    """Find a Python that can make environments.
 
     Args:
         path: the Python to use; "" for Blender's own or, if that cannot make environments, one on the path.
@@ -65,7 +65,7 @@ def find_interpreter(path: str, task: CancellableTask, has_pip: bool = False) ->
 
 
 def check_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -> Interpreter:
-    """Runs a Python to see whether it can make environments. See `find_interpreter`.
+    """Run a Python to see whether it can make environments. See `find_interpreter`.
 
     Raises:
         UsageError: code "wrong-python", with the reason.
@@ -96,7 +96,7 @@ def check_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -
 
 
 def detect_device(task: CancellableTask) -> str:
-    """Detects the kind of device of this machine: "cuda", "mps" or "cpu"."""
+    """Detect the kind of device of this machine: "cuda", "mps" or "cpu"."""
     if sys.platform == "darwin":
         return "mps" if platform.machine() == "arm64" else "cpu"
     tool = find_program("nvidia-smi")

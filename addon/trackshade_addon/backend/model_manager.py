@@ -83,33 +83,33 @@ class ModelManager:
         self._lock = threading.Lock()
 
     def rows(self) -> list[ModelRow]:
-        """The rows of the list; sizes appear a moment later."""
+        """Return the rows of the list; sizes appear a moment later."""
         scan = self._latest_scan()
         return [self._row(spec, scan) for spec in scan.specs]
 
     def specs(self) -> tuple[registry.ModelSpec, ...]:
-        """All models."""
+        """Return all models."""
         return self._latest_scan().specs
 
     def spec(self, name: str) -> registry.ModelSpec | None:
-        """The model of a name, or None."""
+        """Return the model of a name, or None."""
         return next((spec for spec in self.specs() if spec.name == name), None)
 
     def folder(self) -> Path:
-        """The folder of the fetched models."""
+        """Return the folder of the fetched models."""
         return self._latest_scan().folder
 
     def task(self, name: str = ALL) -> BackgroundTask | None:
-        """The latest task on a model, or on the folder of all; None if there was none."""
+        """Return the latest task on a model, or on the folder of all; None if there was none."""
         found = self._tasks.get(name)
         return None if found is None else found[1]
 
     def is_busy(self) -> bool:
-        """Whether any task is running."""
+        """Return whether any task is running."""
         return any(task.running for _, task in self._tasks.values())
 
     def fetch(self, name: str, prefs: BackendPrefs) -> BackgroundTask:
-        """Fetches a model, or continues an earlier fetch.
+        """Fetch a model, or continue an earlier fetch.
 
         Raises:
             UsageError: the network may not be used, there is no backend, or the model is in use.
@@ -123,13 +123,13 @@ class ModelManager:
         return self._run_backend_task("fetching", name, prefs, "fetch", name)
 
     def pause(self, name: str) -> None:
-        """Stops a fetch; the next one continues from there."""
+        """Stop a fetch; the next one continues from there."""
         task = self.task(name)
         if task is not None:
             task.cancel()
 
     def cancel(self, name: str) -> BackgroundTask:
-        """Stops a fetch and deletes what was fetched.
+        """Stop a fetch and delete what was fetched.
 
         Raises:
             UsageError: the models are being moved.
@@ -147,7 +147,7 @@ class ModelManager:
         return self._begin("removing", name, "Removing", remove)
 
     def verify(self, name: str, prefs: BackendPrefs) -> BackgroundTask:
-        """Compares a model's files with their published digests.
+        """Compare a model's files with their published digests.
 
         Raises:
             UsageError: there is no backend, or the model is in use.
@@ -155,7 +155,7 @@ class ModelManager:
         return self._run_backend_task("checking", name, prefs, "verify", name)
 
     def remove(self, name: str) -> BackgroundTask | None:
-        """Deletes a fetched model. A checkpoint of the user is only removed from the list, at once.
+        """Delete a fetched model. A checkpoint of the user is only removed from the list, at once.
 
         Raises:
             UsageError: the model is part of Trackshade, or in use.
@@ -179,7 +179,7 @@ class ModelManager:
         return self._begin("removing", name, "Removing", remove)
 
     def use_folder(self, folder: Path, prefs: BackendPrefs) -> BackgroundTask:
-        """Has the backend check a folder with a checkpoint, then adds it to the models.
+        """Have the backend check a folder with a checkpoint, then add it to the models.
 
         Raises:
             UsageError: there is no backend, or the models are in use.
@@ -195,7 +195,7 @@ class ModelManager:
         return self._begin("checking", ALL, "Checking the checkpoint", check)
 
     def move(self, target: Path) -> BackgroundTask:
-        """Moves all models to another folder.
+        """Move all models to another folder.
 
         Raises:
             UsageError: a model is in use.
@@ -205,7 +205,7 @@ class ModelManager:
         return self._begin("moving", ALL, "Moving", lambda task: moving.move_models(target, task.report, task))
 
     def close(self) -> None:
-        """Ends all tasks; fetches continue the next time."""
+        """End all tasks; downloads continue the next time."""
         for _, task in self._tasks.values():
             task.cancel()
         for _, task in self._tasks.values():
@@ -238,7 +238,7 @@ class ModelManager:
         return task
 
     def _check_idle(self, name: str) -> None:
-        """Raises UsageError if a task is running on this model, or on the folder of all."""
+        """Raise UsageError if a task is running on this model, or on the folder of all."""
         kind, task = self._tasks.get(ALL, ("", None))
         if task is not None and task.running and kind == "moving":
             raise UsageError("models-busy", "The models are being moved.", "Wait until it has finished, or cancel it.")
@@ -266,7 +266,7 @@ class ModelManager:
     # Scanning the disk
 
     def _latest_scan(self) -> _Scan:
-        """The latest scan. A thread renews one that is too old; only the first is made here, without sizes."""
+        """Return the latest scan. A thread renews one that is too old; only the first is made here, without sizes."""
         if self._scan is None:
             self._scan = _scan({})
         if time.monotonic() - self._scanned > MAX_AGE and self._scanning.acquire(blocking=False):
@@ -287,7 +287,7 @@ class ModelManager:
             self._scanning.release()
 
     def _note_change(self) -> None:
-        """Scans anew after a change; sizes follow with the next scan."""
+        """Scan anew after a change; sizes follow with the next scan."""
         with self._lock:
             self._changes += 1
         scan = _scan({} if self._scan is None else self._scan.sizes)
@@ -310,7 +310,7 @@ def _state(spec: registry.ModelSpec) -> str:
 
 
 def _measure(specs: Iterable[registry.ModelSpec]) -> dict[str, int]:
-    """Bytes on disk of each model, complete or partial."""
+    """Return the bytes on disk of each model, complete or partial."""
     return {
         spec.name: _size(folder)
         for spec in specs
@@ -327,7 +327,7 @@ def _python(prefs: BackendPrefs) -> str:
 
 
 def _partial_folder(spec: registry.ModelSpec) -> Path:
-    """Where a fetch collects the files of a model until it is complete."""
+    """Return where a fetch collects the files of a model until it is complete."""
     folder = registry.model_folder(spec)
     return folder.with_name(folder.name + ".part")
 

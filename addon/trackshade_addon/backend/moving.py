@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def move_models(target: Path, report: Report, task: CancellableTask) -> Path:
-    """Moves all models, and makes `target` the models folder for every program of this user.
+    """Move all models, and make `target` the models folder for every program of this user.
 
     Args:
         target: the new folder.
@@ -86,7 +86,7 @@ def move_models(target: Path, report: Report, task: CancellableTask) -> Path:
 
 
 def rename(places: Mapping[Path, Path]) -> bool:
-    """Renames each old path to its new one: all of them or none.
+    """Rename each old path to its new one: all of them or none.
 
     Returns:
         False if old and new paths are in different file systems; then nothing was renamed.
@@ -109,7 +109,7 @@ def rename(places: Mapping[Path, Path]) -> bool:
 
 
 def copy(places: Mapping[Path, Path], target: Path, report: Report, task: CancellableTask) -> None:
-    """Copies files and folders, and compares the copies with the originals.
+    """Copy files and folders, and compare the copies with the originals.
 
     The new paths appear together, when all copies are complete; after an error there are none. Links are copied as
     links.
@@ -170,7 +170,7 @@ def copy(places: Mapping[Path, Path], target: Path, report: Report, task: Cancel
 
 
 def delete(paths: Iterable[Path]) -> None:
-    """Deletes files and folders; what may not be deleted stays."""
+    """Delete files and folders; what may not be deleted stays."""
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -180,7 +180,7 @@ def delete(paths: Iterable[Path]) -> None:
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether two files or folders hold the same names, links and bytes."""
+    """Return whether two files or folders hold the same names, links and bytes."""
     task = CancellableTask()
     ones, others = list(_walk(one)), list(_walk(other))
     if [path.relative_to(one) for path in ones] != [path.relative_to(other) for path in others]:
@@ -198,7 +198,7 @@ def is_same(one: Path, other: Path) -> bool:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """A file or folder and everything in it, folders before their content, in order; links are not followed."""
+    """Return a file or folder and everything in it, folders before their content, in order; links are not followed."""
     yield path
     if path.is_dir() and not path.is_symlink():
         for item in sorted(path.iterdir()):
@@ -206,7 +206,7 @@ def _walk(path: Path) -> Iterator[Path]:
 
 
 def _copy_file(path: Path, copied: Path, task: CancellableTask) -> bytes:
-    """Copies a file and returns the digest of what was read.
+    """Copy a file and return the digest of what was read.
 
     A large file is flushed to the disk, so that comparing reads what the disk holds.
     """

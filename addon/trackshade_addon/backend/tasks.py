@@ -68,12 +68,12 @@ class CancellableTask:
         self.cancelled = threading.Event()
 
     def check(self) -> None:
-        """Raises CancelledError if the task was cancelled."""
+        """Raise CancelledError if the task was cancelled."""
         if self.cancelled.is_set():
             raise CancelledError
 
     def cancel(self) -> None:
-        """Ends the program that is running; returns immediately."""
+        """End the program that is running; return immediately."""
         self.cancelled.set()
         with self._lock:
             process = self._process
@@ -89,7 +89,7 @@ class CancellableTask:
         folder: Path | None = None,
         limit: float | None = None,
     ) -> ProgramResult:
-        """Runs a program to its end.
+        """Run a program to its end.
 
         Args:
             command: the program and its arguments.
@@ -169,13 +169,13 @@ class BackgroundTask(CancellableTask):
         self._thread.start()
 
     def report(self, progress: float | None, message: str) -> None:
-        """Sets the progress, 0 to 1, and the message that the panel shows."""
+        """Set the progress, 0 to 1, and the message that the panel shows."""
         self.progress, self.message = progress, message
         if not self.log_lines or self.log_lines[-1] != message:
             self.log_lines.append(message)
 
     def cancel(self) -> None:
-        """Asks the function to end; returns immediately."""
+        """Ask the function to end; return immediately."""
         super().cancel()
         if self.running:
             self.message = "Stopping"
@@ -186,7 +186,7 @@ class BackgroundTask(CancellableTask):
         return self._thread.is_alive()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Waits for the end; returns whether it came in time."""
+        """Wait for the end; return whether it came in time."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -214,7 +214,7 @@ def run_backend_task(
     on_line: Callable[[str], None] | None = None,
     limit: float | None = None,
 ) -> dict[str, Any]:
-    """Runs a command of `trackshade.cli.backend_tasks` to its end.
+    """Run a command of `trackshade.cli.backend_tasks` to its end.
 
     Args:
         task: runs the program, and cancels it.
@@ -268,7 +268,7 @@ def run_backend_task(
 
 
 def _end(process: subprocess.Popen[str], patience: float) -> None:
-    """Ends a program and everything that it started."""
+    """End a program and everything that it started."""
     if process.stdin is not None and not process.stdin.closed:
         with contextlib.suppress(OSError):  # the program has ended already
             process.stdin.close()

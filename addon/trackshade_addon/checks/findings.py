@@ -76,7 +76,7 @@ _IMAGE_FITS = {
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
-    """Returns all findings, those that would make the job fail first."""
+    """Return all findings, those that would make the job fail first."""
     rules = (_camera, _frames, _visible, _surfaces, _complete, _memory, _files, _color)
     found = [finding for rule in rules for finding in rule(facts)]
     return tuple(sorted(found, key=lambda item: (ERROR, WARNING, NOTE).index(item.level)))
@@ -139,7 +139,7 @@ def _in_view(facts: Facts) -> Iterator[Finding]:
 
 
 def _surfaces(facts: Facts) -> Iterator[Finding]:
-    """Finds where the tracks differ from what a render shows."""
+    """Find where the tracks differ from what a render shows."""
     for fact, finding in _SURFACES.items():
         names = getattr(facts, fact)
         if names:
@@ -206,7 +206,7 @@ def _color(facts: Facts) -> Iterator[Finding]:
 
 
 def _about(code: str, level: str, text: str, names: tuple[str, ...], **values: Any) -> Finding:
-    """Returns a finding about objects, with a button that selects them."""
+    """Return a finding about objects, with a button that selects them."""
     return Finding(code, level, text, {**_names(names), **values}, _select(names))
 
 

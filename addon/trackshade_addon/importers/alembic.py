@@ -18,7 +18,7 @@ _HDF = b"\x89HDF\r\n\x1a\n"
 
 
 def import_alembic(file: Path, animation: str | None) -> Imported:
-    """Imports an Alembic file with its frame range and rate.
+    """Import an Alembic file with its frame range and rate.
 
     Raises:
         ShotError: the file is incomplete, or in the old HDF5 form.
@@ -34,7 +34,7 @@ def import_alembic(file: Path, animation: str | None) -> Imported:
 
 
 def _root(file: Path) -> list[int]:
-    """Reads the positions of the root group's children in an Ogawa file; [] if it is not an Ogawa file.
+    """Read the positions of the root group's children in an Ogawa file; [] if it is not an Ogawa file.
 
     Reading an incomplete file would crash the whole process, so this checks that it is complete. An Ogawa file begins
     with its magic, a byte that is 255 once the file is complete, and at byte 8 the position of the root group, which is
@@ -63,7 +63,7 @@ def _root(file: Path) -> list[int]:
 
 
 def _rate(file: Path, children: list[int]) -> float | None:
-    """The frames per second in the archive's metadata, else of its finest uniform time sampling, else None.
+    """Return the frames per second in the archive's metadata, else of its finest uniform time sampling, else None.
 
     The root's children are: two versions, the objects, the metadata, the time samplings, and shared metadata.
     """
@@ -77,7 +77,7 @@ def _rate(file: Path, children: list[int]) -> float | None:
 
 
 def _data(file: Path, place: int) -> bytes:
-    """Reads an Ogawa data block: its length, followed by the bytes."""
+    """Read an Ogawa data block: its length, followed by the bytes."""
     with file.open("rb") as stream:
         stream.seek(place & ~(1 << 63))
         length = int.from_bytes(stream.read(8), "little")
@@ -85,7 +85,7 @@ def _data(file: Path, place: int) -> bytes:
 
 
 def _sampling_rates(data: bytes) -> list[float]:
-    """The rates of the time samplings, each stored as the last sample, the seconds of a cycle, and its samples."""
+    """Return the rates of the time samplings, each stored as: last sample, seconds of a cycle, samples."""
     rates, at = [], 0
     while at + 16 <= len(data):
         last, cycle, count = struct.unpack_from("<IdI", data, at)

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def import_error(file: Path, report: str) -> ShotError:
-    """Makes the error for a file from the text of the error that its importer raised."""
+    """Make the error for a file from the text of the error that its importer raised."""
     _log.warning("%s cannot be imported: %s", file, report)
     reason = _reason(report)
     if file.suffix.lower().startswith(".blend"):
@@ -44,7 +44,7 @@ def import_error(file: Path, report: str) -> ShotError:
 
 
 def damaged_error(file: Path, reason: str) -> ShotError:
-    """The error for a file that is incomplete or not of its type."""
+    """Return the error for a file that is incomplete or not of its type."""
     return ShotError(
         "damaged-file", f"{file.name} is damaged or incomplete: {reason}.", "Save or export the scene again."
     )
@@ -53,7 +53,7 @@ def damaged_error(file: Path, reason: str) -> ShotError:
 def unsupported_error(
     file: Path, reason: str, fix: str = "Export the scene in another way, or as another type."
 ) -> ShotError:
-    """The error for an intact file in a form that this Blender cannot read."""
+    """Return the error for an intact file in a form that this Blender cannot read."""
     return ShotError(
         "unsupported-file",
         f"{file.name} is in a form that Blender {bpy.app.version_string} cannot read: {reason}.",
@@ -62,7 +62,7 @@ def unsupported_error(
 
 
 def too_new_error(file: Path) -> ShotError:
-    """The error for a .blend of a newer Blender."""
+    """Return the error for a .blend of a newer Blender."""
     return ShotError(
         "file-too-new",
         f"{file.name} was made by a newer version than Blender {bpy.app.version_string} can read in full.",
@@ -71,7 +71,7 @@ def too_new_error(file: Path) -> ShotError:
 
 
 def check_animation(file: Path, name: str, names: Sequence[str]) -> None:
-    """Checks that a file has an animation of a name.
+    """Check that a file has an animation of a name.
 
     Raises:
         UsageError: it has not; the error lists the animations.
@@ -82,12 +82,12 @@ def check_animation(file: Path, name: str, names: Sequence[str]) -> None:
 
 
 def list_animations(names: Sequence[str]) -> str:
-    """Lists the names of animations for a sentence."""
+    """List the names of animations for a sentence."""
     return list_names([f"'{name}'" for name in names], MAX_NAMES)
 
 
 def _reason(report: str) -> str:
-    """The line of an operator's error that says what is wrong, without what surrounds it."""
+    """Return the line of an operator's error that says what is wrong, without what surrounds it."""
     lines = [line.strip().removeprefix("Error:").strip() for line in report.splitlines()]
     lines = [line for line in lines if line and not line.startswith(("Location:", "File ", "Traceback", "^", "~"))]
     if not lines:

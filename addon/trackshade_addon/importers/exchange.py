@@ -42,7 +42,7 @@ class Imported:
 
 
 def import_into_empty(file: Path, importer: Callable[[], Imported]) -> Imported:
-    """Imports a file into an empty scene, which replaces what is open, and makes the scene renderable.
+    """Import a file into an empty scene, which replaces what is open, and make the scene renderable.
 
     Raises:
         ShotError: the file is damaged, unsupported or empty.
@@ -66,13 +66,13 @@ def import_into_empty(file: Path, importer: Callable[[], Imported]) -> Imported:
 
 
 def clear() -> None:
-    """Replaces what is open by an empty scene."""
+    """Replace what is open by an empty scene."""
     # Not read_factory_settings, which would also disable the user's add-ons.
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True, load_ui=False)
 
 
 def run(file: Path, operators: Any, name: str, **options: Any) -> None:
-    """Runs an import operator of a module of `bpy.ops` on a file; `options` are its other properties.
+    """Run an import operator of a module of `bpy.ops` on a file; `options` are its other properties.
 
     Raises:
         ShotError: this Blender was built without the operator, or the operator stopped without a reason.
@@ -86,7 +86,7 @@ def run(file: Path, operators: Any, name: str, **options: Any) -> None:
 
 
 def set_rate(scene: bpy.types.Scene, rate: float) -> None:
-    """Sets the frames per second; a fraction becomes a rate and a base, such as 24 / 1.001 for 23.976."""
+    """Set the frames per second; a fraction becomes a rate and a base, such as 24 / 1.001 for 23.976."""
     render = scene.render
     for base in (1.0, _NTSC):
         whole = round(rate * base)
@@ -98,7 +98,7 @@ def set_rate(scene: bpy.types.Scene, rate: float) -> None:
 
 
 def enable(module: str) -> None:
-    """Enables an importer that is one of Blender's own add-ons, for this session only."""
+    """Enable an importer that is one of Blender's own add-ons, for this session only."""
     import addon_utils
 
     if not addon_utils.check(module)[1]:
@@ -106,7 +106,7 @@ def enable(module: str) -> None:
 
 
 def animation_range(scene: bpy.types.Scene) -> tuple[int, int] | None:
-    """The whole frames from the first to the last keyframe of the scene's objects and their data; None without any."""
+    """Return the whole frames from the first to the last keyframe of the scene's objects and their data, if any."""
     starts, ends = [], []
     for owner in _animated_blocks(scene):
         animation = owner.animation_data
@@ -125,7 +125,7 @@ def animation_range(scene: bpy.types.Scene) -> tuple[int, int] | None:
 
 
 def camera_warning(scene: bpy.types.Scene, file: Path) -> tuple[str, ...]:
-    """A sentence about the camera that is used, if an imported scene has several."""
+    """Return a sentence about the camera that is used, if an imported scene has several."""
     names = sorted(obj.name for obj in scene.objects if obj.type == "CAMERA")
     if len(names) < 2 or scene.camera is None:
         return ()
@@ -134,7 +134,7 @@ def camera_warning(scene: bpy.types.Scene, file: Path) -> tuple[str, ...]:
 
 
 def animations_warning(file: Path, names: Sequence[str], playing: str) -> tuple[str, ...]:
-    """A sentence about the animation that plays, if a file has several."""
+    """Return a sentence about the animation that plays, if a file has several."""
     if len(names) < 2:
         return ()
     return (
@@ -144,7 +144,7 @@ def animations_warning(file: Path, names: Sequence[str], playing: str) -> tuple[
 
 
 def import_obj(file: Path, animation: str | None) -> Imported:
-    """Imports a Wavefront OBJ file."""
+    """Import a Wavefront OBJ file."""
     run(file, bpy.ops.wm, "obj_import")
     if not bpy.context.scene.objects and not _is_obj(file):
         raise damaged_error(file, "it is not an OBJ file")
@@ -154,20 +154,20 @@ def import_obj(file: Path, animation: str | None) -> Imported:
 
 
 def import_ply(file: Path, animation: str | None) -> Imported:
-    """Imports a Stanford PLY file."""
+    """Import a Stanford PLY file."""
     run(file, bpy.ops.wm, "ply_import")
     return Imported()
 
 
 def import_stl(file: Path, animation: str | None) -> Imported:
-    """Imports an STL file."""
+    """Import an STL file."""
     _check_stl(file)
     run(file, bpy.ops.wm, "stl_import")
     return Imported()
 
 
 def _is_obj(file: Path) -> bool:
-    """Whether a file is text with statements of OBJ; the importer ignores everything else."""
+    """Return whether a file is text with statements of OBJ; the importer ignores everything else."""
     with file.open("rb") as stream:
         head = stream.read(1 << 16)
     words = {line.split(None, 1)[0] for line in head.splitlines() if line.strip()}
@@ -175,7 +175,7 @@ def _is_obj(file: Path) -> bool:
 
 
 def _check_stl(file: Path) -> None:
-    """Raises ShotError if a file is not a complete binary STL file or text; the importer reads anything as triangles.
+    """Raise ShotError if a file is not a complete binary STL file or text; the importer reads anything as triangles.
 
     A binary file has a header of 80 bytes, the number of triangles, and 50 bytes per triangle.
     """
@@ -191,7 +191,7 @@ def _check_stl(file: Path) -> None:
 
 
 def _check_content(file: Path, imported: Imported) -> None:
-    """Raises ShotError if nothing visible was imported."""
+    """Raise ShotError if nothing visible was imported."""
     objects = [obj for scene in bpy.data.scenes for obj in scene.objects]
     if any(obj.type in _SURFACES or obj.instance_collection is not None for obj in objects):
         return
@@ -212,7 +212,7 @@ def _check_content(file: Path, imported: Imported) -> None:
 
 
 def _animated_blocks(scene: bpy.types.Scene) -> Iterator[bpy.types.ID]:
-    """The animated data-blocks among objects, their data, shape keys and materials, and the world."""
+    """Return the animated data-blocks among objects, their data, shape keys and materials, and the world."""
     seen: set[bpy.types.ID] = set()
     for obj in scene.objects:
         materials = [slot.material for slot in obj.material_slots if slot.material is not None]
@@ -224,7 +224,7 @@ def _animated_blocks(scene: bpy.types.Scene) -> Iterator[bpy.types.ID]:
 
 
 def _make_renderable(scene: bpy.types.Scene) -> None:
-    """Chooses Cycles, which runs on any machine, and adds daylight if there is no light.
+    """Choose Cycles, which runs on any machine, and add daylight if there is no light.
 
     Exchange formats have no render settings, and often no light.
     """
@@ -249,6 +249,6 @@ def _make_renderable(scene: bpy.types.Scene) -> None:
 
 
 def _has_sky(world: bpy.types.World) -> bool:
-    """Whether the world has other nodes than the default ones, such as an image or a sky."""
+    """Return whether the world has other nodes than the default ones, such as an image or a sky."""
     tree = world.node_tree
     return tree is not None and any(node.type not in ("BACKGROUND", "OUTPUT_WORLD") for node in tree.nodes)

@@ -20,7 +20,7 @@ _MAGIC, _JSON = b"glTF", 0x4E4F534A
 
 
 def import_gltf(file: Path, animation: str | None) -> Imported:
-    """Imports a .glb or .gltf file, and plays the animation of a name; None for the first.
+    """Import a .glb or .gltf file, and play the animation of a name; None for the first.
 
     Blender's importer plays the first animation. To play another one, it is given a copy of the file without the
     others, so that what the animation does not move stays as the file has it.
@@ -47,7 +47,7 @@ def import_gltf(file: Path, animation: str | None) -> Imported:
 
 
 def _content(file: Path) -> dict[str, Any]:
-    """Reads the JSON part of a file. Raises ShotError if it has none."""
+    """Read the JSON part of a file. Raises ShotError if it has none."""
     try:
         with file.open("rb") as stream:
             if file.suffix.lower() == ".glb":
@@ -80,7 +80,7 @@ def _read_chunk(file: Path, stream: BinaryIO) -> bytes:
 
 
 def _write(copy: Path, content: dict[str, Any], file: Path) -> None:
-    """Writes a copy of `file` with other JSON, in which files beside the original are named by absolute paths."""
+    """Write a copy of `file` with other JSON, in which files beside the original are named by absolute paths."""
     for item in (*(content.get("buffers") or ()), *(content.get("images") or ())):
         uri = item.get("uri")
         if isinstance(uri, str) and not uri.startswith("data:"):

@@ -59,7 +59,7 @@ class OpenedScene:
 
 
 def open_scene(path: str | os.PathLike[str], *, trust_scripts: bool = False) -> bpy.types.Scene:
-    """Opens a scene file, which replaces what is open; see `read_scene`."""
+    """Open a scene file, which replaces what is open; see `read_scene`."""
     return read_scene(path, trust_scripts=trust_scripts).scene
 
 
@@ -71,7 +71,7 @@ def read_scene(
     animation: str | None = None,
     camera: str | None = None,
 ) -> OpenedScene:
-    """Opens a scene file, which replaces what is open. Nothing is ever written to the file.
+    """Open a scene file, which replaces what is open. Nothing is ever written to the file.
 
     Args:
         path: .blend (or a backup of one, such as .blend1), .glb, .gltf, .usd, .usda, .usdc, .usdz, .abc, .fbx, .obj,
@@ -116,7 +116,7 @@ def _is_picture(name: str) -> bool:
 
 
 def choose_scene(name: str | None) -> bpy.types.Scene:
-    """Makes a scene that of the window.
+    """Make a scene that of the window.
 
     Args:
         name: name of the scene; None for the window's present one.
@@ -153,7 +153,7 @@ def _check_readable(file: Path) -> None:
 
 
 def _open_blend(file: Path, trust_scripts: bool) -> dict[str, list[Gap]]:
-    """Opens a .blend; returns by scene what only Blender's output during the import reports as missing."""
+    """Open a .blend; return by scene what only Blender's output during the import reports as missing."""
     output: list[str] = []
     try:
         with _captured_output(output):
@@ -173,7 +173,7 @@ def _open_blend(file: Path, trust_scripts: bool) -> dict[str, list[Gap]]:
 
 @contextlib.contextmanager
 def _captured_output(output: list[str]) -> Iterator[None]:
-    """Appends what Blender prints during the block to `output`, and passes it on to standard error afterwards."""
+    """Append what Blender prints during the block to `output`, and pass it on to standard error afterwards."""
     with tempfile.TemporaryFile() as file:
         streams = (1, 2)
         for stream in (sys.stdout, sys.stderr):

@@ -48,7 +48,7 @@ class _Stage:
 
 
 def import_usd(file: Path, animation: str | None) -> Imported:
-    """Imports a USD file of any form, with its range and rate.
+    """Import a USD file of any form, with its range and rate.
 
     Raises:
         ShotError: the file cannot be read.
@@ -71,7 +71,7 @@ def import_usd(file: Path, animation: str | None) -> Imported:
 
 
 def _pxr() -> Any:
-    """Imports the modules Tf, Usd and UsdUtils of USD; None if there are none.
+    """Import the modules Tf, Usd and UsdUtils of USD; None if there are none.
 
     Blender as a Python module has them in a folder that is not on the path.
     """
@@ -111,7 +111,7 @@ def _file_name(path: str) -> str:
 
 
 def _composed_files(stage: Any) -> set[str]:
-    """Names of the files that the composed stage refers to, without inactive prims and variants not selected."""
+    """Return the names of the files that the composed stage uses, without inactive prims and variants not selected."""
     found = set()
     for error in stage.GetCompositionErrors():
         site = stage.GetPrimAtPath(str(error.rootSite).rpartition("<")[2].rstrip(">"))
@@ -127,12 +127,12 @@ def _composed_files(stage: Any) -> set[str]:
 
 
 def _has_tiles(path: str) -> bool:
-    """Whether a path stands for the tiles of a texture, some of which exist."""
+    """Return whether a path stands for the tiles of a texture, some of which exist."""
     return "<UDIM>" in path and bool(glob.glob(glob.escape(path).replace("<UDIM>", "[0-9][0-9][0-9][0-9]")))
 
 
 def _sampled_range(usd: Any, stage: Any) -> tuple[float, float] | None:
-    """First and last time code at which an attribute has a sample; None if nothing moves."""
+    """Return the first and last time code at which an attribute has a sample; None if nothing moves."""
     low, high = math.inf, -math.inf
     for prim in stage.Traverse(usd.TraverseInstanceProxies()):
         for attribute in prim.GetAuthoredAttributes():
@@ -144,13 +144,13 @@ def _sampled_range(usd: Any, stage: Any) -> tuple[float, float] | None:
 
 
 def _reason(error: Exception) -> str:
-    """The first reason in a USD error, without the places in USD's source."""
+    """Return the first reason in a USD error, without the places in USD's source."""
     reasons = [text for text in _REASON.findall(str(error)) if not text.startswith("Failed to open layer")]
     return reasons[0] if reasons else "it is not a USD file, or was cut short"
 
 
 def _check_archive(file: Path) -> None:
-    """Raises ShotError for a .usdz that USD cannot read, since USD does not say why."""
+    """Raise ShotError for a .usdz that USD cannot read, since USD does not say why."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -163,7 +163,7 @@ def _check_archive(file: Path) -> None:
 
 
 def _read_text(file: Path) -> _Stage | None:
-    """Reads the text form without USD's package; returns None for the binary forms."""
+    """Read the text form without USD's package; return None for the binary forms."""
     with file.open("rb") as stream:
         if stream.read(5) != b"#usda":
             return None

@@ -43,7 +43,7 @@ class PipProgress:
         self.message = "Looking for packages"
 
     def feed(self, line: str) -> None:
-        """Reads a line of the output."""
+        """Read a line of the output."""
         text = line.strip()
         if found := _COLLECTING.match(text):
             self._now = found[1].lower().replace("_", "-")
@@ -69,7 +69,7 @@ class PipProgress:
 
 
 def explain(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path, python: str) -> TrackshadeError:
-    """Returns an error that says why pip failed.
+    """Return an error that says why pip failed.
 
     Args:
         tail: The last lines of its output.
@@ -89,7 +89,7 @@ def explain(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path, 
 
 
 def proxy(variables: Mapping[str, str] = os.environ) -> str | None:
-    """Returns the proxy that environment variables set, without user name and password; None where there is none."""
+    """Return the proxy that environment variables set, without user name and password; None where there is none."""
     for name in _PROXIES:
         if variables.get(name):
             parts = urlsplit(variables[name])
@@ -98,19 +98,19 @@ def proxy(variables: Mapping[str, str] = os.environ) -> str | None:
 
 
 def disk_full(folder: Path) -> OutputError:
-    """Returns an error about a full disk."""
+    """Return an error about a full disk."""
     return OutputError("disk-full", f"The disk of {folder} is full.", "Make room, or choose a folder on another disk.")
 
 
 def unwritable(folder: Path, reason: str | None) -> OutputError:
-    """Returns an error about a folder that cannot be written to."""
+    """Return an error about a folder that cannot be written to."""
     return OutputError(
         "unwritable", f"{folder} cannot be written{f': {reason}' if reason else ''}.", "Choose another folder."
     )
 
 
 def cannot_write(folder: Path, error: OSError) -> OutputError:
-    """Returns an error that says why a folder could not be written to."""
+    """Return an error that says why a folder could not be written to."""
     return disk_full(folder) if error.errno in _FULL else unwritable(folder, error.strerror)
 
 

@@ -75,7 +75,7 @@ def _compiled_shader() -> Any:
 
 
 def free_shader() -> None:
-    """Frees the compiled shader."""
+    """Free the compiled shader."""
     global _shader
     _shader = None
 
@@ -99,7 +99,7 @@ def draw_overlay(
     space: bpy.types.SpaceView3D | None = None,
     skip_slow: bool = False,
 ) -> None:
-    """Draws every surface that renders show in the colors of the shot's tracking video, the nearest in front.
+    """Draw every surface that renders show in the colors of the shot's tracking video, the nearest in front.
 
     The active framebuffer needs a depth buffer, which is cleared.
 
@@ -152,7 +152,7 @@ class OverlayBuffers:
         self._drawn: set[int] = set()  # meshes of the latest redraw, by identity
 
     def begin_redraw(self, gamma: float) -> None:
-        """Binds the shader for another redraw, which writes colors to the power of `gamma`."""
+        """Bind the shader for another redraw, which writes colors to the power of `gamma`."""
         if len(self._static) > 2 * len(self._drawn):
             # Topologies that meshes had in other frames would fill the GPU's memory.
             self._static = {key: item for key, item in self._static.items() if key in self._drawn}
@@ -167,7 +167,7 @@ class OverlayBuffers:
         shader.uniform_block("rule", self._uniforms[gamma])
 
     def draw(self, item: DrawItem, projection: Matrix, opacity: float) -> None:
-        """Draws a mesh; `projection` is world to clip space."""
+        """Draw a mesh; `projection` is world to clip space."""
         shader = _compiled_shader()
         shader.uniform_float("clip", projection @ item.matrix_world)
         for name, row in zip(_ROWS, item.start.rows, strict=True):
@@ -182,7 +182,7 @@ class OverlayBuffers:
             gpu.state.face_culling_set("NONE")
 
     def _batches(self, item: DrawItem) -> Batches:
-        """Returns what is drawn from both sides, and from one; None where there is nothing."""
+        """Return what is drawn from both sides, and from one; None where there is nothing."""
         mesh = item.mesh
         static = self._static.get(id(mesh))
         if static is None:

@@ -74,7 +74,7 @@ class Reference:
     names: set[str] = field(default_factory=set)
 
     def add_all(self, frame: float, instances: Iterable[Instance]) -> None:
-        """Adds the instances of a frame that are not known yet."""
+        """Add the instances of a frame that are not known yet."""
         meshes: MeshCache = {}
         for seen in instances:  # each is valid only until the next
             if seen.kind != "MESH":
@@ -85,7 +85,7 @@ class Reference:
                 self.add(frame, seen, meshes)
 
     def add(self, frame: float, seen: Instance, meshes: MeshCache) -> InstanceStart | None:
-        """Adds an instance as it is now.
+        """Add an instance as it is now.
 
         Args:
             frame: The current frame.
@@ -121,7 +121,7 @@ def split_by_sides(
     seen: Instance,
     materials: MaterialEvaluator,
 ) -> tuple[Int32, Int32]:
-    """Returns the triangles visible from both sides, and those visible from one, turned so that it is their front."""
+    """Return the triangles visible from both sides, and those visible from one, turned so that it is their front."""
     looks = materials.evaluate(seen.obj, seen.obj.data, seen.name)
     if not looks:
         return triangles, triangles[:0]
@@ -140,7 +140,7 @@ def read_reference(
     camera: bpy.types.Object | None = None,
     glass: str = "opaque",
 ) -> Reference:
-    """Reads the first frame of a shot at once; see `read_reference_steps`."""
+    """Read the first frame of a shot at once; see `read_reference_steps`."""
     return finish(read_reference_steps(scene, view_layer, frames, size, camera, glass))
 
 
@@ -152,7 +152,7 @@ def read_reference_steps(
     camera: bpy.types.Object | None = None,
     glass: str = "opaque",
 ) -> Generator[Steps, None, Reference]:
-    """Reads the first frame of a shot, and of objects that appear later the frame in which they do, in steps.
+    """Read the first frame of a shot, and of objects that appear later the frame in which they do, in steps.
 
     The scene is left as it was. Yields how many frames of simulations were stepped, and of how many.
 
@@ -188,7 +188,7 @@ def read_reference_steps(
 
 
 def _first_appearances(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: FrameMap) -> list[int]:
-    """Returns the index of the first sample, and of those in which an object becomes visible in renders."""
+    """Return the index of the first sample, and of those in which an object becomes visible in renders."""
     chosen = {0}
     times = [time_of(scene, frame) for frame in frames.frame_numbers]
     for obj in view_layer.objects:

@@ -60,7 +60,7 @@ class PointTracker:
     def draw_items(
         self, depsgraph: bpy.types.Depsgraph, space: bpy.types.SpaceView3D | None = None, skip_slow: bool = False
     ) -> Iterator[DrawItem]:
-        """Returns what to draw of an evaluated view layer.
+        """Return what to draw of an evaluated view layer.
 
         Args:
             depsgraph: Its evaluation.
@@ -99,7 +99,7 @@ class PointTracker:
     def _follow(
         self, first: OverlayMesh, frame: float, seen: Instance, skip_slow: bool
     ) -> tuple[InstanceKey, OverlayMesh, Float32 | None] | None:
-        """Returns the present state of a mesh; None where it is skipped."""
+        """Return the present state of a mesh; None where it is skipped."""
         reader, mesh = self.reference.reader, seen.obj.data
         state = self._states.get(seen.key)
         if state is None or state.first is not first:
@@ -117,7 +117,7 @@ class PointTracker:
         return seen.key, present, positions
 
     def _carry(self, state: _MeshState, frame: float, seen: Instance) -> OverlayMesh:
-        """Returns a mesh with a new topology; the origins of its points are carried over from its latest positions."""
+        """Return a mesh with a new topology; the origins of its points are carried over from its latest positions."""
         reader, mesh = self.reference.reader, seen.obj.data
         latest = state.latest
         births = np.zeros(len(latest.origins), np.int32) if latest.births is None else latest.births

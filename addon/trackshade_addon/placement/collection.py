@@ -41,13 +41,13 @@ class PlacedResult:
 
 
 def tag(block: Block, result: ResultFolder) -> Block:
-    """Marks a data-block as part of a placed result, and returns it."""
+    """Mark a data-block as part of a placed result, and return it."""
     block[PLATE_KEY] = str(result.folder)
     return block
 
 
 def stored_path(path: Path) -> str:
-    """Returns a path as the scene should store it.
+    """Return a path as the scene should store it.
 
     It is relative to the open file where Blender's preferences say so, so that both may be moved together.
     """
@@ -58,7 +58,7 @@ def stored_path(path: Path) -> str:
 
 
 def choose_view_layer(scene: bpy.types.Scene, name: str | None, result: ResultFolder) -> str | None:
-    """Returns the name of the view layer that shows the result, or None for all of them.
+    """Return the name of the view layer that shows the result, or None for all of them.
 
     Args:
         scene: The scene.
@@ -79,7 +79,7 @@ def choose_view_layer(scene: bpy.types.Scene, name: str | None, result: ResultFo
 def make_result_collection(
     scene: bpy.types.Scene, result: ResultFolder, view_layer: str | None
 ) -> bpy.types.Collection:
-    """Makes the collection of a result, visible only in `view_layer` unless that is None."""
+    """Make the collection of a result, visible only in `view_layer` unless that is None."""
     root = _root_collection(scene)
     if root is None:
         root = bpy.data.collections.new(_NAME)
@@ -96,7 +96,7 @@ def make_result_collection(
 
 
 def remove_empty_collections(scene: bpy.types.Scene) -> None:
-    """Removes the collections of results that hold nothing any more, and "Trackshade" itself if it is empty."""
+    """Remove the collections of results that hold nothing any more, and "Trackshade" itself if it is empty."""
     root = _root_collection(scene)
     if root is not None:
         for item in [item for item in root.children if PLATE_KEY in item and not (item.objects or item.children)]:

@@ -15,7 +15,7 @@ Variable = tuple[str, bpy.types.ID, str]  # type of data-block, data-block, path
 def drive(
     owner: bpy.types.bpy_struct, path: str, expression: str, variables: Mapping[str, Variable], axis: int = -1
 ) -> bpy.types.Driver:
-    """Drives a property by an expression.
+    """Drive a property by an expression.
 
     The value arrives unchanged: Blender 5 gives a new driver a curve from (0, 0) to (1, 1), which would turn values
     below 0.0001 into 0.
@@ -44,7 +44,7 @@ def drive(
 
 
 def drive_by_frame(owner: Any, path: str, values: Mapping[int, float]) -> None:
-    """Drives a property by the number of the frame that is evaluated, in whichever scene that is.
+    """Drive a property by the number of the frame that is evaluated, in whichever scene that is.
 
     Args:
         owner: Structure that has the property.
@@ -74,7 +74,7 @@ def drive_by_frame(owner: Any, path: str, values: Mapping[int, float]) -> None:
 
 
 def clear_empty_animation(block: Any) -> None:
-    """Clears the animation data that removed drivers leave behind, unless the data-block is animated otherwise."""
+    """Clear the animation data that removed drivers leave behind, unless the data-block is animated otherwise."""
     data = block.animation_data
     if data is not None and data.action is None and not data.drivers and not data.nla_tracks:
         block.animation_data_clear()

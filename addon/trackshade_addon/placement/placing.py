@@ -48,7 +48,7 @@ class PreparedResult:
     interpolation: str | None  # see `place`
 
     def place(self, scene: bpy.types.Scene) -> PlacedResult:
-        """Brings the result into its scene, within milliseconds. Raises the errors of the function `place`."""
+        """Bring the result into its scene, within milliseconds. Raises the errors of the function `place`."""
         result, sequence = self.result, self.sequence
         if self.mode in OVER_RENDER:
             return self._place_over_render(scene)
@@ -162,7 +162,7 @@ def prepare(
     interpolation: str | None = None,
     texture_size: int | None = None,
 ) -> Generator[Future[Any] | None, None, PreparedResult | PreparedTextures]:
-    """Does all of `place` that takes time, in steps. A step yields the future of a thread that it waits for, or None.
+    """Do all of `place` that takes time, in steps. A step yields the future of a thread that it waits for, or None.
 
     The scene may change between two steps, so each asks `find_scene` for it. Only the `place` method of what is
     returned changes the scene. See `place` for the arguments and errors.
@@ -204,14 +204,14 @@ def prepare(
 
 
 def remove(placed: PlacedResult) -> None:
-    """Removes everything that `place` added; does nothing where it is gone already."""
+    """Remove everything that `place` added; do nothing where it is gone already."""
     scene = bpy.data.scenes.get(placed.scene)
     if scene is not None:
         remove_result(scene, placed.folder)
 
 
 def _color_warnings(scene: bpy.types.Scene, sample: Path, space: str) -> list[str]:
-    """Returns a warning if the view transform changes the plate's colors."""
+    """Return a warning if the view transform changes the plate's colors."""
     fraction, most = changed_fraction(sample, scene, space)
     if fraction <= 0.001:
         return []

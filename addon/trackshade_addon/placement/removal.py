@@ -17,7 +17,7 @@ from .uv_maps import remove_uv_maps
 
 
 def remove_result(scene: bpy.types.Scene, folder: Path, uv_maps: bool = True) -> None:
-    """Removes everything of a result from a scene. The result's files stay.
+    """Remove everything of a result from a scene. The result's files stay.
 
     Args:
         scene: The scene.
@@ -36,7 +36,7 @@ def remove_result(scene: bpy.types.Scene, folder: Path, uv_maps: bool = True) ->
 
 
 def remove_textures(scene: bpy.types.Scene, tag: str | None = None, uv_maps: bool = False) -> int:
-    """Restores the materials of all objects that show a result.
+    """Restore the materials of all objects that show a result.
 
     Args:
         scene: The scene.
@@ -59,7 +59,7 @@ def remove_textures(scene: bpy.types.Scene, tag: str | None = None, uv_maps: boo
 
 
 def remove_unused(scene: bpy.types.Scene, tag: str | None = None) -> None:
-    """Removes data-blocks of a result (None: of any) that nothing uses any more, and empty collections."""
+    """Remove data-blocks of a result (None: of any) that nothing uses any more, and empty collections."""
     for blocks in (bpy.data.meshes, bpy.data.cameras, bpy.data.materials, bpy.data.node_groups, bpy.data.images,
                    bpy.data.actions):  # fmt: skip
         for block in [item for item in blocks if item.users == 0 and PLATE_KEY in item]:

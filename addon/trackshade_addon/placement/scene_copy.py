@@ -18,7 +18,7 @@ from .collection import PLATE_KEY
 
 
 def save_copy(path: Path) -> Path:
-    """Saves the session as a copy whose image paths are relative to the copy.
+    """Save the session as a copy whose image paths are relative to the copy.
 
     The session goes on as the file it was, saved or not, with its paths.
 
@@ -56,13 +56,13 @@ def save_copy(path: Path) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    """Returns the reason of an error; Blender's message names the file again before it."""
+    """Return the reason of an error; Blender's message names the file again before it."""
     return getattr(error, "strerror", None) or str(error).strip().rsplit(": ", 1)[-1].rstrip(".")
 
 
 @contextlib.contextmanager
 def _relative_paths() -> Iterator[None]:
-    """Makes the paths of results' images and tracks relative to the open file for a while.
+    """Make the paths of results' images and tracks relative to the open file for a while.
 
     Blender then rebases them to the copy's folder. In a session without a file it makes all paths relative by itself.
     """
@@ -82,7 +82,7 @@ def _relative_paths() -> Iterator[None]:
 
 
 def _holders() -> Iterator[Any]:
-    """Returns what has a file path and belongs to a result."""
+    """Return what has a file path and belongs to a result."""
     yield from (image for image in bpy.data.images if PLATE_KEY in image)
     for obj in bpy.data.objects:
         if PLATE_KEY in obj:

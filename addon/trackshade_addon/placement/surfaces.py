@@ -26,7 +26,7 @@ from trackshade.client import later
 from trackshade.core.errors import OutputError, ShotError, UsageError
 from trackshade.shot import Geometry, Shot
 
-from ..backend import current_prefs
+from ..backend.prefs import current_prefs
 from ..backend.tasks import CancellableTask, run_backend_task
 from .collection import PlacedResult, choose_view_layer, make_result_collection, stored_path, tag
 from .color import inverse_space
@@ -52,7 +52,7 @@ class TextureBake(Future[None]):
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
-        """Starts the bake.
+        """Start the bake.
 
         Args:
             folder: Folder of the result.
@@ -75,7 +75,7 @@ class TextureBake(Future[None]):
         threading.Thread(target=self._run, args=arguments, name="trackshade-bake", daemon=True).start()
 
     def stop(self) -> None:
-        """Cancels the bake if it is still running, and keeps an earlier one. Returns at once."""
+        """Cancel the bake if it is still running, and keep an earlier one. Returns at once."""
         if not self.done():
             self._task.cancel()
 
@@ -102,7 +102,7 @@ class TexturePlan:
     options: dict[str, Any]  # plain values for the backend task "bake"
 
     def discard(self) -> None:
-        """Removes the UV maps that were added for it."""
+        """Remove the UV maps that were added for it."""
         remove_uv_maps([obj for obj in bpy.data.objects if obj.name in self.uv_maps])
 
 
@@ -114,7 +114,7 @@ class PreparedTextures:
     mode: str
 
     def place(self, scene: bpy.types.Scene) -> PlacedResult:
-        """Puts the textures onto the scene's objects, within milliseconds.
+        """Put the textures onto the scene's objects, within milliseconds.
 
         Raises:
             OutputError: The textures are missing or damaged.
@@ -130,7 +130,7 @@ class PreparedTextures:
 def prepare_textures(
     folder: Path, find_scene: Callable[[], bpy.types.Scene], mode: str, size: int | None = None
 ) -> Generator[Future[Any] | None, None, PreparedTextures]:
-    """Does all that takes time, in steps. A step yields the future that it waits for: a thread or a process.
+    """Do all that takes time, in steps. A step yields the future that it waits for: a thread or a process.
 
     The scene may change between two steps, so each asks `find_scene` for it. One of them steps through a frame of it.
 
@@ -164,7 +164,7 @@ def prepare_textures(
 
 
 def _plan_textures(result: ResultFolder, shot: Shot, scene: bpy.types.Scene, size: int | None) -> TexturePlan:
-    """Finds the objects to texture, gives meshes UV maps where they need one, and writes the texture coordinates.
+    """Find the objects to texture, give meshes UV maps where they need one, and write the texture coordinates.
 
     Textures of this result that the scene shows are removed first.
 
@@ -268,7 +268,7 @@ def _read_result_and_shot(folder: Path) -> tuple[ResultFolder, Shot]:
 
 
 def _changed_meshes(shot: Shot, current: Shot, uv_maps: dict[str, str]) -> frozenset[str]:
-    """Returns the names of the meshes whose vertices have changed since the shot."""
+    """Return the names of the meshes whose vertices have changed since the shot."""
     geometries = {track.name: [current.geometries[index] for index in track.geometries] for track in current.meshes}
     return frozenset(
         track.name
@@ -280,7 +280,7 @@ def _changed_meshes(shot: Shot, current: Shot, uv_maps: dict[str, str]) -> froze
 
 
 def _same_vertices(one: Geometry, other: Geometry) -> bool:
-    """Returns whether two meshes have the same vertices in the same order, by the edges between them.
+    """Return whether two meshes have the same vertices in the same order, by the edges between them.
 
     Diagonals of four-sided faces do not count: they are a matter of rounding.
     """
@@ -295,7 +295,7 @@ def _same_vertices(one: Geometry, other: Geometry) -> bool:
 
 
 def _edges(geometry: Geometry) -> np.ndarray:
-    """Returns one number for each edge of the triangles."""
+    """Return one number for each edge of the triangles."""
     pairs = np.concatenate(
         [geometry.triangles[:, [0, 1]], geometry.triangles[:, [1, 2]], geometry.triangles[:, [2, 0]]]
     )

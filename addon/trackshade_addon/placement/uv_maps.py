@@ -40,7 +40,7 @@ _MOST_MAPS = 8  # of a mesh, in any Blender
 
 
 def find_textured_objects(scene: bpy.types.Scene, shot: Shot) -> tuple[dict[str, bpy.types.Object], dict[str, str]]:
-    """Finds the scene's objects that can have a texture of this shot.
+    """Find the scene's objects that can have a texture of this shot.
 
     Returns:
         The objects by name, and by name why others cannot ("is no mesh").
@@ -65,7 +65,7 @@ def find_textured_objects(scene: bpy.types.Scene, shot: Shot) -> tuple[dict[str,
 
 
 def choose_uv_maps(objects: dict[str, bpy.types.Object]) -> tuple[dict[str, str], dict[str, str]]:
-    """Chooses the UV map to bake each object for, and unwraps a mesh anew where it has none that will do.
+    """Choose the UV map to bake each object for, and unwrap a mesh anew where it has none that will do.
 
     Returns:
         Name of the UV map by object, and by object why it can have none.
@@ -89,7 +89,7 @@ def choose_uv_maps(objects: dict[str, bpy.types.Object]) -> tuple[dict[str, str]
 
 
 def remove_uv_maps(objects: list[bpy.types.Object]) -> None:
-    """Removes the UV maps that were added to these objects' meshes, unless an object still shows a result with it."""
+    """Remove the UV maps that were added to these objects' meshes, unless an object still shows a result with it."""
     used = {obj.data for obj in bpy.data.objects if KEY in obj}
     for mesh in {obj.data for obj in objects if isinstance(obj.data, bpy.types.Mesh)} - used:
         layer = mesh.uv_layers.get(UV_MAP) if UV_MAP in mesh.get(_ADDED_KEY, "") else None
@@ -103,7 +103,7 @@ def remove_uv_maps(objects: list[bpy.types.Object]) -> None:
 def capture_coordinates(
     scene: bpy.types.Scene, result: ResultFolder, shot: Shot, uv_maps: dict[str, str], path: Path
 ) -> Shot:
-    """Captures the texture coordinates of the scene's evaluated meshes, as a shot of few frames.
+    """Capture the texture coordinates of the scene's evaluated meshes, as a shot of few frames.
 
     Args:
         scene: The scene.
@@ -132,7 +132,7 @@ def capture_coordinates(
 
 
 def _visibility(track: MeshTrack) -> list[np.ndarray]:
-    """Returns [T] bool arrays: when a mesh is visible with its first geometry, and with a few others."""
+    """Return [T] bool arrays: when a mesh is visible with its first geometry, and with a few others."""
     used = np.array([track.geometry_at(t) for t in range(len(track.visible))])
     seen = [index for index in track.geometries if np.any(track.visible & (used == index))]
     some = np.unique(np.linspace(0, len(seen) - 1, min(len(seen), _TOPOLOGIES)).round().astype(int))
@@ -142,7 +142,7 @@ def _visibility(track: MeshTrack) -> list[np.ndarray]:
 def _cover(
     visible: np.ndarray,  # [M, T] bool, each row with at least one True
 ) -> list[int]:
-    """Returns a few samples so that each row is True in one of them."""
+    """Return a few samples so that each row is True in one of them."""
     chosen: set[int] = set()
     while len(visible):
         best = int(np.argmax(visible.sum(axis=0)))
@@ -152,7 +152,7 @@ def _cover(
 
 
 def _choose(mesh: bpy.types.Mesh) -> str | None:
-    """Returns a UV map's name; None where no map of the mesh will do, and it cannot be given one."""
+    """Return a UV map's name; None where no map of the mesh will do, and it cannot be given one."""
     if mesh.get(_ADDED_KEY) and UV_MAP in mesh.uv_layers:
         return UV_MAP
     rendered = next((layer for layer in mesh.uv_layers if layer.active_render), None)
@@ -168,7 +168,7 @@ def _choose(mesh: bpy.types.Mesh) -> str | None:
 
 
 def can_hold_texture(mesh: bpy.types.Mesh, layer: bpy.types.MeshUVLoopLayer) -> bool:
-    """Returns whether a UV map lies in the unit square with hardly any overlaps."""
+    """Return whether a UV map lies in the unit square with hardly any overlaps."""
     if not len(mesh.loops):
         return True
     uv = np.empty((len(mesh.loops), 2), np.float32)
@@ -184,7 +184,7 @@ def can_hold_texture(mesh: bpy.types.Mesh, layer: bpy.types.MeshUVLoopLayer) -> 
 def _overlap(
     corners: np.ndarray,  # [F, 3, 2] texture coordinates
 ) -> float:
-    """Estimates which fraction of the area of triangles is covered several times, by probing; 1 where there is none."""
+    """Estimate which fraction of the area of triangles is covered several times, by probing; 1 where there is none."""
     a, second, third = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = second[:, 0] * third[:, 1] - second[:, 1] * third[:, 0]  # twice, signed
     if not np.abs(area).sum() > 1e-9:
@@ -212,7 +212,7 @@ def _overlap(
 
 
 def _unwrap(mesh: bpy.types.Mesh) -> str | None:
-    """Unwraps a mesh on a new UV map by Smart UV Project, in a temporary scene.
+    """Unwrap a mesh on a new UV map by Smart UV Project, in a temporary scene.
 
     Returns:
         The map's name; None where the mesh has as many maps as it can have.
@@ -248,7 +248,7 @@ def _unwrap(mesh: bpy.types.Mesh) -> str | None:
 
 @contextlib.contextmanager
 def _keep_active(mesh: bpy.types.Mesh) -> Iterator[None]:
-    """Keeps the active UV maps the same while maps are added and removed."""
+    """Keep the active UV maps the same while maps are added and removed."""
     active = "" if mesh.uv_layers.active is None else mesh.uv_layers.active.name
     rendered = next((layer.name for layer in mesh.uv_layers if layer.active_render), "")
     try:
@@ -262,7 +262,7 @@ def _keep_active(mesh: bpy.types.Mesh) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _use_in_renders(uv_maps: list[tuple[bpy.types.Mesh, str]]) -> Iterator[None]:
-    """Makes renders use these UV maps for a while."""
+    """Make renders use these UV maps for a while."""
     with contextlib.ExitStack() as stack:
         for mesh, name in dict(uv_maps).items():
             stack.enter_context(_keep_active(mesh))

@@ -21,7 +21,7 @@ __all__ = ["build_scene", "render_descriptions"]
 def render_descriptions(
     paths: Sequence[Path], folder: Path, write_frames: Callable[[Path, np.ndarray], None], report: Callable[[int], None]
 ) -> None:
-    """Build, capture and render scenes; leaves the last of them open.
+    """Build, capture and render scenes; leave the last of them open.
 
     Args:
         paths: Files of scene descriptions; see `build.build_scene`.
