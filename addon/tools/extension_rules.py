@@ -92,7 +92,7 @@ def archive_faults(path: Path, package_files: Iterable[str]) -> Iterator[str]:
                 yield from code_faults(name, source)
                 yield from permission_faults(name, source, manifest.get("permissions", {}))
         if "LICENSE" not in names:
-            yield "The licence is missing."
+            yield "The license is missing."
         listed = {wheel.removeprefix("./") for wheel in manifest.get("wheels", ())}
         held = {name for name in names if name.endswith(".whl")}
         for name in sorted(listed ^ held):

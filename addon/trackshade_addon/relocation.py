@@ -37,11 +37,9 @@ def attach() -> None:
     data = extension_data_folder()
     if data is not None and extension_data.has_data(data):
         results = unsaved_results_folder()
-        _moved = extension_data.rename_to_new_folders(data, results)
+        _moved = extension_data.move(data, results)
         if _moved.to_copy and not bpy.app.background:
-            _task = BackgroundTask(
-                lambda task: extension_data.copy_to_new_folders(data, results, task.report, task), "Moving"
-            )
+            _task = BackgroundTask(lambda task: extension_data.move(data, results, task.report, task), "Moving")
             bpy.app.timers.register(_follow, first_interval=TICK, persistent=True)
         _print(_moved)
     if not bpy.app.background:  # `register` cannot access the open file yet

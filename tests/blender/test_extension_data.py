@@ -86,11 +86,11 @@ def current() -> Environment | None:
 
 
 def copy_over(data: Path, task: CancellableTask | None = None, report: Callable[..., None] = lambda *_: None) -> Moved:
-    return extension_data.copy_to_new_folders(data, folders.unsaved_results_dir(), report, task or CancellableTask())
+    return extension_data.move(data, folders.unsaved_results_dir(), report, task or CancellableTask())
 
 
 def rename_over(data: Path) -> Moved:
-    return extension_data.rename_to_new_folders(data, folders.unsaved_results_dir())
+    return extension_data.move(data, folders.unsaved_results_dir())
 
 
 def test_results_and_environment_are_moved_out_once(here: Path) -> None:

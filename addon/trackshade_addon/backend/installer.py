@@ -80,7 +80,7 @@ def set_up(
         OutputError: the folder cannot be written, or its disk is full.
         UsageError: there is no suitable Python, or wheels are missing.
         JobError: the network, a proxy or something else failed.
-        CancelledError: the task was cancelled.
+        CancelledError: the task was canceled.
     """
     home = prefs.home
     report(0.0, "Checking")

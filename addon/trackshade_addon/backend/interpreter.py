@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import platform
@@ -50,11 +51,9 @@ def find_interpreter(path: str, task: CancellableTask, has_pip: bool = False) ->
     """
     if path:
         return check_interpreter(path, task, has_pip)
-    names = [f"python3.{minor}" for minor in (13, 12, 11, 14)] + ["python3", "python"]
-    candidates = [find_program(name) for name in names]
-    candidates.insert(0, sys.executable)
+    names = (*(f"python3.{minor}" for minor in (13, 12, 11, 14)), "python3", "python")
     first: UsageError | None = None
-    for candidate in candidates:
+    for candidate in (sys.executable, *map(find_program, names)):
         if candidate:
             try:
                 return check_interpreter(candidate, task, has_pip)
@@ -99,11 +98,9 @@ def detect_device(task: CancellableTask) -> str:
     """Detect the kind of device of this machine: "cuda", "mps" or "cpu"."""
     if sys.platform == "darwin":
         return "mps" if platform.machine() == "arm64" else "cpu"
-    tool = find_program("nvidia-smi")
-    if tool is None:
-        return "cpu"
-    try:
-        result = task.run([tool, "-L"], limit=TIME_LIMIT)
-    except OSError:
-        return "cpu"
-    return "cuda" if result.code == 0 and any(line.startswith("GPU ") for line in result.tail) else "cpu"
+    with contextlib.suppress(OSError):
+        if tool := find_program("nvidia-smi"):
+            result = task.run([tool, "-L"], limit=TIME_LIMIT)
+            if result.code == 0 and any(line.startswith("GPU ") for line in result.tail):
+                return "cuda"
+    return "cpu"

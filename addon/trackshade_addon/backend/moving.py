@@ -45,7 +45,7 @@ def move_models(target: Path, report: Report, task: CancellableTask) -> Path:
     Raises:
         OutputError: the folder cannot be written, its disk is full, or a copy differs. The models stay where they were.
         UsageError: TRACKSHADE_MODELS sets the folder, or one folder lies in the other.
-        CancelledError: the task was cancelled. The models stay where they were.
+        CancelledError: the task was canceled. The models stay where they were.
     """
     source, target = folders.models_dir().absolute(), target.absolute()
     variable = os.environ.get("TRACKSHADE_MODELS")
@@ -109,28 +109,20 @@ def rename(places: Mapping[Path, Path]) -> bool:
 
 
 def copy(places: Mapping[Path, Path], target: Path, report: Report, task: CancellableTask) -> None:
-    """Copy files and folders, and compare the copies with the originals.
+    """Copy files and folders to new paths in the folder `target`, and compare the copies with the originals.
 
     The new paths appear together, when all copies are complete; after an error there are none. Links are copied as
     links.
 
-    Args:
-        places: new path of each file or folder, in the folder `target`.
-        target: the folder that they are copied to.
-        report: called as report(fraction, message).
-        task: cancels the copying.
-
     Raises:
         OutputError: there is not enough space, or a copy differs.
         OSError: from the file system.
-        CancelledError: the task was cancelled.
+        CancelledError: the task was canceled.
     """
     part = target / f"{PART}{secrets.token_hex(3)}"
-    copies = [
-        (old.name, path, part / new.name / path.relative_to(old)) for old, new in places.items() for path in _walk(old)
-    ]
-    files = [item for item in copies if item[1].is_file() and not item[1].is_symlink()]
-    total = sum(path.stat().st_size for _, path, _ in files)
+    copies = {path: part / new.name / path.relative_to(old) for old, new in places.items() for path in _walk(old)}
+    files = {path: copied for path, copied in copies.items() if path.is_file() and not path.is_symlink()}
+    total = sum(path.stat().st_size for path in files)
     free = shutil.disk_usage(target).free
     if free < total:
         raise OutputError(
@@ -141,23 +133,22 @@ def copy(places: Mapping[Path, Path], target: Path, report: Report, task: Cancel
     placed: list[Path] = []
     try:
         part.mkdir()
-        for _, path, copied in copies:  # folders before their content
+        for path, copied in copies.items():  # folders before their content
             if path.is_symlink():
                 os.symlink(os.readlink(path), copied, target_is_directory=path.is_dir())
             elif path.is_dir():
                 copied.mkdir()
-        digests: list[bytes] = []
-        done = 0
-        for name, path, copied in files:
-            digests.append(_copy_file(path, copied, task))
+        digests: dict[Path, bytes] = {}
+        done = 0  # bytes that were copied, and bytes that were compared
+        for path, copied in files.items():
+            digests[path] = _copy_file(path, copied, task)
             done += path.stat().st_size
-            report(0.5 * done / max(1, total), f"Copying {name}")
-        done = 0
-        for (name, path, copied), digest in zip(files, digests, strict=True):
-            if _digest(copied, task) != digest:
+            report(0.5 * done / max(1, total), f"Copying {copied.relative_to(part).parts[0]}")
+        for path, copied in files.items():
+            if _digest(copied, task) != digests[path]:
                 raise OutputError("copy-differs", f"The copy of {path} differs from it.", "Check that disk.")
             done += path.stat().st_size
-            report(0.5 + 0.5 * done / max(1, total), f"Comparing {name}")
+            report(0.5 * done / max(1, total), f"Comparing {copied.relative_to(part).parts[0]}")
         task.check()
         for new in places.values():
             os.rename(part / new.name, new)

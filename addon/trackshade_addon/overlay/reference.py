@@ -33,7 +33,7 @@ _BLACK = (0.0, 0.0, 0.0, -1.0)
 class OverlayMesh:
     """A mesh with one topology, as it was when it was first seen with it; instances share one."""
 
-    # [V, 3] object space, metres: where each vertex was when it was first seen (`trackshade.shot.Geometry.origins`)
+    # [V, 3] object space, meters: where each vertex was when it was first seen (`trackshade.shot.Geometry.origins`)
     origins: Float32
     triangles: Int32  # [F, 3] vertex indices of all triangles
     two_sided: Int32  # [F, 3] triangles that are visible from both sides

@@ -28,7 +28,7 @@ class DrawItem:
     key: InstanceKey  # instance that brought its positions; instances of one mesh share it
     start: InstanceStart  # how the instance was first seen
     mesh: OverlayMesh  # the mesh with its present topology
-    positions: Float32 | None  # [V, 3] object space, metres; None where they are `mesh.origins`
+    positions: Float32 | None  # [V, 3] object space, meters; None where they are `mesh.origins`
     matrix_world: Matrix  # object space to world space
 
 

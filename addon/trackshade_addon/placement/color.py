@@ -97,8 +97,8 @@ def take_sample(path: Path, folder: Path) -> Path:
 def warm_up(scene: bpy.types.Scene) -> None:
     """Make Blender compute its tables for the scene's colors, which takes up to a second the first time."""
     with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
-        write_png(Path(folder) / "grey.png", np.full((4, 4, 3), 128, np.uint8))
-        changed_fraction(Path(folder) / "grey.png", scene, inverse_space(scene)[0])
+        write_png(Path(folder) / "gray.png", np.full((4, 4, 3), 128, np.uint8))
+        changed_fraction(Path(folder) / "gray.png", scene, inverse_space(scene)[0])
 
 
 def changed_fraction(path: Path, scene: bpy.types.Scene, space: str) -> tuple[float, int]:

@@ -29,7 +29,7 @@ from .sequence import Sequence, play_in_shader
 BORDER = 16  # pixels of the scene's frame, on each side
 NEAREST = 1.02  # times the near clipping distance
 
-# The scale of the frame at the plate's distance: what one unit of the side that the sensor spans is in metres.
+# The scale of the frame at the plate's distance: what one unit of the side that the sensor spans is in meters.
 _DISTANCE = "max(d, near * 1.01)"
 _UNIT = f"(ortho if kind == 1 else sensor / lens * {_DISTANCE})"
 _RAYS = ("visible_diffuse", "visible_glossy", "visible_transmission", "visible_volume_scatter", "visible_shadow")
@@ -115,7 +115,7 @@ def add_plate(
         collection: Collection to link it to.
         camera: The camera.
         material: Material of the plate.
-        distance: From the camera, metres; None for `default_distance`, in front of older plates of this camera.
+        distance: From the camera, meters; None for `default_distance`, in front of older plates of this camera.
     """
     mesh = tag(make_mesh(f"{result.name} plate", plate_area(result.fit)), result)
     mesh.materials.append(material)
@@ -127,7 +127,7 @@ def add_plate(
     plane = tag(bpy.data.objects.new(f"{result.name} plate {camera.name}", mesh), result)
     collection.objects.link(plane)
     _attach(plane, camera, result.fit, distance)
-    plane.display_type = "WIRE"  # in a solid viewport it would be a grey board in front of everything
+    plane.display_type = "WIRE"  # in a solid viewport it would be a gray board in front of everything
     plane.hide_select = True  # otherwise every click through the camera would pick it
     for name in _RAYS:
         setattr(plane, name, False)
@@ -151,7 +151,7 @@ def show_in_ranges(plane: bpy.types.Object, ranges: list[tuple[int, int]], curre
 
 
 def default_distance(camera: bpy.types.Camera, result: ResultFolder) -> float:
-    """Compute how far from its camera a plate lies by default, metres.
+    """Compute how far from its camera a plate lies by default, meters.
 
     That is just behind the near clipping distance, so that nothing comes before it and no fog lies between. But
     Blender's locations are float32, and far from the world's origin they would make so near a plate jitter: there it
@@ -185,7 +185,7 @@ def depth_of_field_warnings(cameras: list[bpy.types.Object]) -> list[str]:
 
 
 def _attach(plane: bpy.types.Object, camera: bpy.types.Object, fit: SizeFit, distance: float) -> None:
-    """Parent a plate to a camera, `distance` metres along its axis, and drive it to fill the frame.
+    """Parent a plate to a camera, `distance` meters along its axis, and drive it to fill the frame.
 
     The distance stays editable as the plate's custom property "distance"; the plate never comes nearer than the near
     clipping distance.
@@ -193,7 +193,7 @@ def _attach(plane: bpy.types.Object, camera: bpy.types.Object, fit: SizeFit, dis
     plane.parent = camera
     plane.matrix_parent_inverse.identity()
     plane["distance"] = float(distance)
-    plane.id_properties_ui("distance").update(min=0.0, description="Metres from the camera", subtype="DISTANCE")
+    plane.id_properties_ui("distance").update(min=0.0, description="Meters from the camera", subtype="DISTANCE")
     for axis, extent in enumerate(_frame_extent(camera.data.sensor_fit, fit)):
         _drive(plane, "scale", axis, f"{_UNIT} * {extent!r} / size", camera)
         _drive(plane, "location", axis, f"{_UNIT} * shift / size", camera)

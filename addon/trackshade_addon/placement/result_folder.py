@@ -29,7 +29,7 @@ class ResultFolder:
     view_layer: str  # name of the view layer that was captured
     fit: SizeFit  # how the images lie over the scene's frame
     camera: CameraTrack  # camera of the samples; its intrinsics are in pixels of the images
-    nearest: float  # least depth that the camera saw, metres; infinite where that is not known
+    nearest: float  # least depth that the camera saw, meters; infinite where that is not known
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -41,26 +41,21 @@ TRACKS = "tracks.shot"
 COORDINATES = "coordinates.shot"
 FORMAT = 1
 _KINDS = ("texture", "variation")
-_SAME_EDGES = 0.6  # two thirds of a quad mesh's edges are no diagonals
+_MIN_SHARED_EDGES = 0.6  # two triangulations of the same quads differ in the diagonals: a third of the edges
 
 
 class TextureBake(Future[None]):
-    """A bake of a result's textures by the backend's environment, in another process.
+    """A bake of a result's textures by the backend's environment, in another process, which starts at once.
 
-    Attributes:
-        progress: 0 to 1.
+    Args:
+        folder: Folder of the result.
+        options: Plain values for `trackshade.results.baking.BakeOptions`.
+
+    Raises:
+        UsageError: There is no environment of the backend on this computer.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
-        """Start the bake.
-
-        Args:
-            folder: Folder of the result.
-            options: Plain values for `trackshade.results.baking.BakeOptions`.
-
-        Raises:
-            UsageError: There is no environment of the backend on this computer.
-        """
         python = current_prefs().python()
         if python is None:
             raise UsageError(
@@ -69,7 +64,7 @@ class TextureBake(Future[None]):
                 "Press Set Up in the Backend panel.",
             )
         super().__init__()
-        self.progress = 0.0
+        self.progress = 0.0  # 0 to 1
         self._task = CancellableTask()
         arguments = (python, "bake", str(folder), json.dumps(options))
         threading.Thread(target=self._run, args=arguments, name="trackshade-bake", daemon=True).start()
@@ -92,10 +87,11 @@ class TextureBake(Future[None]):
 
 
 @dataclass(frozen=True)
-class TexturePlan:
-    """What to bake, and for which objects."""
+class PreparedTextures:
+    """What to bake for which objects; once it is baked, `place` puts the textures onto the objects."""
 
     folder: Path  # folder of the result
+    mode: str  # one of TEXTURE_MODES
     uv_maps: dict[str, str]  # name of the UV map by object
     changed: frozenset[str]  # names of objects whose faces differ from those in the shot, so that its tracks do not fit
     warnings: tuple[str, ...]  # sentences about what is left out
@@ -105,14 +101,6 @@ class TexturePlan:
         """Remove the UV maps that were added for it."""
         remove_uv_maps([obj for obj in bpy.data.objects if obj.name in self.uv_maps])
 
-
-@dataclass(frozen=True)
-class PreparedTextures:
-    """A result whose textures are baked."""
-
-    plan: TexturePlan
-    mode: str
-
     def place(self, scene: bpy.types.Scene) -> PlacedResult:
         """Put the textures onto the scene's objects, within milliseconds.
 
@@ -121,16 +109,16 @@ class PreparedTextures:
             ShotError: The scene lacks the objects.
         """
         try:
-            return _place_textures(self.plan, scene, self.mode)
+            return _place_textures(self, scene)
         except BaseException:
-            self.plan.discard()
+            self.discard()
             raise
 
 
 def prepare_textures(
     folder: Path, find_scene: Callable[[], bpy.types.Scene], mode: str, size: int | None = None
 ) -> Generator[Future[Any] | None, None, PreparedTextures]:
-    """Do all that takes time, in steps. A step yields the future that it waits for: a thread or a process.
+    """Bake the textures of a result in steps, each of which yields the future of a thread or process that it waits for.
 
     The scene may change between two steps, so each asks `find_scene` for it. One of them steps through a frame of it.
 
@@ -149,7 +137,7 @@ def prepare_textures(
     reading = later(_read_result_and_shot, folder)
     yield reading
     result, shot = reading.result()
-    plan = _plan_textures(result, shot, find_scene(), size)
+    plan = _plan_textures(result, shot, find_scene(), mode, size)
     try:
         baking = TextureBake(plan.folder, plan.options)
         try:
@@ -160,10 +148,12 @@ def prepare_textures(
     except BaseException:
         plan.discard()
         raise
-    return PreparedTextures(plan, mode)
+    return plan
 
 
-def _plan_textures(result: ResultFolder, shot: Shot, scene: bpy.types.Scene, size: int | None) -> TexturePlan:
+def _plan_textures(
+    result: ResultFolder, shot: Shot, scene: bpy.types.Scene, mode: str, size: int | None
+) -> PreparedTextures:
     """Find the objects to texture, give meshes UV maps where they need one, and write the texture coordinates.
 
     Textures of this result that the scene shows are removed first.
@@ -199,18 +189,18 @@ def _plan_textures(result: ResultFolder, shot: Shot, scene: bpy.types.Scene, siz
     ]
     # The projection is always written, so that scenes which show it go on doing so.
     options = {"objects": sorted(uv_maps), "coordinates": str(path), "size": size, "projection": True}
-    return TexturePlan(result.folder, uv_maps, changed, tuple(warnings), options)
+    return PreparedTextures(result.folder, mode, uv_maps, changed, tuple(warnings), options)
 
 
-def _place_textures(plan: TexturePlan, scene: bpy.types.Scene, mode: str) -> PlacedResult:
+def _place_textures(plan: PreparedTextures, scene: bpy.types.Scene) -> PlacedResult:
     result = read_result(plan.folder)
     record = _read_texture_record(result)
     remove_result(scene, result.folder, uv_maps=False)
     space, warnings = inverse_space(scene, "the texture")
     warnings = [*plan.warnings, *warnings, *record["warnings"]]
-    projection = _load_projection(result, record, space) if mode == "projected" else None
+    projection = _load_projection(result, record, space) if plan.mode == "projected" else None
     collection = make_result_collection(scene, result, choose_view_layer(scene, None, result))
-    kind = "variation" if mode == "heat" else "texture"
+    kind = "variation" if plan.mode == "heat" else "texture"
     count = 0
     for entry in record["meshes"]:
         name = entry["name"]
@@ -291,16 +281,13 @@ def _same_vertices(one: Geometry, other: Geometry) -> bool:
     if not one.deforms and not np.allclose(one.at(0), other.at(0), rtol=0, atol=1e-4 * float(np.ptp(one.at(0)))):
         return False
     edges = _edges(one)
-    return bool(np.isin(edges, _edges(other)).mean() > _SAME_EDGES) if len(edges) else True
+    return bool(np.isin(edges, _edges(other)).mean() > _MIN_SHARED_EDGES) if len(edges) else True
 
 
 def _edges(geometry: Geometry) -> np.ndarray:
     """Return one number for each edge of the triangles."""
-    pairs = np.concatenate(
-        [geometry.triangles[:, [0, 1]], geometry.triangles[:, [1, 2]], geometry.triangles[:, [2, 0]]]
-    )
-    low, high = pairs.min(axis=1).astype(np.int64), pairs.max(axis=1).astype(np.int64)
-    return np.unique(low * geometry.positions.shape[1] + high)
+    pairs = np.sort(geometry.triangles[:, [[0, 1], [1, 2], [2, 0]]].astype(np.int64), axis=2)  # [F, 3, 2]
+    return np.unique(pairs[..., 0] * geometry.positions.shape[1] + pairs[..., 1])
 
 
 def _read_texture_record(result: ResultFolder) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap
 from trackshade.shot import MeshTrack, Shot
 
 from ..capture import capture
+from ..capture.camera import no_camera_error
 from .cameras import find_cameras
 from .collection import choose_view_layer
 from .materials import KEY
@@ -110,7 +110,7 @@ def capture_coordinates(
         result: The result.
         shot: The shot of the result.
         uv_maps: Name of the UV map by object.
-        path: File to write the shot to.
+        path: File to write the coordinates to.
 
     Raises:
         ShotError: The scene cannot be captured.
@@ -122,9 +122,11 @@ def capture_coordinates(
     cameras = find_cameras(scene, result)
     camera = next(iter(cameras.values()), scene.camera)
     if camera is None:
-        raise ShotError("no-camera", f"Scene '{scene.name}' has no camera.", "Add one; which one does not matter.")
-    meshes = [(scene.objects[name].data, uv_map) for name, uv_map in uv_maps.items()]
-    with _use_in_renders(meshes):
+        raise no_camera_error(scene)
+    with contextlib.ExitStack() as stack:
+        for mesh, uv_map in {scene.objects[name].data: uv_map for name, uv_map in uv_maps.items()}.items():
+            stack.enter_context(_keep_active(mesh))
+            mesh.uv_layers[uv_map].active_render = True  # the UV map that is captured
         frames = FrameMap(samples[0], samples[-1], 1.0, "exact", samples, shot.fps, "")
         captured = capture(scene, layer, frame_map=frames, size_fit=result.fit, camera=camera)
     captured.save(path, force=True)
@@ -258,13 +260,3 @@ def _keep_active(mesh: bpy.types.Mesh) -> Iterator[None]:
             mesh.uv_layers.active = mesh.uv_layers[active]
         if rendered in mesh.uv_layers:
             mesh.uv_layers[rendered].active_render = True
-
-
-@contextlib.contextmanager
-def _use_in_renders(uv_maps: list[tuple[bpy.types.Mesh, str]]) -> Iterator[None]:
-    """Make renders use these UV maps for a while."""
-    with contextlib.ExitStack() as stack:
-        for mesh, name in dict(uv_maps).items():
-            stack.enter_context(_keep_active(mesh))
-            mesh.uv_layers[name].active_render = True
-        yield
