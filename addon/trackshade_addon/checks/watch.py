@@ -10,7 +10,7 @@ from typing import Any
 
 import bpy
 
-from ..capture.stepping import Steps, finish
+from ..capture.stepping import Steps
 from ..jobs.session import current
 from ..redraw import redraw
 from ..scene_watcher import SceneWatcher, output_settings, scene_key
@@ -54,10 +54,6 @@ class ChecksWatcher(SceneWatcher[ChecksState]):
         """Read the current frame."""
         request = scene.trackshade.shot_request(view_layer.name)
         return self._store(scene, view_layer, read_current_frame(scene, _layer(scene, view_layer), request), False)
-
-    def check(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> ChecksState:
-        """Read the shot's first, middle and last frame."""
-        return finish(self.check_steps(scene, view_layer))
 
     def check_steps(
         self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer

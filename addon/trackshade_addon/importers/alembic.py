@@ -10,8 +10,7 @@ from pathlib import Path
 
 import bpy
 
-from .errors import damaged_error, unsupported_error
-from .exchange import Imported, run, set_rate
+from .exchange import Imported, damaged_error, run, set_rate, unsupported_error
 
 _HIGHEST_RATE = 1000.0  # frames per second; higher values are taken for errors
 _HDF = b"\x89HDF\r\n\x1a\n"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ import bpy
 from trackshade.core.errors import ShotError
 
 from ..capture.animation import action_curves
-from .errors import check_animation, damaged_error
-from .exchange import Imported, animations_warning, clear, enable, run
+from .exchange import Imported, animations_warning, check_animation, clear, damaged_error, enable, run
 
 _log = logging.getLogger(__name__)
 Takes = dict[str, list[tuple[Any, bpy.types.Action, Any]]]
@@ -35,14 +35,18 @@ def import_fbx(file: Path, animation: str | None) -> Imported:
     """
     _read(file)
     takes = _takes()
-    playing = next((_take_name(owner.animation_data.action) for owner in _with_action()), "")
+    animated = _with_action()
     if animation is None:
+        playing = _take_name(animated[0].animation_data.action) if animated else ""
         return Imported(warnings=animations_warning(file, list(takes), playing))
     check_animation(file, animation, list(takes))
-    for owner in list(_with_action()):
+    for owner in animated:
         owner.animation_data.action = None
     for owner, action, slot in reversed(takes[animation]):  # the first one last: it wins
-        _play(owner, action, slot)
+        data = owner.animation_data or owner.animation_data_create()
+        data.action = action
+        if slot is not None:
+            data.action_slot = slot
     return Imported()
 
 
@@ -86,13 +90,13 @@ def _is_truncated_text(file: Path) -> bool:
 
 def _blocks() -> Iterator[Any]:
     """Return all data-blocks that FBX can animate."""
-    for blocks in (bpy.data.objects, bpy.data.shape_keys, bpy.data.cameras, bpy.data.lights, bpy.data.materials):
-        yield from blocks
+    data = bpy.data
+    return chain(data.objects, data.shape_keys, data.cameras, data.lights, data.materials)
 
 
-def _with_action() -> Iterator[Any]:
+def _with_action() -> list[Any]:
     """Return the data-blocks that have an action."""
-    return (block for block in _blocks() if block.animation_data is not None and block.animation_data.action)
+    return [block for block in _blocks() if block.animation_data is not None and block.animation_data.action]
 
 
 def _takes() -> Takes:
@@ -152,10 +156,3 @@ def _take_name(action: bpy.types.Action) -> str:
     while owner := _owner_name(name):
         name = name[len(owner) + 1 :]
     return name
-
-
-def _play(owner: Any, action: bpy.types.Action, slot: Any) -> None:
-    animation = owner.animation_data or owner.animation_data_create()
-    animation.action = action
-    if slot is not None:
-        animation.action_slot = slot

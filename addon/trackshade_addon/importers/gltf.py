@@ -13,8 +13,7 @@ from typing import Any, BinaryIO
 
 import bpy
 
-from .errors import check_animation, damaged_error, unsupported_error
-from .exchange import Imported, animations_warning, enable, run
+from .exchange import Imported, animations_warning, check_animation, damaged_error, enable, run, unsupported_error
 
 _MAGIC, _JSON = b"glTF", 0x4E4F534A
 
@@ -50,15 +49,11 @@ def _content(file: Path) -> dict[str, Any]:
     """Read the JSON part of a file. Raises ShotError if it has none."""
     try:
         with file.open("rb") as stream:
-            if file.suffix.lower() == ".glb":
-                text = _read_chunk(file, stream)
-            else:
-                text = stream.read()
+            text = _read_chunk(file, stream) if file.suffix.lower() == ".glb" else stream.read()
         content = json.loads(text.decode("utf-8-sig"))
         if not isinstance(content, dict) or not isinstance(content.get("asset"), dict):
             raise ValueError("it is not a glTF file")
-        animations = content.get("animations") or []
-        if not all(isinstance(item, dict) for item in animations):
+        if not all(isinstance(item, dict) for item in content.get("animations") or ()):
             raise ValueError("its list of animations is invalid")
     except (ValueError, struct.error, RecursionError) as error:
         raise damaged_error(file, str(error).rstrip(".")) from error

@@ -20,8 +20,7 @@ from typing import Any
 
 import bpy
 
-from .errors import damaged_error, import_error, unsupported_error
-from .exchange import Imported, run, set_rate
+from .exchange import Imported, damaged_error, import_error, run, set_rate, unsupported_error
 
 _RATE = 24.0  # frames per second of a stage that does not state its rate
 _REASON = re.compile(r" : '(.*?)\s*'(?=\s*(?:Error in|$))", re.DOTALL)
@@ -32,19 +31,12 @@ _HEADER = re.compile(r"^\s*(timeCodesPerSecond|framesPerSecond)\s*=\s*([-+.\deE]
 
 @dataclass(frozen=True)
 class _Stage:
-    """What was read from a USD stage.
+    """What was read from a USD stage."""
 
-    Attributes:
-        rate: time codes per second. Blender takes a time code for a frame.
-        range: first and last time code, as stated or else of the animation; None if nothing moves.
-        missing: names of missing layers, payloads and textures.
-        source: the stage; as long as it exists, Blender's importer does not read the layers again.
-    """
-
-    rate: float
-    range: tuple[float, float] | None
-    missing: tuple[str, ...] = ()
-    source: Any = None
+    rate: float = _RATE  # time codes per second; Blender takes a time code for a frame
+    range: tuple[float, float] | None = None  # first and last time code, stated or else animated; None if nothing moves
+    missing: tuple[str, ...] = ()  # names of missing layers, payloads and textures
+    source: Any = None  # the stage; as long as it exists, Blender's importer does not read the layers again
 
 
 def import_usd(file: Path, animation: str | None) -> Imported:
@@ -57,17 +49,18 @@ def import_usd(file: Path, animation: str | None) -> Imported:
         _check_archive(file)
     pxr = _pxr()
     stage = _read_text(file) if pxr is None else _read(pxr, file)
-    run(file, bpy.ops.wm, "usd_import", set_frame_range=True)
-    scene = bpy.context.scene
     warnings: tuple[str, ...] = ()
     if stage is None:
         warnings = (f"The rate of {file.name} could not be read; {_RATE:g} frames per second are assumed.",)
-    set_rate(scene, _RATE if stage is None else stage.rate)
-    found = None if stage is None else stage.range
+        stage = _Stage()
+    run(file, bpy.ops.wm, "usd_import", set_frame_range=True)
+    scene = bpy.context.scene
+    set_rate(scene, stage.rate)
+    found = stage.range
     if (found is None or pxr is None) and scene.frame_end > scene.frame_start:  # which Blender has read from the file
         found = scene.frame_start, scene.frame_end
     whole = None if found is None else (math.floor(found[0]), math.ceil(found[1]))
-    return Imported(whole, warnings, () if stage is None else stage.missing)
+    return Imported(whole, warnings, stage.missing)
 
 
 def _pxr() -> Any:

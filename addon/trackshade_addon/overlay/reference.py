@@ -23,7 +23,7 @@ from ..capture.geometry import Float32, Int32, MeshReader, Topology
 from ..capture.instances import Instance, InstanceKey, InstanceReader
 from ..capture.materials import MaterialEvaluator, SlotAppearances
 from ..capture.restore import preserve_scene
-from ..capture.stepping import Stepper, Steps, finish
+from ..capture.stepping import Stepper, Steps
 
 Row = tuple[float, ...]
 _BLACK = (0.0, 0.0, 0.0, -1.0)
@@ -85,12 +85,7 @@ class Reference:
                 self.add(frame, seen, meshes)
 
     def add(self, frame: float, seen: Instance, meshes: MeshCache) -> InstanceStart | None:
-        """Add an instance as it is now.
-
-        Args:
-            frame: The current frame.
-            seen: The instance.
-            meshes: Meshes of this frame that are known already.
+        """Add an instance as it is in the current frame, in which `meshes` are known already.
 
         Returns:
             Its start; None where renders show nothing of it.
@@ -106,42 +101,28 @@ class Reference:
         if known is None:
             origins = self.reader.positions(mesh, np.empty((len(mesh.vertices), 3), np.float32))
             triangles, _ = self.reader.triangles(mesh)
-            two_sided, one_sided = split_by_sides(triangles, self.reader, seen, self.materials)
             topology = self.reader.topology(mesh, seen.by_counts)
-            known = meshes[key] = OverlayMesh(origins, triangles, two_sided, one_sided, topology)
+            known = OverlayMesh(origins, triangles, *self.split_by_sides(triangles, seen), topology)
+            meshes[key] = known
         matrix = self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
         x, y, z = (tuple(row) for row in self.rule.packed_parameters(matrix)[:12].reshape(3, 4).tolist())
         start = self.starts[seen.key] = InstanceStart(frame, known, (x, y, _BLACK if seen.visibility.holdout else z))
         return start
 
-
-def split_by_sides(
-    triangles: Int32,  # [F, 3] of the mesh of the instance
-    reader: MeshReader,
-    seen: Instance,
-    materials: MaterialEvaluator,
-) -> tuple[Int32, Int32]:
-    """Return the triangles visible from both sides, and those visible from one, turned so that it is their front."""
-    looks = materials.evaluate(seen.obj, seen.obj.data, seen.name)
-    if not looks:
-        return triangles, triangles[:0]
-    slots = reader.slots(seen.obj.data)
-    indices = np.zeros(len(triangles), np.int32) if slots is None else np.minimum(slots, len(looks) - 1)
-    front, back = np.array([(look.front, look.back) for look in looks], np.bool_)[indices].T
-    one_sided = np.concatenate([triangles[front & ~back], triangles[back & ~front][:, ::-1]])
-    return np.ascontiguousarray(triangles[front & back]), np.ascontiguousarray(one_sided)
-
-
-def read_reference(
-    scene: bpy.types.Scene,
-    view_layer: bpy.types.ViewLayer,
-    frames: FrameMap,
-    size: SizeFit,
-    camera: bpy.types.Object | None = None,
-    glass: str = "opaque",
-) -> Reference:
-    """Read the first frame of a shot at once; see `read_reference_steps`."""
-    return finish(read_reference_steps(scene, view_layer, frames, size, camera, glass))
+    def split_by_sides(
+        self,
+        triangles: Int32,  # [F, 3] of the mesh of the instance
+        seen: Instance,
+    ) -> tuple[Int32, Int32]:
+        """Return the triangles visible from both sides, and those visible from one, turned to face it."""
+        looks = self.materials.evaluate(seen.obj, seen.obj.data, seen.name)
+        if not looks:
+            return triangles, triangles[:0]
+        slots = self.reader.slots(seen.obj.data)
+        indices = np.zeros(len(triangles), np.int32) if slots is None else np.minimum(slots, len(looks) - 1)
+        front, back = np.array([(look.front, look.back) for look in looks], np.bool_)[indices].T
+        one_sided = np.concatenate([triangles[front & ~back], triangles[back & ~front][:, ::-1]])
+        return np.ascontiguousarray(triangles[front & back]), np.ascontiguousarray(one_sided)
 
 
 def read_reference_steps(

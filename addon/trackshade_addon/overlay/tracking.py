@@ -15,7 +15,7 @@ from trackshade.shot.arrays import same_bytes
 
 from ..capture.geometry import Float32
 from ..capture.instances import Instance, InstanceKey, InstanceReader
-from .reference import InstanceStart, MeshCache, OverlayMesh, Reference, split_by_sides
+from .reference import InstanceStart, MeshCache, OverlayMesh, Reference
 
 SLOW_VERTICES = 20000  # with so many, finding the origins on a new topology takes longer than a frame may
 KEPT_TOPOLOGIES = 8  # of a mesh, beside its first one
@@ -62,10 +62,7 @@ class PointTracker:
     ) -> Iterator[DrawItem]:
         """Return what to draw of an evaluated view layer.
 
-        Args:
-            depsgraph: Its evaluation.
-            space: The 3D viewport, for its local view.
-            skip_slow: Whether to leave out meshes that take long.
+        The local view of the 3D viewport `space` counts. With `skip_slow`, meshes that take long are left out.
         """
         scene = depsgraph.scene
         # Not `frame_current_final`, which is the stretched time: the reference has frame numbers.
@@ -127,9 +124,8 @@ class PointTracker:
         if abs(frame - state.frame) > 1 and np.any(carried.births == round(frame)):
             # Its new points may have been there in any of the frames between.
             self.reference.late.setdefault(seen.name)
-        two_sided, one_sided = split_by_sides(triangles, reader, seen, self.reference.materials)
-        topology = reader.topology(mesh, by_counts=False)
-        result = OverlayMesh(carried.origins, triangles, two_sided, one_sided, topology, carried.births)
+        sides, topology = self.reference.split_by_sides(triangles, seen), reader.topology(mesh, by_counts=False)
+        result = OverlayMesh(carried.origins, triangles, *sides, topology, carried.births)
         state.topologies = [*state.topologies[1 - KEPT_TOPOLOGIES :], result]
         return result
 

@@ -60,13 +60,7 @@ class OverlayWatcher(SceneWatcher[OverlayState]):
     def update(
         self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, patience: float | None = None
     ) -> OverlayState:
-        """Read the first frame now.
-
-        Args:
-            scene: The scene.
-            view_layer: The view layer.
-            patience: Seconds after which stepping a simulation is given up, until the user asks; None for never.
-        """
+        """Read the first frame now; give up stepping a simulation after `patience` seconds, until the user asks."""
         began = time.monotonic()
         with contextlib.closing(self.update_steps(scene, view_layer)) as steps:
             while patience is None or time.monotonic() - began <= patience:

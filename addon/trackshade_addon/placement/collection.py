@@ -30,9 +30,7 @@ class PlacedResult:
 
     folder: Path  # folder of the result, by which `remove` finds what belongs to it
     scene: str  # name of the scene
-    # Name of the collection with the plates; "" where there is none. The collection has the warnings as a custom
-    # property.
-    collection: str
+    collection: str  # name of the collection with the plates, whose custom property has the warnings; or ""
     planes: tuple[str, ...]  # names of the plates, one for each camera
     cameras: tuple[str, ...]  # names of the cameras
     frames: tuple[int, int]  # first and last scene frame in which the result is shown
@@ -58,12 +56,7 @@ def stored_path(path: Path) -> str:
 
 
 def choose_view_layer(scene: bpy.types.Scene, name: str | None, result: ResultFolder) -> str | None:
-    """Return the name of the view layer that shows the result, or None for all of them.
-
-    Args:
-        scene: The scene.
-        name: View layer that was asked for; None for the captured one, or all where the scene has lost that.
-        result: The result.
+    """Return the name of the view layer that shows the result: the named one, else the captured one, else None for all.
 
     Raises:
         UsageError: The scene has no view layer of this name.

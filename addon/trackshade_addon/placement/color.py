@@ -36,16 +36,12 @@ SAMPLE = 10_000  # pixels of an image that are checked, at most
 def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma: bool = False) -> tuple[str, list[str]]:
     """Choose the color space for reading a result's images, so that the scene shows them unchanged.
 
-    Args:
-        scene: The scene.
-        what: What the warnings call the images.
-        undoes_gamma: Whether the caller undoes the gamma of the view settings.
-
     Returns:
-        The name of the color space, and warnings about what will change the colors nevertheless.
+        The name of the color space, and warnings about what will change the colors of `what` nevertheless. The gamma of
+        the view settings is not among them if the caller undoes it.
     """
     view = scene.view_settings
-    known = color_spaces()
+    known = bpy.types.ColorManagedInputColorspaceSettings.bl_rna.properties["name"].enum_items
     space = _INVERSE.get(view.view_transform)
     warnings = []
     if space is None or space not in known:
@@ -61,8 +57,9 @@ def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma:
         *(["the white balance"] if getattr(view, "use_white_balance", False) else []),
     ]
     if changes:
+        named = ", ".join(changes[:-1]) + " and " * (len(changes) > 1) + changes[-1]
         warnings.append(
-            f"{_joined(changes)} of the scene's color management will change the colors of {what}. "
+            f"{named[0].upper()}{named[1:]} of the scene's color management will change the colors of {what}. "
             "Switch off what should not touch them."
         )
     if scene.display_settings.display_device != "sRGB":
@@ -71,13 +68,6 @@ def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma:
             "be converted to it."
         )
     return space, warnings
-
-
-def color_spaces() -> set[str]:
-    """Return the names of all color spaces that images can be read with."""
-    return {
-        item.identifier for item in bpy.types.ColorManagedInputColorspaceSettings.bl_rna.properties["name"].enum_items
-    }
 
 
 def take_sample(path: Path, folder: Path) -> Path:
@@ -106,11 +96,6 @@ def changed_fraction(path: Path, scene: bpy.types.Scene, space: str) -> tuple[fl
 
     Blender itself computes it. A transform cannot show every color (AgX no fully saturated one), and then the inverse
     yields only the nearest.
-
-    Args:
-        path: The image file.
-        scene: Scene with the view transform.
-        space: Name of the color space.
 
     Returns:
         The fraction of the pixels that change by more than TOLERANCE, and the largest change in levels of 255.
@@ -172,8 +157,3 @@ def _read_pixels(path: Path, space: str | None = None) -> np.ndarray:
     finally:
         discard(image)
     return values.reshape(height, width, -1)[::-1]
-
-
-def _joined(parts: list[str]) -> str:
-    text = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return text[0].upper() + text[1:]

@@ -36,10 +36,8 @@ def make_emissive_material(name: str, scene: bpy.types.Scene) -> tuple[bpy.types
     tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
     # The view exposure, and the film exposure of Cycles, must leave the color as it is.
     film = " / max(film, 0.000001)" if scene.render.engine == "CYCLES" else ""
-    variables = {
-        "stops": ("SCENE", scene, "view_settings.exposure"),
-        "film": ("SCENE", scene, "cycles.film_exposure"),
-    }
+    paths = {"stops": "view_settings.exposure", "film": "cycles.film_exposure"}
+    variables = {name: ("SCENE", scene, path) for name, path in paths.items()}
     drive(emission.inputs["Strength"], "default_value", "pow(2, -stops)" + film, variables)
     if hasattr(material, "cycles"):
         material.cycles.emission_sampling = "NONE"
@@ -49,14 +47,9 @@ def make_emissive_material(name: str, scene: bpy.types.Scene) -> tuple[bpy.types
 def make_texture_material(
     name: str, image: bpy.types.Image, uv_map: str, scene: bpy.types.Scene, projection: Projection | None = None
 ) -> bpy.types.Material:
-    """Make a material that emits a baked texture.
+    """Make a material that emits the texture baked for a UV map.
 
-    Args:
-        name: Name of the material.
-        image: The baked texture.
-        uv_map: Name of the UV map that it was baked for.
-        scene: The scene in which it is shown.
-        projection: Where given, the frame's own pixels are shown wherever the shot's camera saw the surface.
+    With a projection, the frame's own pixels are shown wherever the shot's camera saw the surface.
     """
     material, emitted = make_emissive_material(name, scene)
     tree = emitted.id_data

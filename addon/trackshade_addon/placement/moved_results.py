@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,16 +16,11 @@ from .sequencer import strips_of
 
 
 def update_paths(moved: Mapping[Path, Path]) -> int:
-    """Update every path of the open file that lies in a result that was moved.
+    """Update every path of the open file that lies in a result that was moved; return the number of paths.
 
     Images, clips, sounds, strips and caches are changed, whoever made them, and the marks of data-blocks that belong to
-    a result. Relative paths stay relative where that is possible. The file on disk is not written.
-
-    Args:
-        moved: New folder of each result by its old one, which does not exist any more.
-
-    Returns:
-        The number of paths.
+    a result. Relative paths stay relative where that is possible. The file on disk is not written. `moved` has the new
+    folder of each result by its old one, which does not exist any more.
     """
     if not moved:
         return 0
@@ -84,10 +80,8 @@ def _as_stored(path: str, before: str, library: Any) -> str:
     if before.endswith(("/", "\\")):
         path += os.sep
     if before.startswith("//") and library is None:
-        try:
+        with contextlib.suppress(ValueError):  # on another drive
             return bpy.path.relpath(path)
-        except ValueError:  # on another drive
-            return path
     return path
 
 

@@ -108,14 +108,9 @@ def add_plate(
     material: bpy.types.Material,
     distance: float | None,
 ) -> bpy.types.Object:
-    """Add a plate in front of a camera, seen only by that camera.
+    """Add a plate in front of a camera, seen only by that camera, to a collection.
 
-    Args:
-        result: The result that it shows.
-        collection: Collection to link it to.
-        camera: The camera.
-        material: Material of the plate.
-        distance: From the camera, meters; None for `default_distance`, in front of older plates of this camera.
+    Without a distance from the camera in meters, it has `default_distance` and lies before older plates of this camera.
     """
     mesh = tag(make_mesh(f"{result.name} plate", plate_area(result.fit)), result)
     mesh.materials.append(material)
@@ -176,12 +171,9 @@ def default_interpolation(result: ResultFolder) -> str:
 
 def depth_of_field_warnings(cameras: list[bpy.types.Object]) -> list[str]:
     """Return a warning for each camera whose depth of field will blur its plate."""
-    return [
-        f"Camera '{camera.name}' has depth of field, which will blur the plate. "
-        "Switch it off where the plate is rendered, or set the plate's distance to the focus distance."
-        for camera in cameras
-        if camera.data.dof.use_dof
-    ]
+    fix = "Switch it off where the plate is rendered, or set the plate's distance to the focus distance."
+    blurred = [camera.name for camera in cameras if camera.data.dof.use_dof]
+    return [f"Camera '{name}' has depth of field, which will blur the plate. {fix}" for name in blurred]
 
 
 def _attach(plane: bpy.types.Object, camera: bpy.types.Object, fit: SizeFit, distance: float) -> None:
@@ -203,16 +195,8 @@ def _attach(plane: bpy.types.Object, camera: bpy.types.Object, fit: SizeFit, dis
 
 def _frame_extent(sensor_fit: str, fit: SizeFit) -> tuple[float, float]:
     """Return the frame's width and height in units of the side that the camera's sensor spans."""
-    k = intrinsics(
-        lens=1,
-        sensor_width=1,
-        sensor_height=1,
-        sensor_fit=sensor_fit,
-        shift_x=0,
-        shift_y=0,
-        size=fit.source,
-        pixel_aspect=fit.pixel_aspect,
-    )
+    sensor = {"lens": 1, "sensor_width": 1, "sensor_height": 1, "sensor_fit": sensor_fit, "shift_x": 0, "shift_y": 0}
+    k = intrinsics(**sensor, size=fit.source, pixel_aspect=fit.pixel_aspect)
     return float(fit.source[0] / k[0, 0]), float(fit.source[1] / k[1, 1])
 
 

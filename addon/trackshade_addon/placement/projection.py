@@ -51,18 +51,10 @@ def attach_tracks(
     vertices: int,
     choices: list[FrameChoice],
 ) -> list[str]:
-    """Give an object's vertices their image coordinates in each frame.
+    """Give an object's vertices their image coordinates in each frame, for which `choices` names the sample.
 
-    Args:
-        obj: The object.
-        collection: Collection for the hidden object that plays the point cache.
-        result: The result.
-        path: Point cache (PC2) with the image coordinates of each sample.
-        vertices: Number of vertices in the point cache.
-        choices: The sample of each scene frame.
-
-    Returns:
-        A warning where the object has other vertices in the viewport.
+    They come from a point cache (PC2) with this number of vertices and a row for each sample, which a hidden object in
+    the collection plays. Returns a warning where the object has other vertices in the viewport.
     """
     carrier = _make_carrier(f"{result.name} tracks {obj.name}", result, path, vertices)
     collection.objects.link(carrier)
@@ -73,12 +65,12 @@ def attach_tracks(
     modifier.show_expanded = False
     evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
     count = len(evaluated.data.vertices) if isinstance(evaluated.data, bpy.types.Mesh) else 0
-    if count != vertices:
-        return [
-            f"'{obj.name}' has {count} vertices in the viewport and {vertices} in the tracks, so it shows the baked "
-            "texture there. Where renders have the same as the tracks, they show the projection."
-        ]
-    return []
+    if count == vertices:
+        return []
+    return [
+        f"'{obj.name}' has {count} vertices in the viewport and {vertices} in the tracks, so it shows the baked "
+        "texture there. Where renders have the same as the tracks, they show the projection."
+    ]
 
 
 def detach_tracks(obj: bpy.types.Object) -> None:

@@ -18,15 +18,9 @@ from .collection import PLATE_KEY
 
 
 def save_copy(path: Path) -> Path:
-    """Save the session as a copy whose image paths are relative to the copy.
+    """Save the session as a copy whose image paths are relative to the copy; return the copy's absolute path.
 
     The session goes on as the file it was, saved or not, with its paths.
-
-    Args:
-        path: The copy, usually `scene.blend` in the result's folder.
-
-    Returns:
-        The absolute path of the copy.
 
     Raises:
         OutputError: The file cannot be written.

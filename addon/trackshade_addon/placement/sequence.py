@@ -66,9 +66,7 @@ class FrameChoice:
 def choose_frames(result: ResultFolder, active_camera: Callable[[int], str | None]) -> list[FrameChoice]:
     """Choose an image for each scene frame from the first sample to the last, by the rule of this module.
 
-    Args:
-        result: The result.
-        active_camera: Returns the name of the camera that the scene uses in a frame.
+    `active_camera` returns the name of the camera that the scene uses in a frame.
     """
     start = math.ceil(result.samples[0] - _TOLERANCE)
     end = math.floor(result.samples[-1] + _TOLERANCE)
@@ -87,16 +85,10 @@ def choose_frames(result: ResultFolder, active_camera: Callable[[int], str | Non
 def write_sequence(
     result: ResultFolder, choices: list[FrameChoice], images: list[Path] | None = None, name: str = "plate"
 ) -> Sequence:
-    """Fill a folder of the result with links (copies where the disk has no links) to its frames.
+    """Fill a folder of the result with links to its frames, or to other images, one for each sample.
 
-    A file is named after its scene frame, such as `plate_0012.png`. Blender cannot play files with numbers below
-    zero: where the first frame is below 1, the numbers count from 1 instead.
-
-    Args:
-        result: The result.
-        choices: What each scene frame shows.
-        images: Images to link to instead of the result's frames, one for each sample.
-        name: Name of the folder.
+    The links are copies where the disk has no links. A file is named after its scene frame, such as `plate_0012.png`.
+    Blender cannot play files with numbers below zero: where the first frame is below 1, numbers count from 1 instead.
 
     Raises:
         OutputError: The folder cannot be written.

@@ -121,12 +121,7 @@ def prepare_textures(
     """Bake the textures of a result in steps, each of which yields the future of a thread or process that it waits for.
 
     The scene may change between two steps, so each asks `find_scene` for it. One of them steps through a frame of it.
-
-    Args:
-        folder: Folder of the result.
-        find_scene: Returns the scene.
-        mode: One of TEXTURE_MODES.
-        size: Texels along a side of a texture; None for what the images show.
+    `size` is the number of texels along a side of a texture; None for what the images show.
 
     Raises:
         OutputError: There is no result, or it cannot be written to.

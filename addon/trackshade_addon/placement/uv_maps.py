@@ -103,14 +103,7 @@ def remove_uv_maps(objects: list[bpy.types.Object]) -> None:
 def capture_coordinates(
     scene: bpy.types.Scene, result: ResultFolder, shot: Shot, uv_maps: dict[str, str], path: Path
 ) -> Shot:
-    """Capture the texture coordinates of the scene's evaluated meshes, as a shot of few frames.
-
-    Args:
-        scene: The scene.
-        result: The result.
-        shot: The shot of the result.
-        uv_maps: Name of the UV map by object.
-        path: File to write the coordinates to.
+    """Capture the coordinates of UV maps (by object) of the scene's evaluated meshes, as a shot of few frames.
 
     Raises:
         ShotError: The scene cannot be captured.
