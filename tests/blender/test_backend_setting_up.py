@@ -27,7 +27,7 @@ from trackshade_addon.backend.environment import BackendPrefs, Environment
 from trackshade_addon.backend.installer import check_version, probe
 from trackshade_addon.backend.interpreter import check_interpreter, find_interpreter
 from trackshade_addon.backend.tasks import CancellableTask
-from trackshade_addon.messages.backend import PipProgress, explain, proxy
+from trackshade_addon.messages.backend import PipProgress, pip_error, proxy
 
 IN_LIMITS = """
 import resource, sys
@@ -413,7 +413,7 @@ def test_versions_say_which_side_to_update() -> None:
     ],
 )  # fmt: skip
 def test_what_pip_says_is_put_into_words(said: str, code: str, tmp_path: Path) -> None:
-    error = explain(said.splitlines(), tmp_path, None, tmp_path / "lock", "Python 3.11")
+    error = pip_error(said.splitlines(), tmp_path, None, tmp_path / "lock", "Python 3.11")
     assert isinstance(error, TrackshadeError)
     assert error.code == code
     assert "Traceback" not in str(error)
@@ -443,7 +443,7 @@ def test_progress_only_grows() -> None:
     ]
     shares = []
     for line in lines:
-        progress.feed(line)
+        progress.read_line(line)
         shares.append(progress.fraction)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0

@@ -22,7 +22,7 @@ from trackshade.core.errors import JobError, TrackshadeError, UsageError
 from trackshade.core.processes import ProcessCommand, isolated_python
 from trackshade.ipc.locks import IN_USE, FileLock
 
-from ..messages.backend import PipProgress, explain, unwritable
+from ..messages.backend import PipProgress, pip_error, unwritable
 from . import environment
 from .environment import BackendPrefs, Environment
 from .interpreter import Interpreter, detect_device, find_interpreter
@@ -52,7 +52,7 @@ class _SetUp:
     task: CancellableTask
 
     def error(self, tail: Sequence[str], wheels: Path | None = None) -> TrackshadeError:
-        return explain(tail, self.prefs.home, wheels, self.lock, self.python)
+        return pip_error(tail, self.prefs.home, wheels, self.lock, self.python)
 
 
 def set_up(
@@ -246,7 +246,7 @@ def _install(job: _SetUp, folder: Path, what: list[str]) -> None:
     progress = PipProgress(locks.pins(job.lock) if is_lock else ["trackshade"])
 
     def on_line(line: str) -> None:
-        progress.feed(line)
+        progress.read_line(line)
         if is_lock:
             job.report(MADE + (FILLED - MADE) * progress.fraction, progress.message)
 
