@@ -42,11 +42,9 @@ def execute(arguments: list[str]) -> int:
 
 
 def main(program: str, arguments: Sequence[str]) -> int:
-    """Run a command and return the exit code; errors are reported in a sentence.
+    """Run a command, by its name and options, and return the exit code; errors are reported in a sentence.
 
-    Args:
-        program: How the program is called, for the usage text.
-        arguments: The command's name and its options.
+    The usage text names the program as it was called.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(program))

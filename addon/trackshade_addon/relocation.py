@@ -12,7 +12,7 @@ import sys
 
 import bpy
 
-from trackshade.core.errors import CancelledError, TrackshadeError
+from trackshade.core.errors import CancelledError
 
 from .backend import extension_data
 from .backend.extension_data import Moved
@@ -71,8 +71,7 @@ def moved() -> Moved:
 @bpy.app.handlers.persistent
 def on_load(*_: object) -> None:
     """Update the paths of the open file to results that were moved."""
-    count = update_paths(extension_data.moved_results())
-    if count:
+    if count := update_paths(extension_data.moved_results()):
         print(f"Trackshade: updated {count} path{'s' * (count != 1)} to results that were moved.", file=sys.stderr)
 
 
@@ -83,8 +82,7 @@ def _follow() -> float | None:
         return None
     if _task.running:
         return TICK
-    error: TrackshadeError | None = _task.error
-    copied: Moved = _task.result or Moved(error=None if isinstance(error, CancelledError) else error)
+    copied: Moved = _task.result or Moved(error=None if isinstance(_task.error, CancelledError) else _task.error)
     _moved = Moved(copied.results or _moved.results, copied.environments or _moved.environments, copied.error)
     _print(copied)
     on_load()

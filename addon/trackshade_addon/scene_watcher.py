@@ -58,11 +58,7 @@ class SceneWatcher(Generic[State]):
                 handlers.append(function)
 
     def run(self) -> float | None:
-        """Update what was requested, for the timer.
-
-        Returns:
-            Seconds until the next call, or None if there is none.
-        """
+        """Update what was requested; return the seconds until the timer's next call, or None if there is none."""
         rest = WAIT - (time.monotonic() - self._changed)
         if rest > 0:
             return rest

@@ -76,14 +76,10 @@ class BackendManager:
     # Connection
 
     def connect(self, model: str | None = "mini") -> Future[Client]:
-        """Return the connection of this Blender, and start the backend if necessary.
+        """Return the connection of this Blender; start the backend if necessary, and load a model in advance, if any.
 
-        Args:
-            model: name of a model to load in advance, or None.
-
-        Returns:
-            A future of the client, which callers must not close. It fails with the reason if there can be no
-            connection; after the backend has failed repeatedly, it fails until `retry`.
+        The client must not be closed. The future fails with the reason if there can be no connection; after the backend
+        has failed repeatedly, it fails until `retry`.
         """
         prefs = current_prefs()
         with self._lock:
@@ -148,11 +144,7 @@ class BackendManager:
             client.add_done_callback(lambda done: later(_close, done))
 
     def retry(self) -> None:
-        """Repeat what failed last: the set-up, or the start of the backend.
-
-        Raises:
-            UsageError: as `set_up`.
-        """
+        """Repeat what failed last: the set-up, or the start of the backend."""
         if self.set_up_failed():
             self.set_up()
         else:
@@ -160,11 +152,7 @@ class BackendManager:
             self.connect()
 
     def free_memory(self) -> Future[int] | None:
-        """Free the device's memory.
-
-        Returns:
-            How many workers are busy and keep theirs; None if there is no connection.
-        """
+        """Free the device's memory; return how many workers are busy and keep theirs, or None without a connection."""
         client = self.client()
         return None if client is None else later(client.free)
 
@@ -307,11 +295,11 @@ def _find_obstacle(prefs: BackendPrefs) -> TrackshadeError | None:
             is_served = False
         return None if is_served else ProtocolError("not-set-up", "The backend is not set up yet.", "Press Set Up.")
     environment = _own_environment(prefs)
-    if environment is not None:
-        try:
+    try:
+        if environment is not None:
             installer.check_version(environment.version, is_own=True)
-        except UsageError as error:
-            return error
+    except UsageError as error:
+        return error
     return None
 
 
@@ -341,8 +329,7 @@ def _connection_error(client: Future[Client] | None) -> TrackshadeError | None:
 def _describe(environment: Environment | None, status: Mapping[str, Any]) -> dict[str, Any]:
     """Return device, version and memory for a BackendState, from the backend's status or else from the environment."""
     memory = status.get("memory") or {}
-    devices = environment.probe.get("devices") if environment is not None else None
-    first = devices[0] if devices else {}
+    first = _first_device(environment)
     return {
         "device": str(memory.get("name") or first.get("name") or ""),
         "version": str(status.get("package") or (environment.version if environment is not None else "")),
@@ -353,7 +340,10 @@ def _describe(environment: Environment | None, status: Mapping[str, Any]) -> dic
 
 def _device_note(environment: Environment | None) -> str:
     """Return a hint about an environment that works but does not use the GPU, or ""."""
-    devices = environment.probe.get("devices") if environment is not None else None
-    if environment is not None and environment.kind == "cuda" and devices and devices[0].get("device") == "cpu":
+    if environment is not None and environment.kind == "cuda" and _first_device(environment).get("device") == "cpu":
         return "This PyTorch cannot use the NVIDIA GPU: name its package index in the preferences, and set up again."
     return ""
+
+
+def _first_device(environment: Environment | None) -> Mapping[str, Any]:
+    return next(iter((environment.probe.get("devices") if environment is not None else None) or ()), {})

@@ -63,18 +63,11 @@ def set_up(
     lock: Path | None = None,
     space: int | None = None,
 ) -> Environment:
-    """Make the environment of this version of Trackshade.
+    """Make the environment of this version of Trackshade, as the preferences say.
 
     If there is one of another version with the same locked packages, the new one is based on it. That needs neither
-    the network nor another Python.
-
-    Args:
-        prefs: where to make it, for which kind of device, with which Python, and where packages come from.
-        source: wheel of Trackshade or, in development, the folder of the source.
-        report: called as report(fraction, message).
-        task: runs the programs, and cancels them.
-        lock: lock file, for tests; None for that of the kind of device.
-        space: bytes that the environment needs, for tests; None for those of the kind of device.
+    the network nor another Python. `source` is the wheel of Trackshade or, in development, the folder of the source.
+    Tests use other values than those of the kind of device for the lock file and the space that is needed, in bytes.
 
     Raises:
         OutputError: the folder cannot be written, or its disk is full.
@@ -198,11 +191,7 @@ def _new_folder(job: _SetUp) -> Iterator[Path]:
 
 
 def _test(job: _SetUp, folder: Path, base: str = "") -> Environment:
-    """Make a folder the environment of this version if it works.
-
-    Raises:
-        JobError: a package of the lock is missing from it, or cannot be loaded.
-    """
+    """Make a folder the environment of this version; raise JobError if a package is missing or cannot be loaded."""
     job.report(FILLED, "Testing the environment")
     (folder / IN_USE).mkdir(exist_ok=True)
     facts = probe(environment.python_of(folder), job.task)

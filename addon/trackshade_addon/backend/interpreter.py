@@ -39,12 +39,9 @@ class Interpreter:
 
 
 def find_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -> Interpreter:
-    """Find a Python that can make environments.
+    """Find a Python that can make environments: the given one, else Blender's own or, if it cannot, one on the path.
 
-    Args:
-        path: the Python to use; "" for Blender's own or, if that cannot make environments, one on the path.
-        task: runs the candidates.
-        has_pip: whether pip is available even if the Python lacks `ensurepip`.
+    One that lacks `ensurepip` will do if pip is available otherwise (`has_pip`).
 
     Raises:
         UsageError: code "wrong-python", with the reason; if several were tried, that of the first.

@@ -94,11 +94,7 @@ class ModelManager:
         return any(task.running for _, task in self._tasks.values())
 
     def fetch(self, name: str, prefs: BackendPrefs) -> BackgroundTask:
-        """Fetch a model, or continue an earlier fetch.
-
-        Raises:
-            UsageError: the network may not be used, there is no backend, or the model is in use.
-        """
+        """Download a model, or continue. Raise UsageError without network or backend, or if the model is in use."""
         if not prefs.online:
             raise UsageError(
                 "offline",
@@ -114,11 +110,7 @@ class ModelManager:
             task.cancel()
 
     def cancel(self, name: str) -> BackgroundTask:
-        """Stop a fetch and delete what was fetched.
-
-        Raises:
-            UsageError: the models are being moved.
-        """
+        """Stop a download and delete its files. Raise UsageError while the models are moved."""
         self._check_idle(ALL)
         self.pause(name)
         earlier = self.task(name)
@@ -132,11 +124,7 @@ class ModelManager:
         return self._begin("removing", name, remove)
 
     def verify(self, name: str, prefs: BackendPrefs) -> BackgroundTask:
-        """Compare a model's files with their published digests.
-
-        Raises:
-            UsageError: there is no backend, or the model is in use.
-        """
+        """Compare a model's files with the published digests. Raise UsageError without backend, or if it is in use."""
         return self._run_backend_task("verify", "checking", name, prefs)
 
     def remove(self, name: str) -> BackgroundTask | None:
@@ -164,7 +152,7 @@ class ModelManager:
         return self._begin("removing", name, remove)
 
     def use_folder(self, folder: Path, prefs: BackendPrefs) -> BackgroundTask:
-        """Have the backend check a folder with a checkpoint, then add it to the models.
+        """Add a folder with a checkpoint to the models, once the backend has checked it.
 
         Raises:
             UsageError: there is no backend, or the models are in use.
@@ -180,11 +168,7 @@ class ModelManager:
         return self._begin("checking", ALL, check, "Checking the checkpoint")
 
     def move(self, target: Path) -> BackgroundTask:
-        """Move all models to another folder.
-
-        Raises:
-            UsageError: a model is in use.
-        """
+        """Move all models to another folder. Raise UsageError if one is in use."""
         for name in self._tasks:
             self._check_idle(name)
         return self._begin("moving", ALL, lambda task: moving.move_models(target, task.report, task))

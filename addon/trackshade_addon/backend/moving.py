@@ -32,15 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def move_models(target: Path, report: Report, task: CancellableTask) -> Path:
-    """Move all models, and make `target` the models folder for every program of this user.
-
-    Args:
-        target: the new folder.
-        report: called as report(fraction, message) while files are copied.
-        task: cancels the move.
-
-    Returns:
-        The absolute path of the new folder.
+    """Move all models, and make `target` the models folder for every program of this user; return its absolute path.
 
     Raises:
         OutputError: the folder cannot be written, its disk is full, or a copy differs. The models stay where they were.
@@ -86,10 +78,9 @@ def move_models(target: Path, report: Report, task: CancellableTask) -> Path:
 
 
 def rename(places: Mapping[Path, Path]) -> bool:
-    """Rename each old path to its new one: all of them or none.
+    """Rename each old path to its new one: all of them or, if old and new ones are in different file systems, none.
 
-    Returns:
-        False if old and new paths are in different file systems; then nothing was renamed.
+    Returns whether they were renamed.
 
     Raises:
         OSError: a path cannot be renamed.

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import bpy
@@ -14,9 +13,6 @@ from trackshade.core import folders
 from ..properties.preferences import extension_data_folder, get_preferences
 from .environment import BackendPrefs
 from .extension_data import ENVIRONMENTS
-
-MAX_AGE = 1.0  # seconds after which the disk is looked at again
-_earlier: tuple[float, Path | None] = (float("-inf"), None)
 
 
 def current_prefs() -> BackendPrefs:
@@ -42,12 +38,8 @@ def current_prefs() -> BackendPrefs:
 
 def _earlier_home() -> Path | None:
     """Return the folder in the extension's data where earlier versions kept environments; None if it does not exist."""
-    global _earlier
-    if time.monotonic() - _earlier[0] > MAX_AGE:  # panels ask whenever they are drawn
-        data = extension_data_folder()
-        exists = data is not None and os.path.isdir(data / ENVIRONMENTS)
-        _earlier = time.monotonic(), data / ENVIRONMENTS if data is not None and exists else None
-    return _earlier[1]
+    data = extension_data_folder()
+    return data / ENVIRONMENTS if data is not None and os.path.isdir(data / ENVIRONMENTS) else None
 
 
 def _path(text: str) -> str:

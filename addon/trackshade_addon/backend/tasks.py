@@ -88,14 +88,9 @@ class CancellableTask:
         folder: Path | None = None,
         limit: float | None = None,
     ) -> ProgramResult:
-        """Run a program to its end.
+        """Run a program to its end, at the latest after `limit` seconds.
 
-        Args:
-            command: the program and its arguments.
-            on_line: called with each non-empty line of its output.
-            variables: its environment variables; None to inherit Blender's.
-            folder: its working directory; None to inherit Blender's.
-            limit: seconds after which it is ended.
+        `on_line` is called with each non-empty line of output. Without variables or folder it has Blender's.
 
         Raises:
             CancelledError: the task was canceled.
@@ -197,18 +192,10 @@ def run_backend_task(
     on_line: Callable[[str], None] | None = None,
     limit: float | None = None,
 ) -> dict[str, Any]:
-    """Run a command of `trackshade.cli.backend_tasks` to its end.
+    """Run a command of `trackshade.cli.backend_tasks` to its end, and return the result that it prints.
 
-    Args:
-        task: runs the program, and cancels it.
-        python: interpreter of the backend's environment.
-        arguments: the command and its arguments.
-        progress: called as progress(done, total), in bytes or steps.
-        on_line: called with each line of output that is not a message.
-        limit: seconds after which the program is ended.
-
-    Returns:
-        The result that the command prints.
+    The interpreter is that of the backend's environment. Meanwhile progress(done, total), in bytes or steps, is called,
+    and `on_line` with each line of output that is not a message. After `limit` seconds the program is ended.
 
     Raises:
         UsageError: the interpreter cannot be run.

@@ -22,8 +22,7 @@ def import_alembic(file: Path, animation: str | None) -> Imported:
     Raises:
         ShotError: the file is incomplete, or in the old HDF5 form.
     """
-    children = _root(file)
-    rate = _rate(file, children)
+    rate = _rate(file, _root(file))
     scene = bpy.context.scene
     if rate is not None:
         set_rate(scene, rate)  # before the import, in which Blender turns seconds into frames
@@ -46,19 +45,14 @@ def _root(file: Path) -> list[int]:
             raise unsupported_error(file, "it is Alembic's old HDF5 form", "Write it again in the Ogawa form.")
         if not head.startswith(b"Ogawa"):
             return []
-        places: tuple[int, ...] = ()
-        complete = len(head) == 16 and head[5] == 255
-        if complete:
-            root = int.from_bytes(head[8:], "little")
-            stream.seek(min(root, size))
-            count = int.from_bytes(stream.read(8), "little")
-            complete = 16 <= root <= size - 8 and 8 * count <= size - root - 8
-            if complete:
-                places = struct.unpack(f"<{count}Q", stream.read(8 * count))
-                complete = all(place & ~(1 << 63) <= size - 8 for place in places)
-    if not complete:
-        raise damaged_error(file, "it is cut short")
-    return list(places)
+        root = int.from_bytes(head[8:], "little")
+        stream.seek(min(root, size))
+        count = int.from_bytes(stream.read(8), "little")
+        if len(head) == 16 and head[5] == 255 and 16 <= root <= size - 8 and 8 * count <= size - root - 8:
+            places = struct.unpack(f"<{count}Q", stream.read(8 * count))
+            if all(place & ~(1 << 63) <= size - 8 for place in places):
+                return list(places)
+    raise damaged_error(file, "it is cut short")
 
 
 def _rate(file: Path, children: list[int]) -> float | None:

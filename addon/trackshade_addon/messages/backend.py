@@ -57,14 +57,10 @@ class PipProgress:
 
 
 def pip_error(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path, python: str) -> TrackshadeError:
-    """Return an error that says why pip failed.
+    """Return an error that says why pip failed, by the last lines of its output.
 
-    Args:
-        tail: The last lines of its output.
-        folder: Folder of the environment.
-        wheels: Folder of wheels that was used instead of the network, or None.
-        lock: File with the packages to install.
-        python: Name of the Python that was used.
+    It names the folder of the environment, the folder of wheels that was used instead of the network, if any, the lock
+    file, and the Python that was used.
     """
     text = "\n".join(tail)
     if re.search(r"No space left|Errno 28\b|Disk quota|Errno 122\b|File too large|Errno 27\b|not enough space", text):

@@ -24,10 +24,7 @@ def add_backgrounds(
 
     The model's image and the scene's frame have the same center, and one side in common: padded, the image just covers
     the frame, which is Blender's frame method "crop"; cropped, it just fits inside, which is "fit". Both keep the
-    image's aspect under any pixel aspect of the scene.
-
-    Returns:
-        Warnings about cameras that cannot be given one.
+    image's aspect under any pixel aspect of the scene. Returns warnings about cameras that cannot be given one.
     """
     warnings = []
     image = None

@@ -20,10 +20,9 @@ from .result_folder import ResultFolder
 
 
 def find_cameras(scene: bpy.types.Scene, result: ResultFolder) -> dict[str, bpy.types.Object]:
-    """Find the cameras that the result was made through. A camera that placing this result has made does not count.
+    """Return by name the cameras that the result was made through; none if there is a single one that the scene lacks.
 
-    Returns:
-        The cameras by name; empty where the result has a single one that the scene lacks.
+    A camera that placing this result has made does not count.
 
     Raises:
         ShotError: The scene lacks one of several.

@@ -30,12 +30,12 @@ class PlacedResult:
 
     folder: Path  # folder of the result, by which `remove` finds what belongs to it
     scene: str  # name of the scene
-    collection: str  # name of the collection with the plates, whose custom property has the warnings; or ""
-    planes: tuple[str, ...]  # names of the plates, one for each camera
-    cameras: tuple[str, ...]  # names of the cameras
     frames: tuple[int, int]  # first and last scene frame in which the result is shown
-    color_space: str  # color space of the plate's images
+    color_space: str  # color space of the images
     warnings: tuple[str, ...]  # sentences about what will not look as it was made
+    collection: str = ""  # name of the collection with the plates, whose custom property has the warnings
+    planes: tuple[str, ...] = ()  # names of the plates, one for each camera
+    cameras: tuple[str, ...] = ()  # names of the cameras
 
 
 def tag(block: Block, result: ResultFolder) -> Block:

@@ -30,10 +30,7 @@ _ROOM = 60
 def add_to_compositor(
     scene: bpy.types.Scene, result: ResultFolder, image: bpy.types.Image, sequence: Sequence
 ) -> list[str]:
-    """Lay a result's images over the scene's composited image.
-
-    Returns:
-        Warnings about what keeps it from being seen.
+    """Lay a result's images over the scene's composited image; return warnings about what keeps it from being seen.
 
     Raises:
         ShotError: The scene's node tree is linked from another file.

@@ -21,11 +21,7 @@ _SLOT = "trackshade_slot"  # on a mesh that had no slots: one was added
 
 
 def make_emissive_material(name: str, scene: bpy.types.Scene) -> tuple[bpy.types.Material, Any]:
-    """Make a material that emits a color, whatever the scene's exposure, and lights nothing.
-
-    Returns:
-        The material, and the socket to link the color to.
-    """
+    """Return a new material that emits a color, whatever the exposure, and lights nothing, and the color's socket."""
     material = bpy.data.materials.new(name)
     if material.node_tree is None:  # from Blender 5 on every material has one
         material.use_nodes = True

@@ -74,16 +74,9 @@ class PreparedResult:
                 warnings += add_backgrounds(result, list(cameras.values()), sequence, scene)
             collection[_WARNINGS_KEY] = "\n".join(warnings)
             collection_name = collection.name
-        return PlacedResult(
-            folder=result.folder,
-            scene=scene.name,
-            collection=collection_name,
-            planes=tuple(planes),
-            cameras=tuple(camera.name for camera in cameras.values()),
-            frames=(sequence.start, sequence.end),
-            color_space=self.space,
-            warnings=tuple(warnings),
-        )
+        frames, names = (sequence.start, sequence.end), tuple(camera.name for camera in cameras.values())
+        told = tuple(warnings)
+        return PlacedResult(result.folder, scene.name, frames, self.space, told, collection_name, tuple(planes), names)
 
     def _add_plates(
         self, scene: bpy.types.Scene, collection: bpy.types.Collection, cameras: dict[str, bpy.types.Object]

@@ -41,17 +41,14 @@ def save_copy(path: Path) -> Path:
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             partial.unlink()
+        # Blender's message names the file again before the reason.
+        reason = getattr(error, "strerror", None) or str(error).strip().rsplit(": ", 1)[-1].rstrip(".")
         raise OutputError(
             "output-unwritable",
-            f"The scene's copy cannot be written to {path}: {_reason(error)}.",
+            f"The scene's copy cannot be written to {path}: {reason}.",
             "Choose a folder that can be written and has space.",
         ) from error
     return path
-
-
-def _reason(error: Exception) -> str:
-    """Return the reason of an error; Blender's message names the file again before it."""
-    return getattr(error, "strerror", None) or str(error).strip().rsplit(": ", 1)[-1].rstrip(".")
 
 
 @contextlib.contextmanager

@@ -151,11 +151,7 @@ def _plan_textures(
 ) -> PreparedTextures:
     """Find the objects to texture, give meshes UV maps where they need one, and write the texture coordinates.
 
-    Textures of this result that the scene shows are removed first.
-
-    Raises:
-        OutputError: The coordinates cannot be written.
-        ShotError: Nothing of the result is in the scene.
+    Textures of this result that the scene shows are removed first. Raises the errors of `prepare_textures`.
     """
     remove_textures(scene, str(result.folder))
     objects, excluded = find_textured_objects(scene, shot)
@@ -215,16 +211,9 @@ def _place_textures(plan: PreparedTextures, scene: bpy.types.Scene) -> PlacedRes
     remove_unused(scene)
     if not count:
         raise _no_surface(scene)
-    return PlacedResult(
-        folder=result.folder,
-        scene=scene.name,
-        collection=collection_name,
-        planes=(),
-        cameras=(),
-        frames=(math.ceil(result.samples[0]), math.floor(result.samples[-1])),
-        color_space=space,
-        warnings=tuple(dict.fromkeys(warnings)),
-    )
+    frames = math.ceil(result.samples[0]), math.floor(result.samples[-1])
+    told = tuple(dict.fromkeys(warnings))
+    return PlacedResult(result.folder, scene.name, frames, space, told, collection_name)
 
 
 def _exclusion_warnings(reasons: Mapping[str, str]) -> list[str]:
@@ -309,16 +298,10 @@ def _load_projection(result: ResultFolder, record: dict[str, Any], space: str) -
     depths = [result.folder / "texture" / keys["reach"] / image.name for image in result.images]
     frames = write_sequence(result, choices)
     depth_frames = write_sequence(result, choices, depths, "reach")
-    return Projection(
-        choices=choices,
-        frames=frames,
-        image=tag(load_sequence(f"{result.name} projection", frames, space), result),
-        depth_frames=depth_frames,
-        depth_image=tag(load_sequence(f"{result.name} reach", depth_frames, "Non-Color"), result),
-        low=float(keys["low"]),
-        high=float(keys["high"]),
-        orthographic=bool(keys["orthographic"]),
-    )
+    image = tag(load_sequence(f"{result.name} projection", frames, space), result)
+    depth_image = tag(load_sequence(f"{result.name} reach", depth_frames, "Non-Color"), result)
+    low, high, orthographic = float(keys["low"]), float(keys["high"]), bool(keys["orthographic"])
+    return Projection(choices, frames, image, depth_frames, depth_image, low, high, orthographic)
 
 
 def _load_texture(result: ResultFolder, file: str, name: str, space: str) -> bpy.types.Image:

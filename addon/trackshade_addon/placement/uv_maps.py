@@ -40,11 +40,7 @@ _MOST_MAPS = 8  # of a mesh, in any Blender
 
 
 def find_textured_objects(scene: bpy.types.Scene, shot: Shot) -> tuple[dict[str, bpy.types.Object], dict[str, str]]:
-    """Find the scene's objects that can have a texture of this shot.
-
-    Returns:
-        The objects by name, and by name why others cannot ("is no mesh").
-    """
+    """Return by name the scene's objects that can have a texture of this shot, and why others cannot ("is no mesh")."""
     found: dict[str, bpy.types.Object] = {}
     excluded: dict[str, str] = {}
     for track in shot.meshes:
@@ -65,10 +61,9 @@ def find_textured_objects(scene: bpy.types.Scene, shot: Shot) -> tuple[dict[str,
 
 
 def choose_uv_maps(objects: dict[str, bpy.types.Object]) -> tuple[dict[str, str], dict[str, str]]:
-    """Choose the UV map to bake each object for, and unwrap a mesh anew where it has none that will do.
+    """Return by object the name of the UV map to bake it for, and why it can have none.
 
-    Returns:
-        Name of the UV map by object, and by object why it can have none.
+    A mesh is unwrapped anew where it has none that will do.
     """
     chosen: dict[str, str] = {}
     excluded: dict[str, str] = {}
@@ -207,11 +202,7 @@ def _overlap(
 
 
 def _unwrap(mesh: bpy.types.Mesh) -> str | None:
-    """Unwrap a mesh on a new UV map by Smart UV Project, in a temporary scene.
-
-    Returns:
-        The map's name; None where the mesh has as many maps as it can have.
-    """
+    """Unwrap a mesh by Smart UV Project; return the name of the new UV map, or None where it can have no more."""
     layer = mesh.uv_layers.new(name=UV_MAP, do_init=False) if len(mesh.uv_layers) < _MOST_MAPS else None
     if layer is None:
         return None
@@ -225,8 +216,13 @@ def _unwrap(mesh: bpy.types.Mesh) -> str | None:
         view_layer = scene.view_layers[0]
         view_layer.objects.active = obj
         obj.select_set(True, view_layer=view_layer)
-        override = {"scene": scene, "view_layer": view_layer, "active_object": obj, "object": obj}
-        override["selected_objects"] = [obj]
+        override = {
+            "scene": scene,
+            "view_layer": view_layer,
+            "object": obj,
+            "active_object": obj,
+            "selected_objects": [obj],
+        }
         with bpy.context.temp_override(**override):
             bpy.ops.object.mode_set(mode="EDIT")
         with bpy.context.temp_override(**override, edit_object=obj):

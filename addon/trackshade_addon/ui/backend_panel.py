@@ -69,22 +69,18 @@ def stop_backend(operator: bpy.types.Operator, context: bpy.types.Context) -> No
     backend.manager.stop()
 
 
-class TRACKSHADE_OT_free_memory(ActionOperator, bpy.types.Operator):
+@classmethod
+def _can_free_memory(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    if backend.manager.state().kind != "ready":
+        cls.poll_message_set("The backend is not running")
+    return backend.manager.state().kind == "ready"
+
+
+@action("Free VRAM", poll=_can_free_memory)
+def free_memory(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """Remove the model from GPU memory, for example before a render. The next job loads it again"""
-
-    bl_idname = "trackshade.free_memory"
-    bl_label = "Free VRAM"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if backend.manager.state().kind != "ready":
-            cls.poll_message_set("The backend is not running")
-            return False
-        return True
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.manager.free_memory()
-        self.report({"INFO"}, tr("Models that no job uses are removed from memory"))
+    backend.manager.free_memory()
+    operator.report({"INFO"}, tr("Models that no job uses are removed from memory"))
 
 
 @action("Log")

@@ -3,7 +3,7 @@
 
 # No postponed annotations here: Blender reads the properties from them.
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 import bpy
@@ -17,13 +17,13 @@ from ..checks.findings import ERROR
 from ..checks.watch import ChecksState, watcher
 from ..jobs.session import current
 from ..messages.texts import tr
-from .drawing import action
+from .drawing import ActionOperator, action
 from .modal import SteppedOperator
 
 MAX_FRAMES = 9  # that a new camera is framed for; each is a frame that Blender evaluates
 
 
-class _Fix:
+class _Fix(ActionOperator):
     """A button that fixes a problem by `act`; disabled while the scene is captured."""
 
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 - as Blender requires it
@@ -31,11 +31,6 @@ class _Fix:
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         return context.scene is not None and not current().holds_scene
-
-    act: Callable[..., set[str] | None]
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return self.act(context) or {"FINISHED"}
 
 
 class TRACKSHADE_OT_check(SteppedOperator, _Fix, bpy.types.Operator):

@@ -43,31 +43,32 @@ class SubPanel(SidebarPanel):
 class ActionOperator:
     """An operator that does one thing at once, or starts it, by `act`, which may raise TrackshadeError."""
 
-    act: Callable[..., None]
+    act: Callable[..., set[str] | None]
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            self.act(context)
+            returned = self.act(context)
         except TrackshadeError as error:
             return report_error(self, error)
         redraw()
         watch()
-        return {"FINISHED"}
+        return returned or {"FINISHED"}
 
 
-def action(label: str, base: type = ActionOperator) -> Callable[[Callable[..., Any]], type[Any]]:
+def action(label: str, base: type = ActionOperator, **members: Any) -> Callable[[Callable[..., Any]], type[Any]]:
     """Make a function an operator: its name becomes the operator's, and its docstring the tooltip.
 
     Args:
         label: Label of the operator.
         base: Class that calls the function as the method `act`.
+        **members: Other members of the operator's class, such as `bl_options`.
     """
 
     def make(function: Callable[..., Any]) -> type[Any]:
         name = function.__name__
-        members = {"__doc__": function.__doc__, "__module__": function.__module__, "act": function}
-        members |= {"bl_idname": f"trackshade.{name}", "bl_label": label}
-        return type(f"TRACKSHADE_OT_{name}", (base, bpy.types.Operator), members)
+        own = {"__doc__": function.__doc__, "__module__": function.__module__, "act": function}
+        own |= {"bl_idname": f"trackshade.{name}", "bl_label": label}
+        return type(f"TRACKSHADE_OT_{name}", (base, bpy.types.Operator), members | own)
 
     return make
 

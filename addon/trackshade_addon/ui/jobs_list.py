@@ -22,7 +22,7 @@ from ..messages.texts import tr
 from ..messages.translations import CONTEXT
 from ..placement import place, remove_result, remove_textures
 from ..redraw import redraw, redraw_settled
-from .drawing import FolderOperator, SidebarPanel, action, draw_text, report_error, tr_count
+from .drawing import ActionOperator, FolderOperator, SidebarPanel, action, draw_text, report_error, tr_count
 from .jobs_thumbnails import thumbnails
 from .modal import is_scene_free
 
@@ -207,19 +207,15 @@ def remove_job(operator: JobOperator, context: bpy.types.Context, job: Job) -> N
     current().remove(job)
 
 
-class TRACKSHADE_OT_clear_jobs(bpy.types.Operator):
+@classmethod
+def _can_clear(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    return any(not job.runs for job in current().jobs)
+
+
+@action("Clear Finished Jobs", poll=_can_clear)
+def clear_jobs(operator: ActionOperator, context: bpy.types.Context) -> None:
     """Remove all finished jobs from the list. The files of their results are kept"""
-
-    bl_idname = "trackshade.clear_jobs"
-    bl_label = "Clear Finished Jobs"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return any(not job.runs for job in current().jobs)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        current().remove(*(job for job in current().jobs if not job.runs))
-        return {"FINISHED"}
+    current().remove(*(job for job in current().jobs if not job.runs))
 
 
 @action("Open Folder", JobOperator)
@@ -252,43 +248,26 @@ def use_settings(operator: SceneJobOperator, context: bpy.types.Context, job: Jo
     context.scene.trackshade.apply_job(job.request, job.settings)
 
 
-class TRACKSHADE_OT_place_folder(FolderOperator, bpy.types.Operator):
+@action("Place Result from Folder", FolderOperator, bl_options={"REGISTER", "UNDO"}, poll=classmethod(is_scene_free))
+def place_folder(operator: Any, context: bpy.types.Context) -> set[str]:
     """Place a result of an earlier session or of the command line from its folder"""
-
-    bl_idname = "trackshade.place_folder"
-    bl_label = "Place Result from Folder"
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return is_scene_free(cls)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            return _place(self, self.folder, context.scene)
-        except TrackshadeError as error:
-            return report_error(self, error)
+    return _place(operator, operator.folder, context.scene)
 
 
-class TRACKSHADE_OT_restore_materials(bpy.types.Operator):
+@classmethod
+def _can_restore(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    if not any(PLATE_KEY in material for material in bpy.data.materials):
+        cls.poll_message_set("No object shows a result")
+        return False
+    return is_scene_free(cls)
+
+
+@action("Restore Materials", bl_options={"REGISTER", "UNDO"}, poll=_can_restore)
+def restore_materials(operator: Any, context: bpy.types.Context) -> None:
     """Restore the materials that objects had before a result was placed on them"""
-
-    bl_idname = "trackshade.restore_materials"
-    bl_label = "Restore Materials"
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not any(PLATE_KEY in material for material in bpy.data.materials):
-            cls.poll_message_set("No object shows a result")
-            return False
-        return is_scene_free(cls)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        count = remove_textures(context.scene, uv_maps=True)
-        message = tr_count("Restored the materials of 1 object", "Restored the materials of {count} objects", count)
-        self.report({"INFO"}, message)
-        return {"FINISHED"}
+    count = remove_textures(context.scene, uv_maps=True)
+    message = tr_count("Restored the materials of 1 object", "Restored the materials of {count} objects", count)
+    operator.report({"INFO"}, message)
 
 
 def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, job: Job | None = None) -> set[str]:

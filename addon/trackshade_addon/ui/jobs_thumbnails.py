@@ -25,12 +25,10 @@ class Thumbnails:
     def icon(self, job: Job) -> int:
         """Return the ID of the job's icon, 0 where there is none yet. Fast enough for drawing."""
         source: object = job.preview if job.result is None else self._find_frame(job)
-        if source is None:
-            return 0
         shown = self._shown.get(job.uid)
-        if shown is None or (shown[0] is not source and shown[0] != source):
+        if source is not None and (shown is None or (shown[0] is not source and shown[0] != source)):
             shown = self._load(job, source)
-        return 0 if shown is None or self._icons is None else self._icons[shown[1]].icon_id
+        return 0 if source is None or shown is None or self._icons is None else self._icons[shown[1]].icon_id
 
     def keep(self, uids: set[str]) -> None:
         """Remove the icons of all jobs but these."""

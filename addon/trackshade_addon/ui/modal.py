@@ -98,9 +98,7 @@ input_lock = InputLock()
 
 
 def handle_event(context: bpy.types.Context, event: bpy.types.Event) -> set[str] | None:
-    """Handle an event while frames are stepped: Esc cancels, and only the panel gets input.
-
-    In the panel, only the cancel buttons of jobs are enabled.
+    """Handle an event while frames are stepped: Esc cancels, and only the panel gets input, for its cancel buttons.
 
     Returns:
         What the modal operator returns; None if no frames are stepped any more.
@@ -115,7 +113,7 @@ def handle_event(context: bpy.types.Context, event: bpy.types.Event) -> set[str]
     return {"PASS_THROUGH"} if event.type in _POINTER_EVENTS and _is_over_panel(context, event) else {"RUNNING_MODAL"}
 
 
-def is_scene_free(operator: type[bpy.types.Operator]) -> bool:
+def is_scene_free(operator: type[bpy.types.Operator], context: bpy.types.Context | None = None) -> bool:
     """Return whether the scene may be changed, for `poll`: an undo step during a capture would keep a frame of it."""
     if current().holds_scene:
         operator.poll_message_set("The scene is being captured")

@@ -10,7 +10,7 @@ from trackshade.core import folders
 from .. import backend
 from ..properties.preferences import ADDON, PreferencesProperties
 from .backend_panel import draw_backend
-from .drawing import draw_properties, draw_text, split_properties
+from .drawing import action, draw_properties, draw_text, split_properties
 from .models_panel import draw_models
 
 
@@ -43,13 +43,9 @@ class TrackshadePreferences(PreferencesProperties, bpy.types.AddonPreferences):
             draw_text(body, context, str(backend.models.folder()), "FILE_FOLDER")
 
 
-class TRACKSHADE_OT_show_preferences(bpy.types.Operator):
+@action("Preferences")
+def show_preferences(operator: bpy.types.Operator, context: bpy.types.Context) -> set[str]:
     """Open the add-on's preferences, with settings for models and folders"""
-
-    bl_idname = "trackshade.show_preferences"
-    bl_label = "Preferences"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        if bpy.app.background or context.preferences.addons.get(ADDON) is None:
-            return {"CANCELLED"}
-        return bpy.ops.preferences.addon_show(module=ADDON)
+    if bpy.app.background or context.preferences.addons.get(ADDON) is None:
+        return {"CANCELLED"}
+    return bpy.ops.preferences.addon_show(module=ADDON)
