@@ -43,9 +43,9 @@ class PreparedResult:
     space: str  # color space of the images
     warnings: tuple[str, ...]  # sentences about colors
     mode: str  # placement mode
-    view_layer: str | None  # see `place`
-    distance: float | None  # see `place`
-    interpolation: str | None  # see `place`
+    view_layer: str | None  # see `prepare`
+    distance: float | None  # see `prepare`
+    interpolation: str | None  # see `prepare`
 
     def place(self, scene: bpy.types.Scene) -> PlacedResult:
         """Bring the result into its scene, within milliseconds. Raises the errors of the function `place`."""
@@ -74,9 +74,10 @@ class PreparedResult:
                 warnings += add_backgrounds(result, list(cameras.values()), sequence, scene)
             collection[_WARNINGS_KEY] = "\n".join(warnings)
             collection_name = collection.name
-        frames, names = (sequence.start, sequence.end), tuple(camera.name for camera in cameras.values())
-        told = tuple(warnings)
-        return PlacedResult(result.folder, scene.name, frames, self.space, told, collection_name, tuple(planes), names)
+        return PlacedResult(
+            *(result.folder, scene.name, (sequence.start, sequence.end), self.space, tuple(warnings)),
+            *(collection_name, tuple(planes), tuple(camera.name for camera in cameras.values())),
+        )
 
     def _add_plates(
         self, scene: bpy.types.Scene, collection: bpy.types.Collection, cameras: dict[str, bpy.types.Object]

@@ -212,8 +212,7 @@ def _place_textures(plan: PreparedTextures, scene: bpy.types.Scene) -> PlacedRes
     if not count:
         raise _no_surface(scene)
     frames = math.ceil(result.samples[0]), math.floor(result.samples[-1])
-    told = tuple(dict.fromkeys(warnings))
-    return PlacedResult(result.folder, scene.name, frames, space, told, collection_name)
+    return PlacedResult(result.folder, scene.name, frames, space, tuple(dict.fromkeys(warnings)), collection_name)
 
 
 def _exclusion_warnings(reasons: Mapping[str, str]) -> list[str]:
