@@ -20,6 +20,7 @@ NAMES = (
 class TRACKSHADE_MT_looks(bpy.types.Menu):
     """Menu of look presets."""
 
+    bl_idname = "TRACKSHADE_MT_looks"
     bl_label = "Look Presets"
     preset_subdir = FOLDER
     preset_operator = "script.execute_preset"
@@ -40,6 +41,7 @@ class TRACKSHADE_OT_look_add(AddPresetBase, bpy.types.Operator):
 class TRACKSHADE_PT_looks(PresetPanel, bpy.types.Panel):
     """Look presets in the header of the panel."""
 
+    bl_idname = "TRACKSHADE_PT_looks"
     bl_label = "Look Presets"
     bl_space_type = "VIEW_3D"
     bl_region_type = "HEADER"
