@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler
 from transformers import T5Config, T5EncoderModel
 
-from trackshade.models import TrackingTransformer3DModel
+from trackshade.models.das import TrackingTransformer3DModel
 from trackshade_lab.training.text import build_tokenizer
 
 FRAMES, WIDTH, HEIGHT = 9, 48, 32

@@ -146,7 +146,7 @@ def test_the_export_of_a_training_run_is_found(tmp_path: Path):
 
 def result_folder(folder: Path, made: str = "truth", input_render: bool = True) -> Path:
     """A result of a procedural scene, whose frames are the true ones or the first one repeated."""
-    clip = generate_clip(6, (144, 96), 9, "moving-camera", split="held-out", keep_scene=True)
+    clip = generate_clip(6, (144, 96), 9, "moving-camera", split="held-out")
     assert clip.scene is not None
     shot = scene_shot(clip.scene, (144, 96))
     write_result(

@@ -22,8 +22,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tests.helpers.trainings import SMALL
 from trackshade.core.errors import UsageError
-from trackshade.models import PatchAutoencoder
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.patch_autoencoder import PatchAutoencoder
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from trackshade_lab.scenes import generate_shards, load_shards
 from trackshade_lab.training.__main__ import build_parser, main, parse
 from trackshade_lab.training.checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
 from tests.helpers.trainings import PLAIN
 from trackshade.core.errors import ModelError, UsageError
-from trackshade.models import TrackingTransformer3DModel
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from trackshade_lab.training.config import FineTuningConfig
 from trackshade_lab.training.fine_tuning import load_lora
 from trackshade_lab.training.fine_tuning_task import EncodingCache, FineTuningTask

@@ -83,7 +83,7 @@ def test_hidden_points_are_newly_visible_and_not_warped():
 
 
 def test_tracks_of_a_tracking_video_are_better_than_8_bits():
-    clip = generate_clip(3, (144, 96), 9, "moving-camera", split="held-out", keep_scene=True)
+    clip = generate_clip(3, (144, 96), 9, "moving-camera", split="held-out")
     exact, _ = shot_tracks(scene_shot(clip.scene, (144, 96)))
     found = video_tracks(clip.tracking)
     both = exact.tracked & found.tracked
@@ -98,7 +98,7 @@ def test_tracks_of_a_tracking_video_are_better_than_8_bits():
 
 
 def test_clips_and_their_shots_have_one_tracking_video():
-    clip = generate_clip(5, (96, 64), 5, "crowd", split="held-out", keep_scene=True)
+    clip = generate_clip(5, (96, 64), 5, "crowd", split="held-out")
     again = tracking_video(scene_shot(clip.scene, (96, 64)), threads=1).frames
     assert (np.abs(again.astype(int) - clip.tracking) <= 1).all()
 

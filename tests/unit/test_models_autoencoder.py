@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackshade.core.errors import ModelError
-from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
-from trackshade.models.attention import PlainAttention
+from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.models.patch_autoencoder import PatchAutoencoder
+from trackshade_lab.training.attention import PlainAttention
 
 
 def smooth(count: int, seed: int = 0) -> torch.Tensor:

@@ -15,8 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from trackshade.core.errors import ModelError
-from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel, track_coordinates
-from trackshade.models.warp_guided import TrackLookup
+from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.models.track_warp import track_coordinates
+from trackshade.models.warp_guided import TrackLookup, WarpGuidedTransformer3DModel
 
 FORWARD = Path(__file__).parents[1] / "data" / "das_forward.safetensors"
 TINY = {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COMPONENTS: dict[str, dict[str, str]] = {
     "vae": {
         "AutoencoderKLCogVideoX": "diffusers:AutoencoderKLCogVideoX",
-        "PatchAutoencoder": "trackshade.models:PatchAutoencoder",
+        "PatchAutoencoder": "trackshade.models.patch_autoencoder:PatchAutoencoder",
     },
     "text_encoder": {"T5EncoderModel": "transformers:T5EncoderModel"},
     "tokenizer": {
@@ -33,10 +33,10 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "TokenizersBackend": "transformers:PreTrainedTokenizerFast",  # its name since transformers 5
     },
     "transformer": {
-        "TrackingTransformer3DModel": "trackshade.models:TrackingTransformer3DModel",
-        "WarpGuidedTransformer3DModel": "trackshade.models:WarpGuidedTransformer3DModel",
+        "TrackingTransformer3DModel": "trackshade.models.das:TrackingTransformer3DModel",
+        "WarpGuidedTransformer3DModel": "trackshade.models.warp_guided:WarpGuidedTransformer3DModel",
         # The published checkpoint's name.
-        "CogVideoXTransformer3DModelTracking": "trackshade.models:TrackingTransformer3DModel",
+        "CogVideoXTransformer3DModelTracking": "trackshade.models.das:TrackingTransformer3DModel",
     },
     "scheduler": {
         "CogVideoXDDIMScheduler": "diffusers:CogVideoXDDIMScheduler",

@@ -176,11 +176,10 @@ def plan_clips(count: int, spin: int, kinds: tuple[str, ...] = ()) -> list[ClipS
 def generate_held_out(spec: ClipSpec, size: tuple[int, int], num_frames: int) -> HeldOutClip:
     """Generate a planned clip at a size (width, height)."""
     clip = _generate(spec.kind, spec.seed, size, num_frames)
-    assert clip.scene is not None  # kept
     shot = scene_shot(clip.scene, size)
     target = target_from_shot(clip.video, clip.tracking, shot, clip.object_index == 1)
     return HeldOutClip(spec, target, shot, clip.caption, clip.object_index, clip.scene.color)
 
 
 def _generate(kind: str, seed: int, size: tuple[int, int], num_frames: int) -> Clip:
-    return generate_clip(seed, size, num_frames, kind, split="held-out", keep_scene=True)
+    return generate_clip(seed, size, num_frames, kind, split="held-out")

@@ -19,7 +19,7 @@ import torch
 
 from trackshade.config.registry import ModelSpec, spec
 from trackshade.core.errors import ModelError
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from trackshade.pipelines.loading import default_device, load_pipeline
 
 

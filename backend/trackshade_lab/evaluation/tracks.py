@@ -15,8 +15,7 @@ import torch
 from trackshade.control.raster import NOTHING, barycentric
 from trackshade.control.scene import ShotRaster
 from trackshade.core.geometry import project
-from trackshade.models import track_coordinates
-from trackshade.models.track_warp import dequantize_coordinates
+from trackshade.models.track_warp import dequantize_coordinates, track_coordinates
 from trackshade.shot import Shot
 
 

@@ -136,16 +136,11 @@ class Scene:
         return np.stack([part.material for part in self.parts]).astype(np.float32)
 
 
-def scene_shot(scene: Scene, size: tuple[int, int], fps: float = FPS) -> Shot:
-    """Convert a scene to a shot, from which every control signal can be made.
+def scene_shot(scene: Scene, size: tuple[int, int]) -> Shot:
+    """Convert a scene that was built for frames of `size` (width, height) to a shot, for every control signal.
 
     Each part becomes one mesh in world space. Its `pass_index` is the body number (0 for ground and walls). Meshes are
     in drawing order.
-
-    Args:
-        scene: The scene.
-        size: Width and height in pixels that the scene was built for.
-        fps: Playback rate of the shot.
     """
     frames = len(scene.world_to_camera)
     identity = np.broadcast_to(np.eye(4), (frames, 4, 4))
@@ -169,5 +164,5 @@ def scene_shot(scene: Scene, size: tuple[int, int], fps: float = FPS) -> Shot:
     )
     source = {"made": "procedural", "kind": scene.kind, "caption": scene.caption}
     return Shot(
-        np.arange(1.0, frames + 1.0), fps, (size[0], size[1]), camera, tuple(geometries), tuple(meshes), source=source
+        np.arange(1.0, frames + 1.0), FPS, (size[0], size[1]), camera, tuple(geometries), tuple(meshes), source=source
     )

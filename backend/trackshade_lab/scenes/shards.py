@@ -15,8 +15,8 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,7 @@ from trackshade_lab.scenes.clip import Split, generate_clip
 _VERSION = 2  # changes when seeds give other clips
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Which clips a shard holds."""
-
-    first_seed: int
-    count: int
-    size: tuple[int, int]
-    frames: int
-    split: Split
-    kind: str | None
-    control: str = "mesh"
-    version: int = _VERSION
-
-    def same_clips(self, found: dict) -> bool:
-        """Return whether a shard with the plan `found` holds exactly these clips."""
-        return {"control": "mesh", **found} == json.loads(json.dumps(asdict(self)))
+ShardClip = tuple[np.ndarray, np.ndarray, str, str, str | None]  # video, tracking video, caption, kind, color
 
 
 @dataclass(frozen=True)
@@ -134,28 +119,18 @@ def generate_shards(
     Raises:
         FileExistsError: if a shard with other clips is in the way.
     """
-    out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    folders, missing, done = [], [], 0
-    for n, offset in enumerate(range(0, count, shard)):
-        folder = out / f"shard-{n:06d}"
-        plan = _Plan(
-            first_seed + offset, min(shard, count - offset), (size[0], size[1]), num_frames, split, kind, control
-        )
-        folders.append(folder)
-        if folder.exists():
-            if not plan.same_clips(json.loads((folder / "captions.json").read_text())["plan"]):
-                raise FileExistsError(f"{folder} holds other clips; choose another folder or remove it")
-            done += plan.count
-        else:
-            missing.append((folder, plan))
+    settings = {
+        "size": list(size), "frames": num_frames, "split": split, "kind": kind, "control": control, "version": _VERSION,
+    }  # fmt: skip
+    folders, missing = plan_shards(out_dir, "shard-{number:06d}", count, first_seed, shard, settings)
+    done = count - sum(plan["count"] for plan in missing.values())
     if progress and done:
         progress(done, count)
     if missing and processes > 1:
         generate_clip(0, (16, 16), 1)  # compiles the kernels once and caches them for all processes
     # Spawn processes, because the parent may have threads (torch, numba), which forks break.
     with _single_threaded(), ProcessPoolExecutor(max(1, processes), multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(partial(_write_shard, folder, plan)): plan.count for folder, plan in missing}
+        futures = {pool.submit(_generate_shard, folder, plan): plan["count"] for folder, plan in missing.items()}
         for future in as_completed(futures):
             future.result()
             done += futures[future]
@@ -180,57 +155,65 @@ def _single_threaded() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _write_shard(folder: Path, plan: _Plan) -> None:
-    write_shard(folder, asdict(plan), (plan.count, plan.frames, plan.size[1], plan.size[0]), _clips(plan))
+def _generate_shard(folder: Path, plan: dict[str, Any]) -> None:
+    seeds = range(plan["first_seed"], plan["first_seed"] + plan["count"])
+    options = {key: plan[key] for key in ("kind", "split", "control")}
+    clips = (generate_clip(seed, tuple(plan["size"]), plan["frames"], **options) for seed in seeds)
+    write_shard(folder, plan, ((c.video, c.tracking, c.caption, c.kind, c.scene.color) for c in clips))
 
 
-def _clips(plan: _Plan) -> Iterator[ShardClip]:
-    for seed in range(plan.first_seed, plan.first_seed + plan.count):
-        clip = generate_clip(
-            seed, plan.size, plan.frames, plan.kind, split=plan.split, keep_scene=True, control=plan.control
-        )
-        color = clip.scene.color if clip.scene else None
-        yield ShardClip(clip.video, clip.tracking, clip.caption, clip.kind, color)
-
-
-@dataclass(frozen=True)
-class ShardClip:
-    """A clip to write to a shard; see `Shards`."""
-
-    video: np.ndarray  # [T, H, W, 3] uint8
-    tracking: np.ndarray  # [T, H, W, 3] uint8
-    caption: str
-    kind: str
-    color: str | None
-
-
-def write_shard(
-    folder: Path, plan: dict[str, Any], shape: tuple[int, int, int, int], clips: Iterable[ShardClip]
-) -> None:
-    """Write a shard completely or not at all.
+def plan_shards(
+    out_dir: Path | str, name: str, count: int, first_seed: int, shard: int, settings: dict[str, Any]
+) -> tuple[list[Path], dict[Path, dict[str, Any]]]:
+    """Plan the shards of consecutive seeds.
 
     Args:
-        folder: Folder of the shard.
-        plan: Description of the clips, to recognize the shard.
-        shape: Number of clips, frames, height and width.
-        clips: The clips.
+        out_dir: Folder for the shards. It is created.
+        name: Format of the shards' names, with the fields "number" and "seed".
+        count: Number of clips.
+        first_seed: Seed of the first clip.
+        shard: Number of clips in a shard.
+        settings: What else determines the clips, as JSON has it.
+
+    Returns:
+        The folders of all shards, and the plans of those that do not exist yet, by folder.
+
+    Raises:
+        FileExistsError: if a shard with other clips is in the way.
     """
+    out, folders, missing = Path(out_dir), [], {}
+    out.mkdir(parents=True, exist_ok=True)
+    for number, offset in enumerate(range(0, count, shard)):
+        seed = first_seed + offset
+        folder = out / name.format(number=number, seed=seed)
+        folders.append(folder)
+        plan = {"first_seed": seed, "count": min(shard, count - offset), **settings}
+        if not folder.exists():
+            missing[folder] = plan
+        elif {"control": "mesh", **json.loads((folder / "captions.json").read_text())["plan"]} != {
+            "control": "mesh",  # early shards do not name it
+            **plan,
+        }:
+            raise FileExistsError(f"{folder} holds other clips; choose another folder or remove it")
+    return folders, missing
+
+
+def write_shard(folder: Path, plan: dict[str, Any], clips: Iterable[ShardClip]) -> None:
+    """Write a shard completely or not at all; `plan` describes the clips, to recognize the shard."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    video = np.lib.format.open_memmap(part / "video.npy", "w+", np.uint8, (*shape, 3))
-    tracking = np.lib.format.open_memmap(part / "tracking.npy", "w+", np.uint8, (*shape, 3))
-    captions, kinds, colors = [], [], []
+    shape = (plan["count"], plan["frames"], *plan["size"][::-1], 3)
+    videos = [np.lib.format.open_memmap(part / f"{name}.npy", "w+", np.uint8, shape) for name in ("video", "tracking")]
+    texts = []
     try:
-        for n, clip in enumerate(clips):
-            video[n], tracking[n] = clip.video, clip.tracking
-            captions.append(clip.caption)
-            kinds.append(clip.kind)
-            colors.append(clip.color)
-        video.flush()
-        tracking.flush()
-        texts = {"plan": plan, "captions": captions, "kinds": kinds, "colours": colors}
-        (part / "captions.json").write_text(json.dumps(texts, indent=1))
+        for n, (video, tracking, *text) in enumerate(clips):
+            videos[0][n], videos[1][n] = video, tracking
+            texts.append(text)
+        for video in videos:
+            video.flush()
+        columns = zip(("captions", "kinds", "colours"), zip(*texts, strict=True), strict=True)
+        (part / "captions.json").write_text(json.dumps({"plan": plan, **dict(columns)}, indent=1))
         os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from trackshade.core.images import psnr
-from trackshade.models import PatchAutoencoder
+from trackshade.models.patch_autoencoder import PatchAutoencoder
 
 from ..scenes import Shards
 from .config import FromScratchConfig

@@ -25,8 +25,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from trackshade.core.errors import ModelError, UsageError
-from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
 from trackshade.models.checkpoint import check_strictly, read_json, weight_files
+from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.models.patch_autoencoder import PatchAutoencoder
 
 Weights = Mapping[str, torch.Tensor]
 Optimizers = Mapping[str, torch.optim.Optimizer]

@@ -17,8 +17,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from trackshade.core.images import psnr
-from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel, track_coordinates
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.models.patch_autoencoder import PatchAutoencoder
+from trackshade.models.track_warp import track_coordinates
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 
 from ..scenes import Clip, Shards
 from .config import FromScratchConfig

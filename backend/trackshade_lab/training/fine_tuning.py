@@ -16,10 +16,11 @@ from torch import nn
 
 from trackshade.config import registry
 from trackshade.core.errors import ModelError, UsageError
-from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel
 from trackshade.models.checkpoint import check_strictly, read_json
+from trackshade.models.das import TrackingTransformer3DModel
 from trackshade.models.loading import COMPONENTS, component_class, load_components
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from trackshade.pipelines.inputs import check_shape
 
 from ..video_dataset import DatasetEntry, read_dataset, read_video_shapes

@@ -21,8 +21,8 @@ from transformers import PreTrainedTokenizerBase
 
 from trackshade.core.errors import UsageError
 from trackshade.core.images import psnr
-from trackshade.models import track_coordinates
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.track_warp import track_coordinates
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 
 from ..video_dataset import DatasetEntry, read_video
 from .config import FineTuningConfig

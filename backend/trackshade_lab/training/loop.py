@@ -27,8 +27,8 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from trackshade.core.errors import UsageError
-from trackshade.models.attention import PlainAttention
 
+from .attention import PlainAttention
 from .checkpoint import Progress, copy_weights, find_checkpoint, load_checkpoint, named_parameters, save_checkpoint
 from .config import RunConfig
 from .logging import RunLog

@@ -17,8 +17,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from trackshade.core.errors import UsageError
-from trackshade.models import PatchAutoencoder, WarpGuidedTransformer3DModel
 from trackshade.models.checkpoint import weight_files
+from trackshade.models.patch_autoencoder import PatchAutoencoder
+from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
 
 from ..scenes import Shards, generate_clip, generate_shards, load_shards, shard_folders
 from .autoencoder import train_autoencoder
