@@ -23,13 +23,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from trackshade.core.errors import OutputError, UsageError
-from trackshade.results.video import frame_rate, write_video
+from trackshade.results.video import write_video
 
 LISTS = ("prompt.txt", "videos.txt", "trackings.txt")
 _FIX = "Make the folder with 'trackshade dataset'."
-# Lossless H.264 in RGB. A track is its color: 4:2:0 chroma would mix the colors of neighboring points, and even
-# 4:4:4 YUV rounds them.
-_LOSSLESS = {"qp": "0", "preset": "medium"}
 
 
 @dataclass(frozen=True)
@@ -120,30 +117,6 @@ def read_video_shapes(entries: tuple[DatasetEntry, ...]) -> Iterator[tuple[Datas
             raise UsageError("bad-video", f"{entry.video} cannot be read as a video: {error}.") from error
 
 
-def write_tracking(
-    path: Path,
-    frames: np.ndarray,  # [T, H, W, 3] uint8
-    fps: float,
-) -> None:
-    """Write a tracking video as an MP4 that decodes to exactly the same colors.
-
-    Raises:
-        OSError: if the file cannot be written.
-        FFmpegError: likewise.
-    """
-    rate = frame_rate(fps)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as file:
-        stream = file.add_stream("libx264rgb", rate=rate, options=_LOSSLESS)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "rgb24"
-        stream.codec_context.thread_count = 1
-        stream.codec_context.time_base = 1 / rate
-        for index, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame.pts, frame.time_base = index, 1 / rate
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-
-
 class DatasetWriter:
     """Adds clips to a dataset folder, which is complete after each of them."""
 
@@ -193,11 +166,12 @@ class DatasetWriter:
         if any(row[1] == other[1] for other in self.rows):
             return False
         try:
-            for file, write, frames in ((row[1], write_video, video), (row[2], write_tracking, tracking)):
+            # A track is its color: 4:2:0 chroma would mix the colors of neighboring points.
+            for file, frames, lossless in ((row[1], video, False), (row[2], tracking, True)):
                 path = self.folder / file
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part = path.with_name(f".{path.name}.part")
-                write(part, frames, fps)
+                write_video(part, frames, fps, lossless)
                 os.replace(part, path)
             self.rows.append(row)
             self._write_lists()

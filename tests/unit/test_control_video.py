@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.ray_reference import tracking_frame
+from tests.helpers.vertices import vertex_colors, visible_vertices
 from trackshade.control import point_colors, tracking_video
 from trackshade.core.colors import to_uint8
 from trackshade.core.errors import CancelledError, ShotError, UsageError
@@ -140,7 +141,7 @@ def test_blue_is_nearness_by_euclidean_distance():
     inverse = 1 / np.linalg.norm(corners - [0, 0, 6.0], axis=1)
     low, high = np.percentile(inverse, [2, 98])
     expected = np.clip((inverse - low) / (high - low), 0, 1)
-    colors = np.concatenate([video.colors(n) for n in range(4)])
+    colors = np.concatenate([vertex_colors(video, n) for n in range(4)])
     np.testing.assert_allclose(colors[:, 2], expected, atol=1e-6)
     blues = [int(video.frames[0][..., 2][video.object_index[0] == n].mean()) for n in range(4)]
     assert blues == sorted(blues, reverse=True)
@@ -167,8 +168,8 @@ def test_points_behind_the_first_camera_are_black():
     video = tracking_video(shot)
     assert (video.object_index[1] == 1).sum() > 300
     assert not video.frames[1].any()
-    assert not video.colors(1).any()
-    assert video.colors(0).any()
+    assert not vertex_colors(video, 1).any()
+    assert vertex_colors(video, 0).any()
 
 
 def test_hidden_in_the_first_frame_is_colored_by_its_place():
@@ -196,7 +197,7 @@ def test_holdout_occludes_and_is_black():
     assert held.sum() > 20
     assert not video.frames[0][held].any()
     assert video.frames[0][video.object_index[0] == 0].any(axis=1).all()
-    assert not video.colors(1).any()
+    assert not vertex_colors(video, 1).any()
     # It does not take part in the range of distances either.
     alone = tracking_video(make_shot(geometries, [behind]))
     assert alone.rule.limits == video.rule.limits
@@ -240,13 +241,13 @@ def test_visible_vertices():
     hidden = mesh("hidden", 1, [moved(z=-2.0, scale=0.4)] * 2)
     beside = mesh("beside", 1, [moved(x=2.4, scale=0.5)] * 2, visible=[True, False])
     video = tracking_video(make_shot([rigid(CUBE, CUBE_FACES), grid()], [cube, hidden, beside]))
-    table = video.visible_vertices(0)
+    table = visible_vertices(video, 0)
     assert table[0].tolist() == (CUBE[:, 2] > 0).tolist()
     assert not table[1].any()
-    assert not video.visible_vertices(1)[0].any()
-    assert video.visible_vertices(1)[1].mean() > 0.9
-    assert video.visible_vertices(2)[0].mean() > 0.97
-    assert not video.visible_vertices(2)[1].any()
+    assert not visible_vertices(video, 1)[0].any()
+    assert visible_vertices(video, 1)[1].mean() > 0.9
+    assert visible_vertices(video, 2)[0].mean() > 0.97
+    assert not visible_vertices(video, 2)[1].any()
 
 
 def test_points_mode():

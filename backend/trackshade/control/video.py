@@ -12,11 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from trackshade.control.locate import Follower
 from trackshade.control.points import PointTracks, choose_points, draw_points
-from trackshade.control.raster import NOTHING, Buffers
+from trackshade.control.raster import Buffers
 from trackshade.control.scene import ShotRaster
-from trackshade.control.visibility import is_visible
 from trackshade.core.errors import CancelledError, ShotError, UsageError
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import MeshRule, mesh_rule
@@ -43,25 +41,6 @@ class TrackingVideo:
     depth: np.ndarray
     rule: MeshRule
     points: PointTracks | None
-
-    def colors(self, mesh: int, t: int = 0) -> np.ndarray:
-        """Return colors [V, 3] in 0..1 of the vertices that a mesh has in sample `t`; black for a holdout."""
-        first = self.shot.first_places(mesh, t)
-        return np.zeros_like(first) if self.shot.meshes[mesh].holdout else self.rule.colors(first)
-
-    def visible_vertices(self, mesh: int) -> np.ndarray:
-        """Return which vertices of a mesh's first geometry the camera sees, [T, V] bool."""
-        track = self.shot.meshes[mesh]
-        count = len(self.shot.geometries[track.geometry].first)
-        alone = np.repeat(np.arange(count, dtype=np.int32)[:, None], 3, axis=1), np.tile([1.0, 0.0, 0.0], (count, 1))
-        points = Follower(self.shot, mesh, track.geometry, *alone)
-        raster = ShotRaster(self.shot)
-        table = np.zeros((len(self.frames), count), np.bool_)
-        for t in np.flatnonzero(track.visible).tolist():
-            near, far = self.shot.camera.clip[t]
-            positions = None if track.geometry_at(t) == track.geometry else points.positions(t)
-            table[t] = is_visible(raster.vertices(mesh, t, positions), self.depth[t], float(near), float(far))
-        return table
 
 
 def tracking_video(
@@ -159,8 +138,8 @@ def _draw_frame(video: TrackingVideo, raster: ShotRaster, t: int) -> None:
 def _check_first_frame(shot: Shot, points: int | None, seed: int) -> PointTracks | None:
     """Raise ShotError unless the first frame shows a mesh; return the chosen points if a number is given."""
     raster = ShotRaster(shot)
-    labels = np.unique(raster.draw(0).label)
-    if not any(label != NOTHING and not shot.meshes[label].holdout for label in labels):
+    raster.draw(0)
+    if not raster.shows_surface().any():
         raise ShotError(
             "no-tracks",
             f"Camera '{shot.camera.name}' sees no mesh in the first frame ({shot.frame_numbers[0]:g}), so there is "

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackshade.control.locate import Follower
-from trackshade.control.raster import barycentric
-from trackshade.control.scene import ShotRaster
+from trackshade.control.scene import ShotRaster, SurfacePoints, in_camera, is_front
 from trackshade.core.geometry import project
 from trackshade.results.texture.views import Views, views_from_buffers
 from trackshade.shot import Shot
@@ -58,25 +57,6 @@ class Consistency:
     def to_dict(self) -> dict[str, Any]:
         """Return the plain values of the record."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class SurfacePoints:
-    """P points on triangles.
-
-    Attributes:
-        mesh: [P] int64, index into `Shot.meshes`.
-        geometry: [P] int64, index into `Shot.geometries` of the geometry that the triangle belongs to.
-        corners: [P, 3] int64, vertices of the triangle.
-        weights: [P, 3] float64, barycentric, in space.
-        front: [P] bool, which side was visible where the point was sampled.
-    """
-
-    mesh: np.ndarray
-    geometry: np.ndarray
-    corners: np.ndarray
-    weights: np.ndarray
-    front: np.ndarray
 
 
 def measure(
@@ -123,7 +103,11 @@ def sample_points(shot: Shot, count: int = POINTS) -> SurfacePoints:
     frames = np.unique(np.rint(np.linspace(0, total - 1, min(total, _SAMPLED_FRAMES))).astype(int))
     random = np.random.default_rng(0)
     raster = ShotRaster(shot)
-    parts = [_sample_frame(raster, int(t), -(-count // len(frames)), random) for t in frames]
+    parts = []
+    for t in frames.tolist():
+        raster.draw(t)
+        usable = np.flatnonzero(raster.shows_surface())
+        parts.append(raster.points_at(t, np.sort(random.permutation(usable)[: -(-count // len(frames))])))
     return SurfacePoints(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
@@ -139,54 +123,17 @@ def follow(shot: Shot, tracking: TrackingVideo, points: SurfacePoints) -> tuple[
             if not shot.meshes[mesh].visible[t]:
                 continue
             located = follower.at(t)
-            corners = _in_camera(shot, mesh, located.corners, t)
+            corners = in_camera(shot, mesh, located.corners, t)
             place = np.einsum("pc,pcx->px", located.weights, corners)  # [p, 3] camera space
             orthographic = bool(shot.camera.orthographic[t])
             pixels = project(place, shot.camera.intrinsics[t], orthographic)
             near, far = shot.camera.clip[t]
             in_range = (place[:, 2] > near) & (place[:, 2] < far)
-            same_side = _is_front(corners, place, orthographic) == points.front[here]
+            same_side = is_front(corners, place, orthographic) == points.front[here]
             visible = _is_visible(views, t, mesh, tracking.depth[t], pixels, place[:, 2])
             positions[here, t] = np.where(visible[:, None], pixels, 0.0)
             seen[here, t] = in_range & same_side & visible & located.exists
     return positions, seen
-
-
-def _sample_frame(
-    raster: ShotRaster, t: int, count: int, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return mesh, geometry, corners, weights and side of up to `count` pixels of sample `t`."""
-    shot = raster.shot
-    buffers = raster.draw(t)
-    holdout = np.array([mesh.holdout for mesh in shot.meshes] + [True])  # the last entry is label -1, nothing
-    usable = np.flatnonzero(~holdout[buffers.label])
-    pixels = np.sort(random.permutation(usable)[:count])
-    meshes = buffers.label.ravel()[pixels].astype(int)
-    corners, weights = np.zeros((len(pixels), 3), int), np.zeros((len(pixels), 3))
-    front, geometry = np.zeros(len(pixels), bool), np.zeros(len(pixels), int)
-    for mesh in np.unique(meshes):
-        here = meshes == mesh
-        geometry[here] = shot.meshes[mesh].geometry_at(t)
-        triangles = shot.geometry_of(int(mesh), t).triangles
-        corners[here], weights[here] = barycentric(buffers, pixels[here], raster.vertices(mesh, t), triangles)
-        place = _in_camera(shot, int(mesh), corners[here], t)
-        front[here] = _is_front(place, np.einsum("pc,pcx->px", weights[here], place), shot.camera.orthographic[t])
-    return meshes, geometry, corners, weights, front
-
-
-def _in_camera(shot: Shot, mesh: int, corners: np.ndarray, t: int) -> np.ndarray:
-    """Return camera-space positions [p, 3, 3] of the vertices [p, 3] of a mesh in sample `t`, metres."""
-    track = shot.meshes[mesh]
-    matrix = shot.camera.world_to_camera[t] @ track.matrix_world[t]
-    local = shot.geometry_of(mesh, t).at(t)[corners].astype(np.float64)
-    return local @ matrix[:3, :3].T + matrix[:3, 3]
-
-
-def _is_front(corners: np.ndarray, place: np.ndarray, orthographic: bool) -> np.ndarray:
-    """Return on which side of its triangle [p, 3, 3] the camera is, seen from `place` [p, 3]; [p] bool."""
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    ray = np.broadcast_to([0.0, 0.0, 1.0], place.shape) if orthographic else place
-    return np.einsum("px,px->p", normal, ray) > 0
 
 
 def _is_visible(

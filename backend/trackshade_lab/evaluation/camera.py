@@ -29,15 +29,10 @@ SMALL_MOTION = (10.0, 0.15)  # degrees, and translation relative to the depth
 
 @dataclass(frozen=True)
 class CameraMotion:
-    """The true camera's motion over a clip.
+    """The true camera's motion over a clip."""
 
-    Attributes:
-        degrees: Largest rotation from the first frame.
-        translation: Largest distance from the first frame's position, relative to the points' median depth.
-    """
-
-    degrees: float
-    translation: float
+    degrees: float  # largest rotation from the first frame
+    translation: float  # largest distance from the first frame's position, relative to the points' median depth
 
     @property
     def is_moving(self) -> bool:
@@ -52,15 +47,10 @@ class CameraMotion:
 
 @dataclass(frozen=True)
 class CameraErrors:
-    """Errors in each frame, [T], degrees; NaN where there is none, and in the first frame.
+    """Errors in each frame, [T], degrees; NaN where there is none, and in the first frame."""
 
-    Attributes:
-        rotation: Angle between the estimated and the true rotation.
-        translation: Angle between the translations from the first frame, where the true one is long enough.
-    """
-
-    rotation: np.ndarray
-    translation: np.ndarray
+    rotation: np.ndarray  # angle between the estimated and the true rotation
+    translation: np.ndarray  # angle between the translations from the first frame, where the true one is long enough
 
 
 def camera_motion(

@@ -27,31 +27,20 @@ _NUM_SPREAD_POINTS = 1500
 
 @dataclass(frozen=True)
 class EvalTarget:
-    """A true video, and what generated videos are measured by.
+    """A true video, and what generated videos are measured by."""
 
-    Attributes:
-        video: [T, H, W, 3] uint8, the true frames.
-        tracking: [T, H, W, 3] uint8, the tracking video.
-        warp: The first frame warped along the tracks.
-        points: Points to follow, with their true positions.
-        trusted: [P, T] bool, points and frames to compare, see `point_following.find_trusted`.
-        object_mask: [T, H, W] bool, the main object, if it is known.
-        spread_points: [S, T, 2] px and [S, T] bool, positions and visibility of the surface points whose color spread
-            is measured; only with a shot.
-        camera: The true camera, if it is known.
-        camera_motion: Its motion.
-        true_camera_errors: Errors of the camera estimated from the true video; None if the camera does not move.
-    """
-
-    video: np.ndarray
-    tracking: np.ndarray
-    warp: Warp
-    points: ReferencePoints
-    trusted: np.ndarray
-    object_mask: np.ndarray | None = None
+    video: np.ndarray  # [T, H, W, 3] uint8, the true frames
+    tracking: np.ndarray  # [T, H, W, 3] uint8, the tracking video
+    warp: Warp  # the first frame warped along the tracks
+    points: ReferencePoints  # points to follow, with their true positions
+    trusted: np.ndarray  # [P, T] bool, points and frames to compare, see `point_following.find_trusted`
+    object_mask: np.ndarray | None = None  # [T, H, W] bool, the main object, if it is known
+    # [S, T, 2] px and [S, T] bool, positions and visibility of the surface points whose color spread is measured; only
+    # with a shot
     spread_points: tuple[np.ndarray, np.ndarray] | None = None
-    camera: CameraTrack | None = None
-    camera_motion: CameraMotion | None = None
+    camera: CameraTrack | None = None  # the true camera, if it is known
+    camera_motion: CameraMotion | None = None  # its motion
+    # errors of the camera estimated from the true video; None if the camera does not move
     true_camera_errors: CameraErrors | None = None
 
     @property
@@ -105,19 +94,12 @@ def target_from_tracking(
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Which clip to generate.
+    """Which clip to generate."""
 
-    Attributes:
-        kind: Kind of the scene.
-        seed: Of the scene, and of the model's noise.
-        is_extra: Whether it belongs to the spin set only, not to the total.
-        other: Kind and seed of the clip that gives another scene's tracks.
-    """
-
-    kind: str
-    seed: int
-    is_extra: bool
-    other: tuple[str, int]
+    kind: str  # kind of the scene
+    seed: int  # of the scene, and of the model's noise
+    is_extra: bool  # whether it belongs to the spin set only, not to the total
+    other: tuple[str, int]  # kind and seed of the clip that gives another scene's tracks
 
     @property
     def name(self) -> str:
@@ -127,23 +109,14 @@ class ClipSpec:
 
 @dataclass(frozen=True)
 class HeldOutClip:
-    """A generated held-out clip.
+    """A generated held-out clip."""
 
-    Attributes:
-        spec: Which clip it is.
-        target: Its video and measures.
-        shot: Its scene.
-        caption: Its caption.
-        object_index: [T, H, W] int16, the object that each pixel shows.
-        color: The caption's color word of the main object, if that color dominates it.
-    """
-
-    spec: ClipSpec
-    target: EvalTarget
-    shot: Shot
-    caption: str
-    object_index: np.ndarray
-    color: str | None
+    spec: ClipSpec  # which clip it is
+    target: EvalTarget  # its video and measures
+    shot: Shot  # its scene
+    caption: str  # its caption
+    object_index: np.ndarray  # [T, H, W] int16, the object that each pixel shows
+    color: str | None  # the caption's color word of the main object, if that color dominates it
 
     def other_tracking(self) -> np.ndarray:
         """Generate the tracking video [T, H, W, 3] uint8 of another clip."""

@@ -25,31 +25,18 @@ from trackshade.pipelines.loading import default_device, load_pipeline
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How clips are sampled. The field names are keys of settings.json and report.json.
+    """How clips are sampled. The field names are keys of settings.json and report.json."""
 
-    Attributes:
-        model: Name of a registered model; its sizes and defaults also hold for `folder`.
-        folder: Pipeline folder, or training run with one, to use instead of the registered model's weights.
-        size: (width, height) of the clips, px.
-        frames: Frames of a clip.
-        steps: Denoising steps.
-        guidance: Guidance scale.
-        dynamic_guidance: Whether to use the model's dynamic guidance.
-        tracking_guidance: Guidance scale of the tracks.
-        seed: Offset of the clips' seeds.
-        prompts: False uses empty prompts.
-    """
-
-    model: str
-    folder: str | None
-    size: tuple[int, int]
-    frames: int
-    steps: int
-    guidance: float
-    dynamic_guidance: bool
-    tracking_guidance: float
-    seed: int = 0
-    prompts: bool = True
+    model: str  # name of a registered model; its sizes and defaults also hold for `folder`
+    folder: str | None  # pipeline folder, or training run with one, to use instead of the registered model's weights
+    size: tuple[int, int]  # (width, height) of the clips, px
+    frames: int  # frames of a clip
+    steps: int  # denoising steps
+    guidance: float  # guidance scale
+    dynamic_guidance: bool  # whether to use the model's dynamic guidance
+    tracking_guidance: float  # guidance scale of the tracks
+    seed: int = 0  # offset of the clips' seeds
+    prompts: bool = True  # False: empty prompts
 
     @classmethod
     def from_defaults(cls, model: str, **settings: Any) -> SamplingConfig:

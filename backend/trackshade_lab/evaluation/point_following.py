@@ -23,15 +23,10 @@ _MIN_SAMPLES = 20  # points and frames
 
 @dataclass(frozen=True)
 class FollowedPoints:
-    """Points followed through a video.
+    """Points followed through a video."""
 
-    Attributes:
-        pixels: [P, T, 2] float64, positions.
-        valid: [P, T] bool, the point has not been lost up to this frame.
-    """
-
-    pixels: np.ndarray
-    valid: np.ndarray
+    pixels: np.ndarray  # [P, T, 2] float64, positions
+    valid: np.ndarray  # [P, T] bool, the point has not been lost up to this frame
 
 
 def follow_points(

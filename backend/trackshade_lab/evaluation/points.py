@@ -10,10 +10,9 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from trackshade.control.locate import Follower
-from trackshade.control.raster import barycentric
 from trackshade.control.scene import ShotRaster
 from trackshade.control.video import TrackingVideo
-from trackshade.results.consistency import SurfacePoints, follow
+from trackshade.results.consistency import follow
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import mesh_rule
 
@@ -27,19 +26,12 @@ _STATIC = 1e-4  # metres: a point that moves less is static
 
 @dataclass(frozen=True)
 class ReferencePoints:
-    """P points, all visible in the first frame.
+    """P points, all visible in the first frame."""
 
-    Attributes:
-        pixels: [P, T, 2] float64, true positions; arbitrary where not visible.
-        visible: [P, T] bool, in view, not hidden, and away from silhouettes.
-        world: [P, 3] float64, world positions in the first frame, metres; NaN if only pixels are known.
-        is_static: [P] bool, the point does not move in the world.
-    """
-
-    pixels: np.ndarray
-    visible: np.ndarray
-    world: np.ndarray
-    is_static: np.ndarray
+    pixels: np.ndarray  # [P, T, 2] float64, true positions; arbitrary where not visible
+    visible: np.ndarray  # [P, T] bool, in view, not hidden, and away from silhouettes
+    world: np.ndarray  # [P, 3] float64, world positions in the first frame, metres; NaN if only pixels are known
+    is_static: np.ndarray  # [P] bool, the point does not move in the world
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -66,31 +58,22 @@ def shot_points(
 ) -> ReferencePoints:
     """Choose up to `count` points on the surfaces of a shot, at textured pixels of its true first frame."""
     raster = ShotRaster(shot)
-    buffers = raster.draw(0)
+    raster.draw(0)
     num_frames = len(shot.frame_numbers)
     moving = np.array([not _is_static(shot, mesh) for mesh in range(len(shot.meshes))] + [False])  # last: no surface
     pixels = choose_pixels(first_frame, surfaces.mesh[0] >= 0, moving[surfaces.mesh[0]], count, seed)
-    meshes = buffers.label.ravel()[pixels]
-    corners, weights = np.zeros((len(pixels), 3), np.int64), np.zeros((len(pixels), 3))
+    points = raster.points_at(0, pixels)
     world, is_static = np.zeros((len(pixels), 3)), np.zeros(len(pixels), bool)
-    front, geometry = np.zeros(len(pixels), bool), np.zeros(len(pixels), np.int64)
-    for mesh in np.unique(meshes):
-        of_mesh = np.flatnonzero(meshes == mesh)
-        geometry[of_mesh] = shot.meshes[mesh].geometry
-        triangles = shot.geometries[geometry[of_mesh[0]]].triangles
-        corners[of_mesh], weights[of_mesh] = barycentric(
-            buffers, pixels[of_mesh], raster.vertices(int(mesh), 0), triangles
-        )
-        follower = Follower(shot, int(mesh), shot.meshes[mesh].geometry, corners[of_mesh], weights[of_mesh])
+    for mesh in np.unique(points.mesh).tolist():
+        own = points.mesh == mesh
+        follower = Follower(shot, mesh, points.geometry[own], points.corners[own], points.weights[own])
+        located = [follower.at(t) for t in range(num_frames)]
         positions = np.stack(
-            [follower.at(t).interpolate(shot.world_positions(int(mesh), t)) for t in range(num_frames)]
+            [at.interpolate(shot.world_positions(mesh, t)) for t, at in enumerate(located)]
         )  # [T, n, 3]
         distance = np.abs(positions - positions[0]).max(axis=2)  # [T, n]
-        exists = np.stack([follower.at(t).exists for t in range(num_frames)])
-        world[of_mesh] = positions[0]
-        is_static[of_mesh] = (distance < _STATIC).all(axis=0) & exists.all(axis=0)
-        front[of_mesh] = _shows_front(shot, int(mesh), corners[of_mesh], positions[0])
-    points = SurfacePoints(meshes.astype(np.int64), geometry, corners, weights, front)
+        world[own] = positions[0]
+        is_static[own] = (distance < _STATIC).all(axis=0) & np.stack([at.exists for at in located]).all(axis=0)
     video = TrackingVideo(shot, np.zeros((0, 0, 0, 3), np.uint8), surfaces.mesh, surfaces.depth, mesh_rule(shot), None)
     positions, visible = follow(shot, video, points)
     kept = visible[:, 0]
@@ -123,18 +106,6 @@ def _is_static(shot: Shot, mesh: int) -> bool:
         return False
     first = shot.world_positions(mesh, 0)
     return all(np.abs(shot.world_positions(mesh, t) - first).max() < _STATIC for t in range(1, len(shot.frame_numbers)))
-
-
-def _shows_front(shot: Shot, mesh: int, corners: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Which side of its triangle each point [n, 3] shows in the first frame, [n] bool, as in `consistency`."""
-    camera = shot.camera
-    m = camera.world_to_camera[0]
-    triangle = shot.world_positions(mesh, 0)[corners] @ m[:3, :3].T + m[:3, 3]
-    normal = np.cross(triangle[:, 1] - triangle[:, 0], triangle[:, 2] - triangle[:, 0])
-    ray = points @ m[:3, :3].T + m[:3, 3]
-    if camera.orthographic[0]:
-        ray = np.broadcast_to([0.0, 0.0, 1.0], ray.shape)
-    return np.einsum("nx,nx->n", normal, ray) > 0
 
 
 def tracking_video_points(

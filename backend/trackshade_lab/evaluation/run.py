@@ -38,35 +38,21 @@ _CONTROL_MEASURES = ("psnr", "ssim", "lpips", "psnr_covered", "psnr_uncovered", 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What to evaluate.
+    """What to evaluate."""
 
-    Attributes:
-        sampling: Model and sampling settings.
-        clips: Number of held-out clips.
-        spin: Number of extra clips of the spin set.
-        kinds: Kinds of scenes; all if empty.
-        variants: Of `VARIANTS`, always with the truth.
-        text: Whether to evaluate the color that the text names.
-        controls: Control signals to compare.
-        control_models: Pipeline folders of models trained with a control signal, by signal; else `sampling`'s model.
-        point_rule: Colors of the signals tracks-N.
-        sheets: Number of clips with a contact sheet.
-        batch: Clips generated at a time.
-        device: Of the model; default: the best one.
-    """
-
-    sampling: SamplingConfig
-    clips: int = 108
-    spin: int = 24
-    kinds: tuple[str, ...] = ()
-    variants: tuple[str, ...] = tuple(VARIANTS)
-    text: bool = True
-    controls: tuple[str, ...] = ()
+    sampling: SamplingConfig  # model and sampling settings
+    clips: int = 108  # number of held-out clips
+    spin: int = 24  # number of extra clips of the spin set
+    kinds: tuple[str, ...] = ()  # kinds of scenes; all if empty
+    variants: tuple[str, ...] = tuple(VARIANTS)  # of `VARIANTS`, always with the truth
+    text: bool = True  # whether to evaluate the color that the text names
+    controls: tuple[str, ...] = ()  # control signals to compare
+    # pipeline folders of models trained with a control signal, by signal; else `sampling`'s model
     control_models: Mapping[str, str] = field(default_factory=dict)
-    point_rule: PointRule = "mesh"
-    sheets: int = 12
-    batch: int = 4
-    device: str | None = None
+    point_rule: PointRule = "mesh"  # colors of the signals tracks-N
+    sheets: int = 12  # number of clips with a contact sheet
+    batch: int = 4  # clips generated at a time
+    device: str | None = None  # of the model; default: the best one
 
     def settings(self) -> dict[str, Any]:
         """Return what the figures of a clip depend on, as stored in settings.json."""

@@ -25,21 +25,13 @@ _SHADOW_SIZE, _SHADOW_REACH = 128, 3.6  # texels, metres from the center to the 
 
 @dataclass(frozen=True)
 class Clip:
-    """A rendered scene.
+    """A rendered scene."""
 
-    Attributes:
-        video: [T, H, W, 3] uint8 sRGB frames.
-        tracking: [T, H, W, 3] uint8 tracking video by the mesh rule, or another control signal.
-        caption: One sentence about the scene.
-        kind: Kind of scene; see `clip_kinds`.
-        object_index: [T, H, W] int16: -1 background, 0 ground and walls, 1 the main body, 2.. the other bodies.
-        scene: The scene.
-    """
-
-    video: np.ndarray
-    tracking: np.ndarray
-    caption: str
-    kind: str
+    video: np.ndarray  # [T, H, W, 3] uint8 sRGB frames
+    tracking: np.ndarray  # [T, H, W, 3] uint8 tracking video by the mesh rule, or another control signal
+    caption: str  # one sentence about the scene
+    kind: str  # kind of scene; see `clip_kinds`
+    # [T, H, W] int16: -1 background, 0 ground and walls, 1 the main body, 2.. the other bodies.
     object_index: np.ndarray
     scene: Scene
 

@@ -34,17 +34,11 @@ FIRST_COLOR_DOMINATES = ("plain", "lettered")
 
 @dataclass(frozen=True)
 class Material:
-    """A randomly sampled material.
+    """A randomly sampled material."""
 
-    Attributes:
-        row: [MATERIAL_SIZE] float32 packed parameters; see `shading`.
-        words: Description for captions, such as "shiny red striped".
-        color: Name of the first color if most of the surface shows it, else None.
-    """
-
-    row: np.ndarray
-    words: str
-    color: str | None
+    row: np.ndarray  # [MATERIAL_SIZE] float32 packed parameters; see `shading`
+    words: str  # description for captions, such as "shiny red striped"
+    color: str | None  # name of the first color if most of the surface shows it, else None
 
 
 def sample_color(rng: np.random.Generator, table: dict[str, Color]) -> tuple[str, np.ndarray]:

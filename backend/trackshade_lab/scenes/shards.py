@@ -34,23 +34,15 @@ ShardClip = tuple[np.ndarray, np.ndarray, str, str, str | None]  # video, tracki
 
 @dataclass(frozen=True)
 class Shards:
-    """All clips of a folder, as one sequence over its memory-mapped shards.
+    """All clips of a folder, as one sequence over its memory-mapped shards."""
 
-    Attributes:
-        videos: [N, T, H, W, 3] uint8 of each shard; T is 1 in shards of stills.
-        trackings: Tracking videos, as `videos`.
-        captions: Caption of each clip.
-        kinds: Kind of each clip; see `clip.clip_kinds`.
-        colors: Color name of the main body in each caption, if most of the body shows it, else None.
-        control: Control signal in the tracking videos; see `control.signals`.
-    """
-
-    videos: tuple[np.ndarray, ...]
-    trackings: tuple[np.ndarray, ...]
-    captions: tuple[str, ...]
-    kinds: tuple[str, ...]
+    videos: tuple[np.ndarray, ...]  # [N, T, H, W, 3] uint8 of each shard; T is 1 in shards of stills
+    trackings: tuple[np.ndarray, ...]  # tracking videos, as `videos`
+    captions: tuple[str, ...]  # caption of each clip
+    kinds: tuple[str, ...]  # kind of each clip; see `clip.clip_kinds`
+    # color name of the main body in each caption, if most of the body shows it, else None
     colors: tuple[str | None, ...]
-    control: str = "mesh"
+    control: str = "mesh"  # control signal in the tracking videos; see `control.signals`
 
     def __len__(self) -> int:
         return len(self.captions)

@@ -70,29 +70,18 @@ class TrainingTask(Protocol):
 
 @dataclass
 class TrainingRun:
-    """The state of a run.
+    """The state of a run."""
 
-    Attributes:
-        stage: Name of the stage, for the log.
-        out: Folder of the run.
-        checkpoint: Folder of the checkpoint.
-        accelerator: Of this process.
-        modules: The trained modules, by their names in checkpoints.
-        model: The module that a task's loss calls; it contains `modules`.
-        optimizers: By their names in checkpoints. Their learning rates are the peak learning rates.
-        log: Receives log entries.
-        trainable_only: Whether checkpoints hold only parameters that are trained.
-    """
-
-    stage: str
-    out: Path
-    checkpoint: Path
-    accelerator: Accelerator
-    modules: dict[str, nn.Module]
-    model: nn.Module
+    stage: str  # name of the stage, for the log
+    out: Path  # folder of the run
+    checkpoint: Path  # folder of the checkpoint
+    accelerator: Accelerator  # of this process
+    modules: dict[str, nn.Module]  # the trained modules, by their names in checkpoints
+    model: nn.Module  # the module that a task's loss calls; it contains `modules`
+    # by their names in checkpoints. Their learning rates are the peak learning rates.
     optimizers: dict[str, torch.optim.Optimizer]
-    log: RunLog
-    trainable_only: bool = False
+    log: RunLog  # receives log entries
+    trainable_only: bool = False  # whether checkpoints hold only parameters that are trained
 
     def __post_init__(self) -> None:
         self.progress = Progress()
