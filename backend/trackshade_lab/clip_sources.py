@@ -47,11 +47,7 @@ class ControlOptions:
 
 
 def find_source_kind(path: Path) -> SourceKind:
-    """Return what kind of source a path is.
-
-    Raises:
-        UsageError: if it does not exist, or is a folder of something else.
-    """
+    """Return what kind of source a path is. Raise UsageError if it does not exist, or is a folder of something else."""
     if path.is_dir():
         if (path / "job.json").is_file():
             return "result"
@@ -72,9 +68,7 @@ def read_source(
 ) -> Iterator[SourceClip]:
     """Yield the clips of a shot, a result or shards (of shards, the first `limit`).
 
-    Raises:
-        ShotError: if a shot or result cannot be used.
-        UsageError: if shards cannot be read.
+    Raise ShotError if a shot or result cannot be used, and UsageError if shards cannot be read.
     """
     if kind == "shot":
         yield read_shot_clip(path, control)
@@ -117,8 +111,7 @@ def read_shot_clip(path: Path, control: ControlOptions, name: str | None = None)
 def read_result_clip(folder: Path) -> SourceClip:
     """Read the input render and the tracking video of a result folder.
 
-    Raises:
-        ShotError: if it has no input render, or cannot be read.
+    Raise ShotError if it has no input render, or cannot be read.
     """
     try:
         record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
@@ -140,8 +133,7 @@ def read_result_clip(folder: Path) -> SourceClip:
 def read_image_sequence(folder: Path, fix: str | None = None) -> np.ndarray:
     """Read a folder's numbered PNG files as [T, H, W, 3] uint8.
 
-    Raises:
-        ShotError: if there are none (with the advice `fix`), or they cannot be read or differ in size.
+    Raise ShotError if there are none (with the advice `fix`), or they cannot be read or differ in size.
     """
     paths = sorted(folder.glob("[0-9]*.png"))
     if not paths:

@@ -41,8 +41,7 @@ class DatasetEntry:
 def read_dataset(folder: Path) -> tuple[DatasetEntry, ...]:
     """Read the lists of a dataset folder.
 
-    Raises:
-        UsageError: if lists or files are missing, or the lists have different lengths.
+    Raise UsageError if lists or files are missing, or the lists have different lengths.
     """
     columns = []
     for name in LISTS:
@@ -73,8 +72,7 @@ def read_dataset(folder: Path) -> tuple[DatasetEntry, ...]:
 def read_video(path: Path) -> np.ndarray:
     """Decode a video file to [T, H, W, 3] uint8 sRGB, with the matrix and range that the file states.
 
-    Raises:
-        UsageError: if it cannot be read.
+    Raise UsageError if it cannot be read.
     """
     try:
         with av.open(str(path)) as file:
@@ -104,8 +102,7 @@ def _decode_frame(frame: av.VideoFrame) -> np.ndarray:
 def read_video_shapes(entries: tuple[DatasetEntry, ...]) -> Iterator[tuple[DatasetEntry, tuple[int, int, int]]]:
     """Yield each entry and the (frames, height, width) of its video, from the file's header where it states them.
 
-    Raises:
-        UsageError: if a file cannot be read.
+    Raise UsageError if a file cannot be read.
     """
     for entry in entries:
         try:
@@ -123,8 +120,7 @@ class DatasetWriter:
     def __init__(self, folder: Path) -> None:
         """Open or create a dataset folder.
 
-        Raises:
-            OutputError: if the folder holds something else, or its lists are damaged.
+        Raise OutputError if the folder holds something else, or its lists are damaged.
         """
         self.folder = folder
         present = [name for name in LISTS if (folder / name).exists()]

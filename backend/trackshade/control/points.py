@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trackshade.control.compiling import kernel
-from trackshade.control.locate import Follower
+from trackshade.control.locate import Follower, points_at, shows_surface
 from trackshade.control.raster import Buffers, to_screen
 from trackshade.control.scene import ShotRaster
 from trackshade.control.visibility import depth_slopes, is_visible
@@ -26,19 +26,12 @@ from trackshade.shot.track_colors import point_colors
 
 @dataclass(frozen=True, eq=False)
 class PointTracks:
-    """Points fixed to surfaces, ordered by mesh.
+    """Points fixed to surfaces, ordered by mesh."""
 
-    Attributes:
-        mesh: [N] int64, index into `Shot.meshes`.
-        colors: [N, 3] float32 in 0..1.
-        spacing: (x, y) of the grid that they were taken from, pixels.
-        followers: the points' positions, by mesh.
-    """
-
-    mesh: np.ndarray
-    colors: np.ndarray
-    spacing: tuple[float, float]
-    followers: Mapping[int, Follower]
+    mesh: np.ndarray  # [N] int64, index into `Shot.meshes`
+    colors: np.ndarray  # [N, 3] float32 in 0..1
+    spacing: tuple[float, float]  # (x, y) of the grid that they were taken from, pixels
+    followers: Mapping[int, Follower]  # the points' positions, by mesh
 
     def __len__(self) -> int:
         return len(self.mesh)
@@ -65,9 +58,9 @@ def choose_points(raster: ShotRaster, count: int, seed: int = 0) -> PointTracks:
         The points, colored by the rule of the training data.
     """
     shot, buffers = raster.shot, raster.buffers
-    pixels, spacing = _even_pixels(raster.shows_surface(), count, np.random.default_rng(seed))
+    pixels, spacing = _even_pixels(shows_surface(raster), count, np.random.default_rng(seed))
     pixels = pixels[np.argsort(buffers.label.ravel()[pixels], kind="stable")]
-    points = raster.points_at(0, pixels)
+    points = points_at(raster, 0, pixels)
     followers: dict[int, Follower] = {}
     for mesh in np.unique(points.mesh).tolist():
         of_mesh = points.mesh == mesh

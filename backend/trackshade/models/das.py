@@ -86,8 +86,7 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs: Any):
         """Load from a local folder, strictly.
 
-        Raises:
-            ModelError: naming the tensors that are missing, unexpected or of another shape.
+        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
         """
         kwargs.setdefault("use_safetensors", True)
         check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))

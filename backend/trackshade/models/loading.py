@@ -104,8 +104,7 @@ def load_components(folder: Path, dtype: torch.dtype, given: Mapping[str, Any] |
 
     The patch autoencoder stays in float32: it is small, and its decoding is the result.
 
-    Raises:
-        ModelError: naming what is missing or wrong.
+    Raise ModelError naming what is missing or wrong.
     """
     components: dict[str, Any] = dict(given or {})
     for name, class_name in read_index(folder, components).items():

@@ -39,31 +39,21 @@ OUTPUT_TYPES = ("np", "uint8", "pt", "pil", "latent")
 
 @dataclass
 class DiffusionShaderOutput(BaseOutput):
-    """Output of the pipeline.
+    """Output of the pipeline."""
 
-    Attributes:
-        frames: By `output_type`: "np" [B, T, H, W, 3] float in 0..1, "uint8" the same in 8 bits, "pt" tensor
-            [B, T, 3, H, W] in 0..1, "pil" a list of images per video, "latent" [B, L, C, h, w].
-    """
-
+    # by `output_type`: "np" [B, T, H, W, 3] float in 0..1, "uint8" the same in 8 bits, "pt" tensor [B, T, 3, H, W] in
+    # 0..1, "pil" a list of images per video, "latent" [B, L, C, h, w]
     frames: Any
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a stage is conditioned on besides the text.
+    """What a stage is conditioned on besides the text."""
 
-    Attributes:
-        tracking_video: [B, T, 3, H, W] in 0..1.
-        first_frame: [B, 3, H, W] in 0..1, or None.
-        tracking_maps: [B, L, 2C, h, w] latents of the tracking video and of its first frame.
-        image_latents: [B, L, C, h, w] latents of the first frame, then zeros.
-    """
-
-    tracking_video: torch.Tensor
-    first_frame: torch.Tensor | None
-    tracking_maps: torch.Tensor
-    image_latents: torch.Tensor
+    tracking_video: torch.Tensor  # [B, T, 3, H, W] in 0..1
+    first_frame: torch.Tensor | None  # [B, 3, H, W] in 0..1, or None
+    tracking_maps: torch.Tensor  # [B, L, 2C, h, w] latents of the tracking video and of its first frame
+    image_latents: torch.Tensor  # [B, L, C, h, w] latents of the first frame, then zeros
 
 
 @dataclass(frozen=True)

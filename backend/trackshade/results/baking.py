@@ -49,21 +49,13 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class BakeOptions:
-    """What to bake.
+    """What to bake."""
 
-    Attributes:
-        size: texels along a side; None for the resolution of the frames, at most 2048.
-        objects: names of the meshes; empty for all.
-        coordinates: shot file with the texture coordinates to use instead of the result's, by mesh.
-        shot: shot file for a result that does not hold its own.
-        projection: whether to write the files for projecting, too.
-    """
-
-    size: int | None = None
-    objects: tuple[str, ...] = ()
-    coordinates: Path | None = None
-    shot: Path | None = None
-    projection: bool = False
+    size: int | None = None  # texels along a side; None for the resolution of the frames, at most 2048
+    objects: tuple[str, ...] = ()  # names of the meshes; empty for all
+    coordinates: Path | None = None  # shot file with the texture coordinates to use instead of the result's, by mesh
+    shot: Path | None = None  # shot file for a result that does not hold its own
+    projection: bool = False  # whether to write the files for projecting, too
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> BakeOptions:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trackshade.control.locate import Follower
-from trackshade.control.scene import ShotRaster, SurfacePoints, in_camera, is_front
+from trackshade.control.locate import Follower, SurfacePoints, in_camera, is_front, points_at, shows_surface
+from trackshade.control.scene import ShotRaster
 from trackshade.core.geometry import project
 from trackshade.results.texture.views import Views, views_from_buffers
 from trackshade.shot import Shot
@@ -38,21 +38,13 @@ _DEPTH_TOLERANCE = 0.01  # of the depth
 
 @dataclass(frozen=True)
 class Consistency:
-    """The consistency, in 8-bit levels; None if no point is visible twice, or there is no such video.
+    """The consistency, in 8-bit levels; None if no point is visible twice, or there is no such video."""
 
-    Attributes:
-        points: number of points that are visible in at least two frames.
-        frames_per_point: the mean number of frames in which they are visible.
-        result: spread over the shaded video.
-        input_render: spread over the input render.
-        first_frame_held: spread over the shaded video's first frame, held still.
-    """
-
-    points: int
-    frames_per_point: float
-    result: float | None
-    input_render: float | None
-    first_frame_held: float | None
+    points: int  # number of points that are visible in at least two frames
+    frames_per_point: float  # the mean number of frames in which they are visible
+    result: float | None  # spread over the shaded video
+    input_render: float | None  # spread over the input render
+    first_frame_held: float | None  # spread over the shaded video's first frame, held still
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain values of the record."""
@@ -106,8 +98,8 @@ def sample_points(shot: Shot, count: int = POINTS) -> SurfacePoints:
     parts = []
     for t in frames.tolist():
         raster.draw(t)
-        usable = np.flatnonzero(raster.shows_surface())
-        parts.append(raster.points_at(t, np.sort(random.permutation(usable)[: -(-count // len(frames))])))
+        usable = np.flatnonzero(shows_surface(raster))
+        parts.append(points_at(raster, t, np.sort(random.permutation(usable)[: -(-count // len(frames))])))
     return SurfacePoints(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 

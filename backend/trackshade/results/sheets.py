@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from trackshade.control.locate import points_at, shows_surface
 from trackshade.control.scene import ShotRaster
 from trackshade.results.texture.gather import gather_colors
 from trackshade.results.texture.heat import LEVELS, color_map
@@ -100,10 +101,10 @@ def variation_in_frame(
     """
     raster = ShotRaster(views.shot)
     triangle = raster.draw(t).triangle.ravel()
-    has = raster.shows_surface()
+    has = shows_surface(raster)
     values = np.full(has.size, np.nan, np.float32)
     pixels = np.flatnonzero(has)
-    shown = raster.points_at(t, pixels)
+    shown = points_at(raster, t, pixels)
     for mesh in np.unique(shown.mesh).tolist():
         here, weights = pixels[shown.mesh == mesh], shown.weights[shown.mesh == mesh, 1:].astype(np.float32)
         points = TargetPoints(here, np.arange(len(here) + 1), triangle[here], weights)

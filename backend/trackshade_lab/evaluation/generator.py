@@ -42,8 +42,7 @@ class SamplingConfig:
     def from_defaults(cls, model: str, **settings: Any) -> SamplingConfig:
         """Use a model's default settings for those that are not given or None.
 
-        Raises:
-            ModelError: for an unknown model.
+        Raise ModelError for an unknown model.
         """
         known = spec(model)
         defaults = {
@@ -62,11 +61,7 @@ class VideoGenerator:
     """A loaded pipeline that generates clips."""
 
     def __init__(self, sampling: SamplingConfig, device: str | None = None) -> None:
-        """Load the pipeline.
-
-        Raises:
-            ModelError: if it cannot be loaded.
-        """
+        """Load the pipeline. Raise ModelError if it cannot be loaded."""
         self.sampling = sampling
         self.spec: ModelSpec = spec(sampling.model)
         if sampling.folder is None:
@@ -132,8 +127,7 @@ class VideoGenerator:
 def find_pipeline_folder(folder: Path) -> Path:
     """Return the folder itself if it holds a pipeline, or the one that a training run exported.
 
-    Raises:
-        ModelError: if there is none.
+    Raise ModelError if there is none.
     """
     for candidate in (folder, folder / "export"):
         if (candidate / "model_index.json").is_file():

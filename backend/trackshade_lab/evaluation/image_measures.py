@@ -38,8 +38,7 @@ def ssim(truth: np.ndarray, video: np.ndarray) -> float:
 
     Gaussian windows of 11 px with sigma 1.5 that lie wholly in the image; K1 = 0.01, K2 = 0.03, range 255.
 
-    Raises:
-        ValueError: for images smaller than a window.
+    Raise ValueError for images smaller than a window.
     """
     if min(truth.shape[1:3]) < _WINDOW:
         raise ValueError(f"SSIM needs images of {_WINDOW} pixels or more, not {truth.shape[2]}x{truth.shape[1]}")

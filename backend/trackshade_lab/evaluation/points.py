@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from scipy.spatial import KDTree
 
-from trackshade.control.locate import Follower
+from trackshade.control.locate import Follower, points_at
 from trackshade.control.scene import ShotRaster
 from trackshade.control.video import TrackingVideo
 from trackshade.results.consistency import follow
@@ -62,7 +62,7 @@ def shot_points(
     num_frames = len(shot.frame_numbers)
     moving = np.array([not _is_static(shot, mesh) for mesh in range(len(shot.meshes))] + [False])  # last: no surface
     pixels = choose_pixels(first_frame, surfaces.mesh[0] >= 0, moving[surfaces.mesh[0]], count, seed)
-    points = raster.points_at(0, pixels)
+    points = points_at(raster, 0, pixels)
     world, is_static = np.zeros((len(pixels), 3)), np.zeros(len(pixels), bool)
     for mesh in np.unique(points.mesh).tolist():
         own = points.mesh == mesh

@@ -81,8 +81,7 @@ def generate_clip(
 def clip_rng(seed: int, split: Split, *stream: int) -> np.random.Generator:
     """Return the random numbers of a clip, or of a further stream for the same seed.
 
-    Raises:
-        ValueError: for an unknown split.
+    Raise ValueError for an unknown split.
     """
     if split not in _SPLIT_KEY:
         raise ValueError(f"unknown split {split!r}: train or held-out")
@@ -90,11 +89,7 @@ def clip_rng(seed: int, split: Split, *stream: int) -> np.random.Generator:
 
 
 def sample_kind(rng: np.random.Generator, split: Split, kind: str | None) -> str:
-    """Return `kind`, or a random one if it is None.
-
-    Raises:
-        ValueError: if the split has no such kind.
-    """
+    """Return `kind`, or a random one if it is None. Raise ValueError if the split has no such kind."""
     kinds = clip_kinds(split)
     sampled = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
     if kind is not None and kind not in kinds:

@@ -220,10 +220,8 @@ def shard_folders(out_dir: Path | str) -> list[Path]:
 def load_shards(out_dir: Path | str) -> Shards:
     """Map all shards of a folder and of its subfolders into memory, in order.
 
-    Raises:
-        FileNotFoundError: if there is none.
-        UsageError: if they hold different control signals, or clips of different sizes or lengths (stills may be
-            mixed with clips).
+    Raise FileNotFoundError if there is none, and UsageError if they hold different control signals, or clips of
+    different sizes or lengths (stills may be mixed with clips).
     """
     folders = shard_folders(out_dir)
     if not folders:

@@ -75,11 +75,7 @@ def named_parameters(modules: Mapping[str, nn.Module], trainable_only: bool = Fa
 
 @torch.no_grad()
 def copy_weights(target: Weights, source: Weights) -> None:
-    """Copy `source` into `target` in place.
-
-    Raises:
-        UsageError: unless both have the same names.
-    """
+    """Copy `source` into `target` in place. Raise UsageError unless both have the same names."""
     if target.keys() != source.keys():
         names = sorted(target.keys() ^ source.keys())
         raise UsageError(
@@ -221,8 +217,7 @@ def export_published(folder: Path, base: Path, transformer: TrackingTransformer3
     The weights get the precision of the base's. A LoRA in the transformer is written to `lora/`, fused into the
     weights if `fuse_lora`, and removed from the transformer. A base with a tracking branch keeps its class names.
 
-    Raises:
-        ModelError: if the folder cannot be written.
+    Raise ModelError if the folder cannot be written.
     """
     try:
         with _replace_folder(folder) as part:

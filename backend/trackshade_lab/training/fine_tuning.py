@@ -102,8 +102,7 @@ def export_fine_tuned(config: FineTuningConfig, checkpoint: Path, folder: Path) 
 def find_base(name: str) -> Path:
     """Return the folder of a base, given as a folder or as the name of an installed model.
 
-    Raises:
-        UsageError: if there is none.
+    Raise UsageError if there is none.
     """
     if (Path(name) / "model_index.json").is_file():
         return Path(name)
@@ -140,8 +139,7 @@ def build_transformer(folder: Path, config: FineTuningConfig, dtype: torch.dtype
 def load_transformer(folder: Path, num_tracking_blocks: int, dtype: torch.dtype) -> TrackingTransformer3DModel:
     """Load a transformer with a tracking branch; a base without one gets copies of its first blocks.
 
-    Raises:
-        ModelError: if the transformer is of another class, not image-to-video, or cannot be loaded.
+    Raise ModelError if the transformer is of another class, not image-to-video, or cannot be loaded.
     """
     entry, weights = read_json(folder / "model_index.json").get("transformer"), folder / "transformer"
     name = str(entry[1]) if isinstance(entry, list) and len(entry) == 2 else ""
@@ -182,8 +180,7 @@ def branch_parameters(transformer: TrackingTransformer3DModel) -> list[nn.Parame
 def add_lora(transformer: TrackingTransformer3DModel, rank: int, alpha: int | None) -> list[nn.Parameter]:
     """Add a LoRA (Hu et al. 2021, arXiv 2106.09685) to the attention of the base's blocks, and return its parameters.
 
-    Raises:
-        UsageError: if peft is not installed.
+    Raise UsageError if peft is not installed.
     """
     if importlib.util.find_spec("peft") is None:
         raise UsageError("missing-library", "A LoRA needs the package peft.", "pip install 'trackshade[training]'")
@@ -194,11 +191,7 @@ def add_lora(transformer: TrackingTransformer3DModel, rank: int, alpha: int | No
 
 
 def load_lora(transformer: TrackingTransformer3DModel, folder: Path) -> None:
-    """Load a saved LoRA into a transformer that has none.
-
-    Raises:
-        ModelError: if the folder holds none.
-    """
+    """Load a saved LoRA into a transformer that has none. Raise ModelError if the folder holds none."""
     if not (folder / _LORA_FILE).is_file():
         raise ModelError("missing-weights", f"There is no LoRA in {folder}.", f"It is a file named {_LORA_FILE}.")
     transformer.load_lora_adapter(str(folder), prefix="transformer", use_safetensors=True, local_files_only=True)

@@ -57,8 +57,7 @@ class EncodingCache:
     ) -> None:
         """Open or create the cache in `folder` for the components in the other folders.
 
-        Raises:
-            UsageError: if the folder cannot be written.
+        Raise UsageError if the folder cannot be written.
         """
         self.folder, self.max_text_length, self.store_pixels = folder, max_text_length, store_pixels
         try:
@@ -91,8 +90,7 @@ class EncodingCache:
     def encode_clip(self, entry: DatasetEntry, vae: Any) -> None:
         """Encode both videos of a clip and store them.
 
-        Raises:
-            UsageError: if they cannot be read, or their shapes differ.
+        Raise UsageError if they cannot be read, or their shapes differ.
         """
         video, tracking = read_video(entry.video), read_video(entry.tracking)
         if video.shape != tracking.shape:

@@ -330,8 +330,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
 
     Mixed precision and gradient accumulation are the training loop's, so that a run does not depend on the launcher.
 
-    Raises:
-        UsageError: if the device does not exist, the launch is not data parallel, or the batch does not divide evenly.
+    Raise UsageError if the device does not exist, the launch is not data parallel, or the batch does not divide evenly.
     """
     name = config.device
     if name != "auto":

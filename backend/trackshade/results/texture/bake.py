@@ -21,21 +21,13 @@ TEXELS_PER_PIXEL = 1.5  # along a side, in the frame that shows the surface larg
 
 @dataclass(frozen=True, eq=False)
 class BakedTexture:
-    """A mesh's texture of S × S texels, top row first.
+    """A mesh's texture of S × S texels, top row first."""
 
-    Attributes:
-        color: [S, S, 3] uint8, as in the video; filled where no frame shows the texel.
-        covered: [S, S] bool, the texels that some frame shows.
-        island: [S, S] bool, the texels that the mesh's texture coordinates cover.
-        variation: [S, S] float32, see `GatheredColors`; NaN where it is not known.
-        shared: fraction of the island's texels that several points of the mesh share.
-    """
-
-    color: np.ndarray
-    covered: np.ndarray
-    island: np.ndarray
-    variation: np.ndarray
-    shared: float
+    color: np.ndarray  # [S, S, 3] uint8, as in the video; filled where no frame shows the texel
+    covered: np.ndarray  # [S, S] bool, the texels that some frame shows
+    island: np.ndarray  # [S, S] bool, the texels that the mesh's texture coordinates cover
+    variation: np.ndarray  # [S, S] float32, see `GatheredColors`; NaN where it is not known
+    shared: float  # fraction of the island's texels that several points of the mesh share
 
     @property
     def coverage(self) -> float:
