@@ -9,7 +9,6 @@ trackings.txt   tracking/NAME.mp4
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ import av.error
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from trackshade.core.atomic_files import atomic_file
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.results.video import write_video
 
@@ -164,11 +164,8 @@ class DatasetWriter:
         try:
             # A track is its color: 4:2:0 chroma would mix the colors of neighboring points.
             for file, frames, lossless in ((row[1], video, False), (row[2], tracking, True)):
-                path = self.folder / file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_name(f".{path.name}.part")
-                write_video(part, frames, fps, lossless)
-                os.replace(part, path)
+                with atomic_file(self.folder / file) as part:
+                    write_video(part, frames, fps, lossless)
             self.rows.append(row)
             self._write_lists()
         except (OSError, av.error.FFmpegError) as error:

@@ -27,7 +27,7 @@ Mode = Literal["mesh", "points"]
 class TrackingVideo:
     """A tracking video, and what the camera sees at each of its pixels."""
 
-    shot: Shot  # the shot
+    shot: Shot
     frames: np.ndarray  # [T, H, W, 3] uint8, exact RGB, black where nothing is tracked
     object_index: np.ndarray  # [T, H, W] int32, index into `Shot.meshes`, holdouts included; -1 for the background
     depth: np.ndarray  # [T, H, W] float32, metres along the camera's axis; inf for the background

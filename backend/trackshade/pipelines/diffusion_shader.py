@@ -321,22 +321,13 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             return None
         p, p_t = config.patch_size, config.patch_size_t
         grid, base = (height // p, width // p), (config.sample_height // p, config.sample_width // p)
+        crops, length, options = None, num_latent_frames, {}
         if p_t is None:  # CogVideoX 1.0
-            return get_3d_rotary_pos_embed(
-                embed_dim=config.attention_head_dim,
-                crops_coords=get_resize_crop_region_for_grid(grid, base[1], base[0]),
-                grid_size=grid,
-                temporal_size=num_latent_frames,
-                device=self._execution_device,
-            )
+            crops = get_resize_crop_region_for_grid(grid, base[1], base[0])
+        else:
+            length, options = (num_latent_frames + p_t - 1) // p_t, {"grid_type": "slice", "max_size": base}
         return get_3d_rotary_pos_embed(
-            embed_dim=config.attention_head_dim,
-            crops_coords=None,
-            grid_size=grid,
-            temporal_size=(num_latent_frames + p_t - 1) // p_t,
-            grid_type="slice",
-            max_size=base,
-            device=self._execution_device,
+            config.attention_head_dim, crops, grid, length, device=self._execution_device, **options
         )
 
     def denoise(

@@ -39,7 +39,7 @@ def write_video(
     H.264 with 4:2:0 chroma, which every player opens; limited range, BT.709 primaries and matrix, the sRGB curve
     (IEC 61966-2-1), all named in the file. Lossless files have RGB instead, since even 4:4:4 YUV rounds colors.
 
-    Raise OSError if the file cannot be written, and FFmpegError if the same, from the codec or container.
+    Raise OSError if the file cannot be written, and FFmpegError for the codec or container.
     """
     height, width = frames.shape[1:3]
     if not lossless:

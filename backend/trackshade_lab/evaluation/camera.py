@@ -87,7 +87,9 @@ def camera_errors(
         rotation[t] = rotation_angle(pose[:3, :3], world_to_camera[t, :3, :3])
         true_translation = true_centers[t] - true_centers[0]
         if np.linalg.norm(true_translation) > min_distance:
-            translation[t] = _vector_angle(_camera_centers(pose[None])[0] - true_centers[0], true_translation)
+            found = _camera_centers(pose[None])[0] - true_centers[0]
+            cosine = found @ true_translation / max(np.linalg.norm(found) * np.linalg.norm(true_translation), 1e-300)
+            translation[t] = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
     return CameraErrors(rotation, translation)
 
 
@@ -172,9 +174,3 @@ def _median_depth(points: np.ndarray, pose: np.ndarray) -> float:
 def rotation_angle(one: np.ndarray, other: np.ndarray) -> float:
     """Return the angle in degrees between two rotations [3, 3]."""
     return float(np.degrees(np.arccos(np.clip((np.trace(one @ other.T) - 1) / 2, -1, 1))))
-
-
-def _vector_angle(one: np.ndarray, other: np.ndarray) -> float:
-    """The angle in degrees between two vectors [3]; 90 if one has no length."""
-    length = np.linalg.norm(one) * np.linalg.norm(other)
-    return float(np.degrees(np.arccos(np.clip(one @ other / length, -1, 1)))) if length > 0 else 90.0

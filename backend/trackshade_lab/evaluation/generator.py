@@ -100,7 +100,7 @@ class VideoGenerator:
         return list(result.frames), (time.monotonic() - start) / len(prompts)
 
     def _draw_noise(self, seeds: Sequence[int]) -> torch.Tensor:
-        """Initial noise [B, L, C, h, w] float32."""
+        """Draw initial noise [B, L, C, h, w] float32."""
         pipeline, (width, height) = self.pipeline, self.sampling.size
         shape = (
             (self.sampling.frames - 1) // pipeline.vae_scale_factor_temporal + 1,

@@ -58,7 +58,7 @@ def _figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def _get_estimate(row: Row, name: str) -> Mapping[str, Any] | None:
-    """A row's estimate; None if it has none."""
+    """Return a row's estimate; None if it has none."""
     estimate = row.get(name)
     return estimate if estimate and estimate["mean"] is not None and math.isfinite(estimate["mean"]) else None
 

@@ -54,14 +54,13 @@ def shot_points(
     surfaces: Surfaces,
     first_frame: np.ndarray,  # [H, W, 3] uint8
     count: int = _NUM_POINTS,
-    seed: int = 0,
 ) -> ReferencePoints:
     """Choose up to `count` points on the surfaces of a shot, at textured pixels of its true first frame."""
     raster = ShotRaster(shot)
     raster.draw(0)
     num_frames = len(shot.frame_numbers)
     moving = np.array([not _is_static(shot, mesh) for mesh in range(len(shot.meshes))] + [False])  # last: no surface
-    pixels = choose_pixels(first_frame, surfaces.mesh[0] >= 0, moving[surfaces.mesh[0]], count, seed)
+    pixels = choose_pixels(first_frame, surfaces.mesh[0] >= 0, moving[surfaces.mesh[0]], count)
     points = points_at(raster, 0, pixels)
     world, is_static = np.zeros((len(pixels), 3)), np.zeros(len(pixels), bool)
     for mesh in np.unique(points.mesh).tolist():
@@ -84,8 +83,7 @@ def choose_pixels(
     first_frame: np.ndarray,  # [H, W, 3] uint8
     usable: np.ndarray,  # [H, W] bool
     preferred: np.ndarray,  # [H, W] bool
-    count: int,
-    seed: int,
+    count: int = _NUM_POINTS,
 ) -> np.ndarray:
     """Choose up to `count` usable textured pixels at random: half of them preferred ones, if there are as many.
 
@@ -93,7 +91,7 @@ def choose_pixels(
         Flat indices [P] int32.
     """
     textured = texture_strength(first_frame) >= _MIN_TEXTURE
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     groups = [rng.permutation(np.flatnonzero(usable & textured & group)) for group in (preferred, ~preferred)]
     limits = [max(count // 2, count - len(other)) for other in groups[::-1]]
     chosen = [group[:limit] for group, limit in zip(groups, limits, strict=True)]
@@ -111,16 +109,14 @@ def _is_static(shot: Shot, mesh: int) -> bool:
 def tracking_video_points(
     tracks: DenseTracks,
     first_frame: np.ndarray,  # [H, W, 3] uint8
-    count: int = _NUM_POINTS,
-    seed: int = 0,
 ) -> ReferencePoints:
-    """Choose up to `count` points at textured pixels of the true first frame, and find them in each frame by tracks.
+    """Choose points at textured pixels of the true first frame, and find them in each frame by tracks.
 
     A point is visible where a pixel shows its place to within half a pixel, after correction by the pixels around.
     """
     # Pixels that another point passes.
     moving = np.linalg.norm(tracks.position - tracks.position[0], axis=-1).max(axis=0) > 1
-    pixels = choose_pixels(first_frame, tracks.first_tracked, moving, count, seed)
+    pixels = choose_pixels(first_frame, tracks.first_tracked, moving)
     width = tracks.first_tracked.shape[1]
     start = np.stack([pixels % width, pixels // width], axis=1) + 0.5  # [P, 2]
     inverse_depth = tracks.first_inverse_depth.ravel()[pixels]

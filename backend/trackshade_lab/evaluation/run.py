@@ -12,6 +12,7 @@ Figures are written clip by clip, so that an evaluation that was stopped is resu
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +30,7 @@ from .clips import ClipSpec, HeldOutClip, generate_held_out, plan_clips
 from .generator import SamplingConfig, VideoGenerator, find_pipeline_folder
 from .image_measures import PerceptualDistance, dominant_color_name, find_lpips
 from .measures import frame_psnr, measure
-from .store import EvaluationStore, write_sheet
+from .store import open_evaluation, write_json, write_sheet
 from .variants import VARIANTS, generate_videos, make_variant
 
 OnMessage = Callable[[str], None]
@@ -97,10 +98,11 @@ def evaluate(config: EvaluationConfig, out: Path, on_message: OnMessage, force: 
     if config.clips + config.spin < 2:
         raise UsageError("bad-setting", "An interval needs two clips or more.", "Give --clips 2 or more.")
     specs = plan_clips(config.clips, config.spin, config.kinds)
-    store = EvaluationStore(out, config.settings(), force)
+    open_evaluation(out, config.settings(), force)
+    files = {clip.name: out / "clips" / f"{clip.name}.json" for clip in specs}
     distance, note = find_lpips()
     batches = [specs[first : first + config.batch] for first in range(0, len(specs), config.batch)]
-    batches = [batch for batch in batches if not all(store.has(clip.name) for clip in batch)]
+    batches = [batch for batch in batches if not all(files[clip.name].is_file() for clip in batch)]
     remaining = sum(map(len, batches))
     if remaining < len(specs):
         on_message(f"{len(specs) - remaining} of {len(specs)} clips are measured already.")
@@ -109,7 +111,7 @@ def evaluate(config: EvaluationConfig, out: Path, on_message: OnMessage, force: 
     for batch in batches:
         evaluator = evaluator or _ClipEvaluator(config, out, distance, {clip.name for clip in specs[: config.sheets]})
         for record in evaluator.measure_clips(batch):
-            store.write(record)
+            write_json(files[record["name"]], record)
             done += 1
             minutes = (time.monotonic() - start) / done * (remaining - done) / 60
             scores = [
@@ -123,7 +125,7 @@ def evaluate(config: EvaluationConfig, out: Path, on_message: OnMessage, force: 
     return {
         "settings": config.settings() | {"clips": config.clips, "spin": config.spin},
         "notes": [note],
-        "clips": [store.read(clip.name) for clip in specs],
+        "clips": [json.loads(file.read_text(encoding="utf-8")) for file in files.values()],
     }
 
 
@@ -142,7 +144,7 @@ class _ClipEvaluator:
         }
 
     def measure_clips(self, specs: Sequence[ClipSpec]) -> list[dict[str, Any]]:
-        """The records of a batch of clips."""
+        """Return the records of a batch of clips."""
         sampling = self.config.sampling
         clips = [generate_held_out(clip, sampling.size, sampling.frames) for clip in specs]
         records = [_describe_clip(clip) for clip in clips]
@@ -166,7 +168,7 @@ class _ClipEvaluator:
         return records
 
     def _measure_text(self, clips: Sequence[HeldOutClip], records: list[dict[str, Any]], sheets: list[list]) -> None:
-        """The color shown without a first frame, for clips whose caption names a color that dominates."""
+        """Find the color shown without a first frame, for clips whose caption names a color that dominates."""
         selected = [n for n, clip in enumerate(clips) if clip.color is not None]
         if not selected:
             return

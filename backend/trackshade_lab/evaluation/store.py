@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from trackshade.core import atomic_files
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.results.sheets import contact_sheet
 
@@ -22,48 +22,26 @@ _HEADER_HEIGHT = 22  # px
 _BACKGROUND, _TEXT_COLOR = (32, 32, 32), (220, 220, 220)
 
 
-class EvaluationStore:
-    """Figures by clip, in a folder."""
+def open_evaluation(folder: Path, settings: Mapping[str, Any], force: bool = False) -> None:
+    """Open the folder of an evaluation, or create it.
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], force: bool = False) -> None:
-        """Open the folder of an evaluation, or create it.
+    Args:
+        folder: Of the evaluation.
+        settings: What the figures depend on.
+        force: Whether to discard figures that the folder holds.
 
-        Args:
-            folder: Of the evaluation.
-            settings: What the figures depend on.
-            force: Whether to discard figures that the folder holds.
-
-        Raises:
-            UsageError: if the folder holds figures of other settings.
-            OutputError: if it cannot be written.
-        """
-        self.folder = folder
-        path, settings = folder / "settings.json", to_json(settings)
-        differs = path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings
-        if differs and not force:
-            raise UsageError(
-                "other-evaluation",
-                f"{folder} holds an evaluation with other settings or weights.",
-                "Choose another folder with --out, or --force to replace it.",
-            )
-        for name in ("clips", "sheets") if differs else ("clips",) if force else ():
-            shutil.rmtree(folder / name, ignore_errors=True)
-        write_json(path, settings)
-
-    def has(self, name: str) -> bool:
-        """Return whether a clip is measured."""
-        return self._path(name).is_file()
-
-    def read(self, name: str) -> dict[str, Any]:
-        """Read the figures of a clip."""
-        return json.loads(self._path(name).read_text(encoding="utf-8"))
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write the figures of a clip. Raises OutputError."""
-        write_json(self._path(record["name"]), record)
-
-    def _path(self, name: str) -> Path:
-        return self.folder / "clips" / f"{name}.json"
+    Raises:
+        UsageError: if the folder holds figures of other settings.
+        OutputError: if it cannot be written.
+    """
+    path, settings = folder / "settings.json", to_json(settings)
+    differs = path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings
+    if differs and not force:
+        fix = "Choose another folder with --out, or --force to replace it."
+        raise UsageError("other-evaluation", f"{folder} holds an evaluation with other settings or weights.", fix)
+    for name in ("clips", "sheets") if differs else ("clips",) if force else ():
+        shutil.rmtree(folder / name, ignore_errors=True)
+    write_json(path, settings)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -74,17 +52,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically, and create its folder. Raises OutputError."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        os.replace(part, path)
+        atomic_files.write_bytes(path, data)
     except OSError as error:
-        raise OutputError(
-            "output-unwritable",
-            f"The report cannot be written to {path}: {error.strerror or error}.",
-            "Choose a folder that can be written.",
-        ) from error
+        reason = error.strerror or error
+        fix = "Choose a folder that can be written."
+        raise OutputError("output-unwritable", f"The report cannot be written to {path}: {reason}.", fix) from error
 
 
 def to_json(value: Any) -> Any:

@@ -126,7 +126,7 @@ def fill_smoothly(
 
 
 def _push_pull(frame: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The frame [H, W, 3] float32 with unknown pixels from ever coarser averages of the known ones."""
+    """Return the frame [H, W, 3] float32 with unknown pixels from ever coarser averages of the known ones."""
     levels: list[tuple[np.ndarray, np.ndarray]] = [
         (frame * known[..., None].astype(np.float32), known.astype(np.float32))
     ]

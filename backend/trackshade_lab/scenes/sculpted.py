@@ -152,7 +152,7 @@ def _extract_surface(
 
 
 def _head(rng: np.random.Generator) -> Solid:
-    """An animal's head that faces −y: skull, muzzle, ears and brows."""
+    """Make an animal's head that faces −y: skull, muzzle, ears and brows."""
     wide, long, ear = rng.uniform(0.34, 0.46), rng.uniform(0.16, 0.4), rng.uniform(0.12, 0.34)
     lumps = [((0.0, 0.0, 0.0), (wide, 0.4, 0.42)), ((0.0, -0.32 - long / 2, -0.14), (0.2, long, 0.17))]
     for side in (-1, 1):
@@ -168,7 +168,7 @@ def _head(rng: np.random.Generator) -> Solid:
 
 
 def _boulder(rng: np.random.Generator) -> Solid:
-    """A sphere displaced by waves of several lengths."""
+    """Make a sphere displaced by waves of several lengths."""
     positions, triangles = shapes.sphere(0.5, 48, 33)
     bump = np.zeros(len(positions))
     for frequency in (3.0, 3.0, 6.0, 6.0, 12.0, 12.0, 18.0):
@@ -177,7 +177,7 @@ def _boulder(rng: np.random.Generator) -> Solid:
 
 
 def _column(rng: np.random.Generator) -> Solid:
-    """A stack of equal pieces."""
+    """Make a stack of equal pieces."""
     count = int(rng.integers(3, 6))
     height = 1.2 / count
     piece, triangles = shapes.torus(0.3, 0.55 * height) if rng.random() < 0.5 else shapes.box((0.6, 0.6, 0.94 * height))
@@ -185,7 +185,7 @@ def _column(rng: np.random.Generator) -> Solid:
 
 
 def _letters(rng: np.random.Generator) -> Solid:
-    """Two to four block letters side by side along x."""
+    """Make two to four block letters side by side along x."""
     depth = rng.uniform(0.12, 0.3)
     bars = []
     for n, letter in enumerate(rng.choice(list(_STROKES), int(rng.integers(2, 5)))):

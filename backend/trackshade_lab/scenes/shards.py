@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import UsageError
 from trackshade.core.processes import SAFE_PATH
 from trackshade_lab.scenes.clip import Split, generate_clip
@@ -192,13 +192,10 @@ def plan_shards(
 
 def write_shard(folder: Path, plan: dict[str, Any], clips: Iterable[ShardClip]) -> None:
     """Write a shard completely or not at all; `plan` describes the clips, to recognize the shard."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    shape = (plan["count"], plan["frames"], *plan["size"][::-1], 3)
-    videos = [np.lib.format.open_memmap(part / f"{name}.npy", "w+", np.uint8, shape) for name in ("video", "tracking")]
-    texts = []
-    try:
+    shape, texts = (plan["count"], plan["frames"], *plan["size"][::-1], 3), []
+    with atomic_folder(folder, single_writer=True) as part:
+        files = [part / "video.npy", part / "tracking.npy"]
+        videos = [np.lib.format.open_memmap(file, "w+", np.uint8, shape) for file in files]
         for n, (video, tracking, *text) in enumerate(clips):
             videos[0][n], videos[1][n] = video, tracking
             texts.append(text)
@@ -206,9 +203,6 @@ def write_shard(folder: Path, plan: dict[str, Any], clips: Iterable[ShardClip]) 
             video.flush()
         columns = zip(("captions", "kinds", "colours"), zip(*texts, strict=True), strict=True)
         (part / "captions.json").write_text(json.dumps({"plan": plan, **dict(columns)}, indent=1))
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def shard_folders(out_dir: Path | str) -> list[Path]:

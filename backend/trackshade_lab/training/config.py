@@ -17,6 +17,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from trackshade.core.atomic_files import write_bytes
 from trackshade.core.errors import UsageError
 
 STAGES = ("joint", "base", "branch", "autoencoder")
@@ -44,12 +45,10 @@ def setting(group: str, text: str, default: Any = MISSING, old: str = "", choice
     return field(default=default, metadata={"help": text, "group": group, "choices": choices, "old": old})
 
 
-_run, _optimization, _dropout, _hardware, _logging, _data, _model, _autoencoder = (
-    partial(setting, group)
-    for group in (
-        *("run", "optimization", "conditioning dropout", "hardware", "logging", "data", "model", "autoencoder"),
-    )
-)
+_run, _data, _model = partial(setting, "run"), partial(setting, "data"), partial(setting, "model")
+_autoencoder, _optimization = partial(setting, "autoencoder"), partial(setting, "optimization")
+_dropout = partial(setting, "conditioning dropout")
+_hardware, _logging = partial(setting, "hardware"), partial(setting, "logging")
 
 
 def _with_default(name: str, default: Any) -> Any:
@@ -304,10 +303,7 @@ def lock_run_directory(out: Path, config: RunConfig, accelerator: Accelerator) -
     accelerator.wait_for_everyone()  # every process compares before the main process writes
     if accelerator.is_main_process:
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(dataclasses.asdict(config), indent=1), encoding="utf-8")
-            part.replace(path)
+            write_bytes(path, json.dumps(dataclasses.asdict(config), indent=1).encode())
         except OSError as error:
             raise UsageError(
                 "output-unwritable",

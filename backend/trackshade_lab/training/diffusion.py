@@ -266,7 +266,7 @@ class DiffusionTask:
         return {"psnr": _mean_psnr(clips, generated), "psnr_other_tracks": _mean_psnr(clips, with_other_tracks)}
 
     def _generate(self, pipeline: DiffusionShaderPipeline, tracking: list[np.ndarray]) -> np.ndarray:
-        """The validation clips [N, T, H, W, 3] 8-bit, generated in one step with the given tracking videos."""
+        """Return the validation clips [N, T, H, W, 3] 8-bit, generated in one step with the given tracking videos."""
         with torch.autocast(pipeline.vae.device.type, torch.bfloat16, enabled=self.config.bf16):
             return pipeline(
                 [clip.caption for clip in self.validation_clips],
@@ -336,7 +336,7 @@ def thin_tracks(
 
 
 def _find_colors(frame: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """The pixel of [H, W, 3] that shows each color of [N, 3] best, as a flat index [N]; -1 where none is near."""
+    """Return the pixel of [H, W, 3] that shows each color of [N, 3] best, a flat index [N]; -1 where none is near."""
     reach = int(np.clip(np.ceil(127.5 / min(frame.shape[:2])), 1, 3))  # half a pixel of the first frame, in levels
     flat, wanted = frame.reshape(-1, 3), colors.astype(np.int64)
     side = 256 + 2 * reach

@@ -33,7 +33,6 @@ from .loop import TrainingRun, configure_transformer, train_loop
 
 # Of the base's own blocks; the branch's copies are trained as a whole.
 _LORA_TARGETS = r"transformer_blocks\.\d+\.attn1\.(to_q|to_k|to_v|to_out\.0)"
-_LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def fine_tune(out: Path, config: FineTuningConfig, accelerator: Accelerator, log: RunLog) -> Path:
@@ -57,7 +56,14 @@ def fine_tune(out: Path, config: FineTuningConfig, accelerator: Accelerator, log
         tokenizer=None, text_encoder=None, vae=vae, transformer=transformer, scheduler=parts["scheduler"]
     )
     _check_clips(entries, pipeline)
-    cache = _open_cache(folder, config, transformer)
+    cache = EncodingCache(
+        Path(config.cache) if config.cache else Path(config.data) / "cache",
+        vae=folder / "vae",
+        text_encoder=folder / "text_encoder",
+        tokenizer=folder / "tokenizer",
+        max_text_length=transformer.config.max_text_seq_length,
+        store_pixels=isinstance(transformer, WarpGuidedTransformer3DModel),
+    )
     _encode_dataset(entries, cache, folder, vae, dtype, accelerator, log)
     transformer.to(accelerator.device)
     configure_transformer(transformer, config, accelerator)
@@ -190,13 +196,6 @@ def add_lora(transformer: TrackingTransformer3DModel, rank: int, alpha: int | No
     return [parameter for name, parameter in transformer.named_parameters() if ".lora_" in name]
 
 
-def load_lora(transformer: TrackingTransformer3DModel, folder: Path) -> None:
-    """Load a saved LoRA into a transformer that has none. Raise ModelError if the folder holds none."""
-    if not (folder / _LORA_FILE).is_file():
-        raise ModelError("missing-weights", f"There is no LoRA in {folder}.", f"It is a file named {_LORA_FILE}.")
-    transformer.load_lora_adapter(str(folder), prefix="transformer", use_safetensors=True, local_files_only=True)
-
-
 def _check_clips(entries: tuple[DatasetEntry, ...], pipeline: DiffusionShaderPipeline) -> None:
     """Check that all clips have one shape, and that the model takes it."""
     shapes = dict(read_video_shapes(entries))
@@ -212,17 +211,6 @@ def _check_clips(entries: tuple[DatasetEntry, ...], pipeline: DiffusionShaderPip
     config = pipeline.transformer.config
     check_shape(
         first[0], (first[2], first[1]), config, pipeline.vae_scale_factor_spatial, pipeline.vae_scale_factor_temporal
-    )
-
-
-def _open_cache(folder: Path, config: FineTuningConfig, transformer: TrackingTransformer3DModel) -> EncodingCache:
-    return EncodingCache(
-        Path(config.cache) if config.cache else Path(config.data) / "cache",
-        vae=folder / "vae",
-        text_encoder=folder / "text_encoder",
-        tokenizer=folder / "tokenizer",
-        max_text_length=transformer.config.max_text_seq_length,
-        store_pixels=isinstance(transformer, WarpGuidedTransformer3DModel),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from trackshade.core.atomic_files import atomic_file
 from trackshade.core.errors import UsageError
 from trackshade.core.images import psnr
 from trackshade.models.track_warp import track_coordinates
@@ -121,9 +121,8 @@ class EncodingCache:
 
     def _store(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
         """Write a file atomically; several processes may write the same one."""
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part)
-        os.replace(part, path)
+        with atomic_file(path) as part:
+            save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part)
 
 
 def _encode_moments(vae: Any, video: np.ndarray) -> torch.Tensor:

@@ -304,7 +304,7 @@ def _initialize_weights(modules: dict[str, nn.Module], config: FromScratchConfig
 
 
 def _load_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The EMA weights of a run, or the transformer's weights of a pipeline folder."""
+    """Load the EMA weights of a run, or the transformer's weights of a pipeline folder."""
     if (folder / "model_index.json").exists():
         files = weight_files(folder / "transformer")
         return {f"transformer.{key}": value for file in files for key, value in load_file(file).items()}

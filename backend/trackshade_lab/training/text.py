@@ -136,7 +136,7 @@ def pretrain_text_encoder(
 
 
 def _colors_in_order(tokens: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
-    """The first color words [N, _NUM_COLORS] of texts [N, L], padded."""
+    """Return the first color words [N, _NUM_COLORS] of texts [N, L], padded."""
     vocabulary = tokenizer.get_vocab()
     color_ids = torch.tensor(
         [vocabulary[word] for word in (*COLORS, *SECONDARY_COLORS) if word in vocabulary], dtype=torch.int64
