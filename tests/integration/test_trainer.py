@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 """The trainer on real (tiny) data: every stage runs, a resumed run is the uninterrupted one, the export loads."""
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +37,7 @@ from trackshade_lab.training.loop import TrainingRun, linear_schedule
 from trackshade_lab.training.run import export_run, train
 from trackshade_lab.training.text import build_text_encoder, build_tokenizer, pretrain_text_encoder, tokenize
 
-TINY = {"steps": 4, "autoencoder_steps": 3, "batch_size": 2, "pooled_text": True, **SMALL}
+TINY: dict[str, Any] = {"steps": 4, "autoencoder_steps": 3, "batch_size": 2, "pooled_text": True, **SMALL}
 AUGMENTED = {"mirror": True, "sparse_tracks_fraction": 0.5, "one_frame_fraction": 0.5}
 
 

@@ -16,15 +16,16 @@ from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 from trackshade.shot.track_colors import mesh_rule
 
 SIZE = (48, 32)
-CUBE = np.float32([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-CUBE_FACES = np.int32(
+CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
+CUBE_FACES = np.array(
     [
         [0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
         [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3],
-    ]
+    ],
+    np.int32,
 )  # fmt: skip
-QUAD = np.float32([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
-QUAD_FACES = np.int32([[0, 1, 2], [0, 2, 3]])
+QUAD = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
+QUAD_FACES = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
 
 
 def moved(x=0.0, y=0.0, z=0.0, scale=1.0, turn=0.0) -> np.ndarray:
@@ -321,7 +322,7 @@ def test_bad_requests():
         tracking_video(shot, "lines")  # type: ignore[arg-type]
     with pytest.raises(UsageError):
         tracking_video(shot, "points", points=0)
-    wrong = make_shot([rigid(QUAD, np.int32([[0, 1, 400]]))], [mesh("a", 0, [moved()] * 2)])
+    wrong = make_shot([rigid(QUAD, np.array([[0, 1, 400]], np.int32))], [mesh("a", 0, [moved()] * 2)])
     with pytest.raises(ShotError):
         tracking_video(wrong)
 

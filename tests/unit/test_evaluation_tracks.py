@@ -71,7 +71,7 @@ def test_hidden_points_are_newly_visible_and_not_warped():
     steps = [at(0.06 * t - 0.3, 0, 1.5, scale=0.4) for t in range(6)]
     made = shot([("back", [np.eye(4)] * 6), ("front", steps)])
     tracks, surfaces = shot_tracks(made)
-    first = np.where((surfaces.mesh[0] == 1)[..., None], np.uint8([250, 0, 0]), np.uint8([0, 200, 0]))
+    first = np.where((surfaces.mesh[0] == 1)[..., None], [250, 0, 0], [0, 200, 0])
     found = warp_first_frame(first.astype(np.uint8), tracks)
     uncovered = (surfaces.mesh[5] == 0) & (surfaces.mesh[0] == 1)
     assert uncovered.sum() > 10

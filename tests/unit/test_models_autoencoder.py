@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 """The patch autoencoder, and attention in plain products."""
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false
 """From registry entry to pipeline: the embedded model, a checkpoint of the published classes, and what can be wrong."""
 
 from __future__ import annotations

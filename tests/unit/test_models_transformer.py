@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false, reportCallIssue=false
 """The tracking transformer: the published forward pass, strict loading, initialisation."""
 
 from __future__ import annotations

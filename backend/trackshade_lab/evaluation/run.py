@@ -12,7 +12,6 @@ Figures are written clip by clip, so that an evaluation that was stopped is resu
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,7 +29,7 @@ from .clips import ClipSpec, HeldOutClip, generate_held_out, plan_clips
 from .generator import SamplingConfig, VideoGenerator, find_pipeline_folder
 from .image_measures import PerceptualDistance, dominant_color_name, find_lpips
 from .measures import frame_psnr, measure
-from .store import open_evaluation, write_json, write_sheet
+from .store import EvaluationStore, write_sheet
 from .variants import VARIANTS, generate_videos, make_variant
 
 OnMessage = Callable[[str], None]
@@ -98,11 +97,10 @@ def evaluate(config: EvaluationConfig, out: Path, on_message: OnMessage, force: 
     if config.clips + config.spin < 2:
         raise UsageError("bad-setting", "An interval needs two clips or more.", "Give --clips 2 or more.")
     specs = plan_clips(config.clips, config.spin, config.kinds)
-    open_evaluation(out, config.settings(), force)
-    files = {clip.name: out / "clips" / f"{clip.name}.json" for clip in specs}
+    store = EvaluationStore(out, config.settings(), force)
     distance, note = find_lpips()
     batches = [specs[first : first + config.batch] for first in range(0, len(specs), config.batch)]
-    batches = [batch for batch in batches if not all(files[clip.name].is_file() for clip in batch)]
+    batches = [batch for batch in batches if not all(store.has(clip.name) for clip in batch)]
     remaining = sum(map(len, batches))
     if remaining < len(specs):
         on_message(f"{len(specs) - remaining} of {len(specs)} clips are measured already.")
@@ -111,7 +109,7 @@ def evaluate(config: EvaluationConfig, out: Path, on_message: OnMessage, force: 
     for batch in batches:
         evaluator = evaluator or _ClipEvaluator(config, out, distance, {clip.name for clip in specs[: config.sheets]})
         for record in evaluator.measure_clips(batch):
-            write_json(files[record["name"]], record)
+            store.write(record)
             done += 1
             minutes = (time.monotonic() - start) / done * (remaining - done) / 60
             scores = [
@@ -125,7 +123,7 @@ def evaluate(config: EvaluationConfig, out: Path, on_message: OnMessage, force: 
     return {
         "settings": config.settings() | {"clips": config.clips, "spin": config.spin},
         "notes": [note],
-        "clips": [json.loads(file.read_text(encoding="utf-8")) for file in files.values()],
+        "clips": [store.read(clip.name) for clip in specs],
     }
 
 

@@ -22,26 +22,38 @@ _HEADER_HEIGHT = 22  # px
 _BACKGROUND, _TEXT_COLOR = (32, 32, 32), (220, 220, 220)
 
 
-def open_evaluation(folder: Path, settings: Mapping[str, Any], force: bool = False) -> None:
-    """Open the folder of an evaluation, or create it.
+class EvaluationStore:
+    """Figures by clip, in a folder."""
 
-    Args:
-        folder: Of the evaluation.
-        settings: What the figures depend on.
-        force: Whether to discard figures that the folder holds.
+    def __init__(self, folder: Path, settings: Mapping[str, Any], force: bool = False) -> None:
+        """Open the folder of an evaluation, or create it; `force` discards figures that it holds.
 
-    Raises:
-        UsageError: if the folder holds figures of other settings.
-        OutputError: if it cannot be written.
-    """
-    path, settings = folder / "settings.json", to_json(settings)
-    differs = path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings
-    if differs and not force:
-        fix = "Choose another folder with --out, or --force to replace it."
-        raise UsageError("other-evaluation", f"{folder} holds an evaluation with other settings or weights.", fix)
-    for name in ("clips", "sheets") if differs else ("clips",) if force else ():
-        shutil.rmtree(folder / name, ignore_errors=True)
-    write_json(path, settings)
+        Raise UsageError if the folder holds figures of other settings, and OutputError if it cannot be written.
+        """
+        self.folder = folder
+        path, settings = folder / "settings.json", to_json(settings)
+        differs = path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings
+        if differs and not force:
+            fix = "Choose another folder with --out, or --force to replace it."
+            raise UsageError("other-evaluation", f"{folder} holds an evaluation with other settings or weights.", fix)
+        for name in ("clips", "sheets") if differs else ("clips",) if force else ():
+            shutil.rmtree(folder / name, ignore_errors=True)
+        write_json(path, settings)
+
+    def has(self, name: str) -> bool:
+        """Return whether a clip is measured."""
+        return self._path(name).is_file()
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Read the figures of a clip."""
+        return json.loads(self._path(name).read_text(encoding="utf-8"))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write the figures of a clip. Raise OutputError."""
+        write_json(self._path(record["name"]), record)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / "clips" / f"{name}.json"
 
 
 def write_json(path: Path, value: Any) -> None:
