@@ -53,11 +53,8 @@ def find_source_kind(path: Path) -> SourceKind:
             return "result"
         if any(path.glob("shard-*")):
             return "shards"
-        raise UsageError(
-            "unknown-source",
-            f"The folder {path} is neither a result nor one of shards.",
-            "Name scenes, shots, result folders or folders of shards.",
-        )
+        fix = "Name scenes, shots, result folders or folders of shards."
+        raise UsageError("unknown-source", f"The folder {path} is neither a result nor one of shards.", fix)
     if not path.exists():
         raise UsageError("no-source", f"There is no {path}.", "Correct its name.")
     return "shot" if path.suffix == ".shot" else "scene"
@@ -82,26 +79,17 @@ def read_source(
 
 
 def read_shot_clip(path: Path, control: ControlOptions, name: str | None = None) -> SourceClip:
-    """Read a shot file and the render beside it (`export --input-render`).
+    """Read a shot file and the render beside it (`export --input-render`); `name` of the clip: by default the file's.
 
-    Args:
-        path: The shot file.
-        control: How to draw the tracking video.
-        name: Name of the clip; default: the file's.
-
-    Raises:
-        ShotError: if the render is missing or does not fit the shot.
+    Raise ShotError if the render is missing or does not fit the shot.
     """
     shot, name = Shot.load(path), name or path.stem
     video = read_image_sequence(path.with_suffix(".render"), "Make them with 'trackshade export SCENE --input-render'.")
     expected = (len(shot.frame_numbers), shot.size[1], shot.size[0], 3)
     if video.shape != expected:
         sizes = (f"{shape[0]} frames of {shape[2]}x{shape[1]} pixels" for shape in (video.shape, expected))
-        raise ShotError(
-            "wrong-render",
-            f"The render of {path} has {next(sizes)}, and the shot {next(sizes)}.",
-            "Export the scene again with --input-render.",
-        )
+        fix = "Export the scene again with --input-render."
+        raise ShotError("wrong-render", f"The render of {path} has {next(sizes)}, and the shot {next(sizes)}.", fix)
     tracking = tracking_video(shot, control.mode, control.points, control.seed).frames
     scene = str(shot.source.get("scene") or "")
     caption = scene if scene not in ("", "Scene") else name

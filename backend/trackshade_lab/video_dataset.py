@@ -125,16 +125,14 @@ class DatasetWriter:
         self.folder = folder
         present = [name for name in LISTS if (folder / name).exists()]
         if folder.is_dir() and any(folder.iterdir()) and not present:
-            raise OutputError(
-                "output-not-ours", f"{folder} holds something else than a dataset, and was kept.", "Choose another one."
-            )
+            fix = "Choose another one."
+            raise OutputError("output-not-ours", f"{folder} holds something else than a dataset, and was kept.", fix)
         self.rows: list[tuple[str, str, str]] = []
         if present:
             columns = [(folder / name).read_text(encoding="utf-8").splitlines() for name in present]
             if len(present) < len(LISTS) or len({len(column) for column in columns}) > 1:
-                raise OutputError(
-                    "damaged-dataset", f"The lists of {folder} do not fit each other.", "Correct them, or remove it."
-                )
+                fix = "Correct them, or remove it."
+                raise OutputError("damaged-dataset", f"The lists of {folder} do not fit each other.", fix)
             self.rows = list(zip(*columns, strict=True))
 
     def add(

@@ -51,9 +51,8 @@ def control_signal(shot: Shot, name: str, seed: int = 0, point_rule: PointRule =
         return _depth_video(shot)
     found = re.fullmatch(r"tracks-([1-9]\d*)", name)
     if found is None:
-        raise UsageError(
-            "unknown-control", f"There is no control signal '{name}'.", f"Take {', '.join(SIGNALS)}, or tracks-N."
-        )
+        fix = f"Take {', '.join(SIGNALS)}, or tracks-N."
+        raise UsageError("unknown-control", f"There is no control signal '{name}'.", fix)
     return _point_video(shot, int(found[1]), seed, point_rule)
 
 

@@ -56,11 +56,8 @@ def read_index(folder: Path, exclude: Collection[str] = ()) -> dict[str, str]:
         ModelError: if there is no index, if it is damaged, or if it names other classes than those in COMPONENTS.
     """
     if not (folder / INDEX).is_file():
-        raise ModelError(
-            "not-a-checkpoint",
-            f"{folder} has no {INDEX}.",
-            "Choose the folder of a checkpoint in diffusers' layout, the one with its transformer and vae folders.",
-        )
+        fix = "Choose the folder of a checkpoint in diffusers' layout, the one with its transformer and vae folders."
+        raise ModelError("not-a-checkpoint", f"{folder} has no {INDEX}.", fix)
     index, class_names = read_json(folder / INDEX), {}
     for name, known in COMPONENTS.items():
         if name in exclude:

@@ -229,9 +229,8 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         if tracking_range not in TRACKING_RANGES:
             raise ModelError("bad-input", f"There is no tracking range '{tracking_range}'.", "Use training or demo.")
         if output_type not in OUTPUT_TYPES:
-            raise ModelError(
-                "bad-input", f"There is no output type '{output_type}'.", "Use np, uint8, pt, pil or latent."
-            )
+            fix = "Use np, uint8, pt, pil or latent."
+            raise ModelError("bad-input", f"There is no output type '{output_type}'.", fix)
         _, num_frames, _, height, width = tracking_video.shape
         check_shape(
             num_frames,

@@ -98,15 +98,11 @@ def check_shape(
     width, height = size
     cell = spatial_factor * transformer_config.patch_size
     if width % cell or height % cell:
-        raise ModelError(
-            "bad-size", f"{width}x{height} pixels do not divide into cells of {cell}.", f"Choose multiples of {cell}."
-        )
+        fix = f"Choose multiples of {cell}."
+        raise ModelError("bad-size", f"{width}x{height} pixels do not divide into cells of {cell}.", fix)
     if (num_frames - 1) % temporal_factor:
-        raise ModelError(
-            "bad-frames",
-            f"{num_frames} frames are not 1 plus a multiple of {temporal_factor}.",
-            "Choose another frame count.",
-        )
+        fix = "Choose another frame count."
+        raise ModelError("bad-frames", f"{num_frames} frames are not 1 plus a multiple of {temporal_factor}.", fix)
     patch_t = transformer_config.patch_size_t
     if patch_t and ((num_frames - 1) // temporal_factor + 1) % patch_t:
         raise ModelError(
@@ -117,9 +113,8 @@ def check_shape(
     if transformer_config.use_learned_positional_embeddings:
         only = (transformer_config.sample_width * spatial_factor, transformer_config.sample_height * spatial_factor)
         if (width, height) != only:
-            raise ModelError(
-                "bad-size", f"This model takes {only[0]}x{only[1]} pixels, not {width}x{height}.", "Use that size."
-            )
+            fix = "Use that size."
+            raise ModelError("bad-size", f"This model takes {only[0]}x{only[1]} pixels, not {width}x{height}.", fix)
         if num_frames != transformer_config.sample_frames:
             raise ModelError(
                 "bad-frames",

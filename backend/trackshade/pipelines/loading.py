@@ -66,9 +66,8 @@ def load_diffusers(
             "Choose its folder again." if spec.folder else fix,
         )
     if offload not in OFFLOADS:
-        raise ModelError(
-            "bad-input", f"There is no offload option '{offload}'.", f"Choose one of {', '.join(OFFLOADS)}."
-        )
+        fix = f"Choose one of {', '.join(OFFLOADS)}."
+        raise ModelError("bad-input", f"There is no offload option '{offload}'.", fix)
     report(0.0, "starting torch")
     import torch
 

@@ -124,15 +124,9 @@ class HeldOutClip:
 
 
 def plan_clips(count: int, spin: int, kinds: tuple[str, ...] = ()) -> list[ClipSpec]:
-    """Plan held-out clips.
+    """Plan `count` held-out clips, spread evenly over the kinds (all if empty), and `spin` extra ones of the spin set.
 
-    Args:
-        count: Number of clips, spread evenly over the kinds.
-        spin: Number of extra clips of the spin set.
-        kinds: Kinds of scenes; all if empty.
-
-    Raises:
-        UsageError: for an unknown kind.
+    Raise UsageError for an unknown kind.
     """
     known = tuple(clip_kinds("held-out"))
     if unknown := [kind for kind in kinds if kind not in known]:

@@ -132,8 +132,5 @@ def find_pipeline_folder(folder: Path) -> Path:
     for candidate in (folder, folder / "export"):
         if (candidate / "model_index.json").is_file():
             return candidate
-    raise ModelError(
-        "missing-weights",
-        f"There is no pipeline in {folder}.",
-        "Give a folder with model_index.json, or a training run that has exported one.",
-    )
+    fix = "Give a folder with model_index.json, or a training run that has exported one."
+    raise ModelError("missing-weights", f"There is no pipeline in {folder}.", fix)

@@ -78,13 +78,7 @@ def _digest_weights(sampling: SamplingConfig) -> str:
 
 
 def evaluate(config: EvaluationConfig, out: Path, on_message: OnMessage, force: bool = False) -> dict[str, Any]:
-    """Measure every clip that is not measured yet.
-
-    Args:
-        config: What to evaluate.
-        out: Folder of the evaluation.
-        on_message: Called with lines about the progress.
-        force: Whether to discard figures that the folder holds.
+    """Measure every clip that is not measured yet; `force` discards figures that the folder `out` holds.
 
     Returns:
         The records of all clips, and how they were made.

@@ -51,14 +51,7 @@ _IMAGE_SIDE, _STAGE_IMAGE_SIDE, _STAGE_TILE = 256, 768, 6.0  # pixels, pixels, m
 def sample_description(
     seed: int, split: Split, size: tuple[int, int], num_frames: int, engine: str | None = None
 ) -> tuple[Scene, dict[str, Any]]:
-    """Sample the scene of a seed and how Blender renders it.
-
-    Args:
-        seed: 0 or more.
-        split: "train" or "held-out".
-        size: Width and height, pixels.
-        num_frames: Number of frames.
-        engine: One of `ENGINES`; random if None.
+    """Sample the scene of a seed and how Blender renders it, with `engine` or, if it is None, a random one.
 
     Returns:
         The scene, and its lights, world, and render settings as the file's header has them.

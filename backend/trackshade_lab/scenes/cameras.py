@@ -154,15 +154,7 @@ class _Path:
 def sample_camera(
     rng: np.random.Generator, num_frames: int, seconds: float, v: Viewpoint, is_moving: bool, move: str | None = None
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Sample a camera path.
-
-    Args:
-        rng: Source of random numbers.
-        num_frames: Number of frames T.
-        seconds: Duration of the path.
-        v: Where the camera starts.
-        is_moving: Whether the camera moves.
-        move: Name of a move that the camera makes in any case; random, from `MOVES`, if None.
+    """Sample a camera path of some seconds from a viewpoint; `move` names a move that the camera makes in any case.
 
     Returns:
         World to camera [T, 4, 4] (OpenCV axes), focal lengths [T] in pixels, and words for captions.

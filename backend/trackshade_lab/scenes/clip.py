@@ -66,9 +66,7 @@ def generate_clip(
         split: "train" or "held-out", which never share random numbers.
         control: Control signal to use in place of the tracking video; see `control.signals`.
 
-    Raises:
-        ValueError: for an unknown kind or split.
-        UsageError: for an unknown control signal.
+    Raise ValueError for an unknown kind or split, and UsageError for an unknown control signal.
     """
     rng = clip_rng(seed, split)
     scene = build_scene(rng, sample_kind(rng, split, kind), size, num_frames)

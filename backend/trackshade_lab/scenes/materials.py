@@ -55,13 +55,7 @@ def sample_pattern(rng: np.random.Generator) -> str:
 
 
 def sample_material(rng: np.random.Generator, texture: str | None = None, size: float = 1.0) -> Material:
-    """Sample a material.
-
-    Args:
-        rng: Source of random numbers.
-        texture: Name in `TEXTURES` or `UNSEEN_TEXTURES`; random if None.
-        size: Approximate size of the body, metres.
-    """
+    """Sample a material for a body of about `size` metres, with a texture of `TEXTURES` or `UNSEEN_TEXTURES`."""
     if texture is None:
         texture = str(rng.choice(list(TEXTURES), p=[often for _, often, _, _ in TEXTURES.values()]))
     number, _, cells, names = (TEXTURES | UNSEEN_TEXTURES)[texture]

@@ -40,11 +40,9 @@ def sculpted_body(rng: np.random.Generator, num_frames: int, scale: float) -> Bo
 
 
 def fuse_parts(body: Body, scale: float) -> Body:
-    """Replace the rigid limbs of a body by a smooth skin that follows them by linear blend skinning.
+    """Replace the rigid limbs of a body of `scale` metres by a smooth skin that follows them by linear blend skinning.
 
-    Args:
-        body: A body whose parts are roughly capsules along one of their axes.
-        scale: Size of the body, metres.
+    The body's parts are roughly capsules along one of their axes.
     """
     ends, radii = map(np.stack, zip(*(_fit_capsule(part.rest) for part in body.parts), strict=True))  # [P, 2, 3], [P]
     joints = np.stack([part.matrices for part in body.parts])  # [P, T, 4, 4]
@@ -111,13 +109,9 @@ def _smooth_minimum(distances: np.ndarray, width: float) -> np.ndarray:
 def _extract_surface(
     field: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, step: float
 ) -> Solid:
-    """Triangulate the zero surface of a field by naive surface nets (Gibson 1998).
+    """Triangulate the zero surface of a field by naive surface nets (Gibson 1998), on a grid with cells of edge `step`.
 
-    Args:
-        field: Function of points [N, 3] that returns [N] values, negative inside.
-        low: [3] lower corner of a box around the surface.
-        high: [3] upper corner of the box.
-        step: Edge of the grid's cells.
+    The field maps points [N, 3] to values [N], negative inside; `low` and `high` [3] are corners of a box around it.
     """
     axes = [np.arange(a - 2 * step, b + 3 * step, step) for a, b in zip(low, high, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)

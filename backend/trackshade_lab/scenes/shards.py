@@ -88,22 +88,10 @@ def generate_shards(
     shard: int = 250,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write the clips of seeds `first_seed` … `first_seed + count − 1` as shards.
+    """Write the clips of seeds `first_seed` … `first_seed + count − 1` as shards of `shard` clips.
 
-    A shard that exists already with the same clips is kept.
-
-    Args:
-        out_dir: Folder for the shards.
-        count: Number of clips.
-        first_seed: Seed of the first clip.
-        split: Split of the clips.
-        processes: Number of processes to use.
-        size: Width and height, pixels.
-        num_frames: Number of frames.
-        kind: Kind of all clips; random for each if None.
-        control: Control signal to use in place of the tracking video.
-        shard: Number of clips in a shard.
-        progress: Called with the numbers of clips done and in total after each shard.
+    A shard that exists already with the same clips is kept. For the clips see `generate_clip`. `progress` is called
+    with the numbers of clips done and in total after each shard.
 
     Returns:
         The folders of the shards, in order.
@@ -157,15 +145,9 @@ def _generate_shard(folder: Path, plan: dict[str, Any]) -> None:
 def plan_shards(
     out_dir: Path | str, name: str, count: int, first_seed: int, shard: int, settings: dict[str, Any]
 ) -> tuple[list[Path], dict[Path, dict[str, Any]]]:
-    """Plan the shards of consecutive seeds.
+    """Plan the shards of consecutive seeds in a folder, which is created.
 
-    Args:
-        out_dir: Folder for the shards. It is created.
-        name: Format of the shards' names, with the fields "number" and "seed".
-        count: Number of clips.
-        first_seed: Seed of the first clip.
-        shard: Number of clips in a shard.
-        settings: What else determines the clips, as JSON has it.
+    `name` formats a shard's name from its "number" and "seed"; `settings` are what else determines the clips.
 
     Returns:
         The folders of all shards, and the plans of those that do not exist yet, by folder.
@@ -230,15 +212,9 @@ def load_shards(out_dir: Path | str) -> Shards:
         controls.add(text.get("plan", {}).get("control", "mesh"))
         colors += text.get("colours", [None] * len(text["captions"]))
     if len(controls) > 1:
-        raise UsageError(
-            "bad-dataset",
-            f"{out_dir} holds shards of {' and of '.join(sorted(controls))}.",
-            "Keep them in folders of their own.",
-        )
+        fix = "Keep them in folders of their own."
+        raise UsageError("bad-dataset", f"{out_dir} holds shards of {' and of '.join(sorted(controls))}.", fix)
     if len({video.shape[2:] for video in videos}) > 1 or len({video.shape[1] for video in videos} - {1}) > 1:
-        raise UsageError(
-            "bad-dataset",
-            f"{out_dir} holds clips of different sizes or lengths.",
-            "Keep them in folders of their own; only single pictures may stand beside clips.",
-        )
+        fix = "Keep them in folders of their own; only single pictures may stand beside clips."
+        raise UsageError("bad-dataset", f"{out_dir} holds clips of different sizes or lengths.", fix)
     return Shards(tuple(videos), tuple(trackings), tuple(captions), tuple(kinds), tuple(colors), controls.pop())

@@ -143,18 +143,11 @@ def _restore_state(optimizers: Optimizers, tensors: Weights) -> None:
 
 
 def adapt_weights(source: Weights, target: Weights, scale: int) -> dict[str, torch.Tensor]:
-    """Fit the weights of a model to another one whose tokens may have another size.
+    """Fit the weights of a trained model to the names and shapes of another one, whose tokens may have another size.
 
     Weights that are an image per token (patch embedding and output) are resized like images; sums over a patch are
-    preserved. Weights that exist in `target` only, or do not fit, keep their values there.
-
-    Args:
-        source: Weights of the trained model.
-        target: Initial weights of the new model.
-        scale: Pixels per latent cell, of both models.
-
-    Returns:
-        Weights with the names and shapes of `target`.
+    preserved. Weights that exist in `target` only, or do not fit, keep their values there. `scale` is the number of
+    pixels per latent cell, of both models.
     """
     sizes = (source[_PATCH_EMBED].shape[-1], target[_PATCH_EMBED].shape[-1]) if _PATCH_EMBED in source else (1, 1)
     return {

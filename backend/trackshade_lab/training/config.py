@@ -33,14 +33,10 @@ _CHANGEABLE = frozenset(
 
 
 def setting(group: str, text: str, default: Any = MISSING, old: str = "", choices: tuple[str, ...] = ()) -> Any:
-    """Declare a dataclass field with its command-line documentation.
+    """Declare a dataclass field with its help text, and the group of options under which `--help` lists it.
 
-    Args:
-        group: Heading under which `--help` lists the option.
-        text: Help text.
-        default: Default value; without one the option is required.
-        old: Earlier name, still accepted as an option and in stored configurations.
-        choices: Accepted values, if there are only a few.
+    A field without a default value is required. `old` is an earlier name, still accepted as an option and in stored
+    configurations; `choices` are the accepted values, if there are only a few.
     """
     return field(default=default, metadata={"help": text, "group": group, "choices": choices, "old": old})
 
@@ -222,13 +218,11 @@ class FromScratchConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stage not in STAGES:
-            raise UsageError(
-                "bad-setting", f"There is no training stage '{self.stage}'.", f"Choose one of {', '.join(STAGES)}."
-            )
+            fix = f"Choose one of {', '.join(STAGES)}."
+            raise UsageError("bad-setting", f"There is no training stage '{self.stage}'.", fix)
         if self.stage == "branch" and self.initialize_from is None:
-            raise UsageError(
-                "bad-setting", "The tracking branch alone needs a trained base.", "Give the base's run with --start."
-            )
+            fix = "Give the base's run with --start."
+            raise UsageError("bad-setting", "The tracking branch alone needs a trained base.", fix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,11 +289,8 @@ def lock_run_directory(out: Path, config: RunConfig, accelerator: Accelerator) -
             names = (entry.name for entry in dataclasses.fields(config) if entry.name not in _CHANGEABLE)
             different = [name for name in names if getattr(stored, name) != getattr(config, name)]
         if different:
-            raise UsageError(
-                "other-run",
-                f"{out} holds a run with other settings ({', '.join(different)}).",
-                "Choose another folder with --out.",
-            )
+            fix = "Choose another folder with --out."
+            raise UsageError("other-run", f"{out} holds a run with other settings ({', '.join(different)}).", fix)
     accelerator.wait_for_everyone()  # every process compares before the main process writes
     if accelerator.is_main_process:
         try:

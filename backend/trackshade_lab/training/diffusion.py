@@ -158,13 +158,8 @@ class DiffusionTask:
     ) -> None:
         """Create the task.
 
-        Args:
-            shards: The training clips.
-            vae: The trained autoencoder.
-            tokens: Captions of the N clips, and the empty caption.
-            config: Settings of the run.
-            tokenizer: For validation.
-            validation_clips: Held-out clips to generate as validation samples.
+        `tokens` are the captions of the N clips and the empty caption. `validation_clips` are held-out clips to
+        generate as validation samples, with `tokenizer`.
         """
         self.shards, self.vae, self.tokens, self.config = shards, vae, tokens, config
         self.tokenizer, self.validation_clips = tokenizer, validation_clips

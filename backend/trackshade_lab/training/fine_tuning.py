@@ -114,11 +114,8 @@ def find_base(name: str) -> Path:
         return Path(name)
     models = {spec.name: spec for spec in registry.models()}
     if name not in models:
-        raise UsageError(
-            "no-base",
-            f"There is no model in {name}: it has no model_index.json.",
-            "Give --base the folder of a CogVideoX image-to-video model in diffusers' layout.",
-        )
+        fix = "Give --base the folder of a CogVideoX image-to-video model in diffusers' layout."
+        raise UsageError("no-base", f"There is no model in {name}: it has no model_index.json.", fix)
     if not registry.is_present(models[name]):
         fix = f"Fetch it with `trackshade models fetch {name}`."
         raise UsageError("no-base", f"The model {name} is not on this machine.", fix)

@@ -63,9 +63,8 @@ class EncodingCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(
-                "output-unwritable", f"The encoded clips cannot be stored in {folder}.", "Choose another --cache."
-            ) from error
+            fix = "Choose another --cache."
+            raise UsageError("output-unwritable", f"The encoded clips cannot be stored in {folder}.", fix) from error
         self._vae_digest = component_digest(vae)
         self._text_digest = component_digest(text_encoder) + component_digest(tokenizer)
         self._file_digests: dict[Path, str] = {}

@@ -347,11 +347,8 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     handlers: list[KwargsHandler] = [] if is_single else [InitProcessGroupKwargs(timeout=_TIMEOUT)]
     accelerator = Accelerator(mixed_precision="no", cpu=name == "cpu", kwargs_handlers=handlers)
     if accelerator.distributed_type not in {DistributedType(kind) for kind in _SUPPORTED}:
-        raise UsageError(
-            "bad-launch",
-            f"Launches of type {accelerator.distributed_type.value} are not supported.",
-            "Launch with data parallelism only (accelerate config: multi-GPU, no FSDP, no DeepSpeed).",
-        )
+        fix = "Launch with data parallelism only (accelerate config: multi-GPU, no FSDP, no DeepSpeed)."
+        raise UsageError("bad-launch", f"Launches of type {accelerator.distributed_type.value} are not supported.", fix)
     if config.threads:
         torch.set_num_threads(config.threads)
     if accelerator.device.type == "cpu":

@@ -48,11 +48,7 @@ _MUON_PARAMETERS = re.compile(
 
 
 def train(config: RunConfig, report: Report | None = None) -> Path:
-    """Run or resume a training. Ctrl-C saves a checkpoint first.
-
-    Args:
-        config: Settings of the run.
-        report: Called with every log entry, which is also written to log.jsonl.
+    """Run or resume a training. Ctrl-C saves a checkpoint first. `report` gets every log entry, as log.jsonl does.
 
     Returns:
         The folder of the exported pipeline; of the autoencoder in the stage of that name.
@@ -123,17 +119,9 @@ def _train_from_scratch(out: Path, config: FromScratchConfig, accelerator: Accel
 
 
 def export_run(run: str | Path, folder: Path | None = None) -> Path:
-    """Export the EMA weights of a run's latest checkpoint, finished or not.
+    """Export the EMA weights of a run's latest checkpoint, finished or not, by default to export/ in the run.
 
-    Args:
-        run: Folder of the run.
-        folder: Folder of the exported pipeline; default: export/ in the run.
-
-    Returns:
-        The folder of the exported pipeline.
-
-    Raises:
-        UsageError: if there is no run or no checkpoint.
+    Return the folder of the pipeline. Raise UsageError if there is no run or no checkpoint.
     """
     out = Path(run)
     config, checkpoint = read_config(out), find_checkpoint(out / "checkpoint")

@@ -122,9 +122,8 @@ def check_coordinates(
 ) -> None:
     """Raise ShotError if texture coordinates of a mesh are not finite, or leave the unit square."""
     if not np.isfinite(uv).all():
-        raise ShotError(
-            "no-coordinates", f"The texture coordinates of '{name}' are not all numbers.", "Unwrap it again."
-        )
+        fix = "Unwrap it again."
+        raise ShotError("no-coordinates", f"The texture coordinates of '{name}' are not all numbers.", fix)
     if np.any((uv < -1e-4) | (uv > 1 + 1e-4)):
         raise ShotError(
             "udim-tiles",
