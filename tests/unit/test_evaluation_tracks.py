@@ -18,8 +18,16 @@ from trackshade_lab.evaluation.camera import (
     rotation_angle,
     solve_pose,
 )
-from trackshade_lab.evaluation.point_following import FollowedPoints, end_point_error, find_trusted, follow_points
-from trackshade_lab.evaluation.points import ReferencePoints, shot_points, texture_strength, tracking_video_points
+from trackshade_lab.evaluation.points import (
+    FollowedPoints,
+    ReferencePoints,
+    end_point_error,
+    find_trusted,
+    follow_points,
+    shot_points,
+    texture_strength,
+    tracking_video_points,
+)
 from trackshade_lab.evaluation.tracks import pixel_centers, shot_tracks, video_tracks
 from trackshade_lab.evaluation.warp import fill_smoothly, warp_first_frame
 from trackshade_lab.scenes import generate_clip, scene_shot

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from trackshade.control.locate import Follower, SurfacePoints, in_camera, is_front, points_at, shows_surface
 from trackshade.control.scene import ShotRaster
@@ -59,7 +60,7 @@ def measure(
 ) -> Consistency:
     """Measure the track consistency of a video, and of the input render if there is one."""
     points = sample_points(shot)
-    positions, seen = follow(shot, tracking, points)
+    positions, seen = follow(shot, points, tracking.depth, tracking.object_index)
     kept = seen.sum(axis=1) >= 2
     positions, seen = positions[kept], seen[kept]
     if not len(seen):
@@ -81,8 +82,10 @@ def spread(
 ) -> float:
     """Return the mean standard deviation of the points' colors, 8-bit levels."""
     count = seen.sum(axis=1)[:, None]  # [P, 1]
-    colors = np.stack([_bilinear(frame, positions[:, t]) for t, frame in enumerate(video)], axis=1)  # [P, T, 3]
-    colors = np.where(seen[..., None], colors, 0.0)
+    colors = np.zeros((*seen.shape, 3))
+    for t, c in np.ndindex(len(video), 3):
+        places = positions[seen[:, t], t, ::-1].T - 0.5  # rows and columns; pixel centers are at halves
+        colors[seen[:, t], t, c] = map_coordinates(video[t, ..., c], places, np.float64, order=1, mode="nearest")
     mean = colors.sum(axis=1) / count  # [P, 3]
     squares = np.where(seen[..., None], (colors - mean[:, None]) ** 2, 0.0)
     variance = squares.sum(axis=1) / (count - 1)
@@ -103,10 +106,15 @@ def sample_points(shot: Shot, count: int = POINTS) -> SurfacePoints:
     return SurfacePoints(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def follow(shot: Shot, tracking: TrackingVideo, points: SurfacePoints) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points' pixels [P, T, 2] and whether they are visible, [P, T] bool."""
+def follow(
+    shot: Shot,
+    points: SurfacePoints,
+    depth: np.ndarray,  # [T, H, W] metres
+    object_index: np.ndarray,  # [T, H, W]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points' pixels [P, T, 2] and whether they are visible, [P, T] bool; see `TrackingVideo` for arrays."""
     count, total = len(points.mesh), len(shot.frame_numbers)
-    views = views_from_buffers(shot, tracking.depth, tracking.object_index)
+    views = views_from_buffers(shot, depth, object_index)
     positions, seen = np.zeros((count, total, 2)), np.zeros((count, total), bool)
     for mesh in np.unique(points.mesh).tolist():
         here = np.flatnonzero(points.mesh == mesh)
@@ -122,7 +130,7 @@ def follow(shot: Shot, tracking: TrackingVideo, points: SurfacePoints) -> tuple[
             near, far = shot.camera.clip[t]
             in_range = (place[:, 2] > near) & (place[:, 2] < far)
             same_side = is_front(corners, place, orthographic) == points.front[here]
-            visible = _is_visible(views, t, mesh, tracking.depth[t], pixels, place[:, 2])
+            visible = _is_visible(views, t, mesh, depth[t], pixels, place[:, 2])
             positions[here, t] = np.where(visible[:, None], pixels, 0.0)
             seen[here, t] = in_range & same_side & visible & located.exists
     return positions, seen
@@ -156,16 +164,3 @@ def _is_visible(
         surface = middle + offset[:, 0] * (right - left) / 2 + offset[:, 1] * (below - above) / 2
         visible[visible] = abs(own - surface) <= _DEPTH_TOLERANCE * abs(own)
     return visible
-
-
-def _bilinear(frame: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Return the colors [p, 3] of `frame` [H, W, 3] at `pixels` [p, 2]; pixel centers are at halves."""
-    height, width = frame.shape[:2]
-    place = np.clip(pixels - 0.5, 0.0, np.array([width - 1.0, height - 1.0]))
-    low = np.minimum(place.astype(int), np.array([max(width - 2, 0), max(height - 2, 0)]))
-    x, y = (place - low).T[..., None]  # [p, 1] each
-    (column, row), right, below = low.T, min(1, width - 1), min(1, height - 1)
-    picture = frame.astype(np.float64)
-    top = picture[row, column] * (1 - x) + picture[row, column + right] * x
-    bottom = picture[row + below, column] * (1 - x) + picture[row + below, column + right] * x
-    return top * (1 - y) + bottom * y

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .point_following import FollowedPoints
-from .points import ReferencePoints
+from .points import FollowedPoints, ReferencePoints
 
 _MIN_POINTS = 16
 _INLIER_ERROR = 2.0 / 144  # of the frame's width

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.control.video import TrackingVideo
 from trackshade.core.errors import UsageError
 from trackshade.results.consistency import follow, sample_points
 from trackshade.shot import CameraTrack, Shot
-from trackshade.shot.track_colors import mesh_rule
 from trackshade_lab.scenes import Clip, clip_kinds, generate_clip, scene_shot
 
 from .camera import CameraErrors, CameraMotion, camera_errors, camera_motion
-from .point_following import find_trusted, follow_points
-from .points import ReferencePoints, shot_points, tracking_video_points
+from .points import ReferencePoints, find_trusted, follow_points, shot_points, tracking_video_points
 from .tracks import shot_tracks, video_tracks
 from .warp import Warp, warp_first_frame
 
@@ -33,7 +30,7 @@ class EvalTarget:
     tracking: np.ndarray  # [T, H, W, 3] uint8, the tracking video
     warp: Warp  # the first frame warped along the tracks
     points: ReferencePoints  # points to follow, with their true positions
-    trusted: np.ndarray  # [P, T] bool, points and frames to compare, see `point_following.find_trusted`
+    trusted: np.ndarray  # [P, T] bool, points and frames to compare, see `points.find_trusted`
     object_mask: np.ndarray | None = None  # [T, H, W] bool, the main object, if it is known
     # [S, T, 2] px and [S, T] bool, positions and visibility of the surface points whose color spread is measured; only
     # with a shot
@@ -64,8 +61,7 @@ def target_from_shot(
     motion, errors = camera_motion(camera.world_to_camera, points.world), None
     if motion.is_moving:
         errors = camera_errors(followed, points, trusted, camera.world_to_camera, camera.intrinsics, width)
-    tracking_video = TrackingVideo(shot, tracking, surfaces.mesh, surfaces.depth, mesh_rule(shot), None)
-    positions, visible = follow(shot, tracking_video, sample_points(shot, _NUM_SPREAD_POINTS))
+    positions, visible = follow(shot, sample_points(shot, _NUM_SPREAD_POINTS), surfaces.depth, surfaces.mesh)
     repeated = visible.sum(axis=1) >= 2
     return EvalTarget(
         video=video,

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Textured surface points of the first frame, and their true positions in every frame."""
+"""Textured surface points of the first frame, their true positions in every frame, and how they are followed.
+
+Points are followed through a video by pyramidal Lucas-Kanade in color from frame to frame, with a forward-backward
+check. The follower errs by itself: at silhouettes, on plain surfaces, where light moves over a surface. So the
+end-point error of a generated video is taken over the points and frames that are followed correctly in the true video,
+and the error left there is its floor.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +17,8 @@ from scipy.spatial import KDTree
 
 from trackshade.control.locate import Follower, points_at
 from trackshade.control.scene import ShotRaster
-from trackshade.control.video import TrackingVideo
 from trackshade.results.consistency import follow
 from trackshade.shot import Shot
-from trackshade.shot.track_colors import mesh_rule
 
 from .tracks import DenseTracks, Surfaces
 
@@ -22,6 +26,10 @@ _NUM_POINTS = 500
 _WINDOW = 9  # px: side of the patch whose texture counts
 _MIN_TEXTURE = 1.5  # 8-bit levels per pixel
 _STATIC = 1e-4  # metres: a point that moves less is static
+_BACKWARD_ERROR = 0.5  # px in a frame of width 144: tolerance of the forward-backward check
+_TRUSTED_ERROR = 1 / 144  # of the frame's width: tolerance in the true video
+_MIN_MOTION = 1 / 144  # of the frame's width: how far a point must be from its first position to count
+_MIN_SAMPLES = 20  # points and frames
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,7 @@ def shot_points(
         distance = np.abs(positions - positions[0]).max(axis=2)  # [T, n]
         world[own] = positions[0]
         is_static[own] = (distance < _STATIC).all(axis=0) & np.stack([at.exists for at in located]).all(axis=0)
-    video = TrackingVideo(shot, np.zeros((0, 0, 0, 3), np.uint8), surfaces.mesh, surfaces.depth, mesh_rule(shot), None)
-    positions, visible = follow(shot, video, points)
+    positions, visible = follow(shot, points, surfaces.depth, surfaces.mesh)
     kept = visible[:, 0]
     return ReferencePoints(positions[kept], visible[kept], world[kept], is_static[kept])
 
@@ -154,3 +161,82 @@ def _find_points(
     around = np.stack([tracks.tracked[t][row + y, column + x] for y in (-1, 0, 1) for x in (-1, 0, 1)]).all(axis=0)
     visible = same & regular & around & (np.abs(step).max(axis=1) <= 0.75) & (distance < 2.0)
     return np.stack([column, row], axis=1) + 0.5 + step, visible
+
+
+@dataclass(frozen=True)
+class FollowedPoints:
+    """Points followed through a video."""
+
+    pixels: np.ndarray  # [P, T, 2] float64, positions
+    valid: np.ndarray  # [P, T] bool, the point has not been lost up to this frame
+
+
+def follow_points(
+    video: np.ndarray,  # [T, H, W, 3] uint8
+    start: np.ndarray,  # [P, 2] px
+) -> FollowedPoints:
+    """Follow points of the first frame through a video."""
+    frames = [np.ascontiguousarray(frame) for frame in video]
+    pixels = np.empty((len(start), len(frames), 2))
+    valid = np.zeros((len(start), len(frames)), bool)
+    pixels[:, 0], valid[:, 0] = start, True
+    if not len(start):
+        return FollowedPoints(pixels, valid)
+    window = max(9, 2 * round(video.shape[2] / 40) + 1)
+    tolerance = _BACKWARD_ERROR * max(1.0, video.shape[2] / 144)
+    current = np.asarray(start - 0.5, np.float32).reshape(-1, 1, 2)  # OpenCV counts from pixel centers
+    for t in range(1, len(frames)):
+        forward, found = _optical_flow(frames[t - 1], frames[t], current, window)
+        backward, found_again = _optical_flow(frames[t], frames[t - 1], forward, window)
+        consistent = np.linalg.norm((backward - current)[:, 0], axis=1) <= tolerance
+        valid[:, t] = valid[:, t - 1] & found & found_again & consistent
+        pixels[:, t], current = forward[:, 0] + 0.5, forward
+    return FollowedPoints(pixels, valid)
+
+
+def _optical_flow(
+    before: np.ndarray, after: np.ndarray, points: np.ndarray, window: int
+) -> tuple[np.ndarray, np.ndarray]:
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        before, after, points, np.empty_like(points), winSize=(window, window), maxLevel=3, criteria=criteria
+    )
+    return moved, found[:, 0] > 0
+
+
+def find_trusted(followed: FollowedPoints, points: ReferencePoints, width: int) -> np.ndarray:
+    """Return the points and frames, [P, T] bool, that are followed correctly in the true video of a width in px."""
+    error = np.linalg.norm(followed.pixels - points.pixels, axis=-1)
+    correct = followed.valid & _visible_so_far(points) & (error <= _TRUSTED_ERROR * width)
+    return np.logical_and.accumulate(correct, axis=1)
+
+
+def end_point_error(
+    followed: FollowedPoints,
+    points: ReferencePoints,
+    trusted: np.ndarray,  # [P, T] bool, see `find_trusted`
+    width: int,  # of the frame, px
+) -> dict[str, float]:
+    """Compare points followed through a generated video with their true positions, where these have moved.
+
+    Returns:
+        `end_px`: mean distance in pixels, and `end_share`: relative to the width; NaN with too few points.
+        `held`: fraction of the trusted points and frames in which the point was not lost.
+        `trusted`: fraction of the visible points and frames that are followed correctly in the true video.
+    """
+    moved = np.linalg.norm(points.pixels - points.pixels[:, :1], axis=-1) >= _MIN_MOTION * width
+    visible, counted = (_visible_so_far(points) & moved)[:, 1:], (trusted & moved)[:, 1:]
+    kept = counted & followed.valid[:, 1:]
+    error = np.linalg.norm(followed.pixels - points.pixels, axis=-1)[:, 1:][kept]
+    pixels = float(error.mean()) if len(error) >= _MIN_SAMPLES else float("nan")
+    return {
+        "end_px": pixels,
+        "end_share": pixels / width,
+        "held": float(kept.sum() / counted.sum()) if counted.any() else float("nan"),
+        "trusted": float(counted.sum() / visible.sum()) if visible.any() else float("nan"),
+    }
+
+
+def _visible_so_far(points: ReferencePoints) -> np.ndarray:
+    """Whether a point is visible in a frame and in all before, [P, T] bool."""
+    return np.logical_and.accumulate(points.visible, axis=1)

@@ -48,22 +48,14 @@ def look_at(
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """Start of a camera path, and a limit of it.
+    """Start of a camera path, and a limit of it."""
 
-    Attributes:
-        target: [3] point that the camera looks at, world, metres.
-        distance: From the target, metres.
-        azimuth, elevation: Direction from the target to the camera, radians.
-        focal: Focal length, pixels.
-        min_height: Lowest z coordinate of the camera, metres.
-    """
-
-    target: np.ndarray
-    distance: float
-    azimuth: float
-    elevation: float
-    focal: float
-    min_height: float
+    target: np.ndarray  # [3] point that the camera looks at, world, metres
+    distance: float  # from the target, metres
+    azimuth: float  # direction from the target to the camera, radians
+    elevation: float  # the same
+    focal: float  # focal length, pixels
+    min_height: float  # lowest z coordinate of the camera, metres
 
 
 class _Path:

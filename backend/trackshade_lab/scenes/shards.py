@@ -61,12 +61,10 @@ class Shards:
         """Return video, tracking video, caption and kind of clip `n`."""
         if not 0 <= n < len(self):
             raise IndexError(n)
-        k = n
-        for video, tracking in zip(self.videos, self.trackings, strict=True):
-            if k < len(video):
-                return video[k], tracking[k], self.captions[n], self.kinds[n]
-            k -= len(video)
-        raise IndexError(n)
+        starts = np.cumsum([0, *map(len, self.videos)])
+        shard = int(np.searchsorted(starts, n, side="right")) - 1
+        k = n - starts[shard]
+        return self.videos[shard][k], self.trackings[shard][k], self.captions[n], self.kinds[n]
 
     @cached_property
     def named(self) -> np.ndarray:
