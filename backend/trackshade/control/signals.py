@@ -31,16 +31,9 @@ PointRule = Literal["mesh", "points"]
 
 
 def control_signal(shot: Shot, name: str, seed: int = 0, point_rule: PointRule = "mesh") -> np.ndarray:
-    """Return a control signal of a shot, [T, H, W, 3] uint8.
+    """Return a control signal of a shot, one of `SIGNALS` or "tracks-N", [T, H, W, 3] uint8.
 
-    Args:
-        shot: the shot.
-        name: one of `SIGNALS`, or "tracks-N".
-        seed: which points are chosen.
-        point_rule: how points are colored.
-
-    Raises:
-        UsageError: the name is unknown.
+    `seed` decides which points are chosen, `point_rule` how they are colored. Raise UsageError if the name is unknown.
     """
     count, (width, height) = len(shot.frame_numbers), shot.size
     if name == "none":

@@ -69,13 +69,8 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def check_strictly(cls: Any, path: str | Path, subfolder: str | None = None) -> None:
     """Compare the stored tensors with those of a model built from the stored configuration (on the meta device).
 
-    Args:
-        cls: Model class of diffusers' kind.
-        path: Folder of the component, or of the pipeline if `subfolder` is given.
-        subfolder: Folder of the component in `path`.
-
-    Raises:
-        ModelError: naming missing and unexpected tensors and those of another shape.
+    `path` is the folder of the component, or of the pipeline if `subfolder` is given. Raise ModelError naming missing
+    and unexpected tensors and those of another shape.
     """
     import torch
 

@@ -46,14 +46,9 @@ COMPONENTS: dict[str, dict[str, str]] = {
 
 
 def read_index(folder: Path, exclude: Collection[str] = ()) -> dict[str, str]:
-    """Read which class each component of a checkpoint has.
+    """Read which class each component of a checkpoint has; those in `exclude` need not be named.
 
-    Args:
-        folder: Folder in diffusers' layout.
-        exclude: Components that need not be named.
-
-    Raises:
-        ModelError: if there is no index, if it is damaged, or if it names other classes than those in COMPONENTS.
+    Raise ModelError if there is no index, it is damaged, or it names other classes than those in COMPONENTS.
     """
     if not (folder / INDEX).is_file():
         fix = "Choose the folder of a checkpoint in diffusers' layout, the one with its transformer and vae folders."
@@ -83,12 +78,9 @@ def transformer_class_name(config: Mapping[str, Any]) -> str:
 
 
 def component_class(name: str, class_name: str, folder: Path) -> Any:
-    """Import the class of a component.
+    """Import the class of a component, by what model_index.json says.
 
-    Args:
-        name: Component, a key of COMPONENTS.
-        class_name: What model_index.json says.
-        folder: The component's folder, whose configuration decides between the kinds of transformer.
+    The configuration in the component's folder decides between the kinds of transformer.
     """
     if name == "transformer" and class_name != "WarpGuidedTransformer3DModel":
         class_name = transformer_class_name(read_json(folder / "config.json"))

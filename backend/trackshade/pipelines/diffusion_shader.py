@@ -145,13 +145,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
     ):
         """Load a local folder in diffusers' layout: safetensors only, strictly, and only known classes.
 
-        Args:
-            pretrained_model_name_or_path: The folder.
-            torch_dtype: Precision of the weights.
-            components: Components to use instead of those in the folder.
-
-        Raises:
-            ModelError: naming what is missing or wrong.
+        `components` are used instead of those in the folder. Raise ModelError naming what is missing or wrong.
         """
         return cls(**load_components(Path(pretrained_model_name_or_path), torch_dtype, components))
 
@@ -336,19 +330,9 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         sampling: Sampling,
         first_step: int = 0,
     ) -> torch.Tensor:
-        """Denoise latents.
+        """Denoise latents and return clean ones, [B, L, C, h, w]. Raise CancelledError after `stop`.
 
-        Args:
-            latents: Start noise.
-            conditioning: First frame and tracks.
-            sampling: Steps, guidance, and the callback.
-            first_step: Steps of the call that came before, which the callback's step counts in.
-
-        Returns:
-            Clean latents, [B, L, C, h, w].
-
-        Raises:
-            CancelledError: after `stop`.
+        `first_step` is the number of steps of the call that came before, which the callback's step counts in.
         """
         self._guidance_scale = sampling.guidance_scale
         is_guided, is_tracking_guided = sampling.guidance_scale > 1, sampling.tracking_guidance_scale > 1
