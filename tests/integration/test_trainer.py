@@ -127,7 +127,9 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(data: str, whole: Path, t
     assert all(torch.equal(exported[key], value) for key, value in theirs.items())
 
 
-@pytest.mark.parametrize("left", [("checkpoint.part",), ("checkpoint.old",), ("checkpoint.old", "checkpoint.part")])
+@pytest.mark.parametrize(
+    "left", [(".checkpoint.partial-0",), ("checkpoint.old",), ("checkpoint.old", ".checkpoint.partial-0")]
+)
 def test_a_kill_while_saving_leaves_a_complete_checkpoint(left: tuple[str, ...], tmp_path: Path):
     """The states between the steps of a write: each has a whole checkpoint, and the next write keeps one."""
     own, progress = {"a.b": torch.ones(2)}, Progress(step=1)
@@ -135,9 +137,9 @@ def test_a_kill_while_saving_leaves_a_complete_checkpoint(left: tuple[str, ...],
     save_checkpoint(folder, own, {}, {}, progress)
     if "checkpoint.old" in left:
         folder.rename(tmp_path / "checkpoint.old")
-    if "checkpoint.part" in left:
-        (tmp_path / "checkpoint.part").mkdir()
-        (tmp_path / "checkpoint.part" / "weights.safetensors").write_bytes(b"half")
+    if ".checkpoint.partial-0" in left:
+        (tmp_path / ".checkpoint.partial-0").mkdir()
+        (tmp_path / ".checkpoint.partial-0" / "weights.safetensors").write_bytes(b"half")
     found = find_checkpoint(folder)
     assert found is not None
     assert load_checkpoint(found, own, {}, {}).step == 1

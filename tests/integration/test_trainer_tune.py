@@ -146,7 +146,8 @@ def test_a_fused_lora_equals_the_separate_one(base: Path, data: Path, tmp_path: 
     assert changed
     assert all(".attn1.to_" in key and key.startswith("transformer_blocks.") for key in changed)
     transformer = TrackingTransformer3DModel.from_pretrained(apart / "export" / "transformer")
-    transformer.load_lora_adapter(apart / "export" / "lora", prefix="transformer", local_files_only=True)
+    folder = str(apart / "export" / "lora")
+    transformer.load_lora_adapter(folder, prefix="transformer", use_safetensors=True, local_files_only=True)
     transformer.fuse_lora()
     transformer.unload_lora()
     theirs = stored(fused / "export")

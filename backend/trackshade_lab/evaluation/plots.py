@@ -84,11 +84,10 @@ def _bars(rows: Sequence[Row], measures: Sequence[str], unit: str, title: str) -
         for y, row in enumerate(rows):
             if estimate := _get_estimate(row, name):
                 position, lengths = y + (n - (len(measures) - 1) / 2) * thickness, _interval_lengths(estimate)
+                interval = np.reshape(lengths, (2, 1))
                 color = _COLORS.get(row["id"], "#475569")
                 axes.barh(position, estimate["mean"], thickness * 0.92, color=color, alpha=1 - 0.3 * n)
-                axes.errorbar(
-                    estimate["mean"], position, xerr=np.reshape(lengths, (2, 1)), color="#111111", lw=1, capsize=2
-                )
+                axes.errorbar(estimate["mean"], position, xerr=interval, color="#111111", lw=1, capsize=2)
                 text = f"{estimate['mean']:.3g}" + (f"  {names[name]}" if len(measures) > 1 and y == 0 else "")
                 place = estimate["mean"] + lengths[1], position
                 axes.annotate(text, place, (4, 0), textcoords="offset points", va="center", fontsize=7)
