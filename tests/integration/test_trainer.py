@@ -38,6 +38,7 @@ from trackshade_lab.training.run import export_run, train
 from trackshade_lab.training.text import build_text_encoder, build_tokenizer, pretrain_text_encoder, tokenize
 
 TINY: dict[str, Any] = {"steps": 4, "autoencoder_steps": 3, "batch_size": 2, "pooled_text": True, **SMALL}
+PARTIAL = ".checkpoint.partial-0"  # what a killed write leaves behind
 AUGMENTED = {"mirror": True, "sparse_tracks_fraction": 0.5, "one_frame_fraction": 0.5}
 
 
@@ -137,9 +138,9 @@ def test_a_kill_while_saving_leaves_a_complete_checkpoint(left: tuple[str, ...],
     save_checkpoint(folder, own, {}, {}, progress)
     if "checkpoint.old" in left:
         folder.rename(tmp_path / "checkpoint.old")
-    if ".checkpoint.partial-0" in left:
-        (tmp_path / ".checkpoint.partial-0").mkdir()
-        (tmp_path / ".checkpoint.partial-0" / "weights.safetensors").write_bytes(b"half")
+    if PARTIAL in left:
+        (tmp_path / PARTIAL).mkdir()
+        (tmp_path / PARTIAL / "weights.safetensors").write_bytes(b"half")
     found = find_checkpoint(folder)
     assert found is not None
     assert load_checkpoint(found, own, {}, {}).step == 1
