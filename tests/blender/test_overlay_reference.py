@@ -19,7 +19,7 @@ from trackshade_addon.overlay.tracking import KEPT_TOPOLOGIES, SLOW_VERTICES, Dr
 COUNT = 4
 
 
-def shown(tracker: PointTracker, frame: int, **options: object) -> dict[str, DrawItem]:
+def shown(tracker: PointTracker, frame: int, **options: bool) -> dict[str, DrawItem]:
     """What is drawn in a frame, by the name of its object or instance."""
     scene, layer = bpy.context.scene, bpy.context.view_layer
     scene.frame_set(frame)

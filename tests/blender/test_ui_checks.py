@@ -89,9 +89,11 @@ def test_the_buttons_for_what_is_missing_are_blender_s_own() -> None:
     found = {item.values["names"]: item for item in findings(replace(FINE, gaps=gaps))}
     assert found["STUDIO"].button is None
     for name in ("a.png", "location[0] of 'A'"):
-        module, operator = found[name].button.operator.split(".")
+        button = found[name].button
+        assert button is not None
+        module, operator = button.operator.split(".")
         known = getattr(getattr(bpy.ops, module), operator).get_rna_type().properties
-        assert all(argument in known for argument in found[name].button.arguments)
+        assert all(argument in known for argument in button.arguments)
 
 
 @given(st.integers(0, 1 << 40), st.none() | st.integers(1, 1 << 40), st.none() | st.integers(0, 1 << 40))

@@ -26,15 +26,11 @@ _SQUARE = 4  # px, side of the squares in which the sky's extent is searched
 
 @dataclass(frozen=True)
 class WarpedFrames:
-    """The first frame warped along the tracks.
+    """The first frame warped along the tracks."""
 
-    Attributes:
-        colors: [B, T, 3, H, W] in the units of the first frame.
-        visibility: [B, T, 1, H, W] 1 where the first frame shows the pixel's surface, or where there is no track now
-            and was none then; 0 elsewhere.
-    """
-
-    colors: torch.Tensor
+    colors: torch.Tensor  # [B, T, 3, H, W] in the units of the first frame
+    # [B, T, 1, H, W] 1 where the first frame shows the pixel's surface, or where there is no track now and was none
+    # then; 0 elsewhere
     visibility: torch.Tensor
 
 

@@ -31,7 +31,7 @@ from trackshade.server.chunk_store import ChunkStore
 from trackshade.shot import Shot
 
 if TYPE_CHECKING:
-    from trackshade.pipelines import DiffusionShaderPipeline
+    from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 
 PREVIEW_SIZE = 320  # pixels of the longer side, at most
 FIRST_FRAME_STAGE = "First frame from the prompt"

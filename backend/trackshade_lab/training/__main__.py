@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, bool]:
 
 
 def _field_names(cls: type) -> dict[str, None]:
-    """The names of a dataclass's fields, as an ordered set."""
+    """Return the names of a dataclass's fields, as an ordered set."""
     return dict.fromkeys(entry.name for entry in dataclasses.fields(cls))
 
 

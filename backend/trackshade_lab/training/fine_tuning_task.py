@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from trackshade.core.atomic_files import atomic_file
 from trackshade.core.errors import UsageError
 from trackshade.core.images import psnr
-from trackshade.models import track_coordinates
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.track_warp import track_coordinates
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 
 from ..video_dataset import DatasetEntry, read_video
 from .config import FineTuningConfig
@@ -57,16 +57,14 @@ class EncodingCache:
     ) -> None:
         """Open or create the cache in `folder` for the components in the other folders.
 
-        Raises:
-            UsageError: if the folder cannot be written.
+        Raise UsageError if the folder cannot be written.
         """
         self.folder, self.max_text_length, self.store_pixels = folder, max_text_length, store_pixels
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(
-                "output-unwritable", f"The encoded clips cannot be stored in {folder}.", "Choose another --cache."
-            ) from error
+            fix = "Choose another --cache."
+            raise UsageError("output-unwritable", f"The encoded clips cannot be stored in {folder}.", fix) from error
         self._vae_digest = component_digest(vae)
         self._text_digest = component_digest(text_encoder) + component_digest(tokenizer)
         self._file_digests: dict[Path, str] = {}
@@ -91,8 +89,7 @@ class EncodingCache:
     def encode_clip(self, entry: DatasetEntry, vae: Any) -> None:
         """Encode both videos of a clip and store them.
 
-        Raises:
-            UsageError: if they cannot be read, or their shapes differ.
+        Raise UsageError if they cannot be read, or their shapes differ.
         """
         video, tracking = read_video(entry.video), read_video(entry.tracking)
         if video.shape != tracking.shape:
@@ -123,9 +120,8 @@ class EncodingCache:
 
     def _store(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
         """Write a file atomically; several processes may write the same one."""
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part)
-        os.replace(part, path)
+        with atomic_file(path) as part:
+            save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part)
 
 
 def _encode_moments(vae: Any, video: np.ndarray) -> torch.Tensor:

@@ -96,18 +96,10 @@ class _WordHeads(nn.Module):
 def pretrain_text_encoder(
     encoder: T5EncoderModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], length: int, steps: int, seed: int
 ) -> float:
-    """Train the text encoder on the order of words: each word's neighbors, and which color a text names first.
+    """Train the text encoder in place on the order of words: each word's neighbors, and which color a text names first.
 
     The transformer sees word order only in the encoder's embeddings, and its loss alone teaches a small encoder for a
     long time only which colors a text names, not of what.
-
-    Args:
-        encoder: Trained in place.
-        tokenizer: Of the texts.
-        texts: Captions.
-        length: Tokens per text.
-        steps: Optimizer steps.
-        seed: Of the heads' initial weights and the batches.
 
     Returns:
         The accuracy of the first color over the last tenth of the steps.
@@ -136,7 +128,7 @@ def pretrain_text_encoder(
 
 
 def _colors_in_order(tokens: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
-    """The first color words [N, _NUM_COLORS] of texts [N, L], padded."""
+    """Return the first color words [N, _NUM_COLORS] of texts [N, L], padded."""
     vocabulary = tokenizer.get_vocab()
     color_ids = torch.tensor(
         [vocabulary[word] for word in (*COLORS, *SECONDARY_COLORS) if word in vocabulary], dtype=torch.int64
