@@ -142,10 +142,10 @@ def test_the_camera_of_the_file_is_used(scene, tmp_path):
     assert open_scene(path).camera is not None
 
 
-def refusal(path: Path | str) -> ShotError:
+def refusal(path: Path) -> ShotError:
     with pytest.raises(ShotError) as caught:
         open_scene(path)
-    assert Path(path).name in caught.value.message
+    assert path.name in caught.value.message
     assert caught.value.exit_code == 3
     return caught.value
 
