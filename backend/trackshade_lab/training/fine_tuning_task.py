@@ -46,14 +46,7 @@ class EncodingCache:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        vae: Path,
-        text_encoder: Path,
-        tokenizer: Path,
-        max_text_length: int,
-        store_pixels: bool,
+        self, folder: Path, *, vae: Path, text_encoder: Path, tokenizer: Path, max_text_length: int, store_pixels: bool
     ) -> None:
         """Open or create the cache in `folder` for the components in the other folders.
 
