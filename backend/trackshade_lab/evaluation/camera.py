@@ -152,7 +152,7 @@ def solve_pose(
 def _refine_pose(
     points: np.ndarray, pixels: np.ndarray, intrinsics: np.ndarray, rotation: np.ndarray, translation: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Return the squared error in px and world to camera [4, 4], by least squares from a rotation vector and translation."""
+    """Fit a pose by least squares from a rotation vector and translation; return the squared error, px, and [4, 4]."""
     rotation, translation = cv2.solvePnPRefineLM(points, pixels, intrinsics, _NO_DISTORTION, rotation, translation)
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]

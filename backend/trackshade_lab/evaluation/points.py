@@ -138,7 +138,7 @@ def tracking_video_points(
 def _find_points(
     tracks: DenseTracks, t: int, start: np.ndarray, start_inverse_depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return pixels [P, 2] of frame `t` that show points at `start` [P, 2] of the first frame, and whether they do [P]."""
+    """Return pixels [P, 2] of frame `t` that show points at `start` [P, 2] of the first frame, and if they do [P]."""
     height, width = tracks.first_tracked.shape
     inner = np.zeros((height, width), bool)
     inner[1:-1, 1:-1] = True
