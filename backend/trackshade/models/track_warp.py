@@ -77,7 +77,7 @@ def _dilate(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _connected(seeds: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
-    """Return 1 where a region's pixels are connected to a seed within it, in squares of a few pixels, [B, T, 1, H, W]."""
+    """Return 1 where a region is connected to a seed within it, in squares of a few pixels, [B, T, 1, H, W]."""
     height, width = region.shape[-2:]
     found, within = (F.max_pool2d(x.flatten(0, 1), _SQUARE, ceil_mode=True) for x in (seeds, region))
     for _ in range(sum(within.shape[-2:])):

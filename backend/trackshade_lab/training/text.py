@@ -87,7 +87,7 @@ class _WordHeads(nn.Module):
         return torch.stack(losses).sum()
 
     def color_loss(self, embeddings: torch.Tensor, colors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the cross-entropy of colors [B, _NUM_COLORS] from mean embeddings [B, E], and the first colors found."""
+        """Return the cross-entropy of colors [B, _NUM_COLORS] from mean embeddings [B, E], and the first colors."""
         logits = [head(embeddings) for head in self.colors]
         losses = [nn.functional.cross_entropy(scores, colors[:, rank]) for rank, scores in enumerate(logits)]
         return torch.stack(losses).sum(), logits[0].argmax(dim=1)
