@@ -577,7 +577,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
 
 
 def _to_uint8(video: torch.Tensor) -> np.ndarray:
-    """[B, T, 3, H, W] in 0..1 -> [B, T, H, W, 3] 8-bit."""
+    """Convert [B, T, 3, H, W] in 0..1 to [B, T, H, W, 3] 8-bit."""
     return (video * 255).round().byte().movedim(2, -1).cpu().numpy()
 
 

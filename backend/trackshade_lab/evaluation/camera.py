@@ -152,7 +152,7 @@ def solve_pose(
 def _refine_pose(
     points: np.ndarray, pixels: np.ndarray, intrinsics: np.ndarray, rotation: np.ndarray, translation: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Squared error in px and world to camera [4, 4], by least squares from a rotation vector and translation."""
+    """Fit a pose by least squares from a rotation vector and translation; return the squared error, px, and [4, 4]."""
     rotation, translation = cv2.solvePnPRefineLM(points, pixels, intrinsics, _NO_DISTORTION, rotation, translation)
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]
@@ -162,7 +162,7 @@ def _refine_pose(
 
 
 def _camera_centers(world_to_camera: np.ndarray) -> np.ndarray:
-    """World positions [T, 3] of cameras [T, 4, 4]."""
+    """Return the world positions [T, 3] of cameras [T, 4, 4]."""
     return -np.einsum("tji,tj->ti", world_to_camera[:, :3, :3], world_to_camera[:, :3, 3])
 
 

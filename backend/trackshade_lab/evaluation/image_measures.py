@@ -175,5 +175,5 @@ def nearest_color_name(
 
 
 def _to_lab(linear: np.ndarray) -> np.ndarray:
-    """CIELAB (D65) of linear RGB [..., 3] in 0..1."""
+    """Convert linear RGB [..., 3] in 0..1 to CIELAB (D65)."""
     return cv2.cvtColor(linear.reshape(1, -1, 3).astype(np.float32), cv2.COLOR_LRGB2Lab).reshape(linear.shape)

@@ -64,14 +64,14 @@ def _get_estimate(row: Row, name: str) -> Mapping[str, Any] | None:
 
 
 def _interval_lengths(estimate: Mapping[str, Any]) -> tuple[float, float]:
-    """Lengths of the interval below and above the mean; 0 if there is none."""
+    """Return the lengths of the interval below and above the mean; 0 if there is none."""
     mean, ends = estimate["mean"], (estimate["low"], estimate["high"])
     low, high = (end if end is not None and math.isfinite(end) else mean for end in ends)
     return max(mean - low, 0.0), max(high - mean, 0.0)
 
 
 def _bars(rows: Sequence[Row], measures: Sequence[str], unit: str, title: str) -> Figure | None:
-    """Horizontal bars with intervals: a group per row, a bar per measure."""
+    """Draw horizontal bars with intervals: a group per row, a bar per measure."""
     names = {"psnr": "all pixels", "psnr_covered": "covered", "psnr_uncovered": "uncovered", "gradient": "gradients",
              "variance": "variance"}  # fmt: skip
     rows = [row for row in rows if not (row["id"] == "truth" and measures[0].startswith("psnr"))]
@@ -138,7 +138,7 @@ def _kinds(rows: Sequence[Row]) -> Figure | None:
 
 
 def _frames(records: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """PSNR over time."""
+    """Draw PSNR over time."""
     variants = [variant for variant in VARIANTS if variant != "truth" and variant in records[0]["frames"]]
     if not variants:
         return None
@@ -152,7 +152,7 @@ def _frames(records: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 
 def _scatter(records: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """PSNR of each clip: the model against the warp."""
+    """Draw PSNR of each clip: the model against the warp."""
     both = [r for r in records if "right" in r["ways"] and "warp" in r["ways"]]
     if not both:
         return None

@@ -106,7 +106,7 @@ def choose_pixels(
 
 
 def _is_static(shot: Shot, mesh: int) -> bool:
-    """Whether no vertex of a mesh moves in the world, appears or disappears."""
+    """Return whether no vertex of a mesh moves in the world, appears or disappears."""
     if shot.meshes[mesh].changes:
         return False
     first = shot.world_positions(mesh, 0)
@@ -138,7 +138,7 @@ def tracking_video_points(
 def _find_points(
     tracks: DenseTracks, t: int, start: np.ndarray, start_inverse_depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [P, 2] of frame `t` that show the points at `start` [P, 2] of the first frame, and whether they do [P]."""
+    """Return pixels [P, 2] of frame `t` that show points at `start` [P, 2] of the first frame, and if they do [P]."""
     height, width = tracks.first_tracked.shape
     inner = np.zeros((height, width), bool)
     inner[1:-1, 1:-1] = True
@@ -238,5 +238,5 @@ def end_point_error(
 
 
 def _visible_so_far(points: ReferencePoints) -> np.ndarray:
-    """Whether a point is visible in a frame and in all before, [P, T] bool."""
+    """Return whether a point is visible in a frame and in all before, [P, T] bool."""
     return np.logical_and.accumulate(points.visible, axis=1)

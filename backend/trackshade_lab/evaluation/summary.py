@@ -109,7 +109,7 @@ def _row(id_: str, title: str, figures: Sequence[Mapping[str, Any]], measures: I
 
 
 def _kind_row(kind: str, records: Sequence[Record]) -> Row:
-    """PSNR by variant for one kind of scenes, and the fraction of covered pixels."""
+    """Return PSNR by variant for one kind of scenes, and the fraction of covered pixels."""
     row: Row = {"id": kind, "title": kind, "clips": len(records)}
     for variant in VARIANTS:
         if variant in records[0]["ways"] and variant != "truth":
@@ -128,7 +128,7 @@ def _difference_rows(sets: Mapping[str, Sequence[Record]]) -> list[Row]:
 
 
 def _camera_groups(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Clips whose true video gives the camera, by small and large motion."""
+    """Return the clips whose true video gives the camera, by small and large motion."""
     known = [r for r in records if (r["ways"].get("truth", {}).get("camera_counted") or 0) >= _MIN_COUNTED]
     return {
         "small": [record for record in known if record["movement"]["small"]],
@@ -137,7 +137,7 @@ def _camera_groups(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _camera_rows(records: Sequence[Record]) -> list[Row]:
-    """Camera errors by variant, small and large motions apart."""
+    """Return camera errors by variant, small and large motions apart."""
     groups = _camera_groups(records)
     known = [*groups["small"], *groups["large"]]
     rows: list[Row] = []
@@ -151,7 +151,7 @@ def _camera_rows(records: Sequence[Record]) -> list[Row]:
 
 
 def _text_rows(records: Sequence[Record]) -> list[Row]:
-    """Accuracy of the color that the text names, and of what it is compared with."""
+    """Return the accuracy of the color that the text names, and of what it is compared with."""
     texts = [r["text"] for r in records if r.get("text") and r["text"]["truth"] is not None]
     if not texts:
         return []

@@ -88,7 +88,7 @@ def format_report(result: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 
 
 def _section(title: str, body: str, *notes: str) -> list[str]:
-    """Heading, table and notes; nothing if the table has no rows."""
+    """Return heading, table and notes; nothing if the table has no rows."""
     return [f"## {title}", body, *(note for note in notes if note)] if body.count("\n") > 1 else []
 
 

@@ -77,7 +77,7 @@ def shot_tracks(shot: Shot) -> tuple[DenseTracks, Surfaces]:
 
 
 def _project_to_first_frame(shot: Shot, world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [N, 2] and depths [N], metres, of points [N, 3] through the first frame's camera."""
+    """Return pixels [N, 2] and depths [N], metres, of points [N, 3] through the first frame's camera."""
     camera = shot.camera
     m, orthographic = camera.world_to_camera[0], bool(camera.orthographic[0])
     points = world @ m[:3, :3].T + m[:3, 3]

@@ -80,7 +80,7 @@ def sample_first_frame(
 
 
 def _min_slope(inverse_depth: np.ndarray, tracked: np.ndarray) -> np.ndarray:
-    """Change of inverse depth per pixel [H, W]: on each axis the smaller of both sides, to ignore silhouettes."""
+    """Return the change of inverse depth per pixel [H, W]: on each axis the smaller of both sides, for silhouettes."""
     values = np.where(tracked, inverse_depth, np.inf)
 
     def along(axis: int) -> np.ndarray:

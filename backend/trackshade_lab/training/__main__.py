@@ -86,7 +86,7 @@ def _field_names(cls: type) -> dict[str, None]:
 
 
 def _argument_options(name: str, entries: list[dataclasses.Field]) -> dict[str, Any]:
-    """Keyword arguments of `add_argument` for a setting, from the fields of the classes that have it."""
+    """Return keyword arguments of `add_argument` for a setting, from the fields of the classes that have it."""
     owner = FromScratchConfig if name in _field_names(FromScratchConfig) else FineTuningConfig
     hint = typing.get_type_hints(owner)[name]
     kind = next(kind for kind in (typing.get_args(hint) or (hint,)) if kind is not type(None))

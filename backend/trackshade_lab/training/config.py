@@ -235,7 +235,7 @@ class FineTuningConfig(RunConfig):
     data: str = _run("Dataset folder with prompt.txt, videos.txt and trackings.txt.")
     base: str = _run(
         "Folder of a CogVideoX image-to-video model, with or without a tracking branch, or the name of an installed "
-        "model.",
+        "model."
     )
     cache: str | None = _data("Folder of the encoded clips; default: cache/ in the dataset.", None)
     num_tracking_blocks: int = _model(

@@ -224,7 +224,7 @@ class DiffusionTask:
     def _load_clip(
         self, index: int, single_frame: bool, mirrored: bool, thin_seed: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Video and tracking video [T, H, W, 3] of a clip, augmented."""
+        """Load video and tracking video [T, H, W, 3] of a clip, augmented."""
         video, tracking, caption, _ = self.shards[index]
         if thin_seed is not None:
             tracking = thin_tracks(tracking, np.random.default_rng(thin_seed))
@@ -275,7 +275,7 @@ class DiffusionTask:
 
 
 def _mean_psnr(clips: Sequence[Clip], generated: np.ndarray) -> float:
-    """Mean over clips, without the given first frame."""
+    """Return the mean over clips, without the given first frame."""
     return float(np.mean([psnr(c.video[1:], g[1:]) for c, g in zip(clips, generated, strict=True)]))
 
 

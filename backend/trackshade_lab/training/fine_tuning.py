@@ -69,12 +69,7 @@ def fine_tune(out: Path, config: FineTuningConfig, accelerator: Accelerator, log
     configure_transformer(transformer, config, accelerator)
     trainable = [parameter for parameter in transformer.parameters() if parameter.requires_grad]
     adamw = torch.optim.AdamW(
-        trainable,
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-        eps=1e-8,
-        weight_decay=config.weight_decay,
-        fused=True,
+        trainable, lr=config.learning_rate, betas=(0.9, 0.95), eps=1e-8, weight_decay=config.weight_decay, fused=True
     )
     run = TrainingRun(
         stage="tune",

@@ -46,14 +46,7 @@ class EncodingCache:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        vae: Path,
-        text_encoder: Path,
-        tokenizer: Path,
-        max_text_length: int,
-        store_pixels: bool,
+        self, folder: Path, *, vae: Path, text_encoder: Path, tokenizer: Path, max_text_length: int, store_pixels: bool
     ) -> None:
         """Open or create the cache in `folder` for the components in the other folders.
 
@@ -125,7 +118,7 @@ class EncodingCache:
 
 
 def _encode_moments(vae: Any, video: np.ndarray) -> torch.Tensor:
-    """Mean and standard deviation [2C, L, h, w] of the unscaled latents of [T, H, W, 3] 8-bit."""
+    """Return mean and standard deviation [2C, L, h, w] of the unscaled latents of [T, H, W, 3] 8-bit."""
     pixels = to_unit(video).permute(3, 0, 1, 2)[None]
     distribution = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
     std = getattr(distribution, "std", None)
@@ -133,7 +126,7 @@ def _encode_moments(vae: Any, video: np.ndarray) -> torch.Tensor:
 
 
 def _sample_latents(moments: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Latents [L, C, h, w], float32, with the given moments [2C, L, h, w]."""
+    """Draw latents [L, C, h, w], float32, with the given moments [2C, L, h, w]."""
     mean, std = moments.float().chunk(2)
     return (mean + std * torch.randn(mean.shape, generator=generator)).transpose(0, 1)
 
@@ -253,7 +246,7 @@ class FineTuningTask:
         )
 
     def _encode_image(self, image: torch.Tensor, latent_frames: int, generator: torch.Generator) -> torch.Tensor:
-        """Scaled latents of the first frame [H, W, 3] u8 with noise, zero-padded [1, L, C, h, w]."""
+        """Return scaled latents of the first frame [H, W, 3] u8 with noise, zero-padded [1, L, C, h, w]."""
         pixels = image.permute(2, 0, 1)[None].float() / 255
         if self.config.image_noise_log_std >= 0:
             log_sigma = torch.randn((), generator=generator)
@@ -301,7 +294,7 @@ class FineTuningTask:
         return {"psnr": float(np.mean(scores))}
 
     def _denoise(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Latents [B, L, C, h, w] sampled by DDIM with the conditions of a batch.
+        """Sample latents [B, L, C, h, w] by DDIM with the conditions of a batch.
 
         The pipeline cannot be called: its text encoder is not loaded.
         """

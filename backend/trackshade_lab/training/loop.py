@@ -287,12 +287,12 @@ def budget_fraction(progress: Progress, config: RunConfig) -> float:
 
 
 def linear_schedule(step: int, progress: float, warmup_steps: int) -> float:
-    """Learning-rate factor: linear warm-up, times linear decay to zero at progress 1."""
+    """Return the learning-rate factor: linear warm-up, times linear decay to zero at progress 1."""
     return min(1.0, (step + 1) / max(1, warmup_steps)) * max(0.0, 1.0 - progress)
 
 
 def cosine_schedule(step: int, progress: float, warmup_steps: int, num_cycles: int) -> float:
-    """Learning-rate factor: linear warm-up, times `num_cycles` falling half-cosines over progress 0..1."""
+    """Return the learning-rate factor: linear warm-up, times `num_cycles` falling half-cosines over progress 0..1."""
     decay = 0.0 if progress >= 1 else 0.5 * (1 + math.cos(math.pi * (num_cycles * progress % 1.0)))
     return min(1.0, (step + 1) / max(1, warmup_steps)) * decay
 

@@ -76,7 +76,7 @@ class _WordHeads(nn.Module):
         self.colors = nn.ModuleList(nn.Linear(embed_dim, vocabulary_size) for _ in range(_NUM_COLORS))
 
     def neighbor_loss(self, embeddings: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of the words beside each of the tokens [B, L], from their embeddings [B, L, E]."""
+        """Return the cross-entropy of the words beside each of the tokens [B, L], from their embeddings [B, L, E]."""
         length, losses = tokens.shape[1], []
         for head, offset in zip(self.neighbors, _NEIGHBOR_OFFSETS, strict=True):
             words = slice(max(0, -offset), length - max(0, offset))
@@ -87,7 +87,7 @@ class _WordHeads(nn.Module):
         return torch.stack(losses).sum()
 
     def color_loss(self, embeddings: torch.Tensor, colors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy of the colors [B, _NUM_COLORS] from mean embeddings [B, E], and the predicted first colors."""
+        """Return the cross-entropy of colors [B, _NUM_COLORS] from mean embeddings [B, E], and the first colors."""
         logits = [head(embeddings) for head in self.colors]
         losses = [nn.functional.cross_entropy(scores, colors[:, rank]) for rank, scores in enumerate(logits)]
         return torch.stack(losses).sum(), logits[0].argmax(dim=1)
