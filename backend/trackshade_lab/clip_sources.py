@@ -47,21 +47,14 @@ class ControlOptions:
 
 
 def find_source_kind(path: Path) -> SourceKind:
-    """Return what kind of source a path is.
-
-    Raises:
-        UsageError: if it does not exist, or is a folder of something else.
-    """
+    """Return what kind of source a path is. Raise UsageError if it does not exist, or is a folder of something else."""
     if path.is_dir():
         if (path / "job.json").is_file():
             return "result"
         if any(path.glob("shard-*")):
             return "shards"
-        raise UsageError(
-            "unknown-source",
-            f"The folder {path} is neither a result nor one of shards.",
-            "Name scenes, shots, result folders or folders of shards.",
-        )
+        fix = "Name scenes, shots, result folders or folders of shards."
+        raise UsageError("unknown-source", f"The folder {path} is neither a result nor one of shards.", fix)
     if not path.exists():
         raise UsageError("no-source", f"There is no {path}.", "Correct its name.")
     return "shot" if path.suffix == ".shot" else "scene"
@@ -72,9 +65,7 @@ def read_source(
 ) -> Iterator[SourceClip]:
     """Yield the clips of a shot, a result or shards (of shards, the first `limit`).
 
-    Raises:
-        ShotError: if a shot or result cannot be used.
-        UsageError: if shards cannot be read.
+    Raise ShotError if a shot or result cannot be used, and UsageError if shards cannot be read.
     """
     if kind == "shot":
         yield read_shot_clip(path, control)
@@ -88,26 +79,17 @@ def read_source(
 
 
 def read_shot_clip(path: Path, control: ControlOptions, name: str | None = None) -> SourceClip:
-    """Read a shot file and the render beside it (`export --input-render`).
+    """Read a shot file and the render beside it (`export --input-render`); `name` of the clip: by default the file's.
 
-    Args:
-        path: The shot file.
-        control: How to draw the tracking video.
-        name: Name of the clip; default: the file's.
-
-    Raises:
-        ShotError: if the render is missing or does not fit the shot.
+    Raise ShotError if the render is missing or does not fit the shot.
     """
     shot, name = Shot.load(path), name or path.stem
     video = read_image_sequence(path.with_suffix(".render"), "Make them with 'trackshade export SCENE --input-render'.")
     expected = (len(shot.frame_numbers), shot.size[1], shot.size[0], 3)
     if video.shape != expected:
         sizes = (f"{shape[0]} frames of {shape[2]}x{shape[1]} pixels" for shape in (video.shape, expected))
-        raise ShotError(
-            "wrong-render",
-            f"The render of {path} has {next(sizes)}, and the shot {next(sizes)}.",
-            "Export the scene again with --input-render.",
-        )
+        fix = "Export the scene again with --input-render."
+        raise ShotError("wrong-render", f"The render of {path} has {next(sizes)}, and the shot {next(sizes)}.", fix)
     tracking = tracking_video(shot, control.mode, control.points, control.seed).frames
     scene = str(shot.source.get("scene") or "")
     caption = scene if scene not in ("", "Scene") else name
@@ -117,8 +99,7 @@ def read_shot_clip(path: Path, control: ControlOptions, name: str | None = None)
 def read_result_clip(folder: Path) -> SourceClip:
     """Read the input render and the tracking video of a result folder.
 
-    Raises:
-        ShotError: if it has no input render, or cannot be read.
+    Raise ShotError if it has no input render, or cannot be read.
     """
     try:
         record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
@@ -140,8 +121,7 @@ def read_result_clip(folder: Path) -> SourceClip:
 def read_image_sequence(folder: Path, fix: str | None = None) -> np.ndarray:
     """Read a folder's numbered PNG files as [T, H, W, 3] uint8.
 
-    Raises:
-        ShotError: if there are none (with the advice `fix`), or they cannot be read or differ in size.
+    Raise ShotError if there are none (with the advice `fix`), or they cannot be read or differ in size.
     """
     paths = sorted(folder.glob("[0-9]*.png"))
     if not paths:

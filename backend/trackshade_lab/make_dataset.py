@@ -40,7 +40,7 @@ def dataset(
         out: Folder of the dataset. It is created if necessary.
         sources: Scene files, shot files, result folders, and folders of shards.
         prompt: Caption of all clips. By default a text file beside the source, or the source's own caption.
-        control: ControlOptions signal in the tracking videos.
+        control: How tracking videos are drawn.
         clips: Maximum number of clips from each folder of shards.
         scene_options: Options of the command `export` for scenes, such as camera and frames.
         blender: Path of the Blender to run.
@@ -50,8 +50,7 @@ def dataset(
         The result to print: "out", "clips", "added", "warnings" and "files".
 
     Raises:
-        UsageError: if a source cannot be used.
-        ShotError: if a scene or shot cannot be used.
+        UsageError, ShotError: if a source cannot be used.
         OutputError: if `out` cannot be written.
     """
     if not sources:

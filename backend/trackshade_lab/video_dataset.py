@@ -9,7 +9,6 @@ trackings.txt   tracking/NAME.mp4
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -22,14 +21,12 @@ import av.error
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from trackshade.core.atomic_files import atomic_file
 from trackshade.core.errors import OutputError, UsageError
-from trackshade.results.video import frame_rate, write_video
+from trackshade.results.video import write_video
 
 LISTS = ("prompt.txt", "videos.txt", "trackings.txt")
 _FIX = "Make the folder with 'trackshade dataset'."
-# Lossless H.264 in RGB. A track is its color: 4:2:0 chroma would mix the colors of neighboring points, and even
-# 4:4:4 YUV rounds them.
-_LOSSLESS = {"qp": "0", "preset": "medium"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,7 @@ class DatasetEntry:
 def read_dataset(folder: Path) -> tuple[DatasetEntry, ...]:
     """Read the lists of a dataset folder.
 
-    Raises:
-        UsageError: if lists or files are missing, or the lists have different lengths.
+    Raise UsageError if lists or files are missing, or the lists have different lengths.
     """
     columns = []
     for name in LISTS:
@@ -76,8 +72,7 @@ def read_dataset(folder: Path) -> tuple[DatasetEntry, ...]:
 def read_video(path: Path) -> np.ndarray:
     """Decode a video file to [T, H, W, 3] uint8 sRGB, with the matrix and range that the file states.
 
-    Raises:
-        UsageError: if it cannot be read.
+    Raise UsageError if it cannot be read.
     """
     try:
         with av.open(str(path)) as file:
@@ -107,8 +102,7 @@ def _decode_frame(frame: av.VideoFrame) -> np.ndarray:
 def read_video_shapes(entries: tuple[DatasetEntry, ...]) -> Iterator[tuple[DatasetEntry, tuple[int, int, int]]]:
     """Yield each entry and the (frames, height, width) of its video, from the file's header where it states them.
 
-    Raises:
-        UsageError: if a file cannot be read.
+    Raise UsageError if a file cannot be read.
     """
     for entry in entries:
         try:
@@ -120,52 +114,25 @@ def read_video_shapes(entries: tuple[DatasetEntry, ...]) -> Iterator[tuple[Datas
             raise UsageError("bad-video", f"{entry.video} cannot be read as a video: {error}.") from error
 
 
-def write_tracking(
-    path: Path,
-    frames: np.ndarray,  # [T, H, W, 3] uint8
-    fps: float,
-) -> None:
-    """Write a tracking video as an MP4 that decodes to exactly the same colors.
-
-    Raises:
-        OSError: if the file cannot be written.
-        FFmpegError: likewise.
-    """
-    rate = frame_rate(fps)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as file:
-        stream = file.add_stream("libx264rgb", rate=rate, options=_LOSSLESS)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "rgb24"
-        stream.codec_context.thread_count = 1
-        stream.codec_context.time_base = 1 / rate
-        for index, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame.pts, frame.time_base = index, 1 / rate
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-
-
 class DatasetWriter:
     """Adds clips to a dataset folder, which is complete after each of them."""
 
     def __init__(self, folder: Path) -> None:
         """Open or create a dataset folder.
 
-        Raises:
-            OutputError: if the folder holds something else, or its lists are damaged.
+        Raise OutputError if the folder holds something else, or its lists are damaged.
         """
         self.folder = folder
         present = [name for name in LISTS if (folder / name).exists()]
         if folder.is_dir() and any(folder.iterdir()) and not present:
-            raise OutputError(
-                "output-not-ours", f"{folder} holds something else than a dataset, and was kept.", "Choose another one."
-            )
+            fix = "Choose another one."
+            raise OutputError("output-not-ours", f"{folder} holds something else than a dataset, and was kept.", fix)
         self.rows: list[tuple[str, str, str]] = []
         if present:
             columns = [(folder / name).read_text(encoding="utf-8").splitlines() for name in present]
             if len(present) < len(LISTS) or len({len(column) for column in columns}) > 1:
-                raise OutputError(
-                    "damaged-dataset", f"The lists of {folder} do not fit each other.", "Correct them, or remove it."
-                )
+                fix = "Correct them, or remove it."
+                raise OutputError("damaged-dataset", f"The lists of {folder} do not fit each other.", fix)
             self.rows = list(zip(*columns, strict=True))
 
     def add(
@@ -193,12 +160,10 @@ class DatasetWriter:
         if any(row[1] == other[1] for other in self.rows):
             return False
         try:
-            for file, write, frames in ((row[1], write_video, video), (row[2], write_tracking, tracking)):
-                path = self.folder / file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_name(f".{path.name}.part")
-                write(part, frames, fps)
-                os.replace(part, path)
+            # A track is its color: 4:2:0 chroma would mix the colors of neighboring points.
+            for file, frames, lossless in ((row[1], video, False), (row[2], tracking, True)):
+                with atomic_file(self.folder / file) as part:
+                    write_video(part, frames, fps, lossless)
             self.rows.append(row)
             self._write_lists()
         except (OSError, av.error.FFmpegError) as error:

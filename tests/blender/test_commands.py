@@ -61,7 +61,8 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int,
     """Exit code, standard output and standard error of a command in this process."""
     capfd.readouterr()
     code = commands.main("trackshade", [str(argument) for argument in arguments])
-    return (code, *capfd.readouterr())
+    out, err = capfd.readouterr()
+    return code, out, err
 
 
 def saved(path: Path) -> Path:

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of Blender's module are typed too loosely for these rules.
+# pyright: reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
 """What a picture lacks is found and named: files, linked data, caches, drivers and scripts; and nothing else is."""
 
 from __future__ import annotations

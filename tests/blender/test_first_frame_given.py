@@ -370,7 +370,7 @@ def test_the_panel_says_how_an_image_will_be_fitted(tmp_path: Path) -> None:
         }
         own.first_frame, own.image = "render", None
         own.apply_job(what, own.shade_settings())
-        assert (own.first_frame, own.image.name) == ("image", "Painted")
+        assert (own.first_frame, own.image and own.image.name) == ("image", "Painted")
         level, text = said(None, png(np.zeros((9, 9, 3), np.uint8))) or ("", "")  # the file has changed
         assert level == WARNING
     finally:

@@ -12,13 +12,14 @@ from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import mesh_rule
 from trackshade_addon.capture.animation import READS_ONLY
-from trackshade_addon.overlay.reference import Reference, read_reference
+from trackshade_addon.capture.stepping import finish
+from trackshade_addon.overlay.reference import Reference, read_reference_steps
 from trackshade_addon.overlay.tracking import KEPT_TOPOLOGIES, SLOW_VERTICES, DrawItem, PointTracker
 
 COUNT = 4
 
 
-def shown(tracker: PointTracker, frame: int, **options: object) -> dict[str, DrawItem]:
+def shown(tracker: PointTracker, frame: int, **options: bool) -> dict[str, DrawItem]:
     """What is drawn in a frame, by the name of its object or instance."""
     scene, layer = bpy.context.scene, bpy.context.view_layer
     scene.frame_set(frame)
@@ -36,7 +37,7 @@ def now(thing: DrawItem) -> np.ndarray:
 
 def reference(count: int = COUNT) -> Reference:
     scene = bpy.context.scene
-    return read_reference(scene, bpy.context.view_layer, stage.frames(count), stage.fit(scene))
+    return finish(read_reference_steps(scene, bpy.context.view_layer, stage.frames(count), stage.fit(scene)))
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_a_program_that_takes_too_long_is_ended_on_windows(monkeypatch: pytest.M
 
     def record(command: list[str], **options: Any) -> subprocess.Popen[str]:
         started.append(options)
-        return popen(command, **options | {"creationflags": 0})
+        return popen(command, **{**options, "creationflags": 0})
 
     def no_group(*_: object) -> None:
         raise AssertionError("killpg was called")

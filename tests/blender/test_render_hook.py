@@ -204,7 +204,7 @@ def test_layers_are_jobs_of_their_own_with_what_they_show(tmp_path: Path) -> Non
     shot = Shot.load(tmp_path / "out" / "shot_Toys_ only-tracks" / "0001.shot")
     assert sorted(mesh.name for mesh in shot.meshes) == ["Ball", "Cube", "Torus"]
     pictures = [read_levels(tmp_path / "out" / name / "first_frame.png") for name in out(tmp_path) if "shaded" in name]
-    assert not np.array_equal(*pictures)
+    assert not np.array_equal(pictures[0], pictures[1])
 
 
 @pytest.mark.parametrize(

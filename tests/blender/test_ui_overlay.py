@@ -91,7 +91,9 @@ def test_a_state_is_kept_until_something_changes(scene: bpy.types.Scene) -> None
     for change in (watcher.mark_changed, lambda: setattr(scene, "frame_end", 34)):
         again = watcher.update(scene, layer)
         change()
-        assert watcher.get(scene, layer).is_outdated
+        state = watcher.get(scene, layer)
+        assert state is not None
+        assert state.is_outdated
         assert again.overlay is not None  # and is drawn until the new one is there
     watcher.clear()
     assert watcher.get(scene, layer) is None

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false, reportCallIssue=false
 """A tiny random checkpoint of the published one's classes, in its layout."""
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler
 from transformers import T5Config, T5EncoderModel
 
-from trackshade.models import TrackingTransformer3DModel
+from trackshade.models.das import TrackingTransformer3DModel
 from trackshade_lab.training.text import build_tokenizer
 
 FRAMES, WIDTH, HEIGHT = 9, 48, 32

@@ -240,7 +240,7 @@ def test_a_stale_connection_file_does_no_harm(monkeypatch: pytest.MonkeyPatch, t
     connection_files.write(tmp_path / "backend.json", info)
     with connect() as client:
         assert client.process is not None
-        pid = client.process.pid
+        pid = client.process.pid  # pyright: ignore[reportAttributeAccessIssue]
         assert client.status()["store"] == str(tmp_path / "jobs")
         with start_private() as second, Client(second.address, 10) as other:  # the store is taken: one of its own
             assert other.status()["store"] == str(tmp_path / "jobs-2")

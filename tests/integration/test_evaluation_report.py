@@ -16,11 +16,13 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control import tracking_video
 from trackshade.core.errors import ModelError, ShotError, UsageError
 from trackshade.results import write_result
-from trackshade_lab.evaluation import EvaluationConfig, SamplingConfig, evaluate, format_report, summarize
 from trackshade_lab.evaluation.__main__ import main
-from trackshade_lab.evaluation.generator import find_pipeline_folder
+from trackshade_lab.evaluation.generator import SamplingConfig, find_pipeline_folder
 from trackshade_lab.evaluation.plots import write_plots
 from trackshade_lab.evaluation.results import read_result
+from trackshade_lab.evaluation.run import EvaluationConfig, evaluate
+from trackshade_lab.evaluation.summary import summarize
+from trackshade_lab.evaluation.tables import format_report
 from trackshade_lab.scenes import generate_clip, scene_shot
 
 SMALL = ["--size", "48x36", "--frames", "5", "--steps", "1", "--batch", "2"]
@@ -146,7 +148,7 @@ def test_the_export_of_a_training_run_is_found(tmp_path: Path):
 
 def result_folder(folder: Path, made: str = "truth", input_render: bool = True) -> Path:
     """A result of a procedural scene, whose frames are the true ones or the first one repeated."""
-    clip = generate_clip(6, (144, 96), 9, "moving-camera", split="held-out", keep_scene=True)
+    clip = generate_clip(6, (144, 96), 9, "moving-camera", split="held-out")
     assert clip.scene is not None
     shot = scene_shot(clip.scene, (144, 96))
     write_result(

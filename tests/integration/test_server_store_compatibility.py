@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
     (store / "chunks" / chunk[:2] / chunk).write_bytes(PACKED)
     database = sqlite3.connect(store / "jobs.sqlite3")
     database.executescript(TABLES)
-    settings, manifest = msgpack.packb(SETTINGS), msgpack.packb(MANIFEST)
+    settings, manifest = (bytes(msgpack.packb(value) or b"") for value in (SETTINGS, MANIFEST))
     for number, (job, events) in enumerate(JOBS.items()):
         database.execute(
             "INSERT INTO jobs (id, created, state, digest, settings, manifest) VALUES (?, ?, ?, ?, ?, ?)",

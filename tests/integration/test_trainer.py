@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 """The trainer on real (tiny) data: every stage runs, a resumed run is the uninterrupted one, the export loads."""
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +25,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tests.helpers.trainings import SMALL
 from trackshade.core.errors import UsageError
-from trackshade.models import PatchAutoencoder
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.patch_autoencoder import PatchAutoencoder
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from trackshade_lab.scenes import generate_shards, load_shards
 from trackshade_lab.training.__main__ import build_parser, main, parse
 from trackshade_lab.training.checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
@@ -34,7 +37,8 @@ from trackshade_lab.training.loop import TrainingRun, linear_schedule
 from trackshade_lab.training.run import export_run, train
 from trackshade_lab.training.text import build_text_encoder, build_tokenizer, pretrain_text_encoder, tokenize
 
-TINY = {"steps": 4, "autoencoder_steps": 3, "batch_size": 2, "pooled_text": True, **SMALL}
+TINY: dict[str, Any] = {"steps": 4, "autoencoder_steps": 3, "batch_size": 2, "pooled_text": True, **SMALL}
+PARTIAL = ".checkpoint.partial-0"  # what a killed write leaves behind
 AUGMENTED = {"mirror": True, "sparse_tracks_fraction": 0.5, "one_frame_fraction": 0.5}
 
 
@@ -124,7 +128,9 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(data: str, whole: Path, t
     assert all(torch.equal(exported[key], value) for key, value in theirs.items())
 
 
-@pytest.mark.parametrize("left", [("checkpoint.part",), ("checkpoint.old",), ("checkpoint.old", "checkpoint.part")])
+@pytest.mark.parametrize(
+    "left", [(".checkpoint.partial-0",), ("checkpoint.old",), ("checkpoint.old", ".checkpoint.partial-0")]
+)
 def test_a_kill_while_saving_leaves_a_complete_checkpoint(left: tuple[str, ...], tmp_path: Path):
     """The states between the steps of a write: each has a whole checkpoint, and the next write keeps one."""
     own, progress = {"a.b": torch.ones(2)}, Progress(step=1)
@@ -132,9 +138,9 @@ def test_a_kill_while_saving_leaves_a_complete_checkpoint(left: tuple[str, ...],
     save_checkpoint(folder, own, {}, {}, progress)
     if "checkpoint.old" in left:
         folder.rename(tmp_path / "checkpoint.old")
-    if "checkpoint.part" in left:
-        (tmp_path / "checkpoint.part").mkdir()
-        (tmp_path / "checkpoint.part" / "weights.safetensors").write_bytes(b"half")
+    if PARTIAL in left:
+        (tmp_path / PARTIAL).mkdir()
+        (tmp_path / PARTIAL / "weights.safetensors").write_bytes(b"half")
     found = find_checkpoint(folder)
     assert found is not None
     assert load_checkpoint(found, own, {}, {}).step == 1

@@ -21,10 +21,11 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.results import write_result
+from trackshade.results.video import write_video
 from trackshade_lab.clip_sources import ControlOptions
 from trackshade_lab.make_dataset import dataset
 from trackshade_lab.scenes import generate_shards, load_shards
-from trackshade_lab.video_dataset import LISTS, DatasetWriter, read_dataset, read_video, write_tracking
+from trackshade_lab.video_dataset import LISTS, DatasetWriter, read_dataset, read_video
 
 SHOT = result_shots.shot([("Square", [result_shots.at(0.1 * t, 0, 0, 0.3 * t) for t in range(4)])], scene="Blue_square")
 
@@ -56,7 +57,7 @@ def test_tracking_videos_are_exact(seed: int, frames: int, width: int, height: i
     """Any colors, not only smooth ones, and any size."""
     path = tmp_path_factory.mktemp("exact") / "a.mp4"
     video = np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), np.uint8)
-    write_tracking(path, video, 8.0)
+    write_video(path, video, 8.0, lossless=True)
     np.testing.assert_array_equal(read_video(path), video)
 
 

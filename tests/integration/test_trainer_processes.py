@@ -37,7 +37,7 @@ def late(module, name):
     setattr(module, name, held_up)
 
 late(run, "_copy_component")
-late(fine_tuning, "_open_cache")
+late(fine_tuning, "EncodingCache")
 sys.exit(__main__.main(sys.argv[1:]))
 """
 

@@ -66,7 +66,7 @@ def test_what_is_added_is_new_and_the_rest_keeps_its_identity(moved: bool) -> No
     positions, triangles = sheet(8)
     more, faces = sheet(11)
     if moved:
-        more = more + np.float32([0.1, 0.2, 3.0])
+        more = more + np.array([0.1, 0.2, 3.0], np.float32)
     found = put(fresh(positions, triangles), more, faces)
     count = len(positions)
     np.testing.assert_array_equal(found.births, [0] * count + [1] * (len(more) - count))
@@ -79,7 +79,7 @@ def test_a_still_surface_with_more_columns_is_not_taken_for_a_moving_one() -> No
     """Its first faces are the same, but all its vertices slide: the surface rests."""
     positions, triangles = sheet(40, spacing=1.0)
     finer, faces = sheet(44)
-    finer = finer * np.float32([39 / 43, 1, 1])
+    finer = finer * np.array([39 / 43, 1, 1], np.float32)
     found = put(fresh(positions, triangles), finer, faces)
     np.testing.assert_allclose(found.origins, finer, atol=1e-4)
     assert not found.births.any()
@@ -90,7 +90,7 @@ def test_finer_faces_keep_the_origins_of_a_surface_that_has_moved() -> None:
     middle = positions[triangles].mean(axis=1)
     number = len(positions) + np.arange(len(triangles))
     faces = [np.stack([triangles[:, k], triangles[:, (k + 1) % 3], number], axis=1) for k in range(3)]
-    moved = np.float32([4, 5, 6])
+    moved = np.array([4, 5, 6], np.float32)
     before = Surface(positions + moved, triangles, positions, np.full(len(positions), 3, np.int32))
     all_now = np.concatenate([positions, middle]) + moved
     found = put(before, all_now.astype(np.float32), np.concatenate(faces).astype(np.int32), 5)
@@ -112,7 +112,7 @@ def test_a_body_that_appears_beside_another_is_new() -> None:
     positions, triangles = ball(30)
     again, faces = ball(33, 1.01)
     second, more = ball(20, 0.5)
-    second = second + np.float32([1.5, 0, 0])
+    second = second + np.array([1.5, 0, 0], np.float32)
     both = np.concatenate([again, second])
     found = put(fresh(positions, triangles), both, np.concatenate([faces, more + len(again)]))
     assert not found.births[: len(again)].any()
@@ -125,7 +125,7 @@ def test_births_are_not_mixed() -> None:
     positions, triangles = sheet(6)
     births = np.where(positions[:, 0] > 2.5, 4, 0).astype(np.int32)
     finer, faces = sheet(51, 12)
-    finer = finer * np.float32([0.1, 1, 1])
+    finer = finer * np.array([0.1, 1, 1], np.float32)
     found = put(Surface(positions, triangles, positions, births), finer, faces, 6)
     assert set(found.births.tolist()) == {0, 4}
     np.testing.assert_array_equal(found.births[finer[:, 0] > 2.51], 4)

@@ -95,7 +95,7 @@ def test_pixel_centers():
 
 
 def test_equal_depth_goes_to_the_first_and_nearer_wins():
-    positions = np.float32([[-9, -9, 2], [9, -9, 2], [0, 20, 2], [-9, -9, 1], [9, -9, 1], [0, 20, 1]])
+    positions = np.array([[-9, -9, 2], [9, -9, 2], [0, 20, 2], [-9, -9, 1], [9, -9, 1], [0, 20, 1]], np.float32)
     same, _ = render(positions, [[0, 1, 2], [0, 1, 2]], PERSPECTIVE, False)
     assert same.triangle[14, 20] == 0
     nearer, _ = render(positions, [[0, 1, 2], [3, 4, 5]], PERSPECTIVE, False)
@@ -104,7 +104,7 @@ def test_equal_depth_goes_to_the_first_and_nearer_wins():
 
 
 def test_both_sides_are_drawn():
-    positions = np.float32([[-1, -1, 2], [1, -1, 2], [0, 1, 2]])
+    positions = np.array([[-1, -1, 2], [1, -1, 2], [0, 1, 2]], np.float32)
     front, _ = render(positions, [[0, 1, 2]], PERSPECTIVE, False)
     back, _ = render(positions, [[0, 2, 1]], PERSPECTIVE, False)
     assert (front.label >= 0).sum() > 100
@@ -113,7 +113,7 @@ def test_both_sides_are_drawn():
 
 def test_floor_under_the_camera_is_cut_at_the_near_plane():
     """One huge triangle pair from behind the camera to the horizon: all of the lower half of the image."""
-    floor = np.float32([[-500, 1, -500], [500, 1, -500], [500, 1, 500], [-500, 1, 500]])
+    floor = np.array([[-500, 1, -500], [500, 1, -500], [500, 1, 500], [-500, 1, 500]], np.float32)
     k = np.array([[20.0, 0, 20], [0, 20.0, 14], [0, 0, 1]])
     buffers, _ = render(floor, [[0, 1, 2], [0, 2, 3]], k, False, near=0.01, far=1e4)
     assert np.all(buffers.label[15:] == 0)
@@ -124,7 +124,7 @@ def test_floor_under_the_camera_is_cut_at_the_near_plane():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_not_finite_draw_nothing(bad):
-    positions = np.float32([[-1, -1, 2], [1, bad, 2], [0, 1, 2]])
+    positions = np.array([[-1, -1, 2], [1, bad, 2], [0, 1, 2]], np.float32)
     buffers, _ = render(positions, [[0, 1, 2]], PERSPECTIVE, False)
     assert np.all(buffers.label == -1)
 

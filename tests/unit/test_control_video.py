@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.ray_reference import tracking_frame
+from tests.helpers.vertices import vertex_colors, visible_vertices
 from trackshade.control import point_colors, tracking_video
 from trackshade.core.colors import to_uint8
 from trackshade.core.errors import CancelledError, ShotError, UsageError
@@ -15,15 +16,16 @@ from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 from trackshade.shot.track_colors import mesh_rule
 
 SIZE = (48, 32)
-CUBE = np.float32([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-CUBE_FACES = np.int32(
+CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
+CUBE_FACES = np.array(
     [
         [0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
         [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3],
-    ]
+    ],
+    np.int32,
 )  # fmt: skip
-QUAD = np.float32([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
-QUAD_FACES = np.int32([[0, 1, 2], [0, 2, 3]])
+QUAD = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
+QUAD_FACES = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
 
 
 def moved(x=0.0, y=0.0, z=0.0, scale=1.0, turn=0.0) -> np.ndarray:
@@ -140,7 +142,7 @@ def test_blue_is_nearness_by_euclidean_distance():
     inverse = 1 / np.linalg.norm(corners - [0, 0, 6.0], axis=1)
     low, high = np.percentile(inverse, [2, 98])
     expected = np.clip((inverse - low) / (high - low), 0, 1)
-    colors = np.concatenate([video.colors(n) for n in range(4)])
+    colors = np.concatenate([vertex_colors(video, n) for n in range(4)])
     np.testing.assert_allclose(colors[:, 2], expected, atol=1e-6)
     blues = [int(video.frames[0][..., 2][video.object_index[0] == n].mean()) for n in range(4)]
     assert blues == sorted(blues, reverse=True)
@@ -167,8 +169,8 @@ def test_points_behind_the_first_camera_are_black():
     video = tracking_video(shot)
     assert (video.object_index[1] == 1).sum() > 300
     assert not video.frames[1].any()
-    assert not video.colors(1).any()
-    assert video.colors(0).any()
+    assert not vertex_colors(video, 1).any()
+    assert vertex_colors(video, 0).any()
 
 
 def test_hidden_in_the_first_frame_is_colored_by_its_place():
@@ -196,7 +198,7 @@ def test_holdout_occludes_and_is_black():
     assert held.sum() > 20
     assert not video.frames[0][held].any()
     assert video.frames[0][video.object_index[0] == 0].any(axis=1).all()
-    assert not video.colors(1).any()
+    assert not vertex_colors(video, 1).any()
     # It does not take part in the range of distances either.
     alone = tracking_video(make_shot(geometries, [behind]))
     assert alone.rule.limits == video.rule.limits
@@ -240,13 +242,13 @@ def test_visible_vertices():
     hidden = mesh("hidden", 1, [moved(z=-2.0, scale=0.4)] * 2)
     beside = mesh("beside", 1, [moved(x=2.4, scale=0.5)] * 2, visible=[True, False])
     video = tracking_video(make_shot([rigid(CUBE, CUBE_FACES), grid()], [cube, hidden, beside]))
-    table = video.visible_vertices(0)
+    table = visible_vertices(video, 0)
     assert table[0].tolist() == (CUBE[:, 2] > 0).tolist()
     assert not table[1].any()
-    assert not video.visible_vertices(1)[0].any()
-    assert video.visible_vertices(1)[1].mean() > 0.9
-    assert video.visible_vertices(2)[0].mean() > 0.97
-    assert not video.visible_vertices(2)[1].any()
+    assert not visible_vertices(video, 1)[0].any()
+    assert visible_vertices(video, 1)[1].mean() > 0.9
+    assert visible_vertices(video, 2)[0].mean() > 0.97
+    assert not visible_vertices(video, 2)[1].any()
 
 
 def test_points_mode():
@@ -320,7 +322,7 @@ def test_bad_requests():
         tracking_video(shot, "lines")  # type: ignore[arg-type]
     with pytest.raises(UsageError):
         tracking_video(shot, "points", points=0)
-    wrong = make_shot([rigid(QUAD, np.int32([[0, 1, 400]]))], [mesh("a", 0, [moved()] * 2)])
+    wrong = make_shot([rigid(QUAD, np.array([[0, 1, 400]], np.int32))], [mesh("a", 0, [moved()] * 2)])
     with pytest.raises(ShotError):
         tracking_video(wrong)
 
@@ -332,9 +334,15 @@ def test_progress_and_cancel():
     tracking_video(shot, progress=lambda done, total: told.append((done, total)))
     assert told == [(n, frames) for n in range(1, frames + 1)]
     told.clear()
+
+    def cancel(done: int, total: int) -> None:
+        told.append(done)
+        if done == 2:
+            raise CancelledError
+
     with pytest.raises(CancelledError):
-        tracking_video(shot, progress=lambda *a: told.append(a), cancel=lambda: len(told) >= 2, threads=1)
-    assert 2 <= len(told) < frames
+        tracking_video(shot, progress=cancel, threads=1)
+    assert told == [1, 2]
 
 
 def test_threads_change_nothing():

@@ -21,7 +21,7 @@ from trackshade_lab.scenes.captions import COLORS
 
 
 def clip():
-    return generate_clip(12, (96, 64), 5, "moving-camera", split="held-out", keep_scene=True)
+    return generate_clip(12, (96, 64), 5, "moving-camera", split="held-out")
 
 
 def test_destroyed_identity_keeps_silhouettes_and_depth_and_changes_places():

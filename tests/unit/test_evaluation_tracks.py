@@ -18,8 +18,16 @@ from trackshade_lab.evaluation.camera import (
     rotation_angle,
     solve_pose,
 )
-from trackshade_lab.evaluation.point_following import FollowedPoints, end_point_error, find_trusted, follow_points
-from trackshade_lab.evaluation.points import ReferencePoints, shot_points, texture_strength, tracking_video_points
+from trackshade_lab.evaluation.points import (
+    FollowedPoints,
+    ReferencePoints,
+    end_point_error,
+    find_trusted,
+    follow_points,
+    shot_points,
+    texture_strength,
+    tracking_video_points,
+)
 from trackshade_lab.evaluation.tracks import pixel_centers, shot_tracks, video_tracks
 from trackshade_lab.evaluation.warp import fill_smoothly, warp_first_frame
 from trackshade_lab.scenes import generate_clip, scene_shot
@@ -71,7 +79,7 @@ def test_hidden_points_are_newly_visible_and_not_warped():
     steps = [at(0.06 * t - 0.3, 0, 1.5, scale=0.4) for t in range(6)]
     made = shot([("back", [np.eye(4)] * 6), ("front", steps)])
     tracks, surfaces = shot_tracks(made)
-    first = np.where((surfaces.mesh[0] == 1)[..., None], np.uint8([250, 0, 0]), np.uint8([0, 200, 0]))
+    first = np.where((surfaces.mesh[0] == 1)[..., None], [250, 0, 0], [0, 200, 0])
     found = warp_first_frame(first.astype(np.uint8), tracks)
     uncovered = (surfaces.mesh[5] == 0) & (surfaces.mesh[0] == 1)
     assert uncovered.sum() > 10
@@ -83,7 +91,7 @@ def test_hidden_points_are_newly_visible_and_not_warped():
 
 
 def test_tracks_of_a_tracking_video_are_better_than_8_bits():
-    clip = generate_clip(3, (144, 96), 9, "moving-camera", split="held-out", keep_scene=True)
+    clip = generate_clip(3, (144, 96), 9, "moving-camera", split="held-out")
     exact, _ = shot_tracks(scene_shot(clip.scene, (144, 96)))
     found = video_tracks(clip.tracking)
     both = exact.tracked & found.tracked
@@ -98,7 +106,7 @@ def test_tracks_of_a_tracking_video_are_better_than_8_bits():
 
 
 def test_clips_and_their_shots_have_one_tracking_video():
-    clip = generate_clip(5, (96, 64), 5, "crowd", split="held-out", keep_scene=True)
+    clip = generate_clip(5, (96, 64), 5, "crowd", split="held-out")
     again = tracking_video(scene_shot(clip.scene, (96, 64)), threads=1).frames
     assert (np.abs(again.astype(int) - clip.tracking) <= 1).all()
 

@@ -132,4 +132,4 @@ def test_size_fit_survives_json(source, mode) -> None:
 def test_bad_sizes_are_sentences() -> None:
     for arguments in (((0, 10), (1, 1), [(96, 64)]), ((10, 10), (1, 1), [(96, 64)], "stretch")):
         with pytest.raises(ShotError):
-            fit_size(*arguments)
+            fit_size(*arguments)  # pyright: ignore[reportArgumentType]

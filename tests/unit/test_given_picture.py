@@ -501,7 +501,7 @@ def test_a_size_fit_that_is_none_is_a_sentence(data: object) -> None:
 @pytest.mark.parametrize("array", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), None, "x"])
 def test_other_arrays_are_refused(array: object) -> None:
     with pytest.raises(ShotError) as caught:
-        input_image_from_array(array)
+        input_image_from_array(array)  # pyright: ignore[reportArgumentType]
     assert caught.value.code == "bad-image"
 
 

@@ -105,8 +105,8 @@ def findings() -> Iterator[str]:
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "text":
             texts = [node.value.body, node.value.orelse] if isinstance(node.value, ast.IfExp) else [node.value]
         for part in texts:
-            if isinstance(part, ast.Constant) and not re.fullmatch(r"\{\w+\}", part.value):
-                yield re.sub(r"\{\w+(:[^}]*)?\}", guide_messages.VARIES, part.value)
+            if isinstance(part, ast.Constant) and not re.fullmatch(r"\{\w+\}", str(part.value)):
+                yield re.sub(r"\{\w+(:[^}]*)?\}", guide_messages.VARIES, str(part.value))
 
 
 def test_the_panel_s_checks_are_on_its_page() -> None:

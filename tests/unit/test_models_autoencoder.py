@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 """The patch autoencoder, and attention in plain products."""
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackshade.core.errors import ModelError
-from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
-from trackshade.models.attention import PlainAttention
+from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.models.patch_autoencoder import PatchAutoencoder
+from trackshade_lab.training.attention import PlainAttention
 
 
 def smooth(count: int, seed: int = 0) -> torch.Tensor:

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false
 """From registry entry to pipeline: the embedded model, a checkpoint of the published classes, and what can be wrong."""
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ import torch
 from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
 from trackshade.config.registry import is_present, model_folder, models, spec
 from trackshade.core.errors import ModelError
-from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel
 from trackshade.models.checkpoint import digest
+from trackshade.models.das import TrackingTransformer3DModel
 from trackshade.models.loading import COMPONENTS, check_checkpoint, component_class
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from trackshade.pipelines.loading import load_pipeline
 from trackshade_lab.scenes import generate_clip
 

@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackshade.models import track_coordinates
-from trackshade.models.track_warp import pull_push, warp_first_frame
+from trackshade.models.track_warp import pull_push, track_coordinates, warp_first_frame
 
 HEIGHT, WIDTH = 24, 36
 

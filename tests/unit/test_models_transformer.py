@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false, reportCallIssue=false
 """The tracking transformer: the published forward pass, strict loading, initialisation."""
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from trackshade.core.errors import ModelError
-from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel, track_coordinates
-from trackshade.models.warp_guided import TrackLookup
+from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.models.track_warp import track_coordinates
+from trackshade.models.warp_guided import TrackLookup, WarpGuidedTransformer3DModel
 
 FORWARD = Path(__file__).parents[1] / "data" / "das_forward.safetensors"
 TINY = {

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportPrivateImportUsage=false, reportAttributeAccessIssue=false, reportArgumentType=false
 """The pipeline on a tiny random checkpoint of the published classes."""
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from PIL import Image
 
 from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, TRANSFORMER, WIDTH, write_checkpoint
 from trackshade.core.errors import CancelledError, ModelError
-from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel
-from trackshade.pipelines import DiffusionShaderPipeline
-from trackshade.pipelines.diffusion_shader import dynamic_guidance, explain_out_of_memory
+from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline, dynamic_guidance, explain_out_of_memory
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)

@@ -83,7 +83,7 @@ def test_a_mesh_that_covers_itself_is_not_seen_through() -> None:
     """One mesh of two sheets; the upper one slides over the lower: same mesh, same side, another depth."""
     sheet = grid()
     count = sheet.positions.shape[1]
-    upper = [sheet.positions[0] * 0.4 + np.float32([-2 + 0.5 * t, 0, 0.3]) for t in range(T)]
+    upper = [sheet.positions[0] * 0.4 + np.array([-2 + 0.5 * t, 0, 0.3], np.float32) for t in range(T)]
     both = np.stack([np.concatenate([sheet.positions[0], part]) for part in upper])
     triangles = np.concatenate([sheet.triangles, sheet.triangles + count])
     folded = shot([("Fold", [np.eye(4)] * T)], geometry=Geometry(both, triangles))

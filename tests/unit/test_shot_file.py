@@ -53,7 +53,7 @@ def header_of(path: Path) -> dict:
 def rewrite(path: Path, header: dict) -> None:
     """Puts another header of any length in front of the old buffers, offsets as they were."""
     data = path.read_bytes()
-    packed = msgpack.packb(header)
+    packed = bytes(msgpack.packb(header) or b"")
     start = min(item["offset"] for item in header_of(path)["arrays"])
     assert 16 + len(packed) <= start
     path.write_bytes((MAGIC + struct.pack("<Q", len(packed)) + packed).ljust(start, b"\0") + data[start:])
@@ -107,7 +107,7 @@ def test_an_array_elsewhere_is_refused(tmp_path: Path, offset: object) -> None:
     header = header_of(path)
     last = header["arrays"][-1]
     last["offset"] = offset
-    packed = msgpack.packb(header)
+    packed = bytes(msgpack.packb(header) or b"")
     path.write_bytes(MAGIC + struct.pack("<Q", len(packed)) + packed + bytes(4096))
     with pytest.raises(ShotError) as caught:
         Shot.load(path)

@@ -74,7 +74,7 @@ def test_points_near_and_far_from_a_ball(growth: float) -> None:
 def test_a_ball_that_has_moved_by_many_edges() -> None:
     positions, triangles = ball(40)
     points, faces = ball(41)
-    points += np.float32([0, 0, -0.5])  # six edges
+    points += np.array([0, 0, -0.5], np.float32)  # six edges
     found = SurfaceSearch(positions, triangles).nearest(points, vertex_normals(points, faces))
     worse = found.distance - exact(points, positions, triangles)
     assert np.mean(worse > 0.02) < 0.005
@@ -85,7 +85,7 @@ def test_each_side_of_a_thin_plate_is_found() -> None:
     """The sides are nearer to each other than the edges are long."""
     positions, triangles = ball(40, squash=0.004)
     points, faces = ball(41, squash=0.004)
-    points += np.float32([0, 0, 0.01])  # now the lower side is where the upper one was
+    points += np.array([0, 0, 0.01], np.float32)  # now the lower side is where the upper one was
     found = SurfaceSearch(positions, triangles).nearest(points, vertex_normals(points, faces))
     upper = positions[triangles[found.triangle]].mean(axis=1)[:, 2] > 0
     inner = np.linalg.norm(points[:, :2], axis=1) < 0.9
@@ -141,7 +141,7 @@ def test_triangles_without_area_and_points_at_one_place() -> None:
 def test_the_unit_does_not_matter(scale: float) -> None:
     positions, triangles = ball(30, scale)
     points, _ = ball(31, 1.02 * scale)
-    offset = np.float32([3, -2, 5]) * np.float32(scale)
+    offset = np.array([3, -2, 5], np.float32) * np.array(scale, np.float32)
     found = SurfaceSearch(positions + offset, triangles).nearest(points + offset)
     np.testing.assert_allclose(found.distance, 0.02 * scale, atol=0.006 * scale)
 

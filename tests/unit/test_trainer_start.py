@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, cosine_similarity, interpolate, linear
 
-from trackshade.models import WarpGuidedTransformer3DModel
+from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
 from trackshade_lab.training.checkpoint import adapt_weights
 from trackshade_lab.training.diffusion import sample_timesteps
 

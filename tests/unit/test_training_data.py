@@ -17,7 +17,6 @@ from trackshade_lab.scenes import (
     contact_sheet,
     generate_clip,
     generate_shards,
-    generate_views,
     load_shards,
     scene_shot,
 )
@@ -57,7 +56,6 @@ def test_a_seed_is_a_clip(seed):
     np.testing.assert_array_equal(one.video, again.video)
     np.testing.assert_array_equal(one.tracking, again.tracking)
     assert not np.array_equal(one.video, other.video)
-    assert one.scene is None
 
 
 @pytest.mark.parametrize(("split", "seed", "num_frames", "caption", "video", "tracking"), KNOWN_CLIPS)
@@ -95,8 +93,7 @@ def test_what_is_kept_back_is_never_trained_on():
     numbers = {row[0] for row in UNSEEN_TEXTURES.values()}
     hidden = re.compile("|".join([*UNSEEN_SHAPES, *UNSEEN_TEXTURES, "spirals"]))
     for seed in range(120):
-        clip = generate_clip(seed, (24, 16), 3, keep_scene=True)
-        assert clip.scene
+        clip = generate_clip(seed, (24, 16), 3)
         assert not hidden.search(clip.caption + " ".join(words for words, _ in clip.scene.facts.bodies))
         assert "spirals" not in clip.scene.facts.camera
         assert not numbers & set(clip.scene.materials[:, TEXTURE].astype(int))
@@ -108,9 +105,7 @@ def test_what_is_kept_back_is_never_trained_on():
 
 
 def _facts(seed, kind):
-    scene = generate_clip(seed, (24, 16), 3, kind, split="held-out", keep_scene=True).scene
-    assert scene
-    return scene.facts
+    return generate_clip(seed, (24, 16), 3, kind, split="held-out").scene.facts
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *UNSEEN_KINDS])
@@ -134,8 +129,7 @@ def test_no_clip_is_degenerate():
     """Over 200 seeds: the main body is seen, something is lit, something moves, and captions fit their limits."""
     words = set()
     for seed in range(200):
-        clip = generate_clip(seed, **SMALL, split="held-out" if seed % 2 else "train", keep_scene=True)
-        assert clip.scene
+        clip = generate_clip(seed, **SMALL, split="held-out" if seed % 2 else "train")
         assert np.isfinite(clip.scene.world).all()
         main = (clip.object_index == 1).mean(axis=(1, 2))
         assert 0.005 < main[0] < 0.75, seed
@@ -152,7 +146,7 @@ def test_a_surface_point_keeps_its_color():
     """Where a vertex is seen, the tracking video shows the color that it has in the first frame."""
     compared = 0
     for seed in range(8):
-        (view,) = generate_views(seed, 1, SMALL["size"], SMALL["num_frames"])
+        view = generate_clip(seed, **SMALL)
         for t in range(1, SMALL["num_frames"]):
             compared += compare_colors((view, 0), (view, t))
     assert compared > 1000
@@ -169,8 +163,7 @@ def test_captions_tell_the_color_that_is_seen():
     names, directions = list(COLORS), hue(list(COLORS.values()))
     told = right = 0
     for seed in range(100):
-        clip = generate_clip(seed, **SMALL, keep_scene=True)
-        assert clip.scene
+        clip = generate_clip(seed, **SMALL)
         if clip.scene.color is None:
             continue
         assert clip.scene.color in clip.caption.split()
@@ -184,9 +177,8 @@ def test_captions_tell_the_color_that_is_seen():
 @pytest.mark.parametrize("seed", [1, 2, 3, 11])
 def test_a_scene_is_a_shot(seed):
     """The control signal that is made from the scene's shot is the clip's own tracking video."""
-    clip = generate_clip(seed, **SMALL, keep_scene=True)
-    assert clip.scene
-    shot = scene_shot(clip.scene, SMALL["size"], 8.0)
+    clip = generate_clip(seed, **SMALL)
+    shot = scene_shot(clip.scene, SMALL["size"])
     shot.check_values()
     video = tracking_video(shot, threads=1)
     apart = np.abs(video.frames.astype(int) - clip.tracking).max(axis=-1)
@@ -196,28 +188,6 @@ def test_a_scene_is_a_shot(seed):
     dots = tracking_video(shot, "points", 400, threads=1)
     assert dots.points is not None
     assert dots.frames.any()
-
-
-def test_views_of_one_scene():
-    """The first view is the seed's clip; a surface point has one canonical color in all views."""
-    size, frames = SMALL["size"], SMALL["num_frames"]
-    compared = 0
-    for seed in range(4):
-        views = generate_views(seed, 3, size, frames, canonical=True)
-        clip = generate_clip(seed, size, frames)
-        np.testing.assert_array_equal(views[0].video, clip.video)
-        np.testing.assert_array_equal(views[0].tracking, clip.tracking)
-        assert not np.array_equal(views[1].video, views[2].video)
-        for t in (0, frames - 1):
-            for view in views[1:]:
-                compared += compare_colors((views[0], t), (view, t))
-    assert compared > 400
-    own = generate_views(0, 2, size, frames)[1]
-    rows, columns = np.nonzero(own.object_index[0] >= 0)
-    place = (np.stack([columns, rows], 1) + 0.5) / size
-    np.testing.assert_allclose(own.tracking[0][rows, columns, :2], 255 * place, atol=0.51)
-    with pytest.raises(ValueError, match="one or more"):
-        generate_views(0, 0)
 
 
 def compare_colors(*seen_in):

@@ -51,13 +51,10 @@ class TRACKSHADE_PT_looks(PresetPanel, bpy.types.Panel):
 
 
 def attach() -> None:
-    """Lists the presets of the add-on with the user's presets."""
+    """List the presets of the add-on with the user's presets."""
     bpy.utils.register_preset_path(str(_PRESETS_PARENT))
 
 
 def detach() -> None:
-    """Removes the presets of the add-on from the list."""
+    """Remove the presets of the add-on from the list."""
     bpy.utils.unregister_preset_path(str(_PRESETS_PARENT))
-
-
-CLASSES = (TRACKSHADE_MT_looks, TRACKSHADE_OT_look_add, TRACKSHADE_PT_looks)

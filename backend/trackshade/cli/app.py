@@ -42,13 +42,10 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line, by default that of this process, and return the exit code.
 
-    Args:
-        arguments: Its arguments; those of this process by default.
-
-    Returns:
-        The exit code. SystemExit is raised after help and by commands that pass their arguments on.
+    Raises:
+        SystemExit: After help, and by commands that pass their arguments on.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -122,10 +119,6 @@ def _train(arguments: list[str]) -> None:
     _run_module(_lab_module("training"), arguments)
 
 
-def _evaluate(arguments: list[str]) -> None:
-    _run_module(_lab_module("evaluation"), arguments)
-
-
 def _run_module(module: str, arguments: list[str]) -> NoReturn:
     """Run a module that has a command line of its own, and exit with its exit code."""
     start = this_python("-m", module, *arguments)
@@ -150,7 +143,10 @@ PASSED_ON: Mapping[str, tuple[str, Callable[[list[str]], None]]] = {
         "Train a model from scratch, or the tracking branch of a published one on a dataset; see 'train --help'.",
         _train,
     ),
-    "evaluate": ("Measure how well a model follows its tracks on held-out clips.", _evaluate),
+    "evaluate": (
+        "Measure how well a model follows its tracks on held-out clips.",
+        lambda arguments: _run_module(_lab_module("evaluation"), arguments),
+    ),
 }
 """Commands whose arguments are passed on to a module: description and function."""
 

@@ -115,8 +115,7 @@ def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:
 class _Progress:
     """Prints progress, not too often."""
 
-    def __init__(self) -> None:
-        self._printed = 0.0
+    _printed = 0.0
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()

@@ -40,16 +40,13 @@ class Host:
 
 
 def run_addon(arguments: Sequence[str], blender: str | None, on_message: OnMessage) -> dict[str, Any]:
-    """Run a command of the add-on.
+    """Run a command of the add-on, and return its result.
 
     Args:
         arguments: The command's name and arguments; see `to_arguments`.
         blender: The Blender to run. Default: the first one on the path, or the bpy module; those that cannot run the
             add-on are skipped.
         on_message: Receives progress.
-
-    Returns:
-        The command's result.
 
     Raises:
         UsageError: `blender` is not a Blender that can be used.

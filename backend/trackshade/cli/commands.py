@@ -75,12 +75,7 @@ def print_models(values: Values) -> None:
 
 
 def fetch_model(values: Values) -> None:
-    """Download a model once its license is accepted, and print its folder.
-
-    Raises:
-        ModelError: The model is unknown or cannot be downloaded.
-        CancelledError: The license was not accepted.
-    """
+    """Download a model once its license is accepted, and print its folder. Raise ModelError or CancelledError."""
     from trackshade.models.download import fetch, license_text
 
     name = values["name"]

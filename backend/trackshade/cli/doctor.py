@@ -59,8 +59,7 @@ def format_facts(facts: Facts) -> str:
     """Format the facts as text."""
     lines = []
     for section, items in facts.items():
-        lines.append(section)
-        lines += [f"  {name}: {value}" for name, value in items.items()] or ["  none"]
+        lines += [section, *([f"  {name}: {value}" for name, value in items.items()] or ["  none"])]
     return "\n".join(lines)
 
 

@@ -31,18 +31,11 @@ OnMessage = Callable[[Mapping[str, Any]], None]
 
 
 def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
-    """Shade a shot file or a track set, and return what `--json` prints about the result.
-
-    Args:
-        values: The command's options; see `trackshade.config.options`.
-        on_message: Called with each progress message.
+    """Shade a shot file or a track set with the options of the command; return what `--json` prints about the result.
 
     Raises:
         ShotError: There is no shot, it is damaged, or its first frame cannot be read.
-        OutputError: The result cannot be written.
-        ProtocolError: The backend cannot be reached.
-        ModelError: The backend cannot run the model.
-        JobError: The job failed.
+        TrackshadeError: As raised by `run_job`.
     """
     path = Path(values["shot"])
     tracks = read_set(path) if path.is_dir() else None

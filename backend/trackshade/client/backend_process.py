@@ -70,13 +70,9 @@ def start_private(
 
 
 class PrivateBackend:
-    """A running private backend. A context manager; `close` ends it, and so does the end of this process.
+    """A running private backend. A context manager; `close` ends it, and so does the end of this process."""
 
-    Attributes:
-        info: Where it listens, and its token.
-    """
-
-    info: ConnectionInfo
+    info: ConnectionInfo  # where it listens, and its token
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self._process = process
@@ -113,10 +109,7 @@ def start_shared(
 ) -> SharedBackend:
     """Return the shared backend, started if it does not run, when clients can connect.
 
-    Args:
-        python: Interpreter of the backend's environment. Default: TRACKSHADE_PYTHON, or this interpreter.
-        folder: Its folder. Default: the one of this user.
-        options: Further options of `python -m trackshade.server`.
+    Its folder is that of this user by default. `python` and `options` are those of `start_private`.
 
     Raises:
         ProtocolError: "backend-gave-up" with the last line of the backend's log, "disk-full", or "unwritable".
@@ -155,9 +148,6 @@ class SharedBackend:
         folder: The backend's folder.
         python: Interpreter to start it with; None if it must not be started.
         options: Further options of `python -m trackshade.server`.
-
-    Raises:
-        ProtocolError: "unwritable" if the lock cannot be taken.
     """
 
     def __init__(self, folder: Path, python: str | None, options: Sequence[str] = ()) -> None:
@@ -175,11 +165,7 @@ class SharedBackend:
             raise _unwritable(folder, error) from error
 
     def address(self) -> Address:
-        """Return where to connect; start the backend if it does not run.
-
-        Raises:
-            ProtocolError: "backend-not-started", "backend-gave-up", "backend-ended" or "disk-full".
-        """
+        """Return where to connect; start the backend if it does not run. Raise ProtocolError if it cannot run."""
         with self._lock:
             if self._is_closed:
                 raise ProtocolError("backend-ended", "The backend is not wanted any more.")
@@ -333,11 +319,7 @@ def _start_server(python: str, arguments: list[str], log: Path, **popen: Any) ->
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], file: Path, log: Path, limit: float) -> ConnectionInfo:
-    """Wait until a backend writes its connection file, at most until `limit` (monotonic seconds).
-
-    Raises:
-        ProtocolError: "backend-not-started", with the last line of its log.
-    """
+    """Wait until a backend writes its connection file, at most until `limit` (monotonic seconds)."""
     while True:
         if info := connection_files.read(file):
             return info

@@ -37,10 +37,8 @@ class Client:
 
     `submit`, `fetch`, `wait` and `events` take long: run them with `later` in a thread that must not wait.
 
-    Args:
-        find: Returns the backend's address; see `Connection`.
-        patience: Seconds that a backend may be away before calls fail.
-        process: A backend that belongs to the client: `close` ends it unless other programs share it. Or None.
+    `find` and `patience` are those of `Connection`. `process` is a backend that belongs to the client: `close` ends it
+    unless other programs share it.
     """
 
     def __init__(
@@ -76,11 +74,7 @@ class Client:
             The job's id, once the backend has stored the job.
 
         Raises:
-            ShotError: An image has a wrong type.
-            OutputError: The backend's disk is full.
-            ProtocolError: The backend cannot be reached.
-            ModelError: The backend does not know the model.
-            UsageError: A setting is invalid.
+            TrackshadeError: An image, the model or a setting is invalid, or the backend is away or its disk is full.
         """
         job = job_id or secrets.token_hex(8)
         if first_frame is not None and np.shape(first_frame) != (shot.size[1], shot.size[0], 3):
@@ -145,14 +139,7 @@ class Client:
                 raise item
 
     def wait(self, job: str, on_event: Callable[[JobEvent], None] | None = None) -> JobEvent:
-        """Wait for the end of a job.
-
-        Args:
-            job: Job id.
-            on_event: Called with each event.
-
-        Returns:
-            The final event.
+        """Wait for the end of a job, call `on_event` with each event, and return the final one.
 
         Raises:
             TrackshadeError: The job's error if it failed, or CancelledError.
@@ -289,11 +276,7 @@ def _next(subscription: Subscription, timeout: float | None) -> JobEvent | None:
 
 
 def later(call: Callable[..., T], *arguments: Any, **named: Any) -> Future[T]:
-    """Run a slow call in a thread of its own: `later(client.submit, shot, settings)`.
-
-    Returns:
-        A future of its result. The thread does not keep the process alive.
-    """
+    """Return the future of a slow call, `later(client.submit, shot, settings)`, which a daemon thread runs."""
     future: Future[T] = Future()
 
     def run() -> None:

@@ -50,11 +50,8 @@ class Connection:
         backend: The backend's answer to hello.
         patience: Seconds that a backend may be away before requests fail.
 
-    Args:
-        find: Returns the address. Called again whenever the connection is lost, as the address of a restarted backend
-            may differ.
-        client: Name of this client, for the backend.
-        patience: The attribute.
+    `find` returns the address. It is called again whenever the connection is lost, as the address of a restarted
+    backend may differ. `client` is the name of this client, for the backend.
     """
 
     def __init__(self, find: Callable[[], Address], client: str, patience: float) -> None:
@@ -87,16 +84,10 @@ class Connection:
     def request(
         self, kind: str, body: Mapping[str, Any], on_answer: Callable[[Future[Message]], None] | None = None
     ) -> Future[Message]:
-        """Send a request.
+        """Send a request; return a future of the reply, or of the error.
 
-        Args:
-            kind: Type of the message.
-            body: Its body.
-            on_answer: Called with the future by the connection's thread before it takes later messages, for which a
-                callback added to the future may be too late. If the connection is closed, it is called at once.
-
-        Returns:
-            A future of the reply, or of the error.
+        The connection's thread calls `on_answer` with the future before it takes later messages, for which a callback
+        that is added to the future may be too late. If the connection is closed, it is called at once.
         """
         return self._ask(Message(kind, next(self._numbers), body), on_answer)
 

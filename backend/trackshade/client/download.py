@@ -17,13 +17,7 @@ MAX_FILES = 100_000
 
 
 def download_result(connection: Connection, job: str, out: Path, force: bool) -> None:
-    """Download the result of a finished job.
-
-    Args:
-        connection: The connection to the backend.
-        job: Job id.
-        out: Folder to create.
-        force: Whether to replace what is there.
+    """Download the result of a finished job to the folder `out`; with `force`, replace what is there.
 
     Raises:
         OutputError: "output-exists" if `out` is not empty and `force` is not set, or it cannot be written.

@@ -82,25 +82,16 @@ Request = Callable[[str, Mapping[str, Any], Callable[[Future[Message]], None]], 
 class Subscription:
     """Requests missed events, takes those that the backend sends, and puts each once in `arrived`.
 
-    Attributes:
-        job: Job id.
-        last: Number of the latest event in `arrived`.
-        created: When it began, in seconds of the connection's clock.
-        ended: Whether nothing more arrives.
-        arrived: The events in order. An error is the last item.
-
-    Args:
-        job: Job id.
-        last: Number of the event after which to begin.
-        request: Sends a request. Its answer has to be taken by the thread that calls `take`, so that events sent after
-            an answer are taken after it.
+    It begins after the event `last`. The answer of `request` has to be taken by the thread that calls `take`, so that
+    events sent after an answer are taken after it.
     """
 
     def __init__(self, job: str, last: int, request: Request) -> None:
         self.job = job
-        self.last = last
-        self.created = time.monotonic()
-        self.ended = False
+        self.last = last  # number of the latest event in `arrived`
+        self.created = time.monotonic()  # in seconds of the connection's clock
+        self.ended = False  # whether nothing more arrives
+        # The events in order; an error is the last item.
         self.arrived: queue.SimpleQueue[JobEvent | TrackshadeError] = queue.SimpleQueue()
         self._request = request
         self._is_requesting = threading.Lock()  # held until the answer

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,31 +16,18 @@ _FILE_KEYS = {"tracking.mp4": "tracking_video", "job.json": "record"}  # the oth
 
 @dataclass(frozen=True)
 class JobResult:
-    """A finished job.
+    """A finished job."""
 
-    Attributes:
-        job: Id of the job.
-        out: Folder of the result.
-        record: Contents of its job.json.
-        warnings: Sentences of the capture, the job and the placement.
-        seconds: How long it took.
-        scene_file: Copy of the scene that shows the result, or None.
-    """
-
-    job: str
-    out: Path
-    record: dict[str, Any]
-    warnings: tuple[str, ...]
-    seconds: float
-    scene_file: Path | None = None
+    job: str  # id of the job
+    out: Path  # folder of the result
+    record: dict[str, Any]  # contents of its job.json
+    warnings: tuple[str, ...]  # sentences of the capture, the job and the placement
+    seconds: float  # how long it took
+    scene_file: Path | None = None  # copy of the scene that shows the result, or None
 
     @staticmethod
     def load(job: str, folder: Path, seconds: float) -> JobResult:
-        """Read a fetched result.
-
-        Raises:
-            OutputError: The record cannot be read.
-        """
+        """Read a fetched result. Raise OutputError("damaged-result") if its record cannot be read."""
         try:
             record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -59,21 +46,18 @@ class JobResult:
         if self.scene_file is not None:
             files["scene"] = str(self.scene_file)
         shot = self.record.get("shot", {})
+        # How the range, the frame and a given first frame were fitted.
+        statements = {key: (shot.get(key) or {}).get("statement") for key in ("frame_map", "size_fit")}
+        if picture := shot.get("source", {}).get("first_frame"):
+            statements["first_frame"] = picture["statement"]
         return {
             "job": self.job,
             "out": str(self.out),
             "files": files,
-            "fit": _statements(shot),
+            "fit": statements,
             "model": self.record.get("model", {}).get("name"),
             "seed": self.record.get("seed"),
             "consistency": self.record.get("consistency"),
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 2),
         }
-
-
-def _statements(shot: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return how the range, the frame and a given first frame were fitted, from a record's entry "shot"."""
-    statements = {key: (shot.get(key) or {}).get("statement") for key in ("frame_map", "size_fit")}
-    picture = shot.get("source", {}).get("first_frame")
-    return statements if picture is None else {**statements, "first_frame": picture["statement"]}

@@ -38,17 +38,11 @@ _cancelling: set[Future[None]] = set()  # requests to cancel a job that are not 
 
 @dataclass(frozen=True)
 class CapturedShot:
-    """What a job sends to the backend.
+    """What a job sends to the backend."""
 
-    Attributes:
-        shot: The shot.
-        first_frame: [H, W, 3] uint8 sRGB image of the first sample at the shot's size, or None.
-        input_render: [T, H, W, 3] uint8 sRGB renders of all samples at the shot's size, or None.
-    """
-
-    shot: Shot
-    first_frame: np.ndarray | None = None
-    input_render: np.ndarray | None = None
+    shot: Shot  # the shot
+    first_frame: np.ndarray | None = None  # [H, W, 3] uint8 sRGB image of the first sample at the shot's size, or None
+    input_render: np.ndarray | None = None  # [T, H, W, 3] uint8 sRGB renders of all samples at the shot's size, or None
 
 
 CaptureStep = Callable[[Future[Client]], Generator[Progress, None, CapturedShot]]
@@ -91,11 +85,7 @@ def shade_shot(
     If the generator is closed or fails while the job is running, the backend is asked to cancel the job.
 
     Raises:
-        ProtocolError: The backend cannot be reached.
-        ModelError: The backend cannot run the model.
-        JobError: The job failed.
-        OutputError: The output folder is taken or cannot be written.
-        CancelledError: The job was cancelled by another client.
+        TrackshadeError: The backend cannot be reached, the job failed or was cancelled, or the output is not possible.
     """
     start = time.monotonic()
     backend = yield from wait_for(client, "starting", "the backend")
@@ -135,18 +125,11 @@ def shade_shot(
 
 def run_to_end(
     steps: Generator[Progress, None, T],
-    report: Callable[[Progress], None],
-    check: Callable[[], None] | None = None,
-    cancel_patience: float = CANCEL_PATIENCE,
+    report: Callable[[Progress], None],  # called with the progress each time that it has changed
+    check: Callable[[], None] | None = None,  # called after each step; may raise to end the path
+    cancel_patience: float = CANCEL_PATIENCE,  # seconds to wait for the backend to hear that a job was cancelled
 ) -> T:
     """Run a path to its end, sleeping while it waits, in a thread that has nothing else to do.
-
-    Args:
-        steps: The path.
-        report: Called with the progress each time that it has changed.
-        check: Called after each step; may raise to end the path.
-        cancel_patience: Seconds to wait for the backend to hear that a job was cancelled. Without, it runs on until
-            the connection ends.
 
     Raises:
         CancelledError: On Ctrl-C, after the path has restored everything that it changed.
@@ -180,11 +163,9 @@ def wait_for_cancellations(seconds: float) -> None:
 
 @contextmanager
 def connect_with_options(options: Mapping[str, Any], model: str | None) -> Iterator[Future[Client]]:
-    """Connect to a backend as the options of a command say, in a thread; the connection ends with the block.
+    """Connect to a backend in a thread, as the options of a command say; the connection ends with the block.
 
-    Args:
-        options: The command's "endpoint", "curve" and "backend_python"; see `trackshade.config.options`.
-        model: Model that the backend loads in advance, or None.
+    The options are "endpoint", "curve" and "backend_python". The backend loads `model`, if given, in advance.
     """
     curve = None if options["curve"] is None else Path(options["curve"])
     python = options["backend_python"] or os.environ.get("TRACKSHADE_PYTHON")

@@ -17,19 +17,12 @@ from trackshade.core.text import format_size
 
 
 class OutputFolder:
-    """The folder that a job puts its result in.
-
-    A context manager: at the end of the block, a reserved folder that is still empty is removed again.
-
-    Attributes:
-        path: The folder.
-        force: Whether an older result in it is replaced.
-    """
+    """The folder that a job puts its result in. A context manager that removes it again if it is new and empty."""
 
     def __init__(self, path: Path, force: bool = False, following: Iterator[Path] | None = None) -> None:
         """Use a folder without checking it. Where it was reserved, `following` reserves other ones."""
         self.path = path
-        self.force = force
+        self.force = force  # whether an older result in it is replaced
         self._following = following
 
     @staticmethod

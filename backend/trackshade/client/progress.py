@@ -76,13 +76,7 @@ class TimeLeft:
 
 
 def wait_for(future: Future[T], state: str, message: str | Callable[[], str] = "") -> Generator[Progress, None, T]:
-    """Yield progress until a future is done, and return its result.
-
-    Args:
-        future: What to wait for.
-        state: State of the progress.
-        message: Its message, or a function that returns the current message.
-    """
+    """Yield progress until a future is done, and return its result; `message` may be a function that returns it."""
     while not future.done():
         yield Progress(state, message if isinstance(message, str) else message(), waits=True)
     return future.result()

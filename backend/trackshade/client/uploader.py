@@ -49,11 +49,7 @@ class Uploader:
     def rows(self, array: np.ndarray, count: int) -> None:
         """Begin to send the full chunks of `array[:count]`, which must not change any more. Return at once.
 
-        Errors of the upload are raised by `entry` and `finish`.
-
-        Args:
-            array: C-contiguous and little-endian; the memory that the shot will hold.
-            count: Number of rows that are final.
+        The array is C-contiguous and little-endian. Errors of the upload are raised by `entry` and `finish`.
         """
         if not is_small(array.nbytes):  # small ones are packed at the submit
             self.add(array, count)

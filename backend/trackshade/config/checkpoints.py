@@ -48,9 +48,6 @@ def register(folder: Path, like: str, known: Sequence[str], title: str = "") -> 
         like: Name of the built-in model that it is based on.
         known: Names that are taken.
         title: Name shown to the user; that of the folder by default.
-
-    Raises:
-        OutputError: The list cannot be written.
     """
     folder = folder.absolute()
     items = list_checkpoints()

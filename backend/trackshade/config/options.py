@@ -32,31 +32,18 @@ from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a command, or a positional argument if the name has no dashes.
+    """An option of a command, or a positional argument if the name has no dashes."""
 
-    Attributes:
-        name: The name as typed, such as "--frame-rule".
-        help: The help text.
-        metavar: What stands for the value in the help.
-        default: The value if the option is not given.
-        kind: str, int, float, or bool for a switch.
-        choices: The allowed values, or empty.
-        short: A one-letter form, such as "-o".
-        required: Whether a positional argument has to be given.
-        repeat: Whether it may be given several times; its value is a list.
-        dest: The key of its value, if that is not made of the name's words.
-    """
-
-    name: str
-    help: str
-    metavar: str = ""
-    default: Any = None
-    kind: type = str
-    choices: tuple[str, ...] = ()
-    short: str = ""
-    required: bool = False
-    repeat: bool = False
-    dest: str = ""
+    name: str  # the name as typed, such as "--frame-rule"
+    help: str  # the help text
+    metavar: str = ""  # what stands for the value in the help
+    default: Any = None  # the value if the option is not given
+    kind: type = str  # str, int, float, or bool for a switch
+    choices: tuple[str, ...] = ()  # the allowed values, or empty
+    short: str = ""  # A one-letter form, such as "-o"
+    required: bool = False  # whether a positional argument has to be given
+    repeat: bool = False  # whether it may be given several times; its value is a list
+    dest: str = ""  # the key of its value, if that is not made of the name's words
 
     @property
     def key(self) -> str:

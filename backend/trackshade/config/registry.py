@@ -118,11 +118,7 @@ def _registered() -> Iterator[ModelSpec]:
 
 
 def spec(name: str) -> ModelSpec:
-    """Return the model with a name.
-
-    Raises:
-        ModelError: There is none.
-    """
+    """Return the model with a name. Raise ModelError("unknown-model")."""
     for item in chain(_MODELS, _registered()):  # checkpoints.json is not read for a built-in model
         if item.name == name:
             return item

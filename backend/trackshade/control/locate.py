@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds points of a surface again after its topology has changed.
+"""Surface points: those that pixels show, and where they are after the topology of their mesh has changed.
 
 A surface point is identified by its origin and its birth (`Geometry.origins`, `Geometry.births`), which are the same in
 all geometries that a mesh has. So a point is searched on the new geometry with its vertices at their origins. If
@@ -9,9 +9,12 @@ nothing is near, or what is near was born in another sample, the point's surface
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from trackshade.control.raster import barycentric
+from trackshade.control.scene import ShotRaster
 from trackshade.shot import Geometry, Shot
 from trackshade.shot.surface_search import SurfaceSearch
 
@@ -21,17 +24,11 @@ MAX_BEYOND_RIM = 0.05  # edge lengths along the surface beyond its rim within wh
 
 @dataclass(frozen=True, eq=False)
 class LocatedPoints:
-    """Points on a geometry.
+    """Points on a geometry."""
 
-    Attributes:
-        corners: [N, 3] int32, vertices of each point's triangle.
-        weights: [N, 3] float64, barycentric.
-        exists: [N] bool, whether the geometry has the point.
-    """
-
-    corners: np.ndarray
-    weights: np.ndarray
-    exists: np.ndarray
+    corners: np.ndarray  # [N, 3] int32, vertices of each point's triangle
+    weights: np.ndarray  # [N, 3] float64, barycentric
+    exists: np.ndarray  # [N] bool, whether the geometry has the point
 
     def interpolate(
         self,
@@ -113,3 +110,63 @@ class Follower:
         points = self.at(t)
         positions = points.interpolate(self._shot.geometries[self._track.geometry_at(t)].at(t))
         return positions if points.exists.all() else np.where(points.exists[:, None], positions, np.nan)
+
+
+class SurfacePoints(NamedTuple):
+    """P points on triangles."""
+
+    mesh: np.ndarray  # [P] int64, index into `Shot.meshes`
+    geometry: np.ndarray  # [P] int64, index into `Shot.geometries` of the geometry that the triangle belongs to
+    corners: np.ndarray  # [P, 3] int32, vertices of the triangle
+    weights: np.ndarray  # [P, 3] float64, barycentric, in space
+    front: np.ndarray  # [P] bool, whether the camera saw the triangle's front there
+
+
+def shows_surface(raster: ShotRaster) -> np.ndarray:
+    """Return which pixels of a raster's buffers show a mesh that is no holdout, [H, W] bool."""
+    holdout = np.array([mesh.holdout for mesh in raster.shot.meshes] + [True])  # the last entry is label -1, nothing
+    return ~holdout[raster.buffers.label]
+
+
+def points_at(
+    raster: ShotRaster,
+    t: int,
+    pixels: np.ndarray,  # [P] flat indices
+) -> SurfacePoints:
+    """Return the surface points at pixels that show a surface; the raster must have drawn sample `t` last."""
+    shot, buffers = raster.shot, raster.buffers
+    meshes = buffers.label.ravel()[pixels].astype(np.int64)
+    corners, weights = np.empty((len(pixels), 3), np.int32), np.empty((len(pixels), 3))
+    front, geometry = np.empty(len(pixels), np.bool_), np.empty(len(pixels), np.int64)
+    for mesh in np.unique(meshes).tolist():
+        here = meshes == mesh
+        geometry[here] = shot.meshes[mesh].geometry_at(t)
+        triangles = shot.geometry_of(mesh, t).triangles
+        corners[here], weights[here] = barycentric(buffers, pixels[here], raster.vertices(mesh, t), triangles)
+        triangle = in_camera(shot, mesh, corners[here], t)
+        place = np.einsum("pc,pcx->px", weights[here], triangle)
+        front[here] = is_front(triangle, place, bool(shot.camera.orthographic[t]))
+    return SurfacePoints(meshes, geometry, corners, weights, front)
+
+
+def in_camera(
+    shot: Shot,
+    mesh: int,
+    corners: np.ndarray,  # [P, 3] vertices
+    t: int,
+) -> np.ndarray:
+    """Return camera-space positions [P, 3, 3] of vertices of a mesh in sample `t`, metres."""
+    matrix = shot.camera.world_to_camera[t] @ shot.meshes[mesh].matrix_world[t]
+    local = shot.geometry_of(mesh, t).at(t)[corners].astype(np.float64)
+    return local @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def is_front(
+    triangles: np.ndarray,  # [P, 3, 3] camera space
+    places: np.ndarray,  # [P, 3] camera space
+    orthographic: bool,
+) -> np.ndarray:
+    """Return whether the camera sees the front of triangles at places on them, [P] bool."""
+    normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    ray = np.broadcast_to([0.0, 0.0, 1.0], places.shape) if orthographic else places
+    return np.einsum("px,px->p", normal, ray) > 0

@@ -10,13 +10,13 @@ point whose surface has vanished is not drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from trackshade.control.compiling import kernel
-from trackshade.control.locate import Follower
-from trackshade.control.raster import Buffers, barycentric, to_screen
+from trackshade.control.locate import Follower, points_at, shows_surface
+from trackshade.control.raster import Buffers, to_screen
 from trackshade.control.scene import ShotRaster
 from trackshade.control.visibility import depth_slopes, is_visible
 from trackshade.core.colors import to_uint8
@@ -26,46 +26,23 @@ from trackshade.shot.track_colors import point_colors
 
 @dataclass(frozen=True, eq=False)
 class PointTracks:
-    """Points fixed to surfaces, ordered by mesh.
+    """Points fixed to surfaces, ordered by mesh."""
 
-    Attributes:
-        mesh: [N] int32, index into `Shot.meshes`.
-        corners: [N, 3] int32, vertices of the point's triangle.
-        weights: [N, 3] float64, barycentric.
-        colors: [N, 3] float32 in 0..1.
-        spacing: (x, y) of the grid that they were taken from, pixels.
-        followers: by mesh, for meshes whose topology changes.
-    """
-
-    mesh: np.ndarray
-    corners: np.ndarray
-    weights: np.ndarray
-    colors: np.ndarray
-    spacing: tuple[float, float]
-    followers: Mapping[int, Follower] = field(default_factory=dict)
+    mesh: np.ndarray  # [N] int64, index into `Shot.meshes`
+    colors: np.ndarray  # [N, 3] float32 in 0..1
+    spacing: tuple[float, float]  # (x, y) of the grid that they were taken from, pixels
+    followers: Mapping[int, Follower]  # the points' positions, by mesh
 
     def __len__(self) -> int:
         return len(self.mesh)
 
     def on_screen(self, shot: Shot, t: int) -> np.ndarray:
         """Return the points' screen vertices [N, 4] in sample `t` (see `raster`); NaN where a point has vanished."""
-        camera = shot.camera
-        out = np.empty((len(self), 4))
-        for mesh in np.unique(self.mesh):
-            mine = self.mesh == mesh
-            track = shot.meshes[mesh]
-            follower = self.followers.get(int(mesh))
-            if follower is not None:
-                local = follower.positions(t)
-            else:
-                positions = shot.geometries[track.geometry].at(t)
-                local = np.einsum("nc,ncx->nx", self.weights[mine], positions[self.corners[mine]])
-            out[mine] = to_screen(
-                local,
-                camera.world_to_camera[t] @ track.matrix_world[t],
-                camera.intrinsics[t],
-                bool(camera.orthographic[t]),
-            )
+        camera, out = shot.camera, np.empty((len(self), 4))
+        for mesh, follower in self.followers.items():
+            to_camera = camera.world_to_camera[t] @ shot.meshes[mesh].matrix_world[t]
+            orthographic = bool(camera.orthographic[t])
+            out[self.mesh == mesh] = to_screen(follower.positions(t), to_camera, camera.intrinsics[t], orthographic)
         return out
 
 
@@ -81,27 +58,20 @@ def choose_points(raster: ShotRaster, count: int, seed: int = 0) -> PointTracks:
         The points, colored by the rule of the training data.
     """
     shot, buffers = raster.shot, raster.buffers
-    holdout = np.array([m.holdout for m in shot.meshes] + [True])  # the last entry is label -1, nothing
-    usable = ~holdout[buffers.label]
-    pixels, spacing = _even_pixels(usable, count, np.random.default_rng(seed))
-    meshes = buffers.label.ravel()[pixels]
-    order = np.argsort(meshes, kind="stable")
-    pixels, meshes = pixels[order], meshes[order]
-    corners, weights = np.empty((len(pixels), 3), np.int32), np.empty((len(pixels), 3))
+    pixels, spacing = _even_pixels(shows_surface(raster), count, np.random.default_rng(seed))
+    pixels = pixels[np.argsort(buffers.label.ravel()[pixels], kind="stable")]
+    points = points_at(raster, 0, pixels)
     followers: dict[int, Follower] = {}
-    for mesh in np.unique(meshes):
-        mine = meshes == mesh
-        triangles = shot.geometries[shot.meshes[mesh].geometry].triangles
-        corners[mine], weights[mine] = barycentric(buffers, pixels[mine], raster.vertices(mesh, 0), triangles)
-        if shot.meshes[mesh].changes:
-            follower = Follower(shot, int(mesh), shot.meshes[mesh].geometry, corners[mine], weights[mine])
-            for t in range(len(shot.frame_numbers)):
-                follower.at(t)  # now, since frames are drawn by several threads
-            followers[int(mesh)] = follower
+    for mesh in np.unique(points.mesh).tolist():
+        of_mesh = points.mesh == mesh
+        follower = Follower(shot, mesh, points.geometry[of_mesh], points.corners[of_mesh], points.weights[of_mesh])
+        for t in range(len(shot.frame_numbers)):
+            follower.at(t)  # now, since frames are drawn by several threads
+        followers[mesh] = follower
     width = shot.size[0]
     centers = np.stack([pixels % width + 0.5, pixels // width + 0.5], axis=1)
     colors = point_colors(centers, buffers.depth.ravel()[pixels])
-    return PointTracks(meshes, corners, weights, colors, spacing, followers)
+    return PointTracks(points.mesh, colors, spacing, followers)
 
 
 def _even_pixels(
@@ -151,13 +121,13 @@ def draw_points(
     size = (max(1, round(points.spacing[0] / 2)), max(1, round(points.spacing[1] / 2)))
     i, j = pixels[:, 1].astype(np.int64), pixels[:, 0].astype(np.int64)
     right, down = depth_slopes(surfaces.depth, i, j)
-    least = depth * 0.995 - (right * (size[0] / 2 + 0.5) + down * (size[1] / 2 + 0.5))
-    _draw_rectangles(pixels, depth, least, to_uint8(points.colors[drawn]), size, surfaces.depth, out)
+    min_depth = depth * 0.995 - (right * (size[0] / 2 + 0.5) + down * (size[1] / 2 + 0.5))
+    _draw_rectangles(pixels, depth, min_depth, to_uint8(points.colors[drawn]), size, surfaces.depth, out)
     return visible
 
 
 @kernel
-def _draw_rectangles(pixels, z, least, colors, size, surface, out):
+def _draw_rectangles(pixels, z, min_depth, colors, size, surface, out):
     height, width = surface.shape
     drawn = np.full((height, width), np.inf)
     for n in range(pixels.shape[0]):
@@ -167,7 +137,7 @@ def _draw_rectangles(pixels, z, least, colors, size, surface, out):
         for i in range(max(top, 0), min(top + size[1], height)):
             for j in range(max(left, 0), min(left + size[0], width)):
                 is_center = i == int(y) and j == int(x)
-                if z[n] < drawn[i, j] and (is_center or least[n] <= surface[i, j]):
+                if z[n] < drawn[i, j] and (is_center or min_depth[n] <= surface[i, j]):
                     drawn[i, j] = z[n]
                     for a in range(3):
                         out[i, j, a] = colors[n, a]

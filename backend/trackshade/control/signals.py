@@ -2,7 +2,7 @@
 """Control signals of a shot, to compare them (Gu et al. 2025, table 3).
 
     none        black: no control
-    depth       inverse depth of every pixel in grey, between its 2nd and 98th percentile over the shot
+    depth       inverse depth of every pixel in gray, between its 2nd and 98th percentile over the shot
     tracks-N    N points of the first frame's surfaces, drawn as rectangles like the published training data
     mesh        every surface point (what `trackshade render` uses)
 
@@ -31,16 +31,9 @@ PointRule = Literal["mesh", "points"]
 
 
 def control_signal(shot: Shot, name: str, seed: int = 0, point_rule: PointRule = "mesh") -> np.ndarray:
-    """Return a control signal of a shot, [T, H, W, 3] uint8.
+    """Return a control signal of a shot, one of `SIGNALS` or "tracks-N", [T, H, W, 3] uint8.
 
-    Args:
-        shot: the shot.
-        name: one of `SIGNALS`, or "tracks-N".
-        seed: which points are chosen.
-        point_rule: how points are colored.
-
-    Raises:
-        UsageError: the name is unknown.
+    `seed` decides which points are chosen, `point_rule` how they are colored. Raise UsageError if the name is unknown.
     """
     count, (width, height) = len(shot.frame_numbers), shot.size
     if name == "none":
@@ -51,19 +44,18 @@ def control_signal(shot: Shot, name: str, seed: int = 0, point_rule: PointRule =
         return _depth_video(shot)
     found = re.fullmatch(r"tracks-([1-9]\d*)", name)
     if found is None:
-        raise UsageError(
-            "unknown-control", f"There is no control signal '{name}'.", f"Take {', '.join(SIGNALS)}, or tracks-N."
-        )
+        fix = f"Take {', '.join(SIGNALS)}, or tracks-N."
+        raise UsageError("unknown-control", f"There is no control signal '{name}'.", fix)
     return _point_video(shot, int(found[1]), seed, point_rule)
 
 
 def _depth_video(shot: Shot) -> np.ndarray:
-    """Return the inverse depth as grey, [T, H, W, 3] uint8: near is bright, far and the background are black."""
+    """Return the inverse depth as gray, [T, H, W, 3] uint8: near is bright, far and the background are black."""
     raster = ShotRaster(shot)
     inverse = np.stack([1.0 / raster.draw(t).depth for t in range(len(shot.frame_numbers))])  # 0 where nothing is
     seen = inverse > 0
-    grey = np.where(seen, nearness(inverse, inverse_range(inverse[seen])), 0.0)
-    return np.repeat(to_uint8(grey)[..., None], 3, axis=-1)
+    gray = np.where(seen, nearness(inverse, inverse_range(inverse[seen])), 0.0)
+    return np.repeat(to_uint8(gray)[..., None], 3, axis=-1)
 
 
 def _point_video(shot: Shot, count: int, seed: int, point_rule: PointRule) -> np.ndarray:
@@ -82,8 +74,6 @@ def _point_video(shot: Shot, count: int, seed: int, point_rule: PointRule) -> np
 def _world_positions(shot: Shot, points: PointTracks) -> np.ndarray:
     """Return the points' world positions in the first frame, [N, 3], metres."""
     world = np.empty((len(points), 3))
-    for mesh in np.unique(points.mesh):
-        own = points.mesh == mesh
-        corners = shot.world_positions(int(mesh), 0)[points.corners[own]]
-        world[own] = np.einsum("nc,ncx->nx", points.weights[own], corners)
+    for mesh, follower in points.followers.items():
+        world[points.mesh == mesh] = follower.at(0).interpolate(shot.world_positions(mesh, 0))
     return world

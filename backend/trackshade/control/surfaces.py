@@ -19,31 +19,20 @@ REPEAT, EXTEND, CLIP, MIRROR = range(len(EXTENSIONS))
 
 
 class Slots(NamedTuple):
-    """The surfaces of one mesh in one sample.
+    """The surfaces of one mesh in one sample."""
 
-    Attributes:
-        slots: [F] i32, slot of each triangle.
-        front, back: [S] bool, whether the slot's triangles are drawn from that side.
-        cutouts: [S] i32, index into `sizes`, `rules`, `opaque`; -1 for none.
-        layers: [S] i32, index into `uv`.
-        uv: [L, F, 3, 2] f32, texture coordinates of the corners.
-        sizes: [C, 5] i64: where the image begins in `texels`, its height and width, its extension, and whether it is
-            interpolated.
-        rules: [C, 2, 3] f64, texture coordinates to image coordinates.
-        opaque: [C, 256] bool, which values are drawn.
-        texels: [N] u8, all images one after the other.
-    """
-
-    slots: np.ndarray
-    front: np.ndarray
-    back: np.ndarray
-    cutouts: np.ndarray
-    layers: np.ndarray
-    uv: np.ndarray
-    sizes: np.ndarray
-    rules: np.ndarray
-    opaque: np.ndarray
-    texels: np.ndarray
+    slots: np.ndarray  # [F] i32, slot of each triangle
+    front: np.ndarray  # [S] bool, whether the slot's triangles are drawn from the front
+    back: np.ndarray  # [S] bool, and from the back
+    cutouts: np.ndarray  # [S] i32, index into `sizes`, `rules`, `opaque`; -1 for none
+    layers: np.ndarray  # [S] i32, index into `uv`
+    uv: np.ndarray  # [L, F, 3, 2] f32, texture coordinates of the corners
+    sizes: (
+        np.ndarray
+    )  # [C, 5] i64: start of the image in `texels`, height, width, extension, whether it is interpolated
+    rules: np.ndarray  # [C, 2, 3] f64, texture coordinates to image coordinates
+    opaque: np.ndarray  # [C, 256] bool, which values are drawn
+    texels: np.ndarray  # [N] u8, all images one after the other
 
 
 NO_SLOTS = Slots(

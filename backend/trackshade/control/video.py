@@ -12,12 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from trackshade.control.locate import Follower
+from trackshade.control.locate import shows_surface
 from trackshade.control.points import PointTracks, choose_points, draw_points
-from trackshade.control.raster import NOTHING, Buffers
+from trackshade.control.raster import Buffers
 from trackshade.control.scene import ShotRaster
-from trackshade.control.visibility import is_visible
-from trackshade.core.errors import CancelledError, ShotError, UsageError
+from trackshade.core.errors import ShotError, UsageError
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import MeshRule, mesh_rule
 
@@ -26,42 +25,14 @@ Mode = Literal["mesh", "points"]
 
 @dataclass(frozen=True, eq=False)
 class TrackingVideo:
-    """A tracking video, and what the camera sees at each of its pixels.
-
-    Attributes:
-        shot: the shot.
-        frames: [T, H, W, 3] uint8, exact RGB, black where nothing is tracked.
-        object_index: [T, H, W] int32, index into `Shot.meshes`, holdouts included; -1 for the background.
-        depth: [T, H, W] float32, metres along the camera's axis; inf for the background.
-        rule: the color rule of the shot's surfaces.
-        points: the points that were drawn, in mode "points".
-    """
+    """A tracking video, and what the camera sees at each of its pixels."""
 
     shot: Shot
-    frames: np.ndarray
-    object_index: np.ndarray
-    depth: np.ndarray
-    rule: MeshRule
-    points: PointTracks | None
-
-    def colors(self, mesh: int, t: int = 0) -> np.ndarray:
-        """Return colors [V, 3] in 0..1 of the vertices that a mesh has in sample `t`; black for a holdout."""
-        first = self.shot.first_places(mesh, t)
-        return np.zeros_like(first) if self.shot.meshes[mesh].holdout else self.rule.colors(first)
-
-    def visible_vertices(self, mesh: int) -> np.ndarray:
-        """Return which vertices of a mesh's first geometry the camera sees, [T, V] bool."""
-        track = self.shot.meshes[mesh]
-        count = len(self.shot.geometries[track.geometry].first)
-        alone = np.repeat(np.arange(count, dtype=np.int32)[:, None], 3, axis=1), np.tile([1.0, 0.0, 0.0], (count, 1))
-        points = Follower(self.shot, mesh, track.geometry, *alone)
-        raster = ShotRaster(self.shot)
-        table = np.zeros((len(self.frames), count), np.bool_)
-        for t in np.flatnonzero(track.visible).tolist():
-            near, far = self.shot.camera.clip[t]
-            positions = None if track.geometry_at(t) == track.geometry else points.positions(t)
-            table[t] = is_visible(raster.vertices(mesh, t, positions), self.depth[t], float(near), float(far))
-        return table
+    frames: np.ndarray  # [T, H, W, 3] uint8, exact RGB, black where nothing is tracked
+    object_index: np.ndarray  # [T, H, W] int32, index into `Shot.meshes`, holdouts included; -1 for the background
+    depth: np.ndarray  # [T, H, W] float32, metres along the camera's axis; inf for the background
+    rule: MeshRule  # the color rule of the shot's surfaces
+    points: PointTracks | None  # the points that were drawn, in mode "points"
 
 
 def tracking_video(
@@ -70,7 +41,6 @@ def tracking_video(
     points: int = 4900,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    cancel: Callable[[], bool] | None = None,
     threads: int | None = None,
 ) -> TrackingVideo:
     """Draw the tracking video of a shot.
@@ -80,20 +50,18 @@ def tracking_video(
         mode: "mesh" colors every surface point (see `MeshRule`); "points" draws sampled points (see `points`).
         points: number of points, in mode "points".
         seed: which points are chosen, in mode "points".
-        progress: called as progress(done, total) after every frame, in the calling thread.
-        cancel: called before every frame; returns whether to stop.
+        progress: called as progress(done, total) after every frame, in the calling thread; what it raises ends the
+            drawing.
         threads: number of frames drawn at a time; one for each core if None.
 
     Raises:
         ShotError: "no-tracks", the first frame shows no surface to follow; or what `Shot.check_values` finds.
         UsageError: unknown mode, or fewer than one point.
-        CancelledError: `cancel` returned True.
     """
     if mode not in ("mesh", "points"):
         raise UsageError("unknown-control", f"There is no tracking mode {mode!r}.", "Use mesh or points.")
     if mode == "points" and points < 1:
         raise UsageError("no-points", f"{points} tracking points were asked for.", "Ask for one or more.")
-    _check_cancel(cancel)
     shot.check_values()  # The kernels trust indices.
     rule = mesh_rule(shot)
     tracks = _check_first_frame(shot, points if mode == "points" else None, seed)
@@ -119,7 +87,7 @@ def tracking_video(
             rasters.put(raster)
 
     with ThreadPoolExecutor(workers) as pool:
-        for done, future in enumerate(_completed(pool, draw_frame, count, workers, cancel), 1):
+        for done, future in enumerate(_completed(pool, draw_frame, count, workers), 1):
             future.result()
             if progress:
                 progress(done, count)
@@ -131,7 +99,6 @@ def _completed(
     work: Callable[[int], None],
     count: int,
     workers: int,
-    cancel: Callable[[], bool] | None,
 ) -> Iterator[Future[None]]:
     """Yield futures of work(0) … work(count - 1) as they end.
 
@@ -139,7 +106,6 @@ def _completed(
     """
     pending: set[Future[None]] = set()
     for t in range(count):
-        _check_cancel(cancel)
         pending.add(pool.submit(work, t))
         if len(pending) >= workers:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -159,8 +125,8 @@ def _draw_frame(video: TrackingVideo, raster: ShotRaster, t: int) -> None:
 def _check_first_frame(shot: Shot, points: int | None, seed: int) -> PointTracks | None:
     """Raise ShotError unless the first frame shows a mesh; return the chosen points if a number is given."""
     raster = ShotRaster(shot)
-    labels = np.unique(raster.draw(0).label)
-    if not any(label != NOTHING and not shot.meshes[label].holdout for label in labels):
+    raster.draw(0)
+    if not shows_surface(raster).any():
         raise ShotError(
             "no-tracks",
             f"Camera '{shot.camera.name}' sees no mesh in the first frame ({shot.frame_numbers[0]:g}), so there is "
@@ -168,8 +134,3 @@ def _check_first_frame(shot: Shot, points: int | None, seed: int) -> PointTracks
             "Point it at the meshes, make them visible in the render, or begin at a frame that shows them.",
         )
     return None if points is None else choose_points(raster, points, seed)
-
-
-def _check_cancel(cancel: Callable[[], bool] | None) -> None:
-    if cancel is not None and cancel():
-        raise CancelledError()

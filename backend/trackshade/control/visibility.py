@@ -17,37 +17,6 @@ from trackshade.control.compiling import kernel
 RELATIVE = 1e-3  # of the depth, added to the slope: covers float32 and curvature within a pixel
 
 
-def is_visible(
-    vertices: np.ndarray,  # [N, 4] screen vertices, see `raster`
-    depth: np.ndarray,  # [H, W] float32, metres along the camera's axis, inf for the background
-    near: float = 1e-6,
-    far: float = math.inf,
-) -> np.ndarray:
-    """Return which points are visible, [N] bool; `near` and `far` are limits of the depth, metres."""
-    out = np.empty(len(vertices), np.bool_)
-    _is_visible(vertices, depth, max(near, 1e-6), far, out)
-    return out
-
-
-def depth_limits(
-    depth: np.ndarray,  # [H, W] float32, metres
-    out: np.ndarray,  # [H, W] float32
-) -> None:
-    """Write the greatest depth at which a point in each pixel still counts as visible, metres."""
-    _depth_limits(depth, out)
-
-
-def depth_slopes(
-    depth: np.ndarray,  # [H, W] float32, metres
-    i: np.ndarray,  # [N] rows
-    j: np.ndarray,  # [N] columns
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the change of depth per pixel to the right and downwards, [N] each, metres."""
-    right, down = np.empty(len(i)), np.empty(len(i))
-    _slopes(depth, i, j, right, down)
-    return right, down
-
-
 @kernel
 def _slope(depth, i, j):
     height, width = depth.shape
@@ -65,20 +34,34 @@ def _slope(depth, i, j):
 
 
 @kernel
-def _slopes(depth, i, j, right, down):
+def depth_slopes(
+    depth,  # [H, W] float32, metres
+    i,  # [N] rows
+    j,  # [N] columns
+):
+    """Return the change of depth per pixel to the right and downwards, [N] each, metres."""
+    right, down = np.empty(i.size), np.empty(i.size)
     for n in range(i.size):
         right[n], down[n] = _slope(depth, i[n], j[n])
+    return right, down
 
 
 @kernel
-def _is_visible(vertices, depth, near, far, out):
+def is_visible(
+    vertices,  # [N, 4] screen vertices, see `raster`
+    depth,  # [H, W] float32, metres along the camera's axis, inf for the background
+    near=1e-6,
+    far=math.inf,
+):
+    """Return which points are visible, [N] bool; `near` and `far` are limits of the depth, metres."""
     height, width = depth.shape
+    out = np.zeros(vertices.shape[0], np.bool_)
     for n in range(vertices.shape[0]):
         x, y, q, z = vertices[n, 0], vertices[n, 1], vertices[n, 2], vertices[n, 3]
-        out[n] = False
-        if q > 0.0 and z >= near and z <= far and x >= 0.0 and x < width and y >= 0.0 and y < height:
+        if q > 0.0 and z >= max(near, 1e-6) and z <= far and x >= 0.0 and x < width and y >= 0.0 and y < height:
             i, j = int(y), int(x)
             out[n] = z <= depth[i, j] or z <= _depth_limit(depth, i, j)
+    return out
 
 
 @kernel
@@ -89,7 +72,11 @@ def _depth_limit(depth, i, j):
 
 
 @kernel
-def _depth_limits(depth, out):
+def depth_limits(
+    depth,  # [H, W] float32, metres
+    out,  # [H, W] float32
+):
+    """Write the greatest depth at which a point in each pixel still counts as visible, metres."""
     for i in range(depth.shape[0]):
         for j in range(depth.shape[1]):
             out[i, j] = _depth_limit(depth, i, j)

@@ -47,11 +47,8 @@ def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """Yield a path beside `path` to write to; what is written there becomes `path` when the block ends.
 
     The folder is created where it is missing. The yielded name has the suffix of `path`, because libraries choose a
-    format by it. After an error in the block, the temporary file is deleted and `path` is as before.
-
-    Args:
-        path: The file to write. An existing one is replaced.
-        sync: Whether the data has to be on the disk before the file appears.
+    format by it. After an error in the block, the temporary file is deleted and `path` is as before. With `sync`, the
+    data is on the disk before the file appears.
 
     Raises:
         OSError: The file cannot be written or renamed.
@@ -114,11 +111,7 @@ def atomic_folder(
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Write a file in one step; with `private`, only this user may read it (mode 0600).
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Write a file in one step; with `private`, only this user may read it (mode 0600). Raise OSError."""
     with atomic_file(path) as temporary:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with open(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as file:

@@ -38,15 +38,10 @@ _CURVE_TOLERANCE = 2e-3  # of linear light: half a level in the middle greys
 
 @dataclass(frozen=True)
 class Curve:
-    """A tone curve from stored values 0..1 to linear light 0..1.
+    """A tone curve from stored values 0..1 to linear light 0..1."""
 
-    Attributes:
-        kind: "srgb", "gamma", "table" or "parameters".
-        values: The exponent, the table's entries, or g, a, b, c, d, e, f of ICC's parametric curves.
-    """
-
-    kind: str = "srgb"
-    values: tuple[float, ...] = ()
+    kind: str = "srgb"  # "srgb", "gamma", "table" or "parameters"
+    values: tuple[float, ...] = ()  # the exponent, the table's entries, or g, a, b, c, d, e, f as in ICC profiles
 
     def __call__(self, stored: Float64) -> Float64:
         """Convert stored values to linear light, elementwise."""
@@ -64,17 +59,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Encoding:
-    """The conversion from stored values to linear light with sRGB's primaries.
+    """The conversion from stored values to linear light with sRGB's primaries."""
 
-    Attributes:
-        name: Name shown to the user.
-        curves: Tone curves of red, green and blue.
-        matrix: Rows of [3, 3] from linear light with the file's primaries; None if those are sRGB's.
-    """
-
-    name: str
-    curves: tuple[Curve, Curve, Curve]
-    matrix: tuple[tuple[float, float, float], ...] | None = None
+    name: str  # shown to the user
+    curves: tuple[Curve, Curve, Curve]  # of red, green and blue
+    matrix: tuple[tuple[float, float, float], ...] | None = None  # [3, 3] from the file's primaries; None for sRGB's
 
     @property
     def is_srgb(self) -> bool:
@@ -102,11 +91,9 @@ def named_encoding(name: str) -> Encoding:
 
 
 def encoding_of_chromaticities(primaries: tuple[float, ...] | None, exponent: float | None) -> Encoding:
-    """Return the encoding of a PNG's cHRM and gAMA chunks.
+    """Return the encoding of a PNG's cHRM and gAMA chunks; sRGB's primaries and curve for None.
 
-    Args:
-        primaries: x and y of red, green, blue and white; None for sRGB's.
-        exponent: Exponent from stored values to light; None for sRGB's curve.
+    `primaries` are x and y of red, green, blue and white; `exponent` leads from stored values to light.
     """
     curve = Curve() if exponent is None else Curve("gamma", (exponent,))
     matrix = None if primaries is None else _matrix_of_primaries(primaries)

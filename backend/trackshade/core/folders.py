@@ -66,9 +66,8 @@ def choose_models_dir(folder: Path | None) -> None:
     """
     variable = os.environ.get("TRACKSHADE_MODELS")
     if variable and folder != _expanded(variable):
-        raise UsageError(
-            "models-folder-set", f"TRACKSHADE_MODELS is set to {variable}.", "Change or unset that variable."
-        )
+        fix = "Change or unset that variable."
+        raise UsageError("models-folder-set", f"TRACKSHADE_MODELS is set to {variable}.", fix)
     write_json(home() / PLACES, {} if folder is None else {"models": str(folder.absolute())})
 
 

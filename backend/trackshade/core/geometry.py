@@ -45,32 +45,19 @@ def camera_to_blender(world_to_camera_matrix: ArrayLike) -> Matrix:
 
 def intrinsics(
     *,
-    lens: float,
-    sensor_width: float,
-    sensor_height: float,
-    sensor_fit: str,
-    shift_x: float,
-    shift_y: float,
-    size: tuple[int, int],
-    pixel_aspect: tuple[float, float] = (1.0, 1.0),
+    lens: float,  # focal length in millimetres
+    sensor_width: float,  # millimetres
+    sensor_height: float,  # millimetres
+    sensor_fit: str,  # "AUTO", "HORIZONTAL" or "VERTICAL"
+    shift_x: float,  # a share of the fitted side
+    shift_y: float,  # a share of the fitted side
+    size: tuple[int, int],  # rendered (width, height) in pixels
+    pixel_aspect: tuple[float, float] = (1.0, 1.0),  # (x, y) as in Blender's output settings
 ) -> Matrix:
-    """Compute the pinhole intrinsics of a Blender perspective camera.
+    """Compute the pinhole intrinsics of a Blender perspective camera: [3, 3] float64, pixels.
 
     Follows Blender's `BKE_camera_params_compute_viewplane`: with sensor fit AUTO the sensor width spans the longer
     side, and a shift is a share of the fitted side.
-
-    Args:
-        lens: Focal length in millimetres.
-        sensor_width: Millimetres.
-        sensor_height: Millimetres.
-        sensor_fit: "AUTO", "HORIZONTAL" or "VERTICAL".
-        shift_x: Horizontal shift, a share of the fitted side.
-        shift_y: Vertical shift, a share of the fitted side.
-        size: Rendered (width, height) in pixels.
-        pixel_aspect: (x, y) as in Blender's output settings.
-
-    Returns:
-        [3, 3] float64, pixels.
     """
     sensor = sensor_height if sensor_fit == "VERTICAL" else sensor_width
     return _intrinsics(lens / sensor, sensor_fit, shift_x, shift_y, size, pixel_aspect)
@@ -79,9 +66,7 @@ def intrinsics(
 def orthographic_intrinsics(*, ortho_scale: float, **frame: Any) -> Matrix:
     """Compute a Blender orthographic camera's intrinsics: [3, 3] float64, focal entries in pixels per metre.
 
-    Args:
-        ortho_scale: Metres that the fitted side spans.
-        **frame: `sensor_fit`, `shift_x`, `shift_y`, `size` and `pixel_aspect` as in `intrinsics`.
+    The fitted side spans `ortho_scale` metres. `frame` holds the arguments of `intrinsics` from `sensor_fit` on.
     """
     return _intrinsics(1.0 / ortho_scale, **frame)
 

@@ -60,29 +60,17 @@ _LINEAR_SPACES = {
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """The header of an image file.
+    """The header of an image file."""
 
-    Attributes:
-        format: "PNG", "JPEG", "TIFF", "WebP", "BMP", "OpenEXR" or "Radiance HDR".
-        stored_size: (width, height) in pixels, before `orientation` is applied.
-        bits: Bits per channel after decoding: 8, 16, or 32 for floating point.
-        alpha: "none", "straight" or "premultiplied".
-        orientation: EXIF orientation, 1 to 8.
-        encoding: How stored values are converted to linear light with sRGB's primaries.
-        linear_space: Blender's color space of floating-point values, otherwise "".
-        notes: Sentences about color conversions that are applied.
-        warnings: Sentences about color conversions that are not possible.
-    """
-
-    format: str
-    stored_size: tuple[int, int]
-    bits: int = 8
-    alpha: str = "none"
-    orientation: int = 1
-    encoding: Encoding = SRGB
-    linear_space: str = ""
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    format: str  # "PNG", "JPEG", "TIFF", "WebP", "BMP", "OpenEXR" or "Radiance HDR"
+    stored_size: tuple[int, int]  # (width, height) in pixels, before `orientation` is applied
+    bits: int = 8  # bits per channel after decoding: 8, 16, or 32 for floating point
+    alpha: str = "none"  # "none", "straight" or "premultiplied"
+    orientation: int = 1  # EXIF orientation, 1 to 8
+    encoding: Encoding = SRGB  # how stored values are converted to linear light with sRGB's primaries
+    linear_space: str = ""  # Blender's color space of floating-point values, otherwise ""
+    notes: tuple[str, ...] = ()  # sentences about color conversions that are applied
+    warnings: tuple[str, ...] = ()  # sentences about color conversions that are not possible
 
     @property
     def size(self) -> tuple[int, int]:
@@ -127,10 +115,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def read_image_bytes(path: Path) -> tuple[bytes, ImageHeader]:
-    """Read an image file and check that it is complete.
-
-    Returns:
-        The file's bytes, and its header.
+    """Read an image file's bytes and its header, and check that it is complete.
 
     Raises:
         ShotError: The file cannot be read, is not an image, has an unsupported format or is damaged.

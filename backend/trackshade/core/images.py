@@ -15,16 +15,11 @@ from trackshade.core.atomic_files import writing
 _MIN_SQUARED_ERROR = 1e-6  # squared levels: equal images have a PSNR of 108 dB instead of an infinite one
 
 
-def write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an image as a PNG file in its simplest form (PNG specification, third edition).
-
-    Args:
-        path: The file.
-        image: [H, W, 3] uint8 sRGB.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
+def write_png(
+    path: Path,
+    image: NDArray[np.uint8],  # [H, W, 3] sRGB
+) -> None:
+    """Write an image as a PNG file in its simplest form (PNG specification, third edition). Raise OutputError."""
     height, width = image.shape[:2]
     rows: np.ndarray = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with its filter: none
     rows[:, 1:] = image.reshape(height, -1)
@@ -43,11 +38,7 @@ def psnr(
     image: np.ndarray,  # the same shape
     mask: np.ndarray | None = None,  # [..., H, W] bool
 ) -> float:
-    """Compute the peak signal-to-noise ratio in dB over all pixels, or over those of `mask`.
-
-    Returns:
-        NaN where the mask is empty.
-    """
+    """Compute the peak signal-to-noise ratio in dB over all pixels, or those of `mask`; NaN if that is empty."""
     squares = (truth.astype(np.float32) - image.astype(np.float32)) ** 2
     if mask is not None:
         squares = squares[mask]

@@ -50,9 +50,6 @@ def this_python(*arguments: str) -> ProcessCommand:
     """Describe this interpreter again, with the same packages and at least as much isolation as this process.
 
     Folders in PYTHONPATH are passed on if this process searches them: a cluster or studio may provide packages there.
-
-    Args:
-        *arguments: "-m" and a module or "-c" and code, and their arguments.
     """
     flags = ["-P", *["-E"] * bool(sys.flags.ignore_environment), *["-s"] * bool(sys.flags.no_user_site)]
     if sys.flags.isolated:
@@ -71,10 +68,6 @@ def environment_python(python: str | os.PathLike[str], *arguments: str) -> Proce
     a studio for Blender) are not passed on. If it is the interpreter of this process, it finds the same `trackshade`.
     Packages installed for it with `pip install --user` are found.
 
-    Args:
-        python: The interpreter, a path or a name to look up.
-        *arguments: Its arguments.
-
     Raises:
         FileNotFoundError: There is no such program on the path.
     """
@@ -87,23 +80,12 @@ def environment_python(python: str | os.PathLike[str], *arguments: str) -> Proce
 
 
 def isolated_python(python: str | os.PathLike[str], *arguments: str) -> ProcessCommand:
-    """Describe an interpreter in isolated mode: without variables of Python and without the user's packages.
-
-    Raises:
-        FileNotFoundError: There is no such program on the path.
-    """
+    """Describe an interpreter in isolated mode: without variables of Python and without the user's packages."""
     return ProcessCommand([_resolve(python), "-I", *arguments], _variables(_without_python(os.environ)))
 
 
 def blender(binary: str, *arguments: str) -> ProcessCommand:
-    """Describe a Blender.
-
-    Its Python is isolated: neither the current folder nor PYTHONPATH is searched unless it is started with
-    `--python-use-system-env`.
-
-    Raises:
-        FileNotFoundError: There is no such program on the path.
-    """
+    """Describe a Blender, whose Python searches neither the current folder nor PYTHONPATH by default."""
     return ProcessCommand([absolute_program(binary), *arguments], _variables(dict(os.environ)))
 
 
@@ -135,10 +117,7 @@ def find_program(name: str) -> str | None:
 def absolute_program(program: str | os.PathLike[str]) -> str:
     """Return the absolute path of a program: a bare name is looked up, a path is relative to the current folder.
 
-    Links are not followed: the interpreter of a virtual environment is one.
-
-    Raises:
-        FileNotFoundError: There is no such program on the path.
+    Links are not followed: the interpreter of a virtual environment is one. Raise FileNotFoundError.
     """
     path = os.fspath(program)
     if os.path.dirname(path):
@@ -181,10 +160,8 @@ def _is_alive_on_windows(pid: int) -> bool:
 def die_with_parent(parent: int) -> None:
     """On Linux, makes the kernel kill this process when its parent ends (prctl(2)), even if it is stuck in a library.
 
-    On other systems, `call_when_input_closes` is what notices the end of the parent.
-
-    Args:
-        parent: Process id of the parent that started this process, which may have ended before this call.
+    On other systems, `call_when_input_closes` is what notices the end of the parent. The parent is given by its
+    process id, as it may have ended before this call.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -263,9 +240,6 @@ def _searched_folders(python_path: str) -> list[str]:
 
 
 def _package_folder() -> str | None:
-    """Return the folder that `trackshade` was imported from.
-
-    It is None for an installed package, whose folder must not come before the standard library.
-    """
+    """Return the folder of `trackshade`; None for an installed one, which must not precede the standard library."""
     folder = Path(trackshade.__file__).absolute().parents[1]
     return None if folder.name in ("site-packages", "dist-packages") else str(folder)

@@ -15,12 +15,7 @@ _BLOCK_ROWS = 64  # rows of the source that are converted and filtered at a time
 
 
 def crop_to_frame(image: NDArray[Any], fit: SizeFit, size: tuple[int, int]) -> NDArray[np.float64]:
-    """Resample an image of the model's size to the scene's frame.
-
-    Args:
-        image: [h, w, C] of the model's size.
-        fit: How the model's image lies over the scene's frame.
-        size: (width, height) that the frame is rendered at, pixels.
+    """Resample an image [h, w, C] of the model's size to the scene's frame, which is rendered at `size`, pixels.
 
     Returns:
         [height, width, C]. Pixels that the model did not see repeat the image's edges.
@@ -55,21 +50,15 @@ def _model_to_frame(fit: SizeFit, size: tuple[int, int]) -> tuple[tuple[float, f
 
 
 def resample(
-    image: NDArray[Any],
-    size: tuple[int, int],
-    scale: tuple[float, float],
-    offset: tuple[float, float],
+    image: NDArray[Any],  # [H, W, C]
+    size: tuple[int, int],  # (width, height) of the result, pixels
+    scale: tuple[float, float],  # (x, y): new coordinates are old ones times `scale` plus `offset`
+    offset: tuple[float, float],  # (x, y), new pixels
     values: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> NDArray[np.float64]:
     """Resample an image with a triangle filter, as wide as the larger of an old and a new pixel.
 
-    Args:
-        image: [H, W, C].
-        size: (width, height) of the result, pixels.
-        scale: (x, y): new coordinates are old ones times `scale` plus `offset`.
-        offset: (x, y), new pixels.
-        values: Converts some rows [h, W, C] to the values that are averaged, such as linear light. By default the
-            image's values are averaged as they are.
+    If `values` is given, it converts some rows [h, W, C] to the values that are averaged, such as linear light.
 
     Returns:
         [height, width, C]. Beyond the image, its edges are repeated.

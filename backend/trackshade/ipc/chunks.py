@@ -92,21 +92,13 @@ _DIMENSIONS = {"packed": 1, "first_frame": 3, "input_render": 4}  # of the optio
 
 @dataclass(frozen=True)
 class Manifest:
-    """A shot as it is sent: its header, its arrays, and the two optional images.
+    """A shot as it is sent: its header, its arrays, and the two optional images."""
 
-    Attributes:
-        shot: The shot's header; see `trackshade.shot.encoding`.
-        arrays: The shot's arrays.
-        packed: uint8 [N]: the concatenated bytes of the arrays without chunks.
-        first_frame: uint8 [H, W, 3] sRGB.
-        input_render: uint8 [T, H, W, 3] sRGB.
-    """
-
-    shot: Mapping[str, Any]
-    arrays: tuple[ArrayEntry, ...]
-    packed: ArrayEntry | None = None
-    first_frame: ArrayEntry | None = None
-    input_render: ArrayEntry | None = None
+    shot: Mapping[str, Any]  # the shot's header; see `trackshade.shot.encoding`
+    arrays: tuple[ArrayEntry, ...]  # the shot's arrays
+    packed: ArrayEntry | None = None  # uint8 [N]: the concatenated bytes of the arrays without chunks
+    first_frame: ArrayEntry | None = None  # uint8 [H, W, 3] sRGB
+    input_render: ArrayEntry | None = None  # uint8 [T, H, W, 3] sRGB
 
     def entries(self) -> tuple[ArrayEntry, ...]:
         """Return all arrays with chunks: those of the shot, then the packed one and the images."""

@@ -41,15 +41,7 @@ class ClientKeys:
 
 
 def check_bind(endpoint: str, curve: bool) -> None:
-    """Check that a backend may listen at an address.
-
-    Args:
-        endpoint: `ipc://PATH`, `tcp://127.0.0.1:PORT` or, with CURVE keys, any `tcp://` address.
-        curve: Whether there are CURVE keys.
-
-    Raises:
-        UsageError: It may not.
-    """
+    """Raise UsageError unless a backend may listen at an address: with CURVE keys, at any that begins with `tcp://`."""
     if endpoint.startswith("ipc://"):
         if not 0 < len(os.fsencode(endpoint[6:])) <= IPC_PATH_LIMIT:
             raise UsageError("bad-endpoint", f"The path in {endpoint} is empty or too long for a socket.")

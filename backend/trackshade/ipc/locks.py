@@ -58,17 +58,7 @@ else:
 
 
 def wait_for_lock(path: Path, until: float, pause: float = 0.05) -> FileLock:
-    """Take a lock as soon as its holder releases it.
-
-    Args:
-        path: The lock's file.
-        until: Time after which to give up, monotonic seconds.
-        pause: Seconds between two attempts.
-
-    Raises:
-        BlockingIOError: Another process still holds it.
-        OSError: The file cannot be created.
-    """
+    """Take a lock as soon as its holder releases it; raise BlockingIOError after `until` (monotonic seconds)."""
     while True:
         try:
             return FileLock(path)

@@ -86,12 +86,9 @@ def pack(value: Mapping[str, Any]) -> bytes:
 
 
 def decode(frames: Sequence[Buffer]) -> Message:
-    """Decode frames, the header first.
+    """Decode frames, the header first. Raise ProtocolError if they are not a valid message.
 
     `hello` and `error` are decoded in every protocol version; `v` is the sender's.
-
-    Raises:
-        ProtocolError: The frames are not a valid message.
     """
     header = _header(frames)
     version, kind, number = header["v"], header["type"], header["id"]
@@ -119,7 +116,8 @@ def request_id(frames: Sequence[Buffer]) -> int:
 
 def _header(frames: Sequence[Buffer]) -> dict[str, Any]:
     _require(frames, "malformed-message", "is empty")
-    (header_size, *sizes), most, large = map(len, frames), protocol.MAX_BUFFERS, protocol.MAX_BUFFER_BYTES
+    header_size, *sizes = map(len, frames)
+    most, large = protocol.MAX_BUFFERS, protocol.MAX_BUFFER_BYTES
     _require(len(sizes) <= most, "oversized-message", f"has more than {most} buffers")
     _require(header_size <= protocol.MAX_HEADER_BYTES, "oversized-message", f"has a header of {header_size} bytes")
     _require(max(sizes, default=0) <= large, "oversized-message", f"has a buffer of more than {large} bytes")

@@ -21,11 +21,7 @@ _FETCH_AGAIN = "Fetch the model again."
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of a checkpoint.
-
-    Raises:
-        ModelError: if the file is missing or damaged.
-    """
+    """Read a JSON object of a checkpoint. Raise ModelError if the file is missing or damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -40,8 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def weight_files(folder: Path) -> list[Path]:
     """List the safetensors files of a component folder: one file, or the shards that its index names.
 
-    Raises:
-        ModelError: if the index is damaged or names files outside the folder.
+    Raise ModelError if the index is damaged or names files outside the folder.
     """
     indices = sorted(folder.glob("*.safetensors.index.json"))
     if not indices:
@@ -56,8 +51,7 @@ def weight_files(folder: Path) -> list[Path]:
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Read the names and shapes of all stored tensors from the headers of a component's files.
 
-    Raises:
-        ModelError: if weights are missing or damaged.
+    Raise ModelError if weights are missing or damaged.
     """
     files = weight_files(folder)
     if not files:
@@ -75,13 +69,8 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def check_strictly(cls: Any, path: str | Path, subfolder: str | None = None) -> None:
     """Compare the stored tensors with those of a model built from the stored configuration (on the meta device).
 
-    Args:
-        cls: Model class of diffusers' kind.
-        path: Folder of the component, or of the pipeline if `subfolder` is given.
-        subfolder: Folder of the component in `path`.
-
-    Raises:
-        ModelError: naming missing and unexpected tensors and those of another shape.
+    `path` is the folder of the component, or of the pipeline if `subfolder` is given. Raise ModelError naming missing
+    and unexpected tensors and those of another shape.
     """
     import torch
 

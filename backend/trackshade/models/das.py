@@ -63,15 +63,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         """Build a tracking transformer around a base transformer, with which it shares no tensor.
 
         The tracking blocks start as copies of the first blocks, the combine linears at zero, so that the new model
-        predicts what the base predicts.
-
-        Args:
-            base: Transformer to start from.
-            num_tracking_blocks: Number of tracking blocks.
-            config: Further arguments of the constructor, for subclasses.
-
-        Raises:
-            ModelError: if the base has parameters that CogVideoX does not have.
+        predicts what the base predicts. `config` are further arguments of the constructor, for subclasses. Raise
+        ModelError if the base has parameters that CogVideoX does not have.
         """
         base_config = {key: value for key, value in base.config.items() if not key.startswith("_")}
         model = cls(**base_config, num_tracking_blocks=num_tracking_blocks, **config).to(base.dtype)
@@ -86,8 +79,7 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs: Any):
         """Load from a local folder, strictly.
 
-        Raises:
-            ModelError: naming the tensors that are missing, unexpected or of another shape.
+        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
         """
         kwargs.setdefault("use_safetensors", True)
         check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))

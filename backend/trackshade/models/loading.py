@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COMPONENTS: dict[str, dict[str, str]] = {
     "vae": {
         "AutoencoderKLCogVideoX": "diffusers:AutoencoderKLCogVideoX",
-        "PatchAutoencoder": "trackshade.models:PatchAutoencoder",
+        "PatchAutoencoder": "trackshade.models.patch_autoencoder:PatchAutoencoder",
     },
     "text_encoder": {"T5EncoderModel": "transformers:T5EncoderModel"},
     "tokenizer": {
@@ -33,10 +33,10 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "TokenizersBackend": "transformers:PreTrainedTokenizerFast",  # its name since transformers 5
     },
     "transformer": {
-        "TrackingTransformer3DModel": "trackshade.models:TrackingTransformer3DModel",
-        "WarpGuidedTransformer3DModel": "trackshade.models:WarpGuidedTransformer3DModel",
+        "TrackingTransformer3DModel": "trackshade.models.das:TrackingTransformer3DModel",
+        "WarpGuidedTransformer3DModel": "trackshade.models.warp_guided:WarpGuidedTransformer3DModel",
         # The published checkpoint's name.
-        "CogVideoXTransformer3DModelTracking": "trackshade.models:TrackingTransformer3DModel",
+        "CogVideoXTransformer3DModelTracking": "trackshade.models.das:TrackingTransformer3DModel",
     },
     "scheduler": {
         "CogVideoXDDIMScheduler": "diffusers:CogVideoXDDIMScheduler",
@@ -46,21 +46,13 @@ COMPONENTS: dict[str, dict[str, str]] = {
 
 
 def read_index(folder: Path, exclude: Collection[str] = ()) -> dict[str, str]:
-    """Read which class each component of a checkpoint has.
+    """Read which class each component of a checkpoint has; those in `exclude` need not be named.
 
-    Args:
-        folder: Folder in diffusers' layout.
-        exclude: Components that need not be named.
-
-    Raises:
-        ModelError: if there is no index, if it is damaged, or if it names other classes than those in COMPONENTS.
+    Raise ModelError if there is no index, it is damaged, or it names other classes than those in COMPONENTS.
     """
     if not (folder / INDEX).is_file():
-        raise ModelError(
-            "not-a-checkpoint",
-            f"{folder} has no {INDEX}.",
-            "Choose the folder of a checkpoint in diffusers' layout, the one with its transformer and vae folders.",
-        )
+        fix = "Choose the folder of a checkpoint in diffusers' layout, the one with its transformer and vae folders."
+        raise ModelError("not-a-checkpoint", f"{folder} has no {INDEX}.", fix)
     index, class_names = read_json(folder / INDEX), {}
     for name, known in COMPONENTS.items():
         if name in exclude:
@@ -86,12 +78,9 @@ def transformer_class_name(config: Mapping[str, Any]) -> str:
 
 
 def component_class(name: str, class_name: str, folder: Path) -> Any:
-    """Import the class of a component.
+    """Import the class of a component, by what model_index.json says.
 
-    Args:
-        name: Component, a key of COMPONENTS.
-        class_name: What model_index.json says.
-        folder: The component's folder, whose configuration decides between the kinds of transformer.
+    The configuration in the component's folder decides between the kinds of transformer.
     """
     if name == "transformer" and class_name != "WarpGuidedTransformer3DModel":
         class_name = transformer_class_name(read_json(folder / "config.json"))
@@ -104,8 +93,7 @@ def load_components(folder: Path, dtype: torch.dtype, given: Mapping[str, Any] |
 
     The patch autoencoder stays in float32: it is small, and its decoding is the result.
 
-    Raises:
-        ModelError: naming what is missing or wrong.
+    Raise ModelError naming what is missing or wrong.
     """
     components: dict[str, Any] = dict(given or {})
     for name, class_name in read_index(folder, components).items():

@@ -75,8 +75,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """Load from a local folder, strictly.
 
-        Raises:
-            ModelError: naming the tensors that are missing, unexpected or of another shape.
+        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
         """
         kwargs.setdefault("use_safetensors", True)
         check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))

@@ -26,15 +26,11 @@ _SQUARE = 4  # px, side of the squares in which the sky's extent is searched
 
 @dataclass(frozen=True)
 class WarpedFrames:
-    """The first frame warped along the tracks.
+    """The first frame warped along the tracks."""
 
-    Attributes:
-        colors: [B, T, 3, H, W] in the units of the first frame.
-        visibility: [B, T, 1, H, W] 1 where the first frame shows the pixel's surface, or where there is no track now
-            and was none then; 0 elsewhere.
-    """
-
-    colors: torch.Tensor
+    colors: torch.Tensor  # [B, T, 3, H, W] in the units of the first frame
+    # [B, T, 1, H, W] 1 where the first frame shows the pixel's surface, or where there is no track now and was none
+    # then; 0 elsewhere
     visibility: torch.Tensor
 
 
@@ -76,12 +72,12 @@ def warp_first_frame(
 
 
 def _dilate(mask: torch.Tensor) -> torch.Tensor:
-    """[B, T, 1, H, W] with the neighboring pixels."""
+    """Return [B, T, 1, H, W] with the neighboring pixels."""
     return F.max_pool2d(mask.flatten(0, 1), 3, 1, 1).unflatten(0, mask.shape[:2])
 
 
 def _connected(seeds: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
-    """[B, T, 1, H, W] 1 where pixels of a region are connected to a seed within it, in squares of a few pixels."""
+    """Return 1 where a region is connected to a seed within it, in squares of a few pixels, [B, T, 1, H, W]."""
     height, width = region.shape[-2:]
     found, within = (F.max_pool2d(x.flatten(0, 1), _SQUARE, ceil_mode=True) for x in (seeds, region))
     for _ in range(sum(within.shape[-2:])):
@@ -101,20 +97,20 @@ def dequantize_coordinates(
 
 
 def _pixel_coordinates(coordinates: torch.Tensor) -> torch.Tensor:
-    """[B, 1, 4, H, W] of the first frame -> [B, 1, 3, H, W]: the pixels' own centers, and the inverse depth."""
+    """Return the pixels' own centers, and the inverse depth, [B, 1, 3, H, W], of the first frame, [B, 1, 4, H, W]."""
     height, width = coordinates.shape[-2:]
     centers = _centers(height, width, coordinates) / coordinates.new_tensor([width, height]).view(2, 1, 1)
     return torch.cat([centers.expand(len(coordinates), 1, -1, -1, -1), coordinates[:, :, 2:3]], dim=2)
 
 
 def _centers(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
-    """[2, H, W] x and y of the pixels' centers, in pixels, with the device and precision of `like`."""
+    """Return x and y [2, H, W] of the pixels' centers, in pixels, with the device and precision of `like`."""
     rows, columns = (torch.arange(n, device=like.device, dtype=like.dtype) + 0.5 for n in (height, width))
     return torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])
 
 
 def _smooth_planes(coordinates: torch.Tensor) -> torch.Tensor:
-    """[B, T, 4, H, W] -> [B, T, 3, H, W]: at each pixel the value of a plane through the similar pixels around it.
+    """Return at each pixel the value of a plane through the similar pixels around it, [B, T, 3, H, W].
 
     Coordinates vary smoothly over a surface. A point-symmetric pair of neighbors that are both similar to the pixel
     leaves the mean unbiased on any slope, so the plane's value at the pixel is the mean over such pairs.
@@ -146,7 +142,7 @@ def _smooth_planes(coordinates: torch.Tensor) -> torch.Tensor:
 
 
 def _sample(first: torch.Tensor, places: torch.Tensor, tracked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Colors of the first frame at `places` [B, T, 3, H, W], and whether the point was visible there.
+    """Sample the first frame at `places` [B, T, 3, H, W], and find whether the point was visible there.
 
     Of the four pixels around a place those count that show its depth; the point was visible if they have at least half
     of the weight. Within a surface the colors are interpolated bicubically, which keeps them sharp; beside its edge
@@ -194,7 +190,7 @@ def _sample(first: torch.Tensor, places: torch.Tensor, tracked: torch.Tensor) ->
 
 
 def _slope(depth: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
-    """[B, 1, H, W] change of the depth from pixel to pixel, summed over the axes.
+    """Return the change [B, 1, H, W] of the depth from pixel to pixel, summed over the axes.
 
     On each axis the smaller change of the two sides counts, which a silhouette does not distort.
     """
@@ -208,14 +204,14 @@ def _slope(depth: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
 
 
 def _interior(depth: torch.Tensor, covered: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
-    """[B, 1, H, W] 1 where the pixels around show one surface."""
+    """Return 1, [B, 1, H, W], where the pixels around show one surface."""
     spread = F.max_pool2d(depth, 3, 1, 1) + F.max_pool2d(-depth, 3, 1, 1)
     single = (spread <= 3 * (_LEVEL + slope)).to(depth.dtype) * covered
     return -F.max_pool2d(-single, 3, 1, 1)
 
 
 def _sample_grid(first: torch.Tensor, places: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
-    """[B, T, 3, H, W]: for each place the mean color of what the first frame shows near it at its depth.
+    """Return for each place the mean color of what the first frame shows near it at its depth, [B, T, 3, H, W].
 
     The first frame is put into a grid of columns, rows and depths (a bilateral grid, Chen, Paris and Durand 2007),
     whose empty cells are filled from the cells around them.

@@ -30,17 +30,11 @@ _DEPTH_OCTAVES = 3
 
 @dataclass(frozen=True)
 class WarpGuidance:
-    """What the tracks and the first frame tell about the video.
+    """What the tracks and the first frame tell about the video."""
 
-    Attributes:
-        tokens: [B, T*h*w/p^2, dim], to be added to the video tokens.
-        warped: [B, T, C, h, w] latents of the first frame warped along the tracks.
-        visibility: [B, T, 1, h, w] share of each cell that the first frame shows, 0 to 1.
-    """
-
-    tokens: torch.Tensor
-    warped: torch.Tensor
-    visibility: torch.Tensor
+    tokens: torch.Tensor  # [B, T*h*w/p^2, dim], to be added to the video tokens
+    warped: torch.Tensor  # [B, T, C, h, w] latents of the first frame warped along the tracks
+    visibility: torch.Tensor  # [B, T, 1, h, w] share of each cell that the first frame shows, 0 to 1
 
     def lerp(self, other: WarpGuidance, weight: float) -> WarpGuidance:
         """Interpolate linearly from this guidance (weight 0) to another one (1), or extrapolate beyond it."""

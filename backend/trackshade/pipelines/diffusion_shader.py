@@ -39,31 +39,21 @@ OUTPUT_TYPES = ("np", "uint8", "pt", "pil", "latent")
 
 @dataclass
 class DiffusionShaderOutput(BaseOutput):
-    """Output of the pipeline.
+    """Output of the pipeline."""
 
-    Attributes:
-        frames: By `output_type`: "np" [B, T, H, W, 3] float in 0..1, "uint8" the same in 8 bits, "pt" tensor
-            [B, T, 3, H, W] in 0..1, "pil" a list of images per video, "latent" [B, L, C, h, w].
-    """
-
+    # by `output_type`: "np" [B, T, H, W, 3] float in 0..1, "uint8" the same in 8 bits, "pt" tensor [B, T, 3, H, W] in
+    # 0..1, "pil" a list of images per video, "latent" [B, L, C, h, w]
     frames: Any
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a stage is conditioned on besides the text.
+    """What a stage is conditioned on besides the text."""
 
-    Attributes:
-        tracking_video: [B, T, 3, H, W] in 0..1.
-        first_frame: [B, 3, H, W] in 0..1, or None.
-        tracking_maps: [B, L, 2C, h, w] latents of the tracking video and of its first frame.
-        image_latents: [B, L, C, h, w] latents of the first frame, then zeros.
-    """
-
-    tracking_video: torch.Tensor
-    first_frame: torch.Tensor | None
-    tracking_maps: torch.Tensor
-    image_latents: torch.Tensor
+    tracking_video: torch.Tensor  # [B, T, 3, H, W] in 0..1
+    first_frame: torch.Tensor | None  # [B, 3, H, W] in 0..1, or None
+    tracking_maps: torch.Tensor  # [B, L, 2C, h, w] latents of the tracking video and of its first frame
+    image_latents: torch.Tensor  # [B, L, C, h, w] latents of the first frame, then zeros
 
 
 @dataclass(frozen=True)
@@ -155,13 +145,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
     ):
         """Load a local folder in diffusers' layout: safetensors only, strictly, and only known classes.
 
-        Args:
-            pretrained_model_name_or_path: The folder.
-            torch_dtype: Precision of the weights.
-            components: Components to use instead of those in the folder.
-
-        Raises:
-            ModelError: naming what is missing or wrong.
+        `components` are used instead of those in the folder. Raise ModelError naming what is missing or wrong.
         """
         return cls(**load_components(Path(pretrained_model_name_or_path), torch_dtype, components))
 
@@ -239,9 +223,8 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         if tracking_range not in TRACKING_RANGES:
             raise ModelError("bad-input", f"There is no tracking range '{tracking_range}'.", "Use training or demo.")
         if output_type not in OUTPUT_TYPES:
-            raise ModelError(
-                "bad-input", f"There is no output type '{output_type}'.", "Use np, uint8, pt, pil or latent."
-            )
+            fix = "Use np, uint8, pt, pil or latent."
+            raise ModelError("bad-input", f"There is no output type '{output_type}'.", fix)
         _, num_frames, _, height, width = tracking_video.shape
         check_shape(
             num_frames,
@@ -331,22 +314,13 @@ class DiffusionShaderPipeline(DiffusionPipeline):
             return None
         p, p_t = config.patch_size, config.patch_size_t
         grid, base = (height // p, width // p), (config.sample_height // p, config.sample_width // p)
+        crops, length, options = None, num_latent_frames, {}
         if p_t is None:  # CogVideoX 1.0
-            return get_3d_rotary_pos_embed(
-                embed_dim=config.attention_head_dim,
-                crops_coords=get_resize_crop_region_for_grid(grid, base[1], base[0]),
-                grid_size=grid,
-                temporal_size=num_latent_frames,
-                device=self._execution_device,
-            )
+            crops = get_resize_crop_region_for_grid(grid, base[1], base[0])
+        else:
+            length, options = (num_latent_frames + p_t - 1) // p_t, {"grid_type": "slice", "max_size": base}
         return get_3d_rotary_pos_embed(
-            embed_dim=config.attention_head_dim,
-            crops_coords=None,
-            grid_size=grid,
-            temporal_size=(num_latent_frames + p_t - 1) // p_t,
-            grid_type="slice",
-            max_size=base,
-            device=self._execution_device,
+            config.attention_head_dim, crops, grid, length, device=self._execution_device, **options
         )
 
     def denoise(
@@ -356,19 +330,9 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         sampling: Sampling,
         first_step: int = 0,
     ) -> torch.Tensor:
-        """Denoise latents.
+        """Denoise latents and return clean ones, [B, L, C, h, w]. Raise CancelledError after `stop`.
 
-        Args:
-            latents: Start noise.
-            conditioning: First frame and tracks.
-            sampling: Steps, guidance, and the callback.
-            first_step: Steps of the call that came before, which the callback's step counts in.
-
-        Returns:
-            Clean latents, [B, L, C, h, w].
-
-        Raises:
-            CancelledError: after `stop`.
+        `first_step` is the number of steps of the call that came before, which the callback's step counts in.
         """
         self._guidance_scale = sampling.guidance_scale
         is_guided, is_tracking_guided = sampling.guidance_scale > 1, sampling.tracking_guidance_scale > 1
@@ -613,7 +577,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
 
 
 def _to_uint8(video: torch.Tensor) -> np.ndarray:
-    """[B, T, 3, H, W] in 0..1 -> [B, T, H, W, 3] 8-bit."""
+    """Convert [B, T, 3, H, W] in 0..1 to [B, T, H, W, 3] 8-bit."""
     return (video * 255).round().byte().movedim(2, -1).cpu().numpy()
 
 

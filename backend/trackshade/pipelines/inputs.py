@@ -15,12 +15,8 @@ from ..core.errors import ModelError
 def to_tensor(value: Any, name: str) -> torch.Tensor:
     """Convert images to a tensor [..., 3, H, W], float32 in 0..1.
 
-    Args:
-        value: 8-bit array [..., H, W, 3], tensor [..., 3, H, W] in 0..1, PIL image, or a list of these.
-        name: What it is, for the error.
-
-    Raises:
-        ModelError: if it is something else.
+    They are an 8-bit array [..., H, W, 3], a tensor [..., 3, H, W] in 0..1, a PIL image, or a list of these. Raise
+    ModelError, which names them by `name`, if they are something else.
     """
     if isinstance(value, Image.Image):
         value = np.asarray(value.convert("RGB"))
@@ -56,15 +52,9 @@ def to_videos(value: Any, batch_size: int) -> torch.Tensor:
 
 
 def to_images(value: Any, batch_size: int, size: tuple[int, int]) -> torch.Tensor:
-    """Convert first frames to [B, 3, H, W] in 0..1; one image serves the whole batch.
+    """Convert first frames (see `to_tensor`) to [B, 3, H, W] in 0..1; one image serves the whole batch.
 
-    Args:
-        value: As for `to_tensor`.
-        batch_size: Number B of images.
-        size: Width and height that they must have, pixels.
-
-    Raises:
-        ModelError: if it is something else, or of another size or number.
+    Raise ModelError if it is something else, or of another size (width, height) or number.
     """
     image = to_tensor(value, "first frame")
     image = image[None] if image.ndim == 3 else image
@@ -83,30 +73,18 @@ def to_images(value: Any, batch_size: int, size: tuple[int, int]) -> torch.Tenso
 def check_shape(
     num_frames: int, size: tuple[int, int], transformer_config: Any, spatial_factor: int, temporal_factor: int
 ) -> None:
-    """Check that the transformer can take a video.
+    """Raise ModelError if the transformer cannot take a video of `size` (width, height).
 
-    Args:
-        num_frames: Number of frames.
-        size: Width and height, pixels.
-        transformer_config: Configuration of the transformer.
-        spatial_factor: Pixels per side of the autoencoder's latent cell.
-        temporal_factor: Frames per latent frame of the autoencoder.
-
-    Raises:
-        ModelError: if it cannot.
+    The autoencoder has `spatial_factor` pixels per side of a latent cell and `temporal_factor` frames per latent frame.
     """
     width, height = size
     cell = spatial_factor * transformer_config.patch_size
     if width % cell or height % cell:
-        raise ModelError(
-            "bad-size", f"{width}x{height} pixels do not divide into cells of {cell}.", f"Choose multiples of {cell}."
-        )
+        fix = f"Choose multiples of {cell}."
+        raise ModelError("bad-size", f"{width}x{height} pixels do not divide into cells of {cell}.", fix)
     if (num_frames - 1) % temporal_factor:
-        raise ModelError(
-            "bad-frames",
-            f"{num_frames} frames are not 1 plus a multiple of {temporal_factor}.",
-            "Choose another frame count.",
-        )
+        fix = "Choose another frame count."
+        raise ModelError("bad-frames", f"{num_frames} frames are not 1 plus a multiple of {temporal_factor}.", fix)
     patch_t = transformer_config.patch_size_t
     if patch_t and ((num_frames - 1) // temporal_factor + 1) % patch_t:
         raise ModelError(
@@ -117,9 +95,8 @@ def check_shape(
     if transformer_config.use_learned_positional_embeddings:
         only = (transformer_config.sample_width * spatial_factor, transformer_config.sample_height * spatial_factor)
         if (width, height) != only:
-            raise ModelError(
-                "bad-size", f"This model takes {only[0]}x{only[1]} pixels, not {width}x{height}.", "Use that size."
-            )
+            fix = "Use that size."
+            raise ModelError("bad-size", f"This model takes {only[0]}x{only[1]} pixels, not {width}x{height}.", fix)
         if num_frames != transformer_config.sample_frames:
             raise ModelError(
                 "bad-frames",

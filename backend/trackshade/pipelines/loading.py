@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config.registry import ModelSpec, is_present, model_folder
 from ..core.errors import ModelError
@@ -28,7 +28,13 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def load_pipeline(
+def load_pipeline(spec: ModelSpec, device: str | None = None, **options: Any) -> DiffusionShaderPipeline:
+    """Load the pipeline of a registered model by the function that its `loader` names; see `load_diffusers`."""
+    module, _, function = spec.loader.partition(":")
+    return getattr(importlib.import_module(module), function)(spec, device=device, **options)
+
+
+def load_diffusers(
     spec: ModelSpec,
     device: str | None = None,
     dtype: torch.dtype | None = None,
@@ -36,10 +42,10 @@ def load_pipeline(
     offload: str = "none",
     vae_tiling: bool | None = None,
 ) -> DiffusionShaderPipeline:
-    """Load the pipeline of a registered model, ready to call.
+    """Load a checkpoint in diffusers' layout, ready to call.
 
     Args:
-        spec: Registry entry; its `loader` names the function that builds the pipeline.
+        spec: Registry entry.
         device: Device of torch. None: the best one of this machine.
         dtype: Precision. None: float32 on a CPU and bfloat16 elsewhere.
         progress: Called with the fraction done and with what is being done.
@@ -51,31 +57,17 @@ def load_pipeline(
     Raises:
         ModelError: if weights are missing, damaged or wrong, memory does not suffice, or there is no such device.
     """
-    module, _, function = spec.loader.partition(":")
-    loader = getattr(importlib.import_module(module), function)
-    return loader(spec, device=device, dtype=dtype, progress=progress, offload=offload, vae_tiling=vae_tiling)
-
-
-def load_diffusers(
-    spec: ModelSpec,
-    device: str | None = None,
-    dtype: torch.dtype | None = None,
-    progress: Progress | None = None,
-    offload: str = "none",
-    vae_tiling: bool | None = None,
-) -> DiffusionShaderPipeline:
-    """Load a checkpoint in diffusers' layout; see `load_pipeline`."""
     report = progress or (lambda fraction, message: None)
     if not is_present(spec):
+        fix = "Reinstall Trackshade." if spec.shipped else f"Fetch them with `trackshade models fetch {spec.name}`."
         raise ModelError(
             "missing-weights",
             f"The weights of {spec.name} are not on this machine (looked in {model_folder(spec)}).",
-            _how_to_get(spec),
+            "Choose its folder again." if spec.folder else fix,
         )
     if offload not in OFFLOADS:
-        raise ModelError(
-            "bad-input", f"There is no offload option '{offload}'.", f"Choose one of {', '.join(OFFLOADS)}."
-        )
+        fix = f"Choose one of {', '.join(OFFLOADS)}."
+        raise ModelError("bad-input", f"There is no offload option '{offload}'.", fix)
     report(0.0, "starting torch")
     import torch
 
@@ -101,20 +93,9 @@ def load_diffusers(
             pipeline.enable_model_cpu_offload(device=torch_device)
         else:
             pipeline.enable_sequential_cpu_offload(device=torch_device)
-        if _has_little_memory(torch_device, spec) if vae_tiling is None else vae_tiling:
+        if vae_tiling is None and torch_device.type == "cuda":
+            vae_tiling = torch.cuda.get_device_properties(torch_device).total_memory < 1.2 * spec.memory_bytes
+        if vae_tiling:
             pipeline.enable_vae_tiling()
     report(1.0, "ready")
     return pipeline
-
-
-def _how_to_get(spec: ModelSpec) -> str:
-    if spec.folder:
-        return "Choose its folder again."
-    return "Reinstall Trackshade." if spec.shipped else f"Fetch them with `trackshade models fetch {spec.name}`."
-
-
-def _has_little_memory(device: torch.device, spec: ModelSpec) -> bool:
-    """Whether a device has less memory than the model's autoencoder needs at once."""
-    import torch
-
-    return device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < 1.2 * spec.memory_bytes

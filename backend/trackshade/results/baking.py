@@ -49,21 +49,13 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class BakeOptions:
-    """What to bake.
+    """What to bake."""
 
-    Attributes:
-        size: texels along a side; None for the resolution of the frames, at most 2048.
-        objects: names of the meshes; empty for all.
-        coordinates: shot file with the texture coordinates to use instead of the result's, by mesh.
-        shot: shot file for a result that does not hold its own.
-        projection: whether to write the files for projecting, too.
-    """
-
-    size: int | None = None
-    objects: tuple[str, ...] = ()
-    coordinates: Path | None = None
-    shot: Path | None = None
-    projection: bool = False
+    size: int | None = None  # texels along a side; None for the resolution of the frames, at most 2048
+    objects: tuple[str, ...] = ()  # names of the meshes; empty for all
+    coordinates: Path | None = None  # shot file with the texture coordinates to use instead of the result's, by mesh
+    shot: Path | None = None  # shot file for a result that does not hold its own
+    projection: bool = False  # whether to write the files for projecting, too
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> BakeOptions:
@@ -104,11 +96,8 @@ def bake_result(
     options = options or BakeOptions()
     threads = threads or os.cpu_count() or 1
     if options.size is not None and not SMALLEST <= options.size <= LARGEST:
-        raise UsageError(
-            "bad-texture-size",
-            f"A texture of {options.size} × {options.size} cannot be made.",
-            f"Choose a size from {SMALLEST} to {LARGEST}.",
-        )
+        fix = f"Choose a size from {SMALLEST} to {LARGEST}."
+        raise UsageError("bad-texture-size", f"A texture of {options.size} × {options.size} cannot be made.", fix)
     shot = _read_shot(folder, options.shot)
     meshes = _select_meshes(shot, options.objects)
     video = _read_frames(folder, len(shot.frame_numbers), shot.size)
@@ -145,9 +134,8 @@ def _read_shot(folder: Path, other: Path | None) -> Shot:
         record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         digest = record["shot"]["digest"]
     except FileNotFoundError as error:
-        raise OutputError(
-            "no-result", f"There is no result in {folder}: job.json is missing.", "Choose the folder of a finished job."
-        ) from error
+        fix = "Choose the folder of a finished job."
+        raise OutputError("no-result", f"There is no result in {folder}: job.json is missing.", fix) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
             "damaged-result", f"The result in {folder} is damaged: job.json cannot be read.", "Shade the shot again."
@@ -161,9 +149,8 @@ def _read_shot(folder: Path, other: Path | None) -> Shot:
         )
     shot = Shot.load(path)
     if shot_digest(shot) != digest:
-        raise ShotError(
-            "another-shot", f"{path} is not the shot that the result in {folder} was made from.", "Name the right one."
-        )
+        fix = "Name the right one."
+        raise ShotError("another-shot", f"{path} is not the shot that the result in {folder} was made from.", fix)
     return shot
 
 
@@ -285,11 +272,8 @@ def _coordinates_of(shot: Shot, n: int, given: dict[tuple[int, int], np.ndarray]
         if uv is not None and not any(shot.geometries[index].same_points(shot.geometries[k]) for k in found):
             found[index] = uv
     if not found:
-        raise ShotError(
-            "no-coordinates",
-            f"'{track.name}' has no texture coordinates.",
-            "Bake it from Blender, which unwraps such meshes on a UV map of their own.",
-        )
+        fix = "Bake it from Blender, which unwraps such meshes on a UV map of their own."
+        raise ShotError("no-coordinates", f"'{track.name}' has no texture coordinates.", fix)
     for uv in found.values():
         check_coordinates(track.name, uv)
     return found

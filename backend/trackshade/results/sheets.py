@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from trackshade.control.raster import barycentric
+from trackshade.control.locate import points_at, shows_surface
 from trackshade.control.scene import ShotRaster
 from trackshade.results.texture.gather import gather_colors
 from trackshade.results.texture.heat import LEVELS, color_map
@@ -117,20 +117,17 @@ def variation_in_frame(
         The variation [H, W] float32, levels, NaN for points that are visible in fewer than two frames; and [H, W] bool,
         where the frame shows a surface that is no holdout.
     """
-    shot = views.shot
-    raster = ShotRaster(shot)
-    buffers = raster.draw(t)
-    holdout = np.array([mesh.holdout for mesh in shot.meshes] + [True])  # the last entry is label -1, nothing
-    has = ~holdout[buffers.label]
+    raster = ShotRaster(views.shot)
+    triangle = raster.draw(t).triangle.ravel()
+    has = shows_surface(raster)
     values = np.full(has.size, np.nan, np.float32)
-    for mesh in np.unique(buffers.label[has]):
-        pixels = np.flatnonzero(has & (buffers.label == mesh))
-        geometry = shot.meshes[mesh].geometry_at(t)
-        triangles = shot.geometries[geometry].triangles
-        _, weights = barycentric(buffers, pixels, raster.vertices(mesh, t), triangles)
-        start = np.arange(len(pixels) + 1)
-        points = TargetPoints(pixels, start, buffers.triangle.ravel()[pixels], weights[:, 1:].astype(np.float32))
-        values[pixels] = gather_colors(views, video, int(mesh), points, threads, geometry=geometry).variation
+    pixels = np.flatnonzero(has)
+    shown = points_at(raster, t, pixels)
+    for mesh in np.unique(shown.mesh).tolist():
+        here, weights = pixels[shown.mesh == mesh], shown.weights[shown.mesh == mesh, 1:].astype(np.float32)
+        points = TargetPoints(here, np.arange(len(here) + 1), triangle[here], weights)
+        geometry = views.shot.meshes[mesh].geometry_at(t)
+        values[here] = gather_colors(views, video, mesh, points, threads, geometry=geometry).variation
     return values.reshape(has.shape), has
 
 

@@ -10,8 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-# Nearly lossless. One thread, so that equal frames make equal files on every machine.
-_OPTIONS = {"crf": "12", "preset": "medium", "profile": "high"}
+_NEARLY_LOSSLESS = {"crf": "12", "preset": "medium", "profile": "high"}
+_LOSSLESS = {"qp": "0", "preset": "medium"}
 
 
 def frame_rate(fps: float) -> Fraction:
@@ -32,40 +32,42 @@ def write_video(
     path: Path,
     frames: np.ndarray,  # [T, H, W, 3] uint8 sRGB
     fps: float,
+    lossless: bool = False,
 ) -> None:
     """Write frames as an MP4 of their size; an odd edge is doubled to become even.
 
     H.264 with 4:2:0 chroma, which every player opens; limited range, BT.709 primaries and matrix, the sRGB curve
-    (IEC 61966-2-1), all named in the file.
+    (IEC 61966-2-1), all named in the file. Lossless files have RGB instead, since even 4:4:4 YUV rounds colors.
 
-    Raises:
-        OSError: the file cannot be written.
-        FFmpegError: the same, from the codec or container.
+    Raise OSError if the file cannot be written, and FFmpegError for the codec or container.
     """
     height, width = frames.shape[1:3]
-    padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    if not lossless:
+        frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rate = frame_rate(fps)
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as file:
-        stream = file.add_stream("libx264", rate=rate, options=_OPTIONS)
-        stream.width, stream.height = padded.shape[2], padded.shape[1]
-        stream.pix_fmt = "yuv420p"
+        name, options = ("libx264rgb", _LOSSLESS) if lossless else ("libx264", _NEARLY_LOSSLESS)
+        stream = file.add_stream(name, rate=rate, options=options)
+        stream.width, stream.height = frames.shape[2], frames.shape[1]
+        stream.pix_fmt = "rgb24" if lossless else "yuv420p"
         codec = stream.codec_context
-        codec.thread_count = 1
+        codec.thread_count = 1  # so that equal frames make equal files on every machine
         codec.time_base = 1 / rate
-        codec.color_range = ColorRange.MPEG
-        codec.colorspace = Colorspace.ITU709
-        codec.color_primaries = ColorPrimaries.BT709
-        codec.color_trc = ColorTrc.IEC61966_2_1
-        for index, picture in enumerate(padded):
-            frame = _to_yuv(picture)
+        if not lossless:
+            codec.color_range = ColorRange.MPEG
+            codec.colorspace = Colorspace.ITU709
+            codec.color_primaries = ColorPrimaries.BT709
+            codec.color_trc = ColorTrc.IEC61966_2_1
+        for index, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame = frame if lossless else _to_yuv(frame)
             frame.pts, frame.time_base = index, 1 / rate
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
 
 
-def _to_yuv(picture: np.ndarray) -> av.VideoFrame:
-    """Convert [H, W, 3] sRGB to the codec's layout; without the named color spaces the library would use BT.601."""
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+def _to_yuv(frame: av.VideoFrame) -> av.VideoFrame:
+    """Convert sRGB to the codec's layout; without the named color spaces the library would use BT.601."""
     frame.color_range = ColorRange.JPEG
     return frame.reformat(
         format="yuv420p",

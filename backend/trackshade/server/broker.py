@@ -14,10 +14,11 @@ import time
 
 import zmq
 
+from trackshade import __version__
 from trackshade.core.errors import OutputError, ProtocolError, TrackshadeError
 from trackshade.ipc import Message, decode
 from trackshade.ipc.messages import error_reply, request_id, with_buffers
-from trackshade.ipc.protocol import FINAL_STATES
+from trackshade.ipc.protocol import FINAL_STATES, PROTOCOL
 from trackshade.ipc.self_pipe import SelfPipe
 from trackshade.server.chunk_store import storage_error
 from trackshade.server.job_store import JobStore, StoredEvent, event_body
@@ -26,7 +27,7 @@ from trackshade.server.options import ServeOptions
 from trackshade.server.request_handler import RequestHandler
 from trackshade.server.router_socket import RouterSocket
 from trackshade.server.scheduler import Scheduler
-from trackshade.server.sessions import Sessions, welcome_body
+from trackshade.server.sessions import Sessions
 from trackshade.server.worker_pool import WorkerPool
 
 log = logging.getLogger("trackshade.broker")
@@ -122,7 +123,8 @@ class Broker:
     def _answer(self, identity: bytes, message: Message) -> Message:
         if message.type == "hello":
             self._sessions.open(identity, message)
-            return Message("welcome", message.id, welcome_body(self._sessions.window(), os.getpid()))
+            body = {"protocol": PROTOCOL, "package": __version__, "window": self._sessions.window(), "pid": os.getpid()}
+            return Message("welcome", message.id, body)
         return self._requests.answer(self._sessions.find(identity), message)
 
     def _send(self, identity: bytes, message: Message) -> None:

@@ -38,8 +38,7 @@ class ChunkStore:
         return Path(self._name(digest))
 
     def _name(self, digest: bytes) -> str:
-        name = digest.hex()
-        return f"{self._prefix}{name[:2]}/{name}"
+        return f"{self._prefix}{digest[:1].hex()}/{digest.hex()}"
 
     def size(self, digest: bytes) -> int | None:
         """Return the number of bytes of a stored chunk, verified or not; None if it is not stored."""
@@ -65,11 +64,7 @@ class ChunkStore:
         return absent
 
     def write(self, digest: bytes, data: bytes | memoryview) -> None:
-        """Store a chunk that has yet to be verified, whole or not at all.
-
-        Raises:
-            OutputError: The store cannot be written.
-        """
+        """Store a chunk that has yet to be verified, whole or not at all. Raise OutputError."""
         path = self._name(digest)
         temporary = f"{path}.tmp"
         try:
@@ -128,11 +123,7 @@ class ChunkStore:
         return found
 
     def array(self, entry: ArrayEntry) -> np.ndarray:
-        """Read an array, read-only: a single chunk is mapped, several are read one after the other.
-
-        Raises:
-            JobError: "missing-chunk".
-        """
+        """Read an array, read-only: map a single chunk, read several in order. Raise JobError("missing-chunk")."""
         try:
             if len(entry.chunks) == 1:
                 return np.memmap(self.path(entry.chunks[0]), entry.dtype, "r", shape=entry.shape)
@@ -154,15 +145,11 @@ class ChunkStore:
 class ChunkVerifier:
     """Verifies chunks in a thread of its own: between uploads, or at once for a waiting job.
 
-    Attributes:
-        pending: Digests not verified yet, and whether verification was requested. Used by the broker's thread only.
-
-    Args:
-        chunks: The store.
-        wake: Called by the thread when `take_results` has something to return.
+    The thread calls `wake` when `take_results` has something to return.
     """
 
     def __init__(self, chunks: ChunkStore, wake: Callable[[], None]) -> None:
+        # Digests not verified yet, and whether verification was requested. Used by the broker's thread only.
         self.pending: dict[bytes, bool] = dict.fromkeys(chunks.unverified(), False)
         self._added = 0.0  # when the last chunk was added
         self._chunks = chunks

@@ -108,10 +108,7 @@ class JobStore:
         self._lock.release()
 
     def add(self, job: str, manifest: Manifest, settings: Mapping[str, Any]) -> tuple[StoredJob, bool]:
-        """Add a job, or find the same one.
-
-        Returns:
-            The job, and whether it is new.
+        """Add a job, or find the same one; return it, and whether it is new.
 
         Raises:
             ProtocolError: "job-exists" if the id belongs to another job.

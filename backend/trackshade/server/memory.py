@@ -71,11 +71,9 @@ class Gpu:
 
 
 def visible_gpus(gpus: list[Gpu], wanted: str | None) -> list[Gpu]:
-    """Select GPUs as CUDA does.
+    """Select from all GPUs, in the order of their bus, as CUDA does.
 
-    Args:
-        gpus: All GPUs, in the order of their bus.
-        wanted: CUDA_VISIBLE_DEVICES: numbers or beginnings of UUIDs, up to the first invalid one. None for all GPUs.
+    `wanted` is CUDA_VISIBLE_DEVICES: numbers or beginnings of UUIDs, up to the first invalid one. None for all GPUs.
     """
     if wanted is None:
         return gpus

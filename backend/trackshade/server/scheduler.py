@@ -22,23 +22,15 @@ MAX_UNRECORDED = 1000  # events kept while the disk is full; above that, those o
 
 
 class Scheduler:
-    """Moves jobs from state to state. Used by the broker's thread only.
-
-    Args:
-        store: The job store, which holds everything that has to survive a restart.
-        workers: The workers.
-        publish: Sends an event to its subscribers.
-        wake: Ends the broker's poll; called by the thread that verifies chunks.
-        defer_queued: Whether jobs left by an earlier backend wait until a client asks for them.
-    """
+    """Moves jobs from state to state. Used by the broker's thread only."""
 
     def __init__(
         self,
-        store: JobStore,
+        store: JobStore,  # holds everything that has to survive a restart
         workers: WorkerPool,
-        publish: Callable[[StoredEvent], None],
-        wake: Callable[[], None],
-        defer_queued: bool,
+        publish: Callable[[StoredEvent], None],  # sends an event to its subscribers
+        wake: Callable[[], None],  # ends the broker's poll; called by the thread that verifies chunks
+        defer_queued: bool,  # whether jobs left by an earlier backend wait until a client asks for them
     ) -> None:
         self._store = store
         self._workers = workers

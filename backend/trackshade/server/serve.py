@@ -41,11 +41,9 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|xpu(:\d+)?")
 
 
 def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, until the owners end, or until idle for `idle_exit`. For the main thread.
+    """Serve until SIGINT or SIGTERM, until the owners end, or until idle for `idle_exit`, in the main thread.
 
-    Args:
-        options: The options.
-        on_ready: Called when clients can connect.
+    `on_ready` is called when clients can connect.
 
     Raises:
         UsageError: The endpoint cannot be used ("open-endpoint" without CURVE keys), keys are missing, or a device
@@ -132,8 +130,7 @@ def _install_exits(broker: Broker, wake: SelfPipe, options: ServeOptions, ended:
     # Ctrl-C in a terminal reaches the whole process group, and a backend with an owner exits with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN if options.has_owner else end)
     if options.owners is not None:
-        waiting = (options.owners, end, ended)
-        threading.Thread(target=_wait_for_owners, args=waiting, name="owners", daemon=True).start()
+        threading.Thread(target=_wait_for_owners, args=(options.owners, end, ended), name="owners", daemon=True).start()
     if options.private:
         call_when_input_closes(end)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trackshade import __version__
@@ -83,8 +82,3 @@ class Sessions:
     def subscribers(self, job: str) -> list[tuple[Session, int]]:
         """Return the sessions subscribed to a job, and the id of each one's request."""
         return [(s, s.subscriptions[job]) for s in self._sessions.values() if job in s.subscriptions]
-
-
-def welcome_body(window: int, pid: int) -> Mapping[str, object]:
-    """Return the body of the answer to a hello."""
-    return {"protocol": PROTOCOL, "package": __version__, "window": window, "pid": pid}

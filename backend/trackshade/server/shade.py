@@ -33,7 +33,7 @@ from trackshade.shot.fitting import ShotFit, plan_fit
 from trackshade.shot.input_image import fit_image, input_image_from_array
 
 if TYPE_CHECKING:
-    from trackshade.pipelines import DiffusionShaderPipeline
+    from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 
 PREVIEW_SIZE = 320  # pixels of the longer side, at most
 FIRST_FRAME_STAGE = "First frame from the prompt"

@@ -57,16 +57,13 @@ class Worker:
                 self._load_model(str(message.body["model"]))
 
     def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None:
-        """Report the state of the job to the broker.
+        """Report the state of the job to the broker; raise CancelledError if it was cancelled.
 
         Args:
             state: One of the states in `trackshade.ipc.protocol`.
             message: A detail for the user.
             preview: A small encoded image.
             **details: Further fields of the event, such as `step` and `steps`.
-
-        Raises:
-            CancelledError: The job was cancelled.
         """
         self.check()
         body = {"job": self._job, "state": state, "message": message, **details}

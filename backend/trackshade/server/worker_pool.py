@@ -142,11 +142,7 @@ class WorkerPool:
             on_message(job, message)
 
     def check(self, idle_limit: float) -> list[WorkerDeath]:
-        """Kill workers that do not answer a cancel, end idle ones, and return those that have died.
-
-        Args:
-            idle_limit: Seconds without a job after which a worker is ended.
-        """
+        """Kill workers that do not answer a cancel, end those idle for `idle_limit` seconds, and return dead ones."""
         now, deaths = time.monotonic(), []
         for slot in self._slots:
             if slot.process is None:

@@ -14,11 +14,7 @@ from trackshade.core.errors import ShotError
 def freeze(owner: Any, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
     """Check an array attribute of a frozen dataclass, and make it read-only; a tuple of arrays, one by one.
 
-    Args:
-        owner: the instance, in its `__post_init__`.
-        name: the attribute. None is left as it is.
-        dtype: the type that the array must have.
-        shape: the shape that it must have; None stands for any length.
+    It is called in `__post_init__`. None is left as it is. In `shape`, None stands for any length.
 
     Raises:
         ShotError: the array has another type or shape.
@@ -31,10 +27,9 @@ def freeze(owner: Any, name: str, dtype: type[np.generic], shape: tuple[int | No
 
 
 def _frozen(array: Any, where: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> np.ndarray:
-    expected = np.dtype(dtype)
-    if not isinstance(array, np.ndarray) or array.dtype != expected:
+    if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype):
         actual = getattr(array, "dtype", type(array).__name__)
-        raise ShotError("bad-type", f"{where} must be an array of {expected}, not {actual}.")
+        raise ShotError("bad-type", f"{where} must be an array of {np.dtype(dtype)}, not {actual}.")
     if array.ndim != len(shape) or any(n not in (None, have) for n, have in zip(shape, array.shape, strict=True)):
         text = ", ".join("any" if n is None else str(n) for n in shape)
         raise ShotError("bad-shape", f"{where} must have the shape [{text}], not {list(array.shape)}.")

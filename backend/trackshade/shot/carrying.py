@@ -83,14 +83,7 @@ def carry(
     triangles: Int32,  # [F, 3]
     t: int,
 ) -> Carried:
-    """Find where the points of a mesh come from that has another topology than in the sample before.
-
-    Args:
-        before: the mesh in the latest sample before.
-        positions: the mesh now.
-        triangles: its faces.
-        t: the sample.
-    """
+    """Find where the points of a mesh come from that in sample `t` has another topology than `before`."""
     if len(positions) == len(before.positions) and np.array_equal(triangles, before.triangles):
         return Carried(before.origins, before.births, True)
     same = _exact_match(positions, before.positions)

@@ -133,11 +133,7 @@ def encode_shot(shot: Any) -> tuple[dict[str, Any], list[np.ndarray]]:
 
 
 def array_specs(header: Mapping[str, Any]) -> list[tuple[np.dtype, tuple[int, ...]]]:
-    """Return dtype and shape of each array that a header announces.
-
-    Raises:
-        ShotError: the header is too new, or announces something that no shot holds.
-    """
+    """Return dtype and shape of each array that a header announces. Raise ShotError."""
     version = header.get("version")
     if not isinstance(version, int) or version < 1:
         raise ShotError("damaged-shot", "The shot's header has no valid version.")
@@ -159,12 +155,9 @@ def array_specs(header: Mapping[str, Any]) -> list[tuple[np.dtype, tuple[int, ..
 
 
 def decode_shot(kind: Callable[..., ShotType], header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> ShotType:
-    """Return the shot of a header and its arrays.
+    """Return the shot of a header and its arrays, in which nothing is trusted; the inverse of `encode_shot`.
 
-    Args:
-        kind: the class `Shot`.
-        header: what `encode_shot` returned, perhaps from elsewhere: nothing in it is trusted.
-        arrays: the arrays that it announces, in order.
+    `kind` is the class `Shot`, which imports this module.
 
     Raises:
         ShotError: something is missing, of a wrong type or out of range.

@@ -88,20 +88,12 @@ class Shot:
     def first_places(self, mesh: int, t: int = 0) -> Float32:
         """Return where the vertices that a mesh has in sample `t` would have been in the first sample.
 
-        These positions determine their colors: the vertices' origins, under the object's first matrix.
-
-        Returns:
-            World positions [V, 3], metres.
+        These world positions [V, 3], metres, determine their colors: their origins under the object's first matrix.
         """
         return _to_world(self.geometry_of(mesh, t).first, self.meshes[mesh].matrix_world[0])
 
     def check_values(self) -> None:
-        """Check every number.
-
-        Raises:
-            ShotError: a value is not finite, or an index names something that is not there; the message says which
-                object and frame.
-        """
+        """Raise ShotError, which says where, if a value is not finite or an index names something that is not there."""
         camera = self.camera
         for name in ("intrinsics", "world_to_camera", "clip"):
             _check_finite(self, getattr(camera, name), f"The {name.replace('_', ' ')} of camera '{camera.name}'")
@@ -118,11 +110,7 @@ class Shot:
 
     @staticmethod
     def decode(header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> Shot:
-        """Return the shot that `encode` made a header and arrays of.
-
-        Raises:
-            ShotError: something is missing, of a wrong type or out of range.
-        """
+        """Return the shot that `encode` made a header and arrays of. Raise ShotError if they are damaged."""
         return decode_shot(Shot, header, arrays)
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> Path:
@@ -168,37 +156,32 @@ def _check_count(what: str, actual: int, expected: int) -> None:
 
 def _check_samples(index: int, geometry: Geometry, count: int) -> None:
     samples = len(geometry.positions)
-    if not 0 <= geometry.start < count:
-        raise ShotError(
-            "bad-index", f"Geometry {index} starts at sample {geometry.start}; the shot has {count} samples."
-        )
-    if not 1 <= samples <= count - geometry.start:
+    start = geometry.start
+    if not 0 <= start < count:
+        raise ShotError("bad-index", f"Geometry {index} starts at sample {start}; the shot has {count} samples.")
+    if not 1 <= samples <= count - start:
         raise ShotError(
             "bad-shape",
-            f"Geometry {index} has {samples} samples from sample {geometry.start} on; the shot has {count}.",
+            f"Geometry {index} has {samples} samples from sample {start} on; the shot has {count}.",
             "Store 1 sample where nothing deforms, else one for each frame that the geometry covers.",
         )
 
 
 def _check_mesh(shot: Shot, mesh: MeshTrack) -> None:
     """Raise ShotError unless the mesh's indices exist and its geometries cover the samples that show them."""
-    count = len(shot.frame_numbers)
-    _check_count(f"mesh '{mesh.name}'", len(mesh.matrix_world), count)
+    name, count, geometries, surfaces = mesh.name, len(shot.frame_numbers), len(shot.geometries), len(shot.surfaces)
+    _check_count(f"mesh '{name}'", len(mesh.matrix_world), count)
     shown = (mesh.geometry, *(index for _, index in mesh.changes))
-    bad = [index for index in shown if not 0 <= index < len(shot.geometries)]
-    if bad:
-        raise ShotError(
-            "bad-index", f"Mesh '{mesh.name}' names geometry {bad[0]}; the shot has {len(shot.geometries)}."
-        )
-    if mesh.surfaces is not None and not 0 <= mesh.surfaces < len(shot.surfaces):
-        raise ShotError(
-            "bad-index", f"Mesh '{mesh.name}' names surfaces {mesh.surfaces}; the shot has {len(shot.surfaces)}."
-        )
+    for index in shown:
+        if not 0 <= index < geometries:
+            raise ShotError("bad-index", f"Mesh '{name}' names geometry {index}; the shot has {geometries}.")
+    if mesh.surfaces is not None and not 0 <= mesh.surfaces < surfaces:
+        raise ShotError("bad-index", f"Mesh '{name}' names surfaces {mesh.surfaces}; the shot has {surfaces}.")
     times = [0, *(t for t, _ in mesh.changes), count]
     if any(later <= earlier for earlier, later in itertools.pairwise(times)):
         raise ShotError(
             "bad-index",
-            f"Mesh '{mesh.name}' changes its geometry at the samples {times[1:-1]}, which must ascend from 1 to at "
+            f"Mesh '{name}' changes its geometry at the samples {times[1:-1]}, which must ascend from 1 to at "
             f"most {count - 1}.",
         )
     for index, (begin, end) in zip(shown, itertools.pairwise(times), strict=True):
@@ -207,7 +190,7 @@ def _check_mesh(shot: Shot, mesh: MeshTrack) -> None:
         if item.deforms and (mesh.visible[begin : item.start].any() or mesh.visible[max(begin, last) : end].any()):
             raise ShotError(
                 "bad-shape",
-                f"Geometry {index} has the samples {item.start} to {last - 1}, but '{mesh.name}' shows it in the "
+                f"Geometry {index} has the samples {item.start} to {last - 1}, but '{name}' shows it in the "
                 f"samples {begin} to {end - 1}; the shot has {count}.",
                 "Store 1 sample where nothing deforms, else one for each frame that shows the geometry.",
             )

@@ -119,45 +119,27 @@ class Segment:
 
 
 class History:
-    """The segments of one mesh over the samples so far.
-
-    Attributes:
-        segments: each once, in the order of time.
-        changes: (sample, segment) from which on the mesh has another topology.
-        current: the segment of the latest sample.
-        topology: the key of the latest sample's topology.
-        carried: samples in which points were carried across by the nearest point of a surface that moved.
-        written: latest sample that was put; -1 for none.
-        finished: arrays that have their final values and were not reported yet.
-    """
+    """The segments of one mesh over the samples so far."""
 
     def __init__(
         self,
-        total: int,
-        topology: Hashable,
-        first: Float32,
-        triangles: Int32,
-        uv: Float32 | None,
-        allocate: Allocate = _ALLOCATE,
+        total: int,  # number of samples that there will be
+        topology: Hashable,  # a key, equal for meshes whose vertices and faces correspond
+        first: Float32,  # [V, 3] positions of the first sample
+        triangles: Int32,  # [F, 3] vertex indices
+        uv: Float32 | None,  # [F, 3, 2] texture coordinates
+        allocate: Allocate = _ALLOCATE,  # allocates memory for samples
     ) -> None:
-        """Begin with a mesh's first sample.
-
-        Args:
-            total: number of samples that there will be.
-            topology: a key, equal for meshes whose vertices and faces correspond.
-            first: [V, 3] positions of the first sample.
-            triangles: [F, 3] vertex indices.
-            uv: [F, 3, 2] texture coordinates, or None.
-            allocate: allocates memory for samples.
-        """
-        self.segments = [Segment(0, first, triangles, uv, None, None, total, allocate)]
-        self.changes: list[tuple[int, Segment]] = []
-        self.carried: list[int] = []
-        self.written = -1
+        """Begin with a mesh's first sample."""
+        self.segments = [Segment(0, first, triangles, uv, None, None, total, allocate)]  # each once, by time
+        self.changes: list[tuple[int, Segment]] = []  # from which samples on the mesh has another topology
+        self.carried: list[int] = []  # samples in which points were carried to a surface that moved
+        self.written = -1  # latest sample that was put
+        # Arrays that have their final values and were not reported yet.
         self.finished: list[NDArray] = [triangles] if uv is None else [triangles, uv]
         self._total = total
         self._allocate = allocate
-        self.current = self.segments[0]
+        self.current = self.segments[0]  # the segment of the latest sample
         self._is_owner = True  # whether no other history has the current segment
         self._is_open = True  # whether it includes the latest sample
         self._known: dict[Hashable, Segment] = {topology: self.current}
@@ -184,14 +166,7 @@ class History:
         self.written = t
 
     def put(self, t: int, topology: Hashable, positions: Float32, faces: Faces) -> None:
-        """Add sample `t`.
-
-        Args:
-            t: the sample.
-            topology: key of its topology.
-            positions: [V, 3], which are copied.
-            faces: called for triangles and texture coordinates if the topology is new.
-        """
+        """Add sample `t`; copy its positions [V, 3]. Its faces are read only if its topology is new."""
         if topology != self.topology:
             self._close()
             if topology in self._known:
@@ -302,12 +277,9 @@ class SlotVariants:
         self._known: dict[Hashable, dict[bytes, int]] = {}
 
     def number(self, topology: Hashable, slots: Int32 | None, matter: bool = True) -> int:
-        """Return 0 for the slots that a topology had first, and if slots do not matter; else a number.
+        """Return 0 for the slots [F] that a topology had first, and if slots do not `matter`; else a number.
 
-        Args:
-            topology: key of the topology.
-            slots: [F] material slots, or None if all triangles have slot 0.
-            matter: whether slots matter.
+        None stands for slot 0 of all triangles.
         """
         digest = b"" if slots is None else hashlib.blake2b(slots.data, digest_size=16).digest()
         known = self._known.setdefault(topology, {digest: 0})
@@ -325,18 +297,10 @@ def geometries_of(
 ) -> tuple[tuple[Geometry, ...], dict[int, int]]:
     """Return the geometries of complete histories, shared ones once, and their indices by identity of the segment.
 
-    Args:
-        histories: the histories.
-        finish: returns the geometry of a segment, with what the caller adds to it.
+    `finish` returns the geometry of a segment, with what the caller adds to it.
     """
-    found: list[Geometry] = []
-    numbers: dict[int, int] = {}
-    for history in histories:
-        for segment in history.segments:
-            if id(segment) not in numbers:
-                numbers[id(segment)] = len(found)
-                found.append(finish(segment))
-    return tuple(found), numbers
+    segments = {id(segment): segment for history in histories for segment in history.segments}
+    return tuple(map(finish, segments.values())), {key: number for number, key in enumerate(segments)}
 
 
 def carried_warning(name: str, frames: Sequence[float]) -> str:

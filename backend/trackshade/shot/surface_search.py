@@ -117,16 +117,16 @@ class _Fans:
 class SurfaceSearch:
     """Finds the nearest points of one surface.
 
-    Args:
-        positions: [V, 3] vertices, any unit.
-        triangles: [F, 3] vertex indices, F > 0.
-
     Attributes:
         diagonal: of the surface's bounding box.
         edge: [F] mean length of each triangle's edges.
     """
 
-    def __init__(self, positions: Float32, triangles: Int32) -> None:
+    def __init__(
+        self,
+        positions: Float32,  # [V, 3] vertices, any unit
+        triangles: Int32,  # [F, 3] vertex indices, F > 0
+    ) -> None:
         self._triangles = triangles
         self._positions = positions
         columns = np.ascontiguousarray(positions.T)  # [3, V]
@@ -221,13 +221,10 @@ class SurfaceSearch:
         normals: Float32 | None = None,  # [N, 3]
         limit: float = np.inf,
     ) -> Nearest:
-        """Find the nearest points of the surface.
+        """Find the nearest points of the surface, up to a distance of about `limit`.
 
-        Args:
-            points: the queries.
-            normals: directions, of any length, that the queries' surface faces; a part of the surface that faces about
-                the same way is preferred if it is near.
-            limit: distance beyond about which nothing needs to be found.
+        If normals, of any length, are given, a part of the surface that faces about the same way is preferred if it is
+        near.
         """
         best = _Best.none(len(points))
         centered = np.ascontiguousarray((points - self._center).T)

@@ -59,20 +59,13 @@ class MeshRule:
 
     R = x / W and G = y / H in the image, B = `nearness` of the inverse Euclidean distance. Outside the frame and behind
     the camera it is black. Hidden points have the color of their position, like visible ones.
-
-    Attributes:
-        world_to_camera: [4, 4] float64, OpenCV axes.
-        intrinsics: [3, 3] float64, pixels; pixels per metre if orthographic.
-        orthographic: whether the camera is orthographic.
-        size: (width, height) of the image, pixels.
-        limits: percentiles of the inverse distances of all vertices of the scene, 1 / metres.
     """
 
-    world_to_camera: np.ndarray
-    intrinsics: np.ndarray
-    orthographic: bool
-    size: tuple[int, int]
-    limits: tuple[float, float]
+    world_to_camera: np.ndarray  # [4, 4] float64, OpenCV axes
+    intrinsics: np.ndarray  # [3, 3] float64, pixels; pixels per metre if orthographic
+    orthographic: bool  # whether the camera is orthographic
+    size: tuple[int, int]  # (width, height) of the image, pixels
+    limits: tuple[float, float]  # percentiles of the inverse distances of all vertices of the scene, 1 / metres
 
     def colors(
         self,
@@ -136,10 +129,7 @@ def point_colors(
     """Color sampled points by the rule of the published training data (SpatialTracker).
 
     R and G run from 0 to 1 between the least and the greatest x and y of the points in the first frame; B is 1 / depth
-    between its own 2nd and 98th percentile.
-
-    Returns:
-        Colors [N, 3] float32 in 0..1.
+    between its own 2nd and 98th percentile. The colors are [N, 3] float32 in 0..1.
     """
     pixels = np.asarray(pixels, np.float64)
     if len(pixels) == 0:

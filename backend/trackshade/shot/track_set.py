@@ -44,11 +44,7 @@ class Order:
     result: str  # name of the result's folder, beside the set's
 
     def frames(self, spec: ModelSpec) -> FrameMap:
-        """Return which of the exported frames the model takes; whole ones, since no others were exported.
-
-        Raises:
-            ShotError: there are too few.
-        """
+        """Return which of the exported frames, which are whole ones, the model takes. Raise ShotError for too few."""
         count = (self.end - self.start) // self.step + 1
         is_exact = self.frame_rule == "choose" or count in spec.allowed_frame_counts
         rule = self.frame_rule if is_exact else "step"
@@ -66,11 +62,7 @@ class Order:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Order:
-        """Return the order of plain values.
-
-        Raises:
-            KeyError: a value is missing. TypeError, ValueError and UsageError: a value cannot be used.
-        """
+        """Return the order of plain values. Raise KeyError, TypeError, ValueError or UsageError."""
         values = {field.name: data[field.name] for field in dataclasses.fields(Order)}
         values["settings"] = ShadeSettings.from_dict(values["settings"])
         values["size"] = None if values["size"] is None else tuple(values["size"])
@@ -144,11 +136,7 @@ def frame_name(frame: float) -> str:
 
 
 def write_set(folder: Path, order: Order) -> TrackSet:
-    """Write a set's order; existing tracks stay.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
+    """Write a set's order; existing tracks stay. Raise OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / FILE, order.to_dict())
@@ -159,11 +147,7 @@ def write_set(folder: Path, order: Order) -> TrackSet:
 
 
 def read_set(folder: Path) -> TrackSet:
-    """Read a set's order.
-
-    Raises:
-        ShotError: the folder holds no set, or a damaged one.
-    """
+    """Read a set's order. Raise ShotError if the folder holds no set, or a damaged one."""
     path = folder / FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

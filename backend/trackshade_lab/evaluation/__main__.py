@@ -110,7 +110,7 @@ def _print_message(line: str) -> None:
 
 
 def _evaluate_clips(values: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """The report as text and as JSON."""
+    """Return the report as text and as JSON."""
     from trackshade.control.signals import SIGNALS
 
     from .generator import SamplingConfig
@@ -150,7 +150,7 @@ def _evaluate_clips(values: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def _evaluate_results(values: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """The report as text and as JSON."""
+    """Return the report as text and as JSON."""
     from .results import evaluate_results
     from .store import to_json, write_bytes
     from .summary import RESULT_MEASURES, variant_rows

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .point_following import FollowedPoints
-from .points import ReferencePoints
+from .points import FollowedPoints, ReferencePoints
 
 _MIN_POINTS = 16
 _INLIER_ERROR = 2.0 / 144  # of the frame's width
@@ -29,15 +28,10 @@ SMALL_MOTION = (10.0, 0.15)  # degrees, and translation relative to the depth
 
 @dataclass(frozen=True)
 class CameraMotion:
-    """The true camera's motion over a clip.
+    """The true camera's motion over a clip."""
 
-    Attributes:
-        degrees: Largest rotation from the first frame.
-        translation: Largest distance from the first frame's position, relative to the points' median depth.
-    """
-
-    degrees: float
-    translation: float
+    degrees: float  # largest rotation from the first frame
+    translation: float  # largest distance from the first frame's position, relative to the points' median depth
 
     @property
     def is_moving(self) -> bool:
@@ -52,15 +46,10 @@ class CameraMotion:
 
 @dataclass(frozen=True)
 class CameraErrors:
-    """Errors in each frame, [T], degrees; NaN where there is none, and in the first frame.
+    """Errors in each frame, [T], degrees; NaN where there is none, and in the first frame."""
 
-    Attributes:
-        rotation: Angle between the estimated and the true rotation.
-        translation: Angle between the translations from the first frame, where the true one is long enough.
-    """
-
-    rotation: np.ndarray
-    translation: np.ndarray
+    rotation: np.ndarray  # angle between the estimated and the true rotation
+    translation: np.ndarray  # angle between the translations from the first frame, where the true one is long enough
 
 
 def camera_motion(
@@ -97,7 +86,9 @@ def camera_errors(
         rotation[t] = rotation_angle(pose[:3, :3], world_to_camera[t, :3, :3])
         true_translation = true_centers[t] - true_centers[0]
         if np.linalg.norm(true_translation) > min_distance:
-            translation[t] = _vector_angle(_camera_centers(pose[None])[0] - true_centers[0], true_translation)
+            found = _camera_centers(pose[None])[0] - true_centers[0]
+            cosine = found @ true_translation / max(np.linalg.norm(found) * np.linalg.norm(true_translation), 1e-300)
+            translation[t] = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
     return CameraErrors(rotation, translation)
 
 
@@ -161,7 +152,7 @@ def solve_pose(
 def _refine_pose(
     points: np.ndarray, pixels: np.ndarray, intrinsics: np.ndarray, rotation: np.ndarray, translation: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Squared error in px and world to camera [4, 4], by least squares from a rotation vector and translation."""
+    """Fit a pose by least squares from a rotation vector and translation; return the squared error, px, and [4, 4]."""
     rotation, translation = cv2.solvePnPRefineLM(points, pixels, intrinsics, _NO_DISTORTION, rotation, translation)
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]
@@ -171,7 +162,7 @@ def _refine_pose(
 
 
 def _camera_centers(world_to_camera: np.ndarray) -> np.ndarray:
-    """World positions [T, 3] of cameras [T, 4, 4]."""
+    """Return the world positions [T, 3] of cameras [T, 4, 4]."""
     return -np.einsum("tji,tj->ti", world_to_camera[:, :3, :3], world_to_camera[:, :3, 3])
 
 
@@ -182,9 +173,3 @@ def _median_depth(points: np.ndarray, pose: np.ndarray) -> float:
 def rotation_angle(one: np.ndarray, other: np.ndarray) -> float:
     """Return the angle in degrees between two rotations [3, 3]."""
     return float(np.degrees(np.arccos(np.clip((np.trace(one @ other.T) - 1) / 2, -1, 1))))
-
-
-def _vector_angle(one: np.ndarray, other: np.ndarray) -> float:
-    """The angle in degrees between two vectors [3]; 90 if one has no length."""
-    length = np.linalg.norm(one) * np.linalg.norm(other)
-    return float(np.degrees(np.arccos(np.clip(one @ other / length, -1, 1)))) if length > 0 else 90.0

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.control.video import TrackingVideo
 from trackshade.core.errors import UsageError
 from trackshade.results.consistency import follow, sample_points
 from trackshade.shot import CameraTrack, Shot
-from trackshade.shot.track_colors import mesh_rule
 from trackshade_lab.scenes import Clip, clip_kinds, generate_clip, scene_shot
 
 from .camera import CameraErrors, CameraMotion, camera_errors, camera_motion
-from .point_following import find_trusted, follow_points
-from .points import ReferencePoints, shot_points, tracking_video_points
+from .points import ReferencePoints, find_trusted, follow_points, shot_points, tracking_video_points
 from .tracks import shot_tracks, video_tracks
 from .warp import Warp, warp_first_frame
 
@@ -27,31 +24,20 @@ _NUM_SPREAD_POINTS = 1500
 
 @dataclass(frozen=True)
 class EvalTarget:
-    """A true video, and what generated videos are measured by.
+    """A true video, and what generated videos are measured by."""
 
-    Attributes:
-        video: [T, H, W, 3] uint8, the true frames.
-        tracking: [T, H, W, 3] uint8, the tracking video.
-        warp: The first frame warped along the tracks.
-        points: Points to follow, with their true positions.
-        trusted: [P, T] bool, points and frames to compare, see `point_following.find_trusted`.
-        object_mask: [T, H, W] bool, the main object, if it is known.
-        spread_points: [S, T, 2] px and [S, T] bool, positions and visibility of the surface points whose color spread
-            is measured; only with a shot.
-        camera: The true camera, if it is known.
-        camera_motion: Its motion.
-        true_camera_errors: Errors of the camera estimated from the true video; None if the camera does not move.
-    """
-
-    video: np.ndarray
-    tracking: np.ndarray
-    warp: Warp
-    points: ReferencePoints
-    trusted: np.ndarray
-    object_mask: np.ndarray | None = None
+    video: np.ndarray  # [T, H, W, 3] uint8, the true frames
+    tracking: np.ndarray  # [T, H, W, 3] uint8, the tracking video
+    warp: Warp  # the first frame warped along the tracks
+    points: ReferencePoints  # points to follow, with their true positions
+    trusted: np.ndarray  # [P, T] bool, points and frames to compare, see `points.find_trusted`
+    object_mask: np.ndarray | None = None  # [T, H, W] bool, the main object, if it is known
+    # [S, T, 2] px and [S, T] bool, positions and visibility of the surface points whose color spread is measured; only
+    # with a shot
     spread_points: tuple[np.ndarray, np.ndarray] | None = None
-    camera: CameraTrack | None = None
-    camera_motion: CameraMotion | None = None
+    camera: CameraTrack | None = None  # the true camera, if it is known
+    camera_motion: CameraMotion | None = None  # its motion
+    # errors of the camera estimated from the true video; None if the camera does not move
     true_camera_errors: CameraErrors | None = None
 
     @property
@@ -75,8 +61,7 @@ def target_from_shot(
     motion, errors = camera_motion(camera.world_to_camera, points.world), None
     if motion.is_moving:
         errors = camera_errors(followed, points, trusted, camera.world_to_camera, camera.intrinsics, width)
-    tracking_video = TrackingVideo(shot, tracking, surfaces.mesh, surfaces.depth, mesh_rule(shot), None)
-    positions, visible = follow(shot, tracking_video, sample_points(shot, _NUM_SPREAD_POINTS))
+    positions, visible = follow(shot, sample_points(shot, _NUM_SPREAD_POINTS), surfaces.depth, surfaces.mesh)
     repeated = visible.sum(axis=1) >= 2
     return EvalTarget(
         video=video,
@@ -105,19 +90,12 @@ def target_from_tracking(
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Which clip to generate.
+    """Which clip to generate."""
 
-    Attributes:
-        kind: Kind of the scene.
-        seed: Of the scene, and of the model's noise.
-        is_extra: Whether it belongs to the spin set only, not to the total.
-        other: Kind and seed of the clip that gives another scene's tracks.
-    """
-
-    kind: str
-    seed: int
-    is_extra: bool
-    other: tuple[str, int]
+    kind: str  # kind of the scene
+    seed: int  # of the scene, and of the model's noise
+    is_extra: bool  # whether it belongs to the spin set only, not to the total
+    other: tuple[str, int]  # kind and seed of the clip that gives another scene's tracks
 
     @property
     def name(self) -> str:
@@ -127,23 +105,14 @@ class ClipSpec:
 
 @dataclass(frozen=True)
 class HeldOutClip:
-    """A generated held-out clip.
+    """A generated held-out clip."""
 
-    Attributes:
-        spec: Which clip it is.
-        target: Its video and measures.
-        shot: Its scene.
-        caption: Its caption.
-        object_index: [T, H, W] int16, the object that each pixel shows.
-        color: The caption's color word of the main object, if that color dominates it.
-    """
-
-    spec: ClipSpec
-    target: EvalTarget
-    shot: Shot
-    caption: str
-    object_index: np.ndarray
-    color: str | None
+    spec: ClipSpec  # which clip it is
+    target: EvalTarget  # its video and measures
+    shot: Shot  # its scene
+    caption: str  # its caption
+    object_index: np.ndarray  # [T, H, W] int16, the object that each pixel shows
+    color: str | None  # the caption's color word of the main object, if that color dominates it
 
     def other_tracking(self) -> np.ndarray:
         """Generate the tracking video [T, H, W, 3] uint8 of another clip."""
@@ -151,15 +120,9 @@ class HeldOutClip:
 
 
 def plan_clips(count: int, spin: int, kinds: tuple[str, ...] = ()) -> list[ClipSpec]:
-    """Plan held-out clips.
+    """Plan `count` held-out clips, spread evenly over the kinds (all if empty), and `spin` extra ones of the spin set.
 
-    Args:
-        count: Number of clips, spread evenly over the kinds.
-        spin: Number of extra clips of the spin set.
-        kinds: Kinds of scenes; all if empty.
-
-    Raises:
-        UsageError: for an unknown kind.
+    Raise UsageError for an unknown kind.
     """
     known = tuple(clip_kinds("held-out"))
     if unknown := [kind for kind in kinds if kind not in known]:
@@ -176,11 +139,10 @@ def plan_clips(count: int, spin: int, kinds: tuple[str, ...] = ()) -> list[ClipS
 def generate_held_out(spec: ClipSpec, size: tuple[int, int], num_frames: int) -> HeldOutClip:
     """Generate a planned clip at a size (width, height)."""
     clip = _generate(spec.kind, spec.seed, size, num_frames)
-    assert clip.scene is not None  # kept
     shot = scene_shot(clip.scene, size)
     target = target_from_shot(clip.video, clip.tracking, shot, clip.object_index == 1)
     return HeldOutClip(spec, target, shot, clip.caption, clip.object_index, clip.scene.color)
 
 
 def _generate(kind: str, seed: int, size: tuple[int, int], num_frames: int) -> Clip:
-    return generate_clip(seed, size, num_frames, kind, split="held-out", keep_scene=True)
+    return generate_clip(seed, size, num_frames, kind, split="held-out")

@@ -19,44 +19,30 @@ import torch
 
 from trackshade.config.registry import ModelSpec, spec
 from trackshade.core.errors import ModelError
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from trackshade.pipelines.loading import default_device, load_pipeline
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How clips are sampled. The field names are keys of settings.json and report.json.
+    """How clips are sampled. The field names are keys of settings.json and report.json."""
 
-    Attributes:
-        model: Name of a registered model; its sizes and defaults also hold for `folder`.
-        folder: Pipeline folder, or training run with one, to use instead of the registered model's weights.
-        size: (width, height) of the clips, px.
-        frames: Frames of a clip.
-        steps: Denoising steps.
-        guidance: Guidance scale.
-        dynamic_guidance: Whether to use the model's dynamic guidance.
-        tracking_guidance: Guidance scale of the tracks.
-        seed: Offset of the clips' seeds.
-        prompts: False uses empty prompts.
-    """
-
-    model: str
-    folder: str | None
-    size: tuple[int, int]
-    frames: int
-    steps: int
-    guidance: float
-    dynamic_guidance: bool
-    tracking_guidance: float
-    seed: int = 0
-    prompts: bool = True
+    model: str  # name of a registered model; its sizes and defaults also hold for `folder`
+    folder: str | None  # pipeline folder, or training run with one, to use instead of the registered model's weights
+    size: tuple[int, int]  # (width, height) of the clips, px
+    frames: int  # frames of a clip
+    steps: int  # denoising steps
+    guidance: float  # guidance scale
+    dynamic_guidance: bool  # whether to use the model's dynamic guidance
+    tracking_guidance: float  # guidance scale of the tracks
+    seed: int = 0  # offset of the clips' seeds
+    prompts: bool = True  # False: empty prompts
 
     @classmethod
     def from_defaults(cls, model: str, **settings: Any) -> SamplingConfig:
         """Use a model's default settings for those that are not given or None.
 
-        Raises:
-            ModelError: for an unknown model.
+        Raise ModelError for an unknown model.
         """
         known = spec(model)
         defaults = {
@@ -75,11 +61,7 @@ class VideoGenerator:
     """A loaded pipeline that generates clips."""
 
     def __init__(self, sampling: SamplingConfig, device: str | None = None) -> None:
-        """Load the pipeline.
-
-        Raises:
-            ModelError: if it cannot be loaded.
-        """
+        """Load the pipeline. Raise ModelError if it cannot be loaded."""
         self.sampling = sampling
         self.spec: ModelSpec = spec(sampling.model)
         if sampling.folder is None:
@@ -118,7 +100,7 @@ class VideoGenerator:
         return list(result.frames), (time.monotonic() - start) / len(prompts)
 
     def _draw_noise(self, seeds: Sequence[int]) -> torch.Tensor:
-        """Initial noise [B, L, C, h, w] float32."""
+        """Draw initial noise [B, L, C, h, w] float32."""
         pipeline, (width, height) = self.pipeline, self.sampling.size
         shape = (
             (self.sampling.frames - 1) // pipeline.vae_scale_factor_temporal + 1,
@@ -145,14 +127,10 @@ class VideoGenerator:
 def find_pipeline_folder(folder: Path) -> Path:
     """Return the folder itself if it holds a pipeline, or the one that a training run exported.
 
-    Raises:
-        ModelError: if there is none.
+    Raise ModelError if there is none.
     """
     for candidate in (folder, folder / "export"):
         if (candidate / "model_index.json").is_file():
             return candidate
-    raise ModelError(
-        "missing-weights",
-        f"There is no pipeline in {folder}.",
-        "Give a folder with model_index.json, or a training run that has exported one.",
-    )
+    fix = "Give a folder with model_index.json, or a training run that has exported one."
+    raise ModelError("missing-weights", f"There is no pipeline in {folder}.", fix)

@@ -38,8 +38,7 @@ def ssim(truth: np.ndarray, video: np.ndarray) -> float:
 
     Gaussian windows of 11 px with sigma 1.5 that lie wholly in the image; K1 = 0.01, K2 = 0.03, range 255.
 
-    Raises:
-        ValueError: for images smaller than a window.
+    Raise ValueError for images smaller than a window.
     """
     if min(truth.shape[1:3]) < _WINDOW:
         raise ValueError(f"SSIM needs images of {_WINDOW} pixels or more, not {truth.shape[2]}x{truth.shape[1]}")
@@ -77,7 +76,7 @@ def ratio(value: float, truth: float) -> float:
     return value / truth if truth > 1e-6 else float("nan")
 
 
-def find_lpips(device: str = "cpu") -> tuple[PerceptualDistance | None, str]:
+def find_lpips() -> tuple[PerceptualDistance | None, str]:
     """Load LPIPS (Zhang et al. 2018) if the package and its weights are installed; nothing is downloaded.
 
     Returns:
@@ -91,10 +90,10 @@ def find_lpips(device: str = "cpu") -> tuple[PerceptualDistance | None, str]:
         return None, f"LPIPS was not measured: AlexNet's weights ({_LPIPS_WEIGHTS}) are not in {folder}."
     import lpips
 
-    network = lpips.LPIPS(net="alex", verbose=False).eval().to(device)
+    network = lpips.LPIPS(net="alex", verbose=False).eval()
 
     def to_tensor(video: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).float().to(device) / 127.5 - 1
+        return torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     @torch.no_grad()
     def distance(truth: np.ndarray, video: np.ndarray) -> float:
@@ -132,7 +131,7 @@ def _find_shift(truth: np.ndarray, frame: np.ndarray, mask: np.ndarray) -> float
 def _match(
     truth: np.ndarray, frame: np.ndarray, mask: np.ndarray, radius: int, start: tuple[int, int]
 ) -> tuple[int, int]:
-    """The shift (x, y) within `radius` of `start` at which the masked pixels of `truth` differ least from `frame`."""
+    """Return the shift (x, y) within `radius` of `start` where masked pixels of `truth` differ least from `frame`."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     template = truth[top:bottom, left:right].astype(np.float32)
@@ -176,5 +175,5 @@ def nearest_color_name(
 
 
 def _to_lab(linear: np.ndarray) -> np.ndarray:
-    """CIELAB (D65) of linear RGB [..., 3] in 0..1."""
+    """Convert linear RGB [..., 3] in 0..1 to CIELAB (D65)."""
     return cv2.cvtColor(linear.reshape(1, -1, 3).astype(np.float32), cv2.COLOR_LRGB2Lab).reshape(linear.shape)

@@ -13,7 +13,7 @@ from trackshade.results.consistency import spread
 from .camera import camera_errors, mean_camera_errors
 from .clips import EvalTarget
 from .image_measures import PerceptualDistance, displacement, gradient_energy, pixel_variance, ratio, ssim
-from .point_following import end_point_error, follow_points
+from .points import end_point_error, follow_points
 
 
 @dataclass(frozen=True)

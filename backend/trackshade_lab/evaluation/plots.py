@@ -58,20 +58,20 @@ def _figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def _get_estimate(row: Row, name: str) -> Mapping[str, Any] | None:
-    """A row's estimate; None if it has none."""
+    """Return a row's estimate; None if it has none."""
     estimate = row.get(name)
     return estimate if estimate and estimate["mean"] is not None and math.isfinite(estimate["mean"]) else None
 
 
 def _interval_lengths(estimate: Mapping[str, Any]) -> tuple[float, float]:
-    """Lengths of the interval below and above the mean; 0 if there is none."""
+    """Return the lengths of the interval below and above the mean; 0 if there is none."""
     mean, ends = estimate["mean"], (estimate["low"], estimate["high"])
     low, high = (end if end is not None and math.isfinite(end) else mean for end in ends)
     return max(mean - low, 0.0), max(high - mean, 0.0)
 
 
 def _bars(rows: Sequence[Row], measures: Sequence[str], unit: str, title: str) -> Figure | None:
-    """Horizontal bars with intervals: a group per row, a bar per measure."""
+    """Draw horizontal bars with intervals: a group per row, a bar per measure."""
     names = {"psnr": "all pixels", "psnr_covered": "covered", "psnr_uncovered": "uncovered", "gradient": "gradients",
              "variance": "variance"}  # fmt: skip
     rows = [row for row in rows if not (row["id"] == "truth" and measures[0].startswith("psnr"))]
@@ -84,19 +84,13 @@ def _bars(rows: Sequence[Row], measures: Sequence[str], unit: str, title: str) -
         for y, row in enumerate(rows):
             if estimate := _get_estimate(row, name):
                 position, lengths = y + (n - (len(measures) - 1) / 2) * thickness, _interval_lengths(estimate)
+                interval = np.reshape(lengths, (2, 1))
                 color = _COLORS.get(row["id"], "#475569")
                 axes.barh(position, estimate["mean"], thickness * 0.92, color=color, alpha=1 - 0.3 * n)
-                axes.errorbar(
-                    estimate["mean"], position, xerr=[[lengths[0]], [lengths[1]]], color="#111111", lw=1, capsize=2
-                )
-                axes.annotate(
-                    f"{estimate['mean']:.3g}" + (f"  {names[name]}" if len(measures) > 1 and y == 0 else ""),
-                    (estimate["mean"] + lengths[1], position),
-                    (4, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=7,
-                )
+                axes.errorbar(estimate["mean"], position, xerr=interval, color="#111111", lw=1, capsize=2)
+                text = f"{estimate['mean']:.3g}" + (f"  {names[name]}" if len(measures) > 1 and y == 0 else "")
+                place = estimate["mean"] + lengths[1], position
+                axes.annotate(text, place, (4, 0), textcoords="offset points", va="center", fontsize=7)
     axes.set_yticks(range(len(rows)), [row["title"] for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.12)
@@ -113,17 +107,9 @@ def _camera(rows: Sequence[Row]) -> Figure | None:
     for x, name in enumerate(measures):
         for n, row in enumerate(rows):
             if estimate := _get_estimate(row, name):
-                lengths = _interval_lengths(estimate)
-                axes.errorbar(
-                    x + (n - len(rows) / 2) * 0.09,
-                    max(estimate["mean"], 0.02),
-                    yerr=[[lengths[0]], [lengths[1]]],
-                    fmt="o",
-                    ms=5,
-                    capsize=2,
-                    color=_COLORS.get(row["id"]),
-                    label=row["title"],
-                )
+                place = x + (n - len(rows) / 2) * 0.09, max(estimate["mean"], 0.02)
+                style = {"fmt": "o", "ms": 5, "capsize": 2, "color": _COLORS.get(row["id"]), "label": row["title"]}
+                axes.errorbar(*place, yerr=np.reshape(_interval_lengths(estimate), (2, 1)), **style)
     axes.set_xticks(range(len(measures)), list(measures.values()))
     axes.set_yscale("log")
     axes.set_ylabel("degrees")
@@ -152,7 +138,7 @@ def _kinds(rows: Sequence[Row]) -> Figure | None:
 
 
 def _frames(records: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """PSNR over time."""
+    """Draw PSNR over time."""
     variants = [variant for variant in VARIANTS if variant != "truth" and variant in records[0]["frames"]]
     if not variants:
         return None
@@ -166,7 +152,7 @@ def _frames(records: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 
 def _scatter(records: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """PSNR of each clip: the model against the warp."""
+    """Draw PSNR of each clip: the model against the warp."""
     both = [r for r in records if "right" in r["ways"] and "warp" in r["ways"]]
     if not both:
         return None

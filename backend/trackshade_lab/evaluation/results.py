@@ -38,11 +38,8 @@ def read_result(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, n
     try:
         record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ShotError(
-            "no-result",
-            f"{folder} is no result: its job.json cannot be read.",
-            "Give the folder of a rendered result.",
-        ) from error
+        fix = "Give the folder of a rendered result."
+        raise ShotError("no-result", f"{folder} is no result: its job.json cannot be read.", fix) from error
     if record["settings"]["control"] != "mesh":
         raise ShotError(
             "no-tracks",
@@ -50,26 +47,19 @@ def read_result(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, n
             "Render it with --control mesh.",
         )
     if not (folder / "input").is_dir():
-        raise ShotError(
-            "no-input-render", f"{folder} has no true frames to measure against.", "Render it with --input-render."
-        )
+        fix = "Render it with --input-render."
+        raise ShotError("no-input-render", f"{folder} has no true frames to measure against.", fix)
     parts = ("frames", "tracking", "input")
     frames, tracking, truth = (read_image_sequence(folder / part, "Render it again.") for part in parts)
     if not frames.shape == tracking.shape == truth.shape:
         shapes = ", ".join(str(list(video.shape)) for video in (frames, tracking, truth))
-        raise ShotError(
-            "bad-image", f"The frames, tracking and input of {folder} differ: {shapes}.", "Render it again."
-        )
+        fix = "Render it again."
+        raise ShotError("bad-image", f"The frames, tracking and input of {folder} differ: {shapes}.", fix)
     return record, frames, tracking, truth
 
 
 def evaluate_results(folders: Sequence[Path], out: Path, on_message: OnMessage) -> dict[str, Any]:
-    """Measure results, draw a contact sheet of each, and write report.json.
-
-    Args:
-        folders: Result folders.
-        out: Folder of the report.
-        on_message: Called with lines about the progress.
+    """Measure result folders, draw a contact sheet of each, and write report.json to the folder `out`.
 
     Returns:
         The contents of report.json without the tables.

@@ -38,35 +38,21 @@ _CONTROL_MEASURES = ("psnr", "ssim", "lpips", "psnr_covered", "psnr_uncovered", 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What to evaluate.
+    """What to evaluate."""
 
-    Attributes:
-        sampling: Model and sampling settings.
-        clips: Number of held-out clips.
-        spin: Number of extra clips of the spin set.
-        kinds: Kinds of scenes; all if empty.
-        variants: Of `VARIANTS`, always with the truth.
-        text: Whether to evaluate the color that the text names.
-        controls: Control signals to compare.
-        control_models: Pipeline folders of models trained with a control signal, by signal; else `sampling`'s model.
-        point_rule: Colors of the signals tracks-N.
-        sheets: Number of clips with a contact sheet.
-        batch: Clips generated at a time.
-        device: Of the model; default: the best one.
-    """
-
-    sampling: SamplingConfig
-    clips: int = 108
-    spin: int = 24
-    kinds: tuple[str, ...] = ()
-    variants: tuple[str, ...] = tuple(VARIANTS)
-    text: bool = True
-    controls: tuple[str, ...] = ()
+    sampling: SamplingConfig  # model and sampling settings
+    clips: int = 108  # number of held-out clips
+    spin: int = 24  # number of extra clips of the spin set
+    kinds: tuple[str, ...] = ()  # kinds of scenes; all if empty
+    variants: tuple[str, ...] = tuple(VARIANTS)  # of `VARIANTS`, always with the truth
+    text: bool = True  # whether to evaluate the color that the text names
+    controls: tuple[str, ...] = ()  # control signals to compare
+    # pipeline folders of models trained with a control signal, by signal; else `sampling`'s model
     control_models: Mapping[str, str] = field(default_factory=dict)
-    point_rule: PointRule = "mesh"
-    sheets: int = 12
-    batch: int = 4
-    device: str | None = None
+    point_rule: PointRule = "mesh"  # colors of the signals tracks-N
+    sheets: int = 12  # number of clips with a contact sheet
+    batch: int = 4  # clips generated at a time
+    device: str | None = None  # of the model; default: the best one
 
     def settings(self) -> dict[str, Any]:
         """Return what the figures of a clip depend on, as stored in settings.json."""
@@ -92,13 +78,7 @@ def _digest_weights(sampling: SamplingConfig) -> str:
 
 
 def evaluate(config: EvaluationConfig, out: Path, on_message: OnMessage, force: bool = False) -> dict[str, Any]:
-    """Measure every clip that is not measured yet.
-
-    Args:
-        config: What to evaluate.
-        out: Folder of the evaluation.
-        on_message: Called with lines about the progress.
-        force: Whether to discard figures that the folder holds.
+    """Measure every clip that is not measured yet; `force` discards figures that the folder `out` holds.
 
     Returns:
         The records of all clips, and how they were made.
@@ -156,7 +136,7 @@ class _ClipEvaluator:
         }
 
     def measure_clips(self, specs: Sequence[ClipSpec]) -> list[dict[str, Any]]:
-        """The records of a batch of clips."""
+        """Return the records of a batch of clips."""
         sampling = self.config.sampling
         clips = [generate_held_out(clip, sampling.size, sampling.frames) for clip in specs]
         records = [_describe_clip(clip) for clip in clips]
@@ -180,7 +160,7 @@ class _ClipEvaluator:
         return records
 
     def _measure_text(self, clips: Sequence[HeldOutClip], records: list[dict[str, Any]], sheets: list[list]) -> None:
-        """The color shown without a first frame, for clips whose caption names a color that dominates."""
+        """Find the color shown without a first frame, for clips whose caption names a color that dominates."""
         selected = [n for n, clip in enumerate(clips) if clip.color is not None]
         if not selected:
             return

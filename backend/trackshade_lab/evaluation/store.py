@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from trackshade.core import atomic_files
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.results.sheets import contact_sheet
 
@@ -26,26 +26,16 @@ class EvaluationStore:
     """Figures by clip, in a folder."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], force: bool = False) -> None:
-        """Open the folder of an evaluation, or create it.
+        """Open the folder of an evaluation, or create it; `force` discards figures that it holds.
 
-        Args:
-            folder: Of the evaluation.
-            settings: What the figures depend on.
-            force: Whether to discard figures that the folder holds.
-
-        Raises:
-            UsageError: if the folder holds figures of other settings.
-            OutputError: if it cannot be written.
+        Raise UsageError if the folder holds figures of other settings, and OutputError if it cannot be written.
         """
         self.folder = folder
         path, settings = folder / "settings.json", to_json(settings)
         differs = path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings
         if differs and not force:
-            raise UsageError(
-                "other-evaluation",
-                f"{folder} holds an evaluation with other settings or weights.",
-                "Choose another folder with --out, or --force to replace it.",
-            )
+            fix = "Choose another folder with --out, or --force to replace it."
+            raise UsageError("other-evaluation", f"{folder} holds an evaluation with other settings or weights.", fix)
         for name in ("clips", "sheets") if differs else ("clips",) if force else ():
             shutil.rmtree(folder / name, ignore_errors=True)
         write_json(path, settings)
@@ -59,7 +49,7 @@ class EvaluationStore:
         return json.loads(self._path(name).read_text(encoding="utf-8"))
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Write the figures of a clip. Raises OutputError."""
+        """Write the figures of a clip. Raise OutputError."""
         write_json(self._path(record["name"]), record)
 
     def _path(self, name: str) -> Path:
@@ -74,17 +64,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically, and create its folder. Raises OutputError."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        os.replace(part, path)
+        atomic_files.write_bytes(path, data)
     except OSError as error:
-        raise OutputError(
-            "output-unwritable",
-            f"The report cannot be written to {path}: {error.strerror or error}.",
-            "Choose a folder that can be written.",
-        ) from error
+        reason = error.strerror or error
+        fix = "Choose a folder that can be written."
+        raise OutputError("output-unwritable", f"The report cannot be written to {path}: {reason}.", fix) from error
 
 
 def to_json(value: Any) -> Any:

@@ -16,7 +16,6 @@ from .variants import VARIANTS
 Record = Mapping[str, Any]
 Row = dict[str, Any]
 Estimate = dict[str, Any]
-_RESAMPLES = 2000
 _NAN = float("nan")
 _MIN_COUNTED = 0.5  # fraction of a clip's frames whose camera the true video gives, below which it is left out
 
@@ -40,7 +39,7 @@ _DIFFERENCES = (  # title, set, measure, variant, other variant
 )
 
 
-def estimate_mean(values: Iterable[float | None], seed: int = 0) -> Estimate:
+def estimate_mean(values: Iterable[float | None]) -> Estimate:
     """Estimate the mean of the values that are numbers.
 
     Returns:
@@ -51,7 +50,7 @@ def estimate_mean(values: Iterable[float | None], seed: int = 0) -> Estimate:
     array = array[np.isfinite(array)]
     if not len(array):
         return {"mean": _NAN, "low": _NAN, "high": _NAN, "clips": 0}
-    low, high = bootstrap_interval(array, seed)
+    low, high = bootstrap_interval(array)
     return {"mean": float(array.mean()), "low": low, "high": high, "clips": len(array)}
 
 
@@ -63,13 +62,12 @@ def estimate_difference(values: Iterable[float | None], others: Iterable[float |
 
 def bootstrap_interval(
     values: np.ndarray,  # [N]
-    seed: int = 0,
-    resamples: int = _RESAMPLES,
+    resamples: int = 2000,
 ) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of the mean; NaN with fewer than two values."""
     if len(values) < 2:
         return _NAN, _NAN
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     result = stats.bootstrap((values,), np.mean, n_resamples=resamples, method="percentile", rng=rng)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
@@ -111,7 +109,7 @@ def _row(id_: str, title: str, figures: Sequence[Mapping[str, Any]], measures: I
 
 
 def _kind_row(kind: str, records: Sequence[Record]) -> Row:
-    """PSNR by variant for one kind of scenes, and the fraction of covered pixels."""
+    """Return PSNR by variant for one kind of scenes, and the fraction of covered pixels."""
     row: Row = {"id": kind, "title": kind, "clips": len(records)}
     for variant in VARIANTS:
         if variant in records[0]["ways"] and variant != "truth":
@@ -130,7 +128,7 @@ def _difference_rows(sets: Mapping[str, Sequence[Record]]) -> list[Row]:
 
 
 def _camera_groups(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Clips whose true video gives the camera, by small and large motion."""
+    """Return the clips whose true video gives the camera, by small and large motion."""
     known = [r for r in records if (r["ways"].get("truth", {}).get("camera_counted") or 0) >= _MIN_COUNTED]
     return {
         "small": [record for record in known if record["movement"]["small"]],
@@ -139,7 +137,7 @@ def _camera_groups(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _camera_rows(records: Sequence[Record]) -> list[Row]:
-    """Camera errors by variant, small and large motions apart."""
+    """Return camera errors by variant, small and large motions apart."""
     groups = _camera_groups(records)
     known = [*groups["small"], *groups["large"]]
     rows: list[Row] = []
@@ -153,7 +151,7 @@ def _camera_rows(records: Sequence[Record]) -> list[Row]:
 
 
 def _text_rows(records: Sequence[Record]) -> list[Row]:
-    """Accuracy of the color that the text names, and of what it is compared with."""
+    """Return the accuracy of the color that the text names, and of what it is compared with."""
     texts = [r["text"] for r in records if r.get("text") and r["text"]["truth"] is not None]
     if not texts:
         return []

@@ -45,13 +45,9 @@ def _is_number(value: float | None) -> bool:
 
 
 def format_table(rows: Sequence[Row], columns: Mapping[str, Column], first: str, interval: bool = True) -> str:
-    """Format rows as a Markdown table; columns that no row has are left out.
+    """Format rows, with "id", "title" and estimates by measure, as a Markdown table.
 
-    Args:
-        rows: With "id", "title" and estimates.
-        columns: By measure.
-        first: Title of the first column.
-        interval: Whether to show intervals.
+    `first` is the first column's title. Columns that no row has are left out.
     """
     shown = {name: column for name, column in columns.items() if any(name in row for row in rows)}
     lines = [
@@ -92,7 +88,7 @@ def format_report(result: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 
 
 def _section(title: str, body: str, *notes: str) -> list[str]:
-    """Heading, table and notes; nothing if the table has no rows."""
+    """Return heading, table and notes; nothing if the table has no rows."""
     return [f"## {title}", body, *(note for note in notes if note)] if body.count("\n") > 1 else []
 
 

@@ -15,43 +15,31 @@ import torch
 from trackshade.control.raster import NOTHING, barycentric
 from trackshade.control.scene import ShotRaster
 from trackshade.core.geometry import project
-from trackshade.models import track_coordinates
-from trackshade.models.track_warp import dequantize_coordinates
+from trackshade.models.track_warp import dequantize_coordinates, track_coordinates
 from trackshade.shot import Shot
 
 
 @dataclass(frozen=True)
 class DenseTracks:
-    """Places in the first frame of the surface points that all pixels show.
+    """Places in the first frame of the surface points that all pixels show."""
 
-    Attributes:
-        position: [T, H, W, 2] float32, in pixels of the first frame; a pixel without a track has its own position.
-        inverse_depth: [T, H, W] float32, of the surface point in the first frame, hidden or not; on any linear scale.
-        tracked: [T, H, W] bool, the pixel shows a surface, and its point was in front of the first frame's camera.
-        first_inverse_depth: [H, W] float32, of what the first frame shows; 0 where it shows no surface.
-        first_tracked: [H, W] bool, where the first frame shows a surface.
-        tolerance: (relative, absolute) difference allowed between two inverse depths of one point.
-    """
-
+    # [T, H, W, 2] float32, in pixels of the first frame; a pixel without a track has its own position
     position: np.ndarray
+    # [T, H, W] float32, of the surface point in the first frame, hidden or not; on any linear scale
     inverse_depth: np.ndarray
+    # [T, H, W] bool, the pixel shows a surface, and its point was in front of the first frame's camera
     tracked: np.ndarray
-    first_inverse_depth: np.ndarray
-    first_tracked: np.ndarray
-    tolerance: tuple[float, float]
+    first_inverse_depth: np.ndarray  # [H, W] float32, of what the first frame shows; 0 where it shows no surface
+    first_tracked: np.ndarray  # [H, W] bool, where the first frame shows a surface
+    tolerance: tuple[float, float]  # (relative, absolute) difference allowed between two inverse depths of one point
 
 
 @dataclass(frozen=True)
 class Surfaces:
-    """The surfaces that the camera of a shot sees.
+    """The surfaces that the camera of a shot sees."""
 
-    Attributes:
-        depth: [T, H, W] float32, metres along the camera's axis; inf where there is no surface.
-        mesh: [T, H, W] int32, index into `Shot.meshes`; -1 where there is no surface.
-    """
-
-    depth: np.ndarray
-    mesh: np.ndarray
+    depth: np.ndarray  # [T, H, W] float32, metres along the camera's axis; inf where there is no surface
+    mesh: np.ndarray  # [T, H, W] int32, index into `Shot.meshes`; -1 where there is no surface
 
 
 def pixel_centers(size: tuple[int, int]) -> np.ndarray:
@@ -89,7 +77,7 @@ def shot_tracks(shot: Shot) -> tuple[DenseTracks, Surfaces]:
 
 
 def _project_to_first_frame(shot: Shot, world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [N, 2] and depths [N], metres, of points [N, 3] through the first frame's camera."""
+    """Return pixels [N, 2] and depths [N], metres, of points [N, 3] through the first frame's camera."""
     camera = shot.camera
     m, orthographic = camera.world_to_camera[0], bool(camera.orthographic[0])
     points = world @ m[:3, :3].T + m[:3, 3]

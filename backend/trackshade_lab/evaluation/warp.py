@@ -23,19 +23,12 @@ _MIN_KNOWN = 8  # px, below which a label borrows from the others
 
 @dataclass(frozen=True)
 class Warp:
-    """The warped first frame.
+    """The warped first frame."""
 
-    Attributes:
-        video: [T, H, W, 3] uint8, holes filled smoothly.
-        inpainted: [T, H, W, 3] uint8, holes inpainted.
-        covered: [T, H, W] bool, the surface point was visible in the first frame.
-        newly_visible: [T, H, W] bool, a surface whose point was hidden or out of frame.
-    """
-
-    video: np.ndarray
-    inpainted: np.ndarray
-    covered: np.ndarray
-    newly_visible: np.ndarray
+    video: np.ndarray  # [T, H, W, 3] uint8, holes filled smoothly
+    inpainted: np.ndarray  # [T, H, W, 3] uint8, holes inpainted
+    covered: np.ndarray  # [T, H, W] bool, the surface point was visible in the first frame
+    newly_visible: np.ndarray  # [T, H, W] bool, a surface whose point was hidden or out of frame
 
 
 def warp_first_frame(
@@ -87,7 +80,7 @@ def sample_first_frame(
 
 
 def _min_slope(inverse_depth: np.ndarray, tracked: np.ndarray) -> np.ndarray:
-    """Change of inverse depth per pixel [H, W]: on each axis the smaller of both sides, to ignore silhouettes."""
+    """Return the change of inverse depth per pixel [H, W]: on each axis the smaller of both sides, for silhouettes."""
     values = np.where(tracked, inverse_depth, np.inf)
 
     def along(axis: int) -> np.ndarray:
@@ -133,7 +126,7 @@ def fill_smoothly(
 
 
 def _push_pull(frame: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The frame [H, W, 3] float32 with unknown pixels from ever coarser averages of the known ones."""
+    """Return the frame [H, W, 3] float32 with unknown pixels from ever coarser averages of the known ones."""
     levels: list[tuple[np.ndarray, np.ndarray]] = [
         (frame * known[..., None].astype(np.float32), known.astype(np.float32))
     ]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Generated scenes and clips for training and evaluation, with exact tracking videos."""
 
-from trackshade_lab.scenes.clip import Clip, Split, clip_kinds, contact_sheet, generate_clip, generate_views, save_sheet
+from trackshade_lab.scenes.clip import Clip, Split, clip_kinds, contact_sheet, generate_clip
 from trackshade_lab.scenes.description import Scene, scene_shot
 from trackshade_lab.scenes.shards import Shards, generate_shards, load_shards, shard_folders
 
@@ -14,9 +14,7 @@ __all__ = [
     "contact_sheet",
     "generate_clip",
     "generate_shards",
-    "generate_views",
     "load_shards",
-    "save_sheet",
     "scene_shot",
     "shard_folders",
 ]

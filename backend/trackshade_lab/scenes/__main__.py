@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from trackshade_lab.scenes import generate_clip, generate_shards, save_sheet
+from trackshade_lab.scenes import contact_sheet, generate_clip, generate_shards
 from trackshade_lab.scenes.blender import ENGINES, render_shards
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     elif args.sheet:
         seeds = range(args.first_seed, args.first_seed + args.count)
         options = {"kind": args.kind, "split": args.split, "control": args.control}
-        save_sheet([generate_clip(seed, **common, **options) for seed in seeds], args.out, columns=2)
+        contact_sheet([generate_clip(seed, **common, **options) for seed in seeds], columns=2).save(args.out)
     else:
         generate_shards(
             args.out, args.count, args.first_seed, args.split, args.processes, kind=args.kind, control=args.control,

@@ -36,7 +36,7 @@ from trackshade_lab.scenes import shading
 from trackshade_lab.scenes.build import build_scene
 from trackshade_lab.scenes.clip import Split, clip_rng, sample_kind
 from trackshade_lab.scenes.description import FPS, Part, Scene
-from trackshade_lab.scenes.shards import ShardClip, write_shard
+from trackshade_lab.scenes.shards import ShardClip, plan_shards, write_shard
 
 ENGINES = ("workbench", "eevee", "cycles")
 _ENGINE_SHARES = (0.5, 0.03, 0.47)  # without a GPU, Cycles is faster than EEVEE
@@ -51,14 +51,7 @@ _IMAGE_SIDE, _STAGE_IMAGE_SIDE, _STAGE_TILE = 256, 768, 6.0  # pixels, pixels, m
 def sample_description(
     seed: int, split: Split, size: tuple[int, int], num_frames: int, engine: str | None = None
 ) -> tuple[Scene, dict[str, Any]]:
-    """Sample the scene of a seed and how Blender renders it.
-
-    Args:
-        seed: 0 or more.
-        split: "train" or "held-out".
-        size: Width and height, pixels.
-        num_frames: Number of frames.
-        engine: One of `ENGINES`; random if None.
+    """Sample the scene of a seed and how Blender renders it, with `engine` or, if it is None, a random one.
 
     Returns:
         The scene, and its lights, world, and render settings as the file's header has them.
@@ -230,56 +223,31 @@ def render_shards(
     shard: int = 20,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Render the clips of seeds `first_seed` … `first_seed + count − 1` with Blender and write them as shards.
+    """Render clips with Blender and write them as shards, as `generate_shards` does with the numpy renderer.
 
-    A shard that exists already with the same clips is kept.
-
-    Args:
-        out_dir: Folder for the shards.
-        count: Number of clips.
-        first_seed: Seed of the first clip.
-        split: Split of the clips.
-        size: Width and height, pixels.
-        num_frames: Number of frames.
-        engine: "workbench", "eevee" or "cycles"; random for each clip if None.
-        blender: Path of the Blender to run; see `run_addon`, which states what else is raised.
-        shard: Number of clips in a shard.
-        progress: Called with the numbers of clips done and in total after each clip.
-
-    Returns:
-        The folders of the shards, in order.
-
-    Raises:
-        FileExistsError: if a shard with other clips is in the way.
+    `engine` is one of `ENGINES`, random for each clip if None, and `blender` the path of the Blender to run; see
+    `run_addon`, which states what else is raised. `progress` is called after each clip.
     """
-    out, folders = Path(out_dir), []
-    for offset in range(0, count, shard):
-        number, first = min(shard, count - offset), first_seed + offset
-        folder = out / f"shard-rendered-{first:06d}"
-        folders.append(folder)
-        plan = {
-            "rendered": _VERSION, "first_seed": first, "count": number, "split": split, "size": list(size),
-            "frames": num_frames, "engine": engine,
-        }  # fmt: skip
-        if folder.exists():
-            if json.loads((folder / "captions.json").read_text())["plan"] != plan:
-                raise FileExistsError(f"{folder} holds other clips; choose another folder or remove it")
-            continue
+    settings = {"rendered": _VERSION, "split": split, "size": list(size), "frames": num_frames, "engine": engine}
+    folders, missing = plan_shards(out_dir, "shard-rendered-{seed:06d}", count, first_seed, shard, settings)
+    done = count - sum(plan["count"] for plan in missing.values())
+    for folder, plan in missing.items():
 
-        def report(done: int, offset: int = offset) -> None:
+        def report(more: int, done: int = done) -> None:
             if progress:
-                progress(offset + done, count)
+                progress(done + more, count)
 
         with tempfile.TemporaryDirectory(prefix="trackshade-rendered-") as place:
             scenes = []
-            for seed in range(first, first + number):
+            for seed in range(plan["first_seed"], plan["first_seed"] + plan["count"]):
                 scene, look = sample_description(seed, split, size, num_frames, engine)
                 write_description(Path(place) / f"{seed:06d}.npz", scene, look, size)
                 scenes.append(scene)
             arguments = options.to_arguments("synthesise", {"descriptions": place, "out": place})
-            run_addon(arguments, blender, lambda message: report(int(message.get("step") or 0)))
-            write_shard(folder, plan, (number, num_frames, size[1], size[0]), _read_clips(Path(place), scenes))
-        report(number)
+            run_addon(arguments, blender, lambda message, report=report: report(int(message.get("step") or 0)))
+            write_shard(folder, plan, _read_clips(Path(place), scenes))
+        report(plan["count"])
+        done += plan["count"]
     return folders
 
 
@@ -289,4 +257,4 @@ def _read_clips(folder: Path, scenes: Sequence[Scene]) -> Iterator[ShardClip]:
         images = sorted(path.with_suffix(".render").glob("*.png"))
         video = np.stack([np.asarray(Image.open(image).convert("RGB")) for image in images])
         tracking = tracking_video(Shot.load(path), threads=1).frames
-        yield ShardClip(video, tracking, scene.caption, f"rendered {scene.kind}", scene.color)
+        yield video, tracking, scene.caption, f"rendered {scene.kind}", scene.color

@@ -79,14 +79,9 @@ class _Setup:
 def build_scene(
     rng: np.random.Generator, kind: str, size: tuple[int, int], num_frames: int, detailed: bool = False
 ) -> Scene:
-    """Build a scene.
+    """Build a scene of a kind of `KINDS` or `UNSEEN_KINDS` for frames of `size` (width, height), from `rng` alone.
 
-    Args:
-        rng: Source of random numbers, which alone determines the scene.
-        kind: Kind of scene, of `KINDS` or `UNSEEN_KINDS`.
-        size: Width and height of the frames, pixels.
-        num_frames: Number of frames.
-        detailed: Add smooth skins, sculpted solids and hills: more triangles than the numpy renderer is meant for.
+    `detailed` adds smooth skins, sculpted solids and hills: more triangles than the numpy renderer is meant for.
     """
     floating = kind not in ("figure", "vehicle", "chain", "crowd") and rng.random() < 0.15
     moving = kind in _ALWAYS_MOVING or (kind not in _NEVER_MOVING and rng.random() < 0.4)

@@ -48,22 +48,14 @@ def look_at(
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """Start of a camera path, and a limit of it.
+    """Start of a camera path, and a limit of it."""
 
-    Attributes:
-        target: [3] point that the camera looks at, world, metres.
-        distance: From the target, metres.
-        azimuth, elevation: Direction from the target to the camera, radians.
-        focal: Focal length, pixels.
-        min_height: Lowest z coordinate of the camera, metres.
-    """
-
-    target: np.ndarray
-    distance: float
-    azimuth: float
-    elevation: float
-    focal: float
-    min_height: float
+    target: np.ndarray  # [3] point that the camera looks at, world, metres
+    distance: float  # from the target, metres
+    azimuth: float  # direction from the target to the camera, radians
+    elevation: float  # the same
+    focal: float  # focal length, pixels
+    min_height: float  # lowest z coordinate of the camera, metres
 
 
 class _Path:
@@ -154,15 +146,7 @@ class _Path:
 def sample_camera(
     rng: np.random.Generator, num_frames: int, seconds: float, v: Viewpoint, is_moving: bool, move: str | None = None
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Sample a camera path.
-
-    Args:
-        rng: Source of random numbers.
-        num_frames: Number of frames T.
-        seconds: Duration of the path.
-        v: Where the camera starts.
-        is_moving: Whether the camera moves.
-        move: Name of a move that the camera makes in any case; random, from `MOVES`, if None.
+    """Sample a camera path of some seconds from a viewpoint; `move` names a move that the camera makes in any case.
 
     Returns:
         World to camera [T, 4, 4] (OpenCV axes), focal lengths [T] in pixels, and words for captions.

@@ -33,23 +33,15 @@ MAX_WORDS = 29  # words and punctuation marks; the text encoder's 32 tokens leav
 
 @dataclass(frozen=True)
 class CaptionFacts:
-    """The facts about a scene that its caption may state.
+    """The facts about a scene that its caption may state."""
 
-    Attributes:
-        kind: Kind of scene, such as "spin"; see `clip.clip_kinds`.
-        bodies: Description and action of each body, the main body first, such as ("red box", "tumbling").
-        surroundings: Where the bodies are, such as "on a checked grey floor".
-        camera: What the camera does, such as "pans left"; empty for a static camera.
-        is_camera_moving: Whether the camera moves at all.
-        color: Color name of most of the main body's surface, or None.
-    """
-
-    kind: str
+    kind: str  # kind of scene, such as "spin"; see `clip.clip_kinds`
+    # description and action of each body, the main body first, such as ("red box", "tumbling")
     bodies: tuple[tuple[str, str], ...]
-    surroundings: str
-    camera: str
-    is_camera_moving: bool
-    color: str | None = None
+    surroundings: str  # where the bodies are, such as "on a checked grey floor"
+    camera: str  # what the camera does, such as "pans left"; empty for a static camera
+    is_camera_moving: bool  # whether the camera moves at all
+    color: str | None = None  # color name of most of the main body's surface, or None
 
     def color_in(self, text: str) -> str | None:
         """Return the main body's color name if `text` contains it."""

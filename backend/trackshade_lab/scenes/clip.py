@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,38 +13,27 @@ from PIL import Image, ImageDraw
 from trackshade.control.raster import Buffers, PaintMode, draw, to_screen
 from trackshade.control.signals import control_signal
 from trackshade.shot.track_colors import MeshRule, inverse_distance, inverse_range
-from trackshade_lab.scenes import cameras
 from trackshade_lab.scenes.build import KINDS, UNSEEN_KINDS, build_scene
-from trackshade_lab.scenes.captions import write_caption
-from trackshade_lab.scenes.description import FPS, Scene, scene_shot
+from trackshade_lab.scenes.description import Scene, scene_shot
 from trackshade_lab.scenes.shading import CURVE, nearest_around, shade, vertex_normals
 
 Split = Literal["train", "held-out"]
 # Mixed into the seed, so that splits, and further streams of a split, use different random numbers at any seed.
 _SPLIT_KEY = {"train": 0x7472, "held-out": 0x686F}
-_VIEW_STREAM = 0x7677
 _SHADOW_SIZE, _SHADOW_REACH = 128, 3.6  # texels, metres from the center to the edge
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A rendered scene.
+    """A rendered scene."""
 
-    Attributes:
-        video: [T, H, W, 3] uint8 sRGB frames.
-        tracking: [T, H, W, 3] uint8 tracking video by the mesh rule, or another control signal.
-        caption: One sentence about the scene.
-        kind: Kind of scene; see `clip_kinds`.
-        object_index: [T, H, W] int16: -1 background, 0 ground and walls, 1 the main body, 2.. the other bodies.
-        scene: The scene, if it was asked for.
-    """
-
-    video: np.ndarray
-    tracking: np.ndarray
-    caption: str
-    kind: str
+    video: np.ndarray  # [T, H, W, 3] uint8 sRGB frames
+    tracking: np.ndarray  # [T, H, W, 3] uint8 tracking video by the mesh rule, or another control signal
+    caption: str  # one sentence about the scene
+    kind: str  # kind of scene; see `clip_kinds`
+    # [T, H, W] int16: -1 background, 0 ground and walls, 1 the main body, 2.. the other bodies.
     object_index: np.ndarray
-    scene: Scene | None = None
+    scene: Scene
 
 
 def clip_kinds(split: Split) -> dict[str, float]:
@@ -66,7 +54,6 @@ def generate_clip(
     kind: str | None = None,
     *,
     split: Split = "train",
-    keep_scene: bool = False,
     control: str = "mesh",
 ) -> Clip:
     """Generate the clip of a seed, the same on every machine with the same version of numpy.
@@ -77,26 +64,22 @@ def generate_clip(
         num_frames: Number of frames.
         kind: One of `clip_kinds(split)`; random if None.
         split: "train" or "held-out", which never share random numbers.
-        keep_scene: Keep the scene in the clip.
         control: Control signal to use in place of the tracking video; see `control.signals`.
 
-    Raises:
-        ValueError: for an unknown kind or split.
-        UsageError: for an unknown control signal.
+    Raise ValueError for an unknown kind or split, and UsageError for an unknown control signal.
     """
     rng = clip_rng(seed, split)
     scene = build_scene(rng, sample_kind(rng, split, kind), size, num_frames)
     clip = render_clip(scene, size)
     if control != "mesh":
         clip = replace(clip, tracking=control_signal(scene_shot(scene, size), control, seed))
-    return replace(clip, scene=scene) if keep_scene else clip
+    return clip
 
 
 def clip_rng(seed: int, split: Split, *stream: int) -> np.random.Generator:
     """Return the random numbers of a clip, or of a further stream for the same seed.
 
-    Raises:
-        ValueError: for an unknown split.
+    Raise ValueError for an unknown split.
     """
     if split not in _SPLIT_KEY:
         raise ValueError(f"unknown split {split!r}: train or held-out")
@@ -104,11 +87,7 @@ def clip_rng(seed: int, split: Split, *stream: int) -> np.random.Generator:
 
 
 def sample_kind(rng: np.random.Generator, split: Split, kind: str | None) -> str:
-    """Return `kind`, or a random one if it is None.
-
-    Raises:
-        ValueError: if the split has no such kind.
-    """
+    """Return `kind`, or a random one if it is None. Raise ValueError if the split has no such kind."""
     kinds = clip_kinds(split)
     sampled = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
     if kind is not None and kind not in kinds:
@@ -116,17 +95,12 @@ def sample_kind(rng: np.random.Generator, split: Split, kind: str | None) -> str
     return kind or sampled
 
 
-def render_clip(scene: Scene, size: tuple[int, int], rule: MeshRule | None = None) -> Clip:
-    """Render a scene.
-
-    Args:
-        scene: The scene, built for frames of `size`.
-        size: Width and height, pixels.
-        rule: Colors of the tracking video; those of the scene's first frame if None.
-    """
+def render_clip(scene: Scene, size: tuple[int, int]) -> Clip:
+    """Render a scene that was built for frames of `size` (width, height)."""
     num_frames, (w, h) = len(scene.world_to_camera), size
-    rule = rule or mesh_rule(scene, size)
-    still = np.eye(4)
+    m = scene.world_to_camera[0]
+    limits = inverse_range(inverse_distance(scene.world[0] @ m[:3, :3].T + m[:3, 3]))
+    rule = MeshRule(m, scene.intrinsics[0], False, size, limits)
     video = np.empty((num_frames, h, w, 3), np.uint8)
     tracking = np.zeros((num_frames, h, w, 3), np.uint8)
     index = np.empty((num_frames, h, w), np.int16)
@@ -151,29 +125,16 @@ def render_clip(scene: Scene, size: tuple[int, int], rule: MeshRule | None = Non
         )  # fmt: skip
         vertices[:, :2] *= 0.5
         coarse.clear()
-        draw(
-            coarse,
-            vertices,
-            scene.triangles,
-            0,
-            0.02,
-            paint=PaintMode.by_rule(rule, scene.world[0], still, tracking[t]),
-        )
+        paint = PaintMode.by_rule(rule, scene.world[0], np.eye(4), tracking[t])
+        draw(coarse, vertices, scene.triangles, 0, 0.02, paint=paint)
         index[t] = body[coarse.triangle]
-    return Clip(video, tracking, scene.caption, scene.kind, index)
+    return Clip(video, tracking, scene.caption, scene.kind, index, scene)
 
 
 def _inverse(k: np.ndarray) -> np.ndarray:
     """Invert intrinsics [3, 3] without skew."""
     fx, fy = 1.0 / k[0, 0], 1.0 / k[1, 1]
     return np.array([[fx, 0.0, -k[0, 2] * fx], [0.0, fy, -k[1, 2] * fy], [0.0, 0.0, 1.0]])
-
-
-def mesh_rule(scene: Scene, size: tuple[int, int]) -> MeshRule:
-    """Return the coloring of a scene by the first frame of its camera."""
-    m = scene.world_to_camera[0]
-    limits = inverse_range(inverse_distance(scene.world[0] @ m[:3, :3].T + m[:3, 3]))
-    return MeshRule(m, scene.intrinsics[0], False, size, limits)
 
 
 def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -202,92 +163,11 @@ def _shadow(scene: Scene, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return buffers.depth, nearest, light
 
 
-def generate_views(
-    seed: int,
-    count: int,
-    size: tuple[int, int] = (144, 96),
-    num_frames: int = 17,
-    kind: str | None = None,
-    *,
-    canonical: bool = False,
-    split: Split = "train",
-) -> list[Clip]:
-    """Generate the scene of a seed as seen by several synchronized cameras.
-
-    The first camera gives `generate_clip(seed)`. Clips keep their scenes, which differ only in camera and caption.
-
-    Args:
-        seed: 0 or more.
-        count: Number of cameras.
-        size: Width and height, pixels.
-        num_frames: Number of frames.
-        kind: Kind of scene; random if None.
-        canonical: Color all tracking videos by the first camera, so that a surface point has one color in all views;
-            else each by its own first frame.
-        split: "train" or "held-out".
-
-    Raises:
-        ValueError: for fewer than one camera, or as `generate_clip`.
-    """
-    if count < 1:
-        raise ValueError(f"{count} cameras: one or more")
-    rng = clip_rng(seed, split)
-    scene = build_scene(rng, sample_kind(rng, split, kind), size, num_frames)
-    extra = np.random.default_rng(np.random.SeedSequence([_VIEW_STREAM, seed, len(split)]))
-    scenes = [scene, *(_other_view(extra, scene, size, n) for n in range(1, count))]
-    rule = mesh_rule(scene, size) if canonical else None
-    return [replace(render_clip(s, size, rule), scene=s) for s in scenes]
-
-
-def _other_view(rng: np.random.Generator, scene: Scene, size: tuple[int, int], n: int) -> Scene:
-    """Return the scene with a camera to one side of the first, static or moving, that shows the main body."""
-    num_frames = len(scene.world_to_camera)
-    main = np.unique(scene.triangles[scene.body[scene.part] == 1])
-    bodies = np.unique(scene.triangles[scene.body[scene.part] > 0])
-    center = scene.world[0, main].mean(axis=0, dtype=np.float64)
-    target = 0.7 * center + 0.3 * scene.world[0, bodies].mean(axis=0, dtype=np.float64)
-    m = scene.world_to_camera[0]
-    offset = -m[:3, :3].T @ m[:3, 3] - target
-    distance = float(np.linalg.norm(offset))
-    azimuth, elevation = float(np.arctan2(offset[1], offset[0])), float(np.arcsin(offset[2] / distance))
-    floating = not np.any(scene.body == 0)
-    view = scene
-    for _ in range(20):
-        v = cameras.Viewpoint(
-            target,
-            distance * rng.uniform(0.85, 1.25),
-            # Neither behind walls nor close to the first camera.
-            azimuth + np.radians(rng.uniform(20, 60)) * (-1) ** n,
-            float(np.clip(elevation + rng.uniform(-0.3, 0.3), -0.5 if floating else 0.08, 0.9)),
-            float(scene.intrinsics[0, 0, 0]) * rng.uniform(0.9, 1.15),
-            -99.0 if floating else 0.15,
-        )
-        moving = bool(rng.random() < 0.5)
-        poses, lens, words = cameras.sample_camera(rng, num_frames, (num_frames - 1) / FPS, v, moving)
-        intrinsics = scene.intrinsics.copy()
-        intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = lens
-        facts = replace(scene.facts, camera=words, is_camera_moving=moving)
-        text = write_caption(rng, facts)
-        view = replace(
-            scene, world_to_camera=poses, intrinsics=intrinsics, facts=facts, caption=text, color=facts.color_in(text)
-        )
-        if all(_is_in_frame(scene.world[t, main], poses[t], intrinsics[t], size) for t in (0, num_frames // 2, -1)):
-            break
-    return view
-
-
-def _is_in_frame(world: np.ndarray, m: np.ndarray, k: np.ndarray, size: tuple[int, int]) -> bool:
-    """Return whether most of the points `world` [V, 3] are inside a camera's frame."""
-    x = world @ m[:3, :3].T + m[:3, 3]
-    uv = x[:, :2] / np.maximum(x[:, 2:], 1e-3) * k[0, 0] + k[:2, 2]
-    return bool(((x[:, 2] > 0.1) & np.all((uv > 0) & (uv < size), axis=1)).mean() > 0.6)
-
-
-def contact_sheet(clips: Sequence[Clip], zoom: int = 1, columns: int = 1, step: int = 2) -> Image.Image:
+def contact_sheet(clips: Sequence[Clip], columns: int = 1, step: int = 2) -> Image.Image:
     """Show every `step`-th frame of the clips with captions, each video above its tracking video."""
     _, h, w, _ = clips[0].video.shape
     shown = range(0, len(clips[0].video), step)
-    cell = (len(shown) * w * zoom + 8, 2 * h * zoom + 18)
+    cell = (len(shown) * w + 8, 2 * h + 18)
     rows = -(-len(clips) // columns)
     sheet = Image.new("RGB", (cell[0] * columns, cell[1] * rows), (30, 30, 32))
     pen = ImageDraw.Draw(sheet)
@@ -295,11 +175,6 @@ def contact_sheet(clips: Sequence[Clip], zoom: int = 1, columns: int = 1, step: 
         x, y = n % columns * cell[0], n // columns * cell[1]
         pen.text((x + 2, y + 2), f"{clip.kind}: {clip.caption}"[: cell[0] // 6], fill=(220, 220, 220))
         for row, frames in enumerate((clip.video, clip.tracking)):
-            strip = np.concatenate([frames[t] for t in shown], axis=1).repeat(zoom, 0).repeat(zoom, 1)
-            sheet.paste(Image.fromarray(strip), (x, y + 15 + row * h * zoom))
+            strip = np.concatenate([frames[t] for t in shown], axis=1)
+            sheet.paste(Image.fromarray(strip), (x, y + 15 + row * h))
     return sheet
-
-
-def save_sheet(clips: Sequence[Clip], path: Path | str, **options: int) -> None:
-    """Save a contact sheet; `options` are those of `contact_sheet`."""
-    contact_sheet(clips, **options).save(path)

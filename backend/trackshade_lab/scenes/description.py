@@ -20,85 +20,49 @@ NEAR, FAR = 0.02, 1e4  # clipping distances of cameras, metres
 
 @dataclass
 class Part:
-    """A mesh of one material that moves rigidly or deforms.
+    """A mesh of one material that moves rigidly or deforms."""
 
-    Attributes:
-        rest: [V, 3] float32 vertices in object space, where textures are evaluated, metres.
-        triangles: [F, 3] int32 vertex indices.
-        material: [MATERIAL_SIZE] float32 packed parameters; see `shading`.
-        matrices: [T, 4, 4] float64, object space to the body's space; to the world in a `Scene`.
-        deformed: [T, V, 3] float32 vertices of each frame in object space, or None for a rigid part.
-    """
-
-    rest: np.ndarray
-    triangles: np.ndarray
-    material: np.ndarray
-    matrices: np.ndarray
+    rest: np.ndarray  # [V, 3] float32 vertices in object space, where textures are evaluated, metres
+    triangles: np.ndarray  # [F, 3] int32 vertex indices
+    material: np.ndarray  # [MATERIAL_SIZE] float32 packed parameters; see `shading`
+    matrices: np.ndarray  # [T, 4, 4] float64, object space to the body's space; to the world in a `Scene`
+    # [T, V, 3] float32 vertices of each frame in object space, or None for a rigid part
     deformed: np.ndarray | None = None
 
 
 @dataclass
 class Body:
-    """A solid or jointed object, made of parts that may move relative to each other.
+    """A solid or jointed object, made of parts that may move relative to each other."""
 
-    Attributes:
-        parts: The meshes, most important first.
-        words: Description for captions, such as "red striped box".
-        radius: Radius of a sphere around the body's origin that contains it, metres.
-        height: Height of the origin above the ground that the body stands on, metres.
-        action: What the body does by itself, such as "waving its arms", or an empty string.
-        wheel_radius: Radius of the wheels, metres; 0 without wheels.
-        wheels: The parts that turn as the body drives.
-        color: Color name of most of the visible surface, or None.
-        walks: Whether the body moves forward along its x axis while it acts.
-        is_fusible: Whether the parts are limbs that `sculpted.fuse_parts` can join by one smooth skin.
-    """
-
-    parts: list[Part]
-    words: str
-    radius: float
-    height: float
-    action: str = ""
-    wheel_radius: float = 0.0
-    wheels: list[Part] = field(default_factory=list)
-    color: str | None = None
-    walks: bool = False
-    is_fusible: bool = False
+    parts: list[Part]  # the meshes, most important first
+    words: str  # description for captions, such as "red striped box"
+    radius: float  # radius of a sphere around the body's origin that contains it, metres
+    height: float  # height of the origin above the ground that the body stands on, metres
+    action: str = ""  # what the body does by itself, such as "waving its arms", or an empty string
+    wheel_radius: float = 0.0  # radius of the wheels, metres; 0 without wheels
+    wheels: list[Part] = field(default_factory=list)  # the parts that turn as the body drives
+    color: str | None = None  # color name of most of the visible surface, or None
+    walks: bool = False  # whether the body moves forward along its x axis while it acts
+    is_fusible: bool = False  # whether the parts are limbs that `sculpted.fuse_parts` can join by one smooth skin
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene over T frames, ready to be rendered. Coordinates are Blender's: right-handed, z up, metres.
+    """A scene over T frames, ready to be rendered. Coordinates are Blender's: right-handed, z up, metres."""
 
-    Attributes:
-        kind: Kind of scene; see `clip.clip_kinds`.
-        caption: One sentence about the scene.
-        color: Color name of the main body in the caption, if most of the body shows it, else None.
-        facts: What the caption was written from.
-        parts: All meshes with their matrices to the world, ground and walls first.
-        body: [P] int32 body number of each part: 0 for ground and walls, 1.. for bodies, the main body first.
-        world_to_camera: [T, 4, 4] float64, OpenCV axes.
-        intrinsics: [T, 3, 3] float64, pixels.
-        sun: [3] unit vector that points toward the sun.
-        sun_color: [3] linear.
-        ambient: Strength of ambient light.
-        softness: Half width of shadow edges, texels of the shadow map.
-        sky: [2, 3] linear colors below and above the horizon.
-    """
-
-    kind: str
-    caption: str
-    color: str | None
-    facts: CaptionFacts
-    parts: tuple[Part, ...]
-    body: np.ndarray
-    world_to_camera: np.ndarray
-    intrinsics: np.ndarray
-    sun: np.ndarray
-    sun_color: np.ndarray
-    ambient: float
-    softness: float
-    sky: np.ndarray
+    kind: str  # kind of scene; see `clip.clip_kinds`
+    caption: str  # one sentence about the scene
+    color: str | None  # color name of the main body in the caption, if most of the body shows it, else None
+    facts: CaptionFacts  # what the caption was written from
+    parts: tuple[Part, ...]  # all meshes with their matrices to the world, ground and walls first
+    body: np.ndarray  # [P] int32 body number of each part: 0 for ground and walls, 1.. for bodies, the main body first.
+    world_to_camera: np.ndarray  # [T, 4, 4] float64, OpenCV axes
+    intrinsics: np.ndarray  # [T, 3, 3] float64, pixels
+    sun: np.ndarray  # [3] unit vector that points toward the sun
+    sun_color: np.ndarray  # [3] linear
+    ambient: float  # strength of ambient light
+    softness: float  # half width of shadow edges, texels of the shadow map
+    sky: np.ndarray  # [2, 3] linear colors below and above the horizon
 
     # The parts as one mesh, for the rasterizer.
 
@@ -136,16 +100,11 @@ class Scene:
         return np.stack([part.material for part in self.parts]).astype(np.float32)
 
 
-def scene_shot(scene: Scene, size: tuple[int, int], fps: float = FPS) -> Shot:
-    """Convert a scene to a shot, from which every control signal can be made.
+def scene_shot(scene: Scene, size: tuple[int, int]) -> Shot:
+    """Convert a scene that was built for frames of `size` (width, height) to a shot, for every control signal.
 
     Each part becomes one mesh in world space. Its `pass_index` is the body number (0 for ground and walls). Meshes are
     in drawing order.
-
-    Args:
-        scene: The scene.
-        size: Width and height in pixels that the scene was built for.
-        fps: Playback rate of the shot.
     """
     frames = len(scene.world_to_camera)
     identity = np.broadcast_to(np.eye(4), (frames, 4, 4))
@@ -169,5 +128,5 @@ def scene_shot(scene: Scene, size: tuple[int, int], fps: float = FPS) -> Shot:
     )
     source = {"made": "procedural", "kind": scene.kind, "caption": scene.caption}
     return Shot(
-        np.arange(1.0, frames + 1.0), fps, (size[0], size[1]), camera, tuple(geometries), tuple(meshes), source=source
+        np.arange(1.0, frames + 1.0), FPS, (size[0], size[1]), camera, tuple(geometries), tuple(meshes), source=source
     )

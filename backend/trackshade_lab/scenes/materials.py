@@ -34,17 +34,11 @@ FIRST_COLOR_DOMINATES = ("plain", "lettered")
 
 @dataclass(frozen=True)
 class Material:
-    """A randomly sampled material.
+    """A randomly sampled material."""
 
-    Attributes:
-        row: [MATERIAL_SIZE] float32 packed parameters; see `shading`.
-        words: Description for captions, such as "shiny red striped".
-        color: Name of the first color if most of the surface shows it, else None.
-    """
-
-    row: np.ndarray
-    words: str
-    color: str | None
+    row: np.ndarray  # [MATERIAL_SIZE] float32 packed parameters; see `shading`
+    words: str  # description for captions, such as "shiny red striped"
+    color: str | None  # name of the first color if most of the surface shows it, else None
 
 
 def sample_color(rng: np.random.Generator, table: dict[str, Color]) -> tuple[str, np.ndarray]:
@@ -61,13 +55,7 @@ def sample_pattern(rng: np.random.Generator) -> str:
 
 
 def sample_material(rng: np.random.Generator, texture: str | None = None, size: float = 1.0) -> Material:
-    """Sample a material.
-
-    Args:
-        rng: Source of random numbers.
-        texture: Name in `TEXTURES` or `UNSEEN_TEXTURES`; random if None.
-        size: Approximate size of the body, metres.
-    """
+    """Sample a material for a body of about `size` metres, with a texture of `TEXTURES` or `UNSEEN_TEXTURES`."""
     if texture is None:
         texture = str(rng.choice(list(TEXTURES), p=[often for _, often, _, _ in TEXTURES.values()]))
     number, _, cells, names = (TEXTURES | UNSEEN_TEXTURES)[texture]

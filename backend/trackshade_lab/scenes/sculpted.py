@@ -40,11 +40,9 @@ def sculpted_body(rng: np.random.Generator, num_frames: int, scale: float) -> Bo
 
 
 def fuse_parts(body: Body, scale: float) -> Body:
-    """Replace the rigid limbs of a body by a smooth skin that follows them by linear blend skinning.
+    """Replace the rigid limbs of a body of `scale` metres by a smooth skin that follows them by linear blend skinning.
 
-    Args:
-        body: A body whose parts are roughly capsules along one of their axes.
-        scale: Size of the body, metres.
+    The body's parts are roughly capsules along one of their axes.
     """
     ends, radii = map(np.stack, zip(*(_fit_capsule(part.rest) for part in body.parts), strict=True))  # [P, 2, 3], [P]
     joints = np.stack([part.matrices for part in body.parts])  # [P, T, 4, 4]
@@ -111,13 +109,9 @@ def _smooth_minimum(distances: np.ndarray, width: float) -> np.ndarray:
 def _extract_surface(
     field: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, step: float
 ) -> Solid:
-    """Triangulate the zero surface of a field by naive surface nets (Gibson 1998).
+    """Triangulate the zero surface of a field by naive surface nets (Gibson 1998), on a grid with cells of edge `step`.
 
-    Args:
-        field: Function of points [N, 3] that returns [N] values, negative inside.
-        low: [3] lower corner of a box around the surface.
-        high: [3] upper corner of the box.
-        step: Edge of the grid's cells.
+    The field maps points [N, 3] to values [N], negative inside; `low` and `high` [3] are corners of a box around it.
     """
     axes = [np.arange(a - 2 * step, b + 3 * step, step) for a, b in zip(low, high, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
@@ -152,7 +146,7 @@ def _extract_surface(
 
 
 def _head(rng: np.random.Generator) -> Solid:
-    """An animal's head that faces −y: skull, muzzle, ears and brows."""
+    """Make an animal's head that faces −y: skull, muzzle, ears and brows."""
     wide, long, ear = rng.uniform(0.34, 0.46), rng.uniform(0.16, 0.4), rng.uniform(0.12, 0.34)
     lumps = [((0.0, 0.0, 0.0), (wide, 0.4, 0.42)), ((0.0, -0.32 - long / 2, -0.14), (0.2, long, 0.17))]
     for side in (-1, 1):
@@ -168,7 +162,7 @@ def _head(rng: np.random.Generator) -> Solid:
 
 
 def _boulder(rng: np.random.Generator) -> Solid:
-    """A sphere displaced by waves of several lengths."""
+    """Make a sphere displaced by waves of several lengths."""
     positions, triangles = shapes.sphere(0.5, 48, 33)
     bump = np.zeros(len(positions))
     for frequency in (3.0, 3.0, 6.0, 6.0, 12.0, 12.0, 18.0):
@@ -177,7 +171,7 @@ def _boulder(rng: np.random.Generator) -> Solid:
 
 
 def _column(rng: np.random.Generator) -> Solid:
-    """A stack of equal pieces."""
+    """Make a stack of equal pieces."""
     count = int(rng.integers(3, 6))
     height = 1.2 / count
     piece, triangles = shapes.torus(0.3, 0.55 * height) if rng.random() < 0.5 else shapes.box((0.6, 0.6, 0.94 * height))
@@ -185,7 +179,7 @@ def _column(rng: np.random.Generator) -> Solid:
 
 
 def _letters(rng: np.random.Generator) -> Solid:
-    """Two to four block letters side by side along x."""
+    """Make two to four block letters side by side along x."""
     depth = rng.uniform(0.12, 0.3)
     bars = []
     for n, letter in enumerate(rng.choice(list(_STROKES), int(rng.integers(2, 5)))):

@@ -127,28 +127,9 @@ def _across(x, y, z, ax, ay, az):
 
 @kernel
 def shade(
-    triangle,
-    vertices,
-    world,
-    normals,
-    rest,
-    triangles,
-    part,
-    materials,
-    sun,
-    sun_color,
-    ambient,
-    shadow,
-    nearest,
-    light,
-    softness,
-    eye,
-    rays,
-    focal,
-    sky,
-    curve,
-    out,
-):
+    triangle, vertices, world, normals, rest, triangles, part, materials, sun, sun_color, ambient, shadow, nearest,
+    light, softness, eye, rays, focal, sky, curve, out,
+):  # fmt: skip
     """Shade one frame.
 
     Args:

@@ -7,6 +7,7 @@ averaged per vertex keep the edge.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -52,14 +53,7 @@ def box(size: tuple[float, float, float] = (1.0, 1.0, 1.0), cells: int = 3) -> S
     p, f = sheet(1.0, 1.0, cells + 1, cells + 1)
     p = p + xyz(0.0, 0.0, 0.5)
     faces = []
-    for axes, sign in (
-        ((0, 1, 2), 1),
-        ((1, 2, 0), 1),
-        ((2, 0, 1), 1),
-        ((0, 1, 2), -1),
-        ((1, 2, 0), -1),
-        ((2, 0, 1), -1),
-    ):
+    for sign, axes in itertools.product((1, -1), ((0, 1, 2), (1, 2, 0), (2, 0, 1))):
         q = p[:, axes] * sign
         faces.append((q, f if sign > 0 else f[:, ::-1]))
     solid, triangles = join(*faces)
@@ -93,11 +87,11 @@ def cylinder(radius: float = 0.42, height: float = 1.0, around: int = 22, cells:
     return join(side, *caps)
 
 
-def cone(radius: float = 0.5, height: float = 1.0, around: int = 22, cells: int = 7) -> Solid:
+def cone(radius: float = 0.5, height: float = 1.0) -> Solid:
     """Make a cone along z with a flat base."""
-    s = np.linspace(0.0, 1.0, cells)
-    side = revolve(np.stack([radius * (1 - s), height * (s - 0.5)], 1), around)
-    return join(side, revolve(np.array([[0.0, -height / 2], [radius / 2, -height / 2], [radius, -height / 2]]), around))
+    s = np.linspace(0.0, 1.0, 7)
+    side = revolve(np.stack([radius * (1 - s), height * (s - 0.5)], 1))
+    return join(side, revolve(np.array([[0.0, -height / 2], [radius / 2, -height / 2], [radius, -height / 2]])))
 
 
 def capsule(radius: float = 0.28, length: float = 0.6, around: int = 14, rings: int = 5) -> Solid:

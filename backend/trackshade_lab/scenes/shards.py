@@ -11,17 +11,17 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import UsageError
 from trackshade.core.processes import SAFE_PATH
 from trackshade_lab.scenes.clip import Split, generate_clip
@@ -29,43 +29,20 @@ from trackshade_lab.scenes.clip import Split, generate_clip
 _VERSION = 2  # changes when seeds give other clips
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Which clips a shard holds."""
-
-    first_seed: int
-    count: int
-    size: tuple[int, int]
-    frames: int
-    split: Split
-    kind: str | None
-    control: str = "mesh"
-    version: int = _VERSION
-
-    def same_clips(self, found: dict) -> bool:
-        """Return whether a shard with the plan `found` holds exactly these clips."""
-        return {"control": "mesh", **found} == json.loads(json.dumps(asdict(self)))
+ShardClip = tuple[np.ndarray, np.ndarray, str, str, str | None]  # video, tracking video, caption, kind, color
 
 
 @dataclass(frozen=True)
 class Shards:
-    """All clips of a folder, as one sequence over its memory-mapped shards.
+    """All clips of a folder, as one sequence over its memory-mapped shards."""
 
-    Attributes:
-        videos: [N, T, H, W, 3] uint8 of each shard; T is 1 in shards of stills.
-        trackings: Tracking videos, as `videos`.
-        captions: Caption of each clip.
-        kinds: Kind of each clip; see `clip.clip_kinds`.
-        colors: Color name of the main body in each caption, if most of the body shows it, else None.
-        control: Control signal in the tracking videos; see `control.signals`.
-    """
-
-    videos: tuple[np.ndarray, ...]
-    trackings: tuple[np.ndarray, ...]
-    captions: tuple[str, ...]
-    kinds: tuple[str, ...]
+    videos: tuple[np.ndarray, ...]  # [N, T, H, W, 3] uint8 of each shard; T is 1 in shards of stills
+    trackings: tuple[np.ndarray, ...]  # tracking videos, as `videos`
+    captions: tuple[str, ...]  # caption of each clip
+    kinds: tuple[str, ...]  # kind of each clip; see `clip.clip_kinds`
+    # color name of the main body in each caption, if most of the body shows it, else None
     colors: tuple[str | None, ...]
-    control: str = "mesh"
+    control: str = "mesh"  # control signal in the tracking videos; see `control.signals`
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -84,12 +61,10 @@ class Shards:
         """Return video, tracking video, caption and kind of clip `n`."""
         if not 0 <= n < len(self):
             raise IndexError(n)
-        k = n
-        for video, tracking in zip(self.videos, self.trackings, strict=True):
-            if k < len(video):
-                return video[k], tracking[k], self.captions[n], self.kinds[n]
-            k -= len(video)
-        raise IndexError(n)
+        starts = np.cumsum([0, *map(len, self.videos)])
+        shard = int(np.searchsorted(starts, n, side="right")) - 1
+        k = n - starts[shard]
+        return self.videos[shard][k], self.trackings[shard][k], self.captions[n], self.kinds[n]
 
     @cached_property
     def named(self) -> np.ndarray:
@@ -111,22 +86,10 @@ def generate_shards(
     shard: int = 250,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write the clips of seeds `first_seed` … `first_seed + count − 1` as shards.
+    """Write the clips of seeds `first_seed` … `first_seed + count − 1` as shards of `shard` clips.
 
-    A shard that exists already with the same clips is kept.
-
-    Args:
-        out_dir: Folder for the shards.
-        count: Number of clips.
-        first_seed: Seed of the first clip.
-        split: Split of the clips.
-        processes: Number of processes to use.
-        size: Width and height, pixels.
-        num_frames: Number of frames.
-        kind: Kind of all clips; random for each if None.
-        control: Control signal to use in place of the tracking video.
-        shard: Number of clips in a shard.
-        progress: Called with the numbers of clips done and in total after each shard.
+    A shard that exists already with the same clips is kept. For the clips see `generate_clip`. `progress` is called
+    with the numbers of clips done and in total after each shard.
 
     Returns:
         The folders of the shards, in order.
@@ -134,28 +97,18 @@ def generate_shards(
     Raises:
         FileExistsError: if a shard with other clips is in the way.
     """
-    out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    folders, missing, done = [], [], 0
-    for n, offset in enumerate(range(0, count, shard)):
-        folder = out / f"shard-{n:06d}"
-        plan = _Plan(
-            first_seed + offset, min(shard, count - offset), (size[0], size[1]), num_frames, split, kind, control
-        )
-        folders.append(folder)
-        if folder.exists():
-            if not plan.same_clips(json.loads((folder / "captions.json").read_text())["plan"]):
-                raise FileExistsError(f"{folder} holds other clips; choose another folder or remove it")
-            done += plan.count
-        else:
-            missing.append((folder, plan))
+    settings = {
+        "size": list(size), "frames": num_frames, "split": split, "kind": kind, "control": control, "version": _VERSION,
+    }  # fmt: skip
+    folders, missing = plan_shards(out_dir, "shard-{number:06d}", count, first_seed, shard, settings)
+    done = count - sum(plan["count"] for plan in missing.values())
     if progress and done:
         progress(done, count)
     if missing and processes > 1:
         generate_clip(0, (16, 16), 1)  # compiles the kernels once and caches them for all processes
     # Spawn processes, because the parent may have threads (torch, numba), which forks break.
     with _single_threaded(), ProcessPoolExecutor(max(1, processes), multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(partial(_write_shard, folder, plan)): plan.count for folder, plan in missing}
+        futures = {pool.submit(_generate_shard, folder, plan): plan["count"] for folder, plan in missing.items()}
         for future in as_completed(futures):
             future.result()
             done += futures[future]
@@ -180,60 +133,56 @@ def _single_threaded() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _write_shard(folder: Path, plan: _Plan) -> None:
-    write_shard(folder, asdict(plan), (plan.count, plan.frames, plan.size[1], plan.size[0]), _clips(plan))
+def _generate_shard(folder: Path, plan: dict[str, Any]) -> None:
+    seeds = range(plan["first_seed"], plan["first_seed"] + plan["count"])
+    options = {key: plan[key] for key in ("kind", "split", "control")}
+    clips = (generate_clip(seed, tuple(plan["size"]), plan["frames"], **options) for seed in seeds)
+    write_shard(folder, plan, ((c.video, c.tracking, c.caption, c.kind, c.scene.color) for c in clips))
 
 
-def _clips(plan: _Plan) -> Iterator[ShardClip]:
-    for seed in range(plan.first_seed, plan.first_seed + plan.count):
-        clip = generate_clip(
-            seed, plan.size, plan.frames, plan.kind, split=plan.split, keep_scene=True, control=plan.control
-        )
-        color = clip.scene.color if clip.scene else None
-        yield ShardClip(clip.video, clip.tracking, clip.caption, clip.kind, color)
+def plan_shards(
+    out_dir: Path | str, name: str, count: int, first_seed: int, shard: int, settings: dict[str, Any]
+) -> tuple[list[Path], dict[Path, dict[str, Any]]]:
+    """Plan the shards of consecutive seeds in a folder, which is created.
 
+    `name` formats a shard's name from its "number" and "seed"; `settings` are what else determines the clips.
 
-@dataclass(frozen=True)
-class ShardClip:
-    """A clip to write to a shard; see `Shards`."""
+    Returns:
+        The folders of all shards, and the plans of those that do not exist yet, by folder.
 
-    video: np.ndarray  # [T, H, W, 3] uint8
-    tracking: np.ndarray  # [T, H, W, 3] uint8
-    caption: str
-    kind: str
-    color: str | None
-
-
-def write_shard(
-    folder: Path, plan: dict[str, Any], shape: tuple[int, int, int, int], clips: Iterable[ShardClip]
-) -> None:
-    """Write a shard completely or not at all.
-
-    Args:
-        folder: Folder of the shard.
-        plan: Description of the clips, to recognize the shard.
-        shape: Number of clips, frames, height and width.
-        clips: The clips.
+    Raises:
+        FileExistsError: if a shard with other clips is in the way.
     """
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    video = np.lib.format.open_memmap(part / "video.npy", "w+", np.uint8, (*shape, 3))
-    tracking = np.lib.format.open_memmap(part / "tracking.npy", "w+", np.uint8, (*shape, 3))
-    captions, kinds, colors = [], [], []
-    try:
-        for n, clip in enumerate(clips):
-            video[n], tracking[n] = clip.video, clip.tracking
-            captions.append(clip.caption)
-            kinds.append(clip.kind)
-            colors.append(clip.color)
-        video.flush()
-        tracking.flush()
-        texts = {"plan": plan, "captions": captions, "kinds": kinds, "colours": colors}
-        (part / "captions.json").write_text(json.dumps(texts, indent=1))
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    out, folders, missing = Path(out_dir), [], {}
+    out.mkdir(parents=True, exist_ok=True)
+    for number, offset in enumerate(range(0, count, shard)):
+        seed = first_seed + offset
+        folder = out / name.format(number=number, seed=seed)
+        folders.append(folder)
+        plan = {"first_seed": seed, "count": min(shard, count - offset), **settings}
+        if not folder.exists():
+            missing[folder] = plan
+        elif {"control": "mesh", **json.loads((folder / "captions.json").read_text())["plan"]} != {
+            "control": "mesh",  # early shards do not name it
+            **plan,
+        }:
+            raise FileExistsError(f"{folder} holds other clips; choose another folder or remove it")
+    return folders, missing
+
+
+def write_shard(folder: Path, plan: dict[str, Any], clips: Iterable[ShardClip]) -> None:
+    """Write a shard completely or not at all; `plan` describes the clips, to recognize the shard."""
+    shape, texts = (plan["count"], plan["frames"], *plan["size"][::-1], 3), []
+    with atomic_folder(folder, single_writer=True) as part:
+        files = [part / "video.npy", part / "tracking.npy"]
+        videos = [np.lib.format.open_memmap(file, "w+", np.uint8, shape) for file in files]
+        for n, (video, tracking, *text) in enumerate(clips):
+            videos[0][n], videos[1][n] = video, tracking
+            texts.append(text)
+        for video in videos:
+            video.flush()
+        columns = zip(("captions", "kinds", "colours"), zip(*texts, strict=True), strict=True)
+        (part / "captions.json").write_text(json.dumps({"plan": plan, **dict(columns)}, indent=1))
 
 
 def shard_folders(out_dir: Path | str) -> list[Path]:
@@ -245,10 +194,8 @@ def shard_folders(out_dir: Path | str) -> list[Path]:
 def load_shards(out_dir: Path | str) -> Shards:
     """Map all shards of a folder and of its subfolders into memory, in order.
 
-    Raises:
-        FileNotFoundError: if there is none.
-        UsageError: if they hold different control signals, or clips of different sizes or lengths (stills may be
-            mixed with clips).
+    Raise FileNotFoundError if there is none, and UsageError if they hold different control signals, or clips of
+    different sizes or lengths (stills may be mixed with clips).
     """
     folders = shard_folders(out_dir)
     if not folders:
@@ -263,15 +210,9 @@ def load_shards(out_dir: Path | str) -> Shards:
         controls.add(text.get("plan", {}).get("control", "mesh"))
         colors += text.get("colours", [None] * len(text["captions"]))
     if len(controls) > 1:
-        raise UsageError(
-            "bad-dataset",
-            f"{out_dir} holds shards of {' and of '.join(sorted(controls))}.",
-            "Keep them in folders of their own.",
-        )
+        fix = "Keep them in folders of their own."
+        raise UsageError("bad-dataset", f"{out_dir} holds shards of {' and of '.join(sorted(controls))}.", fix)
     if len({video.shape[2:] for video in videos}) > 1 or len({video.shape[1] for video in videos} - {1}) > 1:
-        raise UsageError(
-            "bad-dataset",
-            f"{out_dir} holds clips of different sizes or lengths.",
-            "Keep them in folders of their own; only single pictures may stand beside clips.",
-        )
+        fix = "Keep them in folders of their own; only single pictures may stand beside clips."
+        raise UsageError("bad-dataset", f"{out_dir} holds clips of different sizes or lengths.", fix)
     return Shards(tuple(videos), tuple(trackings), tuple(captions), tuple(kinds), tuple(colors), controls.pop())

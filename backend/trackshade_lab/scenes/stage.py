@@ -26,14 +26,9 @@ GROUNDS = {
 def build_stage(
     rng: np.random.Generator, num_frames: int, azimuth: float, floating: bool, main: np.ndarray
 ) -> tuple[list[Part], str]:
-    """Sample ground and walls, and describe them.
+    """Sample ground and walls that face a camera at `azimuth` radians; none if the bodies are `floating`.
 
-    Args:
-        rng: Source of random numbers.
-        num_frames: Number of frames.
-        azimuth: Azimuth of the camera, radians; walls face it.
-        floating: Whether there is no ground.
-        main: [3] linear color of the main body, which the stage avoids.
+    The stage avoids the main body's linear color `main` [3].
 
     Returns:
         The meshes, and words such as "on a checked grey floor".

@@ -59,17 +59,11 @@ def _glyphs(u, v):
 
 @kernel
 def mix(texture, x, y, z, along, across, shift, axis):
-    """Return the share of the second color, 0..1, at a point in object space.
+    """Return the share of the second color, 0..1, at a point (x, y, z) in object space, in cells of the texture.
 
-    Args:
-        texture: Texture number.
-        x: Coordinate of the point, in cells of the texture.
-        y: As `x`.
-        z: As `x`.
-        along: Coordinate of the point along the material's direction.
-        across: Coordinate of the point along a perpendicular of that direction.
-        shift: Offset of the pattern, in cells.
-        axis: Coordinate axis that the face's normal is closest to; letters lie in the plane of the other two.
+    `along` and `across` are the point's coordinates along the material's direction and a perpendicular of it, `shift`
+    is the pattern's offset in cells, and `axis` the one that the face's normal is closest to: letters lie in the plane
+    of the other two.
     """
     if texture == STRIPES:
         return float(math.floor(along + shift) & 1)

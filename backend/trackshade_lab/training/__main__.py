@@ -81,12 +81,12 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, bool]:
 
 
 def _field_names(cls: type) -> dict[str, None]:
-    """The names of a dataclass's fields, as an ordered set."""
+    """Return the names of a dataclass's fields, as an ordered set."""
     return dict.fromkeys(entry.name for entry in dataclasses.fields(cls))
 
 
 def _argument_options(name: str, entries: list[dataclasses.Field]) -> dict[str, Any]:
-    """Keyword arguments of `add_argument` for a setting, from the fields of the classes that have it."""
+    """Return keyword arguments of `add_argument` for a setting, from the fields of the classes that have it."""
     owner = FromScratchConfig if name in _field_names(FromScratchConfig) else FineTuningConfig
     hint = typing.get_type_hints(owner)[name]
     kind = next(kind for kind in (typing.get_args(hint) or (hint,)) if kind is not type(None))

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from trackshade.core.images import psnr
-from trackshade.models import PatchAutoencoder
+from trackshade.models.patch_autoencoder import PatchAutoencoder
 
 from ..scenes import Shards
 from .config import FromScratchConfig
@@ -41,16 +41,6 @@ def sample_frames(shards: Shards, count: int, seed: int) -> torch.Tensor:
     return to_unit(np.stack(frames)).permute(0, 3, 1, 2)
 
 
-class _Reconstruction(nn.Module):
-    def __init__(self, vae: PatchAutoencoder) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Encode and decode frames [B, 3, 1, H, W] in -1..1."""
-        return self.vae(frames).sample
-
-
 @dataclass(frozen=True)
 class _ReconstructionTask:
     config: FromScratchConfig
@@ -64,7 +54,7 @@ class _ReconstructionTask:
 
     def compute_loss(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         batch = batch.to(next(model.parameters()).device)
-        return nn.functional.mse_loss(model(batch), batch)
+        return nn.functional.mse_loss(model(batch).sample, batch)
 
     def learning_rate_factor(self, step: int, progress: float) -> float:
         return linear_schedule(step, progress, _WARMUP_STEPS)
@@ -115,7 +105,7 @@ def train_autoencoder(
             checkpoint=out / _CHECKPOINT,
             accelerator=accelerator,
             modules={"vae": vae},
-            model=_Reconstruction(vae),
+            model=vae,
             optimizers={"adamw": adamw},
             log=log,
             trainable_only=True,

@@ -11,7 +11,7 @@ import copy
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import ModelError, UsageError
-from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel
 from trackshade.models.checkpoint import check_strictly, read_json, weight_files
+from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.models.patch_autoencoder import PatchAutoencoder
 
 Weights = Mapping[str, torch.Tensor]
 Optimizers = Mapping[str, torch.optim.Optimizer]
@@ -74,11 +76,7 @@ def named_parameters(modules: Mapping[str, nn.Module], trainable_only: bool = Fa
 
 @torch.no_grad()
 def copy_weights(target: Weights, source: Weights) -> None:
-    """Copy `source` into `target` in place.
-
-    Raises:
-        UsageError: unless both have the same names.
-    """
+    """Copy `source` into `target` in place. Raise UsageError unless both have the same names."""
     if target.keys() != source.keys():
         names = sorted(target.keys() ^ source.keys())
         raise UsageError(
@@ -92,19 +90,12 @@ def copy_weights(target: Weights, source: Weights) -> None:
 
 def save_checkpoint(folder: Path, weights: Weights, ema: Weights, optimizers: Optimizers, progress: Progress) -> None:
     """Write a checkpoint; a kill at any time leaves the previous or the new one complete."""
-    part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for name, tensors in (("weights", weights), ("average", ema), ("optimizers", _flatten_state(optimizers))):
-        if tensors:
-            tensors = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
-            save_file(tensors, part / f"{name}.safetensors")
-    (part / "progress.json").write_text(json.dumps(vars(progress), indent=1), encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-    os.replace(part, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with atomic_folder(folder, previous=folder.with_name(folder.name + ".old"), single_writer=True) as part:
+        for name, tensors in (("weights", weights), ("average", ema), ("optimizers", _flatten_state(optimizers))):
+            if tensors:
+                tensors = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
+                save_file(tensors, part / f"{name}.safetensors")
+        (part / "progress.json").write_text(json.dumps(vars(progress), indent=1), encoding="utf-8")
 
 
 def find_checkpoint(folder: Path) -> Path | None:
@@ -131,7 +122,7 @@ def load_ema_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def _flatten_state(optimizers: Optimizers) -> dict[str, torch.Tensor]:
-    """The optimizers' state tensors by `optimizer/parameter index/key`."""
+    """Return the optimizers' state tensors by `optimizer/parameter index/key`."""
     return {
         f"{name}/{index}/{key}": torch.as_tensor(value).detach().clone()
         for name, optimizer in optimizers.items()
@@ -141,7 +132,7 @@ def _flatten_state(optimizers: Optimizers) -> dict[str, torch.Tensor]:
 
 
 def _restore_state(optimizers: Optimizers, tensors: Weights) -> None:
-    """Inverse of `_flatten_state` for optimizers of the same configuration."""
+    """Restore what `_flatten_state` returned for optimizers of the same configuration."""
     for name, optimizer in optimizers.items():
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
@@ -152,18 +143,11 @@ def _restore_state(optimizers: Optimizers, tensors: Weights) -> None:
 
 
 def adapt_weights(source: Weights, target: Weights, scale: int) -> dict[str, torch.Tensor]:
-    """Fit the weights of a model to another one whose tokens may have another size.
+    """Fit the weights of a trained model to the names and shapes of another one, whose tokens may have another size.
 
     Weights that are an image per token (patch embedding and output) are resized like images; sums over a patch are
-    preserved. Weights that exist in `target` only, or do not fit, keep their values there.
-
-    Args:
-        source: Weights of the trained model.
-        target: Initial weights of the new model.
-        scale: Pixels per latent cell, of both models.
-
-    Returns:
-        Weights with the names and shapes of `target`.
+    preserved. Weights that exist in `target` only, or do not fit, keep their values there. `scale` is the number of
+    pixels per latent cell, of both models.
     """
     sizes = (source[_PATCH_EMBED].shape[-1], target[_PATCH_EMBED].shape[-1]) if _PATCH_EMBED in source else (1, 1)
     return {
@@ -200,7 +184,7 @@ def export_pipeline(
     scheduler: SchedulerMixin,
 ) -> Path:
     """Replace `folder` by a pipeline folder of a model trained from scratch; an existing README.md is kept."""
-    with _replace_folder(folder) as part:
+    with atomic_folder(folder, single_writer=True) as part:
         for name, module in (("transformer", transformer), ("text_encoder", text_encoder), ("vae", vae)):
             # The autoencoder is small and in closed form: it keeps full precision.
             dtype = torch.float32 if name == "vae" else torch.bfloat16
@@ -220,11 +204,10 @@ def export_published(folder: Path, base: Path, transformer: TrackingTransformer3
     The weights get the precision of the base's. A LoRA in the transformer is written to `lora/`, fused into the
     weights if `fuse_lora`, and removed from the transformer. A base with a tracking branch keeps its class names.
 
-    Raises:
-        ModelError: if the folder cannot be written.
+    Raise ModelError if the folder cannot be written.
     """
     try:
-        with _replace_folder(folder) as part:
+        with atomic_folder(folder, single_writer=True) as part:
             if getattr(transformer, "peft_config", None):
                 _save_lora(transformer, part / "lora")
                 if fuse_lora:
@@ -251,7 +234,7 @@ def export_published(folder: Path, base: Path, transformer: TrackingTransformer3
 
 
 def _save_lora(transformer: TrackingTransformer3DModel, folder: Path) -> None:
-    """Save the LoRA so that diffusers' `load_lora_weights` and `fine_tuning.load_lora` can load it."""
+    """Save the LoRA so that diffusers' `load_lora_weights` and `load_lora_adapter` can load it."""
     from peft.utils import get_peft_model_state_dict
 
     config = transformer.peft_config["default"].to_dict()
@@ -261,17 +244,6 @@ def _save_lora(transformer: TrackingTransformer3DModel, folder: Path) -> None:
         transformer_lora_adapter_metadata={k: sorted(v) if isinstance(v, set) else v for k, v in config.items()},
         safe_serialization=True,
     )
-
-
-@contextlib.contextmanager
-def _replace_folder(folder: Path) -> Iterator[Path]:
-    """Yield a new folder that replaces `folder` at the end of the block."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    yield part
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
 
 
 def _link_or_copy(source: str, target: str) -> None:

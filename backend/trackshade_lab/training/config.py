@@ -11,11 +11,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import MISSING, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
+from trackshade.core.atomic_files import write_bytes
 from trackshade.core.errors import UsageError
 
 STAGES = ("joint", "base", "branch", "autoencoder")
@@ -30,75 +32,73 @@ _CHANGEABLE = frozenset(
 )
 
 
-def setting(text: str, group: str, default: Any = MISSING, choices: tuple[str, ...] = (), old: str = "") -> Any:
-    """Declare a dataclass field with its command-line documentation.
+def setting(group: str, text: str, default: Any = MISSING, old: str = "", choices: tuple[str, ...] = ()) -> Any:
+    """Declare a dataclass field with its help text, and the group of options under which `--help` lists it.
 
-    Args:
-        text: Help text.
-        group: Heading under which `--help` lists the option.
-        default: Default value; without one the option is required.
-        choices: Accepted values, if there are only a few.
-        old: Earlier name, still accepted as an option and in stored configurations.
+    A field without a default value is required. `old` is an earlier name, still accepted as an option and in stored
+    configurations; `choices` are the accepted values, if there are only a few.
     """
     return field(default=default, metadata={"help": text, "group": group, "choices": choices, "old": old})
 
 
-def _with_default(cls: type, name: str, default: Any) -> Any:
-    """Declare a setting of a base class with another default value."""
-    return field(default=default, metadata=cls.__dataclass_fields__[name].metadata)  # type: ignore[attr-defined]
+_run, _data, _model = partial(setting, "run"), partial(setting, "data"), partial(setting, "model")
+_autoencoder, _optimization = partial(setting, "autoencoder"), partial(setting, "optimization")
+_dropout = partial(setting, "conditioning dropout")
+_hardware, _logging = partial(setting, "hardware"), partial(setting, "logging")
+
+
+def _with_default(name: str, default: Any) -> Any:
+    """Declare a setting of `RunConfig` with another default value."""
+    return field(default=default, metadata=RunConfig.__dataclass_fields__[name].metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Settings that every kind of training has."""
 
-    out: str = setting("Folder of the run: checkpoint/, log.jsonl, sheets/, tensorboard/, export/.", "run")
-    data: str = setting("Folder of the training data.", "run")
-    minutes: float | None = setting(
-        "Training budget in minutes, over all resumes. The learning rate decays to zero at its end.", "run", None
+    out: str = _run("Folder of the run: checkpoint/, log.jsonl, sheets/, tensorboard/, export/.")
+    data: str = _run("Folder of the training data.")
+    minutes: float | None = _run(
+        "Training budget in minutes, over all resumes. The learning rate decays to zero at its end.", None
     )
-    steps: int | None = setting(
-        "Training budget in optimizer steps (with --base 2000 if no budget is given). A resumed run is bit for bit the "
-        "uninterrupted one on a CPU.",
-        "run",
+    steps: int | None = _run(
+        "Training budget in optimizer steps (with --base 2000 if no budget is given). A resumed run is bit for bit "
+        "the uninterrupted one on a CPU.",
         None,
     )
-    seed: int = setting("Random seed. All random draws follow from it and the step number.", "run", 0)
+    seed: int = _run("Random seed. All random draws follow from it and the step number.", 0)
 
-    batch_size: int = setting("Samples per optimizer step, over all processes.", "optimization", 6, old="batch")
-    gradient_accumulation_steps: int = setting(
-        "Number of forward and backward passes in which each process computes its part of a batch. "
-        "Saves memory; the gradients stay the same.",
-        "optimization",
+    batch_size: int = _optimization("Samples per optimizer step, over all processes.", 6, old="batch")
+    gradient_accumulation_steps: int = _optimization(
+        "Number of forward and backward passes in which each process computes its part of a batch. Saves memory; the "
+        "gradients stay the same.",
         1,
         old="accumulate",
     )
-    warmup_steps: int = setting("Steps of linear learning-rate warm-up.", "optimization", 100, old="warmup")
-    max_grad_norm: float = setting("Norm at which gradients are clipped.", "optimization", 1.0, old="clip_norm")
-    ema_decay: float = setting(
+    warmup_steps: int = _optimization("Steps of linear learning-rate warm-up.", 100, old="warmup")
+    max_grad_norm: float = _optimization("Norm at which gradients are clipped.", 1.0, old="clip_norm")
+    ema_decay: float = _optimization(
         "Decay of the exponential moving average (EMA) of the weights, which is exported. 0 turns it off.",
-        "optimization",
         0.998,
         old="average",
     )
 
-    image_dropout: float = setting("Fraction of samples without the first frame.", "conditioning dropout", 0.05)
-    text_dropout: float = setting("Fraction of samples without the caption.", "conditioning dropout", 0.1)
-    track_dropout: float = setting("Fraction of samples without tracks.", "conditioning dropout", 0.1)
+    image_dropout: float = _dropout("Fraction of samples without the first frame.", 0.05)
+    text_dropout: float = _dropout("Fraction of samples without the caption.", 0.1)
+    track_dropout: float = _dropout("Fraction of samples without tracks.", 0.1)
 
-    device: str = setting("Device: auto, cpu, cuda, cuda:N or mps. Each process of a launch uses its own.", "hardware",
-                          "auto")  # fmt: skip
-    threads: int = setting("Number of CPU threads. 0 uses torch's default.", "hardware", 0)
-    bf16: bool = setting("Run the forward pass in bfloat16 mixed precision.", "hardware", True)
-    gradient_checkpointing: bool = setting(
-        "Recompute activations in the backward pass: far less memory, about a third slower.", "hardware", False
+    device: str = _hardware("Device: auto, cpu, cuda, cuda:N or mps. Each process of a launch uses its own.", "auto")
+    threads: int = _hardware("Number of CPU threads. 0 uses torch's default.", 0)
+    bf16: bool = _hardware("Run the forward pass in bfloat16 mixed precision.", True)
+    gradient_checkpointing: bool = _hardware(
+        "Recompute activations in the backward pass: far less memory, about a third slower.", False
     )
 
-    checkpoint_minutes: float = setting("Minutes between checkpoints.", "logging", 4.0)
-    checkpoint_steps: int | None = setting("Also save a checkpoint every N optimizer steps.", "logging", None)
-    validation_minutes: float = setting("Minutes between validation samples.", "logging", 10.0, old="sheet_minutes")
-    log_seconds: float = setting("Seconds between log entries.", "logging", 15.0)
-    tensorboard: bool = setting("Also write TensorBoard logs.", "logging", True)
+    checkpoint_minutes: float = _logging("Minutes between checkpoints.", 4.0)
+    checkpoint_steps: int | None = _logging("Also save a checkpoint every N optimizer steps.", None)
+    validation_minutes: float = _logging("Minutes between validation samples.", 10.0, old="sheet_minutes")
+    log_seconds: float = _logging("Seconds between log entries.", 15.0)
+    tensorboard: bool = _logging("Also write TensorBoard logs.", True)
 
     def __post_init__(self) -> None:
         if (self.minutes is None) == (self.steps is None):
@@ -120,8 +120,7 @@ class RunConfig:
 
         Settings that did not exist when they were stored get their defaults; earlier names are translated.
 
-        Raises:
-            UsageError: for settings that this version does not have.
+        Raise UsageError for settings that this version does not have.
         """
         renamed = {entry.metadata["old"]: entry.name for entry in dataclasses.fields(cls) if entry.metadata["old"]}
         values = {renamed.get(name, name): value for name, value in values.items()}
@@ -138,108 +137,92 @@ class RunConfig:
 class FromScratchConfig(RunConfig):
     """Training of a small model from scratch on procedural clips: autoencoder, base and tracking branch."""
 
-    data: str = setting(
-        "Folder of shards, or of such folders. If it holds none, procedural clips are generated there.", "run"
-    )
-    stage: str = setting(
-        "joint: train base and branch together (best from scratch). base: train without tracks. branch: train only the "
-        "tracking branch, which starts as a copy of the base given by --start. autoencoder: train only the "
+    data: str = _run("Folder of shards, or of such folders. If it holds none, procedural clips are generated there.")
+    stage: str = _run(
+        "joint: train base and branch together (best from scratch). base: train without tracks. branch: train only "
+        "the tracking branch, which starts as a copy of the base given by --start. autoencoder: train only the "
         "autoencoder.",
-        "run",
         "joint",
-        STAGES,
+        choices=STAGES,
     )
-    initialize_from: str | None = setting(
-        "Run or pipeline folder whose weights are the initial values. Its token size may differ.",
-        "run",
-        None,
-        old="start",
+    initialize_from: str | None = _run(
+        "Run or pipeline folder whose weights are the initial values. Its token size may differ.", None, old="start"
     )
 
-    num_clips: int = setting("Number of procedural clips to generate.", "data", 10000, old="clips")
-    width: int = setting("Width of generated clips, in pixels.", "data", 144)
-    height: int = setting("Height of generated clips, in pixels.", "data", 96)
-    num_frames: int = setting("Frames of a generated clip.", "data", 17, old="frames")
-    mirror: bool = setting(
+    num_clips: int = _data("Number of procedural clips to generate.", 10000, old="clips")
+    width: int = _data("Width of generated clips, in pixels.", 144)
+    height: int = _data("Height of generated clips, in pixels.", 96)
+    num_frames: int = _data("Frames of a generated clip.", 17, old="frames")
+    mirror: bool = _data(
         "Mirror half of the clips left to right, tracks included, except where the caption names a side or a sense of "
         "rotation.",
-        "data",
         False,
     )
-    sparse_tracks_fraction: float = setting(
+    sparse_tracks_fraction: float = _data(
         "Fraction of samples whose tracks are thinned to random points, drawn as small squares.",
-        "data",
         0.0,
         old="sparse_tracks",
     )
-    terminal_fraction: float = setting(
+    terminal_fraction: float = _data(
         "Fraction of samples trained at the last timestep (pure noise). Helps sampling in few steps.",
-        "data",
         0.0,
         old="terminal",
     )
-    one_frame_fraction: float = setting(
+    one_frame_fraction: float = _data(
         "Fraction of steps that train on single first frames from text and tracks alone, as many images as a step of "
         "clips has frames.",
-        "data",
         0.0,
         old="one_frame",
     )
-    named_color_fraction: float = setting(
+    named_color_fraction: float = _data(
         "Fraction of those single frames drawn from clips whose caption names the main object's color.",
-        "data",
         0.0,
         old="named",
     )
 
-    text_pretraining_steps: int = setting(
+    text_pretraining_steps: int = _optimization(
         "Optimizer steps in which the text encoder is trained alone on word neighbors and the order of colors; it is "
         "frozen afterwards. 0 trains it with the transformer.",
-        "optimization",
         0,
         old="text_steps",
     )
 
-    num_attention_heads: int = setting("Attention heads.", "model", 3, old="width_heads")
-    attention_head_dim: int = setting("Channels of an attention head.", "model", 64, old="head_dim")
-    num_layers: int = setting("Transformer blocks.", "model", 6, old="layers")
-    num_tracking_blocks: int = setting("Blocks of the tracking branch.", "model", 3, old="tracking_layers")
-    token_size: int = setting("Side of a transformer token, in latent cells.", "model", 2, old="token")
-    time_embed_dim: int = setting("Channels of the timestep embedding.", "model", 192, old="time_dim")
-    text_embed_dim: int = setting("Channels of the text encoder.", "model", 64, old="text_dim")
-    max_text_length: int = setting("Tokens of a caption that are used.", "model", 24, old="text_length")
-    track_correction: float = setting(
-        "Scale of the transformer's output where the warped first frame shows the surface; elsewhere it is 1.",
-        "model",
-        1.0,
+    num_attention_heads: int = _model("Attention heads.", 3, old="width_heads")
+    attention_head_dim: int = _model("Channels of an attention head.", 64, old="head_dim")
+    num_layers: int = _model("Transformer blocks.", 6, old="layers")
+    num_tracking_blocks: int = _model("Blocks of the tracking branch.", 3, old="tracking_layers")
+    token_size: int = _model("Side of a transformer token, in latent cells.", 2, old="token")
+    time_embed_dim: int = _model("Channels of the timestep embedding.", 192, old="time_dim")
+    text_embed_dim: int = _model("Channels of the text encoder.", 64, old="text_dim")
+    max_text_length: int = _model("Tokens of a caption that are used.", 24, old="text_length")
+    track_correction: float = _model(
+        "Scale of the transformer's output where the warped first frame shows the surface; elsewhere it is 1.", 1.0
     )
-    pooled_text: bool = setting("Add the mean text embedding to the timestep embedding.", "model", False)
-    autoencoder_patch_size: int = setting("Side of a latent cell, in pixels.", "model", 4, old="patch")
-    latent_channels: int = setting("Channels of the latents.", "model", 16)
-    track_frequencies: int = setting(
-        "Octaves of the track coordinates' positional encoding. 0 is the published forward pass.", "model", 6
+    pooled_text: bool = _model("Add the mean text embedding to the timestep embedding.", False)
+    autoencoder_patch_size: int = _model("Side of a latent cell, in pixels.", 4, old="patch")
+    latent_channels: int = _model("Channels of the latents.", 16)
+    track_frequencies: int = _model(
+        "Octaves of the track coordinates' positional encoding. 0 is the published forward pass.", 6
     )
 
-    autoencoder_minutes: float = setting("Minutes of training the decoder's refiner.", "autoencoder", 4.0)
-    autoencoder_steps: int | None = setting("Optimizer steps instead of minutes.", "autoencoder", None)
+    autoencoder_minutes: float = _autoencoder("Minutes of training the decoder's refiner.", 4.0)
+    autoencoder_steps: int | None = _autoencoder("Optimizer steps instead of minutes.", None)
 
-    muon_learning_rate: float = setting(
-        "Peak learning rate of Muon, for the matrices of the blocks.", "optimization", 1.5e-3, old="matrix_rate"
+    muon_learning_rate: float = _optimization(
+        "Peak learning rate of Muon, for the matrices of the blocks.", 0.0015, old="matrix_rate"
     )
-    adamw_learning_rate: float = setting(
-        "Peak learning rate of AdamW, for all other parameters.", "optimization", 1e-3, old="other_rate"
+    adamw_learning_rate: float = _optimization(
+        "Peak learning rate of AdamW, for all other parameters.", 0.001, old="other_rate"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stage not in STAGES:
-            raise UsageError(
-                "bad-setting", f"There is no training stage '{self.stage}'.", f"Choose one of {', '.join(STAGES)}."
-            )
+            fix = f"Choose one of {', '.join(STAGES)}."
+            raise UsageError("bad-setting", f"There is no training stage '{self.stage}'.", fix)
         if self.stage == "branch" and self.initialize_from is None:
-            raise UsageError(
-                "bad-setting", "The tracking branch alone needs a trained base.", "Give the base's run with --start."
-            )
+            fix = "Give the base's run with --start."
+            raise UsageError("bad-setting", "The tracking branch alone needs a trained base.", fix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,45 +232,39 @@ class FineTuningConfig(RunConfig):
     The defaults are the published recipe (arXiv 2501.03847, section 4.1, and the released training script).
     """
 
-    data: str = setting("Dataset folder with prompt.txt, videos.txt and trackings.txt.", "run")
-    base: str = setting(
+    data: str = _run("Dataset folder with prompt.txt, videos.txt and trackings.txt.")
+    base: str = _run(
         "Folder of a CogVideoX image-to-video model, with or without a tracking branch, or the name of an installed "
-        "model.",
-        "run",
+        "model."
     )
-    cache: str | None = setting("Folder of the encoded clips; default: cache/ in the dataset.", "data", None)
-    num_tracking_blocks: int = setting(
-        "Blocks that the branch copies from a base without one.", "model", 18, old="tracking_blocks"
+    cache: str | None = _data("Folder of the encoded clips; default: cache/ in the dataset.", None)
+    num_tracking_blocks: int = _model(
+        "Blocks that the branch copies from a base without one.", 18, old="tracking_blocks"
     )
-    lora_rank: int = setting("Rank of a LoRA on the base's attention. 0 trains none.", "model", 0)
-    lora_alpha: int | None = setting("Alpha of the LoRA; default: its rank.", "model", None)
-    lora_fuse: bool = setting("Fuse the LoRA into the exported weights. lora/ holds it in any case.", "model", True)
+    lora_rank: int = _model("Rank of a LoRA on the base's attention. 0 trains none.", 0)
+    lora_alpha: int | None = _model("Alpha of the LoRA; default: its rank.", None)
+    lora_fuse: bool = _model("Fuse the LoRA into the exported weights. lora/ holds it in any case.", True)
 
-    batch_size: int = _with_default(RunConfig, "batch_size", 64)
-    ema_decay: float = _with_default(RunConfig, "ema_decay", 0.0)
-    learning_rate: float = setting("Peak learning rate of AdamW.", "optimization", 1e-4, old="rate")
-    weight_decay: float = setting("Weight decay of AdamW.", "optimization", 1e-3)
-    num_cycles: int = setting("Cycles of the cosine learning-rate schedule.", "optimization", 1, old="restarts")
-    image_noise_log_mean: float = setting(
-        "Mean of the logarithm of the noise's standard deviation on the first frame.", "data", -3.0, old="image_noise"
+    batch_size: int = _with_default("batch_size", 64)
+    ema_decay: float = _with_default("ema_decay", 0.0)
+    learning_rate: float = _optimization("Peak learning rate of AdamW.", 0.0001, old="rate")
+    weight_decay: float = _optimization("Weight decay of AdamW.", 0.001)
+    num_cycles: int = _optimization("Cycles of the cosine learning-rate schedule.", 1, old="restarts")
+    image_noise_log_mean: float = _data(
+        "Mean of the logarithm of the noise's standard deviation on the first frame.", -3.0, old="image_noise"
     )
-    image_noise_log_std: float = setting(
-        "Standard deviation of that logarithm. A negative value adds no noise.", "data", 0.5, old="image_noise_spread"
+    image_noise_log_std: float = _data(
+        "Standard deviation of that logarithm. A negative value adds no noise.", 0.5, old="image_noise_spread"
     )
 
-    text_dropout: float = _with_default(RunConfig, "text_dropout", 0.0)
-    track_dropout: float = _with_default(RunConfig, "track_dropout", 0.0)
+    text_dropout: float = _with_default("text_dropout", 0.0)
+    track_dropout: float = _with_default("track_dropout", 0.0)
 
-    checkpoint_minutes: float = _with_default(RunConfig, "checkpoint_minutes", 15.0)
-    validation_minutes: float = _with_default(RunConfig, "validation_minutes", 60.0)
-    validation_inference_steps: int = setting(
-        "Denoising steps of the validation samples.", "logging", 20, old="sheet_steps"
-    )
-    validation_clips: int = setting(
-        "Clips to generate as validation samples, the first of the dataset. 0 generates none.",
-        "logging",
-        1,
-        old="sheet_clips",
+    checkpoint_minutes: float = _with_default("checkpoint_minutes", 15.0)
+    validation_minutes: float = _with_default("validation_minutes", 60.0)
+    validation_inference_steps: int = _logging("Denoising steps of the validation samples.", 20, old="sheet_steps")
+    validation_clips: int = _logging(
+        "Clips to generate as validation samples, the first of the dataset. 0 generates none.", 1, old="sheet_clips"
     )
 
     def __post_init__(self) -> None:
@@ -301,8 +278,7 @@ class FineTuningConfig(RunConfig):
 def lock_run_directory(out: Path, config: RunConfig, accelerator: Accelerator) -> None:
     """Store the configuration in the run's folder, so that no run with other settings continues there.
 
-    Raises:
-        UsageError: if the folder holds another run, or cannot be written.
+    Raise UsageError if the folder holds another run, or cannot be written.
     """
     path = out / "config.json"
     if path.exists():
@@ -313,18 +289,12 @@ def lock_run_directory(out: Path, config: RunConfig, accelerator: Accelerator) -
             names = (entry.name for entry in dataclasses.fields(config) if entry.name not in _CHANGEABLE)
             different = [name for name in names if getattr(stored, name) != getattr(config, name)]
         if different:
-            raise UsageError(
-                "other-run",
-                f"{out} holds a run with other settings ({', '.join(different)}).",
-                "Choose another folder with --out.",
-            )
+            fix = "Choose another folder with --out."
+            raise UsageError("other-run", f"{out} holds a run with other settings ({', '.join(different)}).", fix)
     accelerator.wait_for_everyone()  # every process compares before the main process writes
     if accelerator.is_main_process:
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(dataclasses.asdict(config), indent=1), encoding="utf-8")
-            part.replace(path)
+            write_bytes(path, json.dumps(dataclasses.asdict(config), indent=1).encode())
         except OSError as error:
             raise UsageError(
                 "output-unwritable",
@@ -334,11 +304,7 @@ def lock_run_directory(out: Path, config: RunConfig, accelerator: Accelerator) -
 
 
 def read_config(out: Path) -> RunConfig:
-    """Read the configuration of the run in a folder.
-
-    Raises:
-        UsageError: if there is none, or it cannot be read.
-    """
+    """Read the configuration of the run in a folder. Raise UsageError if there is none, or it cannot be read."""
     try:
         values: dict[str, Any] = json.loads((out / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:

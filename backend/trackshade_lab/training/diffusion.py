@@ -17,8 +17,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from trackshade.core.images import psnr
-from trackshade.models import PatchAutoencoder, TrackingTransformer3DModel, track_coordinates
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.models.patch_autoencoder import PatchAutoencoder
+from trackshade.models.track_warp import track_coordinates
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 
 from ..scenes import Clip, Shards
 from .config import FromScratchConfig
@@ -156,13 +158,8 @@ class DiffusionTask:
     ) -> None:
         """Create the task.
 
-        Args:
-            shards: The training clips.
-            vae: The trained autoencoder.
-            tokens: Captions of the N clips, and the empty caption.
-            config: Settings of the run.
-            tokenizer: For validation.
-            validation_clips: Held-out clips to generate as validation samples.
+        `tokens` are the captions of the N clips and the empty caption. `validation_clips` are held-out clips to
+        generate as validation samples, with `tokenizer`.
         """
         self.shards, self.vae, self.tokens, self.config = shards, vae, tokens, config
         self.tokenizer, self.validation_clips = tokenizer, validation_clips
@@ -227,7 +224,7 @@ class DiffusionTask:
     def _load_clip(
         self, index: int, single_frame: bool, mirrored: bool, thin_seed: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Video and tracking video [T, H, W, 3] of a clip, augmented."""
+        """Load video and tracking video [T, H, W, 3] of a clip, augmented."""
         video, tracking, caption, _ = self.shards[index]
         if thin_seed is not None:
             tracking = thin_tracks(tracking, np.random.default_rng(thin_seed))
@@ -264,7 +261,7 @@ class DiffusionTask:
         return {"psnr": _mean_psnr(clips, generated), "psnr_other_tracks": _mean_psnr(clips, with_other_tracks)}
 
     def _generate(self, pipeline: DiffusionShaderPipeline, tracking: list[np.ndarray]) -> np.ndarray:
-        """The validation clips [N, T, H, W, 3] 8-bit, generated in one step with the given tracking videos."""
+        """Return the validation clips [N, T, H, W, 3] 8-bit, generated in one step with the given tracking videos."""
         with torch.autocast(pipeline.vae.device.type, torch.bfloat16, enabled=self.config.bf16):
             return pipeline(
                 [clip.caption for clip in self.validation_clips],
@@ -278,7 +275,7 @@ class DiffusionTask:
 
 
 def _mean_psnr(clips: Sequence[Clip], generated: np.ndarray) -> float:
-    """Mean over clips, without the given first frame."""
+    """Return the mean over clips, without the given first frame."""
     return float(np.mean([psnr(c.video[1:], g[1:]) for c, g in zip(clips, generated, strict=True)]))
 
 
@@ -334,7 +331,7 @@ def thin_tracks(
 
 
 def _find_colors(frame: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """The pixel of [H, W, 3] that shows each color of [N, 3] best, as a flat index [N]; -1 where none is near."""
+    """Return the pixel of [H, W, 3] that shows each color of [N, 3] best, a flat index [N]; -1 where none is near."""
     reach = int(np.clip(np.ceil(127.5 / min(frame.shape[:2])), 1, 3))  # half a pixel of the first frame, in levels
     flat, wanted = frame.reshape(-1, 3), colors.astype(np.int64)
     side = 256 + 2 * reach

@@ -16,10 +16,11 @@ from torch import nn
 
 from trackshade.config import registry
 from trackshade.core.errors import ModelError, UsageError
-from trackshade.models import TrackingTransformer3DModel, WarpGuidedTransformer3DModel
 from trackshade.models.checkpoint import check_strictly, read_json
+from trackshade.models.das import TrackingTransformer3DModel
 from trackshade.models.loading import COMPONENTS, component_class, load_components
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from trackshade.pipelines.inputs import check_shape
 
 from ..video_dataset import DatasetEntry, read_dataset, read_video_shapes
@@ -32,7 +33,6 @@ from .loop import TrainingRun, configure_transformer, train_loop
 
 # Of the base's own blocks; the branch's copies are trained as a whole.
 _LORA_TARGETS = r"transformer_blocks\.\d+\.attn1\.(to_q|to_k|to_v|to_out\.0)"
-_LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def fine_tune(out: Path, config: FineTuningConfig, accelerator: Accelerator, log: RunLog) -> Path:
@@ -56,18 +56,20 @@ def fine_tune(out: Path, config: FineTuningConfig, accelerator: Accelerator, log
         tokenizer=None, text_encoder=None, vae=vae, transformer=transformer, scheduler=parts["scheduler"]
     )
     _check_clips(entries, pipeline)
-    cache = _open_cache(folder, config, transformer)
+    cache = EncodingCache(
+        Path(config.cache) if config.cache else Path(config.data) / "cache",
+        vae=folder / "vae",
+        text_encoder=folder / "text_encoder",
+        tokenizer=folder / "tokenizer",
+        max_text_length=transformer.config.max_text_seq_length,
+        store_pixels=isinstance(transformer, WarpGuidedTransformer3DModel),
+    )
     _encode_dataset(entries, cache, folder, vae, dtype, accelerator, log)
     transformer.to(accelerator.device)
     configure_transformer(transformer, config, accelerator)
     trainable = [parameter for parameter in transformer.parameters() if parameter.requires_grad]
     adamw = torch.optim.AdamW(
-        trainable,
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-        eps=1e-8,
-        weight_decay=config.weight_decay,
-        fused=True,
+        trainable, lr=config.learning_rate, betas=(0.9, 0.95), eps=1e-8, weight_decay=config.weight_decay, fused=True
     )
     run = TrainingRun(
         stage="tune",
@@ -101,18 +103,14 @@ def export_fine_tuned(config: FineTuningConfig, checkpoint: Path, folder: Path) 
 def find_base(name: str) -> Path:
     """Return the folder of a base, given as a folder or as the name of an installed model.
 
-    Raises:
-        UsageError: if there is none.
+    Raise UsageError if there is none.
     """
     if (Path(name) / "model_index.json").is_file():
         return Path(name)
     models = {spec.name: spec for spec in registry.models()}
     if name not in models:
-        raise UsageError(
-            "no-base",
-            f"There is no model in {name}: it has no model_index.json.",
-            "Give --base the folder of a CogVideoX image-to-video model in diffusers' layout.",
-        )
+        fix = "Give --base the folder of a CogVideoX image-to-video model in diffusers' layout."
+        raise UsageError("no-base", f"There is no model in {name}: it has no model_index.json.", fix)
     if not registry.is_present(models[name]):
         fix = f"Fetch it with `trackshade models fetch {name}`."
         raise UsageError("no-base", f"The model {name} is not on this machine.", fix)
@@ -139,8 +137,7 @@ def build_transformer(folder: Path, config: FineTuningConfig, dtype: torch.dtype
 def load_transformer(folder: Path, num_tracking_blocks: int, dtype: torch.dtype) -> TrackingTransformer3DModel:
     """Load a transformer with a tracking branch; a base without one gets copies of its first blocks.
 
-    Raises:
-        ModelError: if the transformer is of another class, not image-to-video, or cannot be loaded.
+    Raise ModelError if the transformer is of another class, not image-to-video, or cannot be loaded.
     """
     entry, weights = read_json(folder / "model_index.json").get("transformer"), folder / "transformer"
     name = str(entry[1]) if isinstance(entry, list) and len(entry) == 2 else ""
@@ -181,8 +178,7 @@ def branch_parameters(transformer: TrackingTransformer3DModel) -> list[nn.Parame
 def add_lora(transformer: TrackingTransformer3DModel, rank: int, alpha: int | None) -> list[nn.Parameter]:
     """Add a LoRA (Hu et al. 2021, arXiv 2106.09685) to the attention of the base's blocks, and return its parameters.
 
-    Raises:
-        UsageError: if peft is not installed.
+    Raise UsageError if peft is not installed.
     """
     if importlib.util.find_spec("peft") is None:
         raise UsageError("missing-library", "A LoRA needs the package peft.", "pip install 'trackshade[training]'")
@@ -190,17 +186,6 @@ def add_lora(transformer: TrackingTransformer3DModel, rank: int, alpha: int | No
 
     transformer.add_adapter(LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=_LORA_TARGETS))
     return [parameter for name, parameter in transformer.named_parameters() if ".lora_" in name]
-
-
-def load_lora(transformer: TrackingTransformer3DModel, folder: Path) -> None:
-    """Load a saved LoRA into a transformer that has none.
-
-    Raises:
-        ModelError: if the folder holds none.
-    """
-    if not (folder / _LORA_FILE).is_file():
-        raise ModelError("missing-weights", f"There is no LoRA in {folder}.", f"It is a file named {_LORA_FILE}.")
-    transformer.load_lora_adapter(str(folder), prefix="transformer", use_safetensors=True, local_files_only=True)
 
 
 def _check_clips(entries: tuple[DatasetEntry, ...], pipeline: DiffusionShaderPipeline) -> None:
@@ -218,17 +203,6 @@ def _check_clips(entries: tuple[DatasetEntry, ...], pipeline: DiffusionShaderPip
     config = pipeline.transformer.config
     check_shape(
         first[0], (first[2], first[1]), config, pipeline.vae_scale_factor_spatial, pipeline.vae_scale_factor_temporal
-    )
-
-
-def _open_cache(folder: Path, config: FineTuningConfig, transformer: TrackingTransformer3DModel) -> EncodingCache:
-    return EncodingCache(
-        Path(config.cache) if config.cache else Path(config.data) / "cache",
-        vae=folder / "vae",
-        text_encoder=folder / "text_encoder",
-        tokenizer=folder / "tokenizer",
-        max_text_length=transformer.config.max_text_seq_length,
-        store_pixels=isinstance(transformer, WarpGuidedTransformer3DModel),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from trackshade.core.atomic_files import atomic_file
 from trackshade.core.errors import UsageError
 from trackshade.core.images import psnr
-from trackshade.models import track_coordinates
-from trackshade.pipelines import DiffusionShaderPipeline
+from trackshade.models.track_warp import track_coordinates
+from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 
 from ..video_dataset import DatasetEntry, read_video
 from .config import FineTuningConfig
@@ -46,27 +46,18 @@ class EncodingCache:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        vae: Path,
-        text_encoder: Path,
-        tokenizer: Path,
-        max_text_length: int,
-        store_pixels: bool,
+        self, folder: Path, *, vae: Path, text_encoder: Path, tokenizer: Path, max_text_length: int, store_pixels: bool
     ) -> None:
         """Open or create the cache in `folder` for the components in the other folders.
 
-        Raises:
-            UsageError: if the folder cannot be written.
+        Raise UsageError if the folder cannot be written.
         """
         self.folder, self.max_text_length, self.store_pixels = folder, max_text_length, store_pixels
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(
-                "output-unwritable", f"The encoded clips cannot be stored in {folder}.", "Choose another --cache."
-            ) from error
+            fix = "Choose another --cache."
+            raise UsageError("output-unwritable", f"The encoded clips cannot be stored in {folder}.", fix) from error
         self._vae_digest = component_digest(vae)
         self._text_digest = component_digest(text_encoder) + component_digest(tokenizer)
         self._file_digests: dict[Path, str] = {}
@@ -91,8 +82,7 @@ class EncodingCache:
     def encode_clip(self, entry: DatasetEntry, vae: Any) -> None:
         """Encode both videos of a clip and store them.
 
-        Raises:
-            UsageError: if they cannot be read, or their shapes differ.
+        Raise UsageError if they cannot be read, or their shapes differ.
         """
         video, tracking = read_video(entry.video), read_video(entry.tracking)
         if video.shape != tracking.shape:
@@ -123,13 +113,12 @@ class EncodingCache:
 
     def _store(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
         """Write a file atomically; several processes may write the same one."""
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part)
-        os.replace(part, path)
+        with atomic_file(path) as part:
+            save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, part)
 
 
 def _encode_moments(vae: Any, video: np.ndarray) -> torch.Tensor:
-    """Mean and standard deviation [2C, L, h, w] of the unscaled latents of [T, H, W, 3] 8-bit."""
+    """Return mean and standard deviation [2C, L, h, w] of the unscaled latents of [T, H, W, 3] 8-bit."""
     pixels = to_unit(video).permute(3, 0, 1, 2)[None]
     distribution = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
     std = getattr(distribution, "std", None)
@@ -137,7 +126,7 @@ def _encode_moments(vae: Any, video: np.ndarray) -> torch.Tensor:
 
 
 def _sample_latents(moments: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Latents [L, C, h, w], float32, with the given moments [2C, L, h, w]."""
+    """Draw latents [L, C, h, w], float32, with the given moments [2C, L, h, w]."""
     mean, std = moments.float().chunk(2)
     return (mean + std * torch.randn(mean.shape, generator=generator)).transpose(0, 1)
 
@@ -257,7 +246,7 @@ class FineTuningTask:
         )
 
     def _encode_image(self, image: torch.Tensor, latent_frames: int, generator: torch.Generator) -> torch.Tensor:
-        """Scaled latents of the first frame [H, W, 3] u8 with noise, zero-padded [1, L, C, h, w]."""
+        """Return scaled latents of the first frame [H, W, 3] u8 with noise, zero-padded [1, L, C, h, w]."""
         pixels = image.permute(2, 0, 1)[None].float() / 255
         if self.config.image_noise_log_std >= 0:
             log_sigma = torch.randn((), generator=generator)
@@ -305,7 +294,7 @@ class FineTuningTask:
         return {"psnr": float(np.mean(scores))}
 
     def _denoise(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Latents [B, L, C, h, w] sampled by DDIM with the conditions of a batch.
+        """Sample latents [B, L, C, h, w] by DDIM with the conditions of a batch.
 
         The pipeline cannot be called: its text encoder is not loaded.
         """

@@ -53,12 +53,10 @@ class RunLog:
             self._report(entry)
 
     def write_samples(self, clips: Sequence[Sequence[np.ndarray]], step: int) -> None:
-        """Write validation samples to sheets/ as one PNG, and to TensorBoard.
+        """Write validation samples of a step to sheets/ as one PNG, and to TensorBoard.
 
-        Args:
-            clips: For each clip its videos (truth, generated, tracking), each [T, H, W, 3] uint8. Videos are drawn
-                below each other, their frames from left to right.
-            step: Optimizer step.
+        Each clip has several videos (truth, generated, tracking), [T, H, W, 3] uint8 each, which are drawn below each
+        other, their frames from left to right.
         """
         image = np.concatenate([np.concatenate(list(video), axis=1) for videos in clips for video in videos])
         folder = self._out / "sheets"

@@ -27,8 +27,8 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from trackshade.core.errors import UsageError
-from trackshade.models.attention import PlainAttention
 
+from .attention import PlainAttention
 from .checkpoint import Progress, copy_weights, find_checkpoint, load_checkpoint, named_parameters, save_checkpoint
 from .config import RunConfig
 from .logging import RunLog
@@ -70,29 +70,18 @@ class TrainingTask(Protocol):
 
 @dataclass
 class TrainingRun:
-    """The state of a run.
+    """The state of a run."""
 
-    Attributes:
-        stage: Name of the stage, for the log.
-        out: Folder of the run.
-        checkpoint: Folder of the checkpoint.
-        accelerator: Of this process.
-        modules: The trained modules, by their names in checkpoints.
-        model: The module that a task's loss calls; it contains `modules`.
-        optimizers: By their names in checkpoints. Their learning rates are the peak learning rates.
-        log: Receives log entries.
-        trainable_only: Whether checkpoints hold only parameters that are trained.
-    """
-
-    stage: str
-    out: Path
-    checkpoint: Path
-    accelerator: Accelerator
-    modules: dict[str, nn.Module]
-    model: nn.Module
+    stage: str  # name of the stage, for the log
+    out: Path  # folder of the run
+    checkpoint: Path  # folder of the checkpoint
+    accelerator: Accelerator  # of this process
+    modules: dict[str, nn.Module]  # the trained modules, by their names in checkpoints
+    model: nn.Module  # the module that a task's loss calls; it contains `modules`
+    # by their names in checkpoints. Their learning rates are the peak learning rates.
     optimizers: dict[str, torch.optim.Optimizer]
-    log: RunLog
-    trainable_only: bool = False
+    log: RunLog  # receives log entries
+    trainable_only: bool = False  # whether checkpoints hold only parameters that are trained
 
     def __post_init__(self) -> None:
         self.progress = Progress()
@@ -298,12 +287,12 @@ def budget_fraction(progress: Progress, config: RunConfig) -> float:
 
 
 def linear_schedule(step: int, progress: float, warmup_steps: int) -> float:
-    """Learning-rate factor: linear warm-up, times linear decay to zero at progress 1."""
+    """Return the learning-rate factor: linear warm-up, times linear decay to zero at progress 1."""
     return min(1.0, (step + 1) / max(1, warmup_steps)) * max(0.0, 1.0 - progress)
 
 
 def cosine_schedule(step: int, progress: float, warmup_steps: int, num_cycles: int) -> float:
-    """Learning-rate factor: linear warm-up, times `num_cycles` falling half-cosines over progress 0..1."""
+    """Return the learning-rate factor: linear warm-up, times `num_cycles` falling half-cosines over progress 0..1."""
     decay = 0.0 if progress >= 1 else 0.5 * (1 + math.cos(math.pi * (num_cycles * progress % 1.0)))
     return min(1.0, (step + 1) / max(1, warmup_steps)) * decay
 
@@ -341,8 +330,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
 
     Mixed precision and gradient accumulation are the training loop's, so that a run does not depend on the launcher.
 
-    Raises:
-        UsageError: if the device does not exist, the launch is not data parallel, or the batch does not divide evenly.
+    Raise UsageError if the device does not exist, the launch is not data parallel, or the batch does not divide evenly.
     """
     name = config.device
     if name != "auto":
@@ -359,11 +347,8 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     handlers: list[KwargsHandler] = [] if is_single else [InitProcessGroupKwargs(timeout=_TIMEOUT)]
     accelerator = Accelerator(mixed_precision="no", cpu=name == "cpu", kwargs_handlers=handlers)
     if accelerator.distributed_type not in {DistributedType(kind) for kind in _SUPPORTED}:
-        raise UsageError(
-            "bad-launch",
-            f"Launches of type {accelerator.distributed_type.value} are not supported.",
-            "Launch with data parallelism only (accelerate config: multi-GPU, no FSDP, no DeepSpeed).",
-        )
+        fix = "Launch with data parallelism only (accelerate config: multi-GPU, no FSDP, no DeepSpeed)."
+        raise UsageError("bad-launch", f"Launches of type {accelerator.distributed_type.value} are not supported.", fix)
     if config.threads:
         torch.set_num_threads(config.threads)
     if accelerator.device.type == "cpu":

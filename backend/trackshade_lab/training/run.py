@@ -17,8 +17,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from trackshade.core.errors import UsageError
-from trackshade.models import PatchAutoencoder, WarpGuidedTransformer3DModel
 from trackshade.models.checkpoint import weight_files
+from trackshade.models.patch_autoencoder import PatchAutoencoder
+from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
 
 from ..scenes import Shards, generate_clip, generate_shards, load_shards, shard_folders
 from .autoencoder import train_autoencoder
@@ -47,11 +48,7 @@ _MUON_PARAMETERS = re.compile(
 
 
 def train(config: RunConfig, report: Report | None = None) -> Path:
-    """Run or resume a training. Ctrl-C saves a checkpoint first.
-
-    Args:
-        config: Settings of the run.
-        report: Called with every log entry, which is also written to log.jsonl.
+    """Run or resume a training. Ctrl-C saves a checkpoint first. `report` gets every log entry, as log.jsonl does.
 
     Returns:
         The folder of the exported pipeline; of the autoencoder in the stage of that name.
@@ -122,17 +119,9 @@ def _train_from_scratch(out: Path, config: FromScratchConfig, accelerator: Accel
 
 
 def export_run(run: str | Path, folder: Path | None = None) -> Path:
-    """Export the EMA weights of a run's latest checkpoint, finished or not.
+    """Export the EMA weights of a run's latest checkpoint, finished or not, by default to export/ in the run.
 
-    Args:
-        run: Folder of the run.
-        folder: Folder of the exported pipeline; default: export/ in the run.
-
-    Returns:
-        The folder of the exported pipeline.
-
-    Raises:
-        UsageError: if there is no run or no checkpoint.
+    Return the folder of the pipeline. Raise UsageError if there is no run or no checkpoint.
     """
     out = Path(run)
     config, checkpoint = read_config(out), find_checkpoint(out / "checkpoint")
@@ -303,7 +292,7 @@ def _initialize_weights(modules: dict[str, nn.Module], config: FromScratchConfig
 
 
 def _load_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The EMA weights of a run, or the transformer's weights of a pipeline folder."""
+    """Load the EMA weights of a run, or the transformer's weights of a pipeline folder."""
     if (folder / "model_index.json").exists():
         files = weight_files(folder / "transformer")
         return {f"transformer.{key}": value for file in files for key, value in load_file(file).items()}

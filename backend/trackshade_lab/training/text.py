@@ -76,7 +76,7 @@ class _WordHeads(nn.Module):
         self.colors = nn.ModuleList(nn.Linear(embed_dim, vocabulary_size) for _ in range(_NUM_COLORS))
 
     def neighbor_loss(self, embeddings: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of the words beside each of the tokens [B, L], from their embeddings [B, L, E]."""
+        """Return the cross-entropy of the words beside each of the tokens [B, L], from their embeddings [B, L, E]."""
         length, losses = tokens.shape[1], []
         for head, offset in zip(self.neighbors, _NEIGHBOR_OFFSETS, strict=True):
             words = slice(max(0, -offset), length - max(0, offset))
@@ -87,7 +87,7 @@ class _WordHeads(nn.Module):
         return torch.stack(losses).sum()
 
     def color_loss(self, embeddings: torch.Tensor, colors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy of the colors [B, _NUM_COLORS] from mean embeddings [B, E], and the predicted first colors."""
+        """Return the cross-entropy of colors [B, _NUM_COLORS] from mean embeddings [B, E], and the first colors."""
         logits = [head(embeddings) for head in self.colors]
         losses = [nn.functional.cross_entropy(scores, colors[:, rank]) for rank, scores in enumerate(logits)]
         return torch.stack(losses).sum(), logits[0].argmax(dim=1)
@@ -96,18 +96,10 @@ class _WordHeads(nn.Module):
 def pretrain_text_encoder(
     encoder: T5EncoderModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], length: int, steps: int, seed: int
 ) -> float:
-    """Train the text encoder on the order of words: each word's neighbors, and which color a text names first.
+    """Train the text encoder in place on the order of words: each word's neighbors, and which color a text names first.
 
     The transformer sees word order only in the encoder's embeddings, and its loss alone teaches a small encoder for a
     long time only which colors a text names, not of what.
-
-    Args:
-        encoder: Trained in place.
-        tokenizer: Of the texts.
-        texts: Captions.
-        length: Tokens per text.
-        steps: Optimizer steps.
-        seed: Of the heads' initial weights and the batches.
 
     Returns:
         The accuracy of the first color over the last tenth of the steps.
@@ -136,7 +128,7 @@ def pretrain_text_encoder(
 
 
 def _colors_in_order(tokens: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
-    """The first color words [N, _NUM_COLORS] of texts [N, L], padded."""
+    """Return the first color words [N, _NUM_COLORS] of texts [N, L], padded."""
     vocabulary = tokenizer.get_vocab()
     color_ids = torch.tensor(
         [vocabulary[word] for word in (*COLORS, *SECONDARY_COLORS) if word in vocabulary], dtype=torch.int64

@@ -21,21 +21,13 @@ TEXELS_PER_PIXEL = 1.5  # along a side, in the frame that shows the surface larg
 
 @dataclass(frozen=True, eq=False)
 class BakedTexture:
-    """A mesh's texture of S × S texels, top row first.
+    """A mesh's texture of S × S texels, top row first."""
 
-    Attributes:
-        color: [S, S, 3] uint8, as in the video; filled where no frame shows the texel.
-        covered: [S, S] bool, the texels that some frame shows.
-        island: [S, S] bool, the texels that the mesh's texture coordinates cover.
-        variation: [S, S] float32, see `GatheredColors`; NaN where it is not known.
-        shared: fraction of the island's texels that several points of the mesh share.
-    """
-
-    color: np.ndarray
-    covered: np.ndarray
-    island: np.ndarray
-    variation: np.ndarray
-    shared: float
+    color: np.ndarray  # [S, S, 3] uint8, as in the video; filled where no frame shows the texel
+    covered: np.ndarray  # [S, S] bool, the texels that some frame shows
+    island: np.ndarray  # [S, S] bool, the texels that the mesh's texture coordinates cover
+    variation: np.ndarray  # [S, S] float32, see `GatheredColors`; NaN where it is not known
+    shared: float  # fraction of the island's texels that several points of the mesh share
 
     @property
     def coverage(self) -> float:
@@ -130,9 +122,8 @@ def check_coordinates(
 ) -> None:
     """Raise ShotError if texture coordinates of a mesh are not finite, or leave the unit square."""
     if not np.isfinite(uv).all():
-        raise ShotError(
-            "no-coordinates", f"The texture coordinates of '{name}' are not all numbers.", "Unwrap it again."
-        )
+        fix = "Unwrap it again."
+        raise ShotError("no-coordinates", f"The texture coordinates of '{name}' are not all numbers.", fix)
     if np.any((uv < -1e-4) | (uv > 1 + 1e-4)):
         raise ShotError(
             "udim-tiles",

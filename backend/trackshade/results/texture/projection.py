@@ -60,8 +60,7 @@ def _picture_coordinates(shot: Shot, mesh: int, t: int) -> np.ndarray:
 def write_reach(folder: Path, views: Views) -> dict[str, Any]:
     """Write the reach of every sample into `folder`/reach; returns what is needed to decode it.
 
-    Raises:
-        ShotError: the camera is perspective in some samples and orthographic in others.
+    Raise ShotError if the camera is perspective in some samples and orthographic in others.
     """
     orthographic = views.shot.camera.orthographic
     if orthographic.any() and not orthographic.all():
