@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,13 @@ from trackshade.control.raster import Buffers
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import UsageError
+from trackshade.propagation.canvases import Canvas, CanvasMaker, survey, survey_times
 from trackshade.propagation.composing import Fills, compose
 from trackshade.propagation.fallbacks import plain_colors
 from trackshade.propagation.light import Light, clay_picture, light_of_picture, usual_light
 from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable, resize_shot
+from trackshade.propagation.sky import make_panorama
 from trackshade.propagation.surface import Points, find_points, pull
 from trackshade.shot import Shot
 
@@ -142,12 +145,23 @@ class Propagation:
         return _Key(picture, self._table.pose(key.t, picture.size))
 
     def _fill(self, keys: list[_Key], progress: Callable[[float, str], None]) -> Fills:
-        plain = plain_colors(self.shot, [key.picture for key in keys])
-        none = np.zeros(0, np.int32)
-        return Fills(
-            np.full(len(self.shot.meshes), -1, np.int64), none, np.zeros((0, 3, 2), np.float32),
-            np.zeros((0, 3), np.int64), np.zeros((0, 3), np.float32), plain, np.zeros((0, 0, 3), np.float32),
-        )  # fmt: skip
+        pictures = [(key.picture, key.pose) for key in keys]
+        times = survey_times(len(self.shot.frame_numbers))
+        found = survey(self._table, pictures, self.size, times, lambda part: progress(0.2 + 0.2 * part, "surfaces"))
+        maker = CanvasMaker(self._table, pictures, found, self._seed)
+        canvases = maker.plan()
+        texels: list[np.ndarray] = []
+
+        def work(index: int) -> np.ndarray:
+            canvas = maker.gather(canvases[index])
+            color, healed = maker.fill(canvas, lambda part: None)
+            return np.concatenate([color, healed[..., None]], axis=2, dtype=np.float32).reshape(-1, 4)
+
+        for index, filled in enumerate(self._each(work, range(len(canvases)))):
+            texels.append(filled)
+            progress(0.4 + 0.6 * (index + 1) / len(canvases), "unseen surfaces")
+        return _pack_fills(self.shot, canvases, texels, plain_colors(self.shot, [key.picture for key in keys]),
+                           make_panorama(pictures))
 
     def frame(self, t: int) -> PropagatedFrame:
         """Return the frame of sample `t`.
@@ -177,18 +191,20 @@ class Propagation:
                     shown[rows],
                 )  # fmt: skip
 
-            self._each(work, range(0, height, BAND))
+            for _ in self._each(work, range(0, height, BAND)):
+                pass
         return PropagatedFrame(image, alpha, shown)
 
-    def _each(self, work: Callable[[int], None], items: range) -> None:
-        """Do work on all items, on all threads; an error stops those that have not begun."""
+    def _each(self, work: Callable[[int], Any], items: range) -> Iterator[Any]:
+        """Yield the results of work on all items, done on all threads; ending early stops those that have not begun."""
         futures = [self._pool.submit(work, item) for item in items]
         try:
             for future in futures:
-                future.result()
+                yield future.result()
         finally:
             for future in futures:
                 future.cancel()
+            wait(futures)
 
     def _pull(
         self, buffers: Buffers, rows: slice, frame: Pose, keys: list[tuple[_Key, Pose, float]], starts: np.ndarray
@@ -228,6 +244,24 @@ class Propagation:
         finally:
             with self._lock:
                 self._rasters.append(raster)
+
+
+def _pack_fills(
+    shot: Shot, canvases: list[Canvas], texels: list[np.ndarray], plain: np.ndarray, panorama: np.ndarray
+) -> Fills:
+    """Return canvases in flat arrays; `texels` are those of each canvas, [N, 4]."""
+    start, total = np.full(len(shot.meshes), -1, np.int64), 0
+    for mesh in sorted({canvas.mesh for canvas in canvases}):
+        start[mesh] = total
+        total += len(shot.geometries[shot.meshes[mesh].geometry].triangles)
+    number, uv = np.full(total, -1, np.int32), np.zeros((total, 3, 2), np.float32)
+    table, first = np.zeros((len(canvases), 3), np.int64), 0
+    for index, canvas in enumerate(canvases):
+        at = start[canvas.mesh] + canvas.faces
+        number[at], uv[at] = index, canvas.uv
+        table[index] = first, canvas.size[1], canvas.size[0]
+        first += len(texels[index])
+    return Fills(start, number, uv, table, np.concatenate([np.zeros((0, 4), np.float32), *texels]), plain, panorama)
 
 
 def to_linear(
