@@ -27,6 +27,7 @@ SURVEYED = 24  # frames
 SURVEY_WIDTH = 320  # pixels of the longer side
 LEAST_PIXELS = 60.0  # of a frame that a part must leave unseen to get a canvas
 LEAST_KNOWN = 0.08  # of a flat part that pictures must show for a plane
+LEAST_SHARE = 0.02  # of a frame's pixels that a flat part must cover, all surveyed frames together, for a plane
 LARGEST = {"plane": 1024, "atlas": 640}  # texels along a side
 MOST_TEXELS = 12_000_000
 MOST_CANVASES = 400
@@ -75,6 +76,7 @@ class Survey:
         density: pixels of a full frame per object unit, at the geometry's first positions.
         shown: whether a picture shows the point.
         pixels: full pixels that each surveyed one stands for.
+        frame: surveyed pixels of a frame.
     """
 
     t: np.ndarray
@@ -84,6 +86,7 @@ class Survey:
     density: np.ndarray
     shown: np.ndarray
     pixels: float
+    frame: int
 
 
 def survey_times(count: int, most: int = SURVEYED) -> list[int]:
@@ -127,7 +130,7 @@ def survey(
         density = _density(table, frame, starts, t, mesh, face, weights) * (size[0] / small[0])
         parts.append([np.full(len(mesh), t), mesh, face, weights, density, out[own][:, 3] > 0])
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Survey(*columns, pixels=size[0] * size[1] / (small[0] * small[1]))
+    return Survey(*columns, pixels=size[0] * size[1] / (small[0] * small[1]), frame=small[0] * small[1])
 
 
 def _density(
@@ -227,7 +230,8 @@ class CanvasMaker:
             for index, plane in enumerate(self._planes[track.geometry]):
                 own = points[part == index]
                 unseen = self._most_unseen(own)
-                if unseen >= LEAST_PIXELS and found.shown[own].mean() >= LEAST_KNOWN:
+                large = unseen >= LEAST_PIXELS and len(own) >= LEAST_SHARE * found.frame
+                if large and found.shown[own].mean() >= LEAST_KNOWN:
                     parts.append(_Part(mesh, plane, plane.faces, own, unseen))
                 else:
                     part_of_face[plane.faces] = -1
@@ -250,7 +254,7 @@ class CanvasMaker:
         geometry = self._shot.geometries[track.geometry]
         first = geometry.first.astype(np.float64)
         hidden = part.points[~found.shown[part.points]]
-        density = float(np.percentile(found.density[hidden], 75)) * scale
+        density = float(np.percentile(found.density[hidden], 75 if part.plane else 95)) * scale
         if not density > 0:
             return None
         if part.plane is not None:

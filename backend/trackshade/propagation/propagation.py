@@ -20,7 +20,15 @@ from trackshade.core.errors import UsageError
 from trackshade.propagation.canvases import Canvas, CanvasMaker, survey, survey_times
 from trackshade.propagation.composing import Fills, compose
 from trackshade.propagation.fallbacks import plain_colors
-from trackshade.propagation.light import Light, clay_picture, light_of_picture, usual_light
+from trackshade.propagation.light import (
+    EXPONENTS,
+    Light,
+    LightMatch,
+    clay_picture,
+    light_match,
+    light_of_picture,
+    usual_light,
+)
 from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable, resize_shot
 from trackshade.propagation.sky import make_panorama
@@ -85,6 +93,10 @@ class Propagation:
         threads: number of threads; 0 for one on each core.
         seed: seed of the fills.
 
+    Attributes:
+        light_match: how far the light of the first key picture with detail is that of the clay render, after `prepare`.
+            Where it does not agree, colors are not relit.
+
     Raises:
         UsageError: there is no picture, its sample is not in the shot, or it or `size` has another aspect.
         ShotError: what `Shot.check_values` finds.
@@ -116,7 +128,8 @@ class Propagation:
         self._rasters: list[ShotRaster] = []
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(self._threads)
-        self._exposure = 1.0
+        self._exposure = self._exponent = 1.0
+        self.light_match: LightMatch | None = None
         self._keys: list[_Key] = []
         self._fills: Fills | None = None
 
@@ -127,7 +140,7 @@ class Propagation:
             progress: called with the fraction that is done and what is being done; may raise to cancel.
         """
         if self._light is not None:
-            self._exposure = 1.0 / max(usual_light(self.shot, self._given[0].t, self._light), 1e-6)
+            self._match_light(self._light)
         keys = []
         for index, key in enumerate(self._given):
             progress(0.3 * index / len(self._given), "key pictures")
@@ -137,10 +150,25 @@ class Propagation:
         self._keys = keys
         progress(1.0, "surfaces")
 
+    def _match_light(self, light: Light) -> None:
+        """Find the strength of the light by the first key picture; without a match, give up relighting."""
+        key = next(key for key in self._given if key.detail)
+        self._exposure = 1.0 / max(usual_light(self.shot, key.t, light), 1e-6)
+        picture = surface_picture(self.shot, key.t, to_linear(key.image))
+        clay = clay_picture(self.shot, key.t, light, self._exposure)
+        self.light_match = light_match(picture, light_of_picture(picture, clay))
+        if not self.light_match.agrees:
+            self._light = None
+        elif np.isfinite(self.light_match.slope):
+            self._exponent = float(np.clip(self.light_match.slope, *EXPONENTS))
+
+    def _clay(self, t: int, light: Light) -> SurfacePicture:
+        return clay_picture(self.shot, t, light, self._exposure, self._exponent)
+
     def _prepare_key(self, key: KeyPicture) -> _Key:
         picture = surface_picture(self.shot, key.t, to_linear(key.image))
         if self._light is not None:
-            light = light_of_picture(picture, clay_picture(self.shot, key.t, self._light, self._exposure))
+            light = light_of_picture(picture, self._clay(key.t, self._light))
             picture = picture._replace(image=picture.image / light)
         return _Key(picture, self._table.pose(key.t, picture.size))
 
@@ -175,7 +203,7 @@ class Propagation:
             raise UsageError("no-sample", f"The shot has no sample {t}: it has {len(self.shot.frame_numbers)}.")
         width, height = self.size
         frame = self._table.pose(t, self.size)
-        light = None if self._light is None else clay_picture(self.shot, t, self._light, self._exposure)
+        light = None if self._light is None else self._clay(t, self._light)
         keys = [(key, self._key_pose(key, t), weight) for key, weight in self._choose(t)]
         image, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
         shown = np.empty((height, width), np.float32)
