@@ -23,7 +23,13 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade.shot import Shot
-from trackshade.shot.input_image import attach_first_frame, load_input_image
+from trackshade.shot.input_image import (
+    InputImage,
+    attach_first_frame,
+    attach_key_pictures,
+    load_input_image,
+    sample_of_frame,
+)
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, read_set
 
@@ -53,11 +59,11 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
 
     def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if shot is not None:
-            return add_first_frame(shot, path.with_suffix(".png"), "any", values, on_message)
+            return add_pictures(shot, path.with_suffix(".png"), "any", values, on_message)
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
-        return add_first_frame(join(tracks, model), picture, "frame", values, on_message)
+        return add_pictures(join(tracks, model), picture, "frame", values, on_message)
 
     with (
         OutputFolder.choose(values["out"], parent, name, model, values["force"]) as out,
@@ -74,35 +80,60 @@ def _settings(kept: ShadeSettings, values: Mapping[str, Any]) -> ShadeSettings:
     return replace(kept, **{name: value for name, value in given.items() if value != getattr(defaults, name)})
 
 
-def add_first_frame(
+def add_pictures(
     shot: Shot, beside: Path | None, shows: str, values: Mapping[str, Any], on_message: OnMessage
 ) -> CapturedShot:
-    """Return a shot with the first frame that the options name, else with the picture beside it if there is one.
+    """Return a shot with the pictures that the options name; as its first frame, else with the one beside it, if any.
 
     Args:
         shot: The shot.
-        beside: Picture that is used if the options name none and it exists.
+        beside: Picture that is used if the options name no first frame and it exists.
         shows: What `beside` shows; see `attach_first_frame`.
         values: The command's options.
         on_message: Called with each progress message.
 
     Raises:
-        ShotError: The picture cannot be read, is damaged or of an unsupported kind, or the shot's values are invalid.
+        ShotError: A picture cannot be read, is damaged or of an unsupported kind, or of no frame of the shot; or the
+            shot's values are invalid.
     """
+    keys = [(frame, Path(path)) for frame, path in options.parse_keys(values["key"])]
+    of_first = [path for frame, path in keys if sample_of_frame(shot, frame) == 0]
     named = values["first_frame"]
-    if named is not None:
-        picture, shows = (None if named == "none" else Path(named)), "any"
+    if of_first and named not in (None, "none"):
+        raise ShotError(
+            "two-key-pictures",
+            f"Two pictures show frame {shot.frame_numbers[0]:g}: {named} and {of_first[0]}.",
+            "Give one picture for each frame.",
+        )
+    if named is not None or of_first:
+        picture, shows = (None if named in (None, "none") else Path(named)), "any"
     else:
         picture = beside if beside is not None and beside.exists() else None
     first = None
     if picture is not None and read_header(picture).scene_linear:
         shot, first = _developed_by_blender(shot, picture, values.get("blender"), on_message)
     elif picture is not None:
-        from trackshade.cli.image_decoder import decode
-
-        shot, first = attach_first_frame(shot, load_input_image(picture, decode), shows)
+        shot, first = attach_first_frame(shot, _load(picture), shows)
+    shot, pictures = attach_key_pictures(shot, ((frame, _load_key(path)) for frame, path in keys))
+    first = pictures.pop(0, first)
     shot.check_values()
-    return CapturedShot(shot, first)
+    return CapturedShot(shot, first, keys=pictures)
+
+
+def _load(path: Path) -> InputImage:
+    from trackshade.cli.image_decoder import decode
+
+    return load_input_image(path, decode)
+
+
+def _load_key(path: Path) -> InputImage:
+    if read_header(path).scene_linear:
+        raise ShotError(
+            "scene-linear-key",
+            f"{path} holds scene-linear light, which only a first frame may.",
+            "Give the picture as PNG, as the scene's view transform shows it.",
+        )
+    return _load(path)
 
 
 def _developed_by_blender(
