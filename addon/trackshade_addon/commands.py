@@ -191,17 +191,13 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
 
 
 def _request(values: Mapping[str, Any]) -> ShotRequest:
-    mode, size = options.parse_size(values["size"])
     return ShotRequest(
-        model=values["model"],
         camera=values["camera"],
         frames=options.parse_frame_range(values["frames"]),
-        frame_rule=values["frame_rule"],
-        size_mode=mode,
-        size=size,
         view_layer=values["view_layer"],
         first_frame=values.get("first_frame", "none"),
         input_render=values.get("input_render", False),
+        light=values.get("light", "none"),
         strict=values["strict"],
         keep_played=False,  # the file was only just opened: nothing was played
         glass=values["glass"],

@@ -18,7 +18,7 @@ from trackshade.core.images import write_png
 from trackshade.shot import Shot
 from trackshade_addon.capture import capture, fit_scene
 from trackshade_addon.placement.color import read_levels
-from trackshade_addon.render.exr import read_channels
+from trackshade_addon.capture.exr import read_channels
 
 
 @pytest.fixture(scope="module")

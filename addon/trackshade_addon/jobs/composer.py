@@ -8,10 +8,12 @@ little at each `next`, and never wait for the backend.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -20,7 +22,6 @@ from trackshade.client import Client, Uploader, later
 from trackshade.client.job_result import JobResult
 from trackshade.client.job_run import CapturedShot
 from trackshade.client.progress import Progress, wait_for
-from trackshade.config import registry
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
@@ -31,12 +32,13 @@ from trackshade.shot.track_set import FIRST, TrackSet
 from ..capture import Capture
 from ..capture.auto_camera import add_auto_camera
 from ..capture.completeness import find_gaps, require_complete
-from ..capture.first_frame import SampleRenderer
+from ..capture.first_frame import SampleRenderer, read_picture
 from ..capture.given_image import check_given_image, read_given_image
 from ..capture.request import ShotRequest
 from ..capture.stepping import Steps
 from ..placement import PreparedResult, PreparedTextures, TextureBake, place, prepare, save_copy
 from ..properties.placement_options import PlacementOptions
+from .clay import follow_light
 
 BATCH = 8 << 20  # bytes that are uploaded together during the capture
 
@@ -69,9 +71,12 @@ class StreamingUpload:
 
 
 def capture_scene(
-    request: ShotRequest, scene: bpy.types.Scene, client: Future[Client] | None = None
+    request: ShotRequest,
+    scene: bpy.types.Scene,
+    client: Future[Client] | None = None,
+    on_free: Callable[[], None] = lambda: None,
 ) -> Generator[Progress, None, CapturedShot]:
-    """Capture a scene and render its first frame.
+    """Capture a scene, and render its first frame and its light.
 
     At the end, after an error and on `close()` of the generator the scene is as it was before; only `camera="auto"`
     adds a camera.
@@ -80,11 +85,11 @@ def capture_scene(
         request: What is captured.
         scene: The scene.
         client: Connection to which frames are uploaded while later ones are captured.
+        on_free: Called when the scene is not needed any more.
 
     Raises:
-        ShotError: The scene cannot be captured.
-        UsageError: There is no such view layer or size.
-        ModelError: The model is unknown.
+        ShotError: The scene cannot be captured, or its light cannot be rendered.
+        UsageError: There is no such view layer.
     """
     view_layer = _find_view_layer(scene, request.view_layer)
     frames, size = request.plan(scene)
@@ -104,28 +109,73 @@ def capture_scene(
         shot = replace(shot, source={**shot.source, "warnings": [*request.remarks, *shot.warnings]})
     first, renders = None, None
     if picture is not None:
-        yield Progress("rendering", "the picture at the model's size")
+        yield Progress("rendering", "the picture at the shot's size")
         shot, first = with_picture(shot, picture)
         yield Progress("planning", shot.source["first_frame"]["statement"])
     with SampleRenderer(shot, scene, view_layer, request.keep_played) as renderer:
         if request.first_frame == "render":
             first = yield from _render_sample(renderer, 0, Progress("rendering", "the first frame"))
-        if request.input_render:
+        if request.input_render or request.light == "render":
             renders = yield from _render_all(shot, renderer, first if request.first_frame == "render" else None)
-    return CapturedShot(shot, first, renders)
+    captured = CapturedShot(shot, first, renders)
+    if request.light == "clay":
+        return (yield from with_clay(captured, request, on_free=on_free))
+    on_free()
+    return captured
 
 
-def join_tracks(tracks: TrackSet) -> Generator[Progress, None, CapturedShot]:
-    """Make a shot of the tracks that renders have kept.
+def with_clay(
+    captured: CapturedShot,
+    request: ShotRequest,
+    on_main: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+    on_free: Callable[[], None] = lambda: None,
+) -> Generator[Progress, None, CapturedShot]:
+    """Add the clay renders of a shot of the open file, if its light changes.
+
+    Args:
+        captured: What was captured.
+        request: How.
+        on_main: Runs a call on Blender's main thread.
+        on_free: Called when the scene is not needed any more.
 
     Raises:
-        ShotError: The set is incomplete or damaged.
+        ShotError: They could not be rendered.
+        OutputError: They could not be written.
     """
-    spec = registry.spec(tracks.order.settings.model)
-    shot = yield from wait_for(later(join, tracks, spec), "planning", "joining the tracks")
-    if not tracks.order.picture:
-        return CapturedShot(shot)
-    return CapturedShot(*with_picture(shot, str(tracks.folder / FIRST), shows="frame"))
+    shot = captured.shot
+    clay = yield from follow_light(shot, request, on_main, on_free)
+    light = {**(shot.source.get("light") or {}), "statement": clay.statement}
+    warnings = list(dict.fromkeys([*shot.warnings, *clay.warnings]))
+    shot = replace(shot, source={**shot.source, "light": light, "warnings": warnings})
+    return replace(captured, shot=shot, light=clay.images)
+
+
+def join_tracks(tracks: TrackSet, request: ShotRequest) -> Generator[Progress, None, CapturedShot]:
+    """Make a shot of the tracks that renders of the open file have kept, and render its light.
+
+    Raises:
+        ShotError: The set is incomplete or damaged, or its light cannot be rendered.
+        OutputError: The light cannot be written.
+    """
+    shot, first, renders = (yield from wait_for(later(join, tracks), "planning", "joining the tracks")), None, None
+    if tracks.order.picture:
+        shot, first = with_picture(shot, str(tracks.folder / FIRST), shows="frame")
+    if request.light == "render":
+        renders = new_frames(shot)
+        for t, frame in enumerate(shot.frame_numbers):
+            yield Progress("rendering", "the input, from the export", t, len(renders))
+            renders[t] = read_picture(tracks.picture(float(frame)))
+    captured = CapturedShot(shot, first, renders)
+    if request.light != "clay":
+        return captured
+    return (yield from with_clay(captured, request))
+
+
+def new_frames(shot: Shot) -> np.ndarray:
+    """Return room for an image of each sample, [T, H, W, 3] uint8, in a temporary file: they may exceed the memory."""
+    width, height = shot.size
+    with tempfile.TemporaryFile(prefix="trackshade-") as file:
+        return np.memmap(file, np.uint8, "w+", shape=(len(shot.frame_numbers), height, width, 3))
 
 
 def with_picture(shot: Shot, picture: str, shows: str = "any") -> tuple[Shot, np.ndarray]:
@@ -216,11 +266,14 @@ def _render_all(
     shot: Shot, renderer: SampleRenderer, first: np.ndarray | None
 ) -> Generator[Progress, None, np.ndarray]:
     """Render every sample by the scene's own engine: [T, H, W, 3] uint8."""
-    images = [] if first is None else [first]
-    while len(images) < len(shot.frame_numbers):
-        progress = Progress("rendering", "the input, to compare with", len(images), len(shot.frame_numbers))
-        images.append((yield from _render_sample(renderer, len(images), progress, reports_steps=not images)))
-    return np.stack(images)
+    images = new_frames(shot)
+    for t in range(len(images)):
+        if t == 0 and first is not None:
+            images[0] = first
+            continue
+        progress = Progress("rendering", "every frame as the scene shows it", t, len(images))
+        images[t] = yield from _render_sample(renderer, t, progress, reports_steps=not t)
+    return images
 
 
 def _render_sample(

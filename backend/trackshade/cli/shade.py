@@ -57,7 +57,7 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
-        return add_first_frame(join(tracks, model), picture, "frame", values, on_message)
+        return add_first_frame(join(tracks), picture, "frame", values, on_message)
 
     with (
         OutputFolder.choose(values["out"], parent, name, model, values["force"]) as out,
