@@ -11,6 +11,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,8 +189,6 @@ def test_jobs_wait_their_turn(client: Client) -> None:
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (lambda: square(5), ["5 frames", "mini", str(COUNT)]),
-        (lambda: shot([("Square", [at(0, 0, 0)] * COUNT)], size=(64, 64)), ["64 × 64", f"{SIZE[0]} × {SIZE[1]}"]),
         (lambda: broken(), ["'Square'", "frame 3"]),
         (lambda: shot([("Far", [at(100, 0, 0)] * COUNT)], size=SIZE), ["sees no mesh"]),
     ],
@@ -198,6 +197,29 @@ def test_a_shot_that_cannot_be_shaded_says_why(client: Client, made, words: list
     with pytest.raises(ShotError) as caught:
         client.wait(client.submit(made(), ShadeSettings(steps=1)))
     assert all(word in caught.value.message for word in words)
+
+
+@pytest.mark.parametrize(("count", "size"), [(5, (64, 64)), (40, (320, 180)), (1, (48, 96))])
+def test_a_shot_of_any_length_and_size_is_fitted(client: Client, tmp_path: Path, count: int, size: Any) -> None:
+    made = shot([("Square", [at(0.02 * t, 0, 0) for t in range(count)])], size=size)
+    rng = np.random.default_rng(0)
+    first, render = (rng.integers(0, 256, (*many, *size[::-1], 3), np.uint8) for many in ((), (count,)))
+    job = client.submit(made, ShadeSettings(steps=1, output="tracking"), first, render)
+    client.wait(job)
+    out = client.fetch(job, tmp_path / "out")
+    fitted = Shot.load(out / "tracks.shot")
+    assert (len(fitted.frame_numbers), fitted.size) == (COUNT, SIZE)
+    record = json.loads((out / "job.json").read_text())
+    assert record["shot"]["frame_map"]["frames"] == fitted.frame_numbers.tolist()
+    assert record["shot"]["size_fit"] == fit_size(size, (1.0, 1.0), (SIZE,)).to_dict()
+    for name in ("frames", "tracking", "input"):
+        assert [Image.open(path).size for path in sorted((out / name).iterdir())] == [SIZE] * COUNT
+
+
+def test_an_image_of_another_size_than_the_shot_is_refused(client: Client) -> None:
+    made = shot([("Square", [at(0, 0, 0)] * 3)], size=(64, 48))
+    with pytest.raises(ShotError, match="input render"):
+        client.wait(client.submit(made, ShadeSettings(), None, np.zeros((3, 96, 144, 3), np.uint8)))
 
 
 def broken() -> Shot:

@@ -15,7 +15,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
-from trackshade.config.settings import CONTROLS, GLASS, HAIR, TRACKING_RANGES, ShadeSettings
+from trackshade.config.settings import (
+    CONTROLS,
+    GLASS,
+    HAIR,
+    IMAGE_FORMATS,
+    KEY_PICTURES,
+    LIGHTS,
+    OUTPUT_SIZES,
+    TRACKING_RANGES,
+    ShadeSettings,
+)
 from trackshade.core.errors import UsageError
 from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
@@ -77,9 +87,7 @@ JSON = _Switch("--json", "Print one JSON object to standard output at the end.")
 PLACEMENT = _choice(
     "--way", "Where the result is placed: on a plane, over the render, or on the surfaces.", PLACEMENT_MODES
 )
-CAPTURE = (
-    Option("--camera", "Name of the camera. 'auto' creates one that frames the animated objects.", "NAME|auto"),
-    Option("--frames", "First and last scene frame, and the step.", "A-B[:STEP]"),
+FITTING = (
     _choice("--frame-rule", "How the frame range is fitted to the model's frame counts.", FRAME_RULES),
     Option(
         "--size",
@@ -87,6 +95,11 @@ CAPTURE = (
         "pad|crop|WxH[:pad|crop]",
         "pad",
     ),
+)
+CAPTURE = (
+    Option("--camera", "Name of the camera. 'auto' creates one that frames the animated objects.", "NAME|auto"),
+    Option("--frames", "First and last scene frame, and the step.", "A-B[:STEP]"),
+    *FITTING,
     Option("--view-layer", "Name of the view layer. Default: the active one.", "NAME"),
 )
 CONTROL = (
@@ -105,6 +118,18 @@ SAMPLING_OPTIONS = (
     Option("--control-start", "Fraction of the steps at which the tracks begin to apply.", "X", 0.0, float),
     Option("--control-end", "Fraction of the steps at which the tracks stop applying.", "X", 1.0, float),
     _choice("--tracking-range", "Value range of the tracking video: as in training or the demo.", TRACKING_RANGES),
+    _choice(
+        "--key-pictures",
+        "Pictures that are carried to all frames: the first frame alone, the model's video, too, or what suits the "
+        "model (auto).",
+        KEY_PICTURES,
+    ),
+    _choice(
+        "--output-size", "Every frame at the scene's own size (full), or the model's frames as they are.", OUTPUT_SIZES
+    ),
+    _choice("--light", "What the light changes with: clay renders of the scene, its input render, or nothing.", LIGHTS),
+    _choice("--image-format", "Frames of 8 bits (png), or scene-linear half floats (exr).", IMAGE_FORMATS),
+    _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
 )
 CONNECTION = (
     Option("--endpoint", "Address of a running backend. Default: the one on this machine, or a new one.", "ADDRESS"),
@@ -160,7 +185,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "export": ("Capture a scene to a shot file and its first frame.", (*_CAPTURE_ALL, _EXPORT_RENDER, *_FILE_OUTPUT)),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
-        (_SHOT_FILE, MODEL, _SHADE_FIRST_FRAME, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+        (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
     ),
     "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
@@ -264,13 +289,19 @@ def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
 
 def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """Makes the settings of a job from a command's values. Raises UsageError."""
-    return ShadeSettings(model=values["model"], **{option.key: values[option.key] for option in SAMPLING_OPTIONS})
+    sampling = {option.key: values[option.key] for option in SAMPLING_OPTIONS}
+    return ShadeSettings(model=values["model"], **_fitting(values), **sampling)
 
 
 def control_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """Makes the settings of a job that ends with the tracking video. Raises UsageError."""
     tracking = {option.key: values[option.key] for option in _TRACKING_VIDEO}
-    return ShadeSettings(model=values["model"], output="tracking", **tracking)
+    return ShadeSettings(model=values["model"], output="tracking", **_fitting(values), **tracking)
+
+
+def _fitting(values: Mapping[str, Any]) -> dict[str, Any]:
+    size_mode, model_size = parse_size(values["size"])
+    return {"frame_rule": values["frame_rule"], "size_mode": size_mode, "model_size": model_size}
 
 
 def parse_frame_range(text: str | None) -> tuple[float | None, float | None, float | None]:

@@ -38,6 +38,8 @@ class ModelSpec:
         loader: "module:function" in the backend that creates the pipeline.
         shipped: Whether the weights are part of this package.
         folder: Folder of a registered checkpoint (see `trackshade.config.checkpoints`), otherwise empty.
+        key_pictures: Which pictures are propagated to all frames by default: "first-frame" or "video"; see
+            `trackshade.config.settings.ShadeSettings`.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ModelSpec:
     loader: str
     shipped: bool
     folder: str = ""
+    key_pictures: str = "first-frame"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form, whose key "frames" holds `allowed_frame_counts`."""
@@ -107,6 +110,7 @@ _MODELS = (
         revision="53122de",
         loader="trackshade.pipelines.loading:load_diffusers",
         shipped=False,
+        key_pictures="video",
     ),
 )
 

@@ -9,11 +9,16 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from trackshade.core.errors import UsageError
+from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
 CONTROLS = ("mesh", "points")
 GLASS = ("opaque", "through")
 HAIR = ("none", "strands")
 OUTPUTS = ("video", "tracking")
+KEY_PICTURES = ("auto", "first-frame", "video")
+OUTPUT_SIZES = ("full", "model")
+LIGHTS = ("clay", "none", "render")
+IMAGE_FORMATS = ("png", "exr")
 TRACKING_RANGES = ("training", "demo")
 
 
@@ -37,6 +42,17 @@ class ShadeSettings:
             "demo" [0, 1] (as in the released demo).
         preview_every: Every n-th step comes with a preview; 0 for none.
         output: "video" for the shaded video, or "tracking" for the tracking video only, which needs no model.
+        frame_rule: How the shot's frames are fitted to the model's frame counts; see `core.fitting.fit_frames`.
+        size_mode: How the shot's image is fitted to the model's: "pad" or "crop"; see `core.fitting.SizeFit`.
+        model_size: (width, height) of the model's image, pixels; None for the nearest in aspect.
+        key_pictures: Pictures that are propagated to all frames of the shot, besides those sent with it:
+            "first-frame" for the first frame alone, which needs no model where one was sent; "video" for the frames of
+            the model's video, too; "auto" for what suits the model.
+        output_size: "full" for every frame of the shot at its own size, or "model" for the model's frames as they are.
+        light: What the light of propagated pictures changes with: "clay" for the clay renders sent with the shot,
+            "render" for its input render, "none" to carry colors unchanged.
+        image_format: "png" for frames of 8 bits, or "exr" for scene-linear half floats.
+        alpha: Whether propagated frames have an alpha channel: how much of a pixel tracked surfaces cover.
     """
 
     model: str = "mini"
@@ -53,6 +69,14 @@ class ShadeSettings:
     tracking_range: str = "training"
     preview_every: int = 5
     output: str = "video"
+    frame_rule: str = "auto"
+    size_mode: str = "pad"
+    model_size: tuple[int, int] | None = None
+    key_pictures: str = "auto"
+    output_size: str = "full"
+    light: str = "clay"
+    image_format: str = "png"
+    alpha: bool = False
 
     def __post_init__(self) -> None:
         def require(is_valid: bool, name: str, value: Any, allowed: str) -> None:
@@ -76,8 +100,19 @@ class ShadeSettings:
             ("control", self.control, CONTROLS),
             ("tracking range", self.tracking_range, TRACKING_RANGES),
             ("output", self.output, OUTPUTS),
+            ("frame rule", self.frame_rule, FRAME_RULES),
+            ("size mode", self.size_mode, SIZE_MODES),
+            ("key pictures", self.key_pictures, KEY_PICTURES),
+            ("output size", self.output_size, OUTPUT_SIZES),
+            ("light", self.light, LIGHTS),
+            ("image format", self.image_format, IMAGE_FORMATS),
         ):
             require(value in choices, name, value, " or ".join(choices))
+        size = self.model_size
+        is_size = isinstance(size, (tuple, list)) and len(size) == 2 and all(_is_integer(n, 1, 65536) for n in size)
+        require(size is None or is_size, "model size", size, "a width and a height, pixels")
+        object.__setattr__(self, "model_size", None if size is None else tuple(size))  # a list once it was stored
+        require(isinstance(self.alpha, bool), "alpha", self.alpha, "true or false")
 
     @property
     def needs(self) -> str | None:
@@ -86,7 +121,8 @@ class ShadeSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the form that is sent and stored."""
-        return asdict(self)
+        size = self.model_size
+        return {**asdict(self), "model_size": None if size is None else list(size)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ShadeSettings:

@@ -26,7 +26,7 @@ class FrameMap:
         start: First frame of the requested range.
         end: Last frame of the requested range.
         step: Distance of the requested frames, scene frames.
-        rule: "exact", "choose", "step" or "resample".
+        rule: "exact", "choose", "step", "resample", or "hold" for a single frame that is repeated.
         frame_numbers: Scene frame number of each of the model's frames; may be fractional.
         fps: Rate at which those samples play in real time.
         statement: A sentence that says how the range was fitted.
@@ -155,6 +155,18 @@ class SizeFit:
         """Converts intrinsics [..., 3, 3] of the source frame to those of the model's image, pixels."""
         (sx, sy), (ox, oy) = self.scale, self.offset
         return np.array([[sx, 0, ox], [0, sy, oy], [0, 0, 1.0]]) @ np.asarray(intrinsics, np.float64)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the model's image is the source frame, pixel by pixel."""
+        return self.size == self.source and self.scale == (1.0, 1.0) and self.offset == (0.0, 0.0)
+
+    def then(self, other: SizeFit) -> SizeFit:
+        """Return where this fit's source frame lies in the image to which `other` fits this fit's image."""
+        (sx, sy), (ox, oy) = other.scale, other.offset
+        scale = (self.scale[0] * sx, self.scale[1] * sy)
+        offset = (self.offset[0] * sx + ox, self.offset[1] * sy + oy)
+        return SizeFit(self.source, self.pixel_aspect, other.size, other.mode, scale, offset, other.statement)
 
     def frame_in_model(self) -> tuple[float, float, float, float]:
         """Returns the source frame's rectangle in the model's image: (left, top, right, bottom), model pixels."""

@@ -29,6 +29,8 @@ from trackshade.ipc import protocol as states
 from trackshade.results import write_result
 from trackshade.server.chunk_store import ChunkStore
 from trackshade.shot import Shot
+from trackshade.shot.fitting import ShotFit, plan_fit
+from trackshade.shot.input_image import fit_image, input_image_from_array
 
 if TYPE_CHECKING:
     from trackshade.pipelines import DiffusionShaderPipeline
@@ -95,7 +97,15 @@ class JobRunner:
             first_frame = _image(store, manifest.first_frame)
             input_render = _image(store, manifest.input_render)
             spec = registry.spec(settings.model)
-            check_fits(shot, spec, first_frame, input_render)
+            check_images(shot, first_frame, input_render)
+            fit = plan_fit(
+                shot,
+                spec,
+                frame_rule=settings.frame_rule,
+                size_mode=settings.size_mode,
+                size=settings.model_size,
+            )
+            shot, first_frame, input_render = _fit(shot, fit, first_frame, input_render)
         with _timed(timings, "control"):
             tracking = _tracking(shot, settings, reporter)
         frames, digests = tracking.frames, {}
@@ -143,29 +153,32 @@ class JobRunner:
         return loaded
 
 
-def check_fits(shot: Shot, spec: ModelSpec, first_frame: np.ndarray | None, input_render: np.ndarray | None) -> None:
-    """Raises ShotError unless the model accepts the shot's frame count and size, and the images have its size."""
-    count, (width, height) = len(shot.frame_numbers), shot.size
-    if count not in spec.allowed_frame_counts:
-        wanted = " or ".join(map(str, spec.allowed_frame_counts))
-        raise ShotError(
-            "frames-not-taken",
-            f"The shot has {count} frames, and the model {spec.name} takes {wanted}.",
-            "Choose another range, or let the frames be fitted.",
-        )
-    if shot.size not in spec.sizes:
-        wanted = " or ".join(f"{w} × {h}" for w, h in spec.sizes)
-        raise ShotError(
-            "size-not-taken",
-            f"The shot is {width} × {height} pixels, and the model {spec.name} takes {wanted}.",
-            "Choose another size, or let it be fitted.",
-        )
+def check_images(shot: Shot, first_frame: np.ndarray | None, input_render: np.ndarray | None) -> None:
+    """Raises ShotError unless the images have the shot's size, and the input render its frames."""
+    (width, height), count = shot.size, len(shot.frame_numbers)
     for name, image, shape in (
         ("first frame", first_frame, (height, width, 3)),
         ("input render", input_render, (count, height, width, 3)),
     ):
         if image is not None and image.shape != shape:
             raise ShotError("bad-image", f"The {name} is {list(image.shape)}, and the shot needs {list(shape)}.")
+
+
+def _fit(
+    shot: Shot, fit: ShotFit, first_frame: np.ndarray | None, input_render: np.ndarray | None
+) -> tuple[Shot, np.ndarray | None, np.ndarray | None]:
+    """Returns the shot and the images that the model takes; between two samples, the earlier image is used."""
+    render = input_render
+    if render is not None:
+        render = np.stack([fit_to_model(render[int(t)], fit) for t in fit.positions])
+    return fit.apply(shot), None if first_frame is None else fit_to_model(first_frame, fit), render
+
+
+def fit_to_model(image: np.ndarray, fit: ShotFit) -> np.ndarray:
+    """Resamples an image [H, W, 3] uint8 of the shot's size to the model's size, in linear light."""
+    if fit.size_fit.is_identity:
+        return image
+    return fit_image(input_image_from_array(image), fit.size_fit.size, fit.size_fit, "frame").pixels
 
 
 def _image(store: ChunkStore, entry: ArrayEntry | None) -> np.ndarray | None:
