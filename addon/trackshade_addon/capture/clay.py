@@ -26,7 +26,6 @@ from trackshade.shot import Shot
 from .exr import read_channels
 from .first_frame import SampleRenderer, can_denoise, shot_camera
 from .lights import node_emits, trees_of
-from .stepping import finish
 
 VERSION = 1  # of how they are rendered; kept ones of other versions are not used
 ALBEDO = 0.8
@@ -73,7 +72,8 @@ def render_clay(shot: Shot, scene: bpy.types.Scene, glass: str, folder: Path) ->
     path = folder / "frame.exr"
     with SampleRenderer(shot, scene, layer, keep_played=False) as renderer:
         for t in range(count):
-            finish(renderer.approach(t))
+            for _ in renderer.approach(t):
+                pass
             images[t] = _render(renderer, shot, t, (width, height), path)
             yield t + 1
     images.flush()

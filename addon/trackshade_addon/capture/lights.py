@@ -41,6 +41,7 @@ class LightReader:
         self.is_lit = False
         self.is_complete = True
         self._digests: list[bytes] = []  # by sample
+        self._switches: list[str] = []  # of objects, in the first sample; they are rarely animated
         self._static: dict[int, bytes] = {}  # digests of data that is not animated, by session uid
 
     def add_sample(self, depsgraph: bpy.types.Depsgraph) -> None:
@@ -48,6 +49,8 @@ class LightReader:
         parts: list[bytes] = []
         for item in depsgraph.ids:
             if isinstance(item, bpy.types.Object):
+                if not self._digests:
+                    self._read_switches(item)
                 parts += self._read_object(item)
             elif isinstance(item, bpy.types.Light):
                 self.is_lit |= bool(item.energy)
@@ -62,8 +65,9 @@ class LightReader:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what a shot records in its `source`: "digest", "varies", "lit", "complete"."""
+        switches = (text.encode() for text in sorted(self._switches))
         return {
-            "digest": hashlib.blake2b(b"".join(self._digests), digest_size=16).hexdigest(),
+            "digest": hashlib.blake2b(b"".join([*self._digests, *switches]), digest_size=16).hexdigest(),
             "varies": len(set(self._digests)) > 1,
             "lit": self.is_lit,
             "complete": self.is_complete,
@@ -74,9 +78,11 @@ class LightReader:
             yield repr((obj.name, obj.data and obj.data.name)).encode() + np.array(obj.matrix_world).tobytes()
         elif not obj.hide_render and (obj.type in _CASTERS or obj.particle_systems or not obj.visible_camera):
             self.is_complete = False
-        if not self._digests:  # these switches are rarely animated, and a shot holds whether the camera sees it
-            slots = [slot.material and slot.material.name_full for slot in obj.material_slots]
-            yield repr((obj.name, [getattr(obj, name) for name in _RAYS], slots)).encode()
+
+    def _read_switches(self, obj: bpy.types.Object) -> None:
+        """Notes which rays see an object, and its materials."""
+        slots = [slot.material and slot.material.name_full for slot in obj.material_slots]
+        self._switches.append(repr((obj.name, [getattr(obj, name) for name in _RAYS], slots)))
 
     def _read_data(self, item: bpy.types.ID) -> bytes:
         original = item.original

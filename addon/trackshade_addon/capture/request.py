@@ -22,8 +22,8 @@ class ShotRequest:
         view_layer: Name of the view layer, or None for the active one.
         first_frame: "render", "none", the path of an image file, or "image:" and the name of an image in Blender.
         input_render: Also render every frame, to compare the result with.
-        light: What tells how the light changes: "clay" renders, every frame as the scene's engine renders it ("render"),
-            or "none"; see `trackshade.config.settings.ShadeSettings`.
+        light: What tells how the light changes: "clay" renders, "render" for every frame as the scene's engine renders
+            it, or "none"; see `trackshade.config.settings.ShadeSettings`.
         strict: Refuse a scene with missing files or blocked scripts instead of warning about them.
         remarks: Sentences about how the scene was opened, for the shot's warnings.
         keep_played: Keep the frames of simulations that were played in memory; see `Capture`.

@@ -30,13 +30,17 @@ class BlenderProcess:
     Args:
         folder: an empty folder, which is the function's first argument.
         shot: the shot, whose surfaces are not copied.
+
+    Attributes:
+        folder: the folder.
+        done: the number that the process printed last.
     """
 
     def __init__(self, folder: Path, shot: Shot) -> None:
         self.folder = folder
         self._shot = shot
         self._trusts_scripts = False
-        self._done = 0
+        self.done = 0
 
     def save(self) -> None:
         """Save the copy. Main thread only.
@@ -49,7 +53,7 @@ class BlenderProcess:
         self._trusts_scripts = scripts_allowed(bpy.data.scenes[self._shot.source["scene"]])
 
     def run(
-        self, function: Callable[..., None], *arguments: str, describe: Callable[[int], Progress]
+        self, function: Callable[..., None], *arguments: str | int, describe: Callable[[int], Progress]
     ) -> Generator[Progress, None, str | None]:
         """Start the process and wait for its end; closing the generator ends it.
 
@@ -68,7 +72,7 @@ class BlenderProcess:
         ended = later(partial(task.run, command.command, self._read, variables=command.variables, folder=self.folder))
         try:
             while not ended.done():
-                yield dataclasses.replace(describe(self._done), waits=True)
+                yield dataclasses.replace(describe(self.done), waits=True)
             tail = ended.result().tail
         finally:
             if not ended.done():
@@ -81,7 +85,7 @@ class BlenderProcess:
 
     def _read(self, line: str) -> None:
         if line.startswith(_DONE):
-            self._done = int(line.removeprefix(_DONE))
+            self.done = int(line.removeprefix(_DONE))
 
     def _command(self, call: str, function: Callable[..., None]) -> ProcessCommand:
         """Return how the process is started; it may run the file's scripts if this one may."""

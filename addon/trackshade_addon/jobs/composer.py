@@ -161,7 +161,7 @@ def join_tracks(tracks: TrackSet, request: ShotRequest) -> Generator[Progress, N
     if tracks.order.picture:
         shot, first = with_picture(shot, str(tracks.folder / FIRST), shows="frame")
     if request.light == "render":
-        renders = new_frames(shot)
+        renders = new_frames(shot, len(shot.frame_numbers))
         for t, frame in enumerate(shot.frame_numbers):
             yield Progress("rendering", "the input, from the export", t, len(renders))
             renders[t] = read_picture(tracks.picture(float(frame)))
@@ -171,11 +171,11 @@ def join_tracks(tracks: TrackSet, request: ShotRequest) -> Generator[Progress, N
     return (yield from with_clay(captured, request))
 
 
-def new_frames(shot: Shot) -> np.ndarray:
-    """Return room for an image of each sample, [T, H, W, 3] uint8, in a temporary file: they may exceed the memory."""
+def new_frames(shot: Shot, count: int) -> np.ndarray:
+    """Return room for images of a shot, [count, H, W, 3] uint8, in a temporary file: they may exceed the memory."""
     width, height = shot.size
     with tempfile.TemporaryFile(prefix="trackshade-") as file:
-        return np.memmap(file, np.uint8, "w+", shape=(len(shot.frame_numbers), height, width, 3))
+        return np.memmap(file, np.uint8, "w+", shape=(count, height, width, 3))
 
 
 def with_picture(shot: Shot, picture: str, shows: str = "any") -> tuple[Shot, np.ndarray]:
@@ -266,7 +266,7 @@ def _render_all(
     shot: Shot, renderer: SampleRenderer, first: np.ndarray | None
 ) -> Generator[Progress, None, np.ndarray]:
     """Render every sample by the scene's own engine: [T, H, W, 3] uint8."""
-    images = new_frames(shot)
+    images = new_frames(shot, len(shot.frame_numbers))
     for t in range(len(images)):
         if t == 0 and first is not None:
             images[0] = first

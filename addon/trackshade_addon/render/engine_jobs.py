@@ -38,7 +38,7 @@ from ..capture.simulations import simulations
 from ..capture.stepping import Stepper
 from ..jobs import session
 from ..jobs.composer import StreamingUpload, stepping_progress, with_clay, with_picture
-from .first_frame_process import render_first_frame_elsewhere
+from .first_frame_process import render_elsewhere
 from .rendered_sequence import RenderedSequence
 
 T = TypeVar("T")
@@ -158,7 +158,10 @@ def capture_render(render: RenderContext, client: Future[Client]) -> Generator[P
     if picture is not None:
         captured = CapturedShot(*render.on_main(lambda: with_picture(shot, picture)))
     elif request.first_frame == "render":
-        captured = CapturedShot(shot, (yield from render_first_frame_elsewhere(shot, render.on_main)))
+        captured = CapturedShot(shot, (yield from render_elsewhere(shot, 1, render.on_main))[0])
+    if request.light == "render":
+        frames = yield from render_elsewhere(shot, len(shot.frame_numbers), render.on_main)
+        captured = replace(captured, input_render=frames)
     if request.light == "clay":
         captured = yield from with_clay(captured, request, render.on_main)
     return captured

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Renders the first frame of a job of the engine: while Blender renders, only another Blender can render it."""
+"""Renders frames of a job of the engine by another engine: while Blender renders, only another Blender can."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +14,64 @@ import numpy as np
 
 from trackshade.client.progress import Progress
 from trackshade.core.errors import ShotError
-from trackshade.core.images import write_png
 from trackshade.shot import Shot
 
-from ..capture.first_frame import read_picture, render_sample
+from ..capture.first_frame import SampleRenderer
 from ..jobs.blender_process import BlenderProcess, answer
+from ..jobs.composer import new_frames
 
-_PICTURE = "first.png"
+_IMAGES = "images.npy"
 
 
-def render_first_frame_elsewhere(
-    shot: Shot, on_main: Callable[[Callable[[], Any]], Any]
+def render_elsewhere(
+    shot: Shot, count: int, on_main: Callable[[Callable[[], Any]], Any]
 ) -> Generator[Progress, None, np.ndarray]:
-    """Render a shot's first sample in a separate Blender process: [H, W, 3] uint8, as `render_sample` does.
+    """Render the first samples of a shot in a separate Blender process, as `SampleRenderer` does.
 
     Args:
         shot: The shot.
+        count: Number of samples.
         on_main: Runs a call on Blender's main thread.
 
+    Returns:
+        [count, H, W, 3] uint8.
+
     Raises:
-        ShotError: It could not be rendered.
+        ShotError: They could not be rendered.
     """
-    progress = Progress("rendering", "the first frame, in a separate Blender process")
-    with tempfile.TemporaryDirectory(prefix="trackshade-") as name:
+    what = "the first frame" if count == 1 else "every frame"
+    told = Progress("rendering", f"{what}, in a separate Blender process", steps=None if count == 1 else count)
+    with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as name:
         process = BlenderProcess(Path(name), shot)
         on_main(process.save)
-        reason = yield from process.run(render_in_folder, describe=lambda done: progress)
-        picture = process.folder / _PICTURE
-        if not picture.is_file():
+        reason = yield from process.run(
+            render_in_folder, count, describe=lambda done: told if count == 1 else replace(told, step=done)
+        )
+        if process.done < count:
             raise ShotError(
                 "render-failed",
                 "The first frame could not be rendered in a separate Blender process: "
                 f"{reason or 'it printed nothing'}.",
                 "Choose another engine or an image for the first frame, in Render Properties under Look.",
             )
-        return on_main(lambda: read_picture(picture))
+        images = new_frames(shot, count)
+        images[:] = np.load(process.folder / _IMAGES, mmap_mode="r", allow_pickle=False)
+        return images
 
 
-def render_in_folder(folder: str) -> None:
-    """Render the first frame in the other process, which has the copy of the file open."""
+def render_in_folder(folder: str, count: int) -> None:
+    """Render the first samples in the other process, which has the copy of the file open."""
 
     def render(shot: Shot, scene: bpy.types.Scene) -> Iterator[int]:
-        layer = scene.view_layers[shot.view_layer]
-        write_png(Path(folder) / _PICTURE, render_sample(shot, 0, scene, layer, keep_played=False))
-        yield 1
+        width, height = shot.size
+        path = Path(folder) / _IMAGES
+        images = np.lib.format.open_memmap(path, "w+", np.uint8, (count, height, width, 3))
+        with SampleRenderer(shot, scene, scene.view_layers[shot.view_layer], keep_played=False) as renderer:
+            for t in range(count):
+                for _ in renderer.approach(t):
+                    pass
+                images[t] = renderer.picture(t)
+                images.flush()
+                yield t + 1
 
     answer(folder, render)

@@ -97,7 +97,7 @@ class TRACKSHADE_OT_fit_range(_Fix, bpy.types.Operator):
         if settings.use_range:
             first, last, step = settings.first, settings.last, settings.step
         requested = max(1, int((last - first) / step + 1e-9) + 1)
-        spec = registry.spec(settings.shot_request(context.view_layer.name).model)
+        spec = registry.spec(settings.shade_settings().model)
         counts = sorted(spec.allowed_frame_counts)
         count = max([n for n in counts if n <= requested], default=counts[0])
         settings.first, settings.step, settings.last = first, step, -int(-(first + (count - 1) * step) // 1)

@@ -99,6 +99,9 @@ class ModelSettings(SettingsPanel):
         column = layout.column(align=True)
         for name in ("control_scale", "control_start", "control_end"):
             column.prop(settings, name, slider=True)
+        column = layout.column(align=True)
+        for name in ("key_pictures", "frame_rule", "size", "size_mode"):
+            column.prop(settings, name)
 
 
 class ShotSettings(SettingsPanel):
@@ -113,13 +116,13 @@ class ShotSettings(SettingsPanel):
         if settings.use_range:
             for name in ("first", "last", "step"):
                 column.prop(settings, name)
-        layout.prop(settings, "frame_rule")
+        layout.prop(settings, "output_size")
+        layout.prop(settings, "light")
         layout.prop(settings, "camera", placeholder=tr("Scene camera"))
         layout.prop_search(settings, "view_layer", context.scene, "view_layers", icon="RENDERLAYERS")
-        for names in (("size", "size_mode"), ("glass", "hair")):
-            column = layout.column(align=True)
-            for name in names:
-                column.prop(settings, name)
+        column = layout.column(align=True)
+        for name in ("glass", "hair"):
+            column.prop(settings, name)
         state = _state(context)
         if state is None:
             layout.label(text="Checking the scene", icon="SORTTIME")

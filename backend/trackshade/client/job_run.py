@@ -44,11 +44,13 @@ class CapturedShot:
         shot: The shot.
         first_frame: [H, W, 3] uint8 sRGB image of the first sample at the shot's size, or None.
         input_render: [T, H, W, 3] uint8 sRGB renders of all samples at the shot's size, or None.
+        light: [T, h, w, 3] float16 scene-linear clay renders of all samples, or None.
     """
 
     shot: Shot
     first_frame: np.ndarray | None = None
     input_render: np.ndarray | None = None
+    light: np.ndarray | None = None
 
 
 CaptureStep = Callable[[Future[Client]], Generator[Progress, None, CapturedShot]]

@@ -188,12 +188,12 @@ def place_image(
     """
     subject = f"The picture ({size[0]}×{size[1]})"
     if size == model and content == "any":
-        return ImagePlacement("same", (1.0, 1.0), (0.0, 0.0), f"{subject} has the model's size and is used as it is.")
+        return ImagePlacement("same", (1.0, 1.0), (0.0, 0.0), f"{subject} has the shot's size and is used as it is.")
     kind = "frame" if content == "frame" and fit is not None else _content_by_shape(size, model, fit)
     target = f"{model[0]}×{model[1]}"
     if kind == "model":
         scale = model[0] / size[0], model[1] / size[1]
-        words = f"{subject} has the shape of the model's image and was scaled to {target}."
+        words = f"{subject} has the shape of the shot's image and was scaled to {target}."
         return ImagePlacement("model", scale, (0.0, 0.0), words)
     if kind == "frame" and fit is not None:
         scale = fit.scale[0] * fit.source[0] / size[0], fit.scale[1] * fit.source[1] / size[1]
@@ -204,11 +204,11 @@ def place_image(
     unit = max((right - left) / size[0], (bottom - top) / size[1])
     offset = (left + right - unit * size[0]) / 2, (top + bottom - unit * size[1]) / 2
     if fit is None:
-        words = f"{subject} has another shape than the model's image ({target}), and was cut to it."
+        words = f"{subject} has another shape than the shot's image ({target}), and was cut to it."
     else:
         frame = f"{fit.source[0]}×{fit.source[1]}"
         words = (
-            f"{subject} has another shape than the scene's frame ({frame}) and the model's image ({target}): it was "
+            f"{subject} has another shape than the scene's frame ({frame}) and the shot's image ({target}): it was "
             "scaled to cover the frame and cut, and may not lie over what moves."
         )
     return ImagePlacement("covering", (unit, unit), offset, words)
