@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT / "backend" / "trackshade", ROOT / "backend" / "trackshade_lab", ROOT / "addon" / "trackshade_addon")
 PAGE = ROOT / "addon" / "guide" / "troubleshooting.md"
 VARIES = "…"
+_WRITING = "writing"  # of `trackshade.core.atomic_files`: its first argument begins the message
 _ENTRY = re.compile(r"^### (\S+)\n((?:\n|>.*\n)*)", re.MULTILINE)
 
 
@@ -67,7 +68,12 @@ def _created_errors(tree: ast.Module, kinds: set[str]) -> Iterator[tuple[str, st
     """Yield code and message of every error that a module creates."""
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        if node.func.id == _WRITING:
+            yield "output-unwritable", f"{_message_text(node.args[0])} cannot be written to {VARIES}: {VARIES}."
+        function = _function_of(node, parents)
+        if node.func.id not in kinds or (function is not None and function.name == _WRITING):
             continue
         arguments = dict(enumerate(node.args)) | {{"code": 0, "message": 1}.get(k.arg or "", k.arg): k.value
                                                   for k in node.keywords}  # fmt: skip
@@ -88,9 +94,7 @@ def _codes(value: ast.expr, call: ast.AST, parents: Mapping[ast.AST, ast.AST], t
         for part in (value.body, value.orelse):
             yield from _codes(part, call, parents, tree)
     elif isinstance(value, ast.Name):
-        function: ast.AST | None = call
-        while function is not None and not isinstance(function, ast.FunctionDef):
-            function = parents.get(function)
+        function = _function_of(call, parents)
         if function is None:
             return
         names = [argument.arg for argument in function.args.args]
@@ -99,6 +103,13 @@ def _codes(value: ast.expr, call: ast.AST, parents: Mapping[ast.AST, ast.AST], t
                 given = dict(zip(names, node.args, strict=False)) | {k.arg: k.value for k in node.keywords}
                 if isinstance(found := given.get(value.id), ast.Constant):
                     yield str(found.value)
+
+
+def _function_of(node: ast.AST | None, parents: Mapping[ast.AST, ast.AST]) -> ast.FunctionDef | None:
+    """Return the function that a node is in."""
+    while node is not None and not isinstance(node, ast.FunctionDef):
+        node = parents.get(node)
+    return node
 
 
 def _message_text(value: ast.expr) -> str:

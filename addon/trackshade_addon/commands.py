@@ -56,7 +56,8 @@ def main(program: str, arguments: Sequence[str]) -> int:
             command, *rest = arguments
             if command not in _COMMANDS:
                 raise UsageError("usage", f"There is no command '{command}'.", _usage(program))
-            values = vars(options.build_parser(command, program).parse_args(rest))
+            with report.help_to_output():
+                values = vars(options.build_parser(command, program).parse_args(rest))
             report.result(_COMMANDS[command](values, report.progress))
         except SystemExit as end:  # argparse after --help
             return int(end.code or 0)

@@ -43,6 +43,10 @@ class Report:
         self._python.__exit__(None, None, None)
         self._out.close()
 
+    def help_to_output(self) -> contextlib.AbstractContextManager[Any]:
+        """Let argparse print its help to standard output in the block."""
+        return contextlib.redirect_stdout(self._out)
+
     def progress(self, progress: Progress) -> None:
         """Print the progress of the command."""
         if self._relay:

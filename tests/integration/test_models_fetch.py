@@ -18,7 +18,7 @@ from tests.helpers.tiny_checkpoint import write_checkpoint
 from trackshade.config.registry import model_folder, spec
 from trackshade.core.errors import CancelledError, ModelError
 from trackshade.models import download as fetching
-from trackshade.models.download import fetch, licence_text, list_files, verify
+from trackshade.models.download import fetch, license_text, list_files, verify
 from trackshade.pipelines.loading import load_pipeline
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -269,6 +269,6 @@ def test_the_embedded_model_needs_no_fetch():
         list_files(spec("mini"))
 
 
-def test_the_licence_is_named():
-    assert SPEC.licence in licence_text(SPEC)
-    assert SPEC.licence_url in licence_text(SPEC)
+def test_the_license_is_named():
+    assert SPEC.license in license_text(SPEC)
+    assert SPEC.license_url in license_text(SPEC)

@@ -28,7 +28,7 @@ def test_the_product_refers_to_the_lab_in_one_place() -> None:
         if "trackshade_lab" in path.read_text(encoding="utf-8")
     }
     documented = {"addon/trackshade_addon/synthetic/build.py"}  # says in its docstring who writes its files
-    assert found - documented == {"backend/trackshade/cli/lab.py"}
+    assert found - documented == {"backend/trackshade/cli/app.py"}
 
 
 @pytest.mark.parametrize("arguments", [["train"], ["train", "data", "x"], ["evaluate"], ["dataset", "x", "y.shot"]])

@@ -69,7 +69,7 @@ def test_every_model_can_be_looked_up_and_described() -> None:
     for name in names:
         item = registry.spec(name)
         json.dumps(item.to_dict())
-        assert item.licence
+        assert item.license
         assert item.allowed_frame_counts
         assert item.sizes
         assert item.shipped or len(item.repo.split("/")) == 2

@@ -112,7 +112,7 @@ _size_items: dict[tuple[tuple[int, int], ...], Items] = {}
 def _get_model_items(settings: Any, context: bpy.types.Context | None) -> Items:
     specs = find_specs()
     if specs not in _model_items:
-        _model_items[specs] = [(item.name, item.title, item.licence, _model_number(item.name)) for item in specs]
+        _model_items[specs] = [(item.name, item.title, item.license, _model_number(item.name)) for item in specs]
     return _model_items[specs]
 
 

@@ -39,9 +39,9 @@ class TRACKSHADE_OT_fetch_model(_ModelOperator, bpy.types.Operator):
         if spec is None:
             return
         column.label(text=spec.title, translate=False)
-        column.label(text=tr("License: {license}", license=spec.licence), translate=False)
-        if spec.licence_url:
-            column.operator("wm.url_open", text="Read License", icon="URL").url = spec.licence_url
+        column.label(text=tr("License: {license}", license=spec.license), translate=False)
+        if spec.license_url:
+            column.operator("wm.url_open", text="Read License", icon="URL").url = spec.license_url
         memory = tr("Memory on the device: {size}", size=format_size(spec.memory_bytes))
         column.label(text=memory, translate=False)
         column.label(text=tr("Folder: {folder}", folder=backend.models.folder()), translate=False)
@@ -179,7 +179,7 @@ def _draw_model(layout: bpy.types.UILayout, context: bpy.types.Context, row: Mod
         size = tr("Downloaded") if row.bytes is None else format_size(row.bytes)
     memory = format_size(spec.memory_bytes)
     draw_text(layout, context, tr("{size}, memory: {memory}, license: {license}", size=size, memory=memory,
-                                  license=spec.licence))  # fmt: skip
+                                  license=spec.license))  # fmt: skip
     if row.state in ("fetching", "checking", "removing"):
         draw_progress(layout, row.progress, row.message)
     elif row.error is not None:

@@ -8,7 +8,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the command `trackshade`."""
+    """Run the command `trackshade`."""
     from trackshade.core.processes import protect_children
 
     protect_children()

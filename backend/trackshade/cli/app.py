@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 from trackshade import __version__
 from trackshade.cli import commands, doctor
 from trackshade.cli.blender import OnMessage, run_addon
-from trackshade.cli.lab import lab_module
 from trackshade.cli.progress import ProgressDisplay, print_error, print_result
 from trackshade.cli.shade import shade
 from trackshade.config import options
@@ -31,14 +30,9 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Command:
-    """A command of this program.
+    """A command of this program, which is run by one of two functions.
 
-    Attributes:
-        description: What it does.
-        options: Its options.
-        run: Runs it with the values of its options.
-        make: Runs it, too, but reports progress with "state" and details to its second argument, and returns a result
-            that is printed.
+    `make` reports progress with "state" and details to its second argument, and returns a result that is printed.
     """
 
     description: str
@@ -48,7 +42,7 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Args:
         arguments: Its arguments; those of this process by default.
@@ -97,8 +91,19 @@ def _in_blender(command: str, values: Values, on_message: OnMessage) -> Values:
     return run_addon(options.to_arguments(command, values), values["blender"], on_message)
 
 
+def _lab_module(name: str) -> str:
+    """Return the full name of a module of `trackshade_lab`, which the extension's installation does not have."""
+    if importlib.util.find_spec("trackshade_lab") is None:
+        raise UsageError(
+            "no-lab",
+            "Training, datasets and evaluation are not part of this installation.",
+            "Install Trackshade from its source folder: pip install '.[backend,lab]'.",
+        )
+    return f"trackshade_lab.{name}"
+
+
 def _dataset(values: Values, on_message: OnMessage) -> Values:
-    lab = importlib.import_module(lab_module("make_dataset"))
+    lab = importlib.import_module(_lab_module("make_dataset"))
     return lab.dataset(
         Path(values["out"]),
         [Path(source) for source in values["sources"]],
@@ -113,16 +118,16 @@ def _dataset(values: Values, on_message: OnMessage) -> Values:
 
 def _train(arguments: list[str]) -> None:
     if arguments[:1] == ["data"]:
-        _run_module(lab_module("scenes"), arguments[1:])
-    _run_module(lab_module("training"), arguments)
+        _run_module(_lab_module("scenes"), arguments[1:])
+    _run_module(_lab_module("training"), arguments)
 
 
 def _evaluate(arguments: list[str]) -> None:
-    _run_module(lab_module("evaluation"), arguments)
+    _run_module(_lab_module("evaluation"), arguments)
 
 
 def _run_module(module: str, arguments: list[str]) -> NoReturn:
-    """Runs a module that has a command line of its own, and exits with its exit code."""
+    """Run a module that has a command line of its own, and exit with its exit code."""
     start = this_python("-m", module, *arguments)
     process = subprocess.Popen(start.command, env=start.variables)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # which it takes as a request to save and end
@@ -134,7 +139,7 @@ def _run_module(module: str, arguments: list[str]) -> NoReturn:
 
 
 def _addon_command(name: str, make: Callable[[Values, OnMessage], Values] | None = None) -> Command:
-    """Makes a command with the options that it has in Blender; the scene file is required here."""
+    """Make a command with the options that it has in Blender; the scene file is required here."""
     description, own = options.COMMANDS[name]
     own = tuple(replace(option, required=True) if option == options.SCENE else option for option in own)
     return Command(description, (*own, _BLENDER), make=make or partial(_in_blender, name))
@@ -191,7 +196,7 @@ COMMANDS: Mapping[str, Command] = {
         "Download the weights of a model. An interrupted download is continued.",
         (
             Option("name", "Name of the model.", "NAME", required=True),
-            Option("--yes", "Accept the licence without asking.", default=False, kind=bool),
+            Option("--yes", "Accept the license without asking.", default=False, kind=bool),
         ),
         commands.fetch_model,
     ),

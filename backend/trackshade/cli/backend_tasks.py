@@ -34,7 +34,7 @@ from trackshade.config import registry
 from trackshade.core.errors import CancelledError, ModelError, TrackshadeError, UsageError
 from trackshade.core.processes import call_when_input_closes
 from trackshade.ipc import PROTOCOL, json_lines
-from trackshade.ipc.locks import lock_environment
+from trackshade.ipc.locks import locked_environment
 
 NEEDED = (
     "torch diffusers transformers accelerate safetensors huggingface_hub "
@@ -47,15 +47,10 @@ _cancelled = threading.Event()
 
 
 def probe() -> dict[str, Any]:
-    """Returns versions, missing packages, and the devices that torch can use, the best first."""
+    """Return versions, missing packages, and the devices that torch can use, the best first."""
     missing = [name for name in NEEDED.split() if importlib.util.find_spec(name) is None]
-    facts: dict[str, Any] = {
-        "version": __version__,
-        "protocol": PROTOCOL,
-        "python": platform.python_version(),
-        "missing": missing,
-        "devices": [],
-    }
+    facts: dict[str, Any] = {"version": __version__, "protocol": PROTOCOL, "python": platform.python_version()}
+    facts |= {"missing": missing, "devices": []}
     if "torch" not in missing:
         try:
             facts |= _torch_facts()
@@ -78,15 +73,14 @@ def _torch_facts() -> dict[str, Any]:
 
 
 def fetch(name: str) -> dict[str, Any]:
-    """Downloads a model. Raises ModelError or CancelledError."""
+    """Download a model. Raise ModelError or CancelledError."""
     from trackshade.models.download import fetch as fetch_weights
 
-    folder = fetch_weights(registry.spec(name), _Progress(), _cancelled.is_set)
-    return {"folder": str(folder)}
+    return {"folder": str(fetch_weights(registry.spec(name), _Progress(), _cancelled.is_set))}
 
 
 def verify(name: str) -> dict[str, Any]:
-    """Compares all files of a downloaded model with their digests. Raises ModelError."""
+    """Compare all files of a downloaded model with their digests. Raise ModelError."""
     from trackshade.models.download import verify as verify_files
 
     model = registry.spec(name)
@@ -100,18 +94,14 @@ def verify(name: str) -> dict[str, Any]:
 
 
 def check(folder: str) -> dict[str, Any]:
-    """Checks every component without loading it: classes, tensors by name and shape, tokenizer, scheduler.
-
-    Raises:
-        ModelError: The folder is not a checkpoint that can be loaded.
-    """
+    """Check every component of a checkpoint without loading it. Raise ModelError."""
     from trackshade.models.loading import check_checkpoint
 
     return check_checkpoint(Path(folder))
 
 
 def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:
-    """Bakes a result into textures. Raises as `trackshade.results.baking.bake_result`."""
+    """Bake a result into textures. Raise as `trackshade.results.baking.bake_result`."""
     from trackshade.results.baking import BakeOptions, bake_result
 
     progress = _Progress()
@@ -135,35 +125,26 @@ class _Progress:
             _print_line({"event": "progress", "done": done, "total": total})
 
 
-TASKS: dict[str, Callable[..., dict[str, Any]]] = {
-    "probe": probe,
-    "fetch": fetch,
-    "verify": verify,
-    "check": check,
-    "bake": bake,
-}
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {task.__name__: task for task in (probe, fetch, verify, check, bake)}
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a task, prints its end and returns the exit code."""
+    """Run a task, print its end and return the exit code."""
     call_when_input_closes(_cancel)
-    lock = lock_environment()
     try:
-        _print_line({"event": "result", **_parse_task(arguments)()})
+        with locked_environment():
+            _print_line({"event": "result", **_parse_task(arguments)()})
     except TrackshadeError as error:
         _print_line({"event": "error", **error.to_dict()})
         return error.exit_code
     except KeyboardInterrupt:
         _print_line({"event": "error", **CancelledError().to_dict()})
         return 130
-    finally:
-        if lock is not None:
-            lock.release()
     return 0
 
 
 def _parse_task(arguments: list[str]) -> Callable[[], dict[str, Any]]:
-    """Returns the task with its arguments. Raises UsageError."""
+    """Return the task with its arguments. Raise UsageError."""
     if not arguments or arguments[0] not in TASKS:
         raise UsageError("usage", f"Name a task: {', '.join(TASKS)}.")
     name, *rest = arguments

@@ -18,7 +18,7 @@ from typing import Any
 
 from trackshade.cli.system import advice, missing_libraries
 from trackshade.core.errors import JobError, ShotError, TrackshadeError, UsageError
-from trackshade.core.processes import ProcessCommand, find_program, this_python
+from trackshade.core.processes import ProcessCommand, end_process, find_program, this_python
 from trackshade.core.processes import blender as start_blender
 from trackshade.ipc import json_lines
 
@@ -33,19 +33,14 @@ class UnusableBlenderError(Exception):
 
 @dataclass(frozen=True)
 class Host:
-    """A Blender that may run the add-on.
+    """A Blender that may run the add-on."""
 
-    Attributes:
-        start: How to start it; the add-on's arguments follow.
-        name: What it is, for messages.
-    """
-
-    start: ProcessCommand
-    name: str
+    start: ProcessCommand  # how to start it; the add-on's arguments follow
+    name: str  # what it is, for messages
 
 
 def run_addon(arguments: Sequence[str], blender: str | None, on_message: OnMessage) -> dict[str, Any]:
-    """Runs a command of the add-on.
+    """Run a command of the add-on.
 
     Args:
         arguments: The command's name and arguments; see `to_arguments`.
@@ -76,7 +71,7 @@ def run_addon(arguments: Sequence[str], blender: str | None, on_message: OnMessa
 
 
 def blender_version(path: str) -> tuple[int, int] | None:
-    """Returns (major, minor) of a Blender binary; None for other programs."""
+    """Return (major, minor) of a Blender binary; None for other programs."""
     try:
         start = start_blender(path, "--version")
         done = subprocess.run(start.command, env=start.variables, capture_output=True, text=True, timeout=60)
@@ -125,8 +120,10 @@ def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[st
             final, stage = _listen(process, output, on_message)
             process.wait()
         except BaseException:
-            _end(process)
-            Path(log).unlink(missing_ok=True)
+            try:
+                end_process(process, GRACE)  # which interrupts it
+            finally:
+                Path(log).unlink(missing_ok=True)
             raise
     try:
         return _take_result(final, stage, process.returncode, log)
@@ -136,13 +133,7 @@ def _run(host: Host, arguments: Sequence[str], on_message: OnMessage) -> dict[st
 
 
 def _take_result(final: dict[str, Any] | None, stage: Mapping[str, Any], code: int, log: str) -> dict[str, Any]:
-    """Returns the result in the process's last message.
-
-    Args:
-        final: The last message, or None.
-        stage: The last progress before it.
-        code: The exit code.
-        log: The log file, which is kept without a last message.
+    """Return the result in the last message of a process that ended with an exit code; `stage` is the progress before.
 
     Raises:
         JobError: There is no last message.
@@ -152,7 +143,8 @@ def _take_result(final: dict[str, Any] | None, stage: Mapping[str, Any], code: i
     if final is None:
         lines = [line for line in Path(log).read_text(errors="replace").splitlines() if line.strip()]
         last_line = f": {lines[-1].strip()[:200]}" if lines else ""
-        how = f"crash, {_signal_name(-code)}" if code < 0 else f"code {code}"
+        signals = {number.value: number.name for number in signal.Signals}
+        how = f"crash, {signals.get(-code, f'signal {-code}')}" if code < 0 else f"code {code}"
         if stage.get("state") == "opening":
             raise JobError(
                 "blender-ended",
@@ -168,21 +160,10 @@ def _take_result(final: dict[str, Any] | None, stage: Mapping[str, Any], code: i
     return final["result"]
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def _listen(
     process: subprocess.Popen[str], log: Any, on_message: OnMessage
 ) -> tuple[dict[str, Any] | None, Mapping[str, Any]]:
-    """Passes progress on until the process closes its output.
-
-    Returns:
-        The last other message, and the last progress.
-    """
+    """Pass progress on until the process closes its output; return the last other message, and the last progress."""
     assert process.stdout is not None
     final = None
     stage: Mapping[str, Any] = {}
@@ -198,25 +179,10 @@ def _listen(
     return final, stage
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """Interrupts the process by closing its input, and kills it if it does not end in time."""
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        process.wait(GRACE)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        process.kill()
-        process.wait()
-
-
 def _variables() -> dict[str, str]:
-    """Returns environment variables for the add-on's commands."""
-    packages = ("trackshade", "trackshade_addon", "zmq", "msgpack")
-    folders = {}
-    for name in packages:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:
-            folders[name] = str(Path(spec.origin).parents[1])
+    """Return environment variables for the add-on's commands."""
+    specs = {name: importlib.util.find_spec(name) for name in ("trackshade", "trackshade_addon", "zmq", "msgpack")}
+    folders = {name: str(Path(spec.origin).parents[1]) for name, spec in specs.items() if spec and spec.origin}
     return {
         json_lines.VARIABLE: "1",
         "TRACKSHADE_BORROW": json.dumps(folders),

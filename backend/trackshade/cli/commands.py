@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ DEMO_PROMPT = (
 
 
 def print_jobs(values: Values) -> None:
-    """Prints the backend's jobs, oldest first. Raises ProtocolError if it does not answer."""
+    """Print the backend's jobs, oldest first. Raise ProtocolError if it does not answer."""
     with _backend(values) as client:
         jobs = client.jobs()
     if values["json"]:
@@ -47,13 +47,13 @@ def print_jobs(values: Values) -> None:
 
 
 def cancel_job(values: Values) -> None:
-    """Cancels a job and prints its state. Raises ProtocolError without a backend or such a job."""
+    """Cancel a job and print its state. Raise ProtocolError without a backend or such a job."""
     with _backend(values) as client:
         print(f"{values['job']}: {client.cancel(values['job'])}")
 
 
 def print_models(values: Values) -> None:
-    """Prints the models, and whether their weights are on this machine."""
+    """Print the models, and whether their weights are on this machine."""
     items = [
         {**item.to_dict(), "present": registry.is_present(item), "folder": str(registry.model_folder(item))}
         for item in registry.models()
@@ -67,26 +67,26 @@ def print_models(values: Values) -> None:
         sizes = join_or(f"{width}×{height}" for width, height in item["sizes"])
         accepts = f"{join_or(item['frames'])} frames of {sizes}"
         rows.append([item["name"], weights, accepts, format_size(item["memory_bytes"]), item["licence"]])
-    _print_table(["model", "weights", "accepts", "memory", "licence"], rows)
+    _print_table(["model", "weights", "accepts", "memory", "license"], rows)
 
 
 def fetch_model(values: Values) -> None:
-    """Downloads a model once its licence is accepted, and prints its folder.
+    """Download a model once its license is accepted, and print its folder.
 
     Raises:
         ModelError: The model is unknown or cannot be downloaded.
-        CancelledError: The licence was not accepted.
+        CancelledError: The license was not accepted.
     """
-    from trackshade.models.download import fetch, licence_text
+    from trackshade.models.download import fetch, license_text
 
     model = registry.spec(values["name"])
     with ProgressDisplay() as display:
-        display.print(licence_text(model))
+        display.print(license_text(model))
         if not values["yes"] and not model.shipped:
             if not display.is_interactive:
-                raise UsageError("licence", "Nobody is there to accept the licence.", "Read it, then use --yes.")
+                raise UsageError("licence", "Nobody is there to accept the license.", "Read it, then use --yes.")
             with display.paused():
-                print("Download the weights under this licence? [y/N] ", end="", file=sys.stderr, flush=True)
+                print("Download the weights under this license? [y/N] ", end="", file=sys.stderr, flush=True)
                 if input().strip().lower() not in ("y", "yes"):
                     raise CancelledError("cancelled", "Nothing was fetched.")
 
@@ -98,7 +98,7 @@ def fetch_model(values: Values) -> None:
 
 
 def make_demo(values: Values, on_message: OnMessage) -> dict[str, Any]:
-    """Builds `demo.blend` and renders it to `shaded`, replacing earlier files; returns the result to print."""
+    """Build `demo.blend` and render it to `shaded`, replacing earlier files; return the result to print."""
     folder, blender = Path(values["out"]), values["blender"]
     scene = folder / "demo.blend"
     on_message({"state": "building", "message": "the demonstration scene"})
@@ -109,7 +109,7 @@ def make_demo(values: Values, on_message: OnMessage) -> dict[str, Any]:
 
 
 def bake_textures(values: Values, on_message: OnMessage) -> dict[str, Any]:
-    """Bakes a result into textures; returns the result to print. Raises as `bake_result`."""
+    """Bake a result into textures; return the result to print. Raise as `bake_result`."""
     from trackshade.results.baking import FOLDER, BakeOptions, bake_result
 
     wanted = BakeOptions(
@@ -135,7 +135,7 @@ def bake_textures(values: Values, on_message: OnMessage) -> dict[str, Any]:
 
 
 def serve(values: Values) -> None:
-    """Runs a backend until it is interrupted."""
+    """Run a backend until it is interrupted."""
     from trackshade.server import ServeOptions
     from trackshade.server.serve import log_to_stderr
     from trackshade.server.serve import serve as run
@@ -149,17 +149,15 @@ def serve(values: Values) -> None:
 
 @contextmanager
 def _backend(values: Values) -> Iterator[Client]:
-    """Connects to the given or served backend, or to a new one without workers that reads the job store."""
-    if values["endpoint"] is not None or find_served() is not None:
-        curve = None if values["curve"] is None else Path(values["curve"])
-        with connect(values["endpoint"], curve=curve) as client:
-            yield client
-        return
-    with (
-        start_private(options=["--workers", "0"]) as backend,
-        connect(backend.info.endpoint, backend.info.token) as client,
-    ):
-        yield client
+    """Connect to the given or served backend, or to a new one without workers that reads the job store."""
+    with ExitStack() as stack:
+        if values["endpoint"] is not None or find_served() is not None:
+            curve = None if values["curve"] is None else Path(values["curve"])
+            client = connect(values["endpoint"], curve=curve)
+        else:
+            backend = stack.enter_context(start_private(options=["--workers", "0"]))
+            client = connect(backend.info.endpoint, backend.info.token)
+        yield stack.enter_context(client)
 
 
 def _print_table(columns: list[str], rows: list[list[str]]) -> None:

@@ -33,34 +33,30 @@ Facts = dict[str, dict[str, Any]]
 
 
 def print_facts(values: Mapping[str, Any]) -> None:
-    """Prints the facts as text or JSON."""
+    """Print the facts as text or JSON."""
     facts = collect_facts(values["blender"])
     print(json.dumps(facts, indent=1) if values["json"] else format_facts(facts))
 
 
 def collect_facts(blender: str | None = None) -> Facts:
-    """Returns sections of names and plain values; "problems" holds sentences about what is missing."""
+    """Return sections of names and plain values; "problems" holds sentences about what is missing."""
+    python = {"python": platform.python_version(), "executable": sys.executable}
     found: Facts = {
         "trackshade": {"version": __version__, "protocol": PROTOCOL, "folder": str(Path(__file__).parents[1])},
-        "system": {
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "executable": sys.executable,
-            "processors": os.cpu_count(),
-        },
+        "system": {"system": platform.platform(), **python, "processors": os.cpu_count()},
         "packages": {name: _version(name) for name in PACKAGES.split()},
         "devices": _devices(),
         "models": _models(),
         "blender": _blender(blender),
         "backend": _backend(),
-        "folders": _folders(),
+        "folders": {"home": _disk(folders.home()), "models": _disk(folders.models_dir())},
     }
     found["problems"] = {str(n): sentence for n, sentence in enumerate(_problems(found), start=1)}
     return found
 
 
 def format_facts(facts: Facts) -> str:
-    """Formats the facts as text."""
+    """Format the facts as text."""
     lines = []
     for section, items in facts.items():
         lines.append(section)
@@ -124,10 +120,6 @@ def _free_port() -> str:
             return "can be opened"
     except OSError as error:
         return f"cannot be opened: {error}"
-
-
-def _folders() -> dict[str, Any]:
-    return {"home": _disk(folders.home()), "models": _disk(folders.models_dir())}
 
 
 def _disk(folder: Path) -> str:

@@ -19,7 +19,7 @@ _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp", "BM
 
 
 def decode(data: bytes, header: ImageHeader) -> Pixels:
-    """Decodes a display-referred image; see `trackshade.shot.input_image.Decoder`.
+    """Decode a display-referred image; see `trackshade.shot.input_image.Decoder`.
 
     Raises:
         DecodingError: The file is damaged.
@@ -57,5 +57,5 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _first_line(text: str, path: Path) -> str:
-    """Returns the library's message without the path of the temporary file."""
+    """Return the library's message without the path of the temporary file."""
     return text.partition("\n")[0].replace(f' ("{path}")', "").replace(str(path), "it")

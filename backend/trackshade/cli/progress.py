@@ -55,12 +55,12 @@ class ProgressDisplay:
         return self._live and sys.stdin.isatty()
 
     def print(self, sentence: str) -> None:
-        """Prints a sentence above the bar."""
+        """Print a sentence above the bar."""
         self._console.print(sentence, markup=False, soft_wrap=True)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Hides the bar while a question is asked."""
+        """Hide the bar while a question is asked."""
         self._progress.stop()
         try:
             yield
@@ -68,7 +68,7 @@ class ProgressDisplay:
             self._progress.start()
 
     def show(self, message: Mapping[str, Any]) -> None:
-        """Shows a message with "state" and optionally "message", "step" and "steps"."""
+        """Show a message with "state" and optionally "message", "step" and "steps"."""
         state, detail = str(message["state"]), str(message.get("message") or "")
         step, steps = message.get("step"), message.get("steps")
         count = f"{step} of {steps}" if step is not None and steps is not None else ""
@@ -92,7 +92,7 @@ class ProgressDisplay:
 
 
 def print_result(result: Mapping[str, Any], as_json: bool) -> None:
-    """Prints warnings and how the shot was fitted to standard error, then the files or one JSON object."""
+    """Print warnings and how the shot was fitted to standard error, then the files or one JSON object."""
     if as_json:
         print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
         return
@@ -109,7 +109,7 @@ def print_result(result: Mapping[str, Any], as_json: bool) -> None:
 
 
 def consistency_sentence(consistency: Mapping[str, Any] | None) -> str:
-    """Returns the measured track consistency as a sentence, "" without a measurement."""
+    """Return the measured track consistency as a sentence, "" without a measurement."""
     if not consistency or consistency.get("result") is None:
         return ""
     words = [f"{consistency['result']:.1f} of 255 levels"]
@@ -120,7 +120,7 @@ def consistency_sentence(consistency: Mapping[str, Any] | None) -> str:
 
 
 def print_error(error: TrackshadeError, as_json: bool) -> int:
-    """Prints one sentence to standard error, and with --json an object; returns the exit code."""
+    """Print one sentence to standard error, and with --json an object; return the exit code."""
     print(f"trackshade: {error}", file=sys.stderr, flush=True)
     if as_json:
         print(json.dumps({"error": error.to_dict()}, ensure_ascii=False), flush=True)

@@ -31,27 +31,25 @@ DEBIAN_PACKAGES = {
 
 
 def missing_libraries() -> dict[str, str]:
-    """Returns the libraries that cannot be opened, with their Debian packages; empty on other systems than Linux."""
+    """Return the libraries that cannot be opened, with their Debian packages; empty on other systems than Linux."""
     if not sys.platform.startswith("linux"):
         return {}
-    return {name: package for name, package in DEBIAN_PACKAGES.items() if not _opens(name)}
+    missing = {}
+    for name, package in DEBIAN_PACKAGES.items():
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            missing[name] = package
+    return missing
 
 
 def advice(missing: dict[str, str]) -> str:
-    """Returns two sentences that name the missing libraries and say how to install them."""
+    """Return two sentences that name the missing libraries and say how to install them."""
     packages = " ".join(missing.values())
     return (
         f"Blender's Python module needs system libraries that are missing here: {', '.join(missing)}. "
         f"Install them with: apt-get install --no-install-recommends {packages}"
     )
-
-
-def _opens(name: str) -> bool:
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -16,13 +16,7 @@
 imports numpy, pyzmq, msgpack and the standard library only, so that it can be used inside Blender.
 """
 
-from trackshade.client.backend_process import (
-    PrivateBackend,
-    SharedBackend,
-    join_shared,
-    start_private,
-    start_shared,
-)
+from trackshade.client.backend_process import PrivateBackend, SharedBackend, join_shared, start_private, start_shared
 from trackshade.client.client import Client, later
 from trackshade.client.discovery import connect, find_served
 from trackshade.client.events import JobEvent

@@ -12,6 +12,7 @@ succession. Its folder:
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import subprocess
@@ -21,22 +22,20 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from trackshade.client.client_socket import Address
 from trackshade.core.errors import ProtocolError
 from trackshade.core.folders import shared_dir
-from trackshade.core.processes import environment_python, is_process_alive, last_log_line
+from trackshade.core.processes import end_process, environment_python, is_process_alive, last_log_line, open_log
 from trackshade.ipc import connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
-from trackshade.ipc.locks import FileLock, OwnerLock, count_owners
+from trackshade.ipc.locks import OwnerLock, count_owners, wait_for_lock
 
 START_TIME = 30.0  # seconds: far more than it takes, for a busy machine
 END_TIME = 10.0  # seconds
 RETRY_AFTER = 0.5  # seconds
 MIN_DISK_SPACE = 1 << 20  # bytes without which a backend cannot begin to work
-LOG_LIMIT = 1 << 20  # bytes after which a new start begins a new log
 MAX_FAILURES = 3  # in succession, after which a shared backend is not started again
 STABLE_AFTER = 60.0  # seconds that a backend has to run for its earlier failures not to count any more
 # A shared backend must survive Ctrl-C in the terminal of the program that started it, and the end of that program.
@@ -44,12 +43,9 @@ _FLAGS = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP if sy
 
 
 def start_private(
-    python: str | os.PathLike[str] | None = None,
-    store: Path | None = None,
-    *,
-    options: Sequence[str] = (),
+    python: str | os.PathLike[str] | None = None, store: Path | None = None, *, options: Sequence[str] = ()
 ) -> PrivateBackend:
-    """Starts a backend for this process only; returns when clients can connect, within a second or two.
+    """Start a backend for this process only; return when clients can connect, within a second or two.
 
     Args:
         python: Interpreter of the backend's environment. Default: TRACKSHADE_PYTHON, or this interpreter.
@@ -64,18 +60,13 @@ def start_private(
     arguments = ["--private", *options, "--connection-file", os.fspath(file)]
     if store is not None:
         arguments += ["--store", os.path.abspath(store)]
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
         process = _start_server(_choose_python(python), arguments, log, stdin=subprocess.PIPE)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    backend = PrivateBackend(process, folder)
-    try:
+        backend = undo.enter_context(PrivateBackend(process, folder))
         backend.info = _wait_until_ready(process, file, log, time.monotonic() + START_TIME)
-    except BaseException:
-        backend.close()
-        raise
-    return backend
+        undo.pop_all()
+        return backend
 
 
 class PrivateBackend:
@@ -98,40 +89,29 @@ class PrivateBackend:
         return self._process.pid
 
     def address(self) -> Address:
-        """Returns where to connect. Raises ProtocolError("backend-ended")."""
+        """Return where to connect. Raise ProtocolError("backend-ended")."""
         if self._process.poll() is not None:
-            raise ProtocolError(
-                "backend-ended",
-                f"The private backend has ended. {last_log_line(self._folder / 'log')}".strip(),
-                "Start it again.",
-            )
+            reason = last_log_line(self._folder / "log")
+            raise ProtocolError("backend-ended", f"The private backend has ended. {reason}".strip(), "Start it again.")
         return Address(self.info.endpoint, self.info.token)
 
     def close(self) -> None:
-        """Ends the backend and waits for it; it queues its jobs for the next one."""
+        """End the backend and wait for it; it queues its jobs for the next one."""
         atexit.unregister(self.close)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
-            self._process.wait(END_TIME)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process, END_TIME)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> PrivateBackend:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
 def start_shared(
     python: str | os.PathLike[str] | None = None, *, folder: Path | None = None, options: Sequence[str] = ()
 ) -> SharedBackend:
-    """Returns the shared backend, started if it does not run, when clients can connect.
+    """Return the shared backend, started if it does not run, when clients can connect.
 
     Args:
         python: Interpreter of the backend's environment. Default: TRACKSHADE_PYTHON, or this interpreter.
@@ -157,7 +137,7 @@ def start_shared(
 
 
 def join_shared(folder: Path | None = None) -> SharedBackend | None:
-    """Returns the shared backend if it runs now. If it dies later, it is not started again."""
+    """Return the shared backend if it runs now. If it dies later, it is not started again."""
     folder = folder or shared_dir()
     if _find_running(folder) is None:
         return None
@@ -195,7 +175,7 @@ class SharedBackend:
             raise _unwritable(folder, error) from error
 
     def address(self) -> Address:
-        """Returns where to connect; starts the backend if it does not run.
+        """Return where to connect; start the backend if it does not run.
 
         Raises:
             ProtocolError: "backend-not-started", "backend-gave-up", "backend-ended" or "disk-full".
@@ -208,11 +188,11 @@ class SharedBackend:
             return Address(info.endpoint, info.token)
 
     def count_others(self) -> int:
-        """Returns how many other programs use it."""
+        """Return how many other programs use it."""
         return max(0, count_owners(self.folder / "owners") - (not self._is_closed))
 
     def close(self) -> None:
-        """Ends the use of the backend, and waits for its end if no other program uses it."""
+        """End the use of the backend, and wait for its end if no other program uses it."""
         with self._lock:
             if self._is_closed:
                 return
@@ -252,32 +232,30 @@ class SharedBackend:
         return info
 
     def _start_exclusively(self, python: str) -> ConnectionInfo:
-        """Starts the backend, or waits for another program that does so."""
+        """Start the backend, or wait for another program that does so."""
         limit = time.monotonic() + START_TIME
-        while True:
-            try:
-                lock = FileLock(self.folder / "starting.lock")
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > limit:
-                    raise ProtocolError(
-                        "backend-not-started",
-                        "Another program has been starting the backend for too long.",
-                        "Close other Blenders and commands of Trackshade, and try again.",
-                    ) from error
-                time.sleep(0.05)
-            except OSError as error:
-                raise _unwritable(self.folder, error) from error
+        try:
+            lock = wait_for_lock(self.folder / "starting.lock", limit)
+        except BlockingIOError as error:
+            raise ProtocolError(
+                "backend-not-started",
+                "Another program has been starting the backend for too long.",
+                "Close other Blenders and commands of Trackshade, and try again.",
+            ) from error
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
         try:
             return _find_running(self.folder) or self._start_locked(python, limit)
         finally:
             lock.release()
 
     def _start_locked(self, python: str, limit: float) -> ConnectionInfo:
-        _wait_for_store(self.folder / "jobs", limit)
-        file, log = self.folder / "backend.json", self.folder / "log"
-        arguments = ["--store", str(self.folder / "jobs"), "--owners", str(self.folder / "owners")]
+        file, log, store = self.folder / "backend.json", self.folder / "log", self.folder / "jobs"
+        arguments = ["--store", str(store), "--owners", str(self.folder / "owners")]
         arguments += ["--connection-file", str(file), *self._options]
+        if (store / "lock").exists():  # an earlier backend that is ending may hold it
+            with contextlib.suppress(OSError):  # the new backend reports it
+                wait_for_lock(store / "lock", limit).release()
         try:
             file.unlink(missing_ok=True)
         except OSError as error:
@@ -312,7 +290,7 @@ class FailureCounter:
         self._started = 0.0
 
     def check(self) -> None:
-        """Raises ProtocolError("backend-gave-up") with the latest reason after MAX_FAILURES failures."""
+        """Raise ProtocolError("backend-gave-up") with the latest reason after MAX_FAILURES failures."""
         if self.count >= MAX_FAILURES:
             raise ProtocolError(
                 "backend-gave-up",
@@ -321,16 +299,15 @@ class FailureCounter:
             )
 
     def note_start(self) -> None:
-        """Notes that the backend was started now."""
+        """Note that the backend was started now."""
         self._started = time.monotonic()
 
     def add(self, reason: str) -> None:
-        """Counts a failed start."""
-        self.count += 1
-        self._reason = reason
+        """Count a failed start."""
+        self.count, self._reason = self.count + 1, reason
 
     def add_end(self, reason: str) -> None:
-        """Counts an unexpected end; if the backend has run for long, it is the first failure again."""
+        """Count an unexpected end; if the backend has run for long, it is the first failure again."""
         if time.monotonic() - self._started > STABLE_AFTER:
             self.count = 0
         self.add(reason)
@@ -341,11 +318,10 @@ def _choose_python(python: str | os.PathLike[str] | None) -> str:
 
 
 def _start_server(python: str, arguments: list[str], log: Path, **popen: Any) -> subprocess.Popen[bytes]:
-    """Starts a backend that writes to a log. Raises ProtocolError."""
+    """Start a backend that writes to a log. Raise ProtocolError."""
     try:
         start = environment_python(python, "-m", "trackshade.server", *arguments)
-        is_too_long = log.exists() and log.stat().st_size > LOG_LIMIT
-        with open(log, "wb" if is_too_long else "ab") as output:
+        with open_log(log) as output:
             process: Any = subprocess.Popen(start.command, stdout=output, stderr=output, env=start.variables, **popen)
             return process
     except OSError as error:
@@ -357,14 +333,13 @@ def _start_server(python: str, arguments: list[str], log: Path, **popen: Any) ->
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], file: Path, log: Path, limit: float) -> ConnectionInfo:
-    """Waits until a backend writes its connection file, at most until `limit` (monotonic seconds).
+    """Wait until a backend writes its connection file, at most until `limit` (monotonic seconds).
 
     Raises:
         ProtocolError: "backend-not-started", with the last line of its log.
     """
     while True:
-        info = connection_files.read(file)
-        if info is not None:
+        if info := connection_files.read(file):
             return info
         if process.poll() is not None or time.monotonic() > limit:
             raise ProtocolError(
@@ -376,25 +351,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], file: Path, log: Path, l
 
 
 def _find_running(folder: Path) -> ConnectionInfo | None:
-    try:
-        info = connection_files.read(folder / "backend.json")
-    except ProtocolError:  # damaged; the next start replaces it
-        return None
-    return info if info is not None and info.is_alive() else None
-
-
-def _wait_for_store(store: Path, limit: float) -> None:
-    """Waits while an earlier backend that is ending holds the store."""
-    while (store / "lock").exists():
-        try:
-            FileLock(store / "lock").release()
-            return
-        except BlockingIOError:
-            if time.monotonic() > limit:
-                return  # the new backend reports it
-            time.sleep(0.05)
-        except OSError:
-            return
+    with contextlib.suppress(ProtocolError):  # a damaged file, which the next start replaces
+        return connection_files.find_running(folder / "backend.json")
 
 
 def _unwritable(folder: Path, error: OSError) -> ProtocolError:
@@ -404,7 +362,5 @@ def _unwritable(folder: Path, error: OSError) -> ProtocolError:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(OSError):  # it has ended
         os.kill(pid, 9)
-    except OSError:
-        return  # it has ended

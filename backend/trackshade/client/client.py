@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -63,7 +62,7 @@ class Client:
         job_id: str | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> str:
-        """Submits a job. Only chunks that the backend lacks are sent.
+        """Submit a job. Only chunks that the backend lacks are sent.
 
         Args:
             shot: The shot.
@@ -96,12 +95,12 @@ class Client:
         raise ProtocolError("not-accepted", "The backend keeps losing parts of the shot.", "See the backend's log.")
 
     def uploader(self) -> Uploader:
-        """Returns an uploader that sends arrays while they are still being filled; the next `submit` completes it."""
+        """Return an uploader that sends arrays while they are still being filled; the next `submit` completes it."""
         self._uploader = Uploader(self._connection, self._hashing)
         return self._uploader
 
     def events(self, job: str, since: int = 0, timeout: float | None = None) -> Iterator[JobEvent]:
-        """Yields the events of a job as they arrive, up to the final one. Continues after a restart of the backend.
+        """Yield the events of a job as they arrive, up to the final one, also over a restart of the backend.
 
         Args:
             job: Job id.
@@ -113,10 +112,7 @@ class Client:
         """
         subscription = self._connection.subscribe(job, since)
         try:
-            while True:
-                event = _next(subscription, timeout)
-                if event is None:
-                    return
+            while event := _next(subscription, timeout):
                 yield event
                 if event.final:
                     return
@@ -124,7 +120,7 @@ class Client:
             self._connection.unsubscribe(subscription)
 
     def poll(self, job: str) -> list[JobEvent]:
-        """Returns the events since the last call without waiting, for a timer. The first call begins at the first one.
+        """Return the events since the last call without waiting, for a timer. The first call begins at the first one.
 
         An error is raised once; the next call tries again.
         """
@@ -149,7 +145,7 @@ class Client:
                 raise item
 
     def wait(self, job: str, on_event: Callable[[JobEvent], None] | None = None) -> JobEvent:
-        """Waits for the end of a job.
+        """Wait for the end of a job.
 
         Args:
             job: Job id.
@@ -162,10 +158,9 @@ class Client:
             TrackshadeError: The job's error if it failed, or CancelledError.
         """
         last: JobEvent | None = None
-        for event in self.events(job):
-            last = event
+        for last in self.events(job):
             if on_event is not None:
-                on_event(event)
+                on_event(last)
         if last is None:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
         if last.error is not None:
@@ -175,50 +170,45 @@ class Client:
         return last
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Returns the jobs of the backend's store, oldest first: id, state, created, settings and last event."""
+        """Return the jobs of the backend's store, oldest first: id, state, created, settings and last event."""
         return list(self._ask("jobs", {})["jobs"])
 
     def cancel(self, job: str) -> str:
-        """Cancels a job; returns its state. The final event of a running job follows soon."""
+        """Cancel a job; return its state. The final event of a running job follows soon."""
         return str(self._ask("cancel", {"job": job})["state"])
 
     def fetch(self, job: str, out: Path, force: bool = False) -> Path:
-        """Downloads a finished job's result to the folder `out`, whole or not at all; see `download_result`."""
+        """Download a finished job's result to the folder `out`, whole or not at all; see `download_result`."""
         out = Path(os.path.abspath(out))
         download_result(self._connection, job, out, force)
         return out
 
     def models(self) -> list[dict[str, Any]]:
-        """Returns the models that the backend knows."""
+        """Return the models that the backend knows."""
         return list(self._ask("models", {})["models"])
 
     def warm(self, model: str = "mini") -> None:
-        """Makes a worker load a model before there is a job for it; returns at once."""
+        """Make a worker load a model before there is a job for it; return at once."""
         self._ask("warm", {"model": model})
 
     def free(self) -> int:
-        """Ends idle workers, which frees their memory; returns how many are busy."""
+        """End idle workers, which frees their memory; return how many are busy."""
         return int(self._ask("free", {})["busy"])
 
     def status(self) -> dict[str, Any]:
-        """Returns facts about the backend: versions, process id, store, workers, memory."""
+        """Return facts about the backend: versions, process id, store, workers, memory."""
         return {**self._connection.backend, **self._ask("status", {})}
 
-    @property
-    def sent_bytes(self) -> int:
-        """Number of bytes sent so far."""
-        return self._connection.sent_bytes
-
     def check(self) -> None:
-        """Waits for an answer of the backend. Raises ProtocolError."""
+        """Wait for an answer of the backend. Raise ProtocolError."""
         self._ask("ping", {})
 
     def set_patience(self, seconds: float) -> None:
-        """Sets how many seconds the backend may be away before calls fail."""
+        """Set how many seconds the backend may be away before calls fail."""
         self._connection.patience = seconds
 
     def close(self) -> None:
-        """Ends the session, and a private backend, or a shared one that no other program uses."""
+        """End the session, and a private backend, or a shared one that no other program uses."""
         self._hashing.shutdown(wait=False, cancel_futures=True)
         self._connection.close()
         if self.process is not None:
@@ -227,9 +217,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _ask(self, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -242,7 +230,7 @@ class Client:
         input_render: np.ndarray | None,
         on_progress: Callable[[int], None] | None,
     ) -> tuple[Manifest, Uploader]:
-        """Sends what the backend lacks, with the uploader that was begun if there is one; returns the manifest."""
+        """Send what the backend lacks, with the uploader that was begun if there is one; return the manifest."""
         header, arrays = shot.encode()
         small = b"".join(raw_bytes(array) for array in arrays if is_small(array.nbytes))
         extra = {
@@ -257,12 +245,14 @@ class Client:
             if array is not None:
                 uploader.add(array, len(array))
         uploader.finish(on_progress)
-        entries = tuple(_packed(a) if is_small(a.nbytes) else uploader.entry(a) for a in arrays)
+        entries = tuple(
+            ArrayEntry(a.dtype.str, a.shape, ()) if is_small(a.nbytes) else uploader.entry(a) for a in arrays
+        )
         named = {name: None if array is None else uploader.entry(array) for name, array in extra.items()}
         return Manifest(header, entries, **named), uploader
 
     def _resend(self, uploader: Uploader, missing: list[bytes]) -> None:
-        """Sends the chunks that the backend lost between storing them and the submit."""
+        """Send the chunks that the backend lost between storing them and the submit."""
         sent = []
         for digest in missing:
             data = uploader.chunk(digest)
@@ -282,12 +272,8 @@ def _image(array: np.ndarray | None, dimensions: int) -> np.ndarray | None:
     return np.ascontiguousarray(array)
 
 
-def _packed(array: np.ndarray) -> ArrayEntry:
-    return ArrayEntry(array.dtype.str, array.shape, ())
-
-
 def _next(subscription: Subscription, timeout: float | None) -> JobEvent | None:
-    """Waits for the next event, in short intervals so that Ctrl-C works; None after `timeout` seconds."""
+    """Wait for the next event, in short intervals so that Ctrl-C works; None after `timeout` seconds."""
     limit = None if timeout is None else time.monotonic() + timeout
     while True:
         rest = 0.5 if limit is None else min(0.5, limit - time.monotonic())
@@ -303,7 +289,7 @@ def _next(subscription: Subscription, timeout: float | None) -> JobEvent | None:
 
 
 def later(call: Callable[..., T], *arguments: Any, **named: Any) -> Future[T]:
-    """Runs a slow call in a thread of its own: `later(client.submit, shot, settings)`.
+    """Run a slow call in a thread of its own: `later(client.submit, shot, settings)`.
 
     Returns:
         A future of its result. The thread does not keep the process alive.

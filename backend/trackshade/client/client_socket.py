@@ -35,14 +35,9 @@ class Disconnect(enum.IntFlag):
 
 
 class ClientSocket:
-    """A DEALER socket that can be opened again. Only `wake` may be called from another thread.
-
-    Attributes:
-        sent_bytes: Number of bytes sent so far.
-    """
+    """A DEALER socket that can be opened again. Only `wake` may be called from another thread."""
 
     def __init__(self) -> None:
-        self.sent_bytes = 0
         self._context = zmq.Context(io_threads=1)
         self._wake = SelfPipe()
         self._socket: zmq.Socket | None = None
@@ -52,7 +47,7 @@ class ClientSocket:
         self._ready: dict[object, int] = {}
 
     def wake(self) -> None:
-        """Ends a `wait`."""
+        """End a `wait`."""
         self._wake.set()
 
     @property
@@ -61,7 +56,7 @@ class ClientSocket:
         return self._socket is not None
 
     def open(self, address: Address) -> None:
-        """Begins to connect a new socket."""
+        """Begin to connect a new socket."""
         self.disconnect()
         self._socket = socket = self._context.socket(zmq.DEALER)
         socket.linger = 0
@@ -75,7 +70,7 @@ class ClientSocket:
         self._poller.register(self._monitor, zmq.POLLIN)
 
     def disconnect(self) -> None:
-        """Closes the socket; what was not sent is dropped."""
+        """Close the socket; what was not sent is dropped."""
         if self._socket is not None and self._monitor is not None:
             self._poller.unregister(self._socket)
             self._poller.unregister(self._monitor)
@@ -86,20 +81,18 @@ class ClientSocket:
         self._socket = self._monitor = None
 
     def send(self, message: Message) -> None:
-        """Sends a message without copying its buffers. Does nothing while there is no socket."""
+        """Send a message without copying its buffers. Do nothing while there is no socket."""
         if self._socket is not None:
-            frames = encode(message)
-            self.sent_bytes += sum(map(len, frames))
-            self._socket.send_multipart(frames, copy=False)
+            self._socket.send_multipart(encode(message), copy=False)
 
     def wait(self, milliseconds: int) -> None:
-        """Waits for input, a lost connection or a call of `wake`."""
+        """Wait for input, a lost connection or a call of `wake`."""
         self._ready = dict(self._poller.poll(milliseconds))
         if self._wake.fileno() in self._ready:
             self._wake.clear()
 
     def messages(self) -> Iterator[Message]:
-        """Yields the messages that have arrived, until the socket is closed or opened again.
+        """Yield the messages that have arrived, until the socket is closed or opened again.
 
         Invalid messages are dropped, as if they were lost: heartbeats and repeated requests deal with that.
         """
@@ -117,17 +110,17 @@ class ClientSocket:
                 continue
 
     def has_input(self) -> bool:
-        """Returns whether a message has arrived."""
+        """Return whether a message has arrived."""
         return self._socket is not None and bool(self._socket.poll(0))
 
     def take_disconnect(self) -> Disconnect | None:
-        """Returns whether the connection was lost since the last call, and why."""
+        """Return whether the connection was lost since the last call, and why."""
         if self._monitor is None or self._monitor not in self._ready:
             return None
         return Disconnect(recv_monitor_message(self._monitor)["event"])
 
     def close(self) -> None:
-        """Closes the socket and its context."""
+        """Close the socket and its context."""
         self.disconnect()
         self._context.term()
         self._wake.close()

@@ -7,6 +7,7 @@ may safely arrive twice.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -22,7 +23,6 @@ from trackshade.client.client_socket import Address, ClientSocket, Disconnect
 from trackshade.client.events import Subscription
 from trackshade.core.errors import ProtocolError, TrackshadeError
 from trackshade.ipc import PROTOCOL, Message
-from trackshade.ipc.endpoints import curve_refused
 from trackshade.ipc.messages import BufferEntry
 from trackshade.ipc.protocol import CREDITS
 
@@ -40,7 +40,7 @@ _FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "
 class _Request:
     message: Message
     future: Future[Message]
-    since: float  # seconds of the connection's clock
+    created: float  # seconds of the connection's clock
 
 
 class Connection:
@@ -54,7 +54,7 @@ class Connection:
         find: Returns the address. Called again whenever the connection is lost, as the address of a restarted backend
             may differ.
         client: Name of this client, for the backend.
-        patience: See above.
+        patience: The attribute.
     """
 
     def __init__(self, find: Callable[[], Address], client: str, patience: float) -> None:
@@ -64,7 +64,7 @@ class Connection:
         self._client = client
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._new_requests: deque[_Request] = deque()  # not yet taken by the thread
+        self._new_requests: list[_Request] = []  # not yet taken by the thread
         self._subscriptions: set[Subscription] = set()
         self._fatal: TrackshadeError | None = None
         self._closing = False
@@ -72,8 +72,8 @@ class Connection:
         # Used by the thread only.
         self._address: Address | None = None
         self._last_error: TrackshadeError | None = None
-        self._is_welcome = False
-        self._hello = 0
+        self._is_accepted = False  # whether the backend has answered the latest hello
+        self._hello = 0  # id of the latest hello
         self._window = CREDITS
         self._pending: dict[int, _Request] = {}
         self._chunks: deque[_Request] = deque()  # waiting for credit
@@ -87,7 +87,7 @@ class Connection:
     def request(
         self, kind: str, body: Mapping[str, Any], on_answer: Callable[[Future[Message]], None] | None = None
     ) -> Future[Message]:
-        """Sends a request.
+        """Send a request.
 
         Args:
             kind: Type of the message.
@@ -101,31 +101,26 @@ class Connection:
         return self._ask(Message(kind, next(self._numbers), body), on_answer)
 
     def send_chunk(self, digest: bytes, data: memoryview) -> Future[Message]:
-        """Sends a chunk as soon as there is credit for it. `data` must not change until it is answered."""
+        """Send a chunk as soon as there is credit for it. `data` must not change until it is answered."""
         entry = BufferEntry.of_bytes(len(data), digest)
         return self._ask(Message("chunk", next(self._numbers), {}, (entry,), (data,)))
 
     def subscribe(self, job: str, since: int) -> Subscription:
-        """Subscribes to the events of a job after number `since`; lasts over losses of the connection."""
+        """Subscribe to the events of a job after number `since`; lasts over losses of the connection."""
         subscription = Subscription(job, since, self.request)
-        subscription.since = self._clock()
+        subscription.created = self._clock()
         with self._lock:
             self._subscriptions.add(subscription)
         subscription.request_missed()
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Ends a subscription."""
+        """End a subscription."""
         with self._lock:
             self._subscriptions.discard(subscription)
 
-    @property
-    def sent_bytes(self) -> int:
-        """Number of bytes sent so far."""
-        return self._socket.sent_bytes
-
     def close(self) -> None:
-        """Ends the session; unanswered requests fail."""
+        """End the session; unanswered requests fail."""
         self._closing = True
         self._socket.wake()
         if threading.current_thread() is not self._thread:
@@ -139,14 +134,14 @@ class Connection:
             refused = self._fatal or (_closed() if self._closing else None)
             if refused is None:
                 self._new_requests.append(request)
-        if refused is not None:
-            request.future.set_exception(refused)
-        else:
+        if refused is None:
             self._socket.wake()
+        else:
+            request.future.set_exception(refused)
         return request.future
 
     def _clock(self) -> float:
-        """Returns seconds, without those in which the thread could not run.
+        """Return seconds, without those in which the thread could not run.
 
         Blender holds the interpreter lock while it renders or opens a file; that time must not count as a backend that
         does not answer.
@@ -172,12 +167,16 @@ class Connection:
             self._take_message(message)
         event = self._socket.take_disconnect()
         if event is Disconnect.KEYS_REFUSED and self._address is not None:
-            self._fail_for_good(curve_refused(self._address.endpoint))
-        elif event is Disconnect.LOST and self._is_welcome:
+            where = self._address.endpoint
+            fix = "Copy the client's public key into the backend's folder of clients, and its server.key here."
+            self._fail_for_good(
+                ProtocolError("wrong-keys", f"The backend at {where} does not accept this client's CURVE keys.", fix)
+            )
+        elif event is Disconnect.LOST and self._is_accepted:
             self._reconnect()
 
     def _tick(self) -> float:
-        """Updates the clock. Time since the last call above MAX_TURN counts as blocked."""
+        """Update the clock. Time since the last call above MAX_TURN counts as blocked."""
         now = time.monotonic()
         self._blocked += max(0.0, now - self._last_tick - MAX_TURN)
         self._last_tick = now
@@ -187,7 +186,7 @@ class Connection:
         now = self._tick()
         if self._fatal is not None:
             return
-        if self._is_welcome:
+        if self._is_accepted:
             if now - self._heard > LOST_AFTER and not self._socket.has_input():  # the thread may have been blocked
                 self._reconnect()
             elif now - max(self._heard, self._pinged) > PING_AFTER:
@@ -195,8 +194,8 @@ class Connection:
                 self._socket.send(Message("ping", 0))
         elif not self._socket.is_open or (now - self._opened > HELLO_EVERY and not self._socket.has_input()):
             self._open()
-        if not self._is_welcome:
-            self._fail_late(now)
+        if not self._is_accepted:
+            self._fail_overdue(now)
 
     def _open(self) -> None:
         self._socket.disconnect()
@@ -214,40 +213,34 @@ class Connection:
 
     def _say_hello(self) -> None:
         assert self._address is not None
-        self._is_welcome = False
+        self._is_accepted = False
         self._hello = next(self._numbers)
-        body = {
-            "protocol": PROTOCOL,
-            "package": __version__,
-            "token": self._address.token,
-            "client": self._client,
-        }
-        self._socket.send(Message("hello", self._hello, body))
+        own = {"protocol": PROTOCOL, "package": __version__, "client": self._client}
+        self._socket.send(Message("hello", self._hello, {**own, "token": self._address.token}))
 
     def _reconnect(self) -> None:
-        """Starts again with finding the address."""
-        self._is_welcome = False
+        """Start again with finding the address."""
+        self._is_accepted = False
         self._lost = self._clock()
         self._socket.disconnect()
 
     def _take_new_requests(self) -> None:
-        while True:
-            with self._lock:
-                if not self._new_requests:
-                    return
-                request = self._new_requests.popleft()
-            self._pending[request.message.id] = request
+        with self._lock:
+            requests = list(self._new_requests)
+            self._new_requests.clear()
+            self._pending.update((request.message.id, request) for request in requests)
+        for request in requests:
             self._dispatch(request)
 
     def _dispatch(self, request: _Request) -> None:
         if request.message.type == "chunk":
             self._chunks.append(request)
             self._send_chunks()
-        elif self._is_welcome:
+        elif self._is_accepted:
             self._socket.send(request.message)
 
     def _send_chunks(self) -> None:
-        while self._is_welcome and self._chunks and len(self._chunks_out) < self._window:
+        while self._is_accepted and self._chunks and len(self._chunks_out) < self._window:
             request = self._chunks.popleft()
             self._chunks_out.add(request.message.id)
             self._socket.send(request.message)
@@ -261,13 +254,13 @@ class Connection:
         elif message.type == "error" and message.id == self._hello:
             self._take_refusal(TrackshadeError.from_dict(dict(message.body)))
         elif message.type == "error" and message.body.get("code") == "hello-first":
-            if self._is_welcome:  # the backend was restarted at the same address
+            if self._is_accepted:  # the backend was restarted at the same address
                 self._say_hello()
         elif message.type in ("reply", "error"):
             self._take_answer(message)
 
     def _take_welcome(self, message: Message) -> None:
-        self._is_welcome = True
+        self._is_accepted = True
         self.backend = message.body
         self._window = int(message.body.get("window", 1))
         self._chunks.clear()
@@ -278,16 +271,11 @@ class Connection:
             subscription.request_missed()
 
     def _take_refusal(self, error: TrackshadeError) -> None:
-        if error.code == "wrong-token" and self._has_moved():
-            self._reconnect()
-        else:
-            self._fail_for_good(error)
-
-    def _has_moved(self) -> bool:
-        try:
-            return self._find() != self._address
-        except TrackshadeError:
-            return False
+        with contextlib.suppress(TrackshadeError):
+            if error.code == "wrong-token" and self._find() != self._address:  # another backend has this address now
+                self._reconnect()
+                return
+        self._fail_for_good(error)
 
     def _take_answer(self, message: Message) -> None:
         request = self._pending.pop(message.id, None)
@@ -303,14 +291,15 @@ class Connection:
         else:
             request.future.set_result(message)
 
-    def _fail_late(self, now: float) -> None:
-        late = [r for r in self._pending.values() if now - max(r.since, self._lost) > self.patience]
-        for request in late:
+    def _fail_overdue(self, now: float) -> None:
+        """Fail what has waited longer than `patience` for a connection."""
+        overdue = [r for r in self._pending.values() if now - max(r.created, self._lost) > self.patience]
+        for request in overdue:
             del self._pending[request.message.id]
             request.future.set_exception(self._unreachable())
         if now - self._lost > self.patience:
             for subscription in self._copy_of_subscriptions():
-                if now - subscription.since > self.patience:
+                if now - subscription.created > self.patience:
                     subscription.fail(self._unreachable())
                     self.unsubscribe(subscription)
 
@@ -327,7 +316,7 @@ class Connection:
     def _fail_for_good(self, error: TrackshadeError) -> None:
         with self._lock:
             self._fatal = error
-        self._is_welcome = False
+        self._is_accepted = False
         self._socket.disconnect()
         self._fail_all(error)
 
@@ -349,7 +338,7 @@ class Connection:
 
 
 def wait(future: Future[T]) -> T:
-    """Waits for the result of a future, in short intervals so that Ctrl-C works on every system."""
+    """Wait for the result of a future, in short intervals so that Ctrl-C works on every system."""
     while True:
         try:
             return future.result(0.5)

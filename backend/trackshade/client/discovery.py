@@ -31,7 +31,7 @@ def connect(
     shared: bool = False,
     options: Sequence[str] = (),
 ) -> Client:
-    """Connects to a backend and waits for its first answer.
+    """Connect to a backend and wait for its first answer.
 
     Without `endpoint`, it is the backend of `trackshade serve` on this machine, or the shared one if it runs, or a new
     private one. With `shared`, the shared one is started instead of a private one.
@@ -90,32 +90,23 @@ def _checked(client: Client, patience: float | None = None) -> Client:
 
 
 def find_served() -> ConnectionInfo | None:
-    """Finds the backend of `trackshade serve` on this machine; None if none runs.
-
-    Raises:
-        ProtocolError: The connection file is damaged.
-    """
-    info = connection_files.read(folders.connection_file())
-    return info if info is not None and info.is_alive() else None
+    """Return the backend of `trackshade serve` if it runs. Raise ProtocolError for a damaged connection file."""
+    return connection_files.find_running(folders.connection_file())
 
 
 def _served_address(keys: ClientKeys | None) -> Address:
-    """Returns the address; called again after every loss, as that of a restarted backend may differ."""
+    """Return the address; called again after every loss, as that of a restarted backend may differ."""
     info = find_served()
     if info is None:
-        raise ProtocolError(
-            "backend-unreachable",
-            "No backend is running on this machine.",
-            "Start it with `trackshade serve`.",
-        )
+        fix = "Start it with `trackshade serve`."
+        raise ProtocolError("backend-unreachable", "No backend is running on this machine.", fix)
     if info.curve and keys is None:
         raise ProtocolError("wrong-keys", "The backend on this machine wants CURVE keys.", "Give a folder of keys.")
     return Address(info.endpoint, info.token, keys if info.curve else None)
 
 
 def _token_of(endpoint: str) -> str:
-    token = os.environ.get("TRACKSHADE_TOKEN")
-    if token:
+    if token := os.environ.get("TRACKSHADE_TOKEN"):
         return token
     info = connection_files.read(folders.connection_file())
     if info is not None and info.endpoint == endpoint:

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
 from trackshade.client.connection import Connection, wait
-from trackshade.core.atomic_files import atomic_folder
+from trackshade.core.atomic_files import atomic_folder, is_occupied, writing
 from trackshade.core.errors import OutputError, ProtocolError
 from trackshade.ipc import CHUNK_BYTES, Message, digest_of
 from trackshade.ipc.protocol import CREDITS, require, require_count, require_file_name
@@ -18,7 +17,7 @@ MAX_FILES = 100_000
 
 
 def download_result(connection: Connection, job: str, out: Path, force: bool) -> None:
-    """Downloads the result of a finished job.
+    """Download the result of a finished job.
 
     Args:
         connection: The connection to the backend.
@@ -31,24 +30,19 @@ def download_result(connection: Connection, job: str, out: Path, force: bool) ->
         ProtocolError: A file name is unsafe, or a file is damaged.
         TrackshadeError: The job's error if it failed.
     """
-    try:
-        is_taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    if is_taken and not force:
-        raise OutputError("output-exists", f"{out} exists already.", "Choose another place, or force to replace it.")
-    files = _list_files(wait(connection.request("result", {"job": job})))
-    try:
+    with writing("The result", out, "Choose another place, or free some space there."):
+        if is_occupied(out) and not force:
+            fix = "Choose another place, or force to replace it."
+            raise OutputError("output-exists", f"{out} exists already.", fix)
+        files = _list_files(wait(connection.request("result", {"job": job})))
         with atomic_folder(out, replace=force) as folder:
             _write(connection, job, files, folder)
             if force and out.is_file():
                 out.unlink()
-    except OSError as error:
-        raise _unwritable(out, error) from error
 
 
 def _list_files(answer: Message) -> dict[str, int]:
-    """Returns the size of each file by its name; names are checked, as they could lead elsewhere."""
+    """Return the size of each file by its name; names are checked, as they could lead elsewhere."""
     files = {}
     for item in require(answer.body, "files", list):
         if not isinstance(item, dict):
@@ -60,24 +54,19 @@ def _list_files(answer: Message) -> dict[str, int]:
 
 
 def _write(connection: Connection, job: str, files: dict[str, int], folder: Path) -> None:
-    """Requests a few pieces in advance and writes them in order."""
+    """Request a few pieces in advance and write them in order."""
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch(exist_ok=False)
     ahead: deque[tuple[str, int, Future[Message]]] = deque()
-    for name, offset, size in _pieces(files):
-        body = {"job": job, "name": name, "offset": offset}
-        ahead.append((name, size, connection.request("read", body)))
-        if len(ahead) >= CREDITS:
-            _write_piece(folder, *ahead.popleft())
-    while ahead:
-        _write_piece(folder, *ahead.popleft())
-
-
-def _pieces(files: dict[str, int]) -> Iterator[tuple[str, int, int]]:
     for name, size in files.items():
         for offset in range(0, size, CHUNK_BYTES):
-            yield name, offset, min(CHUNK_BYTES, size - offset)
+            request = connection.request("read", {"job": job, "name": name, "offset": offset})
+            ahead.append((name, min(CHUNK_BYTES, size - offset), request))
+            if len(ahead) >= CREDITS:
+                _write_piece(folder, *ahead.popleft())
+    while ahead:
+        _write_piece(folder, *ahead.popleft())
 
 
 def _write_piece(folder: Path, name: str, size: int, future: Future[Message]) -> None:
@@ -87,11 +76,3 @@ def _write_piece(folder: Path, name: str, size: int, future: Future[Message]) ->
         raise ProtocolError("damaged-result", f"{name} was damaged on its way.", "Fetch the result again.")
     with open(folder / name, "ab") as file:
         file.write(data)
-
-
-def _unwritable(out: Path, error: OSError) -> OutputError:
-    return OutputError(
-        "output-unwritable",
-        f"The result cannot be written to {out}: {error.strerror or error}.",
-        "Choose another place, or free some space there.",
-    )

@@ -54,18 +54,12 @@ class JobEvent:
         return self.state in FINAL_STATES
 
     def __str__(self) -> str:
-        words = [self.state]
-        if self.step is not None and self.steps is not None:
-            words.append(f"{self.step}/{self.steps}")
-        if self.message:
-            words.append(self.message)
-        if self.error is not None:
-            words.append(str(self.error))
-        return " ".join(words)
+        count = f"{self.step}/{self.steps}" if self.step is not None and self.steps is not None else ""
+        return " ".join(filter(None, (self.state, count, self.message, str(self.error or ""))))
 
     @staticmethod
     def from_body(body: Mapping[str, Any], preview: bytes | None) -> JobEvent:
-        """Reads the event in a message's body; fields that this version does not know are in `more`."""
+        """Read the event in a message's body; fields that this version does not know are in `more`."""
         error = body.get("error")
         return JobEvent(
             job=str(body["job"]),
@@ -91,7 +85,7 @@ class Subscription:
     Attributes:
         job: Job id.
         last: Number of the latest event in `arrived`.
-        since: When it began, in seconds of the connection's clock.
+        created: When it began, in seconds of the connection's clock.
         ended: Whether nothing more arrives.
         arrived: The events in order. An error is the last item.
 
@@ -105,19 +99,19 @@ class Subscription:
     def __init__(self, job: str, last: int, request: Request) -> None:
         self.job = job
         self.last = last
-        self.since = time.monotonic()
+        self.created = time.monotonic()
         self.ended = False
         self.arrived: queue.SimpleQueue[JobEvent | TrackshadeError] = queue.SimpleQueue()
         self._request = request
         self._is_requesting = threading.Lock()  # held until the answer
 
     def request_missed(self) -> None:
-        """Requests all events after the latest one; the backend sends later ones by itself."""
+        """Request all events after the latest one; the backend sends later ones by itself."""
         if not self.ended and self._is_requesting.acquire(blocking=False):
             self._request("events", {"job": self.job, "since": self.last}, self._take_answer)
 
     def take(self, message: Message) -> None:
-        """Takes an event that the backend sent, of any job. A gap in the numbers shows that some were lost."""
+        """Take an event that the backend sent, of any job. A gap in the numbers shows that some were lost."""
         if message.body.get("job") != self.job:
             return
         seq = message.body.get("seq")
@@ -127,7 +121,7 @@ class Subscription:
             self.request_missed()
 
     def fail(self, error: TrackshadeError) -> None:
-        """Ends the subscription with an error."""
+        """End the subscription with an error."""
         if not self.ended:
             self.ended = True
             self.arrived.put(error)

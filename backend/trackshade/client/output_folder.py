@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trackshade.config.registry import ModelSpec
+from trackshade.core.atomic_files import is_occupied, writing
 from trackshade.core.errors import OutputError
 from trackshade.core.text import format_size
 
@@ -96,11 +97,11 @@ def check_output(out: Path, spec: ModelSpec, force: bool = False) -> None:
         OutputError: The folder is taken, holds something else than a result, cannot be written or has too little
             space.
     """
-    try:
-        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-        if taken and not force:
+    with writing("The result", out, "Choose a folder that can be written."):
+        is_taken = is_occupied(out)
+        if is_taken and not force:
             raise OutputError("output-exists", f"{out} exists and was kept.", "Choose another --out, or use --force.")
-        if taken and not (out / "job.json").is_file():
+        if is_taken and not (out / "job.json").is_file():
             raise OutputError(
                 "output-not-ours",
                 f"{out} holds something else than a result, and was kept in spite of --force.",
@@ -109,8 +110,6 @@ def check_output(out: Path, spec: ModelSpec, force: bool = False) -> None:
         existing = next(parent for parent in [out, *out.absolute().parents] if parent.exists())
         with tempfile.TemporaryFile(dir=existing.parent if existing == out else existing):
             free = shutil.disk_usage(existing).free
-    except OSError as error:
-        raise _unwritable(out, error, "Choose a folder that can be written.") from error
     width, height = max(spec.sizes, key=lambda size: size[0] * size[1])
     # Two exact image sequences; videos are far smaller.
     needed = 6 * max(spec.allowed_frame_counts) * width * height
@@ -127,19 +126,10 @@ def _reserve_folders(parent: Path, name: str, numbered: bool, fix: str) -> Itera
     for number in itertools.count(1):
         suffix = f"-{number:03d}" if numbered else f"-{number}" if number > 1 else ""
         path = parent / f"{name}{suffix}"
-        try:
+        with writing("The result", parent, fix):
             parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-        except FileExistsError as error:
-            if not parent.is_dir():
-                raise _unwritable(parent, error, fix) from error
-            continue
-        except OSError as error:
-            raise _unwritable(parent, error, fix) from error
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
         yield path
-
-
-def _unwritable(folder: Path, error: OSError, fix: str) -> OutputError:
-    return OutputError(
-        "output-unwritable", f"The result cannot be written to {folder}: {error.strerror or error}.", fix
-    )

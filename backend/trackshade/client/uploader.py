@@ -16,17 +16,16 @@ import numpy as np
 from trackshade.client.connection import Connection
 from trackshade.core.errors import TrackshadeError
 from trackshade.ipc import CHUNK_BYTES, DIGEST_BYTES, ArrayEntry, Message, chunk_count, digest_of
-from trackshade.ipc.chunks import chunk_size, is_small, raw_bytes
+from trackshade.ipc.chunks import is_small, raw_bytes
 
 CHUNKS_PER_REQUEST = 8  # a larger number costs fewer requests, a smaller one sends the first chunk earlier
 _NO_DIGEST = b""
 
 
 class _UploadedArray:
-    """An array that is sent. Holding it keeps its address from being reused."""
+    """An array that is sent. Holding its memory keeps its address from being reused."""
 
     def __init__(self, array: np.ndarray) -> None:
-        self.array = array
         self.bytes = raw_bytes(array)
         self.digests = [_NO_DIGEST] * chunk_count(array.nbytes)
         self.begun = 0  # number of chunks whose hashing was requested
@@ -48,7 +47,7 @@ class Uploader:
         self._error: TrackshadeError | None = None
 
     def rows(self, array: np.ndarray, count: int) -> None:
-        """Begins to send the full chunks of `array[:count]`, which must not change any more. Returns at once.
+        """Begin to send the full chunks of `array[:count]`, which must not change any more. Return at once.
 
         Errors of the upload are raised by `entry` and `finish`.
 
@@ -60,7 +59,7 @@ class Uploader:
             self.add(array, count)
 
     def add(self, array: np.ndarray, count: int) -> None:
-        """Does the same for an array of any size that gets chunks of its own."""
+        """Do the same for an array of any size that gets chunks of its own."""
         upload = self._find(array)
         final = array.nbytes if count >= len(array) else count * (array.nbytes // len(array))
         ready = len(upload.digests) if final == array.nbytes else final // CHUNK_BYTES
@@ -72,7 +71,7 @@ class Uploader:
             self._hashing.submit(self._hash, upload, index)
 
     def entry(self, array: np.ndarray) -> ArrayEntry:
-        """Returns the manifest entry of a completely added array, once its chunks are hashed."""
+        """Return the manifest entry of a completely added array, once its chunks are hashed."""
         upload = self._find(array)
         with self._state:
             self._state.wait_for(lambda: all(upload.digests) or self._error is not None)
@@ -81,7 +80,7 @@ class Uploader:
         return ArrayEntry(array.dtype.str, array.shape, tuple(upload.digests))
 
     def finish(self, on_progress: Callable[[int], None] | None = None) -> None:
-        """Waits until everything that was added is stored. Raises the error of the upload."""
+        """Wait until everything that was added is stored. Raise the error of the upload."""
         with self._state:
             while self._open and self._error is None:
                 self._state.wait(0.1)
@@ -96,11 +95,10 @@ class Uploader:
         return self._error is not None
 
     def chunk(self, digest: bytes) -> memoryview | None:
-        """Returns the bytes of a chunk that was added."""
+        """Return the bytes of a chunk that was added."""
         for upload in self._arrays.values():
             if digest in upload.digests:
-                start = upload.digests.index(digest) * CHUNK_BYTES
-                return upload.bytes[start : start + CHUNK_BYTES]
+                return upload.bytes[upload.digests.index(digest) * CHUNK_BYTES :][:CHUNK_BYTES]
         return None
 
     def _find(self, array: np.ndarray) -> _UploadedArray:
@@ -111,8 +109,7 @@ class Uploader:
             return self._arrays[key]
 
     def _hash(self, upload: _UploadedArray, index: int) -> None:
-        start = index * CHUNK_BYTES
-        data = upload.bytes[start : start + chunk_size(len(upload.bytes), index)]
+        data = upload.bytes[index * CHUNK_BYTES :][:CHUNK_BYTES]
         digest = digest_of(data)
         with self._state:
             upload.digests[index] = digest
@@ -126,7 +123,7 @@ class Uploader:
         self._request_missing()
 
     def _request_missing(self) -> None:
-        """Asks which of the hashed chunks the backend lacks: soon for the first ones, then for several at once."""
+        """Ask which of the hashed chunks the backend lacks: soon for the first ones, then for several at once."""
         with self._state:
             minimum = min(CHUNKS_PER_REQUEST, max(1, len(self._requested) // 2)) if self._to_hash else 1
             if self._is_requesting or len(self._hashed) < minimum:
@@ -158,7 +155,7 @@ class Uploader:
             self._notify()
 
     def _notify(self) -> None:
-        """Wakes `entry` and `finish`, only at the end: each time takes time from the sending."""
+        """Wake `entry` and `finish`, only at the end: each time takes time from the sending."""
         if self._open == 0 or self._error is not None:
             self._state.notify_all()
 

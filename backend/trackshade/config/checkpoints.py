@@ -23,23 +23,16 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A registered folder.
+    """A registered folder."""
 
-    Attributes:
-        name: Model name.
-        title: Name shown to the user.
-        folder: Absolute path.
-        like: Name of the built-in model that it is based on.
-    """
-
-    name: str
-    title: str
-    folder: str
-    like: str
+    name: str  # model name
+    title: str  # name shown to the user
+    folder: str  # absolute path
+    like: str  # name of the built-in model that it is based on
 
 
 def list_checkpoints() -> tuple[Checkpoint, ...]:
-    """Returns the registered checkpoints; none if the file cannot be read."""
+    """Return the registered checkpoints; none if the file cannot be read."""
     try:
         items = json.loads(_file().read_text(encoding="utf-8"))
         return tuple(Checkpoint(**{key: str(value) for key, value in item.items()}) for item in items)
@@ -48,7 +41,7 @@ def list_checkpoints() -> tuple[Checkpoint, ...]:
 
 
 def register(folder: Path, like: str, known: Sequence[str], title: str = "") -> Checkpoint:
-    """Registers a folder that the backend has checked, or updates its entry.
+    """Register a folder that the backend has checked, or update its entry.
 
     Args:
         folder: The checkpoint's folder.
@@ -60,36 +53,25 @@ def register(folder: Path, like: str, known: Sequence[str], title: str = "") -> 
         OutputError: The list cannot be written.
     """
     folder = folder.absolute()
-    others, names = [], set()
-    for item in list_checkpoints():
-        if Path(item.folder) == folder:
-            names.add(item.name)
-        else:
-            others.append(item)
-    taken = {*known, *(item.name for item in others)} - names
-    checkpoint = Checkpoint(_free_name(folder.name, taken), title or folder.name, str(folder), like)
+    items = list_checkpoints()
+    others = [item for item in items if Path(item.folder) != folder]
+    own = {item.name for item in items} - {item.name for item in others}
+    taken = {*known, *(item.name for item in others)} - own
+    stem = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._")[:40] or "checkpoint"
+    names = [stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))]
+    name = next(name for name in names if name not in taken)
+    checkpoint = Checkpoint(name, title or folder.name, str(folder), like)
     _save([*others, checkpoint])
     return checkpoint
 
 
 def unregister(name: str) -> None:
-    """Removes a checkpoint from the list; its files stay.
-
-    Raises:
-        UsageError: There is no checkpoint with this name.
-        OutputError: The list cannot be written.
-    """
+    """Remove a checkpoint from the list; its files stay. Raise UsageError or OutputError."""
     before = list_checkpoints()
     after = [item for item in before if item.name != name]
     if len(after) == len(before):
         raise UsageError("unknown-checkpoint", f"There is no checkpoint named '{name}'.")
     _save(after)
-
-
-def _free_name(folder_name: str, taken: set[str]) -> str:
-    stem = re.sub(r"[^a-z0-9._-]+", "-", folder_name.lower()).strip("-._")[:40] or "checkpoint"
-    names = [stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))]
-    return next(name for name in names if name not in taken)
 
 
 def _save(items: list[Checkpoint]) -> None:

@@ -73,7 +73,7 @@ _Switch = partial(Option, kind=bool, default=False)
 
 
 def _choice(name: str, text: str, choices: tuple[str, ...]) -> Option:
-    """Makes an option with fixed choices; the first one is the default."""
+    """Make an option with fixed choices; the first one is the default."""
     return Option(name, text, default=choices[0], choices=choices)
 
 
@@ -202,7 +202,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse's parser, but wrong usage raises UsageError, and a value may begin with one dash."""
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Joins a long option with a value that begins with one dash, such as --frames=-10--1."""
+        """Join a long option with a value that begins with one dash, such as --frames=-10--1."""
         arguments: list[str] = []
         for word in sys.argv[1:] if args is None else args:
             action = self._option_string_actions.get(arguments[-1]) if arguments and "--" not in arguments else None
@@ -219,13 +219,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(command: str, prog: str) -> argparse.ArgumentParser:
-    """Builds the parser of a command in `COMMANDS`; see `parser_of`."""
+    """Build the parser of a command in `COMMANDS`; see `parser_of`."""
     description, options = COMMANDS[command]
     return parser_of(f"{prog} {command}", description, options)
 
 
 def parser_of(prog: str, description: str, options: Sequence[Option]) -> argparse.ArgumentParser:
-    """Builds a parser whose `parse_args` raises UsageError, and SystemExit(0) for --help.
+    """Build a parser whose `parse_args` raises UsageError, and SystemExit(0) for --help.
 
     Args:
         prog: The command as typed.
@@ -267,7 +267,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
-    """Returns the arguments with which a command in `COMMANDS` has these values, its name first.
+    """Return the arguments with which a command in `COMMANDS` has these values, its name first.
 
     Args:
         command: The command.
@@ -288,13 +288,13 @@ def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
-    """Makes the settings of a job from a command's values. Raises UsageError."""
+    """Make the settings of a job from a command's values. Raise UsageError."""
     sampling = {option.key: values[option.key] for option in SAMPLING_OPTIONS}
     return ShadeSettings(model=values["model"], **_fitting(values), **sampling)
 
 
 def control_settings(values: Mapping[str, Any]) -> ShadeSettings:
-    """Makes the settings of a job that ends with the tracking video. Raises UsageError."""
+    """Make the settings of a job that ends with the tracking video. Raise UsageError."""
     tracking = {option.key: values[option.key] for option in _TRACKING_VIDEO}
     return ShadeSettings(model=values["model"], output="tracking", **_fitting(values), **tracking)
 
@@ -305,7 +305,7 @@ def _fitting(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_frame_range(text: str | None) -> tuple[float | None, float | None, float | None]:
-    """Parses "A-B" or "A-B:STEP".
+    """Parse "A-B" or "A-B:STEP".
 
     Returns:
         First frame, last frame and step; None for those not given. `fit_frames` checks whether the range makes sense.
@@ -324,7 +324,7 @@ def parse_frame_range(text: str | None) -> tuple[float | None, float | None, flo
 
 
 def parse_size(text: str) -> tuple[str, tuple[int, int] | None]:
-    """Parses "pad", "crop", "WxH", "WxH:pad" or "WxH:crop".
+    """Parse "pad", "crop", "WxH", "WxH:pad" or "WxH:crop".
 
     Returns:
         "pad" or "crop", and the model's (width, height) or None.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The known models: their input sizes, requirements and licences. `trackshade.models` loads them."""
+"""The known models: their input sizes, requirements and licenses. `trackshade.models` loads them."""
 
 from __future__ import annotations
 
@@ -17,56 +17,35 @@ from trackshade.core.errors import ModelError
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Properties of a model that are needed before it is loaded.
+    """Properties of a model that are needed before it is loaded."""
 
-    Attributes:
-        name: Identifier, such as "mini".
-        title: Name shown to the user.
-        allowed_frame_counts: Numbers of frames that it accepts.
-        sizes: Image sizes (width, height) that it accepts, pixels.
-        fps: Frame rate of its training clips.
-        steps: Default number of denoising steps.
-        guidance: Default classifier-free guidance scale.
-        dynamic_guidance: Whether the guidance scale increases over the steps by default.
-        negative_prompt: Default negative prompt.
-        text_length: Number of prompt tokens that it reads.
-        memory_bytes: Device memory that a job needs, without offloading.
-        licence: Licence of the weights.
-        licence_url: Where the licence can be read.
-        repo: Hugging Face repository; empty if `shipped`.
-        revision: Commit that is downloaded (its hash, or at least the first seven digits); empty if `shipped`.
-        loader: "module:function" in the backend that creates the pipeline.
-        shipped: Whether the weights are part of this package.
-        folder: Folder of a registered checkpoint (see `trackshade.config.checkpoints`), otherwise empty.
-        key_pictures: Which pictures are propagated to all frames by default: "first-frame" or "video"; see
-            `trackshade.config.settings.ShadeSettings`.
-    """
-
-    name: str
-    title: str
-    allowed_frame_counts: tuple[int, ...]
-    sizes: tuple[tuple[int, int], ...]
-    fps: float
-    steps: int
-    guidance: float
-    dynamic_guidance: bool
-    negative_prompt: str
-    text_length: int
-    memory_bytes: int
-    licence: str
-    licence_url: str
-    repo: str
-    revision: str
-    loader: str
-    shipped: bool
-    folder: str = ""
+    name: str  # identifier, such as "mini"
+    title: str  # name shown to the user
+    allowed_frame_counts: tuple[int, ...]  # numbers of frames that it accepts
+    sizes: tuple[tuple[int, int], ...]  # image sizes (width, height) that it accepts, pixels
+    fps: float  # frame rate of its training clips
+    steps: int  # default number of denoising steps
+    guidance: float  # default classifier-free guidance scale
+    dynamic_guidance: bool  # whether the guidance scale increases over the steps by default
+    negative_prompt: str  # default negative prompt
+    text_length: int  # number of prompt tokens that it reads
+    memory_bytes: int  # device memory that a job needs, without offloading
+    license: str  # license of the weights
+    license_url: str  # where the license can be read
+    repo: str  # Hugging Face repository; empty if `shipped`
+    revision: str  # commit that is downloaded (its hash, or at least the first seven digits); empty if `shipped`
+    loader: str  # "module:function" in the backend that creates the pipeline
+    shipped: bool  # whether the weights are part of this package
+    folder: str = ""  # folder of a registered checkpoint (see `trackshade.config.checkpoints`), otherwise empty
+    # pictures that are propagated by default, "first-frame" or "video"; see `ShadeSettings.key_pictures`
     key_pictures: str = "first-frame"
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form, whose key "frames" holds `allowed_frame_counts`."""
+        """Return the JSON form, in which three fields keep their names of earlier versions."""
         data = asdict(self)
-        frames = list(data.pop("allowed_frame_counts"))
-        return data | {"frames": frames, "sizes": [list(size) for size in self.sizes]}
+        older = {"allowed_frame_counts": "frames", "license": "licence", "license_url": "licence_url"}
+        data = {older.get(name, name): value for name, value in data.items()}
+        return data | {"frames": list(self.allowed_frame_counts), "sizes": [list(size) for size in self.sizes]}
 
 
 _MODELS = (
@@ -82,8 +61,8 @@ _MODELS = (
         negative_prompt="",
         text_length=32,
         memory_bytes=1 << 30,
-        licence="GPL-3.0-or-later",
-        licence_url="https://spdx.org/licenses/GPL-3.0-or-later.html",
+        license="GPL-3.0-or-later",
+        license_url="https://spdx.org/licenses/GPL-3.0-or-later.html",
         repo="",
         revision="",
         loader="trackshade.pipelines.loading:load_diffusers",
@@ -104,8 +83,8 @@ _MODELS = (
         ),
         text_length=226,
         memory_bytes=40 << 30,
-        licence="CogVideoX License (research; commercial use after registration)",
-        licence_url="https://huggingface.co/THUDM/CogVideoX-5b-I2V/blob/main/LICENSE",
+        license="CogVideoX License (research; commercial use after registration)",
+        license_url="https://huggingface.co/THUDM/CogVideoX-5b-I2V/blob/main/LICENSE",
         repo="EXCAI/Diffusion-As-Shader",
         revision="53122de",
         loader="trackshade.pipelines.loading:load_diffusers",
@@ -116,12 +95,12 @@ _MODELS = (
 
 
 def models() -> tuple[ModelSpec, ...]:
-    """Returns all models, the embedded one first and registered checkpoints last."""
+    """Return all models, the embedded one first and registered checkpoints last."""
     return (*_MODELS, *_registered())
 
 
 def _registered() -> Iterator[ModelSpec]:
-    """Yields the registered checkpoints in order, each with the properties of its base model."""
+    """Yield the registered checkpoints in order, each with the properties of its base model."""
     known = {item.name: item for item in _MODELS}
     for item in checkpoints.list_checkpoints():
         if item.like in known and item.name not in known and checkpoints.NAME.fullmatch(item.name):
@@ -131,15 +110,15 @@ def _registered() -> Iterator[ModelSpec]:
                 title=item.title,
                 folder=item.folder,
                 shipped=False,
-                licence="That of your checkpoint",
-                licence_url="",
+                license="That of your checkpoint",
+                license_url="",
                 repo="",
                 revision="",
             )
 
 
 def spec(name: str) -> ModelSpec:
-    """Returns the model with a name.
+    """Return the model with a name.
 
     Raises:
         ModelError: There is none.
@@ -152,12 +131,12 @@ def spec(name: str) -> ModelSpec:
 
 
 def model_folder(model: ModelSpec) -> Path:
-    """Returns the folder of a model's weights, also if they are not downloaded yet."""
+    """Return the folder of a model's weights, also if they are not downloaded yet."""
     if model.folder:
         return Path(model.folder)
     return (Path(trackshade.__file__).parent / "models" if model.shipped else folders.models_dir()) / model.name
 
 
 def is_present(model: ModelSpec) -> bool:
-    """Returns whether the weights are on this machine, completely downloaded."""
+    """Return whether the weights are on this machine, completely downloaded."""
     return (model_folder(model) / "model_index.json").is_file()

@@ -18,10 +18,33 @@ from typing import Any
 
 from trackshade.core.errors import OutputError
 
+FIX_FOLDER = "Choose a folder that can be written and has space."
+
+
+@contextmanager
+def writing(what: str, path: Path, fix: str = FIX_FOLDER) -> Iterator[None]:
+    """Turn an OSError of the block into OutputError("output-unwritable").
+
+    Args:
+        what: What the block writes, such as "The shot".
+        path: Where it writes it.
+        fix: What the user can do about it.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError("output-unwritable", f"{what} cannot be written to {path}: {reason}.", fix) from error
+
+
+def is_occupied(path: Path) -> bool:
+    """Return whether something is at a path, other than an empty folder. Raise OSError."""
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
 
 @contextmanager
 def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; what is written there becomes `path` when the block ends.
+    """Yield a path beside `path` to write to; what is written there becomes `path` when the block ends.
 
     The folder is created where it is missing. The yielded name has the suffix of `path`, because libraries choose a
     format by it. After an error in the block, the temporary file is deleted and `path` is as before.
@@ -50,7 +73,7 @@ def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
 def atomic_folder(
     path: Path, *, replace: bool = True, previous: Path | None = None, single_writer: bool = False
 ) -> Iterator[Path]:
-    """Yields a new folder beside `path` to fill; it becomes `path` when the block ends.
+    """Yield a new folder beside `path` to fill; it becomes `path` when the block ends.
 
     A folder that is at `path` then is set aside, and deleted once the new one has its place; a file there is an error.
     After an error, the new folder is deleted and `path` is as before.
@@ -91,12 +114,7 @@ def atomic_folder(
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Writes a file in one step.
-
-    Args:
-        path: The file to write.
-        data: Its contents.
-        private: Whether only this user may read it (mode 0600).
+    """Write a file in one step; with `private`, only this user may read it (mode 0600).
 
     Raises:
         OSError: It cannot be written.
@@ -108,16 +126,9 @@ def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a small JSON file in one step.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write a small JSON file in one step. Raise OutputError("unwritable")."""
     try:
         write_bytes(path, json.dumps(value, indent=1).encode())
     except OSError as error:
-        raise OutputError(
-            "unwritable",
-            f"{path} cannot be written: {error.strerror}.",
-            f"Make {path.parent} a folder that you can write to.",
-        ) from error
+        fix = f"Make {path.parent} a folder that you can write to."
+        raise OutputError("unwritable", f"{path} cannot be written: {error.strerror}.", fix) from error

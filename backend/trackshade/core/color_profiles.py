@@ -49,7 +49,7 @@ class Curve:
     values: tuple[float, ...] = ()
 
     def __call__(self, stored: Float64) -> Float64:
-        """Converts stored values to linear light, elementwise."""
+        """Convert stored values to linear light, elementwise."""
         if self.kind == "srgb":
             return srgb_to_linear(stored)
         if self.kind == "gamma":
@@ -82,7 +82,7 @@ class Encoding:
         return self == SRGB
 
     def table(self, bits: int) -> Float64:
-        """Returns [3, 2**bits]: the linear light of each stored value."""
+        """Return [3, 2**bits]: the linear light of each stored value."""
         return _table(self.curves, bits)
 
 
@@ -96,13 +96,13 @@ def _table(curves: tuple[Curve, ...], bits: int) -> Float64:
 
 
 def named_encoding(name: str) -> Encoding:
-    """Returns the encoding of a known color space, such as "Display P3"."""
+    """Return the encoding of a known color space, such as "Display P3"."""
     curve = Curve("gamma", (_ADOBE_GAMMA,)) if name == "Adobe RGB" else Curve()
     return _encoding(name, (curve, curve, curve), _matrix_of_primaries(_PRIMARIES[name]))
 
 
 def encoding_of_chromaticities(primaries: tuple[float, ...] | None, exponent: float | None) -> Encoding:
-    """Returns the encoding of a PNG's cHRM and gAMA chunks.
+    """Return the encoding of a PNG's cHRM and gAMA chunks.
 
     Args:
         primaries: x and y of red, green, blue and white; None for sRGB's.
@@ -114,7 +114,7 @@ def encoding_of_chromaticities(primaries: tuple[float, ...] | None, exponent: fl
 
 
 def encoding_of_icc(profile: bytes) -> Encoding | None:
-    """Returns the encoding of an ICC profile; None if it is damaged or not matrix-based."""
+    """Return the encoding of an ICC profile; None if it is damaged or not matrix-based."""
     try:
         return _parse_icc(profile)
     except (struct.error, IndexError, KeyError, ValueError, UnicodeDecodeError):
@@ -143,10 +143,8 @@ def _icc_curve(data: bytes) -> Curve:
     kind = data[:4]
     if kind == b"curv":
         (count,) = struct.unpack_from(">I", data, 8)
-        if count == 0:
-            return Curve("gamma", (1.0,))
-        if count == 1:
-            return _gamma(struct.unpack_from(">H", data, 12)[0] / 256)
+        if count <= 1:
+            return _gamma(struct.unpack_from(">H", data, 12)[0] / 256 if count else 1.0)
         if count > 65536:
             raise ValueError("the curve is too long")
         return Curve("table", tuple(value / 65535 for value in struct.unpack_from(f">{count}H", data, 12)))
@@ -159,12 +157,9 @@ def _icc_curve(data: bytes) -> Curve:
     a, b, *more = rest
     if a == 0:
         raise ValueError("the curve is flat")
-    if form == 1:
-        return Curve("parameters", (g, a, b, 0.0, -b / a, 0.0, 0.0))
-    if form == 2:
-        return Curve("parameters", (g, a, b, 0.0, -b / a, more[0], more[0]))
-    c, d, e, f = (*more, 0.0, 0.0)[:4]
-    return Curve("parameters", (g, a, b, c, d, e, f))
+    if form <= 2:  # constant below -b / a
+        return Curve("parameters", (g, a, b, 0.0, -b / a, *(more or [0.0]) * 2))
+    return Curve("parameters", (g, a, b, *(*more, 0.0, 0.0)[:4]))
 
 
 def _gamma(exponent: float) -> Curve:
@@ -174,7 +169,7 @@ def _gamma(exponent: float) -> Curve:
 
 
 def _icc_text(data: bytes) -> str:
-    """Reads the profile's name from a "desc" or "mluc" element."""
+    """Read the profile's name from a "desc" or "mluc" element."""
     if data[:4] == b"desc" and len(data) >= 12:
         (length,) = struct.unpack_from(">I", data, 8)
         text = data[12 : 12 + min(length, 100)].split(b"\0")[0].decode("ascii", "replace")
@@ -187,7 +182,7 @@ def _icc_text(data: bytes) -> str:
 
 
 def _encoding(name: str, curves: tuple[Curve, Curve, Curve], matrix: Float64 | None) -> Encoding:
-    """Makes an encoding; `SRGB` if it is the same except for rounding."""
+    """Make an encoding; `SRGB` if it is the same except for rounding."""
     if matrix is not None:
         if not np.isfinite(matrix).all():
             raise ValueError("no sensible primaries")
@@ -203,16 +198,14 @@ def _encoding(name: str, curves: tuple[Curve, Curve, Curve], matrix: Float64 | N
 
 
 def _matrix_of_primaries(primaries: tuple[float, ...]) -> Float64 | None:
-    """Computes the [3, 3] matrix from these primaries to sRGB's; None for degenerate primaries."""
+    """Compute the [3, 3] matrix from these primaries to sRGB's; None for degenerate primaries."""
+    pairs = zip(primaries[::2], primaries[1::2], strict=True)
     try:
-        return np.linalg.inv(_SRGB_D50) @ _primaries_to_d50(primaries)
+        *columns, white = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in pairs])
+        to_xyz = np.transpose(columns)
+        to_xyz = to_xyz * np.linalg.solve(to_xyz, white)
+        gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
+        to_d50 = np.linalg.inv(_BRADFORD) @ np.diag(gains) @ _BRADFORD @ to_xyz
+        return np.linalg.inv(_SRGB_D50) @ to_d50
     except (np.linalg.LinAlgError, ZeroDivisionError):
         return None
-
-
-def _primaries_to_d50(primaries: tuple[float, ...]) -> Float64:
-    points = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in zip(primaries[::2], primaries[1::2], strict=True)])
-    columns, white = points[:3].T, points[3]
-    columns = columns * np.linalg.solve(columns, white)
-    gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
-    return np.linalg.inv(_BRADFORD) @ np.diag(gains) @ _BRADFORD @ columns

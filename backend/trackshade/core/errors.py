@@ -34,21 +34,15 @@ class TrackshadeError(Exception):
         return self.message if self.fix is None else f"{self.message} {self.fix}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns a form for msgpack and JSON, the inverse of `from_dict`."""
-        return {
-            "kind": type(self).__name__,
-            "code": self.code,
-            "message": self.message,
-            "fix": self.fix,
-            "exit_code": self.exit_code,
-        }
+        """Return a form for msgpack and JSON, the inverse of `from_dict`."""
+        names = ("code", "message", "fix", "exit_code")
+        return {"kind": type(self).__name__, **{name: getattr(self, name) for name in names}}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> TrackshadeError:
-        """Rebuilds an error from another process or the job store; an unknown kind becomes a `JobError`."""
+        """Rebuild an error from another process or the job store; an unknown kind becomes a `JobError`."""
         cls = _KINDS.get(str(data.get("kind")), JobError)
-        fix = data.get("fix")
-        exit_code = data.get("exit_code")
+        fix, exit_code = data.get("fix"), data.get("exit_code")
         return cls(
             str(data.get("code", "unknown")),
             str(data.get("message", "The backend reported an error without a message.")),
@@ -94,15 +88,8 @@ class CancelledError(TrackshadeError):
 
     default_exit_code = 130
 
-    def __init__(
-        self,
-        code: str = "cancelled",
-        message: str = "Cancelled.",
-        fix: str | None = None,
-        *,
-        exit_code: int | None = None,
-    ) -> None:
-        super().__init__(code, message, fix, exit_code=exit_code)
+    def __init__(self, code: str = "cancelled", message: str = "Cancelled.", *more: Any, **named: Any) -> None:
+        super().__init__(code, message, *more, **named)
 
 
 _KINDS: dict[str, type[TrackshadeError]] = {

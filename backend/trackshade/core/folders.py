@@ -38,7 +38,7 @@ RESULTS = "Trackshade"
 
 
 def home() -> Path:
-    """Returns the folder of everything except results: TRACKSHADE_HOME, or a system default."""
+    """Return the folder of everything except results: TRACKSHADE_HOME, or a system default."""
     if override := os.environ.get("TRACKSHADE_HOME"):
         return _expanded(override)
     if sys.platform == "win32":
@@ -62,21 +62,18 @@ def cache() -> Path:
 
 
 def environments_dir() -> Path:
-    """Returns the default folder of Python environments, which all versions of Blender share."""
+    """Return the default folder of Python environments, which all versions of Blender share."""
     return home() / "backend"
 
 
 def models_dir() -> Path:
-    """Returns the folder of downloaded models: TRACKSHADE_MODELS, the user's selection, or one in `home`."""
+    """Return the folder of downloaded models: TRACKSHADE_MODELS, the user's selection, or one in `home`."""
     folder = os.environ.get("TRACKSHADE_MODELS") or _selected_models_dir()
     return _expanded(folder) if folder else home() / "models"
 
 
 def choose_models_dir(folder: Path | None) -> None:
-    """Selects the folder of downloaded models for all programs of this user.
-
-    Args:
-        folder: The folder; None for the one in `home`.
+    """Select the folder of downloaded models for all programs of this user; None for the one in `home`.
 
     Raises:
         UsageError: TRACKSHADE_MODELS names another folder.
@@ -91,68 +88,58 @@ def choose_models_dir(folder: Path | None) -> None:
 
 
 def jobs_dir() -> Path:
-    """Returns the job store of `trackshade serve`."""
+    """Return the job store of `trackshade serve`."""
     return home() / "jobs"
 
 
 def shared_dir() -> Path:
-    """Returns the folder of this user's shared backend."""
+    """Return the folder of this user's shared backend."""
     return home() / "shared"
 
 
 def connection_file() -> Path:
-    """Returns the connection file of `trackshade serve`."""
+    """Return the connection file of `trackshade serve`."""
     return home() / "backend.json"
 
 
 def unsaved_results_dir() -> Path:
-    """Returns the folder for results of scenes that were never saved; it need not exist.
-
-    It is TRACKSHADE_RESULTS, or `Trackshade` in the user's documents.
-    """
+    """Return the folder for results of unsaved scenes: TRACKSHADE_RESULTS, or `Trackshade` in the user's documents."""
     folder = os.environ.get("TRACKSHADE_RESULTS")
     return _expanded(folder) if folder else documents() / RESULTS
 
 
 def documents() -> Path:
-    """Returns the user's documents folder as the system has it."""
-    if sys.platform == "win32":
-        found = _windows_documents()
-    elif sys.platform == "darwin":
-        found = None
-    else:
+    """Return the user's documents folder, as the system's settings name it."""
+    found = _windows_documents()
+    if sys.platform not in ("win32", "darwin"):
         found = _absolute(os.environ.get("XDG_DOCUMENTS_DIR")) or _xdg_documents()
     return found or _expanded("~") / "Documents"
 
 
 def _selected_models_dir() -> str | None:
     try:
-        found = json.loads((home() / PLACES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        folder = json.loads((home() / PLACES).read_text(encoding="utf-8"))["models"]
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    folder = found.get("models") if isinstance(found, dict) else None
     return folder if isinstance(folder, str) else None
 
 
 def _expanded(folder: str) -> Path:
-    """Expands a leading ~ or ~user. Raises UsageError("no-home")."""
+    """Expand a leading ~ or ~user. Raise UsageError("no-home")."""
     try:
         return Path(folder).expanduser()
     except RuntimeError as error:  # no such user; or one without HOME and without an entry in the system's users
-        raise UsageError(
-            "no-home",
-            f"The home folder that {folder} stands for is not known.",
-            "Set HOME, or give whole paths in TRACKSHADE_HOME, TRACKSHADE_MODELS and TRACKSHADE_RESULTS.",
-        ) from error
+        fix = "Set HOME, or give whole paths in TRACKSHADE_HOME, TRACKSHADE_MODELS and TRACKSHADE_RESULTS."
+        raise UsageError("no-home", f"The home folder that {folder} stands for is not known.", fix) from error
 
 
 def _absolute(folder: str | None) -> Path | None:
-    """Returns the path, or None for a relative one, which the XDG specification ignores."""
+    """Return an absolute path as it is; None for a relative one, which the XDG specification ignores."""
     return Path(folder) if folder and os.path.isabs(folder) else None
 
 
 def _xdg_documents() -> Path | None:
-    """Reads XDG_DOCUMENTS_DIR from `user-dirs.dirs`, where desktops keep localized folder names."""
+    """Read XDG_DOCUMENTS_DIR from `user-dirs.dirs`, in which desktops record the localized folder names."""
     folder = _absolute(os.environ.get("XDG_CONFIG_HOME")) or _expanded("~") / ".config"
     try:
         text = (folder / "user-dirs.dirs").read_text(encoding="utf-8")
@@ -164,11 +151,11 @@ def _xdg_documents() -> Path | None:
     below = re.fullmatch(r"\$HOME(/.*)?", found[1])
     plain = re.sub(r"\\(.)", r"\1", found[1] if below is None else below[1] or "")  # quoted as for a shell
     named = _absolute(plain if below is None else f"{_expanded('~')}{plain}")
-    return None if named == _expanded("~") else named  # the home folder itself stands for "none"
+    return None if named == _expanded("~") else named  # the home folder itself means that there is no such folder
 
 
 def _windows_documents() -> Path | None:
-    """Returns FOLDERID_Documents, which may be on another drive or in OneDrive."""
+    """Return FOLDERID_Documents, which may be on another drive or in OneDrive."""
     if sys.platform != "win32":
         return None
     import ctypes

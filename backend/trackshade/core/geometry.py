@@ -19,7 +19,7 @@ _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def world_to_camera(matrix_world: ArrayLike) -> Matrix:
-    """Converts a Blender camera's `matrix_world` to a world-to-camera matrix with OpenCV's axes.
+    """Convert a Blender camera's `matrix_world` to a world-to-camera matrix with OpenCV's axes.
 
     Args:
         matrix_world: [..., 4, 4] camera to world with Blender's axes. Its scale is ignored, as Blender ignores it.
@@ -39,7 +39,7 @@ def world_to_camera(matrix_world: ArrayLike) -> Matrix:
 
 
 def camera_to_blender(world_to_camera_matrix: ArrayLike) -> Matrix:
-    """Converts [..., 4, 4] world-to-camera matrices back to `matrix_world` with Blender's camera axes."""
+    """Convert [..., 4, 4] world-to-camera matrices back to `matrix_world` with Blender's camera axes."""
     return np.linalg.inv(_FLIP @ np.asarray(world_to_camera_matrix, np.float64))
 
 
@@ -54,7 +54,7 @@ def intrinsics(
     size: tuple[int, int],
     pixel_aspect: tuple[float, float] = (1.0, 1.0),
 ) -> Matrix:
-    """Computes the pinhole intrinsics of a Blender perspective camera.
+    """Compute the pinhole intrinsics of a Blender perspective camera.
 
     Follows Blender's `BKE_camera_params_compute_viewplane`: with sensor fit AUTO the sensor width spans the longer
     side, and a shift is a share of the fitted side.
@@ -72,44 +72,35 @@ def intrinsics(
     Returns:
         [3, 3] float64, pixels.
     """
-    horizontal = _fits_horizontally(sensor_fit, size, pixel_aspect)
     sensor = sensor_height if sensor_fit == "VERTICAL" else sensor_width
-    return _matrix(lens / sensor, horizontal, shift_x, shift_y, size, pixel_aspect)
+    return _intrinsics(lens / sensor, sensor_fit, shift_x, shift_y, size, pixel_aspect)
 
 
-def orthographic_intrinsics(
-    *,
-    ortho_scale: float,
-    sensor_fit: str,
-    shift_x: float,
-    shift_y: float,
-    size: tuple[int, int],
-    pixel_aspect: tuple[float, float] = (1.0, 1.0),
-) -> Matrix:
-    """Computes a Blender orthographic camera's intrinsics: [3, 3] float64, focal entries in pixels per metre."""
-    horizontal = _fits_horizontally(sensor_fit, size, pixel_aspect)
-    return _matrix(1.0 / ortho_scale, horizontal, shift_x, shift_y, size, pixel_aspect)
+def orthographic_intrinsics(*, ortho_scale: float, **frame: Any) -> Matrix:
+    """Compute a Blender orthographic camera's intrinsics: [3, 3] float64, focal entries in pixels per metre.
+
+    Args:
+        ortho_scale: Metres that the fitted side spans.
+        **frame: `sensor_fit`, `shift_x`, `shift_y`, `size` and `pixel_aspect` as in `intrinsics`.
+    """
+    return _intrinsics(1.0 / ortho_scale, **frame)
 
 
 def perspective_camera_settings(k: ArrayLike, size: tuple[float, float], sensor_width: float = 36.0) -> dict[str, Any]:
-    """Returns properties of `bpy.types.Camera` that give these perspective intrinsics (square pixels)."""
+    """Return properties of `bpy.types.Camera` that give these perspective intrinsics (square pixels)."""
     matrix = np.asarray(k, np.float64)
-    settings = _shift_settings(matrix, size)
-    return settings | {
-        "type": "PERSP",
-        "lens": float(matrix[0, 0] * sensor_width / size[0]),
-        "sensor_width": sensor_width,
-    }
+    lens = float(matrix[0, 0] * sensor_width / size[0])
+    return _shift_settings(matrix, size) | {"type": "PERSP", "lens": lens, "sensor_width": sensor_width}
 
 
 def orthographic_camera_settings(k: ArrayLike, size: tuple[float, float]) -> dict[str, Any]:
-    """Returns properties of `bpy.types.Camera` that give these orthographic intrinsics (square pixels)."""
+    """Return properties of `bpy.types.Camera` that give these orthographic intrinsics (square pixels)."""
     matrix = np.asarray(k, np.float64)
     return _shift_settings(matrix, size) | {"type": "ORTHO", "ortho_scale": float(size[0] / matrix[0, 0])}
 
 
 def project(points_camera: ArrayLike, k: ArrayLike, orthographic: bool) -> Matrix:
-    """Projects camera-space points to pixels.
+    """Project camera-space points to pixels.
 
     Args:
         points_camera: [..., 3] in OpenCV camera space, metres.
@@ -128,31 +119,21 @@ def project(points_camera: ArrayLike, k: ArrayLike, orthographic: bool) -> Matri
     return plane * np.array([matrix[0, 0], matrix[1, 1]]) + matrix[:2, 2]
 
 
-def _fits_horizontally(sensor_fit: str, size: tuple[int, int], pixel_aspect: tuple[float, float]) -> bool:
-    if sensor_fit == "AUTO":
-        return size[0] * pixel_aspect[0] >= size[1] * pixel_aspect[1]
-    return sensor_fit == "HORIZONTAL"
-
-
-def _matrix(
-    focal: float,
-    horizontal: bool,
+def _intrinsics(
+    focal: float,  # in units of the fitted side
+    sensor_fit: str,
     shift_x: float,
     shift_y: float,
     size: tuple[int, int],
-    pixel_aspect: tuple[float, float],
+    pixel_aspect: tuple[float, float] = (1.0, 1.0),
 ) -> Matrix:
-    """Builds the intrinsics; `focal` is in units of the fitted side, and y has pixels of another height than x."""
+    is_wide = size[0] * pixel_aspect[0] >= size[1] * pixel_aspect[1]
     aspect = pixel_aspect[1] / pixel_aspect[0]
-    fitted = size[0] if horizontal else aspect * size[1]  # in pixel widths
-    focal_x = focal * fitted
-    return np.array(
-        [
-            [focal_x, 0.0, size[0] / 2 - shift_x * fitted],
-            [0.0, focal_x / aspect, size[1] / 2 + shift_y * fitted / aspect],
-            [0.0, 0.0, 1.0],
-        ]
-    )
+    is_horizontal = sensor_fit == "HORIZONTAL" or (sensor_fit == "AUTO" and is_wide)
+    fitted = size[0] if is_horizontal else aspect * size[1]  # in pixel widths
+    row_x = [focal * fitted, 0.0, size[0] / 2 - shift_x * fitted]
+    row_y = [0.0, focal * fitted / aspect, size[1] / 2 + shift_y * fitted / aspect]
+    return np.array([row_x, row_y, [0.0, 0.0, 1.0]])
 
 
 def _shift_settings(matrix: Matrix, size: tuple[float, float]) -> dict[str, Any]:

@@ -104,8 +104,20 @@ class _UnsupportedError(Exception):
     """The kind of file is not supported; the message continues "The picture "."""
 
 
+def _require(is_intact: object, damage: str) -> None:
+    """Raise _DamagedError unless the condition holds."""
+    if not is_intact:
+        raise _DamagedError(damage)
+
+
+def _support(is_supported: object, what: str) -> None:
+    """Raise _UnsupportedError unless the condition holds."""
+    if not is_supported:
+        raise _UnsupportedError(what)
+
+
 def read_header(path: Path) -> ImageHeader:
-    """Reads the header of an image file, and as little else of the file as possible.
+    """Read the header of an image file, and as little else of the file as possible.
 
     Raises:
         ShotError: The file cannot be read, is not an image or has an unsupported format.
@@ -115,7 +127,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def read_image_bytes(path: Path) -> tuple[bytes, ImageHeader]:
-    """Reads an image file and checks that it is complete.
+    """Read an image file and check that it is complete.
 
     Returns:
         The file's bytes, and its header.
@@ -136,7 +148,7 @@ def read_image_bytes(path: Path) -> tuple[bytes, ImageHeader]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turns the errors of reading a file into ShotError."""
+    """Turn the errors of reading a file into ShotError."""
     try:
         yield
     except _UnsupportedError as error:
@@ -153,7 +165,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def open_image(path: Path) -> BinaryIO:
-    """Opens a regular file of at most MAX_BYTES for reading.
+    """Open a regular file of at most MAX_BYTES for reading.
 
     Raises:
         ShotError: The file does not exist, is not a regular file, is empty or is too large.
@@ -180,7 +192,7 @@ def open_image(path: Path) -> BinaryIO:
 
 
 def damaged_image(path: Path, reason: str) -> ShotError:
-    """Makes the error for a file that cannot be decoded."""
+    """Make the error for a file that cannot be decoded."""
     return ShotError("bad-picture", f"The picture {path} is damaged: {reason.strip().rstrip('.')}.", _SAVE_AGAIN)
 
 
@@ -194,8 +206,7 @@ def _parse_header(path: Path, file: BinaryIO) -> ImageHeader:
     file.seek(0)
     header = parse(_ExactReader(file))
     width, height = header.stored_size
-    if width < 1 or height < 1:
-        raise _DamagedError(f"its size is {width}×{height}")
+    _require(width >= 1 and height >= 1, f"its size is {width}×{height}")
     if width * height > MAX_PIXELS:
         raise ShotError(
             "picture-too-large",
@@ -213,8 +224,7 @@ class _ExactReader:
 
     def take(self, count: int) -> bytes:
         data = self._file.read(count)
-        if len(data) < count:
-            raise _DamagedError("it ends too early")
+        _require(len(data) == count, "it ends too early")
         return data
 
     def unpack(self, layout: str) -> tuple:
@@ -224,13 +234,12 @@ class _ExactReader:
         self._file.seek(count, io.SEEK_CUR)
 
     def at(self, position: int) -> _ExactReader:
-        if not 0 <= position < 1 << 62:  # numbers in a file may have a sign
-            raise _DamagedError("a part of it lies outside the file")
+        _require(0 <= position < 1 << 62, "a part of it lies outside the file")  # numbers in a file may have a sign
         self._file.seek(position)
         return self
 
     def rest(self, count: int) -> bytes:
-        """Reads at most `count` bytes."""
+        """Read at most `count` bytes."""
         return self._file.read(count)
 
 
@@ -239,22 +248,18 @@ class _ExactReader:
 
 def _png(reader: _ExactReader) -> ImageHeader:
     chunks = dict(_png_chunks(reader))
-    if len(chunks.get(b"IHDR", b"")) != 13:
-        raise _DamagedError("it has no header")
+    _require(len(chunks.get(b"IHDR", b"")) == 13, "it has no header")
     width, height, depth, kind, compression, method, _ = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
     allowed = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-    if depth not in allowed.get(kind, ()) or compression or method:
-        raise _DamagedError("its header is not valid")
-    if b"acTL" in chunks:
-        raise _UnsupportedError("is animated")
+    _require(depth in allowed.get(kind, ()) and not compression and not method, "its header is not valid")
+    _support(b"acTL" not in chunks, "is animated")
     alpha = "straight" if kind in (4, 6) or b"tRNS" in chunks else "none"
-    header = ImageHeader("PNG", (width, height), 16 if depth == 16 else 8, alpha)
-    header = replace(header, orientation=_exif_orientation(chunks.get(b"eXIf", b"")))
-    return _png_encoding(header, chunks)
+    orientation = _exif_orientation(chunks.get(b"eXIf", b""))
+    return _png_encoding(ImageHeader("PNG", (width, height), max(8, depth), alpha, orientation), chunks)
 
 
 def _png_chunks(reader: _ExactReader) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the first chunk of each type that says how to read the pixels."""
+    """Yield the first chunk of each type that says how to read the pixels."""
     reader.take(8)
     wanted = {b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"acTL"}
     for _ in range(_MAX_PARTS):
@@ -266,18 +271,16 @@ def _png_chunks(reader: _ExactReader) -> Iterator[tuple[bytes, bytes]]:
             yield kind, reader.take(length)
             reader.skip(4)
         else:
-            if kind == b"IHDR":
-                raise _DamagedError("its header is not valid")
+            _require(kind != b"IHDR", "its header is not valid")
             reader.skip(length + 4)
     raise _DamagedError("it has too many parts")
 
 
 def _png_encoding(header: ImageHeader, chunks: dict[bytes, bytes]) -> ImageHeader:
-    """Applies the color chunks in the order of the PNG specification: cICP, iCCP, sRGB, then gAMA and cHRM."""
+    """Apply the color chunks in the order of the PNG specification: cICP, iCCP, sRGB, then gAMA and cHRM."""
     if len(chunks.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, _ = chunks[b"cICP"]
-        if transfer in (16, 18):
-            raise _UnsupportedError("is an HDR picture (PQ or HLG)")
+        _support(transfer not in (16, 18), "is an HDR picture (PQ or HLG)")
         names = {(1, 13): "sRGB", (1, 1): "sRGB", (12, 13): "Display P3", (9, 13): "Rec.2020 with sRGB's curve"}
         found = names.get((primaries, transfer)) if not matrix else None
         if found is None:
@@ -305,17 +308,15 @@ def _png_encoding(header: ImageHeader, chunks: dict[bytes, bytes]) -> ImageHeade
 
 
 def _check_png(data: bytes) -> None:
-    """Checks the checksums of the chunks, and that the compressed pixels are complete."""
+    """Check the checksums of the chunks, and that the compressed pixels are complete."""
     at, bodies = 8, []
     for _ in range(_MAX_PARTS):
-        if at + 12 > len(data):
-            raise _DamagedError("its end is missing")
+        _require(at + 12 <= len(data), "its end is missing")
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
-        if end > len(data):
-            raise _DamagedError("its end is missing")
-        if not kind[0] & 0x20 and zlib.crc32(data[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise _DamagedError(f"the checksum of its part {kind.decode('latin-1')} is wrong")
+        _require(end <= len(data), "its end is missing")
+        intact = kind[0] & 0x20 or zlib.crc32(data[at + 4 : end - 4]) == struct.unpack_from(">I", data, end - 4)[0]
+        _require(intact, f"the checksum of its part {kind.decode('latin-1')} is wrong")
         if kind == b"IDAT":
             bodies.append((at + 8, end - 4))
         if kind == b"IEND":
@@ -328,12 +329,11 @@ def _check_png(data: bytes) -> None:
         while found < wanted and (rest or more):  # piece by piece: a small file may expand to any size
             more = inflate.decompress(rest, 1 << 20)
             found, rest = found + len(more), inflate.unconsumed_tail
-    if found < wanted:
-        raise _DamagedError("pixels are missing")
+    _require(found >= wanted, "pixels are missing")
 
 
 def _png_bytes(data: bytes) -> int:
-    """Computes how many bytes the uncompressed rows have, with their filter bytes."""
+    """Compute how many bytes the uncompressed rows have, with their filter bytes."""
     width, height, depth, kind, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
     passes = [(0, 0, 1, 1)]
@@ -362,15 +362,12 @@ def _jpeg(reader: _ExactReader) -> ImageHeader:
         if marker in (0xD9, 0xDA):
             break
         length = reader.unpack(">H")[0] - 2
-        if length < 0:
-            raise _DamagedError("a part of it has no length")
+        _require(length >= 0, "a part of it has no length")
         body = reader.take(length)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if marker > 0xC2:
-                raise _UnsupportedError("is a JPEG of a rare kind (lossless or arithmetic coding)")
+            _support(marker <= 0xC2, "is a JPEG of a rare kind (lossless or arithmetic coding)")
             precision, height, width, components = struct.unpack_from(">BHHB", body)
-            if precision != 8:
-                raise _UnsupportedError(f"is a JPEG of {precision} bits")
+            _support(precision == 8, f"is a JPEG of {precision} bits")
             size = width, height
         elif marker == 0xE1 and body.startswith(b"Exif\0\0") and not exif:
             exif = body[6:]
@@ -378,8 +375,7 @@ def _jpeg(reader: _ExactReader) -> ImageHeader:
             profile[body[12]] = body[14:]
     if size is None:
         raise _DamagedError("it has no header")
-    if components not in (1, 3, 4):
-        raise _UnsupportedError(f"has {components} channels")
+    _support(components in (1, 3, 4), f"has {components} channels")
     header = ImageHeader("JPEG", size, orientation=_exif_orientation(exif))
     if components == 4:
         return replace(header, warnings=(_CMYK,))
@@ -392,64 +388,64 @@ def _jpeg(reader: _ExactReader) -> ImageHeader:
 
 def _jpeg_marker(reader: _ExactReader) -> int:
     byte = reader.take(1)[0]
-    if byte != 0xFF:
-        raise _DamagedError("a part of it begins in the wrong place")
+    _require(byte == 0xFF, "a part of it begins in the wrong place")
     while byte == 0xFF:
         byte = reader.take(1)[0]
     return byte
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Checks that there are pixels and an end marker. Data after it, as some phones append, is ignored."""
+    """Check that there are pixels and an end marker. Data after it, as some phones append, is ignored."""
     file = io.BytesIO(data)
     reader = _ExactReader(file)
     reader.skip(2)
     while (marker := _jpeg_marker(reader)) != 0xDA:  # start of scan; an earlier segment may hold a whole JPEG thumbnail
-        if marker == 0xD9:
-            raise _DamagedError("it has no pixels")
+        _require(marker != 0xD9, "it has no pixels")
         if marker != 0x01 and not 0xD0 <= marker <= 0xD8:
             reader.skip(reader.unpack(">H")[0] - 2)
-    if data.find(b"\xff\xd9", file.tell()) < 0:
-        raise _DamagedError("its end is missing")
+    _require(data.find(b"\xff\xd9", file.tell()) >= 0, "its end is missing")
 
 
 # TIFF
 
 _TIFF_LAYOUTS = {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _TIFF_CMYK = 5
-_TIFF_PLAIN = {1: "", 5: "", 8: "", 32946: "", 32773: ""}  # none, LZW, deflate (two numbers), PackBits
+_TIFF_COMPRESSIONS = (1, 5, 8, 32946, 32773)  # none, LZW, deflate (two numbers), PackBits
+
+
+class _TiffTags(dict[int, "tuple | bytes"]):
+    """The tags of a directory: text and bytes as bytes, numbers as a tuple."""
+
+    def first(self, tag: int, default: int) -> int:
+        """Return the first number of a tag."""
+        values = self.get(tag, ())
+        return int(values[0]) if values and not isinstance(values, bytes) else default
 
 
 def _tiff(reader: _ExactReader) -> ImageHeader:
-    tags, after = _tiff_tags(reader, 0)
-
-    def first(tag: int, default: int) -> int:
-        values = tags.get(tag, ())
-        return int(values[0]) if values and not isinstance(values, bytes) else default
-
+    tags, after = _tiff_tags(reader)
+    first = tags.first
     size = first(256, 0), first(257, 0)
     samples, bits, kind = first(277, 1), set(tags.get(258, (1,))), first(339, 1)
     photometric, compression = first(262, 1), first(259, 1)
-    if compression not in _TIFF_PLAIN:
-        raise _UnsupportedError(f"is a TIFF with compression {compression} (LZW, deflate, PackBits or none are read)")
-    if photometric not in (0, 1, 2, 3, _TIFF_CMYK):
-        raise _UnsupportedError(
-            f"is a TIFF whose colors are of kind {photometric} (RGB, CMYK, grey or a palette are read)"
-        )
-    if len(bits) != 1 or (depth := int(bits.pop())) not in (1, 8, 16, 32) or kind not in (1, 3):
-        raise _UnsupportedError("is a TIFF of an unusual depth (8, 16 bits or floating point are read)")
-    if (kind == 3) != (depth == 32 or (kind == 3 and depth == 16)):
-        raise _UnsupportedError("is a TIFF of 32-bit whole numbers")
+    depth = int(bits.pop()) if len(bits) == 1 else 0
     base = {2: 3, _TIFF_CMYK: 4}.get(photometric, 1)
-    if (
-        samples not in (base, base + 1)
-        or (photometric in (3, _TIFF_CMYK) and samples != base)
-        or (depth == 1 and samples != 1)
-    ):
-        raise _UnsupportedError(f"is a TIFF with {samples} channels")
+    channels = (base,) if photometric in (3, _TIFF_CMYK) else (base, base + 1)
+    _support(
+        compression in _TIFF_COMPRESSIONS,
+        f"is a TIFF with compression {compression} (LZW, deflate, PackBits or none are read)",
+    )
+    _support(
+        photometric in (0, 1, 2, 3, _TIFF_CMYK),
+        f"is a TIFF whose colors are of kind {photometric} (RGB, CMYK, grey or a palette are read)",
+    )
+    is_usual = depth in (1, 8, 16, 32) and kind in (1, 3)
+    _support(is_usual, "is a TIFF of an unusual depth (8, 16 bits or floating point are read)")
+    _support(depth in (16, 32) if kind == 3 else depth != 32, "is a TIFF of 32-bit whole numbers")
+    _support(samples in channels and (depth > 1 or samples == 1), f"is a TIFF with {samples} channels")
     _check_tiff_strips(reader, tags, depth, samples, size)
     alpha = "none" if samples == base else "premultiplied" if first(338, 0) == 1 else "straight"
-    header = ImageHeader("TIFF", size, 8 if depth == 1 else depth, alpha, _orientation(first(274, 1)))
+    header = ImageHeader("TIFF", size, max(8, depth), alpha, _orientation(first(274, 1)))
     if kind == 3:
         return replace(header, bits=32, linear_space="Linear Rec.709")
     if after:
@@ -464,43 +460,32 @@ def _tiff(reader: _ExactReader) -> ImageHeader:
     return _with_profile(header, profile, "")
 
 
-def _tiff_tags(reader: _ExactReader, base: int) -> tuple[dict[int, tuple | bytes], int]:
-    """Reads the first directory of a TIFF file or an EXIF block: its tags, and the next directory's offset or 0."""
-    start = reader.at(base).take(8)
-    order = {b"II": "<", b"MM": ">"}.get(start[:2])
-    if order is None:
-        raise _DamagedError("it has no header")
-    version = struct.unpack(order + "H", start[2:4])[0]
-    big = version == 43
-    if big:
-        position = reader.unpack(order + "Q")[0]
-    elif version == 42:
-        position = struct.unpack(order + "I", start[4:])[0]
-    else:
-        raise _DamagedError("it has no header")
-    return _tiff_directory(reader, base, position, order, big)
+def _tiff_tags(reader: _ExactReader) -> tuple[_TiffTags, int]:
+    """Read the first directory of a TIFF file or an EXIF block: its tags, and the next directory's offset or 0."""
+    start = reader.at(0).take(8)
+    order = {b"II": "<", b"MM": ">"}.get(start[:2], "")
+    version = struct.unpack(order + "H", start[2:4])[0] if order else 0
+    _require(version in (42, 43), "it has no header")
+    position = struct.unpack(order + "I", start[4:])[0] if version == 42 else reader.unpack(order + "Q")[0]
+    return _tiff_directory(reader, position, order, big=version == 43)
 
 
-def _tiff_directory(
-    reader: _ExactReader, base: int, position: int, order: str, big: bool
-) -> tuple[dict[int, tuple | bytes], int]:
+def _tiff_directory(reader: _ExactReader, position: int, order: str, big: bool) -> tuple[_TiffTags, int]:
     entry, size = (order + "HHQ8s", 8) if big else (order + "HHI4s", 4)
-    count = reader.at(base + position).unpack(order + ("Q" if big else "H"))[0]
-    if count > 4096:
-        raise _DamagedError("its directory is too long")
+    count = reader.at(position).unpack(order + ("Q" if big else "H"))[0]
+    _require(count <= 4096, "its directory is too long")
     entries = [reader.unpack(entry) for _ in range(count)]
     after = reader.rest(size)
-    tags: dict[int, tuple | bytes] = {}
+    tags = _TiffTags()
     for tag, kind, number, value in entries:
         letter = _TIFF_LAYOUTS.get(kind)
         if letter is None or tag not in _TIFF_WANTED or not number:  # an empty tag is ignored
             continue
         length = number * struct.calcsize(letter)
-        if length > _MAX_PROFILE:
-            raise _DamagedError("a part of it is too long")
+        _require(length <= _MAX_PROFILE, "a part of it is too long")
         if length > size:
             where = struct.unpack(order + ("Q" if big else "I"), value)[0]
-            value = reader.at(base + where).take(length)
+            value = reader.at(where).take(length)
         value = value[:length]
         tags[tag] = value if letter == "s" else struct.unpack(f"{order}{number}{letter}", value)
     return tags, int.from_bytes(after, "little")
@@ -510,35 +495,27 @@ _TIFF_WANTED = {254, 256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 284, 322,
                 0x8769, 0xA005}  # fmt: skip
 
 
-def _check_tiff_strips(
-    reader: _ExactReader, tags: dict[int, tuple | bytes], depth: int, samples: int, size: tuple
-) -> None:
-    """Raises _DamagedError where pixels lie beyond the end of the file, or are fewer than the size says."""
+def _check_tiff_strips(reader: _ExactReader, tags: _TiffTags, depth: int, samples: int, size: tuple) -> None:
+    """Raise _DamagedError where pixels lie beyond the end of the file, or are fewer than the size says."""
     for offset, count in _tiff_parts(tags):
-        if count and len(reader.at(int(offset) + int(count) - 1).rest(1)) != 1:
-            raise _DamagedError("its end is missing")
-    if tags.get(259, (1,))[0] == 1 and 324 not in tags:
+        _require(not count or reader.at(offset + count - 1).rest(1), "its end is missing")
+    if tags.first(259, 1) == 1 and 324 not in tags:
         row = -(-size[0] * depth * samples // 8)
-        if sum(count for _, count in _tiff_parts(tags)) < row * size[1]:
-            raise _DamagedError("pixels are missing")
+        _require(sum(count for _, count in _tiff_parts(tags)) >= row * size[1], "pixels are missing")
 
 
-def _tiff_parts(tags: dict[int, tuple | bytes]) -> list[tuple[int, int]]:
-    """Returns the offset and length in bytes of each tile, or of each strip in a file without tiles."""
+def _tiff_parts(tags: _TiffTags) -> list[tuple[int, int]]:
+    """Return the offset and length in bytes of each tile, or of each strip in a file without tiles."""
     offset, count = (324, 325) if 324 in tags else (273, 279)
     offsets, counts = tags.get(offset, ()), tags.get(count, ())
-    if not offsets or len(offsets) != len(counts):
-        raise _DamagedError("it does not say where its pixels are")
+    _require(offsets and len(offsets) == len(counts), "it does not say where its pixels are")
     return [(int(start), int(length)) for start, length in zip(offsets, counts, strict=True)]
 
 
 def _check_tiff(data: bytes) -> None:
-    """Checks that deflate-compressed pixels are complete; LZW and PackBits would need a decoder."""
-    tags, _ = _tiff_tags(_ExactReader(io.BytesIO(data)), 0)
-
-    def first(tag: int, default: int) -> int:
-        return int(tags.get(tag, (default,))[0])
-
+    """Check that deflate-compressed pixels are complete; LZW and PackBits would need a decoder."""
+    tags, _ = _tiff_tags(_ExactReader(io.BytesIO(data)))
+    first = tags.first
     if first(259, 1) not in (8, 32946):
         return
     bits = first(258, 1) * (1 if first(284, 1) == 2 else first(277, 1))
@@ -549,10 +526,9 @@ def _check_tiff(data: bytes) -> None:
     for index, (offset, count) in enumerate(_tiff_parts(tags)):
         left = first(257, 0) - index % strips * rows
         wanted = row * (rows if tiled else min(rows, left))
-        if wanted > MAX_PIXELS * 16:
-            raise _DamagedError("a part of it is too long")
-        if len(zlib.decompressobj().decompress(data[offset : offset + count], max(1, wanted))) < wanted:
-            raise _DamagedError("pixels are missing")
+        _require(wanted <= MAX_PIXELS * 16, "a part of it is too long")
+        found = zlib.decompressobj().decompress(data[offset : offset + count], max(1, wanted))
+        _require(len(found) >= wanted, "pixels are missing")
 
 
 # WebP
@@ -560,20 +536,19 @@ def _check_tiff(data: bytes) -> None:
 
 def _webp(reader: _ExactReader) -> ImageHeader:
     length = struct.unpack("<I", reader.take(12)[4:8])[0]
+    kept = {b"VP8 ": 10, b"VP8L": 10, b"ANIM": 10, b"ALPH": 10, b"ICCP": _MAX_PROFILE, b"EXIF": _MAX_PROFILE}
     chunks: dict[bytes, bytes] = {}
     at = 4
     for _ in range(_MAX_PARTS):
         if at + 8 > length:
             break
         kind, size = reader.unpack("<4sI")
-        wanted = kind in (b"VP8X", b"VP8 ", b"VP8L", b"ICCP", b"EXIF", b"ANIM", b"ALPH") and kind not in chunks
-        kept = min(size, _MAX_PROFILE if kind in (b"ICCP", b"EXIF") else 10) if wanted else 0
-        if wanted:
-            chunks[kind] = reader.take(kept)
-        reader.skip(size + (size & 1) - kept)
+        data = reader.take(0 if kind in chunks else min(size, kept.get(kind, 0)))
+        if kind in kept:
+            chunks.setdefault(kind, data)
+        reader.skip(size + (size & 1) - len(data))
         at += 8 + size + (size & 1)
-    if b"ANIM" in chunks:
-        raise _UnsupportedError("is animated")
+    _support(b"ANIM" not in chunks, "is animated")
     alpha = b"ALPH" in chunks
     if len(frame := chunks.get(b"VP8 ", b"")) == 10 and frame[3:6] == b"\x9d\x01\x2a":
         width, height = (side & 0x3FFF for side in struct.unpack("<HH", frame[6:10]))
@@ -582,15 +557,13 @@ def _webp(reader: _ExactReader) -> ImageHeader:
         width, height, alpha = (word & 0x3FFF) + 1, (word >> 14 & 0x3FFF) + 1, bool(word >> 28 & 1)
     else:
         raise _DamagedError("it has no pixels")
-    header = ImageHeader("WebP", (width, height), alpha="straight" if alpha else "none")
-    exif = chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0")
-    header = replace(header, orientation=_exif_orientation(exif))
+    orientation = _exif_orientation(chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0"))
+    header = ImageHeader("WebP", (width, height), 8, "straight" if alpha else "none", orientation)
     return _with_profile(header, chunks[b"ICCP"], "") if b"ICCP" in chunks else header
 
 
 def _check_webp(data: bytes) -> None:
-    if struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
-        raise _DamagedError("its end is missing")
+    _require(struct.unpack_from("<I", data, 4)[0] + 8 <= len(data), "its end is missing")
 
 
 # BMP
@@ -599,16 +572,14 @@ def _check_webp(data: bytes) -> None:
 def _bmp(reader: _ExactReader) -> ImageHeader:
     offset = struct.unpack("<I", reader.take(14)[10:14])[0]
     (length,) = reader.unpack("<I")
-    if length < 40:
-        raise _UnsupportedError("is a BMP of OS/2")
+    _support(length >= 40, "is a BMP of OS/2")
     width, height, planes, bits, compression, *_ = reader.unpack("<iiHHIIiiII")
-    if planes != 1 or height == -(1 << 31):
-        raise _DamagedError("its header is not valid")
-    if compression != 0 or bits not in (1, 4, 8, 24):
-        raise _UnsupportedError("is a BMP of an unusual kind (24 bits, or 8 bits with a palette, are read)")
+    _require(planes == 1 and height != -(1 << 31), "its header is not valid")
+    is_usual = compression == 0 and bits in (1, 4, 8, 24)
+    _support(is_usual, "is a BMP of an unusual kind (24 bits, or 8 bits with a palette, are read)")
     end = offset + (width * bits + 31) // 32 * 4 * abs(height)
-    if width > 0 and width * abs(height) <= MAX_PIXELS and len(reader.at(max(0, end - 1)).rest(1)) != 1:
-        raise _DamagedError("its end is missing")
+    if width > 0 and width * abs(height) <= MAX_PIXELS:
+        _require(reader.at(max(0, end - 1)).rest(1), "its end is missing")
     return ImageHeader("BMP", (width, abs(height)))
 
 
@@ -617,10 +588,8 @@ def _bmp(reader: _ExactReader) -> ImageHeader:
 
 def _exr(reader: _ExactReader) -> ImageHeader:
     _, version = reader.unpack("<II")
-    if version & 0xFF != 2:
-        raise _UnsupportedError(f"is an OpenEXR file of version {version & 0xFF}")
-    if version & 0x1800:
-        raise _UnsupportedError("is an OpenEXR file of several parts or with deep pixels")
+    _support(version & 0xFF == 2, f"is an OpenEXR file of version {version & 0xFF}")
+    _support(not version & 0x1800, "is an OpenEXR file of several parts or with deep pixels")
     found: dict[str, bytes] = {}
     for _ in range(4096):
         name = _exr_text(reader)
@@ -628,20 +597,19 @@ def _exr(reader: _ExactReader) -> ImageHeader:
             break
         _exr_text(reader)
         (length,) = reader.unpack("<i")
-        if not 0 <= length <= _MAX_PROFILE:
-            raise _DamagedError("its header is not valid")
+        _require(0 <= length <= _MAX_PROFILE, "its header is not valid")
         found[name] = reader.take(length)
-    if not {"channels", "dataWindow", "displayWindow"} <= found.keys() or len(found["dataWindow"]) != 16:
-        raise _DamagedError("its header is not complete")
+    is_complete = {"channels", "dataWindow", "displayWindow"} <= found.keys() and len(found["dataWindow"]) == 16
+    _require(is_complete, "its header is not complete")
     left, top, right, bottom = struct.unpack("<4i", found["dataWindow"])
     names = _exr_channels(found["channels"])
     plain = {"R", "G", "B"} <= names or names in ({"Y"}, {"Y", "A"})
-    if not plain or any("." in name for name in names):
-        raise _UnsupportedError("is an OpenEXR file without plain RGB channels, such as one of several layers")
-    if found["displayWindow"] != found["dataWindow"]:
-        raise _UnsupportedError("is an OpenEXR file of a part of its frame, such as a rendered region")
-    header = ImageHeader("OpenEXR", (right - left + 1, bottom - top + 1), 32, linear_space="Linear Rec.709")
-    header = replace(header, alpha="premultiplied" if "A" in names else "none")
+    is_plain = plain and not any("." in name for name in names)
+    _support(is_plain, "is an OpenEXR file without plain RGB channels, such as one of several layers")
+    is_whole = found["displayWindow"] == found["dataWindow"]
+    _support(is_whole, "is an OpenEXR file of a part of its frame, such as a rendered region")
+    alpha = "premultiplied" if "A" in names else "none"
+    header = ImageHeader("OpenEXR", (right - left + 1, bottom - top + 1), 32, alpha, linear_space="Linear Rec.709")
     chromaticities = found.get("chromaticities", b"")
     if len(chromaticities) != 32:
         return header
@@ -657,8 +625,7 @@ def _exr_text(reader: _ExactReader) -> str:
     text = b""
     while (byte := reader.take(1)) != b"\0":
         text += byte
-        if len(text) > 255:
-            raise _DamagedError("its header is not valid")
+        _require(len(text) <= 255, "its header is not valid")
     return text.decode("latin-1")
 
 
@@ -666,8 +633,7 @@ def _exr_channels(data: bytes) -> set[str]:
     names, at = set(), 0
     while at < len(data) and data[at]:
         end = data.find(b"\0", at)
-        if end < 0:
-            raise _DamagedError("its header is not valid")
+        _require(end >= 0, "its header is not valid")
         names.add(data[at:end].decode("latin-1"))
         at = end + 17
     return names
@@ -676,11 +642,10 @@ def _exr_channels(data: bytes) -> set[str]:
 def _hdr(reader: _ExactReader) -> ImageHeader:
     start = reader.rest(1 << 16)
     text, found, rest = start.partition(b"\n\n")
-    if not found:
-        raise _DamagedError("it has no header")
+    _require(found, "it has no header")
     kind = re.search(rb"^FORMAT=(.*)$", text, re.MULTILINE)
-    if kind is not None and kind[1].strip() != b"32-bit_rle_rgbe":
-        raise _UnsupportedError("is a Radiance picture whose values are not RGB")
+    is_rgb = kind is None or kind[1].strip() == b"32-bit_rle_rgbe"
+    _support(is_rgb, "is a Radiance picture whose values are not RGB")
     size = re.match(rb"-Y (\d{1,9}) \+X (\d{1,9})\n", rest)
     if size is None:
         raise _UnsupportedError("is a Radiance picture of an unusual orientation")
@@ -706,24 +671,23 @@ def _orientation(value: int) -> int:
 
 
 def _exif_orientation(block: bytes) -> int:
-    """Returns the EXIF orientation; 1 if it is missing or the EXIF block is damaged, since the pixels may be intact."""
+    """Return the EXIF orientation; 1 if it is missing or the EXIF block is damaged, since the pixels may be intact."""
     try:
-        values = _tiff_tags(_ExactReader(io.BytesIO(block)), 0)[0].get(274, ()) if block else ()
+        return _orientation(_tiff_tags(_ExactReader(io.BytesIO(block)))[0].first(274, 1)) if block else 1
     except (_DamagedError, struct.error):
         return 1
-    return _orientation(int(values[0])) if values else 1
 
 
 def _exif_says_adobe(block: bytes) -> bool:
-    """Returns whether the EXIF interoperability index says Adobe RGB ("R03")."""
+    """Return whether the EXIF interoperability index says Adobe RGB ("R03")."""
     if not block:
         return False
     reader = _ExactReader(io.BytesIO(block))
     order = "<" if block[:2] == b"II" else ">"
     try:
-        tags = _tiff_tags(reader, 0)[0]
+        tags = _tiff_tags(reader)[0]
         for pointer in (0x8769, 0xA005):
-            tags = _tiff_directory(reader, 0, int(tags[pointer][0]), order, False)[0]
+            tags = _tiff_directory(reader, int(tags[pointer][0]), order, big=False)[0]
         index = tags.get(1, b"")
     except (_DamagedError, struct.error, KeyError, IndexError):
         return False
@@ -743,5 +707,4 @@ def _with_encoding(header: ImageHeader, encoding: Encoding) -> ImageHeader:
 
 
 def _without_encoding(header: ImageHeader, what: str) -> ImageHeader:
-    sentence = f"Its {what} cannot be applied here; the colors are read as sRGB."
-    return replace(header, warnings=(*header.warnings, sentence))
+    return replace(header, warnings=(f"Its {what} cannot be applied here; the colors are read as sRGB.",))

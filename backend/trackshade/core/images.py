@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trackshade.core.errors import OutputError
+from trackshade.core.atomic_files import writing
 
 _MIN_SQUARED_ERROR = 1e-6  # squared levels: equal images have a PSNR of 108 dB instead of an infinite one
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Writes an image as a PNG file in its simplest form (PNG specification, third edition).
+    """Write an image as a PNG file in its simplest form (PNG specification, third edition).
 
     Args:
         path: The file.
@@ -28,23 +28,14 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     height, width = image.shape[:2]
     rows: np.ndarray = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with its filter: none
     rows[:, 1:] = image.reshape(height, -1)
-    parts = (
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-        (b"sRGB", b"\0"),
-        (b"IDAT", zlib.compress(rows.tobytes())),
-        (b"IEND", b""),
-    )
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = {b"IHDR": header, b"sRGB": b"\0", b"IDAT": zlib.compress(rows.tobytes()), b"IEND": b""}
     chunks = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts.items()
     )
-    try:
+    with writing("The picture", path):
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-    except OSError as error:
-        raise OutputError(
-            "output-unwritable",
-            f"The picture cannot be written to {path}: {error.strerror or error}.",
-            "Choose a folder that can be written and has space.",
-        ) from error
 
 
 def psnr(
@@ -52,7 +43,7 @@ def psnr(
     image: np.ndarray,  # the same shape
     mask: np.ndarray | None = None,  # [..., H, W] bool
 ) -> float:
-    """Computes the peak signal-to-noise ratio in dB over all pixels, or over those of `mask`.
+    """Compute the peak signal-to-noise ratio in dB over all pixels, or over those of `mask`.
 
     Returns:
         NaN where the mask is empty.

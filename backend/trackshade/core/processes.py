@@ -15,18 +15,22 @@ Programs are looked up with `find_program`, which never searches the current fol
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import trackshade
 
+LOG_LIMIT = 1 << 20  # bytes after which a new process begins a new log
 SAFE_PATH = "PYTHONSAFEPATH"
 # Variables of Python that do not add code.
 HARMLESS = ("PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONHASHSEED", "PYTHONUTF8")
@@ -36,30 +40,23 @@ FOLDERS = ("TRACKSHADE_HOME", "TRACKSHADE_MODELS", "TRACKSHADE_RESULTS")
 
 @dataclass(frozen=True)
 class ProcessCommand:
-    """The arguments `args` and `env` of a subprocess, which belong together.
-
-    Attributes:
-        command: Program and its arguments.
-        variables: All environment variables of the process.
-    """
+    """How to start a process: the program with its arguments, and all of its environment variables."""
 
     command: list[str]
     variables: dict[str, str]
 
 
 def this_python(*arguments: str) -> ProcessCommand:
-    """Describes this interpreter again, with the same packages and at least as much isolation as this process.
+    """Describe this interpreter again, with the same packages and at least as much isolation as this process.
 
     Folders in PYTHONPATH are passed on if this process searches them: a cluster or studio may provide packages there.
 
     Args:
         *arguments: "-m" and a module or "-c" and code, and their arguments.
     """
-    flags = ["-P"]
+    flags = ["-P", *["-E"] * bool(sys.flags.ignore_environment), *["-s"] * bool(sys.flags.no_user_site)]
     if sys.flags.isolated:
         flags = ["-I"]
-    else:
-        flags += ["-E"] * bool(sys.flags.ignore_environment) + ["-s"] * bool(sys.flags.no_user_site)
     variables = _variables(dict(os.environ))
     folders = [_package_folder(), *_searched_folders(variables.pop("PYTHONPATH", ""))]
     if found := [folder for folder in folders if folder is not None]:
@@ -68,7 +65,7 @@ def this_python(*arguments: str) -> ProcessCommand:
 
 
 def environment_python(python: str | os.PathLike[str], *arguments: str) -> ProcessCommand:
-    """Describes the interpreter of an environment that has the backend, with the packages of that environment only.
+    """Describe the interpreter of an environment that has the backend, with the packages of that environment only.
 
     Variables of Python that are set for this process (PYTHONPATH, PYTHONHOME, PYTHONSTARTUP and so on, for instance by
     a studio for Blender) are not passed on. If it is the interpreter of this process, it finds the same `trackshade`.
@@ -90,7 +87,7 @@ def environment_python(python: str | os.PathLike[str], *arguments: str) -> Proce
 
 
 def isolated_python(python: str | os.PathLike[str], *arguments: str) -> ProcessCommand:
-    """Describes an interpreter in isolated mode: without variables of Python and without the user's packages.
+    """Describe an interpreter in isolated mode: without variables of Python and without the user's packages.
 
     Raises:
         FileNotFoundError: There is no such program on the path.
@@ -99,7 +96,7 @@ def isolated_python(python: str | os.PathLike[str], *arguments: str) -> ProcessC
 
 
 def blender(binary: str, *arguments: str) -> ProcessCommand:
-    """Describes a Blender.
+    """Describe a Blender.
 
     Its Python is isolated: neither the current folder nor PYTHONPATH is searched unless it is started with
     `--python-use-system-env`.
@@ -111,12 +108,12 @@ def blender(binary: str, *arguments: str) -> ProcessCommand:
 
 
 def protect_children() -> None:
-    """Keeps the current folder off the module search path of all Python processes started from now on."""
+    """Keep the current folder off the module search path of all Python processes started from now on."""
     os.environ[SAFE_PATH] = "1"
 
 
 def find_program(name: str) -> str | None:
-    """Returns the absolute path of a program on the PATH, or None.
+    """Return the absolute path of a program on the PATH, or None.
 
     Unlike `shutil.which`, it never searches the current folder, neither by default (Windows) nor through a relative
     folder in the PATH.
@@ -136,7 +133,7 @@ def find_program(name: str) -> str | None:
 
 
 def absolute_program(program: str | os.PathLike[str]) -> str:
-    """Returns the absolute path of a program: a bare name is looked up, a path is relative to the current folder.
+    """Return the absolute path of a program: a bare name is looked up, a path is relative to the current folder.
 
     Links are not followed: the interpreter of a virtual environment is one.
 
@@ -153,7 +150,7 @@ def absolute_program(program: str | os.PathLike[str]) -> str:
 
 
 def is_process_alive(pid: int) -> bool:
-    """Returns whether a process with this id runs, also one of another user."""
+    """Return whether a process with this id runs, also one of another user."""
     if os.name == "nt":
         return _is_alive_on_windows(pid)
     try:
@@ -198,7 +195,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def call_when_input_closes(callback: Callable[[], object]) -> None:
-    """Calls a function in a thread of its own when standard input closes.
+    """Call a function in a thread of its own when standard input closes.
 
     The process that started this one holds the other end, so it closes when that process ends, however it ends.
     """
@@ -211,8 +208,26 @@ def call_when_input_closes(callback: Callable[[], object]) -> None:
     threading.Thread(target=wait, name="standard input", daemon=True).start()
 
 
+def end_process(process: subprocess.Popen[Any], seconds: float) -> None:
+    """Ask a process to end by closing its standard input, and kill it if it still runs after some seconds."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    finally:
+        process.kill()  # does nothing if it has ended
+        process.wait()
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log to append to it; begin a new one if it has more than LOG_LIMIT bytes."""
+    is_too_long = path.exists() and path.stat().st_size > LOG_LIMIT
+    return open(path, "wb" if is_too_long else "ab")
+
+
 def last_log_line(log: Path, start: int = 0) -> str:
-    """Returns the last line of a log from a byte on, which for a failed Python process names the error; "" if none."""
+    """Return the last line of a log from a byte on, which for a failed Python process names the error; "" if none."""
     try:
         with open(log, "rb") as file:
             file.seek(max(start, os.fstat(file.fileno()).st_size - 4000))
@@ -241,14 +256,14 @@ def _without_python(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _searched_folders(python_path: str) -> list[str]:
-    """Returns the folders of a PYTHONPATH that this process searches for modules, absolute."""
+    """Return the folders of a PYTHONPATH that this process searches for modules, absolute."""
     here = {os.path.normcase(os.path.abspath(folder)) for folder in sys.path if folder}
     folders = [os.path.abspath(folder) for folder in python_path.split(os.pathsep) if folder]
     return [folder for folder in folders if os.path.normcase(folder) in here]
 
 
 def _package_folder() -> str | None:
-    """Returns the folder that `trackshade` was imported from.
+    """Return the folder that `trackshade` was imported from.
 
     It is None for an installed package, whose folder must not come before the standard library.
     """

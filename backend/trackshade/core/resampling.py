@@ -15,7 +15,7 @@ _BLOCK_ROWS = 64  # rows of the source that are converted and filtered at a time
 
 
 def crop_to_frame(image: NDArray[Any], fit: SizeFit, size: tuple[int, int]) -> NDArray[np.float64]:
-    """Resamples an image of the model's size to the scene's frame.
+    """Resample an image of the model's size to the scene's frame.
 
     Args:
         image: [h, w, C] of the model's size.
@@ -30,25 +30,26 @@ def crop_to_frame(image: NDArray[Any], fit: SizeFit, size: tuple[int, int]) -> N
 
 
 def crop_to_frame_nearest(image: NDArray[Any], fit: SizeFit, size: tuple[int, int]) -> NDArray[Any]:
-    """Does the same with the nearest pixel: for depths and indices, which must not be mixed."""
-    (sx, sy), (ox, oy) = _model_to_frame(fit, size)
-    columns = (np.arange(size[0]) + 0.5 - ox) / sx
-    rows = (np.arange(size[1]) + 0.5 - oy) / sy
+    """Do the same with the nearest pixel: for depths and indices, which must not be mixed."""
+    columns, rows = _model_coordinates(fit, size)
     height, width = image.shape[:2]
     return image[np.clip(rows, 0, height - 1).astype(int)][:, np.clip(columns, 0, width - 1).astype(int)]
 
 
 def frame_coverage(fit: SizeFit, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Computes which pixels of the scene's frame, rendered at `size`, lie in the model's image: [height, width]."""
+    """Compute which pixels of the scene's frame, rendered at `size`, lie in the model's image: [height, width]."""
+    columns, rows = _model_coordinates(fit, size)
+    return ((rows > 0) & (rows < fit.size[1]))[:, None] & ((columns > 0) & (columns < fit.size[0]))[None, :]
+
+
+def _model_coordinates(fit: SizeFit, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the centers of the frame's columns [width] and rows [height] lie in the model's image, pixels."""
     (sx, sy), (ox, oy) = _model_to_frame(fit, size)
-    columns = (np.arange(size[0]) + 0.5 - ox) / sx
-    rows = (np.arange(size[1]) + 0.5 - oy) / sy
-    inside = (columns > 0) & (columns < fit.size[0]), (rows > 0) & (rows < fit.size[1])
-    return inside[1][:, None] & inside[0][None, :]
+    return (np.arange(size[0]) + 0.5 - ox) / sx, (np.arange(size[1]) + 0.5 - oy) / sy
 
 
 def _model_to_frame(fit: SizeFit, size: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Returns (scale, offset) from the model's pixels to those of the frame rendered at `size`."""
+    """Return (scale, offset) from the model's pixels to those of the frame rendered at `size`."""
     sx, sy = fit.scale[0] * fit.source[0] / size[0], fit.scale[1] * fit.source[1] / size[1]
     return (1 / sx, 1 / sy), (-fit.offset[0] / sx, -fit.offset[1] / sy)
 
@@ -60,7 +61,7 @@ def resample(
     offset: tuple[float, float],
     values: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> NDArray[np.float64]:
-    """Resamples an image with a triangle filter, as wide as the larger of an old and a new pixel.
+    """Resample an image with a triangle filter, as wide as the larger of an old and a new pixel.
 
     Args:
         image: [H, W, C].
@@ -85,7 +86,7 @@ def _resample_rows(
     offset: float,
     values: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> NDArray[np.float64]:
-    """Resamples the rows of [H, W, C] to [new, W, C].
+    """Resample the rows of [H, W, C] to [new, W, C].
 
     A block of old rows at a time is converted and added to the new rows that it touches.
     """

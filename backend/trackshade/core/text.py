@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def format_size(count: int | None) -> str:
-    """Formats a number of bytes in binary units, which graphics cards are sold by; "?" for None."""
+    """Format a number of bytes in binary units, which graphics cards are sold by; "?" for None."""
     if count is None:
         return "?"
     if 0 < count < 2**20:
@@ -16,10 +16,10 @@ def format_size(count: int | None) -> str:
 
 
 def format_count(count: int) -> str:
-    """Formats a count with its thousands apart."""
+    """Format a count with its thousands apart."""
     return f"{count:,}".replace(",", "\u202f")
 
 
 def join_or(items: Iterable[object]) -> str:
-    """Joins alternatives: "17 or 49"."""
+    """Join alternatives: "17 or 49"."""
     return " or ".join(map(str, items))

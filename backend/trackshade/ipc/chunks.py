@@ -24,27 +24,22 @@ SMALL_BYTES = 1 << 16  # arrays below this are packed
 
 
 def is_small(nbytes: int) -> bool:
-    """Returns whether an array of this size is packed with others."""
+    """Return whether an array of this size is packed with others."""
     return 0 < nbytes < SMALL_BYTES
 
 
 def digest_of(data: bytes | memoryview) -> bytes:
-    """Computes BLAKE2b with 32 bytes of output. Releases the interpreter lock while it hashes a large buffer."""
+    """Compute BLAKE2b with 32 bytes of output; the interpreter lock is released while a large buffer is hashed."""
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
 def chunk_count(nbytes: int) -> int:
-    """Returns how many chunks an array of this many bytes has."""
+    """Return how many chunks an array of this many bytes has."""
     return -(-nbytes // CHUNK_BYTES)
 
 
-def chunk_size(nbytes: int, index: int) -> int:
-    """Returns the number of bytes of one chunk: CHUNK_BYTES except for the last."""
-    return min(CHUNK_BYTES, nbytes - index * CHUNK_BYTES)
-
-
 def raw_bytes(array: np.ndarray) -> memoryview:
-    """Returns the bytes of a C-contiguous little-endian array without a copy. Raises ValueError for other arrays."""
+    """Return the bytes of a C-contiguous little-endian array without a copy. Raise ValueError for other arrays."""
     if not array.flags.c_contiguous or array.dtype.str.startswith(">"):
         raise ValueError(f"an array of dtype {array.dtype.str} must be C-contiguous and little-endian")
     if array.nbytes == 0:
@@ -69,28 +64,30 @@ class ArrayEntry:
         return math.prod(self.shape) * int(self.dtype[2:])
 
     def chunk_sizes(self) -> Iterator[tuple[bytes, int]]:
-        """Yields each chunk's digest and its number of bytes."""
-        for index, digest in enumerate(self.chunks):
-            yield digest, chunk_size(self.nbytes, index)
+        """Yield each chunk's digest and its number of bytes."""
+        for digest, start in zip(self.chunks, range(0, self.nbytes, CHUNK_BYTES), strict=False):
+            yield digest, min(CHUNK_BYTES, self.nbytes - start)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the form that is sent."""
+        """Return the form that is sent."""
         return {"dtype": self.dtype, "shape": list(self.shape), "chunks": list(self.chunks)}
 
     @staticmethod
     def from_dict(found: Any) -> ArrayEntry:
-        """Reads and checks that form. Raises ProtocolError("malformed-manifest")."""
-        if not isinstance(found, dict) or set(found) != {"dtype", "shape", "chunks"}:
-            raise _malformed("an array is not described by dtype, shape and chunks")
-        if not protocol.is_array_type(found["dtype"], found["shape"]):
-            raise _malformed("an array has a dtype or shape that is not allowed")
-        chunks = found["chunks"]
-        if not isinstance(chunks, list) or not all(isinstance(c, bytes) and len(c) == DIGEST_BYTES for c in chunks):
-            raise _malformed(f"an array has chunks that are not digests of {DIGEST_BYTES} bytes")
+        """Read and check that form. Raise ProtocolError("malformed-manifest")."""
+        is_described = isinstance(found, dict) and set(found) == {"dtype", "shape", "chunks"}
+        _require(is_described, "an array is not described by dtype, shape and chunks")
+        is_allowed = protocol.is_array_type(found["dtype"], found["shape"])
+        _require(is_allowed, "an array has a dtype or shape that is not allowed")
+        is_list = protocol.is_list_of_digests(chunks := found["chunks"])
+        _require(is_list, f"an array has chunks that are not digests of {DIGEST_BYTES} bytes")
         entry = ArrayEntry(found["dtype"], tuple(found["shape"]), tuple(chunks))
-        if len(chunks) != chunk_count(entry.nbytes) and (chunks or not is_small(entry.nbytes)):
-            raise _malformed(f"an array of {entry.nbytes} bytes has {len(chunks)} chunks")
+        is_complete = len(chunks) == chunk_count(entry.nbytes) or (not chunks and is_small(entry.nbytes))
+        _require(is_complete, f"an array of {entry.nbytes} bytes has {len(chunks)} chunks")
         return entry
+
+
+_DIMENSIONS = {"packed": 1, "first_frame": 3, "input_render": 4}  # of the optional arrays of a manifest
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ class Manifest:
     Attributes:
         shot: The shot's header; see `trackshade.shot.encoding`.
         arrays: The shot's arrays.
-        packed: uint8 [N]: the bytes of the arrays without chunks, one after the other.
+        packed: uint8 [N]: the concatenated bytes of the arrays without chunks.
         first_frame: uint8 [H, W, 3] sRGB.
         input_render: uint8 [T, H, W, 3] sRGB.
     """
@@ -112,52 +109,48 @@ class Manifest:
     input_render: ArrayEntry | None = None
 
     def entries(self) -> tuple[ArrayEntry, ...]:
-        """Returns all arrays with chunks, the images last."""
-        extra = (self.packed, self.first_frame, self.input_render)
-        return (*(e for e in self.arrays if e.chunks), *(e for e in extra if e is not None))
+        """Return all arrays with chunks: those of the shot, then the packed one and the images."""
+        optional = (self.packed, self.first_frame, self.input_render)
+        return (*(e for e in self.arrays if e.chunks), *(e for e in optional if e is not None))
 
     def chunk_sizes(self) -> dict[bytes, int]:
-        """Returns the number of bytes of each chunk by its digest."""
+        """Return the number of bytes of each chunk by its digest."""
         return {digest: size for entry in self.entries() for digest, size in entry.chunk_sizes()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the form that is sent."""
+        """Return the form that is sent."""
+        optional = {name: getattr(self, name) for name in _DIMENSIONS}
         return {
             "shot": dict(self.shot),
             "arrays": [entry.to_dict() for entry in self.arrays],
-            "packed": self.packed.to_dict() if self.packed else None,
-            "first_frame": self.first_frame.to_dict() if self.first_frame else None,
-            "input_render": self.input_render.to_dict() if self.input_render else None,
+            **{name: entry.to_dict() if entry else None for name, entry in optional.items()},
         }
 
     @staticmethod
     def from_dict(found: Any) -> Manifest:
-        """Reads and checks that form. Raises ProtocolError("malformed-manifest")."""
-        if not isinstance(found, dict) or set(found) != {"shot", "arrays", *_EXTRA}:
-            raise _malformed("it does not consist of shot, arrays, packed, first_frame and input_render")
-        if not isinstance(found["shot"], dict) or not isinstance(found["arrays"], list):
-            raise _malformed("its shot is not a map or its arrays are not a list")
+        """Read and check that form. Raise ProtocolError("malformed-manifest")."""
+        has_all = isinstance(found, dict) and set(found) == {"shot", "arrays", *_DIMENSIONS}
+        _require(has_all, "it does not consist of shot, arrays, packed, first_frame and input_render")
+        is_typed = isinstance(found["shot"], dict) and isinstance(found["arrays"], list)
+        _require(is_typed, "its shot is not a map or its arrays are not a list")
         arrays = tuple(map(ArrayEntry.from_dict, found["arrays"]))
-        extra = {name: _extra(found, name, dimensions) for name, dimensions in _EXTRA.items()}
-        packed, small = extra["packed"], sum(entry.nbytes for entry in arrays if not entry.chunks)
-        if small != (packed.nbytes if packed else 0):
-            raise _malformed("its small arrays do not have the bytes that are packed")
-        return Manifest(found["shot"], arrays, **extra)
+        optional = {name: _optional_array(found, name) for name in _DIMENSIONS}
+        packed, small = optional["packed"], sum(entry.nbytes for entry in arrays if not entry.chunks)
+        _require(small == (packed.nbytes if packed else 0), "its packed array has not the size of its small arrays")
+        return Manifest(found["shot"], arrays, **optional)
 
 
-_EXTRA = {"packed": 1, "first_frame": 3, "input_render": 4}  # name: dimensions
-
-
-def _extra(found: Mapping[str, Any], name: str, dimensions: int) -> ArrayEntry | None:
+def _optional_array(found: Mapping[str, Any], name: str) -> ArrayEntry | None:
     if found[name] is None:
         return None
-    entry = ArrayEntry.from_dict(found[name])
-    if entry.dtype != "|u1" or len(entry.shape) != dimensions or not entry.chunks:
-        raise _malformed(f"its {name} is not 8-bit of {dimensions} dimensions")
-    if dimensions > 1 and entry.shape[-1] != 3:
-        raise _malformed(f"its {name} is not RGB")
+    entry, dimensions = ArrayEntry.from_dict(found[name]), _DIMENSIONS[name]
+    is_bytes = entry.dtype == "|u1" and len(entry.shape) == dimensions and entry.chunks
+    _require(is_bytes, f"its {name} is not 8-bit of {dimensions} dimensions")
+    _require(dimensions == 1 or entry.shape[-1] == 3, f"its {name} is not RGB")
     return entry
 
 
-def _malformed(what: str) -> ProtocolError:
-    return ProtocolError("malformed-manifest", f"The shot's manifest is damaged: {what}.")
+def _require(is_valid: object, damage: str) -> None:
+    """Raise ProtocolError("malformed-manifest") unless the condition holds."""
+    if not is_valid:
+        raise ProtocolError("malformed-manifest", f"The shot's manifest is damaged: {damage}.")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,42 +25,27 @@ class ConnectionInfo:
     curve: bool = False  # reachable with CURVE keys only
 
     def is_alive(self) -> bool:
-        """Returns whether a process with the backend's id runs on this machine."""
+        """Return whether a process with the backend's id runs on this machine."""
         return is_process_alive(self.pid)
 
 
 def write(path: Path, info: ConnectionInfo) -> None:
-    """Writes the file with mode 0600 in one step.
-
-    Raises:
-        OutputError: "unwritable".
-    """
+    """Write the file with mode 0600 in one step. Raise OutputError("unwritable")."""
     try:
         write_bytes(path, json.dumps(asdict(info)).encode(), private=True)
     except OSError as error:
+        fix = "Choose another folder."
         raise OutputError(
-            "unwritable",
-            f"The connection file {path} cannot be written: {error.strerror}.",
-            "Choose another folder.",
+            "unwritable", f"The connection file {path} cannot be written: {error.strerror}.", fix
         ) from error
 
 
 def read(path: Path) -> ConnectionInfo | None:
-    """Reads the file; None if it does not exist.
-
-    Raises:
-        ProtocolError: "bad-connection-file".
-    """
+    """Read the file; None if it does not exist. Raise ProtocolError("bad-connection-file")."""
+    types = {"endpoint": str, "token": str, "pid": int, "version": str, "protocol": int, "curve": bool}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return ConnectionInfo(
-            str(found["endpoint"]),
-            str(found["token"]),
-            int(found["pid"]),
-            str(found["version"]),
-            int(found["protocol"]),
-            bool(found["curve"]),
-        )
+        return ConnectionInfo(**{name: convert(found[name]) for name, convert in types.items()})
     except (FileNotFoundError, NotADirectoryError):  # a file where its folder should be
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -69,10 +55,14 @@ def read(path: Path) -> ConnectionInfo | None:
 
 
 def remove(path: Path, pid: int) -> None:
-    """Deletes the file if it still belongs to the backend with this process id."""
-    try:
+    """Delete the file if it still belongs to the backend with this process id."""
+    with contextlib.suppress(OSError, ProtocolError):  # another backend's by now, or gone
         info = read(path)
         if info is not None and info.pid == pid:
             path.unlink(missing_ok=True)
-    except (OSError, ProtocolError):
-        return  # another backend's by now, or gone
+
+
+def find_running(path: Path) -> ConnectionInfo | None:
+    """Return the backend of a connection file if it runs. Raise ProtocolError("bad-connection-file")."""
+    info = read(path)
+    return info if info is not None and info.is_alive() else None

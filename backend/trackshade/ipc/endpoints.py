@@ -16,7 +16,7 @@ from pathlib import Path
 import zmq
 import zmq.auth
 
-from trackshade.core.errors import ProtocolError, UsageError
+from trackshade.core.errors import UsageError
 
 IPC_PATH_LIMIT = 100  # a Unix socket's path is limited to about 107 bytes
 _TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:\s/]+):(\*|\d{1,5})")
@@ -41,7 +41,7 @@ class ClientKeys:
 
 
 def check_bind(endpoint: str, curve: bool) -> None:
-    """Checks that a backend may listen at an address.
+    """Check that a backend may listen at an address.
 
     Args:
         endpoint: `ipc://PATH`, `tcp://127.0.0.1:PORT` or, with CURVE keys, any `tcp://` address.
@@ -54,17 +54,16 @@ def check_bind(endpoint: str, curve: bool) -> None:
         if not 0 < len(os.fsencode(endpoint[6:])) <= IPC_PATH_LIMIT:
             raise UsageError("bad-endpoint", f"The path in {endpoint} is empty or too long for a socket.")
         return
-    if is_loopback(endpoint) or curve:
-        return
-    raise UsageError(
-        "open-endpoint",
-        f"{endpoint} can be reached from other machines, and there are no CURVE keys.",
-        "Listen on tcp://127.0.0.1:* or give a folder of CURVE keys.",
-    )
+    if not is_loopback(endpoint) and not curve:
+        raise UsageError(
+            "open-endpoint",
+            f"{endpoint} can be reached from other machines, and there are no CURVE keys.",
+            "Listen on tcp://127.0.0.1:* or give a folder of CURVE keys.",
+        )
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Returns whether only this machine reaches the endpoint. Raises UsageError if it is not `tcp://HOST:PORT`."""
+    """Return whether only this machine reaches the endpoint. Raise UsageError if it is not `tcp://HOST:PORT`."""
     match = _TCP.fullmatch(endpoint)
     if match is None or (match[2] != "*" and int(match[2]) > 65535):
         raise UsageError("bad-endpoint", f"{endpoint} is not an endpoint.", "Write tcp://HOST:PORT or ipc://PATH.")
@@ -76,7 +75,7 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def create_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
-    """Creates a backend's CURVE keys in `folder`, and for each client a folder `folder/for-NAME` to copy to it."""
+    """Create a backend's CURVE keys in `folder`, and for each client a folder `folder/for-NAME` to copy to it."""
     (folder / "clients").mkdir(parents=True, exist_ok=True, mode=0o700)
     zmq.auth.create_certificates(folder, "server")
     server = (folder / "server.key").read_text()
@@ -91,7 +90,7 @@ def create_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
 
 
 def read_server_keys(folder: Path) -> ServerKeys:
-    """Reads a backend's keys. Raises UsageError("no-keys")."""
+    """Read a backend's keys. Raise UsageError("no-keys")."""
     public, secret = _certificate(folder / "server.key_secret")
     if not any((folder / "clients").glob("*.key")):
         raise UsageError("no-keys", f"{folder / 'clients'} has no client's public key (NAME.key).")
@@ -99,7 +98,7 @@ def read_server_keys(folder: Path) -> ServerKeys:
 
 
 def read_client_keys(folder: Path) -> ClientKeys:
-    """Reads a client's keys. Raises UsageError("no-keys")."""
+    """Read a client's keys. Raise UsageError("no-keys")."""
     server, _ = _certificate(folder / "server.key", secret=False)
     public, secret = _certificate(folder / "client.key_secret")
     return ClientKeys(server, secret, public)
@@ -113,12 +112,3 @@ def _certificate(path: Path, secret: bool = True) -> tuple[bytes, bytes]:
     if secret and private is None:
         raise UsageError("no-keys", f"{path} has no secret key.")
     return public, private or b""
-
-
-def curve_refused(endpoint: str) -> ProtocolError:
-    """Makes the error for a backend that refuses the CURVE handshake."""
-    return ProtocolError(
-        "wrong-keys",
-        f"The backend at {endpoint} does not accept this client's CURVE keys.",
-        "Copy the client's public key into the backend's folder of clients, and its server.key here.",
-    )

@@ -15,12 +15,12 @@ VARIABLE = "TRACKSHADE_RELAY"  # set to 1 by a parent that reads these lines and
 
 
 def format_line(message: Mapping[str, Any]) -> str:
-    """Formats a message as one line, without the line break."""
+    """Format a message as one line, without the line break."""
     return PREFIX + json.dumps(message, allow_nan=False)
 
 
 def parse_line(text: str) -> dict[str, Any] | None:
-    """Parses a line; None if it is not a message."""
+    """Parse a line; None if it is not a message."""
     if not text.startswith(PREFIX):
         return None
     try:

@@ -13,6 +13,7 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 IN_USE = "in-use"  # folder in an environment created by Set Up: the locks of the processes that run in it
@@ -37,7 +38,7 @@ class FileLock:
             raise
 
     def release(self) -> None:
-        """Releases the lock; the file stays."""
+        """Release the lock; the file stays."""
         os.close(self._file)
 
 
@@ -56,6 +57,27 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def wait_for_lock(path: Path, until: float, pause: float = 0.05) -> FileLock:
+    """Take a lock as soon as its holder releases it.
+
+    Args:
+        path: The lock's file.
+        until: Time after which to give up, monotonic seconds.
+        pause: Seconds between two attempts.
+
+    Raises:
+        BlockingIOError: Another process still holds it.
+        OSError: The file cannot be created.
+    """
+    while True:
+        try:
+            return FileLock(path)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(pause)
+
+
 class OwnerLock:
     """Makes this process an owner of `folder` until `release` or the end of the process.
 
@@ -68,19 +90,13 @@ class OwnerLock:
         self._path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
         limit = time.monotonic() + _MAX_WAIT
         while True:
-            try:
-                self._lock: FileLock | None = FileLock(self._path)
-            except BlockingIOError:  # another process checks whether it is held
-                if time.monotonic() > limit:
-                    raise
-                time.sleep(0.01)
-                continue
+            self._lock: FileLock | None = wait_for_lock(self._path, limit, 0.01)
             if self._path.exists():  # otherwise it was removed as stale just before it was locked
                 return
             self._lock.release()
 
     def release(self) -> None:
-        """Gives up ownership. Calling it again does nothing."""
+        """Give up ownership. Calling it again does nothing."""
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
@@ -89,7 +105,7 @@ class OwnerLock:
 
 
 def count_owners(folder: Path) -> int:
-    """Returns how many owners the folder has now."""
+    """Return how many owners the folder has now."""
     return sum(_is_held(path) for path in folder.glob(f"*{_SUFFIX}"))
 
 
@@ -109,16 +125,15 @@ def _is_held(path: Path) -> bool:
     return False
 
 
-def lock_environment() -> OwnerLock | None:
-    """Locks the Python environment of this process, so that Set Up does not remove it meanwhile.
-
-    Returns:
-        The lock; None if Set Up did not create the environment, or it is read-only and so nobody can remove it.
-    """
-    folder = Path(sys.prefix) / IN_USE
-    if not folder.is_dir():
-        return None
+@contextlib.contextmanager
+def locked_environment() -> Iterator[None]:
+    """Lock the Python environment of this process in the block, so that Set Up does not remove it meanwhile."""
+    folder, lock = Path(sys.prefix) / IN_USE, None
+    if folder.is_dir():  # otherwise Set Up did not create it
+        with contextlib.suppress(OSError):  # it is read-only, so nobody can remove it
+            lock = OwnerLock(folder)
     try:
-        return OwnerLock(folder)
-    except OSError:
-        return None
+        yield
+    finally:
+        if lock is not None:
+            lock.release()

@@ -22,6 +22,12 @@ from trackshade.ipc.protocol import DIGEST_BYTES
 Buffer = bytes | memoryview
 
 
+def _require(is_valid: object, code: str, fault: str) -> None:
+    """Raise ProtocolError unless the condition holds."""
+    if not is_valid:
+        raise ProtocolError(code, f"A message {fault}.")
+
+
 @dataclass(frozen=True)
 class BufferEntry:
     """The header's description of a raw buffer: numpy dtype string, shape, BLAKE2b digest of its bytes."""
@@ -37,7 +43,7 @@ class BufferEntry:
 
     @staticmethod
     def of_bytes(nbytes: int, digest: bytes) -> BufferEntry:
-        """Describes a buffer of plain bytes."""
+        """Describe a buffer of plain bytes."""
         return BufferEntry("|u1", (nbytes,), digest)
 
 
@@ -54,18 +60,18 @@ class Message:
 
 
 def with_buffers(kind: str, number: int, body: Mapping[str, Any], *buffers: bytes) -> Message:
-    """Makes a message with buffers of plain bytes."""
+    """Make a message with buffers of plain bytes."""
     entries = tuple(BufferEntry.of_bytes(len(data), digest_of(data)) for data in buffers)
     return Message(kind, number, body, entries, buffers)
 
 
 def error_reply(number: int, error: TrackshadeError) -> Message:
-    """Makes the error reply to the request with this id."""
+    """Make the error reply to the request with this id."""
     return Message("error", number, error.to_dict())
 
 
 def encode(message: Message) -> list[Buffer]:
-    """Returns the frames of a message; buffers are passed on without a copy."""
+    """Return the frames of a message; buffers are passed on without a copy."""
     header: dict[str, Any] = {"v": message.v, "type": message.type, "id": message.id, "body": message.body}
     if message.entries:
         header["buffers"] = [{"dtype": e.dtype, "shape": e.shape, "digest": e.digest} for e in message.entries]
@@ -73,14 +79,14 @@ def encode(message: Message) -> list[Buffer]:
 
 
 def pack(value: Mapping[str, Any]) -> bytes:
-    """Encodes a map as msgpack."""
+    """Encode a map as msgpack."""
     packed = msgpack.packb(value, use_bin_type=True)
     assert packed is not None  # only a stream of its own returns None
     return packed
 
 
 def decode(frames: Sequence[Buffer]) -> Message:
-    """Decodes frames, the header first.
+    """Decode frames, the header first.
 
     `hello` and `error` are decoded in every protocol version; `v` is the sender's.
 
@@ -89,23 +95,20 @@ def decode(frames: Sequence[Buffer]) -> Message:
     """
     header = _header(frames)
     version, kind, number = header["v"], header["type"], header["id"]
-    if version != protocol.PROTOCOL and kind not in ("hello", "error"):
-        raise _malformed("version-mismatch", f"has protocol version {version}, not {protocol.PROTOCOL}")
+    is_understood = version == protocol.PROTOCOL or kind in ("hello", "error")
+    _require(is_understood, "version-mismatch", f"has protocol version {version}, not {protocol.PROTOCOL}")
     entries = _entries(header.get("buffers", []))
     buffers = tuple(frames[1:])
-    if len(entries) != len(buffers):
-        raise _malformed("malformed-message", f"describes {len(entries)} buffers and has {len(buffers)}")
+    fault = f"describes {len(entries)} buffers and has {len(buffers)}"
+    _require(len(entries) == len(buffers), "malformed-message", fault)
     for position, (entry, buffer) in enumerate(zip(entries, buffers, strict=True)):
-        if entry.nbytes != len(buffer):
-            raise _malformed(
-                "malformed-message",
-                f"says that buffer {position} has {entry.nbytes} bytes, but it has {len(buffer)}",
-            )
+        fault = f"says that buffer {position} has {entry.nbytes} bytes, but it has {len(buffer)}"
+        _require(entry.nbytes == len(buffer), "malformed-message", fault)
     return Message(kind, number, header["body"], entries, buffers, version)
 
 
 def request_id(frames: Sequence[Buffer]) -> int:
-    """Returns the id for an error reply to invalid frames: 0 if none can be read."""
+    """Return the id for an error reply to invalid frames: 0 if none can be read."""
     try:
         header = msgpack.unpackb(frames[0], raw=False, strict_map_key=True)
     except (IndexError, ValueError, RecursionError, msgpack.UnpackException):
@@ -115,49 +118,40 @@ def request_id(frames: Sequence[Buffer]) -> int:
 
 
 def _header(frames: Sequence[Buffer]) -> dict[str, Any]:
-    if not frames:
-        raise _malformed("malformed-message", "is empty")
-    if len(frames) - 1 > protocol.MAX_BUFFERS:
-        raise _malformed("oversized-message", f"has more than {protocol.MAX_BUFFERS} buffers")
-    if len(frames[0]) > protocol.MAX_HEADER_BYTES:
-        raise _malformed("oversized-message", f"has a header of {len(frames[0])} bytes")
-    if any(len(frame) > protocol.MAX_BUFFER_BYTES for frame in frames[1:]):
-        raise _malformed("oversized-message", f"has a buffer of more than {protocol.MAX_BUFFER_BYTES} bytes")
-    if sum(map(len, frames)) > protocol.MAX_MESSAGE_BYTES:
-        raise _malformed("oversized-message", f"has more than {protocol.MAX_MESSAGE_BYTES} bytes")
+    _require(frames, "malformed-message", "is empty")
+    (header_size, *sizes), most, large = map(len, frames), protocol.MAX_BUFFERS, protocol.MAX_BUFFER_BYTES
+    _require(len(sizes) <= most, "oversized-message", f"has more than {most} buffers")
+    _require(header_size <= protocol.MAX_HEADER_BYTES, "oversized-message", f"has a header of {header_size} bytes")
+    _require(max(sizes, default=0) <= large, "oversized-message", f"has a buffer of more than {large} bytes")
+    is_short = header_size + sum(sizes) <= protocol.MAX_MESSAGE_BYTES
+    _require(is_short, "oversized-message", f"has more than {protocol.MAX_MESSAGE_BYTES} bytes")
     try:
         header = msgpack.unpackb(frames[0], raw=False, strict_map_key=True)
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
-        raise _malformed("malformed-message", "has a header that is not msgpack") from error
-    if not isinstance(header, dict) or not set(header) >= {"v", "type", "id", "body"}:
-        raise _malformed("malformed-message", "has a header without v, type, id and body")
-    if not protocol.is_count(header["id"]):
-        raise _malformed("malformed-message", "has an id that is not a number from 0 on")
-    if not isinstance(header["v"], int) or not isinstance(header["type"], str) or len(header["type"]) > 64:
-        raise _malformed("malformed-message", "has a version or type of the wrong kind")
-    if not isinstance(header["body"], dict):
-        raise _malformed("malformed-message", "has a body that is not a map")
+        raise ProtocolError("malformed-message", "A message has a header that is not msgpack.") from error
+    has_all = isinstance(header, dict) and set(header) >= {"v", "type", "id", "body"}
+    _require(has_all, "malformed-message", "has a header without v, type, id and body")
+    _require(protocol.is_count(header["id"]), "malformed-message", "has an id that is not a number from 0 on")
+    is_typed = isinstance(header["v"], int) and isinstance(header["type"], str) and len(header["type"]) <= 64
+    _require(is_typed, "malformed-message", "has a version or type of the wrong kind")
+    _require(isinstance(header["body"], dict), "malformed-message", "has a body that is not a map")
     unknown = set(header) - {"v", "type", "id", "body", "buffers"}
     if unknown and header["v"] == protocol.PROTOCOL:
-        raise _malformed("malformed-message", f"has an unknown header entry {min(unknown)[:64]!r}")
+        raise ProtocolError("malformed-message", f"A message has an unknown header entry {min(unknown)[:64]!r}.")
     return header
 
 
 def _entries(found: Any) -> tuple[BufferEntry, ...]:
-    if not isinstance(found, list) or len(found) > protocol.MAX_BUFFERS:
-        raise _malformed("malformed-message", "has buffers that are not a short list")
+    is_short = isinstance(found, list) and len(found) <= protocol.MAX_BUFFERS
+    _require(is_short, "malformed-message", "has buffers that are not a short list")
     entries = []
     for item in found:
-        if not isinstance(item, dict) or set(item) != {"dtype", "shape", "digest"}:
-            raise _malformed("malformed-message", "has a buffer not described by dtype, shape, digest")
+        is_described = isinstance(item, dict) and set(item) == {"dtype", "shape", "digest"}
+        _require(is_described, "malformed-message", "has a buffer not described by dtype, shape, digest")
         dtype, shape, digest = item["dtype"], item["shape"], item["digest"]
-        if not protocol.is_array_type(dtype, shape):
-            raise _malformed("malformed-message", "has a buffer of a dtype or shape that is not allowed")
-        if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
-            raise _malformed("malformed-message", f"has a digest that is not {DIGEST_BYTES} bytes")
+        is_allowed = protocol.is_array_type(dtype, shape)
+        _require(is_allowed, "malformed-message", "has a buffer of a dtype or shape that is not allowed")
+        is_digest = isinstance(digest, bytes) and len(digest) == DIGEST_BYTES
+        _require(is_digest, "malformed-message", f"has a digest that is not {DIGEST_BYTES} bytes")
         entries.append(BufferEntry(dtype, tuple(shape), digest))
     return tuple(entries)
-
-
-def _malformed(code: str, what: str) -> ProtocolError:
-    return ProtocolError(code, f"A message {what}.")

@@ -43,11 +43,7 @@ _DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
 
 
 def check_protocol(client: int, backend: int, *, client_package: str, backend_package: str) -> None:
-    """Checks that both sides have the same protocol version.
-
-    Raises:
-        ProtocolError: "version-mismatch", with the side to update.
-    """
+    """Raise ProtocolError("version-mismatch"), with the side to update, unless both have the same version."""
     if client == backend:
         return
     side = "the add-on or command that connects" if client < backend else "the backend"
@@ -60,12 +56,12 @@ def check_protocol(client: int, backend: int, *, client_package: str, backend_pa
 
 
 def is_count(value: Any) -> TypeGuard[int]:
-    """Returns whether the value is an integer (not a bool) from 0 that fits 63 bits."""
+    """Return whether the value is an integer (not a bool) from 0 that fits 63 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
 
 
 def is_array_type(dtype: Any, shape: Any) -> bool:
-    """Returns whether the values are the numpy dtype string and shape of an array that may be sent."""
+    """Return whether the values are the numpy dtype string and shape of an array that may be sent."""
     return (
         isinstance(dtype, str)
         and dtype in DTYPES
@@ -75,20 +71,21 @@ def is_array_type(dtype: Any, shape: Any) -> bool:
     )
 
 
-def is_job_id(value: str) -> bool:
-    """Returns whether the value may be a job id: letters, digits, `-` and `_`, at most 64.
+def is_list_of_digests(value: Any) -> bool:
+    """Return whether the value is a list of chunk digests."""
+    return isinstance(value, list) and all(isinstance(v, bytes) and len(v) == DIGEST_BYTES for v in value)
 
-    A job id also names a folder, so reserved names of Windows are refused.
-    """
+
+def is_job_id(value: str) -> bool:
+    """Return whether the value may be a job id and the name of a folder: at most 64 letters, digits, `-` and `_`."""
     return _JOB_ID.fullmatch(value) is not None and _DEVICE_NAME.fullmatch(value) is None
 
 
 def is_file_name(value: str) -> bool:
-    """Returns whether the value is a plain relative path such as `frames/0001.png` on every system."""
+    """Return whether the value is a plain relative path such as `frames/0001.png` on every system."""
     parts = value.split("/")
     return len(parts) <= 4 and all(
-        _PATH_PART.fullmatch(part) is not None and _DEVICE_NAME.fullmatch(part) is None and not part.endswith(".")
-        for part in parts
+        _PATH_PART.fullmatch(part) and not _DEVICE_NAME.fullmatch(part) and not part.endswith(".") for part in parts
     )
 
 
@@ -97,7 +94,7 @@ def is_file_name(value: str) -> bool:
 
 
 def require(body: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """Returns the field `name`, which must have the type `kind`."""
+    """Return the field `name`, which must have the type `kind`."""
     value = body.get(name)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ProtocolError("malformed-message", f"A message lacks {name!r}, or it is not of type {kind.__name__}.")
@@ -105,7 +102,7 @@ def require(body: Mapping[str, Any], name: str, kind: type[T]) -> T:
 
 
 def require_count(body: Mapping[str, Any], name: str) -> int:
-    """Returns an integer from 0 that fits 63 bits."""
+    """Return an integer from 0 that fits 63 bits."""
     value = require(body, name, int)
     if not is_count(value):
         raise ProtocolError("malformed-message", f"A message's {name!r} is out of range.")
@@ -113,7 +110,7 @@ def require_count(body: Mapping[str, Any], name: str) -> int:
 
 
 def require_job_id(body: Mapping[str, Any], name: str = "job") -> str:
-    """Returns a job id; see `is_job_id`."""
+    """Return a job id; see `is_job_id`."""
     value = require(body, name, str)
     if not is_job_id(value):
         raise ProtocolError("malformed-message", f"A message's {name!r} is not a job id.")
@@ -121,15 +118,15 @@ def require_job_id(body: Mapping[str, Any], name: str = "job") -> str:
 
 
 def require_digests(body: Mapping[str, Any], name: str = "digests") -> list[bytes]:
-    """Returns a list of chunk digests."""
+    """Return a list of chunk digests."""
     values = require(body, name, list)
-    if not all(isinstance(v, bytes) and len(v) == DIGEST_BYTES for v in values):
+    if not is_list_of_digests(values):
         raise ProtocolError("malformed-message", f"A message's {name!r} are not digests of {DIGEST_BYTES} bytes.")
     return values
 
 
 def require_file_name(body: Mapping[str, Any], name: str = "name") -> str:
-    """Returns a result file's name. Raises ProtocolError("unsafe-name") for one that could leave the folder."""
+    """Return a result file's name. Raise ProtocolError("unsafe-name") for one that could leave the folder."""
     value = require(body, name, str)
     if not is_file_name(value):
         raise ProtocolError("unsafe-name", f"{value[:100]!r} is not the name of a result file.")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 
@@ -16,31 +17,26 @@ class SelfPipe:
         self._is_set = False
 
     def fileno(self) -> int:
-        """Returns the file descriptor to poll for reading."""
+        """Return the file descriptor to poll for reading."""
         return self._reader.fileno()
 
     def set(self) -> None:
-        """Ends the poll."""
+        """End the poll."""
         if self._is_set:  # the reader has not cleared it yet, and will see what there is now as well
             return
         self._is_set = True
-        try:
+        with contextlib.suppress(OSError):  # full of earlier calls, which end the poll as well, or closed
             self._writer.send(b"\0")
-        except BlockingIOError:
-            return  # full of earlier calls, which end the poll as well
-        except OSError:
-            return  # closed: nobody polls any more
 
     def clear(self) -> None:
-        """Resets it. Call it before looking for work, because work that comes later sets it again."""
+        """Reset it. Call it before looking for work, because work that comes later sets it again."""
         try:
-            self._reader.recv(4096)
-        except BlockingIOError:
-            return
+            with contextlib.suppress(BlockingIOError):
+                self._reader.recv(4096)
         finally:
             self._is_set = False
 
     def close(self) -> None:
-        """Closes both sockets."""
+        """Close both sockets."""
         self._reader.close()
         self._writer.close()

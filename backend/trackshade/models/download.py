@@ -97,9 +97,9 @@ class Listing:
         return sum(file.size for file in self.files)
 
 
-def licence_text(spec: ModelSpec) -> str:
-    """Return what to show before fetching: the licence's name and address, and where the weights come from."""
-    terms = f"{spec.title}: {spec.licence}. Read it at {spec.licence_url}."
+def license_text(spec: ModelSpec) -> str:
+    """Return what to show before fetching: the license's name and address, and where the weights come from."""
+    terms = f"{spec.title}: {spec.license}. Read it at {spec.license_url}."
     return f"{terms} Weights: {spec.repo}, fetched by you from the Hugging Face hub."
 
 
@@ -177,8 +177,8 @@ def fetch(
         "name": spec.name,
         "repo": spec.repo,
         "commit": listing.commit,
-        "licence": spec.licence,
-        "licence_url": spec.licence_url,
+        "licence": spec.license,
+        "licence_url": spec.license_url,
         "files": [asdict(file) for file in listing.files],
     }
     folders.write_json(part / MANIFEST, manifest)

@@ -6,23 +6,20 @@ from __future__ import annotations
 import sys
 
 from trackshade.core.errors import TrackshadeError
-from trackshade.ipc.locks import lock_environment
+from trackshade.ipc.locks import locked_environment
 from trackshade.server.options import parse_options
 from trackshade.server.serve import log_to_stderr, serve
 
 
 def main() -> int:
-    """Serves as the command line says; returns the exit code."""
+    """Serve as the command line says; return the exit code."""
     log_to_stderr()
-    lock = lock_environment()
     try:
-        serve(parse_options(sys.argv[1:]))
+        with locked_environment():
+            serve(parse_options(sys.argv[1:]))
     except TrackshadeError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    finally:
-        if lock is not None:
-            lock.release()
     return 0
 
 

@@ -58,7 +58,7 @@ class Broker:
         self._clean()
 
     def run(self) -> None:
-        """Serves until `stop` is set or nobody has needed the backend for `idle_exit` seconds."""
+        """Serve until `stop` is set or nobody has needed the backend for `idle_exit` seconds."""
         poller = zmq.Poller()
         for source in (self._clients.socket, self._worker_socket.socket, self._wake):
             poller.register(source, zmq.POLLIN)
@@ -76,7 +76,7 @@ class Broker:
             self._scheduler.run_queued()
 
     def close(self) -> None:
-        """Ends the workers in an orderly way; their jobs are queued for the next start."""
+        """End the workers in an orderly way; their jobs are queued for the next start."""
         self._scheduler.close()
 
     def _check(self) -> None:

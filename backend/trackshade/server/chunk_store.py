@@ -7,12 +7,13 @@ Jobs read verified chunks only. There is no index of the files that could disagr
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class ChunkStore:
             (folder / f"{first:02x}").mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: bytes) -> Path:
-        """Returns the path of a verified chunk."""
+        """Return the path of a verified chunk."""
         return Path(self._name(digest))
 
     def _name(self, digest: bytes) -> str:
@@ -41,7 +42,7 @@ class ChunkStore:
         return f"{self._prefix}{name[:2]}/{name}"
 
     def size(self, digest: bytes) -> int | None:
-        """Returns the number of bytes of a stored chunk, verified or not; None if it is not stored."""
+        """Return the number of bytes of a stored chunk, verified or not; None if it is not stored."""
         path = self._name(digest)
         for candidate in (path + ".new", path):  # in this order, as the verifier may be renaming it
             try:
@@ -51,7 +52,7 @@ class ChunkStore:
         return None
 
     def missing(self, digests: Iterable[bytes]) -> list[bytes]:
-        """Returns the digests that are not stored. The age of the others starts again, so that they are kept."""
+        """Return the digests that are not stored. The age of the others starts again, so that they are kept."""
         absent = []
         for digest in digests:
             path = self._name(digest)
@@ -64,7 +65,7 @@ class ChunkStore:
         return absent
 
     def write(self, digest: bytes, data: bytes | memoryview) -> None:
-        """Stores a chunk that has yet to be verified, whole or not at all.
+        """Store a chunk that has yet to be verified, whole or not at all.
 
         Raises:
             OutputError: The store cannot be written.
@@ -72,18 +73,15 @@ class ChunkStore:
         path = self._name(digest)
         temporary = f"{path}.tmp"
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-            try:
-                _write_all(file, data)
-            finally:
-                os.close(file)
+            with open(temporary, "wb", opener=functools.partial(os.open, mode=0o600)) as file:
+                file.write(data)
             os.replace(temporary, path + ".new")
         except OSError as error:
             Path(temporary).unlink(missing_ok=True)
             raise storage_error(error, self.folder) from error
 
     def verify(self, digest: bytes) -> bool:
-        """Gives a new chunk its final name or, if its digest is wrong, deletes it; returns whether it is stored."""
+        """Give a new chunk its final name or, if its digest is wrong, delete it; return whether it is stored."""
         path = self._name(digest)
         try:
             with open(path + ".new", "rb", buffering=0) as file:
@@ -97,7 +95,7 @@ class ChunkStore:
         return intact or os.path.exists(path)
 
     def unverified(self) -> Iterator[bytes]:
-        """Yields the unverified chunks after a restart; deletes what was not completely written."""
+        """Yield the unverified chunks after a restart; delete what was not completely written."""
         for path in self.folder.glob("??/*.*"):
             if path.suffix == ".new" and len(path.stem) == 64:
                 yield bytes.fromhex(path.stem)
@@ -105,7 +103,7 @@ class ChunkStore:
                 path.unlink(missing_ok=True)
 
     def clean(self, older_than: float, needed: Collection[bytes]) -> int:
-        """Deletes chunks that are not needed and older than `older_than` seconds; returns how many."""
+        """Delete chunks that are not needed and older than `older_than` seconds; return how many."""
         limit, count = time.time() - older_than, 0
         names = {digest.hex() for digest in needed}
         for path in self.folder.glob("??/*"):
@@ -118,7 +116,7 @@ class ChunkStore:
         return count
 
     def arrays(self, manifest: Manifest) -> list[np.ndarray]:
-        """Reads a manifest's arrays, read-only. Raises JobError("missing-chunk")."""
+        """Read a manifest's arrays, read-only. Raise JobError("missing-chunk")."""
         packed = self.array(manifest.packed) if manifest.packed else np.empty(0, np.uint8)
         found = []
         for entry in manifest.arrays:
@@ -130,7 +128,7 @@ class ChunkStore:
         return found
 
     def array(self, entry: ArrayEntry) -> np.ndarray:
-        """Reads an array, read-only: a single chunk is mapped, several are read one after the other.
+        """Read an array, read-only: a single chunk is mapped, several are read one after the other.
 
         Raises:
             JobError: "missing-chunk".
@@ -153,14 +151,6 @@ class ChunkStore:
         return whole
 
 
-@dataclass(frozen=True)
-class VerifiedChunk:
-    """A chunk got its final name (`is_intact`), or was deleted because its bytes do not have that digest."""
-
-    digest: bytes
-    is_intact: bool
-
-
 class ChunkVerifier:
     """Verifies chunks in a thread of its own: between uploads, or at once for a waiting job.
 
@@ -176,7 +166,7 @@ class ChunkVerifier:
         self.pending: dict[bytes, bool] = dict.fromkeys(chunks.unverified(), False)
         self._added = 0.0  # when the last chunk was added
         self._chunks = chunks
-        self._results: queue.SimpleQueue[VerifiedChunk] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[bytes, bool]] = queue.SimpleQueue()
         self._wake = wake
         self._work: queue.SimpleQueue[Sequence[bytes] | None] = queue.SimpleQueue()  # None ends the thread
         self._closing = False
@@ -185,34 +175,32 @@ class ChunkVerifier:
         self.verify_pending()
 
     def add(self, digest: bytes) -> None:
-        """Adds a chunk, which is verified after a pause in the uploads or when `verify_pending` is called."""
+        """Add a chunk, which is verified after a pause in the uploads or when `verify_pending` is called."""
         self.pending[digest] = False
         self._added = time.monotonic()
 
     def verify_pending(self) -> None:
-        """Requests verification of all pending chunks."""
+        """Request verification of all pending chunks."""
         digests = [digest for digest, is_requested in self.pending.items() if not is_requested]
         if digests:
             self.pending.update(dict.fromkeys(digests, True))
             self._work.put(digests)
 
     def verify_in_pause(self) -> None:
-        """Requests verification of all pending chunks if none was added for a while."""
+        """Request verification of all pending chunks if none was added for a while."""
         if time.monotonic() - self._added > VERIFY_AFTER:
             self.verify_pending()
 
-    def take_results(self) -> list[VerifiedChunk]:
-        """Returns the chunks verified since the last call, which are no longer pending."""
-        results = []
-        while True:
-            try:
-                results.append(self._results.get_nowait())
-            except queue.Empty:
-                return results
-            self.pending.pop(results[-1].digest, None)
+    def take_results(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield the chunks verified since the last call: the digest, and whether the bytes have it."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                digest, is_intact = self._results.get_nowait()
+                self.pending.pop(digest, None)
+                yield digest, is_intact
 
     def close(self) -> None:
-        """Ends the thread; the remaining chunks are verified after the next start."""
+        """End the thread; the remaining chunks are verified after the next start."""
         self._closing = True
         self._work.put(None)
         self._thread.join()
@@ -222,27 +210,18 @@ class ChunkVerifier:
             for digest in digests:
                 if self._closing:
                     return
-                self._results.put(VerifiedChunk(digest, self._verify(digest)))
+                try:
+                    is_intact = self._chunks.verify(digest)
+                except OSError:
+                    is_intact = False  # the client sends an unreadable chunk again
+                self._results.put((digest, is_intact))
                 self._wake()
-
-    def _verify(self, digest: bytes) -> bool:
-        try:
-            return self._chunks.verify(digest)
-        except OSError:
-            return False  # the client sends an unreadable chunk again
 
 
 def storage_error(error: OSError, folder: Path) -> OutputError:
-    """Makes the error for a store that cannot be written."""
-    reason = error.strerror or str(error)
+    """Make the error for a store that cannot be written."""
     return OutputError(
         "store-unwritable",
-        f"The backend cannot write to its job store {folder}: {reason}.",
+        f"The backend cannot write to its job store {folder}: {error.strerror or error}.",
         "Free some space there, or start the backend with another store folder.",
     )
-
-
-def _write_all(file: int, data: bytes | memoryview) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]

@@ -34,6 +34,7 @@ MAX_RESTARTS = 5
 """A job that ran each time the backend was killed, more often than this, fails: it may be the cause."""
 
 _JOB_COLUMNS = "id, created, state, settings, deaths, restarts, cancel"
+_EVENT_COLUMNS = "job, seq, time, body, preview"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
     position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, created REAL NOT NULL,
@@ -49,44 +50,26 @@ CREATE TABLE IF NOT EXISTS events (
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A row of the job table.
+    """A row of the job table."""
 
-    Attributes:
-        id: Job id, chosen by the client.
-        created: Seconds since 1970.
-        state: One of the states in `trackshade.ipc.protocol`.
-        settings: As `ShadeSettings.to_dict`.
-        deaths: How many workers died while they ran it.
-        restarts: How many brokers were killed while it ran.
-        cancel: Whether a client has cancelled it.
-    """
-
-    id: str
-    created: float
-    state: str
-    settings: Mapping[str, Any]
-    deaths: int
-    restarts: int
-    cancel: bool
+    id: str  # chosen by the client
+    created: float  # seconds since 1970
+    state: str  # one of the states in `trackshade.ipc.protocol`
+    settings: Mapping[str, Any]  # as `ShadeSettings.to_dict`
+    deaths: int  # workers that died while they ran it
+    restarts: int  # brokers that were killed while it ran
+    cancel: bool  # whether a client has cancelled it
 
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """A row of the event table.
+    """A row of the event table."""
 
-    Attributes:
-        job: Job id.
-        seq: Number of the event within the job, from 1.
-        time: Seconds since 1970.
-        body: State and details.
-        preview: Bytes of a small image, or None.
-    """
-
-    job: str
-    seq: int
-    time: float
-    body: Mapping[str, Any]
-    preview: bytes | None = None
+    job: str  # job id
+    seq: int  # number of the event within the job, from 1
+    time: float  # seconds since 1970
+    body: Mapping[str, Any]  # state and details
+    preview: bytes | None = None  # bytes of a small image
 
 
 class JobStore:
@@ -103,11 +86,8 @@ class JobStore:
                 (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = FileLock(folder / "lock")
         except BlockingIOError as error:
-            raise OutputError(
-                "store-in-use",
-                f"Another backend is using the job store {folder}.",
-                "Connect to that backend, end it, or choose another store folder.",
-            ) from error
+            fix = "Connect to that backend, end it, or choose another store folder."
+            raise OutputError("store-in-use", f"Another backend is using the job store {folder}.", fix) from error
         except OSError as error:
             raise storage_error(error, folder) from error
         try:
@@ -119,15 +99,16 @@ class JobStore:
             raise storage_error(error, folder) from error
         except sqlite3.Error as error:
             self._lock.release()
-            raise _damaged_error(folder, error) from error
+            fix = "Move that folder away, or start the backend with another store folder."
+            raise OutputError("store-damaged", f"The job list in {folder} cannot be read: {error}.", fix) from error
 
     def close(self) -> None:
-        """Closes the database and releases the lock."""
+        """Close the database and release the lock."""
         self._database.close()
         self._lock.release()
 
     def add(self, job: str, manifest: Manifest, settings: Mapping[str, Any]) -> tuple[StoredJob, bool]:
-        """Adds a job, or finds the same one.
+        """Add a job, or find the same one.
 
         Returns:
             The job, and whether it is new.
@@ -138,10 +119,10 @@ class JobStore:
         """
         packed = (pack(dict(settings)), pack(manifest.to_dict()))
         digest = digest_of(b"".join(packed))
-        row = self._one("SELECT digest FROM jobs WHERE id = ?", job)
+        row = self._database.execute("SELECT digest FROM jobs WHERE id = ?", (job,)).fetchone()
+        if row is not None and row[0] != digest:
+            raise ProtocolError("job-exists", f"There is another job with the id {job}.", "Take a new id.")
         if row is not None:
-            if row[0] != digest:
-                raise ProtocolError("job-exists", f"There is another job with the id {job}.", "Take a new id.")
             return self.job(job), False
         with self._writing():
             self._database.execute(
@@ -152,74 +133,64 @@ class JobStore:
         return self.job(job), True
 
     def job(self, job: str) -> StoredJob:
-        """Returns a job. Raises ProtocolError("unknown-job")."""
-        row = self._one(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", job)
-        if row is None:
-            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
-        return _job(row)
+        """Return a job. Raise ProtocolError("unknown-job")."""
+        return _job(self._row_of(job, f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?"))
 
     def jobs(self, wanted: tuple[str, ...] | None = None) -> list[StoredJob]:
-        """Returns all jobs, or those in one of these states, oldest first."""
+        """Return all jobs, or those in one of these states, oldest first."""
         where = "" if wanted is None else f"WHERE state IN ({','.join('?' * len(wanted))})"
         rows = self._database.execute(f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY position", wanted or ())
         return [_job(row) for row in rows]
 
     def request(self, job: str) -> tuple[Manifest, dict[str, Any]]:
-        """Returns a job's manifest and settings."""
-        row = self._one("SELECT manifest, settings FROM jobs WHERE id = ?", job)
-        if row is None:
-            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
-        return Manifest.from_dict(msgpack.unpackb(row[0])), msgpack.unpackb(row[1])
+        """Return a job's manifest and settings."""
+        manifest, settings = map(msgpack.unpackb, self._row_of(job, "SELECT manifest, settings FROM jobs WHERE id = ?"))
+        return Manifest.from_dict(manifest), settings
 
     def record_event(self, job: str, body: Mapping[str, Any], preview: bytes | None = None) -> StoredEvent:
-        """Stores an event, whose `state`, if it has one, becomes the job's; returns it with its number."""
+        """Store an event, whose `state`, if it has one, becomes the job's; return it with its number."""
         with self._writing():
             if "state" in body:
                 self._database.execute("UPDATE jobs SET state = ? WHERE id = ?", (body["state"], job))
             return self._add_event(job, body, preview)
 
     def mark_cancel(self, job: str) -> None:
-        """Stores that a client has cancelled a job, also for after a restart."""
+        """Store that a client has cancelled a job, also for after a restart."""
         with self._writing():
             self._database.execute("UPDATE jobs SET cancel = 1 WHERE id = ?", (job,))
 
     def count_death(self, job: str) -> int:
-        """Counts a worker that died while it ran a job; returns how many there were."""
+        """Count a worker that died while it ran a job; return how many there were."""
         with self._writing():
             self._database.execute("UPDATE jobs SET deaths = deaths + 1 WHERE id = ?", (job,))
         return self.job(job).deaths
 
     def events(self, job: str, since: int) -> list[StoredEvent]:
-        """Returns the events numbered above `since`. Raises ProtocolError("unknown-job")."""
+        """Return the events numbered above `since`. Raise ProtocolError("unknown-job")."""
         self.job(job)
-        rows = self._database.execute(
-            "SELECT job, seq, time, body, preview FROM events WHERE job = ? AND seq > ? ORDER BY seq",
-            (job, since),
-        )
-        return [StoredEvent(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4]) for row in rows]
+        query = f"SELECT {_EVENT_COLUMNS} FROM events WHERE job = ? AND seq > ? ORDER BY seq"
+        return [_event(row) for row in self._database.execute(query, (job, since))]
 
     def last_event(self, job: str) -> StoredEvent:
-        """Returns the latest event of a job."""
-        row = self._one("SELECT job, seq, time, body, preview FROM events WHERE job = ? ORDER BY seq DESC LIMIT 1", job)
-        if row is None:
-            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
-        return StoredEvent(row[0], row[1], row[2], msgpack.unpackb(row[3]), None)
+        """Return the latest event of a job."""
+        query = f"SELECT {_EVENT_COLUMNS} FROM events WHERE job = ? ORDER BY seq DESC LIMIT 1"
+        return _event(self._row_of(job, query))
 
     def result(self, job: str) -> Path:
-        """Returns the folder of a job's result, which exists only once it is complete."""
+        """Return the folder of a job's result, which exists only once it is complete."""
         return self.folder / "results" / job
 
     def partial(self, job: str) -> Path:
-        """Returns the path of a new folder for a worker to write; it is renamed to `result` when it is complete."""
+        """Return the path of a new folder for a worker to write; it is renamed to `result` when it is complete."""
         return self.folder / "results" / f".partial-{job}-{secrets.token_hex(4)}"
 
     def remove_partial(self, job: str) -> None:
-        """Deletes what a worker left behind."""
+        """Delete what a worker left behind."""
         for path in (self.folder / "results").glob(f".partial-{job}-*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def recover(self) -> None:
-        """Puts jobs that ran when the last broker ended in a state from which they continue."""
+        """Put jobs that ran when the last broker ended in a state from which they continue."""
         for path in (self.folder / "results").glob(".partial-*"):
             shutil.rmtree(path, ignore_errors=True)
         for job in self.jobs(ACTIVE_STATES):
@@ -228,14 +199,19 @@ class JobStore:
             elif job.cancel:
                 self.record_event(job.id, {"state": CANCELLED})
             elif job.restarts >= MAX_RESTARTS:
-                self.record_event(job.id, {"state": FAILED, "error": _gave_up_error().to_dict()})
+                error = JobError(
+                    "backend-killed",
+                    f"The backend was killed {MAX_RESTARTS + 1} times while it worked on this job.",
+                    "Try a smaller size, fewer frames or another model.",
+                )
+                self.record_event(job.id, {"state": FAILED, "error": error.to_dict()})
             else:
                 with self._writing():
                     self._database.execute("UPDATE jobs SET restarts = restarts + 1 WHERE id = ?", (job.id,))
                 self.record_event(job.id, {"state": QUEUED, "message": "The backend was restarted."})
 
     def clean(self, chunk_days: float, keep: int | None) -> None:
-        """Deletes all but the latest `keep` finished jobs, and chunks that were not used for `chunk_days`."""
+        """Delete all but the latest `keep` finished jobs, and chunks that were not used for `chunk_days`."""
         finished = self.jobs(FINAL_STATES)
         for job in finished[: max(0, len(finished) - keep)] if keep is not None else ():
             with self._writing():
@@ -248,20 +224,22 @@ class JobStore:
 
     def _add_event(self, job: str, body: Mapping[str, Any], preview: bytes | None) -> StoredEvent:
         now = time.time()
-        row = self._one("SELECT coalesce(max(seq), 0) + 1 FROM events WHERE job = ?", job)
-        seq = row[0] if row else 1
+        (seq,) = self._row_of(job, "SELECT coalesce(max(seq), 0) + 1 FROM events WHERE job = ?")
         self._database.execute(
             "INSERT INTO events (job, seq, time, body, preview) VALUES (?, ?, ?, ?, ?)",
             (job, seq, now, pack(dict(body)), preview),
         )
         return StoredEvent(job, seq, now, dict(body), preview)
 
-    def _one(self, query: str, *values: Any) -> tuple[Any, ...] | None:
-        return self._database.execute(query, values).fetchone()
+    def _row_of(self, job: str, query: str) -> tuple[Any, ...]:
+        row = self._database.execute(query, (job,)).fetchone()
+        if row is None:
+            raise ProtocolError("unknown-job", f"The backend has no job {job}.")
+        return row
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """A transaction; a full disk becomes an OutputError."""
+        """Run the block in a transaction; turn a full disk into an OutputError."""
         try:
             self._database.execute("BEGIN IMMEDIATE")
             yield
@@ -275,18 +253,19 @@ class JobStore:
 
 
 def event_body(event: StoredEvent) -> dict[str, Any]:
-    """Returns an event as it is sent. Its preview is sent as a buffer, in the order of the events that have one."""
-    return {
-        **event.body,
-        "job": event.job,
-        "seq": event.seq,
-        "time": event.time,
-        "preview": event.preview is not None,
-    }
+    """Return an event as it is sent. Its preview is sent as a buffer, in the order of the events that have one."""
+    more = {"job": event.job, "seq": event.seq, "time": event.time, "preview": event.preview is not None}
+    return {**event.body, **more}
 
 
 def _job(row: tuple[Any, ...]) -> StoredJob:
-    return StoredJob(row[0], row[1], row[2], msgpack.unpackb(row[3]), row[4], row[5], bool(row[6]))
+    name, created, state, settings, deaths, restarts, cancel = row
+    return StoredJob(name, created, state, msgpack.unpackb(settings), deaths, restarts, bool(cancel))
+
+
+def _event(row: tuple[Any, ...]) -> StoredEvent:
+    job, seq, moment, body, preview = row
+    return StoredEvent(job, seq, moment, msgpack.unpackb(body), preview)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -299,7 +278,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _read_or_create_token(path: Path) -> str:
-    """Reads or creates the token, which stays the same, so that clients find a restarted backend again."""
+    """Read or create the token, which stays the same, so that clients find a restarted backend again."""
     try:
         token = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
@@ -316,19 +295,3 @@ def _summary(result: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _gave_up_error() -> JobError:
-    return JobError(
-        "backend-killed",
-        f"The backend was killed {MAX_RESTARTS + 1} times while it worked on this job.",
-        "Try a smaller size, fewer frames or another model.",
-    )
-
-
-def _damaged_error(folder: Path, error: sqlite3.Error) -> OutputError:
-    return OutputError(
-        "store-damaged",
-        f"The job list in {folder} cannot be read: {error}.",
-        "Move that folder away, or start the backend with another store folder.",
-    )

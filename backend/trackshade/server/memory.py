@@ -32,7 +32,7 @@ class MemoryMonitor:
         self._busy = threading.Lock()
 
     def latest(self) -> dict[str, Any]:
-        """Returns what is known of "name", "free" and "total" (bytes); measures again if that is old."""
+        """Return what is known of "name", "free" and "total" (bytes); measure again if that is old."""
         if time.monotonic() - self._measured > MAX_AGE and self._busy.acquire(blocking=False):
             threading.Thread(target=self._measure, name="memory", daemon=True).start()
         return self._latest
@@ -46,7 +46,7 @@ class MemoryMonitor:
 
 
 def measure_memory(device: str) -> dict[str, Any]:
-    """Measures the memory of "cuda", "cuda:N", "cpu", "mps" or "auto"."""
+    """Measure the memory of "cuda", "cuda:N", "cpu", "mps" or "auto"."""
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cuda"):
         return measure_main_memory()
@@ -55,7 +55,9 @@ def measure_memory(device: str) -> dict[str, Any]:
         return {}  # nvidia-smi does not report parts of a GPU
     gpus = visible_gpus(query_gpus(), wanted)
     index = int(number or 0)
-    return gpus[index].to_dict() if index < len(gpus) else measure_main_memory()
+    if index >= len(gpus):
+        return measure_main_memory()
+    return {"name": gpus[index].name, "free": gpus[index].free, "total": gpus[index].total}
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,9 @@ class Gpu:
     free: int
     total: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields that are sent to clients."""
-        return {"name": self.name, "free": self.free, "total": self.total}
-
 
 def visible_gpus(gpus: list[Gpu], wanted: str | None) -> list[Gpu]:
-    """Selects GPUs as CUDA does.
+    """Select GPUs as CUDA does.
 
     Args:
         gpus: All GPUs, in the order of their bus.
@@ -94,7 +92,7 @@ def visible_gpus(gpus: list[Gpu], wanted: str | None) -> list[Gpu]:
 
 
 def query_gpus() -> list[Gpu]:
-    """Asks nvidia-smi for all GPUs, in the order of their bus; empty without it."""
+    """Ask nvidia-smi for all GPUs, in the order of their bus; empty without it."""
     tool = find_program("nvidia-smi")
     if tool is None:
         return []
@@ -110,7 +108,7 @@ def query_gpus() -> list[Gpu]:
 
 
 def measure_main_memory() -> dict[str, Any]:
-    """Measures the free and total main memory; empty without psutil."""
+    """Measure the free and total main memory; empty without psutil."""
     try:
         import psutil
     except ImportError:

@@ -13,35 +13,20 @@ from trackshade.config.options import SERVE, Option, parser_of
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Options of `serve`.
+    """Options of `serve`; see also `_OPTIONS` and `trackshade.config.options.SERVE`."""
 
-    Attributes:
-        endpoint: `ipc://PATH` or `tcp://HOST:PORT`; None for a socket of the store's own.
-        store: Folder of the job store; None for the per-user one (a private backend takes the first free one).
-        devices: One worker process for each: "auto", "cpu", "cuda:0", ...; empty to accept jobs only.
-        connection_file: Where to write address and token; None for the per-user file.
-        private: Exit when standard input closes, that is when the parent process ends.
-        owners: Exit when this folder has no owner any more (see `trackshade.ipc.locks`).
-        idle_exit: Exit after this many seconds without clients and jobs; None for never.
-        worker_idle: End a worker that had no job for this many seconds, which frees its memory.
-        curve: Folder of CURVE keys (see `trackshade.ipc.endpoints`), required for an address that others reach.
-        chunk_days: Days after which unused chunks are deleted.
-        keep: Number of finished jobs to keep; None for all.
-        cancel_grace: Seconds that a worker has to answer a cancel before it is killed.
-    """
-
-    endpoint: str | None = None
-    store: Path | None = None
-    devices: tuple[str, ...] = ("auto",)
-    connection_file: Path | None = None
-    private: bool = False
-    owners: Path | None = None
-    idle_exit: float | None = None
-    worker_idle: float = 900.0
-    curve: Path | None = None
-    chunk_days: float = 7.0
-    keep: int | None = None
-    cancel_grace: float = 5.0
+    endpoint: str | None = None  # `ipc://PATH` or `tcp://HOST:PORT`; None for a socket of the store's own
+    store: Path | None = None  # None for the per-user one (a private backend takes the first free one)
+    devices: tuple[str, ...] = ("auto",)  # one worker process for each; empty to accept jobs only
+    connection_file: Path | None = None  # None for the per-user file
+    private: bool = False  # exit when standard input closes, that is when the parent process ends
+    owners: Path | None = None  # exit when this folder has no owner any more (see `trackshade.ipc.locks`)
+    idle_exit: float | None = None  # seconds without clients and jobs after which to exit; None for never
+    worker_idle: float = 900.0  # seconds without a job after which a worker is ended, which frees its memory
+    curve: Path | None = None  # folder of CURVE keys, required for an address that others reach
+    chunk_days: float = 7.0  # days after which unused chunks are deleted
+    keep: int | None = None  # number of finished jobs to keep; None for all
+    cancel_grace: float = 5.0  # seconds that a worker has to answer a cancel before it is killed
 
     @property
     def has_owner(self) -> bool:
@@ -50,7 +35,7 @@ class ServeOptions:
 
     @staticmethod
     def from_values(values: Mapping[str, Any]) -> ServeOptions:
-        """Makes the options from values of the command line, by their keys."""
+        """Make the options from values of the command line, by their keys."""
         given = {key: value for key, value in values.items() if value is not None}
         devices, workers = given.pop("device", ["auto"]), given.pop("workers", None)
         if workers is not None:
@@ -74,6 +59,6 @@ _OPTIONS = (
 
 
 def parse_options(arguments: Sequence[str]) -> ServeOptions:
-    """Parses the command line of `python -m trackshade.server`. Raises UsageError."""
+    """Parse the command line of `python -m trackshade.server`. Raise UsageError."""
     parser = parser_of("python -m trackshade.server", "Run a backend.", _OPTIONS)
     return ServeOptions.from_values(vars(parser.parse_args(arguments)))

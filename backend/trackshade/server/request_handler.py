@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The requests of clients: one short method for each type of message.
+"""The requests of clients: one short method for each type of message, named after it.
 
 A method takes the session and the body, and returns the body of the reply, with buffers if there are any. Everything
 that is wrong with a request is raised as a TrackshadeError and becomes an error reply.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ JOBS_PER_REPLY = 500
 
 Body = dict[str, Any]
 Answer = Body | tuple[Body, tuple[bytes, ...]]
+Handler = Callable[[Session, Message], Answer]
 
 
 class RequestHandler:
@@ -54,49 +55,29 @@ class RequestHandler:
         self._workers = workers
         self._memory = memory
         self._started = time.monotonic()
-        self._handlers: Mapping[str, Callable[[Session, Message], Answer]] = {
-            "ping": self._ping,
-            "have": self._have,
-            "chunk": self._chunk,
-            "submit": self._submit,
-            "events": self._events,
-            "jobs": self._jobs,
-            "cancel": self._cancel,
-            "result": self._result,
-            "read": self._read,
-            "models": self._models,
-            "warm": self._warm,
-            "free": self._free,
-            "status": self._status,
-        }
 
     def answer(self, session: Session, message: Message) -> Message:
-        """Returns the reply to a request.
-
-        Raises:
-            ProtocolError: The request is unknown or malformed.
-            TrackshadeError: The request cannot be fulfilled.
-        """
-        handler = self._handlers.get(message.type)
+        """Return the reply to a request. Raise TrackshadeError if it is malformed or cannot be fulfilled."""
+        handler: Handler | None = getattr(self, f"_handle_{message.type}", None)
         if handler is None:
             raise ProtocolError("unknown-message", f"There is no message {message.type[:64]!r}.", "Update the backend.")
         answer = handler(session, message)
         body, buffers = answer if isinstance(answer, tuple) else (answer, ())
         return with_buffers("reply", message.id, body, *buffers)
 
-    def _ping(self, session: Session, message: Message) -> Answer:
+    def _handle_ping(self, session: Session, message: Message) -> Answer:
         return {"window": self._sessions.window()}
 
-    def _have(self, session: Session, message: Message) -> Answer:
+    def _handle_have(self, session: Session, message: Message) -> Answer:
         return {"missing": self._store.chunks.missing(require_digests(message.body))}
 
-    def _chunk(self, session: Session, message: Message) -> Answer:
+    def _handle_chunk(self, session: Session, message: Message) -> Answer:
         if len(message.buffers) != 1 or not 0 < len(message.buffers[0]) <= CHUNK_BYTES:
             raise ProtocolError("malformed-message", f"A chunk has to be one buffer of up to {CHUNK_BYTES} bytes.")
         self._scheduler.store_chunk(message.entries[0].digest, message.buffers[0])
         return {"window": self._sessions.window()}
 
-    def _submit(self, session: Session, message: Message) -> Answer:
+    def _handle_submit(self, session: Session, message: Message) -> Answer:
         job, values = require_job_id(message.body), require(message.body, "settings", dict)
         if not all(isinstance(key, str) for key in values):
             raise ProtocolError("malformed-message", "A message's settings have names that are not text.")
@@ -112,7 +93,7 @@ class RequestHandler:
             raise ProtocolError("malformed-manifest", "The shot's manifest is damaged: a chunk has another size.")
         return {"accepted": True, "state": self._scheduler.accept(job, manifest, settings)}
 
-    def _events(self, session: Session, message: Message) -> Answer:
+    def _handle_events(self, session: Session, message: Message) -> Answer:
         job = require_job_id(message.body)
         events = self._store.events(job, require_count(message.body, "since"))
         self._scheduler.allow(job)
@@ -122,7 +103,7 @@ class RequestHandler:
         previews = tuple(event.preview for event in page if event.preview)
         return {"events": [event_body(event) for event in page], "more": more}, previews
 
-    def _jobs(self, session: Session, message: Message) -> Answer:
+    def _handle_jobs(self, session: Session, message: Message) -> Answer:
         return {"jobs": [self._job_body(job) for job in self._store.jobs()[-JOBS_PER_REPLY:]]}
 
     def _job_body(self, job: StoredJob) -> Body:
@@ -135,10 +116,10 @@ class RequestHandler:
             "last": {key: value for key, value in last.items() if key not in ("summary", "preview")},
         }
 
-    def _cancel(self, session: Session, message: Message) -> Answer:
+    def _handle_cancel(self, session: Session, message: Message) -> Answer:
         return {"state": self._scheduler.cancel(require_job_id(message.body))}
 
-    def _result(self, session: Session, message: Message) -> Answer:
+    def _handle_result(self, session: Session, message: Message) -> Answer:
         folder = self._result_folder(message)
         files = [
             {"name": path.relative_to(folder).as_posix(), "size": path.stat().st_size}
@@ -147,7 +128,7 @@ class RequestHandler:
         ]
         return {"files": files}
 
-    def _read(self, session: Session, message: Message) -> Answer:
+    def _handle_read(self, session: Session, message: Message) -> Answer:
         folder = self._result_folder(message)
         name, offset = require_file_name(message.body), require_count(message.body, "offset")
         path = folder / name
@@ -171,18 +152,18 @@ class RequestHandler:
             raise CancelledError("cancelled", f"Job {job} was cancelled.")
         raise ProtocolError("not-finished", f"Job {job} has no result: it is {state}.")
 
-    def _models(self, session: Session, message: Message) -> Answer:
+    def _handle_models(self, session: Session, message: Message) -> Answer:
         return {"models": [{**spec.to_dict(), "present": registry.is_present(spec)} for spec in registry.models()]}
 
-    def _warm(self, session: Session, message: Message) -> Answer:
+    def _handle_warm(self, session: Session, message: Message) -> Answer:
         self._workers.load_model(registry.spec(require(message.body, "model", str)).name)
         return {}
 
-    def _free(self, session: Session, message: Message) -> Answer:
+    def _handle_free(self, session: Session, message: Message) -> Answer:
         ended, busy = self._workers.end_idle()
         return {"ended": ended, "busy": busy}
 
-    def _status(self, session: Session, message: Message) -> Answer:
+    def _handle_status(self, session: Session, message: Message) -> Answer:
         return {
             "pid": os.getpid(),
             "uptime": time.monotonic() - self._started,

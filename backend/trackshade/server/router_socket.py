@@ -43,14 +43,12 @@ class RouterSocket:
         except (OSError, zmq.ZMQError) as error:
             self.socket.close()
             raise UsageError(
-                "endpoint-taken",
-                f"The backend cannot listen on {endpoint}: {error.strerror}.",
-                "Choose another.",
+                "endpoint-taken", f"The backend cannot listen on {endpoint}: {error.strerror}.", "Choose another."
             ) from error
         self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
 
     def receive(self, limit: int) -> Iterator[tuple[bytes, list[memoryview]]]:
-        """Yields up to `limit` waiting messages: the sender's identity, and the frames.
+        """Yield up to `limit` waiting messages: the sender's identity, and the frames.
 
         Frames above the allowed number are dropped except for one, so that decoding reports them.
         """
@@ -67,26 +65,24 @@ class RouterSocket:
             yield identity, frames
 
     def send(self, identity: bytes, message: Message) -> bool:
-        """Sends a message; returns False if the peer is gone or does not read."""
+        """Send a message; return False if the peer is gone or does not read."""
         try:
             self.socket.send_multipart([identity, *encode(message)], zmq.NOBLOCK)
-        except zmq.Again:
-            return False
         except zmq.ZMQError as error:
-            if error.errno == zmq.EHOSTUNREACH:
-                return False
-            raise
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            return False
         return True
 
     def close(self) -> None:
-        """Closes the socket and removes its file."""
+        """Close the socket and remove its file."""
         self.socket.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
 
 def _check_free(path: Path) -> None:
-    """Creates the folder of an ipc socket. Raises OSError if a process listens there, which libzmq does not notice."""
+    """Create the folder of an ipc socket. Raise OSError if a process listens there, which libzmq does not notice."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.exists():
         with socket.socket(socket.AF_UNIX) as probe:

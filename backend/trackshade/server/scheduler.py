@@ -52,18 +52,18 @@ class Scheduler:
         self._deferred = set(self._queue) if defer_queued else set()
 
     def has_work(self) -> bool:
-        """Returns whether a job runs or may run."""
+        """Return whether a job runs or may run."""
         return len(self._queue) > len(self._deferred) or self._workers.is_busy()
 
     # Requests of clients.
 
     def store_chunk(self, digest: bytes, data: bytes | memoryview) -> None:
-        """Stores a chunk, to be verified later. Raises OutputError."""
+        """Store a chunk, to be verified later. Raise OutputError."""
         self._store.chunks.write(digest, data)
         self._verifier.add(digest)
 
     def accept(self, job: str, manifest: Manifest, settings: ShadeSettings) -> str:
-        """Accepts a job whose chunks are all stored; returns its state, also if it was accepted before."""
+        """Accept a job whose chunks are all stored; return its state, also if it was accepted before."""
         stored, is_new = self._store.add(job, manifest, settings.to_dict())
         if is_new:
             self._enqueue(stored)
@@ -72,11 +72,11 @@ class Scheduler:
         return stored.state
 
     def allow(self, job: str) -> None:
-        """Lets a deferred job run, because a client asked for it."""
+        """Let a deferred job run, because a client asked for it."""
         self._deferred.discard(job)
 
     def cancel(self, job: str) -> str:
-        """Cancels a job unless it has ended; returns its state."""
+        """Cancel a job unless it has ended; return its state."""
         stored = self._store.job(job)
         if stored.state in FINAL_STATES:
             return stored.state
@@ -90,7 +90,7 @@ class Scheduler:
     # The broker's loop.
 
     def run_queued(self) -> None:
-        """Gives queued jobs to idle workers, and starts workers for them."""
+        """Give queued jobs to idle workers, and start workers for them."""
         wanted = [job for job in self._queue if job not in self._deferred]
         if not wanted:
             return
@@ -112,20 +112,16 @@ class Scheduler:
             self._workers.run(slot, job, body)
 
     def take_verified(self) -> None:
-        """Takes the results of the thread that verifies chunks."""
-        for chunk in self._verifier.take_results():
-            for job, unverified in list(self._queue.items()):
-                if chunk.digest not in unverified:
-                    continue
-                unverified.discard(chunk.digest)
-                if not chunk.is_intact:
-                    error = JobError(
-                        "damaged-chunk", "A part of the shot was damaged on its way.", "Send the shot again."
-                    )
+        """Take the results of the thread that verifies chunks."""
+        error = JobError("damaged-chunk", "A part of the shot was damaged on its way.", "Send the shot again.")
+        for digest, is_intact in self._verifier.take_results():
+            for job in [job for job, unverified in self._queue.items() if digest in unverified]:
+                self._queue[job].discard(digest)
+                if not is_intact:
                     self._finish(job, {"state": FAILED, "error": error.to_dict()})
 
     def take_message(self, job: str, message: Message) -> None:
-        """Takes a worker's message about its job."""
+        """Take a worker's message about its job."""
         if message.type == "event":
             body = {k: v for k, v in message.body.items() if k != "job"}
             self._record(job, body, bytes(message.buffers[0]) if message.buffers else None)
@@ -137,7 +133,7 @@ class Scheduler:
             self._finish(job, {"state": FAILED, "error": message.body["error"]})
 
     def take_worker_death(self, death: WorkerDeath) -> None:
-        """Queues the job of a worker that died once more, or lets it fail."""
+        """Queue the job of a worker that died once more, or let it fail."""
         error = {"state": FAILED, "error": death.error.to_dict()}
         if death.gave_up:
             for job in list(self._queue):
@@ -159,12 +155,12 @@ class Scheduler:
             self._queue.update(others)  # it is the first in the queue again
 
     def check(self) -> None:
-        """Does periodic work: records what a full disk held up, and verifies chunks between uploads."""
+        """Do periodic work: record what a full disk held up, and verify chunks between uploads."""
         self._publish()
         self._verifier.verify_in_pause()
 
     def close(self) -> None:
-        """Ends the workers; their jobs are queued for the next start."""
+        """End the workers; their jobs are queued for the next start."""
         for job in self._workers.close():
             self._store.remove_partial(job)
             if self._store.job(job).cancel:
@@ -193,7 +189,7 @@ class Scheduler:
         self._publish()
 
     def _publish(self) -> None:
-        """Stores the unrecorded events in order and publishes them. On a full disk they wait for the next call."""
+        """Store the unrecorded events in order and publish them. On a full disk they wait for the next call."""
         while self._unrecorded:
             try:
                 event = self._store.record_event(*self._unrecorded[0])

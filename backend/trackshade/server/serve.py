@@ -41,7 +41,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|xpu(:\d+)?")
 
 
 def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | None = None) -> None:
-    """Serves until SIGINT or SIGTERM, until the owners end, or until idle for `idle_exit`. For the main thread.
+    """Serve until SIGINT or SIGTERM, until the owners end, or until idle for `idle_exit`. For the main thread.
 
     Args:
         options: The options.
@@ -89,23 +89,23 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
 
 
 def _open_store(options: ServeOptions) -> JobStore:
-    """Opens the store; a private backend without `store` takes the first one that no other backend has."""
+    """Open the store; a private backend without `store` takes the first one that no other backend has."""
     if options.store is not None:
         return JobStore(options.store)
     default = folders.jobs_dir()
     if not options.private:
         return JobStore(default)
-    for number in range(1, MAX_PRIVATE_STORES + 1):
+    for number in range(1, MAX_PRIVATE_STORES):
         try:
             return JobStore(default if number == 1 else default.with_name(f"{default.name}-{number}"))
         except OutputError as error:
-            if error.code != "store-in-use" or number == MAX_PRIVATE_STORES:
+            if error.code != "store-in-use":
                 raise
-    raise AssertionError("unreachable")
+    return JobStore(default.with_name(f"{default.name}-{MAX_PRIVATE_STORES}"))
 
 
 def _local_endpoint(store: Path, name: str) -> str:
-    """Returns an address that only this user reaches.
+    """Return an address that only this user reaches.
 
     It is a socket file in the store, or in a private temporary folder if its path would be too long for a socket, or a
     loopback port on systems without socket files.
@@ -147,5 +147,5 @@ def _wait_for_owners(folder: Path, end: Callable[[], None], ended: threading.Eve
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Logs time, level and message to standard error."""
+    """Log time, level and message to standard error."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)

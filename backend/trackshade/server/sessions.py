@@ -39,11 +39,11 @@ class Sessions:
         return len(self._sessions)
 
     def window(self) -> int:
-        """Returns how many chunks each client may have in transit now."""
+        """Return how many chunks each client may have in transit now."""
         return max(1, min(CREDITS, ALL_CREDITS // max(1, len(self._sessions))))
 
     def open(self, identity: bytes, message: Message) -> Session:
-        """Opens a session for a hello. Raises ProtocolError for another protocol version or a wrong token."""
+        """Open a session for a hello. Raise ProtocolError for another protocol version or a wrong token."""
         check_protocol(
             require_count(message.body, "protocol"),
             PROTOCOL,
@@ -63,7 +63,7 @@ class Sessions:
         return session
 
     def find(self, identity: bytes) -> Session:
-        """Returns the session of a connection. Raises ProtocolError("hello-first")."""
+        """Return the session of a connection. Raise ProtocolError("hello-first")."""
         session = self._sessions.get(identity)
         if session is None:
             raise ProtocolError("hello-first", "A connection has to begin with hello and the token.")
@@ -71,20 +71,20 @@ class Sessions:
         return session
 
     def drop(self, identity: bytes) -> None:
-        """Ends a session; its client has to say hello again."""
+        """End a session; its client has to say hello again."""
         self._sessions.pop(identity, None)
 
     def drop_silent(self) -> None:
-        """Ends the sessions of clients that have sent nothing for a while."""
+        """End the sessions of clients that have sent nothing for a while."""
         limit = time.monotonic() - SILENCE
         for session in [s for s in self._sessions.values() if s.last_message < limit]:
             self.drop(session.identity)
 
     def subscribers(self, job: str) -> list[tuple[Session, int]]:
-        """Returns the sessions subscribed to a job, and the id of each one's request."""
+        """Return the sessions subscribed to a job, and the id of each one's request."""
         return [(s, s.subscriptions[job]) for s in self._sessions.values() if job in s.subscriptions]
 
 
 def welcome_body(window: int, pid: int) -> Mapping[str, object]:
-    """Returns the body of the answer to a hello."""
+    """Return the body of the answer to a hello."""
     return {"protocol": PROTOCOL, "package": __version__, "window": window, "pid": pid}

@@ -46,7 +46,7 @@ class Worker:
         self._send("ready", {"token": token})
 
     def run(self) -> None:
-        """Runs jobs until the process ends with the broker."""
+        """Run jobs until the process ends with the broker."""
         while True:
             message = decode(self._socket.recv_multipart())
             if message.type == "run":
@@ -57,7 +57,7 @@ class Worker:
                 self._load_model(str(message.body["model"]))
 
     def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None:
-        """Reports the state of the job to the broker.
+        """Report the state of the job to the broker.
 
         Args:
             state: One of the states in `trackshade.ipc.protocol`.
@@ -73,7 +73,7 @@ class Worker:
         self._send("event", body, *([preview] if preview else []))
 
     def check(self) -> None:
-        """Raises CancelledError if the job was cancelled."""
+        """Raise CancelledError if the job was cancelled."""
         while self._socket.poll(0):
             message = decode(self._socket.recv_multipart())
             if message.type == "cancel" and message.body.get("job") == self._job:
@@ -120,7 +120,7 @@ class Worker:
         return self._runner
 
     def _load_model(self, model: str) -> None:
-        """Loads a model before there is a job for it."""
+        """Load a model before there is a job for it."""
         try:
             self._get_runner().load_model(model)
         except Exception:  # the job that needs it reports what is wrong
@@ -139,23 +139,17 @@ def _as_job_error(error: Exception) -> JobError:
             f"The backend's Python, {sys.executable}, has no package {error.name}.",
             "Install trackshade[backend] there, or choose a Python that has it (--backend-python).",
         )
-    return JobError(
-        "job-failed",
-        f"The job failed in the backend: {type(error).__name__}: {error}"[:500],
-        "See the worker's log.",
-    )
+    kind, fix = type(error).__name__, "See the worker's log."
+    return JobError("job-failed", f"The job failed in the backend: {kind}: {error}"[:500], fix)
 
 
 def _out_of_memory(which: str) -> JobError:
-    return JobError(
-        "out-of-memory",
-        f"There is not enough of {which} for this job.",
-        "Choose a smaller model, or end other programs that use the device.",
-    )
+    fix = "Choose a smaller model, or end other programs that use the device."
+    return JobError("out-of-memory", f"There is not enough of {which} for this job.", fix)
 
 
 def main() -> None:
-    """Reads the broker's address from standard input and runs its jobs."""
+    """Read the broker's address from standard input and run its jobs."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the broker
     with open(0, "rb", buffering=0, closefd=False) as file:  # unbuffered: the rest is for `call_when_input_closes`

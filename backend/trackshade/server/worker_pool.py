@@ -7,6 +7,7 @@ dies, and the worker ends. Ending a worker frees the device's memory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trackshade.core.errors import JobError, ProtocolError
-from trackshade.core.processes import last_log_line, this_python
+from trackshade.core.processes import end_process, last_log_line, open_log, this_python
 from trackshade.ipc import Message, decode
 from trackshade.server.memory import CUDA_DEVICE_ORDER
 from trackshade.server.router_socket import RouterSocket
@@ -29,7 +30,7 @@ log = logging.getLogger("trackshade.broker")
 MAX_START_FAILURES = 3
 """After so many workers that died before they were ready, the queued jobs fail with the reason."""
 RESTART_DELAY = 0.5  # seconds, doubled with every death in succession
-LOG_LIMIT = 1 << 20  # bytes after which a new worker begins a new log
+END_TIME = 0.5  # seconds that a worker may take to end
 MESSAGES_PER_TURN = 64
 
 
@@ -53,19 +54,12 @@ class WorkerSlot:
 
 @dataclass(frozen=True)
 class WorkerDeath:
-    """A worker that ended unexpectedly.
+    """A worker that ended unexpectedly."""
 
-    Attributes:
-        job: The job that it was running, or None.
-        was_cancelled: Whether it was killed because it did not answer a cancel.
-        error: Why it ended.
-        gave_up: Whether workers have died so often before they were ready that queued jobs should fail.
-    """
-
-    job: str | None
-    was_cancelled: bool
-    error: JobError
-    gave_up: bool
+    job: str | None  # the job that it was running, or None
+    was_cancelled: bool  # whether it was killed because it did not answer a cancel
+    error: JobError  # why it ended
+    gave_up: bool  # whether workers have died so often before they were ready that queued jobs should fail
 
 
 class WorkerPool:
@@ -78,11 +72,11 @@ class WorkerPool:
         self._cancel_grace = cancel_grace
 
     def find_idle(self) -> WorkerSlot | None:
-        """Returns a worker that is ready and has no job."""
+        """Return a worker that is ready and has no job."""
         return next((s for s in self._slots if s.identity is not None and s.job is None), None)
 
     def start_for(self, waiting: int) -> None:
-        """Starts as many workers as there are waiting jobs, if there are devices for them."""
+        """Start as many workers as there are waiting jobs, if there are devices for them."""
         now = time.monotonic()
         available = sum(s.process is not None and s.job is None for s in self._slots)
         for slot in self._slots:
@@ -93,13 +87,13 @@ class WorkerPool:
                 available += 1
 
     def run(self, slot: WorkerSlot, job: str, body: Mapping[str, Any]) -> None:
-        """Gives a job to an idle worker."""
+        """Give a job to an idle worker."""
         assert slot.identity is not None
         slot.job, slot.kill_at = job, None
         self._socket.send(slot.identity, Message("run", 0, {"job": job, **body}))
 
     def load_model(self, model: str) -> None:
-        """Makes an idle worker load a model before there is a job for it."""
+        """Make an idle worker load a model before there is a job for it."""
         self.start_for(1)
         for slot in self._slots:
             if slot.process is not None and slot.job is None:
@@ -113,7 +107,7 @@ class WorkerPool:
             slot.model_to_load = None
 
     def cancel(self, job: str) -> None:
-        """Asks the worker that runs a job to stop; it is killed if it does not within the grace period."""
+        """Ask the worker that runs a job to stop; it is killed if it does not within the grace period."""
         for slot in self._slots:
             if slot.job == job and slot.kill_at is None:
                 slot.kill_at = time.monotonic() + self._cancel_grace
@@ -121,14 +115,14 @@ class WorkerPool:
                     self._socket.send(slot.identity, Message("cancel", 0, {"job": job}))
 
     def end_idle(self) -> tuple[int, int]:
-        """Ends the workers without a job; returns how many, and how many are busy."""
+        """End the workers without a job; return how many, and how many are busy."""
         idle = [s for s in self._slots if s.process is not None and s.job is None]
         for slot in idle:
             _end(slot)
         return len(idle), sum(s.job is not None for s in self._slots)
 
     def receive(self, on_message: Callable[[str, Message], None]) -> None:
-        """Passes the messages of workers about their jobs to `on_message(job, message)`."""
+        """Pass the messages of workers about their jobs to `on_message(job, message)`."""
         for identity, frames in self._socket.receive(MESSAGES_PER_TURN):
             try:
                 message = decode(frames)
@@ -148,7 +142,7 @@ class WorkerPool:
             on_message(job, message)
 
     def check(self, idle_limit: float) -> list[WorkerDeath]:
-        """Kills workers that do not answer a cancel, ends idle ones, and returns those that have died.
+        """Kill workers that do not answer a cancel, end idle ones, and return those that have died.
 
         Args:
             idle_limit: Seconds without a job after which a worker is ended.
@@ -167,35 +161,28 @@ class WorkerPool:
         return deaths
 
     def close(self) -> list[str]:
-        """Ends all workers; returns the jobs that they were running."""
+        """End all workers; return the jobs that they were running."""
         jobs = [slot.job for slot in self._slots if slot.job is not None]
         for slot in self._slots:
             _end(slot)
         return jobs
 
     def is_busy(self) -> bool:
-        """Returns whether a worker has a job."""
+        """Return whether a worker has a job."""
         return any(slot.job is not None for slot in self._slots)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Returns the device, process id and job of each worker."""
+        """Return the device, process id and job of each worker."""
         return [
-            {
-                "device": s.device,
-                "pid": s.process.pid if s.process else None,
-                "job": s.job,
-                "ready": s.identity is not None,
-            }
+            {"device": s.device, "pid": s.process and s.process.pid, "job": s.job, "ready": s.identity is not None}
             for s in self._slots
         ]
 
     def _start(self, slot: WorkerSlot) -> None:
         slot.token, slot.identity, slot.job = secrets.token_urlsafe(32), None, None
         slot.model_to_load = slot.kill_at = None
-        path = self._logs / f"worker-{slot.number}.log"
-        too_long = path.exists() and path.stat().st_size > LOG_LIMIT
         start = this_python("-m", "trackshade.server.worker")
-        with open(path, "wb" if too_long else "ab") as log:
+        with open_log(self._logs / f"worker-{slot.number}.log") as log:
             slot.log_start = log.tell()
             slot.process = subprocess.Popen(
                 start.command,
@@ -205,18 +192,11 @@ class WorkerPool:
                 cwd=self._logs,
                 env={"CUDA_DEVICE_ORDER": CUDA_DEVICE_ORDER, "TQDM_DISABLE": "1", **start.variables},
             )
-        hello = {
-            "endpoint": self._socket.endpoint,
-            "token": slot.token,
-            "device": slot.device,
-            "parent": os.getpid(),
-        }
+        hello = {"endpoint": self._socket.endpoint, "token": slot.token, "device": slot.device, "parent": os.getpid()}
         assert slot.process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died at once, which `check` notices
             slot.process.stdin.write(json.dumps(hello).encode() + b"\n")
             slot.process.stdin.flush()
-        except BrokenPipeError:
-            return  # it died at once, which `check` notices
 
     def _announce(self, identity: bytes, token: str) -> None:
         for slot in self._slots:
@@ -241,22 +221,12 @@ class WorkerPool:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         log = self._logs / f"worker-{slot.number}.log"
         last = last_log_line(log, slot.log_start)
-        fix = f"See {log}."
-        if code == -9:
-            fix = "It may have run out of memory: try a smaller size or another model, and see the log."
+        by_memory = "It may have run out of memory: try a smaller size or another model, and see the log."
+        fix = by_memory if code == -9 else f"See {log}."
         return JobError("worker-died", f"The worker on {slot.device} {how}. {last}".strip(), fix)
 
 
 def _end(slot: WorkerSlot) -> None:
-    """Ends a worker: closing its standard input asks it to end, and it is killed if it does not in half a second."""
-    process = slot.process
-    if process is None:
-        return
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        process.wait(0.5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    slot.process, slot.identity, slot.job, slot.kill_at = None, None, None, None
+    if slot.process is not None:
+        end_process(slot.process, END_TIME)
+        slot.process, slot.identity, slot.job, slot.kill_at = None, None, None, None

@@ -60,34 +60,21 @@ _SAMPLES = 2048  # vertices that are compared before all are
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A mesh in one sample, and where its points come from.
+    """A mesh in one sample, and where its points come from."""
 
-    Attributes:
-        positions: [V, 3] object space, metres.
-        triangles: [F, 3], F > 0.
-        origins: [V, 3] object-space positions of the points in their first samples.
-        births: [V] these samples.
-    """
-
-    positions: Float32
-    triangles: Int32
-    origins: Float32
-    births: Int32
+    positions: Float32  # [V, 3] object space, metres
+    triangles: Int32  # [F, 3], F > 0
+    origins: Float32  # [V, 3] object-space positions of the points in their first samples
+    births: Int32  # [V] these samples
 
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """Where the points of a mesh come from.
+    """Where the points of a mesh come from."""
 
-    Attributes:
-        origins: [V, 3], see `Surface`.
-        births: [V], see `Surface`.
-        is_exact: whether no point is the nearest point of a surface that has moved meanwhile.
-    """
-
-    origins: Float32
-    births: Int32
-    is_exact: bool
+    origins: Float32  # [V, 3], see `Surface`
+    births: Int32  # [V], see `Surface`
+    is_exact: bool  # whether no point is the nearest point of a surface that has moved meanwhile
 
 
 def carry(
@@ -243,7 +230,7 @@ def _common_start(before: Surface, positions: Float32, triangles: Int32) -> Int6
 
 
 def _moved(before: Surface, positions: Float32, vertices: Int64) -> bool:
-    """Return whether most vertices are the ones with the same indices before, moved; compares some of them.
+    """Return whether most vertices are the ones with the same indices before, moved; compare some of them.
 
     They are not if a good part of the mesh is far nearer to the surface before than they are to where they were: then
     the surface has been resampled, or cut off in front, and equal indices are different points.

@@ -17,7 +17,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from trackshade.core.atomic_files import atomic_file
+from trackshade.core.atomic_files import atomic_file, writing
 from trackshade.core.errors import OutputError, ShotError
 from trackshade.shot.encoding import array_specs
 
@@ -31,19 +31,12 @@ def write_file(path: Path, header: dict[str, Any], arrays: list[np.ndarray], for
     if path.exists() and not force:
         raise OutputError("output-exists", f"{path} exists and was kept.", "Use --force to replace it.")
     packed, offsets = _pack(header, [array.nbytes for array in arrays])
-    try:
-        with atomic_file(path) as partial, partial.open("xb") as file:
-            file.write(MAGIC + struct.pack("<Q", len(packed)) + packed)
-            for array, offset in zip(arrays, offsets, strict=True):
-                file.seek(offset)
-                file.write(array.reshape(-1).view(np.uint8).data)
-            file.truncate(max(file.tell(), len(MAGIC) + 8 + len(packed)))
-    except OSError as error:
-        raise OutputError(
-            "output-unwritable",
-            f"The shot cannot be written to {path}: {error.strerror or error}.",
-            "Choose a folder that can be written and has space.",
-        ) from error
+    with writing("The shot", path), atomic_file(path) as partial, partial.open("xb") as file:
+        file.write(MAGIC + struct.pack("<Q", len(packed)) + packed)
+        for array, offset in zip(arrays, offsets, strict=True):
+            file.seek(offset)
+            file.write(array.reshape(-1).view(np.uint8).data)
+        file.truncate(max(file.tell(), len(MAGIC) + 8 + len(packed)))
     return path
 
 
@@ -64,12 +57,16 @@ def read_file(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
             (length,) = struct.unpack("<Q", head[8:])
             if length > min(_MAX_HEADER, size - 16):
                 raise _damaged(path, "its header is cut short")
-            header = _unpack(path, file.read(length))
+            header = msgpack.unpackb(file.read(length), strict_map_key=True)
             buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError as error:
         raise ShotError("missing-file", f"There is no file {path}.", "Check the path.") from error
     except OSError as error:
         raise ShotError("unreadable-file", f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, msgpack.exceptions.ExtraData) as error:
+        raise _damaged(path, "its header cannot be read") from error
+    if not isinstance(header, dict):
+        raise _damaged(path, "its header is not a map")
     arrays = []
     for (dtype, shape), item in zip(array_specs(header), header["arrays"], strict=True):
         offset, count = item.get("offset"), int(np.prod(shape, dtype=np.int64))
@@ -94,16 +91,6 @@ def _pack(header: dict[str, Any], sizes: list[int]) -> tuple[bytes, list[int]]:
         if needed <= start:
             return packed, offsets
         start = needed
-
-
-def _unpack(path: Path, packed: bytes) -> dict[str, Any]:
-    try:
-        header = msgpack.unpackb(packed, strict_map_key=True)
-    except (ValueError, msgpack.exceptions.ExtraData) as error:
-        raise _damaged(path, "its header cannot be read") from error
-    if not isinstance(header, dict):
-        raise _damaged(path, "its header is not a map")
-    return header
 
 
 def _damaged(path: Path, what: str) -> ShotError:

@@ -6,10 +6,10 @@ A capture and the joining of a track set both use it, so that equal samples make
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,32 +24,21 @@ Faces = Callable[[], tuple[Int32, Float32 | None]]  # triangles and texture coor
 Allocate = Callable[[tuple[int, ...]], Float32]
 
 _PREALLOCATED = 4  # segments of a mesh that have room for all samples from the beginning; later ones grow
-
-
-def _allocate(shape: tuple[int, ...]) -> Float32:
-    return np.empty(shape, np.float32)
+_ALLOCATE: Allocate = functools.partial(np.empty, dtype=np.float32)
 
 
 @dataclass(eq=False)
 class Segment:
-    """Samples of one topology: the first one alone until a later one differs, from then on a row for each.
+    """Samples of one topology: the first one alone until a later one differs, from then on a row for each."""
 
-    Attributes:
-        start: sample that it begins with.
-        first: [V, 3] positions of that sample, object space, metres.
-        triangles: as in `Geometry`, like `uv`, `origins` and `births`.
-        room: number of samples that there will be at most; None for memory that grows.
-        allocate: allocates memory for samples.
-    """
-
-    start: int
-    first: Float32
-    triangles: Int32
+    start: int  # sample that it begins with
+    first: Float32  # [V, 3] positions of that sample, object space, metres
+    triangles: Int32  # as in `Geometry`, like `uv`, `origins` and `births`
     uv: Float32 | None
     origins: Float32 | None
     births: Int32 | None
-    room: int | None
-    allocate: Allocate
+    room: int | None  # number of samples that there will be at most; None for memory that grows
+    allocate: Allocate  # allocates memory for samples
     _rows: Float32 | None = field(default=None, init=False)
     _geometry: Geometry | None = field(default=None, init=False)
 
@@ -63,7 +52,7 @@ class Segment:
         """[V, 3] origins of the vertices, the same array at every call."""
         return self.first if self.origins is None else self.origins
 
-    @cached_property
+    @functools.cached_property
     def point_births(self) -> Int32:
         """[V] births of the vertices, the same array at every call."""
         return np.full(len(self.first), self.start, np.int32) if self.births is None else self.births
@@ -83,7 +72,7 @@ class Segment:
         return self.first if self._rows is None else self._rows[t - self.start]
 
     def slot(self, t: int, written: int) -> Float32:
-        """Return the memory for sample `t` of a segment that deforms; fills samples after `written`, the latest one."""
+        """Return the memory for sample `t` of a segment that deforms; fill samples after `written`, the latest one."""
         assert self._rows is not None
         if t - self.start >= len(self._rows):
             grown = self.allocate((2 * (t - self.start + 1), *self.first.shape))
@@ -114,20 +103,13 @@ class Segment:
     def close(self, last: int) -> Geometry:
         """Return the geometry, once all samples up to `last` are written; later ones are not part of it."""
         if self._geometry is None:
-            positions = self.first[None]
-            if self._rows is not None:
-                positions = self._rows[: last - self.start + 1]
-                if self.room is None:
-                    positions = self._rows = positions.copy()
+            positions = self.rows[: last - self.start + 1]
+            if self._rows is not None and self.room is None:
+                positions = self._rows = positions.copy()
             self._geometry = Geometry(
                 positions, self.triangles, self.uv, origins=self.origins, births=self.births, start=self.start
             )
         return self._geometry
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the geometry is complete."""
-        return self._geometry is not None
 
     @property
     def geometry(self) -> Geometry:
@@ -142,6 +124,8 @@ class History:
     Attributes:
         segments: each once, in the order of time.
         changes: (sample, segment) from which on the mesh has another topology.
+        current: the segment of the latest sample.
+        topology: the key of the latest sample's topology.
         carried: samples in which points were carried across by the nearest point of a surface that moved.
         written: latest sample that was put; -1 for none.
         finished: arrays that have their final values and were not reported yet.
@@ -154,7 +138,7 @@ class History:
         first: Float32,
         triangles: Int32,
         uv: Float32 | None,
-        allocate: Allocate = _allocate,
+        allocate: Allocate = _ALLOCATE,
     ) -> None:
         """Begin with a mesh's first sample.
 
@@ -173,21 +157,11 @@ class History:
         self.finished: list[NDArray] = [triangles] if uv is None else [triangles, uv]
         self._total = total
         self._allocate = allocate
-        self._current = self.segments[0]
+        self.current = self.segments[0]
         self._is_owner = True  # whether no other history has the current segment
         self._is_open = True  # whether it includes the latest sample
-        self._known: dict[Hashable, Segment] = {topology: self._current}
-        self._topology = topology
-
-    @property
-    def current(self) -> Segment:
-        """The segment of the latest sample."""
-        return self._current
-
-    @property
-    def topology(self) -> Hashable:
-        """The key of the latest sample's topology."""
-        return self._topology
+        self._known: dict[Hashable, Segment] = {topology: self.current}
+        self.topology = topology
 
     @property
     def changed(self) -> bool:
@@ -201,9 +175,9 @@ class History:
 
     def slot(self, t: int) -> Float32 | None:
         """Return memory into which sample `t` may be read if it has the latest topology; then call `wrote(t)`."""
-        if not self._current.deforms or not self._is_owner or not self._is_open:
+        if not self.current.deforms or not self._is_owner or not self._is_open:
             return None
-        return self._current.slot(t, self.written)
+        return self.current.slot(t, self.written)
 
     def wrote(self, t: int) -> None:
         """Note that sample `t` was read into the memory that `slot` returned."""
@@ -218,20 +192,19 @@ class History:
             positions: [V, 3], which are copied.
             faces: called for triangles and texture coordinates if the topology is new.
         """
-        if topology == self._topology:
-            if self._current.deforms or not same_bytes(positions, self._current.first):
-                if not self._is_open:
-                    self._return(t, topology, positions)
-                else:
-                    if not self._is_owner:
-                        self._replace(self._current, self._current.copy(t))
-                    self._current.put(t, self.written, positions)
-        else:
+        if topology != self.topology:
             self._close()
             if topology in self._known:
                 self._return(t, topology, positions)
             else:
                 self._change(t, topology, positions, faces)
+        elif self.current.deforms or not same_bytes(positions, self.current.first):
+            if self._is_open:
+                if not self._is_owner:
+                    self._replace(self.current, self.current.copy(t))
+                self.current.put(t, self.written, positions)
+            else:
+                self._return(t, topology, positions)
         self.written = t
 
     def fork(self, t: int) -> History:
@@ -243,16 +216,16 @@ class History:
         twin.segments = [segment for segment in self.segments if segment.start < t or segment.start == 0]
         twin.finished = []
         twin.written = min(self.written, t - 1)
-        twin._current = twin.changes[-1][1] if twin.changes else twin.segments[0]
+        twin.current = twin.changes[-1][1] if twin.changes else twin.segments[0]
         twin._is_owner = False
-        twin._is_open = not twin.changes or twin.changes[-1][0] == twin._current.start  # it did not come back
+        twin._is_open = not twin.changes or twin.changes[-1][0] == twin.current.start  # it did not come back
         twin._known = {}
         for key, latest in self._known.items():
             for segment in twin.segments:
                 if segment.triangles is latest.triangles:
                     twin._known[key] = segment
-            if latest.triangles is twin._current.triangles:
-                twin._topology = key
+            if latest.triangles is twin.current.triangles:
+                twin.topology = key
         return twin
 
     def track(self, numbers: Mapping[int, int]) -> tuple[int, tuple[tuple[int, int], ...]]:
@@ -261,20 +234,20 @@ class History:
 
     def complete(self) -> None:
         """End the history: the latest sample holds to the end."""
-        if not self.changes and self._current.deforms and self.written < self._total - 1:
-            self._current.slot(self._total - 1, self.written)[:] = self._current.at(self.written)
+        if not self.changes and self.current.deforms and self.written < self._total - 1:
+            self.current.slot(self._total - 1, self.written)[:] = self.current.at(self.written)
             self.written = self._total - 1
         self._close()
 
     def _close(self) -> None:
         if self._is_open and self._is_owner:
-            geometry = self._current.close(self.written)
+            geometry = self.current.close(self.written)
             self.finished.append(geometry.positions)
         self._is_open = False
 
     def _change(self, t: int, topology: Hashable, positions: Float32, faces: Faces) -> None:
         triangles, uv = faces()
-        current = self._current
+        current = self.current
         before = Surface(self.at(self.written), current.triangles, current.point_origins, current.point_births)
         found = carry(before, positions, triangles, t)
         if not found.is_exact:
@@ -285,9 +258,9 @@ class History:
     def _return(self, t: int, topology: Hashable, positions: Float32) -> None:
         """Continue with a topology that was there before: its vertices are the same points again."""
         earlier = self._known[topology]
-        if not earlier.deforms and earlier.is_closed and same_bytes(positions, earlier.first):
+        if not earlier.deforms and earlier._geometry is not None and same_bytes(positions, earlier.first):
             self.changes.append((t, earlier))
-            self._current, self._topology, self._is_owner, self._is_open = earlier, topology, True, False
+            self.current, self.topology, self._is_owner, self._is_open = earlier, topology, True, False
             return
         self._begin(t, topology, positions, earlier.triangles, earlier.uv, earlier.point_origins, earlier.point_births)
         self.finished += [earlier.point_origins, earlier.point_births]
@@ -309,14 +282,14 @@ class History:
         self.segments.append(segment)
         self.changes.append((t, segment))
         self._known[topology] = segment
-        self._current, self._topology, self._is_owner, self._is_open = segment, topology, True, True
+        self.current, self.topology, self._is_owner, self._is_open = segment, topology, True, True
 
     def _replace(self, old: Segment, new: Segment) -> None:
         """Replace a segment that other histories have, too."""
         self.segments = [new if segment is old else segment for segment in self.segments]
         self.changes = [(t, new if segment is old else segment) for t, segment in self.changes]
         self._known = {key: new if segment is old else segment for key, segment in self._known.items()}
-        self._current, self._is_owner = new, True
+        self.current, self._is_owner = new, True
 
 
 class SlotVariants:

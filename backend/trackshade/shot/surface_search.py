@@ -51,17 +51,11 @@ _AROUND = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)], 
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """The nearest points of a surface.
+    """The nearest points of a surface."""
 
-    Attributes:
-        triangle: [N] int64, triangle of the point; -1 if none was found within the limit.
-        weights: [N, 3] float64, barycentric.
-        distance: [N] float64; inf if none was found.
-    """
-
-    triangle: NDArray[np.int64]
-    weights: Float64
-    distance: Float64
+    triangle: NDArray[np.int64]  # [N] int64, triangle of the point; -1 if none was found within the limit
+    weights: Float64  # [N, 3] float64, barycentric
+    distance: Float64  # [N] float64; inf if none was found
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +72,10 @@ class _Best:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Samples by the grid cell that they lie in.
+    """Samples by the grid cell that they lie in."""
 
-    Attributes:
-        cell: side of a cell, metres.
-        sample: [2^k] int32, a sample of the cell with this hash; -1 if there is none.
-    """
-
-    cell: float
-    sample: Int32
+    cell: float  # side of a cell, metres
+    sample: Int32  # [2^k] int32, a sample of the cell with this hash; -1 if there is none
 
     def keys(self, cells: NDArray[np.int64], facing: NDArray[np.int64] | int) -> NDArray[np.int64]:
         """Return the hashes of cells [3, n] and of the directions that triangles face."""
@@ -96,15 +85,10 @@ class _Table:
 
 @dataclass(frozen=True, eq=False)
 class _Fans:
-    """All triangles of the vertices that have many: poles, and the corners of large faces with many sides.
+    """All triangles of the vertices that have many: poles, and the corners of large faces with many sides."""
 
-    Attributes:
-        number: [V] int32, index of the vertex's fan, -1 for most.
-        triangles: the triangles of each fan.
-    """
-
-    number: Int32
-    triangles: list[NDArray[np.int64]]
+    number: Int32  # [V] int32, index of the vertex's fan, -1 for most
+    triangles: list[NDArray[np.int64]]  # the triangles of each fan
 
     @staticmethod
     def of(vertices: int, triangles: Int32) -> _Fans | None:
@@ -278,7 +262,7 @@ class SurfaceSearch:
         if normals is not None:
             faces = facing(normals).astype(np.int64)
             self._look_up(points, points, faces, self._bands, False, best)
-            self._walk(points, best)
+            self._walk(points, np.flatnonzero(triangle >= 0), best)
             again = np.flatnonzero(~(squared <= self._typical**2))
             self._search_along(points, normals, faces, again, best)
             # What is not near on that side may be nearer on another: a thin sheet turned over, a sharp edge.
@@ -299,12 +283,8 @@ class SurfaceSearch:
         if len(missing) and not np.isfinite(limit):
             triangle[missing] = 0
             squared[missing] = self._closest(np.zeros(len(missing), np.int64), points[:, missing])[2]
-            triangle[missing], squared[missing] = self._walked(points[:, missing], triangle[missing], squared[missing])
-        far = np.flatnonzero((triangle >= 0) & (squared > (2 * self._typical) ** 2))
-        if len(far):
-            triangle[far], squared[far] = self._walked(
-                np.ascontiguousarray(points[:, far]), triangle[far], squared[far], thorough=True
-            )
+            self._walk(points, missing, best)
+        self._walk(points, np.flatnonzero((triangle >= 0) & (squared > (2 * self._typical) ** 2)), best, thorough=True)
 
     def _search_along(
         self, points: Float32, normals: Float32, faces: NDArray[np.int64], which: NDArray[np.int64], best: _Best
@@ -378,11 +358,13 @@ class SurfaceSearch:
             better = distance < best.squared[some]
             best.triangle[some[better]], best.squared[some[better]] = triangle[better], distance[better]
 
-    def _walk(self, points: Float32, best: _Best) -> None:
-        some = np.flatnonzero(best.triangle >= 0)
-        if len(some):
-            walked = self._walked(np.ascontiguousarray(points[:, some]), best.triangle[some], best.squared[some])
-            best.triangle[some], best.squared[some] = walked
+    def _walk(self, points: Float32, which: NDArray[np.int64], best: _Best, thorough: bool = False) -> None:
+        """Walk from the triangles of the points `which` [n] to closer ones."""
+        if len(which):
+            queries = np.ascontiguousarray(points[:, which])
+            best.triangle[which], best.squared[which] = self._walked(
+                queries, best.triangle[which], best.squared[which], thorough
+            )
 
     def _walked(
         self, points: Float32, triangle: NDArray[np.int64], squared: Float32, thorough: bool = False
@@ -394,7 +376,9 @@ class SurfaceSearch:
         """
         triangle, squared = triangle.copy(), squared.copy()
         b, c, _ = self._closest(triangle, points)
-        active = np.arange(len(triangle)) if thorough else np.flatnonzero(~self._settled(triangle, b, c, squared))
+        near = np.float32(0.5) * self.edge[triangle]  # within which no other triangle is nearer than the inside of one
+        is_settled = (b > 0) & (c > 0) & (b + c < 1) & (squared <= near * near)
+        active = np.flatnonzero(thorough | ~is_settled)
         b, c = b[active], c[active]
         before = np.full(len(triangle), -1, np.int32)
         for step in range(_STEPS):
@@ -437,11 +421,6 @@ class SurfaceSearch:
             triangle[active], squared[active] = best, near
             active, b, c = active[improved], b[improved], c[improved]
         return triangle, squared
-
-    def _settled(self, triangle: NDArray[np.int64], b: Float32, c: Float32, squared: Float32) -> NDArray[np.bool_]:
-        """Return whether a closest point is inside its triangle and so near that no other can be nearer; [n]."""
-        near = np.float32(0.5) * self.edge[triangle]
-        return (b > 0) & (c > 0) & (b + c < 1) & (squared <= near * near)
 
     def _closest(self, triangle: NDArray[np.int64], points: Float32) -> tuple[Float32, Float32, Float32]:
         """Find the closest points of triangles [n] to points [3, n].

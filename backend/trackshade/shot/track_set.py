@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,25 +29,15 @@ _FRAME = re.compile(r"(-?\d{4,})\.shot")
 
 @dataclass(frozen=True)
 class Order:
-    """How a set is to be shaded.
+    """How a set is to be shaded."""
 
-    Attributes:
-        start: first scene frame of the exported range.
-        end: last scene frame of the range.
-        step: step of the range.
-        fps: the scene's rate, frames per second.
-        settings: the job's settings.
-        picture: whether the first exported frame is the job's first frame; then the set needs `first.png`.
-        result: name of the result's folder, beside the set's.
-    """
-
-    start: int
-    end: int
-    step: int
-    fps: float
-    settings: ShadeSettings
-    picture: bool
-    result: str
+    start: int  # first scene frame of the exported range
+    end: int  # last scene frame of the range
+    step: int  # step of the range
+    fps: float  # the scene's rate, frames per second
+    settings: ShadeSettings  # the job's settings
+    picture: bool  # whether the first exported frame is the job's first frame; then the set needs `first.png`
+    result: str  # name of the result's folder, beside the set's
 
     def frames(self) -> FrameMap:
         """Return the exported frames, each of which is a sample of the shot.
@@ -82,12 +71,7 @@ class Order:
 
 @dataclass(frozen=True)
 class TrackSet:
-    """A folder of tracks.
-
-    Attributes:
-        folder: the folder.
-        order: how the set is to be shaded.
-    """
+    """A folder of tracks, and how it is to be shaded."""
 
     folder: Path
     order: Order
@@ -129,13 +113,13 @@ class TrackSet:
             )
 
     def claim(self) -> bool:
-        """Claim the set for shading; returns False if another process has claimed these very frames."""
+        """Claim the set for shading; return False if another process has claimed these very frames."""
         frames = self.order.frames().frame_numbers
         stamp = sum(self.path(frame).stat().st_mtime_ns for frame in frames) & (2**64 - 1)
         claim = self.folder / f"claimed-{stamp:016x}"
         self.release(keep=claim)
         try:
-            os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
+            claim.touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
@@ -162,10 +146,9 @@ def write_set(folder: Path, order: Order) -> TrackSet:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / FILE, order.to_dict())
-    except OutputError as error:
-        raise unwritable(folder, error.message) from error
-    except OSError as error:
-        raise unwritable(folder, error.strerror or str(error)) from error
+    except (OutputError, OSError) as error:
+        reason = error.message if isinstance(error, OutputError) else error.strerror or str(error)
+        raise unwritable(folder, reason) from error
     return TrackSet(folder, order)
 
 

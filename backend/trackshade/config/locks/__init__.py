@@ -20,11 +20,11 @@ _PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
 
 
 def path(kind: str) -> Path:
-    """Returns the file for a kind of device."""
+    """Return the file for a kind of device."""
     return Path(__file__).parent / f"{kind}.txt"
 
 
 def pins(file: Path) -> dict[str, str]:
-    """Reads the version of each package in a lock; the last one if a package has several."""
+    """Read the version of each package in a lock; the last one if a package has several."""
     lines = (_PIN.match(line.strip()) for line in file.read_text(encoding="utf-8").splitlines())
     return {found[1].lower().replace("_", "-"): found[2] for found in lines if found}
