@@ -7,9 +7,43 @@ from dataclasses import dataclass
 
 import bpy
 
-from trackshade.core.fitting import FrameMap, SizeFit
+from trackshade.config import registry
+from trackshade.core.fitting import FrameMap, SizeFit, fit_frames, fit_size
 
 from .scene_settings import plan_scene
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """What a model takes, for shots that are captured for it, such as training data.
+
+    Attributes:
+        model: Name of the model in the registry.
+        frame_rule: How the frame range is fitted to the model; see `trackshade.core.fitting`.
+        size_mode: How the render's frame is fitted to the model's image; see `trackshade.core.fitting`.
+        size: (width, height) in pixels, one of the model's sizes; None for the one with the nearest aspect.
+    """
+
+    model: str
+    frame_rule: str = "auto"
+    size_mode: str = "pad"
+    size: tuple[int, int] | None = None
+
+    def apply(self, frames: FrameMap, size: SizeFit) -> tuple[FrameMap, SizeFit]:
+        """Return the frames and the image that the model takes of a render.
+
+        Raises:
+            ShotError: The frame range does not fit the model.
+            UsageError: The model has no such size.
+            ModelError: The model is unknown.
+        """
+        spec = registry.spec(self.model)
+        if self.size is not None:
+            spec.require_size(self.size)
+        rate = frames.fps * frames.step
+        taken = fit_frames(frames.start, frames.end, frames.step, rate, spec.allowed_frame_counts, self.frame_rule)
+        sizes = spec.sizes if self.size is None else (self.size,)
+        return taken, size.then(fit_size(size.size, size.pixel_aspect, sizes, self.size_mode))
 
 
 @dataclass(frozen=True)
@@ -29,6 +63,7 @@ class ShotRequest:
         keep_played: Keep the frames of simulations that were played in memory; see `Capture`.
         glass: "opaque" or "through": whether surfaces that let more than half of the light through are captured.
         hair: "none" or "strands": whether hair is captured, as thin tubes.
+        fit: Model that the shot is captured for; None for every frame at the size of the scene's renders.
     """
 
     camera: str | None = None
@@ -42,6 +77,7 @@ class ShotRequest:
     keep_played: bool = True
     glass: str = "opaque"
     hair: str = "none"
+    fit: ModelFit | None = None
 
     @property
     def given_picture(self) -> str | None:
@@ -53,5 +89,7 @@ class ShotRequest:
 
         Raises:
             ShotError: The frame range is empty or reversed, or the render has no pixels.
+            TrackshadeError: As raised by `ModelFit.apply`.
         """
-        return plan_scene(scene, *self.frames)
+        plan = plan_scene(scene, *self.frames)
+        return plan if self.fit is None else self.fit.apply(*plan)

@@ -12,7 +12,6 @@ import bpy
 from trackshade.config import registry
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import UsageError
 
 from ..capture.given_image import IMAGE
 from ..capture.request import ShotRequest
@@ -338,10 +337,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             UsageError: The model does not have its size any more. Nothing is changed.
         """
         spec, size = registry.spec(settings.model), settings.model_size
-        if size is not None and size not in spec.sizes:
-            known = ", ".join(f"{width}x{height}" for width, height in spec.sizes)
-            message = f"Model '{spec.name}' has no size {size[0]}x{size[1]}."
-            raise UsageError("unknown-size", message, f"It has: {known}.")
+        if size is not None:
+            spec.require_size(size)
         self.model = settings.model
         self.prompt, self.negative_prompt = settings.prompt, settings.negative_prompt or ""
         self.steps, self.guidance = settings.steps or 0, settings.guidance or 0

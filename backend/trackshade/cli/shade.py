@@ -23,9 +23,10 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade.shot import Shot
+from trackshade.shot.file import LIGHT_SUFFIX
 from trackshade.shot.input_image import attach_first_frame, load_input_image
 from trackshade.shot.joining import join
-from trackshade.shot.track_set import FIRST, read_set
+from trackshade.shot.track_set import FIRST, TrackSet, read_set
 
 OnMessage = Callable[[Mapping[str, Any]], None]
 
@@ -53,11 +54,13 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
 
     def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if shot is not None:
-            return add_first_frame(shot, path.with_suffix(".png"), "any", values, on_message)
+            captured = add_first_frame(shot, path.with_suffix(".png"), "any", values, on_message)
+            return replace(captured, light=_read_light(path) if settings.light == "clay" else None)
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
-        return add_first_frame(join(tracks), picture, "frame", values, on_message)
+        captured = add_first_frame(join(tracks), picture, "frame", values, on_message)
+        return replace(captured, input_render=_read_renders(tracks) if settings.light == "render" else None)
 
     with (
         OutputFolder.choose(values["out"], parent, name, model, values["force"]) as out,
@@ -65,6 +68,27 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     ):
         steps = run_job(load_shot, settings, client, out)
         return run_to_end(steps, lambda progress: on_message(progress.to_dict())).to_dict()
+
+
+def _read_light(path: Path) -> np.ndarray | None:
+    """Return the clay renders beside a shot file, mapped from their file; None if there are none.
+
+    Raises:
+        ShotError: They cannot be read.
+    """
+    light = path.with_suffix(LIGHT_SUFFIX)
+    try:
+        return np.load(light, mmap_mode="r", allow_pickle=False) if light.exists() else None
+    except (OSError, ValueError) as error:
+        raise ShotError("bad-light", f"{light} cannot be read: {error}.", "Export it again.") from error
+
+
+def _read_renders(tracks: TrackSet) -> np.ndarray:  # [T, H, W, 3] uint8 sRGB
+    """Return the frames that an export has kept beside its tracks."""
+    from trackshade.cli.image_decoder import decode
+
+    paths = [tracks.picture(frame) for frame in tracks.order.frames().frame_numbers]
+    return np.stack([decode(path.read_bytes(), read_header(path))[..., :3] for path in paths])
 
 
 def _settings(kept: ShadeSettings, values: Mapping[str, Any]) -> ShadeSettings:
