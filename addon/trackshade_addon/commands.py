@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The commands of `blender -b FILE --command trackshade ...` and of `python -m trackshade_addon ...`.
 
-Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 cancelled.
+Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 canceled.
 """
 
 from __future__ import annotations
@@ -43,11 +43,9 @@ def execute(arguments: list[str]) -> int:
 
 
 def main(program: str, arguments: Sequence[str]) -> int:
-    """Run a command and return the exit code; errors are reported in a sentence.
+    """Run a command, by its name and options, and return the exit code; errors are reported in a sentence.
 
-    Args:
-        program: How the program is called, for the usage text.
-        arguments: The command's name and its options.
+    The usage text names the program as it was called.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(program))
@@ -182,7 +180,7 @@ def _demo_scene(values: Mapping[str, Any], report: ReportProgress) -> dict[str, 
     return {"out": str(path), "files": {"scene": str(build_demo_scene(path))}, "warnings": []}
 
 
-def _synthesise(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
+def _synthesize(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     source, out = Path(values["descriptions"]).absolute(), Path(values["out"] or "synthetic").absolute()
     paths = sorted(source.glob("*.npz")) if source.is_dir() else [source]
     try:
@@ -204,7 +202,7 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
     "place": _place,
     "picture": _picture,
     "scene": _demo_scene,
-    "synthesise": _synthesise,
+    "synthesise": _synthesize,
 }
 
 

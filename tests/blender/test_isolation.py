@@ -77,7 +77,7 @@ def test_asking_pythons_what_they_are() -> None:
 def test_the_backend(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
     try:
-        client = backend.connect("mini").result(LONG)
+        client = backend.manager.connect("mini").result(LONG)
         _until(lambda: all(worker["ready"] for worker in client.status()["workers"]))
         _until(lambda: client.free() >= 0)
     finally:

@@ -48,6 +48,12 @@ def camera_intrinsics(camera: bpy.types.Camera, name: str, fit: SizeFit) -> np.n
     )
 
 
+def no_camera_error(scene: bpy.types.Scene) -> ShotError:
+    """Return the error for a scene without a camera."""
+    fix = "Add one, name one with --camera, or let --camera auto make one."
+    return ShotError("no-camera", f"Scene '{scene.name}' has no camera.", fix)
+
+
 class CameraBuilder:
     """Builds the camera's track, sample by sample.
 
@@ -73,11 +79,7 @@ class CameraBuilder:
             ShotError: there is no camera, or it has no image plane.
         """
         if camera is None:
-            raise ShotError(
-                "no-camera",
-                f"The scene '{depsgraph.scene.name}' has no camera at frame {frame:g}.",
-                "Add a camera, name one with --camera, or use --camera auto.",
-            )
+            raise no_camera_error(depsgraph.scene)
         evaluated = camera.evaluated_get(depsgraph)
         data = evaluated.data
         if not isinstance(data, bpy.types.Camera):

@@ -32,6 +32,7 @@ from trackshade.shot import CameraTrack
 from trackshade.shot.input_image import place_image
 
 from .. import backend
+from ..backend.prefs import current_prefs
 from ..capture.camera import camera_intrinsics, sees
 from ..capture.completeness import Gap, find_gaps
 from ..capture.geometry import keeps_topology, surface
@@ -281,8 +282,8 @@ def _read_header(name: str) -> ImageHeader | TrackshadeError:
 
 
 def _read_model(spec: ModelSpec) -> dict[str, Any]:
-    state = backend.state()
-    here = bool(backend.current_prefs().address) or registry.is_present(spec)
+    state = backend.manager.state()
+    here = bool(current_prefs().address) or registry.is_present(spec)
     loaded = state.kind == "ready" and spec.shipped  # the embedded model is loaded with the backend
     free = None if loaded else state.free_bytes
     return {"model": spec.title, "model_here": here, "model_memory": spec.memory_bytes, "device_free": free}

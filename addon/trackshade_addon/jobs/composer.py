@@ -31,6 +31,7 @@ from trackshade.shot.track_set import FIRST, TrackSet
 
 from ..capture import Capture
 from ..capture.auto_camera import add_auto_camera
+from ..capture.camera import no_camera_error
 from ..capture.completeness import find_gaps, require_complete
 from ..capture.first_frame import SampleRenderer, read_picture
 from ..capture.given_image import check_given_image, read_given_image
@@ -306,9 +307,7 @@ def _find_camera(
     name = request.camera
     if name is None:
         if scene.camera is None and not any(marker.camera for marker in scene.timeline_markers):
-            raise ShotError(
-                "no-camera", f"Scene '{scene.name}' has no camera.", "Add one, or let --camera auto make one."
-            )
+            raise no_camera_error(scene)
         return None
     if name == "auto" and "auto" not in scene.objects:
         steps = add_auto_camera(scene, view_layer, frames.frame_numbers, request.keep_played)

@@ -55,12 +55,12 @@ FIXES = {
 
 
 def tr(text: str, **values: object) -> str:
-    """Translates a pattern to Blender's language and fills in the values."""
+    """Translate a pattern to Blender's language and fill in the values."""
     return bpy.app.translations.pgettext_iface(text, CONTEXT).format(**values)
 
 
 def fix_text(error: TrackshadeError) -> str | None:
-    """Returns what to do about an error in the interface, or None."""
+    """Return what to do about an error in the interface, or None."""
     if error.fix is None or not mentions_commands(error.fix):
         return error.fix
     fix = FIXES.get(error.code)
@@ -68,23 +68,23 @@ def fix_text(error: TrackshadeError) -> str | None:
 
 
 def mentions_commands(text: str) -> bool:
-    """Returns whether a text mentions commands or their options."""
+    """Return whether a text mentions commands or their options."""
     return "--" in text or "`" in text
 
 
 def error_text(error: TrackshadeError) -> str:
-    """Returns the message of an error and what to do about it in the interface."""
+    """Return the message of an error and what to do about it in the interface."""
     fix = fix_text(error)
     return error.message if fix is None else f"{error.message} {fix}"
 
 
 def state_text(state: str) -> str:
-    """Returns the name of a job's state."""
+    """Return the name of a job's state."""
     return tr(_STATES.get(state, state.capitalize()))
 
 
 def progress_text(progress: Progress, seconds_left: float | None = None) -> str:
-    """Returns the progress of a job in one line."""
+    """Return the progress of a job in one line."""
     text = state_text(progress.state)
     blocks = progress.state == "rendering" and not progress.waits  # this Blender renders
     if blocks:
@@ -101,7 +101,7 @@ def progress_text(progress: Progress, seconds_left: float | None = None) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Returns a duration, rounded."""
+    """Return a duration, rounded."""
     if seconds < 55:
         return tr("{count} s", count=max(1, round(seconds)))
     if seconds < 3570:
@@ -160,7 +160,7 @@ def _aspect(size: SizeFit) -> float:
 
 
 def frame_map_text(frame_map: FrameMap) -> str:
-    """Returns a sentence about which scene frames a model's frames show."""
+    """Return a sentence about which scene frames a model's frames show."""
     patterns = {
         "exact": "All {requested} frames from {start} to {end}.",
         "choose": "The first {count} of {requested} frames, up to frame {last}.",

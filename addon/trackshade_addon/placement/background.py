@@ -20,14 +20,11 @@ _PATH = re.compile(r"background_images\[(\d+)\]")
 def add_backgrounds(
     result: ResultFolder, cameras: list[bpy.types.Object], sequence: Sequence, scene: bpy.types.Scene
 ) -> list[str]:
-    """Gives cameras a background image in front of the scene, which the meshes that it shows would hide otherwise.
+    """Give cameras a background image in front of the scene, which the meshes that it shows would hide otherwise.
 
     The model's image and the scene's frame have the same center, and one side in common: padded, the image just covers
     the frame, which is Blender's frame method "crop"; cropped, it just fits inside, which is "fit". Both keep the
-    image's aspect under any pixel aspect of the scene.
-
-    Returns:
-        Warnings about cameras that cannot be given one.
+    image's aspect under any pixel aspect of the scene. Returns warnings about cameras that cannot be given one.
     """
     warnings = []
     image = None
@@ -51,7 +48,7 @@ def add_backgrounds(
 
 
 def remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:
-    """Removes the background images of the result with this folder from a camera."""
+    """Remove the background images of the result with this folder from a camera."""
     images = [item for item in data.background_images if item.image is not None and item.image.get(PLATE_KEY) == tag]
     for item in images:
         item.image = None  # otherwise the image keeps a user
@@ -63,7 +60,7 @@ def remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:
 
 
 def _remove(data: bpy.types.Camera, item: bpy.types.CameraBackgroundImage) -> None:
-    """Removes a background image and renumbers the animation of those after it."""
+    """Remove a background image, and renumber the animation of those after it."""
     index = list(data.background_images).index(item)
     item.image_user.driver_remove("frame_offset")
     data.background_images.remove(item)
