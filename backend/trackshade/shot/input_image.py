@@ -31,6 +31,7 @@ Decoder = Callable[[bytes, ImageHeader], Pixels]
 Raises DecodingError.
 """
 
+_LEAST_ENLARGED, _MOST_ENLARGED = 1.25, 4.0  # times the shot's size: where larger images have more detail, and enough
 _SHAPE_TOLERANCE = 0.5  # pixels of the model by which two shapes may differ and still count as the same
 
 
@@ -268,6 +269,25 @@ def attach_first_frame(shot: Shot, image: InputImage, content: str = "any") -> t
     warnings = list(dict.fromkeys([*shot.warnings, *fitted.warnings]))
     source = {**shot.source, "first_frame": subject, "warnings": warnings}
     return replace(shot, source=source), fitted.pixels
+
+
+def fit_larger(shot: Shot, image: InputImage, content: str = "any") -> NDArray[np.uint8] | None:
+    """Fit an image to a shot's aspect, and keep the resolution that exceeds the shot's.
+
+    Returns:
+        [h, w, 3] uint8 sRGB, larger than the shot by at most `_MOST_ENLARGED`; None if the shot's size shows all of the
+        image's detail.
+    """
+    fit = size_fit_of(shot)
+    factor = min(1 / max(place_image(image.size, shot.size, fit, content).scale), _MOST_ENLARGED)
+    if factor < _LEAST_ENLARGED:
+        return None
+    width, height = (round(side * factor) for side in shot.size)
+    if fit is not None:
+        x, y = width / shot.size[0], height / shot.size[1]
+        (sx, sy), (ox, oy) = fit.scale, fit.offset
+        fit = replace(fit, size=(width, height), scale=(sx * x, sy * y), offset=(ox * x, oy * y))
+    return fit_image(image, (width, height), fit, content).pixels
 
 
 def size_fit_of(shot: Shot) -> SizeFit | None:
