@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_all
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,12 +44,14 @@ class CapturedShot:
         shot: The shot.
         first_frame: [H, W, 3] uint8 sRGB image of the first sample at the shot's size, or None.
         input_render: [T, H, W, 3] uint8 sRGB renders of all samples at the shot's size, or None.
+        keys: further pictures to propagate, by the sample that they show: [h, w, 3] uint8 sRGB of the shot's aspect.
         light: [T, h, w, 3] float16 scene-linear clay renders of all samples, or None.
     """
 
     shot: Shot
     first_frame: np.ndarray | None = None
     input_render: np.ndarray | None = None
+    keys: Mapping[int, np.ndarray] = field(default_factory=dict)
     light: np.ndarray | None = None
 
 
@@ -118,6 +120,8 @@ def shade_shot(
             captured.input_render,
             job,
             lambda count: chunks_left.__setitem__(0, count),
+            keys=captured.keys,
+            light=captured.light,
         )
         yield from wait_for(submitted, "sending", remaining)
         last = yield from _follow(backend, job)

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
@@ -33,34 +35,65 @@ def write_video(
     frames: np.ndarray,  # [T, H, W, 3] uint8 sRGB
     fps: float,
 ) -> None:
-    """Write frames as an MP4 of their size; an odd edge is doubled to become even.
-
-    H.264 with 4:2:0 chroma, which every player opens; limited range, BT.709 primaries and matrix, the sRGB curve
-    (IEC 61966-2-1), all named in the file.
+    """Write frames as a video file; see `VideoWriter`.
 
     Raises:
         OSError: the file cannot be written.
         FFmpegError: the same, from the codec or container.
     """
-    height, width = frames.shape[1:3]
-    padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    rate = frame_rate(fps)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as file:
-        stream = file.add_stream("libx264", rate=rate, options=_OPTIONS)
-        stream.width, stream.height = padded.shape[2], padded.shape[1]
+    writer = VideoWriter(path, (frames.shape[2], frames.shape[1]), fps)
+    try:
+        for frame in frames:
+            writer.add(frame)
+    except BaseException:
+        writer.abort()
+        raise
+    writer.close()
+
+
+class VideoWriter:
+    """Writes an MP4, frame by frame; an odd edge is doubled to become even.
+
+    H.264 with 4:2:0 chroma, which every player opens; limited range, BT.709 primaries and matrix, the sRGB curve
+    (IEC 61966-2-1), all named in the file. Its methods raise OSError or FFmpegError if the file cannot be written.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        """Create the file for frames of this (width, height), pixels."""
+        self._padding = ((0, size[1] % 2), (0, size[0] % 2), (0, 0))
+        self._rate, self._count = frame_rate(fps), 0
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        self._file = av.open(str(path), "w", format="mp4", options=options)
+        self._stream = stream = self._file.add_stream("libx264", rate=self._rate, options=_OPTIONS)
+        stream.width, stream.height = size[0] + size[0] % 2, size[1] + size[1] % 2
         stream.pix_fmt = "yuv420p"
         codec = stream.codec_context
         codec.thread_count = 1
-        codec.time_base = 1 / rate
+        codec.time_base = 1 / self._rate
         codec.color_range = ColorRange.MPEG
         codec.colorspace = Colorspace.ITU709
         codec.color_primaries = ColorPrimaries.BT709
         codec.color_trc = ColorTrc.IEC61966_2_1
-        for index, picture in enumerate(padded):
-            frame = _to_yuv(picture)
-            frame.pts, frame.time_base = index, 1 / rate
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
+
+    def add(
+        self,
+        picture: np.ndarray,  # [H, W, 3] uint8 sRGB
+    ) -> None:
+        """Write the next frame."""
+        frame = _to_yuv(np.pad(picture, self._padding, mode="edge"))
+        frame.pts, frame.time_base = self._count, 1 / self._rate
+        self._count += 1
+        self._file.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Write what the codec still holds, and complete the file."""
+        with self._file:
+            self._file.mux(self._stream.encode())
+
+    def abort(self) -> None:
+        """Close the file after an error, as it is."""
+        with contextlib.suppress(OSError, av.error.FFmpegError):
+            self._file.close()
 
 
 def _to_yuv(picture: np.ndarray) -> av.VideoFrame:
