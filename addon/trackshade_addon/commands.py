@@ -100,7 +100,7 @@ def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]
     captured.shot.save(path, force=values["force"])
     files = {"shot": str(path)}
     if captured.first_frame is not None:
-        write_png(picture, captured.first_frame)
+        write_png(picture, captured.keys.get(0, captured.first_frame))
         files["first_frame"] = str(picture)
     if captured.input_render is not None:
         _write_frames(renders, captured.input_render)
@@ -163,13 +163,14 @@ def _picture(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any
     if values["shot"] is None:
         raise UsageError("usage", "The picture's shot is not given.", "Name it with --shot FILE.")
     report(Progress("reading", values["picture"]))
-    shot, picture = with_picture(Shot.load(values["shot"]), values["picture"])
-    write_png(out, picture)
+    fitted = with_picture(Shot.load(values["shot"]), values["picture"])
+    assert fitted.first_frame is not None
+    write_png(out, fitted.keys.get(0, fitted.first_frame))
     return {
         "out": str(out),
         "files": {"first_frame": str(out)},
-        "first_frame": shot.source["first_frame"],
-        "warnings": list(shot.warnings),
+        "first_frame": fitted.shot.source["first_frame"],
+        "warnings": list(fitted.shot.warnings),
     }
 
 

@@ -111,7 +111,7 @@ def test_the_open_scene_is_taken_where_none_is_named(demo: Path, tmp_path: Path,
     bpy.ops.wm.open_mainfile(filepath=str(demo))
     code, _, _ = run(capfd, "export", "--first-frame", "none", "--frames", "1-17", "--out", tmp_path / "a.shot")
     assert code == 0
-    assert Shot.load(tmp_path / "a.shot").frame_numbers.tolist() == list(range(1, 18))
+    assert Shot.load(tmp_path / "a.shot").frame_numbers.tolist() == list(range(1, 18, 3))
 
 
 @pytest.mark.usefixtures("away")
@@ -198,7 +198,7 @@ def test_a_scene_is_shaded_and_placed(
     monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
     before = demo.read_bytes()
     out = tmp_path / "shaded"
-    code, printed, err = run(capfd, "render", demo, "--prompt", "toys", "--steps", "1", "--seed", "7", "--out", out,
+    code, printed, err = run(capfd, "render", demo, "--prompt", "toys", "--steps", "1", "--seed", "7", "--light", "none", "--out", out,
                              "--endpoint", backend.info.endpoint, "--json")  # fmt: skip
     assert code == 0, err
     made = json.loads(printed)
@@ -239,7 +239,7 @@ def test_a_fetched_result_can_be_placed_again(
 ) -> None:
     monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
     out = tmp_path / "shaded"
-    options = ("--first-frame", "none", "--steps", "1", "--endpoint", backend.info.endpoint)
+    options = ("--first-frame", "none", "--light", "none", "--steps", "1", "--endpoint", backend.info.endpoint)
     assert run(capfd, "render", demo, "--out", out, *options)[0] == 0
     assert run(capfd, "place", out, demo)[0] == 3  # scene.blend is there already
     assert run(capfd, "place", out, demo, "--out", tmp_path / "again.blend")[0] == 0
@@ -342,7 +342,7 @@ def lines_until(process: subprocess.Popen[str], state: str) -> None:
 def test_an_interrupt_at_any_time_ends_with_130(
     state: str, how: str, demo: Path, backend: PrivateBackend, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "trackshade_addon", "render", str(demo), "--first-frame", "none", "--steps", "200",
+    command = [sys.executable, "-m", "trackshade_addon", "render", str(demo), "--first-frame", "none", "--steps", "200", "--light", "none",
                "--out", str(tmp_path / "out"), "--endpoint", backend.info.endpoint]  # fmt: skip
     environment = {**os.environ, json_lines.VARIABLE: "1", "TRACKSHADE_TOKEN": backend.info.token}
     process = subprocess.Popen(
@@ -374,7 +374,7 @@ def test_a_backend_of_its_own_ends_with_the_command(demo: Path, tmp_path: Path) 
     environment = {**os.environ, "TRACKSHADE_HOME": str(tmp_path / "home"), "TRACKSHADE_PYTHON": backend_python(),
                    "TMPDIR": str(tmp_path)}  # fmt: skip
     command = [sys.executable, "-m", "trackshade_addon", "render", str(demo), "--first-frame", "none", "--steps", "1",
-               "--out", str(tmp_path / "out")]  # fmt: skip
+               "--light", "none", "--out", str(tmp_path / "out")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()][-1] == "scene"

@@ -92,7 +92,16 @@ def test_the_same_first_frame_and_seed_give_the_same_frames_everywhere(tmp_path:
     from trackshade_addon import commands
 
     arguments = ["render", str(tmp_path / "demo.blend"), "--seed", "3", "--steps", "2", "--prompt", "painted toys"]
-    arguments += ["--first-frame", own.picture, "--out", str(tmp_path / "command"), "--endpoint", ENDPOINT["now"]]
+    arguments += [
+        "--light",
+        "none",
+        "--first-frame",
+        own.picture,
+        "--out",
+        str(tmp_path / "command"),
+        "--endpoint",
+        ENDPOINT["now"],
+    ]
     assert commands.main("trackshade", arguments) == 0
     assert np.array_equal(frames_of(tmp_path / "command"), truth)
 

@@ -129,7 +129,7 @@ def follow_light(
         raise OutputError(
             "output-unwritable",
             f"Clay renders cannot be written to {new.parent}: {error.strerror or error}.",
-            "Free space there, or use --light none.",
+            "Free space there, or leave out the clay renders.",
         ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)

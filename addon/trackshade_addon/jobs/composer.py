@@ -25,7 +25,6 @@ from trackshade.client.progress import Progress, wait_for
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
-from trackshade.shot.input_image import attach_first_frame
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet
 
@@ -108,17 +107,18 @@ def capture_scene(
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
     if request.remarks:
         shot = replace(shot, source={**shot.source, "warnings": [*request.remarks, *shot.warnings]})
-    first, renders = None, None
+    captured = CapturedShot(shot)
     if picture is not None:
         yield Progress("rendering", "the picture at the shot's size")
-        shot, first = with_picture(shot, picture)
-        yield Progress("planning", shot.source["first_frame"]["statement"])
+        captured = with_picture(shot, picture)
+        yield Progress("planning", captured.shot.source["first_frame"]["statement"])
     with SampleRenderer(shot, scene, view_layer, request.keep_played) as renderer:
         if request.first_frame == "render":
             first = yield from _render_sample(renderer, 0, Progress("rendering", "the first frame"))
+            captured = replace(captured, first_frame=first)
         if request.input_render or request.light == "render":
-            renders = yield from _render_all(shot, renderer, first if request.first_frame == "render" else None)
-    captured = CapturedShot(shot, first, renders)
+            rendered = captured.first_frame if request.first_frame == "render" else None
+            captured = replace(captured, input_render=(yield from _render_all(shot, renderer, rendered)))
     if request.light == "clay":
         return (yield from with_clay(captured, request, on_free=on_free))
     on_free()
@@ -158,15 +158,16 @@ def join_tracks(tracks: TrackSet, request: ShotRequest) -> Generator[Progress, N
         ShotError: The set is incomplete or damaged, or its light cannot be rendered.
         OutputError: The light cannot be written.
     """
-    shot, first, renders = (yield from wait_for(later(join, tracks), "planning", "joining the tracks")), None, None
+    shot = yield from wait_for(later(join, tracks), "planning", "joining the tracks")
+    captured = CapturedShot(shot)
     if tracks.order.picture:
-        shot, first = with_picture(shot, str(tracks.folder / FIRST), shows="frame")
+        captured = with_picture(shot, str(tracks.folder / FIRST), shows="frame")
     if request.light == "render":
         renders = new_frames(shot, len(shot.frame_numbers))
         for t, frame in enumerate(shot.frame_numbers):
             yield Progress("rendering", "the input, from the export", t, len(renders))
             renders[t] = read_picture(tracks.picture(float(frame)))
-    captured = CapturedShot(shot, first, renders)
+        captured = replace(captured, input_render=renders)
     if request.light != "clay":
         return captured
     return (yield from with_clay(captured, request))
@@ -179,21 +180,18 @@ def new_frames(shot: Shot, count: int) -> np.ndarray:
         return np.memmap(file, np.uint8, "w+", shape=(count, height, width, 3))
 
 
-def with_picture(shot: Shot, picture: str, shows: str = "any") -> tuple[Shot, np.ndarray]:
-    """Use a picture as a shot's first frame. Main thread only.
+def with_picture(shot: Shot, picture: str, shows: str = "any") -> CapturedShot:
+    """Use a picture as a shot's first frame, and as a key picture with its own resolution. Main thread only.
 
     Args:
         shot: The shot.
         picture: Path of a file, or "image:" and the name of an image in Blender.
         shows: What the picture shows; see `attach_first_frame`.
 
-    Returns:
-        The shot, and the picture fitted to it: [H, W, 3] uint8 sRGB.
-
     Raises:
         ShotError: The picture cannot be read, is damaged or of an unsupported kind.
     """
-    return attach_first_frame(shot, read_given_image(picture, shot.source.get("color_management")), shows)
+    return CapturedShot.with_picture(shot, read_given_image(picture, shot.source.get("color_management")), shows)
 
 
 def place_and_save(

@@ -46,6 +46,7 @@ FIXES = {
     "output-exists": "Select another folder for results in the add-on's preferences.",
     "output-not-ours": "Select another folder for results in the add-on's preferences.",
     "incomplete-scene": "Use File > External Data > Find Missing Files, or open the file with Trust Source.",
+    "light-failed": "Set Light to None under Shot.",
     "no-animations": "Open the file without selecting an animation.",
     "missing-weights": "Download the model under Models.",
     "unknown-device": "Select another device in the add-on's preferences.",

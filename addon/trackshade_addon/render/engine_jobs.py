@@ -156,7 +156,7 @@ def capture_render(render: RenderContext, client: Future[Client]) -> Generator[P
     shot = yield from _capture_shot(render, client)
     captured = CapturedShot(shot)
     if picture is not None:
-        captured = CapturedShot(*render.on_main(lambda: with_picture(shot, picture)))
+        captured = render.on_main(lambda: with_picture(shot, picture))
     elif request.first_frame == "render":
         captured = CapturedShot(shot, (yield from render_elsewhere(shot, 1, render.on_main))[0])
     if request.light == "render":

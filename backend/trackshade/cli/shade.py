@@ -24,7 +24,7 @@ from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade.shot import Shot
 from trackshade.shot.file import LIGHT_SUFFIX
-from trackshade.shot.input_image import attach_first_frame, load_input_image
+from trackshade.shot.input_image import input_image_from_array, load_input_image
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet, read_set
 
@@ -118,25 +118,19 @@ def add_first_frame(
         picture, shows = (None if named == "none" else Path(named)), "any"
     else:
         picture = beside if beside is not None and beside.exists() else None
-    first = None
+    captured = CapturedShot(shot)
     if picture is not None and read_header(picture).scene_linear:
-        shot, first = _developed_by_blender(shot, picture, values.get("blender"), on_message)
+        captured = _developed_by_blender(shot, picture, values.get("blender"), on_message)
     elif picture is not None:
         from trackshade.cli.image_decoder import decode
 
-        shot, first = attach_first_frame(shot, load_input_image(picture, decode), shows)
-    shot.check_values()
-    return CapturedShot(shot, first)
+        captured = CapturedShot.with_picture(shot, load_input_image(picture, decode), shows)
+    captured.shot.check_values()
+    return captured
 
 
-def _developed_by_blender(
-    shot: Shot, path: Path, blender: str | None, on_message: OnMessage
-) -> tuple[Shot, np.ndarray]:
-    """Have Blender convert a scene-linear picture by the view transform of the shot's scene.
-
-    Returns:
-        The shot, and the picture as its first frame: [H, W, 3] uint8 sRGB at the shot's size.
-    """
+def _developed_by_blender(shot: Shot, path: Path, blender: str | None, on_message: OnMessage) -> CapturedShot:
+    """Have Blender convert a scene-linear picture by the view transform of the shot's scene, and use it."""
     from trackshade.cli.image_decoder import decode
 
     on_message({"state": "reading", "message": f"{path.name}, in Blender"})
@@ -155,5 +149,6 @@ def _developed_by_blender(
                 f"Give a PNG instead, or a Blender: {error.fix}",
             ) from error
         picture = decode(out.read_bytes(), read_header(out))[..., :3]
+    captured = CapturedShot.with_picture(shot, input_image_from_array(picture))
     source = {**shot.source, "first_frame": answer["first_frame"], "warnings": answer["warnings"]}
-    return replace(shot, source=source), np.ascontiguousarray(picture)
+    return replace(captured, shot=replace(shot, source=source))
