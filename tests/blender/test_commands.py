@@ -198,8 +198,8 @@ def test_a_scene_is_shaded_and_placed(
     monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
     before = demo.read_bytes()
     out = tmp_path / "shaded"
-    code, printed, err = run(capfd, "render", demo, "--prompt", "toys", "--steps", "1", "--seed", "7", "--light", "none", "--out", out,
-                             "--endpoint", backend.info.endpoint, "--json")  # fmt: skip
+    code, printed, err = run(capfd, "render", demo, "--prompt", "toys", "--steps", "1", "--seed", "7",
+                             "--light", "none", "--out", out, "--endpoint", backend.info.endpoint, "--json")  # fmt: skip
     assert code == 0, err
     made = json.loads(printed)
     assert demo.read_bytes() == before
@@ -342,8 +342,8 @@ def lines_until(process: subprocess.Popen[str], state: str) -> None:
 def test_an_interrupt_at_any_time_ends_with_130(
     state: str, how: str, demo: Path, backend: PrivateBackend, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "trackshade_addon", "render", str(demo), "--first-frame", "none", "--steps", "200", "--light", "none",
-               "--out", str(tmp_path / "out"), "--endpoint", backend.info.endpoint]  # fmt: skip
+    command = [sys.executable, "-m", "trackshade_addon", "render", str(demo), "--first-frame", "none", "--steps", "200",
+               "--light", "none", "--out", str(tmp_path / "out"), "--endpoint", backend.info.endpoint]  # fmt: skip
     environment = {**os.environ, json_lines.VARIABLE: "1", "TRACKSHADE_TOKEN": backend.info.token}
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
