@@ -198,8 +198,9 @@ def test_a_scene_is_shaded_and_placed(
     monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
     before = demo.read_bytes()
     out = tmp_path / "shaded"
-    code, printed, err = run(capfd, "render", demo, "--prompt", "toys", "--steps", "1", "--seed", "7",
-                             "--light", "none", "--out", out, "--endpoint", backend.info.endpoint, "--json")  # fmt: skip
+    code, printed, err = run(capfd, "render", demo, "--prompt", "toys", "--steps", "1", "--seed",
+                             "7", "--light", "none", "--out", out, "--endpoint",
+                             backend.info.endpoint, "--json")  # fmt: skip
     assert code == 0, err
     made = json.loads(printed)
     assert demo.read_bytes() == before
