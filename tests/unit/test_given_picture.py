@@ -474,10 +474,11 @@ def test_a_larger_picture_keeps_its_detail() -> None:
     assert larger is not None
     assert np.array_equal(larger, pixels)
     assert fit_larger(whole, input_image_from_array(pixels[:34, :51])) is None
-    region = rendered_size((96, 64), (1.0, 1.0), (20, 10, 68, 42))
+    region = rendered_size((96, 64), (1.0, 1.0), (20, 10, 60, 42))
+    shot = grid_shot(count=1, size=(40, 32))
     part = fit_larger(replace(shot, source={"size_fit": region.to_dict()}), input_image_from_array(pixels))
     assert part is not None
-    assert np.array_equal(part, pixels[20:84, 40:136])
+    assert np.array_equal(part, pixels[20:84, 40:120])
 
 
 def test_a_shot_says_how_its_first_frame_was_fitted() -> None:
