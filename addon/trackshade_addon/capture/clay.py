@@ -11,8 +11,9 @@ Workbench knows no lights.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,52 +87,38 @@ def whiten(layer: bpy.types.ViewLayer, glass: str) -> list[str]:
     Returns:
         Sentences about materials of the view layer that clay renders show otherwise than as white surfaces.
     """
-    glowing: dict[str, None] = {}
-    clear: dict[str, None] = {}
-    foggy: dict[str, None] = {}
-    lost: dict[str, None] = {}
-    used = {slot.material for obj in layer.objects for slot in obj.material_slots if slot.material is not None}
-    done: set[int] = set()
-    for material in bpy.data.materials:
-        if material.is_grease_pencil:
-            continue
-        if hasattr(material, "use_nodes") and not material.use_nodes:
-            material.use_nodes = True
-        for tree in trees_of(material):
-            nodes = list(tree.nodes)
-            if material in used:
-                if any(node_emits(node) for node in nodes):
-                    glowing[material.name] = None
-                if any(_is_clear(node) for node in nodes):
-                    clear[material.name] = None
-                if any(_has_volume(node) for node in nodes):
-                    foggy[material.name] = None
-                if any(node.type == "SHADERTORGB" for node in nodes):
-                    lost[material.name] = None
-            if tree.as_pointer() not in done:
-                done.add(tree.as_pointer())
-                for node in nodes:
-                    _whiten_node(tree, node, glass)
+    materials = [material for material in bpy.data.materials if not material.is_grease_pencil]
     white = bpy.data.materials.new("Trackshade clay")
-    white.use_nodes = True
-    for node in list(white.node_tree.nodes):
-        _whiten_node(white.node_tree, node, glass)
+    for material in (*materials, white):
+        if not getattr(material, "use_nodes", True):
+            material.use_nodes = True
+    notes = _notes(layer)
+    trees = {tree.as_pointer(): tree for material in (*materials, white) for tree in trees_of(material)}
+    for tree in trees.values():
+        for node in list(tree.nodes):
+            _whiten_node(tree, node, glass)
     for data in (*bpy.data.meshes, *bpy.data.curves, *bpy.data.metaballs):
-        if not data.materials:
-            data.materials.append(white)
-        for index, item in enumerate(data.materials):
-            if item is None:
-                data.materials[index] = white
-    hair = [obj.name for obj in layer.objects if obj.type == "CURVES" or _has_hair(obj)]
-    foggy |= dict.fromkeys(obj.name for obj in layer.objects if obj.type == "VOLUME")
-    described = (
-        ("Clay renders keep the glow of materials that emit light: {}.", glowing),
-        ("Clay renders let light through glass: {}.", clear),
-        ("Clay renders show the light through volumes: {}.", foggy),
-        ("Clay renders show hair in white, and its shadows: {}.", dict.fromkeys(hair)),
-        ("Clay renders are made with Cycles, which cannot convert shaders to colors: {}.", lost),
-    )
-    return [text.format(_list(names)) for text, names in described if names]
+        with contextlib.suppress(RuntimeError):  # data of a library that cannot be changed
+            if not data.materials:
+                data.materials.append(white)
+            for index, item in enumerate(data.materials):
+                if item is None:
+                    data.materials[index] = white
+    return notes
+
+
+def _notes(layer: bpy.types.ViewLayer) -> list[str]:
+    """Returns sentences about what clay renders of a view layer show otherwise than as white surfaces."""
+    used = {slot.material for obj in layer.objects for slot in obj.material_slots if slot.material is not None}
+    names = {
+        text: [item.name for item in used if any(holds(node) for tree in trees_of(item) for node in tree.nodes)]
+        for text, holds in _DESCRIBED.items()
+    }
+    names[_VOLUMES] += [obj.name for obj in layer.objects if obj.type == "VOLUME"]
+    names["Clay renders show hair in white, and its shadows: {}."] = [
+        obj.name for obj in layer.objects if obj.type == "CURVES" or _has_hair(obj)
+    ]
+    return [text.format(_list(sorted(found))) for text, found in names.items() if found]
 
 
 def _whiten_node(tree: Any, node: Any, glass: str) -> None:
@@ -190,6 +177,17 @@ def _has_hair(obj: bpy.types.Object) -> bool:
     return any(system.settings.type == "HAIR" for system in obj.particle_systems)
 
 
+_VOLUMES = "Clay renders show the light through volumes: {}."
+_DESCRIBED: dict[str, Callable[[Any], bool]] = {
+    "Clay renders keep the glow of materials that emit light: {}.": node_emits,
+    "Clay renders let light through glass: {}.": _is_clear,
+    _VOLUMES: _has_volume,
+    "Clay renders are made with Cycles, which cannot convert shaders to colors: {}.": lambda node: (
+        node.type == "SHADERTORGB"
+    ),
+}
+
+
 def _render(
     renderer: SampleRenderer, shot: Shot, t: int, size: tuple[int, int], path: Path
 ) -> NDArray[np.float16]:  # [h, w, 3]
@@ -212,7 +210,7 @@ def _set_up_cycles(scene: bpy.types.Scene) -> None:
     cycles, render, output = scene.cycles, scene.render, scene.render.image_settings
     denoise = can_denoise()
     render.use_persistent_data = True
-    render.use_compositing = False
+    render.use_compositing = render.use_freestyle = False
     if hasattr(output, "media_type"):  # Blender 5.0 and newer
         output.media_type = "IMAGE"
     output.file_format, output.color_mode, output.color_depth = "OPEN_EXR", "RGB", "16"
@@ -226,6 +224,7 @@ def _set_up_cycles(scene: bpy.types.Scene) -> None:
         "denoising_input_passes": "RGB_ALBEDO_NORMAL",
         "use_animated_seed": False,  # what noise is left stands still
         "seed": 0,
+        "time_limit": 0.0,
         "max_bounces": _BOUNCES,
         "diffuse_bounces": _BOUNCES,
         "caustics_reflective": False,
@@ -240,6 +239,6 @@ def _set_up_cycles(scene: bpy.types.Scene) -> None:
         layer.samples = 0
 
 
-def _list(names: dict[str, None]) -> str:
+def _list(names: list[str]) -> str:
     shown = [f"'{name}'" for name in names]
     return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
