@@ -24,7 +24,13 @@ from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade.shot import Shot
 from trackshade.shot.file import LIGHT_SUFFIX
-from trackshade.shot.input_image import input_image_from_array, load_input_image
+from trackshade.shot.input_image import (
+    InputImage,
+    attach_key_pictures,
+    input_image_from_array,
+    load_input_image,
+    sample_of_frame,
+)
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet, read_set
 
@@ -54,12 +60,12 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
 
     def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if shot is not None:
-            captured = add_first_frame(shot, path.with_suffix(".png"), "any", values, on_message)
+            captured = add_pictures(shot, path.with_suffix(".png"), "any", values, on_message)
             return replace(captured, light=_read_light(path) if settings.light == "clay" else None)
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
-        captured = add_first_frame(join(tracks), picture, "frame", values, on_message)
+        captured = add_pictures(join(tracks), picture, "frame", values, on_message)
         return replace(captured, input_render=_read_renders(tracks) if settings.light == "render" else None)
 
     with (
@@ -98,35 +104,61 @@ def _settings(kept: ShadeSettings, values: Mapping[str, Any]) -> ShadeSettings:
     return replace(kept, **{name: value for name, value in given.items() if value != getattr(defaults, name)})
 
 
-def add_first_frame(
+def add_pictures(
     shot: Shot, beside: Path | None, shows: str, values: Mapping[str, Any], on_message: OnMessage
 ) -> CapturedShot:
-    """Return a shot with the first frame that the options name, else with the picture beside it if there is one.
+    """Return a shot with the pictures that the options name; as its first frame, else with the one beside it, if any.
 
     Args:
         shot: The shot.
-        beside: Picture that is used if the options name none and it exists.
+        beside: Picture that is used if the options name no first frame and it exists.
         shows: What `beside` shows; see `attach_first_frame`.
         values: The command's options.
         on_message: Called with each progress message.
 
     Raises:
-        ShotError: The picture cannot be read, is damaged or of an unsupported kind, or the shot's values are invalid.
+        ShotError: A picture cannot be read, is damaged or of an unsupported kind, or of no frame of the shot; or the
+            shot's values are invalid.
     """
+    keys = [(frame, Path(path)) for frame, path in options.parse_keys(values["key"])]
+    of_first = [path for frame, path in keys if sample_of_frame(shot, frame) == 0]
     named = values["first_frame"]
-    if named is not None:
-        picture, shows = (None if named == "none" else Path(named)), "any"
+    given = [Path(named), *of_first] if named not in (None, "none") else of_first
+    if len(given) > 1:
+        raise ShotError(
+            "two-key-pictures",
+            f"Two pictures show frame {shot.frame_numbers[0]:g}: {given[0]} and {given[1]}.",
+            "Give one picture for each frame.",
+        )
+    if named is not None or given:
+        picture, shows = (given[0] if given else None), "any"
     else:
         picture = beside if beside is not None and beside.exists() else None
     captured = CapturedShot(shot)
     if picture is not None and read_header(picture).scene_linear:
         captured = _developed_by_blender(shot, picture, values.get("blender"), on_message)
     elif picture is not None:
-        from trackshade.cli.image_decoder import decode
+        captured = CapturedShot.with_picture(shot, _load(picture), shows)
+    others = ((frame, _load_key(path)) for frame, path in keys if sample_of_frame(shot, frame))
+    shot, pictures = attach_key_pictures(captured.shot, others)
+    shot.check_values()
+    return replace(captured, shot=shot, keys={**captured.keys, **pictures})
 
-        captured = CapturedShot.with_picture(shot, load_input_image(picture, decode), shows)
-    captured.shot.check_values()
-    return captured
+
+def _load(path: Path) -> InputImage:
+    from trackshade.cli.image_decoder import decode
+
+    return load_input_image(path, decode)
+
+
+def _load_key(path: Path) -> InputImage:
+    if read_header(path).scene_linear:
+        raise ShotError(
+            "scene-linear-key",
+            f"{path} holds scene-linear light, which only a first frame may.",
+            "Give the picture as PNG, as the scene's view transform shows it.",
+        )
+    return _load(path)
 
 
 def _developed_by_blender(shot: Shot, path: Path, blender: str | None, on_message: OnMessage) -> CapturedShot:

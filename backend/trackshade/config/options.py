@@ -182,6 +182,9 @@ _EXPORT_LIGHT = Option(
 _SHADE_FIRST_FRAME = replace(
     _FIRST_FRAME, help="Image file, or 'none'. Default: the one beside the shot.", metavar="none|PATH", default=None
 )
+_KEY = Option(
+    "--key", "Picture of another frame, carried to all frames, too. Repeat it for more.", "FRAME=PICTURE", repeat=True
+)
 _CONTROL_COMMAND = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, *_SURFACES, *_TRACKING_VIDEO, *_RESULT_OUTPUT)
 _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), *_FILE_OUTPUT)
 
@@ -197,7 +200,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     ),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
-        (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+        (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
     ),
     "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
@@ -294,8 +297,8 @@ def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
             positionals.append(str(value))
         elif option.kind is bool:
             arguments.append(option.name)
-        else:
-            arguments.append(f"{option.name}={value}")  # one word, so that a value may begin with a dash
+        else:  # one word, so that a value may begin with a dash
+            arguments += [f"{option.name}={item}" for item in (value if option.repeat else [value])]
     return [*arguments, "--", *positionals] if positionals else arguments
 
 
@@ -333,6 +336,24 @@ def parse_frame_range(text: str | None) -> tuple[float | None, float | None, flo
         raise UsageError("bad-frames", f"'{text}' is not a frame range.", "Write it as 1-49 or 1-49:2.")
     first, last, step = found.groups()
     return float(first), float(last), None if step is None else float(step)
+
+
+def parse_keys(texts: Sequence[str] | None) -> list[tuple[float, str]]:
+    """Parse "FRAME=PICTURE" of each key picture.
+
+    Returns:
+        Scene frame and path of each.
+
+    Raises:
+        UsageError: A text has another form.
+    """
+    found = []
+    for text in texts or ():
+        parts = re.fullmatch(r"([+-]?\d+(?:\.\d+)?)=(.+)", text)
+        if parts is None:
+            raise UsageError("bad-key", f"'{text}' is not the picture of a frame.", "Write it as 25=PICTURE.png.")
+        found.append((float(parts[1]), parts[2]))
+    return found
 
 
 def parse_size(text: str) -> tuple[str, tuple[int, int] | None]:

@@ -89,7 +89,10 @@ def write_result(
         raise ValueError(f"input_render must be {list(shape)}, not {list(input_render.shape)}")
     try:
         folder.mkdir(exist_ok=True)
-        overview = _write_frames(folder, shot, frames) if isinstance(frames, np.ndarray) else frames
+        if isinstance(frames, Overview):
+            overview = frames
+        else:
+            overview = _write_frames(folder, shot, settings, tracking, frames)
         render = None
         if input_render is not None:
             render = overview.empty()
@@ -138,11 +141,17 @@ def _files(settings: ShadeSettings, has_first_frame: bool, has_input_render: boo
     return [*files, "tracks.shot"]
 
 
-def _write_frames(folder: Path, shot: Shot, frames: np.ndarray) -> Overview:
-    overview = Overview(shot)
-    with FrameWriter(folder, shot.size, shot.fps, on_frame=overview.add) as writer:
-        for frame in frames:
-            writer.add(frame)
+def _write_frames(
+    folder: Path, shot: Shot, settings: ShadeSettings, tracking: TrackingVideo, frames: np.ndarray
+) -> Overview:
+    overview, is_video = Overview(shot), settings.output == "video"
+    holdout = np.array([mesh.holdout for mesh in shot.meshes] + [True])  # the last entry is label -1, nothing
+    image_format, alpha = (settings.image_format, settings.alpha) if is_video else ("png", False)
+    with FrameWriter(
+        folder, shot.size, shot.fps, image_format=image_format, alpha=alpha, on_frame=overview.add
+    ) as writer:
+        for t, frame in enumerate(frames):
+            writer.add(frame, (~holdout[tracking.object_index[t]]).astype(np.float32) if alpha else None)
     return overview
 
 

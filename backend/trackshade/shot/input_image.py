@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fits an image that the user supplies as a shot's first frame to the model's image.
+"""Fit an image that the user supplies as a shot's first frame to the model's image.
 
 The panel, the render engine, the commands, track sets and the Python client all use this module. Pixels are averaged
 in linear light, so that a scaled image looks like one rendered at that size; transparent pixels are composited over
@@ -9,7 +9,7 @@ black in linear light, as in a first frame rendered with a transparent film.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from trackshade.shot import Shot
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 Decoder = Callable[[bytes, ImageHeader], Pixels]
-"""Decodes a file to [H, W, 4] RGBA as stored (before orientation), uint8 or uint16 by the header's bits.
+"""Decode a file to [H, W, 4] RGBA as stored (before orientation), uint8 or uint16 by the header's bits.
 
 Raises DecodingError.
 """
@@ -59,7 +59,7 @@ class InputImage:
         return self.pixels.shape[1], self.pixels.shape[0]
 
     def to_linear(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
-        """Converts some of its pixels to linear light with sRGB's primaries, composited over black: [..., 3]."""
+        """Convert some of its pixels to linear light with sRGB's primaries, composited over black: [..., 3]."""
         most = np.iinfo(self.pixels.dtype).max
         colors, alpha = pixels[..., :3], None
         if self.header.alpha != "none" and pixels.shape[-1] == 4:
@@ -115,7 +115,7 @@ class FittedImage:
 
 
 def load_input_image(path: Path, decode: Decoder) -> InputImage:
-    """Reads and decodes an image file.
+    """Read and decodes an image file.
 
     Args:
         path: The file.
@@ -144,7 +144,7 @@ def load_input_image(path: Path, decode: Decoder) -> InputImage:
 
 
 def input_image_from_array(pixels: NDArray[Any]) -> InputImage:
-    """Wraps an array from Python.
+    """Wrap an array from Python.
 
     Args:
         pixels: [H, W, 3] uint8 sRGB.
@@ -163,7 +163,7 @@ def input_image_from_array(pixels: NDArray[Any]) -> InputImage:
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Applies an EXIF orientation to [H, W, C]; returns a view."""
+    """Apply an EXIF orientation to [H, W, C]; returns a view."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -176,7 +176,7 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 def place_image(
     size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None, content: str = "any"
 ) -> ImagePlacement:
-    """Decides where an image lies in the model's image.
+    """Decide where an image lies in the model's image.
 
     An image with the model's aspect is scaled to the model's image. One with the aspect of the scene's frame (with its
     pixel aspect or square pixels) is fitted as the shot was. Any other is scaled until it covers the scene's frame.
@@ -216,7 +216,7 @@ def place_image(
 
 
 def _content_by_shape(size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None) -> str:
-    """Tells by an image's aspect what it shows: "model", "frame" or "other"."""
+    """Tell by an image's aspect what it shows: "model", "frame" or "other"."""
     if fit is not None and size == fit.source:
         return "frame"
     if _same_shape(size, model, model):
@@ -229,14 +229,14 @@ def _content_by_shape(size: tuple[int, int], model: tuple[int, int], fit: SizeFi
 
 
 def _same_shape(size: tuple[int, int], shape: tuple[float, float], model: tuple[int, int]) -> bool:
-    """Returns whether two aspects differ by at most the rounding of the image's sides, or half a model pixel."""
+    """Return whether two aspects differ by at most the rounding of the image's sides, or half a model pixel."""
     width, height = size
     difference = math.log(width * shape[1] / (height * shape[0]))
     return abs(difference) * max(1, min(width, height) - 1) <= 1 or abs(difference) * max(model) <= _SHAPE_TOLERANCE
 
 
 def fit_image(image: InputImage, model: tuple[int, int], fit: SizeFit | None, content: str = "any") -> FittedImage:
-    """Fits an image to the model's image; its edges are repeated beyond it.
+    """Fit an image to the model's image; its edges are repeated beyond it.
 
     Args:
         image: The image.
@@ -258,7 +258,7 @@ def fit_image(image: InputImage, model: tuple[int, int], fit: SizeFit | None, co
 
 
 def attach_first_frame(shot: Shot, image: InputImage, content: str = "any") -> tuple[Shot, NDArray[np.uint8]]:
-    """Fits an image to a shot as its first frame.
+    """Fit an image to a shot as its first frame.
 
     Returns:
         The shot with a statement about the image in its `source`, and warnings if the aspects differ; and the fitted
@@ -290,8 +290,64 @@ def fit_larger(shot: Shot, image: InputImage, content: str = "any") -> NDArray[n
     return fit_image(image, (width, height), fit, content).pixels
 
 
+def sample_of_frame(shot: Shot, frame: float) -> int:
+    """Return the sample of a shot that shows a scene frame.
+
+    Raises:
+        ShotError: The shot has no such frame.
+    """
+    numbers = shot.frame_numbers
+    nearest = int(np.abs(numbers - frame).argmin())
+    if abs(numbers[nearest] - frame) > 1e-4:
+        raise ShotError(
+            "no-such-frame",
+            f"The shot has no frame {frame:g}: its {len(numbers)} frames are {numbers[0]:g} to {numbers[-1]:g}.",
+            f"Give a picture of one of them, such as frame {numbers[nearest]:g}.",
+        )
+    return nearest
+
+
+def attach_key_pictures(
+    shot: Shot, pictures: Iterable[tuple[float, InputImage]]
+) -> tuple[Shot, dict[int, NDArray[np.uint8]]]:
+    """Fit images to a shot as pictures of some of its frames.
+
+    Args:
+        shot: The shot.
+        pictures: Scene frame and image of each.
+
+    Returns:
+        The shot with statements about the images in its `source`, and warnings about images of another aspect and black
+        ones; and the fitted images by sample, [h, w, 3] uint8 sRGB of the shot's size, or larger where they have more
+        detail.
+
+    Raises:
+        ShotError: The shot has no such frame, or two images show the same one.
+    """
+    fitted: dict[int, NDArray[np.uint8]] = {}
+    subjects, warnings = [], list(shot.warnings)
+    for frame, image in pictures:
+        sample = sample_of_frame(shot, frame)
+        if sample in fitted:
+            raise ShotError(
+                "two-key-pictures",
+                f"Two pictures show frame {shot.frame_numbers[sample]:g}; the second one is {image.name}.",
+                "Give one picture for each frame.",
+            )
+        result = fit_image(image, shot.size, size_fit_of(shot))
+        larger = fit_larger(shot, image)
+        fitted[sample] = result.pixels if larger is None else larger
+        number = float(shot.frame_numbers[sample])
+        subjects.append({"frame": number, "name": image.name, "size": list(image.size), "statement": result.statement})
+        warnings += result.warnings
+        if not result.pixels.any():
+            warnings.append(f"The picture of frame {number:g}, {image.name}, is black everywhere.")
+    source = {**shot.source, "key_pictures": subjects, "warnings": list(dict.fromkeys(warnings))}
+    return (replace(shot, source=source) if subjects else shot), fitted
+
+
 def size_fit_of(shot: Shot) -> SizeFit | None:
-    """Reads how the scene's frame lies in the shot's image; None if the shot does not record it.
+    """Read how the scene's frame lies in the shot's image; None if the shot does not record it.
 
     Raises:
         ShotError: The record cannot be read.
