@@ -189,10 +189,11 @@ def read_frames(
 
 def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts, FrameMap | None, SizeFit | None]:
     """Reads what does not depend on the frame."""
-    spec, frames, size, seen, plan, error = None, None, None, None, "", ""
+    spec, frames, size, seen, plan, error, needs_model = None, None, None, None, "", "", False
     try:
         settings = scene.trackshade.shade_settings()
         spec = registry.spec(settings.model)
+        needs_model = request.first_frame == "none" or texts.makes_video(spec, settings)
         frames, size = request.plan(scene)
         seen = _model_frames(frames, spec, settings)
         plan = texts.plan_text(frames, size, spec, seen, request.first_frame, settings)
@@ -215,7 +216,7 @@ def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts,
         picture=picture,
         color=tuple(inverse_space(scene)[1]),
         **(_read_image(picture, size) if picture else {}),
-        **(_read_model(spec) if spec is not None else {}),
+        **(_read_model(spec) if spec is not None and needs_model else {}),
     )
     return facts, frames, size
 
