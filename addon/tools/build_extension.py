@@ -124,14 +124,9 @@ def build_package_wheel(source: Path, folder: Path) -> Path:
 
 
 def pack(addon: Path, platform: str, wheels: Sequence[Path], folder: Path, version: str | None = None) -> Path:
-    """Pack the extension for one platform.
+    """Pack the add-on's modules and wheels for one of `PLATFORMS` in a zip in `folder`; return the zip.
 
-    Args:
-        addon: Folder of the add-on's modules.
-        platform: One of `PLATFORMS`.
-        wheels: All wheels to bundle.
-        folder: Folder for the zip.
-        version: Version to use in place of the manifest's, to try an update.
+    To try an update, `version` replaces the manifest's.
 
     Raises:
         BuildError: if Blender's tool fails.
@@ -165,11 +160,7 @@ def _add_to_manifest(manifest: str, platform: str, wheels: Sequence[str]) -> str
 
 
 def check(path: Path, files: Iterable[str]) -> None:
-    """Check a zip by Blender's validator and by our rules.
-
-    Args:
-        path: The zip.
-        files: Names of the files that the wheel of trackshade has to hold.
+    """Check a zip by Blender's validator and by our rules; `files` are those that the wheel of trackshade has to hold.
 
     Raises:
         BuildError: with all faults.

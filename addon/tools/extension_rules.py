@@ -45,7 +45,7 @@ def code_faults(name: str, source: str) -> Iterator[str]:
                 yield f"{where} imports {module}: the add-on's own code opens no connections."
         if isinstance(node, ast.Name) and node.id == "bl_info" and isinstance(node.ctx, ast.Store):
             yield f"{where} has a bl_info, which the manifest has taken the place of."
-        if _is_attribute(node, "sys", "path") or _is_attribute(node, "site", "addsitedir"):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.path", "site.addsitedir"):
             yield f"{where} touches Python's search path."
         if isinstance(node, ast.Call) and _writes_beside_file(node):
             yield f"{where} writes beside its own file."
@@ -92,7 +92,7 @@ def archive_faults(path: Path, package_files: Iterable[str]) -> Iterator[str]:
                 yield from code_faults(name, source)
                 yield from permission_faults(name, source, manifest.get("permissions", {}))
         if "LICENSE" not in names:
-            yield "The licence is missing."
+            yield "The license is missing."
         listed = {wheel.removeprefix("./") for wheel in manifest.get("wheels", ())}
         held = {name for name in names if name.endswith(".whl")}
         for name in sorted(listed ^ held):
@@ -122,15 +122,6 @@ def _imported_modules(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
         yield node.module
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _is_attribute(node: ast.AST, owner: str, name: str) -> bool:
-    return (
-        isinstance(node, ast.Attribute)
-        and node.attr == name
-        and isinstance(node.value, ast.Name)
-        and node.value.id == owner
-    )
 
 
 def _writes_beside_file(call: ast.Call) -> bool:

@@ -37,13 +37,7 @@ def wheel_package(name: str) -> str:
 
 
 def wheel_rank(name: str, python: str, platform: str) -> int | None:
-    """Return how well a wheel fits, 0 being the best, or None if it cannot be used.
-
-    Args:
-        name: File name of the wheel.
-        python: Version of Python, such as "3.11".
-        platform: One of `PLATFORMS`.
-    """
+    """Return how well a wheel fits a Python, such as "3.11", on one of `PLATFORMS`; 0 is the best, None unusable."""
     supported = _supported_tags(python, platform)
     return min((supported[tag] for tag in parse_wheel_filename(name)[3] if tag in supported), default=None)
 

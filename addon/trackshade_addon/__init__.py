@@ -12,14 +12,14 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def register() -> None:
-    """Registers panels, operators and the command `blender --command trackshade`."""
+    """Register panels, operators and the command `blender --command trackshade`."""
     from . import registration
 
     registration.register()
 
 
 def unregister() -> None:
-    """Unregisters everything, and ends the backend that was started."""
+    """Unregister everything, and end the backend that was started."""
     from . import registration
 
     registration.unregister()

@@ -17,7 +17,7 @@ FIRST, LAST, STEP, FPS = 1, 49, 3, 24  # 17 frames at 8 fps, as the embedded mod
 
 Color = tuple[float, float, float]  # linear RGB
 RED, WHITE, BLUE, YELLOW = (0.60, 0.02, 0.02), (0.80, 0.78, 0.72), (0.03, 0.10, 0.55), (0.80, 0.50, 0.03)
-GREEN, LIGHT_GREY, DARK_GREY = (0.03, 0.35, 0.08), (0.36, 0.38, 0.42), (0.16, 0.17, 0.21)
+GREEN, LIGHT_GRAY, DARK_GRAY = (0.03, 0.35, 0.08), (0.36, 0.38, 0.42), (0.16, 0.17, 0.21)
 
 
 def build_demo_scene(path: Path) -> Path:
@@ -30,7 +30,7 @@ def build_demo_scene(path: Path) -> Path:
     scene, mesh = bpy.context.scene, bpy.ops.mesh
     _set_up(scene)
     mesh.primitive_grid_add(x_subdivisions=16, y_subdivisions=16, size=14)
-    _finish_object("Floor", _checked("Floor", LIGHT_GREY, DARK_GREY, 10.0))
+    _finish_object("Floor", _checked("Floor", LIGHT_GRAY, DARK_GRAY, 10.0))
     mesh.primitive_uv_sphere_add(segments=48, ring_count=24, radius=0.75)
     bpy.ops.object.shade_smooth()
     _finish_object("Ball", _checked("Ball", RED, WHITE, 3.0), _hop)

@@ -39,7 +39,7 @@ class LogHandler(logging.handlers.RotatingFileHandler):
         self.messages: deque[str] = deque(maxlen=LINES)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps a message and writes it."""
+        """Keep a message and write it."""
         try:
             text = redact(_FORMAT.format(record))
             self.messages.append(text)
@@ -49,16 +49,16 @@ class LogHandler(logging.handlers.RotatingFileHandler):
         super().emit(logging.makeLogRecord({"msg": text}))
 
     def rotate(self, source: str, dest: str) -> None:
-        """Renames a full file, unless another Blender has it open and the system forbids that."""
+        """Rename a full file, unless another Blender has it open and the system forbids that."""
         with contextlib.suppress(OSError):
             super().rotate(source, dest)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - overrides a method of the library
-        """Does nothing: the message stays in memory."""
+        """Do nothing: the message stays in memory."""
 
 
 def attach() -> None:
-    """Adds the handler to the package's logger, unless it is there."""
+    """Add the handler to the package's logger, unless it is there."""
     if _handler() is None:
         _logger.addHandler(LogHandler(log_path()))
         _logger.setLevel(logging.INFO)
@@ -66,7 +66,7 @@ def attach() -> None:
 
 
 def detach() -> None:
-    """Removes the handler and closes its file."""
+    """Remove the handler and close its file."""
     handler = _handler()
     if handler is not None:
         _logger.removeHandler(handler)
@@ -76,18 +76,18 @@ def detach() -> None:
 
 
 def log_path() -> Path:
-    """The log file, in Trackshade's own folder."""
+    """Return the log file, in Trackshade's own folder."""
     return folders.home() / "addon.log"
 
 
 def last_messages(count: int) -> list[str]:
-    """The last messages since the add-on was registered, the oldest first."""
+    """Return the last messages since the add-on was registered, the oldest first."""
     handler = _handler()
     return [] if handler is None else list(handler.messages)[-count:]
 
 
 def redact(text: str) -> str:
-    """Replaces the tokens of backends, and the user names and passwords in addresses, by asterisks."""
+    """Replace the tokens of backends, and the user names and passwords in addresses, by asterisks."""
     for secret in _secrets():
         text = text.replace(secret, "***")
     return _CREDENTIALS.sub("***@", text)

@@ -10,7 +10,7 @@ _AREAS = {"VIEW_3D", "PREFERENCES"}
 
 
 def redraw() -> None:
-    """Redraws all 3D viewports and preferences editors."""
+    """Redraw all 3D viewports and preferences editors."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type in _AREAS:
@@ -18,13 +18,13 @@ def redraw() -> None:
 
 
 def redraw_settled() -> None:
-    """Redraws twice, for panels whose height may change: those below one only move in the next redraw."""
+    """Redraw twice, for panels whose height may change: those below one only move in the next redraw."""
     redraw()
     if not bpy.app.background and not bpy.app.timers.is_registered(redraw):
         bpy.app.timers.register(redraw, first_interval=SETTLE_SECONDS)
 
 
 def cancel_redraw() -> None:
-    """Cancels the second redraw."""
+    """Cancel the second redraw."""
     if bpy.app.timers.is_registered(redraw):
         bpy.app.timers.unregister(redraw)

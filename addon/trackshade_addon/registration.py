@@ -39,19 +39,25 @@ PROPERTIES = (
     (bpy.types.WindowManager, "trackshade", jobs_list.TrackshadeJobs),
 )
 _MODULES = (
-    *(preferences_panel, operators, modal, checks_operators, looks, panel, overlay_panel),  # parents before subpanels
-    *(jobs_list, backend_panel, models_panel, properties_panels, engine),
+    *(scene, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, overlay_panel),
+    *(jobs_list, backend_panel, models_panel, properties_panels),
 )
-_CLASSES = (
-    *(scene.TrackshadeSettings, scene.TrackshadeOverlay, view_layer.TrackshadeLayer),
-    *(cls for module in _MODULES for cls in module.CLASSES),
-)
+# In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
+_CLASSES = [
+    *engine.CLASSES,
+    *(
+        item
+        for module in _MODULES
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, bpy.types.bpy_struct) and item.__module__ == module.__name__
+    ),
+]
 
 _command: Any = None
 
 
 def register() -> None:
-    """Registers classes, properties, handlers and the command. Timers run only while there is a job."""
+    """Register classes, properties, handlers and the command. Timers run only while there is a job."""
     global _command
     log.attach()
     scene.find_specs = lambda: backend.models.specs()  # without reading the disk each time
@@ -70,7 +76,7 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Ends what is running, and unregisters everything."""
+    """End what is running, and unregister everything."""
     global _command
     session.current().close()
     modal.input_lock.close()

@@ -12,7 +12,7 @@ import sys
 
 import bpy
 
-from trackshade.core.errors import CancelledError, TrackshadeError
+from trackshade.core.errors import CancelledError
 
 from .backend import extension_data
 from .backend.extension_data import Moved
@@ -29,7 +29,7 @@ _task: BackgroundTask | None = None
 
 
 def attach() -> None:
-    """Moves what can be moved at once, and starts to copy the rest. To be called at the end of `register`."""
+    """Move what can be moved at once, and start to copy the rest. To be called at the end of `register`."""
     global _moved, _task
     if on_load not in bpy.app.handlers.load_post:
         bpy.app.handlers.load_post.append(on_load)
@@ -37,11 +37,9 @@ def attach() -> None:
     data = extension_data_folder()
     if data is not None and extension_data.has_data(data):
         results = unsaved_results_folder()
-        _moved = extension_data.rename_to_new_folders(data, results)
+        _moved = extension_data.move(data, results)
         if _moved.to_copy and not bpy.app.background:
-            _task = BackgroundTask(
-                lambda task: extension_data.copy_to_new_folders(data, results, task.report, task), "Moving"
-            )
+            _task = BackgroundTask(lambda task: extension_data.move(data, results, task.report, task), "Moving")
             bpy.app.timers.register(_follow, first_interval=TICK, persistent=True)
         _print(_moved)
     if not bpy.app.background:  # `register` cannot access the open file yet
@@ -49,7 +47,7 @@ def attach() -> None:
 
 
 def detach() -> None:
-    """Ends the copying; folders that were copied completely stay moved."""
+    """End the copying; folders that were copied completely stay moved."""
     for timer in (_follow, on_load):
         if bpy.app.timers.is_registered(timer):
             bpy.app.timers.unregister(timer)
@@ -61,32 +59,30 @@ def detach() -> None:
 
 
 def task() -> BackgroundTask | None:
-    """Returns the task that copies files, while it runs."""
+    """Return the task that copies files, while it runs."""
     return _task if _task is not None and _task.running else None
 
 
 def moved() -> Moved:
-    """Returns what was moved in this session."""
+    """Return what was moved in this session."""
     return _moved
 
 
 @bpy.app.handlers.persistent
 def on_load(*_: object) -> None:
-    """Updates the paths of the open file to results that were moved."""
-    count = update_paths(extension_data.moved_results())
-    if count:
+    """Update the paths of the open file to results that were moved."""
+    if count := update_paths(extension_data.moved_results()):
         print(f"Trackshade: updated {count} path{'s' * (count != 1)} to results that were moved.", file=sys.stderr)
 
 
 def _follow() -> float | None:
-    """Waits for the end of the copying, for a timer."""
+    """Wait for the end of the copying, for a timer."""
     global _moved
     if _task is None:
         return None
     if _task.running:
         return TICK
-    error: TrackshadeError | None = _task.error
-    copied: Moved = _task.result or Moved(error=None if isinstance(error, CancelledError) else error)
+    copied: Moved = _task.result or Moved(error=None if isinstance(_task.error, CancelledError) else _task.error)
     _moved = Moved(copied.results or _moved.results, copied.environments or _moved.environments, copied.error)
     _print(copied)
     on_load()

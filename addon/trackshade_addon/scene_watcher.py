@@ -35,19 +35,19 @@ class SceneWatcher(Generic[State]):
         self._timer = lambda: self.run()  # one object, since Blender finds a timer by identity
 
     def update(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> State:
-        """Reads the scene now, and stores and returns its state."""
+        """Read the scene now, and store and return its state."""
         raise NotImplementedError
 
     def handlers(self) -> list[tuple[list[Any], Any]]:
-        """Returns lists of Blender's handlers, and the functions that belong in them while states are kept."""
+        """Return lists of Blender's handlers, and the functions that belong in them while states are kept."""
         raise NotImplementedError
 
     def is_busy(self) -> bool:
-        """Returns whether the scene cannot be read now."""
+        """Return whether the scene cannot be read now."""
         return current().holds_scene or bpy.app.is_job_running("RENDER") or is_playing()
 
     def request(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> None:
-        """Asks for an update, a moment after the last change. May be called while Blender draws."""
+        """Ask for an update, a moment after the last change. May be called while Blender draws."""
         self._requested.setdefault(scene_key(scene, view_layer))
         if bpy.app.background:
             return
@@ -58,11 +58,7 @@ class SceneWatcher(Generic[State]):
                 handlers.append(function)
 
     def run(self) -> float | None:
-        """Updates what was requested, for the timer.
-
-        Returns:
-            Seconds until the next call, or None if there is none.
-        """
+        """Update what was requested; return the seconds until the timer's next call, or None if there is none."""
         rest = WAIT - (time.monotonic() - self._changed)
         if rest > 0:
             return rest
@@ -78,16 +74,16 @@ class SceneWatcher(Generic[State]):
         return None
 
     def update_on_timer(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> None:
-        """Updates a state that was requested."""
+        """Update a state that was requested."""
         self.update(scene, view_layer)
 
     def clear(self) -> None:
-        """Forgets all states, as when their file is closed."""
+        """Forget all states, as when their file is closed."""
         self.states.clear()
         self._requested.clear()
 
     def close(self) -> None:
-        """Removes the timer and the handlers."""
+        """Remove the timer and the handlers."""
         if bpy.app.timers.is_registered(self._timer):
             bpy.app.timers.unregister(self._timer)
         for handlers, function in self.handlers():
@@ -97,17 +93,17 @@ class SceneWatcher(Generic[State]):
 
 
 def scene_key(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> SceneKey:
-    """Returns the key of a scene and view layer in `SceneWatcher.states`."""
+    """Return the key of a scene and view layer in `SceneWatcher.states`."""
     return scene.session_uid, view_layer.name
 
 
 def is_playing() -> bool:
-    """Returns whether an animation plays in any window."""
+    """Return whether an animation plays in any window."""
     return any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows)
 
 
 def output_settings(scene: bpy.types.Scene) -> tuple[Any, ...]:
-    """Returns the settings of a scene's range, time, resolution and camera, whose changes have no depsgraph update."""
+    """Return the settings of a scene's range, time, resolution and camera, whose changes have no depsgraph update."""
     render = scene.render
     return (
         *(scene.frame_start, scene.frame_end, scene.frame_step, render.fps, render.fps_base),

@@ -22,6 +22,10 @@ from trackshade.core.folders import shared_dir
 from trackshade.core.processes import is_process_alive
 from trackshade.ipc import connection_files
 from trackshade_addon import backend
+from trackshade_addon.backend import diagnostics
+from trackshade_addon.backend.environment import BackendPrefs
+from trackshade_addon.backend.prefs import current_prefs
+from trackshade_addon.backend.tasks import BackgroundTask
 from trackshade_addon.messages import texts
 from trackshade_addon.ui import drawing
 from trackshade_addon.ui.backend_panel import buttons
@@ -32,7 +36,7 @@ import json, sys, time
 import trackshade_addon
 trackshade_addon.register()
 from trackshade_addon import backend
-client = backend.connect("mini").result()
+client = backend.manager.connect("mini").result()
 status = client.status()
 print(json.dumps({"pid": status["pid"], "workers": [item["pid"] for item in status["workers"]]}), flush=True)
 sys.stdin.read()
@@ -87,9 +91,9 @@ def test_two_blenders_share_a_backend_that_ends_when_both_were_killed() -> None:
     try:
         assert first.pids["pid"] == second.pids["pid"]
         first.kill()
-        client = backend.connect("mini").result(LONG)
+        client = backend.manager.connect("mini").result(LONG)
         assert client.status()["pid"] == first.pids["pid"]
-        backend.stop()
+        backend.manager.stop()
         second.kill()
         pids = [int(str(first.pids["pid"])), *(pid for pid in first.pids["workers"] if pid)]  # type: ignore[attr-defined]
         for pid in pids:
@@ -100,24 +104,25 @@ def test_two_blenders_share_a_backend_that_ends_when_both_were_killed() -> None:
 
 
 def test_a_backend_that_dies_comes_back_and_is_given_up_after_three_times() -> None:
-    assert backend.state().kind == "stopped"
-    client = backend.connect("mini").result(LONG)
-    until(lambda: backend.state().kind == "ready")
-    assert backend.connect("mini").result() is client
+    assert backend.manager.state().kind == "stopped"
+    client = backend.manager.connect("mini").result(LONG)
+    until(lambda: backend.manager.state().kind == "ready")
+    assert backend.manager.connect("mini").result() is client
     for _ in range(3):
         pid = served().pid
         os.kill(pid, signal.SIGKILL)
         until(
             lambda pid=pid: (
-                backend.state().kind == "failed" or ((shared_dir() / "backend.json").exists() and served().pid != pid)
+                backend.manager.state().kind == "failed"
+                or ((shared_dir() / "backend.json").exists() and served().pid != pid)
             )
         )
-    until(lambda: backend.state().kind == "failed")
-    assert "3 times in a row" in backend.state().message
+    until(lambda: backend.manager.state().kind == "failed")
+    assert "3 times in a row" in backend.manager.state().message
     with pytest.raises(ProtocolError, match="3 times in a row"):
-        backend.connect("mini").result(LONG)
-    backend.retry()
-    until(lambda: backend.state().kind == "ready")
+        backend.manager.connect("mini").result(LONG)
+    backend.manager.retry()
+    until(lambda: backend.manager.state().kind == "ready")
 
 
 def test_a_python_without_a_backend_fails_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,34 +131,34 @@ def test_a_python_without_a_backend_fails_in_a_sentence(tmp_path: Path, monkeypa
     python.chmod(0o700)
     monkeypatch.setenv("TRACKSHADE_PYTHON", str(python))
     with pytest.raises(ProtocolError, match="No module named trackshade"):
-        backend.connect("mini").result(LONG)
-    state = backend.state()
+        backend.manager.connect("mini").result(LONG)
+    state = backend.manager.state()
     assert (state.kind, "No module named trackshade" in state.message) == ("failed", True)
-    assert "No module named trackshade" in backend.log_tail()
+    assert "No module named trackshade" in diagnostics.log_tail()
 
 
 def test_diagnostics_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter2@proxy.example:3128")
-    backend.connect("mini").result(LONG)
-    until(lambda: backend.state().kind == "ready")
+    backend.manager.connect("mini").result(LONG)
+    until(lambda: backend.manager.state().kind == "ready")
     token = served().token
     log = shared_dir() / "log"
     log.write_text(log.read_text() + f"a library says {token} and https://me:hunter2@index.example/simple\n")
-    text = backend.diagnostics()
+    text = diagnostics.describe()
     assert bpy.app.version_string in text
     assert "proxy.example:3128" in text
     assert "a library says *** and https://***@index.example" in text
     for secret in (token, "hunter2"):
         assert secret not in text
-        assert secret not in backend.log_tail()
+        assert secret not in diagnostics.log_tail()
 
 
 def test_memory_is_given_back_and_the_log_is_shown() -> None:
     trackshade_addon.register()
     try:
         assert not bpy.ops.trackshade.free_memory.poll()
-        client = backend.connect("mini").result(LONG)
-        until(lambda: backend.state().kind == "ready")
+        client = backend.manager.connect("mini").result(LONG)
+        until(lambda: backend.manager.state().kind == "ready")
         until(lambda: client.status()["workers"][0]["ready"])
         assert bpy.ops.trackshade.free_memory() == {"FINISHED"}
         until(lambda: not client.status()["workers"][0]["pid"])
@@ -169,13 +174,13 @@ def test_nothing_is_left_when_it_is_disabled() -> None:
     before = threads()
     for _ in range(2):
         trackshade_addon.register()
-        backend.connect("mini").result(LONG)
+        backend.manager.connect("mini").result(LONG)
         pid = served().pid
         trackshade_addon.unregister()
         until(lambda pid=pid: not is_process_alive(pid))
         until(lambda: set(threads()) <= set(before))
         assert not bpy.app.timers.is_registered(drawing.tick)
-        assert backend.state().kind == "stopped"
+        assert backend.manager.state().kind == "stopped"
 
 
 def test_it_can_be_set_up_again_in_every_state_that_rests(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +197,8 @@ def test_it_can_be_set_up_again_in_every_state_that_rests(monkeypatch: pytest.Mo
 def test_what_is_wrong_is_told_with_the_panels_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_PYTHON", str(tmp_path / "python"))
     with pytest.raises(ProtocolError):
-        backend.connect("mini").result(LONG)
-    state = backend.state()
+        backend.manager.connect("mini").result(LONG)
+    state = backend.manager.state()
     assert state.error is not None
     assert state.error.fix
     assert state.error.fix not in state.message
@@ -202,14 +207,14 @@ def test_what_is_wrong_is_told_with_the_panels_way_out(tmp_path: Path, monkeypat
 
 def test_without_an_environment_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TRACKSHADE_PYTHON")
-    prefs = backend.BackendPrefs(home=tmp_path / "none")
+    prefs = BackendPrefs(home=tmp_path / "none")
     if prefs.python() is not None:
         pytest.skip("this Python has the backend itself")
-    assert backend.state().kind == "missing"
+    assert backend.manager.state().kind == "missing"
     with pytest.raises(ProtocolError, match="not set up"):
-        backend.connect("mini").result()
-    assert backend.state().kind == "missing"
-    refusal = backend.unavailable_error()
+        backend.manager.connect("mini").result()
+    assert backend.manager.state().kind == "missing"
+    refusal = backend.manager.unavailable_error()
     assert refusal is not None
     assert refusal.code == "not-set-up"
 
@@ -220,7 +225,7 @@ def test_no_job_is_begun_while_the_backend_is_set_up(scene: bpy.types.Scene) -> 
         camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
         scene.camera = camera
         assert bpy.ops.trackshade.shade.poll()
-        backend.backend_manager.set_up_task = work = backend.BackgroundTask(lambda work: work.cancelled.wait(LONG))
+        backend.manager.set_up_task = work = BackgroundTask(lambda work: work.cancelled.wait(LONG))
         assert not bpy.ops.trackshade.shade.poll()
         with pytest.raises(RuntimeError, match="being set up"):
             bpy.ops.trackshade.shade()
@@ -234,18 +239,18 @@ def test_no_job_is_begun_while_the_backend_is_set_up(scene: bpy.types.Scene) -> 
 def test_a_backend_that_is_served_needs_no_setting_up(home: Path, tmp_path: Path, monkeypatch) -> None:
     """Another program's backend on this machine is used, and a refusal before that is not remembered as a failure."""
     monkeypatch.delenv("TRACKSHADE_PYTHON")
-    prefs = backend.current_prefs()
+    prefs = current_prefs()
     if prefs.python() is None:
-        assert isinstance(backend.connect("mini").exception(), ProtocolError)
-        assert backend.state().kind == "missing"
+        assert isinstance(backend.manager.connect("mini").exception(), ProtocolError)
+        assert backend.manager.state().kind == "missing"
     command = [sys.executable, "-m", "trackshade.server", "--workers", "0", "--store", str(tmp_path / "store")]
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: connection_files.read(home / "backend.json") or list(home.glob("*.json")))
-        until(lambda: backend.state().kind == "stopped")
-        client = backend.connect("mini").result(LONG)
+        until(lambda: backend.manager.state().kind == "stopped")
+        client = backend.manager.connect("mini").result(LONG)
         assert client.status()["pid"] == server.pid
-        until(lambda: backend.state().kind == "ready")
+        until(lambda: backend.manager.state().kind == "ready")
     finally:
         server.terminate()
         server.wait(LONG)

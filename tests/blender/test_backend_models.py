@@ -19,7 +19,8 @@ from tests.helpers.backend_python import backend_python
 from trackshade.config import checkpoints, registry
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError, ModelError, OutputError, UsageError
-from trackshade_addon.backend import BackendPrefs, ModelManager, model_manager, moving
+from trackshade_addon.backend import ModelManager, model_manager, moving
+from trackshade_addon.backend.environment import BackendPrefs
 from trackshade_addon.backend.model_manager import ModelRow
 from trackshade_addon.backend.moving import move_models
 from trackshade_addon.backend.tasks import CancellableTask

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -22,25 +22,25 @@ from trackshade import __version__
 from trackshade.config import locks
 from trackshade.core.errors import CancelledError, JobError, OutputError, TrackshadeError, UsageError
 from trackshade.core.processes import environment_python
-from trackshade_addon.backend import environment
-from trackshade_addon.backend.environment import Environment, Source
-from trackshade_addon.backend.installer import SetUpOptions, check_version, probe, set_up
+from trackshade_addon.backend import environment, installer
+from trackshade_addon.backend.environment import BackendPrefs, Environment
+from trackshade_addon.backend.installer import check_version, probe
 from trackshade_addon.backend.interpreter import check_interpreter, find_interpreter
 from trackshade_addon.backend.tasks import CancellableTask
-from trackshade_addon.messages.backend import PipProgress, explain, proxy
+from trackshade_addon.messages.backend import PipProgress, pip_error, proxy
 
 IN_LIMITS = """
 import resource, sys
 from pathlib import Path
 from trackshade.core.errors import TrackshadeError
-from trackshade_addon.backend.environment import Source
+from trackshade_addon.backend.environment import BackendPrefs
 from trackshade_addon.backend.tasks import CancellableTask
-from trackshade_addon.backend.installer import SetUpOptions, set_up
+from trackshade_addon.backend.installer import set_up
 home, wheel, wheels, lock = map(Path, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))
 try:
-    options = SetUpOptions(home, Source(wheel, True), wheels=wheels, kind="cpu", lock=lock, space=0)
-    set_up(options, lambda *_: None, CancellableTask())
+    prefs = BackendPrefs(home=home, wheels=wheels, kind="cpu")
+    set_up(prefs, wheel, lambda *_: None, CancellableTask(), lock, 0)
 except TrackshadeError as error:
     print(error.code, error)
 """
@@ -53,19 +53,30 @@ def silent(share: float, words: str) -> None:
     """Listens to nobody."""
 
 
+@dataclass(frozen=True)
+class Plan(BackendPrefs):
+    """What `set_up` is given."""
+
+    source: Path = Path()
+    lock: Path | None = None
+    space: int = 0
+
+
+def set_up(plan: Plan, report: installer.Report, task: CancellableTask) -> Environment:
+    return installer.set_up(plan, plan.source, report, task, plan.lock, plan.space)
+
+
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> SetUpOptions:
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """How to make an environment; its folder is to be replaced."""
     folder = tmp_path_factory.mktemp("offline")
     lock = write_lock(folder / "lock.txt")
     wheels = download_wheels(folder / "wheels", lock)
-    return SetUpOptions(
-        folder, Source(build_wheel(folder), True), kind="cpu", wheels=wheels, online=False, lock=lock, space=0
-    )
+    return Plan(home=folder, source=build_wheel(folder), kind="cpu", wheels=wheels, online=False, lock=lock)
 
 
 @pytest.fixture(scope="module")
-def whole(plan: SetUpOptions, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment, to be copied. What lies in the folder that Blender stands in, and where a PYTHONPATH leads that
     was set for Blender, has no part in it."""
     folder = tmp_path_factory.mktemp("whole")
@@ -91,7 +102,7 @@ def leftovers(home: Path) -> list[str]:
     return sorted(path.name for path in home.iterdir() if path.name.startswith(("env-", "environment", "downloads")))
 
 
-def test_an_environment_is_made_and_replaced(plan: SetUpOptions, whole: Environment, tmp_path: Path) -> None:
+def test_an_environment_is_made_and_replaced(plan: Plan, whole: Environment, tmp_path: Path) -> None:
     plan = replace(plan, home=tmp_path / "ein Ordner, größer")
     made = copied(whole, plan.home)
     told: list[tuple[float, str]] = []
@@ -130,12 +141,10 @@ def version_in(made: Environment) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_versions_share_packages_and_do_not_change_each_other(
-    plan: SetUpOptions, whole: Environment, tmp_path: Path
-) -> None:
+def test_versions_share_packages_and_do_not_change_each_other(plan: Plan, whole: Environment, tmp_path: Path) -> None:
     plan = replace(plan, home=tmp_path / "ein Ordner, größer")
     older = of_version(copied(whole, plan.home), "0.0.1")
-    beside = replace(plan, wheels=None, python=str(tmp_path / "no python"))  # needs neither, nor the network
+    beside = replace(plan, wheels=None, base=str(tmp_path / "no python"))  # needs neither, nor the network
     ours = set_up(beside, silent, CancellableTask())
     assert (ours.version, ours.base) == (__version__, older.folder.name)
     assert (version_in(ours), version_in(older)) == (__version__, "0.0.1")
@@ -209,9 +218,7 @@ def test_environments_of_other_versions_go_when_nobody_has_started_them_for_long
     assert not older.folder.exists()
 
 
-def test_an_environment_that_cannot_be_built_upon_is_made_anew(
-    plan: SetUpOptions, whole: Environment, tmp_path: Path
-) -> None:
+def test_an_environment_that_cannot_be_built_upon_is_made_anew(plan: Plan, whole: Environment, tmp_path: Path) -> None:
     plan = replace(plan, home=tmp_path / "home")
     made = of_version(copied(whole, plan.home), "0.0.1")
     shutil.rmtree(next(made.folder.rglob("msgpack")))  # damaged meanwhile
@@ -232,7 +239,7 @@ def test_what_an_earlier_version_made_counts(whole: Environment, tmp_path: Path)
 
 
 def test_a_dead_proxy_is_named_whatever_pip_is_told(
-    plan: SetUpOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "no_proxy", "NO_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -246,7 +253,7 @@ def test_a_dead_proxy_is_named_whatever_pip_is_told(
 
 
 @pytest.mark.parametrize("words", ["Making the environment", "Installing the packages", "Testing the environment"])
-def test_a_cancelled_set_up_leaves_nothing(plan: SetUpOptions, tmp_path: Path, words: str) -> None:
+def test_a_cancelled_set_up_leaves_nothing(plan: Plan, tmp_path: Path, words: str) -> None:
     task, seen = CancellableTask(), threading.Event()
 
     def report(share: float, said: str) -> None:
@@ -261,23 +268,23 @@ def test_a_cancelled_set_up_leaves_nothing(plan: SetUpOptions, tmp_path: Path, w
     assert [name for name in leftovers(tmp_path / "home") if name != "downloads"] == []
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(plan: SetUpOptions, tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_leaves_nothing(plan: Plan, tmp_path: Path) -> None:
     home = tmp_path / "home"
     assert plan.wheels is not None
-    command = [sys.executable, "-c", IN_LIMITS, home, plan.source.path, plan.wheels, plan.lock]
+    command = [sys.executable, "-c", IN_LIMITS, home, plan.source, plan.wheels, plan.lock]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert f"disk-full The disk of {home} is full." in done.stdout, done.stdout + done.stderr
     assert [name for name in leftovers(home) if name != "downloads"] == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4 << 20  # this process was none of it
 
 
-def test_too_little_room_is_said_beforehand(plan: SetUpOptions, tmp_path: Path) -> None:
+def test_too_little_room_is_said_beforehand(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"needs about 1048576\.0 GB") as caught:
         set_up(replace(plan, home=tmp_path / "home", space=1 << 50), silent, CancellableTask())
     assert caught.value.code == "disk-full"
 
 
-def test_a_folder_that_cannot_be_written_is_said(plan: SetUpOptions, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_said(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         set_up(replace(plan, home=tmp_path / "file" / "home"), silent, CancellableTask())
@@ -285,13 +292,13 @@ def test_a_folder_that_cannot_be_written_is_said(plan: SetUpOptions, tmp_path: P
         set_up(replace(plan, home=Path("/proc/trackshade")), silent, CancellableTask())
 
 
-def test_a_folder_with_other_things_in_it_is_left_alone(plan: SetUpOptions, tmp_path: Path) -> None:
+def test_a_folder_with_other_things_in_it_is_left_alone(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_text("")
     with pytest.raises(UsageError, match=r"holiday\.jpg"):
         set_up(replace(plan, home=tmp_path), silent, CancellableTask())
 
 
-def test_a_missing_wheel_is_named_with_the_way_to_get_it(plan: SetUpOptions, tmp_path: Path) -> None:
+def test_a_missing_wheel_is_named_with_the_way_to_get_it(plan: Plan, tmp_path: Path) -> None:
     lock = tmp_path / "more.txt"
     lock.write_text("msgpack==0.0.1\n")
     with pytest.raises(UsageError, match=r"has no msgpack==0\.0\.1 .*pip download") as caught:
@@ -299,13 +306,13 @@ def test_a_missing_wheel_is_named_with_the_way_to_get_it(plan: SetUpOptions, tmp
     assert caught.value.code == "wheel-missing"
 
 
-def test_without_the_network_nothing_is_tried(plan: SetUpOptions, tmp_path: Path) -> None:
+def test_without_the_network_nothing_is_tried(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Allow Online Access"):
         set_up(replace(plan, home=tmp_path / "home", wheels=None), silent, CancellableTask())
     assert not (tmp_path / "home").exists()
 
 
-def test_two_set_ups_do_not_meet(plan: SetUpOptions, tmp_path: Path) -> None:
+def test_two_set_ups_do_not_meet(plan: Plan, tmp_path: Path) -> None:
     home = tmp_path / "home"
 
     def report(share: float, said: str) -> None:
@@ -335,7 +342,7 @@ def test_unsuitable_pythons_are_named(tmp_path: Path) -> None:
     assert find_interpreter("", CancellableTask()).version[:2] == sys.version_info[:2]
 
 
-def test_a_python_without_ensurepip_takes_pip_from_the_folder(plan: SetUpOptions, tmp_path: Path) -> None:
+def test_a_python_without_ensurepip_takes_pip_from_the_folder(plan: Plan, tmp_path: Path) -> None:
     assert plan.wheels is not None
     wheels = tmp_path / "wheels"
     shutil.copytree(plan.wheels, wheels)
@@ -348,16 +355,16 @@ def test_a_python_without_ensurepip_takes_pip_from_the_folder(plan: SetUpOptions
     python.write_text(script)
     python.chmod(0o700)
     with pytest.raises(UsageError, match="a wheel of pip"):
-        set_up(replace(plan, home=tmp_path / "home", python=str(python)), silent, CancellableTask())
-    made = set_up(replace(plan, home=tmp_path / "home", python=str(python), wheels=wheels), silent, CancellableTask())
+        set_up(replace(plan, home=tmp_path / "home", base=str(python)), silent, CancellableTask())
+    made = set_up(replace(plan, home=tmp_path / "home", base=str(python), wheels=wheels), silent, CancellableTask())
     assert environment.find_environment(tmp_path / "home") == made
 
 
-def test_a_set_up_ends_with_blender_and_its_leftovers_go(plan: SetUpOptions, tmp_path: Path) -> None:
+def test_a_set_up_ends_with_blender_and_its_leftovers_go(plan: Plan, tmp_path: Path) -> None:
     home = tmp_path / "home"
     script = IN_LIMITS.replace("lambda *_: None", "lambda share, words: print(words, flush=True)")
     script = "\n".join(line for line in script.splitlines() if "RLIMIT" not in line)
-    command = [sys.executable, "-c", script, home, plan.source.path, plan.wheels, plan.lock]
+    command = [sys.executable, "-c", script, home, plan.source, plan.wheels, plan.lock]
     blender = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
     assert blender.stdout is not None
     assert any("Looking for packages" in line for line in blender.stdout)
@@ -406,7 +413,7 @@ def test_versions_say_which_side_to_update() -> None:
     ],
 )  # fmt: skip
 def test_what_pip_says_is_put_into_words(said: str, code: str, tmp_path: Path) -> None:
-    error = explain(said.splitlines(), tmp_path, None, tmp_path / "lock", "Python 3.11")
+    error = pip_error(said.splitlines(), tmp_path, None, tmp_path / "lock", "Python 3.11")
     assert isinstance(error, TrackshadeError)
     assert error.code == code
     assert "Traceback" not in str(error)
@@ -436,7 +443,7 @@ def test_progress_only_grows() -> None:
     ]
     shares = []
     for line in lines:
-        progress.feed(line)
+        progress.read_line(line)
         shares.append(progress.fraction)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0

@@ -29,7 +29,7 @@ from trackshade_addon.capture.simulations import simulations
 from trackshade_addon.capture.stepping import Stepper, finish
 from trackshade_addon.jobs.composer import capture_scene
 from trackshade_addon.messages.texts import progress_text
-from trackshade_addon.overlay import read_reference
+from trackshade_addon.overlay.reference import read_reference_steps
 from trackshade_addon.render.engine_jobs import RenderContext, capture_evaluation
 
 SPARSE = (1.0, 5.0, 9.0, 13.0)
@@ -482,7 +482,7 @@ def test_the_tracking_colors_begin_with_the_simulated_first_frame(scene):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     build("rigid")
-    found = read_reference(scene, bpy.context.view_layer, frame_map((9.0, 11.0)), stage.fit(scene))
+    found = finish(read_reference_steps(scene, bpy.context.view_layer, frame_map((9.0, 11.0)), stage.fit(scene)))
     matrix = next(iter(found.matrices.values()))
     assert matrix[2, 3] == pytest.approx(shown[9][:, 2].mean(), abs=1e-5)
     assert matrix[2, 3] < -0.2

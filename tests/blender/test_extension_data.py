@@ -24,8 +24,8 @@ from trackshade.core.errors import CancelledError
 from trackshade.ipc import PROTOCOL, connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
 from trackshade_addon import relocation
-from trackshade_addon.backend import BackendPrefs, environment, extension_data, moving
-from trackshade_addon.backend.environment import Environment
+from trackshade_addon.backend import environment, extension_data, moving
+from trackshade_addon.backend.environment import BackendPrefs, Environment
 from trackshade_addon.backend.extension_data import Moved
 from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.placement import place, remove_result
@@ -86,11 +86,11 @@ def current() -> Environment | None:
 
 
 def copy_over(data: Path, task: CancellableTask | None = None, report: Callable[..., None] = lambda *_: None) -> Moved:
-    return extension_data.copy_to_new_folders(data, folders.unsaved_results_dir(), report, task or CancellableTask())
+    return extension_data.move(data, folders.unsaved_results_dir(), report, task or CancellableTask())
 
 
 def rename_over(data: Path) -> Moved:
-    return extension_data.rename_to_new_folders(data, folders.unsaved_results_dir())
+    return extension_data.move(data, folders.unsaved_results_dir())
 
 
 def test_results_and_environment_are_moved_out_once(here: Path) -> None:

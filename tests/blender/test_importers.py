@@ -18,8 +18,9 @@ from trackshade.core.errors import ShotError, UsageError
 from trackshade_addon.capture.auto_camera import add_auto_camera
 from trackshade_addon.capture.completeness import find_gaps
 from trackshade_addon.capture.stepping import finish
-from trackshade_addon.importers import animation_range, exchange, fbx, open_scene, read_scene
+from trackshade_addon.importers import exchange, fbx, read_scene
 from trackshade_addon.importers import usd as usd_importer
+from trackshade_addon.importers.exchange import animation_range
 
 EXPORTERS = {
     ".glb": lambda path: bpy.ops.export_scene.gltf(filepath=path, export_format="GLB", export_cameras=True),
@@ -34,6 +35,10 @@ EXPORTERS = {
     ".stl": lambda path: bpy.ops.wm.stl_export(filepath=path),
 }
 STILL = (".obj", ".ply", ".stl")
+
+
+def open_scene(path: Path, trust_scripts: bool = False) -> bpy.types.Scene:
+    return read_scene(path, trust_scripts=trust_scripts).scene
 
 
 def animated(scene) -> None:

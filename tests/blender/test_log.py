@@ -14,7 +14,8 @@ from trackshade import __version__
 from trackshade.core import folders
 from trackshade.ipc import PROTOCOL, connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
-from trackshade_addon import backend, log
+from trackshade_addon import log
+from trackshade_addon.backend import diagnostics
 from trackshade_addon.backend.tasks import BackgroundTask
 
 LOGGER = logging.getLogger("trackshade_addon.capture.scene")
@@ -108,4 +109,4 @@ def test_a_defect_in_a_task_is_logged_with_its_place_and_is_part_of_the_diagnost
 
     assert BackgroundTask(fail, "Dividing").wait(10)
     assert "in fail" in log.last_messages(1)[0]
-    assert "ZeroDivisionError: by nothing" in backend.diagnostics()
+    assert "ZeroDivisionError: by nothing" in diagnostics.describe()

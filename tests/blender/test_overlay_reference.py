@@ -12,7 +12,8 @@ from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import mesh_rule
 from trackshade_addon.capture.animation import READS_ONLY
-from trackshade_addon.overlay.reference import Reference, read_reference
+from trackshade_addon.capture.stepping import finish
+from trackshade_addon.overlay.reference import Reference, read_reference_steps
 from trackshade_addon.overlay.tracking import KEPT_TOPOLOGIES, SLOW_VERTICES, DrawItem, PointTracker
 
 COUNT = 4
@@ -36,7 +37,7 @@ def now(thing: DrawItem) -> np.ndarray:
 
 def reference(count: int = COUNT) -> Reference:
     scene = bpy.context.scene
-    return read_reference(scene, bpy.context.view_layer, stage.frames(count), stage.fit(scene))
+    return finish(read_reference_steps(scene, bpy.context.view_layer, stage.frames(count), stage.fit(scene)))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from tests.helpers.stage import add, add_camera, grid, key
 from trackshade.config import registry
 from trackshade.core.images import write_png
 from trackshade_addon.capture.completeness import Gap
+from trackshade_addon.capture.stepping import finish
 from trackshade_addon.checks import facts as facts_module
 from trackshade_addon.checks.facts import Facts
 from trackshade_addon.checks.findings import ERROR, MEMORY_FRACTION, NOTE, WARNING, findings
@@ -171,7 +172,7 @@ def test_what_the_scene_lacks_is_told_and_not_looked_for_all_the_time(stage: bpy
     assert said(stage) == {"incomplete"}
     write_png(tmp_path / "bumps.png", np.zeros((4, 4, 3), np.uint8))
     assert said(stage) == {"incomplete"}  # the disk is not asked again at once
-    assert "incomplete" not in {item.code for item in watcher.check(stage, stage.view_layers[0]).findings}
+    assert "incomplete" not in {item.code for item in finish(watcher.check_steps(stage, stage.view_layers[0])).findings}
     assert said(stage) == set()
 
 
@@ -205,7 +206,7 @@ def test_the_check_steps_through_the_shot_and_leaves_the_scene_alone(stage: bpy.
     key(late, "location", {1: (500, 0, 0), stage.frame_end: (0, 0, 0)})
     stage.frame_set(4)
     before = state(stage)
-    facts = watcher.check(stage, stage.view_layers[0]).facts
+    facts = finish(watcher.check_steps(stage, stage.view_layers[0])).facts
     assert facts.frames == (1.0, 1.0 + (stage.frame_end - 1) // 2, float(stage.frame_end))
     assert (facts.seen, facts.seen_first) == (1, 0)
     assert "no-tracks" in {item.code for item in findings(facts)}
@@ -215,7 +216,7 @@ def test_the_check_steps_through_the_shot_and_leaves_the_scene_alone(stage: bpy.
 
 def test_vertices_that_change_are_found(stage: bpy.types.Scene) -> None:
     stage.objects["Grid"].modifiers.new("Remesh", "REMESH")
-    assert "topology" in {item.code for item in watcher.check(stage, stage.view_layers[0]).findings}
+    assert "topology" in {item.code for item in finish(watcher.check_steps(stage, stage.view_layers[0])).findings}
 
 
 def material(scene: bpy.types.Scene, name: str, kind: str, socket: str = "Surface") -> bpy.types.Material:
@@ -269,7 +270,7 @@ def test_what_differs_from_the_render_is_named(stage: bpy.types.Scene) -> None:
     assert said(stage) == {"displaced", "unclear", "left-out"}
     stage.trackshade.hair = "strands"
     assert looked(stage).left_out == ("Fog",)
-    facts = watcher.check(stage, stage.view_layers[0]).facts
+    facts = finish(watcher.check_steps(stage, stage.view_layers[0])).facts
     assert (facts.displaced, facts.unclear, facts.left_out) == (("Grid",), ("Cloudy",), ("Fog",))
 
 
@@ -282,12 +283,31 @@ def test_what_a_script_has_removed_is_not_looked_at(stage: bpy.types.Scene) -> N
 
 def test_the_range_is_set_to_what_the_model_takes(stage: bpy.types.Scene) -> None:
     stage.frame_start, stage.frame_end, stage.frame_step = 5, 200, 2
+    assert said(stage) == set()  # all frames follow the first one
+    stage.trackshade.key_pictures = "video"
     assert said(stage) == {"range"}
     assert bpy.ops.trackshade.fit_range() == {"FINISHED"}
     assert said(stage) == set()
     own = stage.trackshade
     assert (own.first, own.step) == (5, 2)
     assert (stage.frame_start, stage.frame_end) == (5, 200)
+
+
+def test_the_plan_says_what_will_be_made(stage: bpy.types.Scene) -> None:
+    own = stage.trackshade
+    stage.frame_end, stage.render.resolution_x, stage.render.resolution_y = 100, 1920, 1080
+    assert looked(stage).plan == (
+        "100 images of 1920 × 1080 at 24 fps. All follow the first frame. No model is used, and the prompt is not read."
+    )
+    own.first_frame = "none"
+    assert "paints the first frame from the prompt" in looked(stage).plan
+    own.key_pictures = "video"
+    assert "paints 17 frames of 144 × 96 and reads the prompt" in looked(stage).plan
+    assert "17 frames, spread evenly over frames 1 to 100" in looked(stage).model_frames
+    own.output_size = "model"
+    assert looked(stage).plan.startswith("17 images of 144 × 96 at 3.879 fps.")
+    own.frame_rule, stage.frame_end = "choose", 10
+    assert "has 10 frames" in looked(stage).plan_error
 
 
 @pytest.mark.parametrize("kind", ["PERSP", "PANO"])

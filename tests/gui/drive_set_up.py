@@ -44,21 +44,23 @@ def drive() -> Steps:
     area.spaces.active.show_region_ui = True
     yield PAUSE
     next(region for region in area.regions if region.type == "UI").active_panel_category = "Trackshade"
-    assert backend.state().kind == "missing", "a backend is set up already"
+    assert backend.manager.state().kind == "missing", "a backend is set up already"
     assert not bpy.ops.trackshade.shade.poll()
     yield from picture(OUT, "fresh")
     own = module("properties.preferences").get_preferences()
     own.wheels_folder, own.base_python = str(WHEELS), str(PYTHON[0]) if PYTHON else ""
     press("set_up")
-    yield from until(lambda: backend.state().kind != "setting-up" or (backend.state().progress or 0) > 0.1)
+    yield from until(
+        lambda: backend.manager.state().kind != "setting-up" or (backend.manager.state().progress or 0) > 0.1
+    )
     yield from picture(OUT, "setting-up")
     press("cancel_set_up")
-    yield from until(lambda: backend.state().kind != "setting-up")
-    assert backend.state().kind == "missing", backend.state().message
-    assert not list(backend.current_prefs().home.glob("env-*")), "a cancelled set-up has left something"
+    yield from until(lambda: backend.manager.state().kind != "setting-up")
+    assert backend.manager.state().kind == "missing", backend.manager.state().message
+    assert not list(module("backend.prefs").current_prefs().home.glob("env-*")), "a cancelled set-up has left something"
     press("set_up")
-    yield from until(lambda: backend.state().kind != "setting-up")
-    assert backend.state().kind == "stopped", backend.state().message
+    yield from until(lambda: backend.manager.state().kind != "setting-up")
+    assert backend.manager.state().kind == "stopped", backend.manager.state().message
     yield from picture(OUT, "set-up")
     press("shade")
     yield from until(lambda: not module("jobs.session").current().busy)

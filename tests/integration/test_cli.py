@@ -240,7 +240,9 @@ def wait_for_the_end(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("word", ["starting", "loading"])
 def test_ctrl_c_ends_everything(word: str, demo: Path, tmp_path: Path) -> None:
-    process = started("render", demo, "--first-frame", "none", "--steps", "500", "-o", tmp_path / "out")
+    process = started(
+        "render", demo, "--first-frame", "none", "--light", "none", "--steps", "500", "-o", tmp_path / "out"
+    )
     read_until(process, word)
     children = family(process)
     process.send_signal(signal.SIGINT)
@@ -252,7 +254,9 @@ def test_ctrl_c_ends_everything(word: str, demo: Path, tmp_path: Path) -> None:
 
 
 def test_killing_the_command_leaves_no_process(demo: Path, tmp_path: Path) -> None:
-    process = started("render", demo, "--first-frame", "none", "--steps", "500", "-o", tmp_path / "out")
+    process = started(
+        "render", demo, "--first-frame", "none", "--light", "none", "--steps", "500", "-o", tmp_path / "out"
+    )
     read_until(process, "loading")
     children = family(process)
     assert len(children) >= 2  # Blender and the backend

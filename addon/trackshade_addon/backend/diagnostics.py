@@ -18,14 +18,14 @@ from trackshade.core.text import format_size
 from .. import log
 from ..messages.backend import proxy
 from ..properties.preferences import unsaved_results_folder
-from .manager import BackendManager
-from .prefs import BackendPrefs
+from . import manager
+from .prefs import current_prefs
 
 READ = 64 << 10  # bytes that are read from the end of a log
 
 
-def log_tail(manager: BackendManager, count: int) -> str:
-    """The last `count` lines of the logs of the add-on, the set-up, the backend and its workers."""
+def log_tail(count: int = 200) -> str:
+    """Return the last `count` lines of all logs (add-on, set-up, backend, workers), without secrets."""
     logs: dict[object, list[str]] = {}
     if messages := log.last_messages(count):
         logs[f"add-on: {log.log_path()}"] = messages
@@ -39,8 +39,9 @@ def log_tail(manager: BackendManager, count: int) -> str:
     return log.redact("\n\n".join(parts) or "Nothing has been logged yet.")
 
 
-def diagnostics(manager: BackendManager, prefs: BackendPrefs) -> str:
-    """Describes this installation, followed by the last lines of the logs."""
+def describe() -> str:
+    """Describe this installation for a bug report, followed by the last lines of the logs, without secrets."""
+    prefs = current_prefs()
     state, environment = manager.state(), manager.environment()
     sections: dict[str, dict[str, object]] = {
         "Trackshade": {"add-on": __version__, "backend": state.version or "?", "state": state.kind,
@@ -64,7 +65,7 @@ def diagnostics(manager: BackendManager, prefs: BackendPrefs) -> str:
     lines = []
     for title, facts in sections.items():
         lines += [title, *(f"  {name}: {value}" for name, value in facts.items())]
-    return log.redact("\n".join([*lines, "", log_tail(manager, 30)]))
+    return log.redact("\n".join([*lines, "", log_tail(30)]))
 
 
 def _last_lines(path: Path, count: int) -> list[str]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -42,6 +43,7 @@ from ..messages.backend import cannot_write
 MARKERS = "environment*.json"
 DOWNLOADS = "downloads"
 LOCK = "setup.lock"
+BASE = "base.txt"  # in a virtual environment: name of the one that it takes its packages from
 UNUSED = 180 * 86400.0  # seconds after which a set-up removes environments of other versions that were not started
 
 _log = logging.getLogger(__name__)
@@ -49,25 +51,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Environment:
-    """A complete environment.
+    """A complete environment."""
 
-    Attributes:
-        home: folder that holds the marker.
-        folder: the virtual environment.
-        kind: device that it was made for: "cuda", "cpu" or "mps".
-        version: version of Trackshade in it.
-        lock: digest of the lock file that it was made from.
-        probe: what the probe found in it when it was complete.
-        base: name of the environment that it takes its packages from; "" if it has its own.
-    """
-
-    home: Path
-    folder: Path
-    kind: str
-    version: str
-    lock: str
-    probe: Mapping[str, Any]
-    base: str = ""
+    home: Path  # folder that holds the marker
+    folder: Path  # the virtual environment
+    kind: str  # device that it was made for: "cuda", "cpu" or "mps"
+    version: str  # version of Trackshade in it
+    lock: str  # digest of the lock file that it was made from
+    probe: Mapping[str, Any]  # what the probe found in it when it was complete
+    base: str = ""  # name of the environment that it takes its packages from; "" if it has its own
 
     @property
     def python(self) -> Path:
@@ -86,25 +78,47 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where to install Trackshade from: a wheel or, in development, the folder of the source."""
+class BackendPrefs:
+    """The backend's settings in the add-on's preferences."""
 
-    path: Path
-    is_wheel: bool
+    existing: str = ""  # Python of an environment made by the user; "" to use the one that Set Up makes
+    address: str = ""  # address of a backend that runs elsewhere, or ""
+    home: Path = Path()  # folder of the environments that Set Up makes
+    earlier: Path | None = None  # folder in which earlier versions kept them, until they are moved
+    base: str = ""  # Python to make the environment with; "" to find one
+    kind: str = "auto"  # device to make it for: "auto", "cuda", "cpu" or "mps"
+    wheels: Path | None = None  # folder of wheels to install from instead of the network
+    index: str = ""  # URL of an additional package index, or ""
+    online: bool = True  # whether Blender may use the network
+
+    def python(self) -> str | None:
+        """Return the interpreter that runs the backend; None if there is no environment yet."""
+        if self.existing:
+            return self.existing
+        environment = self.environment()
+        if environment is not None:
+            return str(environment.python)
+        # Blender as a module of a Python that has the backend itself.
+        return sys.executable if importlib.util.find_spec("torch") is not None else None
+
+    def environment(self) -> Environment | None:
+        """Return the environment that Set Up made; see `find_environment`."""
+        found = find_environment(self.home, self.kind)
+        return find_environment(self.earlier, self.kind) if found is None and self.earlier is not None else found
 
 
 def python_of(folder: Path) -> Path:
-    """The interpreter of a virtual environment."""
+    """Return the interpreter of a virtual environment."""
     return folder / "Scripts" / "python.exe" if sys.platform == "win32" else folder / "bin" / "python"
 
 
 def site_packages(folder: Path) -> Path:
-    """The folder of installed packages in a virtual environment."""
+    """Return the folder of installed packages in a virtual environment."""
     return next(path for path in folder.rglob("site-packages") if path.is_dir())
 
 
 def list_environments(home: Path) -> list[Environment]:
-    """Lists the complete environments in a folder whose Python exists, most recently used first."""
+    """List the complete environments in a folder whose Python exists, most recently used first."""
     found: list[tuple[float, Environment]] = []
     for marker in home.glob(MARKERS):
         with contextlib.suppress(OSError):  # deleted in the meantime
@@ -115,19 +129,14 @@ def list_environments(home: Path) -> list[Environment]:
 
 
 def find_environment(home: Path, kind: str = "auto") -> Environment | None:
-    """Finds the environment to use: of this version and kind if possible, else of this version, this kind, or any.
-
-    Args:
-        home: folder of the environments.
-        kind: preferred kind of device.
-    """
+    """Find the environment to use: of this version and kind if possible, else of this version, this kind, or any."""
     version = trackshade.__version__
     # `min` keeps the order of equals: the most recently used one.
     return min(list_environments(home), key=lambda item: (item.version != version, item.kind != kind), default=None)
 
 
 def write_marker(environment: Environment) -> None:
-    """Makes an environment the one of its version and kind.
+    """Make an environment the one of its version and kind.
 
     Raises:
         OutputError: the marker cannot be written.
@@ -145,13 +154,13 @@ def write_marker(environment: Environment) -> None:
 
 
 def note_use(environment: Environment) -> None:
-    """Records that an environment is used now."""
+    """Record that an environment is used now."""
     with contextlib.suppress(OSError):  # in a read-only folder, where nothing is ever removed either
         os.utime(environment.marker)
 
 
 def remove_unused(home: Path) -> None:
-    """Removes incomplete and replaced environments, and those of other versions that were not used for half a year.
+    """Remove incomplete and replaced environments, and those of other versions that were not used for half a year.
 
     Environments that a process runs in are kept until the next time.
     """
@@ -169,22 +178,18 @@ def remove_unused(home: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def write_base(folder: Path, base: str) -> None:
-    """Records in a virtual environment the name of the one that it takes its packages from."""
-    (folder / "base.txt").write_text(base, encoding="utf-8")
-
-
 def _read_base(folder: Path) -> str:
+    """Return the name of the environment that a virtual environment takes its packages from, or ""."""
     try:
-        return (folder / "base.txt").read_text(encoding="utf-8")
+        return (folder / BASE).read_text(encoding="utf-8")
     except (OSError, ValueError):
         return ""
 
 
 def _is_in_use(folder: Path, home: Path) -> bool:
-    """Whether a process runs in an environment, or in one based on it."""
-    stack = [folder, *(path for path in home.glob("env-*") if _read_base(path) == folder.name)]
-    return any(count_owners(path / IN_USE) for path in stack)
+    """Return whether a process runs in an environment, or in one based on it."""
+    based = [path for path in home.glob("env-*") if _read_base(path) == folder.name]
+    return any(count_owners(path / IN_USE) for path in (folder, *based))
 
 
 def _read_marker(marker: Path) -> Environment | None:
@@ -204,16 +209,12 @@ def _read_marker(marker: Path) -> Environment | None:
 
 
 def lock_digest(lock: Path) -> str:
-    """Digest of a lock file, by which environments with the same packages are found."""
+    """Return the digest of a lock file, by which environments with the same packages are found."""
     return hashlib.blake2b(lock.read_bytes(), digest_size=8).hexdigest()
 
 
 def check_folder(home: Path, space: int) -> None:
-    """Creates the folder of environments if necessary, and checks that it can be used.
-
-    Args:
-        home: the folder.
-        space: bytes that are needed.
+    """Create the folder of environments if necessary, and check that it can be used and has `space` bytes free.
 
     Raises:
         OutputError: it cannot be written, or its disk has too little space.
@@ -243,20 +244,20 @@ def check_folder(home: Path, space: int) -> None:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a set-up creates files or folders of this name."""
+    """Return whether a set-up creates files or folders of this name."""
     return name in (DOWNLOADS, LOCK) or name.startswith(("env-", ".")) or Path(name).match(MARKERS)
 
 
-def find_source(extension: Path) -> Source:
-    """Finds the wheel of Trackshade in the extension's folder, else the source tree that this runs from.
+def find_source() -> Path:
+    """Find the wheel of Trackshade in the extension's folder, else the source tree that this runs from.
 
     Raises:
         UsageError: there is neither.
     """
-    wheels = sorted((extension / "wheels").glob("trackshade-*.whl"))
+    wheels = sorted((Path(__file__).parents[1] / "wheels").glob("trackshade-*.whl"))
     if wheels:
-        return Source(wheels[-1], True)
+        return wheels[-1]
     tree = Path(trackshade.__file__).parents[1]
     if (tree.parent / "pyproject.toml").is_file():
-        return Source(tree, False)
+        return tree
     raise UsageError("no-wheel", "The extension's own wheel of Trackshade is missing.", "Install the extension again.")

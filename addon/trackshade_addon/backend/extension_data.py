@@ -20,7 +20,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from trackshade.core import atomic_files, folders
@@ -29,7 +29,6 @@ from trackshade.ipc import connection_files
 from trackshade.ipc.locks import IN_USE, FileLock
 
 from . import environment, moving
-from .environment import Environment
 from .moving import PART, Report
 from .tasks import CancellableTask
 
@@ -41,58 +40,44 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Moved:
-    """What became of the old folders.
+    """What became of the old folders."""
 
-    Attributes:
-        results: where results were moved, or None.
-        environments: where an environment was moved, or None.
-        error: why something stayed where it was, or None.
-        to_copy: whether something must be copied to another disk; see `copy_to_new_folders`.
-    """
-
-    results: Path | None = None
-    environments: Path | None = None
-    error: TrackshadeError | None = None
-    to_copy: bool = False
+    results: Path | None = None  # where results were moved
+    environments: Path | None = None  # where an environment was moved
+    error: TrackshadeError | None = None  # why something stayed where it was
+    to_copy: bool = False  # whether something must be copied to another disk, which takes long
 
 
 def has_data(data: Path) -> bool:
-    """Whether an extension's data folder holds anything to move."""
+    """Return whether an extension's data folder holds anything to move."""
     return os.path.isdir(data / RESULTS) or os.path.isdir(data / ENVIRONMENTS)
 
 
-def rename_to_new_folders(data: Path, results: Path) -> Moved:
-    """Moves everything whose new place is on the same disk, in milliseconds.
-
-    Args:
-        data: the extension's data folder.
-        results: new folder of the results.
-    """
-    return _move(data, results, None, CancellableTask())
-
-
-def copy_to_new_folders(data: Path, results: Path, report: Report, task: CancellableTask) -> Moved:
-    """Moves the rest, as `rename_to_new_folders`, by copying, comparing and deleting.
-
-    Raises:
-        CancelledError: the task was cancelled; what was complete by then has been moved.
-    """
-    return _move(data, results, report, task)
-
-
 def moved_results() -> dict[Path, Path]:
-    """New path of each result that was moved and exists, by its old path."""
+    """Return the new path of each result that was moved and exists, by its old path."""
     recorded = _read_record().items()
     return {Path(old): Path(new) for old, new in recorded if os.path.exists(new) and not os.path.lexists(old)}
 
 
-def _move(data: Path, results: Path, report: Report | None, task: CancellableTask) -> Moved:
-    moved = Moved()
+def move(data: Path, results: Path, report: Report | None = None, task: CancellableTask | None = None) -> Moved:
+    """Move everything to the new folders.
+
+    Args:
+        data: the extension's data folder.
+        results: new folder of the results.
+        report: called as report(fraction, message). Without it, only what is on the same disk is moved, which takes
+            milliseconds; else the rest as well, by copying, comparing and deleting.
+        task: cancels the copying.
+
+    Raises:
+        CancelledError: the task was canceled; what was complete by then has been moved.
+    """
+    moved, task = Moved(), task or CancellableTask()
     try:
         with lock(folders.home() / "moving.lock") as locked:
-            for move in (_move_results, _move_environments) if locked else ():  # else another Blender moves it
+            for step in (_move_results, _move_environments) if locked else ():  # else another Blender moves it
                 try:
-                    move(data, results, report, task, moved)
+                    step(data, results, report, task, moved)
                 except (OSError, OutputError) as error:
                     moved.error = _not_moved(data, error)
             _remove_if_empty(data)
@@ -126,7 +111,7 @@ def _move_results(data: Path, results: Path, report: Report | None, task: Cancel
             if not moving.rename(places):
                 moved.to_copy = moved.to_copy or report is None
                 if report is not None:
-                    _remove_incomplete(results)
+                    moving.delete(results.glob(f"{PART}*"))
                     moving.copy(places, results, report, task)
                     moving.delete(places)
         finally:  # what still exists was not moved
@@ -156,7 +141,7 @@ def _move_environments(data: Path, results: Path, report: Report | None, task: C
             moves = {old: new for old, new in moves.items() if not new.exists()}
             environment.write_marker(replace(item, home=home, folder=home / item.folder.name))  # counts once moved
             if report is not None:
-                _remove_incomplete(home)
+                moving.delete(home.glob(f"{PART}*"))
                 moving.copy(moves, home, report, task)
             elif not moving.rename(moves):
                 moved.to_copy = True
@@ -164,7 +149,9 @@ def _move_environments(data: Path, results: Path, report: Report | None, task: C
             present.add((item.version, item.kind))
             (home / item.folder.name / IN_USE).mkdir(exist_ok=True)
             moved.environments = home
-            _delete_markers(source, item)
+            for marker in source.glob(environment.MARKERS):
+                if marker.name in ("environment.json", item.marker.name):
+                    marker.unlink()
     if report is None:  # deleting an environment takes seconds
         moved.to_copy = moved.to_copy or any(source.glob("env-*"))
     if (report is None and not moved.to_copy) or (report is not None and not _is_backend_running()):
@@ -173,18 +160,12 @@ def _move_environments(data: Path, results: Path, report: Report | None, task: C
 
 
 def _is_inside(folder: Path, source: Path) -> bool:
-    """Whether a new folder is the old one or lies in it, by the user's choice; then nothing is moved."""
+    """Return whether a new folder is the old one or lies in it, by the user's choice; then nothing is moved."""
     return folder.resolve().is_relative_to(source.resolve())
 
 
-def _delete_markers(source: Path, item: Environment) -> None:
-    for marker in source.glob(environment.MARKERS):
-        if marker.name in ("environment.json", item.marker.name):
-            marker.unlink()
-
-
 def _is_backend_running() -> bool:
-    """Whether the backend that all Blenders share is running, possibly from an environment that is to be moved."""
+    """Return whether the backend that all Blenders share is running, possibly from an environment to be moved."""
     try:
         info = connection_files.read(folders.shared_dir() / "backend.json")
     except TrackshadeError:  # the file is damaged, so nobody can use the backend
@@ -193,13 +174,9 @@ def _is_backend_running() -> bool:
 
 
 def _free_path(path: Path, taken: Iterable[Path]) -> Path:
-    """Returns `path`, with a number appended if it exists or is taken."""
-    names = (path if number == 1 else path.with_name(f"{path.name}-{number}") for number in count(1))
+    """Return `path`, with a number appended if it exists or is taken."""
+    names = chain([path], (path.with_name(f"{path.name}-{number}") for number in count(2)))
     return next(item for item in names if not os.path.lexists(item) and item not in taken)
-
-
-def _remove_incomplete(folder: Path) -> None:
-    moving.delete(folder.glob(f"{PART}*"))
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -230,7 +207,7 @@ def _not_moved(data: Path, error: OSError | OutputError) -> OutputError:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[bool]:
-    """Locks a file for the duration of the block; yields whether that succeeded."""
+    """Lock a file for the duration of the block; yield whether that succeeded."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         file_lock = FileLock(path)

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,120 +22,91 @@ from trackshade.core.errors import JobError, TrackshadeError, UsageError
 from trackshade.core.processes import ProcessCommand, isolated_python
 from trackshade.ipc.locks import IN_USE, FileLock
 
-from ..messages.backend import PipProgress, explain, unwritable
+from ..messages.backend import PipProgress, pip_error, unwritable
 from . import environment
-from .environment import Environment, Source
+from .environment import BackendPrefs, Environment
 from .interpreter import Interpreter, detect_device, find_interpreter
-from .tasks import WATCHED, CancellableTask, ProgramResult, run_backend_task
+from .tasks import WATCHED, CancellableTask, run_backend_task
 
 Report = Callable[[float, str], None]  # fraction done, what is being done
 PROBE_LIMIT = 300.0  # seconds: the first import of torch from a slow disk, with a virus scanner
 # pip's settings that would make it install into another place, or other packages than the lock's.
-REFUSED = (
-    "PIP_TARGET",
-    "PIP_PREFIX",
-    "PIP_USER",
-    "PIP_ROOT",
-    "PIP_REQUIRE_VIRTUALENV",
-    "PIP_NO_BINARY",
-    "PIP_REQUIREMENT",
-)
+REFUSED = {
+    f"PIP_{name}" for name in ["TARGET", "PREFIX", "USER", "ROOT", "REQUIRE_VIRTUALENV", "NO_BINARY", "REQUIREMENT"]
+}
 MADE, FILLED, TESTED = 0.04, 0.93, 1.0  # fraction of the whole at the end of each step
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SetUpOptions:
-    """What to install, and from where.
-
-    Attributes:
-        home: folder of the environments; see `environment`.
-        source: where to install Trackshade from.
-        python: Python to make the environment with; "" to find one.
-        kind: device to make it for: "cuda", "cpu", "mps", or "auto".
-        wheels: folder of wheels to use instead of the network, or None.
-        index: URL of an additional package index, or "".
-        online: whether the network may be used.
-        lock: lock file, for tests; None for that of the kind of device.
-        space: bytes that the environment needs, for tests; None for those of the kind of device.
-    """
-
-    home: Path
-    source: Source
-    python: str = ""
-    kind: str = "auto"
-    wheels: Path | None = None
-    index: str = ""
-    online: bool = True
-    lock: Path | None = None
-    space: int | None = None
-
-
-@dataclass(frozen=True)
 class _SetUp:
-    """A set-up in progress: its options, the lock file, and the Python, which names itself in error messages."""
+    """A set-up in progress: its settings, the lock file, and the Python, which names itself in error messages."""
 
-    options: SetUpOptions
+    prefs: BackendPrefs
+    source: Path
     kind: str
     lock: Path
     python: str
     report: Report
     task: CancellableTask
 
-    def error(self, tail: tuple[str, ...] | list[str], wheels: Path | None = None) -> TrackshadeError:
-        return explain(tail, self.options.home, wheels, self.lock, self.python)
+    def error(self, tail: Sequence[str], wheels: Path | None = None) -> TrackshadeError:
+        return pip_error(tail, self.prefs.home, wheels, self.lock, self.python)
 
 
-def set_up(options: SetUpOptions, report: Report, task: CancellableTask) -> Environment:
-    """Makes the environment of this version of Trackshade.
+def set_up(
+    prefs: BackendPrefs,
+    source: Path,
+    report: Report,
+    task: CancellableTask,
+    lock: Path | None = None,
+    space: int | None = None,
+) -> Environment:
+    """Make the environment of this version of Trackshade, as the preferences say.
 
     If there is one of another version with the same locked packages, the new one is based on it. That needs neither
-    the network nor another Python.
-
-    Args:
-        options: what to install.
-        report: called as report(fraction, message).
-        task: runs the programs, and cancels them.
+    the network nor another Python. `source` is the wheel of Trackshade or, in development, the folder of the source.
+    Tests use other values than those of the kind of device for the lock file and the space that is needed, in bytes.
 
     Raises:
         OutputError: the folder cannot be written, or its disk is full.
         UsageError: there is no suitable Python, or wheels are missing.
         JobError: the network, a proxy or something else failed.
-        CancelledError: the task was cancelled.
+        CancelledError: the task was canceled.
     """
-    home = options.home
+    home = prefs.home
     report(0.0, "Checking")
-    kind = detect_device(task) if options.kind == "auto" else options.kind
-    lock = options.lock or locks.path(kind)
+    kind = detect_device(task) if prefs.kind == "auto" else prefs.kind
+    lock = lock or locks.path(kind)
     if _find_base(home, kind, lock) is None:
-        _check_package_source(options)
+        _check_package_source(prefs)
     environment.check_folder(home, 0)
     with _lock_folder(home):
         environment.remove_unused(home)
         other = _find_base(home, kind, lock)
         if other is not None:
             try:
-                return _derive(_SetUp(options, kind, lock, str(other.python), report, task), other)
+                return _derive(_SetUp(prefs, source, kind, lock, str(other.python), report, task), other)
             except (JobError, UsageError) as error:
                 _log.warning("The environment %s cannot be built upon: %s", other.folder, error)
                 report(0.0, "Making a new environment")
-        _check_package_source(options)
-        python = find_interpreter(options.python, task, _pip_wheel(options) is not None)
+        _check_package_source(prefs)
+        python = find_interpreter(prefs.base, task, _pip_wheel(prefs) is not None)
         _log.info("Setting up for %s with %s (%s)", kind, python.path, python)
-        environment.check_folder(home, locks.SPACE[kind] if options.space is None else options.space)
-        return _make(_SetUp(options, kind, lock, str(python), report, task), python)
+        environment.check_folder(home, locks.SPACE[kind] if space is None else space)
+        return _make(_SetUp(prefs, source, kind, lock, str(python), report, task), python)
 
 
 def is_outdated(home: Path, kind: str) -> bool:
-    """Whether `set_up` would only add this version of Trackshade to an existing environment's packages."""
+    """Return whether `set_up` would only add this version of Trackshade to an existing environment's packages."""
     found = environment.find_environment(home, kind)
     kind = found.kind if found is not None and kind == "auto" else kind
     return found is not None and _find_base(home, kind, locks.path(kind)) is not None
 
 
 def probe(python: Path | str, task: CancellableTask) -> dict[str, Any]:
-    """Asks an environment for its version, devices and missing packages; see `trackshade.cli.backend_tasks`.
+    """Ask an environment for its version, devices and missing packages; see `trackshade.cli.backend_tasks`.
 
     Raises:
         UsageError: the Python cannot be run, or has another version of Trackshade.
@@ -147,14 +118,11 @@ def probe(python: Path | str, task: CancellableTask) -> dict[str, Any]:
 
 
 def check_version(version: str, is_own: bool = False) -> None:
-    """Checks that a backend has this add-on's version.
-
-    Args:
-        version: the backend's version of Trackshade.
-        is_own: whether Set Up makes the environment, one for each version.
+    """Check that a backend has this add-on's version.
 
     Raises:
-        UsageError: it has another version; the error says which side to update.
+        UsageError: it has another one; the error says which side to update. An environment of Set Up (`is_own`) is
+            made again, since there is one for each version.
     """
     ours = trackshade.__version__
     if version != ours:
@@ -166,17 +134,16 @@ def check_version(version: str, is_own: bool = False) -> None:
 
 
 def _make(job: _SetUp, python: Interpreter) -> Environment:
-    """Makes an environment with all packages."""
-    home = job.options.home
+    """Make an environment with all packages."""
+    home = job.prefs.home
     with _new_folder(job) as folder:
         job.report(0.01, "Making the environment")
         pip = [] if python.ensurepip else ["--without-pip"]
-        start = isolated_python(python.path, "-c", WATCHED, "venv", *pip, str(folder))
-        result = job.task.run(start.command, variables=_variables(start))
-        if result.code == 0 and not python.ensurepip:
-            result = _install_pip(job, folder)
-        if result.code != 0:
-            raise job.error(result.tail)
+        _run_module(job, python.path, WATCHED, "venv", *pip, str(folder))
+        if not python.ensurepip:  # pip installs itself from its wheel, which Python can import from like from a folder
+            wheel = str(_pip_wheel(job.prefs))
+            code = f"import sys; sys.path.insert(0, {wheel!r})\n{WATCHED}"
+            _run_module(job, environment.python_of(folder), code, "pip", "install", "--no-index", wheel, offline=True)
         _install(job, folder, ["-r", str(job.lock)])
         _install_trackshade(job, folder)
         made = _test(job, folder)
@@ -187,7 +154,7 @@ def _make(job: _SetUp, python: Interpreter) -> Environment:
 
 
 def _find_base(home: Path, kind: str, lock: Path) -> Environment | None:
-    """Finds an environment of another version with the packages of this lock; None if this version has one itself."""
+    """Find an environment of another version with the packages of this lock; None if this version has one itself."""
     found = [item for item in environment.list_environments(home) if item.kind == kind]
     if any(item.version == trackshade.__version__ for item in found):
         return None
@@ -195,15 +162,12 @@ def _find_base(home: Path, kind: str, lock: Path) -> Environment | None:
 
 
 def _derive(job: _SetUp, other: Environment) -> Environment:
-    """Makes an environment with Trackshade alone, in seconds, that takes its packages from another one."""
+    """Make an environment with Trackshade alone, in seconds, that takes its packages from another one."""
     base = other.packages
     with _new_folder(job) as folder:
-        start = isolated_python(environment.python_of(base), "-c", WATCHED, "venv", "--without-pip", str(folder))
-        result = job.task.run(start.command, variables=_variables(start))
-        if result.code != 0:
-            raise job.error(result.tail)
-        environment.write_base(folder, base.name)
-        inside = environment.site_packages(base).relative_to(job.options.home).parts
+        _run_module(job, environment.python_of(base), WATCHED, "venv", "--without-pip", str(folder))
+        (folder / environment.BASE).write_text(base.name, encoding="utf-8")
+        inside = environment.site_packages(base).relative_to(job.prefs.home).parts
         # Relative to this environment, so that the folder of both can be moved. `site` runs lines that begin so.
         line = f"import os, site, sys; site.addsitedir(os.path.join(os.path.dirname(sys.prefix), *{inside!r}))"
         (environment.site_packages(folder) / "trackshade-base.pth").write_text(f"{line}\n", encoding="utf-8")
@@ -215,8 +179,8 @@ def _derive(job: _SetUp, other: Environment) -> Environment:
 
 @contextlib.contextmanager
 def _new_folder(job: _SetUp) -> Iterator[Path]:
-    """Yields the folder of a new environment, and removes it if the block fails."""
-    folder = job.options.home / f"env-{secrets.token_hex(3)}"
+    """Yield the folder of a new environment, and remove it if the block fails."""
+    folder = job.prefs.home / f"env-{secrets.token_hex(3)}"
     try:
         yield folder
     except BaseException as error:
@@ -227,11 +191,7 @@ def _new_folder(job: _SetUp) -> Iterator[Path]:
 
 
 def _test(job: _SetUp, folder: Path, base: str = "") -> Environment:
-    """Makes a folder the environment of this version if it works.
-
-    Raises:
-        JobError: a package of the lock is missing from it, or cannot be loaded.
-    """
+    """Make a folder the environment of this version; raise JobError if a package is missing or cannot be loaded."""
     job.report(FILLED, "Testing the environment")
     (folder / IN_USE).mkdir(exist_ok=True)
     facts = probe(environment.python_of(folder), job.task)
@@ -241,80 +201,72 @@ def _test(job: _SetUp, folder: Path, base: str = "") -> Environment:
         reason = facts.get("broken") or f"{', '.join(missing)} cannot be found"
         raise JobError("set-up-failed", f"The new environment does not work: {reason}.", "Try again, or see the log.")
     digest = environment.lock_digest(job.lock)
-    made = Environment(job.options.home, folder, job.kind, facts["version"], digest, facts, base)
+    made = Environment(job.prefs.home, folder, job.kind, facts["version"], digest, facts, base)
     job.task.check()
     environment.write_marker(made)
     _log.info("Made the environment %s: %s", folder, facts)
     return made
 
 
-def _pip_wheel(options: SetUpOptions) -> Path | None:
-    """The wheel of pip in the folder of wheels, if any."""
-    found = sorted(options.wheels.glob("pip-*.whl")) if options.wheels is not None else []
+def _pip_wheel(prefs: BackendPrefs) -> Path | None:
+    """Return the wheel of pip in the folder of wheels, if any."""
+    found = sorted(prefs.wheels.glob("pip-*.whl")) if prefs.wheels is not None else []
     return found[-1] if found else None
 
 
-def _install_pip(job: _SetUp, folder: Path) -> ProgramResult:
-    """Has pip install itself from its wheel, which Python can import from like from a folder."""
-    wheel = str(_pip_wheel(job.options))
-    code = f"import sys; sys.path.insert(0, {wheel!r})\n{WATCHED}"
-    start = isolated_python(environment.python_of(folder), "-c", code, "pip", "install", "--no-index", wheel)
-    return job.task.run(start.command, variables=_variables(start, offline=True))
+def _run_module(job: _SetUp, python: Path | str, code: str, *arguments: str, offline: bool = False) -> None:
+    """Run a Python module by `code`, which is or ends with WATCHED. Raise an error that says why it failed."""
+    start = isolated_python(python, "-c", code, *arguments)
+    result = job.task.run(start.command, variables=_variables(start, offline))
+    if result.code != 0:
+        raise job.error(result.tail)
 
 
 def _install_trackshade(job: _SetUp, folder: Path) -> None:
-    source = job.options.source
-    if source.is_wheel:
-        _install(job, folder, ["--no-deps", "--force-reinstall", "--no-index", str(source.path)])
+    if job.source.suffix == ".whl":
+        _install(job, folder, ["--no-deps", "--force-reinstall", "--no-index", str(job.source)])
         return
-    (environment.site_packages(folder) / "trackshade-source.pth").write_text(f"{source.path}\n", encoding="utf-8")
+    (environment.site_packages(folder) / "trackshade-source.pth").write_text(f"{job.source}\n", encoding="utf-8")
 
 
 def _install(job: _SetUp, folder: Path, what: list[str]) -> None:
-    """Runs `pip install` with the arguments `what`."""
-    options, is_lock = job.options, "-r" in what
+    """Run `pip install` with the arguments `what`."""
+    prefs, is_lock = job.prefs, "-r" in what
     progress = PipProgress(locks.pins(job.lock) if is_lock else ["trackshade"])
 
     def on_line(line: str) -> None:
-        progress.feed(line)
+        progress.read_line(line)
         if is_lock:
             job.report(MADE + (FILLED - MADE) * progress.fraction, progress.message)
 
     # pip says why it cannot connect only when it tries again.
     arguments = ["--only-binary=:all:", "--no-input", "--no-color", "--disable-pip-version-check", "--retries=4",
-                 f"--cache-dir={options.home / environment.DOWNLOADS}"]  # fmt: skip
+                 f"--cache-dir={prefs.home / environment.DOWNLOADS}"]  # fmt: skip
     if _reports_progress(folder):
         arguments.append("--progress-bar=raw")
-    if options.wheels is not None:
-        arguments += ["--no-index", f"--find-links={options.wheels}"]
-    elif options.index:
-        arguments.append(f"--extra-index-url={options.index}")
+    if prefs.wheels is not None:
+        arguments += ["--no-index", f"--find-links={prefs.wheels}"]
+    elif prefs.index:
+        arguments.append(f"--extra-index-url={prefs.index}")
     start = isolated_python(environment.python_of(folder), "-c", WATCHED, "pip", "install", *arguments, *what)
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     try:
-        variables = _variables(start, options.wheels is not None)
+        variables = _variables(start, prefs.wheels is not None)
         variables |= {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
         result = job.task.run(start.command, on_line, variables=variables)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     if result.code != 0:
         _log.warning("pip ended with code %d:\n%s", result.code, "\n".join(result.tail))
-        raise job.error(result.tail, options.wheels)
+        raise job.error(result.tail, prefs.wheels)
 
 
-def _check_package_source(options: SetUpOptions) -> None:
-    """Checks that there is a folder of wheels, or that the network may be used.
-
-    Raises:
-        UsageError: there is neither.
-    """
-    if options.wheels is not None:
-        if not options.wheels.is_dir():
-            raise UsageError(
-                "wheel-missing", f"There is no folder {options.wheels}.", "Choose the folder of wheels again."
-            )
-    elif not options.online:
+def _check_package_source(prefs: BackendPrefs) -> None:
+    """Raise UsageError if there is no folder of wheels, and the network may not be used."""
+    if prefs.wheels is not None and not prefs.wheels.is_dir():
+        raise UsageError("wheel-missing", f"There is no folder {prefs.wheels}.", "Choose the folder of wheels again.")
+    if prefs.wheels is None and not prefs.online:
         raise UsageError(
             "offline",
             "Blender may not use the network, and the set-up has to download packages.",
@@ -324,7 +276,7 @@ def _check_package_source(options: SetUpOptions) -> None:
 
 @contextlib.contextmanager
 def _lock_folder(home: Path) -> Iterator[None]:
-    """Prevents two Blenders from setting up in the same folder at once."""
+    """Prevent two Blenders from setting up in the same folder at once."""
     try:
         lock = FileLock(home / environment.LOCK)
     except BlockingIOError as error:
@@ -340,13 +292,13 @@ def _lock_folder(home: Path) -> Iterator[None]:
 
 
 def _reports_progress(folder: Path) -> bool:
-    """Whether the environment's pip can print its progress as numbers (24.1 and later)."""
+    """Return whether the environment's pip can print its progress as numbers (24.1 and later)."""
     found = next(iter(folder.rglob("pip-*.dist-info")), None)
     return found is not None and _version_numbers(found.name.removeprefix("pip-").removesuffix(".dist-info")) >= (24, 1)
 
 
 def _variables(start: ProcessCommand, offline: bool = False) -> dict[str, str]:
-    """A program's environment variables, including proxies and pip's settings, but for `REFUSED`."""
+    """Return a program's environment variables, including proxies and pip's settings, but for `REFUSED`."""
     variables = {name: value for name, value in start.variables.items() if name not in REFUSED}
     if offline:
         variables["PIP_CONFIG_FILE"] = os.devnull

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import platform
@@ -38,23 +39,18 @@ class Interpreter:
 
 
 def find_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -> Interpreter:
-    """Finds a Python that can make environments.
+    """Find a Python that can make environments: the given one, else Blender's own or, if it cannot, one on the path.
 
-    Args:
-        path: the Python to use; "" for Blender's own or, if that cannot make environments, one on the path.
-        task: runs the candidates.
-        has_pip: whether pip is available even if the Python lacks `ensurepip`.
+    One that lacks `ensurepip` will do if pip is available otherwise (`has_pip`).
 
     Raises:
         UsageError: code "wrong-python", with the reason; if several were tried, that of the first.
     """
     if path:
         return check_interpreter(path, task, has_pip)
-    names = [f"python3.{minor}" for minor in (13, 12, 11, 14)] + ["python3", "python"]
-    candidates = [find_program(name) for name in names]
-    candidates.insert(0, sys.executable)
+    names = (*(f"python3.{minor}" for minor in (13, 12, 11, 14)), "python3", "python")
     first: UsageError | None = None
-    for candidate in candidates:
+    for candidate in (sys.executable, *map(find_program, names)):
         if candidate:
             try:
                 return check_interpreter(candidate, task, has_pip)
@@ -65,7 +61,7 @@ def find_interpreter(path: str, task: CancellableTask, has_pip: bool = False) ->
 
 
 def check_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -> Interpreter:
-    """Runs a Python to see whether it can make environments. See `find_interpreter`.
+    """Run a Python to see whether it can make environments. See `find_interpreter`.
 
     Raises:
         UsageError: code "wrong-python", with the reason.
@@ -96,14 +92,12 @@ def check_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -
 
 
 def detect_device(task: CancellableTask) -> str:
-    """Detects the kind of device of this machine: "cuda", "mps" or "cpu"."""
+    """Detect the kind of device of this machine: "cuda", "mps" or "cpu"."""
     if sys.platform == "darwin":
         return "mps" if platform.machine() == "arm64" else "cpu"
-    tool = find_program("nvidia-smi")
-    if tool is None:
-        return "cpu"
-    try:
-        result = task.run([tool, "-L"], limit=TIME_LIMIT)
-    except OSError:
-        return "cpu"
-    return "cuda" if result.code == 0 and any(line.startswith("GPU ") for line in result.tail) else "cpu"
+    with contextlib.suppress(OSError):
+        if tool := find_program("nvidia-smi"):
+            result = task.run([tool, "-L"], limit=TIME_LIMIT)
+            if result.code == 0 and any(line.startswith("GPU ") for line in result.tail):
+                return "cuda"
+    return "cpu"

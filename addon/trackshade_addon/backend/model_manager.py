@@ -6,6 +6,7 @@ Long work is done by a `BackgroundTask`, mostly in the backend's environment (`t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -21,7 +22,7 @@ from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
 from trackshade.core.text import format_size
 
 from . import moving
-from .prefs import BackendPrefs
+from .environment import BackendPrefs
 from .tasks import BackgroundTask, run_backend_task
 
 MAX_AGE = 3.0  # seconds after which the disk is scanned again
@@ -32,40 +33,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A row of the panel's list.
-
-    Attributes:
-        spec: the model.
-        state: "here", "absent", "part" (partly fetched), "fetching", "checking" or "removing".
-        bytes: size on disk, if known.
-        progress: 0 to 1 during a task, if known.
-        message: what is being done, or a success.
-        error: why the latest task failed, or None.
-    """
+    """A row of the panel's list."""
 
     spec: registry.ModelSpec
-    state: str
-    bytes: int | None
-    progress: float | None = None
-    message: str = ""
-    error: TrackshadeError | None = None
+    state: str  # "here", "absent", "part" (partly downloaded), "fetching", "checking" or "removing"
+    bytes: int | None  # size on disk, if known
+    progress: float | None = None  # 0 to 1 during a task, if known
+    message: str = ""  # what is being done, or a success
+    error: TrackshadeError | None = None  # why the latest task failed, or None
 
 
 @dataclass(frozen=True)
 class _Scan:
-    """The models on disk.
+    """The models on disk."""
 
-    Attributes:
-        folder: folder of the fetched models.
-        specs: all models.
-        states: "here", "part" or "absent", by model.
-        sizes: bytes by model, of those that were measured.
-    """
-
-    folder: Path
-    specs: tuple[registry.ModelSpec, ...]
-    states: Mapping[str, str]
-    sizes: Mapping[str, int]
+    folder: Path  # folder of the downloaded models
+    specs: tuple[registry.ModelSpec, ...]  # all models
+    states: Mapping[str, str]  # "here", "part" or "absent", by model
+    sizes: Mapping[str, int]  # bytes by model, of those that were measured
 
 
 class ModelManager:
@@ -83,57 +68,49 @@ class ModelManager:
         self._lock = threading.Lock()
 
     def rows(self) -> list[ModelRow]:
-        """The rows of the list; sizes appear a moment later."""
+        """Return the rows of the list; sizes appear a moment later."""
         scan = self._latest_scan()
         return [self._row(spec, scan) for spec in scan.specs]
 
     def specs(self) -> tuple[registry.ModelSpec, ...]:
-        """All models."""
+        """Return all models."""
         return self._latest_scan().specs
 
     def spec(self, name: str) -> registry.ModelSpec | None:
-        """The model of a name, or None."""
+        """Return the model of a name, or None."""
         return next((spec for spec in self.specs() if spec.name == name), None)
 
     def folder(self) -> Path:
-        """The folder of the fetched models."""
+        """Return the folder of the fetched models."""
         return self._latest_scan().folder
 
     def task(self, name: str = ALL) -> BackgroundTask | None:
-        """The latest task on a model, or on the folder of all; None if there was none."""
+        """Return the latest task on a model, or on the folder of all; None if there was none."""
         found = self._tasks.get(name)
         return None if found is None else found[1]
 
     def is_busy(self) -> bool:
-        """Whether any task is running."""
+        """Return whether any task is running."""
         return any(task.running for _, task in self._tasks.values())
 
     def fetch(self, name: str, prefs: BackendPrefs) -> BackgroundTask:
-        """Fetches a model, or continues an earlier fetch.
-
-        Raises:
-            UsageError: the network may not be used, there is no backend, or the model is in use.
-        """
+        """Download a model, or continue. Raise UsageError without network or backend, or if the model is in use."""
         if not prefs.online:
             raise UsageError(
                 "offline",
                 "Blender may not use the network.",
                 "Turn on 'Allow Online Access' (Preferences > System > Network), or use a checkpoint folder.",
             )
-        return self._run_backend_task("fetching", name, prefs, "fetch", name)
+        return self._run_backend_task("fetch", "fetching", name, prefs)
 
     def pause(self, name: str) -> None:
-        """Stops a fetch; the next one continues from there."""
+        """Stop a fetch; the next one continues from there."""
         task = self.task(name)
         if task is not None:
             task.cancel()
 
     def cancel(self, name: str) -> BackgroundTask:
-        """Stops a fetch and deletes what was fetched.
-
-        Raises:
-            UsageError: the models are being moved.
-        """
+        """Stop a download and delete its files. Raise UsageError while the models are moved."""
         self._check_idle(ALL)
         self.pause(name)
         earlier = self.task(name)
@@ -144,18 +121,14 @@ class ModelManager:
                 earlier.wait()
             shutil.rmtree(folder, ignore_errors=True)
 
-        return self._begin("removing", name, "Removing", remove)
+        return self._begin("removing", name, remove)
 
     def verify(self, name: str, prefs: BackendPrefs) -> BackgroundTask:
-        """Compares a model's files with their published digests.
-
-        Raises:
-            UsageError: there is no backend, or the model is in use.
-        """
-        return self._run_backend_task("checking", name, prefs, "verify", name)
+        """Compare a model's files with the published digests. Raise UsageError without backend, or if it is in use."""
+        return self._run_backend_task("verify", "checking", name, prefs)
 
     def remove(self, name: str) -> BackgroundTask | None:
-        """Deletes a fetched model. A checkpoint of the user is only removed from the list, at once.
+        """Delete a fetched model. A checkpoint of the user is only removed from the list, at once.
 
         Raises:
             UsageError: the model is part of Trackshade, or in use.
@@ -176,10 +149,10 @@ class ModelManager:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(_partial_folder(spec), ignore_errors=True)
 
-        return self._begin("removing", name, "Removing", remove)
+        return self._begin("removing", name, remove)
 
     def use_folder(self, folder: Path, prefs: BackendPrefs) -> BackgroundTask:
-        """Has the backend check a folder with a checkpoint, then adds it to the models.
+        """Add a folder with a checkpoint to the models, once the backend has checked it.
 
         Raises:
             UsageError: there is no backend, or the models are in use.
@@ -192,40 +165,40 @@ class ModelManager:
             taken = tuple(item.name for item in registry.models())
             return checkpoints.register(folder, str(found["like"]), taken).name
 
-        return self._begin("checking", ALL, "Checking the checkpoint", check)
+        return self._begin("checking", ALL, check, "Checking the checkpoint")
 
     def move(self, target: Path) -> BackgroundTask:
-        """Moves all models to another folder.
-
-        Raises:
-            UsageError: a model is in use.
-        """
+        """Move all models to another folder. Raise UsageError if one is in use."""
         for name in self._tasks:
             self._check_idle(name)
-        return self._begin("moving", ALL, "Moving", lambda task: moving.move_models(target, task.report, task))
+        return self._begin("moving", ALL, lambda task: moving.move_models(target, task.report, task))
 
     def close(self) -> None:
-        """Ends all tasks; fetches continue the next time."""
+        """End all tasks; downloads continue the next time."""
         for _, task in self._tasks.values():
             task.cancel()
         for _, task in self._tasks.values():
             task.wait(2.0)
 
-    def _run_backend_task(self, kind: str, name: str, prefs: BackendPrefs, *arguments: str) -> BackgroundTask:
+    def _run_backend_task(self, command: str, kind: str, name: str, prefs: BackendPrefs) -> BackgroundTask:
         registry.spec(name)  # raises UsageError for an unknown name
         python = _python(prefs)
         self._check_idle(name)
-        message = "Fetching" if kind == "fetching" else "Checking"
+        message = kind.capitalize()
 
         def run(task: BackgroundTask) -> dict[str, Any]:
             def progress(done: int, total: int) -> None:
                 task.report(done / total, f"{message}, {format_size(done)} of {format_size(total)}")
 
-            return run_backend_task(task, python, *arguments, progress=progress, on_line=task.log_lines.append)
+            return run_backend_task(task, python, command, name, progress=progress, on_line=task.log_lines.append)
 
-        return self._begin(kind, name, message, run)
+        return self._begin(kind, name, run)
 
-    def _begin(self, kind: str, name: str, message: str, function: Callable[[BackgroundTask], Any]) -> BackgroundTask:
+    def _begin(
+        self, kind: str, name: str, function: Callable[[BackgroundTask], Any], message: str = ""
+    ) -> BackgroundTask:
+        message = message or kind.capitalize()
+
         def run(task: BackgroundTask) -> Any:
             _log.info("%s: %s", message, name or "all models")
             try:
@@ -238,19 +211,17 @@ class ModelManager:
         return task
 
     def _check_idle(self, name: str) -> None:
-        """Raises UsageError if a task is running on this model, or on the folder of all."""
+        """Raise UsageError if a task is running on this model, or on the folder of all."""
         kind, task = self._tasks.get(ALL, ("", None))
+        fix = "Wait until it has finished, or cancel it."
         if task is not None and task.running and kind == "moving":
-            raise UsageError("models-busy", "The models are being moved.", "Wait until it has finished, or cancel it.")
+            raise UsageError("models-busy", "The models are being moved.", fix)
         if task is not None and task.running and name == ALL:
-            raise UsageError(
-                "models-busy", "A checkpoint is being checked.", "Wait until it has finished, or cancel it."
-            )
+            raise UsageError("models-busy", "A checkpoint is being checked.", fix)
         task = self.task(name)
         if task is not None and task.running:
-            raise UsageError(
-                "models-busy", f"{name} is being fetched or checked.", "Wait until it has finished, or pause it."
-            )
+            fix = "Wait until it has finished, or pause it."
+            raise UsageError("models-busy", f"{name} is being fetched or checked.", fix)
 
     def _row(self, spec: registry.ModelSpec, scan: _Scan) -> ModelRow:
         kind, task = self._tasks.get(spec.name, ("", None))
@@ -266,7 +237,7 @@ class ModelManager:
     # Scanning the disk
 
     def _latest_scan(self) -> _Scan:
-        """The latest scan. A thread renews one that is too old; only the first is made here, without sizes."""
+        """Return the latest scan. A thread renews one that is too old; only the first is made here, without sizes."""
         if self._scan is None:
             self._scan = _scan({})
         if time.monotonic() - self._scanned > MAX_AGE and self._scanning.acquire(blocking=False):
@@ -287,7 +258,7 @@ class ModelManager:
             self._scanning.release()
 
     def _note_change(self) -> None:
-        """Scans anew after a change; sizes follow with the next scan."""
+        """Scan anew after a change; sizes follow with the next scan."""
         with self._lock:
             self._changes += 1
         scan = _scan({} if self._scan is None else self._scan.sizes)
@@ -310,7 +281,7 @@ def _state(spec: registry.ModelSpec) -> str:
 
 
 def _measure(specs: Iterable[registry.ModelSpec]) -> dict[str, int]:
-    """Bytes on disk of each model, complete or partial."""
+    """Return the bytes on disk of each model, complete or partial."""
     return {
         spec.name: _size(folder)
         for spec in specs
@@ -327,7 +298,7 @@ def _python(prefs: BackendPrefs) -> str:
 
 
 def _partial_folder(spec: registry.ModelSpec) -> Path:
-    """Where a fetch collects the files of a model until it is complete."""
+    """Return where a fetch collects the files of a model until it is complete."""
     folder = registry.model_folder(spec)
     return folder.with_name(folder.name + ".part")
 
@@ -335,8 +306,6 @@ def _partial_folder(spec: registry.ModelSpec) -> Path:
 def _size(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
-        try:
+        with contextlib.suppress(OSError):  # deleted in the meantime
             total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # deleted in the meantime
-            continue
     return total

@@ -32,20 +32,12 @@ _log = logging.getLogger(__name__)
 
 
 def move_models(target: Path, report: Report, task: CancellableTask) -> Path:
-    """Moves all models, and makes `target` the models folder for every program of this user.
-
-    Args:
-        target: the new folder.
-        report: called as report(fraction, message) while files are copied.
-        task: cancels the move.
-
-    Returns:
-        The absolute path of the new folder.
+    """Move all models, and make `target` the models folder for every program of this user; return its absolute path.
 
     Raises:
         OutputError: the folder cannot be written, its disk is full, or a copy differs. The models stay where they were.
         UsageError: TRACKSHADE_MODELS sets the folder, or one folder lies in the other.
-        CancelledError: the task was cancelled. The models stay where they were.
+        CancelledError: the task was canceled. The models stay where they were.
     """
     source, target = folders.models_dir().absolute(), target.absolute()
     variable = os.environ.get("TRACKSHADE_MODELS")
@@ -86,10 +78,9 @@ def move_models(target: Path, report: Report, task: CancellableTask) -> Path:
 
 
 def rename(places: Mapping[Path, Path]) -> bool:
-    """Renames each old path to its new one: all of them or none.
+    """Rename each old path to its new one: all of them or, if old and new ones are in different file systems, none.
 
-    Returns:
-        False if old and new paths are in different file systems; then nothing was renamed.
+    Returns whether they were renamed.
 
     Raises:
         OSError: a path cannot be renamed.
@@ -109,28 +100,20 @@ def rename(places: Mapping[Path, Path]) -> bool:
 
 
 def copy(places: Mapping[Path, Path], target: Path, report: Report, task: CancellableTask) -> None:
-    """Copies files and folders, and compares the copies with the originals.
+    """Copy files and folders to new paths in the folder `target`, and compare the copies with the originals.
 
     The new paths appear together, when all copies are complete; after an error there are none. Links are copied as
     links.
 
-    Args:
-        places: new path of each file or folder, in the folder `target`.
-        target: the folder that they are copied to.
-        report: called as report(fraction, message).
-        task: cancels the copying.
-
     Raises:
         OutputError: there is not enough space, or a copy differs.
         OSError: from the file system.
-        CancelledError: the task was cancelled.
+        CancelledError: the task was canceled.
     """
     part = target / f"{PART}{secrets.token_hex(3)}"
-    copies = [
-        (old.name, path, part / new.name / path.relative_to(old)) for old, new in places.items() for path in _walk(old)
-    ]
-    files = [item for item in copies if item[1].is_file() and not item[1].is_symlink()]
-    total = sum(path.stat().st_size for _, path, _ in files)
+    copies = {path: part / new.name / path.relative_to(old) for old, new in places.items() for path in _walk(old)}
+    files = {path: copied for path, copied in copies.items() if path.is_file() and not path.is_symlink()}
+    total = sum(path.stat().st_size for path in files)
     free = shutil.disk_usage(target).free
     if free < total:
         raise OutputError(
@@ -141,23 +124,22 @@ def copy(places: Mapping[Path, Path], target: Path, report: Report, task: Cancel
     placed: list[Path] = []
     try:
         part.mkdir()
-        for _, path, copied in copies:  # folders before their content
+        for path, copied in copies.items():  # folders before their content
             if path.is_symlink():
                 os.symlink(os.readlink(path), copied, target_is_directory=path.is_dir())
             elif path.is_dir():
                 copied.mkdir()
-        digests: list[bytes] = []
-        done = 0
-        for name, path, copied in files:
-            digests.append(_copy_file(path, copied, task))
+        digests: dict[Path, bytes] = {}
+        done = 0  # bytes that were copied, and bytes that were compared
+        for path, copied in files.items():
+            digests[path] = _copy_file(path, copied, task)
             done += path.stat().st_size
-            report(0.5 * done / max(1, total), f"Copying {name}")
-        done = 0
-        for (name, path, copied), digest in zip(files, digests, strict=True):
-            if _digest(copied, task) != digest:
+            report(0.5 * done / max(1, total), f"Copying {copied.relative_to(part).parts[0]}")
+        for path, copied in files.items():
+            if _digest(copied, task) != digests[path]:
                 raise OutputError("copy-differs", f"The copy of {path} differs from it.", "Check that disk.")
             done += path.stat().st_size
-            report(0.5 + 0.5 * done / max(1, total), f"Comparing {name}")
+            report(0.5 * done / max(1, total), f"Comparing {copied.relative_to(part).parts[0]}")
         task.check()
         for new in places.values():
             os.rename(part / new.name, new)
@@ -170,7 +152,7 @@ def copy(places: Mapping[Path, Path], target: Path, report: Report, task: Cancel
 
 
 def delete(paths: Iterable[Path]) -> None:
-    """Deletes files and folders; what may not be deleted stays."""
+    """Delete files and folders; what may not be deleted stays."""
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -180,7 +162,7 @@ def delete(paths: Iterable[Path]) -> None:
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether two files or folders hold the same names, links and bytes."""
+    """Return whether two files or folders hold the same names, links and bytes."""
     task = CancellableTask()
     ones, others = list(_walk(one)), list(_walk(other))
     if [path.relative_to(one) for path in ones] != [path.relative_to(other) for path in others]:
@@ -198,7 +180,7 @@ def is_same(one: Path, other: Path) -> bool:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """A file or folder and everything in it, folders before their content, in order; links are not followed."""
+    """Return a file or folder and everything in it, folders before their content, in order; links are not followed."""
     yield path
     if path.is_dir() and not path.is_symlink():
         for item in sorted(path.iterdir()):
@@ -206,7 +188,7 @@ def _walk(path: Path) -> Iterator[Path]:
 
 
 def _copy_file(path: Path, copied: Path, task: CancellableTask) -> bytes:
-    """Copies a file and returns the digest of what was read.
+    """Copy a file and return the digest of what was read.
 
     A large file is flushed to the disk, so that comparing reads what the disk holds.
     """

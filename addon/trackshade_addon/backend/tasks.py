@@ -27,7 +27,7 @@ from trackshade.ipc import json_lines
 
 TAIL = 200  # lines of a program's output that are kept
 LOG_LINES = 300  # lines that a background task keeps for the log
-END_TIME = 3.0  # seconds that a cancelled program has to clean up
+END_TIME = 3.0  # seconds that a canceled program has to clean up
 
 # Runs a module and exits when standard input closes, that is, when the program that started it is gone.
 WATCHED = """
@@ -54,11 +54,10 @@ class ProgramResult:
 
 
 class CancellableTask:
-    """Runs programs one after another; can be cancelled from any thread.
+    """Runs programs one after another; can be canceled from any thread.
 
     Args:
-        patience: seconds between closing a cancelled program's standard input and killing it. Use 0 for a program that
-            does not watch its standard input.
+        patience: seconds between closing a canceled program's standard input and killing it; 0 if it does not watch it.
     """
 
     def __init__(self, patience: float = END_TIME) -> None:
@@ -68,12 +67,12 @@ class CancellableTask:
         self.cancelled = threading.Event()
 
     def check(self) -> None:
-        """Raises CancelledError if the task was cancelled."""
+        """Raise CancelledError if the task was canceled."""
         if self.cancelled.is_set():
             raise CancelledError
 
     def cancel(self) -> None:
-        """Ends the program that is running; returns immediately."""
+        """End the program that is running; return immediately."""
         self.cancelled.set()
         with self._lock:
             process = self._process
@@ -89,23 +88,18 @@ class CancellableTask:
         folder: Path | None = None,
         limit: float | None = None,
     ) -> ProgramResult:
-        """Runs a program to its end.
+        """Run a program to its end, at the latest after `limit` seconds.
 
-        Args:
-            command: the program and its arguments.
-            on_line: called with each non-empty line of its output.
-            variables: its environment variables; None to inherit Blender's.
-            folder: its working directory; None to inherit Blender's.
-            limit: seconds after which it is ended.
+        `on_line` is called with each non-empty line of output. Without variables or folder it has Blender's.
 
         Raises:
-            CancelledError: the task was cancelled.
+            CancelledError: the task was canceled.
             OSError: the program cannot be started.
         """
         self.check()
         process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            encoding="utf-8", errors="replace", env=None if variables is None else dict(variables), cwd=folder,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            encoding="utf-8", errors="replace", env=variables, cwd=folder,
             creationflags=subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0,
             start_new_session=sys.platform != "win32",
         )  # fmt: skip
@@ -120,7 +114,14 @@ class CancellableTask:
         try:
             if self.cancelled.is_set():  # between the check and the start
                 end()
-            tail = self._read(process, on_line)
+            tail: deque[str] = deque(maxlen=TAIL)
+            assert process.stdout is not None
+            for line in process.stdout:
+                text = line.rstrip()
+                tail.append(text)
+                if on_line is not None and text:
+                    on_line(text)
+            process.wait()
         finally:
             if timer is not None:
                 timer.cancel()
@@ -130,52 +131,29 @@ class CancellableTask:
         self.check()
         return ProgramResult(process.returncode, tuple(tail), timed_out.is_set())
 
-    def _read(self, process: subprocess.Popen[str], on_line: Callable[[str], None] | None) -> deque[str]:
-        tail: deque[str] = deque(maxlen=TAIL)
-        assert process.stdout is not None
-        for line in process.stdout:
-            text = line.rstrip()
-            tail.append(text)
-            if on_line is not None and text:
-                on_line(text)
-        process.wait()
-        return tail
-
 
 class BackgroundTask(CancellableTask):
-    """Calls `function(task)` in a thread of its own.
-
-    Args:
-        function: the work; receives this task, to report progress and to run programs.
-        message: what is being done, for the panel.
-
-    Attributes:
-        progress: fraction that is done, 0 to 1; None if unknown.
-        message: what is being done, for the panel.
-        error: why the function failed, or None.
-        result: what the function returned.
-        log_lines: the latest messages and lines of output, for the log.
-    """
+    """Calls `function(task)` in a thread of its own. The function reports its progress to the task."""
 
     def __init__(self, function: Callable[[BackgroundTask], Any], message: str = "") -> None:
         super().__init__()
-        self.progress: float | None = None
-        self.message = message
-        self.error: TrackshadeError | None = None
-        self.result: Any = None
-        self.log_lines: deque[str] = deque(maxlen=LOG_LINES)
+        self.progress: float | None = None  # fraction that is done, 0 to 1, if known
+        self.message = message  # what is being done, for the panel
+        self.error: TrackshadeError | None = None  # why the function failed
+        self.result: Any = None  # what the function returned
+        self.log_lines: deque[str] = deque(maxlen=LOG_LINES)  # the latest messages and lines of output
         self._function = function
         self._thread = threading.Thread(target=self._run, name="trackshade-work", daemon=True)
         self._thread.start()
 
     def report(self, progress: float | None, message: str) -> None:
-        """Sets the progress, 0 to 1, and the message that the panel shows."""
+        """Set the progress, 0 to 1, and the message that the panel shows."""
         self.progress, self.message = progress, message
         if not self.log_lines or self.log_lines[-1] != message:
             self.log_lines.append(message)
 
     def cancel(self) -> None:
-        """Asks the function to end; returns immediately."""
+        """Ask the function to end; return immediately."""
         super().cancel()
         if self.running:
             self.message = "Stopping"
@@ -186,7 +164,7 @@ class BackgroundTask(CancellableTask):
         return self._thread.is_alive()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Waits for the end; returns whether it came in time."""
+        """Wait for the end; return whether it came in time."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -214,23 +192,15 @@ def run_backend_task(
     on_line: Callable[[str], None] | None = None,
     limit: float | None = None,
 ) -> dict[str, Any]:
-    """Runs a command of `trackshade.cli.backend_tasks` to its end.
+    """Run a command of `trackshade.cli.backend_tasks` to its end, and return the result that it prints.
 
-    Args:
-        task: runs the program, and cancels it.
-        python: interpreter of the backend's environment.
-        arguments: the command and its arguments.
-        progress: called as progress(done, total), in bytes or steps.
-        on_line: called with each line of output that is not a message.
-        limit: seconds after which the program is ended.
-
-    Returns:
-        The result that the command prints.
+    The interpreter is that of the backend's environment. Meanwhile progress(done, total), in bytes or steps, is called,
+    and `on_line` with each line of output that is not a message. After `limit` seconds the program is ended.
 
     Raises:
         UsageError: the interpreter cannot be run.
         JobError: the program ended without a result.
-        CancelledError: the task was cancelled.
+        CancelledError: the task was canceled.
         TrackshadeError: the command failed with this error.
     """
     answer: dict[str, Any] = {}
@@ -268,22 +238,16 @@ def run_backend_task(
 
 
 def _end(process: subprocess.Popen[str], patience: float) -> None:
-    """Ends a program and everything that it started."""
+    """End a program and everything that it started."""
     if process.stdin is not None and not process.stdin.closed:
         with contextlib.suppress(OSError):  # the program has ended already
             process.stdin.close()
     try:
         process.wait(patience if process.returncode is None else 0)
     except subprocess.TimeoutExpired:
-        _kill(process)
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    if sys.platform == "win32":
-        process.kill()
-        return
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except OSError:  # ended in the meantime
-        return
-    process.wait()
+        if sys.platform == "win32":
+            process.kill()
+            return
+        with contextlib.suppress(OSError):  # ended in the meantime
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -20,10 +20,10 @@ def camera_intrinsics(camera: bpy.types.Camera, name: str, fit: SizeFit) -> np.n
     Args:
         camera: the camera's data.
         name: the camera's name, for the error.
-        fit: fits the render's frame to the image of the model.
+        fit: fits the render's frame to the image of the shot.
 
     Returns:
-        [3, 3] in pixels of the model's image; in pixels per metre for an orthographic camera.
+        [3, 3] in pixels of the shot's image; in pixels per metre for an orthographic camera.
 
     Raises:
         ShotError: the camera is panoramic or of another type without an image plane.
@@ -48,12 +48,18 @@ def camera_intrinsics(camera: bpy.types.Camera, name: str, fit: SizeFit) -> np.n
     )
 
 
+def no_camera_error(scene: bpy.types.Scene) -> ShotError:
+    """Return the error for a scene without a camera."""
+    fix = "Add one, name one with --camera, or let --camera auto make one."
+    return ShotError("no-camera", f"Scene '{scene.name}' has no camera.", fix)
+
+
 class CameraBuilder:
     """Builds the camera's track, sample by sample.
 
     Args:
         total: number of samples.
-        fit: fits the render's frame to the image of the model.
+        fit: fits the render's frame to the image of the shot.
     """
 
     def __init__(self, total: int, fit: SizeFit) -> None:
@@ -73,11 +79,7 @@ class CameraBuilder:
             ShotError: there is no camera, or it has no image plane.
         """
         if camera is None:
-            raise ShotError(
-                "no-camera",
-                f"The scene '{depsgraph.scene.name}' has no camera at frame {frame:g}.",
-                "Add a camera, name one with --camera, or use --camera auto.",
-            )
+            raise no_camera_error(depsgraph.scene)
         evaluated = camera.evaluated_get(depsgraph)
         data = evaluated.data
         if not isinstance(data, bpy.types.Camera):

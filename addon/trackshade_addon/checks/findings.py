@@ -66,7 +66,7 @@ _SURFACES = {
     ),
 }
 _IMAGE_FITS = {
-    "model": "The image ({size}) has the aspect ratio of the model and is scaled to {model}.",
+    "model": "The image ({size}) has the aspect ratio of the shot and is scaled to {model}.",
     "scaled": "The image ({size}) shows the scene's frame and is scaled to {model}.",
     "padded": "The image ({size}) shows the scene's frame and is padded to {model}.",
     "cut": "The image ({size}) shows the scene's frame and is cropped to {model}.",
@@ -76,7 +76,7 @@ _IMAGE_FITS = {
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
-    """Returns all findings, those that would make the job fail first."""
+    """Return all findings, those that would make the job fail first."""
     rules = (_camera, _frames, _visible, _surfaces, _complete, _memory, _files, _color)
     found = [finding for rule in rules for finding in rule(facts)]
     return tuple(sorted(found, key=lambda item: (ERROR, WARNING, NOTE).index(item.level)))
@@ -96,7 +96,7 @@ def _frames(facts: Facts) -> Iterator[Finding]:
         yield Finding("range", ERROR, "{sentence}", {"sentence": facts.plan_error}, _SET_RANGE)
     elif facts.rule != "exact":
         level = NOTE if facts.rule == "resample" else WARNING
-        yield Finding("range", level, "{sentence}", {"sentence": facts.plan}, _SET_RANGE)
+        yield Finding("range", level, "{sentence}", {"sentence": facts.model_frames}, _SET_RANGE)
 
 
 def _visible(facts: Facts) -> Iterator[Finding]:
@@ -122,12 +122,14 @@ def _visible(facts: Facts) -> Iterator[Finding]:
 def _in_view(facts: Facts) -> Iterator[Finding]:
     frames = ", ".join(f"{frame:g}" for frame in facts.frames)
     one = len(facts.frames) == 1  # there may be something in another frame
-    if not facts.seen and one:
-        text = "Camera '{name}' sees nothing in frame {frames}."
-        yield Finding("off-screen", WARNING, text, {"name": facts.camera, "frames": frames}, _ADD_CAMERA)
-    elif not facts.seen:
-        text = "Camera '{name}' sees nothing in frames {frames}."
-        yield Finding("off-screen", ERROR, text, {"name": facts.camera, "frames": frames}, _ADD_CAMERA)
+    if not facts.seen:
+        text = (
+            "Camera '{name}' sees nothing in frame {frames}."
+            if one
+            else "Camera '{name}' sees nothing in frames {frames}."
+        )
+        level, values = WARNING if one else ERROR, {"name": facts.camera, "frames": frames}
+        yield Finding("off-screen", level, text, values, _ADD_CAMERA)
     elif facts.first and not facts.seen_first:
         text = (
             "The camera sees nothing in the first frame. Objects that come into view later cannot take over its look."
@@ -139,18 +141,18 @@ def _in_view(facts: Facts) -> Iterator[Finding]:
 
 
 def _surfaces(facts: Facts) -> Iterator[Finding]:
-    """Finds where the tracks differ from what a render shows."""
+    """Find where the tracks differ from what a render shows."""
     for fact, finding in _SURFACES.items():
         names = getattr(facts, fact)
         if names:
             yield replace(finding, values=_names(names), button=_select(names))
-    if facts.glass and facts.through:
-        text = "More than half of the light passes through these objects, so what is behind them is tracked: {names}."
-        button = Button("trackshade.toggle_glass", "Track Glass")
-        yield Finding("glass", NOTE, text, _names(facts.glass), button)
-    elif facts.glass:
+    if facts.glass:
         text = "More than half of the light passes through these objects, but their surface is tracked: {names}."
-        button = Button("trackshade.toggle_glass", "Track What Is Behind")
+        if facts.through:
+            text = (
+                "More than half of the light passes through these objects, so what is behind them is tracked: {names}."
+            )
+        button = Button("trackshade.toggle_glass", "Track Glass" if facts.through else "Track What Is Behind")
         yield Finding("glass", NOTE, text, _names(facts.glass), button)
 
 
@@ -168,11 +170,8 @@ def _memory(facts: Facts) -> Iterator[Finding]:
     if facts.memory_free is not None and facts.sent > MEMORY_FRACTION * facts.memory_free:
         level = ERROR if facts.sent > facts.memory_free else WARNING
         text = "The shot needs about {sent} of memory for {vertices} vertices, and {free} is free."
-        values = {
-            "vertices": format_count(facts.vertices),
-            "sent": format_size(facts.sent),
-            "free": format_size(facts.memory_free),
-        }
+        sent, free = format_size(facts.sent), format_size(facts.memory_free)
+        values = {"vertices": format_count(facts.vertices), "sent": sent, "free": free}
         yield Finding("memory", level, text, values, _SIMPLIFY)
     if not facts.model_here:
         button = Button("trackshade.show_preferences", "Models")
@@ -206,7 +205,7 @@ def _color(facts: Facts) -> Iterator[Finding]:
 
 
 def _about(code: str, level: str, text: str, names: tuple[str, ...], **values: Any) -> Finding:
-    """Returns a finding about objects, with a button that selects them."""
+    """Return a finding about objects, with a button that selects them."""
     return Finding(code, level, text, {**_names(names), **values}, _select(names))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import bpy
 
-from ..capture.stepping import Steps, finish
+from ..capture.stepping import Steps
 from ..jobs.session import current
 from ..redraw import redraw
 from ..scene_watcher import SceneWatcher, output_settings, scene_key
@@ -41,7 +41,7 @@ class ChecksWatcher(SceneWatcher[ChecksState]):
         self._quiet_until = 0.0
 
     def get(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> ChecksState | None:
-        """Returns the latest state, and requests a new one if that is old. May be called while drawing."""
+        """Return the latest state, and request a new one if that is old. May be called while drawing."""
         state = self.states.get(scene_key(scene, view_layer))
         if state is not None and state.settings != _settings(scene, view_layer):
             state.is_outdated = True
@@ -51,25 +51,21 @@ class ChecksWatcher(SceneWatcher[ChecksState]):
         return state
 
     def update(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> ChecksState:
-        """Reads the current frame."""
+        """Read the current frame."""
         request = scene.trackshade.shot_request(view_layer.name)
         return self._store(scene, view_layer, read_current_frame(scene, _layer(scene, view_layer), request), False)
-
-    def check(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> ChecksState:
-        """Reads the shot's first, middle and last frame."""
-        return finish(self.check_steps(scene, view_layer))
 
     def check_steps(
         self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer
     ) -> Generator[Steps, None, ChecksState]:
-        """Reads the shot's first, middle and last frame in steps; yields as `read_frames`."""
+        """Read the shot's first, middle and last frame in steps; yield as `read_frames`."""
         request = scene.trackshade.shot_request(view_layer.name)
         facts = yield from read_frames(scene, _layer(scene, view_layer), request)
         self._quiet_until = time.monotonic() + QUIET_SECONDS
         return self._store(scene, view_layer, facts, True)
 
     def mark_changed(self) -> None:
-        """Marks all states as outdated. Called often."""
+        """Mark all states as outdated. Called often."""
         now = time.monotonic()
         if now < self._quiet_until:
             return
@@ -80,7 +76,7 @@ class ChecksWatcher(SceneWatcher[ChecksState]):
             redraw()  # so that a visible panel requests an update: Blender redraws it after some changes only
 
     def handlers(self) -> list[tuple[list[Any], Any]]:
-        """Returns the handler for changes of the scene."""
+        """Return the handler for changes of the scene."""
         return [(bpy.app.handlers.depsgraph_update_post, _on_update)]
 
     def _store(
@@ -97,7 +93,7 @@ def _layer(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> bpy.types
 
 
 def _settings(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Any:
-    """Returns the settings that the facts depend on and whose changes have no depsgraph update."""
+    """Return the settings that the facts depend on and whose changes have no depsgraph update."""
     view = scene.view_settings
     color = view.view_transform, view.look, view.gamma, view.use_curve_mapping
     request = scene.trackshade.shot_request(view_layer.name)

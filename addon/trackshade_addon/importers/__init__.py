@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Opens scene files: .blend directly, other types with Blender's importers into an empty scene."""
 
-from .exchange import animation_range
-from .opening import OpenedScene, choose_scene, open_scene, read_scene
+from .opening import OpenedScene, choose_scene, read_scene
 
-__all__ = ["OpenedScene", "animation_range", "choose_scene", "open_scene", "read_scene"]
+__all__ = ["OpenedScene", "choose_scene", "read_scene"]

@@ -10,21 +10,19 @@ from pathlib import Path
 
 import bpy
 
-from .errors import damaged_error, unsupported_error
-from .exchange import Imported, run, set_rate
+from .exchange import Imported, damaged_error, run, set_rate, unsupported_error
 
 _HIGHEST_RATE = 1000.0  # frames per second; higher values are taken for errors
 _HDF = b"\x89HDF\r\n\x1a\n"
 
 
 def import_alembic(file: Path, animation: str | None) -> Imported:
-    """Imports an Alembic file with its frame range and rate.
+    """Import an Alembic file with its frame range and rate.
 
     Raises:
         ShotError: the file is incomplete, or in the old HDF5 form.
     """
-    children = _root(file)
-    rate = _rate(file, children)
+    rate = _rate(file, _root(file))
     scene = bpy.context.scene
     if rate is not None:
         set_rate(scene, rate)  # before the import, in which Blender turns seconds into frames
@@ -34,7 +32,7 @@ def import_alembic(file: Path, animation: str | None) -> Imported:
 
 
 def _root(file: Path) -> list[int]:
-    """Reads the positions of the root group's children in an Ogawa file; [] if it is not an Ogawa file.
+    """Read the positions of the root group's children in an Ogawa file; [] if it is not an Ogawa file.
 
     Reading an incomplete file would crash the whole process, so this checks that it is complete. An Ogawa file begins
     with its magic, a byte that is 255 once the file is complete, and at byte 8 the position of the root group, which is
@@ -47,23 +45,18 @@ def _root(file: Path) -> list[int]:
             raise unsupported_error(file, "it is Alembic's old HDF5 form", "Write it again in the Ogawa form.")
         if not head.startswith(b"Ogawa"):
             return []
-        places: tuple[int, ...] = ()
-        complete = len(head) == 16 and head[5] == 255
-        if complete:
-            root = int.from_bytes(head[8:], "little")
-            stream.seek(min(root, size))
-            count = int.from_bytes(stream.read(8), "little")
-            complete = 16 <= root <= size - 8 and 8 * count <= size - root - 8
-            if complete:
-                places = struct.unpack(f"<{count}Q", stream.read(8 * count))
-                complete = all(place & ~(1 << 63) <= size - 8 for place in places)
-    if not complete:
-        raise damaged_error(file, "it is cut short")
-    return list(places)
+        root = int.from_bytes(head[8:], "little")
+        stream.seek(min(root, size))
+        count = int.from_bytes(stream.read(8), "little")
+        if len(head) == 16 and head[5] == 255 and 16 <= root <= size - 8 and 8 * count <= size - root - 8:
+            places = struct.unpack(f"<{count}Q", stream.read(8 * count))
+            if all(place & ~(1 << 63) <= size - 8 for place in places):
+                return list(places)
+    raise damaged_error(file, "it is cut short")
 
 
 def _rate(file: Path, children: list[int]) -> float | None:
-    """The frames per second in the archive's metadata, else of its finest uniform time sampling, else None.
+    """Return the frames per second in the archive's metadata, else of its finest uniform time sampling, else None.
 
     The root's children are: two versions, the objects, the metadata, the time samplings, and shared metadata.
     """
@@ -77,7 +70,7 @@ def _rate(file: Path, children: list[int]) -> float | None:
 
 
 def _data(file: Path, place: int) -> bytes:
-    """Reads an Ogawa data block: its length, followed by the bytes."""
+    """Read an Ogawa data block: its length, followed by the bytes."""
     with file.open("rb") as stream:
         stream.seek(place & ~(1 << 63))
         length = int.from_bytes(stream.read(8), "little")
@@ -85,7 +78,7 @@ def _data(file: Path, place: int) -> bytes:
 
 
 def _sampling_rates(data: bytes) -> list[float]:
-    """The rates of the time samplings, each stored as the last sample, the seconds of a cycle, and its samples."""
+    """Return the rates of the time samplings, each stored as: last sample, seconds of a cycle, samples."""
     rates, at = [], 0
     while at + 16 <= len(data):
         last, cycle, count = struct.unpack_from("<IdI", data, at)

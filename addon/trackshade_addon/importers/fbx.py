@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ import bpy
 from trackshade.core.errors import ShotError
 
 from ..capture.animation import action_curves
-from .errors import check_animation, damaged_error
-from .exchange import Imported, animations_warning, clear, enable, run
+from .exchange import Imported, animations_warning, check_animation, clear, damaged_error, enable, run
 
 _log = logging.getLogger(__name__)
 Takes = dict[str, list[tuple[Any, bpy.types.Action, Any]]]
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"\.\d{3}$")
 
 
 def import_fbx(file: Path, animation: str | None) -> Imported:
-    """Imports an FBX file, and plays the take named `animation`; None for the one that the importer plays.
+    """Import an FBX file, and play the take named `animation`; None for the one that the importer plays.
 
     Raises:
         RuntimeError: neither importer can read it.
@@ -35,19 +35,23 @@ def import_fbx(file: Path, animation: str | None) -> Imported:
     """
     _read(file)
     takes = _takes()
-    playing = next((_take_name(owner.animation_data.action) for owner in _with_action()), "")
+    animated = _with_action()
     if animation is None:
+        playing = _take_name(animated[0].animation_data.action) if animated else ""
         return Imported(warnings=animations_warning(file, list(takes), playing))
     check_animation(file, animation, list(takes))
-    for owner in list(_with_action()):
+    for owner in animated:
         owner.animation_data.action = None
     for owner, action, slot in reversed(takes[animation]):  # the first one last: it wins
-        _play(owner, action, slot)
+        data = owner.animation_data or owner.animation_data_create()
+        data.action = action
+        if slot is not None:
+            data.action_slot = slot
     return Imported()
 
 
 def _read(file: Path) -> None:
-    """Imports with the first importer that finds something in the file; raises the error of the first one."""
+    """Import with the first importer that finds something in the file; raise the error of the first one."""
     if _is_truncated_text(file):
         raise damaged_error(file, "it is cut short")
     first_error: RuntimeError | None = None
@@ -71,12 +75,12 @@ def _read(file: Path) -> None:
 
 
 def has_builtin_importer() -> bool:
-    """Whether this Blender has the built-in importer; its operator is not in `bpy.types`."""
+    """Return whether this Blender has the built-in importer; its operator is not in `bpy.types`."""
     return "fbx_import" in dir(bpy.ops.wm)
 
 
 def _is_truncated_text(file: Path) -> bool:
-    """Whether an FBX file in text form ends with open braces, which the built-in importer ignores."""
+    """Return whether an FBX file in text form ends with open braces, which the built-in importer ignores."""
     content = file.read_bytes()
     if content.startswith(b"Kaydara FBX Binary") or b"\0" in content[:1024]:
         return False
@@ -85,14 +89,14 @@ def _is_truncated_text(file: Path) -> bool:
 
 
 def _blocks() -> Iterator[Any]:
-    """All data-blocks that FBX can animate."""
-    for blocks in (bpy.data.objects, bpy.data.shape_keys, bpy.data.cameras, bpy.data.lights, bpy.data.materials):
-        yield from blocks
+    """Return all data-blocks that FBX can animate."""
+    data = bpy.data
+    return chain(data.objects, data.shape_keys, data.cameras, data.lights, data.materials)
 
 
-def _with_action() -> Iterator[Any]:
-    """The data-blocks that have an action."""
-    return (block for block in _blocks() if block.animation_data is not None and block.animation_data.action)
+def _with_action() -> list[Any]:
+    """Return the data-blocks that have an action."""
+    return [block for block in _blocks() if block.animation_data is not None and block.animation_data.action]
 
 
 def _takes() -> Takes:
@@ -109,7 +113,7 @@ def _takes() -> Takes:
 def _animated_by(
     action: bpy.types.Action, owners: dict[tuple[str, str], Any]
 ) -> Iterator[tuple[Any, bpy.types.Action, Any]]:
-    """The data-blocks that an action has curves for, found by the names of its slots, or else by its own name."""
+    """Return the data-blocks that an action has curves for, found by the names of its slots, else by its own name."""
     if not hasattr(action, "slots"):  # Blender 4.3 and older, in which an action only knows the type of its users
         name = _owner_name(action.name)
         named = [block for (_, block_name), block in owners.items() if block_name == name]
@@ -126,7 +130,7 @@ def _animated_by(
 
 
 def _resolves(block: Any, action: Any) -> bool:
-    """Whether a data-block has the properties that an action animates."""
+    """Return whether a data-block has the properties that an action animates."""
     try:
         for curve in action.fcurves:
             block.path_resolve(curve.data_path)
@@ -136,13 +140,13 @@ def _resolves(block: Any, action: Any) -> bool:
 
 
 def _owner_name(name: str) -> str:
-    """OWNER of a name of the form OWNER|TAKE: the longest name of a data-block that fits, or ""."""
+    """Return OWNER of a name of the form OWNER|TAKE: the longest name of a data-block that fits, or ""."""
     names = (block.name for block in _blocks() if name.startswith(f"{block.name}|"))
     return max(names, key=len, default="")
 
 
 def _take_name(action: bpy.types.Action) -> str:
-    """The take that an action belongs to.
+    """Return the take that an action belongs to.
 
     The built-in importer names actions TAKE, the add-on OWNER|TAKE; Blender's exporter writes a take OBJECT|ACTION for
     each object. Blender appends a number to a name that exists already.
@@ -152,10 +156,3 @@ def _take_name(action: bpy.types.Action) -> str:
     while owner := _owner_name(name):
         name = name[len(owner) + 1 :]
     return name
-
-
-def _play(owner: Any, action: bpy.types.Action, slot: Any) -> None:
-    animation = owner.animation_data or owner.animation_data_create()
-    animation.action = action
-    if slot is not None:
-        animation.action_slot = slot

@@ -13,14 +13,13 @@ from typing import Any, BinaryIO
 
 import bpy
 
-from .errors import check_animation, damaged_error, unsupported_error
-from .exchange import Imported, animations_warning, enable, run
+from .exchange import Imported, animations_warning, check_animation, damaged_error, enable, run, unsupported_error
 
 _MAGIC, _JSON = b"glTF", 0x4E4F534A
 
 
 def import_gltf(file: Path, animation: str | None) -> Imported:
-    """Imports a .glb or .gltf file, and plays the animation of a name; None for the first.
+    """Import a .glb or .gltf file, and play the animation of a name; None for the first.
 
     Blender's importer plays the first animation. To play another one, it is given a copy of the file without the
     others, so that what the animation does not move stays as the file has it.
@@ -47,18 +46,14 @@ def import_gltf(file: Path, animation: str | None) -> Imported:
 
 
 def _content(file: Path) -> dict[str, Any]:
-    """Reads the JSON part of a file. Raises ShotError if it has none."""
+    """Read the JSON part of a file. Raises ShotError if it has none."""
     try:
         with file.open("rb") as stream:
-            if file.suffix.lower() == ".glb":
-                text = _read_chunk(file, stream)
-            else:
-                text = stream.read()
+            text = _read_chunk(file, stream) if file.suffix.lower() == ".glb" else stream.read()
         content = json.loads(text.decode("utf-8-sig"))
         if not isinstance(content, dict) or not isinstance(content.get("asset"), dict):
             raise ValueError("it is not a glTF file")
-        animations = content.get("animations") or []
-        if not all(isinstance(item, dict) for item in animations):
+        if not all(isinstance(item, dict) for item in content.get("animations") or ()):
             raise ValueError("its list of animations is invalid")
     except (ValueError, struct.error, RecursionError) as error:
         raise damaged_error(file, str(error).rstrip(".")) from error
@@ -80,7 +75,7 @@ def _read_chunk(file: Path, stream: BinaryIO) -> bytes:
 
 
 def _write(copy: Path, content: dict[str, Any], file: Path) -> None:
-    """Writes a copy of `file` with other JSON, in which files beside the original are named by absolute paths."""
+    """Write a copy of `file` with other JSON, in which files beside the original are named by absolute paths."""
     for item in (*(content.get("buffers") or ()), *(content.get("images") or ())):
         uri = item.get("uri")
         if isinstance(uri, str) and not uri.startswith("data:"):

@@ -10,8 +10,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import bpy
 
@@ -20,8 +20,7 @@ from trackshade.core.errors import ShotError, UsageError
 from ..capture.completeness import Gap, note_gaps
 from ..capture.scene_settings import TRACKSHADE_ENGINE
 from . import alembic, exchange, fbx, gltf, usd
-from .errors import damaged_error, import_error, too_new_error
-from .exchange import Imported
+from .exchange import Imported, damaged_error, import_error, too_new_error
 
 # A .blend, a backup of one (.blend1, .blend2, ...) or what a crash during saving leaves (.blend@).
 _BLEND = re.compile(r"\.blend(\d+|@)?", re.IGNORECASE)
@@ -30,12 +29,8 @@ _ENGINE = re.compile(r"Engine '([^']*)' not available for scene '([^']*)'")
 _log = logging.getLogger(__name__)
 
 _IMPORTERS: dict[str, Callable[[Path, str | None], Imported]] = {
-    ".glb": gltf.import_gltf,
-    ".gltf": gltf.import_gltf,
-    ".usd": usd.import_usd,
-    ".usda": usd.import_usd,
-    ".usdc": usd.import_usd,
-    ".usdz": usd.import_usd,
+    **dict.fromkeys((".glb", ".gltf"), gltf.import_gltf),
+    **dict.fromkeys((".usd", ".usda", ".usdc", ".usdz"), usd.import_usd),
     ".abc": alembic.import_alembic,
     ".fbx": fbx.import_fbx,
     ".obj": exchange.import_obj,
@@ -45,22 +40,11 @@ _IMPORTERS: dict[str, Callable[[Path, str | None], Imported]] = {
 _WITH_ANIMATIONS = (".glb", ".gltf", ".fbx")
 
 
-@dataclass(frozen=True)
-class OpenedScene:
-    """A scene that was opened.
+class OpenedScene(NamedTuple):
+    """A scene that was opened."""
 
-    Attributes:
-        scene: the scene, which is also that of the window.
-        warnings: sentences about choices that were made for the user.
-    """
-
-    scene: bpy.types.Scene
-    warnings: tuple[str, ...] = ()
-
-
-def open_scene(path: str | os.PathLike[str], *, trust_scripts: bool = False) -> bpy.types.Scene:
-    """Opens a scene file, which replaces what is open; see `read_scene`."""
-    return read_scene(path, trust_scripts=trust_scripts).scene
+    scene: bpy.types.Scene  # the scene, which is also that of the window
+    warnings: tuple[str, ...] = ()  # sentences about choices that were made for the user
 
 
 def read_scene(
@@ -71,7 +55,7 @@ def read_scene(
     animation: str | None = None,
     camera: str | None = None,
 ) -> OpenedScene:
-    """Opens a scene file, which replaces what is open. Nothing is ever written to the file.
+    """Open a scene file, which replaces what is open. Nothing is ever written to the file.
 
     Args:
         path: .blend (or a backup of one, such as .blend1), .glb, .gltf, .usd, .usda, .usdc, .usdz, .abc, .fbx, .obj,
@@ -106,20 +90,15 @@ def read_scene(
         return OpenedScene(chosen)
     imported = exchange.import_into_empty(file, lambda: _IMPORTERS[suffix](file, animation))
     chosen = choose_scene(scene)
-    note_gaps(chosen, [Gap("image" if _is_picture(name) else "reference", name) for name in imported.missing])
+    images = tuple(bpy.path.extensions_image)
+    kinds = ["image" if name.lower().endswith(images) else "reference" for name in imported.missing]
+    note_gaps(chosen, [Gap(kind, name) for kind, name in zip(kinds, imported.missing, strict=True)])
     warnings = [*imported.warnings, *(exchange.camera_warning(chosen, file) if camera is None else ())]
     return OpenedScene(chosen, tuple(warnings))
 
 
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(tuple(bpy.path.extensions_image))
-
-
 def choose_scene(name: str | None) -> bpy.types.Scene:
-    """Makes a scene that of the window.
-
-    Args:
-        name: name of the scene; None for the window's present one.
+    """Show the scene of a name in the window, and return it; None for the window's present one.
 
     Raises:
         UsageError: there is no scene of that name.
@@ -153,7 +132,7 @@ def _check_readable(file: Path) -> None:
 
 
 def _open_blend(file: Path, trust_scripts: bool) -> dict[str, list[Gap]]:
-    """Opens a .blend; returns by scene what only Blender's output during the import reports as missing."""
+    """Open a .blend; return by scene what only Blender's output during the import reports as missing."""
     output: list[str] = []
     try:
         with _captured_output(output):
@@ -173,7 +152,7 @@ def _open_blend(file: Path, trust_scripts: bool) -> dict[str, list[Gap]]:
 
 @contextlib.contextmanager
 def _captured_output(output: list[str]) -> Iterator[None]:
-    """Appends what Blender prints during the block to `output`, and passes it on to standard error afterwards."""
+    """Append what Blender prints during the block to `output`, and pass it on to standard error afterwards."""
     with tempfile.TemporaryFile() as file:
         streams = (1, 2)
         for stream in (sys.stdout, sys.stderr):

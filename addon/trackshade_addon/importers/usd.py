@@ -20,8 +20,7 @@ from typing import Any
 
 import bpy
 
-from .errors import damaged_error, import_error, unsupported_error
-from .exchange import Imported, run, set_rate
+from .exchange import Imported, damaged_error, import_error, run, set_rate, unsupported_error
 
 _RATE = 24.0  # frames per second of a stage that does not state its rate
 _REASON = re.compile(r" : '(.*?)\s*'(?=\s*(?:Error in|$))", re.DOTALL)
@@ -32,23 +31,16 @@ _HEADER = re.compile(r"^\s*(timeCodesPerSecond|framesPerSecond)\s*=\s*([-+.\deE]
 
 @dataclass(frozen=True)
 class _Stage:
-    """What was read from a USD stage.
+    """What was read from a USD stage."""
 
-    Attributes:
-        rate: time codes per second. Blender takes a time code for a frame.
-        range: first and last time code, as stated or else of the animation; None if nothing moves.
-        missing: names of missing layers, payloads and textures.
-        source: the stage; as long as it exists, Blender's importer does not read the layers again.
-    """
-
-    rate: float
-    range: tuple[float, float] | None
-    missing: tuple[str, ...] = ()
-    source: Any = None
+    rate: float = _RATE  # time codes per second; Blender takes a time code for a frame
+    range: tuple[float, float] | None = None  # first and last time code, stated or else animated; None if nothing moves
+    missing: tuple[str, ...] = ()  # names of missing layers, payloads and textures
+    source: Any = None  # the stage; as long as it exists, Blender's importer does not read the layers again
 
 
 def import_usd(file: Path, animation: str | None) -> Imported:
-    """Imports a USD file of any form, with its range and rate.
+    """Import a USD file of any form, with its range and rate.
 
     Raises:
         ShotError: the file cannot be read.
@@ -57,21 +49,22 @@ def import_usd(file: Path, animation: str | None) -> Imported:
         _check_archive(file)
     pxr = _pxr()
     stage = _read_text(file) if pxr is None else _read(pxr, file)
-    run(file, bpy.ops.wm, "usd_import", set_frame_range=True)
-    scene = bpy.context.scene
     warnings: tuple[str, ...] = ()
     if stage is None:
         warnings = (f"The rate of {file.name} could not be read; {_RATE:g} frames per second are assumed.",)
-    set_rate(scene, _RATE if stage is None else stage.rate)
-    found = None if stage is None else stage.range
+        stage = _Stage()
+    run(file, bpy.ops.wm, "usd_import", set_frame_range=True)
+    scene = bpy.context.scene
+    set_rate(scene, stage.rate)
+    found = stage.range
     if (found is None or pxr is None) and scene.frame_end > scene.frame_start:  # which Blender has read from the file
         found = scene.frame_start, scene.frame_end
     whole = None if found is None else (math.floor(found[0]), math.ceil(found[1]))
-    return Imported(whole, warnings, () if stage is None else stage.missing)
+    return Imported(whole, warnings, stage.missing)
 
 
 def _pxr() -> Any:
-    """Imports the modules Tf, Usd and UsdUtils of USD; None if there are none.
+    """Import the modules Tf, Usd and UsdUtils of USD; None if there are none.
 
     Blender as a Python module has them in a folder that is not on the path.
     """
@@ -111,7 +104,7 @@ def _file_name(path: str) -> str:
 
 
 def _composed_files(stage: Any) -> set[str]:
-    """Names of the files that the composed stage refers to, without inactive prims and variants not selected."""
+    """Return the names of the files that the composed stage uses, without inactive prims and variants not selected."""
     found = set()
     for error in stage.GetCompositionErrors():
         site = stage.GetPrimAtPath(str(error.rootSite).rpartition("<")[2].rstrip(">"))
@@ -127,12 +120,12 @@ def _composed_files(stage: Any) -> set[str]:
 
 
 def _has_tiles(path: str) -> bool:
-    """Whether a path stands for the tiles of a texture, some of which exist."""
+    """Return whether a path stands for the tiles of a texture, some of which exist."""
     return "<UDIM>" in path and bool(glob.glob(glob.escape(path).replace("<UDIM>", "[0-9][0-9][0-9][0-9]")))
 
 
 def _sampled_range(usd: Any, stage: Any) -> tuple[float, float] | None:
-    """First and last time code at which an attribute has a sample; None if nothing moves."""
+    """Return the first and last time code at which an attribute has a sample; None if nothing moves."""
     low, high = math.inf, -math.inf
     for prim in stage.Traverse(usd.TraverseInstanceProxies()):
         for attribute in prim.GetAuthoredAttributes():
@@ -144,13 +137,13 @@ def _sampled_range(usd: Any, stage: Any) -> tuple[float, float] | None:
 
 
 def _reason(error: Exception) -> str:
-    """The first reason in a USD error, without the places in USD's source."""
+    """Return the first reason in a USD error, without the places in USD's source."""
     reasons = [text for text in _REASON.findall(str(error)) if not text.startswith("Failed to open layer")]
     return reasons[0] if reasons else "it is not a USD file, or was cut short"
 
 
 def _check_archive(file: Path) -> None:
-    """Raises ShotError for a .usdz that USD cannot read, since USD does not say why."""
+    """Raise ShotError for a .usdz that USD cannot read, since USD does not say why."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -163,7 +156,7 @@ def _check_archive(file: Path) -> None:
 
 
 def _read_text(file: Path) -> _Stage | None:
-    """Reads the text form without USD's package; returns None for the binary forms."""
+    """Read the text form without USD's package; return None for the binary forms."""
     with file.open("rb") as stream:
         if stream.read(5) != b"#usda":
             return None

@@ -52,7 +52,7 @@ class Session:
         listeners: Called with each `Change`, on the main thread and never while Blender draws.
     """
 
-    def __init__(self, connect: Callable[[str | None], Future[Client]] = backend.connect) -> None:
+    def __init__(self, connect: Callable[[str | None], Future[Client]] = backend.manager.connect) -> None:
         self.jobs: list[Job] = []
         self.connect = connect
         self.listeners: list[Callable[[Change], None]] = []

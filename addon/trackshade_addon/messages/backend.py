@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The output of pip as texts for the user: how far it is, and why it failed."""
+"""Progress and errors of the set-up, read from pip's output."""
 
 from __future__ import annotations
 
@@ -24,72 +24,75 @@ _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy"
 
 
 class PipProgress:
-    """Follows the output of pip.
-
-    Args:
-        names: Names of the packages that are installed.
-
-    Attributes:
-        fraction: Progress, 0 to 1.
-        message: What pip is doing.
-    """
+    """Follows pip while it installs packages of these names."""
 
     def __init__(self, names: Iterable[str]) -> None:
+        self.fraction = 0.0  # progress, 0 to 1
+        self.message = "Looking for packages"  # what pip is doing
         self._weights = {name: WEIGHTS.get(name, 1.0) for name in names}
-        self._begun: set[str] = set()
-        self._now = ""
-        self._part = 1.0  # of the present package, 0 to 1
-        self.fraction = 0.0
-        self.message = "Looking for packages"
+        self._started: set[str] = set()  # names of packages
+        self._package = ""  # the one that is downloaded
+        self._downloaded = 1.0  # fraction of that package
 
-    def feed(self, line: str) -> None:
-        """Reads a line of the output."""
+    def read_line(self, line: str) -> None:
+        """Read a line of pip's output."""
         text = line.strip()
-        if found := _COLLECTING.match(text):
-            self._now = found[1].lower().replace("_", "-")
-            self._begun.add(self._now)
-            self._weights.setdefault(self._now, CUDA_WEIGHT if self._now.startswith("nvidia") else 1.0)
-            self._part = 0.0
-            self.message = f"Looking for {self._now}"
+        if text.startswith("Installing collected packages"):
+            self.fraction, self.message = max(self.fraction, INSTALL_FROM), "Installing the packages"
+        elif text.startswith("Successfully installed"):
+            self.fraction, self.message = 1.0, "Installed"
+        elif found := _COLLECTING.match(text):
+            self._package = found[1].lower().replace("_", "-")
+            self._started.add(self._package)
+            self._weights.setdefault(self._package, CUDA_WEIGHT if self._package.startswith("nvidia") else 1.0)
+            self._downloaded = 0.0
+            self.message = f"Looking for {self._package}"
         elif found := _DOWNLOADING.match(text):
             self.message = f"Downloading {found[1].replace('_', '-')} ({found[2]})"
         elif found := _RAW.match(text):
-            self._part = int(found[1]) / max(1, int(found[2]))
-        elif text.startswith("Installing collected packages"):
-            self.fraction, self.message = max(self.fraction, INSTALL_FROM), "Installing the packages"
-            return
-        elif text.startswith("Successfully installed"):
-            self.fraction, self.message = 1.0, "Installed"
-            return
-        else:
-            return
-        done = sum(self._weights[name] for name in self._begun) - (1 - self._part) * self._weights.get(self._now, 0)
-        fraction = done / max(1.0, sum(self._weights.values()))
-        self.fraction = max(self.fraction, INSTALL_FROM * min(1.0, fraction))
+            self._downloaded = int(found[1]) / max(1, int(found[2]))
+        done = sum(self._weights[name] for name in self._started)
+        done -= (1 - self._downloaded) * self._weights.get(self._package, 0)
+        self.fraction = max(self.fraction, INSTALL_FROM * min(1.0, done / max(1.0, sum(self._weights.values()))))
 
 
-def explain(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path, python: str) -> TrackshadeError:
-    """Returns an error that says why pip failed.
+def pip_error(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path, python: str) -> TrackshadeError:
+    """Return an error that says why pip failed, by the last lines of its output.
 
-    Args:
-        tail: The last lines of its output.
-        folder: Folder of the environment.
-        wheels: Folder of wheels that was used instead of the network, or None.
-        lock: File with the packages to install.
-        python: Name of the Python that was used.
+    It names the folder of the environment, the folder of wheels that was used instead of the network, if any, the lock
+    file, and the Python that was used.
     """
     text = "\n".join(tail)
-    return (
-        _disk(text, folder)
-        or _python(text, python)
-        or (_not_in_folder(text, wheels, lock, python) if wheels is not None else _network(text))
-        or _no_wheel(text, python)
-        or JobError("set-up-failed", _last_line(text), "See the log, then try again. Downloaded packages are kept.")
-    )
+    if re.search(r"No space left|Errno 28\b|Disk quota|Errno 122\b|File too large|Errno 27\b|not enough space", text):
+        return disk_full(folder)
+    if re.search(r"Read-only file system|Errno 30\b|Permission denied|Errno 13\b|Access is denied", text):
+        return unwritable(folder, None)
+    if re.search(r"requires a different Python|Requires-Python", text) and "No matching distribution" not in text:
+        return UsageError("wrong-python", f"A package does not run on {python}.", "Choose Python 3.11 to 3.14.")
+    missing = re.search(r"(?:No matching distribution found for|satisfies the requirement) ([^\s;(]+)", text)
+    if missing and wheels is not None:
+        return UsageError(
+            "wheel-missing",
+            f"The folder {wheels} has no {missing[1]} for {python}.",
+            f"Fill it on a computer of the same kind: pip download -r {lock} -d FOLDER",
+        )
+    if wheels is None and (error := _network_error(text)) is not None:
+        return error
+    if missing:
+        return UsageError(
+            "no-wheel",
+            f"There is no {missing[1]} for {python} on this kind of computer.",
+            "Choose another Python, 3.11 to 3.14.",
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    last = (errors or lines or ["there was no output"])[-1]
+    fix = "See the log, then try again. Downloaded packages are kept."
+    return JobError("set-up-failed", f"The set-up failed: {last[:300]}", fix)
 
 
 def proxy(variables: Mapping[str, str] = os.environ) -> str | None:
-    """Returns the proxy that environment variables set, without user name and password; None where there is none."""
+    """Return the proxy that environment variables set, without user name and password; None where there is none."""
     for name in _PROXIES:
         if variables.get(name):
             parts = urlsplit(variables[name])
@@ -98,37 +101,23 @@ def proxy(variables: Mapping[str, str] = os.environ) -> str | None:
 
 
 def disk_full(folder: Path) -> OutputError:
-    """Returns an error about a full disk."""
+    """Return an error about a full disk."""
     return OutputError("disk-full", f"The disk of {folder} is full.", "Make room, or choose a folder on another disk.")
 
 
 def unwritable(folder: Path, reason: str | None) -> OutputError:
-    """Returns an error about a folder that cannot be written to."""
+    """Return an error about a folder that cannot be written to."""
     return OutputError(
         "unwritable", f"{folder} cannot be written{f': {reason}' if reason else ''}.", "Choose another folder."
     )
 
 
 def cannot_write(folder: Path, error: OSError) -> OutputError:
-    """Returns an error that says why a folder could not be written to."""
+    """Return an error that says why a folder could not be written to."""
     return disk_full(folder) if error.errno in _FULL else unwritable(folder, error.strerror)
 
 
-def _disk(text: str, folder: Path) -> TrackshadeError | None:
-    if re.search(r"No space left|Errno 28\b|Disk quota|Errno 122\b|File too large|Errno 27\b|not enough space", text):
-        return disk_full(folder)
-    if re.search(r"Read-only file system|Errno 30\b|Permission denied|Errno 13\b|Access is denied", text):
-        return unwritable(folder, None)
-    return None
-
-
-def _python(text: str, python: str) -> TrackshadeError | None:
-    if re.search(r"requires a different Python|Requires-Python", text) and "No matching distribution" not in text:
-        return UsageError("wrong-python", f"A package does not run on {python}.", "Choose Python 3.11 to 3.14.")
-    return None
-
-
-def _network(text: str) -> TrackshadeError | None:
+def _network_error(text: str) -> TrackshadeError | None:
     via = proxy()
     if re.search(r"ProxyError|Tunnel connection failed|Cannot connect to proxy|Proxy Authentication|\b407\b", text):
         return JobError(
@@ -154,35 +143,3 @@ def _network(text: str) -> TrackshadeError | None:
             "Check the connection and try again, or use a folder of wheels.",
         )
     return None
-
-
-def _not_in_folder(text: str, wheels: Path, lock: Path, python: str) -> TrackshadeError | None:
-    name = _missing(text)
-    if name is None:
-        return None
-    return UsageError(
-        "wheel-missing",
-        f"The folder {wheels} has no {name} for {python}.",
-        f"Fill it on a computer of the same kind: pip download -r {lock} -d FOLDER",
-    )
-
-
-def _no_wheel(text: str, python: str) -> TrackshadeError | None:
-    name = _missing(text)
-    if name is None:
-        return None
-    return UsageError(
-        "no-wheel", f"There is no {name} for {python} on this kind of computer.", "Choose another Python, 3.11 to 3.14."
-    )
-
-
-def _missing(text: str) -> str | None:
-    found = re.search(r"(?:No matching distribution found for|satisfies the requirement) ([^\s;(]+)", text)
-    return found[1] if found else None
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    last = (errors or lines or ["there was no output"])[-1]
-    return f"The set-up failed: {last[:300]}"

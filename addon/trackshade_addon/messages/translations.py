@@ -19,23 +19,23 @@ Table = dict[tuple[str, str], str]  # by context and English text
 
 
 def tables() -> dict[str, Table]:
-    """Returns the table of each locale, as Blender takes them."""
+    """Return the table of each locale, as Blender takes them."""
     paths = sorted(Path(__file__).parent.glob("*.toml"))
     return {path.stem: _expand_contexts(tomllib.loads(path.read_text(encoding="utf-8"))) for path in paths}
 
 
 def _expand_contexts(tables: dict[str, dict[str, str]]) -> Table:
-    """Adds the table "texts" to all contexts in which a text has no translation of its own."""
+    """Add the table "texts" to all contexts in which a text has no translation of its own."""
     texts = tables.pop("texts")
     everywhere = {(context, english): text for english, text in texts.items() for context in _CONTEXTS}
     return everywhere | {(name, english): text for name, table in tables.items() for english, text in table.items()}
 
 
 def attach(owner: str) -> None:
-    """Registers the translations for an add-on."""
+    """Register the translations for an add-on."""
     bpy.app.translations.register(owner, tables())
 
 
 def detach(owner: str) -> None:
-    """Unregisters the translations of an add-on."""
+    """Unregister the translations of an add-on."""
     bpy.app.translations.unregister(owner)

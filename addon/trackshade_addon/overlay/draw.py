@@ -14,9 +14,7 @@ import gpu
 import numpy as np
 from mathutils import Matrix
 
-from trackshade.shot.track_colors import MeshRule
-
-from ..capture.geometry import Float32, Int32
+from ..capture.geometry import Float32
 from ..capture.instances import InstanceKey
 from .reference import OverlayMesh, Reference
 from .tracking import DrawItem, PointTracker
@@ -47,8 +45,6 @@ void main()
 """
 _ROWS = ("row_x", "row_y", "row_z")
 
-Batches = tuple[Any, Any]
-
 _shader: Any = None
 
 
@@ -75,17 +71,9 @@ def _compiled_shader() -> Any:
 
 
 def free_shader() -> None:
-    """Frees the compiled shader."""
+    """Free the compiled shader."""
     global _shader
     _shader = None
-
-
-class Overlay:
-    """A reference on the screen: what is followed of it, and its GPU buffers."""
-
-    def __init__(self, reference: Reference) -> None:
-        self.tracker = PointTracker(reference)
-        self.buffers = OverlayBuffers(reference.rule)
 
 
 def draw_overlay(
@@ -99,13 +87,13 @@ def draw_overlay(
     space: bpy.types.SpaceView3D | None = None,
     skip_slow: bool = False,
 ) -> None:
-    """Draws every surface that renders show in the colors of the shot's tracking video, the nearest in front.
+    """Draw every surface that renders show in the colors of the shot's tracking video, the nearest in front.
 
     The active framebuffer needs a depth buffer, which is cleared.
 
     Args:
         depsgraph: Evaluation to draw.
-        overlay: The overlay.
+        overlay: What to draw.
         projection: World to clip space, such as `RegionView3D.perspective_matrix`.
         gamma: 1 for exact bytes in an offscreen buffer, `VIEWPORT_GAMMA` in a draw handler of the 3D viewport.
         opacity: Opacity of the surfaces, 0 to 1.
@@ -115,25 +103,22 @@ def draw_overlay(
     """
     items = list(overlay.tracker.draw_items(depsgraph, space, skip_slow))
     framebuffer = gpu.state.active_framebuffer_get()
-    if background:
-        framebuffer.clear(color=(0.0, 0.0, 0.0, 1.0), depth=1.0)
-    else:
-        framebuffer.clear(depth=1.0)
+    framebuffer.clear(depth=1.0, **({"color": (0.0, 0.0, 0.0, 1.0)} if background else {}))
     before = gpu.state.blend_get(), gpu.state.depth_test_get(), gpu.state.depth_mask_get()
     try:
-        overlay.buffers.begin_redraw(gamma)
+        overlay.begin_redraw(gamma)
         gpu.state.depth_mask_set(True)
         gpu.state.blend_set("NONE")
         gpu.state.depth_test_set("LESS")
         if opacity < 1.0:  # first only the depth, then only the nearest surface
             gpu.state.color_mask_set(False, False, False, False)
             for item in items:
-                overlay.buffers.draw(item, projection, opacity)
+                overlay.draw(item, projection, opacity)
             gpu.state.color_mask_set(True, True, True, True)
             gpu.state.blend_set("ALPHA")
             gpu.state.depth_test_set("EQUAL")
         for item in items:
-            overlay.buffers.draw(item, projection, opacity)
+            overlay.draw(item, projection, opacity)
     finally:
         gpu.state.color_mask_set(True, True, True, True)
         gpu.state.blend_set(before[0])
@@ -141,22 +126,23 @@ def draw_overlay(
         gpu.state.depth_mask_set(before[2])
 
 
-class OverlayBuffers:
-    """Draws the meshes of one reference; keeps what does not change on the GPU."""
+class Overlay:
+    """A reference on the screen: what is followed of it, and the GPU buffers of what does not change."""
 
-    def __init__(self, rule: MeshRule) -> None:
-        self._rule = rule
+    def __init__(self, reference: Reference) -> None:
+        self.tracker = PointTracker(reference)
+        self._rule = reference.rule
         self._uniforms: dict[float, Any] = {}  # the rule, by gamma
-        self._static: dict[int, _StaticBuffers] = {}  # by identity of the mesh
-        self._moving: dict[InstanceKey, _MovingBuffers] = {}
+        self._static: dict[int, _MeshBuffers] = {}  # by identity of the mesh: with its vertices at their origins
+        self._moving: dict[InstanceKey, _MeshBuffers] = {}  # with the vertices at their present positions
         self._drawn: set[int] = set()  # meshes of the latest redraw, by identity
 
     def begin_redraw(self, gamma: float) -> None:
-        """Binds the shader for another redraw, which writes colors to the power of `gamma`."""
+        """Bind the shader for another redraw, which writes colors to the power of `gamma`."""
         if len(self._static) > 2 * len(self._drawn):
             # Topologies that meshes had in other frames would fill the GPU's memory.
             self._static = {key: item for key, item in self._static.items() if key in self._drawn}
-            self._moving = {key: item for key, item in self._moving.items() if id(item.static.mesh) in self._static}
+            self._moving = {key: item for key, item in self._moving.items() if id(item.mesh) in self._static}
         self._drawn.clear()
         shader = _compiled_shader()
         shader.bind()
@@ -167,64 +153,55 @@ class OverlayBuffers:
         shader.uniform_block("rule", self._uniforms[gamma])
 
     def draw(self, item: DrawItem, projection: Matrix, opacity: float) -> None:
-        """Draws a mesh; `projection` is world to clip space."""
+        """Draw a mesh; `projection` is world to clip space."""
         shader = _compiled_shader()
         shader.uniform_float("clip", projection @ item.matrix_world)
         for name, row in zip(_ROWS, item.start.rows, strict=True):
             shader.uniform_float(name, row)
         shader.uniform_float("opacity", opacity)
-        two_sided, one_sided = self._batches(item)
-        if two_sided is not None:
-            two_sided.draw(shader)
-        if one_sided is not None:
+        buffers = self._find_buffers(item)
+        if buffers.two_sided is not None:
+            buffers.two_sided.draw(shader)
+        if buffers.one_sided is not None:
             gpu.state.face_culling_set("FRONT" if item.matrix_world.determinant() < 0 else "BACK")
-            one_sided.draw(shader)
+            buffers.one_sided.draw(shader)
             gpu.state.face_culling_set("NONE")
 
-    def _batches(self, item: DrawItem) -> Batches:
-        """Returns what is drawn from both sides, and from one; None where there is nothing."""
-        mesh = item.mesh
-        static = self._static.get(id(mesh))
+    def _find_buffers(self, item: DrawItem) -> _MeshBuffers:
+        mesh, static = item.mesh, self._static.get(id(item.mesh))
         if static is None:
-            static = self._static[id(mesh)] = _StaticBuffers(mesh)
+            static = self._static[id(mesh)] = _MeshBuffers(mesh, mesh.origins)
         self._drawn.add(id(mesh))
         if item.positions is None:
             self._moving.pop(item.key, None)
-            return static.batches
+            return static
         moving = self._moving.get(item.key)
-        if moving is None or moving.static is not static or not np.array_equal(moving.positions, item.positions):
-            moving = self._moving[item.key] = _MovingBuffers(static, item.positions)
-        return moving.batches
+        if moving is None or moving.mesh is not mesh or not np.array_equal(moving.positions, item.positions):
+            moving = self._moving[item.key] = _MeshBuffers(mesh, item.positions, static)
+        return moving
 
 
-class _StaticBuffers:
-    """A mesh with its vertices at their origins."""
+class _MeshBuffers:
+    """A mesh with its vertices at certain positions; shares what does not depend on them with `static`."""
 
-    def __init__(self, mesh: OverlayMesh) -> None:
+    def __init__(self, mesh: OverlayMesh, positions: Float32, static: _MeshBuffers | None = None) -> None:
         self.mesh = mesh  # kept, so that no other mesh gets its identity
-        self.origins = _vertex_buffer("first", mesh.origins)
-        self.indices = [_index_buffer(item) if len(item) else None for item in (mesh.two_sided, mesh.one_sided)]
-        self.batches = self.with_positions(mesh.origins)
-
-    def with_positions(self, positions: Float32) -> Batches:
+        self.positions = positions
+        if static is None:
+            sides = (mesh.two_sided, mesh.one_sided)
+            self._origins = _vertex_buffer("first", mesh.origins)
+            self._indices = [gpu.types.GPUIndexBuf(type="TRIS", seq=side) if len(side) else None for side in sides]
+        else:
+            self._origins, self._indices = static._origins, static._indices
         buffer = _vertex_buffer("pos", positions)
-        two_sided, one_sided = (self._batch(buffer, indices) for indices in self.indices)
-        return two_sided, one_sided
+        self.two_sided, self.one_sided = (self._batch(buffer, indices) for indices in self._indices)
 
     def _batch(self, positions: Any, indices: Any) -> Any:
         if indices is None:
             return None
         batch = gpu.types.GPUBatch(type="TRIS", buf=positions, elem=indices)
-        batch.vertbuf_add(self.origins)
+        batch.vertbuf_add(self._origins)
         return batch
-
-
-class _MovingBuffers:
-    """A mesh with its vertices at their present positions."""
-
-    def __init__(self, static: _StaticBuffers, positions: Float32) -> None:
-        self.static, self.positions = static, positions
-        self.batches = static.with_positions(positions)
 
 
 def _vertex_buffer(name: str, values: Float32) -> Any:
@@ -233,7 +210,3 @@ def _vertex_buffer(name: str, values: Float32) -> Any:
     buffer = gpu.types.GPUVertBuf(layout, len(values))
     buffer.attr_fill(name, values)
     return buffer
-
-
-def _index_buffer(triangles: Int32) -> Any:
-    return gpu.types.GPUIndexBuf(type="TRIS", seq=triangles)

@@ -23,7 +23,7 @@ from ..capture.geometry import Float32, Int32, MeshReader, Topology
 from ..capture.instances import Instance, InstanceKey, InstanceReader
 from ..capture.materials import MaterialEvaluator, SlotAppearances
 from ..capture.restore import preserve_scene
-from ..capture.stepping import Stepper, Steps, finish
+from ..capture.stepping import Stepper, Steps
 
 Row = tuple[float, ...]
 _BLACK = (0.0, 0.0, 0.0, -1.0)
@@ -33,7 +33,7 @@ _BLACK = (0.0, 0.0, 0.0, -1.0)
 class OverlayMesh:
     """A mesh with one topology, as it was when it was first seen with it; instances share one."""
 
-    # [V, 3] object space, metres: where each vertex was when it was first seen (`trackshade.shot.Geometry.origins`)
+    # [V, 3] object space, meters: where each vertex was when it was first seen (`trackshade.shot.Geometry.origins`)
     origins: Float32
     triangles: Int32  # [F, 3] vertex indices of all triangles
     two_sided: Int32  # [F, 3] triangles that are visible from both sides
@@ -74,7 +74,7 @@ class Reference:
     names: set[str] = field(default_factory=set)
 
     def add_all(self, frame: float, instances: Iterable[Instance]) -> None:
-        """Adds the instances of a frame that are not known yet."""
+        """Add the instances of a frame that are not known yet."""
         meshes: MeshCache = {}
         for seen in instances:  # each is valid only until the next
             if seen.kind != "MESH":
@@ -85,12 +85,7 @@ class Reference:
                 self.add(frame, seen, meshes)
 
     def add(self, frame: float, seen: Instance, meshes: MeshCache) -> InstanceStart | None:
-        """Adds an instance as it is now.
-
-        Args:
-            frame: The current frame.
-            seen: The instance.
-            meshes: Meshes of this frame that are known already.
+        """Add an instance as it is in the current frame, in which `meshes` are known already.
 
         Returns:
             Its start; None where renders show nothing of it.
@@ -106,42 +101,28 @@ class Reference:
         if known is None:
             origins = self.reader.positions(mesh, np.empty((len(mesh.vertices), 3), np.float32))
             triangles, _ = self.reader.triangles(mesh)
-            two_sided, one_sided = split_by_sides(triangles, self.reader, seen, self.materials)
             topology = self.reader.topology(mesh, seen.by_counts)
-            known = meshes[key] = OverlayMesh(origins, triangles, two_sided, one_sided, topology)
+            known = OverlayMesh(origins, triangles, *self.split_by_sides(triangles, seen), topology)
+            meshes[key] = known
         matrix = self.matrices.setdefault(seen.key, np.array(seen.item.matrix_world, np.float64))
         x, y, z = (tuple(row) for row in self.rule.packed_parameters(matrix)[:12].reshape(3, 4).tolist())
         start = self.starts[seen.key] = InstanceStart(frame, known, (x, y, _BLACK if seen.visibility.holdout else z))
         return start
 
-
-def split_by_sides(
-    triangles: Int32,  # [F, 3] of the mesh of the instance
-    reader: MeshReader,
-    seen: Instance,
-    materials: MaterialEvaluator,
-) -> tuple[Int32, Int32]:
-    """Returns the triangles visible from both sides, and those visible from one, turned so that it is their front."""
-    looks = materials.evaluate(seen.obj, seen.obj.data, seen.name)
-    if not looks:
-        return triangles, triangles[:0]
-    slots = reader.slots(seen.obj.data)
-    indices = np.zeros(len(triangles), np.int32) if slots is None else np.minimum(slots, len(looks) - 1)
-    front, back = np.array([(look.front, look.back) for look in looks], np.bool_)[indices].T
-    one_sided = np.concatenate([triangles[front & ~back], triangles[back & ~front][:, ::-1]])
-    return np.ascontiguousarray(triangles[front & back]), np.ascontiguousarray(one_sided)
-
-
-def read_reference(
-    scene: bpy.types.Scene,
-    view_layer: bpy.types.ViewLayer,
-    frames: FrameMap,
-    size: SizeFit,
-    camera: bpy.types.Object | None = None,
-    glass: str = "opaque",
-) -> Reference:
-    """Reads the first frame of a shot at once; see `read_reference_steps`."""
-    return finish(read_reference_steps(scene, view_layer, frames, size, camera, glass))
+    def split_by_sides(
+        self,
+        triangles: Int32,  # [F, 3] of the mesh of the instance
+        seen: Instance,
+    ) -> tuple[Int32, Int32]:
+        """Return the triangles visible from both sides, and those visible from one, turned to face it."""
+        looks = self.materials.evaluate(seen.obj, seen.obj.data, seen.name)
+        if not looks:
+            return triangles, triangles[:0]
+        slots = self.reader.slots(seen.obj.data)
+        indices = np.zeros(len(triangles), np.int32) if slots is None else np.minimum(slots, len(looks) - 1)
+        front, back = np.array([(look.front, look.back) for look in looks], np.bool_)[indices].T
+        one_sided = np.concatenate([triangles[front & ~back], triangles[back & ~front][:, ::-1]])
+        return np.ascontiguousarray(triangles[front & back]), np.ascontiguousarray(one_sided)
 
 
 def read_reference_steps(
@@ -152,7 +133,7 @@ def read_reference_steps(
     camera: bpy.types.Object | None = None,
     glass: str = "opaque",
 ) -> Generator[Steps, None, Reference]:
-    """Reads the first frame of a shot, and of objects that appear later the frame in which they do, in steps.
+    """Read the first frame of a shot, and of objects that appear later the frame in which they do, in steps.
 
     The scene is left as it was. Yields how many frames of simulations were stepped, and of how many.
 
@@ -188,7 +169,7 @@ def read_reference_steps(
 
 
 def _first_appearances(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, frames: FrameMap) -> list[int]:
-    """Returns the index of the first sample, and of those in which an object becomes visible in renders."""
+    """Return the index of the first sample, and of those in which an object becomes visible in renders."""
     chosen = {0}
     times = [time_of(scene, frame) for frame in frames.frame_numbers]
     for obj in view_layer.objects:

@@ -15,7 +15,7 @@ from trackshade.shot.arrays import same_bytes
 
 from ..capture.geometry import Float32
 from ..capture.instances import Instance, InstanceKey, InstanceReader
-from .reference import InstanceStart, MeshCache, OverlayMesh, Reference, split_by_sides
+from .reference import InstanceStart, MeshCache, OverlayMesh, Reference
 
 SLOW_VERTICES = 20000  # with so many, finding the origins on a new topology takes longer than a frame may
 KEPT_TOPOLOGIES = 8  # of a mesh, beside its first one
@@ -28,7 +28,7 @@ class DrawItem:
     key: InstanceKey  # instance that brought its positions; instances of one mesh share it
     start: InstanceStart  # how the instance was first seen
     mesh: OverlayMesh  # the mesh with its present topology
-    positions: Float32 | None  # [V, 3] object space, metres; None where they are `mesh.origins`
+    positions: Float32 | None  # [V, 3] object space, meters; None where they are `mesh.origins`
     matrix_world: Matrix  # object space to world space
 
 
@@ -60,12 +60,9 @@ class PointTracker:
     def draw_items(
         self, depsgraph: bpy.types.Depsgraph, space: bpy.types.SpaceView3D | None = None, skip_slow: bool = False
     ) -> Iterator[DrawItem]:
-        """Returns what to draw of an evaluated view layer.
+        """Return what to draw of an evaluated view layer.
 
-        Args:
-            depsgraph: Its evaluation.
-            space: The 3D viewport, for its local view.
-            skip_slow: Whether to leave out meshes that take long.
+        The local view of the 3D viewport `space` counts. With `skip_slow`, meshes that take long are left out.
         """
         scene = depsgraph.scene
         # Not `frame_current_final`, which is the stretched time: the reference has frame numbers.
@@ -99,7 +96,7 @@ class PointTracker:
     def _follow(
         self, first: OverlayMesh, frame: float, seen: Instance, skip_slow: bool
     ) -> tuple[InstanceKey, OverlayMesh, Float32 | None] | None:
-        """Returns the present state of a mesh; None where it is skipped."""
+        """Return the present state of a mesh; None where it is skipped."""
         reader, mesh = self.reference.reader, seen.obj.data
         state = self._states.get(seen.key)
         if state is None or state.first is not first:
@@ -117,7 +114,7 @@ class PointTracker:
         return seen.key, present, positions
 
     def _carry(self, state: _MeshState, frame: float, seen: Instance) -> OverlayMesh:
-        """Returns a mesh with a new topology; the origins of its points are carried over from its latest positions."""
+        """Return a mesh with a new topology; the origins of its points are carried over from its latest positions."""
         reader, mesh = self.reference.reader, seen.obj.data
         latest = state.latest
         births = np.zeros(len(latest.origins), np.int32) if latest.births is None else latest.births
@@ -127,9 +124,8 @@ class PointTracker:
         if abs(frame - state.frame) > 1 and np.any(carried.births == round(frame)):
             # Its new points may have been there in any of the frames between.
             self.reference.late.setdefault(seen.name)
-        two_sided, one_sided = split_by_sides(triangles, reader, seen, self.reference.materials)
-        topology = reader.topology(mesh, by_counts=False)
-        result = OverlayMesh(carried.origins, triangles, two_sided, one_sided, topology, carried.births)
+        sides, topology = self.reference.split_by_sides(triangles, seen), reader.topology(mesh, by_counts=False)
+        result = OverlayMesh(carried.origins, triangles, *sides, topology, carried.births)
         state.topologies = [*state.topologies[1 - KEPT_TOPOLOGIES :], result]
         return result
 

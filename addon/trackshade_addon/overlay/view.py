@@ -18,14 +18,14 @@ _handle: Any = None
 
 
 def attach() -> None:
-    """Adds the draw handler, unless Blender has no window."""
+    """Add the draw handler, unless Blender has no window."""
     global _handle
     if _handle is None and not bpy.app.background:
         _handle = bpy.types.SpaceView3D.draw_handler_add(_draw, (), "WINDOW", "POST_VIEW")
 
 
 def detach() -> None:
-    """Removes the draw handler, and frees what it used."""
+    """Remove the draw handler, and free what it used."""
     global _handle
     if _handle is not None:
         bpy.types.SpaceView3D.draw_handler_remove(_handle, "WINDOW")

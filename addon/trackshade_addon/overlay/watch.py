@@ -49,7 +49,7 @@ class OverlayWatcher(SceneWatcher[OverlayState]):
         self._is_reading = False
 
     def get(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> OverlayState | None:
-        """Returns the latest state, and requests a new one if need be. May be called while drawing."""
+        """Return the latest state, and request a new one if need be. May be called while drawing."""
         state = self.states.get(scene_key(scene, view_layer))
         if state is not None and state.settings != _settings(scene, view_layer):
             state.is_outdated = True
@@ -60,13 +60,7 @@ class OverlayWatcher(SceneWatcher[OverlayState]):
     def update(
         self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, patience: float | None = None
     ) -> OverlayState:
-        """Reads the first frame now.
-
-        Args:
-            scene: The scene.
-            view_layer: The view layer.
-            patience: Seconds after which stepping a simulation is given up, until the user asks; None for never.
-        """
+        """Read the first frame now; give up stepping a simulation after `patience` seconds, until the user asks."""
         began = time.monotonic()
         with contextlib.closing(self.update_steps(scene, view_layer)) as steps:
             while patience is None or time.monotonic() - began <= patience:
@@ -81,13 +75,13 @@ class OverlayWatcher(SceneWatcher[OverlayState]):
         return self.states[key]
 
     def update_on_timer(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> None:
-        """Reads the first frame, unless that takes long."""
+        """Read the first frame, unless that takes long."""
         self.update(scene, view_layer, SLOW_SECONDS)
 
     def update_steps(
         self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer
     ) -> Generator[Steps, None, OverlayState]:
-        """Reads the first frame in steps; yields how many frames of simulations were stepped, and of how many."""
+        """Read the first frame in steps; yield how many frames of simulations were stepped, and of how many."""
         settings, began = _settings(scene, view_layer), time.monotonic()
         overlay, failure = None, None
         self._is_reading = True
@@ -106,18 +100,18 @@ class OverlayWatcher(SceneWatcher[OverlayState]):
         return state
 
     def mark_changed(self, depsgraph: bpy.types.Depsgraph | None = None) -> None:
-        """Marks all states as outdated, if the updates of the depsgraph matter. Called often."""
+        """Mark all states as outdated, if the updates of the depsgraph matter. Called often."""
         if not self._is_reading and (depsgraph is None or _matters(depsgraph)):
             self._changed = time.monotonic()
             for state in self.states.values():
                 state.is_outdated = True
 
     def is_busy(self) -> bool:
-        """Returns whether the scene cannot be stepped now."""
+        """Return whether the scene cannot be stepped now."""
         return super().is_busy() or bpy.context.mode not in _MODES or is_edited()
 
     def handlers(self) -> list[tuple[list[Any], Any]]:
-        """Returns the handlers for changes of the scene, undo, and closing the file."""
+        """Return the handlers for changes of the scene, undo, and closing the file."""
         handlers = bpy.app.handlers
         return [
             (handlers.depsgraph_update_post, _on_update),
@@ -128,12 +122,12 @@ class OverlayWatcher(SceneWatcher[OverlayState]):
 
 
 def _settings(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Any:
-    """Returns the settings that the first frame depends on and whose changes have no depsgraph update."""
+    """Return the settings that the first frame depends on and whose changes have no depsgraph update."""
     return scene.trackshade.shot_request(view_layer.name), output_settings(scene)
 
 
 def _matters(depsgraph: bpy.types.Depsgraph) -> bool:
-    """Returns whether something moved, or changed its shape, its visibility or its animation.
+    """Return whether something moved, or changed its shape, its visibility or its animation.
 
     Selecting is no change, and neither is a window that shows another scene (Blender then reports the scene and all its
     objects). Materials do not move anything: Blender 5.3 reports the geometry of all objects that have a changed

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import bpy
+
+from trackshade.core.fitting import SizeFit
 
 from ..capture.animation import curves
 from .collection import PLATE_KEY, tag
@@ -20,17 +23,16 @@ _PATH = re.compile(r"background_images\[(\d+)\]")
 def add_backgrounds(
     result: ResultFolder, cameras: list[bpy.types.Object], sequence: Sequence, scene: bpy.types.Scene
 ) -> list[str]:
-    """Gives cameras a background image in front of the scene, which the meshes that it shows would hide otherwise.
+    """Give cameras a background image in front of the scene, which the meshes that it shows would hide otherwise.
 
     The model's image and the scene's frame have the same center, and one side in common: padded, the image just covers
     the frame, which is Blender's frame method "crop"; cropped, it just fits inside, which is "fit". Both keep the
-    image's aspect under any pixel aspect of the scene.
-
-    Returns:
-        Warnings about cameras that cannot be given one.
+    image's aspect under any pixel aspect of the scene. An image of the frame's own size is stretched to it, since its
+    pixels have the scene's aspect. Returns warnings about cameras that cannot be given one.
     """
-    warnings = []
-    image = None
+    method, warnings, image = _frame_method(result.fit), [], None
+    if method is None:
+        return ["The result shows a region of the frame, so the cameras were given no background image."]
     for data in dict.fromkeys(camera.data for camera in cameras):
         if data.library is not None:
             warnings.append(f"Camera data '{data.name}' is linked from a library and was given no background image.")
@@ -42,7 +44,7 @@ def add_backgrounds(
             data[_SWITCHED_KEY] = True
         background = data.background_images.new()
         background.image = image
-        background.frame_method = "CROP" if result.fit.mode == "pad" else "FIT"
+        background.frame_method = method
         background.alpha = 1.0
         background.display_depth = "FRONT"
         play_in_viewport(background.image_user, sequence, scene)
@@ -50,8 +52,20 @@ def add_backgrounds(
     return warnings
 
 
+def _frame_method(fit: SizeFit) -> Literal["STRETCH", "FIT", "CROP"] | None:
+    """Return how Blender has to fit images to the camera's frame; None if it cannot put them where they belong."""
+    if fit.is_identity:
+        return "STRETCH"
+    left, top, right, bottom = fit.frame_in_model()
+    margins = (left, top, fit.size[0] - right, fit.size[1] - bottom)
+    is_centered = max(abs(margins[0] - margins[2]), abs(margins[1] - margins[3])) < 1e-6
+    if not is_centered or min(map(abs, margins)) > 1e-6:
+        return None
+    return "CROP" if fit.mode == "pad" else "FIT"
+
+
 def remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:
-    """Removes the background images of the result with this folder from a camera."""
+    """Remove the background images of the result with this folder from a camera."""
     images = [item for item in data.background_images if item.image is not None and item.image.get(PLATE_KEY) == tag]
     for item in images:
         item.image = None  # otherwise the image keeps a user
@@ -63,7 +77,7 @@ def remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:
 
 
 def _remove(data: bpy.types.Camera, item: bpy.types.CameraBackgroundImage) -> None:
-    """Removes a background image and renumbers the animation of those after it."""
+    """Remove a background image, and renumber the animation of those after it."""
     index = list(data.background_images).index(item)
     item.image_user.driver_remove("frame_offset")
     data.background_images.remove(item)

@@ -20,10 +20,9 @@ from .result_folder import ResultFolder
 
 
 def find_cameras(scene: bpy.types.Scene, result: ResultFolder) -> dict[str, bpy.types.Object]:
-    """Finds the cameras that the result was made through. A camera that placing this result has made does not count.
+    """Return by name the cameras that the result was made through; none if there is a single one that the scene lacks.
 
-    Returns:
-        The cameras by name; empty where the result has a single one that the scene lacks.
+    A camera that placing this result has made does not count.
 
     Raises:
         ShotError: The scene lacks one of several.
@@ -44,7 +43,7 @@ def find_cameras(scene: bpy.types.Scene, result: ResultFolder) -> dict[str, bpy.
 
 
 def make_camera(scene: bpy.types.Scene, result: ResultFolder) -> bpy.types.Object:
-    """Makes a camera that moves as the result's record says. It becomes the scene's camera if there is none."""
+    """Make a camera that moves as the result's record says. It becomes the scene's camera if there is none."""
     track = result.camera
     frames = [time_of(scene, sample) for sample in result.samples]
     data = tag(bpy.data.cameras.new(track.name), result)
@@ -77,7 +76,7 @@ def make_camera(scene: bpy.types.Scene, result: ResultFolder) -> bpy.types.Objec
 
 
 def _animate(block: bpy.types.ID, name: str, values: list[Any], frames: list[float]) -> None:
-    """Sets a property, with keyframes if it changes."""
+    """Set a property, with keyframes if it changes."""
     setattr(block, name, values[0])
     if any(value != values[0] for value in values):
         for value, frame in zip(values, frames, strict=True):
@@ -86,7 +85,7 @@ def _animate(block: bpy.types.ID, name: str, values: list[Any], frames: list[flo
 
 
 def active_camera(scene: bpy.types.Scene) -> Callable[[int], str | None]:
-    """Returns a function that tells the name of the camera that Blender uses in a frame.
+    """Return a function that tells the name of the camera that Blender uses in a frame.
 
     It is that of the last timeline marker with a camera. Markers go by the scene's time, which may be stretched.
     """

@@ -30,24 +30,22 @@ class PlacedResult:
 
     folder: Path  # folder of the result, by which `remove` finds what belongs to it
     scene: str  # name of the scene
-    # Name of the collection with the plates; "" where there is none. The collection has the warnings as a custom
-    # property.
-    collection: str
-    planes: tuple[str, ...]  # names of the plates, one for each camera
-    cameras: tuple[str, ...]  # names of the cameras
     frames: tuple[int, int]  # first and last scene frame in which the result is shown
-    color_space: str  # color space of the plate's images
+    color_space: str  # color space of the images
     warnings: tuple[str, ...]  # sentences about what will not look as it was made
+    collection: str = ""  # name of the collection with the plates, whose custom property has the warnings
+    planes: tuple[str, ...] = ()  # names of the plates, one for each camera
+    cameras: tuple[str, ...] = ()  # names of the cameras
 
 
 def tag(block: Block, result: ResultFolder) -> Block:
-    """Marks a data-block as part of a placed result, and returns it."""
+    """Mark a data-block as part of a placed result, and return it."""
     block[PLATE_KEY] = str(result.folder)
     return block
 
 
 def stored_path(path: Path) -> str:
-    """Returns a path as the scene should store it.
+    """Return a path as the scene should store it.
 
     It is relative to the open file where Blender's preferences say so, so that both may be moved together.
     """
@@ -58,12 +56,7 @@ def stored_path(path: Path) -> str:
 
 
 def choose_view_layer(scene: bpy.types.Scene, name: str | None, result: ResultFolder) -> str | None:
-    """Returns the name of the view layer that shows the result, or None for all of them.
-
-    Args:
-        scene: The scene.
-        name: View layer that was asked for; None for the captured one, or all where the scene has lost that.
-        result: The result.
+    """Return the name of the view layer that shows the result: the named one, else the captured one, else None for all.
 
     Raises:
         UsageError: The scene has no view layer of this name.
@@ -79,7 +72,7 @@ def choose_view_layer(scene: bpy.types.Scene, name: str | None, result: ResultFo
 def make_result_collection(
     scene: bpy.types.Scene, result: ResultFolder, view_layer: str | None
 ) -> bpy.types.Collection:
-    """Makes the collection of a result, visible only in `view_layer` unless that is None."""
+    """Make the collection of a result, visible only in `view_layer` unless that is None."""
     root = _root_collection(scene)
     if root is None:
         root = bpy.data.collections.new(_NAME)
@@ -96,7 +89,7 @@ def make_result_collection(
 
 
 def remove_empty_collections(scene: bpy.types.Scene) -> None:
-    """Removes the collections of results that hold nothing any more, and "Trackshade" itself if it is empty."""
+    """Remove the collections of results that hold nothing any more, and "Trackshade" itself if it is empty."""
     root = _root_collection(scene)
     if root is not None:
         for item in [item for item in root.children if PLATE_KEY in item and not (item.objects or item.children)]:

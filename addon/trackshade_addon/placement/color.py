@@ -34,18 +34,14 @@ SAMPLE = 10_000  # pixels of an image that are checked, at most
 
 
 def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma: bool = False) -> tuple[str, list[str]]:
-    """Chooses the color space for reading a result's images, so that the scene shows them unchanged.
-
-    Args:
-        scene: The scene.
-        what: What the warnings call the images.
-        undoes_gamma: Whether the caller undoes the gamma of the view settings.
+    """Choose the color space for reading a result's images, so that the scene shows them unchanged.
 
     Returns:
-        The name of the color space, and warnings about what will change the colors nevertheless.
+        The name of the color space, and warnings about what will change the colors of `what` nevertheless. The gamma of
+        the view settings is not among them if the caller undoes it.
     """
     view = scene.view_settings
-    known = color_spaces()
+    known = bpy.types.ColorManagedInputColorspaceSettings.bl_rna.properties["name"].enum_items
     space = _INVERSE.get(view.view_transform)
     warnings = []
     if space is None or space not in known:
@@ -61,8 +57,9 @@ def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma:
         *(["the white balance"] if getattr(view, "use_white_balance", False) else []),
     ]
     if changes:
+        named = ", ".join(changes[:-1]) + " and " * (len(changes) > 1) + changes[-1]
         warnings.append(
-            f"{_joined(changes)} of the scene's color management will change the colors of {what}. "
+            f"{named[0].upper()}{named[1:]} of the scene's color management will change the colors of {what}. "
             "Switch off what should not touch them."
         )
     if scene.display_settings.display_device != "sRGB":
@@ -73,15 +70,8 @@ def inverse_space(scene: bpy.types.Scene, what: str = "the plate", undoes_gamma:
     return space, warnings
 
 
-def color_spaces() -> set[str]:
-    """Returns the names of all color spaces that images can be read with."""
-    return {
-        item.identifier for item in bpy.types.ColorManagedInputColorspaceSettings.bl_rna.properties["name"].enum_items
-    }
-
-
 def take_sample(path: Path, folder: Path) -> Path:
-    """Writes a small image to `folder`: every n-th pixel of the image at `path`, SAMPLE in all at most."""
+    """Write a small image to `folder`: every n-th pixel of the image at `path`, SAMPLE in all at most."""
     image = imbuf.load(str(path))
     try:
         width, height = image.size
@@ -95,22 +85,17 @@ def take_sample(path: Path, folder: Path) -> Path:
 
 
 def warm_up(scene: bpy.types.Scene) -> None:
-    """Makes Blender compute its tables for the scene's colors, which takes up to a second the first time."""
+    """Make Blender compute its tables for the scene's colors, which takes up to a second the first time."""
     with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
-        write_png(Path(folder) / "grey.png", np.full((4, 4, 3), 128, np.uint8))
-        changed_fraction(Path(folder) / "grey.png", scene, inverse_space(scene)[0])
+        write_png(Path(folder) / "gray.png", np.full((4, 4, 3), 128, np.uint8))
+        changed_fraction(Path(folder) / "gray.png", scene, inverse_space(scene)[0])
 
 
 def changed_fraction(path: Path, scene: bpy.types.Scene, space: str) -> tuple[float, int]:
-    """Measures how much the scene's view transform changes an image that is read with a color space.
+    """Measure how much the scene's view transform changes an image that is read with a color space.
 
     Blender itself computes it. A transform cannot show every color (AgX no fully saturated one), and then the inverse
     yields only the nearest.
-
-    Args:
-        path: The image file.
-        scene: Scene with the view transform.
-        space: Name of the color space.
 
     Returns:
         The fraction of the pixels that change by more than TOLERANCE, and the largest change in levels of 255.
@@ -139,7 +124,7 @@ def changed_fraction(path: Path, scene: bpy.types.Scene, space: str) -> tuple[fl
 
 
 def linear_pixels(path: Path, space: str) -> np.ndarray:
-    """Reads an image with a color space as [H, W, 3] float32 scene-linear pixels, top row first."""
+    """Read an image with a color space as [H, W, 3] float32 scene-linear pixels, top row first."""
     image = bpy.data.images.load(str(path), check_existing=False)
     writer = bpy.data.scenes.new("Trackshade color")
     try:
@@ -156,12 +141,12 @@ def linear_pixels(path: Path, space: str) -> np.ndarray:
 
 
 def read_levels(path: Path) -> np.ndarray:
-    """Reads an 8-bit image without color management as [H, W, 3], 0 to 255, top row first."""
+    """Read an 8-bit image without color management as [H, W, 3], 0 to 255, top row first."""
     return np.rint(_read_pixels(path, "Non-Color")[..., :3] * 255)
 
 
 def _read_pixels(path: Path, space: str | None = None) -> np.ndarray:
-    """Reads an image file as [H, W, C] float32, top row first."""
+    """Read an image file as [H, W, C] float32, top row first."""
     image = bpy.data.images.load(str(path), check_existing=False)
     try:
         if space is not None:
@@ -172,8 +157,3 @@ def _read_pixels(path: Path, space: str | None = None) -> np.ndarray:
     finally:
         discard(image)
     return values.reshape(height, width, -1)[::-1]
-
-
-def _joined(parts: list[str]) -> str:
-    text = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return text[0].upper() + text[1:]

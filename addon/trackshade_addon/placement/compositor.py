@@ -30,10 +30,7 @@ _ROOM = 60
 def add_to_compositor(
     scene: bpy.types.Scene, result: ResultFolder, image: bpy.types.Image, sequence: Sequence
 ) -> list[str]:
-    """Lays a result's images over the scene's composited image.
-
-    Returns:
-        Warnings about what keeps it from being seen.
+    """Lay a result's images over the scene's composited image; return warnings about what keeps it from being seen.
 
     Raises:
         ShotError: The scene's node tree is linked from another file.
@@ -83,7 +80,7 @@ def add_to_compositor(
 
 
 def remove_from_compositor(scene: bpy.types.Scene, tag: str | None = None) -> int:
-    """Removes results, all or the one of this folder, from the compositor and returns how many there were."""
+    """Remove results, all or the one of this folder, from the compositor and return how many there were."""
     return sum(_remove(scene, tree, tag) for tree in compositor_trees(scene))
 
 
@@ -113,7 +110,7 @@ def _remove(scene: bpy.types.Scene, tree: Any, tag: str | None) -> int:
 
 
 def _open_tree(scene: bpy.types.Scene) -> Any:
-    """Returns the tree to add nodes to; it is made, or switched on, where there is none."""
+    """Return the tree to add nodes to; it is made, or switched on, where there is none."""
     if _HAS_EFFECTS:
         return next((tree for tree in compositor_trees(scene) if _MADE in tree), None) or _add_effect(scene)
     tree = next(iter(compositor_trees(scene)), None)
@@ -133,7 +130,7 @@ def _open_tree(scene: bpy.types.Scene) -> Any:
 
 
 def _switch_on(scene: Any) -> Any:
-    """Switches on the scene's embedded tree.
+    """Switch on the scene's embedded tree.
 
     A new tree has Blender's default nodes except the viewer: the image that comes with it would stay in the file.
     """
@@ -156,7 +153,7 @@ def _new_group() -> Any:
 
 
 def _add_effect(scene: Any) -> Any:
-    """Adds a last effect, which lets the image through, and leaves the active effect as it is."""
+    """Add a last effect, which lets the image through, and leave the active effect as it is."""
     effects = scene.compositor_effects
     active = next((effect for effect in effects if effect.is_active), None)
     tree = effects.new("Trackshade").node_group = _new_group()
@@ -170,7 +167,7 @@ def _add_effect(scene: Any) -> Any:
 
 
 def _close_tree(scene: Any, tree: Any) -> None:
-    """Removes a tree that was made, or switches it off again, unless an artist has added nodes to it."""
+    """Remove a tree that was made, or switch it off again, unless an artist has added nodes to it."""
     del tree[_MADE]
     if _HAS_EFFECTS:
         if {node.bl_idname for node in tree.nodes} <= {"NodeGroupInput", "NodeGroupOutput"} and tree.users == 1:
@@ -184,7 +181,7 @@ def _close_tree(scene: Any, tree: Any) -> None:
 
 
 def _find_output(tree: Any, result: ResultFolder) -> Any:
-    """Returns the output node; it is made where there is none."""
+    """Return the output node; it is made where there is none."""
     kind = "NodeGroupOutput" if _HAS_GROUPS else "CompositorNodeComposite"
     found = [node for node in tree.nodes if node.bl_idname == kind]
     if _HAS_GROUPS:
@@ -201,7 +198,7 @@ def _find_output(tree: Any, result: ResultFolder) -> Any:
 
 
 def _fit_to_render(node: Any, method: str) -> None:
-    """Sets a Scale node to fit its image to the render's frame."""
+    """Set a Scale node to fit its image to the render's frame."""
     if "Frame Type" in node.inputs:  # from Blender 5.0 on
         node.inputs["Type"].default_value = "Render Size"
         node.inputs["Frame Type"].default_value = method
@@ -210,7 +207,7 @@ def _fit_to_render(node: Any, method: str) -> None:
 
 
 def _over_inputs(node: Any) -> tuple[Any, Any, Any]:
-    """Returns factor, background and foreground of an Alpha Over node, whatever their order in this Blender."""
+    """Return factor, background and foreground of an Alpha Over node, whatever their order in this Blender."""
     factor = next(socket for socket in node.inputs if socket.identifier == "Fac")
     below, above = [socket for socket in node.inputs if socket.type == "RGBA"]
     return factor, below, above

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 import bpy
@@ -15,23 +16,13 @@ Variable = tuple[str, bpy.types.ID, str]  # type of data-block, data-block, path
 def drive(
     owner: bpy.types.bpy_struct, path: str, expression: str, variables: Mapping[str, Variable], axis: int = -1
 ) -> bpy.types.Driver:
-    """Drives a property by an expression.
+    """Drive a property of `owner` by an expression, and return the new driver.
 
-    The value arrives unchanged: Blender 5 gives a new driver a curve from (0, 0) to (1, 1), which would turn values
-    below 0.0001 into 0.
-
-    Args:
-        owner: Structure that has the property.
-        path: Name of the property.
-        expression: A simple expression, which Blender evaluates even where scripts are not allowed.
-        variables: Properties by the names that the expression may use. Those that it does not name are left out.
-        axis: Index into a vector property; -1 for a scalar.
-
-    Returns:
-        The new driver.
+    The expression is a simple one, which Blender evaluates even where scripts are not allowed. It gets those of the
+    variables, by name, that it mentions. `axis` is the index into a vector property, -1 for a scalar.
     """
     curve = owner.driver_add(path, axis)
-    curve.keyframe_points.clear()
+    curve.keyframe_points.clear()  # Blender 5 maps (0, 0) to (1, 1), which would turn values below 0.0001 into 0
     for name, (kind, target, target_path) in variables.items():
         if re.search(rf"\b{name}\b", expression):
             variable = curve.driver.variables.new()
@@ -44,13 +35,9 @@ def drive(
 
 
 def drive_by_frame(owner: Any, path: str, values: Mapping[int, float]) -> None:
-    """Drives a property by the number of the frame that is evaluated, in whichever scene that is.
+    """Drive a property of `owner` by the number of the frame that is evaluated, in whichever scene that is.
 
-    Args:
-        owner: Structure that has the property.
-        path: Name of the property.
-        values: Value by frame number; it holds until the next frame that is listed. The first value also holds before
-            its frame, and the last one after it.
+    Each value holds from its frame until the next frame that is listed, the first one also before its frame.
     """
     curve = owner.driver_add(path)
     for modifier in list(curve.modifiers):  # a new driver has one up to Blender 4.5, which would hide the keys
@@ -62,10 +49,7 @@ def drive_by_frame(owner: Any, path: str, values: Mapping[int, float]) -> None:
     variable.targets[0].context_property = "ACTIVE_SCENE"
     variable.targets[0].data_path = "frame_current"
     curve.driver.expression = "number"
-    keys: list[tuple[int, float]] = []
-    for frame, value in sorted(values.items()):
-        if not keys or value != keys[-1][1]:
-            keys.append((frame, value))
+    keys = [next(group) for _, group in groupby(sorted(values.items()), key=lambda item: item[1])]
     curve.keyframe_points.add(len(keys))
     curve.keyframe_points.foreach_set("co", [float(number) for key in keys for number in key])
     for point in curve.keyframe_points:
@@ -74,7 +58,7 @@ def drive_by_frame(owner: Any, path: str, values: Mapping[int, float]) -> None:
 
 
 def clear_empty_animation(block: Any) -> None:
-    """Clears the animation data that removed drivers leave behind, unless the data-block is animated otherwise."""
+    """Clear the animation data that removed drivers leave behind, unless the data-block is animated otherwise."""
     data = block.animation_data
     if data is not None and data.action is None and not data.drivers and not data.nla_tracks:
         block.animation_data_clear()

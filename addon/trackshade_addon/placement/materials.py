@@ -21,11 +21,7 @@ _SLOT = "trackshade_slot"  # on a mesh that had no slots: one was added
 
 
 def make_emissive_material(name: str, scene: bpy.types.Scene) -> tuple[bpy.types.Material, Any]:
-    """Makes a material that emits a color, whatever the scene's exposure, and lights nothing.
-
-    Returns:
-        The material, and the socket to link the color to.
-    """
+    """Return a new material that emits a color, whatever the exposure, and lights nothing, and the color's socket."""
     material = bpy.data.materials.new(name)
     if material.node_tree is None:  # from Blender 5 on every material has one
         material.use_nodes = True
@@ -36,10 +32,8 @@ def make_emissive_material(name: str, scene: bpy.types.Scene) -> tuple[bpy.types
     tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
     # The view exposure, and the film exposure of Cycles, must leave the color as it is.
     film = " / max(film, 0.000001)" if scene.render.engine == "CYCLES" else ""
-    variables = {
-        "stops": ("SCENE", scene, "view_settings.exposure"),
-        "film": ("SCENE", scene, "cycles.film_exposure"),
-    }
+    paths = {"stops": "view_settings.exposure", "film": "cycles.film_exposure"}
+    variables = {name: ("SCENE", scene, path) for name, path in paths.items()}
     drive(emission.inputs["Strength"], "default_value", "pow(2, -stops)" + film, variables)
     if hasattr(material, "cycles"):
         material.cycles.emission_sampling = "NONE"
@@ -49,14 +43,9 @@ def make_emissive_material(name: str, scene: bpy.types.Scene) -> tuple[bpy.types
 def make_texture_material(
     name: str, image: bpy.types.Image, uv_map: str, scene: bpy.types.Scene, projection: Projection | None = None
 ) -> bpy.types.Material:
-    """Makes a material that emits a baked texture.
+    """Make a material that emits the texture baked for a UV map.
 
-    Args:
-        name: Name of the material.
-        image: The baked texture.
-        uv_map: Name of the UV map that it was baked for.
-        scene: The scene in which it is shown.
-        projection: Where given, the frame's own pixels are shown wherever the shot's camera saw the surface.
+    With a projection, the frame's own pixels are shown wherever the shot's camera saw the surface.
     """
     material, emitted = make_emissive_material(name, scene)
     tree = emitted.id_data
@@ -78,7 +67,7 @@ def make_texture_material(
 def _add_projection(
     tree: Any, baked: bpy.types.NodeSocket, projection: Projection, scene: bpy.types.Scene
 ) -> bpy.types.NodeSocket:
-    """Adds nodes that show the projected image over the baked color where the camera saw the surface point."""
+    """Add nodes that show the projected image over the baked color where the camera saw the surface point."""
     attribute = tree.nodes.new("ShaderNodeAttribute")
     attribute.attribute_type, attribute.attribute_name = "GEOMETRY", PROJECTION_ATTRIBUTE
     parts = tree.nodes.new("ShaderNodeSeparateXYZ")
@@ -119,7 +108,7 @@ def _add_sequence(
 
 
 def _add_math(tree: Any, operation: str, first: Any, second: Any) -> bpy.types.NodeSocket:
-    """Adds a Math node of two operands, each a socket or a constant; returns its output."""
+    """Add a Math node of two operands, each a socket or a constant; return its output."""
     node = tree.nodes.new("ShaderNodeMath")
     node.operation = operation
     for socket, value in zip(node.inputs, (first, second), strict=False):
@@ -131,7 +120,7 @@ def _add_math(tree: Any, operation: str, first: Any, second: Any) -> bpy.types.N
 
 
 def override_materials(obj: bpy.types.Object, material: bpy.types.Material, result: str) -> None:
-    """Shows a material of a result in all slots of an object, and keeps what they held before."""
+    """Show a material of a result in all slots of an object, and keep what they held before."""
     restore_materials(obj)
     if not obj.material_slots:
         obj.data.materials.append(None)
@@ -149,7 +138,7 @@ def override_materials(obj: bpy.types.Object, material: bpy.types.Material, resu
 
 
 def restore_materials(obj: bpy.types.Object) -> None:
-    """Gives an object the materials back that `override_materials` replaced, if any."""
+    """Give an object the materials back that `override_materials` replaced, if any."""
     override = obj.get(KEY)
     if override is None:
         return
@@ -168,5 +157,5 @@ def restore_materials(obj: bpy.types.Object) -> None:
 
 
 def overridden_objects(scene: bpy.types.Scene, result: str | None = None) -> list[bpy.types.Object]:
-    """Returns the objects of a scene whose materials are overridden by a result, any or this one."""
+    """Return the objects of a scene whose materials are overridden by a result, any or this one."""
     return [obj for obj in scene.objects if KEY in obj and result in (None, obj[KEY]["result"])]

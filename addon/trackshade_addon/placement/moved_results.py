@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,16 +16,11 @@ from .sequencer import strips_of
 
 
 def update_paths(moved: Mapping[Path, Path]) -> int:
-    """Updates every path of the open file that lies in a result that was moved.
+    """Update every path of the open file that lies in a result that was moved; return the number of paths.
 
     Images, clips, sounds, strips and caches are changed, whoever made them, and the marks of data-blocks that belong to
-    a result. Relative paths stay relative where that is possible. The file on disk is not written.
-
-    Args:
-        moved: New folder of each result by its old one, which does not exist any more.
-
-    Returns:
-        The number of paths.
+    a result. Relative paths stay relative where that is possible. The file on disk is not written. `moved` has the new
+    folder of each result by its old one, which does not exist any more.
     """
     if not moved:
         return 0
@@ -44,7 +40,7 @@ def update_paths(moved: Mapping[Path, Path]) -> int:
 
 
 def _holders() -> Iterator[tuple[Any, str, Any]]:
-    """Returns what has a file path: the holder, the name of the property, and the library that it is relative to."""
+    """Return what has a file path: the holder, the name of the property, and the library that it is relative to."""
     for blocks in (bpy.data.images, bpy.data.movieclips, bpy.data.sounds, bpy.data.cache_files):
         yield from ((block, "filepath", block.library) for block in blocks)
     for obj in bpy.data.objects:
@@ -57,7 +53,7 @@ def _holders() -> Iterator[tuple[Any, str, Any]]:
 
 
 def _tagged_blocks() -> Iterator[Any]:
-    """Returns what is marked with the folder of a result."""
+    """Return what is marked with the folder of a result."""
     for blocks in (bpy.data.objects, bpy.data.collections, bpy.data.meshes, bpy.data.cameras, bpy.data.materials,
                    bpy.data.images, bpy.data.actions, bpy.data.node_groups):  # fmt: skip
         yield from (block for block in blocks if PLATE_KEY in block)
@@ -70,7 +66,7 @@ def _tagged_blocks() -> Iterator[Any]:
 
 
 def _new_path(path: str, folders: Mapping[str, str]) -> str | None:
-    """Returns the path after the move; None where it is in no folder that was moved."""
+    """Return the path after the move; None where it is in no folder that was moved."""
     full = Path(os.path.normpath(path))
     for folder in (full, *full.parents):
         new = folders.get(_key(folder))
@@ -80,14 +76,12 @@ def _new_path(path: str, folders: Mapping[str, str]) -> str | None:
 
 
 def _as_stored(path: str, before: str, library: Any) -> str:
-    """Returns a path in the form of the stored one: relative or not, with or without a separator at its end."""
+    """Return a path in the form of the stored one: relative or not, with or without a separator at its end."""
     if before.endswith(("/", "\\")):
         path += os.sep
     if before.startswith("//") and library is None:
-        try:
+        with contextlib.suppress(ValueError):  # on another drive
             return bpy.path.relpath(path)
-        except ValueError:  # on another drive
-            return path
     return path
 
 

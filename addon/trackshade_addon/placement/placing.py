@@ -48,85 +48,61 @@ class PreparedResult:
     interpolation: str | None  # see `place`
 
     def place(self, scene: bpy.types.Scene) -> PlacedResult:
-        """Brings the result into its scene, within milliseconds. Raises the errors of the function `place`."""
+        """Bring the result into its scene, within milliseconds. Raises the errors of the function `place`."""
         result, sequence = self.result, self.sequence
+        collection_name, planes, cameras, warnings = "", [], {}, list(self.warnings)
         if self.mode in OVER_RENDER:
-            return self._place_over_render(scene)
-        layer, cameras = choose_view_layer(scene, self.view_layer, result), find_cameras(scene, result)
-        warnings = list(self.warnings)
-        remove_result(scene, result.folder)
-        collection = make_result_collection(scene, result, layer)
-        if not cameras:
-            name = result.camera.name
-            cameras[name] = make_camera(scene, result)
-            collection.objects.link(cameras[name])
-            warnings.append(f"Scene '{scene.name}' has no camera '{name}': one was made from the result's record.")
-        planes: list[str] = []
-        if self.mode != "background":
-            warnings += depth_of_field_warnings(list(cameras.values()))
-            image = tag(load_sequence(f"{result.name} plate", sequence, self.space), result)
-            interpolation = self.interpolation or default_interpolation(result)
-            material = tag(make_material(f"{result.name} plate", image, sequence, scene, interpolation), result)
-            for name, camera in cameras.items():
-                plane = add_plate(result, collection, camera, material, self.distance)
-                show_in_ranges(plane, sequence.cameras.get(name, []), scene.frame_current)
-                planes.append(plane.name)
-        if self.mode != "plate":
-            warnings += add_backgrounds(result, list(cameras.values()), sequence, scene)
-        collection[_WARNINGS_KEY] = "\n".join(warnings)
-        names = tuple(camera.name for camera in cameras.values())
-        return self._placed(scene, collection.name, tuple(planes), names, warnings)
-
-    def _place_over_render(self, scene: bpy.types.Scene) -> PlacedResult:
-        result, sequence = self.result, self.sequence
-        remove_result(scene, result.folder)
-        if self.mode == "sequencer":
-            warnings = add_strip(scene, result, sequence, self.space)
+            remove_result(scene, result.folder)
+            if self.mode == "sequencer":
+                warnings += add_strip(scene, result, sequence, self.space)
+            else:
+                image = tag(load_sequence(result.name, sequence, self.space), result)
+                warnings += add_to_compositor(scene, result, image, sequence)
         else:
-            image = tag(load_sequence(result.name, sequence, self.space), result)
-            warnings = add_to_compositor(scene, result, image, sequence)
-        return self._placed(scene, "", (), (), [*self.warnings, *warnings])
+            layer, cameras = choose_view_layer(scene, self.view_layer, result), find_cameras(scene, result)
+            remove_result(scene, result.folder)
+            collection = make_result_collection(scene, result, layer)
+            if not cameras:
+                name = result.camera.name
+                cameras[name] = make_camera(scene, result)
+                collection.objects.link(cameras[name])
+                warnings.append(f"Scene '{scene.name}' has no camera '{name}': one was made from the result's record.")
+            if self.mode != "background":
+                warnings += depth_of_field_warnings(list(cameras.values()))
+                planes = self._add_plates(scene, collection, cameras)
+            if self.mode != "plate":
+                warnings += add_backgrounds(result, list(cameras.values()), sequence, scene)
+            collection[_WARNINGS_KEY] = "\n".join(warnings)
+            collection_name = collection.name
+        frames, names = (sequence.start, sequence.end), tuple(camera.name for camera in cameras.values())
+        told = tuple(warnings)
+        return PlacedResult(result.folder, scene.name, frames, self.space, told, collection_name, tuple(planes), names)
 
-    def _placed(
-        self,
-        scene: bpy.types.Scene,
-        collection: str,
-        planes: tuple[str, ...],
-        cameras: tuple[str, ...],
-        warnings: list[str],
-    ) -> PlacedResult:
-        frames = self.sequence.start, self.sequence.end
-        folder = self.result.folder
-        return PlacedResult(folder, scene.name, collection, planes, cameras, frames, self.space, tuple(warnings))
+    def _add_plates(
+        self, scene: bpy.types.Scene, collection: bpy.types.Collection, cameras: dict[str, bpy.types.Object]
+    ) -> list[str]:
+        """Add a plate for each camera, and return the names of the plates."""
+        result, sequence, name = self.result, self.sequence, f"{self.result.name} plate"
+        image = tag(load_sequence(name, sequence, self.space), result)
+        interpolation = self.interpolation or default_interpolation(result)
+        material = tag(make_material(name, image, sequence, scene, interpolation), result)
+        planes = []
+        for source, camera in cameras.items():
+            plane = add_plate(result, collection, camera, material, self.distance)
+            show_in_ranges(plane, sequence.cameras.get(source, []), scene.frame_current)
+            planes.append(plane.name)
+        return planes
 
 
-def place(
-    result_folder: Path,
-    scene: bpy.types.Scene,
-    *,
-    mode: str = "plate",
-    view_layer: str | None = None,
-    distance: float | None = None,
-    interpolation: str | None = None,
-    texture_size: int | None = None,
-) -> PlacedResult:
-    """Places a result in the scene that it was made from. Placing it again replaces what was there of it.
+def place(result_folder: Path, scene: bpy.types.Scene, **options: Any) -> PlacedResult:
+    """Place a result in the scene that it was made from. Placing it again replaces what was there of it.
 
     Everything new is in the scene's collection "Trackshade", in one collection per result.
 
     Args:
         result_folder: Folder of the result.
         scene: The scene.
-        mode: "plate": a plane in front of the camera that only the camera sees; "background": the camera's
-            background image, in the viewport; "both"; "compositor": nodes that lay it over the composited image;
-            "sequencer": a strip; "baked", "projected", "heat": on the surfaces that it shows (see `surfaces`).
-        view_layer: Name of the view layer that shows the plate; by default the captured one, or all where the scene
-            has lost it.
-        distance: Distance of the plate from the camera, metres; by default as near as possible, in front of everything
-            and of older plates of the same camera (see `plate.default_distance`).
-        interpolation: Interpolation of the plate's image, as in Blender's image texture; by default "Closest" where
-            the result has the pixels of the scene's frame, else "Linear".
-        texture_size: Texels along a side of a baked texture; by default what the images show, at most 2048.
+        **options: As for `prepare`.
 
     Raises:
         OutputError: The folder has no result or a damaged one, or cannot be written.
@@ -134,15 +110,7 @@ def place(
             camera is made again from the record where the scene lacks it, with a warning.
         UsageError: Unknown mode, view layer, distance or interpolation.
     """
-    steps = prepare(
-        result_folder,
-        lambda: scene,
-        mode=mode,
-        view_layer=view_layer,
-        distance=distance,
-        interpolation=interpolation,
-        texture_size=texture_size,
-    )
+    steps = prepare(result_folder, lambda: scene, **options)
     while True:
         try:
             waiting_for = next(steps)
@@ -162,10 +130,24 @@ def prepare(
     interpolation: str | None = None,
     texture_size: int | None = None,
 ) -> Generator[Future[Any] | None, None, PreparedResult | PreparedTextures]:
-    """Does all of `place` that takes time, in steps. A step yields the future of a thread that it waits for, or None.
+    """Do all of `place` that takes time, in steps. A step yields the future of a thread that it waits for, or None.
 
     The scene may change between two steps, so each asks `find_scene` for it. Only the `place` method of what is
-    returned changes the scene. See `place` for the arguments and errors.
+    returned changes the scene. The errors are those of `place`.
+
+    Args:
+        result_folder: Folder of the result.
+        find_scene: Returns the scene.
+        mode: "plate": a plane in front of the camera that only the camera sees; "background": the camera's
+            background image, in the viewport; "both"; "compositor": nodes that lay it over the composited image;
+            "sequencer": a strip; "baked", "projected", "heat": on the surfaces that it shows (see `surfaces`).
+        view_layer: Name of the view layer that shows the plate; by default the captured one, or all where the scene
+            has lost it.
+        distance: Distance of the plate from the camera, meters; by default as near as possible, in front of everything
+            and of older plates of the same camera (see `plate.default_distance`).
+        interpolation: Interpolation of the plate's image, as in Blender's image texture; by default "Closest" where
+            the result has the pixels of the scene's frame, else "Linear".
+        texture_size: Texels along a side of a baked texture; by default what the images show, at most 2048.
     """
     if mode not in PLACEMENT_MODES:
         raise UsageError(
@@ -204,14 +186,14 @@ def prepare(
 
 
 def remove(placed: PlacedResult) -> None:
-    """Removes everything that `place` added; does nothing where it is gone already."""
+    """Remove everything that `place` added; do nothing where it is gone already."""
     scene = bpy.data.scenes.get(placed.scene)
     if scene is not None:
         remove_result(scene, placed.folder)
 
 
 def _color_warnings(scene: bpy.types.Scene, sample: Path, space: str) -> list[str]:
-    """Returns a warning if the view transform changes the plate's colors."""
+    """Return a warning if the view transform changes the plate's colors."""
     fraction, most = changed_fraction(sample, scene, space)
     if fraction <= 0.001:
         return []

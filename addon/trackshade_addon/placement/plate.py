@@ -29,7 +29,7 @@ from .sequence import Sequence, play_in_shader
 BORDER = 16  # pixels of the scene's frame, on each side
 NEAREST = 1.02  # times the near clipping distance
 
-# The scale of the frame at the plate's distance: what one unit of the side that the sensor spans is in metres.
+# The scale of the frame at the plate's distance: what one unit of the side that the sensor spans is in meters.
 _DISTANCE = "max(d, near * 1.01)"
 _UNIT = f"(ortho if kind == 1 else sensor / lens * {_DISTANCE})"
 _RAYS = ("visible_diffuse", "visible_glossy", "visible_transmission", "visible_volume_scatter", "visible_shadow")
@@ -46,7 +46,7 @@ class PlateArea:
 
 
 def plate_area(fit: SizeFit) -> PlateArea:
-    """Computes the area of the scene's frame that images of this fit cover."""
+    """Compute the area of the scene's frame that images of this fit cover."""
     (width, height), (sx, sy) = fit.size, fit.scale
     left, top, right, bottom = fit.frame_in_model()
     shown = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))  # model pixels
@@ -57,7 +57,7 @@ def plate_area(fit: SizeFit) -> PlateArea:
 
 
 def make_mesh(name: str, area: PlateArea) -> bpy.types.Mesh:
-    """Makes a plate's mesh.
+    """Make a plate's mesh.
 
     Vertices 0 to 3 are the corners of the covered area, counter-clockwise from the lower left one as the camera sees
     it; 4 to 7 are those of the border, on the sides on which the plate reaches the edge of the frame.
@@ -89,7 +89,7 @@ def make_mesh(name: str, area: PlateArea) -> bpy.types.Mesh:
 def make_material(
     name: str, image: bpy.types.Image, sequence: Sequence, scene: bpy.types.Scene, interpolation: str
 ) -> bpy.types.Material:
-    """Makes a material that emits an image sequence, and neither lights nor shades anything else."""
+    """Make a material that emits an image sequence, and neither lights nor shades anything else."""
     material, color = make_emissive_material(name, scene)
     texture = color.id_data.nodes.new("ShaderNodeTexImage")
     texture.image = image
@@ -108,14 +108,9 @@ def add_plate(
     material: bpy.types.Material,
     distance: float | None,
 ) -> bpy.types.Object:
-    """Adds a plate in front of a camera, seen only by that camera.
+    """Add a plate in front of a camera, seen only by that camera, to a collection.
 
-    Args:
-        result: The result that it shows.
-        collection: Collection to link it to.
-        camera: The camera.
-        material: Material of the plate.
-        distance: From the camera, metres; None for `default_distance`, in front of older plates of this camera.
+    Without a distance from the camera in meters, it has `default_distance` and lies before older plates of this camera.
     """
     mesh = tag(make_mesh(f"{result.name} plate", plate_area(result.fit)), result)
     mesh.materials.append(material)
@@ -127,7 +122,7 @@ def add_plate(
     plane = tag(bpy.data.objects.new(f"{result.name} plate {camera.name}", mesh), result)
     collection.objects.link(plane)
     _attach(plane, camera, result.fit, distance)
-    plane.display_type = "WIRE"  # in a solid viewport it would be a grey board in front of everything
+    plane.display_type = "WIRE"  # in a solid viewport it would be a gray board in front of everything
     plane.hide_select = True  # otherwise every click through the camera would pick it
     for name in _RAYS:
         setattr(plane, name, False)
@@ -137,7 +132,7 @@ def add_plate(
 
 
 def show_in_ranges(plane: bpy.types.Object, ranges: list[tuple[int, int]], current: int) -> None:
-    """Shows a plate only in these ranges (first, last) of frames; `current` is the scene's current frame."""
+    """Show a plate only in these ranges (first, last) of frames; `current` is the scene's current frame."""
     hidden: dict[int, bool] = {}  # by the frame from which it holds
     for first, last in ranges:
         hidden.setdefault(first - 1, True)
@@ -151,7 +146,7 @@ def show_in_ranges(plane: bpy.types.Object, ranges: list[tuple[int, int]], curre
 
 
 def default_distance(camera: bpy.types.Camera, result: ResultFolder) -> float:
-    """Computes how far from its camera a plate lies by default, metres.
+    """Compute how far from its camera a plate lies by default, meters.
 
     That is just behind the near clipping distance, so that nothing comes before it and no fog lies between. But
     Blender's locations are float32, and far from the world's origin they would make so near a plate jitter: there it
@@ -169,23 +164,20 @@ def default_distance(camera: bpy.types.Camera, result: ResultFolder) -> float:
 
 
 def default_interpolation(result: ResultFolder) -> str:
-    """Returns "Closest" where the result has the pixels of the scene's frame, else "Linear"."""
+    """Return "Closest" where the result has the pixels of the scene's frame, else "Linear"."""
     same = result.fit.scale == (1.0, 1.0) and all(float(offset).is_integer() for offset in result.fit.offset)
     return "Closest" if same else "Linear"
 
 
 def depth_of_field_warnings(cameras: list[bpy.types.Object]) -> list[str]:
-    """Returns a warning for each camera whose depth of field will blur its plate."""
-    return [
-        f"Camera '{camera.name}' has depth of field, which will blur the plate. "
-        "Switch it off where the plate is rendered, or set the plate's distance to the focus distance."
-        for camera in cameras
-        if camera.data.dof.use_dof
-    ]
+    """Return a warning for each camera whose depth of field will blur its plate."""
+    fix = "Switch it off where the plate is rendered, or set the plate's distance to the focus distance."
+    blurred = [camera.name for camera in cameras if camera.data.dof.use_dof]
+    return [f"Camera '{name}' has depth of field, which will blur the plate. {fix}" for name in blurred]
 
 
 def _attach(plane: bpy.types.Object, camera: bpy.types.Object, fit: SizeFit, distance: float) -> None:
-    """Parents a plate to a camera, `distance` metres along its axis, and drives it to fill the frame.
+    """Parent a plate to a camera, `distance` meters along its axis, and drive it to fill the frame.
 
     The distance stays editable as the plate's custom property "distance"; the plate never comes nearer than the near
     clipping distance.
@@ -193,7 +185,7 @@ def _attach(plane: bpy.types.Object, camera: bpy.types.Object, fit: SizeFit, dis
     plane.parent = camera
     plane.matrix_parent_inverse.identity()
     plane["distance"] = float(distance)
-    plane.id_properties_ui("distance").update(min=0.0, description="Metres from the camera", subtype="DISTANCE")
+    plane.id_properties_ui("distance").update(min=0.0, description="Meters from the camera", subtype="DISTANCE")
     for axis, extent in enumerate(_frame_extent(camera.data.sensor_fit, fit)):
         _drive(plane, "scale", axis, f"{_UNIT} * {extent!r} / size", camera)
         _drive(plane, "location", axis, f"{_UNIT} * shift / size", camera)
@@ -202,17 +194,9 @@ def _attach(plane: bpy.types.Object, camera: bpy.types.Object, fit: SizeFit, dis
 
 
 def _frame_extent(sensor_fit: str, fit: SizeFit) -> tuple[float, float]:
-    """Returns the frame's width and height in units of the side that the camera's sensor spans."""
-    k = intrinsics(
-        lens=1,
-        sensor_width=1,
-        sensor_height=1,
-        sensor_fit=sensor_fit,
-        shift_x=0,
-        shift_y=0,
-        size=fit.source,
-        pixel_aspect=fit.pixel_aspect,
-    )
+    """Return the frame's width and height in units of the side that the camera's sensor spans."""
+    sensor = {"lens": 1, "sensor_width": 1, "sensor_height": 1, "sensor_fit": sensor_fit, "shift_x": 0, "shift_y": 0}
+    k = intrinsics(**sensor, size=fit.source, pixel_aspect=fit.pixel_aspect)
     return float(fit.source[0] / k[0, 0]), float(fit.source[1] / k[1, 1])
 
 

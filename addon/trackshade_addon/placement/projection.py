@@ -51,18 +51,10 @@ def attach_tracks(
     vertices: int,
     choices: list[FrameChoice],
 ) -> list[str]:
-    """Gives an object's vertices their image coordinates in each frame.
+    """Give an object's vertices their image coordinates in each frame, for which `choices` names the sample.
 
-    Args:
-        obj: The object.
-        collection: Collection for the hidden object that plays the point cache.
-        result: The result.
-        path: Point cache (PC2) with the image coordinates of each sample.
-        vertices: Number of vertices in the point cache.
-        choices: The sample of each scene frame.
-
-    Returns:
-        A warning where the object has other vertices in the viewport.
+    They come from a point cache (PC2) with this number of vertices and a row for each sample, which a hidden object in
+    the collection plays. Returns a warning where the object has other vertices in the viewport.
     """
     carrier = _make_carrier(f"{result.name} tracks {obj.name}", result, path, vertices)
     collection.objects.link(carrier)
@@ -73,16 +65,16 @@ def attach_tracks(
     modifier.show_expanded = False
     evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
     count = len(evaluated.data.vertices) if isinstance(evaluated.data, bpy.types.Mesh) else 0
-    if count != vertices:
-        return [
-            f"'{obj.name}' has {count} vertices in the viewport and {vertices} in the tracks, so it shows the baked "
-            "texture there. Where renders have the same as the tracks, they show the projection."
-        ]
-    return []
+    if count == vertices:
+        return []
+    return [
+        f"'{obj.name}' has {count} vertices in the viewport and {vertices} in the tracks, so it shows the baked "
+        "texture there. Where renders have the same as the tracks, they show the projection."
+    ]
 
 
 def detach_tracks(obj: bpy.types.Object) -> None:
-    """Removes the modifier, and what it copies from unless a duplicate of the object still uses that."""
+    """Remove the modifier, and what it copies from unless a duplicate of the object still uses that."""
     for modifier in [item for item in obj.modifiers if item.type == "NODES"]:
         group: Any = modifier.node_group
         if group is not None and PLATE_KEY in group:
@@ -96,7 +88,7 @@ def detach_tracks(obj: bpy.types.Object) -> None:
 
 
 def _make_carrier(name: str, result: ResultFolder, path: Path, vertices: int) -> bpy.types.Object:
-    """Makes an object of bare vertices whose locations are the image coordinates of each sample."""
+    """Make an object of bare vertices whose locations are the image coordinates of each sample."""
     mesh = tag(bpy.data.meshes.new(name), result)
     mesh.vertices.add(vertices)
     carrier = tag(bpy.data.objects.new(name, mesh), result)
@@ -109,7 +101,7 @@ def _make_carrier(name: str, result: ResultFolder, path: Path, vertices: int) ->
 
 
 def _make_nodes(carrier: bpy.types.Object) -> bpy.types.NodeTree:
-    """Makes nodes that copy the carrier's points into the attribute, by index, where there are as many."""
+    """Make nodes that copy the carrier's points into the attribute, by index, where there are as many."""
     tree: Any = bpy.data.node_groups.new(carrier.name, "GeometryNodeTree")
     tree.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     tree.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
@@ -149,5 +141,5 @@ def _make_nodes(carrier: bpy.types.Object) -> bpy.types.NodeTree:
 
 
 def _socket(sockets: Any, name: str) -> bpy.types.NodeSocket:
-    """Returns the socket of this name that is enabled; older Blenders keep one for each data type."""
+    """Return the socket of this name that is enabled; older Blenders keep one for each data type."""
     return next(item for item in sockets if item.name == name and item.enabled)

@@ -17,12 +17,9 @@ from .uv_maps import remove_uv_maps
 
 
 def remove_result(scene: bpy.types.Scene, folder: Path, uv_maps: bool = True) -> None:
-    """Removes everything of a result from a scene. The result's files stay.
+    """Remove everything of the result in a folder from a scene, with the UV maps that were added for it.
 
-    Args:
-        scene: The scene.
-        folder: Folder of the result.
-        uv_maps: Whether to remove the UV maps that were added for it, too.
+    The result's files stay.
     """
     tag = str(folder)
     remove_textures(scene, tag, uv_maps)
@@ -36,15 +33,9 @@ def remove_result(scene: bpy.types.Scene, folder: Path, uv_maps: bool = True) ->
 
 
 def remove_textures(scene: bpy.types.Scene, tag: str | None = None, uv_maps: bool = False) -> int:
-    """Restores the materials of all objects that show a result.
+    """Restore the materials of all objects that show the result of this folder, or any; return the number of objects.
 
-    Args:
-        scene: The scene.
-        tag: Folder of the result; None for any.
-        uv_maps: Whether to remove the UV maps that were added, too.
-
-    Returns:
-        The number of objects.
+    UV maps that were added are removed only on demand.
     """
     objects = overridden_objects(scene, tag)
     for obj in objects:
@@ -59,7 +50,7 @@ def remove_textures(scene: bpy.types.Scene, tag: str | None = None, uv_maps: boo
 
 
 def remove_unused(scene: bpy.types.Scene, tag: str | None = None) -> None:
-    """Removes data-blocks of a result (None: of any) that nothing uses any more, and empty collections."""
+    """Remove data-blocks of a result (None: of any) that nothing uses any more, and empty collections."""
     for blocks in (bpy.data.meshes, bpy.data.cameras, bpy.data.materials, bpy.data.node_groups, bpy.data.images,
                    bpy.data.actions):  # fmt: skip
         for block in [item for item in blocks if item.users == 0 and PLATE_KEY in item]:

@@ -29,7 +29,7 @@ class ResultFolder:
     view_layer: str  # name of the view layer that was captured
     fit: SizeFit  # how the images lie over the scene's frame
     camera: CameraTrack  # camera of the samples; its intrinsics are in pixels of the images
-    nearest: float  # least depth that the camera saw, metres; infinite where that is not known
+    nearest: float  # least depth that the camera saw, meters; infinite where that is not known
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class ResultFolder:
 
 
 def read_result(folder: Path) -> ResultFolder:
-    """Reads a result's folder.
+    """Read a result's folder.
 
     Raises:
         OutputError: There is no result, a newer version wrote it, or parts of it are missing or damaged.
@@ -108,7 +108,7 @@ def _read_camera(data: dict[str, Any]) -> CameraTrack:
 
 
 def _read_fit(shot: dict[str, Any]) -> SizeFit:
-    """Reads the size fit; a shot that was not made from a scene's frame covers its own frame exactly."""
+    """Read the size fit; a shot that was not made from a scene's frame covers its own frame exactly."""
     data = shot.get("size_fit")
     if data is None:
         size = (int(shot["size"][0]), int(shot["size"][1]))

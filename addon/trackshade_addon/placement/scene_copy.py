@@ -18,15 +18,9 @@ from .collection import PLATE_KEY
 
 
 def save_copy(path: Path) -> Path:
-    """Saves the session as a copy whose image paths are relative to the copy.
+    """Save the session as a copy whose image paths are relative to the copy; return the copy's absolute path.
 
     The session goes on as the file it was, saved or not, with its paths.
-
-    Args:
-        path: The copy, usually `scene.blend` in the result's folder.
-
-    Returns:
-        The absolute path of the copy.
 
     Raises:
         OutputError: The file cannot be written.
@@ -47,22 +41,19 @@ def save_copy(path: Path) -> Path:
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             partial.unlink()
+        # Blender's message names the file again before the reason.
+        reason = getattr(error, "strerror", None) or str(error).strip().rsplit(": ", 1)[-1].rstrip(".")
         raise OutputError(
             "output-unwritable",
-            f"The scene's copy cannot be written to {path}: {_reason(error)}.",
+            f"The scene's copy cannot be written to {path}: {reason}.",
             "Choose a folder that can be written and has space.",
         ) from error
     return path
 
 
-def _reason(error: Exception) -> str:
-    """Returns the reason of an error; Blender's message names the file again before it."""
-    return getattr(error, "strerror", None) or str(error).strip().rsplit(": ", 1)[-1].rstrip(".")
-
-
 @contextlib.contextmanager
 def _relative_paths() -> Iterator[None]:
-    """Makes the paths of results' images and tracks relative to the open file for a while.
+    """Make the paths of results' images and tracks relative to the open file for a while.
 
     Blender then rebases them to the copy's folder. In a session without a file it makes all paths relative by itself.
     """
@@ -82,7 +73,7 @@ def _relative_paths() -> Iterator[None]:
 
 
 def _holders() -> Iterator[Any]:
-    """Returns what has a file path and belongs to a result."""
+    """Return what has a file path and belongs to a result."""
     yield from (image for image in bpy.data.images if PLATE_KEY in image)
     for obj in bpy.data.objects:
         if PLATE_KEY in obj:

@@ -64,11 +64,9 @@ class FrameChoice:
 
 
 def choose_frames(result: ResultFolder, active_camera: Callable[[int], str | None]) -> list[FrameChoice]:
-    """Chooses an image for each scene frame from the first sample to the last, by the rule of this module.
+    """Choose an image for each scene frame from the first sample to the last, by the rule of this module.
 
-    Args:
-        result: The result.
-        active_camera: Returns the name of the camera that the scene uses in a frame.
+    `active_camera` returns the name of the camera that the scene uses in a frame.
     """
     start = math.ceil(result.samples[0] - _TOLERANCE)
     end = math.floor(result.samples[-1] + _TOLERANCE)
@@ -87,16 +85,10 @@ def choose_frames(result: ResultFolder, active_camera: Callable[[int], str | Non
 def write_sequence(
     result: ResultFolder, choices: list[FrameChoice], images: list[Path] | None = None, name: str = "plate"
 ) -> Sequence:
-    """Fills a folder of the result with links (copies where the disk has no links) to its frames.
+    """Fill a folder of the result with links to its frames, or to other images, one for each sample.
 
-    A file is named after its scene frame, such as `plate_0012.png`. Blender cannot play files with numbers below
-    zero: where the first frame is below 1, the numbers count from 1 instead.
-
-    Args:
-        result: The result.
-        choices: What each scene frame shows.
-        images: Images to link to instead of the result's frames, one for each sample.
-        name: Name of the folder.
+    The links are copies where the disk has no links. A file is named after its scene frame, such as `plate_0012.png`.
+    Blender cannot play files with numbers below zero: where the first frame is below 1, numbers count from 1 instead.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -140,7 +132,7 @@ def _camera_ranges(choices: list[FrameChoice]) -> dict[str, list[tuple[int, int]
 
 
 def load_sequence(name: str, sequence: Sequence, space: str) -> bpy.types.Image:
-    """Loads a sequence as a new image data-block with this color space."""
+    """Load a sequence as a new image data-block with this color space."""
     image = bpy.data.images.load(str(sequence.first), check_existing=False)
     image.name = name
     image.source = "SEQUENCE"
@@ -150,7 +142,7 @@ def load_sequence(name: str, sequence: Sequence, space: str) -> bpy.types.Image:
 
 
 def play(user: Any, sequence: Sequence) -> None:
-    """Sets up an image user, or an image node of the compositor, that Blender plays by frame numbers."""
+    """Set up an image user, or an image node of the compositor, that Blender plays by frame numbers."""
     user.frame_start = sequence.start
     user.frame_duration = sequence.duration
     user.frame_offset = sequence.offset
@@ -159,7 +151,7 @@ def play(user: Any, sequence: Sequence) -> None:
 
 
 def play_in_shader(user: bpy.types.ImageUser, sequence: Sequence, scene: bpy.types.Scene) -> None:
-    """Sets up an image user that some engines play by frame numbers and others by the stretched time.
+    """Set up an image user that some engines play by frame numbers and others by the stretched time.
 
     Where the scene's time is stretched, the image user shows one image, which a driver chooses by the frame number.
     """
@@ -171,7 +163,7 @@ def play_in_shader(user: bpy.types.ImageUser, sequence: Sequence, scene: bpy.typ
 
 
 def play_in_viewport(user: bpy.types.ImageUser, sequence: Sequence, scene: bpy.types.Scene) -> None:
-    """Sets up the image user of a background image.
+    """Set up the image user of a background image.
 
     The viewport plays it by the whole part of the time, and shows it only in the range of the image user.
     """

@@ -15,21 +15,15 @@ _MOST_CHANNELS = 128
 
 
 def add_strip(scene: bpy.types.Scene, result: ResultFolder, sequence: Sequence, space: str) -> list[str]:
-    """Adds a strip that begins in the first frame of the result.
+    """Add a strip that begins in the first frame of the result; return warnings about what changes or hides it.
 
     It lies as the model's image lies over the scene's frame: padded, it fills the frame; cropped, it fits into it.
-
-    Returns:
-        Warnings about what changes its colors, or hides it.
     """
     if scene.sequence_editor is None:
         scene.sequence_editor_create()
     strips = strips_of(scene)
-    overlapping = [
-        strip.channel
-        for strip in strips
-        if strip.frame_final_start <= sequence.end and strip.frame_final_end > sequence.start
-    ]
+    start, end = sequence.start, sequence.end
+    overlapping = [item.channel for item in strips if item.frame_final_start <= end and item.frame_final_end > start]
     strip: Any = strips.new_image(
         name=result.name,
         filepath=str(sequence.first),
@@ -57,7 +51,7 @@ def add_strip(scene: bpy.types.Scene, result: ResultFolder, sequence: Sequence, 
 
 
 def remove_strips(scene: bpy.types.Scene, tag: str | None = None) -> int:
-    """Removes the strips of results, all or those of one folder, and returns how many there were."""
+    """Remove the strips of results, all or those of one folder, and return how many there were."""
     strips = strips_of(scene)
     found = [strip for strip in strips if PLATE_KEY in strip and tag in (None, strip[PLATE_KEY])]
     for strip in found:
@@ -66,7 +60,7 @@ def remove_strips(scene: bpy.types.Scene, tag: str | None = None) -> int:
 
 
 def strips_of(scene: bpy.types.Scene) -> Any:
-    """Returns the strips of a scene's sequencer, [] where it has none."""
+    """Return the strips of a scene's sequencer, [] where it has none."""
     editor: Any = scene.sequence_editor
     if editor is None:
         return []

@@ -26,7 +26,7 @@ from trackshade.client import later
 from trackshade.core.errors import OutputError, ShotError, UsageError
 from trackshade.shot import Geometry, Shot
 
-from ..backend import current_prefs
+from ..backend.prefs import current_prefs
 from ..backend.tasks import CancellableTask, run_backend_task
 from .collection import PlacedResult, choose_view_layer, make_result_collection, stored_path, tag
 from .color import inverse_space
@@ -41,26 +41,21 @@ TRACKS = "tracks.shot"
 COORDINATES = "coordinates.shot"
 FORMAT = 1
 _KINDS = ("texture", "variation")
-_SAME_EDGES = 0.6  # two thirds of a quad mesh's edges are no diagonals
+_MIN_SHARED_EDGES = 0.6  # two triangulations of the same quads differ in the diagonals: a third of the edges
 
 
 class TextureBake(Future[None]):
-    """A bake of a result's textures by the backend's environment, in another process.
+    """A bake of a result's textures by the backend's environment, in another process, which starts at once.
 
-    Attributes:
-        progress: 0 to 1.
+    Args:
+        folder: Folder of the result.
+        options: Plain values for `trackshade.results.baking.BakeOptions`.
+
+    Raises:
+        UsageError: There is no environment of the backend on this computer.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
-        """Starts the bake.
-
-        Args:
-            folder: Folder of the result.
-            options: Plain values for `trackshade.results.baking.BakeOptions`.
-
-        Raises:
-            UsageError: There is no environment of the backend on this computer.
-        """
         python = current_prefs().python()
         if python is None:
             raise UsageError(
@@ -69,13 +64,13 @@ class TextureBake(Future[None]):
                 "Press Set Up in the Backend panel.",
             )
         super().__init__()
-        self.progress = 0.0
+        self.progress = 0.0  # 0 to 1
         self._task = CancellableTask()
         arguments = (python, "bake", str(folder), json.dumps(options))
         threading.Thread(target=self._run, args=arguments, name="trackshade-bake", daemon=True).start()
 
     def stop(self) -> None:
-        """Cancels the bake if it is still running, and keeps an earlier one. Returns at once."""
+        """Cancel the bake if it is still running, and keep an earlier one. Returns at once."""
         if not self.done():
             self._task.cancel()
 
@@ -92,53 +87,41 @@ class TextureBake(Future[None]):
 
 
 @dataclass(frozen=True)
-class TexturePlan:
-    """What to bake, and for which objects."""
+class PreparedTextures:
+    """What to bake for which objects; once it is baked, `place` puts the textures onto the objects."""
 
     folder: Path  # folder of the result
+    mode: str  # one of TEXTURE_MODES
     uv_maps: dict[str, str]  # name of the UV map by object
     changed: frozenset[str]  # names of objects whose faces differ from those in the shot, so that its tracks do not fit
     warnings: tuple[str, ...]  # sentences about what is left out
     options: dict[str, Any]  # plain values for the backend task "bake"
 
     def discard(self) -> None:
-        """Removes the UV maps that were added for it."""
+        """Remove the UV maps that were added for it."""
         remove_uv_maps([obj for obj in bpy.data.objects if obj.name in self.uv_maps])
 
-
-@dataclass(frozen=True)
-class PreparedTextures:
-    """A result whose textures are baked."""
-
-    plan: TexturePlan
-    mode: str
-
     def place(self, scene: bpy.types.Scene) -> PlacedResult:
-        """Puts the textures onto the scene's objects, within milliseconds.
+        """Put the textures onto the scene's objects, within milliseconds.
 
         Raises:
             OutputError: The textures are missing or damaged.
             ShotError: The scene lacks the objects.
         """
         try:
-            return _place_textures(self.plan, scene, self.mode)
+            return _place_textures(self, scene)
         except BaseException:
-            self.plan.discard()
+            self.discard()
             raise
 
 
 def prepare_textures(
     folder: Path, find_scene: Callable[[], bpy.types.Scene], mode: str, size: int | None = None
 ) -> Generator[Future[Any] | None, None, PreparedTextures]:
-    """Does all that takes time, in steps. A step yields the future that it waits for: a thread or a process.
+    """Bake the textures of a result in steps, each of which yields the future of a thread or process that it waits for.
 
     The scene may change between two steps, so each asks `find_scene` for it. One of them steps through a frame of it.
-
-    Args:
-        folder: Folder of the result.
-        find_scene: Returns the scene.
-        mode: One of TEXTURE_MODES.
-        size: Texels along a side of a texture; None for what the images show.
+    `size` is the number of texels along a side of a texture; None for what the images show.
 
     Raises:
         OutputError: There is no result, or it cannot be written to.
@@ -149,7 +132,7 @@ def prepare_textures(
     reading = later(_read_result_and_shot, folder)
     yield reading
     result, shot = reading.result()
-    plan = _plan_textures(result, shot, find_scene(), size)
+    plan = _plan_textures(result, shot, find_scene(), mode, size)
     try:
         baking = TextureBake(plan.folder, plan.options)
         try:
@@ -160,17 +143,15 @@ def prepare_textures(
     except BaseException:
         plan.discard()
         raise
-    return PreparedTextures(plan, mode)
+    return plan
 
 
-def _plan_textures(result: ResultFolder, shot: Shot, scene: bpy.types.Scene, size: int | None) -> TexturePlan:
-    """Finds the objects to texture, gives meshes UV maps where they need one, and writes the texture coordinates.
+def _plan_textures(
+    result: ResultFolder, shot: Shot, scene: bpy.types.Scene, mode: str, size: int | None
+) -> PreparedTextures:
+    """Find the objects to texture, give meshes UV maps where they need one, and write the texture coordinates.
 
-    Textures of this result that the scene shows are removed first.
-
-    Raises:
-        OutputError: The coordinates cannot be written.
-        ShotError: Nothing of the result is in the scene.
+    Textures of this result that the scene shows are removed first. Raises the errors of `prepare_textures`.
     """
     remove_textures(scene, str(result.folder))
     objects, excluded = find_textured_objects(scene, shot)
@@ -199,18 +180,18 @@ def _plan_textures(result: ResultFolder, shot: Shot, scene: bpy.types.Scene, siz
     ]
     # The projection is always written, so that scenes which show it go on doing so.
     options = {"objects": sorted(uv_maps), "coordinates": str(path), "size": size, "projection": True}
-    return TexturePlan(result.folder, uv_maps, changed, tuple(warnings), options)
+    return PreparedTextures(result.folder, mode, uv_maps, changed, tuple(warnings), options)
 
 
-def _place_textures(plan: TexturePlan, scene: bpy.types.Scene, mode: str) -> PlacedResult:
+def _place_textures(plan: PreparedTextures, scene: bpy.types.Scene) -> PlacedResult:
     result = read_result(plan.folder)
     record = _read_texture_record(result)
     remove_result(scene, result.folder, uv_maps=False)
     space, warnings = inverse_space(scene, "the texture")
     warnings = [*plan.warnings, *warnings, *record["warnings"]]
-    projection = _load_projection(result, record, space) if mode == "projected" else None
+    projection = _load_projection(result, record, space) if plan.mode == "projected" else None
     collection = make_result_collection(scene, result, choose_view_layer(scene, None, result))
-    kind = "variation" if mode == "heat" else "texture"
+    kind = "variation" if plan.mode == "heat" else "texture"
     count = 0
     for entry in record["meshes"]:
         name = entry["name"]
@@ -230,16 +211,9 @@ def _place_textures(plan: TexturePlan, scene: bpy.types.Scene, mode: str) -> Pla
     remove_unused(scene)
     if not count:
         raise _no_surface(scene)
-    return PlacedResult(
-        folder=result.folder,
-        scene=scene.name,
-        collection=collection_name,
-        planes=(),
-        cameras=(),
-        frames=(math.ceil(result.samples[0]), math.floor(result.samples[-1])),
-        color_space=space,
-        warnings=tuple(dict.fromkeys(warnings)),
-    )
+    frames = math.ceil(result.samples[0]), math.floor(result.samples[-1])
+    told = tuple(dict.fromkeys(warnings))
+    return PlacedResult(result.folder, scene.name, frames, space, told, collection_name)
 
 
 def _exclusion_warnings(reasons: Mapping[str, str]) -> list[str]:
@@ -268,7 +242,7 @@ def _read_result_and_shot(folder: Path) -> tuple[ResultFolder, Shot]:
 
 
 def _changed_meshes(shot: Shot, current: Shot, uv_maps: dict[str, str]) -> frozenset[str]:
-    """Returns the names of the meshes whose vertices have changed since the shot."""
+    """Return the names of the meshes whose vertices have changed since the shot."""
     geometries = {track.name: [current.geometries[index] for index in track.geometries] for track in current.meshes}
     return frozenset(
         track.name
@@ -280,7 +254,7 @@ def _changed_meshes(shot: Shot, current: Shot, uv_maps: dict[str, str]) -> froze
 
 
 def _same_vertices(one: Geometry, other: Geometry) -> bool:
-    """Returns whether two meshes have the same vertices in the same order, by the edges between them.
+    """Return whether two meshes have the same vertices in the same order, by the edges between them.
 
     Diagonals of four-sided faces do not count: they are a matter of rounding.
     """
@@ -291,16 +265,13 @@ def _same_vertices(one: Geometry, other: Geometry) -> bool:
     if not one.deforms and not np.allclose(one.at(0), other.at(0), rtol=0, atol=1e-4 * float(np.ptp(one.at(0)))):
         return False
     edges = _edges(one)
-    return bool(np.isin(edges, _edges(other)).mean() > _SAME_EDGES) if len(edges) else True
+    return bool(np.isin(edges, _edges(other)).mean() > _MIN_SHARED_EDGES) if len(edges) else True
 
 
 def _edges(geometry: Geometry) -> np.ndarray:
-    """Returns one number for each edge of the triangles."""
-    pairs = np.concatenate(
-        [geometry.triangles[:, [0, 1]], geometry.triangles[:, [1, 2]], geometry.triangles[:, [2, 0]]]
-    )
-    low, high = pairs.min(axis=1).astype(np.int64), pairs.max(axis=1).astype(np.int64)
-    return np.unique(low * geometry.positions.shape[1] + high)
+    """Return one number for each edge of the triangles."""
+    pairs = np.sort(geometry.triangles[:, [[0, 1], [1, 2], [2, 0]]].astype(np.int64), axis=2)  # [F, 3, 2]
+    return np.unique(pairs[..., 0] * geometry.positions.shape[1] + pairs[..., 1])
 
 
 def _read_texture_record(result: ResultFolder) -> dict[str, Any]:
@@ -327,16 +298,10 @@ def _load_projection(result: ResultFolder, record: dict[str, Any], space: str) -
     depths = [result.folder / "texture" / keys["reach"] / image.name for image in result.images]
     frames = write_sequence(result, choices)
     depth_frames = write_sequence(result, choices, depths, "reach")
-    return Projection(
-        choices=choices,
-        frames=frames,
-        image=tag(load_sequence(f"{result.name} projection", frames, space), result),
-        depth_frames=depth_frames,
-        depth_image=tag(load_sequence(f"{result.name} reach", depth_frames, "Non-Color"), result),
-        low=float(keys["low"]),
-        high=float(keys["high"]),
-        orthographic=bool(keys["orthographic"]),
-    )
+    image = tag(load_sequence(f"{result.name} projection", frames, space), result)
+    depth_image = tag(load_sequence(f"{result.name} reach", depth_frames, "Non-Color"), result)
+    low, high, orthographic = float(keys["low"]), float(keys["high"]), bool(keys["orthographic"])
+    return Projection(choices, frames, image, depth_frames, depth_image, low, high, orthographic)
 
 
 def _load_texture(result: ResultFolder, file: str, name: str, space: str) -> bpy.types.Image:

@@ -17,11 +17,11 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap
 from trackshade.shot import MeshTrack, Shot
 
 from ..capture import capture
+from ..capture.camera import no_camera_error
 from .cameras import find_cameras
 from .collection import choose_view_layer
 from .materials import KEY
@@ -40,11 +40,7 @@ _MOST_MAPS = 8  # of a mesh, in any Blender
 
 
 def find_textured_objects(scene: bpy.types.Scene, shot: Shot) -> tuple[dict[str, bpy.types.Object], dict[str, str]]:
-    """Finds the scene's objects that can have a texture of this shot.
-
-    Returns:
-        The objects by name, and by name why others cannot ("is no mesh").
-    """
+    """Return by name the scene's objects that can have a texture of this shot, and why others cannot ("is no mesh")."""
     found: dict[str, bpy.types.Object] = {}
     excluded: dict[str, str] = {}
     for track in shot.meshes:
@@ -65,10 +61,9 @@ def find_textured_objects(scene: bpy.types.Scene, shot: Shot) -> tuple[dict[str,
 
 
 def choose_uv_maps(objects: dict[str, bpy.types.Object]) -> tuple[dict[str, str], dict[str, str]]:
-    """Chooses the UV map to bake each object for, and unwraps a mesh anew where it has none that will do.
+    """Return by object the name of the UV map to bake it for, and why it can have none.
 
-    Returns:
-        Name of the UV map by object, and by object why it can have none.
+    A mesh is unwrapped anew where it has none that will do.
     """
     chosen: dict[str, str] = {}
     excluded: dict[str, str] = {}
@@ -89,7 +84,7 @@ def choose_uv_maps(objects: dict[str, bpy.types.Object]) -> tuple[dict[str, str]
 
 
 def remove_uv_maps(objects: list[bpy.types.Object]) -> None:
-    """Removes the UV maps that were added to these objects' meshes, unless an object still shows a result with it."""
+    """Remove the UV maps that were added to these objects' meshes, unless an object still shows a result with it."""
     used = {obj.data for obj in bpy.data.objects if KEY in obj}
     for mesh in {obj.data for obj in objects if isinstance(obj.data, bpy.types.Mesh)} - used:
         layer = mesh.uv_layers.get(UV_MAP) if UV_MAP in mesh.get(_ADDED_KEY, "") else None
@@ -103,14 +98,7 @@ def remove_uv_maps(objects: list[bpy.types.Object]) -> None:
 def capture_coordinates(
     scene: bpy.types.Scene, result: ResultFolder, shot: Shot, uv_maps: dict[str, str], path: Path
 ) -> Shot:
-    """Captures the texture coordinates of the scene's evaluated meshes, as a shot of few frames.
-
-    Args:
-        scene: The scene.
-        result: The result.
-        shot: The shot of the result.
-        uv_maps: Name of the UV map by object.
-        path: File to write the shot to.
+    """Capture the coordinates of UV maps (by object) of the scene's evaluated meshes, as a shot of few frames.
 
     Raises:
         ShotError: The scene cannot be captured.
@@ -122,9 +110,11 @@ def capture_coordinates(
     cameras = find_cameras(scene, result)
     camera = next(iter(cameras.values()), scene.camera)
     if camera is None:
-        raise ShotError("no-camera", f"Scene '{scene.name}' has no camera.", "Add one; which one does not matter.")
-    meshes = [(scene.objects[name].data, uv_map) for name, uv_map in uv_maps.items()]
-    with _use_in_renders(meshes):
+        raise no_camera_error(scene)
+    with contextlib.ExitStack() as stack:
+        for mesh, uv_map in {scene.objects[name].data: uv_map for name, uv_map in uv_maps.items()}.items():
+            stack.enter_context(_keep_active(mesh))
+            mesh.uv_layers[uv_map].active_render = True  # the UV map that is captured
         frames = FrameMap(samples[0], samples[-1], 1.0, "exact", samples, shot.fps, "")
         captured = capture(scene, layer, frame_map=frames, size_fit=result.fit, camera=camera)
     captured.save(path, force=True)
@@ -132,7 +122,7 @@ def capture_coordinates(
 
 
 def _visibility(track: MeshTrack) -> list[np.ndarray]:
-    """Returns [T] bool arrays: when a mesh is visible with its first geometry, and with a few others."""
+    """Return [T] bool arrays: when a mesh is visible with its first geometry, and with a few others."""
     used = np.array([track.geometry_at(t) for t in range(len(track.visible))])
     seen = [index for index in track.geometries if np.any(track.visible & (used == index))]
     some = np.unique(np.linspace(0, len(seen) - 1, min(len(seen), _TOPOLOGIES)).round().astype(int))
@@ -142,7 +132,7 @@ def _visibility(track: MeshTrack) -> list[np.ndarray]:
 def _cover(
     visible: np.ndarray,  # [M, T] bool, each row with at least one True
 ) -> list[int]:
-    """Returns a few samples so that each row is True in one of them."""
+    """Return a few samples so that each row is True in one of them."""
     chosen: set[int] = set()
     while len(visible):
         best = int(np.argmax(visible.sum(axis=0)))
@@ -152,7 +142,7 @@ def _cover(
 
 
 def _choose(mesh: bpy.types.Mesh) -> str | None:
-    """Returns a UV map's name; None where no map of the mesh will do, and it cannot be given one."""
+    """Return a UV map's name; None where no map of the mesh will do, and it cannot be given one."""
     if mesh.get(_ADDED_KEY) and UV_MAP in mesh.uv_layers:
         return UV_MAP
     rendered = next((layer for layer in mesh.uv_layers if layer.active_render), None)
@@ -168,7 +158,7 @@ def _choose(mesh: bpy.types.Mesh) -> str | None:
 
 
 def can_hold_texture(mesh: bpy.types.Mesh, layer: bpy.types.MeshUVLoopLayer) -> bool:
-    """Returns whether a UV map lies in the unit square with hardly any overlaps."""
+    """Return whether a UV map lies in the unit square with hardly any overlaps."""
     if not len(mesh.loops):
         return True
     uv = np.empty((len(mesh.loops), 2), np.float32)
@@ -184,7 +174,7 @@ def can_hold_texture(mesh: bpy.types.Mesh, layer: bpy.types.MeshUVLoopLayer) -> 
 def _overlap(
     corners: np.ndarray,  # [F, 3, 2] texture coordinates
 ) -> float:
-    """Estimates which fraction of the area of triangles is covered several times, by probing; 1 where there is none."""
+    """Estimate which fraction of the area of triangles is covered several times, by probing; 1 where there is none."""
     a, second, third = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = second[:, 0] * third[:, 1] - second[:, 1] * third[:, 0]  # twice, signed
     if not np.abs(area).sum() > 1e-9:
@@ -212,11 +202,7 @@ def _overlap(
 
 
 def _unwrap(mesh: bpy.types.Mesh) -> str | None:
-    """Unwraps a mesh on a new UV map by Smart UV Project, in a temporary scene.
-
-    Returns:
-        The map's name; None where the mesh has as many maps as it can have.
-    """
+    """Unwrap a mesh by Smart UV Project; return the name of the new UV map, or None where it can have no more."""
     layer = mesh.uv_layers.new(name=UV_MAP, do_init=False) if len(mesh.uv_layers) < _MOST_MAPS else None
     if layer is None:
         return None
@@ -230,8 +216,13 @@ def _unwrap(mesh: bpy.types.Mesh) -> str | None:
         view_layer = scene.view_layers[0]
         view_layer.objects.active = obj
         obj.select_set(True, view_layer=view_layer)
-        override = {"scene": scene, "view_layer": view_layer, "active_object": obj, "object": obj}
-        override["selected_objects"] = [obj]
+        override = {
+            "scene": scene,
+            "view_layer": view_layer,
+            "object": obj,
+            "active_object": obj,
+            "selected_objects": [obj],
+        }
         with bpy.context.temp_override(**override):
             bpy.ops.object.mode_set(mode="EDIT")
         with bpy.context.temp_override(**override, edit_object=obj):
@@ -248,7 +239,7 @@ def _unwrap(mesh: bpy.types.Mesh) -> str | None:
 
 @contextlib.contextmanager
 def _keep_active(mesh: bpy.types.Mesh) -> Iterator[None]:
-    """Keeps the active UV maps the same while maps are added and removed."""
+    """Keep the active UV maps the same while maps are added and removed."""
     active = "" if mesh.uv_layers.active is None else mesh.uv_layers.active.name
     rendered = next((layer.name for layer in mesh.uv_layers if layer.active_render), "")
     try:
@@ -258,13 +249,3 @@ def _keep_active(mesh: bpy.types.Mesh) -> Iterator[None]:
             mesh.uv_layers.active = mesh.uv_layers[active]
         if rendered in mesh.uv_layers:
             mesh.uv_layers[rendered].active_render = True
-
-
-@contextlib.contextmanager
-def _use_in_renders(uv_maps: list[tuple[bpy.types.Mesh, str]]) -> Iterator[None]:
-    """Makes renders use these UV maps for a while."""
-    with contextlib.ExitStack() as stack:
-        for mesh, name in dict(uv_maps).items():
-            stack.enter_context(_keep_active(mesh))
-            mesh.uv_layers[name].active_render = True
-        yield

@@ -14,7 +14,7 @@ class PlacementOptions:
     """How a result is placed; None for the default of `place`."""
 
     mode: str | None = "both"  # one of PLACEMENT_MODES, or None to leave the result in its folder
-    distance: float | None = None  # distance of the plate from the camera in metres
+    distance: float | None = None  # distance of the plate from the camera in meters
     interpolation: str | None = None  # interpolation of the plate's image
     texture_size: int | None = None  # texels along a side of a baked texture
 

@@ -80,13 +80,13 @@ class PreferencesProperties:
 
 
 def get_preferences() -> bpy.types.AddonPreferences | None:
-    """Returns the add-on's preferences; None where it was registered without being enabled."""
+    """Return the add-on's preferences; None where it was registered without being enabled."""
     addon = bpy.context.preferences.addons.get(ADDON)
     return None if addon is None else addon.preferences
 
 
 def extension_data_folder() -> Path | None:
-    """Returns the folder in which Blender lets an extension keep data, and which it deletes with the extension.
+    """Return the folder in which Blender lets an extension keep data, and which it deletes with the extension.
 
     Earlier versions kept results and environments there. The folder need not exist; None where the add-on is not
     installed as an extension.
@@ -100,7 +100,7 @@ def extension_data_folder() -> Path | None:
 
 
 def unsaved_results_folder() -> Path:
-    """Returns the folder for results of files that have not been saved; it need not exist."""
+    """Return the folder for results of files that have not been saved; it need not exist."""
     preferences = get_preferences()
     chosen = preferences.unsaved_results if preferences is not None else ""
     is_relative = chosen.startswith("//")  # to a file that does not exist
@@ -108,7 +108,7 @@ def unsaved_results_folder() -> Path:
 
 
 def results_folder() -> Path:
-    """Returns the folder for the next results; it need not exist."""
+    """Return the folder for the next results; it need not exist."""
     preferences = get_preferences()
     chosen = preferences.results if preferences is not None else DEFAULT_RESULTS
     if chosen and (bpy.data.filepath or not chosen.startswith("//")):

@@ -21,13 +21,10 @@ __all__ = ["build_scene", "render_descriptions"]
 def render_descriptions(
     paths: Sequence[Path], folder: Path, write_frames: Callable[[Path, np.ndarray], None], report: Callable[[int], None]
 ) -> None:
-    """Build, capture and render scenes; leaves the last of them open.
+    """Build, capture and render the scenes of description files, as NAME.shot and NAME.render in a folder.
 
-    Args:
-        paths: Files of scene descriptions; see `build.build_scene`.
-        folder: Folder for NAME.shot and NAME.render of each.
-        write_frames: Writes frames [T, H, W, 3] uint8 to a folder.
-        report: Called with the index of each scene before it is built.
+    `write_frames` writes frames [T, H, W, 3] uint8 to a folder, and `report` is called with the index of each scene
+    before it is built. The last one is left open.
 
     Raises:
         ShotError: if a file cannot be read, or if an engine cannot render here.

@@ -10,6 +10,8 @@ import bpy
 import numpy as np
 from mathutils import Vector
 
+_BRICKS = {"Scale": 1.0, "Brick Width": 1.0, "Row Height": 1.0, "Mortar Size": 0.05}
+_RINGS = {"wave_type": "RINGS", "rings_direction": "X"}
 # How shader nodes draw a pattern with cells of one unit: type of texture node, its properties, its inputs, its output,
 # and the positions of the first and the second color on a color ramp; one position stands for a sharp edge there.
 _NODES: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any], str, tuple[float, ...]]] = {
@@ -19,21 +21,9 @@ _NODES: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any], str, tuple
     "two-tone": ("ShaderNodeTexGradient", {}, {}, "Fac", (0.001,)),
     "spotted": ("ShaderNodeTexVoronoi", {}, {"Scale": 1.4, "Randomness": 0.0}, "Distance", (0.387,)),
     "shaded": ("ShaderNodeTexGradient", {}, {}, "Fac", (0.0, 1.0)),
-    "tiled": (
-        "ShaderNodeTexBrick",
-        {"offset": 0.0},
-        {"Scale": 1.0, "Brick Width": 1.0, "Row Height": 1.0, "Mortar Size": 0.05},
-        "Fac",
-        (0.5,),
-    ),
+    "tiled": ("ShaderNodeTexBrick", {"offset": 0.0}, _BRICKS, "Fac", (0.5,)),
     "marbled": ("ShaderNodeTexWave", {}, {"Scale": 0.11, "Distortion": 7.0}, "Fac", (0.2, 1.0)),
-    "ringed": (
-        "ShaderNodeTexWave",
-        {"wave_type": "RINGS", "rings_direction": "X"},
-        {"Scale": 0.4, "Distortion": 0.5},
-        "Fac",
-        (0.5,),
-    ),
+    "ringed": ("ShaderNodeTexWave", _RINGS, {"Scale": 0.4, "Distortion": 0.5}, "Fac", (0.5,)),
 }
 _DIRECTED = ("striped", "two-tone", "shaded", "marbled", "ringed")  # patterns that follow the material's direction
 _FIXED = {"two-tone": 0.0, "shaded": 0.5}  # patterns that start at the origin, and the gradient's value there

@@ -8,10 +8,12 @@ import bpy
 from trackshade.core.text import format_size
 
 from .. import backend, relocation
+from ..backend import diagnostics
+from ..backend.backend_manager import BackendState
 from ..messages import texts
 from ..messages.texts import tr
 from ..properties.preferences import get_preferences
-from .drawing import ActionOperator, SidebarPanel, draw_online, draw_progress, draw_text
+from .drawing import ActionOperator, SubPanel, action, draw_online, draw_progress, draw_text
 
 LOG_NAME = "Trackshade Log"
 LOG_LINES = 40  # lines at its end that a text editor shows first
@@ -32,8 +34,8 @@ class TRACKSHADE_OT_set_up(ActionOperator, bpy.types.Operator):
     bl_label = "Set Up"
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Asks where packages come from, if they cannot be downloaded."""
-        if not backend.needs_packages():
+        """Ask where packages come from, if they cannot be downloaded."""
+        if not backend.manager.needs_packages():
             return self.execute(context)
         return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Set Up")
 
@@ -46,135 +48,99 @@ class TRACKSHADE_OT_set_up(ActionOperator, bpy.types.Operator):
             column.prop(preferences, "wheels_folder")
 
     def act(self, context: bpy.types.Context) -> None:
-        backend.set_up()
+        backend.manager.set_up()
 
 
-class TRACKSHADE_OT_cancel_set_up(ActionOperator, bpy.types.Operator):
+@action("Cancel")
+def cancel_set_up(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """Cancel the set-up. Downloaded packages are kept for the next time"""
-
-    bl_idname = "trackshade.cancel_set_up"
-    bl_label = "Cancel"
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.cancel_set_up()
+    backend.manager.cancel_set_up()
 
 
-class TRACKSHADE_OT_start_backend(ActionOperator, bpy.types.Operator):
+@action("Start")
+def start_backend(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """Start the backend now, or again after a failure. It starts automatically with the first job"""
-
-    bl_idname = "trackshade.start_backend"
-    bl_label = "Start"
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.retry()
+    backend.manager.retry()
 
 
-class TRACKSHADE_OT_stop_backend(ActionOperator, bpy.types.Operator):
+@action("Stop")
+def stop_backend(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """Stop the backend to free its memory. It keeps running while another Blender uses it"""
-
-    bl_idname = "trackshade.stop_backend"
-    bl_label = "Stop"
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.stop()
+    backend.manager.stop()
 
 
-class TRACKSHADE_OT_free_memory(ActionOperator, bpy.types.Operator):
+@classmethod
+def _can_free_memory(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    if backend.manager.state().kind != "ready":
+        cls.poll_message_set("The backend is not running")
+    return backend.manager.state().kind == "ready"
+
+
+@action("Free VRAM", poll=_can_free_memory)
+def free_memory(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """Remove the model from GPU memory, for example before a render. The next job loads it again"""
-
-    bl_idname = "trackshade.free_memory"
-    bl_label = "Free VRAM"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if backend.state().kind != "ready":
-            cls.poll_message_set("The backend is not running")
-            return False
-        return True
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.free_memory()
-        self.report({"INFO"}, tr("Models that no job uses are removed from memory"))
+    backend.manager.free_memory()
+    operator.report({"INFO"}, tr("Models that no job uses are removed from memory"))
 
 
-class TRACKSHADE_OT_show_log(ActionOperator, bpy.types.Operator):
+@action("Log")
+def show_log(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """Show the latest log of the backend and the set-up in a text data-block"""
-
-    bl_idname = "trackshade.show_log"
-    bl_label = "Log"
-
-    def act(self, context: bpy.types.Context) -> None:
-        text = bpy.data.texts.get(LOG_NAME) or bpy.data.texts.new(LOG_NAME)
-        text.clear()
-        text.write(backend.log_tail())
-        text.cursor_set(max(0, len(text.lines) - LOG_LINES))
-        if not bpy.app.background:
-            _open(context, text)
+    text = bpy.data.texts.get(LOG_NAME) or bpy.data.texts.new(LOG_NAME)
+    text.clear()
+    text.write(diagnostics.log_tail())
+    text.cursor_set(max(0, len(text.lines) - LOG_LINES))
+    if not bpy.app.background:
+        _open(context, text)
 
 
-class TRACKSHADE_OT_copy_diagnostics(ActionOperator, bpy.types.Operator):
+@action("Copy Diagnostics")
+def copy_diagnostics(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """Copy versions, device, folders and log to the clipboard for a bug report. Passwords are left out"""
-
-    bl_idname = "trackshade.copy_diagnostics"
-    bl_label = "Copy Diagnostics"
-
-    def act(self, context: bpy.types.Context) -> None:
-        context.window_manager.clipboard = backend.diagnostics()
-        self.report({"INFO"}, tr("Copied to the clipboard"))
+    context.window_manager.clipboard = diagnostics.describe()
+    operator.report({"INFO"}, tr("Copied to the clipboard"))
 
 
-class TRACKSHADE_OT_cancel_relocation(ActionOperator, bpy.types.Operator):
+@action("Cancel")
+def cancel_relocation(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """Cancel. Files that have not been moved are used from their old folder"""
-
-    bl_idname = "trackshade.cancel_relocation"
-    bl_label = "Cancel"
-
-    def act(self, context: bpy.types.Context) -> None:
-        task = relocation.task()
-        if task is not None:
-            task.cancel()
+    task = relocation.task()
+    if task is not None:
+        task.cancel()
 
 
-class TRACKSHADE_OT_check_environment(ActionOperator, bpy.types.Operator):
+@action("Check Environment")
+def check_environment(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """Check whether Trackshade's backend is installed for this Python, and which version"""
-
-    bl_idname = "trackshade.check_environment"
-    bl_label = "Check Environment"
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.check_environment()
+    backend.manager.check_environment()
 
 
-class TRACKSHADE_PT_backend(SidebarPanel, bpy.types.Panel):
+class TRACKSHADE_PT_backend(SubPanel, bpy.types.Panel):
     """State of the backend."""
 
-    bl_idname = "TRACKSHADE_PT_backend"
     bl_label = "Backend"
-    bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender requires it
     bl_order = 90
 
     def draw_header_preset(self, context: bpy.types.Context) -> None:
-        self.layout.label(text="", icon=_TITLES[backend.state().kind][1])
+        self.layout.label(text="", icon=_TITLES[backend.manager.state().kind][1])
 
     def draw(self, context: bpy.types.Context) -> None:
         draw_backend(self.layout, context)
 
 
 def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """Draws the state of the backend, and the buttons for it."""
+    """Draw the state of the backend, and the buttons for it."""
     _draw_relocation(layout, context)
-    state = backend.state()
+    state = backend.manager.state()
     title, icon = _TITLES[state.kind]
     column = layout.column()
     if state.kind in ("setting-up", "starting"):
-        cancel = TRACKSHADE_OT_cancel_set_up.bl_idname if state.kind == "setting-up" else ""
+        cancel = "trackshade.cancel_set_up" if state.kind == "setting-up" else ""
         draw_progress(column, state.progress, state.message or title, cancel)
     else:
         column.label(text=title, icon=icon)
-        message = state.message if state.error is None else texts.error_text(state.error)
-        if message:
-            draw_text(column, context, message)
+        if backend_text(state):
+            draw_text(column, context, backend_text(state))
     free, total = format_size(state.free_bytes), format_size(state.total_bytes)
     memory = tr("{free} of {total} free", free=free, total=total) if state.free_bytes else ""
     if state.device or memory:
@@ -182,11 +148,16 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
     _draw_buttons(layout, context, state)
 
 
+def backend_text(state: BackendState) -> str:
+    """Return what there is to say about a state of the backend, with what to do about an error."""
+    return state.message if state.error is None else texts.error_text(state.error)
+
+
 def _draw_relocation(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """Draws what was moved out of the extension's folder in this session, or is being moved."""
+    """Draw what was moved out of the extension's folder in this session, or is being moved."""
     task, moved = relocation.task(), relocation.moved()
     if task is not None:
-        draw_progress(layout, task.progress, task.message, TRACKSHADE_OT_cancel_relocation.bl_idname)
+        draw_progress(layout, task.progress, task.message, "trackshade.cancel_relocation")
     for pattern, folder in ((relocation.RESULTS, moved.results), (relocation.ENVIRONMENTS, moved.environments)):
         if folder is not None:
             draw_text(layout, context, tr(pattern, folder=folder), "INFO")
@@ -194,40 +165,37 @@ def _draw_relocation(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
         draw_text(layout, context, texts.error_text(moved.error), "ERROR")
 
 
-def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state: backend.BackendState) -> None:
+def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state: BackendState) -> None:
     column = layout.column(align=True)
     for operator, label, icon in buttons(state.kind):
         column.operator(operator, text=label, icon=icon)
-    check = backend.backend_manager.check_task
+    check = backend.manager.check_task
     if check is not None:
         message = check.message if check.running else texts.error_text(check.error) if check.error else check.result
         draw_text(layout, context, message, "INFO")
     row = column.row(align=True)
-    row.operator(TRACKSHADE_OT_show_log.bl_idname, icon="TEXT")
-    row.operator(TRACKSHADE_OT_copy_diagnostics.bl_idname, text="Diagnostics", icon="COPYDOWN")
+    row.operator("trackshade.show_log", icon="TEXT")
+    row.operator("trackshade.copy_diagnostics", text="Diagnostics", icon="COPYDOWN")
     if context.area is not None and context.area.type != "PREFERENCES":
         row.operator("trackshade.show_preferences", text="", icon="PREFERENCES")
 
 
 def buttons(kind: str) -> list[tuple[str, str, str]]:
-    """Returns operators, labels and icons for a state of the backend, the most useful first."""
-    set_up, start = TRACKSHADE_OT_set_up.bl_idname, TRACKSHADE_OT_start_backend.bl_idname
-    failed = backend.set_up_failed()
+    """Return operators, labels and icons for a state of the backend, the most useful first."""
+    set_up, start = "trackshade.set_up", "trackshade.start_backend"
+    failed = backend.manager.set_up_failed()
     found = {
         "missing": [(set_up, "Set Up", "IMPORT")],
         "failed": [(set_up if failed else start, "Try Again", "FILE_REFRESH")],
         "stopped": [(start, "Start", "PLAY")],
-        "ready": [
-            (TRACKSHADE_OT_free_memory.bl_idname, "Free VRAM", "MEMORY"),
-            (TRACKSHADE_OT_stop_backend.bl_idname, "Stop", "PAUSE"),
-        ],
+        "ready": [("trackshade.free_memory", "Free VRAM", "MEMORY"), ("trackshade.stop_backend", "Stop", "PAUSE")],
     }.get(kind, [])
     again = kind in ("stopped", "ready") or (kind == "failed" and not failed)
-    return [*found, (set_up, "Set Up Again", "IMPORT")] if again and backend.is_managed() else found
+    return [*found, (set_up, "Set Up Again", "IMPORT")] if again and backend.manager.is_managed() else found
 
 
 def _open(context: bpy.types.Context, text: bpy.types.Text) -> None:
-    """Shows a text in an open text editor, or in a new window."""
+    """Show a text in an open text editor, or in a new window."""
     for window in context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "TEXT_EDITOR":
@@ -237,17 +205,3 @@ def _open(context: bpy.types.Context, text: bpy.types.Text) -> None:
     area = context.window_manager.windows[-1].screen.areas[0]
     area.type = "TEXT_EDITOR"
     area.spaces.active.text = text
-
-
-CLASSES = (
-    TRACKSHADE_OT_set_up,
-    TRACKSHADE_OT_cancel_set_up,
-    TRACKSHADE_OT_start_backend,
-    TRACKSHADE_OT_stop_backend,
-    TRACKSHADE_OT_free_memory,
-    TRACKSHADE_OT_show_log,
-    TRACKSHADE_OT_copy_diagnostics,
-    TRACKSHADE_OT_cancel_relocation,
-    TRACKSHADE_OT_check_environment,
-    TRACKSHADE_PT_backend,
-)

@@ -2,7 +2,9 @@
 """The check of a shot, and the buttons that fix what it finds. Everything that they change can be undone."""
 
 # No postponed annotations here: Blender reads the properties from them.
+import math
 from collections.abc import Generator
+from typing import Any
 
 import bpy
 
@@ -15,13 +17,14 @@ from ..checks.findings import ERROR
 from ..checks.watch import ChecksState, watcher
 from ..jobs.session import current
 from ..messages.texts import tr
+from .drawing import ActionOperator, action
 from .modal import SteppedOperator
 
 MAX_FRAMES = 9  # that a new camera is framed for; each is a frame that Blender evaluates
 
 
-class _Fix:
-    """A button that fixes a problem; disabled while the scene is captured."""
+class _Fix(ActionOperator):
+    """A button that fixes a problem by `act`; disabled while the scene is captured."""
 
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 - as Blender requires it
 
@@ -70,52 +73,37 @@ class TRACKSHADE_OT_add_camera(SteppedOperator, _Fix, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class TRACKSHADE_OT_use_perspective(_Fix, bpy.types.Operator):
+@action("Make Perspective", _Fix)
+def use_perspective(operator: Any, context: bpy.types.Context) -> set[str] | None:
     """Set the type of the camera to Perspective"""
-
-    bl_idname = "trackshade.use_perspective"
-    bl_label = "Make Perspective"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        camera = context.scene.trackshade.camera or context.scene.camera
-        if camera is None or not isinstance(camera.data, bpy.types.Camera) or not camera.data.is_editable:
-            self.report({"ERROR"}, tr("The camera cannot be edited"))
-            return {"CANCELLED"}
-        camera.data.type = "PERSP"
-        return {"FINISHED"}
+    camera = context.scene.trackshade.camera or context.scene.camera
+    if camera is None or not isinstance(camera.data, bpy.types.Camera) or not camera.data.is_editable:
+        operator.report({"ERROR"}, tr("The camera cannot be edited"))
+        return {"CANCELLED"}
+    camera.data.type = "PERSP"
+    return None
 
 
-class TRACKSHADE_OT_fit_range(_Fix, bpy.types.Operator):
+@action("Set Frame Range", _Fix)
+def fit_range(operator: _Fix, context: bpy.types.Context) -> None:
     """Use a custom frame range with as many frames as the model accepts, starting at the current first frame"""
-
-    bl_idname = "trackshade.fit_range"
-    bl_label = "Set Frame Range"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        settings, scene = context.scene.trackshade, context.scene
-        first, last, step = scene.frame_start, scene.frame_end, float(scene.frame_step)
-        if settings.use_range:
-            first, last, step = settings.first, settings.last, settings.step
-        requested = max(1, int((last - first) / step + 1e-9) + 1)
-        spec = registry.spec(settings.shot_request(context.view_layer.name).model)
-        counts = sorted(spec.allowed_frame_counts)
-        count = max([n for n in counts if n <= requested], default=counts[0])
-        settings.first, settings.step, settings.last = first, step, -int(-(first + (count - 1) * step) // 1)
-        settings.use_range = True
-        return {"FINISHED"}
+    settings, scene = context.scene.trackshade, context.scene
+    first, last, step = scene.frame_start, scene.frame_end, float(scene.frame_step)
+    if settings.use_range:
+        first, last, step = settings.first, settings.last, settings.step
+    requested = max(1, int((last - first) / step + 1e-9) + 1)
+    counts = sorted(registry.spec(settings.shade_settings().model).allowed_frame_counts)
+    count = max([n for n in counts if n <= requested], default=counts[0])
+    settings.first, settings.step, settings.last = first, step, math.ceil(first + (count - 1) * step)
+    settings.use_range = True
 
 
-class TRACKSHADE_OT_show_in_renders(_Fix, bpy.types.Operator):
+@action("Show in Renders", _Fix)
+def show_in_renders(operator: _Fix, context: bpy.types.Context) -> None:
     """Enable in renders the objects that are visible in the viewport"""
-
-    bl_idname = "trackshade.show_in_renders"
-    bl_label = "Show in Renders"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        for obj in context.view_layer.objects:
-            if obj.hide_render and obj.visible_get():
-                obj.hide_render = False
-        return {"FINISHED"}
+    for obj in context.view_layer.objects:
+        if obj.hide_render and obj.visible_get():
+            obj.hide_render = False
 
 
 class TRACKSHADE_OT_select(_Fix, bpy.types.Operator):
@@ -136,74 +124,38 @@ class TRACKSHADE_OT_select(_Fix, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class TRACKSHADE_OT_toggle_glass(_Fix, bpy.types.Operator):
+@action("Toggle Glass", _Fix)
+def toggle_glass(operator: _Fix, context: bpy.types.Context) -> None:
     """Switch between tracking the glass and tracking what is behind it"""
-
-    bl_idname = "trackshade.toggle_glass"
-    bl_label = "Toggle Glass"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        settings = context.scene.trackshade
-        settings.glass = "opaque" if settings.glass == "through" else "through"
-        return {"FINISHED"}
+    settings = context.scene.trackshade
+    settings.glass = "opaque" if settings.glass == "through" else "through"
 
 
-class TRACKSHADE_OT_simplify(_Fix, bpy.types.Operator):
+@action("Simplify Subdivision", _Fix)
+def simplify(operator: _Fix, context: bpy.types.Context) -> None:
     """Enable Simplify with at most one level of subdivision in renders"""
-
-    bl_idname = "trackshade.simplify"
-    bl_label = "Simplify Subdivision"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        render = context.scene.render
-        render.use_simplify = True
-        render.simplify_subdivision_render = min(1, render.simplify_subdivision_render)
-        return {"FINISHED"}
+    render = context.scene.render
+    render.use_simplify = True
+    render.simplify_subdivision_render = min(1, render.simplify_subdivision_render)
 
 
-class TRACKSHADE_OT_use_render(_Fix, bpy.types.Operator):
+@action("Render First Frame", _Fix)
+def use_render(operator: _Fix, context: bpy.types.Context) -> None:
     """Render the first frame instead of using an image"""
-
-    bl_idname = "trackshade.use_render"
-    bl_label = "Render First Frame"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        context.scene.trackshade.first_frame = "render"
-        return {"FINISHED"}
+    context.scene.trackshade.first_frame = "render"
 
 
-class TRACKSHADE_OT_use_standard_colours(_Fix, bpy.types.Operator):
+@action("Use Standard Colors", _Fix)
+def use_standard_colours(operator: Any, context: bpy.types.Context) -> set[str] | None:
     """Set the view transform to Standard, without look, curves or gamma, so that results keep their colors"""
-
-    bl_idname = "trackshade.use_standard_colours"
-    bl_label = "Use Standard Colors"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        scene = context.scene
-        view = scene.view_settings
-        try:
-            scene.display_settings.display_device = "sRGB"
-            view.view_transform = "Standard"
-            view.look = "None"
-        except TypeError:  # raised by Blender for an option that does not exist
-            self.report({"ERROR"}, tr("Blender's color configuration has no standard colors"))
-            return {"CANCELLED"}
-        view.gamma = 1
-        view.use_curve_mapping = False
-        if hasattr(view, "use_white_balance"):
-            view.use_white_balance = False
-        return {"FINISHED"}
-
-
-CLASSES = (
-    TRACKSHADE_OT_check,
-    TRACKSHADE_OT_add_camera,
-    TRACKSHADE_OT_use_perspective,
-    TRACKSHADE_OT_fit_range,
-    TRACKSHADE_OT_show_in_renders,
-    TRACKSHADE_OT_select,
-    TRACKSHADE_OT_toggle_glass,
-    TRACKSHADE_OT_simplify,
-    TRACKSHADE_OT_use_render,
-    TRACKSHADE_OT_use_standard_colours,
-)
+    scene, view = context.scene, context.scene.view_settings
+    try:
+        scene.display_settings.display_device = "sRGB"
+        view.view_transform, view.look = "Standard", "None"
+    except TypeError:  # raised by Blender for an option that does not exist
+        operator.report({"ERROR"}, tr("Blender's color configuration has no standard colors"))
+        return {"CANCELLED"}
+    view.gamma, view.use_curve_mapping = 1, False
+    if hasattr(view, "use_white_balance"):
+        view.use_white_balance = False
+    return None

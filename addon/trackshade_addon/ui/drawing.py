@@ -5,12 +5,13 @@
 import bisect
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import blf
 import bpy
 
-from trackshade.core.errors import TrackshadeError
+from trackshade.core.errors import CancelledError, TrackshadeError
 
 from .. import backend, relocation
 from ..messages import texts
@@ -32,24 +33,50 @@ class SidebarPanel:
     bl_category = CATEGORY
 
 
+class SubPanel(SidebarPanel):
+    """A subpanel that is rarely opened."""
+
+    bl_parent_id = "TRACKSHADE_PT_shade"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender requires it
+
+
 class ActionOperator:
-    """An operator that does one thing at once, or starts it. A subclass defines `act`."""
+    """An operator that does one thing at once, or starts it, by `act`, which may raise TrackshadeError."""
 
-    report: Any
-
-    def act(self, context: bpy.types.Context) -> None:
-        """Does it. May raise TrackshadeError, which is reported."""
-        raise NotImplementedError
+    act: Callable[..., set[str] | None]
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            self.act(context)
+            returned = self.act(context)
         except TrackshadeError as error:
-            self.report({"ERROR"}, texts.error_text(error))
-            return {"CANCELLED"}
+            return report_error(self, error)
         redraw()
         watch()
-        return {"FINISHED"}
+        return returned or {"FINISHED"}
+
+
+def action(label: str, base: type = ActionOperator, **members: Any) -> Callable[[Callable[..., Any]], type[Any]]:
+    """Make a function an operator: its name becomes the operator's, and its docstring the tooltip.
+
+    Args:
+        label: Label of the operator.
+        base: Class that calls the function as the method `act`.
+        **members: Other members of the operator's class, such as `bl_options`.
+    """
+
+    def make(function: Callable[..., Any]) -> type[Any]:
+        name = function.__name__
+        own = {"__doc__": function.__doc__, "__module__": function.__module__, "act": function}
+        own |= {"bl_idname": f"trackshade.{name}", "bl_label": label}
+        return type(f"TRACKSHADE_OT_{name}", (base, bpy.types.Operator), members | own)
+
+    return make
+
+
+def report_error(operator: Any, error: TrackshadeError) -> set[str]:
+    """Report why an operator failed or was canceled; return what it returns then."""
+    operator.report({"INFO" if isinstance(error, CancelledError) else "ERROR"}, texts.error_text(error))
+    return {"CANCELLED"}
 
 
 class FolderOperator(ActionOperator):
@@ -58,28 +85,35 @@ class FolderOperator(ActionOperator):
     directory: bpy.props.StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
     filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
 
+    @property
+    def folder(self) -> Path:
+        return Path(bpy.path.abspath(self.directory))
+
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
 
-def draw_text(
-    layout: bpy.types.UILayout,
-    context: bpy.types.Context,
-    text: str,
-    icon: str = "NONE",
-    boxed: bool = False,
-    buttons: int = 0,
-) -> None:
-    """Draws a text over as many lines as the width of the region requires.
+def split_properties(layout: bpy.types.UILayout) -> bpy.types.UILayout:
+    """Have a layout draw the labels of properties in a column of their own; return the layout."""
+    layout.use_property_split = True
+    layout.use_property_decorate = False
+    return layout
 
-    Args:
-        layout: Layout to draw in.
-        context: The context.
-        text: The text, already translated.
-        icon: Icon beside the first line.
-        boxed: Whether the layout is in a box.
-        buttons: Number of icon buttons beside the text.
+
+def draw_properties(layout: bpy.types.UILayout, owner: Any, *names: str, **options: Any) -> None:
+    """Draw several properties of one structure with the same options."""
+    for name in names:
+        layout.prop(owner, name, **options)
+
+
+def draw_text(
+    layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE", boxed: bool = False,
+    buttons: int = 0,
+) -> None:  # fmt: skip
+    """Draw a translated text over as many lines as the width of the region requires, the first with an icon.
+
+    A layout in a box (`boxed`) or with `buttons` icon buttons beside the text leaves less width.
     """
     region = context.region
     scale = context.preferences.system.ui_scale
@@ -90,7 +124,7 @@ def draw_text(
 
 
 def draw_progress(layout: bpy.types.UILayout, progress: float | None, text: str, cancel: str = "") -> None:
-    """Draws a progress bar, with a button for the operator `cancel` if given, and keeps it up to date."""
+    """Draw a progress bar, with a button for the operator `cancel` if given, and keep it up to date."""
     watch()
     row = layout.row(align=True)
     row.progress(factor=progress or 0.0, text=text)
@@ -99,7 +133,7 @@ def draw_progress(layout: bpy.types.UILayout, progress: float | None, text: str,
 
 
 def draw_online(layout: bpy.types.UILayout, context: bpy.types.Context, reason: str) -> None:
-    """Draws why network access is needed, and Blender's setting for it, if it is disabled."""
+    """Draw why network access is needed, and Blender's setting for it, if it is disabled."""
     if bpy.app.online_access:
         return
     layout.label(text=reason, icon="INTERNET_OFFLINE")
@@ -109,7 +143,7 @@ def draw_online(layout: bpy.types.UILayout, context: bpy.types.Context, reason: 
 
 
 def wrap(text: str, width: float, measure: Callable[[str], float]) -> list[str]:
-    """Breaks a text into lines that are not wider than `width` by `measure`; a word that is too long is cut."""
+    """Break a text into lines that are not wider than `width` by `measure`; a word that is too long is cut."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -128,30 +162,30 @@ def wrap(text: str, width: float, measure: Callable[[str], float]) -> list[str]:
 
 @functools.lru_cache(256)
 def _lines(text: str, width: float, points: float) -> list[str]:
-    """Breaks a text in Blender's font; cached, since panels are drawn many times a second."""
+    """Break a text in Blender's font; cached, since panels are drawn many times a second."""
     blf.size(0, points)
     return wrap(text, width, lambda line: blf.dimensions(0, line)[0])
 
 
 def tr_count(one: str, many: str, count: int) -> str:
-    """Translates the pattern for one or for many things."""
+    """Translate the pattern for one or for many things."""
     return tr(one if count == 1 else many, count=count)
 
 
 def watch() -> None:
-    """Redraws until the backend is idle, unless Blender has no window."""
+    """Redraw until the backend is idle, unless Blender has no window."""
     if not bpy.app.background and not bpy.app.timers.is_registered(tick):
         bpy.app.timers.register(tick, first_interval=TICK, persistent=True)
 
 
 def unwatch() -> None:
-    """Ends the redrawing."""
+    """End the redrawing."""
     if bpy.app.timers.is_registered(tick):
         bpy.app.timers.unregister(tick)
 
 
 def tick() -> float | None:
-    """Redraws, for a timer; returns the seconds until the next call, or None if there is none."""
+    """Redraw, for a timer; return the seconds until the next call, or None if there is none."""
     if backend.is_busy() or relocation.task() is not None:
         redraw()
         return TICK

@@ -6,11 +6,13 @@ of drawing; what a row shows comes from the session.
 """
 
 # No postponed annotations here: Blender reads the properties from them.
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import bpy
 
-from trackshade.core.errors import CancelledError, TrackshadeError
+from trackshade.core.errors import TrackshadeError
 
 from ..capture import PLATE_KEY
 from ..jobs.job import Job, SceneReference
@@ -20,7 +22,7 @@ from ..messages.texts import tr
 from ..messages.translations import CONTEXT
 from ..placement import place, remove_result, remove_textures
 from ..redraw import redraw, redraw_settled
-from .drawing import FolderOperator, SidebarPanel, draw_text, tr_count
+from .drawing import ActionOperator, FolderOperator, SidebarPanel, action, draw_text, report_error, tr_count
 from .jobs_thumbnails import thumbnails
 from .modal import is_scene_free
 
@@ -39,7 +41,7 @@ class TrackshadeJobs(bpy.types.PropertyGroup):
 
 
 def update_list(select_newest: bool = False) -> None:
-    """Makes the list the jobs of the session, newest first. Must not be called while drawing."""
+    """Make the list the jobs of the session, newest first. Must not be called while drawing."""
     uids = [job.uid for job in reversed(current().jobs)]
     thumbnails.keep(set(uids))
     for manager in bpy.data.window_managers:
@@ -55,7 +57,7 @@ def update_list(select_newest: bool = False) -> None:
 
 
 def active_job(context: bpy.types.Context) -> Job | None:
-    """Returns the job that is active in the list."""
+    """Return the job that is active in the list."""
     jobs = context.window_manager.trackshade
     return current().find(jobs.items[jobs.active].name) if jobs.active < len(jobs.items) else None
 
@@ -71,14 +73,12 @@ def _on_change(change: Change) -> None:
 
 @bpy.app.handlers.persistent
 def _on_load(*_: object) -> None:
-    """Updates the list, since another file has other window managers, without rows."""
+    """Update the list, since another file has other window managers, without rows."""
     update_list()
 
 
 class TRACKSHADE_UL_jobs(bpy.types.UIList):
     """List of jobs."""
-
-    bl_idname = "TRACKSHADE_UL_jobs"
 
     def draw_item(
         self, context: bpy.types.Context, layout: bpy.types.UILayout, data, item, icon, active_data, active_property
@@ -92,10 +92,10 @@ class TRACKSHADE_UL_jobs(bpy.types.UIList):
         else:
             row.label(text=job.title, icon=_ICONS.get(job.state, "SORTTIME"), translate=False)
         if job.runs:
-            row.operator(TRACKSHADE_OT_cancel.bl_idname, text="", icon="X", emboss=False).job = job.uid
+            row.operator("trackshade.cancel", text="", icon="X", emboss=False).job = job.uid
 
     def filter_items(self, context: bpy.types.Context, data, name: str) -> tuple[list[int], list[int]]:
-        """Searches the titles that the rows show, not the names of the items."""
+        """Search the titles that the rows show, not the names of the items."""
         wanted = self.filter_name.lower()
         titles = [job.title.lower() if (job := current().find(item.name)) else "" for item in getattr(data, name)]
         return [self.bitflag_filter_item if wanted in title else 0 for title in titles], []
@@ -104,26 +104,24 @@ class TRACKSHADE_UL_jobs(bpy.types.UIList):
 class TRACKSHADE_PT_jobs(SidebarPanel, bpy.types.Panel):
     """Running and finished jobs."""
 
-    bl_idname = "TRACKSHADE_PT_jobs"
     bl_label = "Jobs"
     bl_parent_id = "TRACKSHADE_PT_shade"
     bl_order = 30
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        jobs = context.window_manager.trackshade
+        layout, jobs = self.layout, context.window_manager.trackshade
         if not jobs.items:
             layout.label(text="No jobs", icon="INFO")
         else:
             row = layout.row()
-            row.template_list(TRACKSHADE_UL_jobs.bl_idname, "", jobs, "items", jobs, "active", rows=3, maxrows=6)
+            row.template_list(TRACKSHADE_UL_jobs.__name__, "", jobs, "items", jobs, "active", rows=3, maxrows=6)
             side = row.column(align=True)
-            side.operator(TRACKSHADE_OT_remove_job.bl_idname, text="", icon="REMOVE")
-            side.operator(TRACKSHADE_OT_clear_jobs.bl_idname, text="", icon="TRASH")
+            side.operator("trackshade.remove_job", text="", icon="REMOVE")
+            side.operator("trackshade.clear_jobs", text="", icon="TRASH")
             job = active_job(context)
             if job is not None:
                 _draw_job(layout, context, job)
-        layout.operator(TRACKSHADE_OT_place_folder.bl_idname, icon="FILE_FOLDER")
+        layout.operator("trackshade.place_folder", icon="FILE_FOLDER")
 
 
 def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) -> None:
@@ -143,22 +141,21 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     buttons = layout.column(align=True)
     row = buttons.row(align=True)
     if job.runs:
-        row.operator(TRACKSHADE_OT_cancel.bl_idname, icon="X").job = job.uid
+        row.operator("trackshade.cancel", icon="X").job = job.uid
     else:
         row.operator("trackshade.shade", text="Repeat", text_ctxt=CONTEXT, icon="FILE_REFRESH").redo = job.uid
     folder = row.row(align=True)
     folder.enabled = job.has_result
-    folder.operator(TRACKSHADE_OT_open_folder.bl_idname, icon="FOLDER_REDIRECT").job = job.uid
+    folder.operator("trackshade.open_folder", icon="FOLDER_REDIRECT").job = job.uid
     row = buttons.row(align=True)
     row.enabled = job.has_result
-    row.operator(TRACKSHADE_OT_place_again.bl_idname, icon="IMAGE_PLANE").job = job.uid
-    row.operator(TRACKSHADE_OT_take_out.bl_idname, icon="TRASH").job = job.uid
-    row = buttons.row(align=True)
-    row.operator(TRACKSHADE_OT_use_settings.bl_idname, icon="COPYDOWN").job = job.uid
+    row.operator("trackshade.place_again", icon="IMAGE_PLANE").job = job.uid
+    row.operator("trackshade.take_out", icon="TRASH").job = job.uid
+    buttons.operator("trackshade.use_settings", icon="COPYDOWN").job = job.uid
 
 
 class JobOperator:
-    """An operator on one job, by default on the active one."""
+    """An operator on one job, by default on the active one, by `act`, which may raise TrackshadeError."""
 
     job: bpy.props.StringProperty(name="Job", options={"HIDDEN", "SKIP_SAVE"})
 
@@ -166,13 +163,14 @@ class JobOperator:
     def poll(cls, context: bpy.types.Context) -> bool:
         return bool(current().jobs)
 
+    act: Callable[..., set[str] | None]
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         job = current().find(self.job) if self.job else active_job(context)
-        return {"CANCELLED"} if job is None else self.act(context, job)
-
-    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
-        """Does it, and returns what the operator returns."""
-        raise NotImplementedError
+        try:
+            return {"CANCELLED"} if job is None else self.act(context, job) or {"FINISHED"}
+        except TrackshadeError as error:
+            return report_error(self, error)
 
 
 class SceneJobOperator(JobOperator):
@@ -203,118 +201,73 @@ class TRACKSHADE_OT_cancel(JobOperator, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class TRACKSHADE_OT_remove_job(JobOperator, bpy.types.Operator):
+@action("Remove Job", JobOperator)
+def remove_job(operator: JobOperator, context: bpy.types.Context, job: Job) -> None:
     """Remove this job from the list, and cancel it if it is running. The files of its result are kept"""
-
-    bl_idname = "trackshade.remove_job"
-    bl_label = "Remove Job"
-
-    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
-        current().remove(job)
-        return {"FINISHED"}
+    current().remove(job)
 
 
-class TRACKSHADE_OT_clear_jobs(bpy.types.Operator):
+@classmethod
+def _can_clear(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    return any(not job.runs for job in current().jobs)
+
+
+@action("Clear Finished Jobs", poll=_can_clear)
+def clear_jobs(operator: ActionOperator, context: bpy.types.Context) -> None:
     """Remove all finished jobs from the list. The files of their results are kept"""
-
-    bl_idname = "trackshade.clear_jobs"
-    bl_label = "Clear Finished Jobs"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return any(not job.runs for job in current().jobs)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        current().remove(*(job for job in current().jobs if not job.runs))
-        return {"FINISHED"}
+    current().remove(*(job for job in current().jobs if not job.runs))
 
 
-class TRACKSHADE_OT_open_folder(JobOperator, bpy.types.Operator):
+@action("Open Folder", JobOperator)
+def open_folder(operator: Any, context: bpy.types.Context, job: Job) -> set[str]:
     """Open the folder with the video, frames and record of this job"""
-
-    bl_idname = "trackshade.open_folder"
-    bl_label = "Open Folder"
-
-    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
-        if not job.out.is_dir():
-            self.report({"WARNING"}, tr("This job has no folder yet"))
-            return {"CANCELLED"}
-        return bpy.ops.wm.path_open(filepath=str(job.out))
+    if not job.out.is_dir():
+        operator.report({"WARNING"}, tr("This job has no folder yet"))
+        return {"CANCELLED"}
+    return bpy.ops.wm.path_open(filepath=str(job.out))
 
 
-class TRACKSHADE_OT_place_again(SceneJobOperator, bpy.types.Operator):
+@action("Place", SceneJobOperator)
+def place_again(operator: Any, context: bpy.types.Context, job: Job) -> set[str] | None:
     """Place the result of this job with the current placement settings. It replaces the earlier placement"""
-
-    bl_idname = "trackshade.place_again"
-    bl_label = "Place"
-
-    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
-        if job.runs or not job.has_result:
-            self.report({"WARNING"}, tr("This job has no result to place"))
-            return {"CANCELLED"}
-        return _place(self, job.out, job.scene.find() or context.scene, job)
+    if job.runs or not job.has_result:
+        operator.report({"WARNING"}, tr("This job has no result to place"))
+        return {"CANCELLED"}
+    return _place(operator, job.out, job.scene.find() or context.scene, job)
 
 
-class TRACKSHADE_OT_place_folder(FolderOperator, bpy.types.Operator):
-    """Place a result of an earlier session or of the command line from its folder"""
-
-    bl_idname = "trackshade.place_folder"
-    bl_label = "Place Result from Folder"
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return is_scene_free(cls)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        return _place(self, Path(bpy.path.abspath(self.directory)), context.scene)
-
-
-class TRACKSHADE_OT_take_out(SceneJobOperator, bpy.types.Operator):
+@action("Remove from Scene", SceneJobOperator)
+def take_out(operator: SceneJobOperator, context: bpy.types.Context, job: Job) -> None:
     """Remove the result of this job from the scene: plate, background, nodes, strip and textures. Its files are kept"""
-
-    bl_idname = "trackshade.take_out"
-    bl_label = "Remove from Scene"
-
-    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
-        remove_result(job.scene.find() or context.scene, job.out)
-        return {"FINISHED"}
+    remove_result(job.scene.find() or context.scene, job.out)
 
 
-class TRACKSHADE_OT_restore_materials(bpy.types.Operator):
-    """Restore the materials that objects had before a result was placed on them"""
-
-    bl_idname = "trackshade.restore_materials"
-    bl_label = "Restore Materials"
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not any(PLATE_KEY in material for material in bpy.data.materials):
-            cls.poll_message_set("No object shows a result")
-            return False
-        return is_scene_free(cls)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        count = remove_textures(context.scene, uv_maps=True)
-        message = tr_count("Restored the materials of 1 object", "Restored the materials of {count} objects", count)
-        self.report({"INFO"}, message)
-        return {"FINISHED"}
-
-
-class TRACKSHADE_OT_use_settings(SceneJobOperator, bpy.types.Operator):
+@action("Use Settings", SceneJobOperator)
+def use_settings(operator: SceneJobOperator, context: bpy.types.Context, job: Job) -> None:
     """Use the settings of this job for the next one, including its seed, which is locked"""
+    context.scene.trackshade.apply_job(job.request, job.settings)
 
-    bl_idname = "trackshade.use_settings"
-    bl_label = "Use Settings"
 
-    def act(self, context: bpy.types.Context, job: Job) -> set[str]:
-        try:
-            context.scene.trackshade.apply_job(job.request, job.settings)
-        except TrackshadeError as error:
-            self.report({"ERROR"}, texts.error_text(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+@action("Place Result from Folder", FolderOperator, bl_options={"REGISTER", "UNDO"}, poll=classmethod(is_scene_free))
+def place_folder(operator: Any, context: bpy.types.Context) -> set[str]:
+    """Place a result of an earlier session or of the command line from its folder"""
+    return _place(operator, operator.folder, context.scene)
+
+
+@classmethod
+def _can_restore(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    if not any(PLATE_KEY in material for material in bpy.data.materials):
+        cls.poll_message_set("No object shows a result")
+        return False
+    return is_scene_free(cls)
+
+
+@action("Restore Materials", bl_options={"REGISTER", "UNDO"}, poll=_can_restore)
+def restore_materials(operator: Any, context: bpy.types.Context) -> None:
+    """Restore the materials that objects had before a result was placed on them"""
+    count = remove_textures(context.scene, uv_maps=True)
+    message = tr_count("Restored the materials of 1 object", "Restored the materials of {count} objects", count)
+    operator.report({"INFO"}, message)
 
 
 def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, job: Job | None = None) -> set[str]:
@@ -323,42 +276,21 @@ def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, j
         current().place(scene, folder, options, job)
         current().follow()
         return {"FINISHED"}
-    try:
-        for warning in place(folder, scene, **options.arguments()).warnings:
-            operator.report({"WARNING"}, warning)
-    except TrackshadeError as error:
-        operator.report({"INFO" if isinstance(error, CancelledError) else "ERROR"}, texts.error_text(error))
-        return {"CANCELLED"}
+    for warning in place(folder, scene, **options.arguments()).warnings:
+        operator.report({"WARNING"}, warning)
     if job is not None:
         job.scene = SceneReference(scene)  # which may be another one by now
     return {"FINISHED"}
 
 
 def attach() -> None:
-    """Updates the list whenever the session or the file changes."""
+    """Update the list whenever the session or the file changes."""
     bpy.app.handlers.load_post.append(_on_load)
     current().listeners.append(_on_change)
 
 
 def detach() -> None:
-    """Ends the updates and removes the icons."""
+    """End the updates and remove the icons."""
     current().listeners.remove(_on_change)
     bpy.app.handlers.load_post.remove(_on_load)
     thumbnails.close()
-
-
-CLASSES = (
-    TrackshadeJobItem,
-    TrackshadeJobs,
-    TRACKSHADE_UL_jobs,
-    TRACKSHADE_OT_cancel,
-    TRACKSHADE_OT_remove_job,
-    TRACKSHADE_OT_clear_jobs,
-    TRACKSHADE_OT_open_folder,
-    TRACKSHADE_OT_place_again,
-    TRACKSHADE_OT_place_folder,
-    TRACKSHADE_OT_take_out,
-    TRACKSHADE_OT_restore_materials,
-    TRACKSHADE_OT_use_settings,
-    TRACKSHADE_PT_jobs,
-)

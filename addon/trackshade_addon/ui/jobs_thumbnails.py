@@ -23,21 +23,19 @@ class Thumbnails:
         self._numbers = itertools.count()
 
     def icon(self, job: Job) -> int:
-        """Returns the ID of the job's icon, 0 where there is none yet. Fast enough for drawing."""
+        """Return the ID of the job's icon, 0 where there is none yet. Fast enough for drawing."""
         source: object = job.preview if job.result is None else self._find_frame(job)
-        if source is None:
-            return 0
         shown = self._shown.get(job.uid)
-        if shown is None or (shown[0] is not source and shown[0] != source):
+        if source is not None and (shown is None or (shown[0] is not source and shown[0] != source)):
             shown = self._load(job, source)
-        return 0 if shown is None or self._icons is None else self._icons[shown[1]].icon_id
+        return 0 if source is None or shown is None or self._icons is None else self._icons[shown[1]].icon_id
 
     def keep(self, uids: set[str]) -> None:
-        """Removes the icons of all jobs but these."""
+        """Remove the icons of all jobs but these."""
         self._stale += [self._shown.pop(uid)[1] for uid in self._shown.keys() - uids]
 
     def close(self) -> None:
-        """Removes all icons and their files."""
+        """Remove all icons and their files."""
         if self._icons is not None:
             previews.remove(self._icons)
             self._icons = None
@@ -71,7 +69,7 @@ class Thumbnails:
         return path
 
     def _remove_stale(self) -> None:
-        """Removes the icons that were replaced before the last redraw."""
+        """Remove the icons that were replaced before the last redraw."""
         for key in self._stale:
             if self._icons is not None and key in self._icons:
                 del self._icons[key]

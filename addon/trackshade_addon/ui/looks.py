@@ -20,7 +20,6 @@ NAMES = (
 class TRACKSHADE_MT_looks(bpy.types.Menu):
     """Menu of look presets."""
 
-    bl_idname = "TRACKSHADE_MT_looks"
     bl_label = "Look Presets"
     preset_subdir = FOLDER
     preset_operator = "script.execute_preset"
@@ -41,7 +40,6 @@ class TRACKSHADE_OT_look_add(AddPresetBase, bpy.types.Operator):
 class TRACKSHADE_PT_looks(PresetPanel, bpy.types.Panel):
     """Look presets in the header of the panel."""
 
-    bl_idname = "TRACKSHADE_PT_looks"
     bl_label = "Look Presets"
     bl_space_type = "VIEW_3D"
     bl_region_type = "HEADER"
@@ -51,13 +49,10 @@ class TRACKSHADE_PT_looks(PresetPanel, bpy.types.Panel):
 
 
 def attach() -> None:
-    """Lists the presets of the add-on with the user's presets."""
+    """List the presets of the add-on with the user's presets."""
     bpy.utils.register_preset_path(str(_PRESETS_PARENT))
 
 
 def detach() -> None:
-    """Removes the presets of the add-on from the list."""
+    """Remove the presets of the add-on from the list."""
     bpy.utils.unregister_preset_path(str(_PRESETS_PARENT))
-
-
-CLASSES = (TRACKSHADE_MT_looks, TRACKSHADE_OT_look_add, TRACKSHADE_PT_looks)

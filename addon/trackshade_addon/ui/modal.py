@@ -17,7 +17,7 @@ from ..jobs.session import current
 from ..messages import texts
 from ..messages.texts import tr
 from ..redraw import redraw, redraw_settled
-from .drawing import CATEGORY
+from .drawing import CATEGORY, report_error
 
 CAPTURE_INTERVAL = 0.001  # seconds between two captured frames: just long enough for Blender to handle input
 WINDOW_INTERVAL = 0.1  # seconds after which the other windows check whether the capture is over
@@ -44,7 +44,7 @@ class InputLock:
         self._workspace = ""
 
     def acquire(self, context: bpy.types.Context) -> None:
-        """Starts the timer of the operator's window, and locks the input of all others."""
+        """Start the timer of the operator's window, and lock the input of all others."""
         self.release()
         self._timer = context.window_manager.event_timer_add(CAPTURE_INTERVAL, window=context.window)
         self._workspace = context.workspace.name
@@ -55,26 +55,26 @@ class InputLock:
                     self._lock_window()
 
     def add_window(self, context: bpy.types.Context) -> bpy.types.Timer:
-        """Starts and returns the timer of another window."""
+        """Start and return the timer of another window."""
         timer = context.window_manager.event_timer_add(WINDOW_INTERVAL, window=context.window)
         self._window_timers.append(timer)
         return timer
 
     def remove_window(self, timer: bpy.types.Timer) -> None:
-        """Ends the timer of another window."""
+        """End the timer of another window."""
         if timer in self._window_timers:
             self._window_timers.remove(timer)
             bpy.context.window_manager.event_timer_remove(timer)
 
     def show(self, progress: Progress) -> None:
-        """Shows progress at the mouse pointer and in the status bar."""
+        """Show progress at the mouse pointer and in the status bar."""
         if progress.steps:
             bpy.context.window_manager.progress_update((progress.step or 0) / progress.steps)
         self._set_status(tr("Trackshade: {state}   Esc: cancel", state=texts.progress_text(progress)))
         redraw()
 
     def release(self) -> None:
-        """Ends the operator's timer and restores the status bar."""
+        """End the operator's timer and restore the status bar."""
         if self._timer is not None:
             timer, self._timer = self._timer, None
             bpy.context.window_manager.event_timer_remove(timer)
@@ -83,7 +83,7 @@ class InputLock:
             redraw_settled()
 
     def close(self) -> None:
-        """Ends all timers, when the add-on is disabled."""
+        """End all timers, when the add-on is disabled."""
         self.release()
         for timer in list(self._window_timers):
             self.remove_window(timer)
@@ -98,9 +98,7 @@ input_lock = InputLock()
 
 
 def handle_event(context: bpy.types.Context, event: bpy.types.Event) -> set[str] | None:
-    """Handles an event while frames are stepped: Esc cancels, and only the panel gets input.
-
-    In the panel, only the cancel buttons of jobs are enabled.
+    """Handle an event while frames are stepped: Esc cancels, and only the panel gets input, for its cancel buttons.
 
     Returns:
         What the modal operator returns; None if no frames are stepped any more.
@@ -115,8 +113,8 @@ def handle_event(context: bpy.types.Context, event: bpy.types.Event) -> set[str]
     return {"PASS_THROUGH"} if event.type in _POINTER_EVENTS and _is_over_panel(context, event) else {"RUNNING_MODAL"}
 
 
-def is_scene_free(operator: type[bpy.types.Operator]) -> bool:
-    """Returns whether the scene may be changed, for `poll`: an undo step during a capture would keep a frame of it."""
+def is_scene_free(operator: type[bpy.types.Operator], context: bpy.types.Context | None = None) -> bool:
+    """Return whether the scene may be changed, for `poll`: an undo step during a capture would keep a frame of it."""
     if current().holds_scene:
         operator.poll_message_set("The scene is being captured")
     return not current().holds_scene
@@ -151,24 +149,23 @@ class TRACKSHADE_OT_hold(bpy.types.Operator):
 class SteppedOperator:
     """An operator that goes to frames of the scene, and shows progress if simulations have to be stepped."""
 
-    report: Any
     _steps: Generator[Steps, None, Any] | None = None
     _stepped: Steps = (0, 1)
 
     def steps(self, context: bpy.types.Context) -> Generator[Steps, None, Any]:
-        """Does the work in steps, and restores the scene at its end and on `close`. May raise TrackshadeError."""
+        """Do the work in steps, and restore the scene at its end and on `close`. May raise TrackshadeError."""
         raise NotImplementedError
 
     def finish(self, context: bpy.types.Context, result: Any) -> set[str]:
-        """Uses the result of `steps`, and returns what the operator returns."""
+        """Use the result of `steps`, and return what the operator returns."""
         raise NotImplementedError
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Does all at once, for scripts; Blender waits."""
+        """Do all at once, for scripts; Blender waits."""
         try:
             return self.finish(context, finish(self.steps(context)))
         except TrackshadeError as error:
-            return self._fail(error)
+            return report_error(self, error)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         self._steps = self.steps(context)
@@ -182,7 +179,7 @@ class SteppedOperator:
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Steps a few frames with each timer event; the scene cannot be used until all are done."""
+        """Step a few frames with each timer event; the scene cannot be used until all are done."""
         handled = handle_event(context, event)
         if handled is None:  # Esc was pressed, in this window or another one
             input_lock.release()
@@ -197,12 +194,12 @@ class SteppedOperator:
         return returned
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Cleans up at the end, or when Blender ends the operator because its window is closed."""
+        """Clean up at the end, or when Blender ends the operator because its window is closed."""
         current().end_stepping()
         input_lock.release()
 
     def _advance(self, context: bpy.types.Context, seconds: float) -> set[str] | None:
-        """Works for a while; returns what the operator returns, or None where there is more to do."""
+        """Work for a while; return what the operator returns, or None where there is more to do."""
         assert self._steps is not None
         until = time.monotonic() + seconds
         try:
@@ -213,11 +210,7 @@ class SteppedOperator:
         except StopIteration as stop:
             return self.finish(context, stop.value)
         except TrackshadeError as error:
-            return self._fail(error)
-
-    def _fail(self, error: TrackshadeError) -> set[str]:
-        self.report({"ERROR"}, texts.error_text(error))
-        return {"CANCELLED"}
+            return report_error(self, error)
 
 
 def _is_locked(window: bpy.types.Window) -> bool:
@@ -225,18 +218,14 @@ def _is_locked(window: bpy.types.Window) -> bool:
 
 
 def _is_over_panel(context: bpy.types.Context, event: bpy.types.Event) -> bool:
-    """Returns whether the mouse is over a sidebar that shows the panel."""
-    for area in context.screen.areas if context.screen is not None else ():
-        for region in area.regions:
-            if (
-                area.type == "VIEW_3D"
-                and region.type == "UI"
-                and region.active_panel_category == CATEGORY
-                and 0 <= event.mouse_x - region.x < region.width
-                and 0 <= event.mouse_y - region.y < region.height
-            ):
-                return True
-    return False
-
-
-CLASSES = (TRACKSHADE_OT_hold,)
+    """Return whether the mouse is over a sidebar that shows the panel."""
+    areas = context.screen.areas if context.screen is not None else ()
+    return any(
+        region.type == "UI"
+        and region.active_panel_category == CATEGORY
+        and 0 <= event.mouse_x - region.x < region.width
+        and 0 <= event.mouse_y - region.y < region.height
+        for area in areas
+        if area.type == "VIEW_3D"
+        for region in area.regions
+    )

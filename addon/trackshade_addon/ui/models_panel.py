@@ -2,8 +2,6 @@
 """The models in the sidebar and the preferences: downloading, verifying, adding and moving them."""
 
 # No postponed annotations here: Blender reads the properties from them.
-from pathlib import Path
-
 import bpy
 
 from trackshade.core.errors import CancelledError
@@ -11,9 +9,10 @@ from trackshade.core.text import format_size
 
 from .. import backend
 from ..backend.model_manager import ModelRow
+from ..backend.prefs import current_prefs
 from ..messages import texts
 from ..messages.texts import tr
-from .drawing import ActionOperator, FolderOperator, SidebarPanel, draw_online, draw_progress, draw_text
+from .drawing import ActionOperator, FolderOperator, SubPanel, action, draw_online, draw_progress, draw_text
 
 _ICONS = {"here": "CHECKMARK", "absent": "IMPORT", "part": "PAUSE"}
 
@@ -51,37 +50,25 @@ class TRACKSHADE_OT_fetch_model(_ModelOperator, bpy.types.Operator):
         draw_online(column, context, "The download needs network access, which is disabled in Blender.")
 
     def act(self, context: bpy.types.Context) -> None:
-        backend.models.fetch(self.model, backend.current_prefs())
+        backend.models.fetch(self.model, current_prefs())
 
 
-class TRACKSHADE_OT_pause_model(_ModelOperator, bpy.types.Operator):
+@action("Pause", _ModelOperator)
+def pause_model(operator: _ModelOperator, context: bpy.types.Context) -> None:
     """Pause this download. It can be continued later"""
-
-    bl_idname = "trackshade.pause_model"
-    bl_label = "Pause"
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.models.pause(self.model)
+    backend.models.pause(operator.model)
 
 
-class TRACKSHADE_OT_cancel_model(_ModelOperator, bpy.types.Operator):
+@action("Cancel", _ModelOperator)
+def cancel_model(operator: _ModelOperator, context: bpy.types.Context) -> None:
     """Cancel this download and delete its files"""
-
-    bl_idname = "trackshade.cancel_model"
-    bl_label = "Cancel"
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.models.cancel(self.model)
+    backend.models.cancel(operator.model)
 
 
-class TRACKSHADE_OT_verify_model(_ModelOperator, bpy.types.Operator):
+@action("Verify", _ModelOperator)
+def verify_model(operator: _ModelOperator, context: bpy.types.Context) -> None:
     """Compare the checksums of all files of this model, which takes a while for a large model"""
-
-    bl_idname = "trackshade.verify_model"
-    bl_label = "Verify"
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.models.verify(self.model, backend.current_prefs())
+    backend.models.verify(operator.model, current_prefs())
 
 
 class TRACKSHADE_OT_remove_model(_ModelOperator, bpy.types.Operator):
@@ -103,45 +90,30 @@ class TRACKSHADE_OT_remove_model(_ModelOperator, bpy.types.Operator):
         backend.models.remove(self.model)
 
 
-class TRACKSHADE_OT_use_checkpoint(FolderOperator, bpy.types.Operator):
+@action("Use This Checkpoint Folder", FolderOperator)
+def use_checkpoint(operator: FolderOperator, context: bpy.types.Context) -> None:
     """Use a checkpoint folder on your disk, in the layout of diffusers. It is checked first and stays where it is"""
-
-    bl_idname = "trackshade.use_checkpoint"
-    bl_label = "Use This Checkpoint Folder"
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.models.use_folder(Path(bpy.path.abspath(self.directory)), backend.current_prefs())
+    backend.models.use_folder(operator.folder, current_prefs())
 
 
-class TRACKSHADE_OT_move_models(FolderOperator, bpy.types.Operator):
+@action("Move Models Here", FolderOperator)
+def move_models(operator: FolderOperator, context: bpy.types.Context) -> None:
     """Move all models to another folder. They are copied and compared before the old files are deleted"""
-
-    bl_idname = "trackshade.move_models"
-    bl_label = "Move Models Here"
-
-    def act(self, context: bpy.types.Context) -> None:
-        backend.models.move(Path(bpy.path.abspath(self.directory)))
+    backend.models.move(operator.folder)
 
 
-class TRACKSHADE_OT_cancel_folder(ActionOperator, bpy.types.Operator):
+@action("Cancel")
+def cancel_folder(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """Cancel. All files stay where they were"""
-
-    bl_idname = "trackshade.cancel_folder"
-    bl_label = "Cancel"
-
-    def act(self, context: bpy.types.Context) -> None:
-        task = backend.models.task()
-        if task is not None:
-            task.cancel()
+    task = backend.models.task()
+    if task is not None:
+        task.cancel()
 
 
-class TRACKSHADE_PT_models(SidebarPanel, bpy.types.Panel):
+class TRACKSHADE_PT_models(SubPanel, bpy.types.Panel):
     """The models and their folder."""
 
-    bl_idname = "TRACKSHADE_PT_models"
     bl_label = "Models"
-    bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender requires it
     bl_order = 91
 
     def draw(self, context: bpy.types.Context) -> None:
@@ -149,18 +121,18 @@ class TRACKSHADE_PT_models(SidebarPanel, bpy.types.Panel):
 
 
 def draw_models(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """Draws the list of models, and the buttons for all of them."""
+    """Draw the list of models, and the buttons for all of them."""
     for row in backend.models.rows():
         _draw_model(layout.box(), context, row)
     task = backend.models.task()
     if task is not None and task.running:
-        draw_progress(layout, task.progress, task.message, TRACKSHADE_OT_cancel_folder.bl_idname)
+        draw_progress(layout, task.progress, task.message, "trackshade.cancel_folder")
     elif task is not None and task.error is not None and not isinstance(task.error, CancelledError):
         draw_text(layout, context, texts.error_text(task.error), "ERROR")
     column = layout.column(align=True)
-    column.operator(TRACKSHADE_OT_use_checkpoint.bl_idname, text="Use Checkpoint Folder", icon="FILE_FOLDER")
+    column.operator("trackshade.use_checkpoint", text="Use Checkpoint Folder", icon="FILE_FOLDER")
     line = column.row(align=True)
-    line.operator(TRACKSHADE_OT_move_models.bl_idname, text="Move Models")
+    line.operator("trackshade.move_models", text="Move Models")
     line.operator("wm.path_open", text="", icon="FOLDER_REDIRECT").filepath = str(backend.models.folder())
 
 
@@ -189,28 +161,15 @@ def _draw_model(layout: bpy.types.UILayout, context: bpy.types.Context, row: Mod
 
 
 def _operators(row: ModelRow) -> list[tuple[str, str]]:
-    """Returns operators for a model in its state, with their icons."""
+    """Return operators for a model in its state, with their icons."""
     if row.state == "fetching":
-        return [(TRACKSHADE_OT_pause_model.bl_idname, "PAUSE"), (TRACKSHADE_OT_cancel_model.bl_idname, "X")]
+        return [("trackshade.pause_model", "PAUSE"), ("trackshade.cancel_model", "X")]
     if row.state == "checking":
-        return [(TRACKSHADE_OT_pause_model.bl_idname, "X")]
+        return [("trackshade.pause_model", "X")]
     if row.state == "removing" or row.spec.shipped:
         return []
     if row.state == "here" or row.spec.folder:
-        return [(TRACKSHADE_OT_verify_model.bl_idname, "CHECKMARK"), (TRACKSHADE_OT_remove_model.bl_idname, "TRASH")]
+        return [("trackshade.verify_model", "CHECKMARK"), ("trackshade.remove_model", "TRASH")]
     if row.state == "part":
-        return [(TRACKSHADE_OT_fetch_model.bl_idname, "PLAY"), (TRACKSHADE_OT_cancel_model.bl_idname, "X")]
-    return [(TRACKSHADE_OT_fetch_model.bl_idname, "IMPORT")]
-
-
-CLASSES = (
-    TRACKSHADE_OT_fetch_model,
-    TRACKSHADE_OT_pause_model,
-    TRACKSHADE_OT_cancel_model,
-    TRACKSHADE_OT_verify_model,
-    TRACKSHADE_OT_remove_model,
-    TRACKSHADE_OT_use_checkpoint,
-    TRACKSHADE_OT_move_models,
-    TRACKSHADE_OT_cancel_folder,
-    TRACKSHADE_PT_models,
-)
+        return [("trackshade.fetch_model", "PLAY"), ("trackshade.cancel_model", "X")]
+    return [("trackshade.fetch_model", "IMPORT")]

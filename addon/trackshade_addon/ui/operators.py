@@ -9,8 +9,7 @@ from typing import Any
 import bpy
 
 from trackshade.client.job_run import PAUSE
-from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import CancelledError, TrackshadeError
+from trackshade.core.errors import TrackshadeError
 
 from .. import backend
 from ..jobs.job import Job
@@ -18,6 +17,7 @@ from ..jobs.session import current
 from ..messages import texts
 from ..messages.texts import tr
 from ..redraw import redraw_settled
+from .drawing import report_error
 from .modal import handle_event, input_lock, is_scene_free
 
 
@@ -25,7 +25,6 @@ class _JobOperator:
     """An operator that starts a job, and captures its frames while the input of all windows is locked."""
 
     poll_message_set: Any
-    report: Any
     bl_options = {"REGISTER"}  # noqa: RUF012 - as Blender requires it
 
     _job: Job | None = None
@@ -41,22 +40,22 @@ class _JobOperator:
         if not (scene.camera or scene.trackshade.camera or any(marker.camera for marker in scene.timeline_markers)):
             cls.poll_message_set("The scene has no camera")
             return False
-        error = backend.unavailable_error()
+        error = backend.manager.unavailable_error()
         if error is not None:
             cls.poll_message_set(texts.error_text(error))
             return False
         return True
 
     def begin(self, context: bpy.types.Context) -> Job:
-        """Starts and returns the job. May raise TrackshadeError."""
+        """Start and return the job. May raise TrackshadeError."""
         raise NotImplementedError
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Does the whole job at once, for scripts; Blender waits."""
+        """Do the whole job at once, for scripts; Blender waits."""
         try:
             job = self.begin(context)
         except TrackshadeError as error:
-            return self._fail(error)
+            return report_error(self, error)
         while job.runs:
             current().advance(job)
             if job.progress is not None and job.progress.waits:
@@ -67,13 +66,13 @@ class _JobOperator:
         try:
             self._job = self.begin(context)
         except TrackshadeError as error:
-            return self._fail(error)
+            return report_error(self, error)
         input_lock.acquire(context)
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Captures a frame with each timer event; the scene cannot be used until all are captured."""
+        """Capture a frame with each timer event; the scene cannot be used until all are captured."""
         job = self._job
         assert job is not None
         if event.type == "TIMER":
@@ -90,18 +89,14 @@ class _JobOperator:
         return self._finish(job)
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Cancels the job when Blender ends the operator because its window is closed."""
+        """Cancel the job when Blender ends the operator because its window is closed."""
         if self._job is not None:
             current().cancel(only=self._job)
         input_lock.release()
 
     def _finish(self, job: Job) -> set[str]:
         redraw_settled()
-        return {"FINISHED"} if job.error is None else self._fail(job.error)
-
-    def _fail(self, error: TrackshadeError) -> set[str]:
-        self.report({"INFO" if isinstance(error, CancelledError) else "ERROR"}, texts.error_text(error))
-        return {"CANCELLED"}
+        return {"FINISHED"} if job.error is None else report_error(self, job.error)
 
 
 class TRACKSHADE_OT_shade(_JobOperator, bpy.types.Operator):
@@ -139,9 +134,15 @@ class TRACKSHADE_OT_control(_JobOperator, bpy.types.Operator):
 
     def begin(self, context: bpy.types.Context) -> Job:
         settings = context.scene.trackshade
-        request = replace(settings.shot_request(context.view_layer.name), first_frame="none")
-        shade_settings = ShadeSettings(model=request.model, output="tracking")
+        request = replace(settings.shot_request(context.view_layer.name), first_frame="none", light="none")
+        shade_settings = replace(settings.shade_settings(), output="tracking")
         return current().begin(context.scene, request, shade_settings, settings.placement_options())
 
 
-CLASSES = (TRACKSHADE_OT_shade, TRACKSHADE_OT_control)
+def draw_job_button(layout: bpy.types.UILayout, operator: str) -> None:
+    """Draw a button that starts a job, or a label during a capture: a button would stay gray under the mouse."""
+    if current().holds_scene:
+        layout.alignment = "CENTER"
+        layout.label(text="The scene is being captured", icon="SORTTIME")
+    else:
+        layout.operator(operator, icon="RENDER_ANIMATION")

@@ -12,9 +12,9 @@ from ..jobs.session import current
 from ..messages.texts import error_text, tr
 from ..overlay.watch import SLOW_SECONDS, OverlayState, watcher
 from ..redraw import redraw
-from .drawing import SidebarPanel, draw_text
+from .drawing import SubPanel, draw_text, split_properties
 from .modal import SteppedOperator
-from .operators import TRACKSHADE_OT_control
+from .operators import draw_job_button
 
 _MAX_NAMES = 3
 
@@ -37,13 +37,10 @@ class TRACKSHADE_OT_update_overlay(SteppedOperator, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class TRACKSHADE_PT_control(SidebarPanel, bpy.types.Panel):
+class TRACKSHADE_PT_control(SubPanel, bpy.types.Panel):
     """Tracking colors and tracking video."""
 
-    bl_idname = "TRACKSHADE_PT_control"
     bl_label = "Tracking Colors"
-    bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender requires it
     bl_order = 30
 
     def draw_header(self, context: bpy.types.Context) -> None:
@@ -51,16 +48,12 @@ class TRACKSHADE_PT_control(SidebarPanel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         _draw_settings(self.layout, context)
-        if current().holds_scene:  # Blender would keep the button gray while the mouse is over it
-            self.layout.label(text="The scene is being captured", icon="SORTTIME")
-        else:
-            self.layout.operator(TRACKSHADE_OT_control.bl_idname, icon="RENDER_ANIMATION")
+        draw_job_button(self.layout.row(), "trackshade.control")
 
 
 class TRACKSHADE_PT_overlay(bpy.types.Panel):
     """Tracking colors among the overlays of the viewport."""
 
-    bl_idname = "TRACKSHADE_PT_overlay"
     bl_label = "Trackshade"
     bl_space_type = "VIEW_3D"
     bl_region_type = "HEADER"
@@ -75,10 +68,8 @@ class TRACKSHADE_PT_overlay(bpy.types.Panel):
 
 def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     settings = context.scene.trackshade_overlay
-    column = layout.column()
+    column = split_properties(layout.column())
     column.active = settings.show
-    column.use_property_split = True
-    column.use_property_decorate = False
     column.prop(settings, "opacity", slider=True)
     column.prop(settings, "background")
     if settings.show:
@@ -86,7 +77,7 @@ def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
 
 
 def _draw_state(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """Draws how the overlay differs from what a job would send."""
+    """Draw how the overlay differs from what a job would send."""
     state = watcher.get(context.scene, context.view_layer)
     if state is None:
         layout.label(text="Reading the first frame", icon="SORTTIME")
@@ -105,11 +96,6 @@ def _draw_state(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
                 draw_text(layout, context, tr(text, names=", ".join(list(names)[:_MAX_NAMES]) + more), "INFO")
     if state.is_outdated and state.seconds > SLOW_SECONDS:
         is_read = state.overlay is not None or state.error is not None
-        changed = tr("The scene has changed")
-        draw_text(
-            layout, context, changed if is_read else tr("A simulation must be stepped to the first frame"), "INFO"
-        )
-        layout.operator(TRACKSHADE_OT_update_overlay.bl_idname, icon="FILE_REFRESH")
-
-
-CLASSES = (TRACKSHADE_OT_update_overlay, TRACKSHADE_PT_control, TRACKSHADE_PT_overlay)
+        text = "The scene has changed" if is_read else "A simulation must be stepped to the first frame"
+        draw_text(layout, context, tr(text), "INFO")
+        layout.operator("trackshade.update_overlay", icon="FILE_REFRESH")

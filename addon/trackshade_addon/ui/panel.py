@@ -19,12 +19,10 @@ from ..jobs.session import current
 from ..messages import texts
 from ..messages.texts import tr
 from ..properties.placement_options import TEXTURE_MODES
-from .backend_panel import buttons
-from .checks_operators import TRACKSHADE_OT_check
-from .drawing import SidebarPanel, draw_progress, draw_text
-from .jobs_list import TRACKSHADE_OT_cancel, TRACKSHADE_OT_restore_materials
+from .backend_panel import backend_text, buttons
+from .drawing import SidebarPanel, SubPanel, draw_progress, draw_properties, draw_text, split_properties
 from .looks import TRACKSHADE_PT_looks
-from .operators import TRACKSHADE_OT_shade
+from .operators import draw_job_button
 
 _ICONS = {"error": "ERROR", "warning": "ERROR", "note": "INFO"}
 
@@ -36,13 +34,11 @@ class SettingsPanel:
     bl_space_type: str
 
     def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-        """Draws the settings."""
+        """Draw the settings."""
         raise NotImplementedError
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        layout = split_properties(self.layout)
         layout.enabled = not current().holds_scene
         self.fill(layout, context)
 
@@ -87,18 +83,15 @@ class ModelSettings(SettingsPanel):
         column.use_property_split = False
         column.label(text="Negative Prompt")
         column.prop(settings, "negative_prompt", text="", placeholder=tr("Model default"))
-        column = layout.column(align=True)
-        column.prop(settings, "steps")
-        column.prop(settings, "guidance")
+        draw_properties(layout.column(align=True), settings, "steps", "guidance")
         spec = backend.models.spec(settings.model)
         if spec is not None and not (settings.steps and settings.guidance):
-            text = tr(
-                "Model default: steps {steps}, guidance {guidance}", steps=spec.steps, guidance=f"{spec.guidance:g}"
-            )
+            guidance = f"{spec.guidance:g}"
+            text = tr("Model default: steps {steps}, guidance {guidance}", steps=spec.steps, guidance=guidance)
             draw_text(layout, context, text, "INFO")
         column = layout.column(align=True)
-        for name in ("control_scale", "control_start", "control_end"):
-            column.prop(settings, name, slider=True)
+        draw_properties(column, settings, "control_scale", "control_start", "control_end", slider=True)
+        draw_properties(layout.column(align=True), settings, "key_pictures", "frame_rule", "size", "size_mode")
 
 
 class ShotSettings(SettingsPanel):
@@ -111,15 +104,11 @@ class ShotSettings(SettingsPanel):
         column = layout.column(align=True)
         column.prop(settings, "use_range")
         if settings.use_range:
-            for name in ("first", "last", "step"):
-                column.prop(settings, name)
-        layout.prop(settings, "frame_rule")
+            draw_properties(column, settings, "first", "last", "step")
+        draw_properties(layout.column(align=True), settings, "output_size", "light")
         layout.prop(settings, "camera", placeholder=tr("Scene camera"))
         layout.prop_search(settings, "view_layer", context.scene, "view_layers", icon="RENDERLAYERS")
-        for names in (("size", "size_mode"), ("glass", "hair")):
-            column = layout.column(align=True)
-            for name in names:
-                column.prop(settings, name)
+        draw_properties(layout.column(align=True), settings, "glass", "hair")
         state = _state(context)
         if state is None:
             layout.label(text="Checking the scene", icon="SORTTIME")
@@ -135,54 +124,39 @@ class ShotSettings(SettingsPanel):
                 vertices=format_count(facts.vertices),
                 bytes=format_size(facts.sent),
             )
-            draw_text(
-                column, context, counts if facts.whole else tr("{counts} (partial count)", counts=counts), "MESH_DATA"
-            )
-
-
-class _SubPanel(SidebarPanel):
-    """A subpanel that is rarely opened."""
-
-    bl_parent_id = "TRACKSHADE_PT_shade"
-    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012 - as Blender requires it
+            text = counts if facts.whole else tr("{counts} (partial count)", counts=counts)
+            draw_text(column, context, text, "MESH_DATA")
 
 
 class TRACKSHADE_PT_shade(SidebarPanel, bpy.types.Panel):
     """The Shade button, and the state of jobs and backend."""
 
-    bl_idname = "TRACKSHADE_PT_shade"
     bl_label = "Trackshade"
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
-        state = _state(context)
         row = layout.row()
         row.scale_y = 1.8
-        if current().holds_scene:  # Blender would keep the button gray while the mouse is over it
-            row.alignment = "CENTER"
-            row.label(text="The scene is being captured", icon="SORTTIME")
-        else:
-            row.operator(TRACKSHADE_OT_shade.bl_idname, icon="RENDER_ANIMATION")
+        draw_job_button(row, "trackshade.shade")
         running = [job for job in current().jobs if job.runs]
         for job in running:
             assert job.progress is not None
             row = layout.row(align=True)
             row.progress(factor=job.factor, text=texts.progress_text(job.progress, job.seconds_left()))
-            row.operator(TRACKSHADE_OT_cancel.bl_idname, text="", icon="X").job = job.uid
+            row.operator("trackshade.cancel", text="", icon="X").job = job.uid
         if not running:
             _draw_latest_job(layout, context)
             _draw_backend_state(layout, context)
         column = layout.column()
         column.enabled = not current().holds_scene
-        for finding in () if state is None else state.findings:
+        for finding in _findings(context):
             if finding.level == ERROR:
                 _draw_finding(column, context, finding)
 
 
-class TRACKSHADE_PT_look(LookSettings, _SubPanel, bpy.types.Panel):
+class TRACKSHADE_PT_look(LookSettings, SubPanel, bpy.types.Panel):
     """What the video should look like."""
 
-    bl_idname = "TRACKSHADE_PT_look"
     bl_options = set()  # noqa: RUF012 - open at first
     bl_order = 10
 
@@ -190,36 +164,32 @@ class TRACKSHADE_PT_look(LookSettings, _SubPanel, bpy.types.Panel):
         TRACKSHADE_PT_looks.draw_panel_header(self.layout)
 
 
-class TRACKSHADE_PT_model(ModelSettings, _SubPanel, bpy.types.Panel):
+class TRACKSHADE_PT_model(ModelSettings, SubPanel, bpy.types.Panel):
     """Model, and how it is used."""
 
-    bl_idname = "TRACKSHADE_PT_model"
     bl_parent_id = "TRACKSHADE_PT_look"
 
 
-class TRACKSHADE_PT_shot(ShotSettings, _SubPanel, bpy.types.Panel):
+class TRACKSHADE_PT_shot(ShotSettings, SubPanel, bpy.types.Panel):
     """What of the scene is captured."""
 
-    bl_idname = "TRACKSHADE_PT_shot"
     bl_order = 20
 
 
-class TRACKSHADE_PT_checks(SettingsPanel, _SubPanel, bpy.types.Panel):
+class TRACKSHADE_PT_checks(SettingsPanel, SubPanel, bpy.types.Panel):
     """What may go wrong, and buttons that fix it."""
 
-    bl_idname = "TRACKSHADE_PT_checks"
     bl_label = "Checks"
     bl_order = 25
 
     def draw_header_preset(self, context: bpy.types.Context) -> None:
-        state = _state(context)
-        found = () if state is None else state.findings
+        found = _findings(context)
         icon = _ICONS[found[0].level] if found else "CHECKMARK"
         self.layout.label(text=str(len(found)) if found else "", icon=icon)
 
     def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         state = _state(context)
-        for finding in () if state is None else state.findings:
+        for finding in _findings(context):
             _draw_finding(layout, context, finding)
         if state is None:
             draw_text(layout, context, tr("Checking the scene"), "SORTTIME")
@@ -227,13 +197,12 @@ class TRACKSHADE_PT_checks(SettingsPanel, _SubPanel, bpy.types.Panel):
             draw_text(layout, context, tr("No problems found"), "CHECKMARK")
         elif not state.findings:
             draw_text(layout, context, tr("No problems found in this frame"), "CHECKMARK")
-        layout.operator(TRACKSHADE_OT_check.bl_idname, icon="VIEWZOOM")
+        layout.operator("trackshade.check", icon="VIEWZOOM")
 
 
-class TRACKSHADE_PT_placing(SettingsPanel, _SubPanel, bpy.types.Panel):
+class TRACKSHADE_PT_placing(SettingsPanel, SubPanel, bpy.types.Panel):
     """How a result is added to the scene."""
 
-    bl_idname = "TRACKSHADE_PT_placing"
     bl_label = "Placement"
     bl_order = 40
 
@@ -242,12 +211,11 @@ class TRACKSHADE_PT_placing(SettingsPanel, _SubPanel, bpy.types.Panel):
         layout.prop(settings, "place_as")
         column = layout.column()
         column.enabled = settings.place_as in ("both", "plate")
-        column.prop(settings, "distance")
-        column.prop(settings, "interpolation")
+        draw_properties(column, settings, "distance", "interpolation")
         column = layout.column()
         column.enabled = settings.place_as in TEXTURE_MODES
         column.prop(settings, "texture_size")
-        layout.operator(TRACKSHADE_OT_restore_materials.bl_idname, icon="LOOP_BACK")
+        layout.operator("trackshade.restore_materials", icon="LOOP_BACK")
         layout.operator("trackshade.show_preferences", text="Results Folder", icon="PREFERENCES")
 
 
@@ -255,8 +223,13 @@ def _state(context: bpy.types.Context) -> ChecksState | None:
     return watcher.get(context.scene, context.view_layer)
 
 
+def _findings(context: bpy.types.Context) -> tuple[Finding, ...]:
+    state = _state(context)
+    return () if state is None else state.findings
+
+
 def _draw_finding(layout: bpy.types.UILayout, context: bpy.types.Context, finding: Finding) -> None:
-    """Draws a sentence and the button that fixes the problem."""
+    """Draw a sentence and the button that fixes the problem."""
     box = layout.box().column(align=True)
     box.alert = finding.level == ERROR
     draw_text(box, context, tr(finding.text, **finding.values), _ICONS[finding.level], boxed=True)
@@ -271,33 +244,29 @@ def _draw_finding(layout: bpy.types.UILayout, context: bpy.types.Context, findin
 
 
 def _draw_latest_job(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """Draws how the latest job ended."""
-    job, state = current().latest, backend.state()
+    """Draw how the latest job ended."""
+    job = current().latest
     if job is None:
         return
-    backend_text = state.message if state.error is None else texts.error_text(state.error)  # drawn below it
-    if job.error is not None and texts.error_text(job.error) != backend_text:
+    if job.error is not None and texts.error_text(job.error) != backend_text(backend.manager.state()):  # drawn below it
         icon = "INFO" if isinstance(job.error, CancelledError) else "ERROR"
         draw_text(layout, context, texts.error_text(job.error), icon)
     elif job.result is not None:
         is_placed = job.placement.mode is not None and job.scene.is_scene(context.scene)
-        folder = job.result.out.name
-        text = (
-            tr("Result placed: {folder}", folder=folder) if is_placed else tr("Result saved: {folder}", folder=folder)
-        )
-        draw_text(layout, context, text, "CHECKMARK")
+        text = "Result placed: {folder}" if is_placed else "Result saved: {folder}"
+        draw_text(layout, context, tr(text, folder=job.result.out.name), "CHECKMARK")
         in_camera_view = context.space_data.region_3d.view_perspective == "CAMERA"
         if is_placed and job.placement.is_seen_through_camera and not in_camera_view:
             layout.operator("view3d.view_camera", text="View Through Camera", icon="VIEW_CAMERA")
 
 
 def _draw_backend_state(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    state = backend.state()
+    state = backend.manager.state()
     if state.kind in ("setting-up", "starting"):
         draw_progress(layout, state.progress, state.message, "trackshade.cancel_set_up" * (state.kind == "setting-up"))
     elif state.kind in ("missing", "failed"):
         operator, label, icon = buttons(state.kind)[0]
-        draw_text(layout, context, state.message if state.error is None else texts.error_text(state.error), "ERROR")
+        draw_text(layout, context, backend_text(state), "ERROR")
         row = layout.row(align=True)
         row.operator(operator, text=label, icon=icon)
         row.operator("trackshade.show_preferences", text="", icon="PREFERENCES")
@@ -306,13 +275,3 @@ def _draw_backend_state(layout: bpy.types.UILayout, context: bpy.types.Context) 
         draw_text(layout, context, ready, "CHECKMARK")
     elif current().latest is None:
         draw_text(layout, context, tr("Ready; the backend starts with the first job"), "CHECKMARK")
-
-
-CLASSES = (
-    TRACKSHADE_PT_shade,
-    TRACKSHADE_PT_look,
-    TRACKSHADE_PT_model,
-    TRACKSHADE_PT_shot,
-    TRACKSHADE_PT_checks,
-    TRACKSHADE_PT_placing,
-)

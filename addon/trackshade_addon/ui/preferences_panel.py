@@ -10,7 +10,7 @@ from trackshade.core import folders
 from .. import backend
 from ..properties.preferences import ADDON, PreferencesProperties
 from .backend_panel import draw_backend
-from .drawing import draw_text
+from .drawing import action, draw_properties, draw_text, split_properties
 from .models_panel import draw_models
 
 
@@ -20,9 +20,7 @@ class TrackshadePreferences(PreferencesProperties, bpy.types.AddonPreferences):
     bl_idname = ADDON
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        layout = split_properties(self.layout)
         column = layout.column()
         column.prop(self, "results")
         column.prop(self, "unsaved_results", placeholder=str(folders.unsaved_results_dir()))
@@ -31,12 +29,11 @@ class TrackshadePreferences(PreferencesProperties, bpy.types.AddonPreferences):
         if body is not None:
             draw_backend(body, context)
             column = body.column(heading="Set Up")
-            column.enabled = backend.state().kind != "setting-up"
-            for name in ("device", "environment_folder", "base_python", "wheels_folder", "package_index"):
-                column.prop(self, name)
+            column.enabled = backend.manager.state().kind != "setting-up"
+            names = ("device", "environment_folder", "base_python", "wheels_folder", "package_index")
+            draw_properties(column, self, *names)
             column = body.column(heading="Alternatives")
-            column.prop(self, "python")
-            column.prop(self, "endpoint")
+            draw_properties(column, self, "python", "endpoint")
             if self.python:
                 column.operator("trackshade.check_environment", icon="CHECKMARK")
         header, body = layout.panel("TRACKSHADE_preferences_models")
@@ -46,16 +43,9 @@ class TrackshadePreferences(PreferencesProperties, bpy.types.AddonPreferences):
             draw_text(body, context, str(backend.models.folder()), "FILE_FOLDER")
 
 
-class TRACKSHADE_OT_show_preferences(bpy.types.Operator):
+@action("Preferences")
+def show_preferences(operator: bpy.types.Operator, context: bpy.types.Context) -> set[str]:
     """Open the add-on's preferences, with settings for models and folders"""
-
-    bl_idname = "trackshade.show_preferences"
-    bl_label = "Preferences"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        if bpy.app.background or context.preferences.addons.get(ADDON) is None:
-            return {"CANCELLED"}
-        return bpy.ops.preferences.addon_show(module=ADDON)
-
-
-CLASSES = (TrackshadePreferences, TRACKSHADE_OT_show_preferences)
+    if bpy.app.background or context.preferences.addons.get(ADDON) is None:
+        return {"CANCELLED"}
+    return bpy.ops.preferences.addon_show(module=ADDON)

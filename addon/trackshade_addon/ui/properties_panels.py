@@ -7,7 +7,7 @@ import bpy
 
 from ..capture.scene_settings import TRACKSHADE_ENGINE
 from ..render import hook
-from .drawing import draw_text
+from .drawing import draw_properties, draw_text, split_properties
 from .panel import LookSettings, ModelSettings, SettingsPanel, ShotSettings
 
 
@@ -49,15 +49,13 @@ class TRACKSHADE_PT_passes(SettingsPanel, _PropertiesPanel, bpy.types.Panel):
     def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         layer = context.view_layer
         column = layout.column(heading="Data")
-        column.prop(layer, "use_pass_z")
-        column.prop(layer, "use_pass_object_index")
+        draw_properties(column, layer, "use_pass_z", "use_pass_object_index")
         column.prop(layer.trackshade, "use_pass_tracking")
 
 
 class TRACKSHADE_PT_view_layer(bpy.types.Panel):
     """Shading of exports of this view layer, with any other render engine."""
 
-    bl_idname = "TRACKSHADE_PT_view_layer"
     bl_label = "Trackshade"
     bl_space_type = "PROPERTIES"
     bl_region_type = "WINDOW"
@@ -72,25 +70,13 @@ class TRACKSHADE_PT_view_layer(bpy.types.Panel):
         self.layout.prop(context.view_layer.trackshade, "use_hook", text="")
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout, settings = self.layout, context.view_layer.trackshade
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        layout, settings = split_properties(self.layout), context.view_layer.trackshade
         column = layout.column()
         column.enabled = settings.use_hook
-        column.prop(settings, "hook_picture")
-        column.prop(settings, "hook_start")
+        draw_properties(column, settings, "hook_picture", "hook_start")
         place = column.column()
         place.enabled = settings.hook_start
         place.prop(settings, "hook_place")
         message = hook.messages.get(context.view_layer.name)
         if message:
             draw_text(layout, context, message, "INFO")
-
-
-CLASSES = (
-    TRACKSHADE_PT_render_look,
-    TRACKSHADE_PT_render_model,
-    TRACKSHADE_PT_render_shot,
-    TRACKSHADE_PT_passes,
-    TRACKSHADE_PT_view_layer,
-)

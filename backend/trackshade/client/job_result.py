@@ -73,7 +73,8 @@ class JobResult:
 
 
 def _statements(shot: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return how the range, the frame and a given first frame were fitted, from a record's entry "shot"."""
-    statements = {key: (shot.get(key) or {}).get("statement") for key in ("frame_map", "size_fit")}
-    picture = shot.get("source", {}).get("first_frame")
-    return statements if picture is None else {**statements, "first_frame": picture["statement"]}
+    """Return what a record's entry "shot" says about its frames, its size, a given first frame, and the light."""
+    parts = {key: shot.get(key) or {} for key in ("frame_map", "size_fit")}
+    source = shot.get("source", {})
+    parts |= {key: source[key] for key in ("first_frame", "light") if "statement" in (source.get(key) or {})}
+    return {key: part.get("statement") for key, part in parts.items()}

@@ -27,6 +27,7 @@ from trackshade.client.progress import Progress, wait_for
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, OutputError
 from trackshade.shot import Shot
+from trackshade.shot.input_image import InputImage, attach_first_frame, fit_larger
 
 T = TypeVar("T")
 PAUSE = 0.02  # seconds that a loop sleeps while the path waits
@@ -53,6 +54,19 @@ class CapturedShot:
     input_render: np.ndarray | None = None
     keys: Mapping[int, np.ndarray] = field(default_factory=dict)
     light: np.ndarray | None = None
+
+    @staticmethod
+    def with_picture(shot: Shot, image: InputImage, content: str = "any") -> CapturedShot:
+        """Return a shot with an image as its first frame, and as a key picture of its own resolution if it is larger.
+
+        Args:
+            shot: The shot.
+            image: The image.
+            content: See `trackshade.shot.input_image.place_image`.
+        """
+        larger = fit_larger(shot, image, content)
+        shot, first = attach_first_frame(shot, image, content)
+        return CapturedShot(shot, first, keys={} if larger is None else {0: larger})
 
 
 CaptureStep = Callable[[Future[Client]], Generator[Progress, None, CapturedShot]]

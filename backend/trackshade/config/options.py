@@ -165,11 +165,20 @@ _TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking vi
 _DESCRIPTIONS = Option("descriptions", "Folder of scene descriptions, or one file (.npz).", "FOLDER", required=True)
 _SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
 _IMAGE = Option("picture", "PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "PICTURE", required=True)
-_CAPTURE_ALL = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, _FIRST_FRAME, *_SURFACES)
+_EXPORT_MODEL = replace(
+    MODEL, help="Capture the frames and the size that this model takes. Default: every frame as rendered.", default=None
+)
+_CAPTURE_ALL = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, _FIRST_FRAME, *_SURFACES)
 _RESULT_OUTPUT = (FOLDER, _FORCE, JSON, *_BACKEND)
 _FILE_OUTPUT = (_FILE, _FORCE, JSON)
 _RENDER = _Switch("--input-render", "Also render all frames, to compare them with the result.")
 _EXPORT_RENDER = replace(_RENDER, help="Also render all frames to a folder of images beside the shot file.")
+_EXPORT_LIGHT = Option(
+    "--light",
+    "Also render clay, by which the light changes, to a file beside the shot file.",
+    default="none",
+    choices=("clay", "none"),
+)
 _SHADE_FIRST_FRAME = replace(
     _FIRST_FRAME, help="Image file, or 'none'. Default: the one beside the shot.", metavar="none|PATH", default=None
 )
@@ -182,10 +191,13 @@ _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.",
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (
         "Shade a scene, and place the result in a copy of it.",
-        (*_CAPTURE_ALL, _RENDER, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+        (*_CAPTURE_ALL, MODEL, _RENDER, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
     ),
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
-    "export": ("Capture a scene to a shot file and its first frame.", (*_CAPTURE_ALL, _EXPORT_RENDER, *_FILE_OUTPUT)),
+    "export": (
+        "Capture a scene to a shot file and its first frame.",
+        (*_CAPTURE_ALL, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
+    ),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
         (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),

@@ -31,6 +31,7 @@ Decoder = Callable[[bytes, ImageHeader], Pixels]
 Raises DecodingError.
 """
 
+_LEAST_ENLARGED, _MOST_ENLARGED = 1.25, 4.0  # times the shot's size: where larger images have more detail, and enough
 _SHAPE_TOLERANCE = 0.5  # pixels of the model by which two shapes may differ and still count as the same
 
 
@@ -270,6 +271,25 @@ def attach_first_frame(shot: Shot, image: InputImage, content: str = "any") -> t
     return replace(shot, source=source), fitted.pixels
 
 
+def fit_larger(shot: Shot, image: InputImage, content: str = "any") -> NDArray[np.uint8] | None:
+    """Fit an image to a shot's aspect, and keep the resolution that exceeds the shot's.
+
+    Returns:
+        [h, w, 3] uint8 sRGB, larger than the shot by at most `_MOST_ENLARGED`; None if the shot's size shows all of the
+        image's detail.
+    """
+    fit = size_fit_of(shot)
+    factor = min(1 / max(place_image(image.size, shot.size, fit, content).scale), _MOST_ENLARGED)
+    if factor < _LEAST_ENLARGED:
+        return None
+    width, height = (round(side * factor) for side in shot.size)
+    if fit is not None:
+        x, y = width / shot.size[0], height / shot.size[1]
+        (sx, sy), (ox, oy) = fit.scale, fit.offset
+        fit = replace(fit, size=(width, height), scale=(sx * x, sy * y), offset=(ox * x, oy * y))
+    return fit_image(image, (width, height), fit, content).pixels
+
+
 def sample_of_frame(shot: Shot, frame: float) -> int:
     """Return the sample of a shot that shows a scene frame.
 
@@ -298,8 +318,8 @@ def attach_key_pictures(
 
     Returns:
         The shot with statements about the images in its `source`, and warnings about images of another aspect and black
-        ones; and the fitted images by sample, [H, W, 3] uint8 sRGB of the shot's size. That of sample 0 is the first
-        frame.
+        ones; and the fitted images by sample, [h, w, 3] uint8 sRGB of the shot's size, or larger where they have more
+        detail.
 
     Raises:
         ShotError: The shot has no such frame, or two images show the same one.
@@ -315,7 +335,8 @@ def attach_key_pictures(
                 "Give one picture for each frame.",
             )
         result = fit_image(image, shot.size, size_fit_of(shot))
-        fitted[sample] = result.pixels
+        larger = fit_larger(shot, image)
+        fitted[sample] = result.pixels if larger is None else larger
         number = float(shot.frame_numbers[sample])
         subjects.append({"frame": number, "name": image.name, "size": list(image.size), "statement": result.statement})
         warnings += result.warnings

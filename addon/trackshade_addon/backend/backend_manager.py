@@ -19,15 +19,13 @@ from trackshade.client import Client, connect, find_served, later
 from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeError, UsageError
 
 from . import installer
-from .environment import Environment, find_source, note_use
-from .installer import SetUpOptions
-from .prefs import BackendPrefs, current_prefs, extension_folder
+from .environment import BackendPrefs, Environment, find_source, note_use
+from .prefs import current_prefs
 from .tasks import BackgroundTask
 
 STATUS_INTERVAL = 2.0  # seconds between two requests for the backend's status
 STALE = 7.0  # seconds without an answer after which the backend counts as away
 SETTLE = 5.0  # seconds that disabling the add-on waits for a set-up to clean up
-KINDS = ("missing", "setting-up", "stopped", "starting", "ready", "failed")
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -35,27 +33,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BackendState:
-    """The backend's state, for a panel.
+    """The backend's state, for a panel."""
 
-    Attributes:
-        kind: one of KINDS.
-        message: a sentence, or ""; for an error what is wrong, without what to do about it.
-        error: why there is no backend, or None.
-        progress: 0 to 1, or None if unknown.
-        device: name of the device, or "".
-        version: version of the backend's Trackshade, or "".
-        free_bytes: free memory of the device, if known.
-        total_bytes: total memory of the device, if known.
-    """
-
-    kind: str
-    message: str = ""
-    error: TrackshadeError | None = None
-    progress: float | None = None
-    device: str = ""
-    version: str = ""
-    free_bytes: int | None = None
-    total_bytes: int | None = None
+    kind: str  # "missing", "setting-up", "stopped", "starting", "ready" or "failed"
+    message: str = ""  # a sentence, or ""; for an error what is wrong, without what to do about it
+    error: TrackshadeError | None = None  # why there is no backend, or None
+    progress: float | None = None  # 0 to 1, or None if unknown
+    device: str = ""  # name of the device, or ""
+    version: str = ""  # version of the backend's Trackshade, or ""
+    free_bytes: int | None = None  # free memory of the device, if known
+    total_bytes: int | None = None  # total memory of the device, if known
 
 
 class _Cached(Generic[T]):
@@ -72,20 +59,13 @@ class _Cached(Generic[T]):
 
 
 class BackendManager:
-    """Manages the backend of one Blender, by its preferences.
-
-    Attributes:
-        set_up_task: the latest set-up, or None.
-        check_task: the latest check of an existing environment, or None; its result is a sentence.
-        error: why the backend failed, or None; a new attempt clears it.
-        status: the backend's latest status.
-    """
+    """Manages the backend of one Blender, by its preferences."""
 
     def __init__(self) -> None:
-        self.set_up_task: BackgroundTask | None = None
-        self.check_task: BackgroundTask | None = None
-        self.error: TrackshadeError | None = None
-        self.status: Mapping[str, Any] = {}
+        self.set_up_task: BackgroundTask | None = None  # the latest set-up
+        self.check_task: BackgroundTask | None = None  # the latest check of an existing environment; gives a sentence
+        self.error: TrackshadeError | None = None  # why the backend failed; a new attempt clears it
+        self.status: Mapping[str, Any] = {}  # the backend's latest status
         self._lock = threading.RLock()
         self._client: Future[Client] | None = None
         self._answered = 0.0  # when the status came last
@@ -96,14 +76,10 @@ class BackendManager:
     # Connection
 
     def connect(self, model: str | None = "mini") -> Future[Client]:
-        """Returns the connection of this Blender, and starts the backend if necessary.
+        """Return the connection of this Blender; start the backend if necessary, and load a model in advance, if any.
 
-        Args:
-            model: name of a model to load in advance, or None.
-
-        Returns:
-            A future of the client, which callers must not close. It fails with the reason if there can be no
-            connection; after the backend has failed repeatedly, it fails until `retry`.
+        The client must not be closed. The future fails with the reason if there can be no connection; after the backend
+        has failed repeatedly, it fails until `retry`.
         """
         prefs = current_prefs()
         with self._lock:
@@ -134,7 +110,7 @@ class BackendManager:
         return client
 
     def _watch(self, connecting: Future[Client], disconnected: threading.Event) -> None:
-        """Requests the status as long as there is a connection."""
+        """Request the status as long as there is a connection."""
         try:
             client = connecting.result()
             _log.info("Connected to the backend")
@@ -151,12 +127,12 @@ class BackendManager:
             _close(connecting)
 
     def client(self) -> Client | None:
-        """The connection if it is established."""
+        """Return the connection if it is established."""
         future = self._client
         return future.result() if future is not None and future.done() and future.exception() is None else None
 
     def stop(self) -> None:
-        """Disconnects from the backend, which ends unless another Blender uses it."""
+        """Disconnect from the backend, which ends unless another Blender uses it."""
         with self._lock:
             client, self._client = self._client, None
             self._disconnected.set()
@@ -168,11 +144,7 @@ class BackendManager:
             client.add_done_callback(lambda done: later(_close, done))
 
     def retry(self) -> None:
-        """Repeats what failed last: the set-up, or the start of the backend.
-
-        Raises:
-            UsageError: as `set_up`.
-        """
+        """Repeat what failed last: the set-up, or the start of the backend."""
         if self.set_up_failed():
             self.set_up()
         else:
@@ -180,48 +152,44 @@ class BackendManager:
             self.connect()
 
     def free_memory(self) -> Future[int] | None:
-        """Frees the device's memory.
-
-        Returns:
-            How many workers are busy and keep theirs; None if there is no connection.
-        """
+        """Free the device's memory; return how many workers are busy and keep theirs, or None without a connection."""
         client = self.client()
         return None if client is None else later(client.free)
 
     # Set-up
 
     def set_up(self) -> BackgroundTask:
-        """Starts making or updating the environment, after disconnecting from the backend.
+        """Start making or updating the environment, after disconnecting from the backend.
 
         Raises:
             UsageError: a set-up is running already, or the wheel of Trackshade is missing.
         """
-        prefs, source = current_prefs(), find_source(extension_folder())
-        options = SetUpOptions(prefs.home, source, prefs.base, prefs.kind, prefs.wheels, prefs.index, prefs.online)
+        prefs, source = current_prefs(), find_source()
         with self._lock:
             if self._is_setting_up():
                 raise _set_up_runs()
             self.stop()
-            self.set_up_task = BackgroundTask(lambda task: installer.set_up(options, task.report, task), "Checking")
-            return self.set_up_task
+            task = BackgroundTask(lambda task: installer.set_up(prefs, source, task.report, task), "Checking")
+            self.set_up_task = task
+            return task
 
     def set_up_failed(self) -> bool:
-        """Whether the set-up, and not the start of the backend, failed last."""
+        """Return whether the set-up, and not the start of the backend, failed last."""
         error = self._set_up_error()
         return error is not None and not isinstance(error, CancelledError) and self.error is None
 
     def cancel_set_up(self) -> None:
-        """Cancels the set-up, if one is running."""
+        """Cancel the set-up, if one is running."""
         if self.set_up_task is not None:
             self.set_up_task.cancel()
 
     def needs_packages(self) -> bool:
-        """Whether `set_up` would have to download packages although Blender may not use the network."""
+        """Return whether `set_up` would have to download packages although Blender may not use the network."""
         prefs = current_prefs()
         return not (prefs.online or prefs.wheels is not None or installer.is_outdated(prefs.home, prefs.kind))
 
     def check_environment(self) -> BackgroundTask:
-        """Starts checking the existing environment that the preferences name."""
+        """Start checking the existing environment that the preferences name."""
         python = current_prefs().existing
 
         def check(task: BackgroundTask) -> str:
@@ -237,7 +205,7 @@ class BackendManager:
         return self.check_task
 
     def close(self) -> None:
-        """Ends everything, before Blender ends or the add-on is disabled."""
+        """End everything, before Blender ends or the add-on is disabled."""
         if self.check_task is not None:
             self.check_task.cancel()
             self.check_task = None
@@ -249,7 +217,7 @@ class BackendManager:
     # State
 
     def state(self) -> BackendState:
-        """The state to show in a panel."""
+        """Return the state to show in a panel."""
         prefs = current_prefs()
         if self.set_up_task is not None and self.set_up_task.running:
             return BackendState("setting-up", self.set_up_task.message, progress=self.set_up_task.progress)
@@ -270,21 +238,21 @@ class BackendManager:
         return BackendState("stopped", _device_note(environment), **facts)
 
     def environment(self) -> Environment | None:
-        """The environment that Set Up made, as of a second ago; None if another one is used."""
+        """Return the environment that Set Up made, as of a second ago; None if another one is used."""
         return self._environment(current_prefs())
 
     def is_managed(self) -> bool:
-        """Whether the backend runs in an environment of Set Up, not in an existing one or elsewhere."""
+        """Return whether the backend runs in an environment of Set Up, not in an existing one or elsewhere."""
         prefs = current_prefs()
         return not (prefs.existing or prefs.address)
 
     def is_busy(self) -> bool:
-        """Whether something is in progress that a panel shows."""
+        """Return whether something is in progress that a panel shows."""
         tasks = [task for task in (self.check_task, self.set_up_task) if task is not None]
         return any(task.running for task in tasks) or self.state().kind == "starting"
 
     def unavailable_error(self) -> TrackshadeError | None:
-        """Why no job can be started: there is no backend that runs or could be started. None if one can."""
+        """Return why no job can be started: there is no backend that runs or could be started. None if one can."""
         if self._is_setting_up():
             return _set_up_runs()
         return None if self._client is not None else self._obstacle(current_prefs())
@@ -317,7 +285,7 @@ def _own_environment(prefs: BackendPrefs) -> Environment | None:
 
 
 def _find_obstacle(prefs: BackendPrefs) -> TrackshadeError | None:
-    """Why a backend cannot be reached or started with these preferences, or None."""
+    """Return why a backend cannot be reached or started with these preferences, or None."""
     if prefs.address:
         return None
     if prefs.python() is None:
@@ -327,11 +295,11 @@ def _find_obstacle(prefs: BackendPrefs) -> TrackshadeError | None:
             is_served = False
         return None if is_served else ProtocolError("not-set-up", "The backend is not set up yet.", "Press Set Up.")
     environment = _own_environment(prefs)
-    if environment is not None:
-        try:
+    try:
+        if environment is not None:
             installer.check_version(environment.version, is_own=True)
-        except UsageError as error:
-            return error
+    except UsageError as error:
+        return error
     return None
 
 
@@ -351,7 +319,7 @@ def _failed(error: TrackshadeError) -> Future[Client]:
 
 
 def _connection_error(client: Future[Client] | None) -> TrackshadeError | None:
-    """Why connecting failed, or None."""
+    """Return why connecting failed, or None."""
     error = None if client is None else client.exception()
     if error is None or isinstance(error, TrackshadeError):
         return error
@@ -359,10 +327,9 @@ def _connection_error(client: Future[Client] | None) -> TrackshadeError | None:
 
 
 def _describe(environment: Environment | None, status: Mapping[str, Any]) -> dict[str, Any]:
-    """Device, version and memory for a BackendState, from the backend's status or else from the environment."""
+    """Return device, version and memory for a BackendState, from the backend's status or else from the environment."""
     memory = status.get("memory") or {}
-    devices = environment.probe.get("devices") if environment is not None else None
-    first = devices[0] if devices else {}
+    first = _first_device(environment)
     return {
         "device": str(memory.get("name") or first.get("name") or ""),
         "version": str(status.get("package") or (environment.version if environment is not None else "")),
@@ -372,8 +339,11 @@ def _describe(environment: Environment | None, status: Mapping[str, Any]) -> dic
 
 
 def _device_note(environment: Environment | None) -> str:
-    """A hint about an environment that works but does not use the GPU, or ""."""
-    devices = environment.probe.get("devices") if environment is not None else None
-    if environment is not None and environment.kind == "cuda" and devices and devices[0].get("device") == "cpu":
+    """Return a hint about an environment that works but does not use the GPU, or ""."""
+    if environment is not None and environment.kind == "cuda" and _first_device(environment).get("device") == "cpu":
         return "This PyTorch cannot use the NVIDIA GPU: name its package index in the preferences, and set up again."
     return ""
+
+
+def _first_device(environment: Environment | None) -> Mapping[str, Any]:
+    return next(iter((environment.probe.get("devices") if environment is not None else None) or ()), {})
