@@ -22,8 +22,9 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, OutputError, TrackshadeError, UsageError
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
+from trackshade.shot.file import LIGHT_SUFFIX
 
-from .capture.request import ShotRequest
+from .capture.request import ModelFit, ShotRequest
 from .demo_scene import build_demo_scene
 from .importers import OpenedScene, choose_scene, read_scene
 from .jobs.composer import capture_scene, place_and_save, with_picture
@@ -87,23 +88,31 @@ def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]
     path = Path(values["out"] or f"{_stem(values)}.shot").absolute()
     picture = path.with_suffix(".png")
     renders = path.with_suffix(".render")
-    _check_not_taken(values, path, picture, *([renders] if values["input_render"] else []))
+    light = path.with_suffix(LIGHT_SUFFIX)
+    kept = [light] if values["light"] == "clay" else []
+    _check_not_taken(values, path, picture, *([renders] if values["input_render"] else []), *kept)
     request = _request(values)
+    if values["model"] is not None:
+        mode, size = options.parse_size(values["size"])
+        request = replace(request, fit=ModelFit(values["model"], values["frame_rule"], mode, size))
     opened = _open_scene(values, report)
     captured = run_to_end(capture_scene(replace(request, remarks=opened.warnings), opened.scene), report)
     captured.shot.save(path, force=values["force"])
     files = {"shot": str(path)}
     if captured.first_frame is not None:
-        write_png(picture, captured.first_frame)
+        write_png(picture, captured.keys.get(0, captured.first_frame))
         files["first_frame"] = str(picture)
     if captured.input_render is not None:
         _write_frames(renders, captured.input_render)
         files["input_render"] = str(renders)
-    source = captured.shot.source
+    if captured.light is not None:
+        _write_array(light, captured.light)
+        files["light"] = str(light)
+    fitted = {key: captured.shot.source.get(key) or {} for key in ("frame_map", "size_fit", "first_frame", "light")}
     return {
         "out": str(path),
         "files": files,
-        "fit": {key: source[key]["statement"] for key in ("frame_map", "size_fit", "first_frame") if key in source},
+        "fit": {key: part["statement"] for key, part in fitted.items() if "statement" in part},
         "warnings": list(captured.shot.warnings),
     }
 
@@ -129,6 +138,14 @@ def _write_frames(
         write_png(folder / f"{number:04d}.png", frame)
 
 
+def _write_array(path: Path, array: np.ndarray) -> None:
+    try:
+        with path.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+    except OSError as error:
+        raise OutputError("output-unwritable", f"{path} cannot be written: {error.strerror or error}.") from error
+
+
 def _place(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     folder = Path(values["result"]).absolute()
     path = Path(values["out"] or folder / "scene.blend").absolute()
@@ -146,13 +163,14 @@ def _picture(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any
     if values["shot"] is None:
         raise UsageError("usage", "The picture's shot is not given.", "Name it with --shot FILE.")
     report(Progress("reading", values["picture"]))
-    shot, picture = with_picture(Shot.load(values["shot"]), values["picture"])
-    write_png(out, picture)
+    fitted = with_picture(Shot.load(values["shot"]), values["picture"])
+    assert fitted.first_frame is not None
+    write_png(out, fitted.keys.get(0, fitted.first_frame))
     return {
         "out": str(out),
         "files": {"first_frame": str(out)},
-        "first_frame": shot.source["first_frame"],
-        "warnings": list(shot.warnings),
+        "first_frame": fitted.shot.source["first_frame"],
+        "warnings": list(fitted.shot.warnings),
     }
 
 
@@ -190,17 +208,13 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
 
 
 def _request(values: Mapping[str, Any]) -> ShotRequest:
-    mode, size = options.parse_size(values["size"])
     return ShotRequest(
-        model=values["model"],
         camera=values["camera"],
         frames=options.parse_frame_range(values["frames"]),
-        frame_rule=values["frame_rule"],
-        size_mode=mode,
-        size=size,
         view_layer=values["view_layer"],
         first_frame=values.get("first_frame", "none"),
         input_render=values.get("input_render", False),
+        light=values.get("light", "none"),
         strict=values["strict"],
         keep_played=False,  # the file was only just opened: nothing was played
         glass=values["glass"],

@@ -18,8 +18,7 @@ import gpu
 import numpy as np
 from mathutils import Matrix
 
-from trackshade.config import registry
-from trackshade_addon.capture import fit_scene
+from trackshade_addon.capture import plan_scene
 from trackshade_addon.capture.stepping import finish
 from trackshade_addon.overlay.draw import Overlay, draw_overlay
 from trackshade_addon.overlay.reference import read_reference_steps
@@ -69,7 +68,7 @@ def rows() -> list[list[str]]:
     for kind in ("rigid", "deforming", "1000 instances"):
         build(kind, 100_000)
         scene, layer = bpy.context.scene, bpy.context.view_layer
-        overlay = Overlay(finish(read_reference_steps(scene, layer, *fit_scene(scene, registry.spec("mini")))))
+        overlay = Overlay(finish(read_reference_steps(scene, layer, *plan_scene(scene))))
         name = f"tracking colors, 100,000 vertices, {kind}"
         follows = timed(lambda: list(overlay.tracker.draw_items(layer.depsgraph)))  # noqa: B023
         found.append([f"{name}: following", f"{follows:.1f} ms", "<= 33 ms"])

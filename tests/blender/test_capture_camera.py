@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from mathutils import Euler, Vector
 
 from tests.helpers import stage
-from trackshade.config.registry import spec
 from trackshade.core import geometry
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import SizeFit
 from trackshade.shot import Shot
-from trackshade_addon.capture import fit_scene
+from trackshade_addon.capture import plan_scene
 from trackshade_addon.capture.animation import curves
 
 pytestmark = pytest.mark.smoke
@@ -228,27 +227,48 @@ def test_a_surface_larger_than_the_frame_is_seen(scene):
 
 
 def test_a_plan_follows_the_scene(scene):
-    mini = spec("mini")
-    last = 10 + 2 * (mini.allowed_frame_counts[0] - 1)
-    scene.frame_start, scene.frame_end, scene.frame_step = 10, last, 2
+    scene.frame_start, scene.frame_end, scene.frame_step = 10, 60, 2
     scene.render.fps, scene.render.fps_base = 30, 1.001
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 1001, 500, 50
     scene.render.pixel_aspect_y = 2.0
-    frames, size = fit_scene(scene, mini)
-    assert frames.frame_numbers == tuple(range(10, last + 1, 2))
+    frames, size = plan_scene(scene)
+    assert frames.frame_numbers == tuple(range(10, 61, 2))
     assert frames.fps == pytest.approx(30 / 1.001 / 2)
-    assert (size.source, size.pixel_aspect, size.size) == ((500, 250), (1.0, 2.0), mini.sizes[0])
-    frames, _ = fit_scene(scene, mini, start=1, end=5, step=0.25)
+    assert (size.source, size.pixel_aspect, size.size) == ((500, 250), (1.0, 2.0), (500, 250))
+    assert size.is_identity
+    frames, _ = plan_scene(scene, start=1, end=5, step=0.25)
     assert frames.frame_numbers[:3] == (1.0, 1.25, 1.5)
+    frames, _ = plan_scene(scene, start=5, end=5)
+    assert frames.frame_numbers == (5.0,)
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "rule", "code"),
-    [(5, 4, "auto", "bad-range"), (5, 5, "auto", "too-few-frames"), (1, 5, "choose", "too-few-frames")],
-)
-def test_a_range_that_cannot_be_taken_is_refused(scene, start, end, rule, code):
+def test_a_region_is_the_size_of_its_render(scene, tmp_path):
+    """With rounded bounds, and the camera of the whole frame."""
+    camera = stage.add_camera(scene, (0, -4, 0))
+    stage.add(scene, "Wall", stage.grid())
+    render = scene.render
+    render.engine, render.resolution_x, render.resolution_y = "CYCLES", 101, 67
+    scene.cycles.samples, scene.cycles.use_denoising = 1, False
+    whole = stage.capture(scene, frame_map=stage.frames(1), size_fit=plan_scene(scene)[1])
+    render.use_border = render.use_crop_to_border = True
+    render.border_min_x, render.border_max_x, render.border_min_y, render.border_max_y = 0.21, 0.64, 0.33, 0.91
+    frames, size = plan_scene(scene, 1, 1)
+    part = stage.capture(scene, frame_map=frames, size_fit=size)
+    render.filepath = str(tmp_path / "part.png")
+    bpy.ops.render.render(write_still=True)
+    assert part.size == tuple(bpy.data.images.load(render.filepath).size)
+    left, top, _, _ = size.frame_in_model()
+    assert np.allclose(part.camera.intrinsics[0] - whole.camera.intrinsics[0], [[0, 0, left], [0, 0, top], [0, 0, 0]])
+    assert camera == scene.camera
+    render.border_max_y = 0.335  # less than a pixel
+    with pytest.raises(ShotError, match="no area"):
+        plan_scene(scene)
+
+
+@pytest.mark.parametrize(("start", "end", "step", "code"), [(5, 4, 1, "bad-range"), (1, 5, 0, "bad-step")])
+def test_a_range_that_cannot_be_taken_is_refused(scene, start, end, step, code):
     with pytest.raises(ShotError) as caught:
-        fit_scene(scene, spec("mini"), start, end, frame_rule=rule)
+        plan_scene(scene, start, end, step)
     assert caught.value.code == code
 
 

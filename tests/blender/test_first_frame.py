@@ -18,7 +18,7 @@ from tests.helpers import stage
 from trackshade.core import colors, geometry
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
-from trackshade_addon.capture import first_frame
+from trackshade_addon.capture import first_frame, plan_scene
 from trackshade_addon.capture.first_frame import read_picture, render_sample
 
 pytestmark = pytest.mark.smoke
@@ -73,7 +73,7 @@ def silhouette(shot: Shot, t: int) -> np.ndarray:
 
 @pytest.mark.parametrize("engine", ["CYCLES", "BLENDER_WORKBENCH"])
 @pytest.mark.parametrize("kind", ["PERSP", "ORTHO"])
-@pytest.mark.parametrize(("size", "mode"), [((96, 64), "pad"), ((60, 80), "pad"), ((60, 80), "crop")])
+@pytest.mark.parametrize(("size", "mode"), [((96, 64), "pad"), ((60, 80), "crop"), ((96, 64), "as rendered")])
 def test_the_picture_lies_over_the_tracks(scene, engine, kind, size, mode):
     if engine != "CYCLES" and not first_frame._has_graphics():
         pytest.skip("this machine has no graphics driver")
@@ -93,7 +93,8 @@ def test_the_picture_lies_over_the_tracks(scene, engine, kind, size, mode):
     ring.data.extrude, ring.location = 0.1, (0.8, -0.5, 0.2)
     for obj in (wave, ring):
         obj.data.materials.append(white)
-    shot = stage.capture(scene, frame_map=stage.frames(3), size_fit=stage.fit(scene, (96, 64), mode))
+    fit = plan_scene(scene)[1] if mode == "as rendered" else stage.fit(scene, (96, 64), mode)
+    shot = stage.capture(scene, frame_map=stage.frames(3), size_fit=fit)
     for t in (0, 2):
         picture = render_sample(shot, t, scene)
         assert picture.shape == (64, 96, 3)

@@ -20,7 +20,7 @@ from trackshade_addon import backend
 from trackshade_addon.backend.interpreter import check_interpreter
 from trackshade_addon.backend.tasks import CancellableTask, run_backend_task
 from trackshade_addon.capture import first_frame
-from trackshade_addon.render.first_frame_process import render_first_frame_elsewhere
+from trackshade_addon.render.first_frame_process import render_elsewhere
 
 LONG = 240.0  # seconds: only ever waited for in full by a test that fails
 
@@ -50,7 +50,7 @@ def test_the_first_frame_in_a_blender_of_its_own(scene: bpy.types.Scene) -> None
     stage.add_camera(scene)
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = 1, False
-    steps = render_first_frame_elsewhere(stage.shoot(scene, 2), lambda call: call())
+    steps = render_elsewhere(stage.shoot(scene, 2), 1, lambda call: call())
     pictures = []
 
     def run() -> Iterator[object]:
@@ -58,7 +58,7 @@ def test_the_first_frame_in_a_blender_of_its_own(scene: bpy.types.Scene) -> None
 
     for _ in run():
         time.sleep(0.02)
-    assert pictures[0].shape == (stage.SIZE[1], stage.SIZE[0], 3)
+    assert pictures[0].shape == (1, stage.SIZE[1], stage.SIZE[0], 3)
 
 
 @pytest.mark.usefixtures("hostile")

@@ -15,10 +15,9 @@ from mathutils import Matrix
 from tests.helpers import stage
 from tests.helpers.backend_python import backend_python
 from trackshade.client import Client, PrivateBackend, connect, start_private
-from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.shot import Shot
-from trackshade_addon.capture import capture, first_frame, fit_scene
+from trackshade_addon.capture import capture, first_frame, plan_scene
 from trackshade_addon.capture.stepping import finish
 from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.overlay.draw import Overlay, draw_overlay
@@ -110,7 +109,7 @@ def projection(shot: Shot, t: int) -> Matrix:
 def compare(client: Client, out: Path) -> np.ndarray:
     """Holds the preview of the present scene against its tracking video, which is returned."""
     scene, layer = bpy.context.scene, bpy.context.view_layer
-    frames, size = fit_scene(scene, spec("mini"))
+    frames, size = plan_scene(scene)
     shot = capture(scene, layer, frame_map=frames, size_fit=size)
     video, inside = sent(client, shot, out)
     overlay = Overlay(finish(read_reference_steps(scene, layer, frames, size)))

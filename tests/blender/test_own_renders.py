@@ -21,7 +21,7 @@ from trackshade_addon.capture.first_frame import read_picture, render_sample
 from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.jobs.composer import capture_scene
 from trackshade_addon.placement import save_copy
-from trackshade_addon.render.first_frame_process import render_first_frame_elsewhere
+from trackshade_addon.render.first_frame_process import render_elsewhere
 
 GROUPS = bpy.app.version >= (5, 0)
 EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
@@ -248,7 +248,7 @@ def test_the_first_frame_in_another_blender_writes_none_of_the_users_files(tmp_p
     scripts(folder)
     files, values = disk(folder), whole_file()
     shot = stage.shoot(scene, 1)
-    made = render_first_frame_elsewhere(shot, lambda call: call())
+    made = render_elsewhere(shot, 1, lambda call: call())
     picture = run_to_end(made, lambda progress: None)
     assert abs(int(picture.max()) - 99) <= 1
     assert disk(folder) == files

@@ -21,9 +21,9 @@ from trackshade.client import PrivateBackend
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
+from trackshade_addon.capture.exr import read_channels
 from trackshade_addon.placement.color import read_levels
 from trackshade_addon.render import hook
-from trackshade_addon.render.exr import read_channels
 
 
 @pytest.fixture(scope="module")

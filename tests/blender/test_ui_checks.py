@@ -285,12 +285,31 @@ def test_what_a_script_has_removed_is_not_looked_at(stage: bpy.types.Scene) -> N
 
 def test_the_range_is_set_to_what_the_model_takes(stage: bpy.types.Scene) -> None:
     stage.frame_start, stage.frame_end, stage.frame_step = 5, 200, 2
+    assert said(stage) == set()  # all frames follow the first one
+    stage.trackshade.key_pictures = "video"
     assert said(stage) == {"range"}
     assert bpy.ops.trackshade.fit_range() == {"FINISHED"}
     assert said(stage) == set()
     own = stage.trackshade
     assert (own.first, own.step) == (5, 2)
     assert (stage.frame_start, stage.frame_end) == (5, 200)
+
+
+def test_the_plan_says_what_will_be_made(stage: bpy.types.Scene) -> None:
+    own = stage.trackshade
+    stage.frame_end, stage.render.resolution_x, stage.render.resolution_y = 100, 1920, 1080
+    assert looked(stage).plan == (
+        "100 images of 1920 × 1080 at 24 fps. All follow the first frame. No model is used, and the prompt is not read."
+    )
+    own.first_frame = "none"
+    assert "paints the first frame from the prompt" in looked(stage).plan
+    own.key_pictures = "video"
+    assert "paints 17 frames of 144 × 96 and reads the prompt" in looked(stage).plan
+    assert "17 frames, spread evenly over frames 1 to 100" in looked(stage).model_frames
+    own.output_size = "model"
+    assert looked(stage).plan.startswith("17 images of 144 × 96 at 3.879 fps.")
+    own.frame_rule, stage.frame_end = "choose", 10
+    assert "has 10 frames" in looked(stage).plan_error
 
 
 @pytest.mark.parametrize("kind", ["PERSP", "PANO"])

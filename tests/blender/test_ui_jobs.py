@@ -62,7 +62,9 @@ def demo(tmp_path: Path) -> bpy.types.Scene:
     build_demo_scene(tmp_path / "demo.blend")
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "demo.blend"))
     scene = bpy.context.scene
-    scene.cycles.samples = 1
+    scene.cycles.samples, scene.render.resolution_x, scene.render.resolution_y = 1, 144, 96
+    if hasattr(scene, "trackshade"):
+        scene.trackshade.light = "none"
     scene.frame_set(7)
     return scene
 

@@ -39,17 +39,20 @@ def registered() -> Iterator[None]:
 def test_the_settings_are_the_jobs(scene: bpy.types.Scene) -> None:
     own = scene.trackshade
     own.prompt, own.seed, own.frame_rule = "a street at night", 5, "step"
-    assert own.shade_settings() == ShadeSettings(prompt="a street at night", seed=5)
-    assert own.shot_request("Layer") == ShotRequest(frame_rule="step", view_layer="Layer")
+    assert own.shade_settings() == ShadeSettings(prompt="a street at night", seed=5, frame_rule="step")
+    assert own.shot_request("Layer") == ShotRequest(view_layer="Layer", light="clay")
     own.steps, own.guidance, own.negative_prompt = 3, 2.5, "blur"
     assert own.shade_settings() == ShadeSettings(
-        prompt="a street at night", seed=5, steps=3, guidance=2.5, negative_prompt="blur"
+        prompt="a street at night", seed=5, frame_rule="step", steps=3, guidance=2.5, negative_prompt="blur"
     )
     own.first_frame, own.picture = "file", "/tmp/a.png"
     assert own.shot_request("Layer").first_frame == "/tmp/a.png"
     own.use_range, own.first, own.last, own.step, own.size_mode = True, 3, 9, 0.5, "crop"
     assert own.shot_request("Layer").frames == (3.0, 9.0, 0.5)
-    assert own.shot_request("Layer").size_mode == "crop"
+    own.light, own.key_pictures, own.output_size = "render", "video", "model"
+    assert own.shot_request("Layer").light == "render"
+    found = own.shade_settings()
+    assert (found.size_mode, found.light, found.key_pictures, found.output_size) == ("crop", "render", "video", "model")
     own.view_layer = scene.view_layers[0].name
     assert own.shot_request("Layer").view_layer == scene.view_layers[0].name
     own.view_layer = "gone"
@@ -85,8 +88,10 @@ def test_a_camera_that_has_left_the_scene_is_not_asked_for(scene: bpy.types.Scen
 
 def test_a_jobs_settings_can_be_taken_back(scene: bpy.types.Scene) -> None:
     own = scene.trackshade
-    what = ShotRequest(frames=(2.0, 18.0, 2.0), size_mode="crop", frame_rule="step", first_frame="none")
-    settings = ShadeSettings(prompt="clay", seed=9, steps=3, control_start=0.5, control_end=0.75)
+    what = ShotRequest(frames=(2.0, 18.0, 2.0), first_frame="none", light="render")
+    sampling = ShadeSettings(prompt="clay", seed=9, steps=3, control_start=0.5, control_end=0.75)
+    fitting = {"size_mode": "crop", "frame_rule": "step", "key_pictures": "first-frame", "output_size": "model"}
+    settings = replace(sampling, **fitting, light="render", model_size=(144, 96))
     own.control_end = 0.25
     own.apply_job(what, settings)
     assert own.shade_settings() == settings
@@ -101,12 +106,12 @@ def test_settings_of_a_model_that_is_gone_are_refused_whole(scene: bpy.types.Sce
     own = scene.trackshade
     own.prompt = "kept"
     with pytest.raises(ModelError, match="gone-model"):
-        own.apply_job(ShotRequest(model="gone-model"), ShadeSettings(model="gone-model", prompt="new"))
+        own.apply_job(ShotRequest(), ShadeSettings(model="gone-model", prompt="new"))
     with pytest.raises(UsageError, match="no size 8x8"):
-        own.apply_job(ShotRequest(size=(8, 8)), ShadeSettings(prompt="new"))
+        own.apply_job(ShotRequest(), ShadeSettings(prompt="new", model_size=(8, 8)))
     assert (own.prompt, own.model, own.size) == ("kept", "mini", "auto")
     out = OutputFolder(Path("/nowhere"))
-    job = Job(scene, ShotRequest(model="gone-model"), ShadeSettings(model="gone-model"), PlacementOptions(), out)
+    job = Job(scene, ShotRequest(), ShadeSettings(model="gone-model"), PlacementOptions(), out)
     job.holds_scene = False  # it is over
     session.current().jobs.append(job)
     jobs_list.update_list(select_newest=True)
@@ -126,11 +131,10 @@ def test_a_checkpoint_is_in_the_menu_from_when_it_is_registered(
     checkpoints.register(tmp_path / "mine", "das-cogvideox-5b", ())
     backend.models._note_change()  # as at the end of what the panel does
     own.model, own.size = "mine", "720x480"
-    assert own.shot_request("Layer").size == (720, 480)
+    assert own.shade_settings().model_size == (720, 480)
     backend.models.remove("mine")
-    assert own.shot_request("Layer") == ShotRequest(
-        view_layer="Layer"
-    )  # the menu has it no more, and Blender takes the first
+    found = own.shade_settings()  # the menu has it no more, and Blender takes the first
+    assert (found.model, found.model_size) == ("mini", None)
     checkpoints.register(tmp_path / "mine", "mini", ())  # of other sizes now
     backend.models._note_change()
     own.model = "mine"

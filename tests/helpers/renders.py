@@ -45,7 +45,8 @@ def demo(folder: Path, engine: str = "TRACKSHADE", size: tuple[int, int] = SIZE)
     render.dither_intensity = 0
     render.filepath = str(folder / "out" / "shot_")
     scene.cycles.samples = 1
-    own.first_frame, own.steps, own.seed = "none", 1, 3
+    bpy.ops.wm.save_mainfile()  # for commands that open it
+    own.first_frame, own.light, own.steps, own.seed = "none", "none", 1, 3
     return scene
 
 

@@ -23,12 +23,13 @@ from tests.helpers.backends import grid_shot
 from trackshade.cli.image_decoder import decode
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.core.errors import ShotError
-from trackshade.core.fitting import SizeFit, fit_size
+from trackshade.core.fitting import SizeFit, fit_size, rendered_size
 from trackshade.core.image_headers import MAX_BYTES, MAX_PIXELS, ImageHeader, read_header, read_image_bytes
 from trackshade.shot.input_image import (
     InputImage,
     attach_first_frame,
     fit_image,
+    fit_larger,
     input_image_from_array,
     load_input_image,
     place_image,
@@ -463,6 +464,21 @@ def test_another_shape_covers_the_frame_and_is_told() -> None:
         assert y + unit * size[1] / 2 == pytest.approx(240)
     made = fit_image(input_image_from_array(np.zeros((100, 100, 3), np.uint8)), (720, 480), fit)
     assert made.warnings == (made.statement,)
+
+
+def test_a_larger_picture_keeps_its_detail() -> None:
+    shot = grid_shot(count=1, size=(48, 32))
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 192, 3), np.uint8)
+    whole = replace(shot, source={"size_fit": rendered_size((48, 32), (1.0, 1.0)).to_dict()})
+    larger = fit_larger(whole, input_image_from_array(pixels))
+    assert larger is not None
+    assert np.array_equal(larger, pixels)
+    assert fit_larger(whole, input_image_from_array(pixels[:34, :51])) is None
+    region = rendered_size((96, 64), (1.0, 1.0), (20, 10, 60, 42))
+    shot = grid_shot(count=1, size=(40, 32))
+    part = fit_larger(replace(shot, source={"size_fit": region.to_dict()}), input_image_from_array(pixels))
+    assert part is not None
+    assert np.array_equal(part, pixels[20:84, 40:120])
 
 
 def test_a_shot_says_how_its_first_frame_was_fitted() -> None:

@@ -85,7 +85,26 @@ def test_after_a_restart_every_job_goes_on(tmp_path: Path) -> None:
     }
     assert store.last_event("finished").body["summary"] == {"seed": 3}
     assert store.last_event("poison").body["error"]["code"] == "backend-killed"
-    assert [path.name for path in (tmp_path / "results").iterdir()] == ["finished"]
+    left = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert [name[: len(".partial-running")] for name in left] == [".partial-running", "finished"]
+
+
+def test_what_an_attempt_left_is_there_for_the_next_one_only(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    for job in ("a", "a-b"):
+        store.add(job, MANIFEST, {})
+        store.partial(job).mkdir()
+    left = next((tmp_path / "results").glob(".partial-a-????????"))
+    (left / "frame").write_text("made")
+    again = store.partial("a")
+    assert (again / "frame").read_text() == "made"
+    assert not left.exists()
+    assert again != left
+    store.remove_partial("a")
+    assert [path.name[:13] for path in (tmp_path / "results").iterdir()] == [".partial-a-b-"]
+    store.record_event("a-b", {"state": states.FAILED, "error": {}})
+    store.recover()
+    assert not list((tmp_path / "results").iterdir())
 
 
 def test_two_backends_never_share_a_store(tmp_path: Path) -> None:

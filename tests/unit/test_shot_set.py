@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.shots import camera_track
-from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import SizeFit
@@ -21,8 +20,7 @@ from trackshade.shot import Cutout, Geometry, MeshTrack, Shot, Surfaces
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, Order, frame_name, read_set, write_set
 
-SPEC = registry.spec("mini")
-ORDER = Order(1, 49, 3, 24.0, "auto", "pad", None, ShadeSettings(seed=7), True, "shot-shaded")
+ORDER = Order(1, 49, 3, 24.0, ShadeSettings(seed=7), True, "shot-shaded")
 
 
 def fill(folder: Path, frames: range) -> None:
@@ -31,43 +29,41 @@ def fill(folder: Path, frames: range) -> None:
 
 
 def test_an_order_is_read_as_it_was_written(tmp_path: Path) -> None:
-    order = dataclasses.replace(ORDER, size=(144, 96), start=-5)
+    order = dataclasses.replace(ORDER, settings=ShadeSettings(model_size=(144, 96)), start=-5)
     assert write_set(tmp_path / "a", order) == read_set(tmp_path / "a")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     tracks = write_set(tmp_path, ORDER)
     fill(tmp_path, range(1, 26, 3))
-    said = " ".join(tracks.missing(SPEC))
+    said = " ".join(tracks.missing())
     assert said == "the tracks of frames 28, 31, 34, 37, 40, 43, 46, 49 the picture of frame 1"
     with pytest.raises(ShotError, match="frames 28, 31"):
-        tracks.check_complete(SPEC)
+        tracks.check_complete()
     fill(tmp_path, range(28, 50, 3))
     (tmp_path / FIRST).write_bytes(b"picture")
-    assert tracks.missing(SPEC) == []
+    assert tracks.missing() == []
+    tracks = write_set(tmp_path, dataclasses.replace(ORDER, settings=ShadeSettings(light="render")))
+    for frame in range(1, 47, 3):
+        tracks.picture(frame).write_bytes(b"picture")
+    assert tracks.missing() == ["the pictures of frame 49"]
 
 
 def test_one_of_two_machines_shades_a_set(tmp_path: Path) -> None:
     tracks = write_set(tmp_path, ORDER)
     fill(tmp_path, range(1, 50, 3))
-    assert tracks.claim(SPEC)
-    assert not read_set(tmp_path).claim(SPEC)
+    assert tracks.claim()
+    assert not read_set(tmp_path).claim()
     tracks.release()
-    assert tracks.claim(SPEC)
+    assert tracks.claim()
 
 
-@given(st.integers(17, 400), st.integers(1, 4), st.sampled_from(("auto", "choose", "step", "resample")))
-def test_only_exported_frames_are_asked_for(count: int, step: int, rule: str) -> None:
-    order = dataclasses.replace(ORDER, end=1 + (count - 1) * step, step=step, frame_rule=rule)
-    exported = set(range(order.start, order.end + 1, step))
-    frames = order.frames(SPEC).frame_numbers
-    assert len(frames) in SPEC.allowed_frame_counts
-    assert set(frames) <= exported
-
-
-def test_too_short_an_export_is_a_sentence() -> None:
-    with pytest.raises(ShotError, match="Custom Range"):
-        dataclasses.replace(ORDER, end=30).frames(SPEC)
+@given(st.integers(1, 400), st.integers(1, 4))
+def test_every_exported_frame_is_asked_for(count: int, step: int) -> None:
+    order = dataclasses.replace(ORDER, end=1 + (count - 1) * step, step=step)
+    frames = order.frames()
+    assert frames.frame_numbers == tuple(range(order.start, order.end + 1, step))
+    assert frames.fps == 24 / step
 
 
 def test_no_set_and_a_damaged_one_are_sentences(tmp_path: Path) -> None:
@@ -108,7 +104,7 @@ def test_joined_frames_keep_their_surfaces(tmp_path: Path) -> None:
     for frame in range(1, 18):
         surfaced(frame, frame % 2 == 1).save(tracks.path(frame))
     (tmp_path / FIRST).write_bytes(b"picture")
-    shot = join(tracks, SPEC)
+    shot = join(tracks)
     shot.check_values()
     card, pane, plain = shot.meshes
     assert plain.surfaces is None
@@ -139,7 +135,7 @@ def test_joined_frames_have_their_own_slots_where_these_matter(solid: bool, tmp_
         meshes = tuple(replace(mesh, surfaces=None) for mesh in sample.meshes) if solid else sample.meshes
         replace(sample, geometries=(geometry,), meshes=meshes).save(tracks.path(frame))
     (tmp_path / FIRST).write_bytes(b"picture")
-    shot = join(tracks, SPEC)
+    shot = join(tracks)
     shot.check_values()
     assert len(shot.geometries) == (1 if solid else 2)
     for t in range(17) if not solid else ():

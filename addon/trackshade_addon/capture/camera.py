@@ -20,10 +20,10 @@ def camera_intrinsics(camera: bpy.types.Camera, name: str, fit: SizeFit) -> np.n
     Args:
         camera: the camera's data.
         name: the camera's name, for the error.
-        fit: fits the render's frame to the image of the model.
+        fit: fits the render's frame to the image of the shot.
 
     Returns:
-        [3, 3] in pixels of the model's image; in pixels per metre for an orthographic camera.
+        [3, 3] in pixels of the shot's image; in pixels per metre for an orthographic camera.
 
     Raises:
         ShotError: the camera is panoramic or of another type without an image plane.
@@ -59,7 +59,7 @@ class CameraBuilder:
 
     Args:
         total: number of samples.
-        fit: fits the render's frame to the image of the model.
+        fit: fits the render's frame to the image of the shot.
     """
 
     def __init__(self, total: int, fit: SizeFit) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Renders samples of a shot with the scene's render engine, at the model's size and with the shot's camera."""
+"""Renders samples of a shot with the scene's render engine, at the shot's size and with its camera."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import functools
 import logging
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import bpy
 import numpy as np
@@ -121,7 +122,51 @@ class SampleRenderer:
 
     def picture(self, t: int) -> Picture:
         """Renders sample `t`, which the scene must be at; see `render`."""
-        return _picture(self._shot, t, self._scene, self._view_layer)
+        shot, engine = self._shot, first_frame_engine(self._scene)
+        width, height = shot.size
+        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, shot_camera(shot, t, shot.size) as camera:
+            path = Path(folder) / "frame.png"
+            self.render_to(path, shot.size, camera, engine)
+            if not path.is_file():
+                raise ShotError("render-failed", f"{_title(engine)} rendered the first frame to no file.", _FIX)
+            picture = read_picture(path)
+        if picture.shape != (height, width, 3):
+            made = f"{picture.shape[1]}×{picture.shape[0]}"
+            raise ShotError(
+                "render-failed", f"{_title(engine)} rendered {made} pixels instead of {width}×{height}.", _FIX
+            )
+        return picture
+
+    def render_to(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        camera: ShotCamera,
+        engine: str,
+        set_up: Callable[[bpy.types.Scene], None] | None = None,
+    ) -> None:
+        """Renders what the scene is at to a file.
+
+        Args:
+            path: the file, an 8-bit PNG.
+            size: width and height of the image.
+            camera: the camera.
+            engine: the engine.
+            set_up: changes further settings of the scene, which are not restored; None for none.
+
+        Raises:
+            ShotError: the engine cannot render here.
+        """
+        scene, changes = self._scene, Changes()
+        try:
+            _prepare(changes, scene, self._view_layer, size, camera.pixel_aspect, path, engine)
+            if set_up is not None:
+                set_up(scene)
+            fix_camera(changes, scene, camera.object)
+            with keep_frames(scene), spare_slot(scene):
+                _render(scene, engine)
+        finally:
+            changes.undo()  # before the camera is removed
 
     def _open(self) -> Stepper:
         _check_graphics(first_frame_engine(self._scene))
@@ -150,32 +195,6 @@ def _check_graphics(engine: str) -> None:
             "Install EGL and a driver (Debian: libegl1 libgl1-mesa-dri), set the scene's engine to Cycles, or give "
             "a picture with --first-frame PATH.",
         )
-
-
-def _picture(shot: Shot, t: int, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Picture:
-    """Renders sample `t`, which the scene is at."""
-    engine = first_frame_engine(scene)
-    changes = Changes()
-    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, _camera(shot, t) as camera:
-        path = Path(folder) / "frame.png"
-        try:
-            _prepare(changes, scene, view_layer, shot.size, path)
-            fix_camera(changes, scene, camera)
-            with keep_frames(scene), spare_slot(scene):
-                _render(scene, engine)
-            if not path.is_file():
-                raise ShotError("render-failed", f"{_title(engine)} rendered the first frame to no file.", _FIX)
-            picture = read_picture(path)
-        finally:
-            changes.undo()  # before the camera is removed
-    width, height = shot.size
-    if picture.shape != (height, width, 3):
-        raise ShotError(
-            "render-failed",
-            f"{_title(engine)} rendered {picture.shape[1]}×{picture.shape[0]} pixels instead of {width}×{height}.",
-            _FIX,
-        )
-    return picture
 
 
 def read_picture(path: Path) -> Picture:
@@ -212,7 +231,9 @@ def _prepare(
     scene: bpy.types.Scene,
     view_layer: bpy.types.ViewLayer,
     size: tuple[int, int],
+    pixel_aspect: tuple[float, float],
     path: Path,
+    engine: str,
 ) -> None:
     """Changes settings to render an 8-bit image of one view layer to `path`."""
     render, output = scene.render, scene.render.image_settings
@@ -223,8 +244,8 @@ def _prepare(
         "resolution_x": size[0],
         "resolution_y": size[1],
         "resolution_percentage": 100,
-        "pixel_aspect_x": 1.0,
-        "pixel_aspect_y": 1.0,
+        "pixel_aspect_x": pixel_aspect[0],
+        "pixel_aspect_y": pixel_aspect[1],
         "use_border": False,
         "use_sequencer": False,
         "use_multiview": False,
@@ -234,7 +255,7 @@ def _prepare(
         "use_file_extension": True,
         "use_overwrite": True,
         "filepath": str(path),
-        "engine": first_frame_engine(scene),
+        "engine": engine,
     }.items():
         changes.set(render, name, value)
     if not is_single:
@@ -251,7 +272,7 @@ def _prepare(
     if scene.display_settings.display_device != "sRGB":
         changes.keep(scene.view_settings, "view_transform", "look")
         changes.set(scene.display_settings, "display_device", "sRGB")
-    if render.engine == "CYCLES" and not _can_denoise():
+    if render.engine == "CYCLES" and not can_denoise():
         changes.set(scene.cycles, "use_denoising", False)
     for obj in scene.objects:
         if is_plate(obj):
@@ -261,26 +282,42 @@ def _prepare(
             changes.set(obj, "hide_render", True)
 
 
+class ShotCamera(NamedTuple):
+    """A temporary camera, and the pixel aspect (x, y) that images are rendered with."""
+
+    object: bpy.types.Object
+    pixel_aspect: tuple[float, float]
+
+
 @contextlib.contextmanager
-def _camera(shot: Shot, t: int) -> Iterator[bpy.types.Object]:
-    """Yields a temporary camera with the shot's intrinsics and the depth of field of the captured camera."""
+def shot_camera(shot: Shot, t: int, size: tuple[int, int]) -> Iterator[ShotCamera]:
+    """Yields a temporary camera with the shot's intrinsics and the depth of field of the captured camera.
+
+    Args:
+        shot: the shot.
+        t: index of the sample.
+        size: width and height of the image to render, which shows what the shot's image does.
+    """
     source = bpy.data.objects.get(shot.camera.sources[t])
     if source is not None and isinstance(source.data, bpy.types.Camera):
         data = source.data.copy()
         data.animation_data_clear()
     else:
         data = bpy.data.cameras.new("Trackshade first frame")
-    k = shot.camera.intrinsics[t]
+    k = np.diag([size[0] / shot.size[0], size[1] / shot.size[1], 1.0]) @ shot.camera.intrinsics[t]
+    aspect = float(k[0, 0] / k[1, 1])  # height of a pixel in widths
+    aspect = 1.0 if abs(aspect - 1) < 1e-9 else aspect
+    square = np.diag([1.0, aspect, 1.0]) @ k
     orthographic = bool(shot.camera.orthographic[t])
     convert = geometry.orthographic_camera_settings if orthographic else geometry.perspective_camera_settings
-    settings = convert(k, shot.size)
+    settings = convert(square, (size[0], size[1] * aspect))
     camera = bpy.data.objects.new("Trackshade first frame", data)
     try:
         for name, value in settings.items():
             setattr(data, name, value)
         data.clip_start, data.clip_end = (float(distance) for distance in shot.camera.clip[t])
         camera.matrix_world = Matrix(geometry.camera_to_blender(shot.camera.world_to_camera[t]).tolist())
-        yield camera
+        yield ShotCamera(camera, (max(1.0, 1 / aspect), max(1.0, aspect)))
     finally:
         bpy.data.objects.remove(camera)
         bpy.data.cameras.remove(data)
@@ -299,7 +336,7 @@ def _render(scene: bpy.types.Scene, engine: str) -> None:
         raise ShotError("render-failed", f"{_title(engine)} stopped before the first frame was rendered.", _FIX)
 
 
-def _can_denoise() -> bool:
+def can_denoise() -> bool:
     """Whether this Blender was built with the denoiser, without which Cycles would fail."""
     import _cycles
 

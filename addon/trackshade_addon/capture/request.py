@@ -3,53 +3,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import bpy
 
 from trackshade.config import registry
-from trackshade.config.registry import ModelSpec
-from trackshade.core.errors import UsageError
-from trackshade.core.fitting import FrameMap, SizeFit
+from trackshade.core.fitting import FrameMap, SizeFit, fit_frames, fit_size
 
-from .scene_settings import fit_scene
+from .scene_settings import plan_scene
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """What a model takes, for shots that are captured for it, such as training data.
+
+    Attributes:
+        model: Name of the model in the registry.
+        frame_rule: How the frame range is fitted to the model; see `trackshade.core.fitting`.
+        size_mode: How the render's frame is fitted to the model's image; see `trackshade.core.fitting`.
+        size: (width, height) in pixels, one of the model's sizes; None for the one with the nearest aspect.
+    """
+
+    model: str
+    frame_rule: str = "auto"
+    size_mode: str = "pad"
+    size: tuple[int, int] | None = None
+
+    def apply(self, frames: FrameMap, size: SizeFit) -> tuple[FrameMap, SizeFit]:
+        """Return the frames and the image that the model takes of a render.
+
+        Raises:
+            ShotError: The frame range does not fit the model.
+            UsageError: The model has no such size.
+            ModelError: The model is unknown.
+        """
+        spec = registry.spec(self.model)
+        if self.size is not None:
+            spec.require_size(self.size)
+        rate = frames.fps * frames.step
+        taken = fit_frames(frames.start, frames.end, frames.step, rate, spec.allowed_frame_counts, self.frame_rule)
+        sizes = spec.sizes if self.size is None else (self.size,)
+        return taken, size.then(fit_size(size.size, size.pixel_aspect, sizes, self.size_mode))
 
 
 @dataclass(frozen=True)
 class ShotRequest:
-    """What of a scene becomes the shot.
+    """What of a scene becomes the shot: every frame of a range, at the size of the scene's renders.
 
     Attributes:
-        model: Name of the model in the registry.
         camera: Name of a camera object, "auto" to add one, or None for the scene's camera.
         frames: First frame, last frame and step; None for the scene's own.
-        frame_rule: How the frame range is fitted to the model; see `trackshade.core.fitting`.
-        size_mode: How the render's frame is fitted to the model's image; see `trackshade.core.fitting`.
-        size: (width, height) in pixels, one of the model's sizes; None for the one with the nearest aspect.
         view_layer: Name of the view layer, or None for the active one.
         first_frame: "render", "none", the path of an image file, or "image:" and the name of an image in Blender.
         input_render: Also render every frame, to compare the result with.
+        light: What tells how the light changes: "clay" renders, "render" for every frame as the scene's engine renders
+            it, or "none"; see `trackshade.config.settings.ShadeSettings`.
         strict: Refuse a scene with missing files or blocked scripts instead of warning about them.
         remarks: Sentences about how the scene was opened, for the shot's warnings.
         keep_played: Keep the frames of simulations that were played in memory; see `Capture`.
         glass: "opaque" or "through": whether surfaces that let more than half of the light through are captured.
         hair: "none" or "strands": whether hair is captured, as thin tubes.
+        fit: Model that the shot is captured for; None for every frame at the size of the scene's renders.
     """
 
-    model: str = "mini"
     camera: str | None = None
     frames: tuple[float | None, float | None, float | None] = (None, None, None)
-    frame_rule: str = "auto"
-    size_mode: str = "pad"
-    size: tuple[int, int] | None = None
     view_layer: str | None = None
     first_frame: str = "render"
     input_render: bool = False
+    light: str = "none"
     strict: bool = False
     remarks: tuple[str, ...] = ()
     keep_played: bool = True
     glass: str = "opaque"
     hair: str = "none"
+    fit: ModelFit | None = None
 
     @property
     def given_picture(self) -> str | None:
@@ -57,26 +85,11 @@ class ShotRequest:
         return None if self.first_frame in ("render", "none") else self.first_frame
 
     def plan(self, scene: bpy.types.Scene) -> tuple[FrameMap, SizeFit]:
-        """Return the frames and the image size of the shot.
+        """Return the frames and the image size of the shot, which are those of the scene's renders.
 
         Raises:
-            ShotError: The frame range does not fit the model.
-            UsageError: The model has no such size.
-            ModelError: The model is unknown.
+            ShotError: The frame range is empty or reversed, or the render has no pixels.
+            TrackshadeError: As raised by `ModelFit.apply`.
         """
-        spec = with_size(registry.spec(self.model), self.size)
-        return fit_scene(scene, spec, *self.frames, frame_rule=self.frame_rule, size_mode=self.size_mode)
-
-
-def with_size(spec: ModelSpec, size: tuple[int, int] | None) -> ModelSpec:
-    """Return the model restricted to one of its sizes.
-
-    Raises:
-        UsageError: The model has no such size.
-    """
-    if size is None:
-        return spec
-    if size not in spec.sizes:
-        known = ", ".join(f"{width}x{height}" for width, height in spec.sizes)
-        raise UsageError("unknown-size", f"Model '{spec.name}' has no size {size[0]}x{size[1]}.", f"It has: {known}.")
-    return replace(spec, sizes=(size,))
+        plan = plan_scene(scene, *self.frames)
+        return plan if self.fit is None else self.fit.apply(*plan)

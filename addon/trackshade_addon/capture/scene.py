@@ -42,7 +42,7 @@ class Capture:
         scene: the scene; None for the context's.
         view_layer: the view layer; None for the context's, or the first of another scene.
         frame_map: the scene frames that become the shot's samples.
-        size_fit: fits the render's frame to the image of the model.
+        size_fit: fits the render's frame to the image of the shot.
         camera: the camera of every frame; None for the scene's, as its markers switch it.
         on_rows: called as on_rows(array, n) when the first n rows of an array of the shot are final; or None.
         keep_played: whether simulated frames that the user has played are kept, even if something is then captured as

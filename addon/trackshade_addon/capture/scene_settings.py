@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Scene settings that a shot depends on: render engine, frame rate, render size, and their fit to a model."""
+"""Scene settings that a shot depends on: render engine, frames and their rate, size and region of the render."""
 
 from __future__ import annotations
 
 import bpy
 
-from trackshade.config.registry import ModelSpec
-from trackshade.core.fitting import FrameMap, SizeFit, fit_frames, fit_size
+from trackshade.core.fitting import FrameMap, SizeFit, all_frames, rendered_size
 
 TRACKSHADE_ENGINE = "TRACKSHADE"
 EEVEE = ("BLENDER_EEVEE", "BLENDER_EEVEE_NEXT")
@@ -24,40 +23,28 @@ def first_frame_engine(scene: bpy.types.Scene) -> str:
     return "BLENDER_EEVEE_NEXT" if engine == "BLENDER_EEVEE" and bpy.app.version < (5, 0, 0) else engine
 
 
-def fit_scene(
-    scene: bpy.types.Scene,
-    spec: ModelSpec,
-    start: float | None = None,
-    end: float | None = None,
-    step: float | None = None,
-    frame_rule: str = "auto",
-    size_mode: str = "pad",
+def plan_scene(
+    scene: bpy.types.Scene, start: float | None = None, end: float | None = None, step: float | None = None
 ) -> tuple[FrameMap, SizeFit]:
-    """Fits a scene's frame range and render size to what a model takes.
+    """Returns the frames and the size that a render of the scene has, which are those of its shot.
 
     Args:
         scene: the scene.
-        spec: the model.
         start: first frame; None for the scene's.
         end: last frame; None for the scene's.
         step: frames from one sample to the next; None for the scene's.
-        frame_rule: as in `trackshade.core.fitting.fit_frames`.
-        size_mode: as in `trackshade.core.fitting.fit_size`.
 
     Raises:
-        ShotError: the range is empty or reversed, or the model cannot take it by the rule.
+        ShotError: the range is empty or reversed, or the render has no pixels.
     """
-    frames = fit_frames(
+    frames = all_frames(
         scene.frame_start if start is None else start,
         scene.frame_end if end is None else end,
         scene.frame_step if step is None else step,
         frame_rate(scene),
-        spec.allowed_frame_counts,
-        frame_rule,
     )
-    render = scene.render
-    aspect = render.pixel_aspect_x, render.pixel_aspect_y
-    return frames, fit_size(render_size(scene), aspect, spec.sizes, size_mode)
+    aspect = scene.render.pixel_aspect_x, scene.render.pixel_aspect_y
+    return frames, rendered_size(render_size(scene), aspect, render_region(scene))
 
 
 def frame_rate(scene: bpy.types.Scene) -> float:
@@ -70,3 +57,17 @@ def render_size(scene: bpy.types.Scene) -> tuple[int, int]:
     render = scene.render
     percentage = render.resolution_percentage
     return max(1, render.resolution_x * percentage // 100), max(1, render.resolution_y * percentage // 100)
+
+
+def render_region(scene: bpy.types.Scene) -> tuple[int, int, int, int] | None:
+    """The region of the frame that is rendered, (left, top, right, bottom) in pixels; None for the whole frame.
+
+    Bounds are rounded down as Blender does, counted from the lower left corner.
+    """
+    render = scene.render
+    if not render.use_border:
+        return None
+    width, height = render_size(scene)
+    left, right = (int(bound * width) for bound in (render.border_min_x, render.border_max_x))
+    bottom, top = (int(bound * height) for bound in (render.border_min_y, render.border_max_y))
+    return left, height - top, right, height - bottom

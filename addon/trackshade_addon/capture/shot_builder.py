@@ -24,6 +24,7 @@ from .cutouts import Cutouts
 from .geometry_builder import GeometryBuilder, GeometryStore, RowsCallback
 from .given_image import color_management
 from .instances import Instance, InstanceKey, InstanceReader
+from .lights import LightReader
 from .materials import MaterialEvaluator, SlotAppearances
 from .strands import Strands, curves_strands, node_strands, particle_strands
 from .surfaces import SurfaceTable
@@ -64,7 +65,7 @@ class ShotBuilder:
     Args:
         view_layer: the original view layer whose evaluation is read.
         frame_map: the scene frames that become the shot's samples.
-        size_fit: fits the render's frame to the image of the model.
+        size_fit: fits the render's frame to the image of the shot.
         on_rows: called as on_rows(array, n) when the first n rows of an array of the shot are final; or None.
         is_partial: whether the samples will be joined with those of other builders, so that topology must always be
             compared.
@@ -97,6 +98,7 @@ class ShotBuilder:
         self._layer = view_layer
         self._is_partial = is_partial
         self._colors: dict[str, Any] = {}  # color management of the first sample
+        self._light = LightReader()
         self._fit = size_fit
         self._geometries = GeometryStore(self.total, on_rows)
         self._camera = CameraBuilder(self.total, size_fit)
@@ -121,6 +123,7 @@ class ShotBuilder:
         if t == 0:
             self._colors = color_management(depsgraph.scene)
         self._camera.add_sample(t, frame, camera, depsgraph)
+        self._light.add_sample(depsgraph)
         self._geometries.begin_sample()
         self._materials.begin_sample(depsgraph)
         self._depsgraph = depsgraph
@@ -300,6 +303,7 @@ class ShotBuilder:
                 "frame_map": self.frames.to_dict(),
                 "size_fit": self._fit.to_dict(),
                 "color_management": self._colors,
+                "light": self._light.to_dict(),
                 "warnings": self.warnings.sentences(),
             },
             surfaces=tuple(table.surfaces),

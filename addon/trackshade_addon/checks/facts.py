@@ -23,9 +23,10 @@ import numpy as np
 
 from trackshade.config import registry
 from trackshade.config.registry import ModelSpec
+from trackshade.config.settings import ShadeSettings
 from trackshade.core import geometry
 from trackshade.core.errors import TrackshadeError
-from trackshade.core.fitting import FrameMap, SizeFit
+from trackshade.core.fitting import FrameMap, SizeFit, fit_frames
 from trackshade.core.image_headers import ImageHeader
 from trackshade.shot import CameraTrack
 from trackshade.shot.input_image import place_image
@@ -66,9 +67,10 @@ class Facts:
     first: bool = False  # whether the shot's first frame is one of them
     camera: str | None = None  # name of the camera, or None
     camera_kind: str = ""  # type of the camera, as Blender's; "" where the object is no camera
-    plan: str = ""  # how the frame range is fitted to the model, in words
-    plan_error: str = ""  # why it cannot be fitted
-    rule: str = "exact"  # rule by which it is fitted: "exact", "choose", "step" or "resample"
+    plan: str = ""  # how many images of which size, and what makes them, in words
+    plan_error: str = ""  # why the shot cannot be captured or fitted to the model
+    model_frames: str = ""  # which frames the model sees, in words
+    rule: str = "exact"  # rule by which they are chosen: "exact", "choose", "step" or "resample"
     objects: int = 0  # number of objects that are sent to the backend
     vertices: int = 0  # number of their vertices
     sent: int = 0  # number of bytes
@@ -187,10 +189,14 @@ def read_frames(
 
 def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts, FrameMap | None, SizeFit | None]:
     """Reads what does not depend on the frame."""
-    spec, frames, size, error = None, None, None, ""
+    spec, frames, size, seen, plan, error, needs_model = None, None, None, None, "", "", False
     try:
-        spec = registry.spec(request.model)
+        settings = scene.trackshade.shade_settings()
+        spec = registry.spec(settings.model)
+        needs_model = request.first_frame == "none" or texts.makes_video(spec, settings)
         frames, size = request.plan(scene)
+        seen = _model_frames(frames, spec, settings)
+        plan = texts.plan_text(frames, size, spec, seen, request.first_frame, settings)
     except TrackshadeError as found:
         error = texts.error_text(found)
     camera = _find_camera(scene, request)
@@ -199,9 +205,10 @@ def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts,
     facts = Facts(
         camera=None if camera is None else camera.name,
         camera_kind=camera.data.type if camera is not None and isinstance(camera.data, bpy.types.Camera) else "",
-        plan="" if frames is None else texts.frame_map_text(frames),
+        plan=plan,
         plan_error=error,
-        rule="exact" if frames is None else frames.rule,
+        model_frames="" if seen is None else texts.frame_map_text(seen),
+        rule="exact" if seen is None else seen.rule,
         memory_free=free_memory(),
         saved=bool(bpy.data.filepath),
         unsaved_results=str(unsaved_results_folder()),
@@ -209,9 +216,21 @@ def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts,
         picture=picture,
         color=tuple(inverse_space(scene)[1]),
         **(_read_image(picture, size) if picture else {}),
-        **(_read_model(spec) if spec is not None else {}),
+        **(_read_model(spec) if spec is not None and needs_model else {}),
     )
     return facts, frames, size
+
+
+def _model_frames(frames: FrameMap, spec: ModelSpec, settings: ShadeSettings) -> FrameMap | None:
+    """Returns which frames the model sees, as the backend will choose them; None if it makes no video.
+
+    Raises:
+        ShotError: The range is too short for the model.
+    """
+    if not texts.makes_video(spec, settings) or len(frames.frame_numbers) == 1:
+        return None
+    step = frames.step
+    return fit_frames(frames.start, frames.end, step, frames.fps * step, spec.allowed_frame_counts, settings.frame_rule)
 
 
 def _find_gaps(

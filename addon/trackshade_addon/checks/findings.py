@@ -66,7 +66,7 @@ _SURFACES = {
     ),
 }
 _IMAGE_FITS = {
-    "model": "The image ({size}) has the aspect ratio of the model and is scaled to {model}.",
+    "model": "The image ({size}) has the aspect ratio of the shot and is scaled to {model}.",
     "scaled": "The image ({size}) shows the scene's frame and is scaled to {model}.",
     "padded": "The image ({size}) shows the scene's frame and is padded to {model}.",
     "cut": "The image ({size}) shows the scene's frame and is cropped to {model}.",
@@ -96,7 +96,7 @@ def _frames(facts: Facts) -> Iterator[Finding]:
         yield Finding("range", ERROR, "{sentence}", {"sentence": facts.plan_error}, _SET_RANGE)
     elif facts.rule != "exact":
         level = NOTE if facts.rule == "resample" else WARNING
-        yield Finding("range", level, "{sentence}", {"sentence": facts.plan}, _SET_RANGE)
+        yield Finding("range", level, "{sentence}", {"sentence": facts.model_frames}, _SET_RANGE)
 
 
 def _visible(facts: Facts) -> Iterator[Finding]:

@@ -8,10 +8,12 @@ little at each `next`, and never wait for the backend.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -20,11 +22,9 @@ from trackshade.client import Client, Uploader, later
 from trackshade.client.job_result import JobResult
 from trackshade.client.job_run import CapturedShot
 from trackshade.client.progress import Progress, wait_for
-from trackshade.config import registry
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
-from trackshade.shot.input_image import attach_first_frame
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet
 
@@ -32,12 +32,13 @@ from ..capture import Capture
 from ..capture.auto_camera import add_auto_camera
 from ..capture.camera import no_camera_error
 from ..capture.completeness import find_gaps, require_complete
-from ..capture.first_frame import SampleRenderer
+from ..capture.first_frame import SampleRenderer, read_picture
 from ..capture.given_image import check_given_image, read_given_image
 from ..capture.request import ShotRequest
 from ..capture.stepping import Steps
 from ..placement import PreparedResult, PreparedTextures, TextureBake, place, prepare, save_copy
 from ..properties.placement_options import PlacementOptions
+from .clay import follow_light
 
 BATCH = 8 << 20  # bytes that are uploaded together during the capture
 
@@ -70,9 +71,12 @@ class StreamingUpload:
 
 
 def capture_scene(
-    request: ShotRequest, scene: bpy.types.Scene, client: Future[Client] | None = None
+    request: ShotRequest,
+    scene: bpy.types.Scene,
+    client: Future[Client] | None = None,
+    on_free: Callable[[], None] = lambda: None,
 ) -> Generator[Progress, None, CapturedShot]:
-    """Capture a scene and render its first frame.
+    """Capture a scene, and render its first frame and its light.
 
     At the end, after an error and on `close()` of the generator the scene is as it was before; only `camera="auto"`
     adds a camera.
@@ -81,11 +85,11 @@ def capture_scene(
         request: What is captured.
         scene: The scene.
         client: Connection to which frames are uploaded while later ones are captured.
+        on_free: Called when the scene is not needed any more.
 
     Raises:
-        ShotError: The scene cannot be captured.
-        UsageError: There is no such view layer or size.
-        ModelError: The model is unknown.
+        ShotError: The scene cannot be captured, or its light cannot be rendered.
+        UsageError: There is no such view layer.
     """
     view_layer = _find_view_layer(scene, request.view_layer)
     frames, size = request.plan(scene)
@@ -103,47 +107,91 @@ def capture_scene(
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
     if request.remarks:
         shot = replace(shot, source={**shot.source, "warnings": [*request.remarks, *shot.warnings]})
-    first, renders = None, None
+    captured = CapturedShot(shot)
     if picture is not None:
-        yield Progress("rendering", "the picture at the model's size")
-        shot, first = with_picture(shot, picture)
-        yield Progress("planning", shot.source["first_frame"]["statement"])
+        yield Progress("rendering", "the picture at the shot's size")
+        captured = with_picture(shot, picture)
+        yield Progress("planning", captured.shot.source["first_frame"]["statement"])
     with SampleRenderer(shot, scene, view_layer, request.keep_played) as renderer:
         if request.first_frame == "render":
             first = yield from _render_sample(renderer, 0, Progress("rendering", "the first frame"))
-        if request.input_render:
-            renders = yield from _render_all(shot, renderer, first if request.first_frame == "render" else None)
-    return CapturedShot(shot, first, renders)
+            captured = replace(captured, first_frame=first)
+        if request.input_render or request.light == "render":
+            rendered = captured.first_frame if request.first_frame == "render" else None
+            captured = replace(captured, input_render=(yield from _render_all(shot, renderer, rendered)))
+    if request.light == "clay":
+        return (yield from with_clay(captured, request, on_free=on_free))
+    on_free()
+    return captured
 
 
-def join_tracks(tracks: TrackSet) -> Generator[Progress, None, CapturedShot]:
-    """Make a shot of the tracks that renders have kept.
+def with_clay(
+    captured: CapturedShot,
+    request: ShotRequest,
+    on_main: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+    on_free: Callable[[], None] = lambda: None,
+) -> Generator[Progress, None, CapturedShot]:
+    """Add the clay renders of a shot of the open file, if its light changes.
+
+    Args:
+        captured: What was captured.
+        request: How.
+        on_main: Runs a call on Blender's main thread.
+        on_free: Called when the scene is not needed any more.
 
     Raises:
-        ShotError: The set is incomplete or damaged.
+        ShotError: They could not be rendered.
+        OutputError: They could not be written.
     """
-    spec = registry.spec(tracks.order.settings.model)
-    shot = yield from wait_for(later(join, tracks, spec), "planning", "joining the tracks")
-    if not tracks.order.picture:
-        return CapturedShot(shot)
-    return CapturedShot(*with_picture(shot, str(tracks.folder / FIRST), shows="frame"))
+    shot = captured.shot
+    clay = yield from follow_light(shot, request, on_main, on_free)
+    light = {**(shot.source.get("light") or {}), "statement": clay.statement}
+    warnings = list(dict.fromkeys([*shot.warnings, *clay.warnings]))
+    shot = replace(shot, source={**shot.source, "light": light, "warnings": warnings})
+    return replace(captured, shot=shot, light=clay.images)
 
 
-def with_picture(shot: Shot, picture: str, shows: str = "any") -> tuple[Shot, np.ndarray]:
-    """Use a picture as a shot's first frame. Main thread only.
+def join_tracks(tracks: TrackSet, request: ShotRequest) -> Generator[Progress, None, CapturedShot]:
+    """Make a shot of the tracks that renders of the open file have kept, and render its light.
+
+    Raises:
+        ShotError: The set is incomplete or damaged, or its light cannot be rendered.
+        OutputError: The light cannot be written.
+    """
+    shot = yield from wait_for(later(join, tracks), "planning", "joining the tracks")
+    captured = CapturedShot(shot)
+    if tracks.order.picture:
+        captured = with_picture(shot, str(tracks.folder / FIRST), shows="frame")
+    if request.light == "render":
+        renders = new_frames(shot, len(shot.frame_numbers))
+        for t, frame in enumerate(shot.frame_numbers):
+            yield Progress("rendering", "the input, from the export", t, len(renders))
+            renders[t] = read_picture(tracks.picture(float(frame)))
+        captured = replace(captured, input_render=renders)
+    if request.light != "clay":
+        return captured
+    return (yield from with_clay(captured, request))
+
+
+def new_frames(shot: Shot, count: int) -> np.ndarray:
+    """Return room for images of a shot, [count, H, W, 3] uint8, in a temporary file: they may exceed the memory."""
+    width, height = shot.size
+    with tempfile.TemporaryFile(prefix="trackshade-") as file:
+        return np.memmap(file, np.uint8, "w+", shape=(count, height, width, 3))
+
+
+def with_picture(shot: Shot, picture: str, shows: str = "any") -> CapturedShot:
+    """Use a picture as a shot's first frame, and as a key picture with its own resolution. Main thread only.
 
     Args:
         shot: The shot.
         picture: Path of a file, or "image:" and the name of an image in Blender.
         shows: What the picture shows; see `attach_first_frame`.
 
-    Returns:
-        The shot, and the picture fitted to it: [H, W, 3] uint8 sRGB.
-
     Raises:
         ShotError: The picture cannot be read, is damaged or of an unsupported kind.
     """
-    return attach_first_frame(shot, read_given_image(picture, shot.source.get("color_management")), shows)
+    return CapturedShot.with_picture(shot, read_given_image(picture, shot.source.get("color_management")), shows)
 
 
 def place_and_save(
@@ -217,11 +265,14 @@ def _render_all(
     shot: Shot, renderer: SampleRenderer, first: np.ndarray | None
 ) -> Generator[Progress, None, np.ndarray]:
     """Render every sample by the scene's own engine: [T, H, W, 3] uint8."""
-    images = [] if first is None else [first]
-    while len(images) < len(shot.frame_numbers):
-        progress = Progress("rendering", "the input, to compare with", len(images), len(shot.frame_numbers))
-        images.append((yield from _render_sample(renderer, len(images), progress, reports_steps=not images)))
-    return np.stack(images)
+    images = new_frames(shot, len(shot.frame_numbers))
+    for t in range(len(images)):
+        if t == 0 and first is not None:
+            images[0] = first
+            continue
+        progress = Progress("rendering", "every frame as the scene shows it", t, len(images))
+        images[t] = yield from _render_sample(renderer, t, progress, reports_steps=not t)
+    return images
 
 
 def _render_sample(

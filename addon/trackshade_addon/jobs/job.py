@@ -105,7 +105,9 @@ class Job:
         self.uid = secrets.token_hex(4)
         self.scene = SceneReference(scene)
         self.request, self.settings, self.placement = request, settings, placement
-        self.title = settings.prompt.strip() or (out.path.name if settings.needs else f"{out.path.name}, control")
+        self.title = settings.prompt.strip() or (
+            out.path.name if settings.output == "video" else f"{out.path.name}, control"
+        )
         self.progress: Progress | None = Progress("starting")
         self.holds_scene = capture is None
         self.error: TrackshadeError | None = None
@@ -212,11 +214,13 @@ class Job:
     def _capture(self, client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if self._capture_step is not None:
             return (yield from self._capture_step(client))
-        captured = yield from capture_scene(self.request, self.scene.find_or_raise(), client)
+        return (yield from capture_scene(self.request, self.scene.find_or_raise(), client, self._free_scene))
+
+    def _free_scene(self) -> None:
+        """Note that the capture does not need the scene any more."""
         if self.placement.has_plate:
             warm_up(self.scene.find_or_raise())  # while Blender is held anyway
         self.holds_scene = False
-        return captured
 
     def _place(self, folder: Path, scene_is_held: Callable[[], bool]) -> Generator[Progress, None, tuple[str, ...]]:
         """Place the result of a folder; return warnings."""

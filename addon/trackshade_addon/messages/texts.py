@@ -11,8 +11,10 @@ from __future__ import annotations
 import bpy
 
 from trackshade.client.progress import Progress
+from trackshade.config.registry import ModelSpec
+from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import TrackshadeError
-from trackshade.core.fitting import FrameMap
+from trackshade.core.fitting import FrameMap, SizeFit
 
 from .translations import CONTEXT
 
@@ -44,6 +46,7 @@ FIXES = {
     "output-exists": "Select another folder for results in the add-on's preferences.",
     "output-not-ours": "Select another folder for results in the add-on's preferences.",
     "incomplete-scene": "Use File > External Data > Find Missing Files, or open the file with Trust Source.",
+    "light-failed": "Set Light to None under Shot.",
     "no-animations": "Open the file without selecting an animation.",
     "missing-weights": "Download the model under Models.",
     "unknown-device": "Select another device in the add-on's preferences.",
@@ -105,6 +108,56 @@ def duration_text(seconds: float) -> str:
     if seconds < 3570:
         return tr("{count} min", count=max(1, round(seconds / 60)))
     return tr("{hours} h {minutes} min", hours=int(seconds // 3600), minutes=int(seconds % 3600 // 60))
+
+
+def makes_video(spec: ModelSpec, settings: ShadeSettings) -> bool:
+    """Returns whether a job has the model make a video, and not only a first frame or nothing."""
+    keys = spec.key_pictures if settings.key_pictures == "auto" else settings.key_pictures
+    return keys == "video" or settings.output_size == "model"
+
+
+def plan_text(
+    frames: FrameMap,
+    size: SizeFit,
+    spec: ModelSpec,
+    seen: FrameMap | None,
+    first_frame: str,
+    settings: ShadeSettings,
+) -> str:
+    """Returns sentences about what a job will make: how many images of which size, what from, and with which prompt.
+
+    Args:
+        frames: Frames of the shot.
+        size: Size of the shot.
+        spec: The model.
+        seen: Frames that the model sees; None if it makes no video of several frames.
+        first_frame: See `ShotRequest`.
+        settings: Settings of the job.
+    """
+    is_model_size = settings.output_size == "model"
+    shown = frames if seen is None or not is_model_size else seen
+    model_size = settings.model_size or min(spec.sizes, key=lambda item: abs(item[0] / item[1] - _aspect(size)))
+    width, height = model_size if is_model_size else size.size
+    made = tr(
+        "{count} images of {width} × {height} at {fps} fps.",
+        count=len(shown.frame_numbers),
+        width=width,
+        height=height,
+        fps=f"{round(shown.fps, 3):g}",
+    )
+    if makes_video(spec, settings):
+        count = len(frames.frame_numbers if seen is None else seen.frame_numbers)
+        values = {"model": spec.title, "count": count, "size": f"{model_size[0]} × {model_size[1]}"}
+        if is_model_size:
+            return f"{made} {tr('{model} paints them and reads the prompt.', **values)}"
+        return f"{made} {tr('{model} paints {count} frames of {size} and reads the prompt.', **values)}"
+    if first_frame == "none":
+        return f"{made} {tr('{model} paints the first frame from the prompt, the others follow it.', model=spec.title)}"
+    return f"{made} {tr('All follow the first frame. No model is used, and the prompt is not read.')}"
+
+
+def _aspect(size: SizeFit) -> float:
+    return size.size[0] * size.pixel_aspect[0] / (size.size[1] * size.pixel_aspect[1])
 
 
 def frame_map_text(frame_map: FrameMap) -> str:

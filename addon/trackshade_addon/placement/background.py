@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import bpy
+
+from trackshade.core.fitting import SizeFit
 
 from ..capture.animation import curves
 from .collection import PLATE_KEY, tag
@@ -24,10 +27,12 @@ def add_backgrounds(
 
     The model's image and the scene's frame have the same center, and one side in common: padded, the image just covers
     the frame, which is Blender's frame method "crop"; cropped, it just fits inside, which is "fit". Both keep the
-    image's aspect under any pixel aspect of the scene. Returns warnings about cameras that cannot be given one.
+    image's aspect under any pixel aspect of the scene. An image of the frame's own size is stretched to it, since its
+    pixels have the scene's aspect. Returns warnings about cameras that cannot be given one.
     """
-    warnings = []
-    image = None
+    method, warnings, image = _frame_method(result.fit), [], None
+    if method is None:
+        return ["The result shows a region of the frame, so the cameras were given no background image."]
     for data in dict.fromkeys(camera.data for camera in cameras):
         if data.library is not None:
             warnings.append(f"Camera data '{data.name}' is linked from a library and was given no background image.")
@@ -39,12 +44,24 @@ def add_backgrounds(
             data[_SWITCHED_KEY] = True
         background = data.background_images.new()
         background.image = image
-        background.frame_method = "CROP" if result.fit.mode == "pad" else "FIT"
+        background.frame_method = method
         background.alpha = 1.0
         background.display_depth = "FRONT"
         play_in_viewport(background.image_user, sequence, scene)
         data.show_background_images = True
     return warnings
+
+
+def _frame_method(fit: SizeFit) -> Literal["STRETCH", "FIT", "CROP"] | None:
+    """Return how Blender has to fit images to the camera's frame; None if it cannot put them where they belong."""
+    if fit.is_identity:
+        return "STRETCH"
+    left, top, right, bottom = fit.frame_in_model()
+    margins = (left, top, fit.size[0] - right, fit.size[1] - bottom)
+    is_centered = max(abs(margins[0] - margins[2]), abs(margins[1] - margins[3])) < 1e-6
+    if not is_centered or min(map(abs, margins)) > 1e-6:
+        return None
+    return "CROP" if fit.mode == "pad" else "FIT"
 
 
 def remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:

@@ -14,7 +14,7 @@ from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 
 from ..capture.given_image import IMAGE
-from ..capture.request import ShotRequest, with_size
+from ..capture.request import ShotRequest
 from ..messages.translations import CONTEXT
 from .placement_options import PlacementOptions
 from .preferences import RELATIVE_PATH
@@ -43,6 +43,29 @@ _FRAME_RULES = [
 _SIZE_MODES = [
     ("pad", "Pad", "Keep the whole frame: the view is widened to the model's aspect ratio and cropped afterwards"),
     ("crop", "Crop", "Fill the model's aspect ratio; the margins of the frame are not shaded"),
+]
+_KEY_PICTURES = [
+    ("auto", "Automatic", "The first frame alone with the embedded model, and the model's video with the others"),
+    (
+        "first-frame",
+        "First Frame",
+        "Carry the first frame to all frames along the tracks. No model is needed unless it generates the first frame",
+    ),
+    ("video", "Video", "Carry the frames of the model's video to all frames along the tracks"),
+]
+_OUTPUT_SIZES = [
+    ("full", "Every Frame", "Every frame of the range, at the size of the scene's renders"),
+    ("model", "Model", "The frames of the model as they are, at the model's size"),
+]
+_LIGHTS = [
+    (
+        "clay",
+        "Clay Renders",
+        "Render every frame with Cycles, with white surfaces and the scene's lights, in a separate Blender process. "
+        "Skipped if nothing moves in the light",
+    ),
+    ("render", "Scene Renders", "Render every frame with the scene's render engine; Blender waits for these frames"),
+    ("none", "None", "Keep the light of the first frame on every surface"),
 ]
 _GLASS = [
     ("opaque", "Surface", "Track the glass, so that its reflections and refractions move with it"),
@@ -205,7 +228,10 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         precision=2,
         step=100,
     )
-    frame_rule: _enum("Frame Sampling", "How the frame range is fitted to the model", _FRAME_RULES)
+    frame_rule: _enum("Frame Sampling", "Which frames the model sees if it does not take all of them", _FRAME_RULES)
+    key_pictures: _enum("Source", "Images that all frames are made from, along the tracks", _KEY_PICTURES)
+    output_size: _enum("Output", "Frames of the result", _OUTPUT_SIZES)
+    light: _enum("Light", "What tells how the light on surfaces changes", _LIGHTS)
     view_layer: bpy.props.StringProperty(
         name="View Layer",
         description="View layer to shade. Leave empty for the active view layer",
@@ -218,7 +244,10 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         poll=lambda settings, obj: obj.type == "CAMERA",
     )
     size: bpy.props.EnumProperty(
-        name="Size", description="Size of the video in pixels", items=_get_size_items, translation_context=CONTEXT
+        name="Model Size",
+        description="Size of the model's image in pixels",
+        items=_get_size_items,
+        translation_context=CONTEXT,
     )
     size_mode: _enum("Frame Fit", "How the frame is fitted to the model's image if aspect ratios differ", _SIZE_MODES)
     glass: _enum("Glass", "How to track visible surfaces that let more than half of the light through", _GLASS)
@@ -255,22 +284,19 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             first_frame = bpy.path.abspath(self.picture)
         elif first_frame == "image":
             first_frame = "" if self.image is None else f"{IMAGE}{self.image.name}"
-        width, _, height = self.size.partition("x")
         return ShotRequest(
-            model=self.model or _DEFAULTS.model,
             camera=self.camera.name if self.camera is not None and self.camera.name in self.id_data.objects else None,
             frames=(float(self.first), float(self.last), self.step) if self.use_range else (None, None, None),
-            frame_rule=self.frame_rule,
-            size_mode=self.size_mode,
-            size=(int(width), int(height)) if height else None,
             view_layer=self.view_layer if self.view_layer in self.id_data.view_layers else view_layer,
             first_frame=first_frame,
+            light=self.light,
             glass=self.glass,
             hair=self.hair,
         )
 
     def shade_settings(self) -> ShadeSettings:
         """Returns how to shade the shot."""
+        width, _, height = self.size.partition("x")
         return ShadeSettings(
             model=self.model or _DEFAULTS.model,
             prompt=self.prompt,
@@ -281,6 +307,12 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             control_scale=round(self.control_scale, 4),  # Blender's floats have seven digits
             control_start=round(self.control_start, 4),
             control_end=round(self.control_end, 4),
+            frame_rule=self.frame_rule,
+            size_mode=self.size_mode,
+            model_size=(int(width), int(height)) if height else None,
+            key_pictures=self.key_pictures,
+            output_size=self.output_size,
+            light=self.light,
         )
 
     def placement_options(self) -> PlacementOptions:
@@ -304,7 +336,9 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             ModelError: Its model is not known any more. Nothing is changed.
             UsageError: The model does not have its size any more. Nothing is changed.
         """
-        with_size(registry.spec(settings.model), request.size)
+        spec, size = registry.spec(settings.model), settings.model_size
+        if size is not None:
+            spec.require_size(size)
         self.model = settings.model
         self.prompt, self.negative_prompt = settings.prompt, settings.negative_prompt or ""
         self.steps, self.guidance = settings.steps or 0, settings.guidance or 0
@@ -322,9 +356,11 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         self.use_range = first is not None
         if first is not None and last is not None and step is not None:
             self.first, self.last, self.step = int(first), int(last), step
-        self.frame_rule, self.size_mode = request.frame_rule, request.size_mode
+        self.frame_rule, self.size_mode = settings.frame_rule, settings.size_mode
+        self.key_pictures, self.output_size = settings.key_pictures, settings.output_size
+        self.light = settings.light
         self.glass, self.hair = request.glass, request.hair
-        self.size = "auto" if request.size is None else f"{request.size[0]}x{request.size[1]}"
+        self.size = "auto" if size is None else f"{size[0]}x{size[1]}"
         self.view_layer = request.view_layer or ""
         self.camera = None if request.camera is None else self.id_data.objects.get(request.camera)
 

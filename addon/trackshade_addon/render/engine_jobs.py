@@ -37,8 +37,8 @@ from ..capture.shot_builder import ShotBuilder, require_visible
 from ..capture.simulations import simulations
 from ..capture.stepping import Stepper
 from ..jobs import session
-from ..jobs.composer import StreamingUpload, stepping_progress, with_picture
-from .first_frame_process import render_first_frame_elsewhere
+from ..jobs.composer import StreamingUpload, stepping_progress, with_clay, with_picture
+from .first_frame_process import render_elsewhere
 from .rendered_sequence import RenderedSequence
 
 T = TypeVar("T")
@@ -154,11 +154,17 @@ def capture_render(render: RenderContext, client: Future[Client]) -> Generator[P
     if picture is not None:
         render.on_main(lambda: check_given_image(picture))  # a damaged one is reported before the capture
     shot = yield from _capture_shot(render, client)
+    captured = CapturedShot(shot)
     if picture is not None:
-        return CapturedShot(*render.on_main(lambda: with_picture(shot, picture)))
-    if request.first_frame == "render":
-        return CapturedShot(shot, (yield from render_first_frame_elsewhere(shot, render.on_main)))
-    return CapturedShot(shot)
+        captured = render.on_main(lambda: with_picture(shot, picture))
+    elif request.first_frame == "render":
+        captured = CapturedShot(shot, (yield from render_elsewhere(shot, 1, render.on_main))[0])
+    if request.light == "render":
+        frames = yield from render_elsewhere(shot, len(shot.frame_numbers), render.on_main)
+        captured = replace(captured, input_render=frames)
+    if request.light == "clay":
+        captured = yield from with_clay(captured, request, render.on_main)
+    return captured
 
 
 def _capture_shot(render: RenderContext, client: Future[Client]) -> Generator[Progress, None, Shot]:
@@ -185,7 +191,7 @@ def capture_evaluation(
     Args:
         render: The render.
         frames: Frames of the shot.
-        fit: How the model's image lies over the render's frame.
+        fit: How the shot's image lies over the render's frame.
         camera: Camera of every frame; None for the scene's own, which markers may switch.
         client: Connection to which frames are uploaded while later ones are captured.
         glass: See `ShotRequest`.

@@ -19,16 +19,15 @@ import bpy
 
 from trackshade.config import registry
 from trackshade.core.errors import ShotError
-from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.core.processes import is_process_alive
 from trackshade.shot import Shot
 from trackshade.shot.track_set import FIRST, Order, TrackSet, frame_name, unwritable, write_set
 
-from ..capture.scene_settings import frame_rate, render_size
+from ..capture.scene_settings import frame_rate, plan_scene
 from ..capture.shot_builder import ShotBuilder
 from .exported_frame import save_render_result, write_display_picture
 
-_RENDER_RESULT = "first.exr"
+_RESULT = ".exr"  # render results, which are pictures once the render is complete
 _NUMBERS = re.compile(r"(\d+-)?-?\d+$")  # at the end of an exported file's name
 _UNSAFE = re.compile(r"[^\w .()+-]")
 
@@ -52,7 +51,7 @@ class LayerExport:
         render, settings, options = scene.render, scene.trackshade, layer.trackshade
         has_picture = options.hook_picture != "none"
         refuse_stereo(render)
-        if has_picture:
+        if has_picture or settings.light == "render":
             refuse_region(render)
         request = settings.shot_request(layer.name)
         parent, name = _export_place(scene, layer)
@@ -64,14 +63,13 @@ class LayerExport:
             end=end,
             step=step,
             fps=frame_rate(scene),
-            frame_rule=request.frame_rule,
-            size_mode=request.size_mode,
-            size=request.size,
             settings=settings.shade_settings(),
             picture=has_picture,
             result=f"{name}-shaded",
         )
-        self.order.frames(registry.spec(request.model))
+        registry.spec(self.order.settings.model)
+        self.order.frames()
+        self._keeps_all = self.order.settings.light == "render"  # pictures
         self.layer = layer.name
         self.folder = parent / f"{name}-tracks"
         self._run_folder = parent / f".{name}-tracks.{platform.node()}.{os.getpid()}"
@@ -88,10 +86,7 @@ class LayerExport:
         frame = scene.frame_current
         if self._gathered is not None and self._gathered[0] == frame:
             return
-        size = render_size(scene)
-        aspect = scene.render.pixel_aspect_x, scene.render.pixel_aspect_y
-        frame_size = SizeFit(size, aspect, size, "pad", (1.0, 1.0), (0.0, 0.0), "")
-        single_frame = FrameMap(frame, frame, 1, "exact", (float(frame),), frame_rate(scene), "")
+        single_frame, frame_size = plan_scene(scene, frame, frame, 1)
         builder = ShotBuilder(depsgraph.view_layer, single_frame, frame_size, is_partial=True, **self._surfaces)
         builder.add_sample(depsgraph, scene.camera)
         shot = builder.shot(scene)
@@ -117,8 +112,8 @@ class LayerExport:
         if not self._run_folder.exists():
             _remove_leftovers(self._run_folder)
         shot.save(self._run_folder / f"{frame_name(frame)}.shot", force=True)
-        if self.order.picture and frame == self.order.start:
-            save_render_result(scene, self._run_folder / _RENDER_RESULT)
+        if self._keeps_all or (self.order.picture and frame == self.order.start):
+            save_render_result(scene, self._run_folder / f"{frame_name(frame)}{_RESULT}")
 
     def complete(self, scene: bpy.types.Scene) -> TrackSet | None:
         """Move the tracks that were kept into the layer's set. Main thread only.
@@ -133,10 +128,14 @@ class LayerExport:
         if not self._run_folder.is_dir():
             return None
         try:
-            saved = self._run_folder / _RENDER_RESULT
-            if saved.is_file():
-                write_display_picture(saved, self.layer, self._is_composited, scene, self._run_folder / FIRST)
+            for saved in list(self._run_folder.glob(f"*{_RESULT}")):
+                picture = saved.with_suffix(".png")
+                write_display_picture(saved, self.layer, self._is_composited, scene, picture)
                 saved.unlink()
+                if self.order.picture and saved.stem == frame_name(self.order.start):
+                    shutil.copyfile(picture, self._run_folder / FIRST)
+                if not self._keeps_all:
+                    picture.unlink()
             tracks = write_set(self.folder, self.order)
             for path in sorted(self._run_folder.iterdir()):
                 os.replace(path, self.folder / path.name)

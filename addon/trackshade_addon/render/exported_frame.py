@@ -15,9 +15,9 @@ import numpy as np
 
 from trackshade.core.errors import OutputError, ShotError
 
+from ..capture.exr import read_channels
 from ..capture.render_guard import discard, image_format, own_render, render_result
 from ..capture.scene_settings import TRACKSHADE_ENGINE
-from .exr import read_channels
 
 _FIX = "Choose None for the first frame in the view layer's Trackshade panel, or export with Blender's own engines."
 

@@ -1,96 +1,77 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Renders the first frame of a job of the engine: while Blender renders, only another Blender can render it.
-
-That process opens a copy of the file, renders the shot's first sample by the engine chosen for first frames, and ends.
-"""
+"""Renders frames of a job of the engine by another engine: while Blender renders, only another Blender can."""
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
-import time
-from collections.abc import Callable, Generator
-from functools import partial
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
 
-from trackshade.client import later
-from trackshade.client.progress import Progress, wait_for
+from trackshade.client.progress import Progress
 from trackshade.core.errors import ShotError
-from trackshade.core.images import write_png
-from trackshade.core.processes import ProcessCommand, blender, this_python
 from trackshade.shot import Shot
 
-from ..backend.tasks import CancellableTask
-from ..capture.completeness import scripts_allowed
-from ..capture.first_frame import read_picture, render_sample
-from ..placement import save_copy
+from ..capture.first_frame import SampleRenderer
+from ..jobs.blender_process import BlenderProcess, answer
+from ..jobs.composer import new_frames
 
-_SCENE, _SHOT, _PICTURE = "scene.blend", "first.shot", "first.png"
-_PREFIX = "trackshade: "  # of the lines that the other process prints for this one
+_IMAGES = "images.npy"
 
 
-def render_first_frame_elsewhere(
-    shot: Shot, on_main: Callable[[Callable[[], Any]], Any]
+def render_elsewhere(
+    shot: Shot, count: int, on_main: Callable[[Callable[[], Any]], Any]
 ) -> Generator[Progress, None, np.ndarray]:
-    """Render a shot's first sample in a separate Blender process: [H, W, 3] uint8, as `render_sample` does.
+    """Render the first samples of a shot in a separate Blender process, as `SampleRenderer` does.
 
     Args:
         shot: The shot.
+        count: Number of samples.
         on_main: Runs a call on Blender's main thread.
 
+    Returns:
+        [count, H, W, 3] uint8.
+
     Raises:
-        ShotError: It could not be rendered.
+        ShotError: They could not be rendered.
     """
-    task = CancellableTask(patience=0)  # a Blender does not notice the end of its standard input
-    with tempfile.TemporaryDirectory(prefix="trackshade-") as name:
-        folder = Path(name)
-        on_main(lambda: save_copy(folder / _SCENE))
-        dataclasses.replace(shot, geometries=(), meshes=(), objects=()).save(folder / _SHOT)
-        start = _start(folder, on_main(lambda: scripts_allowed(bpy.data.scenes[shot.source["scene"]])))
-        ended = later(partial(task.run, start.command, variables=start.variables, folder=folder))
-        try:
-            tail = (yield from wait_for(ended, "rendering", "the first frame, in a separate Blender process")).tail
-        finally:
-            if not ended.done():
-                task.cancel()
-                while not ended.done():
-                    time.sleep(0.02)
-        if not (folder / _PICTURE).is_file():
-            reasons = [line.removeprefix(_PREFIX) for line in tail if line.startswith(_PREFIX)]
-            reasons = reasons or [line for line in tail if line.strip()] or ["it printed nothing"]
+    what = "the first frame" if count == 1 else "every frame"
+    told = Progress("rendering", f"{what}, in a separate Blender process", steps=None if count == 1 else count)
+    with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as name:
+        process = BlenderProcess(Path(name), shot)
+        on_main(process.save)
+        reason = yield from process.run(
+            render_in_folder, count, describe=lambda done: told if count == 1 else replace(told, step=done)
+        )
+        if process.done < count:
             raise ShotError(
                 "render-failed",
-                f"The first frame could not be rendered in a separate Blender process: {reasons[-1].rstrip('.')}.",
+                "The first frame could not be rendered in a separate Blender process: "
+                f"{reason or 'it printed nothing'}.",
                 "Choose another engine or an image for the first frame, in Render Properties under Look.",
             )
-        return on_main(lambda: read_picture(folder / _PICTURE))
+        images = new_frames(shot, count)
+        images[:] = np.load(process.folder / _IMAGES, mmap_mode="r", allow_pickle=False)
+        return images
 
 
-def render_in_folder(folder: str) -> None:
-    """Render the first frame in the other process, which has the copy of the file open."""
-    try:
-        shot = Shot.load(Path(folder) / _SHOT)
-        scene = bpy.data.scenes[shot.source["scene"]]
-        layer = scene.view_layers[shot.view_layer]
-        write_png(Path(folder) / _PICTURE, render_sample(shot, 0, scene, layer, keep_played=False))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the process that waits reports it
-        print(f"\n{_PREFIX}{error}", flush=True)
+def render_in_folder(folder: str, count: int) -> None:
+    """Render the first samples in the other process, which has the copy of the file open."""
 
+    def render(shot: Shot, scene: bpy.types.Scene) -> Iterator[int]:
+        width, height = shot.size
+        path = Path(folder) / _IMAGES
+        images = np.lib.format.open_memmap(path, "w+", np.uint8, (count, height, width, 3))
+        with SampleRenderer(shot, scene, scene.view_layers[shot.view_layer], keep_played=False) as renderer:
+            for t in range(count):
+                for _ in renderer.approach(t):
+                    pass
+                images[t] = renderer.picture(t)
+                images.flush()
+                yield t + 1
 
-def _start(folder: Path, trusts_scripts: bool) -> ProcessCommand:
-    """Return how the other process is started; it may run the file's scripts if this one may."""
-    call = f"import {__name__} as first_frame; first_frame.render_in_folder({str(folder)!r})"
-    scene = folder / _SCENE
-    if bpy.app.binary_path:
-        scripts = "--enable-autoexec" if trusts_scripts else "--disable-autoexec"
-        return blender(bpy.app.binary_path, "-b", scripts, str(scene), "--python-expr", call)
-    package = __name__.partition(".")[0]
-    arguments = f"filepath={str(scene)!r}, load_ui=False, use_scripts={trusts_scripts}"
-    return this_python(
-        "-c",
-        f"import os, bpy, {package}; {package}.register(); bpy.ops.wm.open_mainfile({arguments}); {call}; os._exit(0)",
-    )
+    answer(folder, render)

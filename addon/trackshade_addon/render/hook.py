@@ -179,7 +179,7 @@ def _submit(tracks: TrackSet, layer: str, scene: bpy.types.Scene) -> None:
     """
     options = scene.view_layers[layer].trackshade
     spec = registry.spec(tracks.order.settings.model)
-    missing = " and ".join(tracks.missing(spec))
+    missing = " and ".join(tracks.missing())
     command = f"trackshade shade {tracks.folder}"
     if missing:
         text = f"Tracks are kept in {tracks.folder}. For the shot, {missing} are missing. Then: {command}"
@@ -188,7 +188,7 @@ def _submit(tracks: TrackSet, layer: str, scene: bpy.types.Scene) -> None:
     if not options.hook_start:
         show_message(layer, f"All tracks are in {tracks.folder}. To shade them: {command}")
         return
-    if not tracks.claim(spec):
+    if not tracks.claim():
         show_message(layer, f"Another machine shades the tracks in {tracks.folder}.")
         return
     try:
@@ -204,21 +204,25 @@ def _shade_in_session(
     tracks: TrackSet, layer: str, scene: bpy.types.Scene, placement: PlacementOptions, out: OutputFolder
 ) -> None:
     """Add a job to those of the panel."""
-    order = tracks.order
-    request = ShotRequest(
-        model=order.settings.model,
-        frames=(float(order.start), float(order.end), float(order.step)),
-        frame_rule=order.frame_rule,
-        size_mode=order.size_mode,
-        size=order.size,
-        view_layer=layer,
-        first_frame=str(tracks.folder / FIRST) if order.picture else "none",
-    )
+    request = _request(tracks, layer, scene)
+    settings = tracks.order.settings
     running = session.current()
-    job = Job(scene, request, order.settings, placement, out, lambda client: join_tracks(tracks), tracks.release)
+    job = Job(scene, request, settings, placement, out, lambda client: join_tracks(tracks, request), tracks.release)
     running.add(job)
     running.follow()
     show_message(layer, f"All frames are exported; {job.title} is being shaded to {job.out}.")
+
+
+def _request(tracks: TrackSet, layer: str, scene: bpy.types.Scene) -> ShotRequest:
+    """Return what would capture the same shot."""
+    order = tracks.order
+    return ShotRequest(
+        frames=(float(order.start), float(order.end), float(order.step)),
+        view_layer=layer,
+        first_frame=str(tracks.folder / FIRST) if order.picture else "none",
+        light=order.settings.light,
+        glass=scene.trackshade.glass,
+    )
 
 
 def _shade_now(
@@ -229,7 +233,8 @@ def _shade_now(
     client = session.current().connect(settings.needs)
     place = None if placement.mode is None else lambda result: place_and_save(result, scene, placement)
     with interruptible(), out:
-        steps = run_job(lambda client: join_tracks(tracks), settings, client, out, place)
+        request = _request(tracks, layer, scene)
+        steps = run_job(lambda client: join_tracks(tracks, request), settings, client, out, place)
         result = run_to_end(steps, lambda progress: print(f"Trackshade, {layer}: {progress}", flush=True))
     for warning in result.warnings:
         show_message(layer, warning)

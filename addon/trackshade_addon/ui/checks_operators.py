@@ -92,7 +92,7 @@ def fit_range(operator: _Fix, context: bpy.types.Context) -> None:
     if settings.use_range:
         first, last, step = settings.first, settings.last, settings.step
     requested = max(1, int((last - first) / step + 1e-9) + 1)
-    counts = sorted(registry.spec(settings.shot_request(context.view_layer.name).model).allowed_frame_counts)
+    counts = sorted(registry.spec(settings.shade_settings().model).allowed_frame_counts)
     count = max([n for n in counts if n <= requested], default=counts[0])
     settings.first, settings.step, settings.last = first, step, math.ceil(first + (count - 1) * step)
     settings.use_range = True

@@ -9,7 +9,6 @@ from typing import Any
 import bpy
 
 from trackshade.client.job_run import PAUSE
-from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import TrackshadeError
 
 from .. import backend
@@ -135,8 +134,8 @@ class TRACKSHADE_OT_control(_JobOperator, bpy.types.Operator):
 
     def begin(self, context: bpy.types.Context) -> Job:
         settings = context.scene.trackshade
-        request = replace(settings.shot_request(context.view_layer.name), first_frame="none")
-        shade_settings = ShadeSettings(model=request.model, output="tracking")
+        request = replace(settings.shot_request(context.view_layer.name), first_frame="none", light="none")
+        shade_settings = replace(settings.shade_settings(), output="tracking")
         return current().begin(context.scene, request, shade_settings, settings.placement_options())
 
 

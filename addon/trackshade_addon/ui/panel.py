@@ -91,6 +91,7 @@ class ModelSettings(SettingsPanel):
             draw_text(layout, context, text, "INFO")
         column = layout.column(align=True)
         draw_properties(column, settings, "control_scale", "control_start", "control_end", slider=True)
+        draw_properties(layout.column(align=True), settings, "key_pictures", "frame_rule", "size", "size_mode")
 
 
 class ShotSettings(SettingsPanel):
@@ -104,10 +105,9 @@ class ShotSettings(SettingsPanel):
         column.prop(settings, "use_range")
         if settings.use_range:
             draw_properties(column, settings, "first", "last", "step")
-        layout.prop(settings, "frame_rule")
+        draw_properties(layout.column(align=True), settings, "output_size", "light")
         layout.prop(settings, "camera", placeholder=tr("Scene camera"))
         layout.prop_search(settings, "view_layer", context.scene, "view_layers", icon="RENDERLAYERS")
-        draw_properties(layout.column(align=True), settings, "size", "size_mode")
         draw_properties(layout.column(align=True), settings, "glass", "hair")
         state = _state(context)
         if state is None:

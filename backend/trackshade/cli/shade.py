@@ -23,9 +23,16 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade.shot import Shot
-from trackshade.shot.input_image import attach_first_frame, load_input_image
+from trackshade.shot.file import LIGHT_SUFFIX
+from trackshade.shot.input_image import (
+    InputImage,
+    attach_key_pictures,
+    input_image_from_array,
+    load_input_image,
+    sample_of_frame,
+)
 from trackshade.shot.joining import join
-from trackshade.shot.track_set import FIRST, read_set
+from trackshade.shot.track_set import FIRST, TrackSet, read_set
 
 OnMessage = Callable[[Mapping[str, Any]], None]
 
@@ -46,11 +53,13 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
 
     def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if shot is not None:
-            return add_first_frame(shot, path.with_suffix(".png"), "any", values, on_message)
+            captured = add_pictures(shot, path.with_suffix(".png"), "any", values, on_message)
+            return replace(captured, light=_read_light(path) if settings.light == "clay" else None)
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
-        return add_first_frame(join(tracks, model), picture, "frame", values, on_message)
+        captured = add_pictures(join(tracks), picture, "frame", values, on_message)
+        return replace(captured, input_render=_read_renders(tracks) if settings.light == "render" else None)
 
     with (
         OutputFolder.choose(values["out"], parent, name, model, values["force"]) as out,
@@ -60,6 +69,27 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         return run_to_end(steps, lambda progress: on_message(progress.to_dict())).to_dict()
 
 
+def _read_light(path: Path) -> np.ndarray | None:
+    """Return the clay renders beside a shot file, mapped from their file; None if there are none.
+
+    Raises:
+        ShotError: They cannot be read.
+    """
+    light = path.with_suffix(LIGHT_SUFFIX)
+    try:
+        return np.load(light, mmap_mode="r", allow_pickle=False) if light.exists() else None
+    except (OSError, ValueError) as error:
+        raise ShotError("bad-light", f"{light} cannot be read: {error}.", "Export it again.") from error
+
+
+def _read_renders(tracks: TrackSet) -> np.ndarray:  # [T, H, W, 3] uint8 sRGB
+    """Return the frames that an export has kept beside its tracks."""
+    from trackshade.cli.image_decoder import decode
+
+    paths = [tracks.picture(frame) for frame in tracks.order.frames().frame_numbers]
+    return np.stack([decode(path.read_bytes(), read_header(path))[..., :3] for path in paths])
+
+
 def _settings(kept: ShadeSettings, values: Mapping[str, Any]) -> ShadeSettings:
     """Return the settings that the export was made with, overridden by the options that differ from their defaults."""
     defaults = ShadeSettings()
@@ -67,45 +97,65 @@ def _settings(kept: ShadeSettings, values: Mapping[str, Any]) -> ShadeSettings:
     return replace(kept, **{name: value for name, value in given.items() if value != getattr(defaults, name)})
 
 
-def add_first_frame(
+def add_pictures(
     shot: Shot, beside: Path | None, shows: str, values: Mapping[str, Any], on_message: OnMessage
 ) -> CapturedShot:
-    """Return a shot with the first frame that the options name, else with the picture beside it if there is one.
+    """Return a shot with the pictures that the options name; as its first frame, else with the one beside it, if any.
 
     Args:
         shot: The shot.
-        beside: Picture that is used if the options name none and it exists.
+        beside: Picture that is used if the options name no first frame and it exists.
         shows: What `beside` shows; see `attach_first_frame`.
         values: The command's options.
         on_message: Called with each progress message.
 
     Raises:
-        ShotError: The picture cannot be read, is damaged or of an unsupported kind, or the shot's values are invalid.
+        ShotError: A picture cannot be read, is damaged or of an unsupported kind, or of no frame of the shot; or the
+            shot's values are invalid.
     """
+    keys = [(frame, Path(path)) for frame, path in options.parse_keys(values["key"])]
+    of_first = [path for frame, path in keys if sample_of_frame(shot, frame) == 0]
     named = values["first_frame"]
-    if named is not None:
-        picture, shows = (None if named == "none" else Path(named)), "any"
+    given = [Path(named), *of_first] if named not in (None, "none") else of_first
+    if len(given) > 1:
+        raise ShotError(
+            "two-key-pictures",
+            f"Two pictures show frame {shot.frame_numbers[0]:g}: {given[0]} and {given[1]}.",
+            "Give one picture for each frame.",
+        )
+    if named is not None or given:
+        picture, shows = (given[0] if given else None), "any"
     else:
         picture = beside if beside is not None and beside.exists() else None
-    first = None
+    captured = CapturedShot(shot)
     if picture is not None and read_header(picture).scene_linear:
-        shot, first = _developed_by_blender(shot, picture, values.get("blender"), on_message)
+        captured = _developed_by_blender(shot, picture, values.get("blender"), on_message)
     elif picture is not None:
-        from trackshade.cli.image_decoder import decode
-
-        shot, first = attach_first_frame(shot, load_input_image(picture, decode), shows)
+        captured = CapturedShot.with_picture(shot, _load(picture), shows)
+    others = ((frame, _load_key(path)) for frame, path in keys if sample_of_frame(shot, frame))
+    shot, pictures = attach_key_pictures(captured.shot, others)
     shot.check_values()
-    return CapturedShot(shot, first)
+    return replace(captured, shot=shot, keys={**captured.keys, **pictures})
 
 
-def _developed_by_blender(
-    shot: Shot, path: Path, blender: str | None, on_message: OnMessage
-) -> tuple[Shot, np.ndarray]:
-    """Have Blender convert a scene-linear picture by the view transform of the shot's scene.
+def _load(path: Path) -> InputImage:
+    from trackshade.cli.image_decoder import decode
 
-    Returns:
-        The shot, and the picture as its first frame: [H, W, 3] uint8 sRGB at the shot's size.
-    """
+    return load_input_image(path, decode)
+
+
+def _load_key(path: Path) -> InputImage:
+    if read_header(path).scene_linear:
+        raise ShotError(
+            "scene-linear-key",
+            f"{path} holds scene-linear light, which only a first frame may.",
+            "Give the picture as PNG, as the scene's view transform shows it.",
+        )
+    return _load(path)
+
+
+def _developed_by_blender(shot: Shot, path: Path, blender: str | None, on_message: OnMessage) -> CapturedShot:
+    """Have Blender convert a scene-linear picture by the view transform of the shot's scene, and use it."""
     from trackshade.cli.image_decoder import decode
 
     on_message({"state": "reading", "message": f"{path.name}, in Blender"})
@@ -124,5 +174,6 @@ def _developed_by_blender(
                 f"Give a PNG instead, or a Blender: {error.fix}",
             ) from error
         picture = decode(out.read_bytes(), read_header(out))[..., :3]
+    captured = CapturedShot.with_picture(shot, input_image_from_array(picture))
     source = {**shot.source, "first_frame": answer["first_frame"], "warnings": answer["warnings"]}
-    return replace(shot, source=source), np.ascontiguousarray(picture)
+    return replace(captured, shot=replace(shot, source=source))

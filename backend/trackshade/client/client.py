@@ -59,6 +59,9 @@ class Client:
         input_render: np.ndarray | None = None,  # [T, H, W, 3] uint8 sRGB
         job_id: str | None = None,
         on_progress: Callable[[int], None] | None = None,
+        *,
+        keys: Mapping[int, np.ndarray] | None = None,  # [h, w, 3] uint8 sRGB each
+        light: np.ndarray | None = None,  # [T, h, w, 3] float16 scene-linear
     ) -> str:
         """Submit a job. Only chunks that the backend lacks are sent.
 
@@ -69,6 +72,10 @@ class Client:
             input_render: The scene's own render of all frames, for comparison.
             job_id: Job id; a repeated submit with the same id is the same job. Default: a new one.
             on_progress: Called with the number of chunks that are not stored yet.
+            keys: Further pictures to propagate, by the sample that they show; any size of the shot's aspect. One of
+                sample 0 is propagated instead of the first frame, which the model still gets.
+            light: Clay renders of all samples (the scene in matte white under its own lights), with which propagated
+                pictures are relit; any size of the shot's aspect.
 
         Returns:
             The job's id, once the backend has stored the job.
@@ -79,7 +86,8 @@ class Client:
         job = job_id or secrets.token_hex(8)
         if first_frame is not None and np.shape(first_frame) != (shot.size[1], shot.size[0], 3):
             shot, first_frame = attach_first_frame(shot, input_image_from_array(first_frame))
-        manifest, uploader = self._upload(shot, first_frame, input_render, on_progress)
+        images = {"first_frame": first_frame, "input_render": input_render, "light": light}
+        manifest, uploader = self._upload(shot, images, keys or {}, on_progress)
         body = {"job": job, "settings": settings.to_dict(), "manifest": manifest.to_dict()}
         for _ in range(MAX_ROUNDS):
             answer = self._ask("submit", body)
@@ -213,30 +221,28 @@ class Client:
     def _upload(
         self,
         shot: Shot,
-        first_frame: np.ndarray | None,
-        input_render: np.ndarray | None,
+        images: Mapping[str, np.ndarray | None],
+        keys: Mapping[int, np.ndarray],
         on_progress: Callable[[int], None] | None,
     ) -> tuple[Manifest, Uploader]:
         """Send what the backend lacks, with the uploader that was begun if there is one; return the manifest."""
         header, arrays = shot.encode()
         small = b"".join(raw_bytes(array) for array in arrays if is_small(array.nbytes))
-        extra = {
-            "packed": np.frombuffer(small, np.uint8) if small else None,
-            "first_frame": _image(first_frame, 3),
-            "input_render": _image(input_render, 4),
-        }
+        extra = {name: _image(name, image) for name, image in images.items() if image is not None}
+        if small:
+            extra["packed"] = np.frombuffer(small, np.uint8)
+        pictures = {sample: _image("key picture", image) for sample, image in sorted(keys.items())}
         large = [array for array in arrays if not is_small(array.nbytes)]
         begun, self._uploader = self._uploader, None
         uploader = begun if begun is not None and not begun.failed else Uploader(self._connection, self._hashing)
-        for array in (*large, *extra.values()):
-            if array is not None:
-                uploader.add(array, len(array))
+        for array in (*large, *extra.values(), *pictures.values()):
+            uploader.add(array, len(array))
         uploader.finish(on_progress)
         entries = tuple(
             ArrayEntry(a.dtype.str, a.shape, ()) if is_small(a.nbytes) else uploader.entry(a) for a in arrays
         )
-        named = {name: None if array is None else uploader.entry(array) for name, array in extra.items()}
-        return Manifest(header, entries, **named), uploader
+        named = {name: uploader.entry(array) for name, array in extra.items()}
+        return Manifest(header, entries, **named, keys={n: uploader.entry(a) for n, a in pictures.items()}), uploader
 
     def _resend(self, uploader: Uploader, missing: list[bytes]) -> None:
         """Send the chunks that the backend lost between storing them and the submit."""
@@ -250,12 +256,12 @@ class Client:
             wait(future)
 
 
-def _image(array: np.ndarray | None, dimensions: int) -> np.ndarray | None:
-    if array is None:
-        return None
-    if array.dtype != np.uint8 or array.ndim != dimensions or array.shape[-1] != 3 or array.size == 0:
-        what = "The first frame" if dimensions == 3 else "The input render"
-        raise ShotError("bad-image", f"{what} must be 8-bit RGB; it is {array.dtype} {list(array.shape)}.")
+def _image(name: str, array: np.ndarray) -> np.ndarray:
+    dtype, words = (np.float16, "16-bit float") if name == "light" else (np.uint8, "8-bit")
+    dimensions = 4 if name in ("input_render", "light") else 3
+    if array.dtype != dtype or array.ndim != dimensions or array.shape[-1] != 3 or array.size == 0:
+        what = f"The {name.replace('_', ' ')}"
+        raise ShotError("bad-image", f"{what} must be {words} RGB; it is {array.dtype} {list(array.shape)}.")
     return np.ascontiguousarray(array)
 
 

@@ -46,15 +46,15 @@ class JobResult:
         if self.scene_file is not None:
             files["scene"] = str(self.scene_file)
         shot = self.record.get("shot", {})
-        # How the range, the frame and a given first frame were fitted.
-        statements = {key: (shot.get(key) or {}).get("statement") for key in ("frame_map", "size_fit")}
-        if picture := shot.get("source", {}).get("first_frame"):
-            statements["first_frame"] = picture["statement"]
+        # How the range, the frame and a given first frame were fitted, and what the light is.
+        parts = {key: shot.get(key) or {} for key in ("frame_map", "size_fit")}
+        source = shot.get("source", {})
+        parts |= {key: source[key] for key in ("first_frame", "light") if "statement" in (source.get(key) or {})}
         return {
             "job": self.job,
             "out": str(self.out),
             "files": files,
-            "fit": statements,
+            "fit": {key: part.get("statement") for key, part in parts.items()},
             "model": self.record.get("model", {}).get("name"),
             "seed": self.record.get("seed"),
             "consistency": self.record.get("consistency"),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_all
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from trackshade.client.progress import Progress, wait_for
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, OutputError
 from trackshade.shot import Shot
+from trackshade.shot.input_image import InputImage, attach_first_frame, fit_larger
 
 T = TypeVar("T")
 PAUSE = 0.02  # seconds that a loop sleeps while the path waits
@@ -43,6 +44,22 @@ class CapturedShot:
     shot: Shot  # the shot
     first_frame: np.ndarray | None = None  # [H, W, 3] uint8 sRGB image of the first sample at the shot's size, or None
     input_render: np.ndarray | None = None  # [T, H, W, 3] uint8 sRGB renders of all samples at the shot's size, or None
+    # Further pictures to propagate, by the sample that they show: [h, w, 3] uint8 sRGB of the shot's aspect.
+    keys: Mapping[int, np.ndarray] = field(default_factory=dict)
+    light: np.ndarray | None = None  # [T, h, w, 3] float16 scene-linear clay renders of all samples, or None
+
+    @staticmethod
+    def with_picture(shot: Shot, image: InputImage, content: str = "any") -> CapturedShot:
+        """Return a shot with an image as its first frame, and as a key picture of its own resolution if it is larger.
+
+        Args:
+            shot: The shot.
+            image: The image.
+            content: See `trackshade.shot.input_image.place_image`.
+        """
+        larger = fit_larger(shot, image, content)
+        shot, first = attach_first_frame(shot, image, content)
+        return CapturedShot(shot, first, keys={} if larger is None else {0: larger})
 
 
 CaptureStep = Callable[[Future[Client]], Generator[Progress, None, CapturedShot]]
@@ -106,6 +123,8 @@ def shade_shot(
             captured.input_render,
             job,
             lambda count: chunks_left.__setitem__(0, count),
+            keys=captured.keys,
+            light=captured.light,
         )
         yield from wait_for(submitted, "sending", remaining)
         last = yield from _follow(backend, job)

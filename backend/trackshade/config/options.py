@@ -152,13 +152,25 @@ _TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking vi
 _DESCRIPTIONS = Option("descriptions", "Folder of scene descriptions, or one file (.npz).", "FOLDER", required=True)
 _SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
 _IMAGE = Option("picture", "PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "PICTURE", required=True)
-_CAPTURE_ALL = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, _FIRST_FRAME, *_SURFACES)
+_EXPORT_MODEL = replace(
+    MODEL, help="Capture the frames and the size that this model takes. Default: every frame as rendered.", default=None
+)
+_CAPTURE_ALL = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, _FIRST_FRAME, *_SURFACES)
 _RESULT_OUTPUT = (FOLDER, _FORCE, JSON, *_BACKEND)
 _FILE_OUTPUT = (_FILE, _FORCE, JSON)
 _RENDER = _Switch("--input-render", "Also render all frames, to compare them with the result.")
 _EXPORT_RENDER = replace(_RENDER, help="Also render all frames to a folder of images beside the shot file.")
+_EXPORT_LIGHT = Option(
+    "--light",
+    "Also render clay, by which the light changes, to a file beside the shot file.",
+    default="none",
+    choices=("clay", "none"),
+)
 _SHADE_FIRST_FRAME = replace(
     _FIRST_FRAME, help="Image file, or 'none'. Default: the one beside the shot.", metavar="none|PATH", default=None
+)
+_KEY = Option(
+    "--key", "Picture of another frame, carried to all frames, too. Repeat it for more.", "FRAME=PICTURE", repeat=True
 )
 _CONTROL_COMMAND = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, *_SURFACES, *_TRACKING_VIDEO, *_RESULT_OUTPUT)
 _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), *_FILE_OUTPUT)
@@ -166,13 +178,16 @@ _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.",
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (
         "Shade a scene, and place the result in a copy of it.",
-        (*_CAPTURE_ALL, _RENDER, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+        (*_CAPTURE_ALL, MODEL, _RENDER, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
     ),
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
-    "export": ("Capture a scene to a shot file and its first frame.", (*_CAPTURE_ALL, _EXPORT_RENDER, *_FILE_OUTPUT)),
+    "export": (
+        "Capture a scene to a shot file and its first frame.",
+        (*_CAPTURE_ALL, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
+    ),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
-        (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+        (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
     ),
     "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
@@ -269,8 +284,8 @@ def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
             positionals.append(str(value))
         elif option.kind is bool:
             arguments.append(option.name)
-        else:
-            arguments.append(f"{option.name}={value}")  # one word, so that a value may begin with a dash
+        else:  # one word, so that a value may begin with a dash
+            arguments += [f"{option.name}={item}" for item in (value if option.repeat else [value])]
     return [*arguments, "--", *positionals] if positionals else arguments
 
 
@@ -308,6 +323,24 @@ def parse_frame_range(text: str | None) -> tuple[float | None, float | None, flo
         raise UsageError("bad-frames", f"'{text}' is not a frame range.", "Write it as 1-49 or 1-49:2.")
     first, last, step = found.groups()
     return float(first), float(last), None if step is None else float(step)
+
+
+def parse_keys(texts: Sequence[str] | None) -> list[tuple[float, str]]:
+    """Parse "FRAME=PICTURE" of each key picture.
+
+    Returns:
+        Scene frame and path of each.
+
+    Raises:
+        UsageError: A text has another form.
+    """
+    found = []
+    for text in texts or ():
+        parts = re.fullmatch(r"([+-]?\d+(?:\.\d+)?)=(.+)", text)
+        if parts is None:
+            raise UsageError("bad-key", f"'{text}' is not the picture of a frame.", "Write it as 25=PICTURE.png.")
+        found.append((float(parts[1]), parts[2]))
+    return found
 
 
 def parse_size(text: str) -> tuple[str, tuple[int, int] | None]:

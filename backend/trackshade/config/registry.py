@@ -12,7 +12,7 @@ from typing import Any
 import trackshade
 from trackshade.config import checkpoints
 from trackshade.core import folders
-from trackshade.core.errors import ModelError
+from trackshade.core.errors import ModelError, UsageError
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ class ModelSpec:
     folder: str = ""  # folder of a registered checkpoint (see `trackshade.config.checkpoints`), otherwise empty
     # pictures that are propagated by default, "first-frame" or "video"; see `ShadeSettings.key_pictures`
     key_pictures: str = "first-frame"
+
+    def require_size(self, size: tuple[int, int]) -> None:
+        """Raise UsageError("unknown-size") unless the model has this image size."""
+        if size not in self.sizes:
+            known = ", ".join(f"{width}x{height}" for width, height in self.sizes)
+            message = f"Model '{self.name}' has no size {size[0]}x{size[1]}."
+            raise UsageError("unknown-size", message, f"It has: {known}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, in which three fields keep their names of earlier versions."""

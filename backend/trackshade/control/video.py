@@ -42,6 +42,7 @@ def tracking_video(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
+    needs_surface: bool = True,
 ) -> TrackingVideo:
     """Draw the tracking video of a shot.
 
@@ -53,6 +54,7 @@ def tracking_video(
         progress: called as progress(done, total) after every frame, in the calling thread; what it raises ends the
             drawing.
         threads: number of frames drawn at a time; one for each core if None.
+        needs_surface: whether the first frame must show a surface.
 
     Raises:
         ShotError: "no-tracks", the first frame shows no surface to follow; or what `Shot.check_values` finds.
@@ -64,7 +66,8 @@ def tracking_video(
         raise UsageError("no-points", f"{points} tracking points were asked for.", "Ask for one or more.")
     shot.check_values()  # The kernels trust indices.
     rule = mesh_rule(shot)
-    tracks = _check_first_frame(shot, points if mode == "points" else None, seed)
+    is_drawn = needs_surface or mode == "points"
+    tracks = _check_first_frame(shot, points if mode == "points" else None, seed) if is_drawn else None
     count, (w, h) = len(shot.frame_numbers), shot.size
     video = TrackingVideo(
         shot,

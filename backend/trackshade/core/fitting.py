@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fits a shot's frame range and size to what a model accepts, by explicit rules that are stated in a sentence."""
+"""Frames and size of a shot as rendered, and their fit to what a model accepts by rules that a sentence states."""
 
 from __future__ import annotations
 
@@ -53,6 +53,22 @@ class FrameMap:
         }
 
 
+def all_frames(start: float, end: float, step: float, fps: float) -> FrameMap:
+    """Returns every frame of a range, as a shot is captured.
+
+    Args:
+        start: First scene frame.
+        end: Last scene frame, included.
+        step: Distance of the frames in scene frames, above 0. A fraction requests sub-frames.
+        fps: The scene's frame rate.
+
+    Raises:
+        ShotError: The range is empty or reversed, or the step or rate is not positive.
+    """
+    _check_range(start, end, step, fps)
+    return fit_frames(start, end, step, fps, (_count(start, end, step),))
+
+
 def fit_frames(
     start: float, end: float, step: float, fps: float, accepted: Sequence[int], rule: str = "auto"
 ) -> FrameMap:
@@ -72,16 +88,7 @@ def fit_frames(
     """
     if rule not in FRAME_RULES:
         raise ShotError("bad-frame-rule", f"Unknown frame rule '{rule}'.", f"Use one of {', '.join(FRAME_RULES)}.")
-    if not (math.isfinite(start) and math.isfinite(end) and end >= start):
-        raise ShotError(
-            "bad-range",
-            f"The frame range {_number(start)} to {_number(end)} is empty or reversed.",
-            "Give a first frame that is not after the last one.",
-        )
-    if not (math.isfinite(step) and step > 0 and math.isfinite(fps) and fps > 0):
-        raise ShotError(
-            "bad-step", f"Frame step {step} and rate {fps} must both be above 0.", "Correct the step or the rate."
-        )
+    _check_range(start, end, step, fps)
     requested = _count(start, end, step)
     counts = sorted(accepted)
 
@@ -214,6 +221,46 @@ def fit_size(
     else:
         statement += ", the frame cut to the model's aspect; its margins are not shaded."
     return SizeFit(source, pixel_aspect, size, mode, scale, offset, statement)
+
+
+def rendered_size(
+    source: tuple[int, int], pixel_aspect: tuple[float, float], region: tuple[int, int, int, int] | None = None
+) -> SizeFit:
+    """Returns the size of a shot that has the pixels of the scene's render, of its region if only that is rendered.
+
+    Args:
+        source: The scene's render size (width, height), pixels.
+        pixel_aspect: The scene's pixel aspect (x, y), which the shot's pixels have as well.
+        region: (left, top, right, bottom) of the rendered region, pixels; None for the whole frame.
+
+    Raises:
+        ShotError: The frame or the region has no area.
+    """
+    left, top, right, bottom = (0, 0, *source) if region is None else region
+    size = right - left, bottom - top
+    if min(*source, *size, *pixel_aspect) <= 0:
+        raise ShotError(
+            "bad-size",
+            f"The render size {size[0]}×{size[1]} has no area.",
+            "Set a resolution above zero, and a render region that is not empty.",
+        )
+    statement = f"{size[0]}×{size[1]}, as rendered."
+    if region is not None:
+        statement = f"{size[0]}×{size[1]}, the rendered region of {source[0]}×{source[1]}."
+    return SizeFit(source, pixel_aspect, size, "crop" if region else "pad", (1.0, 1.0), (-left, -top), statement)
+
+
+def _check_range(start: float, end: float, step: float, fps: float) -> None:
+    if not (math.isfinite(start) and math.isfinite(end) and end >= start):
+        raise ShotError(
+            "bad-range",
+            f"The frame range {_number(start)} to {_number(end)} is empty or reversed.",
+            "Give a first frame that is not after the last one.",
+        )
+    if not (math.isfinite(step) and step > 0 and math.isfinite(fps) and fps > 0):
+        raise ShotError(
+            "bad-step", f"Frame step {step} and rate {fps} must both be above 0.", "Correct the step or the rate."
+        )
 
 
 def _count(start: float, end: float, step: float) -> int:

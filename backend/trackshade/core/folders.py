@@ -11,6 +11,10 @@ r"""The folders in which the add-on, the command line and the backend keep their
       checkpoints.json          registered checkpoints
       places.json               folders that the user selected
       moved.json                new locations of results that were moved
+    CACHE                       TRACKSHADE_HOME/cache, or the system's folder for files that can be made again:
+                                %LOCALAPPDATA%\trackshade\Cache, ~/Library/Caches/trackshade or
+                                $XDG_CACHE_HOME/trackshade (~/.cache/trackshade)
+      clay/                     clay renders of shots
     DOCUMENTS/Trackshade        results of scenes that were never saved, unless TRACKSHADE_RESULTS names another folder
 
 Nothing is kept in Blender's own folders: Blender deletes an extension's folder with the extension. The locations are
@@ -44,6 +48,17 @@ def home() -> Path:
     else:
         base = _absolute(os.environ.get("XDG_DATA_HOME")) or _expanded("~") / ".local" / "share"
     return base / APPLICATION
+
+
+def cache() -> Path:
+    """Returns the folder of files that can be made again: in TRACKSHADE_HOME, or a system default."""
+    if override := os.environ.get("TRACKSHADE_HOME"):
+        return _expanded(override) / "cache"
+    if sys.platform == "win32":
+        return home() / "Cache"
+    if sys.platform == "darwin":
+        return _expanded("~") / "Library" / "Caches" / APPLICATION
+    return (_absolute(os.environ.get("XDG_CACHE_HOME")) or _expanded("~") / ".cache") / APPLICATION
 
 
 def environments_dir() -> Path:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -87,22 +87,28 @@ class ArrayEntry:
         return entry
 
 
-_DIMENSIONS = {"packed": 1, "first_frame": 3, "input_render": 4}  # of the optional arrays of a manifest
+# Type and dimensions of the optional arrays of a manifest.
+_OPTIONAL = {"packed": ("|u1", 1), "first_frame": ("|u1", 3), "input_render": ("|u1", 4)}
+# Those that earlier versions do not know: a manifest that has none is sent without the names.
+_ADDED = {"light": ("<f2", 4), "keys": ("|u1", 3)}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A shot as it is sent: its header, its arrays, and the two optional images."""
+    """A shot as it is sent: its header, its arrays, and the optional images."""
 
     shot: Mapping[str, Any]  # the shot's header; see `trackshade.shot.encoding`
     arrays: tuple[ArrayEntry, ...]  # the shot's arrays
     packed: ArrayEntry | None = None  # uint8 [N]: the concatenated bytes of the arrays without chunks
     first_frame: ArrayEntry | None = None  # uint8 [H, W, 3] sRGB
     input_render: ArrayEntry | None = None  # uint8 [T, H, W, 3] sRGB
+    light: ArrayEntry | None = None  # float16 [T, h, w, 3] scene-linear clay renders of all samples, of the shot's aspect
+    # Further pictures by the sample that they show, each uint8 [h, w, 3] sRGB; any size of the shot's aspect.
+    keys: Mapping[int, ArrayEntry] = field(default_factory=dict)
 
     def entries(self) -> tuple[ArrayEntry, ...]:
         """Return all arrays with chunks: those of the shot, then the packed one and the images."""
-        optional = (self.packed, self.first_frame, self.input_render)
+        optional = (self.packed, self.first_frame, self.input_render, self.light, *self.keys.values())
         return (*(e for e in self.arrays if e.chunks), *(e for e in optional if e is not None))
 
     def chunk_sizes(self) -> dict[bytes, int]:
@@ -111,33 +117,44 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that is sent."""
-        optional = {name: getattr(self, name) for name in _DIMENSIONS}
+        optional = {name: getattr(self, name) for name in _OPTIONAL}
+        keys = [[sample, entry.to_dict()] for sample, entry in sorted(self.keys.items())]
         return {
             "shot": dict(self.shot),
             "arrays": [entry.to_dict() for entry in self.arrays],
             **{name: entry.to_dict() if entry else None for name, entry in optional.items()},
+            **({"light": self.light.to_dict()} if self.light else {}),
+            **({"keys": keys} if keys else {}),
         }
 
     @staticmethod
     def from_dict(found: Any) -> Manifest:
         """Read and check that form. Raise ProtocolError("malformed-manifest")."""
-        has_all = isinstance(found, dict) and set(found) == {"shot", "arrays", *_DIMENSIONS}
+        has_all = isinstance(found, dict) and set(found) - {*_ADDED} == {"shot", "arrays", *_OPTIONAL}
         _require(has_all, "it does not consist of shot, arrays, packed, first_frame and input_render")
         is_typed = isinstance(found["shot"], dict) and isinstance(found["arrays"], list)
         _require(is_typed, "its shot is not a map or its arrays are not a list")
         arrays = tuple(map(ArrayEntry.from_dict, found["arrays"]))
-        optional = {name: _optional_array(found, name) for name in _DIMENSIONS}
+        optional = {name: _optional_array(found.get(name), name) for name in (*_OPTIONAL, "light")}
         packed, small = optional["packed"], sum(entry.nbytes for entry in arrays if not entry.chunks)
         _require(small == (packed.nbytes if packed else 0), "its packed array has not the size of its small arrays")
-        return Manifest(found["shot"], arrays, **optional)
+        return Manifest(found["shot"], arrays, **optional, keys=_keys(found.get("keys", [])))
 
 
-def _optional_array(found: Mapping[str, Any], name: str) -> ArrayEntry | None:
-    if found[name] is None:
+def _keys(found: Any) -> dict[int, ArrayEntry]:
+    is_list = isinstance(found, list) and all(isinstance(item, list) and len(item) == 2 for item in found)
+    _require(is_list and all(protocol.is_count(item[0]) for item in found), "its keys are not pictures by sample")
+    entries = {sample: _optional_array(entry, "keys") for sample, entry in found}
+    _require(len(entries) == len(found) and all(entries.values()), "two of its keys show one sample, or one is empty")
+    return {sample: entry for sample, entry in entries.items() if entry is not None}
+
+
+def _optional_array(found: Any, name: str) -> ArrayEntry | None:
+    if found is None:
         return None
-    entry, dimensions = ArrayEntry.from_dict(found[name]), _DIMENSIONS[name]
-    is_bytes = entry.dtype == "|u1" and len(entry.shape) == dimensions and entry.chunks
-    _require(is_bytes, f"its {name} is not 8-bit of {dimensions} dimensions")
+    entry, (dtype, dimensions) = ArrayEntry.from_dict(found), (_OPTIONAL | _ADDED)[name]
+    is_typed = entry.dtype == dtype and len(entry.shape) == dimensions and entry.chunks
+    _require(is_typed, f"its {name} is not {dtype} of {dimensions} dimensions")
     _require(dimensions == 1 or entry.shape[-1] == 3, f"its {name} is not RGB")
     return entry
 

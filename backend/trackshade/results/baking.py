@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import CancelledError, OutputError, ShotError, TrackshadeError, UsageError
+from trackshade.results.frames import read_frame
 from trackshade.results.record import format_json, shot_digest
 from trackshade.results.texture.bake import (
     LARGEST,
@@ -158,10 +159,10 @@ def _read_frames(folder: Path, count: int, size: tuple[int, int]) -> np.ndarray:
     """Return the shaded frames of a result, [T, H, W, 3] uint8."""
     video = np.empty((count, size[1], size[0], 3), np.uint8)
     for t in range(count):
-        path = folder / "frames" / f"{t + 1:04d}.png"
+        path = folder / "frames" / f"{t + 1:04d}.exr"
+        path = path if path.is_file() else path.with_suffix(".png")
         try:
-            with Image.open(path) as image:
-                video[t] = np.asarray(image.convert("RGB"))
+            video[t] = read_frame(path)
         except (OSError, ValueError, UnidentifiedImageError) as error:
             raise OutputError(
                 "damaged-result",

@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,19 +22,34 @@ FORMAT = 1
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "numba", "av", "pillow", "openimageio")
 
 
+class Images(Protocol):
+    """Images of one size, [T, H, W, 3] uint8, that may be read one at a time; an array is such images."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape [T, H, W, 3]."""
+        ...
+
+    def __getitem__(self, t: int, /) -> np.ndarray:
+        """Return image `t`."""
+        ...
+
+
 def job_record(
     shot: Shot,
     settings: ShadeSettings,
     spec: ModelSpec,
     *,
     first_frame: np.ndarray | None,  # [H, W, 3] uint8
-    input_render: np.ndarray | None,  # [T, H, W, 3] uint8
+    input_render: Images | None,  # [T, H, W, 3] uint8
     nearest: float | None,
     consistency: Consistency,
     files: Sequence[str],
     timings: Mapping[str, float],
     warnings: Sequence[str],
     model_digests: Mapping[str, str],
+    model_fit: Mapping[str, Any] | None,
+    propagation: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the content of `job.json`, plain values only; `nearest` is the least visible depth, metres."""
     return {
@@ -53,6 +68,8 @@ def job_record(
         "shot": _describe_shot(shot) | {"nearest": nearest},
         "first_frame": None if first_frame is None else {"file": "first_frame.png", "digest": _digest(first_frame)},
         "input_render": None if input_render is None else {"digest": _digest(input_render)},
+        "model_fit": None if model_fit is None else dict(model_fit),
+        "propagation": None if propagation is None else dict(propagation),
         "consistency": consistency.to_dict(),
         "timings": {name: round(float(seconds), 3) for name, seconds in timings.items()},
         "warnings": list(warnings),
@@ -60,10 +77,11 @@ def job_record(
     }
 
 
-def _digest(array: np.ndarray) -> str:
-    """Return the BLAKE2b of an array's type, shape and bytes."""
-    state = hashlib.blake2b(f"{array.dtype.str}{list(array.shape)}".encode(), digest_size=32)
-    state.update(_bytes(array))
+def _digest(array: Images) -> str:
+    """Return the BLAKE2b of an array's type, shape and bytes, read row by row."""
+    state = hashlib.blake2b(f"{np.dtype(np.uint8).str}{list(array.shape)}".encode(), digest_size=32)
+    for row in range(array.shape[0]):
+        state.update(_bytes(array[row]))
     return state.hexdigest()
 
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
@@ -34,36 +36,66 @@ def write_video(
     fps: float,
     lossless: bool = False,
 ) -> None:
-    """Write frames as an MP4 of their size; an odd edge is doubled to become even.
+    """Write frames as a video file; see `VideoWriter`."""
+    writer = VideoWriter(path, (frames.shape[2], frames.shape[1]), fps, lossless)
+    try:
+        for frame in frames:
+            writer.add(frame)
+    except BaseException:
+        writer.abort()
+        raise
+    writer.close()
+
+
+class VideoWriter:
+    """Writes an MP4, frame by frame; an odd edge is doubled to become even.
 
     H.264 with 4:2:0 chroma, which every player opens; limited range, BT.709 primaries and matrix, the sRGB curve
-    (IEC 61966-2-1), all named in the file. Lossless files have RGB instead, since even 4:4:4 YUV rounds colors.
-
-    Raise OSError if the file cannot be written, and FFmpegError for the codec or container.
+    (IEC 61966-2-1), all named in the file. Lossless files have RGB instead, since even 4:4:4 YUV rounds colors. The
+    methods raise OSError if the file cannot be written, and FFmpegError for the codec or container.
     """
-    height, width = frames.shape[1:3]
-    if not lossless:
-        frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    rate = frame_rate(fps)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as file:
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float, lossless: bool = False) -> None:
+        """Create the file for frames of this (width, height), pixels."""
+        self._lossless, self._rate, self._count = lossless, frame_rate(fps), 0
+        right, bottom = (0, 0) if lossless else (size[0] % 2, size[1] % 2)
+        self._padding = ((0, bottom), (0, right), (0, 0))
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        self._file = av.open(str(path), "w", format="mp4", options=options)
         name, options = ("libx264rgb", _LOSSLESS) if lossless else ("libx264", _NEARLY_LOSSLESS)
-        stream = file.add_stream(name, rate=rate, options=options)
-        stream.width, stream.height = frames.shape[2], frames.shape[1]
+        self._stream = stream = self._file.add_stream(name, rate=self._rate, options=options)
+        stream.width, stream.height = size[0] + right, size[1] + bottom
         stream.pix_fmt = "rgb24" if lossless else "yuv420p"
         codec = stream.codec_context
         codec.thread_count = 1  # so that equal frames make equal files on every machine
-        codec.time_base = 1 / rate
+        codec.time_base = 1 / self._rate
         if not lossless:
             codec.color_range = ColorRange.MPEG
             codec.colorspace = Colorspace.ITU709
             codec.color_primaries = ColorPrimaries.BT709
             codec.color_trc = ColorTrc.IEC61966_2_1
-        for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame = frame if lossless else _to_yuv(frame)
-            frame.pts, frame.time_base = index, 1 / rate
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
+
+    def add(
+        self,
+        picture: np.ndarray,  # [H, W, 3] uint8 sRGB
+    ) -> None:
+        """Write the next frame."""
+        padded = np.pad(picture, self._padding, mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+        frame = frame if self._lossless else _to_yuv(frame)
+        frame.pts, frame.time_base = self._count, 1 / self._rate
+        self._count += 1
+        self._file.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Write what the codec still holds, and complete the file."""
+        with self._file:
+            self._file.mux(self._stream.encode())
+
+    def abort(self) -> None:
+        """Close the file after an error, as it is."""
+        with contextlib.suppress(OSError, av.error.FFmpegError):
+            self._file.close()
 
 
 def _to_yuv(frame: av.VideoFrame) -> av.VideoFrame:

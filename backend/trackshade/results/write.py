@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import av.error
 import numpy as np
-from PIL import Image
 
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import OutputError
 from trackshade.results.consistency import measure
-from trackshade.results.record import format_json, job_record
+from trackshade.results.frames import FrameWriter, unwritable, write_png
+from trackshade.results.overview import Overview
+from trackshade.results.record import Images, format_json, job_record
 from trackshade.results.sheets import consistency_figure, contact_sheet
 from trackshade.results.texture.views import views_from_buffers
 from trackshade.results.video import write_video
@@ -26,20 +25,24 @@ from trackshade.shot import Shot
 if TYPE_CHECKING:
     from trackshade.control.video import TrackingVideo
 
+_PASSES = ("depth", "object_index")  # of the tracking video, written for a job that asked for it only
+
 
 def write_result(
     folder: Path,
     *,
-    frames: np.ndarray,  # [T, H, W, 3] uint8 sRGB
+    frames: np.ndarray | Overview,  # [T, H, W, 3] uint8 sRGB
     tracking: TrackingVideo,
     shot: Shot,
     settings: ShadeSettings,
     spec: ModelSpec,
     first_frame: np.ndarray | None,  # [H, W, 3] uint8 sRGB
-    input_render: np.ndarray | None,  # [T, H, W, 3] uint8 sRGB
+    input_render: Images | None,  # [T, H, W, 3] uint8 sRGB
     timings: Mapping[str, float],
     warnings: Sequence[str],
     model_digests: Mapping[str, str],
+    model_fit: Mapping[str, Any] | None = None,
+    propagation: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write all files of a result.
 
@@ -56,9 +59,10 @@ def write_result(
 
     Args:
         folder: exists, or its parent does; the caller renames it afterwards, or removes it if this raises.
-        frames: the shaded video, a frame for each sample of the shot.
-        tracking: the tracking video, of the same size.
-        shot: the shot.
+        frames: the shaded video, a frame for each sample of the shot; or the overview of frames that a `FrameWriter`
+            has written to the folder.
+        tracking: the tracking video, at the model's frames and size.
+        shot: the shot of the frames.
         settings: the job's settings.
         spec: the model.
         first_frame: the first frame that was given.
@@ -66,6 +70,8 @@ def write_result(
         timings: seconds by name.
         warnings: sentences for the record.
         model_digests: digests of the model's weights, by component.
+        model_fit: how the shot was fitted to the model, for the record.
+        propagation: what was propagated to all frames, for the record.
 
     Returns:
         The record, the content of `job.json`.
@@ -75,54 +81,90 @@ def write_result(
         ValueError: images have another shape or type than the shot's.
     """
     shape = (len(shot.frame_numbers), shot.size[1], shot.size[0], 3)
-    _check("frames", frames, shape)
-    _check("tracking", tracking.frames, shape)
+    if isinstance(frames, np.ndarray):
+        _check("frames", frames, shape)
+    _check("tracking", tracking.frames, (len(tracking.shot.frame_numbers), *tracking.shot.size[::-1], 3))
     _check("first_frame", first_frame, shape[1:])
-    _check("input_render", input_render, shape)
-    rows = [("tracking", tracking.frames), ("result", frames)]
-    if input_render is not None:
-        rows.append(("input", input_render))
-    files = ["frames", "tracking", "video.mp4", "tracking.mp4", "sheet.png"]
-    files += [] if input_render is None else ["input"]
-    files += [] if first_frame is None else ["first_frame.png"]
-    passes = {} if settings.output == "video" else {"depth": tracking.depth, "object_index": tracking.object_index}
-    files += [f"{name}.npy" for name in passes]
-    files += ["consistency.png"] if settings.output == "video" else []
-    files += ["tracks.shot"]
-    record = job_record(
-        shot,
-        settings,
-        spec,
-        first_frame=first_frame,
-        input_render=input_render,
-        nearest=_least_depth(tracking.depth),
-        consistency=measure(shot, tracking, frames, input_render),
-        files=[*files, "job.json"],
-        timings=timings,
-        warnings=warnings,
-        model_digests=model_digests,
-    )
+    if input_render is not None and tuple(input_render.shape) != shape:
+        raise ValueError(f"input_render must be {list(shape)}, not {list(input_render.shape)}")
     try:
         folder.mkdir(exist_ok=True)
-        _write_sequence(folder / "frames", frames)
-        _write_sequence(folder / "tracking", tracking.frames)
+        if isinstance(frames, Overview):
+            overview = frames
+        else:
+            overview = _write_frames(folder, shot, settings, tracking, frames)
+        render = None
         if input_render is not None:
-            _write_sequence(folder / "input", input_render)
-        write_video(folder / "video.mp4", frames, shot.fps)
-        write_video(folder / "tracking.mp4", tracking.frames, shot.fps)
-        contact_sheet(rows, shot.frame_numbers.tolist()).save(folder / "sheet.png")
+            render = overview.empty()
+            for t in range(shape[0]):
+                write_png(_numbered(folder / "input", t), image := input_render[t])
+                overview.add(t, image, render)
+        _write_tracking(folder, tracking, settings)
         if first_frame is not None:
-            _save(folder / "first_frame.png", first_frame)
+            write_png(folder / "first_frame.png", first_frame)
+        shown = overview.tracking(tracking)
+        rows = [("tracking", shown.frames), ("result", overview.frames)]
+        rows += [] if render is None else [("input", render)]
+        contact_sheet(rows, overview.shot.frame_numbers.tolist()).save(folder / "sheet.png")
         if settings.output == "video":
-            views = views_from_buffers(shot, tracking.depth, tracking.object_index)
-            consistency_figure(views, frames, os.cpu_count() or 1).save(folder / "consistency.png")
-        shot.save(folder / "tracks.shot")
-        for name, values in passes.items():
-            np.save(folder / f"{name}.npy", values, allow_pickle=False)
+            views = views_from_buffers(overview.shot, shown.depth, shown.object_index)
+            figure = consistency_figure(views, overview.frames, os.cpu_count() or 1)
+            figure.save(folder / "consistency.png")
+        shot.save(folder / "tracks.shot", force=True)
+        record = job_record(
+            shot,
+            settings,
+            spec,
+            first_frame=first_frame,
+            input_render=input_render,
+            nearest=_least_depth(tracking.depth),
+            consistency=measure(overview.shot, shown, overview.frames, render),
+            files=[*_files(settings, first_frame is not None, input_render is not None), "job.json"],
+            timings=timings,
+            warnings=warnings,
+            model_digests=model_digests,
+            model_fit=model_fit,
+            propagation=propagation,
+        )
         (folder / "job.json").write_text(format_json(record) + "\n", encoding="utf-8")
     except (OSError, av.error.FFmpegError) as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
     return record
+
+
+def _files(settings: ShadeSettings, has_first_frame: bool, has_input_render: bool) -> list[str]:
+    is_video = settings.output == "video"
+    files = ["frames", "tracking", "video.mp4", "tracking.mp4", "sheet.png"]
+    files += ["input"] if has_input_render else []
+    files += ["first_frame.png"] if has_first_frame else []
+    files += ["consistency.png"] if is_video else [f"{name}.npy" for name in _PASSES]
+    return [*files, "tracks.shot"]
+
+
+def _write_frames(
+    folder: Path, shot: Shot, settings: ShadeSettings, tracking: TrackingVideo, frames: np.ndarray
+) -> Overview:
+    overview, is_video = Overview(shot), settings.output == "video"
+    holdout = np.array([mesh.holdout for mesh in shot.meshes] + [True])  # the last entry is label -1, nothing
+    image_format, alpha = (settings.image_format, settings.alpha) if is_video else ("png", False)
+    with FrameWriter(
+        folder, shot.size, shot.fps, image_format=image_format, alpha=alpha, on_frame=overview.add
+    ) as writer:
+        for t, frame in enumerate(frames):
+            writer.add(frame, (~holdout[tracking.object_index[t]]).astype(np.float32) if alpha else None)
+    return overview
+
+
+def _write_tracking(folder: Path, tracking: TrackingVideo, settings: ShadeSettings) -> None:
+    for t, frame in enumerate(tracking.frames):
+        write_png(_numbered(folder / "tracking", t), frame)
+    write_video(folder / "tracking.mp4", tracking.frames, tracking.shot.fps)
+    for name in _PASSES if settings.output == "tracking" else ():
+        np.save(folder / f"{name}.npy", getattr(tracking, name), allow_pickle=False)
+
+
+def _numbered(folder: Path, t: int) -> Path:
+    return folder / f"{t + 1:04d}.png"
 
 
 def _least_depth(depth: np.ndarray) -> float | None:
@@ -131,30 +173,6 @@ def _least_depth(depth: np.ndarray) -> float | None:
     return least if np.isfinite(least) else None
 
 
-def _write_sequence(folder: Path, frames: np.ndarray) -> None:
-    folder.mkdir(exist_ok=True)
-    for number, frame in enumerate(frames, start=1):
-        _save(folder / f"{number:04d}.png", frame)
-
-
-def _save(path: Path, picture: np.ndarray) -> None:
-    Image.fromarray(np.ascontiguousarray(picture)).save(path)
-
-
 def _check(name: str, array: np.ndarray | None, shape: tuple[int, ...]) -> None:
     if array is not None and (array.dtype != np.uint8 or array.shape != shape):
         raise ValueError(f"{name} must be uint8 {list(shape)}, not {array.dtype} {list(array.shape)}")
-
-
-def _unwritable(folder: Path, error: Exception) -> OutputError:
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return OutputError(
-            "output-full", f"The disk of {folder} is full.", "Free some space, or choose another folder."
-        )
-    reason = getattr(error, "strerror", None) or error
-    return OutputError(
-        "output-unwritable",
-        f"The result cannot be written to {folder}: {reason}.",
-        "Choose a folder that can be written.",
-    )

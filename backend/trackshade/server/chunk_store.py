@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from trackshade.core.errors import JobError, OutputError
-from trackshade.ipc import ArrayEntry, Manifest, digest_of
+from trackshade.ipc import CHUNK_BYTES, ArrayEntry, Manifest, digest_of
 
 VERIFY_AFTER = 0.25  # seconds without a new chunk after which verification begins
 
@@ -135,11 +135,41 @@ class ChunkStore:
                         raise ValueError(digest.hex())
                 rest = rest[size:]
         except (FileNotFoundError, ValueError) as error:
-            raise JobError(
-                "missing-chunk", "A part of the shot is no longer in the job store.", "Send the shot again."
-            ) from error
+            raise _missing_chunk_error() from error
         whole.flags.writeable = False
         return whole
+
+
+class StoredFrames:
+    """The rows of a stored array [T, ...], each read when it is used."""
+
+    def __init__(self, chunks: ChunkStore, entry: ArrayEntry) -> None:
+        """Read no row yet."""
+        self._chunks, self._entry = chunks, entry
+        self.shape = entry.shape
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, t: int) -> np.ndarray:
+        """Return row `t`, of the array's type and shape [...]. Raise JobError("missing-chunk")."""
+        if not 0 <= t < len(self):
+            raise IndexError(t)
+        row = np.empty(self.shape[1:], self._entry.dtype)
+        rest, position = row.reshape(-1).view(np.uint8).data, t * row.nbytes
+        while rest:
+            chunk, start = divmod(position, CHUNK_BYTES)
+            part = rest[: CHUNK_BYTES - start]
+            try:
+                with open(self._chunks.path(self._entry.chunks[chunk]), "rb", buffering=0) as file:
+                    file.seek(start)
+                    if file.readinto(part) != len(part):
+                        raise _missing_chunk_error()
+            except FileNotFoundError as error:
+                raise _missing_chunk_error() from error
+            rest, position = rest[len(part) :], position + len(part)
+        return row
 
 
 class ChunkVerifier:
@@ -203,6 +233,10 @@ class ChunkVerifier:
                     is_intact = False  # the client sends an unreadable chunk again
                 self._results.put((digest, is_intact))
                 self._wake()
+
+
+def _missing_chunk_error() -> JobError:
+    return JobError("missing-chunk", "A part of the shot is no longer in the job store.", "Send the shot again.")
 
 
 def storage_error(error: OSError, folder: Path) -> OutputError:

@@ -178,18 +178,38 @@ class JobStore:
         return self.folder / "results" / job
 
     def partial(self, job: str) -> Path:
-        """Return the path of a new folder for a worker to write; it is renamed to `result` when it is complete."""
-        return self.folder / "results" / f".partial-{job}-{secrets.token_hex(4)}"
+        """Return the path of a folder for a worker to write; it is renamed to `result` when it is complete.
+
+        What an earlier attempt left is moved there, so that its frames are used, and a worker of that attempt that is
+        still ending can write no more.
+        """
+        path = self.folder / "results" / f".partial-{job}-{secrets.token_hex(4)}"
+        for left in self._partials(job):
+            if not path.exists():
+                os.rename(left, path)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+        return path
 
     def remove_partial(self, job: str) -> None:
         """Delete what a worker left behind."""
-        for path in (self.folder / "results").glob(f".partial-{job}-*"):
+        for path in self._partials(job):
             shutil.rmtree(path, ignore_errors=True)
+
+    def _partials(self, job: str) -> list[Path]:
+        """Return the folders that attempts at a job left, the latest first."""
+        found = (self.folder / "results").glob(f".partial-{job}-{'?' * 8}")
+        return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
     def recover(self) -> None:
         """Put jobs that ran when the last broker ended in a state from which they continue."""
+        self._recover_jobs()
+        waiting = {job.id for job in self.jobs((QUEUED,))}
         for path in (self.folder / "results").glob(".partial-*"):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.name[len(".partial-") : -9] not in waiting:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _recover_jobs(self) -> None:
         for job in self.jobs(ACTIVE_STATES):
             if self.result(job.id).is_dir():
                 self.record_event(job.id, {"state": DONE, "summary": _summary(self.result(job.id))})

@@ -133,7 +133,6 @@ class Scheduler:
         job = death.job
         if job is None:
             return
-        self._store.remove_partial(job)
         if death.was_cancelled:
             self._finish(job, {"state": CANCELLED})
         elif self._store.result(job).is_dir():
@@ -154,7 +153,6 @@ class Scheduler:
     def close(self) -> None:
         """End the workers; their jobs are queued for the next start."""
         for job in self._workers.close():
-            self._store.remove_partial(job)
             if self._store.job(job).cancel:
                 self._finish(job, {"state": CANCELLED})
             else:
@@ -174,6 +172,7 @@ class Scheduler:
     def _finish(self, job: str, body: Mapping[str, Any]) -> None:
         self._queue.pop(job, None)
         self._deferred.discard(job)
+        self._store.remove_partial(job)
         self._record(job, body)
 
     def _record(self, job: str, body: Mapping[str, Any], preview: bytes | None = None) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a job from chunks to a result folder: shot, tracking video, pipeline, files.
+"""Runs a job from chunks to a result folder: shot, tracking video, key pictures, propagation, files.
 
-A shot is checked before the model is loaded and torch is imported. A job with the output "tracking" ends with the
-tracking video.
+A shot is checked before the model is loaded and torch is imported. A job whose key pictures were all given needs no
+model. A job with the output "tracking" ends with the tracking video.
 """
 
 from __future__ import annotations
@@ -19,15 +19,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
+from trackshade import __version__
 from trackshade.config import registry
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import TrackingVideo, tracking_video
 from trackshade.core.errors import ShotError
-from trackshade.ipc import ArrayEntry, Manifest
+from trackshade.ipc import Manifest, digest_of
 from trackshade.ipc import protocol as states
+from trackshade.ipc.messages import pack
 from trackshade.results import write_result
-from trackshade.server.chunk_store import ChunkStore
+from trackshade.results.frames import check_exr
+from trackshade.results.overview import Overview
+from trackshade.results.record import Images
+from trackshade.server.chunk_store import ChunkStore, StoredFrames
+from trackshade.server.propagate import KeptWork, KeyPictures, collect_keys, light_of, propagate
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit, plan_fit
 from trackshade.shot.input_image import fit_image, input_image_from_array
@@ -40,14 +46,14 @@ FIRST_FRAME_STAGE = "First frame from the prompt"
 
 
 class Reporter(Protocol):
-    """Reports the progress of a job. Both methods raise CancelledError if the job was cancelled."""
+    """Report the progress of a job. Both methods raise CancelledError if the job was cancelled."""
 
     def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None:
-        """Reports a state, a detail, a preview (a small encoded image) and further fields."""
+        """Report a state, a detail, a preview (a small encoded image) and further fields."""
         ...
 
     def check(self) -> None:
-        """Checks for a cancel."""
+        """Check for a cancel."""
         ...
 
 
@@ -70,20 +76,20 @@ class JobRunner:
     def run_job(
         self, manifest: Manifest, settings: ShadeSettings, *, chunks: Path, folder: Path, reporter: Reporter
     ) -> dict[str, Any]:
-        """Writes the result of a job.
+        """Write the result of a job.
 
         Args:
             manifest: The shot.
             settings: The settings.
             chunks: Folder of the chunks.
-            folder: Folder to write to.
+            folder: Folder to write to; it may hold what an earlier attempt at the same job left.
             reporter: Receives progress and tells of a cancel.
 
         Returns:
             The record, as in job.json.
 
         Raises:
-            ShotError: The model does not accept the shot.
+            ShotError: The shot, its images or its light cannot be used.
             ModelError: The model cannot be loaded.
             OutputError: The result cannot be written.
             JobError: "missing-chunk".
@@ -92,12 +98,11 @@ class JobRunner:
         timings: dict[str, float] = {}
         with _timed(timings, "read"):
             reporter.report(states.LOADING, "Reading the shot")
-            store = ChunkStore(chunks)
+            store, spec = ChunkStore(chunks), registry.spec(settings.model)
             shot = Shot.decode(manifest.shot, store.arrays(manifest))
-            first_frame = _image(store, manifest.first_frame)
-            input_render = _image(store, manifest.input_render)
-            spec = registry.spec(settings.model)
-            check_images(shot, first_frame, input_render)
+            shot.check_values()
+            inputs = read_inputs(store, manifest)
+            check_inputs(shot, inputs, settings)
             fit = plan_fit(
                 shot,
                 spec,
@@ -105,35 +110,73 @@ class JobRunner:
                 size_mode=settings.size_mode,
                 size=settings.model_size,
             )
-            shot, first_frame, input_render = _fit(shot, fit, first_frame, input_render)
         with _timed(timings, "control"):
-            tracking = _tracking(shot, settings, reporter)
-        frames, digests = tracking.frames, {}
-        if settings.output == "video":
-            with _timed(timings, "load"):
-                loaded = self._load(spec, reporter.report)
-            with _timed(timings, "shade"):
-                frames = _shade(loaded.pipeline, spec, settings, tracking, first_frame, reporter)
-            digests[spec.name] = loaded.digest.result()
-        reporter.report(states.DECODING, "Writing the result")
-        record = write_result(
-            folder,
-            frames=frames,
-            tracking=tracking,
-            shot=shot,
-            settings=settings,
-            spec=spec,
-            first_frame=first_frame,
-            input_render=input_render,
-            timings=timings,
-            warnings=list(shot.warnings),
-            model_digests=digests,
-        )
+            tracking = _tracking(fit.apply(shot), settings, reporter)
+        work = KeptWork(folder, _digest(manifest, settings))
+        run = _JobRun(shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings)
+        record = self._write_model_frames(run) if run.is_at_model_size else self._propagate(run)
         reporter.check()
         return record
 
+    def _write_model_frames(self, run: _JobRun) -> dict[str, Any]:
+        """Write the tracking video, or the model's frames as they are."""
+        inputs, fit = run.inputs, run.fit
+        frames, digests = run.tracking.frames, {}
+        first = None if inputs.first_frame is None else fit_to_model(inputs.first_frame, fit)
+        if run.settings.output == "video":
+            frames, digests = self._model_images(run, first, still=False)
+        render = inputs.input_render
+        fitted = None if render is None else np.stack([fit_to_model(render[int(t)], fit) for t in fit.positions])
+        run.work.finish()
+        run.reporter.report(states.DECODING, "Writing the result")
+        return run.write(frames, run.tracking.shot, first, fitted, digests)
+
+    def _propagate(self, run: _JobRun) -> dict[str, Any]:
+        """Write every frame of the shot at its own size."""
+        settings, inputs, reporter = run.settings, run.inputs, run.reporter
+        images, digests = None, {}
+        if run.key_pictures == "video" or (inputs.first_frame is None and not inputs.keys):
+            first = None if inputs.first_frame is None else fit_to_model(inputs.first_frame, run.fit)
+            images, digests = self._model_images(run, first, still=run.key_pictures != "video")
+        with _timed(run.timings, "propagate"):
+            keys = collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images)
+            light, reason = _light(inputs, keys, settings)
+
+            def report(message: str, preview: bytes | None, **details: Any) -> None:
+                reporter.report(states.RUNNING, message, preview, **details)
+
+            overview, propagation = propagate(
+                keys, light, settings, run.folder, run.work, _throttled(report, reporter.check), encode_preview
+            )
+        if light is not None and not propagation["relit"]:
+            reason = "The light of the first key picture is not that of the light's render."
+        run.work.finish()
+        reporter.report(states.DECODING, "Writing the result")
+        record = {**propagation, "light": settings.light if propagation["relit"] else "none", "light_reason": reason}
+        return run.write(overview, run.shot, inputs.first_frame, inputs.input_render, digests, record)
+
+    def _model_images(
+        self,
+        run: _JobRun,
+        first_frame: np.ndarray | None,  # [h, w, 3] uint8 of the model's size
+        still: bool,
+    ) -> tuple[np.ndarray, dict[str, str]]:
+        """Return the model's frames [N, h, w, 3] uint8, only the first one if `still`, and the weights' digest."""
+        with _timed(run.timings, "load"):
+            loaded = self._load(run.spec, run.reporter.report)
+
+        def make() -> np.ndarray:
+            frames = run.tracking.frames
+            if still and loaded.pipeline.still_guidance:  # other models make no image alone
+                frames = frames[:1]
+            return _shade(loaded.pipeline, run.spec, run.settings, frames, first_frame, run.reporter)
+
+        with _timed(run.timings, "shade"):
+            images = run.work.model_images(make)
+        return images[:1] if still else images, {run.spec.name: loaded.digest.result()}
+
     def load_model(self, model: str) -> None:
-        """Loads a model for the next jobs. Raises ModelError."""
+        """Load a model for the next jobs. Raise ModelError."""
         self._load(registry.spec(model), lambda *_, **__: None)
 
     def _load(self, spec: ModelSpec, report: Callable[..., None]) -> LoadedModel:
@@ -153,36 +196,160 @@ class JobRunner:
         return loaded
 
 
-def check_images(shot: Shot, first_frame: np.ndarray | None, input_render: np.ndarray | None) -> None:
-    """Raises ShotError unless the images have the shot's size, and the input render its frames."""
+@dataclass(frozen=True, eq=False)
+class JobInputs:
+    """What a job has besides its shot; see `trackshade.ipc.Manifest`. Videos are read frame by frame."""
+
+    first_frame: np.ndarray | None
+    input_render: StoredFrames | None
+    light: StoredFrames | None
+    keys: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class _JobRun:
+    """A job while it runs."""
+
+    shot: Shot
+    spec: ModelSpec
+    settings: ShadeSettings
+    inputs: JobInputs
+    fit: ShotFit
+    tracking: TrackingVideo
+    work: KeptWork
+    folder: Path
+    reporter: Reporter
+    timings: dict[str, float]
+
+    @property
+    def key_pictures(self) -> str:
+        """Which pictures are propagated: "first-frame" or "video"."""
+        return self.spec.key_pictures if self.settings.key_pictures == "auto" else self.settings.key_pictures
+
+    @property
+    def is_at_model_size(self) -> bool:
+        """Whether the frames are those of the model as they are."""
+        if self.settings.output == "tracking" or self.settings.output_size == "model":
+            return True
+        is_same = self.fit.apply(self.shot) is self.shot
+        return is_same and self.key_pictures == "video" and not self.inputs.keys and self.inputs.light is None
+
+    def write(
+        self,
+        frames: np.ndarray | Overview,
+        shot: Shot,
+        first_frame: np.ndarray | None,
+        input_render: Images | None,
+        digests: dict[str, str],
+        propagation: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Write the result; see `write_result`."""
+        fit = {"frame_map": self.fit.frame_map.to_dict(), "size_fit": self.fit.size_fit.to_dict()}
+        return write_result(
+            self.folder,
+            frames=frames,
+            tracking=self.tracking,
+            shot=shot,
+            settings=self.settings,
+            spec=self.spec,
+            first_frame=first_frame,
+            input_render=input_render,
+            timings=self.timings,
+            warnings=list(shot.warnings),
+            model_digests=digests,
+            model_fit=fit,
+            propagation=propagation,
+        )
+
+
+def read_inputs(store: ChunkStore, manifest: Manifest) -> JobInputs:
+    """Return the images of a job. Raise JobError("missing-chunk")."""
+    render, light = manifest.input_render, manifest.light
+    return JobInputs(
+        None if manifest.first_frame is None else store.array(manifest.first_frame),
+        None if render is None else StoredFrames(store, render),
+        None if light is None else StoredFrames(store, light),
+        {sample: store.array(entry) for sample, entry in manifest.keys.items()},
+    )
+
+
+def check_inputs(shot: Shot, inputs: JobInputs, settings: ShadeSettings) -> None:
+    """Raise ShotError unless the images are those of the shot, and OutputError unless the frames can be written."""
     (width, height), count = shot.size, len(shot.frame_numbers)
     for name, image, shape in (
-        ("first frame", first_frame, (height, width, 3)),
-        ("input render", input_render, (count, height, width, 3)),
+        ("first frame", inputs.first_frame, (height, width, 3)),
+        ("input render", inputs.input_render, (count, height, width, 3)),
     ):
         if image is not None and image.shape != shape:
             raise ShotError("bad-image", f"The {name} is {list(image.shape)}, and the shot needs {list(shape)}.")
+    if inputs.light is not None and len(inputs.light) != count:
+        raise ShotError(
+            "bad-light", f"There are clay renders of {len(inputs.light)} frames, and the shot has {count} frames."
+        )
+    for sample in inputs.keys:
+        if not 0 <= sample < count:
+            raise ShotError(
+                "bad-key-picture",
+                f"A key picture shows sample {sample}, and the shot has {count} samples.",
+                "Give pictures of its frames.",
+            )
+    shapes = {f"key picture of frame {shot.frame_numbers[t]:g}": image.shape for t, image in inputs.keys.items()}
+    if inputs.light is not None:
+        shapes["clay render"] = inputs.light.shape[1:]
+    for name, shape in shapes.items():
+        if abs(shape[1] * height - shape[0] * width) > max(width, height):  # a pixel of rounding
+            raise ShotError(
+                "other-aspect",
+                f"The {name} has {shape[1]} × {shape[0]} pixels, another shape than the shot's {width} × {height}.",
+                "Render or crop it with the aspect of the camera.",
+            )
+    if settings.light == "render" and inputs.input_render is None and settings.output == "video":
+        raise ShotError(
+            "no-input-render",
+            "The light is to be that of the input render, and none was sent.",
+            "Render the input, too, or choose clay or none as the light.",
+        )
+    if settings.image_format == "exr":
+        check_exr()
 
 
-def _fit(
-    shot: Shot, fit: ShotFit, first_frame: np.ndarray | None, input_render: np.ndarray | None
-) -> tuple[Shot, np.ndarray | None, np.ndarray | None]:
-    """Returns the shot and the images that the model takes; between two samples, the earlier image is used."""
-    render = input_render
-    if render is not None:
-        render = np.stack([fit_to_model(render[int(t)], fit) for t in fit.positions])
-    return fit.apply(shot), None if first_frame is None else fit_to_model(first_frame, fit), render
+def _light(
+    inputs: JobInputs, keys: KeyPictures, settings: ShadeSettings
+) -> tuple[Callable[[int], np.ndarray] | None, str | None]:
+    """Return the light of samples, or None and the reason."""
+    if settings.light == "render" and inputs.input_render is not None:
+        return light_of(inputs.input_render, keys.positions, is_linear=False), None
+    if settings.light == "clay" and inputs.light is not None:
+        return light_of(inputs.light, keys.positions, is_linear=True), None
+    return None, "It was switched off." if settings.light == "none" else "No clay renders were sent."
+
+
+def _digest(manifest: Manifest, settings: ShadeSettings) -> bytes:
+    """Return the digest of everything that the frames of a job depend on."""
+    return digest_of(__version__.encode() + pack(settings.to_dict()) + pack(manifest.to_dict()))
+
+
+def _throttled(report: Callable[..., None], check: Callable[[], None]) -> Callable[..., None]:
+    """Return a report that leaves out steps of less than a twentieth of a stage, and checks for a cancel instead."""
+    latest: tuple[str, int] | None = None
+
+    def throttled(message: str, preview: bytes | None = None, **details: Any) -> None:
+        nonlocal latest
+        now = message, int(20 * details.get("progress", 0))
+        if now == latest and preview is None:
+            check()
+        else:
+            latest = now
+            report(message, preview, **details)
+
+    return throttled
 
 
 def fit_to_model(image: np.ndarray, fit: ShotFit) -> np.ndarray:
-    """Resamples an image [H, W, 3] uint8 of the shot's size to the model's size, in linear light."""
+    """Resample an image [H, W, 3] uint8 of the shot's size to the model's size, in linear light."""
     if fit.size_fit.is_identity:
         return image
     return fit_image(input_image_from_array(image), fit.size_fit.size, fit.size_fit, "frame").pixels
-
-
-def _image(store: ChunkStore, entry: ArrayEntry | None) -> np.ndarray | None:
-    return None if entry is None else store.array(entry)
 
 
 def _tracking(shot: Shot, settings: ShadeSettings, reporter: Reporter) -> TrackingVideo:
@@ -202,34 +369,40 @@ def _shade(
     pipeline: DiffusionShaderPipeline,
     spec: ModelSpec,
     settings: ShadeSettings,
-    tracking: TrackingVideo,
+    tracking_frames: np.ndarray,  # [N, h, w, 3] uint8; a single one for a first frame alone
     first_frame: np.ndarray | None,
     reporter: Reporter,
 ) -> np.ndarray:
-    """Run the pipeline, reporting each step; returns the shaded frames, uint8 [T, H, W, 3]."""
+    """Run the pipeline, reporting each step; return the shaded frames, uint8 [N, h, w, 3]."""
     import torch
 
     steps = spec.steps if settings.steps is None else settings.steps
-    stages = pipeline.stages(len(tracking.frames), has_first_frame=first_frame is not None)
+    guidance = spec.guidance if settings.guidance is None else settings.guidance
+    stages = pipeline.stages(len(tracking_frames), has_first_frame=first_frame is not None)
+    is_still = len(tracking_frames) == 1
+    if is_still:
+        guidance = max(guidance, pipeline.still_guidance)
     total = steps * len(stages)  # the first frame takes as many as the video
 
     def on_step_end(pipe: DiffusionShaderPipeline, step: int, _: int, tensors: dict[str, Any]) -> None:
         done = step + 1
         is_due = settings.preview_every and done % settings.preview_every == 0 and done < total
         preview = encode_preview(pipe.preview_frame(tensors["denoised"])) if is_due else None
-        message = f"{FIRST_FRAME_STAGE}, step {done} of {steps}" if pipe.stage == "first frame" else ""
+        is_first_frame = is_still or pipe.stage == "first frame"
+        message = f"{FIRST_FRAME_STAGE}, step {done} of {steps}" if is_first_frame else ""
         reporter.report(states.RUNNING, message, preview, step=done, steps=total)
         if done == total:
             reporter.report(states.DECODING, "Decoding the frames")
 
-    reporter.report(states.RUNNING, FIRST_FRAME_STAGE if "first frame" in stages else "", step=0, steps=total)
+    begins_with_still = is_still or "first frame" in stages
+    reporter.report(states.RUNNING, FIRST_FRAME_STAGE if begins_with_still else "", step=0, steps=total)
     output: Any = pipeline(
         settings.prompt,
         image=None if first_frame is None else np.array(first_frame),
-        tracking_video=tracking.frames,
+        tracking_video=tracking_frames,
         negative_prompt=spec.negative_prompt if settings.negative_prompt is None else settings.negative_prompt,
         num_inference_steps=steps,
-        guidance_scale=spec.guidance if settings.guidance is None else settings.guidance,
+        guidance_scale=guidance,
         use_dynamic_cfg=spec.dynamic_guidance and settings.guidance is None,
         generator=torch.Generator("cpu").manual_seed(settings.seed),
         tracking_range=settings.tracking_range,
@@ -244,7 +417,7 @@ def _shade(
 
 
 def encode_preview(frame: np.ndarray) -> bytes:
-    """Encodes an image, [H, W, 3] uint8, as PNG if it is tiny, otherwise as JPEG of at most PREVIEW_SIZE pixels."""
+    """Encode an image, [H, W, 3] uint8, as PNG if it is tiny, otherwise as JPEG of at most PREVIEW_SIZE pixels."""
     image, data = Image.fromarray(frame), io.BytesIO()
     if max(image.size) <= PREVIEW_SIZE // 2:
         image.save(data, "PNG")

@@ -22,6 +22,7 @@ from trackshade.core.errors import OutputError, ShotError
 from trackshade.shot.encoding import array_specs
 
 MAGIC = b"TRKSHOT\x01"
+LIGHT_SUFFIX = ".light.npy"  # of the clay renders beside a shot file: [T, h, w, 3] float16, scene-linear
 _ALIGN = 64
 _MAX_HEADER = 1 << 28
 

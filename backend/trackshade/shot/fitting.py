@@ -156,6 +156,15 @@ def sample_shot(
     )
 
 
+def resize_shot(shot: Shot, size: tuple[int, int]) -> Shot:
+    """Return a shot whose image has another (width, height), pixels, and shows the same."""
+    if size == shot.size:
+        return shot
+    scale = np.diag([size[0] / shot.size[0], size[1] / shot.size[1], 1.0])
+    camera = replace(shot.camera, intrinsics=scale @ shot.camera.intrinsics)
+    return replace(shot, size=size, camera=camera)
+
+
 class _Sampler:
     """Takes the parts of a shot at samples `low`, and `weight` of the way from there to samples `high`."""
 

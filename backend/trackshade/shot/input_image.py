@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fits an image that the user supplies as a shot's first frame to the model's image.
+"""Fit an image that the user supplies as a shot's first frame to the shot's image.
 
 The panel, the render engine, the commands, track sets and the Python client all use this module. Pixels are averaged
 in linear light, so that a scaled image looks like one rendered at that size; transparent pixels are composited over
@@ -9,7 +9,7 @@ black in linear light, as in a first frame rendered with a transparent film.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ from trackshade.shot import Shot
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 Decoder = Callable[[bytes, ImageHeader], Pixels]
-"""Decodes a file to [H, W, 4] RGBA as stored (before orientation), uint8 or uint16 by the header's bits.
+"""Decode a file to [H, W, 4] RGBA as stored (before orientation), uint8 or uint16 by the header's bits.
 
 Raises DecodingError.
 """
 
+_LEAST_ENLARGED, _MOST_ENLARGED = 1.25, 4.0  # times the shot's size: where larger images have more detail, and enough
 _SHAPE_TOLERANCE = 0.5  # pixels of the model by which two shapes may differ and still count as the same
 
 
@@ -58,7 +59,7 @@ class InputImage:
         return self.pixels.shape[1], self.pixels.shape[0]
 
     def to_linear(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
-        """Converts some of its pixels to linear light with sRGB's primaries, composited over black: [..., 3]."""
+        """Convert some of its pixels to linear light with sRGB's primaries, composited over black: [..., 3]."""
         most = np.iinfo(self.pixels.dtype).max
         colors, alpha = pixels[..., :3], None
         if self.header.alpha != "none" and pixels.shape[-1] == 4:
@@ -77,13 +78,13 @@ class InputImage:
 
 @dataclass(frozen=True)
 class ImagePlacement:
-    """Where an image lies in the model's image: model pixels = image pixels × scale + offset.
+    """Where an image lies in the shot's image: pixels of the shot's image = image pixels × scale + offset.
 
     Attributes:
-        kind: "same" (has the model's size), "model" (has its aspect), "scaled", "padded" or "cut" (shows the scene's
+        kind: "same" (has the shot's size), "model" (has its aspect), "scaled", "padded" or "cut" (shows the scene's
             frame), or "covering" (has another aspect).
         scale: (x, y).
-        offset: (x, y), model pixels.
+        offset: (x, y), pixels of the shot's image.
         statement: A sentence that says how the image was fitted.
     """
 
@@ -94,13 +95,13 @@ class ImagePlacement:
 
     @property
     def fits(self) -> bool:
-        """Whether the image has the aspect of the scene's frame or of the model's image."""
+        """Whether the image has the aspect of the scene's frame or of the shot's image."""
         return self.kind != "covering"
 
 
 @dataclass(frozen=True, eq=False)
 class FittedImage:
-    """An image fitted to the model's size.
+    """An image fitted to the shot's size.
 
     Attributes:
         pixels: [height, width, 3] uint8 sRGB.
@@ -114,7 +115,7 @@ class FittedImage:
 
 
 def load_input_image(path: Path, decode: Decoder) -> InputImage:
-    """Reads and decodes an image file.
+    """Read and decodes an image file.
 
     Args:
         path: The file.
@@ -143,7 +144,7 @@ def load_input_image(path: Path, decode: Decoder) -> InputImage:
 
 
 def input_image_from_array(pixels: NDArray[Any]) -> InputImage:
-    """Wraps an array from Python.
+    """Wrap an array from Python.
 
     Args:
         pixels: [H, W, 3] uint8 sRGB.
@@ -162,7 +163,7 @@ def input_image_from_array(pixels: NDArray[Any]) -> InputImage:
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Applies an EXIF orientation to [H, W, C]; returns a view."""
+    """Apply an EXIF orientation to [H, W, C]; returns a view."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -175,25 +176,25 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 def place_image(
     size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None, content: str = "any"
 ) -> ImagePlacement:
-    """Decides where an image lies in the model's image.
+    """Decide where an image lies in the shot's image.
 
-    An image with the model's aspect is scaled to the model's image. One with the aspect of the scene's frame (with its
+    An image with the model's aspect is scaled to the shot's image. One with the aspect of the scene's frame (with its
     pixel aspect or square pixels) is fitted as the shot was. Any other is scaled until it covers the scene's frame.
 
     Args:
         size: The image's (width, height) in pixels.
-        model: The model's (width, height) in pixels.
-        fit: How the scene's frame lies in the model's image; None if that is not known.
+        model: The shot's (width, height) in pixels.
+        fit: How the scene's frame lies in the shot's image; None if that is not known.
         content: "frame" if the image is known to show the scene's frame whatever its aspect, otherwise "any".
     """
     subject = f"The picture ({size[0]}×{size[1]})"
     if size == model and content == "any":
-        return ImagePlacement("same", (1.0, 1.0), (0.0, 0.0), f"{subject} has the model's size and is used as it is.")
+        return ImagePlacement("same", (1.0, 1.0), (0.0, 0.0), f"{subject} has the shot's size and is used as it is.")
     kind = "frame" if content == "frame" and fit is not None else _content_by_shape(size, model, fit)
     target = f"{model[0]}×{model[1]}"
     if kind == "model":
         scale = model[0] / size[0], model[1] / size[1]
-        words = f"{subject} has the shape of the model's image and was scaled to {target}."
+        words = f"{subject} has the shape of the shot's image and was scaled to {target}."
         return ImagePlacement("model", scale, (0.0, 0.0), words)
     if kind == "frame" and fit is not None:
         scale = fit.scale[0] * fit.source[0] / size[0], fit.scale[1] * fit.source[1] / size[1]
@@ -204,18 +205,18 @@ def place_image(
     unit = max((right - left) / size[0], (bottom - top) / size[1])
     offset = (left + right - unit * size[0]) / 2, (top + bottom - unit * size[1]) / 2
     if fit is None:
-        words = f"{subject} has another shape than the model's image ({target}), and was cut to it."
+        words = f"{subject} has another shape than the shot's image ({target}), and was cut to it."
     else:
         frame = f"{fit.source[0]}×{fit.source[1]}"
         words = (
-            f"{subject} has another shape than the scene's frame ({frame}) and the model's image ({target}): it was "
+            f"{subject} has another shape than the scene's frame ({frame}) and the shot's image ({target}): it was "
             "scaled to cover the frame and cut, and may not lie over what moves."
         )
     return ImagePlacement("covering", (unit, unit), offset, words)
 
 
 def _content_by_shape(size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None) -> str:
-    """Tells by an image's aspect what it shows: "model", "frame" or "other"."""
+    """Tell by an image's aspect what it shows: "model", "frame" or "other"."""
     if fit is not None and size == fit.source:
         return "frame"
     if _same_shape(size, model, model):
@@ -228,14 +229,14 @@ def _content_by_shape(size: tuple[int, int], model: tuple[int, int], fit: SizeFi
 
 
 def _same_shape(size: tuple[int, int], shape: tuple[float, float], model: tuple[int, int]) -> bool:
-    """Returns whether two aspects differ by at most the rounding of the image's sides, or half a model pixel."""
+    """Return whether two aspects differ by at most the rounding of the image's sides, or half a model pixel."""
     width, height = size
     difference = math.log(width * shape[1] / (height * shape[0]))
     return abs(difference) * max(1, min(width, height) - 1) <= 1 or abs(difference) * max(model) <= _SHAPE_TOLERANCE
 
 
 def fit_image(image: InputImage, model: tuple[int, int], fit: SizeFit | None, content: str = "any") -> FittedImage:
-    """Fits an image to the model's image; its edges are repeated beyond it.
+    """Fit an image to the shot's image; its edges are repeated beyond it.
 
     Args:
         image: The image.
@@ -257,7 +258,7 @@ def fit_image(image: InputImage, model: tuple[int, int], fit: SizeFit | None, co
 
 
 def attach_first_frame(shot: Shot, image: InputImage, content: str = "any") -> tuple[Shot, NDArray[np.uint8]]:
-    """Fits an image to a shot as its first frame.
+    """Fit an image to a shot as its first frame.
 
     Returns:
         The shot with a statement about the image in its `source`, and warnings if the aspects differ; and the fitted
@@ -270,8 +271,83 @@ def attach_first_frame(shot: Shot, image: InputImage, content: str = "any") -> t
     return replace(shot, source=source), fitted.pixels
 
 
+def fit_larger(shot: Shot, image: InputImage, content: str = "any") -> NDArray[np.uint8] | None:
+    """Fit an image to a shot's aspect, and keep the resolution that exceeds the shot's.
+
+    Returns:
+        [h, w, 3] uint8 sRGB, larger than the shot by at most `_MOST_ENLARGED`; None if the shot's size shows all of the
+        image's detail.
+    """
+    fit = size_fit_of(shot)
+    factor = min(1 / max(place_image(image.size, shot.size, fit, content).scale), _MOST_ENLARGED)
+    if factor < _LEAST_ENLARGED:
+        return None
+    width, height = (round(side * factor) for side in shot.size)
+    if fit is not None:
+        x, y = width / shot.size[0], height / shot.size[1]
+        (sx, sy), (ox, oy) = fit.scale, fit.offset
+        fit = replace(fit, size=(width, height), scale=(sx * x, sy * y), offset=(ox * x, oy * y))
+    return fit_image(image, (width, height), fit, content).pixels
+
+
+def sample_of_frame(shot: Shot, frame: float) -> int:
+    """Return the sample of a shot that shows a scene frame.
+
+    Raises:
+        ShotError: The shot has no such frame.
+    """
+    numbers = shot.frame_numbers
+    nearest = int(np.abs(numbers - frame).argmin())
+    if abs(numbers[nearest] - frame) > 1e-4:
+        raise ShotError(
+            "no-such-frame",
+            f"The shot has no frame {frame:g}: its {len(numbers)} frames are {numbers[0]:g} to {numbers[-1]:g}.",
+            f"Give a picture of one of them, such as frame {numbers[nearest]:g}.",
+        )
+    return nearest
+
+
+def attach_key_pictures(
+    shot: Shot, pictures: Iterable[tuple[float, InputImage]]
+) -> tuple[Shot, dict[int, NDArray[np.uint8]]]:
+    """Fit images to a shot as pictures of some of its frames.
+
+    Args:
+        shot: The shot.
+        pictures: Scene frame and image of each.
+
+    Returns:
+        The shot with statements about the images in its `source`, and warnings about images of another aspect and black
+        ones; and the fitted images by sample, [h, w, 3] uint8 sRGB of the shot's size, or larger where they have more
+        detail.
+
+    Raises:
+        ShotError: The shot has no such frame, or two images show the same one.
+    """
+    fitted: dict[int, NDArray[np.uint8]] = {}
+    subjects, warnings = [], list(shot.warnings)
+    for frame, image in pictures:
+        sample = sample_of_frame(shot, frame)
+        if sample in fitted:
+            raise ShotError(
+                "two-key-pictures",
+                f"Two pictures show frame {shot.frame_numbers[sample]:g}; the second one is {image.name}.",
+                "Give one picture for each frame.",
+            )
+        result = fit_image(image, shot.size, size_fit_of(shot))
+        larger = fit_larger(shot, image)
+        fitted[sample] = result.pixels if larger is None else larger
+        number = float(shot.frame_numbers[sample])
+        subjects.append({"frame": number, "name": image.name, "size": list(image.size), "statement": result.statement})
+        warnings += result.warnings
+        if not result.pixels.any():
+            warnings.append(f"The picture of frame {number:g}, {image.name}, is black everywhere.")
+    source = {**shot.source, "key_pictures": subjects, "warnings": list(dict.fromkeys(warnings))}
+    return (replace(shot, source=source) if subjects else shot), fitted
+
+
 def size_fit_of(shot: Shot) -> SizeFit | None:
-    """Reads how the scene's frame lies in the shot's image; None if the shot does not record it.
+    """Read how the scene's frame lies in the shot's image; None if the shot does not record it.
 
     Raises:
         ShotError: The record cannot be read.

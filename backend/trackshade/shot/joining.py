@@ -8,15 +8,14 @@ keeps its latest state.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from trackshade.config.registry import ModelSpec
 from trackshade.core.errors import ShotError
-from trackshade.core.fitting import SizeFit, fit_size
 from trackshade.shot.model import Shot
 from trackshade.shot.parts import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Surfaces
 from trackshade.shot.segments import History, Segment, SlotVariants, carried_warning, geometries_of
@@ -27,17 +26,16 @@ MeshIndices = dict[int, int]  # by sample in which a mesh is visible: its index 
 GeometryIndices = tuple[tuple[int, int], ...]  # (sample, index of the geometry in that sample's shot)
 
 
-def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
-    """Return the shot of the frames that the model takes.
+def join(tracks: TrackSet) -> Shot:
+    """Return the shot of all exported frames.
 
     Raises:
         ShotError: tracks are missing or damaged, or of renders of another size.
     """
-    order = tracks.order
-    frames = order.frames(spec)
-    tracks.check_complete(spec)
+    frames = tracks.order.frames()
+    tracks.check_complete()
     samples = [Shot.load(tracks.path(frame)) for frame in frames.frame_numbers]
-    fit = _fit_sizes(tracks, samples, spec)
+    _check_sizes(tracks, samples)
     meshes: dict[MeshKey, MeshIndices] = {}
     for t, sample in enumerate(samples):
         for mesh, key in enumerate(_mesh_keys(sample)):
@@ -68,8 +66,8 @@ def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
     return Shot(
         frame_numbers=np.array(frames.frame_numbers, np.float64),
         fps=frames.fps,
-        size=fit.size,
-        camera=_join_cameras([sample.camera for sample in samples], fit),
+        size=samples[0].size,
+        camera=_join_cameras([sample.camera for sample in samples]),
         geometries=geometries,
         meshes=tuple(tracks_of_meshes),
         objects=_join_objects(samples),
@@ -79,8 +77,9 @@ def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
             "scene": first.get("scene", ""),
             "blender": first.get("blender", ""),
             "frame_map": frames.to_dict(),
-            "size_fit": fit.to_dict(),
+            "size_fit": first.get("size_fit"),
             "color_management": first.get("color_management", {}),
+            "light": _join_light([sample.source.get("light") for sample in samples]),
             "warnings": list(warnings),
         },
         surfaces=tuple(surfaces.surfaces),
@@ -88,7 +87,7 @@ def join(tracks: TrackSet, spec: ModelSpec) -> Shot:
     )
 
 
-def _fit_sizes(tracks: TrackSet, samples: list[Shot], spec: ModelSpec) -> SizeFit:
+def _check_sizes(tracks: TrackSet, samples: list[Shot]) -> None:
     sizes = {sample.size for sample in samples}
     if len(sizes) > 1:
         text = " and ".join(sorted(f"{width}×{height}" for width, height in sizes))
@@ -97,9 +96,20 @@ def _fit_sizes(tracks: TrackSet, samples: list[Shot], spec: ModelSpec) -> SizeFi
             f"The tracks in {tracks.folder} are of renders of different sizes: {text}.",
             "Render all frames at one size.",
         )
-    order = tracks.order
-    aspect = SizeFit.from_dict(samples[0].source["size_fit"]).pixel_aspect
-    return fit_size(samples[0].size, aspect, (order.size,) if order.size else spec.sizes, order.size_mode)
+
+
+def _join_light(samples: list[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Return what lights the shot, from what lights each of its samples; see the add-on's `capture.lights`."""
+    parts = [part for part in samples if part is not None]
+    if len(parts) < len(samples):
+        return None
+    digests = [str(part["digest"]) for part in parts]
+    return {
+        "digest": hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest(),
+        "varies": len(set(digests)) > 1,
+        "lit": any(part["lit"] for part in parts),
+        "complete": all(part["complete"] for part in parts),
+    }
 
 
 def _mesh_keys(sample: Shot) -> list[MeshKey]:
@@ -234,11 +244,11 @@ def _join_objects(samples: list[Shot]) -> tuple[ObjectTrack, ...]:
     return tuple(ObjectTrack(name, kind, _hold_matrices(rows, len(samples))) for name, (kind, rows) in found.items())
 
 
-def _join_cameras(cameras: list[CameraTrack], fit: SizeFit) -> CameraTrack:
+def _join_cameras(cameras: list[CameraTrack]) -> CameraTrack:
     return CameraTrack(
         name=cameras[0].name,
         sources=tuple(camera.sources[0] for camera in cameras),
-        intrinsics=fit.apply(np.concatenate([camera.intrinsics for camera in cameras])),
+        intrinsics=np.concatenate([camera.intrinsics for camera in cameras]),
         world_to_camera=np.concatenate([camera.world_to_camera for camera in cameras]),
         orthographic=np.concatenate([camera.orthographic for camera in cameras]),
         clip=np.concatenate([camera.clip for camera in cameras]),

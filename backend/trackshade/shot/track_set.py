@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Track sets: tracks kept frame by frame beside an export, by one render or by several machines.
 
-set.json      how the set is to be shaded: range, sizes, settings (`Order`)
+set.json      how the set is to be shaded: range, settings (`Order`)
 0001.shot …   one sample each, at the render's size; its source identifies each mesh by "keys"
 first.png     the export's first frame, if it is the first frame of the job
+0001.png …    every frame of the export, if the job follows the light of the export
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError
-from trackshade.core.fitting import FrameMap, fit_frames
-from trackshade.core.text import join_or
+from trackshade.core.fitting import FrameMap, all_frames
 
-FORMAT = 1
+FORMAT = 2
 FILE, FIRST = "set.json", "first.png"
 _FRAME = re.compile(r"(-?\d{4,})\.shot")
 
@@ -36,25 +35,13 @@ class Order:
     end: int  # last scene frame of the range
     step: int  # step of the range
     fps: float  # the scene's rate, frames per second
-    frame_rule: str  # how the range is fitted to the model's frame counts; see `trackshade.core.fitting`
-    size_mode: str  # how the render is fitted to the model's size
-    size: tuple[int, int] | None  # (width, height) of the model, if it has several; None for the nearest in aspect
     settings: ShadeSettings  # the job's settings
     picture: bool  # whether the first exported frame is the job's first frame; then the set needs `first.png`
     result: str  # name of the result's folder, beside the set's
 
-    def frames(self, spec: ModelSpec) -> FrameMap:
-        """Return which of the exported frames, which are whole ones, the model takes. Raise ShotError for too few."""
-        count = (self.end - self.start) // self.step + 1
-        is_exact = self.frame_rule == "choose" or count in spec.allowed_frame_counts
-        rule = self.frame_rule if is_exact else "step"
-        if count < min(spec.allowed_frame_counts):
-            raise ShotError(
-                "too-few-frames",
-                f"The export has {count} frames, and the model takes {join_or(sorted(spec.allowed_frame_counts))}.",
-                "Render a longer range, or every frame of it. On a farm, set the whole range as Custom Range in Shot.",
-            )
-        return fit_frames(self.start, self.end, self.step, self.fps, spec.allowed_frame_counts, rule)
+    def frames(self) -> FrameMap:
+        """Return the exported frames, each of which is a sample of the shot. Raise ShotError for an empty range."""
+        return all_frames(self.start, self.end, self.step, self.fps)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain values of the file."""
@@ -65,7 +52,6 @@ class Order:
         """Return the order of plain values. Raise KeyError, TypeError, ValueError or UsageError."""
         values = {field.name: data[field.name] for field in dataclasses.fields(Order)}
         values["settings"] = ShadeSettings.from_dict(values["settings"])
-        values["size"] = None if values["size"] is None else tuple(values["size"])
         order = Order(**values)
         numbers = order.start, order.end, order.step
         if not all(isinstance(n, int) for n in numbers) or order.step < 1 or not math.isfinite(order.fps):
@@ -91,18 +77,26 @@ class TrackSet:
         names = (_FRAME.fullmatch(path.name) for path in self.folder.iterdir())
         return {int(name[1]) for name in names if name is not None}
 
-    def missing(self, spec: ModelSpec) -> list[str]:
-        """Return descriptions of what the model needs and is missing; empty for a complete set."""
+    def picture(self, frame: float) -> Path:
+        """Return the file of a frame's picture."""
+        return self.folder / f"{frame_name(frame)}.png"
+
+    def missing(self) -> list[str]:
+        """Return descriptions of what is missing; empty for a complete set."""
         existing = self.frames()
-        frames = [int(frame) for frame in self.order.frames(spec).frame_numbers if int(frame) not in existing]
+        numbers = [int(frame) for frame in self.order.frames().frame_numbers]
+        frames = [frame for frame in numbers if frame not in existing]
         missing = [f"the tracks of {_format_frames(frames)}"] if frames else []
         if self.order.picture and not (self.folder / FIRST).is_file():
             missing.append(f"the picture of frame {self.order.start}")
+        if self.order.settings.light == "render":
+            frames = [frame for frame in numbers if not self.picture(frame).is_file()]
+            missing += [f"the pictures of {_format_frames(frames)}"] if frames else []
         return missing
 
-    def check_complete(self, spec: ModelSpec) -> None:
+    def check_complete(self) -> None:
         """Raise ShotError("incomplete-set"), which names what is missing, unless the set is complete."""
-        missing = self.missing(spec)
+        missing = self.missing()
         if missing:
             raise ShotError(
                 "incomplete-set",
@@ -110,9 +104,9 @@ class TrackSet:
                 "Render those frames with the view layer's Trackshade switch on, then shade the folder.",
             )
 
-    def claim(self, spec: ModelSpec) -> bool:
+    def claim(self) -> bool:
         """Claim the set for shading; return False if another process has claimed these very frames."""
-        frames = self.order.frames(spec).frame_numbers
+        frames = self.order.frames().frame_numbers
         stamp = sum(self.path(frame).stat().st_mtime_ns for frame in frames) & (2**64 - 1)
         claim = self.folder / f"claimed-{stamp:016x}"
         self.release(keep=claim)

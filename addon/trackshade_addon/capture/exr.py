@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reader of the uncompressed multi-layer OpenEXR files that `exported_frame` has Blender write.
+"""Reader of the uncompressed OpenEXR files that the add-on has Blender write: render results, and clay renders.
 
 Blender cannot give the pixels of a single layer of such a file to a script, and OpenImageIO's Python module is missing
 in the bpy packages and in some Linux distributions' Blender. Follows the OpenEXR File Layout specification

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The propagation step of a job: key pictures of a shot to all of its frames, written one by one.
+
+What is made is kept in the job's folder until the result is complete, so that a job whose worker was killed continues
+with the frame at which it ended.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trackshade.config.settings import ShadeSettings
+from trackshade.core.atomic_files import atomic_file
+from trackshade.core.colors import srgb_to_linear, to_uint8
+from trackshade.core.resampling import crop_to_frame
+from trackshade.propagation.propagation import KeyPicture, Propagation
+from trackshade.results.frames import FrameWriter
+from trackshade.results.overview import Overview
+from trackshade.results.record import Images
+from trackshade.shot import Shot
+from trackshade.shot.fitting import ShotFit, sample_shot
+
+DRAFT_FRAMES = 3  # shown at a quarter of the size before the first frame is made
+DRAFT_FROM = 640  # pixels of the longer side from which a draft is worth its time
+
+
+class KeptWork:
+    """What a job has made so far, in its folder.
+
+    .kept/job       digest of the job
+    .kept/model.npy images of the model
+    .kept/frames    number and unseen share of each frame that was made, a line each
+    """
+
+    def __init__(self, folder: Path, digest: bytes) -> None:
+        """Continue what an attempt at the same job left in the folder, or begin anew."""
+        self._folder = folder / ".kept"
+        self.unseen: dict[int, float] = {}
+        job = self._folder / "job"
+        if job.is_file() and job.read_bytes() == digest:
+            self.unseen = self._read_frames()
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        job.write_bytes(digest)
+
+    def add(self, t: int, unseen: float) -> None:
+        """Note a frame, whose file may still be being written."""
+        self.unseen[t] = unseen
+        with open(self._folder / "frames", "a", encoding="ascii") as file:
+            file.write(f"{t} {unseen!r}\n")
+
+    def model_images(self, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the images of the model, made by `make` unless they were before."""
+        path = self._folder / "model.npy"
+        if not path.is_file():
+            images = make()
+            with atomic_file(path) as temporary:
+                np.save(temporary, images, allow_pickle=False)
+        return np.load(path, allow_pickle=False)
+
+    def finish(self) -> None:
+        """Delete everything but the frames."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read_frames(self) -> dict[int, float]:
+        try:
+            text = (self._folder / "frames").read_text(encoding="ascii")
+        except FileNotFoundError:
+            return {}
+        whole = text[: text.rfind("\n") + 1]  # the last line may be cut short
+        return {int(t): float(unseen) for t, unseen in (line.split() for line in whole.splitlines())}
+
+
+@dataclass(frozen=True, eq=False)
+class KeyPictures:
+    """Pictures of a shot, and where they come from.
+
+    Attributes:
+        shot: the shot, with additional samples where pictures of a model lie between two of its own.
+        own: sample in `shot` of each of the shot's own samples.
+        positions: own sample of each sample in `shot`; fractions lie between two.
+        pictures: the pictures; samples are those of `shot`.
+        record: plain values about them.
+    """
+
+    shot: Shot
+    own: list[int]
+    positions: np.ndarray
+    pictures: list[KeyPicture]
+    record: list[dict[str, Any]]
+
+
+def collect_keys(
+    shot: Shot,
+    fit: ShotFit,
+    first_frame: np.ndarray | None,  # [H, W, 3] uint8
+    keys: Mapping[int, np.ndarray],  # [h, w, 3] uint8
+    images: np.ndarray | None,  # [N, h, w, 3] uint8
+) -> KeyPictures:
+    """Collect the pictures that are propagated.
+
+    Args:
+        shot: the shot.
+        fit: how the model saw the shot.
+        first_frame: the given first frame.
+        keys: further given pictures, by sample; one of the first sample replaces the first frame.
+        images: the model's first images at its size. Without a given first frame, the first of them replaces it.
+    """
+    given = {} if first_frame is None else {0: first_frame}
+    given |= {t: keys[t] for t in sorted(keys)}
+    made: dict[float, np.ndarray] = {}
+    for position, image in zip(fit.positions.tolist(), () if images is None else images, strict=False):
+        if position not in given:
+            made.setdefault(position, _cut_to_frame(image, fit))
+    positions = np.union1d(np.arange(len(shot.frame_numbers)), list(made))
+    numbers = {position: index for index, position in enumerate(positions.tolist())}
+    pictures = [KeyPicture(numbers[t], image) for t, image in given.items()]
+    pictures += [
+        KeyPicture(numbers[position], image, detail=position == 0)
+        for position, image in made.items()
+    ]
+    sampled = sample_shot(shot, positions)
+    record = [
+        {
+            "frame": float(sampled.frame_numbers[picture.t]),
+            "source": "model" if index >= len(given) else "first frame" if picture.t == 0 else "key picture",
+            "size": [picture.image.shape[1], picture.image.shape[0]],
+            "detail": picture.detail,
+        }
+        for index, picture in enumerate(pictures)
+    ]
+    return KeyPictures(sampled, [numbers[t] for t in range(len(shot.frame_numbers))], positions, pictures, record)
+
+
+def light_of(images: Images, positions: np.ndarray, is_linear: bool) -> Callable[[int], np.ndarray]:
+    """Return the light of samples at `positions`, from images of the shot's own samples.
+
+    Args:
+        images: [T, h, w, 3], scene-linear or uint8 sRGB.
+        positions: own sample of each sample that is asked for; between two, their images are mixed.
+        is_linear: whether the images are scene-linear.
+    """
+
+    def read(t: int) -> np.ndarray:
+        image = images[t]
+        return np.asarray(image, np.float32) if is_linear else srgb_to_linear(image / 255.0).astype(np.float32)
+
+    def light(sample: int) -> np.ndarray:
+        low, share = divmod(float(positions[sample]), 1.0)
+        return read(int(low)) if not share else (1 - share) * read(int(low)) + share * read(int(low) + 1)
+
+    return light
+
+
+def propagate(
+    keys: KeyPictures,
+    light: Callable[[int], np.ndarray] | None,
+    settings: ShadeSettings,
+    folder: Path,
+    work: KeptWork,
+    report: Callable[..., None],
+    encode: Callable[[np.ndarray], bytes],
+) -> tuple[Overview, dict[str, Any]]:
+    """Write all frames of a shot into a result's folder.
+
+    Args:
+        keys: the pictures.
+        light: the light of a sample, by which they are relit; None to keep their colors.
+        settings: the job's settings.
+        folder: the result's folder.
+        work: what an earlier attempt has made, and what this one makes.
+        report: called with a message, a preview or None, and "progress", or "step" and "steps"; may raise to cancel.
+        encode: encodes a frame [H, W, 3] uint8 as a preview.
+
+    Returns:
+        An overview of the frames, and plain values for the record.
+
+    Raises:
+        OutputError: the frames cannot be written.
+        ShotError: the light cannot be used.
+        UsageError: a picture has another aspect than the shot.
+    """
+    total = len(keys.own)
+    shot = sample_shot(keys.shot, keys.own)
+    overview = Overview(shot)
+    options = {"light": light, "seed": settings.seed}
+    writer = FrameWriter(
+        folder, shot.size, shot.fps, image_format=settings.image_format, alpha=settings.alpha, on_frame=overview.add
+    )
+    with writer:
+        if not work.unseen and max(shot.size) >= DRAFT_FROM:
+            _show_draft(keys, options, report, encode)
+        propagation = Propagation(keys.shot, keys.pictures, size=shot.size, **options)
+        propagation.prepare(lambda fraction, stage: report(f"Preparing the {stage}", None, progress=fraction))
+        for t, sample in enumerate(keys.own):
+            if t in work.unseen and writer.path(t).is_file():
+                shown = writer.keep()
+            else:
+                frame = propagation.frame(sample)
+                shown = to_uint8(frame.image)
+                writer.add(shown if settings.image_format == "png" else frame.image, frame.alpha)
+                work.add(t, frame.unseen)
+            is_due = settings.preview_every and (t + 1) % settings.preview_every == 0
+            preview = encode(shown) if is_due else None
+            report(f"Propagating, frame {t + 1} of {total}", preview, step=t + 1, steps=total)
+    match = propagation.light_match
+    slope = None if match is None or not np.isfinite(match.slope) else round(match.slope, 3)
+    return overview, {
+        "key_pictures": keys.record,
+        "relit": light is not None and (match is None or match.agrees),
+        "light_slope": slope,
+        "unseen": [round(work.unseen[t], 4) for t in range(total)],
+    }
+
+
+def _show_draft(
+    keys: KeyPictures,
+    options: Mapping[str, Any],
+    report: Callable[..., None],
+    encode: Callable[[np.ndarray], bytes],
+) -> None:
+    """Show a few frames at a quarter of the size, which takes a small part of the time of the first full frame."""
+    total = len(keys.own)
+    size = (max(1, keys.shot.size[0] // 4), max(1, keys.shot.size[1] // 4))
+    draft = Propagation(keys.shot, keys.pictures, size=size, samples=1, **options)
+    draft.prepare(lambda fraction, stage: report(f"Preparing the {stage} of a draft", None, progress=fraction))
+    for t in np.unique(np.linspace(0, total - 1, min(total, DRAFT_FRAMES)).astype(int)).tolist():
+        shown = to_uint8(draft.frame(keys.own[t]).image)
+        report(f"Draft of frame {t + 1} of {total}", encode(shown))
+
+
+def _cut_to_frame(
+    image: np.ndarray,  # [h, w, 3] uint8
+    fit: ShotFit,
+) -> np.ndarray:
+    """Return the part of a model's image that shows the shot's frame, uint8; edges are repeated beyond the image."""
+    if fit.size_fit.is_identity:
+        return image
+    width, height = fit.size_fit.source
+    scale = max(fit.size_fit.scale)  # with which no pixels of the image are lost
+    size = (max(1, round(scale * width)), max(1, round(scale * height)))
+    return to_uint8(crop_to_frame(image, fit.size_fit, size) / 255.0)
