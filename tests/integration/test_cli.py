@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.helpers.picture_files import written
 from trackshade.cli.blender import run_addon
-from trackshade.cli.shade import add_first_frame
+from trackshade.cli.shade import add_pictures
 from trackshade.client import PrivateBackend, start_private
 from trackshade.config import options
 from trackshade.ipc import json_lines
@@ -203,8 +203,8 @@ def test_light_is_shown_by_blender_as_the_scene_shows_it(demo: Path, tmp_path: P
     with Image.open(shot.with_suffix(".png")) as image:
         wanted = np.asarray(image)
     told: list[str] = []
-    values = {"first_frame": str(picture)}
-    captured = add_first_frame(Shot.load(shot), None, "any", values, lambda line: told.append(line["state"]))
+    values = {"first_frame": str(picture), "key": None}
+    captured = add_pictures(Shot.load(shot), None, "any", values, lambda line: told.append(line["state"]))
     made = captured.shot
     assert captured.first_frame is not None
     np.testing.assert_array_equal(captured.first_frame, wanted)

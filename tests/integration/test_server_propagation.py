@@ -112,6 +112,13 @@ def test_further_pictures_and_light_are_used(client: Client, tmp_path: Path) -> 
     assert psnr(video[8], frames(tmp_path / "out")[8]) > 30
 
 
+def test_a_larger_first_frame_is_carried_with_its_detail(client: Client, tmp_path: Path) -> None:
+    made, large = moving(3), (320, 180)
+    record = run(client, tmp_path / "out", made, FIRST_FRAME, truth(made)[0], keys={0: truth(moving(1, large))[0]})
+    keys = record["propagation"]["key_pictures"]
+    assert keys == [{"frame": 1.0, "source": "first frame", "size": list(large), "detail": True}]
+
+
 def test_the_input_render_can_be_the_light(client: Client, tmp_path: Path) -> None:
     made = moving(5)
     video = truth(made)
@@ -179,7 +186,6 @@ def test_the_models_frames_as_they_are(client: Client, tmp_path: Path) -> None:
     ("given", "words"),
     [
         ({"keys": {9: (90, 160)}}, "sample 9, and the shot has 9 samples"),
-        ({"keys": {0: (90, 160)}}, "is the first frame"),
         ({"keys": {3: (90, 90)}}, "key picture of frame 4 has 90 × 90 pixels"),
         ({"light": (4, 45, 80)}, "clay renders of 4 frames, and the shot has 9"),
         ({"light": (9, 80, 80)}, "clay render has 80 × 80 pixels"),

@@ -26,6 +26,7 @@ def values(draw: st.DrawFn, command: str) -> dict:
     found = {}
     for option in options.COMMANDS[command][1]:
         kind = st.sampled_from(option.choices) if option.choices else KINDS[option.kind]
+        kind = st.lists(kind, min_size=1, max_size=3) if option.repeat else kind
         found[option.key] = draw(kind if option.required else kind | st.just(option.default))
     return found
 
@@ -51,6 +52,21 @@ def test_wrong_usage_is_an_error_of_ours(wrong: list[str]) -> None:
         options.build_parser("render", "trackshade").parse_args(wrong)
     assert caught.value.exit_code == 2
     assert "trackshade render" in str(caught.value)
+
+
+def test_pictures_of_frames_are_read() -> None:
+    assert options.parse_keys(["25=a=b.png", "-3.5=c d.jpg"]) == [(25.0, "a=b.png"), (-3.5, "c d.jpg")]
+    assert options.parse_keys(None) == []
+    for wrong in ("picture.png", "=picture.png", "5=", "five=picture.png"):
+        with pytest.raises(UsageError, match="not the picture of a frame"):
+            options.parse_keys([wrong])
+
+
+def test_fitting_options_are_settings() -> None:
+    given = ["shot", "--frame-rule", "step", "--size", "144x96:crop", "--key-pictures", "video", "--light", "none"]
+    found = options.shade_settings(vars(options.build_parser("shade", "test").parse_args(given)))
+    assert (found.frame_rule, found.size_mode, found.model_size) == ("step", "crop", (144, 96))
+    assert (found.key_pictures, found.light) == ("video", "none")
 
 
 def test_defaults_are_the_settings_own() -> None:

@@ -11,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackshade.config import registry
-from trackshade.config.settings import CONTROLS, TRACKING_RANGES, ShadeSettings
+from trackshade.config.settings import (
+    CONTROLS,
+    IMAGE_FORMATS,
+    KEY_PICTURES,
+    LIGHTS,
+    OUTPUT_SIZES,
+    TRACKING_RANGES,
+    ShadeSettings,
+)
 from trackshade.core import errors, folders
+from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
 valid = st.builds(
     ShadeSettings,
@@ -28,6 +37,14 @@ valid = st.builds(
     control_end=st.floats(0.5, 1),
     tracking_range=st.sampled_from(TRACKING_RANGES),
     preview_every=st.integers(0, 1000),
+    frame_rule=st.sampled_from(FRAME_RULES),
+    size_mode=st.sampled_from(SIZE_MODES),
+    model_size=st.none() | st.tuples(st.integers(1, 65536), st.integers(1, 65536)),
+    key_pictures=st.sampled_from(KEY_PICTURES),
+    output_size=st.sampled_from(OUTPUT_SIZES),
+    light=st.sampled_from(LIGHTS),
+    image_format=st.sampled_from(IMAGE_FORMATS),
+    alpha=st.booleans(),
 )
 
 
@@ -44,6 +61,8 @@ def test_settings_survive_json(item: ShadeSettings) -> None:
         {"points": 0}, {"control_scale": 2.5}, {"control_scale": float("nan")}, {"control_start": -0.1},
         {"control_end": 0.5, "control_start": 0.6}, {"control_end": 1.1}, {"tracking_range": "full"},
         {"preview_every": -1}, {"negative_prompt": 1}, {"color": "red"},
+        {"frame_rule": "some"}, {"size_mode": "fit"}, {"model_size": [144]}, {"model_size": [0, 96]},
+        {"key_pictures": "none"}, {"output_size": "half"}, {"light": "sun"}, {"image_format": "jpg"}, {"alpha": 1},
     ],
 )  # fmt: skip
 def test_a_bad_setting_is_named(bad: dict) -> None:
@@ -51,6 +70,24 @@ def test_a_bad_setting_is_named(bad: dict) -> None:
         ShadeSettings.from_dict(bad)
     assert next(iter(bad)).replace("_", " ").split(" every")[0] in str(caught.value).replace("_", " ")
     assert caught.value.exit_code == 2
+
+
+def test_settings_of_earlier_versions_still_load() -> None:
+    kept = {"model": "mini", "prompt": "a street", "steps": 4, "seed": 7, "control": "mesh", "output": "video"}
+    assert ShadeSettings.from_dict(kept) == ShadeSettings(prompt="a street", steps=4, seed=7)
+
+
+@pytest.mark.parametrize(
+    ("given", "needs"),
+    [
+        ({}, None), ({"key_pictures": "video"}, "mini"), ({"output_size": "model"}, "mini"),
+        ({"model": "das-cogvideox-5b"}, "das-cogvideox-5b"), ({"output": "tracking"}, None),
+        ({"model": "das-cogvideox-5b", "key_pictures": "first-frame"}, None), ({"model": "unknown"}, "unknown"),
+    ],
+)  # fmt: skip
+def test_a_model_is_loaded_ahead_where_the_job_needs_it(given: dict, needs: str | None) -> None:
+    """The first frame that is carried may be given, and then no model is needed."""
+    assert ShadeSettings(**given).needs == needs
 
 
 def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,10 @@ from trackshade.config import registry
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FRAME_RULES, SIZE_MODES, SizeFit, fit_size
 from trackshade.core.geometry import project
+from trackshade.core.image_headers import ImageHeader
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot, Surfaces
 from trackshade.shot.fitting import fit_shot, plan_fit, sample_shot
+from trackshade.shot.input_image import InputImage, attach_key_pictures
 
 MINI = registry.spec("mini")
 COUNT, SIZE = MINI.allowed_frame_counts[0], MINI.sizes[0]
@@ -227,3 +229,22 @@ def test_a_camera_without_a_definite_transform_is_held_together() -> None:
     shot = turning_shot(2)
     broken = CameraTrack(**{**vars(shot.camera), "world_to_camera": np.stack([np.zeros((4, 4)), np.eye(4)])})
     assert np.isfinite(sample_shot(replace(shot, camera=broken), [0.5]).camera.world_to_camera).all()
+
+
+def test_pictures_are_attached_to_their_frames() -> None:
+    shot = turning_shot(4, (12, 8))  # frames 5 to 8
+    gray = InputImage(np.full((16, 24, 3), 99, np.uint8), ImageHeader("png", (24, 16)), "gray.png")
+    black = InputImage(np.zeros((8, 8, 3), np.uint8), ImageHeader("png", (8, 8)), "black.png")
+    attached, keys = attach_key_pictures(shot, [(7, gray), (5, black)])
+    assert {t: image.shape for t, image in keys.items()} == {0: (8, 12, 3), 2: (8, 12, 3)}
+    assert (keys[2] == 99).all()
+    assert [(item["frame"], item["name"]) for item in attached.source["key_pictures"]] == [
+        (7, "gray.png"),
+        (5, "black.png"),
+    ]
+    assert [text for text in attached.warnings if "black everywhere" in text]
+    assert [text for text in attached.warnings if "another shape" in text]
+    assert attach_key_pictures(shot, []) == (shot, {})
+    for frames, words in (((9,), "no frame 9: its 4 frames are 5 to 8"), ((7, 7.00001), "Two pictures show frame 7")):
+        with pytest.raises(ShotError, match=words):
+            attach_key_pictures(shot, [(frame, gray) for frame in frames])

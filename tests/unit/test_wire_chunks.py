@@ -43,6 +43,30 @@ def test_a_manifest_survives() -> None:
     )
 
 
+def test_pictures_and_light_travel_and_older_sides_do_not_see_their_names() -> None:
+    plain = Manifest({"version": 1}, ())
+    assert set(plain.to_dict()) == {"shot", "arrays", "packed", "first_frame", "input_render"}
+    assert Manifest.from_dict(json_like(plain.to_dict())) == plain
+    keys = {7: entry("|u1", 8, 12, 3), 2: entry("|u1", 64, 96, 3)}
+    full = Manifest({"version": 1}, (), light=entry("<f2", 9, 32, 48, 3), keys=keys)
+    assert Manifest.from_dict(json_like(full.to_dict())) == full
+    assert len(full.entries()) == 3
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"light": entry("|u1", 9, 32, 48, 3).to_dict()}, {"light": entry("<f2", 9, 32, 48, 4).to_dict()},
+        {"keys": {}}, {"keys": [[0]]}, {"keys": [[0, None]]}, {"keys": [[-1, entry("|u1", 8, 12, 3).to_dict()]]},
+        {"keys": [["0", entry("|u1", 8, 12, 3).to_dict()]]}, {"keys": [[0, entry("|u1", 8, 12).to_dict()]]},
+        {"keys": [[0, entry("|u1", 8, 12, 3).to_dict()]] * 2}, {"more": None},
+    ],
+)  # fmt: skip
+def test_damaged_pictures_and_light_are_refused(damaged: dict) -> None:
+    with pytest.raises(ProtocolError, match="manifest is damaged"):
+        Manifest.from_dict(json_like({**Manifest({"version": 1}, ()).to_dict(), **damaged}))
+
+
 def json_like(value: object) -> object:
     """Lists for tuples, as msgpack returns them."""
     if isinstance(value, dict):

@@ -105,7 +105,9 @@ class Job:
         self.uid = secrets.token_hex(4)
         self.scene = SceneReference(scene)
         self.request, self.settings, self.placement = request, settings, placement
-        self.title = settings.prompt.strip() or (out.path.name if settings.needs else f"{out.path.name}, control")
+        self.title = settings.prompt.strip() or (
+            out.path.name if settings.output == "video" else f"{out.path.name}, control"
+        )
         self.progress: Progress | None = Progress("starting")
         self.holds_scene = capture is None
         self.error: TrackshadeError | None = None

@@ -74,7 +74,8 @@ class Client:
             input_render: The scene's own render of all frames, for comparison.
             job_id: Job id; a repeated submit with the same id is the same job. Default: a new one.
             on_progress: Called with the number of chunks that are not stored yet.
-            keys: Further pictures to propagate, by the sample that they show; any size of the shot's aspect.
+            keys: Further pictures to propagate, by the sample that they show; any size of the shot's aspect. One of
+                sample 0 is propagated instead of the first frame, which the model still gets.
             light: Clay renders of all samples (the scene in matte white under its own lights), with which propagated
                 pictures are relit; any size of the shot's aspect.
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from trackshade.core.errors import UsageError
+from trackshade.config import registry
+from trackshade.core.errors import ModelError, UsageError
 from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
 CONTROLS = ("mesh", "points")
@@ -116,8 +118,17 @@ class ShadeSettings:
 
     @property
     def needs(self) -> str | None:
-        """The name of the model that has to be loaded, or None."""
-        return self.model if self.output == "video" else None
+        """The name of the model that is certainly needed, so that it may be loaded ahead, or None.
+
+        A job that propagates the first frame alone needs one only if no first frame is given.
+        """
+        if self.output == "tracking":
+            return None
+        with contextlib.suppress(ModelError):  # the backend tells about a model that is not known
+            key_pictures = registry.spec(self.model).key_pictures if self.key_pictures == "auto" else self.key_pictures
+            if key_pictures == "first-frame" and self.output_size == "full":
+                return None
+        return self.model
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the form that is sent and stored."""

@@ -110,7 +110,7 @@ def collect_keys(
         shot: the shot.
         fit: how the model saw the shot.
         first_frame: the given first frame.
-        keys: further given pictures, by sample.
+        keys: further given pictures, by sample; one of the first sample replaces the first frame.
         images: the model's first images at its size. Without a given first frame, the first of them replaces it.
     """
     given = {} if first_frame is None else {0: first_frame}
@@ -123,7 +123,7 @@ def collect_keys(
     numbers = {position: index for index, position in enumerate(positions.tolist())}
     pictures = [KeyPicture(numbers[t], image) for t, image in given.items()]
     pictures += [
-        KeyPicture(numbers[position], image, detail=position == 0 and first_frame is None)
+        KeyPicture(numbers[position], image, detail=position == 0)
         for position, image in made.items()
     ]
     sampled = sample_shot(shot, positions)

@@ -135,7 +135,7 @@ class JobRunner:
         """Write every frame of the shot at its own size."""
         settings, inputs, reporter = run.settings, run.inputs, run.reporter
         images, digests = None, {}
-        if run.key_pictures == "video" or inputs.first_frame is None:
+        if run.key_pictures == "video" or (inputs.first_frame is None and not inputs.keys):
             first = None if inputs.first_frame is None else fit_to_model(inputs.first_frame, run.fit)
             images, digests = self._model_images(run, first, still=run.key_pictures != "video")
         with _timed(run.timings, "propagate"):
@@ -287,11 +287,11 @@ def check_inputs(shot: Shot, inputs: JobInputs, settings: ShadeSettings) -> None
             "bad-light", f"There are clay renders of {len(inputs.light)} frames, and the shot has {count} frames."
         )
     for sample in inputs.keys:
-        if not 0 < sample < count:
+        if not 0 <= sample < count:
             raise ShotError(
                 "bad-key-picture",
                 f"A key picture shows sample {sample}, and the shot has {count} samples.",
-                "Give pictures of its frames; that of the first one is the first frame.",
+                "Give pictures of its frames.",
             )
     shapes = {f"key picture of frame {shot.frame_numbers[t]:g}": image.shape for t, image in inputs.keys.items()}
     if inputs.light is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fit an image that the user supplies as a shot's first frame to the model's image.
+"""Fit an image that the user supplies as a shot's first frame to the shot's image.
 
 The panel, the render engine, the commands, track sets and the Python client all use this module. Pixels are averaged
 in linear light, so that a scaled image looks like one rendered at that size; transparent pixels are composited over
@@ -78,13 +78,13 @@ class InputImage:
 
 @dataclass(frozen=True)
 class ImagePlacement:
-    """Where an image lies in the model's image: model pixels = image pixels × scale + offset.
+    """Where an image lies in the shot's image: pixels of the shot's image = image pixels × scale + offset.
 
     Attributes:
-        kind: "same" (has the model's size), "model" (has its aspect), "scaled", "padded" or "cut" (shows the scene's
+        kind: "same" (has the shot's size), "model" (has its aspect), "scaled", "padded" or "cut" (shows the scene's
             frame), or "covering" (has another aspect).
         scale: (x, y).
-        offset: (x, y), model pixels.
+        offset: (x, y), pixels of the shot's image.
         statement: A sentence that says how the image was fitted.
     """
 
@@ -95,13 +95,13 @@ class ImagePlacement:
 
     @property
     def fits(self) -> bool:
-        """Whether the image has the aspect of the scene's frame or of the model's image."""
+        """Whether the image has the aspect of the scene's frame or of the shot's image."""
         return self.kind != "covering"
 
 
 @dataclass(frozen=True, eq=False)
 class FittedImage:
-    """An image fitted to the model's size.
+    """An image fitted to the shot's size.
 
     Attributes:
         pixels: [height, width, 3] uint8 sRGB.
@@ -176,15 +176,15 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 def place_image(
     size: tuple[int, int], model: tuple[int, int], fit: SizeFit | None, content: str = "any"
 ) -> ImagePlacement:
-    """Decide where an image lies in the model's image.
+    """Decide where an image lies in the shot's image.
 
-    An image with the model's aspect is scaled to the model's image. One with the aspect of the scene's frame (with its
+    An image with the model's aspect is scaled to the shot's image. One with the aspect of the scene's frame (with its
     pixel aspect or square pixels) is fitted as the shot was. Any other is scaled until it covers the scene's frame.
 
     Args:
         size: The image's (width, height) in pixels.
-        model: The model's (width, height) in pixels.
-        fit: How the scene's frame lies in the model's image; None if that is not known.
+        model: The shot's (width, height) in pixels.
+        fit: How the scene's frame lies in the shot's image; None if that is not known.
         content: "frame" if the image is known to show the scene's frame whatever its aspect, otherwise "any".
     """
     subject = f"The picture ({size[0]}×{size[1]})"
@@ -236,7 +236,7 @@ def _same_shape(size: tuple[int, int], shape: tuple[float, float], model: tuple[
 
 
 def fit_image(image: InputImage, model: tuple[int, int], fit: SizeFit | None, content: str = "any") -> FittedImage:
-    """Fit an image to the model's image; its edges are repeated beyond it.
+    """Fit an image to the shot's image; its edges are repeated beyond it.
 
     Args:
         image: The image.
