@@ -6,7 +6,7 @@ Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import bpy
 import numpy as np
 
+from trackshade.client.job_result import JobResult
 from trackshade.client.job_run import connect_with_options, run_job, run_to_end
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
@@ -74,12 +75,16 @@ def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: 
         connect_with_options(values, settings.needs) as client,  # starts while the scene is read
     ):
         opened = _open_scene(values, report)
+
+        def place_result(result: JobResult) -> Generator[Progress, None, JobResult]:
+            return place_and_save(result, opened.scene, PlacementOptions("both"))
+
         steps = run_job(
             lambda client: capture_scene(replace(request, remarks=opened.warnings), opened.scene, client),
             settings,
             client,
             out,
-            lambda result: place_and_save(result, opened.scene, PlacementOptions("both")),
+            None if settings.output == "stills" else place_result,
         )
         return run_to_end(steps, report).to_dict()
 
@@ -208,11 +213,12 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
 
 
 def _request(values: Mapping[str, Any]) -> ShotRequest:
+    first = values.get("first_frame", "none")
     return ShotRequest(
         camera=values["camera"],
         frames=options.parse_frame_range(values["frames"]),
         view_layer=values["view_layer"],
-        first_frame=values.get("first_frame", "none"),
+        first_frame="none" if first == options.GENERATE else first,
         input_render=values.get("input_render", False),
         light=values.get("light", "none"),
         strict=values["strict"],

@@ -183,7 +183,7 @@ def test_stills_of_a_job_are_written_with_a_sheet(look: LookPipeline, tmp_path: 
     images = [np.asarray(Image.open(tmp_path / item["path"])) for item in entry["stills"]]
     assert {image.shape for image in images} == {(80, 120, 3)}
     assert not np.array_equal(images[0], images[1])
-    assert Image.open(tmp_path / entry["sheet"]).width > 3 * 120
+    assert Image.open(tmp_path / "sheet.png").width > 3 * 120
     assert reports[-1]["step"] == reports[-1]["steps"]
     assert "Look 3 of 3" in str(reports[-1]["words"])
 

@@ -9,20 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import canvases
-from trackshade.core.errors import CancelledError, UsageError
 from trackshade.propagation.fills import (
-    FLAT,
     KNOWN,
     LATTICE,
     METHODS,
     OUTSIDE,
-    PATCH_MATCH,
-    PUSH_PULL,
-    SYMMETRY,
     fill_canvas,
 )
 from trackshade.propagation.fills.lattice import find_lattice
-from trackshade.propagation.fills.symmetry import find_symmetries
 
 
 @st.composite

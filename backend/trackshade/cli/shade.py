@@ -116,7 +116,7 @@ def add_pictures(
     keys = [(frame, Path(path)) for frame, path in options.parse_keys(values["key"])]
     of_first = [path for frame, path in keys if sample_of_frame(shot, frame) == 0]
     named = values["first_frame"]
-    given = [Path(named), *of_first] if named not in (None, "none") else of_first
+    given = [Path(named), *of_first] if named not in (None, "none", options.GENERATE) else of_first
     if len(given) > 1:
         raise ShotError(
             "two-key-pictures",

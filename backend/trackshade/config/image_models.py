@@ -10,6 +10,8 @@ from pathlib import Path
 from trackshade.core import folders
 from trackshade.core.errors import ModelError
 
+DEFAULT_IMAGE_MODEL = "sdxl-depth"
+
 
 @dataclass(frozen=True)
 class ImageModelSpec:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
+from trackshade.config.image_models import DEFAULT_IMAGE_MODEL
 from trackshade.config.settings import (
     CONTROLS,
     GLASS,
@@ -64,6 +65,7 @@ def _choice(name: str, text: str, choices: tuple[str, ...]) -> Option:
     return Option(name, text, default=choices[0], choices=choices)
 
 
+GENERATE = "generate"  # instead of the path of a first frame
 PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "projected", "baked", "heat")
 
 SCENE = Option("scene", "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx, .obj, .ply or .stl.", "SCENE")
@@ -118,6 +120,19 @@ SAMPLING_OPTIONS = (
     _choice("--image-format", "Frames of 8 bits (png), or scene-linear half floats (exr).", IMAGE_FORMATS),
     _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
 )
+_LOOK = (
+    Option(
+        "--image-model",
+        "Image model that paints the first frame: from the prompt with --first-frame generate (default there: "
+        f"{DEFAULT_IMAGE_MODEL}), else from the first frame given. 'trackshade models' lists them; sd15:, sdxl: or "
+        "flux: and a path use your own.",
+        "NAME",
+        "",
+    ),
+    Option("--strength", "How far the image model changes a given first frame, 0 to 1.", "X", 0.7, float),
+    Option("--lora", "LoRA file of the image model and its strength. Repeat it for more.", "FILE[:X]", repeat=True),
+    Option("--stills", "Paint this many stills of the first frame to choose a look from, and end there.", "N", 0, int),
+)
 CONNECTION = (
     Option("--endpoint", "Address of a running backend. Default: the one on this machine, or a new one.", "ADDRESS"),
     Option("--curve", "Folder of the client's CURVE keys, for a backend on another machine.", "DIR"),
@@ -137,8 +152,9 @@ _OPEN_SCENE = (
 _STRICT = _Switch("--strict", "Fail if files are missing or scripts are blocked, instead of warning.")
 _FIRST_FRAME = Option(
     "--first-frame",
-    "First frame: 'render' renders it with the scene's engine, 'none' uses none, or an image file.",
-    "render|none|PATH",
+    "First frame: 'render' renders it with the scene's engine, 'generate' has an image model paint it from the prompt, "
+    "'none' uses none, or an image file.",
+    "render|generate|none|PATH",
     "render",
 )
 _SURFACES = (
@@ -167,7 +183,10 @@ _EXPORT_LIGHT = Option(
     choices=("clay", "none"),
 )
 _SHADE_FIRST_FRAME = replace(
-    _FIRST_FRAME, help="Image file, or 'none'. Default: the one beside the shot.", metavar="none|PATH", default=None
+    _FIRST_FRAME,
+    help="Image file, 'generate' or 'none'. Default: the one beside the shot.",
+    metavar="generate|none|PATH",
+    default=None,
 )
 _KEY = Option(
     "--key", "Picture of another frame, carried to all frames, too. Repeat it for more.", "FRAME=PICTURE", repeat=True
@@ -178,7 +197,7 @@ _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.",
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (
         "Shade a scene, and place the result in a copy of it.",
-        (*_CAPTURE_ALL, MODEL, _RENDER, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+        (*_CAPTURE_ALL, MODEL, _RENDER, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
     ),
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
     "export": (
@@ -187,7 +206,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     ),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
-        (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+        (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
     ),
     "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
@@ -292,13 +311,22 @@ def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
 def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """Make the settings of a job from a command's values. Raise UsageError."""
     sampling = {option.key: values[option.key] for option in SAMPLING_OPTIONS}
-    return ShadeSettings(model=values["model"], **_fitting(values), **sampling)
+    return ShadeSettings(model=values["model"], **_fitting(values), **_look(values), **sampling)
 
 
 def control_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """Make the settings of a job that ends with the tracking video. Raise UsageError."""
     tracking = {option.key: values[option.key] for option in _TRACKING_VIDEO}
     return ShadeSettings(model=values["model"], output="tracking", **_fitting(values), **tracking)
+
+
+def _look(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the image model."""
+    model, stills = values.get("image_model") or "", values.get("stills") or 0
+    if not model and (values.get("first_frame") == GENERATE or stills):
+        model = DEFAULT_IMAGE_MODEL
+    look = {"image_model": model, "loras": tuple(values.get("lora") or ()), "strength": values.get("strength", 0.7)}
+    return look | ({"output": "stills", "stills": stills} if stills else {})
 
 
 def _fitting(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class ShadeSettings:
 
         A job that propagates the first frame alone needs one only if no first frame is given.
         """
-        if self.output == "tracking":
+        if self.output != "video":
             return None
         with contextlib.suppress(ModelError):  # the backend tells about a model that is not known
             key_pictures = registry.spec(self.model).key_pictures if self.key_pictures == "auto" else self.key_pictures

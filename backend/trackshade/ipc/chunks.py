@@ -102,8 +102,9 @@ class Manifest:
     packed: ArrayEntry | None = None  # uint8 [N]: the concatenated bytes of the arrays without chunks
     first_frame: ArrayEntry | None = None  # uint8 [H, W, 3] sRGB
     input_render: ArrayEntry | None = None  # uint8 [T, H, W, 3] sRGB
-    light: ArrayEntry | None = None  # float16 [T, h, w, 3] scene-linear clay renders of all samples, of the shot's aspect
-    # Further pictures by the sample that they show, each uint8 [h, w, 3] sRGB; any size of the shot's aspect.
+    # Clay renders of all samples, float16 [T, h, w, 3] scene-linear, and further pictures by the sample that they show,
+    # each uint8 [h, w, 3] sRGB; of any size of the shot's aspect.
+    light: ArrayEntry | None = None
     keys: Mapping[int, ArrayEntry] = field(default_factory=dict)
 
     def entries(self) -> tuple[ArrayEntry, ...]:

@@ -34,7 +34,7 @@ class KeptWork:
     """What a job has made so far, in its folder.
 
     .kept/job       digest of the job
-    .kept/model.npy images of the model
+    .kept/NAME.npy  images of a model
     .kept/frames    number and unseen share of each frame that was made, a line each
     """
 
@@ -56,9 +56,9 @@ class KeptWork:
         with open(self._folder / "frames", "a", encoding="ascii") as file:
             file.write(f"{t} {unseen!r}\n")
 
-    def model_images(self, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the images of the model, made by `make` unless they were before."""
-        path = self._folder / "model.npy"
+    def images(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the images of a model, made by `make` unless they were before."""
+        path = self._folder / f"{name}.npy"
         if not path.is_file():
             images = make()
             with atomic_file(path) as temporary:
@@ -122,10 +122,7 @@ def collect_keys(
     positions = np.union1d(np.arange(len(shot.frame_numbers)), list(made))
     numbers = {position: index for index, position in enumerate(positions.tolist())}
     pictures = [KeyPicture(numbers[t], image) for t, image in given.items()]
-    pictures += [
-        KeyPicture(numbers[position], image, detail=position == 0)
-        for position, image in made.items()
-    ]
+    pictures += [KeyPicture(numbers[position], image, detail=position == 0) for position, image in made.items()]
     sampled = sample_shot(shot, positions)
     record = [
         {

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,12 +34,14 @@ from trackshade.results.overview import Overview
 from trackshade.results.record import Images
 from trackshade.server.chunk_store import ChunkStore, StoredFrames
 from trackshade.server.propagate import KeptWork, KeyPictures, collect_keys, light_of, propagate
+from trackshade.server.stills import load_look, paint_stills, write_stills
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit, plan_fit
 from trackshade.shot.input_image import fit_image, input_image_from_array
 
 if TYPE_CHECKING:
     from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
+    from trackshade.pipelines.look_stills import LookPipeline
 
 PREVIEW_SIZE = 320  # pixels of the longer side, at most
 FIRST_FRAME_STAGE = "First frame from the prompt"
@@ -71,6 +73,7 @@ class JobRunner:
     def __init__(self, device: str) -> None:
         self._device = None if device == "auto" else device
         self._loaded: tuple[str, LoadedModel] | None = None
+        self._look: tuple[tuple[str, tuple[str, ...]], LookPipeline] | None = None
         self._background = ThreadPoolExecutor(1, "digest")
 
     def run_job(
@@ -110,10 +113,14 @@ class JobRunner:
                 size_mode=settings.size_mode,
                 size=settings.model_size,
             )
+        if settings.output == "stills":
+            return self._write_stills(shot, settings, inputs, folder, reporter)
         with _timed(timings, "control"):
             tracking = _tracking(fit.apply(shot), settings, reporter)
         work = KeptWork(folder, _digest(manifest, settings))
         run = _JobRun(shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings)
+        if settings.image_model and settings.output == "video":
+            run = replace(run, inputs=replace(inputs, first_frame=self._paint_first_frame(run)))
         record = self._write_model_frames(run) if run.is_at_model_size else self._propagate(run)
         reporter.check()
         return record
@@ -155,6 +162,26 @@ class JobRunner:
         record = {**propagation, "light": settings.light if propagation["relit"] else "none", "light_reason": reason}
         return run.write(overview, run.shot, inputs.first_frame, inputs.input_render, digests, record)
 
+    def _write_stills(
+        self, shot: Shot, settings: ShadeSettings, inputs: JobInputs, folder: Path, reporter: Reporter
+    ) -> dict[str, Any]:
+        """Write stills of the first frame to choose a look from."""
+        look = self._load_look(settings, reporter.report)
+        return write_stills(folder, look, shot, settings, reporter.report, inputs.first_frame)
+
+    def _paint_first_frame(self, run: _JobRun) -> np.ndarray:
+        """Return the first frame by the image model, from the one that was sent if there is one."""
+
+        def make() -> np.ndarray:
+            look = self._load_look(run.settings, run.reporter.report)
+            painted = paint_stills(
+                look, run.shot, 0, run.settings, 1, run.reporter.report, image=run.inputs.first_frame
+            )
+            return next(painted)
+
+        with _timed(run.timings, "first frame"):
+            return run.work.images("first_frame", make)
+
     def _model_images(
         self,
         run: _JobRun,
@@ -172,7 +199,7 @@ class JobRunner:
             return _shade(loaded.pipeline, run.spec, run.settings, frames, first_frame, run.reporter)
 
         with _timed(run.timings, "shade"):
-            images = run.work.model_images(make)
+            images = run.work.images("model", make)
         return images[:1] if still else images, {run.spec.name: loaded.digest.result()}
 
     def load_model(self, model: str) -> None:
@@ -182,7 +209,7 @@ class JobRunner:
     def _load(self, spec: ModelSpec, report: Callable[..., None]) -> LoadedModel:
         if self._loaded is not None and self._loaded[0] == spec.name:
             return self._loaded[1]
-        self._loaded = None  # two models at once may not fit
+        self._loaded = self._look = None  # two models at once may not fit
         report(states.LOADING, "Loading PyTorch")
         from trackshade.models.checkpoint import digest
         from trackshade.pipelines.loading import load_pipeline
@@ -194,6 +221,14 @@ class JobRunner:
         loaded = LoadedModel(pipeline, self._background.submit(digest, registry.model_folder(spec)))
         self._loaded = (spec.name, loaded)
         return loaded
+
+    def _load_look(self, settings: ShadeSettings, report: Callable[..., None]) -> LookPipeline:
+        self._loaded = None  # two models at once may not fit
+        wanted = (settings.image_model, settings.loras)
+        if self._look is None or self._look[0] != wanted:
+            self._look = None
+            self._look = wanted, load_look(settings, self._device, report)
+        return self._look[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+import trackshade
 from trackshade.config.image_models import image_model
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.atomic_files import writing
 from trackshade.core.errors import UsageError
 from trackshade.ipc import protocol as states
+from trackshade.results.record import format_json
 from trackshade.results.sheets import still_sheet
 from trackshade.shot import Shot
 
@@ -107,12 +109,17 @@ def paint_stills(
 
 
 def write_stills(
-    folder: Path, look: LookPipeline, shot: Shot, settings: ShadeSettings, report: Report, image: np.ndarray | None
+    folder: Path,
+    look: LookPipeline,
+    shot: Shot,
+    settings: ShadeSettings,
+    report: Report,
+    image: np.ndarray | None = None,  # [H, W, 3] uint8 sRGB, of the shot's size
 ) -> dict[str, Any]:
-    """Write the stills of the first frame, and a sheet to choose from.
+    """Write stills of the first frame, a sheet to choose from, and the record.
 
     Returns:
-        Their part of the record: paths relative to `folder`, and the seed of each.
+        The record, the content of `job.json`: paths of the stills, relative to `folder`, and the seed of each.
 
     Raises:
         OutputError: They cannot be written.
@@ -125,8 +132,18 @@ def write_stills(
             Image.fromarray(still).save(folder / path)
             stills.append((f"{path}, seed {seed}", still))
             entries.append({"path": path, "seed": seed})
-        still_sheet(stills).save(folder / "stills.png")
-    return {"sheet": "stills.png", "stills": entries}
+        still_sheet(stills).save(folder / "sheet.png")
+        record = {
+            "trackshade": trackshade.__version__,
+            "model": {"name": look.spec.name, "license": look.spec.license},
+            "settings": settings.to_dict(),
+            "seed": settings.seed,
+            "stills": entries,
+            "files": [FOLDER, "sheet.png", "job.json"],
+            "warnings": list(shot.warnings),
+        }
+        (folder / "job.json").write_text(format_json(record) + "\n", encoding="utf-8")
+    return record
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
