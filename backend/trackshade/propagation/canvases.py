@@ -261,9 +261,7 @@ class CanvasMaker:
             corners = first[geometry.triangles[found.face[part.points]]]
             b, c = found.weights[part.points].T
             seen = part.plane.project(
-                corners[:, 0]
-                + b[:, None] * (corners[:, 1] - corners[:, 0])
-                + c[:, None] * (corners[:, 2] - corners[:, 0])
+                corners[:, 0] + b[:, None] * (corners[:, 1] - corners[:, 0]) + c[:, None] * (corners[:, 2] - corners[:, 0])
             )
             uv = part.plane.project(first[geometry.triangles[part.faces]])
             low, high = np.percentile(seen, 0.2, axis=0), np.percentile(seen, 99.8, axis=0)
@@ -312,7 +310,9 @@ class CanvasMaker:
                 pull(points, _SAMPLES, pose, picture, pose, self._table.still, self._table.triangles, starts, 1.0, out)
             color[rows], known[rows] = _reduce(out, whole)
             inside[rows] = _blocks(label >= 0).any(axis=(1, 3))
-        return Canvas(canvas.mesh, canvas.kind, canvas.faces, canvas.uv, canvas.size, color, known & inside, inside)
+        return Canvas(
+            canvas.mesh, canvas.kind, canvas.faces, canvas.uv, canvas.size, color, known & inside, inside
+        )
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
@@ -372,3 +372,4 @@ def _reduce(out: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     known = np.where(whole, first[..., 4] >= KNOWN_SHARE, has.any(axis=(1, 3)))
     color = np.where(whole[..., None], one, mean)
     return np.where(known[..., None], color, 0).astype(np.float32), known
+
