@@ -296,6 +296,28 @@ def finish(job: Job) -> None:
 
 
 @pytest.mark.usefixtures("registered", "served")
+def test_stills_of_an_image_model_are_painted_and_one_is_used(demo: bpy.types.Scene, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    from tests.helpers.tiny_image_models import write_image_model
+
+    settings = demo.trackshade
+    settings.image_model, settings.image_family = "custom", "sd15"
+    settings.image_checkpoint = str(write_image_model(tmp_path / "tiny", "sd15"))
+    settings.first_frame, settings.steps, settings.stills = "none", 1, 2
+    assert bpy.ops.trackshade.paint_stills() == {"FINISHED"}
+    (job,) = session.current().jobs
+    finish(job)
+    assert job.error is None
+    assert sorted(path.name for path in (job.out / "stills").iterdir()) == ["0001.png", "0002.png"]
+    assert bpy.ops.trackshade.use_still(job=job.uid, number=2) == {"FINISHED"}
+    assert (settings.first_frame, settings.image_model) == ("file", "none")
+    assert settings.shot_request("ViewLayer").first_frame == str(job.out / "stills" / "0002.png")
+    assert bpy.ops.trackshade.use_still(job=job.uid, number=3) == {"CANCELLED"}
+    settings.apply_job(job.request, job.settings)
+    assert settings.shade_settings().image_model == job.settings.image_model
+
+
+@pytest.mark.usefixtures("registered", "served")
 def test_a_job_outlives_its_file_and_touches_no_other(demo: bpy.types.Scene) -> None:
     folder = Path(bpy.data.filepath).parent / "shaded" / "demo-001"
     job = start(demo, ShadeSettings(steps=1))

@@ -145,6 +145,9 @@ def plan_text(
         if is_model_size:
             return f"{made} {tr('{model} paints them and reads the prompt.', **values)}"
         return f"{made} {tr('{model} paints {count} frames of {size} and reads the prompt.', **values)}"
+    if settings.image_model:
+        name = settings.image_model
+        return f"{made} {tr('{model} paints the first frame from the prompt, the others follow it.', model=name)}"
     if first_frame == "none":
         return f"{made} {tr('{model} paints the first frame from the prompt, the others follow it.', model=spec.title)}"
     return f"{made} {tr('All follow the first frame. No model is used, and the prompt is not read.')}"

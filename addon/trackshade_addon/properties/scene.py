@@ -10,6 +10,7 @@ from typing import Any
 import bpy
 
 from trackshade.config import registry
+from trackshade.config.image_models import image_models
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 
@@ -33,6 +34,16 @@ _LOOK_ENGINES = [
     ("CYCLES", "Cycles", "Path tracing; needs no GPU"),
     ("BLENDER_EEVEE", "EEVEE", "Fast; needs a GPU"),
     ("BLENDER_WORKBENCH", "Workbench", "Flat and fast; needs a GPU"),
+]
+_IMAGE_MODELS = [
+    ("none", "None", "Use the first frame as it is; without one, the model paints it from the prompt"),
+    *((item.name, item.title, item.license) for item in image_models()),
+    ("custom", "Custom", "Your own checkpoint"),
+]
+_IMAGE_FAMILIES = [
+    ("sd15", "Stable Diffusion 1.5", "Uses the depth ControlNet of sd15-depth"),
+    ("sdxl", "Stable Diffusion XL", "Uses the depth ControlNet of sdxl-depth"),
+    ("flux", "FLUX.1 Depth", "A folder in diffusers' layout"),
 ]
 _FRAME_RULES = [
     ("auto", "Automatic", "Keep the frame range if the model accepts it, otherwise resample it"),
@@ -158,6 +169,39 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
     )
     image: bpy.props.PointerProperty(
         name="Image", description="Image of the first frame of the shot, as its camera sees it", type=bpy.types.Image
+    )
+    image_model: _enum(
+        "Image Model",
+        "Image model that paints the first frame from the prompt and the depth of the scene. It starts from the first "
+        "frame, if there is one. Image models need a GPU",
+        _IMAGE_MODELS,
+    )
+    image_family: _enum("Family", "Family of models that the checkpoint belongs to", _IMAGE_FAMILIES)
+    image_checkpoint: bpy.props.StringProperty(
+        name="Checkpoint",
+        description="Folder in diffusers' layout, or .safetensors file",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
+    )
+    image_strength: bpy.props.FloatProperty(
+        name="Strength",
+        description="How far the image model changes the first frame: 0 not at all, 1 as if there was none",
+        min=0,
+        max=1,
+        default=_DEFAULTS.strength,
+        subtype="FACTOR",
+    )
+    lora: bpy.props.StringProperty(
+        name="LoRA",
+        description="LoRA file of the image model (.safetensors)",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
+    )
+    lora_strength: bpy.props.FloatProperty(
+        name="LoRA Strength", description="Strength of the LoRA", min=0, max=2, default=1
+    )
+    stills: bpy.props.IntProperty(
+        name="Stills", description="Number of stills to choose from", min=1, max=64, default=_DEFAULTS.stills
     )
     model: bpy.props.EnumProperty(name="Model", description="Model that shades the shot", items=_get_model_items)
     steps: bpy.props.IntProperty(
@@ -313,7 +357,16 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             key_pictures=self.key_pictures,
             output_size=self.output_size,
             light=self.light,
+            image_model=self._image_model(),
+            strength=round(self.image_strength, 4),
+            loras=(f"{bpy.path.abspath(self.lora)}:{self.lora_strength:.4g}",) if self.lora else (),
         )
+
+    def _image_model(self) -> str:
+        """Return the name of the image model, empty for none."""
+        if self.image_model == "custom":
+            return f"{self.image_family}:{bpy.path.abspath(self.image_checkpoint)}"
+        return "" if self.image_model == "none" else self.image_model
 
     def placement_options(self) -> PlacementOptions:
         """Returns how to place the result."""
@@ -360,6 +413,13 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         self.key_pictures, self.output_size = settings.key_pictures, settings.output_size
         self.light = settings.light
         self.glass, self.hair = request.glass, request.hair
+        family, colon, path = settings.image_model.partition(":")
+        self.image_model = "custom" if colon else family or "none"
+        if colon:
+            self.image_family, self.image_checkpoint = family, path
+        self.image_strength = settings.strength
+        self.lora, _, lora_strength = settings.loras[0].rpartition(":") if settings.loras else ("", "", "1")
+        self.lora_strength = float(lora_strength)
         self.size = "auto" if size is None else f"{size[0]}x{size[1]}"
         self.view_layer = request.view_layer or ""
         self.camera = None if request.camera is None else self.id_data.objects.get(request.camera)

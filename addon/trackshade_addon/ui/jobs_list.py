@@ -138,6 +138,9 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
             draw_text(layout, context, warning, "INFO")
     model = tr("{model}, seed {seed}", model=job.settings.model, seed=job.settings.seed)
     draw_text(layout, context, model, "BLANK1")
+    is_stills = job.settings.output == "stills"
+    if is_stills and job.has_result:
+        _draw_stills(layout, job)
     buttons = layout.column(align=True)
     row = buttons.row(align=True)
     if job.runs:
@@ -148,10 +151,18 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     folder.enabled = job.has_result
     folder.operator("trackshade.open_folder", icon="FOLDER_REDIRECT").job = job.uid
     row = buttons.row(align=True)
-    row.enabled = job.has_result
+    row.enabled = job.has_result and not is_stills
     row.operator("trackshade.place_again", icon="IMAGE_PLANE").job = job.uid
     row.operator("trackshade.take_out", icon="TRASH").job = job.uid
     buttons.operator("trackshade.use_settings", icon="COPYDOWN").job = job.uid
+
+
+def _draw_stills(layout: bpy.types.UILayout, job: Job) -> None:
+    layout.label(text="Use as First Frame")
+    grid = layout.grid_flow(columns=4, align=True)
+    for number in range(1, job.settings.stills + 1):
+        button = grid.operator("trackshade.use_still", text=str(number), translate=False)
+        button.job, button.number = job.uid, number
 
 
 class JobOperator:
@@ -240,6 +251,24 @@ def place_again(operator: Any, context: bpy.types.Context, job: Job) -> set[str]
 def take_out(operator: SceneJobOperator, context: bpy.types.Context, job: Job) -> None:
     """Remove the result of this job from the scene: plate, background, nodes, strip and textures. Its files are kept"""
     remove_result(job.scene.find() or context.scene, job.out)
+
+
+class TRACKSHADE_OT_use_still(SceneJobOperator, bpy.types.Operator):
+    """Use this still as the first frame. All other frames follow it"""
+
+    bl_idname = "trackshade.use_still"
+    bl_label = "Use Still"
+
+    number: bpy.props.IntProperty(name="Still", min=1, options={"HIDDEN", "SKIP_SAVE"})
+
+    def act(self, context: bpy.types.Context, job: Job) -> set[str] | None:
+        still = job.out / "stills" / f"{self.number:04d}.png"
+        if not still.is_file():
+            self.report({"WARNING"}, tr("This job has no such still"))
+            return {"CANCELLED"}
+        settings = context.scene.trackshade
+        settings.first_frame, settings.picture, settings.image_model = "file", str(still), "none"
+        return None
 
 
 @action("Use Settings", SceneJobOperator)

@@ -14,6 +14,7 @@ FOLDER = "trackshade/looks"  # in a folder of presets
 NAMES = (
     *("prompt", "negative_prompt", "first_frame", "picture", "model", "steps", "guidance"),
     *("control_scale", "control_start", "control_end"),
+    *("image_model", "image_family", "image_checkpoint", "image_strength", "lora", "lora_strength"),
 )
 
 

@@ -16,6 +16,7 @@ from ..jobs.job import Job
 from ..jobs.session import current
 from ..messages import texts
 from ..messages.texts import tr
+from ..properties.placement_options import PlacementOptions
 from ..redraw import redraw_settled
 from .drawing import report_error
 from .modal import handle_event, input_lock, is_scene_free
@@ -137,6 +138,19 @@ class TRACKSHADE_OT_control(_JobOperator, bpy.types.Operator):
         request = replace(settings.shot_request(context.view_layer.name), first_frame="none", light="none")
         shade_settings = replace(settings.shade_settings(), output="tracking")
         return current().begin(context.scene, request, shade_settings, settings.placement_options())
+
+
+class TRACKSHADE_OT_paint_stills(_JobOperator, bpy.types.Operator):
+    """Have the image model paint stills of the first frame, to choose a look from before all frames are made"""
+
+    bl_idname = "trackshade.paint_stills"
+    bl_label = "Paint Stills"
+
+    def begin(self, context: bpy.types.Context) -> Job:
+        settings = context.scene.trackshade
+        request = replace(settings.shot_request(context.view_layer.name), light="none")
+        shade_settings = replace(settings.shade_settings(), output="stills", stills=settings.stills)
+        return current().begin(context.scene, request, shade_settings, PlacementOptions(None))
 
 
 def draw_job_button(layout: bpy.types.UILayout, operator: str) -> None:

@@ -19,6 +19,7 @@ from ..jobs.session import current
 from ..messages import texts
 from ..messages.texts import tr
 from ..properties.placement_options import TEXTURE_MODES
+from ..properties.scene import TrackshadeSettings
 from .backend_panel import backend_text, buttons
 from .drawing import SidebarPanel, SubPanel, draw_progress, draw_properties, draw_text, split_properties
 from .looks import TRACKSHADE_PT_looks
@@ -66,9 +67,25 @@ class LookSettings(SettingsPanel):
                 column.prop(settings, "look_engine")
             if self.bl_space_type == "VIEW_3D":  # the render engine starts another Blender for it
                 draw_text(column, context, tr("Blender waits for this frame"), "INFO")
+        layout.prop(settings, "image_model")
+        if settings.image_model != "none":
+            _draw_image_model(layout.column(), settings)
         row = layout.row(align=True)
         row.prop(settings, "seed")
         row.prop(settings, "seed_lock", text="", icon="LOCKED" if settings.seed_lock else "UNLOCKED")
+
+
+def _draw_image_model(column: bpy.types.UILayout, settings: TrackshadeSettings) -> None:
+    if settings.image_model == "custom":
+        draw_properties(column, settings, "image_family", "image_checkpoint")
+    if settings.first_frame != "none":
+        column.prop(settings, "image_strength")
+    column.prop(settings, "lora")
+    if settings.lora:
+        column.prop(settings, "lora_strength")
+    row = column.row(align=True)
+    row.prop(settings, "stills")
+    row.operator("trackshade.paint_stills", text="", icon="IMAGE_RGB")
 
 
 class ModelSettings(SettingsPanel):
