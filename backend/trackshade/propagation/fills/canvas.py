@@ -166,13 +166,12 @@ def _continue_lattice(
     lattice = find_lattice(coded, known)
     if lattice is None:
         return none, none, 0.0
-    healed = none
-    if heal:
-        healed = find_light(color, known, inside, lattice, np.square(lattice.median))
+    light, deviating = find_light(color, known, inside, lattice, np.square(lattice.median))
+    healed = light if heal else none
     wanted = (inside & ~known) | healed
     if not wanted.any():
         return none, none, lattice.explained
-    filled_color, filled = fill_lattice(coded, color, known & ~healed, wanted, lattice.vectors, lattice.variance)
+    filled_color, filled = fill_lattice(coded, color, known & ~deviating, wanted, lattice.vectors, lattice.variance)
     color[filled] = filled_color[filled]
     return filled, healed & filled, lattice.explained
 

@@ -25,6 +25,10 @@ MIN_PERIOD = 5  # texels
 MIN_OVERLAP = 0.03  # fraction of the known texels that a shift brings onto known texels
 CANDIDATE = 0.45  # mismatch (see `mismatch_of_shifts`) of shifts that are considered
 PROMINENCE = 2.0  # by which factor the mismatch rises on the way to such a shift
+# Percent of the known texels at either end whose colors are clipped in the search for shifts, so that decals do not
+# decide; without clipping for thin lines.
+OUTLIERS = (5, 0)
+SURE = 0.9  # fraction of the variance that a lattice explains, from which no other is looked for
 MEDIAN_OF = 9  # translates
 AGREEMENT = 0.01  # mean squared spread of translates, relative to the variance, up to which the median is taken
 _DETECTION_SIZE = 1024  # texels along the longer side at which shifts are searched
@@ -68,13 +72,20 @@ def find_lattice(
     small, small_known = _reduce(image, known, step) if step > 1 else (image, known)
     if small_known.sum() < 400:
         return None
-    mismatch = mismatch_of_shifts(small, small_known)
-    vectors = _lattice_vectors(mismatch)
-    if vectors is None:
-        return None
-    vectors = _polish(image, known, vectors * step)
-    lattice = predict(image, known, known, vectors, variance)
-    return lattice if lattice.explained >= MIN_EXPLAINED else None
+    best = None
+    for percent in OUTLIERS:
+        low, high = np.percentile(small[small_known], [percent, 100 - percent], axis=0).astype(np.float32)
+        if (high <= low).all():
+            continue
+        vectors = _lattice_vectors(mismatch_of_shifts(np.clip(small, low, high), small_known))
+        if vectors is None:
+            continue
+        lattice = predict(image, known, known, _polish(image, known, vectors * step), variance)
+        if best is None or lattice.explained > best.explained:
+            best = lattice
+        if best.explained > SURE:
+            break
+    return best if best is not None and best.explained >= MIN_EXPLAINED else None
 
 
 def mismatch_of_shifts(
@@ -305,6 +316,7 @@ def _polish(image: np.ndarray, known: np.ndarray, vectors: np.ndarray) -> np.nda
     n = np.array([(i, j) for i in range(reach + 1) for j in range(-reach, reach + 1) if (i, j) > (0, 0)])
     n = n[np.argsort(np.abs(n).sum(axis=1), kind="stable")]
     n = np.concatenate([n[:4], n[-12:]]) if len(n) > 16 else n
+    start, limit = vectors, max(2.0, 0.03 * float(np.hypot(*vectors.T).min()))
     best = _difference(image, known, points, n @ vectors)
     step = 0.5
     while step > 0.01:
@@ -313,6 +325,8 @@ def _polish(image: np.ndarray, known: np.ndarray, vectors: np.ndarray) -> np.nda
             for sign in (step, -step):
                 trial = vectors.copy()
                 trial.flat[entry] += sign
+                if np.abs(trial - start).max() > limit:
+                    continue
                 value = _difference(image, known, points, n @ trial)
                 if value < best * (1 - 1e-4):
                     best, vectors, improved = value, trial, True
