@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from scipy.ndimage import binary_erosion, gaussian_filter, minimum_filter, zoom
+from scipy.ndimage import binary_erosion, gaussian_filter, minimum_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
@@ -35,6 +35,7 @@ _DETECTION_SIZE = 1024  # texels along the longer side at which shifts are searc
 _MOST_SHIFTS = 400
 _PER_CELL = 16  # translates that a unit of the texture chooses from
 _TORUS = 48  # samples along each lattice vector of the map of disagreement in a unit
+_AROUND = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class Lattice:
     Attributes:
         vectors: [2, 2] float64, the two lattice vectors as rows (rows, columns of the image), in texels.
         explained: fraction of the variance of known texels that the median of their translates predicts.
-        median: [h, w, 3] float32, median of the known translates of each texel, the texel itself left out.
+        median: [h, w, 3] float32, median of the known translates of each known texel, itself left out.
         count: [h, w] int32, number of translates in it.
         spread: [h, w] float32, mean squared difference of the translates from the median, summed over channels.
         variance: variance of the known texels, summed over channels.
@@ -80,7 +81,7 @@ def find_lattice(
         vectors = _lattice_vectors(mismatch_of_shifts(np.clip(small, low, high), small_known))
         if vectors is None:
             continue
-        lattice = predict(image, known, known, _polish(image, known, vectors * step), variance)
+        lattice = predict(image, known, _polish(image, known, vectors * step), variance)
         if best is None or lattice.explained > best.explained:
             best = lattice
         if best.explained > SURE:
@@ -122,27 +123,28 @@ def mismatch_of_shifts(
 def predict(
     image: np.ndarray,  # [h, w, 3] float32
     known: np.ndarray,  # [h, w] bool
-    tested: np.ndarray,  # [h, w] bool
     vectors: np.ndarray,  # [2, 2]
     variance: float,
 ) -> Lattice:
-    """Predict every texel from the known texels at whole multiples of the lattice vectors.
+    """Predict the known texels from those at whole multiples of the lattice vectors.
 
-    `tested` are the known texels by which the prediction is judged. The tenth of them that it predicts worst does not
-    count, since shadows and decals are not part of the repeating texture.
+    The tenth of them that it predicts worst does not count, since shadows and decals do not repeat.
     """
-    source = binary_erosion(known, border_value=1)
-    if source.sum() < 0.5 * known.sum():
-        source = known
     shifts = lattice_shifts(vectors, known.shape)
-    median, count, spread = _medians(image, source, shifts, MEDIAN_OF)
-    at = tested & (count >= 2)
+    median, count, spread = _medians(image, _sources(known), shifts, known, False, MEDIAN_OF)
+    at = known & (count >= 2)
     explained = 0.0
     if at.sum() >= 100:
         error = np.sort(np.square(image[at] - median[at]).sum(axis=1))
         explained = 1 - float(error[: int(0.9 * len(error))].sum() / (0.9 * len(error)) / variance)
-        explained *= min(1.0, 2 * float(at.sum()) / float(tested.sum()))  # most of what is known has translates
+        explained *= min(1.0, 2 * float(at.sum()) / float(known.sum()))  # most of what is known has translates
     return Lattice(vectors, explained, median, count, spread, variance)
+
+
+def _sources(known: np.ndarray) -> np.ndarray:
+    """Return the known texels without those next to unknown ones, which may be mixed with something else."""
+    inner = binary_erosion(known, border_value=1)
+    return inner if inner.sum() >= 0.5 * known.sum() else known
 
 
 def lattice_shifts(vectors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -163,32 +165,25 @@ def lattice_shifts(vectors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def fill_lattice(
-    image: np.ndarray,  # [h, w, 3] float32, the space in which colors are compared
-    color: np.ndarray,  # [h, w, 3] float32, the colors that are copied
+    image: np.ndarray,  # [h, w, 3] float32
     known: np.ndarray,  # [h, w] bool
     wanted: np.ndarray,  # [h, w] bool
-    vectors: np.ndarray,  # [2, 2]
-    variance: float,
+    lattice: Lattice,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill the wanted texels from known ones at multiples of the lattice vectors.
 
     Returns:
-        The colors [h, w, 3] float32, and which wanted texels are filled, [h, w] bool.
+        The image [h, w, 3] float32, and which wanted texels are filled, [h, w] bool.
     """
-    lattice = predict(image, known, known, vectors, variance)
-    source = binary_erosion(known, border_value=1)
-    shifts = lattice_shifts(vectors, known.shape)
-    filled = wanted & (lattice.count > 0)
-    out = color.copy()
-    if not filled.any():
-        return out, filled
+    source = _sources(known)
+    shifts = lattice_shifts(lattice.vectors, known.shape)
+    median, count, _ = _medians(image, source, shifts, wanted, True, MEDIAN_OF)
+    filled = wanted & (count > 0)
+    out = np.where(filled[..., None], median, image)
     at = known & (lattice.count >= 3)
-    if at.any() and lattice.spread[at].mean() > AGREEMENT * variance:
-        cells, number = _cells(lattice, vectors, at)
-        _fill_cells(image, color, source, shifts, lattice.median, known, filled, cells, number, _PER_CELL, out)
-    else:
-        median = lattice.median if image is color else _medians(color, source, shifts, MEDIAN_OF)[0]
-        out[filled] = median[filled]
+    if filled.any() and at.any() and lattice.spread[at].mean() > AGREEMENT * lattice.variance:
+        cells, number = _cells(lattice, at)
+        _fill_cells(image, source, shifts, median, known, filled, cells, number, _PER_CELL, out)
     return out, filled
 
 
@@ -220,8 +215,7 @@ def _lattice_vectors(mismatch: np.ndarray) -> np.ndarray | None:
     look = Mismatch(finite)
     peaks = []
     for shift, low in zip(shifts[best], value[best], strict=True):
-        way = look.at(np.linspace(0, 1, 33)[1:-1, None] * shift)
-        if way[way < 9].max(initial=0) > max(PROMINENCE * low, low + 0.15):
+        if look.rises(shift, float(low)):
             peaks.append(look.peak(shift))
     if not peaks:
         return None
@@ -230,7 +224,7 @@ def _lattice_vectors(mismatch: np.ndarray) -> np.ndarray | None:
     for i, first in enumerate(near):
         for second in near[i + 1 :]:
             pair = _reduced(first, second)
-            if pair is not None:
+            if pair is not None and all(look.rises(vector, look.lowest(vector)) for vector in pair):
                 found.append((look.of_lattice(pair), abs(float(np.linalg.det(pair))), pair))
         pair = look.stripes(first)
         if pair is not None:
@@ -272,6 +266,15 @@ class Mismatch:
         index = np.where(inside[:, None], index, 0)
         return np.where(inside, self.values[index[:, 0], index[:, 1]], 9)
 
+    def lowest(self, shift: np.ndarray) -> float:
+        """Return the least mismatch of the whole shifts next to a shift; where a texture is sharp, rounding costs."""
+        return float(self.at(shift + _AROUND).min())
+
+    def rises(self, shift: np.ndarray, low: float) -> bool:
+        """Whether the mismatch rises on the way to a shift, so that it is a repetition and not mere smoothness."""
+        way = self.at(np.linspace(0, 1, 33)[1:-1, None] * shift)
+        return bool(way[way < 9].max(initial=0) > max(PROMINENCE * low, low + 0.15))
+
     def peak(self, shift: np.ndarray) -> np.ndarray:
         """Return the lowest point near a local minimum, to a fraction of a texel (parabolas through 3 values)."""
         out = shift.astype(np.float64)
@@ -286,10 +289,7 @@ class Mismatch:
     def of_lattice(self, vectors: np.ndarray) -> float:
         """Return the mean mismatch at the smallest multiples of two vectors, 9 if too few are in the map."""
         n = np.array([(i, j) for i in range(4) for j in range(-3, 4) if (i, j) > (0, 0)])
-        shifts = n @ vectors
-        # The best of the texels around: rounding a shift costs much where the texture is sharp.
-        around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
-        values = self.at((shifts[:, None] + around).reshape(-1, 2)).reshape(len(n), -1).min(axis=1)
+        values = np.array([self.lowest(shift) for shift in n @ vectors])
         values = values[values < 9]
         return float(values.mean()) if len(values) >= 3 else 9.0
 
@@ -316,7 +316,7 @@ def _polish(image: np.ndarray, known: np.ndarray, vectors: np.ndarray) -> np.nda
     n = np.array([(i, j) for i in range(reach + 1) for j in range(-reach, reach + 1) if (i, j) > (0, 0)])
     n = n[np.argsort(np.abs(n).sum(axis=1), kind="stable")]
     n = np.concatenate([n[:4], n[-12:]]) if len(n) > 16 else n
-    start, limit = vectors, max(2.0, 0.03 * float(np.hypot(*vectors.T).min()))
+    start, limit = vectors, max(1.0, 0.03 * float(np.hypot(*vectors.T).min()))
     best = _difference(image, known, points, n @ vectors)
     step = 0.5
     while step > 0.01:
@@ -339,7 +339,7 @@ def _polish(image: np.ndarray, known: np.ndarray, vectors: np.ndarray) -> np.nda
     return vectors
 
 
-def _cells(lattice: Lattice, vectors: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, int]:
+def _cells(lattice: Lattice, at: np.ndarray) -> tuple[np.ndarray, int]:
     """Divide the image into units of the texture whose borders run where translates agree, such as mortar.
 
     A unit is what lies nearest to its middle, the place of largest disagreement, on ways that avoid agreement.
@@ -348,6 +348,7 @@ def _cells(lattice: Lattice, vectors: np.ndarray, at: np.ndarray) -> tuple[np.nd
         The number of the unit of each texel, [h, w] int32, and how many there are.
     """
     height, width = at.shape
+    vectors = lattice.vectors
     position = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1) @ np.linalg.inv(
         vectors
     )
@@ -388,14 +389,9 @@ def _torus_units(disagreement: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return np.stack([source // (3 * q) // p - 1, source % (3 * q) // q - 1], axis=-1)
 
 
-def magnify(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a map at another size, interpolated linearly."""
-    return zoom(values, np.array(shape) / values.shape, order=1, mode="nearest", grid_mode=True)
-
-
 @inlined
-def _sample(image, source, y, x, out):
-    """Interpolate at a point; False if a texel that counts is not a source."""
+def _sample(image, source, y, x, sharp, out):
+    """Interpolate at a point, by cubics if `sharp` and where possible; False if a texel next to it is not a source."""
     height, width = source.shape
     i, j = int(np.floor(y)), int(np.floor(x))
     r, s = np.float32(y - i), np.float32(x - j)
@@ -415,16 +411,44 @@ def _sample(image, source, y, x, out):
     if not (source[i + down, j] and source[i, j + right] and source[i + down, j + right]):
         return False
     one = np.float32(1.0)
+    smooth = sharp and (down == 1 or right == 1) and 1 <= i < height - 2 and 1 <= j < width - 2
+    if smooth:
+        for a in range(-1, 3):
+            for b in range(-1, 3):
+                smooth = smooth and source[i + a, j + b]
     for k in range(image.shape[2]):
+        if smooth:
+            low = min(min(image[i, j, k], image[i, j + 1, k]), min(image[i + 1, j, k], image[i + 1, j + 1, k]))
+            high = max(max(image[i, j, k], image[i, j + 1, k]), max(image[i + 1, j, k], image[i + 1, j + 1, k]))
+            value = _cubic(
+                _cubic(image[i - 1, j - 1, k], image[i - 1, j, k], image[i - 1, j + 1, k], image[i - 1, j + 2, k], s),
+                _cubic(image[i, j - 1, k], image[i, j, k], image[i, j + 1, k], image[i, j + 2, k], s),
+                _cubic(image[i + 1, j - 1, k], image[i + 1, j, k], image[i + 1, j + 1, k], image[i + 1, j + 2, k], s),
+                _cubic(image[i + 2, j - 1, k], image[i + 2, j, k], image[i + 2, j + 1, k], image[i + 2, j + 2, k], s),
+                r,
+            )
+            out[k] = min(max(value, low), high)
+            continue
         top = image[i, j, k] * (one - s) + image[i, j + right, k] * s
         below = image[i + down, j, k] * (one - s) + image[i + down, j + right, k] * s
         out[k] = top * (one - r) + below * r
     return True
 
 
+@inlined
+def _cubic(a, b, c, d, t):
+    """Interpolate between b and c by the cubic of Catmull and Rom."""
+    half = np.float32(0.5)
+    return b + half * t * (
+        c
+        - a
+        + t * (np.float32(2) * a - np.float32(5) * b + np.float32(4) * c - d + t * (np.float32(3) * (b - c) + d - a))
+    )
+
+
 @kernel
-def _medians(image, source, shifts, most):
-    """Median, number and spread of the first known translates of every texel."""
+def _medians(image, source, shifts, wanted, sharp, most):
+    """Median, number and spread of the first known translates of the wanted texels."""
     height, width, channels = image.shape
     median = np.zeros((height, width, channels), np.float32)
     count = np.zeros((height, width), np.int32)
@@ -432,9 +456,11 @@ def _medians(image, source, shifts, most):
     values, one = np.empty((channels, most), np.float32), np.empty(channels, np.float32)
     for i in range(height):
         for j in range(width):
+            if not wanted[i, j]:
+                continue
             n = 0
             for k in range(len(shifts)):
-                if _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                if _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], sharp, one):
                     for c in range(channels):
                         # Inserted in order, so that the median is the middle.
                         at = n
@@ -466,7 +492,7 @@ def _difference(image, known, points, shifts):
     for n in range(len(points)):
         i, j = int(points[n, 0]), int(points[n, 1])
         for k in range(len(shifts)):
-            if _sample(image, known, i + shifts[k, 0], j + shifts[k, 1], one):
+            if _sample(image, known, i + shifts[k, 0], j + shifts[k, 1], False, one):
                 for c in range(image.shape[2]):
                     total += abs(one[c] - image[i, j, c])
                 count += 1
@@ -474,7 +500,7 @@ def _difference(image, known, points, shifts):
 
 
 @kernel
-def _fill_cells(image, color, source, shifts, median, known, wanted, cells, number, most, out):
+def _fill_cells(image, source, shifts, median, known, wanted, cells, number, most, out):
     """Fill each unit of the texture from the translate that is most like its known texels, or else like the median."""
     height, width, channels = image.shape
     last = -np.ones(number, np.int64)  # number of candidate translates of each cell, by the first texel that is wanted
@@ -528,7 +554,7 @@ def _fill_cells(image, color, source, shifts, median, known, wanted, cells, numb
                 continue
             for n in range(last[cell]):
                 k = order[cell, n]
-                if not _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                if not _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], False, one):
                     continue
                 part = 0.0
                 for c in range(channels):
@@ -563,12 +589,12 @@ def _fill_cells(image, color, source, shifts, median, known, wanted, cells, numb
             found = False
             for n in range(last[cell]):
                 k = order[cell, n]
-                if _sample(color, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                if _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], True, one):
                     found = True
                     break
             if not found:
                 for k in range(len(shifts)):
-                    if _sample(color, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                    if _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], True, one):
                         found = True
                         break
             if found:
