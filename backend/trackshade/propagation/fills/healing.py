@@ -16,9 +16,10 @@ changes the hue, or it is a strong, compact spot by itself.
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects, gaussian_filter, label
+from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects, gaussian_filter
 
 from trackshade.propagation.fills.lattice import Lattice
+from trackshade.propagation.fills.push_pull import EIGHT, connected_parts
 
 MIN_EXPLAINED = 0.9  # fraction of the variance that the lattice explains, below which nothing is healed
 MIN_TRANSLATES = 4
@@ -32,7 +33,6 @@ NARROW = 0.02  # half width of a rim, of the longer side of the canvas
 EDGE = 0.06  # change of the logarithm of the texture from texel to texel, from which a texel tells little of light
 _SMOOTH = 1.5  # texels
 _DARK = 0.02  # added to colors before the logarithm, relative to their mean
-_EIGHT = np.ones((3, 3), bool)
 
 
 def find_light(
@@ -55,14 +55,15 @@ def find_light(
     texture = np.log(np.maximum(median, 0) + _DARK)
     ratio = np.log(np.maximum(color, 0) + _DARK) - texture
     # At edges of the texture the ratio tells of fractions of a texel, not of light.
-    slope = np.sqrt(sum(np.square(part) for part in np.gradient(texture, axis=(0, 1))).mean(axis=-1))
+    down, right = np.gradient(texture, axis=(0, 1))
+    slope = np.sqrt((np.square(down) + np.square(right)).mean(axis=-1))
     weight = (tested / (1 + np.square(slope / EDGE))).astype(np.float32)
     smooth = _blurred(ratio, weight, _SMOOTH)
     strength = np.abs(smooth).max(axis=-1)
     ordinary = float(np.median(strength[tested])) / 0.67
     limit = max(MIN_RATIO, NOISES * ordinary)
-    regions, _ = label(tested & (strength > limit), _EIGHT)
-    unknown = binary_dilation(inside & ~known, _EIGHT, iterations=3)
+    regions = connected_parts(tested & (strength > limit))[0]
+    unknown = binary_dilation(inside & ~known, EIGHT, iterations=3)
     light = none.copy()
     for number, box in enumerate(find_objects(regions), 1):
         wide = tuple(
@@ -78,9 +79,9 @@ def find_light(
     if not light.any():
         return none, deviating
     # The border of a region fades below the limit: heal a little beyond, where anything deviates at all.
-    near = binary_dilation(light, _EIGHT, iterations=4)
+    near = binary_dilation(light, EIGHT, iterations=4)
     weak = strength > max(0.3 * limit, 1.5 * ordinary)
-    light |= (near & tested & weak) | (binary_dilation(light, _EIGHT) & tested)
+    light |= (near & tested & weak) | (binary_dilation(light, EIGHT) & tested)
     return light, deviating | light
 
 
@@ -105,9 +106,9 @@ def _is_light(
     contrast = float(share @ np.square(bright))
     if contrast > 1e-3 and float(share @ (bright * deviation)) / contrast < -0.4:
         return False
-    width = float(distance_transform_edt(np.pad(region, 1)).max())
+    width = float(np.max(distance_transform_edt(np.pad(region, 1))))
     slope = np.hypot(*np.gradient(smooth.mean(axis=-1)))
-    border = region & (distance_transform_edt(region) <= 3)
+    border = region & (np.asarray(distance_transform_edt(region)) <= 3)
     ramp = float(np.abs(common).max()) / max(float(np.percentile(slope[border], 75)), 1e-6)
     if float(np.abs(values).max()) <= WEAK and ramp >= SOFT and width > narrow:
         return True  # bounce light, of any hue

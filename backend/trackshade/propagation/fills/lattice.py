@@ -28,7 +28,7 @@ PROMINENCE = 2.0  # by which factor the mismatch rises on the way to such a shif
 # Percent of the known texels at either end whose colors are clipped in the search for shifts, so that decals do not
 # decide; without clipping for thin lines.
 OUTLIERS = (5, 0)
-SURE = 0.9  # fraction of the variance that a lattice explains, from which no other is looked for
+SURE = 0.8  # fraction of the variance that a lattice explains, from which no other is looked for
 MEDIAN_OF = 9  # translates
 AGREEMENT = 0.01  # mean squared spread of translates, relative to the variance, up to which the median is taken
 _DETECTION_SIZE = 1024  # texels along the longer side at which shifts are searched
@@ -102,17 +102,16 @@ def mismatch_of_shifts(
     height, width = known.shape
     shape = tuple(scipy.fft.next_fast_len(2 * side, real=True) for side in known.shape)
     mask = known.astype(np.float32)
-    mask_f = scipy.fft.rfft2(mask, shape)
+    mask_f = np.asarray(scipy.fft.rfft2(mask, shape))
     centered = (image - image[known].mean(axis=0)) * mask[..., None]
-    products = np.zeros_like(mask_f)
+    products = np.zeros(mask_f.shape, np.float32)
     for channel in range(image.shape[2]):
-        part = scipy.fft.rfft2(centered[..., channel], shape)
-        products -= 2 * (part.real**2 + part.imag**2)
-    squares_f = scipy.fft.rfft2(np.square(centered).sum(axis=2), shape)
+        products -= 2 * np.square(np.abs(scipy.fft.rfft2(centered[..., channel], shape)))
+    squares_f = np.asarray(scipy.fft.rfft2(np.square(centered).sum(axis=2), shape))
     products += 2 * (np.conj(mask_f) * squares_f).real
-    overlap = scipy.fft.irfft2(mask_f.real**2 + mask_f.imag**2, shape)
+    overlap = np.asarray(scipy.fft.irfft2(np.square(np.abs(mask_f)), shape))
     # Both terms of the squares: what is known in the image, and what is known in its copy.
-    difference = scipy.fft.irfft2(products, shape)
+    difference = np.asarray(scipy.fft.irfft2(products, shape))
     enough = overlap > max(MIN_OVERLAP * known.sum(), 100)
     variance = float(np.square(centered[known]).sum(axis=1).mean())
     out = np.where(enough, difference / np.maximum(overlap, 1) / (2 * variance), np.inf).astype(np.float32)
@@ -309,7 +308,7 @@ def _polish(image: np.ndarray, known: np.ndarray, vectors: np.ndarray) -> np.nda
     rows, columns = np.nonzero(binary_erosion(known, border_value=0))
     if len(rows) < 200:
         return vectors
-    pick = np.random.default_rng(0).permutation(len(rows))[:6000]
+    pick = np.random.default_rng(0).permutation(len(rows))[:3000]
     points = np.stack([rows[pick], columns[pick]], axis=1).astype(np.float64)
     size = np.hypot(*vectors.T).mean()
     reach = int(np.clip(0.3 * max(known.shape) / size, 1, 6))
