@@ -57,7 +57,7 @@ def test_known_texels_stay_and_all_others_are_filled_within_their_range(canvas, 
 def test_an_exact_checker_continues_exactly() -> None:
     rows, columns = np.mgrid[:160, :200]
     odd = (rows // 16 + columns // 16) % 2
-    color = np.where(odd[..., None], np.float32([0.8, 0.7, 0.6]), np.float32([0.1, 0.2, 0.3]))
+    color = np.where(odd[..., None], [0.8, 0.7, 0.6], [0.1, 0.2, 0.3]).astype(np.float32)
     known = ~canvases.holes(200, 1)[:160]
     filled = fill_canvas(color, known, np.ones_like(known), kind="plane")
     assert np.abs(filled.color - color).max() < 1e-5

@@ -106,7 +106,7 @@ def _is_light(
     contrast = float(share @ np.square(bright))
     if contrast > 1e-3 and float(share @ (bright * deviation)) / contrast < -0.4:
         return False
-    width = float(np.max(distance_transform_edt(np.pad(region, 1))))
+    width = float(np.asarray(distance_transform_edt(np.pad(region, 1))).max())
     slope = np.hypot(*np.gradient(smooth.mean(axis=-1)))
     border = region & (np.asarray(distance_transform_edt(region)) <= 3)
     ramp = float(np.abs(common).max()) / max(float(np.percentile(slope[border], 75)), 1e-6)

@@ -106,7 +106,7 @@ def mismatch_of_shifts(
     centered = (image - image[known].mean(axis=0)) * mask[..., None]
     products = np.zeros(mask_f.shape, np.float32)
     for channel in range(image.shape[2]):
-        products -= 2 * np.square(np.abs(scipy.fft.rfft2(centered[..., channel], shape)))
+        products -= 2 * np.square(np.abs(np.asarray(scipy.fft.rfft2(centered[..., channel], shape))))
     squares_f = np.asarray(scipy.fft.rfft2(np.square(centered).sum(axis=2), shape))
     products += 2 * (np.conj(mask_f) * squares_f).real
     overlap = np.asarray(scipy.fft.irfft2(np.square(np.abs(mask_f)), shape))

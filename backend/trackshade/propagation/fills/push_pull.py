@@ -7,6 +7,8 @@ interpolates the averages back into the unknown, from the smallest square that h
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import find_objects, label
 from scipy.spatial import KDTree
@@ -78,7 +80,8 @@ def fill_points(
     centers, means = average_points(points[known], colors[known], _POINTS)
     tree = KDTree(centers)
     near = min(NEIGHBORS, len(centers))
-    distance, index = tree.query(points[~known], k=list(range(1, near + 1)))
+    ranks: Any = range(1, near + 1)
+    distance, index = tree.query(points[~known], k=ranks)
     weight = 1 / np.maximum(distance, 1e-6 * max(float(distance.max()), 1e-12)) ** 2
     weight /= weight.sum(axis=1, keepdims=True)
     out[~known] = np.einsum("nk,nkc->nc", weight, means[index])

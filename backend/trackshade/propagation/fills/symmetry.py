@@ -10,6 +10,7 @@ mirror images are believed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -165,7 +166,7 @@ class _Points:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return distances and indices of the nearest points, [N, count]; inf and 0 beyond `limit`, or turned away."""
         bound = limit if normals is None else np.hypot(limit, self.weight * np.sqrt(2 - 2 * MIN_COSINE))
-        ranks = list(range(1, count + 1))
+        ranks: Any = range(1, count + 1)
         distance, index = self.tree.query(self._joined(points, normals), k=ranks, distance_upper_bound=bound)
         found = np.isfinite(distance)
         index = np.where(found, index, 0)
