@@ -74,6 +74,7 @@ def voronoi(y: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> np.ndarra
     count = int(y.max() * x.max() / 1200)
     seeds = rng.random((count, 2)) * [y.max(), x.max()]
     distance, index = KDTree(seeds).query(np.stack([y, x], axis=-1), k=2)
+    distance, index = np.asarray(distance), np.asarray(index)
     tone = 0.15 + 0.6 * rng.random(count)[index[..., 0]]
     border = np.clip(1.5 - (distance[..., 1] - distance[..., 0]) / 3, 0, 1)
     return mix((1, 0.9, 0.75), (0.05, 0.05, 0.05), border) * tone[..., None]
@@ -122,7 +123,7 @@ def ring(size: int, center: tuple[float, float], radius: float, width: float) ->
 def gain(size: int, strength: float, seed: int = 0) -> np.ndarray:
     """A slow error of the light, factors around 1, [size, size]."""
     coarse = np.random.default_rng(seed + 7).standard_normal((4, 4))
-    return np.exp(strength * zoom(coarse, size / 4, order=1, grid_mode=True, mode="nearest"))
+    return np.exp(strength * np.asarray(zoom(coarse, size / 4, order=1, grid_mode=True, mode="nearest")))
 
 
 def body(size: int, lopsided: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

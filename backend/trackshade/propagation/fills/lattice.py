@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from scipy.ndimage import binary_erosion, gaussian_filter, minimum_filter
+from scipy.ndimage import binary_erosion, minimum_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
@@ -34,7 +34,8 @@ AGREEMENT = 0.01  # mean squared spread of translates, relative to the variance,
 _DETECTION_SIZE = 1024  # texels along the longer side at which shifts are searched
 _MOST_SHIFTS = 400
 _PER_CELL = 16  # translates that a unit of the texture chooses from
-_TORUS = 48  # samples along each lattice vector of the map of disagreement in a unit
+_MIDDLES = 40  # places that are tried as the middle of a unit
+_TORUS = 36  # samples along each lattice vector of the map of disagreement in a unit
 _AROUND = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
 
 
@@ -341,7 +342,7 @@ def _polish(image: np.ndarray, known: np.ndarray, vectors: np.ndarray) -> np.nda
 def _cells(lattice: Lattice, at: np.ndarray) -> tuple[np.ndarray, int]:
     """Divide the image into units of the texture whose borders run where translates agree, such as mortar.
 
-    A unit is what lies nearest to its middle, the place of largest disagreement, on ways that avoid agreement.
+    A unit is what lies nearest to its middle on ways that avoid agreement; the middle is where these are shortest.
 
     Returns:
         The number of the unit of each texel, [h, w] int32, and how many there are.
@@ -369,10 +370,8 @@ def _cells(lattice: Lattice, at: np.ndarray) -> tuple[np.ndarray, int]:
 def _torus_units(disagreement: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Return which unit each sample of a lattice cell belongs to, as whole multiples of the vectors, [p, q, 2]."""
     p, q = disagreement.shape
-    tiled = np.tile(disagreement / max(float(disagreement.max()), 1e-12), (3, 3))
-    smooth = gaussian_filter(tiled, 0.12 * min(p, q))[p : 2 * p, q : 2 * q]
-    middle = np.unravel_index(int(smooth.argmax()), smooth.shape)
-    slowness = 1 / (0.03 + tiled)
+    relative = disagreement / max(float(np.percentile(disagreement, 75)), 1e-12)
+    slowness = np.tile(1 / (0.02 + np.minimum(relative, 1) ** 2), (3, 3))
     index = np.arange(9 * p * q).reshape(3 * p, 3 * q)
     starts, ends, lengths = [], [], []
     for i, j in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -382,9 +381,15 @@ def _torus_units(disagreement: np.ndarray, steps: np.ndarray) -> np.ndarray:
         ends.append(b.ravel())
         lengths.append(np.hypot(*(np.array([i, j]) @ steps)) * 0.5 * (slowness.flat[a] + slowness.flat[b]).ravel())
     graph = coo_matrix((np.concatenate(lengths), (np.concatenate(starts), np.concatenate(ends))), (index.size,) * 2)
-    seeds = np.array([index[middle[0] + i * p, middle[1] + j * q] for i in range(3) for j in range(3)])
-    _, _, source = dijkstra(graph.tocsr(), directed=False, indices=seeds, return_predecessors=True, min_only=True)
-    source = source.reshape(3 * p, 3 * q)[p : 2 * p, q : 2 * q]
+    graph = graph.tocsr()
+    best = np.inf
+    source = np.zeros((p, q), int)
+    for i, j in np.argwhere(slowness[:p, :q] <= np.median(slowness))[:: max(1, p * q // 2 // _MIDDLES)]:
+        seeds = index[i::p, j::q].ravel()
+        distance, _, nearest = dijkstra(graph, False, seeds, return_predecessors=True, min_only=True)
+        total = float(distance.reshape(3 * p, 3 * q)[p : 2 * p, q : 2 * q].sum())
+        if total < best:
+            best, source = total, nearest.reshape(3 * p, 3 * q)[p : 2 * p, q : 2 * q]
     return np.stack([source // (3 * q) // p - 1, source % (3 * q) // q - 1], axis=-1)
 
 
@@ -572,7 +577,7 @@ def _fill_cells(image, source, shifts, median, known, wanted, cells, number, mos
             cost[cell, n] /= max(weight[cell, n], 1.0)
             worst = max(worst, cost[cell, n])
         for n in range(last[cell]):
-            cost[cell, n] += worst * (1 - have[cell, n] / want[cell])
+            cost[cell, n] += 4 * worst * (1 - have[cell, n] / want[cell])
         # In place, by rising cost.
         for n in range(1, last[cell]):
             value, k, m = cost[cell, n], order[cell, n], n
