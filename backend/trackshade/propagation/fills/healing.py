@@ -22,7 +22,7 @@ from trackshade.propagation.fills.lattice import Lattice
 from trackshade.propagation.fills.push_pull import EIGHT, connected_parts
 
 MIN_EXPLAINED = 0.9  # fraction of the variance that the lattice explains, below which nothing is healed
-MIN_TRANSLATES = 4
+MIN_TRANSLATES = 3
 MIN_RATIO = 0.07  # natural logarithm of the ratio from which a texel disagrees
 NOISES = 4.0  # multiples of the ordinary deviation from which a texel disagrees
 HUE = 0.4  # difference between channels relative to the common factor, above which it is no shadow
@@ -75,7 +75,9 @@ def find_light(
             max(3.0, NARROW * max(known.shape)),
         ):  # fmt: skip
             light[wide] |= region
+    # What too few translates tell of is not to be copied either if it is next to what deviates.
     deviating = regions > 0
+    deviating |= binary_dilation(deviating, EIGHT, iterations=8) & known & ~tested
     if not light.any():
         return none, deviating
     # The border of a region fades below the limit: heal a little beyond, where anything deviates at all.

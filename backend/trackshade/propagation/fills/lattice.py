@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from scipy.ndimage import binary_erosion, minimum_filter
+from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates, minimum_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from trackshade.control.compiling import inlined, kernel
+from trackshade.propagation.fills.push_pull import push_pull
 
 MIN_EXPLAINED = 0.6  # fraction of the variance of known texels that the lattice predicts; below it, it is not used
 MIN_PERIOD = 5  # texels
@@ -30,11 +31,15 @@ PROMINENCE = 2.0  # by which factor the mismatch rises on the way to such a shif
 OUTLIERS = (5, 0)
 SURE = 0.8  # fraction of the variance that a lattice explains, from which no other is looked for
 MEDIAN_OF = 9  # translates
+LIGHT_SCALE = 0.75  # standard deviation of the blur that finds slow variation, relative to the lattice vectors
+LEAST_LIGHT = 0.01  # mean natural logarithm of slow variation, up to which it does not matter
 AGREEMENT = 0.01  # mean squared spread of translates, relative to the variance, up to which the median is taken
 _DETECTION_SIZE = 1024  # texels along the longer side at which shifts are searched
 _MOST_SHIFTS = 400
 _PER_CELL = 16  # translates that a unit of the texture chooses from
 _MIDDLES = 40  # places that are tried as the middle of a unit
+_DARK = 0.1  # added to values before the logarithm, relative to their mean of about 1
+_FINE = 256  # places along each lattice vector that are told apart for it
 _TORUS = 36  # samples along each lattice vector of the map of disagreement in a unit
 _AROUND = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
 
@@ -175,6 +180,12 @@ def fill_lattice(
     Returns:
         The image [h, w, 3] float32, and which wanted texels are filled, [h, w] bool.
     """
+    light = light_field(image, known, lattice.vectors)
+    if light is not None:
+        low, high = image[known].min(axis=0), image[known].max(axis=0)
+        flat = image / light
+        out, filled = fill_lattice(flat, known, wanted, predict(flat, known, lattice.vectors, lattice.variance))
+        return np.clip(out * light, low, high), filled
     source = _sources(known)
     shifts = lattice_shifts(lattice.vectors, known.shape)
     median, count, _ = _medians(image, source, shifts, wanted, True, MEDIAN_OF)
@@ -185,6 +196,56 @@ def fill_lattice(
         cells, number = _cells(lattice, at)
         _fill_cells(image, source, shifts, median, known, filled, cells, number, _PER_CELL, out)
     return out, filled
+
+
+def light_field(
+    image: np.ndarray,  # [h, w, 3] float32
+    known: np.ndarray,  # [h, w] bool
+    vectors: np.ndarray,  # [2, 2]
+) -> np.ndarray | None:
+    """Find the slow variation of a repeating texture, such as light that is left in it.
+
+    It is the blurred ratio of the image to the mean of all texels at the same place in a lattice cell.
+
+    Returns:
+        The factor of every texel, [h, w, 3] float32, continued smoothly where unknown; None if it is nearly 1.
+    """
+    height, width = known.shape
+    bins, size = _phases(known.shape, vectors, _FINE)
+    logs = np.log(image[known].astype(np.float64) + _DARK)
+    count = np.maximum(np.bincount(bins[known], minlength=size.prod()), 1)
+    mean = np.stack([np.bincount(bins[known], channel, size.prod()) / count for channel in logs.T], axis=1)
+    ratio = np.zeros((height, width, 3), np.float32)
+    ratio[known] = logs - mean[bins[known]]
+    sigma = LIGHT_SCALE * float(np.hypot(*vectors.T).mean())
+    step = max(1, int(sigma / 4))
+    weight = _block_sums(known[..., None].astype(np.float32), step)
+    sums = _block_sums(ratio, step)
+    parts = [gaussian_filter(sums[..., c], sigma / step, mode="constant") for c in range(3)]
+    near = gaussian_filter(weight[..., 0], sigma / step, mode="constant")
+    use = weight[..., 0] > 0
+    field = np.stack(parts, axis=-1) / np.maximum(near, 1e-6)[..., None]
+    if np.abs(field[use]).mean() < LEAST_LIGHT:
+        return None
+    field = np.clip(push_pull(field.astype(np.float32), use), -1, 1)
+    at = [np.clip((np.arange(side) + 0.5) / step - 0.5, 0, None) for side in (height, width)]
+    places = np.meshgrid(*at, indexing="ij")
+    wide = [map_coordinates(field[..., c], places, order=1, mode="nearest") for c in range(3)]
+    return np.exp(np.stack(wide, axis=-1)).astype(np.float32)
+
+
+def _block_sums(values: np.ndarray, step: int) -> np.ndarray:
+    """Return sums over blocks of step × step texels, [⌈h / step⌉, ⌈w / step⌉, C]."""
+    rows, columns = (np.arange(0, side, step) for side in values.shape[:2])
+    return np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+
+
+def _phases(shape: tuple[int, ...], vectors: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of the place of each texel in its lattice cell, [h, w], and how many places there are, [2]."""
+    position = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1) @ np.linalg.inv(vectors)
+    size = np.clip(np.rint(np.hypot(*vectors.T)), 3, most).astype(int)
+    phase = np.minimum(((position - np.floor(position)) * size).astype(int), size - 1)
+    return phase[..., 0] * size[1] + phase[..., 1], size
 
 
 def _reduce(image: np.ndarray, known: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -347,21 +408,15 @@ def _cells(lattice: Lattice, at: np.ndarray) -> tuple[np.ndarray, int]:
     Returns:
         The number of the unit of each texel, [h, w] int32, and how many there are.
     """
-    height, width = at.shape
     vectors = lattice.vectors
-    position = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1) @ np.linalg.inv(
-        vectors
-    )
-    whole = np.floor(position)
-    size = np.clip(np.rint(np.hypot(*vectors.T)), 3, _TORUS).astype(int)
-    phase = np.minimum(((position - whole) * size).astype(int), size - 1)
-    bins = phase[..., 0] * size[1] + phase[..., 1]
+    bins, size = _phases(at.shape, vectors, _TORUS)
+    position = np.stack(np.meshgrid(*map(np.arange, at.shape), indexing="ij"), axis=-1) @ np.linalg.inv(vectors)
     total = np.bincount(bins[at], lattice.spread[at], minlength=size.prod())
     count = np.bincount(bins[at], minlength=size.prod())
     mean = total.sum() / max(count.sum(), 1)
     disagreement = np.where(count > 0, total / np.maximum(count, 1), mean).reshape(size)
     offset = _torus_units(disagreement, vectors / size[:, None])
-    cell = whole.astype(int) + offset.reshape(-1, 2)[bins]
+    cell = np.floor(position).astype(int) + offset.reshape(-1, 2)[bins]
     cell -= cell.reshape(-1, 2).min(axis=0)
     number = cell[..., 0] * (cell[..., 1].max() + 1) + cell[..., 1]
     return number.astype(np.int32), int(number.max()) + 1
