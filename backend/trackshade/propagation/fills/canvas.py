@@ -6,7 +6,7 @@ By `method="auto"`, each texel is filled by the first of these that applies:
 1. lattice (planes): the texture repeats, and known texels lie at whole multiples of its period;
 2. symmetry (atlases with positions): a mirror image or turn of the body shows known texels there;
 3. PatchMatch: patches of the known image, guided by a smooth fill;
-4. push-pull: where too little is known for patches.
+4. push-pull: where too little is known for patches, and on charts of which hardly anything is known.
 
 All of them are invariant to the scale of the colors.
 """
@@ -24,7 +24,7 @@ from trackshade.core.errors import UsageError
 from trackshade.propagation.fills.healing import find_light
 from trackshade.propagation.fills.lattice import fill_lattice, find_lattice
 from trackshade.propagation.fills.patch_match import patch_sources
-from trackshade.propagation.fills.push_pull import fill_points, push_pull, push_pull_charts
+from trackshade.propagation.fills.push_pull import connected_parts, fill_points, push_pull, push_pull_charts
 from trackshade.propagation.fills.symmetry import fill_symmetric
 
 Method = Literal["auto", "lattice", "symmetry", "patch-match", "push-pull", "flat"]
@@ -32,6 +32,7 @@ METHODS: tuple[Method, ...] = ("auto", "lattice", "symmetry", "patch-match", "pu
 # Values of `FilledCanvas.method`.
 KNOWN, LATTICE, SYMMETRY, PATCH_MATCH, PUSH_PULL, FLAT, OUTSIDE = range(7)
 UNSEEN_COLOR = 0.18  # of a canvas of which nothing is known
+DRAWN_SHARE = 0.1  # of a chart that must be known for PatchMatch to draw the rest of it
 GUTTER = 4  # texels around the surface that take the colors of its rim
 _GUIDE = {"plane": 0.1, "atlas": 4.0}  # how closely PatchMatch follows the smooth fill
 
@@ -113,8 +114,9 @@ def fill_canvas(
         out[rest] = smooth[rest]
         code[rest] = PUSH_PULL
         if method in ("auto", "patch-match"):
+            drawn = inside if kind == "plane" else _known_charts(done, inside)
             source = patch_sources(
-                _coded(out), done, inside, _coded(smooth), seed=seed, guide=_GUIDE[kind],
+                _coded(out), done, drawn, _coded(smooth), seed=seed, guide=_GUIDE[kind],
                 progress=lambda part: progress(0.3 + 0.7 * part),
             )  # fmt: skip
             if source is not None:
@@ -174,6 +176,14 @@ def _continue_lattice(
     continued, filled = fill_lattice(coded, known & ~deviating, wanted, lattice)
     color[filled] = np.square(continued[filled])
     return filled, healed & filled, lattice.explained
+
+
+def _known_charts(known: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return the charts of which enough is known, [h, w] bool; patches of others do not tell what is on a chart."""
+    charts, count = connected_parts(inside)
+    size = np.bincount(charts[inside], minlength=count + 1)
+    share = np.bincount(charts[known], minlength=count + 1) / np.maximum(size, 1)
+    return inside & (share >= DRAWN_SHARE)[charts]
 
 
 def _smooth(color, known, inside, positions, normals) -> np.ndarray:
