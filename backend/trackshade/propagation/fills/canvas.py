@@ -14,7 +14,7 @@ All of them are invariant to the scale of the colors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -25,7 +25,7 @@ from trackshade.propagation.fills.healing import find_light
 from trackshade.propagation.fills.lattice import fill_lattice, find_lattice
 from trackshade.propagation.fills.patch_match import patch_sources
 from trackshade.propagation.fills.push_pull import connected_parts, fill_points, push_pull, push_pull_charts
-from trackshade.propagation.fills.symmetry import fill_symmetric
+from trackshade.propagation.fills.symmetry import SurfacePoints, fill_symmetric
 
 Method = Literal["auto", "lattice", "symmetry", "patch-match", "push-pull", "flat"]
 METHODS: tuple[Method, ...] = ("auto", "lattice", "symmetry", "patch-match", "push-pull", "flat")
@@ -65,6 +65,7 @@ def fill_canvas(
     progress: Callable[[float], None] = lambda fraction: None,
     positions: np.ndarray | None = None,  # [h, w, 3] float32
     normals: np.ndarray | None = None,  # [h, w, 3] float32
+    others: SurfacePoints | None = None,
     method: Method = "auto",
     heal: bool = True,
 ) -> FilledCanvas:
@@ -79,6 +80,7 @@ def fill_canvas(
         progress: called with the fraction that is done; what it raises ends the work.
         positions: points of the texels in object space, any length unit, by which an atlas is filled across charts.
         normals: unit normals there, by which thin walls are told apart.
+        others: known points of the same mesh that are not on this canvas, for atlases with positions and normals.
         method: the best fill that is allowed. "lattice" and "symmetry" fill the rest smoothly.
         heal: whether known texels that disagree with a repeating pattern may be replaced.
 
@@ -91,9 +93,14 @@ def fill_canvas(
     code = np.where(inside, np.where(known, KNOWN, FLAT), OUTSIDE).astype(np.uint8)
     none = np.zeros(known.shape, bool)
     progress(0.0)
-    if not known.any():
+    if kind != "atlas" or positions is None or normals is None or (others is not None and not len(others.positions)):
+        others = None
+    seen = color[known] if others is None else np.concatenate([color[known], others.colors])
+    if not len(seen):
         return FilledCanvas(np.full_like(color, UNSEEN_COLOR), none, code)
-    scale = float(np.abs(color[known]).mean()) or 1.0
+    scale = float(np.abs(seen).mean()) or 1.0
+    if others is not None:
+        others = replace(others, colors=(others.colors / np.float32(scale)).astype(np.float32))
     out = np.where(known[..., None], color / np.float32(scale), np.float32(0))
     done, healed, explained = known.copy(), none, 0.0
     if kind == "plane" and method in ("auto", "lattice"):
@@ -102,15 +109,15 @@ def fill_canvas(
         done |= filled
         progress(0.3)
     if kind == "atlas" and method in ("auto", "symmetry") and positions is not None and not done[inside].all():
-        filled = fill_symmetric(out, done, inside, positions, normals)
+        filled = fill_symmetric(out, done, inside, positions, normals, others)
         code[filled] = SYMMETRY
         done |= filled
         progress(0.3)
     rest = inside & ~done
     if rest.any() and method == "flat":
-        out[rest] = np.median(out[done], axis=0)
+        out[rest] = np.median(seen, axis=0) / np.float32(scale)
     elif rest.any():
-        smooth = _smooth(out, done, inside, positions if kind == "atlas" else None, normals)
+        smooth = _smooth(out, done, inside, positions if kind == "atlas" else None, normals, others)
         out[rest] = smooth[rest]
         code[rest] = PUSH_PULL
         if method in ("auto", "patch-match"):
@@ -186,16 +193,20 @@ def _known_charts(known: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return inside & (share >= DRAWN_SHARE)[charts]
 
 
-def _smooth(color, known, inside, positions, normals) -> np.ndarray:
+def _smooth(color, known, inside, positions, normals, others) -> np.ndarray:
     """Fill smoothly: across charts by the distance in space where positions are given, else chart by chart."""
     if positions is None:
         return push_pull_charts(color, known, inside)
-    points = positions[inside].astype(np.float64)
-    if normals is not None:
-        size = float(np.ptp(points, axis=0).max())
-        points = np.concatenate([points, 0.1 * size * normals[inside]], axis=1)
+    points, colors, has = positions[inside].astype(np.float64), color[inside], known[inside]
+    directions = None if normals is None else normals[inside]
+    if others is not None and directions is not None:
+        points, colors = np.concatenate([points, others.positions]), np.concatenate([colors, others.colors])
+        directions = np.concatenate([directions, others.normals])
+        has = np.concatenate([has, np.ones(len(others.positions), bool)])
+    if directions is not None:
+        points = np.concatenate([points, 0.1 * float(np.ptp(points, axis=0).max()) * directions], axis=1)
     out = color.copy()
-    out[inside] = fill_points(points, color[inside], known[inside])
+    out[inside] = fill_points(points, colors, has)[: inside.sum()]
     return out
 
 

@@ -21,6 +21,8 @@ MIN_EXPLAINED = 0.7  # fraction of the variance of known colors that the symmetr
 FLAT = 0.05  # mean difference of colors, relative to their mean, up to which they agree anyway
 SHAPE = 0.015  # distance of mapped points from the surface, relative to its size
 MIN_SHAPE = 0.97  # fraction of the points that must be so near
+MIN_SHARE = 0.8  # the same for mirror images by which much of the known colors agrees
+LARGE_OVERLAP = 0.3  # fraction of the known points that this takes
 MIN_OVERLAP = 0.03  # fraction of the known points that must map onto known points to judge the colors
 MIN_COSINE = 0.7  # of the angle between the normals of a mapped point and of the one that it takes
 _TESTED = 2000  # points
@@ -42,18 +44,42 @@ class Symmetry:
     explained: float
 
 
+@dataclass(frozen=True, eq=False)
+class SurfacePoints:
+    """Points of a mesh with their colors.
+
+    Attributes:
+        positions: [N, 3] float32, object space.
+        normals: [N, 3] float32, unit vectors.
+        colors: [N, 3] float32, linear.
+    """
+
+    positions: np.ndarray
+    normals: np.ndarray
+    colors: np.ndarray
+
+
 def fill_symmetric(
     color: np.ndarray,  # [h, w, 3] float32, of mean about 1; filled in place
     known: np.ndarray,  # [h, w] bool
     inside: np.ndarray,  # [h, w] bool
     positions: np.ndarray,  # [h, w, 3] float32, object space
     normals: np.ndarray | None,  # [h, w, 3] float32
+    others: SurfacePoints | None = None,
 ) -> np.ndarray:
-    """Fill unknown texels from the symmetries of the body; return those that are filled, [h, w] bool."""
+    """Fill unknown texels from the symmetries of the body; return those that are filled, [h, w] bool.
+
+    `others` are known points of the same mesh that are not on this canvas.
+    """
     points = positions[inside].astype(np.float64)
     directions = None if normals is None else normals[inside].astype(np.float64)
     has = known[inside]
     values = color[inside]
+    if others is not None:
+        points = np.concatenate([points, others.positions])
+        directions = None if directions is None else np.concatenate([directions, others.normals])
+        has = np.concatenate([has, np.ones(len(others.positions), bool)])
+        values = np.concatenate([values, others.colors])
     out = np.zeros_like(known)
     size = float(np.ptp(points, axis=0).max())
     if has.sum() < 50 or size == 0:
@@ -80,8 +106,8 @@ def fill_symmetric(
         near = index[found]
         values[left[found]] = np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), source[near])
         filled[left[found]] = True
-    color[inside] = values
-    out[inside] = filled
+    color[inside] = values[: inside.sum()]
+    out[inside] = filled[: inside.sum()]
     return out
 
 
@@ -112,18 +138,24 @@ def find_symmetries(
             return points[index] @ matrix.T + offset, None if normals is None else normals[index] @ matrix.T
 
         # Most candidates are ruled out by a few points.
-        if any(
-            np.isfinite(whole.nearest(*mapped(some), SHAPE * size, 4)[0]).any(axis=1).mean() < MIN_SHAPE - margin
-            for some, margin in ((pick[:200], 0.05), (pick, 0))
-        ):
+        share = 0.0
+        for some in (pick[:200], pick):
+            share = float(np.isfinite(whole.nearest(*mapped(some), SHAPE * size, 4)[0]).any(axis=1).mean())
+            if share < MIN_SHARE - 0.05:
+                break
+        if share < MIN_SHARE:
             continue
         distance, index = seen.nearest(*mapped(pick_known), SHAPE * size, 4)
         best = np.arange(len(index)), distance.argmin(axis=1)
         distance, index = distance[best], index[best]
         hit = np.isfinite(distance)
+        is_mirror = np.linalg.det(matrix) < 0
         if hit.mean() < MIN_OVERLAP:
-            if np.linalg.det(matrix) < 0:
+            if is_mirror and share >= MIN_SHAPE:
                 found.append(Symmetry(matrix, offset, 0.0))
+            continue
+        # Details may break the symmetry of a shape whose colors show it.
+        if share < MIN_SHAPE and not (is_mirror and hit.mean() >= LARGE_OVERLAP):
             continue
         error = float(np.square(values[index[hit]] - colors[pick_known][hit]).sum(axis=1).mean())
         explained = 1 - error / max(2 * variance, 1e-12)
