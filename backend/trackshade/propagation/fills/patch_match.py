@@ -84,7 +84,7 @@ def patch_sources(
         def report(part: float, n: int = n, done: float = done) -> None:
             progress((done + part * cost[n]) / cost.sum())
 
-        rounds, sweeps = ((10, 4), (4, 3), (3, 2))[min(2, len(levels) - 1 - n)]
+        rounds, sweeps = ((10, 4), (4, 3), (2, 2))[min(2, len(levels) - 1 - n)]
         found = _solve(levels[n], found, rounds, sweeps, seed + n, guide, report)
         done += cost[n]
     return found
