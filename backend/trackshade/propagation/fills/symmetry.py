@@ -10,6 +10,7 @@ mirror images are believed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -20,9 +21,11 @@ MIN_EXPLAINED = 0.7  # fraction of the variance of known colors that the symmetr
 FLAT = 0.05  # mean difference of colors, relative to their mean, up to which they agree anyway
 SHAPE = 0.015  # distance of mapped points from the surface, relative to its size
 MIN_SHAPE = 0.97  # fraction of the points that must be so near
+MIN_SHARE = 0.8  # the same for mirror images by which much of the known colors agrees
+LARGE_OVERLAP = 0.3  # fraction of the known points that this takes
 MIN_OVERLAP = 0.03  # fraction of the known points that must map onto known points to judge the colors
-_TESTED = 4000  # points
-_NORMAL = 0.3  # weight of a difference between unit normals, relative to the size of the body
+MIN_COSINE = 0.7  # of the angle between the normals of a mapped point and of the one that it takes
+_TESTED = 2000  # points
 _TURNS = (2, 3, 4, 5, 6, 8, 12)
 
 
@@ -41,18 +44,42 @@ class Symmetry:
     explained: float
 
 
+@dataclass(frozen=True, eq=False)
+class SurfacePoints:
+    """Points of a mesh with their colors.
+
+    Attributes:
+        positions: [N, 3] float32, object space.
+        normals: [N, 3] float32, unit vectors.
+        colors: [N, 3] float32, linear.
+    """
+
+    positions: np.ndarray
+    normals: np.ndarray
+    colors: np.ndarray
+
+
 def fill_symmetric(
     color: np.ndarray,  # [h, w, 3] float32, of mean about 1; filled in place
     known: np.ndarray,  # [h, w] bool
     inside: np.ndarray,  # [h, w] bool
     positions: np.ndarray,  # [h, w, 3] float32, object space
     normals: np.ndarray | None,  # [h, w, 3] float32
+    others: SurfacePoints | None = None,
 ) -> np.ndarray:
-    """Fill unknown texels from the symmetries of the body; return those that are filled, [h, w] bool."""
+    """Fill unknown texels from the symmetries of the body; return those that are filled, [h, w] bool.
+
+    `others` are known points of the same mesh that are not on this canvas.
+    """
     points = positions[inside].astype(np.float64)
     directions = None if normals is None else normals[inside].astype(np.float64)
     has = known[inside]
     values = color[inside]
+    if others is not None:
+        points = np.concatenate([points, others.positions])
+        directions = None if directions is None else np.concatenate([directions, others.normals])
+        has = np.concatenate([has, np.ones(len(others.positions), bool)])
+        values = np.concatenate([values, others.colors])
     out = np.zeros_like(known)
     size = float(np.ptp(points, axis=0).max())
     if has.sum() < 50 or size == 0:
@@ -61,30 +88,26 @@ def fill_symmetric(
     if not symmetries:
         return out
     # A mapped point takes known texels as near as texels are to each other.
-    step = KDTree(points[:: max(1, len(points) // 2000)]).query(points[:: max(1, len(points) // 2000)], k=2)[0][:, 1]
-    spacing = 2.0 * float(np.median(step)) / np.sqrt(max(1, len(points) // 2000))
-    tree = KDTree(_joined(points[has], None if directions is None else directions[has], size))
+    some = points[:: max(1, len(points) // 2000)]
+    step = float(np.median(KDTree(some).query(some, k=2)[0][:, 1]))
+    spacing = 2 * step * float(np.sqrt(len(some) / len(points)))
+    surface = _Points(points[has], None if directions is None else directions[has])
     source = values[has]
     filled = np.zeros(len(points), bool)
     for symmetry in symmetries:
         left = np.flatnonzero(~has & ~filled)
         if not len(left):
             break
-        mapped = _joined(
-            points[left] @ symmetry.matrix.T + symmetry.offset,
-            None if directions is None else directions[left] @ symmetry.matrix.T,
-            size,
-        )
-        limit = spacing + (0 if directions is None else 0.3 * _NORMAL * size)
-        distance, index = tree.query(mapped, k=[1, 2, 3, 4], distance_upper_bound=limit)
-        found = np.isfinite(distance[:, 0])
+        turned = None if directions is None else directions[left] @ symmetry.matrix.T
+        distance, index = surface.nearest(points[left] @ symmetry.matrix.T + symmetry.offset, turned, spacing, 8)
+        found = np.isfinite(distance).any(axis=1)
         # The nearest one counts most, so that details stay sharp.
-        weight = np.where(np.isfinite(distance), 1 / np.maximum(distance, 0.05 * spacing) ** 2, 0)[found]
-        near = np.where(np.isfinite(distance), index, 0)[found]
+        weight = 1 / np.maximum(distance[found], 0.05 * spacing) ** 2
+        near = index[found]
         values[left[found]] = np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), source[near])
         filled[left[found]] = True
-    color[inside] = values
-    out[inside] = filled
+    color[inside] = values[: inside.sum()]
+    out[inside] = filled[: inside.sum()]
     return out
 
 
@@ -99,33 +122,47 @@ def find_symmetries(
     rng = np.random.default_rng(0)
     pick = rng.permutation(len(points))[:_TESTED]
     pick_known = rng.permutation(np.flatnonzero(known))[:_TESTED]
-    surface = KDTree(_joined(points, normals, size)[rng.permutation(len(points))[: 10 * _TESTED]])
-    near = _joined(points[known], None if normals is None else normals[known], size)
-    tree, values = KDTree(near), colors[known]
+    some = rng.permutation(len(points))[: 20 * _TESTED]
+    whole = _Points(points[some], None if normals is None else normals[some])
+    seen = _Points(points[known], None if normals is None else normals[known])
+    values = colors[known]
     variance = float(values.astype(np.float64).var(axis=0).sum())
     mean = float(np.abs(values).mean())
-    limit = SHAPE * size + (0 if normals is None else 0.3 * _NORMAL * size)
     found = []
     for matrix, center in _candidates(points, size):
         offset = center - matrix @ center
 
-        def mapped(index: np.ndarray, matrix: np.ndarray = matrix, offset: np.ndarray = offset) -> np.ndarray:
-            turned = None if normals is None else normals[index] @ matrix.T
-            return _joined(points[index] @ matrix.T + offset, turned, size)
+        def mapped(
+            index: np.ndarray, matrix: np.ndarray = matrix, offset: np.ndarray = offset
+        ) -> tuple[np.ndarray, np.ndarray | None]:
+            return points[index] @ matrix.T + offset, None if normals is None else normals[index] @ matrix.T
 
-        if float((surface.query(mapped(pick), distance_upper_bound=limit)[0] < np.inf).mean()) < MIN_SHAPE:
+        # Most candidates are ruled out by a few points.
+        share = 0.0
+        for some in (pick[:200], pick):
+            share = float(np.isfinite(whole.nearest(*mapped(some), SHAPE * size, 4)[0]).any(axis=1).mean())
+            if share < MIN_SHARE - 0.05:
+                break
+        if share < MIN_SHARE:
             continue
-        distance, index = tree.query(mapped(pick_known), distance_upper_bound=limit)
+        distance, index = seen.nearest(*mapped(pick_known), SHAPE * size, 4)
+        best = np.arange(len(index)), distance.argmin(axis=1)
+        distance, index = distance[best], index[best]
         hit = np.isfinite(distance)
+        is_mirror = np.linalg.det(matrix) < 0
         if hit.mean() < MIN_OVERLAP:
-            if np.linalg.det(matrix) < 0:
+            if is_mirror and share >= MIN_SHAPE:
                 found.append(Symmetry(matrix, offset, 0.0))
+            continue
+        # Details may break the symmetry of a shape whose colors show it.
+        if share < MIN_SHAPE and not (is_mirror and hit.mean() >= LARGE_OVERLAP):
             continue
         error = float(np.square(values[index[hit]] - colors[pick_known][hit]).sum(axis=1).mean())
         explained = 1 - error / max(2 * variance, 1e-12)
         if explained >= MIN_EXPLAINED or np.sqrt(error / 3) <= FLAT * mean:
             found.append(Symmetry(matrix, offset, max(explained, 1e-6)))
-    return sorted(found, key=lambda symmetry: -symmetry.explained)
+    # Of nearly equals, bodies rather have mirror images than turns.
+    return sorted(found, key=lambda symmetry: 0.1 * np.linalg.det(symmetry.matrix) - symmetry.explained)
 
 
 def _candidates(points: np.ndarray, size: float) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -154,6 +191,21 @@ def _turn(axis: np.ndarray, angle: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
-def _joined(points: np.ndarray, normals: np.ndarray | None, size: float) -> np.ndarray:
-    """Return points beside their weighted normals, so that the two sides of a thin wall are far apart."""
-    return points if normals is None else np.concatenate([points, _NORMAL * size * normals], axis=1)
+class _Points:
+    """Points of a surface, searched by position; those whose normals point elsewhere are left out."""
+
+    def __init__(self, points: np.ndarray, normals: np.ndarray | None) -> None:
+        self.normals = normals
+        self.tree = KDTree(points)
+
+    def nearest(
+        self, points: np.ndarray, normals: np.ndarray | None, limit: float, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return distances and indices of the nearest points, [N, count]; inf and 0 beyond `limit`, or turned away."""
+        ranks: Any = range(1, count + 1)
+        distance, index = self.tree.query(points, k=ranks, distance_upper_bound=limit)
+        found = np.isfinite(distance)
+        index = np.where(found, index, 0)
+        if normals is not None and self.normals is not None:
+            found &= (self.normals[index] * normals[:, None]).sum(axis=-1) >= MIN_COSINE
+        return np.where(found, distance, np.inf), index
