@@ -153,10 +153,8 @@ class Propagation:
     def _match_light(self, light: Light) -> None:
         """Find the strength of the light by the first key picture; without a match, give up relighting."""
         key = next(key for key in self._given if key.detail)
+        self.light_match = match_light(self.shot, key, light)
         self._exposure = 1.0 / max(usual_light(self.shot, key.t, light), 1e-6)
-        picture = surface_picture(self.shot, key.t, to_linear(key.image))
-        clay = clay_picture(self.shot, key.t, light, self._exposure)
-        self.light_match = light_match(picture, light_of_picture(picture, clay))
         if not self.light_match.agrees:
             self._light = None
         elif np.isfinite(self.light_match.slope):
@@ -202,6 +200,7 @@ class Propagation:
         if not 0 <= t < len(self.shot.frame_numbers):
             raise UsageError("no-sample", f"The shot has no sample {t}: it has {len(self.shot.frame_numbers)}.")
         width, height = self.size
+        given = next((key for key in self._given if key.t == t and key.detail), None)
         frame = self._table.pose(t, self.size)
         light = None if self._light is None else self._clay(t, self._light)
         keys = [(key, self._key_pose(key, t), weight) for key, weight in self._choose(t)]
@@ -221,6 +220,8 @@ class Propagation:
 
             for _ in self._each(work, range(0, height, BAND)):
                 pass
+        if given is not None and given.image.shape[:2] == (height, width):  # mixed rims included
+            image = given.image.astype(np.float32) / np.float32(255 if given.image.dtype == np.uint8 else 1)
         return PropagatedFrame(image, alpha, shown)
 
     def _each(self, work: Callable[[int], Any], items: range) -> Iterator[Any]:
@@ -272,6 +273,18 @@ class Propagation:
         finally:
             with self._lock:
                 self._rasters.append(raster)
+
+
+def match_light(shot: Shot, key: KeyPicture, light: Light) -> LightMatch:
+    """Compare the light of a key picture with the clay render of its sample: is it the scene's?
+
+    Raises:
+        ShotError: the clay render is not a picture.
+        UsageError: the picture or the render does not have the camera's aspect.
+    """
+    exposure = 1.0 / max(usual_light(shot, key.t, light), 1e-6)
+    picture = surface_picture(shot, key.t, to_linear(key.image))
+    return light_match(picture, light_of_picture(picture, clay_picture(shot, key.t, light, exposure)))
 
 
 def _pack_fills(
