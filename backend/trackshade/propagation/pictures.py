@@ -257,9 +257,15 @@ def read(image, label, level, tolerance, trust, inner, u, v, mesh, value):
         for a in range(-1, 3):
             wy = _cubic(a - fy)
             p, q = i + a, j - 1
-            r += wy * (w0 * image[p, q, 0] + w1 * image[p, q + 1, 0] + w2 * image[p, q + 2, 0] + w3 * image[p, q + 3, 0])
-            g += wy * (w0 * image[p, q, 1] + w1 * image[p, q + 1, 1] + w2 * image[p, q + 2, 1] + w3 * image[p, q + 3, 1])
-            b += wy * (w0 * image[p, q, 2] + w1 * image[p, q + 1, 2] + w2 * image[p, q + 2, 2] + w3 * image[p, q + 3, 2])
+            r += wy * (
+                w0 * image[p, q, 0] + w1 * image[p, q + 1, 0] + w2 * image[p, q + 2, 0] + w3 * image[p, q + 3, 0]
+            )
+            g += wy * (
+                w0 * image[p, q, 1] + w1 * image[p, q + 1, 1] + w2 * image[p, q + 2, 1] + w3 * image[p, q + 3, 1]
+            )
+            b += wy * (
+                w0 * image[p, q, 2] + w1 * image[p, q + 1, 2] + w2 * image[p, q + 2, 2] + w3 * image[p, q + 3, 2]
+            )
         return max(r, 0.0), max(g, 0.0), max(b, 0.0), share
     total = trusted = 0.0
     for a in range(2):

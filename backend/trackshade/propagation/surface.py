@@ -135,9 +135,21 @@ def _invert(x, y, z, orthographic, inverse, plane):
     Returns 1 if the corners run clockwise as the camera sees them, else -1.
     """
     w0, w1, w2 = (1.0, 1.0, 1.0) if orthographic else (z[0], z[1], z[2])
-    inverse[0, 0], inverse[0, 1], inverse[0, 2] = y[1] * w2 - y[2] * w1, x[2] * w1 - x[1] * w2, x[1] * y[2] - x[2] * y[1]
-    inverse[1, 0], inverse[1, 1], inverse[1, 2] = y[2] * w0 - y[0] * w2, x[0] * w2 - x[2] * w0, x[2] * y[0] - x[0] * y[2]
-    inverse[2, 0], inverse[2, 1], inverse[2, 2] = y[0] * w1 - y[1] * w0, x[1] * w0 - x[0] * w1, x[0] * y[1] - x[1] * y[0]
+    inverse[0, 0], inverse[0, 1], inverse[0, 2] = (
+        y[1] * w2 - y[2] * w1,
+        x[2] * w1 - x[1] * w2,
+        x[1] * y[2] - x[2] * y[1],
+    )
+    inverse[1, 0], inverse[1, 1], inverse[1, 2] = (
+        y[2] * w0 - y[0] * w2,
+        x[0] * w2 - x[2] * w0,
+        x[2] * y[0] - x[0] * y[2],
+    )
+    inverse[2, 0], inverse[2, 1], inverse[2, 2] = (
+        y[0] * w1 - y[1] * w0,
+        x[1] * w0 - x[0] * w1,
+        x[0] * y[1] - x[1] * y[0],
+    )
     determinant = inverse[0, 0] * x[0] + inverse[1, 0] * x[1] + inverse[2, 0] * x[2]
     for n in range(3):
         for k in range(3):
@@ -328,9 +340,7 @@ def _quality(scale):
 @kernel
 def _turn(x, y, z, orthographic):
     w0, w1, w2 = (1.0, 1.0, 1.0) if orthographic else (z[0], z[1], z[2])
-    determinant = (
-        x[0] * (y[1] * w2 - y[2] * w1) + x[1] * (y[2] * w0 - y[0] * w2) + x[2] * (y[0] * w1 - y[1] * w0)
-    )
+    determinant = x[0] * (y[1] * w2 - y[2] * w1) + x[1] * (y[2] * w0 - y[0] * w2) + x[2] * (y[0] * w1 - y[1] * w0)
     return 1 if determinant > 0.0 else -1
 
 
