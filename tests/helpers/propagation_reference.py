@@ -74,7 +74,7 @@ def carry(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Carry a picture of sample `key` to sample `t`.
 
-    Returns the colors [H, W, 3], where they are surely right, and which pixels the picture surely does not show, [H, W].
+    Returns the colors [H, W, 3], where they are surely right [H, W], and what the picture surely does not show [H, W].
     """
     height, width = image.shape[:2]
     there, here = look(shot, key, (width, height)), look(shot, t, size)

@@ -53,7 +53,7 @@ def test_same_as_rays(orthographic, eye, offset, larger):
     frame = prepared(shot, {0: image}, samples=1).frame(1)
     assert (frame.shown[right] == 1).all()
     assert (frame.shown[hidden] == 0).all()
-    # Rims of surfaces in the picture take the colors beside them, and where it is minified, several pixels are averaged.
+    # Rims in the picture take the colors beside them, and where it is minified, several pixels are averaged.
     error = np.abs(srgb_to_linear(frame.image) - color).max(axis=2)[right]
     if right.sum() > 100:
         assert np.percentile(error, 75) < (1e-5 if larger == 1 else 5e-3)
@@ -152,10 +152,11 @@ def test_cut_outs_show_what_is_behind():
     grating = Geometry(corners[None], triangles, uv)
     cut = Cutout(alpha, np.arange(256) > 127, np.eye(2, 3), smooth=False)
     sides = Surfaces(*(np.ones((1, 1), bool),) * 2, np.zeros(1, np.int32), np.zeros(1, np.int32))
+    fixed = reference.moved(*[(0, 0, 0)] * 2)
     views = [reference.look_at((-0.3 + 0.3 * t, -5, 3), (0, 0, 0.5)) for t in range(2)]
     shot = reference.make_shot(
         (reference.floor(), grating),
-        (reference.mesh(0, reference.moved(*[(0, 0, 0)] * 2)), reference.mesh(1, reference.moved(*[(0, 0, 0)] * 2), surfaces=0)),
+        (reference.mesh(0, fixed), reference.mesh(1, fixed, surfaces=0)),
         reference.camera(views), surfaces=(sides,), cutouts=(cut,),
     )  # fmt: skip
     from trackshade.control.scene import ShotRaster

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Canvases: images of surfaces in object space, which say once and for all frames what no key picture shows.
 
-Some frames are surveyed at a low resolution: how many pixels of which part of which mesh no picture shows, and how large
-a texel has to be. Parts that matter get a canvas: a plane for a large flat face that pictures show in part, an atlas for
-everything else of a mesh. Its texels are read from the pictures as the pixels of a frame are; the rest is filled
-(`fills`). A mesh that is small in all frames has one color, so that memory follows the picture, not the scene.
+Some frames are surveyed at a low resolution: how many pixels of which part of which mesh no picture shows, and how
+large a texel has to be. Parts that matter get a canvas: a plane for a large flat face that pictures show in part, an
+atlas for everything else of a mesh. Its texels are read from the pictures as the pixels of a frame are; the rest is
+filled (`fills`). A mesh that is small in all frames has one color, so that memory follows the picture, not the scene.
 """
 
 from __future__ import annotations
@@ -267,11 +267,7 @@ class CanvasMaker:
         if part.plane is not None:
             corners = first[geometry.triangles[found.face[part.points]]]
             b, c = found.weights[part.points].T
-            seen = part.plane.project(
-                corners[:, 0]
-                + b[:, None] * (corners[:, 1] - corners[:, 0])
-                + c[:, None] * (corners[:, 2] - corners[:, 0])
-            )
+            seen = part.plane.project(np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners))
             uv = part.plane.project(first[geometry.triangles[part.faces]])
             low, high = np.percentile(seen, 0.2, axis=0), np.percentile(seen, 99.8, axis=0)
             margin = 0.03 * (high - low)

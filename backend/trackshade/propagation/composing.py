@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Composes the pixels of a frame: colors from pictures, fills where no picture shows the surface, and the frame's light."""
+"""Composes the pixels of a frame: colors from pictures, fills where none shows the surface, and the frame's light."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def fill_color(start, canvas, uv, table, texels, plain, panorama, mesh, face, b,
         v = math.acos(min(max(dz / length, -1.0), 1.0)) / math.pi * height - 0.5
         u = (math.atan2(dy, dx) / (2.0 * math.pi) + 0.5) * width - 0.5
         v = min(max(v, 0.0), height - 1.001)
-        i, j = int(v), int(math.floor(u))
+        i, j = int(v), math.floor(u)
         fy, fx = v - i, u - j
         left, right = j % width, (j + 1) % width
         r = _mix(

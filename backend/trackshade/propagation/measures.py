@@ -65,8 +65,8 @@ def coverage(
 ) -> Coverage:
     """Find out what pictures of some samples show of a shot, and which further sample would show most of the rest.
 
-    Pictures need not exist yet. Frames after a cut of the camera are seen as others are: a picture shows of them what both
-    cameras see.
+    Pictures need not exist yet. Frames after a cut of the camera are seen as others are: a picture shows of them what
+    both cameras see.
 
     Args:
         shot: the shot.

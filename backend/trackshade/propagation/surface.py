@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The surface points that a frame shows, at S × S samples for each pixel, and their colors from pictures of other frames.
+"""The surface points of a frame, at S × S samples for each pixel, and their colors from pictures of other frames.
 
 A pixel whose samples all show one smooth surface is *uniform*: its color is read once for each picture, at the mean
 position of its samples. Their differences say how many of the picture's pixels one of the frame's covers: where more
@@ -190,8 +190,8 @@ def pull(
             uniform pixel, only the first sample is used.
     """
     _pull(
-        *points, samples, _background_map(frame, pose), frame.lens, frame.orthographic, *picture, still, pose.moving, pose.where, triangles,
-        face_start, pose.to_camera, pose.lens, pose.orthographic, importance, out,
+        *points, samples, _background_map(frame, pose), frame.lens, frame.orthographic, *picture, still, pose.moving,
+        pose.where, triangles, face_start, pose.to_camera, pose.lens, pose.orthographic, importance, out,
     )  # fmt: skip
 
 
@@ -324,9 +324,10 @@ def _pull(
                 across, down = math.hypot(ux, vx), math.hypot(uy, vy)
                 least = _least_scale(ux, vx, uy, vy)
                 if across > _STEP or down > _STEP:
+                    across, down = min(_MOST, math.ceil(across / _STEP)), min(_MOST, math.ceil(down / _STEP))
                     r, g, b = _average(
-                        image, label, level, tolerance, trust, inner, u, v, ux, vx, uy, vy,
-                        min(_MOST, math.ceil(across / _STEP)), min(_MOST, math.ceil(down / _STEP)), mesh, value, r, g, b,
+                        image, label, level, tolerance, trust, inner, u, v, ux, vx, uy, vy, across, down, mesh, value,
+                        r, g, b,
                     )  # fmt: skip
             _add(out, p, q, r, g, b, share, importance * share * _quality(least))
 
