@@ -35,6 +35,7 @@ LIGHT_SCALE = 0.75  # standard deviation of the blur that finds slow variation, 
 LEAST_LIGHT = 0.01  # mean natural logarithm of slow variation, up to which it does not matter
 AGREEMENT = 0.01  # mean squared spread of translates, relative to the variance, up to which the median is taken
 _DETECTION_SIZE = 1024  # texels along the longer side at which shifts are searched
+STRAY = 12.0  # multiples of the usual spread from which a translate is not believed, and the median is taken
 _MOST_SHIFTS = 400
 _PER_CELL = 16  # translates that a unit of the texture chooses from
 _MIDDLES = 40  # places that are tried as the middle of a unit
@@ -194,7 +195,9 @@ def fill_lattice(
     at = known & (lattice.count >= 3)
     if filled.any() and at.any() and lattice.spread[at].mean() > AGREEMENT * lattice.variance:
         cells, number = _cells(lattice, at)
-        _fill_cells(image, source, shifts, median, known, filled, cells, number, _PER_CELL, out)
+        # A remaining shadow or mark in the only translates of a unit is farther from the median than its kind differs.
+        limit = np.where(count >= 3, STRAY * np.percentile(lattice.spread[at], 25), np.inf).astype(np.float32)
+        _fill_cells(image, source, shifts, median, limit, known, filled, cells, number, _PER_CELL, out)
     return out, filled
 
 
@@ -559,7 +562,7 @@ def _difference(image, known, points, shifts):
 
 
 @kernel
-def _fill_cells(image, source, shifts, median, known, wanted, cells, number, most, out):
+def _fill_cells(image, source, shifts, median, limit, known, wanted, cells, number, most, out):
     """Fill each unit of the texture from the translate that is most like its known texels, or else like the median."""
     height, width, channels = image.shape
     last = -np.ones(number, np.int64)  # number of candidate translates of each cell, by the first texel that is wanted
@@ -656,6 +659,9 @@ def _fill_cells(image, source, shifts, median, known, wanted, cells, number, mos
                     if _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], True, one):
                         found = True
                         break
-            if found:
+            away = 0.0
+            for c in range(channels):
+                away += (one[c] - median[i, j, c]) ** 2
+            if found and away <= limit[i, j]:
                 for c in range(channels):
                     out[i, j, c] = one[c]
