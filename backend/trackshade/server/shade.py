@@ -115,6 +115,7 @@ class JobRunner:
         work = KeptWork(folder, _digest(manifest, settings))
         run = _JobRun(shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings)
         record = self._write_model_frames(run) if run.is_at_model_size else self._propagate(run)
+        work.finish()
         reporter.check()
         return record
 
@@ -127,7 +128,6 @@ class JobRunner:
             frames, digests = self._model_images(run, first, still=False)
         render = inputs.input_render
         fitted = None if render is None else np.stack([fit_to_model(render[int(t)], fit) for t in fit.positions])
-        run.work.finish()
         run.reporter.report(states.DECODING, "Writing the result")
         return run.write(frames, run.tracking.shot, first, fitted, digests)
 
@@ -150,7 +150,6 @@ class JobRunner:
             )
         if light is not None and not propagation["relit"]:
             reason = "The light of the first key picture is not that of the light's render."
-        run.work.finish()
         reporter.report(states.DECODING, "Writing the result")
         record = {**propagation, "light": settings.light if propagation["relit"] else "none", "light_reason": reason}
         return run.write(overview, run.shot, inputs.first_frame, inputs.input_render, digests, record)
@@ -231,7 +230,7 @@ class _JobRun:
         """Whether the frames are those of the model as they are."""
         if self.settings.output == "tracking" or self.settings.output_size == "model":
             return True
-        is_same = self.fit.apply(self.shot) is self.shot
+        is_same = self.tracking.shot is self.shot
         return is_same and self.key_pictures == "video" and not self.inputs.keys and self.inputs.light is None
 
     def write(
