@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +152,20 @@ def test_a_region_is_its_part_of_the_frame(cropped: bool, tmp_path: Path) -> Non
         assert part.shape == whole.shape
         part = part[12:48, 36:72]
     assert np.array_equal(part, region)
+
+
+@pytest.mark.parametrize("light", ["clay", "render"])
+def test_the_light_is_rendered_in_a_blender_of_its_own(
+    light: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path / "home"))
+    scene = demo(tmp_path)
+    scene.frame_end, scene.trackshade.light, scene.trackshade.first_frame = 4, light, "render"
+    animate(scene)
+    record = json.loads((result(tmp_path) / "job.json").read_text())
+    assert (record["input_render"] is not None) == (light == "render")
+    statement = record["shot"]["source"]["light"].get("statement")
+    assert statement == ("2 clay renders of 72×48, by Cycles." if light == "clay" else None)
 
 
 def test_two_view_layers_are_two_jobs(tmp_path: Path) -> None:

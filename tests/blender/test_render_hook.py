@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,6 +177,29 @@ def same(a: Shot, b: Shot) -> None:
             assert np.array_equal(a.world_positions(i, t), b.world_positions(j, t)), (x.name, t)
             assert np.array_equal(one.first, other.first), (x.name, t)
             assert np.array_equal(one.born, other.born), (x.name, t)
+
+
+def test_the_pictures_of_an_export_tell_its_light(tmp_path: Path) -> None:
+    scene = hooked(tmp_path, "after")
+    scene.frame_end, scene.trackshade.light = 7, "render"
+    animate(scene)
+    tracks = tmp_path / "out" / "shot_ViewLayer-tracks"
+    kept = [read_levels(tracks / f"{frame:04d}.png") for frame in (1, 4, 7)]
+    assert np.array_equal(kept, [read_levels(path) for path in exported(tmp_path)])
+    assert np.array_equal(read_levels(tracks / "first.png"), kept[0])
+    assert not list(tracks.glob("*.exr"))
+    made = tmp_path / "out" / "shot_ViewLayer-shaded"
+    assert said() == f"Shaded: {made}"
+    assert [path.name for path in sorted((made / "input").iterdir())] == ["0001.png", "0002.png", "0003.png"]
+
+
+def test_the_light_of_joined_tracks_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path / "home"))
+    scene = hooked(tmp_path, "after")
+    scene.frame_end, scene.trackshade.light = 4, "clay"
+    animate(scene)
+    record = json.loads((tmp_path / "out" / "shot_ViewLayer-shaded" / "job.json").read_text())
+    assert record["shot"]["source"]["light"]["statement"] == "2 clay renders of 72×48, by Cycles."
 
 
 def test_a_cancelled_render_leaves_nothing(tmp_path: Path) -> None:

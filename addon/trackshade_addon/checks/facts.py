@@ -193,7 +193,7 @@ def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts,
     try:
         settings = scene.trackshade.shade_settings()
         spec = registry.spec(settings.model)
-        needs_model = request.first_frame == "none" or texts.makes_video(spec, settings)
+        needs_model = request.first_frame == "none" or settings.needs is not None
         frames, size = request.plan(scene)
         seen = _model_frames(frames, spec, settings)
         plan = texts.plan_text(frames, size, spec, seen, request.first_frame, settings)
@@ -227,7 +227,7 @@ def _model_frames(frames: FrameMap, spec: ModelSpec, settings: ShadeSettings) ->
     Raises:
         ShotError: The range is too short for the model.
     """
-    if not texts.makes_video(spec, settings) or len(frames.frame_numbers) == 1:
+    if settings.needs is None or len(frames.frame_numbers) == 1:
         return None
     step = frames.step
     return fit_frames(frames.start, frames.end, step, frames.fps * step, spec.allowed_frame_counts, settings.frame_rule)

@@ -110,12 +110,6 @@ def duration_text(seconds: float) -> str:
     return tr("{hours} h {minutes} min", hours=int(seconds // 3600), minutes=int(seconds % 3600 // 60))
 
 
-def makes_video(spec: ModelSpec, settings: ShadeSettings) -> bool:
-    """Returns whether a job has the model make a video, and not only a first frame or nothing."""
-    keys = spec.key_pictures if settings.key_pictures == "auto" else settings.key_pictures
-    return keys == "video" or settings.output_size == "model"
-
-
 def plan_text(
     frames: FrameMap,
     size: SizeFit,
@@ -145,7 +139,7 @@ def plan_text(
         height=height,
         fps=f"{round(shown.fps, 3):g}",
     )
-    if makes_video(spec, settings):
+    if settings.needs is not None:  # for a video
         count = len(frames.frame_numbers if seen is None else seen.frame_numbers)
         values = {"model": spec.title, "count": count, "size": f"{model_size[0]} × {model_size[1]}"}
         if is_model_size:
