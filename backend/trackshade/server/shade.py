@@ -36,7 +36,6 @@ from trackshade.server.chunk_store import ChunkStore, StoredFrames
 from trackshade.server.propagate import KeptWork, KeyPictures, collect_keys, light_of, propagate
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit, plan_fit
-from trackshade.shot.input_image import fit_image, input_image_from_array
 
 if TYPE_CHECKING:
     from trackshade.pipelines import DiffusionShaderPipeline
@@ -123,11 +122,11 @@ class JobRunner:
         """Write the tracking video, or the model's frames as they are."""
         inputs, fit = run.inputs, run.fit
         frames, digests = run.tracking.frames, {}
-        first = None if inputs.first_frame is None else fit_to_model(inputs.first_frame, fit)
+        first = None if inputs.first_frame is None else fit.fit_image(inputs.first_frame)
         if run.settings.output == "video":
             frames, digests = self._model_images(run, first, still=False)
         render = inputs.input_render
-        fitted = None if render is None else np.stack([fit_to_model(render[int(t)], fit) for t in fit.positions])
+        fitted = None if render is None else np.stack([fit.fit_image(render[int(t)]) for t in fit.positions])
         run.reporter.report(states.DECODING, "Writing the result")
         return run.write(frames, run.tracking.shot, first, fitted, digests)
 
@@ -136,7 +135,7 @@ class JobRunner:
         settings, inputs, reporter = run.settings, run.inputs, run.reporter
         images, digests = None, {}
         if run.key_pictures == "video" or (inputs.first_frame is None and not inputs.keys):
-            first = None if inputs.first_frame is None else fit_to_model(inputs.first_frame, run.fit)
+            first = None if inputs.first_frame is None else run.fit.fit_image(inputs.first_frame)
             images, digests = self._model_images(run, first, still=run.key_pictures != "video")
         with _timed(run.timings, "propagate"):
             keys = collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images)
@@ -342,13 +341,6 @@ def _throttled(report: Callable[..., None], check: Callable[[], None]) -> Callab
             report(message, preview, **details)
 
     return throttled
-
-
-def fit_to_model(image: np.ndarray, fit: ShotFit) -> np.ndarray:
-    """Resample an image [H, W, 3] uint8 of the shot's size to the model's size, in linear light."""
-    if fit.size_fit.is_identity:
-        return image
-    return fit_image(input_image_from_array(image), fit.size_fit.size, fit.size_fit, "frame").pixels
 
 
 def _tracking(shot: Shot, settings: ShadeSettings, reporter: Reporter) -> TrackingVideo:
