@@ -47,7 +47,7 @@ class Clay:
     Attributes:
         images: [T, h, w, 3] float16, scene-linear; None if the shot needs none.
         statement: A sentence that says what was rendered, or why nothing was.
-        warnings: Sentences about what they show otherwise than as white surfaces.
+        warnings: Sentences about what they show otherwise than as gray surfaces.
     """
 
     images: np.ndarray | None
