@@ -4,7 +4,7 @@
     scene.shot        every frame of the scene's range, at the size of the true frames
     truth/0000.png    true frames, named by sample: the first and the last one, and some between them
     clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: the same samples in matte white (`render_clay`)
-    video/0000.png    every third sample at half the size, as from a video model that makes no errors; not of long scenes
+    video/0000.png    every third sample at half the size, as from a perfect video model; not of long scenes
     settings.json     what the files were rendered with
 
 `trackshade_lab.evaluation.propagation` reads the folder.
