@@ -32,7 +32,6 @@ from trackshade.shot import Shot
 from ..capture import capture, frame_rate
 from ..capture.first_frame import SampleRenderer
 from ..capture.restore import Changes
-from ..capture.stepping import finish
 
 CLAY_ALBEDO = 0.8
 VIDEO_STEP, MAX_VIDEO = 3, 49  # samples from one frame of video/ to the next; most samples of a scene with them
@@ -156,7 +155,8 @@ def _render_missing(
         for number, (kind, t) in enumerate(missing):
             path = _path(folder, kind, t)
             report(f"{kind}/{path.name}", number, len(missing))
-            finish(renderer.approach(t))
+            for _ in renderer.approach(t):
+                pass
             with atomic_file(path) as part:
                 if kind == "clay":
                     np.save(part, render_clay(scene, half).astype(np.float16))

@@ -118,6 +118,8 @@ def _train(arguments: list[str]) -> None:
 
 
 def _evaluate(arguments: list[str]) -> None:
+    if arguments[:1] == ["propagation"]:
+        _run_module(lab_module("evaluation.propagation"), arguments[1:])
     _run_module(lab_module("evaluation"), arguments)
 
 
