@@ -16,7 +16,8 @@ Rules:
   exactly on an edge, as in scenes that are aligned with the pixels, belongs to the triangle to the right of
   the edge or below it. The two triangles of an edge compute its function with the same rounding and opposite
   sign, so they neither leak nor overlap;
-- the nearest depth wins, compared as float32; at equal depth the triangle drawn first wins;
+- the nearest depth wins, compared as float32; at equal depth the mesh with the lowest label wins, and in a mesh its
+  first triangle, so that meshes can be drawn in any order;
 - both sides of a triangle are drawn, and all of it, unless `surfaces` says otherwise: then a side may be left out, and
   pixels in which a cut-out is not opaque.
 """
@@ -158,6 +159,47 @@ def draw(
     )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """Meshes with the same geometry, surfaces and image, drawn in one call.
+
+    Attributes:
+        labels: [N] int64, numbers that are written where the meshes are visible.
+        to_camera: [N, 4, 4] float64, object to camera space.
+        kinds: [N] int64, kinds of paint.
+        parameters: [N, 18] float64, see `PaintMode`.
+        mirrored: [N] bool, see `draw`.
+    """
+
+    labels: np.ndarray
+    to_camera: np.ndarray
+    kinds: np.ndarray
+    parameters: np.ndarray
+    mirrored: np.ndarray
+
+
+def draw_instances(
+    buffers: Buffers,
+    instances: Instances,
+    positions: np.ndarray,  # [V, 3] object space, metres
+    triangles: np.ndarray,  # [F, 3] int32
+    intrinsics: np.ndarray,  # [3, 3] pixels; pixels per metre if orthographic
+    orthographic: bool,
+    near: float,
+    far: float,
+    first: np.ndarray,  # [V, 3] float32, see `PaintMode`
+    out: np.ndarray,  # [H, W, 3] uint8, see `PaintMode`
+    surfaces: Slots | None,
+    scratch: np.ndarray,  # [V, 4] float64, overwritten
+) -> None:
+    """Draw instances of a geometry; the result is that of `draw` for each of them."""
+    _draw_instances(
+        buffers.depth, buffers.triangle, buffers.label, positions, scratch, triangles, np.array(intrinsics),
+        bool(orthographic), max(near, 1e-6), far, instances.labels, instances.to_camera, instances.kinds, first,
+        instances.parameters, out, None if surfaces is None else True, instances.mirrored, *(surfaces or NO_SLOTS),
+    )  # fmt: skip
+
+
 @inlined
 def _paint_point(kind, n, px, py, pz, out, i, j):
     """Paint pixel (i, j) by a point's object-space position in the first frame; n: `MeshRule.packed_parameters`."""
@@ -265,7 +307,7 @@ def _draw(
                 if not (z >= near and z <= far):
                     continue
                 z32 = np.float32(z)
-                if z32 < depth[i, j]:
+                if z32 < depth[i, j] or (z32 == depth[i, j] and label < labels[i, j]):
                     if by_slot is not None and cutout >= 0:
                         layer = layers[slot]
                         u = (e0 * uv[layer, f, 0, 0] + e1 * uv[layer, f, 1, 0] + e2 * uv[layer, f, 2, 0]) * scale
@@ -283,6 +325,19 @@ def _draw(
                         _paint_point(paint, parameters, x, y, z, out, i, j)
                     elif paint == BLACK:
                         out[i, j, 0] = out[i, j, 1] = out[i, j, 2] = 0
+
+
+@kernel
+def _draw_instances(
+    depth, triangle, labels, positions, scratch, triangles, k, orthographic, near, far, numbers, to_camera, kinds, first,
+    parameters, out, by_slot, mirrored, slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
+):  # fmt: skip
+    for n in range(numbers.size):
+        _to_screen(positions, to_camera[n], k, orthographic, scratch)
+        _draw(
+            depth, triangle, labels, scratch, triangles, numbers[n], near, far, kinds[n], first, parameters[n], out,
+            by_slot, mirrored[n], slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
+        )  # fmt: skip
 
 
 @kernel

@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draws samples of a shot into buffers, one mesh at a time."""
+"""Draws samples of a shot into buffers, all instances of a geometry at a time."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from trackshade.control.raster import BLACK, INVISIBLE, Buffers, PaintMode, draw, to_screen
+from trackshade.control.raster import (
+    BLACK,
+    COLORED,
+    COLORED_ORTHOGRAPHIC,
+    INVISIBLE,
+    Buffers,
+    Instances,
+    draw_instances,
+    to_screen,
+)
 from trackshade.control.surfaces import ShotSlots
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import MeshRule
@@ -25,6 +34,9 @@ class ShotRaster:
         largest = max((len(g.positions[0]) for g in shot.geometries), default=0)
         self._slots = ShotSlots(shot)
         self._scratch = np.empty((largest, 4), np.float64)
+        self._no_parameters = np.zeros((len(shot.meshes), 18))
+        self._rule: MeshRule | None = None
+        self._parameters: dict[int, np.ndarray] = {}
 
     def vertices(
         self,
@@ -68,19 +80,49 @@ class ShotRaster:
         Returns:
             The buffers; labels are indices into `Shot.meshes`. This object's own are valid until the next call.
         """
-        near, far = (float(c) for c in self.shot.camera.clip[t])
-        buffers = into or self.buffers
+        camera, buffers = self.shot.camera, into or self.buffers
+        near, far = (float(c) for c in camera.clip[t])
         buffers.clear()
+        is_painted = rule is not None and out is not None
+        image = out if out is not None else np.zeros((0, 0, 3), np.uint8)
+        for (index, _), meshes in self._groups(t).items():
+            geometry = self.shot.geometries[index]
+            tracks = [self.shot.meshes[mesh] for mesh in meshes]
+            matrices = np.stack([track.matrix_world[t] for track in tracks])
+            slots = self._slots.of(meshes[0], t)
+            kinds, parameters = np.full(len(meshes), INVISIBLE), self._no_parameters[: len(meshes)]
+            if is_painted:
+                kinds, parameters = self._paint(meshes, rule)
+            instances = Instances(
+                np.array(meshes),
+                camera.world_to_camera[t] @ matrices,
+                kinds,
+                parameters,
+                np.zeros(len(meshes), np.bool_) if slots is None else np.linalg.det(matrices[:, :3, :3]) < 0,
+            )
+            positions = geometry.at(t)
+            draw_instances(
+                buffers, instances, positions, geometry.triangles, camera.intrinsics[t], bool(camera.orthographic[t]),
+                near, far, geometry.first, image, slots, self._scratch[: len(positions)],
+            )  # fmt: skip
+        return buffers
+
+    def _groups(self, t: int) -> dict[tuple[int, int | None], list[int]]:
+        """Return the meshes that are visible in sample `t`, by geometry and surfaces."""
+        groups: dict[tuple[int, int | None], list[int]] = {}
         for mesh, track in enumerate(self.shot.meshes):
             if track.visible[t]:
-                geometry = self.shot.geometry_of(mesh, t)
-                if rule is None or out is None:
-                    paint = PaintMode(INVISIBLE, geometry.first)
-                elif track.holdout:
-                    paint = PaintMode(BLACK, geometry.first, out=out)
-                else:
-                    paint = PaintMode.by_rule(rule, geometry.first, track.matrix_world[0], out)
-                slots = self._slots.of(mesh, t)
-                is_mirrored = slots is not None and bool(np.linalg.det(track.matrix_world[t, :3, :3]) < 0)
-                draw(buffers, self.vertices(mesh, t), geometry.triangles, mesh, near, far, paint, slots, is_mirrored)
-        return buffers
+                index = track.geometry_at(t) if track.changes else track.geometry
+                groups.setdefault((index, track.surfaces), []).append(mesh)
+        return groups
+
+    def _paint(self, meshes: list[int], rule: MeshRule) -> tuple[np.ndarray, np.ndarray]:
+        """Return the kinds [N] and parameters [N, 18] of paint of meshes."""
+        if self._rule is not rule:
+            self._rule, self._parameters = rule, {}
+        for mesh in meshes:
+            if mesh not in self._parameters:
+                self._parameters[mesh] = rule.packed_parameters(self.shot.meshes[mesh].matrix_world[0])
+        colored = COLORED_ORTHOGRAPHIC if rule.orthographic else COLORED
+        kinds = np.array([BLACK if self.shot.meshes[mesh].holdout else colored for mesh in meshes])
+        return kinds, np.stack([self._parameters[mesh] for mesh in meshes])

@@ -1,2 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fills the parts of a surface's image that no key picture shows."""
+"""Fills of what no key picture shows, once per surface point, on images of surfaces (canvases)."""
+
+from trackshade.propagation.fills.canvas import (
+    FLAT,
+    KNOWN,
+    LATTICE,
+    METHODS,
+    OUTSIDE,
+    PATCH_MATCH,
+    PUSH_PULL,
+    SYMMETRY,
+    FilledCanvas,
+    Method,
+    fill_canvas,
+)
+
+__all__ = [
+    "FLAT",
+    "KNOWN",
+    "LATTICE",
+    "METHODS",
+    "OUTSIDE",
+    "PATCH_MATCH",
+    "PUSH_PULL",
+    "SYMMETRY",
+    "FilledCanvas",
+    "Method",
+    "fill_canvas",
+]

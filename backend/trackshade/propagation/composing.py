@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Composes the pixels of a frame: colors from pictures, fills where no picture shows the surface, and the frame's light."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from trackshade.control.compiling import kernel
+from trackshade.propagation.light import light_at
+from trackshade.propagation.pictures import SurfacePicture
+from trackshade.propagation.poses import Pose
+from trackshade.propagation.surface import Points
+
+NO_LIGHT = SurfacePicture(
+    np.zeros((0, 0, 3), np.float32), np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32),
+    np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.bool_),
+)  # fmt: skip
+
+
+class Fills(NamedTuple):
+    """Colors of all surface points that frames need and no picture shows. A plain tuple of arrays for kernels.
+
+    Attributes:
+        start: [M] int64, where the triangles of each mesh begin in `canvas` and `uv`; -1 for a mesh without canvases.
+        canvas: [N] int32, index into `table`; -1 for a triangle without canvas.
+        uv: [N, 3, 2] float32, positions of the triangles' corners on their canvas, texels.
+        table: [C, 3] int64: where a canvas begins in `texels`, its height and width.
+        texels: [X, 3] float32 linear light.
+        plain: [M + 1, 3] float32, color of each mesh where it has no canvas, and of the background.
+        panorama: [h, w, 3] float32, the background by elevation (first row: up) and azimuth; may be empty.
+    """
+
+    start: np.ndarray
+    canvas: np.ndarray
+    uv: np.ndarray
+    table: np.ndarray
+    texels: np.ndarray
+    plain: np.ndarray
+    panorama: np.ndarray
+
+
+@kernel
+def fill_color(start, canvas, uv, table, texels, plain, panorama, mesh, face, b, c, dx, dy, dz):
+    """Return the fill (r, g, b) at a surface point, or of the background in direction (dx, dy, dz).
+
+    The last value says whether it comes from a canvas, which agrees with the pictures around it.
+    """
+    if mesh < 0:
+        if panorama.shape[0] == 0:
+            return np.float64(plain[-1, 0]), np.float64(plain[-1, 1]), np.float64(plain[-1, 2]), False
+        height, width = panorama.shape[0], panorama.shape[1]
+        length = math.sqrt(dx * dx + dy * dy + dz * dz)
+        v = math.acos(min(max(dz / length, -1.0), 1.0)) / math.pi * height - 0.5
+        u = (math.atan2(dy, dx) / (2.0 * math.pi) + 0.5) * width - 0.5
+        v = min(max(v, 0.0), height - 1.001)
+        i, j = int(v), int(math.floor(u))
+        fy, fx = v - i, u - j
+        left, right = j % width, (j + 1) % width
+        r = _mix(panorama[i, left, 0], panorama[i, right, 0], panorama[i + 1, left, 0], panorama[i + 1, right, 0], fx, fy)
+        g = _mix(panorama[i, left, 1], panorama[i, right, 1], panorama[i + 1, left, 1], panorama[i + 1, right, 1], fx, fy)
+        d = _mix(panorama[i, left, 2], panorama[i, right, 2], panorama[i + 1, left, 2], panorama[i + 1, right, 2], fx, fy)
+        return r, g, d, True
+    index = -1
+    if start[mesh] >= 0:
+        at = start[mesh] + face
+        index = canvas[at]
+    if index < 0:
+        return np.float64(plain[mesh, 0]), np.float64(plain[mesh, 1]), np.float64(plain[mesh, 2]), False
+    a = 1.0 - b - c
+    u = a * uv[at, 0, 0] + b * uv[at, 1, 0] + c * uv[at, 2, 0] - 0.5
+    v = a * uv[at, 0, 1] + b * uv[at, 1, 1] + c * uv[at, 2, 1] - 0.5
+    first, height, width = table[index, 0], table[index, 1], table[index, 2]
+    u, v = min(max(u, 0.0), width - 1.001), min(max(v, 0.0), height - 1.001)
+    i, j = int(v), int(u)
+    fy, fx = v - i, u - j
+    n = first + i * width + j
+    k = n + width
+    r = _mix(texels[n, 0], texels[n + 1, 0], texels[k, 0], texels[k + 1, 0], fx, fy)
+    g = _mix(texels[n, 1], texels[n + 1, 1], texels[k, 1], texels[k + 1, 1], fx, fy)
+    d = _mix(texels[n, 2], texels[n + 1, 2], texels[k, 2], texels[k + 1, 2], fx, fy)
+    return r, g, d, True
+
+
+@kernel
+def _mix(a, b, c, d, x, y):
+    return (a * (1.0 - x) + b * x) * (1.0 - y) + (c * (1.0 - x) + d * x) * y
+
+
+def compose(
+    points: Points,
+    samples: int,
+    frame: Pose,
+    pulled: np.ndarray,
+    fills: Fills,
+    light: SurfacePicture | None,
+    holdout: np.ndarray,
+    image: np.ndarray,
+    alpha: np.ndarray,
+    shown: np.ndarray,
+) -> None:
+    """Write some rows of a frame.
+
+    Args:
+        points: the surface points of the rows.
+        samples: S, samples along each side of a pixel.
+        frame: the frame's pose.
+        pulled: [h * S, W * S, 5] float32, what `surface.pull` has added up.
+        fills: colors where nothing was pulled.
+        light: the frame's clay render, see `clay_picture`; None if colors have their light already.
+        holdout: [M] bool, meshes that are black and transparent.
+        image: [h, W, 3] float32 that is written, sRGB-coded.
+        alpha: [h, W] float32 that is written, share of each pixel that shows a mesh.
+        shown: [h, W] float32 that is written, share of each pixel that a picture shows.
+    """
+    fx, fy, cx, cy, _, _ = frame.lens
+    unproject = np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1.0]])
+    ray = frame.rotation.T @ unproject
+    if frame.orthographic:
+        ray = np.array([[0, 0, 1.0]] * 3).T @ np.diag([0, 0, 1.0])
+        ray = np.stack([np.zeros(3), np.zeros(3), frame.rotation[2]], axis=1)
+    _compose(
+        *points, samples, ray, frame.lens, pulled, *fills, light is not None, *(light or NO_LIGHT), holdout, image,
+        alpha, shown,
+    )  # fmt: skip
+
+
+@kernel
+def _encode(value):
+    value = max(value, 0.0)
+    return value * 12.92 if value <= 0.0031308 else 1.055 * value ** (1.0 / 2.4) - 0.055
+
+
+@kernel
+def _compose(
+    labels, faces, levels, weights, side, uniform, first_row, samples, ray, lens, pulled,
+    start, canvas, uv, table, texels, plain, panorama,
+    has_light, image, label, triangle, level, tolerance, trust, inner, holdout, out, alpha, shown,
+):  # fmt: skip
+    rows, columns = uniform.shape
+    count = samples * samples
+    sx, sy = label.shape[1] / lens[4], label.shape[0] / lens[5]
+    for i in range(rows):
+        for j in range(columns):
+            whole = uniform[i, j]
+            red = green = blue = covered = hidden = 0.0
+            for s in range(count):
+                p, q = i * samples + s // samples, j * samples + s % samples
+                mesh = labels[p, q]
+                x, y = (q + 0.5) / samples, first_row + (p + 0.5) / samples
+                if mesh >= 0 and holdout[mesh]:
+                    continue
+                at_p, at_q = (i * samples, j * samples) if whole else (p, q)
+                weight, share = np.float64(pulled[at_p, at_q, 3]), np.float64(pulled[at_p, at_q, 4])
+                r = g = b = 0.0
+                if weight > 0.0:
+                    r, g, b = pulled[at_p, at_q, 0] / weight, pulled[at_p, at_q, 1] / weight, pulled[at_p, at_q, 2] / weight
+                else:
+                    share = 0.0
+                    hidden += 1.0
+                if share < 1.0:
+                    dx = ray[0, 0] * x + ray[0, 1] * y + ray[0, 2]
+                    dy = ray[1, 0] * x + ray[1, 1] * y + ray[1, 2]
+                    dz = ray[2, 0] * x + ray[2, 1] * y + ray[2, 2]
+                    fr, fg, fb, agrees = fill_color(
+                        start, canvas, uv, table, texels, plain, panorama, mesh, faces[p, q], weights[p, q, 0],
+                        weights[p, q, 1], dx, dy, dz,
+                    )  # fmt: skip
+                    if weight <= 0.0 or agrees:
+                        r, g, b = r * share + fr * (1.0 - share), g * share + fg * (1.0 - share), b * share + fb * (1.0 - share)
+                if mesh >= 0:
+                    covered += 1.0
+                    if has_light:
+                        value = np.float64(levels[p, q])
+                        if whole:
+                            x, y, value = j + 0.5, first_row + i + 0.5, _mean_level(levels, i, j, samples)
+                        lr, lg, lb = light_at(
+                            image, label, level, tolerance, trust, inner, x * sx, y * sy, mesh, value
+                        )
+                        r, g, b = r * lr, g * lg, b * lb
+                if whole and weight > 0.0 and share >= 1.0:  # all samples are the same
+                    red, green, blue, covered = r * count, g * count, b * count, covered * count
+                    break
+                red, green, blue = red + r, green + g, blue + b
+            out[i, j, 0], out[i, j, 1], out[i, j, 2] = _encode(red / count), _encode(green / count), _encode(blue / count)
+            alpha[i, j] = covered / count
+            shown[i, j] = 1.0 - hidden / count
+
+
+@kernel
+def _mean_level(levels, i, j, samples):
+    total = 0.0
+    for p in range(i * samples, (i + 1) * samples):
+        for q in range(j * samples, (j + 1) * samples):
+            total += levels[p, q]
+    return total / (samples * samples)

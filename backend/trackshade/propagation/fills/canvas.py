@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fills the unknown texels of a canvas, the image of a surface, once and for all frames.
+
+By `method="auto"`, each texel is filled by the first of these that applies:
+
+1. lattice (planes): the texture repeats, and known texels lie at whole multiples of its period;
+2. symmetry (atlases with positions): a mirror image or turn of the body shows known texels there;
+3. PatchMatch: patches of the known image, guided by a smooth fill;
+4. push-pull: where too little is known for patches.
+
+All of them are invariant to the scale of the colors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from trackshade.core.errors import UsageError
+from trackshade.propagation.fills.healing import find_light
+from trackshade.propagation.fills.lattice import fill_lattice, find_lattice
+from trackshade.propagation.fills.patch_match import patch_sources
+from trackshade.propagation.fills.push_pull import fill_points, push_pull, push_pull_charts
+from trackshade.propagation.fills.symmetry import fill_symmetric
+
+Method = Literal["auto", "lattice", "symmetry", "patch-match", "push-pull", "flat"]
+METHODS: tuple[Method, ...] = ("auto", "lattice", "symmetry", "patch-match", "push-pull", "flat")
+# Values of `FilledCanvas.method`.
+KNOWN, LATTICE, SYMMETRY, PATCH_MATCH, PUSH_PULL, FLAT, OUTSIDE = range(7)
+UNSEEN_COLOR = 0.18  # of a canvas of which nothing is known
+GUTTER = 4  # texels around the surface that take the colors of its rim
+_GUIDE = {"plane": 0.5, "atlas": 4.0}  # how closely PatchMatch follows the smooth fill
+
+
+@dataclass(frozen=True, eq=False)
+class FilledCanvas:
+    """A canvas without unknown texels.
+
+    Attributes:
+        color: [h, w, 3] float32. Texels outside the surface continue it, so that bilinear samples at its rim have its
+            own colors.
+        healed: [h, w] bool, known texels that were replaced, because they disagree with the repeating pattern.
+        method: [h, w] uint8, what filled each texel: KNOWN, LATTICE, SYMMETRY, PATCH_MATCH, PUSH_PULL, FLAT or OUTSIDE.
+        explained: fraction of the variance of the known texels that their lattice predicts; 0 where none is used.
+    """
+
+    color: np.ndarray
+    healed: np.ndarray
+    method: np.ndarray
+    explained: float = 0.0
+
+
+def fill_canvas(
+    color: np.ndarray,  # [h, w, 3] float32
+    known: np.ndarray,  # [h, w] bool
+    inside: np.ndarray,  # [h, w] bool
+    *,
+    kind: Literal["plane", "atlas"],
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda fraction: None,
+    positions: np.ndarray | None = None,  # [h, w, 3] float32
+    normals: np.ndarray | None = None,  # [h, w, 3] float32
+    method: Method = "auto",
+    heal: bool = True,
+) -> FilledCanvas:
+    """Fill the unknown texels of a canvas.
+
+    Args:
+        color: linear colors, reflectances or radiances of any scale; ignored where unknown.
+        known: the texels that some picture shows.
+        inside: the texels that belong to the surface. The others are neither used nor filled, but for a gutter.
+        kind: "plane" for a flat surface at one scale, whose texture may repeat; "atlas" for charts of a body.
+        seed: seed of the random search of PatchMatch.
+        progress: called with the fraction that is done; what it raises ends the work.
+        positions: points of the texels in object space, any length unit, by which an atlas is filled across charts.
+        normals: unit normals there, by which thin walls are told apart.
+        method: the best fill that is allowed. "lattice" and "symmetry" fill the rest smoothly.
+        heal: whether known texels that disagree with a repeating pattern may be replaced.
+
+    Raises:
+        UsageError: the arrays do not fit together, or a known color is not a finite number.
+    """
+    color = np.asarray(color, np.float32)
+    known = _check(color, known, inside, kind, method, positions, normals)
+    inside = np.asarray(inside, bool)
+    code = np.where(inside, np.where(known, KNOWN, FLAT), OUTSIDE).astype(np.uint8)
+    none = np.zeros(known.shape, bool)
+    progress(0.0)
+    if not known.any():
+        return FilledCanvas(np.full_like(color, UNSEEN_COLOR), none, code)
+    scale = float(np.abs(color[known]).mean()) or 1.0
+    out = np.where(known[..., None], color / np.float32(scale), np.float32(0))
+    done, healed, explained = known.copy(), none, 0.0
+    if kind == "plane" and method in ("auto", "lattice"):
+        filled, healed, explained = _continue_lattice(out, known, inside, heal)
+        code[filled] = LATTICE
+        done |= filled
+        progress(0.3)
+    if kind == "atlas" and method in ("auto", "symmetry") and positions is not None and not done[inside].all():
+        filled = fill_symmetric(out, done, inside, positions, normals)
+        code[filled] = SYMMETRY
+        done |= filled
+        progress(0.3)
+    rest = inside & ~done
+    if rest.any() and method == "flat":
+        out[rest] = np.median(out[done], axis=0)
+    elif rest.any():
+        smooth = _smooth(out, done, inside, positions if kind == "atlas" else None, normals)
+        out[rest] = smooth[rest]
+        code[rest] = PUSH_PULL
+        if method in ("auto", "patch-match"):
+            source = patch_sources(
+                _coded(out), done, inside, _coded(smooth), seed=seed, guide=_GUIDE[kind],
+                progress=lambda part: progress(0.3 + 0.7 * part),
+            )  # fmt: skip
+            if source is not None:
+                found = rest & (source[..., 0] >= 0)
+                out[found] = out[tuple(source[found].T)]
+                code[found] = PATCH_MATCH
+    if not inside.all():
+        out[~inside] = _grown(out, inside)[~inside]
+    out *= np.float32(scale)
+    untouched = known & ~healed
+    out[untouched] = color[untouched]
+    progress(1.0)
+    return FilledCanvas(out, healed, code, explained)
+
+
+def _check(color, known, inside, kind, method, positions, normals) -> np.ndarray:
+    """Raise UsageError for bad input; return the known texels inside."""
+    shape = color.shape[:2]
+    if color.ndim != 3 or color.shape[2] != 3 or known.shape != shape or inside.shape != shape or color.size == 0:
+        raise UsageError(
+            "bad-canvas",
+            f"A canvas has colors [h, w, 3] and masks [h, w], but these are {color.shape}, {known.shape} and "
+            f"{inside.shape}.",
+        )
+    for name, part in (("positions", positions), ("normals", normals)):
+        if part is not None and part.shape != color.shape:
+            raise UsageError("bad-canvas", f"The {name} of a canvas are {part.shape}, but its colors {color.shape}.")
+    if kind not in _GUIDE or method not in METHODS:
+        raise UsageError("bad-canvas", f"A canvas of kind '{kind}' cannot be filled by '{method}'.")
+    known = np.asarray(known, bool) & np.asarray(inside, bool)
+    bad = known & ~np.isfinite(color).all(axis=2)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise UsageError(
+            "bad-canvas",
+            f"{int(bad.sum())} known texels of a canvas are not finite numbers, the first in row {row}, column "
+            f"{column}.",
+            "Mark such texels as unknown.",
+        )
+    return known
+
+
+def _continue_lattice(
+    color: np.ndarray, known: np.ndarray, inside: np.ndarray, heal: bool
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fill repeating texture in place; return the filled texels, the healed ones, and how much the lattice explains."""
+    none = np.zeros_like(known)
+    coded = _coded(color)
+    lattice = find_lattice(coded, known)
+    if lattice is None:
+        return none, none, 0.0
+    healed = none
+    if heal:
+        healed = find_light(color, known, inside, lattice, np.square(lattice.median))
+    wanted = (inside & ~known) | healed
+    if not wanted.any():
+        return none, none, lattice.explained
+    filled_color, filled = fill_lattice(coded, color, known & ~healed, wanted, lattice.vectors, lattice.variance)
+    color[filled] = filled_color[filled]
+    return filled, healed & filled, lattice.explained
+
+
+def _smooth(color, known, inside, positions, normals) -> np.ndarray:
+    """Fill smoothly: across charts by the distance in space where positions are given, else chart by chart."""
+    if positions is None:
+        return push_pull_charts(color, known, inside)
+    points = positions[inside].astype(np.float64)
+    if normals is not None:
+        size = float(np.ptp(points, axis=0).max())
+        points = np.concatenate([points, 0.1 * size * normals[inside]], axis=1)
+    out = color.copy()
+    out[inside] = fill_points(points, color[inside], known[inside])
+    return out
+
+
+def _grown(color: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Continue the colors of the rim over a few texels, and smoothly beyond."""
+    color, has = color.copy(), inside.copy()
+    for _ in range(GUTTER):
+        more = binary_dilation(has, np.ones((3, 3), bool)) & ~has
+        rows, columns = np.nonzero(more)
+        total, count = np.zeros((len(rows), 3), np.float32), np.zeros((len(rows), 1), np.float32)
+        for a in (-1, 0, 1):
+            for b in (-1, 0, 1):
+                y, x = np.clip(rows + a, 0, has.shape[0] - 1), np.clip(columns + b, 0, has.shape[1] - 1)
+                use = has[y, x]
+                total[use] += color[y[use], x[use]]
+                count[use] += 1
+        color[more] = total / np.maximum(count, 1)
+        has |= more
+    return push_pull(color, has)
+
+
+def _coded(color: np.ndarray) -> np.ndarray:
+    """Return colors in a space where equal differences look about equal."""
+    return np.sqrt(np.maximum(color, 0)).astype(np.float32)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Known texels that carry light of the key picture, told from marks of the surface itself, on repeating textures.
+
+Where the light of a key picture is not quite that of its clay render, rims of shadows and bounce light stay in the
+reflectance. On a repeating texture they show as a ratio to what the lattice predicts. A connected region of such texels
+is taken for light, and replaced, if the texture shows through it unchanged but for one factor, and if it
+
+- is narrow, as the rim of a shadow is, or
+- touches what is unknown, as shadows do at the foot of the body that casts them, or
+- is weak and has soft borders, as bounce light has.
+
+Otherwise it is a mark of the surface, such as a decal or a stain: it hides the texture or has one of its own, it
+changes the hue, or it is a strong, compact spot by itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects, gaussian_filter, label
+
+from trackshade.propagation.fills.lattice import Lattice
+
+MIN_EXPLAINED = 0.9  # fraction of the variance that the lattice explains, below which nothing is healed
+MIN_TRANSLATES = 4
+MIN_RATIO = 0.07  # natural logarithm of the ratio from which a texel disagrees
+NOISES = 4.0  # multiples of the ordinary deviation from which a texel disagrees
+HUE = 0.4  # difference between channels relative to the common factor, above which it is no shadow
+WEAK = 0.3  # natural logarithm of the ratio up to which colored light is believed
+SOFT = 4.0  # texels over which the border of bounce light fades, at least
+NARROW = 0.02  # half width of a rim, of the longer side of the canvas
+_SMOOTH = 1.5  # texels
+_DARK = 0.02  # added to colors before the logarithm, relative to their mean
+_EIGHT = np.ones((3, 3), bool)
+
+
+def find_light(
+    color: np.ndarray,  # [h, w, 3] float32, linear, of mean about 1
+    known: np.ndarray,  # [h, w] bool
+    inside: np.ndarray,  # [h, w] bool
+    lattice: Lattice,
+    median: np.ndarray,  # [h, w, 3] float32, the lattice's prediction in the space of `color`
+) -> np.ndarray:
+    """Return the known texels that are to be replaced by what their lattice predicts, [h, w] bool."""
+    none = np.zeros_like(known)
+    tested = known & (lattice.count >= MIN_TRANSLATES)
+    if lattice.explained < MIN_EXPLAINED or tested.sum() < 100:
+        return none
+    ratio = np.log(np.maximum(color, 0) + _DARK) - np.log(np.maximum(median, 0) + _DARK)
+    smooth = _blurred(ratio, tested, _SMOOTH)
+    strength = np.abs(smooth).max(axis=-1)
+    ordinary = float(np.median(strength[tested])) / 0.67
+    limit = max(MIN_RATIO, NOISES * ordinary)
+    regions, _ = label(tested & (strength > limit), _EIGHT)
+    unknown = binary_dilation(inside & ~known, _EIGHT, iterations=3)
+    light = none.copy()
+    for number, box in enumerate(find_objects(regions), 1):
+        wide = tuple(
+            slice(max(0, part.start - 4), min(side, part.stop + 4)) for part, side in zip(box, known.shape, strict=True)
+        )
+        region = regions[wide] == number
+        if region.sum() >= 12 and _is_light(
+            region, ratio[wide], smooth[wide], np.log(np.maximum(median[wide], 0) + _DARK), unknown[wide],
+            max(3.0, NARROW * max(known.shape)),
+        ):  # fmt: skip
+            light[wide] |= region
+    if not light.any():
+        return none
+    # The border of a region fades below the limit: heal a little beyond, where anything deviates at all.
+    near = binary_dilation(light, _EIGHT, iterations=4)
+    weak = strength > max(0.3 * limit, 1.5 * ordinary)
+    return light | (near & tested & weak) | (binary_dilation(light, _EIGHT, iterations=1) & tested)
+
+
+def _is_light(
+    region: np.ndarray,  # [h, w] bool
+    ratio: np.ndarray,  # [h, w, 3] natural logarithms
+    smooth: np.ndarray,  # [h, w, 3], the same without noise
+    texture: np.ndarray,  # [h, w, 3], logarithm of the prediction
+    unknown: np.ndarray,  # [h, w] bool
+    narrow: float,  # texels
+) -> bool:
+    """Decide whether a connected region that deviates from the lattice is light; see the top of this file."""
+    values = smooth[region]
+    common = values.mean(axis=1)
+    strength = float(np.sqrt(np.square(common).mean()))
+    hue = float(np.sqrt(np.square(values - common[:, None]).mean()))
+    # Light multiplies the texture, so that the ratio does not depend on it. What hides the texture undoes its contrast.
+    bright = texture[region].mean(axis=1)
+    bright = bright - bright.mean()
+    deviation = ratio[region].mean(axis=1)
+    deviation = deviation - deviation.mean()
+    contrast = float(np.square(bright).sum())
+    if contrast > 1e-3 * region.sum() and float(bright @ deviation) / contrast < -0.4:
+        return False
+    width = float(distance_transform_edt(np.pad(region, 1)).max())
+    slope = np.hypot(*np.gradient(smooth.mean(axis=-1)))
+    border = region & (distance_transform_edt(region) <= 3)
+    ramp = float(np.abs(common).max()) / max(float(np.percentile(slope[border], 75)), 1e-6)
+    if float(np.abs(values).max()) <= WEAK and ramp >= SOFT and width > narrow:
+        return True  # bounce light, of any hue
+    if hue > HUE * strength:
+        return False
+    grain = float(np.sqrt(np.square(ratio[region] - smooth[region]).mean()))
+    if grain > 0.5 * strength:
+        return False
+    touching = float((region & unknown).sum()) > 0.5 * np.sqrt(region.sum())
+    return width <= narrow or touching
+
+
+def _blurred(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur masked values, [h, w, C]; 0 where none is near."""
+    weight = gaussian_filter(mask.astype(np.float32), sigma)
+    parts = [
+        gaussian_filter(np.where(mask, values[..., c], 0).astype(np.float32), sigma) for c in range(values.shape[2])
+    ]
+    return np.stack(parts, axis=-1) / np.maximum(weight, 1e-3)[..., None]

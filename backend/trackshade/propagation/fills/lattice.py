@@ -1,0 +1,562 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Continuation of repeating textures: the two vectors by which a texture repeats, and fills from its translates.
+
+The mean squared difference between a partly known image and its copy at every shift comes from a few Fourier transforms
+(masked correlation, Padfield 2012, "Masked object registration in the Fourier domain"). Shifts at which it is small,
+though not at shifts on the way there, span the lattice of the texture. An unknown texel then takes the median of
+known texels at whole multiples of the lattice vectors. Where those differ, as bricks do, each unit of the
+texture takes all of its texels from one translate instead, so that it keeps its grain and its color.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from scipy.ndimage import binary_erosion, gaussian_filter, minimum_filter, zoom
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import dijkstra
+
+from trackshade.control.compiling import inlined, kernel
+
+MIN_EXPLAINED = 0.6  # fraction of the variance of known texels that the lattice predicts; below it, it is not used
+MIN_PERIOD = 5  # texels
+MIN_OVERLAP = 0.03  # fraction of the known texels that a shift brings onto known texels
+CANDIDATE = 0.45  # mismatch (see `mismatch_of_shifts`) of shifts that are considered
+PROMINENCE = 2.0  # by which factor the mismatch rises on the way to such a shift
+MEDIAN_OF = 9  # translates
+AGREEMENT = 0.01  # mean squared spread of translates, relative to the variance, up to which the median is taken
+_DETECTION_SIZE = 1024  # texels along the longer side at which shifts are searched
+_MOST_SHIFTS = 400
+_PER_CELL = 16  # translates that a unit of the texture chooses from
+_TORUS = 48  # samples along each lattice vector of the map of disagreement in a unit
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """How a texture repeats.
+
+    Attributes:
+        vectors: [2, 2] float64, the two lattice vectors as rows (rows, columns of the image), in texels.
+        explained: fraction of the variance of known texels that the median of their translates predicts.
+        median: [h, w, 3] float32, median of the known translates of each texel, the texel itself left out.
+        count: [h, w] int32, number of translates in it.
+        spread: [h, w] float32, mean squared difference of the translates from the median, summed over channels.
+        variance: variance of the known texels, summed over channels.
+    """
+
+    vectors: np.ndarray
+    explained: float
+    median: np.ndarray
+    count: np.ndarray
+    spread: np.ndarray
+    variance: float
+
+
+def find_lattice(
+    image: np.ndarray,  # [h, w, 3] float32
+    known: np.ndarray,  # [h, w] bool
+) -> Lattice | None:
+    """Find the finest lattice on which the known part of an image repeats; None if none explains it well enough."""
+    if known.sum() < 400:
+        return None
+    variance = float(image[known].astype(np.float64).var(axis=0).sum())
+    if variance < 1e-6 * max(float(np.square(image[known]).mean()), 1e-12):
+        return None
+    step = -(-max(known.shape) // _DETECTION_SIZE)
+    small, small_known = _reduce(image, known, step) if step > 1 else (image, known)
+    if small_known.sum() < 400:
+        return None
+    mismatch = mismatch_of_shifts(small, small_known)
+    vectors = _lattice_vectors(mismatch)
+    if vectors is None:
+        return None
+    vectors = _polish(image, known, vectors * step)
+    lattice = predict(image, known, known, vectors, variance)
+    return lattice if lattice.explained >= MIN_EXPLAINED else None
+
+
+def mismatch_of_shifts(
+    image: np.ndarray,  # [h, w, 3] float32
+    known: np.ndarray,  # [h, w] bool
+) -> np.ndarray:
+    """Return the mean squared difference between an image and its shifted copy, over texels known in both.
+
+    Returns:
+        [2h - 1, 2w - 1] float32, relative to twice the variance: 0 where the shift repeats the image, about 1 where the
+        two are unrelated, inf where too few texels overlap. Shift (0, 0) is in the middle.
+    """
+    height, width = known.shape
+    shape = tuple(scipy.fft.next_fast_len(2 * side, real=True) for side in known.shape)
+    mask = known.astype(np.float32)
+    mask_f = scipy.fft.rfft2(mask, shape)
+    centered = (image - image[known].mean(axis=0)) * mask[..., None]
+    products = np.zeros_like(mask_f)
+    for channel in range(image.shape[2]):
+        part = scipy.fft.rfft2(centered[..., channel], shape)
+        products -= 2 * (part.real**2 + part.imag**2)
+    squares_f = scipy.fft.rfft2(np.square(centered).sum(axis=2), shape)
+    products += 2 * (np.conj(mask_f) * squares_f).real
+    overlap = scipy.fft.irfft2(mask_f.real**2 + mask_f.imag**2, shape)
+    # Both terms of the squares: what is known in the image, and what is known in its copy.
+    difference = scipy.fft.irfft2(products, shape)
+    enough = overlap > max(MIN_OVERLAP * known.sum(), 100)
+    variance = float(np.square(centered[known]).sum(axis=1).mean())
+    out = np.where(enough, difference / np.maximum(overlap, 1) / (2 * variance), np.inf).astype(np.float32)
+    rows = np.arange(-height + 1, height)
+    return np.maximum(out[np.ix_(rows, np.arange(-width + 1, width))], 0)
+
+
+def predict(
+    image: np.ndarray,  # [h, w, 3] float32
+    known: np.ndarray,  # [h, w] bool
+    tested: np.ndarray,  # [h, w] bool
+    vectors: np.ndarray,  # [2, 2]
+    variance: float,
+) -> Lattice:
+    """Predict every texel from the known texels at whole multiples of the lattice vectors.
+
+    `tested` are the known texels by which the prediction is judged. The tenth of them that it predicts worst does not
+    count, since shadows and decals are not part of the repeating texture.
+    """
+    source = binary_erosion(known, border_value=1)
+    if source.sum() < 0.5 * known.sum():
+        source = known
+    shifts = lattice_shifts(vectors, known.shape)
+    median, count, spread = _medians(image, source, shifts, MEDIAN_OF)
+    at = tested & (count >= 2)
+    explained = 0.0
+    if at.sum() >= 100:
+        error = np.sort(np.square(image[at] - median[at]).sum(axis=1))
+        explained = 1 - float(error[: int(0.9 * len(error))].sum() / (0.9 * len(error)) / variance)
+        explained *= min(1.0, 2 * float(at.sum()) / float(tested.sum()))  # most of what is known has translates
+    return Lattice(vectors, explained, median, count, spread, variance)
+
+
+def lattice_shifts(vectors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the multiples of the lattice vectors but zero, [K, 2] float64: near ones and whole texels first."""
+    reach = max(shape)
+    inverse = np.linalg.inv(vectors)
+    most = np.ceil(np.abs(inverse).max(axis=0) * reach * 1.5).astype(int)
+    most = np.minimum(most, 60)
+    multiples = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in most), indexing="ij"), axis=-1).reshape(-1, 2)
+    multiples = multiples[(multiples != 0).any(axis=1)]
+    shifts = multiples @ vectors
+    multiples = multiples[(np.abs(shifts) < np.array(shape)).all(axis=1)]
+    shifts = multiples @ vectors
+    # A fraction of a texel costs sharpness; distance costs likeness.
+    fraction = np.abs(shifts - np.rint(shifts)).sum(axis=1)
+    cost = np.hypot(*shifts.T) / np.hypot(*vectors.T).mean() + 3 * fraction
+    return shifts[np.argsort(cost, kind="stable")[:_MOST_SHIFTS]]
+
+
+def fill_lattice(
+    image: np.ndarray,  # [h, w, 3] float32, the space in which colors are compared
+    color: np.ndarray,  # [h, w, 3] float32, the colors that are copied
+    known: np.ndarray,  # [h, w] bool
+    wanted: np.ndarray,  # [h, w] bool
+    vectors: np.ndarray,  # [2, 2]
+    variance: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fill the wanted texels from known ones at multiples of the lattice vectors.
+
+    Returns:
+        The colors [h, w, 3] float32, and which wanted texels are filled, [h, w] bool.
+    """
+    lattice = predict(image, known, known, vectors, variance)
+    source = binary_erosion(known, border_value=1)
+    shifts = lattice_shifts(vectors, known.shape)
+    filled = wanted & (lattice.count > 0)
+    out = color.copy()
+    if not filled.any():
+        return out, filled
+    at = known & (lattice.count >= 3)
+    if at.any() and lattice.spread[at].mean() > AGREEMENT * variance:
+        cells, number = _cells(lattice, vectors, at)
+        _fill_cells(image, color, source, shifts, lattice.median, known, filled, cells, number, _PER_CELL, out)
+    else:
+        median = lattice.median if image is color else _medians(color, source, shifts, MEDIAN_OF)[0]
+        out[filled] = median[filled]
+    return out, filled
+
+
+def _reduce(image: np.ndarray, known: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Average blocks of texels; a block is known if all of its texels are."""
+    height, width = (side // step * step for side in known.shape)
+    blocks = image[:height, :width].reshape(height // step, step, width // step, step, -1)
+    whole = known[:height, :width].reshape(height // step, step, width // step, step).all(axis=(1, 3))
+    return np.where(whole[..., None], blocks.mean(axis=(1, 3)), 0).astype(np.float32), whole
+
+
+def _lattice_vectors(mismatch: np.ndarray) -> np.ndarray | None:
+    """Return two vectors that span the shifts of small mismatch, [2, 2]; None if there are none."""
+    half = mismatch.shape[0] // 2, mismatch.shape[1] // 2
+    finite = np.where(np.isfinite(mismatch), mismatch, np.float32(9))
+    lowest = (finite <= minimum_filter(finite, 5, mode="nearest")) & (finite < CANDIDATE)
+    lowest[: half[0]] = False  # a shift and its opposite have the same mismatch
+    lowest[half[0], : half[1]] = False
+    rows, columns = np.nonzero(lowest)
+    shifts = np.stack([rows - half[0], columns - half[1]], axis=1).astype(np.float64)
+    value = finite[rows, columns]
+    length = np.hypot(*shifts.T)
+    use = length >= MIN_PERIOD
+    shifts, value, length = shifts[use], value[use], length[use]
+    if not len(shifts):
+        return None
+    best = np.argsort(value, kind="stable")[:300]
+    best = best[np.argsort(length[best], kind="stable")]
+    look = Mismatch(finite)
+    peaks = []
+    for shift, low in zip(shifts[best], value[best], strict=True):
+        way = look.at(np.linspace(0, 1, 33)[1:-1, None] * shift)
+        if way[way < 9].max(initial=0) > max(PROMINENCE * low, low + 0.15):
+            peaks.append(look.peak(shift))
+    if not peaks:
+        return None
+    near = np.array(peaks[:24])
+    found = []
+    for i, first in enumerate(near):
+        for second in near[i + 1 :]:
+            pair = _reduced(first, second)
+            if pair is not None:
+                found.append((look.of_lattice(pair), abs(float(np.linalg.det(pair))), pair))
+        pair = look.stripes(first)
+        if pair is not None:
+            found.append((look.of_lattice(pair), abs(float(np.linalg.det(pair))), pair))
+    if not found:
+        return None
+    best_mismatch = min(mean for mean, _, _ in found)
+    if best_mismatch > CANDIDATE:
+        return None
+    limit = max(1.35 * best_mismatch, best_mismatch + 0.04)
+    return min((item for item in found if item[0] <= limit), key=lambda item: item[1])[2]
+
+
+def _reduced(first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
+    """Reduce two vectors to the shortest that span the same lattice; None if they are nearly parallel."""
+    a, b = (first, second) if first @ first <= second @ second else (second, first)
+    for _ in range(32):
+        b = b - np.rint(a @ b / (a @ a)) * a
+        if b @ b < MIN_PERIOD**2:
+            return None
+        if b @ b >= a @ a:
+            break
+        a, b = b, a
+    sine = abs(a[0] * b[1] - a[1] * b[0]) / np.sqrt((a @ a) * (b @ b))
+    return np.stack([a, b]) if sine > 0.3 else None
+
+
+class Mismatch:
+    """Looks up the mismatch of shifts in the map of `mismatch_of_shifts`, where inf is 9."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        self.half = np.array(values.shape) // 2
+
+    def at(self, shifts: np.ndarray) -> np.ndarray:
+        """Return the mismatch of the nearest whole shifts, [N]; 9 beyond the map."""
+        index = np.rint(shifts).astype(int) + self.half
+        inside = ((index >= 0) & (index < self.values.shape)).all(axis=1)
+        index = np.where(inside[:, None], index, 0)
+        return np.where(inside, self.values[index[:, 0], index[:, 1]], 9)
+
+    def peak(self, shift: np.ndarray) -> np.ndarray:
+        """Return the lowest point near a local minimum, to a fraction of a texel (parabolas through 3 values)."""
+        out = shift.astype(np.float64)
+        for axis in range(2):
+            unit = np.eye(2)[axis]
+            low, middle, high = self.at(np.stack([shift - unit, shift, shift + unit])).astype(np.float64)
+            bend = low + high - 2 * middle
+            if max(low, high) < 9 and bend > 1e-9:
+                out[axis] += np.clip(0.5 * (low - high) / bend, -0.5, 0.5)
+        return out
+
+    def of_lattice(self, vectors: np.ndarray) -> float:
+        """Return the mean mismatch at the smallest multiples of two vectors, 9 if too few are in the map."""
+        n = np.array([(i, j) for i in range(4) for j in range(-3, 4) if (i, j) > (0, 0)])
+        shifts = n @ vectors
+        # The best of the texels around: rounding a shift costs much where the texture is sharp.
+        around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        values = self.at((shifts[:, None] + around).reshape(-1, 2)).reshape(len(n), -1).min(axis=1)
+        values = values[values < 9]
+        return float(values.mean()) if len(values) >= 3 else 9.0
+
+    def stripes(self, vector: np.ndarray) -> np.ndarray | None:
+        """Return a lattice of stripes across a vector: the image hardly changes at right angles to it."""
+        across = np.array([-vector[1], vector[0]])
+        way = self.at(np.linspace(0, 3, 49)[1:, None] * across)
+        way = way[way < 9]
+        low = float(self.at(vector[None])[0])
+        if len(way) < 12 or way.max() > max(1.5 * low, low + 0.08):
+            return None
+        return np.stack([vector, across])
+
+
+def _polish(image: np.ndarray, known: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Improve lattice vectors by small steps, by the differences between known texels and their translates."""
+    rows, columns = np.nonzero(binary_erosion(known, border_value=0))
+    if len(rows) < 200:
+        return vectors
+    pick = np.random.default_rng(0).permutation(len(rows))[:6000]
+    points = np.stack([rows[pick], columns[pick]], axis=1).astype(np.float64)
+    size = np.hypot(*vectors.T).mean()
+    reach = int(np.clip(0.3 * max(known.shape) / size, 1, 6))
+    n = np.array([(i, j) for i in range(reach + 1) for j in range(-reach, reach + 1) if (i, j) > (0, 0)])
+    n = n[np.argsort(np.abs(n).sum(axis=1), kind="stable")]
+    n = np.concatenate([n[:4], n[-12:]]) if len(n) > 16 else n
+    best = _difference(image, known, points, n @ vectors)
+    step = 0.5
+    while step > 0.01:
+        improved = False
+        for entry in range(4):
+            for sign in (step, -step):
+                trial = vectors.copy()
+                trial.flat[entry] += sign
+                value = _difference(image, known, points, n @ trial)
+                if value < best * (1 - 1e-4):
+                    best, vectors, improved = value, trial, True
+                    break
+        if not improved:
+            step /= 2
+    whole = np.rint(vectors)
+    if np.abs(whole - vectors).max() < 0.03 and _difference(image, known, points, n @ whole) <= 1.02 * best + 1e-12:
+        return whole
+    return vectors
+
+
+def _cells(lattice: Lattice, vectors: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, int]:
+    """Divide the image into units of the texture whose borders run where translates agree, such as mortar.
+
+    A unit is what lies nearest to its middle, the place of largest disagreement, on ways that avoid agreement.
+
+    Returns:
+        The number of the unit of each texel, [h, w] int32, and how many there are.
+    """
+    height, width = at.shape
+    position = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1) @ np.linalg.inv(
+        vectors
+    )
+    whole = np.floor(position)
+    size = np.clip(np.rint(np.hypot(*vectors.T)), 3, _TORUS).astype(int)
+    phase = np.minimum(((position - whole) * size).astype(int), size - 1)
+    bins = phase[..., 0] * size[1] + phase[..., 1]
+    total = np.bincount(bins[at], lattice.spread[at], minlength=size.prod())
+    count = np.bincount(bins[at], minlength=size.prod())
+    mean = total.sum() / max(count.sum(), 1)
+    disagreement = np.where(count > 0, total / np.maximum(count, 1), mean).reshape(size)
+    offset = _torus_units(disagreement, vectors / size[:, None])
+    cell = whole.astype(int) + offset.reshape(-1, 2)[bins]
+    cell -= cell.reshape(-1, 2).min(axis=0)
+    number = cell[..., 0] * (cell[..., 1].max() + 1) + cell[..., 1]
+    return number.astype(np.int32), int(number.max()) + 1
+
+
+def _torus_units(disagreement: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return which unit each sample of a lattice cell belongs to, as whole multiples of the vectors, [p, q, 2]."""
+    p, q = disagreement.shape
+    tiled = np.tile(disagreement / max(float(disagreement.max()), 1e-12), (3, 3))
+    smooth = gaussian_filter(tiled, 0.12 * min(p, q))[p : 2 * p, q : 2 * q]
+    middle = np.unravel_index(int(smooth.argmax()), smooth.shape)
+    slowness = 1 / (0.03 + tiled)
+    index = np.arange(9 * p * q).reshape(3 * p, 3 * q)
+    starts, ends, lengths = [], [], []
+    for i, j in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        left, right = max(0, -j), 3 * q - max(0, j)
+        a, b = index[: 3 * p - i, left:right], index[i:, left + j : right + j]
+        starts.append(a.ravel())
+        ends.append(b.ravel())
+        lengths.append(np.hypot(*(np.array([i, j]) @ steps)) * 0.5 * (slowness.flat[a] + slowness.flat[b]).ravel())
+    graph = coo_matrix((np.concatenate(lengths), (np.concatenate(starts), np.concatenate(ends))), (index.size,) * 2)
+    seeds = np.array([index[middle[0] + i * p, middle[1] + j * q] for i in range(3) for j in range(3)])
+    _, _, source = dijkstra(graph.tocsr(), directed=False, indices=seeds, return_predecessors=True, min_only=True)
+    source = source.reshape(3 * p, 3 * q)[p : 2 * p, q : 2 * q]
+    return np.stack([source // (3 * q) // p - 1, source % (3 * q) // q - 1], axis=-1)
+
+
+def magnify(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a map at another size, interpolated linearly."""
+    return zoom(values, np.array(shape) / values.shape, order=1, mode="nearest", grid_mode=True)
+
+
+@inlined
+def _sample(image, source, y, x, out):
+    """Interpolate at a point; False if a texel that counts is not a source."""
+    height, width = source.shape
+    i, j = int(np.floor(y)), int(np.floor(x))
+    r, s = np.float32(y - i), np.float32(x - j)
+    if r < 0.02:
+        r = np.float32(0.0)
+    elif r > 0.98:
+        i, r = i + 1, np.float32(0.0)
+    if s < 0.02:
+        s = np.float32(0.0)
+    elif s > 0.98:
+        j, s = j + 1, np.float32(0.0)
+    if i < 0 or j < 0 or i >= height or j >= width or not source[i, j]:
+        return False
+    down, right = (1 if r > 0 else 0), (1 if s > 0 else 0)
+    if i + down >= height or j + right >= width:
+        return False
+    if not (source[i + down, j] and source[i, j + right] and source[i + down, j + right]):
+        return False
+    one = np.float32(1.0)
+    for k in range(image.shape[2]):
+        top = image[i, j, k] * (one - s) + image[i, j + right, k] * s
+        below = image[i + down, j, k] * (one - s) + image[i + down, j + right, k] * s
+        out[k] = top * (one - r) + below * r
+    return True
+
+
+@kernel
+def _medians(image, source, shifts, most):
+    """Median, number and spread of the first known translates of every texel."""
+    height, width, channels = image.shape
+    median = np.zeros((height, width, channels), np.float32)
+    count = np.zeros((height, width), np.int32)
+    spread = np.zeros((height, width), np.float32)
+    values, one = np.empty((channels, most), np.float32), np.empty(channels, np.float32)
+    for i in range(height):
+        for j in range(width):
+            n = 0
+            for k in range(len(shifts)):
+                if _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                    for c in range(channels):
+                        # Inserted in order, so that the median is the middle.
+                        at = n
+                        while at > 0 and values[c, at - 1] > one[c]:
+                            values[c, at] = values[c, at - 1]
+                            at -= 1
+                        values[c, at] = one[c]
+                    n += 1
+                    if n == most:
+                        break
+            count[i, j] = n
+            if n == 0:
+                continue
+            total = np.float32(0.0)
+            for c in range(channels):
+                middle = np.float32(0.5) * (values[c, (n - 1) // 2] + values[c, n // 2])
+                median[i, j, c] = middle
+                for m in range(n):
+                    total += (values[c, m] - middle) ** 2
+            spread[i, j] = total / n
+    return median, count, spread
+
+
+@kernel
+def _difference(image, known, points, shifts):
+    """Mean squared difference between texels and their translates, where both are known; robust against outliers."""
+    one = np.empty(image.shape[2], np.float32)
+    total, count = 0.0, 0
+    for n in range(len(points)):
+        i, j = int(points[n, 0]), int(points[n, 1])
+        for k in range(len(shifts)):
+            if _sample(image, known, i + shifts[k, 0], j + shifts[k, 1], one):
+                for c in range(image.shape[2]):
+                    total += abs(one[c] - image[i, j, c])
+                count += 1
+    return total / max(count, 1) if count > 50 else 1e9
+
+
+@kernel
+def _fill_cells(image, color, source, shifts, median, known, wanted, cells, number, most, out):
+    """Fill each unit of the texture from the translate that is most like its known texels, or else like the median."""
+    height, width, channels = image.shape
+    last = -np.ones(number, np.int64)  # number of candidate translates of each cell, by the first texel that is wanted
+    order = np.full((number, most), -1, np.int64)
+    one = np.empty(channels, np.float32)
+    want = np.zeros(number, np.int64)
+    for i in range(height):
+        for j in range(width):
+            if wanted[i, j]:
+                want[cells[i, j]] += 1
+    # Candidates: the translates that are known for some wanted texel of the cell, near ones first.
+    hits = np.zeros((number, len(shifts)), np.int32)
+    for i in range(height):
+        for j in range(width):
+            cell = cells[i, j]
+            if want[cell] == 0 or not wanted[i, j]:
+                continue
+            if want[cell] > 64 and (i % 3 != 0 or j % 3 != 0):
+                continue
+            n = 0
+            for k in range(len(shifts)):
+                y, x = int(np.rint(i + shifts[k, 0])), int(np.rint(j + shifts[k, 1]))
+                if 0 <= y < height and 0 <= x < width and source[y, x]:
+                    hits[cell, k] += 1
+                    n += 1
+                    if n == most:
+                        break
+    for cell in range(number):
+        n = 0
+        top = 0
+        for k in range(len(shifts)):
+            top = max(top, hits[cell, k])
+        for k in range(len(shifts)):
+            if top > 0 and 2 * hits[cell, k] >= top:
+                order[cell, n] = k
+                n += 1
+                if n == most:
+                    break
+        for k in range(len(shifts)):
+            if n < most and hits[cell, k] > 0 and 2 * hits[cell, k] < top:
+                order[cell, n] = k
+                n += 1
+        last[cell] = n
+    cost = np.zeros((number, most))
+    weight = np.zeros((number, most))
+    have = np.zeros((number, most))
+    for i in range(height):
+        for j in range(width):
+            cell = cells[i, j]
+            if want[cell] == 0 or not (wanted[i, j] or known[i, j]):
+                continue
+            for n in range(last[cell]):
+                k = order[cell, n]
+                if not _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                    continue
+                part = 0.0
+                for c in range(channels):
+                    target = image[i, j, c] if known[i, j] and not wanted[i, j] else median[i, j, c]
+                    part += (one[c] - target) ** 2
+                w = 4.0 if known[i, j] and not wanted[i, j] else 1.0
+                cost[cell, n] += w * part
+                weight[cell, n] += w
+                if wanted[i, j]:
+                    have[cell, n] += 1
+    for cell in range(number):
+        if want[cell] == 0:
+            continue
+        worst = 0.0
+        for n in range(last[cell]):
+            cost[cell, n] /= max(weight[cell, n], 1.0)
+            worst = max(worst, cost[cell, n])
+        for n in range(last[cell]):
+            cost[cell, n] += worst * (1 - have[cell, n] / want[cell])
+        # In place, by rising cost.
+        for n in range(1, last[cell]):
+            value, k, m = cost[cell, n], order[cell, n], n
+            while m > 0 and cost[cell, m - 1] > value:
+                cost[cell, m], order[cell, m] = cost[cell, m - 1], order[cell, m - 1]
+                m -= 1
+            cost[cell, m], order[cell, m] = value, k
+    for i in range(height):
+        for j in range(width):
+            if not wanted[i, j]:
+                continue
+            cell = cells[i, j]
+            found = False
+            for n in range(last[cell]):
+                k = order[cell, n]
+                if _sample(color, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                    found = True
+                    break
+            if not found:
+                for k in range(len(shifts)):
+                    if _sample(color, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                        found = True
+                        break
+            if found:
+                for c in range(channels):
+                    out[i, j, c] = one[c]

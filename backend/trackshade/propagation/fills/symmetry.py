@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Symmetry of bodies: colors of hidden sides from mirror images and turns that agree with what is known.
+
+Candidates are mirror images in planes and turns about axes through the middle of the body, along the axes of the object
+and the principal axes of its surface. One is used if it maps the shape onto itself, and if the colors of known
+points that it maps onto known points agree. Without any such pair of points the shape must decide, and only
+mirror images are believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from trackshade.propagation.fills.push_pull import average_points
+
+MIN_EXPLAINED = 0.7  # fraction of the variance of known colors that the symmetry explains
+FLAT = 0.05  # mean difference of colors, relative to their mean, up to which they agree anyway
+SHAPE = 0.015  # distance of mapped points from the surface, relative to its size
+MIN_SHAPE = 0.97  # fraction of the points that must be so near
+MIN_OVERLAP = 0.03  # fraction of the known points that must map onto known points to judge the colors
+_TESTED = 4000  # points
+_NORMAL = 0.3  # weight of a difference between unit normals, relative to the size of the body
+_TURNS = (2, 3, 4, 5, 6, 8, 12)
+
+
+@dataclass(frozen=True, eq=False)
+class Symmetry:
+    """A map x -> matrix @ x + offset of the body onto itself.
+
+    Attributes:
+        matrix: [3, 3] float64, orthogonal.
+        offset: [3] float64.
+        explained: fraction of the variance of known colors that it explains; 0 where no known point maps onto another.
+    """
+
+    matrix: np.ndarray
+    offset: np.ndarray
+    explained: float
+
+
+def fill_symmetric(
+    color: np.ndarray,  # [h, w, 3] float32, of mean about 1; filled in place
+    known: np.ndarray,  # [h, w] bool
+    inside: np.ndarray,  # [h, w] bool
+    positions: np.ndarray,  # [h, w, 3] float32, object space
+    normals: np.ndarray | None,  # [h, w, 3] float32
+) -> np.ndarray:
+    """Fill unknown texels from the symmetries of the body; return those that are filled, [h, w] bool."""
+    points = positions[inside].astype(np.float64)
+    directions = None if normals is None else normals[inside].astype(np.float64)
+    has = known[inside]
+    values = color[inside]
+    out = np.zeros_like(known)
+    size = float(np.ptp(points, axis=0).max())
+    if has.sum() < 50 or size == 0:
+        return out
+    symmetries = find_symmetries(points, directions, values, has)
+    if not symmetries:
+        return out
+    # A mapped point takes known texels as near as texels are to each other.
+    step = KDTree(points[:: max(1, len(points) // 2000)]).query(points[:: max(1, len(points) // 2000)], k=2)[0][:, 1]
+    spacing = 2.0 * float(np.median(step)) / np.sqrt(max(1, len(points) // 2000))
+    tree = KDTree(_joined(points[has], None if directions is None else directions[has], size))
+    source = values[has]
+    filled = np.zeros(len(points), bool)
+    for symmetry in symmetries:
+        left = np.flatnonzero(~has & ~filled)
+        if not len(left):
+            break
+        mapped = _joined(
+            points[left] @ symmetry.matrix.T + symmetry.offset,
+            None if directions is None else directions[left] @ symmetry.matrix.T,
+            size,
+        )
+        limit = spacing + (0 if directions is None else 0.3 * _NORMAL * size)
+        distance, index = tree.query(mapped, k=[1, 2, 3, 4], distance_upper_bound=limit)
+        found = np.isfinite(distance[:, 0])
+        # The nearest one counts most, so that details stay sharp.
+        weight = np.where(np.isfinite(distance), 1 / np.maximum(distance, 0.05 * spacing) ** 2, 0)[found]
+        near = np.where(np.isfinite(distance), index, 0)[found]
+        values[left[found]] = np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), source[near])
+        filled[left[found]] = True
+    color[inside] = values
+    out[inside] = filled
+    return out
+
+
+def find_symmetries(
+    points: np.ndarray,  # [N, 3] float64
+    normals: np.ndarray | None,  # [N, 3] float64
+    colors: np.ndarray,  # [N, 3] float32
+    known: np.ndarray,  # [N] bool
+) -> list[Symmetry]:
+    """Find the symmetries of a body that agree with its known colors, the best first."""
+    size = float(np.ptp(points, axis=0).max())
+    rng = np.random.default_rng(0)
+    pick = rng.permutation(len(points))[:_TESTED]
+    pick_known = rng.permutation(np.flatnonzero(known))[:_TESTED]
+    surface = KDTree(_joined(points, normals, size)[rng.permutation(len(points))[: 10 * _TESTED]])
+    near = _joined(points[known], None if normals is None else normals[known], size)
+    tree, values = KDTree(near), colors[known]
+    variance = float(values.astype(np.float64).var(axis=0).sum())
+    mean = float(np.abs(values).mean())
+    limit = SHAPE * size + (0 if normals is None else 0.3 * _NORMAL * size)
+    found = []
+    for matrix, center in _candidates(points, size):
+        offset = center - matrix @ center
+
+        def mapped(index: np.ndarray, matrix: np.ndarray = matrix, offset: np.ndarray = offset) -> np.ndarray:
+            turned = None if normals is None else normals[index] @ matrix.T
+            return _joined(points[index] @ matrix.T + offset, turned, size)
+
+        if float((surface.query(mapped(pick), distance_upper_bound=limit)[0] < np.inf).mean()) < MIN_SHAPE:
+            continue
+        distance, index = tree.query(mapped(pick_known), distance_upper_bound=limit)
+        hit = np.isfinite(distance)
+        if hit.mean() < MIN_OVERLAP:
+            if np.linalg.det(matrix) < 0:
+                found.append(Symmetry(matrix, offset, 0.0))
+            continue
+        error = float(np.square(values[index[hit]] - colors[pick_known][hit]).sum(axis=1).mean())
+        explained = 1 - error / max(2 * variance, 1e-12)
+        if explained >= MIN_EXPLAINED or np.sqrt(error / 3) <= FLAT * mean:
+            found.append(Symmetry(matrix, offset, max(explained, 1e-6)))
+    return sorted(found, key=lambda symmetry: -symmetry.explained)
+
+
+def _candidates(points: np.ndarray, size: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return orthogonal matrices and the points that they leave in place: mirror images first, then turns."""
+    centers, _ = average_points(points, np.zeros((len(points), 1), np.float32), 4000)
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    principal = np.linalg.svd(centers - centers.mean(axis=0), full_matrices=False)[2]
+    axes = [*np.eye(3), *(axis for axis in principal if np.abs(axis).max() < 0.999)]
+    mirrors, turns = [], []
+    for axis in axes:
+        center = middle if np.abs(axis).max() == 1 else centers.mean(axis=0)
+        mirrors.append((np.eye(3) - 2 * np.outer(axis, axis), center))
+        if np.abs(center - np.zeros(3)).max() > 1e-3 * size and abs(center @ axis) > 1e-3 * size:
+            mirrors.append((np.eye(3) - 2 * np.outer(axis, axis), np.zeros(3)))  # through the object's origin
+        for count in _TURNS:
+            for number in range(1, count):
+                if np.gcd(number, count) == 1:
+                    turns.append((_turn(axis, 2 * np.pi * number / count), center))
+    return mirrors + turns
+
+
+def _turn(axis: np.ndarray, angle: float) -> np.ndarray:
+    """Return the matrix of a turn about an axis, by Rodrigues' formula, [3, 3]."""
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+def _joined(points: np.ndarray, normals: np.ndarray | None, size: float) -> np.ndarray:
+    """Return points beside their weighted normals, so that the two sides of a thin wall are far apart."""
+    return points if normals is None else np.concatenate([points, _NORMAL * size * normals], axis=1)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Relighting by clay renders: the scene in matte white under its own lights, rendered for every frame.
+
+A key picture divided by the clay render of its frame is the color of the surfaces without light and shadow; times the
+clay render of another frame it is lit as that frame. Both happen in linear light. Each surface point reads the clay
+render at its own surface, so that silhouettes do not mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from trackshade.control.compiling import kernel
+from trackshade.core.errors import ShotError
+from trackshade.propagation.pictures import SurfacePicture, read, read_near, surface_picture
+from trackshade.shot import Shot
+
+Light = Callable[[int], np.ndarray]
+"""Returns the clay render of a sample: [h, w, 3] float32 linear radiance, of any size of the camera's aspect."""
+
+DARKEST = 0.02  # of the usual light: what is darker counts as this much
+BRIGHTEST = 50.0  # of the usual light
+
+
+def clay_picture(
+    shot: Shot,
+    t: int,
+    light: Light,
+    exposure: float,
+) -> SurfacePicture:
+    """Return the light of a sample as a picture; the background has the light 1.
+
+    Args:
+        shot: the shot.
+        t: the sample.
+        light: the clay renders.
+        exposure: factor that makes the usual light 1.
+
+    Raises:
+        ShotError: the render has another shape than a picture's, or values that are not finite.
+        UsageError: it does not have the camera's aspect.
+    """
+    image = np.asarray(light(t), np.float32)
+    if image.ndim != 3 or image.shape[2] != 3 or not np.isfinite(image).all():
+        raise ShotError(
+            "bad-light",
+            f"The clay render of frame {shot.frame_numbers[t]:g} is not a picture of finite numbers.",
+            "Render the clay pass of the shot again.",
+        )
+    clay = surface_picture(shot, t, image * np.float32(exposure))
+    np.clip(clay.image, DARKEST, BRIGHTEST, out=clay.image)
+    clay.image[clay.label < 0] = 1.0
+    return clay
+
+
+def usual_light(shot: Shot, t: int, light: Light) -> float:
+    """Return the median radiance of the surfaces in a clay render; 1 if it shows none."""
+    clay = clay_picture(shot, t, light, 1.0)
+    shown = clay.image[clay.label >= 0]
+    return float(np.median(shown)) if len(shown) else 1.0
+
+
+def light_of_picture(picture: SurfacePicture, clay: SurfacePicture) -> np.ndarray:
+    """Return the light [h, w, 3] float32 at the pixels of a picture of the same sample, which may have another size."""
+    out = np.ones_like(picture.image)
+    _light_of_picture(
+        picture.label, picture.level, clay.image, clay.label, clay.level, clay.tolerance, clay.trust, clay.inner, out
+    )
+    return out
+
+
+@kernel
+def _light_of_picture(label, level, image, labels, levels, tolerance, trust, inner, out):
+    height, width = label.shape
+    sx, sy = labels.shape[1] / width, labels.shape[0] / height
+    for i in range(height):
+        for j in range(width):
+            if label[i, j] >= 0:
+                r, g, b = light_at(
+                    image, labels, levels, tolerance, trust, inner, (j + 0.5) * sx, (i + 0.5) * sy, label[i, j],
+                    np.float64(level[i, j]),
+                )  # fmt: skip
+                out[i, j, 0], out[i, j, 1], out[i, j, 2] = r, g, b
+
+
+@kernel
+def light_at(image, label, level, tolerance, trust, inner, u, v, mesh, value):
+    """Return the light (r, g, b) of a surface point, at a position of the clay render; see `pictures.read`."""
+    r, g, b, share = read(image, label, level, tolerance, trust, inner, u, v, mesh, value)
+    if share <= 0.0:
+        r, g, b, found = read_near(image, label, level, u, v, mesh, value)
+        if not found:
+            i, j = min(int(v), label.shape[0] - 1), min(int(u), label.shape[1] - 1)
+            return np.float64(image[i, j, 0]), np.float64(image[i, j, 1]), np.float64(image[i, j, 2])
+    return max(r, DARKEST), max(g, DARKEST), max(b, DARKEST)

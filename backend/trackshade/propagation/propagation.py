@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries key pictures to every frame of a shot. The package's README explains how."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from trackshade.control.raster import Buffers
+from trackshade.control.scene import ShotRaster
+from trackshade.core.colors import srgb_to_linear
+from trackshade.core.errors import UsageError
+from trackshade.propagation.composing import Fills, compose
+from trackshade.propagation.fallbacks import plain_colors
+from trackshade.propagation.light import Light, clay_picture, light_of_picture, usual_light
+from trackshade.propagation.pictures import SurfacePicture, surface_picture
+from trackshade.propagation.poses import Pose, PoseTable, resize_shot
+from trackshade.propagation.surface import Points, find_points, pull
+from trackshade.shot import Shot
+
+BAND = 24  # rows of a frame that a thread takes at a time
+NEAREST = 6  # pictures that a frame reads, at most
+FADE = 1.0  # seconds between a picture and a frame after which its weight is halved
+
+
+@dataclass(frozen=True, eq=False)
+class KeyPicture:
+    """A picture of one sample of a shot.
+
+    Attributes:
+        t: the sample that it shows.
+        image: [h, w, 3] uint8 sRGB, or float32 sRGB-coded 0..1 (may exceed 1); any size of the camera's aspect.
+        detail: False if only its light and colors at low frequencies are used, as of the frames of a small video model.
+    """
+
+    t: int
+    image: np.ndarray
+    detail: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class PropagatedFrame:
+    """A frame of a shot.
+
+    Attributes:
+        image: [H, W, 3] float32, sRGB-coded; may exceed 1.
+        alpha: [H, W] float32, share of each pixel that meshes cover.
+        shown: [H, W] float32, share of each pixel that a key picture shows.
+    """
+
+    image: np.ndarray
+    alpha: np.ndarray
+    shown: np.ndarray
+
+    @property
+    def unseen(self) -> float:
+        """Share of the frame's pixels that no key picture shows."""
+        return float(1.0 - self.shown.mean(dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class _Key:
+    picture: SurfacePicture
+    pose: Pose
+
+
+class Propagation:
+    """Carries key pictures to every frame of a shot.
+
+    Args:
+        shot: the shot, every frame of it.
+        keys: the pictures, at least one with detail.
+        light: clay renders of all samples, by which colors are relit; colors keep the light of their picture if None.
+        size: (width, height) of the frames, of the camera's aspect; the shot's size if None.
+        samples: visibility samples along each side of a pixel.
+        threads: number of threads; 0 for one on each core.
+        seed: seed of the fills.
+
+    Raises:
+        UsageError: there is no picture, its sample is not in the shot, or it or `size` has another aspect.
+        ShotError: what `Shot.check_values` finds.
+    """
+
+    def __init__(
+        self,
+        shot: Shot,
+        keys: Sequence[KeyPicture],
+        *,
+        light: Light | None = None,
+        size: tuple[int, int] | None = None,
+        samples: int = 2,
+        threads: int = 0,
+        seed: int = 0,
+    ) -> None:
+        shot.check_values()  # the kernels trust indices
+        _check_keys(shot, keys)
+        if samples < 1:
+            raise UsageError("bad-samples", f"{samples} samples for each pixel were asked for.", "Use 1 or more.")
+        self.shot = shot
+        self.size = (int(size[0]), int(size[1])) if size else tuple(shot.size)
+        resize_shot(shot, self.size)  # checks the aspect
+        self._given, self._light, self._samples, self._seed = tuple(keys), light, samples, seed
+        self._threads = threads or os.cpu_count() or 1
+        self._sampled = resize_shot(shot, (self.size[0] * samples, self.size[1] * samples))
+        self._table = PoseTable(shot)
+        self._holdout = np.array([mesh.holdout for mesh in shot.meshes], np.bool_)
+        self._rasters: list[ShotRaster] = []
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(self._threads)
+        self._exposure = 1.0
+        self._keys: list[_Key] = []
+        self._fills: Fills | None = None
+
+    def prepare(self, progress: Callable[[float, str], None] = lambda fraction, stage: None) -> None:
+        """Prepare the key pictures, and fill once what none of them shows.
+
+        Args:
+            progress: called with the fraction that is done and what is being done; may raise to cancel.
+        """
+        if self._light is not None:
+            self._exposure = 1.0 / max(usual_light(self.shot, self._given[0].t, self._light), 1e-6)
+        keys = []
+        for index, key in enumerate(self._given):
+            progress(0.3 * index / len(self._given), "key pictures")
+            keys.append(self._prepare_key(key))
+        progress(0.3, "surfaces")
+        self._fills = self._fill(keys, progress)
+        self._keys = keys
+        progress(1.0, "surfaces")
+
+    def _prepare_key(self, key: KeyPicture) -> _Key:
+        picture = surface_picture(self.shot, key.t, to_linear(key.image))
+        if self._light is not None:
+            light = light_of_picture(picture, clay_picture(self.shot, key.t, self._light, self._exposure))
+            picture = picture._replace(image=picture.image / light)
+        return _Key(picture, self._table.pose(key.t, picture.size))
+
+    def _fill(self, keys: list[_Key], progress: Callable[[float, str], None]) -> Fills:
+        plain = plain_colors(self.shot, [key.picture for key in keys])
+        none = np.zeros(0, np.int32)
+        return Fills(
+            np.full(len(self.shot.meshes), -1, np.int64), none, np.zeros((0, 3, 2), np.float32),
+            np.zeros((0, 3), np.int64), np.zeros((0, 3), np.float32), plain, np.zeros((0, 0, 3), np.float32),
+        )  # fmt: skip
+
+    def frame(self, t: int) -> PropagatedFrame:
+        """Return the frame of sample `t`.
+
+        Raises:
+            UsageError: `prepare` has not been called, or the shot has no such sample.
+        """
+        if self._fills is None:
+            raise UsageError("not-prepared", "Frames were asked for before the propagation was prepared.")
+        if not 0 <= t < len(self.shot.frame_numbers):
+            raise UsageError("no-sample", f"The shot has no sample {t}: it has {len(self.shot.frame_numbers)}.")
+        width, height = self.size
+        frame = self._table.pose(t, self.size)
+        light = None if self._light is None else clay_picture(self.shot, t, self._light, self._exposure)
+        keys = [(key, self._key_pose(key, t), weight) for key, weight in self._choose(t)]
+        image, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
+        shown = np.empty((height, width), np.float32)
+        fills, starts = self._fills, self._table.face_starts(t)
+        with self._raster() as raster:
+            buffers = raster.draw(t)
+
+            def work(row: int) -> None:
+                rows = slice(row, min(row + BAND, height))
+                points, pulled = self._pull(buffers, rows, frame, keys, starts)
+                compose(
+                    points, self._samples, frame, pulled, fills, light, self._holdout, image[rows], alpha[rows],
+                    shown[rows],
+                )  # fmt: skip
+
+            self._each(work, range(0, height, BAND))
+        return PropagatedFrame(image, alpha, shown)
+
+    def _each(self, work: Callable[[int], None], items: range) -> None:
+        """Do work on all items, on all threads; an error stops those that have not begun."""
+        futures = [self._pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _pull(
+        self, buffers: Buffers, rows: slice, frame: Pose, keys: list[tuple[_Key, Pose, float]], starts: np.ndarray
+    ) -> tuple[Points, np.ndarray]:
+        s = self._samples
+        part = slice(rows.start * s, rows.stop * s)
+        still, triangles = self._table.still, self._table.triangles
+        points = find_points(
+            buffers.label[part], buffers.triangle[part], buffers.depth[part], rows.start, s, frame, still, triangles,
+            starts,
+        )  # fmt: skip
+        pulled = np.zeros((*points.label.shape, 5), np.float32)
+        for key, pose, weight in keys:
+            pull(points, s, frame, key.picture, pose, still, triangles, starts, weight, pulled)
+        return points, pulled
+
+    def _key_pose(self, key: _Key, t: int) -> Pose:
+        if not self._table.has_changes:
+            return key.pose
+        return self._table.pose(key.pose.t, key.picture.size, faces_of=t)
+
+    def _choose(self, t: int) -> list[tuple[_Key, float]]:
+        """Return the pictures that the frame reads and their weights, which fall with the time between."""
+        numbers = self.shot.frame_numbers
+        away = [abs(numbers[key.pose.t] - numbers[t]) for key in self._keys]
+        fade = FADE * self.shot.fps
+        order = np.argsort(away, kind="stable")[:NEAREST]
+        return [(self._keys[index], 1.0 / (0.01 + (away[index] / fade) ** 2)) for index in order.tolist()]
+
+    @contextmanager
+    def _raster(self) -> Iterator[ShotRaster]:
+        with self._lock:
+            raster = self._rasters.pop() if self._rasters else None
+        raster = raster or ShotRaster(self._sampled)
+        try:
+            yield raster
+        finally:
+            with self._lock:
+                self._rasters.append(raster)
+
+
+def to_linear(
+    image: np.ndarray,  # [h, w, 3] uint8 sRGB, or float32 sRGB-coded
+) -> np.ndarray:
+    """Return a picture in linear light, [h, w, 3] float32."""
+    if image.dtype == np.uint8:
+        table = srgb_to_linear(np.arange(256) / 255.0).astype(np.float32)
+        return table[image]
+    return srgb_to_linear(np.maximum(image, 0.0)).astype(np.float32)
+
+
+def _check_keys(shot: Shot, keys: Sequence[KeyPicture]) -> None:
+    if not any(key.detail for key in keys):
+        raise UsageError("no-key-picture", "There is no key picture to propagate.", "Give or render a first frame.")
+    for key in keys:
+        if not 0 <= key.t < len(shot.frame_numbers):
+            raise UsageError(
+                "no-sample", f"A key picture shows sample {key.t}; the shot has {len(shot.frame_numbers)} samples."
+            )
+        image = key.image
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.float32) or not image.size:
+            raise UsageError(
+                "bad-key-picture",
+                f"The key picture of frame {shot.frame_numbers[key.t]:g} is an array of {image.dtype} of the shape "
+                f"{list(image.shape)}.",
+                "Give uint8 or float32 [height, width, 3].",
+            )
+        resize_shot(shot, (image.shape[1], image.shape[0]))
