@@ -212,7 +212,7 @@ def _propagate(
         video: Whether the frames of the ideal video are further key pictures.
         method: How unseen texels are filled; propagation's default if None.
     """
-    from trackshade.propagation import KeyPicture, Propagation
+    from trackshade.propagation.propagation import KeyPicture, Propagation
 
     scene = case.scene
     keys = [KeyPicture(0, scene.frames[0])]
