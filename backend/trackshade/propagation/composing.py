@@ -28,7 +28,7 @@ class Fills(NamedTuple):
         canvas: [N] int32, index into `table`; -1 for a triangle without canvas.
         uv: [N, 3, 2] float32, positions of the triangles' corners on their canvas, texels.
         table: [C, 3] int64: where a canvas begins in `texels`, its height and width.
-        texels: [X, 3] float32 linear light.
+        texels: [X, 4] float32: color in linear light, and 1 where it is better than what pictures show, else 0.
         plain: [M + 1, 3] float32, color of each mesh where it has no canvas, and of the background.
         panorama: [h, w, 3] float32, the background by elevation (first row: up) and azimuth; may be empty.
     """
@@ -46,11 +46,12 @@ class Fills(NamedTuple):
 def fill_color(start, canvas, uv, table, texels, plain, panorama, mesh, face, b, c, dx, dy, dz):
     """Return the fill (r, g, b) at a surface point, or of the background in direction (dx, dy, dz).
 
-    The last value says whether it comes from a canvas, which agrees with the pictures around it.
+    The last value is -1 for a color that does not agree with the pictures around it; for one of a canvas, how much
+    better than a picture it is, 0 to 1.
     """
     if mesh < 0:
         if panorama.shape[0] == 0:
-            return np.float64(plain[-1, 0]), np.float64(plain[-1, 1]), np.float64(plain[-1, 2]), False
+            return np.float64(plain[-1, 0]), np.float64(plain[-1, 1]), np.float64(plain[-1, 2]), -1.0
         height, width = panorama.shape[0], panorama.shape[1]
         length = math.sqrt(dx * dx + dy * dy + dz * dz)
         v = math.acos(min(max(dz / length, -1.0), 1.0)) / math.pi * height - 0.5
@@ -62,13 +63,13 @@ def fill_color(start, canvas, uv, table, texels, plain, panorama, mesh, face, b,
         r = _mix(panorama[i, left, 0], panorama[i, right, 0], panorama[i + 1, left, 0], panorama[i + 1, right, 0], fx, fy)
         g = _mix(panorama[i, left, 1], panorama[i, right, 1], panorama[i + 1, left, 1], panorama[i + 1, right, 1], fx, fy)
         d = _mix(panorama[i, left, 2], panorama[i, right, 2], panorama[i + 1, left, 2], panorama[i + 1, right, 2], fx, fy)
-        return r, g, d, True
+        return r, g, d, 0.0
     index = -1
     if start[mesh] >= 0:
         at = start[mesh] + face
         index = canvas[at]
     if index < 0:
-        return np.float64(plain[mesh, 0]), np.float64(plain[mesh, 1]), np.float64(plain[mesh, 2]), False
+        return np.float64(plain[mesh, 0]), np.float64(plain[mesh, 1]), np.float64(plain[mesh, 2]), -1.0
     a = 1.0 - b - c
     u = a * uv[at, 0, 0] + b * uv[at, 1, 0] + c * uv[at, 2, 0] - 0.5
     v = a * uv[at, 0, 1] + b * uv[at, 1, 1] + c * uv[at, 2, 1] - 0.5
@@ -81,7 +82,7 @@ def fill_color(start, canvas, uv, table, texels, plain, panorama, mesh, face, b,
     r = _mix(texels[n, 0], texels[n + 1, 0], texels[k, 0], texels[k + 1, 0], fx, fy)
     g = _mix(texels[n, 1], texels[n + 1, 1], texels[k, 1], texels[k + 1, 1], fx, fy)
     d = _mix(texels[n, 2], texels[n + 1, 2], texels[k, 2], texels[k + 1, 2], fx, fy)
-    return r, g, d, True
+    return r, g, d, _mix(texels[n, 3], texels[n + 1, 3], texels[k, 3], texels[k + 1, 3], fx, fy)
 
 
 @kernel
@@ -160,16 +161,19 @@ def _compose(
                 else:
                     share = 0.0
                     hidden += 1.0
-                if share < 1.0:
+                if share < 1.0 or (mesh >= 0 and start[mesh] >= 0):
                     dx = ray[0, 0] * x + ray[0, 1] * y + ray[0, 2]
                     dy = ray[1, 0] * x + ray[1, 1] * y + ray[1, 2]
                     dz = ray[2, 0] * x + ray[2, 1] * y + ray[2, 2]
-                    fr, fg, fb, agrees = fill_color(
+                    fr, fg, fb, better = fill_color(
                         start, canvas, uv, table, texels, plain, panorama, mesh, faces[p, q], weights[p, q, 0],
                         weights[p, q, 1], dx, dy, dz,
                     )  # fmt: skip
-                    if weight <= 0.0 or agrees:
-                        r, g, b = r * share + fr * (1.0 - share), g * share + fg * (1.0 - share), b * share + fb * (1.0 - share)
+                    if weight > 0.0 and better < 0.0:
+                        share = 1.0
+                    share *= 1.0 - max(better, 0.0)
+                    rest = 1.0 - share
+                    r, g, b = r * share + fr * rest, g * share + fg * rest, b * share + fb * rest
                 if mesh >= 0:
                     covered += 1.0
                     if has_light:

@@ -9,6 +9,7 @@ render at its own surface, so that silhouettes do not mix.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +23,13 @@ Light = Callable[[int], np.ndarray]
 
 DARKEST = 0.02  # of the usual light: what is darker counts as this much
 BRIGHTEST = 50.0  # of the usual light
+LEAST_SLOPE = 0.5  # of `LightMatch`, below which a picture is not relit
+EXPONENTS = (0.75, 1.35)  # to which the slope is clipped where it is used
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+_REACH = 3  # pixels between those that are compared
+_LEAST_CHANGE = 0.04  # of the clay render's logarithm
+_BLACK = -5.0  # logarithm of values that are too dark to compare
+_LEAST_PIXELS = 300
 
 
 def clay_picture(
@@ -29,6 +37,7 @@ def clay_picture(
     t: int,
     light: Light,
     exposure: float,
+    exponent: float = 1.0,
 ) -> SurfacePicture:
     """Return the light of a sample as a picture; the background has the light 1.
 
@@ -37,6 +46,9 @@ def clay_picture(
         t: the sample.
         light: the clay renders.
         exposure: factor that makes the usual light 1.
+        exponent: power to which the light is raised, see `LightMatch.slope`. White surfaces light each other more than
+            those of the scene do, so that the shadows of a clay render are often too bright; a view transform with less
+            contrast needs less.
 
     Raises:
         ShotError: the render has another shape than a picture's, or values that are not finite.
@@ -51,6 +63,8 @@ def clay_picture(
         )
     clay = surface_picture(shot, t, image * np.float32(exposure))
     np.clip(clay.image, DARKEST, BRIGHTEST, out=clay.image)
+    if exponent != 1.0:
+        np.power(clay.image, np.float32(exponent), out=clay.image)
     clay.image[clay.label < 0] = 1.0
     return clay
 
@@ -60,6 +74,59 @@ def usual_light(shot: Shot, t: int, light: Light) -> float:
     clay = clay_picture(shot, t, light, 1.0)
     shown = clay.image[clay.label >= 0]
     return float(np.median(shown)) if len(shown) else 1.0
+
+
+@dataclass(frozen=True)
+class LightMatch:
+    """How far the light of a picture is that of the scene.
+
+    Attributes:
+        slope: change of the picture's logarithm for a change of the clay render's by one, over the smooth parts of
+            surfaces. About 1 where shadows fall where the scene's lights put them, about 0 where they do not. NaN if
+            the clay render has hardly any shadows to compare.
+        pixels: number of pixels that were compared.
+    """
+
+    slope: float
+    pixels: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether relighting improves the picture: the slope is high enough, or there are no shadows."""
+        return not self.slope < LEAST_SLOPE
+
+
+def light_match(
+    picture: SurfacePicture,
+    light: np.ndarray,  # [h, w, 3] float32, see `light_of_picture`
+) -> LightMatch:
+    """Compare the light of a picture, in linear light, with a clay render of the same sample.
+
+    Texture changes the picture's logarithm as often up as down where the light changes, so that it does not bias the
+    slope of a regression of one on the other; large changes count less (Huber 1964, "Robust estimation of a location
+    parameter").
+    """
+    value = np.log(np.maximum(picture.image @ _LUMINANCE, 1e-3))
+    clay = np.log(np.maximum(light @ _LUMINANCE, 1e-3))
+    is_clean = (picture.trust == 255) & (picture.label >= 0)
+    of_picture, of_clay = [], []
+    for axis in (0, 1):
+        one, other = np.s_[_REACH:], np.s_[:-_REACH]
+        if axis:
+            one, other = np.s_[:, _REACH:], np.s_[:, :-_REACH]
+        change = clay[one] - clay[other]
+        use = is_clean[one] & is_clean[other] & (picture.label[one] == picture.label[other])
+        use &= (np.abs(change) > _LEAST_CHANGE) & (value[one] > _BLACK) & (value[other] > _BLACK)
+        of_picture.append((value[one] - value[other])[use])
+        of_clay.append(change[use])
+    y, x = np.concatenate(of_picture).astype(np.float64), np.concatenate(of_clay).astype(np.float64)
+    if len(x) < _LEAST_PIXELS:
+        return LightMatch(float("nan"), len(x))
+    slope = 1.0
+    for _ in range(10):
+        weight = 1 / np.maximum(np.abs(y - slope * x), 0.05)
+        slope = float((weight * x * y).sum() / (weight * x * x).sum())
+    return LightMatch(slope, len(x))
 
 
 def light_of_picture(picture: SurfacePicture, clay: SurfacePicture) -> np.ndarray:

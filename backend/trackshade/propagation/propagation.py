@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,21 @@ from trackshade.control.raster import Buffers
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import UsageError
+from trackshade.propagation.canvases import Canvas, CanvasMaker, survey, survey_times
 from trackshade.propagation.composing import Fills, compose
 from trackshade.propagation.fallbacks import plain_colors
-from trackshade.propagation.light import Light, clay_picture, light_of_picture, usual_light
+from trackshade.propagation.light import (
+    EXPONENTS,
+    Light,
+    LightMatch,
+    clay_picture,
+    light_match,
+    light_of_picture,
+    usual_light,
+)
 from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable, resize_shot
+from trackshade.propagation.sky import make_panorama
 from trackshade.propagation.surface import Points, find_points, pull
 from trackshade.shot import Shot
 
@@ -82,6 +93,10 @@ class Propagation:
         threads: number of threads; 0 for one on each core.
         seed: seed of the fills.
 
+    Attributes:
+        light_match: how far the light of the first key picture with detail is that of the clay render, after `prepare`.
+            Where it does not agree, colors are not relit.
+
     Raises:
         UsageError: there is no picture, its sample is not in the shot, or it or `size` has another aspect.
         ShotError: what `Shot.check_values` finds.
@@ -113,7 +128,8 @@ class Propagation:
         self._rasters: list[ShotRaster] = []
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(self._threads)
-        self._exposure = 1.0
+        self._exposure = self._exponent = 1.0
+        self.light_match: LightMatch | None = None
         self._keys: list[_Key] = []
         self._fills: Fills | None = None
 
@@ -124,7 +140,7 @@ class Propagation:
             progress: called with the fraction that is done and what is being done; may raise to cancel.
         """
         if self._light is not None:
-            self._exposure = 1.0 / max(usual_light(self.shot, self._given[0].t, self._light), 1e-6)
+            self._match_light(self._light)
         keys = []
         for index, key in enumerate(self._given):
             progress(0.3 * index / len(self._given), "key pictures")
@@ -134,20 +150,44 @@ class Propagation:
         self._keys = keys
         progress(1.0, "surfaces")
 
+    def _match_light(self, light: Light) -> None:
+        """Find the strength of the light by the first key picture; without a match, give up relighting."""
+        key = next(key for key in self._given if key.detail)
+        self.light_match = match_light(self.shot, key, light)
+        self._exposure = 1.0 / max(usual_light(self.shot, key.t, light), 1e-6)
+        if not self.light_match.agrees:
+            self._light = None
+        elif np.isfinite(self.light_match.slope):
+            self._exponent = float(np.clip(self.light_match.slope, *EXPONENTS))
+
+    def _clay(self, t: int, light: Light) -> SurfacePicture:
+        return clay_picture(self.shot, t, light, self._exposure, self._exponent)
+
     def _prepare_key(self, key: KeyPicture) -> _Key:
         picture = surface_picture(self.shot, key.t, to_linear(key.image))
         if self._light is not None:
-            light = light_of_picture(picture, clay_picture(self.shot, key.t, self._light, self._exposure))
+            light = light_of_picture(picture, self._clay(key.t, self._light))
             picture = picture._replace(image=picture.image / light)
         return _Key(picture, self._table.pose(key.t, picture.size))
 
     def _fill(self, keys: list[_Key], progress: Callable[[float, str], None]) -> Fills:
-        plain = plain_colors(self.shot, [key.picture for key in keys])
-        none = np.zeros(0, np.int32)
-        return Fills(
-            np.full(len(self.shot.meshes), -1, np.int64), none, np.zeros((0, 3, 2), np.float32),
-            np.zeros((0, 3), np.int64), np.zeros((0, 3), np.float32), plain, np.zeros((0, 0, 3), np.float32),
-        )  # fmt: skip
+        pictures = [(key.picture, key.pose) for key in keys]
+        times = survey_times(len(self.shot.frame_numbers))
+        found = survey(self._table, pictures, self.size, times, lambda part: progress(0.2 + 0.2 * part, "surfaces"))
+        maker = CanvasMaker(self._table, pictures, found, self._seed)
+        canvases = maker.plan()
+        texels: list[np.ndarray] = []
+
+        def work(index: int) -> np.ndarray:
+            canvas = maker.gather(canvases[index])
+            color, healed = maker.fill(canvas, lambda part: None)
+            return np.concatenate([color, healed[..., None]], axis=2, dtype=np.float32).reshape(-1, 4)
+
+        for index, filled in enumerate(self._each(work, range(len(canvases)))):
+            texels.append(filled)
+            progress(0.4 + 0.6 * (index + 1) / len(canvases), "unseen surfaces")
+        return _pack_fills(self.shot, canvases, texels, plain_colors(self.shot, [key.picture for key in keys]),
+                           make_panorama(pictures))
 
     def frame(self, t: int) -> PropagatedFrame:
         """Return the frame of sample `t`.
@@ -160,8 +200,9 @@ class Propagation:
         if not 0 <= t < len(self.shot.frame_numbers):
             raise UsageError("no-sample", f"The shot has no sample {t}: it has {len(self.shot.frame_numbers)}.")
         width, height = self.size
+        given = next((key for key in self._given if key.t == t and key.detail), None)
         frame = self._table.pose(t, self.size)
-        light = None if self._light is None else clay_picture(self.shot, t, self._light, self._exposure)
+        light = None if self._light is None else self._clay(t, self._light)
         keys = [(key, self._key_pose(key, t), weight) for key, weight in self._choose(t)]
         image, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
         shown = np.empty((height, width), np.float32)
@@ -177,18 +218,22 @@ class Propagation:
                     shown[rows],
                 )  # fmt: skip
 
-            self._each(work, range(0, height, BAND))
+            for _ in self._each(work, range(0, height, BAND)):
+                pass
+        if given is not None and given.image.shape[:2] == (height, width):  # mixed rims included
+            image = given.image.astype(np.float32) / np.float32(255 if given.image.dtype == np.uint8 else 1)
         return PropagatedFrame(image, alpha, shown)
 
-    def _each(self, work: Callable[[int], None], items: range) -> None:
-        """Do work on all items, on all threads; an error stops those that have not begun."""
+    def _each(self, work: Callable[[int], Any], items: range) -> Iterator[Any]:
+        """Yield the results of work on all items, done on all threads; ending early stops those that have not begun."""
         futures = [self._pool.submit(work, item) for item in items]
         try:
             for future in futures:
-                future.result()
+                yield future.result()
         finally:
             for future in futures:
                 future.cancel()
+            wait(futures)
 
     def _pull(
         self, buffers: Buffers, rows: slice, frame: Pose, keys: list[tuple[_Key, Pose, float]], starts: np.ndarray
@@ -228,6 +273,36 @@ class Propagation:
         finally:
             with self._lock:
                 self._rasters.append(raster)
+
+
+def match_light(shot: Shot, key: KeyPicture, light: Light) -> LightMatch:
+    """Compare the light of a key picture with the clay render of its sample: is it the scene's?
+
+    Raises:
+        ShotError: the clay render is not a picture.
+        UsageError: the picture or the render does not have the camera's aspect.
+    """
+    exposure = 1.0 / max(usual_light(shot, key.t, light), 1e-6)
+    picture = surface_picture(shot, key.t, to_linear(key.image))
+    return light_match(picture, light_of_picture(picture, clay_picture(shot, key.t, light, exposure)))
+
+
+def _pack_fills(
+    shot: Shot, canvases: list[Canvas], texels: list[np.ndarray], plain: np.ndarray, panorama: np.ndarray
+) -> Fills:
+    """Return canvases in flat arrays; `texels` are those of each canvas, [N, 4]."""
+    start, total = np.full(len(shot.meshes), -1, np.int64), 0
+    for mesh in sorted({canvas.mesh for canvas in canvases}):
+        start[mesh] = total
+        total += len(shot.geometries[shot.meshes[mesh].geometry].triangles)
+    number, uv = np.full(total, -1, np.int32), np.zeros((total, 3, 2), np.float32)
+    table, first = np.zeros((len(canvases), 3), np.int64), 0
+    for index, canvas in enumerate(canvases):
+        at = start[canvas.mesh] + canvas.faces
+        number[at], uv[at] = index, canvas.uv
+        table[index] = first, canvas.size[1], canvas.size[0]
+        first += len(texels[index])
+    return Fills(start, number, uv, table, np.concatenate([np.zeros((0, 4), np.float32), *texels]), plain, panorama)
 
 
 def to_linear(

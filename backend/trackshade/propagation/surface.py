@@ -28,7 +28,7 @@ class Points(NamedTuple):
     """The surface points of some rows of a frame. A plain tuple of arrays, so that kernels can take it.
 
     Attributes:
-        label: [h·S, W·S] int32, index into `Shot.meshes`; -1 for the background.
+        label: [h·S, W·S] int32, index into `Shot.meshes`; -1 for the background, -2 for nothing at all.
         triangle: [h·S, W·S] int32.
         level: [h·S, W·S] float32, see `pictures`.
         weights: [h·S, W·S, 2] float64, barycentric, of the triangle's second and third vertex.
@@ -268,6 +268,8 @@ def _pull(
                     us[s], vs[s] = lens[0] * cx * scale + lens[2], lens[1] * cy * scale + lens[3]
                     values[s] = cz if orthographic else scale
                     other = turn != side[p, q]
+                elif m < -1:
+                    continue
                 else:
                     px, py = (q + 0.5) / samples, first_row + (p + 0.5) / samples
                     cx = background[0, 0] * px + background[0, 1] * py + background[0, 2]

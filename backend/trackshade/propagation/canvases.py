@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Canvases: images of surfaces in object space, which say once and for all frames what no key picture shows.
+
+Some frames are surveyed at a low resolution: how many pixels of which part of which mesh no picture shows, and how large
+a texel has to be. Parts that matter get a canvas: a plane for a large flat face that pictures show in part, an atlas for
+everything else of a mesh. Its texels are read from the pictures as the pixels of a frame are; the rest is filled
+(`fills`). A mesh that is small in all frames has one color, so that memory follows the picture, not the scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from trackshade.control.scene import ShotRaster
+from trackshade.propagation.fills import fill_canvas
+from trackshade.propagation.layout import Plane, draw_faces, face_normals, find_planes, unwrap
+from trackshade.propagation.pictures import SurfacePicture
+from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, resize_shot
+from trackshade.propagation.surface import Points, find_points, pull
+from trackshade.shot import Geometry
+
+SURVEYED = 24  # frames
+SURVEY_WIDTH = 320  # pixels of the longer side
+LEAST_PIXELS = 60.0  # of a frame that a part must leave unseen to get a canvas
+LEAST_KNOWN = 0.08  # of a flat part that pictures must show for a plane
+LEAST_SHARE = 0.02  # of a frame's pixels that a flat part must cover, all surveyed frames together, for a plane
+LARGEST = {"plane": 1024, "atlas": 640}  # texels along a side
+MOST_TEXELS = 12_000_000
+MOST_CANVASES = 400
+SMALLEST = 12  # texels along a side
+KNOWN_SHARE = 0.3  # see `pictures.read`
+_BAND = 64  # rows of a canvas at a time
+_SAMPLES = 2
+
+Picture = tuple[SurfacePicture, Pose]
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """An image on a part of a mesh.
+
+    Attributes:
+        mesh: index into `Shot.meshes`.
+        kind: "plane" or "atlas".
+        faces: [N] int64, triangles of the mesh's geometry.
+        uv: [N, 3, 2] float32, their corners, texels.
+        size: (width, height), texels.
+        color: [h, w, 3] float32 linear light.
+        known: [h, w] bool, texels that a picture shows.
+        inside: [h, w] bool, texels that belong to the surface.
+    """
+
+    mesh: int
+    kind: Literal["plane", "atlas"]
+    faces: np.ndarray
+    uv: np.ndarray
+    size: tuple[int, int]
+    color: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))
+    known: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    inside: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """The surface points that pixels of some frames show, [N] each.
+
+    Attributes:
+        t: sample of the frame.
+        mesh: index into `Shot.meshes`.
+        face: triangle of its geometry.
+        weights: [N, 2] barycentric, of the second and third corner.
+        density: pixels of a full frame per object unit, at the geometry's first positions.
+        shown: whether a picture shows the point.
+        pixels: full pixels that each surveyed one stands for.
+        frame: surveyed pixels of a frame.
+    """
+
+    t: np.ndarray
+    mesh: np.ndarray
+    face: np.ndarray
+    weights: np.ndarray
+    density: np.ndarray
+    shown: np.ndarray
+    pixels: float
+    frame: int
+
+
+def survey_times(count: int, most: int = SURVEYED) -> list[int]:
+    """Return samples that are spread evenly over a shot, the first and the last included."""
+    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
+
+
+def survey(
+    table: PoseTable,
+    pictures: Sequence[Picture],
+    size: tuple[int, int],
+    times: Iterable[int],
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Survey:
+    """Look at some frames at a low resolution.
+
+    Args:
+        table: the shot's poses.
+        pictures: the key pictures.
+        size: (width, height) of the frames.
+        times: the samples.
+        progress: called with the fraction that is done.
+    """
+    shot, times = table.shot, list(times)
+    factor = min(1.0, SURVEY_WIDTH / max(size))
+    small = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    raster = ShotRaster(resize_shot(shot, small))
+    parts: list[list[np.ndarray]] = []
+    for index, t in enumerate(times):
+        progress(index / len(times))
+        buffers, frame, starts = raster.draw(t), table.pose(t, small), table.face_starts(t)
+        label, triangle = buffers.label.copy(), buffers.triangle.copy()
+        points = find_points(label, triangle, buffers.depth, 0, 1, frame, table.still, table.triangles, starts)
+        out = np.zeros((*label.shape, 5), np.float32)
+        for picture, pose in pictures:
+            if table.has_changes:
+                pose = table.pose(pose.t, picture.size, faces_of=t)
+            pull(points, 1, frame, picture, pose, table.still, table.triangles, starts, 1.0, out)
+        own = label >= 0
+        mesh, face, weights = label[own], triangle[own], points.weights[own]
+        density = _density(table, frame, starts, t, mesh, face, weights) * (size[0] / small[0])
+        parts.append([np.full(len(mesh), t), mesh, face, weights, density, out[own][:, 3] > 0])
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Survey(*columns, pixels=size[0] * size[1] / (small[0] * small[1]), frame=small[0] * small[1])
+
+
+def _density(
+    table: PoseTable,
+    frame: Pose,
+    starts: np.ndarray,
+    t: int,
+    mesh: np.ndarray,
+    face: np.ndarray,
+    weights: np.ndarray,
+) -> np.ndarray:
+    """Return pixels per object unit at surface points, [N]."""
+    corners = table.triangles[starts[mesh] + face]
+    where = frame.where[mesh]
+    is_still = where >= 0
+    local = np.empty((len(mesh), 3, 3))
+    local[is_still] = table.still[where[is_still, None] + corners[is_still]]
+    local[~is_still] = frame.moving[-1 - where[~is_still, None] + corners[~is_still]]
+    matrix = frame.to_camera[mesh]
+    there = np.einsum("nij,nkj->nki", matrix[:, :3, :3], local) + matrix[:, None, :3, 3]
+    normal = np.cross(there[:, 1] - there[:, 0], there[:, 2] - there[:, 0])
+    size = np.linalg.norm(normal, axis=1)
+    point = there[:, 0] + weights[:, :1] * (there[:, 1] - there[:, 0]) + weights[:, 1:] * (there[:, 2] - there[:, 0])
+    focal = frame.lens[0] * frame.lens[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if frame.orthographic:
+            pixel = size / (focal * np.abs(normal[:, 2]))
+        else:
+            pixel = point[:, 2] ** 3 * size / (focal * np.abs(np.einsum("nk,nk->n", normal, point)))
+        first = _first_areas(table, t, mesh, face)
+        density = 1 / np.sqrt(pixel * first / (size / 2))
+    return np.where(np.isfinite(density), density, 0.0)
+
+
+def _first_areas(table: PoseTable, t: int, mesh: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """Return the areas [N] of triangles at their geometry's first positions, object units."""
+    areas = np.empty(len(mesh))
+    geometries = table.geometries(t)[mesh]
+    for index in np.unique(geometries).tolist():
+        own = geometries == index
+        geometry = table.shot.geometries[index]
+        areas[own] = face_normals(geometry.first.astype(np.float64), geometry.triangles[face[own]])[1]
+    return areas
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A part of a mesh that gets a canvas."""
+
+    mesh: int
+    plane: Plane | None
+    faces: np.ndarray
+    points: np.ndarray  # [N] indices into the survey
+    unseen: float  # pixels of the frame in which most is unseen
+
+
+class CanvasMaker:
+    """Chooses and makes the canvases of a shot.
+
+    Args:
+        table: the shot's poses.
+        pictures: the key pictures.
+        found: the survey.
+        seed: seed of the fills.
+    """
+
+    def __init__(self, table: PoseTable, pictures: Sequence[Picture], found: Survey, seed: int) -> None:
+        self._table, self._shot, self._pictures, self._found, self._seed = table, table.shot, pictures, found, seed
+        self._planes: dict[int, list[Plane]] = {}
+        self._unwrapped: dict[tuple[int, bytes], np.ndarray | None] = {}
+
+    def plan(self) -> list[Canvas]:
+        """Return the canvases that are needed, still empty."""
+        parts = sorted(self._parts(), key=lambda part: -part.unseen)[:MOST_CANVASES]
+        canvases = [canvas for part in parts if (canvas := self._place(part, 1.0)) is not None]
+        total = sum(canvas.size[0] * canvas.size[1] for canvas in canvases)
+        if total > MOST_TEXELS:
+            scale = float(np.sqrt(MOST_TEXELS / total))
+            canvases = [canvas for part in parts if (canvas := self._place(part, scale)) is not None]
+        return canvases
+
+    def _parts(self) -> list[_Part]:
+        found, parts = self._found, []
+        order = np.argsort(found.mesh, kind="stable")
+        meshes, first = np.unique(found.mesh[order], return_index=True)
+        for mesh, points in zip(meshes.tolist(), np.split(order, first[1:]), strict=True):
+            track = self._shot.meshes[mesh]
+            if track.holdout or track.changes or self._most_unseen(points) < LEAST_PIXELS:
+                continue
+            geometry = self._shot.geometries[track.geometry]
+            if track.geometry not in self._planes:
+                self._planes[track.geometry] = find_planes(geometry)
+            part_of_face = np.full(len(geometry.triangles), -1)
+            for index, plane in enumerate(self._planes[track.geometry]):
+                part_of_face[plane.faces] = index
+            part = part_of_face[found.face[points]]
+            for index, plane in enumerate(self._planes[track.geometry]):
+                own = points[part == index]
+                unseen = self._most_unseen(own)
+                large = unseen >= LEAST_PIXELS and len(own) >= LEAST_SHARE * found.frame
+                if large and found.shown[own].mean() >= LEAST_KNOWN:
+                    parts.append(_Part(mesh, plane, plane.faces, own, unseen))
+                else:
+                    part_of_face[plane.faces] = -1
+            rest = np.flatnonzero(part_of_face < 0)
+            own = points[part_of_face[found.face[points]] < 0]
+            unseen = self._most_unseen(own)
+            if unseen >= LEAST_PIXELS and found.shown[points].any():
+                parts.append(_Part(mesh, None, rest, own, unseen))
+        return parts
+
+    def _most_unseen(self, points: np.ndarray) -> float:
+        """Return the number of pixels in the frame in which most of these points are unseen."""
+        hidden = points[~self._found.shown[points]]
+        return float(np.bincount(self._found.t[hidden]).max(initial=0)) * self._found.pixels
+
+    def _place(self, part: _Part, scale: float) -> Canvas | None:
+        """Return the empty canvas of a part, its resolution times `scale`."""
+        found = self._found
+        track = self._shot.meshes[part.mesh]
+        geometry = self._shot.geometries[track.geometry]
+        first = geometry.first.astype(np.float64)
+        hidden = part.points[~found.shown[part.points]]
+        density = float(np.percentile(found.density[hidden], 75 if part.plane else 95)) * scale
+        if not density > 0:
+            return None
+        if part.plane is not None:
+            corners = first[geometry.triangles[found.face[part.points]]]
+            b, c = found.weights[part.points].T
+            seen = part.plane.project(
+                corners[:, 0] + b[:, None] * (corners[:, 1] - corners[:, 0]) + c[:, None] * (corners[:, 2] - corners[:, 0])
+            )
+            uv = part.plane.project(first[geometry.triangles[part.faces]])
+            low, high = np.percentile(seen, 0.2, axis=0), np.percentile(seen, 99.8, axis=0)
+            margin = 0.03 * (high - low)
+            low = np.maximum(low - margin, uv.reshape(-1, 2).min(axis=0))
+            high = np.minimum(high + margin, uv.reshape(-1, 2).max(axis=0))
+            extent = high - low
+            uv = uv - low
+        else:
+            key = track.geometry, part.faces.tobytes()
+            if key not in self._unwrapped:
+                self._unwrapped[key] = unwrap(geometry, part.faces)
+            unit = self._unwrapped[key]
+            if unit is None:
+                return None
+            _, areas = face_normals(first, geometry.triangles[part.faces])
+            a, b = unit[:, 1] - unit[:, 0], unit[:, 2] - unit[:, 0]
+            covered = float(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / 2)
+            side = float(np.sqrt(areas.sum() / max(covered, 1e-6)))
+            uv, extent = unit * side, unit.reshape(-1, 2).max(axis=0) * side
+        kind: Literal["plane", "atlas"] = "atlas" if part.plane is None else "plane"
+        if not extent.max() > 0:
+            return None
+        density = min(density, scale * LARGEST[kind] / extent.max())
+        width, height = (max(SMALLEST, int(np.ceil(side * density))) for side in extent)
+        return Canvas(part.mesh, kind, part.faces, (uv * density).astype(np.float32), (width, height))
+
+    def gather(self, canvas: Canvas) -> Canvas:
+        """Return the canvas with the colors that the pictures show."""
+        width, height = canvas.size
+        color, known = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.bool_)
+        inside = np.zeros((height, width), np.bool_)
+        starts = self._table.face_starts(0)
+        for row in range(0, height, _BAND):
+            rows = slice(row, min(row + _BAND, height))
+            owner, weights = _owners(canvas, rows)
+            label = np.where(owner >= 0, canvas.mesh, -2).astype(np.int32)
+            out = np.zeros((*label.shape, 5), np.float32)
+            whole = _blocks(label >= 0).all(axis=(1, 3))
+            for picture, pose in self._pictures:
+                if pose.where[canvas.mesh] == NOWHERE:
+                    continue
+                turned = np.linalg.det(pose.to_camera[canvas.mesh, :3, :3]) < 0
+                side = np.full(label.shape, 1 if turned else -1, np.int8)
+                points = Points(label, owner, np.ones(label.shape, np.float32), weights, side, whole, 0)
+                pull(points, _SAMPLES, pose, picture, pose, self._table.still, self._table.triangles, starts, 1.0, out)
+            color[rows], known[rows] = _reduce(out, whole)
+            inside[rows] = _blocks(label >= 0).any(axis=(1, 3))
+        return Canvas(
+            canvas.mesh, canvas.kind, canvas.faces, canvas.uv, canvas.size, color, known & inside, inside
+        )
+
+    def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
+        places = {}
+        if canvas.kind == "atlas":
+            places = dict(zip(("positions", "normals"), self._places(canvas), strict=True))
+        filled = fill_canvas(
+            canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress, **places
+        )
+        return filled.color, filled.healed
+
+    def _places(self, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
+        """Return the object-space positions and normals of the texels of an atlas, [h, w, 3] float32."""
+        geometry: Geometry = self._shot.geometries[self._shot.meshes[canvas.mesh].geometry]
+        first = geometry.first.astype(np.float64)
+        width, height = canvas.size
+        positions, normals = (np.zeros((height, width, 3), np.float32) for _ in range(2))
+        flat, _ = face_normals(first, geometry.triangles)
+        owner, weights = _owners(canvas, slice(0, height))
+        # Of the samples of a texel, any that a triangle covers.
+        for index in range(_SAMPLES**2):
+            face = owner[index // _SAMPLES :: _SAMPLES, index % _SAMPLES :: _SAMPLES]
+            part = weights[index // _SAMPLES :: _SAMPLES, index % _SAMPLES :: _SAMPLES]
+            has = face >= 0
+            b, c = part[has].T
+            corners = first[geometry.triangles[face[has]]]
+            positions[has] = np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners)
+            normals[has] = flat[face[has]]
+        return positions, normals
+
+
+def _owners(canvas: Canvas, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Return the triangle [h·S, w·S] of each sample of some rows of a canvas, -1 for none, and its weights [..., 2]."""
+    shape = (rows.stop - rows.start) * _SAMPLES, canvas.size[0] * _SAMPLES
+    owner, weights = np.full(shape, -1, np.int32), np.zeros((*shape, 2))
+    uv = (canvas.uv.astype(np.float64) - [0, rows.start]) * _SAMPLES
+    draw_faces(uv, canvas.faces.astype(np.int32), owner, weights)
+    return owner, weights
+
+
+def _blocks(values: np.ndarray) -> np.ndarray:
+    """Return values [h·S, w·S] by texel: [h, S, w, S]."""
+    rows, columns = values.shape
+    return values.reshape(rows // _SAMPLES, _SAMPLES, columns // _SAMPLES, _SAMPLES)
+
+
+def _reduce(out: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return colors [h, w, 3] and which are known [h, w], from what `pull` has added up."""
+    s = _SAMPLES
+    blocks = out.reshape(out.shape[0] // s, s, out.shape[1] // s, s, 5)
+    first = blocks[:, 0, :, 0]
+    has = blocks[..., 4] >= KNOWN_SHARE
+    with np.errstate(divide="ignore", invalid="ignore"):
+        one = first[..., :3] / first[..., 3:4]
+        each = np.where(has[..., None], blocks[..., :3] / blocks[..., 3:4], 0).sum(axis=(1, 3))
+        mean = each / has.sum(axis=(1, 3))[..., None]
+    known = np.where(whole, first[..., 4] >= KNOWN_SHARE, has.any(axis=(1, 3)))
+    color = np.where(whole[..., None], one, mean)
+    return np.where(known[..., None], color, 0).astype(np.float32), known
+

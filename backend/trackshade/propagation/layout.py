@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Flat maps of a geometry's surface: large flat faces as planes, everything else as an atlas.
+
+A plane keeps the shape of what is drawn on a floor or wall, so that its pattern can be continued. An atlas uses the
+geometry's texture coordinates where they do not overlap, else charts by xatlas (github.com/jpcy/xatlas).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xatlas
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from trackshade.control.compiling import kernel
+from trackshade.shot import Geometry
+
+_ANGLE = 1e-4  # 1 - cosine between the normals of neighbors in a plane
+_FLAT = 2e-3  # distance from a plane, relative to its size
+_OVERLAP = 0.02  # of the texels that texture coordinates cover twice, up to which they are used
+_TEST = 512  # texels along a side, for that test
+UNWRAPPED = 150_000  # triangles up to which a geometry is unwrapped
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A flat part of a geometry.
+
+    Attributes:
+        faces: [N] int64, its triangles.
+        origin: [3] float64, a point of it, object space.
+        axes: [2, 3] float64, orthonormal.
+        size: diagonal of its extent, object units.
+    """
+
+    faces: np.ndarray
+    origin: np.ndarray
+    axes: np.ndarray
+    size: float
+
+    def project(
+        self,
+        points: np.ndarray,  # [..., 3] object space
+    ) -> np.ndarray:
+        """Return coordinates [..., 2] in the plane, object units."""
+        return (points - self.origin) @ self.axes.T
+
+
+def find_planes(geometry: Geometry, least_share: float = 0.002) -> list[Plane]:
+    """Return the flat connected parts of a geometry that have at least a fraction of its area, the largest first."""
+    points, triangles = geometry.first.astype(np.float64), geometry.triangles
+    if not len(triangles):
+        return []
+    normals, areas = face_normals(points, triangles)
+    group = _connect_flat(triangles, normals)
+    total = np.bincount(group, areas)
+    planes = []
+    for index in np.argsort(-total, kind="stable").tolist():
+        if total[index] < least_share * total.sum() or len(planes) >= 64:
+            break
+        faces = np.flatnonzero(group == index)
+        corners = points[triangles[faces].ravel()]
+        normal = (normals[faces] * areas[faces, None]).sum(axis=0)
+        length = np.linalg.norm(normal)
+        if length <= 0:
+            continue
+        normal /= length
+        size = float(np.linalg.norm(np.ptp(corners, axis=0)))
+        origin = corners.mean(axis=0)
+        if size <= 0 or np.abs((corners - origin) @ normal).max() > _FLAT * size:
+            continue
+        planes.append(Plane(faces, origin, _axes(normal), size))
+    return planes
+
+
+def _axes(normal: np.ndarray) -> np.ndarray:
+    """Return two axes in a plane, along those of the object where it is parallel to them."""
+    across = np.eye(3)[np.argmin(np.abs(normal))]
+    first = np.cross(across, normal)
+    first /= np.linalg.norm(first)
+    return np.stack([first, np.cross(normal, first)])
+
+
+def face_normals(points: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit normals [F, 3] (zero for triangles without area) and areas [F]."""
+    a, b, c = (points[triangles[:, n]] for n in range(3))
+    cross = np.cross(b - a, c - a)
+    length = np.linalg.norm(cross, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(cross / length[:, None]), length / 2
+
+
+def _connect_flat(triangles: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Return a number for each triangle, [F]: equal for those that are connected by edges without a bend."""
+    count = len(triangles)
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]).astype(np.int64)
+    edges.sort(axis=1)
+    face = np.tile(np.arange(count), 3)
+    key = edges[:, 0] * (int(triangles.max()) + 1) + edges[:, 1]
+    order = np.argsort(key, kind="stable")
+    same = np.flatnonzero(key[order][1:] == key[order][:-1])
+    one, other = face[order[same]], face[order[same + 1]]
+    straight = np.abs(np.einsum("nk,nk->n", normals[one], normals[other])) > 1 - _ANGLE
+    one, other = one[straight], other[straight]
+    graph = coo_matrix((np.ones(len(one), np.int8), (one, other)), shape=(count, count))
+    return connected_components(graph, directed=False)[1]
+
+
+def unwrap(geometry: Geometry, faces: np.ndarray) -> np.ndarray | None:
+    """Return texture coordinates [N, 3, 2] of some triangles, in units of the longer side of their extent, without overlaps.
+
+    None if there are too many triangles.
+    """
+    if geometry.uv is not None:
+        uv = _to_unit(geometry.uv[faces].astype(np.float64))
+        if uv is not None and _overlap(uv) <= _OVERLAP:
+            return uv
+    if len(faces) > UNWRAPPED:
+        return None
+    used, corners = np.unique(geometry.triangles[faces], return_inverse=True)
+    corners = corners.reshape(-1, 3).astype(np.uint32)
+    points = geometry.first[used]
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(np.ascontiguousarray(points), np.ascontiguousarray(corners))
+    options = xatlas.PackOptions()
+    options.padding, options.resolution = 4, 512
+    atlas.generate(pack_options=options)
+    _, indices, coordinates = atlas[0]
+    return _to_unit(coordinates[indices].astype(np.float64))
+
+
+def _to_unit(uv: np.ndarray) -> np.ndarray | None:
+    if not np.isfinite(uv).all():
+        return None
+    low = uv.reshape(-1, 2).min(axis=0)
+    size = float((uv.reshape(-1, 2).max(axis=0) - low).max())
+    return (uv - low) / size if size > 0 else None
+
+
+def _overlap(uv: np.ndarray) -> float:
+    """Return the fraction of the texels that more than one triangle covers; 1 if the triangles cover none."""
+    count = np.zeros((_TEST, _TEST), np.uint8)
+    _count(uv * _TEST, count)
+    covered = count > 0
+    return float((count[covered] > 1).mean()) if covered.any() else 1.0
+
+
+@kernel
+def _barycentric(uv, f, x, y):
+    x0, y0, x1, y1, x2, y2 = uv[f, 0, 0], uv[f, 0, 1], uv[f, 1, 0], uv[f, 1, 1], uv[f, 2, 0], uv[f, 2, 1]
+    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+    b = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) / area
+    c = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) / area
+    return b, c
+
+
+@kernel
+def _box(uv, f, axis, size):
+    low, high = min(uv[f, 0, axis], uv[f, 1, axis], uv[f, 2, axis]), max(uv[f, 0, axis], uv[f, 1, axis], uv[f, 2, axis])
+    first, last = max(0.0, np.ceil(low - 0.5)), min(size - 1.0, np.floor(high - 0.5))
+    return int(first), int(last)
+
+
+@kernel
+def _count(uv, count):
+    height, width = count.shape
+    for f in range(uv.shape[0]):
+        left, right = _box(uv, f, 0, width)
+        top, bottom = _box(uv, f, 1, height)
+        for i in range(top, bottom + 1):
+            for j in range(left, right + 1):
+                b, c = _barycentric(uv, f, j + 0.5, i + 0.5)
+                # Neighbors share their edge.
+                if b > 1e-4 and c > 1e-4 and b + c < 1.0 - 1e-4 and count[i, j] < 2:
+                    count[i, j] += 1
+
+
+@kernel
+def draw_faces(uv, faces, owner, weights):
+    """Write which triangle covers each texel's center, and the weights of its second and third corner.
+
+    Args:
+        uv: [N, 3, 2] corners, texels.
+        faces: [N] numbers that are written.
+        owner: [h, w] int32, changed where a triangle covers a texel.
+        weights: [h, w, 2] float64.
+    """
+    height, width = owner.shape
+    for n in range(uv.shape[0]):
+        left, right = _box(uv, n, 0, width)
+        top, bottom = _box(uv, n, 1, height)
+        for i in range(top, bottom + 1):
+            for j in range(left, right + 1):
+                b, c = _barycentric(uv, n, j + 0.5, i + 0.5)
+                if b >= 0.0 and c >= 0.0 and b + c <= 1.0:
+                    owner[i, j] = faces[n]
+                    weights[i, j, 0], weights[i, j, 1] = b, c
