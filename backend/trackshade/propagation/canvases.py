@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from trackshade.control.scene import ShotRaster
-from trackshade.propagation.fills import fill_canvas
+from trackshade.propagation.fills import Method, fill_canvas
 from trackshade.propagation.layout import Plane, draw_faces, face_normals, find_planes, unwrap
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, resize_shot
@@ -195,9 +195,13 @@ class CanvasMaker:
         pictures: the key pictures.
         found: the survey.
         seed: seed of the fills.
+        method: how unknown texels are filled.
     """
 
-    def __init__(self, table: PoseTable, pictures: Sequence[Picture], found: Survey, seed: int) -> None:
+    def __init__(
+        self, table: PoseTable, pictures: Sequence[Picture], found: Survey, seed: int, method: Method = "auto"
+    ) -> None:
+        self._method: Method = method
         self._table, self._shot, self._pictures, self._found, self._seed = table, table.shot, pictures, found, seed
         self._planes: dict[int, list[Plane]] = {}
         self._unwrapped: dict[tuple[int, bytes], np.ndarray | None] = {}
@@ -320,8 +324,9 @@ class CanvasMaker:
         if canvas.kind == "atlas":
             places = dict(zip(("positions", "normals"), self._places(canvas), strict=True))
         filled = fill_canvas(
-            canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress, **places
-        )
+            canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
+            method=self._method, **places,
+        )  # fmt: skip
         return filled.color, filled.healed
 
     def _places(self, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:

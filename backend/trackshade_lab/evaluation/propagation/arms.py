@@ -14,6 +14,8 @@ import numpy as np
 from trackshade.control.video import tracking_video
 from trackshade.core.colors import to_uint8
 from trackshade.core.errors import UsageError
+from trackshade.propagation import KeyPicture, Propagation
+from trackshade.propagation.fills import METHODS, Method
 from trackshade.shot import Shot
 
 from ..warp import fill_smoothly
@@ -188,7 +190,7 @@ def _in_between(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarr
         return second if share else first
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second)]
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    there, back = (dis.calc(*pair, np.zeros((*grey[0].shape, 2), np.float32)) for pair in (grey, grey[::-1]))
+    there, back = (dis.calc(a, b, np.zeros((*a.shape, 2), np.float32)) for a, b in (grey, grey[::-1]))
     to_first = -(1 - share) * share * there + share**2 * back
     to_second = (1 - share) ** 2 * there - share * (1 - share) * back
     rows, columns = np.mgrid[: first.shape[0], : first.shape[1]].astype(np.float32)
@@ -201,29 +203,24 @@ def _in_between(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarr
     return np.rint(blended).clip(0, 255).astype(np.uint8)
 
 
-def _propagate(
-    case: EvalCase, *, light: bool = True, video: bool = False, method: str | None = None
-) -> ArmResult | None:
+def _propagate(case: EvalCase, *, light: bool = True, video: bool = False, fill: Method = "auto") -> ArmResult | None:
     """Run propagation.
 
     Args:
         case: The scene.
         light: Whether it gets the clay renders.
         video: Whether the frames of the ideal video are further key pictures.
-        method: How unseen texels are filled; propagation's default if None.
+        fill: How what no picture shows is filled.
     """
-    from trackshade.propagation.propagation import KeyPicture, Propagation
-
     scene = case.scene
     keys = [KeyPicture(0, scene.frames[0])]
     if video:
         if not scene.video:
             return None
         keys += [KeyPicture(t, scene.video_frame(t), detail=False) for t in scene.video if t]
-    options = {} if method is None else {"method": method}
     start = time.process_time()
-    propagation = Propagation(scene.shot, keys, light=scene.light if light else None, seed=case.seed,
-                              threads=case.threads, **options)  # fmt: skip
+    clay = scene.light if light else None
+    propagation = Propagation(scene.shot, keys, light=clay, threads=case.threads, seed=case.seed, fill=fill)
     propagation.prepare()
     prepared = time.process_time()
     images = np.stack([to_uint8(propagation.frame(t).image) for t in scene.truth])
@@ -238,8 +235,9 @@ ARMS: Mapping[str, Arm] = {
     "unlit": Arm("propagation without light", partial(_propagate, light=False)),
     "full": Arm("propagation with light", _propagate),
     **{
-        f"fill-{method}": Arm(f"propagation, fill: {method}", partial(_propagate, method=method))
-        for method in ("lattice", "symmetry", "patch-match", "push-pull", "flat")
+        f"fill-{fill}": Arm(f"propagation, fill: {fill}", partial(_propagate, fill=fill))
+        for fill in METHODS
+        if fill != "auto"
     },
     "video": Arm("propagation of the ideal video and the first frame", partial(_propagate, video=True)),
     "video-flow": Arm("ideal video, enlarged, in-betweens by flow", _interpolate_video),
