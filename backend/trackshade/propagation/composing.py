@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Composes the pixels of a frame: colors from pictures, fills where no picture shows the surface, and the frame's light."""
+"""Composes the pixels of a frame: colors from pictures, fills where none shows the surface, and the frame's light."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import Pose
 from trackshade.propagation.surface import Points
 
+TRUSTED = 0.33  # of what `pictures.read` returns, from which a picture is used alone
 NO_LIGHT = SurfacePicture(
     np.zeros((0, 0, 3), np.float32), np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32),
     np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.bool_),
@@ -57,12 +58,18 @@ def fill_color(start, canvas, uv, table, texels, plain, panorama, mesh, face, b,
         v = math.acos(min(max(dz / length, -1.0), 1.0)) / math.pi * height - 0.5
         u = (math.atan2(dy, dx) / (2.0 * math.pi) + 0.5) * width - 0.5
         v = min(max(v, 0.0), height - 1.001)
-        i, j = int(v), int(math.floor(u))
+        i, j = int(v), math.floor(u)
         fy, fx = v - i, u - j
         left, right = j % width, (j + 1) % width
-        r = _mix(panorama[i, left, 0], panorama[i, right, 0], panorama[i + 1, left, 0], panorama[i + 1, right, 0], fx, fy)
-        g = _mix(panorama[i, left, 1], panorama[i, right, 1], panorama[i + 1, left, 1], panorama[i + 1, right, 1], fx, fy)
-        d = _mix(panorama[i, left, 2], panorama[i, right, 2], panorama[i + 1, left, 2], panorama[i + 1, right, 2], fx, fy)
+        r = _mix(
+            panorama[i, left, 0], panorama[i, right, 0], panorama[i + 1, left, 0], panorama[i + 1, right, 0], fx, fy
+        )
+        g = _mix(
+            panorama[i, left, 1], panorama[i, right, 1], panorama[i + 1, left, 1], panorama[i + 1, right, 1], fx, fy
+        )
+        d = _mix(
+            panorama[i, left, 2], panorama[i, right, 2], panorama[i + 1, left, 2], panorama[i + 1, right, 2], fx, fy
+        )
         return r, g, d, 0.0
     index = -1
     if start[mesh] >= 0:
@@ -157,10 +164,15 @@ def _compose(
                 weight, share = np.float64(pulled[at_p, at_q, 3]), np.float64(pulled[at_p, at_q, 4])
                 r = g = b = 0.0
                 if weight > 0.0:
-                    r, g, b = pulled[at_p, at_q, 0] / weight, pulled[at_p, at_q, 1] / weight, pulled[at_p, at_q, 2] / weight
+                    r, g, b = (
+                        pulled[at_p, at_q, 0] / weight,
+                        pulled[at_p, at_q, 1] / weight,
+                        pulled[at_p, at_q, 2] / weight,
+                    )
                 else:
                     share = 0.0
                     hidden += 1.0
+                share = min(1.0, share / TRUSTED)
                 if share < 1.0 or (mesh >= 0 and start[mesh] >= 0):
                     dx = ray[0, 0] * x + ray[0, 1] * y + ray[0, 2]
                     dy = ray[1, 0] * x + ray[1, 1] * y + ray[1, 2]
@@ -180,15 +192,17 @@ def _compose(
                         value = np.float64(levels[p, q])
                         if whole:
                             x, y, value = j + 0.5, first_row + i + 0.5, _mean_level(levels, i, j, samples)
-                        lr, lg, lb = light_at(
-                            image, label, level, tolerance, trust, inner, x * sx, y * sy, mesh, value
-                        )
+                        lr, lg, lb = light_at(image, label, level, tolerance, trust, inner, x * sx, y * sy, mesh, value)
                         r, g, b = r * lr, g * lg, b * lb
                 if whole and weight > 0.0 and share >= 1.0:  # all samples are the same
                     red, green, blue, covered = r * count, g * count, b * count, covered * count
                     break
                 red, green, blue = red + r, green + g, blue + b
-            out[i, j, 0], out[i, j, 1], out[i, j, 2] = _encode(red / count), _encode(green / count), _encode(blue / count)
+            out[i, j, 0], out[i, j, 1], out[i, j, 2] = (
+                _encode(red / count),
+                _encode(green / count),
+                _encode(blue / count),
+            )
             alpha[i, j] = covered / count
             shown[i, j] = 1.0 - hidden / count
 

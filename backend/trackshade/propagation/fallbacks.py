@@ -14,8 +14,8 @@ from trackshade.shot import Shot
 def plain_colors(shot: Shot, pictures: Sequence[SurfacePicture]) -> np.ndarray:
     """Return one color for each mesh and, last, the background: [M + 1, 3] float32 linear light.
 
-    It is the mean over the pixels that show the mesh in any picture; of a mesh that none shows, the mean over the meshes
-    with its geometry, else over all meshes.
+    It is the mean over the pixels that show the mesh in any picture; of a mesh that none shows, the mean over the
+    meshes with its geometry, else over all meshes.
     """
     count = len(shot.meshes) + 1
     total, number = np.zeros((count, 3)), np.zeros(count)

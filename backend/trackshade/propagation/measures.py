@@ -65,8 +65,8 @@ def coverage(
 ) -> Coverage:
     """Find out what pictures of some samples show of a shot, and which further sample would show most of the rest.
 
-    Pictures need not exist yet. Frames after a cut of the camera are seen as others are: a picture shows of them what both
-    cameras see.
+    Pictures need not exist yet. Frames after a cut of the camera are seen as others are: a picture shows of them what
+    both cameras see.
 
     Args:
         shot: the shot.
@@ -79,25 +79,20 @@ def coverage(
     """
     shot.check_values()
     table, size = PoseTable(shot), tuple(shot.size)
-    times = survey_times(len(shot.frame_numbers)) if times is None else list(times)
+    times = survey_times(len(shot.frame_numbers)) if times is None else sorted(set(times))
     candidates = [times[n] for n in survey_times(len(times), _CANDIDATES)]
-    base = survey(table, [_blank(table, t) for t in keys], size, times, lambda part: progress(0.4 * part))
-    frames = base.frame * len(times)
-    number = {t: n for n, t in enumerate(times)}
-    order = np.array([number[t] for t in base.t.tolist()], np.int64)
+    candidates = [t for t in candidates if t not in keys]
+    pictures = [_blank(table, t) for t in (*keys, *candidates)]
+    found = survey(table, pictures, size, times, progress, apart=True)
+    shown = found.shown[:, : len(keys)].any(axis=1)
+    order = np.searchsorted(times, found.t)
     total = np.bincount(order, minlength=len(times))
-    hidden = np.bincount(order[~base.shown], minlength=len(times))
-    by_mesh = {}
-    for mesh in np.unique(base.mesh).tolist():
-        by_mesh[mesh] = float(1 - base.shown[base.mesh == mesh].mean())
-    found = []
-    for index, t in enumerate(candidates):
-        progress(0.4 + 0.6 * index / len(candidates))
-        if t not in keys:
-            other = survey(table, [_blank(table, t)], size, times)
-            found.append(NextKey(t, float((other.shown & ~base.shown).sum()) / frames))
-    found.sort(key=lambda item: (-item.reveals, item.t))
-    return Coverage(np.array(times), hidden / np.maximum(total, 1), by_mesh, tuple(found))
+    hidden = np.bincount(order[~shown], minlength=len(times))
+    by_mesh = {mesh: float(1 - shown[found.mesh == mesh].mean()) for mesh in np.unique(found.mesh).tolist()}
+    more = (found.shown[:, len(keys) :] & ~shown[:, None]).sum(axis=0) / (found.frame * len(times))
+    following = [NextKey(t, float(share)) for t, share in zip(candidates, more, strict=True)]
+    following.sort(key=lambda item: (-item.reveals, item.t))
+    return Coverage(np.array(times), hidden / np.maximum(total, 1), by_mesh, tuple(following))
 
 
 def _blank(table: PoseTable, t: int) -> tuple[SurfacePicture, Pose]:

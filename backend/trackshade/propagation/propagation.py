@@ -190,8 +190,9 @@ class Propagation:
         for index, filled in enumerate(self._each(work, range(len(canvases)))):
             texels.append(filled)
             progress(0.4 + 0.6 * (index + 1) / len(canvases), "unseen surfaces")
-        return _pack_fills(self.shot, canvases, texels, plain_colors(self.shot, [key.picture for key in keys]),
-                           make_panorama(pictures))
+        return _pack_fills(
+            self.shot, canvases, texels, plain_colors(self.shot, [key.picture for key in keys]), make_panorama(pictures)
+        )
 
     def frame(self, t: int) -> PropagatedFrame:
         """Return the frame of sample `t`.
