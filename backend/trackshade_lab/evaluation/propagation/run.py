@@ -96,8 +96,7 @@ def evaluate_propagation(
         missing = [arm for arm in config.arms if arm not in record.get("tried", [])]
         if missing:
             on_message(f"scene {number} of {len(plan)}, {scene.name}: {', '.join(missing)}")
-            record = _measure_scene(config, scene, record, missing, out)
-            store.write(record)
+            record = _measure_scene(config, scene, record, missing, store)
         records.append(record | {"arms": {arm: record["arms"][arm] for arm in config.arms if arm in record["arms"]}})
     summary = summarize(records)
     text = format_report(records, summary, config.settings())
@@ -116,9 +115,9 @@ def _open(config: PropagationConfig, item: tuple[str, Any, int], on_message: OnM
 
 
 def _measure_scene(
-    config: PropagationConfig, scene: EvalScene, record: dict[str, Any], arms: Sequence[str], out: Path
+    config: PropagationConfig, scene: EvalScene, record: dict[str, Any], arms: Sequence[str], store: EvaluationStore
 ) -> dict[str, Any]:
-    """Return the record of a scene with the figures of further arms, and draw its pictures."""
+    """Return the record of a scene with the figures of further arms, stored arm by arm, and draw its pictures."""
     case = EvalCase(scene, config.seed, config.threads)
     known = np.stack([places.known for places in case.places])
     reference = Reference(scene.frames, known, case.views.follow(_POINTS))
@@ -130,21 +129,20 @@ def _measure_scene(
         "shot_frames": len(scene.shot.frame_numbers),
         "unseen": float(1 - known[1:].mean()),
         "arms": dict(record.get("arms", {})),
-        "tried": [*record.get("tried", []), *arms],
+        "tried": list(record.get("tried", [])),
     }
     for arm in arms:
         result = ARMS[arm].make(case)
-        if result is None:  # the scene lacks what the arm needs
-            continue
-        figures = measure(reference, result.images)
-        record["arms"][arm] = figures | {
-            "seconds_prepare": result.seconds_prepare,
-            "seconds_frame": result.seconds_frame,
-        }
-        rows.append((arm, result.images))
-        title = f"{arm}: {figures['psnr']:.1f} dB, unseen {figures['psnr_unseen']:.1f} dB"
-        strip = out / "strips" / scene.name / f"{arm}.png"
-        write_strip(strip, scene.frames[worst], result.images[worst], known[worst], title)
+        if result is not None:  # the scene has what the arm needs
+            figures = measure(reference, result.images)
+            seconds = {"seconds_prepare": result.seconds_prepare, "seconds_frame": result.seconds_frame}
+            record["arms"][arm] = figures | seconds
+            rows.append((arm, result.images))
+            title = f"{arm}: {figures['psnr']:.1f} dB, unseen {figures['psnr_unseen']:.1f} dB"
+            strip = store.folder / "strips" / scene.name / f"{arm}.png"
+            write_strip(strip, scene.frames[worst], result.images[worst], known[worst], title)
+        record["tried"].append(arm)
+        store.write(record)
     numbers = [float(scene.shot.frame_numbers[t]) for t in scene.truth]
-    write_scene_sheet(out / "sheets" / f"{scene.name}.png", numbers, rows)
+    write_scene_sheet(store.folder / "sheets" / f"{scene.name}.png", numbers, rows)
     return record
