@@ -127,7 +127,7 @@ def write_strip(
     sheet = Image.new("RGB", (strip.shape[1], strip.shape[0] + _HEADER), (32, 32, 32))
     sheet.paste(Image.fromarray(strip), (0, _HEADER))
     pen, font, width = ImageDraw.Draw(sheet), ImageFont.load_default(13), truth.shape[1]
-    for number, text in enumerate(("truth", title, f"difference ×{_GAIN}; outlined: unseen")):
+    for number, text in enumerate(("truth", title, f"{_GAIN} times the difference; outlined: unseen")):
         pen.text((number * width + 6, 4), text, (220, 220, 220), font)
     _write_png(path, sheet)
 
