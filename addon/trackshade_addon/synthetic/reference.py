@@ -7,7 +7,7 @@
     video/0000.png    every third sample at half the size, as from a perfect video model; not of long scenes
     settings.json     what the files were rendered with
 
-`trackshade_lab.evaluation.propagation` reads the folder.
+`trackshade evaluate propagation` reads the folder.
 """
 
 from __future__ import annotations
