@@ -66,7 +66,7 @@ def render_reference(
         force: Whether to replace files of other settings.
 
     Returns:
-        The samples with a true frame, and the number of files rendered.
+        The command's result: the folder, the samples with a true frame, the number of files rendered, and warnings.
 
     Raises:
         OutputError: if the folder holds another scene or other settings, or cannot be written.
@@ -91,7 +91,13 @@ def render_reference(
         _render_missing(scene, shot, folder, missing, report)
     except OSError as error:
         raise OutputError("output-unwritable", f"{folder} cannot be written: {error.strerror or error}.") from error
-    return {"out": str(folder), "samples": truth, "rendered": len(missing)}
+    return {
+        "out": str(folder),
+        "files": {"scene": str(folder)},
+        "samples": truth,
+        "rendered": len(missing),
+        "warnings": list(shot.warnings),
+    }
 
 
 def true_samples(count: int, every: int) -> list[int]:
