@@ -203,6 +203,9 @@ class CanvasMaker:
         found: the survey.
         seed: seed of the fills.
         method: how unknown texels are filled.
+
+    Attributes:
+        unmapped: meshes that have unseen parts, but no canvas: their topology changes, or is too fine to be unwrapped.
     """
 
     def __init__(
@@ -212,6 +215,7 @@ class CanvasMaker:
         self._table, self._shot, self._pictures, self._found, self._seed = table, table.shot, pictures, found, seed
         self._planes: dict[int, list[Plane]] = {}
         self._unwrapped: dict[tuple[int, bytes], np.ndarray | None] = {}
+        self.unmapped: set[int] = {mesh for mesh, track in enumerate(self._shot.meshes) if track.changes}
 
     def plan(self) -> list[Canvas]:
         """Return the canvases that are needed, still empty."""
@@ -285,6 +289,7 @@ class CanvasMaker:
                 self._unwrapped[key] = unwrap(geometry, part.faces)
             unit = self._unwrapped[key]
             if unit is None:
+                self.unmapped.add(part.mesh)
                 return None
             _, areas = face_normals(first, geometry.triangles[part.faces])
             a, b = unit[:, 1] - unit[:, 0], unit[:, 2] - unit[:, 0]

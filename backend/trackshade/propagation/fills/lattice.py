@@ -35,6 +35,9 @@ LIGHT_SCALE = 0.75  # standard deviation of the blur that finds slow variation, 
 LEAST_LIGHT = 0.01  # mean natural logarithm of slow variation, up to which it does not matter
 AGREEMENT = 0.01  # mean squared spread of translates, relative to the variance, up to which the median is taken
 _DETECTION_SIZE = 1024  # texels along the longer side at which shifts are searched
+LIKENESS = (
+    6.0  # lattice vectors of distance that a shift may be farther for being as alike as usual instead of not at all
+)
 STRAY = 12.0  # multiples of the usual spread from which a translate is not believed, and the median is taken
 _MOST_SHIFTS = 400
 _PER_CELL = 16  # translates that a unit of the texture chooses from
@@ -51,6 +54,7 @@ class Lattice:
 
     Attributes:
         vectors: [2, 2] float64, the two lattice vectors as rows (rows, columns of the image), in texels.
+        shifts: [K, 2] float64, whole multiples of them, the ones at which the texture is most alike first.
         explained: fraction of the variance of known texels that the median of their translates predicts.
         median: [h, w, 3] float32, median of the known translates of each known texel, itself left out.
         count: [h, w] int32, number of translates in it.
@@ -59,6 +63,7 @@ class Lattice:
     """
 
     vectors: np.ndarray
+    shifts: np.ndarray
     explained: float
     median: np.ndarray
     count: np.ndarray
@@ -85,10 +90,12 @@ def find_lattice(
         low, high = np.percentile(small[small_known], [percent, 100 - percent], axis=0).astype(np.float32)
         if (high <= low).all():
             continue
-        vectors = _lattice_vectors(mismatch_of_shifts(np.clip(small, low, high), small_known))
+        look = Mismatch(mismatch_of_shifts(np.clip(small, low, high), small_known))
+        vectors = _lattice_vectors(look)
         if vectors is None:
             continue
-        lattice = predict(image, known, _polish(image, known, vectors * step), variance)
+        vectors = _polish(image, known, vectors * step)
+        lattice = predict(image, known, vectors, lattice_shifts(vectors, known.shape, look, step), variance)
         if best is None or lattice.explained > best.explained:
             best = lattice
         if best.explained > SURE:
@@ -130,13 +137,13 @@ def predict(
     image: np.ndarray,  # [h, w, 3] float32
     known: np.ndarray,  # [h, w] bool
     vectors: np.ndarray,  # [2, 2]
+    shifts: np.ndarray,  # [K, 2]
     variance: float,
 ) -> Lattice:
     """Predict the known texels from those at whole multiples of the lattice vectors.
 
     The tenth of them that it predicts worst does not count, since shadows and decals do not repeat.
     """
-    shifts = lattice_shifts(vectors, known.shape)
     median, count, spread = _medians(image, _sources(known), shifts, known, False, MEDIAN_OF)
     at = known & (count >= 2)
     explained = 0.0
@@ -144,7 +151,7 @@ def predict(
         error = np.sort(np.square(image[at] - median[at]).sum(axis=1))
         explained = 1 - float(error[: int(0.9 * len(error))].sum() / (0.9 * len(error)) / variance)
         explained *= min(1.0, 2 * float(at.sum()) / float(known.sum()))  # most of what is known has translates
-    return Lattice(vectors, explained, median, count, spread, variance)
+    return Lattice(vectors, shifts, explained, median, count, spread, variance)
 
 
 def _sources(known: np.ndarray) -> np.ndarray:
@@ -153,8 +160,11 @@ def _sources(known: np.ndarray) -> np.ndarray:
     return inner if inner.sum() >= 0.5 * known.sum() else known
 
 
-def lattice_shifts(vectors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the multiples of the lattice vectors but zero, [K, 2] float64: near ones and whole texels first."""
+def lattice_shifts(vectors: np.ndarray, shape: tuple[int, ...], look: Mismatch, step: int) -> np.ndarray:
+    """Return the multiples of the lattice vectors but zero, [K, 2] float64, the most alike first.
+
+    That a shift is near and nearly a whole number of texels counts as well. `step` is the texels of one of `look`.
+    """
     reach = max(shape)
     inverse = np.linalg.inv(vectors)
     most = np.ceil(np.abs(inverse).max(axis=0) * reach * 1.5).astype(int)
@@ -164,9 +174,12 @@ def lattice_shifts(vectors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     shifts = multiples @ vectors
     multiples = multiples[(np.abs(shifts) < np.array(shape)).all(axis=1)]
     shifts = multiples @ vectors
-    # A fraction of a texel costs sharpness; distance costs likeness.
+    # A fraction of a texel costs sharpness. Where too little overlaps, a shift is taken for a bad one.
     fraction = np.abs(shifts - np.rint(shifts)).sum(axis=1)
-    cost = np.hypot(*shifts.T) / np.hypot(*vectors.T).mean() + 3 * fraction
+    unlike = look.at((shifts[:, None] / step + _AROUND).reshape(-1, 2)).reshape(len(shifts), -1).min(axis=1)
+    usual = float(np.median(unlike[unlike < 9])) if (unlike < 9).any() else 1.0
+    unlike = np.minimum(unlike, 2 * usual) / max(usual, 1e-4)
+    cost = np.hypot(*shifts.T) / np.hypot(*vectors.T).mean() + 3 * fraction + LIKENESS * unlike
     return shifts[np.argsort(cost, kind="stable")[:_MOST_SHIFTS]]
 
 
@@ -185,11 +198,11 @@ def fill_lattice(
     if light is not None:
         low, high = image[known].min(axis=0), image[known].max(axis=0)
         flat = image / light
-        out, filled = fill_lattice(flat, known, wanted, predict(flat, known, lattice.vectors, lattice.variance))
+        flat_lattice = predict(flat, known, lattice.vectors, lattice.shifts, lattice.variance)
+        out, filled = fill_lattice(flat, known, wanted, flat_lattice)
         return np.clip(out * light, low, high), filled
     source = _sources(known)
-    shifts = lattice_shifts(lattice.vectors, known.shape)
-    median, count, _ = _medians(image, source, shifts, wanted, True, MEDIAN_OF)
+    median, count, _ = _medians(image, source, lattice.shifts, wanted, True, MEDIAN_OF)
     filled = wanted & (count > 0)
     out = np.where(filled[..., None], median, image)
     at = known & (lattice.count >= 3)
@@ -197,7 +210,7 @@ def fill_lattice(
         cells, number = _cells(lattice, at)
         # A remaining shadow or mark in the only translates of a unit is farther from the median than its kind differs.
         limit = np.where(count >= 3, STRAY * np.percentile(lattice.spread[at], 25), np.inf).astype(np.float32)
-        _fill_cells(image, source, shifts, median, limit, known, filled, cells, number, _PER_CELL, out)
+        _fill_cells(image, source, lattice.shifts, median, limit, known, filled, cells, number, _PER_CELL, out)
     return out, filled
 
 
@@ -259,10 +272,9 @@ def _reduce(image: np.ndarray, known: np.ndarray, step: int) -> tuple[np.ndarray
     return np.where(whole[..., None], blocks.mean(axis=(1, 3)), 0).astype(np.float32), whole
 
 
-def _lattice_vectors(mismatch: np.ndarray) -> np.ndarray | None:
+def _lattice_vectors(look: Mismatch) -> np.ndarray | None:
     """Return two vectors that span the shifts of small mismatch, [2, 2]; None if there are none."""
-    half = mismatch.shape[0] // 2, mismatch.shape[1] // 2
-    finite = np.where(np.isfinite(mismatch), mismatch, np.float32(9))
+    finite, half = look.values, look.half
     lowest = (finite <= minimum_filter(finite, 5, mode="nearest")) & (finite < CANDIDATE)
     lowest[: half[0]] = False  # a shift and its opposite have the same mismatch
     lowest[half[0], : half[1]] = False
@@ -276,7 +288,6 @@ def _lattice_vectors(mismatch: np.ndarray) -> np.ndarray | None:
         return None
     best = np.argsort(value, kind="stable")[:300]
     best = best[np.argsort(length[best], kind="stable")]
-    look = Mismatch(finite)
     peaks = []
     for shift, low in zip(shifts[best], value[best], strict=True):
         if look.rises(shift, float(low)):
@@ -317,10 +328,10 @@ def _reduced(first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
 
 
 class Mismatch:
-    """Looks up the mismatch of shifts in the map of `mismatch_of_shifts`, where inf is 9."""
+    """Looks up shifts in the map of `mismatch_of_shifts`; 9 instead of inf."""
 
     def __init__(self, values: np.ndarray) -> None:
-        self.values = values
+        self.values = np.where(np.isfinite(values), values, np.float32(9))
         self.half = np.array(values.shape) // 2
 
     def at(self, shifts: np.ndarray) -> np.ndarray:

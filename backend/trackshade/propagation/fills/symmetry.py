@@ -112,8 +112,10 @@ def find_symmetries(
         ) -> tuple[np.ndarray, np.ndarray | None]:
             return points[index] @ matrix.T + offset, None if normals is None else normals[index] @ matrix.T
 
-        distance, _ = whole.nearest(*mapped(pick), SHAPE * size, 1)
-        if float(np.isfinite(distance).mean()) < MIN_SHAPE:
+        if not all(  # most candidates fail with the first few points
+            float(np.isfinite(whole.nearest(*mapped(part), SHAPE * size, 1)[0]).mean()) >= least
+            for part, least in ((pick[:200], MIN_SHAPE - 0.05), (pick, MIN_SHAPE))
+        ):
             continue
         distance, index = (part[:, 0] for part in seen.nearest(*mapped(pick_known), SHAPE * size, 1))
         hit = np.isfinite(distance)
