@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,9 @@ def test_wrong_usage(options: list[str], message: str, tmp_path: Path, capsys: p
 def test_a_missing_scene_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--out", str(tmp_path), "--scene", str(tmp_path / "none.blend")]) == 3
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_the_command_line_passes_arguments_on():
+    command = [sys.executable, "-m", "trackshade.cli", "evaluate", "propagation", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "trackshade evaluate propagation --out REPORT" in done.stdout
