@@ -109,7 +109,7 @@ def spread(
 ) -> float:
     """Return the mean standard deviation of the points' colors, 8-bit levels."""
     count = seen.sum(axis=1)[:, None]  # [P, 1]
-    colors = np.stack([_bilinear(frame, positions[:, t]) for t, frame in enumerate(video)], axis=1)  # [P, T, 3]
+    colors = np.stack([bilinear(frame, positions[:, t]) for t, frame in enumerate(video)], axis=1)  # [P, T, 3]
     colors = np.where(seen[..., None], colors, 0.0)
     mean = colors.sum(axis=1) / count  # [P, 3]
     squares = np.where(seen[..., None], (colors - mean[:, None]) ** 2, 0.0)
@@ -219,7 +219,7 @@ def _is_visible(
     return visible
 
 
-def _bilinear(frame: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def bilinear(frame: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Return the colors [p, 3] of `frame` [H, W, 3] at `pixels` [p, 2]; pixel centers are at halves."""
     height, width = frame.shape[:2]
     place = np.clip(pixels - 0.5, 0.0, np.array([width - 1.0, height - 1.0]))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trackshade.core.images import psnr
+from trackshade.results.consistency import bilinear
 
 from ..image_measures import WINDOW_MARGIN, ratio, ssim_map
 from ..measures import Column
@@ -165,21 +166,9 @@ def flicker(
 
 def _variation(images: np.ndarray, position: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """Standard deviation [P] of the levels of points."""
-    colors = np.stack([_sample(image, position[:, n]) for n, image in enumerate(images)], axis=1)  # [P, N, 3]
+    colors = np.stack([bilinear(image, position[:, n]) for n, image in enumerate(images)], axis=1)  # [P, N, 3]
     weight = visible[..., None]
     count = weight.sum(axis=1)
     mean = (colors * weight).sum(axis=1) / count
     variance = ((colors - mean[:, None]) ** 2 * weight).sum(axis=1) / (count - 1)
     return np.sqrt(variance.mean(axis=-1))
-
-
-def _sample(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Bilinear colors [P, 3] of `image` [H, W, 3] at `pixels` [P, 2]."""
-    height, width = image.shape[:2]
-    place = np.clip(pixels - 0.5, 0, (width - 1.0, height - 1.0))
-    low = np.minimum(place.astype(int), (max(width - 2, 0), max(height - 2, 0)))
-    x, y = (place - low).T[..., None]
-    column, row = low.T
-    right, below = np.minimum(column + 1, width - 1), np.minimum(row + 1, height - 1)
-    top = image[row, column] * (1 - x) + image[row, right] * x
-    return top * (1 - y) + (image[below, column] * (1 - x) + image[below, right] * x) * y
