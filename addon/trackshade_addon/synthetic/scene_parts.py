@@ -15,7 +15,7 @@ from mathutils import Vector
 Random = np.random.Generator
 Vector3 = tuple[float, float, float]
 Color = tuple[float, float, float]  # linear RGB
-FPS = 24
+FPS, SIZE = 24, (1440, 960)  # (width, height), pixels
 _IMAGE_SIDE = 256  # pixels
 # Texture node, its inputs, and the positions of both colors on a color ramp; without these the node has two color
 # inputs of its own.
@@ -34,6 +34,7 @@ def begin_scene(frames: int) -> bpy.types.Scene:
     scene = bpy.context.scene
     scene.frame_start, scene.frame_end, scene.frame_step = 1, frames, 1
     scene.render.fps = FPS
+    scene.render.resolution_x, scene.render.resolution_y = SIZE
     scene.view_settings.view_transform = "Standard"
     return scene
 
