@@ -3,8 +3,8 @@
 
     scene.shot        every frame of the scene's range, at the size of the true frames
     truth/0000.png    true frames, named by sample: the first and the last one, and some between them
-    clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: the same samples in matte white (`render_clay`)
     video/0000.png    every third sample at half the size, as from a perfect video model; not of long scenes
+    clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: all these samples in matte white (`render_clay`)
     settings.json     what the files were rendered with
 
 `trackshade evaluate propagation` reads the folder.
@@ -85,8 +85,9 @@ def render_reference(
         shot = capture(scene, frame_map=frame_map, size_fit=fit_size(full, (1.0, 1.0), (full,)))
         shot.save(folder / "scene.shot", force=True)
         truth = true_samples(count, every)
-        pictures = [("truth", t) for t in truth] + [("clay", t) for t in truth]
-        pictures += [("video", t) for t in range(0, count, VIDEO_STEP)] if count <= MAX_VIDEO else []
+        video = range(0, count, VIDEO_STEP) if count <= MAX_VIDEO else ()
+        pictures = [("truth", t) for t in truth] + [("video", t) for t in video]
+        pictures += [("clay", t) for t in {*truth, *video}]
         missing = sorted({item for item in pictures if not _path(folder, *item).exists()}, key=lambda item: item[1])
         _render_missing(scene, shot, folder, missing, report)
     except OSError as error:

@@ -53,7 +53,7 @@ class EvalScene:
         folder: Folder with its files.
         shot: Every frame, at the size of the true frames.
         truth: Samples with a true frame, ascending from 0.
-        video: Samples with a frame of the ideal video, ascending; empty if there is none.
+        video: Samples with a frame of the ideal video and a clay render, ascending; empty if there are none.
     """
 
     name: str
@@ -71,7 +71,7 @@ class EvalScene:
         return _read_image(self.folder / "video" / f"{t:04d}.png")
 
     def light(self, t: int) -> np.ndarray:
-        """Return the clay render of sample `t`, which has a true frame, [h, w, 3] float32 linear."""
+        """Return the clay render of a sample in `truth` or `video`, [h, w, 3] float32 linear."""
         return np.load(self.folder / "clay" / f"{t:04d}.npy", allow_pickle=False).astype(np.float32)
 
     @cached_property
@@ -87,15 +87,16 @@ def open_scene(folder: Path, name: str | None = None) -> EvalScene:
         ShotError: if it has no shot, no true frame of the first sample and another one, or no clay renders of them.
     """
     path = next((folder / shot for shot in _SHOTS if (folder / shot).is_file()), None)
-    truth = _samples(folder / "truth", "png")
-    if path is None or truth[:1] != (0,) or len(truth) < 2 or not {*truth} <= {*_samples(folder / "clay", "npy")}:
+    truth, clay = _samples(folder / "truth", "png"), {*_samples(folder / "clay", "npy")}
+    if path is None or truth[:1] != (0,) or len(truth) < 2 or not {*truth} <= clay:
         raise ShotError(
             "no-true-frames",
             f"{folder} does not hold a shot with true frames, of its first frame and others, and their clay renders.",
             "Give a scene file, or a folder that 'trackshade evaluate propagation' has rendered.",
         )
     shot = Shot.load(path)
-    return EvalScene(name or folder.name, folder, shot, truth, _samples(folder / "video", "png"))
+    video = tuple(t for t in _samples(folder / "video", "png") if t in clay)
+    return EvalScene(name or folder.name, folder, shot, truth, video)
 
 
 def render_kind(data: Path, kind: str, seed: int, settings: RenderSettings, report: Callable[[str], None]) -> EvalScene:
