@@ -53,7 +53,7 @@ class EvalScene:
         folder: Folder with its files.
         shot: Every frame, at the size of the true frames.
         truth: Samples with a true frame, ascending from 0.
-        video: Samples with a frame of the ideal video and a clay render, ascending; empty if there are none.
+        video: Samples with a frame of the ideal video, ascending; empty if one of them has no clay render.
     """
 
     name: str
@@ -95,8 +95,8 @@ def open_scene(folder: Path, name: str | None = None) -> EvalScene:
             "Give a scene file, or a folder that 'trackshade evaluate propagation' has rendered.",
         )
     shot = Shot.load(path)
-    video = tuple(t for t in _samples(folder / "video", "png") if t in clay)
-    return EvalScene(name or folder.name, folder, shot, truth, video)
+    video = _samples(folder / "video", "png")
+    return EvalScene(name or folder.name, folder, shot, truth, video if {*video} <= clay else ())
 
 
 def render_kind(data: Path, kind: str, seed: int, settings: RenderSettings, report: Callable[[str], None]) -> EvalScene:
