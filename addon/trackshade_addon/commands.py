@@ -32,7 +32,7 @@ from .jobs.composer import capture_scene, place_and_save, with_picture
 from .placement import place, save_copy
 from .properties.placement_options import PlacementOptions
 from .report import Report, interruptible
-from .synthetic import render_descriptions
+from .synthetic import build_held_out, render_descriptions, render_reference
 
 PROGRAM = "blender -b FILE --command trackshade"
 ReportProgress = Callable[[Progress], None]
@@ -201,6 +201,31 @@ def _synthesize(values: Mapping[str, Any], report: ReportProgress) -> dict[str, 
     return {"out": str(out), "files": {"scenes": str(out)}, "warnings": []}
 
 
+def _reference(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
+    kind, size = values["kind"], options.parse_size(values["size"])[1]
+    if (kind is None) == (values["scene"] is None) or size is None:
+        raise UsageError("usage", "Give a scene file or --kind NAME, and --size as WxH.")
+    name = f"{kind}-{values['seed']}" if kind else _stem(values)
+    folder = Path(values["out"] or name).absolute()
+    if kind is not None:
+        report(Progress("building", name))
+        build_held_out(kind, values["seed"])
+        description = {"kind": kind, "seed": values["seed"]}
+    else:
+        _open_scene(values, report)
+        status = Path(values["scene"]).stat()
+        description = {"file": Path(values["scene"]).name, "bytes": status.st_size, "modified": status.st_mtime}
+    return render_reference(
+        folder,
+        description,
+        size=size,
+        every=values["every"],
+        samples=values["samples"],
+        report=lambda file, number, total: report(Progress("rendering", f"{name}/{file}", number, total)),
+        force=values["force"],
+    )
+
+
 _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any]]] = {
     "render": lambda values, report: _run(values, options.shade_settings(values), "shaded", report),
     "control": lambda values, report: _run(values, options.control_settings(values), "control", report),
@@ -209,6 +234,7 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
     "picture": _picture,
     "scene": _demo_scene,
     "synthesise": _synthesize,
+    "reference": _reference,
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Renders scenes that `trackshade train data --rendered` describes in files, for training clips; see README.md."""
+"""Renders generated scenes: for training, from descriptions in files, and for evaluation, from seeds; see README.md."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from trackshade.core.fitting import fit_frames, fit_size
 from ..capture import capture
 from ..capture.first_frame import render_sample
 from .build import build_scene
+from .held_out import build_held_out
+from .reference import render_reference
 
-__all__ = ["build_scene", "render_descriptions"]
+__all__ = ["build_held_out", "build_scene", "render_descriptions", "render_reference"]
 
 
 def render_descriptions(

@@ -119,6 +119,12 @@ def _train(arguments: list[str]) -> None:
     _run_module(_lab_module("training"), arguments)
 
 
+def _evaluate(arguments: list[str]) -> None:
+    if arguments[:1] == ["propagation"]:
+        _run_module(_lab_module("evaluation.propagation"), arguments[1:])
+    _run_module(_lab_module("evaluation"), arguments)
+
+
 def _run_module(module: str, arguments: list[str]) -> NoReturn:
     """Run a module that has a command line of its own, and exit with its exit code."""
     start = this_python("-m", module, *arguments)
@@ -145,7 +151,7 @@ PASSED_ON: Mapping[str, tuple[str, Callable[[list[str]], None]]] = {
     ),
     "evaluate": (
         "Measure how well a model follows its tracks on held-out clips.",
-        lambda arguments: _run_module(_lab_module("evaluation"), arguments),
+        _evaluate,
     ),
 }
 """Commands whose arguments are passed on to a module: description and function."""

@@ -166,6 +166,13 @@ _FILE = Option("--out", "File to write.", "FILE", short="-o")
 _FORCE = _Switch("--force", "Replace an existing output.")
 _TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking video depends on
 _DESCRIPTIONS = Option("descriptions", "Folder of scene descriptions, or one file (.npz).", "FOLDER", required=True)
+_REFERENCE = (
+    Option("--kind", "Kind of generated scene, instead of a file.", "NAME"),
+    _SEED,
+    Option("--size", "Largest width and height of the frames, pixels.", "WxH", "480x320"),
+    Option("--every", "Distance of the true frames; longer scenes than 33 frames have as many.", "N", 8, int),
+    Option("--samples", "Cycles' samples per pixel.", "N", 24, int),
+)
 _SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
 _IMAGE = Option("picture", "PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "PICTURE", required=True)
 _EXPORT_MODEL = replace(
@@ -214,6 +221,10 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "synthesise": (
         "Render generated scenes for training clips. 'trackshade train data --rendered' runs it.",
         (_DESCRIPTIONS, FOLDER, JSON),
+    ),
+    "reference": (
+        "Render frames and light of a scene for 'trackshade evaluate propagation', which runs it.",
+        (SCENE, *_OPEN_SCENE, *_REFERENCE, FOLDER, _FORCE, JSON),
     ),
 }
 """Description and options of each command that the add-on runs."""

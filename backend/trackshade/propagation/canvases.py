@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from trackshade.control.scene import ShotRaster
-from trackshade.propagation.fills import fill_canvas
+from trackshade.propagation.fills import Method, fill_canvas
 from trackshade.propagation.layout import Plane, draw_faces, face_normals, find_planes, unwrap
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, resize_shot
@@ -202,12 +202,16 @@ class CanvasMaker:
         pictures: the key pictures.
         found: the survey.
         seed: seed of the fills.
+        method: how unknown texels are filled.
 
     Attributes:
         unmapped: meshes that have unseen parts, but no canvas: their topology changes, or is too fine to be unwrapped.
     """
 
-    def __init__(self, table: PoseTable, pictures: Sequence[Picture], found: Survey, seed: int) -> None:
+    def __init__(
+        self, table: PoseTable, pictures: Sequence[Picture], found: Survey, seed: int, method: Method = "auto"
+    ) -> None:
+        self._method: Method = method
         self._table, self._shot, self._pictures, self._found, self._seed = table, table.shot, pictures, found, seed
         self._planes: dict[int, list[Plane]] = {}
         self._unwrapped: dict[tuple[int, bytes], np.ndarray | None] = {}
@@ -324,16 +328,15 @@ class CanvasMaker:
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
-        if canvas.kind == "plane":
-            filled = fill_canvas(
-                canvas.color, canvas.known, canvas.inside, kind="plane", seed=self._seed, progress=progress
-            )
-        else:  # patches of one part of a body, such as a sign, are wrong on another
-            positions, normals = self._places(canvas)
-            filled = fill_canvas(
-                canvas.color, canvas.known, canvas.inside, kind="atlas", seed=self._seed, progress=progress,
-                positions=positions, normals=normals, method="symmetry",
-            )  # fmt: skip
+        method, places = self._method, {}
+        if canvas.kind == "atlas":
+            places = dict(zip(("positions", "normals"), self._places(canvas), strict=True))
+            if method == "auto":  # patches of one part of a body, such as a sign, are wrong on another
+                method = "symmetry"
+        filled = fill_canvas(
+            canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
+            method=method, **places,
+        )  # fmt: skip
         return filled.color, filled.healed
 
     def _places(self, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from trackshade.core.errors import UsageError
 from trackshade.propagation.canvases import Canvas, CanvasMaker, survey, survey_times
 from trackshade.propagation.composing import Fills, compose
 from trackshade.propagation.fallbacks import VertexColors, plain_colors
+from trackshade.propagation.fills import Method
 from trackshade.propagation.light import (
     EXPONENTS,
     Light,
@@ -97,6 +98,7 @@ class Propagation:
         samples: visibility samples along each side of a pixel.
         threads: number of threads; 0 for one on each core.
         seed: seed of the fills.
+        fill: how what no picture shows is filled; see `fill_canvas`.
 
     Attributes:
         light_match: how far the light of the first key picture with detail is that of the clay render, after `prepare`.
@@ -117,6 +119,7 @@ class Propagation:
         samples: int = 2,
         threads: int = 0,
         seed: int = 0,
+        fill: Method = "auto",
     ) -> None:
         shot.check_values()  # the kernels trust indices
         _check_keys(shot, keys)
@@ -126,6 +129,7 @@ class Propagation:
         self.size = (int(size[0]), int(size[1])) if size else shot.size
         resize_shot(shot, self.size)  # checks the aspect
         self._given, self._light, self._samples, self._seed = tuple(keys), light, samples, seed
+        self._method: Method = fill
         self._threads = threads or os.cpu_count() or 1
         self._sampled = resize_shot(shot, (self.size[0] * samples, self.size[1] * samples))
         self._table = PoseTable(shot)
@@ -196,7 +200,7 @@ class Propagation:
         pictures = [(key.picture, key.pose) for key in keys]
         times = survey_times(len(self.shot.frame_numbers))
         found = survey(self._table, pictures, self.size, times, lambda part: progress(0.4 * part, "surfaces"))
-        maker = CanvasMaker(self._table, pictures, found, self._seed)
+        maker = CanvasMaker(self._table, pictures, found, self._seed, self._method)
         canvases = maker.plan()
         texels: list[np.ndarray] = []
 

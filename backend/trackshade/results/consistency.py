@@ -83,9 +83,8 @@ def spread(
     """Return the mean standard deviation of the points' colors, 8-bit levels."""
     count = seen.sum(axis=1)[:, None]  # [P, 1]
     colors = np.zeros((*seen.shape, 3))
-    for t, c in np.ndindex(len(video), 3):
-        places = positions[seen[:, t], t, ::-1].T - 0.5  # rows and columns; pixel centers are at halves
-        colors[seen[:, t], t, c] = map_coordinates(video[t, ..., c], places, np.float64, order=1, mode="nearest")
+    for t, frame in enumerate(video):
+        colors[seen[:, t], t] = bilinear(frame, positions[seen[:, t], t])
     mean = colors.sum(axis=1) / count  # [P, 3]
     squares = np.where(seen[..., None], (colors - mean[:, None]) ** 2, 0.0)
     variance = squares.sum(axis=1) / (count - 1)
@@ -164,3 +163,12 @@ def _is_visible(
         surface = middle + offset[:, 0] * (right - left) / 2 + offset[:, 1] * (below - above) / 2
         visible[visible] = abs(own - surface) <= _DEPTH_TOLERANCE * abs(own)
     return visible
+
+
+def bilinear(
+    image: np.ndarray,  # [H, W, 3]
+    pixels: np.ndarray,  # [P, 2] x and y; pixel centers are at halves
+) -> np.ndarray:
+    """Return the colors [P, 3] float64 of an image at points."""
+    places = pixels[:, ::-1].T - 0.5  # rows and columns
+    return np.stack([map_coordinates(image[..., c], places, np.float64, order=1, mode="nearest") for c in range(3)], 1)

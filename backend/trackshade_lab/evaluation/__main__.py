@@ -24,6 +24,7 @@ Measure how well a model follows its tracks: JSON, tables and plots in a folder.
   trackshade evaluate --out REPORT --folder RUN          another pipeline: its folder, or a training run
   trackshade evaluate --out REPORT --controls            also compare control signals
   trackshade evaluate --out REPORT --results FOLDER ...  results of 'trackshade render --input-render'
+  trackshade evaluate propagation --help                 propagation of pictures, against true renders
 
 The same command resumes an evaluation that was stopped."""
 
@@ -40,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("model").add_argument
     add("--model", default="mini", metavar="NAME", help="Registered model. [default: mini]")
     add("--folder", metavar="DIR", help="Pipeline folder or training run to use instead of the model's weights.")
-    add("--size", type=_parse_size, metavar="WxH", help="Size of the clips in pixels; default: the model's.")
+    add("--size", type=parse_size, metavar="WxH", help="Size of the clips in pixels; default: the model's.")
     add("--frames", type=int, metavar="N", help="Frames of a clip; default: the model's.")
     add("--steps", type=int, metavar="N", help="Denoising steps; default: the model's.")
     add("--guidance", type=float, metavar="X", help="Guidance scale; default: the model's.")
@@ -79,7 +80,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return values
 
 
-def _parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse "WxH" for argparse."""
     match = re.fullmatch(r"(\d+)[x×](\d+)", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 144x96")
@@ -105,7 +107,8 @@ def _run(arguments: Sequence[str]) -> None:
     print(json.dumps(tables) if values.json else text, flush=True)
 
 
-def _print_message(line: str) -> None:
+def print_message(line: str) -> None:
+    """Print a line about the progress to standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -139,13 +142,13 @@ def _evaluate_clips(values: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         control_models=control_models,
         **given("clips", "spin", "point_rule", "sheets", "batch", "device"),
     )
-    result = evaluate(config, values.out, _print_message, values.force)
+    result = evaluate(config, values.out, print_message, values.force)
     summary = summarize(result)
     text = format_report(result, summary)
     write_json(values.out / "report.json", result | {"tables": summary})
     write_bytes(values.out / "report.md", text.encode())
     plots = write_plots(values.out / "plots", result, summary)
-    _print_message(f"{values.out / 'report.md'}, {len(plots)} plots and the contact sheets are written.")
+    print_message(f"{values.out / 'report.md'}, {len(plots)} plots and the contact sheets are written.")
     return text, to_json(summary)
 
 
@@ -156,10 +159,10 @@ def _evaluate_results(values: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     from .summary import RESULT_MEASURES, variant_rows
     from .tables import format_results_report
 
-    report = evaluate_results(values.results, values.out, _print_message)
+    report = evaluate_results(values.results, values.out, print_message)
     text = format_results_report(report)
     write_bytes(values.out / "report.md", text.encode())
-    _print_message(f"{values.out / 'report.md'} and the contact sheets are written.")
+    print_message(f"{values.out / 'report.md'} and the contact sheets are written.")
     return text, to_json({"all": variant_rows(report["clips"], RESULT_MEASURES)})
 
 

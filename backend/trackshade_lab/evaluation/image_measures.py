@@ -24,6 +24,7 @@ PerceptualDistance = Callable[[np.ndarray, np.ndarray], float]  # of two videos
 COLOR_NAMES = tuple(COLORS)
 
 _WINDOW, _SIGMA = 11, 1.5  # px
+WINDOW_MARGIN = _WINDOW // 2  # px
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _SEARCH_RADIUS = 24  # px in a frame of width 96; scales with the frame
 _SUBPIXELS = 4
@@ -42,12 +43,20 @@ def ssim(truth: np.ndarray, video: np.ndarray) -> float:
     """
     if min(truth.shape[1:3]) < _WINDOW:
         raise ValueError(f"SSIM needs images of {_WINDOW} pixels or more, not {truth.shape[2]}x{truth.shape[1]}")
-    return float(np.mean([_frame_ssim(a, b) for a, b in zip(truth, video, strict=True)]))
+    return float(np.mean([ssim_map(a, b).mean() for a, b in zip(truth, video, strict=True)]))
 
 
-def _frame_ssim(a: np.ndarray, b: np.ndarray) -> float:
+def ssim_map(
+    a: np.ndarray,  # [H, W, 3], levels 0..255
+    b: np.ndarray,  # the same
+) -> np.ndarray:
+    """Compute the structural similarity of two images around each pixel but `WINDOW_MARGIN` at each side.
+
+    Returns:
+        [H - 10, W - 10, 3] float64.
+    """
     a, b = a.astype(np.float64), b.astype(np.float64)
-    margin = _WINDOW // 2
+    margin = WINDOW_MARGIN
 
     def mean(x: np.ndarray) -> np.ndarray:
         return cv2.GaussianBlur(x, (_WINDOW, _WINDOW), _SIGMA)[margin:-margin, margin:-margin]
@@ -56,8 +65,7 @@ def _frame_ssim(a: np.ndarray, b: np.ndarray) -> float:
     square_a, square_b, product = mean_a**2, mean_b**2, mean_a * mean_b
     variance = mean(a * a) - square_a + mean(b * b) - square_b
     covariance = mean(a * b) - product
-    similarity = (2 * product + _C1) * (2 * covariance + _C2) / ((square_a + square_b + _C1) * (variance + _C2))
-    return float(similarity.mean())
+    return (2 * product + _C1) * (2 * covariance + _C2) / ((square_a + square_b + _C1) * (variance + _C2))
 
 
 def gradient_energy(video: np.ndarray) -> float:

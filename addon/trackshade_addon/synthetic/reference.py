@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Captures a scene and renders some of its frames and its light, to evaluate propagation against the truth.
+
+    scene.shot        every frame of the scene's range, at the size of the true frames
+    truth/0000.png    true frames, named by sample: the first and the last one, and some between them
+    video/0000.png    every third sample at half the size, as from a perfect video model; not of long scenes
+    clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: all these samples in matte white (`render_clay`)
+    settings.json     what the files were rendered with
+
+`trackshade evaluate propagation` reads the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from trackshade.core.atomic_files import atomic_file
+from trackshade.core.errors import OutputError, UsageError
+from trackshade.core.fitting import fit_frames, fit_size
+from trackshade.core.images import write_png
+from trackshade.shot import Shot
+
+from ..capture import capture, frame_rate
+from ..capture.first_frame import SampleRenderer
+from ..capture.restore import Changes
+
+CLAY_ALBEDO = 0.8
+VIDEO_STEP, MAX_VIDEO = 3, 49  # samples from one frame of video/ to the next; most samples of a scene with them
+_FRAMES = 33  # samples that `every` is meant for; of longer scenes, as many are rendered
+# Inputs of a Principled BSDF that make it matte white.
+_CLAY_INPUTS: Mapping[str, Any] = {
+    "Base Color": (CLAY_ALBEDO, CLAY_ALBEDO, CLAY_ALBEDO, 1.0), "Metallic": 0.0, "Roughness": 1.0,
+    "Specular IOR Level": 0.0, "Transmission Weight": 0.0, "Subsurface Weight": 0.0, "Coat Weight": 0.0,
+    "Sheen Weight": 0.0,
+}  # fmt: skip
+
+
+def render_reference(
+    folder: Path,
+    description: Mapping[str, Any],
+    *,
+    size: tuple[int, int],
+    every: int,
+    samples: int,
+    report: Callable[[str, int, int], None],
+    force: bool = False,
+) -> dict[str, Any]:
+    """Capture the scene that is open, and render what is missing in a folder.
+
+    Args:
+        folder: Folder for the files.
+        description: What scene it is, as plain JSON values.
+        size: Largest width and height of the true frames, pixels; the scene's aspect is kept.
+        every: Distance of the true frames, of a scene of 33 frames. Longer ones have as many true frames.
+        samples: Cycles' samples per pixel; images are denoised.
+        report: Called with the name of a file, the number of files written, and their total.
+        force: Whether to replace files of other settings.
+
+    Returns:
+        The command's result: the folder, the samples with a true frame, the number of files rendered, and warnings.
+
+    Raises:
+        OutputError: if the folder holds another scene or other settings, or cannot be written.
+        ShotError: if the scene cannot be captured or rendered.
+    """
+    if every < 1 or samples < 1:
+        raise UsageError("bad-setting", "The distance of frames and the samples must be 1 or more.")
+    scene = bpy.context.scene
+    full = _set_render(scene, size, samples)
+    settings = {**description, "size": list(full), "samples": samples}
+    first, last = scene.frame_start, scene.frame_end
+    count = last - first + 1
+    try:
+        _claim(folder, settings, force)
+        frame_map = fit_frames(first, last, 1, frame_rate(scene), (count,))
+        shot = capture(scene, frame_map=frame_map, size_fit=fit_size(full, (1.0, 1.0), (full,)))
+        shot.save(folder / "scene.shot", force=True)
+        truth = true_samples(count, every)
+        video = range(0, count, VIDEO_STEP) if count <= MAX_VIDEO else ()
+        pictures = [("truth", t) for t in truth] + [("video", t) for t in video]
+        pictures += [("clay", t) for t in {*truth, *video}]
+        missing = sorted({item for item in pictures if not _path(folder, *item).exists()}, key=lambda item: item[1])
+        _render_missing(scene, shot, folder, missing, report)
+    except OSError as error:
+        raise OutputError("output-unwritable", f"{folder} cannot be written: {error.strerror or error}.") from error
+    return {
+        "out": str(folder),
+        "files": {"scene": str(folder)},
+        "samples": truth,
+        "rendered": len(missing),
+        "warnings": list(shot.warnings),
+    }
+
+
+def true_samples(count: int, every: int) -> list[int]:
+    """Return the samples with a true frame, of a scene with `count` samples; see `render_reference`."""
+    step = max(1, round(every * (count - 1) / (_FRAMES - 1))) if count > _FRAMES else every
+    return sorted({*range(0, count, step), count - 1})
+
+
+def _path(folder: Path, kind: str, t: int) -> Path:
+    return folder / kind / f"{t:04d}.{'npy' if kind == 'clay' else 'png'}"
+
+
+def _claim(folder: Path, settings: Mapping[str, Any], force: bool) -> None:
+    """Write the settings of a folder, or compare them."""
+    path = folder / "settings.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings:
+        if not force:
+            raise OutputError(
+                "other-scene",
+                f"{folder} holds another scene, or other settings of this one.",
+                "Choose another folder, or --force to replace it.",
+            )
+        for kind in ("truth", "clay", "video"):
+            for old in (folder / kind).glob("[0-9]*.*"):
+                old.unlink()
+    for kind in ("truth", "clay", "video"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def _set_render(scene: bpy.types.Scene, size: tuple[int, int], samples: int) -> tuple[int, int]:
+    """Set Cycles and the size; returns the latter: even numbers of square pixels, in the scene's aspect."""
+    render = scene.render
+    width, height = render.resolution_x * render.pixel_aspect_x, render.resolution_y * render.pixel_aspect_y
+    scale = min(size[0] / width, size[1] / height)
+    full = max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
+    render.resolution_x, render.resolution_y = full
+    render.resolution_percentage, render.pixel_aspect_x, render.pixel_aspect_y = 100, 1.0, 1.0
+    render.engine, render.use_border, render.use_motion_blur = "CYCLES", False, False
+    render.use_compositing = render.use_sequencer = render.film_transparent = False
+    cycles = scene.cycles
+    cycles.device, cycles.samples, cycles.use_adaptive_sampling = "CPU", samples, False
+    cycles.use_denoising, cycles.denoiser, cycles.max_bounces = True, "OPENIMAGEDENOISE", 6
+    return full
+
+
+def _render_missing(
+    scene: bpy.types.Scene,
+    shot: Shot,
+    folder: Path,
+    missing: list[tuple[str, int]],
+    report: Callable[[str, int, int], None],
+) -> None:
+    """Render files, (folder, sample) in the order of time."""
+    half = (shot.size[0] // 2, shot.size[1] // 2)
+    small_fit = fit_size(shot.size, (1.0, 1.0), (half,))
+    small_camera = replace(shot.camera, intrinsics=small_fit.apply(shot.camera.intrinsics))
+    small = SampleRenderer(replace(shot, size=half, camera=small_camera), scene)
+    with SampleRenderer(shot, scene) as renderer:
+        for number, (kind, t) in enumerate(missing):
+            path = _path(folder, kind, t)
+            report(f"{kind}/{path.name}", number, len(missing))
+            for _ in renderer.approach(t):
+                pass
+            with atomic_file(path) as part:
+                if kind == "clay":
+                    np.save(part, render_clay(scene, half).astype(np.float16))
+                else:
+                    write_png(part, (renderer if kind == "truth" else small).picture(t))
+
+
+def render_clay(scene: bpy.types.Scene, size: tuple[int, int]) -> np.ndarray:
+    """Render the scene's current frame in matte white under its own lights, [H, W, 3] float32 scene-linear.
+
+    Alpha of materials stays, so that what is cut out stays cut out, and so does their emission, which is light.
+    """
+    changes = Changes()
+    render, output = scene.render, scene.render.image_settings
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, _clay_materials():
+        path = Path(folder) / "clay.exr"
+        try:
+            changes.keep(output, *(["media_type"] if hasattr(output, "media_type") else []), "file_format",
+                         "color_mode", "color_depth")  # fmt: skip
+            values = {"resolution_x": size[0], "resolution_y": size[1], "filepath": str(path)}
+            for name, value in values.items():
+                changes.set(render, name, value)
+            if hasattr(output, "media_type"):
+                output.media_type = "IMAGE"
+            output.file_format, output.color_mode, output.color_depth = "OPEN_EXR", "RGB", "32"
+            bpy.ops.render.render(write_still=True, scene=scene.name)
+        finally:
+            changes.undo()
+        image = bpy.data.images.load(str(path), check_existing=False)
+        try:
+            pixels = np.empty((size[1], size[0], image.channels), np.float32)
+            image.pixels.foreach_get(pixels.reshape(-1))  # bottom row first
+        finally:
+            bpy.data.images.remove(image)
+    return np.ascontiguousarray(pixels[::-1, :, :3])
+
+
+@contextmanager
+def _clay_materials() -> Iterator[None]:
+    """Replace all materials by matte white ones during the block."""
+    pairs = [(material, _copy_as_clay(material)) for material in list(bpy.data.materials) if material.users]
+    try:
+        for material, clay in pairs:
+            material.user_remap(clay)
+        yield
+    finally:
+        for material, clay in pairs:
+            clay.user_remap(material)
+            bpy.data.materials.remove(clay)
+
+
+def _copy_as_clay(material: bpy.types.Material) -> bpy.types.Material:
+    """Return a white copy of a material; one without its alpha where its surface is no Principled BSDF."""
+    clay = material.copy()
+    tree = clay.node_tree
+    outputs = [node for node in tree.nodes if node.type == "OUTPUT_MATERIAL"] if tree else []
+    links = [link for node in outputs for link in node.inputs["Surface"].links]
+    if not links or any(link.from_node.type != "BSDF_PRINCIPLED" for link in links):
+        bpy.data.materials.remove(clay)
+        clay = bpy.data.materials.new("Clay")
+        clay.use_nodes = True
+        tree = clay.node_tree
+    for node in tree.nodes:
+        if node.type == "BSDF_PRINCIPLED":
+            for link in [*node.inputs["Normal"].links]:
+                tree.links.remove(link)
+            for name, value in _CLAY_INPUTS.items():
+                for link in [*node.inputs[name].links]:
+                    tree.links.remove(link)
+                node.inputs[name].default_value = value
+    return clay
