@@ -74,6 +74,7 @@ def voronoi(y: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> np.ndarra
     count = int(y.max() * x.max() / 1200)
     seeds = rng.random((count, 2)) * [y.max(), x.max()]
     distance, index = KDTree(seeds).query(np.stack([y, x], axis=-1), k=2)
+    distance, index = np.asarray(distance), np.asarray(index)
     tone = 0.15 + 0.6 * rng.random(count)[index[..., 0]]
     border = np.clip(1.5 - (distance[..., 1] - distance[..., 0]) / 3, 0, 1)
     return mix((1, 0.9, 0.75), (0.05, 0.05, 0.05), border) * tone[..., None]
@@ -122,4 +123,33 @@ def ring(size: int, center: tuple[float, float], radius: float, width: float) ->
 def gain(size: int, strength: float, seed: int = 0) -> np.ndarray:
     """A slow error of the light, factors around 1, [size, size]."""
     coarse = np.random.default_rng(seed + 7).standard_normal((4, 4))
-    return np.exp(strength * zoom(coarse, size / 4, order=1, grid_mode=True, mode="nearest"))
+    return np.exp(strength * np.asarray(zoom(coarse, size / 4, order=1, grid_mode=True, mode="nearest")))
+
+
+def body(size: int, lopsided: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A painted ellipsoid, and what a view from one side and the front shows of it.
+
+    Its paint is the same on both sides (y and -y), with stripes along x and a round spot on either side; if `lopsided`,
+    the far side has another color.
+
+    Returns:
+        Colors, known texels, positions and normals, [size, 2 size, ...].
+    """
+    latitude, longitude = np.meshgrid(
+        (np.arange(size) + 0.5) / size * np.pi, (np.arange(2 * size) + 0.5) / size * np.pi, indexing="ij"
+    )
+    unit = np.stack(
+        [np.sin(latitude) * np.cos(longitude), np.sin(latitude) * np.sin(longitude), np.cos(latitude)], axis=-1
+    )
+    radii = np.array([2.0, 1.0, 0.8])
+    normals = unit / radii
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    x, side, z = unit[..., 0], np.abs(unit[..., 1]), unit[..., 2]
+    color = mix((0.6, 0.1, 0.08), (0.7, 0.65, 0.5), (np.sin(14 * x) > 0.3).astype(float))
+    spot = (np.hypot(x - 0.3, z - 0.1) < 0.35) & (side > 0.5)
+    color = np.where(spot[..., None], [0.05, 0.2, 0.5], color)
+    if lopsided:
+        color = np.where((unit[..., 1:2] < 0), color[..., ::-1], color)
+    view = np.array([0.5, 0.8, 0.33])
+    known = normals @ view > 0.15
+    return color.astype(np.float32), known, (unit * radii).astype(np.float32), normals.astype(np.float32)

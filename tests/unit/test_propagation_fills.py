@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import KDTree
 
 from tests.helpers import canvases
 from trackshade.core.errors import CancelledError, UsageError
@@ -56,7 +57,7 @@ def test_known_texels_stay_and_all_others_are_filled_within_their_range(canvas, 
 def test_an_exact_checker_continues_exactly() -> None:
     rows, columns = np.mgrid[:160, :200]
     odd = (rows // 16 + columns // 16) % 2
-    color = np.where(odd[..., None], np.float32([0.8, 0.7, 0.6]), np.float32([0.1, 0.2, 0.3]))
+    color = np.where(odd[..., None], [0.8, 0.7, 0.6], [0.1, 0.2, 0.3]).astype(np.float32)
     known = ~canvases.holes(200, 1)[:160]
     filled = fill_canvas(color, known, np.ones_like(known), kind="plane")
     assert np.abs(filled.color - color).max() < 1e-5
@@ -77,3 +78,211 @@ def test_the_lattice_of_a_repeating_texture_is_found(name: str) -> None:
 @pytest.mark.parametrize("name", ["wood", "voronoi", "marble", "gravel"])
 def test_what_does_not_repeat_has_no_lattice(name: str) -> None:
     assert find_lattice(np.sqrt(canvases.render(name, 256)), ~canvases.holes(256)) is None
+
+
+@pytest.mark.parametrize("texture", ["checker", "tiles"])
+@pytest.mark.parametrize(
+    ("mark", "healed"),
+    [
+        ("rim", True),
+        ("bounce", True),
+        ("foot", True),
+        ("decal", False),
+        ("gray decal", False),
+        ("stain", False),
+        ("line", False),
+    ],
+)
+def test_light_is_healed_and_marks_of_the_surface_stay(texture: str, mark: str, healed: bool) -> None:
+    size = 320
+    truth, known = canvases.render(texture, size), ~canvases.holes(size)
+    y, x = np.mgrid[:size, :size] + 0.5
+    radius = np.hypot(y - 150, x - 190)
+    factor = np.ones_like(truth)
+    color = truth.copy()
+    region = radius < 22
+    if mark == "rim":
+        rim = canvases.ring(size, (150, 190), 80, 3)
+        region, factor = rim > 0.3, np.repeat(1 - 0.3 * rim[..., None], 3, axis=2)
+    elif mark == "bounce":
+        soft = np.exp(-((radius / 45) ** 2))
+        region, factor = soft > 0.5, 1 + soft[..., None] * np.array([0.22, 0.05, 0.03])
+    elif mark == "foot":  # a shadow at the foot of a body that hides the floor
+        known &= np.hypot(y - 180, x - 190) >= 25
+        region = np.hypot(2 * (y - 200), x - 215) < 50
+        factor = np.where(region, 0.6, 1.0)[..., None]
+    elif mark == "stain":
+        factor = np.where(region, 0.55, 1.0)[..., None]
+    elif mark == "line":
+        region = (np.abs(y - 150) < 3) & (np.abs(x - 190) < 50)
+        color[region] = 0.02
+    else:
+        color[region] = [0.7, 0.05, 0.05] if mark == "decal" else [0.3, 0.3, 0.3]
+    color = (color * factor).astype(np.float32)
+    filled = fill_canvas(color, known, np.ones_like(known), kind="plane")
+    region &= known
+    assert filled.healed[region].mean() > 0.9 if healed else not filled.healed[region].any()
+    assert filled.healed[known & ~region].mean() < 0.06
+    if healed:
+        before, after = (np.abs(image / truth - 1)[region].mean() for image in (color, filled.color))
+        assert after < 0.5 * before
+        kept = fill_canvas(color, known, np.ones_like(known), kind="plane", heal=False)
+        assert np.array_equal(kept.color[known], color[known])
+
+
+def test_marks_of_the_surface_are_not_copied_into_holes() -> None:
+    truth, known = canvases.render("tiles", 320), ~canvases.holes(320)
+    color = truth.copy()
+    y, x = np.mgrid[:320, :320] + 0.5
+    color[np.hypot(y - 150, x - 190) < 22] = [0.7, 0.05, 0.05]
+    filled = fill_canvas(color, known, np.ones_like(known), kind="plane").color[~known]
+    assert (filled[:, 0] < 4 * filled[:, 1]).all()
+
+
+@pytest.mark.parametrize("name", ["checker", "bricks", "wood"])
+def test_fills_do_not_depend_on_the_scale_of_colors(name: str) -> None:
+    color, known = canvases.render(name, 160), ~canvases.holes(160)
+    inside = np.ones_like(known)
+    one = fill_canvas(color, known, inside, kind="plane")
+    many = fill_canvas(color * np.float32(16), known, inside, kind="plane")
+    assert np.array_equal(one.method, many.method)
+    np.testing.assert_allclose(many.color, 16 * one.color, rtol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_fill_and_another_one_another() -> None:
+    color, known = canvases.render("voronoi", 128), ~canvases.holes(128)
+    fills = [fill_canvas(color, known, np.ones_like(known), kind="plane", seed=seed) for seed in (3, 3, 4)]
+    assert np.array_equal(fills[0].color, fills[1].color)
+    assert not np.array_equal(fills[0].color, fills[2].color)
+    assert (fills[0].method[~known] == PATCH_MATCH).all()
+
+
+def test_patches_copy_known_colors() -> None:
+    color, known = canvases.render("gravel", 96), ~canvases.holes(96)
+    filled = fill_canvas(color, known, np.ones_like(known), kind="plane", method="patch-match")
+    copied = filled.color[filled.method == PATCH_MATCH]
+    assert len(copied)
+    assert KDTree(color[known]).query(copied)[0].max() < 1e-6
+
+
+def test_patches_have_the_grain_of_the_texture() -> None:
+    """The patches of a fill are like those of the truth, and those of a smooth fill are not."""
+    color, known = canvases.render("gravel", 160), ~canvases.holes(160)
+    energy = {}
+    for method in ("patch-match", "push-pull"):
+        filled = fill_canvas(color, known, np.ones_like(known), kind="plane", method=method).color
+        energy[method] = np.square(np.diff(filled, axis=0))[~known[1:]].sum()
+    truth = np.square(np.diff(color, axis=0))[~known[1:]].sum()
+    assert 0.7 < energy["patch-match"] / truth < 1.4
+    assert energy["push-pull"] / truth < 0.3
+
+
+def test_charts_are_filled_from_their_own_texels() -> None:
+    color = np.zeros((40, 40, 3), np.float32)
+    color[:, 20:] = 1
+    inside = np.ones((40, 40), bool)
+    inside[:, 19:21] = False
+    known = inside.copy()
+    known[10:30, 10:30] = False
+    filled = fill_canvas(color, known, inside, kind="atlas", method="push-pull")
+    assert (filled.color[:, :19] == 0).all()
+    assert (filled.color[:, 21:] == 1).all()
+
+
+def test_positions_carry_colors_to_charts_that_no_picture_shows() -> None:
+    """Two charts side by side in space but far apart in the atlas, and a third one far from both."""
+    inside = np.zeros((20, 60), bool)
+    inside[:, :18] = inside[:, 21:39] = inside[:, 42:] = True
+    rows, columns = np.mgrid[:20, :60].astype(np.float32)
+    positions = np.stack([columns, rows, np.zeros_like(rows)], axis=-1)
+    positions[:, 42:, 0] -= 42 - 18.5  # the third chart continues the first
+    positions[:, 21:39, 0] += 1000
+    color = np.zeros((20, 60, 3), np.float32)
+    color[:, :18] = 0.2
+    color[:, 21:39] = 0.9
+    known = inside.copy()
+    known[:, 42:] = False
+    filled = fill_canvas(color, known, inside, kind="atlas", method="push-pull", positions=positions)
+    np.testing.assert_allclose(filled.color[:, 42:], 0.2, atol=0.01)
+
+
+@pytest.mark.parametrize("with_normals", [True, False])
+def test_the_hidden_side_of_a_symmetric_body_is_mirrored(with_normals: bool) -> None:
+    color, known, positions, normals = canvases.body(96)
+    inside = np.ones_like(known)
+    extra = {"positions": positions, "normals": normals if with_normals else None}
+    mirrored = fill_canvas(color, known, inside, kind="atlas", **extra)
+    smooth = fill_canvas(color, known, inside, kind="atlas", method="push-pull", **extra)
+    hidden = mirrored.method == SYMMETRY
+    assert hidden[~known].mean() > 0.5
+    errors = [float(np.square(filled.color - color)[hidden].mean()) for filled in (mirrored, smooth)]
+    assert errors[0] < 0.1 * errors[1]
+
+
+def test_a_symmetry_that_disagrees_with_known_colors_is_not_used() -> None:
+    color, known, positions, normals = canvases.body(64, lopsided=True)
+    known |= positions[..., 0] > 0.9  # some of the other side is seen
+    points, directions = positions.reshape(-1, 3).astype(float), normals.reshape(-1, 3).astype(float)
+    found = find_symmetries(points, directions, color.reshape(-1, 3), known.ravel())
+    across = [symmetry for symmetry in found if symmetry.matrix[1, 1] < -0.9 and symmetry.matrix[0, 0] > 0.9]
+    assert not across
+
+
+def test_nothing_known_gives_gray_and_everything_known_stays() -> None:
+    color = canvases.render("marble", 48)
+    whole = np.ones((48, 48), bool)
+    nothing = fill_canvas(np.full_like(color, np.nan), ~whole, whole, kind="plane")
+    assert (nothing.method == FLAT).all()
+    assert (nothing.color == nothing.color[0, 0]).all()
+    everything = fill_canvas(color, whole, whole, kind="atlas")
+    assert np.array_equal(everything.color, color)
+    assert (everything.method == KNOWN).all()
+
+
+def test_too_little_for_patches_is_filled_smoothly() -> None:
+    color = np.linspace(0, 1, 30 * 30 * 3, dtype=np.float32).reshape(30, 30, 3)
+    known = np.zeros((30, 30), bool)
+    known[::7, ::7] = True
+    filled = fill_canvas(color, known, np.ones_like(known), kind="plane")
+    assert (filled.method[~known] == PUSH_PULL).all()
+
+
+def test_progress_rises_to_one_and_can_cancel() -> None:
+    color, known = canvases.render("wood", 96), ~canvases.holes(96)
+    seen: list[float] = []
+    fill_canvas(color, known, np.ones_like(known), kind="plane", progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+    def cancel(fraction: float) -> None:
+        if fraction > 0.4:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        fill_canvas(color, known, np.ones_like(known), kind="plane", progress=cancel)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"color": np.full((8, 8, 3), np.nan, np.float32)},
+        {"color": np.full((8, 8, 3), np.inf, np.float32)},
+        {"color": np.zeros((8, 8), np.float32)},
+        {"color": np.zeros((0, 8, 3), np.float32), "known": np.zeros((0, 8), bool), "inside": np.zeros((0, 8), bool)},
+        {"known": np.ones((8, 9), bool)},
+        {"inside": np.ones((9, 8), bool)},
+        {"positions": np.zeros((4, 8, 3), np.float32)},
+        {"kind": "sphere"},
+        {"method": "magic"},
+    ],
+)
+def test_bad_input_is_an_error(change: dict) -> None:
+    given_ = {
+        "color": np.zeros((8, 8, 3), np.float32),
+        "known": np.ones((8, 8), bool),
+        "inside": np.ones((8, 8), bool),
+        "kind": "plane",
+    }
+    given_.update(change)
+    with pytest.raises(UsageError, match="canvas"):
+        fill_canvas(given_.pop("color"), given_.pop("known"), given_.pop("inside"), **given_)

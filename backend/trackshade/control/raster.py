@@ -329,8 +329,8 @@ def _draw(
 
 @kernel
 def _draw_instances(
-    depth, triangle, labels, positions, scratch, triangles, k, orthographic, near, far, numbers, to_camera, kinds, first,
-    parameters, out, by_slot, mirrored, slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
+    depth, triangle, labels, positions, scratch, triangles, k, orthographic, near, far, numbers, to_camera, kinds,
+    first, parameters, out, by_slot, mirrored, slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
 ):  # fmt: skip
     for n in range(numbers.size):
         _to_screen(positions, to_camera[n], k, orthographic, scratch)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Canvases: images of surfaces in object space, which say once and for all frames what no key picture shows.
 
-Some frames are surveyed at a low resolution: how many pixels of which part of which mesh no picture shows, and how large
-a texel has to be. Parts that matter get a canvas: a plane for a large flat face that pictures show in part, an atlas for
-everything else of a mesh. Its texels are read from the pictures as the pixels of a frame are; the rest is filled
-(`fills`). A mesh that is small in all frames has one color, so that memory follows the picture, not the scene.
+Some frames are surveyed at a low resolution: how many pixels of which part of which mesh no picture shows, and how
+large a texel has to be. Parts that matter get a canvas: a plane for a large flat face that pictures show in part, an
+atlas for everything else of a mesh. Its texels are read from the pictures as the pixels of a frame are; the rest is
+filled (`fills`). A mesh that is small in all frames has one color, so that memory follows the picture, not the scene.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Survey:
         face: triangle of its geometry.
         weights: [N, 2] barycentric, of the second and third corner.
         density: pixels of a full frame per object unit, at the geometry's first positions.
-        shown: whether a picture shows the point.
+        shown: whether a picture shows the point; [N, P] for each picture, where they are told apart.
         pixels: full pixels that each surveyed one stands for.
         frame: surveyed pixels of a frame.
     """
@@ -100,6 +100,7 @@ def survey(
     size: tuple[int, int],
     times: Iterable[int],
     progress: Callable[[float], None] = lambda fraction: None,
+    apart: bool = False,
 ) -> Survey:
     """Look at some frames at a low resolution.
 
@@ -109,6 +110,7 @@ def survey(
         size: (width, height) of the frames.
         times: the samples.
         progress: called with the fraction that is done.
+        apart: whether to tell pictures apart, and leave out densities.
     """
     shot, times = table.shot, list(times)
     factor = min(1.0, SURVEY_WIDTH / max(size))
@@ -120,15 +122,20 @@ def survey(
         buffers, frame, starts = raster.draw(t), table.pose(t, small), table.face_starts(t)
         label, triangle = buffers.label.copy(), buffers.triangle.copy()
         points = find_points(label, triangle, buffers.depth, 0, 1, frame, table.still, table.triangles, starts)
-        out = np.zeros((*label.shape, 5), np.float32)
-        for picture, pose in pictures:
-            if table.has_changes:
-                pose = table.pose(pose.t, picture.size, faces_of=t)
-            pull(points, 1, frame, picture, pose, table.still, table.triangles, starts, 1.0, out)
         own = label >= 0
         mesh, face, weights = label[own], triangle[own], points.weights[own]
-        density = _density(table, frame, starts, t, mesh, face, weights) * (size[0] / small[0])
-        parts.append([np.full(len(mesh), t), mesh, face, weights, density, out[own][:, 3] > 0])
+        shown = np.zeros((len(mesh), len(pictures)), np.bool_)
+        for number, (picture, pose) in enumerate(pictures):
+            if table.has_changes:
+                pose = table.pose(pose.t, picture.size, faces_of=t)
+            out = np.zeros((*label.shape, 5), np.float32)
+            pull(points, 1, frame, picture, pose, table.still, table.triangles, starts, 1.0, out)
+            shown[:, number] = out[own][:, 3] > 0
+        density = np.zeros(len(mesh))
+        if not apart:
+            shown = shown.any(axis=1)
+            density = _density(table, frame, starts, t, mesh, face, weights) * (size[0] / small[0])
+        parts.append([np.full(len(mesh), t), mesh, face, weights, density, shown])
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Survey(*columns, pixels=size[0] * size[1] / (small[0] * small[1]), frame=small[0] * small[1])
 
@@ -195,12 +202,16 @@ class CanvasMaker:
         pictures: the key pictures.
         found: the survey.
         seed: seed of the fills.
+
+    Attributes:
+        unmapped: meshes that have unseen parts, but no canvas: their topology changes, or is too fine to be unwrapped.
     """
 
     def __init__(self, table: PoseTable, pictures: Sequence[Picture], found: Survey, seed: int) -> None:
         self._table, self._shot, self._pictures, self._found, self._seed = table, table.shot, pictures, found, seed
         self._planes: dict[int, list[Plane]] = {}
         self._unwrapped: dict[tuple[int, bytes], np.ndarray | None] = {}
+        self.unmapped: set[int] = {mesh for mesh, track in enumerate(self._shot.meshes) if track.changes}
 
     def plan(self) -> list[Canvas]:
         """Return the canvases that are needed, still empty."""
@@ -260,9 +271,7 @@ class CanvasMaker:
         if part.plane is not None:
             corners = first[geometry.triangles[found.face[part.points]]]
             b, c = found.weights[part.points].T
-            seen = part.plane.project(
-                corners[:, 0] + b[:, None] * (corners[:, 1] - corners[:, 0]) + c[:, None] * (corners[:, 2] - corners[:, 0])
-            )
+            seen = part.plane.project(np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners))
             uv = part.plane.project(first[geometry.triangles[part.faces]])
             low, high = np.percentile(seen, 0.2, axis=0), np.percentile(seen, 99.8, axis=0)
             margin = 0.03 * (high - low)
@@ -276,6 +285,7 @@ class CanvasMaker:
                 self._unwrapped[key] = unwrap(geometry, part.faces)
             unit = self._unwrapped[key]
             if unit is None:
+                self.unmapped.add(part.mesh)
                 return None
             _, areas = face_normals(first, geometry.triangles[part.faces])
             a, b = unit[:, 1] - unit[:, 0], unit[:, 2] - unit[:, 0]
@@ -310,9 +320,7 @@ class CanvasMaker:
                 pull(points, _SAMPLES, pose, picture, pose, self._table.still, self._table.triangles, starts, 1.0, out)
             color[rows], known[rows] = _reduce(out, whole)
             inside[rows] = _blocks(label >= 0).any(axis=(1, 3))
-        return Canvas(
-            canvas.mesh, canvas.kind, canvas.faces, canvas.uv, canvas.size, color, known & inside, inside
-        )
+        return Canvas(canvas.mesh, canvas.kind, canvas.faces, canvas.uv, canvas.size, color, known & inside, inside)
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
@@ -372,4 +380,3 @@ def _reduce(out: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     known = np.where(whole, first[..., 4] >= KNOWN_SHARE, has.any(axis=(1, 3)))
     color = np.where(whole[..., None], one, mean)
     return np.where(known[..., None], color, 0).astype(np.float32), known
-

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Composes the pixels of a frame: colors from pictures, fills where no picture shows the surface, and the frame's light."""
+"""Composes the pixels of a frame: colors from pictures, fills where none shows the surface, and the frame's light."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import Pose
 from trackshade.propagation.surface import Points
 
+TRUSTED = 0.33  # of what `pictures.read` returns, from which a picture is used alone
 NO_LIGHT = SurfacePicture(
     np.zeros((0, 0, 3), np.float32), np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32),
     np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.bool_),
@@ -29,7 +30,9 @@ class Fills(NamedTuple):
         uv: [N, 3, 2] float32, positions of the triangles' corners on their canvas, texels.
         table: [C, 3] int64: where a canvas begins in `texels`, its height and width.
         texels: [X, 4] float32: color in linear light, and 1 where it is better than what pictures show, else 0.
-        plain: [M + 1, 3] float32, color of each mesh where it has no canvas, and of the background.
+        vertex_start: [M] int64, where the colors of each mesh's vertices begin; -1 if it has none.
+        vertices: [V, 3] float32, colors of vertices, for meshes without canvases.
+        plain: [M + 1, 3] float32, color of each mesh that has neither, and of the background.
         panorama: [h, w, 3] float32, the background by elevation (first row: up) and azimuth; may be empty.
     """
 
@@ -38,12 +41,17 @@ class Fills(NamedTuple):
     uv: np.ndarray
     table: np.ndarray
     texels: np.ndarray
+    vertex_start: np.ndarray
+    vertices: np.ndarray
     plain: np.ndarray
     panorama: np.ndarray
 
 
 @kernel
-def fill_color(start, canvas, uv, table, texels, plain, panorama, mesh, face, b, c, dx, dy, dz):
+def fill_color(
+    start, canvas, uv, table, texels, vertex_start, vertices, plain, panorama, triangles, face_start, mesh, face, b, c,
+    dx, dy, dz,
+):  # fmt: skip
     """Return the fill (r, g, b) at a surface point, or of the background in direction (dx, dy, dz).
 
     The last value is -1 for a color that does not agree with the pictures around it; for one of a canvas, how much
@@ -57,17 +65,37 @@ def fill_color(start, canvas, uv, table, texels, plain, panorama, mesh, face, b,
         v = math.acos(min(max(dz / length, -1.0), 1.0)) / math.pi * height - 0.5
         u = (math.atan2(dy, dx) / (2.0 * math.pi) + 0.5) * width - 0.5
         v = min(max(v, 0.0), height - 1.001)
-        i, j = int(v), int(math.floor(u))
+        i, j = int(v), math.floor(u)
         fy, fx = v - i, u - j
         left, right = j % width, (j + 1) % width
-        r = _mix(panorama[i, left, 0], panorama[i, right, 0], panorama[i + 1, left, 0], panorama[i + 1, right, 0], fx, fy)
-        g = _mix(panorama[i, left, 1], panorama[i, right, 1], panorama[i + 1, left, 1], panorama[i + 1, right, 1], fx, fy)
-        d = _mix(panorama[i, left, 2], panorama[i, right, 2], panorama[i + 1, left, 2], panorama[i + 1, right, 2], fx, fy)
+        r = _mix(
+            panorama[i, left, 0], panorama[i, right, 0], panorama[i + 1, left, 0], panorama[i + 1, right, 0], fx, fy
+        )
+        g = _mix(
+            panorama[i, left, 1], panorama[i, right, 1], panorama[i + 1, left, 1], panorama[i + 1, right, 1], fx, fy
+        )
+        d = _mix(
+            panorama[i, left, 2], panorama[i, right, 2], panorama[i + 1, left, 2], panorama[i + 1, right, 2], fx, fy
+        )
         return r, g, d, 0.0
     index = -1
     if start[mesh] >= 0:
         at = start[mesh] + face
         index = canvas[at]
+    if index < 0 and vertex_start[mesh] >= 0:
+        at = face_start[mesh] + face
+        k, n, p = (
+            vertex_start[mesh] + triangles[at, 0],
+            vertex_start[mesh] + triangles[at, 1],
+            vertex_start[mesh] + triangles[at, 2],
+        )
+        a = 1.0 - b - c
+        return (
+            a * vertices[k, 0] + b * vertices[n, 0] + c * vertices[p, 0],
+            a * vertices[k, 1] + b * vertices[n, 1] + c * vertices[p, 1],
+            a * vertices[k, 2] + b * vertices[n, 2] + c * vertices[p, 2],
+            -1.0,
+        )
     if index < 0:
         return np.float64(plain[mesh, 0]), np.float64(plain[mesh, 1]), np.float64(plain[mesh, 2]), -1.0
     a = 1.0 - b - c
@@ -96,6 +124,9 @@ def compose(
     frame: Pose,
     pulled: np.ndarray,
     fills: Fills,
+    triangles: np.ndarray,
+    face_start: np.ndarray,
+    low: np.ndarray | None,
     light: SurfacePicture | None,
     holdout: np.ndarray,
     image: np.ndarray,
@@ -110,6 +141,9 @@ def compose(
         frame: the frame's pose.
         pulled: [h * S, W * S, 5] float32, what `surface.pull` has added up.
         fills: colors where nothing was pulled.
+        triangles: see `PoseTable`.
+        face_start: where each mesh's triangles begin, [M].
+        low: [h * S, W * S, 5] float32, factors of the colors, pulled as colors are; None for none.
         light: the frame's clay render, see `clay_picture`; None if colors have their light already.
         holdout: [M] bool, meshes that are black and transparent.
         image: [h, W, 3] float32 that is written, sRGB-coded.
@@ -123,7 +157,8 @@ def compose(
         ray = np.array([[0, 0, 1.0]] * 3).T @ np.diag([0, 0, 1.0])
         ray = np.stack([np.zeros(3), np.zeros(3), frame.rotation[2]], axis=1)
     _compose(
-        *points, samples, ray, frame.lens, pulled, *fills, light is not None, *(light or NO_LIGHT), holdout, image,
+        *points, samples, ray, frame.lens, pulled, *fills, triangles, face_start, low is not None,
+        pulled if low is None else low, light is not None, *(light or NO_LIGHT), holdout, image,
         alpha, shown,
     )  # fmt: skip
 
@@ -137,7 +172,7 @@ def _encode(value):
 @kernel
 def _compose(
     labels, faces, levels, weights, side, uniform, first_row, samples, ray, lens, pulled,
-    start, canvas, uv, table, texels, plain, panorama,
+    start, canvas, uv, table, texels, vertex_start, vertices, plain, panorama, triangles, face_start, has_low, low,
     has_light, image, label, triangle, level, tolerance, trust, inner, holdout, out, alpha, shown,
 ):  # fmt: skip
     rows, columns = uniform.shape
@@ -157,17 +192,22 @@ def _compose(
                 weight, share = np.float64(pulled[at_p, at_q, 3]), np.float64(pulled[at_p, at_q, 4])
                 r = g = b = 0.0
                 if weight > 0.0:
-                    r, g, b = pulled[at_p, at_q, 0] / weight, pulled[at_p, at_q, 1] / weight, pulled[at_p, at_q, 2] / weight
+                    r, g, b = (
+                        pulled[at_p, at_q, 0] / weight,
+                        pulled[at_p, at_q, 1] / weight,
+                        pulled[at_p, at_q, 2] / weight,
+                    )
                 else:
                     share = 0.0
                     hidden += 1.0
+                share = min(1.0, share / TRUSTED)
                 if share < 1.0 or (mesh >= 0 and start[mesh] >= 0):
                     dx = ray[0, 0] * x + ray[0, 1] * y + ray[0, 2]
                     dy = ray[1, 0] * x + ray[1, 1] * y + ray[1, 2]
                     dz = ray[2, 0] * x + ray[2, 1] * y + ray[2, 2]
                     fr, fg, fb, better = fill_color(
-                        start, canvas, uv, table, texels, plain, panorama, mesh, faces[p, q], weights[p, q, 0],
-                        weights[p, q, 1], dx, dy, dz,
+                        start, canvas, uv, table, texels, vertex_start, vertices, plain, panorama, triangles, face_start,
+                        mesh, faces[p, q], weights[p, q, 0], weights[p, q, 1], dx, dy, dz,
                     )  # fmt: skip
                     if weight > 0.0 and better < 0.0:
                         share = 1.0
@@ -180,15 +220,22 @@ def _compose(
                         value = np.float64(levels[p, q])
                         if whole:
                             x, y, value = j + 0.5, first_row + i + 0.5, _mean_level(levels, i, j, samples)
-                        lr, lg, lb = light_at(
-                            image, label, level, tolerance, trust, inner, x * sx, y * sy, mesh, value
-                        )
+                        lr, lg, lb = light_at(image, label, level, tolerance, trust, inner, x * sx, y * sy, mesh, value)
                         r, g, b = r * lr, g * lg, b * lb
+                if has_low and low[at_p, at_q, 3] > 0.0:
+                    weight_low = np.float64(low[at_p, at_q, 3])
+                    r *= low[at_p, at_q, 0] / weight_low
+                    g *= low[at_p, at_q, 1] / weight_low
+                    b *= low[at_p, at_q, 2] / weight_low
                 if whole and weight > 0.0 and share >= 1.0:  # all samples are the same
                     red, green, blue, covered = r * count, g * count, b * count, covered * count
                     break
                 red, green, blue = red + r, green + g, blue + b
-            out[i, j, 0], out[i, j, 1], out[i, j, 2] = _encode(red / count), _encode(green / count), _encode(blue / count)
+            out[i, j, 0], out[i, j, 1], out[i, j, 2] = (
+                _encode(red / count),
+                _encode(green / count),
+                _encode(blue / count),
+            )
             alpha[i, j] = covered / count
             shown[i, j] = 1.0 - hidden / count
 

@@ -1,21 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Colors for surfaces that have no canvas: those that are small in all frames, and the background."""
+"""Colors for surfaces that have no canvas: those that are small in all frames, very fine, or of a changing topology."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy.spatial import KDTree
 
+from trackshade.propagation.fills.push_pull import NEIGHBORS, average_points
 from trackshade.propagation.pictures import SurfacePicture
+from trackshade.propagation.poses import PoseTable
+from trackshade.propagation.surface import find_points
 from trackshade.shot import Shot
+
+_POINTS = 20_000  # known points of a mesh that are kept
+_KEPT = 16  # geometries whose colors are kept
+_CLEAN = 170  # trust of pixels that are used
 
 
 def plain_colors(shot: Shot, pictures: Sequence[SurfacePicture]) -> np.ndarray:
     """Return one color for each mesh and, last, the background: [M + 1, 3] float32 linear light.
 
-    It is the mean over the pixels that show the mesh in any picture; of a mesh that none shows, the mean over the meshes
-    with its geometry, else over all meshes.
+    It is the mean over the pixels that show the mesh in any picture; of a mesh that none shows, the mean over the
+    meshes with its geometry, else over all meshes.
     """
     count = len(shot.meshes) + 1
     total, number = np.zeros((count, 3)), np.zeros(count)
@@ -33,3 +43,75 @@ def plain_colors(shot: Shot, pictures: Sequence[SurfacePicture]) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         by_geometry = np.where(weight[:, None] > 0, shared / weight[:, None], mean)
         return np.where(number[:, None] > 0, total / number[:, None], by_geometry[geometry]).astype(np.float32)
+
+
+class VertexColors:
+    """Colors of vertices, from what pictures show of their mesh near them, by the positions of their first sample.
+
+    A surface point has the same position of its first sample in all geometries of its mesh, so that it has the same color
+    in all frames. Thread-safe.
+
+    Args:
+        table: the shot's poses.
+        pictures: the key pictures and their samples.
+        meshes: indices of the meshes.
+    """
+
+    def __init__(self, table: PoseTable, pictures: Sequence[tuple[SurfacePicture, int]], meshes: Iterable[int]) -> None:
+        self._table = table
+        self._trees: dict[int, tuple[KDTree, np.ndarray]] = {}
+        self._colors: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+        wanted = set(meshes)
+        found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for picture, t in pictures if wanted else ():
+            starts, pose = table.face_starts(t), table.pose(t, picture.size)
+            depth = np.ones(picture.label.shape, np.float32)
+            points = find_points(
+                picture.label, picture.triangle, depth, 0, 1, pose, table.still, table.triangles, starts
+            )
+            for mesh in wanted & set(np.unique(picture.label).tolist()):
+                own = (picture.label == mesh) & (picture.trust >= _CLEAN)
+                geometry = table.shot.geometry_of(mesh, t)
+                b, c = points.weights[own].T
+                corners = geometry.first.astype(np.float64)[geometry.triangles[picture.triangle[own]]]
+                places = np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners)
+                found.setdefault(mesh, []).append((places, picture.image[own]))
+        for mesh, parts in found.items():
+            places, colors = (np.concatenate(column) for column in zip(*parts, strict=True))
+            if len(places):
+                centers, means = average_points(places, colors, _POINTS)
+                self._trees[mesh] = KDTree(centers), means
+
+    @property
+    def meshes(self) -> tuple[int, ...]:
+        """Indices of the meshes that some picture shows."""
+        return tuple(self._trees)
+
+    def at(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the colors of each mesh begin, [M] int64, -1 if it has none, and colors [N, 3] float32."""
+        shot = self._table.shot
+        start, parts, total = np.full(len(shot.meshes), -1, np.int64), [np.zeros((0, 3), np.float32)], 0
+        for mesh in self._trees:
+            if shot.meshes[mesh].visible[t]:
+                start[mesh] = total
+                parts.append(self._of(mesh, shot.meshes[mesh].geometry_at(t)))
+                total += len(parts[-1])
+        return start, np.concatenate(parts)
+
+    def _of(self, mesh: int, geometry: int) -> np.ndarray:
+        key = mesh, geometry
+        with self._lock:
+            if key in self._colors:
+                self._colors.move_to_end(key)
+                return self._colors[key]
+        tree, means = self._trees[mesh]
+        near = min(NEIGHBORS, len(means))
+        distance, index = tree.query(self._table.shot.geometries[geometry].first, k=np.arange(1, near + 1))
+        weight = 1 / np.maximum(distance, 1e-9 + 1e-6 * float(distance.max())) ** 2
+        colors = np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), means[index]).astype(np.float32)
+        with self._lock:
+            self._colors[key] = colors
+            while len(self._colors) > _KEPT:
+                self._colors.popitem(last=False)
+        return colors

@@ -109,9 +109,9 @@ def _connect_flat(triangles: np.ndarray, normals: np.ndarray) -> np.ndarray:
 
 
 def unwrap(geometry: Geometry, faces: np.ndarray) -> np.ndarray | None:
-    """Return texture coordinates [N, 3, 2] of some triangles, in units of the longer side of their extent, without overlaps.
+    """Return texture coordinates [N, 3, 2] of some triangles that do not overlap; None if there are too many triangles.
 
-    None if there are too many triangles.
+    Their unit is the longer side of their extent.
     """
     if geometry.uv is not None:
         uv = _to_unit(geometry.uv[faces].astype(np.float64))

@@ -219,11 +219,8 @@ def _cubic(distance):
 def read(image, label, level, tolerance, trust, inner, u, v, mesh, value):
     """Read the color of a surface point from a picture.
 
-    Args:
-        image, label, level, tolerance, trust, inner: see `SurfacePicture`.
-        u, v: position in the picture, pixels.
-        mesh: index of the point's mesh, -1 for the background.
-        value: the point's level.
+    Of the arguments, the arrays are those of `SurfacePicture`, u and v the position in the picture in pixels, `mesh`
+    the index of the point's mesh, -1 for the background, and `value` its level.
 
     Returns:
         The color (r, g, b), and how far the picture shows the point, 0 to 1. Inside of a surface the color is
@@ -256,10 +253,11 @@ def read(image, label, level, tolerance, trust, inner, u, v, mesh, value):
         w0, w1, w2, w3 = _cubic(1.0 + fx), _cubic(fx), _cubic(1.0 - fx), _cubic(2.0 - fx)
         for a in range(-1, 3):
             wy = _cubic(a - fy)
-            p, q = i + a, j - 1
-            r += wy * (w0 * image[p, q, 0] + w1 * image[p, q + 1, 0] + w2 * image[p, q + 2, 0] + w3 * image[p, q + 3, 0])
-            g += wy * (w0 * image[p, q, 1] + w1 * image[p, q + 1, 1] + w2 * image[p, q + 2, 1] + w3 * image[p, q + 3, 1])
-            b += wy * (w0 * image[p, q, 2] + w1 * image[p, q + 1, 2] + w2 * image[p, q + 2, 2] + w3 * image[p, q + 3, 2])
+            p = i + a
+            for q, wx in ((j - 1, w0), (j, w1), (j + 1, w2), (j + 2, w3)):
+                r += wy * wx * image[p, q, 0]
+                g += wy * wx * image[p, q, 1]
+                b += wy * wx * image[p, q, 2]
         return max(r, 0.0), max(g, 0.0), max(b, 0.0), share
     total = trusted = 0.0
     for a in range(2):
@@ -285,7 +283,7 @@ def read_near(image, label, level, u, v, mesh, value):
     """Return the color (r, g, b) of the nearest pixel of a mesh within two pixels, and whether there is one."""
     height, width = label.shape
     best, p, q = np.inf, -1, -1
-    row, column = int(math.floor(v)), int(math.floor(u))
+    row, column = math.floor(v), math.floor(u)
     for a in range(max(0, row - 2), min(height, row + 3)):
         for b in range(max(0, column - 2), min(width, column + 3)):
             if label[a, b] == mesh:

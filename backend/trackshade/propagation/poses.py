@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A shot's geometry in flat arrays, so that kernels follow surface points of all meshes without calls into Python.
 
-A surface point is a mesh, one of its triangles and barycentric weights. Its position in another sample is the weighted
-sum of the triangle's vertices in that sample. A mesh whose topology differs between the two samples has the vertices of
-the one found again on the other (`trackshade.control.locate`); a vertex that is not there is NaN, and with it all points
-of its triangles.
+A surface point is a mesh, one of its triangles and barycentric weights. Its position in another sample is the
+weighted sum of the triangle's vertices in that sample. A mesh whose topology differs between the two samples has the
+vertices of the one found again on the other (`trackshade.control.locate`); a vertex that is not there is NaN, and with
+it all points of its triangles.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class PoseTable:
 
 
 def _locate_vertices(geometry: Geometry, target: Geometry) -> np.ndarray:
-    """Return corners and weights [V, 6] of a geometry's vertices on another one; NaN weights where it has not got them."""
+    """Return corners and weights [V, 6] of a geometry's vertices on another one; NaN weights where it has none."""
     points = locate(geometry.first, geometry.born, target)
     weights = np.where(points.exists[:, None], points.weights, np.nan)
     return np.concatenate([points.corners, weights], axis=1)

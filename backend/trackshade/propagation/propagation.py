@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from trackshade.control.raster import Buffers
 from trackshade.control.scene import ShotRaster
@@ -19,7 +21,7 @@ from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import UsageError
 from trackshade.propagation.canvases import Canvas, CanvasMaker, survey, survey_times
 from trackshade.propagation.composing import Fills, compose
-from trackshade.propagation.fallbacks import plain_colors
+from trackshade.propagation.fallbacks import VertexColors, plain_colors
 from trackshade.propagation.light import (
     EXPONENTS,
     Light,
@@ -37,6 +39,9 @@ from trackshade.shot import Shot
 
 BAND = 24  # rows of a frame that a thread takes at a time
 NEAREST = 6  # pictures that a frame reads, at most
+SMOOTH = 0.03  # of the longer side: spread of the low frequencies that are used of pictures without detail
+STRONGEST = 4.0  # factor by which those change colors
+_DARK = 0.01  # linear light, added to both
 FADE = 1.0  # seconds between a picture and a frame after which its weight is halved
 
 
@@ -131,7 +136,9 @@ class Propagation:
         self._exposure = self._exponent = 1.0
         self.light_match: LightMatch | None = None
         self._keys: list[_Key] = []
+        self._low: list[_Key] = []
         self._fills: Fills | None = None
+        self._vertex_colors: VertexColors | None = None
 
     def prepare(self, progress: Callable[[float, str], None] = lambda fraction, stage: None) -> None:
         """Prepare the key pictures, and fill once what none of them shows.
@@ -141,22 +148,26 @@ class Propagation:
         """
         if self._light is not None:
             self._match_light(self._light)
+        detailed = [key for key in self._given if key.detail]
+        coarse = sorted((key for key in self._given if not key.detail), key=lambda key: key.t)
         keys = []
-        for index, key in enumerate(self._given):
-            progress(0.3 * index / len(self._given), "key pictures")
+        for index, key in enumerate(detailed):
+            progress(0.15 * index / len(detailed), "key pictures")
             keys.append(self._prepare_key(key))
-        progress(0.3, "surfaces")
-        self._fills = self._fill(keys, progress)
+        self._fills = self._fill(keys, lambda part, stage: progress(0.15 + 0.7 * part, stage))
         self._keys = keys
-        progress(1.0, "surfaces")
+        low = []
+        for index, key in enumerate(coarse):
+            progress(0.85 + 0.15 * index / len(coarse), "light of the video")
+            low.append(self._compare(key))
+        self._low = low
+        progress(1.0, "prepared")
 
     def _match_light(self, light: Light) -> None:
         """Find the strength of the light by the first key picture; without a match, give up relighting."""
         key = next(key for key in self._given if key.detail)
+        self.light_match = match_light(self.shot, key, light)
         self._exposure = 1.0 / max(usual_light(self.shot, key.t, light), 1e-6)
-        picture = surface_picture(self.shot, key.t, to_linear(key.image))
-        clay = clay_picture(self.shot, key.t, light, self._exposure)
-        self.light_match = light_match(picture, light_of_picture(picture, clay))
         if not self.light_match.agrees:
             self._light = None
         elif np.isfinite(self.light_match.slope):
@@ -164,6 +175,17 @@ class Propagation:
 
     def _clay(self, t: int, light: Light) -> SurfacePicture:
         return clay_picture(self.shot, t, light, self._exposure, self._exponent)
+
+    def _compare(self, key: KeyPicture) -> _Key:
+        """Return a picture without detail as the factor between its low frequencies and those of the frame so far."""
+        height, width = key.image.shape[:2]
+        frame = self._draw(key.t, (width, height), None)
+        spread = SMOOTH * max(width, height)
+        given, own = (
+            gaussian_filter(to_linear(image), (spread, spread, 0)) for image in (key.image, np.float32(frame.image))
+        )
+        factor = np.clip((given + _DARK) / (own + _DARK), 1 / STRONGEST, STRONGEST)
+        return _Key(surface_picture(self.shot, key.t, factor, rim=0), self._table.pose(key.t, (width, height)))
 
     def _prepare_key(self, key: KeyPicture) -> _Key:
         picture = surface_picture(self.shot, key.t, to_linear(key.image))
@@ -175,7 +197,7 @@ class Propagation:
     def _fill(self, keys: list[_Key], progress: Callable[[float, str], None]) -> Fills:
         pictures = [(key.picture, key.pose) for key in keys]
         times = survey_times(len(self.shot.frame_numbers))
-        found = survey(self._table, pictures, self.size, times, lambda part: progress(0.2 + 0.2 * part, "surfaces"))
+        found = survey(self._table, pictures, self.size, times, lambda part: progress(0.4 * part, "surfaces"))
         maker = CanvasMaker(self._table, pictures, found, self._seed)
         canvases = maker.plan()
         texels: list[np.ndarray] = []
@@ -188,8 +210,9 @@ class Propagation:
         for index, filled in enumerate(self._each(work, range(len(canvases)))):
             texels.append(filled)
             progress(0.4 + 0.6 * (index + 1) / len(canvases), "unseen surfaces")
-        return _pack_fills(self.shot, canvases, texels, plain_colors(self.shot, [key.picture for key in keys]),
-                           make_panorama(pictures))
+        return _pack_fills(
+            self.shot, canvases, texels, plain_colors(self.shot, [key.picture for key in keys]), make_panorama(pictures)
+        )
 
     def frame(self, t: int) -> PropagatedFrame:
         """Return the frame of sample `t`.
@@ -201,26 +224,40 @@ class Propagation:
             raise UsageError("not-prepared", "Frames were asked for before the propagation was prepared.")
         if not 0 <= t < len(self.shot.frame_numbers):
             raise UsageError("no-sample", f"The shot has no sample {t}: it has {len(self.shot.frame_numbers)}.")
-        width, height = self.size
-        frame = self._table.pose(t, self.size)
+        return self._draw(t, self.size, self._low)
+
+    def _draw(self, t: int, size: tuple[int, int], low: Sequence[_Key] | None) -> PropagatedFrame:
+        """Draw a frame of any size; with the factors of `low`, unless it is None."""
+        width, height = size
+        frame, starts = self._table.pose(t, size), self._table.face_starts(t)
         light = None if self._light is None else self._clay(t, self._light)
         keys = [(key, self._key_pose(key, t), weight) for key, weight in self._choose(t)]
+        factors = [(key, self._key_pose(key, t), weight) for key, weight in self._around(t, low or ())]
         image, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
         shown = np.empty((height, width), np.float32)
-        fills, starts = self._fills, self._table.face_starts(t)
-        with self._raster() as raster:
+        assert self._fills is not None
+        fills = self._fills
+        if self._vertex_colors is not None and self._vertex_colors.meshes:
+            vertex_start, vertices = self._vertex_colors.at(t)
+            fills = fills._replace(vertex_start=vertex_start, vertices=vertices)
+        with self._raster(size) as raster:
             buffers = raster.draw(t)
 
             def work(row: int) -> None:
                 rows = slice(row, min(row + BAND, height))
-                points, pulled = self._pull(buffers, rows, frame, keys, starts)
+                points = self._points(buffers, rows, frame, starts)
+                pulled = self._pull(points, frame, keys, starts)
+                factor = self._pull(points, frame, factors, starts) if factors else None
                 compose(
-                    points, self._samples, frame, pulled, fills, light, self._holdout, image[rows], alpha[rows],
-                    shown[rows],
+                    points, self._samples, frame, pulled, fills, self._table.triangles, starts, factor, light,
+                    self._holdout, image[rows], alpha[rows], shown[rows],
                 )  # fmt: skip
 
             for _ in self._each(work, range(0, height, BAND)):
                 pass
+        given = next((key for key in self._given if key.t == t and key.detail), None)
+        if given is not None and given.image.shape[:2] == (height, width):  # mixed rims included
+            image = given.image.astype(np.float32) / np.float32(255 if given.image.dtype == np.uint8 else 1)
         return PropagatedFrame(image, alpha, shown)
 
     def _each(self, work: Callable[[int], Any], items: range) -> Iterator[Any]:
@@ -234,20 +271,23 @@ class Propagation:
                 future.cancel()
             wait(futures)
 
-    def _pull(
-        self, buffers: Buffers, rows: slice, frame: Pose, keys: list[tuple[_Key, Pose, float]], starts: np.ndarray
-    ) -> tuple[Points, np.ndarray]:
-        s = self._samples
-        part = slice(rows.start * s, rows.stop * s)
-        still, triangles = self._table.still, self._table.triangles
-        points = find_points(
-            buffers.label[part], buffers.triangle[part], buffers.depth[part], rows.start, s, frame, still, triangles,
-            starts,
+    def _points(self, buffers: Buffers, rows: slice, frame: Pose, starts: np.ndarray) -> Points:
+        part = slice(rows.start * self._samples, rows.stop * self._samples)
+        return find_points(
+            buffers.label[part], buffers.triangle[part], buffers.depth[part], rows.start, self._samples, frame,
+            self._table.still, self._table.triangles, starts,
         )  # fmt: skip
+
+    def _pull(
+        self, points: Points, frame: Pose, keys: list[tuple[_Key, Pose, float]], starts: np.ndarray
+    ) -> np.ndarray:
         pulled = np.zeros((*points.label.shape, 5), np.float32)
         for key, pose, weight in keys:
-            pull(points, s, frame, key.picture, pose, still, triangles, starts, weight, pulled)
-        return points, pulled
+            pull(
+                points, self._samples, frame, key.picture, pose, self._table.still, self._table.triangles, starts,
+                weight, pulled,
+            )  # fmt: skip
+        return pulled
 
     def _key_pose(self, key: _Key, t: int) -> Pose:
         if not self._table.has_changes:
@@ -262,8 +302,23 @@ class Propagation:
         order = np.argsort(away, kind="stable")[:NEAREST]
         return [(self._keys[index], 1.0 / (0.01 + (away[index] / fade) ** 2)) for index in order.tolist()]
 
+    def _around(self, t: int, low: Sequence[_Key]) -> list[tuple[_Key, float]]:
+        """Return the pictures before and after a frame and their weights, by the time between."""
+        if not low:
+            return []
+        numbers = self.shot.frame_numbers
+        after = bisect.bisect_left(low, t, key=lambda key: key.pose.t)
+        if after == len(low) or after == 0 or low[after].pose.t == t:
+            return [(low[min(after, len(low) - 1)], 1.0)]
+        one, other = low[after - 1], low[after]
+        share = (numbers[t] - numbers[one.pose.t]) / (numbers[other.pose.t] - numbers[one.pose.t])
+        return [(one, 1.0 - share), (other, share)]
+
     @contextmanager
-    def _raster(self) -> Iterator[ShotRaster]:
+    def _raster(self, size: tuple[int, int]) -> Iterator[ShotRaster]:
+        if size != self.size:
+            yield ShotRaster(resize_shot(self.shot, (size[0] * self._samples, size[1] * self._samples)))
+            return
         with self._lock:
             raster = self._rasters.pop() if self._rasters else None
         raster = raster or ShotRaster(self._sampled)
@@ -272,6 +327,18 @@ class Propagation:
         finally:
             with self._lock:
                 self._rasters.append(raster)
+
+
+def match_light(shot: Shot, key: KeyPicture, light: Light) -> LightMatch:
+    """Compare the light of a key picture with the clay render of its sample: is it the scene's?
+
+    Raises:
+        ShotError: the clay render is not a picture.
+        UsageError: the picture or the render does not have the camera's aspect.
+    """
+    exposure = 1.0 / max(usual_light(shot, key.t, light), 1e-6)
+    picture = surface_picture(shot, key.t, to_linear(key.image))
+    return light_match(picture, light_of_picture(picture, clay_picture(shot, key.t, light, exposure)))
 
 
 def _pack_fills(
@@ -289,7 +356,17 @@ def _pack_fills(
         number[at], uv[at] = index, canvas.uv
         table[index] = first, canvas.size[1], canvas.size[0]
         first += len(texels[index])
-    return Fills(start, number, uv, table, np.concatenate([np.zeros((0, 4), np.float32), *texels]), plain, panorama)
+    return Fills(
+        start,
+        number,
+        uv,
+        table,
+        np.concatenate([np.zeros((0, 4), np.float32), *texels]),
+        np.full(len(shot.meshes), -1, np.int64),
+        np.zeros((0, 3), np.float32),
+        plain,
+        panorama,
+    )
 
 
 def to_linear(

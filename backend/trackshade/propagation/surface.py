@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The surface points that a frame shows, at S × S samples for each pixel, and their colors from pictures of other frames.
+"""The surface points of a frame, at S × S samples for each pixel, and their colors from pictures of other frames.
 
 A pixel whose samples all show one smooth surface is *uniform*: its color is read once for each picture, at the mean
 position of its samples. Their differences say how many of the picture's pixels one of the frame's covers: where more
@@ -135,9 +135,21 @@ def _invert(x, y, z, orthographic, inverse, plane):
     Returns 1 if the corners run clockwise as the camera sees them, else -1.
     """
     w0, w1, w2 = (1.0, 1.0, 1.0) if orthographic else (z[0], z[1], z[2])
-    inverse[0, 0], inverse[0, 1], inverse[0, 2] = y[1] * w2 - y[2] * w1, x[2] * w1 - x[1] * w2, x[1] * y[2] - x[2] * y[1]
-    inverse[1, 0], inverse[1, 1], inverse[1, 2] = y[2] * w0 - y[0] * w2, x[0] * w2 - x[2] * w0, x[2] * y[0] - x[0] * y[2]
-    inverse[2, 0], inverse[2, 1], inverse[2, 2] = y[0] * w1 - y[1] * w0, x[1] * w0 - x[0] * w1, x[0] * y[1] - x[1] * y[0]
+    inverse[0, 0], inverse[0, 1], inverse[0, 2] = (
+        y[1] * w2 - y[2] * w1,
+        x[2] * w1 - x[1] * w2,
+        x[1] * y[2] - x[2] * y[1],
+    )
+    inverse[1, 0], inverse[1, 1], inverse[1, 2] = (
+        y[2] * w0 - y[0] * w2,
+        x[0] * w2 - x[2] * w0,
+        x[2] * y[0] - x[0] * y[2],
+    )
+    inverse[2, 0], inverse[2, 1], inverse[2, 2] = (
+        y[0] * w1 - y[1] * w0,
+        x[1] * w0 - x[0] * w1,
+        x[0] * y[1] - x[1] * y[0],
+    )
     determinant = inverse[0, 0] * x[0] + inverse[1, 0] * x[1] + inverse[2, 0] * x[2]
     for n in range(3):
         for k in range(3):
@@ -178,8 +190,8 @@ def pull(
             uniform pixel, only the first sample is used.
     """
     _pull(
-        *points, samples, _background_map(frame, pose), frame.lens, frame.orthographic, *picture, still, pose.moving, pose.where, triangles,
-        face_start, pose.to_camera, pose.lens, pose.orthographic, importance, out,
+        *points, samples, _background_map(frame, pose), frame.lens, frame.orthographic, *picture, still, pose.moving,
+        pose.where, triangles, face_start, pose.to_camera, pose.lens, pose.orthographic, importance, out,
     )  # fmt: skip
 
 
@@ -312,9 +324,10 @@ def _pull(
                 across, down = math.hypot(ux, vx), math.hypot(uy, vy)
                 least = _least_scale(ux, vx, uy, vy)
                 if across > _STEP or down > _STEP:
+                    across, down = min(_MOST, math.ceil(across / _STEP)), min(_MOST, math.ceil(down / _STEP))
                     r, g, b = _average(
-                        image, label, level, tolerance, trust, inner, u, v, ux, vx, uy, vy,
-                        min(_MOST, math.ceil(across / _STEP)), min(_MOST, math.ceil(down / _STEP)), mesh, value, r, g, b,
+                        image, label, level, tolerance, trust, inner, u, v, ux, vx, uy, vy, across, down, mesh, value,
+                        r, g, b,
                     )  # fmt: skip
             _add(out, p, q, r, g, b, share, importance * share * _quality(least))
 
@@ -328,9 +341,7 @@ def _quality(scale):
 @kernel
 def _turn(x, y, z, orthographic):
     w0, w1, w2 = (1.0, 1.0, 1.0) if orthographic else (z[0], z[1], z[2])
-    determinant = (
-        x[0] * (y[1] * w2 - y[2] * w1) + x[1] * (y[2] * w0 - y[0] * w2) + x[2] * (y[0] * w1 - y[1] * w0)
-    )
+    determinant = x[0] * (y[1] * w2 - y[2] * w1) + x[1] * (y[2] * w0 - y[0] * w2) + x[2] * (y[0] * w1 - y[1] * w0)
     return 1 if determinant > 0.0 else -1
 
 

@@ -33,7 +33,7 @@ METHODS: tuple[Method, ...] = ("auto", "lattice", "symmetry", "patch-match", "pu
 KNOWN, LATTICE, SYMMETRY, PATCH_MATCH, PUSH_PULL, FLAT, OUTSIDE = range(7)
 UNSEEN_COLOR = 0.18  # of a canvas of which nothing is known
 GUTTER = 4  # texels around the surface that take the colors of its rim
-_GUIDE = {"plane": 0.5, "atlas": 4.0}  # how closely PatchMatch follows the smooth fill
+_GUIDE = {"plane": 0.1, "atlas": 4.0}  # how closely PatchMatch follows the smooth fill
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,14 +166,13 @@ def _continue_lattice(
     lattice = find_lattice(coded, known)
     if lattice is None:
         return none, none, 0.0
-    healed = none
-    if heal:
-        healed = find_light(color, known, inside, lattice, np.square(lattice.median))
+    light, deviating = find_light(color, known, inside, lattice, np.square(lattice.median))
+    healed = light if heal else none
     wanted = (inside & ~known) | healed
     if not wanted.any():
         return none, none, lattice.explained
-    filled_color, filled = fill_lattice(coded, color, known & ~healed, wanted, lattice.vectors, lattice.variance)
-    color[filled] = filled_color[filled]
+    continued, filled = fill_lattice(coded, known & ~deviating, wanted, lattice)
+    color[filled] = np.square(continued[filled])
     return filled, healed & filled, lattice.explained
 
 

@@ -16,21 +16,23 @@ changes the hue, or it is a strong, compact spot by itself.
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects, gaussian_filter, label
+from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects, gaussian_filter
 
 from trackshade.propagation.fills.lattice import Lattice
+from trackshade.propagation.fills.push_pull import EIGHT, connected_parts
 
 MIN_EXPLAINED = 0.9  # fraction of the variance that the lattice explains, below which nothing is healed
-MIN_TRANSLATES = 4
+MIN_TRANSLATES = 3
 MIN_RATIO = 0.07  # natural logarithm of the ratio from which a texel disagrees
 NOISES = 4.0  # multiples of the ordinary deviation from which a texel disagrees
 HUE = 0.4  # difference between channels relative to the common factor, above which it is no shadow
 WEAK = 0.3  # natural logarithm of the ratio up to which colored light is believed
 SOFT = 4.0  # texels over which the border of bounce light fades, at least
+RIM = 1.2  # natural logarithm of the ratio up to which a narrow region may be the rim of a shadow, not a painted line
 NARROW = 0.02  # half width of a rim, of the longer side of the canvas
+EDGE = 0.06  # change of the logarithm of the texture from texel to texel, from which a texel tells little of light
 _SMOOTH = 1.5  # texels
 _DARK = 0.02  # added to colors before the logarithm, relative to their mean
-_EIGHT = np.ones((3, 3), bool)
 
 
 def find_light(
@@ -39,19 +41,29 @@ def find_light(
     inside: np.ndarray,  # [h, w] bool
     lattice: Lattice,
     median: np.ndarray,  # [h, w, 3] float32, the lattice's prediction in the space of `color`
-) -> np.ndarray:
-    """Return the known texels that are to be replaced by what their lattice predicts, [h, w] bool."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the known texels that do not repeat.
+
+    Returns:
+        Those that are light, to be replaced by what their lattice predicts, and all of them, marks of the surface
+        included, which are not to be copied elsewhere; each [h, w] bool.
+    """
     none = np.zeros_like(known)
     tested = known & (lattice.count >= MIN_TRANSLATES)
     if lattice.explained < MIN_EXPLAINED or tested.sum() < 100:
-        return none
-    ratio = np.log(np.maximum(color, 0) + _DARK) - np.log(np.maximum(median, 0) + _DARK)
-    smooth = _blurred(ratio, tested, _SMOOTH)
+        return none, none
+    texture = np.log(np.maximum(median, 0) + _DARK)
+    ratio = np.log(np.maximum(color, 0) + _DARK) - texture
+    # At edges of the texture the ratio tells of fractions of a texel, not of light.
+    down, right = np.gradient(texture, axis=(0, 1))
+    slope = np.sqrt((np.square(down) + np.square(right)).mean(axis=-1))
+    weight = (tested / (1 + np.square(slope / EDGE))).astype(np.float32)
+    smooth = _blurred(ratio, weight, _SMOOTH)
     strength = np.abs(smooth).max(axis=-1)
     ordinary = float(np.median(strength[tested])) / 0.67
     limit = max(MIN_RATIO, NOISES * ordinary)
-    regions, _ = label(tested & (strength > limit), _EIGHT)
-    unknown = binary_dilation(inside & ~known, _EIGHT, iterations=3)
+    regions = connected_parts(tested & (strength > limit))[0]
+    unknown = binary_dilation(inside & ~known, EIGHT, iterations=3)
     light = none.copy()
     for number, box in enumerate(find_objects(regions), 1):
         wide = tuple(
@@ -59,16 +71,20 @@ def find_light(
         )
         region = regions[wide] == number
         if region.sum() >= 12 and _is_light(
-            region, ratio[wide], smooth[wide], np.log(np.maximum(median[wide], 0) + _DARK), unknown[wide],
+            region, ratio[wide], smooth[wide], texture[wide], weight[wide], unknown[wide],
             max(3.0, NARROW * max(known.shape)),
         ):  # fmt: skip
             light[wide] |= region
+    # What too few translates tell of is not to be copied either if it is next to what deviates.
+    deviating = regions > 0
+    deviating |= binary_dilation(deviating, EIGHT, iterations=8) & known & ~tested
     if not light.any():
-        return none
+        return none, deviating
     # The border of a region fades below the limit: heal a little beyond, where anything deviates at all.
-    near = binary_dilation(light, _EIGHT, iterations=4)
+    near = binary_dilation(light, EIGHT, iterations=4)
     weak = strength > max(0.3 * limit, 1.5 * ordinary)
-    return light | (near & tested & weak) | (binary_dilation(light, _EIGHT, iterations=1) & tested)
+    light |= (near & tested & weak) | (binary_dilation(light, EIGHT) & tested)
+    return light, deviating | light
 
 
 def _is_light(
@@ -76,6 +92,7 @@ def _is_light(
     ratio: np.ndarray,  # [h, w, 3] natural logarithms
     smooth: np.ndarray,  # [h, w, 3], the same without noise
     texture: np.ndarray,  # [h, w, 3], logarithm of the prediction
+    weight: np.ndarray,  # [h, w], less at edges of the texture
     unknown: np.ndarray,  # [h, w] bool
     narrow: float,  # texels
 ) -> bool:
@@ -85,32 +102,28 @@ def _is_light(
     strength = float(np.sqrt(np.square(common).mean()))
     hue = float(np.sqrt(np.square(values - common[:, None]).mean()))
     # Light multiplies the texture, so that the ratio does not depend on it. What hides the texture undoes its contrast.
-    bright = texture[region].mean(axis=1)
-    bright = bright - bright.mean()
-    deviation = ratio[region].mean(axis=1)
-    deviation = deviation - deviation.mean()
-    contrast = float(np.square(bright).sum())
-    if contrast > 1e-3 * region.sum() and float(bright @ deviation) / contrast < -0.4:
+    share = weight[region] / max(float(weight[region].sum()), 1e-6)
+    bright, deviation = texture[region].mean(axis=1), ratio[region].mean(axis=1)
+    bright, deviation = bright - share @ bright, deviation - share @ deviation
+    contrast = float(share @ np.square(bright))
+    if contrast > 1e-3 and float(share @ (bright * deviation)) / contrast < -0.4:
         return False
-    width = float(distance_transform_edt(np.pad(region, 1)).max())
+    width = float(np.asarray(distance_transform_edt(np.pad(region, 1))).max())
     slope = np.hypot(*np.gradient(smooth.mean(axis=-1)))
-    border = region & (distance_transform_edt(region) <= 3)
+    border = region & (np.asarray(distance_transform_edt(region)) <= 3)
     ramp = float(np.abs(common).max()) / max(float(np.percentile(slope[border], 75)), 1e-6)
     if float(np.abs(values).max()) <= WEAK and ramp >= SOFT and width > narrow:
         return True  # bounce light, of any hue
     if hue > HUE * strength:
         return False
-    grain = float(np.sqrt(np.square(ratio[region] - smooth[region]).mean()))
+    grain = float(np.sqrt(share @ np.square(ratio[region] - smooth[region]).mean(axis=1)))
     if grain > 0.5 * strength:
         return False
     touching = float((region & unknown).sum()) > 0.5 * np.sqrt(region.sum())
-    return width <= narrow or touching
+    return touching or (width <= narrow and strength <= RIM)
 
 
-def _blurred(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur masked values, [h, w, C]; 0 where none is near."""
-    weight = gaussian_filter(mask.astype(np.float32), sigma)
-    parts = [
-        gaussian_filter(np.where(mask, values[..., c], 0).astype(np.float32), sigma) for c in range(values.shape[2])
-    ]
-    return np.stack(parts, axis=-1) / np.maximum(weight, 1e-3)[..., None]
+def _blurred(values: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur weighted values, [h, w, C]; about 0 where the weights are."""
+    parts = [gaussian_filter(weight * values[..., c], sigma) for c in range(values.shape[2])]
+    return np.stack(parts, axis=-1) / np.maximum(gaussian_filter(weight, sigma), 2e-3)[..., None]

@@ -14,23 +14,38 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from scipy.ndimage import binary_erosion, gaussian_filter, minimum_filter, zoom
+from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates, minimum_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from trackshade.control.compiling import inlined, kernel
+from trackshade.propagation.fills.push_pull import push_pull
 
 MIN_EXPLAINED = 0.6  # fraction of the variance of known texels that the lattice predicts; below it, it is not used
 MIN_PERIOD = 5  # texels
 MIN_OVERLAP = 0.03  # fraction of the known texels that a shift brings onto known texels
 CANDIDATE = 0.45  # mismatch (see `mismatch_of_shifts`) of shifts that are considered
 PROMINENCE = 2.0  # by which factor the mismatch rises on the way to such a shift
+# Percent of the known texels at either end whose colors are clipped in the search for shifts, so that decals do not
+# decide; without clipping for thin lines.
+OUTLIERS = (5, 0)
+SURE = 0.8  # fraction of the variance that a lattice explains, from which no other is looked for
 MEDIAN_OF = 9  # translates
+LIGHT_SCALE = 0.75  # standard deviation of the blur that finds slow variation, relative to the lattice vectors
+LEAST_LIGHT = 0.01  # mean natural logarithm of slow variation, up to which it does not matter
 AGREEMENT = 0.01  # mean squared spread of translates, relative to the variance, up to which the median is taken
 _DETECTION_SIZE = 1024  # texels along the longer side at which shifts are searched
+LIKENESS = (
+    6.0  # lattice vectors of distance that a shift may be farther for being as alike as usual instead of not at all
+)
+STRAY = 12.0  # multiples of the usual spread from which a translate is not believed, and the median is taken
 _MOST_SHIFTS = 400
 _PER_CELL = 16  # translates that a unit of the texture chooses from
-_TORUS = 48  # samples along each lattice vector of the map of disagreement in a unit
+_MIDDLES = 40  # places that are tried as the middle of a unit
+_DARK = 0.1  # added to values before the logarithm, relative to their mean of about 1
+_FINE = 256  # places along each lattice vector that are told apart for it
+_TORUS = 36  # samples along each lattice vector of the map of disagreement in a unit
+_AROUND = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +54,16 @@ class Lattice:
 
     Attributes:
         vectors: [2, 2] float64, the two lattice vectors as rows (rows, columns of the image), in texels.
+        shifts: [K, 2] float64, whole multiples of them, the ones at which the texture is most alike first.
         explained: fraction of the variance of known texels that the median of their translates predicts.
-        median: [h, w, 3] float32, median of the known translates of each texel, the texel itself left out.
+        median: [h, w, 3] float32, median of the known translates of each known texel, itself left out.
         count: [h, w] int32, number of translates in it.
         spread: [h, w] float32, mean squared difference of the translates from the median, summed over channels.
         variance: variance of the known texels, summed over channels.
     """
 
     vectors: np.ndarray
+    shifts: np.ndarray
     explained: float
     median: np.ndarray
     count: np.ndarray
@@ -68,13 +85,22 @@ def find_lattice(
     small, small_known = _reduce(image, known, step) if step > 1 else (image, known)
     if small_known.sum() < 400:
         return None
-    mismatch = mismatch_of_shifts(small, small_known)
-    vectors = _lattice_vectors(mismatch)
-    if vectors is None:
-        return None
-    vectors = _polish(image, known, vectors * step)
-    lattice = predict(image, known, known, vectors, variance)
-    return lattice if lattice.explained >= MIN_EXPLAINED else None
+    best = None
+    for percent in OUTLIERS:
+        low, high = np.percentile(small[small_known], [percent, 100 - percent], axis=0).astype(np.float32)
+        if (high <= low).all():
+            continue
+        look = Mismatch(mismatch_of_shifts(np.clip(small, low, high), small_known))
+        vectors = _lattice_vectors(look)
+        if vectors is None:
+            continue
+        vectors = _polish(image, known, vectors * step)
+        lattice = predict(image, known, vectors, lattice_shifts(vectors, known.shape, look, step), variance)
+        if best is None or lattice.explained > best.explained:
+            best = lattice
+        if best.explained > SURE:
+            break
+    return best if best is not None and best.explained >= MIN_EXPLAINED else None
 
 
 def mismatch_of_shifts(
@@ -90,17 +116,16 @@ def mismatch_of_shifts(
     height, width = known.shape
     shape = tuple(scipy.fft.next_fast_len(2 * side, real=True) for side in known.shape)
     mask = known.astype(np.float32)
-    mask_f = scipy.fft.rfft2(mask, shape)
+    mask_f = np.asarray(scipy.fft.rfft2(mask, shape))
     centered = (image - image[known].mean(axis=0)) * mask[..., None]
-    products = np.zeros_like(mask_f)
+    products = np.zeros(mask_f.shape, np.float32)
     for channel in range(image.shape[2]):
-        part = scipy.fft.rfft2(centered[..., channel], shape)
-        products -= 2 * (part.real**2 + part.imag**2)
-    squares_f = scipy.fft.rfft2(np.square(centered).sum(axis=2), shape)
+        products -= 2 * np.square(np.abs(np.asarray(scipy.fft.rfft2(centered[..., channel], shape))))
+    squares_f = np.asarray(scipy.fft.rfft2(np.square(centered).sum(axis=2), shape))
     products += 2 * (np.conj(mask_f) * squares_f).real
-    overlap = scipy.fft.irfft2(mask_f.real**2 + mask_f.imag**2, shape)
+    overlap = np.asarray(scipy.fft.irfft2(np.square(np.abs(mask_f)), shape))
     # Both terms of the squares: what is known in the image, and what is known in its copy.
-    difference = scipy.fft.irfft2(products, shape)
+    difference = np.asarray(scipy.fft.irfft2(products, shape))
     enough = overlap > max(MIN_OVERLAP * known.sum(), 100)
     variance = float(np.square(centered[known]).sum(axis=1).mean())
     out = np.where(enough, difference / np.maximum(overlap, 1) / (2 * variance), np.inf).astype(np.float32)
@@ -111,31 +136,35 @@ def mismatch_of_shifts(
 def predict(
     image: np.ndarray,  # [h, w, 3] float32
     known: np.ndarray,  # [h, w] bool
-    tested: np.ndarray,  # [h, w] bool
     vectors: np.ndarray,  # [2, 2]
+    shifts: np.ndarray,  # [K, 2]
     variance: float,
 ) -> Lattice:
-    """Predict every texel from the known texels at whole multiples of the lattice vectors.
+    """Predict the known texels from those at whole multiples of the lattice vectors.
 
-    `tested` are the known texels by which the prediction is judged. The tenth of them that it predicts worst does not
-    count, since shadows and decals are not part of the repeating texture.
+    The tenth of them that it predicts worst does not count, since shadows and decals do not repeat.
     """
-    source = binary_erosion(known, border_value=1)
-    if source.sum() < 0.5 * known.sum():
-        source = known
-    shifts = lattice_shifts(vectors, known.shape)
-    median, count, spread = _medians(image, source, shifts, MEDIAN_OF)
-    at = tested & (count >= 2)
+    median, count, spread = _medians(image, _sources(known), shifts, known, False, MEDIAN_OF)
+    at = known & (count >= 2)
     explained = 0.0
     if at.sum() >= 100:
         error = np.sort(np.square(image[at] - median[at]).sum(axis=1))
         explained = 1 - float(error[: int(0.9 * len(error))].sum() / (0.9 * len(error)) / variance)
-        explained *= min(1.0, 2 * float(at.sum()) / float(tested.sum()))  # most of what is known has translates
-    return Lattice(vectors, explained, median, count, spread, variance)
+        explained *= min(1.0, 2 * float(at.sum()) / float(known.sum()))  # most of what is known has translates
+    return Lattice(vectors, shifts, explained, median, count, spread, variance)
 
 
-def lattice_shifts(vectors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the multiples of the lattice vectors but zero, [K, 2] float64: near ones and whole texels first."""
+def _sources(known: np.ndarray) -> np.ndarray:
+    """Return the known texels without those next to unknown ones, which may be mixed with something else."""
+    inner = binary_erosion(known, border_value=1)
+    return inner if inner.sum() >= 0.5 * known.sum() else known
+
+
+def lattice_shifts(vectors: np.ndarray, shape: tuple[int, ...], look: Mismatch, step: int) -> np.ndarray:
+    """Return the multiples of the lattice vectors but zero, [K, 2] float64, the most alike first.
+
+    That a shift is near and nearly a whole number of texels counts as well. `step` is the texels of one of `look`.
+    """
     reach = max(shape)
     inverse = np.linalg.inv(vectors)
     most = np.ceil(np.abs(inverse).max(axis=0) * reach * 1.5).astype(int)
@@ -145,40 +174,94 @@ def lattice_shifts(vectors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     shifts = multiples @ vectors
     multiples = multiples[(np.abs(shifts) < np.array(shape)).all(axis=1)]
     shifts = multiples @ vectors
-    # A fraction of a texel costs sharpness; distance costs likeness.
+    # A fraction of a texel costs sharpness. Where too little overlaps, a shift is taken for a bad one.
     fraction = np.abs(shifts - np.rint(shifts)).sum(axis=1)
-    cost = np.hypot(*shifts.T) / np.hypot(*vectors.T).mean() + 3 * fraction
+    unlike = look.at((shifts[:, None] / step + _AROUND).reshape(-1, 2)).reshape(len(shifts), -1).min(axis=1)
+    usual = float(np.median(unlike[unlike < 9])) if (unlike < 9).any() else 1.0
+    unlike = np.minimum(unlike, 2 * usual) / max(usual, 1e-4)
+    cost = np.hypot(*shifts.T) / np.hypot(*vectors.T).mean() + 3 * fraction + LIKENESS * unlike
     return shifts[np.argsort(cost, kind="stable")[:_MOST_SHIFTS]]
 
 
 def fill_lattice(
-    image: np.ndarray,  # [h, w, 3] float32, the space in which colors are compared
-    color: np.ndarray,  # [h, w, 3] float32, the colors that are copied
+    image: np.ndarray,  # [h, w, 3] float32
     known: np.ndarray,  # [h, w] bool
     wanted: np.ndarray,  # [h, w] bool
-    vectors: np.ndarray,  # [2, 2]
-    variance: float,
+    lattice: Lattice,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill the wanted texels from known ones at multiples of the lattice vectors.
 
     Returns:
-        The colors [h, w, 3] float32, and which wanted texels are filled, [h, w] bool.
+        The image [h, w, 3] float32, and which wanted texels are filled, [h, w] bool.
     """
-    lattice = predict(image, known, known, vectors, variance)
-    source = binary_erosion(known, border_value=1)
-    shifts = lattice_shifts(vectors, known.shape)
-    filled = wanted & (lattice.count > 0)
-    out = color.copy()
-    if not filled.any():
-        return out, filled
+    light = light_field(image, known, lattice.vectors)
+    if light is not None:
+        low, high = image[known].min(axis=0), image[known].max(axis=0)
+        flat = image / light
+        flat_lattice = predict(flat, known, lattice.vectors, lattice.shifts, lattice.variance)
+        out, filled = fill_lattice(flat, known, wanted, flat_lattice)
+        return np.clip(out * light, low, high), filled
+    source = _sources(known)
+    median, count, _ = _medians(image, source, lattice.shifts, wanted, True, MEDIAN_OF)
+    filled = wanted & (count > 0)
+    out = np.where(filled[..., None], median, image)
     at = known & (lattice.count >= 3)
-    if at.any() and lattice.spread[at].mean() > AGREEMENT * variance:
-        cells, number = _cells(lattice, vectors, at)
-        _fill_cells(image, color, source, shifts, lattice.median, known, filled, cells, number, _PER_CELL, out)
-    else:
-        median = lattice.median if image is color else _medians(color, source, shifts, MEDIAN_OF)[0]
-        out[filled] = median[filled]
+    if filled.any() and at.any() and lattice.spread[at].mean() > AGREEMENT * lattice.variance:
+        cells, number = _cells(lattice, at)
+        # A remaining shadow or mark in the only translates of a unit is farther from the median than its kind differs.
+        limit = np.where(count >= 3, STRAY * np.percentile(lattice.spread[at], 25), np.inf).astype(np.float32)
+        _fill_cells(image, source, lattice.shifts, median, limit, known, filled, cells, number, _PER_CELL, out)
     return out, filled
+
+
+def light_field(
+    image: np.ndarray,  # [h, w, 3] float32
+    known: np.ndarray,  # [h, w] bool
+    vectors: np.ndarray,  # [2, 2]
+) -> np.ndarray | None:
+    """Find the slow variation of a repeating texture, such as light that is left in it.
+
+    It is the blurred ratio of the image to the mean of all texels at the same place in a lattice cell.
+
+    Returns:
+        The factor of every texel, [h, w, 3] float32, continued smoothly where unknown; None if it is nearly 1.
+    """
+    height, width = known.shape
+    bins, size = _phases(known.shape, vectors, _FINE)
+    logs = np.log(image[known].astype(np.float64) + _DARK)
+    count = np.maximum(np.bincount(bins[known], minlength=size.prod()), 1)
+    mean = np.stack([np.bincount(bins[known], channel, size.prod()) / count for channel in logs.T], axis=1)
+    ratio = np.zeros((height, width, 3), np.float32)
+    ratio[known] = logs - mean[bins[known]]
+    sigma = LIGHT_SCALE * float(np.hypot(*vectors.T).mean())
+    step = max(1, int(sigma / 4))
+    weight = _block_sums(known[..., None].astype(np.float32), step)
+    sums = _block_sums(ratio, step)
+    parts = [gaussian_filter(sums[..., c], sigma / step, mode="constant") for c in range(3)]
+    near = gaussian_filter(weight[..., 0], sigma / step, mode="constant")
+    use = weight[..., 0] > 0
+    field = np.stack(parts, axis=-1) / np.maximum(near, 1e-6)[..., None]
+    if np.abs(field[use]).mean() < LEAST_LIGHT:
+        return None
+    field = np.clip(push_pull(field.astype(np.float32), use), -1, 1)
+    at = [np.clip((np.arange(side) + 0.5) / step - 0.5, 0, None) for side in (height, width)]
+    places = np.meshgrid(*at, indexing="ij")
+    wide = [map_coordinates(field[..., c], places, order=1, mode="nearest") for c in range(3)]
+    return np.exp(np.stack(wide, axis=-1)).astype(np.float32)
+
+
+def _block_sums(values: np.ndarray, step: int) -> np.ndarray:
+    """Return sums over blocks of step × step texels, [⌈h / step⌉, ⌈w / step⌉, C]."""
+    rows, columns = (np.arange(0, side, step) for side in values.shape[:2])
+    return np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+
+
+def _phases(shape: tuple[int, ...], vectors: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of the place of each texel in its lattice cell, [h, w], and how many places there are, [2]."""
+    position = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1) @ np.linalg.inv(vectors)
+    size = np.clip(np.rint(np.hypot(*vectors.T)), 3, most).astype(int)
+    phase = np.minimum(((position - np.floor(position)) * size).astype(int), size - 1)
+    return phase[..., 0] * size[1] + phase[..., 1], size
 
 
 def _reduce(image: np.ndarray, known: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,10 +272,9 @@ def _reduce(image: np.ndarray, known: np.ndarray, step: int) -> tuple[np.ndarray
     return np.where(whole[..., None], blocks.mean(axis=(1, 3)), 0).astype(np.float32), whole
 
 
-def _lattice_vectors(mismatch: np.ndarray) -> np.ndarray | None:
+def _lattice_vectors(look: Mismatch) -> np.ndarray | None:
     """Return two vectors that span the shifts of small mismatch, [2, 2]; None if there are none."""
-    half = mismatch.shape[0] // 2, mismatch.shape[1] // 2
-    finite = np.where(np.isfinite(mismatch), mismatch, np.float32(9))
+    finite, half = look.values, look.half
     lowest = (finite <= minimum_filter(finite, 5, mode="nearest")) & (finite < CANDIDATE)
     lowest[: half[0]] = False  # a shift and its opposite have the same mismatch
     lowest[half[0], : half[1]] = False
@@ -206,11 +288,9 @@ def _lattice_vectors(mismatch: np.ndarray) -> np.ndarray | None:
         return None
     best = np.argsort(value, kind="stable")[:300]
     best = best[np.argsort(length[best], kind="stable")]
-    look = Mismatch(finite)
     peaks = []
     for shift, low in zip(shifts[best], value[best], strict=True):
-        way = look.at(np.linspace(0, 1, 33)[1:-1, None] * shift)
-        if way[way < 9].max(initial=0) > max(PROMINENCE * low, low + 0.15):
+        if look.rises(shift, float(low)):
             peaks.append(look.peak(shift))
     if not peaks:
         return None
@@ -219,7 +299,7 @@ def _lattice_vectors(mismatch: np.ndarray) -> np.ndarray | None:
     for i, first in enumerate(near):
         for second in near[i + 1 :]:
             pair = _reduced(first, second)
-            if pair is not None:
+            if pair is not None and all(look.rises(vector, look.lowest(vector)) for vector in pair):
                 found.append((look.of_lattice(pair), abs(float(np.linalg.det(pair))), pair))
         pair = look.stripes(first)
         if pair is not None:
@@ -248,10 +328,10 @@ def _reduced(first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
 
 
 class Mismatch:
-    """Looks up the mismatch of shifts in the map of `mismatch_of_shifts`, where inf is 9."""
+    """Looks up shifts in the map of `mismatch_of_shifts`; 9 instead of inf."""
 
     def __init__(self, values: np.ndarray) -> None:
-        self.values = values
+        self.values = np.where(np.isfinite(values), values, np.float32(9))
         self.half = np.array(values.shape) // 2
 
     def at(self, shifts: np.ndarray) -> np.ndarray:
@@ -260,6 +340,15 @@ class Mismatch:
         inside = ((index >= 0) & (index < self.values.shape)).all(axis=1)
         index = np.where(inside[:, None], index, 0)
         return np.where(inside, self.values[index[:, 0], index[:, 1]], 9)
+
+    def lowest(self, shift: np.ndarray) -> float:
+        """Return the least mismatch of the whole shifts next to a shift; where a texture is sharp, rounding costs."""
+        return float(self.at(shift + _AROUND).min())
+
+    def rises(self, shift: np.ndarray, low: float) -> bool:
+        """Whether the mismatch rises on the way to a shift, so that it is a repetition and not mere smoothness."""
+        way = self.at(np.linspace(0, 1, 33)[1:-1, None] * shift)
+        return bool(way[way < 9].max(initial=0) > max(PROMINENCE * low, low + 0.15))
 
     def peak(self, shift: np.ndarray) -> np.ndarray:
         """Return the lowest point near a local minimum, to a fraction of a texel (parabolas through 3 values)."""
@@ -275,10 +364,7 @@ class Mismatch:
     def of_lattice(self, vectors: np.ndarray) -> float:
         """Return the mean mismatch at the smallest multiples of two vectors, 9 if too few are in the map."""
         n = np.array([(i, j) for i in range(4) for j in range(-3, 4) if (i, j) > (0, 0)])
-        shifts = n @ vectors
-        # The best of the texels around: rounding a shift costs much where the texture is sharp.
-        around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
-        values = self.at((shifts[:, None] + around).reshape(-1, 2)).reshape(len(n), -1).min(axis=1)
+        values = np.array([self.lowest(shift) for shift in n @ vectors])
         values = values[values < 9]
         return float(values.mean()) if len(values) >= 3 else 9.0
 
@@ -298,13 +384,14 @@ def _polish(image: np.ndarray, known: np.ndarray, vectors: np.ndarray) -> np.nda
     rows, columns = np.nonzero(binary_erosion(known, border_value=0))
     if len(rows) < 200:
         return vectors
-    pick = np.random.default_rng(0).permutation(len(rows))[:6000]
+    pick = np.random.default_rng(0).permutation(len(rows))[:3000]
     points = np.stack([rows[pick], columns[pick]], axis=1).astype(np.float64)
     size = np.hypot(*vectors.T).mean()
     reach = int(np.clip(0.3 * max(known.shape) / size, 1, 6))
     n = np.array([(i, j) for i in range(reach + 1) for j in range(-reach, reach + 1) if (i, j) > (0, 0)])
     n = n[np.argsort(np.abs(n).sum(axis=1), kind="stable")]
     n = np.concatenate([n[:4], n[-12:]]) if len(n) > 16 else n
+    start, limit = vectors, max(1.0, 0.03 * float(np.hypot(*vectors.T).min()))
     best = _difference(image, known, points, n @ vectors)
     step = 0.5
     while step > 0.01:
@@ -313,6 +400,8 @@ def _polish(image: np.ndarray, known: np.ndarray, vectors: np.ndarray) -> np.nda
             for sign in (step, -step):
                 trial = vectors.copy()
                 trial.flat[entry] += sign
+                if np.abs(trial - start).max() > limit:
+                    continue
                 value = _difference(image, known, points, n @ trial)
                 if value < best * (1 - 1e-4):
                     best, vectors, improved = value, trial, True
@@ -325,28 +414,23 @@ def _polish(image: np.ndarray, known: np.ndarray, vectors: np.ndarray) -> np.nda
     return vectors
 
 
-def _cells(lattice: Lattice, vectors: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, int]:
+def _cells(lattice: Lattice, at: np.ndarray) -> tuple[np.ndarray, int]:
     """Divide the image into units of the texture whose borders run where translates agree, such as mortar.
 
-    A unit is what lies nearest to its middle, the place of largest disagreement, on ways that avoid agreement.
+    A unit is what lies nearest to its middle on ways that avoid agreement; the middle is where these are shortest.
 
     Returns:
         The number of the unit of each texel, [h, w] int32, and how many there are.
     """
-    height, width = at.shape
-    position = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1) @ np.linalg.inv(
-        vectors
-    )
-    whole = np.floor(position)
-    size = np.clip(np.rint(np.hypot(*vectors.T)), 3, _TORUS).astype(int)
-    phase = np.minimum(((position - whole) * size).astype(int), size - 1)
-    bins = phase[..., 0] * size[1] + phase[..., 1]
+    vectors = lattice.vectors
+    bins, size = _phases(at.shape, vectors, _TORUS)
+    position = np.stack(np.meshgrid(*map(np.arange, at.shape), indexing="ij"), axis=-1) @ np.linalg.inv(vectors)
     total = np.bincount(bins[at], lattice.spread[at], minlength=size.prod())
     count = np.bincount(bins[at], minlength=size.prod())
     mean = total.sum() / max(count.sum(), 1)
     disagreement = np.where(count > 0, total / np.maximum(count, 1), mean).reshape(size)
     offset = _torus_units(disagreement, vectors / size[:, None])
-    cell = whole.astype(int) + offset.reshape(-1, 2)[bins]
+    cell = np.floor(position).astype(int) + offset.reshape(-1, 2)[bins]
     cell -= cell.reshape(-1, 2).min(axis=0)
     number = cell[..., 0] * (cell[..., 1].max() + 1) + cell[..., 1]
     return number.astype(np.int32), int(number.max()) + 1
@@ -355,10 +439,8 @@ def _cells(lattice: Lattice, vectors: np.ndarray, at: np.ndarray) -> tuple[np.nd
 def _torus_units(disagreement: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Return which unit each sample of a lattice cell belongs to, as whole multiples of the vectors, [p, q, 2]."""
     p, q = disagreement.shape
-    tiled = np.tile(disagreement / max(float(disagreement.max()), 1e-12), (3, 3))
-    smooth = gaussian_filter(tiled, 0.12 * min(p, q))[p : 2 * p, q : 2 * q]
-    middle = np.unravel_index(int(smooth.argmax()), smooth.shape)
-    slowness = 1 / (0.03 + tiled)
+    relative = disagreement / max(float(np.percentile(disagreement, 75)), 1e-12)
+    slowness = np.tile(1 / (0.02 + np.minimum(relative, 1) ** 2), (3, 3))
     index = np.arange(9 * p * q).reshape(3 * p, 3 * q)
     starts, ends, lengths = [], [], []
     for i, j in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -368,20 +450,21 @@ def _torus_units(disagreement: np.ndarray, steps: np.ndarray) -> np.ndarray:
         ends.append(b.ravel())
         lengths.append(np.hypot(*(np.array([i, j]) @ steps)) * 0.5 * (slowness.flat[a] + slowness.flat[b]).ravel())
     graph = coo_matrix((np.concatenate(lengths), (np.concatenate(starts), np.concatenate(ends))), (index.size,) * 2)
-    seeds = np.array([index[middle[0] + i * p, middle[1] + j * q] for i in range(3) for j in range(3)])
-    _, _, source = dijkstra(graph.tocsr(), directed=False, indices=seeds, return_predecessors=True, min_only=True)
-    source = source.reshape(3 * p, 3 * q)[p : 2 * p, q : 2 * q]
+    graph = graph.tocsr()
+    best = np.inf
+    source = np.zeros((p, q), int)
+    for i, j in np.argwhere(slowness[:p, :q] <= np.median(slowness))[:: max(1, p * q // 2 // _MIDDLES)]:
+        seeds = index[i::p, j::q].ravel()
+        distance, _, nearest = dijkstra(graph, False, seeds, return_predecessors=True, min_only=True)
+        total = float(distance.reshape(3 * p, 3 * q)[p : 2 * p, q : 2 * q].sum())
+        if total < best:
+            best, source = total, nearest.reshape(3 * p, 3 * q)[p : 2 * p, q : 2 * q]
     return np.stack([source // (3 * q) // p - 1, source % (3 * q) // q - 1], axis=-1)
 
 
-def magnify(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a map at another size, interpolated linearly."""
-    return zoom(values, np.array(shape) / values.shape, order=1, mode="nearest", grid_mode=True)
-
-
 @inlined
-def _sample(image, source, y, x, out):
-    """Interpolate at a point; False if a texel that counts is not a source."""
+def _sample(image, source, y, x, sharp, out):
+    """Interpolate at a point, by cubics if `sharp` and where possible; False if a texel next to it is not a source."""
     height, width = source.shape
     i, j = int(np.floor(y)), int(np.floor(x))
     r, s = np.float32(y - i), np.float32(x - j)
@@ -401,16 +484,44 @@ def _sample(image, source, y, x, out):
     if not (source[i + down, j] and source[i, j + right] and source[i + down, j + right]):
         return False
     one = np.float32(1.0)
+    smooth = sharp and (down == 1 or right == 1) and 1 <= i < height - 2 and 1 <= j < width - 2
+    if smooth:
+        for a in range(-1, 3):
+            for b in range(-1, 3):
+                smooth = smooth and source[i + a, j + b]
     for k in range(image.shape[2]):
+        if smooth:
+            low = min(min(image[i, j, k], image[i, j + 1, k]), min(image[i + 1, j, k], image[i + 1, j + 1, k]))
+            high = max(max(image[i, j, k], image[i, j + 1, k]), max(image[i + 1, j, k], image[i + 1, j + 1, k]))
+            value = _cubic(
+                _cubic(image[i - 1, j - 1, k], image[i - 1, j, k], image[i - 1, j + 1, k], image[i - 1, j + 2, k], s),
+                _cubic(image[i, j - 1, k], image[i, j, k], image[i, j + 1, k], image[i, j + 2, k], s),
+                _cubic(image[i + 1, j - 1, k], image[i + 1, j, k], image[i + 1, j + 1, k], image[i + 1, j + 2, k], s),
+                _cubic(image[i + 2, j - 1, k], image[i + 2, j, k], image[i + 2, j + 1, k], image[i + 2, j + 2, k], s),
+                r,
+            )
+            out[k] = min(max(value, low), high)
+            continue
         top = image[i, j, k] * (one - s) + image[i, j + right, k] * s
         below = image[i + down, j, k] * (one - s) + image[i + down, j + right, k] * s
         out[k] = top * (one - r) + below * r
     return True
 
 
+@inlined
+def _cubic(a, b, c, d, t):
+    """Interpolate between b and c by the cubic of Catmull and Rom."""
+    half = np.float32(0.5)
+    return b + half * t * (
+        c
+        - a
+        + t * (np.float32(2) * a - np.float32(5) * b + np.float32(4) * c - d + t * (np.float32(3) * (b - c) + d - a))
+    )
+
+
 @kernel
-def _medians(image, source, shifts, most):
-    """Median, number and spread of the first known translates of every texel."""
+def _medians(image, source, shifts, wanted, sharp, most):
+    """Median, number and spread of the first known translates of the wanted texels."""
     height, width, channels = image.shape
     median = np.zeros((height, width, channels), np.float32)
     count = np.zeros((height, width), np.int32)
@@ -418,9 +529,11 @@ def _medians(image, source, shifts, most):
     values, one = np.empty((channels, most), np.float32), np.empty(channels, np.float32)
     for i in range(height):
         for j in range(width):
+            if not wanted[i, j]:
+                continue
             n = 0
             for k in range(len(shifts)):
-                if _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                if _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], sharp, one):
                     for c in range(channels):
                         # Inserted in order, so that the median is the middle.
                         at = n
@@ -452,7 +565,7 @@ def _difference(image, known, points, shifts):
     for n in range(len(points)):
         i, j = int(points[n, 0]), int(points[n, 1])
         for k in range(len(shifts)):
-            if _sample(image, known, i + shifts[k, 0], j + shifts[k, 1], one):
+            if _sample(image, known, i + shifts[k, 0], j + shifts[k, 1], False, one):
                 for c in range(image.shape[2]):
                     total += abs(one[c] - image[i, j, c])
                 count += 1
@@ -460,7 +573,7 @@ def _difference(image, known, points, shifts):
 
 
 @kernel
-def _fill_cells(image, color, source, shifts, median, known, wanted, cells, number, most, out):
+def _fill_cells(image, source, shifts, median, limit, known, wanted, cells, number, most, out):
     """Fill each unit of the texture from the translate that is most like its known texels, or else like the median."""
     height, width, channels = image.shape
     last = -np.ones(number, np.int64)  # number of candidate translates of each cell, by the first texel that is wanted
@@ -514,7 +627,7 @@ def _fill_cells(image, color, source, shifts, median, known, wanted, cells, numb
                 continue
             for n in range(last[cell]):
                 k = order[cell, n]
-                if not _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                if not _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], False, one):
                     continue
                 part = 0.0
                 for c in range(channels):
@@ -533,7 +646,7 @@ def _fill_cells(image, color, source, shifts, median, known, wanted, cells, numb
             cost[cell, n] /= max(weight[cell, n], 1.0)
             worst = max(worst, cost[cell, n])
         for n in range(last[cell]):
-            cost[cell, n] += worst * (1 - have[cell, n] / want[cell])
+            cost[cell, n] += 4 * worst * (1 - have[cell, n] / want[cell])
         # In place, by rising cost.
         for n in range(1, last[cell]):
             value, k, m = cost[cell, n], order[cell, n], n
@@ -549,14 +662,17 @@ def _fill_cells(image, color, source, shifts, median, known, wanted, cells, numb
             found = False
             for n in range(last[cell]):
                 k = order[cell, n]
-                if _sample(color, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                if _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], True, one):
                     found = True
                     break
             if not found:
                 for k in range(len(shifts)):
-                    if _sample(color, source, i + shifts[k, 0], j + shifts[k, 1], one):
+                    if _sample(image, source, i + shifts[k, 0], j + shifts[k, 1], True, one):
                         found = True
                         break
-            if found:
+            away = 0.0
+            for c in range(channels):
+                away += (one[c] - median[i, j, c]) ** 2
+            if found and away <= limit[i, j]:
                 for c in range(channels):
                     out[i, j, c] = one[c]

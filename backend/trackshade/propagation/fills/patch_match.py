@@ -107,7 +107,7 @@ def _solve(
     targets = np.stack(np.nonzero(touched), axis=1).astype(np.int32)
     place = np.full(hole.shape, -1, np.int32)
     place[tuple(targets.T)] = np.arange(len(targets))
-    away = distance_transform_edt(hole)
+    away = np.asarray(distance_transform_edt(hole))
     weight = np.where(inside, np.maximum(_FADE**-away, _MIN_WEIGHT), 0).astype(np.float32)
     image = np.pad(level.image, (*pad, (0, 0)), mode="edge")
     smooth = np.pad(level.smooth, (*pad, (0, 0)), mode="edge")

@@ -7,6 +7,8 @@ interpolates the averages back into the unknown, from the smallest square that h
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import find_objects, label
 from scipy.spatial import KDTree
@@ -15,7 +17,7 @@ from trackshade.control.compiling import kernel
 
 NEIGHBORS = 12  # known points that an unknown point averages
 _POINTS = 20000  # known points that are kept for the search
-_EIGHT = np.ones((3, 3), bool)  # neighbors of a texel, diagonal ones included
+EIGHT = np.ones((3, 3), bool)  # neighbors of a texel, diagonal ones included
 
 
 def push_pull(
@@ -39,7 +41,7 @@ def push_pull_charts(
     """
     known = known & inside
     out = color.astype(np.float32, copy=True)
-    charts, count = label(inside, _EIGHT)
+    charts, count = connected_parts(inside)
     if count == 1 and inside.mean() > 0.5:
         out[inside] = push_pull(color, known)[inside]
         return out
@@ -54,6 +56,12 @@ def push_pull_charts(
     if rest.any():
         out[rest] = push_pull(color, known)[rest]
     return out
+
+
+def connected_parts(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the number of the connected part of each texel, [h, w] int32 from 1, 0 outside, and how many there are."""
+    numbers = np.empty(mask.shape, np.int32)
+    return numbers, int(label(mask, EIGHT, output=numbers))  # pyright: ignore[reportArgumentType]
 
 
 def fill_points(
@@ -72,7 +80,8 @@ def fill_points(
     centers, means = average_points(points[known], colors[known], _POINTS)
     tree = KDTree(centers)
     near = min(NEIGHBORS, len(centers))
-    distance, index = tree.query(points[~known], k=np.arange(1, near + 1))
+    ranks: Any = range(1, near + 1)
+    distance, index = tree.query(points[~known], k=ranks)
     weight = 1 / np.maximum(distance, 1e-6 * max(float(distance.max()), 1e-12)) ** 2
     weight /= weight.sum(axis=1, keepdims=True)
     out[~known] = np.einsum("nk,nkc->nc", weight, means[index])

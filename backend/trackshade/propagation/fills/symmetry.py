@@ -10,6 +10,7 @@ mirror images are believed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -21,6 +22,7 @@ FLAT = 0.05  # mean difference of colors, relative to their mean, up to which th
 SHAPE = 0.015  # distance of mapped points from the surface, relative to its size
 MIN_SHAPE = 0.97  # fraction of the points that must be so near
 MIN_OVERLAP = 0.03  # fraction of the known points that must map onto known points to judge the colors
+MIN_COSINE = 0.7  # of the angle between the normals of a mapped point and of the one that it takes
 _TESTED = 4000  # points
 _NORMAL = 0.3  # weight of a difference between unit normals, relative to the size of the body
 _TURNS = (2, 3, 4, 5, 6, 8, 12)
@@ -61,26 +63,22 @@ def fill_symmetric(
     if not symmetries:
         return out
     # A mapped point takes known texels as near as texels are to each other.
-    step = KDTree(points[:: max(1, len(points) // 2000)]).query(points[:: max(1, len(points) // 2000)], k=2)[0][:, 1]
-    spacing = 2.0 * float(np.median(step)) / np.sqrt(max(1, len(points) // 2000))
-    tree = KDTree(_joined(points[has], None if directions is None else directions[has], size))
+    some = points[:: max(1, len(points) // 2000)]
+    step = float(np.median(KDTree(some).query(some, k=2)[0][:, 1]))
+    spacing = 2 * step * float(np.sqrt(len(some) / len(points)))
+    surface = _Points(points[has], None if directions is None else directions[has], size)
     source = values[has]
     filled = np.zeros(len(points), bool)
     for symmetry in symmetries:
         left = np.flatnonzero(~has & ~filled)
         if not len(left):
             break
-        mapped = _joined(
-            points[left] @ symmetry.matrix.T + symmetry.offset,
-            None if directions is None else directions[left] @ symmetry.matrix.T,
-            size,
-        )
-        limit = spacing + (0 if directions is None else 0.3 * _NORMAL * size)
-        distance, index = tree.query(mapped, k=[1, 2, 3, 4], distance_upper_bound=limit)
-        found = np.isfinite(distance[:, 0])
+        turned = None if directions is None else directions[left] @ symmetry.matrix.T
+        distance, index = surface.nearest(points[left] @ symmetry.matrix.T + symmetry.offset, turned, spacing, 4)
+        found = np.isfinite(distance).any(axis=1)
         # The nearest one counts most, so that details stay sharp.
-        weight = np.where(np.isfinite(distance), 1 / np.maximum(distance, 0.05 * spacing) ** 2, 0)[found]
-        near = np.where(np.isfinite(distance), index, 0)[found]
+        weight = 1 / np.maximum(distance[found], 0.05 * spacing) ** 2
+        near = index[found]
         values[left[found]] = np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), source[near])
         filled[left[found]] = True
     color[inside] = values
@@ -99,23 +97,27 @@ def find_symmetries(
     rng = np.random.default_rng(0)
     pick = rng.permutation(len(points))[:_TESTED]
     pick_known = rng.permutation(np.flatnonzero(known))[:_TESTED]
-    surface = KDTree(_joined(points, normals, size)[rng.permutation(len(points))[: 10 * _TESTED]])
-    near = _joined(points[known], None if normals is None else normals[known], size)
-    tree, values = KDTree(near), colors[known]
+    some = rng.permutation(len(points))[: 10 * _TESTED]
+    whole = _Points(points[some], None if normals is None else normals[some], size)
+    seen = _Points(points[known], None if normals is None else normals[known], size)
+    values = colors[known]
     variance = float(values.astype(np.float64).var(axis=0).sum())
     mean = float(np.abs(values).mean())
-    limit = SHAPE * size + (0 if normals is None else 0.3 * _NORMAL * size)
     found = []
     for matrix, center in _candidates(points, size):
         offset = center - matrix @ center
 
-        def mapped(index: np.ndarray, matrix: np.ndarray = matrix, offset: np.ndarray = offset) -> np.ndarray:
-            turned = None if normals is None else normals[index] @ matrix.T
-            return _joined(points[index] @ matrix.T + offset, turned, size)
+        def mapped(
+            index: np.ndarray, matrix: np.ndarray = matrix, offset: np.ndarray = offset
+        ) -> tuple[np.ndarray, np.ndarray | None]:
+            return points[index] @ matrix.T + offset, None if normals is None else normals[index] @ matrix.T
 
-        if float((surface.query(mapped(pick), distance_upper_bound=limit)[0] < np.inf).mean()) < MIN_SHAPE:
+        if not all(  # most candidates fail with the first few points
+            float(np.isfinite(whole.nearest(*mapped(part), SHAPE * size, 1)[0]).mean()) >= least
+            for part, least in ((pick[:200], MIN_SHAPE - 0.05), (pick, MIN_SHAPE))
+        ):
             continue
-        distance, index = tree.query(mapped(pick_known), distance_upper_bound=limit)
+        distance, index = (part[:, 0] for part in seen.nearest(*mapped(pick_known), SHAPE * size, 1))
         hit = np.isfinite(distance)
         if hit.mean() < MIN_OVERLAP:
             if np.linalg.det(matrix) < 0:
@@ -154,6 +156,26 @@ def _turn(axis: np.ndarray, angle: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
-def _joined(points: np.ndarray, normals: np.ndarray | None, size: float) -> np.ndarray:
-    """Return points beside their weighted normals, so that the two sides of a thin wall are far apart."""
-    return points if normals is None else np.concatenate([points, _NORMAL * size * normals], axis=1)
+class _Points:
+    """Points of a surface, searched by position and normal, so that the two sides of a thin wall are far apart."""
+
+    def __init__(self, points: np.ndarray, normals: np.ndarray | None, size: float) -> None:
+        self.points, self.normals, self.weight = points, normals, _NORMAL * size
+        self.tree = KDTree(self._joined(points, normals))
+
+    def nearest(
+        self, points: np.ndarray, normals: np.ndarray | None, limit: float, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return distances and indices of the nearest points, [N, count]; inf and 0 beyond `limit`, or turned away."""
+        bound = limit if normals is None else np.hypot(limit, self.weight * np.sqrt(2 - 2 * MIN_COSINE))
+        ranks: Any = range(1, count + 1)
+        distance, index = self.tree.query(self._joined(points, normals), k=ranks, distance_upper_bound=bound)
+        found = np.isfinite(distance)
+        index = np.where(found, index, 0)
+        if normals is not None and self.normals is not None:
+            distance = np.linalg.norm(self.points[index] - points[:, None], axis=-1)
+            found &= (distance <= limit) & ((self.normals[index] * normals[:, None]).sum(axis=-1) >= MIN_COSINE)
+        return np.where(found, distance, np.inf), index
+
+    def _joined(self, points: np.ndarray, normals: np.ndarray | None) -> np.ndarray:
+        return points if normals is None else np.concatenate([points, self.weight * normals], axis=1)
