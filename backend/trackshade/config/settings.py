@@ -16,7 +16,7 @@ from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 CONTROLS = ("mesh", "points")
 GLASS = ("opaque", "through")
 HAIR = ("none", "strands")
-OUTPUTS = ("video", "tracking")
+OUTPUTS = ("video", "tracking", "key")
 KEY_PICTURES = ("auto", "first-frame", "video")
 OUTPUT_SIZES = ("full", "model")
 LIGHTS = ("clay", "none", "render")
@@ -43,7 +43,9 @@ class ShadeSettings:
         tracking_range: Value range in which the autoencoder gets the tracking video: "training" [-1, 1] or
             "demo" [0, 1] (as in the released demo).
         preview_every: Every n-th step comes with a preview; 0 for none.
-        output: "video" for the shaded video, or "tracking" for the tracking video only, which needs no model.
+        output: "video" for the shaded video, "tracking" for the tracking video only, which needs no model, or "key" for
+            what the given key pictures show of `key_frames`, which needs one only where no picture is given.
+        key_frames: Scene frames that the output "key" shows.
         frame_rule: How the shot's frames are fitted to the model's frame counts; see `core.fitting.fit_frames`.
         size_mode: How the shot's image is fitted to the model's: "pad" or "crop"; see `core.fitting.SizeFit`.
         model_size: (width, height) of the model's image, pixels; None for the nearest in aspect.
@@ -71,6 +73,7 @@ class ShadeSettings:
     tracking_range: str = "training"
     preview_every: int = 5
     output: str = "video"
+    key_frames: tuple[float, ...] = ()
     frame_rule: str = "auto"
     size_mode: str = "pad"
     model_size: tuple[int, int] | None = None
@@ -114,6 +117,10 @@ class ShadeSettings:
         is_size = isinstance(size, (tuple, list)) and len(size) == 2 and all(_is_integer(n, 1, 65536) for n in size)
         require(size is None or is_size, "model size", size, "a width and a height, pixels")
         object.__setattr__(self, "model_size", None if size is None else tuple(size))  # a list once it was stored
+        frames = self.key_frames
+        is_list = isinstance(frames, (tuple, list)) and all(_is_number(n, -1e7, 1e7) for n in frames)
+        require(is_list and bool(frames) == (self.output == "key"), "key frames", frames, "frames of the output key")
+        object.__setattr__(self, "key_frames", tuple(frames))
         require(isinstance(self.alpha, bool), "alpha", self.alpha, "true or false")
 
     @property
@@ -122,7 +129,7 @@ class ShadeSettings:
 
         A job that propagates the first frame alone needs one only if no first frame is given.
         """
-        if self.output == "tracking":
+        if self.output != "video":
             return None
         with contextlib.suppress(ModelError):  # the backend tells about a model that is not known
             key_pictures = registry.spec(self.model).key_pictures if self.key_pictures == "auto" else self.key_pictures
@@ -133,7 +140,11 @@ class ShadeSettings:
     def to_dict(self) -> dict[str, Any]:
         """Returns the form that is sent and stored."""
         size = self.model_size
-        return {**asdict(self), "model_size": None if size is None else list(size)}
+        return {
+            **asdict(self),
+            "key_frames": list(self.key_frames),
+            "model_size": None if size is None else list(size),
+        }
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ShadeSettings:

@@ -122,10 +122,7 @@ def collect_keys(
     positions = np.union1d(np.arange(len(shot.frame_numbers)), list(made))
     numbers = {position: index for index, position in enumerate(positions.tolist())}
     pictures = [KeyPicture(numbers[t], image) for t, image in given.items()]
-    pictures += [
-        KeyPicture(numbers[position], image, detail=position == 0)
-        for position, image in made.items()
-    ]
+    pictures += [KeyPicture(numbers[position], image, detail=position == 0) for position, image in made.items()]
     sampled = sample_shot(shot, positions)
     record = [
         {
