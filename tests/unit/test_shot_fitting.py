@@ -252,7 +252,7 @@ def test_pictures_are_attached_to_their_frames() -> None:
 @pytest.mark.parametrize(
     ("value", "size", "words"),
     [
-        (0, (24, 16), "frame 7, it.png, is black everywhere"),
+        (0, (24, 16), "7, it.png, is black everywhere"),
         (9, (8, 8), "8 × 8 pixels, another shape than the scene's"),
     ],
 )
