@@ -26,7 +26,7 @@ COMPARED = 640  # pixels of the longer side at which a picture is compared with 
 LEAST_SHIFT = 0.75  # pixels of the picture from which a shift is mended
 MOST_SHIFT = 5.5  # pixels of the compared picture up to which a shift is found
 MATCHES = 0.12  # correlation from which a shift is believed
-MATCHES_NOTHING = 0.06  # correlation below which a picture shows another scene
+MATCHES_NOTHING = 0.08  # correlation below which a picture shows another scene
 LOOKED_AT = 12  # samples, at most, for the coverage
 BEST = 5  # further key pictures that a record names
 
