@@ -105,9 +105,8 @@ class Job:
         self.uid = secrets.token_hex(4)
         self.scene = SceneReference(scene)
         self.request, self.settings, self.placement = request, settings, placement
-        self.title = settings.prompt.strip() or (
-            out.path.name if settings.output == "video" else f"{out.path.name}, control"
-        )
+        kind = {"tracking": ", control", "key": ", key picture"}.get(settings.output, "")
+        self.title = settings.prompt.strip() or f"{out.path.name}{kind}"
         self.progress: Progress | None = Progress("starting")
         self.holds_scene = capture is None
         self.error: TrackshadeError | None = None

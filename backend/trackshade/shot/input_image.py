@@ -9,7 +9,7 @@ black in linear light, as in a first frame rendered with a transparent film.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -291,12 +291,13 @@ def fit_larger(shot: Shot, image: InputImage, content: str = "any") -> NDArray[n
 
 
 def sample_of_frame(shot: Shot, frame: float) -> int:
-    """Return the sample of a shot that shows a scene frame.
+    """Return the sample of a shot that shows a scene frame. Raise ShotError if the shot has no such frame."""
+    return find_sample(shot.frame_numbers, frame)
 
-    Raises:
-        ShotError: The shot has no such frame.
-    """
-    numbers = shot.frame_numbers
+
+def find_sample(frames: Sequence[float] | NDArray[np.float64], frame: float) -> int:
+    """Return where a scene frame is among the frames of a shot. Raise ShotError if it is none of them."""
+    numbers = np.asarray(frames)
     nearest = int(np.abs(numbers - frame).argmin())
     if abs(numbers[nearest] - frame) > 1e-4:
         raise ShotError(
