@@ -391,6 +391,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         else:
             self.first_frame, self.picture = "file", request.first_frame
         self.keys.clear()
+        self.active_key = 0
         for frame, picture in request.keys:
             key = self.keys.add()
             key.frame = round(frame)
