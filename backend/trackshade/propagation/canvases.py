@@ -324,12 +324,16 @@ class CanvasMaker:
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
-        places = {}
-        if canvas.kind == "atlas":
-            places = dict(zip(("positions", "normals"), self._places(canvas), strict=True))
-        filled = fill_canvas(
-            canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress, **places
-        )
+        if canvas.kind == "plane":
+            filled = fill_canvas(
+                canvas.color, canvas.known, canvas.inside, kind="plane", seed=self._seed, progress=progress
+            )
+        else:  # patches of one part of a body, such as a sign, are wrong on another
+            positions, normals = self._places(canvas)
+            filled = fill_canvas(
+                canvas.color, canvas.known, canvas.inside, kind="atlas", seed=self._seed, progress=progress,
+                positions=positions, normals=normals, method="symmetry",
+            )  # fmt: skip
         return filled.color, filled.healed
 
     def _places(self, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:

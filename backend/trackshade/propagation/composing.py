@@ -206,8 +206,8 @@ def _compose(
                     dy = ray[1, 0] * x + ray[1, 1] * y + ray[1, 2]
                     dz = ray[2, 0] * x + ray[2, 1] * y + ray[2, 2]
                     fr, fg, fb, better = fill_color(
-                        start, canvas, uv, table, texels, vertex_start, vertices, plain, panorama, triangles, face_start,
-                        mesh, faces[p, q], weights[p, q, 0], weights[p, q, 1], dx, dy, dz,
+                        start, canvas, uv, table, texels, vertex_start, vertices, plain, panorama, triangles,
+                        face_start, mesh, faces[p, q], weights[p, q, 0], weights[p, q, 1], dx, dy, dz,
                     )  # fmt: skip
                     if weight > 0.0 and better < 0.0:
                         share = 1.0

@@ -48,8 +48,8 @@ def plain_colors(shot: Shot, pictures: Sequence[SurfacePicture]) -> np.ndarray:
 class VertexColors:
     """Colors of vertices, from what pictures show of their mesh near them, by the positions of their first sample.
 
-    A surface point has the same position of its first sample in all geometries of its mesh, so that it has the same color
-    in all frames. Thread-safe.
+    A surface point has the same position of its first sample in all geometries of its mesh, so that it has the same
+    color in all frames. Thread-safe.
 
     Args:
         table: the shot's poses.

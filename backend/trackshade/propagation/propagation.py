@@ -39,7 +39,7 @@ from trackshade.shot import Shot
 
 BAND = 24  # rows of a frame that a thread takes at a time
 NEAREST = 6  # pictures that a frame reads, at most
-SMOOTH = 0.03  # of the longer side: spread of the low frequencies that are used of pictures without detail
+SMOOTH = 0.02  # of the longer side: spread of the low frequencies that are used of pictures without detail
 STRONGEST = 4.0  # factor by which those change colors
 _DARK = 0.01  # linear light, added to both
 FADE = 1.0  # seconds between a picture and a frame after which its weight is halved
