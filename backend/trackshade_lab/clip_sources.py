@@ -11,14 +11,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from trackshade.config import registry
+from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import Mode, tracking_video
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.shot import Shot
+from trackshade.shot.fitting import plan_fit
 
 from .scenes import load_shards
 
@@ -133,8 +136,37 @@ def read_result_clip(folder: Path) -> SourceClip:
         )
     video, tracking = read_image_sequence(folder / "input"), read_image_sequence(folder / "tracking")
     if video.shape != tracking.shape:
+        video = _fit_render(folder, record, video)
+    if video.shape != tracking.shape:
         raise ShotError("damaged-result", f"Input and tracks in {folder} have different shapes.")
     return SourceClip(folder.name, prompt or folder.name.replace("-", " "), video, tracking, fps)
+
+
+def _fit_render(
+    folder: Path,
+    record: dict[str, Any],
+    video: np.ndarray,  # [T, H, W, 3] of the shot's frames and size
+) -> np.ndarray:
+    """Return the render of a result at the frames and the size of its tracking video.
+
+    Raises:
+        ShotError: if the model saw states between frames, of which there is no render.
+    """
+    shot, settings = Shot.load(folder / "tracks.shot"), ShadeSettings.from_dict(record["settings"])
+    fit = plan_fit(
+        shot,
+        registry.spec(settings.model),
+        frame_rule=settings.frame_rule,
+        size_mode=settings.size_mode,
+        size=settings.model_size,
+    )
+    if np.any(fit.positions % 1) or len(video) != len(shot.frame_numbers):
+        raise ShotError(
+            "wrong-render",
+            f"The render of {folder} has {len(video)} frames, and the shot's tracks lie between them.",
+            "Render it again with --frame-rule step or choose.",
+        )
+    return np.stack([fit.fit_image(video[int(t)]) for t in fit.positions])
 
 
 def read_image_sequence(folder: Path, fix: str | None = None) -> np.ndarray:

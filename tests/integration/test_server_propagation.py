@@ -239,7 +239,7 @@ def test_a_killed_worker_continues_with_the_frame_at_which_it_ended(
     noted = len(before) - 4  # a frame may have been written and not noted
     assert {name: after[name] for name in sorted(before)[:noted]} == {n: before[n] for n in sorted(before)[:noted]}
     assert psnr(video[59], frames(out)[59]) > 25
-    assert len(json.loads((out / "job.json").read_text())["propagation"]["unseen"]) == 60
+    assert len(json.loads((out / "job.json").read_text())["propagation"]["coverage"]["unseen"]) == 60
     again = client.submit(made, FIRST_FRAME, video[0])
     client.wait(again)
     np.testing.assert_array_equal(frames(backend.store / "results" / again), frames(out))

@@ -21,6 +21,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
 from trackshade.core.errors import OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.results import write_result
+from trackshade.shot.fitting import plan_fit
 from trackshade_lab.clip_sources import ControlOptions
 from trackshade_lab.make_dataset import dataset
 from trackshade_lab.scenes import generate_shards, load_shards
@@ -104,6 +105,29 @@ def test_results_give_their_input_render(tmp_path: Path):
     assert entry.prompt == "a turning square"
     np.testing.assert_array_equal(read_video(entry.tracking), tracking.frames)
     assert np.abs(read_video(entry.video).astype(int) - video).mean() < 4
+
+
+def test_results_at_their_own_size_give_the_frames_that_the_model_saw(tmp_path: Path):
+    matrices = [result_shots.at(0.02 * t, 0, 0) for t in range(33)]
+    shot = result_shots.shot([("Square", matrices)], size=(192, 128))
+    video, fit = result_shots.paint(shot, {0: result_shots.texture()}).frames, plan_fit(shot, spec("mini"))
+    tracking = tracking_video(fit.apply(shot))
+    values = {
+        "frames": video, "tracking": tracking, "shot": shot, "spec": spec("mini"), "settings": ShadeSettings(),
+        "first_frame": None, "timings": {}, "warnings": [], "model_digests": {}, "propagation": {},
+    }  # fmt: skip
+    write_result(tmp_path / "own", **values, input_render=video)
+    make(tmp_path / "data", tmp_path / "own")
+    (entry,) = read_dataset(tmp_path / "data")
+    np.testing.assert_array_equal(read_video(entry.tracking), tracking.frames)
+    wanted = np.stack([fit.fit_image(image) for image in video[::2]])
+    assert np.abs(read_video(entry.video).astype(int) - wanted).mean() < 4
+    between = matrices[:20]
+    odd = result_shots.shot([("Square", between)], size=(192, 128))
+    more = {"shot": odd, "tracking": tracking_video(plan_fit(odd, spec("mini")).apply(odd)), "frames": video[:20]}
+    write_result(tmp_path / "odd", **values | more, input_render=video[:20])
+    with pytest.raises(ShotError, match="lie between"):
+        make(tmp_path / "data", tmp_path / "odd")
 
 
 def test_shards(tmp_path: Path):

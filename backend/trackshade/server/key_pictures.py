@@ -14,9 +14,9 @@ from PIL import Image
 
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import to_uint8
+from trackshade.propagation import KeyPicture, Propagation
 from trackshade.propagation.canvases import survey_times
 from trackshade.propagation.measures import alignment, coverage
-from trackshade.propagation.propagation import KeyPicture, Propagation
 from trackshade.results.frames import unwritable, write_png
 from trackshade.server.propagate import KeyPictures
 from trackshade.shot import Shot
@@ -159,7 +159,7 @@ def write_keys(
         UsageError: a picture has another aspect than the shot.
     """
     propagation = Propagation(keys.shot, keys.pictures, size=keys.shot.size, light=light, seed=seed)
-    propagation.prepare(lambda fraction, stage: report(f"Preparing the {stage}", None, progress=fraction))
+    propagation.prepare(lambda fraction, stage: report(f"Preparing: {stage}", None, progress=fraction))
     raster, entries, total = ShotRaster(keys.shot), [], len(samples)
     for number, sample in enumerate(samples, start=1):
         t = keys.own[sample]

@@ -19,7 +19,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.atomic_files import atomic_file
 from trackshade.core.colors import srgb_to_linear, to_uint8
 from trackshade.core.resampling import crop_to_frame
-from trackshade.propagation.propagation import KeyPicture, Propagation
+from trackshade.propagation import KeyPicture, Propagation
 from trackshade.results.frames import FrameWriter
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images
@@ -195,7 +195,7 @@ def propagate(
         if not work.unseen and max(shot.size) >= DRAFT_FROM:
             _show_draft(keys, options, report, encode)
         propagation = Propagation(keys.shot, keys.pictures, size=shot.size, **options)
-        propagation.prepare(lambda fraction, stage: report(f"Preparing the {stage}", None, progress=fraction))
+        propagation.prepare(lambda fraction, stage: report(f"Preparing: {stage}", None, progress=fraction))
         for t, sample in enumerate(keys.own):
             if t in work.unseen and writer.path(t).is_file():
                 shown = writer.keep()
@@ -227,7 +227,7 @@ def _show_draft(
     total = len(keys.own)
     size = (max(1, keys.shot.size[0] // 4), max(1, keys.shot.size[1] // 4))
     draft = Propagation(keys.shot, keys.pictures, size=size, samples=1, **options)
-    draft.prepare(lambda fraction, stage: report(f"Preparing the {stage} of a draft", None, progress=fraction))
+    draft.prepare(lambda fraction, stage: report(f"Preparing a draft: {stage}", None, progress=fraction))
     for t in np.unique(np.linspace(0, total - 1, min(total, DRAFT_FRAMES)).astype(int)).tolist():
         shown = to_uint8(draft.frame(keys.own[t]).image)
         report(f"Draft of frame {t + 1} of {total}", encode(shown))

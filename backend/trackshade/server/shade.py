@@ -39,7 +39,7 @@ from trackshade.server.key_pictures import align_keys, measure_coverage, write_k
 from trackshade.server.propagate import KeptWork, KeyPictures, collect_keys, light_of, propagate
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit, plan_fit
-from trackshade.shot.input_image import black_picture, fit_image, input_image_from_array, sample_of_frame
+from trackshade.shot.input_image import black_picture, sample_of_frame
 
 if TYPE_CHECKING:
     from trackshade.pipelines import DiffusionShaderPipeline
@@ -121,6 +121,7 @@ class JobRunner:
             record = self._write_keys(run)
         else:
             record = self._write_model_frames(run) if run.is_at_model_size else self._propagate(run)
+        work.finish()
         reporter.check()
         return record
 
@@ -128,12 +129,11 @@ class JobRunner:
         """Write the tracking video, or the model's frames as they are."""
         inputs, fit = run.inputs, run.fit
         frames, digests = run.tracking.frames, {}
-        first = None if inputs.first_frame is None else fit_to_model(inputs.first_frame, fit)
+        first = None if inputs.first_frame is None else fit.fit_image(inputs.first_frame)
         if run.settings.output == "video":
             frames, digests = self._model_images(run, first, still=False)
         render = inputs.input_render
-        fitted = None if render is None else np.stack([fit_to_model(render[int(t)], fit) for t in fit.positions])
-        run.work.finish()
+        fitted = None if render is None else np.stack([fit.fit_image(render[int(t)]) for t in fit.positions])
         run.reporter.report(states.DECODING, "Writing the result")
         return run.write(frames, run.tracking.shot, first, fitted, digests)
 
@@ -149,7 +149,6 @@ class JobRunner:
             propagation["coverage"] = measure_coverage(keys, run.report_coverage, unseen)
         if light is not None and not propagation["relit"]:
             reason = "The light of the first key picture is not that of the light's render."
-        run.work.finish()
         reporter.report(states.DECODING, "Writing the result")
         record = {**propagation, "light": settings.light if propagation["relit"] else "none", "light_reason": reason}
         return run.write(overview, run.shot, inputs.first_frame, inputs.input_render, digests, record, warnings)
@@ -166,7 +165,6 @@ class JobRunner:
             )
         with _timed(run.timings, "coverage"):
             propagation |= {"key_pictures": keys.record, "coverage": measure_coverage(keys, run.report_coverage)}
-        run.work.finish()
         return write_key_record(
             run.folder, frames, propagation, shot, settings, run.spec, run.timings, [*shot.warnings, *warnings], digests
         )
@@ -176,7 +174,7 @@ class JobRunner:
         inputs, images, digests = run.inputs, None, {}
         is_video = run.key_pictures == "video" and run.settings.output != "key"
         if is_video or (inputs.first_frame is None and not inputs.keys):
-            first = None if inputs.first_frame is None else fit_to_model(inputs.first_frame, run.fit)
+            first = None if inputs.first_frame is None else run.fit.fit_image(inputs.first_frame)
             images, digests = self._model_images(run, first, still=not is_video)
         with _timed(run.timings, "alignment"):
             keys = collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images)
@@ -275,7 +273,7 @@ class _JobRun:
         """Whether the frames are those of the model as they are."""
         if self.settings.output == "tracking" or self.settings.output_size == "model":
             return True
-        is_same = self.fit.apply(self.shot) is self.shot
+        is_same = self.tracking.shot is self.shot
         return is_same and self.key_pictures == "video" and not self.inputs.keys and self.inputs.light is None
 
     def write(
@@ -391,13 +389,6 @@ def _throttled(report: Callable[..., None], check: Callable[[], None]) -> Callab
             report(message, preview, **details)
 
     return throttled
-
-
-def fit_to_model(image: np.ndarray, fit: ShotFit) -> np.ndarray:
-    """Resample an image [H, W, 3] uint8 of the shot's size to the model's size, in linear light."""
-    if fit.size_fit.is_identity:
-        return image
-    return fit_image(input_image_from_array(image), fit.size_fit.size, fit.size_fit, "frame").pixels
 
 
 def _tracking(shot: Shot, settings: ShadeSettings, reporter: Reporter) -> TrackingVideo:

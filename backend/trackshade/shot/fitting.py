@@ -22,7 +22,7 @@ from trackshade.config.registry import ModelSpec
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap, SizeFit, fit_frames, fit_size
 from trackshade.core.text import join_or
-from trackshade.shot.input_image import size_fit_of
+from trackshade.shot.input_image import fit_image, input_image_from_array, size_fit_of
 from trackshade.shot.model import Shot
 from trackshade.shot.parts import CameraTrack, Geometry, Int32, MeshTrack, Surfaces
 
@@ -64,6 +64,15 @@ class ShotFit:
             source["size_fit"] = (self.size_fit if before is None else before.then(self.size_fit)).to_dict()
         camera = replace(fitted.camera, intrinsics=self.size_fit.apply(fitted.camera.intrinsics))
         return replace(fitted, size=self.size_fit.size, camera=camera, source=source)
+
+    def fit_image(
+        self,
+        image: NDArray[np.uint8],  # [H, W, 3] sRGB of the shot's size
+    ) -> NDArray[np.uint8]:  # [h, w, 3] sRGB of the model's size
+        """Resample an image as the shot was, in linear light."""
+        if self.size_fit.is_identity:
+            return image
+        return fit_image(input_image_from_array(image), self.size_fit.size, self.size_fit, "frame").pixels
 
 
 def plan_fit(

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from trackshade.control.video import tracking_video
 from trackshade.core.errors import ShotError
+from trackshade.shot import Shot
 
 from ..clip_sources import read_image_sequence
 from .clips import target_from_tracking
@@ -53,8 +55,11 @@ def read_result(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, n
         raise ShotError(
             "no-input-render", f"{folder} has no true frames to measure against.", "Render it with --input-render."
         )
-    parts = ("frames", "tracking", "input")
-    frames, tracking, truth = (read_image_sequence(folder / part, "Render it again.") for part in parts)
+    frames, tracking, truth = (
+        read_image_sequence(folder / part, "Render it again.") for part in ("frames", "tracking", "input")
+    )
+    if record.get("propagation") is not None:  # its tracking video is that of the model
+        tracking = tracking_video(Shot.load(folder / "tracks.shot")).frames
     if not frames.shape == tracking.shape == truth.shape:
         shapes = ", ".join(str(list(video.shape)) for video in (frames, tracking, truth))
         raise ShotError(
