@@ -16,7 +16,7 @@ from trackshade.client.job_run import CapturedShot, run_to_end
 from trackshade.client.progress import Progress
 from trackshade.shot import Shot
 from trackshade_addon.capture import capture, plan_scene
-from trackshade_addon.capture.clay import clay_size, whiten
+from trackshade_addon.capture.clay import clay_size, override_materials
 from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.jobs import clay
 from trackshade_addon.jobs.composer import capture_scene
@@ -70,7 +70,7 @@ def follow(shot: Shot, request: ShotRequest = REQUEST, told: Callable[[Progress]
     return run_to_end(clay.follow_light(shot, request, lambda call: call(), lambda: None), told)
 
 
-def test_every_sample_is_rendered_in_white_and_kept(lit: bpy.types.Scene) -> None:
+def test_every_sample_is_rendered_in_gray_and_kept(lit: bpy.types.Scene) -> None:
     before = lit.frame_current, lit.render.engine, len(bpy.data.materials)
     told: list[Progress] = []
     made = run_to_end(capture_scene(REQUEST, lit), told.append)
@@ -80,9 +80,9 @@ def test_every_sample_is_rendered_in_white_and_kept(lit: bpy.types.Scene) -> Non
     assert made.light.dtype == np.float16
     assert (lit.frame_current, lit.render.engine, len(bpy.data.materials)) == before
     wall = np.asarray(made.light[0, 1:6, 1:6], np.float32)  # the sun's irradiance times the albedo, and some bounces
-    assert 0.78 < np.median(wall) < 0.86
+    assert 0.38 < np.median(wall) < 0.44
     shadow = np.asarray(made.light[0, 10], np.float32).min()
-    assert shadow < 0.7
+    assert shadow < 0.35
     assert [(item.step, item.steps) for item in told if item.state == "rendering"][-1] == (3, 3)
     assert "3 clay renders of 31×21" in made.shot.source["light"]["statement"]
     began = time.monotonic()
@@ -150,7 +150,7 @@ def test_the_digest_is_that_of_what_lights_the_scene(lit: bpy.types.Scene) -> No
     assert not shoot(lit).source["light"]["complete"]
 
 
-def test_materials_are_whitened_and_what_is_kept_is_named(lit: bpy.types.Scene) -> None:
+def test_materials_are_gray_and_what_is_kept_is_named(lit: bpy.types.Scene) -> None:
     wall = lit.objects["Wall"].data.materials
     glass = shader("Pane", "ShaderNodeBsdfGlass")
     lamp = shader("Lamp", "ShaderNodeEmission", Strength=2.0)
@@ -164,12 +164,12 @@ def test_materials_are_whitened_and_what_is_kept_is_named(lit: bpy.types.Scene) 
     image = principled.node_tree.nodes.new("ShaderNodeTexNoise")
     principled.node_tree.links.new(image.outputs["Color"], node.inputs["Base Color"])
     wall.append(principled)
-    notes = whiten(lit.view_layers[0], "opaque")
+    notes = override_materials(lit.view_layers[0], "opaque")
     assert notes == [
         "Clay renders keep the glow of materials that emit light: 'Lamp'.",
         "Clay renders let light through glass: 'Pane'.",
     ]
-    assert list(node.inputs["Base Color"].default_value[:3]) == pytest.approx([0.8] * 3)
+    assert list(node.inputs["Base Color"].default_value[:3]) == pytest.approx([0.4] * 3)
     assert not node.inputs["Base Color"].is_linked
     assert (node.inputs["Metallic"].default_value, node.inputs["Alpha"].default_value) == (0.0, 0.5)
     output = next(item for item in glass.node_tree.nodes if item.type == "OUTPUT_MATERIAL")

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clay renders: the scene in matte white under its own lights, which tell how the light on each point changes.
+"""Clay renders: the scene in matte gray under its own lights, which tell how the light on each point changes.
 
 They run in a Blender of their own, on a copy of the file that is thrown away, so nothing here restores anything.
 
-What surfaces are made of becomes white (albedo 0.8, no highlights). What decides where light comes from and gets to is
-kept: emission, alpha, volumes, displacement. Glass is white to the camera and clear to all other rays, or clear to all
-if the shot shows what is behind it. Cycles renders all scenes, as EEVEE cannot run without graphics hardware and
+What surfaces are made of becomes matte gray (`ALBEDO`, no highlights). What decides where light comes from and gets to
+is kept: emission, alpha, volumes, displacement. Glass is gray to the camera and clear to all other rays, or clear to
+all if the shot shows what is behind it. Cycles renders all scenes, as EEVEE cannot run without graphics hardware and
 Workbench knows no lights.
 """
 
@@ -28,8 +28,8 @@ from .exr import read_channels
 from .first_frame import SampleRenderer, can_denoise, shot_camera
 from .lights import node_emits, trees_of
 
-VERSION = 1  # of how they are rendered; kept ones of other versions are not used
-ALBEDO = 0.8
+VERSION = 2  # of how they are rendered; kept ones of other versions are not used
+ALBEDO = 0.4  # near that of most scenes, so that as much light is bounced between surfaces
 SCALE = 2  # shot pixels per clay pixel
 SAMPLES, SAMPLES_WITHOUT_DENOISER = 16, 128
 _BOUNCES = 4
@@ -65,7 +65,7 @@ def render_clay(shot: Shot, scene: bpy.types.Scene, glass: str, folder: Path) ->
     """
     layer = scene.view_layers[shot.view_layer]
     scene.render.engine = "CYCLES"
-    notes = whiten(layer, glass)
+    notes = override_materials(layer, glass)
     (folder / NOTES).write_text(json.dumps(notes), encoding="utf-8")
     width, height = clay_size(shot.size)
     count = len(shot.frame_numbers)
@@ -81,48 +81,48 @@ def render_clay(shot: Shot, scene: bpy.types.Scene, glass: str, folder: Path) ->
     path.unlink(missing_ok=True)
 
 
-def whiten(layer: bpy.types.ViewLayer, glass: str) -> list[str]:
-    """Makes all materials white.
+def override_materials(layer: bpy.types.ViewLayer, glass: str) -> list[str]:
+    """Makes all materials matte gray.
 
     Returns:
-        Sentences about materials of the view layer that clay renders show otherwise than as white surfaces.
+        Sentences about materials of the view layer that clay renders show otherwise than as gray surfaces.
     """
     materials = [material for material in bpy.data.materials if not material.is_grease_pencil]
-    white = bpy.data.materials.new("Trackshade clay")
-    for material in (*materials, white):
+    gray = bpy.data.materials.new("Trackshade clay")
+    for material in (*materials, gray):
         if not getattr(material, "use_nodes", True):
             material.use_nodes = True
     notes = _notes(layer)
-    trees = {tree.as_pointer(): tree for material in (*materials, white) for tree in trees_of(material)}
+    trees = {tree.as_pointer(): tree for material in (*materials, gray) for tree in trees_of(material)}
     for tree in trees.values():
         for node in list(tree.nodes):
-            _whiten_node(tree, node, glass)
+            _override_node(tree, node, glass)
     for data in (*bpy.data.meshes, *bpy.data.curves, *bpy.data.metaballs):
         with contextlib.suppress(RuntimeError):  # data of a library that cannot be changed
             if not data.materials:
-                data.materials.append(white)
+                data.materials.append(gray)
             for index, item in enumerate(data.materials):
                 if item is None:
-                    data.materials[index] = white
+                    data.materials[index] = gray
     return notes
 
 
 def _notes(layer: bpy.types.ViewLayer) -> list[str]:
-    """Returns sentences about what clay renders of a view layer show otherwise than as white surfaces."""
+    """Returns sentences about what clay renders of a view layer show otherwise than as gray surfaces."""
     used = {slot.material for obj in layer.objects for slot in obj.material_slots if slot.material is not None}
     names = {
         text: [item.name for item in used if any(holds(node) for tree in trees_of(item) for node in tree.nodes)]
         for text, holds in _DESCRIBED.items()
     }
     names[_VOLUMES] += [obj.name for obj in layer.objects if obj.type == "VOLUME"]
-    names["Clay renders show hair in white, and its shadows: {}."] = [
+    names["Clay renders show hair in gray, and its shadows: {}."] = [
         obj.name for obj in layer.objects if obj.type == "CURVES" or _has_hair(obj)
     ]
     return [text.format(_list(sorted(found))) for text, found in names.items() if found]
 
 
-def _whiten_node(tree: Any, node: Any, glass: str) -> None:
-    """Makes a node of a material's tree white, unless it is no shader of a surface."""
+def _override_node(tree: Any, node: Any, glass: str) -> None:
+    """Makes a node of a material's tree gray, unless it is no shader of a surface."""
     if node.type == "BSDF_PRINCIPLED" and not _is_clear(node):
         for link in [link for socket in node.inputs for link in socket.links if socket.name not in _KEPT_INPUTS]:
             tree.links.remove(link)
@@ -148,7 +148,7 @@ def _diffuse(tree: Any) -> Any:
 
 
 def _clear_shader(tree: Any, glass: str) -> Any:
-    """A shader for glass: clear, but white to the camera if the shot shows its surface."""
+    """A shader for glass: clear, but gray to the camera if the shot shows its surface."""
     clear = tree.nodes.new("ShaderNodeBsdfTransparent").outputs[0]
     if glass == "through":
         return clear

@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from ..capture.scene_settings import WORKBENCH, first_frame_engine
 from .blender_process import BlenderProcess, answer
 
 DONE = "done"  # file that says that all images are there
+_NEW, _LONGEST = "new-", 2 * 86400.0  # begins names of renders that are not complete; seconds that they may take
 LIMIT = 4 << 30  # bytes of kept clay renders
 
 
@@ -45,7 +47,7 @@ class Clay:
     Attributes:
         images: [T, h, w, 3] float16, scene-linear; None if the shot needs none.
         statement: A sentence that says what was rendered, or why nothing was.
-        warnings: Sentences about what they show otherwise than as white surfaces.
+        warnings: Sentences about what they show otherwise than as gray surfaces.
     """
 
     images: np.ndarray | None
@@ -103,7 +105,7 @@ def follow_light(
         return Clay(kept[0], text, kept[1])
     is_complete = (shot.source.get("light") or {}).get("complete", False)
     target = cache_folder() / (key if is_complete else f"{key}-{secrets.token_hex(4)}")  # found again, or not
-    new = target.with_name(f"new-{secrets.token_hex(8)}")
+    new = target.with_name(f"{_NEW}{secrets.token_hex(8)}")
     try:
         new.mkdir(parents=True)
         with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as name:
@@ -188,7 +190,8 @@ def _remove_old(newest: Path) -> None:
         with contextlib.suppress(OSError):
             entries.append((entry.stat().st_mtime, entry, sum(file.stat().st_size for file in entry.iterdir())))
     total = sum(size for _, _, size in entries)
-    for _, entry, size in sorted(entries):
-        if total > LIMIT and entry != newest:
+    for used, entry, size in sorted(entries):
+        is_unfinished = entry.name.startswith(_NEW) and time.time() - used < _LONGEST
+        if total > LIMIT and entry != newest and not is_unfinished:
             shutil.rmtree(entry, ignore_errors=True)
             total -= size

@@ -65,7 +65,7 @@ _LIGHTS = [
     (
         "clay",
         "Clay Renders",
-        "Render every frame with Cycles, with white surfaces and the scene's lights, in a separate Blender process. "
+        "Render every frame with Cycles, with gray surfaces and the scene's lights, in a separate Blender process. "
         "Skipped if nothing moves in the light",
     ),
     ("render", "Scene Renders", "Render every frame with the scene's render engine; Blender waits for these frames"),
