@@ -22,7 +22,6 @@ from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.jobs import session
 from trackshade_addon.jobs.composer import capture_scene
 from trackshade_addon.jobs.key_pictures import latest_facts
-from trackshade_addon.properties import preferences
 from trackshade_addon.ui import key_pictures
 
 SIZE = 144, 96
@@ -142,7 +141,6 @@ def test_pictures_are_carried_with_the_shot(demo: bpy.types.Scene, tmp_path: Pat
 def test_a_frame_is_written_painted_and_carried(
     demo: bpy.types.Scene, served: PrivateBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preferences, "results_folder", lambda: tmp_path / "results")
     monkeypatch.setattr(session, "results_folder", lambda: tmp_path / "results")
     own = demo.trackshade
     assert latest_facts(demo) is None
@@ -155,7 +153,7 @@ def test_a_frame_is_written_painted_and_carried(
     assert facts.next_frame is not None
     assert bpy.ops.trackshade.key_go(frame=round(facts.next_frame)) == {"FINISHED"}
     assert demo.frame_current == facts.next_frame
-    key.image.pixels[:] = np.tile(np.float32([1, 0, 0, 1]), SIZE[0] * SIZE[1])
+    key.image.pixels[:] = np.tile(np.array([1, 0, 0, 1], np.float32), SIZE[0] * SIZE[1])
     own.place_as = "none"
     assert bpy.ops.trackshade.shade() == {"FINISHED"}
     job = session.current().latest
@@ -166,7 +164,7 @@ def test_a_frame_is_written_painted_and_carried(
         (1, "first frame"), (3, "key picture"),
     ]  # fmt: skip
     shown = bpy.data.images.load(str(job.out / "frames" / "0003.png"))
-    assert np.float32(shown.pixels[:]).reshape(-1, 4).mean(axis=0) == pytest.approx([1, 0, 0, 1], abs=0.01)
+    assert np.array(shown.pixels[:], np.float32).reshape(-1, 4).mean(axis=0) == pytest.approx([1, 0, 0, 1], abs=0.01)
     assert "does not match" in job.result.warnings[-1]
     facts = latest_facts(demo)
     assert facts is not None
