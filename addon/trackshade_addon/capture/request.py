@@ -90,6 +90,11 @@ class ShotRequest:
         return None if self.first_frame in ("render", "none") else self.first_frame
 
     @property
+    def needs_first_frame(self) -> bool:
+        """Whether a model has to make the first frame, because there is no picture at all."""
+        return self.first_frame == "none" and not self.keys
+
+    @property
     def given_pictures(self) -> tuple[str, ...]:
         """All pictures that the user gives."""
         first = self.given_picture
