@@ -245,6 +245,7 @@ def _request(values: Mapping[str, Any]) -> ShotRequest:
         frames=options.parse_frame_range(values["frames"]),
         view_layer=values["view_layer"],
         first_frame="none" if first == options.GENERATE else first,
+        keys=tuple(options.parse_keys(values.get("key"))),
         input_render=values.get("input_render", False),
         light=values.get("light", "none"),
         strict=values["strict"],

@@ -21,6 +21,7 @@ from .ui import (
     checks_operators,
     drawing,
     jobs_list,
+    key_pictures,
     looks,
     modal,
     models_panel,
@@ -39,8 +40,8 @@ PROPERTIES = (
     (bpy.types.WindowManager, "trackshade", jobs_list.TrackshadeJobs),
 )
 _MODULES = (
-    *(scene, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, overlay_panel),
-    *(jobs_list, backend_panel, models_panel, properties_panels),
+    *(scene, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
+    *(overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
 _CLASSES = [
@@ -69,6 +70,7 @@ def register() -> None:
     engine.show_panels()
     handlers.attach()
     jobs_list.attach()
+    key_pictures.attach()
     looks.attach()
     translations.attach(ADDON)
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
@@ -91,6 +93,7 @@ def unregister() -> None:
         _command = None
     translations.detach(ADDON)
     looks.detach()
+    key_pictures.detach()
     jobs_list.detach()
     handlers.detach()
     engine.hide_panels()

@@ -303,6 +303,15 @@ def test_the_plan_says_what_will_be_made(stage: bpy.types.Scene) -> None:
     )
     own.first_frame = "none"
     assert "paints the first frame from the prompt" in looked(stage).plan
+    bpy.ops.trackshade.key_add(source="file", filepath="/tmp/painted.png")
+    own.keys[0].frame = 100
+    assert "All follow the picture of frame 100." in looked(stage).plan
+    own.first_frame = "render"
+    assert "All follow 2 pictures." in looked(stage).plan
+    own.keys[0].frame = 101
+    assert "no frame 101" in looked(stage).plan_error
+    own.keys.clear()
+    own.first_frame = "none"
     own.key_pictures = "video"
     assert "paints 17 frames of 144 × 96 and reads the prompt" in looked(stage).plan
     assert "17 frames, spread evenly over frames 1 to 100" in looked(stage).model_frames

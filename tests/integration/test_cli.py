@@ -27,8 +27,8 @@ from trackshade.ipc import json_lines
 from trackshade.shot import Shot
 
 pytest.importorskip("bpy", reason="the command line runs Blender")
-COMMANDS = ("render", "control", "bake", "export", "place", "shade", "demo", "jobs", "cancel", "doctor",
-            "serve", "models", "train", "dataset", "evaluate", "version")  # fmt: skip
+COMMANDS = ("render", "control", "bake", "export", "place", "shade", "key", "demo", "jobs", "cancel",
+            "doctor", "serve", "models", "train", "dataset", "evaluate", "version")  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,7 +71,7 @@ def test_help_names_every_command_and_is_quick_to_import() -> None:
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-@pytest.mark.parametrize("command", ["render", "control", "export", "place", "shade"])
+@pytest.mark.parametrize("command", ["render", "control", "export", "place", "shade", "key"])
 def test_a_command_has_the_options_of_the_table(command: str) -> None:
     done = run(command, "--help", COLUMNS="200")
     assert done.returncode == 0
@@ -89,6 +89,7 @@ def test_a_command_has_the_options_of_the_table(command: str) -> None:
         (("render", "nowhere.blend"), 3, "nowhere.blend"),
         (("render", "a.blend", "--blender", "/nowhere/blender"), 2, "not a Blender"),
         (("shade", "nowhere.shot"), 3, "no file nowhere.shot"),
+        (("key", "nowhere.shot", "--frame", "3"), 3, "no file nowhere.shot"),
         (("models", "fetch", "nope"), 3, "no model named 'nope'"),
         (("models", "fetch", "das-cogvideox-5b"), 2, "license"),
         (("jobs", "--endpoint", "nonsense"), 2, "nonsense"),
@@ -178,7 +179,8 @@ def test_export_and_shade_are_the_two_halves(demo: Path, backend: PrivateBackend
     assert json.loads(done.stdout)["files"] == {
         "shot": str(tmp_path / "toys.shot"), "first_frame": str(tmp_path / "toys.png")
     }  # fmt: skip
-    options_given = ("--steps", "1", "--endpoint", backend.info.endpoint)
+    address = ("--endpoint", backend.info.endpoint)
+    options_given = ("--steps", "1", *address)
     done = run("shade", tmp_path / "toys.shot", *options_given, "--json", folder=tmp_path,
                TRACKSHADE_TOKEN=backend.info.token)  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -190,6 +192,19 @@ def test_export_and_shade_are_the_two_halves(demo: Path, backend: PrivateBackend
     jobs = run("jobs", "--endpoint", backend.info.endpoint, TRACKSHADE_TOKEN=backend.info.token)
     assert made["job"] in jobs.stdout
     assert "done" in jobs.stdout
+    done = run("key", tmp_path / "toys.shot", "--frame", "3", "--frame", "9", "--key", f"9={tmp_path / 'toys.png'}",
+               "--out", tmp_path / "painted", *address, "--json", folder=tmp_path,
+               TRACKSHADE_TOKEN=backend.info.token)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    folder = Path(made["files"]["keys"])
+    names = sorted(f"{frame}{kind}.png" for frame in (3, 9) for kind in ("", "-depth", "-unseen"))
+    assert sorted(path.name for path in folder.iterdir()) == names
+    record = json.loads(Path(made["files"]["record"]).read_text())
+    assert record["keys"][0]["unseen_share"] > 0
+    assert (folder / "9.png").stat().st_size > 0
+    done = run("key", tmp_path / "toys.shot", *address, TRACKSHADE_TOKEN=backend.info.token)
+    assert (done.returncode, "No frame was given" in done.stderr) == (2, True)
 
 
 def test_light_is_shown_by_blender_as_the_scene_shows_it(demo: Path, tmp_path: Path) -> None:

@@ -91,8 +91,10 @@ def test_a_given_first_frame_becomes_every_frame_without_a_model(client: Client,
     said = record["propagation"]
     assert said["key_pictures"] == [{"frame": 1.0, "source": "first frame", "size": list(SIZE), "detail": True}]
     assert (said["light"], said["light_reason"]) == ("none", "No clay renders were sent.")
-    assert len(said["unseen"]) == COUNT
-    assert all(0 <= share < 0.5 for share in said["unseen"])
+    assert said["coverage"]["frames"] == made.frame_numbers.tolist()
+    assert len(said["coverage"]["unseen"]) == COUNT
+    assert all(0 <= share < 0.5 for share in said["coverage"]["unseen"])
+    assert said["coverage"]["next"] == []  # the first frame shows all of the square
     assert len(list((out / "tracking").iterdir())) == 17
     assert not (out / ".kept").exists()
     assert sorted(path.name for path in out.iterdir()) == sorted(record["files"])
@@ -115,8 +117,10 @@ def test_further_pictures_and_light_are_used(client: Client, tmp_path: Path) -> 
 def test_a_larger_first_frame_is_carried_with_its_detail(client: Client, tmp_path: Path) -> None:
     made, large = moving(3), (320, 180)
     record = run(client, tmp_path / "out", made, FIRST_FRAME, truth(made)[0], keys={0: truth(moving(1, large))[0]})
-    keys = record["propagation"]["key_pictures"]
-    assert keys == [{"frame": 1.0, "source": "first frame", "size": list(large), "detail": True}]
+    (key,) = record["propagation"]["key_pictures"]
+    assert (key["frame"], key["source"], key["size"], key["detail"]) == (1.0, "first frame", list(large), True)
+    assert key["alignment"]["correlation"] > 0.5
+    assert not key["alignment"]["moved"]
 
 
 def test_the_input_render_can_be_the_light(client: Client, tmp_path: Path) -> None:
@@ -235,7 +239,57 @@ def test_a_killed_worker_continues_with_the_frame_at_which_it_ended(
     noted = len(before) - 4  # a frame may have been written and not noted
     assert {name: after[name] for name in sorted(before)[:noted]} == {n: before[n] for n in sorted(before)[:noted]}
     assert psnr(video[59], frames(out)[59]) > 25
-    assert len(json.loads((out / "job.json").read_text())["propagation"]["unseen"]) == 60
+    assert len(json.loads((out / "job.json").read_text())["propagation"]["coverage"]["unseen"]) == 60
     again = client.submit(made, FIRST_FRAME, video[0])
     client.wait(again)
     np.testing.assert_array_equal(frames(backend.store / "results" / again), frames(out))
+
+
+def test_pictures_beside_the_geometry_are_moved_back_and_others_are_named(client: Client, tmp_path: Path) -> None:
+    made = moving()
+    video = truth(made)
+    squares = np.indices(video[0].shape[:2]) // 8
+    squares = np.repeat((255 * (squares.sum(axis=0) % 2)).astype(np.uint8)[..., None], 3, axis=2)
+    keys = {4: np.roll(video[4], (-2, 3), (0, 1)), 8: squares}
+    record = run(client, tmp_path / "out", made, FIRST_FRAME, video[0], keys=keys)
+    said = {key["frame"]: key.get("alignment") for key in record["propagation"]["key_pictures"]}
+    assert said[1] is None  # the scene's own render
+    assert said[5]["shift"] == pytest.approx([3, -2], abs=0.2)
+    assert (said[5]["moved"], said[9]["moved"]) == (True, False)
+    assert record["warnings"] == [
+        "The picture of frame 5 was shifted 3 pixels right and 2 pixels up, and was moved back.",
+        "The picture of frame 9 does not match the scene's outlines. Does it show this frame?",
+    ]
+    assert psnr(video[4], frames(tmp_path / "out")[4]) > 30
+    with pytest.raises(ShotError, match="frame 5 is black everywhere"):
+        run(client, tmp_path / "black", made, FIRST_FRAME, video[0], keys={4: 0 * video[0]})
+
+
+def test_frames_are_written_to_paint_on(client: Client, tmp_path: Path) -> None:
+    made = shot(
+        [("Square", [at(0, 0, 0, 0)] * 3), ("Screen", [at(0.5 * t, 0, -1, 0) for t in range(3)])], size=SIZE
+    )  # which uncovers the square behind it
+    settings = dataclasses.replace(FIRST_FRAME, output="key", key_frames=(3.0, 1.0))
+    first = paint(made, {0: texture(), 1: texture()}).frames[0]
+    record = run(client, tmp_path / "out", made, settings, first)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["job.json", "keys"] == sorted(record["files"])
+    assert [entry["frame"] for entry in record["keys"]] == [3, 1]
+    last, same = record["keys"]
+
+    def read(entry: dict[str, Any], kind: str) -> np.ndarray:
+        return np.asarray(Image.open(tmp_path / "out" / entry[kind]))
+
+    assert np.array_equal(read(same, "picture"), first)
+    assert read(last, "picture").shape == first.shape
+    depth, unseen = read(last, "depth"), read(last, "unseen")
+    assert (depth.dtype, depth.shape, depth.max()) == (np.uint16, SIZE[::-1], 65535)
+    assert unseen.shape == SIZE[::-1]
+    assert last["unseen_share"] == pytest.approx((unseen / 255).mean(), abs=0.01)
+    assert 0 < last["unseen_share"] < 1
+    assert read(same, "unseen").mean() < unseen.mean()
+    coverage = record["propagation"]["coverage"]
+    assert coverage["frames"] == [1, 2, 3]
+    assert coverage["unseen"][0] == pytest.approx(0, abs=0.02)
+    assert coverage["next"][0]["frame"] == 3
+    with pytest.raises(ShotError, match="no frame 7"):
+        run(client, tmp_path / "none", made, dataclasses.replace(settings, key_frames=(7.0,)), first)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ valid = st.builds(
     size_mode=st.sampled_from(SIZE_MODES),
     model_size=st.none() | st.tuples(st.integers(1, 65536), st.integers(1, 65536)),
     key_pictures=st.sampled_from(KEY_PICTURES),
+    output=st.sampled_from(("video", "tracking")),
     output_size=st.sampled_from(OUTPUT_SIZES),
     light=st.sampled_from(LIGHTS),
     image_format=st.sampled_from(IMAGE_FORMATS),
@@ -50,7 +52,8 @@ valid = st.builds(
 
 @given(valid)
 def test_settings_survive_json(item: ShadeSettings) -> None:
-    assert ShadeSettings.from_dict(json.loads(json.dumps(item.to_dict()))) == item
+    for each in (item, replace(item, output="key", key_frames=(3, 7.5))):
+        assert ShadeSettings.from_dict(json.loads(json.dumps(each.to_dict()))) == each
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,7 @@ def test_settings_survive_json(item: ShadeSettings) -> None:
         {"preview_every": -1}, {"negative_prompt": 1}, {"color": "red"},
         {"frame_rule": "some"}, {"size_mode": "fit"}, {"model_size": [144]}, {"model_size": [0, 96]},
         {"key_pictures": "none"}, {"output_size": "half"}, {"light": "sun"}, {"image_format": "jpg"}, {"alpha": 1},
+        {"key_frames": [3]}, {"output": "key", "key_frames": "3"}, {"key_frames": [], "output": "key"},
     ],
 )  # fmt: skip
 def test_a_bad_setting_is_named(bad: dict) -> None:
@@ -82,6 +86,7 @@ def test_settings_of_earlier_versions_still_load() -> None:
     [
         ({}, None), ({"key_pictures": "video"}, "mini"), ({"output_size": "model"}, "mini"),
         ({"model": "das-cogvideox-5b"}, "das-cogvideox-5b"), ({"output": "tracking"}, None),
+        ({"output": "key", "key_frames": (1,), "key_pictures": "video"}, None),
         ({"model": "das-cogvideox-5b", "key_pictures": "first-frame"}, None), ({"model": "unknown"}, "unknown"),
     ],
 )  # fmt: skip

@@ -70,6 +70,29 @@ def read_image_file(path: Path, color_management: Mapping[str, Any] | None) -> I
     return load_input_image(path, decode)
 
 
+def copy_render_result(scene: bpy.types.Scene, name: str) -> bpy.types.Image:
+    """Returns a new, packed image of Blender that shows the latest render as the scene does.
+
+    Raises:
+        ShotError: nothing was rendered yet.
+    """
+    result = next((image for image in bpy.data.images if image.type == "RENDER_RESULT"), None)
+    try:
+        if result is None:
+            raise DecodingError("it has no pixels")
+        pixels = _render_image(result, color_management(scene))
+    except DecodingError as error:
+        raise ShotError(
+            "no-render-result", f"There is no render to copy: {error}.", "Render this frame first (F12)."
+        ) from error
+    height, width = pixels.shape[:2]
+    image = bpy.data.images.new(name, width, height)
+    image.pixels.foreach_set(np.float32(pixels[::-1] / 65535).reshape(-1))
+    image.update()
+    image.pack()
+    return image
+
+
 def color_management(scene: bpy.types.Scene) -> dict[str, Any]:
     """The color management settings of a scene, as plain values for a shot's `source`."""
     view = scene.view_settings

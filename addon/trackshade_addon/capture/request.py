@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import bpy
 
 from trackshade.config import registry
+from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap, SizeFit, fit_frames, fit_size
+from trackshade.shot.input_image import find_sample
 
 from .scene_settings import plan_scene
 
@@ -55,6 +57,8 @@ class ShotRequest:
         frames: First frame, last frame and step; None for the scene's own.
         view_layer: Name of the view layer, or None for the active one.
         first_frame: "render", "none", the path of an image file, or "image:" and the name of an image in Blender.
+        keys: Further pictures that are carried to all frames: for each its scene frame, and the path of an image file
+            or "image:" and the name of an image in Blender. That of the first frame replaces its render.
         input_render: Also render every frame, to compare the result with.
         light: What tells how the light changes: "clay" renders, "render" for every frame as the scene's engine renders
             it, or "none"; see `trackshade.config.settings.ShadeSettings`.
@@ -70,6 +74,7 @@ class ShotRequest:
     frames: tuple[float | None, float | None, float | None] = (None, None, None)
     view_layer: str | None = None
     first_frame: str = "render"
+    keys: tuple[tuple[float, str], ...] = ()
     input_render: bool = False
     light: str = "none"
     strict: bool = False
@@ -83,6 +88,37 @@ class ShotRequest:
     def given_picture(self) -> str | None:
         """The picture that the user gives as first frame, or None."""
         return None if self.first_frame in ("render", "none") else self.first_frame
+
+    @property
+    def needs_first_frame(self) -> bool:
+        """Whether a model has to make the first frame, because there is no picture at all."""
+        return self.first_frame == "none" and not self.keys
+
+    @property
+    def given_pictures(self) -> tuple[str, ...]:
+        """All pictures that the user gives."""
+        first = self.given_picture
+        return (*(() if first is None else (first,)), *(source for _, source in self.keys))
+
+    def with_first_key(self, frames: FrameMap) -> ShotRequest:
+        """Return the request whose key picture of the shot's first frame, if any, is its first frame.
+
+        Raises:
+            ShotError: A key picture shows no frame of the shot, or the first frame has two pictures.
+        """
+        samples = [find_sample(frames.frame_numbers, frame) for frame, _ in self.keys]
+        first = [source for (_, source), sample in zip(self.keys, samples, strict=True) if sample == 0]
+        given = [*([] if self.given_picture is None else [self.given_picture]), *first]
+        if len(given) > 1:
+            raise ShotError(
+                "two-key-pictures",
+                f"Two pictures show frame {frames.frame_numbers[0]:g}: {given[0]} and {given[1]}.",
+                "Give one picture for each frame.",
+            )
+        if not first:
+            return self
+        others = tuple(key for key, sample in zip(self.keys, samples, strict=True) if sample)
+        return replace(self, first_frame=first[0], keys=others)
 
     def plan(self, scene: bpy.types.Scene) -> tuple[FrameMap, SizeFit]:
         """Return the frames and the image size of the shot, which are those of the scene's renders.

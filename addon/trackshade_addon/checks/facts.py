@@ -193,10 +193,11 @@ def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts,
     try:
         settings = scene.trackshade.shade_settings()
         spec = registry.spec(settings.model)
-        needs_model = request.first_frame == "none" or settings.needs is not None
+        needs_model = request.needs_first_frame or settings.needs is not None
         frames, size = request.plan(scene)
+        request = request.with_first_key(frames)
         seen = _model_frames(frames, spec, settings)
-        plan = texts.plan_text(frames, size, spec, seen, request.first_frame, settings)
+        plan = texts.plan_text(frames, size, spec, seen, request, settings)
     except TrackshadeError as found:
         error = texts.error_text(found)
     camera = _find_camera(scene, request)

@@ -25,6 +25,7 @@ from trackshade.client.progress import Progress, wait_for
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
+from trackshade.shot.input_image import attach_key_pictures
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet
 
@@ -93,15 +94,16 @@ def capture_scene(
     """
     view_layer = _find_view_layer(scene, request.view_layer)
     frames, size = request.plan(scene)
+    request = request.with_first_key(frames)
     yield Progress("planning", f"{frames.statement} {size.statement}")
     if request.strict:
         view_layer.update()  # so that Blender knows which drivers it blocks
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
     camera = yield from _find_camera(scene, view_layer, request, frames)
     picture = request.given_picture
-    if picture is not None:
+    for given in request.given_pictures:
         yield Progress("planning", "looking at the picture")
-        check_given_image(picture)  # a damaged one is reported before the capture
+        check_given_image(given)  # a damaged one is reported before the capture
     shot = yield from _capture(scene, view_layer, frames, size, camera, client, request)
     if request.strict:  # by now, drivers that only renders evaluate have been evaluated
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
@@ -112,6 +114,7 @@ def capture_scene(
         yield Progress("rendering", "the picture at the shot's size")
         captured = with_picture(shot, picture)
         yield Progress("planning", captured.shot.source["first_frame"]["statement"])
+    captured = with_keys(captured, request)
     with SampleRenderer(shot, scene, view_layer, request.keep_played) as renderer:
         if request.first_frame == "render":
             first = yield from _render_sample(renderer, 0, Progress("rendering", "the first frame"))
@@ -159,9 +162,13 @@ def join_tracks(tracks: TrackSet, request: ShotRequest) -> Generator[Progress, N
         OutputError: The light cannot be written.
     """
     shot = yield from wait_for(later(join, tracks), "planning", "joining the tracks")
+    request = replace(request, first_frame="none").with_first_key(tracks.order.frames())
     captured = CapturedShot(shot)
-    if tracks.order.picture:
+    if request.given_picture is not None:
+        captured = with_picture(shot, request.given_picture)
+    elif tracks.order.picture:
         captured = with_picture(shot, str(tracks.folder / FIRST), shows="frame")
+    captured = with_keys(captured, request)
     if request.light == "render":
         renders = new_frames(shot, len(shot.frame_numbers))
         for t, frame in enumerate(shot.frame_numbers):
@@ -192,6 +199,18 @@ def with_picture(shot: Shot, picture: str, shows: str = "any") -> CapturedShot:
         ShotError: The picture cannot be read, is damaged or of an unsupported kind.
     """
     return CapturedShot.with_picture(shot, read_given_image(picture, shot.source.get("color_management")), shows)
+
+
+def with_keys(captured: CapturedShot, request: ShotRequest) -> CapturedShot:
+    """Add the key pictures of a request. Main thread only.
+
+    Raises:
+        ShotError: A picture cannot be read, has another aspect, is black, or two show the same frame.
+    """
+    management = captured.shot.source.get("color_management")
+    pictures = ((frame, read_given_image(source, management)) for frame, source in request.keys)
+    shot, keys = attach_key_pictures(captured.shot, pictures)
+    return replace(captured, shot=shot, keys={**captured.keys, **keys})
 
 
 def place_and_save(

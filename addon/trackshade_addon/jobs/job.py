@@ -105,7 +105,8 @@ class Job:
         self.uid = secrets.token_hex(4)
         self.scene = SceneReference(scene)
         self.request, self.settings, self.placement = request, settings, placement
-        kind = {"tracking": ", control", "stills": ", stills"}.get(settings.output, "")
+        kinds = {"tracking": ", control", "stills": ", stills", "key": ", key picture"}
+        kind = kinds.get(settings.output, "")
         self.title = settings.prompt.strip() or f"{out.path.name}{kind}"
         self.progress: Progress | None = Progress("starting")
         self.holds_scene = capture is None

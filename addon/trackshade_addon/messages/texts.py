@@ -8,6 +8,8 @@ instead.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import bpy
 
 from trackshade.client.progress import Progress
@@ -17,6 +19,9 @@ from trackshade.core.errors import TrackshadeError
 from trackshade.core.fitting import FrameMap, SizeFit
 
 from .translations import CONTEXT
+
+if TYPE_CHECKING:
+    from ..capture.request import ShotRequest
 
 _STATES = {
     "planning": "Planning",
@@ -115,7 +120,7 @@ def plan_text(
     size: SizeFit,
     spec: ModelSpec,
     seen: FrameMap | None,
-    first_frame: str,
+    request: ShotRequest,
     settings: ShadeSettings,
 ) -> str:
     """Returns sentences about what a job will make: how many images of which size, what from, and with which prompt.
@@ -125,7 +130,7 @@ def plan_text(
         size: Size of the shot.
         spec: The model.
         seen: Frames that the model sees; None if it makes no video of several frames.
-        first_frame: See `ShotRequest`.
+        request: What is captured, after `ShotRequest.with_first_key`.
         settings: Settings of the job.
     """
     is_model_size = settings.output_size == "model"
@@ -148,8 +153,17 @@ def plan_text(
     if settings.image_model:
         name = settings.image_model
         return f"{made} {tr('{model} paints the first frame from the prompt, the others follow it.', model=name)}"
-    if first_frame == "none":
+    if request.needs_first_frame:
         return f"{made} {tr('{model} paints the first frame from the prompt, the others follow it.', model=spec.title)}"
+    if request.keys:
+        count = len(request.keys) + (request.first_frame != "none")
+        if count == 1:
+            frame = f"{request.keys[0][0]:g}"
+            text = tr(
+                "All follow the picture of frame {frame}. No model is used, and the prompt is not read.", frame=frame
+            )
+            return f"{made} {text}"
+        return f"{made} {tr('All follow {count} pictures. No model is used, and the prompt is not read.', count=count)}"
     return f"{made} {tr('All follow the first frame. No model is used, and the prompt is not read.')}"
 
 

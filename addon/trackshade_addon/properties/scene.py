@@ -30,6 +30,10 @@ _FIRST_FRAMES = [
     ("image", "Blender Image", "Use an image that is open in Blender, including unsaved painting", 3),
     FROM_PROMPT,
 ]
+_KEY_SOURCES = [
+    ("file", "Image File", "An image file, such as a painted-over render"),
+    ("image", "Blender Image", "An image that is open in Blender, including unsaved painting"),
+]
 _LOOK_ENGINES = [
     ("CYCLES", "Cycles", "Path tracing; needs no GPU"),
     ("BLENDER_EEVEE", "EEVEE", "Fast; needs a GPU"),
@@ -146,6 +150,37 @@ def _enum(name: str, description: str, items: list[Any], **options: Any) -> Any:
     return bpy.props.EnumProperty(name=name, description=description, items=items, **options)
 
 
+class TrackshadeKeyPicture(bpy.types.PropertyGroup):
+    """A key picture: what the scene looks like in one frame."""
+
+    enabled: bpy.props.BoolProperty(name="Use", description="Carry this picture to all frames", default=True)
+    frame: bpy.props.IntProperty(name="Frame", description="Scene frame that the picture shows", default=1)
+    source: _enum("Picture", "Where the picture is", _KEY_SOURCES)
+    path: bpy.props.StringProperty(
+        name="Image",
+        description="Image of this frame, as the shot's camera sees it",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
+    )
+    image: bpy.props.PointerProperty(
+        name="Image", description="Image of this frame, as the shot's camera sees it", type=bpy.types.Image
+    )
+
+    @property
+    def picture(self) -> str:
+        """The picture, as `ShotRequest.keys` names it; "" if none was chosen."""
+        if self.source == "file":
+            return bpy.path.abspath(self.path) if self.path else ""
+        return "" if self.image is None else f"{IMAGE}{self.image.name}"
+
+    def set_picture(self, picture: str) -> None:
+        """Set where the picture is, from how `ShotRequest.keys` names it."""
+        if picture.startswith(IMAGE):
+            self.source, self.image = "image", bpy.data.images.get(picture.removeprefix(IMAGE))
+        else:
+            self.source, self.path = "file", picture
+
+
 class TrackshadeSettings(bpy.types.PropertyGroup):
     """Settings of the next job."""
 
@@ -203,6 +238,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
     stills: bpy.props.IntProperty(
         name="Stills", description="Number of stills to choose from", min=1, max=64, default=_DEFAULTS.stills
     )
+    keys: bpy.props.CollectionProperty(type=TrackshadeKeyPicture)
+    active_key: bpy.props.IntProperty(name="Key Picture", description="Key picture that is edited below the list")
     model: bpy.props.EnumProperty(name="Model", description="Model that shades the shot", items=_get_model_items)
     steps: bpy.props.IntProperty(
         name="Steps",
@@ -333,6 +370,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             frames=(float(self.first), float(self.last), self.step) if self.use_range else (None, None, None),
             view_layer=self.view_layer if self.view_layer in self.id_data.view_layers else view_layer,
             first_frame=first_frame,
+            keys=tuple((float(key.frame), key.picture) for key in self.keys if key.enabled and key.picture),
             light=self.light,
             glass=self.glass,
             hair=self.hair,
@@ -405,6 +443,12 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             self.first_frame, self.image = "image", bpy.data.images.get(request.first_frame.removeprefix(IMAGE))
         else:
             self.first_frame, self.picture = "file", request.first_frame
+        self.keys.clear()
+        self.active_key = 0
+        for frame, picture in request.keys:
+            key = self.keys.add()
+            key.frame = round(frame)
+            key.set_picture(picture)
         first, last, step = request.frames
         self.use_range = first is not None
         if first is not None and last is not None and step is not None:

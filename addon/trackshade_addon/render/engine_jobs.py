@@ -37,7 +37,7 @@ from ..capture.shot_builder import ShotBuilder, require_visible
 from ..capture.simulations import simulations
 from ..capture.stepping import Stepper
 from ..jobs import session
-from ..jobs.composer import StreamingUpload, stepping_progress, with_clay, with_picture
+from ..jobs.composer import StreamingUpload, stepping_progress, with_clay, with_keys, with_picture
 from .first_frame_process import render_elsewhere
 from .rendered_sequence import RenderedSequence
 
@@ -150,15 +150,17 @@ def capture_render(render: RenderContext, client: Future[Client]) -> Generator[P
         ShotError: What the scene shows cannot be captured, or the first frame cannot be rendered or read.
     """
     request = render.request
+    request = request.with_first_key(request.plan(render.scene)[0])
     picture = request.given_picture
-    if picture is not None:
-        render.on_main(lambda: check_given_image(picture))  # a damaged one is reported before the capture
+    for given in request.given_pictures:
+        render.on_main(lambda given=given: check_given_image(given))  # a damaged one is reported before the capture
     shot = yield from _capture_shot(render, client)
     captured = CapturedShot(shot)
     if picture is not None:
         captured = render.on_main(lambda: with_picture(shot, picture))
     elif request.first_frame == "render":
         captured = CapturedShot(shot, (yield from render_elsewhere(shot, 1, render.on_main))[0])
+    captured = render.on_main(lambda: with_keys(captured, request))
     if request.light == "render":
         frames = yield from render_elsewhere(shot, len(shot.frame_numbers), render.on_main)
         captured = replace(captured, input_render=frames)

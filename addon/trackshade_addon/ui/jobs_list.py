@@ -241,7 +241,7 @@ def open_folder(operator: Any, context: bpy.types.Context, job: Job) -> set[str]
 @action("Place", SceneJobOperator)
 def place_again(operator: Any, context: bpy.types.Context, job: Job) -> set[str] | None:
     """Place the result of this job with the current placement settings. It replaces the earlier placement"""
-    if job.runs or not job.has_result:
+    if job.runs or not job.has_result or job.settings.output == "key":
         operator.report({"WARNING"}, tr("This job has no result to place"))
         return {"CANCELLED"}
     return _place(operator, job.out, job.scene.find() or context.scene, job)

@@ -10,9 +10,11 @@ import bpy
 
 from trackshade.client.job_run import PAUSE
 from trackshade.core.errors import TrackshadeError
+from trackshade.shot.input_image import find_sample
 
 from .. import backend
 from ..jobs.job import Job
+from ..jobs.key_pictures import open_painted
 from ..jobs.session import current
 from ..messages import texts
 from ..messages.texts import tr
@@ -153,10 +155,29 @@ class TRACKSHADE_OT_paint_stills(_JobOperator, bpy.types.Operator):
         return current().begin(context.scene, request, shade_settings, PlacementOptions(None))
 
 
-def draw_job_button(layout: bpy.types.UILayout, operator: str) -> None:
+class TRACKSHADE_OT_key_export(_JobOperator, bpy.types.Operator):
+    """Write what the key pictures show of the current frame so far, and open it as a key picture to paint on"""
+
+    bl_idname = "trackshade.key_export"
+    bl_label = "Paint This Frame"
+
+    def begin(self, context: bpy.types.Context) -> Job:
+        scene, settings = context.scene, context.scene.trackshade
+        request = settings.shot_request(context.view_layer.name)
+        frame = float(scene.frame_current)
+        find_sample(request.plan(scene)[0].frame_numbers, frame)
+        shade_settings = replace(settings.shade_settings(), output="key", key_frames=(frame,))
+        return current().begin(scene, request, shade_settings, PlacementOptions(mode=None))
+
+    def _finish(self, job: Job) -> set[str]:
+        open_painted()
+        return super()._finish(job)
+
+
+def draw_job_button(layout: bpy.types.UILayout, operator: str, icon: str = "RENDER_ANIMATION") -> None:
     """Draw a button that starts a job, or a label during a capture: a button would stay gray under the mouse."""
     if current().holds_scene:
         layout.alignment = "CENTER"
         layout.label(text="The scene is being captured", icon="SORTTIME")
     else:
-        layout.operator(operator, icon="RENDER_ANIMATION")
+        layout.operator(operator, icon=icon)

@@ -162,6 +162,7 @@ COMMANDS: Mapping[str, Command] = {
     "export": _addon_command("export"),
     "place": _addon_command("place"),
     "shade": _addon_command("shade", shade),
+    "key": _addon_command("key", shade),
     "bake": Command(
         "Bake the frames of a result into a texture for each mesh, with a heat map of what varies.",
         (

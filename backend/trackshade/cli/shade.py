@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`trackshade shade`: a shot file, or the tracks kept beside an export, to a result, without Blender."""
+"""`trackshade shade` and `key`: a shot file, or the tracks kept beside an export, to a result, without Blender."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OnMessage = Callable[[Mapping[str, Any]], None]
 
 
 def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
-    """Shade a shot file or a track set with the options of the command; return what `--json` prints about the result.
+    """Shade a shot file or a track set, show some of its frames or paint stills; return what `--json` prints.
 
     Raises:
         ShotError: There is no shot, it is damaged, or its first frame cannot be read.
@@ -49,7 +49,8 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     shot = Shot.load(path) if tracks is None else None
     settings = options.shade_settings(values) if tracks is None else _settings(tracks.order.settings, values)
     model = spec(settings.model)
-    parent, name = (Path(), f"{path.stem}-shaded") if tracks is None else (path.absolute().parent, tracks.order.result)
+    kind = "keys" if settings.output == "key" else "shaded"
+    parent, name = (Path(), f"{path.stem}-{kind}") if tracks is None else (path.absolute().parent, tracks.order.result)
 
     def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if shot is not None:

@@ -198,13 +198,16 @@ _SHADE_FIRST_FRAME = replace(
 _KEY = Option(
     "--key", "Picture of another frame, carried to all frames, too. Repeat it for more.", "FRAME=PICTURE", repeat=True
 )
+_FRAME = Option(
+    "--frame", "Scene frame that is shown. Repeat it for more.", "N", kind=float, repeat=True, dest="key_frames"
+)
 _CONTROL_COMMAND = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, *_SURFACES, *_TRACKING_VIDEO, *_RESULT_OUTPUT)
 _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), *_FILE_OUTPUT)
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (
         "Shade a scene, and place the result in a copy of it.",
-        (*_CAPTURE_ALL, MODEL, _RENDER, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
+        (*_CAPTURE_ALL, _KEY, MODEL, _RENDER, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
     ),
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
     "export": (
@@ -214,6 +217,10 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
         (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
+    ),
+    "key": (
+        "Write what a shot's key pictures show of some frames, to paint on them.",
+        (_SHOT_FILE, _FRAME, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
     ),
     "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
@@ -320,8 +327,12 @@ def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
-    """Make the settings of a job from a command's values. Raise UsageError."""
+    """Make the settings of a job from the values of a command, such as "shade" or "key". Raise UsageError."""
     sampling = {option.key: values[option.key] for option in SAMPLING_OPTIONS}
+    if "key_frames" in values:
+        if not values["key_frames"]:
+            raise UsageError("no-key-frame", "No frame was given.", "Name it with --frame N.")
+        sampling |= {"output": "key", "key_frames": tuple(values["key_frames"])}
     return ShadeSettings(model=values["model"], **_fitting(values), **_look(values), **sampling)
 
 

@@ -16,7 +16,7 @@ from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 CONTROLS = ("mesh", "points")
 GLASS = ("opaque", "through")
 HAIR = ("none", "strands")
-OUTPUTS = ("video", "tracking", "stills")
+OUTPUTS = ("video", "tracking", "key", "stills")
 KEY_PICTURES = ("auto", "first-frame", "video")
 OUTPUT_SIZES = ("full", "model")
 LIGHTS = ("clay", "none", "render")
@@ -43,8 +43,10 @@ class ShadeSettings:
         tracking_range: Value range in which the autoencoder gets the tracking video: "training" [-1, 1] or
             "demo" [0, 1] (as in the released demo).
         preview_every: Every n-th step comes with a preview; 0 for none.
-        output: "video" for the shaded video, "tracking" for the tracking video only, which needs no model, or "stills"
+        output: "video" for the shaded video; "tracking" for the tracking video only, which needs no model; "key" for what
+            the given key pictures show of `key_frames`, which needs a model only where no picture is given; "stills"
             for stills of the first frame by an image model, to choose a look from.
+        key_frames: Scene frames that the output "key" shows.
         image_model: Name of an image model that paints the first frame where none was sent, and the stills; empty for
             none. See `trackshade.config.image_models.image_model`.
         stills: Number of stills.
@@ -77,6 +79,7 @@ class ShadeSettings:
     tracking_range: str = "training"
     preview_every: int = 5
     output: str = "video"
+    key_frames: tuple[float, ...] = ()
     image_model: str = ""
     stills: int = 4
     strength: float = 0.7
@@ -124,6 +127,10 @@ class ShadeSettings:
         is_size = isinstance(size, (tuple, list)) and len(size) == 2 and all(_is_integer(n, 1, 65536) for n in size)
         require(size is None or is_size, "model size", size, "a width and a height, pixels")
         object.__setattr__(self, "model_size", None if size is None else tuple(size))  # a list once it was stored
+        frames = self.key_frames
+        is_list = isinstance(frames, (tuple, list)) and all(_is_number(n, -1e7, 1e7) for n in frames)
+        require(is_list and bool(frames) == (self.output == "key"), "key frames", frames, "frames of the output key")
+        object.__setattr__(self, "key_frames", tuple(frames))
         require(isinstance(self.alpha, bool), "alpha", self.alpha, "true or false")
         is_name = isinstance(self.image_model, str) and (bool(self.image_model) or self.output != "stills")
         require(is_name, "image model", self.image_model, "an image model's name")
@@ -150,7 +157,8 @@ class ShadeSettings:
     def to_dict(self) -> dict[str, Any]:
         """Returns the form that is sent and stored."""
         size = self.model_size
-        return {**asdict(self), "model_size": None if size is None else list(size), "loras": list(self.loras)}
+        lists = {"key_frames": list(self.key_frames), "loras": list(self.loras)}
+        return {**asdict(self), **lists, "model_size": None if size is None else list(size)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ShadeSettings:

@@ -43,7 +43,7 @@ def job_record(
     first_frame: np.ndarray | None,  # [H, W, 3] uint8
     input_render: Images | None,  # [T, H, W, 3] uint8
     nearest: float | None,
-    consistency: Consistency,
+    consistency: Consistency | None,
     files: Sequence[str],
     timings: Mapping[str, float],
     warnings: Sequence[str],
@@ -70,7 +70,7 @@ def job_record(
         "input_render": None if input_render is None else {"digest": _digest(input_render)},
         "model_fit": None if model_fit is None else dict(model_fit),
         "propagation": None if propagation is None else dict(propagation),
-        "consistency": consistency.to_dict(),
+        "consistency": None if consistency is None else consistency.to_dict(),
         "timings": {name: round(float(seconds), 3) for name, seconds in timings.items()},
         "warnings": list(warnings),
         "files": list(files),

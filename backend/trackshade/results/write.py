@@ -132,6 +132,56 @@ def write_result(
     return record
 
 
+def write_key_record(
+    folder: Path,
+    frames: Sequence[Mapping[str, Any]],
+    propagation: Mapping[str, Any],
+    shot: Shot,
+    settings: ShadeSettings,
+    spec: ModelSpec,
+    timings: Mapping[str, float],
+    warnings: Sequence[str],
+    model_digests: Mapping[str, str],
+) -> dict[str, Any]:
+    """Write the record of a job with the output "key" into the folder of its pictures; return it.
+
+    Args:
+        folder: as in `write_result`.
+        frames: plain values about the frames that were drawn, under "keys" in the record.
+        propagation: as in `write_result`.
+        shot: the whole shot.
+        settings: as in `write_result`.
+        spec: as in `write_result`.
+        timings: as in `write_result`.
+        warnings: as in `write_result`.
+        model_digests: as in `write_result`.
+
+    Raises:
+        OutputError: the record cannot be written.
+    """
+    record = job_record(
+        shot,
+        settings,
+        spec,
+        first_frame=None,
+        input_render=None,
+        nearest=None,
+        consistency=None,
+        files=["keys", "job.json"],
+        timings=timings,
+        warnings=warnings,
+        model_digests=model_digests,
+        model_fit=None,
+        propagation=propagation,
+    )
+    record["keys"] = list(frames)
+    try:
+        (folder / "job.json").write_text(format_json(record) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return record
+
+
 def _files(settings: ShadeSettings, has_first_frame: bool, has_input_render: bool) -> list[str]:
     is_video = settings.output == "video"
     files = ["frames", "tracking", "video.mp4", "tracking.mp4", "sheet.png"]

@@ -2,17 +2,19 @@
 """Runs a job from chunks to a result folder: shot, tracking video, key pictures, propagation, files.
 
 A shot is checked before the model is loaded and torch is imported. A job whose key pictures were all given needs no
-model. A job with the output "tracking" ends with the tracking video.
+model. A job with the output "tracking" ends with the tracking video, one with the output "key" with pictures of some
+frames.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,15 +30,17 @@ from trackshade.core.errors import ShotError
 from trackshade.ipc import Manifest, digest_of
 from trackshade.ipc import protocol as states
 from trackshade.ipc.messages import pack
-from trackshade.results import write_result
 from trackshade.results.frames import check_exr
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images
+from trackshade.results.write import write_key_record, write_result
 from trackshade.server.chunk_store import ChunkStore, StoredFrames
+from trackshade.server.key_pictures import align_keys, measure_coverage, write_keys
 from trackshade.server.propagate import KeptWork, KeyPictures, collect_keys, light_of, propagate
 from trackshade.server.stills import load_look, paint_stills, write_stills
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit, plan_fit
+from trackshade.shot.input_image import black_picture, sample_of_frame
 
 if TYPE_CHECKING:
     from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
@@ -118,9 +122,12 @@ class JobRunner:
             tracking = _tracking(fit.apply(shot), settings, reporter)
         work = KeptWork(folder, _digest(manifest, settings))
         run = _JobRun(shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings)
-        if settings.image_model and settings.output == "video":
+        if settings.image_model and settings.output != "tracking":
             run = replace(run, inputs=replace(inputs, first_frame=self._paint_first_frame(run)))
-        record = self._write_model_frames(run) if run.is_at_model_size else self._propagate(run)
+        if settings.output == "key":
+            record = self._write_keys(run)
+        else:
+            record = self._write_model_frames(run) if run.is_at_model_size else self._propagate(run)
         work.finish()
         reporter.check()
         return record
@@ -139,26 +146,50 @@ class JobRunner:
 
     def _propagate(self, run: _JobRun) -> dict[str, Any]:
         """Write every frame of the shot at its own size."""
-        settings, inputs, reporter = run.settings, run.inputs, run.reporter
-        images, digests = None, {}
-        if run.key_pictures == "video" or (inputs.first_frame is None and not inputs.keys):
-            first = None if inputs.first_frame is None else run.fit.fit_image(inputs.first_frame)
-            images, digests = self._model_images(run, first, still=run.key_pictures != "video")
+        settings, inputs, reporter, report = run.settings, run.inputs, run.reporter, run.report
+        keys, warnings, digests = self._keys(run)
         with _timed(run.timings, "propagate"):
-            keys = collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images)
             light, reason = _light(inputs, keys, settings)
-
-            def report(message: str, preview: bytes | None, **details: Any) -> None:
-                reporter.report(states.RUNNING, message, preview, **details)
-
-            overview, propagation = propagate(
-                keys, light, settings, run.folder, run.work, _throttled(report, reporter.check), encode_preview
-            )
+            overview, propagation = propagate(keys, light, settings, run.folder, run.work, report, encode_preview)
+        with _timed(run.timings, "coverage"):
+            unseen = propagation.pop("unseen")
+            propagation["coverage"] = measure_coverage(keys, run.report_coverage, unseen)
         if light is not None and not propagation["relit"]:
             reason = "The light of the first key picture is not that of the light's render."
         reporter.report(states.DECODING, "Writing the result")
         record = {**propagation, "light": settings.light if propagation["relit"] else "none", "light_reason": reason}
-        return run.write(overview, run.shot, inputs.first_frame, inputs.input_render, digests, record)
+        return run.write(overview, run.shot, inputs.first_frame, inputs.input_render, digests, record, warnings)
+
+    def _write_keys(self, run: _JobRun) -> dict[str, Any]:
+        """Write what the key pictures show of the frames that were asked for."""
+        settings, shot = run.settings, run.shot
+        samples = [sample_of_frame(shot, frame) for frame in settings.key_frames]
+        keys, warnings, digests = self._keys(run)
+        with _timed(run.timings, "propagate"):
+            light, _ = _light(run.inputs, keys, settings)
+            frames, propagation = write_keys(
+                run.folder, keys, samples, light, settings.seed, run.report, encode_preview
+            )
+        with _timed(run.timings, "coverage"):
+            propagation |= {"key_pictures": keys.record, "coverage": measure_coverage(keys, run.report_coverage)}
+        return write_key_record(
+            run.folder, frames, propagation, shot, settings, run.spec, run.timings, [*shot.warnings, *warnings], digests
+        )
+
+    def _keys(self, run: _JobRun) -> tuple[KeyPictures, list[str], dict[str, str]]:
+        """Return the pictures that are propagated, sentences about them, and digests of the model's weights."""
+        inputs, images, digests = run.inputs, None, {}
+        is_video = run.key_pictures == "video" and run.settings.output != "key"
+        if is_video or (inputs.first_frame is None and not inputs.keys):
+            first = None if inputs.first_frame is None else run.fit.fit_image(inputs.first_frame)
+            images, digests = self._model_images(run, first, still=not is_video)
+        with _timed(run.timings, "alignment"):
+            keys = collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images)
+            is_rendered = 0 not in inputs.keys and "first_frame" not in run.shot.source
+            checked = {"key picture"} if is_rendered else {"first frame", "key picture"}
+            run.reporter.report(states.RUNNING, "Checking the key pictures")
+            keys, warnings = align_keys(keys, [n for n, item in enumerate(keys.record) if item["source"] in checked])
+        return keys, warnings, digests
 
     def _write_stills(
         self, shot: Shot, settings: ShadeSettings, inputs: JobInputs, folder: Path, reporter: Reporter
@@ -254,6 +285,19 @@ class _JobRun:
     reporter: Reporter
     timings: dict[str, float]
 
+    @cached_property
+    def report(self) -> Callable[..., None]:
+        """Reports a message, a preview or None, and details; leaves out steps that are too small to see."""
+
+        def report(message: str, preview: bytes | None, **details: Any) -> None:
+            self.reporter.report(states.RUNNING, message, preview, **details)
+
+        return _throttled(report, self.reporter.check)
+
+    def report_coverage(self, fraction: float) -> None:
+        """Report how much of the coverage is measured."""
+        self.report("Measuring what the key pictures show", None, progress=fraction)
+
     @property
     def key_pictures(self) -> str:
         """Which pictures are propagated: "first-frame" or "video"."""
@@ -275,6 +319,7 @@ class _JobRun:
         input_render: Images | None,
         digests: dict[str, str],
         propagation: dict[str, Any] | None = None,
+        warnings: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Write the result; see `write_result`."""
         fit = {"frame_map": self.fit.frame_map.to_dict(), "size_fit": self.fit.size_fit.to_dict()}
@@ -288,7 +333,7 @@ class _JobRun:
             first_frame=first_frame,
             input_render=input_render,
             timings=self.timings,
-            warnings=list(shot.warnings),
+            warnings=[*shot.warnings, *warnings],
             model_digests=digests,
             model_fit=fit,
             propagation=propagation,
@@ -336,7 +381,10 @@ def check_inputs(shot: Shot, inputs: JobInputs, settings: ShadeSettings) -> None
                 f"The {name} has {shape[1]} × {shape[0]} pixels, another shape than the shot's {width} × {height}.",
                 "Render or crop it with the aspect of the camera.",
             )
-    if settings.light == "render" and inputs.input_render is None and settings.output == "video":
+    for t, image in inputs.keys.items():
+        if (t or inputs.first_frame is None) and not image.any():
+            raise black_picture(shot.frame_numbers[t])
+    if settings.light == "render" and inputs.input_render is None and settings.output != "tracking":
         raise ShotError(
             "no-input-render",
             "The light is to be that of the input render, and none was sent.",

@@ -9,7 +9,7 @@ black in linear light, as in a first frame rendered with a transparent film.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -291,12 +291,13 @@ def fit_larger(shot: Shot, image: InputImage, content: str = "any") -> NDArray[n
 
 
 def sample_of_frame(shot: Shot, frame: float) -> int:
-    """Return the sample of a shot that shows a scene frame.
+    """Return the sample of a shot that shows a scene frame. Raise ShotError if the shot has no such frame."""
+    return find_sample(shot.frame_numbers, frame)
 
-    Raises:
-        ShotError: The shot has no such frame.
-    """
-    numbers = shot.frame_numbers
+
+def find_sample(frames: Sequence[float] | NDArray[np.float64], frame: float) -> int:
+    """Return where a scene frame is among the frames of a shot. Raise ShotError if it is none of them."""
+    numbers = np.asarray(frames)
     nearest = int(np.abs(numbers - frame).argmin())
     if abs(numbers[nearest] - frame) > 1e-4:
         raise ShotError(
@@ -317,12 +318,11 @@ def attach_key_pictures(
         pictures: Scene frame and image of each.
 
     Returns:
-        The shot with statements about the images in its `source`, and warnings about images of another aspect and black
-        ones; and the fitted images by sample, [h, w, 3] uint8 sRGB of the shot's size, or larger where they have more
-        detail.
+        The shot with statements about the images in its `source`; and the fitted images by sample, [h, w, 3] uint8 sRGB
+        of the shot's size, or larger where they have more detail.
 
     Raises:
-        ShotError: The shot has no such frame, or two images show the same one.
+        ShotError: The shot has no such frame, two images show the same one, or an image has another aspect or is black.
     """
     fitted: dict[int, NDArray[np.uint8]] = {}
     subjects, warnings = [], list(shot.warnings)
@@ -334,16 +334,33 @@ def attach_key_pictures(
                 f"Two pictures show frame {shot.frame_numbers[sample]:g}; the second one is {image.name}.",
                 "Give one picture for each frame.",
             )
-        result = fit_image(image, shot.size, size_fit_of(shot))
+        fit, number = size_fit_of(shot), float(shot.frame_numbers[sample])
+        if not place_image(image.size, shot.size, fit).fits:
+            (width, height), target = image.size, shot.size if fit is None else fit.source
+            raise ShotError(
+                "other-aspect",
+                f"The picture of frame {number:g}, {image.name}, has {width} × {height} pixels, another shape than the "
+                f"scene's {target[0]} × {target[1]}.",
+                "Render or crop it with the aspect of the camera.",
+            )
+        result = fit_image(image, shot.size, fit)
+        if not result.pixels.any():
+            raise black_picture(number, image.name)
         larger = fit_larger(shot, image)
         fitted[sample] = result.pixels if larger is None else larger
-        number = float(shot.frame_numbers[sample])
         subjects.append({"frame": number, "name": image.name, "size": list(image.size), "statement": result.statement})
         warnings += result.warnings
-        if not result.pixels.any():
-            warnings.append(f"The picture of frame {number:g}, {image.name}, is black everywhere.")
     source = {**shot.source, "key_pictures": subjects, "warnings": list(dict.fromkeys(warnings))}
     return (replace(shot, source=source) if subjects else shot), fitted
+
+
+def black_picture(frame: float, name: str = "") -> ShotError:
+    """Return the error of a key picture that is black everywhere."""
+    return ShotError(
+        "black-key-picture",
+        f"The picture of frame {frame:g}{name and f', {name},'} is black everywhere.",
+        "Give a picture that shows the scene, or leave it out.",
+    )
 
 
 def size_fit_of(shot: Shot) -> SizeFit | None:

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of given key pictures, what they show of a shot, and pictures of frames for an artist to paint on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from trackshade.control.scene import ShotRaster
+from trackshade.core.colors import to_uint8
+from trackshade.propagation import KeyPicture, Propagation
+from trackshade.propagation.canvases import survey_times
+from trackshade.propagation.measures import alignment, coverage
+from trackshade.results.frames import unwritable, write_png
+from trackshade.server.propagate import KeyPictures
+from trackshade.shot import Shot
+
+FOLDER = "keys"  # of a result
+COMPARED = 640  # pixels of the longer side at which a picture is compared with the geometry
+LEAST_SHIFT = 0.75  # pixels of the picture from which a shift is mended
+MOST_SHIFT = 5.5  # pixels of the compared picture up to which a shift is found
+MATCHES = 0.12  # correlation from which a shift is believed
+MATCHES_NOTHING = 0.08  # correlation below which a picture shows another scene
+LOOKED_AT = 12  # samples, at most, for the coverage
+BEST = 5  # further key pictures that a record names
+
+
+def align_keys(keys: KeyPictures, checked: Sequence[int]) -> tuple[KeyPictures, list[str]]:
+    """Compare pictures with the geometry, and move back those that are a little beside it.
+
+    Args:
+        keys: the pictures.
+        checked: indices of the pictures that are compared.
+
+    Returns:
+        The pictures, with "alignment" in their records, and sentences about those that did not lie on the geometry.
+    """
+    pictures, record, warnings = list(keys.pictures), [dict(item) for item in keys.record], []
+    for index in checked:
+        picture, frame = pictures[index], record[index]["frame"]
+        shift, correlation = _find_shift(keys.shot, picture)
+        x, y = (round(value) for value in shift)
+        moved = correlation >= MATCHES and math.hypot(*shift) >= LEAST_SHIFT and (x, y) != (0, 0)
+        if moved:
+            pictures[index] = replace(picture, image=_move_back(picture.image, x, y))
+            warnings.append(f"The picture of frame {frame:g} was shifted {_direction(x, y)}, and was moved back.")
+        elif correlation < MATCHES_NOTHING:
+            warnings.append(
+                f"The picture of frame {frame:g} does not match the scene's outlines. Does it show this frame?"
+            )
+        record[index]["alignment"] = (
+            None
+            if math.isnan(correlation)
+            else {"shift": [round(v, 2) for v in shift], "correlation": round(correlation, 3), "moved": moved}
+        )
+    return replace(keys, pictures=pictures, record=record), warnings
+
+
+def _find_shift(shot: Shot, picture: KeyPicture) -> tuple[tuple[float, float], float]:
+    """Return by how many pixels a picture is beside the geometry, and the correlation there; NaN if unknown.
+
+    A shift beyond what was searched is returned as (0, 0).
+    """
+    height, width = picture.image.shape[:2]
+    factor = max(1.0, max(width, height) / COMPARED)
+    image = picture.image
+    if factor > 1:
+        size = (max(1, round(width / factor)), max(1, round(height / factor)))
+        image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BOX))
+    if np.all(image == image[0, 0]):  # of one color: nothing can be compared
+        return (0.0, 0.0), 0.0
+    found = alignment(shot, picture.t, image)
+    if math.isnan(found.correlation):
+        return (0.0, 0.0), math.nan
+    if max(map(abs, found.shift)) > MOST_SHIFT:
+        return (0.0, 0.0), found.correlation
+    return (found.shift[0] * factor, found.shift[1] * factor), found.correlation
+
+
+def _move_back(image: np.ndarray, x: int, y: int) -> np.ndarray:
+    """Return an image moved by -x to the right and -y down, whole pixels; its edges are repeated."""
+    height, width = image.shape[:2]
+    rows, columns = np.clip(np.arange(height) + y, 0, height - 1), np.clip(np.arange(width) + x, 0, width - 1)
+    return np.ascontiguousarray(image[rows][:, columns])
+
+
+def _direction(x: int, y: int) -> str:
+    """Return a shift in words, such as "3 pixels right and 1 pixel up"."""
+    parts = [
+        f"{abs(value)} pixel{'s' if abs(value) > 1 else ''} {words[value > 0]}"
+        for value, words in ((x, ("left", "right")), (y, ("up", "down")))
+        if value
+    ]
+    return " and ".join(parts)
+
+
+def measure_coverage(
+    keys: KeyPictures, progress: Callable[[float], None], unseen: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Return what the pictures show of a shot, and which further ones would help, as plain values for the record.
+
+    Args:
+        keys: the pictures.
+        progress: called with the fraction that is done; may raise to cancel.
+        unseen: share of the pixels of each of the shot's frames that no picture shows, where all have been drawn.
+    """
+    own = np.array(keys.own)
+    times = own[survey_times(len(own), LOOKED_AT)].tolist()
+    found = coverage(keys.shot, [key.t for key in keys.pictures if key.detail], times=times, progress=progress)
+    numbers = keys.shot.frame_numbers
+    frames, shares = (found.times, found.unseen) if unseen is None else (own, unseen)
+    return {
+        "frames": numbers[frames].tolist(),
+        "unseen": [round(float(share), 4) for share in shares],
+        "next": [
+            {"frame": float(numbers[item.t]), "reveals": round(item.reveals, 5)}
+            for item in found.candidates[:BEST]
+            if item.reveals > 0
+        ],
+    }
+
+
+def write_keys(
+    folder: Path,
+    keys: KeyPictures,
+    samples: Sequence[int],
+    light: Callable[[int], np.ndarray] | None,
+    seed: int,
+    report: Callable[..., None],
+    encode: Callable[[np.ndarray], bytes],
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Write what is shown of some frames, at the size of the shot.
+
+        keys/25.png         the frame, as the key pictures show it so far
+        keys/25-depth.png   16 bits: 65535 · nearest depth / depth, 0 where nothing is
+        keys/25-unseen.png  8 bits: 255 where no key picture shows the frame
+
+    Args:
+        folder: the result's folder.
+        keys: the pictures.
+        samples: the shot's own samples that are drawn.
+        light: as in `propagate`.
+        seed: seed of the fills.
+        report: as in `propagate`.
+        encode: as in `propagate`.
+
+    Returns:
+        Plain values about each frame, and about the propagation.
+
+    Raises:
+        OutputError: the files cannot be written.
+        ShotError: the light cannot be used.
+        UsageError: a picture has another aspect than the shot.
+    """
+    propagation = Propagation(keys.shot, keys.pictures, size=keys.shot.size, light=light, seed=seed)
+    propagation.prepare(lambda fraction, stage: report(f"Preparing: {stage}", None, progress=fraction))
+    raster, entries, total = ShotRaster(keys.shot), [], len(samples)
+    for number, sample in enumerate(samples, start=1):
+        t = keys.own[sample]
+        frame = propagation.frame(t)
+        depth, nearest = _inverse_depth(raster.draw(t).depth)
+        name = f"{FOLDER}/{keys.shot.frame_numbers[t]:g}"
+        shown = to_uint8(frame.image)
+        files = {
+            "picture": (f"{name}.png", shown),
+            "depth": (f"{name}-depth.png", depth),
+            "unseen": (f"{name}-unseen.png", to_uint8(1 - frame.shown)),
+        }
+        try:
+            (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+            for path, image in files.values():
+                write_png(folder / path, image)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        entries.append(
+            {
+                "frame": float(keys.shot.frame_numbers[t]),
+                **{kind: path for kind, (path, _) in files.items()},
+                "unseen_share": round(frame.unseen, 4),
+                "nearest": nearest,
+            }
+        )
+        report(f"Drawing frame {number} of {total}", encode(shown), step=number, steps=total)
+    match = propagation.light_match
+    return entries, {"relit": light is not None and (match is None or match.agrees)}
+
+
+def _inverse_depth(depth: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """Return inverse depth [H, W] uint16, 65535 at the nearest pixel and 0 at infinity, and the nearest depth."""
+    nearest = float(depth.min())
+    if not np.isfinite(nearest):
+        return np.zeros(depth.shape, np.uint16), None
+    return np.rint(65535.0 * nearest / depth.astype(np.float64)).astype(np.uint16), nearest
