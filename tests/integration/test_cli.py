@@ -90,7 +90,7 @@ def test_a_command_has_the_options_of_the_table(command: str) -> None:
         (("render", "a.blend", "--blender", "/nowhere/blender"), 2, "not a Blender"),
         (("shade", "nowhere.shot"), 3, "no file nowhere.shot"),
         (("models", "fetch", "nope"), 3, "no model named 'nope'"),
-        (("models", "fetch", "das-cogvideox-5b"), 2, "licence"),
+        (("models", "fetch", "das-cogvideox-5b"), 2, "license"),
         (("jobs", "--endpoint", "nonsense"), 2, "nonsense"),
         (("cancel", "0123456789abcdef"), 4, "0123456789abcdef"),
     ],
