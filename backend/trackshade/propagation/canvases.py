@@ -328,12 +328,14 @@ class CanvasMaker:
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
-        places = {}
+        method, places = self._method, {}
         if canvas.kind == "atlas":
             places = dict(zip(("positions", "normals"), self._places(canvas), strict=True))
+            if method == "auto":  # patches of one part of a body, such as a sign, are wrong on another
+                method = "symmetry"
         filled = fill_canvas(
             canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
-            method=self._method, **places,
+            method=method, **places,
         )  # fmt: skip
         return filled.color, filled.healed
 

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Instances in one call, flat maps of surfaces, and coverage, alignment and light of key pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from tests.helpers import propagation_reference as reference
+from tests.helpers.shots import camera_track
+from trackshade.control.raster import Buffers, draw, to_screen
+from trackshade.control.scene import ShotRaster
+from trackshade.core.errors import CancelledError, UsageError
+from trackshade.propagation import KeyPicture, alignment, coverage, match_light
+from trackshade.propagation.canvases import CanvasMaker, survey
+from trackshade.propagation.layout import draw_faces, find_planes, unwrap
+from trackshade.propagation.pictures import surface_picture
+from trackshade.propagation.poses import PoseTable
+from trackshade.shot import Geometry, MeshTrack, Shot
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 12))
+def test_instances_are_drawn_as_meshes_one_by_one(seed, count):
+    """In any order, ties included: meshes on the same place show the first of them."""
+    rng = np.random.default_rng(seed)
+    shapes = (
+        reference.box(0.5),
+        Geometry(rng.normal(size=(1, 9, 3)).astype(np.float32), np.arange(9, dtype=np.int32).reshape(3, 3)),
+    )
+    matrices = [np.eye(4)[None].repeat(2, 0) for _ in range(count)]
+    for matrix in matrices:
+        matrix[:, :3, 3] = rng.integers(-1, 2, 3) + np.array([0, 0, 5])
+        matrix[:, :3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    tracks = tuple(MeshTrack("m", int(rng.integers(2)), matrix, np.ones(2, bool)) for matrix in matrices)
+    shot = Shot(np.arange(1.0, 3), 24.0, (96, 64), camera_track(2), shapes, (*tracks, tracks[0]))
+    found, one = ShotRaster(shot).draw(1), Buffers.empty(shot.size)
+    for index, track in enumerate(shot.meshes):
+        vertices = to_screen(shapes[track.geometry].at(1), track.matrix_world[1], shot.camera.intrinsics[1], False)
+        draw(one, vertices, shapes[track.geometry].triangles, index, 0.1, 100.0)
+    for name in ("label", "triangle", "depth"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(one, name))
+
+
+def sphere(steps: int = 24) -> Geometry:
+    u, v = np.meshgrid(np.linspace(0, 2 * np.pi, steps + 1), np.linspace(0.1, np.pi - 0.1, steps + 1))
+    points = np.stack([np.sin(v) * np.cos(u), np.sin(v) * np.sin(u), np.cos(v)], -1).reshape(1, -1, 3)
+    n = np.arange((steps + 1) ** 2).reshape(steps + 1, steps + 1)
+    a, b, c, d = (part.ravel() for part in (n[:-1, :-1], n[:-1, 1:], n[1:, 1:], n[1:, :-1]))
+    return Geometry(
+        points.astype(np.float32), np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]).astype(np.int32)
+    )
+
+
+def test_planes_are_the_flat_connected_parts():
+    planes = find_planes(reference.box(1.0))
+    assert sorted(tuple(plane.faces) for plane in planes) == [(n, n + 1) for n in range(0, 12, 2)]
+    for plane in planes:
+        np.testing.assert_allclose(plane.axes @ plane.axes.T, np.eye(2), atol=1e-12)
+        corners = reference.box(1.0).first[reference.box(1.0).triangles[plane.faces]].astype(float)
+        lengths = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)
+        flat = plane.project(corners)
+        np.testing.assert_allclose(np.linalg.norm(flat[:, 1] - flat[:, 0], axis=1), lengths)
+    assert find_planes(sphere(), least_share=0.01) == []
+    assert find_planes(Geometry(np.zeros((1, 0, 3), np.float32), np.zeros((0, 3), np.int32))) == []
+
+
+@pytest.mark.parametrize("coordinates", ["none", "good", "overlapping"])
+def test_atlas_has_every_point_once(coordinates):
+    """By the geometry's own coordinates if they do not overlap, else by charts."""
+    shape = sphere(8)
+    grid = np.stack(np.meshgrid(np.linspace(0, 1, 9), np.linspace(0, 1, 9)), -1).reshape(-1, 2).astype(np.float32)
+    uv = (
+        None
+        if coordinates == "none"
+        else grid[shape.triangles]
+        if coordinates == "good"
+        else grid[shape.triangles] % 0.5
+    )
+    found = unwrap(replace(shape, uv=uv), np.arange(len(shape.triangles)))
+    assert found is not None
+    assert found.min() >= 0
+    assert found.max() == pytest.approx(1)
+    if coordinates == "good":
+        np.testing.assert_allclose(found, grid[shape.triangles], atol=1e-6)
+    # Every triangle has a place of its own: drawn one after the other, none hides another.
+    size, count = 400, np.zeros((400, 400), int)
+    for face in range(len(found)):
+        owner, weights = np.full((size, size), -1, np.int32), np.zeros((size, size, 2))
+        draw_faces(found[face : face + 1] * size, np.array([face], np.int32), owner, weights)
+        inner = (owner >= 0) & (weights.min(axis=2) > 1e-3) & (weights.sum(axis=2) < 1 - 1e-3)
+        count += inner
+    assert (count > 1).sum() < 0.01 * (count > 0).sum()
+    assert (count > 0).mean() > 0.2
+
+
+def test_canvases_hold_what_a_picture_shows():
+    """The texels of the floor that the picture shows have its texture; the box's shadow of vision is unknown."""
+    shot = reference.box_over_floor(4)
+    image = reference.paint(shot, 0, reference.smooth_texture)
+    table = PoseTable(shot)
+    pictures = [(surface_picture(shot, 0, image), table.pose(0, shot.size))]
+    found = survey(table, pictures, shot.size, range(4))
+    maker = CanvasMaker(table, pictures, found, 0)
+    floors = [maker.gather(canvas) for canvas in maker.plan() if canvas.mesh == 0]
+    assert [canvas.kind for canvas in floors] == ["plane"]
+    canvas = floors[0]
+    assert 0.2 < canvas.known.mean() < 0.98
+    # Texels to points of the floor, by its first triangle.
+    corners = shot.geometries[0].first[shot.geometries[0].triangles[0]].astype(float)
+    to_point = np.linalg.solve(np.column_stack([canvas.uv[0].astype(float), np.ones(3)]), corners)
+    rows, columns = np.nonzero(canvas.known)
+    points = np.column_stack([columns + 0.5, rows + 0.5, np.ones(len(rows))]) @ to_point
+    error = np.abs(canvas.color[rows, columns] - reference.smooth_texture(0, points)).max(axis=1)
+    assert np.median(error) < 0.01
+    assert np.percentile(error, 80) < 0.1  # where the floor is far, pixels are large
+
+
+def test_coverage():
+    """What is hidden behind the box is missing, and the best further picture shows more of it than others."""
+    shot = reference.box_over_floor(8, travel=0.8)
+    found = coverage(shot, [0])
+    assert found.unseen[0] == 0
+    assert found.unseen[-1] > 0.05
+    assert (np.diff(found.unseen) > -0.02).all()
+    assert found.by_mesh[0] > 0
+    best = found.best
+    assert best is not None
+    assert best.t >= 4
+    assert best.reveals == max(item.reveals for item in found.candidates)
+    more = coverage(shot, [0, best.t])
+    assert more.unseen.mean() < found.unseen.mean() - 0.5 * best.reveals
+    every = coverage(shot, range(8))
+    assert every.unseen.max() == 0
+    assert every.best is None
+    assert coverage(shot, []).unseen.min() == 1
+
+    def cancel(fraction: float) -> None:
+        raise CancelledError()
+
+    with pytest.raises(CancelledError):
+        coverage(shot, [0], progress=cancel)
+
+
+def test_coverage_after_a_cut():
+    """Another camera that looks at another part of the floor is not served by the first one's picture."""
+    shot = reference.box_over_floor(4, travel=0.0)
+    views = shot.camera.world_to_camera.copy()
+    views[2:] = reference.look_at((0, 0, 4.0), (6, 6, 0))
+    found = coverage(replace(shot, camera=replace(shot.camera, world_to_camera=views)), [0])
+    assert found.unseen[1] < 0.2
+    assert found.unseen[2] > 0.4
+
+
+@settings(max_examples=10, deadline=None)
+@given(right=st.integers(-4, 4), down=st.integers(-4, 4), blur=st.sampled_from([0.4, 1.2]))
+def test_alignment_finds_the_shift(right, down, blur):
+    shot = reference.box_over_floor(2)
+    shot = replace(shot, meshes=shot.meshes[1:])
+    large = reference.paint(shot, 0, reference.smooth_texture, (216, 144))
+    image = gaussian_filter(np.roll(large, (down, right), (0, 1)), (blur, blur, 0)).astype(np.float32)
+    found = alignment(shot, 0, image)
+    assert found.shift == pytest.approx((right, down), abs=0.4)
+    assert found.correlation > 0.3
+    sharp = alignment(shot, 0, gaussian_filter(large, (0.4, 0.4, 0)).astype(np.float32))
+    if blur > 1:
+        assert found.rim > sharp.rim
+
+
+def test_alignment_without_silhouettes():
+    shot = reference.make_shot(
+        (reference.floor(60.0),), (reference.mesh(0, reference.moved((0, 0, 0))),),
+        reference.camera([reference.look_at((0, -1, 5), (0, 0, 0))]),
+    )  # fmt: skip
+    found = alignment(shot, 0, np.zeros((48, 72, 3), np.uint8))
+    assert np.isnan(found.correlation)
+    with pytest.raises(UsageError, match="aspect"):
+        alignment(shot, 0, np.zeros((48, 30, 3), np.uint8))
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.7, 1.0, 1.3])
+def test_light_match_is_the_exponent_of_the_light(exponent):
+    """Of a picture that is texture times a power of the light; 0 for a picture without it."""
+    shot = reference.box_over_floor(1)
+    light = 0.5 + 0.4 * gaussian_filter(np.random.default_rng(1).normal(size=(48, 72)), 2.5)[..., None].repeat(3, 2) * 8
+    light = np.clip(light, 0.1, 1.5).astype(np.float32)
+    grain = np.random.default_rng(0).uniform(0.9, 1.1, (48, 72, 3))
+    image = (0.3 * grain * light**exponent).astype(np.float32)
+    from trackshade.core.colors import linear_to_srgb
+
+    found = match_light(shot, KeyPicture(0, linear_to_srgb(image).astype(np.float32)), lambda t: light)
+    assert found.slope == pytest.approx(exponent, abs=0.08)
+    assert found.agrees == (exponent > 0.5)
+    flat = match_light(
+        shot, KeyPicture(0, np.full((48, 72, 3), 0.5, np.float32)), lambda t: np.ones((48, 72, 3), np.float32)
+    )
+    assert np.isnan(flat.slope)
+    assert flat.agrees
