@@ -49,8 +49,10 @@ def find_interpreter(path: str, task: CancellableTask, has_pip: bool = False) ->
     if path:
         return check_interpreter(path, task, has_pip)
     names = (*(f"python3.{minor}" for minor in (13, 12, 11, 14)), "python3", "python")
+    candidates = [find_program(name) for name in names]
+    candidates.insert(0, sys.executable)
     first: UsageError | None = None
-    for candidate in (sys.executable, *map(find_program, names)):
+    for candidate in candidates:
         if candidate:
             try:
                 return check_interpreter(candidate, task, has_pip)

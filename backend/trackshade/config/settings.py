@@ -43,9 +43,9 @@ class ShadeSettings:
         tracking_range: Value range in which the autoencoder gets the tracking video: "training" [-1, 1] or
             "demo" [0, 1] (as in the released demo).
         preview_every: Every n-th step comes with a preview; 0 for none.
-        output: "video" for the shaded video; "tracking" for the tracking video only, which needs no model; "key" for what
-            the given key pictures show of `key_frames`, which needs a model only where no picture is given; "stills"
-            for stills of the first frame by an image model, to choose a look from.
+        output: "video" for the shaded video; "tracking" for the tracking video only, which needs no model; "key" for
+            what the given key pictures show of `key_frames`, which needs a model only where no picture is given;
+            "stills" for stills of the first frame by an image model, to choose a look from.
         key_frames: Scene frames that the output "key" shows.
         image_model: Name of an image model that paints the first frame where none was sent, and the stills; empty for
             none. See `trackshade.config.image_models.image_model`.
