@@ -15,10 +15,11 @@ from trackshade.core.fitting import fit_frames, fit_size
 from trackshade.shot import Shot
 from trackshade_addon import commands
 from trackshade_addon.capture import capture
+from trackshade_addon.capture.clay import ALBEDO
 from trackshade_addon.capture.first_frame import read_picture
 from trackshade_addon.synthetic import build_held_out
 from trackshade_addon.synthetic.held_out import KINDS
-from trackshade_addon.synthetic.reference import CLAY_ALBEDO, render_clay, true_samples
+from trackshade_addon.synthetic.reference import render_clay, true_samples
 
 SIZE, FRAMES = (48, 32), 5
 
@@ -96,10 +97,10 @@ def test_clay_is_white_under_the_lights_of_the_scene(scene: bpy.types.Scene) -> 
     scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 16, False
     middle = (slice(4, -4), slice(4, -4))
     light = render_clay(scene, (16, 16))
-    np.testing.assert_allclose(light[middle], CLAY_ALBEDO, rtol=0.05)
+    np.testing.assert_allclose(light[middle], ALBEDO, rtol=0.05)
     shader.inputs["Emission Color"].default_value = (1.0, 1.0, 1.0, 1.0)
     shader.inputs["Emission Strength"].default_value = 2.0
-    np.testing.assert_allclose(render_clay(scene, (16, 16))[middle], CLAY_ALBEDO + 2.0, rtol=0.05)
+    np.testing.assert_allclose(render_clay(scene, (16, 16))[middle], ALBEDO + 2.0, rtol=0.05)
     shader.inputs["Alpha"].default_value = 0.0
     np.testing.assert_allclose(render_clay(scene, (16, 16))[middle], 1.0, rtol=0.01)  # the sky behind it
     assert [slot.material for slot in plane.material_slots] == [material]

@@ -4,7 +4,7 @@
     scene.shot        every frame of the scene's range, at the size of the true frames
     truth/0000.png    true frames, named by sample: the first and the last one, and some between them
     video/0000.png    every third sample at half the size, as from a perfect video model; not of long scenes
-    clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: all these samples in matte white (`render_clay`)
+    clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: all these samples in matte gray (`render_clay`)
     settings.json     what the files were rendered with
 
 `trackshade evaluate propagation` reads the folder.
@@ -30,15 +30,15 @@ from trackshade.core.images import write_png
 from trackshade.shot import Shot
 
 from ..capture import capture, frame_rate
+from ..capture.clay import ALBEDO
 from ..capture.first_frame import SampleRenderer
 from ..capture.restore import Changes
 
-CLAY_ALBEDO = 0.8
 VIDEO_STEP, MAX_VIDEO = 3, 49  # samples from one frame of video/ to the next; most samples of a scene with them
 _FRAMES = 33  # samples that `every` is meant for; of longer scenes, as many are rendered
-# Inputs of a Principled BSDF that make it matte white.
+# Inputs of a Principled BSDF that make it matte gray.
 _CLAY_INPUTS: Mapping[str, Any] = {
-    "Base Color": (CLAY_ALBEDO, CLAY_ALBEDO, CLAY_ALBEDO, 1.0), "Metallic": 0.0, "Roughness": 1.0,
+    "Base Color": (ALBEDO, ALBEDO, ALBEDO, 1.0), "Metallic": 0.0, "Roughness": 1.0,
     "Specular IOR Level": 0.0, "Transmission Weight": 0.0, "Subsurface Weight": 0.0, "Coat Weight": 0.0,
     "Sheen Weight": 0.0,
 }  # fmt: skip
@@ -172,7 +172,7 @@ def _render_missing(
 
 
 def render_clay(scene: bpy.types.Scene, size: tuple[int, int]) -> np.ndarray:
-    """Render the scene's current frame in matte white under its own lights, [H, W, 3] float32 scene-linear.
+    """Render the scene's current frame in matte gray under its own lights, [H, W, 3] float32 scene-linear.
 
     Alpha of materials stays, so that what is cut out stays cut out, and so does their emission, which is light.
     """
@@ -203,7 +203,7 @@ def render_clay(scene: bpy.types.Scene, size: tuple[int, int]) -> np.ndarray:
 
 @contextmanager
 def _clay_materials() -> Iterator[None]:
-    """Replace all materials by matte white ones during the block."""
+    """Replace all materials by matte gray ones during the block."""
     pairs = [(material, _copy_as_clay(material)) for material in list(bpy.data.materials) if material.users]
     try:
         for material, clay in pairs:
@@ -216,7 +216,7 @@ def _clay_materials() -> Iterator[None]:
 
 
 def _copy_as_clay(material: bpy.types.Material) -> bpy.types.Material:
-    """Return a white copy of a material; one without its alpha where its surface is no Principled BSDF."""
+    """Return a gray copy of a material; one without its alpha where its surface is no Principled BSDF."""
     clay = material.copy()
     tree = clay.node_tree
     outputs = [node for node in tree.nodes if node.type == "OUTPUT_MATERIAL"] if tree else []
