@@ -118,7 +118,7 @@ def errors(color: np.ndarray, truth: np.ndarray, at: np.ndarray) -> tuple[float,
         return np.sort(patches.reshape(len(pick), -1) @ directions, axis=0)
 
     distance = float(np.abs(projected(a) - projected(b)).mean())
-    near = np.asarray(binary_dilation(at, iterations=2))
+    near: np.ndarray = binary_dilation(at, iterations=2)  # pyright: ignore[reportAssignmentType]
 
     def energy(image: np.ndarray) -> float:
         down, right = np.diff(image, axis=0)[near[1:]], np.diff(image, axis=1)[near[:, 1:]]

@@ -20,6 +20,7 @@ from trackshade.propagation.fills import (
     PATCH_MATCH,
     PUSH_PULL,
     SYMMETRY,
+    SurfacePoints,
     fill_canvas,
 )
 from trackshade.propagation.fills.lattice import find_lattice
@@ -286,3 +287,16 @@ def test_bad_input_is_an_error(change: dict) -> None:
     given_.update(change)
     with pytest.raises(UsageError, match="canvas"):
         fill_canvas(given_.pop("color"), given_.pop("known"), given_.pop("inside"), **given_)
+
+
+def test_points_of_the_mesh_on_other_canvases_are_used() -> None:
+    """The same body, of which the canvas holds the hidden half only, and the visible half is elsewhere."""
+    color, known, positions, normals = canvases.body(96)
+    canvas = ~known
+    elsewhere = SurfacePoints(positions[known], normals[known], color[known])
+    filled = fill_canvas(
+        color, np.zeros_like(known), canvas, kind="atlas", positions=positions, normals=normals, others=elsewhere
+    )
+    mirrored = filled.method == SYMMETRY
+    assert mirrored[canvas].mean() > 0.5
+    assert np.abs(filled.color - color)[mirrored].mean() < 0.1 * color.mean()

@@ -14,6 +14,7 @@ from trackshade.propagation.fills.canvas import (
     Method,
     fill_canvas,
 )
+from trackshade.propagation.fills.symmetry import SurfacePoints
 
 __all__ = [
     "FLAT",
@@ -26,5 +27,6 @@ __all__ = [
     "SYMMETRY",
     "FilledCanvas",
     "Method",
+    "SurfacePoints",
     "fill_canvas",
 ]

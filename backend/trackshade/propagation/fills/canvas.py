@@ -6,7 +6,7 @@ By `method="auto"`, each texel is filled by the first of these that applies:
 1. lattice (planes): the texture repeats, and known texels lie at whole multiples of its period;
 2. symmetry (atlases with positions): a mirror image or turn of the body shows known texels there;
 3. PatchMatch: patches of the known image, guided by a smooth fill;
-4. push-pull: where too little is known for patches.
+4. push-pull: where too little is known for patches, and on charts of which hardly anything is known.
 
 All of them are invariant to the scale of the colors.
 """
@@ -14,7 +14,7 @@ All of them are invariant to the scale of the colors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,14 +24,15 @@ from trackshade.core.errors import UsageError
 from trackshade.propagation.fills.healing import find_light
 from trackshade.propagation.fills.lattice import fill_lattice, find_lattice
 from trackshade.propagation.fills.patch_match import patch_sources
-from trackshade.propagation.fills.push_pull import fill_points, push_pull, push_pull_charts
-from trackshade.propagation.fills.symmetry import fill_symmetric
+from trackshade.propagation.fills.push_pull import connected_parts, fill_points, push_pull, push_pull_charts
+from trackshade.propagation.fills.symmetry import SurfacePoints, fill_symmetric
 
 Method = Literal["auto", "lattice", "symmetry", "patch-match", "push-pull", "flat"]
 METHODS: tuple[Method, ...] = ("auto", "lattice", "symmetry", "patch-match", "push-pull", "flat")
 # Values of `FilledCanvas.method`.
 KNOWN, LATTICE, SYMMETRY, PATCH_MATCH, PUSH_PULL, FLAT, OUTSIDE = range(7)
 UNSEEN_COLOR = 0.18  # of a canvas of which nothing is known
+DRAWN_SHARE = 0.1  # of a chart that must be known for PatchMatch to draw the rest of it
 GUTTER = 4  # texels around the surface that take the colors of its rim
 _GUIDE = {"plane": 0.1, "atlas": 4.0}  # how closely PatchMatch follows the smooth fill
 
@@ -64,6 +65,7 @@ def fill_canvas(
     progress: Callable[[float], None] = lambda fraction: None,
     positions: np.ndarray | None = None,  # [h, w, 3] float32
     normals: np.ndarray | None = None,  # [h, w, 3] float32
+    others: SurfacePoints | None = None,
     method: Method = "auto",
     heal: bool = True,
 ) -> FilledCanvas:
@@ -78,6 +80,7 @@ def fill_canvas(
         progress: called with the fraction that is done; what it raises ends the work.
         positions: points of the texels in object space, any length unit, by which an atlas is filled across charts.
         normals: unit normals there, by which thin walls are told apart.
+        others: known points of the same mesh that are not on this canvas, for atlases with positions and normals.
         method: the best fill that is allowed. "lattice" and "symmetry" fill the rest smoothly.
         heal: whether known texels that disagree with a repeating pattern may be replaced.
 
@@ -90,9 +93,14 @@ def fill_canvas(
     code = np.where(inside, np.where(known, KNOWN, FLAT), OUTSIDE).astype(np.uint8)
     none = np.zeros(known.shape, bool)
     progress(0.0)
-    if not known.any():
+    if kind != "atlas" or positions is None or normals is None or (others is not None and not len(others.positions)):
+        others = None
+    seen = color[known] if others is None else np.concatenate([color[known], others.colors])
+    if not len(seen):
         return FilledCanvas(np.full_like(color, UNSEEN_COLOR), none, code)
-    scale = float(np.abs(color[known]).mean()) or 1.0
+    scale = float(np.abs(seen).mean()) or 1.0
+    if others is not None:
+        others = replace(others, colors=(others.colors / np.float32(scale)).astype(np.float32))
     out = np.where(known[..., None], color / np.float32(scale), np.float32(0))
     done, healed, explained = known.copy(), none, 0.0
     if kind == "plane" and method in ("auto", "lattice"):
@@ -101,20 +109,21 @@ def fill_canvas(
         done |= filled
         progress(0.3)
     if kind == "atlas" and method in ("auto", "symmetry") and positions is not None and not done[inside].all():
-        filled = fill_symmetric(out, done, inside, positions, normals)
+        filled = fill_symmetric(out, done, inside, positions, normals, others)
         code[filled] = SYMMETRY
         done |= filled
         progress(0.3)
     rest = inside & ~done
     if rest.any() and method == "flat":
-        out[rest] = np.median(out[done], axis=0)
+        out[rest] = np.median(seen, axis=0) / np.float32(scale)
     elif rest.any():
-        smooth = _smooth(out, done, inside, positions if kind == "atlas" else None, normals)
+        smooth = _smooth(out, done, inside, positions if kind == "atlas" else None, normals, others)
         out[rest] = smooth[rest]
         code[rest] = PUSH_PULL
         if method in ("auto", "patch-match"):
+            drawn = inside if kind == "plane" else _known_charts(done, inside)
             source = patch_sources(
-                _coded(out), done, inside, _coded(smooth), seed=seed, guide=_GUIDE[kind],
+                _coded(out), done, drawn, _coded(smooth), seed=seed, guide=_GUIDE[kind],
                 progress=lambda part: progress(0.3 + 0.7 * part),
             )  # fmt: skip
             if source is not None:
@@ -176,16 +185,28 @@ def _continue_lattice(
     return filled, healed & filled, lattice.explained
 
 
-def _smooth(color, known, inside, positions, normals) -> np.ndarray:
+def _known_charts(known: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return the charts of which enough is known, [h, w] bool; patches of others do not tell what is on a chart."""
+    charts, count = connected_parts(inside)
+    size = np.bincount(charts[inside], minlength=count + 1)
+    share = np.bincount(charts[known], minlength=count + 1) / np.maximum(size, 1)
+    return inside & (share >= DRAWN_SHARE)[charts]
+
+
+def _smooth(color, known, inside, positions, normals, others) -> np.ndarray:
     """Fill smoothly: across charts by the distance in space where positions are given, else chart by chart."""
     if positions is None:
         return push_pull_charts(color, known, inside)
-    points = positions[inside].astype(np.float64)
-    if normals is not None:
-        size = float(np.ptp(points, axis=0).max())
-        points = np.concatenate([points, 0.1 * size * normals[inside]], axis=1)
+    points, colors, has = positions[inside].astype(np.float64), color[inside], known[inside]
+    directions = None if normals is None else normals[inside]
+    if others is not None and directions is not None:
+        points, colors = np.concatenate([points, others.positions]), np.concatenate([colors, others.colors])
+        directions = np.concatenate([directions, others.normals])
+        has = np.concatenate([has, np.ones(len(others.positions), bool)])
+    if directions is not None:
+        points = np.concatenate([points, 0.1 * float(np.ptp(points, axis=0).max()) * directions], axis=1)
     out = color.copy()
-    out[inside] = fill_points(points, color[inside], known[inside])
+    out[inside] = fill_points(points, colors, has)[: inside.sum()]
     return out
 
 

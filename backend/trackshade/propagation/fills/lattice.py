@@ -139,18 +139,21 @@ def predict(
     vectors: np.ndarray,  # [2, 2]
     shifts: np.ndarray,  # [K, 2]
     variance: float,
+    every: int = 1,
 ) -> Lattice:
-    """Predict the known texels from those at whole multiples of the lattice vectors.
+    """Predict the known texels, or only those of `every` few rows and columns, from whole multiples of the vectors.
 
     The tenth of them that it predicts worst does not count, since shadows and decals do not repeat.
     """
-    median, count, spread = _medians(image, _sources(known), shifts, known, False, MEDIAN_OF)
-    at = known & (count >= 2)
+    tested = np.zeros_like(known)
+    tested[::every, ::every] = known[::every, ::every]
+    median, count, spread = _medians(image, _sources(known), shifts, tested, False, MEDIAN_OF)
+    at = tested & (count >= 2)
     explained = 0.0
     if at.sum() >= 100:
         error = np.sort(np.square(image[at] - median[at]).sum(axis=1))
         explained = 1 - float(error[: int(0.9 * len(error))].sum() / (0.9 * len(error)) / variance)
-        explained *= min(1.0, 2 * float(at.sum()) / float(known.sum()))  # most of what is known has translates
+        explained *= min(1.0, 2 * float(at.sum()) / float(tested.sum()))  # most of what is known has translates
     return Lattice(vectors, shifts, explained, median, count, spread, variance)
 
 
@@ -176,7 +179,7 @@ def lattice_shifts(vectors: np.ndarray, shape: tuple[int, ...], look: Mismatch, 
     shifts = multiples @ vectors
     # A fraction of a texel costs sharpness. Where too little overlaps, a shift is taken for a bad one.
     fraction = np.abs(shifts - np.rint(shifts)).sum(axis=1)
-    unlike = look.at((shifts[:, None] / step + _AROUND).reshape(-1, 2)).reshape(len(shifts), -1).min(axis=1)
+    unlike = look.lowest(shifts / step)
     usual = float(np.median(unlike[unlike < 9])) if (unlike < 9).any() else 1.0
     unlike = np.minimum(unlike, 2 * usual) / max(usual, 1e-4)
     cost = np.hypot(*shifts.T) / np.hypot(*vectors.T).mean() + 3 * fraction + LIKENESS * unlike
@@ -198,7 +201,7 @@ def fill_lattice(
     if light is not None:
         low, high = image[known].min(axis=0), image[known].max(axis=0)
         flat = image / light
-        flat_lattice = predict(flat, known, lattice.vectors, lattice.shifts, lattice.variance)
+        flat_lattice = predict(flat, known, lattice.vectors, lattice.shifts, lattice.variance, every=3)
         out, filled = fill_lattice(flat, known, wanted, flat_lattice)
         return np.clip(out * light, low, high), filled
     source = _sources(known)
@@ -299,7 +302,7 @@ def _lattice_vectors(look: Mismatch) -> np.ndarray | None:
     for i, first in enumerate(near):
         for second in near[i + 1 :]:
             pair = _reduced(first, second)
-            if pair is not None and all(look.rises(vector, look.lowest(vector)) for vector in pair):
+            if pair is not None and all(map(look.rises, pair, look.lowest(pair))):
                 found.append((look.of_lattice(pair), abs(float(np.linalg.det(pair))), pair))
         pair = look.stripes(first)
         if pair is not None:
@@ -341,9 +344,9 @@ class Mismatch:
         index = np.where(inside[:, None], index, 0)
         return np.where(inside, self.values[index[:, 0], index[:, 1]], 9)
 
-    def lowest(self, shift: np.ndarray) -> float:
-        """Return the least mismatch of the whole shifts next to a shift; where a texture is sharp, rounding costs."""
-        return float(self.at(shift + _AROUND).min())
+    def lowest(self, shifts: np.ndarray) -> np.ndarray:
+        """Return the least mismatch of the whole shifts next to each, [N]; where a texture is sharp, rounding costs."""
+        return self.at((shifts[:, None] + _AROUND).reshape(-1, 2)).reshape(len(shifts), -1).min(axis=1)
 
     def rises(self, shift: np.ndarray, low: float) -> bool:
         """Whether the mismatch rises on the way to a shift, so that it is a repetition and not mere smoothness."""
@@ -364,7 +367,7 @@ class Mismatch:
     def of_lattice(self, vectors: np.ndarray) -> float:
         """Return the mean mismatch at the smallest multiples of two vectors, 9 if too few are in the map."""
         n = np.array([(i, j) for i in range(4) for j in range(-3, 4) if (i, j) > (0, 0)])
-        values = np.array([self.lowest(shift) for shift in n @ vectors])
+        values = self.lowest(n @ vectors)
         values = values[values < 9]
         return float(values.mean()) if len(values) >= 3 else 9.0
 

@@ -6,6 +6,9 @@ every unknown texel takes its color from those patches, alternately and from coa
 "Space-time completion of video"). A texel takes the color of the best patch over it, not their mean, so that all colors
 are copies of known texels and grain stays grain.
 
+Patches that are already used much count as less alike, so that smooth ones, which are near to everything, do not spread
+(Kaspar et al. 2015, "Self tuning texture optimization").
+
 A guide keeps the large scale right: patches whose mean differs from a smooth fill are penalized, more so far away from
 what is known.
 """
@@ -21,6 +24,8 @@ from scipy.ndimage import distance_transform_edt, minimum_filter, uniform_filter
 from trackshade.control.compiling import kernel
 
 RADIUS = 3  # texels; patches are 7 × 7
+REPEAT = 0.5  # by how much of its difference a patch that is used as often as the average is worse than an unused one
+_MOST_REPEATS = 20.0  # times the average use, beyond which it gets no worse
 MIN_SOURCES = 20  # known patches, below which there is nothing to choose from
 _SMALLEST = 40  # texels along the shorter side of the coarsest level
 _FADE = 1.15  # factor by which the weight of an unknown texel in a patch falls for each texel to the known
@@ -79,7 +84,7 @@ def patch_sources(
         def report(part: float, n: int = n, done: float = done) -> None:
             progress((done + part * cost[n]) / cost.sum())
 
-        rounds, sweeps = ((10, 4), (4, 3), (3, 2))[min(2, len(levels) - 1 - n)]
+        rounds, sweeps = ((10, 4), (4, 3), (2, 2))[min(2, len(levels) - 1 - n)]
         found = _solve(levels[n], found, rounds, sweeps, seed + n, guide, report)
         done += cost[n]
     return found
@@ -135,12 +140,17 @@ def _solve(
     source = np.full((*hole.shape, 2), -1, np.int32)
     _start(image, smooth, mean, hole, valid, targets, match, source, coarser is None, r)
     state = np.array([seed * 2 + 1], np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    expected = len(targets) / max(int(valid.sum()), 1)
     for number in range(rounds):
         progress(number / rounds)
-        _measure(image, weight, smooth, mean, follow, targets, match, cost, r)
+        counts = np.zeros(hole.shape, np.float32)
+        np.add.at(counts, tuple(match.T), 1)
+        usage = 1 + np.float32(REPEAT) * np.minimum(uniform_filter(counts, size) / np.float32(expected), _MOST_REPEATS)
+        _measure(image, weight, smooth, mean, follow, usage, targets, match, cost, r)
         for sweep in range(sweeps):
             _search(
-                image, weight, smooth, mean, follow, valid, place, targets, match, cost, r, reach, sweep % 2, state
+                image, weight, smooth, mean, follow, usage, valid, place, targets, match, cost, r, reach, sweep % 2,
+                state,
             )  # fmt: skip
         _vote(image, hole, place, match, cost, source, r)
     out = source[r:-r, r:-r] - r
@@ -180,7 +190,7 @@ def _start(image, smooth, mean, hole, valid, targets, match, source, first, r):
 
 
 @kernel
-def _distance(image, weight, smooth, mean, follow, i, j, y, x, r, limit):
+def _distance(image, weight, smooth, mean, follow, usage, i, j, y, x, r, limit):
     """Weighted mean squared difference of two patches and of their means; anything larger than `limit` if it is so."""
     total, sum_weight = np.float32(0.0), np.float32(0.0)
     for a in range(-r, r + 1):
@@ -190,7 +200,7 @@ def _distance(image, weight, smooth, mean, follow, i, j, y, x, r, limit):
     for c in range(3):
         extra += (smooth[i, j, c] - mean[y, x, c]) ** 2
     total = follow[i, j] * extra * sum_weight
-    stop = limit * sum_weight
+    stop = limit * sum_weight / usage[y, x]
     for a in range(-r, r + 1):
         for b in range(-r, r + 1):
             d0 = image[i + a, j + b, 0] - image[y + a, x + b, 0]
@@ -199,21 +209,21 @@ def _distance(image, weight, smooth, mean, follow, i, j, y, x, r, limit):
             total += weight[i + a, j + b] * (d0 * d0 + d1 * d1 + d2 * d2)
         if total > stop:
             return np.float32(3e38)
-    return total / sum_weight
+    return total / sum_weight * usage[y, x]
 
 
 @kernel
-def _measure(image, weight, smooth, mean, follow, targets, match, cost, r):
+def _measure(image, weight, smooth, mean, follow, usage, targets, match, cost, r):
     for n in range(len(targets)):
         cost[n] = _distance(
-            image, weight, smooth, mean, follow, targets[n, 0], targets[n, 1], match[n, 0], match[n, 1], r,
+            image, weight, smooth, mean, follow, usage, targets[n, 0], targets[n, 1], match[n, 0], match[n, 1], r,
             np.float32(1e30),
         )  # fmt: skip
 
 
 @kernel
 def _search(
-    image, weight, smooth, mean, follow, valid, place, targets, match, cost, r, reach, backward, state
+    image, weight, smooth, mean, follow, usage, valid, place, targets, match, cost, r, reach, backward, state
 ):  # fmt: skip
     """One sweep: the matches of the neighbors, shifted, and random ones around the present match."""
     height, width = valid.shape
@@ -231,7 +241,7 @@ def _search(
             y, x = match[k, 0] + (i - a), match[k, 1] + (j - b)
             if (y == match[n, 0] and x == match[n, 1]) or not valid[y, x]:
                 continue
-            d = _distance(image, weight, smooth, mean, follow, i, j, y, x, r, cost[n])
+            d = _distance(image, weight, smooth, mean, follow, usage, i, j, y, x, r, cost[n])
             if d < cost[n]:
                 cost[n], match[n, 0], match[n, 1] = d, y, x
         radius = reach
@@ -245,7 +255,7 @@ def _search(
             radius //= 2
             if y < 0 or x < 0 or y >= height or x >= width or not valid[y, x]:
                 continue
-            d = _distance(image, weight, smooth, mean, follow, i, j, y, x, r, cost[n])
+            d = _distance(image, weight, smooth, mean, follow, usage, i, j, y, x, r, cost[n])
             if d < cost[n]:
                 cost[n], match[n, 0], match[n, 1] = d, y, x
     state[0] = random

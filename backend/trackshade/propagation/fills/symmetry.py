@@ -21,10 +21,11 @@ MIN_EXPLAINED = 0.7  # fraction of the variance of known colors that the symmetr
 FLAT = 0.05  # mean difference of colors, relative to their mean, up to which they agree anyway
 SHAPE = 0.015  # distance of mapped points from the surface, relative to its size
 MIN_SHAPE = 0.97  # fraction of the points that must be so near
+MIN_SHARE = 0.8  # the same for mirror images by which much of the known colors agrees
+LARGE_OVERLAP = 0.3  # fraction of the known points that this takes
 MIN_OVERLAP = 0.03  # fraction of the known points that must map onto known points to judge the colors
 MIN_COSINE = 0.7  # of the angle between the normals of a mapped point and of the one that it takes
-_TESTED = 4000  # points
-_NORMAL = 0.3  # weight of a difference between unit normals, relative to the size of the body
+_TESTED = 2000  # points
 _TURNS = (2, 3, 4, 5, 6, 8, 12)
 
 
@@ -43,18 +44,42 @@ class Symmetry:
     explained: float
 
 
+@dataclass(frozen=True, eq=False)
+class SurfacePoints:
+    """Points of a mesh with their colors.
+
+    Attributes:
+        positions: [N, 3] float32, object space.
+        normals: [N, 3] float32, unit vectors.
+        colors: [N, 3] float32, linear.
+    """
+
+    positions: np.ndarray
+    normals: np.ndarray
+    colors: np.ndarray
+
+
 def fill_symmetric(
     color: np.ndarray,  # [h, w, 3] float32, of mean about 1; filled in place
     known: np.ndarray,  # [h, w] bool
     inside: np.ndarray,  # [h, w] bool
     positions: np.ndarray,  # [h, w, 3] float32, object space
     normals: np.ndarray | None,  # [h, w, 3] float32
+    others: SurfacePoints | None = None,
 ) -> np.ndarray:
-    """Fill unknown texels from the symmetries of the body; return those that are filled, [h, w] bool."""
+    """Fill unknown texels from the symmetries of the body; return those that are filled, [h, w] bool.
+
+    `others` are known points of the same mesh that are not on this canvas.
+    """
     points = positions[inside].astype(np.float64)
     directions = None if normals is None else normals[inside].astype(np.float64)
     has = known[inside]
     values = color[inside]
+    if others is not None:
+        points = np.concatenate([points, others.positions])
+        directions = None if directions is None else np.concatenate([directions, others.normals])
+        has = np.concatenate([has, np.ones(len(others.positions), bool)])
+        values = np.concatenate([values, others.colors])
     out = np.zeros_like(known)
     size = float(np.ptp(points, axis=0).max())
     if has.sum() < 50 or size == 0:
@@ -66,7 +91,7 @@ def fill_symmetric(
     some = points[:: max(1, len(points) // 2000)]
     step = float(np.median(KDTree(some).query(some, k=2)[0][:, 1]))
     spacing = 2 * step * float(np.sqrt(len(some) / len(points)))
-    surface = _Points(points[has], None if directions is None else directions[has], size)
+    surface = _Points(points[has], None if directions is None else directions[has])
     source = values[has]
     filled = np.zeros(len(points), bool)
     for symmetry in symmetries:
@@ -74,15 +99,15 @@ def fill_symmetric(
         if not len(left):
             break
         turned = None if directions is None else directions[left] @ symmetry.matrix.T
-        distance, index = surface.nearest(points[left] @ symmetry.matrix.T + symmetry.offset, turned, spacing, 4)
+        distance, index = surface.nearest(points[left] @ symmetry.matrix.T + symmetry.offset, turned, spacing, 8)
         found = np.isfinite(distance).any(axis=1)
         # The nearest one counts most, so that details stay sharp.
         weight = 1 / np.maximum(distance[found], 0.05 * spacing) ** 2
         near = index[found]
         values[left[found]] = np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), source[near])
         filled[left[found]] = True
-    color[inside] = values
-    out[inside] = filled
+    color[inside] = values[: inside.sum()]
+    out[inside] = filled[: inside.sum()]
     return out
 
 
@@ -97,9 +122,9 @@ def find_symmetries(
     rng = np.random.default_rng(0)
     pick = rng.permutation(len(points))[:_TESTED]
     pick_known = rng.permutation(np.flatnonzero(known))[:_TESTED]
-    some = rng.permutation(len(points))[: 10 * _TESTED]
-    whole = _Points(points[some], None if normals is None else normals[some], size)
-    seen = _Points(points[known], None if normals is None else normals[known], size)
+    some = rng.permutation(len(points))[: 20 * _TESTED]
+    whole = _Points(points[some], None if normals is None else normals[some])
+    seen = _Points(points[known], None if normals is None else normals[known])
     values = colors[known]
     variance = float(values.astype(np.float64).var(axis=0).sum())
     mean = float(np.abs(values).mean())
@@ -112,22 +137,32 @@ def find_symmetries(
         ) -> tuple[np.ndarray, np.ndarray | None]:
             return points[index] @ matrix.T + offset, None if normals is None else normals[index] @ matrix.T
 
-        if not all(  # most candidates fail with the first few points
-            float(np.isfinite(whole.nearest(*mapped(part), SHAPE * size, 1)[0]).mean()) >= least
-            for part, least in ((pick[:200], MIN_SHAPE - 0.05), (pick, MIN_SHAPE))
-        ):
+        # Most candidates are ruled out by a few points.
+        share = 0.0
+        for some in (pick[:200], pick):
+            share = float(np.isfinite(whole.nearest(*mapped(some), SHAPE * size, 4)[0]).any(axis=1).mean())
+            if share < MIN_SHARE - 0.05:
+                break
+        if share < MIN_SHARE:
             continue
-        distance, index = (part[:, 0] for part in seen.nearest(*mapped(pick_known), SHAPE * size, 1))
+        distance, index = seen.nearest(*mapped(pick_known), SHAPE * size, 4)
+        best = np.arange(len(index)), distance.argmin(axis=1)
+        distance, index = distance[best], index[best]
         hit = np.isfinite(distance)
+        is_mirror = np.linalg.det(matrix) < 0
         if hit.mean() < MIN_OVERLAP:
-            if np.linalg.det(matrix) < 0:
+            if is_mirror and share >= MIN_SHAPE:
                 found.append(Symmetry(matrix, offset, 0.0))
+            continue
+        # Details may break the symmetry of a shape whose colors show it.
+        if share < MIN_SHAPE and not (is_mirror and hit.mean() >= LARGE_OVERLAP):
             continue
         error = float(np.square(values[index[hit]] - colors[pick_known][hit]).sum(axis=1).mean())
         explained = 1 - error / max(2 * variance, 1e-12)
         if explained >= MIN_EXPLAINED or np.sqrt(error / 3) <= FLAT * mean:
             found.append(Symmetry(matrix, offset, max(explained, 1e-6)))
-    return sorted(found, key=lambda symmetry: -symmetry.explained)
+    # Of nearly equals, bodies rather have mirror images than turns.
+    return sorted(found, key=lambda symmetry: 0.1 * np.linalg.det(symmetry.matrix) - symmetry.explained)
 
 
 def _candidates(points: np.ndarray, size: float) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -157,25 +192,20 @@ def _turn(axis: np.ndarray, angle: float) -> np.ndarray:
 
 
 class _Points:
-    """Points of a surface, searched by position and normal, so that the two sides of a thin wall are far apart."""
+    """Points of a surface, searched by position; those whose normals point elsewhere are left out."""
 
-    def __init__(self, points: np.ndarray, normals: np.ndarray | None, size: float) -> None:
-        self.points, self.normals, self.weight = points, normals, _NORMAL * size
-        self.tree = KDTree(self._joined(points, normals))
+    def __init__(self, points: np.ndarray, normals: np.ndarray | None) -> None:
+        self.normals = normals
+        self.tree = KDTree(points)
 
     def nearest(
         self, points: np.ndarray, normals: np.ndarray | None, limit: float, count: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return distances and indices of the nearest points, [N, count]; inf and 0 beyond `limit`, or turned away."""
-        bound = limit if normals is None else np.hypot(limit, self.weight * np.sqrt(2 - 2 * MIN_COSINE))
         ranks: Any = range(1, count + 1)
-        distance, index = self.tree.query(self._joined(points, normals), k=ranks, distance_upper_bound=bound)
+        distance, index = self.tree.query(points, k=ranks, distance_upper_bound=limit)
         found = np.isfinite(distance)
         index = np.where(found, index, 0)
         if normals is not None and self.normals is not None:
-            distance = np.linalg.norm(self.points[index] - points[:, None], axis=-1)
-            found &= (distance <= limit) & ((self.normals[index] * normals[:, None]).sum(axis=-1) >= MIN_COSINE)
+            found &= (self.normals[index] * normals[:, None]).sum(axis=-1) >= MIN_COSINE
         return np.where(found, distance, np.inf), index
-
-    def _joined(self, points: np.ndarray, normals: np.ndarray | None) -> np.ndarray:
-        return points if normals is None else np.concatenate([points, self.weight * normals], axis=1)
