@@ -174,7 +174,7 @@ def test_jobs_of_a_store_that_nobody_serves() -> None:
 
 
 def test_export_and_shade_are_the_two_halves(demo: Path, backend: PrivateBackend, tmp_path: Path) -> None:
-    done = run("export", demo, "-o", tmp_path / "toys.shot", "--json")
+    done = run("export", demo, "--frames", "1-3", "-o", tmp_path / "toys.shot", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["files"] == {
         "shot": str(tmp_path / "toys.shot"), "first_frame": str(tmp_path / "toys.png")
