@@ -234,17 +234,29 @@ def test_a_camera_without_a_definite_transform_is_held_together() -> None:
 def test_pictures_are_attached_to_their_frames() -> None:
     shot = turning_shot(4, (12, 8))  # frames 5 to 8
     gray = InputImage(np.full((16, 24, 3), 99, np.uint8), ImageHeader("png", (24, 16)), "gray.png")
-    black = InputImage(np.zeros((8, 8, 3), np.uint8), ImageHeader("png", (8, 8)), "black.png")
-    attached, keys = attach_key_pictures(shot, [(7, gray), (5, black)])
+    small = InputImage(np.full((8, 12, 3), 50, np.uint8), ImageHeader("png", (12, 8)), "small.png")
+    attached, keys = attach_key_pictures(shot, [(7, gray), (5, small)])
     assert {t: image.shape for t, image in keys.items()} == {0: (8, 12, 3), 2: (16, 24, 3)}
     assert (keys[2] == 99).all()
     assert [(item["frame"], item["name"]) for item in attached.source["key_pictures"]] == [
         (7, "gray.png"),
-        (5, "black.png"),
+        (5, "small.png"),
     ]
-    assert [text for text in attached.warnings if "black everywhere" in text]
-    assert [text for text in attached.warnings if "another shape" in text]
+    assert attached.warnings == shot.warnings
     assert attach_key_pictures(shot, []) == (shot, {})
     for frames, words in (((9,), "no frame 9: its 4 frames are 5 to 8"), ((7, 7.00001), "Two pictures show frame 7")):
         with pytest.raises(ShotError, match=words):
             attach_key_pictures(shot, [(frame, gray) for frame in frames])
+
+
+@pytest.mark.parametrize(
+    ("value", "size", "words"),
+    [
+        (0, (24, 16), "7, it.png, is black everywhere"),
+        (9, (8, 8), "8 × 8 pixels, another shape than the scene's"),
+    ],
+)
+def test_pictures_that_show_nothing_or_another_frame_are_refused(value: int, size: tuple[int, int], words: str) -> None:
+    image = InputImage(np.full((*size[::-1], 3), value, np.uint8), ImageHeader("png", size), "it.png")
+    with pytest.raises(ShotError, match=words):
+        attach_key_pictures(turning_shot(4, (12, 8)), [(7, image)])
