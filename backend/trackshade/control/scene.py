@@ -83,7 +83,6 @@ class ShotRaster:
         camera, buffers = self.shot.camera, into or self.buffers
         near, far = (float(c) for c in camera.clip[t])
         buffers.clear()
-        is_painted = rule is not None and out is not None
         image = out if out is not None else np.zeros((0, 0, 3), np.uint8)
         for (index, _), meshes in self._groups(t).items():
             geometry = self.shot.geometries[index]
@@ -91,7 +90,7 @@ class ShotRaster:
             matrices = np.stack([track.matrix_world[t] for track in tracks])
             slots = self._slots.of(meshes[0], t)
             kinds, parameters = np.full(len(meshes), INVISIBLE), self._no_parameters[: len(meshes)]
-            if is_painted:
+            if rule is not None and out is not None:
                 kinds, parameters = self._paint(meshes, rule)
             instances = Instances(
                 np.array(meshes),

@@ -78,17 +78,11 @@ def fill_color(
             panorama[i, left, 2], panorama[i, right, 2], panorama[i + 1, left, 2], panorama[i + 1, right, 2], fx, fy
         )
         return r, g, d, 0.0
-    index = -1
-    if start[mesh] >= 0:
-        at = start[mesh] + face
-        index = canvas[at]
+    at = start[mesh] + face
+    index = canvas[at] if start[mesh] >= 0 else -1
     if index < 0 and vertex_start[mesh] >= 0:
-        at = face_start[mesh] + face
-        k, n, p = (
-            vertex_start[mesh] + triangles[at, 0],
-            vertex_start[mesh] + triangles[at, 1],
-            vertex_start[mesh] + triangles[at, 2],
-        )
+        k, n, p = triangles[face_start[mesh] + face]
+        k, n, p = vertex_start[mesh] + k, vertex_start[mesh] + n, vertex_start[mesh] + p
         a = 1.0 - b - c
         return (
             a * vertices[k, 0] + b * vertices[n, 0] + c * vertices[p, 0],

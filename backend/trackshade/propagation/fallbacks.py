@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -106,8 +107,8 @@ class VertexColors:
                 self._colors.move_to_end(key)
                 return self._colors[key]
         tree, means = self._trees[mesh]
-        near = min(NEIGHBORS, len(means))
-        distance, index = tree.query(self._table.shot.geometries[geometry].first, k=np.arange(1, near + 1))
+        ranks: Any = range(1, min(NEIGHBORS, len(means)) + 1)
+        distance, index = tree.query(self._table.shot.geometries[geometry].first, k=ranks)
         weight = 1 / np.maximum(distance, 1e-9 + 1e-6 * float(distance.max())) ** 2
         colors = np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), means[index]).astype(np.float32)
         with self._lock:

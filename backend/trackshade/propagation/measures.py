@@ -78,7 +78,7 @@ def coverage(
         ShotError: what `Shot.check_values` finds.
     """
     shot.check_values()
-    table, size = PoseTable(shot), tuple(shot.size)
+    table, size = PoseTable(shot), shot.size
     times = survey_times(len(shot.frame_numbers)) if times is None else sorted(set(times))
     candidates = [times[n] for n in survey_times(len(times), _CANDIDATES)]
     candidates = [t for t in candidates if t not in keys]
@@ -150,9 +150,9 @@ def alignment(
         for right in range(-_REACH, _REACH + 1):
             moved = np.roll(blurred, (-down, -right), axis=(0, 1))
             scores[down + _REACH, right + _REACH] = np.corrcoef(moved[inner].ravel(), drawn[inner].ravel())[0, 1]
-    row, column = np.unravel_index(scores.argmax(), scores.shape)
+    row, column = (int(part) for part in np.unravel_index(scores.argmax(), scores.shape))
     shift = column - _REACH + _vertex(scores[row], column), row - _REACH + _vertex(scores[:, column], row)
-    return Alignment((float(shift[0]), float(shift[1])), float(scores[row, column]), _rim_width(picture, value, shift))
+    return Alignment(shift, float(scores[row, column]), _rim_width(picture, value, shift))
 
 
 def _edges(picture: SurfacePicture) -> np.ndarray:

@@ -123,7 +123,7 @@ class Propagation:
         if samples < 1:
             raise UsageError("bad-samples", f"{samples} samples for each pixel were asked for.", "Use 1 or more.")
         self.shot = shot
-        self.size = (int(size[0]), int(size[1])) if size else tuple(shot.size)
+        self.size = (int(size[0]), int(size[1])) if size else shot.size
         resize_shot(shot, self.size)  # checks the aspect
         self._given, self._light, self._samples, self._seed = tuple(keys), light, samples, seed
         self._threads = threads or os.cpu_count() or 1
@@ -181,9 +181,7 @@ class Propagation:
         height, width = key.image.shape[:2]
         frame = self._draw(key.t, (width, height), None)
         spread = SMOOTH * max(width, height)
-        given, own = (
-            gaussian_filter(to_linear(image), (spread, spread, 0)) for image in (key.image, np.float32(frame.image))
-        )
+        given, own = (gaussian_filter(to_linear(image), (spread, spread, 0)) for image in (key.image, frame.image))
         factor = np.clip((given + _DARK) / (own + _DARK), 1 / STRONGEST, STRONGEST)
         return _Key(surface_picture(self.shot, key.t, factor, rim=0), self._table.pose(key.t, (width, height)))
 

@@ -42,7 +42,7 @@ def make_panorama(pictures: Sequence[tuple[SurfacePicture, Pose]]) -> np.ndarray
     # What differs from the mean fades out towards directions that are far from all known ones.
     difference = np.where(known[..., None], color - every, 0).astype(np.float32)
     anchors = _around(known)
-    anchors |= distance_transform_edt(~anchors) > height / 3
+    anchors |= np.asarray(distance_transform_edt(~anchors)) > height / 3
     filled = push_pull(_around(difference), anchors)[:, height : 3 * height]
     out = np.where(known[..., None], color, np.maximum(every + filled, 0))
     return np.ascontiguousarray(out, np.float32)

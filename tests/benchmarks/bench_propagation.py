@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Propagation of one picture of 1280 × 720 to 49 frames: a terrain of 130,000 triangles with forty bodies that move,
+under a camera that moves, without and with a clay render. And frames of ten thousand instances.
+
+`python tests/benchmarks/bench_propagation.py` prints the table; `rows()` gives it to a common runner.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+
+import numpy as np
+
+FRAMES, SIZE = 49, (1280, 720)
+SIDE, BODIES, INSTANCES = 256, 40, 10_000
+Row = tuple[str, str, str]
+
+
+def rows() -> list[Row]:
+    """(name, value, target) of every figure."""
+    from trackshade.control.scene import ShotRaster
+    from trackshade.propagation import KeyPicture, Propagation, coverage
+
+    shot = _scene()
+    clay = np.random.default_rng(1).uniform(0.6, 1.0, (SIZE[1] // 2, SIZE[0] // 2, 3)).astype(np.float32)
+    key = KeyPicture(0, _picture())
+    Propagation(shot, [key], light=lambda t: clay, size=(64, 36)).prepare()  # compiles
+    figures = {}
+    for name, light in (("without clay", None), ("with clay", lambda t: clay)):
+        propagation = Propagation(shot, [key], light=light)
+        begin, cpu = time.perf_counter(), time.process_time()
+        propagation.prepare()
+        prepared, prepared_cpu = time.perf_counter() - begin, time.process_time() - cpu
+        unseen = [propagation.frame(t).unseen for t in range(FRAMES)]
+        wall, used = time.perf_counter() - begin, time.process_time() - cpu
+        figures[name] = prepared, prepared_cpu, wall, used, unseen[-1]
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    begin = time.perf_counter()
+    coverage(shot, [0])
+    measured = time.perf_counter() - begin
+    crowd = _instances()
+    raster = ShotRaster(crowd)
+    raster.draw(0)
+    begin = time.perf_counter()
+    for t in range(4):
+        raster.draw(t)
+    drawn = (time.perf_counter() - begin) / 4
+    plain, lit = figures["without clay"], figures["with clay"]
+    cores = f"{os.cpu_count()} cores"
+    what = f"{FRAMES} frames of {SIZE[0]} × {SIZE[1]}"
+    return [
+        (f"propagation, {what}, prepared and drawn, {cores}", f"{plain[2]:.1f} s", "<= 60 s"),
+        ("the same, time of the processor", f"{plain[3]:.1f} s", "<= 120 s"),
+        (f"of this preparing, {plain[4]:.0%} of the last frame unseen", f"{plain[0]:.1f} s", ""),
+        ("propagation, the same with a clay render of half the size", f"{lit[2]:.1f} s", ""),
+        ("memory of the process at most", f"{memory:.0f} MB", "<= 1500 MB"),
+        ("coverage of that shot and the best next key frame", f"{measured:.1f} s", ""),
+        (f"drawing a frame of {INSTANCES:,} instances", f"{1e3 * drawn:.0f} ms", "<= 100 ms"),
+    ]
+
+
+def _scene():
+    """A terrain, and bodies above it."""
+    from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
+
+    line = np.linspace(-12, 12, SIDE, dtype=np.float32)
+    x, y = np.meshgrid(line, line)
+    points = np.stack([x, y, 0.3 * np.sin(x) * np.cos(1.3 * y)], -1).reshape(1, -1, 3)
+    n = np.arange(SIDE * SIDE, dtype=np.int32).reshape(SIDE, SIDE)
+    a, b, c, d = (part.ravel() for part in (n[:-1, :-1], n[:-1, 1:], n[1:, 1:], n[1:, :-1]))
+    terrain = Geometry(points, np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]))
+    rng = np.random.default_rng(0)
+    still = np.tile(np.eye(4), (FRAMES, 1, 1))
+    tracks = [MeshTrack("Terrain", 0, still, np.ones(FRAMES, bool))]
+    for index in range(BODIES):
+        matrices = still.copy()
+        matrices[:, :3, 3] = rng.uniform((-5, -5, 0.8), (5, 5, 2.0)) + np.linspace(0, 1, FRAMES)[:, None] * rng.normal(
+            size=3
+        )
+        tracks.append(MeshTrack(f"Body {index}", 1, matrices, np.ones(FRAMES, bool)))
+    angles = np.linspace(0.0, 0.6, FRAMES)
+    views = np.stack([_look_at(np.array([9 * np.sin(a), -9 * np.cos(a), 5.0])) for a in angles])
+    k = np.tile(np.array([[1100.0, 0, SIZE[0] / 2], [0, 1100, SIZE[1] / 2], [0, 0, 1]]), (FRAMES, 1, 1))
+    camera = CameraTrack(
+        "Camera", ("Camera",) * FRAMES, k, views, np.zeros(FRAMES, bool), np.tile([0.1, 100.0], (FRAMES, 1))
+    )
+    return Shot(np.arange(1.0, FRAMES + 1), 24.0, SIZE, camera, (terrain, _ball(24)), tuple(tracks))
+
+
+def _ball(steps: int):
+    from trackshade.shot import Geometry
+
+    u, v = np.meshgrid(np.linspace(0, 2 * np.pi, steps + 1), np.linspace(0, np.pi, steps + 1))
+    points = 0.5 * np.stack([np.sin(v) * np.cos(u), np.sin(v) * np.sin(u), np.cos(v)], -1).reshape(1, -1, 3)
+    n = np.arange((steps + 1) ** 2, dtype=np.int32).reshape(steps + 1, steps + 1)
+    a, b, c, d = (part.ravel() for part in (n[:-1, :-1], n[:-1, 1:], n[1:, 1:], n[1:, :-1]))
+    return Geometry(points.astype(np.float32), np.concatenate([np.stack([a, d, c], 1), np.stack([a, c, b], 1)]))
+
+
+def _look_at(eye: np.ndarray) -> np.ndarray:
+    forward = -eye / np.linalg.norm(eye)
+    right = np.cross(forward, (0, 0, 1.0))
+    right /= np.linalg.norm(right)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([right, np.cross(forward, right), forward])
+    matrix[:3, 3] = -matrix[:3, :3] @ eye
+    return matrix
+
+
+def _picture() -> np.ndarray:
+    rng = np.random.default_rng(2)
+    cells = rng.integers(40, 220, (SIZE[1] // 20, SIZE[0] // 20, 3))
+    grain = rng.integers(-10, 10, (SIZE[1], SIZE[0], 1))
+    return np.clip(cells.repeat(20, 0).repeat(20, 1) + grain, 0, 255).astype(np.uint8)
+
+
+def _instances():
+    """Ten thousand small bodies of two kinds."""
+    from trackshade.shot import CameraTrack, MeshTrack, Shot
+
+    rng = np.random.default_rng(3)
+    tracks = []
+    for index in range(INSTANCES):
+        matrices = np.tile(np.eye(4), (4, 1, 1))
+        matrices[:, :3, 3] = rng.uniform((-20, -12, 20), (20, 12, 60)) + rng.normal(size=(4, 3)) * 0.1
+        tracks.append(MeshTrack(f"Body {index}", index % 2, matrices, np.ones(4, bool)))
+    k = np.tile(np.array([[1100.0, 0, SIZE[0] / 2], [0, 1100, SIZE[1] / 2], [0, 0, 1]]), (4, 1, 1))
+    camera = CameraTrack(
+        "Camera", ("Camera",) * 4, k, np.tile(np.eye(4), (4, 1, 1)), np.zeros(4, bool), np.tile([0.1, 100.0], (4, 1))
+    )
+    return Shot(np.arange(1.0, 5), 24.0, SIZE, camera, (_ball(4), _ball(6)), tuple(tracks))
+
+
+if __name__ == "__main__":
+    for name, value, target in rows():
+        print(f"{name:70} {value:>14}  {target}")
