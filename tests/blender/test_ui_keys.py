@@ -14,7 +14,7 @@ import pytest
 import trackshade_addon
 from tests.helpers.backend_python import backend_python
 from trackshade.client import PrivateBackend, connect, later, start_private
-from trackshade.core.errors import ShotError
+from trackshade.core.errors import OutputError, ShotError
 from trackshade.core.images import write_png
 from trackshade_addon import commands
 from trackshade_addon.capture.request import ShotRequest
@@ -22,6 +22,7 @@ from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.jobs import session
 from trackshade_addon.jobs.composer import capture_scene
 from trackshade_addon.jobs.key_pictures import latest_facts
+from trackshade_addon.placement import place
 from trackshade_addon.ui import key_pictures
 
 SIZE = 144, 96
@@ -171,6 +172,8 @@ def test_a_frame_is_written_painted_and_carried(
     assert "did not match" in key_pictures.alignment_text(facts.pictures[3.0]["alignment"])
     exported = session.current().jobs[-2]
     assert bpy.ops.trackshade.place_again(job=exported.uid) == {"CANCELLED"}
+    with pytest.raises(OutputError, match="no frames to place"):
+        place(exported.out, demo)
     demo.frame_set(9)
     with pytest.raises(RuntimeError, match="no frame 9"):
         bpy.ops.trackshade.key_export()

@@ -22,7 +22,7 @@ from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import MAX_PIXELS, ImageHeader, read_header, read_image_bytes
 from trackshade.shot.input_image import DecodingError, InputImage, Pixels, load_input_image
 
-from .render_guard import discard
+from .render_guard import discard, image_format, render_result
 
 IMAGE = "image:"  # prefix of the name of an image in Blender, in place of a path
 _log = logging.getLogger(__name__)
@@ -76,20 +76,25 @@ def copy_render_result(scene: bpy.types.Scene, name: str) -> bpy.types.Image:
     Raises:
         ShotError: nothing was rendered yet.
     """
-    result = next((image for image in bpy.data.images if image.type == "RENDER_RESULT"), None)
-    try:
-        if result is None:
-            raise DecodingError("it has no pixels")
-        pixels = _render_image(result, color_management(scene))
-    except DecodingError as error:
-        raise ShotError(
-            "no-render-result", f"There is no render to copy: {error}.", "Render this frame first (F12)."
-        ) from error
-    height, width = pixels.shape[:2]
-    image = bpy.data.images.new(name, width, height)
-    image.pixels.foreach_set(np.float32(pixels[::-1] / 65535).reshape(-1))
-    image.update()
-    image.pack()
+    result = render_result()
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+        path = Path(folder) / "shown.png"
+        try:
+            if result is None:
+                raise DecodingError("nothing was rendered")
+            with image_format(scene, "IMAGE", "PNG") as output:
+                output.color_mode, output.color_depth = "RGB", "8"
+                output.color_management = "FOLLOW_SCENE"
+                result.save_render(str(path), scene=scene)
+        except (DecodingError, RuntimeError) as error:
+            reason = str(error).strip().removeprefix("Error: ").rstrip(".")
+            raise ShotError(
+                "no-render-result", f"There is no render to copy: {reason}.", "Render this frame first (F12)."
+            ) from error
+        data = path.read_bytes()
+    image = bpy.data.images.new(name, 1, 1)
+    image.pack(data=data, data_len=len(data))
+    image.source = "FILE"
     return image
 
 

@@ -71,6 +71,12 @@ def read_result(folder: Path) -> ResultFolder:
             f"The result in {folder} was written in format {record['format']}; this Trackshade reads up to {FORMAT}.",
             "Update Trackshade.",
         )
+    if "keys" in record:
+        raise OutputError(
+            "only-key-pictures",
+            f"The result in {folder} is pictures of single frames to paint on: there are no frames to place.",
+            "Choose the folder of a shaded shot.",
+        )
     try:
         shot = record["shot"]
         samples = tuple(float(frame) for frame in shot["frames"])

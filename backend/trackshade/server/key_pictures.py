@@ -29,6 +29,7 @@ MATCHES = 0.12  # correlation from which a shift is believed
 MATCHES_NOTHING = 0.08  # correlation below which a picture shows another scene
 LOOKED_AT = 12  # samples, at most, for the coverage
 BEST = 5  # further key pictures that a record names
+WORTH = 0.001  # share of all pixels that a further key picture has to show
 
 
 def align_keys(keys: KeyPictures, checked: Sequence[int]) -> tuple[KeyPictures, list[str]]:
@@ -121,7 +122,7 @@ def measure_coverage(
         "next": [
             {"frame": float(numbers[item.t]), "reveals": round(item.reveals, 5)}
             for item in found.candidates[:BEST]
-            if item.reveals > 0
+            if item.reveals >= WORTH
         ],
     }
 
