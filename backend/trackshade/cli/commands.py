@@ -104,7 +104,7 @@ def make_demo(values: Values, on_message: OnMessage) -> dict[str, Any]:
     scene = folder / "demo.blend"
     on_message({"state": "building", "message": "the demonstration scene"})
     run_addon(options.to_arguments("scene", {"out": str(scene), "force": True}), blender, on_message)
-    render = {"scene": str(scene), "prompt": DEMO_PROMPT, "out": str(folder / "shaded")}
+    render = {"scene": str(scene), "frames": "1-49:1", "prompt": DEMO_PROMPT, "out": str(folder / "shaded")}
     result = run_addon(options.to_arguments("render", {**render, "force": True}), blender, on_message)
     return {**result, "files": {"demo": str(scene.absolute()), **result["files"]}}
 
