@@ -236,7 +236,7 @@ def test_pictures_are_attached_to_their_frames() -> None:
     gray = InputImage(np.full((16, 24, 3), 99, np.uint8), ImageHeader("png", (24, 16)), "gray.png")
     small = InputImage(np.full((8, 12, 3), 50, np.uint8), ImageHeader("png", (12, 8)), "small.png")
     attached, keys = attach_key_pictures(shot, [(7, gray), (5, small)])
-    assert {t: image.shape for t, image in keys.items()} == {0: (8, 12, 3), 2: (8, 12, 3)}
+    assert {t: image.shape for t, image in keys.items()} == {0: (8, 12, 3), 2: (16, 24, 3)}
     assert (keys[2] == 99).all()
     assert [(item["frame"], item["name"]) for item in attached.source["key_pictures"]] == [
         (7, "gray.png"),
