@@ -43,7 +43,7 @@ def demo(tmp_path: Path) -> bpy.types.Scene:
     scene = bpy.context.scene
     scene.cycles.samples, scene.render.resolution_x, scene.render.resolution_y = 1, *SIZE
     scene.render.resolution_percentage = 100
-    scene.frame_start, scene.frame_end = 1, 5
+    scene.frame_start, scene.frame_end, scene.frame_step = 1, 5, 1
     scene.trackshade.light = "none"
     scene.frame_set(3)
     return scene

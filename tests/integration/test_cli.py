@@ -192,17 +192,17 @@ def test_export_and_shade_are_the_two_halves(demo: Path, backend: PrivateBackend
     jobs = run("jobs", "--endpoint", backend.info.endpoint, TRACKSHADE_TOKEN=backend.info.token)
     assert made["job"] in jobs.stdout
     assert "done" in jobs.stdout
-    done = run("key", tmp_path / "toys.shot", "--frame", "3", "--frame", "9", "--key", f"9={tmp_path / 'toys.png'}",
+    done = run("key", tmp_path / "toys.shot", "--frame", "4", "--frame", "10", "--key", f"10={tmp_path / 'toys.png'}",
                "--out", tmp_path / "painted", *address, "--json", folder=tmp_path,
                TRACKSHADE_TOKEN=backend.info.token)  # fmt: skip
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
     folder = Path(made["files"]["keys"])
-    names = sorted(f"{frame}{kind}.png" for frame in (3, 9) for kind in ("", "-depth", "-unseen"))
+    names = sorted(f"{frame}{kind}.png" for frame in (4, 10) for kind in ("", "-depth", "-unseen"))
     assert sorted(path.name for path in folder.iterdir()) == names
     record = json.loads(Path(made["files"]["record"]).read_text())
     assert record["keys"][0]["unseen_share"] > 0
-    assert (folder / "9.png").stat().st_size > 0
+    assert (folder / "10.png").stat().st_size > 0
     done = run("key", tmp_path / "toys.shot", *address, TRACKSHADE_TOKEN=backend.info.token)
     assert (done.returncode, "No frame was given" in done.stderr) == (2, True)
 

@@ -119,7 +119,7 @@ def test_a_larger_first_frame_is_carried_with_its_detail(client: Client, tmp_pat
     record = run(client, tmp_path / "out", made, FIRST_FRAME, truth(made)[0], keys={0: truth(moving(1, large))[0]})
     (key,) = record["propagation"]["key_pictures"]
     assert (key["frame"], key["source"], key["size"], key["detail"]) == (1.0, "first frame", list(large), True)
-    assert key["alignment"]["correlation"] > 0.5
+    assert key["alignment"]["correlation"] > 0.1
     assert not key["alignment"]["moved"]
 
 

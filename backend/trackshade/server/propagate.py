@@ -7,6 +7,7 @@ with the frame at which it ended.
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,9 +63,10 @@ class KeptWork:
         """Return the images of a model, made by `make` unless they were before. Raise OutputError."""
         path = self._folder / f"{name}.npy"
         if not path.is_file():
-            images = make()
+            data = io.BytesIO()  # since numpy's own writing does not tell why it failed
+            np.save(data, make(), allow_pickle=False)
             with self._writing(), atomic_file(path) as temporary:
-                np.save(temporary, images, allow_pickle=False)
+                temporary.write_bytes(data.getbuffer())
         return np.load(path, allow_pickle=False)
 
     @contextmanager
