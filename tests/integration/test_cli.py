@@ -91,7 +91,7 @@ def test_a_command_has_the_options_of_the_table(command: str) -> None:
         (("shade", "nowhere.shot"), 3, "no file nowhere.shot"),
         (("key", "nowhere.shot", "--frame", "3"), 3, "no file nowhere.shot"),
         (("models", "fetch", "nope"), 3, "no model named 'nope'"),
-        (("models", "fetch", "das-cogvideox-5b"), 2, "licence"),
+        (("models", "fetch", "das-cogvideox-5b"), 2, "license"),
         (("jobs", "--endpoint", "nonsense"), 2, "nonsense"),
         (("cancel", "0123456789abcdef"), 4, "0123456789abcdef"),
     ],
@@ -174,7 +174,7 @@ def test_jobs_of_a_store_that_nobody_serves() -> None:
 
 
 def test_export_and_shade_are_the_two_halves(demo: Path, backend: PrivateBackend, tmp_path: Path) -> None:
-    done = run("export", demo, "-o", tmp_path / "toys.shot", "--json")
+    done = run("export", demo, "--frames", "1-3", "-o", tmp_path / "toys.shot", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["files"] == {
         "shot": str(tmp_path / "toys.shot"), "first_frame": str(tmp_path / "toys.png")

@@ -391,8 +391,8 @@ def test_a_private_backend_leaves_an_earlier_owners_jobs_until_asked(tmp_path: P
         start_private(store=tmp_path / "s", options=["--device", "cpu"]) as private,
         Client(private.address, 20) as client,
     ):
-        client.submit(grid_shot(count=2), ShadeSettings(prompt="new"), job_id="new")
-        until(lambda: client.jobs()[1]["state"] == "failed")  # as the model takes more frames
+        client.submit(grid_shot(count=2), ShadeSettings(prompt="new", light="render"), job_id="new")
+        until(lambda: client.jobs()[1]["state"] == "failed")  # as no render was sent
         assert client.jobs()[0]["state"] == "queued"
         assert list(client.events("old"))[-1].state == "failed"
 

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from trackshade.shot.input_image import fit_image, input_image_from_array
 
 MINI = spec("mini")
 COUNT, SIZE = MINI.allowed_frame_counts[0], MINI.sizes[0]
+model_settings = partial(ShadeSettings, output_size="model")  # the frames are those of the model
 IMAGE = np.zeros((*SIZE[::-1], 3), np.uint8)
 
 
@@ -86,7 +88,7 @@ def test_a_job_from_submit_to_result(backend: Backend, client: Client, tmp_path:
     client.warm("mini")
     rng = np.random.default_rng(0)
     first, render = (rng.integers(0, 256, (*many, *SIZE[::-1], 3), np.uint8) for many in ((), (COUNT,)))
-    settings = ShadeSettings(prompt="a square", steps=4, seed=7, preview_every=2)
+    settings = model_settings(prompt="a square", steps=4, seed=7, preview_every=2)
     job = client.submit(square(), settings, first, render)
     events = list(client.events(job))
     assert states(events) == ["queued", "loading", "running", "decoding", "done"]
@@ -106,7 +108,7 @@ def test_a_job_from_submit_to_result(backend: Backend, client: Client, tmp_path:
 
 
 def test_a_first_frame_from_the_prompt_is_a_named_stage_of_the_job(client: Client) -> None:
-    job = client.submit(square(), ShadeSettings(prompt="a red square", steps=4, preview_every=3))
+    job = client.submit(square(), model_settings(prompt="a red square", steps=4, preview_every=3))
     running = [e for e in client.events(job) if e.state == "running"]
     assert [(e.step, e.steps) for e in running] == [(step, 8) for step in range(9)]
     assert [e.message for e in running] == [
@@ -121,7 +123,7 @@ def test_a_first_frame_from_the_prompt_is_a_named_stage_of_the_job(client: Clien
 def test_a_tracking_video_needs_no_model(client: Client, tmp_path: Path) -> None:
     """It is the video that the model would be given, with what else is known of its pixels."""
     shot = square()
-    job = client.submit(shot, ShadeSettings(output="tracking"))
+    job = client.submit(shot, model_settings(output="tracking"))
     events = list(client.events(job))
     assert states(events) == ["queued", "loading", "decoding", "done"]
     assert not [e.message for e in events if "PyTorch" in e.message]
@@ -139,7 +141,7 @@ def test_a_tracking_video_needs_no_model(client: Client, tmp_path: Path) -> None
 
 
 def test_the_same_job_again_is_the_same_picture(client: Client, tmp_path: Path) -> None:
-    settings = ShadeSettings(steps=2, seed=3)
+    settings = model_settings(steps=2, seed=3)
     pid, pictures = worker(client), []
     for name in ("one", "two"):
         job = client.submit(square(), settings)
@@ -152,7 +154,7 @@ def test_the_same_job_again_is_the_same_picture(client: Client, tmp_path: Path) 
 @pytest.mark.parametrize("image", [None, IMAGE], ids=["first frame", "video"])
 def test_a_running_job_is_cancelled_between_steps(backend: Backend, client: Client, image: np.ndarray | None) -> None:
     pid = worker(client)
-    job = client.submit(square(), ShadeSettings(steps=1000), image)
+    job = client.submit(square(), model_settings(steps=1000), image)
     stream = client.events(job)
     first = next(e for e in stream if e.step)
     assert (first.steps, "First frame" in first.message) == ((2000, True) if image is None else (1000, False))
@@ -167,7 +169,7 @@ def test_a_running_job_is_cancelled_between_steps(backend: Backend, client: Clie
 
 
 def test_a_job_cancelled_while_it_is_decoded_leaves_all_or_nothing(backend: Backend, client: Client) -> None:
-    job = client.submit(square(), ShadeSettings(steps=1))
+    job = client.submit(square(), model_settings(steps=1))
     stream = client.events(job)
     next(e for e in stream if e.state == "decoding")
     client.cancel(job)
@@ -178,9 +180,9 @@ def test_a_job_cancelled_while_it_is_decoded_leaves_all_or_nothing(backend: Back
 
 
 def test_jobs_wait_their_turn(client: Client) -> None:
-    running = client.submit(square(), ShadeSettings(steps=1000))
+    running = client.submit(square(), model_settings(steps=1000))
     next(e for e in client.events(running) if e.step)
-    waiting = client.submit(square(), ShadeSettings(steps=1))
+    waiting = client.submit(square(), model_settings(steps=1))
     assert [e.state for e in client.events(waiting, timeout=0.1)] == ["queued"]
     client.cancel(running)
     assert client.wait(waiting).state == "done"
@@ -195,7 +197,7 @@ def test_jobs_wait_their_turn(client: Client) -> None:
 )
 def test_a_shot_that_cannot_be_shaded_says_why(client: Client, made, words: list[str]) -> None:
     with pytest.raises(ShotError) as caught:
-        client.wait(client.submit(made(), ShadeSettings(steps=1)))
+        client.wait(client.submit(made(), model_settings(steps=1)))
     assert all(word in caught.value.message for word in words)
 
 
@@ -204,7 +206,7 @@ def test_a_shot_of_any_length_and_size_is_fitted(client: Client, tmp_path: Path,
     made = shot([("Square", [at(0.02 * t, 0, 0) for t in range(count)])], size=size)
     rng = np.random.default_rng(0)
     first, render = (rng.integers(0, 256, (*many, *size[::-1], 3), np.uint8) for many in ((), (count,)))
-    job = client.submit(made, ShadeSettings(steps=1, output="tracking"), first, render)
+    job = client.submit(made, model_settings(steps=1, output="tracking"), first, render)
     client.wait(job)
     out = client.fetch(job, tmp_path / "out")
     fitted = Shot.load(out / "tracks.shot")
@@ -219,7 +221,7 @@ def test_a_shot_of_any_length_and_size_is_fitted(client: Client, tmp_path: Path,
 def test_an_image_of_another_size_than_the_shot_is_refused(client: Client) -> None:
     made = shot([("Square", [at(0, 0, 0)] * 3)], size=(64, 48))
     with pytest.raises(ShotError, match="input render"):
-        client.wait(client.submit(made, ShadeSettings(), None, np.zeros((3, 96, 144, 3), np.uint8)))
+        client.wait(client.submit(made, model_settings(), None, np.zeros((3, 96, 144, 3), np.uint8)))
 
 
 def broken() -> Shot:
@@ -235,7 +237,7 @@ def test_a_first_frame_of_another_size_is_fitted_and_the_record_says_how(client:
     fit = fit_size((192, 108), (1.0, 1.0), (SIZE,), "pad")
     shot = dataclasses.replace(square(), source={"size_fit": fit.to_dict()})
     given = np.random.default_rng(1).integers(0, 256, (108, 192, 3), np.uint8)
-    job = client.submit(shot, ShadeSettings(steps=1, output="tracking"), given)
+    job = client.submit(shot, model_settings(steps=1, output="tracking"), given)
     client.wait(job)
     out = client.fetch(job, tmp_path / "out")
     record = json.loads((out / "job.json").read_text())
@@ -252,19 +254,19 @@ def test_out_of_memory_is_told_and_survived(client: Client) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (size + (8 << 20), before[1]))
     try:
         with pytest.raises(JobError) as caught:
-            client.wait(client.submit(grid_shot(side=700, count=COUNT, size=SIZE), ShadeSettings(steps=1)))
+            client.wait(client.submit(grid_shot(side=700, count=COUNT, size=SIZE), model_settings(steps=1)))
     finally:
         resource.prlimit(pid, resource.RLIMIT_AS, before)
     assert caught.value.code == "out-of-memory"
     assert caught.value.fix
-    assert client.wait(client.submit(square(), ShadeSettings(steps=1))).state == "done"
+    assert client.wait(client.submit(square(), model_settings(steps=1))).state == "done"
     assert worker(client) == pid
 
 
 def test_a_result_that_does_not_fit_on_the_disk_fails_the_job(backend: Backend, client: Client) -> None:
     pid = worker(client)
     with limited_file_size(pid, 2000):
-        job = client.submit(square(), ShadeSettings(steps=1))
+        job = client.submit(square(), model_settings(steps=1))
         last = list(client.events(job))[-1]
     assert last.error is not None
     assert last.error.code == "output-full"
@@ -273,7 +275,7 @@ def test_a_result_that_does_not_fit_on_the_disk_fails_the_job(backend: Backend, 
 
 
 def test_events_outlast_a_full_disk(backend: Backend, client: Client) -> None:
-    job = client.submit(square(), ShadeSettings(steps=6), IMAGE)
+    job = client.submit(square(), model_settings(steps=6), IMAGE)
     stream = client.events(job)
     events = [next(e for e in stream if e.state == "running")]
     with limited_file_size(backend.pid, 1000):
@@ -285,7 +287,7 @@ def test_events_outlast_a_full_disk(backend: Backend, client: Client) -> None:
 
 
 def test_a_broker_killed_in_the_middle_loses_nothing(backend: Backend, client: Client, tmp_path: Path) -> None:
-    job = client.submit(square(), ShadeSettings(steps=24, seed=5))
+    job = client.submit(square(), model_settings(steps=24, seed=5))
     stream = client.events(job)
     events = [next(stream)]
     while not events[-1].step:
@@ -314,7 +316,7 @@ def test_a_job_whose_worker_died_is_tried_once_more(fresh: Backend) -> None:
     (fresh.store / "logs").mkdir(exist_ok=True)
     (fresh.store / "logs" / "worker-0.log").write_text("an older failure\n")
     with fresh.client() as client:
-        job = client.submit(square(), ShadeSettings())
+        job = client.submit(square(), model_settings())
         stream = client.events(job)
         for _ in range(2):
             next(e for e in stream if e.state == "loading" and e.message)
@@ -328,7 +330,7 @@ def test_a_job_whose_worker_died_is_tried_once_more(fresh: Backend) -> None:
 
 def test_a_worker_that_does_not_answer_a_cancel_is_ended(fresh: Backend) -> None:
     with fresh.client() as client:
-        job = client.submit(square(), ShadeSettings())
+        job = client.submit(square(), model_settings())
         stream = client.events(job)
         next(e for e in stream if e.state == "loading" and e.message)
         pid = worker(client)
@@ -340,7 +342,7 @@ def test_a_worker_that_does_not_answer_a_cancel_is_ended(fresh: Backend) -> None
 
 def test_no_worker_outlives_its_broker(fresh: Backend) -> None:
     with fresh.client() as client:
-        client.submit(square(), ShadeSettings())
+        client.submit(square(), model_settings())
         pid = worker(client)
         os.kill(pid, signal.SIGSTOP)  # not even one that never looks
         fresh.kill()
@@ -353,7 +355,7 @@ def test_workers_that_never_come_up_fail_the_job(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     with Backend(tmp_path / "store", "--device", "cpu") as backend, backend.client() as client:
         with pytest.raises(JobError) as caught:
-            client.wait(client.submit(square(), ShadeSettings()))
+            client.wait(client.submit(square(), model_settings()))
         assert caught.value.code == "worker-died"
         assert "no such library" in caught.value.message
         assert client.status()["pid"] == backend.pid

@@ -7,8 +7,10 @@ with the frame at which it ended.
 
 from __future__ import annotations
 
+import io
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from trackshade.core.atomic_files import atomic_file
 from trackshade.core.colors import srgb_to_linear, to_uint8
 from trackshade.core.resampling import crop_to_frame
 from trackshade.propagation import KeyPicture, Propagation
-from trackshade.results.frames import FrameWriter
+from trackshade.results.frames import FrameWriter, unwritable
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images
 from trackshade.shot import Shot
@@ -39,31 +41,40 @@ class KeptWork:
     """
 
     def __init__(self, folder: Path, digest: bytes) -> None:
-        """Continue what an attempt at the same job left in the folder, or begin anew."""
+        """Continue what an attempt at the same job left in the folder, or begin anew. Raise OutputError."""
         self._folder = folder / ".kept"
         self.unseen: dict[int, float] = {}
         job = self._folder / "job"
-        if job.is_file() and job.read_bytes() == digest:
-            self.unseen = self._read_frames()
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
-        job.write_bytes(digest)
+        with self._writing():
+            if job.is_file() and job.read_bytes() == digest:
+                self.unseen = self._read_frames()
+                return
+            shutil.rmtree(folder, ignore_errors=True)
+            self._folder.mkdir(parents=True)
+            job.write_bytes(digest)
 
     def add(self, t: int, unseen: float) -> None:
-        """Note a frame, whose file may still be being written."""
+        """Note a frame, whose file may still be being written. Raise OutputError."""
         self.unseen[t] = unseen
-        with open(self._folder / "frames", "a", encoding="ascii") as file:
+        with self._writing(), open(self._folder / "frames", "a", encoding="ascii") as file:
             file.write(f"{t} {unseen!r}\n")
 
     def model_images(self, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the images of the model, made by `make` unless they were before."""
+        """Return the images of the model, made by `make` unless they were before. Raise OutputError."""
         path = self._folder / "model.npy"
         if not path.is_file():
-            images = make()
-            with atomic_file(path) as temporary:
-                np.save(temporary, images, allow_pickle=False)
+            data = io.BytesIO()  # since numpy's own writing does not tell why it failed
+            np.save(data, make(), allow_pickle=False)
+            with self._writing(), atomic_file(path) as temporary:
+                temporary.write_bytes(data.getbuffer())
         return np.load(path, allow_pickle=False)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self._folder.parent, error) from error
 
     def finish(self) -> None:
         """Delete everything but the frames."""
