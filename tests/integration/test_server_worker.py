@@ -218,6 +218,16 @@ def test_a_shot_of_any_length_and_size_is_fitted(client: Client, tmp_path: Path,
         assert [Image.open(path).size for path in sorted((out / name).iterdir())] == [SIZE] * COUNT
 
 
+def test_tracks_of_every_frame_at_the_size_of_the_shot(client: Client, tmp_path: Path) -> None:
+    made = shot([("Square", [at(0.02 * t, 0, 0) for t in range(5)])], size=(64, 48))
+    job = client.submit(made, ShadeSettings(output="tracking", output_size="full"))
+    client.wait(job)
+    out = client.fetch(job, tmp_path / "out")
+    for name in ("frames", "tracking"):
+        assert [Image.open(path).size for path in sorted((out / name).iterdir())] == [(64, 48)] * 5
+    assert np.load(out / "depth.npy").shape == (5, 48, 64)
+
+
 def test_an_image_of_another_size_than_the_shot_is_refused(client: Client) -> None:
     made = shot([("Square", [at(0, 0, 0)] * 3)], size=(64, 48))
     with pytest.raises(ShotError, match="input render"):

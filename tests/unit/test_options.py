@@ -73,7 +73,7 @@ def test_defaults_are_the_settings_own() -> None:
     found = vars(options.build_parser("render", "test").parse_args([]))
     assert options.shade_settings(found) == ShadeSettings()
     found = vars(options.build_parser("control", "test").parse_args([]))
-    assert options.control_settings(found) == ShadeSettings(output="tracking")
+    assert options.control_settings(found) == ShadeSettings(output="tracking", output_size="model")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 Passes = dict[str, Callable[[], np.ndarray]]
 
+_OF_CONTROL = {DEPTH, INDEX, TRACKING}  # passes that a control has
 _ANY_ENGINE = "BLENDER_RENDER"  # in COMPAT_ENGINES of the panels that any engine may show
 _EXCLUDED_PANELS = {  # among those, with settings that only Blender's own engines obey
     "DATA_PT_light", "DATA_PT_preview", "DATA_PT_spot", "NODE_DATA_PT_light", "RENDER_PT_gpencil",
@@ -127,8 +128,8 @@ class TrackshadeEngine(bpy.types.RenderEngine):
             self.report({"WARNING"}, f"Frame {frame} is not in the shot ({first} to {last}) and stays empty.")
         on_main = self._context(depsgraph).on_main
         passes: Passes = {COMBINED: lambda: sequence.combined(frame, size, shown.view, on_main)}
-        if TRACKING in requested:
-            passes[TRACKING] = lambda: (control or sequence).tracking(frame, size, on_main)
+        if control is not None and TRACKING in requested:
+            passes[TRACKING] = lambda: control.tracking(frame, size, on_main)
         if control is not None and DEPTH in requested:
             passes[DEPTH] = lambda: control.depth(frame, size)
         if control is not None and INDEX in requested:
@@ -144,7 +145,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
                 if depsgraph.scene.render.use_motion_blur:
                     self.report({"INFO"}, "Motion blur is ignored: the model shows motion in its own way.")
                 start = time.monotonic()
-                steps = shade_animation(self._context(depsgraph), not {DEPTH, INDEX}.isdisjoint(requested))
+                steps = shade_animation(self._context(depsgraph), not _OF_CONTROL.isdisjoint(requested))
                 sequence, control = self._follow(steps)
                 self.report({"INFO"}, f"Shaded in {time.monotonic() - start:.0f} s: {sequence.result.folder}")
                 found = self._output(depsgraph, sequence, control)
@@ -163,7 +164,7 @@ class TrackshadeEngine(bpy.types.RenderEngine):
         folder = find_latest_result(results, bpy.data.filepath, scene.name, layer.name)
         sequence = RenderedSequence.load(folder, scene) if folder is not None else None
         is_shown = sequence is not None and frame in sequence.samples
-        needs_control = not is_shown or not {DEPTH, INDEX}.isdisjoint(requested)
+        needs_control = not is_shown or not _OF_CONTROL.isdisjoint(requested)
         control = self._control(depsgraph) if needs_control else None
         if is_shown:
             self.report({"INFO"}, f"Frame {frame} of {folder}")

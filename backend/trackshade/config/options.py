@@ -201,7 +201,13 @@ _KEY = Option(
 _FRAME = Option(
     "--frame", "Scene frame that is shown. Repeat it for more.", "N", kind=float, repeat=True, dest="key_frames"
 )
-_CONTROL_COMMAND = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, *_SURFACES, *_TRACKING_VIDEO, *_RESULT_OUTPUT)
+_CONTROL_SIZE = _choice(
+    "--output-size", "The model's frames (model), or every frame at the scene's own size (full).", ("model", "full")
+)
+_CONTROL_COMMAND = (
+    *(SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, *_SURFACES),
+    *(*_TRACKING_VIDEO, _CONTROL_SIZE, *_RESULT_OUTPUT),
+)
 _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), *_FILE_OUTPUT)
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
@@ -339,7 +345,8 @@ def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
 def control_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """Make the settings of a job that ends with the tracking video. Raise UsageError."""
     tracking = {option.key: values[option.key] for option in _TRACKING_VIDEO}
-    return ShadeSettings(model=values["model"], output="tracking", **_fitting(values), **tracking)
+    size = values["output_size"]
+    return ShadeSettings(model=values["model"], output="tracking", output_size=size, **_fitting(values), **tracking)
 
 
 def _look(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,7 +119,8 @@ class JobRunner:
         if settings.output == "stills":
             return self._write_stills(shot, settings, inputs, folder, reporter)
         with _timed(timings, "control"):
-            tracking = _tracking(fit.apply(shot), settings, reporter)
+            is_own_size = settings.output == "tracking" and settings.output_size == "full"
+            tracking = _tracking(shot if is_own_size else fit.apply(shot), settings, reporter)
         work = KeptWork(folder, _digest(manifest, settings))
         run = _JobRun(shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings)
         if settings.image_model and settings.output != "tracking":
@@ -136,6 +137,9 @@ class JobRunner:
         """Write the tracking video, or the model's frames as they are."""
         inputs, fit = run.inputs, run.fit
         frames, digests = run.tracking.frames, {}
+        if run.tracking.shot is run.shot and run.settings.output == "tracking":
+            run.reporter.report(states.DECODING, "Writing the result")
+            return run.write(frames, run.shot, inputs.first_frame, inputs.input_render, digests)
         first = None if inputs.first_frame is None else fit.fit_image(inputs.first_frame)
         if run.settings.output == "video":
             frames, digests = self._model_images(run, first, still=False)
