@@ -50,8 +50,8 @@ def _measure() -> dict[str, float]:
     scene = bpy.context.scene
     scene.frame_start, scene.frame_end = 1, FRAMES
     _grid(scene)
-    what = ShotRequest(model="das-cogvideox-5b", first_frame="none")
-    settings = ShadeSettings(model=what.model)
+    what = ShotRequest(first_frame="none")
+    settings = ShadeSettings(model="das-cogvideox-5b", output_size="model")
 
     def capture(client: Any) -> CapturedShot:
         return run_to_end(capture_scene(what, scene, client), lambda progress: None)

@@ -46,7 +46,6 @@ def _in_blender(kind: str) -> dict[str, Any]:
 def _measure(kind: str) -> dict[str, float]:
     import bpy
 
-    from trackshade.config import registry
     from trackshade.core.fitting import fit_frames, fit_size
     from trackshade.shot.joining import join
     from trackshade.shot.track_set import read_set
@@ -70,7 +69,7 @@ def _measure(kind: str) -> dict[str, float]:
             capture(scene, frame_map=frame_map, size_fit=size_fit)
             least["capture"] = min(least["capture"], time.process_time() - start)
             start = time.process_time()
-            join(read_set(Path(folder)), registry.spec("mini"))
+            join(read_set(Path(folder)))
             least["join"] = min(least["join"], time.process_time() - start)
     shot = capture(scene, frame_map=frame_map, size_fit=size_fit)
     return {**least, "bytes": shot.nbytes, "vertices": len(shot.world_positions(0, FRAMES // 2))}
@@ -110,7 +109,7 @@ def _keep(scene: Any, folder: Path) -> None:
     from trackshade.shot.track_set import Order, frame_name, write_set
     from trackshade_addon.capture.shot_builder import ShotBuilder
 
-    order = Order(1, FRAMES, 1, 24.0, "auto", "pad", None, ShadeSettings(), False, "shaded")
+    order = Order(1, FRAMES, 1, 24.0, ShadeSettings(), False, "shaded")
     write_set(folder, order)
     size = fit_size((1920, 1080), (1.0, 1.0), ((1920, 1080),))
     for frame in range(1, FRAMES + 1):

@@ -88,6 +88,7 @@ def test_every_sample_is_rendered_in_gray_and_kept(lit: bpy.types.Scene) -> None
     began = time.monotonic()
     told.clear()
     again = run_to_end(capture_scene(REQUEST, lit), told.append)
+    assert again.light is not None
     assert np.array_equal(again.light, made.light)
     assert "rendering" not in {item.state for item in told}
     assert time.monotonic() >= began

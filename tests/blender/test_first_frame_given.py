@@ -319,6 +319,7 @@ def test_the_command_fits_as_the_job_does(scene: bpy.types.Scene, tmp_path: Path
     assert shot.source["color_management"]["view_transform"] == "AgX"
     shot.save(tmp_path / "a.shot")
     wanted = with_picture(shot, str(path)).first_frame
+    assert wanted is not None
     bpy.ops.wm.read_factory_settings(use_empty=True)
     arguments = ["picture", str(path), "--shot", str(tmp_path / "a.shot"), "--out", str(tmp_path / "a.png")]
     assert commands.main("test", [*arguments, "--json"]) == 0

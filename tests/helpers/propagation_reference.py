@@ -82,7 +82,7 @@ def carry(
     color, right = np.zeros((*here.mesh.shape, 3)), np.zeros(here.mesh.shape, bool)
     hidden = np.zeros(here.mesh.shape, bool)
     for i, j in np.argwhere((here.mesh >= 0) & here.sure):
-        index = here.mesh[i, j]
+        index = int(here.mesh[i, j])
         geometry, track = shot.geometry_of(index, t), shot.meshes[index]
         point = here.weights[i, j] @ geometry.at(key).astype(np.float64)[geometry.triangles[here.face[i, j]]]
         x, y, z, _ = shot.camera.world_to_camera[key] @ track.matrix_world[key] @ np.append(point, 1.0)

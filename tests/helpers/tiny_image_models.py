@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tiny random image models of the published ones' classes, in their layout."""
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ import pytest
 from tests.helpers.tiny_checkpoint import write_checkpoint
 from tests.helpers.tiny_image_models import write_image_model
 from trackshade.config.image_models import image_model, is_image_model_present
-from trackshade.config.registry import model_folder, spec
+from trackshade.config.registry import ModelSpec, model_folder, spec
 from trackshade.core.errors import CancelledError, ModelError
 from trackshade.models import download as fetching
-from trackshade.models.download import downloads_of, fetch, license_text, list_files, verify
+from trackshade.models.download import Listing, downloads_of, fetch, license_text, list_files, verify
 from trackshade.pipelines.loading import load_pipeline
 from trackshade.pipelines.look_stills import LookPipeline
 
@@ -161,6 +161,11 @@ def hub(repository: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path:
     thread.join()
 
 
+def list_of(model: ModelSpec, hub: Hub) -> Listing:
+    (download,) = downloads_of(model)
+    return list_files(download, hub.url)
+
+
 def test_fetched_verified_and_loaded(hub: Hub):
     seen: list[tuple[int, int]] = []
     folder = fetch(SPEC, lambda done, total: seen.append((done, total)), endpoint=hub.url)
@@ -174,11 +179,11 @@ def test_fetched_verified_and_loaded(hub: Hub):
 
 
 def test_a_shortened_hash_is_looked_up(hub: Hub):
-    listing = list_files(*downloads_of(dataclasses.replace(SPEC, revision=COMMIT[:7])), hub.url)
+    listing = list_of(dataclasses.replace(SPEC, revision=COMMIT[:7]), hub)
     assert listing.commit == COMMIT
     assert f"/api/models/maker/model/revision/{COMMIT}" in hub.asked
     with pytest.raises(ModelError, match="0 commits"):
-        list_files(*downloads_of(dataclasses.replace(SPEC, revision="abcdefa")), hub.url)
+        list_of(dataclasses.replace(SPEC, revision="abcdefa"), hub)
 
 
 def test_neither_code_nor_pickles_come(hub: Hub):
@@ -213,7 +218,7 @@ def test_a_broken_connection_is_resumed_in_the_middle_of_a_file(hub: Hub):
 def test_a_cancelled_fetch_keeps_what_it_has(hub: Hub):
     name = "transformer/diffusion_pytorch_model.safetensors"
     progress: list[int] = []
-    total = list_files(*downloads_of(SPEC), hub.url).size
+    total = list_of(SPEC, hub).size
     before = sum(len(data) for n, data in hub.files.items() if n < name and fetching.is_allowed(n))
     with pytest.raises(CancelledError):
         fetch(
@@ -253,13 +258,13 @@ def test_verify_names_a_file_changed_later(hub: Hub):
 def test_paths_that_leave_the_folder_are_not_listed(hub: Hub):
     hub.files["../evil.json"] = b"{}"
     hub.files["/tmp/evil.json"] = b"{}"
-    listed = {file.path for file in list_files(*downloads_of(SPEC), hub.url).files}
+    listed = {file.path for file in list_of(SPEC, hub).files}
     assert not any("evil" in path for path in listed)
     assert "model_index.json" in listed
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(hub: Hub, monkeypatch: pytest.MonkeyPatch):
-    listing = list_files(*downloads_of(SPEC), hub.url)
+    listing = list_of(SPEC, hub)
     huge = dataclasses.replace(
         listing, files=(*listing.files, fetching.RemoteFile("x/y.safetensors", 1 << 60, None, None))
     )

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.helpers.shots import shots, small_shot
 from tests.helpers.tiny_image_models import corrupt, write_image_model
-from trackshade.config.image_models import image_model, image_models
+from trackshade.config.image_models import ImageModelSpec, image_model, image_models
 from trackshade.config.settings import ShadeSettings
 from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import CancelledError, ModelError, UsageError
@@ -146,8 +146,7 @@ def test_a_lora_changes_the_still(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", image_models(), ids=lambda spec: spec.name)
 @pytest.mark.parametrize("size", [(1920, 1080), (720, 1280), (640, 640), (33, 7)])
-def test_stills_have_about_the_trained_area_and_the_aspect(spec: object, size: tuple[int, int]) -> None:
-    spec = replace(spec)  # type: ignore[type-var]
+def test_stills_have_about_the_trained_area_and_the_aspect(spec: ImageModelSpec, size: tuple[int, int]) -> None:
     width, height = spec.size_for(size)
     assert width % spec.multiple == height % spec.multiple == 0
     assert 0.8 < width * height / spec.area < 1.25

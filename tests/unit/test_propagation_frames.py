@@ -151,7 +151,8 @@ def test_cut_outs_show_what_is_behind():
     uv = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float32)[triangles]
     grating = Geometry(corners[None], triangles, uv)
     cut = Cutout(alpha, np.arange(256) > 127, np.eye(2, 3), smooth=False)
-    sides = Surfaces(*(np.ones((1, 1), bool),) * 2, np.zeros(1, np.int32), np.zeros(1, np.int32))
+    both, none = np.ones((1, 1), bool), np.zeros(1, np.int32)
+    sides = Surfaces(both, both, none, none)
     fixed = reference.moved(*[(0, 0, 0)] * 2)
     views = [reference.look_at((-0.3 + 0.3 * t, -5, 3), (0, 0, 0.5)) for t in range(2)]
     shot = reference.make_shot(
@@ -276,7 +277,7 @@ def test_bad_input():
         ("bad-samples", [KeyPicture(0, good)], {"samples": 0}),
     ):
         with pytest.raises(UsageError) as caught:
-            Propagation(shot, keys, **more)
+            Propagation(shot, keys, **more)  # type: ignore[arg-type]
         assert caught.value.code == code
     bad = Propagation(shot, [KeyPicture(0, good)], light=lambda t: np.full((48, 72, 3), np.nan, np.float32))
     with pytest.raises(ShotError, match="clay"):
