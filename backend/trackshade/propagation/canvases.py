@@ -10,7 +10,7 @@ filled (`fills`). A mesh that is small in all frames has one color, so that memo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -52,6 +52,7 @@ class Canvas:
         color: [h, w, 3] float32 linear light.
         known: [h, w] bool, texels that a picture shows.
         inside: [h, w] bool, texels that belong to the surface.
+        light: [h, w, 3] float32, light that the colors were divided by, or None.
     """
 
     mesh: int
@@ -62,6 +63,7 @@ class Canvas:
     color: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))
     known: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     inside: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    light: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,15 +205,23 @@ class CanvasMaker:
         found: the survey.
         seed: seed of the fills.
         method: how unknown texels are filled.
+        shades: the light that the key pictures were divided by, as pictures.
 
     Attributes:
         unmapped: meshes that have unseen parts, but no canvas: their topology changes, or is too fine to be unwrapped.
     """
 
     def __init__(
-        self, table: PoseTable, pictures: Sequence[Picture], found: Survey, seed: int, method: Method = "auto"
+        self,
+        table: PoseTable,
+        pictures: Sequence[Picture],
+        found: Survey,
+        seed: int,
+        method: Method = "auto",
+        shades: Sequence[Picture] = (),
     ) -> None:
         self._method: Method = method
+        self._shades = shades
         self._table, self._shot, self._pictures, self._found, self._seed = table, table.shot, pictures, found, seed
         self._planes: dict[int, list[Plane]] = {}
         self._unwrapped: dict[tuple[int, bytes], np.ndarray | None] = {}
@@ -304,7 +314,13 @@ class CanvasMaker:
         return Canvas(part.mesh, kind, part.faces, (uv * density).astype(np.float32), (width, height))
 
     def gather(self, canvas: Canvas) -> Canvas:
-        """Return the canvas with the colors that the pictures show."""
+        """Return the canvas with the colors that the pictures show, and a plane with their light."""
+        color, known, inside = self._read(canvas, self._pictures)
+        light = self._read(canvas, self._shades)[0] if self._shades and canvas.kind == "plane" else None
+        return replace(canvas, color=color, known=known & inside, inside=inside, light=light)
+
+    def _read(self, canvas: Canvas, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the colors [h, w, 3] that pictures show on a canvas, which texels they show, and which it covers."""
         width, height = canvas.size
         color, known = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.bool_)
         inside = np.zeros((height, width), np.bool_)
@@ -315,7 +331,7 @@ class CanvasMaker:
             label = np.where(owner >= 0, canvas.mesh, -2).astype(np.int32)
             out = np.zeros((*label.shape, 5), np.float32)
             whole = _blocks(label >= 0).all(axis=(1, 3))
-            for picture, pose in self._pictures:
+            for picture, pose in pictures:
                 if pose.where[canvas.mesh] == NOWHERE:
                     continue
                 turned = np.linalg.det(pose.to_camera[canvas.mesh, :3, :3]) < 0
@@ -324,7 +340,7 @@ class CanvasMaker:
                 pull(points, _SAMPLES, pose, picture, pose, self._table.still, self._table.triangles, starts, 1.0, out)
             color[rows], known[rows] = _reduce(out, whole)
             inside[rows] = _blocks(label >= 0).any(axis=(1, 3))
-        return Canvas(canvas.mesh, canvas.kind, canvas.faces, canvas.uv, canvas.size, color, known & inside, inside)
+        return color, known, inside
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
@@ -335,7 +351,7 @@ class CanvasMaker:
                 method = "symmetry"
         filled = fill_canvas(
             canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
-            method=method, **places,
+            method=method, light=canvas.light, **places,
         )  # fmt: skip
         return filled.color, filled.healed
 

@@ -85,6 +85,7 @@ class PropagatedFrame:
 class _Key:
     picture: SurfacePicture
     pose: Pose
+    shade: SurfacePicture | None = None  # the light that the picture was divided by
 
 
 class Propagation:
@@ -190,17 +191,19 @@ class Propagation:
         return _Key(surface_picture(self.shot, key.t, factor, rim=0), self._table.pose(key.t, (width, height)))
 
     def _prepare_key(self, key: KeyPicture) -> _Key:
-        picture = surface_picture(self.shot, key.t, to_linear(key.image))
+        picture, shade = surface_picture(self.shot, key.t, to_linear(key.image)), None
         if self._light is not None:
             light = light_of_picture(picture, self._clay(key.t, self._light))
+            shade = picture._replace(image=light)
             picture = picture._replace(image=picture.image / light)
-        return _Key(picture, self._table.pose(key.t, picture.size))
+        return _Key(picture, self._table.pose(key.t, picture.size), shade)
 
     def _fill(self, keys: list[_Key], progress: Callable[[float, str], None]) -> Fills:
         pictures = [(key.picture, key.pose) for key in keys]
         times = survey_times(len(self.shot.frame_numbers))
         found = survey(self._table, pictures, self.size, times, lambda part: progress(0.4 * part, "surfaces"))
-        maker = CanvasMaker(self._table, pictures, found, self._seed, self._method)
+        shades = [(key.shade, key.pose) for key in keys if key.shade is not None]
+        maker = CanvasMaker(self._table, pictures, found, self._seed, self._method, shades)
         canvases = maker.plan()
         texels: list[np.ndarray] = []
 

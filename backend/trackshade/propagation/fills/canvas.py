@@ -68,6 +68,7 @@ def fill_canvas(
     others: SurfacePoints | None = None,
     method: Method = "auto",
     heal: bool = True,
+    light: np.ndarray | None = None,  # [h, w, 3] float32
 ) -> FilledCanvas:
     """Fill the unknown texels of a canvas.
 
@@ -83,6 +84,7 @@ def fill_canvas(
         others: known points of the same mesh that are not on this canvas, for atlases with positions and normals.
         method: the best fill that is allowed. "lattice" and "symmetry" fill the rest smoothly.
         heal: whether known texels that disagree with a repeating pattern may be replaced.
+        light: light that the colors were divided by. In its shadows, disagreement is believed to be left-over light.
 
     Raises:
         UsageError: the arrays do not fit together, or a known color is not a finite number.
@@ -104,7 +106,7 @@ def fill_canvas(
     out = np.where(known[..., None], color / np.float32(scale), np.float32(0))
     done, healed, explained = known.copy(), none, 0.0
     if kind == "plane" and method in ("auto", "lattice"):
-        filled, healed, explained = _continue_lattice(out, known, inside, heal)
+        filled, healed, explained = _continue_lattice(out, known, inside, heal, light)
         code[filled] = LATTICE
         done |= filled
         progress(0.3)
@@ -167,7 +169,7 @@ def _check(color, known, inside, kind, method, positions, normals) -> np.ndarray
 
 
 def _continue_lattice(
-    color: np.ndarray, known: np.ndarray, inside: np.ndarray, heal: bool
+    color: np.ndarray, known: np.ndarray, inside: np.ndarray, heal: bool, light: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Fill repeating texture in place; return the filled texels, the healed ones, and how much the lattice explains."""
     none = np.zeros_like(known)
@@ -175,8 +177,8 @@ def _continue_lattice(
     lattice = find_lattice(coded, known)
     if lattice is None:
         return none, none, 0.0
-    light, deviating = find_light(color, known, inside, lattice, np.square(lattice.median))
-    healed = light if heal else none
+    left_over, deviating = find_light(color, known, inside, lattice, np.square(lattice.median), light)
+    healed = left_over if heal else none
     wanted = (inside & ~known) | healed
     if not wanted.any():
         return none, none, lattice.explained

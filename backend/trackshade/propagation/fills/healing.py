@@ -7,7 +7,9 @@ is taken for light, and replaced, if the texture shows through it unchanged but 
 
 - is narrow, as the rim of a shadow is, or
 - touches what is unknown, as shadows do at the foot of the body that casts them, or
-- is weak and has soft borders, as bounce light has.
+- is weak and has soft borders, as bounce light has, or
+- lies for the most part in shadows of the light that the picture was divided by, where a small error of the light and
+  the noise of the picture become large.
 
 Otherwise it is a mark of the surface, such as a decal or a stain: it hides the texture or has one of its own, it
 changes the hue, or it is a strong, compact spot by itself.
@@ -31,6 +33,7 @@ SOFT = 4.0  # texels over which the border of bounce light fades, at least
 RIM = 1.2  # natural logarithm of the ratio up to which a narrow region may be the rim of a shadow, not a painted line
 NARROW = 0.02  # half width of a rim, of the longer side of the canvas
 EDGE = 0.06  # change of the logarithm of the texture from texel to texel, from which a texel tells little of light
+SHADOW = 0.75  # light of a shadow, relative to the usual light of the canvas
 _SMOOTH = 1.5  # texels
 _DARK = 0.02  # added to colors before the logarithm, relative to their mean
 
@@ -41,6 +44,7 @@ def find_light(
     inside: np.ndarray,  # [h, w] bool
     lattice: Lattice,
     median: np.ndarray,  # [h, w, 3] float32, the lattice's prediction in the space of `color`
+    light: np.ndarray | None = None,  # [h, w, 3] float32, light that the color was divided by
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the known texels that do not repeat.
 
@@ -64,27 +68,40 @@ def find_light(
     limit = max(MIN_RATIO, NOISES * ordinary)
     regions = connected_parts(tested & (strength > limit))[0]
     unknown = binary_dilation(inside & ~known, EIGHT, iterations=3)
-    light = none.copy()
+    shadow = _shadows(light, tested)
+    found = none.copy()
     for number, box in enumerate(find_objects(regions), 1):
         wide = tuple(
             slice(max(0, part.start - 4), min(side, part.stop + 4)) for part, side in zip(box, known.shape, strict=True)
         )
         region = regions[wide] == number
-        if region.sum() >= 12 and _is_light(
+        if region.sum() < 12:
+            continue
+        is_shaded = float(shadow[wide][region].mean()) > 0.5
+        if is_shaded or _is_light(
             region, ratio[wide], smooth[wide], texture[wide], weight[wide], unknown[wide],
             max(3.0, NARROW * max(known.shape)),
         ):  # fmt: skip
-            light[wide] |= region
+            found[wide] |= region
     # What too few translates tell of is not to be copied either if it is next to what deviates.
     deviating = regions > 0
     deviating |= binary_dilation(deviating, EIGHT, iterations=8) & known & ~tested
-    if not light.any():
+    if not found.any():
         return none, deviating
     # The border of a region fades below the limit: heal a little beyond, where anything deviates at all.
-    near = binary_dilation(light, EIGHT, iterations=4)
+    near = binary_dilation(found, EIGHT, iterations=4)
     weak = strength > max(0.3 * limit, 1.5 * ordinary)
-    light |= (near & tested & weak) | (binary_dilation(light, EIGHT) & tested)
-    return light, deviating | light
+    found |= (near & tested & weak) | (binary_dilation(found, EIGHT) & tested)
+    return found, deviating | found
+
+
+def _shadows(light: np.ndarray | None, tested: np.ndarray) -> np.ndarray:
+    """Return the texels in shadows and at their rims, [h, w] bool."""
+    if light is None:
+        return np.zeros_like(tested)
+    level = light.mean(axis=-1)
+    shadow = tested & (level < SHADOW * float(np.median(level[tested])))
+    return binary_dilation(shadow, EIGHT, iterations=max(2, round(NARROW * max(tested.shape)))) & tested
 
 
 def _is_light(
