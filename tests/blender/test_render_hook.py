@@ -294,14 +294,14 @@ def test_a_still_leaves_no_tracks(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_first_frame_is_laid_into_the_models_whatever_its_size(tmp_path: Path) -> None:
+def test_the_result_has_the_size_of_the_export(tmp_path: Path) -> None:
     scene = hooked(tmp_path, "before")
     scene.render.resolution_percentage = 200
     animate(scene)
     picture = read_levels(tmp_path / "out" / "shot_ViewLayer-tracks" / "first.png")
     assert picture.shape == (192, 288, 3)
     assert np.array_equal(picture, read_levels(exported(tmp_path)[0]))
-    assert frames_of(tmp_path / "out" / "shot_ViewLayer-shaded").shape == (17, 96, 144, 3)
+    assert frames_of(tmp_path / "out" / "shot_ViewLayer-shaded").shape == (17, 192, 288, 3)
 
 
 def frames_of(folder: Path) -> np.ndarray:

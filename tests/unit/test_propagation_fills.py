@@ -131,6 +131,28 @@ def test_light_is_healed_and_marks_of_the_surface_stay(texture: str, mark: str, 
         assert np.array_equal(kept.color[known], color[known])
 
 
+@pytest.mark.parametrize("is_shadow", [True, False])
+def test_where_the_light_had_a_shadow_what_deviates_is_healed(is_shadow: bool) -> None:
+    """A red, noisy region, as colored bounce light in a dark shadow leaves; without the shadow it is a stain."""
+    size = 320
+    truth, known = canvases.render("checker", size), ~canvases.holes(size)
+    y, x = np.mgrid[:size, :size] + 0.5
+    region = np.hypot(y - 150, x - 190) < 24
+    grain = np.random.default_rng(0).normal(1, 0.2, (size, size, 1))
+    color = np.where(region[..., None], truth * [1.9, 0.8, 0.8] * grain, truth).astype(np.float32)
+    light = np.ones_like(truth)
+    if is_shadow:
+        light[region] = 0.3
+    filled = fill_canvas(color, known, np.ones_like(known), kind="plane", light=light)
+    region &= known
+    if is_shadow:
+        assert filled.healed[region].mean() > 0.9
+        assert np.abs(filled.color / truth - 1)[region].mean() < 0.05
+    else:
+        assert not filled.healed[region].any()
+    assert filled.healed[known & ~region].mean() < 0.06
+
+
 def test_marks_of_the_surface_are_not_copied_into_holes() -> None:
     truth, known = canvases.render("tiles", 320), ~canvases.holes(320)
     color = truth.copy()
