@@ -109,6 +109,7 @@ def projection(shot: Shot, t: int) -> Matrix:
 def compare(client: Client, out: Path) -> np.ndarray:
     """Holds the preview of the present scene against its tracking video, which is returned."""
     scene, layer = bpy.context.scene, bpy.context.view_layer
+    scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 144, 96, 100
     frames, size = plan_scene(scene)
     shot = capture(scene, layer, frame_map=frames, size_fit=size)
     video, inside = sent(client, shot, out)
