@@ -26,7 +26,7 @@ class ImageModelSpec:
         steps: Default number of denoising steps.
         guidance: Default guidance scale.
         negative_prompt: Default negative prompt.
-        memory_bytes: Device memory that a still needs, with model offloading.
+        memory_bytes: Device memory that a still needs with model offloading, an estimate from the size of the weights.
         license: License of the weights.
         license_url: Where the license can be read.
         repo: Hugging Face repository of the weights; empty if the user has to provide the folder.
@@ -61,7 +61,7 @@ class ImageModelSpec:
 _MODELS = (
     ImageModelSpec(
         name="sd15-depth",
-        title="Stable Diffusion 1.5 with depth ControlNet (fits 6 GB)",
+        title="Stable Diffusion 1.5 with depth ControlNet",
         family="sd15",
         area=512 * 768,
         multiple=8,
@@ -77,7 +77,7 @@ _MODELS = (
     ),
     ImageModelSpec(
         name="sdxl-depth",
-        title="Stable Diffusion XL with depth ControlNet (fits 8 GB)",
+        title="Stable Diffusion XL with depth ControlNet",
         family="sdxl",
         area=1024 * 1024,
         multiple=8,
@@ -93,7 +93,7 @@ _MODELS = (
     ),
     ImageModelSpec(
         name="flux-depth",
-        title="FLUX.1 Depth [dev] (24 GB; you download it after accepting its license)",
+        title="FLUX.1 Depth [dev] (you download it after accepting its license)",
         family="flux",
         area=1024 * 1024,
         multiple=16,

@@ -11,7 +11,7 @@ Only the classes named here are built, so a checkpoint never brings code, and on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from ..control.scene import ShotRaster
 from ..core.errors import ModelError
 from ..models.checkpoint import INDEX, check_strictly, read_json
 from ..shot import Shot
-from ..shot.fitting import sample_shot
+from ..shot.fitting import resize_shot, sample_shot
 
 if TYPE_CHECKING:
     import torch
@@ -85,10 +85,7 @@ def depth_image(shot: Shot, t: int, size: tuple[int, int]) -> np.ndarray:
         [h, w, 3] uint8 gray: inverse depth, white at the nearest surface and black at the farthest and where nothing
         is.
     """
-    one = sample_shot(shot, [t])
-    scale = np.diag([size[0] / shot.size[0], size[1] / shot.size[1], 1.0])
-    camera = replace(one.camera, intrinsics=scale @ one.camera.intrinsics)
-    depth = ShotRaster(replace(one, size=size, camera=camera)).draw(0).depth
+    depth = ShotRaster(resize_shot(sample_shot(shot, [t]), size)).draw(0).depth
     with np.errstate(divide="ignore"):
         inverse = np.where(np.isfinite(depth), 1.0 / depth, 0.0)
     seen = inverse > 0
