@@ -38,7 +38,7 @@ from trackshade.ipc.locks import locked_environment
 
 NEEDED = (
     "torch diffusers transformers accelerate safetensors huggingface_hub "
-    "numba scipy xatlas peft av PIL sentencepiece zmq msgpack numpy"
+    "numba scipy xatlas peft av cv2 PIL sentencepiece zmq msgpack numpy"
 )
 REPORT_EVERY = 0.1  # seconds
 GRACE = 2.0  # seconds that a cancelled task has to end in an orderly way; the caller waits a little longer
