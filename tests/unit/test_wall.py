@@ -26,6 +26,7 @@ ORDER = (
     "models",
     "pipelines",
     "results",
+    "exports",
     "ipc",
     "client",
     "server",
