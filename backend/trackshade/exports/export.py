@@ -190,7 +190,7 @@ def _write_folder(
     elif name == "exr":
         passes.write_exr_passes(shot, folder, step)
         names = {number: mesh.name for number, mesh in enumerate(shot.meshes, 1)}
-        (folder / "index.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
+        (folder / "meshes.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
     elif name == "mp4":
         clips.write_pass_videos(shot, folder, step)
     else:
