@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Surface points by the texel that they color: which points of a mesh its texture coordinates map to each texel.
+"""Surface points by the texel that they color: which points of flat triangles lie at each texel's center.
 
-Texel (row i, column j) of a texture of S × S has its center at u = (j + 0.5) / S, v = 1 - (i + 0.5) / S. Where
-coordinates overlap, a texel has several points.
+Texel (row i, column j) has its center at (j + 0.5, i + 0.5). Where triangles overlap, a texel has several points.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.control.compiling import inlined, kernel
+from trackshade.control.compiling import kernel
 
 _RIM = 1e-5  # barycentric: nearer to an edge than this, a point may belong to both triangles of the edge
 
@@ -36,54 +35,52 @@ class TargetPoints:
 
 @dataclass(frozen=True, eq=False)
 class Texels(TargetPoints):
-    """The texels of a square texture that a mesh covers.
+    """The texels that triangles cover.
 
     Attributes:
-        size: texels along a side.
-        shared: fraction of the covered texels that show more than one point of the mesh.
+        shared: fraction of the covered texels that show more than one point.
     """
 
-    size: int
     shared: float
+
+    @property
+    def last(self) -> np.ndarray:
+        """Index of each target's point on the last triangle, [N] int64."""
+        return self.start[1:] - 1
 
 
 def find_texels(
-    uv: np.ndarray,  # [F, 3, 2] float32 texture coordinates
-    size: int,
+    corners: np.ndarray,  # [F, 3, 2] float64 (x, y), texels
+    size: tuple[int, int],  # (width, height)
 ) -> Texels:
-    """Return the texels whose centers the triangles cover, in a texture of `size` × `size`."""
-    uv = np.ascontiguousarray(uv, np.float32)
-    counts = np.zeros(size * size + 1, np.int64)
-    inner = np.zeros(size * size, np.uint8)
-    _count(uv, size, counts, inner)
+    """Return the texels whose centers the triangles cover."""
+    width, height = size
+    counts = np.zeros(width * height + 1, np.int64)
+    inner = np.zeros(width * height, np.uint8)
+    _count(corners, width, height, counts, inner)
     covered = np.flatnonzero(counts)
     start = np.concatenate([[0], np.cumsum(counts[covered])])
     cursor = counts  # becomes, for each covered texel, where its next place goes
     cursor[covered] = start[:-1]
     triangle, weights = np.empty(start[-1], np.int32), np.empty((start[-1], 2), np.float32)
-    _fill(uv, size, cursor, triangle, weights)
+    _fill(corners, width, height, cursor, triangle, weights)
     shared = float((inner[covered] > 1).mean()) if len(covered) else 0.0
-    return Texels(covered, start, triangle, weights, size, shared)
-
-
-@inlined
-def _corners(uv, f, size):
-    x0, y0 = uv[f, 0, 0] * size, (1.0 - uv[f, 0, 1]) * size
-    x1, y1 = uv[f, 1, 0] * size, (1.0 - uv[f, 1, 1]) * size
-    x2, y2 = uv[f, 2, 0] * size, (1.0 - uv[f, 2, 1]) * size
-    return x0, y0, x1, y1, x2, y2
+    return Texels(covered, start, triangle, weights, shared)
 
 
 @kernel
-def _box(x0, x1, x2, size):
-    """Return the first and last texel whose center may lie between."""
+def _box(corners, f, axis, size):
+    """Return the first and last texel whose center may lie between the corners of triangle `f`."""
+    x0, x1, x2 = corners[f, 0, axis], corners[f, 1, axis], corners[f, 2, axis]
     low, high = min(x0, x1, x2), max(x0, x1, x2)
     return max(0, math.ceil(low - 0.5 - 1e-6)), min(size - 1, math.floor(high - 0.5 + 1e-6))
 
 
 @kernel
-def _weights(x0, y0, x1, y1, x2, y2, x, y):
+def _weights(corners, f, x, y):
     """Return the barycentric weights of the second and third corner; NaN if the triangle has no area."""
+    x0, y0, x1, y1 = corners[f, 0, 0], corners[f, 0, 1], corners[f, 1, 0], corners[f, 1, 1]
+    x2, y2 = corners[f, 2, 0], corners[f, 2, 1]
     area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
     second = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) / area
     third = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) / area
@@ -91,31 +88,29 @@ def _weights(x0, y0, x1, y1, x2, y2, x, y):
 
 
 @kernel
-def _count(uv, size, counts, inner):
-    for f in range(uv.shape[0]):
-        x0, y0, x1, y1, x2, y2 = _corners(uv, f, size)
-        left, right = _box(x0, x1, x2, size)
-        top, bottom = _box(y0, y1, y2, size)
+def _count(corners, width, height, counts, inner):
+    for f in range(corners.shape[0]):
+        left, right = _box(corners, f, 0, width)
+        top, bottom = _box(corners, f, 1, height)
         for i in range(top, bottom + 1):
             for j in range(left, right + 1):
-                b, c = _weights(x0, y0, x1, y1, x2, y2, j + 0.5, i + 0.5)
+                b, c = _weights(corners, f, j + 0.5, i + 0.5)
                 if b >= 0.0 and c >= 0.0 and b + c <= 1.0:
-                    counts[i * size + j] += 1
-                    if b > _RIM and c > _RIM and b + c < 1.0 - _RIM and inner[i * size + j] < 2:
-                        inner[i * size + j] += 1
+                    counts[i * width + j] += 1
+                    if b > _RIM and c > _RIM and b + c < 1.0 - _RIM and inner[i * width + j] < 2:
+                        inner[i * width + j] += 1
 
 
 @kernel
-def _fill(uv, size, cursor, triangle, weights):
-    for f in range(uv.shape[0]):
-        x0, y0, x1, y1, x2, y2 = _corners(uv, f, size)
-        left, right = _box(x0, x1, x2, size)
-        top, bottom = _box(y0, y1, y2, size)
+def _fill(corners, width, height, cursor, triangle, weights):
+    for f in range(corners.shape[0]):
+        left, right = _box(corners, f, 0, width)
+        top, bottom = _box(corners, f, 1, height)
         for i in range(top, bottom + 1):
             for j in range(left, right + 1):
-                b, c = _weights(x0, y0, x1, y1, x2, y2, j + 0.5, i + 0.5)
+                b, c = _weights(corners, f, j + 0.5, i + 0.5)
                 if b >= 0.0 and c >= 0.0 and b + c <= 1.0:
-                    n = cursor[i * size + j]
+                    n = cursor[i * width + j]
                     triangle[n] = f
                     weights[n, 0], weights[n, 1] = b, c
-                    cursor[i * size + j] = n + 1
+                    cursor[i * width + j] = n + 1
