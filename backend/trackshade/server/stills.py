@@ -24,6 +24,7 @@ from trackshade.shot import Shot
 
 if TYPE_CHECKING:
     from trackshade.pipelines.look_stills import LookPipeline
+    from trackshade.server.job import JobRun
 
 Report = Callable[..., None]
 FOLDER = "stills"
@@ -104,6 +105,11 @@ def paint_stills(
         on_step=on_step,
     ):
         yield _resized(still, shot.size)
+
+
+def paint_first_frame(look: LookPipeline, run: JobRun) -> np.ndarray:
+    """Paint the first frame of a job, from the one that was sent if there is one; [H, W, 3] uint8 sRGB."""
+    return next(paint_stills(look, run.shot, 0, run.settings, 1, run.reporter.report, run.inputs.first_frame))
 
 
 def write_stills(
