@@ -16,8 +16,9 @@ from typing import Literal
 import numpy as np
 
 from trackshade.control.scene import ShotRaster
+from trackshade.control.texels import find_texels
 from trackshade.propagation.fills import Method, fill_canvas
-from trackshade.propagation.layout import Plane, draw_faces, face_normals, find_planes, unwrap
+from trackshade.propagation.layout import Plane, face_normals, find_planes, unwrap
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, resize_shot
 from trackshade.propagation.surface import Points, find_points, pull
@@ -381,11 +382,12 @@ class CanvasMaker:
 
 def _owners(canvas: Canvas, rows: slice) -> tuple[np.ndarray, np.ndarray]:
     """Return the triangle [h·S, w·S] of each sample of some rows of a canvas, -1 for none, and its weights [..., 2]."""
-    shape = (rows.stop - rows.start) * _SAMPLES, canvas.size[0] * _SAMPLES
-    owner, weights = np.full(shape, -1, np.int32), np.zeros((*shape, 2))
-    uv = (canvas.uv.astype(np.float64) - [0, rows.start]) * _SAMPLES
-    draw_faces(uv, canvas.faces.astype(np.int32), owner, weights)
-    return owner, weights
+    height, width = (rows.stop - rows.start) * _SAMPLES, canvas.size[0] * _SAMPLES
+    owner, weights = np.full(height * width, -1, np.int32), np.zeros((height * width, 2))
+    texels = find_texels((canvas.uv.astype(np.float64) - [0, rows.start]) * _SAMPLES, (width, height))
+    owner[texels.target] = canvas.faces[texels.triangle[texels.last]]
+    weights[texels.target] = texels.weights[texels.last]
+    return owner.reshape(height, width), weights.reshape(height, width, 2)
 
 
 def _blocks(values: np.ndarray) -> np.ndarray:
