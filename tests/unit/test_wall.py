@@ -23,6 +23,7 @@ ORDER = (
     "shot",
     "control",
     "propagation",
+    "lifting",
     "models",
     "pipelines",
     "results",
