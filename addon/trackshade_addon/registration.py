@@ -12,7 +12,7 @@ from .checks.watch import watcher
 from .jobs import session
 from .messages import translations
 from .overlay import view
-from .properties import scene, view_layer
+from .properties import lifted, scene, view_layer
 from .properties.preferences import ADDON
 from .redraw import cancel_redraw
 from .render import engine, handlers
@@ -36,11 +36,12 @@ COMMAND = "trackshade"
 PROPERTIES = (
     (bpy.types.Scene, "trackshade", scene.TrackshadeSettings),
     (bpy.types.Scene, "trackshade_overlay", scene.TrackshadeOverlay),
+    (bpy.types.Scene, "trackshade_lift", lifted.TrackshadeLift),
     (bpy.types.ViewLayer, "trackshade", view_layer.TrackshadeLayer),
     (bpy.types.WindowManager, "trackshade", jobs_list.TrackshadeJobs),
 )
 _MODULES = (
-    *(scene, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
+    *(scene, lifted, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
     *(overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.

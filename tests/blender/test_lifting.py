@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -73,9 +72,7 @@ def test_the_first_frame_is_the_photo_also_in_a_saved_file(scene: bpy.types.Scen
 
 
 @pytest.mark.parametrize("kind", ["turned", "transparent", "not square"])
-def test_photos_of_other_kinds_are_shown_as_first_frames_are(
-    scene: bpy.types.Scene, tmp_path: Path, kind: str
-) -> None:
+def test_photos_of_other_kinds_are_shown_as_first_frames_are(scene: bpy.types.Scene, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "photo.png"
     pixels = lifted.photo(path)
     made = lifted.wall_scene(path, aspect=1.25 if kind == "not square" else 1.0)
@@ -103,7 +100,8 @@ def test_a_moved_object_keeps_its_picture(scene: bpy.types.Scene, photo: Path, t
     shown = render(scene, tmp_path / "render.png")
     np.testing.assert_array_equal(shown[10:26, 22:32], pixels[10:26, 14:24])
     np.testing.assert_array_equal(shown[:, :22], pixels[:, :22])
-    assert np.allclose(person.location, lifted.photo_scene(photo).meshes[3].pivot + [0.6, 0, 0], atol=1e-5)
+    pivot = lifted.photo_scene(photo).meshes[3].pivot
+    assert np.allclose(person.location, pivot + np.array([0.6, 0, 0]), atol=1e-5)
 
 
 def test_walls_are_not_seen_from_behind(scene: bpy.types.Scene, photo: Path, tmp_path: Path) -> None:
@@ -144,6 +142,8 @@ def test_tracked_points_move_as_in_the_footage(
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"), load_ui=False)
     scene = bpy.context.scene
     assert (scene.frame_start, scene.frame_end, scene.render.fps) == (1, lifted.FRAMES, 12)
+    picture = next(image for image in bpy.data.images if image.name.endswith("first frame"))
+    assert np.allclose(picture.pixels[:3], lifted.COLOR, atol=0.03)
     tracks = scene.objects["Tracks"]
     faces = np.array([face.vertices[:] for face in tracks.data.polygons])
     is_person = (faces >= 48).all(1)

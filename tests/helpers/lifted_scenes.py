@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from trackshade.core.geometry import world_to_camera
 from trackshade.core.images import write_png
-from trackshade.shot.lifted import LiftedMesh, LiftedScene
+from trackshade.shot.lifted import LiftedMesh, LiftedScene, MeshKind
 
 SIZE = (48, 32)
 FOCAL = 40.0
@@ -45,13 +44,26 @@ def points_at(pixels: np.ndarray, depth: np.ndarray | float, view: np.ndarray) -
     return (np.column_stack([rays * np.reshape(depth, (-1, 1)), np.ones(len(pixels))]) @ np.linalg.inv(view).T)[:, :3]
 
 
-def quad(name: str, kind: str, box: tuple[float, float, float, float], depth: np.ndarray | float, view: np.ndarray,
-         one_sided: bool = False) -> LiftedMesh:  # fmt: skip
+def quad(
+    name: str,
+    kind: MeshKind,
+    box: tuple[float, float, float, float],
+    depth: np.ndarray | float,
+    view: np.ndarray,
+    one_sided: bool = False,
+) -> LiftedMesh:
     """A mesh of two triangles that covers a box of the picture (left, top, right, bottom)."""
     left, top, right, bottom = box
     corners = points_at(np.array([(left, bottom), (right, bottom), (right, top), (left, top)], float), depth, view)
-    return LiftedMesh(name, kind, corners[None].astype(np.float32), np.array([(0, 1, 2), (0, 2, 3)], np.int32), np.zeros((0, 4), np.bool_),
-                      corners[:2].mean(0), one_sided)  # fmt: skip
+    return LiftedMesh(
+        name,
+        kind,
+        corners[None].astype(np.float32),
+        np.array([(0, 1, 2), (0, 2, 3)], np.int32),
+        np.zeros((0, 4), np.bool_),
+        corners[:2].mean(0),
+        one_sided,
+    )
 
 
 def photo_scene(path: Path) -> LiftedScene:
@@ -70,13 +82,15 @@ def photo_scene(path: Path) -> LiftedScene:
 
 
 FRAMES = 5
+COLOR = (0.5, 0.25, 0.125)  # of the footage
 BEHIND = [19, 20, 27, 28]  # points of the wall that the person hides
 
 
 def tracked_scene(path: Path, triangles: bool = False) -> LiftedScene:
     """A wall and a person of tracked points, in footage whose camera moves to the right; the person walks along.
 
-    The person is not seen in the third frame, and what it hides in none. The left column of the wall is first seen in the second frame.
+    The person is not seen in the third frame, and what it hides in none. The left column of the wall is first seen in
+    the second frame.
     """
     right = np.eye(4)
     views = []
@@ -107,7 +121,8 @@ def write_video(path: Path) -> Path:
     colors = (strips.strips if hasattr(strips, "strips") else strips.sequences).new_effect
     length = {"length": FRAMES} if bpy.app.version >= (5, 0, 0) else {"frame_end": FRAMES + 1}
     strip = colors(name="Color", type="COLOR", channel=1, frame_start=1, **length)
-    strip.color = (0.5, 0.25, 0.125)
+    strip.color = COLOR
+    scene.view_settings.view_transform = "Standard"
     render = scene.render
     render.resolution_x, render.resolution_y, render.fps = *SIZE, 12
     scene.frame_end = FRAMES

@@ -109,7 +109,11 @@ def _visibility_nodes(first: int, last: int) -> bpy.types.NodeTree:
         math.operation, math.inputs[1].default_value = operation, operand
         link(frame, math.inputs[0])
         frame = math.outputs[0]
-    number, prefix, name = make("FunctionNodeValueToString"), make("FunctionNodeInputString"), make("GeometryNodeStringJoin")
+    number, prefix, name = (
+        make("FunctionNodeValueToString"),
+        make("FunctionNodeInputString"),
+        make("GeometryNodeStringJoin"),
+    )
     prefix.string = SEEN
     link(frame, number.inputs[0])
     link(number.outputs[0], name.inputs["Strings"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,15 @@ from mathutils import Matrix
 
 from trackshade.core.errors import ShotError
 from trackshade.core.geometry import camera_to_blender, perspective_camera_settings
+from trackshade.shot.lift_request import LiftRequest
 from trackshade.shot.lifted import LiftedMesh, LiftedScene
+from trackshade.shot.track_request import TrackRequest
 
 from ..capture.given_image import color_management, read_image_file
+from ..capture.render_guard import discard, image_format, keep_frames, own_render
 from ..placement.cameras import animate_camera
 from ..placement.collection import stored_path
+from ..placement.drivers import drive_by_frame
 from .material import load_picture, make_projection_material, pack_picture
 from .meshes import make_object
 from .triangles import triangulate
@@ -27,7 +32,12 @@ PHOTO_FRAMES = 49  # frames of the scene of a photo: what the published model ta
 _NEAR, _FAR = 0.02, 4.0  # clip distances of the camera, times the nearest and the farthest vertex
 
 
-def build_scene(lifted: LiftedScene, scene: bpy.types.Scene, frames: int = PHOTO_FRAMES) -> bpy.types.Collection:
+def build_scene(
+    lifted: LiftedScene,
+    scene: bpy.types.Scene,
+    frames: int = PHOTO_FRAMES,
+    request: LiftRequest | TrackRequest | None = None,
+) -> bpy.types.Collection:
     """Build a lifted scene in a scene of Blender, whose render settings are replaced.
 
     Renders of the first frame have the photo's size and its very pixels.
@@ -36,6 +46,7 @@ def build_scene(lifted: LiftedScene, scene: bpy.types.Scene, frames: int = PHOTO
         lifted: the lifted scene.
         scene: the scene, usually an empty one.
         frames: number of frames of a photo's scene; a video has its own.
+        request: how it was lifted, which the scene remembers.
 
     Returns:
         The collection of the meshes.
@@ -57,6 +68,8 @@ def build_scene(lifted: LiftedScene, scene: bpy.types.Scene, frames: int = PHOTO
     if is_video:
         _show_footage(camera.data, lifted, scene)
     _set_up_job(lifted, image, scene)
+    if hasattr(scene, "trackshade_lift"):
+        scene.trackshade_lift.remember(lifted, request)
     scene.frame_set(scene.frame_start)
     return collection
 
@@ -152,20 +165,18 @@ def with_surface(mesh: LiftedMesh, lifted: LiftedScene) -> LiftedMesh:
 
 
 def _load_footage(lifted: LiftedScene) -> bpy.types.Image:
-    """Return the first frame of the footage as an image that is stored in the file."""
+    """Return the first frame of the footage as an image that is stored in the file. Raise ShotError."""
     movie = _load_movie(lifted)
     try:
-        width, height = movie.size
-        if not width or not height:
-            raise ShotError("bad-video", f"Blender cannot read the video {lifted.picture}.", "Convert it to MP4.")
-        if (width, height) != tuple(lifted.size):
-            raise _other_size(lifted, (width, height))
-        values = np.empty(width * height * 4, np.float32)
-        movie.pixels.foreach_get(values)
-        pixels = np.rint(255 * values.reshape(height, width, 4)[::-1, :, :3].clip(0, 1)).astype(np.uint8)
+        size, numbers = tuple(movie.size), _movie_frames(lifted)
     finally:
         bpy.data.images.remove(movie)
-    return pack_picture(f"{Path(lifted.picture).stem} first frame", pixels)
+    if not all(size):
+        raise ShotError("bad-video", f"Blender cannot read the video {lifted.picture}.", "Convert it to MP4.")
+    if size != tuple(lifted.size):
+        raise _other_size(lifted, size)
+    number = numbers[lifted.picture_frame] if numbers else 1 + lifted.picture_frame
+    return pack_picture(f"{Path(lifted.picture).stem} first frame", _movie_frame(lifted, number))
 
 
 def _load_movie(lifted: LiftedScene) -> bpy.types.Image:
@@ -177,15 +188,50 @@ def _load_movie(lifted: LiftedScene) -> bpy.types.Image:
     return movie
 
 
+def _movie_frames(lifted: LiftedScene) -> list[int]:
+    """Return the number of the video's frame, from 1, that each frame shows; none where that is not known."""
+    clip = bpy.data.movieclips.load(lifted.picture)
+    try:
+        return [1 + round(time * clip.fps) for time in lifted.notes.get("times", ())]
+    finally:
+        bpy.data.movieclips.remove(clip)
+
+
+def _movie_frame(lifted: LiftedScene, number: int) -> np.ndarray:
+    """Read a frame of the video by a scene with a movie strip: [H, W, 3] uint8 sRGB."""
+    scene = bpy.data.scenes.new("Trackshade footage")
+    try:
+        editor: Any = scene.sequence_editor_create()
+        strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+        strips.new_movie("Footage", lifted.picture, 1, 2 - number)
+        scene.frame_set(1)
+        _use_standard_view(scene)
+        render = scene.render
+        render.resolution_x, render.resolution_y = lifted.size
+        render.dither_intensity = 0.0
+        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, image_format(scene, "IMAGE", "PNG") as output:
+            output.color_mode, output.color_depth = "RGB", "8"
+            render.filepath = str(Path(folder) / "frame.png")
+            with own_render(), keep_frames(scene):
+                bpy.ops.render.render(write_still=True, scene=scene.name)
+            return read_image_file(Path(render.filepath), None).pixels[..., :3].copy()
+    finally:
+        discard(scene)
+
+
 def _show_footage(camera: bpy.types.Camera, lifted: LiftedScene, scene: bpy.types.Scene) -> None:
-    """Show the footage behind the points in the camera view."""
+    """Show the footage behind the points in the camera view, in each frame the picture that was tracked."""
     background = camera.background_images.new()
     background.image = _load_movie(lifted)
     background.image.filepath = stored_path(Path(lifted.picture))
     background.display_depth, background.alpha, background.frame_method = "BACK", 1.0, "FIT"
     user = background.image_user
-    user.frame_start, user.frame_duration = scene.frame_start, len(lifted.world_to_camera)
-    user.use_auto_refresh = True
+    count = len(lifted.world_to_camera)
+    user.frame_start, user.frame_duration, user.use_auto_refresh = scene.frame_start, count, True
+    numbers = _movie_frames(lifted)
+    if numbers and numbers != [*range(1, count + 1)]:
+        offsets = {scene.frame_start + t: number - 1 - t for t, number in enumerate(numbers)}
+        drive_by_frame(user, "frame_offset", offsets)
     camera.show_background_images = True
 
 

@@ -161,6 +161,8 @@ COMMANDS: Mapping[str, Command] = {
     "control": _addon_command("control"),
     "export": _addon_command("export"),
     "place": _addon_command("place"),
+    "lift": _addon_command("lift"),
+    "track": _addon_command("track"),
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),
     "bake": Command(
