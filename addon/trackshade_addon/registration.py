@@ -11,7 +11,7 @@ from . import backend, commands, log, relocation
 from .checks.watch import watcher
 from .jobs import session
 from .messages import translations
-from .overlay import view
+from .overlay import handles, view
 from .properties import lifted, scene, view_layer
 from .properties.preferences import ADDON
 from .redraw import cancel_redraw
@@ -22,6 +22,8 @@ from .ui import (
     drawing,
     jobs_list,
     key_pictures,
+    lifting,
+    lifting_handles,
     looks,
     modal,
     models_panel,
@@ -42,6 +44,7 @@ PROPERTIES = (
 )
 _MODULES = (
     *(scene, lifted, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
+    *(lifting, lifting_handles),
     *(overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
@@ -68,10 +71,12 @@ def register() -> None:
     for owner, name, group in PROPERTIES:
         setattr(owner, name, bpy.props.PointerProperty(type=group))
     view.attach()
+    handles.attach()
     engine.show_panels()
     handlers.attach()
     jobs_list.attach()
     key_pictures.attach()
+    lifting.attach()
     looks.attach()
     translations.attach(ADDON)
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
@@ -87,6 +92,7 @@ def unregister() -> None:
     cancel_redraw()
     watcher.close()
     view.detach()
+    handles.detach()
     relocation.detach()
     backend.close()
     if _command is not None:
@@ -94,6 +100,7 @@ def unregister() -> None:
         _command = None
     translations.detach(ADDON)
     looks.detach()
+    lifting.detach()
     key_pictures.detach()
     jobs_list.detach()
     handlers.detach()

@@ -11,7 +11,7 @@ import numpy as np
 
 from trackshade.core.geometry import world_to_camera
 from trackshade.core.images import write_png
-from trackshade.shot.lifted import LiftedMesh, LiftedScene, MeshKind
+from trackshade.shot.lifted import LiftedMesh, LiftedScene, MeshKind, Perspective
 
 SIZE = (48, 32)
 FOCAL = 40.0
@@ -25,12 +25,12 @@ def photo(path: Path, seed: int = 0) -> np.ndarray:
     return pixels
 
 
-def camera(pitch: float = 0.0) -> np.ndarray:
-    """World to camera, [4, 4], of a camera at eye height that looks along +y, turned down by `pitch` radians."""
+def camera(pitch: float = 0.0, height: float = HEIGHT) -> np.ndarray:
+    """World to camera, [4, 4], of a camera above the ground that looks along +y, turned down by `pitch` radians."""
     matrix = np.eye(4)
     turn = np.pi / 2 - pitch
     matrix[1:3, 1:3] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
-    matrix[2, 3] = HEIGHT
+    matrix[2, 3] = height
     return world_to_camera(matrix)
 
 
@@ -66,16 +66,16 @@ def quad(
     )
 
 
-def photo_scene(path: Path) -> LiftedScene:
+def photo_scene(path: Path, pitch: float = 0.1, height: float = HEIGHT) -> LiftedScene:
     """A ground, a wall, a sky, and an object in front of them."""
-    width, height = SIZE
-    view = camera(0.1)
+    width, bottom = SIZE[0], SIZE[1] + 2
+    view = camera(pitch, height)
     horizon = 16.0
     ground = np.array([2.0, 2.0, 9.0, 9.0])
     meshes = (
         quad("Sky", "sky", (-2, -2, width + 2, 8.0), 2000.0, view),
         quad("Wall", "wall", (-2, 8.0, width + 2, horizon), 9.0, view, one_sided=True),
-        quad("Ground", "ground", (-2, horizon, width + 2, height + 2), ground, view),
+        quad("Ground", "ground", (-2, horizon, width + 2, bottom), ground, view),
         quad("Person", "object", (14, 10, 24, 26), 3.0, view),
     )
     return LiftedScene(str(path), SIZE, 0.0, intrinsics(), view[None], meshes)
@@ -163,3 +163,19 @@ def wall_scene(path: Path, size: tuple[int, int] = SIZE, aspect: float = 1.0) ->
     view, k = camera(), np.diag([1.0, aspect, 1.0]) @ intrinsics()
     wall = quad("Wall", "wall", (-50, -50, SIZE[0] + 50, SIZE[1] + 50), 5.0, view)
     return LiftedScene(str(path), size, 0.0, k, view[None], (wall,))
+
+
+def with_perspective(scene: LiftedScene, horizon: float = 12.0, sure: bool = False) -> LiftedScene:
+    """The scene as if its camera had been found in the photo."""
+    width = float(SIZE[0])
+    perspective = Perspective(
+        horizon=((0.0, horizon), (width, horizon)),
+        vanishing_point=(20.0, horizon),
+        rectangle=(12.0, 8.0, 36.0, 20.0),
+        focal=FOCAL,
+        focal_error=0.2,
+        indoors=True,
+        horizon_sure=sure,
+        focal_sure=sure,
+    )
+    return replace(scene, perspective=perspective, notes={"warnings": ["The horizon was not found."]})

@@ -18,6 +18,7 @@ import numpy as np
 from trackshade.core.images import write_png
 from trackshade.shot.input_image import InputImage, fit_image
 
+from ..capture.lights import PICTURE
 from ..placement.collection import stored_path
 from ..placement.materials import make_emissive_material
 
@@ -71,6 +72,7 @@ def make_projection_material(
         one_sided: whether the backs of faces are invisible.
     """
     material, emitted = make_emissive_material(name, scene)
+    material[PICTURE] = True
     tree: Any = material.node_tree
     rest = tree.nodes.new("ShaderNodeAttribute")
     rest.attribute_type, rest.attribute_name = "GEOMETRY", REST

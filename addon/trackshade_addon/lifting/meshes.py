@@ -20,6 +20,8 @@ from ..capture.animation import curves
 from .material import REST
 
 KIND = "trackshade_lifted"  # on an object: the kind of its lifted mesh
+NAME = "trackshade_lifted_name"  # on an object: the name of its lifted mesh
+PIVOT = "trackshade_pivot"  # on a mesh: where its origin was in the world
 SEEN = "seen_"  # followed by a frame number: name of the attribute of that frame's visibility
 
 
@@ -32,13 +34,14 @@ def make_object(lifted: LiftedMesh, first_frame: int, picture_frame: int) -> bpy
         picture_frame: sample whose picture the mesh shows.
     """
     obj = bpy.data.objects.new(lifted.name, bpy.data.meshes.new(lifted.name))
-    obj[KIND] = lifted.kind
+    obj[KIND], obj[NAME] = lifted.kind, lifted.name
+    obj.location = lifted.pivot
     fill_object(obj, lifted, first_frame, picture_frame)
     return obj
 
 
 def fill_object(obj: bpy.types.Object, lifted: LiftedMesh, first_frame: int, picture_frame: int) -> None:
-    """Replace the geometry of an object by that of a lifted mesh, and move the object's origin to its pivot."""
+    """Replace the geometry of an object by that of a lifted mesh, with the origin at its pivot."""
     mesh: Any = obj.data
     still = len(lifted.positions) == 1
     rest = lifted.positions[0 if still else picture_frame]
@@ -48,7 +51,7 @@ def fill_object(obj: bpy.types.Object, lifted: LiftedMesh, first_frame: int, pic
     _fill_mesh(mesh, rest - lifted.pivot.astype(np.float32), lifted.triangles)
     attribute = mesh.attributes.get(REST) or mesh.attributes.new(REST, "FLOAT_VECTOR", "POINT")
     attribute.data.foreach_set("vector", np.ascontiguousarray(rest).reshape(-1))
-    obj.location = lifted.pivot
+    mesh[PIVOT] = lifted.pivot
     if not still:
         _add_motion(obj, lifted.positions - lifted.pivot.astype(np.float32), first_frame)
     if len(lifted.visible):

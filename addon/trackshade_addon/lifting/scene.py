@@ -28,6 +28,7 @@ from .material import load_picture, make_projection_material, pack_picture
 from .meshes import make_object
 from .triangles import triangulate
 
+POSE = "trackshade_pose"  # on a camera: its matrix_world when it took the picture, row by row
 PHOTO_FRAMES = 49  # frames of the scene of a photo: what the published model takes
 _NEAR, _FAR = 0.02, 4.0  # clip distances of the camera, times the nearest and the farthest vertex
 
@@ -111,6 +112,9 @@ def set_up_renders(lifted: LiftedScene, scene: bpy.types.Scene, frames: int) -> 
     if scene.world is None:
         scene.world = bpy.data.worlds.new(scene.name)
         scene.world.color = (0.0, 0.0, 0.0)
+        for node in scene.world.node_tree.nodes if scene.world.node_tree is not None else ():  # Blender 5
+            if node.type == "BACKGROUND":
+                node.inputs["Color"].default_value = (0.0, 0.0, 0.0, 1.0)
 
 
 def make_camera(lifted: LiftedScene, scene: bpy.types.Scene) -> bpy.types.Object:
@@ -121,8 +125,10 @@ def make_camera(lifted: LiftedScene, scene: bpy.types.Scene) -> bpy.types.Object
     scene.camera = camera
     set_lens(data, lifted)
     views = lifted.world_to_camera
+    pose = camera_to_blender(views[lifted.picture_frame])
+    camera[POSE] = pose.ravel().tolist()
     if len(views) == 1:
-        camera.matrix_world = Matrix(camera_to_blender(views[0]).tolist())
+        camera.matrix_world = Matrix(pose.tolist())
     else:
         animate_camera(camera, views, [float(scene.frame_start + t) for t in range(len(views))])
     return camera
