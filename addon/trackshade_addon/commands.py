@@ -6,8 +6,7 @@ Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 c
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from .lifting.motion import move_object, move_scene_camera, parse_object_option
 from .lifting.task import lift
 from .placement import place, save_copy
 from .properties.placement_options import PlacementOptions
+from .properties.temporary import scene_properties
 from .report import Report, interruptible
 from .synthetic import build_held_out, render_descriptions, render_reference
 
@@ -225,7 +225,7 @@ def _make_scene(
     path = Path(values["out"] or f"{source.stem}.blend").absolute()
     _check_not_taken(values, path)
     python = values["backend_python"] or current_prefs().python()
-    with _registered():
+    with scene_properties():
         bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True, load_ui=False)
         scene = bpy.context.scene
         scene.name = source.stem
@@ -239,21 +239,6 @@ def _make_scene(
         report(Progress("saving", str(path)))
         save_copy(path)
     return {"out": str(path), "files": {"scene": str(path)}, "warnings": list(warnings)}
-
-
-@contextlib.contextmanager
-def _registered() -> Iterator[None]:
-    """Register the add-on for a while if it is not, so that the scene can store its settings."""
-    if hasattr(bpy.types.Scene, "trackshade"):
-        yield
-        return
-    from . import registration  # which imports this module
-
-    registration.register()
-    try:
-        yield
-    finally:
-        registration.unregister()
 
 
 def _move(scene: bpy.types.Scene, values: Mapping[str, Any]) -> None:

@@ -79,7 +79,7 @@ def test_photos_of_other_kinds_are_shown_as_first_frames_are(scene: bpy.types.Sc
     if kind == "turned":
         lifted.turn(path)
         pixels = np.rot90(pixels, -1)
-        made = lifted.wall_scene(path, lifted.SIZE[::-1])
+        made = lifted.wall_scene(path, (lifted.SIZE[1], lifted.SIZE[0]))
     elif kind == "transparent":
         alpha = np.full((*pixels.shape[:2], 1), 255, np.uint8)
         alpha[5:9, 10:20] = 0
@@ -111,7 +111,9 @@ def test_walls_are_not_seen_from_behind(scene: bpy.types.Scene, photo: Path, tmp
     camera.location, camera.rotation_euler = (0, 14, 2), (np.pi / 2, 0, np.pi)
     shown = render(scene, tmp_path / "behind.png")
     shot = stage.shoot(scene, 1)
-    sides = shot.surfaces[stage.track(shot, "Wall").surfaces]
+    number = stage.track(shot, "Wall").surfaces
+    assert number is not None
+    sides = shot.surfaces[number]
     assert (sides.front.all(), sides.back.any()) == (True, False)
     bpy.data.objects.remove(collection.objects["Wall"])
     np.testing.assert_array_equal(shown, render(scene, tmp_path / "without.png"))

@@ -161,7 +161,8 @@ def write_rgba(path: Path, pixels: np.ndarray) -> None:  # [H, W, 4]
 
 def wall_scene(path: Path, size: tuple[int, int] = SIZE, aspect: float = 1.0) -> LiftedScene:
     """A wall that fills the picture of a camera with other focal lengths in x and in y."""
-    view, k = camera(), np.diag([1.0, aspect, 1.0]) @ intrinsics()
+    view, k = camera(), intrinsics()
+    k[1] *= aspect
     wall = quad("Wall", "wall", (-50, -50, SIZE[0] + 50, SIZE[1] + 50), 5.0, view)
     return LiftedScene(str(path), size, 0.0, k, view[None], (wall,))
 

@@ -46,7 +46,7 @@ class TRACKSHADE_OT_drag_handles(bpy.types.Operator):
         region = next((item for item in context.area.regions if item.type == "WINDOW"), None)
         region_3d = context.area.spaces.active.region_3d if context.area.type == "VIEW_3D" else None
         view = None if region is None or region_3d is None else picture_view(context.scene, region, region_3d)
-        if view is None:
+        if region is None or view is None:
             self.cancel(context)
             return {"FINISHED", "PASS_THROUGH"}
         x, y = event.mouse_x - region.x, event.mouse_y - region.y
