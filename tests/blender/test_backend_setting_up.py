@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,6 +65,14 @@ class Plan(BackendPrefs):
 
 def set_up(plan: Plan, report: installer.Report, task: CancellableTask) -> Environment:
     return installer.set_up(plan, plan.source, report, task, plan.lock, plan.space)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_pip() -> Iterator[None]:
+    """pip leaves it to the first import to compile a module, which takes most of its time otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_NO_COMPILE", "1")
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -632,6 +632,7 @@ def set_up(scene: bpy.types.Scene, engine: str, rows: int) -> None:
     scene.render.resolution_x, scene.render.resolution_y = COLUMNS * CELL, rows * CELL
     scene.view_settings.view_transform, scene.render.dither_intensity = "Standard", 0
     scene.cycles.samples, scene.cycles.device, scene.cycles.use_denoising = 16, "CPU", False
+    scene.eevee.taa_render_samples = 16
     scene.render.threads_mode, scene.render.threads = "FIXED", 1
     scene.cycles.pixel_filter_type, scene.render.filter_size = "BOX", 0
     scene.world = bpy.data.worlds.new("Black")

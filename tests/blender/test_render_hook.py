@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
 
-from tests.helpers import renders
 from tests.helpers.backend_python import backend_python
 from tests.helpers.renders import animate, demo, exported
 from trackshade.client import PrivateBackend
@@ -23,14 +21,7 @@ from trackshade_addon.jobs import session
 from trackshade_addon.placement.color import read_levels
 from trackshade_addon.render import hook
 
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBackend]:
-    with renders.served(tmp_path_factory.mktemp("store")) as backend:
-        yield backend
-
-
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = pytest.mark.usefixtures("registered", "served")
 
 
 def hooked(folder: Path, picture: str = "none") -> bpy.types.Scene:

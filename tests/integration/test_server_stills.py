@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.backends import Backend
 from tests.helpers.result_shots import at, shot
 from tests.helpers.tiny_image_models import write_image_model
 from trackshade.client import Client
@@ -28,18 +26,6 @@ SIZE, COUNT = (96, 64), 3
 def settings(tmp_path_factory: pytest.TempPathFactory) -> ShadeSettings:
     folder = write_image_model(tmp_path_factory.mktemp("models") / "tiny", "sd15")
     return ShadeSettings(image_model=f"sd15:{folder}", prompt="a red robot", steps=1, key_pictures="first-frame")
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    with Backend(tmp_path_factory.mktemp("stills") / "store", "--device", "cpu") as started:
-        yield started
-
-
-@pytest.fixture
-def client(backend: Backend) -> Iterator[Client]:
-    with backend.client() as opened:
-        yield opened
 
 
 def moving() -> Shot:

@@ -75,7 +75,7 @@ def render_clay(shot: Shot, scene: bpy.types.Scene, glass: str, folder: Path) ->
         for t in range(count):
             for _ in renderer.approach(t):
                 pass
-            images[t] = _render(renderer, shot, t, (width, height), path)
+            images[t] = render_clay_sample(renderer, shot, t, (width, height), path)
             yield t + 1
     images.flush()
     path.unlink(missing_ok=True)
@@ -194,9 +194,24 @@ _DESCRIBED: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _render(
+def render_clay_sample(
     renderer: SampleRenderer, shot: Shot, t: int, size: tuple[int, int], path: Path
-) -> NDArray[np.float16]:  # [h, w, 3]
+) -> NDArray[np.float16]:
+    """Renders a sample of a scene whose materials are gray; see `override_materials`.
+
+    Args:
+        renderer: renders the shot; the scene must be at the sample.
+        shot: the shot; its surfaces are not needed.
+        t: the sample.
+        size: (width, height) of the image, pixels.
+        path: where Blender writes it.
+
+    Returns:
+        [height, width, 3], scene-linear.
+
+    Raises:
+        ShotError: Cycles cannot render here.
+    """
     with shot_camera(shot, t, size) as camera:
         camera.object.data.dof.use_dof = False  # the light of what is in focus
         path.unlink(missing_ok=True)

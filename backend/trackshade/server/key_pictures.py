@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from trackshade.propagation import KeyPicture, Propagation
 from trackshade.propagation.canvases import survey_times
 from trackshade.propagation.measures import alignment, coverage
 from trackshade.results.frames import unwritable, write_png
+from trackshade.results.write import write_key_record
+from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.propagate import KeyPictures
 from trackshade.shot import Shot
 
@@ -127,38 +129,50 @@ def measure_coverage(
     }
 
 
-def write_keys(
-    folder: Path,
-    keys: KeyPictures,
-    samples: Sequence[int],
-    light: Callable[[int], np.ndarray] | None,
-    seed: int,
-    report: Callable[..., None],
-    encode: Callable[[np.ndarray], bytes],
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Write what is shown of some frames, at the size of the shot.
+def write_key_job(
+    run: JobRun, samples: Sequence[int], keys: KeyPictures, warnings: Sequence[str], digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write what is shown of the frames that a job asks for, at the size of the shot, and the record.
 
         keys/25.png         the frame, as the key pictures show it so far
         keys/25-depth.png   16 bits: 65535 · nearest depth / depth, 0 where nothing is
         keys/25-unseen.png  8 bits: 255 where no key picture shows the frame
 
     Args:
-        folder: the result's folder.
-        keys: the pictures.
+        run: the job.
         samples: the shot's own samples that are drawn.
-        light: as in `propagate`.
-        seed: seed of the fills.
-        report: as in `propagate`.
-        encode: as in `propagate`.
+        keys: the pictures that are propagated.
+        warnings: sentences about them.
+        digests: digests of the model's weights.
 
     Returns:
-        Plain values about each frame, and about the propagation.
+        The record.
 
     Raises:
         OutputError: the files cannot be written.
         ShotError: the light cannot be used.
         UsageError: a picture has another aspect than the shot.
     """
+    settings, shot = run.settings, run.shot
+    with timed(run.timings, "propagate"):
+        light, _ = run.light(keys)
+        frames, propagation = _write_keys(run.folder, keys, samples, light, settings.seed, run.report)
+    with timed(run.timings, "coverage"):
+        propagation |= {"key_pictures": keys.record, "coverage": measure_coverage(keys, run.report_coverage)}
+    return write_key_record(
+        run.folder, frames, propagation, shot, settings, run.spec, run.timings, [*shot.warnings, *warnings], digests
+    )
+
+
+def _write_keys(
+    folder: Path,
+    keys: KeyPictures,
+    samples: Sequence[int],
+    light: Callable[[int], np.ndarray] | None,
+    seed: int,
+    report: Callable[..., None],
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Write the frames of `write_key_job`; return plain values about each frame, and about the propagation."""
     propagation = Propagation(keys.shot, keys.pictures, size=keys.shot.size, light=light, seed=seed)
     propagation.prepare(lambda fraction, stage: report(f"Preparing: {stage}", None, progress=fraction))
     raster, entries, total = ShotRaster(keys.shot), [], len(samples)
@@ -187,7 +201,7 @@ def write_keys(
                 "nearest": nearest,
             }
         )
-        report(f"Drawing frame {number} of {total}", encode(shown), step=number, steps=total)
+        report(f"Drawing frame {number} of {total}", encode_preview(shown), step=number, steps=total)
     match = propagation.light_match
     return entries, {"relit": light is not None and (match is None or match.agrees)}
 
