@@ -107,7 +107,7 @@ class TRACKSHADE_OT_lift_photo(_ImportOperator, bpy.types.Operator):
         default="*.png;*.jpg;*.jpeg;*.tif;*.tiff;*.webp;*.bmp;*.exr;*.hdr", options={"HIDDEN"}
     )
     place: bpy.props.EnumProperty(
-        name="Place", description="Whether there are side walls and a ceiling", items=_PLACES,
+        name="Surroundings", description="Whether there are side walls and a ceiling", items=_PLACES,
         translation_context=CONTEXT,
     )  # fmt: skip
     fov: bpy.props.FloatProperty(
