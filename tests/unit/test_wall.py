@@ -23,6 +23,7 @@ ORDER = (
     "shot",
     "control",
     "propagation",
+    "tracking",
     "models",
     "pipelines",
     "results",

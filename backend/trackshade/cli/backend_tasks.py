@@ -8,6 +8,8 @@
     verify MODEL        compare a downloaded model with its digests
     check FOLDER        check that a folder is a checkpoint that can be loaded, and find its base model
     bake FOLDER OPTIONS  bake a result into textures; OPTIONS is JSON, see `trackshade.results.baking.BakeOptions`
+    track VIDEO OPTIONS OUT  turn footage into a lifted scene of tracked points, written to the file OUT and replacing
+                        it; OPTIONS is JSON, see `trackshade.shot.track_request.TrackRequest`
 
 A task prints lines (`trackshade.ipc.json_lines`): {"event": "progress", "done", "total"}, and at its end
 {"event": "result", ...} or {"event": "error", ...}. The caller holds standard input open; the task is cancelled when
@@ -35,6 +37,7 @@ from trackshade.core.errors import CancelledError, ModelError, TrackshadeError, 
 from trackshade.core.processes import call_when_input_closes
 from trackshade.ipc import PROTOCOL, json_lines
 from trackshade.ipc.locks import locked_environment
+from trackshade.shot.track_request import TrackRequest
 
 NEEDED = (
     "torch diffusers transformers accelerate safetensors huggingface_hub "
@@ -112,6 +115,25 @@ def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:
     return {"record": bake_result(Path(folder), BakeOptions.from_dict(json.loads(wanted)), report, _cancelled.is_set)}
 
 
+def track(video: str, wanted: str, out: str) -> dict[str, Any]:
+    """Track a video. Raise as `trackshade.tracking.track_video`, and OutputError."""
+    from trackshade.tracking import track_video
+
+    try:
+        values = json.loads(wanted)
+    except ValueError as error:
+        raise UsageError("bad-setting", f"The tracking settings are not JSON: {error}.") from error
+    progress = _Progress()
+
+    def report(_: str, fraction: float) -> None:
+        progress(round(1000 * fraction), 1000)
+
+    scene = track_video(Path(video), TrackRequest.from_dict(values), report, _cancelled.is_set)
+    path = scene.save(out, force=True)
+    return {"out": str(path), "frames": len(scene.world_to_camera), "warnings": list(scene.warnings),
+            "notes": dict(scene.notes)}  # fmt: skip
+
+
 class _Progress:
     """Prints progress, not too often."""
 
@@ -124,7 +146,9 @@ class _Progress:
             _print_line({"event": "progress", "done": done, "total": total})
 
 
-TASKS: dict[str, Callable[..., dict[str, Any]]] = {task.__name__: task for task in (probe, fetch, verify, check, bake)}
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
+    task.__name__: task for task in (probe, fetch, verify, check, bake, track)
+}
 
 
 def main(arguments: list[str]) -> int:
