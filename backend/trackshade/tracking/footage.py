@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,7 +231,7 @@ def find_cuts(
     Two neighboring frames belong to different parts if what they show cannot be moved into each other by optical flow,
     much less so than the frames around them. A flash, after which the picture is as before, is no cut.
     """
-    changes = np.array([_difference(one, other) for one, other in zip(thumbnails, thumbnails[1:], strict=False)])
+    changes = np.array([_difference(one, other) for one, other in itertools.pairwise(thumbnails)])
     cuts: list[int] = []
     for index in np.flatnonzero(changes > _UNLIKE):
         around = np.r_[changes[max(0, index - _NEIGHBORS) : index], changes[index + 1 : index + 1 + _NEIGHBORS]]

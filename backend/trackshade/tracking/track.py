@@ -48,8 +48,10 @@ def track_video(
     scale = footage.size[0] / width
     rays = np.stack([(x * scale - footage.size[0] / 2) / focal, (y * scale - footage.size[1] / 2) / focal, 1 + 0 * x])
     positions = MEDIAN_DEPTH * rays.reshape(3, -1).T[None]
-    points = LiftedMesh("Tracks", "points", positions, np.zeros((0, 3)), np.zeros((0, x.size)), positions.mean((0, 1)))
+    positions = positions @ np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # the world's z points upwards
+    empty, seen = np.zeros((0, 3), np.int32), np.ones((1, x.size), np.bool_)
+    points = LiftedMesh("Tracks", "points", positions.astype(np.float32), empty, seen, positions.mean(axis=(0, 1)))
     intrinsics = np.array([[focal, 0, footage.size[0] / 2], [0, focal, footage.size[1] / 2], [0, 0, 1]])
-    cameras = np.repeat(np.eye(4)[None], count, axis=0)
+    cameras = np.repeat(np.eye(4)[[0, 2, 1, 3]][None] * [[1], [-1], [1], [1]], count, axis=0)
     notes = {"warnings": list(footage.warnings), "times": footage.times.tolist()}
     return LiftedScene(str(path.absolute()), footage.size, footage.fps, intrinsics, cameras, (points,), None, 0, notes)
