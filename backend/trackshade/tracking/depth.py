@@ -5,8 +5,8 @@ Planes parallel to the first frame's image plane, evenly spaced in inverse depth
 first one (Collins, A Space-Sweep Approach to True Multi-Image Matching, 1996). How alike they are there is measured by
 the normalized cross-correlation of small windows, averaged over the better half of the frames, since what is hidden in
 some is seen in others. Semi-global matching (Hirschmüller, Stereo Processing by Semiglobal Matching, 2008) finds a
-depth that changes little from pixel to pixel, also where there is little texture. "Little" is relative to the slope of a
-smooth surface through the solved features (Scharstein et al., Semi-Global Matching with Surface Orientation Priors,
+depth that changes little from pixel to pixel, also where there is little texture. "Little" is relative to the slope of
+a smooth surface through the solved features (Scharstein et al., Semi-Global Matching with Surface Orientation Priors,
 2017), so that floors are not cut into steps.
 """
 

@@ -12,6 +12,7 @@ Pixels have their centers at halves; pictures are float32 [T, H, W].
 
 from __future__ import annotations
 
+import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -102,11 +103,25 @@ def _look(images, t, rotation, translation, lens, x, y, rho, a, b, offsets, buff
 
 @inlined
 def _alike(values, n, buffer, mean, deviation, contrast, noise):
-    """Return the normalized cross-correlation of a patch with its reference; `noise` levels lower that of no texture."""
+    """Return the correlation of a patch with its reference; `noise` makes that of patches without texture small."""
     product = 0.0
     for k in range(values.shape[1]):
         product += values[n, k] * (buffer[k, 0] - mean)
     return product / values.shape[1] / (deviation * contrast[n] + noise)
+
+
+@inlined
+def _invert(m, out):
+    """Return `out`, to which the inverse of a symmetric matrix [3, 3] is written."""
+    out[0, 0], out[1, 1] = m[1, 1] * m[2, 2] - m[1, 2] * m[1, 2], m[0, 0] * m[2, 2] - m[0, 2] * m[0, 2]
+    out[2, 2], out[0, 1] = m[0, 0] * m[1, 1] - m[0, 1] * m[0, 1], m[0, 2] * m[1, 2] - m[0, 1] * m[2, 2]
+    out[0, 2], out[1, 2] = m[0, 1] * m[1, 2] - m[0, 2] * m[1, 1], m[0, 1] * m[0, 2] - m[0, 0] * m[1, 2]
+    determinant = m[0, 0] * out[0, 0] + m[0, 1] * out[0, 1] + m[0, 2] * out[0, 2]
+    out[1, 0], out[2, 0], out[2, 1] = out[0, 1], out[0, 2], out[1, 2]
+    for i in range(3):
+        for j in range(3):
+            out[i, j] /= determinant
+    return out
 
 
 @kernel
@@ -151,7 +166,7 @@ def _refine_points(
     count = offsets.shape[0]
     buffer, gradient = np.empty((count, 6)), np.empty((count, 3))
     focal = lens[0]
-    normal, right = np.empty((3, 3)), np.empty(3)
+    normal, inverse, right, step = np.empty((3, 3)), np.empty((3, 3)), np.empty(3), np.empty(3)
     for n in range(points.shape[0]):
         rho0, a0, b0 = shape[n, 0], shape[n, 1], shape[n, 2]
         rho, a, b = rho0, a0, b0
@@ -188,9 +203,11 @@ def _refine_points(
                     middle2 += gradient[k, 2]
                 middle0, middle1, middle2 = middle0 / count, middle1 / count, middle2 / count
                 weight = likeness * likeness / (_LEVELS * _LEVELS)
-                shift = focal / buffer[count // 2, 5]
-                reach = max(reach, shift * math.sqrt((s[0] - s[2] * buffer[count // 2, 3] / buffer[count // 2, 5]) ** 2
-                                                     + (s[1] - s[2] * buffer[count // 2, 4] / buffer[count // 2, 5]) ** 2))  # fmt: skip
+                middle = count // 2
+                pz = buffer[middle, 5]
+                shift_x = s[0] - s[2] * buffer[middle, 3] / pz
+                shift_y = s[1] - s[2] * buffer[middle, 4] / pz
+                reach = max(reach, focal / pz * math.sqrt(shift_x * shift_x + shift_y * shift_y))
                 for k in range(count):
                     g0, g1, g2 = gradient[k, 0] - middle0, gradient[k, 1] - middle1, gradient[k, 2] - middle2
                     residual = values[n, k] - gain * (buffer[k, 0] - mean)
@@ -206,14 +223,15 @@ def _refine_points(
                     right[2] += w * g2 * residual
                 total += likeness
             normal[1, 0], normal[2, 0], normal[2, 1] = normal[0, 1], normal[0, 2], normal[1, 2]
-            step = np.linalg.solve(normal, right)
+            inverse = _invert(normal, inverse)
+            for i in range(3):
+                step[i] = inverse[i, 0] * right[0] + inverse[i, 1] * right[1] + inverse[i, 2] * right[2]
             limit = 1.0 / reach  # a pixel in the frame with the longest parallax
             change = min(max(step[0], -limit), limit)
             rho = min(max(rho + change, 0.3 * rho0), 3.0 * rho0)
             a += min(max(step[1], -0.1 * scale), 0.1 * scale)
             b += min(max(step[2], -0.1 * scale), 0.1 * scale)
         shape[n, 0], shape[n, 1], shape[n, 2] = rho, a, b
-        inverse = np.linalg.inv(normal)
         precision[n] = 1.0 / math.sqrt(max(inverse[0, 0], 1e-30))
         alike[n] = total
 
@@ -321,7 +339,7 @@ class Patches:
 
     def _chunks(self) -> list[slice]:
         edges = np.linspace(0, len(self.points), 8 * self.threads + 1).astype(int)
-        return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
     def refine(
         self, solution: Solution, shape: np.ndarray, order: np.ndarray, iterations: int, tightness: float

@@ -2,9 +2,9 @@
 """Turns footage into a lifted scene: the camera of each frame, and tracked points with visibility over time.
 
 The steps: corners are followed and give a first camera (`features`, `camera`); a plane sweep gives the depth of the
-first frame (`depth`); patches of the first frame refine points and cameras together (`photometric`, `points`); what does
-not fit them moves by itself and keeps its own tracks (`flow`, `moving`); and points are hidden where their patch looks
-different or another surface is in front (`surface`).
+first frame (`depth`); patches of the first frame refine points and cameras together (`photometric`, `points`); what
+does not fit them moves by itself and keeps its own tracks (`flow`, `moving`); and points are hidden where their patch
+looks different or another surface is in front (`surface`).
 """
 
 from __future__ import annotations
