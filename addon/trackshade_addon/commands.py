@@ -279,8 +279,9 @@ def _reference(values: Mapping[str, Any], report: ReportProgress) -> dict[str, A
     folder = Path(values["out"] or name).absolute()
     if kind is not None:
         report(Progress("building", name))
-        build_held_out(kind, values["seed"])
-        description = {"kind": kind, "seed": values["seed"]}
+        build_held_out(kind, values["seed"], values["length"])
+        length = {} if values["length"] is None else {"length": values["length"]}
+        description = {"kind": kind, "seed": values["seed"], **length}
     else:
         _open_scene(values, report)
         status = Path(values["scene"]).stat()
@@ -291,6 +292,7 @@ def _reference(values: Mapping[str, Any], report: ReportProgress) -> dict[str, A
         size=size,
         every=values["every"],
         samples=values["samples"],
+        all_frames=values["all_frames"],
         report=lambda file, number, total: report(Progress("rendering", f"{name}/{file}", number, total)),
         force=values["force"],
     )

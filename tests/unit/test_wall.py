@@ -24,6 +24,7 @@ ORDER = (
     "control",
     "propagation",
     "lifting",
+    "tracking",
     "models",
     "pipelines",
     "results",

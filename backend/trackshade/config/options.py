@@ -175,6 +175,8 @@ _REFERENCE = (
     Option("--size", "Largest width and height of the frames, pixels.", "WxH", "480x320"),
     Option("--every", "Distance of the true frames; longer scenes than 33 frames have as many.", "N", 8, int),
     Option("--samples", "Cycles' samples per pixel.", "N", 24, int),
+    Option("--length", "Number of frames of a generated scene. Default: the kind's.", "N", kind=int),
+    _Switch("--all-frames", "Render all true frames, without light and ideal video."),
 )
 _SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
 _IMAGE = Option("picture", "PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "PICTURE", required=True)
@@ -284,7 +286,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
         (_DESCRIPTIONS, FOLDER, JSON),
     ),
     "reference": (
-        "Render frames and light of a scene for 'trackshade evaluate propagation', which runs it.",
+        "Render frames and light of a scene for 'trackshade evaluate propagation' and 'tracking', which run it.",
         (SCENE, *_OPEN_SCENE, *_REFERENCE, FOLDER, _FORCE, JSON),
     ),
 }
