@@ -99,9 +99,7 @@ def paint_stills(
         depth_image(shot, t, size),
         range(settings.seed, settings.seed + count),
         image=None if image is None else _resized(image, size),
-        mask=None
-        if mask is None
-        else np.asarray(Image.fromarray(to_uint8(mask)).resize(size, Image.Resampling.BOX)) > 0,
+        mask=None if mask is None else _covered(mask, size),
         strength=settings.strength,
         negative_prompt=settings.negative_prompt,
         steps=settings.steps,
@@ -154,6 +152,14 @@ def write_stills(
         }
         (folder / "job.json").write_text(format_json(record) + "\n", encoding="utf-8")
     return record
+
+
+def _covered(
+    mask: np.ndarray,  # [H, W] bool
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Return which pixels of another (width, height) a mask touches."""
+    return np.asarray(Image.fromarray(to_uint8(mask)).resize(size, Image.Resampling.BOX)) > 0
 
 
 def _resized(
