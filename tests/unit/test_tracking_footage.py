@@ -103,13 +103,10 @@ def test_bad_videos_are_named(tmp_path: Path) -> None:
         with pytest.raises(ShotError) as caught:
             read(path)
         assert caught.value.code == code
-    whole = tmp_path / "whole.mp4"
-    write_video(whole, pan(20), 24)
-    (tmp_path / "half.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    try:
-        assert len(read(tmp_path / "half.mp4").images) >= 2
-    except ShotError as error:
-        assert error.code in ("bad-video", "too-few-frames")
+    whole, half = tmp_path / "whole.mkv", tmp_path / "half.mkv"
+    write_times(whole, pan(20), np.arange(20) / 24)
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])  # Matroska is read up to where it is cut off
+    assert 2 <= len(read(half).images) < 20
     with pytest.raises(ShotError, match="no frames"):
         read(whole, start=60)
 
