@@ -66,7 +66,7 @@ def _choice(name: str, text: str, choices: tuple[str, ...]) -> Option:
 
 
 GENERATE = "generate"  # instead of the path of a first frame
-PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "projected", "baked", "heat")
+PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "image", "projected", "baked", "heat")
 
 SCENE = Option("scene", "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx, .obj, .ply or .stl.", "SCENE")
 RESULT = Option("result", "Folder of a result.", "RESULT", required=True)

@@ -52,6 +52,7 @@ class Canvas:
         size: (width, height), texels.
         color: [h, w, 3] float32 linear light.
         known: [h, w] bool, texels that a picture shows.
+        doubtful: [h, w] bool, texels of a plane that are shown, but at rims of light; see `light.doubt_light_rims`.
         inside: [h, w] bool, texels that belong to the surface.
         light: [h, w, 3] float32, light that the colors were divided by, or None.
     """
@@ -63,6 +64,7 @@ class Canvas:
     size: tuple[int, int]
     color: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))
     known: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    doubtful: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     inside: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     light: np.ndarray | None = None
 
@@ -316,14 +318,16 @@ class CanvasMaker:
 
     def gather(self, canvas: Canvas) -> Canvas:
         """Return the canvas with the colors that the pictures show, and a plane with their light."""
-        color, known, inside = self._read(canvas, self._pictures)
+        color, share, inside = self._read(canvas, self._pictures)
+        known = inside & (share >= KNOWN_SHARE if canvas.kind == "plane" else share > 0)
         light = self._read(canvas, self._shades)[0] if self._shades and canvas.kind == "plane" else None
-        return replace(canvas, color=color, known=known & inside, inside=inside, light=light)
+        doubtful = inside & ~known & (share > 0)
+        return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, light=light)
 
     def _read(self, canvas: Canvas, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the colors [h, w, 3] that pictures show on a canvas, which texels they show, and which it covers."""
+        """Return the colors [h, w, 3] that pictures show on a canvas, how far they show them, and what it covers."""
         width, height = canvas.size
-        color, known = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.bool_)
+        color, share = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
         inside = np.zeros((height, width), np.bool_)
         starts = self._table.face_starts(0)
         for row in range(0, height, _BAND):
@@ -339,9 +343,9 @@ class CanvasMaker:
                 side = np.full(label.shape, 1 if turned else -1, np.int8)
                 points = Points(label, owner, np.ones(label.shape, np.float32), weights, side, whole, 0)
                 pull(points, _SAMPLES, pose, picture, pose, self._table.still, self._table.triangles, starts, 1.0, out)
-            color[rows], known[rows] = _reduce(out, whole)
+            color[rows], share[rows] = _reduce(out, whole)
             inside[rows] = _blocks(label >= 0).any(axis=(1, 3))
-        return color, known, inside
+        return color, share, inside
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
@@ -352,7 +356,7 @@ class CanvasMaker:
                 method = "symmetry"
         filled = fill_canvas(
             canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
-            method=method, light=canvas.light, **places,
+            method=method, light=canvas.light, doubtful=canvas.doubtful, **places,
         )  # fmt: skip
         return filled.color, filled.healed
 
@@ -393,15 +397,16 @@ def _blocks(values: np.ndarray) -> np.ndarray:
 
 
 def _reduce(out: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return colors [h, w, 3] and which are known [h, w], from what `pull` has added up."""
+    """Return colors [h, w, 3], and how far pictures show them [h, w], from what `pull` has added up."""
     s = _SAMPLES
     blocks = out.reshape(out.shape[0] // s, s, out.shape[1] // s, s, 5)
     first = blocks[:, 0, :, 0]
-    has = blocks[..., 4] >= KNOWN_SHARE
+    share = blocks[..., 4].max(axis=(1, 3))
+    has = (blocks[..., 4] > 0) & (blocks[..., 4] >= np.minimum(share, KNOWN_SHARE)[:, None, :, None])
     with np.errstate(divide="ignore", invalid="ignore"):
         one = first[..., :3] / first[..., 3:4]
         each = np.where(has[..., None], blocks[..., :3] / blocks[..., 3:4], 0).sum(axis=(1, 3))
         mean = each / has.sum(axis=(1, 3))[..., None]
-    known = np.where(whole, first[..., 4] >= KNOWN_SHARE, has.any(axis=(1, 3)))
+    share = np.where(whole, first[..., 4], share)
     color = np.where(whole[..., None], one, mean)
-    return np.where(known[..., None], color, 0).astype(np.float32), known
+    return np.where((share > 0)[..., None], color, 0).astype(np.float32), share
