@@ -73,6 +73,28 @@ def test_a_given_first_frame_is_what_the_image_model_starts_from(
     assert not np.array_equal(outs[0], outs[1])
 
 
+def test_an_image_model_paints_what_no_key_picture_shows(
+    client: Client, settings: ShadeSettings, tmp_path: Path
+) -> None:
+    first = np.random.default_rng(0).integers(0, 255, (SIZE[1], SIZE[0], 3), np.uint8)
+    wanted = replace(settings, output="key", key_frames=(3.0,), light="none", strength=1.0, steps=2)
+    plain, painted = (
+        client.fetch(finished(client, made, first), tmp_path / str(number)) / "keys"
+        for number, made in enumerate((replace(wanted, image_model=""), wanted))
+    )
+    unseen = np.asarray(Image.open(painted / "3-unseen.png")) > 127
+    assert 0 < unseen.sum() < unseen.size / 2
+    before, after = (np.asarray(Image.open(folder / "3.png")).astype(int) for folder in (plain, painted))
+    assert np.array_equal(before[~unseen], after[~unseen])
+    assert np.abs(before - after)[unseen].mean() > 5
+
+
+def finished(client: Client, settings: ShadeSettings, first: np.ndarray) -> str:
+    job = client.submit(moving(), settings, first)
+    client.wait(job)
+    return job
+
+
 def test_a_missing_image_model_is_named(client: Client) -> None:
     with pytest.raises(ModelError, match="not on this machine"):
         client.wait(client.submit(moving(), ShadeSettings(image_model="sdxl:/nowhere/at/all", output="stills")))

@@ -133,6 +133,11 @@ _LOOK = (
     Option("--lora", "LoRA file of the image model and its strength. Repeat it for more.", "FILE[:X]", repeat=True),
     Option("--stills", "Paint this many stills of the first frame to choose a look from, and end there.", "N", 0, int),
 )
+_KEY_LOOK = (
+    replace(_LOOK[0], help="Image model that paints what no key picture shows, around what they show."),
+    replace(_LOOK[1], help="How far the image model changes the fills that are there without it, 0 to 1."),
+    _LOOK[2],
+)
 CONNECTION = (
     Option("--endpoint", "Address of a running backend. Default: the one on this machine, or a new one.", "ADDRESS"),
     Option("--curve", "Folder of the client's CURVE keys, for a backend on another machine.", "DIR"),
@@ -226,7 +231,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     ),
     "key": (
         "Write what a shot's key pictures show of some frames, to paint on them.",
-        (_SHOT_FILE, _FRAME, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+        (_SHOT_FILE, _FRAME, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_KEY_LOOK, *_RESULT_OUTPUT),
     ),
     "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),

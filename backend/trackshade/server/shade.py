@@ -84,11 +84,15 @@ class JobRunner:
             tracking = _tracking(shot if is_own_size else fit.apply(shot), settings, reporter)
         work = KeptWork(folder, _digest(manifest, settings))
         run = JobRun(shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings)
-        if settings.image_model and settings.output != "tracking":
+        completes_keys = settings.output == "key" and (inputs.first_frame is not None or bool(inputs.keys))
+        if settings.image_model and settings.output != "tracking" and not completes_keys:
             run = replace(run, inputs=replace(inputs, first_frame=self._paint_first_frame(run)))
         if settings.output == "key":
             samples = [sample_of_frame(shot, frame) for frame in settings.key_frames]
-            record = write_key_job(run, samples, *self._keys(run))
+            keys, warnings, digests = self._keys(run)
+            is_painted = bool(settings.image_model) and completes_keys
+            look = self._models.load_look(settings, reporter.report) if is_painted else None
+            record = write_key_job(run, samples, keys, warnings, digests, look)
         else:
             record = self._write_model_frames(run) if run.is_at_model_size else self._propagate(run)
         work.finish()

@@ -69,6 +69,7 @@ def paint_stills(
     count: int,
     report: Report,
     image: np.ndarray | None = None,  # [H, W, 3] uint8 sRGB, of the shot's size
+    mask: np.ndarray | None = None,  # [H, W] bool
 ) -> Iterator[np.ndarray]:
     """Paint stills of sample `t`, the first one by the job's seed and each further one by the next seed.
 
@@ -80,6 +81,7 @@ def paint_stills(
         count: Number of stills.
         report: Receives the steps; raises CancelledError if the job was cancelled.
         image: Image to start from.
+        mask: Where the image is painted anew; None for everywhere.
 
     Yields:
         [H, W, 3] uint8 sRGB of the shot's size.
@@ -97,6 +99,7 @@ def paint_stills(
         depth_image(shot, t, size),
         range(settings.seed, settings.seed + count),
         image=None if image is None else _resized(image, size),
+        mask=None if mask is None else _covered(mask, size),
         strength=settings.strength,
         negative_prompt=settings.negative_prompt,
         steps=settings.steps,
@@ -104,7 +107,8 @@ def paint_stills(
         control_scale=settings.control_scale,
         on_step=on_step,
     ):
-        yield _resized(still, shot.size)
+        full = _resized(still, shot.size)
+        yield full if image is None or mask is None else np.where(mask[..., None], full, image)
 
 
 def paint_first_frame(look: LookPipeline, run: JobRun) -> np.ndarray:
@@ -148,6 +152,14 @@ def write_stills(
         }
         (folder / "job.json").write_text(format_json(record) + "\n", encoding="utf-8")
     return record
+
+
+def _covered(
+    mask: np.ndarray,  # [H, W] bool
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Return which pixels of another (width, height) a mask touches."""
+    return np.asarray(Image.fromarray(to_uint8(mask)).resize(size, Image.Resampling.BOX)) > 0
 
 
 def _resized(
