@@ -182,10 +182,21 @@ def test_the_same_seed_gives_the_same_fill_and_another_one_another() -> None:
 
 def test_patches_copy_known_colors() -> None:
     color, known = canvases.render("gravel", 96), ~canvases.holes(96)
-    filled = fill_canvas(color, known, np.ones_like(known), kind="plane", method="patch-match")
+    filled = fill_canvas(color, known, np.ones_like(known), kind="atlas", method="patch-match")
     copied = filled.color[filled.method == PATCH_MATCH]
     assert len(copied)
     assert KDTree(color[known]).query(copied)[0].max() < 1e-6
+
+
+def test_patches_in_a_plane_leave_no_step_at_the_rim_of_the_known() -> None:
+    """Of a texture that grows paler to one side, whichever part the patches come from."""
+    color = canvases.render("gravel", 128) * np.linspace(0.5, 1.5, 128, dtype=np.float32)[:, None]
+    known = np.ones((128, 128), bool)
+    known[:, :40] = False
+    filled = fill_canvas(color, known, np.ones_like(known), kind="plane", method="patch-match")
+    assert (filled.method[:, :40] == PATCH_MATCH).mean() > 0.9
+    beside, at = filled.color[:, 20:40].mean(), color[:, 40:60].mean()
+    assert abs(beside / at - 1) < 0.1
 
 
 def test_patches_have_the_grain_of_the_texture() -> None:

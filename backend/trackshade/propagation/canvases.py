@@ -351,7 +351,7 @@ class CanvasMaker:
         method, places = self._method, {}
         if canvas.kind == "atlas":
             places = dict(zip(("positions", "normals"), self._places(canvas), strict=True))
-            places["others"] = self._others(canvas)
+            places["others"] = self.others(canvas)
             if method == "auto":  # patches of one part of a body, such as a sign, are wrong on another
                 method = "symmetry"
         filled = fill_canvas(
@@ -360,7 +360,7 @@ class CanvasMaker:
         )  # fmt: skip
         return filled.color, filled.healed
 
-    def _others(self, canvas: Canvas) -> SurfacePoints | None:
+    def others(self, canvas: Canvas) -> SurfacePoints | None:
         """Return what the pictures show of a canvas's mesh beside the canvas."""
         shown = self._shown.get(canvas.mesh)
         if shown is None:
