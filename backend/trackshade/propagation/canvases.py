@@ -348,15 +348,15 @@ class CanvasMaker:
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
-        method, places = self._method, {}
+        method, positions, normals, others = self._method, None, None, None
         if canvas.kind == "atlas":
-            places = dict(zip(("positions", "normals"), self._places(canvas), strict=True))
-            places["others"] = self.others(canvas)
+            positions, normals = self._places(canvas)
+            others = self.others(canvas)
             if method == "auto":  # patches of one part of a body, such as a sign, are wrong on another
                 method = "symmetry"
         filled = fill_canvas(
             canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
-            method=method, light=canvas.light, **places,
+            method=method, light=canvas.light, positions=positions, normals=normals, others=others,
         )  # fmt: skip
         return filled.color, filled.healed
 
