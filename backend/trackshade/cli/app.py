@@ -121,8 +121,8 @@ def _train(arguments: list[str]) -> None:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    if arguments[:1] == ["propagation"]:
-        _run_module(_lab_module("evaluation.propagation"), arguments[1:])
+    if arguments[:1] in (["propagation"], ["tracking"]):
+        _run_module(_lab_module(f"evaluation.{arguments[0]}"), arguments[1:])
     _run_module(_lab_module("evaluation"), arguments)
 
 
@@ -164,6 +164,8 @@ COMMANDS: Mapping[str, Command] = {
     "control": _addon_command("control"),
     "export": _addon_command("export", export, options.EXPORT),
     "place": _addon_command("place"),
+    "lift": _addon_command("lift"),
+    "track": _addon_command("track"),
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),
     "bake": Command(
