@@ -200,8 +200,8 @@ def test_passes_are_written_as_exr(shot: Shot, tmp_path: Path) -> None:
     for t, passes in enumerate(frame_passes(shot)):
         file = f"{t + 1:04d}.exr"
         depth, names = exr(tmp_path / "out" / "depth" / file)
-        assert names == ("Z",)
-        assert np.array_equal(depth[..., 0], passes.depth)
+        assert names == ("Y",)  # Blender reads a single channel of no other name
+        assert np.array_equal(depth[..., 0], np.minimum(passes.depth, 1e10))
         assert np.array_equal(exr(tmp_path / "out" / "normal" / file)[0], passes.normal)
         assert np.array_equal(exr(tmp_path / "out" / "flow" / file)[0], passes.flow)
         assert np.array_equal(exr(tmp_path / "out" / "index" / file)[0][..., 0], passes.index)

@@ -9,12 +9,8 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
-from trackshade.core.camera_motion import (
-    camera_preset,
-    move_camera,
-    parse_camera_motion,
-    parse_object_motion,
-)
+from trackshade.core.camera_files import read_camera_motion
+from trackshade.core.camera_motion import camera_preset, move_camera, parse_object_motion
 from trackshade.core.errors import UsageError
 from trackshade.core.geometry import world_to_camera
 
@@ -26,18 +22,19 @@ _DISTANCE = 5.0  # metres to the pivot of a preset where the scene shows nothing
 
 
 def move_scene_camera(scene: bpy.types.Scene, motion: str, mode: str = "override") -> None:
-    """Keyframe the scene's camera by a motion over the scene's frame range; see `parse_camera_motion`.
+    """Keyframe the scene's camera by a motion over the scene's frame range; see `read_camera_motion`.
 
     Args:
         scene: the scene.
-        motion: the motion's text.
+        motion: the motion's text, or the path of a .json or .npz file with a camera path.
         mode: "override" replaces the camera's motion, "append" moves it relative to where it is in each frame.
 
     Raises:
         UsageError: the scene has no camera, or the motion cannot be read.
+        ShotError: the file cannot be read or holds no camera path.
     """
     camera, frames = _camera(scene), _frames(scene)
-    matrices = parse_camera_motion(motion, len(frames))
+    matrices = read_camera_motion(motion, len(frames))
     views = _views(scene, camera, frames if mode == "append" else frames[:1])
     moved = move_camera(matrices, views, "append" if mode == "append" else "override")
     _clear(camera, "location", "rotation_euler", "rotation_quaternion")

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from trackshade.core.camera_motion import parse_camera_motion
 from trackshade.core.errors import ShotError
 from trackshade.core.geometry import Matrix, world_to_camera
 
@@ -39,6 +40,43 @@ class CameraPath:
     world_to_camera: Matrix
     intrinsics: Matrix | None = None
     size: tuple[int, int] | None = None
+
+    def motion(self, frames: int) -> Matrix:
+        """Return the path relative to its first frame, spread evenly over a clip.
+
+        Between the path's frames, locations are interpolated linearly and rotations by the nearest one.
+
+        Args:
+            frames: number T of the clip's frames.
+
+        Returns:
+            [T, 4, 4] matrices on points in camera space, as those of `parse_camera_motion`.
+        """
+        poses = self.world_to_camera[0] @ np.linalg.inv(self.world_to_camera)
+        place = np.linspace(0, len(poses) - 1, frames)
+        before = np.floor(place).astype(int)
+        after = np.minimum(before + 1, len(poses) - 1)
+        mixed = poses[before] + (place - before)[:, None, None] * (poses[after] - poses[before])
+        between = np.flatnonzero(place - before)
+        u, _, v = np.linalg.svd(mixed[between, :3, :3])
+        mixed[between, :3, :3] = u @ v
+        return np.linalg.inv(mixed)
+
+
+def read_camera_motion(text: str, frames: int) -> Matrix:
+    """Return the motion of a camera, [T, 4, 4], from the path of a camera file, or from the text of a motion.
+
+    Args:
+        text: path that ends in .json or .npz, or a text as `parse_camera_motion` takes it.
+        frames: number T of the clip's frames.
+
+    Raises:
+        ShotError: the file cannot be read or holds no camera path.
+        UsageError: the text cannot be read.
+    """
+    if text.strip().lower().endswith((".json", ".npz")):
+        return read_camera_path(Path(text.strip())).motion(frames)
+    return parse_camera_motion(text, frames)
 
 
 def read_camera_path(path: Path) -> CameraPath:
