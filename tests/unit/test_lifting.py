@@ -281,7 +281,7 @@ def test_a_card_stands_where_it_touches_the_ground(tmp_path: Path) -> None:
     card = mesh_of(scene, "board")
     assert areas(pixels_of(scene, card), card.triangles).sum() == pytest.approx(22 * 22, rel=0.05)
     assert card.pivot[2] == pytest.approx(0, abs=0.03)
-    assert np.ptp(card.positions[0][:, 1]) < 0.1  # upright, across the view
+    assert np.ptp(card.positions[0][:, 1]) < 0.2  # upright, across the view
     expected = EYE / math.tan(math.atan((49.5 - HEIGHT / 2) / FOCAL) - LOOKING_DOWN)
     assert card.pivot[1] == pytest.approx(expected, rel=0.02)
     moved = lift(write_photo(tmp_path, pixels), perspective=perspective,

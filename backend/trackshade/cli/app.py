@@ -120,8 +120,8 @@ def _train(arguments: list[str]) -> None:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    if arguments[:1] == ["propagation"]:
-        _run_module(_lab_module("evaluation.propagation"), arguments[1:])
+    if arguments[:1] in (["propagation"], ["lifting"]):
+        _run_module(_lab_module(f"evaluation.{arguments[0]}"), arguments[1:])
     _run_module(_lab_module("evaluation"), arguments)
 
 

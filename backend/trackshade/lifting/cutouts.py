@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from trackshade.shot.lifted import Rectangle
 
-_PIXELS = 250_000  # of the region that is cut, at most
+_PIXELS = 160_000  # of the region that is cut, at most
 _MARGIN = 0.5  # of the box's size, around it: what the background looks like
-_ROUNDS = 4
+_ROUNDS = 3
 _LEAST_SIDE = 4  # pixels of a box
 _EDGE_WEIGHT = 0.002  # squared levels (0 to 1) below which the guided filter takes differences for noise
 

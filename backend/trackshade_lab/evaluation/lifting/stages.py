@@ -22,7 +22,6 @@ from trackshade.shot import Shot
 from ..propagation.dataset import RenderSettings, render_kind
 
 Array = NDArray[np.float64]
-SHOT_KINDS = ("orbit", "dolly", "instances", "leaves", "character")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,8 @@ class Stage:
         size: (width, height) of its pictures, pixels.
         intrinsics: [3, 3] pixels.
         world_to_camera: [4, 4] of the camera that takes the photo.
-        depth: returns the depth [H, W] along the axis of a camera [4, 4], metres; inf where nothing is.
+        draw: returns the depth [H, W] along the axis of a camera, metres, inf where nothing is, by the camera's
+            [4, 4] and its intrinsics [3, 3].
         objects: boxes around objects in the photo, as left, top, right, bottom.
         edges: of the back wall as left, top, right, bottom in scene coordinates; None if there is none.
     """
@@ -43,15 +43,19 @@ class Stage:
     size: tuple[int, int]
     intrinsics: Array
     world_to_camera: Array
-    depth: Callable[[Array], NDArray[np.float32]]
+    draw: Callable[[Array, Array], NDArray[np.float32]]
     objects: tuple[tuple[float, float, float, float], ...] = ()
     edges: tuple[float, float, float, float] | None = None
 
-    def rays(self) -> Array:
+    def depth(self, world_to_camera: Array) -> Array:
+        """Return the depth [H, W] at the pixel centers of a camera, metres; inf where nothing is."""
+        return self.draw(world_to_camera, self.intrinsics).astype(np.float64)
+
+    def rays(self, intrinsics: Array | None = None) -> Array:
         """Return the rays [H, W, 3] through pixel centers in camera axes, with z = 1."""
         width, height = self.size
         pixels = np.stack([*np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), np.ones((height, width))], -1)
-        return pixels @ np.linalg.inv(self.intrinsics).T
+        return pixels @ np.linalg.inv(self.intrinsics if intrinsics is None else intrinsics).T
 
     def points(self, depth: Array, world_to_camera: Array) -> Array:
         """Return the world positions [H, W, 3] of what a camera sees; not finite where nothing is."""
@@ -61,7 +65,7 @@ class Stage:
     def picture(self, world_to_camera: Array) -> NDArray[np.uint8]:
         """Return the picture [H, W, 3] that a camera takes, sRGB."""
         depth = self.depth(world_to_camera)
-        points = self.points(np.where(np.isfinite(depth), depth, 1e3).astype(np.float64), world_to_camera)
+        points = self.points(np.where(np.isfinite(depth), depth, 1e3), world_to_camera)
         return np.where(np.isfinite(depth)[..., None], _solid_noise(points), 128).astype(np.uint8)
 
     def moves(self) -> dict[str, Array]:
@@ -117,13 +121,13 @@ def shot_stage(data: Path, kind: str, seed: int, size: tuple[int, int], report: 
     scene = render_kind(data, kind, seed, RenderSettings(size, every=32, samples=1), report)
     shot: Shot = scene.shot
 
-    def depth(world_to_camera: Array) -> NDArray[np.float32]:
-        cameras = shot.camera.world_to_camera.copy()
-        cameras[0] = world_to_camera
-        moved = replace(shot, camera=replace(shot.camera, world_to_camera=cameras))
+    def draw_shot(world_to_camera: Array, intrinsics: Array) -> NDArray[np.float32]:
+        cameras, lenses = shot.camera.world_to_camera.copy(), shot.camera.intrinsics.copy()
+        cameras[0], lenses[0] = world_to_camera, intrinsics
+        moved = replace(shot, camera=replace(shot.camera, world_to_camera=cameras, intrinsics=lenses))
         return ShotRaster(moved).draw(0, into=Buffers.empty(shot.size)).depth
 
-    return Stage(f"{kind}-{seed}", shot.size, shot.camera.intrinsics[0], shot.camera.world_to_camera[0], depth)
+    return Stage(f"{kind}-{seed}", shot.size, shot.camera.intrinsics[0], shot.camera.world_to_camera[0], draw_shot)
 
 
 def room_stage(seed: int, size: tuple[int, int]) -> Stage:
@@ -156,7 +160,7 @@ def room_stage(seed: int, size: tuple[int, int]) -> Stage:
     edges = (left / back, (eye - top) / back, right / back, eye / back)
     return Stage(
         f"room-{seed}", size, intrinsics, camera,
-        lambda world_to_camera: mesh_depth(size, intrinsics, world_to_camera, meshes),
+        lambda view, lens: mesh_depth(size, lens, view, meshes),
         tuple(frames), edges,
     )  # fmt: skip
 
