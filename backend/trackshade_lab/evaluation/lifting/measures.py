@@ -15,7 +15,8 @@ from trackshade.shot.lifted import LiftedScene
 from ..camera import rotation_angle
 from .stages import Array, Stage, mesh_depth
 
-_SAME_DEPTH = 0.005  # relative: what is seen from two cameras
+_SAME_DEPTH = 0.01  # relative: what is seen from two cameras
+_EDGE = 0.1  # relative, between neighboring pixels
 _WRONG_DEPTH = 0.02  # relative
 _BETWEEN = (0.29, -0.17)  # pixels from the centers
 _ROUNDS = 3.0  # pixels of reprojection error of an inlier
@@ -104,10 +105,16 @@ def _agrees(depth: Array, pixels: Array, expected: Array) -> NDArray[np.bool_]:
         inside = (expected > 0) & (pixels >= 0.5).all(axis=-1) & (pixels <= (width - 0.5, height - 0.5)).all(axis=-1)
     x, y = (np.where(inside, pixels[..., axis], 0.5) - 0.5 for axis in (0, 1))
     column, row = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
-    around = [depth[row + i, column + j] for i in (0, 1) for j in (0, 1)]
-    with np.errstate(invalid="ignore"):
-        near = np.minimum.reduce(around)  # a point behind any of them is not surely seen
-        return inside & (expected < near * (1 + _SAME_DEPTH)) & (expected > near * (1 - 10 * _SAME_DEPTH))
+    with np.errstate(divide="ignore"):
+        around = [[1 / depth[row + i, column + j] for j in (0, 1)] for i in (0, 1)]
+    x, y = x - column, y - row
+    upper, lower = (one * (1 - x) + two * x for one, two in around)
+    nearest, farthest = (choose.reduce([*around[0], *around[1]]) for choose in (np.maximum, np.minimum))
+    # Between samples of one surface its depth is interpolated; at an edge only its nearer side is surely seen.
+    smooth = farthest > nearest * (1 - _EDGE)
+    shown = np.where(smooth, upper * (1 - y) + lower * y, nearest)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return inside & (np.abs(1 / expected / shown - 1) < _SAME_DEPTH)
 
 
 def lifted_view(stage: Stage, scene: LiftedScene, motion: Array, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
