@@ -235,7 +235,7 @@ def test_kinds_of_depth_files(tmp_path: Path, kind: str) -> None:
 
         path = str(tmp_path / "depth.exr")
         spec = oiio.ImageSpec(WIDTH, HEIGHT, 1, oiio.FLOAT)
-        spec.channelnames = ["View Layer.Depth.Z"]
+        spec.channelnames = ("View Layer.Depth.Z",)
         output = oiio.ImageOutput.create(path)
         output.open(path, spec)
         output.write_image((1 / inverse).astype(np.float32)[..., None])

@@ -9,6 +9,8 @@
     check FOLDER        check that a folder is a checkpoint that can be loaded, and find its base model
     bake FOLDER OPTIONS  bake a result into textures; OPTIONS is JSON, see `trackshade.results.baking.BakeOptions`
     lift IMAGE OPTIONS OUT  lift a photo to a scene; OPTIONS is JSON, see `trackshade.shot.lift_request.LiftRequest`
+    track VIDEO OPTIONS OUT  turn footage into a lifted scene of tracked points, written to the file OUT and replacing
+                        it; OPTIONS is JSON, see `trackshade.shot.track_request.TrackRequest`
 
 A task prints lines (`trackshade.ipc.json_lines`): {"event": "progress", "done", "total"}, and at its end
 {"event": "result", ...} or {"event": "error", ...}. The caller holds standard input open; the task is cancelled when
@@ -36,6 +38,7 @@ from trackshade.core.errors import CancelledError, ModelError, TrackshadeError, 
 from trackshade.core.processes import call_when_input_closes
 from trackshade.ipc import PROTOCOL, json_lines
 from trackshade.ipc.locks import locked_environment
+from trackshade.shot.track_request import TrackRequest
 
 NEEDED = (
     "torch diffusers transformers accelerate safetensors huggingface_hub "
@@ -146,6 +149,25 @@ def lift(image: str, wanted: str, out: str) -> dict[str, Any]:
     }
 
 
+def track(video: str, wanted: str, out: str) -> dict[str, Any]:
+    """Track a video. Raise as `trackshade.tracking.track_video`, and OutputError."""
+    from trackshade.tracking import track_video
+
+    try:
+        values = json.loads(wanted)
+    except ValueError as error:
+        raise UsageError("bad-setting", f"The tracking settings are not JSON: {error}.") from error
+    progress = _Progress()
+
+    def report(message: str, fraction: float) -> None:
+        progress(round(1000 * fraction), 1000, message)
+
+    scene = track_video(Path(video), TrackRequest.from_dict(values), report, _cancelled.is_set)
+    path = scene.save(out, force=True)
+    return {"out": str(path), "frames": len(scene.world_to_camera), "warnings": list(scene.warnings),
+            "notes": dict(scene.notes)}  # fmt: skip
+
+
 class _Progress:
     """Prints progress, not too often."""
 
@@ -161,7 +183,7 @@ class _Progress:
 
 
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
-    task.__name__: task for task in (probe, fetch, verify, check, bake, lift)
+    task.__name__: task for task in (probe, fetch, verify, check, bake, lift, track)
 }
 
 

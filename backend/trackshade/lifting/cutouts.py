@@ -45,7 +45,7 @@ def cut_out(colors: NDArray[np.uint8], box: Rectangle) -> NDArray[np.bool_] | No
     mask[rows, columns] = cv2.GC_PR_FGD
     if (mask == cv2.GC_BGD).any():
         cv2.setRNGSeed(0)
-        cv2.grabCut(small, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(small, mask, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
     seen = _largest(cv2.morphologyEx((mask == cv2.GC_PR_FGD).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3))))
     if not seen.any():
         return None

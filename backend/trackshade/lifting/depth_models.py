@@ -119,8 +119,10 @@ def _prepared(colors: NDArray[np.uint8], folder: Path, kind: str) -> NDArray[np.
     path = folder / "preprocessor_config.json"
     config = _read_json(path) if path.is_file() else {}
     side, multiple = _DEFAULT_SIZE[kind]
-    size = config.get("size") if isinstance(config.get("size"), dict) else {}
-    width, height = int(size.get("width", side)), int(size.get("height", side))
+    size = config.get("size")
+    width, height = (
+        (int(size.get(key, side)) for key in ("width", "height")) if isinstance(size, dict) else (side, side)
+    )
     multiple = int(config.get("ensure_multiple_of") or multiple)
     rows, columns = colors.shape[:2]
     if config.get("keep_aspect_ratio", kind != "dpt"):

@@ -43,7 +43,7 @@ def find_sky(colors: NDArray[np.uint8], above_horizon: NDArray[np.float64]) -> N
     mask[seeds] = cv2.GC_PR_FGD
     mask[cv2.erode(seeds.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0] = cv2.GC_FGD
     if (mask == cv2.GC_FGD).any() and np.isin(mask, (cv2.GC_BGD, cv2.GC_PR_BGD)).any():
-        cv2.grabCut(small, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(small, mask, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
     sky = _touching_the_top(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)))
     if sky.mean() < _LEAST_SHARE:
         return none

@@ -117,7 +117,7 @@ def _agrees(depth: Array, pixels: Array, expected: Array) -> NDArray[np.bool_]:
         return inside & (np.abs(1 / expected / shown - 1) < _SAME_DEPTH)
 
 
-def lifted_view(stage: Stage, scene: LiftedScene, motion: Array, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def lifted_view(stage: Stage, scene: LiftedScene, motion: Array, photo: np.ndarray) -> np.ndarray:
     """Return what a moved camera sees of the lifted scene, with the photo on it; black where nothing is."""
     first = scene.world_to_camera[0]
     meshes = [(np.asarray(mesh.positions[0]), np.asarray(mesh.triangles)) for mesh in scene.meshes]
@@ -131,13 +131,14 @@ def lifted_view(stage: Stage, scene: LiftedScene, motion: Array, photo: NDArray[
 
 
 def _camera_error(
-    stage: Stage, photo: NDArray[np.uint8], depth: Array, view: NDArray[np.uint8], motion: Array
+    stage: Stage, photo: np.ndarray, depth: Array, view: np.ndarray, motion: Array
 ) -> tuple[float, float]:
     """Return the errors of the rotation and of the direction of motion (degrees) of the camera that a view shows."""
     shown = (view.max(axis=-1) > 0).astype(np.uint8) * 255
     shown = cv2.erode(shown, np.ones((9, 9), np.uint8))
     sift = cv2.SIFT.create(4000, contrastThreshold=0.015)
-    keys, features = sift.detectAndCompute(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), None)
+    everywhere = np.full_like(shown, 255)
+    keys, features = sift.detectAndCompute(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), everywhere)
     other_keys, other_features = sift.detectAndCompute(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), shown)
     if len(keys) < 8 or len(other_keys) < 8:
         return math.nan, math.nan
@@ -162,7 +163,7 @@ def _camera_error(
     )  # fmt: skip
     if not good or inliers is None or len(inliers) < 12:
         return math.nan, math.nan
-    kept = inliers[:, 0]
+    kept = inliers[:, 0].astype(np.intp)
     turn, shift = cv2.solvePnPRefineLM(points[kept], end[kept], stage.intrinsics, np.zeros(5), turn, shift)
     rotation = cv2.Rodrigues(turn)[0]
     true_center, center = -motion[:3, :3].T @ motion[:3, 3], -rotation.T @ shift[:, 0]

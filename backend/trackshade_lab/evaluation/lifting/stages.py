@@ -180,7 +180,7 @@ def room_stage(seed: int, size: tuple[int, int]) -> Stage:
 
 def _box(
     low: tuple[float, float, float], high: tuple[float, float, float], turn: float, at: Array | None = None
-) -> tuple[Array, NDArray[np.int32]]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions [8, 3] and triangles [12, 3] of a box that is turned about the vertical and moved."""
     corners = np.array([[(low, high)[i][0], (low, high)[j][1], (low, high)[k][2]] for i, j, k in np.ndindex(2, 2, 2)])
     c, s = math.cos(turn), math.sin(turn)
