@@ -170,7 +170,7 @@ def find_frame(segments: Segments, focal: float | None = None) -> Frame | None:
     axis_of = np.where(hits.max(axis=0) > 0, hits.argmax(axis=0), -1)
     counts = tuple(int(np.count_nonzero(axis_of == axis)) for axis in range(3))
     axes, axis_of, counts = _facing(axes, axis_of, counts)
-    finite = sum(abs(axes[2, axis]) > 0.12 and counts[axis] >= 4 for axis in range(3))
+    finite = sum(bool(abs(axes[2, axis]) > 0.12 and counts[axis] >= 4) for axis in range(3))
     support = float((hits.max(axis=0) * segments.weight).sum() / segments.weight.sum())
     focal_error, tilt_error = _errors(profile, best[0], value, axes[:, 1], covariance)
     line_error = math.sqrt(float(covariance[3, 3]))
