@@ -215,6 +215,20 @@ def test_what_is_behind_objects_can_be_left_out(tmp_path: Path) -> None:
     assert covered["fill"] - covered["none"] == pytest.approx(22 * 22, abs=1)
 
 
+def test_a_mask_that_is_a_little_too_small_leaves_no_rim_behind(tmp_path: Path) -> None:
+    small = board()
+    small[BOX[0].stop - 1] = small[:, BOX[1].start] = False
+    scene = lift(
+        write_photo(tmp_path),
+        depth=write_depth(tmp_path, 1 / with_board(room())),
+        masks=(write_mask(tmp_path, small),),
+        fov=FOV,
+    )
+    background = mesh_of(scene, "Background").positions[0]
+    on_board = np.abs(background - mesh_of(scene, "board").positions[0].mean(axis=0)).max(axis=1) < 1.0
+    assert on_board.sum() == 0
+
+
 @pytest.mark.parametrize("kind", ["distance", "inverse", "png", "exr"])
 def test_kinds_of_depth_files(tmp_path: Path, kind: str) -> None:
     """All of them give the same shape; those without a unit get their scale from the camera's height."""
