@@ -15,10 +15,11 @@ from tests.helpers import propagation_reference as reference
 from tests.helpers.shots import camera_track
 from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.control.scene import ShotRaster
+from trackshade.control.texels import find_texels
 from trackshade.core.errors import CancelledError, UsageError
 from trackshade.propagation import KeyPicture, alignment, coverage, match_light
 from trackshade.propagation.canvases import CanvasMaker, survey
-from trackshade.propagation.layout import draw_faces, find_planes, unwrap
+from trackshade.propagation.layout import find_planes, unwrap
 from trackshade.propagation.pictures import surface_picture
 from trackshade.propagation.poses import PoseTable
 from trackshade.shot import Geometry, MeshTrack, Shot
@@ -88,13 +89,11 @@ def test_atlas_has_every_point_once(coordinates):
     assert found.max() == pytest.approx(1)
     if coordinates == "good":
         np.testing.assert_allclose(found, grid[shape.triangles], atol=1e-6)
-    # Every triangle has a place of its own: drawn one after the other, none hides another.
-    size, count = 400, np.zeros((400, 400), int)
-    for face in range(len(found)):
-        owner, weights = np.full((size, size), -1, np.int32), np.zeros((size, size, 2))
-        draw_faces(found[face : face + 1] * size, np.array([face], np.int32), owner, weights)
-        inner = (owner >= 0) & (weights.min(axis=2) > 1e-3) & (weights.sum(axis=2) < 1 - 1e-3)
-        count += inner
+    # Every triangle has a place of its own: no texel is inside of two.
+    size = 400
+    texels = find_texels(found * size, (size, size))
+    inner = (texels.weights.min(axis=1) > 1e-3) & (texels.weights.sum(axis=1) < 1 - 1e-3)
+    count = np.bincount(np.repeat(texels.target, np.diff(texels.start))[inner], minlength=size**2)
     assert (count > 1).sum() < 0.01 * (count > 0).sum()
     assert (count > 0).mean() > 0.2
 
@@ -119,6 +118,27 @@ def test_canvases_hold_what_a_picture_shows():
     error = np.abs(canvas.color[rows, columns] - reference.smooth_texture(0, points)).max(axis=1)
     assert np.median(error) < 0.01
     assert np.percentile(error, 80) < 0.1  # where the floor is far, pixels are large
+
+
+def test_an_atlas_knows_what_is_shown_beside_it():
+    """Points of its mesh on other faces, with the colors, places and normals of the surface; none where it has all."""
+    shot = reference.box_over_floor(4, travel=2.5)
+    table = PoseTable(shot)
+    picture = surface_picture(shot, 0, reference.paint(shot, 0, reference.smooth_texture))
+    pictures = [(picture, table.pose(0, shot.size))]
+    maker = CanvasMaker(table, pictures, survey(table, pictures, shot.size, range(4)), 0)
+    canvas = next(canvas for canvas in maker.plan() if canvas.kind == "atlas")
+    geometry = shot.geometries[shot.meshes[canvas.mesh].geometry]
+    seen = np.unique(picture.triangle[picture.label == canvas.mesh])
+    whole = replace(canvas, faces=np.arange(len(geometry.triangles)))
+    none, beside = maker.others(whole), maker.others(replace(canvas, faces=np.setdiff1d(whole.faces, seen)))
+    assert none is not None
+    assert len(none.positions) == 0
+    assert beside is not None
+    assert len(beside.positions) > 50
+    error = np.abs(beside.colors - reference.smooth_texture(canvas.mesh, beside.positions)).max(axis=1)
+    assert np.median(error) < 0.02
+    np.testing.assert_allclose(np.linalg.norm(beside.normals, axis=1), 1, atol=1e-5)
 
 
 def test_coverage():

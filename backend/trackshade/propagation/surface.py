@@ -9,19 +9,21 @@ than one, several places are read and averaged; where less, another picture with
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 
 from trackshade.control.compiling import kernel
 from trackshade.propagation.pictures import SurfacePicture, read, to_levels
-from trackshade.propagation.poses import NOWHERE, Pose, to_camera_axis, vertex
+from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, load_corners
 
 _BEND = 0.01  # relative difference of levels from the plane of another triangle, above which it is another surface
 _STEP = 1.5  # pixels of a picture up to which one reading is enough
 _MOST = 8  # readings along an axis
 ENOUGH = 1.25  # pixels of a picture for each of the frame's, beyond which it has no more detail to give
 NO_POINT = 1e-9  # depth, metres
+_CLEAN = 170  # trust of pixels whose colors are those of their surface
 
 
 class Points(NamedTuple):
@@ -80,6 +82,47 @@ def find_points(
     return Points(label, triangle, to_levels(depth, pose.orthographic), weights, side, uniform, first_row)
 
 
+class ShownPoints(NamedTuple):
+    """The surface points of a mesh that pictures show, one for each pixel.
+
+    Attributes:
+        positions: [N, 3] float64, at the geometry's first positions, object space.
+        faces: [N] int32, their triangles.
+        colors: [N, 3] float32.
+    """
+
+    positions: np.ndarray
+    faces: np.ndarray
+    colors: np.ndarray
+
+
+def shown_points(
+    table: PoseTable, pictures: Collection[tuple[SurfacePicture, int]], meshes: Collection[int]
+) -> dict[int, ShownPoints]:
+    """Return what pictures show of some meshes, but for their rims; without meshes that none shows.
+
+    Args:
+        table: the shot's poses.
+        pictures: pictures and their samples.
+        meshes: indices into `Shot.meshes`.
+    """
+    found: dict[int, list[ShownPoints]] = {}
+    for picture, t in pictures if meshes else ():
+        starts, pose = table.face_starts(t), table.pose(t, picture.size)
+        depth = np.ones(picture.label.shape, np.float32)
+        points = find_points(picture.label, picture.triangle, depth, 0, 1, pose, table.still, table.triangles, starts)
+        clean = np.flatnonzero((picture.trust >= _CLEAN) & np.isin(picture.label, list(meshes)))
+        clean = clean[np.argsort(picture.label.ravel()[clean], kind="stable")]
+        own, first = np.unique(picture.label.ravel()[clean], return_index=True)
+        for mesh, pixels in zip(own.tolist(), np.split(clean, first[1:]), strict=False):
+            geometry, faces = table.shot.geometry_of(mesh, t), picture.triangle.ravel()[pixels]
+            b, c = points.weights.reshape(-1, 2)[pixels].T
+            corners = geometry.first.astype(np.float64)[geometry.triangles[faces]]
+            positions = np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners)
+            found.setdefault(mesh, []).append(ShownPoints(positions, faces, picture.image.reshape(-1, 3)[pixels]))
+    return {mesh: ShownPoints(*map(np.concatenate, zip(*parts, strict=True))) for mesh, parts in found.items()}
+
+
 @kernel
 def _find_points(
     label, triangle, first_row, samples, still, moving, where, triangles, face_start, to_camera, lens, orthographic,
@@ -102,13 +145,7 @@ def _find_points(
                     continue
                 if m != last_mesh or f != last_face:
                     last_mesh, last_face = m, f
-                    for n in range(3):
-                        at = triangles[face_start[m] + f, n]
-                        px, py = vertex(still, moving, where[m], at, 0), vertex(still, moving, where[m], at, 1)
-                        pz = vertex(still, moving, where[m], at, 2)
-                        x[n] = to_camera_axis(to_camera, m, 0, px, py, pz)
-                        y[n] = to_camera_axis(to_camera, m, 1, px, py, pz)
-                        z[n] = to_camera_axis(to_camera, m, 2, px, py, pz)
+                    load_corners(still, moving, where[m], triangles, face_start[m] + f, to_camera, m, x, y, z)
                     turn = _invert(x, y, z, orthographic, inverse, plane)
                 ray_x = (q + 0.5) / samples
                 ray_y = first_row + (p + 0.5) / samples
@@ -261,13 +298,7 @@ def _pull(
                         continue
                     if m != last_mesh or f != last_face:
                         last_mesh, last_face = m, f
-                        for n in range(3):
-                            at = triangles[face_start[m] + f, n]
-                            px, py = vertex(still, moving, where[m], at, 0), vertex(still, moving, where[m], at, 1)
-                            pz = vertex(still, moving, where[m], at, 2)
-                            x[n] = to_camera_axis(to_camera, m, 0, px, py, pz)
-                            y[n] = to_camera_axis(to_camera, m, 1, px, py, pz)
-                            z[n] = to_camera_axis(to_camera, m, 2, px, py, pz)
+                        load_corners(still, moving, where[m], triangles, face_start[m] + f, to_camera, m, x, y, z)
                         turn = _turn(x, y, z, orthographic)
                     b, c = weights[p, q, 0], weights[p, q, 1]
                     a = 1.0 - b - c

@@ -113,14 +113,14 @@ def _read_masks(request: TrackRequest, footage: Footage) -> list[np.ndarray]:
             raise ShotError("bad-mask", f"The mask {name} cannot be read.", "Give a PNG file.")
         if (image.shape[1], image.shape[0]) not in (footage.size, (width, height)):
             raise ShotError(
-                "bad-mask",
+                "mask-size",
                 f"The mask {name} has {image.shape[1]} × {image.shape[0]} pixels, the video "
                 f"{footage.size[0]} × {footage.size[1]}.",
                 "Give a mask of the video's size.",
             )
         mask = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) > 127
         if not mask.any():
-            raise ShotError("bad-mask", f"The mask {name} is empty.", "Paint what moves white.")
+            raise ShotError("empty-mask", f"The mask {name} is black everywhere.", "Paint what moves white.")
         masks.append(mask & ~np.any(masks, axis=0) if masks else mask)
     return masks
 
