@@ -27,13 +27,14 @@ from trackshade.tracking.features import Features, correlation, follow_features
 from trackshade.tracking.flow import anchor, follow_by_flow
 from trackshade.tracking.footage import Footage, read_footage
 from trackshade.tracking.moving import MovingPart, find_moving, follow_part, group_moving
-from trackshade.tracking.points import PointSolve, place_points
+from trackshade.tracking.points import PointSolve, place_points, with_depths_of_tracks
 from trackshade.tracking.surface import moving_mesh, static_mesh, visibility
 
 MEDIAN_DEPTH = 5.0  # metres: footage does not say how large things are
 MIN_STATIC, MAX_ERROR, MAX_FOCAL_ERROR = 0.5, 1.0, 0.05
 """Least share of points that stand still, largest mean reprojection error in pixels, and largest standard deviation of
 the focal length's logarithm of a result without a warning."""
+STILL = 1.2  # px: median distance of tracks from those of points that stand still, up to which a part does
 _TO_WORLD = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])  # the first camera looks along y, z points upwards
 Report = Callable[[str, float], None]
 
@@ -87,7 +88,8 @@ def track_video(
     solved = place_points(
         footage.images, grays, camera, request.spacing, given is None, threads, stage("Finding depth", 0.3, 0.75)
     )
-    parts = _find_parts(grays, solved, masks, threads, stage("Looking for what moves", 0.75, 0.92))
+    moves = camera.kind == "moves"
+    solved, parts = _find_parts(grays, solved, masks, moves, threads, stage("Looking for what moves", 0.75, 0.92))
     return _assemble(path, request, footage, camera, solved, parts, given is None, stage("Building", 0.92, 1.0))
 
 
@@ -144,9 +146,18 @@ def _no_camera(features: Features, count: int, size: tuple[int, int], focal: flo
 
 
 def _find_parts(
-    grays: np.ndarray, solved: PointSolve, masks: list[np.ndarray], threads: int, step: Callable[[float], None]
-) -> list[MovingPart]:
-    """Find what moves by itself, or follow what the masks say does."""
+    grays: np.ndarray,
+    solved: PointSolve,
+    masks: list[np.ndarray],
+    moves: bool,
+    threads: int,
+    step: Callable[[float], None],
+) -> tuple[PointSolve, list[MovingPart]]:
+    """Find what moves by itself, or follow what the masks say does.
+
+    Tracks that the camera explains at another depth are no motion: their points get this depth. `moves` says whether
+    the camera moves, so that there is such a depth.
+    """
     points = solved.points
     pixels, alive = follow_by_flow(grays, points, threads, lambda fraction: step(0.8 * fraction))
     if masks:
@@ -165,9 +176,15 @@ def _find_parts(
         alike = np.zeros(alive.shape)
         for t in range(len(grays)):
             alike[t, chosen] = correlation(grays[0], grays[t], points[chosen] - 0.5, better[t, chosen] - 0.5, 4)
+        if moves and not masks:
+            known = alive[:, chosen] & (alike[:, chosen] > 0.6) & (solved.contrast[chosen] > 4)
+            changed, miss = with_depths_of_tracks(grays, solved, chosen, better[:, chosen], known)
+            if miss < STILL:
+                solved = changed
+                continue
         parts.append(follow_part(chosen, points, solved.contrast, better, alive, alike))
     step(1.0)
-    return parts
+    return solved, parts
 
 
 def _assemble(
