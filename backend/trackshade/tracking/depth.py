@@ -117,7 +117,7 @@ def smooth_surface(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         width = max(bandwidth**2, float(np.partition(square, min(11, len(square) - 1))[min(11, len(square) - 1)]))
         near = np.exp(-0.5 * square / width)
         design = np.c_[np.ones(len(points)), offset / bandwidth]
-        robust = np.ones(len(points))
+        robust, plane = np.ones(len(points)), np.zeros(3)
         for _ in range(4):
             weight = near * robust
             normal = (design.T * weight) @ design + np.diag([1e-9, 1e-3 * weight.sum(), 1e-3 * weight.sum()])

@@ -89,7 +89,7 @@ def place_points(
         return PointSolve(solution, points, grid, shape, pixels, alike, patches.contrast, focal_error)
     known = first_frame_points(camera, size)
     depths = np.sort(1 / known[:, 2])
-    limits = 0.4 / np.percentile(depths, 98), 1.35 / np.percentile(depths, 1)
+    limits = 0.4 / float(np.percentile(depths, 98)), 1.35 / float(np.percentile(depths, 1))
     inverse = sweep_depth(grays, solution, limits, known, threads, lambda fraction: step(0.4 * fraction))
     shape = _shape_of(inverse, points, size)
     order = _by_parallax(solution)
