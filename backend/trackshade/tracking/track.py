@@ -31,9 +31,9 @@ from trackshade.tracking.points import PointSolve, place_points, with_depths_of_
 from trackshade.tracking.surface import moving_mesh, static_mesh, visibility
 
 MEDIAN_DEPTH = 5.0  # metres: footage does not say how large things are
-MIN_STATIC, MAX_ERROR, MAX_FOCAL_ERROR = 0.5, 1.0, 0.05
-"""Least share of points that stand still, largest mean reprojection error in pixels, and largest standard deviation of
-the focal length's logarithm of a result without a warning."""
+MIN_STATIC, MIN_TEXTURE, MAX_ERROR, MAX_FOCAL_ERROR = 0.65, 0.45, 1.0, 0.05
+"""Of a result without a warning: least share of textured points that the camera explains, least share of points with
+texture, largest mean reprojection error in pixels, and largest standard deviation of the focal length's logarithm."""
 STILL = 1.2  # px: median distance of tracks from those of points that stand still, up to which a part does
 _TO_WORLD = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])  # the first camera looks along y, z points upwards
 Report = Callable[[str, float], None]
@@ -253,6 +253,11 @@ def _notes(
             warnings.append(
                 f"The camera is doubtful: it explains {static_share:.0%} of the textured points. Mask what moves, or "
                 "track a part with more texture."
+            )
+        if texture_share < MIN_TEXTURE:
+            warnings.append(
+                f"The camera is doubtful: {texture_share:.0%} of the points have texture, and the others only follow "
+                "the surfaces around them."
             )
         if camera.error > MAX_ERROR:
             warnings.append(f"The camera is doubtful: its mean reprojection error is {camera.error:.1f} px.")
