@@ -45,7 +45,8 @@ def test_the_truth_has_no_error() -> None:
     figures = measure_scene(scene, shot)
     assert figures["median_error"] < 1e-3
     assert (figures["delta"], figures["occlusion_accuracy"], figures["jaccard"]) == (1, 1, 1)
-    assert max(figures["rotation_max"], figures["direction"]) < 1e-3
+    assert figures["rotation_max"] < 1e-3
+    assert figures["direction"] < 1e-3
     record: dict[str, Any] = {"scene": "square", "focal": "given", "warnings": ["Doubtful."], "cpu_seconds": 1.0}
     assert "| square | given | 0.00 | 1.00 |" in format_table([record | figures])
 
@@ -66,4 +67,4 @@ def test_errors_are_measured() -> None:
     cameras = np.array(scene.world_to_camera)
     cameras[-1, 0, 3] += 0.3
     assert measure_camera(cameras, scene.world_to_camera)["direction"] < 1e-3  # the median ignores one frame
-    assert measure_camera(cameras[[0, -1]], scene.world_to_camera[[0, -1]])["direction"] > 5
+    assert measure_camera(cameras[::4], scene.world_to_camera[::4])["direction"] > 5
