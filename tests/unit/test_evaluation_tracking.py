@@ -55,7 +55,7 @@ def test_errors_are_measured() -> None:
     shot, scene = truth()
     mesh = scene.meshes[0]
     places = np.repeat(mesh.positions, COUNT, axis=0)
-    places[1:, ::2] += np.float32([0.5, 0, 0])  # 9 px at 5 m
+    places[1:, ::2] += np.array([0.5, 0, 0], np.float32)  # 9 px at 5 m
     hidden = mesh.visible.copy()
     hidden[1:, 1::4] = False
     figures = measure_scene(replace(scene, meshes=(replace(mesh, positions=places, visible=hidden),)), shot)
