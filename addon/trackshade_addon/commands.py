@@ -20,6 +20,7 @@ from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
 from trackshade.config import options, registry
 from trackshade.config.settings import ShadeSettings
+from trackshade.core.camera_motion import parse_camera_moves, parse_object_moves
 from trackshade.core.errors import CancelledError, OutputError, TrackshadeError, UsageError
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
@@ -224,6 +225,9 @@ def _make_scene(
     """Replace what is open by the scene of a photo or a video, and save it."""
     path = Path(values["out"] or f"{source.stem}.blend").absolute()
     _check_not_taken(values, path)
+    parse_camera_moves(values["camera_motion"] or "")  # a mistake is reported before anything is done
+    for motion in values.get("object_motion") or ():
+        parse_object_moves(parse_object_option(motion)[1])
     python = values["backend_python"] or current_prefs().python()
     with scene_properties():
         bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True, load_ui=False)
@@ -244,7 +248,7 @@ def _make_scene(
 def _move(scene: bpy.types.Scene, values: Mapping[str, Any]) -> None:
     """Keyframe the camera and the objects of a scene as the options say."""
     if values.get("camera_motion") is not None:
-        move_scene_camera(scene, values["camera_motion"])
+        move_scene_camera(scene, values["camera_motion"], values["camera_mode"])
     for motion in values.get("object_motion") or ():
         move_object(scene, *parse_object_option(motion))
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -144,8 +145,6 @@ def test_tracked_points_move_as_in_the_footage(
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"), load_ui=False)
     scene = bpy.context.scene
     assert (scene.frame_start, scene.frame_end, scene.render.fps) == (1, lifted.FRAMES, 12)
-    picture = next(image for image in bpy.data.images if image.name.endswith("first frame"))
-    assert np.allclose(picture.pixels[:3], lifted.COLOR, atol=0.03)
     tracks = scene.objects["Tracks"]
     faces = np.array([face.vertices[:] for face in tracks.data.polygons])
     is_person = (faces >= 48).all(1)
@@ -162,6 +161,18 @@ def test_tracked_points_move_as_in_the_footage(
         assert seen.any() == (t != 2 or not triangles)
         np.testing.assert_allclose(shown[seen], wanted[seen], atol=2e-3)
         assert np.ptp(shown[~seen], axis=1).max(initial=0) < 1e-3  # shrunk to a point
+
+
+def test_the_footage_is_shown_at_the_times_that_were_tracked(scene: bpy.types.Scene, footage: Path) -> None:
+    made = lifted.tracked_scene(footage)
+    build_scene(replace(made, notes={"times": [2 / 12, 2 / 12, 3 / 12, 3 / 12, 4 / 12]}), scene)
+    picture = next(image for image in bpy.data.images if image.name.endswith("first frame"))
+    expected = np.array(lifted.COLOR) * 3 / lifted.FRAMES
+    assert np.allclose(picture.pixels[:3], expected, atol=0.03)
+    user = scene.camera.data.background_images[0].image_user
+    for frame, number in zip(range(1, 6), (3, 3, 4, 4, 5), strict=True):
+        scene.frame_set(frame)
+        assert user.frame_offset + frame == number
 
 
 def test_tracked_points_can_be_deleted(scene: bpy.types.Scene, footage: Path) -> None:

@@ -188,3 +188,29 @@ def trackshade_curves(obj: bpy.types.Object) -> list[bpy.types.FCurve]:
     from trackshade_addon.capture.animation import curves
 
     return [*curves(obj)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("lift", "gone.png"), 3, "gone.png does not exist"),
+        (("lift", "street.png", "--box", "1,2,3"), 2, "'1,2,3' is not a box"),
+        (("lift", "street.png", "--fov", "200"), 2, "field of view"),
+        (("lift", "street.png", "--out", "person.png"), 3, "person.png exists and was kept"),
+        (("lift", "street.png", "--camera-motion", "fly 1"), 2, "'fly'"),
+        (("track", "gone.mp4"), 3, "gone.mp4 does not exist"),
+        (("track", "gone.mp4", "--spacing", "0"), 2, "spacing"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_a_code(
+    with_depth: tuple[Path, Path, Path],
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(with_depth[0].parent)
+    assert commands.main("trackshade", [*arguments, "--backend-python", backend_python()]) == code
+    assert words in capfd.readouterr().err
+    assert not [*with_depth[0].parent.glob("*.blend")]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import bpy
 import numpy as np
@@ -25,7 +26,7 @@ from .meshes import KIND
 _DISTANCE = 5.0  # metres to the pivot of a preset where the scene shows nothing
 
 
-def move_scene_camera(scene: bpy.types.Scene, motion: str, mode: str = "override") -> None:
+def move_scene_camera(scene: bpy.types.Scene, motion: str, mode: Literal["override", "append"] = "override") -> None:
     """Keyframe the scene's camera by a motion over the scene's frame range; see `parse_camera_motion`.
 
     Args:
@@ -39,7 +40,7 @@ def move_scene_camera(scene: bpy.types.Scene, motion: str, mode: str = "override
     camera, frames = _camera(scene), _frames(scene)
     matrices = parse_camera_motion(motion, len(frames))
     views = _views(scene, camera, frames if mode == "append" else frames[:1])
-    moved = move_camera(matrices, views, "append" if mode == "append" else "override")
+    moved = move_camera(matrices, views, mode)
     _clear(camera, "location", "rotation_euler", "rotation_quaternion")
     animate_camera(camera, moved, frames)
 

@@ -157,10 +157,15 @@ def make_materials(
     matrix = lifted.intrinsics @ lifted.world_to_camera[lifted.picture_frame, :3]
     return {
         one_sided: make_projection_material(
-            f"{scene.name} wall" if one_sided else scene.name, image, matrix, lifted.size, scene, one_sided
+            material_name(scene, one_sided), image, matrix, lifted.size, scene, one_sided
         )
         for one_sided in sorted({mesh.one_sided for mesh in lifted.meshes})
     }
+
+
+def material_name(scene: bpy.types.Scene, one_sided: bool) -> str:
+    """Return the name of a scene's material that projects the picture."""
+    return f"{scene.name} wall" if one_sided else scene.name
 
 
 def with_surface(mesh: LiftedMesh, lifted: LiftedScene) -> LiftedMesh:
