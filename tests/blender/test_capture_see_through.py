@@ -7,7 +7,6 @@ the card behind, and elsewhere the card in front.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import stage
-from tests.helpers.backend_python import backend_python
+from tests.helpers.backend_python import run_in_backend
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade_addon.capture import capture, first_frame
@@ -675,7 +674,7 @@ def shoot(scene: bpy.types.Scene, count: int = 1, **options: Any) -> Shot:
 def drawn(shot: Shot, folder: Path) -> np.ndarray:
     """[T, H, W] index of the mesh that the tracks show at each pixel."""
     shot.save(folder / "drawn.shot", force=True)
-    subprocess.run([backend_python(), "-c", _DRAW, str(folder / "drawn.shot"), str(folder / "drawn.npy")], check=True)
+    run_in_backend(_DRAW, folder / "drawn.shot", folder / "drawn.npy")
     return np.load(folder / "drawn.npy")
 
 

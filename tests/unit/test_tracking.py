@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Footage becomes tracks: the camera, the points and what moves by itself, against ray-cast clips whose truth is known."""
+"""Footage becomes tracks: camera, points and what moves by itself, against ray-cast clips whose truth is known."""
 
 from __future__ import annotations
 

@@ -25,12 +25,13 @@ def pan(count: int, texture: int = 0, speed: int = 2) -> np.ndarray:
     return np.stack([TEXTURES[texture][10:90, speed * t : speed * t + 128] for t in range(count)])
 
 
-def write_times(path: Path, images: np.ndarray, times: Sequence[float]) -> None:
+def write_times(path: Path, images: np.ndarray, times: Sequence[float], aspect: Fraction = Fraction(1)) -> None:
     """Write a video whose frames are shown at given times, seconds."""
     with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264rgb", rate=Fraction(1000), options={"qp": "0"})
+        stream = file.add_stream("libx264rgb", rate=Fraction(1000), options={"qp": "0", "g": "1"})
         stream.width, stream.height, stream.pix_fmt = images.shape[2], images.shape[1], "rgb24"
         stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.sample_aspect_ratio = aspect
         for image, time in zip(images, times, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
@@ -103,25 +104,15 @@ def test_bad_videos_are_named(tmp_path: Path) -> None:
         with pytest.raises(ShotError) as caught:
             read(path)
         assert caught.value.code == code
-    whole = tmp_path / "whole.mp4"
-    write_video(whole, pan(20), 24)
-    (tmp_path / "half.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    try:
-        assert len(read(tmp_path / "half.mp4").images) >= 2
-    except ShotError as error:
-        assert error.code in ("bad-video", "too-few-frames")
+    whole, half = tmp_path / "whole.ts", tmp_path / "half.ts"
+    write_times(whole, pan(20), np.arange(20) / 24)
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])  # read up to where it is cut off
+    assert 2 <= len(read(half).images) < 20
     with pytest.raises(ShotError, match="no frames"):
         read(whole, start=60)
 
 
-def test_a_turned_video_is_upright(tmp_path: Path) -> None:
-    path = tmp_path / "a.mkv"
-    write_video(tmp_path / "a.mp4", pan(4), 24, lossless=True)
-    with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(path), "w") as file:
-        stream = file.add_stream_from_template(source.streams.video[0])
-        stream.sample_aspect_ratio = Fraction(2, 1)
-        for packet in source.demux(source.streams.video[0]):
-            if packet.dts is not None:
-                packet.stream = stream
-                file.mux(packet)
-    assert read(path).size == (256, 80)
+def test_pixels_become_square(tmp_path: Path) -> None:
+    write_times(tmp_path / "a.mkv", pan(4), np.arange(4) / 24, Fraction(2, 1))
+    footage = read(tmp_path / "a.mkv", size=[128, 128])
+    assert (footage.size, footage.images.shape) == ((256, 80), (4, 40, 128, 3))

@@ -28,6 +28,7 @@ ORDER = (
     "models",
     "pipelines",
     "results",
+    "exports",
     "ipc",
     "client",
     "server",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
+from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.config.image_models import DEFAULT_IMAGE_MODEL
 from trackshade.config.settings import (
     CONTROLS,
@@ -172,6 +173,16 @@ _SURFACES = (
 _BACKEND_PYTHON = Option("--backend-python", "Python interpreter of the backend's environment.", "PATH")
 _BACKEND = (*CONNECTION, _BACKEND_PYTHON)
 _FILE = Option("--out", "File to write.", "FILE", short="-o")
+EXPORT = (
+    _choice(
+        "--format",
+        "What is written: a shot file, or files for another system. "
+        + " ".join(f"{name}: {form.description}" for name, form in EXPORT_FORMATS.items()),
+        (SHOT_FORMAT, *EXPORT_FORMATS),
+    ),
+    Option("--points", "Number of tracked points. Default: the format's.", "N", kind=int),
+    Option("--images", "Folder of an image for each frame (nerfstudio). Default: the one beside the shot.", "DIR"),
+)
 _FORCE = _Switch("--force", "Replace an existing output.")
 _TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking video depends on
 _DESCRIPTIONS = Option("descriptions", "Folder of scene descriptions, or one file (.npz).", "FOLDER", required=True)

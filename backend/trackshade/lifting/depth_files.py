@@ -168,5 +168,7 @@ def looks_inverted(inverse: NDArray[np.float64], above_horizon: NDArray[np.float
     below = (above_horizon < -0.02) & (inverse > 0)
     if np.count_nonzero(below) < 0.05 * inverse.size:
         return False
-    correlation = np.corrcoef(-above_horizon[below], inverse[below])[0, 1]
-    return bool(correlation < -0.6)
+    steepness, values = -above_horizon[below], inverse[below]
+    if not np.ptp(values) or not np.ptp(steepness):
+        return False
+    return bool(np.corrcoef(steepness, values)[0, 1] < -0.6)

@@ -12,6 +12,7 @@ _PLANES = 3  # most planes of a hole
 _TRIALS = 60
 _TOLERANCE = 0.02  # of the inverse depth: what lies on a plane
 _LEAST_SHARE = 0.15  # of the ring that a plane must explain
+_EXPLAINED = 0.9  # share of the ring above which the planes are all there is
 _MOST_POINTS = 2000  # of the ring
 _STEEPEST = 1.5  # times the nearest point of the ring: the nearest that a plane is continued to
 
@@ -61,7 +62,7 @@ def _fill(inverse: np.ndarray, part: np.ndarray, ring: np.ndarray, x: np.ndarray
         return smooth
     predicted = np.max([grid[part] @ plane[:2] + plane[2] for plane in planes], axis=0)
     predicted = np.clip(predicted, 0.0, values.max() * _STEEPEST)
-    return explained * predicted + (1 - explained) * smooth
+    return predicted if explained > _EXPLAINED else explained * predicted + (1 - explained) * smooth
 
 
 def _planes(points: np.ndarray, values: np.ndarray, rng: np.random.Generator) -> tuple[list[np.ndarray], float]:
@@ -82,9 +83,14 @@ def _planes(points: np.ndarray, values: np.ndarray, rng: np.random.Generator) ->
         best = int(fits.sum(axis=1).argmax())
         if fits[best].sum() < least:
             break
-        inliers = left[fits[best]]
-        planes.append(np.linalg.lstsq(design[inliers], values[inliers], rcond=None)[0])
-        left = left[np.abs(design[left] @ planes[-1] - values[left]) >= tolerance[left]]
+        inliers, plane = left[fits[best]], found[best]
+        for share in (1.0, 0.25, 0.05):  # points of a neighboring plane near the crease would tilt it
+            near = np.abs(design[inliers] @ plane - values[inliers]) < share * tolerance[inliers]
+            if np.count_nonzero(near) < max(6, len(inliers) // 2):
+                break
+            plane = np.linalg.lstsq(design[inliers[near]], values[inliers[near]], rcond=None)[0]
+        planes.append(plane)
+        left = left[np.abs(design[left] @ plane - values[left]) >= tolerance[left]]
     return planes, 1 - len(left) / len(values)
 
 

@@ -64,7 +64,7 @@ def lift_image(
     step("cutting out the objects", 0.3)
     cards, warnings = _find_objects(photo, request, decode, cancelled)
     warnings = [*found.warnings, *warnings]
-    step("reading the depth", 0.5)
+    step("estimating the depth" if request.depth_model and not request.depth else "reading the depth", 0.5)
     depth, source = _find_depth(photo, request, found, decode)
     camera, perspective, metric = found.camera, None, False
     if depth is not None:
@@ -127,6 +127,10 @@ def _find_depth(photo: Photo, request: LiftRequest, found: FoundCamera, decode: 
     """Return the depth of the file or the model, and its source; None without either."""
     if request.depth is not None:
         return read_depth(Path(request.depth), request.depth_kind, request.depth_unit, found.camera, decode), "file"
+    if request.depth_model is not None:
+        from trackshade.lifting.depth_models import estimate_depth
+
+        return estimate_depth(photo, request.depth_model), f"model {request.depth_model}"
     return None, "perspective"
 
 

@@ -148,13 +148,11 @@ def mesh_lattice(
     fine = _cells_with_cuts(cuts, rows, columns)
     if tolerance is not None and stride > 1:
         fine |= _curved_cells(lattice, rows, columns, fine, tolerance, stride)
-    inverse = _with_straight_borders(lattice, rows, columns, ~fine)
-    width = len(lattice.x)
-    cell_rows, cell_columns = np.nonzero(~fine)
-    top, left = rows[cell_rows] * width, columns[cell_columns]
-    bottom, right = rows[cell_rows + 1] * width, columns[cell_columns + 1]
-    pieces = [_two_triangles(top + left, top + right, bottom + right, bottom + left)]
-    builder = _SplitCells(lattice, inverse, cuts)
+    if fine.any():  # the cells at the end that are smaller than the others have no middle
+        fine[:, np.diff(columns) != stride] = True
+        fine[np.diff(rows) != stride] = True
+    pieces = _large_cells(fine, rows, columns, len(lattice.x), stride)
+    builder = _SplitCells(lattice, cuts)
     in_fine = np.repeat(np.repeat(fine, np.diff(rows), axis=0), np.diff(columns), axis=1)
     pieces += builder.triangles(*np.nonzero(in_fine))
     ids = np.concatenate(pieces)
@@ -203,24 +201,31 @@ def _along(values: np.ndarray, x: np.ndarray, columns: np.ndarray) -> np.ndarray
     return values[:, cell] * (1 - t) + values[:, cell + 1] * t
 
 
-def _with_straight_borders(
-    lattice: DepthLattice, rows: np.ndarray, columns: np.ndarray, flat: np.ndarray
-) -> np.ndarray:
-    """Return the inverse depth with small cells' vertices on the straight borders of large cells: no cracks."""
-    inverse = lattice.inverse.copy()
-    beside = np.zeros((len(rows), flat.shape[1]), bool)
-    beside[:-1] |= flat
-    beside[1:] |= flat
-    straight = _along(inverse[rows][:, columns], lattice.x, columns)
-    wide = np.append(np.repeat(beside, np.diff(columns), axis=1), beside[:, -1:], axis=1)
-    inverse[rows] = np.where(wide, straight, inverse[rows])
-    beside = np.zeros((flat.shape[0], len(columns)), bool)
-    beside[:, :-1] |= flat
-    beside[:, 1:] |= flat
-    straight = _along(inverse[rows][:, columns].T, lattice.y, rows).T
-    tall = np.append(np.repeat(beside, np.diff(rows), axis=0), beside[-1:], axis=0)
-    inverse[:, columns] = np.where(tall, straight, inverse[:, columns])
-    return inverse
+def _large_cells(fine: np.ndarray, rows: np.ndarray, columns: np.ndarray, width: int, stride: int) -> list[np.ndarray]:
+    """Return triangles [n, 3] of vertex numbers for the large cells.
+
+    A cell beside small ones is a fan around its middle that has all their vertices on its border, so that no crack
+    opens between them.
+    """
+    padded = np.pad(fine, 1)
+    beside = [padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2]]  # clockwise from above
+    fans = ~fine & np.logical_or.reduce(beside) & (stride > 1)
+    cell_rows, cell_columns = np.nonzero(~fine & ~fans)
+    top, left = rows[cell_rows] * width, columns[cell_columns]
+    bottom, right = rows[cell_rows + 1] * width, columns[cell_columns + 1]
+    pieces = [_two_triangles(top + left, top + right, bottom + right, bottom + left)]
+    cell_rows, cell_columns = np.nonzero(fans)
+    corner = rows[cell_rows] * width + columns[cell_columns]
+    middle = corner + (stride // 2) * (width + 1)
+    starts = (0, stride, stride * (width + 1), stride * width)
+    for start, step, small in zip(starts, (1, width, -1, -width), beside, strict=True):
+        is_small = small[cell_rows, cell_columns]
+        for cells, count in ((corner[~is_small], 1), (corner[is_small], stride)):
+            center = middle[~is_small] if count == 1 else middle[is_small]
+            for k in range(count):
+                first = cells + start + step * k * (stride // count)
+                pieces.append(np.stack([center, first + step * (stride // count), first], axis=1))
+    return pieces
 
 
 class _SplitCells:
@@ -230,9 +235,9 @@ class _SplitCells:
     corners sees it.
     """
 
-    def __init__(self, lattice: DepthLattice, inverse: np.ndarray, cuts: tuple[np.ndarray, np.ndarray]) -> None:
-        self.lattice, self.inverse, self.cuts = lattice, inverse, cuts
-        self.height, self.width = inverse.shape
+    def __init__(self, lattice: DepthLattice, cuts: tuple[np.ndarray, np.ndarray]) -> None:
+        self.lattice, self.cuts = lattice, cuts
+        self.height, self.width = lattice.inverse.shape
         self.middles_across = self.height * self.width
         self.middles_down = self.middles_across + 2 * self.height * self.width
         self.centers = self.middles_down + 2 * self.height * self.width
@@ -304,7 +309,7 @@ class _SplitCells:
 
     def _grown(self, rows: np.ndarray, columns: np.ndarray, right: np.ndarray | int, below: np.ndarray | int) -> tuple:
         """Return positions, inverse depths and labels half a step from lattice points, on the points' own planes."""
-        x, y, inverse = self.lattice.x, self.lattice.y, self.inverse
+        x, y, inverse = self.lattice.x, self.lattice.y, self.lattice.inverse
         dx = _half_steps(x, columns, right)
         dy = _half_steps(y, rows, below)
         across, down = self.cuts

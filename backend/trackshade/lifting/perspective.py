@@ -15,7 +15,7 @@ DEFAULT_FOCAL = 0.85  # of the longer side: about a phone's main camera
 DEFAULT_FOCAL_ERROR = 0.4  # standard deviation of its natural logarithm
 # What a frame needs to be used, and to be called sure; and what its focal length needs to be trusted.
 _USED_SUPPORT, _USED_UPRIGHT, _USED_LEVEL = 0.3, 3, 6
-_SURE_SUPPORT, _SURE_UPRIGHT, _SURE_LEVEL = 0.45, 8, 6
+_SURE_SUPPORT, _SURE_UPRIGHT, _SURE_LEVEL, _SURE_ERROR = 0.4, 5, 6, math.radians(0.8)
 _TRUSTED_ERROR, _TRUSTED_POINTS = 0.05, 2
 
 
@@ -80,7 +80,12 @@ def is_used(frame: Frame) -> bool:
 def is_sure(frame: Frame) -> bool:
     """Return whether a frame's horizon can be relied on."""
     right, down, away = frame.counts
-    return frame.support > _SURE_SUPPORT and down >= _SURE_UPRIGHT and right + away >= _SURE_LEVEL
+    return (
+        frame.support > _SURE_SUPPORT
+        and frame.tilt_error < _SURE_ERROR
+        and down >= _SURE_UPRIGHT
+        and right + away >= _SURE_LEVEL
+    )
 
 
 def is_focal_trusted(frame: Frame) -> bool:

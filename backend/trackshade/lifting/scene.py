@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,20 @@ def build_meshes(
     rule: CutRule | None,
     stride: int,
     tolerance: float | None = None,
+    planes: Mapping[int, NDArray[np.float64]] | None = None,
 ) -> list[LiftedMesh]:
-    """Mesh the surfaces of a lattice in the order of `surfaces`; those that no triangle shows are left out."""
+    """Mesh the surfaces of a lattice; those that no triangle shows are left out.
+
+    Args:
+        camera: the picture's camera.
+        lattice: inverse depth and labels.
+        surfaces: what each label becomes, in the order of the result.
+        rule: see `mesh_lattice`.
+        stride: see `mesh_lattice`.
+        tolerance: see `mesh_lattice`.
+        planes: vector [3] of labels that are planes, whose product with a scene ray is 1 / z: their vertices lie on
+            them exactly.
+    """
     if not (lattice.labels != NOTHING).any():
         return []
     mesh = mesh_lattice(lattice, rule, stride, tolerance)
@@ -50,7 +63,11 @@ def build_meshes(
         part = mesh.part(label)
         if not len(part.triangles):
             continue
-        positions = camera.to_world(*part.points.T, part.inverse)
+        inverse = part.inverse
+        if planes is not None and label in planes:
+            exact = camera.scene_rays(*part.points.T) @ planes[label]
+            inverse = np.where(exact > 0, exact, inverse)
+        positions = camera.to_world(*part.points.T, inverse)
         result.append(
             LiftedMesh(
                 name=surface.name,

@@ -142,7 +142,8 @@ def build_tour(
     if fill == "none" and named:
         rows, columns = slice(more_top, more_top + height), slice(more_left, more_left + width)
         labels[rows, columns][owners[1:-1, 1:-1] != NOTHING] = NOTHING
-    meshes = build_meshes(camera, DepthLattice(x, y, inverse, labels), surfaces, None, _STRIDE)
+    meshes = build_meshes(camera, DepthLattice(x, y, inverse, labels), surfaces, None, _STRIDE,
+                          planes=room.planes(camera.height))  # fmt: skip
     if named:
         cut = DepthLattice(inner.x, inner.y, behind(behind_cards, front), owners)
         meshes += build_meshes(camera, cut, named, None, _STRIDE // 4)
@@ -156,7 +157,10 @@ def _card_depth(
     rows, columns = np.nonzero(seen)
     lowest = int(np.quantile(rows, 0.995))
     column = int(np.median(columns[rows >= lowest - 2]))
-    foot = (lattice.x[column], lattice.y[lowest] if card.foot is None else card.foot)
+    foot = (
+        lattice.x[column],
+        lattice.y[lowest] + (lattice.y[2] - lattice.y[1]) / 2 if card.foot is None else card.foot,
+    )
     ray = camera.scene_rays(*foot)
     warnings = []
     if card.depth is not None:

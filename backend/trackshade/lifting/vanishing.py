@@ -26,14 +26,16 @@ _LEAST_LENGTH = 0.022  # of the picture's diagonal
 _MOST_SEGMENTS = 400
 _LEAST_SEGMENTS = 12
 _FOCALS = np.geomspace(0.42, 2.4, 14)  # of the longer side
-_FOCAL, _FOCAL_SPREAD, _FOCAL_WEIGHT = 0.8, 0.4, 0.025  # the prior on its logarithm
+_FOCAL, _FOCAL_SPREAD, _FOCAL_WEIGHT = 0.7, 0.4, 0.025  # the prior on its logarithm
 _PITCH_SPREAD, _ROLL_SPREAD, _TILT_WEIGHT = math.radians(15), math.radians(5), 0.01  # the prior on the camera's tilt
 _MOST_PITCH, _MOST_ROLL = math.radians(40), math.radians(15)
-_TOLERANCE = math.sin(math.radians(2.0))  # between a segment and the line to its vanishing point
+_ANGLE_ERROR, _PIXEL_ERROR = math.sin(math.radians(0.5)), 1.5 / 800  # of a segment's direction, of its ends
+_GATE, _LOSS = 1.5, "soft_l1"  # of the least squares: tolerances within which segments are used
 _UPRIGHT = math.cos(math.radians(30))
 _ZENITHS, _KEPT_ZENITHS = 240, 6
-_AZIMUTHS = np.radians(np.arange(0.0, 90.0, 1.5))
+_AZIMUTHS = np.radians(np.arange(0.0, 90.0, 1.0))
 _REFINED = 4  # hypotheses
+_SCORE_SPREAD = 0.015  # of the score, between alternatives that are about as good
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,12 @@ class Segments:
 
     def __len__(self) -> int:
         return len(self.weight)
+
+    @property
+    def tolerance(self) -> Array:
+        """[n] sine of the angle to the vanishing point that a segment may have: short ones are less precise."""
+        length = np.linalg.norm(self.end - self.start, axis=1)
+        return np.sqrt(_ANGLE_ERROR**2 + (_PIXEL_ERROR / np.maximum(length, 1e-9)) ** 2)
 
     @property
     def middle(self) -> Array:
@@ -141,15 +149,15 @@ def find_frame(segments: Segments, focal: float | None = None) -> Frame | None:
     if len(segments) < _LEAST_SEGMENTS:
         return None
     rng = np.random.default_rng(0)
-    candidates: list[tuple[float, float, Array]] = []
+    profile: list[tuple[float, float, Array]] = []
     for value in _FOCALS if focal is None else [focal]:
         axes = _hypotheses(segments, value, rng)
         scores = _score(segments, axes, value, focal is None)
-        for index in np.argsort(-scores)[: 2 if focal is None else _REFINED]:
-            candidates.append((float(scores[index]), float(value), axes[index]))
-    candidates.sort(key=lambda item: -item[0])
+        for index in np.argsort(-scores)[: 1 if focal is None else _REFINED]:
+            fixed = _refine(segments, axes[index], value, focal_is_known=True, rounds=1)[0]
+            profile.append((float(_score(segments, fixed[None], value, focal is None)[0]), float(value), fixed))
     best: tuple[float, float, Array, Array] | None = None
-    for _, value, axes in candidates[:_REFINED]:
+    for _, value, axes in sorted(profile, key=lambda item: -item[0])[:_REFINED]:
         refined_axes, refined, covariance = _refine(segments, axes, value, focal is not None)
         score = float(_score(segments, refined_axes[None], refined, focal is None)[0])
         if best is None or score > best[0]:
@@ -162,17 +170,32 @@ def find_frame(segments: Segments, focal: float | None = None) -> Frame | None:
     axes, axis_of, counts = _facing(axes, axis_of, counts)
     finite = sum(abs(axes[2, axis]) > 0.12 and counts[axis] >= 4 for axis in range(3))
     support = float((hits.max(axis=0) * segments.weight).sum() / segments.weight.sum())
-    down = axes[:, 1]
-    spread = covariance[:3, :3] - np.outer(down, down @ covariance[:3, :3])
-    tilt_error = math.sqrt(max(0.0, float(np.trace(spread))))
-    focal_error = 0.0 if focal is not None else math.sqrt(max(0.0, float(covariance[3, 3])))
+    focal_error, tilt_error = _errors(profile, best[0], value, axes[:, 1], covariance)
+    if focal is not None:
+        focal_error = 0.0
     return Frame(value, axes, support, counts, focal_error, tilt_error, finite, segments, axis_of)
+
+
+def _errors(
+    profile: list[tuple[float, float, Array]], best: float, focal: float, down: Array, covariance: Array
+) -> tuple[float, float]:
+    """Return the standard deviations of log focal and of the direction down (radians).
+
+    Each is that of the least squares and that of the alternatives at other focal lengths, by how well they score.
+    """
+    weights = np.exp((np.array([item[0] for item in profile]) - best) / _SCORE_SPREAD)
+    total = 1.0 + weights.sum()
+    focals = np.log(np.array([item[1] for item in profile]) / focal)
+    angles = np.arccos(np.clip([item[2][:, 1] @ down for item in profile], -1, 1))
+    spread = covariance[:3, :3] - np.outer(down, down @ covariance[:3, :3])
+    tilt = float(np.trace(spread)) + float(weights @ angles**2) / total
+    return math.sqrt(float(covariance[3, 3]) + float(weights @ focals**2) / total), math.sqrt(max(0.0, tilt))
 
 
 def _hypotheses(segments: Segments, focal: float, rng: np.random.Generator) -> Array:
     """Return frames [n, 3, 3] whose direction down is supported by upright segments, at all azimuths."""
     downs = _downs(segments, focal, rng)
-    hits = np.maximum(0, 1 - (segments.errors(downs * (focal, focal, 1.0)) / _TOLERANCE) ** 2)
+    hits = np.maximum(0, 1 - (segments.errors(downs * (focal, focal, 1.0)) / segments.tolerance) ** 2)
     scores = hits @ segments.weight - _tilt_cost(downs) * segments.weight.sum()
     kept: list[Array] = []
     for index in np.argsort(-scores):
@@ -220,7 +243,7 @@ def _tilt_cost(downs: Array) -> Array:
 def _hits(segments: Segments, axes: Array, focal: float) -> Array:
     """Return how well each segment points to each vanishing point: [n, 3, segments], 0 to 1."""
     points = np.swapaxes(axes, -1, -2) * (focal, focal, 1.0)
-    return np.maximum(0, 1 - (segments.errors(points) / _TOLERANCE) ** 2)
+    return np.maximum(0, 1 - (segments.errors(points) / segments.tolerance) ** 2)
 
 
 def _score(segments: Segments, axes: Array, focal: float, focal_is_free: bool) -> Array:
@@ -231,20 +254,22 @@ def _score(segments: Segments, axes: Array, focal: float, focal_is_free: bool) -
     return score
 
 
-def _refine(segments: Segments, axes: Array, focal: float, focal_is_known: bool) -> tuple[Array, float, Array]:
+def _refine(
+    segments: Segments, axes: Array, focal: float, focal_is_known: bool, rounds: int = 2
+) -> tuple[Array, float, Array]:
     """Fit a frame to the segments that point to its vanishing points.
 
     Returns:
         The axes, the focal length, and the covariance [4, 4] of a small rotation in camera axes and of log focal.
     """
     covariance = np.eye(4)
-    for _ in range(2):
-        hits = np.maximum(0, 1 - (segments.errors(axes.T * (focal, focal, 1.0)) / (1.5 * _TOLERANCE)) ** 2)
+    for _ in range(rounds):
+        hits = np.maximum(0, 1 - (segments.errors(axes.T * (focal, focal, 1.0)) / (_GATE * segments.tolerance)) ** 2)
         used, axis_of = hits.max(axis=0) > 0, hits.argmax(axis=0)
         if np.count_nonzero(used) < 6:
             break
         residuals = functools.partial(_residuals, segments.chosen(used), axis_of[used], axes, focal, focal_is_known)
-        fit = least_squares(residuals, np.zeros(4), loss="soft_l1", max_nfev=30)
+        fit = least_squares(residuals, np.zeros(4), loss=_LOSS, max_nfev=30)
         axes, focal = cv2.Rodrigues(fit.x[:3])[0] @ axes, focal * math.exp(fit.x[3])
         covariance = np.linalg.inv(fit.jac.T @ fit.jac + 1e-9 * np.eye(4))
     return axes, focal, covariance
@@ -258,7 +283,7 @@ def _residuals(
     errors = segments.errors(turned.T * (changed, changed, 1.0))[axis_of, np.arange(len(axis_of))]
     pitch, roll = math.asin(max(-1.0, min(1.0, turned[2, 1]))), math.atan2(turned[0, 1], turned[1, 1])
     prior = change[3] * 1e3 if focal_is_known else math.log(changed / _FOCAL) / _FOCAL_SPREAD
-    errors *= np.sqrt(segments.weight / segments.weight.mean()) / (_TOLERANCE / 2)
+    errors *= np.sqrt(segments.weight / segments.weight.mean()) / (segments.tolerance / 2)
     return np.append(errors, [prior, pitch / _PITCH_SPREAD, roll / _ROLL_SPREAD])
 
 

@@ -159,15 +159,18 @@ def adjust(
     size = 6 * len(free) + 1
     kept = np.setdiff1d(np.arange(size), [fixed] if free_focal else [fixed, size - 1])
     prior = np.log(PRIOR_FOCAL * 2 * float(start.center.max()))
+    # The observations of a feature err alike, since all are relative to its patch in its host: they count as one.
+    repeats = len(seen.points) / max(1, len(np.unique(seen.points)))
+    firm = repeats * (SCALE / PRIOR_SPREAD) ** 2 if free_focal else 0.0
     now, damping = start, 1e-3
     error = residuals(features, seen, now)
-    value, spread = _total(error, now, prior, free_focal), 0.0
+    value, spread = _total(error, now, prior, firm), 0.0
     for _ in range(steps):
         weight = 1 / (1 + np.square(error / SCALE))
         normal, right, coupling, stiffness, slope = _equations(features, seen, now, weight, column, size)
         if free_focal:
-            normal[-1, -1] += (SCALE / PRIOR_SPREAD) ** 2
-            right[-1] -= (SCALE / PRIOR_SPREAD) ** 2 * (np.log(now.focal) - prior)
+            normal[-1, -1] += firm
+            right[-1] -= firm * (np.log(now.focal) - prior)
         improved = False
         while damping < 1e6 and not improved:
             stiff = stiffness * (1 + damping) + 1e-12
@@ -177,7 +180,7 @@ def adjust(
             depth_step = (slope - coupling @ step) / stiff
             trial = _moved(now, step, depth_step, free)
             trial_error = residuals(features, seen, trial)
-            trial_value = _total(trial_error, trial, prior, free_focal)
+            trial_value = _total(trial_error, trial, prior, firm)
             improved = trial_value < value
             damping *= 0.2 if improved else 5.0
         if not improved:
@@ -193,13 +196,13 @@ def adjust(
         reduced = normal - (coupling.T / (stiffness + 1e-12)) @ coupling
         covariance = np.linalg.pinv(reduced[np.ix_(kept, kept)], rcond=1e-13)
         noise = np.average(np.square(error), weights=weight) / 2 if len(error) else 1.0
-        spread = float(np.sqrt(max(covariance[-1, -1], 0) * noise))
+        spread = float(np.sqrt(max(covariance[-1, -1], 0) * noise * repeats))
     return now, cost(error), spread
 
 
-def _total(error: np.ndarray, solution: Solution, prior: float, free_focal: bool) -> float:
+def _total(error: np.ndarray, solution: Solution, prior: float, firm: float) -> float:
     total = float(np.log1p(np.square(error / SCALE)).sum()) * SCALE**2
-    return total + (((np.log(solution.focal) - prior) / PRIOR_SPREAD) ** 2 * SCALE**2 if free_focal else 0.0)
+    return total + firm * (np.log(solution.focal) - prior) ** 2
 
 
 def _moved(solution: Solution, step: np.ndarray, depth_step: np.ndarray, free: np.ndarray) -> Solution:

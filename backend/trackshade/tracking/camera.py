@@ -83,36 +83,71 @@ def solve_camera(
     trial = features.take(_spread_choice(features, size, _TRIAL_FEATURES))
     turning = [_turn(trial, Solution(still.rotations, still.translations, item, center,
                                      np.full(len(trial.hosts), 1e-9))) for item in focals]  # fmt: skip
-    turn_cost, turned = min(turning, key=lambda item: item[0])
+    _, turned = min(turning, key=lambda item: item[0])
     step(0.1)
     candidates = []
     for number, item in enumerate(focals):
         begun = _begin(trial, replace(turned, focal=item), center)
         for one in begun:
-            candidates.append(adjust(trial, Observations.of(trial), one, focal is None, 12, 1e-3))
+            candidates += [_robustly(trial, one, focal is None, 12, 1e-3)]
         step(0.1 + 0.6 * (number + 1) / len(focals))
-    seen = Observations.of(trial)
-    turn_error = residuals(trial, seen, turned)
+    turn_error = residuals(trial, Observations.of(trial), turned)
     if not candidates:
         return _finish("turns", features, _with_depths(turned, features, 1e-9), 1.0 if focal is None else 0.0)
     best, best_cost, _ = min(candidates, key=lambda item: item[1])
+    turn_cost = float(np.minimum(np.square(turn_error / INLIER), 1).mean())
     if np.median(turn_error) < _TURNING and best_cost > 0.5 * turn_cost:
         return _finish("turns", features, _with_depths(turned, features, 1e-9), 1.0 if focal is None else 0.0)
     full = features.take(_spread_choice(features, size, _FEATURES))
-    everything = Observations.of(full)
-    rho, _ = depths_from_motion(full, everything, _with_depths(best, full, 1.0))
-    start = replace(best, inverse_depths=_sane(rho, np.median(best.inverse_depths)))
-    solution, _, focal_error = adjust(full, everything, start, focal is None, 30)
+    solution, _, focal_error = _robustly(full, best, focal is None, 30, 1e-4)
     step(1.0)
     return _finish("moves", full, solution, focal_error)
+
+
+def _robustly(
+    features: Features, start: Solution, free_focal: bool, steps: int, tolerance: float
+) -> tuple[Solution, float, float]:
+    """Adjust a solution twice, the second time without the features that do not fit, as those of moving things.
+
+    Returns:
+        The solution with the inverse depths of all features, the share of what it does not explain, from 0 to 1, and
+        the standard deviation of the focal length's natural logarithm.
+    """
+    everything, spread = Observations.of(features), 0.0
+    now = _triangulated(features, everything, start)
+    for _ in range(2):
+        error = residuals(features, everything, now)
+        misses = _mean_of(np.minimum(error, 5 * INLIER), everything, features)
+        fits = np.flatnonzero(misses < max(1.0, 2.5 * float(np.median(misses))))
+        if len(fits) < 12:
+            fits = np.arange(len(features.hosts))
+        some = features.take(fits)
+        begin = replace(now, inverse_depths=now.inverse_depths[fits])
+        now, _, spread = adjust(some, Observations.of(some), begin, free_focal, steps, tolerance)
+        now = _triangulated(features, everything, now)
+    error = residuals(features, everything, now)
+    return now, float(np.minimum(np.square(error / INLIER), 1).mean()), spread
+
+
+def _triangulated(features: Features, everything: Observations, solution: Solution) -> Solution:
+    start = _with_depths(solution, features, 1.0)
+    rho, _ = depths_from_motion(features, everything, start)
+    positive = rho[rho > 0]
+    typical = float(np.median(positive)) if len(positive) else 1.0
+    return replace(start, inverse_depths=_sane(rho, typical))
+
+
+def _mean_of(values: np.ndarray, seen: Observations, features: Features) -> np.ndarray:
+    """Return the mean of the values of each feature's observations, [N]."""
+    count = len(features.hosts)
+    total = np.bincount(seen.points, values, count)
+    return total / np.maximum(np.bincount(seen.points, minlength=count), 1)
 
 
 def _finish(kind: CameraKind, features: Features, solution: Solution, focal_error: float) -> CameraSolve:
     seen = Observations.of(features)
     error = residuals(features, seen, solution)
-    count = len(features.hosts)
-    good = np.bincount(seen.points, error < INLIER, count) / np.maximum(np.bincount(seen.points, minlength=count), 1)
-    static = good > 0.7
+    static = _mean_of(error < INLIER, seen, features) > 0.7
     inlying = error[static[seen.points] & (error < 3 * INLIER)]
     mean = float(inlying.mean()) if len(inlying) else float("inf")
     return CameraSolve(kind, solution, features, mean, focal_error, static)
@@ -180,7 +215,8 @@ def _begin(features: Features, turned: Solution, center: np.ndarray) -> list[Sol
             pairs.append((min(float(np.median(shift)), 0.1 * center.max()) * np.sqrt(len(both)), first, t, both))
     pairs.sort(key=lambda item: -item[0])
     out = []
-    for _, first, t, both in pairs[:1]:
+    far = [pair for pair in pairs if pairs and abs(pair[2] - pairs[0][2]) + abs(pair[1] - pairs[0][1]) > count // 5]
+    for _, first, t, both in [*pairs[:1], *far[:1]]:
         solution = _from_pair(features, turned, first, t, both)
         if solution is not None:
             out.append(solution)

@@ -235,9 +235,13 @@ def find_cuts(
     cuts: list[int] = []
     for index in np.flatnonzero(changes > _UNLIKE):
         around = np.r_[changes[max(0, index - _NEIGHBORS) : index], changes[index + 1 : index + 1 + _NEIGHBORS]]
+        around_it = [(index, after) for after in (index + 2, index + 3)]
+        around_it += [(before, index + 1) for before in (index - 1, index - 2)]  # of a flash that ends
         is_flash = any(
-            _difference(thumbnails[index], thumbnails[after]) < 0.5 * changes[index]
-            for after in range(index + 2, min(index + 4, len(thumbnails)))
+            before >= 0
+            and after < len(thumbnails)
+            and _difference(thumbnails[before], thumbnails[after]) < 0.5 * changes[index]
+            for before, after in around_it
         )
         outstanding = not len(around) or changes[index] > _OUTSTANDING * np.median(around)
         if outstanding and not is_flash and (not cuts or index + 1 - cuts[-1] > 2):

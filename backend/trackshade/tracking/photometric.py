@@ -160,7 +160,7 @@ def _correlations(images, rotations, translations, lens, points, shape, offsets,
 @kernel
 def _refine_points(
     images, rotations, translations, lens, order, points, shape, offsets, values, contrast, iterations, tightness,
-    noise, alike, precision,
+    noise, precision,
 ):  # fmt: skip
     """Refine the shapes [N, 3] of points by Gauss-Newton steps, over more and more frames in a given order."""
     count = offsets.shape[0]
@@ -178,7 +178,7 @@ def _refine_points(
             normal[0, 0] = tightness / (scale * scale)
             normal[1, 1] = normal[2, 2] = 1.0 / (_SLOPE_SPREAD * scale) ** 2
             right[0], right[1], right[2] = normal[0, 0] * (rho0 - rho), normal[1, 1] * (a0 - a), normal[2, 2] * (b0 - b)
-            reach, total = 1e-9, 0.0
+            reach = 1e-9
             for index in range(used):
                 t = order[index]
                 m, s = rotations[t], translations[t]
@@ -221,7 +221,6 @@ def _refine_points(
                     right[0] += w * g0 * residual
                     right[1] += w * g1 * residual
                     right[2] += w * g2 * residual
-                total += likeness
             normal[1, 0], normal[2, 0], normal[2, 1] = normal[0, 1], normal[0, 2], normal[1, 2]
             inverse = _invert(normal, inverse)
             for i in range(3):
@@ -232,8 +231,7 @@ def _refine_points(
             a += min(max(step[1], -0.1 * scale), 0.1 * scale)
             b += min(max(step[2], -0.1 * scale), 0.1 * scale)
         shape[n, 0], shape[n, 1], shape[n, 2] = rho, a, b
-        precision[n] = 1.0 / math.sqrt(max(inverse[0, 0], 1e-30))
-        alike[n] = total
+        precision[n] = math.sqrt(max(1.0 / inverse[0, 0] - tightness / (scale * scale), 0.0))
 
 
 @kernel
@@ -354,20 +352,22 @@ class Patches:
             tightness: how much the inverse depths to begin with count: the squared inverse of their relative error.
 
         Returns:
-            The refined shapes, and the precision of each inverse depth: the inverse of its standard deviation.
+            The refined shapes, and the standard deviation of each inverse depth, relative, by its texture alone: inf
+            where there is none.
         """
         out = np.array(shape, np.float64)
-        alike, precision = np.zeros(len(out)), np.zeros(len(out))
+        precision = np.zeros(len(out))
 
         def run(part: slice) -> None:
             _refine_points(
                 self.images, *_camera(solution), order, self.points[part], out[part], self.offsets, self.values[part],
-                self.contrast[part], iterations, tightness, self.noise, alike[part], precision[part],
+                self.contrast[part], iterations, tightness, self.noise, precision[part],
             )  # fmt: skip
 
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(run, self._chunks()))
-        return out, precision
+        with np.errstate(divide="ignore"):
+            return out, 1 / (precision * out[:, 0])
 
     def compare(self, solution: Solution, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return where points are in all frames, [T, N, 2] pixels, and correlations there, [T, N]; -1 outside."""
@@ -447,7 +447,10 @@ class Patches:
             focal = now.focal * float(np.exp(np.clip(step[-1], -0.05, 0.05)))
             now = replace(now, rotations=rotations, translations=translations, focal=focal)
             if free_focal:
-                spread = float(np.sqrt(max(np.linalg.inv(part)[-1, -1], 0)))
+                # A patch errs in all its pixels and frames alike, for it is no plane, or the light on it changes: they
+                # are worth one measurement.
+                repeats = len(self.offsets) * float(used[1:].sum()) / points
+                spread = float(np.sqrt(max(np.linalg.inv(part)[-1, -1], 0) * repeats))
         return now, shape, spread
 
 

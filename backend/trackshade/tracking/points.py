@@ -13,6 +13,7 @@ from trackshade.tracking.bundle import Solution, host_rays
 from trackshade.tracking.camera import CameraSolve
 from trackshade.tracking.depth import sweep_depth
 from trackshade.tracking.photometric import Patches, patch_offsets, smoothed
+from trackshade.tracking.smoothing import fill_depth
 
 ALIKE = 0.5  # least correlation of a point that is seen
 _OFFSETS = patch_offsets(4, 2)
@@ -34,7 +35,6 @@ class PointSolve:
         pixels: [T, N, 2] where they are in each frame.
         alike: [T, N] correlation of their patches there with those of the first frame; -1 outside the picture.
         contrast: [N] standard deviation of their patches, levels.
-        precision: [N] inverse of the standard deviation of the inverse depth.
         focal_error: standard deviation of the focal length's natural logarithm.
     """
 
@@ -45,7 +45,6 @@ class PointSolve:
     pixels: np.ndarray
     alike: np.ndarray
     contrast: np.ndarray
-    precision: np.ndarray
     focal_error: float
 
 
@@ -57,6 +56,7 @@ def point_grid(size: tuple[int, int], spacing: float) -> tuple[np.ndarray, tuple
 
 
 def place_points(
+    images: np.ndarray,
     grays: np.ndarray,
     camera: CameraSolve,
     spacing: float,
@@ -67,6 +67,7 @@ def place_points(
     """Find the depth of points on a grid, and refine the camera with them.
 
     Args:
+        images: [T, H, W, 3] uint8.
         grays: [T, H, W] uint8.
         camera: the camera that features gave.
         spacing: distance of the points, pixels.
@@ -76,22 +77,30 @@ def place_points(
     """
     size = (grays.shape[2], grays.shape[1])
     points, grid = point_grid(size, spacing)
-    images = smoothed(grays, 0.7)
-    patches = Patches(images, points, _OFFSETS, threads=threads)
+    levels = smoothed(grays, 0.7)
+    patches = Patches(levels, points, _OFFSETS, threads=threads)
     solution, focal_error = camera.solution, camera.focal_error
     if camera.kind != "moves":
         shape = np.repeat([[1.0, 0.0, 0.0]], len(points), axis=0)
         solution = replace(solution, translations=np.zeros_like(solution.translations))
         pixels, alike = patches.compare(solution, shape)
-        precision = np.zeros(len(points))
-        return PointSolve(solution, points, grid, shape, pixels, alike, patches.contrast, precision, focal_error)
+        return PointSolve(solution, points, grid, shape, pixels, alike, patches.contrast, focal_error)
     known = first_frame_points(camera, size)
     depths = np.sort(1 / known[:, 2])
     limits = 0.4 / np.percentile(depths, 98), 1.35 / np.percentile(depths, 1)
     inverse = sweep_depth(grays, solution, limits, known, threads, lambda fraction: step(0.4 * fraction))
     shape = _shape_of(inverse, points, size)
     order = _by_parallax(solution)
-    shape, _ = patches.refine(solution, shape, order, 8, 100.0)
+    x, y = points.astype(int).T
+    colors = cv2.GaussianBlur(images[0], (0, 0), 1.0)[y, x].astype(np.float64)
+    distance = float(points[1, 0] - points[0, 0])
+
+    def refine(shape: np.ndarray) -> np.ndarray:
+        shape, deviations = patches.refine(solution, shape, order, 8, 100.0)
+        shape = fill_depth(shape[:, 0], deviations, colors, grid, distance)
+        return patches.refine(solution, shape, order, 4, 1000.0)[0]
+
+    shape = refine(shape)
     step(0.55)
     rng = np.random.default_rng(0)
     for number in range(_CAMERA_ROUNDS):
@@ -101,14 +110,14 @@ def place_points(
         if len(chosen) < 50:
             break
         chosen = np.sort(rng.permutation(chosen)[:_CAMERA_POINTS])
-        some = Patches(images, points[chosen], _OFFSETS, threads=threads)
+        some = Patches(levels, points[chosen], _OFFSETS, threads=threads)
         solution, _, focal_error = some.refine_cameras(solution, shape[chosen], seen[:, chosen], 6, free_focal)
-        shape, _ = patches.refine(solution, shape, order, 6, 100.0)
+        shape = patches.refine(solution, shape, order, 6, 100.0)[0]
         step(0.55 + 0.2 * (number + 1) / _CAMERA_ROUNDS)
-    shape, precision = patches.refine(solution, shape, order, 8, 100.0)
+    shape = refine(shape)
     pixels, alike = patches.compare(solution, shape)
     step(1.0)
-    return PointSolve(solution, points, grid, shape, pixels, alike, patches.contrast, precision, focal_error)
+    return PointSolve(solution, points, grid, shape, pixels, alike, patches.contrast, focal_error)
 
 
 def first_frame_points(camera: CameraSolve, size: tuple[int, int]) -> np.ndarray:

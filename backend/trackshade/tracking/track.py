@@ -84,7 +84,9 @@ def track_video(
     camera = solve_camera(_outside(features, masks), size, given, stage("Solving the camera", 0.2, 0.3))
     if camera is None:
         camera = _no_camera(features, len(grays), size, given)
-    solved = place_points(grays, camera, request.spacing, given is None, threads, stage("Finding depth", 0.3, 0.75))
+    solved = place_points(
+        footage.images, grays, camera, request.spacing, given is None, threads, stage("Finding depth", 0.3, 0.75)
+    )
     parts = _find_parts(grays, solved, masks, threads, stage("Looking for what moves", 0.75, 0.92))
     return _assemble(path, request, footage, camera, solved, parts, given is None, stage("Building", 0.92, 1.0))
 

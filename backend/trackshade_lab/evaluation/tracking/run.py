@@ -36,8 +36,8 @@ KINDS = ("orbit", "dolly", "character", "leaves")
 _FPS = 24
 _COLUMNS = {
     "median_error": "median px", "delta": "δ avg", "occlusion_accuracy": "OA", "jaccard": "AJ",
-    "rotation": "rotation °", "rotation_max": "max °", "direction": "direction °", "focal_ratio": "focal / true", "focal_error": "± focal",
-    "static_share": "static", "seconds": "s",
+    "rotation": "rotation °", "rotation_max": "max °", "direction": "direction °", "focal_ratio": "focal / true",
+    "focal_error": "± focal", "static_share": "static", "cpu_seconds": "CPU s",
 }  # fmt: skip
 
 OnMessage = Callable[[str], None]
