@@ -175,6 +175,19 @@ def test_the_footage_is_shown_at_the_times_that_were_tracked(scene: bpy.types.Sc
         assert user.frame_offset + frame == number
 
 
+def test_a_backdrop_fills_what_the_points_do_not_cover(scene: bpy.types.Scene, footage: Path, tmp_path: Path) -> None:
+    build_scene(lifted.tracked_scene(footage, triangles=True), scene)
+    for frame in (1, lifted.FRAMES):
+        scene.frame_set(frame)
+        shown = render(scene, tmp_path / "frame.png")
+        moved = 0 if frame == 1 else 3  # pixels that have come into view on the right
+        assert shown[:, : lifted.SIZE[0] - moved].any(-1).all()
+    shot = stage.shoot(scene, 2)
+    depth = {mesh.name: stage.world(shot, mesh.name, 0)[:, 1] for mesh in shot.meshes}
+    assert depth["Backdrop"].min() > depth["Tracks"].min()
+    assert depth["Backdrop"].max() == pytest.approx(9 * 1.05, abs=1e-3)
+
+
 def test_tracked_points_can_be_deleted(scene: bpy.types.Scene, footage: Path) -> None:
     made = lifted.tracked_scene(footage)
     build_scene(made, scene)

@@ -26,7 +26,7 @@ from ..placement.collection import stored_path
 from ..placement.drivers import drive_by_frame
 from .material import load_picture, make_projection_material, pack_picture
 from .meshes import make_object
-from .triangles import triangulate
+from .triangles import make_backdrop, triangulate
 
 POSE = "trackshade_pose"  # on a camera: its matrix_world when it took the picture, row by row
 PHOTO_FRAMES = 49  # frames of the scene of a photo: what the published model takes
@@ -62,7 +62,8 @@ def build_scene(
     collection = bpy.data.collections.new(scene.name)
     scene.collection.children.link(collection)
     materials = make_materials(lifted, image, scene)
-    for mesh in lifted.meshes:
+    backdrop = make_backdrop(lifted) if is_video else None
+    for mesh in (*lifted.meshes, *([backdrop] if backdrop is not None else [])):
         obj = make_object(with_surface(mesh, lifted), scene.frame_start, lifted.picture_frame)
         obj.data.materials.append(materials[mesh.one_sided])
         collection.objects.link(obj)
@@ -153,13 +154,13 @@ def set_lens(camera: bpy.types.Camera, lifted: LiftedScene) -> None:
 def make_materials(
     lifted: LiftedScene, image: bpy.types.Image, scene: bpy.types.Scene
 ) -> dict[bool, bpy.types.Material]:
-    """Make the materials that project the picture, by whether they are one-sided; only those that meshes use."""
+    """Make the materials that project the picture, by whether they are one-sided."""
     matrix = lifted.intrinsics @ lifted.world_to_camera[lifted.picture_frame, :3]
     return {
         one_sided: make_projection_material(
             material_name(scene, one_sided), image, matrix, lifted.size, scene, one_sided
         )
-        for one_sided in sorted({mesh.one_sided for mesh in lifted.meshes})
+        for one_sided in sorted({False, *(mesh.one_sided for mesh in lifted.meshes)})
     }
 
 

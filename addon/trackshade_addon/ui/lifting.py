@@ -175,7 +175,10 @@ class TRACKSHADE_OT_track_footage(_ImportOperator, bpy.types.Operator):
 
 
 class TRACKSHADE_FH_photo(bpy.types.FileHandler):
-    """Dropping a photo into a viewport makes a scene of it."""
+    """Dropping a photo onto the sidebar, the outliner or the properties editor makes a scene of it.
+
+    In the main region of a viewport, Blender's own operators come first, which make an image empty of it.
+    """
 
     bl_idname = "TRACKSHADE_FH_photo"
     bl_label = "Photo as Scene"
@@ -184,7 +187,7 @@ class TRACKSHADE_FH_photo(bpy.types.FileHandler):
 
     @classmethod
     def poll_drop(cls, context: bpy.types.Context) -> bool:
-        return context.area is not None and context.area.type == "VIEW_3D"
+        return context.area is not None and context.area.type in ("VIEW_3D", "OUTLINER", "PROPERTIES")
 
 
 class _HandleOperator(_LiftOperator):
