@@ -233,7 +233,7 @@ _CONTROL_COMMAND = (
 _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), *_FILE_OUTPUT)
 
 _CAMERA_MOTION = Option(
-    "--camera-motion", "Motion of the camera, such as 'trans 0 0 -0.5; rot y 10 0 24'; see the cookbook.", "MOVES"
+    "--camera-motion", "Motion of the camera, such as 'trans 0 0 -0.5; rot y 10 0 24'.", "MOVES"
 )
 _OBJECT_MOTION = Option(
     "--object-motion", "Motion of an object, such as 'Person: right 0.5'. Repeat it for more.", "NAME:MOVES",
