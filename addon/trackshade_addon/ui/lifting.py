@@ -16,6 +16,7 @@ from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 
 from ..backend.prefs import current_prefs
+from ..jobs.session import current
 from ..lifting import build_scene
 from ..lifting import run as lift_run
 from ..lifting.motion import apply_preset, move_object, move_scene_camera
@@ -80,7 +81,7 @@ class _LiftOperator(ActionOperator):
         if bpy.app.background:
             run_to_end(steps, lambda progress: None)
         else:
-            lift_run.begin(steps, redraw)
+            lift_run.begin(steps, redraw, lambda: current().holds_scene or bpy.app.is_job_running("RENDER"))
 
 
 class _ImportOperator(_LiftOperator):
