@@ -10,6 +10,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
+from trackshade.core.camera_files import CameraPath
 from trackshade.core.camera_motion import (
     camera_preset,
     move_camera,
@@ -43,6 +44,58 @@ def move_scene_camera(scene: bpy.types.Scene, motion: str, mode: Literal["overri
     moved = move_camera(matrices, views, mode)
     _clear(camera, "location", "rotation_euler", "rotation_quaternion")
     animate_camera(camera, moved, frames)
+
+
+def follow_path(scene: bpy.types.Scene, path: CameraPath, mode: Literal["override", "append"] = "override") -> None:
+    """Keyframe the scene's camera by another camera's path, spread over the scene's frame range.
+
+    The path is taken relative to its own first frame, so that the first frame stays as it is, and zooms as it does.
+
+    Args:
+        scene: the scene.
+        path: the other camera.
+        mode: as for `move_scene_camera`.
+
+    Raises:
+        UsageError: the scene has no camera.
+    """
+    camera, frames = _camera(scene), _frames(scene)
+    views = _views(scene, camera, frames if mode == "append" else frames[:1])
+    times = np.linspace(0, len(path.world_to_camera) - 1, len(frames))
+    motion = _resample(path.world_to_camera, times) @ np.linalg.inv(path.world_to_camera[0])
+    _clear(camera, "location", "rotation_euler", "rotation_quaternion")
+    animate_camera(camera, move_camera(motion, views, mode), frames)
+    if path.intrinsics is not None and np.ptp(path.intrinsics[:, 0, 0]):
+        focal = np.interp(times, range(len(path.intrinsics)), path.intrinsics[:, 0, 0])
+        lens = camera.data.lens
+        _clear(camera.data, "lens")
+        animate(camera.data, "lens", (lens * focal / focal[0]).tolist(), frames)
+
+
+def camera_path(scene: bpy.types.Scene) -> CameraPath:
+    """Return the path of a scene's own camera over its frame range. Raise UsageError if it has no camera."""
+    frames = _frames(scene)
+    views, lenses = [], []
+    for frame in frames:
+        scene.frame_set(int(frame))
+        shown = _camera(scene)  # which markers may switch
+        views.append(world_to_camera(np.array(shown.matrix_world)))
+        lenses.append(np.diag([shown.data.lens, shown.data.lens, 1.0]))
+    scene.frame_set(int(frames[0]))
+    return CameraPath(np.array(views), np.array(lenses))
+
+
+def _resample(views: np.ndarray, times: np.ndarray) -> np.ndarray:  # [T, 4, 4], [N] -> [N, 4, 4]
+    """Interpolate poses between whole times: places linearly, rotations on the shortest way."""
+    poses = [Matrix(pose.tolist()) for pose in np.linalg.inv(views)]
+    found = []
+    for time in times:
+        before = min(int(time), max(0, len(poses) - 2))
+        after, share = min(before + 1, len(poses) - 1), float(time - before)
+        turn = poses[before].to_quaternion().slerp(poses[after].to_quaternion(), share)
+        place = poses[before].translation.lerp(poses[after].translation, share)
+        found.append(np.array(Matrix.Translation(place) @ turn.to_matrix().to_4x4()))
+    return np.linalg.inv(np.array(found))
 
 
 def move_object(scene: bpy.types.Scene, name: str, motion: str) -> None:
