@@ -238,8 +238,7 @@ def _make_scene(
         scene.name = source.stem
 
         def build(lifted: LiftedScene) -> tuple[str, ...]:
-            build_scene(lifted, scene, frames, request)
-            return lifted.warnings
+            return build_scene(lifted, scene, frames, request)
 
         warnings = run_to_end(lift(source, request, python, build), report)
         _move(scene, values, followed)

@@ -110,7 +110,10 @@ def tracked_scene(path: Path, triangles: bool = False) -> LiftedScene:
     visible[:, BEHIND] = False
     faces = np.array([(48, 51, 49), (49, 51, 52)] if triangles else np.zeros((0, 3)), np.int32)
     mesh = LiftedMesh("Tracks", "points", positions.astype(np.float32), faces, visible, np.array([0.0, 5.0, 0.0]))
-    return LiftedScene(str(path), SIZE, 12.0, intrinsics(), np.array(views), (mesh,))
+    picture = path.with_suffix(".png")
+    photo(picture)
+    notes = {"picture": str(picture)}
+    return LiftedScene(str(path), SIZE, 12.0, intrinsics(), np.array(views), (mesh,), notes=notes)
 
 
 def write_video(path: Path) -> Path:

@@ -64,7 +64,7 @@ def update_scene(lifted: LiftedScene, scene: bpy.types.Scene, request: LiftReque
     for one_sided, material in materials.items():
         material.name = material_name(scene, one_sided)
     if hasattr(scene, "trackshade_lift"):
-        scene.trackshade_lift.remember(lifted, request)
+        scene.trackshade_lift.remember(lifted, request, lifted.warnings)
     scene.frame_set(frame)
 
 

@@ -89,11 +89,11 @@ class TrackshadeLift(bpy.types.PropertyGroup):
         """Sentences about what is doubtful."""
         return tuple(self.notes.splitlines())
 
-    def remember(self, lifted: LiftedScene, request: Any) -> None:
-        """Takes over how a scene was lifted."""
+    def remember(self, lifted: LiftedScene, request: Any, warnings: tuple[str, ...]) -> None:
+        """Takes over how a scene was lifted, and sentences about what is doubtful."""
         self.source, self.is_video, self.size = lifted.picture, lifted.fps > 0, lifted.size
         self.request = "" if request is None else json.dumps(request.to_dict())
-        self.notes = "\n".join(lifted.warnings)
+        self.notes = "\n".join(warnings)
         if self.found and getattr(request, "perspective", None) is not None:
             return  # lifted again, by these handles
         perspective = lifted.perspective
