@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backend")]
 
 Row = tuple[str, str, str]
-SIZE, TIMED = 384, 1024
+SIZE, TIMED = 256, 1024
 LATTICES, TEXTURES = ("checker", "checker_turned", "tiles", "bricks"), ("wood", "voronoi", "marble", "gravel")
 
 

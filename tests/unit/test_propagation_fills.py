@@ -182,10 +182,24 @@ def test_the_same_seed_gives_the_same_fill_and_another_one_another() -> None:
 
 def test_patches_copy_known_colors() -> None:
     color, known = canvases.render("gravel", 96), ~canvases.holes(96)
-    filled = fill_canvas(color, known, np.ones_like(known), kind="plane", method="patch-match")
+    filled = fill_canvas(color, known, np.ones_like(known), kind="atlas", method="patch-match")
     copied = filled.color[filled.method == PATCH_MATCH]
     assert len(copied)
     assert KDTree(color[known]).query(copied)[0].max() < 1e-6
+
+
+def test_patches_in_a_plane_have_the_level_of_what_is_beside_them() -> None:
+    """Where all that is known but a strip beside the hole, too narrow for patches, is paler."""
+    color = canvases.render("gravel", 128)
+    color[:, 45:] *= 0.6
+    known = np.ones((128, 128), bool)
+    known[:, :40] = False
+    copied, smooth = (
+        fill_canvas(color, known, np.ones_like(known), kind="plane", method=method)
+        for method in ("patch-match", "push-pull")
+    )
+    assert (copied.method[:, :40] == PATCH_MATCH).mean() > 0.9
+    assert abs(copied.color[:, :40].mean() / smooth.color[:, :40].mean() - 1) < 0.05
 
 
 def test_patches_have_the_grain_of_the_texture() -> None:

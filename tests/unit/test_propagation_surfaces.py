@@ -120,6 +120,27 @@ def test_canvases_hold_what_a_picture_shows():
     assert np.percentile(error, 80) < 0.1  # where the floor is far, pixels are large
 
 
+def test_an_atlas_knows_what_is_shown_beside_it():
+    """Points of its mesh on other faces, with the colors, places and normals of the surface; none where it has all."""
+    shot = reference.box_over_floor(4, travel=2.5)
+    table = PoseTable(shot)
+    picture = surface_picture(shot, 0, reference.paint(shot, 0, reference.smooth_texture))
+    pictures = [(picture, table.pose(0, shot.size))]
+    maker = CanvasMaker(table, pictures, survey(table, pictures, shot.size, range(4)), 0)
+    canvas = next(canvas for canvas in maker.plan() if canvas.kind == "atlas")
+    geometry = shot.geometries[shot.meshes[canvas.mesh].geometry]
+    seen = np.unique(picture.triangle[picture.label == canvas.mesh])
+    whole = replace(canvas, faces=np.arange(len(geometry.triangles)))
+    none, beside = maker.others(whole), maker.others(replace(canvas, faces=np.setdiff1d(whole.faces, seen)))
+    assert none is not None
+    assert len(none.positions) == 0
+    assert beside is not None
+    assert len(beside.positions) > 50
+    error = np.abs(beside.colors - reference.smooth_texture(canvas.mesh, beside.positions)).max(axis=1)
+    assert np.median(error) < 0.02
+    np.testing.assert_allclose(np.linalg.norm(beside.normals, axis=1), 1, atol=1e-5)
+
+
 def test_coverage():
     """What is hidden behind the box is missing, and the best further picture shows more of it than others."""
     shot = reference.box_over_floor(8, travel=0.8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Captures a scene and renders some of its frames and its light, to evaluate propagation against the truth.
+"""Captures a scene and renders some of its frames and its light, to evaluate propagation and tracking.
 
     scene.shot        every frame of the scene's range, at the size of the true frames
     truth/0000.png    true frames, named by sample: the first and the last one, and some between them
@@ -7,7 +7,7 @@
     clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: clay renders of all these samples (`capture.clay`)
     settings.json     what the files were rendered with
 
-`trackshade evaluate propagation` reads the folder.
+`trackshade evaluate propagation` reads the folder, and `trackshade evaluate tracking` its shot and true frames.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def render_reference(
     every: int,
     samples: int,
     report: Callable[[str, int, int], None],
+    all_frames: bool = False,
     force: bool = False,
 ) -> dict[str, Any]:
     """Capture the scene that is open, and render what is missing in a folder. The scene's materials are gray then.
@@ -56,6 +57,7 @@ def render_reference(
         every: Distance of the true frames, of a scene of 33 frames. Longer ones have as many true frames.
         samples: Cycles' samples per pixel of frames; they are denoised.
         report: Called with the name of a file, the number of files written, and their total.
+        all_frames: Whether to render all true frames, without light and ideal video; `every` is ignored.
         force: Whether to replace files of other settings.
 
     Returns:
@@ -77,10 +79,11 @@ def render_reference(
         frame_map = fit_frames(first, last, 1, frame_rate(scene), (count,))
         shot = capture(scene, frame_map=frame_map, size_fit=fit_size(full, (1.0, 1.0), (full,)))
         shot.save(folder / "scene.shot", force=True)
-        truth = true_samples(count, every)
+        truth = list(range(count)) if all_frames else true_samples(count, every)
         video = range(0, count, VIDEO_STEP) if count <= MAX_VIDEO else ()
-        pictures = [("truth", t) for t in truth] + [("video", t) for t in video]
-        pictures += [("clay", t) for t in {*truth, *video}]
+        pictures = [("truth", t) for t in truth]
+        if not all_frames:
+            pictures += [("video", t) for t in video] + [("clay", t) for t in {*truth, *video}]
         missing = sorted({item for item in pictures if not _path(folder, *item).exists()}, key=lambda item: item[1])
         _render_missing(scene, shot, folder, missing, report)
     except OSError as error:

@@ -17,11 +17,11 @@ import numpy as np
 
 from trackshade.control.scene import ShotRaster
 from trackshade.control.texels import find_texels
-from trackshade.propagation.fills import Method, fill_canvas
+from trackshade.propagation.fills import Method, SurfacePoints, fill_canvas
 from trackshade.propagation.layout import Plane, face_normals, find_planes, unwrap
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, resize_shot
-from trackshade.propagation.surface import Points, find_points, pull
+from trackshade.propagation.surface import Points, ShownPoints, find_points, pull, shown_points
 from trackshade.shot import Geometry
 
 SURVEYED = 24  # frames
@@ -33,6 +33,7 @@ LARGEST = {"plane": 1024, "atlas": 640}  # texels along a side
 MOST_TEXELS = 12_000_000
 MOST_CANVASES = 400
 SMALLEST = 12  # texels along a side
+OTHERS = 20_000  # points of a mesh beside an atlas that its fill takes into account
 KNOWN_SHARE = 0.3  # see `pictures.read`
 _BAND = 64  # rows of a canvas at a time
 _SAMPLES = 2
@@ -228,6 +229,7 @@ class CanvasMaker:
         self._table, self._shot, self._pictures, self._found, self._seed = table, table.shot, pictures, found, seed
         self._planes: dict[int, list[Plane]] = {}
         self._unwrapped: dict[tuple[int, bytes], np.ndarray | None] = {}
+        self._shown: dict[int, ShownPoints] = {}
         self.unmapped: set[int] = {mesh for mesh, track in enumerate(self._shot.meshes) if track.changes}
 
     def plan(self) -> list[Canvas]:
@@ -238,6 +240,8 @@ class CanvasMaker:
         if total > MOST_TEXELS:
             scale = float(np.sqrt(MOST_TEXELS / total))
             canvases = [canvas for part in parts if (canvas := self._place(part, scale)) is not None]
+        atlases = {canvas.mesh for canvas in canvases if canvas.kind == "atlas"}
+        self._shown = shown_points(self._table, [(picture, pose.t) for picture, pose in self._pictures], atlases)
         return canvases
 
     def _parts(self) -> list[_Part]:
@@ -349,16 +353,35 @@ class CanvasMaker:
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
-        method, places = self._method, {}
+        method, positions, normals, others = self._method, None, None, None
         if canvas.kind == "atlas":
-            places = dict(zip(("positions", "normals"), self._places(canvas), strict=True))
+            positions, normals = self._places(canvas)
+            others = self.others(canvas)
             if method == "auto":  # patches of one part of a body, such as a sign, are wrong on another
                 method = "symmetry"
         filled = fill_canvas(
             canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
-            method=method, light=canvas.light, doubtful=canvas.doubtful, **places,
+            method=method, light=canvas.light, doubtful=canvas.doubtful, positions=positions, normals=normals,
+            others=others,
         )  # fmt: skip
         return filled.color, filled.healed
+
+    def others(self, canvas: Canvas) -> SurfacePoints | None:
+        """Return what the pictures show of a canvas's mesh beside the canvas."""
+        shown = self._shown.get(canvas.mesh)
+        if shown is None:
+            return None
+        geometry = self._shot.geometries[self._shot.meshes[canvas.mesh].geometry]
+        normals, _ = face_normals(geometry.first.astype(np.float64), geometry.triangles)
+        on_canvas = np.zeros(len(normals), np.bool_)
+        on_canvas[canvas.faces] = True
+        beside = np.flatnonzero(~on_canvas[shown.faces])
+        beside = beside[:: max(1, len(beside) // OTHERS)]
+        return SurfacePoints(
+            shown.positions[beside].astype(np.float32),
+            normals[shown.faces[beside]].astype(np.float32),
+            shown.colors[beside],
+        )
 
     def _places(self, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
         """Return the object-space positions and normals of the texels of an atlas, [h, w, 3] float32."""

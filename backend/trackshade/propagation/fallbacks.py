@@ -14,12 +14,11 @@ from scipy.spatial import KDTree
 from trackshade.propagation.fills.push_pull import NEIGHBORS, average_points
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import PoseTable
-from trackshade.propagation.surface import find_points
+from trackshade.propagation.surface import shown_points
 from trackshade.shot import Shot
 
 _POINTS = 20_000  # known points of a mesh that are kept
 _KEPT = 16  # geometries whose colors are kept
-_CLEAN = 170  # trust of pixels that are used
 
 
 def plain_colors(shot: Shot, pictures: Sequence[SurfacePicture]) -> np.ndarray:
@@ -63,26 +62,9 @@ class VertexColors:
         self._trees: dict[int, tuple[KDTree, np.ndarray]] = {}
         self._colors: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
-        wanted = set(meshes)
-        found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for picture, t in pictures if wanted else ():
-            starts, pose = table.face_starts(t), table.pose(t, picture.size)
-            depth = np.ones(picture.label.shape, np.float32)
-            points = find_points(
-                picture.label, picture.triangle, depth, 0, 1, pose, table.still, table.triangles, starts
-            )
-            for mesh in wanted & set(np.unique(picture.label).tolist()):
-                own = (picture.label == mesh) & (picture.trust >= _CLEAN)
-                geometry = table.shot.geometry_of(mesh, t)
-                b, c = points.weights[own].T
-                corners = geometry.first.astype(np.float64)[geometry.triangles[picture.triangle[own]]]
-                places = np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners)
-                found.setdefault(mesh, []).append((places, picture.image[own]))
-        for mesh, parts in found.items():
-            places, colors = (np.concatenate(column) for column in zip(*parts, strict=True))
-            if len(places):
-                centers, means = average_points(places, colors, _POINTS)
-                self._trees[mesh] = KDTree(centers), means
+        for mesh, shown in shown_points(table, pictures, set(meshes)).items():
+            centers, means = average_points(shown.positions, shown.colors, _POINTS)
+            self._trees[mesh] = KDTree(centers), means
 
     @property
     def meshes(self) -> tuple[int, ...]:

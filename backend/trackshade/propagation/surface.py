@@ -9,19 +9,21 @@ than one, several places are read and averaged; where less, another picture with
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 
 from trackshade.control.compiling import kernel
 from trackshade.propagation.pictures import SurfacePicture, read, to_levels
-from trackshade.propagation.poses import NOWHERE, Pose, load_corners
+from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, load_corners
 
 _BEND = 0.01  # relative difference of levels from the plane of another triangle, above which it is another surface
 _STEP = 1.5  # pixels of a picture up to which one reading is enough
 _MOST = 8  # readings along an axis
 ENOUGH = 1.25  # pixels of a picture for each of the frame's, beyond which it has no more detail to give
 NO_POINT = 1e-9  # depth, metres
+_CLEAN = 170  # trust of pixels whose colors are those of their surface
 
 
 class Points(NamedTuple):
@@ -78,6 +80,47 @@ def find_points(
         pose.lens, pose.orthographic, weights, side, uniform,
     )  # fmt: skip
     return Points(label, triangle, to_levels(depth, pose.orthographic), weights, side, uniform, first_row)
+
+
+class ShownPoints(NamedTuple):
+    """The surface points of a mesh that pictures show, one for each pixel.
+
+    Attributes:
+        positions: [N, 3] float64, at the geometry's first positions, object space.
+        faces: [N] int32, their triangles.
+        colors: [N, 3] float32.
+    """
+
+    positions: np.ndarray
+    faces: np.ndarray
+    colors: np.ndarray
+
+
+def shown_points(
+    table: PoseTable, pictures: Collection[tuple[SurfacePicture, int]], meshes: Collection[int]
+) -> dict[int, ShownPoints]:
+    """Return what pictures show of some meshes, but for their rims; without meshes that none shows.
+
+    Args:
+        table: the shot's poses.
+        pictures: pictures and their samples.
+        meshes: indices into `Shot.meshes`.
+    """
+    found: dict[int, list[ShownPoints]] = {}
+    for picture, t in pictures if meshes else ():
+        starts, pose = table.face_starts(t), table.pose(t, picture.size)
+        depth = np.ones(picture.label.shape, np.float32)
+        points = find_points(picture.label, picture.triangle, depth, 0, 1, pose, table.still, table.triangles, starts)
+        clean = np.flatnonzero((picture.trust >= _CLEAN) & np.isin(picture.label, list(meshes)))
+        clean = clean[np.argsort(picture.label.ravel()[clean], kind="stable")]
+        own, first = np.unique(picture.label.ravel()[clean], return_index=True)
+        for mesh, pixels in zip(own.tolist(), np.split(clean, first[1:]), strict=False):
+            geometry, faces = table.shot.geometry_of(mesh, t), picture.triangle.ravel()[pixels]
+            b, c = points.weights.reshape(-1, 2)[pixels].T
+            corners = geometry.first.astype(np.float64)[geometry.triangles[faces]]
+            positions = np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners)
+            found.setdefault(mesh, []).append(ShownPoints(positions, faces, picture.image.reshape(-1, 3)[pixels]))
+    return {mesh: ShownPoints(*map(np.concatenate, zip(*parts, strict=True))) for mesh, parts in found.items()}
 
 
 @kernel

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, uniform_filter
 
 from trackshade.core.errors import UsageError
 from trackshade.propagation.fills.healing import find_light
@@ -33,6 +33,7 @@ METHODS: tuple[Method, ...] = ("auto", "lattice", "symmetry", "patch-match", "pu
 KNOWN, LATTICE, SYMMETRY, PATCH_MATCH, PUSH_PULL, FLAT, OUTSIDE = range(7)
 UNSEEN_COLOR = 0.18  # of a canvas of which nothing is known
 DRAWN_SHARE = 0.1  # of a chart that must be known for PatchMatch to draw the rest of it
+LEVEL, MOST_GAIN = 0.06, 1.5  # squares whose mean colors are matched, of the longer side; largest factor
 GUTTER = 4  # texels around the surface that take the colors of its rim
 _GUIDE = {"plane": 0.1, "atlas": 4.0}  # how closely PatchMatch follows the smooth fill
 
@@ -137,6 +138,8 @@ def fill_canvas(
                 found = rest & (source[..., 0] >= 0)
                 out[found] = out[tuple(source[found].T)]
                 code[found] = PATCH_MATCH
+                if kind == "plane":
+                    _match_levels(out, smooth, found, done)
     if not inside.all():
         out[~inside] = _grown(out, inside)[~inside]
     out *= np.float32(scale)
@@ -215,6 +218,26 @@ def _smooth(color, known, inside, positions, normals, others) -> np.ndarray:
     out = color.copy()
     out[inside] = fill_points(points, colors, has)[: inside.sum()]
     return out
+
+
+def _match_levels(color: np.ndarray, smooth: np.ndarray, copied: np.ndarray, known: np.ndarray) -> None:
+    """Give copied texels the mean colors of the smooth fill over large squares, in place.
+
+    What a picture shows of a surface far away is paler than what it shows of it near by, where it is glossy. Copies
+    would end in a step at the rim of what is known.
+    """
+    side = max(3, round(LEVEL * max(copied.shape)))
+
+    def mean(image: np.ndarray) -> np.ndarray:
+        return np.stack([_twice(np.where(copied, image[..., k], 0), side) for k in range(3)], axis=-1)
+
+    ratio = np.clip((mean(smooth) + 1e-3) / (mean(color) + 1e-3), 1 / MOST_GAIN, MOST_GAIN)
+    low, high = color[known].min(axis=0), color[known].max(axis=0)
+    color[copied] = np.clip(color[copied] * ratio[copied], low, high)
+
+
+def _twice(image: np.ndarray, side: int) -> np.ndarray:
+    return uniform_filter(uniform_filter(image.astype(np.float32), side), side)
 
 
 def _grown(color: np.ndarray, inside: np.ndarray) -> np.ndarray:
