@@ -62,10 +62,11 @@ endif
 demo: setup
 	@.venv/bin/trackshade demo
 
-# Two suites at a time, each one's output in one piece; all of them run even where one fails.
+# Three suites at a time, which fills two processors, since tests wait for other processes; each one's output in one
+# piece; all of them run even where one fails.
 test: setup setup-5
-	@echo "Running the tests, two suites at a time; each tells at its end."
-	@$(MAKE) -k -j2 --output-sync=target test-integration test-bpy test-bpy-5.3 test-unit test-bpy-5.2
+	@echo "Running the tests, three suites at a time; each tells at its end."
+	@$(MAKE) -k -j3 --output-sync=target test-integration test-bpy test-bpy-5.3 test-unit test-bpy-5.2
 
 test-fast: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"

@@ -66,7 +66,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     reaper.stdin.close()
 
 
-_backends: dict[int, Backend | PrivateBackend] = {}  # those that fixtures hold, by the fixture's identity
+_backends: dict[pytest.FixtureDef[Any], Backend | PrivateBackend] = {}  # those that fixtures hold
 
 
 @pytest.hookimpl(wrapper=True)
@@ -74,18 +74,19 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
     """Note the backends that fixtures start."""
     value = yield
     if isinstance(value, (Backend, PrivateBackend)):
-        _backends[id(fixturedef)] = value
+        _backends[fixturedef] = value
     return value
 
 
 def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any]) -> None:
     """Forget a backend that its fixture has ended."""
-    _backends.pop(id(fixturedef), None)
+    _backends.pop(fixturedef, None)
 
 
 @pytest.fixture(autouse=True)
-def no_jobs_left() -> Iterator[None]:
+def no_jobs_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Cancel what a test leaves running in a backend that it shares, so that the next test does not wait for it."""
     yield
-    for backend in list(_backends.values()):
-        cancel_jobs(backend)
+    for fixture, backend in list(_backends.items()):
+        if fixture.argname in request.fixturenames:
+            cancel_jobs(backend)

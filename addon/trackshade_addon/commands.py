@@ -24,13 +24,21 @@ from trackshade.core.errors import CancelledError, OutputError, TrackshadeError,
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
 from trackshade.shot.file import LIGHT_SUFFIX
+from trackshade.shot.lift_request import LiftRequest
+from trackshade.shot.lifted import LiftedScene
+from trackshade.shot.track_request import TrackRequest
 
+from .backend.prefs import current_prefs
 from .capture.request import ModelFit, ShotRequest
 from .demo_scene import build_demo_scene
 from .importers import OpenedScene, choose_scene, read_scene
 from .jobs.composer import capture_scene, place_and_save, with_picture
+from .lifting import build_scene
+from .lifting.motion import move_object, move_scene_camera, parse_object_option
+from .lifting.task import lift
 from .placement import place, save_copy
 from .properties.placement_options import PlacementOptions
+from .properties.temporary import scene_properties
 from .report import Report, interruptible
 from .synthetic import build_held_out, render_descriptions, render_reference
 
@@ -75,6 +83,7 @@ def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: 
         connect_with_options(values, settings.needs) as client,  # starts while the scene is read
     ):
         opened = _open_scene(values, report)
+        _move(opened.scene, values)  # in memory; the file is never written
 
         def place_result(result: JobResult) -> Generator[Progress, None, JobResult]:
             return place_and_save(result, opened.scene, PlacementOptions("both"))
@@ -179,6 +188,67 @@ def _picture(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any
     }
 
 
+def _lift(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
+    source = Path(values["image"]).absolute()
+    request = LiftRequest.from_dict(
+        {
+            **{key: values[key] for key in ("depth_unit", "depth_model", "depth_kind", "fov", "behind")},
+            "camera_height": values["camera_height"],
+            "depth": None if values["depth"] is None else str(Path(values["depth"]).absolute()),
+            "masks": [str(Path(mask).absolute()) for mask in values["masks"] or ()],
+            "boxes": [{"rectangle": options.parse_box(box)} for box in values["box"] or ()],
+            "indoors": None if values["place"] == "auto" else values["place"] == "indoors",
+        }
+    )
+    return _make_scene(source, request, values, report, values["length"])
+
+
+def _track(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
+    source = Path(values["video"]).absolute()
+    request = TrackRequest.from_dict(
+        {
+            **{key: values[key] for key in ("start", "duration", "max_frames", "spacing", "fov")},
+            "masks": [str(Path(mask).absolute()) for mask in values["masks"] or ()],
+        }
+    )
+    return _make_scene(source, request, values, report)
+
+
+def _make_scene(
+    source: Path,
+    request: LiftRequest | TrackRequest,
+    values: Mapping[str, Any],
+    report: ReportProgress,
+    frames: int = 0,
+) -> dict[str, Any]:
+    """Replace what is open by the scene of a photo or a video, and save it."""
+    path = Path(values["out"] or f"{source.stem}.blend").absolute()
+    _check_not_taken(values, path)
+    python = values["backend_python"] or current_prefs().python()
+    with scene_properties():
+        bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True, load_ui=False)
+        scene = bpy.context.scene
+        scene.name = source.stem
+
+        def build(lifted: LiftedScene) -> tuple[str, ...]:
+            build_scene(lifted, scene, frames, request)
+            return lifted.warnings
+
+        warnings = run_to_end(lift(source, request, python, build), report)
+        _move(scene, values)
+        report(Progress("saving", str(path)))
+        save_copy(path)
+    return {"out": str(path), "files": {"scene": str(path)}, "warnings": list(warnings)}
+
+
+def _move(scene: bpy.types.Scene, values: Mapping[str, Any]) -> None:
+    """Keyframe the camera and the objects of a scene as the options say."""
+    if values.get("camera_motion") is not None:
+        move_scene_camera(scene, values["camera_motion"])
+    for motion in values.get("object_motion") or ():
+        move_object(scene, *parse_object_option(motion))
+
+
 def _demo_scene(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     path = Path(values["out"] or "demo.blend").absolute()
     _check_not_taken(values, path)
@@ -209,8 +279,9 @@ def _reference(values: Mapping[str, Any], report: ReportProgress) -> dict[str, A
     folder = Path(values["out"] or name).absolute()
     if kind is not None:
         report(Progress("building", name))
-        build_held_out(kind, values["seed"])
-        description = {"kind": kind, "seed": values["seed"]}
+        build_held_out(kind, values["seed"], values["length"])
+        length = {} if values["length"] is None else {"length": values["length"]}
+        description = {"kind": kind, "seed": values["seed"], **length}
     else:
         _open_scene(values, report)
         status = Path(values["scene"]).stat()
@@ -221,6 +292,7 @@ def _reference(values: Mapping[str, Any], report: ReportProgress) -> dict[str, A
         size=size,
         every=values["every"],
         samples=values["samples"],
+        all_frames=values["all_frames"],
         report=lambda file, number, total: report(Progress("rendering", f"{name}/{file}", number, total)),
         force=values["force"],
     )
@@ -232,6 +304,8 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
     "export": _export,
     "place": _place,
     "picture": _picture,
+    "lift": _lift,
+    "track": _track,
     "scene": _demo_scene,
     "synthesise": _synthesize,
     "reference": _reference,

@@ -11,8 +11,8 @@ from . import backend, commands, log, relocation
 from .checks.watch import watcher
 from .jobs import session
 from .messages import translations
-from .overlay import view
-from .properties import scene, view_layer
+from .overlay import handles, view
+from .properties import lifted, scene, view_layer
 from .properties.preferences import ADDON
 from .redraw import cancel_redraw
 from .render import engine, handlers
@@ -22,6 +22,8 @@ from .ui import (
     drawing,
     jobs_list,
     key_pictures,
+    lifting,
+    lifting_handles,
     looks,
     modal,
     models_panel,
@@ -36,11 +38,13 @@ COMMAND = "trackshade"
 PROPERTIES = (
     (bpy.types.Scene, "trackshade", scene.TrackshadeSettings),
     (bpy.types.Scene, "trackshade_overlay", scene.TrackshadeOverlay),
+    (bpy.types.Scene, "trackshade_lift", lifted.TrackshadeLift),
     (bpy.types.ViewLayer, "trackshade", view_layer.TrackshadeLayer),
     (bpy.types.WindowManager, "trackshade", jobs_list.TrackshadeJobs),
 )
 _MODULES = (
-    *(scene, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
+    *(scene, lifted, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
+    *(lifting, lifting_handles),
     *(overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
@@ -67,10 +71,12 @@ def register() -> None:
     for owner, name, group in PROPERTIES:
         setattr(owner, name, bpy.props.PointerProperty(type=group))
     view.attach()
+    handles.attach()
     engine.show_panels()
     handlers.attach()
     jobs_list.attach()
     key_pictures.attach()
+    lifting.attach()
     looks.attach()
     translations.attach(ADDON)
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
@@ -86,6 +92,7 @@ def unregister() -> None:
     cancel_redraw()
     watcher.close()
     view.detach()
+    handles.detach()
     relocation.detach()
     backend.close()
     if _command is not None:
@@ -93,6 +100,7 @@ def unregister() -> None:
         _command = None
     translations.detach(ADDON)
     looks.detach()
+    lifting.detach()
     key_pictures.detach()
     jobs_list.detach()
     handlers.detach()

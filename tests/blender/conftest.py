@@ -6,9 +6,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import bpy
 import pytest
+
+import trackshade_addon
+from tests.helpers import renders
+from tests.helpers.backend_python import backend_python
+from trackshade.client import PrivateBackend, connect, later, start_private
+from trackshade_addon.jobs import session
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +31,40 @@ def scene() -> bpy.types.Scene:
     """The empty scene of a Blender with factory settings."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     return bpy.context.scene
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """The add-on, registered."""
+    trackshade_addon.register()
+    yield
+    trackshade_addon.unregister()
+
+
+@pytest.fixture(scope="session")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBackend]:
+    """A backend that all tests share, whose worker keeps the models that it has loaded."""
+    with start_private(backend_python(), tmp_path_factory.mktemp("store")) as backend:
+        yield backend
+
+
+@pytest.fixture
+def served(backend: PrivateBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBackend]:
+    """The backend, connected to the add-on."""
+    monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
+    connection = later(connect, backend.info.endpoint)
+    monkeypatch.setattr(session.current(), "connect", lambda model: connection)
+    yield backend
+    connection.result().close()
+
+
+@pytest.fixture
+def demo(registered: None, tmp_path: Path) -> bpy.types.Scene:
+    """The demonstration scene, open, at a frame in its middle; see `renders.demo`."""
+    scene = renders.demo(tmp_path, "CYCLES")
+    scene.trackshade.first_frame = "render"
+    scene.frame_set(7)
+    return scene
 
 
 @pytest.hookimpl(trylast=True)

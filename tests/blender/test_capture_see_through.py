@@ -7,7 +7,6 @@ the card behind, and elsewhere the card in front.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import stage
-from tests.helpers.backend_python import backend_python
+from tests.helpers.backend_python import run_in_backend
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade_addon.capture import capture, first_frame
@@ -632,6 +631,7 @@ def set_up(scene: bpy.types.Scene, engine: str, rows: int) -> None:
     scene.render.resolution_x, scene.render.resolution_y = COLUMNS * CELL, rows * CELL
     scene.view_settings.view_transform, scene.render.dither_intensity = "Standard", 0
     scene.cycles.samples, scene.cycles.device, scene.cycles.use_denoising = 16, "CPU", False
+    scene.eevee.taa_render_samples = 16
     scene.render.threads_mode, scene.render.threads = "FIXED", 1
     scene.cycles.pixel_filter_type, scene.render.filter_size = "BOX", 0
     scene.world = bpy.data.worlds.new("Black")
@@ -674,7 +674,7 @@ def shoot(scene: bpy.types.Scene, count: int = 1, **options: Any) -> Shot:
 def drawn(shot: Shot, folder: Path) -> np.ndarray:
     """[T, H, W] index of the mesh that the tracks show at each pixel."""
     shot.save(folder / "drawn.shot", force=True)
-    subprocess.run([backend_python(), "-c", _DRAW, str(folder / "drawn.shot"), str(folder / "drawn.npy")], check=True)
+    run_in_backend(_DRAW, folder / "drawn.shot", folder / "drawn.npy")
     return np.load(folder / "drawn.npy")
 
 

@@ -13,8 +13,7 @@ import pytest
 from mathutils import Matrix
 
 from tests.helpers import stage
-from tests.helpers.backend_python import backend_python
-from trackshade.client import Client, PrivateBackend, connect, start_private
+from trackshade.client import Client, PrivateBackend, connect
 from trackshade.config.settings import ShadeSettings
 from trackshade.shot import Shot
 from trackshade_addon.capture import capture, first_frame, plan_scene
@@ -30,12 +29,6 @@ pytestmark = pytest.mark.skipif(not hasattr(gpu, "init"), reason="needs bpy 5.2,
 def _graphics() -> None:
     if not first_frame._has_graphics():
         pytest.skip("this machine has no graphics driver")
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBackend]:
-    with start_private(backend_python(), tmp_path_factory.mktemp("store")) as backend:
-        yield backend
 
 
 @pytest.fixture(scope="module")

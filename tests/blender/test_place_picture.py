@@ -202,6 +202,26 @@ def test_a_strip_lies_above_the_user_s_and_leaves_them(tmp_path: Path) -> None:
     assert [strip.name for strip in strips_of(scene)] == ["Mine"]
 
 
+def test_an_image_shows_the_newest_result_until_it_is_removed(tmp_path: Path) -> None:
+    scene, frames = new_scene(), pictures(2, vivid=False)
+    first = place(make_result(tmp_path / "one", frames[:1], [1]), scene, mode="image")
+    image = bpy.data.images["Trackshade Result"]
+    material = bpy.data.materials.new("Mine")
+    material.use_nodes = True
+    node = material.node_tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    place(make_result(tmp_path / "two", frames[1:], [1]), scene, mode="plate")  # updates it, too
+    assert node.image == image
+    assert Path(bpy.path.abspath(image.filepath)).parent.parent == tmp_path / "two"
+    remove(first)
+    assert image.name in bpy.data.images
+    second = place(tmp_path / "two", scene, mode="image")  # again: the plate goes, the image stays
+    assert not [obj for obj in scene.objects if obj.type == "MESH"]
+    material.node_tree.nodes.remove(node)
+    remove(second)
+    assert "Trackshade Result" not in bpy.data.images
+
+
 def _end(frame: int) -> dict[str, int]:
     """Blender 5 takes a strip's length where earlier ones take its end."""
     return {"length": frame - 1} if bpy.app.version >= (5, 0) else {"frame_end": frame}

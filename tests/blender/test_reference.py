@@ -15,11 +15,10 @@ from trackshade.core.fitting import fit_frames, fit_size
 from trackshade.shot import Shot
 from trackshade_addon import commands
 from trackshade_addon.capture import capture
-from trackshade_addon.capture.clay import ALBEDO
 from trackshade_addon.capture.first_frame import read_picture
 from trackshade_addon.synthetic import build_held_out
 from trackshade_addon.synthetic.held_out import KINDS
-from trackshade_addon.synthetic.reference import render_clay, true_samples
+from trackshade_addon.synthetic.reference import true_samples
 
 SIZE, FRAMES = (48, 32), 5
 
@@ -73,39 +72,6 @@ def test_the_kinds_that_the_lab_knows() -> None:
 ])  # fmt: skip
 def test_true_samples(count: int, every: int, expected: list[int]) -> None:
     assert true_samples(count, every) == expected
-
-
-def test_clay_is_white_under_the_lights_of_the_scene(scene: bpy.types.Scene) -> None:
-    """Under a white sky an open plane is as bright as its albedo, whatever its material; emission and alpha stay."""
-    bpy.ops.mesh.primitive_plane_add(size=1.0)
-    plane = bpy.context.object
-    material = bpy.data.materials.new("Red")
-    material.use_nodes = True
-    shader = next(node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED")
-    shader.inputs["Base Color"].default_value = (0.6, 0.0, 0.0, 1.0)
-    shader.inputs["Metallic"].default_value = 1.0
-    plane.data.materials.append(material)
-    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
-    camera.location = (0.0, 0.0, 1.0)
-    scene.collection.objects.link(camera)
-    scene.camera = camera
-    world = bpy.data.worlds.new("World")
-    world.use_nodes = True
-    background = next(node for node in world.node_tree.nodes if node.type == "BACKGROUND")
-    background.inputs["Color"].default_value = (1.0, 1.0, 1.0, 1.0)
-    scene.world = world
-    scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 16, False
-    middle = (slice(4, -4), slice(4, -4))
-    light = render_clay(scene, (16, 16))
-    np.testing.assert_allclose(light[middle], ALBEDO, rtol=0.05)
-    shader.inputs["Emission Color"].default_value = (1.0, 1.0, 1.0, 1.0)
-    shader.inputs["Emission Strength"].default_value = 2.0
-    np.testing.assert_allclose(render_clay(scene, (16, 16))[middle], ALBEDO + 2.0, rtol=0.05)
-    shader.inputs["Alpha"].default_value = 0.0
-    np.testing.assert_allclose(render_clay(scene, (16, 16))[middle], 1.0, rtol=0.01)  # the sky behind it
-    assert [slot.material for slot in plane.material_slots] == [material]
-    assert [item.name for item in bpy.data.materials] == ["Red"]
-    assert scene.render.image_settings.file_format == "PNG"
 
 
 def reference(folder: Path, *options: str) -> int:

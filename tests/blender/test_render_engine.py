@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
 
-from tests.helpers import renders
-from tests.helpers.renders import animate, demo, exported, still
+from tests.helpers.renders import SIZE, animate, demo, exported, multilayer, still
 from trackshade.client import PrivateBackend, connect
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
@@ -20,14 +18,7 @@ from trackshade_addon.capture import capture, plan_scene
 from trackshade_addon.capture.exr import read_channels
 from trackshade_addon.placement.color import read_levels
 
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBackend]:
-    with renders.served(tmp_path_factory.mktemp("store")) as backend:
-        yield backend
-
-
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = pytest.mark.usefixtures("registered", "served")
 
 
 def result(folder: Path, number: int = 1) -> Path:
@@ -86,7 +77,7 @@ def test_passes_are_what_the_tracks_are_drawn_from(tmp_path: Path) -> None:
     layer = scene.view_layers[0]
     layer.use_pass_z = layer.use_pass_object_index = layer.trackshade.use_pass_tracking = True
     scene.objects["Ball"].pass_index, scene.objects["Floor"].pass_index = 5, 2
-    renders.multilayer(scene)
+    multilayer(scene)
     animate(scene)
     channels = read_channels(tmp_path / "out" / "shot_0007.exr")
     names = {name.partition(".")[2]: values for name, values in channels.items()}
@@ -179,7 +170,7 @@ def test_two_view_layers_are_two_jobs(tmp_path: Path) -> None:
 def cut(scene: bpy.types.Scene, folder: Path) -> bpy.types.Scene:
     """Another scene, of which this one is a strip."""
     film = bpy.data.scenes.new("Cut")
-    film.render.resolution_x, film.render.resolution_y = renders.SIZE
+    film.render.resolution_x, film.render.resolution_y = SIZE
     film.render.filepath, film.render.dither_intensity = str(folder / "out" / "cut_"), 0
     film.view_settings.view_transform = scene.view_settings.view_transform
     film.frame_start, film.frame_end = 1, 7

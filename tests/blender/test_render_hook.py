@@ -5,31 +5,23 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
 
-from tests.helpers import renders
 from tests.helpers.backend_python import backend_python
 from tests.helpers.renders import animate, demo, exported
 from trackshade.client import PrivateBackend
+from trackshade.core.images import write_png
 from trackshade.shot import Shot
 from trackshade.shot.track_set import read_set
 from trackshade_addon.jobs import session
 from trackshade_addon.placement.color import read_levels
 from trackshade_addon.render import hook
 
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBackend]:
-    with renders.served(tmp_path_factory.mktemp("store")) as backend:
-        yield backend
-
-
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = pytest.mark.usefixtures("registered", "served")
 
 
 def hooked(folder: Path, picture: str = "none") -> bpy.types.Scene:
@@ -67,9 +59,15 @@ def test_the_same_first_frame_and_seed_give_the_same_frames_everywhere(tmp_path:
     scene = hooked(tmp_path, "after")
     layer, own, render = scene.view_layers[0].trackshade, scene.trackshade, scene.render
     own.prompt, own.steps = "painted toys", 2
+    painted = tmp_path / "painted.png"
+    write_png(painted, np.random.default_rng(0).integers(0, 256, (96, 144, 3), np.uint8))
+    key = own.keys.add()
+    key.frame, key.path = 25, str(painted)
     animate(scene)
     folder = tmp_path / "out" / "shot_ViewLayer-shaded"
     truth = frames_of(folder)
+    recorded = json.loads((folder / "job.json").read_text())["propagation"]["key_pictures"]
+    assert [item["frame"] for item in recorded] == [1, 25]
     layer.use_hook = False
     own.first_frame, own.picture = "file", str(folder / "first_frame.png")
 
@@ -98,6 +96,8 @@ def test_the_same_first_frame_and_seed_give_the_same_frames_everywhere(tmp_path:
         "none",
         "--first-frame",
         own.picture,
+        "--key",
+        f"25={painted}",
         "--out",
         str(tmp_path / "command"),
         "--endpoint",

@@ -8,15 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
 
-from tests.helpers import renders
-from tests.helpers.renders import animate, demo, exported, still
+from tests.helpers.renders import SIZE, animate, demo, exported, still
 from trackshade.client import PrivateBackend
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.core.errors import ShotError
@@ -25,14 +23,7 @@ from trackshade_addon.capture.exr import read_channels
 from trackshade_addon.placement.color import read_levels
 from trackshade_addon.render import hook
 
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBackend]:
-    with renders.served(tmp_path_factory.mktemp("store")) as backend:
-        yield backend
-
-
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = pytest.mark.usefixtures("registered", "served")
 RESULT = Path("shaded", "demo-001")
 
 
@@ -279,7 +270,7 @@ def test_a_scene_strip_shows_the_newest_result(tmp_path: Path) -> None:
     editor = edit.sequence_editor_create()
     (editor.strips if hasattr(editor, "strips") else editor.sequences).new_scene("Shot", scene, 1, 1)
     edit.view_settings.view_transform = scene.view_settings.view_transform
-    edit.render.resolution_x, edit.render.resolution_y = renders.SIZE
+    edit.render.resolution_x, edit.render.resolution_y = SIZE
     edit.render.dither_intensity = 0
     edit.frame_start = edit.frame_end = 7
     edit.render.filepath = str(tmp_path / "edit_")

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import trackshade_addon
 from tests.helpers.stage import add, add_camera, grid, key
 from trackshade.config import registry
 from trackshade.core.images import write_png
@@ -109,13 +107,6 @@ def test_what_stops_the_job_comes_first() -> None:
 
 
 # on real scenes
-
-
-@pytest.fixture
-def registered() -> Iterator[None]:
-    trackshade_addon.register()
-    yield
-    trackshade_addon.unregister()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,6 @@ import bpy
 import pytest
 
 import trackshade_addon
-from tests.helpers.backend_python import backend_python
 from tests.helpers.whole_file import differences, whole_file
 from trackshade.client import PrivateBackend, connect, later, start_private
 from trackshade.client.job_run import CapturedShot
@@ -23,7 +22,6 @@ from trackshade.client.progress import Progress
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, OutputError, UsageError
 from trackshade_addon.capture.request import ShotRequest
-from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.jobs import session
 from trackshade_addon.jobs.job import Job
 from trackshade_addon.placement import place, remove
@@ -47,42 +45,6 @@ def traces() -> dict[str, Any]:
         "handlers": {name: list(found) for name, found in handlers.items() if isinstance(found, list)},
         "timer": bpy.app.timers.is_registered(session.tick),
     }
-
-
-@pytest.fixture
-def registered() -> Iterator[None]:
-    trackshade_addon.register()
-    yield
-    trackshade_addon.unregister()
-
-
-@pytest.fixture
-def demo(tmp_path: Path) -> bpy.types.Scene:
-    """The demonstration scene, open, at a frame in its middle."""
-    build_demo_scene(tmp_path / "demo.blend")
-    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "demo.blend"))
-    scene = bpy.context.scene
-    scene.cycles.samples, scene.render.resolution_x, scene.render.resolution_y = 1, 144, 96
-    if hasattr(scene, "trackshade"):
-        scene.trackshade.light = "none"
-    scene.frame_set(7)
-    return scene
-
-
-@pytest.fixture
-def served(backend: PrivateBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBackend]:
-    """A backend that the add-on connects to, once."""
-    monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
-    connection = later(connect, backend.info.endpoint)
-    monkeypatch.setattr(session.current(), "connect", lambda model: connection)
-    yield backend
-    connection.result().close()
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBackend]:
-    with start_private(backend_python(), tmp_path_factory.mktemp("store")) as backend:
-        yield backend
 
 
 def test_registering_twice_leaves_nothing() -> None:
@@ -120,7 +82,6 @@ def facts(scene: bpy.types.Scene) -> tuple:
     )
 
 
-@pytest.mark.usefixtures("registered")
 def test_cancelling_a_capture_puts_the_scene_back(demo: bpy.types.Scene) -> None:
     before = facts(demo)
     running = session.current()
@@ -144,7 +105,6 @@ def test_cancelling_a_capture_puts_the_scene_back(demo: bpy.types.Scene) -> None
     assert facts(demo) == before
 
 
-@pytest.mark.usefixtures("registered")
 def test_a_capture_holds_the_input_of_all_windows(demo: bpy.types.Scene) -> None:
     held = [SimpleNamespace(modal_operators=[SimpleNamespace(bl_idname="TRACKSHADE_OT_hold")])]
     free = [SimpleNamespace(modal_operators=[], number=number) for number in range(3)]
@@ -168,7 +128,6 @@ def test_a_capture_holds_the_input_of_all_windows(demo: bpy.types.Scene) -> None
     assert job.state == "cancelled"
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("end", ["escape", "disable"])
 def test_a_look_at_the_frames_holds_all_windows_until_it_ends(demo: bpy.types.Scene, end: str) -> None:
     running, before = session.current(), demo.frame_current
@@ -195,7 +154,7 @@ def test_a_look_at_the_frames_holds_all_windows_until_it_ends(demo: bpy.types.Sc
     assert next(look, None) is None
 
 
-@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.usefixtures("served")
 def test_render_control_asks_for_no_model_and_is_placed(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     connect, asked = session.current().connect, []
     monkeypatch.setattr(session.current(), "connect", lambda model: asked.append(model) or connect(model))
@@ -211,7 +170,7 @@ def test_render_control_asks_for_no_model_and_is_placed(demo: bpy.types.Scene, m
     assert demo.frame_current == 7
 
 
-@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.usefixtures("served")
 def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
     running = session.current()
     states: dict[str, list[str]] = {}
@@ -243,7 +202,7 @@ def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
     assert not own.items
 
 
-@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.usefixtures("served")
 def test_a_result_whose_folder_somebody_else_took_goes_beside_it(demo: bpy.types.Scene) -> None:
     running = session.current()
     job = running.begin(demo, ShotRequest(first_frame="none"), ShadeSettings(steps=1))
@@ -258,7 +217,7 @@ def test_a_result_whose_folder_somebody_else_took_goes_beside_it(demo: bpy.types
     assert [item for item in demo.camera.children if "demo-002" in item.name]
 
 
-@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.usefixtures("served")
 def test_the_operator_does_it_all_at_once_for_a_script(demo: bpy.types.Scene) -> None:
     own = demo.trackshade
     own.steps, own.place_as = 1, "none"
@@ -295,7 +254,7 @@ def finish(job: Job) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.usefixtures("served")
 def test_stills_of_an_image_model_are_painted_and_one_is_used(demo: bpy.types.Scene, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     from tests.helpers.tiny_image_models import write_image_model
@@ -317,7 +276,7 @@ def test_stills_of_an_image_model_are_painted_and_one_is_used(demo: bpy.types.Sc
     assert settings.shade_settings().image_model == job.settings.image_model
 
 
-@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.usefixtures("served")
 def test_a_job_outlives_its_file_and_touches_no_other(demo: bpy.types.Scene) -> None:
     folder = Path(bpy.data.filepath).parent / "shaded" / "demo-001"
     job = start(demo, ShadeSettings(steps=1))
@@ -332,7 +291,7 @@ def test_a_job_outlives_its_file_and_touches_no_other(demo: bpy.types.Scene) -> 
     assert not any("plate" in item.name for item in bpy.data.objects)
 
 
-@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.usefixtures("served")
 def test_a_job_finds_its_scene_in_the_file_that_is_opened_again(demo: bpy.types.Scene) -> None:
     path = bpy.data.filepath
     job = start(demo, ShadeSettings(steps=1))
@@ -347,7 +306,7 @@ def test_a_job_finds_its_scene_in_the_file_that_is_opened_again(demo: bpy.types.
     assert not job.scene.is_scene(bpy.context.scene)
 
 
-@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.usefixtures("served")
 def test_a_job_finds_its_scene_under_another_name(demo: bpy.types.Scene) -> None:
     job = start(demo, ShadeSettings(steps=1))
     demo.name = "Renamed"
@@ -380,14 +339,13 @@ def stage_of_links(folder: Path) -> bpy.types.Scene:
     scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
     scene.camera.location, scene.camera.rotation_euler = (0, -12, 0.5), (1.57, 0, 0)
     scene.collection.objects.link(scene.camera)
-    scene.frame_end = 17
+    scene.frame_end, scene.render.resolution_x, scene.render.resolution_y = 17, 144, 96
     bpy.ops.wm.save_as_mainfile(filepath=str(folder / "links.blend"))
     return scene
 
 
 @pytest.mark.usefixtures("registered", "served")
-@pytest.mark.parametrize("way", ["plate", "projected"])
-def test_what_is_linked_and_overridden_is_shaded_and_left_as_it_was(tmp_path: Path, way: str) -> None:
+def test_what_is_linked_and_overridden_is_shaded_and_left_as_it_was(tmp_path: Path) -> None:
     scene = stage_of_links(tmp_path)
     assert any(item.override_library for item in scene.objects)
     before = whole_file()
@@ -396,13 +354,13 @@ def test_what_is_linked_and_overridden_is_shaded_and_left_as_it_was(tmp_path: Pa
     assert job.error is None
     record = json.loads((job.out / "job.json").read_text(encoding="utf-8"))
     assert record["shot"]["meshes"] == 2
-    placed = place(job.out, scene, mode=way)
-    assert differences(before, whole_file())
-    remove(placed)
-    assert differences(before, whole_file()) == []
+    for way in ("plate", "projected"):
+        placed = place(job.out, scene, mode=way)
+        assert differences(before, whole_file())
+        remove(placed)
+        assert differences(before, whole_file()) == []
 
 
-@pytest.mark.usefixtures("registered")
 def test_a_capture_ends_with_its_file(demo: bpy.types.Scene) -> None:
     before = traces()
     running = session.current()
@@ -419,21 +377,19 @@ def test_a_capture_ends_with_its_file(demo: bpy.types.Scene) -> None:
 
 
 def test_disabling_the_extension_cancels_its_job(demo: bpy.types.Scene, served: PrivateBackend) -> None:
+    job = start(demo, ShadeSettings(steps=900, seed=77))
+    while job.progress is not None and job.progress.state != "running":
+        session.current().advance()
+        time.sleep(0.001)
+    trackshade_addon.unregister()
     trackshade_addon.register()
-    try:
-        job = start(demo, ShadeSettings(steps=900, seed=77))
-        while job.progress is not None and job.progress.state != "running":
-            session.current().advance()
-            time.sleep(0.001)
-    finally:
-        trackshade_addon.unregister()
     with connect(served.info.endpoint) as client:
         mine = [job for job in client.jobs() if job["settings"]["seed"] == 77]
         with pytest.raises(CancelledError):  # now, or within moments
             client.wait(mine[-1]["id"])
 
 
-@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("what", ["undo", "delete", "rename"])
 def test_the_scene_may_change_while_the_result_is_placed(demo: bpy.types.Scene, what: str) -> None:
     """Each step finds what it needs anew; nothing of the scene is kept from one to the next."""
@@ -456,7 +412,7 @@ def test_the_scene_may_change_while_the_result_is_placed(demo: bpy.types.Scene, 
     assert made == (what != "undo")
 
 
-@pytest.mark.usefixtures("registered", "served")
+@pytest.mark.usefixtures("served")
 def test_a_defect_is_told_too(demo: bpy.types.Scene, tmp_path: Path) -> None:
     def broken(client: object) -> Generator[Progress, None, CapturedShot]:
         yield Progress("planning")
@@ -473,7 +429,6 @@ def test_a_defect_is_told_too(demo: bpy.types.Scene, tmp_path: Path) -> None:
     assert "KeyError" in str(job.error)
 
 
-@pytest.mark.usefixtures("registered")
 def test_a_missing_backend_is_told_and_tried_again(demo: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session.current(), "connect", lambda model: later(start_private, "/nowhere/python"))
     running = session.current()

@@ -4,64 +4,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
 
-import trackshade_addon
-from tests.helpers.backend_python import backend_python
-from trackshade.client import PrivateBackend, connect, later, start_private
+from tests.helpers.renders import SIZE
+from trackshade.client import PrivateBackend
 from trackshade.core.errors import OutputError, ShotError
 from trackshade.core.images import write_png
 from trackshade_addon import commands
 from trackshade_addon.capture.request import ShotRequest
-from trackshade_addon.demo_scene import build_demo_scene
 from trackshade_addon.jobs import session
 from trackshade_addon.jobs.composer import capture_scene
 from trackshade_addon.jobs.key_pictures import latest_facts
 from trackshade_addon.placement import place
 from trackshade_addon.ui import key_pictures
 
-SIZE = 144, 96
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    trackshade_addon.register()
-    yield
-    trackshade_addon.unregister()
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> bpy.types.Scene:
-    """The demonstration scene, open, at frame 3 of 5."""
-    build_demo_scene(tmp_path / "demo.blend")
-    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "demo.blend"))
-    scene = bpy.context.scene
-    scene.cycles.samples, scene.render.resolution_x, scene.render.resolution_y = 1, *SIZE
-    scene.render.resolution_percentage = 100
-    scene.frame_start, scene.frame_end, scene.frame_step = 1, 5, 1
-    scene.trackshade.light = "none"
-    scene.frame_set(3)
-    return scene
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBackend]:
-    with start_private(backend_python(), tmp_path_factory.mktemp("store")) as started:
-        yield started
-
-
-@pytest.fixture
-def served(backend: PrivateBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBackend]:
-    """A backend that the add-on connects to, once."""
-    connection = later(connect, backend.info.endpoint, backend.info.token)
-    monkeypatch.setattr(session.current(), "connect", lambda model: connection)
-    yield backend
-    connection.result().close()
+def demo(demo: bpy.types.Scene) -> bpy.types.Scene:
+    """The demonstration scene at frame 3 of 5."""
+    demo.frame_start, demo.frame_end, demo.frame_step = 1, 5, 1
+    demo.frame_set(3)
+    return demo
 
 
 def picture(path: Path, level: int = 90, size: tuple[int, int] = SIZE) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,12 +27,7 @@ from trackshade_addon.messages import texts
 from trackshade_addon.properties.placement_options import PlacementOptions
 from trackshade_addon.ui import jobs_list, preferences_panel
 
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    trackshade_addon.register()
-    yield
-    trackshade_addon.unregister()
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 def test_the_settings_are_the_jobs(scene: bpy.types.Scene) -> None:

@@ -3,35 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
 import numpy as np
-import pytest
 
-import trackshade_addon
-from tests.helpers.backend_python import backend_python
-from trackshade.client import PrivateBackend, connect, later, start_private
 from trackshade_addon.demo_scene import build_demo_scene
-from trackshade_addon.jobs import session
 from trackshade_addon.placement.color import read_levels
 
 SIZE = (144, 96)
-
-
-@contextmanager
-def served(store: Path) -> Iterator[PrivateBackend]:
-    """A backend, and the add-on registered and connected to it."""
-    with start_private(backend_python(), store) as backend, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRACKSHADE_TOKEN", backend.info.token)
-        connection = later(connect, backend.info.endpoint)
-        patch.setattr(session.current(), "connect", lambda model: connection)
-        trackshade_addon.register()
-        yield backend
-        trackshade_addon.unregister()
-        connection.result().close()
 
 
 def demo(folder: Path, engine: str = "TRACKSHADE", size: tuple[int, int] = SIZE) -> bpy.types.Scene:

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import bpy
 import numpy as np
 
-from tests.helpers.backend_python import backend_python
+from tests.helpers.backend_python import run_in_backend
 from tests.helpers.place_results import levels
 from tests.helpers.stage import add_camera, key
 from trackshade.core.fitting import FrameMap, fit_frames, fit_size
@@ -89,9 +88,7 @@ def shade(
     if video is None:
         video = np.stack([render_sample(shot, t, scene, scene.view_layers[0]) for t in range(len(shot.frame_numbers))])
     np.save(folder / "made.npy", video)
-    command = [backend_python(), "-c", WRITE, str(folder), output]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_in_backend(WRITE, folder, output)
     return folder / "result"
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,6 @@ from trackshade.shot import Shot
 
 SIZE, COUNT = (160, 90), 9
 FIRST_FRAME = ShadeSettings(key_pictures="first-frame", preview_every=4)
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    with Backend(tmp_path_factory.mktemp("propagation") / "store", "--device", "cpu") as started:
-        yield started
-
-
-@pytest.fixture
-def client(backend: Backend) -> Iterator[Client]:
-    with backend.client() as opened:
-        yield opened
 
 
 def moving(count: int = COUNT, size: tuple[int, int] = SIZE) -> Shot:
@@ -71,6 +58,7 @@ def frames(out: Path) -> np.ndarray:
 
 
 def test_a_given_first_frame_becomes_every_frame_without_a_model(client: Client, tmp_path: Path) -> None:
+    client.free()  # the next worker has no torch yet
     made = moving()
     video = truth(made)
     job = client.submit(made, FIRST_FRAME, video[0])

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.backends import Backend
 from tests.helpers.result_shots import at, shot
 from tests.helpers.tiny_image_models import write_image_model
 from trackshade.client import Client
@@ -28,18 +26,6 @@ SIZE, COUNT = (96, 64), 3
 def settings(tmp_path_factory: pytest.TempPathFactory) -> ShadeSettings:
     folder = write_image_model(tmp_path_factory.mktemp("models") / "tiny", "sd15")
     return ShadeSettings(image_model=f"sd15:{folder}", prompt="a red robot", steps=1, key_pictures="first-frame")
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    with Backend(tmp_path_factory.mktemp("stills") / "store", "--device", "cpu") as started:
-        yield started
-
-
-@pytest.fixture
-def client(backend: Backend) -> Iterator[Client]:
-    with backend.client() as opened:
-        yield opened
 
 
 def moving() -> Shot:
@@ -85,6 +71,28 @@ def test_a_given_first_frame_is_what_the_image_model_starts_from(
         outs.append(np.asarray(Image.open(client.fetch(job, tmp_path / name) / "first_frame.png")))
     assert not np.array_equal(outs[0], given)
     assert not np.array_equal(outs[0], outs[1])
+
+
+def test_an_image_model_paints_what_no_key_picture_shows(
+    client: Client, settings: ShadeSettings, tmp_path: Path
+) -> None:
+    first = np.random.default_rng(0).integers(0, 255, (SIZE[1], SIZE[0], 3), np.uint8)
+    wanted = replace(settings, output="key", key_frames=(3.0,), light="none", strength=1.0, steps=2)
+    plain, painted = (
+        client.fetch(finished(client, made, first), tmp_path / str(number)) / "keys"
+        for number, made in enumerate((replace(wanted, image_model=""), wanted))
+    )
+    unseen = np.asarray(Image.open(painted / "3-unseen.png")) > 127
+    assert 0 < unseen.sum() < unseen.size / 2
+    before, after = (np.asarray(Image.open(folder / "3.png")).astype(int) for folder in (plain, painted))
+    assert np.array_equal(before[~unseen], after[~unseen])
+    assert np.abs(before - after)[unseen].mean() > 5
+
+
+def finished(client: Client, settings: ShadeSettings, first: np.ndarray) -> str:
+    job = client.submit(moving(), settings, first)
+    client.wait(job)
+    return job
 
 
 def test_a_missing_image_model_is_named(client: Client) -> None:

@@ -35,19 +35,6 @@ model_settings = partial(ShadeSettings, output_size="model")  # the frames are t
 IMAGE = np.zeros((*SIZE[::-1], 3), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    """A backend whose worker runs on the CPU and keeps the model between the tests."""
-    with Backend(tmp_path_factory.mktemp("worker") / "store", "--device", "cpu") as started:
-        yield started
-
-
-@pytest.fixture
-def client(backend: Backend) -> Iterator[Client]:
-    with backend.client() as opened:
-        yield opened
-
-
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Backend]:
     """A backend of this test's own, for workers that die before they load anything."""

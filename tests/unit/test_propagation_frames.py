@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from tests.helpers import propagation_reference as reference
 from tests.helpers.shots import changing_shot
@@ -190,6 +191,25 @@ def test_relit_by_clay():
     assert np.median(np.abs(frame / truth - 1)) < 0.02
     assert np.abs(truth / (picture / 4) - 1).mean() > 0.1  # the light does change
     assert np.median(np.abs(frame - truth)[label < 0]) < 1e-5
+
+
+def test_no_outline_is_left_where_a_shadow_was():
+    """A clay render is softer than the picture; where the light has changed, the rim of the shadow does not show."""
+    shot = reference.box_over_floor(4, travel=1.5)
+    shadow = np.ones((shot.size[1], shot.size[0], 3), np.float32)
+    shadow[:, shot.size[0] // 2 :] = 0.3
+
+    def light(t: int) -> np.ndarray:
+        return gaussian_filter(shadow, (0, 1.5, 0)) if t == 0 else np.ones_like(shadow)
+
+    albedo = np.array([0.4, 0.4, 0.1])
+    before, after = (reference.look(shot, t, shot.size).mesh for t in (0, 3))
+    found = prepared(shot, {0: albedo[before][..., None] * np.where(before[..., None] >= 0, shadow, 1)}, light=light)
+    frame = srgb_to_linear(found.frame(3).image)
+    floor = (after == 0) & (before == 0)
+    error = np.abs(np.log(frame[floor] / 0.4)).max(axis=-1)
+    assert np.quantile(error, 0.99) < 0.1
+    assert np.abs(np.log(gaussian_filter(shadow, (0, 1.5, 0)) / shadow)).max() > 0.5  # what the rim was off by
 
 
 def test_light_that_is_not_the_scenes_is_not_used():

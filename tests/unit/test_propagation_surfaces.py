@@ -15,10 +15,11 @@ from tests.helpers import propagation_reference as reference
 from tests.helpers.shots import camera_track
 from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.control.scene import ShotRaster
+from trackshade.control.texels import find_texels
 from trackshade.core.errors import CancelledError, UsageError
 from trackshade.propagation import KeyPicture, alignment, coverage, match_light
 from trackshade.propagation.canvases import CanvasMaker, survey
-from trackshade.propagation.layout import draw_faces, find_planes, unwrap
+from trackshade.propagation.layout import find_planes, unwrap
 from trackshade.propagation.pictures import surface_picture
 from trackshade.propagation.poses import PoseTable
 from trackshade.shot import Geometry, MeshTrack, Shot
@@ -88,13 +89,11 @@ def test_atlas_has_every_point_once(coordinates):
     assert found.max() == pytest.approx(1)
     if coordinates == "good":
         np.testing.assert_allclose(found, grid[shape.triangles], atol=1e-6)
-    # Every triangle has a place of its own: drawn one after the other, none hides another.
-    size, count = 400, np.zeros((400, 400), int)
-    for face in range(len(found)):
-        owner, weights = np.full((size, size), -1, np.int32), np.zeros((size, size, 2))
-        draw_faces(found[face : face + 1] * size, np.array([face], np.int32), owner, weights)
-        inner = (owner >= 0) & (weights.min(axis=2) > 1e-3) & (weights.sum(axis=2) < 1 - 1e-3)
-        count += inner
+    # Every triangle has a place of its own: no texel is inside of two.
+    size = 400
+    texels = find_texels(found * size, (size, size))
+    inner = (texels.weights.min(axis=1) > 1e-3) & (texels.weights.sum(axis=1) < 1 - 1e-3)
+    count = np.bincount(np.repeat(texels.target, np.diff(texels.start))[inner], minlength=size**2)
     assert (count > 1).sum() < 0.01 * (count > 0).sum()
     assert (count > 0).mean() > 0.2
 

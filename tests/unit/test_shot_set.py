@@ -29,7 +29,7 @@ def fill(folder: Path, frames: range) -> None:
 
 
 def test_an_order_is_read_as_it_was_written(tmp_path: Path) -> None:
-    order = dataclasses.replace(ORDER, settings=ShadeSettings(model_size=(144, 96)), start=-5)
+    order = dataclasses.replace(ORDER, settings=ShadeSettings(model_size=(144, 96)), start=-5, keys=(-2, 4))
     assert write_set(tmp_path / "a", order) == read_set(tmp_path / "a")
 
 
@@ -47,6 +47,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     for frame in range(1, 47, 3):
         tracks.picture(frame).write_bytes(b"picture")
     assert tracks.missing() == ["the pictures of frame 49"]
+    tracks = write_set(tmp_path, dataclasses.replace(ORDER, keys=(25, 28)))
+    tracks.key_picture(25).write_bytes(b"picture")
+    assert tracks.missing() == ["the key pictures of frame 28"]
 
 
 def test_one_of_two_machines_shades_a_set(tmp_path: Path) -> None:

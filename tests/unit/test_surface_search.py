@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from trackshade.shot.mesh_geometry import closest_weights, vertex_normals
 from trackshade.shot.surface_search import SurfaceSearch
 
+SOME = 7  # one point of as many is compared with the exact search, which is slow; not a divisor of a ball's segments
+
 
 def ball(rings: int, radius: float = 1.0, squash: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """A closed ball: positions [V, 3] and triangles [F, 3]; its poles have as many neighbors as it has segments."""
@@ -65,7 +67,7 @@ def test_points_near_and_far_from_a_ball(growth: float) -> None:
     positions, triangles = ball(40)
     points, faces = ball(43, growth)
     found = SurfaceSearch(positions, triangles).nearest(points, vertex_normals(points, faces))
-    worse = found.distance - exact(points, positions, triangles)
+    worse = found.distance[::SOME] - exact(points[::SOME], positions, triangles)
     assert worse.min() > -1e-6
     assert np.mean(worse > 0.02) < 0.005  # a quarter of an edge
     assert worse.max() < 0.1
@@ -76,7 +78,7 @@ def test_a_ball_that_has_moved_by_many_edges() -> None:
     points, faces = ball(41)
     points += np.array([0, 0, -0.5], np.float32)  # six edges
     found = SurfaceSearch(positions, triangles).nearest(points, vertex_normals(points, faces))
-    worse = found.distance - exact(points, positions, triangles)
+    worse = found.distance[::SOME] - exact(points[::SOME], positions, triangles)
     assert np.mean(worse > 0.02) < 0.005
     assert worse.max() < 0.1
 
@@ -100,7 +102,7 @@ def test_large_and_small_triangles_side_by_side() -> None:
     rng = np.random.default_rng(0)
     points = np.concatenate([1.01 * fine, floor[:1] + rng.random((900, 3)).astype(np.float32) * [18, 18, 0.3]])
     found = SurfaceSearch(positions, faces).nearest(points.astype(np.float32))
-    worse = found.distance - exact(points.astype(np.float32), positions, faces)
+    worse = found.distance[::SOME] - exact(points[::SOME].astype(np.float32), positions, faces)
     assert np.mean(worse > 1e-5) < 0.01
 
 

@@ -18,15 +18,15 @@ from tests.helpers.result_shots import at, grid, paint, shot
 from trackshade.cli import backend_tasks
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
+from trackshade.control.texels import find_texels
 from trackshade.control.video import tracking_video
 from trackshade.core.errors import CancelledError, OutputError, ShotError, UsageError
 from trackshade.results import write_result
 from trackshade.results.baking import BakeOptions, bake_result
 from trackshade.results.sheets import consistency_figure, variation_in_frame
-from trackshade.results.texture.bake import bake_texture, choose_size
+from trackshade.results.texture.bake import bake_texture, choose_size, to_texels
 from trackshade.results.texture.fill import fill
 from trackshade.results.texture.heat import LEVELS, UNKNOWN, color_map, heat_map
-from trackshade.results.texture.texels import find_texels
 from trackshade.results.texture.views import render_views, views_from_buffers
 from trackshade.shot import Geometry, Shot
 
@@ -75,7 +75,7 @@ def baked(made: Shot, video: np.ndarray, size: int = 64, mesh: int = 0, uv: np.n
 
 def test_every_texel_inside_a_triangle_has_its_place() -> None:
     geometry = square()
-    found = find_texels(square_uv(geometry), 32)
+    found = find_texels(to_texels(square_uv(geometry), 32), (32, 32))
     assert np.array_equal(found.target, np.arange(32 * 32))
     assert found.shared == 0
     corners = geometry.positions[0][geometry.triangles[found.triangle]].astype(np.float64)
@@ -88,7 +88,7 @@ def test_every_texel_inside_a_triangle_has_its_place() -> None:
 
 @given(hnp.arrays(np.float32, (5, 3, 2), elements=st.floats(0, 1, width=32)), st.sampled_from([1, 7, 16]))
 def test_any_triangles_give_places_that_lie_on_them(uv: np.ndarray, size: int) -> None:
-    found = find_texels(uv, size)
+    found = find_texels(to_texels(uv, size), (size, size))
     assert np.all(np.diff(found.target) > 0)
     assert len(found.triangle) == found.start[-1]
     b, c = found.weights.astype(np.float64).T

@@ -23,9 +23,12 @@ ORDER = (
     "shot",
     "control",
     "propagation",
+    "lifting",
+    "tracking",
     "models",
     "pipelines",
     "results",
+    "exports",
     "ipc",
     "client",
     "server",
@@ -34,8 +37,8 @@ ORDER = (
 LIGHT = ("core", "config", "shot", "ipc", "client")
 # What every Blender's Python brings, the bpy packages' as well; pxr is USD's own module.
 BLENDER = {
-    *("_cycles", "addon_utils", "bl_operators", "bl_ui", "blf", "bmesh", "bpy", "bpy_extras", "gpu", "imbuf"),
-    *("mathutils", "pxr"),
+    *("_cycles", "addon_utils", "bl_operators", "bl_ui", "blf", "bmesh", "bpy", "bpy_extras", "gpu", "gpu_extras"),
+    *("imbuf", "mathutils", "pxr"),
 }
 LIST_MODULES = """
 import importlib, json, pkgutil, sys

@@ -187,7 +187,7 @@ class ModelManager:
         message = kind.capitalize()
 
         def run(task: BackgroundTask) -> dict[str, Any]:
-            def progress(done: int, total: int) -> None:
+            def progress(done: int, total: int, _: str) -> None:
                 task.report(done / total, f"{message}, {format_size(done)} of {format_size(total)}")
 
             return run_backend_task(task, python, command, name, progress=progress, on_line=task.log_lines.append)

@@ -188,14 +188,15 @@ def run_backend_task(
     task: CancellableTask,
     python: Path | str,
     *arguments: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
     on_line: Callable[[str], None] | None = None,
     limit: float | None = None,
 ) -> dict[str, Any]:
     """Run a command of `trackshade.cli.backend_tasks` to its end, and return the result that it prints.
 
-    The interpreter is that of the backend's environment. Meanwhile progress(done, total), in bytes or steps, is called,
-    and `on_line` with each line of output that is not a message. After `limit` seconds the program is ended.
+    The interpreter is that of the backend's environment. Meanwhile progress(done, total, message) is called, in bytes
+    or steps and with what is done or "", and `on_line` with each line of output that is not a message. After `limit`
+    seconds the program is ended.
 
     Raises:
         UsageError: the interpreter cannot be run.
@@ -213,7 +214,7 @@ def run_backend_task(
         elif message.get("event") != "progress":
             answer.update(message)
         elif progress is not None:
-            progress(int(message["done"]), max(1, int(message["total"])))
+            progress(int(message["done"]), max(1, int(message["total"])), str(message.get("message", "")))
 
     try:
         start = environment_python(python, "-m", "trackshade.cli.backend_tasks", *arguments)

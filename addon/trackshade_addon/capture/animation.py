@@ -48,16 +48,22 @@ def curves(owner: bpy.types.ID) -> Iterator[bpy.types.FCurve]:
 
 def action_curves(action: bpy.types.Action | None, slot: Any) -> Iterable[bpy.types.FCurve]:
     """The F-curves of an action's slot; before Blender 4.4 there are no slots, and all curves count."""
+    for collection in curve_collections(action, slot):
+        yield from collection
+
+
+def curve_collections(action: bpy.types.Action | None, slot: Any) -> Iterator[Any]:
+    """The collections that hold the F-curves of an action's slot, from which they can be removed."""
     if action is None:
         return
     if not hasattr(action, "layers"):
-        yield from action.fcurves
+        yield action.fcurves
         return
     for layer in action.layers:
         for strip in layer.strips:
             bag = strip.channelbag(slot) if slot is not None else None
             if bag is not None:
-                yield from bag.fcurves
+                yield bag.fcurves
 
 
 def animated_paths(owner: bpy.types.ID) -> frozenset[str]:

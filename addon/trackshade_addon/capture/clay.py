@@ -26,7 +26,7 @@ from trackshade.shot import Shot
 
 from .exr import read_channels
 from .first_frame import SampleRenderer, can_denoise, shot_camera
-from .lights import node_emits, trees_of
+from .lights import PICTURE, node_emits, trees_of
 
 VERSION = 2  # of how they are rendered; kept ones of other versions are not used
 ALBEDO = 0.4  # near that of most scenes, so that as much light is bounced between surfaces
@@ -75,7 +75,7 @@ def render_clay(shot: Shot, scene: bpy.types.Scene, glass: str, folder: Path) ->
         for t in range(count):
             for _ in renderer.approach(t):
                 pass
-            images[t] = _render(renderer, shot, t, (width, height), path)
+            images[t] = render_clay_sample(renderer, shot, t, (width, height), path)
             yield t + 1
     images.flush()
     path.unlink(missing_ok=True)
@@ -94,9 +94,10 @@ def override_materials(layer: bpy.types.ViewLayer, glass: str) -> list[str]:
             material.use_nodes = True
     notes = _notes(layer)
     trees = {tree.as_pointer(): tree for material in (*materials, gray) for tree in trees_of(material)}
-    for tree in trees.values():
+    photos = {tree.as_pointer() for material in materials if PICTURE in material for tree in trees_of(material)}
+    for address, tree in trees.items():
         for node in list(tree.nodes):
-            _override_node(tree, node, glass)
+            _override_node(tree, node, glass, address in photos)
     for data in (*bpy.data.meshes, *bpy.data.curves, *bpy.data.metaballs):
         with contextlib.suppress(RuntimeError):  # data of a library that cannot be changed
             if not data.materials:
@@ -109,7 +110,8 @@ def override_materials(layer: bpy.types.ViewLayer, glass: str) -> list[str]:
 
 def _notes(layer: bpy.types.ViewLayer) -> list[str]:
     """Returns sentences about what clay renders of a view layer show otherwise than as gray surfaces."""
-    used = {slot.material for obj in layer.objects for slot in obj.material_slots if slot.material is not None}
+    slots = (slot.material for obj in layer.objects for slot in obj.material_slots)
+    used = {material for material in slots if material is not None and PICTURE not in material}
     names = {
         text: [item.name for item in used if any(holds(node) for tree in trees_of(item) for node in tree.nodes)]
         for text, holds in _DESCRIBED.items()
@@ -121,8 +123,11 @@ def _notes(layer: bpy.types.ViewLayer) -> list[str]:
     return [text.format(_list(sorted(found))) for text, found in names.items() if found]
 
 
-def _override_node(tree: Any, node: Any, glass: str) -> None:
-    """Makes a node of a material's tree gray, unless it is no shader of a surface."""
+def _override_node(tree: Any, node: Any, glass: str, is_photo: bool = False) -> None:
+    """Makes a node of a material's tree gray, unless it is no shader of a surface.
+
+    The emission of a material that shows a photo stands for the surface's color, and becomes gray, too.
+    """
     if node.type == "BSDF_PRINCIPLED" and not _is_clear(node):
         for link in [link for socket in node.inputs for link in socket.links if socket.name not in _KEPT_INPUTS]:
             tree.links.remove(link)
@@ -133,7 +138,8 @@ def _override_node(tree: Any, node: Any, glass: str) -> None:
                 socket.default_value = 0.0
         return
     outputs = [output for output in node.outputs if output.type == "SHADER" and output.is_linked]
-    if not outputs or node.type in _KEPT_SHADERS or "VOLUME" in node.type or node.type.startswith("GROUP"):
+    is_kept = node.type in _KEPT_SHADERS and not (is_photo and node.type == "EMISSION")
+    if not outputs or is_kept or "VOLUME" in node.type or node.type.startswith("GROUP"):
         return
     shader = _clear_shader(tree, glass) if _is_clear(node) else _diffuse(tree)
     for output in outputs:
@@ -188,9 +194,24 @@ _DESCRIBED: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _render(
+def render_clay_sample(
     renderer: SampleRenderer, shot: Shot, t: int, size: tuple[int, int], path: Path
-) -> NDArray[np.float16]:  # [h, w, 3]
+) -> NDArray[np.float16]:
+    """Renders a sample of a scene whose materials are gray; see `override_materials`.
+
+    Args:
+        renderer: renders the shot; the scene must be at the sample.
+        shot: the shot; its surfaces are not needed.
+        t: the sample.
+        size: (width, height) of the image, pixels.
+        path: where Blender writes it.
+
+    Returns:
+        [height, width, 3], scene-linear.
+
+    Raises:
+        ShotError: Cycles cannot render here.
+    """
     with shot_camera(shot, t, size) as camera:
         camera.object.data.dof.use_dof = False  # the light of what is in focus
         path.unlink(missing_ok=True)

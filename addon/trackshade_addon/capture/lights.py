@@ -24,6 +24,7 @@ _IGNORED = {
     *("show_options", "show_preview", "show_texture", "color", "use_custom_color", "label", "hide", "frame_current"),
     *("is_active_output", "view_center", "nodes", "links", "interface", "diffuse_color", "warning_propagation"),
 }
+PICTURE = "trackshade_picture"  # on a material that shows a photo by emission
 _LIGHT_COLOR = "color"  # which nodes have as well, for their frames
 _RAYS = ("visible_camera", "visible_diffuse", "visible_glossy", "visible_transmission", "visible_shadow", "hide_render")
 _CASTERS = {"CURVES", "POINTCLOUD", "VOLUME"}  # cast shadows, and are not part of a shot
@@ -158,8 +159,8 @@ class LightReader:
 
 
 def emits(material: bpy.types.Material) -> bool:
-    """Whether a material may give light, by its nodes."""
-    return any(node_emits(node) for tree in trees_of(material) for node in tree.nodes)
+    """Whether a material may give light, by its nodes. One that shows a photo does not: it emits the photo's colors."""
+    return PICTURE not in material and any(node_emits(node) for tree in trees_of(material) for node in tree.nodes)
 
 
 def node_emits(node: bpy.types.Node) -> bool:

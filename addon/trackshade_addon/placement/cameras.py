@@ -54,34 +54,44 @@ def make_camera(scene: bpy.types.Scene, result: ResultFolder) -> bpy.types.Objec
     read = orthographic_camera_settings if track.orthographic[0] else perspective_camera_settings
     lenses = [read(k, size) for k in square]
     for name in lenses[0]:
-        _animate(data, name, [lens[name] for lens in lenses], frames)
-    _animate(data, "clip_start", track.clip[:, 0].tolist(), frames)
-    _animate(data, "clip_end", track.clip[:, 1].tolist(), frames)
-    camera.rotation_mode = "QUATERNION"
-    matrices = [Matrix(matrix.tolist()) for matrix in camera_to_blender(track.world_to_camera)]
-    rotations = [matrix.to_quaternion() for matrix in matrices]
-    for before, after in pairwise(rotations):
-        after.make_compatible(before)
-    _animate(camera, "rotation_quaternion", [tuple(rotation) for rotation in rotations], frames)
-    _animate(camera, "location", [tuple(matrix.translation) for matrix in matrices], frames)
+        animate(data, name, [lens[name] for lens in lenses], frames)
+    animate(data, "clip_start", track.clip[:, 0].tolist(), frames)
+    animate(data, "clip_end", track.clip[:, 1].tolist(), frames)
+    animate_camera(camera, track.world_to_camera, frames)
     for block in (data, camera):
         if block.animation_data is not None and block.animation_data.action is not None:
             tag(block.animation_data.action, result)
-            for curve in curves(block):
-                for point in curve.keyframe_points:
-                    point.interpolation = "LINEAR"
     if scene.camera is None:
         scene.camera = camera
     return camera
 
 
-def _animate(block: bpy.types.ID, name: str, values: list[Any], frames: list[float]) -> None:
-    """Set a property, with keyframes if it changes."""
+def animate_camera(
+    camera: bpy.types.Object,
+    world_to_camera: np.ndarray,  # [T, 4, 4] with OpenCV's axes
+    frames: list[float],
+) -> None:
+    """Move a camera object through the views of the frames, with linear keyframes if they differ."""
+    camera.rotation_mode = "QUATERNION"
+    matrices = [Matrix(matrix.tolist()) for matrix in camera_to_blender(world_to_camera)]
+    rotations = [matrix.to_quaternion() for matrix in matrices]
+    for before, after in pairwise(rotations):
+        after.make_compatible(before)
+    animate(camera, "rotation_quaternion", [tuple(rotation) for rotation in rotations], frames)
+    animate(camera, "location", [tuple(matrix.translation) for matrix in matrices], frames)
+
+
+def animate(block: bpy.types.ID, name: str, values: list[Any], frames: list[float]) -> None:
+    """Set a property, with linear keyframes if it changes."""
     setattr(block, name, values[0])
     if any(value != values[0] for value in values):
         for value, frame in zip(values, frames, strict=True):
             setattr(block, name, value)
             block.keyframe_insert(name, frame=frame)
+        for curve in curves(block):
+            if curve.data_path == name:
+                for point in curve.keyframe_points:
+                    point.interpolation = "LINEAR"
 
 
 def active_camera(scene: bpy.types.Scene) -> Callable[[int], str | None]:

@@ -21,6 +21,7 @@ from .cameras import active_camera, find_cameras, make_camera
 from .collection import PlacedResult, choose_view_layer, make_result_collection, tag
 from .color import changed_fraction, inverse_space, take_sample
 from .compositor import add_to_compositor
+from .latest_image import find_latest_image, show_in_latest_image
 from .plate import add_plate, default_interpolation, depth_of_field_warnings, make_material, show_in_ranges
 from .removal import remove_result
 from .result_folder import ResultFolder, read_result
@@ -29,7 +30,7 @@ from .sequencer import add_strip
 from .surfaces import PreparedTextures, prepare_textures
 
 OVER_RENDER = ("compositor", "sequencer")  # modes that lay the result over the rendered image
-PLACEMENT_MODES = ("plate", "background", "both", *OVER_RENDER, *TEXTURE_MODES)
+PLACEMENT_MODES = ("plate", "background", "both", "image", *OVER_RENDER, *TEXTURE_MODES)
 INTERPOLATIONS = ("Linear", "Closest", "Cubic", "Smart")
 _WARNINGS_KEY = "trackshade_warnings"
 
@@ -51,11 +52,11 @@ class PreparedResult:
         """Bring the result into its scene, within milliseconds. Raises the errors of the function `place`."""
         result, sequence = self.result, self.sequence
         collection_name, planes, cameras, warnings = "", [], {}, list(self.warnings)
-        if self.mode in OVER_RENDER:
+        if self.mode in (*OVER_RENDER, "image"):
             remove_result(scene, result.folder)
             if self.mode == "sequencer":
                 warnings += add_strip(scene, result, sequence, self.space)
-            else:
+            elif self.mode == "compositor":
                 image = tag(load_sequence(result.name, sequence, self.space), result)
                 warnings += add_to_compositor(scene, result, image, sequence)
         else:
@@ -74,6 +75,8 @@ class PreparedResult:
                 warnings += add_backgrounds(result, list(cameras.values()), sequence, scene)
             collection[_WARNINGS_KEY] = "\n".join(warnings)
             collection_name = collection.name
+        if self.mode == "image" or find_latest_image() is not None:
+            show_in_latest_image(result, sequence, self.space)
         return PlacedResult(
             *(result.folder, scene.name, (sequence.start, sequence.end), self.space, tuple(warnings)),
             *(collection_name, tuple(planes), tuple(camera.name for camera in cameras.values())),
@@ -139,9 +142,10 @@ def prepare(
     Args:
         result_folder: Folder of the result.
         find_scene: Returns the scene.
-        mode: "plate": a plane in front of the camera that only the camera sees; "background": the camera's
-            background image, in the viewport; "both"; "compositor": nodes that lay it over the composited image;
-            "sequencer": a strip; "baked", "projected", "heat": on the surfaces that it shows (see `surfaces`).
+        mode: "plate": a plane in front of the camera that only the camera sees; "background": the camera's background
+            image, in the viewport; "both"; "compositor": nodes that lay it over the composited image; "sequencer": a
+            strip; "image": only the image data-block that shows the newest result; "baked", "projected", "heat": on
+            the surfaces that it shows (see `surfaces`).
         view_layer: Name of the view layer that shows the plate; by default the captured one, or all where the scene
             has lost it.
         distance: Distance of the plate from the camera, meters; by default as near as possible, in front of everything
@@ -167,7 +171,7 @@ def prepare(
     result = reading.result()
     scene = find_scene()
     choose_view_layer(scene, view_layer, result)
-    if mode not in OVER_RENDER:
+    if mode not in (*OVER_RENDER, "image"):
         find_cameras(scene, result)
     camera_of_frame = active_camera(scene)
     writing = later(lambda: write_sequence(result, choose_frames(result, camera_of_frame)))

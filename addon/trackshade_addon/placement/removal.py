@@ -10,6 +10,7 @@ import bpy
 from .background import remove_backgrounds
 from .collection import PLATE_KEY, remove_empty_collections
 from .compositor import remove_from_compositor
+from .latest_image import remove_latest_image
 from .materials import overridden_objects, restore_materials
 from .projection import TRACKS_KEY, detach_tracks
 from .sequencer import remove_strips
@@ -29,6 +30,7 @@ def remove_result(scene: bpy.types.Scene, folder: Path, uv_maps: bool = True) ->
         bpy.data.objects.remove(obj)
     for data in {item.data for item in scene.objects if isinstance(item.data, bpy.types.Camera)}:
         remove_backgrounds(data, tag)
+    remove_latest_image(tag)
     remove_unused(scene, tag)
 
 

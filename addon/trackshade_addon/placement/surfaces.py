@@ -82,7 +82,7 @@ class TextureBake(Future[None]):
         else:
             self.set_result(None)
 
-    def _report(self, done: int, total: int) -> None:
+    def _report(self, done: int, total: int, _: str) -> None:
         self.progress = done / total
 
 

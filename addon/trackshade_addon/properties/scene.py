@@ -96,6 +96,7 @@ _PLACEMENTS = [
     ("background", "Background", "A background image of the camera, shown in the viewport only"),
     ("compositor", "Compositor", "Nodes that lay the result over the image, just before the output"),
     ("sequencer", "Sequencer", "A strip in the video sequencer, above the other strips"),
+    ("image", "Image", "Only the image data-block Trackshade Result, for your own nodes; each new result updates it"),
     (
         "projected",
         "Projected Texture",

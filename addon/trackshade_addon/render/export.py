@@ -19,10 +19,13 @@ import bpy
 
 from trackshade.config import registry
 from trackshade.core.errors import ShotError
+from trackshade.core.images import write_png
 from trackshade.core.processes import is_process_alive
 from trackshade.shot import Shot
+from trackshade.shot.input_image import fit_image
 from trackshade.shot.track_set import FIRST, Order, TrackSet, frame_name, unwritable, write_set
 
+from ..capture.given_image import color_management, read_given_image
 from ..capture.scene_settings import frame_rate, plan_scene
 from ..capture.shot_builder import ShotBuilder
 from .exported_frame import save_render_result, write_display_picture
@@ -66,13 +69,16 @@ class LayerExport:
             settings=settings.shade_settings(),
             picture=has_picture,
             result=f"{name}-shaded",
+            keys=tuple(round(frame) for frame, _ in request.keys),
         )
+        request.with_first_key(self.order.frames())  # refuses pictures of other frames
         registry.spec(self.order.settings.model)
         self.order.frames()
         self._keeps_all = self.order.settings.light == "render"  # pictures
         self.layer = layer.name
         self.folder = parent / f"{name}-tracks"
         self._run_folder = parent / f".{name}-tracks.{platform.node()}.{os.getpid()}"
+        self._keys = request.keys
         self._is_composited = options.hook_picture == "after"
         self._gathered: tuple[int, Shot] | None = None  # frame and its tracks
         self._surfaces = {"glass": request.glass, "hair": request.hair}
@@ -123,7 +129,7 @@ class LayerExport:
 
         Raises:
             OutputError: The set cannot be written; nothing of this render is left.
-            ShotError: The first frame has no picture; nothing of this render is left.
+            ShotError: The first frame has no picture, or a key picture cannot be read; nothing of this render is left.
         """
         if not self._run_folder.is_dir():
             return None
@@ -137,6 +143,9 @@ class LayerExport:
                 if not self._keeps_all:
                     picture.unlink()
             tracks = write_set(self.folder, self.order)
+            for frame, source in self._keys:
+                image = read_given_image(source, color_management(scene))
+                write_png(tracks.key_picture(frame), fit_image(image, image.size, None).pixels)
             for path in sorted(self._run_folder.iterdir()):
                 os.replace(path, self.folder / path.name)
             self._run_folder.rmdir()

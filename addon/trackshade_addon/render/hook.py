@@ -220,7 +220,7 @@ def _request(tracks: TrackSet, layer: str, scene: bpy.types.Scene) -> ShotReques
         frames=(float(order.start), float(order.end), float(order.step)),
         view_layer=layer,
         first_frame=str(tracks.folder / FIRST) if order.picture else "none",
-        keys=scene.trackshade.shot_request(layer).keys,
+        keys=tuple((float(frame), str(tracks.key_picture(frame))) for frame in order.keys),
         light=order.settings.light,
         glass=scene.trackshade.glass,
     )

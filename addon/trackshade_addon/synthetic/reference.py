@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Captures a scene and renders some of its frames and its light, to evaluate propagation against the truth.
+"""Captures a scene and renders some of its frames and its light, to evaluate propagation and tracking.
 
     scene.shot        every frame of the scene's range, at the size of the true frames
     truth/0000.png    true frames, named by sample: the first and the last one, and some between them
     video/0000.png    every third sample at half the size, as from a perfect video model; not of long scenes
-    clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: all these samples in matte gray (`render_clay`)
+    clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: clay renders of all these samples (`capture.clay`)
     settings.json     what the files were rendered with
 
-`trackshade evaluate propagation` reads the folder.
+`trackshade evaluate propagation` reads the folder, and `trackshade evaluate tracking` its shot and true frames.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,12 @@ from trackshade.core.images import write_png
 from trackshade.shot import Shot
 
 from ..capture import capture, frame_rate
-from ..capture.clay import ALBEDO
+from ..capture.clay import override_materials, render_clay_sample
 from ..capture.first_frame import SampleRenderer
-from ..capture.restore import Changes
+from ..capture.request import ShotRequest
 
 VIDEO_STEP, MAX_VIDEO = 3, 49  # samples from one frame of video/ to the next; most samples of a scene with them
 _FRAMES = 33  # samples that `every` is meant for; of longer scenes, as many are rendered
-# Inputs of a Principled BSDF that make it matte gray.
-_CLAY_INPUTS: Mapping[str, Any] = {
-    "Base Color": (ALBEDO, ALBEDO, ALBEDO, 1.0), "Metallic": 0.0, "Roughness": 1.0,
-    "Specular IOR Level": 0.0, "Transmission Weight": 0.0, "Subsurface Weight": 0.0, "Coat Weight": 0.0,
-    "Sheen Weight": 0.0,
-}  # fmt: skip
 
 
 def render_reference(
@@ -52,17 +45,19 @@ def render_reference(
     every: int,
     samples: int,
     report: Callable[[str, int, int], None],
+    all_frames: bool = False,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Capture the scene that is open, and render what is missing in a folder.
+    """Capture the scene that is open, and render what is missing in a folder. The scene's materials are gray then.
 
     Args:
         folder: Folder for the files.
         description: What scene it is, as plain JSON values.
         size: Largest width and height of the true frames, pixels; the scene's aspect is kept.
         every: Distance of the true frames, of a scene of 33 frames. Longer ones have as many true frames.
-        samples: Cycles' samples per pixel; images are denoised.
+        samples: Cycles' samples per pixel of frames; they are denoised.
         report: Called with the name of a file, the number of files written, and their total.
+        all_frames: Whether to render all true frames, without light and ideal video; `every` is ignored.
         force: Whether to replace files of other settings.
 
     Returns:
@@ -84,10 +79,11 @@ def render_reference(
         frame_map = fit_frames(first, last, 1, frame_rate(scene), (count,))
         shot = capture(scene, frame_map=frame_map, size_fit=fit_size(full, (1.0, 1.0), (full,)))
         shot.save(folder / "scene.shot", force=True)
-        truth = true_samples(count, every)
+        truth = list(range(count)) if all_frames else true_samples(count, every)
         video = range(0, count, VIDEO_STEP) if count <= MAX_VIDEO else ()
-        pictures = [("truth", t) for t in truth] + [("video", t) for t in video]
-        pictures += [("clay", t) for t in {*truth, *video}]
+        pictures = [("truth", t) for t in truth]
+        if not all_frames:
+            pictures += [("video", t) for t in video] + [("clay", t) for t in {*truth, *video}]
         missing = sorted({item for item in pictures if not _path(folder, *item).exists()}, key=lambda item: item[1])
         _render_missing(scene, shot, folder, missing, report)
     except OSError as error:
@@ -158,80 +154,24 @@ def _render_missing(
     small_fit = fit_size(shot.size, (1.0, 1.0), (half,))
     small_camera = replace(shot.camera, intrinsics=small_fit.apply(shot.camera.intrinsics))
     small = SampleRenderer(replace(shot, size=half, camera=small_camera), scene)
+    steps = iter(range(len(missing)))
+
+    def begin(renderer: SampleRenderer, kind: str, t: int) -> Path:
+        path = _path(folder, kind, t)
+        report(f"{kind}/{path.name}", next(steps), len(missing))
+        for _ in renderer.approach(t):
+            pass
+        return path
+
     with SampleRenderer(shot, scene) as renderer:
-        for number, (kind, t) in enumerate(missing):
-            path = _path(folder, kind, t)
-            report(f"{kind}/{path.name}", number, len(missing))
-            for _ in renderer.approach(t):
-                pass
-            with atomic_file(path) as part:
-                if kind == "clay":
-                    np.save(part, render_clay(scene, half).astype(np.float16))
-                else:
+        for kind, t in missing:
+            if kind != "clay":
+                with atomic_file(begin(renderer, kind, t)) as part:
                     write_png(part, (renderer if kind == "truth" else small).picture(t))
-
-
-def render_clay(scene: bpy.types.Scene, size: tuple[int, int]) -> np.ndarray:
-    """Render the scene's current frame in matte gray under its own lights, [H, W, 3] float32 scene-linear.
-
-    Alpha of materials stays, so that what is cut out stays cut out, and so does their emission, which is light.
-    """
-    changes = Changes()
-    render, output = scene.render, scene.render.image_settings
-    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, _clay_materials():
-        path = Path(folder) / "clay.exr"
-        try:
-            changes.keep(output, *(["media_type"] if hasattr(output, "media_type") else []), "file_format",
-                         "color_mode", "color_depth")  # fmt: skip
-            values = {"resolution_x": size[0], "resolution_y": size[1], "filepath": str(path)}
-            for name, value in values.items():
-                changes.set(render, name, value)
-            if hasattr(output, "media_type"):
-                output.media_type = "IMAGE"
-            output.file_format, output.color_mode, output.color_depth = "OPEN_EXR", "RGB", "32"
-            bpy.ops.render.render(write_still=True, scene=scene.name)
-        finally:
-            changes.undo()
-        image = bpy.data.images.load(str(path), check_existing=False)
-        try:
-            pixels = np.empty((size[1], size[0], image.channels), np.float32)
-            image.pixels.foreach_get(pixels.reshape(-1))  # bottom row first
-        finally:
-            bpy.data.images.remove(image)
-    return np.ascontiguousarray(pixels[::-1, :, :3])
-
-
-@contextmanager
-def _clay_materials() -> Iterator[None]:
-    """Replace all materials by matte gray ones during the block."""
-    pairs = [(material, _copy_as_clay(material)) for material in list(bpy.data.materials) if material.users]
-    try:
-        for material, clay in pairs:
-            material.user_remap(clay)
-        yield
-    finally:
-        for material, clay in pairs:
-            clay.user_remap(material)
-            bpy.data.materials.remove(clay)
-
-
-def _copy_as_clay(material: bpy.types.Material) -> bpy.types.Material:
-    """Return a gray copy of a material; one without its alpha where its surface is no Principled BSDF."""
-    clay = material.copy()
-    tree = clay.node_tree
-    outputs = [node for node in tree.nodes if node.type == "OUTPUT_MATERIAL"] if tree else []
-    links = [link for node in outputs for link in node.inputs["Surface"].links]
-    if not links or any(link.from_node.type != "BSDF_PRINCIPLED" for link in links):
-        bpy.data.materials.remove(clay)
-        clay = bpy.data.materials.new("Clay")
-        clay.use_nodes = True
-        tree = clay.node_tree
-    for node in tree.nodes:
-        if node.type == "BSDF_PRINCIPLED":
-            for link in [*node.inputs["Normal"].links]:
-                tree.links.remove(link)
-            for name, value in _CLAY_INPUTS.items():
-                for link in [*node.inputs[name].links]:
-                    tree.links.remove(link)
-                node.inputs[name].default_value = value
-    return clay
+    layer = scene.view_layers[shot.view_layer]
+    override_materials(layer, ShotRequest().glass)
+    with SampleRenderer(shot, scene, layer) as renderer, tempfile.TemporaryDirectory(prefix="trackshade-") as temporary:
+        for kind, t in missing:
+            if kind == "clay":
+                with atomic_file(begin(renderer, kind, t)) as part:
+                    np.save(part, render_clay_sample(renderer, shot, t, half, Path(temporary, "clay.exr")))

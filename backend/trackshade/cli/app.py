@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from trackshade import __version__
 from trackshade.cli import commands, doctor
 from trackshade.cli.blender import OnMessage, run_addon
+from trackshade.cli.export import export
 from trackshade.cli.progress import ProgressDisplay, print_error, print_result
 from trackshade.cli.shade import shade
 from trackshade.config import options
@@ -120,8 +121,8 @@ def _train(arguments: list[str]) -> None:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    if arguments[:1] == ["propagation"]:
-        _run_module(_lab_module("evaluation.propagation"), arguments[1:])
+    if arguments[:1] in (["propagation"], ["tracking"]):
+        _run_module(_lab_module(f"evaluation.{arguments[0]}"), arguments[1:])
     _run_module(_lab_module("evaluation"), arguments)
 
 
@@ -137,11 +138,13 @@ def _run_module(module: str, arguments: list[str]) -> NoReturn:
             continue
 
 
-def _addon_command(name: str, make: Callable[[Values, OnMessage], Values] | None = None) -> Command:
-    """Make a command with the options that it has in Blender; the scene file is required here."""
+def _addon_command(
+    name: str, make: Callable[[Values, OnMessage], Values] | None = None, more: tuple[Option, ...] = ()
+) -> Command:
+    """Make a command with the options that it has in Blender, and more; the scene file is required here."""
     description, own = options.COMMANDS[name]
     own = tuple(replace(option, required=True) if option == options.SCENE else option for option in own)
-    return Command(description, (*own, _BLENDER), make=make or partial(_in_blender, name))
+    return Command(description, (*own, *more, _BLENDER), make=make or partial(_in_blender, name))
 
 
 PASSED_ON: Mapping[str, tuple[str, Callable[[list[str]], None]]] = {
@@ -159,8 +162,10 @@ PASSED_ON: Mapping[str, tuple[str, Callable[[list[str]], None]]] = {
 COMMANDS: Mapping[str, Command] = {
     "render": _addon_command("render"),
     "control": _addon_command("control"),
-    "export": _addon_command("export"),
+    "export": _addon_command("export", export, options.EXPORT),
     "place": _addon_command("place"),
+    "lift": _addon_command("lift"),
+    "track": _addon_command("track"),
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),
     "bake": Command(

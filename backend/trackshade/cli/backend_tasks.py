@@ -8,6 +8,9 @@
     verify MODEL        compare a downloaded model with its digests
     check FOLDER        check that a folder is a checkpoint that can be loaded, and find its base model
     bake FOLDER OPTIONS  bake a result into textures; OPTIONS is JSON, see `trackshade.results.baking.BakeOptions`
+    lift IMAGE OPTIONS OUT  lift a photo to a scene; OPTIONS is JSON, see `trackshade.shot.lift_request.LiftRequest`
+    track VIDEO OPTIONS OUT  turn footage into a lifted scene of tracked points, written to the file OUT and replacing
+                        it; OPTIONS is JSON, see `trackshade.shot.track_request.TrackRequest`
 
 A task prints lines (`trackshade.ipc.json_lines`): {"event": "progress", "done", "total"}, and at its end
 {"event": "result", ...} or {"event": "error", ...}. The caller holds standard input open; the task is cancelled when
@@ -35,6 +38,7 @@ from trackshade.core.errors import CancelledError, ModelError, TrackshadeError, 
 from trackshade.core.processes import call_when_input_closes
 from trackshade.ipc import PROTOCOL, json_lines
 from trackshade.ipc.locks import locked_environment
+from trackshade.shot.track_request import TrackRequest
 
 NEEDED = (
     "torch diffusers transformers accelerate safetensors huggingface_hub "
@@ -112,19 +116,75 @@ def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:
     return {"record": bake_result(Path(folder), BakeOptions.from_dict(json.loads(wanted)), report, _cancelled.is_set)}
 
 
+def lift(image: str, wanted: str, out: str) -> dict[str, Any]:
+    """Lift a photo to a scene, and write it to a file, replacing an earlier one. Raise as `lift_image`, or OutputError.
+
+    Returns:
+        "out", the file; "meshes", the names of its meshes; "triangles"; "perspective", or None; "warnings"; "notes".
+    """
+    from trackshade.cli.image_decoder import decode
+    from trackshade.lifting import lift_image
+    from trackshade.shot.lift_request import LiftRequest
+
+    try:
+        values = json.loads(wanted)
+        if not isinstance(values, dict):
+            raise ValueError("they are not a JSON object")
+    except ValueError as error:
+        raise UsageError("bad-setting", f"The settings of lifting are not valid: {error}.") from error
+    progress = _Progress()
+
+    def report(message: str, fraction: float) -> None:
+        progress(round(1000 * fraction), 1000, message)
+
+    scene = lift_image(image, LiftRequest.from_dict(values), report, _cancelled.is_set, decode=decode)
+    path = scene.save(out, force=True)
+    return {
+        "out": str(path),
+        "meshes": [mesh.name for mesh in scene.meshes],
+        "triangles": sum(len(mesh.triangles) for mesh in scene.meshes),
+        "perspective": None if scene.perspective is None else scene.perspective.to_dict(),
+        "warnings": list(scene.warnings),
+        "notes": dict(scene.notes),
+    }
+
+
+def track(video: str, wanted: str, out: str) -> dict[str, Any]:
+    """Track a video. Raise as `trackshade.tracking.track_video`, and OutputError."""
+    from trackshade.tracking import track_video
+
+    try:
+        values = json.loads(wanted)
+    except ValueError as error:
+        raise UsageError("bad-setting", f"The tracking settings are not JSON: {error}.") from error
+    progress = _Progress()
+
+    def report(message: str, fraction: float) -> None:
+        progress(round(1000 * fraction), 1000, message)
+
+    scene = track_video(Path(video), TrackRequest.from_dict(values), report, _cancelled.is_set)
+    path = scene.save(out, force=True)
+    return {"out": str(path), "frames": len(scene.world_to_camera), "warnings": list(scene.warnings),
+            "notes": dict(scene.notes)}  # fmt: skip
+
+
 class _Progress:
     """Prints progress, not too often."""
 
     _printed = 0.0
+    _message: str | None = None
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, message: str | None = None) -> None:
         now = time.monotonic()
-        if now - self._printed >= REPORT_EVERY or done >= total:
-            self._printed = now
-            _print_line({"event": "progress", "done": done, "total": total})
+        if now - self._printed >= REPORT_EVERY or done >= total or message != self._message:
+            self._printed, self._message = now, message
+            more = {} if message is None else {"message": message}
+            _print_line({"event": "progress", "done": done, "total": total, **more})
 
 
-TASKS: dict[str, Callable[..., dict[str, Any]]] = {task.__name__: task for task in (probe, fetch, verify, check, bake)}
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
+    task.__name__: task for task in (probe, fetch, verify, check, bake, lift, track)
+}
 
 
 def main(arguments: list[str]) -> int:

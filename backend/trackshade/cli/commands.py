@@ -23,10 +23,6 @@ from trackshade.core.text import format_size, join_or
 from trackshade.ipc.connection_files import ConnectionInfo
 
 Values = Mapping[str, Any]
-DEMO_PROMPT = (
-    "a large red and white checked ball hopping, a blue and yellow striped cube tumbling and a green torus gliding "
-    "on a checked grey floor, the camera circles"
-)
 
 
 def print_jobs(values: Values) -> None:
@@ -104,7 +100,7 @@ def make_demo(values: Values, on_message: OnMessage) -> dict[str, Any]:
     scene = folder / "demo.blend"
     on_message({"state": "building", "message": "the demonstration scene"})
     run_addon(options.to_arguments("scene", {"out": str(scene), "force": True}), blender, on_message)
-    render = {"scene": str(scene), "frames": "1-49:1", "prompt": DEMO_PROMPT, "out": str(folder / "shaded")}
+    render = {"scene": str(scene), "frames": "1-49:1", "out": str(folder / "shaded")}
     result = run_addon(options.to_arguments("render", {**render, "force": True}), blender, on_message)
     return {**result, "files": {"demo": str(scene.absolute()), **result["files"]}}
 

@@ -59,7 +59,10 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
-        captured = add_pictures(join(tracks), picture, "frame", values, on_message)
+        given = {frame for frame, _ in options.parse_keys(values["key"])}
+        kept = [f"{frame}={tracks.key_picture(frame)}" for frame in tracks.order.keys if frame not in given]
+        keys = {"key": [*(values["key"] or ()), *kept]}
+        captured = add_pictures(join(tracks), picture, "frame", {**values, **keys}, on_message)
         return replace(captured, input_render=_read_renders(tracks) if settings.light == "render" else None)
 
     with (

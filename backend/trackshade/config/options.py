@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
+from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.config.image_models import DEFAULT_IMAGE_MODEL
 from trackshade.config.settings import (
     CONTROLS,
@@ -66,7 +67,9 @@ def _choice(name: str, text: str, choices: tuple[str, ...]) -> Option:
 
 
 GENERATE = "generate"  # instead of the path of a first frame
-PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "projected", "baked", "heat")
+DEPTH_KINDS = ("auto", "z", "distance", "inverse")  # as `trackshade.shot.lift_request` has them
+PLACES = ("auto", "indoors", "outdoors")
+PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "image", "projected", "baked", "heat")
 
 SCENE = Option("scene", "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx, .obj, .ply or .stl.", "SCENE")
 RESULT = Option("result", "Folder of a result.", "RESULT", required=True)
@@ -133,6 +136,11 @@ _LOOK = (
     Option("--lora", "LoRA file of the image model and its strength. Repeat it for more.", "FILE[:X]", repeat=True),
     Option("--stills", "Paint this many stills of the first frame to choose a look from, and end there.", "N", 0, int),
 )
+_KEY_LOOK = (
+    replace(_LOOK[0], help="Image model that paints what no key picture shows, around what they show."),
+    replace(_LOOK[1], help="How far the image model changes the fills that are there without it, 0 to 1."),
+    _LOOK[2],
+)
 CONNECTION = (
     Option("--endpoint", "Address of a running backend. Default: the one on this machine, or a new one.", "ADDRESS"),
     Option("--curve", "Folder of the client's CURVE keys, for a backend on another machine.", "DIR"),
@@ -161,8 +169,19 @@ _SURFACES = (
     _choice("--glass", "Capture surfaces that transmit most of the light (opaque), or ignore them (through).", GLASS),
     _choice("--hair", "Ignore hair (none), or capture it as thin tubes, which can be large (strands).", HAIR),
 )
-_BACKEND = (*CONNECTION, Option("--backend-python", "Python interpreter of the backend's environment.", "PATH"))
+_BACKEND_PYTHON = Option("--backend-python", "Python interpreter of the backend's environment.", "PATH")
+_BACKEND = (*CONNECTION, _BACKEND_PYTHON)
 _FILE = Option("--out", "File to write.", "FILE", short="-o")
+EXPORT = (
+    _choice(
+        "--format",
+        "What is written: a shot file, or files for another system. "
+        + " ".join(f"{name}: {form.description}" for name, form in EXPORT_FORMATS.items()),
+        (SHOT_FORMAT, *EXPORT_FORMATS),
+    ),
+    Option("--points", "Number of tracked points. Default: the format's.", "N", kind=int),
+    Option("--images", "Folder of an image for each frame (nerfstudio). Default: the one beside the shot.", "DIR"),
+)
 _FORCE = _Switch("--force", "Replace an existing output.")
 _TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking video depends on
 _DESCRIPTIONS = Option("descriptions", "Folder of scene descriptions, or one file (.npz).", "FOLDER", required=True)
@@ -172,6 +191,8 @@ _REFERENCE = (
     Option("--size", "Largest width and height of the frames, pixels.", "WxH", "480x320"),
     Option("--every", "Distance of the true frames; longer scenes than 33 frames have as many.", "N", 8, int),
     Option("--samples", "Cycles' samples per pixel.", "N", 24, int),
+    Option("--length", "Number of frames of a generated scene. Default: the kind's.", "N", kind=int),
+    _Switch("--all-frames", "Render all true frames, without light and ideal video."),
 )
 _SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
 _IMAGE = Option("picture", "PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "PICTURE", required=True)
@@ -210,10 +231,47 @@ _CONTROL_COMMAND = (
 )
 _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), *_FILE_OUTPUT)
 
+_CAMERA_MOTION = Option(
+    "--camera-motion", "Motion of the camera, such as 'trans 0 0 -0.5; rot y 10 0 24'; see the cookbook.", "MOVES"
+)
+_OBJECT_MOTION = Option(
+    "--object-motion", "Motion of an object, such as 'Person: right 0.5'. Repeat it for more.", "NAME:MOVES",
+    repeat=True,
+)  # fmt: skip
+_MOTION = (_CAMERA_MOTION, _OBJECT_MOTION)
+_FOV = Option("--fov", "Horizontal field of view, degrees. Default: that of the file, or found.", "DEG", kind=float)
+_MASKS = Option("--masks", "Mask of an object, white where it is seen. Repeat it for more.", "FILE", repeat=True)
+_SCENE_FILE = Option("--out", "Scene to write. Default: named after the source, in the current folder.",
+                     "SCENE.blend", short="-o")  # fmt: skip
+_LIFT = (
+    Option("image", "Photo: PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "IMAGE", required=True),
+    Option("--depth", "Depth file: .npy, .npz, OpenEXR, or an image. Default: found from the perspective.", "FILE"),
+    _choice("--depth-kind", "What depth values are: along the axis (z), from the camera, or inverse.", DEPTH_KINDS),
+    Option("--depth-unit", "Metres of a depth value of 1.", "X", kind=float),
+    Option("--depth-model", "Depth network, a folder or an identifier, if there is no depth file.", "NAME"),
+    _MASKS,
+    Option("--box", "Box around an object that is cut out, pixels. Repeat it for more.", "L,T,R,B", repeat=True),
+    _FOV,
+    Option("--place", "Whether there are side walls and a ceiling.", default="auto", choices=PLACES),
+    Option("--camera-height", "Height of the camera above the ground, metres. Default: 1.6.", "X", kind=float),
+    _choice("--behind", "What is behind objects: the background continued (fill), or a hole (none).", ("fill", "none")),
+    Option("--length", "Number of frames of the scene.", "N", 49, int),
+)
+_TRACK = (
+    Option("video", "Video file.", "VIDEO", required=True),
+    Option("--start", "Time of the first frame, seconds.", "S", 0.0, float),
+    Option("--duration", "Length of what is tracked, seconds. Default: up to the next cut or the end.", "S",
+           kind=float),
+    Option("--max-frames", "Most frames that are tracked; longer footage is resampled.", "N", 49, int),
+    Option("--spacing", "Distance of the points in the first frame, pixels of what is tracked.", "X", 6.0, float),
+    replace(_MASKS, help="Mask of something that moves, in the first frame. Repeat it for more."),
+    _FOV,
+)  # fmt: skip
+
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (
         "Shade a scene, and place the result in a copy of it.",
-        (*_CAPTURE_ALL, _KEY, MODEL, _RENDER, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
+        (*_CAPTURE_ALL, *_MOTION, _KEY, MODEL, _RENDER, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
     ),
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
     "export": (
@@ -226,17 +284,25 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     ),
     "key": (
         "Write what a shot's key pictures show of some frames, to paint on them.",
-        (_SHOT_FILE, _FRAME, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_RESULT_OUTPUT),
+        (_SHOT_FILE, _FRAME, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_KEY_LOOK, *_RESULT_OUTPUT),
     ),
     "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
+    "lift": (
+        "Lift a photo to a scene: meshes that show the photo, which the camera and you can move.",
+        (*_LIFT, *_MOTION, _SCENE_FILE, _FORCE, JSON, _BACKEND_PYTHON),
+    ),
+    "track": (
+        "Turn footage into a scene of tracked points, whose motion another first frame follows.",
+        (*_TRACK, _CAMERA_MOTION, _SCENE_FILE, _FORCE, JSON, _BACKEND_PYTHON),
+    ),
     "scene": ("Build the demonstration scene.", _FILE_OUTPUT),
     "synthesise": (
         "Render generated scenes for training clips. 'trackshade train data --rendered' runs it.",
         (_DESCRIPTIONS, FOLDER, JSON),
     ),
     "reference": (
-        "Render frames and light of a scene for 'trackshade evaluate propagation', which runs it.",
+        "Render frames and light of a scene for 'trackshade evaluate propagation' and 'tracking', which run it.",
         (SCENE, *_OPEN_SCENE, *_REFERENCE, FOLDER, _FORCE, JSON),
     ),
 }
@@ -398,6 +464,17 @@ def parse_keys(texts: Sequence[str] | None) -> list[tuple[float, str]]:
             raise UsageError("bad-key", f"'{text}' is not the picture of a frame.", "Write it as 25=PICTURE.png.")
         found.append((float(parts[1]), parts[2]))
     return found
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """Parse "LEFT,TOP,RIGHT,BOTTOM". Raise UsageError if the text has another form."""
+    try:
+        left, top, right, bottom = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            "bad-box", f"'{text}' is not a box.", "Write left, top, right and bottom: 120,80,260,400."
+        ) from error
+    return left, top, right, bottom
 
 
 def parse_size(text: str) -> tuple[str, tuple[int, int] | None]:

@@ -47,8 +47,9 @@ class ShadeSettings:
             what the given key pictures show of `key_frames`, which needs a model only where no picture is given;
             "stills" for stills of the first frame by an image model, to choose a look from.
         key_frames: Scene frames that the output "key" shows.
-        image_model: Name of an image model that paints the first frame where none was sent, and the stills; empty for
-            none. See `trackshade.config.image_models.image_model`.
+        image_model: Name of an image model that paints the first frame, from the one that was sent if there is one, and
+            the stills; of the output "key", what no key picture shows. Empty for none. See
+            `trackshade.config.image_models.image_model`.
         stills: Number of stills.
         strength: How far the image model changes the picture that it starts from: 0 not at all, 1 as if there was none.
         loras: LoRA files of the image model, each with its strength, such as "style.safetensors:0.7".

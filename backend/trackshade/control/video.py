@@ -66,8 +66,9 @@ def tracking_video(
         raise UsageError("no-points", f"{points} tracking points were asked for.", "Ask for one or more.")
     shot.check_values()  # The kernels trust indices.
     rule = mesh_rule(shot)
-    is_drawn = needs_surface or mode == "points"
-    tracks = _check_first_frame(shot, points if mode == "points" else None, seed) if is_drawn else None
+    tracks = choose_first_points(shot, points, seed) if mode == "points" else None
+    if tracks is None and needs_surface:
+        _draw_first_frame(shot)
     count, (w, h) = len(shot.frame_numbers), shot.size
     video = TrackingVideo(
         shot,
@@ -125,8 +126,13 @@ def _draw_frame(video: TrackingVideo, raster: ShotRaster, t: int) -> None:
         draw_points(video.points, video.shot, t, buffers, video.frames[t])
 
 
-def _check_first_frame(shot: Shot, points: int | None, seed: int) -> PointTracks | None:
-    """Raise ShotError unless the first frame shows a mesh; return the chosen points if a number is given."""
+def choose_first_points(shot: Shot, count: int, seed: int) -> PointTracks:
+    """Choose points on what the first frame shows; see `choose_points`. Raise ShotError unless it shows a mesh."""
+    return choose_points(_draw_first_frame(shot), count, seed)
+
+
+def _draw_first_frame(shot: Shot) -> ShotRaster:
+    """Return a raster that has drawn the first frame. Raise ShotError unless it shows a mesh."""
     raster = ShotRaster(shot)
     raster.draw(0)
     if not shows_surface(raster).any():
@@ -136,4 +142,4 @@ def _check_first_frame(shot: Shot, points: int | None, seed: int) -> PointTracks
             "nothing to follow.",
             "Point it at the meshes, make them visible in the render, or begin at a frame that shows them.",
         )
-    return None if points is None else choose_points(raster, points, seed)
+    return raster

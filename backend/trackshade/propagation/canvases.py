@@ -16,8 +16,9 @@ from typing import Literal
 import numpy as np
 
 from trackshade.control.scene import ShotRaster
+from trackshade.control.texels import find_texels
 from trackshade.propagation.fills import Method, SurfacePoints, fill_canvas
-from trackshade.propagation.layout import Plane, draw_faces, face_normals, find_planes, unwrap
+from trackshade.propagation.layout import Plane, face_normals, find_planes, unwrap
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, resize_shot
 from trackshade.propagation.surface import Points, ShownPoints, find_points, pull, shown_points
@@ -52,6 +53,7 @@ class Canvas:
         size: (width, height), texels.
         color: [h, w, 3] float32 linear light.
         known: [h, w] bool, texels that a picture shows.
+        doubtful: [h, w] bool, texels of a plane that are shown, but at rims of light; see `light.doubt_light_rims`.
         inside: [h, w] bool, texels that belong to the surface.
         light: [h, w, 3] float32, light that the colors were divided by, or None.
     """
@@ -63,6 +65,7 @@ class Canvas:
     size: tuple[int, int]
     color: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))
     known: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    doubtful: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     inside: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     light: np.ndarray | None = None
 
@@ -319,14 +322,16 @@ class CanvasMaker:
 
     def gather(self, canvas: Canvas) -> Canvas:
         """Return the canvas with the colors that the pictures show, and a plane with their light."""
-        color, known, inside = self._read(canvas, self._pictures)
+        color, share, inside = self._read(canvas, self._pictures)
+        known = inside & (share >= KNOWN_SHARE if canvas.kind == "plane" else share > 0)
         light = self._read(canvas, self._shades)[0] if self._shades and canvas.kind == "plane" else None
-        return replace(canvas, color=color, known=known & inside, inside=inside, light=light)
+        doubtful = inside & ~known & (share > 0)
+        return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, light=light)
 
     def _read(self, canvas: Canvas, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the colors [h, w, 3] that pictures show on a canvas, which texels they show, and which it covers."""
+        """Return the colors [h, w, 3] that pictures show on a canvas, how far they show them, and what it covers."""
         width, height = canvas.size
-        color, known = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.bool_)
+        color, share = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
         inside = np.zeros((height, width), np.bool_)
         starts = self._table.face_starts(0)
         for row in range(0, height, _BAND):
@@ -342,9 +347,9 @@ class CanvasMaker:
                 side = np.full(label.shape, 1 if turned else -1, np.int8)
                 points = Points(label, owner, np.ones(label.shape, np.float32), weights, side, whole, 0)
                 pull(points, _SAMPLES, pose, picture, pose, self._table.still, self._table.triangles, starts, 1.0, out)
-            color[rows], known[rows] = _reduce(out, whole)
+            color[rows], share[rows] = _reduce(out, whole)
             inside[rows] = _blocks(label >= 0).any(axis=(1, 3))
-        return color, known, inside
+        return color, share, inside
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
@@ -356,7 +361,8 @@ class CanvasMaker:
                 method = "symmetry"
         filled = fill_canvas(
             canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
-            method=method, light=canvas.light, positions=positions, normals=normals, others=others,
+            method=method, light=canvas.light, doubtful=canvas.doubtful, positions=positions, normals=normals,
+            others=others,
         )  # fmt: skip
         return filled.color, filled.healed
 
@@ -399,11 +405,12 @@ class CanvasMaker:
 
 def _owners(canvas: Canvas, rows: slice) -> tuple[np.ndarray, np.ndarray]:
     """Return the triangle [h·S, w·S] of each sample of some rows of a canvas, -1 for none, and its weights [..., 2]."""
-    shape = (rows.stop - rows.start) * _SAMPLES, canvas.size[0] * _SAMPLES
-    owner, weights = np.full(shape, -1, np.int32), np.zeros((*shape, 2))
-    uv = (canvas.uv.astype(np.float64) - [0, rows.start]) * _SAMPLES
-    draw_faces(uv, canvas.faces.astype(np.int32), owner, weights)
-    return owner, weights
+    height, width = (rows.stop - rows.start) * _SAMPLES, canvas.size[0] * _SAMPLES
+    owner, weights = np.full(height * width, -1, np.int32), np.zeros((height * width, 2))
+    texels = find_texels((canvas.uv.astype(np.float64) - [0, rows.start]) * _SAMPLES, (width, height))
+    owner[texels.target] = canvas.faces[texels.triangle[texels.last]]
+    weights[texels.target] = texels.weights[texels.last]
+    return owner.reshape(height, width), weights.reshape(height, width, 2)
 
 
 def _blocks(values: np.ndarray) -> np.ndarray:
@@ -413,15 +420,16 @@ def _blocks(values: np.ndarray) -> np.ndarray:
 
 
 def _reduce(out: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return colors [h, w, 3] and which are known [h, w], from what `pull` has added up."""
+    """Return colors [h, w, 3], and how far pictures show them [h, w], from what `pull` has added up."""
     s = _SAMPLES
     blocks = out.reshape(out.shape[0] // s, s, out.shape[1] // s, s, 5)
     first = blocks[:, 0, :, 0]
-    has = blocks[..., 4] >= KNOWN_SHARE
+    share = blocks[..., 4].max(axis=(1, 3))
+    has = (blocks[..., 4] > 0) & (blocks[..., 4] >= np.minimum(share, KNOWN_SHARE)[:, None, :, None])
     with np.errstate(divide="ignore", invalid="ignore"):
         one = first[..., :3] / first[..., 3:4]
         each = np.where(has[..., None], blocks[..., :3] / blocks[..., 3:4], 0).sum(axis=(1, 3))
         mean = each / has.sum(axis=(1, 3))[..., None]
-    known = np.where(whole, first[..., 4] >= KNOWN_SHARE, has.any(axis=(1, 3)))
+    share = np.where(whole, first[..., 4], share)
     color = np.where(whole[..., None], one, mean)
-    return np.where(known[..., None], color, 0).astype(np.float32), known
+    return np.where((share > 0)[..., None], color, 0).astype(np.float32), share

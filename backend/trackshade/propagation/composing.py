@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from trackshade.control.compiling import kernel
-from trackshade.propagation.light import light_at
+from trackshade.propagation.light import LUMINANCE, light_at
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import Pose
 from trackshade.propagation.surface import Points
 
+CHANGED = (0.05, 0.3)  # change of the light's logarithm from which and to which a doubtful color is replaced
 TRUSTED = 0.33  # of what `pictures.read` returns, from which a picture is used alone
 NO_LIGHT = SurfacePicture(
     np.zeros((0, 0, 3), np.float32), np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32),
@@ -29,7 +30,8 @@ class Fills(NamedTuple):
         canvas: [N] int32, index into `table`; -1 for a triangle without canvas.
         uv: [N, 3, 2] float32, positions of the triangles' corners on their canvas, texels.
         table: [C, 3] int64: where a canvas begins in `texels`, its height and width.
-        texels: [X, 4] float32: color in linear light, and 1 where it is better than what pictures show, else 0.
+        texels: [X, 5] float32: color in linear light; 1 where it is better than what pictures show, else 0; and the
+            light of the pictures there, 0 where none shows it, -1 where it is not needed.
         vertex_start: [M] int64, where the colors of each mesh's vertices begin; -1 if it has none.
         vertices: [V, 3] float32, colors of vertices, for meshes without canvases.
         plain: [M + 1, 3] float32, color of each mesh that has neither, and of the background.
@@ -54,12 +56,12 @@ def fill_color(
 ):  # fmt: skip
     """Return the fill (r, g, b) at a surface point, or of the background in direction (dx, dy, dz).
 
-    The last value is -1 for a color that does not agree with the pictures around it; for one of a canvas, how much
-    better than a picture it is, 0 to 1.
+    Then follow -1 for a color that does not agree with the pictures around it, or for one of a canvas how much better
+    than a picture it is, 0 to 1; and the light of the pictures there, as in `Fills.texels`.
     """
     if mesh < 0:
         if panorama.shape[0] == 0:
-            return np.float64(plain[-1, 0]), np.float64(plain[-1, 1]), np.float64(plain[-1, 2]), -1.0
+            return np.float64(plain[-1, 0]), np.float64(plain[-1, 1]), np.float64(plain[-1, 2]), -1.0, -1.0
         height, width = panorama.shape[0], panorama.shape[1]
         length = math.sqrt(dx * dx + dy * dy + dz * dz)
         v = math.acos(min(max(dz / length, -1.0), 1.0)) / math.pi * height - 0.5
@@ -77,7 +79,7 @@ def fill_color(
         d = _mix(
             panorama[i, left, 2], panorama[i, right, 2], panorama[i + 1, left, 2], panorama[i + 1, right, 2], fx, fy
         )
-        return r, g, d, 0.0
+        return r, g, d, 0.0, -1.0
     at = start[mesh] + face
     index = canvas[at] if start[mesh] >= 0 else -1
     if index < 0 and vertex_start[mesh] >= 0:
@@ -89,9 +91,10 @@ def fill_color(
             a * vertices[k, 1] + b * vertices[n, 1] + c * vertices[p, 1],
             a * vertices[k, 2] + b * vertices[n, 2] + c * vertices[p, 2],
             -1.0,
+            -1.0,
         )
     if index < 0:
-        return np.float64(plain[mesh, 0]), np.float64(plain[mesh, 1]), np.float64(plain[mesh, 2]), -1.0
+        return np.float64(plain[mesh, 0]), np.float64(plain[mesh, 1]), np.float64(plain[mesh, 2]), -1.0, -1.0
     a = 1.0 - b - c
     u = a * uv[at, 0, 0] + b * uv[at, 1, 0] + c * uv[at, 2, 0] - 0.5
     v = a * uv[at, 0, 1] + b * uv[at, 1, 1] + c * uv[at, 2, 1] - 0.5
@@ -104,7 +107,9 @@ def fill_color(
     r = _mix(texels[n, 0], texels[n + 1, 0], texels[k, 0], texels[k + 1, 0], fx, fy)
     g = _mix(texels[n, 1], texels[n + 1, 1], texels[k, 1], texels[k + 1, 1], fx, fy)
     d = _mix(texels[n, 2], texels[n + 1, 2], texels[k, 2], texels[k + 1, 2], fx, fy)
-    return r, g, d, _mix(texels[n, 3], texels[n + 1, 3], texels[k, 3], texels[k + 1, 3], fx, fy)
+    better = _mix(texels[n, 3], texels[n + 1, 3], texels[k, 3], texels[k + 1, 3], fx, fy)
+    nearest = (n if fy < 0.5 else k) + (0 if fx < 0.5 else 1)
+    return r, g, d, better, np.float64(texels[nearest, 4])
 
 
 @kernel
@@ -194,28 +199,36 @@ def _compose(
                 else:
                     share = 0.0
                     hidden += 1.0
+                lr = lg = lb = 1.0
+                if mesh >= 0:
+                    covered += 1.0
+                    if has_light:
+                        value, lx, ly = np.float64(levels[p, q]), x, y
+                        if whole:
+                            lx, ly, value = j + 0.5, first_row + i + 0.5, _mean_level(levels, i, j, samples)
+                        lr, lg, lb = light_at(
+                            image, label, level, tolerance, trust, inner, lx * sx, ly * sy, mesh, value
+                        )
+                is_doubtful = has_light and share < TRUSTED
                 share = min(1.0, share / TRUSTED)
                 if share < 1.0 or (mesh >= 0 and start[mesh] >= 0):
                     dx = ray[0, 0] * x + ray[0, 1] * y + ray[0, 2]
                     dy = ray[1, 0] * x + ray[1, 1] * y + ray[1, 2]
                     dz = ray[2, 0] * x + ray[2, 1] * y + ray[2, 2]
-                    fr, fg, fb, better = fill_color(
+                    fr, fg, fb, better, then = fill_color(
                         start, canvas, uv, table, texels, vertex_start, vertices, plain, panorama, triangles,
                         face_start, mesh, faces[p, q], weights[p, q, 0], weights[p, q, 1], dx, dy, dz,
                     )  # fmt: skip
-                    if weight > 0.0 and better < 0.0:
+                    if weight > 0.0 and is_doubtful and then >= 0.0:
+                        now = LUMINANCE[0] * lr + LUMINANCE[1] * lg + LUMINANCE[2] * lb
+                        change = abs(math.log(now / max(then, 1e-3)))
+                        share = 1.0 - min(max((change - CHANGED[0]) / (CHANGED[1] - CHANGED[0]), 0.0), 1.0)
+                    elif weight > 0.0 and (is_doubtful or better < 0.0):
                         share = 1.0
                     share *= 1.0 - max(better, 0.0)
                     rest = 1.0 - share
                     r, g, b = r * share + fr * rest, g * share + fg * rest, b * share + fb * rest
-                if mesh >= 0:
-                    covered += 1.0
-                    if has_light:
-                        value = np.float64(levels[p, q])
-                        if whole:
-                            x, y, value = j + 0.5, first_row + i + 0.5, _mean_level(levels, i, j, samples)
-                        lr, lg, lb = light_at(image, label, level, tolerance, trust, inner, x * sx, y * sy, mesh, value)
-                        r, g, b = r * lr, g * lg, b * lb
+                r, g, b = r * lr, g * lg, b * lb
                 if has_low and low[at_p, at_q, 3] > 0.0:
                     weight_low = np.float64(low[at_p, at_q, 3])
                     r *= low[at_p, at_q, 0] / weight_low

@@ -14,7 +14,7 @@ import xatlas
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from trackshade.control.compiling import kernel
+from trackshade.control.texels import find_texels
 from trackshade.shot import Geometry
 
 _ANGLE = 1e-4  # 1 - cosine between the normals of neighbors in a plane
@@ -141,59 +141,5 @@ def _to_unit(uv: np.ndarray) -> np.ndarray | None:
 
 def _overlap(uv: np.ndarray) -> float:
     """Return the fraction of the texels that more than one triangle covers; 1 if the triangles cover none."""
-    count = np.zeros((_TEST, _TEST), np.uint8)
-    _count(uv * _TEST, count)
-    covered = count > 0
-    return float((count[covered] > 1).mean()) if covered.any() else 1.0
-
-
-@kernel
-def _barycentric(uv, f, x, y):
-    x0, y0, x1, y1, x2, y2 = uv[f, 0, 0], uv[f, 0, 1], uv[f, 1, 0], uv[f, 1, 1], uv[f, 2, 0], uv[f, 2, 1]
-    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-    b = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) / area
-    c = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) / area
-    return b, c
-
-
-@kernel
-def _box(uv, f, axis, size):
-    low, high = min(uv[f, 0, axis], uv[f, 1, axis], uv[f, 2, axis]), max(uv[f, 0, axis], uv[f, 1, axis], uv[f, 2, axis])
-    first, last = max(0.0, np.ceil(low - 0.5)), min(size - 1.0, np.floor(high - 0.5))
-    return int(first), int(last)
-
-
-@kernel
-def _count(uv, count):
-    height, width = count.shape
-    for f in range(uv.shape[0]):
-        left, right = _box(uv, f, 0, width)
-        top, bottom = _box(uv, f, 1, height)
-        for i in range(top, bottom + 1):
-            for j in range(left, right + 1):
-                b, c = _barycentric(uv, f, j + 0.5, i + 0.5)
-                # Neighbors share their edge.
-                if b > 1e-4 and c > 1e-4 and b + c < 1.0 - 1e-4 and count[i, j] < 2:
-                    count[i, j] += 1
-
-
-@kernel
-def draw_faces(uv, faces, owner, weights):
-    """Write which triangle covers each texel's center, and the weights of its second and third corner.
-
-    Args:
-        uv: [N, 3, 2] corners, texels.
-        faces: [N] numbers that are written.
-        owner: [h, w] int32, changed where a triangle covers a texel.
-        weights: [h, w, 2] float64.
-    """
-    height, width = owner.shape
-    for n in range(uv.shape[0]):
-        left, right = _box(uv, n, 0, width)
-        top, bottom = _box(uv, n, 1, height)
-        for i in range(top, bottom + 1):
-            for j in range(left, right + 1):
-                b, c = _barycentric(uv, n, j + 0.5, i + 0.5)
-                if b >= 0.0 and c >= 0.0 and b + c <= 1.0:
-                    owner[i, j] = faces[n]
-                    weights[i, j, 0], weights[i, j, 1] = b, c
+    texels = find_texels(uv * _TEST, (_TEST, _TEST))
+    return texels.shared if len(texels.target) else 1.0

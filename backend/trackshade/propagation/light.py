@@ -8,6 +8,7 @@ render at its own surface, so that silhouettes do not mix.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,11 +26,14 @@ DARKEST = 0.02  # of the usual light: what is darker counts as this much
 BRIGHTEST = 50.0  # of the usual light
 LEAST_SLOPE = 0.5  # of `LightMatch`, below which a picture is not relit
 EXPONENTS = (0.75, 1.35)  # to which the slope is clipped where it is used
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _REACH = 3  # pixels between those that are compared
 _LEAST_CHANGE = 0.04  # of the clay render's logarithm
 _BLACK = -5.0  # logarithm of values that are too dark to compare
 _LEAST_PIXELS = 300
+RIM_CHANGE = 0.2  # of the light's logarithm across a rim, from which the color of a picture is in doubt
+RIM_WIDTH = 1.5  # pixels of the clay render on either side
+DOUBTFUL = 40  # trust of such pixels; see `composing`
 
 
 def clay_picture(
@@ -106,8 +110,8 @@ def light_match(
     slope of a regression of one on the other; large changes count less (Huber 1964, "Robust estimation of a location
     parameter").
     """
-    value = np.log(np.maximum(picture.image @ _LUMINANCE, 1e-3))
-    clay = np.log(np.maximum(light @ _LUMINANCE, 1e-3))
+    value = np.log(np.maximum(picture.image @ LUMINANCE, 1e-3))
+    clay = np.log(np.maximum(light @ LUMINANCE, 1e-3))
     is_clean = (picture.trust == 255) & (picture.label >= 0)
     of_picture, of_clay = [], []
     for axis in (0, 1):
@@ -136,6 +140,42 @@ def light_of_picture(picture: SurfacePicture, clay: SurfacePicture) -> np.ndarra
         picture.label, picture.level, clay.image, clay.label, clay.level, clay.tolerance, clay.trust, clay.inner, out
     )
     return out
+
+
+def doubt_light_rims(
+    picture: SurfacePicture,
+    light: np.ndarray,  # [h, w, 3] float32, see `light_of_picture`
+    width: int,  # of the clay render, pixels
+) -> SurfacePicture:
+    """Return a picture that is not trusted at the rims of shadows and beside the bodies that cast them.
+
+    A clay render is smaller than a picture and smoothed, so that picture / light has outlines where the light changes
+    within a few pixels. They do not show as long as the light of a point stays, and are filled where it has changed.
+    """
+    reach = max(1, math.ceil(RIM_WIDTH * picture.size[0] / width))
+    doubted = np.zeros(picture.label.shape, np.bool_)
+    level = np.log(np.maximum(light @ LUMINANCE, DARKEST)).astype(np.float32)
+    _find_light_rims(picture.label, level, reach, doubted)
+    return picture._replace(trust=np.where(doubted, np.minimum(picture.trust, DOUBTFUL), picture.trust))
+
+
+@kernel
+def _find_light_rims(label, light, reach, out):
+    """Find pixels of surfaces near which the light of the same mesh changes, or another mesh begins."""
+    height, width = label.shape
+    for i in range(height):
+        for j in range(width):
+            if label[i, j] < 0:
+                continue
+            low = high = light[i, j]
+            is_beside = False
+            for a in range(max(0, i - reach), min(height, i + reach + 1)):
+                for b in range(max(0, j - reach), min(width, j + reach + 1)):
+                    if label[a, b] == label[i, j]:
+                        low, high = min(low, light[a, b]), max(high, light[a, b])
+                    elif label[a, b] >= 0:
+                        is_beside = True
+            out[i, j] = is_beside or high - low > RIM_CHANGE
 
 
 @kernel

@@ -184,16 +184,18 @@ def vertex(still, moving, where, n, axis):
 
 
 @inlined
-def follow(still, moving, where, triangles, face, b, c, axis):
-    """Return a coordinate of the point with the weights (1 - b - c, b, c) of a triangle."""
-    return (
-        (1.0 - b - c) * vertex(still, moving, where, triangles[face, 0], axis)
-        + b * vertex(still, moving, where, triangles[face, 1], axis)
-        + c * vertex(still, moving, where, triangles[face, 2], axis)
-    )
-
-
-@inlined
 def to_camera_axis(m, mesh, row, x, y, z):
     """Return a camera-space coordinate of an object-space point."""
     return m[mesh, row, 0] * x + m[mesh, row, 1] * y + m[mesh, row, 2] * z + m[mesh, row, 3]
+
+
+@inlined
+def load_corners(still, moving, where, triangles, face, to_camera, mesh, x, y, z):
+    """Write the camera-space corners of a triangle to `x`, `y` and `z`, [3] each."""
+    for n in range(3):
+        at = triangles[face, n]
+        px, py = vertex(still, moving, where, at, 0), vertex(still, moving, where, at, 1)
+        pz = vertex(still, moving, where, at, 2)
+        x[n] = to_camera_axis(to_camera, mesh, 0, px, py, pz)
+        y[n] = to_camera_axis(to_camera, mesh, 1, px, py, pz)
+        z[n] = to_camera_axis(to_camera, mesh, 2, px, py, pz)

@@ -25,9 +25,11 @@ from trackshade.propagation.fallbacks import VertexColors, plain_colors
 from trackshade.propagation.fills import Method
 from trackshade.propagation.light import (
     EXPONENTS,
+    LUMINANCE,
     Light,
     LightMatch,
     clay_picture,
+    doubt_light_rims,
     light_match,
     light_of_picture,
     usual_light,
@@ -199,9 +201,11 @@ class Propagation:
     def _prepare_key(self, key: KeyPicture) -> _Key:
         picture, shade = surface_picture(self.shot, key.t, to_linear(key.image)), None
         if self._light is not None:
-            light = light_of_picture(picture, self._clay(key.t, self._light))
+            clay = self._clay(key.t, self._light)
+            light = light_of_picture(picture, clay)
             shade = picture._replace(image=light)
             picture = picture._replace(image=picture.image / light)
+            picture = doubt_light_rims(picture, light, clay.size[0])
         return _Key(picture, self._table.pose(key.t, picture.size), shade)
 
     def _fill(self, keys: list[_Key], progress: Callable[[float, str], None]) -> Fills:
@@ -216,7 +220,9 @@ class Propagation:
         def work(index: int) -> np.ndarray:
             canvas = maker.gather(canvases[index])
             color, healed = maker.fill(canvas, lambda part: None)
-            return np.concatenate([color, healed[..., None]], axis=2, dtype=np.float32).reshape(-1, 4)
+            light = np.full(healed.shape, -1, np.float32) if canvas.light is None else canvas.light @ LUMINANCE
+            channels = [color, healed[..., None], light[..., None]]
+            return np.concatenate(channels, axis=2, dtype=np.float32).reshape(-1, 5)
 
         for index, filled in enumerate(self._each(work, range(len(canvases)))):
             texels.append(filled)
@@ -356,7 +362,7 @@ def match_light(shot: Shot, key: KeyPicture, light: Light) -> LightMatch:
 def _pack_fills(
     shot: Shot, canvases: list[Canvas], texels: list[np.ndarray], plain: np.ndarray, panorama: np.ndarray
 ) -> Fills:
-    """Return canvases in flat arrays; `texels` are those of each canvas, [N, 4]."""
+    """Return canvases in flat arrays; `texels` are those of each canvas, [N, 5]."""
     start, total = np.full(len(shot.meshes), -1, np.int64), 0
     for mesh in sorted({canvas.mesh for canvas in canvases}):
         start[mesh] = total
@@ -373,7 +379,7 @@ def _pack_fills(
         number,
         uv,
         table,
-        np.concatenate([np.zeros((0, 4), np.float32), *texels]),
+        np.concatenate([np.zeros((0, 5), np.float32), *texels]),
         np.full(len(shot.meshes), -1, np.int64),
         np.zeros((0, 3), np.float32),
         plain,

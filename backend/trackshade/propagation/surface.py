@@ -16,7 +16,7 @@ import numpy as np
 
 from trackshade.control.compiling import kernel
 from trackshade.propagation.pictures import SurfacePicture, read, to_levels
-from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, to_camera_axis, vertex
+from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, load_corners
 
 _BEND = 0.01  # relative difference of levels from the plane of another triangle, above which it is another surface
 _STEP = 1.5  # pixels of a picture up to which one reading is enough
@@ -145,13 +145,7 @@ def _find_points(
                     continue
                 if m != last_mesh or f != last_face:
                     last_mesh, last_face = m, f
-                    for n in range(3):
-                        at = triangles[face_start[m] + f, n]
-                        px, py = vertex(still, moving, where[m], at, 0), vertex(still, moving, where[m], at, 1)
-                        pz = vertex(still, moving, where[m], at, 2)
-                        x[n] = to_camera_axis(to_camera, m, 0, px, py, pz)
-                        y[n] = to_camera_axis(to_camera, m, 1, px, py, pz)
-                        z[n] = to_camera_axis(to_camera, m, 2, px, py, pz)
+                    load_corners(still, moving, where[m], triangles, face_start[m] + f, to_camera, m, x, y, z)
                     turn = _invert(x, y, z, orthographic, inverse, plane)
                 ray_x = (q + 0.5) / samples
                 ray_y = first_row + (p + 0.5) / samples
@@ -304,13 +298,7 @@ def _pull(
                         continue
                     if m != last_mesh or f != last_face:
                         last_mesh, last_face = m, f
-                        for n in range(3):
-                            at = triangles[face_start[m] + f, n]
-                            px, py = vertex(still, moving, where[m], at, 0), vertex(still, moving, where[m], at, 1)
-                            pz = vertex(still, moving, where[m], at, 2)
-                            x[n] = to_camera_axis(to_camera, m, 0, px, py, pz)
-                            y[n] = to_camera_axis(to_camera, m, 1, px, py, pz)
-                            z[n] = to_camera_axis(to_camera, m, 2, px, py, pz)
+                        load_corners(still, moving, where[m], triangles, face_start[m] + f, to_camera, m, x, y, z)
                         turn = _turn(x, y, z, orthographic)
                     b, c = weights[p, q, 0], weights[p, q, 1]
                     a = 1.0 - b - c

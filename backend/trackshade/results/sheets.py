@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from trackshade.control.locate import points_at, shows_surface
 from trackshade.control.scene import ShotRaster
+from trackshade.control.texels import TargetPoints
 from trackshade.results.texture.gather import gather_colors
 from trackshade.results.texture.heat import LEVELS, color_map
-from trackshade.results.texture.texels import TargetPoints
 from trackshade.results.texture.views import Views
 
 COLUMNS = 9

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -18,8 +19,14 @@ from trackshade.propagation import KeyPicture, Propagation
 from trackshade.propagation.canvases import survey_times
 from trackshade.propagation.measures import alignment, coverage
 from trackshade.results.frames import unwritable, write_png
+from trackshade.results.write import write_key_record
+from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.propagate import KeyPictures
+from trackshade.server.stills import paint_stills
 from trackshade.shot import Shot
+
+if TYPE_CHECKING:
+    from trackshade.pipelines.look_stills import LookPipeline
 
 FOLDER = "keys"  # of a result
 COMPARED = 640  # pixels of the longer side at which a picture is compared with the geometry
@@ -127,38 +134,59 @@ def measure_coverage(
     }
 
 
-def write_keys(
-    folder: Path,
-    keys: KeyPictures,
+def write_key_job(
+    run: JobRun,
     samples: Sequence[int],
-    light: Callable[[int], np.ndarray] | None,
-    seed: int,
-    report: Callable[..., None],
-    encode: Callable[[np.ndarray], bytes],
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Write what is shown of some frames, at the size of the shot.
+    keys: KeyPictures,
+    warnings: Sequence[str],
+    digests: Mapping[str, str],
+    look: LookPipeline | None = None,
+) -> dict[str, Any]:
+    """Write what is shown of the frames that a job asks for, at the size of the shot, and the record.
 
         keys/25.png         the frame, as the key pictures show it so far
         keys/25-depth.png   16 bits: 65535 · nearest depth / depth, 0 where nothing is
         keys/25-unseen.png  8 bits: 255 where no key picture shows the frame
 
     Args:
-        folder: the result's folder.
-        keys: the pictures.
+        run: the job.
         samples: the shot's own samples that are drawn.
-        light: as in `propagate`.
-        seed: seed of the fills.
-        report: as in `propagate`.
-        encode: as in `propagate`.
+        keys: the pictures that are propagated.
+        warnings: sentences about them.
+        digests: digests of the model's weights.
+        look: image model that paints what no key picture shows, around what they show; None for the fills of the
+            propagation.
 
     Returns:
-        Plain values about each frame, and about the propagation.
+        The record.
 
     Raises:
         OutputError: the files cannot be written.
         ShotError: the light cannot be used.
         UsageError: a picture has another aspect than the shot.
     """
+    settings, shot = run.settings, run.shot
+    with timed(run.timings, "propagate"):
+        light, _ = run.light(keys)
+        paint = None if look is None else partial(_paint_unseen, look, run, keys.shot)
+        frames, propagation = _write_keys(run.folder, keys, samples, light, settings.seed, run.report, paint)
+    with timed(run.timings, "coverage"):
+        propagation |= {"key_pictures": keys.record, "coverage": measure_coverage(keys, run.report_coverage)}
+    return write_key_record(
+        run.folder, frames, propagation, shot, settings, run.spec, run.timings, [*shot.warnings, *warnings], digests
+    )
+
+
+def _write_keys(
+    folder: Path,
+    keys: KeyPictures,
+    samples: Sequence[int],
+    light: Callable[[int], np.ndarray] | None,
+    seed: int,
+    report: Callable[..., None],
+    paint: Callable[[int, np.ndarray, np.ndarray], np.ndarray] | None,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Write the frames of `write_key_job`; return plain values about each frame, and about the propagation."""
     propagation = Propagation(keys.shot, keys.pictures, size=keys.shot.size, light=light, seed=seed)
     propagation.prepare(lambda fraction, stage: report(f"Preparing: {stage}", None, progress=fraction))
     raster, entries, total = ShotRaster(keys.shot), [], len(samples)
@@ -168,6 +196,8 @@ def write_keys(
         depth, nearest = _inverse_depth(raster.draw(t).depth)
         name = f"{FOLDER}/{keys.shot.frame_numbers[t]:g}"
         shown = to_uint8(frame.image)
+        if paint is not None:
+            shown = paint(t, shown, frame.shown < 0.5)
         files = {
             "picture": (f"{name}.png", shown),
             "depth": (f"{name}-depth.png", depth),
@@ -187,9 +217,23 @@ def write_keys(
                 "nearest": nearest,
             }
         )
-        report(f"Drawing frame {number} of {total}", encode(shown), step=number, steps=total)
+        report(f"Drawing frame {number} of {total}", encode_preview(shown), step=number, steps=total)
     match = propagation.light_match
     return entries, {"relit": light is not None and (match is None or match.agrees)}
+
+
+def _paint_unseen(
+    look: LookPipeline,
+    run: JobRun,
+    shot: Shot,
+    t: int,
+    image: np.ndarray,  # [H, W, 3] uint8 sRGB
+    unseen: np.ndarray,  # [H, W] bool
+) -> np.ndarray:
+    """Return the image of sample `t` of a shot, painted where no key picture shows it."""
+    if not unseen.any():
+        return image
+    return next(paint_stills(look, shot, t, run.settings, 1, run.reporter.report, image, unseen))
 
 
 def _inverse_depth(depth: np.ndarray) -> tuple[np.ndarray, float | None]:

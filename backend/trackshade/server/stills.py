@@ -14,7 +14,9 @@ import trackshade
 from trackshade.config.image_models import image_model
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.atomic_files import writing
+from trackshade.core.colors import linear_to_srgb, srgb_to_linear, to_uint8
 from trackshade.core.errors import UsageError
+from trackshade.core.resampling import resample
 from trackshade.ipc import protocol as states
 from trackshade.results.record import format_json
 from trackshade.results.sheets import still_sheet
@@ -22,6 +24,7 @@ from trackshade.shot import Shot
 
 if TYPE_CHECKING:
     from trackshade.pipelines.look_stills import LookPipeline
+    from trackshade.server.job import JobRun
 
 Report = Callable[..., None]
 FOLDER = "stills"
@@ -96,7 +99,7 @@ def paint_stills(
         depth_image(shot, t, size),
         range(settings.seed, settings.seed + count),
         image=None if image is None else _resized(image, size),
-        mask=None if mask is None else _resized(mask.astype(np.uint8) * 255, size) > 127,
+        mask=None if mask is None else _covered(mask, size),
         strength=settings.strength,
         negative_prompt=settings.negative_prompt,
         steps=settings.steps,
@@ -106,6 +109,11 @@ def paint_stills(
     ):
         full = _resized(still, shot.size)
         yield full if image is None or mask is None else np.where(mask[..., None], full, image)
+
+
+def paint_first_frame(look: LookPipeline, run: JobRun) -> np.ndarray:
+    """Paint the first frame of a job, from the one that was sent if there is one; [H, W, 3] uint8 sRGB."""
+    return next(paint_stills(look, run.shot, 0, run.settings, 1, run.reporter.report, run.inputs.first_frame))
 
 
 def write_stills(
@@ -146,8 +154,21 @@ def write_stills(
     return record
 
 
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an image [H, W] or [H, W, 3] uint8 at another (width, height), by Lanczos."""
-    if (image.shape[1], image.shape[0]) == size:
+def _covered(
+    mask: np.ndarray,  # [H, W] bool
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Return which pixels of another (width, height) a mask touches."""
+    return np.asarray(Image.fromarray(to_uint8(mask)).resize(size, Image.Resampling.BOX)) > 0
+
+
+def _resized(
+    image: np.ndarray,  # [H, W, 3] uint8 sRGB
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Return an image at another (width, height), resampled in linear light."""
+    height, width = image.shape[:2]
+    if (width, height) == size:
         return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    scale = size[0] / width, size[1] / height
+    return to_uint8(linear_to_srgb(resample(image, size, scale, (0.0, 0.0), lambda rows: srgb_to_linear(rows / 255.0))))

@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trackshade.config.registry import ModelSpec
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap, SizeFit, fit_frames, fit_size
 from trackshade.core.text import join_or
@@ -28,6 +28,25 @@ from trackshade.shot.parts import CameraTrack, Geometry, Int32, MeshTrack, Surfa
 
 _WHOLE = 1e-5  # samples by which a position may differ from a whole one
 _SINGULAR = 1e-6  # of the largest singular value, below which a matrix has no definite rotation
+
+
+class Accepted(Protocol):
+    """What a shot is fitted to: a `ModelSpec`, or a format of another system."""
+
+    @property
+    def name(self) -> str:
+        """Name for messages."""
+        ...
+
+    @property
+    def allowed_frame_counts(self) -> tuple[int, ...]:
+        """Numbers of frames that it accepts."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Image sizes (width, height) that it accepts, pixels."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +96,7 @@ class ShotFit:
 
 def plan_fit(
     shot: Shot,
-    spec: ModelSpec,
+    spec: Accepted,
     *,
     frame_rule: str = "auto",
     size_mode: str = "pad",
@@ -113,7 +132,7 @@ def plan_fit(
 
 def fit_shot(
     shot: Shot,
-    spec: ModelSpec,
+    spec: Accepted,
     *,
     frame_rule: str = "auto",
     size_mode: str = "pad",

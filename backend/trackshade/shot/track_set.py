@@ -5,6 +5,7 @@ set.json      how the set is to be shaded: range, settings (`Order`)
 0001.shot …   one sample each, at the render's size; its source identifies each mesh by "keys"
 first.png     the export's first frame, if it is the first frame of the job
 0001.png …    every frame of the export, if the job follows the light of the export
+key_0025.png … key pictures of further frames
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Order:
     settings: ShadeSettings  # the job's settings
     picture: bool  # whether the first exported frame is the job's first frame; then the set needs `first.png`
     result: str  # name of the result's folder, beside the set's
+    keys: tuple[int, ...] = ()  # frames that have a key picture in the set
 
     def frames(self) -> FrameMap:
         """Return the exported frames, each of which is a sample of the shot. Raise ShotError for an empty range."""
@@ -50,10 +52,11 @@ class Order:
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Order:
         """Return the order of plain values. Raise KeyError, TypeError, ValueError or UsageError."""
-        values = {field.name: data[field.name] for field in dataclasses.fields(Order)}
+        values = {field.name: data[field.name] for field in dataclasses.fields(Order) if field.name != "keys"}
+        values["keys"] = tuple(data.get("keys", ()))
         values["settings"] = ShadeSettings.from_dict(values["settings"])
         order = Order(**values)
-        numbers = order.start, order.end, order.step
+        numbers = order.start, order.end, order.step, *order.keys
         if not all(isinstance(n, int) for n in numbers) or order.step < 1 or not math.isfinite(order.fps):
             raise ValueError("its range is not valid")
         if Path(order.result).name != order.result:
@@ -81,6 +84,10 @@ class TrackSet:
         """Return the file of a frame's picture."""
         return self.folder / f"{frame_name(frame)}.png"
 
+    def key_picture(self, frame: float) -> Path:
+        """Return the file of a frame's key picture."""
+        return self.folder / f"key_{frame_name(frame)}.png"
+
     def missing(self) -> list[str]:
         """Return descriptions of what is missing; empty for a complete set."""
         existing = self.frames()
@@ -92,7 +99,8 @@ class TrackSet:
         if self.order.settings.light == "render":
             frames = [frame for frame in numbers if not self.picture(frame).is_file()]
             missing += [f"the pictures of {_format_frames(frames)}"] if frames else []
-        return missing
+        frames = [frame for frame in self.order.keys if not self.key_picture(frame).is_file()]
+        return missing + ([f"the key pictures of {_format_frames(frames)}"] if frames else [])
 
     def check_complete(self) -> None:
         """Raise ShotError("incomplete-set"), which names what is missing, unless the set is complete."""

@@ -70,6 +70,7 @@ def fill_canvas(
     method: Method = "auto",
     heal: bool = True,
     light: np.ndarray | None = None,  # [h, w, 3] float32
+    doubtful: np.ndarray | None = None,  # [h, w] bool
 ) -> FilledCanvas:
     """Fill the unknown texels of a canvas.
 
@@ -85,6 +86,7 @@ def fill_canvas(
         others: known points of the same mesh that are not on this canvas, for atlases with positions and normals.
         method: the best fill that is allowed. "lattice" and "symmetry" fill the rest smoothly.
         heal: whether known texels that disagree with a repeating pattern may be replaced.
+        doubtful: unknown texels in narrow bands between known ones, which are filled smoothly where no lattice tells.
         light: light that the colors were divided by. In its shadows, disagreement is believed to be left-over light.
 
     Raises:
@@ -123,7 +125,10 @@ def fill_canvas(
         smooth = _smooth(out, done, inside, positions if kind == "atlas" else None, normals, others)
         out[rest] = smooth[rest]
         code[rest] = PUSH_PULL
-        if method in ("auto", "patch-match"):
+        if doubtful is not None:
+            done |= rest & doubtful
+            rest &= ~doubtful
+        if method in ("auto", "patch-match") and rest.any():
             drawn = inside if kind == "plane" else _known_charts(done, inside)
             source = patch_sources(
                 _coded(out), done, drawn, _coded(smooth), seed=seed, guide=_GUIDE[kind],

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trackshade.control.texels import Texels, find_texels
 from trackshade.core.errors import ShotError
 from trackshade.results.texture.fill import fill
 from trackshade.results.texture.gather import GatheredColors, gather_colors
-from trackshade.results.texture.texels import Texels, find_texels
 from trackshade.results.texture.views import Views
 
 LARGEST, SMALLEST = 8192, 64  # texels along a side
@@ -66,7 +66,7 @@ def bake_texture(
     parts = []
     for index, (geometry, coordinates) in enumerate(uvs.items()):
         check_coordinates(shot.meshes[mesh].name, coordinates)
-        texels = find_texels(coordinates, size)
+        texels = find_texels(to_texels(coordinates, size), (size, size))
         done = 0
 
         def count(more: int, index: int = index, texels: Texels = texels) -> None:
@@ -90,9 +90,16 @@ def bake_texture(
     )
 
 
+def to_texels(
+    uv: np.ndarray,  # [F, 3, 2] texture coordinates
+    size: int,
+) -> np.ndarray:
+    """Return where texture coordinates lie in a texture of `size` × `size` texels, [F, 3, 2] float64, top row first."""
+    return np.stack([uv[..., 0], 1.0 - uv[..., 1].astype(np.float64)], axis=-1) * size
+
+
 def _average(parts: list[tuple[Texels, GatheredColors]]) -> tuple[Texels, GatheredColors]:
     """Combine what several geometries show on the same texture."""
-    size = parts[0][0].size
     target = np.unique(np.concatenate([texels.target for texels, _ in parts]))
     total, squares = np.zeros((len(target), 3)), np.zeros((len(target), 3))
     count, within = np.zeros(len(target)), np.zeros(len(target))
@@ -112,7 +119,7 @@ def _average(parts: list[tuple[Texels, GatheredColors]]) -> tuple[Texels, Gather
         variation = np.where(count > 1, np.sqrt((within + between) / (count - 1)), np.nan)
     shared = max(texels.shared for texels, _ in parts)
     none, empty = np.zeros(0, np.int32), np.zeros((0, 2), np.float32)
-    combined = Texels(target, np.zeros(len(target) + 1, np.int64), none, empty, size, shared)
+    combined = Texels(target, np.zeros(len(target) + 1, np.int64), none, empty, shared)
     return combined, GatheredColors(mean.astype(np.float32), count.astype(np.int32), variation.astype(np.float32))
 
 

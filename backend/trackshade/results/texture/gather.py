@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trackshade.control.compiling import inlined, kernel
-from trackshade.results.texture.texels import TargetPoints
+from trackshade.control.texels import TargetPoints
 from trackshade.results.texture.views import Views
 from trackshade.shot import Shot
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Handles of a lifted photo: how its camera stands, as the user sees and moves it; saved with the scene."""
+
+# No postponed annotations here: Blender reads the properties from them.
+import json
+from dataclasses import replace
+from typing import Any
+
+import bpy
+
+from trackshade.shot.lift_request import LiftRequest
+from trackshade.shot.lifted import LiftedScene, Perspective
+
+_SAME = 0.01  # pixels
+
+
+def _redraw(settings: Any, context: bpy.types.Context | None) -> None:
+    """Redraws the viewports, which show the handles."""
+    if context is not None and context.screen is not None:
+        for area in context.screen.areas:
+            if area.type == "VIEW_3D":
+                area.tag_redraw()
+
+
+class TrackshadeLift(bpy.types.PropertyGroup):
+    """The photo or video that a scene was lifted from, and the handles of its perspective."""
+
+    source: bpy.props.StringProperty(name="Photo", description="Photo or video that this scene was made from")
+    is_video: bpy.props.BoolProperty()
+    size: bpy.props.IntVectorProperty(size=2)
+    request: bpy.props.StringProperty(description="Settings of lifting, as JSON")
+    found: bpy.props.StringProperty(description="Perspective as it was found, as JSON; empty where depth was given")
+    notes: bpy.props.StringProperty(description="Warnings, one a line")
+    show: bpy.props.BoolProperty(
+        name="Handles",
+        description="Show the horizon, the vanishing point and the back wall in the camera view",
+        default=True,
+        update=_redraw,
+    )
+    horizon_left: bpy.props.FloatProperty(
+        name="Horizon Left", description="Where the horizon meets the left border, pixels from the top", update=_redraw
+    )
+    horizon_right: bpy.props.FloatProperty(
+        name="Horizon Right",
+        description="Where the horizon meets the right border, pixels from the top",
+        update=_redraw,
+    )
+    vanishing_x: bpy.props.FloatProperty(
+        name="Vanishing Point",
+        description="Where on the horizon lines meet that lead away from the camera, pixels from the left",
+        update=_redraw,
+    )
+    use_rectangle: bpy.props.BoolProperty(
+        name="Back Wall", description="Whether there is a wall at the back, as in a room or a street", update=_redraw
+    )
+    rectangle: bpy.props.FloatVectorProperty(
+        name="Back Wall",
+        description="Left, top, right and bottom of the back wall, pixels from the top left",
+        size=4,
+        update=_redraw,
+    )
+    focal: bpy.props.FloatProperty(
+        name="Focal Length", description="Focal length of the photo's camera, pixels", min=1.0, soft_max=20000.0
+    )
+    indoors: bpy.props.BoolProperty(name="Indoors", description="Build side walls and a ceiling")
+    camera_height: bpy.props.FloatProperty(
+        name="Camera Height",
+        description="Height of the camera above the ground. It scales the scene",
+        min=0.001,
+        soft_max=100.0,
+        default=1.6,
+        unit="LENGTH",
+    )
+
+    @property
+    def is_lifted(self) -> bool:
+        """Whether the scene was made from a photo or a video."""
+        return bool(self.source)
+
+    @property
+    def found_perspective(self) -> Perspective | None:
+        """The perspective as it was found."""
+        return Perspective.from_dict(json.loads(self.found)) if self.found else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about what is doubtful."""
+        return tuple(self.notes.splitlines())
+
+    def remember(self, lifted: LiftedScene, request: Any) -> None:
+        """Takes over how a scene was lifted."""
+        self.source, self.is_video, self.size = lifted.picture, lifted.fps > 0, lifted.size
+        self.request = "" if request is None else json.dumps(request.to_dict())
+        self.notes = "\n".join(lifted.warnings)
+        perspective = lifted.perspective
+        self.found = "" if perspective is None else json.dumps(perspective.to_dict())
+        self.reset()
+
+    def reset(self) -> None:
+        """Sets the handles to the perspective as it was found."""
+        perspective = self.found_perspective
+        if perspective is None:
+            return
+        (_, self.horizon_left), (_, self.horizon_right) = perspective.horizon
+        self.vanishing_x = perspective.vanishing_point[0]
+        self.use_rectangle = perspective.rectangle is not None
+        width, height = self.size
+        default = (0.35 * width, 0.35 * height, 0.65 * width, 0.65 * height)
+        self.rectangle = perspective.rectangle or default
+        self.focal, self.indoors = perspective.focal, perspective.indoors
+
+    @property
+    def vanishing_point(self) -> tuple[float, float]:
+        """The vanishing point, pixels from the top left."""
+        slope = (self.horizon_right - self.horizon_left) / max(1, self.size[0])
+        return self.vanishing_x, self.horizon_left + slope * self.vanishing_x
+
+    @property
+    def perspective(self) -> Perspective | None:
+        """The perspective that the handles say; what was moved counts as sure."""
+        found = self.found_perspective
+        if found is None:
+            return None
+        width = float(self.size[0])
+        (_, left), (_, right) = found.horizon
+        is_level_kept = abs(left - self.horizon_left) < _SAME and abs(right - self.horizon_right) < _SAME
+        is_focal_kept = abs(self.focal / found.focal - 1) < 1e-6
+        return replace(
+            found,
+            horizon=((0.0, self.horizon_left), (width, self.horizon_right)),
+            vanishing_point=self.vanishing_point,
+            rectangle=tuple(self.rectangle) if self.use_rectangle else None,
+            focal=found.focal if is_focal_kept else self.focal,
+            focal_error=found.focal_error if is_focal_kept else 0.0,
+            indoors=self.indoors,
+            horizon_sure=found.horizon_sure or not is_level_kept,
+            focal_sure=found.focal_sure or not is_focal_kept,
+        )
+
+    def lift_request(self) -> LiftRequest:
+        """The request that lifts the photo again, with the handles as they are now."""
+        request = LiftRequest.from_dict(json.loads(self.request)) if self.request else LiftRequest()
+        perspective = self.perspective
+        if perspective is None:
+            return request
+        return replace(request, perspective=perspective, indoors=self.indoors, camera_height=self.camera_height)

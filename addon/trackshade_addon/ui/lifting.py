@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Photos and footage as scenes: import entries, drag and drop, the panel with the handles, and camera moves."""
+
+# No postponed annotations here: Blender reads the properties from them.
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from trackshade.client.job_run import run_to_end
+from trackshade.core.camera_motion import EASINGS, PRESETS
+from trackshade.core.errors import CancelledError, ShotError
+from trackshade.shot.lift_request import LiftRequest
+from trackshade.shot.lifted import LiftedScene
+from trackshade.shot.track_request import TrackRequest
+
+from ..backend.prefs import current_prefs
+from ..lifting import build_scene
+from ..lifting import run as lift_run
+from ..lifting.motion import apply_preset, move_object, move_scene_camera
+from ..lifting.task import lift
+from ..lifting.update import update_scene
+from ..messages import texts
+from ..messages.texts import tr
+from ..messages.translations import CONTEXT
+from ..redraw import redraw, redraw_settled
+from .drawing import ActionOperator, SubPanel, action, draw_properties, draw_text, split_properties
+from .modal import is_scene_free
+
+_PLACES = [
+    ("auto", "Automatic", "Decide by the photo"),
+    ("indoors", "Indoors", "Build side walls and a ceiling"),
+    ("outdoors", "Outdoors", "Build the ground and what is behind it"),
+]
+_DEPTH_KINDS = [
+    ("auto", "Automatic", "Inverse for images, distance along the axis for other files"),
+    ("z", "Along the Axis", "Distance along the camera's axis, as Blender's depth pass has it"),
+    ("distance", "From the Camera", "Distance from the camera's center"),
+    ("inverse", "Inverse", "Large values are near, as depth networks write them"),
+]
+_EASINGS = [
+    ("ease", "Ease", "Begin and end slowly"),
+    ("linear", "Linear", "Constant speed"),
+    ("ease-in", "Ease In", "Begin slowly"),
+    ("ease-out", "Ease Out", "End slowly"),
+]
+_PRESETS = [
+    ("orbit", "Orbit", "Circle around the subject to the right; degrees"),
+    ("dolly", "Dolly", "Move towards the subject; share of its distance"),
+    ("truck", "Truck", "Move to the right; share of the subject's distance"),
+    ("pan", "Pan", "Turn to the right; degrees"),
+    ("tilt", "Tilt", "Turn up; degrees"),
+    ("crane", "Crane", "Rise; share of the subject's distance"),
+    ("zoom", "Zoom", "Multiply the focal length; factor"),
+    ("dolly-zoom", "Dolly Zoom", "Move towards the subject and widen the view to keep its size; share of its distance"),
+]
+assert [name for name, *_ in _PRESETS] == [*PRESETS]
+assert {name for name, *_ in _EASINGS} == {*EASINGS}
+
+
+class _LiftOperator(ActionOperator):
+    """An operator that lifts something; in a Blender with a window it goes on by a timer."""
+
+    poll_message_set: Any
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not is_scene_free(cls):
+            return False
+        run = lift_run.current()
+        if run is not None and run.progress is not None:
+            cls.poll_message_set("Another photo or video is being read")
+            return False
+        return True
+
+    def begin(self, source: Path, request: LiftRequest | TrackRequest, build: Callable[[LiftedScene], None]) -> None:
+        """Start the task, or do all of it in a Blender without a window. May raise TrackshadeError."""
+        steps = lift(source, request, current_prefs().python(), build)
+        if bpy.app.background:
+            run_to_end(steps, lambda progress: None)
+        else:
+            lift_run.begin(steps, redraw)
+
+
+class _ImportOperator(_LiftOperator):
+    """An operator that asks for a file, and makes a new scene of it."""
+
+    bl_options = {"REGISTER"}  # noqa: RUF012 - as Blender requires it
+
+    filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if self.filepath:  # a file was dropped
+            return context.window_manager.invoke_props_dialog(self)
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+
+class TRACKSHADE_OT_lift_photo(_ImportOperator, bpy.types.Operator):
+    """Make a new scene of a photo: meshes that show the photo, which the camera and you can move"""
+
+    bl_idname = "trackshade.lift_photo"
+    bl_label = "Photo as Scene"
+
+    filter_glob: bpy.props.StringProperty(
+        default="*.png;*.jpg;*.jpeg;*.tif;*.tiff;*.webp;*.bmp;*.exr;*.hdr", options={"HIDDEN"}
+    )
+    place: bpy.props.EnumProperty(
+        name="Surroundings", description="Whether there are side walls and a ceiling", items=_PLACES,
+        translation_context=CONTEXT,
+    )  # fmt: skip
+    fov: bpy.props.FloatProperty(
+        name="Field of View",
+        description="Horizontal field of view in degrees. 0 uses that of the file, or finds it",
+        min=0,
+        max=170,
+        precision=1,
+    )
+    depth: bpy.props.StringProperty(
+        name="Depth",
+        description="File with the depth of each pixel (.npy, .npz, OpenEXR or an image). Leave empty to find the "
+        "depth from the perspective",
+        subtype="FILE_PATH",
+    )
+    depth_kind: bpy.props.EnumProperty(
+        name="Depth Values", description="What the values of the depth file are", items=_DEPTH_KINDS,
+        translation_context=CONTEXT,
+    )  # fmt: skip
+    frames: bpy.props.IntProperty(name="Frames", description="Number of frames of the scene", min=1, default=49)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        draw_properties(split_properties(self.layout), self, "place", "fov", "depth", "depth_kind", "frames")
+
+    def act(self, context: bpy.types.Context) -> None:
+        source = Path(bpy.path.abspath(self.filepath))
+        request = LiftRequest(
+            fov=self.fov or None,
+            indoors=None if self.place == "auto" else self.place == "indoors",
+            depth=bpy.path.abspath(self.depth) if self.depth else None,
+            depth_kind=self.depth_kind,
+        )
+        frames = self.frames
+        self.begin(source, request, lambda lifted: _new_scene(source.stem, lifted, frames, request))
+
+
+class TRACKSHADE_OT_track_footage(_ImportOperator, bpy.types.Operator):
+    """Make a new scene of a video: tracked points that move as in the footage, for another first frame to follow"""
+
+    bl_idname = "trackshade.track_footage"
+    bl_label = "Footage as Tracks"
+
+    filter_glob: bpy.props.StringProperty(
+        default="*.mp4;*.mov;*.mkv;*.avi;*.webm;*.m4v;*.mpg;*.mpeg", options={"HIDDEN"}
+    )
+    start: bpy.props.FloatProperty(name="Start", description="Time of the first frame in seconds", min=0)
+    max_frames: bpy.props.IntProperty(
+        name="Frames", description="Maximum number of frames; longer footage is resampled", min=2, max=1000, default=49
+    )
+    spacing: bpy.props.FloatProperty(
+        name="Spacing", description="Distance of the points in the first frame, in pixels", min=2, max=64, default=6
+    )
+    fov: bpy.props.FloatProperty(
+        name="Field of View", description="Horizontal field of view in degrees. 0 finds it", min=0, max=150, precision=1
+    )
+
+    def draw(self, context: bpy.types.Context) -> None:
+        draw_properties(split_properties(self.layout), self, "start", "max_frames", "spacing", "fov")
+
+    def act(self, context: bpy.types.Context) -> None:
+        source = Path(bpy.path.abspath(self.filepath))
+        values = {"start": self.start, "max_frames": self.max_frames, "spacing": self.spacing, "fov": self.fov or None}
+        request = TrackRequest.from_dict(values)
+        self.begin(source, request, lambda lifted: _new_scene(source.stem, lifted, 0, request))
+
+
+class TRACKSHADE_FH_photo(bpy.types.FileHandler):
+    """Dropping a photo into a viewport makes a scene of it."""
+
+    bl_idname = "TRACKSHADE_FH_photo"
+    bl_label = "Photo as Scene"
+    bl_import_operator = "trackshade.lift_photo"
+    bl_file_extensions = ".png;.jpg;.jpeg;.tif;.tiff;.webp;.bmp;.exr;.hdr"
+
+    @classmethod
+    def poll_drop(cls, context: bpy.types.Context) -> bool:
+        return context.area is not None and context.area.type == "VIEW_3D"
+
+
+class _HandleOperator(_LiftOperator):
+    """An operator on the handles of the scene's photo."""
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.scene.trackshade_lift.found_perspective is not None and super().poll(context)
+
+
+class TRACKSHADE_OT_lift_again(_LiftOperator, bpy.types.Operator):
+    """Build the scene again with the handles as they are now. Objects and camera keep their keyframes"""
+
+    bl_idname = "trackshade.lift_again"
+    bl_label = "Lift Again"
+    bl_options = {"REGISTER"}  # noqa: RUF012
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        settings = context.scene.trackshade_lift
+        return settings.is_lifted and not settings.is_video and super().poll(context)
+
+    def act(self, context: bpy.types.Context) -> None:
+        settings = context.scene.trackshade_lift
+        request, uid = settings.lift_request(), context.scene.session_uid
+
+        def build(lifted: LiftedScene) -> None:
+            scene = next((item for item in bpy.data.scenes if item.session_uid == uid), None)
+            if scene is None:
+                raise ShotError("scene-gone", "The photo's scene is gone.", "Open it, and lift the photo again.")
+            update_scene(lifted, scene, request)
+            _push_undo("Lift Again")
+
+        self.begin(Path(settings.source), request, build)
+
+
+@action("Reset Handles", _HandleOperator, bl_options={"REGISTER", "UNDO"})
+def reset_handles(operator: Any, context: bpy.types.Context) -> None:
+    """Set the handles to what was found in the photo"""
+    context.scene.trackshade_lift.reset()
+
+
+@action("Cancel", bl_options={"INTERNAL"})
+def cancel_lift(operator: Any, context: bpy.types.Context) -> None:
+    """End the task; no scene is made"""
+    lift_run.close()
+
+
+class TRACKSHADE_OT_camera_preset(ActionOperator, bpy.types.Operator):
+    """Keyframe a move of the scene's camera about what it looks at. Earlier keyframes of the camera are replaced"""
+
+    bl_idname = "trackshade.camera_preset"
+    bl_label = "Camera Move"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
+
+    preset: bpy.props.EnumProperty(name="Move", description="Move of the camera", items=_PRESETS,
+                                   translation_context=CONTEXT)  # fmt: skip
+    amount: bpy.props.FloatProperty(
+        name="Amount",
+        description="Degrees, share of the subject's distance, or factor; a negative amount goes the other way",
+        precision=2,
+    )
+    use_range: bpy.props.BoolProperty(name="Custom Range", description="Use another frame range than the scene's")
+    start: bpy.props.IntProperty(name="Frame Start", description="First frame of the move", default=1)
+    duration: bpy.props.IntProperty(name="Duration", description="Number of frames of the move", min=1, default=48)
+    easing: bpy.props.EnumProperty(name="Easing", description="How the move begins and ends", items=_EASINGS,
+                                   translation_context=CONTEXT)  # fmt: skip
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.scene is not None and context.scene.camera is not None and is_scene_free(cls, context)
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        self.amount = PRESETS[self.preset].amount
+        return self.execute(context)  # the values can be changed in the panel of the last operation
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = split_properties(self.layout)
+        draw_properties(layout, self, "preset", "amount", "easing", "use_range")
+        if self.use_range:
+            draw_properties(layout, self, "start", "duration")
+
+    def act(self, context: bpy.types.Context) -> None:
+        scene, frame = context.scene, context.scene.frame_current
+        start, end = scene.frame_start, scene.frame_end
+        if self.use_range:
+            start, end = self.start, self.start + self.duration
+        amount = self.amount or PRESETS[self.preset].amount
+        apply_preset(scene, self.preset, amount, start, end, self.easing)
+        scene.frame_set(frame)
+
+
+class TRACKSHADE_OT_move_by_text(ActionOperator, bpy.types.Operator):
+    """Keyframe the camera, or the active object, by a motion written as text"""
+
+    bl_idname = "trackshade.move_by_text"
+    bl_label = "Motion from Text"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
+
+    target: bpy.props.EnumProperty(
+        name="Target",
+        description="What is moved",
+        items=[
+            ("camera", "Camera", "The scene's camera: 'trans', 'rot' and 'spiral'"),
+            ("object", "Active Object", "The active object: 'up', 'down', 'left', 'right', 'front', 'back' and 'rot'"),
+        ],
+        translation_context=CONTEXT,
+    )
+    motion: bpy.props.StringProperty(name="Motion", description="Moves, such as: trans 0 0 -0.5 0 24; rot y 10")
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.scene is not None and is_scene_free(cls, context)
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self)
+
+    def act(self, context: bpy.types.Context) -> None:
+        scene, frame = context.scene, context.scene.frame_current
+        if self.target == "camera":
+            move_scene_camera(scene, self.motion)
+        else:
+            move_object(scene, context.object.name if context.object else "", self.motion)
+        scene.frame_set(frame)
+
+
+class TRACKSHADE_MT_camera_moves(bpy.types.Menu):
+    """Moves of the camera."""
+
+    bl_label = "Camera Moves"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        self.layout.operator_context = "INVOKE_DEFAULT"
+        for name, label, _ in _PRESETS:
+            self.layout.operator("trackshade.camera_preset", text=label, text_ctxt=CONTEXT).preset = name
+        self.layout.separator()
+        self.layout.operator("trackshade.move_by_text")
+
+
+class TRACKSHADE_PT_lifting(SubPanel, bpy.types.Panel):
+    """Photos and footage as scenes."""
+
+    bl_label = "Photo"
+    bl_order = 12
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.layout, context.scene.trackshade_lift
+        run = lift_run.current()
+        if run is not None and run.progress is not None:
+            row = layout.row(align=True)
+            row.progress(factor=run.factor, text=texts.progress_text(run.progress))
+            row.operator("trackshade.cancel_lift", text="", icon="X")
+        else:
+            column = layout.column(align=True)
+            column.operator("trackshade.lift_photo", icon="IMAGE_DATA")
+            column.operator("trackshade.track_footage", icon="TRACKER")
+            if run is not None and run.error is not None and not isinstance(run.error, CancelledError):
+                draw_text(layout, context, texts.error_text(run.error), "ERROR")
+        if settings.is_lifted:
+            for warning in settings.warnings:
+                draw_text(layout, context, warning, "ERROR")
+            if settings.found_perspective is not None:
+                _draw_handles(layout, context, settings)
+        layout.menu(TRACKSHADE_MT_camera_moves.__name__, icon="CAMERA_DATA")
+
+
+def _draw_handles(layout: bpy.types.UILayout, context: bpy.types.Context, settings: Any) -> None:
+    found, now = settings.found_perspective, settings.perspective
+    column = split_properties(layout.column())
+    row = column.row(align=True)
+    row.prop(settings, "show")
+    row.operator("trackshade.drag_handles", text="", icon="MOUSE_LMB_DRAG")
+    row.operator("trackshade.reset_handles", text="", icon="LOOP_BACK")
+    if not now.horizon_sure:
+        draw_text(column, context, tr("The horizon is not sure. Drag it to where it is"), "ERROR")
+    draw_properties(column.column(align=True), settings, "horizon_left", "horizon_right", "vanishing_x")
+    column.prop(settings, "use_rectangle")
+    if settings.use_rectangle:
+        column.prop(settings, "rectangle", text="")
+    column.prop(settings, "focal")
+    if not now.focal_sure:
+        percent = round(100 * found.focal_error)
+        draw_text(
+            column, context, tr("The focal length is not sure: it may be {percent} % off", percent=percent), "ERROR"
+        )
+    draw_properties(column, settings, "indoors", "camera_height")
+    layout.operator("trackshade.lift_again", icon="FILE_REFRESH")
+
+
+def _new_scene(name: str, lifted: LiftedScene, frames: int, request: LiftRequest | TrackRequest) -> None:
+    """Build a lifted scene as a new scene of the open file, and show it."""
+    scene = bpy.data.scenes.new(name)
+    try:
+        build_scene(lifted, scene, frames or 1, request)
+    except BaseException:
+        bpy.data.scenes.remove(scene)
+        raise
+    for window in bpy.context.window_manager.windows:
+        window.scene = scene
+        for space in _viewports(window):
+            space.shading.type = "MATERIAL"
+            space.region_3d.view_perspective = "CAMERA"
+    _push_undo("Photo as Scene")
+    redraw_settled()
+
+
+def _viewports(window: bpy.types.Window) -> Iterator[Any]:
+    for area in window.screen.areas:
+        if area.type == "VIEW_3D":
+            yield area.spaces.active
+
+
+def _push_undo(message: str) -> None:
+    if not bpy.app.background:
+        with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
+            bpy.ops.ed.undo_push(message=message)
+
+
+def _draw_import(menu: Any, context: bpy.types.Context) -> None:
+    menu.layout.operator("trackshade.lift_photo", text="Photo as Scene (Trackshade)")
+    menu.layout.operator("trackshade.track_footage", text="Footage as Tracks (Trackshade)")
+
+
+def attach() -> None:
+    """Add the entries to the import menu."""
+    bpy.types.TOPBAR_MT_file_import.append(_draw_import)
+
+
+def detach() -> None:
+    """Remove the entries, and end what is in progress."""
+    lift_run.close()
+    bpy.types.TOPBAR_MT_file_import.remove(_draw_import)

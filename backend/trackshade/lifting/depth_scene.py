@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds a scene from a picture's depth: the background, the sky, and each masked object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackshade.lifting.camera import PhotoCamera
+from trackshade.lifting.depth_files import Depth, looks_inverted
+from trackshade.lifting.ground import find_ground, level_of_ground
+from trackshade.lifting.holes import continue_behind
+from trackshade.lifting.meshing import EXACT, NOTHING, SOFT, DepthLattice
+from trackshade.lifting.scene import Surface, behind, bordered, build_meshes, tolerance_of
+from trackshade.shot.lift_request import CAMERA_HEIGHT, Behind
+from trackshade.shot.lifted import LiftedMesh
+
+SKY_DISTANCE = 8.0  # times that of the farthest surface
+LEAST_SKY_DISTANCE = 300.0  # metres
+_BACKGROUND, _SKY, _FIRST_OBJECT = 0, 1, 2  # labels
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectMask:
+    """An object of the picture: its name and where it is seen, [height, width] of the picture or its analyzed size."""
+
+    name: str
+    seen: NDArray[np.bool_]
+
+    def at(self, x: NDArray[np.float64], y: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return whether it is seen at lattice points [h, w], pixels of a picture of (width, height)."""
+        rows, columns = (
+            np.clip((axis * count / side).astype(int), 0, count - 1)
+            for axis, count, side in zip((y, x), self.seen.shape, size[::-1], strict=True)
+        )
+        return self.seen[np.ix_(rows, columns)]
+
+
+def stand_camera(
+    camera: PhotoCamera, depth: Depth, height: float | None, level_is_known: bool
+) -> tuple[PhotoCamera, Depth, list[str]]:
+    """Find how the camera stands over the ground that the depth shows, and give depth its scale.
+
+    Args:
+        camera: the camera, as the picture or the user tells it.
+        depth: the depth.
+        height: of the camera above the ground, metres; None for that of metric depth, otherwise `CAMERA_HEIGHT`.
+        level_is_known: whether the camera's axes are known well, so that they are kept.
+
+    Returns:
+        The camera, the depth in metres, and warnings.
+    """
+    rays = camera.rays(depth.x, depth.y[:, None]).reshape(-1, 3)
+    inverse = depth.inverse.ravel()
+    ground = None if level_is_known else find_ground(inverse, rays)
+    warnings = []
+    if ground is not None:
+        down, found = ground
+        away = camera.axes[:, 2] - down * (camera.axes[:, 2] @ down)
+        away /= np.linalg.norm(away)
+        camera = replace(camera, axes=np.stack([np.cross(down, away), down, away], axis=1))
+    else:
+        found = level_of_ground(inverse, rays @ camera.axes[:, 1])
+        if found is None:
+            warnings.append("No ground is seen; the camera stands at the height that was set.")
+    above = camera.rows_above_horizon(depth.x, depth.y[:, None])
+    if looks_inverted(depth.inverse, above):
+        warnings.append("The depth seems to be inverted: it falls towards the horizon. Name its kind.")
+    if found is None:
+        found = 1 / np.median(inverse[inverse > 0]) / 3 if not depth.metric else (height or CAMERA_HEIGHT)
+    wanted = height if height is not None else (float(found) if depth.metric else CAMERA_HEIGHT)
+    return camera.with_height(wanted), replace(depth, inverse=depth.inverse * (found / wanted)), warnings
+
+
+def build_depth_scene(
+    camera: PhotoCamera, depth: Depth, objects: list[ObjectMask], stride: int, fill: Behind
+) -> list[LiftedMesh]:
+    """Build the meshes of a picture whose depth is known, in metres."""
+    lattice = bordered(
+        DepthLattice(depth.x, depth.y, depth.inverse, np.zeros(depth.inverse.shape, np.int32)), camera.size
+    )
+    x, y, inverse = lattice.x, lattice.y, np.maximum(lattice.inverse, 0.0)
+    labels = np.where(inverse > 0, _BACKGROUND, _SKY).astype(np.int32)
+    surfaces = {_FIRST_OBJECT + index: Surface(item.name, "object") for index, item in enumerate(objects)}
+    for label, item in zip(surfaces, objects, strict=True):
+        labels[item.at(x, y, camera.size) & (inverse > 0) & (labels < _FIRST_OBJECT)] = label
+    in_object = labels >= _FIRST_OBJECT
+    rear = inverse
+    if in_object.any() and fill == "fill":
+        rear = continue_behind(inverse, in_object, x, y)
+    nearest_sky = sky_inverse(camera, lattice, float(inverse[inverse > 0].min()))
+    is_sky = rear < nearest_sky
+    rear = np.where(is_sky, nearest_sky, rear)
+    rear_labels = np.where(is_sky, _SKY, _BACKGROUND).astype(np.int32)
+    if fill == "none":
+        rear_labels[in_object] = NOTHING
+    front = behind(np.where(in_object & (fill == "fill"), rear, 0.0), inverse)
+    front_labels = np.where(in_object, labels, NOTHING).astype(np.int32)
+    rule = EXACT if depth.exact else SOFT
+    tolerance = tolerance_of(inverse, camera.focal) if depth.exact else None
+    behind_objects = {_BACKGROUND: Surface("Background", "background"), _SKY: Surface("Sky", "sky")}
+    return [
+        *build_meshes(camera, DepthLattice(x, y, rear, rear_labels), behind_objects, rule, stride, tolerance),
+        *build_meshes(camera, DepthLattice(x, y, front, front_labels), surfaces, rule, stride, tolerance),
+    ]
+
+
+def sky_inverse(camera: PhotoCamera, lattice: DepthLattice, farthest: float) -> NDArray[np.float64]:
+    """Return the inverse depth [h, w] of a sphere behind everything; `farthest` is the smallest one of a surface."""
+    distance = max(LEAST_SKY_DISTANCE, SKY_DISTANCE / farthest)
+    return np.linalg.norm(camera.rays(lattice.x, lattice.y[:, None]), axis=-1) / distance

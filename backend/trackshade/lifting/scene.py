@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds the meshes of a lifted scene from depth and surfaces in the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackshade.lifting.camera import PhotoCamera
+from trackshade.lifting.meshing import NOTHING, CutRule, DepthLattice, mesh_lattice
+from trackshade.shot.lifted import LiftedMesh, MeshKind
+
+_BASELINE = 0.2  # of the median depth: how far the camera may move until errors of flat cells are seen
+_SEEN = 0.1  # pixels of such an error
+_FOOT_SHARE = 0.02  # of an object's points: the lowest, which stand on the ground
+_IN_FRONT = 1.001  # inverse depth of an object in relation to that of the background behind it
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What one label of a lattice becomes."""
+
+    name: str
+    kind: MeshKind
+    one_sided: bool = False
+
+
+def tolerance_of(inverse: NDArray[np.float64], focal: float) -> float | None:
+    """Return the error of inverse depth that is not seen in pictures of a camera that moves moderately."""
+    known = inverse[inverse > 0]
+    return float(_SEEN / (focal * _BASELINE) * np.median(known)) if known.size else None
+
+
+def build_meshes(
+    camera: PhotoCamera,
+    lattice: DepthLattice,
+    surfaces: dict[int, Surface],
+    rule: CutRule | None,
+    stride: int,
+    tolerance: float | None = None,
+    planes: Mapping[int, NDArray[np.float64]] | None = None,
+) -> list[LiftedMesh]:
+    """Mesh the surfaces of a lattice; those that no triangle shows are left out.
+
+    Args:
+        camera: the picture's camera.
+        lattice: inverse depth and labels.
+        surfaces: what each label becomes, in the order of the result.
+        rule: see `mesh_lattice`.
+        stride: see `mesh_lattice`.
+        tolerance: see `mesh_lattice`.
+        planes: vector [3] of labels that are planes, whose product with a scene ray is 1 / z: their vertices lie on
+            them exactly.
+    """
+    if not (lattice.labels != NOTHING).any():
+        return []
+    mesh = mesh_lattice(lattice, rule, stride, tolerance)
+    result = []
+    for label, surface in surfaces.items():
+        part = mesh.part(label)
+        if not len(part.triangles):
+            continue
+        inverse = part.inverse
+        if planes is not None and label in planes:
+            exact = camera.scene_rays(*part.points.T) @ planes[label]
+            inverse = np.where(exact > 0, exact, inverse)
+        positions = camera.to_world(*part.points.T, inverse)
+        result.append(
+            LiftedMesh(
+                name=surface.name,
+                kind=surface.kind,
+                positions=positions.astype(np.float32)[None],
+                triangles=part.triangles,
+                visible=np.zeros((0, len(positions)), bool),
+                pivot=_pivot(positions, surface.kind),
+                one_sided=surface.one_sided,
+            )
+        )
+    return result
+
+
+def _pivot(positions: NDArray[np.float64], kind: MeshKind) -> NDArray[np.float64]:
+    """Return where an object touches the ground, and otherwise a surface's center."""
+    if kind != "object":
+        return (positions.min(axis=0) + positions.max(axis=0)) / 2
+    lowest = positions[np.argsort(positions[:, 2])[: max(1, int(_FOOT_SHARE * len(positions)))]]
+    return np.append(np.median(lowest[:, :2], axis=0), lowest[:, 2].min())
+
+
+def bordered(lattice: DepthLattice, size: tuple[int, int]) -> DepthLattice:
+    """Return a lattice with one more row and column on each side, beyond the border of a picture of (width, height).
+
+    The planes of the outermost points are continued, so that the surfaces cover the whole picture.
+    """
+    x, y = (_extended(axis, side) for axis, side in zip((lattice.x, lattice.y), size, strict=True))
+    labels = np.pad(lattice.labels, 1, mode="edge")
+    inverse = _continued(_continued(lattice.inverse, lattice.labels, lattice.x, x).T, np.pad(
+        lattice.labels, ((0, 0), (1, 1)), mode="edge").T, lattice.y, y).T  # fmt: skip
+    return DepthLattice(x, y, inverse, labels)
+
+
+def _extended(axis: NDArray[np.float64], side: float) -> NDArray[np.float64]:
+    """Return coordinates with one more at each end, as far beyond the border as the first lies within it."""
+    return np.concatenate([[-max(axis[0], 0.5)], axis, [2 * side - min(axis[-1], side - 0.5)]])
+
+
+def _continued(inverse: np.ndarray, labels: np.ndarray, x: np.ndarray, extended: np.ndarray) -> np.ndarray:
+    """Return [h, w + 2] values: the first and the last column are continued along their rows."""
+    ends = []
+    for first, second, new in ((0, 1, 0), (-1, -2, -1)):
+        slope = (inverse[:, first] - inverse[:, second]) / (x[first] - x[second])
+        value = inverse[:, first] + slope * (extended[new] - x[first])
+        joined = (labels[:, first] == labels[:, second]) & (
+            np.abs(value / np.maximum(inverse[:, first], 1e-12) - 1) < 0.1
+        )
+        ends.append(np.where(joined, value, inverse[:, first]))
+    return np.column_stack([ends[0], inverse, ends[1]])
+
+
+def behind(background: NDArray[np.float64], objects: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the objects' inverse depth, nowhere behind the background: the picture stays as it is."""
+    return np.maximum(objects, background * _IN_FRONT)

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bundle adjustment: cameras, focal length and inverse depths that explain where features were seen.
+
+A feature is a point on the ray through its pixel in its host frame, at an inverse depth along that camera's axis: one
+unknown for each (Civera et al., Inverse Depth Parametrization for Monocular SLAM, 2008), which also serves points that
+are far away. The normal equations are reduced to those of the cameras (Schur complement; Triggs et al., Bundle
+Adjustment - A Modern Synthesis, 2000) and solved by Levenberg-Marquardt steps; residuals are weighted by Cauchy's
+function, so that what moves by itself counts little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from scipy import sparse
+
+from trackshade.tracking.features import Features
+
+SCALE = 0.7  # px: residual from which Cauchy's function reduces a feature's weight
+_TINY = 1e-6
+PRIOR_FOCAL, PRIOR_SPREAD = 0.9, 0.5  # a weak prior of an unknown focal length: longer sides, and natural logarithms
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Cameras and depths.
+
+    Attributes:
+        rotations: [T, 3, 3] of world to camera.
+        translations: [T, 3].
+        focal: pixels.
+        center: [2] principal point, pixels.
+        inverse_depths: [N] of the features in their hosts.
+    """
+
+    rotations: np.ndarray
+    translations: np.ndarray
+    focal: float
+    center: np.ndarray
+    inverse_depths: np.ndarray
+
+    def rays(self, pixels: np.ndarray) -> np.ndarray:
+        """Return directions with z = 1 in the camera of pixels [..., 2]: [..., 3]."""
+        flat = (pixels - self.center) / self.focal
+        return np.concatenate([flat, np.ones((*flat.shape[:-1], 1))], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Where features were seen outside their hosts, one after the other.
+
+    Attributes:
+        frames: [M] frame of each.
+        points: [M] feature of each.
+        pixels: [M, 2] where it was seen.
+    """
+
+    frames: np.ndarray
+    points: np.ndarray
+    pixels: np.ndarray
+
+    @staticmethod
+    def of(features: Features, frames: np.ndarray | None = None) -> Observations:
+        """Return the observations in some frames, all by default, of features whose host is among these frames."""
+        used = features.seen.copy()
+        used[features.hosts, np.arange(len(features.hosts))] = False
+        if frames is not None:
+            chosen = np.isin(np.arange(len(used)), frames)
+            used &= chosen[:, None] & chosen[features.hosts]
+        t, n = np.nonzero(used)
+        return Observations(t, n, features.pixels[t, n])
+
+
+def host_rays(features: Features, solution: Solution) -> np.ndarray:
+    """Return the rays of features in their hosts, [N, 3]."""
+    return solution.rays(features.pixels[features.hosts, np.arange(len(features.hosts))])
+
+
+def project(features: Features, seen: Observations, solution: Solution) -> tuple[np.ndarray, np.ndarray]:
+    """Return the projections of observed features, [M, 2] pixels, and the scaled depth of each, positive in front."""
+    host = features.hosts[seen.points]
+    rho = solution.inverse_depths[seen.points, None]
+    ahead = host_rays(features, solution)[seen.points] - rho * solution.translations[host]
+    world = np.einsum("mji,mj->mi", solution.rotations[host], ahead)
+    local = np.einsum("mij,mj->mi", solution.rotations[seen.frames], world) + rho * solution.translations[seen.frames]
+    depth = np.where(np.abs(local[:, 2]) < _TINY, _TINY, local[:, 2])
+    return solution.focal * local[:, :2] / depth[:, None] + solution.center, local[:, 2]
+
+
+def residuals(features: Features, seen: Observations, solution: Solution) -> np.ndarray:
+    """Return the reprojection errors, [M] pixels; those of points behind a camera are large."""
+    pixels, depth = project(features, seen, solution)
+    error = np.linalg.norm(pixels - seen.pixels, axis=1)
+    return np.where(depth > _TINY, error, 1e3)
+
+
+def cost(error: np.ndarray) -> float:
+    """Return the mean of Cauchy's function of errors in pixels."""
+    return float(np.log1p(np.square(error / SCALE)).mean()) if len(error) else np.inf
+
+
+def depths_from_motion(features: Features, seen: Observations, solution: Solution) -> tuple[np.ndarray, np.ndarray]:
+    """Triangulate all features linearly, given the cameras.
+
+    Returns:
+        [N] inverse depths, and [N] the parallax that they rest on: the root of the summed squared change of the
+        observed pixels when the inverse depth changes by the median inverse depth; 0 without observations.
+    """
+    host = features.hosts[seen.points]
+    ray = host_rays(features, solution)[seen.points]
+    relative = solution.rotations[seen.frames] @ np.swapaxes(solution.rotations[host], 1, 2)
+    far = np.einsum("mij,mj->mi", relative, ray)  # local position is far + rho * near
+    near = solution.translations[seen.frames] - np.einsum("mij,mj->mi", relative, solution.translations[host])
+    at = (seen.pixels - solution.center) / solution.focal
+    # The pixel times the depth equals the position: linear in the inverse depth.
+    left = near[:, :2] - at * near[:, 2:]
+    right = at * far[:, 2:] - far[:, :2]
+    count = len(features.hosts)
+    bottom = np.bincount(seen.points, np.square(left).sum(axis=1), count)
+    top = np.bincount(seen.points, (left * right).sum(axis=1), count)
+    rho = top / np.maximum(bottom, 1e-18)
+    typical = np.median(np.abs(rho[bottom > 0])) if (bottom > 0).any() else 1.0
+    return rho, solution.focal * np.sqrt(bottom) * typical
+
+
+def adjust(
+    features: Features,
+    seen: Observations,
+    start: Solution,
+    free_focal: bool,
+    steps: int = 30,
+    tolerance: float = 1e-4,
+) -> tuple[Solution, float, float]:
+    """Minimize the robust reprojection error.
+
+    Args:
+        features: what is seen.
+        seen: where.
+        start: the first guess. Cameras without observations stay as they are.
+        free_focal: whether the focal length is unknown.
+        steps: most iterations.
+        tolerance: relative decrease of the cost at which to stop.
+
+    Returns:
+        The solution, the robust cost, and the standard deviation of the focal length's natural logarithm.
+    """
+    count = len(start.translations)
+    active = np.zeros(count, bool)
+    active[seen.frames] = active[features.hosts[seen.points]] = True
+    anchor = int(np.flatnonzero(active)[0])
+    free = np.flatnonzero(active & (np.arange(count) != anchor))
+    # The scale is not observable: the farthest camera keeps its longest component.
+    lengths = np.abs(start.translations[free] - start.translations[anchor])
+    fixed = 6 * int(lengths.max(axis=1).argmax()) + 3 + int(lengths[lengths.max(axis=1).argmax()].argmax())
+    column = np.full(count, -1)
+    column[free] = 6 * np.arange(len(free))
+    size = 6 * len(free) + 1
+    kept = np.setdiff1d(np.arange(size), [fixed] if free_focal else [fixed, size - 1])
+    prior = np.log(PRIOR_FOCAL * 2 * float(start.center.max()))
+    # The observations of a feature err alike, since all are relative to its patch in its host: they count as one.
+    repeats = len(seen.points) / max(1, len(np.unique(seen.points)))
+    firm = repeats * (SCALE / PRIOR_SPREAD) ** 2 if free_focal else 0.0
+    now, damping = start, 1e-3
+    error = residuals(features, seen, now)
+    value, spread = _total(error, now, prior, firm), 0.0
+    for _ in range(steps):
+        weight = 1 / (1 + np.square(error / SCALE))
+        normal, right, coupling, stiffness, slope = _equations(features, seen, now, weight, column, size)
+        if free_focal:
+            normal[-1, -1] += firm
+            right[-1] -= firm * (np.log(now.focal) - prior)
+        improved = False
+        while damping < 1e6 and not improved:
+            stiff = stiffness * (1 + damping) + 1e-12
+            reduced = normal + np.diag(damping * np.diag(normal) + 1e-12) - (coupling.T / stiff) @ coupling
+            step = np.zeros(size)
+            step[kept] = np.linalg.solve(reduced[np.ix_(kept, kept)], (right - coupling.T @ (slope / stiff))[kept])
+            depth_step = (slope - coupling @ step) / stiff
+            trial = _moved(now, step, depth_step, free)
+            trial_error = residuals(features, seen, trial)
+            trial_value = _total(trial_error, trial, prior, firm)
+            improved = trial_value < value
+            damping *= 0.2 if improved else 5.0
+        if not improved:
+            break
+        gain = (value - trial_value) / max(value, 1e-12)
+        now, error, value = trial, trial_error, trial_value
+        damping = max(damping, 1e-9)
+        if gain < tolerance:
+            break
+    if free_focal:
+        weight = 1 / (1 + np.square(error / SCALE))
+        normal, _, coupling, stiffness, _ = _equations(features, seen, now, weight, column, size)
+        reduced = normal - (coupling.T / (stiffness + 1e-12)) @ coupling
+        covariance = np.linalg.pinv(reduced[np.ix_(kept, kept)], rcond=1e-13)
+        noise = np.average(np.square(error), weights=weight) / 2 if len(error) else 1.0
+        spread = float(np.sqrt(max(covariance[-1, -1], 0) * noise * repeats))
+    return now, cost(error), spread
+
+
+def _total(error: np.ndarray, solution: Solution, prior: float, firm: float) -> float:
+    total = float(np.log1p(np.square(error / SCALE)).sum()) * SCALE**2
+    return total + firm * (np.log(solution.focal) - prior) ** 2
+
+
+def _moved(solution: Solution, step: np.ndarray, depth_step: np.ndarray, free: np.ndarray) -> Solution:
+    rotations, translations = solution.rotations.copy(), solution.translations.copy()
+    for number, t in enumerate(free):
+        change = step[6 * number : 6 * number + 6]
+        rotations[t] = cv2.Rodrigues(change[:3])[0] @ rotations[t]
+        translations[t] += change[3:]
+    focal = solution.focal * float(np.exp(np.clip(step[-1], -0.3, 0.3)))
+    return replace(
+        solution,
+        rotations=rotations,
+        translations=translations,
+        focal=focal,
+        inverse_depths=np.maximum(solution.inverse_depths + depth_step, 1e-7),
+    )
+
+
+def _equations(
+    features: Features, seen: Observations, now: Solution, weight: np.ndarray, column: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the weighted normal equations.
+
+    Returns:
+        [C, C] matrix and [C] right side of the cameras and the focal length, [N, C] coupling with the inverse depths,
+        and the [N] matrix and right side of these.
+    """
+    points, host, frame = seen.points, features.hosts[seen.points], seen.frames
+    rho = now.inverse_depths[points, None]
+    ray = host_rays(features, now)[points]
+    relative = now.rotations[frame] @ np.swapaxes(now.rotations[host], 1, 2)
+    ahead = ray - rho * now.translations[host]
+    turned = np.einsum("mij,mj->mi", relative, ahead)
+    local = turned + rho * now.translations[frame]
+    z = np.where(np.abs(local[:, 2]) < _TINY, _TINY, local[:, 2])
+    flat = local[:, :2] / z[:, None]
+    to_pixel = np.zeros((len(points), 2, 3))
+    to_pixel[:, 0, 0] = to_pixel[:, 1, 1] = now.focal / z
+    to_pixel[:, :, 2] = -now.focal * flat / z[:, None]
+    jacobian = np.empty((len(points), 2, 13))  # frame's rotation and translation, host's, focal length
+    jacobian[:, :, :3] = -to_pixel @ _cross(turned)
+    jacobian[:, :, 3:6] = to_pixel * rho[:, None]
+    from_host = to_pixel @ relative
+    jacobian[:, :, 6:9] = from_host @ _cross(ahead)
+    jacobian[:, :, 9:12] = -from_host * rho[:, None]
+    sideways = ray * (-1, -1, 0)
+    jacobian[:, :, 12] = np.einsum("mij,mj->mi", from_host, sideways) + now.focal * flat
+    by_depth = np.einsum(
+        "mij,mj->mi", to_pixel, now.translations[frame] - np.einsum("mij,mj->mi", relative, now.translations[host])
+    )
+    residual = seen.pixels - (now.focal * flat + now.center)
+    root = np.sqrt(weight)[:, None]
+    jacobian *= root[..., None]
+    by_depth, residual = by_depth * root, residual * root
+
+    columns = np.concatenate(
+        [
+            np.where(column[frame] >= 0, column[frame], -1)[:, None] + np.arange(6),
+            np.where(column[host] >= 0, column[host], -1)[:, None] + np.arange(6),
+            np.full((len(points), 1), size - 1),
+        ],
+        axis=1,
+    )
+    fixed = np.concatenate([np.repeat((column[item] < 0)[:, None], 6, axis=1) for item in (frame, host)], axis=1)
+    jacobian[:, :, :12][np.broadcast_to(fixed[:, None], (len(points), 2, 12))] = 0
+    columns[:, :12][fixed] = size - 1  # of zeros
+    rows = 2 * len(points)
+    pointers = np.arange(0, 13 * rows + 1, 13)
+    cameras = sparse.csr_matrix(
+        (jacobian.reshape(-1), np.repeat(columns, 2, axis=0).reshape(-1), pointers), (rows, size)
+    )
+    depths = sparse.csr_matrix(
+        (by_depth.reshape(-1), np.repeat(points, 2), np.arange(rows + 1)), (rows, len(features.hosts))
+    )
+    cameras.sum_duplicates()
+    normal = (cameras.T @ cameras).toarray()
+    right = cameras.T @ residual.reshape(-1)
+    coupling = (depths.T @ cameras).toarray()
+    stiffness = np.bincount(points, np.square(by_depth).sum(axis=1), len(features.hosts))
+    slope = np.bincount(points, (by_depth * residual).sum(axis=1), len(features.hosts))
+    return normal, right, coupling, stiffness, slope
+
+
+def _cross(vectors: np.ndarray) -> np.ndarray:
+    """Return the matrices [M, 3, 3] that multiply by the cross product with vectors [M, 3]."""
+    out = np.zeros((len(vectors), 3, 3))
+    x, y, z = vectors.T
+    out[:, 0, 1], out[:, 0, 2], out[:, 1, 2] = -z, y, -x
+    out[:, 1, 0], out[:, 2, 0], out[:, 2, 1] = z, -y, x
+    return out

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads the frames of a video that are tracked: evenly spaced in time, from one part between two cuts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+import cv2
+import numpy as np
+
+from trackshade.core.errors import CancelledError, ShotError, UsageError
+from trackshade.shot.track_request import TrackRequest
+
+_THUMBNAIL = 96  # px, the longer side of the gray pictures that cuts are found in
+_UNLIKE, _OUTSTANDING = 0.35, 2.5  # of a cut: the least difference of two frames, and times the largest one around it
+_NEIGHBORS = 6  # frames before and after a cut that it is compared with
+
+Report = Callable[[float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Footage:
+    """Frames of a video, evenly spaced in time.
+
+    Attributes:
+        images: [T, H, W, 3] uint8 sRGB, T at least 2, upright, with square pixels.
+        times: [T] seconds from the video's beginning of the source's frames that were taken.
+        fps: frames per second.
+        size: (width, height) of the video as it is shown, pixels.
+        warnings: sentences about what was left out.
+    """
+
+    images: np.ndarray
+    times: np.ndarray
+    fps: float
+    size: tuple[int, int]
+    warnings: tuple[str, ...] = ()
+
+
+def read_footage(path: Path, request: TrackRequest, report: Report, cancelled: Callable[[], bool]) -> Footage:
+    """Read the frames that a request names.
+
+    The video is decoded twice: for the times and small pictures of all frames, in which cuts are found, and for the
+    frames that are taken. So memory does not grow with the video.
+
+    Raises:
+        ShotError: the file is missing, is no video, or has no frames that can be tracked.
+        UsageError: the request names a part that the video does not have.
+        CancelledError: `cancelled` returned True.
+    """
+    scan = _scan(path, request, report, cancelled)
+    parts = np.split(np.arange(len(scan.times)), find_cuts(scan.thumbnails))
+    number = request.part or 1
+    if number > len(parts):
+        raise UsageError(
+            "no-such-part",
+            f"{path.name} has {len(parts)} part(s) between cuts from {request.start:g} s on, not {number}.",
+            "Choose another part.",
+        )
+    warnings = list(scan.warnings)
+    part = parts[number - 1]
+    if len(parts) > 1:
+        cuts = ", ".join(f"{scan.times[piece[0]]:.2f} s" for piece in parts[1:])
+        warnings.append(f"{path.name} has cuts at {cuts}; part {number} of {len(parts)} was tracked.")
+    if len(part) < 2:
+        raise ShotError(
+            "too-few-frames",
+            f"{path.name} has {len(part)} frame(s) in the part that was asked for; tracking takes 2 or more.",
+            "Choose a longer part, or lift a single picture with: trackshade lift",
+        )
+    times = scan.times[part]
+    typical = float(np.median(np.diff(times)))
+    span = float(times[-1] - times[0])
+    count = min(request.max_frames, round(span / typical) + 1)
+    wanted = np.linspace(times[0], times[-1], count)
+    chosen = part[np.abs(times[None] - wanted[:, None]).argmin(axis=1)]
+    step = span / (count - 1)
+    if step > 0.25:
+        warnings.append(
+            f"One frame in {step:.1f} s was tracked. Points are lost where much changes between two; track a shorter "
+            "part, or more frames."
+        )
+    images = _take(path, scan.times[chosen], request.size, report, cancelled)
+    return Footage(images, scan.times[chosen], 1.0 / step, scan.size, tuple(warnings))
+
+
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    times: np.ndarray  # [N] seconds, ascending
+    thumbnails: np.ndarray  # [N, h, w] uint8 gray
+    size: tuple[int, int]
+    warnings: tuple[str, ...]
+
+
+def _scan(path: Path, request: TrackRequest, report: Report, cancelled: Callable[[], bool]) -> _Scan:
+    """Decode the range of a request; return all times and small pictures."""
+    times: list[float] = []
+    thumbnails: list[np.ndarray] = []
+    size, warnings = (0, 0), []
+    end = np.inf if request.duration is None else request.start + request.duration
+    with _Video(path) as video:
+        length = min(end, video.seconds or np.inf) - request.start
+        for time, frame in video.frames(request.start):
+            if time > end + 1e-6:
+                break
+            if cancelled():
+                raise CancelledError
+            image = video.upright(frame, _THUMBNAIL, "gray")
+            if not times:
+                size = video.shown_size(frame)
+            elif image.shape != thumbnails[0].shape:
+                warnings.append(f"{path.name} changes its size at {time:.2f} s; what follows was left out.")
+                break
+            if times and time <= times[-1]:
+                continue  # a repeated or disordered time stamp
+            times.append(time)
+            thumbnails.append(image)
+            report(0.5 * min(1.0, (time - request.start) / length) if np.isfinite(length) and length > 0 else 0.0)
+        if video.damage:
+            warnings.append(f"{path.name} is damaged after {times[-1] if times else 0:.2f} s; what follows is missing.")
+    if not times:
+        fix = "Check the file, or the time."
+        raise ShotError("too-few-frames", f"{path.name} has no frames from {request.start:g} s on.", fix)
+    return _Scan(np.array(times), np.stack(thumbnails), size, tuple(warnings))
+
+
+def _take(
+    path: Path, times: np.ndarray, limit: tuple[int, int], report: Report, cancelled: Callable[[], bool]
+) -> np.ndarray:
+    """Return the frames of ascending times, some of which may be equal: [T, H, W, 3] uint8 sRGB."""
+    images: list[np.ndarray] = []
+    with _Video(path) as video:
+        for time, frame in video.frames(times[0]):
+            if cancelled():
+                raise CancelledError
+            image = None
+            while len(images) < len(times) and time >= times[len(images)] - 1e-6:
+                image = video.upright(frame, limit, "rgb24") if image is None else image
+                images.append(image)
+                report(0.5 + 0.5 * len(images) / len(times))
+            if len(images) == len(times):
+                return np.stack(images)
+    raise ShotError(
+        "bad-video", f"{path.name} cannot be read twice in the same way.", "Convert it, for example to MP4."
+    )
+
+
+class _Video:
+    """A video file that is decoded; `damage` says whether decoding ended before the file did."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file. Raise ShotError."""
+        self.path, self.damage = path, False
+        try:
+            self._file = av.open(str(path))
+        except FileNotFoundError as error:
+            raise ShotError("missing-file", f"There is no file {path}.", "Check the path.") from error
+        except (OSError, av.error.FFmpegError) as error:
+            raise _unreadable(path, error) from error
+        if not self._file.streams.video:
+            has_sound = bool(self._file.streams.audio)
+            self._file.close()
+            what = "has sound and no pictures" if has_sound else "has no pictures"
+            raise ShotError("no-video", f"{path.name} {what}.", "Choose a video file.")
+        self._stream = self._file.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self.seconds = float(self._file.duration / av.time_base) if self._file.duration else None
+
+    def __enter__(self) -> _Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def frames(self, start: float) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Yield time, seconds from the video's beginning, and frame of all frames from `start` on. Raise ShotError."""
+        origin = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
+        if start > 1.0:
+            try:
+                self._file.seek(int((start + origin) * av.time_base), backward=True)
+            except (OSError, av.error.FFmpegError):
+                self._file.seek(0)
+        count = 0
+        rate = float(self._stream.average_rate or 25)
+        try:
+            for frame in self._file.decode(self._stream):
+                time = count / rate if frame.time is None else float(frame.time) - origin
+                count += 1
+                if time >= start - 1e-6:
+                    yield time, frame
+        except (OSError, av.error.FFmpegError) as error:
+            if not count:
+                raise _unreadable(self.path, error) from error
+            self.damage = True
+
+    def shown_size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """Return the (width, height) that a frame is shown with: turned upright, with square pixels."""
+        aspect = float(self._stream.sample_aspect_ratio or 1) or 1.0
+        width, height = max(1, round(frame.width * aspect)), frame.height
+        return (height, width) if frame.rotation % 180 else (width, height)
+
+    def upright(self, frame: av.VideoFrame, limit: int | tuple[int, int], layout: str) -> np.ndarray:
+        """Return a frame's picture as it is shown, made smaller to fit the limit, pixels."""
+        width, height = self.shown_size(frame)
+        limits = (limit, limit) if isinstance(limit, int) else limit
+        scale = min(1.0, limits[0] / width, limits[1] / height)
+        size = max(2, round(width * scale)), max(2, round(height * scale))
+        turned = frame.rotation % 180 != 0
+        # Enlarging never happens: where the pixels are square, the picture keeps its own size or is averaged.
+        target = size[::-1] if turned else size
+        image = frame.reformat(*target, format=layout, interpolation="AREA").to_ndarray()
+        turns = round(frame.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _unreadable(path: Path, error: Exception) -> ShotError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return ShotError("bad-video", f"{path.name} cannot be read as a video: {reason}.", "Check the file, or convert it.")
+
+
+def find_cuts(
+    thumbnails: np.ndarray,  # [N, h, w] uint8 gray
+) -> np.ndarray:
+    """Return the indices of the frames that begin a new part, ascending.
+
+    Two neighboring frames belong to different parts if what they show cannot be moved into each other by optical flow,
+    much less so than the frames around them. A flash, after which the picture is as before, is no cut.
+    """
+    changes = np.array([_difference(one, other) for one, other in itertools.pairwise(thumbnails)])
+    cuts: list[int] = []
+    for index in np.flatnonzero(changes > _UNLIKE):
+        around = np.r_[changes[max(0, index - _NEIGHBORS) : index], changes[index + 1 : index + 1 + _NEIGHBORS]]
+        around_it = [(index, after) for after in (index + 2, index + 3)]
+        around_it += [(before, index + 1) for before in (index - 1, index - 2)]  # of a flash that ends
+        is_flash = any(
+            before >= 0
+            and after < len(thumbnails)
+            and _difference(thumbnails[before], thumbnails[after]) < 0.5 * changes[index]
+            for before, after in around_it
+        )
+        outstanding = not len(around) or changes[index] > _OUTSTANDING * np.median(around)
+        if outstanding and not is_flash and (not cuts or index + 1 - cuts[-1] > 2):
+            cuts.append(int(index) + 1)
+    return np.array(cuts, np.intp)
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Return how little of a picture can be moved onto another: 0 for the same one, about 1 for unrelated ones."""
+    if np.abs(one.astype(np.int16) - other).mean() < 2.0:
+        return 0.0
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    field = flow.calc(one, other, None)  # type: ignore[call-overload]
+    height, width = one.shape
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    moved = cv2.remap(other, x + field[..., 0], y + field[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    left = np.abs(cv2.blur(moved, (3, 3)).astype(np.float32) - cv2.blur(one, (3, 3))).mean()
+    contrast = 0.5 * (one.std() + other.std()) + 4.0
+    return float(left / contrast)

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Turns footage into a lifted scene: the camera of each frame, and tracked points with visibility over time.
+
+The steps: corners are followed and give a first camera (`features`, `camera`); a plane sweep gives the depth of the
+first frame (`depth`); patches of the first frame refine points and cameras together (`photometric`, `points`); what
+does not fit them moves by itself and keeps its own tracks (`flow`, `moving`); and points are hidden where their patch
+looks different or another surface is in front (`surface`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from trackshade.core.errors import CancelledError, ShotError
+from trackshade.shot.lifted import LiftedScene
+from trackshade.shot.track_request import TrackRequest
+from trackshade.tracking.bundle import Solution
+from trackshade.tracking.camera import CameraSolve, solve_camera
+from trackshade.tracking.features import Features, correlation, follow_features
+from trackshade.tracking.flow import anchor, follow_by_flow
+from trackshade.tracking.footage import Footage, read_footage
+from trackshade.tracking.moving import MovingPart, find_moving, follow_part, group_moving
+from trackshade.tracking.points import PointSolve, place_points
+from trackshade.tracking.surface import moving_mesh, static_mesh, visibility
+
+MEDIAN_DEPTH = 5.0  # metres: footage does not say how large things are
+MIN_STATIC, MAX_ERROR, MAX_FOCAL_ERROR = 0.5, 1.0, 0.05
+"""Least share of points that stand still, largest mean reprojection error in pixels, and largest standard deviation of
+the focal length's logarithm of a result without a warning."""
+_TO_WORLD = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])  # the first camera looks along y, z points upwards
+Report = Callable[[str, float], None]
+
+
+def track_video(
+    path: Path,
+    request: TrackRequest | None = None,
+    report: Report = lambda stage, fraction: None,
+    cancelled: Callable[[], bool] = lambda: False,
+    threads: int | None = None,
+) -> LiftedScene:
+    """Track a video without weights.
+
+    Args:
+        path: the video.
+        request: what to track, and what is known of it.
+        report: called with what is done and the fraction of the whole that is done.
+        cancelled: called now and then; returns whether to stop.
+        threads: number of threads; one for each core if None.
+
+    Returns:
+        A scene whose frames are those that were tracked. Its meshes hold the points of the first frame: "Static" what
+        only the camera moves, "Moving 1" and so on what moves by itself. The median depth of the first frame is
+        `MEDIAN_DEPTH`. `notes` holds "times" (seconds in the video of each frame), "warnings", and measures.
+
+    Raises:
+        ShotError: the video or a mask cannot be used.
+        UsageError: the request names what the video does not have.
+        CancelledError: `cancelled` returned True.
+    """
+    request, threads = request or TrackRequest(), threads or os.cpu_count() or 1
+
+    def stage(name: str, start: float, end: float) -> Callable[[float], None]:
+        def step(fraction: float) -> None:
+            if cancelled():
+                raise CancelledError
+            report(name, start + (end - start) * fraction)
+
+        return step
+
+    footage = read_footage(path, request, stage("Reading", 0.0, 0.08), cancelled)
+    grays = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in footage.images])
+    masks = _read_masks(request, footage)
+    size = (grays.shape[2], grays.shape[1])
+    focal = _known_focal(request, footage.size)
+    given = None if focal is None else focal * size[0] / footage.size[0]
+    features = follow_features(grays, _corner_count(size), stage("Following corners", 0.08, 0.2))
+    camera = solve_camera(_outside(features, masks), size, given, stage("Solving the camera", 0.2, 0.3))
+    if camera is None:
+        camera = _no_camera(features, len(grays), size, given)
+    solved = place_points(
+        footage.images, grays, camera, request.spacing, given is None, threads, stage("Finding depth", 0.3, 0.75)
+    )
+    parts = _find_parts(grays, solved, masks, threads, stage("Looking for what moves", 0.75, 0.92))
+    return _assemble(path, request, footage, camera, solved, parts, given is None, stage("Building", 0.92, 1.0))
+
+
+def _corner_count(size: tuple[int, int]) -> int:
+    return int(np.clip(size[0] * size[1] / 250, 250, 1400))
+
+
+def _known_focal(request: TrackRequest, size: tuple[int, int]) -> float | None:
+    """Return the given focal length, pixels of the video's own size."""
+    if request.fov is not None:
+        return size[0] / 2 / math.tan(math.radians(request.fov) / 2)
+    return request.focal
+
+
+def _read_masks(request: TrackRequest, footage: Footage) -> list[np.ndarray]:
+    """Return the masks of moving things, [H, W] bool of the tracked size. Raise ShotError."""
+    height, width = footage.images.shape[1:3]
+    masks = []
+    for name in request.masks:
+        data = np.fromfile(name, np.uint8) if Path(name).is_file() else np.zeros(0, np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+        if image is None:
+            raise ShotError("bad-mask", f"The mask {name} cannot be read.", "Give a PNG file.")
+        if (image.shape[1], image.shape[0]) not in (footage.size, (width, height)):
+            raise ShotError(
+                "bad-mask",
+                f"The mask {name} has {image.shape[1]} × {image.shape[0]} pixels, the video "
+                f"{footage.size[0]} × {footage.size[1]}.",
+                "Give a mask of the video's size.",
+            )
+        mask = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) > 127
+        if not mask.any():
+            raise ShotError("bad-mask", f"The mask {name} is empty.", "Paint what moves white.")
+        masks.append(mask & ~np.any(masks, axis=0) if masks else mask)
+    return masks
+
+
+def _outside(features: Features, masks: list[np.ndarray]) -> Features:
+    """Return the features that are not in a mask of the first frame."""
+    if not masks:
+        return features
+    inside = np.any(masks, axis=0)
+    x, y = features.pixels[features.hosts, np.arange(len(features.hosts))].astype(int).T
+    x, y = np.clip(x, 0, inside.shape[1] - 1), np.clip(y, 0, inside.shape[0] - 1)
+    return features.take(np.flatnonzero(~((features.hosts == 0) & inside[y, x])))
+
+
+def _no_camera(features: Features, count: int, size: tuple[int, int], focal: float | None) -> CameraSolve:
+    """Return a camera that stands still, of footage with too little to follow."""
+    rotations, translations = np.repeat(np.eye(3)[None], count, axis=0), np.zeros((count, 3))
+    none = features.take(np.zeros(0, np.intp))
+    solution = Solution(rotations, translations, focal or 0.9 * max(size), np.array(size) / 2, np.zeros(0))
+    return CameraSolve("unknown", solution, none, math.inf, 0.0 if focal else 1.0, np.zeros(0, bool))
+
+
+def _find_parts(
+    grays: np.ndarray, solved: PointSolve, masks: list[np.ndarray], threads: int, step: Callable[[float], None]
+) -> list[MovingPart]:
+    """Find what moves by itself, or follow what the masks say does."""
+    points = solved.points
+    pixels, alive = follow_by_flow(grays, points, threads, lambda fraction: step(0.8 * fraction))
+    if masks:
+        x, y = points.astype(int).T
+        groups = [np.flatnonzero(mask[y, x]) for mask in masks]
+    else:
+        evidence = find_moving(grays, points, solved.contrast, (solved.pixels, solved.alike), (pixels, alive))
+        groups = group_moving(evidence, solved.grid)
+    parts = []
+    for chosen in groups:
+        if len(chosen) < 3:
+            continue
+        own = np.zeros(len(points), bool)
+        own[chosen] = True
+        better = anchor(grays, points, pixels, alive & own)
+        alike = np.zeros(alive.shape)
+        for t in range(len(grays)):
+            alike[t, chosen] = correlation(grays[0], grays[t], points[chosen] - 0.5, better[t, chosen] - 0.5, 4)
+        parts.append(follow_part(chosen, points, solved.contrast, better, alive, alike))
+    step(1.0)
+    return parts
+
+
+def _assemble(
+    path: Path,
+    request: TrackRequest,
+    footage: Footage,
+    camera: CameraSolve,
+    solved: PointSolve,
+    parts: list[MovingPart],
+    free_focal: bool,
+    step: Callable[[float], None],
+) -> LiftedScene:
+    """Build the scene, in metres and in the world's axes, and say what is doubtful."""
+    height, width = footage.images.shape[1:3]
+    moving = np.zeros(len(solved.points), bool)
+    for part in parts:
+        moving[part.points] = True
+    scale = MEDIAN_DEPTH * float(np.median(solved.shape[~moving, 0] if (~moving).any() else solved.shape[:, 0]))
+    seen = visibility(solved, moving, (width, height))
+    step(0.5)
+    meshes = [static_mesh(solved, moving, seen, scale, _TO_WORLD)]
+    meshes += [
+        moving_mesh(f"Moving {number}", part, solved, moving, scale, _TO_WORLD) for number, part in enumerate(parts, 1)
+    ]
+    count = len(footage.images)
+    poses = np.repeat(np.eye(4)[None], count, axis=0)
+    poses[:, :3, :3] = solved.solution.rotations @ _TO_WORLD.T
+    poses[:, :3, 3] = solved.solution.translations * scale
+    ratio = footage.size[0] / width, footage.size[1] / height
+    intrinsics = np.eye(3)
+    for axis in (0, 1):
+        intrinsics[axis, axis] = solved.solution.focal * ratio[axis]
+        intrinsics[axis, 2] = solved.solution.center[axis] * ratio[axis]
+    notes = _notes(request, footage, camera, solved, moving, len(parts), free_focal)
+    step(1.0)
+    return LiftedScene(
+        str(path.absolute()), footage.size, footage.fps, intrinsics, poses, tuple(meshes), None, 0, notes
+    )
+
+
+def _notes(
+    request: TrackRequest,
+    footage: Footage,
+    camera: CameraSolve,
+    solved: PointSolve,
+    moving: np.ndarray,
+    parts: int,
+    free_focal: bool,
+) -> dict[str, Any]:
+    """Return what is told about the result: warnings and measures."""
+    textured = solved.contrast > 4
+    explained = np.median(np.where(solved.alike > -1, solved.alike, np.nan)[1:], axis=0) if len(moving) else moving
+    with np.errstate(invalid="ignore"):
+        good = textured & ~moving & (np.nan_to_num(explained, nan=1.0) > 0.5)
+    static_share = float(good.sum() / textured.sum()) if textured.any() else 0.0
+    texture_share = float(textured.mean())
+    warnings = list(footage.warnings)
+    if camera.kind == "unknown":
+        warnings.append("There is too little texture to follow: the camera was taken to stand still.")
+    elif camera.kind == "stands":
+        warnings.append("The camera stands still, so that depth cannot be seen: all points are 5 m away.")
+    elif camera.kind == "turns":
+        warnings.append("The camera turns without moving, so that depth cannot be seen: all points are 5 m away.")
+    else:
+        if static_share < MIN_STATIC:
+            warnings.append(
+                f"The camera is doubtful: it explains {static_share:.0%} of the textured points. Mask what moves, or "
+                "track a part with more texture."
+            )
+        if camera.error > MAX_ERROR:
+            warnings.append(f"The camera is doubtful: its mean reprojection error is {camera.error:.1f} px.")
+    if free_focal and solved.focal_error > MAX_FOCAL_ERROR:
+        focal = solved.solution.focal * footage.size[0] / footage.images.shape[2]
+        unknown = solved.focal_error > 0.5
+        warnings.append(
+            f"The focal length cannot be seen in this footage; {focal:.0f} px was taken. Give the field of view."
+            if unknown
+            else f"The focal length is uncertain: {focal:.0f} px ± {solved.focal_error:.0%}. Give the field of view."
+        )
+    return {
+        "source": "tracked",
+        "tracker": request.tracker,
+        "camera": camera.kind,
+        "median_depth": MEDIAN_DEPTH,
+        "static_share": round(static_share, 3),
+        "textured_share": round(texture_share, 3),
+        "reprojection_error": None if not math.isfinite(camera.error) else round(camera.error, 3),
+        "focal_error": round(solved.focal_error, 4) if free_focal else 0.0,
+        "moving_parts": parts,
+        "times": [round(float(time), 6) for time in footage.times],
+        "warnings": warnings,
+    }

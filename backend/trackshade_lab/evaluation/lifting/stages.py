@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Scenes whose depth is known from any camera: rooms of our own, and shots of Blender scenes.
+
+They are painted with solid noise, so that features can be matched everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trackshade.control.raster import Buffers, draw, to_screen
+from trackshade.control.scene import ShotRaster
+from trackshade.shot import Shot
+
+from ..propagation.dataset import RenderSettings, render_kind
+
+Array = NDArray[np.float64]
+SHOT_KINDS = ("orbit", "dolly", "instances", "leaves", "character")
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A static scene.
+
+    Attributes:
+        name: its name.
+        size: (width, height) of its pictures, pixels.
+        intrinsics: [3, 3] pixels.
+        world_to_camera: [4, 4] of the camera that takes the photo.
+        depth: returns the depth [H, W] along the axis of a camera [4, 4], metres; inf where nothing is.
+        objects: boxes around objects in the photo, as left, top, right, bottom.
+        edges: of the back wall as left, top, right, bottom in scene coordinates; None if there is none.
+    """
+
+    name: str
+    size: tuple[int, int]
+    intrinsics: Array
+    world_to_camera: Array
+    depth: Callable[[Array], NDArray[np.float32]]
+    objects: tuple[tuple[float, float, float, float], ...] = ()
+    edges: tuple[float, float, float, float] | None = None
+
+    def rays(self) -> Array:
+        """Return the rays [H, W, 3] through pixel centers in camera axes, with z = 1."""
+        width, height = self.size
+        pixels = np.stack([*np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), np.ones((height, width))], -1)
+        return pixels @ np.linalg.inv(self.intrinsics).T
+
+    def points(self, depth: Array, world_to_camera: Array) -> Array:
+        """Return the world positions [H, W, 3] of what a camera sees; not finite where nothing is."""
+        local = self.rays() * depth[..., None]
+        return (local - world_to_camera[:3, 3]) @ world_to_camera[:3, :3]
+
+    def picture(self, world_to_camera: Array) -> NDArray[np.uint8]:
+        """Return the picture [H, W, 3] that a camera takes, sRGB."""
+        depth = self.depth(world_to_camera)
+        points = self.points(np.where(np.isfinite(depth), depth, 1e3).astype(np.float64), world_to_camera)
+        return np.where(np.isfinite(depth)[..., None], _solid_noise(points), 128).astype(np.uint8)
+
+    def moves(self) -> dict[str, Array]:
+        """Return cameras [4, 4] by the name of the motion, in proportion to the median depth."""
+        depth = self.depth(self.world_to_camera)
+        distance = float(np.median(depth[np.isfinite(depth)]))
+        swing = math.radians(12)
+        centers = {
+            "dolly": ((0, 0, 0.2 * distance), (0, 0, 0)),
+            "truck": ((0.12 * distance, 0, 0), (0, 0, 0)),
+            "orbit": ((-math.sin(swing) * distance, 0, (1 - math.cos(swing)) * distance), (0, swing, 0)),
+            "crane": ((0, -0.12 * distance, 0.05 * distance), (math.radians(-4), math.radians(-5), 0)),
+        }
+        return {name: _moved(center, turn) @ self.world_to_camera for name, (center, turn) in centers.items()}
+
+
+def _moved(center: tuple[float, float, float], turn: tuple[float, float, float]) -> Array:
+    """Return the matrix [4, 4] from camera axes to those of a camera at `center`, turned by a rotation vector."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = cv2.Rodrigues(np.array(turn, np.float64))[0].T
+    matrix[:3, 3] = -matrix[:3, :3] @ center
+    return matrix
+
+
+def _solid_noise(points: Array) -> NDArray[np.uint8]:
+    """Return colors [..., 3] of world positions: smooth noise of three sizes."""
+    rng = np.random.default_rng(5)
+    lattice = rng.uniform(0, 1, (32, 32, 32, 3))
+    total = np.zeros((*points.shape[:-1], 3))
+    for step, weight in ((0.6, 0.5), (0.2, 0.3), (0.07, 0.2)):
+        place = points / step
+        cell = np.floor(place).astype(np.int64)
+        t = place - cell
+        for corner in np.ndindex(2, 2, 2):
+            share = np.prod(np.where(corner, t, 1 - t), axis=-1)
+            x, y, z = np.moveaxis((cell + corner) % 32, -1, 0)
+            total += weight * share[..., None] * lattice[x, y, z]
+    return np.clip((total - 0.5) * 2.2 * 255 + 128, 0, 255).astype(np.uint8)
+
+
+def mesh_depth(
+    size: tuple[int, int], intrinsics: Array, world_to_camera: Array, meshes: list[tuple[Array, NDArray[np.int32]]]
+) -> NDArray[np.float32]:
+    """Draw meshes of world positions [V, 3] and triangles; return the depth [H, W]."""
+    buffers = Buffers.empty(size)
+    for label, (positions, triangles) in enumerate(meshes):
+        draw(buffers, to_screen(positions, world_to_camera, intrinsics, False), triangles, label)
+    return buffers.depth
+
+
+def shot_stage(data: Path, kind: str, seed: int, size: tuple[int, int], report: Callable[[str], None]) -> Stage:
+    """Return the first frame of a held-out Blender scene."""
+    scene = render_kind(data, kind, seed, RenderSettings(size, every=32, samples=1), report)
+    shot: Shot = scene.shot
+
+    def depth(world_to_camera: Array) -> NDArray[np.float32]:
+        cameras = shot.camera.world_to_camera.copy()
+        cameras[0] = world_to_camera
+        moved = replace(shot, camera=replace(shot.camera, world_to_camera=cameras))
+        return ShotRaster(moved).draw(0, into=Buffers.empty(shot.size)).depth
+
+    return Stage(f"{kind}-{seed}", shot.size, shot.camera.intrinsics[0], shot.camera.world_to_camera[0], depth)
+
+
+def room_stage(seed: int, size: tuple[int, int]) -> Stage:
+    """Return a room with boxes that stand on its floor, seen by a camera that looks along it."""
+    rng = np.random.default_rng([seed, 9])
+    width, height = size
+    left, right, top = -rng.uniform(1.8, 3), rng.uniform(1.8, 3), rng.uniform(2.4, 3.2)
+    back, eye = rng.uniform(5, 8), rng.uniform(1.4, 1.7)
+    meshes = [_box((left, -4.0, 0.0), (right, back, top), 0.0)]
+    places = rng.permutation([-0.6, 0.0, 0.6])
+    for place in places[: rng.integers(2, 4)]:
+        half, tall = rng.uniform(0.2, 0.35), rng.uniform(0.5, 1.6)
+        at = np.array([place * (right - left) / 2 + (left + right) / 2, rng.uniform(0.45, 0.75) * back])
+        meshes.append(_box((-half, -half, 0.0), (half, half, tall), rng.uniform(-0.5, 0.5), at))
+    camera = np.eye(4)
+    turn = (
+        cv2.Rodrigues(np.array([math.radians(rng.uniform(-5, 2)), 0, 0]))[0]
+        @ cv2.Rodrigues(np.array([0, math.radians(rng.uniform(-10, 10)), 0.0]))[0]
+    )
+    camera[:3, :3] = turn @ np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    camera[:3, 3] = -camera[:3, :3] @ (0, 0, eye)
+    focal = width * rng.uniform(0.6, 0.85)
+    intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    frames = []
+    for positions, _ in meshes[1:]:
+        screen = to_screen(positions, camera, intrinsics, False)
+        low, high = screen[:, :2].min(axis=0) - 3, screen[:, :2].max(axis=0) + 3
+        if (screen[:, 3] > 0.5).all() and (low >= 0).all() and (high <= size).all():
+            frames.append((float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+    edges = (left / back, (eye - top) / back, right / back, eye / back)
+    return Stage(
+        f"room-{seed}", size, intrinsics, camera,
+        lambda world_to_camera: mesh_depth(size, intrinsics, world_to_camera, meshes),
+        tuple(frames), edges,
+    )  # fmt: skip
+
+
+def _box(
+    low: tuple[float, float, float], high: tuple[float, float, float], turn: float, at: Array | None = None
+) -> tuple[Array, NDArray[np.int32]]:
+    """Return the positions [8, 3] and triangles [12, 3] of a box that is turned about the vertical and moved."""
+    corners = np.array([[(low, high)[i][0], (low, high)[j][1], (low, high)[k][2]] for i, j, k in np.ndindex(2, 2, 2)])
+    c, s = math.cos(turn), math.sin(turn)
+    corners = corners @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1.0]])
+    if at is not None:
+        corners[:, :2] += at
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    triangles = [triangle for a, b, c, d in quads for triangle in ((a, b, c), (a, c, d))]
+    return corners, np.array(triangles, np.int32)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Renders scenes, tracks them as footage, and compares tracks and cameras with the truth.
+
+DATA/SCENE/          shot and true frames, as `trackshade_addon reference` writes them
+OUT/SCENE-given.lifted, OUT/SCENE-solved.lifted   results, with the true focal length and without it
+OUT/sheets/SCENE-given.png                        tracks over frames
+OUT/report.json report.md                         figures
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from trackshade.cli.blender import run_addon
+from trackshade.config import options
+from trackshade.core.errors import ShotError
+from trackshade.results.video import write_video
+from trackshade.shot import Shot
+from trackshade.shot.lifted import LiftedScene
+from trackshade.shot.track_request import TrackRequest
+from trackshade.tracking import track_video
+
+from ..store import to_json, write_bytes, write_json
+from .measures import measure_camera, measure_tracks, scene_tracks, true_tracks
+
+KINDS = ("orbit", "dolly", "character", "leaves")
+_FPS = 24
+_COLUMNS = {
+    "median_error": "median px", "delta": "δ avg", "occlusion_accuracy": "OA", "jaccard": "AJ",
+    "rotation": "rotation °", "rotation_max": "max °", "direction": "direction °", "focal_ratio": "focal / true",
+    "focal_error": "± focal", "static_share": "static", "cpu_seconds": "CPU s",
+}  # fmt: skip
+
+OnMessage = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """What to evaluate.
+
+    Attributes:
+        data: folder that scenes are rendered to.
+        kinds: kinds of generated scenes.
+        seeds: seeds of each kind.
+        scenes: scene files, and folders of rendered scenes.
+        size: largest size of the frames, pixels.
+        frames: number of frames.
+        samples: Cycles' samples per pixel.
+        spacing: distance of the tracked points, pixels.
+        blender: path of the Blender to run; see `run_addon`.
+    """
+
+    data: Path
+    kinds: tuple[str, ...]
+    seeds: tuple[int, ...]
+    scenes: tuple[Path, ...]
+    size: tuple[int, int] = (720, 480)
+    frames: int = 49
+    samples: int = 8
+    spacing: float = 6.0
+    blender: str | None = None
+
+
+def evaluate_tracking(config: TrackingConfig, out: Path, on_message: OnMessage) -> tuple[str, list[dict[str, Any]]]:
+    """Track all scenes, with the true focal length and without it; return the report as Markdown, and the figures.
+
+    Raises:
+        ShotError: a scene cannot be rendered or read; see also `run_addon`.
+        OutputError: the folder cannot be written.
+    """
+    (out / "sheets").mkdir(parents=True, exist_ok=True)
+    records = []
+    folders = [(kind, seed) for kind in config.kinds for seed in config.seeds]
+    for kind, seed in folders:
+        values = {"kind": kind, "seed": seed, "length": config.frames}
+        records += _evaluate(
+            config, _render(config, config.data / f"{kind}-{seed}", values, on_message), out, on_message
+        )
+    for path in config.scenes:
+        folder = path if path.is_dir() else _render(config, config.data / path.stem, {"scene": str(path)}, on_message)
+        records += _evaluate(config, folder, out, on_message)
+    text = format_table(records)
+    write_json(out / "report.json", to_json({"scenes": records}))
+    write_bytes(out / "report.md", text.encode())
+    return text, records
+
+
+def _render(config: TrackingConfig, folder: Path, source: dict[str, Any], on_message: OnMessage) -> Path:
+    """Render the true frames of a scene, unless they are there."""
+    values = {**source, "size": "x".join(map(str, config.size)), "samples": config.samples, "all_frames": True}
+    done = folder / "complete.json"
+    if not done.is_file() or json.loads(done.read_text(encoding="utf-8")) != values:
+        arguments = options.to_arguments("reference", values | {"out": str(folder)})
+        run_addon(arguments, config.blender, lambda message: on_message(str(message.get("message") or "")))
+        write_json(done, values)
+    return folder
+
+
+def _evaluate(config: TrackingConfig, folder: Path, out: Path, on_message: OnMessage) -> list[dict[str, Any]]:
+    """Track the frames of a folder; returns the figures with the true focal length and without it."""
+    paths = sorted((folder / "truth").glob("[0-9]*.png"))[: config.frames]
+    if not (folder / "scene.shot").is_file() or len(paths) < 2:
+        raise ShotError("no-true-frames", f"{folder} does not hold a shot with true frames.", "Give another folder.")
+    shot = Shot.load(folder / "scene.shot")
+    images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    video = out / f"{folder.name}.mp4"
+    write_video(video, images, _FPS, lossless=True)
+    records = []
+    for how, focal in (("given", float(shot.camera.intrinsics[0, 0, 0])), ("solved", None)):
+        on_message(f"{folder.name}, focal length {how}")
+        request = TrackRequest(focal=focal, spacing=config.spacing, max_frames=len(paths), size=config.size)
+        start, processor = time.perf_counter(), time.process_time()
+        scene = track_video(video, request)
+        seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - processor}
+        scene.save(out / f"{folder.name}-{how}.lifted", force=True)
+        record = measure_scene(scene, shot) | seconds
+        records.append({"scene": folder.name, "focal": how, "warnings": list(scene.warnings), **record})
+        write_sheet(out / "sheets" / f"{folder.name}-{how}.png", scene, images)
+        shown = ", ".join(f"{key} {record[key]:.3g}" for key in ("median_error", "delta", "rotation", "direction"))
+        on_message(f"  {shown}")
+    return records
+
+
+def measure_scene(scene: LiftedScene, shot: Shot) -> dict[str, float]:
+    """Return the figures of a tracked scene whose frames are the first ones of a shot, at its size."""
+    pixels, seen = scene_tracks(scene)
+    count = pixels.shape[1]
+    truth, visible = true_tracks(shot, pixels[:, 0])
+    return {
+        **measure_tracks(pixels, seen, truth[:, :count], visible[:, :count]),
+        **measure_camera(scene.world_to_camera, shot.camera.world_to_camera[:count]),
+        "focal_ratio": float(scene.intrinsics[0, 0] / shot.camera.intrinsics[0, 0, 0]),
+        **{key: float(scene.notes[key] or 0) for key in ("focal_error", "static_share", "reprojection_error")},
+    }
+
+
+def format_table(records: Sequence[dict[str, Any]]) -> str:
+    """Return the figures as a Markdown table, and the warnings below it."""
+    lines = ["| scene | focal | " + " | ".join(_COLUMNS.values()) + " |", "|---" * (2 + len(_COLUMNS)) + "|"]
+    for record in records:
+        cells = [f"{record[key]:.2f}" if key != "focal_error" else f"{record[key]:.3f}" for key in _COLUMNS]
+        lines.append(f"| {record['scene']} | {record['focal']} | " + " | ".join(cells) + " |")
+    for record in records:
+        lines += [f"\n{record['scene']}, {record['focal']}: {warning}" for warning in record["warnings"]]
+    return "\n".join(lines) + "\n"
+
+
+def write_sheet(path: Path, scene: LiftedScene, images: np.ndarray, columns: int = 4) -> None:
+    """Draw the points that are seen over some frames, each in the color of its place in the first frame."""
+    pixels, seen = scene_tracks(scene)
+    height, width = images.shape[1:3]
+    hue = np.clip(pixels[:, 0, 0] / width * 179, 0, 179)
+    value = 120 + 135 * np.clip(pixels[:, 0, 1] / height, 0, 1)
+    hsv = np.stack([hue, np.full_like(hue, 230), value], axis=1).astype(np.uint8)[None]
+    colors = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0]
+    frames = []
+    for t in np.linspace(0, len(images) - 1, columns).astype(int):
+        picture = images[t].copy()
+        for n in np.flatnonzero(seen[:, t])[::2]:
+            x, y = np.round(pixels[n, t]).astype(int)
+            cv2.circle(picture, (int(x), int(y)), 1, colors[n].tolist(), -1)
+        frames.append(picture)
+    Image.fromarray(np.concatenate(frames, axis=1)).save(path)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Scenes built from lifted photos and videos: their pixels, what sticks to objects, and their tracks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from tests.helpers import lifted_scenes as lifted
+from tests.helpers import stage
+from trackshade.core.errors import ShotError
+from trackshade.core.geometry import project
+from trackshade.core.images import write_png
+from trackshade.shot import Shot
+from trackshade.shot.lifted import LiftedScene
+from trackshade_addon.capture.given_image import read_image_file
+from trackshade_addon.lifting import build_scene
+from trackshade_addon.lifting.meshes import SEEN
+from trackshade_addon.placement import save_copy
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    lifted.photo(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def footage(tmp_path: Path) -> Path:
+    """A video, written by Blender itself."""
+    return lifted.write_video(tmp_path / "footage.mp4")
+
+
+def render(scene: bpy.types.Scene, path: Path) -> np.ndarray:
+    """[H, W, 3] uint8 of the present frame."""
+    scene.render.filepath = str(path)
+    scene.render.image_settings.file_format = "PNG"
+    bpy.ops.render.render(write_still=True, scene=scene.name)
+    return read_image_file(path, None).pixels[..., :3]
+
+
+def pixels_of(shot: Shot, name: str, t: int) -> np.ndarray:
+    """[V, 2] where the vertices of a mesh are in the picture of a sample, in pixels of the lifted scene's picture."""
+    view = shot.camera.world_to_camera[t]
+    points = stage.world(shot, name, t) @ view[:3, :3].T + view[:3, 3]
+    return project(points, shot.camera.intrinsics[t], False) * lifted.SIZE[0] / shot.size[0]
+
+
+def corners_of(shot: Shot, name: str, t: int) -> np.ndarray:
+    """[F, 3, 2] where the corners of a mesh's triangles are."""
+    geometry = shot.geometries[stage.track(shot, name).geometry]
+    return pixels_of(shot, name, t)[geometry.triangles]
+
+
+def expected_pixels(made: LiftedScene, mesh: int, t: int) -> np.ndarray:
+    view, positions = made.world_to_camera[t], made.meshes[mesh].positions
+    points = positions[min(t, len(positions) - 1)] @ view[:3, :3].T + view[:3, 3]
+    return project(points, made.intrinsics, False)
+
+
+def test_the_first_frame_is_the_photo_also_in_a_saved_file(scene: bpy.types.Scene, photo: Path, tmp_path: Path) -> None:
+    pixels = lifted.photo(photo)
+    build_scene(lifted.photo_scene(photo), scene)
+    save_copy(tmp_path / "scene.blend")
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"), load_ui=False)
+    scene = bpy.context.scene
+    assert (scene.frame_start, scene.frame_end) == (1, 49)
+    np.testing.assert_array_equal(render(scene, tmp_path / "render.png"), pixels)
+
+
+@pytest.mark.parametrize("kind", ["turned", "transparent", "not square"])
+def test_photos_of_other_kinds_are_shown_as_first_frames_are(scene: bpy.types.Scene, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "photo.png"
+    pixels = lifted.photo(path)
+    made = lifted.wall_scene(path, aspect=1.25 if kind == "not square" else 1.0)
+    if kind == "turned":
+        lifted.turn(path)
+        pixels = np.rot90(pixels, -1)
+        made = lifted.wall_scene(path, (lifted.SIZE[1], lifted.SIZE[0]))
+    elif kind == "transparent":
+        alpha = np.full((*pixels.shape[:2], 1), 255, np.uint8)
+        alpha[5:9, 10:20] = 0
+        lifted.write_rgba(path, np.concatenate([pixels, alpha], -1))
+        pixels = pixels * (alpha > 0)
+    build_scene(made, scene)
+    np.testing.assert_array_equal(render(scene, tmp_path / "render.png"), pixels)
+
+
+def test_a_moved_object_keeps_its_picture(scene: bpy.types.Scene, photo: Path, tmp_path: Path) -> None:
+    pixels = lifted.photo(photo)
+    collection = build_scene(lifted.photo_scene(photo), scene)
+    person = collection.objects["Person"]
+    person.keyframe_insert("location", frame=1)
+    person.location.x += 8 * 3.0 / lifted.FOCAL  # by eight pixels at its depth
+    person.keyframe_insert("location", frame=10)
+    scene.frame_set(10)
+    shown = render(scene, tmp_path / "render.png")
+    np.testing.assert_array_equal(shown[10:26, 22:32], pixels[10:26, 14:24])
+    np.testing.assert_array_equal(shown[:, :22], pixels[:, :22])
+    pivot = lifted.photo_scene(photo).meshes[3].pivot
+    assert np.allclose(person.location, pivot + np.array([0.6, 0, 0]), atol=1e-5)
+
+
+def test_walls_are_not_seen_from_behind(scene: bpy.types.Scene, photo: Path, tmp_path: Path) -> None:
+    made = lifted.photo_scene(photo)
+    collection = build_scene(made, scene)
+    camera = scene.camera
+    camera.location, camera.rotation_euler = (0, 14, 2), (np.pi / 2, 0, np.pi)
+    shown = render(scene, tmp_path / "behind.png")
+    shot = stage.shoot(scene, 1)
+    number = stage.track(shot, "Wall").surfaces
+    assert number is not None
+    sides = shot.surfaces[number]
+    assert (sides.front.all(), sides.back.any()) == (True, False)
+    bpy.data.objects.remove(collection.objects["Wall"])
+    np.testing.assert_array_equal(shown, render(scene, tmp_path / "without.png"))
+
+
+def test_tracks_of_a_photos_scene_are_exact(scene: bpy.types.Scene, photo: Path) -> None:
+    made = lifted.photo_scene(photo)
+    build_scene(made, scene)
+    shot = stage.shoot(scene, 2)
+    for number, mesh in enumerate(made.meshes):
+        np.testing.assert_allclose(pixels_of(shot, mesh.name, 1), expected_pixels(made, number, 0), atol=2e-3)
+
+
+def test_another_file_in_place_of_the_photo_is_an_error(scene: bpy.types.Scene, photo: Path) -> None:
+    made = lifted.photo_scene(photo)
+    write_png(photo, np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ShotError, match="8×8 pixels, and had 48×32"):
+        build_scene(made, scene)
+
+
+@pytest.mark.parametrize("triangles", [False, True])
+def test_tracked_points_move_as_in_the_footage(
+    scene: bpy.types.Scene, footage: Path, tmp_path: Path, triangles: bool
+) -> None:
+    made = lifted.tracked_scene(footage, triangles)
+    build_scene(made, scene)
+    save_copy(tmp_path / "scene.blend")
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"), load_ui=False)
+    scene = bpy.context.scene
+    assert (scene.frame_start, scene.frame_end, scene.render.fps) == (1, lifted.FRAMES, 12)
+    picture = next(image for image in bpy.data.images if image.name.endswith("first frame"))
+    assert np.allclose(picture.pixels[:3], lifted.COLOR, atol=0.03)
+    tracks = scene.objects["Tracks"]
+    faces = np.array([face.vertices[:] for face in tracks.data.polygons])
+    is_person = (faces >= 48).all(1)
+    assert (is_person | (faces < 48).all(1)).all()  # cut at the depth edge
+    if not triangles:
+        assert is_person.sum() == 8
+        assert set(faces.ravel()) == set(range(57)) - set(lifted.BEHIND)  # also what is seen later
+    else:
+        assert len(faces) == 2
+    shot = stage.shoot(scene, lifted.FRAMES)
+    for t in range(lifted.FRAMES):
+        shown, wanted = corners_of(shot, "Tracks", t), expected_pixels(made, 0, t)[faces]
+        seen = made.meshes[0].visible[t][faces].all(1)
+        assert seen.any() == (t != 2 or not triangles)
+        np.testing.assert_allclose(shown[seen], wanted[seen], atol=2e-3)
+        assert np.ptp(shown[~seen], axis=1).max(initial=0) < 1e-3  # shrunk to a point
+
+
+def test_tracked_points_can_be_deleted(scene: bpy.types.Scene, footage: Path) -> None:
+    made = lifted.tracked_scene(footage)
+    build_scene(made, scene)
+    tracks = scene.objects["Tracks"]
+    bpy.context.view_layer.objects.active = tracks
+    bpy.ops.object.mode_set(mode="EDIT")
+    bpy.ops.mesh.select_mode(type="VERT")
+    bpy.ops.mesh.select_all(action="DESELECT")
+    bpy.ops.object.mode_set(mode="OBJECT")
+    for vertex in tracks.data.vertices:
+        vertex.select = vertex.index < 48
+    bpy.ops.object.mode_set(mode="EDIT")
+    bpy.ops.mesh.delete(type="VERT")
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert len(tracks.data.vertices) == 9
+    seen = np.empty(9, np.bool_)
+    tracks.data.attributes[f"{SEEN}3"].data.foreach_get("value", seen)
+    assert not seen.any()
+    faces = np.array([face.vertices[:] for face in tracks.data.polygons]) + 48
+    shown = corners_of(stage.shoot(scene, lifted.FRAMES), "Tracks", 4)
+    np.testing.assert_allclose(shown, expected_pixels(made, 0, 4)[faces], atol=2e-3)

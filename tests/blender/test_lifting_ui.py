@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Photos as scenes in the interface: the operators, the handles, and the whole path from a photo to a result."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import bpy
+import gpu
+import numpy as np
+import pytest
+from mathutils import Matrix
+
+import trackshade_addon
+from tests.helpers import lifted_scenes as lifted
+from tests.helpers.backend_python import backend_python
+from trackshade.core.images import write_png
+from trackshade.shot.lift_request import LiftRequest
+from trackshade.shot.lifted import LiftedScene
+from trackshade_addon import commands
+from trackshade_addon.capture import first_frame
+from trackshade_addon.capture.given_image import read_image_file
+from trackshade_addon.lifting import build_scene
+from trackshade_addon.lifting.task import lift
+from trackshade_addon.overlay.handles import PictureView, drag, draw_handles, handle_points
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    trackshade_addon.register()
+    yield
+    trackshade_addon.unregister()
+
+
+@pytest.fixture
+def with_depth(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A photo, its depth and a mask of what is in front."""
+    lifted.photo(tmp_path / "street.png")
+    depth = np.full(lifted.SIZE[::-1], 9.0, np.float32)
+    depth[20:] = np.linspace(9.0, 3.0, 12)[:, None]
+    depth[10:26, 14:24] = 3.0
+    np.save(tmp_path / "depth.npy", depth)
+    mask = np.zeros((*lifted.SIZE[::-1], 3), np.uint8)
+    mask[10:26, 14:24] = 255
+    write_png(tmp_path / "person.png", mask)
+    return tmp_path / "street.png", tmp_path / "depth.npy", tmp_path / "person.png"
+
+
+@pytest.mark.usefixtures("scene")
+def test_a_photo_becomes_a_new_scene(with_depth: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+    photo, depth, _ = with_depth
+    before = bpy.context.scene
+    assert bpy.ops.trackshade.lift_photo(filepath=str(photo), depth=str(depth), fov=60, frames=7) == {"FINISHED"}
+    scene = bpy.data.scenes["street"]
+    assert bpy.context.window_manager.windows[0].scene == scene
+    assert not before.objects
+    assert (scene.frame_end, tuple(scene.trackshade_lift.size)) == (7, lifted.SIZE)
+    request = scene.trackshade.shot_request("ViewLayer")
+    assert (Path(request.first_frame), request.light) == (photo, "none")
+    assert scene.trackshade_lift.lift_request() == LiftRequest(depth=str(depth), fov=60.0)
+    assert not bpy.ops.trackshade.drag_handles.poll()  # the depth was given
+    with pytest.raises(RuntimeError, match="does not exist"):
+        bpy.ops.trackshade.lift_photo(filepath=str(photo.with_name("gone.png")))
+
+
+@pytest.mark.smoke
+def test_a_photo_becomes_a_result_whose_first_frame_is_the_photo(
+    with_depth: tuple[Path, Path, Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+    photo, depth, mask = map(str, with_depth)
+    path, out = str(tmp_path / "street.blend"), tmp_path / "result"
+    options = ("--fov", "60", "--camera-motion", "trans 0 0 -0.2", "--length", "3")
+    lifting = ["lift", photo, "--depth", depth, "--masks", mask, "--out", path, *options]
+    assert commands.main("trackshade", lifting) == 0
+    assert commands.main("trackshade", lifting) == 3  # it is kept
+    before = Path(path).read_bytes()
+    assert commands.main("trackshade", ["render", path, "--out", str(out), "--object-motion", "person: right 0.3"]) == 0
+    assert Path(path).read_bytes() == before
+    frames = [read_image_file(file, None).pixels[..., :3] for file in sorted((out / "frames").iterdir())]
+    pixels = read_image_file(Path(photo), None).pixels[..., :3]
+    assert len(frames) == 3
+    np.testing.assert_array_equal(frames[0], pixels)
+    assert (frames[2] != pixels).any()
+    bpy.ops.wm.open_mainfile(filepath=str(out / "scene.blend"))
+    person = bpy.context.scene.objects["person"]
+    assert person.animation_data is not None
+
+
+def test_closing_ends_the_task(with_depth: tuple[Path, Path, Path]) -> None:
+    built: list[LiftedScene] = []
+    steps = lift(with_depth[0], LiftRequest(), backend_python(), built.append)
+    assert next(steps).state == "lifting"
+    steps.close()
+    assert not built
+    assert not [thread for thread in threading.enumerate() if thread.name == "trackshade-later"]
+
+
+@pytest.fixture
+def found(scene: bpy.types.Scene, tmp_path: Path) -> bpy.types.PropertyGroup:
+    """The handles of a photo whose perspective was found, but not surely."""
+    lifted.photo(tmp_path / "photo.png")
+    build_scene(lifted.with_perspective(lifted.photo_scene(tmp_path / "photo.png")), scene, 9, LiftRequest(stride=2))
+    return scene.trackshade_lift
+
+
+def test_the_handles_are_what_was_found_until_they_are_moved(found) -> None:
+    perspective = found.perspective
+    assert perspective == found.found_perspective
+    assert (perspective.horizon_sure, perspective.focal_sure, found.warnings) == (
+        False,
+        False,
+        ("The horizon was not found.",),
+    )
+    drag(found, "horizon right", 0.0, 16.0)
+    drag(found, "left top", 10.0, 6.0)
+    drag(found, "right bottom", 1.0, 1.0)  # not beyond the other corner
+    found.camera_height = 2.0
+    request = found.lift_request()
+    moved = request.perspective
+    assert moved is not None
+    assert (request.stride, request.camera_height, request.indoors) == (2, 2.0, True)
+    assert moved.horizon == ((0.0, 12.0), (48.0, 16.0))
+    assert moved.vanishing_point == pytest.approx((20.0, 12.0 + 4.0 * 20 / 48))
+    assert moved.rectangle == (10.0, 6.0, 11.0, 7.0)
+    assert (moved.horizon_sure, moved.focal_sure, moved.focal_error) == (True, False, 0.2)
+    found.focal = 50.0
+    assert (found.perspective.focal_sure, found.perspective.focal_error) == (True, 0.0)
+    drag(found, "vanishing point", 30.0, 10.0)
+    assert found.perspective.vanishing_point == pytest.approx((30.0, 10.0))
+    assert bpy.ops.trackshade.reset_handles() == {"FINISHED"}
+    assert found.perspective == perspective
+
+
+def test_the_handles_lie_where_the_picture_is_seen() -> None:
+    view = PictureView(np.array([10.0, 90.0]), np.array([80.0, 0.0]), np.array([0.0, -60.0]), (40, 30))
+    assert view.to_region(0, 0) == (10.0, 90.0)
+    assert view.to_region(40, 30) == (90.0, 30.0)
+    assert view.to_picture(*view.to_region(13.0, 7.5)) == pytest.approx((13.0, 7.5))
+
+
+@pytest.mark.skipif(not hasattr(gpu, "init"), reason="needs bpy 5.2, which draws without a window")
+def test_the_handles_are_drawn(found, tmp_path: Path) -> None:
+    if not first_frame._has_graphics():
+        pytest.skip("this machine has no graphics driver")
+    gpu.init()
+    view = PictureView(np.array([20.0, 180.0]), np.array([240.0, 0.0]), np.array([0.0, -160.0]), lifted.SIZE)
+    offscreen = gpu.types.GPUOffScreen(280, 200)
+    with offscreen.bind():
+        buffer = gpu.state.active_framebuffer_get()
+        buffer.clear(color=(0.0, 0.0, 0.0, 1.0))
+        with gpu.matrix.push_pop(), gpu.matrix.push_pop_projection():
+            gpu.matrix.load_matrix(Matrix())
+            across, up = Matrix.Translation((-1, -1, 0)), Matrix.Diagonal((2 / 280, 2 / 200, 1, 1))
+            gpu.matrix.load_projection_matrix(across @ up)
+            draw_handles(found, view)
+        drawn = np.array(buffer.read_color(0, 0, 280, 200, 4, 0, "UBYTE").to_list(), np.uint8)
+    offscreen.free()
+    write_png(tmp_path / "handles.png", np.ascontiguousarray(drawn[::-1, :, :3]))
+    for name, point in handle_points(found).items():
+        x, y = view.to_region(*point)
+        assert drawn[round(y), min(279, round(x)), :3].any(), name
+    x, y = view.to_region(3.0, 30.0)
+    assert not drawn[round(y), round(x), :3].any()
+
+
+@pytest.mark.usefixtures("found")
+def test_a_camera_move_is_a_button(scene: bpy.types.Scene) -> None:
+    scene.frame_set(4)
+    assert bpy.ops.trackshade.camera_preset(preset="truck") == {"FINISHED"}
+    assert scene.frame_current == 4
+    frames = {point.co[0] for curve in trackshade_curves(scene.camera) for point in curve.keyframe_points}
+    assert (min(frames), max(frames)) == (1, 9)
+    assert bpy.ops.trackshade.camera_preset(preset="pan", use_range=True, start=3, duration=4) == {"FINISHED"}
+    bpy.context.view_layer.objects.active = scene.objects["Person"]
+    assert bpy.ops.trackshade.move_by_text(target="object", motion="up 1") == {"FINISHED"}
+    with pytest.raises(RuntimeError, match="'fly'"):
+        bpy.ops.trackshade.move_by_text(motion="fly")
+
+
+def trackshade_curves(obj: bpy.types.Object) -> list[bpy.types.FCurve]:
+    from trackshade_addon.capture.animation import curves
+
+    return [*curves(obj)]
