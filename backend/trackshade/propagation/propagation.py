@@ -57,8 +57,8 @@ class KeyPicture:
     Attributes:
         t: the sample that it shows.
         image: [h, w, 3] uint8 sRGB, or float32 sRGB-coded 0..1 (may exceed 1); any size of the camera's aspect.
-        detail: False if it is soft, as the frames of a video model are. Its light and colors at low frequencies are used,
-            and, unless it is much smaller than the frames, all of it where no other picture shows the surface.
+        detail: False if it is soft, as the frames of a video model are. Its light and colors at low frequencies are
+            used, and, unless it is much smaller than the frames, all of it where no other picture shows the surface.
     """
 
     t: int
