@@ -20,7 +20,6 @@ from PIL import Image
 
 from tests.helpers.picture_files import written
 from tests.helpers.shots import small_shot
-from trackshade.cli.blender import run_addon
 from tests.helpers.small_demo import write_small_demo
 from trackshade.cli.shade import add_pictures
 from trackshade.client import PrivateBackend, start_private
