@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.helpers.picture_files import written
 from tests.helpers.shots import small_shot
-from trackshade.cli.blender import run_addon
+from tests.helpers.small_demo import write_small_demo
 from trackshade.cli.shade import add_pictures
 from trackshade.client import PrivateBackend, start_private
 from trackshade.config import options
@@ -53,8 +53,7 @@ def backend(home: Path) -> Iterator[PrivateBackend]:
 
 @pytest.fixture(scope="module")
 def demo(home: Path) -> Path:
-    run_addon(options.to_arguments("scene", {"out": str(home / "demo.blend")}), None, lambda message: None)
-    return home / "demo.blend"
+    return write_small_demo(home / "demo.blend")
 
 
 def run(*arguments: str | Path, folder: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:

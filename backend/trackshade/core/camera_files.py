@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from trackshade.core.camera_motion import parse_camera_motion
 from trackshade.core.errors import ShotError
 from trackshade.core.geometry import Matrix, world_to_camera
 
@@ -61,22 +60,6 @@ class CameraPath:
         u, _, v = np.linalg.svd(mixed[between, :3, :3])
         mixed[between, :3, :3] = u @ v
         return np.linalg.inv(mixed)
-
-
-def read_camera_motion(text: str, frames: int) -> Matrix:
-    """Return the motion of a camera, [T, 4, 4], from the path of a camera file, or from the text of a motion.
-
-    Args:
-        text: path that ends in .json or .npz, or a text as `parse_camera_motion` takes it.
-        frames: number T of the clip's frames.
-
-    Raises:
-        ShotError: the file cannot be read or holds no camera path.
-        UsageError: the text cannot be read.
-    """
-    if text.strip().lower().endswith((".json", ".npz")):
-        return read_camera_path(Path(text.strip())).motion(frames)
-    return parse_camera_motion(text, frames)
 
 
 def read_camera_path(path: Path) -> CameraPath:
