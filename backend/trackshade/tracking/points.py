@@ -110,7 +110,7 @@ def place_points(
     for number in range(_CAMERA_ROUNDS):
         _, alike = patches.compare(solution, shape)
         seen = alike > 0.6
-        chosen = np.flatnonzero((patches.contrast > 3) & (seen[1:].sum(axis=0) > min(5, len(grays) // 2)))
+        chosen = np.flatnonzero((patches.contrast > 3) & (seen[1:].sum(axis=0) >= min(6, len(grays) // 2)))
         if len(chosen) < 50:
             break
         chosen = np.sort(rng.permutation(chosen)[:_CAMERA_POINTS])
